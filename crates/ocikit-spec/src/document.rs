@@ -1,0 +1,741 @@
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::descriptor::null_is_empty;
+use crate::error::{Error, Result};
+use crate::json::{self, Object};
+use crate::{Annotations, Descriptor, Digest, MediaType, Platform};
+
+/// The longest manifest, index or config that is read, in bytes.
+///
+/// Registries refuse manifests beyond 4 MiB; a layout's `index.json`, which is never pushed, may be longer.
+pub const MAX_DOCUMENT_SIZE: u64 = 16 << 20;
+
+/// A manifest or an index: what a registry keeps among its manifests. Like all documents, cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Document {
+    /// A manifest with a config and layers.
+    Manifest(Manifest),
+    /// A list of manifests and indexes.
+    Index(Index),
+}
+
+impl Document {
+    /// Reads the document that a descriptor of this type points to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Document`] if the bytes are not such a document, or call themselves something else: a document that
+    /// one reader takes for an index and another for a manifest has no meaning that could be trusted.
+    pub fn parse(media_type: &MediaType, bytes: impl Into<Bytes>) -> Result<Document> {
+        let document = if media_type.is_index() {
+            Document::Index(Index::parse(bytes)?)
+        } else if media_type.is_manifest() {
+            Document::Manifest(Manifest::parse(bytes)?)
+        } else {
+            return Err(invalid("document", format!("`{media_type}` is neither a manifest nor an index")));
+        };
+        match document.stated_media_type() {
+            Some(stated) if stated != media_type => Err(invalid(
+                "document",
+                format!("it calls itself `{stated}`, the descriptor that leads here says `{media_type}`"),
+            )),
+            _ => Ok(document),
+        }
+    }
+
+    /// Tells a manifest from an index by the content alone, for bytes that no descriptor leads to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Document`] if the bytes are neither.
+    pub fn sniff(bytes: impl Into<Bytes>) -> Result<(MediaType, Document)> {
+        let bytes = bytes.into();
+        let object = parse_object("document", &bytes)?;
+        let stated: Option<MediaType> = field("document", &object, "mediaType")?;
+        let media_type = stated.unwrap_or(match object.raw("manifests") {
+            Some(_) => MediaType::OCI_INDEX,
+            None => MediaType::OCI_MANIFEST,
+        });
+        let document = Document::parse(&media_type, bytes)?;
+        Ok((media_type, document))
+    }
+
+    /// The descriptors that the document points to, in its order: config and layers, or manifests.
+    ///
+    /// The subject is not among them: what an artifact speaks about is not part of it.
+    pub fn children(&self) -> Box<dyn Iterator<Item = &Descriptor> + '_> {
+        match self {
+            Document::Manifest(manifest) => Box::new(manifest.config().into_iter().chain(manifest.layers())),
+            Document::Index(index) => Box::new(index.manifests().iter()),
+        }
+    }
+
+    /// The descriptor that this document is about.
+    pub fn subject(&self) -> Option<&Descriptor> {
+        match self {
+            Document::Manifest(manifest) => manifest.subject(),
+            Document::Index(index) => index.subject(),
+        }
+    }
+
+    /// Its annotations.
+    pub fn annotations(&self) -> &Annotations {
+        match self {
+            Document::Manifest(manifest) => manifest.annotations(),
+            Document::Index(index) => index.annotations(),
+        }
+    }
+
+    /// The exact bytes.
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Document::Manifest(manifest) => manifest.bytes(),
+            Document::Index(index) => index.bytes(),
+        }
+    }
+
+    fn stated_media_type(&self) -> Option<&MediaType> {
+        match self {
+            Document::Manifest(manifest) => manifest.view.media_type.as_ref(),
+            Document::Index(index) => index.view.media_type.as_ref(),
+        }
+    }
+}
+
+/// The exact text of a document and its digest, common to all three.
+#[derive(Clone)]
+struct Text(Bytes);
+
+impl Text {
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("parsing begins with this check")
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Digest::sha256_of(&self.0), f)
+    }
+}
+
+macro_rules! text_of_document {
+    ($name:ident) => {
+        impl $name {
+            /// The exact bytes that were read or written; their digest is the document's.
+            pub fn bytes(&self) -> &Bytes {
+                &self.text.0
+            }
+
+            /// The same as text.
+            pub fn text(&self) -> &str {
+                self.text.as_str()
+            }
+
+            /// The sha256 digest of the bytes.
+            pub fn digest(&self) -> Digest {
+                Digest::sha256_of(&self.text.0)
+            }
+        }
+    };
+}
+
+/// An image manifest: the config and layers of one image, or of an artifact that borrows the form.
+///
+/// Image specification, "Image Manifest"; docker's manifest version 2 schema 2 has the same form.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    text: Text,
+    view: Arc<ManifestView>,
+}
+
+#[derive(Debug, Clone)]
+struct ManifestView {
+    media_type: Option<MediaType>,
+    artifact_type: Option<MediaType>,
+    config: Option<Descriptor>,
+    layers: Vec<Descriptor>,
+    subject: Option<Descriptor>,
+    annotations: Annotations,
+}
+
+text_of_document!(Manifest);
+
+impl Manifest {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Document`] if it is not one, has keys twice or in another case (`Layers`), or also lists `manifests`.
+    pub fn parse(bytes: impl Into<Bytes>) -> Result<Manifest> {
+        const WHAT: &str = "manifest";
+        let text = Text(bytes.into());
+        let object = parse_object(WHAT, &text.0)?;
+        let known = ["schemaVersion", "mediaType", "artifactType", "config", "layers", "subject", "annotations"];
+        check_keys(WHAT, &object, &known, &["manifests", "fsLayers"])?;
+        let media_type: Option<MediaType> = field(WHAT, &object, "mediaType")?;
+        let draft = media_type == Some(MediaType::OCI_ARTIFACT_MANIFEST);
+        if !draft {
+            check_schema_version(WHAT, &object)?;
+        }
+        let layers: Option<Vec<Descriptor>> = field(WHAT, &object, if draft { "blobs" } else { "layers" })?;
+        let view = ManifestView {
+            artifact_type: field(WHAT, &object, "artifactType")?,
+            config: field(WHAT, &object, "config")?,
+            layers: layers.unwrap_or_default(),
+            subject: field(WHAT, &object, "subject")?,
+            annotations: field(WHAT, &object, "annotations")?,
+            media_type,
+        };
+        if view.config.is_none() && !draft {
+            return Err(invalid(WHAT, "it has no config"));
+        }
+        Ok(Manifest { text, view: Arc::new(view) })
+    }
+
+    /// Its type: what it says of itself, or that of an OCI manifest.
+    pub fn media_type(&self) -> MediaType {
+        self.view.media_type.clone().unwrap_or(MediaType::OCI_MANIFEST)
+    }
+
+    /// What kind of artifact it is: its artifact type or, failing that, the type of its config.
+    ///
+    /// Image specification, "Guidelines for Artifact Usage". `None` for a container image.
+    pub fn artifact_type(&self) -> Option<&MediaType> {
+        let config = self.view.config.as_ref().map(|config| &config.media_type);
+        self.view
+            .artifact_type
+            .as_ref()
+            .or_else(|| config.filter(|config| !config.is_image_config() && **config != MediaType::OCI_EMPTY))
+    }
+
+    /// The config; only the draft artifact manifest has none.
+    pub fn config(&self) -> Option<&Descriptor> {
+        self.view.config.as_ref()
+    }
+
+    /// The layers, from the lowest to the highest.
+    pub fn layers(&self) -> &[Descriptor] {
+        &self.view.layers
+    }
+
+    /// The manifest or index that this one is about.
+    pub fn subject(&self) -> Option<&Descriptor> {
+        self.view.subject.as_ref()
+    }
+
+    /// The annotations of the manifest.
+    pub fn annotations(&self) -> &Annotations {
+        &self.view.annotations
+    }
+
+    /// Begins an edit.
+    pub fn edit(&self) -> ManifestEdit {
+        ManifestEdit { edit: Edit::begin(&self.text), original: self.clone() }
+    }
+}
+
+/// An index: the manifests of an image for several platforms, or the roots of a layout.
+///
+/// Image specification, "Image Index"; docker's manifest list has the same form.
+#[derive(Debug, Clone)]
+pub struct Index {
+    text: Text,
+    view: Arc<IndexView>,
+}
+
+#[derive(Debug, Clone)]
+struct IndexView {
+    media_type: Option<MediaType>,
+    artifact_type: Option<MediaType>,
+    manifests: Vec<Descriptor>,
+    subject: Option<Descriptor>,
+    annotations: Annotations,
+}
+
+text_of_document!(Index);
+
+impl Index {
+    /// Reads an index.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Document`] if it is not one, has keys twice or in another case, or also has a config or layers.
+    pub fn parse(bytes: impl Into<Bytes>) -> Result<Index> {
+        const WHAT: &str = "index";
+        let text = Text(bytes.into());
+        let object = parse_object(WHAT, &text.0)?;
+        let known = ["schemaVersion", "mediaType", "artifactType", "manifests", "subject", "annotations"];
+        check_keys(WHAT, &object, &known, &["config", "layers", "fsLayers"])?;
+        check_schema_version(WHAT, &object)?;
+        let manifests: Option<Vec<Descriptor>> = field(WHAT, &object, "manifests")?;
+        let view = IndexView {
+            media_type: field(WHAT, &object, "mediaType")?,
+            artifact_type: field(WHAT, &object, "artifactType")?,
+            manifests: manifests.unwrap_or_default(),
+            subject: field(WHAT, &object, "subject")?,
+            annotations: field(WHAT, &object, "annotations")?,
+        };
+        if object.raw("manifests").is_none() {
+            return Err(invalid(WHAT, "it lists no manifests"));
+        }
+        Ok(Index { text, view: Arc::new(view) })
+    }
+
+    /// An OCI index with these entries, in one line.
+    pub fn of(manifests: &[Descriptor]) -> Index {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Form<'a> {
+            schema_version: u32,
+            media_type: MediaType,
+            manifests: &'a [Descriptor],
+        }
+        let form = Form { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests };
+        let text = serde_json::to_vec(&form).expect("descriptors have string keys and cannot fail to serialize");
+        Index::parse(text).expect("what was just written is an index")
+    }
+
+    /// Its type: what it says of itself, or that of an OCI index.
+    pub fn media_type(&self) -> MediaType {
+        self.view.media_type.clone().unwrap_or(MediaType::OCI_INDEX)
+    }
+
+    /// The type of the artifact that the index describes as a whole.
+    pub fn artifact_type(&self) -> Option<&MediaType> {
+        self.view.artifact_type.as_ref()
+    }
+
+    /// The entries, in order.
+    pub fn manifests(&self) -> &[Descriptor] {
+        &self.view.manifests
+    }
+
+    /// The manifest or index that this one is about.
+    pub fn subject(&self) -> Option<&Descriptor> {
+        self.view.subject.as_ref()
+    }
+
+    /// The annotations of the index.
+    pub fn annotations(&self) -> &Annotations {
+        &self.view.annotations
+    }
+
+    /// Begins an edit.
+    pub fn edit(&self) -> IndexEdit {
+        IndexEdit { edit: Edit::begin(&self.text), entries: None, original: self.clone() }
+    }
+}
+
+/// The config of a container image.
+///
+/// Image specification, "Image Configuration". Docker's has the same form and a few more fields, which are kept.
+#[derive(Debug, Clone)]
+pub struct Config {
+    text: Text,
+    view: Arc<ConfigView>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct ConfigView {
+    created: Option<String>,
+    author: Option<String>,
+    #[serde(flatten)]
+    platform: Option<Platform>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    config: Execution,
+    #[serde(default, deserialize_with = "null_is_default")]
+    rootfs: RootFs,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    history: Vec<History>,
+}
+
+/// How a container of the image is started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Execution {
+    /// User, or user and group, by name or number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Ports, as `port/protocol`.
+    #[serde(deserialize_with = "keys_of_map", serialize_with = "map_of_keys", skip_serializing_if = "Vec::is_empty")]
+    pub exposed_ports: Vec<String>,
+    /// Environment, as `NAME=value`.
+    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// The program and its fixed arguments.
+    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    pub entrypoint: Vec<String>,
+    /// Arguments that a user may replace.
+    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    pub cmd: Vec<String>,
+    /// Directories that hold data.
+    #[serde(deserialize_with = "keys_of_map", serialize_with = "map_of_keys", skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
+    /// Where the program starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
+    /// Labels.
+    #[serde(skip_serializing_if = "Annotations::is_empty")]
+    pub labels: Annotations,
+    /// The signal that asks the program to end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
+}
+
+/// The layers of the image as they are when uncompressed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootFs {
+    /// Always `layers`.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// The digests of the uncompressed layers, from the lowest to the highest.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub diff_ids: Vec<Digest>,
+}
+
+/// How a layer, or a step that made none, came about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// When, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// The command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// Who.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// Anything else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// Whether the step made no layer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub empty_layer: bool,
+}
+
+text_of_document!(Config);
+
+impl Config {
+    /// Reads the config of a container image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Document`] if it is not one.
+    pub fn parse(bytes: impl Into<Bytes>) -> Result<Config> {
+        const WHAT: &str = "config";
+        let text = Text(bytes.into());
+        parse_object(WHAT, &text.0)?;
+        let view = serde_json::from_slice(&text.0).map_err(|error| invalid(WHAT, error))?;
+        Ok(Config { text, view: Arc::new(view) })
+    }
+
+    /// When the image was built, RFC 3339.
+    pub fn created(&self) -> Option<&str> {
+        self.view.created.as_deref()
+    }
+
+    /// Who built it.
+    pub fn author(&self) -> Option<&str> {
+        self.view.author.as_deref()
+    }
+
+    /// What it runs on; `None` if the config does not say.
+    pub fn platform(&self) -> Option<&Platform> {
+        self.view.platform.as_ref()
+    }
+
+    /// How a container of the image is started.
+    pub fn execution(&self) -> &Execution {
+        &self.view.config
+    }
+
+    /// The uncompressed layers.
+    pub fn rootfs(&self) -> &RootFs {
+        &self.view.rootfs
+    }
+
+    /// How the layers came about.
+    pub fn history(&self) -> &[History] {
+        &self.view.history
+    }
+}
+
+/// Changes to a manifest, which yield a new one.
+#[derive(Debug, Clone)]
+pub struct ManifestEdit {
+    edit: Edit,
+    original: Manifest,
+}
+
+impl ManifestEdit {
+    /// Sets an annotation of the manifest.
+    pub fn annotate(&mut self, key: &str, value: &str) -> &mut ManifestEdit {
+        self.edit.annotate(key, value);
+        self
+    }
+
+    /// Removes an annotation of the manifest, if it is there.
+    pub fn remove_annotation(&mut self, key: &str) -> &mut ManifestEdit {
+        self.edit.remove_annotation(key);
+        self
+    }
+
+    /// The manifest with the changes made; the very same bytes if there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Document`] if the annotations of the original are not an object of strings.
+    pub fn finish(&self) -> Result<Manifest> {
+        match self.edit.finish("manifest")? {
+            Some(text) => Manifest::parse(text),
+            None => Ok(self.original.clone()),
+        }
+    }
+}
+
+/// Changes to an index, which yield a new one. Entries are named by their position.
+#[derive(Debug, Clone)]
+pub struct IndexEdit {
+    edit: Edit,
+    /// The list once it was touched.
+    entries: Option<Vec<Box<RawValue>>>,
+    original: Index,
+}
+
+impl IndexEdit {
+    /// Sets an annotation of the index.
+    pub fn annotate(&mut self, key: &str, value: &str) -> &mut IndexEdit {
+        self.edit.annotate(key, value);
+        self
+    }
+
+    /// Removes an annotation of the index, if it is there.
+    pub fn remove_annotation(&mut self, key: &str) -> &mut IndexEdit {
+        self.edit.remove_annotation(key);
+        self
+    }
+
+    /// Lets an entry point to other bytes; whatever else it says stays.
+    pub fn repoint(&mut self, position: usize, digest: &Digest, size: u64) -> &mut IndexEdit {
+        self.change_entry(position, |entry| {
+            entry.set("digest", raw(digest));
+            entry.set("size", raw(&size));
+            Ok(())
+        })
+    }
+
+    /// Sets an annotation of an entry.
+    pub fn annotate_entry(&mut self, position: usize, key: &str, value: &str) -> &mut IndexEdit {
+        self.change_entry(position, |entry| annotate(entry, |annotations| annotations.set(key, raw(value))).map(drop))
+    }
+
+    /// Removes an annotation of an entry, if it is there.
+    pub fn remove_entry_annotation(&mut self, position: usize, key: &str) -> &mut IndexEdit {
+        self.change_entry(position, |entry| annotate(entry, |annotations| annotations.remove(key)).map(drop))
+    }
+
+    /// Adds an entry at the end.
+    pub fn push(&mut self, descriptor: &Descriptor) -> &mut IndexEdit {
+        let value = raw(descriptor);
+        self.change_list(|list| list.push(value))
+    }
+
+    /// Removes an entry; those behind it move up.
+    pub fn remove(&mut self, position: usize) -> &mut IndexEdit {
+        self.change_list(|list| {
+            if position < list.len() {
+                list.remove(position);
+            }
+        })
+    }
+
+    /// The index with the changes made; the very same bytes if there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Document`] if annotations of the original are not an object of strings.
+    pub fn finish(&self) -> Result<Index> {
+        let mut edit = self.edit.clone();
+        if let Some(entries) = &self.entries {
+            edit.change(|object| Ok(object.set("manifests", to_raw_value(entries)?)));
+        }
+        match edit.finish("index")? {
+            Some(text) => Index::parse(text),
+            None => Ok(self.original.clone()),
+        }
+    }
+
+    fn change_entry(
+        &mut self,
+        position: usize,
+        change: impl FnOnce(&mut Object) -> serde_json::Result<()>,
+    ) -> &mut IndexEdit {
+        let mut problem = None;
+        self.change_list(|list| {
+            let Some(entry) = list.get_mut(position) else { return };
+            let changed = Object::parse(entry.get()).and_then(|mut object| {
+                change(&mut object)?;
+                object.to_raw()
+            });
+            match changed {
+                Ok(changed) => *entry = changed,
+                Err(error) => problem = Some(error),
+            }
+        });
+        if let Some(error) = problem {
+            self.edit.change(|_| Err(error));
+        }
+        self
+    }
+
+    fn change_list(&mut self, change: impl FnOnce(&mut Vec<Box<RawValue>>)) -> &mut IndexEdit {
+        if self.entries.is_none() {
+            match &self.edit.object {
+                Ok(object) => match object.get::<Option<Vec<_>>>("manifests") {
+                    Ok(list) => self.entries = Some(list.unwrap_or_default()),
+                    Err(error) => self.edit.change(|_| Err(error)),
+                },
+                Err(_) => return self,
+            }
+        }
+        if let Some(list) = &mut self.entries {
+            change(list);
+        }
+        self
+    }
+}
+
+/// What both edits share. The first problem is kept and told at the end, so that calls can be chained.
+#[derive(Debug, Clone)]
+struct Edit {
+    object: Result<Object, String>,
+    indent: Option<String>,
+    changed: bool,
+}
+
+impl Edit {
+    fn begin(text: &Text) -> Edit {
+        Edit {
+            object: Object::parse(text.as_str()).map_err(|error| error.to_string()),
+            indent: json::indentation(text.as_str()).map(str::to_owned),
+            changed: false,
+        }
+    }
+
+    fn annotate(&mut self, key: &str, value: &str) {
+        self.change(|object| annotate(object, |annotations| annotations.set(key, raw(value))));
+    }
+
+    fn remove_annotation(&mut self, key: &str) {
+        self.change(|object| annotate(object, |annotations| annotations.remove(key)));
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Object) -> serde_json::Result<bool>) {
+        if let Ok(object) = &mut self.object {
+            match change(object) {
+                Ok(changed) => self.changed |= changed,
+                Err(error) => self.object = Err(error.to_string()),
+            }
+        }
+    }
+
+    /// The new text, `None` if it is the old one.
+    fn finish(&self, document: &'static str) -> Result<Option<String>> {
+        let object = self.object.as_ref().map_err(|problem| invalid(document, problem))?;
+        if !self.changed {
+            return Ok(None);
+        }
+        let text = object.to_raw().map_err(|error| invalid(document, error))?;
+        Ok(Some(json::lay_out(text.get(), self.indent.as_deref())))
+    }
+}
+
+/// Changes the annotations of a document or descriptor; the key goes when the last annotation goes.
+fn annotate(holder: &mut Object, change: impl FnOnce(&mut Object) -> bool) -> serde_json::Result<bool> {
+    let present = holder.raw("annotations").filter(|value| *value != "null");
+    let mut annotations = Object::parse(present.unwrap_or("{}"))?;
+    // An annotation that is set to what it is, though spelled with other escapes, is no change.
+    let before: Annotations = holder.get("annotations")?;
+    let touched = change(&mut annotations);
+    let text = annotations.to_raw()?;
+    let after: Annotations = serde_json::from_str(text.get())?;
+    if !touched || before == after {
+        return Ok(false);
+    }
+    Ok(if annotations.is_empty() { holder.remove("annotations") } else { holder.set("annotations", text) })
+}
+
+fn raw(value: &(impl Serialize + ?Sized)) -> Box<RawValue> {
+    to_raw_value(value).expect("strings, numbers and descriptors cannot fail to serialize")
+}
+
+fn parse_object(document: &'static str, bytes: &Bytes) -> Result<Object> {
+    if bytes.len() as u64 > MAX_DOCUMENT_SIZE {
+        return Err(invalid(
+            document,
+            format!("{} bytes are more than the {MAX_DOCUMENT_SIZE} that are read", bytes.len()),
+        ));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| invalid(document, error))?;
+    Object::parse(text).map_err(|error| invalid(document, error))
+}
+
+fn field<T: DeserializeOwned>(document: &'static str, object: &Object, key: &str) -> Result<T> {
+    object.get(key).map_err(|error| invalid(document, format!("`{key}`: {error}")))
+}
+
+/// Go's decoder takes `Layers` for `layers`, and docker, containerd and others are written in Go: a document that says
+/// one thing to them and another to us must not pass.
+fn check_keys(document: &'static str, object: &Object, known: &[&str], foreign: &[&str]) -> Result<()> {
+    for key in object.keys() {
+        if foreign.iter().any(|name| name.eq_ignore_ascii_case(key)) {
+            return Err(invalid(document, format!("it also has `{key}`, which belongs to another kind of document")));
+        }
+        if !known.contains(&key)
+            && let Some(meant) = known.iter().find(|name| name.eq_ignore_ascii_case(key))
+        {
+            return Err(invalid(document, format!("it has `{key}`, which some readers take for `{meant}`")));
+        }
+    }
+    Ok(())
+}
+
+fn check_schema_version(document: &'static str, object: &Object) -> Result<()> {
+    match field::<Option<u64>>(document, object, "schemaVersion")? {
+        Some(2) => Ok(()),
+        Some(other) => Err(invalid(document, format!("its schema version is {other}, not 2"))),
+        None => Err(invalid(document, "it has no schema version")),
+    }
+}
+
+fn invalid(document: &'static str, problem: impl fmt::Display) -> Error {
+    Error::Document { document, problem: problem.to_string() }
+}
+
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Go's set: an object whose values are empty objects.
+fn keys_of_map<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let map: Option<serde_json::Map<String, serde_json::Value>> = Option::deserialize(deserializer)?;
+    Ok(map.unwrap_or_default().into_iter().map(|(key, _)| key).collect())
+}
+
+fn map_of_keys<S: serde::Serializer>(keys: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(keys.iter().map(|key| (key, serde_json::Map::new())))
+}
+
+#[cfg(test)]
+mod tests;

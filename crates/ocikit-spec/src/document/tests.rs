@@ -1,0 +1,174 @@
+use super::*;
+
+const MANIFEST: &str = r#"{
+  "schemaVersion": 2,
+  "mediaType": "application/vnd.oci.image.manifest.v1+json",
+  "config": {
+    "mediaType": "application/vnd.oci.image.config.v1+json",
+    "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+    "size": 2
+  },
+  "layers": [],
+  "zzz": [1.50, 1e3, "\u0026"],
+  "annotations": {
+    "b": "\u0026",
+    "a": "1"
+  }
+}"#;
+
+const INDEX: &str = r#"{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2,"x":1.0,"platform":{"architecture":"arm64","os":"linux","os.version":"1","y":[]}}],"x":null}"#;
+
+#[test]
+fn an_untouched_document_keeps_its_bytes() {
+    let manifest = Manifest::parse(MANIFEST).unwrap();
+    assert_eq!(manifest.text(), MANIFEST);
+    assert_eq!(manifest.edit().finish().unwrap().text(), MANIFEST);
+    assert_eq!(manifest.edit().annotate("b", "&").remove_annotation("c").finish().unwrap().text(), MANIFEST);
+    let index = Index::parse(INDEX).unwrap();
+    assert_eq!(index.edit().finish().unwrap().text(), INDEX);
+    assert_eq!(index.edit().remove_entry_annotation(0, "a").finish().unwrap().text(), INDEX);
+}
+
+#[test]
+fn an_edit_changes_only_what_it_is_asked_to() {
+    let manifest = Manifest::parse(MANIFEST).unwrap();
+    let edited = manifest.edit().annotate("a", "x,\"=ä").annotate("c", "new").finish().unwrap();
+    assert_eq!(edited.annotations().iter().collect::<Vec<_>>(), [("b", "&"), ("a", "x,\"=ä"), ("c", "new")]);
+    let expected = MANIFEST.replace(r#""a": "1""#, "\"a\": \"x,\\\"=ä\",\n    \"c\": \"new\"");
+    let expected = expected.replace("[1.50, 1e3, \"\\u0026\"]", "[\n    1.50,\n    1e3,\n    \"\\u0026\"\n  ]");
+    assert_eq!(edited.text(), expected);
+}
+
+#[test]
+fn annotations_go_with_the_last_one() {
+    let edited =
+        Manifest::parse(MANIFEST).unwrap().edit().remove_annotation("a").remove_annotation("b").finish().unwrap();
+    assert!(!edited.text().contains("annotations"), "{}", edited.text());
+}
+
+#[test]
+fn an_entry_is_repointed_and_keeps_the_rest() {
+    let digest = Digest::sha256_of(b"new");
+    let index = Index::parse(INDEX).unwrap();
+    let edited = index.edit().repoint(0, &digest, 3).annotate_entry(0, "k", "v").finish().unwrap();
+    let expected = INDEX
+        .replace("sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", &digest.to_string())
+        .replace(r#""size":2"#, r#""size":3"#)
+        .replace(r#""y":[]}}"#, r#""y":[]},"annotations":{"k":"v"}}"#);
+    assert_eq!(edited.text(), expected);
+    let back = edited.edit().remove_entry_annotation(0, "k").finish().unwrap();
+    assert!(!back.text().contains("annotations"));
+}
+
+#[test]
+fn entries_come_and_go() {
+    let index = Index::of(&[]);
+    assert_eq!(
+        index.text(),
+        r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#
+    );
+    let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, b"{}");
+    let one = index.edit().push(&descriptor).finish().unwrap();
+    assert_eq!(one.manifests(), [descriptor]);
+    assert_eq!(one.edit().remove(0).remove(7).finish().unwrap().text(), index.text());
+}
+
+#[test]
+fn go_null_is_nothing() {
+    let text = r#"{"schemaVersion":2,"manifests":null,"annotations":null}"#;
+    let index = Index::parse(text).unwrap();
+    assert!(index.manifests().is_empty());
+    assert_eq!(index.edit().annotate("a", "b").finish().unwrap().annotations().len(), 1);
+}
+
+#[test]
+fn what_could_be_read_in_two_ways_is_refused() {
+    let config = r#""config":{"mediaType":"a/b","size":2,"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}"#;
+    let good = format!(r#"{{"schemaVersion":2,{config},"layers":[]}}"#);
+    assert!(Manifest::parse(good.clone()).is_ok());
+    for bad in [
+        good.replace(r#""layers":[]"#, r#""layers":[],"manifests":[]"#),
+        good.replace(r#""layers":[]"#, r#""layers":[],"Manifests":[]"#),
+        good.replace(r#""layers":[]"#, r#""layers":[],"Layers":[]"#),
+        good.replace(r#""layers":[]"#, r#""layers":[],"layers":[]"#),
+        good.replace(r#""layers":[]"#, r#""layers":{}"#),
+        good.replace(r#""schemaVersion":2,"#, ""),
+        good.replace(r#""schemaVersion":2,"#, r#""schemaVersion":1,"#),
+        good.replace(config, r#""x":1"#),
+        good.replace(r#""size":2"#, r#""size":-2"#),
+        good.replace(r#""size":2"#, r#""size":99999999999999999999"#),
+        good.replace(r#""size":2"#, r#""size":2.5"#),
+        good.replace(r#""size":2"#, r#""size":2,"size":3"#),
+        good.replace("sha256:44", "sha256:4"),
+        good.replace("sha256:44", "sha1:44"),
+        good[..good.len() - 1].to_owned(),
+        format!("{good}x"),
+        format!("\u{feff}{good}"),
+        "[".repeat(100_000),
+        String::new(),
+    ] {
+        assert!(Manifest::parse(bad.clone()).is_err(), "{}", crate::error::excerpt(&bad));
+    }
+    assert!(Manifest::parse(&b"{\"schemaVersion\":2,\"\xff\":1}"[..]).is_err());
+    assert!(Index::parse(good).is_err());
+    assert!(Index::parse(r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#).is_err());
+    assert!(Index::parse(r#"{"schemaVersion":2}"#).is_err());
+}
+
+#[test]
+fn a_document_must_be_what_its_descriptor_says() {
+    assert!(Document::parse(&MediaType::OCI_MANIFEST, MANIFEST).is_ok());
+    assert!(Document::parse(&MediaType::DOCKER_MANIFEST, MANIFEST).is_err());
+    assert!(Document::parse(&MediaType::OCI_INDEX, MANIFEST).is_err());
+    assert!(Document::parse(&MediaType::OCI_LAYER, MANIFEST).is_err());
+    let (media_type, document) = Document::sniff(INDEX).unwrap();
+    assert_eq!(media_type, MediaType::OCI_INDEX);
+    assert_eq!(document.children().count(), 1);
+}
+
+#[test]
+fn tells_artifacts_from_images() {
+    assert_eq!(Manifest::parse(MANIFEST).unwrap().artifact_type(), None);
+    let helm = MANIFEST.replace("vnd.oci.image.config.v1", "vnd.cncf.helm.config.v1");
+    let expected = MediaType::from("application/vnd.cncf.helm.config.v1+json");
+    assert_eq!(Manifest::parse(helm).unwrap().artifact_type(), Some(&expected));
+    let empty = MANIFEST.replace("vnd.oci.image.config.v1+json", "vnd.oci.empty.v1+json");
+    let typed = empty.replace(r#""layers""#, r#""artifactType": "a/b", "layers""#);
+    assert_eq!(Manifest::parse(empty).unwrap().artifact_type(), None);
+    assert_eq!(Manifest::parse(typed).unwrap().artifact_type(), Some(&"a/b".into()));
+}
+
+#[test]
+fn reads_the_config_of_docker_and_of_buildkit() {
+    let config = Config::parse(
+        r#"{"architecture":"arm","variant":"v7","os":"linux","config":{"Env":["A=b"],"Cmd":null,"ExposedPorts":{"80/tcp":{}},
+            "Labels":{"x":"y"},"Healthcheck":{"Test":["NONE"]}},"rootfs":{"type":"layers","diff_ids":
+            ["sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"]},
+            "history":[{"created_by":"COPY","empty_layer":true}],"moby.buildkit.x":1}"#,
+    )
+    .unwrap();
+    assert_eq!(config.platform().unwrap().to_string(), "linux/arm/v7");
+    assert_eq!(config.execution().env, ["A=b"]);
+    assert_eq!(config.execution().exposed_ports, ["80/tcp"]);
+    assert_eq!(config.execution().labels.get("x"), Some("y"));
+    assert_eq!(config.rootfs().diff_ids.len(), 1);
+    assert!(config.history()[0].empty_layer);
+    let bare = Config::parse("{}").unwrap();
+    assert_eq!(bare.platform(), None);
+    assert!(Config::parse("[]").is_err());
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_annotation_is_kept_byte_for_byte(key in ".*", value in ".*") {
+        let edited = Manifest::parse(MANIFEST).unwrap().edit().annotate(&key, &value).finish().unwrap();
+        proptest::prop_assert_eq!(edited.annotations().get(&key), Some(value.as_str()));
+        let read = Manifest::parse(edited.bytes().clone()).unwrap();
+        proptest::prop_assert_eq!(read.annotations().get(&key), Some(value.as_str()));
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+        let _ = Document::sniff(bytes);
+    }
+}

@@ -1,0 +1,228 @@
+//! JSON objects that keep whatever they are not asked to change.
+//!
+//! A document's digest covers its spelling, so an edit must not respell what it does not touch: not a number
+//! (`1.50`), not an escape (`\u0026`), not a key that we do not know, not the order of keys.
+
+use std::fmt;
+
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// A JSON object one level deep: its keys in order, its values as they were written.
+#[derive(Debug, Clone)]
+pub(crate) struct Object(Vec<(String, Box<RawValue>)>);
+
+impl Object {
+    /// Reads an object; a key that occurs twice is an error, since readers disagree about which one counts.
+    pub(crate) fn parse(text: &str) -> serde_json::Result<Object> {
+        serde_json::from_str(text)
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(key, _)| key.as_str())
+    }
+
+    pub(crate) fn raw(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.get())
+    }
+
+    /// The value of a key; one that is absent is read as `null`.
+    pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> serde_json::Result<T> {
+        serde_json::from_str(self.raw(key).unwrap_or("null"))
+    }
+
+    /// Sets a key, in its place if it is there, at the end if it is new. Says whether anything changed.
+    pub(crate) fn set(&mut self, key: &str, value: Box<RawValue>) -> bool {
+        match self.0.iter_mut().find(|(name, _)| name == key) {
+            Some((_, old)) if old.get() == value.get() => false,
+            Some((_, old)) => {
+                *old = value;
+                true
+            }
+            None => {
+                self.0.push((key.to_owned(), value));
+                true
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(name, _)| name != key);
+        self.0.len() < before
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn to_raw(&self) -> serde_json::Result<Box<RawValue>> {
+        serde_json::value::to_raw_value(self)
+    }
+}
+
+impl Serialize for Object {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut entries = Vec::new();
+                let mut seen = std::collections::HashSet::new();
+                while let Some((key, value)) = map.next_entry::<String, Box<RawValue>>()? {
+                    if !seen.insert(key.clone()) {
+                        return Err(serde::de::Error::custom(format_args!("key `{key}` occurs twice")));
+                    }
+                    entries.push((key, value));
+                }
+                Ok(Object(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// The indentation of an indented document, `None` for one that is written in one line.
+pub(crate) fn indentation(text: &str) -> Option<&str> {
+    let rest = text.trim_start().strip_prefix('{')?;
+    let rest = rest.strip_prefix("\r\n").or_else(|| rest.strip_prefix('\n'))?;
+    let width = rest.len() - rest.trim_start_matches([' ', '\t']).len();
+    (1..=8).contains(&width).then(|| &rest[..width])
+}
+
+/// Lays out valid JSON anew, in one line or indented, without respelling any key or value.
+pub(crate) fn lay_out(text: &str, indent: Option<&str>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut depth = 0;
+    let mut rest = text.trim_start();
+    let new_line = |out: &mut String, depth: usize| {
+        if let Some(indent) = indent {
+            out.push('\n');
+            out.extend(std::iter::repeat_n(indent, depth));
+        }
+    };
+    while let Some(token) = rest.chars().next() {
+        let length = match token {
+            '"' => string_length(rest),
+            '{' | '[' | '}' | ']' | ',' | ':' => 1,
+            _ => rest.find(['{', '[', '}', ']', ',', ':', '"', ' ', '\t', '\r', '\n']).unwrap_or(rest.len()),
+        };
+        let (word, after) = rest.split_at(length);
+        rest = after.trim_start();
+        match token {
+            '{' | '[' => {
+                out.push(token);
+                if !rest.starts_with(['}', ']']) {
+                    depth += 1;
+                    new_line(&mut out, depth);
+                } else if let Some(close) = rest.chars().next() {
+                    out.push(close);
+                    rest = rest[1..].trim_start();
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                new_line(&mut out, depth);
+                out.push(token);
+            }
+            ',' => {
+                out.push(',');
+                new_line(&mut out, depth);
+            }
+            ':' => out.push_str(if indent.is_some() { ": " } else { ":" }),
+            _ => out.push_str(word),
+        }
+    }
+    out
+}
+
+/// The length of the string literal at the beginning of the text, quotes included.
+fn string_length(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lays_out_without_respelling() {
+        let text = r#" { "a" : [ 1.50 , 1e3,{ } ,[ ] ] , "b\"}" : "x\\", "c":{"d":null} } "#;
+        assert_eq!(lay_out(text, None), r#"{"a":[1.50,1e3,{},[]],"b\"}":"x\\","c":{"d":null}}"#);
+        let indented = "{\n  \"a\": [\n    1.50,\n    1e3,\n    {},\n    []\n  ],\n  \"b\\\"}\": \"x\\\\\",\n  \"c\": {\n    \"d\": null\n  }\n}";
+        assert_eq!(lay_out(text, Some("  ")), indented);
+        assert_eq!(lay_out(indented, Some("  ")), indented);
+    }
+
+    #[test]
+    fn sees_how_a_document_is_indented() {
+        for (text, indent) in [
+            ("{\"a\":1}", None),
+            ("{\n\"a\":1}", None),
+            ("{\n  \"a\":1}", Some("  ")),
+            ("{\r\n\t\"a\":1}", Some("\t")),
+            ("{}", None),
+            ("[\n  1]", None),
+            ("", None),
+        ] {
+            assert_eq!(indentation(text), indent, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_key_that_occurs_twice() {
+        assert!(Object::parse(r#"{"a":1,"b":2,"a":1}"#).is_err());
+        assert!(Object::parse("[]").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn layout_keeps_every_value(value in arbitrary_json()) {
+            let text = value.to_string();
+            proptest::prop_assert_eq!(lay_out(&lay_out(&text, Some("\t")), None), text);
+        }
+
+        #[test]
+        fn layout_survives_any_text(text in ".*") {
+            lay_out(&text, Some("  "));
+            lay_out(&text, None);
+        }
+    }
+
+    fn arbitrary_json() -> impl proptest::strategy::Strategy<Value = serde_json::Value> {
+        use proptest::prelude::*;
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            ".*".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+                prop::collection::vec((".*", inner), 0..4).prop_map(|pairs| pairs.into_iter().collect()),
+            ]
+        })
+    }
+}
