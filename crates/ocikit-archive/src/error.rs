@@ -1,0 +1,31 @@
+use std::io;
+
+/// The result of reading an archive.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An archive cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The archive ends before an entry does.
+    #[error("the archive is truncated: {what} at offset {offset} wants {missing} more bytes")]
+    Truncated {
+        /// The name of the entry, or `a header`.
+        what: String,
+        /// Where it begins.
+        offset: u64,
+        /// How many bytes are missing at least.
+        missing: u64,
+    },
+    /// The bytes are not a tar, or one that readers would read in different ways.
+    #[error("not a valid tar: {problem} at offset {offset}")]
+    Invalid {
+        /// Where.
+        offset: u64,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// The archive could not be read at all.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}

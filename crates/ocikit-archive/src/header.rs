@@ -1,0 +1,94 @@
+use tar_core::EntryType;
+use tar_core::builder::EntryBuilder;
+
+/// The unit of a tar in bytes: headers fill blocks, and bytes are padded to them.
+pub const BLOCK: u64 = 512;
+
+/// What ends a tar: two blocks of zeros. One alone is not enough, Go's readers refuse it.
+pub const END: [u8; 2 * BLOCK as usize] = [0; 2 * BLOCK as usize];
+
+/// How many zeros follow this many bytes, up to the next block.
+pub fn padding(size: u64) -> u64 {
+    size.wrapping_neg() % BLOCK
+}
+
+/// The header of an entry that is about to be written.
+///
+/// Owner and group are root without a name, so that the bytes depend on nothing but these fields.
+#[derive(Debug, Clone, Copy)]
+pub struct Header<'a> {
+    /// The name; a directory's ends with a slash.
+    pub name: &'a str,
+    /// How many bytes follow.
+    pub size: u64,
+    /// The permissions.
+    pub mode: u32,
+    /// When it was changed, in seconds since 1970.
+    pub modified: u64,
+}
+
+impl<'a> Header<'a> {
+    /// A file that everybody may read, as old as time.
+    pub fn file(name: &'a str, size: u64) -> Header<'a> {
+        Header { name, size, mode: 0o644, modified: 0 }
+    }
+
+    /// A directory; its name has to end with a slash.
+    pub fn directory(name: &'a str) -> Header<'a> {
+        Header { name, size: 0, mode: 0o755, modified: 0 }
+    }
+
+    /// The blocks to write: one, unless the name is longer than 100 bytes or the size beyond 8 GiB; then an extended
+    /// header comes before it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        const FITS: &str = "what does not fit a ustar field goes to an extended header";
+        // The largest number of the eleven octal digits that every reader knows.
+        const LARGEST: u64 = (1 << 33) - 1;
+        let mut builder = EntryBuilder::new_ustar();
+        builder.path(self.name);
+        builder.mode(self.mode & 0o7777).expect(FITS);
+        builder.uid(0).expect(FITS);
+        builder.gid(0).expect(FITS);
+        builder.mtime(self.modified.min(LARGEST)).expect(FITS);
+        let kind = if self.name.ends_with('/') { EntryType::Directory } else { EntryType::Regular };
+        builder.entry_type(kind);
+        if self.size > LARGEST {
+            builder.size(0).expect(FITS);
+            builder.add_pax("size", self.size.to_string());
+        } else {
+            builder.size(self.size).expect(FITS);
+        }
+        builder.finish_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TarIndex;
+
+    #[test]
+    fn padding_fills_a_block() {
+        for (size, zeros) in [(0, 0), (1, 511), (511, 1), (512, 0), (513, 511), (u64::MAX, 1)] {
+            assert_eq!(padding(size), zeros);
+        }
+    }
+
+    #[test]
+    fn long_names_and_sizes_are_read_back() {
+        let name = format!("{}/x", "d".repeat(120));
+        let mut tar = Header { modified: 7, ..Header::file(&name, 3) }.to_bytes();
+        tar.extend_from_slice(b"abc");
+        tar.resize(tar.len().next_multiple_of(512), 0);
+        tar.extend_from_slice(&END);
+        let index = TarIndex::read(&tar).unwrap();
+        assert_eq!(index.file(&name).unwrap().size, 3);
+
+        let size = 10 << 30;
+        let header = Header::file("large", size).to_bytes();
+        match TarIndex::read(&header) {
+            Err(crate::Error::Truncated { what, missing, .. }) => assert_eq!((what.as_str(), missing), ("large", size)),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+use std::collections::HashMap;
+use std::io;
+
+use crate::entry::{Entry, Kind, Span};
+use crate::error::{Error, Result};
+use crate::header::BLOCK;
+use crate::read_at::ReadAt;
+use crate::scan::{self, Window};
+
+/// What a tar holds and where, learned in one pass over its headers; the bytes are then read at random.
+///
+/// The rules, where archives differ from what their writers meant:
+///
+/// * A name that occurs again replaces the earlier entry, as unpacking would.
+/// * Hard and symbolic links lead to another entry of the archive, at most eight steps; never outside.
+/// * Names that lead out of the archive, sparse files, devices and pipes are listed but never found.
+/// * An entry that is longer than the archive makes the whole archive [truncated](Error::Truncated).
+/// * Zeros end it; what lies behind them is not part of the archive.
+/// * A lone block of zeros, and a global header that renames entries, are [invalid](Error::Invalid): readers disagree
+///   about them.
+#[derive(Debug, Clone)]
+pub struct TarIndex {
+    entries: Vec<Entry>,
+    names: HashMap<String, usize>,
+    end: End,
+}
+
+/// Where an archive ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Where the zeros begin: behind the last entry.
+    pub start: u64,
+    /// Where the zeros end: at least two blocks later, unless the writer forgot them.
+    pub zeros: u64,
+    /// The length of the file.
+    pub file: u64,
+}
+
+impl TarIndex {
+    /// Reads the headers of an archive.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Truncated`] and [`Error::Invalid`] as the rules above say, [`Error::Io`] where reading fails.
+    pub fn read(archive: &(impl ReadAt + ?Sized)) -> Result<TarIndex> {
+        let length = archive.length()?;
+        let mut window = Random { archive, buffer: Vec::new(), position: 0, length };
+        let mut entries = Vec::new();
+        let mut names = HashMap::new();
+        while let Some(entry) = scan::next(&mut window)? {
+            let end = entry.data.offset + entry.data.size;
+            if end > length {
+                let (what, offset) = (scan::shown(&entry), entry.start);
+                return Err(Error::Truncated { what, offset, missing: end - length });
+            }
+            window.jump(entry.end());
+            if let Some(name) = &entry.name {
+                names.insert(name.clone(), entries.len());
+            }
+            entries.push(entry);
+        }
+        let start = window.position.min(length);
+        let zeros = window.zeros()?;
+        Ok(TarIndex { entries, names, end: End { start, zeros, file: length } })
+    }
+
+    /// Where the bytes of a file are, by its plain name; links are followed.
+    pub fn file(&self, name: &str) -> Option<Span> {
+        const MOST_LINKS: usize = 8;
+        let mut name = name;
+        for _ in 0..=MOST_LINKS {
+            let entry = self.entry(name)?;
+            match &entry.kind {
+                Kind::File => return Some(entry.data),
+                Kind::Link(Some(target)) => name = target,
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// The entry that counts of those with this plain name.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(*self.names.get(name)?)
+    }
+
+    /// All entries, in order, those that were replaced included.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Whether an entry is the one that counts of those with its name.
+    pub fn counts(&self, position: usize) -> bool {
+        let name = self.entries.get(position).and_then(|entry| entry.name.as_ref());
+        name.is_some_and(|name| self.names.get(name) == Some(&position))
+    }
+
+    /// Where the archive ends.
+    pub fn end(&self) -> End {
+        self.end
+    }
+}
+
+/// Reads headers with one system call each, or fewer where entries are small.
+struct Random<'a, A: ?Sized> {
+    archive: &'a A,
+    /// Bytes from `position` on.
+    buffer: Vec<u8>,
+    position: u64,
+    length: u64,
+}
+
+/// Large enough for a header, a small blob and the next header; small enough that copying it costs nothing.
+const READ_AHEAD: usize = 8 << 10;
+
+impl<A: ReadAt + ?Sized> Random<'_, A> {
+    fn jump(&mut self, offset: u64) {
+        let distance = usize::try_from(offset - self.position).unwrap_or(usize::MAX);
+        self.buffer.drain(..distance.min(self.buffer.len()));
+        self.position = offset;
+    }
+
+    fn fill(&mut self, length: usize) -> io::Result<()> {
+        while self.buffer.len() < length {
+            let filled = self.buffer.len();
+            self.buffer.resize(length.max(READ_AHEAD), 0);
+            let read = match self.archive.read_at(&mut self.buffer[filled..], self.position + filled as u64) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    self.buffer.truncate(filled);
+                    continue;
+                }
+                read => read?,
+            };
+            self.buffer.truncate(filled + read);
+            if read == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the zeros end that begin at the current position.
+    fn zeros(&mut self) -> Result<u64> {
+        loop {
+            let block = self.peek(BLOCK as usize)?;
+            if block.is_empty() || block.iter().any(|byte| *byte != 0) {
+                return Ok(self.position.min(self.length));
+            }
+            let length = block.len().min(BLOCK as usize);
+            self.pass(length);
+        }
+    }
+}
+
+impl<A: ReadAt + ?Sized> Window for Random<'_, A> {
+    fn peek(&mut self, length: usize) -> Result<&[u8]> {
+        self.fill(length)?;
+        Ok(&self.buffer[..self.buffer.len().min(length)])
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn pass(&mut self, length: usize) {
+        self.buffer.drain(..length);
+        self.position += length as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+use std::io::{self, Read};
+
+use crate::entry::Entry;
+use crate::error::{Error, Result};
+use crate::scan::{self, Window};
+
+/// A tar that is read as it comes, entry by entry, from a pipe.
+///
+/// The rules of [`TarIndex`](crate::TarIndex) hold as far as they can: what an entry is replaced by or linked to comes
+/// later and is the caller's business.
+#[derive(Debug)]
+pub struct TarStream<R> {
+    window: Sequential<R>,
+    current: Option<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    entry: Entry,
+    /// Bytes of the entry not read yet.
+    rest: u64,
+    /// Zeros behind them.
+    padding: u64,
+}
+
+impl<R: Read> TarStream<R> {
+    /// Starts reading.
+    pub fn new(reader: R) -> TarStream<R> {
+        TarStream { window: Sequential { reader, buffer: Vec::new(), position: 0 }, current: None }
+    }
+
+    /// The next entry, what was not read of the last one skipped; `None` at the end. Zeros behind the end are read
+    /// too, so that whoever writes them is not cut off.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Truncated`] and [`Error::Invalid`] as for an index, [`Error::Io`] where reading fails.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        if let Some(mut current) = self.current.take() {
+            let rest = current.rest + current.padding;
+            let skipped = self.window.skip(rest)?;
+            // Padding that is missing at the very end harms nobody.
+            if skipped < current.rest {
+                current.rest -= skipped;
+                return Err(current.truncated());
+            }
+        }
+        let Some(entry) = scan::next(&mut self.window)? else {
+            self.window.skip(u64::MAX)?;
+            return Ok(None);
+        };
+        let (rest, padding) = (entry.data.size, crate::padding(entry.data.size));
+        self.current = Some(Current { entry: entry.clone(), rest, padding });
+        Ok(Some(entry))
+    }
+
+    /// Reads bytes of the current entry; 0 at its end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Truncated`] if the archive ends first, [`Error::Io`] where reading fails.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let Some(current) = &mut self.current else { return Ok(0) };
+        let most = usize::try_from(current.rest).unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let read = self.window.read(&mut buffer[..most])?;
+        if read == 0 {
+            return Err(current.truncated());
+        }
+        current.rest -= read as u64;
+        Ok(read)
+    }
+}
+
+impl Current {
+    fn truncated(&self) -> Error {
+        let (what, offset) = (scan::shown(&self.entry), self.entry.start);
+        Error::Truncated { what, offset, missing: self.rest }
+    }
+}
+
+#[derive(Debug)]
+struct Sequential<R> {
+    reader: R,
+    /// Header bytes that were shown and not passed yet.
+    buffer: Vec<u8>,
+    position: u64,
+}
+
+impl<R: Read> Sequential<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = if self.buffer.is_empty() {
+            read_some(&mut self.reader, buffer)?
+        } else {
+            let length = self.buffer.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&self.buffer[..length]);
+            self.buffer.drain(..length);
+            length
+        };
+        self.position += read as u64;
+        Ok(read)
+    }
+
+    /// Passes up to this many bytes; fewer where the stream ends.
+    fn skip(&mut self, length: u64) -> io::Result<u64> {
+        let mut scratch = [0; 16 << 10];
+        let mut skipped = 0;
+        while skipped < length {
+            let most = usize::try_from(length - skipped).unwrap_or(usize::MAX).min(scratch.len());
+            match self.read(&mut scratch[..most])? {
+                0 => break,
+                read => skipped += read as u64,
+            }
+        }
+        Ok(skipped)
+    }
+}
+
+impl<R: Read> Window for Sequential<R> {
+    fn peek(&mut self, length: usize) -> Result<&[u8]> {
+        while self.buffer.len() < length {
+            let filled = self.buffer.len();
+            self.buffer.resize(length, 0);
+            let read = read_some(&mut self.reader, &mut self.buffer[filled..]);
+            self.buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
+            if read? == 0 {
+                break;
+            }
+        }
+        Ok(&self.buffer)
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn pass(&mut self, length: usize) {
+        self.buffer.drain(..length);
+        self.position += length as u64;
+    }
+}
+
+fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match reader.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
