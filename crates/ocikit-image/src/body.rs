@@ -1,0 +1,205 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use ocikit_spec::{Descriptor, Hasher};
+
+use crate::error::{Error, Mismatch, Result};
+
+/// The bytes of a blob, or a range of them, as they come.
+pub struct Body {
+    chunks: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
+    length: u64,
+}
+
+impl Body {
+    /// A body of this many bytes; the stream has to keep to that.
+    pub fn new(length: u64, chunks: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Body {
+        Body { chunks: Box::pin(chunks), length }
+    }
+
+    /// How many bytes it has, as the place says that it comes from.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// All bytes in memory.
+    ///
+    /// # Errors
+    ///
+    /// Those of the stream.
+    pub async fn bytes(mut self) -> Result<Bytes> {
+        let Some(first) = self.next().await.transpose()? else { return Ok(Bytes::new()) };
+        let Some(second) = self.next().await.transpose()? else { return Ok(first) };
+        let mut all = BytesMut::from(&first[..]);
+        all.extend_from_slice(&second);
+        while let Some(chunk) = self.next().await.transpose()? {
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all.freeze())
+    }
+
+    /// The same bytes, checked against their descriptor as they pass.
+    ///
+    /// The last chunk is held back until the digest is right, so whoever gets them all got the right ones, and
+    /// whoever sends them on never completes a wrong blob. `place` is named in the error.
+    pub fn verified(self, descriptor: &Descriptor, place: &(impl ToString + ?Sized)) -> Body {
+        let verifier = Verifier {
+            descriptor: descriptor.clone(),
+            place: place.to_string(),
+            hasher: Some(Hasher::new(descriptor.digest.algorithm())),
+            passed: 0,
+            chunks: self.chunks,
+        };
+        Body { chunks: Box::pin(verifier), length: descriptor.size }
+    }
+
+    /// The same bytes; this function sees how many are in each chunk as it passes.
+    pub fn watched(self, mut watch: impl FnMut(u64) + Send + 'static) -> Body {
+        let chunks = self.chunks.inspect(move |chunk| {
+            if let Ok(chunk) = chunk {
+                watch(chunk.len() as u64);
+            }
+        });
+        Body { chunks: Box::pin(chunks), length: self.length }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Body {
+        Body::new(bytes.len() as u64, futures::stream::iter((!bytes.is_empty()).then_some(Ok(bytes))))
+    }
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        self.chunks.as_mut().poll_next(context)
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+struct Verifier {
+    descriptor: Descriptor,
+    place: String,
+    /// `None` once the digest was checked or found wrong.
+    hasher: Option<Hasher>,
+    passed: u64,
+    chunks: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
+}
+
+impl Verifier {
+    fn mismatch(&mut self, mismatch: Mismatch) -> Error {
+        self.hasher = None;
+        Error::mismatch(&self.descriptor.digest, &self.place, mismatch)
+    }
+
+    /// Whether everything that has passed is right, once all bytes have.
+    fn check(&mut self) -> Result<()> {
+        if let Some(hasher) = self.hasher.take() {
+            let actual = hasher.finish();
+            if actual != self.descriptor.digest {
+                return Err(self.mismatch(Mismatch::Digest(actual)));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Stream for Verifier {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        let size = self.descriptor.size;
+        loop {
+            let Some(chunk) = futures::ready!(self.chunks.as_mut().poll_next(context)) else {
+                if self.passed < size && self.hasher.is_some() {
+                    let mismatch = Mismatch::Size { expected: size, actual: self.passed };
+                    return Poll::Ready(Some(Err(self.mismatch(mismatch))));
+                }
+                // The empty blob has no last chunk that could be held back.
+                return Poll::Ready(self.check().err().map(Err));
+            };
+            let chunk = chunk?;
+            if chunk.is_empty() {
+                continue;
+            }
+            self.passed += chunk.len() as u64;
+            if self.passed > size {
+                let mismatch = Mismatch::Size { expected: size, actual: self.passed };
+                return Poll::Ready(Some(Err(self.mismatch(mismatch))));
+            }
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&chunk);
+            }
+            if self.passed == size {
+                self.check()?;
+            }
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ocikit_spec::MediaType;
+
+    use super::*;
+
+    fn body(chunks: &[&'static [u8]]) -> Body {
+        let chunks: Vec<_> = chunks.iter().map(|chunk| Ok(Bytes::from_static(chunk))).collect();
+        Body::new(0, futures::stream::iter(chunks))
+    }
+
+    fn descriptor(bytes: &[u8]) -> Descriptor {
+        Descriptor::of(MediaType::OCTET_STREAM, bytes)
+    }
+
+    async fn passed(body: Body) -> (Vec<u8>, Option<Error>) {
+        let chunks: Vec<_> = body.collect::<Vec<_>>().await;
+        let mut bytes = Vec::new();
+        for chunk in chunks {
+            match chunk {
+                Ok(chunk) => bytes.extend_from_slice(&chunk),
+                Err(error) => return (bytes, Some(error)),
+            }
+        }
+        (bytes, None)
+    }
+
+    #[tokio::test]
+    async fn right_bytes_pass() {
+        for chunks in [&[&b"abc"[..]][..], &[b"a", b"", b"bc", b""]] {
+            let (bytes, error) = passed(body(chunks).verified(&descriptor(b"abc"), "here")).await;
+            assert_eq!((&bytes[..], error.is_none()), (&b"abc"[..], true));
+        }
+        assert!(passed(body(&[]).verified(&descriptor(b""), "here")).await.1.is_none());
+    }
+
+    #[tokio::test]
+    async fn wrong_bytes_never_complete() {
+        for chunks in [&[&b"abx"[..]][..], &[b"a", b"bx"], &[b"ab"], &[b"abcd"], &[b"abc", b"d"], &[]] {
+            let (bytes, error) = passed(body(chunks).verified(&descriptor(b"abc"), "here")).await;
+            assert!(matches!(error, Some(Error::Mismatch { .. })), "{chunks:?}");
+            assert!(bytes.len() < 3 || bytes == b"abc", "{chunks:?}");
+        }
+        let mut empty = descriptor(b"x");
+        empty.size = 0;
+        assert!(matches!(passed(body(&[]).verified(&empty, "here")).await.1, Some(Error::Mismatch { .. })));
+    }
+
+    #[tokio::test]
+    async fn chunks_are_joined() {
+        for chunks in [&[][..], &[&b"abc"[..]], &[b"a", b"b"], &[b"a", b"b", b"c"]] {
+            assert_eq!(body(chunks).bytes().await.unwrap(), chunks.concat());
+        }
+    }
+}

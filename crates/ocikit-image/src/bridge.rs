@@ -1,0 +1,150 @@
+//! The one bridge between async code and work that blocks: reading files, hashing, inflating.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::stream;
+use tokio::sync::mpsc;
+
+use crate::body::Body;
+use crate::error::{Error, Result};
+
+/// The size of the chunks that a [`Feed`] sends, in bytes: large enough that a hand-over between threads costs
+/// nothing beside hashing, small enough to stay in a processor's cache on the way from file to socket.
+pub const CHUNK: usize = 256 << 10;
+
+/// How many chunks may wait between the two sides.
+const WAITING: usize = 2;
+
+/// Runs work that blocks on a thread made for it.
+///
+/// # Errors
+///
+/// Those of the work.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(failure) => match failure.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::failed("finish", "work", io::Error::other("the runtime is shutting down"))),
+        },
+    }
+}
+
+/// A body whose bytes are made by work that blocks, a few chunks ahead of whoever takes them.
+///
+/// When the body is dropped the work is told by its next [`Feed::send`].
+pub fn produce(length: u64, work: impl FnOnce(&mut Feed) -> Result<()> + Send + 'static) -> Body {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    tokio::task::spawn_blocking(move || {
+        let mut feed = Feed { sender, pool: Pool::default() };
+        if let Err(error) = work(&mut feed) {
+            // Nobody is left to be told if this fails.
+            let _ = feed.sender.blocking_send(Err(error));
+        }
+    });
+    Body::new(length, stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver))))
+}
+
+/// Where the work behind a body puts its chunks.
+#[derive(Debug)]
+pub struct Feed {
+    sender: mpsc::Sender<Result<Bytes>>,
+    pool: Pool,
+}
+
+impl Feed {
+    /// Fills a chunk by this function, which gets a buffer of [`CHUNK`] bytes and says how many it wrote, and sends
+    /// it. `false` once nobody wants more.
+    ///
+    /// # Errors
+    ///
+    /// Those of the function.
+    pub fn fill(&mut self, fill: impl FnOnce(&mut [u8]) -> Result<usize>) -> Result<bool> {
+        let mut chunk = self.pool.take();
+        chunk.length = fill(&mut chunk.buffer)?;
+        Ok(self.send(Bytes::from_owner(chunk)))
+    }
+
+    /// Sends a chunk. `false` once nobody wants more.
+    pub fn send(&mut self, chunk: Bytes) -> bool {
+        self.sender.blocking_send(Ok(chunk)).is_ok()
+    }
+}
+
+/// Buffers that come back when the chunk made of them is dropped, so that a blob of any size costs a handful.
+#[derive(Debug, Clone, Default)]
+struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Pool {
+    fn take(&self) -> Chunk {
+        let free = self.0.lock().ok().and_then(|mut free| free.pop());
+        Chunk { buffer: free.unwrap_or_else(|| vec![0; CHUNK]), length: 0, pool: self.clone() }
+    }
+}
+
+struct Chunk {
+    buffer: Vec<u8>,
+    length: usize,
+    pool: Pool,
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let Ok(mut free) = self.pool.0.lock() {
+            free.push(std::mem::take(&mut self.buffer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn any_length_costs_a_handful_of_buffers() {
+        let (told, buffers) = std::sync::mpsc::channel();
+        let mut body = produce(0, move |feed| {
+            for _ in 0..100 {
+                assert!(feed.fill(|buffer| Ok(buffer.len()))?);
+            }
+            told.send(feed.pool.clone()).unwrap();
+            Ok(())
+        });
+        let mut length = 0;
+        while let Some(chunk) = body.next().await {
+            length += chunk.unwrap().len();
+        }
+        assert_eq!(length, 100 * CHUNK);
+        assert!(buffers.recv().unwrap().0.lock().unwrap().len() <= WAITING + 2);
+    }
+
+    #[tokio::test]
+    async fn work_ends_when_nobody_listens() {
+        let (told, ended) = std::sync::mpsc::channel();
+        let mut body = produce(0, move |feed| {
+            while feed.fill(|_| Ok(1))? {}
+            told.send(()).unwrap();
+            Ok(())
+        });
+        assert!(body.next().await.is_some());
+        drop(body);
+        tokio::task::spawn_blocking(move || ended.recv().unwrap()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn errors_reach_the_other_side() {
+        let mut body = produce(1, |_| Err(Error::not_found("x", "here")));
+        assert!(body.next().await.unwrap().unwrap_err().is_not_found());
+        assert!(blocking(|| Err::<(), _>(Error::not_found("x", "here"))).await.is_err());
+    }
+}

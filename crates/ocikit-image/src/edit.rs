@@ -1,0 +1,126 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ocikit_spec::{Descriptor, Digest};
+
+use crate::error::{Error, Result};
+use crate::overlay::Overlay;
+use crate::root::{Image, Index, Root};
+use crate::source::Source;
+
+/// Changes to an image, which yield a new one; the old one and its place stay as they are.
+#[derive(Debug)]
+pub struct ImageEdit {
+    image: Image,
+    edit: ocikit_spec::ManifestEdit,
+}
+
+impl ImageEdit {
+    pub(crate) fn new(image: &Image) -> ImageEdit {
+        ImageEdit { image: image.clone(), edit: image.manifest.edit() }
+    }
+
+    /// Sets an annotation of the manifest.
+    pub fn annotate(&mut self, key: &str, value: &str) -> &mut ImageEdit {
+        self.edit.annotate(key, value);
+        self
+    }
+
+    /// Removes an annotation of the manifest, if it is there.
+    pub fn remove_annotation(&mut self, key: &str) -> &mut ImageEdit {
+        self.edit.remove_annotation(key);
+        self
+    }
+
+    /// The image with the changes made; the same one if there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Document`] if the annotations of the original are not an object of strings.
+    pub fn finish(&self) -> Result<Image> {
+        let manifest =
+            self.edit.finish().map_err(|source| unusable(&self.image.descriptor, &self.image.source, source))?;
+        let (descriptor, source) = replaced(&self.image.descriptor, manifest.bytes(), &self.image.source, []);
+        Ok(Image { descriptor, manifest, source })
+    }
+}
+
+/// Changes to an index, which yield a new one. Entries are named by their position.
+#[derive(Debug)]
+pub struct IndexEdit {
+    index: Index,
+    edit: ocikit_spec::IndexEdit,
+    added: Vec<Arc<dyn Source>>,
+}
+
+impl IndexEdit {
+    pub(crate) fn new(index: &Index) -> IndexEdit {
+        IndexEdit { index: index.clone(), edit: index.document.edit(), added: Vec::new() }
+    }
+
+    /// Sets an annotation of the index.
+    pub fn annotate(&mut self, key: &str, value: &str) -> &mut IndexEdit {
+        self.edit.annotate(key, value);
+        self
+    }
+
+    /// Removes an annotation of the index, if it is there.
+    pub fn remove_annotation(&mut self, key: &str) -> &mut IndexEdit {
+        self.edit.remove_annotation(key);
+        self
+    }
+
+    /// Sets an annotation of an entry, which is not one of the manifest it points to.
+    pub fn annotate_entry(&mut self, position: usize, key: &str, value: &str) -> &mut IndexEdit {
+        self.edit.annotate_entry(position, key, value);
+        self
+    }
+
+    /// Removes an annotation of an entry, if it is there.
+    pub fn remove_entry_annotation(&mut self, position: usize, key: &str) -> &mut IndexEdit {
+        self.edit.remove_entry_annotation(position, key);
+        self
+    }
+
+    /// Lets an entry point to this root from now on; whatever else it says, its platform for one, stays.
+    pub fn replace(&mut self, position: usize, root: &Root) -> &mut IndexEdit {
+        let descriptor = root.descriptor();
+        self.edit.repoint(position, &descriptor.digest, descriptor.size);
+        self.added.push(root.source().clone());
+        self
+    }
+
+    /// The index with the changes made; the same one if there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Document`] if annotations of the original are not an object of strings.
+    pub fn finish(&self) -> Result<Index> {
+        let document =
+            self.edit.finish().map_err(|source| unusable(&self.index.descriptor, &self.index.source, source))?;
+        let (descriptor, source) =
+            replaced(&self.index.descriptor, document.bytes(), &self.index.source, self.added.iter().cloned());
+        Ok(Index { descriptor, document, source })
+    }
+}
+
+fn unusable(descriptor: &Descriptor, place: &Arc<dyn Source>, source: ocikit_spec::Error) -> Error {
+    Error::document(&descriptor.digest, place, source)
+}
+
+/// The descriptor of new bytes, and a source that has them before everything the old ones had.
+fn replaced(
+    old: &Descriptor,
+    bytes: &Bytes,
+    base: &Arc<dyn Source>,
+    added: impl IntoIterator<Item = Arc<dyn Source>>,
+) -> (Descriptor, Arc<dyn Source>) {
+    let digest = Digest::of(old.digest.algorithm(), bytes);
+    if digest == old.digest {
+        return (old.clone(), base.clone());
+    }
+    let descriptor = Descriptor { digest, size: bytes.len() as u64, data: None, ..old.clone() };
+    let documents = HashMap::from([(digest, bytes.clone())]);
+    (descriptor, Arc::new(Overlay::new(documents, base.clone(), added)))
+}

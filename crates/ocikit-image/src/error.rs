@@ -1,0 +1,151 @@
+use std::error::Error as StdError;
+use std::io;
+
+use ocikit_spec::Digest;
+
+/// The result of working with images.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Something failed, in a place, for a reason that a caller can tell apart.
+///
+/// `place` is how the source or sink displays itself, so that a copy says which of its sides failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A name, document or blob is not there.
+    #[error("{place} has no {what}")]
+    NotFound {
+        /// What was wanted.
+        what: String,
+        /// Where.
+        place: String,
+    },
+    /// A place holds several images and the name did not choose one.
+    #[error("{place} holds several images")]
+    Ambiguous {
+        /// Where.
+        place: String,
+        /// The names that would choose.
+        choices: Vec<String>,
+    },
+    /// Bytes are not those that their digest promises.
+    #[error("{digest} in {place} is damaged: {mismatch}")]
+    Mismatch {
+        /// What was wanted.
+        digest: Digest,
+        /// Where it was read.
+        place: String,
+        /// How it differs.
+        mismatch: Box<Mismatch>,
+    },
+    /// A document has the right digest and makes no sense.
+    #[error("{digest} in {place} cannot be understood")]
+    Document {
+        /// Which.
+        digest: Digest,
+        /// Where.
+        place: String,
+        /// Why.
+        source: Box<ocikit_spec::Error>,
+    },
+    /// The place itself is broken: an archive is truncated, a layout has no `index.json`.
+    #[error("{place} is broken")]
+    Broken {
+        /// Which.
+        place: String,
+        /// How.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// Credentials are missing or were refused.
+    #[error("{place} does not allow it: {problem}")]
+    Denied {
+        /// Who refused.
+        place: String,
+        /// What it said.
+        problem: String,
+    },
+    /// No answer, or none that could be used, however often it was asked.
+    #[error("{place} cannot be reached")]
+    Unreachable {
+        /// Who.
+        place: String,
+        /// Why.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// A registry understood and said no.
+    #[error("{place} refused: {problem}")]
+    Refused {
+        /// Who.
+        place: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        problem: String,
+    },
+    /// Something that this place, or this version, cannot do.
+    #[error("{place}: {what}")]
+    Unsupported {
+        /// Where.
+        place: String,
+        /// What.
+        what: String,
+    },
+    /// An operation failed underneath.
+    #[error("cannot {operation} {place}")]
+    Failed {
+        /// What was tried: a verb.
+        operation: &'static str,
+        /// On what.
+        place: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// How bytes differ from what their descriptor promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// They are others.
+    #[error("its bytes have digest {0}")]
+    Digest(Digest),
+    /// They are fewer or more.
+    #[error("it has {actual} bytes, not {expected}")]
+    Size {
+        /// As the descriptor says.
+        expected: u64,
+        /// As far as they were counted.
+        actual: u64,
+    },
+}
+
+impl Error {
+    /// A missing thing.
+    pub fn not_found(what: impl ToString, place: impl ToString) -> Error {
+        Error::NotFound { what: what.to_string(), place: place.to_string() }
+    }
+
+    /// Bytes that are not what their digest promises.
+    pub fn mismatch(digest: &Digest, place: impl ToString, mismatch: Mismatch) -> Error {
+        Error::Mismatch { digest: *digest, place: place.to_string(), mismatch: Box::new(mismatch) }
+    }
+
+    /// A document that makes no sense.
+    pub fn document(digest: &Digest, place: impl ToString, source: ocikit_spec::Error) -> Error {
+        Error::Document { digest: *digest, place: place.to_string(), source: Box::new(source) }
+    }
+
+    /// A place that is not what it should be.
+    pub fn broken(place: impl ToString, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        Error::Broken { place: place.to_string(), source: source.into() }
+    }
+
+    /// A failed operation of the operating system: reading, writing, renaming.
+    pub fn failed(operation: &'static str, place: impl ToString, source: io::Error) -> Error {
+        Error::Failed { operation, place: place.to_string(), source }
+    }
+
+    /// Whether a thing is missing, which many callers take for an answer.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Error::NotFound { .. })
+    }
+}

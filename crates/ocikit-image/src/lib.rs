@@ -1,0 +1,59 @@
+//! What an image is, wherever it lives: places, nouns, edits, and the one copy.
+//!
+//! A [`Source`] gives bytes for a descriptor. An [`Image`] is a cheap value that knows its descriptor and its source. An
+//! edit gives a new image. A [`Sink`] is told what to hold and where to read it. Everything else is *open → edit →
+//! [`copy`]*.
+//!
+//! ```
+//! # #[cfg(feature = "testing")]
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! use std::sync::Arc;
+//! use ocikit_image::{AnnotateOptions, CopyOptions, Memory, Root, Sink, annotate, copy, testing};
+//!
+//! let here = Arc::new(Memory::new());
+//! let image = testing::image(&here, 1, &"linux/amd64".parse()?, &[1000]);
+//! let root = Root::at(here, image).await?;
+//!
+//! let set = vec![("org.opencontainers.image.revision".to_owned(), "abc".to_owned())];
+//! let annotated = annotate(&root, &AnnotateOptions { set, ..Default::default() }).await?;
+//!
+//! let there: Arc<dyn Sink> = Arc::new(Memory::new());
+//! let copied = copy(&annotated, &there, &CopyOptions::default()).await?;
+//! assert_eq!(copied.root.digest, annotated.digest());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # What this crate never does
+//!
+//! * It never lets bytes pass as a blob before size and digest were checked, unless the call says `unverified`.
+//! * It never makes a name visible before everything below it is there.
+//! * It never holds a layer in memory, [`Memory`] excepted.
+//! * It never prints, reads the environment or starts a runtime.
+
+mod annotate;
+mod body;
+pub mod bridge;
+mod copy;
+mod edit;
+mod error;
+mod event;
+mod graph;
+mod kind;
+mod memory;
+mod overlay;
+mod root;
+mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
+pub use body::Body;
+pub use copy::{Copied, CopyOptions, copy};
+pub use edit::{ImageEdit, IndexEdit};
+pub use error::{Error, Mismatch, Result};
+pub use event::{Event, Observer};
+pub use kind::Kind;
+pub use memory::Memory;
+pub use root::{Artifact, Image, Index, Layer, Root};
+pub use source::{ByteRange, Name, Naming, Put, Sink, Source, SourceExt};

@@ -1,0 +1,81 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ocikit_spec::{Descriptor, Digest, Repository};
+
+use crate::body::Body;
+use crate::error::Result;
+use crate::source::{ByteRange, Name, Source};
+
+/// A few new documents before everything that other sources have: what an edit yields.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    documents: HashMap<Digest, Bytes>,
+    base: Arc<dyn Source>,
+    /// Sources of entries that were replaced, which may be overlays themselves.
+    added: Vec<Arc<dyn Source>>,
+}
+
+impl Overlay {
+    pub(crate) fn new(
+        documents: HashMap<Digest, Bytes>,
+        base: Arc<dyn Source>,
+        added: impl IntoIterator<Item = Arc<dyn Source>>,
+    ) -> Overlay {
+        let added = added.into_iter().filter(|source| !Arc::ptr_eq(source, &base)).collect();
+        Overlay { documents, base, added }
+    }
+}
+
+impl fmt::Display for Overlay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.base, f)
+    }
+}
+
+#[async_trait]
+impl Source for Overlay {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        self.base.resolve(name).await
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        if let Some(bytes) = self.documents.get(&descriptor.digest) {
+            let (offset, length) = range.within(bytes.len() as u64);
+            return Ok(bytes.slice(offset as usize..(offset + length) as usize).into());
+        }
+        for source in &self.added {
+            match source.open_unverified(descriptor, range).await {
+                Err(error) if error.is_not_found() => {}
+                opened => return opened,
+            }
+        }
+        self.base.open_unverified(descriptor, range).await
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        if self.documents.contains_key(&descriptor.digest) {
+            return Ok(true);
+        }
+        for source in &self.added {
+            if source.has(descriptor).await? {
+                return Ok(true);
+            }
+        }
+        self.base.has(descriptor).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.base.referrers(subject).await
+    }
+
+    fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {
+        if self.documents.contains_key(&descriptor.digest) {
+            return None;
+        }
+        self.added.iter().find_map(|source| source.repository(descriptor)).or_else(|| self.base.repository(descriptor))
+    }
+}

@@ -1,0 +1,227 @@
+use std::fmt::{self, Debug, Display};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ocikit_spec::{Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Reference, Repository, Tag};
+
+use crate::body::Body;
+use crate::error::{Error, Mismatch, Result};
+
+/// A place that images are read from.
+///
+/// Shown with `Display` it says where it is, for messages.
+#[async_trait]
+pub trait Source: Debug + Display + Send + Sync + 'static {
+    /// The descriptor that a name stands for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if nothing has that name, [`Error::Ambiguous`] if [`Name::Only`] finds several.
+    async fn resolve(&self, name: &Name) -> Result<Descriptor>;
+
+    /// The bytes of a blob or document, from the range on, not checked: see [`SourceExt::open`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if it is not here.
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body>;
+
+    /// Whether a blob or document is here.
+    ///
+    /// # Errors
+    ///
+    /// Only where the place could not be asked.
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool>;
+
+    /// The manifests and indexes whose subject this digest is.
+    ///
+    /// # Errors
+    ///
+    /// Only where the place could not be asked; none is an empty list.
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>>;
+
+    /// The repository that holds a blob, if it is one: its registry can take the blob over without any bytes.
+    fn repository(&self, _descriptor: &Descriptor) -> Option<&Repository> {
+        None
+    }
+}
+
+/// What every source can do, because it follows from the rest.
+#[async_trait]
+pub trait SourceExt: Source {
+    /// The bytes of a blob, checked against size and digest as they pass.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] at once; [`Error::Mismatch`] as soon as it is known, at the latest in place of the last
+    /// chunk.
+    async fn open(&self, descriptor: &Descriptor) -> Result<Body> {
+        let body = self.open_unverified(descriptor, ByteRange::ALL).await?;
+        if body.length() != descriptor.size {
+            let mismatch = Mismatch::Size { expected: descriptor.size, actual: body.length() };
+            return Err(Error::mismatch(&descriptor.digest, self, mismatch));
+        }
+        Ok(body.verified(descriptor, self))
+    }
+
+    /// A whole blob in memory, checked.
+    ///
+    /// # Errors
+    ///
+    /// As [`SourceExt::open`]; [`Error::Unsupported`] for a blob beyond [`MAX_DOCUMENT_SIZE`], which is not what this
+    /// is for.
+    async fn read(&self, descriptor: &Descriptor) -> Result<Bytes> {
+        if descriptor.size > MAX_DOCUMENT_SIZE {
+            let what = format!("{} has {} bytes, too many to hold in memory", descriptor.digest, descriptor.size);
+            return Err(Error::Unsupported { place: self.to_string(), what });
+        }
+        self.open(descriptor).await?.bytes().await
+    }
+
+    /// The manifest or index behind a descriptor, checked and understood.
+    ///
+    /// # Errors
+    ///
+    /// As [`SourceExt::read`], and [`Error::Document`].
+    async fn document(&self, descriptor: &Descriptor) -> Result<Document> {
+        let bytes = self.read(descriptor).await?;
+        Document::parse(&descriptor.media_type, bytes)
+            .map_err(|source| Error::document(&descriptor.digest, self, source))
+    }
+}
+
+impl<S: Source + ?Sized> SourceExt for S {}
+
+/// A place that images are written to.
+///
+/// A sink is told what to hold and where to read it, and reads when and as often as it likes: retries, resuming,
+/// mounting and "already there" are its own business.
+#[async_trait]
+pub trait Sink: Source {
+    /// What is about to be put, in the order in which it will be. Places that lay things out in a row, or ask for many
+    /// at once, make use of it; it is a promise of the caller only as to the order.
+    ///
+    /// # Errors
+    ///
+    /// Where the place cannot hold that much, for example.
+    async fn expect(&self, _descriptors: &[Descriptor]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Holds a blob or document from now on, read from the source and checked on the way.
+    ///
+    /// Whatever a document points to has been put before. Nothing is visible under a name yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of either side; then the place is as it was.
+    async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put>;
+
+    /// Makes a root that was put visible, under a tag if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place.
+    async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()>;
+
+    /// Completes the place; archives become files now. Dropped without it, what is new is not kept.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place; then it is as it was.
+    async fn finish(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether a root and everything below it is here already, under that tag if there is one, as far as the place can
+    /// say so by itself. `false` is always a good answer: then everything is put, one by one.
+    ///
+    /// # Errors
+    ///
+    /// Only where the place could not be asked.
+    async fn is_complete(&self, _root: &Descriptor, _naming: &Naming) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// What chooses an image in a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Name {
+    /// The only one there is.
+    Only,
+    /// The one with this tag.
+    Tag(Tag),
+    /// The one with this digest, or any document with it that a root leads to.
+    Digest(Digest),
+    /// The one with this full name, in a place that keeps full names.
+    Full(String),
+}
+
+impl Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Name::Only => f.write_str("image"),
+            Name::Tag(tag) => write!(f, "tag {tag}"),
+            Name::Digest(digest) => write!(f, "{digest}"),
+            Name::Full(name) => write!(f, "image named {name}"),
+        }
+    }
+}
+
+impl From<&Reference> for Name {
+    /// The digest if there is one, or the tag.
+    fn from(reference: &Reference) -> Name {
+        match (reference.digest(), reference.tag()) {
+            (Some(digest), _) => Name::Digest(*digest),
+            (None, tag) => Name::Tag(tag.cloned().unwrap_or_else(Tag::latest)),
+        }
+    }
+}
+
+/// How a root becomes visible.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Naming {
+    /// The tag to give it.
+    pub tag: Option<Tag>,
+    /// Its full name, for places that keep one beside the tag.
+    pub full: Option<String>,
+    /// The root whose place and names it takes, if the place lists roots one by one. With a tag, only under that tag.
+    pub replaces: Option<Digest>,
+}
+
+/// What it took to hold a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Put {
+    /// It was there.
+    Present,
+    /// The registry took it over from another of its repositories.
+    Mounted,
+    /// Its bytes were read and written.
+    Copied,
+}
+
+/// A range of a blob in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteRange {
+    /// Where it begins; at the end or behind it the range is empty.
+    pub offset: u64,
+    /// How many bytes it has at most; `None` for all that follow.
+    pub length: Option<u64>,
+}
+
+impl ByteRange {
+    /// The whole blob.
+    pub const ALL: ByteRange = ByteRange { offset: 0, length: None };
+
+    /// From this byte on.
+    pub fn from(offset: u64) -> ByteRange {
+        ByteRange { offset, length: None }
+    }
+
+    /// Offset and length of the range within this many bytes.
+    pub fn within(&self, size: u64) -> (u64, u64) {
+        let offset = self.offset.min(size);
+        let rest = size - offset;
+        (offset, self.length.map_or(rest, |length| length.min(rest)))
+    }
+}

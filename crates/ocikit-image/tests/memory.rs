@@ -1,0 +1,226 @@
+//! Memory is a place, and so passes the suite; and what is built on places is tried on it.
+#![cfg(feature = "testing")]
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use ocikit_image::testing::{self, Place, conformance};
+use ocikit_image::{
+    AnnotateOn, AnnotateOptions, CopyOptions, Error, Event, Kind, Memory, Naming, Observer, Put, Result, Root, Sink,
+    Source, SourceExt, annotate, copy,
+};
+use ocikit_spec::{Descriptor, Document, MediaType, Platform};
+
+struct InMemory(Arc<Memory>);
+
+#[async_trait]
+impl Place for InMemory {
+    async fn sink(&self) -> Arc<dyn Sink> {
+        self.0.clone()
+    }
+
+    async fn source(&self) -> Result<Arc<dyn Source>> {
+        Ok(self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn memory_conforms() {
+    conformance(async || InMemory(Arc::default())).await;
+}
+
+/// An index of two images and an attestation about the first, as BuildKit makes it.
+async fn attested() -> Root {
+    let memory = Arc::new(Memory::new());
+    let one = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10, 20]);
+    let two = testing::image(&memory, 2, &"linux/arm64/v8".parse().unwrap(), &[20]);
+    let unknown = Platform::new("unknown", "unknown");
+    let mut about = testing::image(&memory, 3, &unknown, &[30]);
+    about.annotations.insert("vnd.docker.reference.type", "attestation-manifest");
+    about.annotations.insert("vnd.docker.reference.digest", one.digest.to_string());
+    let index = testing::index(&memory, &[one, two, about]);
+    Root::at(memory, index).await.unwrap()
+}
+
+fn options(on: AnnotateOn, platforms: &[&str]) -> AnnotateOptions {
+    AnnotateOptions {
+        set: vec![("k".to_owned(), "v".to_owned())],
+        on,
+        platforms: platforms.iter().map(|platform| platform.parse().unwrap()).collect(),
+        ..AnnotateOptions::default()
+    }
+}
+
+/// Where the annotation is: on the index, on the entries, on the manifests.
+async fn annotated(root: &Root) -> (bool, Vec<bool>, Vec<bool>) {
+    let Root::Index(index) = root else { panic!("an index stays an index") };
+    let mut entries = Vec::new();
+    let mut manifests = Vec::new();
+    for entry in index.manifests() {
+        entries.push(entry.annotations.get("k").is_some());
+        manifests.push(index.open(entry).await.unwrap().annotations().get("k").is_some());
+    }
+    (root.annotations().get("k").is_some(), entries, manifests)
+}
+
+#[tokio::test]
+async fn annotates_what_it_is_told_to() {
+    let root = attested().await;
+    let none = vec![false; 3];
+    let images = vec![true, true, false];
+    for (on, platforms, expected) in [
+        (AnnotateOn::ManifestsAndIndex, &[][..], (true, none.clone(), images.clone())),
+        (AnnotateOn::Manifests, &[], (false, none.clone(), images.clone())),
+        (AnnotateOn::Index, &[], (true, none.clone(), none.clone())),
+        (AnnotateOn::Descriptors, &[], (false, images.clone(), none.clone())),
+        (AnnotateOn::All, &[], (true, images.clone(), images.clone())),
+        (AnnotateOn::ManifestsAndIndex, &["linux/arm64"], (true, none.clone(), vec![false, true, false])),
+        (AnnotateOn::Descriptors, &["linux/amd64"], (false, vec![true, false, false], none.clone())),
+    ] {
+        let new = annotate(&root, &options(on, platforms)).await.unwrap();
+        assert_eq!(annotated(&new).await, expected, "{on:?} {platforms:?}");
+        assert_ne!(new.digest(), root.digest());
+    }
+    assert_eq!(annotated(&root).await, (false, none.clone(), none));
+    let unknown = annotate(&root, &options(AnnotateOn::All, &["linux/s390x"])).await;
+    assert_eq!(
+        unknown.unwrap_err().to_string(),
+        "memory has no image for linux/s390x, only for linux/amd64, linux/arm64/v8"
+    );
+}
+
+#[tokio::test]
+async fn attestations_follow_the_manifest_they_speak_about() {
+    let root = attested().await;
+    let new = annotate(&root, &options(AnnotateOn::Manifests, &[])).await.unwrap();
+    let (Root::Index(old), Root::Index(new)) = (&root, &new) else { panic!("an index stays an index") };
+    let about = &new.manifests()[2];
+    assert_eq!(about.digest, old.manifests()[2].digest, "the attestation itself is as it was");
+    assert_eq!(about.annotations.get("vnd.docker.reference.digest"), Some(&*new.manifests()[0].digest.to_string()));
+}
+
+#[tokio::test]
+async fn an_annotation_taken_back_gives_back_the_digest() {
+    let root = attested().await;
+    let new = annotate(&root, &options(AnnotateOn::All, &[])).await.unwrap();
+    let remove = vec!["k".to_owned()];
+    let back = AnnotateOptions { remove, on: AnnotateOn::All, ..AnnotateOptions::default() };
+    assert_eq!(annotate(&new, &back).await.unwrap().digest(), root.digest());
+    assert_eq!(annotate(&root, &back).await.unwrap().digest(), root.digest());
+}
+
+#[tokio::test]
+async fn an_image_alone_has_no_index_to_annotate() {
+    let memory = Arc::new(Memory::new());
+    let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
+    let root = Root::at(memory, image).await.unwrap();
+    for on in [AnnotateOn::Index, AnnotateOn::Descriptors] {
+        assert!(matches!(annotate(&root, &options(on, &[])).await, Err(Error::Unsupported { .. })));
+    }
+    assert!(annotate(&root, &options(AnnotateOn::All, &["linux/amd64"])).await.is_ok());
+    assert!(annotate(&root, &options(AnnotateOn::All, &["linux/arm64"])).await.unwrap_err().is_not_found());
+}
+
+#[tokio::test]
+async fn an_edited_root_is_copied_with_all_it_needs() {
+    let new = annotate(&attested().await, &options(AnnotateOn::All, &[])).await.unwrap();
+    let more = AnnotateOptions { set: vec![("l".into(), "w".into())], ..options(AnnotateOn::All, &[]) };
+    let new = annotate(&new, &more).await.unwrap();
+    let there: Arc<dyn Sink> = Arc::new(Memory::new());
+    let copied = copy(&new, &there, &CopyOptions::default()).await.unwrap();
+    assert_eq!(copied.root.digest, new.digest());
+    for (blob, _) in copied.blobs {
+        there.read(&blob).await.unwrap();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Log(Mutex<Vec<String>>);
+
+impl Observer for Log {
+    fn event(&self, event: Event<'_>) {
+        let line = match event {
+            Event::Planned { blobs, bytes } => format!("planned {blobs} {bytes}"),
+            Event::Started { blob } => format!("started {}", blob.size),
+            Event::Read { blob, offset, bytes } => format!("read {} {offset} {bytes}", blob.size),
+            Event::Finished { blob, put } => format!("finished {} {put:?}", blob.size),
+            Event::Published { tag, .. } => format!("published {tag:?}"),
+            _ => return,
+        };
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+#[tokio::test]
+async fn children_come_first_and_names_last() {
+    let memory = Arc::new(Memory::new());
+    let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10, 10_000]);
+    let config = 2; // position among what is planned: the config is named first
+    let root = Root::at(memory.clone(), image.clone()).await.unwrap();
+    let there: Arc<dyn Sink> = Arc::new(Memory::new());
+    let log = Arc::new(Log::default());
+    let names = vec![Naming { tag: Some("v1".parse().unwrap()), ..Naming::default() }];
+    let options = CopyOptions { jobs: 1, names, observer: Some(log.clone()) };
+    let copied = copy(&root, &there, &options).await.unwrap();
+    assert_eq!(copied.blobs.len(), config + 2);
+    assert_eq!(copied.count(Put::Copied).0, 4);
+    let lines = log.0.lock().unwrap().clone();
+    assert!(lines[0].starts_with("planned 4 "), "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.starts_with("read")).count(), 4, "{lines:?}");
+    assert_eq!(lines[lines.len() - 2], format!("finished {} Copied", image.size));
+    assert!(lines[lines.len() - 1].starts_with("published Some"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_root_that_is_nested_too_deep_is_refused() {
+    let memory = Arc::new(Memory::new());
+    let mut entry = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
+    for _ in 0..20 {
+        entry = testing::index(&memory, &[entry]);
+    }
+    let root = Root::at(memory, entry).await.unwrap();
+    let there: Arc<dyn Sink> = Arc::new(Memory::new());
+    assert!(matches!(copy(&root, &there, &CopyOptions::default()).await, Err(Error::Broken { .. })));
+    assert!(matches!(annotate(&root, &options(AnnotateOn::All, &[])).await, Err(Error::Broken { .. })));
+}
+
+#[tokio::test]
+async fn foreign_layers_stay_where_they_are() {
+    let memory = Arc::new(Memory::new());
+    let config = Descriptor { media_type: MediaType::OCI_CONFIG, ..Descriptor::of(MediaType::OCI_CONFIG, b"{}") };
+    memory.insert(&b"{}"[..]);
+    let mut layer = Descriptor::of("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".into(), b"elsewhere");
+    layer.urls = vec!["https://example.com/layer".to_owned()];
+    let (config, layer) = (serde_json::to_string(&config).unwrap(), serde_json::to_string(&layer).unwrap());
+    let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer}]}}"#);
+    memory.insert(manifest.clone());
+    let root = Root::at(memory, Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes())).await.unwrap();
+    let there: Arc<dyn Sink> = Arc::new(Memory::new());
+    assert_eq!(copy(&root, &there, &CopyOptions::default()).await.unwrap().blobs.len(), 2);
+}
+
+#[tokio::test]
+async fn kinds_are_told_apart() {
+    let root = attested().await;
+    assert_eq!(Kind::of(&root), Kind::Index);
+    let Root::Index(index) = &root else { panic!("an index") };
+    assert_eq!(Kind::of(&index.open(&index.manifests()[0]).await.unwrap()), Kind::Image);
+    assert_eq!(Kind::of(&index.open(&index.manifests()[2]).await.unwrap()), Kind::Attestation);
+    let memory = Arc::new(Memory::new());
+    for (artifact_type, kind) in [
+        ("application/vnd.example", Kind::Artifact),
+        ("application/vnd.cncf.notary.signature", Kind::NotationSignature),
+        ("application/vnd.dev.sigstore.bundle.v0.3+json", Kind::SigstoreBundle),
+        ("application/vnd.cncf.helm.config.v1+json", Kind::HelmChart),
+        ("application/vnd.wasm.config.v0+json", Kind::Wasm),
+    ] {
+        let about = testing::referrer(&memory, root.descriptor(), artifact_type);
+        let root = Root::at(memory.clone(), about).await.unwrap();
+        assert_eq!(Kind::of(&root), kind);
+        assert!(matches!(root.document(), Some(Document::Manifest(_))));
+    }
+    let schema1 = Descriptor::of(MediaType::DOCKER_SCHEMA1_SIGNED, b"{}");
+    assert_eq!(Kind::of(&Root::at(memory.clone(), schema1).await.unwrap()), Kind::DockerSchema1);
+    let blob = Descriptor::of(MediaType::OCTET_STREAM, b"{}");
+    assert_eq!(Kind::of(&Root::at(memory, blob).await.unwrap()), Kind::Unknown);
+}
