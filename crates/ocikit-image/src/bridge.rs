@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use crate::body::Body;
@@ -45,6 +45,54 @@ pub fn produce(length: u64, work: impl FnOnce(&mut Feed) -> Result<()> + Send + 
         }
     });
     Body::new(length, stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver))))
+}
+
+/// Lets work that blocks take a body chunk by chunk, on a thread made for it.
+///
+/// # Errors
+///
+/// Those of the body, which the work sees as well, and those of the work.
+pub async fn consume<T: Send + 'static>(
+    mut body: Body,
+    work: impl FnOnce(&mut Chunks) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let worker = blocking(move || work(&mut Chunks { receiver, ended: false }));
+    let feed = async move {
+        while let Some(chunk) = body.next().await {
+            let failed = chunk.is_err();
+            if sender.send(Some(chunk)).await.is_err() || failed {
+                return;
+            }
+        }
+        // The worker may have had enough already.
+        let _ = sender.send(None).await;
+    };
+    futures::future::join(worker, feed).await.0
+}
+
+/// The chunks of a body, in order. Where the other side gave up the last item is an error, so that half a body is not
+/// taken for a whole one.
+#[derive(Debug)]
+pub struct Chunks {
+    receiver: mpsc::Receiver<Option<Result<Bytes>>>,
+    ended: bool,
+}
+
+impl Iterator for Chunks {
+    type Item = Result<Bytes>;
+
+    fn next(&mut self) -> Option<Result<Bytes>> {
+        if self.ended {
+            return None;
+        }
+        let message = self.receiver.blocking_recv();
+        self.ended = !matches!(message, Some(Some(Ok(_))));
+        match message {
+            Some(chunk) => chunk,
+            None => Some(Err(Error::failed("finish", "a transfer", io::ErrorKind::Interrupted.into()))),
+        }
+    }
 }
 
 /// Where the work behind a body puts its chunks.
@@ -139,6 +187,24 @@ mod tests {
         assert!(body.next().await.is_some());
         drop(body);
         tokio::task::spawn_blocking(move || ended.recv().unwrap()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn chunks_arrive_and_half_a_body_is_an_error() {
+        let count = |chunks: &mut Chunks| chunks.try_fold(0, |sum, chunk| Ok(sum + chunk?.len()));
+        let body = Body::new(6, stream::iter([Ok(Bytes::from_static(b"abc")), Ok(Bytes::from_static(b"def"))]));
+        assert_eq!(consume(body, count).await.unwrap(), 6);
+        let body = Body::new(6, stream::iter([Ok(Bytes::from_static(b"abc")), Err(Error::not_found("x", "here"))]));
+        assert!(consume(body, count).await.unwrap_err().is_not_found());
+
+        let (told, outcome) = std::sync::mpsc::channel();
+        let endless = Body::new(6, stream::pending());
+        let dropped = consume(endless, move |chunks| {
+            told.send(chunks.next().is_some_and(|chunk| chunk.is_err())).unwrap();
+            Ok(())
+        });
+        assert!(futures::poll!(Box::pin(dropped)).is_pending());
+        assert!(tokio::task::spawn_blocking(move || outcome.recv().unwrap()).await.unwrap());
     }
 
     #[tokio::test]

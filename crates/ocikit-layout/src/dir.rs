@@ -1,0 +1,216 @@
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use ocikit_image::bridge::{blocking, consume};
+use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
+use ocikit_spec::{Descriptor, Digest, Index, MAX_DOCUMENT_SIZE};
+
+use crate::file::{file_body, read_small};
+use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE};
+use crate::staged::{self, Staged};
+
+/// An OCI layout in a directory.
+///
+/// Blobs appear by rename once they were checked, so an interrupted copy leaves whole blobs and the old `index.json`.
+/// Changes to `index.json` are serialized between processes by a lock on the `oci-layout` file.
+#[derive(Debug)]
+pub struct Dir {
+    path: PathBuf,
+    /// The directory was made here and nothing in it is visible yet: it goes if nothing ever is.
+    tentative: AtomicBool,
+}
+
+impl Dir {
+    /// Opens a layout for reading, and for adding to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if there is no such directory, [`Error::Broken`] if it is not a layout.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Dir> {
+        let dir = Dir { path: path.into(), tentative: AtomicBool::new(false) };
+        dir.roots().await?;
+        Ok(dir)
+    }
+
+    /// Opens a layout for adding to it; where there is none, it will be one once something is published.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Broken`] if there is a directory with other things in it, [`Error::Failed`] if one cannot be made.
+    pub async fn create(path: impl Into<PathBuf>) -> Result<Dir> {
+        let path = path.into();
+        let shown = path.display().to_string();
+        let failed = move |error| Error::failed("create", &shown, error);
+        let made = blocking({
+            let path = path.clone();
+            move || {
+                if path.join(OCI_LAYOUT_FILE).exists() {
+                    return Ok(false);
+                }
+                let mut entries = match fs::read_dir(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        fs::create_dir_all(&path).map_err(failed)?;
+                        return Ok(true);
+                    }
+                    entries => entries.map_err(failed)?,
+                };
+                // An empty directory, or one that an earlier attempt has begun to fill.
+                match entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "blobs")) {
+                    true => Ok(false),
+                    false => Err(Error::broken(path.display(), "it has other files in it and is not an OCI layout")),
+                }
+            }
+        });
+        let made = made.await?;
+        Ok(Dir { path, tentative: AtomicBool::new(made) })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The list of roots as it is now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] and [`Error::Broken`] as for [`Dir::open`].
+    pub async fn roots(&self) -> Result<Index> {
+        let path = self.path.clone();
+        blocking(move || read_roots(&path)).await
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.path.join(digest.blob_path())
+    }
+
+    fn failed(&self, operation: &'static str) -> impl Fn(io::Error) -> Error + Send + 'static {
+        let place = self.to_string();
+        move |error| Error::failed(operation, &place, error)
+    }
+}
+
+impl fmt::Display for Dir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        if self.tentative.load(Ordering::Relaxed) {
+            // Made here, never visible: nobody misses it. If it stays, it stays.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+#[async_trait]
+impl Source for Dir {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        roots::resolve(&self.roots().await?, self, name).await
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        let (path, place, digest) = (self.blob_path(&descriptor.digest), self.to_string(), descriptor.digest);
+        let (file, size) = blocking(move || match File::open(path).and_then(|file| Ok((file.metadata()?, file))) {
+            Ok((metadata, file)) if metadata.is_file() => Ok((file, metadata.len())),
+            Ok(_) => Err(Error::not_found(digest, place)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::not_found(digest, place)),
+            Err(error) => Err(Error::failed("open", place, error)),
+        })
+        .await?;
+        Ok(file_body(Arc::new(file), 0, size, range, self))
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        let (path, failed) = (self.blob_path(&descriptor.digest), self.failed("read"));
+        blocking(move || match fs::metadata(path) {
+            Ok(metadata) => Ok(metadata.is_file()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed(error)),
+        })
+        .await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        roots::referrers(&self.roots().await?, self, subject).await
+    }
+}
+
+#[async_trait]
+impl Sink for Dir {
+    async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
+        // A blob of the wrong length is left by a writer that was killed; it is written again.
+        let (path, size) = (self.blob_path(&descriptor.digest), descriptor.size);
+        let present =
+            blocking(move || Ok(fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == size)));
+        if present.await? {
+            return Ok(Put::Present);
+        }
+        let (path, failed) = (self.blob_path(&descriptor.digest), self.failed("write to"));
+        let staged = consume(from.open(descriptor).await?, move |chunks| {
+            fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(&failed)?;
+            let staged = Staged::create(&path).map_err(&failed)?;
+            for chunk in chunks {
+                staged.file().write_all(&chunk?).map_err(&failed)?;
+            }
+            Ok(staged)
+        });
+        let (staged, failed) = (staged.await?, self.failed("write to"));
+        blocking(move || staged.commit().map_err(failed)).await?;
+        Ok(Put::Copied)
+    }
+
+    async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
+        let (path, root, naming) = (self.path.clone(), root.clone(), naming.clone());
+        let (place, failed) = (self.to_string(), self.failed("write to"));
+        blocking(move || {
+            let marker = path.join(OCI_LAYOUT_FILE);
+            let new = !marker.exists();
+            if new {
+                staged::write(&marker, OCI_LAYOUT.as_bytes()).map_err(&failed)?;
+            }
+            let lock = File::open(&marker).map_err(&failed)?;
+            lock.lock().map_err(&failed)?;
+            let old = match read_roots(&path) {
+                Err(_) if new => Index::of(&[]),
+                roots => roots?,
+            };
+            let roots = roots::publish(&old, &root, &naming).map_err(|source| Error::broken(place, source))?;
+            if new || roots.text() != old.text() {
+                staged::write(&path.join(INDEX_JSON), roots.bytes()).map_err(&failed)?;
+            }
+            Ok(())
+        })
+        .await?;
+        self.tentative.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn read_roots(path: &Path) -> Result<Index> {
+    let place = path.display();
+    if !path.is_dir() {
+        return Err(Error::not_found("such directory", place));
+    }
+    let marker = path.join(OCI_LAYOUT_FILE);
+    if !marker.is_file() {
+        return Err(Error::broken(place, "it has no `oci-layout` file, so it is not an OCI layout"));
+    }
+    let index = File::open(path.join(INDEX_JSON)).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::broken(place.to_string(), "it has no `index.json`"),
+        _ => Error::failed("read", place.to_string(), error),
+    })?;
+    let size = index.metadata().map_err(|error| Error::failed("read", place.to_string(), error))?.len();
+    if size > MAX_DOCUMENT_SIZE {
+        return Err(Error::broken(place, format!("its `index.json` has {size} bytes")));
+    }
+    let bytes = read_small(&index, 0, size).map_err(|error| Error::failed("read", place.to_string(), error))?;
+    Index::parse(bytes).map_err(|source| Error::broken(place, source))
+}

@@ -1,0 +1,73 @@
+use std::fmt::Display;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ocikit_archive::ReadAt;
+use ocikit_image::bridge::produce;
+use ocikit_image::{Body, ByteRange, Error};
+
+/// A range of a blob that lies in a file from `start` on.
+pub(crate) fn file_body(file: Arc<File>, start: u64, size: u64, range: ByteRange, place: &impl Display) -> Body {
+    let (offset, length) = range.within(size);
+    let place = place.to_string();
+    produce(length, move |feed| {
+        let failed = |error| Error::failed("read", &place, error);
+        let (mut position, mut rest) = (start + offset, length);
+        while rest > 0 {
+            let wanted = feed.fill(|buffer| {
+                let most = usize::try_from(rest).unwrap_or(usize::MAX).min(buffer.len());
+                let read = read_some(&*file, &mut buffer[..most], position).map_err(failed)?;
+                if read == 0 {
+                    return Err(failed(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter")));
+                }
+                position += read as u64;
+                rest -= read as u64;
+                Ok(read)
+            })?;
+            if !wanted {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// All bytes of a range that was found to be small.
+pub(crate) fn read_small(file: &(impl ReadAt + ?Sized), offset: u64, size: u64) -> io::Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match read_some(file, &mut bytes[filled..], offset + filled as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => filled += read,
+        }
+    }
+    Ok(bytes.into())
+}
+
+/// Writes bytes at an offset, wherever the file's own position is.
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::write_all_at(file, bytes, offset);
+    #[cfg(windows)]
+    {
+        let (mut bytes, mut offset) = (bytes, offset);
+        while !bytes.is_empty() {
+            let written = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
+            bytes = &bytes[written..];
+            offset += written as u64;
+        }
+        Ok(())
+    }
+}
+
+fn read_some(file: &(impl ReadAt + ?Sized), buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}

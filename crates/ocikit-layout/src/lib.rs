@@ -1,0 +1,50 @@
+//! Images at rest: OCI layouts as directories and as archives.
+//!
+//! An archive is read where it lies: its headers once, its blobs at random, nothing is unpacked and no temporary file
+//! made. It is changed where it lies as well, at a cost that does not depend on its size: see [`TarEdit`]. And it can
+//! come through a pipe: see [`Pipe`].
+//!
+//! ```
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("app.tar");
+//! use std::sync::Arc;
+//! use ocikit_image::{CopyOptions, Memory, Name, Root, Sink, copy, testing};
+//! use ocikit_layout::{Tar, TarOptions, TarWriter};
+//!
+//! let memory = Arc::new(Memory::new());
+//! let image = testing::image(&memory, 1, &"linux/amd64".parse()?, &[1000]);
+//! let root = Root::at(memory, image).await?;
+//!
+//! let archive: Arc<dyn Sink> = Arc::new(TarWriter::create(&path, TarOptions::default()).await?);
+//! copy(&root, &archive, &CopyOptions::default()).await?;
+//!
+//! let opened = Root::open(Arc::new(Tar::open(&path).await?), &Name::Only).await?;
+//! assert_eq!(opened.digest(), root.digest());
+//! # Ok(()) }
+//! ```
+//!
+//! # What this crate never does
+//!
+//! * It never unpacks an archive, and never writes a file by a name that an archive gave it.
+//! * It never leaves half a file under a name that somebody reads: files appear by rename, edits by one block.
+//! * It never moves or rewrites a layer to change what is said about it.
+
+mod dir;
+mod docker;
+mod edit;
+mod file;
+mod open;
+mod pipe;
+mod roots;
+mod staged;
+mod tar;
+mod tar_edit;
+mod tar_writer;
+
+pub use dir::Dir;
+pub use open::open;
+pub use pipe::Pipe;
+pub use tar::Tar;
+pub use tar_edit::TarEdit;
+pub use tar_writer::{TarOptions, TarWriter};

@@ -1,0 +1,272 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+use ocikit_archive::{Kind, TarStream};
+use ocikit_image::bridge::CHUNK;
+use ocikit_image::{Body, ByteRange, Error, Name, Result, Sink, Source};
+use ocikit_spec::{Descriptor, Digest, Index, MediaType};
+use tokio::sync::{OwnedMutexGuard, mpsc};
+
+use crate::roots::{self, INDEX_JSON};
+
+/// The longest blob that is held in memory because it may be a document, in bytes: what registries accept.
+const LONGEST_DOCUMENT: u64 = 4 << 20;
+
+/// How many bytes of such blobs are held together.
+const MOST_HELD: u64 = 16 << 20;
+
+/// An OCI archive that came through a pipe.
+///
+/// Its layers went straight on to a sink while they came; manifests, configs and the list of roots are held here. It is
+/// the source of a copy to that same sink, which finds the layers there already.
+#[derive(Debug)]
+pub struct Pipe {
+    name: String,
+    held: HashMap<Digest, Bytes>,
+    roots: Index,
+}
+
+impl Pipe {
+    /// Reads an archive to its end, putting every blob that is not a document into a sink as soon as it begins.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Broken`] if what comes is not an OCI archive or ends early, [`Error::Mismatch`] for damaged blobs, and
+    /// those of the sink.
+    pub async fn drain(
+        name: impl Into<String>,
+        reader: impl Read + Send + 'static,
+        to: &Arc<dyn Sink>,
+    ) -> Result<Pipe> {
+        let name = name.into();
+        let (sender, receiver) = mpsc::channel(4);
+        let reading = {
+            let name = name.clone();
+            move || {
+                if let Err(error) = read_entries(reader, &sender, &name) {
+                    // Nobody is left to be told if this fails.
+                    let _ = sender.blocking_send(Message::Failed(error));
+                }
+            }
+        };
+        // Not awaited: where the sink fails, whoever writes into the pipe may never end.
+        drop(tokio::task::spawn_blocking(reading));
+        let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+        let mut pipe = Pipe { name, held: HashMap::new(), roots: Index::of(&[]) };
+        let mut found = false;
+        loop {
+            let message = receiver.lock().await.recv().await;
+            match message {
+                Some(Message::Held { name: entry, bytes }) if entry == INDEX_JSON => {
+                    pipe.roots = Index::parse(bytes).map_err(|source| Error::broken(&pipe.name, source))?;
+                    found = true;
+                }
+                Some(Message::Held { name: entry, bytes }) => {
+                    if let Some(digest) = Digest::from_blob_path(&entry) {
+                        let actual = Digest::of(digest.algorithm(), &bytes);
+                        if actual != digest {
+                            let mismatch = ocikit_image::Mismatch::Digest(actual);
+                            return Err(Error::mismatch(&digest, &pipe.name, mismatch));
+                        }
+                        pipe.held.insert(digest, bytes);
+                    }
+                }
+                Some(Message::Blob { digest, size }) => {
+                    let blob = Descriptor::new(MediaType::OCTET_STREAM, digest, size);
+                    let once = Once {
+                        name: pipe.name.clone(),
+                        blob: blob.clone(),
+                        chunks: Mutex::new(Some(receiver.clone())),
+                    };
+                    to.put(&blob, &once).await?;
+                    once.skip_rest().await?;
+                }
+                Some(Message::Failed(error)) => return Err(error),
+                Some(Message::Chunk(_) | Message::EndOfBlob) => {}
+                Some(Message::EndOfArchive) if found => return Ok(pipe),
+                Some(Message::EndOfArchive) | None => {
+                    return Err(Error::broken(&pipe.name, "it has no `index.json`, so it is not an OCI archive"));
+                }
+            }
+        }
+    }
+}
+
+/// What the thread that reads the pipe tells.
+#[derive(Debug)]
+enum Message {
+    /// A whole entry: a document, or a file of the layout.
+    Held {
+        name: String,
+        bytes: Bytes,
+    },
+    /// A blob begins; its chunks follow.
+    Blob {
+        digest: Digest,
+        size: u64,
+    },
+    Chunk(Bytes),
+    EndOfBlob,
+    EndOfArchive,
+    Failed(Error),
+}
+
+type Messages = Arc<tokio::sync::Mutex<mpsc::Receiver<Message>>>;
+
+fn read_entries(reader: impl Read, sender: &mpsc::Sender<Message>, place: &str) -> Result<()> {
+    let broken = |error| match error {
+        ocikit_archive::Error::Io(error) => Error::failed("read", place, error),
+        error => Error::broken(place, error),
+    };
+    let mut tar = TarStream::new(reader);
+    let mut held = 0;
+    let send = |message| sender.blocking_send(message).is_ok();
+    while let Some(entry) = tar.next_entry().map_err(broken)? {
+        let (Kind::File, Some(name)) = (entry.kind, entry.name) else { continue };
+        let digest = Digest::from_blob_path(&name);
+        if digest.is_none() && name != INDEX_JSON {
+            continue;
+        }
+        let size = entry.data.size;
+        let mut first = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK))];
+        let mut filled = 0;
+        while filled < first.len() {
+            filled += tar.read(&mut first[filled..]).map_err(broken)?;
+        }
+        // Documents begin with a brace. Layers do not: gzip, zstd and tar all begin with something else.
+        let small = size <= LONGEST_DOCUMENT && held + size <= MOST_HELD;
+        if digest.is_none() || (small && first.first() == Some(&b'{')) {
+            if !small {
+                return Err(Error::broken(place, format!("its `{name}` has {size} bytes")));
+            }
+            let mut bytes = BytesMut::from(&first[..]);
+            bytes.resize(size as usize, 0);
+            while filled < bytes.len() {
+                filled += tar.read(&mut bytes[filled..]).map_err(broken)?;
+            }
+            held += size;
+            if !send(Message::Held { name, bytes: bytes.freeze() }) {
+                return Ok(());
+            }
+            continue;
+        }
+        let Some(digest) = digest else { continue };
+        if !send(Message::Blob { digest, size }) || (!first.is_empty() && !send(Message::Chunk(first.into()))) {
+            return Ok(());
+        }
+        loop {
+            let mut chunk = vec![0; CHUNK];
+            let read = tar.read(&mut chunk).map_err(broken)?;
+            if read == 0 {
+                break;
+            }
+            chunk.truncate(read);
+            if !send(Message::Chunk(chunk.into())) {
+                return Ok(());
+            }
+        }
+        if !send(Message::EndOfBlob) {
+            return Ok(());
+        }
+    }
+    send(Message::EndOfArchive);
+    Ok(())
+}
+
+/// The blob that comes through the pipe now. It can be read once, from its beginning.
+#[derive(Debug)]
+struct Once {
+    name: String,
+    blob: Descriptor,
+    /// `None` once it was opened.
+    chunks: Mutex<Option<Messages>>,
+}
+
+impl Once {
+    fn take(&self) -> Option<Messages> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Passes over the blob if nobody wanted it.
+    async fn skip_rest(&self) -> Result<()> {
+        let Some(messages) = self.take() else { return Ok(()) };
+        let mut messages = messages.lock().await;
+        loop {
+            match messages.recv().await {
+                Some(Message::Chunk(_)) => {}
+                Some(Message::Failed(error)) => return Err(error),
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+impl fmt::Display for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+#[async_trait]
+impl Source for Once {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        Err(Error::not_found(name, self))
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        if descriptor.digest != self.blob.digest {
+            return Err(Error::not_found(descriptor.digest, self));
+        }
+        let messages = self.take().filter(|_| range == ByteRange::ALL);
+        let Some(messages) = messages else {
+            let what = format!("{} came through a pipe, which can be read only once", descriptor.digest);
+            return Err(Error::Unsupported { place: self.name.clone(), what });
+        };
+        let next = async |mut messages: OwnedMutexGuard<mpsc::Receiver<Message>>| match messages.recv().await {
+            Some(Message::Chunk(chunk)) => Some((Ok(chunk), messages)),
+            Some(Message::Failed(error)) => Some((Err(error), messages)),
+            _ => None,
+        };
+        Ok(Body::new(self.blob.size, stream::unfold(messages.lock_owned().await, next)))
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        Ok(descriptor.digest == self.blob.digest)
+    }
+
+    async fn referrers(&self, _: &Digest) -> Result<Vec<Descriptor>> {
+        Ok(Vec::new())
+    }
+}
+
+impl fmt::Display for Pipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+#[async_trait]
+impl Source for Pipe {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        roots::resolve(&self.roots, self, name).await
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        let bytes = self.held.get(&descriptor.digest).ok_or_else(|| Error::not_found(descriptor.digest, self))?;
+        let (offset, length) = range.within(bytes.len() as u64);
+        Ok(bytes.slice(offset as usize..(offset + length) as usize).into())
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        Ok(self.held.contains_key(&descriptor.digest))
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        roots::referrers(&self.roots, self, subject).await
+    }
+}

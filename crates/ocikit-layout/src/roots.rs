@@ -1,0 +1,300 @@
+//! The `index.json` of a layout: what its entries are called, and how a new one finds its place.
+//!
+//! Image layout specification, "index.json file".
+
+use std::collections::HashSet;
+
+use ocikit_image::{Error, Name, Naming, Result, Source, SourceExt};
+use ocikit_spec::{Descriptor, Digest, Document, Index, MediaType, Reference, Tag, annotations};
+
+/// The text of the `oci-layout` file.
+pub(crate) const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The name of the file that lists the roots.
+pub(crate) const INDEX_JSON: &str = "index.json";
+
+/// The name of the file that makes a directory or archive a layout.
+pub(crate) const OCI_LAYOUT_FILE: &str = "oci-layout";
+
+/// How many documents are read in search of a digest that is not listed.
+const MOST_SEARCHED: usize = 10_000;
+
+/// The entry that a name stands for, or a document below the roots if the name is its digest.
+pub(crate) async fn resolve(roots: &Index, place: &dyn Source, name: &Name) -> Result<Descriptor> {
+    let entries = roots.manifests();
+    let mut found: Vec<&Descriptor> = match name {
+        Name::Only => not_about_others(entries, place).await?,
+        Name::Tag(tag) => entries.iter().filter(|entry| has_tag(entry, tag)).collect(),
+        Name::Full(full) => entries.iter().filter(|entry| has_full_name(entry, full)).collect(),
+        Name::Digest(digest) => {
+            return match entries.iter().find(|entry| entry.digest == *digest) {
+                Some(entry) => Ok(entry.clone()),
+                None => search(entries, place, digest).await,
+            };
+        }
+    };
+    // The same image under several names is one image.
+    let mut seen = HashSet::new();
+    found.retain(|entry| seen.insert(entry.digest));
+    match &found[..] {
+        [one] => Ok((*one).clone()),
+        [] => Err(Error::not_found(name, place)),
+        several => Err(Error::Ambiguous {
+            place: place.to_string(),
+            choices: several.iter().map(|entry| shown(entry)).collect(),
+        }),
+    }
+}
+
+/// The list with a new root in it, or the very same list if it was there.
+pub(crate) fn publish(roots: &Index, root: &Descriptor, naming: &Naming) -> ocikit_spec::Result<Index> {
+    let mut edit = roots.edit();
+    let matches = |entry: &Descriptor| match (&naming.tag, &naming.replaces) {
+        (Some(tag), Some(old)) => entry.digest == *old && has_tag(entry, tag),
+        (None, Some(old)) => entry.digest == *old,
+        (Some(tag), None) => has_tag(entry, tag),
+        (None, None) => entry.digest == root.digest,
+    };
+    let mut positions: Vec<_> = roots.manifests().iter().enumerate().filter(|(_, entry)| matches(entry)).collect();
+    if naming.replaces.is_some() && !positions.is_empty() {
+        // Everything that is said of the old root stays said of the new one.
+        for (position, _) in positions {
+            edit.repoint(position, &root.digest, root.size);
+        }
+        return edit.finish();
+    }
+    let new = entry(root, naming);
+    if positions.iter().any(|(_, old)| old.digest == root.digest && same_names(old, &new)) {
+        return Ok(roots.clone());
+    }
+    if naming.tag.is_none() && !positions.is_empty() {
+        return Ok(roots.clone());
+    }
+    // From the back, so that positions stay right.
+    positions.reverse();
+    for (position, _) in positions {
+        edit.remove(position);
+    }
+    edit.push(&new).finish()
+}
+
+/// The manifests whose subject this digest is: listed as roots, or below a root with the tag that registries without
+/// the referrers API use, as some tools write it into layouts too.
+pub(crate) async fn referrers(roots: &Index, place: &dyn Source, subject: &Digest) -> Result<Vec<Descriptor>> {
+    let mut candidates: Vec<Descriptor> = Vec::new();
+    let fallback = format!("{}-{}", subject.algorithm().name(), subject.hex());
+    for entry in roots.manifests() {
+        if entry.annotations.get(annotations::REF_NAME) == Some(&fallback) && entry.media_type.is_index() {
+            if let Document::Index(index) = place.document(entry).await? {
+                candidates.extend(index.manifests().iter().cloned());
+            }
+        } else {
+            candidates.push(entry.clone());
+        }
+    }
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    for candidate in candidates {
+        if seen.insert(candidate.digest) && subject_of(&candidate, place).await? == Some(*subject) {
+            found.push(candidate);
+        }
+    }
+    Ok(found)
+}
+
+/// The tag of an entry: the name itself, or what follows the last colon of a full name.
+pub(crate) fn tag_of(entry: &Descriptor) -> Option<Tag> {
+    let name = entry.annotations.get(annotations::REF_NAME)?;
+    name.parse().ok().or_else(|| name.parse::<Reference>().ok()?.tag().cloned())
+}
+
+/// The full name of an entry, by either of the two annotations that may hold it.
+pub(crate) fn full_name_of(entry: &Descriptor) -> Option<&str> {
+    let is_full = |name: &&str| name.contains(['/', ':']);
+    let either = [annotations::CONTAINERD_NAME, annotations::REF_NAME];
+    either.into_iter().find_map(|key| entry.annotations.get(key).filter(is_full))
+}
+
+fn has_tag(entry: &Descriptor, tag: &Tag) -> bool {
+    tag_of(entry).as_ref() == Some(tag)
+}
+
+fn has_full_name(entry: &Descriptor, full: &str) -> bool {
+    let normal = |name: &str| name.parse::<Reference>().map_or_else(|_| name.to_owned(), |name| name.to_string());
+    [annotations::CONTAINERD_NAME, annotations::REF_NAME]
+        .into_iter()
+        .filter_map(|key| entry.annotations.get(key))
+        .any(|name| name == full || normal(name) == normal(full))
+}
+
+/// How an entry is called in a list of choices.
+fn shown(entry: &Descriptor) -> String {
+    match full_name_of(entry).or_else(|| entry.annotations.get(annotations::REF_NAME)) {
+        Some(name) => name.to_owned(),
+        None => entry.digest.to_string(),
+    }
+}
+
+fn same_names(one: &Descriptor, other: &Descriptor) -> bool {
+    [annotations::REF_NAME, annotations::CONTAINERD_NAME]
+        .into_iter()
+        .all(|key| one.annotations.get(key) == other.annotations.get(key))
+}
+
+/// What a root's entry says: what its descriptor said where it came from, under its new names.
+fn entry(root: &Descriptor, naming: &Naming) -> Descriptor {
+    let mut entry = root.clone();
+    if let Some(tag) = &naming.tag {
+        entry.annotations.remove(annotations::CONTAINERD_NAME);
+        entry.annotations.insert(annotations::REF_NAME, tag.as_str());
+    }
+    if let Some(full) = &naming.full {
+        entry.annotations.insert(annotations::CONTAINERD_NAME, full);
+    }
+    entry
+}
+
+/// The entries that are not about another one, as a signature is.
+async fn not_about_others<'a>(entries: &'a [Descriptor], place: &dyn Source) -> Result<Vec<&'a Descriptor>> {
+    let mut found = Vec::new();
+    for entry in entries {
+        // An only entry is the only one, whatever it is about.
+        let subject = if entries.len() > 1 { subject_of(entry, place).await? } else { None };
+        let about_another = match subject {
+            Some(subject) => place.has(&Descriptor::new(MediaType::OCI_MANIFEST, subject, 0)).await?,
+            None => false,
+        };
+        let fallback = tag_of(entry).is_some_and(|tag| is_fallback_tag(&tag));
+        if !about_another && !fallback {
+            found.push(entry);
+        }
+    }
+    Ok(found)
+}
+
+/// `sha256-…`, alone or with one of cosign's endings.
+fn is_fallback_tag(tag: &Tag) -> bool {
+    let text = tag.as_str();
+    let text = [".sig", ".att", ".sbom"].into_iter().find_map(|ending| text.strip_suffix(ending)).unwrap_or(text);
+    text.split_once('-').is_some_and(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>().is_ok())
+}
+
+/// The subject of an entry; none if the entry is broken, which reading it will tell.
+async fn subject_of(entry: &Descriptor, place: &dyn Source) -> Result<Option<Digest>> {
+    if !entry.media_type.is_document() || entry.media_type.is_schema1() {
+        return Ok(None);
+    }
+    match place.document(entry).await {
+        Ok(document) => Ok(document.subject().map(|subject| subject.digest)),
+        Err(Error::NotFound { .. } | Error::Document { .. } | Error::Mismatch { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A document somewhere below the roots.
+async fn search(entries: &[Descriptor], place: &dyn Source, digest: &Digest) -> Result<Descriptor> {
+    let mut seen: HashSet<Digest> = entries.iter().map(|entry| entry.digest).collect();
+    let mut waiting: Vec<Descriptor> = entries.iter().filter(|entry| entry.media_type.is_index()).cloned().collect();
+    let mut searched = 0;
+    while let Some(index) = waiting.pop() {
+        searched += 1;
+        if searched > MOST_SEARCHED {
+            break;
+        }
+        let document = match place.document(&index).await {
+            Err(error) if error.is_not_found() => continue,
+            document => document?,
+        };
+        for child in document.children().filter(|child| seen.insert(child.digest)) {
+            if child.digest == *digest {
+                return Ok(child.clone());
+            }
+            if child.media_type.is_index() {
+                waiting.push(child.clone());
+            }
+        }
+    }
+    Err(Error::not_found(digest, place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(content: &str) -> Descriptor {
+        Descriptor::of(MediaType::OCI_MANIFEST, content.as_bytes())
+    }
+
+    fn naming(tag: Option<&str>, full: Option<&str>, replaces: Option<Digest>) -> Naming {
+        Naming { tag: tag.map(|tag| tag.parse().unwrap()), full: full.map(str::to_owned), replaces }
+    }
+
+    fn listed(roots: &Index) -> Vec<(Digest, Option<&str>, Option<&str>)> {
+        let entries = roots.manifests().iter();
+        entries
+            .map(|entry| {
+                let get = |key| entry.annotations.get(key);
+                (entry.digest, get(annotations::REF_NAME), get(annotations::CONTAINERD_NAME))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_tag_moves_and_names_are_kept() {
+        let (a, b) = (root("a"), root("b"));
+        let empty = Index::of(&[]);
+        let one = publish(&empty, &a, &naming(Some("1"), Some("example.com/x:1"), None)).unwrap();
+        assert_eq!(listed(&one), [(a.digest, Some("1"), Some("example.com/x:1"))]);
+        assert_eq!(publish(&one, &a, &naming(Some("1"), Some("example.com/x:1"), None)).unwrap().text(), one.text());
+        assert_eq!(publish(&one, &a, &naming(None, None, None)).unwrap().text(), one.text());
+        let two = publish(&one, &a, &naming(Some("2"), None, None)).unwrap();
+        assert_eq!(listed(&two)[1], (a.digest, Some("2"), None));
+        let moved = publish(&two, &b, &naming(Some("1"), None, None)).unwrap();
+        assert_eq!(listed(&moved), [(a.digest, Some("2"), None), (b.digest, Some("1"), None)]);
+    }
+
+    #[test]
+    fn a_replacement_takes_over_what_was_said() {
+        let (a, b) = (root("a"), root("b"));
+        let roots = publish(&Index::of(&[]), &a, &naming(Some("1"), Some("example.com/x:1"), None)).unwrap();
+        let roots = publish(&roots, &a, &naming(Some("2"), None, None)).unwrap();
+        let all = publish(&roots, &b, &naming(None, None, Some(a.digest))).unwrap();
+        assert_eq!(listed(&all), [(b.digest, Some("1"), Some("example.com/x:1")), (b.digest, Some("2"), None)]);
+        let one = publish(&roots, &b, &naming(Some("2"), None, Some(a.digest))).unwrap();
+        assert_eq!(listed(&one), [(a.digest, Some("1"), Some("example.com/x:1")), (b.digest, Some("2"), None)]);
+    }
+
+    #[test]
+    fn a_root_without_a_new_name_keeps_its_own() {
+        let mut a = root("a");
+        a.annotations.insert(annotations::REF_NAME, "1");
+        let roots = publish(&Index::of(&[]), &a, &naming(None, None, None)).unwrap();
+        assert_eq!(listed(&roots), [(a.digest, Some("1"), None)]);
+        let renamed = publish(&Index::of(&[]), &a, &naming(Some("2"), None, None)).unwrap();
+        assert_eq!(listed(&renamed), [(a.digest, Some("2"), None)]);
+    }
+
+    #[test]
+    fn names_of_all_writers_are_understood() {
+        for (name, tag, full) in [
+            ("1", "1", None),
+            ("docker.io/acme/app:1", "1", Some("acme/app:1")),
+            ("example.com:5000/app:1", "1", Some("example.com:5000/app:1")),
+        ] {
+            let mut entry = root("a");
+            entry.annotations.insert(annotations::REF_NAME, name);
+            assert!(has_tag(&entry, &tag.parse().unwrap()), "{name}");
+            assert!(full.is_none_or(|full| has_full_name(&entry, full)), "{name}");
+        }
+        let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        for (tag, fallback) in [
+            (format!("sha256-{hex}"), true),
+            (format!("sha256-{hex}.sig"), true),
+            (format!("sha256-{hex}.x"), false),
+            ("sha256-12".to_owned(), false),
+            ("latest".to_owned(), false),
+        ] {
+            assert_eq!(is_fallback_tag(&tag.parse().unwrap()), fallback, "{tag}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ocikit_archive::TarIndex;
+use ocikit_image::bridge::blocking;
+use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
+use ocikit_spec::{Descriptor, Digest, Index, MAX_DOCUMENT_SIZE};
+
+use crate::file::{file_body, read_small};
+use crate::roots::{self, INDEX_JSON};
+
+/// An OCI layout in a tar, read where it lies: its headers once, its blobs at random, nothing unpacked.
+#[derive(Debug, Clone)]
+pub struct Tar {
+    path: PathBuf,
+    file: Arc<File>,
+    index: Arc<TarIndex>,
+    roots: Index,
+}
+
+impl Tar {
+    /// Opens an archive.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if there is no such file; [`Error::Broken`] if it is not a tar, is truncated, or holds no
+    /// OCI layout.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Tar> {
+        let path = path.into();
+        blocking(move || {
+            let file = File::open(&path).map_err(|error| cannot_open(&path, error))?;
+            Tar::of(path, file)
+        })
+        .await
+    }
+
+    /// Reads the headers of an open file.
+    pub(crate) fn of(path: PathBuf, file: File) -> Result<Tar> {
+        let place = path.display();
+        let index = TarIndex::read(&file).map_err(|error| match error {
+            ocikit_archive::Error::Io(error) => Error::failed("read", place.to_string(), error),
+            error => Error::broken(place.to_string(), error),
+        })?;
+        let text = entry(&file, &index, INDEX_JSON, &path)?;
+        let Some(text) = text else {
+            let what = match index.file("manifest.json") {
+                Some(_) => {
+                    "it has a `manifest.json` and no `index.json`: a docker archive without an OCI layout inside"
+                }
+                None => "it has no `index.json`, so it is not an OCI archive",
+            };
+            return Err(Error::broken(place, what));
+        };
+        let roots = Index::parse(text).map_err(|source| Error::broken(place, source))?;
+        Ok(Tar { path, file: Arc::new(file), index: Arc::new(index), roots })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The list of roots.
+    pub fn roots(&self) -> &Index {
+        &self.roots
+    }
+
+    pub(crate) fn index(&self) -> &TarIndex {
+        &self.index
+    }
+
+    /// The bytes of a small entry that is not a blob.
+    pub(crate) fn entry(&self, name: &str) -> Result<Option<Bytes>> {
+        entry(&self.file, &self.index, name, &self.path)
+    }
+}
+
+pub(crate) fn cannot_open(path: &Path, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => Error::not_found("such file", path.display()),
+        _ => Error::failed("open", path.display(), error),
+    }
+}
+
+fn entry(file: &File, index: &TarIndex, name: &str, path: &Path) -> Result<Option<Bytes>> {
+    let Some(span) = index.file(name) else { return Ok(None) };
+    if span.size > MAX_DOCUMENT_SIZE {
+        return Err(Error::broken(path.display(), format!("its `{name}` has {} bytes", span.size)));
+    }
+    let bytes = read_small(file, span.offset, span.size);
+    bytes.map(Some).map_err(|error| Error::failed("read", path.display(), error))
+}
+
+impl fmt::Display for Tar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
+}
+
+#[async_trait]
+impl Source for Tar {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        roots::resolve(&self.roots, self, name).await
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        let span = self.index.file(&descriptor.digest.blob_path());
+        let span = span.ok_or_else(|| Error::not_found(descriptor.digest, self))?;
+        Ok(file_body(self.file.clone(), span.offset, span.size, range, self))
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        Ok(self.index.file(&descriptor.digest.blob_path()).is_some())
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        roots::referrers(&self.roots, self, subject).await
+    }
+}

@@ -1,0 +1,400 @@
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ocikit_archive::{Header, TarIndex, padding};
+use ocikit_image::bridge::{blocking, consume};
+use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
+use ocikit_spec::{Descriptor, Digest, Document, Index, Platform};
+
+use crate::docker::{MANIFEST_JSON, manifest_json};
+use crate::edit::{self, METADATA, Step, Tail};
+use crate::file::{file_body, write_at};
+use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE};
+use crate::staged::Staged;
+use crate::tar::{Tar, cannot_open};
+
+/// An OCI archive that is changed where it lies.
+///
+/// Documents that are put and roots that are published become part of the archive when it is finished, in one step and
+/// without moving a layer: what that costs does not depend on the size of the archive. A process that is killed at any
+/// point leaves the old archive or the new one. The file is locked against other edits until then, or until this is
+/// dropped.
+#[derive(Debug)]
+pub struct TarEdit {
+    tar: Tar,
+    /// The file, open for writing.
+    file: Arc<File>,
+    /// The file that was there, locked until the edit is finished.
+    locked: File,
+    /// The file that takes its place, where the archive has no proper end and had to be copied.
+    copy: Mutex<Option<Staged>>,
+    tail: Tail,
+    docker: Option<Platform>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    roots: Index,
+    /// Documents that were put, which are part of every tail from now on.
+    documents: BTreeMap<Digest, Bytes>,
+    /// Blobs that were put behind the end: where their bytes are.
+    grown: BTreeMap<Digest, (u64, u64)>,
+    /// Where the next such blob begins.
+    end: u64,
+    finished: bool,
+}
+
+impl TarEdit {
+    /// Opens an archive for changing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tar::open`]; [`Error::Failed`] if the file may not be written.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<TarEdit> {
+        let path = path.into();
+        blocking(move || TarEdit::begin(&path)).await
+    }
+
+    /// Writes a `manifest.json` anew when it finishes, so that `docker load` takes the archive, of an image for several
+    /// platforms the one for this platform. An archive that has such a file keeps it otherwise.
+    pub fn for_docker(mut self, platform: Platform) -> TarEdit {
+        self.docker = Some(platform);
+        self
+    }
+
+    fn begin(path: &Path) -> Result<TarEdit> {
+        let failed = |operation| move |error| Error::failed(operation, path.display(), error);
+        let locked = lock(path)?;
+        let mut tar = Tar::of(path.to_owned(), locked.try_clone().map_err(failed("open"))?)?;
+        let (tail, copy, writable) = match Tail::find(tar.index()) {
+            Some(tail) => (tail, None, locked.try_clone().map_err(failed("open"))?),
+            None => {
+                let copy = with_an_end(&locked, tar.index(), path).map_err(failed("copy"))?;
+                let writable = copy.file().try_clone().map_err(failed("open"))?;
+                tar = Tar::of(path.to_owned(), copy.file().try_clone().map_err(failed("open"))?)?;
+                let tail = Tail::find(tar.index()).ok_or_else(|| Error::broken(path.display(), "it has no end"))?;
+                (tail, Some(copy), writable)
+            }
+        };
+        let state = State {
+            roots: tar.roots().clone(),
+            documents: BTreeMap::new(),
+            grown: BTreeMap::new(),
+            end: edit::growth(tar.index()),
+            finished: false,
+        };
+        let (file, copy, state) = (Arc::new(writable), Mutex::new(copy), Mutex::new(state));
+        Ok(TarEdit { tar, file, locked, copy, tail, docker: None, state })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, operation: &'static str) -> impl Fn(io::Error) -> Error + Send + 'static {
+        let place = self.to_string();
+        move |error| Error::failed(operation, &place, error)
+    }
+
+    /// Writes a blob that stays for ever behind the end, where nobody looks before the edit is committed.
+    async fn grow(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<()> {
+        let body = from.open(descriptor).await?;
+        let header = Header { mode: 0o444, ..Header::file(&descriptor.digest.blob_path(), descriptor.size) }.to_bytes();
+        let size = descriptor.size;
+        let start = {
+            let mut state = self.state();
+            let start = state.end;
+            state.end = start + header.len() as u64 + size + padding(size);
+            start
+        };
+        let data = start + header.len() as u64;
+        let (file, failed) = (self.file.clone(), self.failed("write to"));
+        let written = consume(body, move |chunks| {
+            let mut offset = data;
+            for chunk in chunks {
+                let chunk = chunk?;
+                write_at(&file, &chunk, offset).map_err(&failed)?;
+                offset += chunk.len() as u64;
+            }
+            write_at(&file, &header, start).map_err(&failed)
+        });
+        if let Err(error) = written.await {
+            let (file, failed) = (self.file.clone(), self.failed("write to"));
+            let hole = edit::padding_header(start, data + size + padding(size));
+            blocking(move || write_at(&file, &hole, start).map_err(failed)).await?;
+            return Err(error);
+        }
+        self.state().grown.insert(descriptor.digest, (data, size));
+        Ok(())
+    }
+
+    /// The tail to replace and the files that replace it: every document that is reachable and not in front of it, and
+    /// the metadata.
+    async fn edition(&self) -> Result<(Tail, Vec<(String, Bytes)>)> {
+        let roots = self.state().roots.clone();
+        let mut tail = self.tail;
+        let mut reachable = self.reachable(&roots, tail).await?;
+        if reachable.blob_in_tail {
+            // Another program appended layers behind the documents. They stay, and so does everything before them.
+            tail = Tail::at_end(self.tar.index());
+            reachable = self.reachable(&roots, tail).await?;
+        }
+        let documents = reachable.documents.into_iter();
+        let mut files: Vec<_> = documents.map(|(digest, bytes)| (digest.blob_path(), bytes)).collect();
+        for name in METADATA {
+            let old = self.tar.entry(name)?;
+            let new = match name {
+                INDEX_JSON => Some(roots.bytes().clone()),
+                OCI_LAYOUT_FILE => old.or(Some(Bytes::from_static(OCI_LAYOUT.as_bytes()))),
+                MANIFEST_JSON => match &self.docker {
+                    Some(platform) => manifest_json(&roots, self, platform).await?.map(Bytes::from),
+                    None => old,
+                },
+                _ => old,
+            };
+            files.extend(new.map(|bytes| (name.to_owned(), bytes)));
+        }
+        Ok((tail, files))
+    }
+
+    async fn reachable(&self, roots: &Index, tail: Tail) -> Result<Reachable> {
+        let mut found = Reachable::default();
+        let mut seen = HashSet::new();
+        let mut waiting: Vec<Descriptor> = roots.manifests().to_vec();
+        while let Some(descriptor) = waiting.pop() {
+            if !seen.insert(descriptor.digest) {
+                continue;
+            }
+            let span = self.tar.index().file(&descriptor.digest.blob_path());
+            let in_tail = span.is_some_and(|span| tail.holds(span.offset));
+            if !descriptor.media_type.is_document() {
+                found.blob_in_tail |= in_tail;
+                continue;
+            }
+            // What an archive lacks it may go on lacking: a sparse index is edited like any other.
+            let bytes = match self.read(&descriptor).await {
+                Err(error) if error.is_not_found() => continue,
+                bytes => bytes?,
+            };
+            if let Ok(document) = Document::parse(&descriptor.media_type, bytes.clone()) {
+                waiting.extend(document.children().cloned());
+            }
+            if in_tail || span.is_none() {
+                found.documents.insert(descriptor.digest, bytes);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes everything visible.
+    async fn commit(&self, grown: Option<Range<u64>>) -> Result<()> {
+        let (tail, files) = self.edition().await?;
+        let roots = self.state().roots.clone();
+        let steps = edit::splice(self.tar.index(), tail, &files, grown);
+        let (file, path) = (self.file.clone(), self.tar.path().to_owned());
+        let copy = self.copy.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (failed, length) = (self.failed("write to"), self.tar.index().end().file);
+        blocking(move || {
+            apply(&file, steps, length).map_err(&failed)?;
+            if let Some(copy) = copy {
+                copy.commit().map_err(&failed)?;
+            }
+            let written = Tar::of(path.clone(), file.try_clone().map_err(&failed)?)?;
+            match written.roots().text() == roots.text() {
+                true => Ok(()),
+                false => Err(Error::broken(path.display(), "it does not hold what was just written to it")),
+            }
+        })
+        .await
+    }
+
+    /// Lets others edit. Closing would not do: the file was duplicated for reading.
+    fn unlock(&self) {
+        // It goes with the last duplicate if this fails.
+        let _ = self.locked.unlock();
+    }
+
+    /// Takes back what was written and is not visible.
+    fn undo(&self) {
+        if self.copy.lock().unwrap_or_else(PoisonError::into_inner).is_none() && !self.state().grown.is_empty() {
+            // Behind the end it harms nobody if it stays.
+            let _ = self.file.set_len(self.tar.index().end().file);
+        }
+    }
+}
+
+/// What the roots lead to and is not settled in front of the tail.
+#[derive(Debug, Default)]
+struct Reachable {
+    documents: BTreeMap<Digest, Bytes>,
+    /// A layer, config or other blob lies in the tail.
+    blob_in_tail: bool,
+}
+
+/// Opens the file for writing and waits until nobody else edits it.
+fn lock(path: &Path) -> Result<File> {
+    loop {
+        let file = File::options().read(true).write(true).open(path).map_err(|error| cannot_open(path, error))?;
+        match file.lock() {
+            // Some file systems have no locks; they have no two editors at once either, one hopes.
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+                return Err(Error::failed("lock", path.display(), error));
+            }
+            _ => {}
+        }
+        // Whoever had the lock may have put another file in its place.
+        if is_at(&file, path).map_err(|error| Error::failed("open", path.display(), error))? {
+            return Ok(file);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let (here, there) = (file.metadata()?, std::fs::metadata(path)?);
+    Ok((here.dev(), here.ino()) == (there.dev(), there.ino()))
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> io::Result<bool> {
+    Ok(true)
+}
+
+/// A copy of an archive up to its end, with a proper end behind it.
+fn with_an_end(file: &File, index: &TarIndex, path: &Path) -> io::Result<Staged> {
+    use std::io::{Read, Seek, Write};
+    let staged = Staged::create(path)?;
+    let mut source = file.try_clone()?;
+    source.rewind()?;
+    let copied = io::copy(&mut source.take(index.end().start), &mut staged.file())?;
+    let zeros = padding(copied) as usize;
+    staged.file().write_all(&ocikit_archive::END[..zeros])?;
+    staged.file().write_all(&ocikit_archive::END)?;
+    if let Ok(metadata) = file.metadata() {
+        staged.file().set_permissions(metadata.permissions())?;
+    }
+    Ok(staged)
+}
+
+/// Does the steps. What fails before the first of them is on the disk is taken back.
+fn apply(file: &File, steps: Vec<Step>, length: u64) -> io::Result<()> {
+    let mut visible = false;
+    for step in steps {
+        let done = match step {
+            Step::Write { at, bytes } => write_at(file, &bytes, at),
+            Step::Sync => file.sync_data().inspect(|()| visible = true),
+            Step::Cut { at } => file.set_len(at),
+        };
+        if let Err(error) = done {
+            if !visible && file.metadata().is_ok_and(|metadata| metadata.len() > length) {
+                // Behind the end it harms nobody if it stays.
+                let _ = file.set_len(length);
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for TarEdit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tar.fmt(f)
+    }
+}
+
+impl Drop for TarEdit {
+    fn drop(&mut self) {
+        if !self.state().finished {
+            self.undo();
+        }
+        self.unlock();
+    }
+}
+
+#[async_trait]
+impl Source for TarEdit {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        let roots = self.state().roots.clone();
+        roots::resolve(&roots, self, name).await
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        let (document, grown) = {
+            let state = self.state();
+            let digest = &descriptor.digest;
+            (state.documents.get(digest).cloned(), state.grown.get(digest).copied())
+        };
+        if let Some(bytes) = document {
+            let (offset, length) = range.within(bytes.len() as u64);
+            return Ok(bytes.slice(offset as usize..(offset + length) as usize).into());
+        }
+        match grown {
+            Some((offset, size)) => Ok(file_body(self.file.clone(), offset, size, range, self)),
+            None => self.tar.open_unverified(descriptor, range).await,
+        }
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        let digest = &descriptor.digest;
+        let new = {
+            let state = self.state();
+            state.documents.contains_key(digest) || state.grown.contains_key(digest)
+        };
+        Ok(new || self.tar.has(descriptor).await?)
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let roots = self.state().roots.clone();
+        roots::referrers(&roots, self, subject).await
+    }
+}
+
+#[async_trait]
+impl Sink for TarEdit {
+    async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
+        if self.has(descriptor).await? {
+            return Ok(Put::Present);
+        }
+        if descriptor.media_type.is_document() {
+            let bytes = from.read(descriptor).await?;
+            self.state().documents.insert(descriptor.digest, bytes);
+        } else {
+            self.grow(descriptor, from).await?;
+        }
+        Ok(Put::Copied)
+    }
+
+    async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
+        let mut state = self.state();
+        state.roots = roots::publish(&state.roots, root, naming).map_err(|source| Error::broken(self, source))?;
+        Ok(())
+    }
+
+    async fn finish(&self) -> Result<()> {
+        let (unchanged, grown) = {
+            let mut state = self.state();
+            let start = edit::growth(self.tar.index());
+            let unchanged = state.roots.text() == self.tar.roots().text() && self.docker.is_none();
+            if std::mem::replace(&mut state.finished, true) {
+                return Ok(());
+            }
+            (unchanged, (state.end > start).then_some(start..state.end))
+        };
+        if unchanged {
+            self.undo();
+        } else {
+            self.commit(grown).await?;
+        }
+        self.unlock();
+        Ok(())
+    }
+}

@@ -1,0 +1,379 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ocikit_archive::{END, Header, padding};
+use ocikit_image::bridge::{blocking, consume};
+use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
+use ocikit_spec::{Algorithm, Descriptor, Digest, Index, Platform};
+use tokio::sync::watch;
+
+use crate::docker::{MANIFEST_JSON, manifest_json};
+use crate::edit::padding_header;
+use crate::file::{file_body, write_at};
+use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE};
+use crate::staged::Staged;
+
+/// How an archive is written.
+#[derive(Debug, Clone, Default)]
+pub struct TarOptions {
+    /// The time on its entries, in seconds since 1970.
+    pub modified: u64,
+    /// Adds a `manifest.json`, so that `docker load` takes the archive too: of an image for several platforms it loads
+    /// the one for this platform.
+    pub docker: Option<Platform>,
+}
+
+/// A new OCI archive: a file that appears under its name when it is finished, or a stream.
+///
+/// What is put is laid out in the order in which it was [expected](Sink::expect), so the same images give the same
+/// bytes however many blobs are written at the same time. In a stream each blob waits for those before it.
+#[derive(Debug)]
+pub struct TarWriter {
+    output: Output,
+    options: TarOptions,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum Output {
+    /// `None` once it has its name.
+    File {
+        path: PathBuf,
+        staged: Mutex<Option<Arc<Staged>>>,
+    },
+    Stream {
+        name: String,
+        writer: Arc<Mutex<Writer>>,
+        written: watch::Sender<u64>,
+    },
+}
+
+struct Writer(Box<dyn Write + Send>);
+
+#[derive(Debug)]
+struct State {
+    slots: HashMap<Digest, Arc<Slot>>,
+    /// The algorithms whose directories were laid out.
+    directories: Vec<Algorithm>,
+    /// Where the next slot begins.
+    end: u64,
+    roots: Index,
+    /// Manifests and indexes, which are asked for again when the archive is finished.
+    documents: HashMap<Digest, Bytes>,
+}
+
+/// The place of a blob in the archive.
+#[derive(Debug)]
+struct Slot {
+    /// Headers: of the blob and, for the first of its kind, of the directories it is in.
+    header: Vec<u8>,
+    start: u64,
+    size: u64,
+    done: AtomicBool,
+    /// Held by whoever writes it.
+    writing: tokio::sync::Mutex<()>,
+}
+
+impl Slot {
+    fn data(&self) -> u64 {
+        self.start + self.header.len() as u64
+    }
+
+    fn end(&self) -> u64 {
+        self.data() + self.size + padding(self.size)
+    }
+}
+
+/// A stream in which something went wrong has no next place to write to.
+const BROKEN: u64 = u64::MAX;
+
+impl TarWriter {
+    /// Begins an archive that will have this name; what has it now stays until then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if no file can be made there.
+    pub async fn create(path: impl Into<PathBuf>, options: TarOptions) -> Result<TarWriter> {
+        let path = path.into();
+        let staged = blocking({
+            let path = path.clone();
+            move || match path.is_dir() {
+                true => Err(Error::failed("create", path.display(), io::ErrorKind::IsADirectory.into())),
+                false => Staged::create(&path).map_err(|error| Error::failed("create", path.display(), error)),
+            }
+        });
+        let output = Output::File { path, staged: Mutex::new(Some(Arc::new(staged.await?))) };
+        Ok(TarWriter::new(output, options))
+    }
+
+    /// Begins an archive that is written as it comes; the name is for messages.
+    pub fn stream(name: impl Into<String>, writer: impl Write + Send + 'static, options: TarOptions) -> TarWriter {
+        let writer = Arc::new(Mutex::new(Writer(Box::new(writer))));
+        TarWriter::new(Output::Stream { name: name.into(), writer, written: watch::Sender::new(0) }, options)
+    }
+
+    fn new(output: Output, options: TarOptions) -> TarWriter {
+        let state = State {
+            slots: HashMap::new(),
+            directories: Vec::new(),
+            end: 0,
+            roots: Index::of(&[]),
+            documents: HashMap::new(),
+        };
+        TarWriter { output, options, state: Mutex::new(state) }
+    }
+
+    /// Where the archive will be; `None` for a stream.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.output {
+            Output::File { path, .. } => Some(path),
+            Output::Stream { .. } => None,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of a blob, at the end if it has none yet.
+    fn slot(&self, state: &mut State, blob: &Descriptor) -> Arc<Slot> {
+        if let Some(slot) = state.slots.get(&blob.digest) {
+            return slot.clone();
+        }
+        let algorithm = blob.digest.algorithm();
+        let header = |header: Header<'_>| Header { modified: self.options.modified, ..header }.to_bytes();
+        let mut bytes = Vec::new();
+        if !state.directories.contains(&algorithm) {
+            if state.directories.is_empty() {
+                bytes.extend(header(Header::directory("blobs/")));
+            }
+            bytes.extend(header(Header::directory(&format!("blobs/{}/", algorithm.name()))));
+            state.directories.push(algorithm);
+        }
+        bytes.extend(header(Header { mode: 0o444, ..Header::file(&blob.digest.blob_path(), blob.size) }));
+        let slot = Slot {
+            header: bytes,
+            start: state.end,
+            size: blob.size,
+            done: AtomicBool::new(false),
+            writing: tokio::sync::Mutex::new(()),
+        };
+        let slot = Arc::new(slot);
+        state.end = slot.end();
+        state.slots.insert(blob.digest, slot.clone());
+        slot
+    }
+
+    fn failed(&self, operation: &'static str) -> impl Fn(io::Error) -> Error + Send + 'static {
+        let place = self.to_string();
+        move |error| Error::failed(operation, &place, error)
+    }
+
+    /// The file in the making; an error once it is finished.
+    fn staged(&self, staged: &Mutex<Option<Arc<Staged>>>) -> Result<Arc<Staged>> {
+        let staged = staged.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        staged.ok_or_else(|| self.failed("write to")(io::Error::other("the archive is finished already")))
+    }
+
+    async fn write(&self, slot: &Arc<Slot>, body: Body) -> Result<()> {
+        let (slot, failed) = (slot.clone(), self.failed("write to"));
+        match &self.output {
+            Output::File { staged, .. } => {
+                let staged = self.staged(staged)?;
+                consume(body, move |chunks| {
+                    let mut offset = slot.data();
+                    for chunk in chunks {
+                        let chunk = chunk?;
+                        write_at(staged.file(), &chunk, offset).map_err(&failed)?;
+                        offset += chunk.len() as u64;
+                    }
+                    write_at(staged.file(), &slot.header, slot.start).map_err(&failed)
+                })
+                .await
+            }
+            Output::Stream { writer, written, .. } => {
+                let writer = writer.clone();
+                let end = slot.end();
+                let result = consume(body, move |chunks| {
+                    let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+                    writer.0.write_all(&slot.header).map_err(&failed)?;
+                    for chunk in chunks {
+                        writer.0.write_all(&chunk?).map_err(&failed)?;
+                    }
+                    writer.0.write_all(&END[..padding(slot.size) as usize]).map_err(&failed)
+                })
+                .await;
+                written.send_replace(if result.is_ok() { end } else { BROKEN });
+                result
+            }
+        }
+    }
+
+    /// Waits until a stream has come to this slot.
+    async fn turn(&self, slot: &Slot) -> Result<()> {
+        if let Output::Stream { written, .. } = &self.output {
+            let mut written = written.subscribe();
+            let at = written.wait_for(|at| *at >= slot.start).await.map(|at| *at);
+            if at.is_ok_and(|at| at != slot.start) {
+                return Err(self.failed("write to")(io::Error::other("an earlier blob could not be written")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What follows the blobs: the files that make it a layout, and the end.
+    async fn trailer(&self) -> Result<Vec<u8>> {
+        let roots = self.state().roots.clone();
+        let mut files = vec![(INDEX_JSON, roots.bytes().to_vec())];
+        if let Some(platform) = &self.options.docker
+            && let Some(text) = manifest_json(&roots, self, platform).await?
+        {
+            files.push((MANIFEST_JSON, text));
+        }
+        files.push((OCI_LAYOUT_FILE, OCI_LAYOUT.as_bytes().to_vec()));
+        let mut bytes = Vec::new();
+        for (name, text) in files {
+            let header = Header { modified: self.options.modified, ..Header::file(name, text.len() as u64) };
+            bytes.extend(header.to_bytes());
+            bytes.extend(&text);
+            bytes.extend(&END[..padding(text.len() as u64) as usize]);
+        }
+        bytes.extend(END);
+        Ok(bytes)
+    }
+}
+
+impl fmt::Display for TarWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.output {
+            Output::File { path, .. } => path.display().fmt(f),
+            Output::Stream { name, .. } => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writer")
+    }
+}
+
+#[async_trait]
+impl Source for TarWriter {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        let roots = self.state().roots.clone();
+        roots::resolve(&roots, self, name).await
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        let (document, slot) = {
+            let state = self.state();
+            let digest = &descriptor.digest;
+            (state.documents.get(digest).cloned(), state.slots.get(digest).cloned())
+        };
+        if let Some(bytes) = document {
+            let (offset, length) = range.within(bytes.len() as u64);
+            return Ok(bytes.slice(offset as usize..(offset + length) as usize).into());
+        }
+        let slot = slot.filter(|slot| slot.done.load(Ordering::Acquire));
+        let slot = slot.ok_or_else(|| Error::not_found(descriptor.digest, self))?;
+        match &self.output {
+            Output::File { staged, .. } => {
+                let file = Arc::new(self.staged(staged)?.file().try_clone().map_err(self.failed("read"))?);
+                Ok(file_body(file, slot.data(), slot.size, range, self))
+            }
+            Output::Stream { name, .. } => {
+                let what = "a stream cannot be read back".to_owned();
+                Err(Error::Unsupported { place: name.clone(), what })
+            }
+        }
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        Ok(self.state().slots.get(&descriptor.digest).is_some_and(|slot| slot.done.load(Ordering::Acquire)))
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let roots = self.state().roots.clone();
+        roots::referrers(&roots, self, subject).await
+    }
+}
+
+#[async_trait]
+impl Sink for TarWriter {
+    async fn expect(&self, descriptors: &[Descriptor]) -> Result<()> {
+        let state = &mut self.state();
+        for descriptor in descriptors {
+            self.slot(state, descriptor);
+        }
+        Ok(())
+    }
+
+    async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
+        let slot = self.slot(&mut self.state(), descriptor);
+        let _writing = slot.writing.lock().await;
+        if slot.done.load(Ordering::Acquire) {
+            return Ok(Put::Present);
+        }
+        self.turn(&slot).await?;
+        if descriptor.media_type.is_document() {
+            let bytes = from.read(descriptor).await?;
+            self.write(&slot, bytes.clone().into()).await?;
+            self.state().documents.insert(descriptor.digest, bytes);
+        } else {
+            self.write(&slot, from.open(descriptor).await?).await?;
+        }
+        slot.done.store(true, Ordering::Release);
+        Ok(Put::Copied)
+    }
+
+    async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
+        let mut state = self.state();
+        state.roots = roots::publish(&state.roots, root, naming).map_err(|source| Error::broken(self, source))?;
+        Ok(())
+    }
+
+    async fn finish(&self) -> Result<()> {
+        let trailer = self.trailer().await?;
+        let (end, undone) = {
+            let state = self.state();
+            let undone = state.slots.values().filter(|slot| !slot.done.load(Ordering::Acquire));
+            (state.end, undone.cloned().collect::<Vec<_>>())
+        };
+        let failed = self.failed("write to");
+        match &self.output {
+            Output::File { staged, .. } => {
+                let Some(staged) = staged.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+                blocking(move || {
+                    // Zeros would end the archive where a blob was expected and did not come.
+                    for slot in undone {
+                        let header = padding_header(slot.start, slot.end());
+                        write_at(staged.file(), &header, slot.start).map_err(&failed)?;
+                    }
+                    write_at(staged.file(), &trailer, end).map_err(&failed)?;
+                    let staged = Arc::into_inner(staged)
+                        .ok_or_else(|| failed(io::Error::other("a blob is still being written")))?;
+                    staged.commit().map_err(&failed)
+                })
+                .await
+            }
+            Output::Stream { writer, written, .. } => {
+                if *written.borrow() != end {
+                    return Err(failed(io::Error::other("not all that was expected was written")));
+                }
+                let writer = writer.clone();
+                blocking(move || {
+                    let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+                    writer.0.write_all(&trailer).and_then(|()| writer.0.flush()).map_err(failed)
+                })
+                .await
+            }
+        }
+    }
+}
