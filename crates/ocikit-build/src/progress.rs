@@ -1,0 +1,220 @@
+use std::collections::HashMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+/// What happens while BuildKit works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// A step began.
+    Started {
+        /// What it does: `[2/3] RUN make`.
+        step: String,
+    },
+    /// A step ended.
+    Completed {
+        /// What it did.
+        step: String,
+        /// Its result was known already.
+        cached: bool,
+    },
+    /// A step failed.
+    Failed {
+        /// What it tried.
+        step: String,
+        /// What BuildKit says of it.
+        error: String,
+    },
+    /// A step printed something.
+    Log {
+        /// Which.
+        step: String,
+        /// A line, without its end.
+        line: String,
+    },
+    /// BuildKit, or the linter of Dockerfiles, has something to say.
+    Warning {
+        /// What.
+        message: String,
+    },
+}
+
+/// Whoever wants to know, called from the thread that reads BuildKit's progress.
+pub trait Observer: std::fmt::Debug + Send + Sync + 'static {
+    /// Something happened.
+    fn progress(&self, progress: &Progress);
+}
+
+/// Lines of `buildctl --progress=rawjson` become progress; what is not such a line is kept as a message.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    steps: HashMap<String, Step>,
+    /// The step that failed first.
+    failed: Option<String>,
+    /// The last line that was not JSON: `error: …` where the solve failed.
+    message: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Step {
+    name: String,
+    started: bool,
+    ended: bool,
+    /// What was printed and is not a whole line yet.
+    partial: String,
+    /// The last whole lines.
+    log: Vec<String>,
+}
+
+const MOST_LOG_LINES: usize = 20;
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    vertexes: Option<Vec<Vertex>>,
+    #[serde(default)]
+    logs: Option<Vec<Log>>,
+    #[serde(default)]
+    warnings: Option<Vec<Warning>>,
+}
+
+#[derive(Deserialize)]
+struct Vertex {
+    digest: String,
+    #[serde(default)]
+    name: String,
+    started: Option<String>,
+    completed: Option<String>,
+    #[serde(default)]
+    cached: bool,
+    #[serde(default)]
+    error: String,
+}
+
+#[derive(Deserialize)]
+struct Log {
+    vertex: String,
+    #[serde(default)]
+    data: String,
+}
+
+#[derive(Deserialize)]
+struct Warning {
+    #[serde(default)]
+    short: String,
+}
+
+impl Reader {
+    /// What a line means.
+    pub(crate) fn read(&mut self, line: &str) -> Vec<Progress> {
+        let Ok(parsed) = serde_json::from_str::<Line>(line) else {
+            if !line.trim().is_empty() {
+                self.message = Some(line.trim().to_owned());
+            }
+            return Vec::new();
+        };
+        let mut told = Vec::new();
+        for vertex in parsed.vertexes.unwrap_or_default() {
+            self.vertex(vertex, &mut told);
+        }
+        for log in parsed.logs.unwrap_or_default() {
+            self.log(&log, &mut told);
+        }
+        for warning in parsed.warnings.unwrap_or_default() {
+            told.push(Progress::Warning { message: decoded(&warning.short) });
+        }
+        told
+    }
+
+    fn vertex(&mut self, vertex: Vertex, told: &mut Vec<Progress>) {
+        let step = self.steps.entry(vertex.digest.clone()).or_default();
+        step.name.clone_from(&vertex.name);
+        if vertex.started.is_some() && !step.started {
+            step.started = true;
+            step.ended = false;
+            told.push(Progress::Started { step: vertex.name.clone() });
+        }
+        if vertex.completed.is_some() && !step.ended {
+            step.ended = true;
+            // It may be started again: the same step, wanted by another build.
+            step.started = false;
+            if vertex.error.is_empty() {
+                told.push(Progress::Completed { step: vertex.name, cached: vertex.cached });
+            } else {
+                self.failed.get_or_insert(vertex.digest);
+                told.push(Progress::Failed { step: vertex.name, error: vertex.error });
+            }
+        }
+    }
+
+    fn log(&mut self, log: &Log, told: &mut Vec<Progress>) {
+        let Some(step) = self.steps.get_mut(&log.vertex) else { return };
+        step.partial.push_str(&decoded(&log.data));
+        while let Some((line, rest)) = step.partial.split_once('\n') {
+            let line = line.trim_end_matches('\r').to_owned();
+            step.partial = rest.to_owned();
+            if step.log.len() == MOST_LOG_LINES {
+                step.log.remove(0);
+            }
+            step.log.push(line.clone());
+            told.push(Progress::Log { step: step.name.clone(), line });
+        }
+    }
+
+    /// Why the solve failed, and the last lines of the step that did.
+    pub(crate) fn failure(&self) -> (String, String) {
+        let message = self.message.as_deref().unwrap_or("buildctl ended without a word");
+        let message = message.strip_prefix("error: ").unwrap_or(message).to_owned();
+        let step = self.failed.as_ref().and_then(|digest| self.steps.get(digest));
+        (message, step.map(|step| step.log.join("\n")).unwrap_or_default())
+    }
+}
+
+fn decoded(base64: &str) -> String {
+    let bytes = STANDARD.decode(base64).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_progress() {
+        let mut reader = Reader::default();
+        let data = STANDARD.encode("one\r\ntw");
+        let more = STANDARD.encode("o\n");
+        let short = STANDARD.encode("careful");
+        let mut told = Vec::new();
+        for line in [
+            r#"{"vertexes":[{"digest":"sha256:a","name":"RUN x"}]}"#,
+            r#"{"vertexes":[{"digest":"sha256:a","name":"RUN x","started":"t"}]}"#,
+            r#"{"vertexes":[{"digest":"sha256:a","name":"RUN x","started":"t"}]}"#,
+            &format!(r#"{{"logs":[{{"vertex":"sha256:a","stream":1,"data":"{data}","timestamp":"t"}}]}}"#),
+            "time=\"x\" level=warning msg=junk",
+            &format!(r#"{{"logs":[{{"vertex":"sha256:a","data":"{more}"}}],"warnings":[{{"short":"{short}"}}]}}"#),
+            r#"{"vertexes":[{"digest":"sha256:b","name":"COPY","started":"t","completed":"t","cached":true}],"statuses":null}"#,
+            r#"{"vertexes":[{"digest":"sha256:a","name":"RUN x","started":"t","completed":"t","error":"exit code: 7"}]}"#,
+            "error: failed to solve: exit code: 7",
+            "",
+        ] {
+            told.extend(reader.read(line));
+        }
+        let step = || "RUN x".to_owned();
+        assert_eq!(
+            told,
+            [
+                Progress::Started { step: step() },
+                Progress::Log { step: step(), line: "one".to_owned() },
+                Progress::Log { step: step(), line: "two".to_owned() },
+                Progress::Warning { message: "careful".to_owned() },
+                Progress::Started { step: "COPY".to_owned() },
+                Progress::Completed { step: "COPY".to_owned(), cached: true },
+                Progress::Failed { step: step(), error: "exit code: 7".to_owned() },
+            ]
+        );
+        assert_eq!(reader.failure(), ("failed to solve: exit code: 7".to_owned(), "one\ntwo".to_owned()));
+    }
+}

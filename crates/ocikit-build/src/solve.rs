@@ -1,0 +1,261 @@
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ocikit_image::Sink;
+use ocikit_layout::Pipe;
+use ocikit_spec::Platform;
+
+use crate::error::{Error, Result};
+use crate::progress::{Observer, Reader};
+
+/// What to build, and how.
+#[derive(Debug, Clone)]
+pub struct Solve {
+    /// The program that speaks to BuildKit.
+    pub buildctl: PathBuf,
+    /// The directory that `COPY` copies from.
+    pub context: PathBuf,
+    /// The Dockerfile.
+    pub dockerfile: PathBuf,
+    /// The platforms to build for; the daemon's own if empty.
+    pub platforms: Vec<Platform>,
+    /// The stage to build; the last if `None`.
+    pub target: Option<String>,
+    /// Values of `ARG`.
+    pub build_arguments: Vec<(String, String)>,
+    /// The time that everything in the image gets, in seconds since 1970, so that the same sources give the same bytes.
+    pub source_date_epoch: Option<u64>,
+    /// Where layers are kept for the next build.
+    pub cache: Option<Cache>,
+}
+
+/// A directory that keeps the steps of a build for the next one. It holds what the last build needed, and no more.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    /// The directory.
+    pub directory: PathBuf,
+}
+
+impl Cache {
+    /// Where the next state is written before it takes the place of the last.
+    fn next(&self) -> PathBuf {
+        let mut name = self.directory.clone().into_os_string();
+        name.push(".next");
+        name.into()
+    }
+
+    fn exists(&self) -> bool {
+        self.directory.join("index.json").is_file()
+    }
+
+    fn replace(&self) -> io::Result<()> {
+        let next = self.next();
+        if !next.join("index.json").is_file() {
+            return Ok(());
+        }
+        if self.directory.exists() {
+            fs::remove_dir_all(&self.directory)?;
+        }
+        fs::rename(next, &self.directory)
+    }
+}
+
+impl Solve {
+    /// A build of a directory with a `Dockerfile` in it.
+    pub fn of(context: impl Into<PathBuf>) -> Solve {
+        let context = context.into();
+        Solve {
+            buildctl: "buildctl".into(),
+            dockerfile: context.join("Dockerfile"),
+            context,
+            platforms: Vec::new(),
+            target: None,
+            build_arguments: Vec::new(),
+            source_date_epoch: None,
+            cache: None,
+        }
+    }
+
+    /// The arguments of `buildctl` for a daemon at this address.
+    fn arguments(&self, address: &str) -> Vec<String> {
+        let directory =
+            self.dockerfile.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let filename = self.dockerfile.file_name().unwrap_or_default().to_string_lossy();
+        let mut arguments =
+            vec![format!("--addr={address}"), "build".to_owned(), "--frontend=dockerfile.v0".to_owned()];
+        arguments.push(format!("--local=context={}", self.context.display()));
+        arguments.push(format!("--local=dockerfile={}", directory.display()));
+        arguments.push(format!("--opt=filename={filename}"));
+        if !self.platforms.is_empty() {
+            let platforms: Vec<_> = self.platforms.iter().map(ToString::to_string).collect();
+            arguments.push(format!("--opt=platform={}", platforms.join(",")));
+        }
+        arguments.extend(self.target.iter().map(|target| format!("--opt=target={target}")));
+        arguments.extend(self.build_arguments.iter().map(|(name, value)| format!("--opt=build-arg:{name}={value}")));
+        let mut output = "--output=type=oci,dest=-".to_owned();
+        if let Some(epoch) = self.source_date_epoch {
+            arguments.push(format!("--opt=build-arg:SOURCE_DATE_EPOCH={epoch}"));
+            output.push_str(",rewrite-timestamp=true");
+        }
+        if let Some(cache) = &self.cache {
+            // A cache that cannot be written or read must not fail the build.
+            let field = |key: &str, path: &Path| csv_field(&format!("{key}={}", path.display()));
+            arguments
+                .push(format!("--export-cache=type=local,mode=max,ignore-error=true,{}", field("dest", &cache.next())));
+            if cache.exists() {
+                arguments.push(format!("--import-cache=type=local,{}", field("src", &cache.directory)));
+            }
+        }
+        arguments.push(output);
+        arguments.push("--progress=rawjson".to_owned());
+        arguments
+    }
+}
+
+/// `buildctl` reads some arguments as a line of CSV.
+fn csv_field(text: &str) -> String {
+    match text.contains([',', '"', '\n']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
+    }
+}
+
+/// Builds, and passes the layers on to a sink while BuildKit exports them; what comes back is the source of the copy
+/// that completes the sink.
+///
+/// # Errors
+///
+/// [`Error::Start`] if `buildctl` is missing, [`Error::Solve`] if BuildKit fails, and those of the sink. Nothing is
+/// visible in the sink then.
+pub async fn build(
+    solve: &Solve,
+    address: &str,
+    observer: Option<Arc<dyn Observer>>,
+    to: &Arc<dyn Sink>,
+) -> Result<Pipe> {
+    if let Some(cache) = &solve.cache {
+        // What an interrupted build has left there would be kept for ever.
+        let _ = fs::remove_dir_all(cache.next());
+    }
+    let mut command = Command::new(&solve.buildctl);
+    command.args(solve.arguments(address)).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let start = |source| Error::Start { program: solve.buildctl.display().to_string(), source };
+    let mut running = Running(command.spawn().map_err(start)?);
+    let (Some(stdout), Some(stderr)) = (running.0.stdout.take(), running.0.stderr.take()) else {
+        return Err(Error::failed("read from buildctl")(io::ErrorKind::BrokenPipe.into()));
+    };
+    let reader = Arc::new(Mutex::new(Reader::default()));
+    let listening = {
+        let reader = reader.clone();
+        tokio::task::spawn_blocking(move || listen(stderr, &reader, observer.as_deref()))
+    };
+    let drained = Pipe::drain("the image from BuildKit", stdout, to).await;
+    if drained.is_err() {
+        // It may be writing to a pipe that nobody reads any more. Where it failed first, it has ended by itself.
+        running.end_soon();
+    }
+    let wait = tokio::task::spawn_blocking(move || running.0.wait());
+    let status = wait.await.map_err(io::Error::other).and_then(|status| status);
+    let status = status.map_err(Error::failed("wait for buildctl"))?;
+    let _ = listening.await;
+    if status.success() || (drained.is_err() && status.code().is_none()) {
+        let pipe = drained?;
+        if let Some(cache) = &solve.cache {
+            // The build is done; a cache that is not kept makes the next one slower and no less right.
+            let _ = cache.replace();
+        }
+        return Ok(pipe);
+    }
+    let (message, log) = reader.lock().unwrap_or_else(PoisonError::into_inner).failure();
+    Err(Error::Solve { message, log })
+}
+
+fn listen(stderr: impl Read, reader: &Mutex<Reader>, observer: Option<&dyn Observer>) {
+    let mut lines = BufReader::new(stderr);
+    let mut line = Vec::new();
+    while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
+        let told = reader.lock().unwrap_or_else(PoisonError::into_inner).read(&String::from_utf8_lossy(&line));
+        if let Some(observer) = observer {
+            told.iter().for_each(|progress| observer.progress(progress));
+        }
+        line.clear();
+    }
+}
+
+/// `buildctl`, which ends when this is dropped; the daemon then gives up the solve.
+#[derive(Debug)]
+struct Running(Child);
+
+impl Running {
+    /// Ends it unless it ends by itself in a moment, with a reason that is better than ours.
+    fn end_soon(&mut self) {
+        for _ in 0..20 {
+            if !matches!(self.0.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let _ = self.0.kill();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_say_what_to_build() {
+        let mut solve = Solve::of("src");
+        solve.dockerfile = "docker/app.Dockerfile".into();
+        solve.platforms = vec!["linux/amd64".parse().unwrap(), "linux/arm/v7".parse().unwrap()];
+        solve.build_arguments = vec![("A".to_owned(), "x,y=\"z\"".to_owned())];
+        solve.source_date_epoch = Some(7);
+        solve.target = Some("final".to_owned());
+        solve.cache = Some(Cache { directory: "a,b/cache".into() });
+        assert_eq!(
+            solve.arguments("unix:///s"),
+            [
+                "--addr=unix:///s",
+                "build",
+                "--frontend=dockerfile.v0",
+                "--local=context=src",
+                "--local=dockerfile=docker",
+                "--opt=filename=app.Dockerfile",
+                "--opt=platform=linux/amd64,linux/arm/v7",
+                "--opt=target=final",
+                "--opt=build-arg:A=x,y=\"z\"",
+                "--opt=build-arg:SOURCE_DATE_EPOCH=7",
+                "--export-cache=type=local,mode=max,ignore-error=true,\"dest=a,b/cache.next\"",
+                "--output=type=oci,dest=-,rewrite-timestamp=true",
+                "--progress=rawjson",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_cache_holds_what_the_last_build_needed() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache { directory: directory.path().join("cache") };
+        for text in ["one", "two"] {
+            fs::create_dir(cache.next()).unwrap();
+            fs::write(cache.next().join("index.json"), text).unwrap();
+            cache.replace().unwrap();
+            assert_eq!(fs::read_to_string(cache.directory.join("index.json")).unwrap(), text);
+            assert!(!cache.next().exists());
+        }
+        cache.replace().unwrap();
+        assert!(cache.exists());
+    }
+}

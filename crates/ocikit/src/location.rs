@@ -1,0 +1,260 @@
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use ocikit_image::Name;
+use ocikit_spec::{Digest, Reference, Tag};
+
+/// Where an image is, or is to be: a directory, an archive, a registry, or a pipe.
+///
+/// The text alone decides which, never what lies in the file system:
+///
+/// | text | is |
+/// |---|---|
+/// | `oci:PATH[:TAG\|@DIGEST]` | OCI layout directory |
+/// | `oci-archive:PATH[:TAG\|@DIGEST]` | OCI layout in a tar |
+/// | `docker-archive:PATH[:NAME:TAG]` | what `docker save` writes |
+/// | `docker://REFERENCE` | registry |
+/// | begins with `/`, `./`, `../`, `~/`, or ends in `.tar`, `.tar.gz`, `.tgz`, `.tar.zst`, then optionally `#TAG` or `@DIGEST` | path |
+/// | `-` | an archive on standard input or output |
+/// | anything else | registry reference |
+///
+/// ```
+/// use ocikit::Location;
+///
+/// assert!(matches!("app.tar#v1".parse()?, Location::Path { .. }));
+/// assert!(matches!("app".parse()?, Location::Registry(_)));
+/// assert!(matches!("oci:app:v1".parse()?, Location::Layout { .. }));
+/// # Ok::<(), ocikit::spec::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// An OCI layout in a directory.
+    Layout {
+        /// The directory.
+        path: PathBuf,
+        /// Which of its images.
+        name: Name,
+    },
+    /// An OCI layout in a tar.
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// Which of its images.
+        name: Name,
+    },
+    /// What `docker save` writes.
+    DockerArchive {
+        /// The file.
+        path: PathBuf,
+        /// Which of its images.
+        name: Name,
+    },
+    /// A path: for reading its content tells what it is; for writing a name that ends in `.tar` and the like is an OCI
+    /// archive, any other an OCI layout directory.
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// Which of the images there.
+        name: Name,
+    },
+    /// An archive on standard input or output.
+    Stdio,
+    /// A registry.
+    Registry(Reference),
+}
+
+/// The endings that make a text without a slash a path.
+const ARCHIVE_ENDINGS: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".tar.zst"];
+
+impl Location {
+    /// Whether a path that is written to will be an archive.
+    pub fn names_an_archive(path: &std::path::Path) -> bool {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(ends_like_an_archive)
+    }
+
+    /// Which image is meant, of those that are there.
+    pub fn name(&self) -> Name {
+        match self {
+            Location::Layout { name, .. }
+            | Location::Archive { name, .. }
+            | Location::DockerArchive { name, .. }
+            | Location::Path { name, .. } => name.clone(),
+            Location::Stdio => Name::Only,
+            Location::Registry(reference) => reference.into(),
+        }
+    }
+
+    /// The path, if it has one.
+    pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Location::Layout { path, .. }
+            | Location::Archive { path, .. }
+            | Location::DockerArchive { path, .. }
+            | Location::Path { path, .. } => Some(path),
+            Location::Stdio | Location::Registry(_) => None,
+        }
+    }
+}
+
+impl FromStr for Location {
+    type Err = ocikit_spec::Error;
+
+    fn from_str(text: &str) -> Result<Location, Self::Err> {
+        if text == "-" {
+            return Ok(Location::Stdio);
+        }
+        if let Some(reference) = text.strip_prefix("docker://") {
+            return Ok(Location::Registry(reference.parse()?));
+        }
+        for (prefix, make) in [
+            ("oci:", (|path, name| Location::Layout { path, name }) as fn(PathBuf, Name) -> Location),
+            ("oci-archive:", |path, name| Location::Archive { path, name }),
+            ("docker-archive:", |path, name| Location::DockerArchive { path, name }),
+        ] {
+            if let Some(rest) = text.strip_prefix(prefix) {
+                let (path, name) = path_and_name(rest);
+                return match path.is_empty() {
+                    true => Err(refuse(text, "no path follows the colon")),
+                    false => Ok(make(path.into(), name)),
+                };
+            }
+        }
+        let (path, name) = path_and_choice(text);
+        let is_path =
+            ["/", "./", "../", "~/"].iter().any(|start| text.starts_with(start)) || [".", ".."].contains(&text);
+        if is_path || ends_like_an_archive(path) {
+            return Ok(Location::Path { path: path.into(), name });
+        }
+        Ok(Location::Registry(text.parse()?))
+    }
+}
+
+/// `PATH`, `PATH:TAG`, `PATH:FULL-NAME` or `PATH@DIGEST`, as skopeo reads it: the first colon ends the path.
+fn path_and_name(text: &str) -> (&str, Name) {
+    if let Some((path, digest)) = text.rsplit_once('@')
+        && let Ok(digest) = digest.parse::<Digest>()
+    {
+        return (path, Name::Digest(digest));
+    }
+    match text.split_once(':') {
+        None => (text, Name::Only),
+        Some((path, "")) => (path, Name::Only),
+        Some((path, name)) => (path, name.parse::<Tag>().map_or_else(|_| Name::Full(name.to_owned()), Name::Tag)),
+    }
+}
+
+/// `PATH`, `PATH#TAG` or `PATH@DIGEST`.
+fn path_and_choice(text: &str) -> (&str, Name) {
+    if let Some((path, digest)) = text.rsplit_once('@')
+        && let Ok(digest) = digest.parse::<Digest>()
+    {
+        return (path, Name::Digest(digest));
+    }
+    match text.rsplit_once('#') {
+        Some((path, tag)) => match tag.parse::<Tag>() {
+            Ok(tag) => (path, Name::Tag(tag)),
+            Err(_) => match tag.parse::<Reference>() {
+                Ok(_) => (path, Name::Full(tag.to_owned())),
+                Err(_) => (text, Name::Only),
+            },
+        },
+        None => (text, Name::Only),
+    }
+}
+
+fn ends_like_an_archive(text: &str) -> bool {
+    ARCHIVE_ENDINGS.iter().any(|ending| text.len() > ending.len() && text.ends_with(ending))
+}
+
+fn refuse(text: &str, problem: &'static str) -> ocikit_spec::Error {
+    ocikit_spec::Error::Reference { text: text.to_owned(), problem }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (prefix, path, name) = match self {
+            Location::Stdio => return f.write_str("-"),
+            Location::Registry(reference) => return reference.fmt(f),
+            Location::Layout { path, name } => ("oci:", path, name),
+            Location::Archive { path, name } => ("oci-archive:", path, name),
+            Location::DockerArchive { path, name } => ("docker-archive:", path, name),
+            Location::Path { path, name } => ("", path, name),
+        };
+        let separator = if prefix.is_empty() { '#' } else { ':' };
+        write!(f, "{prefix}{}", path.display())?;
+        match name {
+            Name::Only => Ok(()),
+            Name::Tag(tag) => write!(f, "{separator}{tag}"),
+            Name::Full(full) => write!(f, "{separator}{full}"),
+            Name::Digest(digest) => write!(f, "@{digest}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn tag(text: &str) -> Name {
+        Name::Tag(text.parse().unwrap())
+    }
+
+    #[test]
+    fn the_text_alone_decides() {
+        let path = |path: &str, name: Name| Location::Path { path: path.into(), name };
+        let registry = |text: &str| Location::Registry(text.parse().unwrap());
+        let digest = || Name::Digest(DIGEST.parse().unwrap());
+        for (text, location) in [
+            ("-", Location::Stdio),
+            ("app.tar", path("app.tar", Name::Only)),
+            ("app.tar#v1", path("app.tar", tag("v1"))),
+            ("app.tar#docker.io/acme/app:1", path("app.tar", Name::Full("docker.io/acme/app:1".to_owned()))),
+            (&format!("app.tar.gz@{DIGEST}"), path("app.tar.gz", digest())),
+            ("dir/app.tgz", path("dir/app.tgz", Name::Only)),
+            ("app.tar.zst", path("app.tar.zst", Name::Only)),
+            ("./app", path("./app", Name::Only)),
+            ("./app#1", path("./app", tag("1"))),
+            ("../x:1", path("../x:1", Name::Only)),
+            ("/x", path("/x", Name::Only)),
+            ("~/x", path("~/x", Name::Only)),
+            (".", path(".", Name::Only)),
+            ("..", path("..", Name::Only)),
+            ("oci:dir", Location::Layout { path: "dir".into(), name: Name::Only }),
+            ("oci:dir:v1", Location::Layout { path: "dir".into(), name: tag("v1") }),
+            (
+                "oci:/a/b:docker.io/x:1",
+                Location::Layout { path: "/a/b".into(), name: Name::Full("docker.io/x:1".into()) },
+            ),
+            (&format!("oci:dir@{DIGEST}"), Location::Layout { path: "dir".into(), name: digest() }),
+            ("oci-archive:a.tar:v1", Location::Archive { path: "a.tar".into(), name: tag("v1") }),
+            (
+                "docker-archive:a.tar:x:1",
+                Location::DockerArchive { path: "a.tar".into(), name: Name::Full("x:1".into()) },
+            ),
+            ("docker://alpine", registry("alpine")),
+            ("docker://localhost:5000/a.tar", registry("localhost:5000/a.tar")),
+            ("alpine", registry("alpine")),
+            ("app/tar", registry("app/tar")),
+            ("ghcr.io/acme/app:1", registry("ghcr.io/acme/app:1")),
+            ("tar", registry("tar")),
+        ] {
+            assert_eq!(text.parse::<Location>().unwrap(), location, "{text}");
+        }
+        for text in ["", ".tar", "oci:", "oci-archive:", "docker://", "App", "a b", "docker://./x"] {
+            assert!(text.parse::<Location>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn it_is_written_as_it_is_read() {
+        for text in ["-", "app.tar#v1", "./x", "oci:dir:v1", "oci-archive:a.tar", "docker-archive:a.tar:x:1"] {
+            assert_eq!(text.parse::<Location>().unwrap().to_string(), text);
+        }
+        assert_eq!("alpine".parse::<Location>().unwrap().to_string(), "docker.io/library/alpine:latest");
+        let digest = format!("app.tar@{DIGEST}");
+        assert_eq!(digest.parse::<Location>().unwrap().to_string(), digest);
+    }
+}
