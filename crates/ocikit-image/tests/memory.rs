@@ -1,5 +1,6 @@
 //! Memory is a place, and so passes the suite; and what is built on places is tried on it.
 #![cfg(feature = "testing")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
 
 use std::sync::{Arc, Mutex};
 

@@ -1,6 +1,6 @@
 //! What archives promise beyond what every place does: the same bytes, pipes, edits that cost nothing, nothing left behind.
 
-#![allow(clippy::unwrap_used, reason = "a test says where it fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -156,7 +156,7 @@ async fn a_pipe_that_breaks_is_noticed() {
 
 #[tokio::test]
 async fn a_sink_that_fails_ends_the_reading() {
-    struct Endless(Arc<()>);
+    struct Endless { _alive: Arc<()> }
     impl Read for Endless {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             buffer.fill(7);
@@ -165,7 +165,7 @@ async fn a_sink_that_fails_ends_the_reading() {
     }
     let alive = Arc::new(());
     let blob = Header::file(&Digest::sha256_of(b"x").blob_path(), 1 << 40).to_bytes();
-    let reader = io::Cursor::new(blob).chain(Endless(alive.clone()));
+    let reader = io::Cursor::new(blob).chain(Endless { _alive: alive.clone() });
     let full: Arc<dyn Sink> = Arc::new(TarWriter::stream("-", Full, TarOptions::default()));
     let error = Pipe::drain("-", reader, &full).await.unwrap_err();
     assert!(error.to_string().contains("write to"), "{error}");
