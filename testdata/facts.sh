@@ -109,7 +109,10 @@ tags() {
   local layout=$1 name digest other
   while read -r name; do
     case $name in
-      */*) digest=$(skopeo_digest "oci:$layout:$name") other=$digest ;;
+      */*)
+        digest=$(skopeo_digest "oci:$layout:$name")
+        other=$digest
+        ;;
       *)
         digest=$(oras resolve --oci-layout "$layout:$name")
         other=$(regctl manifest head "ocidir://$layout:$name")

@@ -4,7 +4,7 @@
 #   tests/peers/install.sh default fixtures && testdata/regenerate.sh
 #   testdata/regenerate.sh --facts     leaves the fixtures alone and writes expected.json only
 #
-# Needs root for dockerd and podman, and jq, zstd and python3. All daemons run in namespaces of their own (mounts,
+# Needs root for dockerd and podman, and curl, jq, zstd and python3. All daemons run in namespaces of their own (mounts,
 # processes, network), with their files in one temporary folder: nothing of them outlives this script, and nothing
 # comes from outside.
 set -euo pipefail
@@ -21,12 +21,14 @@ registry=127.0.0.1:5959
 
 fail() { printf 'regenerate.sh: %s\n' "$*" >&2; exit 1; }
 
-export PATH=$("$here/../tests/peers/install.sh" --print-path):$PATH:/usr/sbin:/sbin
+PATH=$("$here/../tests/peers/install.sh" --print-path):$PATH:/usr/sbin:/sbin
+export PATH
 
 enter_namespace() {
+  [[ $# == 0 || $* == --facts ]] || fail "takes --facts or nothing, not '$*'"
   [[ $(id -u) == 0 ]] || fail "needs root: dockerd and podman do"
   local command
-  for command in jq zstd python3 unshare; do command -v "$command" >/dev/null || fail "$command is missing"; done
+  for command in curl jq zstd python3 unshare; do command -v "$command" >/dev/null || fail "$command is missing"; done
   "$here/../tests/peers/install.sh" --check default fixtures >/dev/null
   [[ $(dockerd --version) == *' 20.10.'* ]] || fail "dockerd is not Debian's 20.10: what it saves has another shape"
   work=$(mktemp -d --tmpdir fixtures.XXXXXX)
@@ -42,7 +44,10 @@ leave_namespace() {
   local tries
   # unshare lets other signals pass by. Its end is the end of the first process inside, and so of all.
   if [[ ${inside-} ]]; then kill -KILL "$inside" 2>/dev/null || true; fi
-  for tries in {1..50}; do rm -rf "$work" 2>/dev/null && break || sleep 0.1; done
+  for ((tries = 0; tries < 50; tries++)); do
+    if rm -rf "$work" 2>/dev/null; then break; fi
+    sleep 0.1
+  done
   # runc leaves the empty parent behind.
   find /sys/fs/cgroup -maxdepth 2 -type d -name buildkit -exec rmdir {} + 2>/dev/null || true
 }
