@@ -10,6 +10,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${OCIKIT_PEERS_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/ocikit/peers}
+[[ $cache == /* ]] || cache=$PWD/$cache # Go builds in another folder
 bin=$cache/bin
 
 # Each name is a folder here with a go.mod; its `tool` lines say which programs it gives.
