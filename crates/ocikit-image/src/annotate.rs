@@ -1,4 +1,4 @@
-use ocikit_spec::{Descriptor, Digest, Platform, annotations};
+use ocikit_spec::{Descriptor, Document, Platform, annotations};
 
 use crate::edit::{ImageEdit, IndexEdit};
 use crate::error::{Error, Result};
@@ -51,7 +51,7 @@ impl AnnotateOn {
 /// Changes annotations of an image or of all images of an index. Layers and configs stay as they are.
 ///
 /// BuildKit's attestations are not images and are not annotated; where the manifest that one speaks about gets another
-/// digest, its entry in the index follows. The statement inside is left as BuildKit wrote it.
+/// digest, its entry in the index follows, and so does its subject. The statement inside is left as BuildKit wrote it.
 ///
 /// # Errors
 ///
@@ -77,29 +77,40 @@ pub async fn annotate(root: &Root, options: &AnnotateOptions) -> Result<Root> {
                 let wanted = options.platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 return Err(Error::not_found(format!("image for {wanted}"), root.source()));
             }
-            Ok(Root::Image(annotate_image(image, options)?))
+            edit_manifest(root, |edit| change(edit, options))
         }
-        Root::Other(Artifact { descriptor, manifest: Some(manifest), source }) => {
-            let (descriptor, manifest, source) = (descriptor.clone(), manifest.clone(), source.clone());
-            let Image { descriptor, manifest, source } =
-                annotate_image(&Image { descriptor, manifest, source }, options)?;
-            Ok(Root::Other(Artifact { descriptor, manifest: Some(manifest), source }))
-        }
+        Root::Other(Artifact { manifest: Some(_), .. }) => edit_manifest(root, |edit| change(edit, options)),
         Root::Other(artifact) => {
             unsupported(&format!("is of type {}, which has no annotations", artifact.descriptor.media_type))
         }
     }
 }
 
-fn annotate_image(image: &Image, options: &AnnotateOptions) -> Result<Image> {
-    let mut edit: ImageEdit = image.edit();
+fn change(edit: &mut ImageEdit, options: &AnnotateOptions) {
     for key in &options.remove {
         edit.remove_annotation(key);
     }
     for (key, value) in &options.set {
         edit.annotate(key, value);
     }
-    edit.finish()
+}
+
+/// Edits the manifest of an image or of an artifact, which have the same form.
+fn edit_manifest(root: &Root, change: impl FnOnce(&mut ImageEdit)) -> Result<Root> {
+    let image = match root {
+        Root::Image(image) => image.clone(),
+        Root::Other(Artifact { descriptor, manifest: Some(manifest), source }) => {
+            Image { descriptor: descriptor.clone(), manifest: manifest.clone(), source: source.clone() }
+        }
+        _ => return Ok(root.clone()),
+    };
+    let mut edit = image.edit();
+    change(&mut edit);
+    let Image { descriptor, manifest, source } = edit.finish()?;
+    Ok(match root {
+        Root::Other(_) => Root::Other(Artifact { descriptor, manifest: Some(manifest), source }),
+        _ => Root::Image(Image { descriptor, manifest, source }),
+    })
 }
 
 /// Whether an image without index above it is for one of the platforms, by its config.
@@ -126,15 +137,18 @@ async fn annotate_index(index: &Index, options: &AnnotateOptions, depth: usize) 
             let Root::Index(nested) = index.open(entry).await? else { continue };
             let (edited, chosen) = Box::pin(annotate_index(&nested, options, depth + 1)).await?;
             touched += chosen;
-            replace(&mut edit, index, position, &Root::Index(edited));
+            replace(&mut edit, index, position, &Root::Index(edited)).await?;
             continue;
         }
         if !is_chosen(entry, options) {
             continue;
         }
         if options.on.manifests() {
-            let Root::Image(image) = index.open(entry).await? else { continue };
-            replace(&mut edit, index, position, &Root::Image(annotate_image(&image, options)?));
+            let root = index.open(entry).await?;
+            if !matches!(root, Root::Image(_)) {
+                continue;
+            }
+            replace(&mut edit, index, position, &edit_manifest(&root, |edit| change(edit, options))?).await?;
         }
         if options.on.descriptors() {
             for key in &options.remove {
@@ -158,18 +172,28 @@ async fn annotate_index(index: &Index, options: &AnnotateOptions, depth: usize) 
 }
 
 /// Points an entry to an edited root, and the attestations about the old one to the new one.
-fn replace(edit: &mut IndexEdit, index: &Index, position: usize, root: &Root) {
-    let old: Digest = index.manifests()[position].digest;
-    if root.digest() == old {
-        return;
+async fn replace(edit: &mut IndexEdit, index: &Index, position: usize, root: &Root) -> Result<()> {
+    let old = index.manifests()[position].digest;
+    let new = root.descriptor();
+    if new.digest == old {
+        return Ok(());
     }
     edit.replace(position, root);
-    let old = old.to_string();
+    let old_text = old.to_string();
     for (position, entry) in index.manifests().iter().enumerate() {
-        if entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST) == Some(&old) {
-            edit.annotate_entry(position, annotations::DOCKER_REFERENCE_DIGEST, &root.digest().to_string());
+        if entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST) != Some(&old_text) {
+            continue;
+        }
+        edit.annotate_entry(position, annotations::DOCKER_REFERENCE_DIGEST, &new.digest.to_string());
+        let attestation = index.open(entry).await?;
+        if attestation.document().as_ref().and_then(Document::subject).is_some_and(|subject| subject.digest == old) {
+            let repoint = |edit: &mut ImageEdit| {
+                edit.repoint_subject(&new.digest, new.size);
+            };
+            edit.replace(position, &edit_manifest(&attestation, repoint)?);
         }
     }
+    Ok(())
 }
 
 fn is_chosen(entry: &Descriptor, options: &AnnotateOptions) -> bool {

@@ -33,6 +33,12 @@ impl ImageEdit {
         self
     }
 
+    /// Lets the subject be other bytes, for what is about an image that was edited.
+    pub fn repoint_subject(&mut self, digest: &Digest, size: u64) -> &mut ImageEdit {
+        self.edit.repoint_subject(digest, size);
+        self
+    }
+
     /// The image with the changes made; the same one if there are none.
     ///
     /// # Errors

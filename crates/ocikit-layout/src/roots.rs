@@ -23,7 +23,7 @@ const MOST_SEARCHED: usize = 10_000;
 pub(crate) async fn resolve(roots: &Index, place: &dyn Source, name: &Name) -> Result<Descriptor> {
     let entries = roots.manifests();
     let mut found: Vec<&Descriptor> = match name {
-        Name::Only => not_about_others(entries, place).await?,
+        Name::Only => independent(entries, place).await?,
         Name::Tag(tag) => entries.iter().filter(|entry| has_tag(entry, tag)).collect(),
         Name::Full(full) => entries.iter().filter(|entry| has_full_name(entry, full)).collect(),
         Name::Digest(digest) => {
@@ -95,7 +95,11 @@ pub(crate) async fn referrers(roots: &Index, place: &dyn Source, subject: &Diges
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     for candidate in candidates {
-        if seen.insert(candidate.digest) && subject_of(&candidate, place).await? == Some(*subject) {
+        if !seen.insert(candidate.digest) {
+            continue;
+        }
+        let document = document_of(&candidate, place).await?;
+        if document.as_ref().and_then(Document::subject).is_some_and(|found| found.digest == *subject) {
             found.push(candidate);
         }
     }
@@ -154,22 +158,32 @@ fn entry(root: &Descriptor, naming: &Naming) -> Descriptor {
     entry
 }
 
-/// The entries that are not about another one, as a signature is.
-async fn not_about_others<'a>(entries: &'a [Descriptor], place: &dyn Source) -> Result<Vec<&'a Descriptor>> {
-    let mut found = Vec::new();
+/// The entries that stand for themselves: not those that are about another one, as a signature is, and not those that
+/// are listed beside the index they belong to, as oras lists them.
+async fn independent<'a>(entries: &'a [Descriptor], place: &dyn Source) -> Result<Vec<&'a Descriptor>> {
+    // An only entry is the only one, whatever it is.
+    if entries.len() == 1 {
+        return Ok(entries.iter().collect());
+    }
+    let mut below = HashSet::new();
+    let mut candidates = Vec::new();
     for entry in entries {
-        // An only entry is the only one, whatever it is about.
-        let subject = if entries.len() > 1 { subject_of(entry, place).await? } else { None };
+        let document = document_of(entry, place).await?;
+        let subject = document.as_ref().and_then(|document| Some(document.subject()?.digest));
+        if let Some(Document::Index(index)) = &document {
+            below.extend(index.manifests().iter().map(|child| child.digest));
+        }
         let about_another = match subject {
             Some(subject) => place.has(&Descriptor::new(MediaType::OCI_MANIFEST, subject, 0)).await?,
             None => false,
         };
-        let fallback = tag_of(entry).is_some_and(|tag| is_fallback_tag(&tag));
-        if !about_another && !fallback {
-            found.push(entry);
+        if !about_another && !tag_of(entry).is_some_and(|tag| is_fallback_tag(&tag)) {
+            candidates.push(entry);
         }
     }
-    Ok(found)
+    let is_named = |entry: &Descriptor| entry.annotations.get(annotations::REF_NAME).is_some();
+    candidates.retain(|entry| is_named(entry) || !below.contains(&entry.digest));
+    Ok(candidates)
 }
 
 /// `sha256-…`, alone or with one of cosign's endings.
@@ -179,14 +193,16 @@ fn is_fallback_tag(tag: &Tag) -> bool {
     text.split_once('-').is_some_and(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>().is_ok())
 }
 
-/// The subject of an entry; none if the entry is broken, which reading it will tell.
-async fn subject_of(entry: &Descriptor, place: &dyn Source) -> Result<Option<Digest>> {
-    if !entry.media_type.is_document() || entry.media_type.is_schema1() {
+/// The document of an entry; none if the entry is broken, which reading it will tell.
+async fn document_of(entry: &Descriptor, place: &dyn Source) -> Result<Option<Document>> {
+    if !entry.media_type.is_manifest() && !entry.media_type.is_index() {
         return Ok(None);
     }
     match place.document(entry).await {
-        Ok(document) => Ok(document.subject().map(|subject| subject.digest)),
-        Err(Error::NotFound { .. } | Error::Document { .. } | Error::Mismatch { .. }) => Ok(None),
+        Ok(document) => Ok(Some(document)),
+        Err(Error::NotFound { .. } | Error::Document { .. } | Error::Mismatch { .. } | Error::Unsupported { .. }) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -156,7 +156,9 @@ async fn a_pipe_that_breaks_is_noticed() {
 
 #[tokio::test]
 async fn a_sink_that_fails_ends_the_reading() {
-    struct Endless { _alive: Arc<()> }
+    struct Endless {
+        _alive: Arc<()>,
+    }
     impl Read for Endless {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             buffer.fill(7);

@@ -487,6 +487,19 @@ impl ManifestEdit {
         self
     }
 
+    /// Lets the subject be other bytes; whatever else is said of it stays. A manifest without subject stays without.
+    pub fn repoint_subject(&mut self, digest: &Digest, size: u64) -> &mut ManifestEdit {
+        self.edit.change(|object| {
+            let Some(mut subject) = object.get::<Option<Object>>("subject")? else { return Ok(false) };
+            let changed = subject.set("digest", raw(digest)) | subject.set("size", raw(&size));
+            if changed {
+                object.set("subject", subject.to_raw()?);
+            }
+            Ok(changed)
+        });
+        self
+    }
+
     /// The manifest with the changes made; the very same bytes if there are none.
     ///
     /// # Errors

@@ -61,6 +61,18 @@ fn an_entry_is_repointed_and_keeps_the_rest() {
 }
 
 #[test]
+fn a_subject_is_repointed_and_keeps_the_rest() {
+    let manifest = Manifest::parse(MANIFEST).unwrap();
+    let digest = Digest::sha256_of(b"new");
+    assert_eq!(manifest.edit().repoint_subject(&digest, 3).finish().unwrap().text(), MANIFEST);
+    let subject = r#""subject": {"mediaType": "a/b", "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "size": 2, "x": 1.0}, "zzz""#;
+    let about = Manifest::parse(MANIFEST.replace("\"zzz\"", subject)).unwrap();
+    let edited = about.edit().repoint_subject(&digest, 3).finish().unwrap();
+    assert_eq!(edited.subject().map(|subject| (subject.digest, subject.size)), Some((digest, 3)));
+    assert!(edited.text().contains("\"x\": 1.0"));
+}
+
+#[test]
 fn entries_come_and_go() {
     let index = Index::of(&[]);
     assert_eq!(

@@ -1,0 +1,158 @@
+//! Layouts and archives that other programs wrote, compared with what other programs say of them.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ocikit_image::{AnnotateOptions, CopyOptions, Kind, Memory, Name, Put, Root, Sink, annotate, copy};
+use ocikit_layout::{Tar, open};
+use serde_json::{Map, Value};
+
+fn testdata() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata")
+}
+
+/// The fixtures that hold an OCI layout, and what is known of each.
+fn fixtures() -> Vec<(String, Value)> {
+    let text = std::fs::read_to_string(testdata().join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(&text).unwrap();
+    let fixtures = expected["fixtures"].as_object().unwrap();
+    let oci: Vec<_> = fixtures.iter().filter(|(_, facts)| facts["oci"]["tags"].is_object()).collect();
+    assert!(oci.len() > 20);
+    oci.into_iter().map(|(name, facts)| (name.clone(), facts["oci"].clone())).collect()
+}
+
+fn object(value: &Value) -> &Map<String, Value> {
+    value.as_object().unwrap()
+}
+
+#[tokio::test]
+async fn every_root_is_found_and_whole() {
+    for (name, facts) in fixtures() {
+        let source = open(testdata().join(&name)).await.unwrap();
+        for root in facts["roots"].as_array().unwrap() {
+            let digest = root["digest"].as_str().unwrap().parse().unwrap();
+            let opened = Root::open(source.clone(), &Name::Digest(digest)).await.unwrap();
+            assert_eq!(opened.descriptor().size, root["size"].as_u64().unwrap(), "{name}");
+            assert_eq!(opened.descriptor().media_type.as_str(), root["media_type"].as_str().unwrap(), "{name}");
+            let there: Arc<dyn Sink> = Arc::new(Memory::new());
+            let copied = copy(&opened, &there, &CopyOptions::default()).await.unwrap();
+            assert_eq!(copied.count(Put::Copied).0, copied.blobs.len(), "{name}");
+            let manifests: BTreeSet<_> = root["manifests"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|digest| digest.as_str().unwrap().to_owned())
+                .collect();
+            let copied: BTreeSet<_> = copied.blobs.iter().map(|(blob, _)| blob.digest.to_string()).collect();
+            assert!(manifests.is_subset(&copied), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_lead_to_what_others_say() {
+    for (name, facts) in fixtures() {
+        let source = open(testdata().join(&name)).await.unwrap();
+        for (key, full) in [("tags", false), ("names", true)] {
+            for (tag, digest) in object(&facts[key]) {
+                let wanted = match tag.parse() {
+                    Ok(tag) if !full => Name::Tag(tag),
+                    _ => Name::Full(tag.clone()),
+                };
+                let found = source.resolve(&wanted).await;
+                // Where the same tag is on two images other programs take one without a word, and not the same one.
+                match digest.as_str() {
+                    Some(digest) => assert_eq!(found.unwrap().digest.to_string(), digest, "{name} {tag}"),
+                    None => assert!(matches!(found, Err(ocikit_image::Error::Ambiguous { .. })), "{name} {tag}"),
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn referrers_are_those_a_registry_lists() {
+    for (name, facts) in fixtures() {
+        let source = open(testdata().join(&name)).await.unwrap();
+        for (subject, listed) in object(&facts["referrers"]) {
+            // Only what index.json lists is found: nobody searches inside images for what is about them.
+            let entries: BTreeSet<_> = {
+                let roots = facts["roots"].as_array().unwrap().iter();
+                roots.map(|root| root["digest"].as_str().unwrap().to_owned()).collect()
+            };
+            let listed = listed.as_array().unwrap().iter().map(|found| found["digest"].as_str().unwrap().to_owned());
+            let listed: BTreeSet<_> = listed.filter(|digest| entries.contains(digest)).collect();
+            let found = source.referrers(&subject.parse().unwrap()).await.unwrap();
+            let found: BTreeSet<_> = found.iter().map(|found| found.digest.to_string()).collect();
+            assert!(found.is_superset(&listed), "{name} {subject}: {found:?} {listed:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_only_image_is_found_where_there_is_one() {
+    for (name, only) in [
+        ("buildkit-single/image.tar", true),
+        ("buildkit-multi/image.tar", true),
+        ("buildkit-tags/image.tar", true),
+        ("buildkit-attested/image.tar", true),
+        ("archive-nested/image.tar", true),
+        ("archive-oras/image.tar", false),
+        ("layout-oras/layout", true),
+        ("layout-oras-referrers/layout", true),
+        ("layout-skopeo/layout", false),
+        ("layout-buildkit-cache/layout", true),
+    ] {
+        let source = open(testdata().join(name)).await.unwrap();
+        match source.resolve(&Name::Only).await {
+            Ok(_) => assert!(only, "{name}"),
+            Err(ocikit_image::Error::Ambiguous { choices, .. }) => {
+                assert!(!only, "{name}: {choices:?}");
+                assert!(choices.iter().all(|choice| !choice.starts_with("sha256:")), "{name}: {choices:?}");
+            }
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn attestations_are_seen_for_what_they_are() {
+    for (name, kinds) in [
+        ("buildkit-attested/image.tar", &[Kind::Image, Kind::Attestation][..]),
+        ("buildkit-attested/config.tar", &[Kind::Image, Kind::Attestation]),
+        ("buildkit-attested/multi.tar", &[Kind::Image, Kind::Image, Kind::Attestation, Kind::Attestation]),
+    ] {
+        let tar = Arc::new(Tar::open(testdata().join(name)).await.unwrap());
+        let Root::Index(index) = Root::open(tar, &Name::Only).await.unwrap() else { panic!("{name}") };
+        let mut found = Vec::new();
+        for entry in index.manifests() {
+            found.push(Kind::of(&index.open(entry).await.unwrap()));
+        }
+        assert_eq!(found, kinds, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn attestations_stay_about_an_image_that_is_annotated() {
+    for name in ["buildkit-attested/image.tar", "buildkit-attested/config.tar", "buildkit-attested/multi.tar"] {
+        let tar = Arc::new(Tar::open(testdata().join(name)).await.unwrap());
+        let root = Root::open(tar, &Name::Only).await.unwrap();
+        let set = vec![("k".to_owned(), "v".to_owned())];
+        let annotated = annotate(&root, &AnnotateOptions { set, ..AnnotateOptions::default() }).await.unwrap();
+        let there: Arc<dyn Sink> = Arc::new(Memory::new());
+        copy(&annotated, &there, &CopyOptions::default()).await.unwrap();
+        let Root::Index(index) = annotated else { panic!("{name}") };
+        let images: BTreeSet<_> = {
+            let images = index.manifests().iter().filter(|entry| !entry.is_attestation());
+            images.map(|entry| entry.digest.to_string()).collect()
+        };
+        for entry in index.manifests().iter().filter(|entry| entry.is_attestation()) {
+            assert!(images.contains(entry.annotations.get("vnd.docker.reference.digest").unwrap()), "{name}");
+            let document = index.open(entry).await.unwrap().document().unwrap();
+            assert!(document.subject().is_none_or(|subject| images.contains(&subject.digest.to_string())), "{name}");
+        }
+    }
+}
