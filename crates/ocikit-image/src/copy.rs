@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::body::Body;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::graph::Graph;
+use crate::graph::{Graph, Node};
 use crate::root::Root;
 use crate::source::{ByteRange, Name, Naming, Put, Sink, Source};
 
@@ -57,32 +58,54 @@ impl Copied {
 ///
 /// The first one met, from either side; its place says which.
 pub async fn copy(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<Copied> {
-    let unnamed = [Naming::default()];
-    let names = if options.names.is_empty() { &unnamed } else { &options.names[..] };
-    let root = from.descriptor().clone();
-    if is_complete(&root, to, names).await? {
-        return Ok(Copied { root, blobs: Vec::new() });
+    let mut copied = copy_all(&[(from.clone(), options.names.clone())], to, options).await?;
+    Ok(copied.remove(0))
+}
+
+/// Copies several roots in one go, from wherever they are: a blob that they share is put once, and no name is moved
+/// before everything of all of them is there. The names are given with each root; those of the options are not used.
+///
+/// What it did is told root by root; a shared blob is told of the first that has it.
+///
+/// # Errors
+///
+/// The first one met, from any side; its place says which.
+pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<Vec<Copied>> {
+    let mut copied: Vec<_> =
+        roots.iter().map(|(root, _)| Copied { root: root.descriptor().clone(), blobs: Vec::new() }).collect();
+    // Positions of the roots that are not complete yet.
+    let mut wanting = Vec::new();
+    for (position, (root, names)) in roots.iter().enumerate() {
+        if !is_complete(root.descriptor(), to, &or_unnamed(names)).await? {
+            wanting.push(position);
+        }
     }
-    let graph = Graph::of(from).await?;
-    let plan: Vec<_> = graph.in_order().cloned().collect();
+    if wanting.is_empty() {
+        return Ok(copied);
+    }
+    let graph = Graph::of(wanting.iter().map(|position| &roots[*position].0)).await?;
+    let plan = graph.plan();
     let tell = Teller(options.observer.clone());
     tell.event(Event::Planned { blobs: plan.len(), bytes: plan.iter().map(|blob| blob.size).sum() });
     to.expect(&plan).await?;
-
-    let source: Arc<dyn Source> = match &options.observer {
-        Some(observer) => Arc::new(Observed { source: from.source().clone(), observer: observer.clone() }),
-        None => from.source().clone(),
-    };
-    let mut blobs = Vec::with_capacity(plan.len());
-    for stage in [&graph.blobs].into_iter().chain(&graph.documents) {
-        blobs.extend(put_all(stage, &source, to, options.jobs, &tell).await?);
+    for stage in graph.stages() {
+        for (node, put) in stage.iter().zip(put_all(stage, to, options.jobs, &tell).await?) {
+            copied[wanting[node.root]].blobs.push((node.descriptor.clone(), put));
+        }
     }
-    for naming in names {
-        to.publish(&root, naming).await?;
-        tell.event(Event::Published { root: &root, tag: naming.tag.as_ref() });
+    for (root, names) in wanting.iter().map(|position| &roots[*position]) {
+        for naming in or_unnamed(names).iter() {
+            to.publish(root.descriptor(), naming).await?;
+            tell.event(Event::Published { root: root.descriptor(), tag: naming.tag.as_ref() });
+        }
     }
     to.finish().await?;
-    Ok(Copied { root, blobs })
+    Ok(copied)
+}
+
+/// A root without a name becomes visible without one.
+fn or_unnamed(names: &[Naming]) -> Cow<'_, [Naming]> {
+    if names.is_empty() { Cow::Owned(vec![Naming::default()]) } else { Cow::Borrowed(names) }
 }
 
 /// Whether the target says that there is nothing to do.
@@ -95,26 +118,26 @@ async fn is_complete(root: &Descriptor, to: &Arc<dyn Sink>, names: &[Naming]) ->
     Ok(true)
 }
 
-/// Puts blobs that do not depend on each other, begun in their order.
-async fn put_all(
-    blobs: &[Descriptor],
-    source: &Arc<dyn Source>,
-    to: &Arc<dyn Sink>,
-    jobs: usize,
-    tell: &Teller,
-) -> Result<Vec<(Descriptor, Put)>> {
+/// Puts what does not depend on each other, begun in its order.
+async fn put_all(nodes: &[Node], to: &Arc<dyn Sink>, jobs: usize, tell: &Teller) -> Result<Vec<Put>> {
     let mut running = JoinSet::new();
-    let mut waiting = blobs.iter().enumerate();
-    let mut done = vec![None; blobs.len()];
+    let mut waiting = nodes.iter().enumerate();
+    let mut done = vec![None; nodes.len()];
     loop {
         while running.len() < jobs.max(1)
-            && let Some((position, blob)) = waiting.next()
+            && let Some((position, node)) = waiting.next()
         {
-            let (source, to, blob, tell) = (source.clone(), to.clone(), blob.clone(), tell.clone());
+            let (to, node, tell) = (to.clone(), node.clone(), tell.clone());
             running.spawn(async move {
-                tell.event(Event::Started { blob: &blob });
-                let put = to.put(&blob, &*source).await?;
-                tell.event(Event::Finished { blob: &blob, put });
+                let blob = &node.descriptor;
+                tell.event(Event::Started { blob });
+                let put = match &tell.0 {
+                    Some(observer) => {
+                        to.put(blob, &Observed { source: node.source, observer: observer.clone() }).await?
+                    }
+                    None => to.put(blob, &*node.source).await?,
+                };
+                tell.event(Event::Finished { blob, put });
                 Ok::<_, Error>((position, put))
             });
         }
@@ -133,7 +156,7 @@ async fn put_all(
             None => break,
         }
     }
-    Ok(blobs.iter().cloned().zip(done.into_iter().flatten()).collect())
+    Ok(done.into_iter().flatten().collect())
 }
 
 #[derive(Clone)]

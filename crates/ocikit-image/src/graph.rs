@@ -14,28 +14,44 @@ pub(crate) const DEEPEST: usize = 16;
 /// How many documents are read at the same time.
 const AT_ONCE: usize = 8;
 
-/// Everything below a root, each digest once, children before their parents.
-#[derive(Debug)]
+/// Everything below some roots, each digest once, children before their parents.
+#[derive(Debug, Default)]
 pub(crate) struct Graph {
     /// Layers, configs and whatever else is not a document, in the order in which the documents name them.
-    pub(crate) blobs: Vec<Descriptor>,
-    /// Documents by height: those that point to no others first, the root last.
-    pub(crate) documents: Vec<Vec<Descriptor>>,
+    pub(crate) blobs: Vec<Node>,
+    /// Documents by height: those that point to no others first.
+    pub(crate) documents: Vec<Vec<Node>>,
+    heights: HashMap<Digest, usize>,
+}
+
+/// A blob or document, and where it is read.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) source: Arc<dyn Source>,
+    /// Which of the roots led to it first.
+    pub(crate) root: usize,
 }
 
 impl Graph {
-    /// Reads every document below a root, the root's own excepted, which was read when it was opened.
-    pub(crate) async fn of(root: &Root) -> Result<Graph> {
-        let documents = read_all(root).await?;
-        let mut graph = Graph { blobs: Vec::new(), documents: Vec::new() };
-        let mut heights = HashMap::new();
-        graph.add(root.descriptor(), &documents, &mut heights);
+    /// Reads every document below these roots, the roots' own excepted, which were read when they were opened.
+    pub(crate) async fn of(roots: impl IntoIterator<Item = &Root>) -> Result<Graph> {
+        let mut graph = Graph::default();
+        for (position, root) in roots.into_iter().enumerate() {
+            let documents = read_all(root).await?;
+            graph.add(root.descriptor(), &documents, root.source(), position);
+        }
         Ok(graph)
     }
 
     /// Blobs, then documents by height: the order in which they are put.
-    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Descriptor> {
-        self.blobs.iter().chain(self.documents.iter().flatten())
+    pub(crate) fn stages(&self) -> impl Iterator<Item = &Vec<Node>> {
+        [&self.blobs].into_iter().chain(&self.documents)
+    }
+
+    /// What is put, in order.
+    pub(crate) fn plan(&self) -> Vec<Descriptor> {
+        self.stages().flatten().map(|node| node.descriptor.clone()).collect()
     }
 
     /// Adds a node behind its children and returns its height. Recursion is bounded: [`read_all`] went no deeper than
@@ -44,23 +60,25 @@ impl Graph {
         &mut self,
         descriptor: &Descriptor,
         documents: &HashMap<Digest, Option<Document>>,
-        heights: &mut HashMap<Digest, usize>,
+        source: &Arc<dyn Source>,
+        root: usize,
     ) -> usize {
-        if let Some(height) = heights.get(&descriptor.digest) {
+        if let Some(height) = self.heights.get(&descriptor.digest) {
             return *height;
         }
+        let node = Node { descriptor: descriptor.clone(), source: source.clone(), root };
         let Some(document) = documents.get(&descriptor.digest) else {
-            heights.insert(descriptor.digest, 0);
-            self.blobs.push(descriptor.clone());
+            self.heights.insert(descriptor.digest, 0);
+            self.blobs.push(node);
             return 0;
         };
-        let children: Vec<_> = document.iter().flat_map(Document::children).filter(|child| travels(child)).collect();
-        let highest = children.into_iter().map(|child| self.add(child, documents, heights)).max().unwrap_or(0);
-        heights.insert(descriptor.digest, highest + 1);
+        let children = document.iter().flat_map(Document::children).filter(|child| travels(child));
+        let highest = children.map(|child| self.add(child, documents, source, root)).max().unwrap_or(0);
+        self.heights.insert(descriptor.digest, highest + 1);
         if self.documents.len() <= highest {
-            self.documents.resize(highest + 1, Vec::new());
+            self.documents.resize_with(highest + 1, Vec::new);
         }
-        self.documents[highest].push(descriptor.clone());
+        self.documents[highest].push(node);
         highest + 1
     }
 }

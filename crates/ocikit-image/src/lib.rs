@@ -49,7 +49,7 @@ pub mod testing;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
 pub use body::Body;
-pub use copy::{Copied, CopyOptions, copy};
+pub use copy::{Copied, CopyOptions, copy, copy_all};
 pub use edit::{ImageEdit, IndexEdit};
 pub use error::{Error, Mismatch, Result};
 pub use event::{Event, Observer};

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use ocikit_image::testing::{self, Place, conformance};
 use ocikit_image::{
     AnnotateOn, AnnotateOptions, CopyOptions, Error, Event, Kind, Memory, Naming, Observer, Put, Result, Root, Sink,
-    Source, SourceExt, annotate, copy,
+    Source, SourceExt, annotate, copy, copy_all,
 };
 use ocikit_spec::{Descriptor, Document, MediaType, Platform};
 
@@ -224,4 +224,25 @@ async fn kinds_are_told_apart() {
     assert_eq!(Kind::of(&Root::at(memory.clone(), schema1).await.unwrap()), Kind::DockerSchema1);
     let blob = Descriptor::of(MediaType::OCTET_STREAM, b"{}");
     assert_eq!(Kind::of(&Root::at(memory, blob).await.unwrap()), Kind::Unknown);
+}
+
+#[tokio::test]
+async fn several_roots_share_what_they_have_in_common() {
+    let here = Arc::new(Memory::new());
+    let elsewhere = Arc::new(Memory::new());
+    let platform = Platform::new("linux", "amd64");
+    let one = testing::image(&here, 1, &platform, &[10, 20]);
+    let two = testing::image(&elsewhere, 1, &platform, &[10, 20, 30]);
+    let one = Root::at(here, one).await.unwrap();
+    let two = Root::at(elsewhere, two).await.unwrap();
+    let there: Arc<dyn Sink> = Arc::new(Memory::new());
+    let named = |tag: &str| vec![Naming { tag: Some(tag.parse().unwrap()), ..Naming::default() }];
+    let roots = [(one.clone(), named("one")), (two.clone(), named("two"))];
+    let copied = copy_all(&roots, &there, &CopyOptions::default()).await.unwrap();
+    assert_eq!(copied[0].blobs.len(), 4);
+    assert_eq!(copied[1].blobs.len(), 3, "layer, config and manifest that only the second has");
+    for (tag, root) in [("one", &one), ("two", &two)] {
+        let found = there.resolve(&ocikit_image::Name::Tag(tag.parse().unwrap())).await.unwrap();
+        assert_eq!(found.digest, root.digest());
+    }
 }
