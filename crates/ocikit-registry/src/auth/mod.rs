@@ -318,20 +318,28 @@ async fn fetch(http: &Http, endpoint: &Endpoint, slot: &Slot, credential: Option
     };
     let place = format!("{} for {}", slot.realm.url.host_str().unwrap_or_default(), endpoint.registry);
     let tls = http.tls_of(&slot.realm.url);
-    // Tokens are fetched on the way to other requests, which may be on the way to this: the future has to be boxed.
-    let reply = Box::pin(http.send(&request, &tls)).await.map_err(|fault| problem::unreachable(fault, &place))?;
-    if !(200..300).contains(&reply.answer.status) {
+    let mut failures = 0;
+    let body = loop {
+        // Tokens are fetched on the way to other requests, which may be on the way to this: the future has to be boxed.
+        let reply = Box::pin(http.send(&request, &tls)).await.map_err(|fault| problem::unreachable(fault, &place))?;
         let status = reply.answer.status;
-        return Err(match problem::error(reply, "token service", &place).await {
-            Error::Refused { problem, .. } => Error::Denied { place, problem },
-            Error::NotFound { .. } => Error::Denied { place, problem: format!("status {status}") },
-            other => other,
-        });
-    }
-    let body = reply.answer.read(LONGEST_TOKEN).await.map_err(|fault| problem::unreachable(fault, &place))?;
-    let token = body.ok_or_else(|| "it is too long".to_owned());
-    token
-        .and_then(|body| Token::parse(&body, http.clock().now()))
+        if !(200..300).contains(&status) {
+            return Err(match problem::error(reply, "token service", &place).await {
+                Error::Refused { problem, .. } => Error::Denied { place, problem },
+                Error::NotFound { .. } => Error::Denied { place, problem: format!("status {status}") },
+                other => other,
+            });
+        }
+        match reply.answer.read(LONGEST_TOKEN).await {
+            Ok(body) => break body.ok_or_else(|| "it is too long".to_owned()),
+            Err(fault) => {
+                failures += 1;
+                let Some(pause) = http.pause(failures, None) else { return Err(problem::unreachable(fault, &place)) };
+                http.clock().sleep(pause).await;
+            }
+        }
+    };
+    body.and_then(|body| Token::parse(&body, http.clock().now()))
         .map_err(|problem| Error::Unreachable { place, source: format!("its answer cannot be used: {problem}").into() })
 }
 
