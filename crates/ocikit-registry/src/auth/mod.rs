@@ -1,0 +1,398 @@
+//! Showing who we are: challenges, scopes, tokens.
+
+mod challenge;
+mod scope;
+mod token;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ocikit_image::{Error, Result};
+use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{Method, Url};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard};
+
+use crate::credentials::{Credential, Keychain, Secret};
+use crate::endpoint::Endpoint;
+use crate::http::address::Reach;
+use crate::http::problem;
+use crate::http::redirect;
+use crate::http::send::{Http, Reply, Request};
+use crate::http::transport::lock;
+
+use challenge::Challenge;
+pub(crate) use scope::Scopes;
+use token::Token;
+
+/// The longest answer of a token service that is read.
+const LONGEST_TOKEN: u64 = 1 << 20;
+
+/// How long a refusal of a token service stands before it is asked again.
+const REFUSAL: Duration = Duration::from_secs(10);
+
+/// How often a request may be answered with a challenge: without a token, with one that was revoked, with one that
+/// allows too little.
+const ROUNDS: u32 = 3;
+
+/// Shows servers who we are, in the way that each of them asks for.
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    keychain: Arc<dyn Keychain>,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+}
+
+/// What is known of one registry.
+#[derive(Debug, Default)]
+struct Host {
+    scheme: Mutex<Scheme>,
+    /// Held by the first request, whose answer will tell the scheme.
+    gate: Arc<AsyncMutex<()>>,
+    credentials: Mutex<HashMap<String, Arc<OnceCell<Option<Credential>>>>>,
+    tokens: Mutex<Vec<Arc<Slot>>>,
+    /// Scopes that were not enough, and those that the registry asked for instead.
+    widened: Mutex<HashMap<Scopes, Scopes>>,
+}
+
+/// What a registry wants to see.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Scheme {
+    /// Nobody has asked yet.
+    #[default]
+    Unknown,
+    Nothing,
+    Basic,
+    Bearer(Realm),
+}
+
+/// A token service, and how far the registry that named it may send us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Realm {
+    url: Url,
+    service: Option<String>,
+    reach: Reach,
+}
+
+/// A token for some scopes, or the place where it will be.
+#[derive(Debug)]
+struct Slot {
+    realm: Realm,
+    /// The repository whose credential it is fetched with.
+    path: String,
+    scopes: Scopes,
+    state: AsyncMutex<State>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Empty,
+    Token(Token),
+    Refused {
+        problem: String,
+        until: SystemTime,
+    },
+}
+
+/// What a request may need to be allowed.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    /// The repository, empty for the registry as a whole.
+    pub(crate) path: String,
+    pub(crate) scopes: Scopes,
+}
+
+/// What a request shows, and what to do once it was answered.
+#[derive(Debug, Default)]
+pub(crate) struct Authorization {
+    pub(crate) header: Option<HeaderValue>,
+    /// The token in it, to be forgotten if it is refused.
+    slot: Option<Arc<Slot>>,
+    /// Why there is no token though there should be one.
+    missing: Option<String>,
+    /// Dropped when the answer was looked at: then whoever waits for the first answer goes on.
+    _first: Option<OwnedMutexGuard<()>>,
+    /// Whether the token was fetched for this very request.
+    new: bool,
+    rounds: u32,
+}
+
+impl Authenticator {
+    pub(crate) fn new(keychain: Arc<dyn Keychain>) -> Authenticator {
+        Authenticator { keychain, hosts: Mutex::default() }
+    }
+
+    /// What to show for a request.
+    pub(crate) async fn authorize(&self, http: &Http, endpoint: &Endpoint, access: &Access) -> Result<Authorization> {
+        let host = self.host(endpoint);
+        if let Some(Credential::Bearer(token)) = self.credential(&host, endpoint, &access.path).await? {
+            return Ok(Authorization { header: Some(bearer(&token)), ..Authorization::default() });
+        }
+        let mut first = None;
+        if *lock(&host.scheme) == Scheme::Unknown {
+            let guard = host.gate.clone().lock_owned().await;
+            if *lock(&host.scheme) == Scheme::Unknown {
+                first = Some(guard);
+            }
+        }
+        let scheme = lock(&host.scheme).clone();
+        match scheme {
+            Scheme::Unknown | Scheme::Nothing => Ok(Authorization { _first: first, ..Authorization::default() }),
+            Scheme::Basic => {
+                let credential = self.credential(&host, endpoint, &access.path).await?;
+                Ok(Authorization { header: credential.as_ref().and_then(basic), ..Authorization::default() })
+            }
+            Scheme::Bearer(realm) => self.token(http, &host, endpoint, realm, access).await,
+        }
+    }
+
+    /// Learns from an answer. `Ok(true)` means that the request should be made again, as [`Authenticator::authorize`]
+    /// says now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Denied`] if nothing more can be shown.
+    pub(crate) async fn learn(
+        &self,
+        http: &Http,
+        endpoint: &Endpoint,
+        access: &Access,
+        authorization: &mut Authorization,
+        reply: &Reply,
+    ) -> Result<bool> {
+        let host = self.host(endpoint);
+        let status = reply.answer.status;
+        if !reply.direct || !matches!(status, 401 | 403) {
+            // A server that fails says nothing about whom it lets in.
+            if status < 500 && *lock(&host.scheme) == Scheme::Unknown {
+                *lock(&host.scheme) = Scheme::Nothing;
+            }
+            return Ok(false);
+        }
+        let challenges = challenges(reply);
+        let too_little = challenges.iter().any(|found| found.parameter("error") == Some("insufficient_scope"));
+        if status == 403 && !too_little {
+            return Ok(false);
+        }
+        if let Some(problem) = authorization.missing.take() {
+            return Err(Error::Denied { place: endpoint.registry.to_string(), problem });
+        }
+        authorization.rounds += 1;
+        let Some(challenge) = choose(&challenges).filter(|_| authorization.rounds <= ROUNDS) else { return Ok(false) };
+        if challenge.scheme == "basic" {
+            *lock(&host.scheme) = Scheme::Basic;
+            // Who shows a password that is refused need not show it again.
+            let credential = self.credential(&host, endpoint, &access.path).await?;
+            return Ok(authorization.header.is_none() && matches!(credential, Some(Credential::Password { .. })));
+        }
+        *lock(&host.scheme) = Scheme::Bearer(realm(http, endpoint, challenge, reply)?);
+        let Some(slot) = authorization.slot.take() else { return Ok(authorization.header.is_none()) };
+        *slot.state.lock().await = State::Empty;
+        let asked = challenge.parameter("scope").map(Scopes::parse).unwrap_or_default();
+        let wider = slot.scopes.with(&asked);
+        if wider != slot.scopes {
+            lock(&host.widened).insert(access.scopes.clone(), wider);
+            return Ok(true);
+        }
+        // An old token may have been revoked; a new one for the same scopes would be refused again.
+        Ok(!authorization.new)
+    }
+
+    fn host(&self, endpoint: &Endpoint) -> Arc<Host> {
+        lock(&self.hosts).entry(endpoint.base.to_string()).or_default().clone()
+    }
+
+    /// The credential for a repository, asked for once.
+    async fn credential(&self, host: &Host, endpoint: &Endpoint, path: &str) -> Result<Option<Credential>> {
+        let cell = lock(&host.credentials).entry(path.to_owned()).or_default().clone();
+        let found = cell.get_or_try_init(|| self.keychain.credential(&endpoint.registry, path)).await?;
+        Ok(found.clone())
+    }
+
+    async fn token(
+        &self,
+        http: &Http,
+        host: &Host,
+        endpoint: &Endpoint,
+        realm: Realm,
+        access: &Access,
+    ) -> Result<Authorization> {
+        let scopes = lock(&host.widened).get(&access.scopes).cloned().unwrap_or_else(|| access.scopes.clone());
+        let now = || http.clock().now();
+        let slots: Vec<_> = {
+            let mut tokens = lock(&host.tokens);
+            if !tokens.iter().any(|slot| slot.serves(&realm, &access.path) && slot.scopes == scopes) {
+                let state = AsyncMutex::default();
+                let (realm, path, scopes) = (realm.clone(), access.path.clone(), scopes.clone());
+                tokens.push(Arc::new(Slot { realm, path, scopes, state }));
+            }
+            let serving = tokens.iter().filter(|slot| slot.serves(&realm, &access.path) && slot.scopes.cover(&scopes));
+            serving.cloned().collect()
+        };
+        // Whoever waits here for a token that is being fetched finds it.
+        for slot in slots.iter().filter(|slot| slot.scopes != scopes) {
+            if let State::Token(token) = &*slot.state.lock().await
+                && token.is_fresh(now())
+            {
+                return Ok(Authorization::of(slot, token));
+            }
+        }
+        let exact = slots.iter().find(|slot| slot.scopes == scopes);
+        let Some(slot) = exact else { return Ok(Authorization::default()) };
+        let mut state = slot.state.lock().await;
+        match &*state {
+            State::Token(token) if token.is_fresh(now()) => return Ok(Authorization::of(slot, token)),
+            State::Refused { problem, until } if now() < *until => return Ok(Authorization::missing(problem.clone())),
+            _ => {}
+        }
+        let credential = self.credential(host, endpoint, &access.path).await?;
+        match fetch(http, endpoint, slot, credential.as_ref()).await {
+            Ok(token) => {
+                let authorization = Authorization { new: true, ..Authorization::of(slot, &token) };
+                *state = State::Token(token);
+                Ok(authorization)
+            }
+            // The registry may let us in without; if it does not, this is why.
+            Err(Error::Denied { problem, .. }) => {
+                *state = State::Refused { problem: problem.clone(), until: now() + REFUSAL };
+                Ok(Authorization::missing(problem))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Slot {
+    fn serves(&self, realm: &Realm, path: &str) -> bool {
+        self.realm == *realm && self.path == path
+    }
+}
+
+impl Authorization {
+    fn of(slot: &Arc<Slot>, token: &Token) -> Authorization {
+        Authorization { header: Some(bearer(&token.secret)), slot: Some(slot.clone()), ..Authorization::default() }
+    }
+
+    fn missing(problem: String) -> Authorization {
+        Authorization { missing: Some(problem), ..Authorization::default() }
+    }
+
+    /// The same count of rounds, for the next attempt of a request.
+    pub(crate) fn after(mut self, before: &Authorization) -> Authorization {
+        self.rounds = before.rounds;
+        self
+    }
+}
+
+fn challenges(reply: &Reply) -> Vec<Challenge> {
+    let headers = reply.answer.headers.get_all(WWW_AUTHENTICATE);
+    headers.iter().filter_map(|header| header.to_str().ok()).flat_map(challenge::parse).collect()
+}
+
+/// Tokens are preferred to sending a password with every request.
+fn choose(challenges: &[Challenge]) -> Option<&Challenge> {
+    let of = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
+    of("bearer").filter(|challenge| challenge.parameter("realm").is_some()).or_else(|| of("basic"))
+}
+
+/// The token service that a challenge names, if it may be one.
+fn realm(http: &Http, endpoint: &Endpoint, challenge: &Challenge, reply: &Reply) -> Result<Realm> {
+    let refused = |problem: String| Error::Denied {
+        place: endpoint.registry.to_string(),
+        problem: format!("it names a token service that cannot be used: {problem}"),
+    };
+    let text = challenge.parameter("realm").unwrap_or_default();
+    let url = redirect::resolve(&reply.url, text).map_err(refused)?;
+    let same = redirect::same_server(&reply.url, &url);
+    let reach = if same { Reach::Anywhere } else { http.reach_from(reply.answer.zone) };
+    Ok(Realm { url, service: challenge.parameter("service").map(str::to_owned), reach })
+}
+
+/// Asks a token service for a token.
+async fn fetch(http: &Http, endpoint: &Endpoint, slot: &Slot, credential: Option<&Credential>) -> Result<Token> {
+    let request = match credential {
+        Some(Credential::Identity(token)) => exchange_identity(slot, token),
+        other => ask(slot, other),
+    };
+    let place = format!("{} for {}", slot.realm.url.host_str().unwrap_or_default(), endpoint.registry);
+    let tls = http.tls_of(&slot.realm.url);
+    let mut failures = 0;
+    let body = loop {
+        // Tokens are fetched on the way to other requests, which may be on the way to this: the future has to be boxed.
+        let reply = Box::pin(http.send(&request, &tls)).await.map_err(|fault| problem::unreachable(fault, &place))?;
+        let status = reply.answer.status;
+        if !(200..300).contains(&status) {
+            return Err(match problem::error(reply, "token service", &place).await {
+                Error::Refused { problem, .. } => Error::Denied { place, problem },
+                Error::NotFound { .. } => Error::Denied { place, problem: format!("status {status}") },
+                other => other,
+            });
+        }
+        match reply.answer.read(LONGEST_TOKEN).await {
+            Ok(body) => break body.ok_or_else(|| "it is too long".to_owned()),
+            Err(fault) => {
+                failures += 1;
+                let Some(pause) = http.pause(failures, None) else { return Err(problem::unreachable(fault, &place)) };
+                http.clock().sleep(pause).await;
+            }
+        }
+    };
+    body.and_then(|body| Token::parse(&body, http.clock().now()))
+        .map_err(|problem| Error::Unreachable { place, source: format!("its answer cannot be used: {problem}").into() })
+}
+
+/// A question by distribution's "Token Authentication Specification".
+fn ask(slot: &Slot, credential: Option<&Credential>) -> Request {
+    let mut url = slot.realm.url.clone();
+    let account = match credential {
+        Some(Credential::Password { username, .. }) => Some(("account", username.clone())),
+        _ => None,
+    };
+    let scopes = slot.scopes.iter().map(|scope| ("scope", scope));
+    for (name, value) in service(slot).chain(scopes).chain(account) {
+        url.query_pairs_mut().append_pair(name, &value);
+    }
+    let mut request = Request::new(Method::GET, url);
+    request.reach = slot.realm.reach;
+    request.authorization = credential.and_then(basic);
+    request
+}
+
+/// A question by distribution's "Oauth2 Token Authentication".
+fn exchange_identity(slot: &Slot, token: &Secret) -> Request {
+    let fixed = [("grant_type", "refresh_token".to_owned()), ("client_id", "ocikit".to_owned())];
+    let scopes = (!slot.scopes.is_empty()).then(|| ("scope", slot.scopes.to_string()));
+    let mut form = slot.realm.url.clone();
+    form.set_query(None);
+    for (name, value) in fixed.into_iter().chain(service(slot)).chain(scopes) {
+        form.query_pairs_mut().append_pair(name, &value);
+    }
+    form.query_pairs_mut().append_pair("refresh_token", token.reveal());
+    let body = form.query().unwrap_or_default().to_owned();
+    let mut request = Request::new(Method::POST, slot.realm.url.clone());
+    request.reach = slot.realm.reach;
+    request.body("application/x-www-form-urlencoded", body.into())
+}
+
+fn service(slot: &Slot) -> impl Iterator<Item = (&'static str, String)> {
+    slot.realm.service.clone().map(|service| ("service", service)).into_iter()
+}
+
+fn basic(credential: &Credential) -> Option<HeaderValue> {
+    let Credential::Password { username, password } = credential else { return None };
+    let pair = zeroize::Zeroizing::new(format!("{username}:{}", password.reveal()));
+    secret_header(format!("Basic {}", STANDARD.encode(pair.as_bytes())))
+}
+
+fn bearer(token: &Secret) -> HeaderValue {
+    secret_header(format!("Bearer {}", token.reveal())).unwrap_or(HeaderValue::from_static("Bearer"))
+}
+
+fn secret_header(text: String) -> Option<HeaderValue> {
+    let text = zeroize::Zeroizing::new(text);
+    let mut header = HeaderValue::from_str(&text).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}

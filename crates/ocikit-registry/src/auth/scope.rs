@@ -1,0 +1,125 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// What a token allows: actions on resources, as the token service spells them.
+///
+/// Distribution's "Token Scope Documentation": `repository:path:pull,push`, several of them with spaces between.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Scopes(BTreeMap<String, BTreeSet<String>>);
+
+impl Scopes {
+    /// Actions on a repository.
+    pub(crate) fn repository(path: &str, actions: &[&str]) -> Scopes {
+        let mut scopes = Scopes::default();
+        scopes.add(format!("repository:{path}"), actions.iter().copied());
+        scopes
+    }
+
+    pub(crate) fn pull(path: &str) -> Scopes {
+        Scopes::repository(path, &["pull"])
+    }
+
+    pub(crate) fn push(path: &str) -> Scopes {
+        Scopes::repository(path, &["pull", "push"])
+    }
+
+    pub(crate) fn delete(path: &str) -> Scopes {
+        Scopes::repository(path, &["delete", "pull", "push"])
+    }
+
+    /// The list of repositories of a registry.
+    pub(crate) fn catalog() -> Scopes {
+        let mut scopes = Scopes::default();
+        scopes.add("registry:catalog".to_owned(), ["*"]);
+        scopes
+    }
+
+    /// Reads the scopes of a challenge. A resource has colons of its own where it names a host.
+    pub(crate) fn parse(text: &str) -> Scopes {
+        let mut scopes = Scopes::default();
+        for scope in text.split_ascii_whitespace() {
+            if let Some((resource, actions)) = scope.rsplit_once(':') {
+                scopes.add(resource.to_owned(), actions.split(',').filter(|action| !action.is_empty()));
+            }
+        }
+        scopes
+    }
+
+    fn add<'a>(&mut self, resource: String, actions: impl IntoIterator<Item = &'a str>) {
+        self.0.entry(resource).or_default().extend(actions.into_iter().map(str::to_owned));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Both.
+    pub(crate) fn with(&self, other: &Scopes) -> Scopes {
+        let mut both = self.clone();
+        for (resource, actions) in &other.0 {
+            both.add(resource.clone(), actions.iter().map(String::as_str));
+        }
+        both
+    }
+
+    /// Whether whoever has these may do what those ask for.
+    pub(crate) fn cover(&self, needed: &Scopes) -> bool {
+        needed.0.iter().all(|(resource, actions)| {
+            self.0.get(resource).is_some_and(|granted| granted.contains("*") || actions.is_subset(granted))
+        })
+    }
+
+    /// One by one, as the parameters of a request.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = String> + '_ {
+        self.0.iter().map(|(resource, actions)| {
+            let actions: Vec<_> = actions.iter().map(String::as_str).collect();
+            format!("{resource}:{}", actions.join(","))
+        })
+    }
+}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.iter().collect::<Vec<_>>().join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_writes() {
+        for (text, shown) in [
+            ("repository:a/b:pull", "repository:a/b:pull"),
+            ("repository:a/b:push,pull", "repository:a/b:pull,push"),
+            ("repository:b:pull repository:a:pull", "repository:a:pull repository:b:pull"),
+            ("repository:host:5000/a:pull", "repository:host:5000/a:pull"),
+            ("registry:catalog:*", "registry:catalog:*"),
+            ("  repository:a:pull   repository:a:push ", "repository:a:pull,push"),
+            ("", ""),
+            ("nonsense", ""),
+            ("a::", "a::"),
+        ] {
+            assert_eq!(Scopes::parse(text).to_string(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn knows_what_is_enough() {
+        let push = Scopes::push("a");
+        let mount = push.with(&Scopes::pull("b"));
+        for (have, need, enough) in [
+            (&push, &Scopes::pull("a"), true),
+            (&Scopes::pull("a"), &push, false),
+            (&mount, &push, true),
+            (&push, &mount, false),
+            (&Scopes::catalog(), &Scopes::catalog(), true),
+            (&Scopes::parse("repository:a:*"), &push, true),
+            (&Scopes::pull("ab"), &Scopes::pull("a"), false),
+            (&Scopes::default(), &Scopes::default(), true),
+        ] {
+            assert_eq!(have.cover(need), enough, "{have} for {need}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::credentials::Secret;
+
+/// How long a token lives whose service does not say. Distribution's "Token Authentication Specification".
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
+
+/// How long before its end a token is no longer begun with, at most.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// A token for a registry and when to fetch another.
+#[derive(Debug, Clone)]
+pub(crate) struct Token {
+    pub(crate) secret: Secret,
+    stale: SystemTime,
+}
+
+impl Token {
+    /// Reads the answer of a token service that came at this time.
+    pub(crate) fn parse(body: &[u8], now: SystemTime) -> Result<Token, String> {
+        let answer: Answer = serde_json::from_slice(body).map_err(|error| format!("it is no token: {error}"))?;
+        let secret = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
+        let secret = secret.ok_or("it has no token")?;
+        let lifetime = match answer.expires_in {
+            Some(seconds) if seconds >= 1.0 => Duration::from_secs_f64(seconds.min(1e9)),
+            _ => DEFAULT_LIFETIME,
+        };
+        let lifetime = remaining(lifetime, answer.issued_at.as_deref(), now);
+        // The margin of a token that hardly lives is small, or it would never be used.
+        Ok(Token { secret: Secret::new(secret), stale: now + lifetime - MARGIN.min(lifetime / 4) })
+    }
+
+    /// Whether it may be used for a request that begins now.
+    pub(crate) fn is_fresh(&self, now: SystemTime) -> bool {
+        now < self.stale
+    }
+}
+
+/// What is left of the lifetime of a token that the service may have kept for a while. If by our clock nothing is, the
+/// clocks disagree, and the token is taken for new.
+fn remaining(lifetime: Duration, issued_at: Option<&str>, now: SystemTime) -> Duration {
+    let issued = issued_at.and_then(|text| text.parse::<Timestamp>().ok()).map(SystemTime::from);
+    let age = issued.and_then(|issued| now.duration_since(issued).ok()).unwrap_or_default();
+    lifetime.checked_sub(age).filter(|rest| !rest.is_zero()).unwrap_or(lifetime)
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    token: Option<String>,
+    /// What OAuth2 calls it.
+    access_token: Option<String>,
+    expires_in: Option<f64>,
+    issued_at: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_renewed_before_it_ends() {
+        let now = SystemTime::from("2026-01-01T00:10:00Z".parse::<Timestamp>().unwrap());
+        for (answer, seconds) in [
+            (r#"{"token":"t"}"#, 45),
+            (r#"{"access_token":"t","expires_in":300}"#, 240),
+            (r#"{"token":"t","expires_in":3600}"#, 3540),
+            (r#"{"token":"t","expires_in":4}"#, 3),
+            (r#"{"token":"t","expires_in":0}"#, 45),
+            (r#"{"token":"t","expires_in":-5}"#, 45),
+            (r#"{"token":"t","expires_in":300,"issued_at":"2026-01-01T00:10:00Z"}"#, 240),
+            (r#"{"token":"t","expires_in":300,"issued_at":"2026-01-01T00:08:20.5Z"}"#, 150),
+            // by a clock that is ahead of ours, or long behind
+            (r#"{"token":"t","expires_in":300,"issued_at":"2026-01-01T00:20:00Z"}"#, 240),
+            (r#"{"token":"t","expires_in":300,"issued_at":"2025-01-01T00:00:00Z"}"#, 240),
+            (r#"{"token":"t","expires_in":300,"issued_at":"yesterday"}"#, 240),
+        ] {
+            let token = Token::parse(answer.as_bytes(), now).unwrap();
+            assert_eq!(token.secret.reveal(), "t");
+            assert!(token.is_fresh(now + Duration::from_secs(seconds - 1)), "{answer}");
+            assert!(!token.is_fresh(now + Duration::from_secs(seconds + 1)), "{answer}");
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_a_token() {
+        for answer in ["", "null", "[]", "{}", r#"{"token":""}"#, r#"{"token":null}"#, r#"{"token":1}"#] {
+            assert!(Token::parse(answer.as_bytes(), SystemTime::UNIX_EPOCH).is_err(), "{answer}");
+        }
+        let absurd = Token::parse(br#"{"token":"t","expires_in":1e300}"#, SystemTime::UNIX_EPOCH).unwrap();
+        assert!(absurd.is_fresh(SystemTime::UNIX_EPOCH));
+    }
+}

@@ -1,0 +1,266 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ocikit_image::{Body, Error, Result};
+use ocikit_spec::{Registry, Repository};
+use reqwest::Url;
+use reqwest::header::HeaderMap;
+
+use crate::auth::{Access, Authenticator, Authorization};
+use crate::credentials::{Anonymous, Keychain};
+use crate::endpoint::Endpoint;
+use crate::hosts::{HostOptions, ProxyOptions};
+use crate::http::problem::{self, Problem};
+use crate::http::send::{Http, Reply, Request};
+use crate::http::transport::{Fault, Transport};
+use crate::http::{Clock, RetryOptions, SystemClock, Timeouts};
+use crate::memory::Memory;
+use crate::repository::RemoteRepository;
+use crate::tags;
+
+/// How a client behaves.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// Who knows credentials. Nobody by default.
+    pub keychain: Arc<dyn Keychain>,
+    /// How registries are spoken to.
+    pub hosts: HostOptions,
+    /// Proxies. None by default.
+    pub proxies: ProxyOptions,
+    /// How often requests are tried again.
+    pub retry: RetryOptions,
+    /// Limits on silence.
+    pub timeouts: Timeouts,
+    /// How many requests a host gets at once, and how many uploads beside them. Fewer where it says that it is too
+    /// much.
+    pub requests_per_host: usize,
+    /// What the client calls itself.
+    pub user_agent: String,
+    /// Where servers may send us by redirects and as token services.
+    pub redirects: Redirects,
+    /// Time and chance.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for ClientOptions {
+    /// Without credentials and proxies; sixteen requests per host.
+    fn default() -> ClientOptions {
+        ClientOptions {
+            keychain: Arc::new(Anonymous),
+            hosts: HostOptions::default(),
+            proxies: ProxyOptions::default(),
+            retry: RetryOptions::default(),
+            timeouts: Timeouts::default(),
+            requests_per_host: 16,
+            user_agent: concat!("ocikit/", env!("CARGO_PKG_VERSION")).to_owned(),
+            redirects: Redirects::default(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+/// Where servers may send us.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Redirects {
+    /// Only to addresses that are as public as their own: no public server sends us to a private network, to this
+    /// machine, or to where clouds keep a machine's secrets.
+    #[default]
+    Guarded,
+    /// Anywhere.
+    Trusted,
+}
+
+/// A client of registries. Cheap to clone; all clones share connections, tokens and what is known of registries.
+#[derive(Debug, Clone)]
+pub struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) options: ClientOptions,
+    pub(crate) http: Http,
+    authenticator: Authenticator,
+    pub(crate) memory: Memory,
+}
+
+impl Client {
+    /// A client that behaves like this. Nothing is read or connected before the first request.
+    pub fn new(options: ClientOptions) -> Client {
+        let transport = Transport::new(&options.user_agent, options.timeouts.clone(), options.proxies.clone());
+        let http = Http::new(
+            transport,
+            options.retry.clone(),
+            options.clock.clone(),
+            options.hosts.clone(),
+            options.requests_per_host,
+            options.redirects == Redirects::Trusted,
+        );
+        let authenticator = Authenticator::new(options.keychain.clone());
+        Client(Arc::new(Inner { options, http, authenticator, memory: Memory::default() }))
+    }
+
+    /// A repository, to be read or written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Broken`] if the settings for its registry make no sense.
+    pub fn repository(&self, repository: Repository) -> Result<RemoteRepository> {
+        RemoteRepository::new(self.0.clone(), repository)
+    }
+
+    /// The repositories of a registry that lists them. What it lists that is none by the specification is left out.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry; many tell nobody.
+    pub async fn catalog(&self, registry: &Registry) -> Result<Vec<Repository>> {
+        let listed = tags::catalog(&self.0, &self.0.endpoint(registry)?).await?;
+        Ok(listed.iter().filter_map(|path| Repository::new(registry.clone(), path).ok()).collect())
+    }
+}
+
+impl Default for Client {
+    fn default() -> Client {
+        Client::new(ClientOptions::default())
+    }
+}
+
+impl Inner {
+    pub(crate) fn endpoint(&self, registry: &Registry) -> Result<Endpoint> {
+        Endpoint::new(registry, self.options.hosts.of(registry))
+    }
+
+    /// Makes a request and shows who we are if that is asked for. The answer has any status but one that another
+    /// attempt may change.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`] without an answer, [`Error::Denied`] without a credential that is accepted.
+    pub(crate) async fn call(
+        &self,
+        endpoint: &Endpoint,
+        access: &Access,
+        mut request: Request,
+        place: &str,
+    ) -> Result<Reply> {
+        let mut authorization = Authorization::default();
+        loop {
+            authorization = self.authorize(endpoint, access, place).await?.after(&authorization);
+            request.authorization = authorization.header.clone();
+            let outcome = self.http.send(&request, &endpoint.tls).await;
+            let reply = outcome.map_err(|fault| problem::unreachable(fault, place))?;
+            if !self.learn(endpoint, access, &mut authorization, &reply, place).await? {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// Makes a request and reads the answer, again if it breaks off. The inner error is an answer that is none.
+    pub(crate) async fn fetch(
+        &self,
+        endpoint: &Endpoint,
+        access: &Access,
+        request: Request,
+        most: u64,
+        place: &str,
+    ) -> Result<Result<Fetched, Refusal>> {
+        let mut failures = 0;
+        loop {
+            let reply = self.call(endpoint, access, request.clone(), place).await?;
+            let status = reply.answer.status;
+            if status != 200 {
+                return Ok(Err(Refusal { status, problem: Problem::of(reply).await }));
+            }
+            let (url, headers) = (reply.url, reply.answer.headers.clone());
+            match reply.answer.read(most).await {
+                Ok(Some(body)) => return Ok(Ok(Fetched { url, headers, body })),
+                Ok(None) => {
+                    let what = format!("an answer of more than {most} bytes is not read");
+                    return Err(Error::Unsupported { place: place.to_owned(), what });
+                }
+                Err(fault) => {
+                    failures += 1;
+                    let Some(pause) = self.http.pause(failures, None) else {
+                        return Err(problem::unreachable(fault, place));
+                    };
+                    self.http.clock().sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// Sends a body that can be read only once. The answer may have any status; [`Streamed::Challenged`] means that a
+    /// new token is ready for whatever the caller does next.
+    pub(crate) async fn stream(
+        &self,
+        endpoint: &Endpoint,
+        access: &Access,
+        mut request: Request,
+        body: Body,
+        place: &str,
+    ) -> Result<Streamed> {
+        let mut authorization = self.authorize(endpoint, access, place).await?;
+        request.authorization = authorization.header.clone();
+        let reply = match self.http.stream(request, body, &endpoint.tls).await {
+            Ok(reply) => reply,
+            Err(fault) => return Ok(Streamed::Broken(fault)),
+        };
+        if self.learn(endpoint, access, &mut authorization, &reply, place).await? {
+            return Ok(Streamed::Challenged);
+        }
+        Ok(Streamed::Answered(Box::new(reply)))
+    }
+
+    async fn authorize(&self, endpoint: &Endpoint, access: &Access, place: &str) -> Result<Authorization> {
+        let outcome = self.authenticator.authorize(&self.http, endpoint, access).await;
+        outcome.map_err(|error| denied_at(error, place))
+    }
+
+    async fn learn(
+        &self,
+        endpoint: &Endpoint,
+        access: &Access,
+        authorization: &mut Authorization,
+        reply: &Reply,
+        place: &str,
+    ) -> Result<bool> {
+        let outcome = self.authenticator.learn(&self.http, endpoint, access, authorization, reply).await;
+        outcome.map_err(|error| denied_at(error, place))
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// An answer that says no.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    problem: Problem,
+}
+
+impl Refusal {
+    pub(crate) fn error(self, what: &str, place: &str) -> Error {
+        problem::sort(self.status, self.problem, what, place)
+    }
+}
+
+/// How the sending of a body went.
+#[derive(Debug)]
+pub(crate) enum Streamed {
+    Answered(Box<Reply>),
+    Challenged,
+    Broken(Fault),
+}
+
+/// Whoever was denied wants to know what, not by which token service.
+fn denied_at(error: Error, place: &str) -> Error {
+    match error {
+        Error::Denied { problem, .. } => Error::Denied { place: place.to_owned(), problem },
+        other => other,
+    }
+}

@@ -1,0 +1,249 @@
+//! What stands in a `config.json` of docker or an `auth.json` of podman, and which part of it is meant.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use ocikit_spec::Registry;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::credentials::{Credential, Secret};
+
+/// The key under which docker keeps what it knows of Docker Hub.
+pub(crate) const HUB: &str = "https://index.docker.io/v1/";
+
+/// The user that stands for an identity token.
+pub(crate) const TOKEN_USER: &str = "<token>";
+
+/// What is read of a file; everything else in it is kept and not looked at.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct File {
+    #[serde(deserialize_with = "null_is_default")]
+    auths: BTreeMap<String, Entry>,
+    #[serde(deserialize_with = "null_is_default")]
+    cred_helpers: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_is_default")]
+    creds_store: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    auth: Option<Secret>,
+    username: Option<String>,
+    password: Option<Secret>,
+    identitytoken: Option<Secret>,
+    registrytoken: Option<Secret>,
+}
+
+/// Where a credential may be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Candidate {
+    /// A helper knows it, under the name of this server.
+    Helper { name: String, server: String },
+    /// It stands in the file.
+    Here(Credential),
+}
+
+impl File {
+    pub(crate) fn parse(text: &[u8]) -> Result<File, String> {
+        // What serde says of a wrong value quotes it.
+        serde_json::from_slice(text)
+            .map_err(|error| format!("it is not what it should be at line {}, column {}", error.line(), error.column()))
+    }
+
+    /// Where the credential for a repository may be, the most specific entry first. As in docker, helpers for a
+    /// registry come before the store for all, and that before what stands in the file.
+    pub(crate) fn candidates(&self, registry: &Registry, path: &str) -> Result<Vec<Candidate>, String> {
+        let mut found = Vec::new();
+        for name in names(registry, path) {
+            let helpers = self.cred_helpers.iter().filter(|(key, _)| normalize(key) == name);
+            found.extend(helpers.map(|(key, helper)| Candidate::Helper { name: helper.clone(), server: key.clone() }));
+            let entries: Vec<_> = self.auths.iter().filter(|(key, _)| normalize(key) == name).collect();
+            if name == registry.as_str() && !self.creds_store.is_empty() {
+                let default = server(registry).to_owned();
+                let mut servers: Vec<_> = entries.iter().map(|(key, _)| (*key).clone()).collect();
+                servers.push(default);
+                servers.dedup();
+                let store = |server| Candidate::Helper { name: self.creds_store.clone(), server };
+                found.extend(servers.into_iter().map(store));
+            }
+            for (key, entry) in entries {
+                let credential = entry.credential().map_err(|problem| format!("the entry `{key}` {problem}"))?;
+                found.extend(credential.map(Candidate::Here));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The helper that keeps new credentials for a registry.
+    pub(crate) fn keeper(&self, registry: &Registry) -> Option<&str> {
+        let helpers = self.cred_helpers.iter().find(|(key, _)| normalize(key) == registry.as_str());
+        let store = Some(self.creds_store.as_str()).filter(|store| !store.is_empty());
+        helpers.map(|(_, helper)| helper.as_str()).or(store)
+    }
+}
+
+impl Entry {
+    fn credential(&self) -> Result<Option<Credential>, &'static str> {
+        let is_set = |secret: &&Secret| !secret.reveal().is_empty();
+        if let Some(token) = self.registrytoken.as_ref().filter(is_set) {
+            return Ok(Some(Credential::Bearer(token.clone())));
+        }
+        if let Some(token) = self.identitytoken.as_ref().filter(is_set) {
+            return Ok(Some(Credential::Identity(token.clone())));
+        }
+        if let Some(auth) = self.auth.as_ref().filter(is_set) {
+            let (username, password) = decode(auth).ok_or("has an `auth` that is not a user and a password")?;
+            return Ok(Some(sorted(username, password)));
+        }
+        Ok(match (&self.username, &self.password) {
+            (Some(username), Some(password)) if !username.is_empty() => {
+                Some(sorted(username.clone(), password.clone()))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// A user and a password, which may be a token in disguise.
+pub(crate) fn sorted(username: String, password: Secret) -> Credential {
+    if username == TOKEN_USER { Credential::Identity(password) } else { Credential::Password { username, password } }
+}
+
+fn decode(auth: &Secret) -> Option<(String, Secret)> {
+    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let bytes = Zeroizing::new(GeneralPurpose::new(&STANDARD, lenient).decode(auth.reveal().trim()).ok()?);
+    let (username, password) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
+    // Old versions of docker filled up with zeros.
+    Some((username.to_owned(), Secret::new(password.trim_end_matches('\0'))))
+}
+
+/// The names under which a credential for a repository may be kept, the most specific first.
+fn names(registry: &Registry, path: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        names.push(format!("{registry}/{rest}"));
+        rest = rest.rsplit_once('/').map_or("", |(parent, _)| parent);
+    }
+    names.push(registry.to_string());
+    names
+}
+
+/// What a key means: docker writes a URL with the version of an API that is long gone, others just the host.
+pub(crate) fn normalize(key: &str) -> String {
+    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+    let host = host.parse::<Registry>().map_or_else(|_| host.to_owned(), |registry| registry.to_string());
+    match path.trim_end_matches('/') {
+        "" | "v1" | "v2" => host,
+        path => format!("{host}/{path}"),
+    }
+}
+
+/// The name of a registry for helpers, and the key of a new entry.
+pub(crate) fn server(registry: &Registry) -> &str {
+    if registry.is_docker_hub() { HUB } else { registry.as_str() }
+}
+
+/// Go writes what is not set as `null`.
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(text: &str, reference: &str) -> Vec<Candidate> {
+        let (registry, path) = reference.split_once('/').unwrap_or((reference, ""));
+        File::parse(text.as_bytes()).unwrap().candidates(&registry.parse().unwrap(), path).unwrap()
+    }
+
+    fn user(name: &str) -> Candidate {
+        Candidate::Here(Credential::password(name, "p"))
+    }
+
+    fn helper(name: &str, server: &str) -> Candidate {
+        Candidate::Helper { name: name.to_owned(), server: server.to_owned() }
+    }
+
+    #[test]
+    fn keys_are_written_in_many_ways() {
+        for key in ["docker.io", "https://index.docker.io/v1/", "index.docker.io", "http://registry-1.docker.io/v2"] {
+            assert_eq!(normalize(key), "docker.io", "{key}");
+        }
+        for (key, name) in [
+            ("https://host:5000", "host:5000"),
+            ("https://host:5000/v2/", "host:5000"),
+            ("host/ns/repo", "host/ns/repo"),
+            ("host/v1x", "host/v1x"),
+            ("", ""),
+        ] {
+            assert_eq!(normalize(key), name, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_most_specific_entry_wins() {
+        let text = r#"{"auths":{"h":{"username":"host","password":"p"},"h/ns":{"username":"ns","password":"p"},
+            "h/ns/repo":{"username":"repo","password":"p"},"h/n":{"username":"other","password":"p"}}}"#;
+        assert_eq!(ask(text, "h/ns/repo"), [user("repo"), user("ns"), user("host")]);
+        assert_eq!(ask(text, "h/ns/repository"), [user("ns"), user("host")]);
+        assert_eq!(ask(text, "h"), [user("host")]);
+        assert_eq!(ask(text, "other/ns/repo"), []);
+    }
+
+    #[test]
+    fn helpers_come_before_what_stands_in_the_file() {
+        let text = r#"{"auths":{"https://index.docker.io/v1/":{},"h":{"username":"host","password":"p"}},
+            "credsStore":"store","credHelpers":{"h":"special"}}"#;
+        assert_eq!(ask(text, "docker.io/a/b"), [helper("store", HUB)]);
+        assert_eq!(ask(text, "h/a"), [helper("special", "h"), helper("store", "h"), user("host")]);
+        assert_eq!(ask(text, "other/a"), [helper("store", "other")]);
+    }
+
+    #[test]
+    fn reads_every_form() {
+        let entry = |text: &str| ask(&format!(r#"{{"auths":{{"h":{text}}}}}"#), "h").pop();
+        let here = |credential| Some(Candidate::Here(credential));
+        for (text, expected) in [
+            (r#"{"auth":"dXNlcjpwOnE="}"#, here(Credential::password("user", "p:q"))),
+            (r#"{"auth":"dXNlcjpwOnE"}"#, here(Credential::password("user", "p:q"))),
+            (r#"{"auth":"dTpwAAA="}"#, here(Credential::password("u", "p"))),
+            (r#"{"username":"u","password":"p"}"#, here(Credential::password("u", "p"))),
+            (r#"{"auth":"dTpw","identitytoken":"t"}"#, here(Credential::Identity("t".into()))),
+            (r#"{"registrytoken":"t"}"#, here(Credential::Bearer("t".into()))),
+            (r#"{"username":"<token>","password":"t"}"#, here(Credential::Identity("t".into()))),
+            (r#"{"auth":""}"#, None),
+            (r#"{"auth":null}"#, None),
+            (r#"{"email":"x"}"#, None),
+            ("{}", None),
+        ] {
+            assert_eq!(entry(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_without_quoting_it() {
+        for text in [r#"{"auths":{"h":"hunter2"}}"#, r#"{"auths":{"h":{"auth":{"hunter2":1}}}}"#, "hunter2"] {
+            let problem = File::parse(text.as_bytes()).unwrap_err();
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+        for auth in ["hunter2", "aHVudGVyMg=="] {
+            let file = File::parse(format!(r#"{{"auths":{{"h":{{"auth":"{auth}"}}}}}}"#).as_bytes()).unwrap();
+            let problem = file.candidates(&"h".parse().unwrap(), "").unwrap_err();
+            assert_eq!(problem, "the entry `h` has an `auth` that is not a user and a password");
+        }
+        assert!(File::parse(b"{}").is_ok());
+        assert!(File::parse(br#"{"auths":null,"credsStore":null,"credHelpers":null,"HttpHeaders":{"a":"b"}}"#).is_ok());
+    }
+}

@@ -1,0 +1,104 @@
+//! Writing the file. Everything here blocks.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ocikit_image::{Error, Result};
+use ocikit_spec::Registry;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use super::file::{normalize, server};
+use crate::credentials::Credential;
+
+/// What is in the file; `None` if there is none.
+pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    match fs::read(path) {
+        Ok(text) if text.iter().all(u8::is_ascii_whitespace) => Ok(None),
+        Ok(text) => Ok(Some(Zeroizing::new(text))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::failed("read", path.display(), error)),
+    }
+}
+
+/// Sets the entry of a registry; without a credential it only says that a helper has one.
+pub(crate) fn insert(path: &Path, registry: &Registry, credential: Option<&Credential>) -> Result<()> {
+    let entry = match credential {
+        None => json!({}),
+        Some(Credential::Password { username, password }) => {
+            let pair = Zeroizing::new(format!("{username}:{}", password.reveal()));
+            json!({ "auth": STANDARD.encode(pair.as_bytes()) })
+        }
+        Some(Credential::Identity(token)) => json!({ "identitytoken": token.reveal() }),
+        Some(Credential::Bearer(token)) => json!({ "registrytoken": token.reveal() }),
+    };
+    edit(path, |auths| {
+        let key = auths.keys().find(|key| normalize(key) == registry.as_str()).cloned();
+        auths.insert(key.unwrap_or_else(|| server(registry).to_owned()), entry);
+        true
+    })
+    .map(drop)
+}
+
+/// Removes the entries of a registry and says whether there were any.
+pub(crate) fn remove(path: &Path, registry: &Registry) -> Result<bool> {
+    edit(path, |auths| {
+        let before = auths.len();
+        auths.retain(|key, _| normalize(key) != registry.as_str());
+        auths.len() < before
+    })
+}
+
+/// Changes the entries, if the function says that it did, and leaves everything else as it is.
+fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> Result<bool> {
+    let broken = |problem: &str| Error::broken(path.display(), problem.to_owned());
+    let text = read(path)?;
+    let mut file: Value = match &text {
+        Some(text) => serde_json::from_slice(text).map_err(|_| broken("it is not JSON"))?,
+        None => json!({}),
+    };
+    let root = file.as_object_mut().ok_or_else(|| broken("it is not a JSON object"))?;
+    let auths = root.entry("auths").or_insert_with(|| json!({}));
+    if auths.is_null() {
+        *auths = json!({});
+    }
+    let changed = change(auths.as_object_mut().ok_or_else(|| broken("its `auths` are not a JSON object"))?);
+    if changed {
+        write(path, &file).map_err(|error| Error::failed("write", path.display(), error))?;
+    }
+    Ok(changed)
+}
+
+/// Writes a file beside the old one and renames it, so that there is never half of one, and never one that others may
+/// read. Indented as docker does.
+fn write(path: &Path, file: &Value) -> io::Result<()> {
+    // What is replaced is the file, not a link to it.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_directory(directory)?;
+    let mut text = Zeroizing::new(Vec::new());
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    file.serialize(&mut serde_json::Serializer::with_formatter(&mut *text, formatter))?;
+    text.push(b'\n');
+    // Such files are made with mode 0600.
+    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
+    temporary.write_all(&text)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path)?;
+    Ok(())
+}
+
+#[cfg(unix)]
+fn create_directory(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+#[cfg(not(unix))]
+fn create_directory(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)
+}

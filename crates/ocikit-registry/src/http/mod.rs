@@ -1,0 +1,17 @@
+//! Requests: one exchange, what follows from its outcome, and how many there are at once.
+
+pub(crate) mod address;
+mod clock;
+mod limit;
+pub(crate) mod link;
+pub(crate) mod problem;
+pub(crate) mod range;
+pub(crate) mod redirect;
+pub(crate) mod retry;
+pub(crate) mod send;
+mod tls;
+pub(crate) mod transport;
+
+pub use clock::{Clock, SystemClock};
+pub use retry::RetryOptions;
+pub use transport::Timeouts;

@@ -1,0 +1,129 @@
+//! What a registry says when it refuses.
+
+use ocikit_image::Error;
+use serde::Deserialize;
+
+use super::send::Reply;
+use super::transport::Fault;
+
+/// How much of an error is read.
+const LONGEST: u64 = 64 << 10;
+
+/// How much of it is shown.
+const SHOWN: usize = 300;
+
+/// The errors of an answer, as the distribution specification has them ("Error Codes").
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) codes: Vec<String>,
+    /// One line for people.
+    pub(crate) text: String,
+}
+
+impl Problem {
+    pub(crate) async fn of(reply: Reply) -> Problem {
+        let status = reply.answer.status;
+        let body = reply.answer.read(LONGEST).await;
+        Problem::parse(status, &body.ok().flatten().unwrap_or_default())
+    }
+
+    fn parse(status: u16, body: &[u8]) -> Problem {
+        let listed = serde_json::from_slice::<Body>(body).map(|body| body.errors).unwrap_or_default();
+        let codes: Vec<_> = listed.iter().filter_map(|entry| entry.code.clone()).map(|code| clean(&code)).collect();
+        let entries: Vec<_> = listed.iter().map(Entry::shown).filter(|text| !text.is_empty()).collect();
+        let text = if entries.is_empty() {
+            let plain = clean(&String::from_utf8_lossy(body));
+            if plain.is_empty() || plain.starts_with('<') { String::new() } else { plain }
+        } else {
+            entries.join("; ")
+        };
+        let text = if text.is_empty() { format!("status {status}") } else { format!("{text} (status {status})") };
+        Problem { codes, text }
+    }
+
+    pub(crate) fn has(&self, code: &str) -> bool {
+        self.codes.iter().any(|found| found == code)
+    }
+}
+
+#[derive(Deserialize)]
+struct Body {
+    #[serde(default)]
+    errors: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    code: Option<String>,
+    message: Option<String>,
+}
+
+impl Entry {
+    fn shown(&self) -> String {
+        let parts = [&self.code, &self.message].into_iter().flatten().map(|part| clean(part));
+        parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+    }
+}
+
+/// In one line, without anything that a terminal would obey, and not too long.
+fn clean(text: &str) -> String {
+    let visible: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
+    let mut words = visible.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((at, _)) = words.char_indices().nth(SHOWN) {
+        words.truncate(at);
+        words.push('…');
+    }
+    words
+}
+
+/// The error that an answer amounts to, for something that was wanted from a place.
+pub(crate) async fn error(reply: Reply, what: &str, place: &str) -> Error {
+    let status = reply.answer.status;
+    let problem = Problem::of(reply).await;
+    sort(status, problem, what, place)
+}
+
+pub(crate) fn sort(status: u16, problem: Problem, what: &str, place: &str) -> Error {
+    match status {
+        401 | 403 => Error::Denied { place: place.to_owned(), problem: problem.text },
+        404 => Error::not_found(what, place),
+        408 | 425 | 429 | 500.. => Error::Unreachable { place: place.to_owned(), source: problem.text.into() },
+        _ => Error::Refused { place: place.to_owned(), status, problem: problem.text },
+    }
+}
+
+/// The error that a missing answer amounts to.
+pub(crate) fn unreachable(fault: Fault, place: &str) -> Error {
+    match fault {
+        Fault::Payload(error) => error,
+        fault => Error::Unreachable { place: place.to_owned(), source: Box::new(fault) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_one_line_for_people() {
+        for (body, codes, text) in [
+            (
+                r#"{"errors":[{"code":"NAME_UNKNOWN","message":"no such\nrepository","detail":{"name":"x"}}]}"#,
+                &["NAME_UNKNOWN"][..],
+                "NAME_UNKNOWN: no such repository (status 400)",
+            ),
+            (r#"{"errors":[{"code":"A"},{"message":"b"}]}"#, &["A"], "A; b (status 400)"),
+            (r#"{"errors":[]}"#, &[], r#"{"errors":[]} (status 400)"#),
+            ("too\tmuch \u{1b}[31m", &[], "too much [31m (status 400)"),
+            ("<html>nginx</html>", &[], "status 400"),
+            ("", &[], "status 400"),
+        ] {
+            let problem = Problem::parse(400, body.as_bytes());
+            assert_eq!(
+                (&problem.codes[..], &problem.text[..]),
+                (&codes.iter().map(|code| code.to_string()).collect::<Vec<_>>()[..], text)
+            );
+        }
+        assert!(Problem::parse(400, "ä".repeat(1000).as_bytes()).text.chars().count() < 330);
+    }
+}

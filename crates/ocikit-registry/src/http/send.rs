@@ -1,0 +1,214 @@
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ocikit_image::Body;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Url};
+
+use super::address::{Reach, Zone};
+use super::clock::Clock;
+use super::limit::{Limit, Outcome, Permit};
+use super::redirect::{self, Hop};
+use super::retry::{self, RetryOptions};
+use super::transport::{Answer, Exchange, Fault, Lane, Payload, Transport, lock};
+use crate::hosts::{HostOptions, TlsSettings};
+
+/// A request that can be made as often as it takes.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) lane: Lane,
+    /// How far the first hop may go; later ones go no further than the server that sent us.
+    pub(crate) reach: Reach,
+    /// Shown to the first server only.
+    pub(crate) authorization: Option<HeaderValue>,
+}
+
+impl Request {
+    pub(crate) fn new(method: Method, url: Url) -> Request {
+        Request {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            lane: Lane::Small,
+            reach: Reach::Anywhere,
+            authorization: None,
+        }
+    }
+
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Request {
+        // A value that cannot stand in a header comes from a document that nobody should have made; the registry will
+        // say what it thinks of a request without it.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.append(name, value);
+        }
+        self
+    }
+
+    pub(crate) fn body(mut self, media_type: &str, body: Bytes) -> Request {
+        self.body = body;
+        self.header("content-type", media_type)
+    }
+}
+
+/// An answer and where it came from.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) answer: Answer,
+    /// The URL that answered.
+    pub(crate) url: Url,
+    /// Whether that is the server that was asked.
+    pub(crate) direct: bool,
+}
+
+/// Makes requests: as many at once as the host takes, again where that may help, elsewhere where the server says so.
+#[derive(Debug)]
+pub(crate) struct Http {
+    transport: Transport,
+    retry: RetryOptions,
+    clock: Arc<dyn Clock>,
+    hosts: HostOptions,
+    /// How many requests a host gets at once.
+    most: usize,
+    limits: Mutex<HashMap<(String, Kind), Arc<Limit>>>,
+    /// Whether servers may send us to addresses that they have no business with.
+    trusting: bool,
+}
+
+/// Requests and uploads are counted apart: an upload may wait for what it sends to be downloaded from the same host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Request,
+    Upload,
+}
+
+impl Http {
+    pub(crate) fn new(
+        transport: Transport,
+        retry: RetryOptions,
+        clock: Arc<dyn Clock>,
+        hosts: HostOptions,
+        most: usize,
+        trusting: bool,
+    ) -> Http {
+        Http { transport, retry, clock, hosts, most, limits: Mutex::default(), trusting }
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Makes a request until there is an answer that another attempt would not change, or no more are allowed. Then
+    /// that answer is returned, whatever its status, or the last fault.
+    pub(crate) async fn send(&self, request: &Request, tls: &TlsSettings) -> Result<Reply, Fault> {
+        let mut failures = 0;
+        loop {
+            let outcome = self.attempt(request, tls).await;
+            let asked = match &outcome {
+                Ok(reply) if retry::is_passing(reply.answer.status) => self.retry_after(&reply.answer),
+                Ok(_) | Err(Fault::Final(_) | Fault::Payload(_)) => return outcome,
+                Err(_) => None,
+            };
+            failures += 1;
+            match self.pause(failures, asked) {
+                Some(pause) => self.clock.sleep(pause).await,
+                None => return outcome,
+            }
+        }
+    }
+
+    /// How long to wait after so many failures, if another attempt is allowed.
+    pub(crate) fn pause(&self, failures: u32, asked: Option<Duration>) -> Option<Duration> {
+        self.retry.pause(failures, asked, self.clock.random())
+    }
+
+    pub(crate) fn retry_after(&self, answer: &Answer) -> Option<Duration> {
+        retry::retry_after(answer.header(RETRY_AFTER.as_str())?, self.clock.now())
+    }
+
+    /// Sends a body that can be read only once, to one server and once: what follows is for the caller to decide.
+    pub(crate) async fn stream(&self, request: Request, body: Body, tls: &TlsSettings) -> Result<Reply, Fault> {
+        let Request { method, url, headers, authorization, reach, lane, .. } = request;
+        let permit = self.begin(&url, Kind::Upload).await;
+        let headers = authorized(headers, authorization.as_ref());
+        let payload = Payload::Stream(body);
+        let exchange = Exchange { method, url: url.clone(), headers, payload, tls, lane, reach };
+        let answer = finish(permit, self.transport.exchange(exchange).await)?;
+        Ok(Reply { answer, url, direct: true })
+    }
+
+    /// Makes a request once, wherever that leads.
+    async fn attempt(&self, request: &Request, tls: &TlsSettings) -> Result<Reply, Fault> {
+        let mut visited = vec![request.url.clone()];
+        let mut hop = Hop { url: request.url.clone(), method: request.method.clone(), same: true };
+        let (mut direct, mut reach, mut tls) = (true, request.reach, Cow::Borrowed(tls));
+        loop {
+            let Hop { url, method, .. } = hop;
+            let permit = self.begin(&url, Kind::Request).await;
+            let unchanged = method == request.method && !request.body.is_empty();
+            let exchange = Exchange {
+                method: method.clone(),
+                url: url.clone(),
+                headers: authorized(request.headers.clone(), request.authorization.as_ref().filter(|_| direct)),
+                payload: if unchanged { Payload::Bytes(request.body.clone()) } else { Payload::Empty },
+                tls: &tls,
+                lane: request.lane,
+                reach,
+            };
+            let answer = finish(permit, self.transport.exchange(exchange).await)?;
+            if !redirect::is_redirect(answer.status) {
+                return Ok(Reply { answer, url, direct });
+            }
+            let next = redirect::follow(&visited, &method, answer.status, answer.header("location"));
+            hop = next.map_err(|problem| Fault::Final(problem.into()))?;
+            if !hop.same {
+                if direct {
+                    reach = self.reach_from(answer.zone);
+                }
+                direct = false;
+                tls = Cow::Owned(self.tls_of(&hop.url));
+            }
+            visited.push(hop.url.clone());
+        }
+    }
+
+    /// How far a server in this zone may send us.
+    pub(crate) fn reach_from(&self, zone: Option<Zone>) -> Reach {
+        if self.trusting { Reach::Anywhere } else { Reach::From(zone.unwrap_or(Zone::Public)) }
+    }
+
+    /// How TLS is set up for a server that another one named.
+    pub(crate) fn tls_of(&self, url: &Url) -> TlsSettings {
+        self.hosts.of_url(url).tls.clone()
+    }
+
+    async fn begin(&self, url: &Url, kind: Kind) -> Permit {
+        let host =
+            format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
+        let limit = lock(&self.limits).entry((host, kind)).or_insert_with(|| Limit::new(self.most)).clone();
+        limit.begin().await
+    }
+}
+
+fn authorized(mut headers: HeaderMap, authorization: Option<&HeaderValue>) -> HeaderMap {
+    if let Some(authorization) = authorization {
+        headers.insert(AUTHORIZATION, authorization.clone());
+    }
+    headers
+}
+
+fn finish(permit: Permit, outcome: Result<Answer, Fault>) -> Result<Answer, Fault> {
+    permit.end(match &outcome {
+        Ok(answer) if retry::is_overload(answer.status) => Outcome::Overload,
+        Ok(answer) if answer.status < 500 => Outcome::Fine,
+        _ => Outcome::Other,
+    });
+    outcome
+}

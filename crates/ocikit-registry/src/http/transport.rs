@@ -1,0 +1,405 @@
+use std::collections::{HashMap, HashSet};
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt, stream};
+use ocikit_image::{Body, Error, Result, bridge};
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::{Method, NoProxy, Proxy, Url, Version};
+
+use super::address::{OutOfReach, Reach, Resolver, Zone};
+use super::tls;
+use crate::hosts::{ProxyOptions, TlsSettings};
+
+/// Limits on silence. None of them ends a transfer that gets on, however slowly.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// How long it may take to be connected.
+    pub connect: Duration,
+    /// How long a registry may think before it begins to answer. After an upload it may take a second more for every
+    /// 16 MiB, since it reads them again or moves them.
+    pub answer: Duration,
+    /// How long nothing may move, in either direction, while bytes are on their way.
+    pub silence: Duration,
+}
+
+impl Default for Timeouts {
+    /// A quarter of a minute to connect, a minute otherwise.
+    fn default() -> Timeouts {
+        let minute = Duration::from_secs(60);
+        Timeouts { connect: minute / 4, answer: minute, silence: minute }
+    }
+}
+
+/// One request to one server, without any thought about what to do if it fails.
+#[derive(Debug)]
+pub(crate) struct Exchange<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) payload: Payload,
+    pub(crate) tls: &'a TlsSettings,
+    pub(crate) lane: Lane,
+    pub(crate) reach: Reach,
+}
+
+/// What a request carries.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    Empty,
+    Bytes(Bytes),
+    Stream(Body),
+}
+
+/// Which connections a request uses.
+///
+/// HTTP/2 saves a handshake for every small request that is made beside another. Large bodies go over HTTP/1.1, each
+/// with a connection of its own: HTTP/2 servers commonly grant all uploads on a connection 1 MiB in flight together,
+/// which is 20 MB/s at 50 ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Lane {
+    Small,
+    Bulk,
+}
+
+/// An answer whose body is still to come.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    /// Where the server is, if we see it.
+    pub(crate) zone: Option<Zone>,
+    response: reqwest::Response,
+    silence: Duration,
+}
+
+/// Why there is no answer, or no more of it.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// It would be the same again: TLS, a refused address, a setting that makes no sense.
+    Final(Box<dyn StdError + Send + Sync>),
+    /// Nothing was sent.
+    Unsent(Box<dyn StdError + Send + Sync>),
+    /// The connection broke.
+    Cut(Box<dyn StdError + Send + Sync>),
+    /// Nothing moved for so long.
+    Silent(Duration),
+    /// What was to be sent could not be read.
+    Payload(Error),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Final(error) | Fault::Unsent(error) | Fault::Cut(error) => write_chain(f, &**error),
+            Fault::Silent(time) => write!(f, "nothing was heard for {} s", time.as_secs_f64()),
+            Fault::Payload(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl StdError for Fault {}
+
+/// An error and its causes in one line: those of HTTP clients say nothing by themselves.
+fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn StdError + 'static)) -> fmt::Result {
+    let mut last = error.to_string();
+    f.write_str(&last)?;
+    let mut next = error.source();
+    while let Some(error) = next {
+        let text = error.to_string();
+        if !last.contains(&text) {
+            write!(f, ": {text}")?;
+            last = text;
+        }
+        next = error.source();
+    }
+    Ok(())
+}
+
+/// Connections, kept for further use, by what has to be the same for them to be shared.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    user_agent: HeaderValue,
+    timeouts: Timeouts,
+    proxies: ProxyOptions,
+    clients: Mutex<HashMap<Key, reqwest::Client>>,
+    /// Set up once for each, since reading the system's certificates takes longer than a request.
+    configurations: tokio::sync::Mutex<HashMap<TlsSettings, Arc<rustls::ClientConfig>>>,
+    /// Servers that speak no HTTP/2: there both lanes are one, and connections need not be made twice.
+    old: Mutex<HashSet<(String, u16)>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    tls: Option<TlsSettings>,
+    lane: Lane,
+    reach: Reach,
+}
+
+impl Transport {
+    pub(crate) fn new(user_agent: &str, timeouts: Timeouts, proxies: ProxyOptions) -> Transport {
+        Transport {
+            user_agent: HeaderValue::from_str(user_agent).unwrap_or(HeaderValue::from_static("ocikit")),
+            timeouts,
+            proxies,
+            clients: Mutex::default(),
+            configurations: tokio::sync::Mutex::default(),
+            old: Mutex::default(),
+        }
+    }
+
+    /// Sends a request and waits for the beginning of the answer.
+    pub(crate) async fn exchange(&self, exchange: Exchange<'_>) -> Result<Answer, Fault> {
+        let Exchange { method, url, mut headers, payload, tls, lane, reach } = exchange;
+        if !reach.permits_url(&url) {
+            return Err(Fault::Final(Box::new(OutOfReach(url.host_str().unwrap_or_default().to_owned()))));
+        }
+        let server = (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or_default());
+        let lane = if lock(&self.old).contains(&server) { Lane::Small } else { lane };
+        let tls = (url.scheme() == "https").then_some(tls);
+        let client = self.client(tls, lane, reach).await.map_err(|error| Fault::Final(Box::new(error)))?;
+
+        headers.insert(USER_AGENT, self.user_agent.clone());
+        let (body, pulse) = match payload {
+            Payload::Empty => (None, Pulse::none()),
+            Payload::Bytes(bytes) => (Some(bytes.into()), Pulse::none()),
+            Payload::Stream(body) => {
+                headers.insert(CONTENT_LENGTH, body.length().into());
+                let (body, pulse) = Pulse::of(body, self.timeouts.answer);
+                (Some(reqwest::Body::wrap_stream(body)), pulse)
+            }
+        };
+        let no_body = body.is_none();
+        let mut request = client.request(method.clone(), url).headers(headers);
+        if let Some(body) = body {
+            request = request.body(body);
+        } else if no_body && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
+            // Some servers want to be told that nothing follows.
+            request = request.header(CONTENT_LENGTH, 0);
+        }
+        match pulse.watch(request.send(), &self.timeouts).await {
+            Ok(Ok(response)) => {
+                if tls.is_some() && response.version() < Version::HTTP_2 {
+                    lock(&self.old).insert(server);
+                }
+                let proxied = self.proxies.http.is_some() || self.proxies.https.is_some();
+                let address = response.remote_addr().filter(|_| !proxied);
+                Ok(Answer {
+                    status: response.status().as_u16(),
+                    headers: response.headers().clone(),
+                    zone: address.map(|address| Zone::of(address.ip())),
+                    silence: self.timeouts.silence,
+                    response,
+                })
+            }
+            Ok(Err(error)) => Err(pulse.problem().map_or_else(|| sort(error), Fault::Payload)),
+            Err(silent) => Err(silent),
+        }
+    }
+
+    async fn client(&self, tls: Option<&TlsSettings>, lane: Lane, reach: Reach) -> Result<reqwest::Client> {
+        let lane = if tls.is_some() { lane } else { Lane::Small };
+        let key = Key { tls: tls.cloned(), lane, reach };
+        if let Some(client) = lock(&self.clients).get(&key) {
+            return Ok(client.clone());
+        }
+        let mut configuration = match tls {
+            None => tls::none(),
+            Some(settings) => (*self.configuration(settings).await?).clone(),
+        };
+        configuration.alpn_protocols = match lane {
+            Lane::Small => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Lane::Bulk => vec![b"http/1.1".to_vec()],
+        };
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(configuration)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(self.timeouts.connect)
+            .tcp_nodelay(true)
+            .http2_initial_stream_window_size(4 << 20)
+            .http2_initial_connection_window_size(16 << 20)
+            .no_proxy();
+        if let Reach::From(_) = reach {
+            builder = builder.dns_resolver(Resolver(reach));
+        }
+        for proxy in self.proxies()? {
+            builder = builder.proxy(proxy);
+        }
+        let client = builder.build().map_err(|error| Error::broken("the HTTP client", error))?;
+        // Of two that were made at the same time the first is kept, so that there is one pool.
+        Ok(lock(&self.clients).entry(key).or_insert(client).clone())
+    }
+
+    async fn configuration(&self, settings: &TlsSettings) -> Result<Arc<rustls::ClientConfig>> {
+        let mut configurations = self.configurations.lock().await;
+        if let Some(found) = configurations.get(settings) {
+            return Ok(found.clone());
+        }
+        let wanted = settings.clone();
+        let made = Arc::new(bridge::blocking(move || tls::configure(&wanted)).await?);
+        configurations.insert(settings.clone(), made.clone());
+        Ok(made)
+    }
+
+    fn proxies(&self) -> Result<Vec<Proxy>> {
+        let except = NoProxy::from_string(&format!("localhost,127.0.0.0/8,::1,{}", self.proxies.except));
+        let make = |url: &Option<crate::Secret>, make: fn(&str) -> reqwest::Result<Proxy>| {
+            let url = url.as_ref().filter(|url| !url.reveal().is_empty());
+            let proxy =
+                url.map(|url| make(url.reveal()).map_err(|error| Error::broken("the proxy", error.without_url())));
+            proxy.transpose()
+        };
+        let http = make(&self.proxies.http, |url| Proxy::http(url))?;
+        let https = make(&self.proxies.https, |url| Proxy::https(url))?;
+        Ok(http.into_iter().chain(https).map(|proxy| proxy.no_proxy(except.clone())).collect())
+    }
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// How many bytes the server says the body has.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.header("content-length")?.parse().ok()
+    }
+
+    /// The body as it comes.
+    pub(crate) fn chunks(self) -> impl Stream<Item = Result<Bytes, Fault>> + Send + 'static {
+        stream::unfold(Some((self.response, self.silence)), |state| async {
+            let (mut response, silence) = state?;
+            match tokio::time::timeout(silence, response.chunk()).await {
+                Ok(Ok(Some(chunk))) => Some((Ok(chunk), Some((response, silence)))),
+                Ok(Ok(None)) => None,
+                Ok(Err(error)) => Some((Err(sort(error)), None)),
+                Err(_) => Some((Err(Fault::Silent(silence)), None)),
+            }
+        })
+    }
+
+    /// The whole body; `None` if it has more bytes than this.
+    pub(crate) async fn read(self, most: u64) -> Result<Option<Bytes>, Fault> {
+        if self.length().is_some_and(|length| length > most) {
+            return Ok(None);
+        }
+        let mut chunks = std::pin::pin!(self.chunks());
+        let mut all = BytesMut::new();
+        while let Some(chunk) = chunks.next().await.transpose()? {
+            if (all.len() + chunk.len()) as u64 > most {
+                return Ok(None);
+            }
+            all.extend_from_slice(&chunk);
+        }
+        Ok(Some(all.freeze()))
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// Watches a body on its way out.
+struct Pulse(Option<Arc<Beat>>);
+
+#[derive(Default)]
+struct Beat {
+    chunks: AtomicU64,
+    ended: AtomicBool,
+    /// How long the server may think afterwards.
+    thinking: Duration,
+    problem: Mutex<Option<Error>>,
+}
+
+impl Pulse {
+    fn none() -> Pulse {
+        Pulse(None)
+    }
+
+    fn of(body: Body, answer: Duration) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, Pulse) {
+        let length = body.length();
+        let thinking = answer + Duration::from_secs(length >> 24);
+        let beat = Arc::new(Beat { thinking, ..Beat::default() });
+        let watching = beat.clone();
+        let mut sent = 0;
+        let body = body.map(move |chunk| {
+            watching.chunks.fetch_add(1, Ordering::Relaxed);
+            match chunk {
+                Ok(chunk) => {
+                    sent += chunk.len() as u64;
+                    watching.ended.store(sent >= length, Ordering::Relaxed);
+                    Ok(chunk)
+                }
+                Err(error) => {
+                    *lock(&watching.problem) = Some(error);
+                    Err(io::Error::other("the source failed"))
+                }
+            }
+        });
+        (body, Pulse(Some(beat)))
+    }
+
+    /// Why the body could not be read, if that is what happened.
+    fn problem(&self) -> Option<Error> {
+        self.0.as_ref().and_then(|beat| lock(&beat.problem).take())
+    }
+
+    /// Waits for an answer as long as something moves.
+    async fn watch<T>(&self, answer: impl Future<Output = T>, timeouts: &Timeouts) -> Result<T, Fault> {
+        let mut answer = std::pin::pin!(answer);
+        loop {
+            let (limit, before) = match &self.0 {
+                None => (timeouts.answer, 0),
+                Some(beat) => {
+                    let ended = beat.ended.load(Ordering::Relaxed);
+                    let limit = if ended { beat.thinking } else { timeouts.silence };
+                    (limit, beat.chunks.load(Ordering::Relaxed))
+                }
+            };
+            if let Ok(answer) = tokio::time::timeout(limit, answer.as_mut()).await {
+                return Ok(answer);
+            }
+            if self.0.as_ref().is_none_or(|beat| beat.chunks.load(Ordering::Relaxed) == before) {
+                return Err(Fault::Silent(limit));
+            }
+        }
+    }
+}
+
+/// What kind of failure the HTTP client means.
+fn sort(error: reqwest::Error) -> Fault {
+    // URLs hold signatures, and whoever reports this knows where the request went.
+    let error = error.without_url();
+    let is_final =
+        error.is_builder() || causes(&error).any(|cause| cause.is::<OutOfReach>() || cause.is::<rustls::Error>());
+    let unsent = error.is_connect();
+    let error = Box::new(error);
+    match (is_final, unsent) {
+        (true, _) => Fault::Final(error),
+        (false, true) => Fault::Unsent(error),
+        (false, false) => Fault::Cut(error),
+    }
+}
+
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| cause(*error))
+}
+
+/// An IO error passes over what it wraps when it is asked for its source.
+fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,315 @@
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
+use ocikit_spec::{Descriptor, Digest, Document, Repository, Tag};
+
+use crate::client::Inner;
+use crate::http::transport::lock;
+use crate::manifests::{self, Found, Key};
+use crate::target::Target;
+use crate::{blobs, tags, upload};
+
+/// How many bytes of manifests are kept at hand.
+const CACHED: usize = 8 << 20;
+
+/// A repository in a registry. Cheap to clone; all clones write to the same place.
+#[derive(Debug, Clone)]
+pub struct RemoteRepository(Arc<Remote>);
+
+#[derive(Debug)]
+struct Remote {
+    inner: Arc<Inner>,
+    repository: Repository,
+    target: Arc<Target>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Manifests that were read or put, by digest.
+    documents: HashMap<Digest, Found>,
+    cached: usize,
+    /// The last of what is expected: the root, whose manifest is sent when it gets its name, so that it is sent once.
+    root: Option<Digest>,
+    /// The root, once it was put and until it was published.
+    waiting: Option<Found>,
+    /// Blobs that were not here before: a manifest that names one of them is not here either.
+    new: HashSet<Digest>,
+}
+
+impl State {
+    fn cache(&mut self, found: Found) {
+        if self.cached + found.bytes.len() > CACHED {
+            self.documents.clear();
+            self.cached = 0;
+        }
+        let size = found.bytes.len();
+        if self.documents.insert(found.descriptor.digest, found).is_none() {
+            self.cached += size;
+        }
+    }
+}
+
+impl RemoteRepository {
+    pub(crate) fn new(inner: Arc<Inner>, repository: Repository) -> Result<RemoteRepository> {
+        let endpoint = inner.endpoint(repository.registry())?;
+        let target = Target { endpoint, path: repository.path().to_owned(), place: repository.to_string() };
+        Ok(RemoteRepository(Arc::new(Remote { inner, repository, target: Arc::new(target), state: Mutex::default() })))
+    }
+
+    /// Which one it is.
+    pub fn name(&self) -> &Repository {
+        &self.0.repository
+    }
+
+    /// The descriptor of a manifest, by a request that carries no manifest; `None` if there is no such.
+    ///
+    /// [`Source::resolve`] gets the manifest along with it, which is best for whoever reads on. This is for those who
+    /// only want to know: some registries count manifests against a limit and such requests not.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry.
+    pub async fn head(&self, name: &Name) -> Result<Option<Descriptor>> {
+        match key(name) {
+            Some(key) => manifests::head(&self.0.inner, &self.0.target, &key).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The tags, in the order in which the registry lists them. What it lists that is no tag by the specification is
+    /// left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if there is no such repository, and others of the registry.
+    pub async fn tags(&self) -> Result<Vec<Tag>> {
+        let listed = tags::list(&self.0.inner, &self.0.target).await?;
+        Ok(listed.into_iter().filter_map(|tag| tag.parse().ok()).collect())
+    }
+
+    /// Removes a tag and leaves what it led to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], and [`Error::Refused`] by registries that remove manifests only by digest. That is not
+    /// done in place of this: it would take other tags along.
+    pub async fn delete_tag(&self, tag: &Tag) -> Result<()> {
+        manifests::delete(&self.0.inner, &self.0.target, &Key::Tag(tag.clone())).await
+    }
+
+    /// Removes a manifest and every tag that leads to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], and [`Error::Refused`] where nothing is ever removed.
+    pub async fn delete_manifest(&self, digest: &Digest) -> Result<()> {
+        lock(&self.0.state).documents.remove(digest);
+        manifests::delete(&self.0.inner, &self.0.target, &Key::Digest(*digest)).await
+    }
+
+    /// Removes a blob, whether or not a manifest names it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], and [`Error::Refused`] where nothing is ever removed.
+    pub async fn delete_blob(&self, digest: &Digest) -> Result<()> {
+        let Remote { inner, target, .. } = &*self.0;
+        inner.memory.forget(&target.endpoint, &target.path, digest);
+        blobs::delete(inner, target, digest).await
+    }
+
+    /// A manifest from memory, or from the registry.
+    async fn manifest(&self, key: &Key) -> Result<Option<Found>> {
+        if let Key::Digest(digest) = key {
+            let state = lock(&self.0.state);
+            let waiting = state.waiting.as_ref().filter(|found| found.descriptor.digest == *digest);
+            if let Some(found) = waiting.or_else(|| state.documents.get(digest)) {
+                return Ok(Some(found.clone()));
+            }
+        }
+        let found = manifests::get(&self.0.inner, &self.0.target, key).await?;
+        if let Some(found) = &found
+            && !matches!(key, Key::Digest(digest) if *digest != found.descriptor.digest)
+        {
+            lock(&self.0.state).cache(found.clone());
+        }
+        Ok(found)
+    }
+
+    async fn put_blob(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
+        let Remote { inner, target, repository, .. } = &*self.0;
+        let (endpoint, digest) = (&target.endpoint, &descriptor.digest);
+        let source = from.repository(descriptor);
+        if source == Some(repository) {
+            return Ok(Put::Present);
+        }
+        let _flight = inner.memory.board(endpoint, digest).await;
+        if inner.memory.holds(endpoint, &target.path, digest) {
+            return Ok(Put::Present);
+        }
+        let neighbor = source.filter(|source| source.registry() == repository.registry());
+        let neighbor = neighbor.map(|source| source.path().to_owned());
+        let mount = neighbor.or_else(|| inner.memory.holder(endpoint, digest));
+        let put = if mount.is_none() && blobs::exists(inner, target, &target.access_to_push(), digest).await? {
+            Put::Present
+        } else {
+            let put = upload::put(inner, target, descriptor, from, mount.as_deref()).await?;
+            lock(&self.0.state).new.insert(*digest);
+            put
+        };
+        inner.memory.remember(endpoint, &target.path, digest);
+        Ok(put)
+    }
+
+    async fn put_document(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
+        let Remote { inner, target, .. } = &*self.0;
+        let key = Key::Digest(descriptor.digest);
+        let bytes = from.read(descriptor).await?;
+        let found = Found { descriptor: descriptor.clone(), bytes: bytes.clone() };
+        if !self.is_new(&found) && manifests::head_to_push(inner, target, &key).await?.is_some() {
+            lock(&self.0.state).cache(found);
+            return Ok(Put::Present);
+        }
+        if lock(&self.0.state).root == Some(descriptor.digest) {
+            lock(&self.0.state).waiting = Some(found);
+            return Ok(Put::Copied);
+        }
+        self.send_document(&key, &found).await?;
+        let mut state = lock(&self.0.state);
+        state.new.insert(descriptor.digest);
+        state.cache(found);
+        Ok(Put::Copied)
+    }
+
+    /// Whether a manifest cannot be here, because something that it names was not until now.
+    fn is_new(&self, found: &Found) -> bool {
+        let state = lock(&self.0.state);
+        let document = Document::parse(&found.descriptor.media_type, found.bytes.clone());
+        !state.new.is_empty()
+            && document.is_ok_and(|document| document.children().any(|child| state.new.contains(&child.digest)))
+    }
+
+    async fn send_document(&self, key: &Key, found: &Found) -> Result<()> {
+        let Remote { inner, target, .. } = &*self.0;
+        manifests::put(inner, target, key, &found.descriptor, found.bytes.clone()).await?;
+        Ok(())
+    }
+
+    /// Sends the root by its digest, if it still waits for a name.
+    async fn send_waiting(&self) -> Result<()> {
+        let waiting = lock(&self.0.state).waiting.clone();
+        if let Some(found) = waiting {
+            self.send_document(&Key::Digest(found.descriptor.digest), &found).await?;
+            self.sent(found);
+        }
+        Ok(())
+    }
+
+    fn sent(&self, found: Found) {
+        let mut state = lock(&self.0.state);
+        state.waiting.take_if(|waiting| waiting.descriptor.digest == found.descriptor.digest);
+        state.cache(found);
+    }
+}
+
+/// What a name chooses here, where nothing is the only one and nothing has a full name.
+fn key(name: &Name) -> Option<Key> {
+    match name {
+        Name::Tag(tag) => Some(Key::Tag(tag.clone())),
+        Name::Digest(digest) => Some(Key::Digest(*digest)),
+        Name::Only | Name::Full(_) => None,
+    }
+}
+
+impl fmt::Display for RemoteRepository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.repository, f)
+    }
+}
+
+#[async_trait]
+impl Source for RemoteRepository {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        let found = match key(name) {
+            Some(key) => self.manifest(&key).await?,
+            None => None,
+        };
+        found.map(|found| found.descriptor).ok_or_else(|| Error::not_found(name, self))
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        if !descriptor.media_type.is_document() {
+            return blobs::open(&self.0.inner, &self.0.target, descriptor, range).await;
+        }
+        let found = self.manifest(&Key::Digest(descriptor.digest)).await?;
+        let bytes = found.ok_or_else(|| Error::not_found(descriptor.digest, self))?.bytes;
+        let (offset, length) = range.within(bytes.len() as u64);
+        Ok(slice(&bytes, offset, length).into())
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        let Remote { inner, target, state, .. } = &*self.0;
+        if !descriptor.media_type.is_document() {
+            return blobs::exists(inner, target, &target.access(), &descriptor.digest).await;
+        }
+        if lock(state).waiting.as_ref().is_some_and(|waiting| waiting.descriptor.digest == descriptor.digest) {
+            return Ok(true);
+        }
+        Ok(manifests::head(inner, target, &Key::Digest(descriptor.digest)).await?.is_some())
+    }
+
+    async fn referrers(&self, _subject: &Digest) -> Result<Vec<Descriptor>> {
+        Ok(Vec::new())
+    }
+
+    fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {
+        (!descriptor.media_type.is_document()).then_some(&self.0.repository)
+    }
+}
+
+#[async_trait]
+impl Sink for RemoteRepository {
+    async fn expect(&self, descriptors: &[Descriptor]) -> Result<()> {
+        let root = descriptors.last().filter(|last| last.media_type.is_document());
+        lock(&self.0.state).root = root.map(|root| root.digest);
+        Ok(())
+    }
+
+    async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
+        if descriptor.media_type.is_document() {
+            self.put_document(descriptor, from).await
+        } else {
+            self.put_blob(descriptor, from).await
+        }
+    }
+
+    async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
+        let Some(tag) = &naming.tag else { return self.send_waiting().await };
+        let found = self.manifest(&Key::Digest(root.digest)).await?;
+        let found = found.ok_or_else(|| Error::not_found(root.digest, self))?;
+        let found = Found { descriptor: root.clone(), ..found };
+        self.send_document(&Key::Tag(tag.clone()), &found).await?;
+        self.sent(found);
+        Ok(())
+    }
+
+    async fn finish(&self) -> Result<()> {
+        self.send_waiting().await
+    }
+
+    async fn is_complete(&self, root: &Descriptor, naming: &Naming) -> Result<bool> {
+        let key = naming.tag.clone().map_or(Key::Digest(root.digest), Key::Tag);
+        let found = manifests::head_to_push(&self.0.inner, &self.0.target, &key).await?;
+        Ok(found.is_some_and(|found| found.digest == root.digest))
+    }
+}
+
+fn slice(bytes: &Bytes, offset: u64, length: u64) -> Bytes {
+    // Both are within the length of the bytes.
+    bytes.slice(offset as usize..(offset + length) as usize)
+}

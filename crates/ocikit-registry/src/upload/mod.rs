@@ -1,0 +1,230 @@
+//! Sending a blob: the state machine says what, this asks and listens.
+
+mod reader;
+mod state;
+
+use std::sync::Arc;
+
+use ocikit_image::{Body, Error, Put, Result, Source};
+use ocikit_spec::{Algorithm, Descriptor};
+use reqwest::{Method, Url};
+
+use crate::auth::Access;
+use crate::blobs::{self, BULK};
+use crate::client::{Inner, Streamed};
+use crate::http::address::Reach;
+use crate::http::problem::{self, Problem};
+use crate::http::send::{Reply, Request};
+use crate::http::transport::{Fault, Lane};
+use crate::http::{range, redirect, retry};
+use crate::target::Target;
+
+use reader::Reader;
+use state::{Kind, Outcome, Step, Upload};
+
+/// Sends a blob that is not there, or lets the registry take it over from another of its repositories.
+pub(crate) async fn put(
+    inner: &Arc<Inner>,
+    target: &Target,
+    descriptor: &Descriptor,
+    from: &dyn Source,
+    mount: Option<&str>,
+) -> Result<Put> {
+    let mut upload = Upload::new(descriptor.size, mount.is_some(), None);
+    let reader = Reader::new(descriptor, from);
+    let access = mount.map_or_else(|| target.access_to_push(), |from| target.access_to_mount(from));
+    let mut sender = Sender { inner, target, descriptor, mount, access, foreign: None, last: Last::Nothing };
+    loop {
+        let outcome = match upload.step() {
+            Step::Done { mounted: true } => return Ok(Put::Mounted),
+            Step::Done { mounted: false } => return Ok(Put::Copied),
+            Step::Failed => return Err(sender.last.error(descriptor, target)),
+            Step::Start { mount } => sender.start(*mount).await?,
+            Step::Whole { url } => sender.send(Method::PUT, url, &reader, 0, descriptor.size).await?,
+            Step::Chunk { url, offset, length } => sender.send(Method::PATCH, url, &reader, *offset, *length).await?,
+            Step::Close { url } => sender.plain(Method::PUT, sender.closing(url)).await?,
+            Step::Ask { url } => sender.plain(Method::GET, url.clone()).await?,
+            Step::Look => sender.look().await?,
+        };
+        if upload.proceed(outcome) {
+            match inner.http.pause(upload.failures(), sender.last.asked()) {
+                Some(pause) => inner.http.clock().sleep(pause).await,
+                None => return Err(sender.last.error(descriptor, target)),
+            }
+        }
+    }
+}
+
+/// Makes the requests of one upload.
+struct Sender<'a> {
+    inner: &'a Arc<Inner>,
+    target: &'a Target,
+    descriptor: &'a Descriptor,
+    mount: Option<&'a str>,
+    access: Access,
+    /// How far it may be reached, if the session is on another host: it gets no credentials.
+    foreign: Option<Reach>,
+    last: Last,
+}
+
+/// The last thing that went wrong, for when nothing more can be done.
+enum Last {
+    Nothing,
+    Fault(Fault),
+    Problem(u16, Problem, Option<std::time::Duration>),
+}
+
+impl Last {
+    fn asked(&self) -> Option<std::time::Duration> {
+        match self {
+            Last::Problem(_, _, asked) => *asked,
+            _ => None,
+        }
+    }
+
+    fn error(self, descriptor: &Descriptor, target: &Target) -> Error {
+        match self {
+            Last::Fault(fault) => problem::unreachable(fault, &target.place),
+            // What is missing here is not the blob.
+            Last::Problem(404, problem, _) => {
+                Error::Refused { place: target.place.clone(), status: 404, problem: problem.text }
+            }
+            Last::Problem(status, problem, _) => {
+                problem::sort(status, problem, &descriptor.digest.to_string(), &target.place)
+            }
+            Last::Nothing => Error::broken(&target.place, "it begins an upload and does not say where"),
+        }
+    }
+}
+
+impl Sender<'_> {
+    async fn start(&mut self, mount: bool) -> Result<Outcome> {
+        let mut url = self.target.uploads();
+        let algorithm = self.descriptor.digest.algorithm();
+        if algorithm != Algorithm::Sha256 {
+            url.query_pairs_mut().append_pair("digest-algorithm", algorithm.name());
+        }
+        if let Some(from) = self.mount.filter(|_| mount) {
+            url.query_pairs_mut().append_pair("mount", &self.descriptor.digest.to_string()).append_pair("from", from);
+        }
+        if !mount {
+            self.access = self.target.access_to_push();
+        }
+        self.foreign = None;
+        match self.plain(Method::POST, url).await {
+            // Who may not read the other repository may still write this one.
+            Err(Error::Denied { .. }) if mount => Ok(Outcome { kind: Kind::Status(403), ..Outcome::default() }),
+            outcome => outcome,
+        }
+    }
+
+    async fn look(&mut self) -> Result<Outcome> {
+        let exists = blobs::exists(self.inner, self.target, &self.access, &self.descriptor.digest).await?;
+        Ok(Outcome { kind: Kind::Status(if exists { 200 } else { 404 }), ..Outcome::default() })
+    }
+
+    /// A request without a body, repeated as often as it takes.
+    async fn plain(&mut self, method: Method, url: Url) -> Result<Outcome> {
+        let mut request = Request::new(method, url);
+        let reply = match self.foreign {
+            None => self.inner.call(&self.target.endpoint, &self.access, request, &self.target.place).await?,
+            Some(reach) => {
+                request.reach = reach;
+                let tls = self.inner.http.tls_of(&request.url);
+                let outcome = self.inner.http.send(&request, &tls).await;
+                outcome.map_err(|fault| problem::unreachable(fault, &self.target.place))?
+            }
+        };
+        if retry::is_passing(reply.answer.status) {
+            let digest = self.descriptor.digest.to_string();
+            return Err(problem::error(reply, &digest, &self.target.place).await);
+        }
+        self.understand(reply).await
+    }
+
+    /// Sends bytes of the blob, once.
+    async fn send(
+        &mut self,
+        method: Method,
+        url: &Url,
+        reader: &Reader<'_>,
+        offset: u64,
+        length: u64,
+    ) -> Result<Outcome> {
+        let chunked = method == Method::PATCH;
+        let url = if chunked { url.clone() } else { self.closing(url) };
+        let mut request = Request::new(method, url).header("content-type", "application/octet-stream");
+        if chunked {
+            request = request.header("content-range", &range::chunk(offset, length));
+        }
+        request.lane = if length >= BULK { Lane::Bulk } else { Lane::Small };
+        let body = reader.open(offset, length).await?;
+        match self.stream(request, body).await? {
+            Streamed::Answered(reply) => {
+                let asked = self.inner.http.retry_after(&reply.answer);
+                let passing = retry::is_passing(reply.answer.status);
+                let outcome = self.understand(*reply).await?;
+                if let Last::Problem(_, _, after) = &mut self.last {
+                    *after = asked;
+                }
+                Ok(if passing { Outcome::default() } else { outcome })
+            }
+            Streamed::Challenged => Ok(Outcome::default()),
+            Streamed::Broken(Fault::Payload(error)) => Err(error),
+            Streamed::Broken(fault @ Fault::Final(_)) => Err(problem::unreachable(fault, &self.target.place)),
+            Streamed::Broken(fault) => {
+                self.last = Last::Fault(fault);
+                Ok(Outcome::default())
+            }
+        }
+    }
+
+    async fn stream(&self, mut request: Request, body: Body) -> Result<Streamed> {
+        let Some(reach) = self.foreign else {
+            return self.inner.stream(&self.target.endpoint, &self.access, request, body, &self.target.place).await;
+        };
+        request.reach = reach;
+        let tls = self.inner.http.tls_of(&request.url);
+        Ok(match self.inner.http.stream(request, body, &tls).await {
+            Ok(reply) => Streamed::Answered(Box::new(reply)),
+            Err(fault) => Streamed::Broken(fault),
+        })
+    }
+
+    fn closing(&self, url: &Url) -> Url {
+        let mut url = url.clone();
+        url.query_pairs_mut().append_pair("digest", &self.descriptor.digest.to_string());
+        url
+    }
+
+    /// What an answer means to the state machine.
+    async fn understand(&mut self, reply: Reply) -> Result<Outcome> {
+        let status = reply.answer.status;
+        let header = |name| reply.answer.header(name);
+        let location = match (header("location"), header("docker-upload-uuid")) {
+            (Some(location), _) => {
+                let resolved = redirect::resolve(&reply.url, location);
+                Some(resolved.map_err(|problem| Error::broken(&self.target.place, problem))?)
+            }
+            (None, Some(uuid)) if status == 202 => self.target.uploads().join(uuid).ok(),
+            (None, _) => None,
+        };
+        if let Some(location) = &location
+            && !redirect::same_server(&self.target.endpoint.base, location)
+            && self.foreign.is_none()
+            && status == 202
+        {
+            self.foreign = Some(self.inner.http.reach_from(reply.answer.zone));
+        }
+        let outcome = Outcome {
+            kind: Kind::Status(status),
+            location,
+            received: header("range").and_then(range::received),
+            minimum: header("oci-chunk-min-length").and_then(|text| text.trim().parse().ok()),
+        };
+        if status >= 300 {
+            self.last = Last::Problem(status, Problem::of(reply).await, None);
+        }
+        Ok(outcome)
+    }
+}

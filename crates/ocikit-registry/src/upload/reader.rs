@@ -1,0 +1,166 @@
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use ocikit_image::{Body, ByteRange, Error, Mismatch, Result, Source};
+use ocikit_spec::{Descriptor, Hasher};
+
+use crate::http::transport::lock;
+
+/// Reads a blob from its source, as often and from wherever an upload needs it, and hashes every byte once.
+///
+/// The last chunk is held back until the digest is right, so that no wrong blob is ever completed.
+pub(crate) struct Reader<'a> {
+    descriptor: &'a Descriptor,
+    from: &'a dyn Source,
+    hashed: Arc<Mutex<Hashed>>,
+}
+
+/// How far the blob was hashed.
+struct Hashed {
+    /// `None` once the digest was checked, and where bytes were never seen because another process sent them: then the
+    /// registry is the only one who can tell.
+    hasher: Option<Hasher>,
+    position: u64,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(descriptor: &'a Descriptor, from: &'a dyn Source) -> Reader<'a> {
+        let hasher = Some(Hasher::new(descriptor.digest.algorithm()));
+        Reader { descriptor, from, hashed: Arc::new(Mutex::new(Hashed { hasher, position: 0 })) }
+    }
+
+    /// Some of the bytes.
+    pub(crate) async fn open(&self, offset: u64, length: u64) -> Result<Body> {
+        let end = offset + length;
+        let size = self.descriptor.size;
+        let wanted = if end < size { Some(length) } else { None };
+        let place = self.from.to_string();
+        let body = self.from.open_unverified(self.descriptor, ByteRange { offset, length: wanted }).await?;
+        if body.length() != length {
+            let mismatch = Mismatch::Size { expected: size, actual: offset.saturating_add(body.length()) };
+            return Err(Error::mismatch(&self.descriptor.digest, &place, mismatch));
+        }
+        let descriptor = Arc::new(self.descriptor.clone());
+        let check = Check { descriptor, place: place.into(), hashed: self.hashed.clone() };
+        Ok(Body::new(length, checked(body, check, offset, end)))
+    }
+}
+
+fn checked(body: Body, check: Check, offset: u64, end: u64) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+    stream::unfold(Some((body, offset)), move |state| {
+        let check = check.clone();
+        async move {
+            let (mut body, position) = state?;
+            match next(&mut body, &check, position, end).await {
+                Ok(None) => None,
+                Ok(Some((chunk, after))) => Some((Ok(chunk), Some((body, after)))),
+                Err(error) => Some((Err(error), None)),
+            }
+        }
+    })
+}
+
+/// The next chunk and where it ends.
+async fn next(body: &mut Body, check: &Check, position: u64, end: u64) -> Result<Option<(Bytes, u64)>> {
+    let Some(chunk) = next_full(body).await? else {
+        return if position < end { Err(check.size(position)) } else { Ok(None) };
+    };
+    let after = check.pass(position, end, &chunk)?;
+    // Whoever sends this asks for nothing behind the end, so what should not be there is looked for before.
+    if after == end
+        && let Some(more) = next_full(body).await?
+    {
+        return Err(check.size(after + more.len() as u64));
+    }
+    Ok(Some((chunk, after)))
+}
+
+async fn next_full(body: &mut Body) -> Result<Option<Bytes>> {
+    while let Some(chunk) = body.next().await.transpose()? {
+        if !chunk.is_empty() {
+            return Ok(Some(chunk));
+        }
+    }
+    Ok(None)
+}
+
+#[derive(Clone)]
+struct Check {
+    descriptor: Arc<Descriptor>,
+    place: Arc<str>,
+    hashed: Arc<Mutex<Hashed>>,
+}
+
+impl Check {
+    /// Looks at a chunk that begins here and returns where it ends.
+    fn pass(&self, position: u64, end: u64, chunk: &[u8]) -> Result<u64> {
+        let after = position + chunk.len() as u64;
+        if after > end {
+            return Err(self.size(after));
+        }
+        let mut hashed = lock(&self.hashed);
+        if position > hashed.position {
+            hashed.hasher = None;
+        }
+        if after > hashed.position {
+            let known = hashed.position.saturating_sub(position);
+            if let Some(hasher) = &mut hashed.hasher {
+                hasher.update(&chunk[known as usize..]);
+            }
+            hashed.position = after;
+        }
+        if after == self.descriptor.size
+            && let Some(hasher) = hashed.hasher.take()
+        {
+            let actual = hasher.clone().finish();
+            // Kept for when the end is sent again.
+            hashed.hasher = Some(hasher);
+            if actual != self.descriptor.digest {
+                return Err(self.mismatch(Mismatch::Digest(actual)));
+            }
+        }
+        Ok(after)
+    }
+
+    fn size(&self, actual: u64) -> Error {
+        self.mismatch(Mismatch::Size { expected: self.descriptor.size, actual })
+    }
+
+    fn mismatch(&self, mismatch: Mismatch) -> Error {
+        Error::mismatch(&self.descriptor.digest, &self.place, mismatch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ocikit_image::{Memory, bridge};
+    use ocikit_spec::MediaType;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_that_are_sent_again_are_hashed_once() {
+        let bytes = ocikit_image::testing::random(1, 3 * bridge::CHUNK + 5);
+        let memory = Memory::new();
+        memory.insert(bytes.clone());
+        let descriptor = Descriptor::of(MediaType::OCI_LAYER, &bytes);
+        let size = descriptor.size;
+        let reader = Reader::new(&descriptor, &memory);
+        for (offset, length) in [(0, 100), (50, 1000), (700, size - 700), (size - 3, 3), (0, size)] {
+            let read = reader.open(offset, length).await.unwrap().bytes().await.unwrap();
+            assert_eq!(read, bytes[offset as usize..(offset + length) as usize]);
+        }
+        assert_eq!(lock(&reader.hashed).position, size);
+        assert!(lock(&reader.hashed).hasher.is_some());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_what_another_process_sent_passes() {
+        let memory = Memory::new();
+        memory.insert(&b"abcdef"[..]);
+        let descriptor = Descriptor::of(MediaType::OCI_LAYER, b"abcdef");
+        let reader = Reader::new(&descriptor, &memory);
+        assert_eq!(reader.open(3, 3).await.unwrap().bytes().await.unwrap(), "def");
+    }
+}

@@ -1,0 +1,366 @@
+//! Challenges, tokens, and who gets to see credentials.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine;
+use bytes::Bytes;
+use ocikit_image::{Memory, Sink, Source, SourceExt, testing};
+use ocikit_registry::{Client, ClientOptions, Credential, Error, Fixed, Keychain, Result};
+use ocikit_spec::{Descriptor, MediaType, Registry};
+
+use crate::double::{Action, Double, Seen, status};
+use crate::support::{Quick, failed, options, repository};
+
+/// A token service that answers on the registry's own port, and the door that it keeps.
+#[derive(Clone)]
+struct Door {
+    inner: Arc<Mutex<Inner>>,
+    realm: String,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// What each token allows.
+    tokens: HashMap<String, Vec<String>>,
+    next: usize,
+    /// Refused from now on.
+    revoked: Vec<String>,
+    /// `user:password`, or the refresh token; without it anybody gets what they ask for.
+    secret: Option<String>,
+    /// What nobody is granted.
+    withheld: Option<&'static str>,
+    expires_in: u64,
+}
+
+impl Door {
+    fn new(host: &str) -> Door {
+        let inner = Inner { expires_in: 300, ..Inner::default() };
+        Door { inner: Arc::new(Mutex::new(inner)), realm: format!("http://{host}/token") }
+    }
+
+    fn keep(&self, double: &Double) {
+        let door = self.clone();
+        double.rule(move |seen| if seen.path == "/token" { door.grant(seen) } else { door.look(seen) });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Inner)) {
+        change(&mut self.inner.lock().unwrap());
+    }
+
+    fn grant(&self, seen: &Seen) -> Action {
+        let inner = &mut *self.inner.lock().unwrap();
+        let basic = seen.header("authorization").strip_prefix("Basic ").unwrap_or_default();
+        let basic = base64::engine::general_purpose::STANDARD.decode(basic).unwrap();
+        let shown = seen.parameter("refresh_token").unwrap_or(String::from_utf8(basic).unwrap());
+        if inner.secret.as_ref().is_some_and(|secret| *secret != shown) {
+            return Action::Reply(
+                401,
+                vec![],
+                r#"{"errors":[{"code":"UNAUTHORIZED","message":"who are you"}]}"#.into(),
+            );
+        }
+        let scopes: Vec<_> = seen
+            .parameters("scope")
+            .flat_map(|scope| scope.split(' ').map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        let withheld = inner.withheld.unwrap_or_default();
+        let scopes = scopes.into_iter().map(|scope| match scope.rsplit_once(':') {
+            Some((resource, actions)) => {
+                let granted: Vec<_> = actions.split(',').filter(|action| *action != withheld).collect();
+                format!("{resource}:{}", granted.join(","))
+            }
+            None => scope,
+        });
+        inner.next += 1;
+        let token = format!("token-{}", inner.next);
+        inner.tokens.insert(token.clone(), scopes.collect());
+        let name = if seen.method == "POST" { "access_token" } else { "token" };
+        let answer = serde_json::json!({ name: token, "expires_in": inner.expires_in });
+        Action::Reply(200, vec![], answer.to_string().into())
+    }
+
+    fn look(&self, seen: &Seen) -> Action {
+        let inner = &mut *self.inner.lock().unwrap();
+        let path = seen.path.strip_prefix("/v2/").unwrap();
+        let repository = ["/blobs/", "/manifests/", "/tags/"].iter().find_map(|part| path.split_once(part)).unwrap().0;
+        let action = match seen.method.as_str() {
+            "GET" | "HEAD" if !path.contains("/uploads/") => "pull",
+            "DELETE" => "delete",
+            _ => "push",
+        };
+        let shown = seen.header("authorization").strip_prefix("Bearer ").unwrap_or_default().to_owned();
+        let mut needed = vec![(repository.to_owned(), action)];
+        needed.extend(seen.parameter("from").map(|from| (from, "pull")));
+        let granted = |(repository, action): &(String, &str)| {
+            let scopes = inner.tokens.get(&shown).filter(|_| !inner.revoked.contains(&shown));
+            scopes.into_iter().flatten().any(|scope| {
+                let (resource, actions) = scope.rsplit_once(':').unwrap();
+                resource == format!("repository:{repository}") && actions.split(',').any(|found| found == *action)
+            })
+        };
+        if needed.iter().all(granted) {
+            return Action::Pass;
+        }
+        let scope = format!("repository:{repository}:{}", if action == "pull" { "pull" } else { "pull,push" });
+        let challenge = format!(r#"Basic realm="no" , Bearer realm="{}",service="double",scope="{scope}""#, self.realm);
+        Action::Reply(401, vec![("www-authenticate", challenge)], Bytes::new())
+    }
+}
+
+async fn guarded() -> (Double, Door) {
+    let double = Double::start().await;
+    let door = Door::new(&double.host());
+    door.keep(&double);
+    (double, door)
+}
+
+fn client(credential: Credential) -> Client {
+    let keychain = Arc::new(Fixed { registry: None, credential });
+    Client::new(ClientOptions { keychain, ..options() })
+}
+
+fn user() -> Client {
+    client(Credential::password("user", "pass"))
+}
+
+fn blob(seed: u64, length: usize) -> (Memory, Descriptor) {
+    let memory = Memory::new();
+    let bytes = testing::random(seed, length);
+    memory.insert(bytes.clone());
+    (memory, Descriptor::of(MediaType::OCI_LAYER, &bytes))
+}
+
+fn tokens(log: &[String]) -> usize {
+    log.iter().filter(|line| line.ends_with(" /token")).count()
+}
+
+#[tokio::test]
+async fn a_push_fetches_one_token() {
+    let (double, door) = guarded().await;
+    door.change(|inner| inner.secret = Some("user:pass".to_owned()));
+    let repository = repository(&user(), &double, "a");
+    for seed in 0..4 {
+        let (memory, descriptor) = blob(seed, 1000);
+        repository.put(&descriptor, &memory).await.unwrap();
+    }
+    let seen = double.seen();
+    let log: Vec<_> = seen.iter().map(Seen::line).collect();
+    assert_eq!((tokens(&log), log.len()), (1, 1 + 1 + 4 * 3));
+    assert_eq!(seen[1].parameter("service").unwrap(), "double");
+    assert_eq!(seen[1].parameter("scope").unwrap(), "repository:a:pull,push");
+    assert_eq!(seen[1].parameter("account").unwrap(), "user");
+    assert!(!seen.iter().any(|seen| seen.path != "/token" && seen.header("authorization").starts_with("Basic")));
+    // What was allowed to write may read.
+    assert!(repository.has(&blob(0, 1000).1).await.unwrap());
+    assert_eq!(tokens(&double.log()), 0);
+}
+
+#[tokio::test]
+async fn a_hundred_tasks_fetch_one_token() {
+    let (double, _door) = guarded().await;
+    let repository = repository(&user(), &double, "a");
+    let descriptor = blob(1, 10).1;
+    let found = futures::future::join_all((0..100).map(|_| repository.has(&descriptor))).await;
+    assert!(found.into_iter().all(|found| !found.unwrap()));
+    let log = double.log();
+    assert_eq!((tokens(&log), log.len()), (1, 1 + 1 + 100));
+}
+
+#[tokio::test]
+async fn an_identity_token_is_exchanged() {
+    let (double, door) = guarded().await;
+    door.change(|inner| inner.secret = Some("refresh&me=1".to_owned()));
+    let repository = repository(&client(Credential::Identity("refresh&me=1".into())), &double, "a");
+    assert!(!repository.has(&blob(1, 10).1).await.unwrap());
+    let seen = double.seen();
+    assert_eq!(seen[1].line(), "POST /token");
+    for (name, value) in [("grant_type", "refresh_token"), ("service", "double"), ("scope", "repository:a:pull")] {
+        assert_eq!(seen[1].parameter(name).unwrap(), value);
+    }
+}
+
+#[tokio::test]
+async fn a_token_for_the_registry_is_sent_as_it_is() {
+    let (double, door) = guarded().await;
+    door.change(|inner| drop(inner.tokens.insert("given".to_owned(), vec!["repository:a:pull".to_owned()])));
+    let client = client(Credential::Bearer("given".into()));
+    assert!(!repository(&client, &double, "a").has(&blob(1, 10).1).await.unwrap());
+    assert_eq!(double.log().len(), 1);
+    let refused = repository(&client, &double, "b").has(&blob(1, 10).1).await;
+    assert!(matches!(refused, Err(Error::Denied { .. })));
+    assert_eq!(double.log().len(), 1);
+}
+
+#[tokio::test]
+async fn tokens_are_fetched_again_before_they_end_and_when_they_are_revoked() {
+    let (double, door) = guarded().await;
+    let clock = Arc::new(Quick::default());
+    let client = Client::new(ClientOptions { clock: clock.clone(), ..options() });
+    let repository = repository(&client, &double, "a");
+    let descriptor = blob(1, 10).1;
+    for (passed, fetched) in [(0, 1), (200, 0), (50, 1), (300, 1)] {
+        clock.pass(Duration::from_secs(passed));
+        repository.has(&descriptor).await.unwrap();
+        assert_eq!(tokens(&double.log()), fetched, "after {passed} s");
+    }
+    door.change(|inner| inner.revoked = inner.tokens.keys().cloned().collect());
+    repository.has(&descriptor).await.unwrap();
+    assert_eq!(double.log().len(), 3);
+}
+
+#[tokio::test]
+async fn an_upload_survives_the_end_of_its_token() {
+    for length in [1000, 10_000_000] {
+        let (double, door) = guarded().await;
+        let revoking = door.clone();
+        double.rule(move |seen| {
+            let first = seen.method == "POST";
+            if first {
+                revoking.change(|inner| inner.revoked = inner.tokens.keys().cloned().collect());
+            }
+            Action::Pass
+        });
+        let (memory, descriptor) = blob(1, length);
+        repository(&user(), &double, "a").put(&descriptor, &memory).await.unwrap();
+        assert_eq!(double.blob("a", &descriptor.digest).unwrap().len(), length);
+        assert_eq!(tokens(&double.log()), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_mount_shows_that_it_may_read_the_other_repository() {
+    let (double, _door) = guarded().await;
+    let client = user();
+    let (memory, descriptor) = blob(1, 1000);
+    let one = repository(&client, &double, "one");
+    one.put(&descriptor, &memory).await.unwrap();
+    double.log();
+    let put = repository(&client, &double, "two").put(&descriptor, &one).await.unwrap();
+    assert_eq!(put, ocikit_image::Put::Mounted);
+    let seen = double.seen();
+    let asked = seen.iter().find(|seen| seen.path == "/token").unwrap();
+    let scopes: Vec<_> = asked.parameters("scope").collect();
+    assert_eq!(scopes, ["repository:one:pull", "repository:two:pull,push"]);
+}
+
+#[tokio::test]
+async fn what_is_withheld_is_said_and_not_asked_for_forever() {
+    let (double, door) = guarded().await;
+    door.change(|inner| inner.withheld = Some("push"));
+    let (memory, descriptor) = blob(1, 1000);
+    let refused = repository(&user(), &double, "a").put(&descriptor, &memory).await;
+    assert!(matches!(refused, Err(Error::Denied { .. })), "{refused:?}");
+    assert!(double.log().len() < 10);
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_shown_once() {
+    let (double, door) = guarded().await;
+    door.change(|inner| inner.secret = Some("user:other".to_owned()));
+    let repository = repository(&user(), &double, "a");
+    let descriptor = blob(1, 10).1;
+    let error = failed(repository.has(&descriptor).await);
+    assert_eq!(error, format!("{}/a does not allow it: UNAUTHORIZED: who are you (status 401)", double.host()));
+    for _ in 0..10 {
+        failed(repository.has(&descriptor).await);
+    }
+    assert_eq!(tokens(&double.log()), 1);
+}
+
+#[tokio::test]
+async fn a_challenge_may_come_for_one_repository_only() {
+    let (double, door) = guarded().await;
+    let open = Double::start().await;
+    let look = door.clone();
+    open.rule(move |seen| match seen.path.as_str() {
+        path if path.starts_with("/v2/open/") => Action::Pass,
+        _ => look.look(seen),
+    });
+    let client = user();
+    let descriptor = blob(1, 10).1;
+    for (path, tokens_fetched) in [("open/a", 0), ("closed/a", 1), ("open/a", 1), ("closed/b", 1), ("closed/a", 0)] {
+        assert!(!repository(&client, &open, path).has(&descriptor).await.unwrap());
+        // Once the registry has named a service it is asked at once, which costs an open repository one request.
+        assert_eq!(tokens(&double.log()), tokens_fetched, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn basic_is_shown_with_every_request_and_to_nobody_before_it_asks() {
+    let double = Double::start().await;
+    double.rule(|seen| match seen.header("authorization") {
+        "Basic dXNlcjpwYXNz" => Action::Pass,
+        _ => Action::Reply(401, vec![("www-authenticate", "Basic realm=\"x\"".to_owned())], Bytes::new()),
+    });
+    let descriptor = blob(1, 10).1;
+    let repository_of = |client: &Client| repository(client, &double, "a");
+    let user = user();
+    assert!(!repository_of(&user).has(&descriptor).await.unwrap());
+    assert!(!repository_of(&user).has(&descriptor).await.unwrap());
+    let shown: Vec<_> = double.seen().iter().map(|seen| seen.header("authorization").len()).collect();
+    assert_eq!(shown, [0, 18, 18]);
+    let refused = repository_of(&client(Credential::password("user", "other"))).has(&descriptor).await;
+    assert!(matches!(refused, Err(Error::Denied { .. })));
+    assert_eq!(double.log().len(), 2);
+    assert!(matches!(repository_of(&Client::default()).has(&descriptor).await, Err(Error::Denied { .. })));
+    assert_eq!(double.log().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_service_out_of_reach_is_refused() {
+    let double = Double::start().await;
+    let challenge = r#"Bearer realm="http://169.254.169.254/token""#.to_owned();
+    double.rule(move |_| Action::Reply(401, vec![("www-authenticate", challenge.clone())], Bytes::new()));
+    let error = failed(repository(&user(), &double, "a").has(&blob(1, 10).1).await);
+    assert!(error.contains("169.254.169.254"), "{error}");
+}
+
+#[tokio::test]
+async fn a_failing_token_service_is_asked_again() {
+    let (double, _door) = guarded().await;
+    let flaky = Double::start().await;
+    flaky.script("GET /token", vec![status(503), status(429)]);
+    let door = Door::new(&flaky.host());
+    door.keep(&flaky);
+    double.log();
+    assert!(!repository(&user(), &flaky, "a").has(&blob(1, 10).1).await.unwrap());
+    assert_eq!(tokens(&flaky.log()), 3);
+}
+
+/// A keychain that counts, and fails if it is told to.
+#[derive(Debug, Default)]
+struct Counting {
+    asked: Mutex<Vec<String>>,
+    broken: bool,
+}
+
+#[async_trait]
+impl Keychain for Counting {
+    async fn credential(&self, registry: &Registry, path: &str) -> Result<Option<Credential>> {
+        self.asked.lock().unwrap().push(path.to_owned());
+        match self.broken {
+            true => Err(Error::broken(format!("the keychain of {registry}"), "it is locked")),
+            false => Ok(None),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_keychain_is_asked_once_for_each_repository_and_its_failure_is_told() {
+    let (double, _door) = guarded().await;
+    double.put_blob("a", testing::random(1, 10));
+    let keychain = Arc::new(Counting::default());
+    let client = Client::new(ClientOptions { keychain: keychain.clone(), ..options() });
+    for _ in 0..5 {
+        repository(&client, &double, "a").read(&blob(1, 10).1).await.unwrap();
+        repository(&client, &double, "b").has(&blob(1, 10).1).await.unwrap();
+    }
+    assert_eq!(*keychain.asked.lock().unwrap(), ["a", "b"]);
+    let broken = Arc::new(Counting { broken: true, ..Counting::default() });
+    let client = Client::new(ClientOptions { keychain: broken, ..options() });
+    let error = failed(repository(&client, &double, "a").has(&blob(1, 10).1).await);
+    assert!(error.ends_with("it is locked"), "{error}");
+}

@@ -1,0 +1,10 @@
+//! The client against a double of a registry, on loopback and in this process.
+#![allow(clippy::unwrap_used, reason = "all of it is tests, not only the functions that are marked as such")]
+
+mod auth;
+mod conformance;
+mod docker_config;
+mod double;
+mod pull;
+mod push;
+mod support;

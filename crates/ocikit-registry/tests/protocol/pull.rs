@@ -1,0 +1,232 @@
+//! What a pull asks for, and what it survives.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use ocikit_image::{ByteRange, Name, Root, Source, SourceExt, testing};
+use ocikit_spec::{Descriptor, MediaType};
+
+use crate::double::{Action, Double, status};
+use crate::support::{client, failed, repository};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+fn blob(double: &Double, length: usize) -> Descriptor {
+    let bytes = testing::random(1, length);
+    double.put_blob("a", bytes.clone());
+    Descriptor::of(MediaType::OCI_LAYER, &bytes)
+}
+
+fn manifest(double: &Double, tag: &str) -> String {
+    let config = double.put_blob("a", "{}");
+    let text = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{{"mediaType":"{}","digest":"{config}","size":2}},"layers":[]}}"#,
+        MediaType::OCI_CONFIG
+    );
+    double.put_manifest("a", tag, MANIFEST, text.clone());
+    text
+}
+
+#[tokio::test]
+async fn a_root_takes_one_request() {
+    let double = Double::start().await;
+    manifest(&double, "v1");
+    let source = Arc::new(repository(&client(), &double, "a"));
+    let root = Root::open(source.clone(), &Name::Tag("v1".parse().unwrap())).await.unwrap();
+    assert_eq!(root.source().read(root.descriptor()).await.unwrap().len() as u64, root.descriptor().size);
+    let seen = double.seen();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].line(), "GET /v2/a/manifests/v1");
+    assert_eq!(source.head(&Name::Digest(root.digest())).await.unwrap().unwrap(), *root.descriptor());
+}
+
+#[tokio::test]
+async fn the_type_of_a_manifest_is_found_out() {
+    for header in
+        ["", "application/json", "text/plain; charset=utf-8", "application/vnd.oci.image.manifest.v1+json; x=y"]
+    {
+        let double = Double::start().await;
+        manifest(&double, "v1");
+        let headers = || vec![("content-type", header.to_owned()), ("docker-content-digest", String::new())];
+        double.rule(move |_| Action::Headers(headers()));
+        let source = repository(&client(), &double, "a");
+        let name = Name::Tag("v1".parse().unwrap());
+        let found = source.resolve(&name).await.unwrap();
+        assert_eq!(found.media_type, MediaType::OCI_MANIFEST, "{header}");
+        assert_eq!(source.head(&name).await.unwrap().unwrap(), found, "{header}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_with_another_digest_is_refused() {
+    let double = Double::start().await;
+    manifest(&double, "v1");
+    let lie = ocikit_spec::Digest::sha256_of(b"lie");
+    double.rule(move |_| Action::Headers(vec![("docker-content-digest", lie.to_string())]));
+    let source = repository(&client(), &double, "a");
+    assert!(failed(source.resolve(&Name::Tag("v1".parse().unwrap())).await).contains("damaged"));
+
+    let double = Double::start().await;
+    let other = manifest(&double, "v1");
+    double.rule(move |_| Action::Reply(200, vec![("content-type", MANIFEST.to_owned())], other.clone().into()));
+    let source = repository(&client(), &double, "a");
+    let wanted = Descriptor::of(MediaType::OCI_MANIFEST, b"wanted");
+    assert!(failed(source.read(&wanted).await).contains("damaged"));
+}
+
+#[tokio::test]
+async fn a_manifest_without_end_is_not_read() {
+    let double = Double::start().await;
+    double.put_manifest("a", "v1", MANIFEST, vec![b' '; 17 << 20]);
+    let source = repository(&client(), &double, "a");
+    assert!(failed(source.resolve(&Name::Tag("v1".parse().unwrap())).await).contains("not read"));
+}
+
+#[tokio::test]
+async fn a_cut_download_goes_on_where_it_was() {
+    for ranges in [true, false] {
+        let double = Double::start().await;
+        double.manners(|manners| manners.ranges = ranges);
+        let descriptor = blob(&double, 1_000_000);
+        double.script("GET", vec![Action::CutResponse(300_000), status(503), Action::CutResponse(500_000)]);
+        let bytes = repository(&client(), &double, "a").read(&descriptor).await.unwrap();
+        assert_eq!(bytes, testing::random(1, 1_000_000));
+        let seen = double.seen();
+        assert_eq!(seen.len(), 4);
+        assert_eq!(seen[0].header("range"), "");
+        assert!(seen[2].header("range").ends_with("-999999"), "{}", seen[2].header("range"));
+    }
+}
+
+#[tokio::test]
+async fn ranges_are_had_from_registries_that_know_none() {
+    for ranges in [true, false] {
+        let double = Double::start().await;
+        double.manners(|manners| manners.ranges = ranges);
+        let descriptor = blob(&double, 500_000);
+        let source = repository(&client(), &double, "a");
+        for (offset, length) in [(0, None), (0, Some(10)), (100_000, Some(300_000)), (499_999, None), (500_000, None)] {
+            let range = ByteRange { offset, length };
+            let body = source.open_unverified(&descriptor, range).await.unwrap();
+            let (offset, length) = range.within(500_000);
+            assert_eq!(body.length(), length);
+            let expected = &testing::random(1, 500_000)[offset as usize..(offset + length) as usize];
+            assert_eq!(body.bytes().await.unwrap(), expected, "{range:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_wrong_short_or_many_are_noticed() {
+    for bytes in [testing::random(2, 1000), testing::random(1, 999), testing::random(1, 1001), Vec::new()] {
+        let double = Double::start().await;
+        let descriptor = blob(&double, 1000);
+        double.rule(move |_| Action::Reply(200, Vec::new(), bytes.clone().into()));
+        let error = failed(repository(&client(), &double, "a").read(&descriptor).await);
+        assert!(error.contains("damaged"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_elsewhere_carries_no_credentials() {
+    let (double, elsewhere) = (Double::start().await, Double::start().await);
+    let descriptor = blob(&double, 1000);
+    blob(&elsewhere, 1000);
+    let there = elsewhere.host();
+    double.rule(move |seen| match seen.header("authorization") {
+        "" => Action::Reply(401, vec![("www-authenticate", "Basic realm=\"x\"".to_owned())], bytes::Bytes::new()),
+        _ => Action::Reply(307, vec![("location", format!("http://{there}{}?sig=x", seen.path))], bytes::Bytes::new()),
+    });
+    let options = ocikit_registry::ClientOptions {
+        keychain: Arc::new(ocikit_registry::Fixed {
+            registry: None,
+            credential: ocikit_registry::Credential::password("u", "p"),
+        }),
+        ..crate::support::options()
+    };
+    let source = repository(&ocikit_registry::Client::new(options), &double, "a");
+    assert_eq!(source.read(&descriptor).await.unwrap(), testing::random(1, 1000));
+    let seen = elsewhere.seen();
+    assert_eq!((seen.len(), seen[0].header("authorization")), (1, ""));
+}
+
+#[tokio::test]
+async fn a_redirect_in_circles_ends() {
+    let double = Double::start().await;
+    let descriptor = blob(&double, 1000);
+    double.rule(|seen| {
+        let next = seen.parameter("n").and_then(|n| n.parse::<u32>().ok()).unwrap_or_default() + 1;
+        Action::Reply(302, vec![("location", format!("{}?n={next}", seen.path))], bytes::Bytes::new())
+    });
+    let error = failed(repository(&client(), &double, "a").read(&descriptor).await);
+    assert!(error.ends_with("it redirects more than 10 times"), "{error}");
+    assert_eq!(double.log().len(), 11);
+}
+
+#[tokio::test]
+async fn nobody_sends_us_to_a_link_local_address() {
+    let double = Double::start().await;
+    let descriptor = blob(&double, 1000);
+    double.rule(|_| {
+        Action::Reply(302, vec![("location", "http://169.254.169.254/secret".to_owned())], bytes::Bytes::new())
+    });
+    let error = failed(repository(&client(), &double, "a").read(&descriptor).await);
+    assert!(error.contains("169.254.169.254"), "{error}");
+}
+
+#[tokio::test]
+async fn a_body_dropped_half_way_ends_the_request() {
+    let double = Double::start().await;
+    let descriptor = blob(&double, 10_000_000);
+    let source = repository(&client(), &double, "a");
+    let mut body = source.open(&descriptor).await.unwrap();
+    assert!(body.next().await.unwrap().is_ok());
+    drop(body);
+    assert!(source.has(&descriptor).await.unwrap());
+}
+
+#[tokio::test]
+async fn all_pages_of_tags_are_read() {
+    let double = Double::start().await;
+    double.manners(|manners| manners.page = 2);
+    for tag in ["a", "b", "c", "d", "e"] {
+        manifest(&double, tag);
+    }
+    let tags = repository(&client(), &double, "a").tags().await.unwrap();
+    assert_eq!(tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d", "e"]);
+    assert_eq!(double.log().len(), 3);
+    let error = repository(&client(), &double, "nobody").tags().await.unwrap_err();
+    assert!(error.is_not_found());
+}
+
+#[tokio::test]
+async fn what_is_removed_is_gone() {
+    let double = Double::start().await;
+    let text = manifest(&double, "v1");
+    manifest(&double, "v2");
+    let client = client();
+    let repository = repository(&client, &double, "a");
+    let digest = ocikit_spec::Digest::sha256_of(text.as_bytes());
+    let tag = "v1".parse().unwrap();
+    repository.delete_tag(&tag).await.unwrap();
+    assert_eq!((double.tag("a", "v1"), double.tag("a", "v2")), (None, Some(digest)));
+    assert!(repository.delete_tag(&tag).await.unwrap_err().is_not_found());
+    let registry = repository.name().registry().clone();
+    assert_eq!(client.catalog(&registry).await.unwrap(), [repository.name().clone()]);
+    repository.delete_manifest(&digest).await.unwrap();
+    assert_eq!(double.tag("a", "v2"), None);
+    let descriptor = blob(&double, 10);
+    repository.delete_blob(&descriptor.digest).await.unwrap();
+    assert!(!repository.has(&descriptor).await.unwrap());
+}
+
+#[tokio::test]
+async fn silence_is_not_waited_out() {
+    let double = Double::start().await;
+    let descriptor = blob(&double, 1000);
+    double.script("HEAD", vec![Action::Hang]);
+    let timeouts = ocikit_registry::Timeouts { answer: std::time::Duration::from_millis(50), ..Default::default() };
+    let client = ocikit_registry::Client::new(ocikit_registry::ClientOptions { timeouts, ..crate::support::options() });
+    assert!(repository(&client, &double, "a").has(&descriptor).await.unwrap());
+    assert_eq!(double.log().len(), 2);
+}

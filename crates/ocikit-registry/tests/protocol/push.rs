@@ -1,0 +1,258 @@
+//! What a push asks for, and what it survives.
+
+use std::sync::Arc;
+
+use ocikit_image::{CopyOptions, Memory, Naming, Put, Root, Sink, Source, copy, testing};
+use ocikit_registry::{Client, RemoteRepository};
+use ocikit_spec::{Descriptor, Digest, MediaType, Platform};
+
+use crate::double::{Action, Double, status};
+use crate::support::{client, failed, repository};
+
+/// An image with layers of these lengths.
+async fn image(layers: &[usize]) -> Root {
+    let memory = Arc::new(Memory::new());
+    let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), layers);
+    Root::at(memory, image).await.unwrap()
+}
+
+fn named(tags: &[&str]) -> CopyOptions {
+    let naming = |tag: &&str| Naming { tag: Some(tag.parse().unwrap()), ..Naming::default() };
+    CopyOptions { names: tags.iter().map(naming).collect(), ..CopyOptions::default() }
+}
+
+async fn push(root: &Root, to: &RemoteRepository, tags: &[&str]) -> Result<Vec<Put>, ocikit_registry::Error> {
+    let to: Arc<dyn Sink> = Arc::new(to.clone());
+    let copied = copy(root, &to, &named(tags)).await?;
+    Ok(copied.blobs.into_iter().map(|(_, put)| put).collect())
+}
+
+/// A blob in memory.
+fn blob(seed: u64, length: usize) -> (Memory, Descriptor) {
+    let memory = Memory::new();
+    let bytes = testing::random(seed, length);
+    memory.insert(bytes.clone());
+    (memory, Descriptor::of(MediaType::OCI_LAYER, &bytes))
+}
+
+async fn put(double: &Double, path: &str, seed: u64, length: usize) -> Result<Put, ocikit_registry::Error> {
+    let (memory, descriptor) = blob(seed, length);
+    let put = repository(&client(), double, path).put(&descriptor, &memory).await?;
+    assert_eq!(double.blob(path, &descriptor.digest).unwrap(), testing::random(seed, length));
+    Ok(put)
+}
+
+#[tokio::test]
+async fn a_new_image_takes_three_requests_for_each_blob_and_one_for_its_manifest() {
+    let double = Double::start().await;
+    let root = image(&[10, 70_000]).await;
+    push(&root, &repository(&client(), &double, "a/b"), &["v1"]).await.unwrap();
+    let mut log = double.log();
+    assert_eq!(log.remove(0), "HEAD /v2/a/b/manifests/v1");
+    assert_eq!(log.pop().unwrap(), "PUT /v2/a/b/manifests/v1");
+    let blobs = 3; // with the config
+    for (line, count) in [
+        ("HEAD /v2/a/b/blobs/sha256", blobs),
+        ("POST /v2/a/b/blobs/uploads/", blobs),
+        ("PUT /v2/a/b/blobs/uploads/", blobs),
+    ] {
+        assert_eq!(log.iter().filter(|found| found.starts_with(line)).count(), count, "{line}: {log:#?}");
+    }
+    assert_eq!(log.len(), 3 * blobs);
+    assert_eq!(double.tag("a/b", "v1"), Some(root.digest()));
+}
+
+#[tokio::test]
+async fn what_is_there_takes_one_request_for_each_tag() {
+    let double = Double::start().await;
+    let root = image(&[10]).await;
+    push(&root, &repository(&client(), &double, "a"), &["v1", "v2"]).await.unwrap();
+    double.log();
+    push(&root, &repository(&client(), &double, "a"), &["v1", "v2"]).await.unwrap();
+    assert_eq!(double.log(), ["HEAD /v2/a/manifests/v1", "HEAD /v2/a/manifests/v2"]);
+    // Another tag of the same: what is there is asked for and not sent.
+    let puts = push(&root, &repository(&client(), &double, "a"), &["v3"]).await.unwrap();
+    assert!(puts.iter().all(|put| *put == Put::Present), "{puts:?}");
+    assert_eq!(
+        double.log().iter().filter(|line| !line.starts_with("HEAD")).collect::<Vec<_>>(),
+        ["PUT /v2/a/manifests/v3"]
+    );
+}
+
+#[tokio::test]
+async fn an_index_is_sent_once_for_each_of_its_names() {
+    let double = Double::start().await;
+    let memory = Arc::new(Memory::new());
+    let one = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
+    let two = testing::image(&memory, 9, &Platform::new("linux", "arm64"), &[10]);
+    let index = testing::index(&memory, &[one.clone(), two.clone()]);
+    let root = Root::at(memory, index).await.unwrap();
+    push(&root, &repository(&client(), &double, "a"), &["v1", "v2"]).await.unwrap();
+    let puts: Vec<_> = double.log().into_iter().filter(|line| line.starts_with("PUT /v2/a/manifests")).collect();
+    assert_eq!(puts.len(), 4, "{puts:?}");
+    assert_eq!(puts[2..], ["PUT /v2/a/manifests/v1", "PUT /v2/a/manifests/v2"]);
+
+    push(&root, &repository(&client(), &double, "untagged"), &[]).await.unwrap();
+    assert!(double.manifest("untagged", &root.digest()).is_some());
+}
+
+#[tokio::test]
+async fn a_blob_is_sent_once_however_many_ask_for_it() {
+    let double = Double::start().await;
+    let (memory, descriptor) = blob(1, 100_000);
+    let repository = repository(&client(), &double, "a");
+    let puts = futures::future::join_all((0..100).map(|_| repository.put(&descriptor, &memory))).await;
+    let copied = puts.into_iter().filter(|put| *put.as_ref().unwrap() == Put::Copied).count();
+    assert_eq!((copied, double.log().len()), (1, 3));
+}
+
+#[tokio::test]
+async fn a_blob_is_mounted_from_wherever_it_went_first() {
+    let double = Double::start().await;
+    let client = client();
+    let (memory, descriptor) = blob(1, 1000);
+    let [one, two, three] = ["one", "two", "three"].map(|path| repository(&client, &double, path));
+    assert_eq!(one.put(&descriptor, &memory).await.unwrap(), Put::Copied);
+    double.log();
+    assert_eq!(two.put(&descriptor, &memory).await.unwrap(), Put::Mounted);
+    assert_eq!(double.log(), ["POST /v2/two/blobs/uploads/"]);
+    // from the source itself, even by a client that knows nothing
+    let other = crate::support::client();
+    assert_eq!(repository(&other, &double, "three").put(&descriptor, &one).await.unwrap(), Put::Mounted);
+    assert_eq!(three.put(&descriptor, &three).await.unwrap(), Put::Present);
+    // and where mounts are refused the session that came instead is used
+    double.manners(|manners| manners.mount = false);
+    double.log();
+    assert_eq!(repository(&client, &double, "four").put(&descriptor, &memory).await.unwrap(), Put::Copied);
+    assert_eq!(double.log(), ["POST /v2/four/blobs/uploads/", "PUT /v2/four/blobs/uploads/session-2"]);
+}
+
+#[tokio::test]
+async fn the_empty_blob_is_a_blob() {
+    let double = Double::start().await;
+    assert_eq!(put(&double, "a", 1, 0).await.unwrap(), Put::Copied);
+}
+
+#[tokio::test]
+async fn a_cut_upload_goes_on_where_it_was() {
+    let double = Double::start().await;
+    double.script("PUT /v2/a/blobs", vec![Action::CutRequest(300_000)]);
+    double.script("PATCH /v2/a/blobs", vec![Action::CutRequest(400_000)]);
+    put(&double, "a", 1, 2_000_000).await.unwrap();
+    let session = "/v2/a/blobs/uploads/session-1";
+    let expected = ["PUT", "GET", "PATCH", "GET", "PATCH", "PUT"].map(|method| format!("{method} {session}"));
+    let seen = double.seen();
+    assert_eq!(seen[2..].iter().map(|seen| seen.line()).collect::<Vec<_>>(), expected);
+    assert_eq!(seen[4].header("content-range"), "300000-1999999");
+    assert_eq!(seen[6].header("content-range"), "700000-1999999");
+    assert_eq!(seen[7].parameter("digest").unwrap(), Digest::sha256_of(&testing::random(1, 2_000_000)).to_string());
+}
+
+#[tokio::test]
+async fn an_upload_survives_every_passing_status() {
+    for code in [408, 425, 429, 500, 502, 503, 504] {
+        let double = Double::start().await;
+        for line in ["HEAD", "POST", "PUT"] {
+            double.script(line, vec![status(code)]);
+        }
+        put(&double, "a", 1, 100_000).await.unwrap();
+        assert!(double.log().len() <= 7, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_success_whose_answer_was_lost_is_noticed() {
+    let double = Double::start().await;
+    double.script("PUT /v2/a/blobs", vec![Action::Swallow]);
+    put(&double, "a", 1, 100_000).await.unwrap();
+    let methods: Vec<_> = double.seen().iter().map(|seen| seen.method.to_string()).collect();
+    assert_eq!(methods, ["HEAD", "POST", "PUT", "GET", "HEAD"]);
+}
+
+#[tokio::test]
+async fn a_registry_that_keeps_failing_is_given_up() {
+    let double = Double::start().await;
+    double.rule(|seen| if seen.method == "PUT" { status(503) } else { Action::Pass });
+    let (memory, descriptor) = blob(1, 1000);
+    let error = failed(repository(&client(), &double, "a").put(&descriptor, &memory).await);
+    assert_eq!(error, format!("{}/a cannot be reached: status 503", double.host()));
+}
+
+#[tokio::test]
+async fn locations_of_every_form_are_followed() {
+    for location in ["", "relative", "absolute", "query"] {
+        let double = Double::start().await;
+        let host = double.host();
+        double.script(
+            "POST",
+            vec![Action::Headers(match location {
+                "" => vec![("location", String::new()), ("docker-upload-uuid", "session-1".to_owned())],
+                "relative" => vec![("location", "session-1".to_owned())],
+                "absolute" => vec![("location", format!("http://{host}/v2/a/blobs/uploads/session-1"))],
+                _ => vec![("location", "/v2/a/blobs/uploads/session-1?x=%2F&_state=a%3Db".to_owned())],
+            })],
+        );
+        put(&double, "a", 1, 1000).await.unwrap();
+        if location == "query" {
+            let seen = double.seen();
+            assert_eq!(
+                (seen[2].parameter("_state").unwrap(), seen[2].parameter("x").unwrap()),
+                ("a=b".into(), "/".into())
+            );
+        }
+    }
+    let double = Double::start().await;
+    double.script("POST", vec![Action::Headers(vec![("location", String::new())])]);
+    failed(put(&double, "a", 1, 1000).await);
+}
+
+#[tokio::test]
+async fn chunks_are_sent_where_the_whole_is_too_much() {
+    for patch_status in [201, 202] {
+        let double = Double::start().await;
+        double.manners(|manners| (manners.patch_status, manners.min_chunk) = (patch_status, Some(3_000_000)));
+        double.rule(|seen| {
+            let long = seen.header("content-length").parse::<u64>().is_ok_and(|length| length > 4_000_000);
+            if seen.method == "PUT" && long { status(413) } else { Action::Pass }
+        });
+        put(&double, "a", 1, 5_000_000).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_session_on_another_host_gets_no_credentials() {
+    let (double, elsewhere) = (Double::start().await, Double::start().await);
+    let there = elsewhere.host();
+    double.rule(|seen| {
+        if seen.header("authorization").is_empty() {
+            Action::Reply(401, vec![("www-authenticate", "Basic realm=\"x\"".to_owned())], bytes::Bytes::new())
+        } else {
+            Action::Pass
+        }
+    });
+    double.script("POST", vec![Action::Headers(vec![("location", format!("http://{there}/v2/x/blobs/uploads/s"))])]);
+    elsewhere.rule(|seen| if seen.method == "PUT" { status(201) } else { Action::Pass });
+    let options = ocikit_registry::ClientOptions {
+        keychain: Arc::new(ocikit_registry::Fixed {
+            registry: None,
+            credential: ocikit_registry::Credential::password("u", "p"),
+        }),
+        ..crate::support::options()
+    };
+    let (memory, descriptor) = blob(1, 1000);
+    repository(&Client::new(options), &double, "a").put(&descriptor, &memory).await.unwrap();
+    let seen = elsewhere.seen();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].header("authorization"), "");
+}
+
+#[tokio::test]
+async fn a_blob_that_changed_under_way_is_never_completed() {
+    let double = Double::start().await;
+    let (memory, mut descriptor) = blob(1, 1_000_000);
+    let wrong = Memory::new();
+    wrong.insert(testing::random(2, 10));
+    assert!(wrong.has(&descriptor).await.is_ok());
+    descriptor.digest = Digest::sha256_of(b"something else");
+    assert!(failed(repository(&client(), &double, "a").put(&descriptor, &memory).await).contains("memory has no"));
+}

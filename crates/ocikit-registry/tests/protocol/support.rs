@@ -1,0 +1,64 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use ocikit_registry::{Client, ClientOptions, Clock, RemoteRepository};
+
+use crate::double::Double;
+
+/// A clock that nobody waits for: to sleep is to move it.
+#[derive(Debug, Default)]
+pub(crate) struct Quick {
+    slept: Mutex<Vec<Duration>>,
+}
+
+impl Quick {
+    /// How long everyone has slept so far.
+    pub(crate) fn slept(&self) -> Vec<Duration> {
+        self.slept.lock().unwrap().clone()
+    }
+
+    pub(crate) fn pass(&self, time: Duration) {
+        self.slept.lock().unwrap().push(time);
+    }
+}
+
+impl Clock for Quick {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.slept().iter().sum::<Duration>()
+    }
+
+    fn sleep(&self, time: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.pass(time);
+        Box::pin(tokio::task::yield_now())
+    }
+
+    fn random(&self) -> u64 {
+        u64::MAX / 2
+    }
+}
+
+/// Options with a clock that nobody waits for.
+pub(crate) fn options() -> ClientOptions {
+    ClientOptions { clock: Arc::new(Quick::default()), ..ClientOptions::default() }
+}
+
+pub(crate) fn client() -> Client {
+    Client::new(options())
+}
+
+pub(crate) fn repository(client: &Client, double: &Double, path: &str) -> RemoteRepository {
+    client.repository(format!("{}/{path}", double.host()).parse().unwrap()).unwrap()
+}
+
+/// An error and its causes in one line.
+pub(crate) fn whole(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+pub(crate) fn failed<T: fmt::Debug>(result: Result<T, ocikit_registry::Error>) -> String {
+    whole(&result.unwrap_err())
+}
