@@ -17,8 +17,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::answer::{Desk, answer};
 
-/// How long a client may take to send the head of a request.
-const HEAD: Duration = Duration::from_secs(30);
+/// How long a connection may lie idle, or take to bring the head of a request. Longer than the 90 seconds after which
+/// the clients we know give up idle connections, so that it is not the server who hangs up on a request on its way.
+const IDLE: Duration = Duration::from_secs(120);
 
 /// How often idle uploads are looked for while nobody begins new ones.
 const ROUND: Duration = Duration::from_secs(60);
@@ -66,8 +67,8 @@ async fn converse(stream: TcpStream, desk: Arc<Desk>) {
     let flushed = Arc::new(Notify::new());
     let wire = TokioIo::new(Wire { stream, flushed: flushed.clone() });
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(READ);
-    http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(READ);
+    http.http2().timer(TokioTimer::new()).keep_alive_interval(IDLE);
     let service = service_fn(|request| answer(desk.clone(), flushed.clone(), request));
     let mut connection = pin!(http.serve_connection(wire, service));
     // What goes wrong with a connection is over with it.
