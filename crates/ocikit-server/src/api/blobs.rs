@@ -1,0 +1,123 @@
+//! Blobs: whole, in part, and away with them.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, RANGE};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+use ocikit_spec::Digest;
+
+use super::{CONTENT_DIGEST, empty, head, not_modified};
+use crate::answer::{Call, Desk};
+use crate::condition::{Condition, entity_tag, range_holds};
+use crate::name::RepositoryName;
+use crate::random;
+use crate::range::{Wanted, wanted};
+use crate::refusal::{Code, Refusal, Result};
+use crate::rules::Switch;
+use crate::storage::Reader;
+
+const OCTETS: &str = "application/octet-stream";
+
+pub(super) async fn get(desk: &Arc<Desk>, name: &RepositoryName, digest: Digest, call: &Call) -> Result<Response> {
+    let size = desk.store.blob(name, &digest).ok_or_else(|| Refusal::blob_unknown(&digest))?;
+    if Condition::of(&call.headers).is_known(Some(&digest)) {
+        return Ok(not_modified(&digest));
+    }
+    let headers = [
+        (ACCEPT_RANGES, "bytes".to_owned()),
+        (ETAG, entity_tag(&digest)),
+        (CONTENT_DIGEST, digest.to_string()),
+        (CONTENT_TYPE, OCTETS.to_owned()),
+    ];
+    if call.method == Method::HEAD {
+        return Ok(head(StatusCode::OK, size, headers));
+    }
+    let parts = match wanted(range(call, &digest), size) {
+        Wanted::Nothing => {
+            let refusal =
+                Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, Code::SizeInvalid, "the blob ends before that");
+            return Err(refusal.with_header(CONTENT_RANGE, format!("bytes */{size}")));
+        }
+        Wanted::Whole => Vec::new(),
+        Wanted::Parts(parts) => parts,
+    };
+    let reader = desk.store.reader(digest).await.map_err(Refusal::internal)?;
+    Ok(match &parts[..] {
+        [] => whole(&reader, size, headers),
+        [part] => partial(&reader, part.clone(), size, headers),
+        _ => multipart(&reader, parts, size, headers)?,
+    })
+}
+
+pub(super) async fn delete(desk: &Arc<Desk>, name: RepositoryName, digest: Digest) -> Result<Response> {
+    if desk.rules.delete == Switch::Off {
+        return Err(Refusal::unsupported("blobs are not deleted here"));
+    }
+    match desk.store.delete_blob(name, digest).await.map_err(Refusal::internal)? {
+        true => Ok(empty(StatusCode::ACCEPTED, [])),
+        false => Err(Refusal::blob_unknown(&digest)),
+    }
+}
+
+/// The `Range` header, unless it is only for another blob than this (RFC 9110, section 13.1.5).
+fn range<'a>(call: &'a Call, digest: &Digest) -> Option<&'a str> {
+    if !range_holds(&call.headers, digest) || call.quirks.ignore_range {
+        return None;
+    }
+    call.header(RANGE)
+}
+
+type Headers = [(HeaderName, String); 4];
+
+fn whole(reader: &Reader, size: u64, headers: Headers) -> Response {
+    let mut response = head(StatusCode::OK, size, headers);
+    *response.body_mut() = Body::from_stream(reader.stream(0..size));
+    response
+}
+
+fn partial(reader: &Reader, part: Range<u64>, size: u64, headers: Headers) -> Response {
+    let content_range = (CONTENT_RANGE, content_range(&part, size));
+    let length = part.end - part.start;
+    let mut response = head(StatusCode::PARTIAL_CONTENT, length, headers.into_iter().chain([content_range]));
+    *response.body_mut() = Body::from_stream(reader.stream(part));
+    response
+}
+
+/// Several ranges in one answer: RFC 9110, section 14.6. Whoever pulls layers lazily asks for them.
+fn multipart(reader: &Reader, parts: Vec<Range<u64>>, size: u64, headers: Headers) -> Result<Response> {
+    let boundary = random::uuid().map_err(Refusal::internal)?;
+    let heads: Vec<_> = parts
+        .iter()
+        .map(|part| {
+            let range = content_range(part, size);
+            Bytes::from(format!("\r\n--{boundary}\r\ncontent-type: {OCTETS}\r\ncontent-range: {range}\r\n\r\n"))
+        })
+        .collect();
+    let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
+    let content: u64 = parts.iter().map(|part| part.end - part.start).sum();
+    let around: usize = heads.iter().chain([&end]).map(Bytes::len).sum();
+
+    let mut response = head(StatusCode::PARTIAL_CONTENT, content + around as u64, headers);
+    let content_type = format!("multipart/byteranges; boundary={boundary}");
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_str(&content_type).map_err(Refusal::internal)?);
+    let reader = reader.clone();
+    let parts = stream::iter(heads.into_iter().zip(parts))
+        .flat_map(move |(head, part)| one(head).chain(reader.stream(part)))
+        .chain(one(end));
+    *response.body_mut() = Body::from_stream(parts);
+    Ok(response)
+}
+
+fn one(bytes: Bytes) -> stream::BoxStream<'static, io::Result<Bytes>> {
+    stream::iter([Ok(bytes)]).boxed()
+}
+
+fn content_range(part: &Range<u64>, size: u64) -> String {
+    format!("bytes {}-{}/{size}", part.start, part.end - 1)
+}

@@ -1,0 +1,91 @@
+//! The endpoints of the specification.
+
+mod blobs;
+mod lists;
+mod manifests;
+mod uploads;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, LOCATION};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use ocikit_spec::Digest;
+
+use crate::answer::{Call, Desk, read_form};
+use crate::condition::entity_tag;
+use crate::refusal::{Refusal, Result};
+use crate::route::Route;
+
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// Hands a request to whoever handles it.
+pub(crate) async fn dispatch(desk: &Arc<Desk>, route: Route, call: Call, body: Body) -> Result<Response> {
+    match (&call.method, route) {
+        (&Method::GET | &Method::HEAD, Route::Ping) => Ok(([(CONTENT_TYPE, "application/json")], "{}").into_response()),
+        (&Method::GET | &Method::POST, Route::Token) => token(desk, &call, body).await,
+        (&Method::GET, Route::Catalog) => lists::catalog(desk, &call),
+        (&Method::GET, Route::Tags(name)) => lists::tags(desk, &name, &call),
+        (&Method::GET, Route::Referrers(name, subject)) => lists::referrers(desk, &name, subject, &call),
+        (&Method::GET | &Method::HEAD, Route::Manifest(name, reference)) => {
+            manifests::get(desk, &name, &reference, &call).await
+        }
+        (&Method::PUT, Route::Manifest(name, reference)) => manifests::put(desk, name, reference, &call, body).await,
+        (&Method::DELETE, Route::Manifest(name, reference)) => manifests::delete(desk, name, reference).await,
+        (&Method::GET | &Method::HEAD, Route::Blob(name, digest)) => blobs::get(desk, &name, digest, &call).await,
+        (&Method::DELETE, Route::Blob(name, digest)) => blobs::delete(desk, name, digest).await,
+        (&Method::POST, Route::Uploads(name)) => uploads::begin(desk, name, call, body).await,
+        (&Method::GET | &Method::HEAD, Route::Upload(name, id)) => uploads::status(desk, &name, &id, &call).await,
+        (&Method::PATCH, Route::Upload(name, id)) => uploads::append(desk, &name, &id, call, body).await,
+        (&Method::PUT, Route::Upload(name, id)) => uploads::finish(desk, &name, &id, call, body).await,
+        (&Method::DELETE, Route::Upload(name, id)) => uploads::cancel(desk, &name, &id, &call),
+        (_, route) => Err(Refusal::unsupported("the method is not for this path").with_header(ALLOW, allowed(&route))),
+    }
+}
+
+fn allowed(route: &Route) -> &'static str {
+    match route {
+        Route::Ping => "GET, HEAD",
+        Route::Token => "GET, POST",
+        Route::Catalog | Route::Tags(_) | Route::Referrers(..) => "GET",
+        Route::Manifest(..) => "GET, HEAD, PUT, DELETE",
+        Route::Blob(..) => "GET, HEAD, DELETE",
+        Route::Uploads(_) => "POST",
+        Route::Upload(..) => "GET, HEAD, PATCH, PUT, DELETE",
+    }
+}
+
+async fn token(desk: &Desk, call: &Call, body: Body) -> Result<Response> {
+    let form = read_form(body).await?;
+    desk.guard.issue(&call.method, &call.headers, &call.query, &form)
+}
+
+/// An answer without a body.
+fn empty(status: StatusCode, headers: impl IntoIterator<Item = (HeaderName, String)>) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    for (name, value) in headers {
+        // Everything that is sent so is ASCII: paths, digests, numbers.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().append(name, value);
+        }
+    }
+    response
+}
+
+/// An answer that says how much would have come.
+fn head(status: StatusCode, length: u64, headers: impl IntoIterator<Item = (HeaderName, String)>) -> Response {
+    let mut response = empty(status, headers);
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    response
+}
+
+/// Where something was created.
+fn created(location: String, digest: &Digest) -> Response {
+    empty(StatusCode::CREATED, [(LOCATION, location), (CONTENT_DIGEST, digest.to_string())])
+}
+
+fn not_modified(digest: &Digest) -> Response {
+    empty(StatusCode::NOT_MODIFIED, [(ETAG, entity_tag(digest)), (CONTENT_DIGEST, digest.to_string())])
+}

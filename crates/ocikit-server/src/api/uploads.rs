@@ -1,0 +1,250 @@
+//! Uploads: in one request or many, and blobs that need none because another repository has them.
+
+use std::sync::Arc;
+
+use axum::body::{Body, HttpBody};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, LOCATION, RANGE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use ocikit_spec::{Algorithm, Digest};
+
+use super::{created, empty};
+use crate::answer::{Call, Desk};
+use crate::chunk::{Chunk, Progress, Unfit, admit};
+use crate::name::RepositoryName;
+use crate::random;
+use crate::range::ContentRange;
+use crate::refusal::{Code, Refusal, Result};
+use crate::route;
+use crate::rules::Switch;
+use crate::storage::{Draft, Received, Refused, Stopped, Turn, Upload};
+
+const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
+const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// The parameter that an upload's URL carries where it was told to carry one.
+const SECRET: &str = "_state";
+
+pub(super) async fn begin(desk: &Arc<Desk>, name: RepositoryName, call: Call, body: Body) -> Result<Response> {
+    if let Some(digest) = call.query.get("mount") {
+        let digest = route::digest(digest)?;
+        if let Some(mounted) = mount(desk, &name, digest, &call).await? {
+            return Ok(mounted);
+        }
+    }
+    let digest = call.query.get("digest").map(route::digest).transpose()?;
+    let mut draft = desk.store.draft();
+    draft.expect(match digest {
+        Some(digest) => digest.algorithm(),
+        None => algorithm(call.query.get("digest-algorithm"))?,
+    });
+    desk.forget_idle_uploads();
+    let upload = desk.store.uploads.begin(name, draft, desk.clock.now()).map_err(Refusal::internal)?;
+    match digest {
+        // Nobody knows the name of this upload, so it ends with the request.
+        Some(digest) => {
+            let id = upload.id.clone();
+            let result = complete(desk, upload, call, body, digest).await;
+            desk.store.uploads.forget(&id);
+            result
+        }
+        None => {
+            if call.quirks.location_with_query {
+                let secret = random::secret().map_err(Refusal::internal)?;
+                let _ = upload.secret.set(secret); // It is new and has none.
+            }
+            let mut headers = under_way(&upload, Progress::default());
+            headers.extend(desk.rules.min_chunk.map(|least| (CHUNK_MIN_LENGTH, least.to_string())));
+            Ok(empty(StatusCode::ACCEPTED, headers))
+        }
+    }
+}
+
+/// Takes a blob over from another repository, if the client may read it there.
+async fn mount(desk: &Arc<Desk>, name: &RepositoryName, digest: Digest, call: &Call) -> Result<Option<Response>> {
+    if call.quirks.refuse_mount {
+        return Ok(None);
+    }
+    let candidates: Vec<RepositoryName> = match call.query.get("from") {
+        Some(from) => from.parse().ok().into_iter().collect(),
+        None if desk.rules.anonymous_mount == Switch::On => desk.store.repositories_with(&digest),
+        None => Vec::new(),
+    };
+    for from in candidates.into_iter().filter(|from| call.access.may_pull(from)) {
+        if desk.store.mount(from, name.clone(), digest).await.map_err(Refusal::internal)? {
+            return Ok(Some(created(blob_location(name, &digest), &digest)));
+        }
+    }
+    Ok(None)
+}
+
+pub(super) async fn status(desk: &Arc<Desk>, name: &RepositoryName, id: &str, call: &Call) -> Result<Response> {
+    let upload = find(desk, name, id, call)?;
+    let mut turn = turn(desk, &upload).await?;
+    turn.lose(call.quirks.lose_bytes).map_err(Refusal::internal)?;
+    Ok(empty(StatusCode::NO_CONTENT, under_way(&upload, turn.progress())))
+}
+
+pub(super) async fn append(
+    desk: &Arc<Desk>,
+    name: &RepositoryName,
+    id: &str,
+    call: Call,
+    body: Body,
+) -> Result<Response> {
+    let upload = find(desk, name, id, &call)?;
+    // The bytes that have come are kept even if the connection breaks and nobody waits for the answer.
+    let append = {
+        let (desk, upload) = (desk.clone(), upload.clone());
+        async move {
+            let mut turn = turn(&desk, &upload).await?;
+            receive(&desk, &upload, &mut turn, &call.headers, body).await?;
+            turn.lose(call.quirks.lose_bytes).map_err(Refusal::internal)?;
+            Ok::<_, Refusal>(turn.progress())
+        }
+    };
+    let progress = desk.tasks.spawn(append).await.map_err(Refusal::internal)??;
+    Ok(empty(StatusCode::ACCEPTED, under_way(&upload, progress)))
+}
+
+pub(super) async fn finish(
+    desk: &Arc<Desk>,
+    name: &RepositoryName,
+    id: &str,
+    call: Call,
+    body: Body,
+) -> Result<Response> {
+    let upload = find(desk, name, id, &call)?;
+    let digest = call.query.get("digest");
+    let digest = digest.ok_or_else(|| Refusal::invalid(Code::DigestInvalid, "there is no parameter `digest`"))?;
+    let digest = route::digest(digest)?;
+    complete(desk, upload, call, body, digest).await
+}
+
+pub(super) fn cancel(desk: &Desk, name: &RepositoryName, id: &str, call: &Call) -> Result<Response> {
+    find(desk, name, id, call)?;
+    match desk.store.uploads.forget(id) {
+        true => Ok(empty(StatusCode::NO_CONTENT, [])),
+        false => Err(Refusal::upload_unknown()),
+    }
+}
+
+/// Takes the last bytes of an upload and makes it a blob.
+async fn complete(desk: &Arc<Desk>, upload: Arc<Upload>, call: Call, body: Body, digest: Digest) -> Result<Response> {
+    let name = upload.name.clone();
+    let complete = {
+        let desk = desk.clone();
+        async move {
+            let mut turn = turn(&desk, &upload).await?;
+            turn.expect(digest.algorithm());
+            receive(&desk, &upload, &mut turn, &call.headers, body).await?;
+            let draft = turn.finish().ok_or_else(Refusal::upload_unknown)?;
+            desk.store.uploads.forget(&upload.id);
+            store(&desk, upload.name.clone(), draft, digest).await
+        }
+    };
+    desk.tasks.spawn(complete).await.map_err(Refusal::internal)??;
+    Ok(created(blob_location(&name, &digest), &digest))
+}
+
+async fn store(desk: &Desk, name: RepositoryName, draft: Draft, digest: Digest) -> Result<()> {
+    match desk.store.put_blob(name, draft, digest).await {
+        Ok(()) => Ok(()),
+        Err(Refused::Digest(actual)) => {
+            let message = format_args!("the bytes that came have digest {actual}, not {digest}");
+            Err(Refusal::invalid(Code::DigestInvalid, message))
+        }
+        Err(Refused::Failed(error)) => Err(Refusal::internal(error)),
+        Err(Refused::Missing(_) | Refused::Changed) => Err(Refusal::internal("a blob was taken for a manifest")),
+    }
+}
+
+fn find(desk: &Desk, name: &RepositoryName, id: &str, call: &Call) -> Result<Arc<Upload>> {
+    let upload = desk.store.uploads.find(name, id).ok_or_else(Refusal::upload_unknown)?;
+    match upload.secret.get() {
+        Some(secret) if call.query.get(SECRET) != Some(secret) => {
+            let message = "the URL lacks the query that it was given with";
+            Err(Refusal::invalid(Code::BlobUploadInvalid, message))
+        }
+        _ => Ok(upload),
+    }
+}
+
+async fn turn(desk: &Desk, upload: &Arc<Upload>) -> Result<Turn> {
+    upload.turn(desk.clock.now()).await.ok_or_else(Refusal::upload_unknown)
+}
+
+/// Takes the bytes of a request, if they may follow those that came before.
+async fn receive(desk: &Desk, upload: &Upload, turn: &mut Turn, headers: &HeaderMap, body: Body) -> Result<()> {
+    let least = desk.rules.min_chunk;
+    let expected = chunk(headers, &body).and_then(|chunk| {
+        let unfit = |unfit| Refusal::from(unfit).with_header(RANGE, turn.progress().range());
+        admit(turn.progress(), chunk, least).map_err(unfit)
+    });
+    let expected = expected.map_err(|refusal| refusal.with_header(LOCATION, location(upload)))?;
+    let received = turn.receive(body.into_data_stream(), expected, least).await.map_err(|error| {
+        // What was written is not known any more, so nobody can go on.
+        desk.store.uploads.forget(&upload.id);
+        Refusal::internal(error)
+    })?;
+    check(received, expected)
+}
+
+fn check(received: Received, expected: Option<u64>) -> Result<()> {
+    let bytes = received.bytes;
+    match (received.stopped, expected) {
+        (Stopped::End, Some(claimed)) if bytes != claimed => Err(Unfit::Length { claimed, actual: bytes }.into()),
+        (Stopped::End, _) => Ok(()),
+        (Stopped::TooMany, claimed) => {
+            let message = format_args!("the body has more than {} bytes", claimed.unwrap_or(bytes));
+            Err(Refusal::invalid(Code::SizeInvalid, message))
+        }
+        (Stopped::Broken, _) => Err(Refusal::invalid(Code::BlobUploadInvalid, "the body broke off")),
+        (Stopped::Over, _) => {
+            let message = "another request goes on with this upload";
+            Err(Refusal::new(StatusCode::CONFLICT, Code::BlobUploadInvalid, message))
+        }
+    }
+}
+
+fn chunk(headers: &HeaderMap, body: &Body) -> Result<Chunk> {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let range = match text(CONTENT_RANGE) {
+        None => None,
+        Some(text) => {
+            let wrong = || Refusal::invalid(Code::BlobUploadInvalid, format_args!("`{text}` is no content range"));
+            Some(ContentRange::parse(text).ok_or_else(wrong)?)
+        }
+    };
+    // Without the header there may be no body at all.
+    let stated = text(CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    Ok(Chunk { range, length: stated.or(body.size_hint().exact()) })
+}
+
+fn algorithm(name: Option<&str>) -> Result<Algorithm> {
+    match name {
+        None => Ok(Algorithm::Sha256),
+        Some(name) => {
+            [Algorithm::Sha256, Algorithm::Sha512].into_iter().find(|known| known.name() == name).ok_or_else(|| {
+                Refusal::invalid(Code::DigestInvalid, format_args!("digest algorithm `{name}` is not known"))
+            })
+        }
+    }
+}
+
+/// What every answer about an upload under way says.
+fn under_way(upload: &Upload, progress: Progress) -> Vec<(HeaderName, String)> {
+    vec![(LOCATION, location(upload)), (RANGE, progress.range()), (UPLOAD_UUID, upload.id.clone())]
+}
+
+fn location(upload: &Upload) -> String {
+    let path = format!("/v2/{}/blobs/uploads/{}", upload.name, upload.id);
+    match upload.secret.get() {
+        Some(secret) => format!("{path}?{SECRET}={secret}"),
+        None => path,
+    }
+}
+
+fn blob_location(name: &RepositoryName, digest: &Digest) -> String {
+    format!("/v2/{name}/blobs/{digest}")
+}

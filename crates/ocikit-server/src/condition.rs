@@ -1,0 +1,88 @@
+//! Requests that depend on what is there: RFC 9110, section 13. The entity tag of content is its digest.
+
+use axum::http::header::{HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH, IF_RANGE};
+use ocikit_spec::Digest;
+
+/// The entity tag of content.
+pub(crate) fn entity_tag(digest: &Digest) -> String {
+    format!("\"{digest}\"")
+}
+
+/// What has to be there, or must not be, for a request to be answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Condition {
+    matches: Option<Tags>,
+    none_matches: Option<Tags>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Tags {
+    /// `*`
+    Any,
+    List(Vec<String>),
+}
+
+impl Tags {
+    fn of(headers: &HeaderMap, name: HeaderName) -> Option<Tags> {
+        let text = headers.get(name)?.to_str().ok()?.trim();
+        // Content is the same whatever carries it, so weak tags are as good as strong ones.
+        let tags = || text.split(',').map(|tag| tag.trim().trim_start_matches("W/").to_owned()).collect();
+        Some(if text == "*" { Tags::Any } else { Tags::List(tags()) })
+    }
+
+    fn name(&self, current: Option<&Digest>) -> bool {
+        match (self, current) {
+            (_, None) => false,
+            (Tags::Any, Some(_)) => true,
+            (Tags::List(tags), Some(digest)) => tags.contains(&entity_tag(digest)),
+        }
+    }
+}
+
+impl Condition {
+    pub(crate) fn of(headers: &HeaderMap) -> Condition {
+        Condition { matches: Tags::of(headers, IF_MATCH), none_matches: Tags::of(headers, IF_NONE_MATCH) }
+    }
+
+    /// Whether a request that writes may do so where this is there.
+    pub(crate) fn holds(&self, current: Option<&Digest>) -> bool {
+        self.matches.as_ref().is_none_or(|tags| tags.name(current)) && !self.is_known(current)
+    }
+
+    /// Whether a client that reads has what is there already.
+    pub(crate) fn is_known(&self, current: Option<&Digest>) -> bool {
+        self.none_matches.as_ref().is_some_and(|tags| tags.name(current))
+    }
+}
+
+/// Whether a range is of this content and not of what the client had before.
+pub(crate) fn range_holds(headers: &HeaderMap, digest: &Digest) -> bool {
+    headers.get(IF_RANGE).is_none_or(|tag| tag.as_bytes() == entity_tag(digest).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_hold_or_not() {
+        let (one, two) = (Digest::sha256_of(b"1"), Digest::sha256_of(b"2"));
+        let tag = entity_tag(&one);
+        let both = format!("\"x\", W/{tag}");
+        for (name, value, for_one, for_two, for_nothing) in [
+            (IF_MATCH, tag.as_str(), true, false, false),
+            (IF_MATCH, &both, true, false, false),
+            (IF_MATCH, "*", true, true, false),
+            (IF_MATCH, "", false, false, false),
+            (IF_NONE_MATCH, &tag, false, true, true),
+            (IF_NONE_MATCH, "*", false, false, true),
+            (IF_NONE_MATCH, "", true, true, true),
+        ] {
+            let headers = HeaderMap::from_iter([(name.clone(), value.parse().unwrap())]);
+            let condition = Condition::of(&headers);
+            let found = [Some(&one), Some(&two), None].map(|current| condition.holds(current));
+            assert_eq!(found, [for_one, for_two, for_nothing], "{name}: {value}");
+        }
+        assert!(Condition::default().holds(None) && Condition::default().holds(Some(&one)));
+    }
+}

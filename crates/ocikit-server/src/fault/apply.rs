@@ -1,0 +1,198 @@
+//! What goes wrong with one request, in the order in which an exchange goes on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_LENGTH, HeaderName, LOCATION};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::action::{Action, Location, Point, Reply};
+use super::body;
+
+/// The connection is to be cut.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is cut, as it was asked for")]
+pub(crate) struct Cut;
+
+/// What a fault needs to know of the exchange.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    /// What the client calls this server.
+    pub(crate) host: String,
+    /// Path and query.
+    pub(crate) target: String,
+    /// Told whenever all that was written has gone out.
+    pub(crate) flushed: Arc<Notify>,
+    /// When the server ends, so does every stall.
+    pub(crate) closing: CancellationToken,
+}
+
+/// What goes wrong with one request.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles {
+    actions: Vec<Action>,
+    /// Set where the connection is cut while the request's body is read.
+    cut: Arc<AtomicBool>,
+}
+
+/// Faults that only whoever handles the request can have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Quirks {
+    pub(crate) expire_tokens: bool,
+    pub(crate) ignore_range: bool,
+    pub(crate) refuse_mount: bool,
+    pub(crate) lose_upload: bool,
+    pub(crate) lose_bytes: u64,
+    pub(crate) location_with_query: bool,
+}
+
+impl Troubles {
+    pub(crate) fn new(actions: Vec<Action>) -> Troubles {
+        Troubles { actions, cut: Arc::default() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.actions.is_empty()
+    }
+
+    pub(crate) fn quirks(&self) -> Quirks {
+        let mut quirks = Quirks::default();
+        for action in &self.actions {
+            match action {
+                Action::ExpireTokens => quirks.expire_tokens = true,
+                Action::IgnoreRange => quirks.ignore_range = true,
+                Action::RefuseMount => quirks.refuse_mount = true,
+                Action::LoseUpload => quirks.lose_upload = true,
+                Action::LoseBytes(bytes) => quirks.lose_bytes += bytes,
+                Action::Location(Location::WithQuery) => quirks.location_with_query = true,
+                _ => {}
+            }
+        }
+        quirks
+    }
+
+    /// Before the request is looked at: an answer in its place, if there is one.
+    pub(crate) async fn before(&self, scene: &Scene) -> Result<Option<Response>, Cut> {
+        self.reach(Point::Request, scene).await?;
+        Ok(self.actions.iter().find_map(|action| match action {
+            Action::Answer(reply) => Some(answer(reply)),
+            Action::Redirect(to) => {
+                let to = to.replace("{path}", &scene.target);
+                Some(answer(&Reply { headers: vec![("location".to_owned(), to)], ..Reply::status(307) }))
+            }
+            _ => None,
+        }))
+    }
+
+    /// The body of the request as the server is to see it.
+    pub(crate) fn request_body(&self, mut request: Body, scene: &Scene) -> Body {
+        for action in &self.actions {
+            request = match action {
+                Action::Cut(Point::RequestBody(after)) => body::cut_request(request, *after, self.cut.clone()),
+                Action::Stall(Point::RequestBody(after)) => {
+                    body::stall(request, *after, scene.closing.clone(), Some(self.cut.clone()))
+                }
+                _ => request,
+            };
+        }
+        request
+    }
+
+    /// After the request was handled: the answer as the client is to see it.
+    pub(crate) async fn after(&self, mut response: Response, scene: &Scene) -> Result<Response, Cut> {
+        if self.cut.load(Ordering::SeqCst) {
+            return Err(Cut);
+        }
+        self.reach(Point::Answer, scene).await?;
+        for action in &self.actions {
+            response = change(response, action, scene);
+        }
+        Ok(response)
+    }
+
+    async fn reach(&self, point: Point, scene: &Scene) -> Result<(), Cut> {
+        for action in &self.actions {
+            match action {
+                Action::Cut(at) if *at == point => return Err(Cut),
+                Action::Stall(at) if *at == point => {
+                    scene.closing.cancelled().await;
+                    return Err(Cut);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn answer(reply: &Reply) -> Response {
+    let mut response = Response::new(Body::from(reply.body.clone()));
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in &reply.headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+            response.headers_mut().append(name, value);
+        }
+    }
+    response
+}
+
+fn change(mut response: Response, action: &Action, scene: &Scene) -> Response {
+    match action {
+        Action::Status(status) => {
+            if let Ok(status) = StatusCode::from_u16(*status) {
+                *response.status_mut() = status;
+            }
+        }
+        Action::Header(name, value) => {
+            if let Ok(name) = name.parse::<HeaderName>() {
+                response.headers_mut().remove(&name);
+                if let Some(value) = value.as_ref().and_then(|value| value.parse().ok()) {
+                    response.headers_mut().insert(name, value);
+                }
+            }
+        }
+        Action::Location(form) => change_location(&mut response, form, scene),
+        Action::ContentLength(more) => change_length(&mut response, *more, scene),
+        Action::Corrupt(offset) => return response.map(|body| body::corrupt(body, *offset)),
+        Action::Drip(rate) => return response.map(|body| body::drip(body, *rate)),
+        Action::Cut(Point::AnswerBody(after)) => {
+            return response.map(|body| body::cut(body, *after, scene.flushed.clone()));
+        }
+        Action::Stall(Point::AnswerBody(after)) => {
+            return response.map(|body| body::stall(body, *after, scene.closing.clone(), None));
+        }
+        _ => {}
+    }
+    response
+}
+
+fn change_location(response: &mut Response, form: &Location, scene: &Scene) {
+    let Some(path) = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()) else { return };
+    let changed = match form {
+        Location::Absolute => Some(format!("http://{}{path}", scene.host)),
+        Location::Elsewhere(base) => Some(format!("{base}{path}")),
+        Location::WithQuery => return, // The query is there already: uploads::location.
+        Location::Missing => None,
+    };
+    response.headers_mut().remove(LOCATION);
+    if let Some(value) = changed.and_then(|location| location.parse().ok()) {
+        response.headers_mut().insert(LOCATION, value);
+    }
+}
+
+/// hyper holds itself to the header once it cannot know the length of the body: it takes no more than that, and where
+/// there is less the connection has to end.
+fn change_length(response: &mut Response, more: i64, scene: &Scene) {
+    let exact = axum::body::HttpBody::size_hint(response.body()).exact();
+    let stated = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if let Some(length) = stated.or(exact) {
+        let length = length.saturating_add_signed(more);
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        let body = std::mem::take(response.body_mut());
+        *response.body_mut() = body::of_unknown_length(body, scene.flushed.clone());
+    }
+}

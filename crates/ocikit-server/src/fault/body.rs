@@ -1,0 +1,217 @@
+//! Bodies that go wrong.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use bytes::Bytes;
+use futures::stream::{self, Fuse, StreamExt, TryStreamExt};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::apply::Cut;
+
+/// How many times a second a dripping body drips.
+const DRIPS: u64 = 20;
+
+/// What happens behind the last byte that passes.
+enum End {
+    /// The connection is cut once everything that was written has gone out.
+    Cut(Arc<Notify>),
+    /// Whoever handles the request sees it end, and the flag says that nothing is to be answered.
+    CutRequest(Arc<AtomicBool>),
+    /// Nothing comes until the server ends.
+    Stall(CancellationToken, Option<Arc<AtomicBool>>),
+}
+
+/// A body that breaks off, together with its connection.
+pub(super) fn cut(body: Body, after: u64, flushed: Arc<Notify>) -> Body {
+    broken(body, after, End::Cut(flushed))
+}
+
+/// A request's body that breaks off.
+pub(super) fn cut_request(body: Body, after: u64, cut: Arc<AtomicBool>) -> Body {
+    broken(body, after, End::CutRequest(cut))
+}
+
+/// A body that goes no further.
+pub(super) fn stall(body: Body, after: u64, closing: CancellationToken, cut: Option<Arc<AtomicBool>>) -> Body {
+    broken(body, after, End::Stall(closing, cut))
+}
+
+struct Broken {
+    body: BodyDataStream,
+    left: u64,
+    end: End,
+}
+
+fn broken(body: Body, after: u64, end: End) -> Body {
+    let state = Broken { body: body.into_data_stream(), left: after, end };
+    Body::from_stream(stream::unfold(Some(state), async |state| {
+        let mut state = state?;
+        if state.left == 0 {
+            return Some((Err(state.end.reach().await), None));
+        }
+        match state.body.next().await? {
+            Err(error) => Some((Err(io::Error::other(error)), None)),
+            Ok(bytes) => {
+                let length = state.left.min(bytes.len() as u64);
+                state.left -= length;
+                Some((Ok(bytes.slice(..length as usize)), Some(state)))
+            }
+        }
+    }))
+}
+
+impl End {
+    async fn reach(&self) -> io::Error {
+        match self {
+            End::Cut(flushed) => flushed.notified().await,
+            End::CutRequest(cut) => cut.store(true, Ordering::SeqCst),
+            End::Stall(closing, cut) => {
+                closing.cancelled().await;
+                if let Some(cut) = cut {
+                    cut.store(true, Ordering::SeqCst);
+                }
+            }
+        }
+        io::Error::other(Cut)
+    }
+}
+
+/// A body with one wrong byte.
+pub(super) fn corrupt(body: Body, offset: u64) -> Body {
+    // The last chunk is held back until it is known to be the last, since the offset may lie behind the end.
+    struct Corrupt {
+        body: Fuse<BodyDataStream>,
+        held: Option<Bytes>,
+        /// How far the offset is from here.
+        within: u64,
+        done: bool,
+    }
+    let state = Corrupt { body: body.into_data_stream().fuse(), held: None, within: offset, done: false };
+    Body::from_stream(stream::unfold(state, async |mut state| {
+        loop {
+            let next = match state.body.next().await {
+                Some(Ok(bytes)) if bytes.is_empty() => continue,
+                Some(Err(error)) => return Some((Err(error), state)),
+                Some(Ok(bytes)) => Some(bytes),
+                None => None,
+            };
+            let is_last = next.is_none();
+            let Some(current) = std::mem::replace(&mut state.held, next) else {
+                if is_last {
+                    return None;
+                }
+                continue;
+            };
+            if state.done || (state.within >= current.len() as u64 && !is_last) {
+                state.within = state.within.saturating_sub(current.len() as u64);
+                return Some((Ok(current), state));
+            }
+            state.done = true;
+            let mut wrong = current.to_vec();
+            let at = (state.within as usize).min(wrong.len() - 1);
+            wrong[at] ^= 0x20;
+            return Some((Ok(Bytes::from(wrong)), state));
+        }
+    }))
+}
+
+/// A body that comes slowly.
+pub(super) fn drip(body: Body, bytes_per_second: u64) -> Body {
+    let state = (body.into_data_stream(), Bytes::new(), pace(bytes_per_second));
+    Body::from_stream(stream::unfold(state, async |(mut body, mut rest, (most, pause))| {
+        while rest.is_empty() {
+            match body.next().await? {
+                Ok(bytes) => rest = bytes,
+                Err(error) => return Some((Err(error), (body, rest, (most, pause)))),
+            }
+        }
+        tokio::time::sleep(pause).await;
+        let drop = rest.split_to(most.min(rest.len()));
+        Some((Ok(drop), (body, rest, (most, pause))))
+    }))
+}
+
+/// How many bytes come at once, and how long the pause is between them.
+fn pace(bytes_per_second: u64) -> (usize, Duration) {
+    let rate = bytes_per_second.max(1);
+    let most = (rate / DRIPS).max(1);
+    (usize::try_from(most).unwrap_or(usize::MAX), Duration::from_nanos(most.saturating_mul(1_000_000_000) / rate))
+}
+
+/// The same body, of which nobody can tell how long it is, and the connection is cut behind it.
+pub(super) fn of_unknown_length(body: Body, flushed: Arc<Notify>) -> Body {
+    let cut = async move { Err(End::Cut(flushed).reach().await) };
+    Body::from_stream(body.into_data_stream().map_err(io::Error::other).chain(stream::once(cut)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(chunks: &[&'static str]) -> Body {
+        let chunks: Vec<_> =
+            chunks.iter().map(|chunk| Ok::<_, io::Error>(Bytes::from_static(chunk.as_bytes()))).collect();
+        Body::from_stream(stream::iter(chunks))
+    }
+
+    /// What came, and whether it broke off.
+    async fn collect(body: Body) -> (String, bool) {
+        let mut stream = body.into_data_stream();
+        let mut text = String::new();
+        while let Some(chunk) = stream.next().await {
+            match chunk {
+                Ok(bytes) => text.push_str(std::str::from_utf8(&bytes).unwrap()),
+                Err(_) => return (text, true),
+            }
+        }
+        (text, false)
+    }
+
+    #[tokio::test]
+    async fn a_body_breaks_off_where_it_should() {
+        for (after, expected) in
+            [(0, ("", true)), (1, ("a", true)), (4, ("abcd", true)), (6, ("abcdef", true)), (7, ("abcdef", false))]
+        {
+            let flag = Arc::new(AtomicBool::new(false));
+            let (text, broke) = collect(cut_request(body(&["abc", "def"]), after, flag.clone())).await;
+            assert_eq!((text.as_str(), broke), expected, "{after}");
+            assert_eq!(flag.load(Ordering::SeqCst), broke);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stall_ends_with_the_server() {
+        let closing = CancellationToken::new();
+        let mut stream = stall(body(&["abc"]), 2, closing.clone(), None).into_data_stream();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "ab");
+        assert!(futures::poll!(stream.next()).is_pending());
+        closing.cancel();
+        assert!(stream.next().await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn one_byte_is_wrong() {
+        for (offset, expected) in [(0, "AbcdeF"), (2, "abCdeF"), (4, "abcdEF"), (5, "abcdef"), (99, "abcdef")] {
+            let (text, broke) = collect(corrupt(body(&["ab", "", "cd", "eF"]), offset)).await;
+            assert_eq!((text.as_str(), broke), (expected, false), "{offset}");
+        }
+        assert_eq!(collect(corrupt(body(&[]), 0)).await, (String::new(), false));
+    }
+
+    #[tokio::test]
+    async fn every_drop_arrives() {
+        assert_eq!(collect(drip(body(&["abc", "def"]), 1_000_000)).await, ("abcdef".to_owned(), false));
+    }
+
+    #[test]
+    fn the_pace_is_that_of_the_rate() {
+        for (rate, most, pause) in [(0, 1, 1000), (1, 1, 1000), (10, 1, 100), (20, 1, 50), (2000, 100, 50)] {
+            assert_eq!(pace(rate), (most, Duration::from_millis(pause)), "{rate}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+use std::fmt;
+
+/// A pattern for paths: `*` stands for anything but a slash, `**` for anything at all.
+///
+/// ```
+/// use ocikit_server::Pattern;
+///
+/// assert!(Pattern::new("acme/*").matches("acme/app"));
+/// assert!(!Pattern::new("acme/*").matches("acme/app/test"));
+/// assert!(Pattern::new("/v2/**/blobs/*").matches("/v2/acme/app/blobs/sha256:00"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    tokens: Vec<Token>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Byte(u8),
+    /// `*`
+    Part,
+    /// `**`
+    Rest,
+}
+
+impl Pattern {
+    /// The pattern with this text; every text is one.
+    pub fn new(text: impl Into<String>) -> Pattern {
+        let text = text.into();
+        let mut tokens = Vec::with_capacity(text.len());
+        let mut rest = text.as_bytes();
+        while let Some(byte) = rest.first() {
+            let (token, length) = match byte {
+                b'*' if rest.starts_with(b"**") => (Token::Rest, 2),
+                b'*' => (Token::Part, 1),
+                byte => (Token::Byte(*byte), 1),
+            };
+            tokens.push(token);
+            rest = &rest[length..];
+        }
+        Pattern { text, tokens }
+    }
+
+    /// The pattern that matches everything.
+    pub fn any() -> Pattern {
+        Pattern::new("**")
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the whole text matches. Takes time by the product of both lengths, whatever they are.
+    pub fn matches(&self, text: &str) -> bool {
+        // `reached[i]`: the first i tokens match what was read so far.
+        let mut reached = vec![false; self.tokens.len() + 1];
+        let mut next = reached.clone();
+        reached[0] = true;
+        self.pass_empty(&mut reached);
+        for byte in text.bytes() {
+            next.fill(false);
+            for (at, token) in self.tokens.iter().enumerate().filter(|(at, _)| reached[*at]) {
+                match token {
+                    Token::Byte(expected) if *expected == byte => next[at + 1] = true,
+                    Token::Part if byte != b'/' => next[at] = true,
+                    Token::Rest => next[at] = true,
+                    _ => {}
+                }
+            }
+            self.pass_empty(&mut next);
+            std::mem::swap(&mut reached, &mut next);
+        }
+        reached[self.tokens.len()]
+    }
+
+    /// Both stars also stand for nothing.
+    fn pass_empty(&self, reached: &mut [bool]) {
+        for (at, token) in self.tokens.iter().enumerate() {
+            if reached[at] && matches!(token, Token::Part | Token::Rest) {
+                reached[at + 1] = true;
+            }
+        }
+    }
+}
+
+impl From<&str> for Pattern {
+    fn from(text: &str) -> Pattern {
+        Pattern::new(text)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_stand_for_parts_and_for_the_rest() {
+        for (pattern, text, expected) in [
+            ("", "", true),
+            ("", "a", false),
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("*", "", true),
+            ("*", "abc", true),
+            ("*", "a/c", false),
+            ("**", "a/b/c", true),
+            ("a*c", "abbc", true),
+            ("a*c", "a/c", false),
+            ("a**c", "a/b/c", true),
+            ("/v2/**/blobs/*", "/v2/a/b/blobs/sha256:1", true),
+            ("/v2/**/blobs/*", "/v2/a/b/blobs/uploads/1", false),
+            ("/v2/**/blobs/**", "/v2/a/b/blobs/uploads/1", true),
+            ("/v2/*/manifests/*", "/v2/a/b/manifests/1", false),
+            ("***", "x/y", true),
+            ("*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
+        ] {
+            assert_eq!(Pattern::new(pattern).matches(text), expected, "{pattern} {text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_text_without_stars_matches_itself(text in "[^*]{0,40}", other in "[^*]{0,40}") {
+            proptest::prop_assert!(Pattern::new(text.as_str()).matches(&text));
+            proptest::prop_assert_eq!(Pattern::new(text.as_str()).matches(&other), text == other);
+        }
+
+        #[test]
+        fn any_pattern_is_tried_on_any_text(pattern in "[*/ab]{0,20}", text in "[/ab]{0,40}") {
+            Pattern::new(pattern).matches(&text);
+        }
+    }
+}

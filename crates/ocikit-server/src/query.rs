@@ -1,0 +1,23 @@
+/// The parameters of a request, from its URL or from a form, decoded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(crate) fn parse(text: Option<&str>) -> Query {
+        Query::parse_bytes(text.unwrap_or_default().as_bytes())
+    }
+
+    pub(crate) fn parse_bytes(bytes: &[u8]) -> Query {
+        Query(form_urlencoded::parse(bytes).into_owned().collect())
+    }
+
+    /// The first value of a key.
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of a key.
+    pub(crate) fn all(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+}

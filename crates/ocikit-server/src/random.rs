@@ -1,0 +1,38 @@
+//! Names that nobody can guess: of uploads, of tokens, and the lines between the parts of an answer.
+
+use std::io;
+
+/// A UUID, version 4 (RFC 9562), as the specification wants it for uploads.
+pub(crate) fn uuid() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    fill(&mut bytes)?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = hex::encode(bytes);
+    Ok([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
+}
+
+/// 256 bits as hexadecimal.
+pub(crate) fn secret() -> io::Result<String> {
+    let mut bytes = [0; 32];
+    fill(&mut bytes)?;
+    Ok(hex::encode(bytes))
+}
+
+fn fill(bytes: &mut [u8]) -> io::Result<()> {
+    getrandom::fill(bytes).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_says_that_it_is_random() {
+        let uuid = uuid().unwrap();
+        let lengths: Vec<_> = uuid.split('-').map(str::len).collect();
+        assert_eq!(lengths, [8, 4, 4, 4, 12]);
+        assert_eq!(&uuid[14..15], "4");
+        assert!("89ab".contains(&uuid[19..20]));
+    }
+}

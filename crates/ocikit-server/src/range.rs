@@ -1,0 +1,199 @@
+//! The two headers that name bytes: `Range` of a request for a blob, and `Content-Range` of a chunk of an upload.
+
+use std::ops::Range;
+
+/// How many ranges one request may ask for. More are not refused, but the whole blob is the answer.
+const MOST_RANGES: usize = 64;
+
+/// What a request for a blob asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// All of it: status 200.
+    Whole,
+    /// Some of it: status 206. Never empty, and no range is.
+    Parts(Vec<Range<u64>>),
+    /// Nothing that there is: status 416.
+    Nothing,
+}
+
+/// Reads a `Range` header by RFC 9110, section 14.2, for a blob of this size.
+///
+/// A header that is no list of byte ranges is as good as none, as the RFC has it. A range that ends before it begins is
+/// one that there is nothing of.
+pub(crate) fn wanted(header: Option<&str>, size: u64) -> Wanted {
+    let Some(specifiers) = header.and_then(byte_ranges) else { return Wanted::Whole };
+    let parts: Vec<_> = specifiers.iter().filter_map(|specifier| specifier.within(size)).collect();
+    // Many small ranges that overlap are how servers are made to send a blob many times over.
+    let total: u64 = parts.iter().map(|part| part.end - part.start).fold(0, u64::saturating_add);
+    match parts.len() {
+        0 => Wanted::Nothing,
+        1 => Wanted::Parts(parts),
+        _ if parts.len() > MOST_RANGES || total > size => Wanted::Whole,
+        _ => Wanted::Parts(parts),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Specifier {
+    /// `first-last`, or `first-` with no last.
+    From(u64, Option<u64>),
+    /// `-length`
+    Last(u64),
+}
+
+impl Specifier {
+    fn parse(text: &str) -> Option<Specifier> {
+        let (first, last) = text.split_once('-')?;
+        match (first, last) {
+            ("", length) => Some(Specifier::Last(number(length)?)),
+            (first, "") => Some(Specifier::From(number(first)?, None)),
+            (first, last) => Some(Specifier::From(number(first)?, Some(number(last)?))),
+        }
+    }
+
+    fn within(self, size: u64) -> Option<Range<u64>> {
+        let range = match self {
+            Specifier::From(first, None) => first..size,
+            Specifier::From(first, Some(last)) => first..last.saturating_add(1).min(size),
+            Specifier::Last(length) => size.saturating_sub(length)..size,
+        };
+        (range.start < range.end).then_some(range)
+    }
+}
+
+fn byte_ranges(header: &str) -> Option<Vec<Specifier>> {
+    let (unit, list) = header.split_once('=')?;
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return None;
+    }
+    let texts = list.split(',').map(str::trim).filter(|text| !text.is_empty());
+    let specifiers: Option<Vec<_>> = texts.map(Specifier::parse).collect();
+    specifiers.filter(|specifiers| !specifiers.is_empty())
+}
+
+/// Decimal digits and nothing else. What does not fit is larger than any blob, and stays so.
+fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+/// Where a chunk of an upload belongs, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ContentRange {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+impl ContentRange {
+    /// Reads `first-last`, the form of the distribution specification, or `bytes first-last/total` of RFC 9110.
+    pub(crate) fn parse(header: &str) -> Option<ContentRange> {
+        let text = header.trim();
+        let text = match text.get(..5) {
+            Some(unit) if unit.eq_ignore_ascii_case("bytes") => text[5..].trim_start_matches([' ', '=']),
+            _ => text,
+        };
+        let text = text.split_once('/').map_or(text, |(range, _)| range);
+        let (first, last) = text.split_once('-')?;
+        let (first, last) = (number(first)?, number(last)?);
+        (first <= last && last < u64::MAX).then_some(ContentRange { first, last })
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.last - self.first + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_whole_partial_or_nothing() {
+        let parts = |parts: &[(u64, u64)]| Wanted::Parts(parts.iter().map(|(start, end)| *start..*end).collect());
+        for (header, expected) in [
+            ("bytes=0-0", parts(&[(0, 1)])),
+            ("bytes=0-9", parts(&[(0, 10)])),
+            ("bytes=0-99", parts(&[(0, 10)])),
+            ("bytes=3-", parts(&[(3, 10)])),
+            ("bytes=-3", parts(&[(7, 10)])),
+            ("bytes=-99", parts(&[(0, 10)])),
+            ("Bytes = 2-4", parts(&[(2, 5)])),
+            ("bytes=0-1, 4-5,,8-", parts(&[(0, 2), (4, 6), (8, 10)])),
+            ("bytes=0-1,50-60", parts(&[(0, 2)])),
+            ("bytes=9-99999999999999999999999", parts(&[(9, 10)])),
+            ("bytes=10-", Wanted::Nothing),
+            ("bytes=10-20", Wanted::Nothing),
+            ("bytes=-0", Wanted::Nothing),
+            ("bytes=5-2", Wanted::Nothing),
+            ("bytes=99999999999999999999999-", Wanted::Nothing),
+            ("bytes=0-9,0-9", Wanted::Whole),
+            ("bytes=", Wanted::Whole),
+            ("bytes", Wanted::Whole),
+            ("bytes=a-b", Wanted::Whole),
+            ("bytes=1-2,x", Wanted::Whole),
+            ("bytes=+1-2", Wanted::Whole),
+            ("bytes=-", Wanted::Whole),
+            ("items=0-1", Wanted::Whole),
+            ("", Wanted::Whole),
+        ] {
+            assert_eq!(wanted(Some(header), 10), expected, "{header}");
+        }
+        assert_eq!(wanted(None, 10), Wanted::Whole);
+        assert_eq!(wanted(Some("bytes=0-"), 0), Wanted::Nothing);
+        let many = format!("bytes={}", (0..100).map(|at| format!("{at}-{at}")).collect::<Vec<_>>().join(","));
+        assert_eq!(wanted(Some(&many), 1000), Wanted::Whole);
+    }
+
+    #[test]
+    fn a_content_range_has_two_forms() {
+        for (header, expected) in [
+            ("0-1023", Some((0, 1023))),
+            ("1024-1024", Some((1024, 1024))),
+            ("bytes 0-9/10", Some((0, 9))),
+            ("bytes 0-9/*", Some((0, 9))),
+            ("bytes=5-9", Some((5, 9))),
+            (" 5-9 ", Some((5, 9))),
+            ("9-5", None),
+            ("-5", None),
+            ("5-", None),
+            ("", None),
+            ("5", None),
+            ("a-b", None),
+            ("0-18446744073709551615", None),
+            ("bytes */10", None),
+            ("ébytes", None),
+        ] {
+            let found = ContentRange::parse(header).map(|range| (range.first, range.last));
+            assert_eq!(found, expected, "{header}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_range_is_within_the_blob(header in "bytes=[0-9, -]{0,40}|.*", size in 0u64..100) {
+            match wanted(Some(&header), size) {
+                Wanted::Parts(parts) => {
+                    proptest::prop_assert!(!parts.is_empty());
+                    for part in parts {
+                        proptest::prop_assert!(part.start < part.end && part.end <= size, "{part:?}");
+                    }
+                }
+                Wanted::Whole | Wanted::Nothing => {}
+            }
+        }
+
+        #[test]
+        fn what_is_written_as_a_content_range_is_read_again(first in 0u64..1 << 60, more in 0u64..1 << 60) {
+            let range = ContentRange { first, last: first + more };
+            proptest::prop_assert_eq!(ContentRange::parse(&format!("{first}-{}", first + more)), Some(range));
+            proptest::prop_assert_eq!(range.length(), more + 1);
+        }
+
+        #[test]
+        fn any_content_range_is_read_or_refused(header in "(bytes[ =])?[0-9/*-]{0,30}|.*") {
+            if let Some(range) = ContentRange::parse(&header) {
+                proptest::prop_assert!(range.length() > 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+use std::fmt::Display;
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use ocikit_spec::Digest;
+use serde::Serialize;
+
+use crate::chunk::Unfit;
+use crate::name::RepositoryName;
+
+/// An answer that says no, in the JSON form of the specification.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    problems: Vec<Problem>,
+    headers: Vec<(HeaderName, String)>,
+    /// What went wrong inside, for the log; a client does not see it.
+    pub(crate) cause: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Problem {
+    code: Code,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<serde_json::Value>,
+}
+
+/// Distribution specification, "Error Codes".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(crate) enum Code {
+    BlobUnknown,
+    BlobUploadInvalid,
+    BlobUploadUnknown,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameInvalid,
+    NameUnknown,
+    SizeInvalid,
+    Unauthorized,
+    Denied,
+    Unsupported,
+    /// Not of the specification, whose codes are for the errors of clients.
+    Unknown,
+}
+
+pub(crate) type Result<T, E = Refusal> = std::result::Result<T, E>;
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, code: Code, message: impl Display) -> Refusal {
+        let problem = Problem { code, message: message.to_string(), detail: None };
+        Refusal { status, problems: vec![problem], headers: Vec::new(), cause: None }
+    }
+
+    pub(crate) fn with_header(mut self, name: HeaderName, value: impl Into<String>) -> Refusal {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn invalid(code: Code, message: impl Display) -> Refusal {
+        Refusal::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub(crate) fn unsupported(message: impl Display) -> Refusal {
+        Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, message)
+    }
+
+    pub(crate) fn blob_unknown(digest: &Digest) -> Refusal {
+        Refusal::new(StatusCode::NOT_FOUND, Code::BlobUnknown, format_args!("no blob {digest} is here"))
+    }
+
+    pub(crate) fn manifest_unknown(reference: impl Display) -> Refusal {
+        let message = format_args!("no manifest {reference} is here");
+        Refusal::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, message)
+    }
+
+    pub(crate) fn name_unknown(name: &RepositoryName) -> Refusal {
+        Refusal::new(StatusCode::NOT_FOUND, Code::NameUnknown, format_args!("no repository {name} is here"))
+    }
+
+    pub(crate) fn upload_unknown() -> Refusal {
+        Refusal::new(StatusCode::NOT_FOUND, Code::BlobUploadUnknown, "no such upload is under way")
+    }
+
+    /// What a manifest points to and the repository lacks, one problem for each.
+    pub(crate) fn children_unknown(missing: &[Digest]) -> Refusal {
+        let problem = |digest: &Digest| Problem {
+            code: Code::ManifestBlobUnknown,
+            message: format!("the manifest points to {digest}, which is not here"),
+            detail: Some(serde_json::json!({ "digest": digest })),
+        };
+        let problems = missing.iter().map(problem).collect();
+        Refusal { status: StatusCode::NOT_FOUND, problems, headers: Vec::new(), cause: None }
+    }
+
+    /// Something failed that is not the client's business.
+    pub(crate) fn internal(cause: impl Display) -> Refusal {
+        let refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, "the registry failed");
+        Refusal { cause: Some(cause.to_string()), ..refusal }
+    }
+}
+
+impl From<Unfit> for Refusal {
+    fn from(unfit: Unfit) -> Refusal {
+        match unfit {
+            Unfit::OutOfOrder { .. } => Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid, unfit),
+            Unfit::Length { .. } | Unfit::AfterShort { .. } => Refusal::invalid(Code::SizeInvalid, unfit),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Form {
+            errors: Vec<Problem>,
+        }
+        let body = serde_json::to_vec(&Form { errors: self.problems }).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for (name, value) in self.headers {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().append(name, value);
+            }
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refusal_has_the_form_of_the_specification() {
+        let missing = [Digest::sha256_of(b"a"), Digest::sha256_of(b"b")];
+        let response = Refusal::children_unknown(&missing).into_response();
+        assert_eq!(response.status(), 404);
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["errors"][1]["code"], "MANIFEST_BLOB_UNKNOWN");
+        assert_eq!(body["errors"][1]["detail"]["digest"], missing[1].to_string());
+    }
+
+    #[test]
+    fn what_failed_inside_is_not_told() {
+        let refusal = Refusal::internal("disk on fire");
+        assert_eq!(refusal.cause.as_deref(), Some("disk on fire"));
+        assert!(!format!("{:?}", refusal.problems).contains("fire"));
+    }
+}

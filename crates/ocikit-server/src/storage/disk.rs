@@ -1,0 +1,304 @@
+//! The directory that a registry is kept in. The crate's documentation describes it.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use ocikit_spec::{Digest, Tag};
+use tempfile::NamedTempFile;
+
+use super::Durability;
+use super::state::{Entry, State};
+use crate::error::{Error, Result};
+use crate::name::RepositoryName;
+
+/// Says that the directory is one of these, and in which version; locked as long as it is served.
+const MARKER: &str = "ocikit-server";
+const VERSION: &str = "1\n";
+const BLOBS: &str = "blobs";
+const REPOSITORIES: &str = "repositories";
+const UNFINISHED: &str = "unfinished";
+
+/// What a repository holds; no part of a repository's name begins with `_`.
+const OWN_BLOBS: &str = "_blobs";
+const OWN_MANIFESTS: &str = "_manifests";
+const OWN_TAGS: &str = "_tags";
+
+/// A directory, locked against other processes.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    root: PathBuf,
+    durability: Durability,
+    /// Locked until it is dropped.
+    _marker: File,
+}
+
+impl Disk {
+    /// Opens a directory, or begins one where there is none or an empty one, and reads what it holds.
+    pub(crate) fn open(root: &Path, durability: Durability) -> Result<(Disk, State)> {
+        let broken = |source| Error::Storage { place: root.to_owned(), source };
+        let marker = Disk::mark(root)?;
+        let disk = Disk { root: root.to_owned(), durability, _marker: marker };
+        let state = disk.load().map_err(broken)?;
+        Ok((disk, state))
+    }
+
+    fn mark(root: &Path) -> Result<File> {
+        let broken = |source| Error::Storage { place: root.to_owned(), source };
+        let refuse = |problem| Error::Foreign { place: root.to_owned(), problem };
+        fs::create_dir_all(root).map_err(broken)?;
+        let path = root.join(MARKER);
+        let is_new = !path.try_exists().map_err(broken)?;
+        if is_new && fs::read_dir(root).map_err(broken)?.next().is_some() {
+            return Err(refuse("it holds other files"));
+        }
+        let file = File::options().read(true).append(true).create(true).open(&path).map_err(broken)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::InUse { place: root.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(broken(source)),
+        }
+        // Written under the lock, so that two servers that begin the same directory write it once.
+        match fs::read_to_string(&path).map_err(broken)?.as_str() {
+            "" => (&file).write_all(VERSION.as_bytes()).map_err(broken)?,
+            VERSION => {}
+            _ => return Err(refuse("its format is of another version")),
+        }
+        for directory in [BLOBS, REPOSITORIES, UNFINISHED] {
+            fs::create_dir_all(root.join(directory)).map_err(broken)?;
+        }
+        Ok(file)
+    }
+
+    /// Reads what is there, and removes what was never finished.
+    fn load(&self) -> io::Result<State> {
+        for path in files(&self.unfinished())? {
+            fs::remove_file(path)?;
+        }
+        let mut sizes = Sizes::new();
+        for algorithm in subdirectories(&self.root.join(BLOBS))? {
+            for path in files(&algorithm)? {
+                if let Some(digest) = digest_of(&path) {
+                    sizes.insert(digest, fs::metadata(&path)?.len());
+                }
+            }
+        }
+        let mut state = State::default();
+        self.load_repositories(&self.root.join(REPOSITORIES), "", &sizes, &mut state)?;
+        for digest in sizes.keys().filter(|digest| state.held(digest).is_none()) {
+            fs::remove_file(self.blob_path(digest))?;
+        }
+        Ok(state)
+    }
+
+    fn load_repositories(&self, directory: &Path, name: &str, sizes: &Sizes, state: &mut State) -> io::Result<()> {
+        if let Ok(name) = name.parse::<RepositoryName>() {
+            self.load_repository(directory, &name, sizes, state)?;
+        }
+        for path in subdirectories(directory)? {
+            let Some(part) = path.file_name().and_then(OsStr::to_str) else { continue };
+            let name = if name.is_empty() { part.to_owned() } else { format!("{name}/{part}") };
+            // Names end somewhere, and so does this recursion.
+            if name.parse::<RepositoryName>().is_ok() {
+                self.load_repositories(&path, &name, sizes, state)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What points to bytes that are not there is left out: a crash can leave a name behind its bytes.
+    fn load_repository(
+        &self,
+        directory: &Path,
+        name: &RepositoryName,
+        sizes: &Sizes,
+        state: &mut State,
+    ) -> io::Result<()> {
+        for algorithm in subdirectories(&directory.join(OWN_BLOBS))? {
+            for path in files(&algorithm)? {
+                if let Some((digest, size)) = digest_of(&path).and_then(|digest| Some((digest, *sizes.get(&digest)?))) {
+                    state.add_blob(name, digest, size);
+                }
+            }
+        }
+        for algorithm in subdirectories(&directory.join(OWN_MANIFESTS))? {
+            for path in files(&algorithm)? {
+                let Some((digest, size)) = digest_of(&path).and_then(|digest| Some((digest, *sizes.get(&digest)?)))
+                else {
+                    continue;
+                };
+                let entry: Entry = serde_json::from_slice(&fs::read(&path)?).map_err(|error| {
+                    io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged: {error}", path.display()))
+                })?;
+                state.add_manifest(name, digest, Entry { size, ..entry });
+            }
+        }
+        for path in files(&directory.join(OWN_TAGS))? {
+            let tag = path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse::<Tag>().ok());
+            let digest = fs::read_to_string(&path)?.trim().parse::<Digest>().ok();
+            if let (Some(tag), Some(digest)) = (tag, digest) {
+                state.set_tag(name, tag, digest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where drafts are written, on the file system that they will be renamed in.
+    pub(crate) fn unfinished(&self) -> PathBuf {
+        self.root.join(UNFINISHED)
+    }
+
+    pub(crate) fn open_blob(&self, digest: &Digest) -> io::Result<File> {
+        File::open(self.blob_path(digest))
+    }
+
+    /// Sees to it that the bytes of a draft are on the disk, before anything says that they are.
+    pub(crate) fn settle(&self, draft: &NamedTempFile) -> io::Result<()> {
+        match self.durability {
+            Durability::PowerLoss => draft.as_file().sync_data(),
+            Durability::Crash => Ok(()),
+        }
+    }
+
+    /// Makes a settled draft the bytes of this digest.
+    pub(crate) fn place(&self, draft: NamedTempFile, digest: &Digest) -> io::Result<()> {
+        self.rename(draft, &self.blob_path(digest))
+    }
+
+    pub(crate) fn remove_bytes(&self, digest: &Digest) -> io::Result<()> {
+        self.remove(&self.blob_path(digest))
+    }
+
+    pub(crate) fn add_blob(&self, name: &RepositoryName, digest: &Digest) -> io::Result<()> {
+        let path = self.own_path(name, OWN_BLOBS, digest);
+        self.ensure(parent(&path))?;
+        File::create(&path)?;
+        self.sync_directory(parent(&path))
+    }
+
+    pub(crate) fn remove_blob(&self, name: &RepositoryName, digest: &Digest) -> io::Result<()> {
+        self.remove(&self.own_path(name, OWN_BLOBS, digest))
+    }
+
+    pub(crate) fn add_manifest(&self, name: &RepositoryName, digest: &Digest, entry: &Entry) -> io::Result<()> {
+        self.write(&self.own_path(name, OWN_MANIFESTS, digest), &serde_json::to_vec(entry)?)
+    }
+
+    pub(crate) fn remove_manifest(&self, name: &RepositoryName, digest: &Digest) -> io::Result<()> {
+        self.remove(&self.own_path(name, OWN_MANIFESTS, digest))
+    }
+
+    pub(crate) fn set_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest) -> io::Result<()> {
+        self.write(&self.tag_path(name, tag), digest.to_string().as_bytes())
+    }
+
+    pub(crate) fn remove_tag(&self, name: &RepositoryName, tag: &Tag) -> io::Result<()> {
+        self.remove(&self.tag_path(name, tag))
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join(digest.blob_path())
+    }
+
+    fn own_path(&self, name: &RepositoryName, kind: &str, digest: &Digest) -> PathBuf {
+        self.repository_path(name).join(kind).join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    fn tag_path(&self, name: &RepositoryName, tag: &Tag) -> PathBuf {
+        self.repository_path(name).join(OWN_TAGS).join(tag.as_str())
+    }
+
+    fn repository_path(&self, name: &RepositoryName) -> PathBuf {
+        self.root.join(REPOSITORIES).join(name.as_str())
+    }
+
+    /// Writes a small file so that it is there as a whole or not at all.
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix("write-").tempfile_in(self.unfinished())?;
+        file.write_all(bytes)?;
+        self.settle(&file)?;
+        self.rename(file, path)
+    }
+
+    fn rename(&self, file: NamedTempFile, path: &Path) -> io::Result<()> {
+        self.ensure(parent(path))?;
+        file.persist(path)?;
+        self.sync_directory(parent(path))
+    }
+
+    /// Removes a file, and the directories that are empty without it.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            removed => removed?,
+        }
+        self.sync_directory(parent(path))?;
+        let repositories = self.root.join(REPOSITORIES);
+        let above = path.ancestors().skip(1).take_while(|above| above.starts_with(&repositories));
+        for directory in above.filter(|above| **above != repositories) {
+            if fs::remove_dir(directory).is_err() {
+                break; // Something else is in it.
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a directory and those above it.
+    fn ensure(&self, directory: &Path) -> io::Result<()> {
+        if directory.is_dir() {
+            return Ok(());
+        }
+        self.ensure(parent(directory))?;
+        fs::create_dir(directory)?;
+        self.sync_directory(parent(directory))
+    }
+
+    /// A new name is kept by the directory, which has to reach the disk as well.
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        match self.durability {
+            Durability::PowerLoss if cfg!(unix) => File::open(directory)?.sync_all(),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Of the bytes that are there.
+type Sizes = HashMap<Digest, u64>;
+
+/// The directory of a path that this file joined to the root, and that so has one.
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+/// `…/sha256/<hex>`
+fn digest_of(path: &Path) -> Option<Digest> {
+    let hex = path.file_name()?.to_str()?;
+    let algorithm = path.parent()?.file_name()?.to_str()?;
+    format!("{algorithm}:{hex}").parse().ok()
+}
+
+fn subdirectories(path: &Path) -> io::Result<Vec<PathBuf>> {
+    list(path, fs::FileType::is_dir)
+}
+
+fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    list(path, fs::FileType::is_file)
+}
+
+/// The entries of a directory that are of this type; links are of neither. A directory that is not there has none.
+fn list(path: &Path, is: impl Fn(&fs::FileType) -> bool) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if is(&entry.file_type()?) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,359 @@
+//! What a registry holds, as a value: which repository has which blobs, manifests, tags and referrers.
+//!
+//! It knows no bytes. Both kinds of storage keep one in memory; the one on disk also writes down each change.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use ocikit_spec::{Annotations, Descriptor, Digest, Document, MediaType, Tag};
+use serde::{Deserialize, Serialize};
+
+use crate::name::RepositoryName;
+use crate::route::ManifestReference;
+use crate::rules::Children;
+
+/// What is known of a manifest without reading it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Entry {
+    pub(crate) media_type: MediaType,
+    pub(crate) size: u64,
+    /// What it is about. The fields below are kept for the list of referrers, and only then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) subject: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) artifact_type: Option<MediaType>,
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub(crate) annotations: Annotations,
+}
+
+impl Entry {
+    /// A manifest that is not understood.
+    pub(crate) fn opaque(media_type: MediaType, size: u64) -> Entry {
+        Entry { media_type, size, subject: None, artifact_type: None, annotations: Annotations::new() }
+    }
+
+    pub(crate) fn of(media_type: MediaType, document: &Document) -> Entry {
+        let mut entry = Entry::opaque(media_type, document.bytes().len() as u64);
+        if let Some(subject) = document.subject() {
+            entry.subject = Some(subject.digest);
+            entry.artifact_type = listed_type(document);
+            entry.annotations = document.annotations().clone();
+        }
+        entry
+    }
+
+    fn descriptor(&self, digest: Digest) -> Descriptor {
+        Descriptor {
+            artifact_type: self.artifact_type.clone(),
+            annotations: self.annotations.clone(),
+            ..Descriptor::new(self.media_type.clone(), digest, self.size)
+        }
+    }
+}
+
+/// The artifact type in a list of referrers: distribution specification, "Listing Referrers". Unlike in the image
+/// specification, a manifest without one has the type of its config even if that is the config of a container.
+fn listed_type(document: &Document) -> Option<MediaType> {
+    let stated = match document {
+        Document::Manifest(manifest) => manifest.artifact_type(),
+        Document::Index(index) => index.artifact_type(),
+    };
+    let config = match document {
+        Document::Manifest(manifest) => manifest.config().map(|config| &config.media_type),
+        Document::Index(_) => None,
+    };
+    stated.filter(|stated| !stated.as_str().is_empty()).or(config).cloned()
+}
+
+/// What a registry holds.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    repositories: BTreeMap<RepositoryName, Holdings>,
+    bytes: HashMap<Digest, Held>,
+}
+
+#[derive(Debug, Default)]
+struct Holdings {
+    blobs: HashSet<Digest>,
+    manifests: HashMap<Digest, Entry>,
+    tags: BTreeMap<Tag, Digest>,
+    /// By subject.
+    referrers: HashMap<Digest, BTreeSet<Digest>>,
+}
+
+impl Holdings {
+    fn is_empty(&self) -> bool {
+        self.blobs.is_empty() && self.manifests.is_empty()
+    }
+}
+
+#[derive(Debug)]
+struct Held {
+    size: u64,
+    /// How many times repositories hold it, as a blob or as a manifest.
+    times: usize,
+}
+
+/// What is to be done with the bytes of something that was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leftover {
+    /// Somebody else holds them.
+    Shared,
+    /// Nobody does.
+    Orphan,
+}
+
+impl State {
+    /// The size of some bytes, whoever holds them.
+    pub(crate) fn held(&self, digest: &Digest) -> Option<u64> {
+        self.bytes.get(digest).map(|held| held.size)
+    }
+
+    /// The size of a blob of a repository.
+    pub(crate) fn blob(&self, name: &RepositoryName, digest: &Digest) -> Option<u64> {
+        let holds = self.repositories.get(name).is_some_and(|holdings| holdings.blobs.contains(digest));
+        holds.then(|| self.held(digest)).flatten()
+    }
+
+    /// The repositories that have a blob.
+    pub(crate) fn repositories_with(&self, digest: &Digest) -> impl Iterator<Item = &RepositoryName> {
+        self.repositories.iter().filter(|(_, holdings)| holdings.blobs.contains(digest)).map(|(name, _)| name)
+    }
+
+    /// The manifest that a reference stands for.
+    pub(crate) fn manifest(&self, name: &RepositoryName, reference: &ManifestReference) -> Option<(Digest, &Entry)> {
+        let holdings = self.repositories.get(name)?;
+        let digest = match reference {
+            ManifestReference::Digest(digest) => digest,
+            ManifestReference::Tag(tag) => holdings.tags.get(tag)?,
+        };
+        holdings.manifests.get(digest).map(|entry| (*digest, entry))
+    }
+
+    /// The tags of a repository in order, `None` if there is no such repository.
+    pub(crate) fn tags(&self, name: &RepositoryName) -> Option<impl Iterator<Item = &Tag>> {
+        self.repositories.get(name).map(|holdings| holdings.tags.keys())
+    }
+
+    /// The tags of a manifest.
+    pub(crate) fn tags_of(&self, name: &RepositoryName, digest: &Digest) -> Vec<Tag> {
+        let tags = self.repositories.get(name).into_iter().flat_map(|holdings| &holdings.tags);
+        tags.filter(|(_, tagged)| *tagged == digest).map(|(tag, _)| tag.clone()).collect()
+    }
+
+    /// All repositories in order.
+    pub(crate) fn repositories(&self) -> impl Iterator<Item = &RepositoryName> {
+        self.repositories.keys()
+    }
+
+    /// The manifests of a repository that are about a subject, in the order of their digests.
+    pub(crate) fn referrers(&self, name: &RepositoryName, subject: &Digest) -> Vec<Descriptor> {
+        let Some(holdings) = self.repositories.get(name) else { return Vec::new() };
+        let listed = holdings.referrers.get(subject).into_iter().flatten();
+        listed.filter_map(|digest| Some(holdings.manifests.get(digest)?.descriptor(*digest))).collect()
+    }
+
+    /// What a document points to and the repository lacks.
+    pub(crate) fn missing(&self, name: &RepositoryName, document: &Document, rule: Children) -> Vec<Digest> {
+        match (rule, document) {
+            (Children::Any, _) | (Children::SparseIndexes, Document::Index(_)) => return Vec::new(),
+            _ => {}
+        }
+        let empty = Holdings::default();
+        let holdings = self.repositories.get(name).unwrap_or(&empty);
+        // An index may list what is no manifest: BuildKit keeps caches in that form.
+        let here = |child: &&Descriptor| match child.media_type.is_document() {
+            true => holdings.manifests.contains_key(&child.digest),
+            false => holdings.blobs.contains(&child.digest) || holdings.manifests.contains_key(&child.digest),
+        };
+        let children = document.children().filter(|child| may_be_distributed(child));
+        children.filter(|child| !here(child)).map(|child| child.digest).collect()
+    }
+
+    /// Gives a repository a blob.
+    pub(crate) fn add_blob(&mut self, name: &RepositoryName, digest: Digest, size: u64) {
+        if self.repositories.entry(name.clone()).or_default().blobs.insert(digest) {
+            self.hold(digest, size);
+        }
+    }
+
+    /// Takes a blob from a repository; `None` if it had none.
+    pub(crate) fn remove_blob(&mut self, name: &RepositoryName, digest: &Digest) -> Option<Leftover> {
+        let removed = self.repositories.get_mut(name)?.blobs.remove(digest);
+        self.forget_if_empty(name);
+        removed.then(|| self.release(digest))
+    }
+
+    /// Gives a repository a manifest.
+    pub(crate) fn add_manifest(&mut self, name: &RepositoryName, digest: Digest, entry: Entry) {
+        let size = entry.size;
+        let holdings = self.repositories.entry(name.clone()).or_default();
+        if let Some(subject) = entry.subject {
+            holdings.referrers.entry(subject).or_default().insert(digest);
+        }
+        if holdings.manifests.insert(digest, entry).is_none() {
+            self.hold(digest, size);
+        }
+    }
+
+    /// Takes a manifest and its tags from a repository; `None` if it had none.
+    pub(crate) fn remove_manifest(&mut self, name: &RepositoryName, digest: &Digest) -> Option<Leftover> {
+        let holdings = self.repositories.get_mut(name)?;
+        let entry = holdings.manifests.remove(digest)?;
+        holdings.tags.retain(|_, tagged| tagged != digest);
+        if let Some(subject) = entry.subject
+            && let Some(listed) = holdings.referrers.get_mut(&subject)
+        {
+            listed.remove(digest);
+            if listed.is_empty() {
+                holdings.referrers.remove(&subject);
+            }
+        }
+        self.forget_if_empty(name);
+        Some(self.release(digest))
+    }
+
+    /// Points a tag to a manifest, which has to be there.
+    pub(crate) fn set_tag(&mut self, name: &RepositoryName, tag: Tag, digest: Digest) {
+        if let Some(holdings) = self.repositories.get_mut(name)
+            && holdings.manifests.contains_key(&digest)
+        {
+            holdings.tags.insert(tag, digest);
+        }
+    }
+
+    /// Removes a tag and says whether it was there.
+    pub(crate) fn remove_tag(&mut self, name: &RepositoryName, tag: &Tag) -> bool {
+        self.repositories.get_mut(name).is_some_and(|holdings| holdings.tags.remove(tag).is_some())
+    }
+
+    fn hold(&mut self, digest: Digest, size: u64) {
+        self.bytes.entry(digest).or_insert(Held { size, times: 0 }).times += 1;
+    }
+
+    fn release(&mut self, digest: &Digest) -> Leftover {
+        match self.bytes.get_mut(digest) {
+            Some(held) if held.times > 1 => {
+                held.times -= 1;
+                Leftover::Shared
+            }
+            _ => {
+                self.bytes.remove(digest);
+                Leftover::Orphan
+            }
+        }
+    }
+
+    /// A repository is there as long as it holds something.
+    fn forget_if_empty(&mut self, name: &RepositoryName) {
+        if self.repositories.get(name).is_some_and(Holdings::is_empty) {
+            self.repositories.remove(name);
+        }
+    }
+}
+
+/// Layers that may not be distributed are had elsewhere: their descriptor says where.
+fn may_be_distributed(descriptor: &Descriptor) -> bool {
+    let name = descriptor.media_type.as_str();
+    !(name.contains(".nondistributable.") || name.contains(".rootfs.foreign."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> RepositoryName {
+        text.parse().unwrap()
+    }
+
+    fn tag(text: &str) -> Tag {
+        text.parse().unwrap()
+    }
+
+    fn entry(subject: Option<Digest>) -> Entry {
+        Entry { subject, ..Entry::opaque(MediaType::OCI_MANIFEST, 9) }
+    }
+
+    #[test]
+    fn bytes_are_held_as_long_as_somebody_holds_them() {
+        let mut state = State::default();
+        let digest = Digest::sha256_of(b"x");
+        state.add_blob(&name("a"), digest, 1);
+        state.add_blob(&name("a"), digest, 1);
+        state.add_blob(&name("b"), digest, 1);
+        state.add_manifest(&name("b"), digest, entry(None));
+        assert_eq!(state.blob(&name("c"), &digest), None);
+        assert_eq!(state.repositories_with(&digest).count(), 2);
+        assert_eq!(state.remove_blob(&name("c"), &digest), None);
+        assert_eq!(state.remove_blob(&name("a"), &digest), Some(Leftover::Shared));
+        assert_eq!(state.remove_blob(&name("a"), &digest), None);
+        assert_eq!(state.remove_blob(&name("b"), &digest), Some(Leftover::Shared));
+        assert_eq!(state.remove_manifest(&name("b"), &digest), Some(Leftover::Orphan));
+        assert_eq!(state.held(&digest), None);
+        assert_eq!(state.repositories().count(), 0);
+    }
+
+    #[test]
+    fn tags_go_with_their_manifest() {
+        let mut state = State::default();
+        let (one, two) = (Digest::sha256_of(b"1"), Digest::sha256_of(b"2"));
+        state.set_tag(&name("a"), tag("lost"), one);
+        state.add_manifest(&name("a"), one, entry(None));
+        state.add_manifest(&name("a"), two, entry(None));
+        for (text, digest) in [("x", one), ("y", one), ("z", two), ("x", two)] {
+            state.set_tag(&name("a"), tag(text), digest);
+        }
+        assert_eq!(state.tags_of(&name("a"), &two), [tag("x"), tag("z")]);
+        state.remove_manifest(&name("a"), &two);
+        assert_eq!(state.tags(&name("a")).unwrap().collect::<Vec<_>>(), [&tag("y")]);
+        assert!(state.remove_tag(&name("a"), &tag("y")));
+        assert!(!state.remove_tag(&name("a"), &tag("y")));
+        assert!(state.manifest(&name("a"), &ManifestReference::Digest(one)).is_some(), "a manifest outlives its tags");
+    }
+
+    #[test]
+    fn referrers_come_and_go() {
+        let mut state = State::default();
+        let subject = Digest::sha256_of(b"subject");
+        let (one, two) = (Digest::sha256_of(b"1"), Digest::sha256_of(b"2"));
+        for digest in [one, two, one] {
+            state.add_manifest(&name("a"), digest, entry(Some(subject)));
+        }
+        let listed = |state: &State| state.referrers(&name("a"), &subject).len();
+        assert_eq!(listed(&state), 2);
+        assert_eq!(state.referrers(&name("b"), &subject), []);
+        state.remove_manifest(&name("a"), &one);
+        assert_eq!(listed(&state), 1);
+    }
+
+    #[test]
+    fn what_is_missing_depends_on_the_rule() {
+        let config = Descriptor::of(MediaType::OCI_CONFIG, b"config");
+        let foreign = MediaType::from("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+        let layers = [Descriptor::of(MediaType::OCI_LAYER, b"layer"), Descriptor::of(foreign, b"foreign")];
+        let json = |value: &Descriptor| serde_json::to_string(value).unwrap();
+        let text = format!(
+            r#"{{"schemaVersion":2,"config":{},"layers":[{},{}]}}"#,
+            json(&config),
+            json(&layers[0]),
+            json(&layers[1])
+        );
+        let manifest = Document::parse(&MediaType::OCI_MANIFEST, text).unwrap();
+        let listed = Descriptor::of(MediaType::OCI_MANIFEST, manifest.bytes());
+        let index = Document::Index(ocikit_spec::Index::of(&[listed.clone(), layers[0].clone()]));
+
+        let mut state = State::default();
+        let missing = |state: &State, document, rule| state.missing(&name("a"), document, rule);
+        assert_eq!(missing(&state, &manifest, Children::Required), [config.digest, layers[0].digest]);
+        assert_eq!(missing(&state, &manifest, Children::SparseIndexes).len(), 2);
+        assert_eq!(missing(&state, &manifest, Children::Any), []);
+        assert_eq!(missing(&state, &index, Children::Required), [listed.digest, layers[0].digest]);
+        assert_eq!(missing(&state, &index, Children::SparseIndexes), []);
+
+        state.add_blob(&name("a"), config.digest, 6);
+        state.add_blob(&name("a"), layers[0].digest, 5);
+        state.add_blob(&name("a"), listed.digest, listed.size);
+        assert_eq!(missing(&state, &manifest, Children::Required), []);
+        assert_eq!(missing(&state, &index, Children::Required), [listed.digest], "a blob is no manifest");
+    }
+}

@@ -1,0 +1,359 @@
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use ocikit_spec::{Descriptor, Digest, Document, Tag};
+
+use super::disk::Disk;
+use super::draft::{Draft, Sealed};
+use super::reader::Reader;
+use super::state::{Entry, Leftover, State};
+use super::upload::Uploads;
+use super::{Durability, blocking};
+use crate::condition::Condition;
+use crate::error::Result;
+use crate::name::RepositoryName;
+use crate::page::Page;
+use crate::route::ManifestReference;
+use crate::rules::Children;
+
+/// Bytes, and who holds them. Readers never wait for a disk that is being written.
+#[derive(Debug)]
+pub(crate) struct Store {
+    state: RwLock<State>,
+    /// Held from before a change of the disk until after that of the state, so that both see changes in one order.
+    changes: Mutex<()>,
+    content: Content,
+    pub(crate) uploads: Uploads,
+}
+
+#[derive(Debug)]
+enum Content {
+    Memory(RwLock<HashMap<Digest, Arc<[Bytes]>>>),
+    Disk(Disk),
+}
+
+/// A manifest that is to be stored.
+#[derive(Debug)]
+pub(crate) struct NewManifest {
+    pub(crate) bytes: Bytes,
+    pub(crate) digest: Digest,
+    pub(crate) entry: Entry,
+    /// What the bytes mean, if what they point to has to be there.
+    pub(crate) children: Option<(Document, Children)>,
+    pub(crate) tags: Vec<Tag>,
+    /// What the request depends on, and under which name.
+    pub(crate) condition: Option<(ManifestReference, Condition)>,
+}
+
+/// Why something was not stored.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The bytes have another digest.
+    Digest(Digest),
+    /// The manifest points to what is not there.
+    Missing(Vec<Digest>),
+    /// What has the name now is not what the request depends on.
+    Changed,
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Refused {
+        Refused::Failed(error)
+    }
+}
+
+impl Store {
+    pub(crate) fn in_memory() -> Store {
+        Store::new(State::default(), Content::Memory(RwLock::default()))
+    }
+
+    pub(crate) fn open(path: &Path, durability: Durability) -> Result<Store> {
+        let (disk, state) = Disk::open(path, durability)?;
+        Ok(Store::new(state, Content::Disk(disk)))
+    }
+
+    fn new(state: State, content: Content) -> Store {
+        Store { state: RwLock::new(state), changes: Mutex::default(), content, uploads: Uploads::default() }
+    }
+
+    /// The size of a blob of a repository.
+    pub(crate) fn blob(&self, name: &RepositoryName, digest: &Digest) -> Option<u64> {
+        self.read_state().blob(name, digest)
+    }
+
+    /// The repositories that have a blob.
+    pub(crate) fn repositories_with(&self, digest: &Digest) -> Vec<RepositoryName> {
+        self.read_state().repositories_with(digest).cloned().collect()
+    }
+
+    /// The manifest that a reference stands for.
+    pub(crate) fn manifest(&self, name: &RepositoryName, reference: &ManifestReference) -> Option<(Digest, Entry)> {
+        self.read_state().manifest(name, reference).map(|(digest, entry)| (digest, entry.clone()))
+    }
+
+    /// A page of the tags of a repository, and whether there are more; `None` if there is no such repository.
+    pub(crate) fn tags(&self, name: &RepositoryName, page: &Page, most: usize) -> Option<(Vec<Tag>, bool)> {
+        let state = self.read_state();
+        let (tags, more) = page.cut(state.tags(name)?, ToString::to_string, most);
+        Some((tags.into_iter().cloned().collect(), more))
+    }
+
+    /// A page of the repositories, and whether there are more.
+    pub(crate) fn repositories(&self, page: &Page, most: usize) -> (Vec<RepositoryName>, bool) {
+        let state = self.read_state();
+        let (names, more) = page.cut(state.repositories(), ToString::to_string, most);
+        (names.into_iter().cloned().collect(), more)
+    }
+
+    /// The manifests of a repository that are about a subject.
+    pub(crate) fn referrers(&self, name: &RepositoryName, subject: &Digest) -> Vec<Descriptor> {
+        self.read_state().referrers(name, subject)
+    }
+
+    /// The bytes with this digest, for whoever knows that they are here.
+    pub(crate) async fn reader(self: &Arc<Self>, digest: Digest) -> io::Result<Reader> {
+        match &self.content {
+            Content::Memory(bytes) => {
+                let found = bytes.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
+                found.map(Reader::Memory).ok_or_else(|| io::ErrorKind::NotFound.into())
+            }
+            Content::Disk(_) => {
+                let store = self.clone();
+                let open = move || match &store.content {
+                    Content::Disk(disk) => disk.open_blob(&digest),
+                    Content::Memory(_) => Err(io::ErrorKind::NotFound.into()),
+                };
+                Ok(Reader::File(Arc::new(blocking(open).await?)))
+            }
+        }
+    }
+
+    /// A whole document, of which there are no large ones.
+    pub(crate) async fn read(self: &Arc<Self>, digest: Digest, size: u64) -> io::Result<Bytes> {
+        let reader = self.reader(digest).await?;
+        let chunks: Vec<Bytes> = reader.stream(0..size).try_collect().await?;
+        Ok(match &chunks[..] {
+            [only] => only.clone(),
+            chunks => chunks.concat().into(),
+        })
+    }
+
+    /// Where bytes can be collected.
+    pub(crate) fn draft(&self) -> Draft {
+        match &self.content {
+            Content::Memory(_) => Draft::in_memory(),
+            Content::Disk(disk) => Draft::in_directory(disk.unfinished()),
+        }
+    }
+
+    /// Makes a draft a blob of a repository, if it is what it should be.
+    pub(crate) async fn put_blob(
+        self: &Arc<Self>,
+        name: RepositoryName,
+        mut draft: Draft,
+        digest: Digest,
+    ) -> Result<(), Refused> {
+        self.change(move |store| {
+            let (actual, size) = (draft.digest(digest.algorithm())?, draft.length());
+            if actual != digest {
+                return Err(Refused::Digest(actual));
+            }
+            let sealed = store.settle(draft)?;
+            let _changes = store.lock_changes();
+            store.place(sealed, &digest)?;
+            if let Content::Disk(disk) = &store.content {
+                disk.add_blob(&name, &digest)?;
+            }
+            store.write_state().add_blob(&name, digest, size);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives a repository a blob that another one has, if that is so still.
+    pub(crate) async fn mount(
+        self: &Arc<Self>,
+        from: RepositoryName,
+        name: RepositoryName,
+        digest: Digest,
+    ) -> io::Result<bool> {
+        self.change(move |store| {
+            let _changes = store.lock_changes();
+            let Some(size) = store.blob(&from, &digest) else { return Ok(false) };
+            if let Content::Disk(disk) = &store.content {
+                disk.add_blob(&name, &digest)?;
+            }
+            store.write_state().add_blob(&name, digest, size);
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Stores a manifest and points its tags to it.
+    pub(crate) async fn put_manifest(
+        self: &Arc<Self>,
+        name: RepositoryName,
+        manifest: NewManifest,
+    ) -> Result<(), Refused> {
+        self.change(move |store| {
+            let NewManifest { bytes, digest, entry, children, tags, condition } = manifest;
+            let mut draft = store.draft();
+            draft.expect(digest.algorithm());
+            draft.append(&[bytes])?;
+            let actual = draft.digest(digest.algorithm())?;
+            if actual != digest {
+                return Err(Refused::Digest(actual));
+            }
+            let sealed = store.settle(draft)?;
+            let _changes = store.lock_changes();
+            if let Some((reference, condition)) = &condition {
+                let current = store.read_state().manifest(&name, reference).map(|(digest, _)| digest);
+                if !condition.holds(current.as_ref()) {
+                    return Err(Refused::Changed);
+                }
+            }
+            if let Some((document, rule)) = &children {
+                let missing = store.read_state().missing(&name, document, *rule);
+                if !missing.is_empty() {
+                    return Err(Refused::Missing(missing));
+                }
+            }
+            store.place(sealed, &digest)?;
+            if let Content::Disk(disk) = &store.content {
+                disk.add_manifest(&name, &digest, &entry)?;
+            }
+            store.write_state().add_manifest(&name, digest, entry);
+            tags.into_iter().try_for_each(|tag| store.set_tag(&name, tag, &digest))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Points a tag to a manifest, and says whether that is there.
+    pub(crate) async fn tag(self: &Arc<Self>, name: RepositoryName, tag: Tag, digest: Digest) -> io::Result<bool> {
+        self.change(move |store| {
+            let _changes = store.lock_changes();
+            let is_there = store.read_state().manifest(&name, &ManifestReference::Digest(digest)).is_some();
+            if is_there {
+                store.set_tag(&name, tag, &digest)?;
+            }
+            Ok(is_there)
+        })
+        .await
+    }
+
+    /// Takes a blob from a repository and says whether it was there.
+    pub(crate) async fn delete_blob(self: &Arc<Self>, name: RepositoryName, digest: Digest) -> io::Result<bool> {
+        self.change(move |store| {
+            let _changes = store.lock_changes();
+            if let Content::Disk(disk) = &store.content {
+                disk.remove_blob(&name, &digest)?;
+            }
+            let leftover = store.write_state().remove_blob(&name, &digest);
+            store.sweep(leftover, &digest)
+        })
+        .await
+    }
+
+    /// Takes a manifest and its tags from a repository and says whether it was there.
+    pub(crate) async fn delete_manifest(self: &Arc<Self>, name: RepositoryName, digest: Digest) -> io::Result<bool> {
+        self.change(move |store| {
+            let _changes = store.lock_changes();
+            if let Content::Disk(disk) = &store.content {
+                let tags = store.read_state().tags_of(&name, &digest);
+                tags.iter().try_for_each(|tag| disk.remove_tag(&name, tag))?;
+                disk.remove_manifest(&name, &digest)?;
+            }
+            let leftover = store.write_state().remove_manifest(&name, &digest);
+            store.sweep(leftover, &digest)
+        })
+        .await
+    }
+
+    /// Removes a tag and says whether it was there.
+    pub(crate) async fn delete_tag(self: &Arc<Self>, name: RepositoryName, tag: Tag) -> io::Result<bool> {
+        self.change(move |store| {
+            let _changes = store.lock_changes();
+            if let Content::Disk(disk) = &store.content {
+                disk.remove_tag(&name, &tag)?;
+            }
+            Ok(store.write_state().remove_tag(&name, &tag))
+        })
+        .await
+    }
+
+    /// A disk keeps a thread busy, which should not be one that serves others.
+    async fn change<T: Send + 'static, E: From<io::Error> + Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Store) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        match &self.content {
+            Content::Memory(_) => change(self),
+            Content::Disk(_) => {
+                let store = self.clone();
+                blocking(move || change(&store)).await
+            }
+        }
+    }
+
+    fn settle(&self, draft: Draft) -> io::Result<Sealed> {
+        let sealed = draft.seal()?;
+        if let (Content::Disk(disk), Sealed::File(file)) = (&self.content, &sealed) {
+            disk.settle(file)?;
+        }
+        Ok(sealed)
+    }
+
+    /// Makes bytes those of a digest, unless it has some.
+    fn place(&self, sealed: Sealed, digest: &Digest) -> io::Result<()> {
+        if self.read_state().held(digest).is_some() {
+            return Ok(());
+        }
+        match (&self.content, sealed) {
+            (Content::Memory(bytes), Sealed::Memory(segments)) => {
+                bytes.write().unwrap_or_else(PoisonError::into_inner).insert(*digest, segments.into());
+                Ok(())
+            }
+            (Content::Disk(disk), Sealed::File(file)) => disk.place(file, digest),
+            _ => Err(io::Error::other("the draft is of another storage")),
+        }
+    }
+
+    fn set_tag(&self, name: &RepositoryName, tag: Tag, digest: &Digest) -> io::Result<()> {
+        if let Content::Disk(disk) = &self.content {
+            disk.set_tag(name, &tag, digest)?;
+        }
+        self.write_state().set_tag(name, tag, *digest);
+        Ok(())
+    }
+
+    /// Removes bytes that nobody holds any more.
+    fn sweep(&self, leftover: Option<Leftover>, digest: &Digest) -> io::Result<bool> {
+        match (leftover, &self.content) {
+            (None, _) => return Ok(false),
+            (Some(Leftover::Shared), _) => {}
+            (Some(Leftover::Orphan), Content::Disk(disk)) => disk.remove_bytes(digest)?,
+            (Some(Leftover::Orphan), Content::Memory(bytes)) => {
+                bytes.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
+            }
+        }
+        Ok(true)
+    }
+
+    fn lock_changes(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_state(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
