@@ -240,7 +240,7 @@ pub(crate) struct Fetched {
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
-    problem: Problem,
+    pub(crate) problem: Problem,
 }
 
 impl Refusal {

@@ -31,6 +31,7 @@ pub mod hosts;
 mod http;
 mod manifests;
 mod memory;
+mod referrers;
 mod repository;
 mod tags;
 mod target;

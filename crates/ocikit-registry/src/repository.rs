@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
-use ocikit_spec::{Descriptor, Digest, Document, Repository, Tag};
+use ocikit_spec::{Descriptor, Digest, Document, MediaType, Repository, Tag};
 
 use crate::client::Inner;
 use crate::http::transport::lock;
 use crate::manifests::{self, Found, Key};
 use crate::target::Target;
-use crate::{blobs, tags, upload};
+use crate::{blobs, referrers, tags, upload};
 
 /// How many bytes of manifests are kept at hand.
 const CACHED: usize = 8 << 20;
@@ -102,14 +102,33 @@ impl RemoteRepository {
         manifests::delete(&self.0.inner, &self.0.target, &Key::Tag(tag.clone())).await
     }
 
-    /// Removes a manifest and every tag that leads to it.
+    /// Removes a manifest and every tag that leads to it; one that is about another is no longer listed there.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`], and [`Error::Refused`] where nothing is ever removed.
     pub async fn delete_manifest(&self, digest: &Digest) -> Result<()> {
-        lock(&self.0.state).documents.remove(digest);
-        manifests::delete(&self.0.inner, &self.0.target, &Key::Digest(*digest)).await
+        let Remote { inner, target, state, .. } = &*self.0;
+        let key = Key::Digest(*digest);
+        let found = self.manifest(&key).await?.ok_or_else(|| Error::not_found(digest, self))?;
+        lock(state).documents.remove(digest);
+        manifests::delete(inner, target, &key).await?;
+        let document = Document::parse(&found.descriptor.media_type, found.bytes.clone()).ok();
+        match document.as_ref().and_then(Document::subject) {
+            Some(subject) if referrers::is_by_tag(inner, target, &subject.digest).await? => {
+                referrers::remove(inner, target, &found).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The manifests that are about a subject, of one type of artifact. [`Source::referrers`] has those of all types.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry; none is an empty list.
+    pub async fn referrers_of_type(&self, subject: &Digest, artifact_type: &MediaType) -> Result<Vec<Descriptor>> {
+        referrers::list(&self.0.inner, &self.0.target, subject, Some(artifact_type)).await
     }
 
     /// Removes a blob, whether or not a manifest names it.
@@ -196,8 +215,8 @@ impl RemoteRepository {
 
     async fn send_document(&self, key: &Key, found: &Found) -> Result<()> {
         let Remote { inner, target, .. } = &*self.0;
-        manifests::put(inner, target, key, &found.descriptor, found.bytes.clone()).await?;
-        Ok(())
+        let taken = manifests::put(inner, target, key, &found.descriptor, found.bytes.clone()).await?;
+        if taken.subject { Ok(()) } else { referrers::add(inner, target, found).await }
     }
 
     /// Sends the root by its digest, if it still waits for a name.
@@ -263,8 +282,8 @@ impl Source for RemoteRepository {
         Ok(manifests::head(inner, target, &Key::Digest(descriptor.digest)).await?.is_some())
     }
 
-    async fn referrers(&self, _subject: &Digest) -> Result<Vec<Descriptor>> {
-        Ok(Vec::new())
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        referrers::list(&self.0.inner, &self.0.target, subject, None).await
     }
 
     fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {

@@ -7,4 +7,5 @@ mod docker_config;
 mod double;
 mod pull;
 mod push;
+mod referrers;
 mod support;
