@@ -5,9 +5,11 @@ use ocikit_image::{Body, Error, Result};
 use ocikit_spec::{Registry, Repository};
 use reqwest::Url;
 use reqwest::header::HeaderMap;
+use tokio::sync::Semaphore;
 
 use crate::auth::{Access, Authenticator, Authorization};
 use crate::credentials::{Anonymous, Keychain};
+use crate::download::ParallelOptions;
 use crate::endpoint::Endpoint;
 use crate::hosts::{HostOptions, ProxyOptions};
 use crate::http::problem::{self, Problem};
@@ -34,6 +36,8 @@ pub struct ClientOptions {
     /// How many requests a host gets at once, and how many uploads beside them. Fewer where it says that it is too
     /// much.
     pub requests_per_host: usize,
+    /// When a blob is downloaded in several ranges at the same time.
+    pub parallel: ParallelOptions,
     /// What the client calls itself.
     pub user_agent: String,
     /// Where servers may send us by redirects and as token services.
@@ -52,6 +56,7 @@ impl Default for ClientOptions {
             retry: RetryOptions::default(),
             timeouts: Timeouts::default(),
             requests_per_host: 16,
+            parallel: ParallelOptions::default(),
             user_agent: concat!("ocikit/", env!("CARGO_PKG_VERSION")).to_owned(),
             redirects: Redirects::default(),
             clock: Arc::new(SystemClock),
@@ -80,6 +85,8 @@ pub(crate) struct Inner {
     pub(crate) http: Http,
     authenticator: Authenticator,
     pub(crate) memory: Memory,
+    /// Held by the one blob that is downloaded in several ranges.
+    pub(crate) parallel: Arc<Semaphore>,
 }
 
 impl Client {
@@ -95,7 +102,13 @@ impl Client {
             options.redirects == Redirects::Trusted,
         );
         let authenticator = Authenticator::new(options.keychain.clone());
-        Client(Arc::new(Inner { options, http, authenticator, memory: Memory::default() }))
+        Client(Arc::new(Inner {
+            options,
+            http,
+            authenticator,
+            memory: Memory::default(),
+            parallel: Arc::new(Semaphore::new(1)),
+        }))
     }
 
     /// A repository, to be read or written.

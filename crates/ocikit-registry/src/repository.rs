@@ -11,7 +11,7 @@ use crate::client::Inner;
 use crate::http::transport::lock;
 use crate::manifests::{self, Found, Key};
 use crate::target::Target;
-use crate::{blobs, referrers, tags, upload};
+use crate::{blobs, download, referrers, tags, upload};
 
 /// How many bytes of manifests are kept at hand.
 const CACHED: usize = 8 << 20;
@@ -263,7 +263,7 @@ impl Source for RemoteRepository {
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         if !descriptor.media_type.is_document() {
-            return blobs::open(&self.0.inner, &self.0.target, descriptor, range).await;
+            return download::open(&self.0.inner, &self.0.target, descriptor, range).await;
         }
         let found = self.manifest(&Key::Digest(descriptor.digest)).await?;
         let bytes = found.ok_or_else(|| Error::not_found(descriptor.digest, self))?.bytes;
