@@ -94,6 +94,10 @@ impl Part {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.position >= self.end
+    }
+
     /// Takes so many bytes off the beginning, as a part of their own.
     pub(super) fn split(&mut self, length: u64) -> Option<Part> {
         let end = self.position.saturating_add(length).min(self.end);
