@@ -16,8 +16,10 @@ pub struct Body {
 
 impl Body {
     /// A body of this many bytes; the stream has to keep to that.
+    ///
+    /// The body may be polled behind its end, whatever the stream makes of that: many panic.
     pub fn new(length: u64, chunks: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Body {
-        Body { chunks: Box::pin(chunks), length }
+        Body { chunks: Box::pin(chunks.fuse()), length }
     }
 
     /// How many bytes it has, as the place says that it comes from.
@@ -194,6 +196,16 @@ mod tests {
         let mut empty = descriptor(b"x");
         empty.size = 0;
         assert!(matches!(passed(body(&[]).verified(&empty, "here")).await.1, Some(Error::Mismatch { .. })));
+    }
+
+    #[tokio::test]
+    async fn the_end_stays_the_end() {
+        let once = futures::stream::unfold(true, async |first| first.then(|| (Ok(Bytes::from_static(b"a")), false)));
+        let mut body = Body::new(1, once).verified(&descriptor(b"a"), "here");
+        assert!(body.next().await.is_some());
+        for _ in 0..3 {
+            assert!(body.next().await.is_none());
+        }
     }
 
     #[tokio::test]

@@ -5,11 +5,13 @@ use ocikit_image::{Body, Error, Result};
 use ocikit_spec::{Registry, Repository};
 use reqwest::Url;
 use reqwest::header::HeaderMap;
+use tokio::sync::Semaphore;
 
 use crate::auth::{Access, Authenticator, Authorization};
 use crate::credentials::{Anonymous, Keychain};
+use crate::download::ParallelOptions;
 use crate::endpoint::Endpoint;
-use crate::hosts::{HostOptions, ProxyOptions};
+use crate::hosts::{HostOptions, ProxyOptions, Verify};
 use crate::http::problem::{self, Problem};
 use crate::http::send::{Http, Reply, Request};
 use crate::http::transport::{Fault, Transport};
@@ -34,6 +36,8 @@ pub struct ClientOptions {
     /// How many requests a host gets at once, and how many uploads beside them. Fewer where it says that it is too
     /// much.
     pub requests_per_host: usize,
+    /// When a blob is downloaded in several ranges at the same time.
+    pub parallel: ParallelOptions,
     /// What the client calls itself.
     pub user_agent: String,
     /// Where servers may send us by redirects and as token services.
@@ -52,6 +56,7 @@ impl Default for ClientOptions {
             retry: RetryOptions::default(),
             timeouts: Timeouts::default(),
             requests_per_host: 16,
+            parallel: ParallelOptions::default(),
             user_agent: concat!("ocikit/", env!("CARGO_PKG_VERSION")).to_owned(),
             redirects: Redirects::default(),
             clock: Arc::new(SystemClock),
@@ -80,6 +85,8 @@ pub(crate) struct Inner {
     pub(crate) http: Http,
     authenticator: Authenticator,
     pub(crate) memory: Memory,
+    /// Held by the one blob that is downloaded in several ranges.
+    pub(crate) parallel: Arc<Semaphore>,
 }
 
 impl Client {
@@ -95,14 +102,20 @@ impl Client {
             options.redirects == Redirects::Trusted,
         );
         let authenticator = Authenticator::new(options.keychain.clone());
-        Client(Arc::new(Inner { options, http, authenticator, memory: Memory::default() }))
+        Client(Arc::new(Inner {
+            options,
+            http,
+            authenticator,
+            memory: Memory::default(),
+            parallel: Arc::new(Semaphore::new(1)),
+        }))
     }
 
     /// A repository, to be read or written.
     ///
     /// # Errors
     ///
-    /// [`Error::Broken`] if the settings for its registry make no sense.
+    /// [`Error::Broken`] if the settings for its registry make no sense, [`Error::Denied`] if it is blocked.
     pub fn repository(&self, repository: Repository) -> Result<RemoteRepository> {
         RemoteRepository::new(self.0.clone(), repository)
     }
@@ -113,7 +126,7 @@ impl Client {
     ///
     /// Those of the registry; many tell nobody.
     pub async fn catalog(&self, registry: &Registry) -> Result<Vec<Repository>> {
-        let listed = tags::catalog(&self.0, &self.0.endpoint(registry)?).await?;
+        let listed = tags::catalog(&self.0, &self.0.endpoint(registry, false)?).await?;
         Ok(listed.iter().filter_map(|path| Repository::new(registry.clone(), path).ok()).collect())
     }
 }
@@ -125,8 +138,13 @@ impl Default for Client {
 }
 
 impl Inner {
-    pub(crate) fn endpoint(&self, registry: &Registry) -> Result<Endpoint> {
-        Endpoint::new(registry, self.options.hosts.of(registry))
+    /// Where a registry answers; `insecure` as `registries.conf` means it.
+    pub(crate) fn endpoint(&self, registry: &Registry, insecure: bool) -> Result<Endpoint> {
+        let mut settings = self.options.hosts.of(registry)?;
+        if insecure && !settings.scheme.is_plain(registry, &settings.tls) {
+            settings.tls.verify = Verify::NorTls;
+        }
+        Endpoint::new(registry, settings)
     }
 
     /// Makes a request and shows who we are if that is asked for. The answer has any status but one that another
@@ -240,7 +258,7 @@ pub(crate) struct Fetched {
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
-    problem: Problem,
+    pub(crate) problem: Problem,
 }
 
 impl Refusal {

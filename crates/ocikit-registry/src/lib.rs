@@ -26,11 +26,13 @@ mod auth;
 mod blobs;
 mod client;
 mod credentials;
+mod download;
 mod endpoint;
 pub mod hosts;
 mod http;
 mod manifests;
 mod memory;
+mod referrers;
 mod repository;
 mod tags;
 mod target;
@@ -40,6 +42,7 @@ pub use client::{Client, ClientOptions, Redirects};
 pub use credentials::{
     Anonymous, Credential, CredentialPlaces, DockerConfig, Fixed, HelperOptions, Keychain, Keychains, Secret,
 };
+pub use download::ParallelOptions;
 pub use http::{Clock, RetryOptions, SystemClock, Timeouts};
 pub use ocikit_image::{Error, Result};
 pub use repository::RemoteRepository;

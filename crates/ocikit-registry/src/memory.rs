@@ -7,25 +7,45 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use crate::endpoint::Endpoint;
 use crate::http::transport::lock;
 
-/// What a client knows of blobs in registries, so that it asks for none twice.
+/// What a client knows of registries, so that it asks for nothing twice.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     /// The repositories that hold a blob.
     held: Mutex<HashMap<Key, HashSet<String>>>,
-    /// Held while a blob is on its way to a registry.
+    /// Held while a blob is on its way to a registry, or the index of a subject's referrers to a repository.
     flights: Mutex<HashMap<Key, Arc<AsyncMutex<()>>>>,
+    /// Whether registries list referrers.
+    referrers: Mutex<HashMap<String, bool>>,
 }
 
-/// A blob in a registry.
+/// A blob in a registry, or a subject in a repository.
 type Key = (String, Digest);
 
 impl Memory {
     /// Waits until nobody else sends this blob to this registry: then it may be there, or in a repository that it can
     /// be mounted from.
     pub(crate) async fn board(&self, endpoint: &Endpoint, digest: &Digest) -> Flight<'_> {
-        let key = key(endpoint, digest);
+        self.board_as(key(endpoint, digest)).await
+    }
+
+    /// Waits until nobody else here writes the index of a subject's referrers.
+    pub(crate) async fn board_index(&self, endpoint: &Endpoint, path: &str, subject: &Digest) -> Flight<'_> {
+        self.board_as((endpoint.url(path).to_string(), *subject)).await
+    }
+
+    async fn board_as(&self, key: Key) -> Flight<'_> {
         let seat = lock(&self.flights).entry(key.clone()).or_default().clone();
         Flight { key, memory: self, guard: Some(seat.lock_owned().await) }
+    }
+
+    /// Whether a registry is known not to list referrers.
+    pub(crate) fn lacks_referrers(&self, endpoint: &Endpoint) -> bool {
+        lock(&self.referrers).get(endpoint.base.as_str()) == Some(&false)
+    }
+
+    /// Notes whether a registry lists referrers. One that once did is not believed when it says otherwise.
+    pub(crate) fn note_referrers(&self, endpoint: &Endpoint, listed: bool) {
+        *lock(&self.referrers).entry(endpoint.base.to_string()).or_default() |= listed;
     }
 
     pub(crate) fn holds(&self, endpoint: &Endpoint, path: &str, digest: &Digest) -> bool {
@@ -59,7 +79,7 @@ fn key(endpoint: &Endpoint, digest: &Digest) -> Key {
     (endpoint.base.to_string(), *digest)
 }
 
-/// The only one under way with a blob.
+/// The only one under way with something.
 #[derive(Debug)]
 pub(crate) struct Flight<'a> {
     key: Key,

@@ -1,10 +1,12 @@
+use bytes::Bytes;
 use ocikit_image::{Error, Result};
+use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::auth::{Access, Scopes};
-use crate::client::{Fetched, Inner};
+use crate::client::{Fetched, Inner, Refusal};
 use crate::endpoint::Endpoint;
 use crate::http::link;
 use crate::http::send::Request;
@@ -22,9 +24,9 @@ pub(crate) async fn list(inner: &Inner, target: &Target) -> Result<Vec<String>> 
     struct Page {
         tags: Option<Vec<String>>,
     }
-    let pages: Pages<Page> =
-        Pages::read(inner, &target.endpoint, &target.access(), target.tags(), "tags", &target.place).await?;
-    Ok(pages.0.into_iter().flat_map(|page| page.tags.unwrap_or_default()).collect())
+    let pages = Pages::new(target.tags(), "tags", &target.place);
+    let pages: Vec<Page> = pages.all(inner, &target.endpoint, &target.access()).await?;
+    Ok(pages.into_iter().flat_map(|page| page.tags.unwrap_or_default()).collect())
 }
 
 /// The repositories of a registry, as it lists them.
@@ -35,38 +37,59 @@ pub(crate) async fn catalog(inner: &Inner, endpoint: &Endpoint) -> Result<Vec<St
     }
     let access = Access { path: String::new(), scopes: Scopes::catalog() };
     let place = endpoint.registry.to_string();
-    let first = endpoint.url("_catalog");
-    let pages: Pages<Page> = Pages::read(inner, endpoint, &access, first, "repositories", &place).await?;
-    Ok(pages.0.into_iter().flat_map(|page| page.repositories.unwrap_or_default()).collect())
+    let pages = Pages::new(endpoint.url("_catalog"), "repositories", &place);
+    let pages: Vec<Page> = pages.all(inner, endpoint, &access).await?;
+    Ok(pages.into_iter().flat_map(|page| page.repositories.unwrap_or_default()).collect())
 }
 
-/// All pages of a list.
-pub(crate) struct Pages<T>(pub(crate) Vec<T>);
+/// A list that comes in pages.
+pub(crate) struct Pages<'a> {
+    next: Option<Url>,
+    count: usize,
+    what: &'static str,
+    place: &'a str,
+}
 
-impl<T: DeserializeOwned> Pages<T> {
-    pub(crate) async fn read(
+impl<'a> Pages<'a> {
+    pub(crate) fn new(first: Url, what: &'static str, place: &'a str) -> Pages<'a> {
+        Pages { next: Some(first), count: 0, what, place }
+    }
+
+    /// The next page, and the headers that it came with.
+    pub(crate) async fn next(
+        &mut self,
         inner: &Inner,
         endpoint: &Endpoint,
         access: &Access,
-        first: Url,
-        what: &str,
-        place: &str,
-    ) -> Result<Pages<T>> {
-        let mut pages = Vec::new();
-        let mut next = Some(first);
-        while let Some(url) = next.take() {
-            let request = Request::new(Method::GET, url);
-            let fetched = inner.fetch(endpoint, access, request, LONGEST_PAGE, place).await?;
-            let Fetched { url, headers, body } = fetched.map_err(|refusal| refusal.error(what, place))?;
-            let broken = |problem: String| Error::broken(format!("the list of {what} of {place}"), problem);
-            pages.push(serde_json::from_slice(&body).map_err(|error| broken(error.to_string()))?);
-            for header in headers.get_all("link").iter().filter_map(|header| header.to_str().ok()) {
-                next = next.or(link::next(&url, header).map_err(broken)?);
-            }
-            if next.as_ref() == Some(&url) || pages.len() > MOST_PAGES {
-                return Err(broken("it never ends".to_owned()));
-            }
+    ) -> Result<Option<Result<(HeaderMap, Bytes), Refusal>>> {
+        let Some(asked) = self.next.take() else { return Ok(None) };
+        let request = Request::new(Method::GET, asked.clone());
+        let Fetched { url, headers, body } =
+            match inner.fetch(endpoint, access, request, LONGEST_PAGE, self.place).await? {
+                Ok(fetched) => fetched,
+                Err(refusal) => return Ok(Some(Err(refusal))),
+            };
+        for header in headers.get_all("link").iter().filter_map(|header| header.to_str().ok()) {
+            let next = link::next(&url, header).map_err(|problem| self.broken(&problem))?;
+            self.next = self.next.take().or(next);
         }
-        Ok(Pages(pages))
+        self.count += 1;
+        if self.next.as_ref() == Some(&asked) || self.count > MOST_PAGES {
+            return Err(self.broken("it never ends"));
+        }
+        Ok(Some(Ok((headers, body))))
+    }
+
+    async fn all<T: DeserializeOwned>(mut self, inner: &Inner, endpoint: &Endpoint, access: &Access) -> Result<Vec<T>> {
+        let mut pages = Vec::new();
+        while let Some(page) = self.next(inner, endpoint, access).await? {
+            let (_, body) = page.map_err(|refusal| refusal.error(self.what, self.place))?;
+            pages.push(serde_json::from_slice(&body).map_err(|error| self.broken(&error.to_string()))?);
+        }
+        Ok(pages)
+    }
+
+    pub(crate) fn broken(&self, problem: &str) -> Error {
+        Error::broken(format!("the list of {} of {}", self.what, self.place), problem)
     }
 }

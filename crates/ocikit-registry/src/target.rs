@@ -31,6 +31,10 @@ impl Target {
         self.endpoint.url(&format!("{}/tags/list", self.path))
     }
 
+    pub(crate) fn referrers(&self, subject: &Digest) -> Url {
+        self.endpoint.url(&format!("{}/referrers/{subject}", self.path))
+    }
+
     /// What reading takes.
     pub(crate) fn access(&self) -> Access {
         Access { path: self.path.clone(), scopes: Scopes::pull(&self.path) }

@@ -16,6 +16,11 @@ pub(crate) fn answered(header: &str) -> Option<u64> {
     range.split('-').next()?.trim().parse().ok()
 }
 
+/// How long the whole is, by the `Content-Range` of a part.
+pub(crate) fn total(header: &str) -> Option<u64> {
+    header.rsplit_once('/')?.1.trim().parse().ok()
+}
+
 /// How many bytes of an upload have arrived, by its `Range`: `0-9` means ten.
 ///
 /// `0-0` means one by the grammar, and none where a registry has nothing yet and no other way to say so; which of the
@@ -61,14 +66,14 @@ mod tests {
     #[test]
     fn sees_where_an_answer_begins() {
         for (header, offset) in [
-            ("bytes 5-9/10", Some(5)),
-            ("bytes=5-9/10", Some(5)),
-            ("bytes 5-9/*", Some(5)),
-            ("bytes */10", None),
-            ("items 5-9/10", None),
-            ("", None),
+            ("bytes 5-9/10", (Some(5), Some(10))),
+            ("bytes=5-9/10", (Some(5), Some(10))),
+            ("bytes 5-9/*", (Some(5), None)),
+            ("bytes */10", (None, Some(10))),
+            ("items 5-9/10", (None, Some(10))),
+            ("", (None, None)),
         ] {
-            assert_eq!(answered(header), offset, "{header}");
+            assert_eq!((answered(header), total(header)), offset, "{header}");
         }
     }
 

@@ -54,7 +54,7 @@ fn checked(body: Body, check: Check, offset: u64, end: u64) -> impl Stream<Item 
             let (mut body, position) = state?;
             match next(&mut body, &check, position, end).await {
                 Ok(None) => None,
-                Ok(Some((chunk, after))) => Some((Ok(chunk), Some((body, after)))),
+                Ok(Some((chunk, after))) => Some((Ok(chunk), (after < end).then_some((body, after)))),
                 Err(error) => Some((Err(error), None)),
             }
         }

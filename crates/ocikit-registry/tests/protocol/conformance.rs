@@ -28,20 +28,18 @@ impl Place for Fresh {
     fn lists_untagged(&self) -> bool {
         false
     }
-
-    fn finds_referrers(&self) -> bool {
-        false
-    }
 }
 
 #[tokio::test]
 async fn a_registry_conforms() {
-    conformance(async || {
-        let double = Double::with(Manners::default()).await;
-        let repository = format!("{}/a/b", double.host()).parse().unwrap();
-        Fresh { repository, _double: Some(Arc::new(double)) }
-    })
-    .await;
+    for referrers in [true, false] {
+        conformance(async || {
+            let double = Double::with(Manners { referrers, ..Manners::default() }).await;
+            let repository = format!("{}/a/b", double.host()).parse().unwrap();
+            Fresh { repository, _double: Some(Arc::new(double)) }
+        })
+        .await;
+    }
 }
 
 /// By hand, against a real one: `OCIKIT_TEST_REGISTRY=127.0.0.1:5000 cargo test -p ocikit-registry -- --ignored real`

@@ -230,3 +230,71 @@ async fn silence_is_not_waited_out() {
     assert!(repository(&client, &double, "a").has(&descriptor).await.unwrap());
     assert_eq!(double.log().len(), 2);
 }
+
+/// A client to which small blobs are large, and every line is slow, or none.
+fn parallel(slow: u64) -> ocikit_registry::Client {
+    let parallel = ocikit_registry::ParallelOptions { threshold: 100_000, part: 40_000, ahead: 3, slow };
+    ocikit_registry::Client::new(ocikit_registry::ClientOptions { parallel, ..crate::support::options() })
+}
+
+#[tokio::test]
+async fn a_large_blob_comes_in_ranges_whatever_happens_to_them() {
+    for (ranges, slow) in [(true, u64::MAX), (true, 0), (false, u64::MAX)] {
+        let double = Double::start().await;
+        double.manners(|manners| manners.ranges = ranges);
+        let descriptor = blob(&double, 510_001);
+        let mut count = 0;
+        double.rule(move |_| {
+            count += 1;
+            match count % 4 {
+                1 => Action::CutResponse(13_000),
+                2 => status(503),
+                _ => Action::Pass,
+            }
+        });
+        let source = repository(&parallel(slow), &double, "a");
+        assert_eq!(source.read(&descriptor).await.unwrap(), testing::random(1, 510_001));
+        let range = ByteRange { offset: 100_001, length: Some(300_000) };
+        let part = source.open_unverified(&descriptor, range).await.unwrap().bytes().await.unwrap();
+        assert_eq!(part, testing::random(1, 510_001)[100_001..400_001]);
+    }
+}
+
+#[tokio::test]
+async fn a_large_blob_takes_no_more_requests_than_it_is_worth() {
+    let double = Double::start().await;
+    let descriptor = blob(&double, 510_001);
+    for (slow, requests) in [(u64::MAX, 12), (0, 2)] {
+        repository(&parallel(slow), &double, "a").read(&descriptor).await.unwrap();
+        assert_eq!(double.log().len(), requests);
+    }
+    // and one request where ranges are not known
+    double.manners(|manners| manners.ranges = false);
+    let source = repository(&parallel(u64::MAX), &double, "a");
+    source.read(&descriptor).await.unwrap();
+    assert_eq!(double.log().len(), 1);
+    // Only one blob at a time is that greedy.
+    double.manners(|manners| manners.ranges = true);
+    let first = source.open(&descriptor).await.unwrap();
+    source.read(&descriptor).await.unwrap();
+    drop(first);
+    source.read(&descriptor).await.unwrap();
+    let whole = double.seen().iter().filter(|seen| seen.header("range").is_empty()).count();
+    assert_eq!(whole, 1);
+}
+
+#[tokio::test]
+async fn a_large_blob_that_is_wrong_is_noticed() {
+    let double = Double::start().await;
+    let descriptor = blob(&double, 510_001);
+    for slow in [0, u64::MAX] {
+        let source = repository(&parallel(slow), &double, "a");
+        for size in [510_000, 510_002, 300_000] {
+            let lie = Descriptor { size, ..descriptor.clone() };
+            assert!(failed(source.read(&lie).await).contains("damaged"), "{size}");
+        }
+        let range = || vec![("content-range", "bytes 0-1/2".to_owned())];
+        double.script("GET", vec![Action::Pass, Action::Headers(range())]);
+        assert!(failed(source.read(&descriptor).await).contains("another range"));
+    }
+}

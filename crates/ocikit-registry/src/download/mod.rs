@@ -1,0 +1,46 @@
+//! The bytes of blobs, as many requests as it takes.
+
+mod parallel;
+mod part;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ocikit_image::{Body, ByteRange, Result};
+use ocikit_spec::Descriptor;
+
+use crate::client::Inner;
+use crate::target::Target;
+
+pub use parallel::ParallelOptions;
+use part::Part;
+
+/// The bytes of a range of a blob, not checked. Where an answer breaks off the rest is asked for.
+pub(crate) async fn open(
+    inner: &Arc<Inner>,
+    target: &Arc<Target>,
+    descriptor: &Descriptor,
+    range: ByteRange,
+) -> Result<Body> {
+    let (offset, length) = range.within(descriptor.size);
+    if length == 0 && descriptor.size > 0 {
+        return Ok(Bytes::new().into());
+    }
+    let part = Part {
+        inner: inner.clone(),
+        target: target.clone(),
+        digest: descriptor.digest,
+        whole: offset == 0 && length == descriptor.size,
+        position: offset,
+        end: offset + length,
+    };
+    let options = &inner.options.parallel;
+    if options.ahead > 0
+        && length >= options.threshold.max(1)
+        && let Ok(permit) = inner.parallel.clone().try_acquire_owned()
+    {
+        return parallel::open(part, options, permit).await;
+    }
+    let opened = part.open().await?;
+    Ok(Body::new(part.length(&opened), part.stream(opened)))
+}

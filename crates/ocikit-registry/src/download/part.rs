@@ -1,0 +1,195 @@
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use futures::{Stream, StreamExt, stream};
+use ocikit_image::{Error, Result};
+use ocikit_spec::Digest;
+use reqwest::Method;
+
+use crate::blobs::BULK;
+use crate::client::Inner;
+use crate::http::send::Request;
+use crate::http::transport::{Fault, Lane};
+use crate::http::{problem, range};
+use crate::target::Target;
+
+/// A part of a blob that is still to come.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) inner: Arc<Inner>,
+    pub(super) target: Arc<Target>,
+    pub(super) digest: Digest,
+    /// Whether nothing has come and everything is wanted: then a range need not be asked for.
+    pub(super) whole: bool,
+    pub(super) position: u64,
+    pub(super) end: u64,
+}
+
+/// An answer whose bytes are still to come.
+pub(super) struct Opened {
+    /// Whether it has the range that was asked for, and not the whole blob.
+    pub(super) ranged: bool,
+    /// How long the registry says that the blob is.
+    pub(super) total: Option<u64>,
+    chunks: Chunks,
+}
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, Fault>> + Send>>;
+
+impl Part {
+    /// Asks for what is still to come.
+    pub(super) async fn open(&self) -> Result<Opened> {
+        let Part { inner, target, digest, .. } = self;
+        let wanted = self.end - self.position;
+        let mut request = Request::new(Method::GET, target.blob(digest));
+        if !self.whole {
+            request = request.header("range", &range::request(self.position, wanted));
+        }
+        request.lane = if wanted >= BULK { Lane::Bulk } else { Lane::Small };
+        let reply = inner.call(&target.endpoint, &target.access(), request, &target.place).await?;
+        match reply.answer.status {
+            206 if !self.whole => {
+                let header = reply.answer.header("content-range").unwrap_or_default();
+                if range::answered(header).is_some_and(|starts| starts != self.position) {
+                    let place = format!("{digest} in {}", target.place);
+                    return Err(Error::broken(place, "the registry sends another range than it was asked for"));
+                }
+                let total = range::total(header);
+                Ok(Opened { ranged: true, total, chunks: reply.answer.chunks().boxed() })
+            }
+            200 => Ok(Opened { ranged: false, total: reply.answer.length(), chunks: reply.answer.chunks().boxed() }),
+            // The blob ends before the range begins.
+            416 => Ok(Opened { ranged: true, total: None, chunks: stream::empty().boxed() }),
+            _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
+        }
+    }
+
+    /// How many bytes come, as the registry says: more or fewer than were wanted only where all were.
+    pub(super) fn length(&self, opened: &Opened) -> u64 {
+        let wanted = self.end - self.position;
+        opened.total.filter(|_| self.whole).unwrap_or(wanted)
+    }
+
+    /// The bytes of an answer and, where it breaks off, of those that follow it.
+    pub(super) fn stream(self, opened: Opened) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+        let chunks = self.wanted(opened);
+        let state = Some(Resumed { part: self, chunks: Some(chunks), failures: 0 });
+        stream::unfold(state, |state| async {
+            let mut state = state?;
+            match state.next().await? {
+                Ok(chunk) => Some((Ok(chunk), Some(state))),
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+    }
+
+    /// Those bytes of an answer that were asked for.
+    fn wanted(&self, opened: Opened) -> Chunks {
+        match (self.whole, opened.ranged) {
+            (true, _) => opened.chunks,
+            (false, true) => cut_out(opened.chunks, 0, self.end - self.position),
+            // A registry that knows no ranges sends everything.
+            (false, false) => cut_out(opened.chunks, self.position, self.end - self.position),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.position >= self.end
+    }
+
+    /// Takes so many bytes off the beginning, as a part of their own.
+    pub(super) fn split(&mut self, length: u64) -> Option<Part> {
+        let end = self.position.saturating_add(length).min(self.end);
+        let first = Part { whole: false, end, ..self.clone() };
+        self.position = end;
+        self.whole = false;
+        (first.position < end).then_some(first)
+    }
+}
+
+/// A part that is asked for again when it breaks off.
+struct Resumed {
+    part: Part,
+    /// `None` between two requests.
+    chunks: Option<Chunks>,
+    /// Since the last byte.
+    failures: u32,
+}
+
+impl Resumed {
+    async fn next(&mut self) -> Option<Result<Bytes>> {
+        loop {
+            let fault = match &mut self.chunks {
+                None => match self.part.open().await {
+                    Ok(opened) => {
+                        self.chunks = Some(self.part.wanted(opened));
+                        continue;
+                    }
+                    Err(error) => return Some(Err(error)),
+                },
+                Some(chunks) => match chunks.next().await {
+                    Some(Ok(chunk)) => {
+                        self.part.position += chunk.len() as u64;
+                        self.part.whole = false;
+                        self.failures = 0;
+                        return Some(Ok(chunk));
+                    }
+                    // Too short or not is for whoever verifies to say: the registry thinks that this was all.
+                    None => return None,
+                    Some(Err(fault)) => fault,
+                },
+            };
+            if self.part.position >= self.part.end {
+                return None;
+            }
+            self.failures += 1;
+            self.chunks = None;
+            let http = &self.part.inner.http;
+            let Some(pause) = http.pause(self.failures, None) else {
+                return Some(Err(problem::unreachable(fault, &self.part.target.place)));
+            };
+            http.clock().sleep(pause).await;
+        }
+    }
+}
+
+/// Leaves out the first bytes, and those behind so many more.
+fn cut_out(chunks: Chunks, skip: u64, take: u64) -> Chunks {
+    let state = (chunks, skip, take);
+    Box::pin(stream::unfold(state, |(mut chunks, mut skip, mut left)| async move {
+        while left > 0 {
+            let mut chunk = match chunks.next().await? {
+                Ok(chunk) => chunk,
+                Err(fault) => return Some((Err(fault), (chunks, skip, left))),
+            };
+            let passed = skip.min(chunk.len() as u64);
+            chunk.advance(passed as usize);
+            skip -= passed;
+            chunk.truncate(left.min(chunk.len() as u64) as usize);
+            left -= chunk.len() as u64;
+            if !chunk.is_empty() {
+                return Some((Ok(chunk), (chunks, skip, left)));
+            }
+        }
+        None
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn cuts_out_what_is_wanted(lengths in proptest::collection::vec(0usize..5, 0..8), skip in 0u64..20, take in 0u64..20) {
+            let all: Vec<u8> = (0..lengths.iter().sum::<usize>() as u8).collect();
+            let mut rest = Bytes::from(all.clone());
+            let chunks: Vec<_> = lengths.iter().map(|length| Ok(rest.split_to(*length))).collect();
+            let found = cut_out(stream::iter(chunks).boxed(), skip, take).map(|chunk| chunk.unwrap().to_vec());
+            let found = futures::FutureExt::now_or_never(found.concat()).unwrap();
+            let expected: Vec<_> = all.into_iter().skip(skip as usize).take(take as usize).collect();
+            proptest::prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Referrers by the API, by the fallback tag, and from registries that answer nonsense.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use ocikit_image::{CopyOptions, Memory, Root, Sink, Source, copy, testing};
+use ocikit_registry::RemoteRepository;
+use ocikit_spec::{Descriptor, Digest, Platform};
+
+use crate::double::{Action, Double, status};
+use crate::support::{client, failed, repository};
+
+/// An image in a repository, and artifacts about it in memory.
+async fn subject(repository: &RemoteRepository, types: &[&str]) -> (Arc<Memory>, Descriptor, Vec<Descriptor>) {
+    let memory = Arc::new(Memory::new());
+    let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
+    push(repository, &memory, &image).await.unwrap();
+    let about = types.iter().map(|artifact_type| testing::referrer(&memory, &image, artifact_type)).collect();
+    (memory, image, about)
+}
+
+async fn push(to: &RemoteRepository, memory: &Arc<Memory>, what: &Descriptor) -> ocikit_registry::Result<()> {
+    let root = Root::at(memory.clone(), what.clone()).await?;
+    let to: Arc<dyn Sink> = Arc::new(to.clone());
+    copy(&root, &to, &CopyOptions::default()).await.map(drop)
+}
+
+fn digests(found: &[Descriptor]) -> Vec<Digest> {
+    let mut digests: Vec<_> = found.iter().map(|found| found.digest).collect();
+    digests.sort();
+    digests
+}
+
+const TYPES: [&str; 3] = ["application/vnd.a", "application/vnd.b", "application/vnd.c"];
+
+#[tokio::test]
+async fn what_was_put_is_listed_whoever_keeps_the_list() {
+    for api in [true, false] {
+        let double = Double::start().await;
+        double.manners(|manners| (manners.referrers, manners.page) = (api, 2));
+        let repository = repository(&client(), &double, "a");
+        let (memory, image, about) = subject(&repository, &TYPES).await;
+        for about in &about {
+            push(&repository, &memory, about).await.unwrap();
+        }
+        assert_eq!(digests(&repository.referrers(&image.digest).await.unwrap()), digests(&about), "api: {api}");
+        let one = repository.referrers_of_type(&image.digest, &TYPES[1].into()).await.unwrap();
+        assert_eq!(digests(&one), [about[1].digest]);
+        assert_eq!(one[0].artifact_type, Some(TYPES[1].into()));
+        let fallback = double.tag("a", &image.digest.to_string().replace(':', "-"));
+        assert_eq!(fallback.is_none(), api);
+
+        repository.delete_manifest(&about[0].digest).await.unwrap();
+        assert_eq!(digests(&repository.referrers(&image.digest).await.unwrap()), digests(&about[1..]), "api: {api}");
+        assert_eq!(repository.referrers(&about[1].digest).await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_registry_without_the_api_is_asked_for_it_once() {
+    let double = Double::start().await;
+    double.manners(|manners| manners.referrers = false);
+    let repository = repository(&client(), &double, "a");
+    for _ in 0..3 {
+        repository.referrers(&Digest::sha256_of(b"x")).await.unwrap();
+    }
+    assert_eq!(double.log().iter().filter(|line| line.contains("/referrers/")).count(), 1);
+}
+
+#[tokio::test]
+async fn nonsense_is_no_api() {
+    for action in [
+        || status(405),
+        || status(400),
+        || status(403),
+        || Action::Reply(200, vec![], "<html>".into()),
+        || Action::Reply(200, vec![], r#"{"schemaVersion":2,"config":{},"layers":[]}"#.into()),
+        || Action::Reply(200, vec![], r#"{"errors":[]}"#.into()),
+    ] {
+        let double = Double::start().await;
+        double.manners(|manners| manners.referrers = false);
+        double.rule(move |seen| if seen.path.contains("/referrers/") { action() } else { Action::Pass });
+        let repository = repository(&client(), &double, "a");
+        let (memory, image, about) = subject(&repository, &TYPES[..1]).await;
+        push(&repository, &memory, &about[0]).await.unwrap();
+        assert_eq!(digests(&repository.referrers(&image.digest).await.unwrap()), digests(&about));
+    }
+    // A failure is not an answer.
+    let double = Double::start().await;
+    double.rule(|_| status(500));
+    failed(repository(&client(), &double, "a").referrers(&Digest::sha256_of(b"x")).await);
+}
+
+#[tokio::test]
+async fn a_tag_that_leads_to_the_image_itself_is_no_list() {
+    let double = Double::start().await;
+    double.manners(|manners| manners.referrers = false);
+    let repository = repository(&client(), &double, "a");
+    let (_, image, _) = subject(&repository, &[]).await;
+    let bytes = double.manifest("a", &image.digest).unwrap();
+    double.put_manifest("a", &image.digest.to_string().replace(':', "-"), image.media_type.as_str(), bytes);
+    assert_eq!(repository.referrers(&image.digest).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn filters_that_the_registry_ignores_are_applied_here() {
+    let double = Double::start().await;
+    double.rule(|seen| match seen.path.contains("/referrers/") {
+        true => Action::Reply(
+            200,
+            vec![],
+            format!(
+                r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+                ["a", "b"]
+                    .map(|name| format!(
+                        r#"{{"mediaType":"x","digest":"{}","size":1,"artifactType":"{name}"}}"#,
+                        Digest::sha256_of(name.as_bytes())
+                    ))
+                    .join(",")
+            )
+            .into(),
+        ),
+        false => Action::Pass,
+    });
+    let repository = repository(&client(), &double, "a");
+    let found = repository.referrers_of_type(&Digest::sha256_of(b"x"), &"b".into()).await.unwrap();
+    assert_eq!(digests(&found), [Digest::sha256_of(b"b")]);
+}
+
+#[tokio::test]
+async fn many_writers_lose_nothing() {
+    let double = Double::start().await;
+    double.manners(|manners| manners.referrers = false);
+    let types: Vec<_> = (0..12).map(|number| format!("application/vnd.{number}")).collect();
+    let types: Vec<_> = types.iter().map(String::as_str).collect();
+    let one = repository(&client(), &double, "a");
+    let (memory, image, about) = subject(&one, &types).await;
+    futures::future::join_all(about.iter().map(|about| push(&one, &memory, about))).await;
+    assert_eq!(digests(&one.referrers(&image.digest).await.unwrap()), digests(&about));
+}
+
+#[tokio::test]
+async fn an_entry_that_another_process_overwrote_is_written_again() {
+    let double = Double::start().await;
+    double.manners(|manners| manners.referrers = false);
+    let repository = repository(&client(), &double, "a");
+    let (memory, image, about) = subject(&repository, &TYPES).await;
+    let tag = image.digest.to_string().replace(':', "-");
+    push(&repository, &memory, &about[0]).await.unwrap();
+    let before = double.tag("a", &tag).unwrap();
+    let before = double.manifest("a", &before).unwrap();
+
+    // Another process, which read the list before ours was in it, writes its own right after ours.
+    let line = format!("PUT /v2/a/manifests/{tag}");
+    let theirs = testing::referrer(&memory, &image, "application/vnd.theirs");
+    let document = ocikit_spec::Index::parse(before).unwrap().edit().push(&theirs).finish().unwrap();
+    let overwrite: Arc<Mutex<Option<Bytes>>> = Arc::new(Mutex::new(Some(document.bytes().clone())));
+    let double = Arc::new(double);
+    let weak = Arc::downgrade(&double);
+    let mut written = false;
+    double.rule(move |seen| {
+        if seen.line() == line {
+            written = true;
+        } else if written
+            && seen.line() == line.replace("PUT", "GET")
+            && let Some(document) = overwrite.lock().unwrap().take()
+        {
+            weak.upgrade().unwrap().put_manifest(
+                "a",
+                line.rsplit('/').next().unwrap(),
+                "application/vnd.oci.image.index.v1+json",
+                document,
+            );
+        }
+        Action::Pass
+    });
+    push(&repository, &memory, &about[1]).await.unwrap();
+    let found = digests(&repository.referrers(&image.digest).await.unwrap());
+    assert_eq!(found, digests(&[about[0].clone(), about[1].clone(), theirs]));
+}
