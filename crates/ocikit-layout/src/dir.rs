@@ -30,7 +30,7 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if there is no such directory, [`Error::Broken`] if it is not a layout.
+    /// [`Error::Failed`] if there is no such directory, [`Error::Broken`] if it is not a layout.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Dir> {
         let dir = Dir { path: path.into(), tentative: AtomicBool::new(false) };
         dir.roots().await?;
@@ -79,7 +79,7 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] and [`Error::Broken`] as for [`Dir::open`].
+    /// As for [`Dir::open`].
     pub async fn roots(&self) -> Result<Index> {
         let path = self.path.clone();
         blocking(move || read_roots(&path)).await
@@ -197,7 +197,8 @@ impl Sink for Dir {
 fn read_roots(path: &Path) -> Result<Index> {
     let place = path.display();
     if !path.is_dir() {
-        return Err(Error::not_found("such directory", place));
+        let error = fs::metadata(path).err().unwrap_or_else(|| io::ErrorKind::NotADirectory.into());
+        return Err(Error::failed("open", place, error));
     }
     let marker = path.join(OCI_LAYOUT_FILE);
     if !marker.is_file() {

@@ -10,7 +10,7 @@ use crate::{Dir, Tar};
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] if there is nothing, [`Error::Broken`] if it holds no images.
+/// [`Error::Failed`] if there is nothing, [`Error::Broken`] if it holds no images.
 pub async fn open(path: impl Into<PathBuf>) -> Result<Arc<dyn Source>> {
     let path = path.into();
     let metadata = blocking({

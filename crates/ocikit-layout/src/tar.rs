@@ -28,7 +28,7 @@ impl Tar {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if there is no such file; [`Error::Broken`] if it is not a tar, is truncated, or holds no
+    /// [`Error::Failed`] if the file cannot be opened; [`Error::Broken`] if it is not a tar, is truncated, or holds no
     /// OCI layout.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Tar> {
         let path = path.into();
@@ -81,10 +81,7 @@ impl Tar {
 }
 
 pub(crate) fn cannot_open(path: &Path, error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::NotFound => Error::not_found("such file", path.display()),
-        _ => Error::failed("open", path.display(), error),
-    }
+    Error::failed("open", path.display(), error)
 }
 
 fn entry(file: &File, index: &TarIndex, name: &str, path: &Path) -> Result<Option<Bytes>> {

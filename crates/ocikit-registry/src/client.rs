@@ -3,11 +3,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ocikit_image::{Body, Error, Result};
 use ocikit_spec::{Registry, Repository};
-use reqwest::Url;
 use reqwest::header::HeaderMap;
+use reqwest::{Method, Url};
 use tokio::sync::Semaphore;
 
-use crate::auth::{Access, Authenticator, Authorization};
+use crate::auth::{Access, Authenticator, Authorization, Scopes};
 use crate::credentials::{Anonymous, Keychain};
 use crate::download::ParallelOptions;
 use crate::endpoint::Endpoint;
@@ -118,6 +118,22 @@ impl Client {
     /// [`Error::Broken`] if the settings for its registry make no sense, [`Error::Denied`] if it is blocked.
     pub fn repository(&self, repository: Repository) -> Result<RemoteRepository> {
         RemoteRepository::new(self.0.clone(), repository)
+    }
+
+    /// Asks a registry whether it lets us in: with the credential that the keychain has for it, if it asks for one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Denied`] if it does not, [`Error::Unreachable`] without an answer.
+    pub async fn check(&self, registry: &Registry) -> Result<()> {
+        let endpoint = self.0.endpoint(registry, false)?;
+        let access = Access { path: String::new(), scopes: Scopes::default() };
+        let (request, place) = (Request::new(Method::GET, endpoint.url("")), registry.to_string());
+        let reply = self.0.call(&endpoint, &access, request, &place).await?;
+        match reply.answer.status {
+            200 => Ok(()),
+            _ => Err(problem::error(reply, "registry API", &place).await),
+        }
     }
 
     /// The repositories of a registry that lists them. What it lists that is none by the specification is left out.

@@ -1,7 +1,43 @@
-//! The front door: any location opened by name, and the everyday verbs.
+//! The front door of the library: any location opened by name, and the everyday verbs.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use ocikit::{AnnotateOptions, Client, ClientOptions, Session, SessionOptions};
+//!
+//! let session = Session::new(Client::new(ClientOptions::default()), SessionOptions::default());
+//! let archive = "container-image.tar".parse()?;
+//! let set = vec![("org.opencontainers.image.revision".to_owned(), "6c22711".to_owned())];
+//! session.annotate(&archive, &AnnotateOptions { set, ..Default::default() }).await?;
+//! let copied = session.copy(&archive, &"localhost:5000/app:1".parse()?).await?;
+//! println!("{}", copied.root.digest);
+//! # Ok(()) }
+//! ```
+//!
+//! What is not here is in the crates below: [`image`] has places, nouns and edits, [`layout`] images at rest, [`registry`]
+//! the client, [`spec`] the words of the specifications.
+//!
+//! # What this crate never does
+//!
+//! * It never prints, reads the environment or starts a runtime.
+//! * It never looks into the file system to decide what a text means.
 
+mod inspect;
 mod location;
+mod session;
 
+pub use inspect::{ConfigFacts, Inspection, LayerFacts, inspect};
 pub use location::Location;
+pub use session::{Annotated, Session, SessionOptions};
+
+pub use ocikit_image::{
+    AnnotateOn, AnnotateOptions, Artifact, Copied, CopyOptions, Error, Event, Image, Index, Kind, Layer, Name, Naming,
+    Observer, Put, Result, Root, Sink, Source, SourceExt,
+};
+pub use ocikit_layout::TarOptions;
+pub use ocikit_registry::{Client, ClientOptions};
+pub use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform, Reference, Registry, Repository, Tag};
+
 pub use ocikit_image as image;
+pub use ocikit_layout as layout;
+pub use ocikit_registry as registry;
 pub use ocikit_spec as spec;

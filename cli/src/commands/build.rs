@@ -1,0 +1,222 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::Timestamp;
+use ocikit::layout::{TarOptions, TarWriter};
+use ocikit::spec::annotations::{CREATED, REVISION, SOURCE};
+use ocikit::{AnnotateOn, AnnotateOptions, Name, Naming, Platform, Root, Sink};
+use ocikit_build::{Cache, Daemon, DaemonOptions, Solve};
+use serde::Serialize;
+
+use crate::context::{Context, variable};
+use crate::failure::{Code, Failure, Result};
+use crate::output;
+
+/// Build an image with BuildKit and leave it as an annotated OCI archive
+///
+/// BuildKit does the solve: the one at BUILDKIT_HOST, or one that is started for this build. Its result is read from a
+/// pipe, annotated with what git says, and appears under its name when it is complete; what had that name stays until
+/// then. `docker load` takes the archive too. Without CONTEXT the directories come from PLP_SOURCE_PATH, PLP_BUILD_PATH
+/// and PLP_CACHE_PATH.
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// The directory to build from
+    context: Option<PathBuf>,
+    /// The archive to write
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The Dockerfile, if it is not `Dockerfile` in CONTEXT
+    #[arg(long, short, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Build for this platform; may be repeated
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Vec<Platform>,
+    /// The stage to build
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// The value of an ARG; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_value)]
+    build_arg: Vec<(String, String)>,
+    /// A name for the image in the archive: `docker load` will use it
+    #[arg(long, short, value_name = "REFERENCE")]
+    tag: Vec<ocikit::Reference>,
+    /// Keep no layers for the next build
+    #[arg(long)]
+    no_cache_directory: bool,
+}
+
+/// Where things are.
+struct Paths {
+    source: PathBuf,
+    archive: PathBuf,
+    cache: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Facts {
+    archive: String,
+    digest: ocikit::Digest,
+    size: u64,
+}
+
+/// The name of the archive, for whoever looks for it in the build directory.
+const ARCHIVE: &str = "container-image.tar";
+
+impl Build {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        let plugin = self.context.is_none();
+        self.build(context).await.map_err(|failure| match failure.code {
+            // Whoever calls us as a plugin knows 0 and 1.
+            Code::Missing | Code::Unverified | Code::Unreachable if plugin => Failure { code: Code::Other, ..failure },
+            _ => failure,
+        })
+    }
+
+    async fn build(&self, context: &Context) -> Result {
+        let paths = self.paths();
+        let dockerfile = self.file.clone().unwrap_or_else(|| paths.source.join("Dockerfile"));
+        check(&paths, &dockerfile)?;
+        let cache = self.cache(context, &paths);
+        let solve = Solve {
+            dockerfile,
+            platforms: self.platform.clone(),
+            target: self.target.clone(),
+            build_arguments: self.build_arg.clone(),
+            source_date_epoch: context.epoch,
+            cache,
+            ..Solve::of(&paths.source)
+        };
+        let annotations = git_annotations(context)?;
+        let docker = Some(self.platform.first().cloned().unwrap_or_else(Platform::of_this_machine));
+        let options = TarOptions { modified: context.epoch.unwrap_or_default(), docker };
+        let archive: Arc<dyn Sink> = Arc::new(TarWriter::create(&paths.archive, options).await?);
+        let session = context.session(&[])?;
+
+        let (daemon, address) = match variable("BUILDKIT_HOST") {
+            Some(address) => (None, address),
+            None => {
+                let flags = variable("BUILDKITD_FLAGS").unwrap_or_default();
+                let arguments = flags.split_whitespace().map(str::to_owned).collect();
+                let daemon = Daemon::start(&DaemonOptions { arguments, ..DaemonOptions::default() }).await?;
+                let address = daemon.address().to_owned();
+                (Some(daemon), address)
+            }
+        };
+        let built = ocikit_build::build(&solve, &address, context.progress.of_build(), &archive).await;
+        if let Some(daemon) = daemon {
+            daemon.stop().await;
+        }
+        let root = Root::open(Arc::new(built?), &Name::Only).await?;
+        let root = annotated(&root, annotations).await?;
+        let copied = session.copy_to(&root, &archive, self.names()).await?;
+
+        let size = std::fs::metadata(&paths.archive).map_or(0, |metadata| metadata.len());
+        let shown = paths.archive.display().to_string();
+        context.output.say(&format!("{shown}: {}", output::bytes(size)));
+        let facts = Facts { archive: shown, digest: copied.root.digest, size };
+        context.output.facts(&facts, || facts.digest.to_string())
+    }
+
+    fn paths(&self) -> Paths {
+        let path = |name: &str, default: &str| PathBuf::from(variable(name).unwrap_or_else(|| default.to_owned()));
+        let mut paths = match &self.context {
+            Some(source) => {
+                let home = variable("XDG_CACHE_HOME").map(PathBuf::from);
+                let home = home.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")));
+                let cache = home.map(|home| home.join("ocikit").join("buildkit"));
+                Paths { source: source.clone(), archive: PathBuf::from(ARCHIVE), cache }
+            }
+            None => Paths {
+                source: path("PLP_SOURCE_PATH", "/source"),
+                archive: path("PLP_BUILD_PATH", "/build").join(ARCHIVE),
+                cache: Some(path("PLP_CACHE_PATH", "/tmp/cache").join("buildkit")),
+            },
+        };
+        if let Some(output) = &self.output {
+            paths.archive.clone_from(output);
+        }
+        paths
+    }
+
+    /// The cache, if it can be used; a build without one is slower and no less right.
+    fn cache(&self, context: &Context, paths: &Paths) -> Option<Cache> {
+        let directory = paths.cache.clone().filter(|_| !self.no_cache_directory)?;
+        let usable = directory.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let usable = usable.and_then(|()| tempfile::tempfile_in(directory.parent().unwrap_or(Path::new("."))));
+        match usable {
+            Ok(_) => Some(Cache { directory }),
+            Err(error) => {
+                context.output.say(&format!("warning: no cache at {}: {error}", directory.display()));
+                None
+            }
+        }
+    }
+
+    fn names(&self) -> Vec<Naming> {
+        let naming = |reference: &ocikit::Reference| Naming {
+            tag: reference.tag().cloned(),
+            full: Some(reference.to_string()),
+            replaces: None,
+        };
+        self.tag.iter().map(naming).collect()
+    }
+}
+
+/// Says what is wrong before BuildKit is started.
+fn check(paths: &Paths, dockerfile: &Path) -> Result {
+    if !paths.source.is_dir() {
+        return Err(Failure::new(Code::Missing, format_args!("there is no directory {}", paths.source.display()))
+            .hint("name the directory to build from: `ocikit build CONTEXT`"));
+    }
+    if !dockerfile.is_file() {
+        return Err(Failure::new(Code::Missing, format_args!("there is no Dockerfile at {}", dockerfile.display()))
+            .hint("name another with --file"));
+    }
+    let directory = paths.archive.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::tempfile_in(directory).map(drop).map_err(|error| {
+        let message = format!("cannot write to {}: {error}", directory.display());
+        Failure::new(Code::Other, message).hint("may this user write there?")
+    })
+}
+
+/// What git and the clock say; a variable that is unset leaves its annotation out.
+fn git_annotations(context: &Context) -> Result<Vec<(String, String)>> {
+    let created = match context.epoch {
+        Some(epoch) => {
+            let seconds = i64::try_from(epoch).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+            seconds.ok_or_else(|| Failure::usage("SOURCE_DATE_EPOCH is beyond all times"))?
+        }
+        None => Timestamp::now(),
+    };
+    let known = [
+        (SOURCE, variable("GIT_REPOSITORY_URL")),
+        (REVISION, variable("GIT_SHA")),
+        (CREATED, Some(created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())),
+    ];
+    Ok(known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
+}
+
+/// The image with its annotations, on the manifests and on the index if there is one; and the same time on the entry
+/// that lists it.
+async fn annotated(root: &Root, annotations: Vec<(String, String)>) -> Result<Root> {
+    let created = annotations.iter().find(|(key, _)| key == CREATED).map(|(_, value)| value.clone());
+    let options = AnnotateOptions { set: annotations, on: AnnotateOn::ManifestsAndIndex, ..AnnotateOptions::default() };
+    let annotated = ocikit::image::annotate(root, &options).await?;
+    let mut descriptor = annotated.descriptor().clone();
+    if let Some(created) = created {
+        descriptor.annotations.insert(CREATED, created);
+    }
+    Ok(Root::at(annotated.source().clone(), descriptor).await?)
+}
+
+fn name_value(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        // As docker does it: a name alone takes the value of that variable.
+        _ => match variable(text) {
+            Some(value) => Ok((text.to_owned(), value)),
+            None => Err("it is not of the form NAME=VALUE, and no such variable is set".to_owned()),
+        },
+    }
+}

@@ -1,0 +1,142 @@
+use std::fmt::Write;
+
+use clap::Args;
+use ocikit::{Annotations, Error, Inspection, Location, Platform, Root, SourceExt};
+
+use crate::context::Context;
+use crate::failure::Result;
+use crate::output;
+
+/// Show what there is to know about an image, an index or an artifact
+///
+/// Annotations of the index, of its entries and of the manifests are always shown; of an image in an index what else there
+/// is with --platform, or with --json.
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// What to look at
+    location: Location,
+    /// Print the exact bytes of the manifest or index
+    #[arg(long, conflicts_with = "config")]
+    raw: bool,
+    /// Print the exact bytes of the image's config
+    #[arg(long)]
+    config: bool,
+    /// Look at the image for this platform instead of the index
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+}
+
+impl Inspect {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        let location = context.expand(&self.location);
+        let mut root = context.session(&[&location])?.open(&location).await?;
+        let platform = match &self.platform {
+            // A config belongs to one platform: of an index it is that of this machine.
+            None if self.config && matches!(root, Root::Index(_)) => Some(Platform::of_this_machine()),
+            platform => platform.clone(),
+        };
+        if let Some(platform) = &platform {
+            root = for_platform(root, platform).await?;
+        }
+        if self.raw {
+            return context.output.bytes(&root.source().read(root.descriptor()).await?);
+        }
+        if self.config {
+            let document = root.document();
+            let config = match &document {
+                Some(ocikit::spec::Document::Manifest(manifest)) => manifest.config(),
+                _ => None,
+            };
+            let config = config.ok_or_else(|| Error::not_found("config", &location))?;
+            return context.output.bytes(&root.source().read(config).await?);
+        }
+        let facts = ocikit::inspect(&root).await?;
+        context.output.facts(&facts, || {
+            let mut text = format!("{location}\n");
+            describe(&facts, 1, &mut text);
+            text
+        })
+    }
+}
+
+/// The image for a platform: of an index the entry, of an image itself if it is for that platform.
+pub(crate) async fn for_platform(root: Root, platform: &Platform) -> Result<Root> {
+    match &root {
+        Root::Index(index) => Ok(Root::Image(index.image_for(platform).await?)),
+        Root::Image(image) => {
+            let config = image.config().await?;
+            match config.platform().is_some_and(|found| platform.accepts(found)) {
+                true => Ok(root),
+                false => Err(Error::not_found(format!("image for {platform}"), root.source()).into()),
+            }
+        }
+        Root::Other(_) => Err(Error::not_found(format!("image for {platform}"), root.source()).into()),
+    }
+}
+
+fn describe(facts: &Inspection, depth: usize, text: &mut String) {
+    let mut line = |depth: usize, key: &str, value: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{:indent$}{key:<width$} {value}", "", indent = 2 * depth, width = 12);
+    };
+    line(depth, "kind", &facts.kind);
+    line(depth, "digest", &facts.digest.to_string());
+    line(depth, "media type", facts.media_type.as_str());
+    if let Some(artifact_type) = &facts.artifact_type {
+        line(depth, "artifact", artifact_type.as_str());
+    }
+    if let Some(platform) = &facts.platform {
+        line(depth, "platform", &platform.to_string());
+    }
+    if let Some(size) = facts.total_size {
+        line(depth, "size", &format!("{} in {} layers", output::bytes(size), facts.layers.len()));
+    }
+    if let Some(subject) = &facts.subject {
+        line(depth, "subject", &subject.to_string());
+    }
+    if let Some(attests) = &facts.attests {
+        line(depth, "attests", attests);
+    }
+    for predicate in &facts.predicate_types {
+        line(depth, "predicate", predicate);
+    }
+    if let Some(missing) = &facts.missing {
+        line(depth, "missing", missing);
+    }
+    if let Some(config) = facts.config.as_ref().filter(|_| depth == 1) {
+        line(depth, "config", &config.digest.to_string());
+        let execution = &config.execution;
+        for (key, value) in [
+            ("created", config.created.clone()),
+            ("author", config.author.clone()),
+            ("user", execution.user.clone()),
+            ("directory", execution.working_dir.clone()),
+            ("entrypoint", joined(&execution.entrypoint)),
+            ("command", joined(&execution.cmd)),
+            ("ports", joined(&execution.exposed_ports)),
+            ("volumes", joined(&execution.volumes)),
+        ] {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                line(depth, key, &value);
+            }
+        }
+        execution.env.iter().for_each(|variable| line(depth, "environment", variable));
+        execution.labels.iter().for_each(|(key, value)| line(depth, "label", &format!("{key}={value}")));
+    }
+    let mut annotations = |key: &str, annotations: &Annotations| {
+        annotations.iter().for_each(|(name, value)| line(depth, key, &format!("{name}={value}")));
+    };
+    annotations("annotation", &facts.annotations);
+    annotations("listed with", &facts.descriptor_annotations);
+    for layer in facts.layers.iter().filter(|_| depth == 1) {
+        line(depth, "layer", &format!("{} {} {}", layer.digest, output::bytes(layer.size), layer.media_type));
+    }
+    for manifest in &facts.manifests {
+        text.push('\n');
+        describe(manifest, depth + 1, text);
+    }
+}
+
+fn joined(words: &[String]) -> Option<String> {
+    (!words.is_empty()).then(|| words.join(" "))
+}

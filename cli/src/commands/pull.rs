@@ -1,0 +1,64 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use ocikit::image::copy_all;
+use ocikit::layout::TarOptions;
+use ocikit::{CopyOptions, Location, Naming, Platform, Reference};
+
+use super::copy::{Facts, copy_to_all, report};
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+
+/// Pull images from registries into an archive or a layout
+///
+/// Every platform is pulled and every byte kept. Prints where each image is and its digest.
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// The images
+    #[arg(required = true)]
+    reference: Vec<Reference>,
+    /// Where to: a name that ends in `.tar` is an archive, any other a layout, `-` standard output. NAME.tar if not given
+    #[arg(long, short, value_name = "LOCATION")]
+    output: Option<Location>,
+    /// Add a `manifest.json`, so that `docker load` takes the archive: the image for this machine's platform
+    #[arg(long)]
+    docker: bool,
+}
+
+impl Pull {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        let output = match (&self.output, &self.reference[..]) {
+            (Some(output), _) => context.expand(output),
+            (None, [reference]) => default_output(reference),
+            (None, _) => return Err(Failure::usage("several images need --output to say where they go")),
+        };
+        if let Location::Registry(reference) = &output {
+            return Err(Failure::usage(format_args!("{reference} is a registry reference, not a file")).hint(
+                "a directory is written with `./`, an archive ends in `.tar`; for a registry use `ocikit copy`",
+            ));
+        }
+        let sources: Vec<_> = self.reference.iter().cloned().map(Location::Registry).collect();
+        let docker = self.docker.then(Platform::of_this_machine);
+        let archive = TarOptions { docker, ..TarOptions::default() };
+        let session = context.session_with(&sources.iter().collect::<Vec<_>>(), archive)?;
+        if let [source] = &sources[..] {
+            return copy_to_all(context, &session, source, &[output]).await;
+        }
+        let mut roots = Vec::new();
+        for (source, reference) in sources.iter().zip(&self.reference) {
+            let tag = reference.tag().cloned();
+            let full = tag.clone().map(|tag| Reference::tagged(reference.repository().clone(), tag).to_string());
+            roots.push((session.open(source).await?, vec![Naming { tag, full, replaces: None }]));
+        }
+        let options = CopyOptions { observer: context.progress.of_copy(), ..CopyOptions::default() };
+        let copied = copy_all(&roots, &session.sink(&output).await?, &options).await?;
+        report(context, copied.iter().map(|copied| Facts::of(&output, copied)).collect())
+    }
+}
+
+/// The last part of the repository, as an archive in the current directory.
+fn default_output(reference: &Reference) -> Location {
+    let path = reference.repository().path();
+    let name = path.rsplit('/').next().unwrap_or(path);
+    Location::Path { path: PathBuf::from(format!("{name}.tar")), name: ocikit::Name::Only }
+}

@@ -1,0 +1,64 @@
+use clap::Args;
+use ocikit::{Location, Name, Reference};
+
+use super::copy::{Facts, copy_to_all, report};
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+
+/// Push archives or layouts to registries
+///
+/// The archive is read where it lies; nothing is unpacked. `-` reads it from standard input and begins to upload while it
+/// is still being written. Prints each reference with its digest.
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    /// One archive and the references it gets; or several archives and one repository, in which each gets its own tag
+    #[arg(required = true, num_args = 2.., value_name = "ARCHIVE… REFERENCE")]
+    locations: Vec<Location>,
+}
+
+impl Push {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        let locations: Vec<_> = self.locations.iter().map(|location| context.expand(location)).collect();
+        let is_local = |location: &Location| !matches!(location, Location::Registry(_));
+        let sources = locations.iter().take_while(|location| is_local(location)).count();
+        let (sources, targets) = locations.split_at(sources);
+        if sources.is_empty() {
+            return Err(Failure::usage(format_args!("{} is a registry reference, not an archive", locations[0]))
+                .hint("a file is written with `./` or ends in `.tar`; between registries use `ocikit copy`"));
+        }
+        if let Some(local) = targets.iter().find(|location| is_local(location)) {
+            return Err(Failure::usage(format_args!("{local} is not a registry reference"))
+                .hint("archives come first, then references; between places of other kinds use `ocikit copy`"));
+        }
+        let session = context.session(&locations.iter().collect::<Vec<_>>())?;
+        match (sources, targets) {
+            (_, []) => Err(Failure::usage("no reference says where to push to")),
+            ([source], targets) => copy_to_all(context, &session, source, targets).await,
+            (sources, [Location::Registry(reference)]) => {
+                let mut done = Vec::new();
+                for source in sources {
+                    let root = session.open(source).await?;
+                    let target = own_tag(source, &root, reference)?;
+                    let copied = session.copy_root(&root, source, &target).await?;
+                    done.push(Facts::of(&target, &copied));
+                }
+                report(context, done)
+            }
+            _ => Err(Failure::usage("several archives go to one repository, each under its own tag")),
+        }
+    }
+}
+
+/// The reference of one archive of several: the tag it was asked for by, or that its `index.json` gives it.
+fn own_tag(source: &Location, root: &ocikit::Root, reference: &Reference) -> Result<Location> {
+    let named = root.descriptor().annotations.get(ocikit::spec::annotations::REF_NAME);
+    let tag = match source.name() {
+        Name::Tag(tag) => Some(tag),
+        _ => named.and_then(|name| name.parse().ok().or_else(|| name.parse::<Reference>().ok()?.tag().cloned())),
+    };
+    let untagged = || {
+        Failure::usage(format_args!("the image in {source} has no tag of its own"))
+            .hint("push it alone, with the tag in the reference")
+    };
+    Ok(Location::Registry(Reference::tagged(reference.repository().clone(), tag.ok_or_else(untagged)?)))
+}

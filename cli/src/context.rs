@@ -1,0 +1,250 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use ocikit::layout::TarOptions;
+use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};
+use ocikit::registry::{
+    ClientOptions, CredentialPlaces, DockerConfig, Fixed, HelperOptions, Keychain, RetryOptions, Secret, Timeouts,
+};
+use ocikit::{Client, Location, Registry, Session, SessionOptions};
+
+use crate::commands::login;
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+use crate::progress::Form;
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// State facts as JSON, one object per command
+    #[arg(long, global = true, help_heading = "Output")]
+    json: bool,
+    /// Say nothing but the result
+    #[arg(long, short, global = true, help_heading = "Output")]
+    quiet: bool,
+    /// How progress is shown, on standard error
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM", help_heading = "Output")]
+    progress: Form,
+    /// How many blobs are moved at the same time
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Registry")]
+    jobs: Option<u16>,
+    /// Speak plain HTTP to this registry, or to all; one on a loopback address needs no flag
+    #[arg(long, global = true, value_name = "HOST", num_args = 0..=1, require_equals = true, default_missing_value = "*", help_heading = "Registry")]
+    plain_http: Vec<String>,
+    /// Do not check the certificate of this registry, or of any
+    #[arg(long, global = true, value_name = "HOST", num_args = 0..=1, require_equals = true, default_missing_value = "*", help_heading = "Registry")]
+    insecure: Vec<String>,
+    /// Trust the certificates in this file as well (PEM)
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Registry")]
+    ca_file: Option<PathBuf>,
+    /// Present this certificate to registries (PEM)
+    #[arg(long, global = true, value_name = "FILE", requires = "key_file", help_heading = "Registry")]
+    cert: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(long, global = true, value_name = "FILE", requires = "cert", help_heading = "Registry")]
+    key_file: Option<PathBuf>,
+    /// How often a request that failed is tried again
+    #[arg(long, global = true, value_name = "N", help_heading = "Registry")]
+    retries: Option<u32>,
+    /// Give up a connection on which nothing has moved for this many seconds
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Registry")]
+    timeout: Option<u64>,
+    /// Log in with this name; the password comes from --password-stdin or OCIKIT_PASSWORD
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Registry")]
+    username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, global = true, conflicts_with = "token_stdin", help_heading = "Registry")]
+    password_stdin: bool,
+    /// Read a token for the registry from standard input
+    #[arg(long, global = true, help_heading = "Registry")]
+    token_stdin: bool,
+}
+
+/// What every command has: the flags that all take, the environment, and where words go.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) output: Output,
+    pub(crate) progress: Form,
+    global: Global,
+    /// `SOURCE_DATE_EPOCH`, for everything that names a time.
+    pub(crate) epoch: Option<u64>,
+    secret: Option<login::Given>,
+}
+
+impl Context {
+    pub(crate) fn new(global: Global) -> Result<Context> {
+        let output = Output { json: global.json, quiet: global.quiet, mute: false };
+        let epoch = match variable("SOURCE_DATE_EPOCH") {
+            Some(text) => {
+                let refuse = |_| Failure::usage(format_args!("SOURCE_DATE_EPOCH is `{text}`, not a number of seconds"));
+                Some(text.parse().map_err(refuse)?)
+            }
+            None => None,
+        };
+        let secret = login::given(global.username.as_deref(), global.password_stdin, global.token_stdin)?;
+        let progress = global.progress.settled(global.quiet || global.json);
+        Ok(Context { output, progress, global, epoch, secret })
+    }
+
+    /// The same for a command that is a part of another and says nothing.
+    pub(crate) fn mute(global: Global) -> Result<Context> {
+        let context = Context::new(global)?;
+        let output = Output { quiet: true, mute: true, ..context.output };
+        Ok(Context { output, progress: Form::None, ..context })
+    }
+
+    /// A session for a command that speaks of these locations.
+    pub(crate) fn session(&self, locations: &[&Location]) -> Result<Session> {
+        self.session_with(locations, TarOptions::default())
+    }
+
+    /// The same with other options for archives; their time is set here.
+    pub(crate) fn session_with(&self, locations: &[&Location], archive: TarOptions) -> Result<Session> {
+        let options = SessionOptions {
+            jobs: self.global.jobs.map(usize::from),
+            observer: self.progress.of_copy(),
+            archive: TarOptions { modified: self.epoch.unwrap_or_default(), ..archive },
+        };
+        Ok(Session::new(self.client(locations)?, options))
+    }
+
+    /// What the command line or the environment gave to show who we are.
+    pub(crate) fn given(&self) -> Option<&login::Given> {
+        self.secret.as_ref()
+    }
+
+    /// A client for a command that speaks of these locations.
+    fn client(&self, locations: &[&Location]) -> Result<Client> {
+        let mut options = self.client_options()?;
+        let credential = match &self.secret {
+            None => return Ok(Client::new(options)),
+            Some(login::Given::Whole(credential)) => credential.clone(),
+            Some(login::Given::Name(_)) => {
+                return Err(Failure::usage("there is a name and no password for it")
+                    .hint("give --password-stdin, or set OCIKIT_PASSWORD"));
+            }
+        };
+        let registries: BTreeSet<&Registry> = locations
+            .iter()
+            .filter_map(|location| match location {
+                Location::Registry(reference) => Some(reference.registry()),
+                _ => None,
+            })
+            .collect();
+        // One credential for several registries would show it to the wrong one.
+        match registries.into_iter().collect::<Vec<_>>()[..] {
+            [] => {}
+            [registry] => options.keychain = Arc::new(Fixed { registry: Some(registry.clone()), credential }),
+            _ => {
+                return Err(Failure::usage("one name and password, and more than one registry")
+                    .hint("log in to each with `ocikit login`"));
+            }
+        }
+        Ok(Client::new(options))
+    }
+
+    /// How registries are spoken to, with the credentials that docker and podman keep.
+    pub(crate) fn client_options(&self) -> Result<ClientOptions> {
+        let global = &self.global;
+        let default = ClientOptions::default();
+        let keychain: Arc<dyn Keychain> = Arc::new(credential_places().keychain(&helpers()));
+        let retry = match global.retries {
+            Some(retries) => RetryOptions { attempts: retries.saturating_add(1), ..RetryOptions::default() },
+            None => RetryOptions::default(),
+        };
+        let timeouts = match global.timeout.map(Duration::from_secs) {
+            Some(limit) => Timeouts { connect: limit, answer: limit, silence: limit },
+            None => Timeouts::default(),
+        };
+        let user_agent = format!("ocikit/{}", env!("CARGO_PKG_VERSION"));
+        Ok(ClientOptions { keychain, hosts: self.hosts()?, proxies: proxies(), retry, timeouts, user_agent, ..default })
+    }
+
+    fn hosts(&self) -> Result<HostOptions> {
+        let global = &self.global;
+        let common = HostSettings {
+            scheme: Scheme::default(),
+            tls: TlsSettings {
+                verify: Verify::default(),
+                authorities: global.ca_file.iter().cloned().collect(),
+                identity: global
+                    .cert
+                    .clone()
+                    .zip(global.key_file.clone())
+                    .map(|(certificate, key)| Identity { certificate, key }),
+            },
+        };
+        let mut hosts = HostOptions { others: common.clone(), ..HostOptions::default() };
+        let set_plain: fn(&mut HostSettings) = |settings| settings.scheme = Scheme::Http;
+        let set_insecure: fn(&mut HostSettings) = |settings| settings.tls.verify = Verify::Nothing;
+        let named = global.plain_http.iter().map(|host| (host, set_plain));
+        for (host, set) in named.chain(global.insecure.iter().map(|host| (host, set_insecure))) {
+            if host == "*" {
+                set(&mut hosts.others);
+                hosts.named.values_mut().for_each(set);
+            } else {
+                let registry: Registry = host.parse()?;
+                let others = hosts.others.clone();
+                set(hosts.named.entry(registry.to_string()).or_insert(others));
+            }
+        }
+        Ok(hosts)
+    }
+
+    /// The file that logging in writes to: the first that would be asked and can be written, docker's as a rule.
+    #[allow(clippy::unused_self, reason = "what is read from the environment is read through the context")]
+    pub(crate) fn docker_config(&self) -> Result<DockerConfig> {
+        let places = credential_places();
+        let none = || Failure::usage("there is no home directory to keep credentials in").hint("set DOCKER_CONFIG");
+        let path = match places.registry_auth_file.clone() {
+            Some(path) => path,
+            None => places.files().pop().ok_or_else(none)?,
+        };
+        Ok(DockerConfig::with_helpers(path, helpers()))
+    }
+
+    /// A location as it was typed, `~/` meaning the home directory where no shell has seen to that.
+    pub(crate) fn expand(&self, location: &Location) -> Location {
+        let mut location = location.clone();
+        if let (Some(path), Some(home)) = (location.path_mut(), std::env::var_os("HOME"))
+            && let Ok(rest) = path.strip_prefix("~")
+        {
+            *path = PathBuf::from(home).join(rest);
+        }
+        location
+    }
+}
+
+/// A variable of the environment; one that is empty counts as unset.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn credential_places() -> CredentialPlaces {
+    let path = |name: &str| variable(name).map(PathBuf::from);
+    CredentialPlaces {
+        registry_auth_file: path("REGISTRY_AUTH_FILE"),
+        runtime_directory: path("XDG_RUNTIME_DIR"),
+        docker_config: path("DOCKER_CONFIG"),
+        home: path("HOME"),
+    }
+}
+
+fn helpers() -> HelperOptions {
+    let directories = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    HelperOptions { directories, ..HelperOptions::default() }
+}
+
+/// Proxies, in upper case or, as curl and others have it, in lower case.
+fn proxies() -> ProxyOptions {
+    let either = |name: &str| variable(name).or_else(|| variable(&name.to_lowercase()));
+    ProxyOptions {
+        // Upper case would be a header of a request where a web server starts us.
+        http: variable("http_proxy").map(Secret::new),
+        https: either("HTTPS_PROXY").map(Secret::new),
+        except: either("NO_PROXY").unwrap_or_default(),
+    }
+}

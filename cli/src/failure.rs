@@ -1,0 +1,196 @@
+//! What went wrong, sorted into the exit codes that the documentation promises, with a hint where one helps.
+
+use std::error::Error as StdError;
+use std::fmt::Display;
+use std::io;
+
+use ocikit::Error;
+
+/// A command failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    /// The message and its causes, in one line.
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+/// The exit codes, as `docs/` has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    Other = 1,
+    Usage = 2,
+    Missing = 3,
+    Denied = 4,
+    Unverified = 5,
+    Unreachable = 6,
+    Partial = 7,
+    Interrupted = 130,
+}
+
+pub(crate) type Result<T = ()> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub(crate) fn new(code: Code, message: impl Display) -> Failure {
+        Failure { code, message: message.to_string(), hint: None }
+    }
+
+    pub(crate) fn usage(message: impl Display) -> Failure {
+        Failure::new(Code::Usage, message)
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Display) -> Failure {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// A failed operation of the system, on something that the user named.
+    pub(crate) fn io(operation: &str, what: impl Display, error: &io::Error) -> Failure {
+        let code = if error.kind() == io::ErrorKind::NotFound { Code::Missing } else { Code::Other };
+        Failure::new(code, format_args!("cannot {operation} {what}: {error}"))
+    }
+}
+
+/// An error and its causes, each once.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let code = match &error {
+            Error::NotFound { .. } | Error::Document { .. } | Error::Broken { .. } => Code::Missing,
+            Error::Ambiguous { .. } => Code::Usage,
+            Error::Mismatch { .. } => Code::Unverified,
+            Error::Denied { .. } => Code::Denied,
+            Error::Unreachable { .. } => Code::Unreachable,
+            Error::Failed { source, .. } if source.kind() == io::ErrorKind::NotFound => Code::Missing,
+            _ => Code::Other,
+        };
+        Failure { code, message: chain(&error), hint: hint(&error) }
+    }
+}
+
+fn hint(error: &Error) -> Option<String> {
+    Some(match error {
+        Error::Ambiguous { place, choices } => {
+            let choices: Vec<_> = choices.iter().map(|choice| choose(place, choice)).collect();
+            format!("choose one of them: {}", choices.join(", "))
+        }
+        Error::NotFound { .. } => "`ocikit inspect` shows what is there".to_owned(),
+        Error::Mismatch { .. } => {
+            "what is stored is not what was built: copy or build it again, and check the disk or the registry"
+                .to_owned()
+        }
+        Error::Broken { .. } | Error::Document { .. } => {
+            "was it written completely? An interrupted download or build leaves such files".to_owned()
+        }
+        Error::Denied { place, .. } => {
+            let registry = place.split('/').next().unwrap_or(place);
+            format!("log in with `ocikit login {registry}`, or give --username with --password-stdin")
+        }
+        Error::Unreachable { place, .. } => {
+            let registry = place.split('/').next().unwrap_or(place);
+            format!("is {registry} the right name, is it running, and does it want --plain-http or --ca-file?")
+        }
+        Error::Failed { source, .. } => match source.kind() {
+            io::ErrorKind::StorageFull => "free some space; what was there before is unchanged".to_owned(),
+            io::ErrorKind::PermissionDenied => "may this user do that?".to_owned(),
+            io::ErrorKind::NotFound => {
+                "is the path right? An image in a registry is written without `./` and without `.tar`".to_owned()
+            }
+            _ => return None,
+        },
+        Error::Refused { status: 404, .. } => "does the repository exist, and may you push to it?".to_owned(),
+        Error::Refused { status: 413, .. } => {
+            "the registry, or a proxy before it, limits the size of uploads".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+/// How one image of several in a place is named.
+fn choose(place: &str, choice: &str) -> String {
+    if choice.contains(':') && choice.starts_with("sha") {
+        format!("{place}@{choice}")
+    } else {
+        format!("{place}#{choice}")
+    }
+}
+
+impl From<ocikit::spec::Error> for Failure {
+    fn from(error: ocikit::spec::Error) -> Failure {
+        Failure::usage(error)
+    }
+}
+
+impl From<ocikit_build::Error> for Failure {
+    fn from(error: ocikit_build::Error) -> Failure {
+        use ocikit_build::Error;
+        let message = chain(&error);
+        match error {
+            Error::Image(error) => error.into(),
+            Error::Start { program, .. } => {
+                let hint = match program.as_str() {
+                    "buildctl" => "install BuildKit's `buildctl`; it does the solve and nothing else",
+                    "buildkitd" => "install BuildKit's `buildkitd`, or set BUILDKIT_HOST to one that runs",
+                    "rootlesskit" => {
+                        "without root, buildkitd needs `rootlesskit` and `newuidmap`; or set BUILDKIT_HOST"
+                    }
+                    _ => "is it installed?",
+                };
+                Failure::new(Code::Missing, message).hint(hint)
+            }
+            Error::Daemon { log, .. } | Error::Solve { log, .. } if !log.is_empty() => {
+                let log: Vec<_> = log.lines().map(|line| format!("  | {line}")).collect();
+                Failure::new(Code::Other, format_args!("{message}\n{}", log.join("\n")))
+            }
+            _ => Failure::new(Code::Other, message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_condition_has_its_code() {
+        let place = || "app.tar".to_owned();
+        let io = |kind: io::ErrorKind| Error::failed("write to", "app.tar", kind.into());
+        for (error, code) in [
+            (Error::not_found("tag v1", "app.tar"), Code::Missing),
+            (Error::broken("app.tar", "truncated"), Code::Missing),
+            (Error::Ambiguous { place: place(), choices: vec!["a".to_owned()] }, Code::Usage),
+            (Error::Denied { place: place(), problem: String::new() }, Code::Denied),
+            (Error::Unreachable { place: place(), source: "x".into() }, Code::Unreachable),
+            (Error::Refused { place: place(), status: 400, problem: String::new() }, Code::Other),
+            (io(io::ErrorKind::StorageFull), Code::Other),
+            (io(io::ErrorKind::NotFound), Code::Missing),
+        ] {
+            assert_eq!(Failure::from(error).code, code);
+        }
+    }
+
+    #[test]
+    fn choices_are_written_as_they_are_typed() {
+        let error =
+            Error::Ambiguous { place: "a.tar".to_owned(), choices: vec!["v1".to_owned(), "sha256:ab".to_owned()] };
+        assert_eq!(Failure::from(error).hint.unwrap(), "choose one of them: a.tar#v1, a.tar@sha256:ab");
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let inner = io::Error::other("full");
+        assert_eq!(chain(&Error::failed("write to", "a", inner)), "cannot write to a: full");
+    }
+}

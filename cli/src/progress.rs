@@ -1,0 +1,234 @@
+//! Progress of copies and builds: a bar on a terminal, a line every few seconds in a log, or events as JSON.
+
+#![allow(clippy::print_stderr, reason = "progress is talk")]
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ocikit::{Digest, Event, Observer, Put};
+use ocikit_build::Progress as BuildProgress;
+use serde_json::json;
+
+use crate::output;
+
+/// The form of progress.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// A bar on a terminal, lines elsewhere.
+    #[default]
+    Auto,
+    /// A bar.
+    Tty,
+    /// A line every few seconds.
+    Plain,
+    /// One JSON object per event and line.
+    Json,
+    /// Nothing.
+    None,
+}
+
+impl Form {
+    /// What `auto` means here.
+    pub(crate) fn settled(self, quiet: bool) -> Form {
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        match self {
+            Form::Auto if quiet => Form::None,
+            Form::Auto if std::io::stderr().is_terminal() && !dumb => Form::Tty,
+            Form::Auto => Form::Plain,
+            form => form,
+        }
+    }
+
+    /// Whoever shows a copy in this form.
+    pub(crate) fn of_copy(self) -> Option<Arc<dyn Observer>> {
+        match self {
+            Form::Tty => Some(Arc::new(Bar { bar: bar(), tally: Tally::default() })),
+            Form::Plain | Form::Auto => Some(Arc::new(Plain::new())),
+            Form::Json => Some(Arc::new(Json)),
+            Form::None => None,
+        }
+    }
+
+    /// Whoever shows a build in this form.
+    pub(crate) fn of_build(self) -> Option<Arc<dyn ocikit_build::Observer>> {
+        match self {
+            Form::Json => Some(Arc::new(Json)),
+            Form::None => None,
+            _ => Some(Arc::new(Steps)),
+        }
+    }
+}
+
+/// A log gets a line this often.
+const PAUSE: Duration = Duration::from_secs(3);
+
+struct Bar {
+    bar: ProgressBar,
+    tally: Tally,
+}
+
+/// Counts bytes that move. What is read again after an interruption is not progress.
+#[derive(Debug, Default)]
+struct Tally(Mutex<HashMap<Digest, u64>>);
+
+impl Tally {
+    /// How many of these bytes are new.
+    fn fresh(&self, event: &Event<'_>) -> u64 {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (blob, end) = match event {
+            Event::Read { blob, offset, bytes } => (blob, offset + bytes),
+            Event::Finished { blob, .. } => (blob, blob.size),
+            _ => return 0,
+        };
+        let high = seen.entry(blob.digest).or_default();
+        let fresh = end.saturating_sub(*high);
+        *high += fresh;
+        fresh
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    let template = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
+    // The template is fixed, so this cannot fail; without a style the bar is merely plain.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
+impl fmt::Debug for Bar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bar")
+    }
+}
+
+impl Observer for Bar {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Planned { blobs, bytes } => {
+                self.bar.set_length(bytes);
+                self.bar.set_message(format!("{blobs} blobs"));
+            }
+            Event::Published { .. } => self.bar.finish_and_clear(),
+            event => self.bar.inc(self.tally.fresh(&event)),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Plain {
+    tally: Tally,
+    moved: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    blobs: usize,
+    bytes: u64,
+    finished: usize,
+    said: Instant,
+}
+
+impl Plain {
+    fn new() -> Plain {
+        let state = State { blobs: 0, bytes: 0, finished: 0, said: Instant::now() };
+        Plain { tally: Tally::default(), moved: AtomicU64::new(0), state: Mutex::new(state) }
+    }
+
+    fn maybe_say(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.said.elapsed() < PAUSE {
+            return;
+        }
+        state.said = Instant::now();
+        let (moved, total) = (output::bytes(self.moved.load(Ordering::Relaxed)), output::bytes(state.bytes));
+        eprintln!("{moved} of {total}, {} of {} blobs", state.finished, state.blobs);
+    }
+}
+
+impl Observer for Plain {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Planned { blobs, bytes } => {
+                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                (state.blobs, state.bytes) = (blobs, bytes);
+            }
+            Event::Read { .. } | Event::Finished { .. } => {
+                self.moved.fetch_add(self.tally.fresh(&event), Ordering::Relaxed);
+                let finished = usize::from(matches!(event, Event::Finished { .. }));
+                self.state.lock().unwrap_or_else(PoisonError::into_inner).finished += finished;
+                self.maybe_say();
+            }
+            _ => {}
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Json;
+
+impl Observer for Json {
+    fn event(&self, event: Event<'_>) {
+        let line = match event {
+            Event::Planned { blobs, bytes } => json!({"event": "planned", "blobs": blobs, "bytes": bytes}),
+            Event::Started { blob } => json!({"event": "started", "digest": blob.digest, "size": blob.size}),
+            Event::Read { blob, offset, bytes } => {
+                json!({"event": "read", "digest": blob.digest, "offset": offset, "bytes": bytes})
+            }
+            Event::Finished { blob, put } => json!({"event": "finished", "digest": blob.digest, "put": put_word(put)}),
+            Event::Published { root, tag } => {
+                json!({"event": "published", "digest": root.digest, "tag": tag.map(ToString::to_string)})
+            }
+            _ => return,
+        };
+        eprintln!("{line}");
+    }
+}
+
+/// What a blob took, in one word.
+pub(crate) fn put_word(put: Put) -> &'static str {
+    match put {
+        Put::Present => "present",
+        Put::Mounted => "mounted",
+        Put::Copied => "sent",
+    }
+}
+
+/// The steps of a build, line by line, as BuildKit's own plain progress has them.
+#[derive(Debug)]
+struct Steps;
+
+impl ocikit_build::Observer for Steps {
+    fn progress(&self, progress: &BuildProgress) {
+        match progress {
+            BuildProgress::Completed { step, cached: true } => eprintln!("CACHED {step}"),
+            BuildProgress::Completed { step, .. } => eprintln!("DONE {step}"),
+            BuildProgress::Failed { step, error } => eprintln!("ERROR {step}: {error}"),
+            BuildProgress::Log { line, .. } => eprintln!("  | {line}"),
+            BuildProgress::Warning { message } => eprintln!("WARNING {message}"),
+            _ => {}
+        }
+    }
+}
+
+impl ocikit_build::Observer for Json {
+    fn progress(&self, progress: &BuildProgress) {
+        let line = match progress {
+            BuildProgress::Started { step } => json!({"event": "step-started", "step": step}),
+            BuildProgress::Completed { step, cached } => json!({"event": "step-done", "step": step, "cached": cached}),
+            BuildProgress::Failed { step, error } => json!({"event": "step-failed", "step": step, "error": error}),
+            BuildProgress::Log { step, line } => json!({"event": "step-log", "step": step, "line": line}),
+            BuildProgress::Warning { message } => json!({"event": "warning", "message": message}),
+            _ => return,
+        };
+        eprintln!("{line}");
+    }
+}

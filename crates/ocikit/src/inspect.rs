@@ -1,0 +1,191 @@
+use ocikit_image::{Error, Kind, Result, Root};
+use ocikit_spec::{Annotations, Config, Descriptor, Digest, Document, Execution, MediaType, Platform, annotations};
+use serde::Serialize;
+
+/// What there is to know about an image, an index or an artifact, without its layers.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inspection {
+    /// What it is, in one word.
+    pub kind: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: MediaType,
+    /// The size of its document in bytes.
+    pub size: u64,
+    /// What kind of artifact it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<MediaType>,
+    /// What it runs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// The annotations of the document itself.
+    pub annotations: Annotations,
+    /// The annotations of the descriptor that led here, which belong to whoever listed it.
+    pub descriptor_annotations: Annotations,
+    /// What it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Digest>,
+    /// The config of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<ConfigFacts>,
+    /// The layers, from the lowest to the highest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerFacts>,
+    /// The sizes of config and layers together, in bytes, as they are stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_size: Option<u64>,
+    /// What the attestation asserts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub predicate_types: Vec<String>,
+    /// The manifest that the attestation speaks about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attests: Option<String>,
+    /// The entries of an index.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<Inspection>,
+    /// Why there is no more: the document is not here, as in an index that was copied in part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+}
+
+/// What a config says.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigFacts {
+    /// The digest of the config, which docker calls the identifier of the image.
+    pub digest: Digest,
+    /// When the image was built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// Who built it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// How a container is started.
+    #[serde(flatten)]
+    pub execution: Execution,
+}
+
+/// What a manifest says of a layer.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LayerFacts {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: MediaType,
+    /// Its size in bytes, compressed.
+    pub size: u64,
+    /// The annotations of its descriptor.
+    #[serde(skip_serializing_if = "Annotations::is_empty")]
+    pub annotations: Annotations,
+}
+
+/// How deep an index is looked into.
+const DEEPEST: usize = 16;
+
+/// Says what there is to know about a root and what is below it.
+///
+/// # Errors
+///
+/// Those of reading manifests and configs. An entry of an index that is not there is no error: it is reported as missing.
+pub async fn inspect(root: &Root) -> Result<Inspection> {
+    inspect_at(root, 0).await
+}
+
+async fn inspect_at(root: &Root, depth: usize) -> Result<Inspection> {
+    let descriptor = root.descriptor();
+    let mut facts = Inspection::of(descriptor);
+    facts.kind = Kind::of(root).to_string();
+    let Some(document) = root.document() else { return Ok(facts) };
+    facts.annotations = document.annotations().clone();
+    facts.subject = document.subject().map(|subject| subject.digest);
+    match document {
+        Document::Manifest(manifest) => {
+            facts.artifact_type = manifest.artifact_type().cloned();
+            facts.layers = manifest.layers().iter().map(LayerFacts::of).collect();
+            let sizes = manifest.config().into_iter().chain(manifest.layers()).map(|blob| blob.size);
+            facts.total_size = Some(sizes.fold(0, u64::saturating_add));
+            let predicates =
+                manifest.layers().iter().filter_map(|layer| layer.annotations.get(annotations::PREDICATE_TYPE));
+            facts.predicate_types = predicates.map(str::to_owned).collect();
+        }
+        Document::Index(_) if depth > DEEPEST => facts.missing = Some("it is nested too deep".to_owned()),
+        Document::Index(index) => {
+            facts.artifact_type = index.artifact_type().cloned();
+            for entry in index.manifests() {
+                facts.manifests.push(inspect_entry(root, entry, depth + 1).await?);
+            }
+        }
+    }
+    if let Root::Image(image) = root
+        && image.manifest().config().is_some_and(|config| config.media_type.is_image_config())
+        && facts.kind != Kind::CosignSignature.as_str()
+    {
+        let config = image.config().await?;
+        let digest = image.manifest().config().map_or(descriptor.digest, |config| config.digest);
+        facts.platform = facts.platform.or_else(|| config.platform().cloned());
+        facts.config = Some(ConfigFacts::of(digest, &config));
+    }
+    Ok(facts)
+}
+
+async fn inspect_entry(root: &Root, entry: &Descriptor, depth: usize) -> Result<Inspection> {
+    let opened = Root::at(root.source().clone(), entry.clone()).await;
+    match opened {
+        Ok(opened) => Box::pin(inspect_at(&opened, depth)).await,
+        Err(error @ (Error::NotFound { .. } | Error::Document { .. } | Error::Mismatch { .. })) => {
+            let mut facts = Inspection::of(entry);
+            facts.missing = Some(error.to_string());
+            Ok(facts)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Inspection {
+    fn of(descriptor: &Descriptor) -> Inspection {
+        let attests = descriptor.annotations.get(annotations::DOCKER_REFERENCE_DIGEST).map(str::to_owned);
+        Inspection {
+            kind: Kind::Unknown.to_string(),
+            digest: descriptor.digest,
+            media_type: descriptor.media_type.clone(),
+            size: descriptor.size,
+            artifact_type: descriptor.artifact_type.clone(),
+            platform: descriptor.platform.clone().filter(|platform| !platform.is_unknown()),
+            annotations: Annotations::new(),
+            descriptor_annotations: descriptor.annotations.clone(),
+            subject: None,
+            config: None,
+            layers: Vec::new(),
+            total_size: None,
+            predicate_types: Vec::new(),
+            attests: attests.filter(|_| descriptor.is_attestation()),
+            manifests: Vec::new(),
+            missing: None,
+        }
+    }
+}
+
+impl ConfigFacts {
+    fn of(digest: Digest, config: &Config) -> ConfigFacts {
+        ConfigFacts {
+            digest,
+            created: config.created().map(str::to_owned),
+            author: config.author().map(str::to_owned),
+            execution: config.execution().clone(),
+        }
+    }
+}
+
+impl LayerFacts {
+    fn of(layer: &Descriptor) -> LayerFacts {
+        LayerFacts {
+            digest: layer.digest,
+            media_type: layer.media_type.clone(),
+            size: layer.size,
+            annotations: layer.annotations.clone(),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `annotate`: where it lies, elsewhere, and in a registry.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use ocikit_archive::TarIndex;
+use ocikit_tests::{Archive, Registry, testdata, write_archive};
+use serde_json::Value;
+
+use crate::bench;
+
+fn inspect(bench: &ocikit_tests::Bench, location: &str) -> Value {
+    serde_json::from_str(&bench.ok(&["inspect", "--json", location])).unwrap()
+}
+
+#[test]
+fn values_are_taken_byte_for_byte() {
+    let bench = bench();
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
+    let values = ["a,b", "\"q\"", "x=y=z", " spaced ", "nön-äscii ✓", "line\nbreak", "", "--dash", "\\"];
+    for value in values {
+        bench.ok(&["annotate", "a.tar", &format!("k={value}")]);
+        assert_eq!(inspect(&bench, "a.tar")["annotations"]["k"], value);
+    }
+}
+
+#[test]
+fn an_archive_and_a_layout_are_changed_alike() {
+    let bench = bench();
+    let layout = testdata("layout-buildkit/layout");
+    copy_tree(&layout, &bench.path("layout"));
+    fs::copy(testdata("buildkit-tags/image.tar"), bench.path("a.tar")).unwrap();
+    let archive = bench.ok(&["annotate", "a.tar", "k=v"]);
+    assert_eq!(bench.ok(&["annotate", "./layout", "k=v"]), archive);
+    assert_eq!(bench.ok(&["digest", "a.tar#1"]), archive);
+    assert_eq!(bench.ok(&["digest", "a.tar#2"]), archive, "both names follow");
+    assert_eq!(bench.ok(&["annotate", "./layout", "k=v"]), archive, "nothing changes twice");
+    let back = bench.ok(&["annotate", "a.tar", "--remove", "k"]);
+    assert_eq!(back, bench.ok(&["digest", &testdata("buildkit-tags/image.tar#1").display().to_string()]));
+    assert_eq!(bench.names(), ["a.tar", "layout"]);
+}
+
+fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn where_and_for_whom_can_be_said() {
+    let bench = bench();
+    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    let places = |on: &[&str]| {
+        let line = [&["annotate", &multi, "k=v", "-o", "out.tar"], on].concat();
+        bench.ok(&line);
+        let facts = inspect(&bench, "out.tar");
+        let has = |annotations: &Value| u8::from(annotations["k"] == "v");
+        let manifests = facts["manifests"].as_array().unwrap();
+        let on_manifests: Vec<_> = manifests.iter().map(|manifest| has(&manifest["annotations"])).collect();
+        let on_entries: Vec<_> = manifests.iter().map(|manifest| has(&manifest["descriptorAnnotations"])).collect();
+        (has(&facts["annotations"]), on_manifests, on_entries)
+    };
+    let (all, none) = (vec![1, 1, 1], vec![0, 0, 0]);
+    assert_eq!(places(&[]), (1, all.clone(), none.clone()));
+    assert_eq!(places(&["--on", "index"]), (1, none.clone(), none.clone()));
+    assert_eq!(places(&["--on", "manifests"]), (0, all.clone(), none.clone()));
+    assert_eq!(places(&["--on", "descriptors"]), (0, none.clone(), all.clone()));
+    assert_eq!(places(&["--on", "all"]), (1, all.clone(), all));
+    let some = places(&["--on", "manifests", "--platform", "linux/arm64", "--platform", "linux/arm"]);
+    assert_eq!(some, (0, vec![0, 1, 1], none));
+}
+
+#[test]
+fn a_dry_run_changes_nothing() {
+    let bench = bench();
+    fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
+    let before = fs::read(bench.path("a.tar")).unwrap();
+    let digest = bench.ok(&["annotate", "a.tar", "k=v", "--dry-run"]);
+    assert_eq!(fs::read(bench.path("a.tar")).unwrap(), before);
+    assert_eq!(bench.ok(&["annotate", "a.tar", "k=v"]), digest);
+}
+
+#[test]
+fn a_tag_in_a_registry_is_moved() {
+    let (bench, registry) = (bench(), Registry::start());
+    let reference = format!("{}/app:1", registry.name());
+    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    bench.ok(&["push", &multi, &reference]);
+    registry.forget();
+    let digest = bench.ok(&["annotate", &reference, "k=v"]);
+    assert_eq!(bench.ok(&["digest", &reference]), digest);
+    let sent = registry.requests();
+    assert!(sent.iter().all(|request| !request.path.contains("/blobs/")), "no layer is touched: {sent:?}");
+    bench.ok(&["annotate", &multi, "k=v", "-o", "here.tar"]);
+    assert_eq!(bench.ok(&["digest", "here.tar"]), digest, "the same change gives the same digest everywhere");
+    let outcome = bench.ocikit(&["annotate", &format!("{}/app@{digest}", registry.name()), "k=w"]);
+    assert_eq!(outcome.code, 1, "{outcome}");
+}
+
+/// Where the layers of an archive are.
+fn layers(path: &std::path::Path) -> Vec<(u64, u64)> {
+    let index = TarIndex::read(&fs::File::open(path).unwrap()).unwrap();
+    let large = index.entries().iter().filter(|entry| entry.data.size > 1 << 20);
+    large.map(|entry| (entry.data.offset, entry.data.size)).collect()
+}
+
+#[test]
+fn the_size_of_an_archive_does_not_matter() {
+    let bench = bench();
+    let path = bench.path("large.tar");
+    write_archive(&path, Archive { layers: 4, size: 1 << 30, honest: false });
+    let (before, length) = (layers(&path), fs::metadata(&path).unwrap().len());
+    let mut lengths = Vec::new();
+    for number in 0..50 {
+        bench.ok(&["annotate", "large.tar", &format!("number={number}")]);
+        lengths.push(fs::metadata(&path).unwrap().len() - length);
+    }
+    assert_eq!(layers(&path), before, "no layer moved");
+    assert_eq!(inspect(&bench, "large.tar")["annotations"]["number"], "49");
+    assert!(lengths.iter().all(|grown| *grown < 16 << 10), "{lengths:?}");
+    assert_eq!(lengths[49], lengths[20], "it does not grow for ever: {lengths:?}");
+}
+
+#[test]
+fn a_killed_edit_leaves_the_old_or_the_new_archive() {
+    let bench = bench();
+    let path = bench.path("a.tar");
+    write_archive(&path, Archive { layers: 2, size: 1 << 20, honest: true });
+    let mut known = vec![bench.ok(&["digest", "a.tar"])];
+    for number in 0_u64..100 {
+        let arguments = ["annotate", "a.tar", &format!("number={number}")];
+        let mut child = bench.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // From before it starts to after it ended, in uneven steps.
+        std::thread::sleep(Duration::from_micros(number * number * 7 % 12_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        known.push(bench.ok(&["annotate", "a.tar", &format!("number={number}"), "--dry-run"]));
+        let digest = bench.ok(&["digest", "a.tar"]);
+        assert!(known[known.len() - 2..].contains(&digest) || known.contains(&digest), "{number}: {digest}");
+        // Every byte of it, layers included.
+        let copied = bench.ocikit(&["copy", "a.tar", "oci:whole"]);
+        assert_eq!(copied.code, 0, "{number}: {copied}");
+    }
+    assert_eq!(bench.names(), ["a.tar", "whole"]);
+}
+
+#[test]
+fn edits_at_the_same_time_all_count() {
+    let bench = bench();
+    write_archive(&bench.path("a.tar"), Archive { layers: 1, size: 100, honest: true });
+    let children: Vec<_> = (0..8)
+        .map(|number| {
+            let arguments = ["annotate".to_owned(), "a.tar".to_owned(), format!("key{number}=v")];
+            bench.command(&arguments).stdout(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let annotations = &inspect(&bench, "a.tar")["annotations"];
+    assert_eq!(annotations.as_object().unwrap().len(), 8, "{annotations}");
+}

@@ -1,0 +1,168 @@
+//! What goes wrong: the exit code that was promised, one clear message, a hint, and everything as it was.
+
+use std::fs;
+
+use ocikit_archive::TarIndex;
+use ocikit_tests::{Archive, Bench, Outcome, Registry, testdata, write_archive};
+
+use crate::bench;
+
+fn told(bench: &Bench, registry: &str, arguments: &[&str]) -> Outcome {
+    let outcome = bench.ocikit(arguments);
+    assert_eq!(outcome.stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{outcome}");
+    assert_eq!(outcome.stdout, "", "{outcome}");
+    outcome.redacted(&[(registry, "REGISTRY")])
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    insta::assert_snapshot!(told(&bench(), "-", &["push", "gone.tar", "localhost:5000/app:1"]), @"");
+    insta::assert_snapshot!(told(&bench(), "-", &["inspect", "oci:gone"]), @"");
+}
+
+#[test]
+fn an_archive_that_is_cut_short() {
+    let bench = bench();
+    let whole = fs::read(testdata("buildkit-single/image.tar")).unwrap();
+    fs::write(bench.path("a.tar"), &whole[..5000]).unwrap();
+    let registry = Registry::start();
+    let reference = format!("{}/app:1", registry.name());
+    insta::assert_snapshot!(told(&bench, &registry.name(), &["push", "a.tar", &reference]), @"");
+    assert!(registry.requests().is_empty());
+    for length in (0..whole.len()).step_by(512) {
+        fs::write(bench.path("a.tar"), &whole[..length]).unwrap();
+        let outcome = bench.ocikit(&["inspect", "a.tar"]);
+        let complete = length >= whole.len() - 1024;
+        assert_eq!(outcome.code, if complete { 0 } else { 3 }, "{length}: {outcome}");
+    }
+}
+
+#[test]
+fn a_layer_whose_bytes_are_others() {
+    let (bench, registry) = (bench(), Registry::start());
+    write_archive(&bench.path("a.tar"), Archive { layers: 1, size: 2 << 20, honest: true });
+    let mut bytes = fs::read(bench.path("a.tar")).unwrap();
+    let index = TarIndex::read(&bytes).unwrap();
+    let layer = index.entries().iter().find(|entry| entry.data.size == 2 << 20).unwrap().data.offset;
+    bytes[layer as usize + 1_000_000] ^= 1;
+    fs::write(bench.path("a.tar"), bytes).unwrap();
+    let reference = format!("{}/app:1", registry.name());
+    insta::assert_snapshot!(told(&bench, &registry.name(), &["push", "a.tar", &reference]), @"");
+    assert_eq!(bench.ocikit(&["digest", &reference]).code, 3, "there is no tag");
+    for target in ["b.tar", "oci:layout"] {
+        assert_eq!(bench.ocikit(&["copy", "a.tar", target]).code, 5);
+    }
+    assert_eq!(bench.names(), ["a.tar"], "nothing half-written");
+}
+
+#[test]
+fn a_manifest_whose_bytes_are_others() {
+    let bench = bench();
+    let mut bytes = fs::read(testdata("buildkit-single/image.tar")).unwrap();
+    let digest = bench.ok(&["digest", &testdata("buildkit-single/image.tar").display().to_string()]);
+    let index = TarIndex::read(&bytes).unwrap();
+    let manifest = index.file(&format!("blobs/{}", digest.replace(':', "/"))).unwrap();
+    bytes[manifest.offset as usize + 20] ^= 1;
+    fs::write(bench.path("a.tar"), bytes).unwrap();
+    insta::assert_snapshot!(told(&bench, "-", &["inspect", "a.tar"]), @"");
+    assert_eq!(bench.ocikit(&["annotate", "a.tar", "k=v"]).code, 5);
+}
+
+#[test]
+fn a_registry_that_is_down() {
+    let source = testdata("buildkit-single/image.tar").display().to_string();
+    insta::assert_snapshot!(told(&bench(), "-", &["push", "--retries", "0", &source, "localhost:1/app:1"]), @"");
+}
+
+#[test]
+fn credentials_that_are_wrong() {
+    let registry = Registry::for_user("alice", "right");
+    let bench = bench().with("OCIKIT_USERNAME", "alice").with("OCIKIT_PASSWORD", "wr0ng");
+    let source = testdata("buildkit-single/image.tar").display().to_string();
+    let outcome = told(&bench, &registry.name(), &["push", &source, &format!("{}/app:1", registry.name())]);
+    assert!(!outcome.stderr.contains("wr0ng"));
+    insta::assert_snapshot!(outcome, @"");
+}
+
+#[test]
+fn a_tag_that_is_not_there() {
+    let registry = Registry::start();
+    let single = testdata("buildkit-single/image.tar#nope");
+    assert_eq!(told(&bench(), "-", &["digest", &single.display().to_string()]).code, 3);
+    insta::assert_snapshot!(told(&bench(), &registry.name(), &["digest", &format!("{}/app:1", registry.name())]), @"");
+    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    assert_eq!(told(&bench(), "-", &["digest", &multi, "--platform", "linux/s390x"]).code, 3);
+}
+
+#[test]
+fn words_that_make_no_sense() {
+    for line in [
+        &["push", "app", "localhost:5000/app"][..],
+        &["push", "a.tar", "b.tar"],
+        &["annotate", "a.tar"],
+        &["annotate", "a.tar", "novalue"],
+        &["digest", "UPPER/case"],
+        &["digest", "a.tar", "--platform", "linux"],
+        &["nonsense"],
+        &["pull", "localhost:5000/a", "-o", "localhost:5000/b"],
+        &["push", "-", "localhost:5000/a:1", "localhost:5000/a:2"],
+    ] {
+        let outcome = bench().ocikit(line);
+        assert_eq!(outcome.code, 2, "{line:?}: {outcome}");
+    }
+    let outcome = bench().with("SOURCE_DATE_EPOCH", "yesterday").ocikit(&["version"]);
+    assert_eq!(outcome.code, 2, "{outcome}");
+}
+
+#[test]
+fn a_disk_that_is_full() {
+    let bench = bench();
+    let (bench, limited) = (&bench, |arguments: &str| {
+        // A limit on the size of files is as good as a full disk: the write fails, whoever tries.
+        let script = format!("ulimit -f 20; trap '' XFSZ; exec \"$0\" {arguments}");
+        let program = bench.command::<&str>(&[]);
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script]).arg(program.get_program()).current_dir(bench.path(""));
+        ocikit_tests::run(&mut command, &[])
+    });
+    write_archive(&bench.path("a.tar"), Archive { layers: 1, size: 100 << 10, honest: true });
+    fs::write(bench.path("b.tar"), b"old").unwrap();
+    let before = fs::read(bench.path("a.tar")).unwrap();
+    for (arguments, target) in
+        [("copy a.tar b.tar", "b.tar"), ("copy a.tar oci:layout", "layout"), ("annotate a.tar k=v", "a.tar")]
+    {
+        let outcome = limited(arguments);
+        assert_eq!(outcome.code, 1, "{arguments}: {outcome}");
+        assert!(outcome.stderr.contains("cannot write to") && outcome.stderr.contains(target), "{outcome}");
+    }
+    assert_eq!(fs::read(bench.path("b.tar")).unwrap(), b"old", "what was there is there");
+    assert!(fs::read(bench.path("a.tar")).unwrap() == before);
+    assert_eq!(bench.names(), ["a.tar", "b.tar"], "and nothing else");
+}
+
+#[test]
+fn a_kill_leaves_nothing_behind() {
+    let bench = bench();
+    write_archive(&bench.path("a.tar"), Archive { layers: 4, size: 64 << 20, honest: true });
+    fs::write(bench.path("b.tar"), b"old").unwrap();
+    for pause in [5, 20, 50, 90] {
+        let mut child = bench.command(&["copy", "a.tar", "b.tar"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+        child.kill().unwrap();
+        let finished = child.wait().unwrap().success();
+        assert!(finished || fs::read(bench.path("b.tar")).unwrap() == b"old");
+        assert_eq!(bench.names(), ["a.tar", "b.tar"]);
+        fs::write(bench.path("b.tar"), b"old").unwrap();
+    }
+}
+
+#[test]
+fn an_interrupted_command_says_so() {
+    let bench = bench();
+    let mut child =
+        bench.command(&["push", "-", "localhost:5000/app:1"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}

@@ -1,0 +1,116 @@
+//! The shape of the house: which crate may use which.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// What each crate may use of the others. A crate uses lower levels, never its own.
+const MAY_USE: [(&str, u8, &[&str]); 11] = [
+    ("ocikit-spec", 0, &[]),
+    ("ocikit-archive", 1, &["ocikit-spec"]),
+    ("ocikit-image", 2, &["ocikit-spec", "ocikit-archive"]),
+    ("ocikit-layout", 3, &["ocikit-spec", "ocikit-archive", "ocikit-image"]),
+    ("ocikit-registry", 3, &["ocikit-spec", "ocikit-image"]),
+    ("ocikit-server", 3, &["ocikit-spec", "ocikit-image"]),
+    ("ocikit", 4, &["ocikit-spec", "ocikit-image", "ocikit-layout", "ocikit-registry"]),
+    ("ocikit-build", 4, &["ocikit-spec", "ocikit-image", "ocikit-layout"]),
+    ("ocikit-cli", 6, &["*"]),
+    ("ocikit-tests", 7, &["*"]),
+    ("ocikit-benches", 7, &["*"]),
+];
+
+fn metadata() -> Value {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["metadata", "--format-version=1", "--locked", "--offline", "--manifest-path", manifest]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn members(metadata: &Value) -> BTreeMap<&str, &Value> {
+    let members: BTreeSet<&str> =
+        metadata["workspace_members"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    let packages = packages.filter(|package| members.contains(package["id"].as_str().unwrap()));
+    packages.map(|package| (package["name"].as_str().unwrap(), package)).collect()
+}
+
+#[test]
+fn a_crate_uses_lower_levels_only() {
+    let metadata = metadata();
+    let members = members(&metadata);
+    let levels: BTreeMap<_, _> = MAY_USE.iter().map(|(name, level, _)| (*name, *level)).collect();
+    for (name, package) in &members {
+        let Some((_, level, allowed)) = MAY_USE.iter().find(|(known, ..)| known == name) else {
+            panic!("{name} is not in the table of crates");
+        };
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let used = dependency["name"].as_str().unwrap();
+            if !members.contains_key(used) || used == *name {
+                continue;
+            }
+            assert!(levels[used] < *level, "{name} uses {used}, which is not below it");
+            assert!(allowed == &["*"] || allowed.contains(&used), "{name} may not use {used}");
+        }
+    }
+}
+
+/// Names of all packages that a member is built with, tests and build scripts left out.
+fn built_with(metadata: &Value, member: &str) -> BTreeSet<String> {
+    let nodes: BTreeMap<&str, &Value> = {
+        let nodes = metadata["resolve"]["nodes"].as_array().unwrap().iter();
+        nodes.map(|node| (node["id"].as_str().unwrap(), node)).collect()
+    };
+    let names: BTreeMap<&str, &str> = {
+        let packages = metadata["packages"].as_array().unwrap().iter();
+        packages.map(|package| (package["id"].as_str().unwrap(), package["name"].as_str().unwrap())).collect()
+    };
+    let start = names.iter().find(|(_, name)| **name == member).unwrap().0;
+    let mut waiting = vec![*start];
+    let mut seen = BTreeSet::new();
+    while let Some(id) = waiting.pop() {
+        for dependency in nodes[id]["deps"].as_array().unwrap() {
+            let normal = dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null());
+            let package = dependency["pkg"].as_str().unwrap();
+            if normal && seen.insert(package) {
+                waiting.push(package);
+            }
+        }
+    }
+    seen.into_iter().map(|id| names[id].to_owned()).collect()
+}
+
+#[test]
+fn the_lowest_crates_know_no_async() {
+    let metadata = metadata();
+    for member in ["ocikit-spec", "ocikit-archive"] {
+        let found = built_with(&metadata, member);
+        assert!(found.contains("thiserror"), "{member}: {found:?}");
+        for unwanted in ["tokio", "futures", "async-trait", "reqwest", "hyper"] {
+            assert!(!found.contains(unwanted), "{member} is built with {unwanted}");
+        }
+    }
+}
+
+#[test]
+fn only_one_crate_speaks_http_to_registries() {
+    let metadata = metadata();
+    for member in ["ocikit-image", "ocikit-layout", "ocikit-build"] {
+        let found = built_with(&metadata, member);
+        assert!(!found.contains("hyper") && !found.contains("rustls"), "{member} is built with HTTP or TLS");
+    }
+    assert!(!built_with(&metadata, "ocikit-server").contains("reqwest"));
+    assert!(!built_with(&metadata, "ocikit").contains("axum"));
+}
+
+#[test]
+fn every_crate_says_what_it_is() {
+    let metadata = metadata();
+    for (name, package) in members(&metadata) {
+        assert!(package["description"].as_str().is_some_and(|text| text.ends_with('.')), "{name} has no sentence");
+        assert_eq!(package["license"], "Apache-2.0", "{name}");
+        assert_eq!(package["publish"], Value::Array(Vec::new()), "{name}");
+    }
+}

@@ -1,0 +1,19 @@
+//! Tests of the whole.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
+
+mod annotate;
+mod failures;
+mod house;
+mod look;
+mod peers;
+mod pull;
+mod push;
+mod tour;
+
+use ocikit_tests::Bench;
+
+/// A temporary directory and the program in it.
+fn bench() -> Bench {
+    Bench::new(env!("CARGO_BIN_EXE_ocikit-under-test"))
+}

@@ -1,0 +1,132 @@
+//! Archives that were annotated where they lie, as other programs see them afterwards.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use ocikit_tests::{Archive, Bench, Peers, testdata, write_archive};
+use serde_json::Value;
+
+use crate::bench;
+
+const READERS: [&str; 7] = ["crane", "skopeo", "oras", "regctl", "podman", "registry", "tar"];
+
+/// What each program finds as the value of the annotation `k` of the manifest; `None` if it has none.
+fn seen(peers: &Peers, archive: &str, round: &str) -> Vec<(&'static str, Option<String>)> {
+    let value = |text: &str| {
+        let manifest: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        manifest["annotations"]["k"].as_str().map(str::to_owned)
+    };
+    let mut found = Vec::new();
+    let skopeo = peers.ok(&format!("skopeo inspect --raw oci-archive:{archive}"));
+    found.push(("skopeo", value(&skopeo)));
+    let tag = if peers.run(&format!("oras resolve --oci-layout {archive}:1")).code == 0 {
+        ":1".to_owned()
+    } else {
+        digest_for_oras(peers, archive)
+    };
+    found.push(("oras", value(&peers.ok(&format!("oras manifest fetch --oci-layout {archive}{tag}")))));
+    peers.ok(&format!("regctl image import ocidir://regctl-{round}:1 {archive}"));
+    found.push((
+        "regctl",
+        value(&peers.ok(&format!("regctl manifest get --format raw-body ocidir://regctl-{round}:1"))),
+    ));
+    let unpacked = peers.path(&format!("unpacked-{round}"));
+    fs::create_dir_all(&unpacked).unwrap();
+    peers.ok(&format!("tar -xf {archive} -C {}", unpacked.display()));
+    let index: Value = serde_json::from_slice(&fs::read(unpacked.join("index.json")).unwrap()).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().replace(':', "/");
+    found.push(("tar", value(&fs::read_to_string(unpacked.join("blobs").join(digest)).unwrap())));
+    found
+}
+
+fn digest_for_oras(peers: &Peers, archive: &str) -> String {
+    let index = peers.ok(&format!("tar -xOf {archive} index.json"));
+    // Several entries of that name come out one behind the other; the last counts for oras.
+    let last = serde_json::Deserializer::from_str(&index).into_iter::<Value>().last().unwrap().unwrap();
+    format!("@{}", last["manifests"][0]["digest"].as_str().unwrap())
+}
+
+#[test]
+fn everybody_sees_the_new_annotations_and_nobody_the_old() {
+    let Some(peers) = Peers::find(&READERS) else { return };
+    let bench = bench();
+    for name in [
+        "buildkit-single/image.tar",
+        "buildkit-docker/image.tar",
+        "archive-podman/image.tar",
+        "archive-regctl/image.tar",
+    ] {
+        fs::copy(testdata(name), bench.path("a.tar")).unwrap();
+        let archive = bench.path("a.tar").display().to_string();
+        for round in 0..4 {
+            let value = format!("value {round}");
+            bench.ok(&["annotate", "a.tar", &format!("k={value}")]);
+            let round = format!("{}-{round}", name.replace(['/', '.'], "-"));
+            for (program, found) in seen(&peers, &archive, &round) {
+                assert_eq!(found.as_ref(), Some(&value), "{program} on {name}");
+            }
+        }
+        let storage = format!("--root {0}/r --runroot {0}/rr", peers.path("").display());
+        let options = "--storage-driver vfs --cgroup-manager cgroupfs --events-backend none";
+        let loaded = peers.ok(&format!("podman {storage} {options} load -q -i {archive}"));
+        let image = loaded.split_whitespace().last().unwrap().to_owned();
+        let facts: Value =
+            serde_json::from_str(&peers.ok(&format!("podman {storage} {options} image inspect {image}"))).unwrap();
+        assert_eq!(facts[0]["Annotations"]["k"], "value 3", "podman on {name}");
+        // An archive with manifest.json is read by crane, which takes no other.
+        let layout = peers.path("crane-layout");
+        let _ = fs::remove_dir_all(&layout);
+        fs::create_dir(&layout).unwrap();
+        peers.ok(&format!("tar -xf {archive} -C {}", layout.display()));
+        let registry = peers.distribution("registry");
+        let reference = format!("{}/app:1", registry.address.replace("127.0.0.1", "localhost"));
+        peers.ok(&format!("crane push {} {reference}", layout.display()));
+        let manifest: Value = serde_json::from_str(&peers.ok(&format!("crane manifest {reference}"))).unwrap();
+        assert_eq!(manifest["annotations"]["k"], "value 3", "crane on {name}");
+    }
+}
+
+#[test]
+fn a_killed_edit_is_whole_for_everybody() {
+    let Some(peers) = Peers::find(&READERS) else { return };
+    let bench: Bench = bench();
+    // One with index.json at the end and one with it in front, which are edited in different ways.
+    for name in ["buildkit-tags/image.tar", "archive-regctl/image.tar"] {
+        fs::copy(testdata(name), bench.path("a.tar")).unwrap();
+        let archive = bench.path("a.tar").display().to_string();
+        bench.ok(&["annotate", "a.tar", "k=0"]);
+        for round in 1_u64..=25 {
+            let before = bench.ok(&["inspect", "--raw", "a.tar"]);
+            let mut child =
+                bench.command(&["annotate", "a.tar", &format!("k={round}")]).stdout(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_micros(round * round * 17 % 9_000));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let old: Value = serde_json::from_str(&before).unwrap();
+            let possible = [old["annotations"]["k"].as_str().unwrap().to_owned(), round.to_string()];
+            let label = format!("{}-{round}", name.replace(['/', '.'], "-"));
+            for (program, found) in seen(&peers, &archive, &label) {
+                assert!(possible.contains(found.as_ref().unwrap()), "{program} on {name}: {found:?} of {possible:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn four_gigabytes_are_annotated_where_they_lie() {
+    let Some(peers) = Peers::find(&["skopeo", "oras", "tar"]) else { return };
+    let bench = bench();
+    write_archive(&bench.path("a.tar"), Archive { layers: 4, size: 1 << 30, honest: false });
+    bench.ok(&["annotate", "a.tar", "k=v"]);
+    let archive = bench.path("a.tar").display().to_string();
+    let digest = digest_for_oras(&peers, &archive);
+    let manifest: Value =
+        serde_json::from_str(&peers.ok(&format!("oras manifest fetch --oci-layout {archive}{digest}"))).unwrap();
+    assert_eq!(manifest["annotations"]["k"], "v");
+    let blocks = {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(bench.path("a.tar")).unwrap().blocks()
+    };
+    assert!(blocks * 512 < 1 << 20, "its holes are still holes: nothing was copied");
+}

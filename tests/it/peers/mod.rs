@@ -1,0 +1,5 @@
+//! Tests with other people's programs: what they write, what they accept, what they see.
+
+mod build;
+mod edit;
+mod registries;

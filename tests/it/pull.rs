@@ -1,0 +1,96 @@
+//! `pull`, and logging in.
+
+use std::fs;
+
+use ocikit_archive::TarIndex;
+use ocikit_tests::{Registry, testdata};
+use serde_json::Value;
+
+use crate::bench;
+
+fn fixture(name: &str) -> String {
+    testdata(name).display().to_string()
+}
+
+#[test]
+fn what_is_pulled_is_what_was_pushed() {
+    let (bench, registry) = (bench(), Registry::start());
+    let reference = format!("{}/acme/app:1", registry.name());
+    let source = fixture("buildkit-attested/multi.tar");
+    bench.ok(&["push", &source, &reference]);
+    bench.ok(&["pull", &reference]);
+    assert_eq!(bench.names(), ["app.tar"], "named after the repository");
+    assert_eq!(bench.ok(&["digest", "app.tar"]), bench.ok(&["digest", &source]));
+    assert_eq!(bench.ok(&["digest", &format!("app.tar#{reference}")]), bench.ok(&["digest", "app.tar#1"]));
+    let first = fs::read(bench.path("app.tar")).unwrap();
+    bench.ok(&["pull", &reference, "--jobs", "1"]);
+    assert!(fs::read(bench.path("app.tar")).unwrap() == first, "the same images give the same bytes");
+    bench.ok(&["pull", &reference, "-o", "./layout"]);
+    assert_eq!(bench.ok(&["digest", "./layout"]), bench.ok(&["digest", &source]));
+}
+
+#[test]
+fn several_images_share_an_archive() {
+    let (bench, registry) = (bench(), Registry::start());
+    let (one, two) = (format!("{}/one:1", registry.name()), format!("{}/two:1", registry.name()));
+    bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &one]);
+    bench.ok(&["push", &fixture("buildkit-single/image.tar"), &two]);
+    bench.ok(&["pull", &one, &two, "-o", "both.tar"]);
+    for reference in [&one, &two] {
+        assert_eq!(bench.ok(&["digest", &format!("both.tar#{reference}")]), bench.ok(&["digest", reference]));
+    }
+    let outcome = bench.ocikit(&["inspect", "both.tar"]);
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains(&format!("both.tar#{one}")), "the choices are listed: {outcome}");
+    assert_eq!(bench.ocikit(&["pull", &one, &two]).code, 2, "somebody has to say where to");
+}
+
+#[test]
+fn docker_is_told_what_to_load() {
+    let (bench, registry) = (bench(), Registry::start());
+    let reference = format!("{}/acme/app:1", registry.name());
+    bench.ok(&["push", &fixture("buildkit-single/image.tar"), &reference]);
+    bench.ok(&["pull", &reference, "--docker"]);
+    let bytes = fs::read(bench.path("app.tar")).unwrap();
+    let span = TarIndex::read(&bytes).unwrap().file("manifest.json").unwrap();
+    let items: Value = serde_json::from_slice(&bytes[span.offset as usize..][..span.size as usize]).unwrap();
+    assert_eq!(items[0]["RepoTags"][0], reference);
+    assert_eq!(items[0]["Layers"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn credentials_are_tried_kept_and_forgotten() {
+    let (bench, registry) = (bench(), Registry::for_user("alice", "s3cret,\"=ä"));
+    let (name, reference) = (registry.name(), format!("{}/app:1", registry.name()));
+    let source = fixture("buildkit-single/image.tar");
+    let denied = bench.ocikit(&["push", &source, &reference]);
+    assert_eq!(denied.code, 4, "{denied}");
+    assert!(denied.stderr.contains(&format!("hint: log in with `ocikit login {name}`")), "{denied}");
+
+    let login = |password: &str| {
+        bench.ocikit_with_input(&["login", &name, "--username", "alice", "--password-stdin"], password.as_bytes())
+    };
+    let wrong = login("s3cret");
+    assert_eq!(wrong.code, 4, "{wrong}");
+    assert!(!bench.path("home/.docker/config.json").exists(), "what was refused is not kept");
+    let right = login("s3cret,\"=ä\n");
+    assert_eq!(right.code, 0, "{right}");
+    for text in [&wrong.stderr, &wrong.stdout, &right.stderr, &right.stdout] {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(fs::metadata(bench.path("home/.docker/config.json")).unwrap().permissions().mode() & 0o777, 0o600);
+    bench.ok(&["push", &source, &reference]);
+    bench.ok(&["logout", &name]);
+    assert_eq!(bench.ocikit(&["digest", &reference]).code, 4);
+
+    let flags = bench.ocikit_with_input(
+        &["digest", &reference, "--username", "alice", "--password-stdin"],
+        "s3cret,\"=ä".as_bytes(),
+    );
+    assert_eq!(flags.code, 0, "{flags}");
+    let bench = bench.with("OCIKIT_USERNAME", "alice").with("OCIKIT_PASSWORD", "s3cret,\"=ä");
+    bench.ok(&["digest", &reference]);
+    let two = bench.ocikit(&["copy", &reference, "example.com/app:1"]);
+    assert_eq!(two.code, 2, "one password is not shown to two registries: {two}");
+}

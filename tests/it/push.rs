@@ -1,0 +1,179 @@
+//! `push` and `copy`.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use ocikit_tests::{Archive, Registry, testdata, write_archive};
+use serde_json::Value;
+
+use crate::bench;
+
+fn fixture(name: &str) -> String {
+    testdata(name).display().to_string()
+}
+
+#[test]
+fn the_digest_is_the_same_on_the_other_side() {
+    let (bench, registry) = (bench(), Registry::start());
+    for (number, name) in [
+        "buildkit-single/image.tar",
+        "buildkit-multi/image.tar",
+        "buildkit-attested/multi.tar",
+        "buildkit-docker/schema2.tar",
+        "archive-nested/image.tar",
+        "layout-buildkit/layout",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let reference = format!("{}/app:{number}", registry.name());
+        let digest = bench.ok(&["digest", &fixture(name)]);
+        assert_eq!(bench.ok(&["push", &fixture(name), &reference]), format!("{reference}@{digest}"), "{name}");
+        assert_eq!(bench.ok(&["digest", &reference]), digest, "{name}");
+    }
+}
+
+#[test]
+fn pushing_again_costs_one_request_for_each_tag() {
+    let (bench, registry) = (bench(), Registry::start());
+    let (one, two) = (format!("{}/app:1", registry.name()), format!("{}/app:2", registry.name()));
+    bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &one, &two]);
+    registry.forget();
+    bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &one, &two]);
+    let asked: Vec<_> =
+        registry.requests().iter().map(|request| format!("{} {}", request.method, request.path)).collect();
+    assert_eq!(asked, ["HEAD /v2/app/manifests/1", "HEAD /v2/app/manifests/2"]);
+}
+
+#[test]
+fn a_fresh_push_costs_three_requests_for_each_blob() {
+    let (bench, registry) = (bench(), Registry::start());
+    bench.ok(&["push", &fixture("buildkit-single/image.tar"), &format!("{}/app:1", registry.name())]);
+    let requests = registry.requests();
+    let count = |method: &str, part: &str| {
+        requests.iter().filter(|request| request.method.as_str() == method && request.path.contains(part)).count()
+    };
+    // Four layers and a config; one manifest; the tag is asked for first and put last.
+    assert_eq!((count("HEAD", "/blobs/"), count("POST", "/uploads/"), count("PUT", "/uploads/")), (5, 5, 5));
+    assert!(count("HEAD", "/manifests/") + count("PUT", "/manifests/") <= 4, "{requests:?}");
+    assert_eq!(count("GET", ""), 0, "no ping: {requests:?}");
+}
+
+#[test]
+fn a_pipe_is_uploaded_while_it_is_written() {
+    let (bench, registry) = (bench(), Registry::start());
+    write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 3 << 20, honest: true });
+    let bytes = fs::read(bench.path("a.tar")).unwrap();
+    let digest = bench.ok(&["digest", "a.tar"]);
+    fs::remove_file(bench.path("a.tar")).unwrap();
+    let reference = format!("{}/app:1", registry.name());
+    let mut child =
+        bench.command(&["push", "-", &reference]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // All of the first layer and the beginning of the second.
+    let half = 5 << 20;
+    stdin.write_all(&bytes[..half]).unwrap();
+    stdin.flush().unwrap();
+    let uploaded = || registry.requests().iter().any(|request| request.method.as_str() == "PUT");
+    while !uploaded() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before the pipe did");
+        std::thread::yield_now();
+    }
+    assert_eq!(bench.names(), Vec::<String>::new(), "no temporary file");
+    stdin.write_all(&bytes[half..]).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{reference}@{digest}\n"));
+    assert_eq!(bench.ok(&["digest", &reference]), digest);
+}
+
+#[test]
+fn several_archives_go_to_one_repository_under_their_own_tags() {
+    let (bench, registry) = (bench(), Registry::start());
+    let (single, tags) = (fixture("buildkit-single/image.tar"), fixture("buildkit-tags/image.tar#2"));
+    let repository = format!("{}/app", registry.name());
+    bench.ok(&["annotate", &single, "k=v", "-o", "oci:named:one"]);
+    bench.ok(&["push", "oci:named:one", &tags, &repository]);
+    for (tag, source) in [("one", "oci:named:one"), ("2", &*tags)] {
+        let digest = bench.ok(&["digest", source]);
+        assert_eq!(bench.ok(&["digest", &format!("{repository}:{tag}")]), digest);
+    }
+    let outcome = bench.ocikit(&["push", &single, &tags, &repository]);
+    assert_eq!(outcome.code, 2, "an image without a tag cannot be one of several: {outcome}");
+}
+
+#[test]
+fn a_result_is_stated_as_json() {
+    let (bench, registry) = (bench(), Registry::start());
+    let reference = format!("{}/app:1", registry.name());
+    let text = bench.ok(&["push", "--json", &fixture("buildkit-single/image.tar"), &reference]);
+    let facts: Value = serde_json::from_str(&text).unwrap();
+    let target = &facts["targets"][0];
+    assert_eq!((target["target"].as_str(), target["sent"]["blobs"].as_u64()), (Some(&*reference), Some(6)));
+    assert_eq!(target["digest"].as_str().unwrap(), bench.ok(&["digest", &reference]));
+}
+
+#[test]
+fn progress_is_told_in_the_form_that_was_asked_for() {
+    let (bench, registry) = (bench(), Registry::start());
+    let push = |tag: &str, form: &str| {
+        let reference = format!("{}/app:{tag}", registry.name());
+        bench.ocikit(&["push", "--progress", form, &fixture("buildkit-single/image.tar"), &reference])
+    };
+    let json = push("json", "json");
+    let events = json.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let events: Vec<_> = events.map(|event| event["event"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((events.first().unwrap().as_str(), events.last().unwrap().as_str()), ("planned", "published"), "{json}");
+    assert_eq!(push("none", "none").stderr.lines().count(), 1);
+    let quiet =
+        bench.ocikit(&["push", "-q", &fixture("buildkit-single/image.tar"), &format!("{}/app:q", registry.name())]);
+    assert_eq!(quiet.stderr, "");
+}
+
+#[test]
+fn copies_keep_the_digest_whatever_the_places_are() {
+    let (bench, registry) = (bench(), Registry::start());
+    let reference = format!("{}/app:1", registry.name());
+    let source = fixture("buildkit-attested/multi.tar");
+    let digest = bench.ok(&["digest", &source]);
+    for (from, to) in [
+        (&*source, "oci:layout:1"),
+        ("oci:layout:1", "a.tar"),
+        ("a.tar", "oci-archive:b.tar:two"),
+        ("oci-archive:b.tar:two", &*reference),
+        (&*reference, &*format!("{}/other/app:2", registry.name())),
+        (&*reference, "./plain"),
+    ] {
+        let said = bench.ok(&["copy", from, to]);
+        assert_eq!(said, format!("{to}@{digest}"), "{from} {to}");
+        assert_eq!(bench.ok(&["digest", to]), digest, "{from} {to}");
+    }
+    let streamed = bench.command(&["copy", "a.tar", "-"]).output().unwrap();
+    assert_eq!(streamed.stdout, fs::read(bench.path("a.tar")).unwrap(), "a stream has the bytes of a file");
+}
+
+#[test]
+fn a_copy_within_a_registry_moves_no_bytes() {
+    let (bench, registry) = (bench(), Registry::start());
+    let (from, to) = (format!("{}/one:1", registry.name()), format!("{}/two:1", registry.name()));
+    bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &from]);
+    registry.forget();
+    bench.ok(&["copy", &from, &to]);
+    assert!(
+        registry
+            .requests()
+            .iter()
+            .all(|request| !(request.method.as_str() == "PUT" && request.path.contains("/uploads/")))
+    );
+}
+
+#[test]
+fn one_target_that_fails_does_not_keep_the_others_from_trying() {
+    let (bench, registry) = (bench(), Registry::start());
+    let (good, bad) = (format!("{}/app:1", registry.name()), "localhost:1/app:1");
+    let outcome = bench.ocikit(&["push", "--retries", "0", &fixture("buildkit-single/image.tar"), bad, &good]);
+    assert_eq!(outcome.code, 7, "{outcome}");
+    assert!(outcome.stdout.starts_with(&good) && outcome.stderr.contains("1 of 2 targets failed"), "{outcome}");
+}

@@ -1,0 +1,59 @@
+//! `tour` and `serve`.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use ocikit_tests::testdata;
+use serde_json::Value;
+
+use crate::bench;
+
+#[test]
+fn the_tour_needs_nothing() {
+    let bench = bench().with("PATH", "");
+    let outcome = bench.ocikit(&["tour"]);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    let last = outcome.stdout.lines().last().unwrap();
+    assert!(last.starts_with("pushed sha256:"), "{outcome}");
+    for command in ["kind", "annotate", "inspect", "digest", "push", "copy", "pull"] {
+        assert!(outcome.stderr.contains(&format!("$ ocikit {command} ")), "{command}: {outcome}");
+    }
+    assert_eq!(bench.names(), Vec::<String>::new(), "it leaves nothing behind");
+}
+
+#[test]
+fn the_tour_states_one_object() {
+    let text = bench().ok(&["tour", "--json", "--no-build"]);
+    let facts: Value = serde_json::from_str(&text).unwrap();
+    assert!(facts["digest"].as_str().unwrap().starts_with("sha256:"));
+    assert_eq!(facts["built"], false);
+}
+
+#[test]
+fn a_directory_is_served_again() {
+    let bench = bench();
+    let single = testdata("buildkit-single/image.tar").display().to_string();
+    let mut digests = Vec::new();
+    for round in 0..2 {
+        let arguments = ["serve", "--storage", "registry", "--address", "127.0.0.1:0"];
+        let mut child = bench.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut address = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        let reference = format!("{}/app:1", address.trim());
+        if round == 0 {
+            bench.ok(&["push", &single, &reference]);
+        }
+        digests.push(bench.ok(&["digest", &reference]));
+        std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+    }
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[test]
+fn an_address_that_is_taken_is_told() {
+    let registry = ocikit_tests::Registry::start();
+    let outcome = bench().ocikit(&["serve", "--address", &registry.name()]);
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert!(outcome.stderr.contains(&registry.name()) && outcome.stderr.contains("hint:"), "{outcome}");
+}

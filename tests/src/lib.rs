@@ -1,0 +1,14 @@
+//! What tests of the whole have in common: the program in an environment of its own, registries, archives of any size,
+//! and other people's programs.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
+
+mod archives;
+mod peers;
+mod program;
+mod registry;
+
+pub use archives::{Archive, testdata, write_archive};
+pub use peers::{Daemon, Peers};
+pub use program::{Bench, Outcome, run};
+pub use registry::Registry;
