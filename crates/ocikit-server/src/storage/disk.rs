@@ -108,7 +108,8 @@ impl Disk {
         Ok(())
     }
 
-    /// What points to bytes that are not there is left out: a crash can leave a name behind its bytes.
+    /// What points to bytes that are not there is left out, and left alone: a crash does not do that, and whoever did
+    /// may bring them back.
     fn load_repository(
         &self,
         directory: &Path,
@@ -118,17 +119,14 @@ impl Disk {
     ) -> io::Result<()> {
         for algorithm in subdirectories(&directory.join(OWN_BLOBS))? {
             for path in files(&algorithm)? {
-                if let Some((digest, size)) = digest_of(&path).and_then(|digest| Some((digest, *sizes.get(&digest)?))) {
+                if let Some((digest, size)) = found(&path, sizes) {
                     state.add_blob(name, digest, size);
                 }
             }
         }
         for algorithm in subdirectories(&directory.join(OWN_MANIFESTS))? {
             for path in files(&algorithm)? {
-                let Some((digest, size)) = digest_of(&path).and_then(|digest| Some((digest, *sizes.get(&digest)?)))
-                else {
-                    continue;
-                };
+                let Some((digest, size)) = found(&path, sizes) else { continue };
                 let entry: Entry = serde_json::from_slice(&fs::read(&path)?).map_err(|error| {
                     io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged: {error}", path.display()))
                 })?;
@@ -270,6 +268,11 @@ type Sizes = HashMap<Digest, u64>;
 /// The directory of a path that this file joined to the root, and that so has one.
 fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
+}
+
+/// The digest that a path ends in and how many bytes it has, if they are there.
+fn found(path: &Path, sizes: &Sizes) -> Option<(Digest, u64)> {
+    sizes.get_key_value(&digest_of(path)?).map(|(digest, size)| (*digest, *size))
 }
 
 /// `…/sha256/<hex>`
