@@ -13,6 +13,7 @@ mod output;
 mod progress;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -60,8 +61,12 @@ fn run(cli: Cli) -> Result {
             () = interrupted() => Err(Failure::new(Code::Interrupted, "interrupted")),
         }
     });
-    // A thread that waits for standard input would keep the program from ending.
-    runtime.shutdown_background();
+    match &outcome {
+        // A thread that waits for standard input would keep the program from ending.
+        Ok(()) => runtime.shutdown_background(),
+        // What was begun is undone by whoever began it.
+        Err(_) => runtime.shutdown_timeout(Duration::from_secs(1)),
+    }
     outcome
 }
 

@@ -69,7 +69,38 @@ fn raw_and_config_are_exact_bytes() {
 #[test]
 fn annotations_are_told_wherever_they_are() {
     let outcome = bench().ocikit(&["inspect", &fixture("buildkit-annotated/image.tar")]);
-    insta::assert_snapshot!(outcome.redacted(&[(&fixture(""), "testdata/")]), @"");
+    insta::assert_snapshot!(outcome.redacted(&[(&fixture(""), "testdata/")]), @"
+    exit 0
+    --- stdout
+    testdata/buildkit-annotated/image.tar
+      kind         index
+      digest       sha256:f5d21cc84447b76c45b1cbfe308bbda881e1bb62c396ff4ba0fa8bab7127e4ba
+      media type   application/vnd.oci.image.index.v1+json
+      annotation   com.acme.index=the index
+      listed with  com.acme.index-descriptor=the descriptor in index.json
+      listed with  org.opencontainers.image.created=2024-01-01T00:00:00Z
+
+        kind         image
+        digest       sha256:6d0be1aa713d536b5ae8f83af202dafd11b987376f68b152b26c8705a9bfeb83
+        media type   application/vnd.oci.image.manifest.v1+json
+        platform     linux/amd64
+        size         3.4 KiB in 4 layers
+        annotation   com.acme.bare=every manifest
+        annotation   com.acme.manifest=every manifest
+        annotation   com.acme.manifest-amd64=the manifest for amd64
+        listed with  com.acme.manifest-descriptor=every descriptor in the index
+        listed with  com.acme.manifest-descriptor-amd64=the descriptor for amd64
+
+        kind         image
+        digest       sha256:ae921bab852f766092daa74967fd3ed7771e381036057ca34e149d809368b832
+        media type   application/vnd.oci.image.manifest.v1+json
+        platform     linux/arm64
+        size         3.4 KiB in 4 layers
+        annotation   com.acme.bare=every manifest
+        annotation   com.acme.bare-arm64=the manifest for arm64
+        annotation   com.acme.manifest=every manifest
+        listed with  com.acme.manifest-descriptor=every descriptor in the index
+    ");
     let outcome = bench().ok(&["inspect", "--json", &fixture("buildkit-annotated/image.tar")]);
     let facts: Value = serde_json::from_str(&outcome).unwrap();
     assert_eq!(facts["kind"], "index");
@@ -80,7 +111,36 @@ fn annotations_are_told_wherever_they_are() {
 #[test]
 fn one_image_is_told_in_full() {
     let outcome = bench().ocikit(&["inspect", &fixture("buildkit-single/image.tar")]);
-    insta::assert_snapshot!(outcome.redacted(&[(&fixture(""), "testdata/")]), @"");
+    insta::assert_snapshot!(outcome.redacted(&[(&fixture(""), "testdata/")]), @"
+    exit 0
+    --- stdout
+    testdata/buildkit-single/image.tar
+      kind         image
+      digest       sha256:ef8b48ccc49e0036161617d8b451b4052403a759a518b624c351db6ac79a8452
+      media type   application/vnd.oci.image.manifest.v1+json
+      platform     linux/amd64
+      size         3.4 KiB in 4 layers
+      config       sha256:a91932639481b208c8d620ff68d770ebd43b9781e48c6881ff1cf07212c9a8f3
+      created      2024-01-01T00:00:00Z
+      user         1000:1000
+      directory    /app
+      entrypoint   /app/app
+      command      --listen :8080
+      ports        8080/tcp
+      volumes      /data
+      environment  PATH=/app:/bin
+      environment  LANG=C.UTF-8
+      label        com.acme.tier=back end
+      label        org.opencontainers.image.title=acme app
+      annotation   org.opencontainers.image.created=2024-01-01T00:00:00Z
+      annotation   org.opencontainers.image.revision=0123456789abcdef0123456789abcdef01234567
+      annotation   org.opencontainers.image.source=https://git.acme.example/app
+      listed with  org.opencontainers.image.created=2024-01-01T00:00:00Z
+      layer        sha256:a8a91dd2dbbd034d0f96f5bc1e771fce481bd3651907fa5392723decd5f9581a 373 B application/vnd.oci.image.layer.v1.tar+gzip
+      layer        sha256:d513f2cf7475b97a62a5b99258e535d21ed7f19465e0225b210a1a74d7b2b015 175 B application/vnd.oci.image.layer.v1.tar+gzip
+      layer        sha256:8f045b0310770ae377aa55aec9c6e9e98056a599b80af329c3b3484fe23e193a 116 B application/vnd.oci.image.layer.v1.tar+gzip
+      layer        sha256:4f4fb700ef54461cfa02571ae0db9a0dc1e0cdb5577484a6d75e68dc38e8acc1 32 B application/vnd.oci.image.layer.v1.tar+gzip
+    ");
 }
 
 #[test]

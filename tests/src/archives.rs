@@ -72,7 +72,7 @@ pub fn write_archive(path: &Path, archive: Archive) -> Digest {
 }
 
 fn digest_of_zeros(size: u64, last: &[u8]) -> Digest {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut hasher = ocikit_spec::Hasher::new(ocikit_spec::Algorithm::Sha256);
     let mut rest = size - last.len() as u64;
     while rest > 0 {

@@ -26,6 +26,7 @@ mod daemon;
 mod error;
 mod progress;
 mod solve;
+mod watched;
 
 pub use daemon::{Daemon, DaemonOptions};
 pub use error::{Error, Result};

@@ -60,8 +60,10 @@ pub(crate) struct Reader {
 #[derive(Debug, Default)]
 struct Step {
     name: String,
-    started: bool,
-    ended: bool,
+    /// When it was last started, as BuildKit wrote it.
+    started: Option<String>,
+    /// How it ended, as far as that was told: BuildKit looks a step up in its cache several times, and tells each time.
+    ended: Option<bool>,
     /// What was printed and is not a whole line yet.
     partial: String,
     /// The last whole lines.
@@ -131,15 +133,12 @@ impl Reader {
     fn vertex(&mut self, vertex: Vertex, told: &mut Vec<Progress>) {
         let step = self.steps.entry(vertex.digest.clone()).or_default();
         step.name.clone_from(&vertex.name);
-        if vertex.started.is_some() && !step.started {
-            step.started = true;
-            step.ended = false;
+        if step.started.is_none() && vertex.started.is_some() {
+            step.started = vertex.started;
             told.push(Progress::Started { step: vertex.name.clone() });
         }
-        if vertex.completed.is_some() && !step.ended {
-            step.ended = true;
-            // It may be started again: the same step, wanted by another build.
-            step.started = false;
+        if vertex.completed.is_some() && step.ended != Some(vertex.cached) {
+            step.ended = Some(vertex.cached);
             if vertex.error.is_empty() {
                 told.push(Progress::Completed { step: vertex.name, cached: vertex.cached });
             } else {

@@ -1,7 +1,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ocikit_image::Sink;
@@ -10,6 +10,7 @@ use ocikit_spec::Platform;
 
 use crate::error::{Error, Result};
 use crate::progress::{Observer, Reader};
+use crate::watched::{self, Watched};
 
 /// What to build, and how.
 #[derive(Debug, Clone)]
@@ -140,11 +141,9 @@ pub async fn build(
         // What an interrupted build has left there would be kept for ever.
         let _ = fs::remove_dir_all(cache.next());
     }
-    let mut command = Command::new(&solve.buildctl);
-    command.args(solve.arguments(address)).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let start = |source| Error::Start { program: solve.buildctl.display().to_string(), source };
-    let mut running = Running(command.spawn().map_err(start)?);
-    let (Some(stdout), Some(stderr)) = (running.0.stdout.take(), running.0.stderr.take()) else {
+    watched::find(&solve.buildctl)?;
+    let mut running = Watched::start(&solve.buildctl, &solve.arguments(address), None, Stdio::piped(), Stdio::piped())?;
+    let (Some(stdout), Some(stderr)) = running.take_output() else {
         return Err(Error::failed("read from buildctl")(io::ErrorKind::BrokenPipe.into()));
     };
     let reader = Arc::new(Mutex::new(Reader::default()));
@@ -155,13 +154,14 @@ pub async fn build(
     let drained = Pipe::drain("the image from BuildKit", stdout, to).await;
     if drained.is_err() {
         // It may be writing to a pipe that nobody reads any more. Where it failed first, it has ended by itself.
-        running.end_soon();
+        end_soon(&mut running).await;
     }
-    let wait = tokio::task::spawn_blocking(move || running.0.wait());
+    let wait = tokio::task::spawn_blocking(move || running.wait());
     let status = wait.await.map_err(io::Error::other).and_then(|status| status);
     let status = status.map_err(Error::failed("wait for buildctl"))?;
     let _ = listening.await;
-    if status.success() || (drained.is_err() && status.code().is_none()) {
+    let stopped_by_us = drained.is_err() && status.code() == Some(TERMINATED);
+    if status.success() || stopped_by_us {
         let pipe = drained?;
         if let Some(cache) = &solve.cache {
             // The build is done; a cache that is not kept makes the next one slower and no less right.
@@ -172,6 +172,9 @@ pub async fn build(
     let (message, log) = reader.lock().unwrap_or_else(PoisonError::into_inner).failure();
     Err(Error::Solve { message, log })
 }
+
+/// The exit code of a shell whose program was asked to end.
+const TERMINATED: i32 = 128 + 15;
 
 fn listen(stderr: impl Read, reader: &Mutex<Reader>, observer: Option<&dyn Observer>) {
     let mut lines = BufReader::new(stderr);
@@ -185,30 +188,15 @@ fn listen(stderr: impl Read, reader: &Mutex<Reader>, observer: Option<&dyn Obser
     }
 }
 
-/// `buildctl`, which ends when this is dropped; the daemon then gives up the solve.
-#[derive(Debug)]
-struct Running(Child);
-
-impl Running {
-    /// Ends it unless it ends by itself in a moment, with a reason that is better than ours.
-    fn end_soon(&mut self) {
-        for _ in 0..20 {
-            if !matches!(self.0.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+/// Ends `buildctl`, unless it ends by itself in a moment, with a reason that is better than ours.
+async fn end_soon(running: &mut Watched) {
+    for _ in 0..20 {
+        if !matches!(running.ended(), Ok(None)) {
+            return;
         }
-        let _ = self.0.kill();
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
+    running.ask_to_end();
 }
 
 #[cfg(test)]

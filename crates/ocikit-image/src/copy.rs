@@ -121,6 +121,21 @@ async fn is_complete(root: &Descriptor, to: &Arc<dyn Sink>, names: &[Naming]) ->
 /// Puts what does not depend on each other, begun in its order.
 async fn put_all(nodes: &[Node], to: &Arc<dyn Sink>, jobs: usize, tell: &Teller) -> Result<Vec<Put>> {
     let mut running = JoinSet::new();
+    let outcome = put_with(&mut running, nodes, to, jobs, tell).await;
+    // Where one failed the others stop, and what they held is let go before anybody hears of the failure.
+    running.shutdown().await;
+    outcome
+}
+
+type Running = JoinSet<Result<(usize, Put)>>;
+
+async fn put_with(
+    running: &mut Running,
+    nodes: &[Node],
+    to: &Arc<dyn Sink>,
+    jobs: usize,
+    tell: &Teller,
+) -> Result<Vec<Put>> {
     let mut waiting = nodes.iter().enumerate();
     let mut done = vec![None; nodes.len()];
     loop {
@@ -142,7 +157,6 @@ async fn put_all(nodes: &[Node], to: &Arc<dyn Sink>, jobs: usize, tell: &Teller)
             });
         }
         match running.join_next().await {
-            // Dropping the set stops the others.
             Some(Ok(finished)) => {
                 let (position, put) = finished?;
                 done[position] = Some(put);

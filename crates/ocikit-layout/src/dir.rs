@@ -21,8 +21,24 @@ use crate::staged::{self, Staged};
 #[derive(Debug)]
 pub struct Dir {
     path: PathBuf,
-    /// The directory was made here and nothing in it is visible yet: it goes if nothing ever is.
-    tentative: AtomicBool,
+    /// Shared with whatever still writes, so that the directory does not go before the last of them.
+    tentative: Arc<Tentative>,
+}
+
+/// A directory that was made here goes, unless something in it becomes visible.
+#[derive(Debug)]
+struct Tentative {
+    path: PathBuf,
+    goes: AtomicBool,
+}
+
+impl Drop for Tentative {
+    fn drop(&mut self) {
+        if self.goes.load(Ordering::Relaxed) {
+            // Never visible: nobody misses it. If it stays, it stays.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
 }
 
 impl Dir {
@@ -32,7 +48,7 @@ impl Dir {
     ///
     /// [`Error::Failed`] if there is no such directory, [`Error::Broken`] if it is not a layout.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Dir> {
-        let dir = Dir { path: path.into(), tentative: AtomicBool::new(false) };
+        let dir = Dir::new(path.into(), false);
         dir.roots().await?;
         Ok(dir)
     }
@@ -67,7 +83,12 @@ impl Dir {
             }
         });
         let made = made.await?;
-        Ok(Dir { path, tentative: AtomicBool::new(made) })
+        Ok(Dir::new(path, made))
+    }
+
+    fn new(path: PathBuf, made: bool) -> Dir {
+        let tentative = Tentative { path: path.clone(), goes: AtomicBool::new(made) };
+        Dir { path, tentative: Arc::new(tentative) }
     }
 
     /// Where it is.
@@ -98,15 +119,6 @@ impl Dir {
 impl fmt::Display for Dir {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path.display().fmt(f)
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        if self.tentative.load(Ordering::Relaxed) {
-            // Made here, never visible: nobody misses it. If it stays, it stays.
-            let _ = fs::remove_dir_all(&self.path);
-        }
     }
 }
 
@@ -154,7 +166,9 @@ impl Sink for Dir {
             return Ok(Put::Present);
         }
         let (path, failed) = (self.blob_path(&descriptor.digest), self.failed("write to"));
+        let tentative = self.tentative.clone();
         let staged = consume(from.open(descriptor).await?, move |chunks| {
+            let _here_until_done = tentative;
             fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(&failed)?;
             let staged = Staged::create(&path).map_err(&failed)?;
             for chunk in chunks {
@@ -189,7 +203,7 @@ impl Sink for Dir {
             Ok(())
         })
         .await?;
-        self.tentative.store(false, Ordering::Relaxed);
+        self.tentative.goes.store(false, Ordering::Relaxed);
         Ok(())
     }
 }

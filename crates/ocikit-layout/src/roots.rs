@@ -49,33 +49,53 @@ pub(crate) async fn resolve(roots: &Index, place: &dyn Source, name: &Name) -> R
 /// The list with a new root in it, or the very same list if it was there.
 pub(crate) fn publish(roots: &Index, root: &Descriptor, naming: &Naming) -> ocikit_spec::Result<Index> {
     let mut edit = roots.edit();
-    let matches = |entry: &Descriptor| match (&naming.tag, &naming.replaces) {
-        (Some(tag), Some(old)) => entry.digest == *old && has_tag(entry, tag),
-        (None, Some(old)) => entry.digest == *old,
-        (Some(tag), None) => has_tag(entry, tag),
-        (None, None) => entry.digest == root.digest,
-    };
-    let mut positions: Vec<_> = roots.manifests().iter().enumerate().filter(|(_, entry)| matches(entry)).collect();
-    if naming.replaces.is_some() && !positions.is_empty() {
+    if let Some(old) = naming.replaces {
+        let is_old = |entry: &Descriptor| {
+            entry.digest == old && naming.tag.as_ref().is_none_or(|tag| tag_of(entry).as_ref() == Some(tag))
+        };
+        let old: Vec<_> = positions(roots, is_old);
         // Everything that is said of the old root stays said of the new one.
-        for (position, _) in positions {
-            edit.repoint(position, &root.digest, root.size);
+        for position in &old {
+            edit.repoint(*position, &root.digest, root.size);
         }
-        return edit.finish();
+        if !old.is_empty() {
+            return edit.finish();
+        }
     }
     let new = entry(root, naming);
-    if positions.iter().any(|(_, old)| old.digest == root.digest && same_names(old, &new)) {
-        return Ok(roots.clone());
-    }
-    if naming.tag.is_none() && !positions.is_empty() {
+    let old = match &naming.tag {
+        Some(tag) => same_name(roots, tag, naming.full.as_deref()),
+        None => positions(roots, |entry| entry.digest == root.digest),
+    };
+    let is_new = |position: &usize| {
+        let old = &roots.manifests()[*position];
+        old.digest == root.digest && (naming.tag.is_none() || same_names(old, &new))
+    };
+    if old.iter().any(is_new) {
         return Ok(roots.clone());
     }
     // From the back, so that positions stay right.
-    positions.reverse();
-    for (position, _) in positions {
+    for position in old.into_iter().rev() {
         edit.remove(position);
     }
     edit.push(&new).finish()
+}
+
+/// The entries that a new entry of this name takes the place of. In an archive of several images `acme/one:1` and
+/// `acme/two:1` both have the tag `1`, and are two names.
+fn same_name(roots: &Index, tag: &Tag, full: Option<&str>) -> Vec<usize> {
+    let tagged = positions(roots, |entry| tag_of(entry).as_ref() == Some(tag));
+    let full_name = |position: &usize| full_name_of(&roots.manifests()[*position]);
+    match full {
+        Some(full) => tagged.into_iter().filter(|at| full_name(at).is_none_or(|name| name == full)).collect(),
+        None if tagged.len() == 1 => tagged,
+        None => tagged.into_iter().filter(|at| full_name(at).is_none()).collect(),
+    }
+}
+
+fn positions(roots: &Index, matches: impl Fn(&Descriptor) -> bool) -> Vec<usize> {
+    let entries = roots.manifests().iter().enumerate();
+    entries.filter(|(_, entry)| matches(entry)).map(|(position, _)| position).collect()
 }
 
 /// The manifests whose subject this digest is: listed as roots, or below a root with the tag that registries without
@@ -267,6 +287,19 @@ mod tests {
         assert_eq!(listed(&two)[1], (a.digest, Some("2"), None));
         let moved = publish(&two, &b, &naming(Some("1"), None, None)).unwrap();
         assert_eq!(listed(&moved), [(a.digest, Some("2"), None), (b.digest, Some("1"), None)]);
+    }
+
+    #[test]
+    fn two_full_names_may_share_a_tag() {
+        let (a, b, c) = (root("a"), root("b"), root("c"));
+        let roots = publish(&Index::of(&[]), &a, &naming(Some("1"), Some("example.com/a:1"), None)).unwrap();
+        let roots = publish(&roots, &b, &naming(Some("1"), Some("example.com/b:1"), None)).unwrap();
+        assert_eq!(roots.manifests().len(), 2);
+        let moved = publish(&roots, &c, &naming(Some("1"), Some("example.com/a:1"), None)).unwrap();
+        let names: Vec<_> = listed(&moved).into_iter().map(|(digest, _, full)| (digest, full)).collect();
+        assert_eq!(names, [(b.digest, Some("example.com/b:1")), (c.digest, Some("example.com/a:1"))]);
+        let plain = publish(&roots, &c, &naming(Some("1"), None, None)).unwrap();
+        assert_eq!(plain.manifests().len(), 3);
     }
 
     #[test]

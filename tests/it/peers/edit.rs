@@ -92,7 +92,7 @@ fn a_killed_edit_is_whole_for_everybody() {
     let Some(peers) = Peers::find(&READERS) else { return };
     let bench: Bench = bench();
     // One with index.json at the end and one with it in front, which are edited in different ways.
-    for name in ["buildkit-tags/image.tar", "archive-regctl/image.tar"] {
+    for name in ["buildkit-docker/image.tar", "archive-regctl/image.tar"] {
         fs::copy(testdata(name), bench.path("a.tar")).unwrap();
         let archive = bench.path("a.tar").display().to_string();
         bench.ok(&["annotate", "a.tar", "k=0"]);
