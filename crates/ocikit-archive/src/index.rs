@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 
 use crate::entry::{Entry, Kind, Span};
 use crate::error::{Error, Result};
@@ -44,7 +45,7 @@ impl TarIndex {
     /// [`Error::Truncated`] and [`Error::Invalid`] as the rules above say, [`Error::Io`] where reading fails.
     pub fn read(archive: &(impl ReadAt + ?Sized)) -> Result<TarIndex> {
         let length = archive.length()?;
-        let mut window = Random { archive, buffer: Vec::new(), position: 0, length };
+        let mut window = Random::new(archive, length);
         let mut entries = Vec::new();
         let mut names = HashMap::new();
         while let Some(entry) = scan::next(&mut window)? {
@@ -104,36 +105,46 @@ impl TarIndex {
 /// Reads headers with one system call each, or fewer where entries are small.
 struct Random<'a, A: ?Sized> {
     archive: &'a A,
-    /// Bytes from `position` on.
     buffer: Vec<u8>,
+    /// Which of the buffer holds the bytes from `position` on.
+    filled: Range<usize>,
     position: u64,
     length: u64,
+    /// How much is read at once from here on.
+    ahead: usize,
 }
 
-/// Large enough for a header, a small blob and the next header; small enough that copying it costs nothing.
-const READ_AHEAD: usize = 8 << 10;
+/// What is read where large entries lie between headers: a header and the extended header that may come before it.
+const LITTLE: usize = 1 << 10;
 
-impl<A: ReadAt + ?Sized> Random<'_, A> {
+/// What is read where entries are so small that many headers come with it.
+const MUCH: usize = 32 << 10;
+
+impl<'a, A: ReadAt + ?Sized> Random<'a, A> {
+    fn new(archive: &'a A, length: u64) -> Random<'a, A> {
+        Random { archive, buffer: vec![0; MUCH], filled: 0..0, position: 0, length, ahead: LITTLE }
+    }
+
     fn jump(&mut self, offset: u64) {
-        let distance = usize::try_from(offset - self.position).unwrap_or(usize::MAX);
-        self.buffer.drain(..distance.min(self.buffer.len()));
+        let distance = offset - self.position;
+        self.ahead = if distance < MUCH as u64 / 8 { MUCH } else { LITTLE };
+        self.pass(usize::try_from(distance).unwrap_or(usize::MAX).min(self.filled.len()));
         self.position = offset;
     }
 
     fn fill(&mut self, length: usize) -> io::Result<()> {
-        while self.buffer.len() < length {
-            let filled = self.buffer.len();
-            self.buffer.resize(length.max(READ_AHEAD), 0);
-            let read = match self.archive.read_at(&mut self.buffer[filled..], self.position + filled as u64) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    self.buffer.truncate(filled);
-                    continue;
-                }
-                read => read?,
-            };
-            self.buffer.truncate(filled + read);
-            if read == 0 {
-                break;
+        if self.filled.len() < length {
+            self.buffer.copy_within(self.filled.clone(), 0);
+            self.filled = 0..self.filled.len();
+            self.buffer.resize(self.buffer.len().max(length), 0);
+        }
+        while self.filled.len() < length {
+            let (offset, most) =
+                (self.position + self.filled.end as u64, length.max(self.ahead).min(self.buffer.len()));
+            match self.archive.read_at(&mut self.buffer[self.filled.end..most], offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) => break,
+                read => self.filled.end += read?,
             }
         }
         Ok(())
@@ -155,7 +166,8 @@ impl<A: ReadAt + ?Sized> Random<'_, A> {
 impl<A: ReadAt + ?Sized> Window for Random<'_, A> {
     fn peek(&mut self, length: usize) -> Result<&[u8]> {
         self.fill(length)?;
-        Ok(&self.buffer[..self.buffer.len().min(length)])
+        let bytes = &self.buffer[self.filled.clone()];
+        Ok(&bytes[..bytes.len().min(length)])
     }
 
     fn position(&self) -> u64 {
@@ -163,7 +175,7 @@ impl<A: ReadAt + ?Sized> Window for Random<'_, A> {
     }
 
     fn pass(&mut self, length: usize) {
-        self.buffer.drain(..length);
+        self.filled.start += length;
         self.position += length as u64;
     }
 }

@@ -1,0 +1,7 @@
+//! The program, for benches to start.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ocikit_cli::main()
+}

@@ -1,0 +1,49 @@
+use crate::measure::Cost;
+
+/// Results in columns, each a median, as Markdown.
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: Vec<(String, Vec<Cost>)>,
+}
+
+impl Table {
+    /// An empty one.
+    pub fn new() -> Table {
+        Table::default()
+    }
+
+    /// Adds a measurement to the row of this name.
+    pub fn add(&mut self, name: &str, cost: Cost) {
+        match self.rows.iter_mut().find(|(known, _)| known == name) {
+            Some((_, costs)) => costs.push(cost),
+            None => self.rows.push((name.to_owned(), vec![cost])),
+        }
+    }
+
+    /// Prints it; ratios are to the first row's time.
+    pub fn print(&self, title: &str) {
+        let first = self.rows.first().map_or(1.0, |(_, costs)| median(costs, |cost| cost.wall));
+        println!("\n{title}\n");
+        println!("| | seconds | spread | of ocikit | processor s | memory MiB | written MiB |");
+        println!("|---|---|---|---|---|---|---|");
+        for (name, costs) in &self.rows {
+            let wall = median(costs, |cost| cost.wall);
+            let (least, most) = costs
+                .iter()
+                .fold((f64::MAX, 0.0), |(least, most): (f64, f64), cost| (least.min(cost.wall), most.max(cost.wall)));
+            println!(
+                "| {name} | {wall:.4} | {least:.3}–{most:.3} | {:.2} | {:.3} | {:.1} | {:.1} |",
+                wall / first,
+                median(costs, |cost| cost.processor),
+                median(costs, |cost| cost.memory as f64 / 1024.0),
+                median(costs, |cost| cost.written as f64 / f64::from(1 << 20)),
+            );
+        }
+    }
+}
+
+fn median(costs: &[Cost], of: impl Fn(&Cost) -> f64) -> f64 {
+    let mut values: Vec<f64> = costs.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
