@@ -11,7 +11,7 @@ use crate::auth::{Access, Authenticator, Authorization};
 use crate::credentials::{Anonymous, Keychain};
 use crate::download::ParallelOptions;
 use crate::endpoint::Endpoint;
-use crate::hosts::{HostOptions, ProxyOptions};
+use crate::hosts::{HostOptions, ProxyOptions, Verify};
 use crate::http::problem::{self, Problem};
 use crate::http::send::{Http, Reply, Request};
 use crate::http::transport::{Fault, Transport};
@@ -115,7 +115,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Broken`] if the settings for its registry make no sense.
+    /// [`Error::Broken`] if the settings for its registry make no sense, [`Error::Denied`] if it is blocked.
     pub fn repository(&self, repository: Repository) -> Result<RemoteRepository> {
         RemoteRepository::new(self.0.clone(), repository)
     }
@@ -126,7 +126,7 @@ impl Client {
     ///
     /// Those of the registry; many tell nobody.
     pub async fn catalog(&self, registry: &Registry) -> Result<Vec<Repository>> {
-        let listed = tags::catalog(&self.0, &self.0.endpoint(registry)?).await?;
+        let listed = tags::catalog(&self.0, &self.0.endpoint(registry, false)?).await?;
         Ok(listed.iter().filter_map(|path| Repository::new(registry.clone(), path).ok()).collect())
     }
 }
@@ -138,8 +138,13 @@ impl Default for Client {
 }
 
 impl Inner {
-    pub(crate) fn endpoint(&self, registry: &Registry) -> Result<Endpoint> {
-        Endpoint::new(registry, self.options.hosts.of(registry))
+    /// Where a registry answers; `insecure` as `registries.conf` means it.
+    pub(crate) fn endpoint(&self, registry: &Registry, insecure: bool) -> Result<Endpoint> {
+        let mut settings = self.options.hosts.of(registry)?;
+        if insecure && !settings.scheme.is_plain(registry, &settings.tls) {
+            settings.tls.verify = Verify::NorTls;
+        }
+        Endpoint::new(registry, settings)
     }
 
     /// Makes a request and shows who we are if that is asked for. The answer has any status but one that another

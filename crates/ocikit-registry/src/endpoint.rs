@@ -15,11 +15,11 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn new(registry: &Registry, settings: &HostSettings) -> Result<Endpoint> {
-        let scheme = settings.scheme.name(registry, &settings.tls);
+    pub(crate) fn new(registry: &Registry, settings: HostSettings) -> Result<Endpoint> {
+        let scheme = if settings.scheme.is_plain(registry, &settings.tls) { "http" } else { "https" };
         let base = format!("{scheme}://{}/", registry.endpoint());
         let base = base.parse().map_err(|error| Error::broken(registry, error))?;
-        Ok(Endpoint { registry: registry.clone(), base, tls: settings.tls.clone() })
+        Ok(Endpoint { registry: registry.clone(), base, tls: settings.tls })
     }
 
     pub(crate) fn url(&self, path: &str) -> Url {

@@ -8,6 +8,7 @@ use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Sour
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Repository, Tag};
 
 use crate::client::Inner;
+use crate::hosts::{Place, Serves};
 use crate::http::transport::lock;
 use crate::manifests::{self, Found, Key};
 use crate::target::Target;
@@ -24,8 +25,18 @@ pub struct RemoteRepository(Arc<Remote>);
 struct Remote {
     inner: Arc<Inner>,
     repository: Repository,
+    /// Where it is written.
     target: Arc<Target>,
+    /// Where it is read: mirrors, if there are any, and at last the registry itself.
+    reads: Vec<Read>,
     state: Mutex<State>,
+}
+
+/// A place to read from.
+#[derive(Debug)]
+struct Read {
+    target: Arc<Target>,
+    serves: Serves,
 }
 
 #[derive(Debug, Default)]
@@ -56,9 +67,22 @@ impl State {
 
 impl RemoteRepository {
     pub(crate) fn new(inner: Arc<Inner>, repository: Repository) -> Result<RemoteRepository> {
-        let endpoint = inner.endpoint(repository.registry())?;
-        let target = Target { endpoint, path: repository.path().to_owned(), place: repository.to_string() };
-        Ok(RemoteRepository(Arc::new(Remote { inner, repository, target: Arc::new(target), state: Mutex::default() })))
+        let routes = inner.options.hosts.registries.routes(&repository)?;
+        let target = |repository: &Repository, insecure, place: String| {
+            let endpoint = inner.endpoint(repository.registry(), insecure)?;
+            Ok::<_, Error>(Arc::new(Target { endpoint, path: repository.path().to_owned(), place }))
+        };
+        let name = repository.to_string();
+        let itself = target(&repository, routes.insecure, name.clone())?;
+        let read = |Place { repository: found, insecure, serves }: &Place| {
+            let target = match found == &repository {
+                true => itself.clone(),
+                false => target(found, *insecure, format!("{name} at {found}"))?,
+            };
+            Ok(Read { target, serves: *serves })
+        };
+        let reads = routes.reads.iter().map(read).collect::<Result<_>>()?;
+        Ok(RemoteRepository(Arc::new(Remote { target: itself, inner, repository, reads, state: Mutex::default() })))
     }
 
     /// Which one it is.
@@ -76,7 +100,13 @@ impl RemoteRepository {
     /// Those of the registry.
     pub async fn head(&self, name: &Name) -> Result<Option<Descriptor>> {
         match key(name) {
-            Some(key) => manifests::head(&self.0.inner, &self.0.target, &key).await,
+            Some(key) => {
+                let head = |target: Arc<Target>| {
+                    let key = &key;
+                    async move { manifests::head(&self.0.inner, &target, key).await }
+                };
+                self.read(serves(&key), head).await
+            }
             None => Ok(None),
         }
     }
@@ -88,7 +118,9 @@ impl RemoteRepository {
     ///
     /// [`Error::NotFound`] if there is no such repository, and others of the registry.
     pub async fn tags(&self) -> Result<Vec<Tag>> {
-        let listed = tags::list(&self.0.inner, &self.0.target).await?;
+        let list = |target: Arc<Target>| async move { tags::list(&self.0.inner, &target).await.map(Some) };
+        let listed = self.read(Serves::All, list).await?;
+        let listed = listed.unwrap_or_default();
         Ok(listed.into_iter().filter_map(|tag| tag.parse().ok()).collect())
     }
 
@@ -128,7 +160,7 @@ impl RemoteRepository {
     ///
     /// Those of the registry; none is an empty list.
     pub async fn referrers_of_type(&self, subject: &Digest, artifact_type: &MediaType) -> Result<Vec<Descriptor>> {
-        referrers::list(&self.0.inner, &self.0.target, subject, Some(artifact_type)).await
+        self.list_referrers(subject, Some(artifact_type)).await
     }
 
     /// Removes a blob, whether or not a manifest names it.
@@ -142,6 +174,33 @@ impl RemoteRepository {
         blobs::delete(inner, target, digest).await
     }
 
+    async fn list_referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> Result<Vec<Descriptor>> {
+        // A mirror may have the image and not what was said of it later.
+        let list = |target: Arc<Target>| async move {
+            let found = referrers::list(&self.0.inner, &target, subject, artifact_type).await?;
+            Ok(Some(found).filter(|found| !found.is_empty()))
+        };
+        Ok(self.read(Serves::All, list).await?.unwrap_or_default())
+    }
+
+    /// Asks the mirrors and then the registry itself until one has it. What a mirror fails with is passed over; what
+    /// the registry says is the answer.
+    async fn read<T, F: Future<Output = Result<Option<T>>> + Send>(
+        &self,
+        kind: Serves,
+        ask: impl Fn(Arc<Target>) -> F,
+    ) -> Result<Option<T>> {
+        let asked = |read: &&Read| kind == Serves::All || read.serves == Serves::All || read.serves == kind;
+        let mut answer = Ok(None);
+        for read in self.0.reads.iter().filter(asked) {
+            answer = ask(read.target.clone()).await;
+            if matches!(answer, Ok(Some(_))) {
+                break;
+            }
+        }
+        answer
+    }
+
     /// A manifest from memory, or from the registry.
     async fn manifest(&self, key: &Key) -> Result<Option<Found>> {
         if let Key::Digest(digest) = key {
@@ -151,7 +210,8 @@ impl RemoteRepository {
                 return Ok(Some(found.clone()));
             }
         }
-        let found = manifests::get(&self.0.inner, &self.0.target, key).await?;
+        let get = |target: Arc<Target>| async move { manifests::get(&self.0.inner, &target, key).await };
+        let found = self.read(serves(key), get).await?;
         if let Some(found) = &found
             && !matches!(key, Key::Digest(digest) if *digest != found.descriptor.digest)
         {
@@ -245,6 +305,14 @@ fn key(name: &Name) -> Option<Key> {
     }
 }
 
+/// What a place has to serve to be asked for a manifest.
+fn serves(key: &Key) -> Serves {
+    match key {
+        Key::Tag(_) => Serves::TagOnly,
+        Key::Digest(_) => Serves::DigestOnly,
+    }
+}
+
 impl fmt::Display for RemoteRepository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0.repository, f)
@@ -263,7 +331,11 @@ impl Source for RemoteRepository {
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         if !descriptor.media_type.is_document() {
-            return download::open(&self.0.inner, &self.0.target, descriptor, range).await;
+            let open = |target: Arc<Target>| async move {
+                download::open(&self.0.inner, &target, descriptor, range).await.map(Some)
+            };
+            let body = self.read(Serves::DigestOnly, open).await?;
+            return body.ok_or_else(|| Error::not_found(descriptor.digest, self));
         }
         let found = self.manifest(&Key::Digest(descriptor.digest)).await?;
         let bytes = found.ok_or_else(|| Error::not_found(descriptor.digest, self))?.bytes;
@@ -272,18 +344,27 @@ impl Source for RemoteRepository {
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        let Remote { inner, target, state, .. } = &*self.0;
+        let Remote { inner, state, .. } = &*self.0;
         if !descriptor.media_type.is_document() {
-            return blobs::exists(inner, target, &target.access(), &descriptor.digest).await;
+            let exists = |target: Arc<Target>| async move {
+                let found = blobs::exists(inner, &target, &target.access(), &descriptor.digest).await?;
+                Ok(found.then_some(()))
+            };
+            return Ok(self.read(Serves::DigestOnly, exists).await?.is_some());
         }
         if lock(state).waiting.as_ref().is_some_and(|waiting| waiting.descriptor.digest == descriptor.digest) {
             return Ok(true);
         }
-        Ok(manifests::head(inner, target, &Key::Digest(descriptor.digest)).await?.is_some())
+        let key = Key::Digest(descriptor.digest);
+        let head = |target: Arc<Target>| {
+            let key = &key;
+            async move { manifests::head(inner, &target, key).await }
+        };
+        Ok(self.read(Serves::DigestOnly, head).await?.is_some())
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        referrers::list(&self.0.inner, &self.0.target, subject, None).await
+        self.list_referrers(subject, None).await
     }
 
     fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {

@@ -317,7 +317,7 @@ async fn fetch(http: &Http, endpoint: &Endpoint, slot: &Slot, credential: Option
         other => ask(slot, other),
     };
     let place = format!("{} for {}", slot.realm.url.host_str().unwrap_or_default(), endpoint.registry);
-    let tls = http.tls_of(&slot.realm.url);
+    let tls = http.tls_of(&slot.realm.url).map_err(|fault| problem::unreachable(fault, &place))?;
     let mut failures = 0;
     let body = loop {
         // Tokens are fetched on the way to other requests, which may be on the way to this: the future has to be boxed.

@@ -1,5 +1,9 @@
 //! Which host answers for a registry, and how it is spoken to.
 
+mod certs;
+mod registries;
 mod settings;
 
+pub use registries::RegistriesConf;
+pub(crate) use registries::{Place, Serves};
 pub use settings::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};

@@ -1,9 +1,12 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use ocikit_image::Result;
 use ocikit_spec::Registry;
 use reqwest::Url;
 
+use super::certs;
+use super::registries::RegistriesConf;
 use crate::credentials::Secret;
 
 /// How registries are spoken to: one way for each that was named, and one for all the others.
@@ -13,19 +16,34 @@ pub struct HostOptions {
     pub named: HashMap<String, HostSettings>,
     /// For those without settings of their own.
     pub others: HostSettings,
+    /// Directories like `/etc/docker/certs.d` and `/etc/containers/certs.d`. What they hold for a registry is added to
+    /// its settings.
+    pub certificates: Vec<PathBuf>,
+    /// Mirrors, blocks and other names.
+    pub registries: RegistriesConf,
 }
 
 impl HostOptions {
     /// The settings for a registry.
-    pub fn of(&self, registry: &Registry) -> &HostSettings {
-        self.named.get(registry.as_str()).unwrap_or(&self.others)
+    pub(crate) fn of(&self, registry: &Registry) -> Result<HostSettings> {
+        let mut settings = self.named.get(registry.as_str()).unwrap_or(&self.others).clone();
+        let names = [registry.as_str(), registry.endpoint()];
+        let names = if names[0] == names[1] { &names[..1] } else { &names[..] };
+        for directory in &self.certificates {
+            certs::add(&mut settings.tls, directory, names)?;
+        }
+        Ok(settings)
     }
 
-    /// The settings for a server that a registry named.
-    pub(crate) fn of_url(&self, url: &Url) -> &HostSettings {
+    /// The TLS settings for a server that a registry named.
+    pub(crate) fn of_url(&self, url: &Url) -> Result<TlsSettings> {
         let host = url.host_str().unwrap_or_default();
-        let with_port = url.port().and_then(|port| self.named.get(&format!("{host}:{port}")));
-        with_port.or_else(|| self.named.get(host).filter(|_| url.port().is_none())).unwrap_or(&self.others)
+        let name = url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
+        match name.parse::<Registry>() {
+            Ok(registry) => Ok(self.of(&registry)?.tls),
+            // An underscore, for example, is allowed in a URL and not in the name of a registry.
+            Err(_) => Ok(self.others.tls.clone()),
+        }
     }
 }
 
@@ -52,12 +70,12 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// Its name in a URL, for a registry with these TLS settings.
-    pub(crate) fn name(self, registry: &Registry, tls: &TlsSettings) -> &'static str {
+    /// Whether it means no TLS for a registry with these TLS settings.
+    pub(crate) fn is_plain(self, registry: &Registry, tls: &TlsSettings) -> bool {
         match self {
-            Scheme::Http => "http",
-            Scheme::Guess if registry.is_loopback() && *tls == TlsSettings::default() => "http",
-            Scheme::Guess | Scheme::Https => "https",
+            Scheme::Http => true,
+            Scheme::Guess => registry.is_loopback() && *tls == TlsSettings::default(),
+            Scheme::Https => false,
         }
     }
 }
@@ -81,6 +99,8 @@ pub enum Verify {
     Full,
     /// It is not looked at. Whoever is between us and the registry can read and change everything.
     Nothing,
+    /// Nor is it, and a registry that speaks no TLS is spoken to without: what docker and podman call insecure.
+    NorTls,
 }
 
 /// Files with a certificate of ours in PEM, with those that lead to its authority, and its key.

@@ -75,6 +75,8 @@ pub(crate) struct Http {
     retry: RetryOptions,
     clock: Arc<dyn Clock>,
     hosts: HostOptions,
+    /// What they say of servers that others named.
+    tls: Mutex<HashMap<String, TlsSettings>>,
     /// How many requests a host gets at once.
     most: usize,
     limits: Mutex<HashMap<(String, Kind), Arc<Limit>>>,
@@ -98,7 +100,7 @@ impl Http {
         most: usize,
         trusting: bool,
     ) -> Http {
-        Http { transport, retry, clock, hosts, most, limits: Mutex::default(), trusting }
+        Http { transport, retry, clock, hosts, tls: Mutex::default(), most, limits: Mutex::default(), trusting }
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
@@ -173,7 +175,7 @@ impl Http {
                     reach = self.reach_from(answer.zone);
                 }
                 direct = false;
-                tls = Cow::Owned(self.tls_of(&hop.url));
+                tls = Cow::Owned(self.tls_of(&hop.url)?);
             }
             visited.push(hop.url.clone());
         }
@@ -185,16 +187,25 @@ impl Http {
     }
 
     /// How TLS is set up for a server that another one named.
-    pub(crate) fn tls_of(&self, url: &Url) -> TlsSettings {
-        self.hosts.of_url(url).tls.clone()
+    pub(crate) fn tls_of(&self, url: &Url) -> Result<TlsSettings, Fault> {
+        let server = server(url);
+        if let Some(found) = lock(&self.tls).get(&server) {
+            return Ok(found.clone());
+        }
+        let found = self.hosts.of_url(url).map_err(|error| Fault::Final(Box::new(error)))?;
+        lock(&self.tls).insert(server, found.clone());
+        Ok(found)
     }
 
     async fn begin(&self, url: &Url, kind: Kind) -> Permit {
-        let host =
-            format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
-        let limit = lock(&self.limits).entry((host, kind)).or_insert_with(|| Limit::new(self.most)).clone();
+        let limit = lock(&self.limits).entry((server(url), kind)).or_insert_with(|| Limit::new(self.most)).clone();
         limit.begin().await
     }
+}
+
+/// A server by its name and port.
+fn server(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
 }
 
 fn authorized(mut headers: HeaderMap, authorization: Option<&HeaderValue>) -> HeaderMap {

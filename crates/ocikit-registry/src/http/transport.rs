@@ -14,7 +14,7 @@ use reqwest::{Method, NoProxy, Proxy, Url, Version};
 
 use super::address::{OutOfReach, Reach, Resolver, Zone};
 use super::tls;
-use crate::hosts::{ProxyOptions, TlsSettings};
+use crate::hosts::{ProxyOptions, TlsSettings, Verify};
 
 /// Limits on silence. None of them ends a transfer that gets on, however slowly.
 #[derive(Debug, Clone)]
@@ -55,6 +55,28 @@ pub(crate) enum Payload {
     Bytes(Bytes),
     Stream(Body),
 }
+
+impl Exchange<'_> {
+    /// The same without TLS, if it could be made twice.
+    fn without_tls(&self) -> Option<Self> {
+        let mut url = self.url.clone();
+        url.set_scheme("http").ok()?;
+        let payload = match &self.payload {
+            Payload::Empty => Payload::Empty,
+            Payload::Bytes(bytes) => Payload::Bytes(bytes.clone()),
+            Payload::Stream(_) => return None,
+        };
+        let Exchange { tls, lane, reach, .. } = *self;
+        Some(Exchange { method: self.method.clone(), url, headers: self.headers.clone(), payload, tls, lane, reach })
+    }
+
+    fn server(&self) -> Server {
+        (self.url.host_str().unwrap_or_default().to_owned(), self.url.port_or_known_default().unwrap_or_default())
+    }
+}
+
+/// The name and port of a server.
+type Server = (String, u16);
 
 /// Which connections a request uses.
 ///
@@ -130,7 +152,9 @@ pub(crate) struct Transport {
     /// Set up once for each, since reading the system's certificates takes longer than a request.
     configurations: tokio::sync::Mutex<HashMap<TlsSettings, Arc<rustls::ClientConfig>>>,
     /// Servers that speak no HTTP/2: there both lanes are one, and connections need not be made twice.
-    old: Mutex<HashSet<(String, u16)>>,
+    old: Mutex<HashSet<Server>>,
+    /// Servers that turned out to speak no TLS at all, where that is allowed.
+    plain: Mutex<HashSet<Server>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -149,16 +173,42 @@ impl Transport {
             clients: Mutex::default(),
             configurations: tokio::sync::Mutex::default(),
             old: Mutex::default(),
+            plain: Mutex::default(),
         }
     }
 
-    /// Sends a request and waits for the beginning of the answer.
-    pub(crate) async fn exchange(&self, exchange: Exchange<'_>) -> Result<Answer, Fault> {
+    /// Sends a request and waits for the beginning of the answer; without TLS where the settings say that this may be
+    /// and there is none.
+    pub(crate) async fn exchange(&self, mut exchange: Exchange<'_>) -> Result<Answer, Fault> {
+        if exchange.tls.verify != Verify::NorTls || exchange.url.scheme() != "https" {
+            return self.once(exchange).await;
+        }
+        let server = exchange.server();
+        if lock(&self.plain).contains(&server) {
+            // To change `https` to `http` never fails.
+            let _ = exchange.url.set_scheme("http");
+            return self.once(exchange).await;
+        }
+        let plain = exchange.without_tls();
+        let outcome = self.once(exchange).await;
+        match (outcome, plain) {
+            (Err(fault @ (Fault::Final(_) | Fault::Unsent(_))), Some(plain)) => match self.once(plain).await {
+                Ok(answer) => {
+                    lock(&self.plain).insert(server);
+                    Ok(answer)
+                }
+                Err(_) => Err(fault),
+            },
+            (outcome, _) => outcome,
+        }
+    }
+
+    async fn once(&self, exchange: Exchange<'_>) -> Result<Answer, Fault> {
+        let server = exchange.server();
         let Exchange { method, url, mut headers, payload, tls, lane, reach } = exchange;
         if !reach.permits_url(&url) {
             return Err(Fault::Final(Box::new(OutOfReach(url.host_str().unwrap_or_default().to_owned()))));
         }
-        let server = (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or_default());
         let lane = if lock(&self.old).contains(&server) { Lane::Small } else { lane };
         let tls = (url.scheme() == "https").then_some(tls);
         let client = self.client(tls, lane, reach).await.map_err(|error| Fault::Final(Box::new(error)))?;
@@ -183,7 +233,7 @@ impl Transport {
         }
         match pulse.watch(request.send(), &self.timeouts).await {
             Ok(Ok(response)) => {
-                if tls.is_some() && response.version() < Version::HTTP_2 {
+                if tls.is_some() && lane == Lane::Small && response.version() < Version::HTTP_2 {
                     lock(&self.old).insert(server);
                 }
                 let proxied = self.proxies.http.is_some() || self.proxies.https.is_some();

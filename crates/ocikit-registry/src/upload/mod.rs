@@ -130,9 +130,9 @@ impl Sender<'_> {
             None => self.inner.call(&self.target.endpoint, &self.access, request, &self.target.place).await?,
             Some(reach) => {
                 request.reach = reach;
-                let tls = self.inner.http.tls_of(&request.url);
-                let outcome = self.inner.http.send(&request, &tls).await;
-                outcome.map_err(|fault| problem::unreachable(fault, &self.target.place))?
+                let unreachable = |fault| problem::unreachable(fault, &self.target.place);
+                let tls = self.inner.http.tls_of(&request.url).map_err(unreachable)?;
+                self.inner.http.send(&request, &tls).await.map_err(unreachable)?
             }
         };
         if retry::is_passing(reply.answer.status) {
@@ -185,6 +185,7 @@ impl Sender<'_> {
         };
         request.reach = reach;
         let tls = self.inner.http.tls_of(&request.url);
+        let tls = tls.map_err(|fault| problem::unreachable(fault, &self.target.place))?;
         Ok(match self.inner.http.stream(request, body, &tls).await {
             Ok(reply) => Streamed::Answered(Box::new(reply)),
             Err(fault) => Streamed::Broken(fault),

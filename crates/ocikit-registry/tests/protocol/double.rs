@@ -13,9 +13,12 @@ use hyper::body::{Frame, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use ocikit_spec::{Digest, Document};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 /// What was asked, as a rule sees it.
 #[derive(Debug, Clone)]
@@ -24,6 +27,7 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     pub(crate) query: String,
     pub(crate) headers: HashMap<String, String>,
+    pub(crate) version: hyper::Version,
 }
 
 impl Seen {
@@ -123,6 +127,15 @@ impl Double {
     }
 
     pub(crate) async fn with(manners: Manners) -> Double {
+        Double::run(manners, None).await
+    }
+
+    /// A registry that speaks TLS.
+    pub(crate) async fn secure(tls: ServerConfig) -> Double {
+        Double::run(Manners::default(), Some(TlsAcceptor::from(Arc::new(tls)))).await
+    }
+
+    async fn run(manners: Manners, tls: Option<TlsAcceptor>) -> Double {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let inner = Arc::new(Inner {
             address: listener.local_addr().unwrap(),
@@ -136,12 +149,16 @@ impl Double {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let inner = serving.clone();
+                let tls = tls.clone();
                 connections.spawn(async move {
-                    let service = service_fn(move |request| answer(inner.clone(), request));
-                    // A cut connection is an error here, and meant.
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    match tls {
+                        None => converse(inner, stream).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                converse(inner, stream).await;
+                            }
+                        }
+                    }
                 });
             }
         });
@@ -222,6 +239,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Answers what comes over one connection.
+async fn converse(inner: Arc<Inner>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    let service = service_fn(move |request| answer(inner.clone(), request));
+    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    // A cut connection is an error here, and meant.
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+}
+
 type Reply = Response<BoxBody<Bytes, std::io::Error>>;
 
 async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Reply, std::io::Error> {
@@ -229,6 +254,7 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Reply, 
     let headers = request.headers().iter();
     let mut seen = Seen {
         method: request.method().clone(),
+        version: request.version(),
         path: request.uri().path().to_owned(),
         query: request.uri().query().unwrap_or_default().to_owned(),
         headers: headers

@@ -5,6 +5,7 @@ mod auth;
 mod conformance;
 mod docker_config;
 mod double;
+mod hosts;
 mod pull;
 mod push;
 mod referrers;

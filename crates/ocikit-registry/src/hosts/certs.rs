@@ -1,0 +1,74 @@
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ocikit_image::{Error, Result};
+
+use super::settings::{Identity, TlsSettings};
+
+/// Adds what a directory holds for a registry, in the layout of docker and podman: `HOST[:PORT]/` with authorities in
+/// `*.crt`, and a certificate of ours in `*.cert` with its key in the `*.key` of the same name. What was set by other
+/// means stays.
+///
+/// # Errors
+///
+/// [`Error::Failed`] if a directory cannot be read, [`Error::Broken`] if a key is missing.
+pub(super) fn add(settings: &mut TlsSettings, directory: &Path, names: &[&str]) -> Result<()> {
+    for name in names {
+        let mut files = list(&directory.join(name))?;
+        files.sort();
+        let with_extension = |wanted: &'static str| {
+            files.iter().filter(move |file| file.extension().is_some_and(|extension| extension == wanted))
+        };
+        settings.authorities.extend(with_extension("crt").cloned());
+        if settings.identity.is_some() {
+            continue;
+        }
+        if let Some(certificate) = with_extension("cert").next() {
+            let key = certificate.with_extension("key");
+            if !files.contains(&key) {
+                return Err(Error::broken(certificate.display(), format!("its key {} is missing", key.display())));
+            }
+            settings.identity = Some(Identity { certificate: certificate.clone(), key });
+        }
+    }
+    Ok(())
+}
+
+fn list(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        entries => entries,
+    };
+    let files = entries.and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    files.map_err(|error| Error::failed("read", directory.display(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_is_meant_for_a_host() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::create_dir_all(path("a:5000")).unwrap();
+        for file in ["b.crt", "a.crt", "client.cert", "client.key", "notes.txt"] {
+            fs::write(path("a:5000").join(file), "").unwrap();
+        }
+        let mut settings = TlsSettings::default();
+        add(&mut settings, directory.path(), &["a", "a:5001"]).unwrap();
+        assert_eq!(settings, TlsSettings::default());
+        add(&mut settings, &path("nothing"), &["a:5000"]).unwrap();
+        add(&mut settings, directory.path(), &["a:5000"]).unwrap();
+        assert_eq!(settings.authorities, [path("a:5000/a.crt"), path("a:5000/b.crt")]);
+        let identity = Identity { certificate: path("a:5000/client.cert"), key: path("a:5000/client.key") };
+        assert_eq!(settings.identity, Some(identity));
+
+        fs::remove_file(path("a:5000/client.key")).unwrap();
+        assert!(add(&mut settings, directory.path(), &["a:5000"]).is_ok(), "one that was given counts more");
+        assert!(add(&mut TlsSettings::default(), directory.path(), &["a:5000"]).is_err());
+    }
+}

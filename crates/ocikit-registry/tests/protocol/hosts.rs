@@ -1,0 +1,260 @@
+//! TLS, proxies and mirrors.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ocikit_image::{Memory, Name, Sink, Source, SourceExt, testing};
+use ocikit_registry::hosts::{
+    HostOptions, HostSettings, Identity, ProxyOptions, RegistriesConf, Scheme, TlsSettings, Verify,
+};
+use ocikit_registry::{Client, ClientOptions, RemoteRepository};
+use ocikit_spec::{Descriptor, MediaType};
+use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
+use tempfile::TempDir;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
+use crate::double::{Action, Double, status};
+use crate::support::{failed, options};
+
+/// An authority that made a certificate for a server on this machine and one for a client.
+struct Authority {
+    directory: TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let authority = Authority { directory: TempDir::new().unwrap(), issuer };
+        authority.write("ca.crt", &authority.issuer.pem());
+        let key = KeyPair::generate().unwrap();
+        let client = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+        authority.write("client.cert", &client.signed_by(&key, &authority.issuer).unwrap().pem());
+        authority.write("client.key", &key.serialize_pem());
+        authority
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    /// A registry with a certificate of this authority.
+    async fn registry(&self, asks_for_certificate: bool, protocols: &[&str]) -> Double {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder =
+            ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+        let builder = if asks_for_certificate {
+            let mut roots = RootCertStore::empty();
+            roots.add(self.issuer.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        } else {
+            builder.with_no_client_auth()
+        };
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Double::secure(config).await
+    }
+
+    fn trusted(&self) -> TlsSettings {
+        TlsSettings { authorities: vec![self.path("ca.crt")], ..TlsSettings::default() }
+    }
+}
+
+fn client_with(hosts: HostOptions) -> Client {
+    Client::new(ClientOptions { hosts, ..options() })
+}
+
+fn repository(double: &Double, settings: HostSettings) -> RemoteRepository {
+    let hosts = HostOptions { named: HashMap::from([(double.host(), settings)]), ..HostOptions::default() };
+    crate::support::repository(&client_with(hosts), double, "a")
+}
+
+fn secure(tls: TlsSettings) -> HostSettings {
+    HostSettings { scheme: Scheme::Https, tls }
+}
+
+fn absent() -> Descriptor {
+    Descriptor::of(MediaType::OCI_LAYER, b"absent")
+}
+
+#[tokio::test]
+async fn a_certificate_is_checked_unless_told_otherwise() {
+    let authority = Authority::new();
+    let double = authority.registry(false, &["http/1.1"]).await;
+    for tls in [
+        authority.trusted(),
+        TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() },
+        TlsSettings { verify: Verify::NorTls, ..TlsSettings::default() },
+    ] {
+        assert!(!repository(&double, secure(tls)).has(&absent()).await.unwrap());
+    }
+    double.log();
+    let error = failed(repository(&double, secure(TlsSettings::default())).has(&absent()).await);
+    assert!(error.contains("certificate"), "{error}");
+    assert_eq!(double.log().len(), 0, "and nothing is tried twice");
+}
+
+#[tokio::test]
+async fn our_certificate_is_shown_where_it_is_asked_for() {
+    let authority = Authority::new();
+    let double = authority.registry(true, &["http/1.1"]).await;
+    let identity = Identity { certificate: authority.path("client.cert"), key: authority.path("client.key") };
+    let shown = TlsSettings { identity: Some(identity), ..authority.trusted() };
+    assert!(!repository(&double, secure(shown)).has(&absent()).await.unwrap());
+    failed(repository(&double, secure(authority.trusted())).has(&absent()).await);
+
+    // The same from a directory, which also says that this loopback registry speaks TLS.
+    for file in ["ca.crt", "client.cert", "client.key"] {
+        let text = std::fs::read_to_string(authority.path(file)).unwrap();
+        authority.write(&format!("certs.d/{}/{file}", double.host()), &text);
+    }
+    let hosts = HostOptions { certificates: vec![authority.path("certs.d")], ..HostOptions::default() };
+    let found = crate::support::repository(&client_with(hosts), &double, "a").has(&absent()).await;
+    assert!(!found.unwrap());
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_certificate_is_named() {
+    let authority = Authority::new();
+    let double = authority.registry(false, &["http/1.1"]).await;
+    authority.write("empty.crt", "");
+    for file in ["empty.crt", "missing.crt"] {
+        let tls = TlsSettings { authorities: vec![authority.path(file)], ..TlsSettings::default() };
+        let error = failed(repository(&double, secure(tls)).has(&absent()).await);
+        assert!(error.contains(file), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_insecure_may_speak_no_tls() {
+    let double = Double::start().await;
+    let tls = TlsSettings { verify: Verify::NorTls, ..TlsSettings::default() };
+    let repository = repository(&double, secure(tls));
+    let memory = Memory::new();
+    let bytes = testing::random(1, 100_000);
+    memory.insert(bytes.clone());
+    let descriptor = Descriptor::of(MediaType::OCI_LAYER, &bytes);
+    let host = double.host();
+    double.script(
+        "POST",
+        vec![Action::Headers(vec![("location", format!("http://{host}/v2/a/blobs/uploads/session-1"))])],
+    );
+    repository.put(&descriptor, &memory).await.unwrap();
+    assert_eq!(repository.read(&descriptor).await.unwrap(), bytes);
+    let plain =
+        HostSettings { scheme: Scheme::Https, tls: TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() } };
+    failed(self::repository(&double, plain).has(&absent()).await);
+}
+
+#[tokio::test]
+async fn small_requests_share_a_connection_and_large_bodies_have_their_own() {
+    let authority = Authority::new();
+    let double = authority.registry(false, &["h2", "http/1.1"]).await;
+    let repository = repository(&double, secure(authority.trusted()));
+    let memory = Memory::new();
+    let bytes = testing::random(1, 5_000_000);
+    memory.insert(bytes.clone());
+    let descriptor = Descriptor::of(MediaType::OCI_LAYER, &bytes);
+    repository.put(&descriptor, &memory).await.unwrap();
+    assert_eq!(repository.read(&descriptor).await.unwrap(), bytes);
+    let versions: Vec<_> = double.seen().iter().map(|seen| format!("{} {:?}", seen.method, seen.version)).collect();
+    assert_eq!(versions, ["HEAD HTTP/2.0", "POST HTTP/2.0", "PUT HTTP/1.1", "GET HTTP/1.1"]);
+}
+
+#[tokio::test]
+async fn a_redirect_out_of_tls_is_refused() {
+    let authority = Authority::new();
+    let (double, plain) = (authority.registry(false, &[]).await, Double::start().await);
+    let location = format!("http://{}/x", plain.host());
+    double.rule(move |_| Action::Reply(307, vec![("location", location.clone())], bytes::Bytes::new()));
+    let error = failed(repository(&double, secure(authority.trusted())).read(&absent()).await);
+    assert!(error.contains("without TLS"), "{error}");
+    assert_eq!(plain.log().len(), 0);
+}
+
+#[tokio::test]
+async fn a_proxy_stands_between_us_and_all_but_loopback() {
+    let proxy = Double::start().await;
+    proxy.put_blob("a", &b"blob"[..]);
+    let blob = Descriptor::of(MediaType::OCI_LAYER, b"blob");
+    let settings = HostSettings { scheme: Scheme::Http, ..HostSettings::default() };
+    let hosts = HostOptions { others: settings, ..HostOptions::default() };
+    let proxies = |except: &str| ProxyOptions {
+        http: Some(format!("http://user:secret@{}", proxy.host()).into()),
+        except: except.to_owned(),
+        ..ProxyOptions::default()
+    };
+    let client = |except| {
+        let retry = ocikit_registry::RetryOptions::never();
+        Client::new(ClientOptions { hosts: hosts.clone(), proxies: proxies(except), retry, ..options() })
+    };
+    let name: ocikit_spec::Repository = "registry.invalid/a".parse().unwrap();
+    assert_eq!(client("").repository(name.clone()).unwrap().read(&blob).await.unwrap(), "blob");
+    assert_eq!(proxy.seen()[0].header("proxy-authorization"), "Basic dXNlcjpzZWNyZXQ=");
+    failed(client("example.com,.invalid").repository(name).unwrap().read(&blob).await);
+    assert_eq!(proxy.log().len(), 0);
+    let direct = Double::start().await;
+    crate::support::repository(&client(""), &direct, "a").has(&blob).await.unwrap();
+    assert_eq!((proxy.log().len(), direct.log().len()), (0, 1));
+    assert!(!format!("{:?}", proxies("")).contains("secret"));
+}
+
+#[tokio::test]
+async fn mirrors_are_asked_first_and_never_written() {
+    let [registry, mirror, by_digest] = [Double::start().await, Double::start().await, Double::start().await];
+    let conf = format!(
+        "[[registry]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}\"\npull-from-mirror = \"digest-only\"\n\
+         [[registry.mirror]]\nlocation = \"{}/cache\"\n",
+        registry.host(),
+        by_digest.host(),
+        mirror.host()
+    );
+    let registries = RegistriesConf::parse(&conf).unwrap();
+    let client = client_with(HostOptions { registries, ..HostOptions::default() });
+    let repository = crate::support::repository(&client, &registry, "a");
+
+    let memory = Memory::new();
+    let bytes = testing::random(1, 1000);
+    memory.insert(bytes.clone());
+    let descriptor = Descriptor::of(MediaType::OCI_LAYER, &bytes);
+    repository.put(&descriptor, &memory).await.unwrap();
+    assert_eq!((registry.log().len(), mirror.log().len(), by_digest.log().len()), (3, 0, 0));
+
+    mirror.put_blob("cache/a", bytes.clone());
+    by_digest.rule(|_| status(500));
+    assert_eq!(repository.read(&descriptor).await.unwrap(), bytes);
+    assert_eq!((registry.log().len(), mirror.log().len()), (0, 1));
+    assert!(!by_digest.log().is_empty());
+
+    let missing = repository.resolve(&Name::Tag("v1".parse().unwrap())).await.unwrap_err();
+    assert!(missing.is_not_found());
+    assert_eq!((registry.log().len(), mirror.log().len(), by_digest.log().len()), (1, 1, 0));
+    let text = r#"{"schemaVersion":2,"manifests":[]}"#;
+    let digest = registry.put_manifest("a", "v1", MediaType::OCI_INDEX.as_str(), text);
+    assert_eq!(repository.resolve(&Name::Tag("v1".parse().unwrap())).await.unwrap().digest, digest);
+}
+
+#[tokio::test]
+async fn what_is_blocked_is_not_spoken_to() {
+    let double = Double::start().await;
+    let conf = format!("[[registry]]\nlocation = \"{}\"\nblocked = true\n", double.host());
+    let registries = RegistriesConf::parse(&conf).unwrap();
+    let client = client_with(HostOptions { registries, ..HostOptions::default() });
+    let refused = client.repository(format!("{}/a", double.host()).parse().unwrap());
+    assert!(failed(refused).contains("blocked"));
+}
