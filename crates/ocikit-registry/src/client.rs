@@ -19,6 +19,7 @@ use crate::http::{Clock, RetryOptions, SystemClock, Timeouts};
 use crate::memory::Memory;
 use crate::repository::RemoteRepository;
 use crate::tags;
+use crate::upload::Journal;
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct ClientOptions {
     /// How many requests a host gets at once, and how many uploads beside them. Fewer where it says that it is too
     /// much.
     pub requests_per_host: usize,
+    /// Where uploads are written down, to be continued by another process. Nowhere by default.
+    pub journal: Option<Arc<dyn Journal>>,
     /// When a blob is downloaded in several ranges at the same time.
     pub parallel: ParallelOptions,
     /// What the client calls itself.
@@ -56,6 +59,7 @@ impl Default for ClientOptions {
             retry: RetryOptions::default(),
             timeouts: Timeouts::default(),
             requests_per_host: 16,
+            journal: None,
             parallel: ParallelOptions::default(),
             user_agent: concat!("ocikit/", env!("CARGO_PKG_VERSION")).to_owned(),
             redirects: Redirects::default(),

@@ -46,3 +46,4 @@ pub use download::ParallelOptions;
 pub use http::{Clock, RetryOptions, SystemClock, Timeouts};
 pub use ocikit_image::{Error, Result};
 pub use repository::RemoteRepository;
+pub use upload::{FileJournal, Journal, JournalKey, JournalOptions, Session};

@@ -12,6 +12,7 @@ use crate::hosts::{Place, Serves};
 use crate::http::transport::lock;
 use crate::manifests::{self, Found, Key};
 use crate::target::Target;
+use crate::upload::JournalKey;
 use crate::{blobs, download, referrers, tags, upload};
 
 /// How many bytes of manifests are kept at hand.
@@ -237,7 +238,8 @@ impl RemoteRepository {
         let put = if mount.is_none() && blobs::exists(inner, target, &target.access_to_push(), digest).await? {
             Put::Present
         } else {
-            let put = upload::put(inner, target, descriptor, from, mount.as_deref()).await?;
+            let key = JournalKey { repository: repository.clone(), digest: *digest, size: descriptor.size };
+            let put = upload::put(inner, target, &key, descriptor, from, mount.as_deref()).await?;
             lock(&self.0.state).new.insert(*digest);
             put
         };
