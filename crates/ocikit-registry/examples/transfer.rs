@@ -4,7 +4,10 @@
 //! ```text
 //! cargo run --release --example transfer -- put FILE… 127.0.0.1:5000/some/repository
 //! cargo run --release --example transfer -- get SIZE sha256:… 127.0.0.1:5000/some/repository
+//! cargo run --release --example transfer -- probe 127.0.0.1:5000/some/scratch
 //! ```
+
+#![allow(clippy::print_stdout, reason = "it is a program")]
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -36,7 +39,11 @@ async fn main() -> Result<(), Box<dyn StdError>> {
                 chunk?;
             }
         }
-        _ => return Err("put FILE… REPOSITORY, or get SIZE DIGEST REPOSITORY".into()),
+        ["probe", repository] => {
+            let found = Client::default().probe(&repository.parse()?).await?;
+            println!("{}", serde_json::to_string_pretty(&found)?);
+        }
+        _ => return Err("put FILE… REPOSITORY, get SIZE DIGEST REPOSITORY, or probe REPOSITORY".into()),
     }
     Ok(())
 }

@@ -22,6 +22,7 @@
 //! # }).unwrap();
 //! ```
 
+mod ahead;
 mod auth;
 mod blobs;
 mod client;
@@ -32,6 +33,7 @@ pub mod hosts;
 mod http;
 mod manifests;
 mod memory;
+mod probe;
 mod referrers;
 mod repository;
 mod tags;
@@ -45,5 +47,6 @@ pub use credentials::{
 pub use download::ParallelOptions;
 pub use http::{Clock, RetryOptions, SystemClock, Timeouts};
 pub use ocikit_image::{Error, Result};
+pub use probe::Capabilities;
 pub use repository::RemoteRepository;
-pub use upload::{FileJournal, Journal, JournalKey, JournalOptions, Session};
+pub use upload::{FileJournal, Journal, JournalEntry, JournalKey, JournalOptions};

@@ -19,10 +19,10 @@ use crate::http::{Clock, SystemClock};
 pub trait Journal: Debug + Send + Sync + 'static {
     /// The session in which a blob was being sent. It is handed out once: two that send into the same session would
     /// spoil it for each other.
-    async fn take(&self, blob: &JournalKey) -> Option<Session>;
+    async fn take(&self, blob: &JournalKey) -> Option<JournalEntry>;
 
     /// Writes down how far a blob is, in place of what was written before.
-    async fn record(&self, blob: &JournalKey, session: &Session);
+    async fn record(&self, blob: &JournalKey, session: &JournalEntry);
 
     /// Forgets a blob that is complete, or will not be.
     async fn forget(&self, blob: &JournalKey);
@@ -41,7 +41,7 @@ pub struct JournalKey {
 
 /// An upload that a registry waits for the rest of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
+pub struct JournalEntry {
     /// Its URL. Whoever knows it may be able to write to it.
     pub url: String,
     /// How many bytes the registry was known to have. It may have more by now, and is asked.
@@ -122,7 +122,7 @@ impl FileJournal {
 
 #[async_trait]
 impl Journal for FileJournal {
-    async fn take(&self, blob: &JournalKey) -> Option<Session> {
+    async fn take(&self, blob: &JournalKey) -> Option<JournalEntry> {
         let taken = self.with_file(blob, |journal, path| {
             // Of several processes one succeeds.
             let own = path.with_extension(format!("taken-{}", std::process::id()));
@@ -132,11 +132,11 @@ impl Journal for FileJournal {
             fs::remove_file(&own)?;
             Ok((!stale).then_some(text?))
         });
-        let session: Session = serde_json::from_slice(&taken.await??).ok()?;
+        let session: JournalEntry = serde_json::from_slice(&taken.await??).ok()?;
         (session.offset <= blob.size).then_some(session)
     }
 
-    async fn record(&self, blob: &JournalKey, session: &Session) {
+    async fn record(&self, blob: &JournalKey, session: &JournalEntry) {
         let Ok(text) = serde_json::to_vec(session) else { return };
         self.with_file(blob, move |journal, path| {
             if !path.exists() {
@@ -167,8 +167,8 @@ mod tests {
         JournalKey { repository: repository.parse().unwrap(), digest: Digest::sha256_of(b"x"), size: 100 }
     }
 
-    fn session(url: &str) -> Session {
-        Session { url: url.to_owned(), offset: 10 }
+    fn session(url: &str) -> JournalEntry {
+        JournalEntry { url: url.to_owned(), offset: 10 }
     }
 
     fn journal(directory: &Path) -> FileJournal {
@@ -212,7 +212,7 @@ mod tests {
         journal.record(&key("h.io/a"), &session("x")).await;
         fs::write(&file, "nonsense").unwrap();
         assert_eq!(journal.take(&key("h.io/a")).await, None);
-        journal.record(&key("h.io/a"), &Session { offset: 101, ..session("x") }).await;
+        journal.record(&key("h.io/a"), &JournalEntry { offset: 101, ..session("x") }).await;
         assert_eq!(journal.take(&key("h.io/a")).await, None, "a blob has no more bytes than it has");
     }
 }

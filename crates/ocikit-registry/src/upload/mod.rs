@@ -21,9 +21,18 @@ use crate::http::transport::{Fault, Lane};
 use crate::http::{range, redirect, retry};
 use crate::target::Target;
 
-pub use journal::{FileJournal, Journal, JournalKey, JournalOptions, Session};
+pub use journal::{FileJournal, Journal, JournalEntry, JournalKey, JournalOptions};
 use reader::Reader;
 use state::{Kind, Outcome, Step, Upload};
+
+/// What a registry is asked to take a blob over from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mount {
+    /// Another repository; or the same, which is to ask whether the blob is there.
+    From(String),
+    /// Whichever has it.
+    FromAnywhere,
+}
 
 /// Sends a blob that is not there, or lets the registry take it over from another of its repositories.
 pub(crate) async fn put(
@@ -32,9 +41,12 @@ pub(crate) async fn put(
     key: &JournalKey,
     descriptor: &Descriptor,
     from: &dyn Source,
-    mount: Option<&str>,
+    mount: Option<&Mount>,
 ) -> Result<Put> {
-    let access = mount.map_or_else(|| target.access_to_push(), |from| target.access_to_mount(from));
+    let access = match mount {
+        Some(Mount::From(from)) if *from != target.path => target.access_to_mount(from),
+        _ => target.access_to_push(),
+    };
     let mut sender = Sender { inner, target, descriptor, mount, access, foreign: None, last: Last::Nothing };
     let journal = inner.options.journal.as_deref().map(|journal| Page { journal, key, written: None });
     let mut page = journal.unwrap_or(Page { journal: &Nowhere, key, written: None });
@@ -76,7 +88,7 @@ impl Page<'_> {
     /// registry knows better.
     async fn record(&mut self, url: &Url, offset: u64) {
         if self.written.as_ref() != Some(url) {
-            self.journal.record(self.key, &Session { url: url.to_string(), offset }).await;
+            self.journal.record(self.key, &JournalEntry { url: url.to_string(), offset }).await;
             self.written = Some(url.clone());
         }
     }
@@ -94,11 +106,11 @@ struct Nowhere;
 
 #[async_trait]
 impl Journal for Nowhere {
-    async fn take(&self, _: &JournalKey) -> Option<Session> {
+    async fn take(&self, _: &JournalKey) -> Option<JournalEntry> {
         None
     }
 
-    async fn record(&self, _: &JournalKey, _: &Session) {}
+    async fn record(&self, _: &JournalKey, _: &JournalEntry) {}
 
     async fn forget(&self, _: &JournalKey) {}
 }
@@ -108,7 +120,7 @@ struct Sender<'a> {
     inner: &'a Arc<Inner>,
     target: &'a Target,
     descriptor: &'a Descriptor,
-    mount: Option<&'a str>,
+    mount: Option<&'a Mount>,
     access: Access,
     /// How far it may be reached, if the session is on another host: it gets no credentials.
     foreign: Option<Reach>,
@@ -152,7 +164,10 @@ impl Sender<'_> {
         loop {
             let recalled = upload.is_recalled();
             let outcome = match upload.step() {
-                Step::Done { mounted: true } => return Ok(Put::Mounted),
+                Step::Done { mounted: true } => {
+                    let itself = matches!(self.mount, Some(Mount::From(from)) if *from == self.target.path);
+                    return Ok(if itself { Put::Present } else { Put::Mounted });
+                }
                 Step::Done { mounted: false } => return Ok(Put::Copied),
                 Step::Failed => return Err(self.take_last()),
                 Step::Start { mount } => self.start(*mount).await?,
@@ -187,8 +202,11 @@ impl Sender<'_> {
         if algorithm != Algorithm::Sha256 {
             url.query_pairs_mut().append_pair("digest-algorithm", algorithm.name());
         }
-        if let Some(from) = self.mount.filter(|_| mount) {
-            url.query_pairs_mut().append_pair("mount", &self.descriptor.digest.to_string()).append_pair("from", from);
+        if mount {
+            url.query_pairs_mut().append_pair("mount", &self.descriptor.digest.to_string());
+        }
+        if let Some(Mount::From(from)) = self.mount.filter(|_| mount) {
+            url.query_pairs_mut().append_pair("from", from);
         }
         if !mount {
             self.access = self.target.access_to_push();

@@ -225,6 +225,12 @@ impl Double {
         digest
     }
 
+    /// Whether it holds nothing, and waits for nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        let contents = lock(&self.inner.contents);
+        contents.blobs.is_empty() && contents.manifests.is_empty() && contents.uploads.is_empty()
+    }
+
     pub(crate) fn tag(&self, repository: &str, tag: &str) -> Option<Digest> {
         lock(&self.inner.contents).tags.get(&(repository.to_owned(), tag.to_owned())).copied()
     }

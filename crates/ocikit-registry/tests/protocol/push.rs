@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ocikit_image::{Body, ByteRange, CopyOptions, Memory, Naming, Put, Root, Sink, Source, copy, testing};
 use ocikit_registry::{
-    Client, ClientOptions, FileJournal, Journal, JournalKey, JournalOptions, RemoteRepository, RetryOptions, Session,
+    Capabilities, Client, ClientOptions, FileJournal, Journal, JournalEntry, JournalKey, JournalOptions,
+    RemoteRepository, RetryOptions,
 };
 use ocikit_spec::{Descriptor, Digest, MediaType, Platform};
 
@@ -302,7 +303,7 @@ async fn a_journal_that_is_out_of_date_does_no_harm() {
             true => format!("http://{}{url}", double.host()),
             false => url.replace("{elsewhere}", &elsewhere.host()),
         };
-        journal.record(&key, &Session { url, offset: 10 }).await;
+        journal.record(&key, &JournalEntry { url, offset: 10 }).await;
         repository.put(&descriptor, &memory).await.unwrap();
         assert_eq!(double.blob("a", &descriptor.digest).unwrap().len(), 100_000);
         assert_eq!(journal.take(&key).await, None);
@@ -346,4 +347,81 @@ impl Source for Broken {
     async fn referrers(&self, _: &Digest) -> ocikit_registry::Result<Vec<Descriptor>> {
         Ok(Vec::new())
     }
+}
+
+#[tokio::test]
+async fn what_is_expected_is_asked_for_once() {
+    let double = Double::start().await;
+    let root = image(&[10, 11, 12, 13, 14, 15]).await;
+    let to: Arc<dyn Sink> = Arc::new(repository(&client(), &double, "a"));
+    copy(&root, &to, &CopyOptions { jobs: 1, ..named(&["v1"]) }).await.unwrap();
+    let log = double.log();
+    assert_eq!(log.len(), 1 + 7 * 3 + 1);
+    assert_eq!(log.iter().filter(|line| line.starts_with("HEAD /v2/a/blobs")).count(), 7, "{log:#?}");
+}
+
+#[tokio::test]
+async fn a_registry_that_tells_by_a_mount_is_asked_by_a_mount() {
+    let double = Double::start().await;
+    let known = Capabilities { mount_from_itself: Some(true), ..Capabilities::default() };
+    let capabilities = std::collections::HashMap::from([(double.host(), known)]);
+    let client = || Client::new(ClientOptions { capabilities: capabilities.clone(), ..crate::support::options() });
+    let (memory, descriptor) = blob(1, 1000);
+    for expected in [Put::Copied, Put::Present] {
+        assert_eq!(repository(&client(), &double, "a").put(&descriptor, &memory).await.unwrap(), expected);
+    }
+    let methods: Vec<_> = double.seen().iter().map(|seen| seen.method.to_string()).collect();
+    assert_eq!(methods, ["POST", "PUT", "POST"]);
+}
+
+#[tokio::test]
+async fn two_copies_at_once_do_not_take_each_others_root() {
+    let double = Double::start().await;
+    let to: Arc<dyn Sink> = Arc::new(repository(&client(), &double, "a"));
+    let (one, two) = (image(&[10]).await, image(&[20]).await);
+    let descriptors = [&one, &two].map(|root| root.descriptor().clone());
+    for (root, descriptor) in [&one, &two].into_iter().zip(&descriptors) {
+        to.expect(std::slice::from_ref(descriptor)).await.unwrap();
+        to.put(descriptor, &**root.source()).await.unwrap();
+    }
+    for (tag, descriptor) in ["one", "two"].into_iter().zip(&descriptors) {
+        let naming = Naming { tag: Some(tag.parse().unwrap()), ..Naming::default() };
+        to.publish(descriptor, &naming).await.unwrap();
+        assert_eq!(double.tag("a", tag), Some(descriptor.digest));
+    }
+}
+
+#[tokio::test]
+async fn a_probe_finds_out_and_cleans_up() {
+    for able in [true, false] {
+        let double = Double::start().await;
+        double.manners(|manners| {
+            (manners.referrers, manners.mount, manners.ranges) = (able, able, able);
+            (manners.patch_status, manners.min_chunk) = if able { (202, None) } else { (201, Some(5)) };
+        });
+        let scratch = format!("{}/scratch", double.host()).parse().unwrap();
+        let found = client().probe(&scratch).await.unwrap();
+        let expected = Capabilities {
+            referrers_api: Some(able),
+            subject_header: Some(able),
+            mount: Some(able),
+            anonymous_mount: Some(false),
+            mount_from_itself: Some(able),
+            chunk_minimum: (!able).then_some(5),
+            patch_status: Some(if able { 202 } else { 201 }),
+            upload_progress: Some(true),
+            put_location: Some(true),
+            ranges: Some(able),
+            sparse_index: Some(true),
+            delete_tag: Some(true),
+            delete_manifest: Some(true),
+            delete_blob: Some(true),
+        };
+        assert_eq!(found, expected);
+        assert!(double.is_empty());
+    }
+    let double = Double::start().await;
+    double.rule(|_| status(403));
+    let scratch = format!("{}/scratch", double.host()).parse().unwrap();
+    failed(client().probe(&scratch).await);
 }
