@@ -112,7 +112,10 @@ impl FileJournal {
     fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "json") && self.is_stale(&path) {
+            let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+            // And what processes left that died while they wrote.
+            let ours = matches!(extension, "json" | "partial") || extension.starts_with("taken-");
+            if ours && self.is_stale(&path) {
                 fs::remove_file(path)?;
             }
         }
@@ -144,7 +147,7 @@ impl Journal for FileJournal {
                 journal.sweep()?;
             }
             // Such files are made with mode 0600.
-            let mut file = tempfile::NamedTempFile::new_in(&journal.directory)?;
+            let mut file = tempfile::Builder::new().suffix(".partial").tempfile_in(&journal.directory)?;
             file.write_all(&text)?;
             file.persist(path)?;
             Ok(())
