@@ -196,6 +196,7 @@ impl Inner {
             if !self.learn(endpoint, access, &mut authorization, &reply, place).await? {
                 return Ok(reply);
             }
+            reply.answer.drain().await;
         }
     }
 
