@@ -2,20 +2,24 @@
 //! source of one's own.
 //!
 //! ```text
-//! cargo run --release --example transfer -- put FILE… 127.0.0.1:5000/some/repository
+//! cargo run --release --example transfer -- put [--journal DIRECTORY] FILE… 127.0.0.1:5000/some/repository
 //! cargo run --release --example transfer -- get SIZE sha256:… 127.0.0.1:5000/some/repository
+//! cargo run --release --example transfer -- probe 127.0.0.1:5000/some/scratch
 //! ```
+
+#![allow(clippy::print_stdout, reason = "it is a program")]
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use ocikit_image::{Body, ByteRange, Name, Sink, Source, SourceExt, bridge};
-use ocikit_registry::{Client, Error, RemoteRepository, Result};
+use ocikit_registry::{Client, ClientOptions, Error, FileJournal, Journal, RemoteRepository, Result};
 use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MediaType};
 
 #[tokio::main]
@@ -23,6 +27,13 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match &arguments[..] {
+        ["put", "--journal", directory, files @ .., repository] => {
+            let journal: Option<Arc<dyn Journal>> = Some(Arc::new(FileJournal::new(*directory)));
+            let client = Client::new(ClientOptions { journal, ..ClientOptions::default() });
+            let repository = client.repository(repository.parse()?)?;
+            let puts = files.iter().map(|file| put(file, &repository));
+            futures::future::try_join_all(puts).await?;
+        }
         ["put", files @ .., repository] => {
             let repository = Client::default().repository(repository.parse()?)?;
             let puts = files.iter().map(|file| put(file, &repository));
@@ -36,7 +47,11 @@ async fn main() -> Result<(), Box<dyn StdError>> {
                 chunk?;
             }
         }
-        _ => return Err("put FILE… REPOSITORY, or get SIZE DIGEST REPOSITORY".into()),
+        ["probe", repository] => {
+            let found = Client::default().probe(&repository.parse()?).await?;
+            println!("{}", serde_json::to_string_pretty(&found)?);
+        }
+        _ => return Err("put FILE… REPOSITORY, get SIZE DIGEST REPOSITORY, or probe REPOSITORY".into()),
     }
     Ok(())
 }

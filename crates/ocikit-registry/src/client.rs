@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,8 +18,11 @@ use crate::http::send::{Http, Reply, Request};
 use crate::http::transport::{Fault, Transport};
 use crate::http::{Clock, RetryOptions, SystemClock, Timeouts};
 use crate::memory::Memory;
+use crate::probe::{self, Capabilities};
 use crate::repository::RemoteRepository;
 use crate::tags;
+use crate::target::Target;
+use crate::upload::Journal;
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
@@ -36,6 +40,11 @@ pub struct ClientOptions {
     /// How many requests a host gets at once, and how many uploads beside them. Fewer where it says that it is too
     /// much.
     pub requests_per_host: usize,
+    /// What registries were found to be able to, by their names; see [`Client::probe`]. What nobody found out is done
+    /// as every registry can.
+    pub capabilities: HashMap<String, Capabilities>,
+    /// Where uploads are written down, to be continued by another process. Nowhere by default.
+    pub journal: Option<Arc<dyn Journal>>,
     /// When a blob is downloaded in several ranges at the same time.
     pub parallel: ParallelOptions,
     /// What the client calls itself.
@@ -56,6 +65,8 @@ impl Default for ClientOptions {
             retry: RetryOptions::default(),
             timeouts: Timeouts::default(),
             requests_per_host: 16,
+            capabilities: HashMap::new(),
+            journal: None,
             parallel: ParallelOptions::default(),
             user_agent: concat!("ocikit/", env!("CARGO_PKG_VERSION")).to_owned(),
             redirects: Redirects::default(),
@@ -77,7 +88,7 @@ pub enum Redirects {
 
 /// A client of registries. Cheap to clone; all clones share connections, tokens and what is known of registries.
 #[derive(Debug, Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client(pub(crate) Arc<Inner>);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
@@ -118,6 +129,16 @@ impl Client {
     /// [`Error::Broken`] if the settings for its registry make no sense, [`Error::Denied`] if it is blocked.
     pub fn repository(&self, repository: Repository) -> Result<RemoteRepository> {
         RemoteRepository::new(self.0.clone(), repository)
+    }
+
+    /// Finds out what a registry can do, by trying it in a repository that nobody needs, and in a second one with
+    /// `-from` at the end of its name. What is put there is removed again as far as the registry allows.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry, if it cannot be written to at all. What fails by itself is what was to be found out.
+    pub async fn probe(&self, scratch: &Repository) -> Result<Capabilities> {
+        probe::run(self, scratch).await
     }
 
     /// Asks a registry whether it lets us in: with the credential that the keychain has for it, if it asks for one.
@@ -163,6 +184,12 @@ impl Inner {
         Endpoint::new(registry, settings)
     }
 
+    /// A repository where its name says that it is.
+    pub(crate) fn target(&self, repository: &Repository) -> Result<Target> {
+        let endpoint = self.endpoint(repository.registry(), false)?;
+        Ok(Target { endpoint, path: repository.path().to_owned(), place: repository.to_string() })
+    }
+
     /// Makes a request and shows who we are if that is asked for. The answer has any status but one that another
     /// attempt may change.
     ///
@@ -185,6 +212,7 @@ impl Inner {
             if !self.learn(endpoint, access, &mut authorization, &reply, place).await? {
                 return Ok(reply);
             }
+            reply.answer.drain().await;
         }
     }
 

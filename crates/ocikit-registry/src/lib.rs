@@ -21,7 +21,48 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
 //! ```
+//!
+//! # What it asks for
+//!
+//! Requests are what a registry counts and what a slow line charges for. Without failures, redirects and the requests
+//! for tokens (one for each repository and kind of access, then kept until shortly before it ends):
+//!
+//! | what | requests |
+//! |---|---|
+//! | push again what is there | one for each tag |
+//! | push what is new | one for each tag, three for each blob (is it there, begin, send), one for each manifest below the root, one for each tag |
+//! | push a blob that this client sent to, or reads from, another repository of the registry | one if the registry mounts it, two if not |
+//! | push a blob to a registry that [`Client::probe`] found to answer mounts of what it has | two, or one if it is there |
+//! | a blob that is wanted by many at once, or again | none |
+//! | put a manifest that may be there | one, and one more if it is not |
+//! | list a referrer where the registry does not | three: read, write, read again |
+//! | open a root by its name | one |
+//! | read a blob | one; a large one over a slow line one for each [`ParallelOptions::part`] |
+//! | tags, repositories, referrers | one for each page |
+//!
+//! Nothing is asked only to find out whether somebody is there, or who may come in: the first request that is needed
+//! anyway brings the challenge, and whatever else is to be asked waits for it.
+//!
+//! # Who gets to see what
+//!
+//! A credential is shown to the registry that it is for, after it asked, and to the token service that this registry
+//! names; never to where either redirects, never to an upload session elsewhere, and never without TLS to whom TLS was
+//! begun with. A registry on this machine, by its name, is spoken to without TLS unless TLS is set up for it; see
+//! [`hosts::Scheme::Guess`]. No public server sends us to addresses of this machine or of a private network; see
+//! [`Redirects`].
+//!
+//! # What this crate never does
+//!
+//! * It never completes a blob whose bytes are not those of its digest, nor hands on a manifest that is another.
+//! * It never gives a tag to what is not there, and never removes a manifest in place of a tag.
+//! * It never limits how long a transfer takes, only how long nothing moves.
+//! * It never holds a blob in memory, whatever its size.
+//! * It never shows a secret: not in a message, not in `Debug`, not to a process in its arguments.
+//! * It never prints, starts a runtime, or reads the environment, which comes in as options. One exception is not ours:
+//!   the system's certificates are found as OpenSSL does, which honors `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+//! * It starts no process but credential helpers.
 
+mod ahead;
 mod auth;
 mod blobs;
 mod client;
@@ -32,6 +73,7 @@ pub mod hosts;
 mod http;
 mod manifests;
 mod memory;
+mod probe;
 mod referrers;
 mod repository;
 mod tags;
@@ -45,4 +87,6 @@ pub use credentials::{
 pub use download::ParallelOptions;
 pub use http::{Clock, RetryOptions, SystemClock, Timeouts};
 pub use ocikit_image::{Error, Result};
+pub use probe::Capabilities;
 pub use repository::RemoteRepository;
+pub use upload::{FileJournal, Journal, JournalEntry, JournalKey, JournalOptions};

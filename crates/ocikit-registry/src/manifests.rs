@@ -156,7 +156,7 @@ pub(crate) async fn delete(inner: &Inner, target: &Target, key: &Key) -> Result<
 
 /// The kinds of documents that are understood, or at least passed on. Without this list registries convert manifests
 /// to kinds that clients of ten years ago knew.
-fn accepting(request: Request) -> Request {
+pub(crate) fn accepting(request: Request) -> Request {
     const ACCEPTED: [MediaType; 7] = [
         MediaType::OCI_INDEX,
         MediaType::OCI_MANIFEST,

@@ -7,11 +7,13 @@ use bytes::Bytes;
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Repository, Tag};
 
+use crate::ahead::Ahead;
 use crate::client::Inner;
 use crate::hosts::{Place, Serves};
 use crate::http::transport::lock;
 use crate::manifests::{self, Found, Key};
 use crate::target::Target;
+use crate::upload::{JournalKey, Mount};
 use crate::{blobs, download, referrers, tags, upload};
 
 /// How many bytes of manifests are kept at hand.
@@ -44,10 +46,14 @@ struct State {
     /// Manifests that were read or put, by digest.
     documents: HashMap<Digest, Found>,
     cached: usize,
-    /// The last of what is expected: the root, whose manifest is sent when it gets its name, so that it is sent once.
-    root: Option<Digest>,
-    /// The root, once it was put and until it was published.
-    waiting: Option<Found>,
+    /// The last of what is expected: roots, whose manifests are sent when they get their name, so that they are sent
+    /// once.
+    roots: HashSet<Digest>,
+    /// Roots that were put and have no name yet.
+    waiting: HashMap<Digest, Found>,
+    /// Blobs that are expected and that nobody has asked for.
+    expected: Vec<Digest>,
+    ahead: Ahead,
     /// Blobs that were not here before: a manifest that names one of them is not here either.
     new: HashSet<Digest>,
 }
@@ -205,8 +211,7 @@ impl RemoteRepository {
     async fn manifest(&self, key: &Key) -> Result<Option<Found>> {
         if let Key::Digest(digest) = key {
             let state = lock(&self.0.state);
-            let waiting = state.waiting.as_ref().filter(|found| found.descriptor.digest == *digest);
-            if let Some(found) = waiting.or_else(|| state.documents.get(digest)) {
+            if let Some(found) = state.waiting.get(digest).or_else(|| state.documents.get(digest)) {
                 return Ok(Some(found.clone()));
             }
         }
@@ -233,16 +238,57 @@ impl RemoteRepository {
         }
         let neighbor = source.filter(|source| source.registry() == repository.registry());
         let neighbor = neighbor.map(|source| source.path().to_owned());
-        let mount = neighbor.or_else(|| inner.memory.holder(endpoint, digest));
-        let put = if mount.is_none() && blobs::exists(inner, target, &target.access_to_push(), digest).await? {
+        let neighbor = neighbor.or_else(|| inner.memory.holder(endpoint, digest)).map(Mount::From);
+        let mount = match neighbor {
+            None => self.mount_instead_of_asking(),
+            neighbor => neighbor,
+        };
+        let put = if mount.is_none() && self.exists(digest).await? {
             Put::Present
         } else {
-            let put = upload::put(inner, target, descriptor, from, mount.as_deref()).await?;
-            lock(&self.0.state).new.insert(*digest);
-            put
+            let key = JournalKey { repository: repository.clone(), digest: *digest, size: descriptor.size };
+            upload::put(inner, target, &key, descriptor, from, mount.as_ref()).await?
         };
+        if put == Put::Copied {
+            lock(&self.0.state).new.insert(*digest);
+        }
         inner.memory.remember(endpoint, &target.path, digest);
         Ok(put)
+    }
+
+    /// Where the registry was found to answer a mount by what it has, one request begins an upload and tells whether it
+    /// is needed.
+    fn mount_instead_of_asking(&self) -> Option<Mount> {
+        let Remote { inner, target, repository, .. } = &*self.0;
+        let capabilities = inner.options.capabilities.get(repository.registry().as_str())?;
+        if capabilities.anonymous_mount == Some(true) {
+            Some(Mount::FromAnywhere)
+        } else if capabilities.mount_from_itself == Some(true) {
+            Some(Mount::From(target.path.clone()))
+        } else {
+            None
+        }
+    }
+
+    /// Whether a blob is there. With the first that is asked for goes the question for all that are expected.
+    async fn exists(&self, digest: &Digest) -> Result<bool> {
+        let Remote { inner, target, state, .. } = &*self.0;
+        let answer = {
+            let mut state = lock(state);
+            if !state.expected.is_empty() {
+                let expected = std::mem::take(&mut state.expected).into_iter();
+                let unknown =
+                    |expected: &Digest| expected != digest && inner.memory.holder(&target.endpoint, expected).is_none();
+                state.ahead = Ahead::ask(inner, target, expected.filter(unknown).collect());
+            }
+            state.ahead.take(digest)
+        };
+        if let Some(answer) = answer
+            && let Ok(exists) = answer.await
+        {
+            return Ok(exists);
+        }
+        blobs::exists(inner, target, &target.access_to_push(), digest).await
     }
 
     async fn put_document(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
@@ -254,9 +300,12 @@ impl RemoteRepository {
             lock(&self.0.state).cache(found);
             return Ok(Put::Present);
         }
-        if lock(&self.0.state).root == Some(descriptor.digest) {
-            lock(&self.0.state).waiting = Some(found);
-            return Ok(Put::Copied);
+        {
+            let mut state = lock(&self.0.state);
+            if state.roots.remove(&descriptor.digest) {
+                state.waiting.insert(descriptor.digest, found);
+                return Ok(Put::Copied);
+            }
         }
         self.send_document(&key, &found).await?;
         let mut state = lock(&self.0.state);
@@ -279,11 +328,11 @@ impl RemoteRepository {
         if taken.subject { Ok(()) } else { referrers::add(inner, target, found).await }
     }
 
-    /// Sends the root by its digest, if it still waits for a name.
-    async fn send_waiting(&self) -> Result<()> {
-        let waiting = lock(&self.0.state).waiting.clone();
+    /// Sends a root by its digest, if it still waits for a name.
+    async fn send_waiting(&self, digest: &Digest) -> Result<()> {
+        let waiting = lock(&self.0.state).waiting.get(digest).cloned();
         if let Some(found) = waiting {
-            self.send_document(&Key::Digest(found.descriptor.digest), &found).await?;
+            self.send_document(&Key::Digest(*digest), &found).await?;
             self.sent(found);
         }
         Ok(())
@@ -291,7 +340,7 @@ impl RemoteRepository {
 
     fn sent(&self, found: Found) {
         let mut state = lock(&self.0.state);
-        state.waiting.take_if(|waiting| waiting.descriptor.digest == found.descriptor.digest);
+        state.waiting.remove(&found.descriptor.digest);
         state.cache(found);
     }
 }
@@ -352,7 +401,7 @@ impl Source for RemoteRepository {
             };
             return Ok(self.read(Serves::DigestOnly, exists).await?.is_some());
         }
-        if lock(state).waiting.as_ref().is_some_and(|waiting| waiting.descriptor.digest == descriptor.digest) {
+        if lock(state).waiting.contains_key(&descriptor.digest) {
             return Ok(true);
         }
         let key = Key::Digest(descriptor.digest);
@@ -375,8 +424,11 @@ impl Source for RemoteRepository {
 #[async_trait]
 impl Sink for RemoteRepository {
     async fn expect(&self, descriptors: &[Descriptor]) -> Result<()> {
+        let mut state = lock(&self.0.state);
         let root = descriptors.last().filter(|last| last.media_type.is_document());
-        lock(&self.0.state).root = root.map(|root| root.digest);
+        state.roots.extend(root.map(|root| root.digest));
+        let blobs = descriptors.iter().filter(|blob| !blob.media_type.is_document());
+        state.expected = blobs.map(|blob| blob.digest).collect();
         Ok(())
     }
 
@@ -389,7 +441,7 @@ impl Sink for RemoteRepository {
     }
 
     async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
-        let Some(tag) = &naming.tag else { return self.send_waiting().await };
+        let Some(tag) = &naming.tag else { return self.send_waiting(&root.digest).await };
         let found = self.manifest(&Key::Digest(root.digest)).await?;
         let found = found.ok_or_else(|| Error::not_found(root.digest, self))?;
         let found = Found { descriptor: root.clone(), ..found };
@@ -399,7 +451,11 @@ impl Sink for RemoteRepository {
     }
 
     async fn finish(&self) -> Result<()> {
-        self.send_waiting().await
+        let waiting: Vec<_> = lock(&self.0.state).waiting.keys().copied().collect();
+        for digest in waiting {
+            self.send_waiting(&digest).await?;
+        }
+        Ok(())
     }
 
     async fn is_complete(&self, root: &Descriptor, naming: &Naming) -> Result<bool> {

@@ -5,6 +5,7 @@ mod scope;
 mod token;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -50,6 +51,8 @@ struct Host {
     scheme: Mutex<Scheme>,
     /// Held by the first request, whose answer will tell the scheme.
     gate: Arc<AsyncMutex<()>>,
+    /// Whether the first request has ended, though it may have told nothing: then nobody waits any more.
+    tried: AtomicBool,
     credentials: Mutex<HashMap<String, Arc<OnceCell<Option<Credential>>>>>,
     tokens: Mutex<Vec<Arc<Slot>>>,
     /// Scopes that were not enough, and those that the registry asked for instead.
@@ -112,8 +115,7 @@ pub(crate) struct Authorization {
     slot: Option<Arc<Slot>>,
     /// Why there is no token though there should be one.
     missing: Option<String>,
-    /// Dropped when the answer was looked at: then whoever waits for the first answer goes on.
-    _first: Option<OwnedMutexGuard<()>>,
+    _first: Option<First>,
     /// Whether the token was fetched for this very request.
     new: bool,
     rounds: u32,
@@ -131,10 +133,10 @@ impl Authenticator {
             return Ok(Authorization { header: Some(bearer(&token)), ..Authorization::default() });
         }
         let mut first = None;
-        if *lock(&host.scheme) == Scheme::Unknown {
+        if host.is_new() {
             let guard = host.gate.clone().lock_owned().await;
-            if *lock(&host.scheme) == Scheme::Unknown {
-                first = Some(guard);
+            if host.is_new() {
+                first = Some(First { host: host.clone(), _guard: guard });
             }
         }
         let scheme = lock(&host.scheme).clone();
@@ -261,6 +263,25 @@ impl Authenticator {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Host {
+    fn is_new(&self) -> bool {
+        *lock(&self.scheme) == Scheme::Unknown && !self.tried.load(Ordering::Acquire)
+    }
+}
+
+/// The first request to a registry, for as long as its answer was not looked at.
+#[derive(Debug)]
+struct First {
+    host: Arc<Host>,
+    _guard: OwnedMutexGuard<()>,
+}
+
+impl Drop for First {
+    fn drop(&mut self) {
+        self.host.tried.store(true, Ordering::Release);
     }
 }
 

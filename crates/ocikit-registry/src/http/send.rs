@@ -119,10 +119,11 @@ impl Http {
                 Err(_) => None,
             };
             failures += 1;
-            match self.pause(failures, asked) {
-                Some(pause) => self.clock.sleep(pause).await,
-                None => return outcome,
+            let Some(pause) = self.pause(failures, asked) else { return outcome };
+            if let Ok(reply) = outcome {
+                reply.answer.drain().await;
             }
+            self.clock.sleep(pause).await;
         }
     }
 
@@ -170,9 +171,11 @@ impl Http {
             }
             let next = redirect::follow(&visited, &method, answer.status, answer.header("location"));
             hop = next.map_err(|problem| Fault::Final(problem.into()))?;
+            let zone = answer.zone;
+            answer.drain().await;
             if !hop.same {
                 if direct {
-                    reach = self.reach_from(answer.zone);
+                    reach = self.reach_from(zone);
                 }
                 direct = false;
                 tls = Cow::Owned(self.tls_of(&hop.url)?);

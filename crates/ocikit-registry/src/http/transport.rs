@@ -36,6 +36,9 @@ impl Default for Timeouts {
     }
 }
 
+/// Up to how many bytes it is cheaper to read a body than to make another connection.
+const DRAINED: u64 = 64 << 10;
+
 /// One request to one server, without any thought about what to do if it fails.
 #[derive(Debug)]
 pub(crate) struct Exchange<'a> {
@@ -274,6 +277,11 @@ impl Transport {
             .http2_initial_stream_window_size(4 << 20)
             .http2_initial_connection_window_size(16 << 20)
             .no_proxy();
+        // Otherwise the system gives up on a silent connection when it sees fit.
+        #[cfg(target_os = "linux")]
+        {
+            builder = builder.tcp_user_timeout(self.timeouts.silence);
+        }
         if let Reach::From(_) = reach {
             builder = builder.dns_resolver(Resolver(reach));
         }
@@ -333,6 +341,13 @@ impl Answer {
         })
     }
 
+    /// Reads what nobody wants to know if it is short: then the connection can be used again.
+    pub(crate) async fn drain(self) {
+        if self.length().is_some_and(|length| length <= DRAINED) {
+            let _ = self.read(DRAINED).await;
+        }
+    }
+
     /// The whole body; `None` if it has more bytes than this.
     pub(crate) async fn read(self, most: u64) -> Result<Option<Bytes>, Fault> {
         if self.length().is_some_and(|length| length > most) {
@@ -378,14 +393,16 @@ impl Pulse {
         let thinking = answer + Duration::from_secs(length >> 24);
         let beat = Arc::new(Beat { thinking, ..Beat::default() });
         let watching = beat.clone();
+        // A chunk counts as moving when it is taken, so that none may be large.
+        let pieces = body.flat_map(|chunk| stream::iter(Pieces(Some(chunk))));
         let mut sent = 0;
-        let body = body.map(move |chunk| {
+        let body = pieces.map(move |piece| {
             watching.chunks.fetch_add(1, Ordering::Relaxed);
-            match chunk {
-                Ok(chunk) => {
-                    sent += chunk.len() as u64;
+            match piece {
+                Ok(piece) => {
+                    sent += piece.len() as u64;
                     watching.ended.store(sent >= length, Ordering::Relaxed);
-                    Ok(chunk)
+                    Ok(piece)
                 }
                 Err(error) => {
                     *lock(&watching.problem) = Some(error);
@@ -419,6 +436,20 @@ impl Pulse {
             if self.0.as_ref().is_none_or(|beat| beat.chunks.load(Ordering::Relaxed) == before) {
                 return Err(Fault::Silent(limit));
             }
+        }
+    }
+}
+
+/// A chunk in pieces of at most [`bridge::CHUNK`] bytes, none of them copied.
+struct Pieces(Option<Result<Bytes>>);
+
+impl Iterator for Pieces {
+    type Item = Result<Bytes>;
+
+    fn next(&mut self) -> Option<Result<Bytes>> {
+        match &mut self.0 {
+            Some(Ok(chunk)) if chunk.len() > bridge::CHUNK => Some(Ok(chunk.split_to(bridge::CHUNK))),
+            _ => self.0.take(),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Sending a blob: the state machine says what, this asks and listens.
 
+mod journal;
 mod reader;
 mod state;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use ocikit_image::{Body, Error, Put, Result, Source};
 use ocikit_spec::{Algorithm, Descriptor};
 use reqwest::{Method, Url};
@@ -19,40 +21,98 @@ use crate::http::transport::{Fault, Lane};
 use crate::http::{range, redirect, retry};
 use crate::target::Target;
 
+pub use journal::{FileJournal, Journal, JournalEntry, JournalKey, JournalOptions};
 use reader::Reader;
 use state::{Kind, Outcome, Step, Upload};
+
+/// What a registry is asked to take a blob over from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mount {
+    /// Another repository; or the same, which is to ask whether the blob is there.
+    From(String),
+    /// Whichever has it.
+    FromAnywhere,
+}
 
 /// Sends a blob that is not there, or lets the registry take it over from another of its repositories.
 pub(crate) async fn put(
     inner: &Arc<Inner>,
     target: &Target,
+    key: &JournalKey,
     descriptor: &Descriptor,
     from: &dyn Source,
-    mount: Option<&str>,
+    mount: Option<&Mount>,
 ) -> Result<Put> {
-    let mut upload = Upload::new(descriptor.size, mount.is_some(), None);
-    let reader = Reader::new(descriptor, from);
-    let access = mount.map_or_else(|| target.access_to_push(), |from| target.access_to_mount(from));
+    let access = match mount {
+        Some(Mount::From(from)) if *from != target.path => target.access_to_mount(from),
+        _ => target.access_to_push(),
+    };
     let mut sender = Sender { inner, target, descriptor, mount, access, foreign: None, last: Last::Nothing };
-    loop {
-        let outcome = match upload.step() {
-            Step::Done { mounted: true } => return Ok(Put::Mounted),
-            Step::Done { mounted: false } => return Ok(Put::Copied),
-            Step::Failed => return Err(sender.last.error(descriptor, target)),
-            Step::Start { mount } => sender.start(*mount).await?,
-            Step::Whole { url } => sender.send(Method::PUT, url, &reader, 0, descriptor.size).await?,
-            Step::Chunk { url, offset, length } => sender.send(Method::PATCH, url, &reader, *offset, *length).await?,
-            Step::Close { url } => sender.plain(Method::PUT, sender.closing(url)).await?,
-            Step::Ask { url } => sender.plain(Method::GET, url.clone()).await?,
-            Step::Look => sender.look().await?,
-        };
-        if upload.proceed(outcome) {
-            match inner.http.pause(upload.failures(), sender.last.asked()) {
-                Some(pause) => inner.http.clock().sleep(pause).await,
-                None => return Err(sender.last.error(descriptor, target)),
+    let journal = inner.options.journal.as_deref().map(|journal| Page { journal, key, written: None });
+    let mut page = journal.unwrap_or(Page { journal: &Nowhere, key, written: None });
+    let recalled = page.take().await;
+    if let Some(url) = recalled.as_ref().filter(|url| !redirect::same_server(&target.endpoint.base, url)) {
+        sender.foreign = Some(inner.http.reach_from(None));
+        page.written = Some(url.clone());
+    }
+    let mut upload = Upload::new(descriptor.size, mount.is_some(), recalled);
+    let outcome = sender.run(&mut upload, &Reader::new(descriptor, from), &mut page).await;
+    match &outcome {
+        Ok(_) => page.forget().await,
+        // What the registry has may be continued when it can be reached again.
+        Err(Error::Unreachable { .. }) => {}
+        Err(_) => {
+            page.forget().await;
+            if let Some(url) = upload.session() {
+                // It goes away by itself some day if this fails.
+                let _ = sender.plain(Method::DELETE, url.clone()).await;
             }
         }
     }
+    outcome
+}
+
+/// What the journal says of one upload.
+struct Page<'a> {
+    journal: &'a dyn Journal,
+    key: &'a JournalKey,
+    written: Option<Url>,
+}
+
+impl Page<'_> {
+    async fn take(&self) -> Option<Url> {
+        self.journal.take(self.key).await?.url.parse().ok()
+    }
+
+    /// Writes down how far it is. Where the session is does not change with every request, and how far it is the
+    /// registry knows better.
+    async fn record(&mut self, url: &Url, offset: u64) {
+        if self.written.as_ref() != Some(url) {
+            self.journal.record(self.key, &JournalEntry { url: url.to_string(), offset }).await;
+            self.written = Some(url.clone());
+        }
+    }
+
+    async fn forget(&self) {
+        if self.written.is_some() {
+            self.journal.forget(self.key).await;
+        }
+    }
+}
+
+/// The journal of those who keep none.
+#[derive(Debug)]
+struct Nowhere;
+
+#[async_trait]
+impl Journal for Nowhere {
+    async fn take(&self, _: &JournalKey) -> Option<JournalEntry> {
+        None
+    }
+
+    async fn record(&self, _: &JournalKey, _: &JournalEntry) {}
+
+    async fn forget(&self, _: &JournalKey) {}
 }
 
 /// Makes the requests of one upload.
@@ -60,7 +120,7 @@ struct Sender<'a> {
     inner: &'a Arc<Inner>,
     target: &'a Target,
     descriptor: &'a Descriptor,
-    mount: Option<&'a str>,
+    mount: Option<&'a Mount>,
     access: Access,
     /// How far it may be reached, if the session is on another host: it gets no credentials.
     foreign: Option<Reach>,
@@ -98,14 +158,55 @@ impl Last {
 }
 
 impl Sender<'_> {
+    /// Makes the requests that the state machine wants, until there are no more.
+    async fn run(&mut self, upload: &mut Upload, reader: &Reader<'_>, page: &mut Page<'_>) -> Result<Put> {
+        let (inner, size) = (self.inner, self.descriptor.size);
+        loop {
+            let recalled = upload.is_recalled();
+            let outcome = match upload.step() {
+                Step::Done { mounted: true } => {
+                    let itself = matches!(self.mount, Some(Mount::From(from)) if *from == self.target.path);
+                    return Ok(if itself { Put::Present } else { Put::Mounted });
+                }
+                Step::Done { mounted: false } => return Ok(Put::Copied),
+                Step::Failed => return Err(self.take_last()),
+                Step::Start { mount } => self.start(*mount).await?,
+                Step::Whole { url } => self.send(Method::PUT, url, reader, 0, size).await?,
+                Step::Chunk { url, offset, length } => self.send(Method::PATCH, url, reader, *offset, *length).await?,
+                Step::Close { url } => self.plain(Method::PUT, self.closing(url)).await?,
+                // Whatever became of what a dead process left, there is another way.
+                Step::Ask { url } if recalled => self.plain(Method::GET, url.clone()).await.unwrap_or_default(),
+                Step::Ask { url } => self.plain(Method::GET, url.clone()).await?,
+                Step::Look => self.look().await?,
+            };
+            let failed = upload.proceed(outcome);
+            if let Some(url) = upload.session() {
+                page.record(url, upload.offset()).await;
+            }
+            if failed {
+                match inner.http.pause(upload.failures(), self.last.asked()) {
+                    Some(pause) => inner.http.clock().sleep(pause).await,
+                    None => return Err(self.take_last()),
+                }
+            }
+        }
+    }
+
+    fn take_last(&mut self) -> Error {
+        std::mem::replace(&mut self.last, Last::Nothing).error(self.descriptor, self.target)
+    }
+
     async fn start(&mut self, mount: bool) -> Result<Outcome> {
         let mut url = self.target.uploads();
         let algorithm = self.descriptor.digest.algorithm();
         if algorithm != Algorithm::Sha256 {
             url.query_pairs_mut().append_pair("digest-algorithm", algorithm.name());
         }
-        if let Some(from) = self.mount.filter(|_| mount) {
-            url.query_pairs_mut().append_pair("mount", &self.descriptor.digest.to_string()).append_pair("from", from);
+        if mount {
+            url.query_pairs_mut().append_pair("mount", &self.descriptor.digest.to_string());
+        }
+        if let Some(Mount::From(from)) = self.mount.filter(|_| mount) {
+            url.query_pairs_mut().append_pair("from", from);
         }
         if !mount {
             self.access = self.target.access_to_push();

@@ -102,6 +102,24 @@ impl Upload {
         &self.step
     }
 
+    /// The session that bytes go to now.
+    pub(crate) fn session(&self) -> Option<&Url> {
+        match &self.step {
+            Step::Whole { url } | Step::Chunk { url, .. } | Step::Close { url } | Step::Ask { url } => Some(url),
+            Step::Start { .. } | Step::Look | Step::Done { .. } | Step::Failed => None,
+        }
+    }
+
+    /// How many bytes the registry is known to have.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Whether a session that goes back to another process is being asked about.
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.recalled
+    }
+
     /// How often it has failed since it last got on.
     pub(crate) fn failures(&self) -> u32 {
         self.failures

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
@@ -61,6 +61,8 @@ pub(crate) enum Action {
     CutRequest(usize),
     /// Answers as it should, and cuts the connection after so many bytes of the body.
     CutResponse(usize),
+    /// The same, and never goes on instead.
+    StallResponse(usize),
     /// Answers as it should, with these headers besides; an empty value removes one.
     Headers(Vec<(&'static str, String)>),
     /// Does as it is told and does not answer.
@@ -153,10 +155,11 @@ impl Double {
                 connections.spawn(async move {
                     match tls {
                         None => converse(inner, stream).await,
-                        Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => converse(inner, stream).await,
-                            Err(_) => {}
-                        },
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                converse(inner, stream).await;
+                            }
+                        }
                     }
                 });
             }
@@ -224,6 +227,12 @@ impl Double {
         digest
     }
 
+    /// Whether it holds nothing, and waits for nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        let contents = lock(&self.inner.contents);
+        contents.blobs.is_empty() && contents.manifests.is_empty() && contents.uploads.is_empty()
+    }
+
     pub(crate) fn tag(&self, repository: &str, tag: &str) -> Option<Digest> {
         lock(&self.inner.contents).tags.get(&(repository.to_owned(), tag.to_owned())).copied()
     }
@@ -246,7 +255,7 @@ async fn converse(inner: Arc<Inner>, stream: impl AsyncRead + AsyncWrite + Unpin
     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
-type Reply = Response<BoxBody<Bytes, std::io::Error>>;
+type Reply = Response<UnsyncBoxBody<Bytes, std::io::Error>>;
 
 async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Reply, std::io::Error> {
     let cut = || std::io::Error::other("cut");
@@ -289,19 +298,16 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Reply, 
         }
         Action::CutResponse(after) => {
             let bytes = receive(&inner, &seen, &mut body, usize::MAX).await.ok_or_else(cut)?;
-            let (mut head, body) = serve(&inner, &seen, bytes).into_parts();
-            let whole = body.collect().await?.to_bytes();
-            head.headers.insert("content-length", whole.len().into());
-            let sent = whole.slice(..after.min(whole.len()));
-            let frames = futures::stream::iter([Ok(Frame::data(sent)), Err(cut())]);
             // The head and the first bytes have to be on their way before the connection goes.
-            let frames = futures::StreamExt::then(frames, async |frame: Result<_, _>| {
-                if frame.is_err() {
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                }
-                frame
-            });
-            Ok(Response::from_parts(head, BodyExt::boxed(SyncStream(StreamBody::new(Box::pin(frames))))))
+            let end = async move {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                Err(cut())
+            };
+            begun(serve(&inner, &seen, bytes), after, end).await
+        }
+        Action::StallResponse(after) => {
+            let bytes = receive(&inner, &seen, &mut body, usize::MAX).await.ok_or_else(cut)?;
+            begun(serve(&inner, &seen, bytes), after, std::future::pending()).await
         }
         Action::Headers(headers) => {
             let bytes = receive(&inner, &seen, &mut body, usize::MAX).await.ok_or_else(cut)?;
@@ -324,19 +330,21 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Reply, 
     }
 }
 
-/// A body is polled by one task at a time, so that it may pass for `Sync`.
-struct SyncStream<T>(T);
-
-impl<T: hyper::body::Body<Data = Bytes, Error = std::io::Error> + Unpin> hyper::body::Body for SyncStream<T> {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        std::pin::Pin::new(&mut self.0).poll_frame(context)
+/// The beginning of an answer, and then this.
+async fn begun(
+    reply: Reply,
+    after: usize,
+    end: impl Future<Output = Result<Frame<Bytes>, std::io::Error>> + Send + 'static,
+) -> Result<Reply, std::io::Error> {
+    let (mut head, body) = reply.into_parts();
+    let whole = body.collect().await?.to_bytes();
+    if !head.headers.contains_key("content-length") {
+        head.headers.insert("content-length", whole.len().into());
     }
+    let sent = whole.slice(..after.min(whole.len()));
+    let frames = futures::stream::iter([Ok(Frame::data(sent))]);
+    let frames = futures::StreamExt::chain(frames, futures::stream::once(end));
+    Ok(Response::from_parts(head, BodyExt::boxed_unsync(StreamBody::new(Box::pin(frames)))))
 }
 
 fn act(inner: &Inner, seen: &Seen) -> Action {
@@ -381,7 +389,7 @@ fn store(inner: &Inner, seen: &Seen, bytes: &[u8]) {
 
 fn reply(status: u16, headers: &[(&'static str, String)], body: impl Into<Bytes>) -> Reply {
     let body = Full::new(body.into()).map_err(|never: Infallible| match never {});
-    let mut response = Response::new(BodyExt::boxed(body));
+    let mut response = Response::new(BodyExt::boxed_unsync(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     for (name, value) in headers {
         response.headers_mut().append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());

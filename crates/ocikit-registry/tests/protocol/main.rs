@@ -5,6 +5,7 @@ mod auth;
 mod conformance;
 mod docker_config;
 mod double;
+mod faults;
 mod hosts;
 mod pull;
 mod push;

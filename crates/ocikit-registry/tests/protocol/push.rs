@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use ocikit_image::{CopyOptions, Memory, Naming, Put, Root, Sink, Source, copy, testing};
-use ocikit_registry::{Client, RemoteRepository};
+use ocikit_image::{Body, ByteRange, CopyOptions, Memory, Naming, Put, Root, Sink, Source, copy, testing};
+use ocikit_registry::{
+    Capabilities, Client, ClientOptions, FileJournal, Journal, JournalEntry, JournalKey, JournalOptions,
+    RemoteRepository, RetryOptions,
+};
 use ocikit_spec::{Descriptor, Digest, MediaType, Platform};
 
 use crate::double::{Action, Double, status};
@@ -232,7 +235,7 @@ async fn a_session_on_another_host_gets_no_credentials() {
     });
     double.script("POST", vec![Action::Headers(vec![("location", format!("http://{there}/v2/x/blobs/uploads/s"))])]);
     elsewhere.rule(|seen| if seen.method == "PUT" { status(201) } else { Action::Pass });
-    let options = ocikit_registry::ClientOptions {
+    let options = ClientOptions {
         keychain: Arc::new(ocikit_registry::Fixed {
             registry: None,
             credential: ocikit_registry::Credential::password("u", "p"),
@@ -255,4 +258,170 @@ async fn a_blob_that_changed_under_way_is_never_completed() {
     assert!(wrong.has(&descriptor).await.is_ok());
     descriptor.digest = Digest::sha256_of(b"something else");
     assert!(failed(repository(&client(), &double, "a").put(&descriptor, &memory).await).contains("memory has no"));
+}
+
+/// A client with a journal, which gives up at once as a process does that is killed.
+fn dying(journal: &Arc<FileJournal>, attempts: u32) -> Client {
+    let retry = RetryOptions { attempts, ..RetryOptions::default() };
+    Client::new(ClientOptions { journal: Some(journal.clone()), retry, ..crate::support::options() })
+}
+
+#[tokio::test]
+async fn another_process_goes_on_where_one_died() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let options = JournalOptions { smallest: 0, ..JournalOptions::default() };
+    let journal = Arc::new(FileJournal::with_options(directory.path(), options));
+    let double = Double::start().await;
+    let (memory, descriptor) = blob(1, 2_000_000);
+    for cut in [700_000, 800_000] {
+        double.script(if cut == 700_000 { "PUT" } else { "PATCH" }, vec![Action::CutRequest(cut)]);
+        failed(repository(&dying(&journal, 1), &double, "a").put(&descriptor, &memory).await);
+    }
+    double.log();
+    repository(&dying(&journal, 6), &double, "a").put(&descriptor, &memory).await.unwrap();
+    assert_eq!(double.blob("a", &descriptor.digest).unwrap(), testing::random(1, 2_000_000));
+    let seen = double.seen();
+    let ranges: Vec<_> =
+        seen.iter().map(|seen| seen.header("content-range")).filter(|range| !range.is_empty()).collect();
+    assert_eq!(ranges, ["1500000-1999999"]);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "what is complete is forgotten");
+}
+
+#[tokio::test]
+async fn a_journal_that_is_out_of_date_does_no_harm() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let options = JournalOptions { smallest: 0, ..JournalOptions::default() };
+    let journal = Arc::new(FileJournal::with_options(directory.path(), options));
+    let elsewhere = Double::start().await;
+    for url in ["/v2/a/blobs/uploads/gone", "nonsense", "http://{elsewhere}/v2/x", "http://169.254.169.254/x"] {
+        let double = Double::start().await;
+        let (memory, descriptor) = blob(1, 100_000);
+        let repository = repository(&dying(&journal, 3), &double, "a");
+        let key =
+            JournalKey { repository: repository.name().clone(), digest: descriptor.digest, size: descriptor.size };
+        let url = match url.starts_with('/') {
+            true => format!("http://{}{url}", double.host()),
+            false => url.replace("{elsewhere}", &elsewhere.host()),
+        };
+        journal.record(&key, &JournalEntry { url, offset: 10 }).await;
+        repository.put(&descriptor, &memory).await.unwrap();
+        assert_eq!(double.blob("a", &descriptor.digest).unwrap().len(), 100_000);
+        assert_eq!(journal.take(&key).await, None);
+    }
+}
+
+#[tokio::test]
+async fn what_will_not_be_completed_is_cancelled() {
+    let double = Double::start().await;
+    let (_, descriptor) = blob(1, 300_000);
+    let broken = Broken(testing::random(1, 299_999));
+    failed(repository(&client(), &double, "a").put(&descriptor, &broken).await);
+    assert_eq!(double.log().last().unwrap(), "DELETE /v2/a/blobs/uploads/session-1");
+}
+
+/// A source that says it has more than it has.
+#[derive(Debug)]
+struct Broken(Vec<u8>);
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("broken")
+    }
+}
+
+#[async_trait::async_trait]
+impl Source for Broken {
+    async fn resolve(&self, name: &ocikit_image::Name) -> ocikit_registry::Result<Descriptor> {
+        Err(ocikit_registry::Error::not_found(name, self))
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, _: ByteRange) -> ocikit_registry::Result<Body> {
+        let chunks: Vec<_> = self.0.chunks(100_000).map(|chunk| Ok(bytes::Bytes::copy_from_slice(chunk))).collect();
+        Ok(Body::new(descriptor.size, futures::stream::iter(chunks)))
+    }
+
+    async fn has(&self, _: &Descriptor) -> ocikit_registry::Result<bool> {
+        Ok(true)
+    }
+
+    async fn referrers(&self, _: &Digest) -> ocikit_registry::Result<Vec<Descriptor>> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn what_is_expected_is_asked_for_once() {
+    let double = Double::start().await;
+    let root = image(&[10, 11, 12, 13, 14, 15]).await;
+    let to: Arc<dyn Sink> = Arc::new(repository(&client(), &double, "a"));
+    copy(&root, &to, &CopyOptions { jobs: 1, ..named(&["v1"]) }).await.unwrap();
+    let log = double.log();
+    assert_eq!(log.len(), 1 + 7 * 3 + 1);
+    assert_eq!(log.iter().filter(|line| line.starts_with("HEAD /v2/a/blobs")).count(), 7, "{log:#?}");
+}
+
+#[tokio::test]
+async fn a_registry_that_tells_by_a_mount_is_asked_by_a_mount() {
+    let double = Double::start().await;
+    let known = Capabilities { mount_from_itself: Some(true), ..Capabilities::default() };
+    let capabilities = std::collections::HashMap::from([(double.host(), known)]);
+    let client = || Client::new(ClientOptions { capabilities: capabilities.clone(), ..crate::support::options() });
+    let (memory, descriptor) = blob(1, 1000);
+    for expected in [Put::Copied, Put::Present] {
+        assert_eq!(repository(&client(), &double, "a").put(&descriptor, &memory).await.unwrap(), expected);
+    }
+    let methods: Vec<_> = double.seen().iter().map(|seen| seen.method.to_string()).collect();
+    assert_eq!(methods, ["POST", "PUT", "POST"]);
+}
+
+#[tokio::test]
+async fn two_copies_at_once_do_not_take_each_others_root() {
+    let double = Double::start().await;
+    let to: Arc<dyn Sink> = Arc::new(repository(&client(), &double, "a"));
+    let (one, two) = (image(&[10]).await, image(&[20]).await);
+    let descriptors = [&one, &two].map(|root| root.descriptor().clone());
+    for (root, descriptor) in [&one, &two].into_iter().zip(&descriptors) {
+        to.expect(std::slice::from_ref(descriptor)).await.unwrap();
+        to.put(descriptor, &**root.source()).await.unwrap();
+    }
+    for (tag, descriptor) in ["one", "two"].into_iter().zip(&descriptors) {
+        let naming = Naming { tag: Some(tag.parse().unwrap()), ..Naming::default() };
+        to.publish(descriptor, &naming).await.unwrap();
+        assert_eq!(double.tag("a", tag), Some(descriptor.digest));
+    }
+}
+
+#[tokio::test]
+async fn a_probe_finds_out_and_cleans_up() {
+    for able in [true, false] {
+        let double = Double::start().await;
+        double.manners(|manners| {
+            (manners.referrers, manners.mount, manners.ranges) = (able, able, able);
+            (manners.patch_status, manners.min_chunk) = if able { (202, None) } else { (201, Some(5)) };
+        });
+        let scratch = format!("{}/scratch", double.host()).parse().unwrap();
+        let found = client().probe(&scratch).await.unwrap();
+        let expected = Capabilities {
+            referrers_api: Some(able),
+            subject_header: Some(able),
+            mount: Some(able),
+            anonymous_mount: Some(false),
+            mount_from_itself: Some(able),
+            chunk_minimum: (!able).then_some(5),
+            patch_status: Some(if able { 202 } else { 201 }),
+            upload_progress: Some(true),
+            put_location: Some(true),
+            ranges: Some(able),
+            sparse_index: Some(true),
+            delete_tag: Some(true),
+            delete_manifest: Some(true),
+            delete_blob: Some(true),
+        };
+        assert_eq!(found, expected);
+        assert!(double.is_empty());
+    }
+    let double = Double::start().await;
+    double.rule(|_| status(403));
+    let scratch = format!("{}/scratch", double.host()).parse().unwrap();
+    failed(client().probe(&scratch).await);
 }

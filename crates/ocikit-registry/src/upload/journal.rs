@@ -1,0 +1,221 @@
+use std::fmt::Debug;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use ocikit_image::{Result, bridge};
+use ocikit_spec::{Digest, Repository};
+use serde::{Deserialize, Serialize};
+
+use crate::http::{Clock, SystemClock};
+
+/// Where uploads that are under way are written down, so that the next process goes on where this one died.
+///
+/// It is an aid and never a reason to fail: what cannot be written is not remembered, and what cannot be read was not.
+#[async_trait]
+pub trait Journal: Debug + Send + Sync + 'static {
+    /// The session in which a blob was being sent. It is handed out once: two that send into the same session would
+    /// spoil it for each other.
+    async fn take(&self, blob: &JournalKey) -> Option<JournalEntry>;
+
+    /// Writes down how far a blob is, in place of what was written before.
+    async fn record(&self, blob: &JournalKey, session: &JournalEntry);
+
+    /// Forgets a blob that is complete, or will not be.
+    async fn forget(&self, blob: &JournalKey);
+}
+
+/// A blob on its way to a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct JournalKey {
+    /// Where it is sent.
+    pub repository: Repository,
+    /// Which.
+    pub digest: Digest,
+    /// How many bytes it has.
+    pub size: u64,
+}
+
+/// An upload that a registry waits for the rest of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// Its URL. Whoever knows it may be able to write to it.
+    pub url: String,
+    /// How many bytes the registry was known to have. It may have more by now, and is asked.
+    pub offset: u64,
+}
+
+/// A journal in a directory: a file with mode 0600 for every blob.
+#[derive(Debug, Clone)]
+pub struct FileJournal {
+    directory: PathBuf,
+    options: JournalOptions,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a journal keeps.
+#[derive(Debug, Clone)]
+pub struct JournalOptions {
+    /// From which size on blobs are written down. Smaller ones are sooner sent again.
+    pub smallest: u64,
+    /// For how long. Registries remove what was begun and not completed after some days, or hours.
+    pub lifetime: Duration,
+}
+
+impl Default for JournalOptions {
+    /// From 8 MiB on, for a day.
+    fn default() -> JournalOptions {
+        JournalOptions { smallest: 8 << 20, lifetime: Duration::from_secs(24 * 60 * 60) }
+    }
+}
+
+impl FileJournal {
+    /// The journal in this directory, which is made when it is needed.
+    pub fn new(directory: impl Into<PathBuf>) -> FileJournal {
+        FileJournal::with_options(directory, JournalOptions::default())
+    }
+
+    /// The journal in this directory, which keeps these.
+    pub fn with_options(directory: impl Into<PathBuf>, options: JournalOptions) -> FileJournal {
+        FileJournal { directory: directory.into(), options, clock: Arc::new(SystemClock) }
+    }
+
+    /// Does something with the file of a blob, if the blob is worth it.
+    async fn with_file<T: Send + 'static>(
+        &self,
+        blob: &JournalKey,
+        work: impl FnOnce(FileJournal, PathBuf) -> io::Result<T> + Send + 'static,
+    ) -> Option<T> {
+        if blob.size < self.options.smallest {
+            return None;
+        }
+        let name = Digest::sha256_of(format!("{}@{}", blob.repository, blob.digest).as_bytes()).hex();
+        let (journal, path) = (self.clone(), self.directory.join(format!("{name}.json")));
+        let done: Result<_> = bridge::blocking(move || Ok(work(journal, path))).await;
+        done.ok()?.ok()
+    }
+
+    fn is_stale(&self, path: &Path) -> bool {
+        let written = fs::metadata(path).and_then(|metadata| metadata.modified());
+        let age = written.ok().and_then(|written| self.now().duration_since(written).ok());
+        age.is_some_and(|age| age > self.options.lifetime)
+    }
+
+    fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
+    /// Removes what nobody came back for.
+    fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+            // And what processes left that died while they wrote.
+            let ours = matches!(extension, "json" | "partial") || extension.starts_with("taken-");
+            if ours && self.is_stale(&path) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Journal for FileJournal {
+    async fn take(&self, blob: &JournalKey) -> Option<JournalEntry> {
+        let taken = self.with_file(blob, |journal, path| {
+            // Of several processes one succeeds.
+            let own = path.with_extension(format!("taken-{}", std::process::id()));
+            let stale = journal.is_stale(&path);
+            fs::rename(&path, &own)?;
+            let text = fs::read(&own);
+            fs::remove_file(&own)?;
+            Ok((!stale).then_some(text?))
+        });
+        let session: JournalEntry = serde_json::from_slice(&taken.await??).ok()?;
+        (session.offset <= blob.size).then_some(session)
+    }
+
+    async fn record(&self, blob: &JournalKey, session: &JournalEntry) {
+        let Ok(text) = serde_json::to_vec(session) else { return };
+        self.with_file(blob, move |journal, path| {
+            if !path.exists() {
+                fs::create_dir_all(&journal.directory)?;
+                journal.sweep()?;
+            }
+            // Such files are made with mode 0600.
+            let mut file = tempfile::Builder::new().suffix(".partial").tempfile_in(&journal.directory)?;
+            file.write_all(&text)?;
+            file.persist(path)?;
+            Ok(())
+        })
+        .await;
+    }
+
+    async fn forget(&self, blob: &JournalKey) {
+        self.with_file(blob, |_, path| fs::remove_file(path)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ocikit_spec::Digest;
+
+    use super::*;
+
+    fn key(repository: &str) -> JournalKey {
+        JournalKey { repository: repository.parse().unwrap(), digest: Digest::sha256_of(b"x"), size: 100 }
+    }
+
+    fn session(url: &str) -> JournalEntry {
+        JournalEntry { url: url.to_owned(), offset: 10 }
+    }
+
+    fn journal(directory: &Path) -> FileJournal {
+        FileJournal::with_options(directory.join("journal"), JournalOptions { smallest: 100, ..Default::default() })
+    }
+
+    #[tokio::test]
+    async fn what_was_written_down_is_handed_out_once() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let journal = journal(directory.path());
+        assert_eq!(journal.take(&key("h.io/a")).await, None);
+        journal.record(&key("h.io/a"), &session("one")).await;
+        journal.record(&key("h.io/a"), &session("two")).await;
+        journal.record(&key("h.io/b"), &session("other")).await;
+        journal.record(&key("h.io/c"), &session("done")).await;
+        journal.forget(&key("h.io/c")).await;
+        assert_eq!(journal.take(&key("h.io/a")).await, Some(session("two")));
+        for forgotten in ["h.io/a", "h.io/c"] {
+            assert_eq!(journal.take(&key(forgotten)).await, None);
+        }
+        assert_eq!(journal.take(&key("h.io/b")).await, Some(session("other")));
+        let small = JournalKey { size: 99, ..key("h.io/a") };
+        journal.record(&small, &session("small")).await;
+        assert_eq!(fs::read_dir(directory.path().join("journal")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_old_or_broken_is_forgotten() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let journal = journal(directory.path());
+        journal.record(&key("h.io/a"), &session("old")).await;
+        let file = fs::read_dir(directory.path().join("journal")).unwrap().next().unwrap().unwrap().path();
+        let long_ago = SystemTime::now() - Duration::from_secs(25 * 60 * 60);
+        let old = || fs::File::options().write(true).open(&file).unwrap().set_modified(long_ago).unwrap();
+        old();
+        assert_eq!(journal.take(&key("h.io/a")).await, None);
+        journal.record(&key("h.io/a"), &session("old")).await;
+        old();
+        journal.record(&key("h.io/b"), &session("new")).await;
+        assert!(!file.exists(), "swept away");
+        journal.record(&key("h.io/a"), &session("x")).await;
+        fs::write(&file, "nonsense").unwrap();
+        assert_eq!(journal.take(&key("h.io/a")).await, None);
+        journal.record(&key("h.io/a"), &JournalEntry { offset: 101, ..session("x") }).await;
+        assert_eq!(journal.take(&key("h.io/a")).await, None, "a blob has no more bytes than it has");
+    }
+}
