@@ -4,7 +4,7 @@
 //! in memory, at a free port of the loopback address, for everybody. It speaks all of the distribution specification 1.1,
 //! asks for credentials if it is told to, misbehaves if it is told to, and remembers what it was asked.
 //!
-//! ```
+//! ```no_run
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
 //! use ocikit_server::{Action, Fault, Reply, Server};
 //!

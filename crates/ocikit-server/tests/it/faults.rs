@@ -17,7 +17,7 @@ async fn start_with_blob() -> (Running, Http, String) {
 
 /// What comes of a blob before the connection ends, and whether that was the end of the blob.
 async fn pull(running: &Running, path: &str) -> (Vec<u8>, bool) {
-    let mut answer = reqwest::get(format!("http://{}{path}", running.registry())).await.unwrap();
+    let mut answer = crate::http::client().get(format!("http://{}{path}", running.registry())).send().await.unwrap();
     let mut bytes = Vec::new();
     loop {
         match answer.chunk().await {
@@ -131,7 +131,7 @@ async fn a_stalled_exchange_ends_with_the_server() {
     let delete = http.try_send("DELETE /v2/a/manifests/x", "", "");
     let address = running.registry().clone();
     let get = async {
-        let mut answer = reqwest::get(format!("http://{address}{blob}")).await.unwrap();
+        let mut answer = crate::http::client().get(format!("http://{address}{blob}")).send().await.unwrap();
         let first = answer.chunk().await.unwrap().unwrap();
         (first, answer.chunk().await)
     };
@@ -207,7 +207,13 @@ async fn a_blob_is_elsewhere() {
     assert_eq!((answer.status, answer.header("location")), (307, &*format!("http://{}{blob}?x=1", other.registry())));
     fault.remove();
     running.faults().add(Fault::on("GET /v2/**/blobs/*", Action::redirect_loop()));
-    let error = reqwest::get(format!("http://{}{blob}", running.registry())).await.unwrap_err();
+    let error = crate::http::builder()
+        .build()
+        .unwrap()
+        .get(format!("http://{}{blob}", running.registry()))
+        .send()
+        .await
+        .unwrap_err();
     assert!(error.is_redirect());
 }
 

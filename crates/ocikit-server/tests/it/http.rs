@@ -3,7 +3,7 @@
 use ocikit_server::{Running, Server};
 use ocikit_spec::{Descriptor, Digest, MediaType};
 use reqwest::redirect::Policy;
-use reqwest::{Body, Client, Method};
+use reqwest::{Body, Client, ClientBuilder, Method};
 
 /// A client of one server, which follows no redirects and repeats nothing.
 pub(crate) struct Http {
@@ -33,6 +33,18 @@ impl Answer {
     }
 }
 
+/// A client that does nothing by itself.
+pub(crate) fn client() -> Client {
+    builder().redirect(Policy::none()).retry(reqwest::retry::never()).build().unwrap()
+}
+
+/// A client that asks for TLS before it knows that it will need none: where another crate of the workspace has the library
+/// built without an implementation, one has to be named.
+pub(crate) fn builder() -> ClientBuilder {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Client::builder().no_proxy()
+}
+
 pub(crate) async fn start() -> (Running, Http) {
     start_with(Server::default()).await
 }
@@ -45,8 +57,7 @@ pub(crate) async fn start_with(server: Server) -> (Running, Http) {
 
 impl Http {
     pub(crate) fn new(registry: &str) -> Http {
-        let client = Client::builder().redirect(Policy::none()).retry(reqwest::retry::never()).no_proxy();
-        Http { client: client.build().unwrap(), base: format!("http://{registry}") }
+        Http { client: client(), base: format!("http://{registry}") }
     }
 
     /// Sends a request, `GET /v2/` for example, with headers in lines.

@@ -217,7 +217,8 @@ async fn a_blob_that_is_deleted_while_it_is_read_is_read_to_its_end() {
     let (_running, http) = start(&directory).await;
     let bytes = ocikit_image::testing::random(1, 20_000_000);
     let digest = http.push("a", &bytes).await;
-    let mut pull = reqwest::get(format!("http://{}/v2/a/blobs/{digest}", _running.registry())).await.unwrap();
+    let mut pull =
+        crate::http::client().get(format!("http://{}/v2/a/blobs/{digest}", _running.registry())).send().await.unwrap();
     assert_eq!(http.status(&format!("DELETE /v2/a/blobs/{digest}")).await, 202);
     let mut length = 0;
     while let Some(chunk) = pull.chunk().await.unwrap() {
