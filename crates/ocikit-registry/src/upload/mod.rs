@@ -15,9 +15,10 @@ use crate::auth::Access;
 use crate::blobs::{self, BULK};
 use crate::client::{Inner, Streamed};
 use crate::http::address::Reach;
+use crate::http::fault::Fault;
 use crate::http::problem::{self, Problem};
 use crate::http::send::{Reply, Request};
-use crate::http::transport::{Fault, Lane};
+use crate::http::transport::Lane;
 use crate::http::{range, redirect, retry};
 use crate::target::Target;
 
