@@ -54,9 +54,10 @@ fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn StdError + 'static)) -> 
 pub(super) fn sort(error: reqwest::Error) -> Fault {
     // URLs hold signatures, and whoever reports this knows where the request went.
     let error = error.without_url();
-    let is_final =
-        error.is_builder() || causes(&error).any(|cause| cause.is::<OutOfReach>() || cause.is::<rustls::Error>());
     let unsent = error.is_connect();
+    // What TLS finds in a connection that stands is what became of the bytes on the way.
+    let refused = |cause: &(dyn StdError + 'static)| cause.is::<OutOfReach>() || unsent && cause.is::<rustls::Error>();
+    let is_final = error.is_builder() || causes(&error).any(refused);
     let error = Box::new(error);
     match (is_final, unsent) {
         (true, _) => Fault::Final(error),
