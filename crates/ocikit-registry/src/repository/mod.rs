@@ -102,8 +102,9 @@ impl RemoteRepository {
 
     /// The descriptor of a manifest, by a request that carries no manifest; `None` if there is no such.
     ///
-    /// [`Source::resolve`] gets the manifest along with it, which is best for whoever reads on. This is for those who
-    /// only want to know: some registries count manifests against a limit and such requests not.
+    /// [`Source::resolve`](ocikit_image::Source::resolve) gets the manifest along with it, which is best for whoever
+    /// reads on. This is for those who only want to know: some registries count manifests against a limit and such
+    /// requests not.
     ///
     /// # Errors
     ///
@@ -164,7 +165,8 @@ impl RemoteRepository {
         }
     }
 
-    /// The manifests that are about a subject, of one type of artifact. [`Source::referrers`] has those of all types.
+    /// The manifests that are about a subject, of one type of artifact.
+    /// [`Source::referrers`](ocikit_image::Source::referrers) has those of all types.
     ///
     /// # Errors
     ///
