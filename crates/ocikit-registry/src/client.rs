@@ -12,10 +12,11 @@ use crate::auth::{Access, Authenticator, Authorization, Scopes};
 use crate::credentials::{Anonymous, Keychain};
 use crate::download::ParallelOptions;
 use crate::endpoint::Endpoint;
-use crate::hosts::{HostOptions, ProxyOptions, Verify};
+use crate::hosts::{HostOptions, ProxyOptions, Scheme, Verify};
+use crate::http::fault::Fault;
 use crate::http::problem::{self, Problem};
 use crate::http::send::{Http, Reply, Request};
-use crate::http::transport::{Fault, Transport};
+use crate::http::transport::Transport;
 use crate::http::{Clock, RetryOptions, SystemClock, Timeouts};
 use crate::memory::Memory;
 use crate::probe::{self, Capabilities};
@@ -178,7 +179,7 @@ impl Inner {
     /// Where a registry answers; `insecure` as `registries.conf` means it.
     pub(crate) fn endpoint(&self, registry: &Registry, insecure: bool) -> Result<Endpoint> {
         let mut settings = self.options.hosts.of(registry)?;
-        if insecure && !settings.scheme.is_plain(registry, &settings.tls) {
+        if insecure && settings.scheme == Scheme::Https {
             settings.tls.verify = Verify::NorTls;
         }
         Endpoint::new(registry, settings)

@@ -2,7 +2,7 @@ use ocikit_image::{Error, Result};
 use ocikit_spec::Registry;
 use reqwest::Url;
 
-use crate::hosts::{HostSettings, TlsSettings};
+use crate::hosts::{HostSettings, Scheme, TlsSettings};
 
 /// Where a registry answers, and how it is spoken to.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     pub(crate) fn new(registry: &Registry, settings: HostSettings) -> Result<Endpoint> {
-        let scheme = if settings.scheme.is_plain(registry, &settings.tls) { "http" } else { "https" };
+        let scheme = if settings.scheme == Scheme::Http { "http" } else { "https" };
         let base = format!("{scheme}://{}/", registry.endpoint());
         let base = base.parse().map_err(|error| Error::broken(registry, error))?;
         Ok(Endpoint { registry: registry.clone(), base, tls: settings.tls })

@@ -2,6 +2,7 @@
 
 mod challenge;
 mod scope;
+mod service;
 mod token;
 
 use std::collections::HashMap;
@@ -12,24 +13,20 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ocikit_image::{Error, Result};
+use reqwest::Url;
 use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{Method, Url};
 use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard};
 
 use crate::credentials::{Credential, Keychain, Secret};
 use crate::endpoint::Endpoint;
 use crate::http::address::Reach;
-use crate::http::problem;
 use crate::http::redirect;
-use crate::http::send::{Http, Reply, Request};
+use crate::http::send::{Http, Reply};
 use crate::http::transport::lock;
 
 use challenge::Challenge;
 pub(crate) use scope::Scopes;
 use token::Token;
-
-/// The longest answer of a token service that is read.
-const LONGEST_TOKEN: u64 = 1 << 20;
 
 /// How long a refusal of a token service stands before it is asked again.
 const REFUSAL: Duration = Duration::from_secs(10);
@@ -250,7 +247,7 @@ impl Authenticator {
             _ => {}
         }
         let credential = self.credential(host, endpoint, &access.path).await?;
-        match fetch(http, endpoint, slot, credential.as_ref()).await {
+        match service::fetch(http, endpoint, &slot.realm, &slot.scopes, credential.as_ref()).await {
             Ok(token) => {
                 let authorization = Authorization { new: true, ..Authorization::of(slot, &token) };
                 *state = State::Token(token);
@@ -329,76 +326,6 @@ fn realm(http: &Http, endpoint: &Endpoint, challenge: &Challenge, reply: &Reply)
     let same = redirect::same_server(&reply.url, &url);
     let reach = if same { Reach::Anywhere } else { http.reach_from(reply.answer.zone) };
     Ok(Realm { url, service: challenge.parameter("service").map(str::to_owned), reach })
-}
-
-/// Asks a token service for a token.
-async fn fetch(http: &Http, endpoint: &Endpoint, slot: &Slot, credential: Option<&Credential>) -> Result<Token> {
-    let request = match credential {
-        Some(Credential::Identity(token)) => exchange_identity(slot, token),
-        other => ask(slot, other),
-    };
-    let place = format!("{} for {}", slot.realm.url.host_str().unwrap_or_default(), endpoint.registry);
-    let tls = http.tls_of(&slot.realm.url).map_err(|fault| problem::unreachable(fault, &place))?;
-    let mut failures = 0;
-    let body = loop {
-        // Tokens are fetched on the way to other requests, which may be on the way to this: the future has to be boxed.
-        let reply = Box::pin(http.send(&request, &tls)).await.map_err(|fault| problem::unreachable(fault, &place))?;
-        let status = reply.answer.status;
-        if !(200..300).contains(&status) {
-            return Err(match problem::error(reply, "token service", &place).await {
-                Error::Refused { problem, .. } => Error::Denied { place, problem },
-                Error::NotFound { .. } => Error::Denied { place, problem: format!("status {status}") },
-                other => other,
-            });
-        }
-        match reply.answer.read(LONGEST_TOKEN).await {
-            Ok(body) => break body.ok_or_else(|| "it is too long".to_owned()),
-            Err(fault) => {
-                failures += 1;
-                let Some(pause) = http.pause(failures, None) else { return Err(problem::unreachable(fault, &place)) };
-                http.clock().sleep(pause).await;
-            }
-        }
-    };
-    body.and_then(|body| Token::parse(&body, http.clock().now()))
-        .map_err(|problem| Error::Unreachable { place, source: format!("its answer cannot be used: {problem}").into() })
-}
-
-/// A question by distribution's "Token Authentication Specification".
-fn ask(slot: &Slot, credential: Option<&Credential>) -> Request {
-    let mut url = slot.realm.url.clone();
-    let account = match credential {
-        Some(Credential::Password { username, .. }) => Some(("account", username.clone())),
-        _ => None,
-    };
-    let scopes = slot.scopes.iter().map(|scope| ("scope", scope));
-    for (name, value) in service(slot).chain(scopes).chain(account) {
-        url.query_pairs_mut().append_pair(name, &value);
-    }
-    let mut request = Request::new(Method::GET, url);
-    request.reach = slot.realm.reach;
-    request.authorization = credential.and_then(basic);
-    request
-}
-
-/// A question by distribution's "Oauth2 Token Authentication".
-fn exchange_identity(slot: &Slot, token: &Secret) -> Request {
-    let fixed = [("grant_type", "refresh_token".to_owned()), ("client_id", "ocikit".to_owned())];
-    let scopes = (!slot.scopes.is_empty()).then(|| ("scope", slot.scopes.to_string()));
-    let mut form = slot.realm.url.clone();
-    form.set_query(None);
-    for (name, value) in fixed.into_iter().chain(service(slot)).chain(scopes) {
-        form.query_pairs_mut().append_pair(name, &value);
-    }
-    form.query_pairs_mut().append_pair("refresh_token", token.reveal());
-    let body = form.query().unwrap_or_default().to_owned();
-    let mut request = Request::new(Method::POST, slot.realm.url.clone());
-    request.reach = slot.realm.reach;
-    request.body("application/x-www-form-urlencoded", body.into())
-}
-
-fn service(slot: &Slot) -> impl Iterator<Item = (&'static str, String)> {
-    slot.realm.service.clone().map(|service| ("service", service)).into_iter()
 }
 
 fn basic(credential: &Credential) -> Option<HeaderValue> {

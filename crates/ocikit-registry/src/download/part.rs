@@ -9,8 +9,9 @@ use reqwest::Method;
 
 use crate::blobs::BULK;
 use crate::client::Inner;
+use crate::http::fault::Fault;
 use crate::http::send::Request;
-use crate::http::transport::{Fault, Lane};
+use crate::http::transport::Lane;
 use crate::http::{problem, range};
 use crate::target::Target;
 

@@ -8,12 +8,13 @@ use super::settings::{Identity, TlsSettings};
 
 /// Adds what a directory holds for a registry, in the layout of docker and podman: `HOST[:PORT]/` with authorities in
 /// `*.crt`, and a certificate of ours in `*.cert` with its key in the `*.key` of the same name. What was set by other
-/// means stays.
+/// means stays. Says whether there was anything.
 ///
 /// # Errors
 ///
 /// [`Error::Failed`] if a directory cannot be read, [`Error::Broken`] if a key is missing.
-pub(super) fn add(settings: &mut TlsSettings, directory: &Path, names: &[&str]) -> Result<()> {
+pub(super) fn add(settings: &mut TlsSettings, directory: &Path, names: &[&str]) -> Result<bool> {
+    let mut found = false;
     for name in names {
         let mut files = list(&directory.join(name))?;
         files.sort();
@@ -21,6 +22,7 @@ pub(super) fn add(settings: &mut TlsSettings, directory: &Path, names: &[&str]) 
             files.iter().filter(move |file| file.extension().is_some_and(|extension| extension == wanted))
         };
         settings.authorities.extend(with_extension("crt").cloned());
+        found |= with_extension("crt").chain(with_extension("cert")).next().is_some();
         if settings.identity.is_some() {
             continue;
         }
@@ -32,7 +34,7 @@ pub(super) fn add(settings: &mut TlsSettings, directory: &Path, names: &[&str]) 
             settings.identity = Some(Identity { certificate: certificate.clone(), key });
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 fn list(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -59,10 +61,10 @@ mod tests {
             fs::write(path("a:5000").join(file), "").unwrap();
         }
         let mut settings = TlsSettings::default();
-        add(&mut settings, directory.path(), &["a", "a:5001"]).unwrap();
+        assert!(!add(&mut settings, directory.path(), &["a", "a:5001"]).unwrap());
         assert_eq!(settings, TlsSettings::default());
-        add(&mut settings, &path("nothing"), &["a:5000"]).unwrap();
-        add(&mut settings, directory.path(), &["a:5000"]).unwrap();
+        assert!(!add(&mut settings, &path("nothing"), &["a:5000"]).unwrap());
+        assert!(add(&mut settings, directory.path(), &["a:5000"]).unwrap());
         assert_eq!(settings.authorities, [path("a:5000/a.crt"), path("a:5000/b.crt")]);
         let identity = Identity { certificate: path("a:5000/client.cert"), key: path("a:5000/client.key") };
         assert_eq!(settings.identity, Some(identity));

@@ -24,13 +24,19 @@ pub struct HostOptions {
 }
 
 impl HostOptions {
-    /// The settings for a registry.
+    /// The settings for a registry, with nothing left to guess.
     pub(crate) fn of(&self, registry: &Registry) -> Result<HostSettings> {
-        let mut settings = self.named.get(registry.as_str()).unwrap_or(&self.others).clone();
+        let named = self.named.get(registry.as_str());
+        let mut settings = named.unwrap_or(&self.others).clone();
+        // What is said of all others is not said of this one.
+        let mut has_tls = named.is_some_and(|named| named.tls != TlsSettings::default());
         let names = [registry.as_str(), registry.endpoint()];
         let names = if names[0] == names[1] { &names[..1] } else { &names[..] };
         for directory in &self.certificates {
-            certs::add(&mut settings.tls, directory, names)?;
+            has_tls |= certs::add(&mut settings.tls, directory, names)?;
+        }
+        if settings.scheme == Scheme::Guess {
+            settings.scheme = if registry.is_loopback() && !has_tls { Scheme::Http } else { Scheme::Https };
         }
         Ok(settings)
     }
@@ -60,24 +66,14 @@ pub struct HostSettings {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// With TLS, unless the registry is on this machine by its name (see [`Registry::is_loopback`]) and has no TLS
-    /// settings: who sets TLS up for it means it, and everyone else runs a registry for a test.
+    /// settings of its own, nor a directory of certificates: who sets TLS up for it means it, and everyone else runs a
+    /// registry for a test.
     #[default]
     Guess,
     /// Always without.
     Http,
     /// Always with.
     Https,
-}
-
-impl Scheme {
-    /// Whether it means no TLS for a registry with these TLS settings.
-    pub(crate) fn is_plain(self, registry: &Registry, tls: &TlsSettings) -> bool {
-        match self {
-            Scheme::Http => true,
-            Scheme::Guess => registry.is_loopback() && *tls == TlsSettings::default(),
-            Scheme::Https => false,
-        }
-    }
 }
 
 /// How TLS is set up for a registry.
@@ -122,4 +118,30 @@ pub struct ProxyOptions {
     /// Names, domains and networks that are reached without: the value of `NO_PROXY`. Loopback names and addresses
     /// always are.
     pub except: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_registries_on_this_machine_are_taken_to_speak_no_tls() {
+        let insecure = TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() };
+        let settings = |scheme, tls: &TlsSettings| HostSettings { scheme, tls: tls.clone() };
+        let default = TlsSettings::default();
+        for (name, named, others, expected) in [
+            ("localhost:5000", None, settings(Scheme::Guess, &default), Scheme::Http),
+            ("[::1]:5000", None, settings(Scheme::Guess, &insecure), Scheme::Http),
+            ("127.0.0.1", Some(settings(Scheme::Guess, &insecure)), HostSettings::default(), Scheme::Https),
+            ("127.0.0.1", Some(settings(Scheme::Guess, &default)), HostSettings::default(), Scheme::Http),
+            ("127.0.0.1", Some(settings(Scheme::Https, &default)), HostSettings::default(), Scheme::Https),
+            ("10.0.0.1:5000", None, HostSettings::default(), Scheme::Https),
+            ("10.0.0.1:5000", None, settings(Scheme::Http, &default), Scheme::Http),
+            ("ghcr.io", None, settings(Scheme::Guess, &insecure), Scheme::Https),
+        ] {
+            let named = named.map(|named| (name.to_owned(), named)).into_iter().collect();
+            let options = HostOptions { named, others, ..HostOptions::default() };
+            assert_eq!(options.of(&name.parse().unwrap()).unwrap().scheme, expected, "{name}");
+        }
+    }
 }

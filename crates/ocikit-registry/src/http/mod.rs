@@ -2,9 +2,11 @@
 
 pub(crate) mod address;
 mod clock;
+pub(crate) mod fault;
 mod limit;
 pub(crate) mod link;
 pub(crate) mod problem;
+mod pulse;
 pub(crate) mod range;
 pub(crate) mod redirect;
 pub(crate) mod retry;

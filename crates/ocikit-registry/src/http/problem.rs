@@ -3,8 +3,8 @@
 use ocikit_image::Error;
 use serde::Deserialize;
 
+use super::fault::Fault;
 use super::send::Reply;
-use super::transport::Fault;
 
 /// How much of an error is read.
 const LONGEST: u64 = 64 << 10;

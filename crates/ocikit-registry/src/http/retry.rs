@@ -48,7 +48,7 @@ impl RetryOptions {
         let varied = planned.mul_f64(0.5 + chance / 2.0);
         Some(match asked {
             // Everyone who was told the same moment would come back at once.
-            Some(asked) => asked.max(varied) + self.first.mul_f64(chance),
+            Some(asked) => asked.max(varied).saturating_add(self.first.mul_f64(chance)),
             None => varied,
         })
     }

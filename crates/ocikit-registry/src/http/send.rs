@@ -10,10 +10,11 @@ use reqwest::{Method, Url};
 
 use super::address::{Reach, Zone};
 use super::clock::Clock;
+use super::fault::Fault;
 use super::limit::{Limit, Outcome, Permit};
 use super::redirect::{self, Hop};
 use super::retry::{self, RetryOptions};
-use super::transport::{Answer, Exchange, Fault, Lane, Payload, Transport, lock};
+use super::transport::{Answer, Exchange, Lane, Payload, Transport, lock};
 use crate::hosts::{HostOptions, TlsSettings};
 
 /// A request that can be made as often as it takes.

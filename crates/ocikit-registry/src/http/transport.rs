@@ -1,8 +1,5 @@
 use std::collections::{HashMap, HashSet};
-use std::error::Error as StdError;
 use std::fmt;
-use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +10,8 @@ use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, USER_AGENT};
 use reqwest::{Method, NoProxy, Proxy, Url, Version};
 
 use super::address::{OutOfReach, Reach, Resolver, Zone};
+use super::fault::{Fault, sort};
+use super::pulse::Pulse;
 use super::tls;
 use crate::hosts::{ProxyOptions, TlsSettings, Verify};
 
@@ -100,49 +99,6 @@ pub(crate) struct Answer {
     pub(crate) zone: Option<Zone>,
     response: reqwest::Response,
     silence: Duration,
-}
-
-/// Why there is no answer, or no more of it.
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// It would be the same again: TLS, a refused address, a setting that makes no sense.
-    Final(Box<dyn StdError + Send + Sync>),
-    /// Nothing was sent.
-    Unsent(Box<dyn StdError + Send + Sync>),
-    /// The connection broke.
-    Cut(Box<dyn StdError + Send + Sync>),
-    /// Nothing moved for so long.
-    Silent(Duration),
-    /// What was to be sent could not be read.
-    Payload(Error),
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::Final(error) | Fault::Unsent(error) | Fault::Cut(error) => write_chain(f, &**error),
-            Fault::Silent(time) => write!(f, "nothing was heard for {} s", time.as_secs_f64()),
-            Fault::Payload(error) => fmt::Display::fmt(error, f),
-        }
-    }
-}
-
-impl StdError for Fault {}
-
-/// An error and its causes in one line: those of HTTP clients say nothing by themselves.
-fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn StdError + 'static)) -> fmt::Result {
-    let mut last = error.to_string();
-    f.write_str(&last)?;
-    let mut next = error.source();
-    while let Some(error) = next {
-        let text = error.to_string();
-        if !last.contains(&text) {
-            write!(f, ": {text}")?;
-            last = text;
-        }
-        next = error.source();
-    }
-    Ok(())
 }
 
 /// Connections, kept for further use, by what has to be the same for them to be shared.
@@ -368,116 +324,6 @@ impl Answer {
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
-    }
-}
-
-/// Watches a body on its way out.
-struct Pulse(Option<Arc<Beat>>);
-
-#[derive(Default)]
-struct Beat {
-    chunks: AtomicU64,
-    ended: AtomicBool,
-    /// How long the server may think afterwards.
-    thinking: Duration,
-    problem: Mutex<Option<Error>>,
-}
-
-impl Pulse {
-    fn none() -> Pulse {
-        Pulse(None)
-    }
-
-    fn of(body: Body, answer: Duration) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, Pulse) {
-        let length = body.length();
-        let thinking = answer + Duration::from_secs(length >> 24);
-        let beat = Arc::new(Beat { thinking, ..Beat::default() });
-        let watching = beat.clone();
-        // A chunk counts as moving when it is taken, so that none may be large.
-        let pieces = body.flat_map(|chunk| stream::iter(Pieces(Some(chunk))));
-        let mut sent = 0;
-        let body = pieces.map(move |piece| {
-            watching.chunks.fetch_add(1, Ordering::Relaxed);
-            match piece {
-                Ok(piece) => {
-                    sent += piece.len() as u64;
-                    watching.ended.store(sent >= length, Ordering::Relaxed);
-                    Ok(piece)
-                }
-                Err(error) => {
-                    *lock(&watching.problem) = Some(error);
-                    Err(io::Error::other("the source failed"))
-                }
-            }
-        });
-        (body, Pulse(Some(beat)))
-    }
-
-    /// Why the body could not be read, if that is what happened.
-    fn problem(&self) -> Option<Error> {
-        self.0.as_ref().and_then(|beat| lock(&beat.problem).take())
-    }
-
-    /// Waits for an answer as long as something moves.
-    async fn watch<T>(&self, answer: impl Future<Output = T>, timeouts: &Timeouts) -> Result<T, Fault> {
-        let mut answer = std::pin::pin!(answer);
-        loop {
-            let (limit, before) = match &self.0 {
-                None => (timeouts.answer, 0),
-                Some(beat) => {
-                    let ended = beat.ended.load(Ordering::Relaxed);
-                    let limit = if ended { beat.thinking } else { timeouts.silence };
-                    (limit, beat.chunks.load(Ordering::Relaxed))
-                }
-            };
-            if let Ok(answer) = tokio::time::timeout(limit, answer.as_mut()).await {
-                return Ok(answer);
-            }
-            if self.0.as_ref().is_none_or(|beat| beat.chunks.load(Ordering::Relaxed) == before) {
-                return Err(Fault::Silent(limit));
-            }
-        }
-    }
-}
-
-/// A chunk in pieces of at most [`bridge::CHUNK`] bytes, none of them copied.
-struct Pieces(Option<Result<Bytes>>);
-
-impl Iterator for Pieces {
-    type Item = Result<Bytes>;
-
-    fn next(&mut self) -> Option<Result<Bytes>> {
-        match &mut self.0 {
-            Some(Ok(chunk)) if chunk.len() > bridge::CHUNK => Some(Ok(chunk.split_to(bridge::CHUNK))),
-            _ => self.0.take(),
-        }
-    }
-}
-
-/// What kind of failure the HTTP client means.
-fn sort(error: reqwest::Error) -> Fault {
-    // URLs hold signatures, and whoever reports this knows where the request went.
-    let error = error.without_url();
-    let is_final =
-        error.is_builder() || causes(&error).any(|cause| cause.is::<OutOfReach>() || cause.is::<rustls::Error>());
-    let unsent = error.is_connect();
-    let error = Box::new(error);
-    match (is_final, unsent) {
-        (true, _) => Fault::Final(error),
-        (false, true) => Fault::Unsent(error),
-        (false, false) => Fault::Cut(error),
-    }
-}
-
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| cause(*error))
-}
-
-/// An IO error passes over what it wraps when it is asked for its source.
-fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(wrapped) => Some(wrapped),
-        None => error.source(),
     }
 }
 

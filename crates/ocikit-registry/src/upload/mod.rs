@@ -15,9 +15,10 @@ use crate::auth::Access;
 use crate::blobs::{self, BULK};
 use crate::client::{Inner, Streamed};
 use crate::http::address::Reach;
+use crate::http::fault::Fault;
 use crate::http::problem::{self, Problem};
 use crate::http::send::{Reply, Request};
-use crate::http::transport::{Fault, Lane};
+use crate::http::transport::Lane;
 use crate::http::{range, redirect, retry};
 use crate::target::Target;
 
@@ -259,8 +260,7 @@ impl Sender<'_> {
             request = request.header("content-range", &range::chunk(offset, length));
         }
         request.lane = if length >= BULK { Lane::Bulk } else { Lane::Small };
-        let body = reader.open(offset, length).await?;
-        match self.stream(request, body).await? {
+        match self.stream_along(request, reader, offset, length).await? {
             Streamed::Answered(reply) => {
                 let asked = self.inner.http.retry_after(&reply.answer);
                 let passing = retry::is_passing(reply.answer.status);
@@ -280,8 +280,34 @@ impl Sender<'_> {
         }
     }
 
-    async fn stream(&self, mut request: Request, body: Body) -> Result<Streamed> {
-        let Some(reach) = self.foreign else {
+    /// The same, to wherever the registry sends us with it.
+    async fn stream_along(
+        &self,
+        mut request: Request,
+        reader: &Reader<'_>,
+        offset: u64,
+        length: u64,
+    ) -> Result<Streamed> {
+        let (mut foreign, mut visited) = (self.foreign, vec![request.url.clone()]);
+        loop {
+            let body = reader.open(offset, length).await?;
+            let reply = match self.stream(request.clone(), body, foreign).await? {
+                Streamed::Answered(reply) if redirect::is_redirect(reply.answer.status) => reply,
+                streamed => return Ok(streamed),
+            };
+            let (status, location) = (reply.answer.status, reply.answer.header("location"));
+            let hop = redirect::follow(&visited, &request.method, status, location);
+            let hop = hop.map_err(|problem| problem::unreachable(Fault::Final(problem.into()), &self.target.place))?;
+            if !hop.same && foreign.is_none() {
+                foreign = Some(self.inner.http.reach_from(reply.answer.zone));
+            }
+            request.url = hop.url.clone();
+            visited.push(hop.url);
+        }
+    }
+
+    async fn stream(&self, mut request: Request, body: Body, foreign: Option<Reach>) -> Result<Streamed> {
+        let Some(reach) = foreign else {
             return self.inner.stream(&self.target.endpoint, &self.access, request, body, &self.target.place).await;
         };
         request.reach = reach;
@@ -311,12 +337,10 @@ impl Sender<'_> {
             (None, Some(uuid)) if status == 202 => self.target.uploads().join(uuid).ok(),
             (None, _) => None,
         };
-        if let Some(location) = &location
-            && !redirect::same_server(&self.target.endpoint.base, location)
-            && self.foreign.is_none()
-            && status == 202
-        {
-            self.foreign = Some(self.inner.http.reach_from(reply.answer.zone));
+        if let (Some(location), 200..300) = (&location, status) {
+            let own = redirect::same_server(&self.target.endpoint.base, location);
+            let reach = self.foreign.unwrap_or_else(|| self.inner.http.reach_from(reply.answer.zone));
+            self.foreign = (!own).then_some(reach);
         }
         let outcome = Outcome {
             kind: Kind::Status(status),

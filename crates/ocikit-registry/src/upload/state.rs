@@ -5,6 +5,9 @@ use reqwest::Url;
 /// How often an upload may begin anew at zero.
 const MOST_RESTARTS: u32 = 5;
 
+/// How often in a row nothing may arrive before less is sent at once.
+const PATIENCE: u32 = 2;
+
 /// The first size of a chunk where a registry takes no blob in one piece, and the least that it is halved to.
 const CHUNK: u64 = 64 << 20;
 const LEAST_CHUNK: u64 = 1 << 20;
@@ -247,6 +250,13 @@ impl Upload {
         if received > self.furthest {
             self.furthest = received;
             self.failures = 0;
+        } else if self.failures >= PATIENCE {
+            // Something between us and the registry may cut long bodies off without a word.
+            self.mode = match self.mode {
+                Mode::Whole if self.size > CHUNK => Mode::Chunks(CHUNK),
+                Mode::Chunks(size) if size > LEAST_CHUNK && size > self.minimum => Mode::Chunks(size / 2),
+                mode => mode,
+            };
         }
         self.send(url)
     }

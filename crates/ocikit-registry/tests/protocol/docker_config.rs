@@ -153,8 +153,8 @@ async fn a_broken_helper_is_named_and_its_words_are_not_repeated() {
         ("exec sleep 100", Some("longer than")),
     ] {
         home.helper("x", script);
-        let helpers =
-            HelperOptions { directories: vec![home.0.path().to_owned()], timeout: Duration::from_millis(500) };
+        let timeout = if script.contains("sleep") { Duration::from_millis(300) } else { Duration::from_secs(20) };
+        let helpers = HelperOptions { directories: vec![home.0.path().to_owned()], timeout };
         fs::write(home.path("config.json"), r#"{"credsStore":"x"}"#).unwrap();
         let config = DockerConfig::with_helpers(home.path("config.json"), helpers);
         let error = failed(config.credential(&ghcr(), "").await);

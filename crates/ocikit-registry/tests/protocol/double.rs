@@ -67,6 +67,8 @@ pub(crate) enum Action {
     Headers(Vec<(&'static str, String)>),
     /// Does as it is told and does not answer.
     Swallow,
+    /// Reads everything and answers 201.
+    Taken,
     /// Never answers.
     Hang,
 }
@@ -325,6 +327,10 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Reply, 
             let bytes = receive(&inner, &seen, &mut body, usize::MAX).await.ok_or_else(cut)?;
             serve(&inner, &seen, bytes);
             Err(cut())
+        }
+        Action::Taken => {
+            body.collect().await.map_err(|_| cut())?;
+            Ok(reply(201, &[], ""))
         }
         Action::Hang => std::future::pending().await,
     }

@@ -9,7 +9,7 @@ use ocikit_registry::{
 };
 use ocikit_spec::{Descriptor, Digest, MediaType, Platform};
 
-use crate::double::{Action, Double, status};
+use crate::double::{Action, Double, Seen, status};
 use crate::support::{client, failed, repository};
 
 /// An image with layers of these lengths.
@@ -424,4 +424,35 @@ async fn a_probe_finds_out_and_cleans_up() {
     double.rule(|_| status(403));
     let scratch = format!("{}/scratch", double.host()).parse().unwrap();
     failed(client().probe(&scratch).await);
+}
+
+#[tokio::test]
+async fn an_upload_goes_where_it_is_sent() {
+    for length in [1000, 8_000_000] {
+        let (double, elsewhere) = (Double::start().await, Double::start().await);
+        let there = elsewhere.host();
+        let to = move |seen: &Seen| {
+            let location = format!("http://{there}{}?{}", seen.path, seen.query);
+            Action::Reply(307, vec![("location", location)], bytes::Bytes::new())
+        };
+        // The whole upload, from its beginning.
+        let redirect = to.clone();
+        double.rule(move |seen| if seen.method == "POST" { redirect(seen) } else { Action::Pass });
+        let (memory, descriptor) = blob(1, length);
+        repository(&client(), &double, "a").put(&descriptor, &memory).await.unwrap();
+        assert_eq!(elsewhere.blob("a", &descriptor.digest).unwrap().len(), length);
+
+        // Or only its bytes: what they go to is not asked for a session.
+        let (double, elsewhere) = (Double::start().await, Double::start().await);
+        let there = elsewhere.host();
+        double.rule(move |seen| match seen.method == "PUT" {
+            true => Action::Reply(307, vec![("location", format!("http://{there}/bucket?sig=x"))], bytes::Bytes::new()),
+            false => Action::Pass,
+        });
+        elsewhere.rule(|_| Action::Taken);
+        repository(&client(), &double, "a").put(&descriptor, &memory).await.unwrap();
+        let seen = elsewhere.seen();
+        assert_eq!(seen.last().unwrap().header("content-length"), length.to_string());
+        assert_eq!(seen.last().unwrap().query, "sig=x");
+    }
 }

@@ -61,7 +61,11 @@ impl File {
         let mut found = Vec::new();
         for name in names(registry, path) {
             let helpers = self.cred_helpers.iter().filter(|(key, _)| normalize(key) == name);
-            found.extend(helpers.map(|(key, helper)| Candidate::Helper { name: helper.clone(), server: key.clone() }));
+            found.extend(helpers.map(|(key, helper)| {
+                // What is kept for a registry as a whole is kept under one name, however the key is written.
+                let server = if name == registry.as_str() { server(registry) } else { key };
+                Candidate::Helper { name: helper.clone(), server: server.to_owned() }
+            }));
             let entries: Vec<_> = self.auths.iter().filter(|(key, _)| normalize(key) == name).collect();
             if name == registry.as_str() && !self.creds_store.is_empty() {
                 let default = server(registry).to_owned();
@@ -209,6 +213,9 @@ mod tests {
         assert_eq!(ask(text, "docker.io/a/b"), [helper("store", HUB)]);
         assert_eq!(ask(text, "h/a"), [helper("special", "h"), helper("store", "h"), user("host")]);
         assert_eq!(ask(text, "other/a"), [helper("store", "other")]);
+        let text = r#"{"credHelpers":{"docker.io":"hub","https://h/":"special","h/ns":"own"}}"#;
+        assert_eq!(ask(text, "docker.io/a/b"), [helper("hub", HUB)]);
+        assert_eq!(ask(text, "h/ns/a"), [helper("own", "h/ns"), helper("special", "h")]);
     }
 
     #[test]

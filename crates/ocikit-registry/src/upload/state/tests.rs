@@ -136,6 +136,25 @@ fn sends_chunks_where_the_whole_is_refused() {
 }
 
 #[test]
+fn sends_less_at_once_where_nothing_arrives() {
+    run(
+        new(),
+        vec![
+            ("start", at(202, "a")),
+            ("whole a", broken()),
+            ("ask a", has(0)),
+            ("whole a", broken()),
+            ("ask a", has(0)),
+            ("chunk a 0M+64M", broken()),
+            ("ask a", has(0)),
+            ("chunk a 0M+32M", status(202)),
+            ("chunk a 32M+32M", status(202)),
+        ],
+        "chunk a 64M+32M",
+    );
+}
+
+#[test]
 fn starts_again_where_a_session_cannot_be_continued() {
     run(
         new(),

@@ -1,0 +1,91 @@
+//! Asking a token service for a token.
+
+use ocikit_image::{Error, Result};
+use reqwest::Method;
+
+use super::scope::Scopes;
+use super::token::Token;
+use super::{Realm, basic};
+use crate::credentials::{Credential, Secret};
+use crate::endpoint::Endpoint;
+use crate::http::problem;
+use crate::http::send::{Http, Request};
+
+/// The longest answer of a token service that is read.
+const LONGEST_TOKEN: u64 = 1 << 20;
+
+/// Asks a token service for a token.
+pub(super) async fn fetch(
+    http: &Http,
+    endpoint: &Endpoint,
+    realm: &Realm,
+    scopes: &Scopes,
+    credential: Option<&Credential>,
+) -> Result<Token> {
+    let request = match credential {
+        Some(Credential::Identity(token)) => exchange_identity(realm, scopes, token),
+        other => ask(realm, scopes, other),
+    };
+    let place = format!("{} for {}", realm.url.host_str().unwrap_or_default(), endpoint.registry);
+    let tls = http.tls_of(&realm.url).map_err(|fault| problem::unreachable(fault, &place))?;
+    let mut failures = 0;
+    let body = loop {
+        // Tokens are fetched on the way to other requests, which may be on the way to this: the future has to be boxed.
+        let reply = Box::pin(http.send(&request, &tls)).await.map_err(|fault| problem::unreachable(fault, &place))?;
+        let status = reply.answer.status;
+        if !(200..300).contains(&status) {
+            return Err(match problem::error(reply, "token service", &place).await {
+                Error::Refused { problem, .. } => Error::Denied { place, problem },
+                Error::NotFound { .. } => Error::Denied { place, problem: format!("status {status}") },
+                other => other,
+            });
+        }
+        match reply.answer.read(LONGEST_TOKEN).await {
+            Ok(body) => break body.ok_or_else(|| "it is too long".to_owned()),
+            Err(fault) => {
+                failures += 1;
+                let Some(pause) = http.pause(failures, None) else { return Err(problem::unreachable(fault, &place)) };
+                http.clock().sleep(pause).await;
+            }
+        }
+    };
+    body.and_then(|body| Token::parse(&body, http.clock().now()))
+        .map_err(|problem| Error::Unreachable { place, source: format!("its answer cannot be used: {problem}").into() })
+}
+
+/// A question by distribution's "Token Authentication Specification".
+fn ask(realm: &Realm, scopes: &Scopes, credential: Option<&Credential>) -> Request {
+    let mut url = realm.url.clone();
+    let account = match credential {
+        Some(Credential::Password { username, .. }) => Some(("account", username.clone())),
+        _ => None,
+    };
+    let scopes = scopes.iter().map(|scope| ("scope", scope));
+    for (name, value) in service(realm).chain(scopes).chain(account) {
+        url.query_pairs_mut().append_pair(name, &value);
+    }
+    let mut request = Request::new(Method::GET, url);
+    request.reach = realm.reach;
+    request.authorization = credential.and_then(basic);
+    request
+}
+
+/// A question by distribution's "Oauth2 Token Authentication".
+fn exchange_identity(realm: &Realm, scopes: &Scopes, token: &Secret) -> Request {
+    let fixed = [("grant_type", "refresh_token".to_owned()), ("client_id", "ocikit".to_owned())];
+    let scopes = (!scopes.is_empty()).then(|| ("scope", scopes.to_string()));
+    let mut form = realm.url.clone();
+    form.set_query(None);
+    for (name, value) in fixed.into_iter().chain(service(realm)).chain(scopes) {
+        form.query_pairs_mut().append_pair(name, &value);
+    }
+    form.query_pairs_mut().append_pair("refresh_token", token.reveal());
+    let body = form.query().unwrap_or_default().to_owned();
+    let mut request = Request::new(Method::POST, realm.url.clone());
+    request.reach = realm.reach;
+    request.body("application/x-www-form-urlencoded", body.into())
+}
+
+fn service(realm: &Realm) -> impl Iterator<Item = (&'static str, String)> {
+    realm.service.clone().map(|service| ("service", service)).into_iter()
+}

@@ -1,0 +1,79 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use ocikit_image::Error;
+
+use super::address::OutOfReach;
+
+/// Why there is no answer, or no more of it.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// It would be the same again: TLS, a refused address, a setting that makes no sense.
+    Final(Box<dyn StdError + Send + Sync>),
+    /// Nothing was sent.
+    Unsent(Box<dyn StdError + Send + Sync>),
+    /// The connection broke.
+    Cut(Box<dyn StdError + Send + Sync>),
+    /// Nothing moved for so long.
+    Silent(Duration),
+    /// What was to be sent could not be read.
+    Payload(Error),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Final(error) | Fault::Unsent(error) | Fault::Cut(error) => write_chain(f, &**error),
+            Fault::Silent(time) => write!(f, "nothing was heard for {} s", time.as_secs_f64()),
+            Fault::Payload(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl StdError for Fault {}
+
+/// An error and its causes in one line: those of HTTP clients say nothing by themselves.
+fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn StdError + 'static)) -> fmt::Result {
+    let mut last = error.to_string();
+    f.write_str(&last)?;
+    let mut next = error.source();
+    while let Some(error) = next {
+        let text = error.to_string();
+        if !last.contains(&text) {
+            write!(f, ": {text}")?;
+            last = text;
+        }
+        next = error.source();
+    }
+    Ok(())
+}
+
+/// What kind of failure the HTTP client means.
+pub(super) fn sort(error: reqwest::Error) -> Fault {
+    // URLs hold signatures, and whoever reports this knows where the request went.
+    let error = error.without_url();
+    let unsent = error.is_connect();
+    // What TLS finds in a connection that stands is what became of the bytes on the way.
+    let refused = |cause: &(dyn StdError + 'static)| cause.is::<OutOfReach>() || unsent && cause.is::<rustls::Error>();
+    let is_final = error.is_builder() || causes(&error).any(refused);
+    let error = Box::new(error);
+    match (is_final, unsent) {
+        (true, _) => Fault::Final(error),
+        (false, true) => Fault::Unsent(error),
+        (false, false) => Fault::Cut(error),
+    }
+}
+
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| cause(*error))
+}
+
+/// An IO error passes over what it wraps when it is asked for its source.
+fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}

@@ -1,0 +1,194 @@
+//! A repository as a place to read from and to write to.
+
+mod sink;
+mod source;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use ocikit_image::{Error, Name, Result};
+use ocikit_spec::{Descriptor, Digest, Document, MediaType, Repository, Tag};
+
+use crate::ahead::Ahead;
+use crate::client::Inner;
+use crate::hosts::{Place, Serves};
+use crate::http::transport::lock;
+use crate::manifests::{self, Found, Key};
+use crate::target::Target;
+use crate::{blobs, referrers, tags};
+
+use source::{key, serves};
+
+/// How many bytes of manifests are kept at hand.
+const CACHED: usize = 8 << 20;
+
+/// A repository in a registry. Cheap to clone; all clones write to the same place.
+#[derive(Debug, Clone)]
+pub struct RemoteRepository(Arc<Remote>);
+
+#[derive(Debug)]
+struct Remote {
+    inner: Arc<Inner>,
+    repository: Repository,
+    /// Where it is written.
+    target: Arc<Target>,
+    /// Where it is read: mirrors, if there are any, and at last the registry itself.
+    reads: Vec<Read>,
+    state: Mutex<State>,
+}
+
+/// A place to read from.
+#[derive(Debug)]
+struct Read {
+    target: Arc<Target>,
+    serves: Serves,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Manifests that were read or put, by digest.
+    documents: HashMap<Digest, Found>,
+    cached: usize,
+    /// The last of what is expected: roots, whose manifests are sent when they get their name, so that they are sent
+    /// once.
+    roots: HashSet<Digest>,
+    /// Roots that were put and have no name yet.
+    waiting: HashMap<Digest, Found>,
+    /// Blobs that are expected and that nobody has asked for.
+    expected: Vec<Digest>,
+    ahead: Ahead,
+    /// Blobs that were not here before: a manifest that names one of them is not here either.
+    new: HashSet<Digest>,
+}
+
+impl State {
+    fn cache(&mut self, found: Found) {
+        if self.cached + found.bytes.len() > CACHED {
+            self.documents.clear();
+            self.cached = 0;
+        }
+        let size = found.bytes.len();
+        if self.documents.insert(found.descriptor.digest, found).is_none() {
+            self.cached += size;
+        }
+    }
+}
+
+impl RemoteRepository {
+    pub(crate) fn new(inner: Arc<Inner>, repository: Repository) -> Result<RemoteRepository> {
+        let routes = inner.options.hosts.registries.routes(&repository)?;
+        let target = |repository: &Repository, insecure, place: String| {
+            let endpoint = inner.endpoint(repository.registry(), insecure)?;
+            Ok::<_, Error>(Arc::new(Target { endpoint, path: repository.path().to_owned(), place }))
+        };
+        let name = repository.to_string();
+        let itself = target(&repository, routes.insecure, name.clone())?;
+        let read = |Place { repository: found, insecure, serves }: &Place| {
+            let target = match found == &repository {
+                true => itself.clone(),
+                false => target(found, *insecure, format!("{name} at {found}"))?,
+            };
+            Ok(Read { target, serves: *serves })
+        };
+        let reads = routes.reads.iter().map(read).collect::<Result<_>>()?;
+        Ok(RemoteRepository(Arc::new(Remote { target: itself, inner, repository, reads, state: Mutex::default() })))
+    }
+
+    /// Which one it is.
+    pub fn name(&self) -> &Repository {
+        &self.0.repository
+    }
+
+    /// The descriptor of a manifest, by a request that carries no manifest; `None` if there is no such.
+    ///
+    /// [`Source::resolve`](ocikit_image::Source::resolve) gets the manifest along with it, which is best for whoever
+    /// reads on. This is for those who only want to know: some registries count manifests against a limit and such
+    /// requests not.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry.
+    pub async fn head(&self, name: &Name) -> Result<Option<Descriptor>> {
+        match key(name) {
+            Some(key) => {
+                let head = |target: Arc<Target>| {
+                    let key = &key;
+                    async move { manifests::head(&self.0.inner, &target, key).await }
+                };
+                self.read(serves(&key), head).await
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The tags, in the order in which the registry lists them. What it lists that is no tag by the specification is
+    /// left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if there is no such repository, and others of the registry.
+    pub async fn tags(&self) -> Result<Vec<Tag>> {
+        let list = |target: Arc<Target>| async move { tags::list(&self.0.inner, &target).await.map(Some) };
+        let listed = self.read(Serves::All, list).await?;
+        let listed = listed.unwrap_or_default();
+        Ok(listed.into_iter().filter_map(|tag| tag.parse().ok()).collect())
+    }
+
+    /// Removes a tag and leaves what it led to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], and [`Error::Refused`] by registries that remove manifests only by digest. That is not
+    /// done in place of this: it would take other tags along.
+    pub async fn delete_tag(&self, tag: &Tag) -> Result<()> {
+        manifests::delete(&self.0.inner, &self.0.target, &Key::Tag(tag.clone())).await
+    }
+
+    /// Removes a manifest and every tag that leads to it; one that is about another is no longer listed there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], and [`Error::Refused`] where nothing is ever removed.
+    pub async fn delete_manifest(&self, digest: &Digest) -> Result<()> {
+        let Remote { inner, target, state, .. } = &*self.0;
+        let key = Key::Digest(*digest);
+        let found = self.manifest(&key).await?.ok_or_else(|| Error::not_found(digest, self))?;
+        lock(state).documents.remove(digest);
+        manifests::delete(inner, target, &key).await?;
+        let document = Document::parse(&found.descriptor.media_type, found.bytes.clone()).ok();
+        match document.as_ref().and_then(Document::subject) {
+            Some(subject) if referrers::is_by_tag(inner, target, &subject.digest).await? => {
+                referrers::remove(inner, target, &found).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The manifests that are about a subject, of one type of artifact.
+    /// [`Source::referrers`](ocikit_image::Source::referrers) has those of all types.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry; none is an empty list.
+    pub async fn referrers_of_type(&self, subject: &Digest, artifact_type: &MediaType) -> Result<Vec<Descriptor>> {
+        self.list_referrers(subject, Some(artifact_type)).await
+    }
+
+    /// Removes a blob, whether or not a manifest names it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], and [`Error::Refused`] where nothing is ever removed.
+    pub async fn delete_blob(&self, digest: &Digest) -> Result<()> {
+        let Remote { inner, target, .. } = &*self.0;
+        inner.memory.forget(&target.endpoint, &target.path, digest);
+        blobs::delete(inner, target, digest).await
+    }
+}
+
+impl fmt::Display for RemoteRepository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.repository, f)
+    }
+}

@@ -1,0 +1,175 @@
+use async_trait::async_trait;
+use ocikit_image::{Error, Naming, Put, Result, Sink, Source, SourceExt};
+use ocikit_spec::{Descriptor, Digest, Document};
+
+use super::{Remote, RemoteRepository};
+use crate::ahead::Ahead;
+use crate::http::transport::lock;
+use crate::manifests::{self, Found, Key};
+use crate::upload::{JournalKey, Mount};
+use crate::{blobs, referrers, upload};
+
+#[async_trait]
+impl Sink for RemoteRepository {
+    async fn expect(&self, descriptors: &[Descriptor]) -> Result<()> {
+        let mut state = lock(&self.0.state);
+        let root = descriptors.last().filter(|last| last.media_type.is_document());
+        state.roots.extend(root.map(|root| root.digest));
+        let blobs = descriptors.iter().filter(|blob| !blob.media_type.is_document());
+        state.expected = blobs.map(|blob| blob.digest).collect();
+        Ok(())
+    }
+
+    async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
+        if descriptor.media_type.is_document() {
+            self.put_document(descriptor, from).await
+        } else {
+            self.put_blob(descriptor, from).await
+        }
+    }
+
+    async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
+        let Some(tag) = &naming.tag else { return self.send_waiting(&root.digest).await };
+        let found = self.manifest(&Key::Digest(root.digest)).await?;
+        let found = found.ok_or_else(|| Error::not_found(root.digest, self))?;
+        let found = Found { descriptor: root.clone(), ..found };
+        self.send_document(&Key::Tag(tag.clone()), &found).await?;
+        self.sent(found);
+        Ok(())
+    }
+
+    async fn finish(&self) -> Result<()> {
+        let waiting: Vec<_> = lock(&self.0.state).waiting.keys().copied().collect();
+        for digest in waiting {
+            self.send_waiting(&digest).await?;
+        }
+        Ok(())
+    }
+
+    async fn is_complete(&self, root: &Descriptor, naming: &Naming) -> Result<bool> {
+        let key = naming.tag.clone().map_or(Key::Digest(root.digest), Key::Tag);
+        let found = manifests::head_to_push(&self.0.inner, &self.0.target, &key).await?;
+        Ok(found.is_some_and(|found| found.digest == root.digest))
+    }
+}
+
+impl RemoteRepository {
+    async fn put_blob(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
+        let Remote { inner, target, repository, .. } = &*self.0;
+        let (endpoint, digest) = (&target.endpoint, &descriptor.digest);
+        let source = from.repository(descriptor);
+        if source == Some(repository) {
+            return Ok(Put::Present);
+        }
+        let _flight = inner.memory.board(endpoint, digest).await;
+        if inner.memory.holds(endpoint, &target.path, digest) {
+            return Ok(Put::Present);
+        }
+        let neighbor = source.filter(|source| source.registry() == repository.registry());
+        let neighbor = neighbor.map(|source| source.path().to_owned());
+        let neighbor = neighbor.or_else(|| inner.memory.holder(endpoint, digest)).map(Mount::From);
+        let mount = match neighbor {
+            None => self.mount_instead_of_asking(),
+            neighbor => neighbor,
+        };
+        let put = if mount.is_none() && self.exists(digest).await? {
+            Put::Present
+        } else {
+            let key = JournalKey { repository: repository.clone(), digest: *digest, size: descriptor.size };
+            upload::put(inner, target, &key, descriptor, from, mount.as_ref()).await?
+        };
+        if put == Put::Copied {
+            lock(&self.0.state).new.insert(*digest);
+        }
+        inner.memory.remember(endpoint, &target.path, digest);
+        Ok(put)
+    }
+
+    /// Where the registry was found to answer a mount by what it has, one request begins an upload and tells whether it
+    /// is needed.
+    fn mount_instead_of_asking(&self) -> Option<Mount> {
+        let Remote { inner, target, repository, .. } = &*self.0;
+        let capabilities = inner.options.capabilities.get(repository.registry().as_str())?;
+        if capabilities.anonymous_mount == Some(true) {
+            Some(Mount::FromAnywhere)
+        } else if capabilities.mount_from_itself == Some(true) {
+            Some(Mount::From(target.path.clone()))
+        } else {
+            None
+        }
+    }
+
+    /// Whether a blob is there. With the first that is asked for goes the question for all that are expected.
+    async fn exists(&self, digest: &Digest) -> Result<bool> {
+        let Remote { inner, target, state, .. } = &*self.0;
+        let answer = {
+            let mut state = lock(state);
+            if !state.expected.is_empty() {
+                let expected = std::mem::take(&mut state.expected).into_iter();
+                let unknown =
+                    |expected: &Digest| expected != digest && inner.memory.holder(&target.endpoint, expected).is_none();
+                state.ahead = Ahead::ask(inner, target, expected.filter(unknown).collect());
+            }
+            state.ahead.take(digest)
+        };
+        if let Some(answer) = answer
+            && let Ok(exists) = answer.await
+        {
+            return Ok(exists);
+        }
+        blobs::exists(inner, target, &target.access_to_push(), digest).await
+    }
+
+    async fn put_document(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
+        let Remote { inner, target, .. } = &*self.0;
+        let key = Key::Digest(descriptor.digest);
+        let bytes = from.read(descriptor).await?;
+        let found = Found { descriptor: descriptor.clone(), bytes: bytes.clone() };
+        if !self.is_new(&found) && manifests::head_to_push(inner, target, &key).await?.is_some() {
+            lock(&self.0.state).cache(found);
+            return Ok(Put::Present);
+        }
+        {
+            let mut state = lock(&self.0.state);
+            if state.roots.remove(&descriptor.digest) {
+                state.waiting.insert(descriptor.digest, found);
+                return Ok(Put::Copied);
+            }
+        }
+        self.send_document(&key, &found).await?;
+        let mut state = lock(&self.0.state);
+        state.new.insert(descriptor.digest);
+        state.cache(found);
+        Ok(Put::Copied)
+    }
+
+    /// Whether a manifest cannot be here, because something that it names was not until now.
+    fn is_new(&self, found: &Found) -> bool {
+        let state = lock(&self.0.state);
+        let document = Document::parse(&found.descriptor.media_type, found.bytes.clone());
+        !state.new.is_empty()
+            && document.is_ok_and(|document| document.children().any(|child| state.new.contains(&child.digest)))
+    }
+
+    async fn send_document(&self, key: &Key, found: &Found) -> Result<()> {
+        let Remote { inner, target, .. } = &*self.0;
+        let taken = manifests::put(inner, target, key, &found.descriptor, found.bytes.clone()).await?;
+        if taken.subject { Ok(()) } else { referrers::add(inner, target, found).await }
+    }
+
+    /// Sends a root by its digest, if it still waits for a name.
+    async fn send_waiting(&self, digest: &Digest) -> Result<()> {
+        let waiting = lock(&self.0.state).waiting.get(digest).cloned();
+        if let Some(found) = waiting {
+            self.send_document(&Key::Digest(*digest), &found).await?;
+            self.sent(found);
+        }
+        Ok(())
+    }
+
+    fn sent(&self, found: Found) {
+        let mut state = lock(&self.0.state);
+        state.waiting.remove(&found.descriptor.digest);
+        state.cache(found);
+    }
+}

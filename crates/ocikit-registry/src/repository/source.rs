@@ -1,0 +1,139 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
+use ocikit_spec::{Descriptor, Digest, MediaType, Repository};
+
+use super::{Read, Remote, RemoteRepository};
+use crate::hosts::Serves;
+use crate::http::transport::lock;
+use crate::manifests::{self, Found, Key};
+use crate::target::Target;
+use crate::{blobs, download, referrers};
+
+#[async_trait]
+impl Source for RemoteRepository {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        let found = match key(name) {
+            Some(key) => self.manifest(&key).await?,
+            None => None,
+        };
+        found.map(|found| found.descriptor).ok_or_else(|| Error::not_found(name, self))
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        if !descriptor.media_type.is_document() {
+            let open = |target: Arc<Target>| async move {
+                download::open(&self.0.inner, &target, descriptor, range).await.map(Some)
+            };
+            let body = self.read(Serves::DigestOnly, open).await?;
+            return body.ok_or_else(|| Error::not_found(descriptor.digest, self));
+        }
+        let found = self.manifest(&Key::Digest(descriptor.digest)).await?;
+        let bytes = found.ok_or_else(|| Error::not_found(descriptor.digest, self))?.bytes;
+        let (offset, length) = range.within(bytes.len() as u64);
+        Ok(slice(&bytes, offset, length).into())
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        let Remote { inner, state, .. } = &*self.0;
+        if !descriptor.media_type.is_document() {
+            let exists = |target: Arc<Target>| async move {
+                let found = blobs::exists(inner, &target, &target.access(), &descriptor.digest).await?;
+                Ok(found.then_some(()))
+            };
+            return Ok(self.read(Serves::DigestOnly, exists).await?.is_some());
+        }
+        if lock(state).waiting.contains_key(&descriptor.digest) {
+            return Ok(true);
+        }
+        let key = Key::Digest(descriptor.digest);
+        let head = |target: Arc<Target>| {
+            let key = &key;
+            async move { manifests::head(inner, &target, key).await }
+        };
+        Ok(self.read(Serves::DigestOnly, head).await?.is_some())
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.list_referrers(subject, None).await
+    }
+
+    fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {
+        (!descriptor.media_type.is_document()).then_some(&self.0.repository)
+    }
+}
+
+impl RemoteRepository {
+    pub(super) async fn list_referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&MediaType>,
+    ) -> Result<Vec<Descriptor>> {
+        // A mirror may have the image and not what was said of it later.
+        let list = |target: Arc<Target>| async move {
+            let found = referrers::list(&self.0.inner, &target, subject, artifact_type).await?;
+            Ok(Some(found).filter(|found| !found.is_empty()))
+        };
+        Ok(self.read(Serves::All, list).await?.unwrap_or_default())
+    }
+
+    /// Asks the mirrors and then the registry itself until one has it. What a mirror fails with is passed over; what
+    /// the registry says is the answer.
+    pub(super) async fn read<T, F: Future<Output = Result<Option<T>>> + Send>(
+        &self,
+        kind: Serves,
+        ask: impl Fn(Arc<Target>) -> F,
+    ) -> Result<Option<T>> {
+        let asked = |read: &&Read| kind == Serves::All || read.serves == Serves::All || read.serves == kind;
+        let mut answer = Ok(None);
+        for read in self.0.reads.iter().filter(asked) {
+            answer = ask(read.target.clone()).await;
+            if matches!(answer, Ok(Some(_))) {
+                break;
+            }
+        }
+        answer
+    }
+
+    /// A manifest from memory, or from the registry.
+    pub(super) async fn manifest(&self, key: &Key) -> Result<Option<Found>> {
+        if let Key::Digest(digest) = key {
+            let state = lock(&self.0.state);
+            if let Some(found) = state.waiting.get(digest).or_else(|| state.documents.get(digest)) {
+                return Ok(Some(found.clone()));
+            }
+        }
+        let get = |target: Arc<Target>| async move { manifests::get(&self.0.inner, &target, key).await };
+        let found = self.read(serves(key), get).await?;
+        if let Some(found) = &found
+            && !matches!(key, Key::Digest(digest) if *digest != found.descriptor.digest)
+        {
+            lock(&self.0.state).cache(found.clone());
+        }
+        Ok(found)
+    }
+}
+
+/// What a name chooses here, where nothing is the only one and nothing has a full name.
+pub(super) fn key(name: &Name) -> Option<Key> {
+    match name {
+        Name::Tag(tag) => Some(Key::Tag(tag.clone())),
+        Name::Digest(digest) => Some(Key::Digest(*digest)),
+        Name::Only | Name::Full(_) => None,
+    }
+}
+
+/// What a place has to serve to be asked for a manifest.
+pub(super) fn serves(key: &Key) -> Serves {
+    match key {
+        Key::Tag(_) => Serves::TagOnly,
+        Key::Digest(_) => Serves::DigestOnly,
+    }
+}
+
+fn slice(bytes: &Bytes, offset: u64, length: u64) -> Bytes {
+    // Both are within the length of the bytes.
+    bytes.slice(offset as usize..(offset + length) as usize)
+}
