@@ -130,14 +130,22 @@ impl Source for Dir {
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         let (path, place, digest) = (self.blob_path(&descriptor.digest), self.to_string(), descriptor.digest);
-        let (file, size) = blocking(move || match File::open(path).and_then(|file| Ok((file.metadata()?, file))) {
+        let opened = blocking(move || match File::open(path).and_then(|file| Ok((file.metadata()?, file))) {
             Ok((metadata, file)) if metadata.is_file() => Ok((file, metadata.len())),
             Ok(_) => Err(Error::not_found(digest, place)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::not_found(digest, place)),
             Err(error) => Err(Error::failed("open", place, error)),
         })
-        .await?;
-        Ok(file_body(Arc::new(file), 0, size, range, self))
+        .await;
+        match opened {
+            Ok((file, size)) => Ok(file_body(Arc::new(file), 0, size, range, self)),
+            // The list of roots is an image itself where it lists platforms.
+            Err(error) if error.is_not_found() && descriptor.media_type.is_index() => {
+                let roots = self.roots().await?;
+                roots::own(&roots, &roots.digest(), descriptor, range, self)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ocikit_archive::ReadAt;
+use ocikit_archive::{ReadAt, Span};
 use ocikit_image::bridge::produce;
 use ocikit_image::{Body, ByteRange, Error};
 
@@ -45,6 +45,19 @@ pub(crate) fn read_small(file: &(impl ReadAt + ?Sized), offset: u64, size: u64) 
         }
     }
     Ok(bytes.into())
+}
+
+/// Fills a buffer from the beginning of a range, as far as the range goes.
+pub(crate) fn read_at_most(file: &(impl ReadAt + ?Sized), buffer: &mut [u8], span: Span) -> io::Result<usize> {
+    let most = usize::try_from(span.size).unwrap_or(usize::MAX).min(buffer.len());
+    let mut filled = 0;
+    while filled < most {
+        match read_some(file, &mut buffer[filled..most], span.offset + filled as u64)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
 }
 
 /// Writes bytes at an offset, wherever the file's own position is.

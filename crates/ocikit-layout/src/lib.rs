@@ -32,6 +32,7 @@
 
 mod dir;
 mod docker;
+mod docker_archive;
 mod edit;
 mod file;
 mod open;
@@ -43,7 +44,8 @@ mod tar_edit;
 mod tar_writer;
 
 pub use dir::Dir;
-pub use open::open;
+pub use docker_archive::DockerArchive;
+pub use open::{open, open_archive};
 pub use pipe::Pipe;
 pub use tar::Tar;
 pub use tar_edit::TarEdit;

@@ -4,8 +4,8 @@
 
 use std::collections::HashSet;
 
-use ocikit_image::{Error, Name, Naming, Result, Source, SourceExt};
-use ocikit_spec::{Descriptor, Digest, Document, Index, MediaType, Reference, Tag, annotations};
+use ocikit_image::{Body, ByteRange, Error, Name, Naming, Result, Source, SourceExt};
+use ocikit_spec::{Descriptor, Digest, Document, Index, MediaType, Platform, Reference, Tag, annotations};
 
 /// The text of the `oci-layout` file.
 pub(crate) const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -23,7 +23,13 @@ const MOST_SEARCHED: usize = 10_000;
 pub(crate) async fn resolve(roots: &Index, place: &dyn Source, name: &Name) -> Result<Descriptor> {
     let entries = roots.manifests();
     let mut found: Vec<&Descriptor> = match name {
-        Name::Only => independent(entries, place).await?,
+        Name::Only => {
+            let found = independent(entries, place).await?;
+            if are_platforms_of_one(&found) {
+                return Ok(Descriptor::of(roots.media_type(), roots.bytes()));
+            }
+            found
+        }
         Name::Tag(tag) => entries.iter().filter(|entry| has_tag(entry, tag)).collect(),
         Name::Full(full) => entries.iter().filter(|entry| has_full_name(entry, full)).collect(),
         Name::Digest(digest) => {
@@ -96,6 +102,21 @@ fn same_name(roots: &Index, tag: &Tag, full: Option<&str>) -> Vec<usize> {
 fn positions(roots: &Index, matches: impl Fn(&Descriptor) -> bool) -> Vec<usize> {
     let entries = roots.manifests().iter().enumerate();
     entries.filter(|(_, entry)| matches(entry)).map(|(position, _)| position).collect()
+}
+
+/// The list of roots as a blob, for whoever resolved to it; nothing else.
+pub(crate) fn own(
+    roots: &Index,
+    digest: &Digest,
+    wanted: &Descriptor,
+    range: ByteRange,
+    place: &dyn Source,
+) -> Result<Body> {
+    if wanted.digest != *digest {
+        return Err(Error::not_found(wanted.digest, place));
+    }
+    let (offset, length) = range.within(roots.bytes().len() as u64);
+    Ok(roots.bytes().slice(offset as usize..(offset + length) as usize).into())
 }
 
 /// The manifests whose subject this digest is: listed as roots, or below a root with the tag that registries without
@@ -204,6 +225,17 @@ async fn independent<'a>(entries: &'a [Descriptor], place: &dyn Source) -> Resul
     let is_named = |entry: &Descriptor| entry.annotations.get(annotations::REF_NAME).is_some();
     candidates.retain(|entry| is_named(entry) || !below.contains(&entry.digest));
     Ok(candidates)
+}
+
+/// Whether entries are one image for several platforms, listed without an index of their own: nobody named any of them, and
+/// each is for another platform. Then the list itself is the image's index.
+fn are_platforms_of_one(entries: &[&Descriptor]) -> bool {
+    let images = entries.iter().filter(|entry| !entry.is_attestation());
+    let platforms: Vec<_> =
+        images.clone().filter_map(|entry| entry.platform.as_ref()).map(Platform::normalized).collect();
+    let distinct: HashSet<_> = platforms.iter().collect();
+    let named = entries.iter().any(|entry| full_name_of(entry).is_some() || tag_of(entry).is_some());
+    platforms.len() > 1 && distinct.len() == platforms.len() && platforms.len() == images.count() && !named
 }
 
 /// `sha256-…`, alone or with one of cosign's endings.

@@ -11,6 +11,7 @@ use ocikit_image::bridge::blocking;
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
 use ocikit_spec::{Descriptor, Digest, Index, MAX_DOCUMENT_SIZE};
 
+use crate::docker::MANIFEST_JSON;
 use crate::file::{file_body, read_small};
 use crate::roots::{self, INDEX_JSON};
 
@@ -21,6 +22,8 @@ pub struct Tar {
     file: Arc<File>,
     index: Arc<TarIndex>,
     roots: Index,
+    /// The digest of the list of roots, which is an image itself where it lists platforms.
+    own: Digest,
 }
 
 impl Tar {
@@ -41,23 +44,25 @@ impl Tar {
 
     /// Reads the headers of an open file.
     pub(crate) fn of(path: PathBuf, file: File) -> Result<Tar> {
-        let place = path.display();
-        let index = TarIndex::read(&file).map_err(|error| match error {
-            ocikit_archive::Error::Io(error) => Error::failed("read", place.to_string(), error),
-            error => Error::broken(place.to_string(), error),
-        })?;
-        let text = entry(&file, &index, INDEX_JSON, &path)?;
-        let Some(text) = text else {
-            let what = match index.file("manifest.json") {
-                Some(_) => {
-                    "it has a `manifest.json` and no `index.json`: a docker archive without an OCI layout inside"
-                }
-                None => "it has no `index.json`, so it is not an OCI archive",
-            };
-            return Err(Error::broken(place, what));
-        };
-        let roots = Index::parse(text).map_err(|source| Error::broken(place, source))?;
-        Ok(Tar { path, file: Arc::new(file), index: Arc::new(index), roots })
+        let index = read_index(&path, &file)?;
+        match entry(&file, &index, INDEX_JSON, &path)? {
+            Some(text) => Tar::with(path, file, index, text),
+            None => {
+                let what = match index.file(MANIFEST_JSON) {
+                    Some(_) => {
+                        "it has a `manifest.json` and no `index.json`: a docker archive without an OCI layout inside"
+                    }
+                    None => NO_INDEX_JSON,
+                };
+                Err(Error::broken(path.display(), what))
+            }
+        }
+    }
+
+    /// An archive whose headers and list of roots were read.
+    pub(crate) fn with(path: PathBuf, file: File, index: TarIndex, roots: Bytes) -> Result<Tar> {
+        let roots = Index::parse(roots).map_err(|source| Error::broken(path.display(), source))?;
+        Ok(Tar { path, file: Arc::new(file), index: Arc::new(index), own: roots.digest(), roots })
     }
 
     /// Where it is.
@@ -80,11 +85,21 @@ impl Tar {
     }
 }
 
+/// What is said of a tar that holds something else.
+pub(crate) const NO_INDEX_JSON: &str = "it has no `index.json`, so it is not an OCI archive";
+
+pub(crate) fn read_index(path: &Path, file: &File) -> Result<TarIndex> {
+    TarIndex::read(file).map_err(|error| match error {
+        ocikit_archive::Error::Io(error) => Error::failed("read", path.display(), error),
+        error => Error::broken(path.display(), error),
+    })
+}
+
 pub(crate) fn cannot_open(path: &Path, error: io::Error) -> Error {
     Error::failed("open", path.display(), error)
 }
 
-fn entry(file: &File, index: &TarIndex, name: &str, path: &Path) -> Result<Option<Bytes>> {
+pub(crate) fn entry(file: &File, index: &TarIndex, name: &str, path: &Path) -> Result<Option<Bytes>> {
     let Some(span) = index.file(name) else { return Ok(None) };
     if span.size > MAX_DOCUMENT_SIZE {
         return Err(Error::broken(path.display(), format!("its `{name}` has {} bytes", span.size)));
@@ -106,13 +121,14 @@ impl Source for Tar {
     }
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        let span = self.index.file(&descriptor.digest.blob_path());
-        let span = span.ok_or_else(|| Error::not_found(descriptor.digest, self))?;
+        let Some(span) = self.index.file(&descriptor.digest.blob_path()) else {
+            return roots::own(&self.roots, &self.own, descriptor, range, self);
+        };
         Ok(file_body(self.file.clone(), span.offset, span.size, range, self))
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        Ok(self.index.file(&descriptor.digest.blob_path()).is_some())
+        Ok(descriptor.digest == self.own || self.index.file(&descriptor.digest.blob_path()).is_some())
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {

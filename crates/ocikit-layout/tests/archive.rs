@@ -328,7 +328,7 @@ async fn what_is_not_a_layout_is_told_apart() {
         ("text", Some(&b"hello"[..]), "truncated"),
         ("nothing", Some(b""), "index.json"),
         ("zeros", Some(&end), "index.json"),
-        ("docker", Some(&docker), "docker"),
+        ("docker", Some(&docker), "manifest.json"),
         ("junk", Some(&junk), "not a valid index"),
     ] {
         if let Some(bytes) = bytes {

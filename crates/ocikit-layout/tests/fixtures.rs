@@ -156,3 +156,79 @@ async fn attestations_stay_about_an_image_that_is_annotated() {
         }
     }
 }
+
+#[tokio::test]
+async fn docker_archives_hold_what_others_find_in_them() {
+    let text = std::fs::read_to_string(testdata().join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(&text).unwrap();
+    let fixtures = object(&expected["fixtures"]).iter().filter(|(_, facts)| facts["docker"].is_array());
+    let mut count = 0;
+    for (name, facts) in fixtures {
+        let source = open(testdata().join(name)).await.unwrap();
+        for item in facts["docker"].as_array().unwrap() {
+            let tags: Vec<_> = item["tags"].as_array().into_iter().flatten().map(|tag| tag.as_str().unwrap()).collect();
+            let wanted: Vec<_> = match &tags[..] {
+                [] => vec![Name::Only],
+                tags => tags.iter().map(|tag| Name::Full((*tag).to_owned())).collect(),
+            };
+            for wanted in wanted {
+                let root = Root::open(source.clone(), &wanted).await.unwrap();
+                let image = match root {
+                    Root::Image(image) => image,
+                    Root::Index(index) => index.image_for(&"linux/amd64".parse().unwrap()).await.unwrap(),
+                    Root::Other(_) => panic!("{name} {wanted}"),
+                };
+                let config = image.config().await.unwrap();
+                assert_eq!(config.digest().to_string(), item["config"], "{name} {wanted}");
+                let diff_ids: Vec<_> = config.rootfs().diff_ids.iter().map(ToString::to_string).collect();
+                assert_eq!(Value::from(diff_ids), item["diff_ids"], "{name} {wanted}");
+                let there: Arc<dyn Sink> = Arc::new(Memory::new());
+                copy(&Root::Image(image), &there, &CopyOptions::default()).await.unwrap();
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 15, "{count}");
+}
+
+#[tokio::test]
+async fn an_archive_without_manifests_gets_the_same_ones_every_time() {
+    let path = testdata().join("docker-archive/docker20-tags.tar");
+    let name = Name::Full("acme/pair:1".to_owned());
+    let one = open(&path).await.unwrap().resolve(&name).await.unwrap();
+    let two = open(&path).await.unwrap().resolve(&Name::Only).await.unwrap();
+    assert_eq!(one.digest, two.digest);
+    assert_eq!(one.platform.unwrap().to_string(), "linux/amd64");
+}
+
+#[tokio::test]
+async fn platforms_listed_without_an_index_of_their_own_are_one_image() {
+    let directory = tempfile::tempdir().unwrap();
+    copy_tree(&testdata().join("layout-skopeo/layout"), directory.path());
+    let multi = open(directory.path()).await.unwrap();
+    let Root::Index(index) = Root::open(multi, &Name::Tag("1".parse().unwrap())).await.unwrap() else {
+        panic!("an index")
+    };
+    // The entries of the image's index become those of the layout, as some builders write them.
+    let flat = ocikit_spec::Index::of(index.manifests());
+    std::fs::write(directory.path().join("index.json"), flat.bytes()).unwrap();
+    let opened = open(directory.path()).await.unwrap();
+    let root = Root::open(opened, &Name::Only).await.unwrap();
+    assert_eq!(root.digest(), flat.digest());
+    let there: Arc<dyn Sink> = Arc::new(Memory::new());
+    let copied = copy(&root, &there, &CopyOptions::default()).await.unwrap();
+    assert_eq!(copied.root.digest, flat.digest());
+}
+
+fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

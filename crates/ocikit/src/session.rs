@@ -59,9 +59,9 @@ impl Session {
         match location {
             Location::Layout { path, .. } => Ok(Arc::new(Dir::open(path).await?)),
             Location::Archive { path, .. } => Ok(Arc::new(Tar::open(path).await?)),
+            Location::DockerArchive { path, .. } => ocikit_layout::open_archive(path).await,
             Location::Path { path, .. } => ocikit_layout::open(path).await,
             Location::Registry(reference) => Ok(Arc::new(self.client.repository(reference.repository().clone())?)),
-            Location::DockerArchive { .. } => Err(unsupported(location, "docker archives are not read yet")),
             Location::Stdio => Err(unsupported(location, "a pipe cannot be opened, only received")),
         }
     }
