@@ -206,6 +206,15 @@ async fn an_archive_without_manifests_gets_the_same_ones_every_time() {
 }
 
 #[tokio::test]
+async fn compressed_archives_are_what_is_in_them() {
+    for ending in ["gz", "zst"] {
+        let compressed = open(testdata().join(format!("buildkit-single/image.tar.{ending}"))).await.unwrap();
+        let plain = open(testdata().join("buildkit-single/image.tar")).await.unwrap();
+        assert_eq!(compressed.resolve(&Name::Only).await.unwrap(), plain.resolve(&Name::Only).await.unwrap());
+    }
+}
+
+#[tokio::test]
 async fn platforms_listed_without_an_index_of_their_own_are_one_image() {
     let directory = tempfile::tempdir().unwrap();
     copy_tree(&testdata().join("layout-skopeo/layout"), directory.path());
