@@ -11,6 +11,7 @@ mod peers;
 mod pull;
 mod push;
 mod rest;
+mod sync;
 mod tour;
 
 use ocikit_tests::Bench;

@@ -12,6 +12,7 @@ mod logout;
 mod pull;
 mod push;
 mod serve;
+mod sync;
 mod tour;
 mod version;
 
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Pull(pull::Pull),
     Push(push::Push),
     Serve(serve::Serve),
+    Sync(sync::Sync),
     Tour(tour::Tour),
     Version(version::Version),
 }
@@ -54,6 +56,7 @@ impl Command {
             Command::Pull(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
+            Command::Sync(command) => command.run(context).await,
             Command::Tour(command) => command.run(context).await,
             Command::Version(command) => command.run(context),
         }

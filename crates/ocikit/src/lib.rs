@@ -24,6 +24,8 @@
 mod inspect;
 mod location;
 mod session;
+#[cfg(feature = "sync")]
+pub mod sync;
 
 pub use inspect::{ConfigFacts, Inspection, LayerFacts, inspect};
 pub use location::Location;
