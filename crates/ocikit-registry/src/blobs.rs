@@ -1,4 +1,4 @@
-use ocikit_image::Result;
+use ocikit_image::{Error, Result};
 use ocikit_spec::Digest;
 use reqwest::Method;
 
@@ -18,6 +18,20 @@ pub(crate) async fn exists(inner: &Inner, target: &Target, access: &Access, dige
     match reply.answer.status {
         200..300 => Ok(true),
         404 => Ok(false),
+        _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
+    }
+}
+
+/// How many bytes a blob has, `None` if it is not there.
+pub(crate) async fn size(inner: &Inner, target: &Target, digest: &Digest) -> Result<Option<u64>> {
+    let request = Request::new(Method::HEAD, target.blob(digest));
+    let reply = inner.call(&target.endpoint, &target.access(), request, &target.place).await?;
+    match reply.answer.status {
+        200..300 => {
+            let unsaid = || Error::broken(&target.place, format!("it does not say how many bytes {digest} has"));
+            reply.answer.length().ok_or_else(unsaid).map(Some)
+        }
+        404 => Ok(None),
         _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
     }
 }
