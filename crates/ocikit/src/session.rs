@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ocikit_image::{
     AnnotateOptions, Copied, CopyOptions, Error, Mismatch, Name, Naming, Observer, Result, Root, Sink, Source, annotate,
 };
-use ocikit_layout::{Dir, Pipe, Tar, TarEdit, TarOptions, TarWriter};
+use ocikit_layout::{Dir, Pipe, Tar, TarOptions, TarWriter};
 use ocikit_registry::Client;
 use ocikit_spec::{Digest, Reference};
 
@@ -152,22 +152,13 @@ impl Session {
     ///
     /// Those of the place and of [`annotate`]; [`Error::Unsupported`] for what has no tag that could be moved.
     pub async fn annotate(&self, location: &Location, options: &AnnotateOptions) -> Result<Annotated> {
-        // An archive is locked before it is read, so that two edits at once both count.
-        let sink: Arc<dyn Sink> = match location {
-            Location::Archive { path, .. } => Arc::new(TarEdit::open(path).await?),
-            Location::Path { path, .. } if !path.is_dir() => Arc::new(TarEdit::open(path).await?),
-            Location::Layout { path, .. } | Location::Path { path, .. } => Arc::new(Dir::open(path).await?),
-            Location::Registry(reference) => {
-                if reference.digest().is_some() {
-                    let what = "an image that is named by its digest cannot be changed; name a tag, or write elsewhere";
-                    return Err(unsupported(location, what));
-                }
-                self.sink(location).await?
-            }
-            Location::DockerArchive { .. } | Location::Stdio => {
-                return Err(unsupported(location, "it cannot be changed"));
-            }
-        };
+        if let Location::Registry(reference) = location
+            && reference.digest().is_some()
+        {
+            let what = "an image that is named by its digest cannot be changed; name a tag, or write elsewhere";
+            return Err(unsupported(location, what));
+        }
+        let sink = self.edit(location).await?;
         let root = Root::open(sink.clone(), &location.name()).await?;
         let before = root.digest();
         let after = annotate(&root, options).await?;
@@ -208,6 +199,6 @@ fn naming(root: &Root, from: &Location, to: &Location) -> Result<Naming> {
     })
 }
 
-fn unsupported(location: &Location, what: &str) -> Error {
+pub(crate) fn unsupported(location: &Location, what: &str) -> Error {
     Error::Unsupported { place: location.to_string(), what: what.to_owned() }
 }
