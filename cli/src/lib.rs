@@ -9,6 +9,7 @@
 mod commands;
 mod context;
 mod failure;
+mod file;
 mod output;
 mod progress;
 

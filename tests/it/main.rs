@@ -9,6 +9,7 @@ mod look;
 mod peers;
 mod pull;
 mod push;
+mod registry;
 mod tour;
 
 use ocikit_tests::Bench;
