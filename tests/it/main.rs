@@ -4,6 +4,7 @@
 
 mod annotate;
 mod failures;
+mod faults;
 mod house;
 mod look;
 mod peers;
