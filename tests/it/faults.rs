@@ -105,6 +105,11 @@ fn what_keeps_failing_leaves_no_tag() {
     });
 }
 
+#[allow(clippy::print_stdout, reason = "what it cost is shown to whoever asks with --nocapture")]
+fn tell(text: &str) {
+    println!("{text}");
+}
+
 /// Cuts the connection at 200 bytes of a transfer, and says how many bytes that cost at most and on average.
 fn cut_everywhere(way: Way, transfer: impl Fn(&Proxy, usize) + Sync, registry: &Registry) {
     const CUTS: usize = 200;
@@ -125,7 +130,7 @@ fn cut_everywhere(way: Way, transfer: impl Fn(&Proxy, usize) + Sync, registry: &
     });
     // How long requests are differs by a few bytes from case to case.
     assert!(happened.into_inner() >= CUTS - 2);
-    println!("{CUTS} cuts, {needed} bytes each: at most {most:?} bytes again, {all:?} in all");
+    tell(&format!("{CUTS} cuts, {needed} bytes each: at most {most:?} bytes again, {all:?} in all"));
 }
 
 #[test]
@@ -200,7 +205,7 @@ fn a_push_that_was_killed_is_continued_by_the_next() {
         again.fetch_max(more as usize, Ordering::Relaxed);
     });
     assert!(killed.load(Ordering::Relaxed) >= 98, "{killed:?}");
-    println!("{killed:?} kills, {needed} bytes each: at most {again:?} bytes again");
+    tell(&format!("{killed:?} kills, {needed} bytes each: at most {again:?} bytes again"));
     let left = std::fs::read_dir(bench.path("home/.cache/ocikit/uploads")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "what is complete is not written down any more");
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::remote;
 use crate::context::Context;
-use crate::failure::{Code, Result};
+use crate::failure::{Code, Failure, Result};
 
 /// List the repositories of a registry, all of them unless --limit says how many
 ///
@@ -37,11 +37,10 @@ impl Repos {
         let client = context.client_of([&self.registry])?;
         let options = ListOptions { limit: self.limit.map(|limit| limit as usize), after: self.after.clone() };
         let listed = client.catalog_part(&self.registry, &options).await;
-        let listed = listed.map_err(|error| match error.into() {
-            // Whether it wants a login nobody can tell from its answer.
-            crate::failure::Failure { code: Code::Other | Code::Missing, message, .. } => {
-                crate::failure::Failure::new(Code::Other, message)
-                    .hint("many registries do not list their repositories")
+        let listed = listed.map_err(|error| match Failure::from(error) {
+            // Whether it would tell somebody else nobody can see from its answer.
+            Failure { code: Code::Other | Code::Missing, message, .. } => {
+                Failure::new(Code::Other, message).hint("many registries do not list their repositories")
             }
             failure => failure,
         })?;

@@ -116,7 +116,13 @@ impl<'a> Pages<'a> {
             && let Some(page) = self.next(inner, endpoint, access).await?
         {
             let (_, body) = page.map_err(|refusal| refusal.error(self.what, self.place))?;
-            found.extend(entries(serde_json::from_slice(&body).map_err(|error| self.broken(&error.to_string()))?));
+            let mut page = entries(serde_json::from_slice(&body).map_err(|error| self.broken(&error.to_string()))?);
+            // Distribution before version 3 always sends everything.
+            if let Some(position) = page.iter().position(|entry| Some(entry) == options.after.as_ref()) {
+                found.clear();
+                page.drain(..=position);
+            }
+            found.append(&mut page);
         }
         found.truncate(most);
         Ok(found)

@@ -172,8 +172,8 @@ impl RemoteRepository {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if there is no such tag; [`Error::Refused`] where nothing is ever removed, and then the tag
-    /// is given back to what it led to.
+    /// [`Error::NotFound`] if there is no such tag; [`Error::Refused`] where nothing is ever removed and
+    /// [`Error::Unsupported`] where tags outlive what they lead to: then the tag is given back to what it led to.
     pub async fn delete_tag_by_replacing(&self, tag: &Tag) -> Result<()> {
         let Remote { inner, target, .. } = &*self.0;
         let key = Key::Tag(tag.clone());
@@ -186,7 +186,11 @@ impl RemoteRepository {
         let bytes = stand_in(&config, &text);
         let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, &bytes);
         manifests::put(inner, target, &key, &descriptor, bytes).await?;
-        let deleted = manifests::delete(inner, target, &Key::Digest(descriptor.digest)).await;
+        let mut deleted = manifests::delete(inner, target, &Key::Digest(descriptor.digest)).await;
+        if deleted.is_ok() && manifests::head(inner, target, &key).await?.is_some() {
+            let what = "it keeps tags that lead to what it has removed".to_owned();
+            deleted = Err(Error::Unsupported { place: target.place.clone(), what });
+        }
         if deleted.is_err() {
             manifests::put(inner, target, &key, &old.descriptor, old.bytes).await?;
         }
