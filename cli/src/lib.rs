@@ -6,12 +6,15 @@
 //! * It never prints data to standard error, nor talk to standard output.
 //! * It never shows a secret.
 
+mod archive;
 mod commands;
 mod context;
 mod failure;
 mod file;
 mod output;
 mod progress;
+mod report;
+mod transfer;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ocikit_server::{Action, Authentication, Fault, Point, Reply, Server, User};
 use ocikit_spec::Digest;
-use ocikit_tests::{Archive, Bench, Proxy, Registry, Trouble, Way, testdata, write_archive};
+use ocikit_tests::{Archive, Bench, Proxy, Registry, Trouble, Way, testdata, whole, write_archive};
 
 use crate::bench;
 
@@ -20,7 +20,7 @@ const AGAIN: u64 = 256 << 10;
 fn for_each(count: usize, work: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..8 {
+        for _ in 0..16 {
             scope.spawn(|| {
                 while let Some(number) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|number| *number < count) {
                     work(number);
@@ -50,14 +50,14 @@ fn layers(bench: &Bench, size: u64) -> Digest {
 #[test]
 fn any_request_may_fail_once() {
     let (bench, registry) = (bench(), Registry::start());
-    let digest = bench.ok(&["digest", &single()]);
+    let digest = whole(&testdata("buildkit-single/image.tar"));
     let round = |number: usize| {
         let reference = format!("{}/case{number}:1", registry.name());
         bench.ok(&["push", "-q", &single(), &reference]);
-        assert_eq!(registry.whole(&format!("case{number}"), "1").unwrap().to_string(), digest, "{number}");
+        assert_eq!(registry.whole(&format!("case{number}"), "1"), Some(digest), "{number}");
         let pulled = format!("{number}.tar");
         bench.ok(&["pull", "-q", &reference, "-o", &pulled]);
-        assert_eq!(bench.ok(&["digest", &pulled]), digest, "{number}");
+        assert_eq!(whole(&bench.path(&pulled)), digest, "{number}");
     };
     registry.forget();
     round(0);
@@ -124,13 +124,16 @@ fn cut_everywhere(way: Way, transfer: impl Fn(&Proxy, usize) + Sync, registry: &
         transfer(&proxy, number);
         happened.fetch_add(usize::from(proxy.happened()), Ordering::Relaxed);
         let again = proxy.passed(way).saturating_sub(needed);
-        assert!(again < AGAIN, "{number}: {again} bytes again");
+        // What a registry had not read when it was asked how much it has is lost, so one layer may be sent again.
+        assert!(again < needed / 2 + AGAIN, "{number}: {again} bytes again");
         most.fetch_max(again as usize, Ordering::Relaxed);
         all.fetch_add(again as usize, Ordering::Relaxed);
     });
     // How long requests are differs by a few bytes from case to case.
     assert!(happened.into_inner() >= CUTS - 2);
-    tell(&format!("{CUTS} cuts, {needed} bytes each: at most {most:?} bytes again, {all:?} in all"));
+    let (all, most) = (all.into_inner(), most.into_inner());
+    assert!(all < CUTS * AGAIN as usize / 4, "{all} bytes again, at most {most}");
+    tell(&format!("{CUTS} cuts, {needed} bytes each: at most {most} bytes again, {all} in all"));
 }
 
 #[test]
@@ -147,23 +150,14 @@ fn a_push_survives_a_cut_at_any_byte() {
 #[test]
 fn a_pull_survives_a_cut_at_any_byte() {
     let (bench, registry) = (bench(), Registry::start());
-    layers(&bench, 1 << 20);
+    let digest = layers(&bench, 1 << 20);
     bench.ok(&["push", "-q", "a.tar", &format!("{}/app:1", registry.name())]);
-    let whole = {
-        bench.ok(&["pull", "-q", &format!("{}/app:1", registry.name()), "-o", "whole.tar"]);
-        std::fs::read(bench.path("whole.tar")).unwrap()
-    };
     let pull = |proxy: &Proxy, number: usize| {
-        let output = format!("layout{number}");
-        // Names are kept in archives, and the proxy is another each time.
-        bench.ok(&["pull", "-q", &format!("{}/app:1", proxy.name()), "-o", &format!("oci:{output}:1")]);
-        bench.ok(&["copy", "-q", &format!("oci:{output}:1"), &format!("{output}.tar")]);
-        let (one, two) = (bench.ok(&["digest", &format!("{output}.tar")]), bench.ok(&["digest", "whole.tar"]));
-        assert_eq!(one, two, "{number}");
-        std::fs::remove_dir_all(bench.path(&output)).unwrap();
-        std::fs::remove_file(bench.path(&format!("{output}.tar"))).unwrap();
+        // The two are written by different code.
+        let output = if number % 4 < 2 { format!("{number}.tar") } else { format!("./layout{number}") };
+        bench.ok(&["pull", "-q", &format!("{}/app:1", proxy.name()), "-o", &output]);
+        assert_eq!(whole(&bench.path(&output)), digest, "{number}");
     };
-    assert!(whole.len() > 2 << 20);
     cut_everywhere(Way::Down, pull, &registry);
 }
 

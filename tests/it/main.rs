@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
 
 mod annotate;
+mod copy;
 mod failures;
 mod faults;
 mod house;
@@ -11,6 +12,7 @@ mod peers;
 mod pull;
 mod push;
 mod registry;
+mod rest;
 mod tour;
 
 use ocikit_tests::Bench;

@@ -166,16 +166,18 @@ impl Line {
                 break;
             }
         }
-        let _ = match way {
-            Way::Up => to.shutdown(Shutdown::Write),
-            Way::Down => to.shutdown(Shutdown::Both),
-        };
-        if way == Way::Up {
-            let _ = from.shutdown(Shutdown::Both);
-        } else {
-            let _ = from.shutdown(Shutdown::Write);
-            // The registry has seen the end when it ends its side too.
-            while from.read(&mut buffer).is_ok_and(|read| read > 0) {}
+        // The program first, so that it hears nothing of what the registry says to the end.
+        match way {
+            Way::Up => {
+                let _ = from.shutdown(Shutdown::Both);
+                let _ = to.shutdown(Shutdown::Write);
+            }
+            Way::Down => {
+                let _ = to.shutdown(Shutdown::Both);
+                let _ = from.shutdown(Shutdown::Write);
+                // The registry has seen the end when it ends its side too.
+                while from.read(&mut buffer).is_ok_and(|read| read > 0) {}
+            }
         }
         self.lock().open -= 1;
         self.changed.notify_all();

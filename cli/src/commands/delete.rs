@@ -11,6 +11,8 @@ use crate::failure::{Failure, Result};
 
 /// Remove a tag from a registry, or a manifest with every tag that leads to it
 ///
+/// From an archive or a layout an image is taken off the list, and its blobs stay.
+///
 /// REPOSITORY:TAG removes the tag and leaves the image. REPOSITORY@DIGEST, or --digest, removes the image, and with it every
 /// tag that leads to it: --dry-run says which. REPOSITORY:TAG@DIGEST removes the tag if it still leads there.
 #[derive(Debug, Args)]
@@ -45,6 +47,9 @@ const AT_ONCE: usize = 8;
 
 impl Delete {
     pub(crate) async fn run(&self, context: &Context) -> Result {
+        if !matches!(self.location, Location::Registry(_)) {
+            return self.run_locally(context).await;
+        }
         let (repository, reference) = remote::open(context, &self.location)?;
         let name = match reference.tag() {
             Some(tag) => Name::Tag(tag.clone()),
@@ -72,6 +77,29 @@ impl Delete {
             Some(tag) => repository.delete_tag(tag).await.map_err(|error| no_tags(error, &self.location))?,
         }
         context.output.facts(&facts, || facts.words())
+    }
+
+    /// Takes an image off the list of an archive or a layout.
+    async fn run_locally(&self, context: &Context) -> Result {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Facts {
+            place: String,
+            digests: Vec<ocikit::Digest>,
+            dry_run: bool,
+        }
+        let location = context.expand(&self.location);
+        let session = context.session(&[&location])?;
+        let removed = match self.dry_run {
+            true => vec![session.source(&location).await?.resolve(&location.name()).await?],
+            false => session.remove(&location).await?,
+        };
+        let digests = removed.iter().map(|removed| removed.digest).collect();
+        let facts = Facts { place: remote::place(&location), digests, dry_run: self.dry_run };
+        context.output.facts(&facts, || {
+            let lines = facts.digests.iter().map(|digest| format!("{}@{digest}", facts.place));
+            lines.collect::<Vec<_>>().join("\n")
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The bytes of archives: reading a tar at random or as it comes, and writing its headers. Synchronous.
+//! The bytes of archives: reading a tar at random or as it comes, writing its headers, and compression. Synchronous.
 //!
 //! ```
 //! use ocikit_archive::{Header, TarIndex, END};
@@ -20,6 +20,7 @@
 //! * It never believes a size before the bytes are there.
 //! * It never allocates what an archive asks for: names and extended headers are bounded.
 
+mod compression;
 mod entry;
 mod error;
 mod header;
@@ -28,6 +29,7 @@ mod read_at;
 mod scan;
 mod stream;
 
+pub use compression::{Compression, Decoder, Encoder};
 pub use entry::{Entry, Kind, Span};
 pub use error::{Error, Result};
 pub use header::{BLOCK, END, Header, padding};

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ocikit_image::{Error, Memory, Mismatch, Name, Naming, Put, Result, Sink};
-use ocikit_layout::{BlobFile, Dir, TarEdit};
+use ocikit_layout::BlobFile;
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Tag};
 
 use crate::location::Location;
@@ -16,13 +16,7 @@ impl Session {
     ///
     /// Those of the place; [`Error::Unsupported`] for docker archives and pipes.
     pub async fn edit(&self, location: &Location) -> Result<Arc<dyn Sink>> {
-        match location {
-            Location::Archive { path, .. } => Ok(Arc::new(TarEdit::open(path).await?)),
-            Location::Path { path, .. } if !path.is_dir() => Ok(Arc::new(TarEdit::open(path).await?)),
-            Location::Layout { path, .. } | Location::Path { path, .. } => Ok(Arc::new(Dir::open(path).await?)),
-            Location::Registry(_) => self.sink(location).await,
-            Location::DockerArchive { .. } | Location::Stdio => Err(unsupported(location, "it cannot be changed")),
-        }
+        self.in_place(location).await
     }
 
     /// Gives what a location names more tags where it is: in a registry that is one request to read the manifest and one

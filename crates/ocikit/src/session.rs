@@ -1,13 +1,14 @@
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocikit_image::{
-    AnnotateOptions, Copied, CopyOptions, Error, Mismatch, Name, Naming, Observer, Result, Root, Sink, Source, annotate,
+    AnnotateOptions, Copied, CopyOptions, Error, Mismatch, Name, Naming, Observer, Planned, Referrers, Result, Root,
+    Sink, Source, annotate,
 };
-use ocikit_layout::{Dir, Pipe, Tar, TarOptions, TarWriter};
+use ocikit_layout::{Compression, Dir, Scratch, TarEdit, TarOptions, TarWriter};
 use ocikit_registry::Client;
-use ocikit_spec::{Digest, Reference};
+use ocikit_spec::{Descriptor, Digest, Platform, Reference};
 
 use crate::location::Location;
 
@@ -25,8 +26,18 @@ pub struct SessionOptions {
     pub jobs: Option<usize>,
     /// Whoever wants to see progress.
     pub observer: Option<Arc<dyn Observer>>,
-    /// How archives are written.
+    /// What goes along with what is copied.
+    pub referrers: Referrers,
+    /// Of indexes, only the images for these platforms are copied, if any are named; see [`CopyOptions::only`].
+    pub only: Vec<Platform>,
+    /// How archives are written. The name of a file says how it is compressed.
     pub archive: TarOptions,
+    /// Adds to the archives that are there already instead of replacing them.
+    pub append: bool,
+    /// Where layouts keep their blobs, if they share them.
+    pub shared_blobs: Option<PathBuf>,
+    /// Where temporary files go that cannot be avoided; see [`Scratch`].
+    pub scratch: Option<PathBuf>,
 }
 
 /// What annotating did.
@@ -49,6 +60,11 @@ impl Session {
         &self.client
     }
 
+    /// How it works.
+    pub fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
     /// Opens a place for reading.
     ///
     /// # Errors
@@ -57,10 +73,12 @@ impl Session {
     /// [`Error::Unsupported`] for a pipe, which [`Session::receive`] reads.
     pub async fn source(&self, location: &Location) -> Result<Arc<dyn Source>> {
         match location {
-            Location::Layout { path, .. } => Ok(Arc::new(Dir::open(path).await?)),
-            Location::Archive { path, .. } => Ok(Arc::new(Tar::open(path).await?)),
-            Location::DockerArchive { path, .. } => ocikit_layout::open_archive(path).await,
-            Location::Path { path, .. } => ocikit_layout::open(path).await,
+            Location::Layout { path, .. } => Ok(Arc::new(self.shared(Dir::open(path).await?))),
+            Location::Path { path, .. } if path.is_dir() => Ok(Arc::new(self.shared(Dir::open(path).await?))),
+            Location::Archive { path, .. } | Location::DockerArchive { path, .. } => {
+                ocikit_layout::open_archive(path, &self.scratch()).await
+            }
+            Location::Path { path, .. } => ocikit_layout::open(path, &self.scratch()).await,
             Location::Registry(reference) => Ok(Arc::new(self.client.repository(reference.repository().clone())?)),
             Location::Stdio => Err(unsupported(location, "a pipe cannot be opened, only received")),
         }
@@ -82,22 +100,52 @@ impl Session {
     /// Those of the place. [`Error::Unsupported`] for a pipe: give a [`TarWriter::stream`] to [`Session::copy_to`].
     pub async fn sink(&self, location: &Location) -> Result<Arc<dyn Sink>> {
         match location {
-            Location::Layout { path, .. } => Ok(Arc::new(Dir::create(path).await?)),
-            Location::Archive { path, .. } => self.new_archive(path).await,
-            Location::Path { path, .. } if Location::names_an_archive(path) => self.new_archive(path).await,
-            Location::Path { path, .. } => Ok(Arc::new(Dir::create(path).await?)),
+            Location::Layout { path, .. } => Ok(Arc::new(self.shared(Dir::create(path).await?))),
+            Location::Archive { path, .. } => self.archive(path, self.options.archive.clone()).await,
+            Location::DockerArchive { path, .. } => {
+                let docker = Some(self.docker_platform());
+                self.archive(path, TarOptions { docker, ..self.options.archive.clone() }).await
+            }
+            Location::Path { path, .. } if Location::names_an_archive(path) => {
+                self.archive(path, self.options.archive.clone()).await
+            }
+            Location::Path { path, .. } => Ok(Arc::new(self.shared(Dir::create(path).await?))),
             Location::Registry(reference) => Ok(Arc::new(self.client.repository(reference.repository().clone())?)),
-            Location::DockerArchive { .. } => Err(unsupported(location, "docker archives are not written yet")),
             Location::Stdio => Err(unsupported(location, "a pipe cannot be opened, only streamed to")),
         }
     }
 
-    async fn new_archive(&self, path: &Path) -> Result<Arc<dyn Sink>> {
-        if [".gz", ".tgz", ".zst"].iter().any(|ending| path.to_string_lossy().ends_with(ending)) {
-            let what = "compressed archives are not written yet".to_owned();
-            return Err(Error::Unsupported { place: path.display().to_string(), what });
+    /// A new archive, or the one that is there.
+    async fn archive(&self, path: &Path, options: TarOptions) -> Result<Arc<dyn Sink>> {
+        if self.options.append && path.exists() {
+            let edit = TarEdit::open(path).await?;
+            return Ok(match options.docker {
+                Some(platform) => Arc::new(edit.for_docker(platform)),
+                None => Arc::new(edit),
+            });
         }
-        Ok(Arc::new(TarWriter::create(path, self.options.archive.clone()).await?))
+        let compression = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("gz" | "tgz") => Compression::Gzip,
+            Some("zst") => Compression::Zstd,
+            _ => options.compression,
+        };
+        Ok(Arc::new(TarWriter::create(path, TarOptions { compression, ..options }).await?))
+    }
+
+    /// The platform that docker archives are written for.
+    fn docker_platform(&self) -> Platform {
+        self.options.archive.docker.clone().unwrap_or_else(Platform::of_this_machine)
+    }
+
+    fn shared(&self, dir: Dir) -> Dir {
+        match &self.options.shared_blobs {
+            Some(blobs) => dir.sharing(blobs),
+            None => dir,
+        }
+    }
+
+    fn scratch(&self) -> Scratch {
+        Scratch { directory: self.options.scratch.clone(), observer: self.options.observer.clone() }
     }
 
     /// Copies an image from one place to another, byte for byte.
@@ -116,8 +164,32 @@ impl Session {
     ///
     /// Those of either side; [`Error::Mismatch`] if `to` asks for another digest.
     pub async fn copy_root(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
-        let naming = naming(root, from, to)?;
-        self.copy_to(root, &self.sink(to).await?, vec![naming]).await
+        let root = self.fit(root, to).await?;
+        let naming = naming(&root, from, to)?;
+        self.copy_to(&root, &self.sink(to).await?, vec![naming]).await
+    }
+
+    /// Says what [`Session::copy_root`] would do.
+    ///
+    /// # Errors
+    ///
+    /// Those of either side.
+    pub async fn plan(&self, root: &Root, from: &Location, to: &Location) -> Result<Planned> {
+        let root = self.fit(root, to).await?;
+        let naming = naming(&root, from, to)?;
+        ocikit_image::plan(&root, &self.sink(to).await?, &self.copy_options(vec![naming])).await
+    }
+
+    /// What a place can hold of a root: a docker archive, one image for one platform.
+    async fn fit(&self, root: &Root, to: &Location) -> Result<Root> {
+        if !matches!(to, Location::DockerArchive { .. }) {
+            return Ok(root.clone());
+        }
+        match root {
+            Root::Index(index) => Ok(Root::Image(index.image_for(&self.docker_platform()).await?)),
+            Root::Image(_) => Ok(root.clone()),
+            Root::Other(_) => Err(unsupported(to, "docker archives hold images and nothing else")),
+        }
     }
 
     /// Copies a root to a sink under these names.
@@ -126,21 +198,32 @@ impl Session {
     ///
     /// Those of either side.
     pub async fn copy_to(&self, root: &Root, sink: &Arc<dyn Sink>, names: Vec<Naming>) -> Result<Copied> {
-        let default = CopyOptions::default();
-        let jobs = self.options.jobs.unwrap_or(default.jobs);
-        let options = CopyOptions { jobs, names, observer: self.options.observer.clone() };
-        ocikit_image::copy(root, sink, &options).await
+        ocikit_image::copy(root, sink, &self.copy_options(names)).await
     }
 
-    /// Copies the image of an archive that comes through a pipe, while it comes.
+    /// How the session copies.
+    pub fn copy_options(&self, names: Vec<Naming>) -> CopyOptions {
+        let SessionOptions { jobs, observer, referrers, only, .. } = &self.options;
+        let default = CopyOptions::default();
+        CopyOptions {
+            jobs: jobs.unwrap_or(default.jobs),
+            names,
+            referrers: referrers.clone(),
+            only: only.clone(),
+            observer: observer.clone(),
+        }
+    }
+
+    /// Copies the image of an archive that comes through a pipe, while it comes; compressed or not. A docker archive is
+    /// read to its end first.
     ///
     /// # Errors
     ///
     /// [`Error::Broken`] and [`Error::Mismatch`] if the archive is incomplete or damaged, and those of the target.
     pub async fn receive(&self, reader: impl Read + Send + 'static, to: &Location) -> Result<Copied> {
         let sink = self.sink(to).await?;
-        let pipe = Pipe::drain("-", reader, &sink).await?;
-        let root = Root::open(Arc::new(pipe), &Name::Only).await?;
+        let source = ocikit_layout::receive("-", reader, &sink, &self.scratch()).await?;
+        let root = Root::open(source, &Name::Only).await?;
         let naming = naming(&root, &Location::Stdio, to)?;
         self.copy_to(&root, &sink, vec![naming]).await
     }
@@ -158,7 +241,7 @@ impl Session {
             let what = "an image that is named by its digest cannot be changed; name a tag, or write elsewhere";
             return Err(unsupported(location, what));
         }
-        let sink = self.edit(location).await?;
+        let sink = self.in_place(location).await?;
         let root = Root::open(sink.clone(), &location.name()).await?;
         let before = root.digest();
         let after = annotate(&root, options).await?;
@@ -168,9 +251,61 @@ impl Session {
                 _ => None,
             };
             let naming = Naming { tag, full: None, replaces: Some(before) };
-            self.copy_to(&after, &sink, vec![naming]).await?;
+            self.put_back(&after, &sink, naming).await?;
         }
         Ok(Annotated { before, after })
+    }
+
+    /// Takes an image off the list of a local archive or layout, and says what went. Its blobs stay.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place; [`Error::Unsupported`] for what cannot be changed, and for registries.
+    pub async fn remove(&self, location: &Location) -> Result<Vec<Descriptor>> {
+        match Local::of(location) {
+            Some(Local::Archive(path)) => {
+                let edit = TarEdit::open(path).await?;
+                let removed = edit.remove(&location.name()).await?;
+                edit.finish().await?;
+                Ok(removed)
+            }
+            Some(Local::Layout(path)) => self.shared(Dir::open(path).await?).remove(&location.name()).await,
+            None => Err(unsupported(location, "images are taken off the lists of local archives and layouts")),
+        }
+    }
+
+    /// What was changed goes to where it came from; what is about it is there.
+    async fn put_back(&self, root: &Root, sink: &Arc<dyn Sink>, naming: Naming) -> Result<Copied> {
+        let options = CopyOptions { referrers: Referrers::None, only: Vec::new(), ..self.copy_options(vec![naming]) };
+        ocikit_image::copy(root, sink, &options).await
+    }
+
+    /// A place that is changed where it is. An archive is locked before it is read, so that two edits at once both count.
+    pub(crate) async fn in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
+        match (Local::of(location), location) {
+            (Some(Local::Archive(path)), _) => Ok(Arc::new(TarEdit::open(path).await?)),
+            (Some(Local::Layout(path)), _) => Ok(Arc::new(self.shared(Dir::open(path).await?))),
+            (None, Location::Registry(_)) => self.sink(location).await,
+            (None, _) => Err(unsupported(location, "it cannot be changed")),
+        }
+    }
+}
+
+/// What can be changed in place without a registry.
+enum Local<'a> {
+    Archive(&'a Path),
+    Layout(&'a Path),
+}
+
+impl Local<'_> {
+    fn of(location: &Location) -> Option<Local<'_>> {
+        match location {
+            Location::Archive { path, .. } | Location::DockerArchive { path, .. } => Some(Local::Archive(path)),
+            Location::Layout { path, .. } => Some(Local::Layout(path)),
+            Location::Path { path, .. } if path.is_dir() => Some(Local::Layout(path)),
+            Location::Path { path, .. } => Some(Local::Archive(path)),
+            Location::Registry(_) | Location::Stdio => None,
+        }
     }
 }
 
@@ -185,8 +320,11 @@ fn naming(root: &Root, from: &Location, to: &Location) -> Result<Naming> {
     Ok(match (to.name(), from) {
         (Name::Tag(tag), _) => Naming { tag: Some(tag), ..Naming::default() },
         (Name::Full(full), _) => {
-            let tag = full.parse::<Reference>().ok().and_then(|reference| reference.tag().cloned());
-            Naming { tag, full: Some(full), replaces: None }
+            let reference = full.parse::<Reference>().ok();
+            let tag = reference.as_ref().and_then(|reference| reference.tag().cloned());
+            // Docker takes whole names only; other readers look for the name as it was given.
+            let whole = reference.filter(|_| matches!(to, Location::DockerArchive { .. }));
+            Naming { tag, full: Some(whole.map_or(full, |whole| whole.to_string())), replaces: None }
         }
         (Name::Digest(digest), _) if digest != root.digest() => {
             return Err(Error::mismatch(&digest, root.source(), Mismatch::Digest(root.digest())));

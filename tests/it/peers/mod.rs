@@ -3,4 +3,5 @@
 mod build;
 mod edit;
 mod registries;
+mod rest;
 mod suite;
