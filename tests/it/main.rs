@@ -5,11 +5,13 @@
 mod annotate;
 mod copy;
 mod failures;
+mod faults;
 mod house;
 mod look;
 mod peers;
 mod pull;
 mod push;
+mod registry;
 mod rest;
 mod sync;
 mod tour;
