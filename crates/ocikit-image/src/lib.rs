@@ -34,12 +34,14 @@
 mod annotate;
 mod body;
 pub mod bridge;
+mod contents;
 mod copy;
 mod edit;
 mod error;
 mod event;
 mod graph;
 mod kind;
+mod layer;
 mod memory;
 mod overlay;
 mod root;
@@ -54,6 +56,9 @@ pub use edit::{ImageEdit, IndexEdit};
 pub use error::{Error, Mismatch, Result};
 pub use event::{Event, Observer};
 pub use kind::Kind;
+pub use layer::{DiffId, LayerTar};
 pub use memory::Memory;
+/// What is in layers: their entries, trees, and what a container sees.
+pub use ocikit_archive::layer as files;
 pub use root::{Artifact, Image, Index, Layer, Root};
 pub use source::{ByteRange, Name, Naming, Put, Sink, Source, SourceExt};

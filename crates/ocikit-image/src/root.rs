@@ -229,6 +229,11 @@ impl Layer {
         &self.descriptor
     }
 
+    /// Where it is read from.
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
     /// The compressed bytes, checked as they pass.
     ///
     /// # Errors

@@ -39,9 +39,9 @@ impl Lookup {
         Lookup { layers, trees: Vec::new(), resolver: Resolver::new(path, Last::Follow) }
     }
 
-    /// The path whose place in the next layer decides what comes next, if there is one.
-    pub fn question(&mut self) -> Option<&Path> {
-        self.resolver.question()
+    /// Where the file is if there are no links that nobody knows of yet.
+    pub fn expected(&self) -> Path {
+        self.resolver.expected()
     }
 
     /// What is in the layer that was needed.

@@ -88,6 +88,13 @@ impl Resolver {
         Ok(())
     }
 
+    /// Where the path leads if no links are on what is left of it.
+    pub fn expected(&self) -> Path {
+        let asked = self.asked.as_ref().unwrap_or(&self.at);
+        let rest = self.rest.iter().rev().flat_map(|part| [b"/", &**part]);
+        Path::confined(&[asked.as_bytes()].into_iter().chain(rest).collect::<Vec<_>>().concat())
+    }
+
     /// Where the path has led so far.
     pub fn path(&self) -> &Path {
         &self.at
