@@ -36,6 +36,11 @@ pub enum Event<'a> {
         /// What it took.
         put: Put,
     },
+    /// An archive cannot be read where it lies and is copied to a temporary file first.
+    Unpacking {
+        /// Which.
+        place: &'a str,
+    },
     /// A root is visible now.
     Published {
         /// Which.
