@@ -62,6 +62,9 @@ pub(crate) fn prompt(text: &str) {
 
 /// Says why a command failed.
 pub(crate) fn complain(failure: &Failure) {
+    if failure.message.is_empty() {
+        return;
+    }
     eprintln!("error: {}", failure.message);
     if let Some(hint) = &failure.hint {
         eprintln!("hint: {hint}");

@@ -133,6 +133,11 @@ impl Image {
         self.descriptor.digest
     }
 
+    /// Where it is read from.
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
     /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::layer::path::Path;
 use crate::layer::whiteout::Whiteout;
@@ -89,9 +90,54 @@ pub struct Time {
     pub nanoseconds: u32,
 }
 
+/// As RFC 3339 has it, in UTC.
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DAY: i64 = 24 * 60 * 60;
+        let (days, second) = (self.seconds.div_euclid(DAY), self.seconds.rem_euclid(DAY));
+        // Days are counted from the first of March of a year that four hundred divides, so that leap days come last.
+        let shifted = i128::from(days) + 719_468;
+        let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+        let year = (day - day / 1460 + day / 36524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let (year, month) = (era * 400 + year + month / 10, (month + 2) % 12 + 1);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
+        if self.nanoseconds > 0 {
+            write!(f, ".{}", format!("{:09}", self.nanoseconds).trim_end_matches('0'))?;
+        }
+        f.write_str("Z")
+    }
+}
+
 impl Metadata {
     /// That of a directory which no entry describes.
     pub(crate) fn of_a_directory() -> Metadata {
         Metadata { mode: 0o755, ..Metadata::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_shown_as_dates() {
+        for (seconds, nanoseconds, text) in [
+            (0, 0, "1970-01-01T00:00:00Z"),
+            (951_782_400, 0, "2000-02-29T00:00:00Z"),
+            (1_704_067_199, 500_000_000, "2023-12-31T23:59:59.5Z"),
+            (-1, 1, "1969-12-31T23:59:59.000000001Z"),
+            (-62_135_596_800, 0, "0001-01-01T00:00:00Z"),
+            (4_107_542_400, 0, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(Time { seconds, nanoseconds }.to_string(), text);
+        }
+        // No number of seconds is too far away to be shown.
+        for seconds in [i64::MIN, i64::MAX] {
+            assert!(Time { seconds, nanoseconds: 0 }.to_string().ends_with('Z'));
+        }
     }
 }
