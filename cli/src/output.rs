@@ -71,6 +71,15 @@ pub(crate) fn complain(failure: &Failure) {
     }
 }
 
+/// Text from elsewhere for a terminal: what would move the cursor is escaped.
+pub(crate) fn plain(text: &str) -> String {
+    let escape = |character: char| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
 /// A number of bytes for people.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];

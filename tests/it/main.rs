@@ -4,6 +4,7 @@
 
 mod annotate;
 mod failures;
+mod files;
 mod house;
 mod look;
 mod peers;

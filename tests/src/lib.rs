@@ -8,7 +8,10 @@ mod peers;
 mod program;
 mod registry;
 
-pub use archives::{Archive, testdata, write_archive};
+pub use ocikit_archive::Compression;
+pub use ocikit_image::testing::Tar;
+
+pub use archives::{Archive, testdata, write_archive, write_image};
 pub use peers::{Daemon, Peers};
 pub use program::{Bench, Outcome, run};
 pub use registry::Registry;

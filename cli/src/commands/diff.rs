@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::commands::inspect::for_platform;
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
+use crate::output;
 
 /// Compare two images, wherever they are, down to their files
 ///
@@ -49,12 +50,12 @@ impl Diff {
         }
         let counts = counts(&found);
         if found.is_semantic() || self.exact && !facts.same {
-            let failure = Failure::new(Code::Unverified, format_args!("{left} and {right} differ: {counts}"));
+            let failure = Failure::new(Code::Unverified, format_args!("{left} and {right} differ ({counts})"));
             // Whoever asks for quiet asks for the exit code.
             return Err(if context.output.quiet { failure.silent() } else { failure });
         }
         if !facts.same {
-            context.output.say(&format!("{left} and {right} are the same in all that matters: {counts}"));
+            context.output.say(&format!("{left} and {right} are the same in all that matters ({counts})"));
         }
         Ok(())
     }
@@ -85,8 +86,8 @@ fn line(difference: &Difference) -> String {
     let words = [difference.entry.as_deref(), Some(area), Some(&difference.at), difference.what];
     let words: Vec<_> = words.into_iter().flatten().filter(|word| !word.is_empty()).collect();
     let values = match (&difference.left, &difference.right) {
-        (Some(left), Some(right)) => format!(": {} => {}", left.escape_debug(), right.escape_debug()),
-        (Some(value), None) | (None, Some(value)) => format!(": {}", value.escape_debug()),
+        (Some(left), Some(right)) => format!(": {} => {}", output::plain(left), output::plain(right)),
+        (Some(value), None) | (None, Some(value)) => format!(": {}", output::plain(value)),
         (None, None) => String::new(),
     };
     format!("{mark} {}{values}{class}\n", words.join(" "))
@@ -94,13 +95,12 @@ fn line(difference: &Difference) -> String {
 
 fn counts(found: &Found) -> String {
     let words = [
-        (Class::Semantic, "in earnest"),
+        (Class::Semantic, "differences that matter"),
         (Class::Time, "in time"),
         (Class::Order, "in order"),
         (Class::Encoding, "in encoding"),
     ];
-    let counts = words.map(|(class, word)| (found.count(class), word));
-    let counts: Vec<_> =
-        counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
-    if counts.is_empty() { "no difference but the digest".to_owned() } else { counts.join(", ") }
+    let counts = words.map(|(class, word)| (found.count(class), word)).into_iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<_> = counts.map(|(count, word)| format!("{count} {word}")).collect();
+    if counts.is_empty() { "in nothing but the digest".to_owned() } else { counts.join(", ") }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::inside::Inside;
+use crate::output;
 
 /// List the files in an image
 ///
@@ -151,8 +152,8 @@ fn long(rows: &[Row]) -> String {
     let (sizes, owners, times) = (width(&size), width(&owner), width(&|row| row.modified.clone()));
     let line = |row: &Row| {
         let target = match (&row.target, row.kind) {
-            (Some(target), "hardlink") => format!(" = {}", target.escape_debug()),
-            (Some(target), _) => format!(" -> {}", target.escape_debug()),
+            (Some(target), "hardlink") => format!(" = {}", output::plain(target)),
+            (Some(target), _) => format!(" -> {}", output::plain(target)),
             (None, _) => String::new(),
         };
         let (bits, owner, size, time) = (permissions(row), owner(row), size(row), &row.modified);

@@ -2,5 +2,6 @@
 
 mod build;
 mod edit;
+mod files;
 mod registries;
 mod rest;

@@ -1,7 +1,7 @@
 //! Documents are compared as JSON, so that what no type of ours knows counts as well.
 
 use ocikit_spec::MediaType;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::report::{Area, Class, Difference, Report};
 
@@ -14,7 +14,11 @@ fn compare_values(report: &mut Report, area: Area, at: &str, left: Option<&Value
     if is_same(left, right) {
         return;
     }
+    let nothing = Value::Object(Map::new());
     match (left, right) {
+        // A map that is missing has no values, each of which is of a class of its own.
+        (Some(Value::Object(_)), None) => compare_values(report, area, at, left, Some(&nothing)),
+        (None, Some(Value::Object(_))) => compare_values(report, area, at, Some(&nothing), right),
         (Some(Value::Object(one)), Some(Value::Object(other))) => {
             for (key, value) in one {
                 compare_values(report, area, &below(at, key), Some(value), other.get(key));
@@ -23,17 +27,21 @@ fn compare_values(report: &mut Report, area: Area, at: &str, left: Option<&Value
                 compare_values(report, area, &below(at, key), None, Some(value));
             }
         }
-        (Some(Value::Array(one)), Some(Value::Array(other))) if one.len() == other.len() => {
-            if is_unordered(at) && is_reordered(one, other) {
-                report.add(Difference::of(area, at, Class::Order, text(left), text(right)));
-                return;
-            }
-            for (number, (value, other)) in one.iter().zip(other).enumerate() {
-                compare_values(report, area, &below(at, &number.to_string()), Some(value), Some(other));
+        (Some(Value::Array(one)), Some(Value::Array(other))) if is_unordered(at) && is_reordered(one, other) => {
+            report.add(Difference::of(area, at, Class::Order, text(left), text(right)));
+        }
+        (Some(Value::Array(one)), Some(Value::Array(other))) if one.len() == other.len() || has_maps(one, other) => {
+            for number in 0..one.len().max(other.len()) {
+                compare_values(report, area, &below(at, &number.to_string()), one.get(number), other.get(number));
             }
         }
         _ => report.add(Difference::of(area, at, class_of(at, left, right), text(left), text(right))),
     }
+}
+
+/// Lists of maps, as the history is, are long and much the same; lists of words say more as a whole.
+fn has_maps(left: &[Value], right: &[Value]) -> bool {
+    left.iter().chain(right).all(Value::is_object)
 }
 
 /// What is empty says as much as what is not there: writers differ in which of the two they like.
@@ -53,11 +61,8 @@ fn below(at: &str, key: &str) -> String {
 }
 
 fn class_of(at: &str, left: Option<&Value>, right: Option<&Value>) -> Class {
-    // Keys of annotations have dots themselves.
-    let names_a_time = ["created", "build-date", "buildDate", "build_date"]
-        .iter()
-        .any(|key| at == *key || at.strip_suffix(key).is_some_and(|rest| rest.ends_with('.')));
-    if names_a_time {
+    // Keys of annotations have dots and slashes themselves.
+    if ["created", "timestamp", "date"].contains(&at.rsplit(['.', '/', '-', '_']).next().unwrap_or_default()) {
         return Class::Time;
     }
     let media_type = |value: Option<&Value>| value.and_then(Value::as_str).map(MediaType::new);
@@ -162,6 +167,12 @@ mod tests {
             assert_eq!(found(&base, &other).first(), Some(&(at.to_owned(), class)), "{pointer}");
         }
         assert_eq!(found(&base, &base), []);
+        let annotated =
+            json!({"annotations": {"buildkit/rewritten-timestamp": "1", "a": "b"}, "history": [{"a": "b"}]});
+        let at: Vec<_> = found(&json!({}), &annotated).into_iter().map(|(at, _)| at).collect();
+        assert_eq!(at, ["annotations.buildkit/rewritten-timestamp", "annotations.a", "history"]);
+        let longer = json!({"history": [{"a": "b"}, {"c": "d"}]});
+        assert_eq!(found(&json!({"history": [{"a": "b"}]}), &longer), [("history.1.c".to_owned(), Class::Semantic)]);
     }
 
     #[test]

@@ -136,10 +136,11 @@ async fn compare_images(report: &mut Report, left: &Image, right: &Image) -> Res
     }
     let (one, other) = (value(left.manifest().bytes()), value(right.manifest().bytes()));
     compare_manifests(report, left.descriptor(), right.descriptor(), &one, &other);
-    let configs = (left.manifest().config(), right.manifest().config());
     let is_files = |image: &Image| image.layers().all(|layer| layer.descriptor().media_type.is_layer());
-    let (config, other_config) = (left.config().await?, right.config().await?);
-    if configs.0.map(|config| config.digest) != configs.1.map(|config| config.digest) {
+    let digest = |image: &Image| image.manifest().config().map(|config| config.digest);
+    let config = left.config().await?;
+    let other_config = if digest(left) == digest(right) { config.clone() } else { right.config().await? };
+    if config.bytes() != other_config.bytes() {
         let rest = |bytes: &[u8]| {
             let mut config = value(bytes);
             if let Some(rootfs) = config.get_mut("rootfs") {
