@@ -13,6 +13,8 @@ mod failure;
 mod inside;
 mod output;
 mod progress;
+mod report;
+mod transfer;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -168,7 +168,7 @@ fn diff_tells_what_differs() {
     insta::assert_snapshot!(bench.ocikit(&["diff", "a.tar", "b.tar"]), @"
     exit 5
     --- stdout
-    ! layer 1 content: A => B
+    ! layer 1 content: sha256:7650338f2032e9bb1a390dec73790be1ef4c1ade24b736df909be6de2dfd4883 application/vnd.oci.image.layer.v1.tar 8704 bytes => sha256:2897f732227d5a2a378c71ec4a1994c545e6abb2b7ea8dc5bf93bd7449feb6e1 application/vnd.oci.image.layer.v1.tar 8192 bytes
     ! file /bin/tool mode: 4755 => 0644
     ~ file /bin/tool modified: 2024-01-01T00:00:00Z => 1970-01-01T00:00:00Z (time)
     ~ file /etc modified: 2024-01-01T00:00:00Z => 1970-01-01T00:00:00Z (time)

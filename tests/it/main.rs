@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
 
 mod annotate;
+mod copy;
 mod failures;
 mod files;
 mod house;

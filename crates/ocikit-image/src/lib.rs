@@ -43,7 +43,9 @@ mod graph;
 mod kind;
 mod layer;
 mod memory;
+mod narrow;
 mod overlay;
+mod related;
 mod root;
 mod source;
 #[cfg(feature = "testing")]
@@ -51,14 +53,16 @@ pub mod testing;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
 pub use body::Body;
-pub use copy::{Copied, CopyOptions, copy, copy_all};
+pub use copy::{Copied, CopyOptions, Planned, copy, copy_all, plan};
 pub use edit::{ImageEdit, IndexEdit};
 pub use error::{Error, Mismatch, Result};
 pub use event::{Event, Observer};
 pub use kind::Kind;
 pub use layer::{DiffId, LayerTar};
 pub use memory::Memory;
+pub use narrow::narrow;
 /// What is in layers: their entries, trees, and what a container sees.
 pub use ocikit_archive::layer as files;
+pub use related::Referrers;
 pub use root::{Artifact, Image, Index, Layer, Root};
 pub use source::{ByteRange, Name, Naming, Put, Sink, Source, SourceExt};

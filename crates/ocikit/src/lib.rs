@@ -33,7 +33,7 @@ pub use session::{Annotated, Session, SessionOptions};
 
 pub use ocikit_image::{
     AnnotateOn, AnnotateOptions, Artifact, Copied, CopyOptions, Error, Event, Image, Index, Kind, Layer, Name, Naming,
-    Observer, Put, Result, Root, Sink, Source, SourceExt,
+    Observer, Planned, Put, Referrers, Result, Root, Sink, Source, SourceExt,
 };
 pub use ocikit_layout::TarOptions;
 pub use ocikit_registry::{Client, ClientOptions};
