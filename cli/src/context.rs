@@ -1,17 +1,21 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use clap::Args;
 use ocikit::layout::TarOptions;
 use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};
 use ocikit::registry::{
-    ClientOptions, CredentialPlaces, DockerConfig, Fixed, HelperOptions, Keychain, RetryOptions, Secret, Timeouts,
+    ClientOptions, Credential, CredentialPlaces, DockerConfig, FileJournal, Fixed, HelperOptions, Journal, Keychain,
+    RetryOptions, Secret, Timeouts,
 };
+use ocikit::sync::Access;
 use ocikit::{Client, Location, Registry, Session, SessionOptions};
 
 use crate::commands::login;
+use crate::commands::probe::Known;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::progress::Form;
@@ -106,6 +110,10 @@ impl Context {
 
     /// The same with options of the command's own; what all commands take is set here.
     pub(crate) fn session_with(&self, locations: &[&Location], options: SessionOptions) -> Result<Session> {
+        Ok(self.session_of(self.client(locations)?, options))
+    }
+
+    fn session_of(&self, client: Client, options: SessionOptions) -> Session {
         let options = SessionOptions {
             jobs: self.global.jobs.map(usize::from),
             observer: self.progress.of_copy(),
@@ -114,7 +122,32 @@ impl Context {
             scratch: Some(std::env::temp_dir()),
             ..options
         };
-        Ok(Session::new(self.client(locations)?, options))
+        Session::new(client, options)
+    }
+
+    /// A session for a command whose file says how registries are spoken to.
+    pub(crate) fn session_that_knows(&self, registries: &BTreeMap<String, Access>) -> Result<Session> {
+        if self.secret.is_some() {
+            return Err(Failure::usage("one name and password, and more than one registry")
+                .hint("log in to each with `ocikit login`"));
+        }
+        let mut options = self.client_options()?;
+        let mut credentials = HashMap::new();
+        for (name, access) in registries {
+            let others = options.hosts.others.clone();
+            let settings = options.hosts.named.entry(name.clone()).or_insert(others);
+            // On a loopback address no TLS is needed, and nothing is said that would ask for it.
+            let is_loopback = name.parse::<Registry>().is_ok_and(|registry| registry.is_loopback());
+            if access.insecure && !is_loopback {
+                settings.tls.verify = Verify::Nothing;
+            }
+            if let Some(directory) = &access.certificates {
+                settings.tls.add_directory(directory)?;
+            }
+            credentials.extend(access.credential.clone().map(|credential| (name.clone(), credential)));
+        }
+        options.keychain = Arc::new(FromFile { credentials, others: options.keychain });
+        Ok(self.session_of(Client::new(options), SessionOptions::default()))
     }
 
     /// What the command line or the environment gave to show who we are.
@@ -124,7 +157,18 @@ impl Context {
 
     /// A client for a command that speaks of these locations.
     fn client(&self, locations: &[&Location]) -> Result<Client> {
+        self.client_of(locations.iter().filter_map(|location| match location {
+            Location::Registry(reference) => Some(reference.registry()),
+            _ => None,
+        }))
+    }
+
+    /// A client for a command that speaks to these registries.
+    pub(crate) fn client_of<'a>(&self, registries: impl IntoIterator<Item = &'a Registry>) -> Result<Client> {
+        let registries: BTreeSet<&Registry> = registries.into_iter().collect();
         let mut options = self.client_options()?;
+        let known = |registry: &&Registry| Some((registry.to_string(), Known::read(registry)?.capabilities));
+        options.capabilities = registries.iter().filter_map(known).collect();
         let credential = match &self.secret {
             None => return Ok(Client::new(options)),
             Some(login::Given::Whole(credential)) => credential.clone(),
@@ -133,13 +177,6 @@ impl Context {
                     .hint("give --password-stdin, or set OCIKIT_PASSWORD"));
             }
         };
-        let registries: BTreeSet<&Registry> = locations
-            .iter()
-            .filter_map(|location| match location {
-                Location::Registry(reference) => Some(reference.registry()),
-                _ => None,
-            })
-            .collect();
         // One credential for several registries would show it to the wrong one.
         match registries.into_iter().collect::<Vec<_>>()[..] {
             [] => {}
@@ -166,7 +203,10 @@ impl Context {
             None => Timeouts::default(),
         };
         let user_agent = format!("ocikit/{}", env!("CARGO_PKG_VERSION"));
-        Ok(ClientOptions { keychain, hosts: self.hosts()?, proxies: proxies(), retry, timeouts, user_agent, ..default })
+        let journal =
+            cache_directory().map(|cache| Arc::new(FileJournal::new(cache.join("uploads"))) as Arc<dyn Journal>);
+        let hosts = self.hosts()?;
+        Ok(ClientOptions { keychain, hosts, proxies: proxies(), retry, timeouts, user_agent, journal, ..default })
     }
 
     fn hosts(&self) -> Result<HostOptions> {
@@ -224,9 +264,33 @@ impl Context {
     }
 }
 
+/// Credentials that a file gives for some registries, before those that are kept elsewhere.
+#[derive(Debug)]
+struct FromFile {
+    credentials: HashMap<String, Credential>,
+    others: Arc<dyn Keychain>,
+}
+
+#[async_trait]
+impl Keychain for FromFile {
+    async fn credential(&self, registry: &Registry, path: &str) -> ocikit::Result<Option<Credential>> {
+        match self.credentials.get(registry.as_str()) {
+            Some(credential) => Ok(Some(credential.clone())),
+            None => self.others.credential(registry, path).await,
+        }
+    }
+}
+
 /// A variable of the environment; one that is empty counts as unset.
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Where we keep what can be found out again.
+pub(crate) fn cache_directory() -> Option<PathBuf> {
+    let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")));
+    Some(cache?.join("ocikit"))
 }
 
 fn credential_places() -> CredentialPlaces {

@@ -10,6 +10,7 @@ mod archive;
 mod commands;
 mod context;
 mod failure;
+mod file;
 mod inside;
 mod output;
 mod progress;

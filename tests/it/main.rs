@@ -5,13 +5,16 @@
 mod annotate;
 mod copy;
 mod failures;
+mod faults;
 mod files;
 mod house;
 mod look;
 mod peers;
 mod pull;
 mod push;
+mod registry;
 mod rest;
+mod sync;
 mod tour;
 
 use ocikit_tests::Bench;

@@ -5,3 +5,4 @@ mod edit;
 mod files;
 mod registries;
 mod rest;
+mod suite;
