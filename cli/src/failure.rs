@@ -10,7 +10,7 @@ use ocikit::Error;
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: Code,
-    /// The message and its causes, in one line.
+    /// The message and its causes, in one line; empty if nothing is to be said.
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
 }
@@ -28,7 +28,7 @@ pub(crate) enum Code {
     Interrupted = 130,
 }
 
-pub(crate) type Result<T = ()> = std::result::Result<T, Failure>;
+pub(crate) type Result<T = (), E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Display) -> Failure {
@@ -42,6 +42,11 @@ impl Failure {
     pub(crate) fn hint(mut self, hint: impl Display) -> Failure {
         self.hint = Some(hint.to_string());
         self
+    }
+
+    /// The same without a word: the exit code says it all.
+    pub(crate) fn silent(self) -> Failure {
+        Failure { message: String::new(), hint: None, ..self }
     }
 
     /// A failed operation of the system, on something that the user named.

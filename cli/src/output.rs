@@ -62,10 +62,22 @@ pub(crate) fn prompt(text: &str) {
 
 /// Says why a command failed.
 pub(crate) fn complain(failure: &Failure) {
+    if failure.message.is_empty() {
+        return;
+    }
     eprintln!("error: {}", failure.message);
     if let Some(hint) = &failure.hint {
         eprintln!("hint: {hint}");
     }
+}
+
+/// Text from elsewhere for a terminal: what would move the cursor is escaped.
+pub(crate) fn plain(text: &str) -> String {
+    let escape = |character: char| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 /// A number of bytes for people.

@@ -6,6 +6,7 @@ mod annotate;
 mod copy;
 mod failures;
 mod faults;
+mod files;
 mod house;
 mod look;
 mod peers;

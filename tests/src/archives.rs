@@ -3,9 +3,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocikit_archive::{END, Header, padding};
-use ocikit_image::{CopyOptions, Memory, Name, Root, Sink, copy};
-use ocikit_layout::Scratch;
+use ocikit_archive::{Compression, END, Header, padding};
+use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, copy, testing};
+use ocikit_layout::{Dir, Scratch, TarOptions, TarWriter};
 use ocikit_spec::{Descriptor, Digest, Index, MediaType};
 use serde_json::json;
 use tokio::runtime::Builder;
@@ -88,6 +88,28 @@ pub fn write_archive(path: &Path, archive: Archive) -> Digest {
     file.set_len(at + END.len() as u64).expect("room");
     file.flush().expect("a file");
     descriptor.digest
+}
+
+/// Writes an image of these layers to an archive, or to a layout if the path does not end in `.tar`, under the tag `1`.
+///
+/// # Panics
+///
+/// If it cannot be written.
+pub fn write_image(path: &Path, compression: Compression, layers: &[Vec<u8>]) -> Digest {
+    let memory = Arc::new(Memory::new());
+    let platform = "linux/amd64".parse().expect("a platform");
+    let descriptor = testing::image_of(&memory, &platform, compression, layers);
+    let names = vec![Naming { tag: Some("1".parse().expect("a tag")), ..Naming::default() }];
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let copied = runtime.block_on(async {
+        let root = Root::at(memory, descriptor).await?;
+        let sink: Arc<dyn Sink> = match path.extension().is_some_and(|ending| ending == "tar") {
+            true => Arc::new(TarWriter::create(path, TarOptions::default()).await?),
+            false => Arc::new(Dir::create(path).await?),
+        };
+        copy(&root, &sink, &CopyOptions { names, ..CopyOptions::default() }).await
+    });
+    copied.expect("a place to write to").root.digest
 }
 
 fn digest_of_zeros(size: u64, last: &[u8]) -> Digest {

@@ -9,7 +9,10 @@ mod program;
 mod proxy;
 mod registry;
 
-pub use archives::{Archive, testdata, whole, write_archive};
+pub use ocikit_archive::Compression;
+pub use ocikit_image::testing::Tar;
+
+pub use archives::{Archive, testdata, whole, write_archive, write_image};
 pub use peers::{Daemon, Peers};
 pub use program::{Bench, Outcome, run};
 pub use proxy::{Proxy, Trouble, Way};

@@ -3,15 +3,18 @@
 mod annotate;
 mod blob;
 mod build;
+mod cat;
 mod completion;
 mod config;
 mod copy;
 mod delete;
+mod diff;
 mod digest;
-mod inspect;
+pub(crate) mod inspect;
 mod kind;
 pub(crate) mod login;
 mod logout;
+mod ls;
 mod manifest;
 pub(crate) mod probe;
 mod pull;
@@ -38,15 +41,18 @@ pub(crate) enum Command {
     Annotate(annotate::Annotate),
     Blob(blob::Blob),
     Build(build::Build),
+    Cat(cat::Cat),
     Completion(completion::Completion),
     Config(config::Config),
     Copy(copy::Copy),
     Delete(delete::Delete),
+    Diff(diff::Diff),
     Digest(digest::Digest),
     Inspect(inspect::Inspect),
     Kind(kind::Kind),
     Login(login::Login),
     Logout(logout::Logout),
+    Ls(ls::Ls),
     Manifest(manifest::Manifest),
     Probe(probe::Probe),
     Pull(pull::Pull),
@@ -68,15 +74,18 @@ impl Command {
             Command::Annotate(command) => command.run(context).await,
             Command::Blob(command) => command.run(context).await,
             Command::Build(command) => command.run(context).await,
+            Command::Cat(command) => command.run(context).await,
             Command::Completion(command) => command.run(context),
             Command::Config(command) => command.run(context).await,
             Command::Copy(command) => command.run(context).await,
             Command::Delete(command) => command.run(context).await,
+            Command::Diff(command) => command.run(context).await,
             Command::Digest(command) => command.run(context).await,
             Command::Inspect(command) => command.run(context).await,
             Command::Kind(command) => command.run(context).await,
             Command::Login(command) => command.run(context).await,
             Command::Logout(command) => command.run(context).await,
+            Command::Ls(command) => command.run(context).await,
             Command::Manifest(command) => command.run(context).await,
             Command::Probe(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,

@@ -25,6 +25,14 @@ pub enum Error {
         /// What is wrong there.
         problem: String,
     },
+    /// An entry cannot be in the layer that has it.
+    #[error("a layer has `{path}`: {problem}")]
+    Layer {
+        /// Its path.
+        path: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// The archive could not be read at all.
     #[error(transparent)]
     Io(#[from] io::Error),

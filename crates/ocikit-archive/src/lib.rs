@@ -1,4 +1,5 @@
-//! The bytes of archives: reading a tar at random or as it comes, writing its headers, and compression. Synchronous.
+//! The bytes of archives and layers: reading a tar at random or as it comes, writing its headers, compression, and what is
+//! [in a layer](layer). Synchronous.
 //!
 //! ```
 //! use ocikit_archive::{Header, TarIndex, END};
@@ -25,6 +26,7 @@ mod entry;
 mod error;
 mod header;
 mod index;
+pub mod layer;
 mod read_at;
 mod scan;
 mod stream;

@@ -1,7 +1,7 @@
 //! From header blocks to entries: the rules that random and sequential reading share.
 
 use tar_core::parse::{Limits, ParseEvent, ParsedEntry, Parser};
-use tar_core::{EntryType, PaxExtensions};
+use tar_core::{EntryType, PaxExtensions, SparseEntry};
 
 use crate::entry::{Entry, Kind, Span, plain_name};
 use crate::error::{Error, Result};
@@ -19,14 +19,45 @@ pub(crate) trait Window {
     fn pass(&mut self, length: usize);
 }
 
+/// What a header says, before anything was made of it.
+pub(crate) struct Found<'a> {
+    pub(crate) parsed: ParsedEntry<'a>,
+    /// Which parts of a sparse file are stored, and how long it is.
+    pub(crate) sparse: Option<(Vec<SparseEntry>, u64)>,
+    /// Where the first header begins.
+    pub(crate) start: u64,
+}
+
+/// How numbers in extended headers are taken that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    /// They make the archive invalid.
+    Strict,
+    /// They are left to whoever converts the entry: a time before 1970 is one of them.
+    Left,
+}
+
+/// The most that headers of one entry may take. Extended headers are bounded below that by the parser, the maps of sparse
+/// files are not.
+const MOST_HEADERS: usize = 2 << 20;
+
 /// The next entry, its headers passed; `None` at the end, with the zero blocks of the end still ahead.
 pub(crate) fn next(window: &mut impl Window) -> Result<Option<Entry>> {
+    Ok(next_with(window, Numbers::Strict, |_| Ok(()))?.map(|(entry, ())| entry))
+}
+
+/// The same, and what this function makes of the header beside the entry.
+pub(crate) fn next_with<T>(
+    window: &mut impl Window,
+    numbers: Numbers,
+    convert: impl Fn(&Found<'_>) -> Result<T>,
+) -> Result<Option<(Entry, T)>> {
     loop {
         let start = window.position();
-        let (consumed, entry) = match header(window, start)? {
+        let (consumed, entry) = match header(window, start, numbers, &convert)? {
             Header::End => return Ok(None),
             Header::Global { consumed } => (consumed, None),
-            Header::Entry { consumed, entry } => (consumed, Some(entry)),
+            Header::Entry { consumed, entry, converted } => (consumed, Some((entry, converted))),
         };
         window.pass(consumed);
         if entry.is_some() {
@@ -35,10 +66,11 @@ pub(crate) fn next(window: &mut impl Window) -> Result<Option<Entry>> {
     }
 }
 
-enum Header {
+enum Header<T> {
     Entry {
         consumed: usize,
         entry: Entry,
+        converted: T,
     },
     Global {
         consumed: usize,
@@ -47,8 +79,14 @@ enum Header {
     End,
 }
 
-fn header(window: &mut impl Window, start: u64) -> Result<Header> {
+fn header<T>(
+    window: &mut impl Window,
+    start: u64,
+    numbers: Numbers,
+    convert: &impl Fn(&Found<'_>) -> Result<T>,
+) -> Result<Header<T>> {
     let mut parser = Parser::new(Limits { max_path_len: Some(4096), ..Limits::default() });
+    parser.set_ignore_pax_errors(numbers == Numbers::Left);
     let mut want = BLOCK as usize;
     loop {
         let bytes = window.peek(want)?;
@@ -66,27 +104,33 @@ fn header(window: &mut impl Window, start: u64) -> Result<Header> {
             return end(window, start);
         }
         let event = parser.parse(bytes).map_err(|error| invalid(start, error))?;
-        let (consumed, entry, sparse) = match event {
+        let (consumed, parsed, sparse) = match event {
+            ParseEvent::NeedData { min_bytes } if min_bytes > MOST_HEADERS => {
+                return Err(invalid(start, "the headers of an entry do not end"));
+            }
             ParseEvent::NeedData { min_bytes } => {
                 want = min_bytes.max(want + 1);
                 continue;
             }
-            ParseEvent::Entry { consumed, entry } => (consumed, entry, false),
-            ParseEvent::SparseEntry { consumed, entry, .. } => (consumed, entry, true),
+            ParseEvent::Entry { consumed, entry } => (consumed, entry, None),
+            ParseEvent::SparseEntry { consumed, entry, sparse_map, real_size } => {
+                (consumed, entry, Some((sparse_map, real_size)))
+            }
             ParseEvent::GlobalExtensions { consumed, pax_data } => {
                 refuse_renaming_globals(pax_data, start)?;
                 return Ok(Header::Global { consumed });
             }
             ParseEvent::End { .. } => return Err(invalid(start, "an extended header has no entry behind it")),
         };
-        let entry = to_entry(&entry, sparse, start, start + consumed as u64)?;
-        return Ok(Header::Entry { consumed, entry });
+        let entry = to_entry(&parsed, sparse.is_some(), start, start + consumed as u64)?;
+        let converted = convert(&Found { parsed, sparse, start })?;
+        return Ok(Header::Entry { consumed, entry, converted });
     }
 }
 
 /// GNU tar ends at a lone zero block, Go's readers refuse it, others pass over it: refused, because an archive must
 /// not hold different images for different readers. At the very end of the file all agree.
-fn end(window: &mut impl Window, start: u64) -> Result<Header> {
+fn end<T>(window: &mut impl Window, start: u64) -> Result<Header<T>> {
     let two = window.peek(2 * BLOCK as usize)?;
     if two.iter().all(|byte| *byte == 0) {
         return Ok(Header::End);

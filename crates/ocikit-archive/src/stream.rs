@@ -2,7 +2,7 @@ use std::io::{self, Read};
 
 use crate::entry::Entry;
 use crate::error::{Error, Result};
-use crate::scan::{self, Window};
+use crate::scan::{self, Found, Numbers, Window};
 
 /// A tar that is read as it comes, entry by entry, from a pipe.
 ///
@@ -36,6 +36,15 @@ impl<R: Read> TarStream<R> {
     ///
     /// [`Error::Truncated`] and [`Error::Invalid`] as for an index, [`Error::Io`] where reading fails.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        Ok(self.next_with(Numbers::Strict, |_| Ok(()))?.map(|(entry, ())| entry))
+    }
+
+    /// The same, and what this function makes of the header beside the entry.
+    pub(crate) fn next_with<T>(
+        &mut self,
+        numbers: Numbers,
+        convert: impl Fn(&Found<'_>) -> Result<T>,
+    ) -> Result<Option<(Entry, T)>> {
         if let Some(mut current) = self.current.take() {
             let rest = current.rest + current.padding;
             let skipped = self.window.skip(rest)?;
@@ -45,13 +54,13 @@ impl<R: Read> TarStream<R> {
                 return Err(current.truncated());
             }
         }
-        let Some(entry) = scan::next(&mut self.window)? else {
+        let Some((entry, converted)) = scan::next_with(&mut self.window, numbers, convert)? else {
             self.window.skip(u64::MAX)?;
             return Ok(None);
         };
         let (rest, padding) = (entry.data.size, crate::padding(entry.data.size));
         self.current = Some(Current { entry: entry.clone(), rest, padding });
-        Ok(Some(entry))
+        Ok(Some((entry, converted)))
     }
 
     /// Reads bytes of the current entry; 0 at its end.

@@ -34,12 +34,14 @@
 mod annotate;
 mod body;
 pub mod bridge;
+mod contents;
 mod copy;
 mod edit;
 mod error;
 mod event;
 mod graph;
 mod kind;
+mod layer;
 mod memory;
 mod narrow;
 mod overlay;
@@ -56,8 +58,11 @@ pub use edit::{ImageEdit, IndexEdit};
 pub use error::{Error, Mismatch, Result};
 pub use event::{Event, Observer};
 pub use kind::Kind;
+pub use layer::{DiffId, LayerTar};
 pub use memory::Memory;
 pub use narrow::narrow;
+/// What is in layers: their entries, trees, and what a container sees.
+pub use ocikit_archive::layer as files;
 pub use related::Referrers;
 pub use root::{Artifact, Image, Index, Layer, Root};
 pub use source::{ByteRange, Name, Naming, Put, Sink, Source, SourceExt};

@@ -133,6 +133,11 @@ impl Image {
         self.descriptor.digest
     }
 
+    /// Where it is read from.
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
     /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -227,6 +232,11 @@ impl Layer {
     /// Type, digest and size.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
+    }
+
+    /// Where it is read from.
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
     }
 
     /// The compressed bytes, checked as they pass.

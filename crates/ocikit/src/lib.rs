@@ -22,6 +22,7 @@
 //! * It never looks into the file system to decide what a text means.
 
 mod change;
+mod diff;
 mod inspect;
 mod location;
 mod session;
@@ -30,6 +31,7 @@ pub mod sync;
 mod tree;
 
 pub use change::describe;
+pub use diff::{Area, Change, Class, Diff, Difference, diff};
 pub use inspect::{ConfigFacts, Inspection, LayerFacts, inspect};
 pub use location::Location;
 pub use session::{Annotated, Session, SessionOptions};
@@ -44,6 +46,7 @@ pub use ocikit_registry::{Client, ClientOptions};
 pub use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform, Reference, Registry, Repository, Tag};
 
 pub use ocikit_image as image;
+pub use ocikit_image::files;
 pub use ocikit_layout as layout;
 pub use ocikit_registry as registry;
 pub use ocikit_spec as spec;

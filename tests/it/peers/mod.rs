@@ -2,6 +2,7 @@
 
 mod build;
 mod edit;
+mod files;
 mod registries;
 mod rest;
 mod suite;

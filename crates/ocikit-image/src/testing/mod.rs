@@ -1,12 +1,17 @@
 //! For tests: images made up on the spot, and the suite that every place has to pass.
 
 mod conformance;
+mod tar;
 
-use ocikit_spec::{Descriptor, Index, MediaType, Platform};
+use std::io::Write;
+
+use ocikit_archive::{Compression, Encoder};
+use ocikit_spec::{Descriptor, Digest, Index, MediaType, Platform};
 
 use crate::memory::Memory;
 
 pub use conformance::{Place, conformance};
+pub use tar::Tar;
 
 /// Bytes that do not compress and are the same for the same seed.
 pub fn random(seed: u64, length: usize) -> Vec<u8> {
@@ -25,27 +30,44 @@ pub fn random(seed: u64, length: usize) -> Vec<u8> {
 
 /// Puts an image with random layers of these lengths into memory.
 pub fn image(memory: &Memory, seed: u64, platform: &Platform, layers: &[usize]) -> Descriptor {
-    let layers: Vec<_> = layers
-        .iter()
-        .zip(seed..)
-        .map(|(length, seed)| {
-            let bytes = random(seed, *length);
-            memory.insert(bytes.clone());
-            Descriptor::of(MediaType::OCI_LAYER, &bytes)
-        })
-        .collect();
-    let diff_ids = layers.iter().map(|layer| format!("\"{}\"", layer.digest)).collect::<Vec<_>>().join(",");
+    let layers: Vec<_> = layers.iter().zip(seed..).map(|(length, seed)| random(seed, *length)).collect();
+    image_of(memory, platform, Compression::None, &layers)
+}
+
+/// Puts an image into memory whose layers are these tars.
+///
+/// # Panics
+///
+/// Never: memory cannot fail to be written to.
+pub fn image_of(memory: &Memory, platform: &Platform, compression: Compression, tars: &[Vec<u8>]) -> Descriptor {
+    const CANNOT_FAIL: &str = "memory can be written to";
+    let media_type = match compression {
+        Compression::None => MediaType::OCI_LAYER,
+        Compression::Gzip => MediaType::OCI_LAYER_GZIP,
+        Compression::Zstd => MediaType::OCI_LAYER_ZSTD,
+    };
+    let layers = tars.iter().map(|tar| {
+        let mut encoder = Encoder::new(compression, Vec::new()).expect(CANNOT_FAIL);
+        encoder.write_all(tar).expect(CANNOT_FAIL);
+        let bytes = encoder.finish().expect(CANNOT_FAIL);
+        let descriptor = Descriptor::of(media_type.clone(), &bytes);
+        memory.insert(bytes);
+        json(&descriptor)
+    });
+    let layers = layers.collect::<Vec<_>>().join(",");
+    let diff_ids: Vec<_> = tars.iter().map(|tar| format!("\"{}\"", Digest::sha256_of(tar))).collect();
     let config = format!(
-        r#"{{"architecture":"{}","os":"{}","config":{{}},"rootfs":{{"type":"layers","diff_ids":[{diff_ids}]}}}}"#,
-        platform.architecture, platform.os
+        r#"{{"architecture":"{}","os":"{}","config":{{}},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
+        platform.architecture,
+        platform.os,
+        diff_ids.join(",")
     );
     memory.insert(config.clone());
     let config = Descriptor::of(MediaType::OCI_CONFIG, config.as_bytes());
     let manifest = format!(
-        r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[{}]}}"#,
+        r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[{layers}]}}"#,
         MediaType::OCI_MANIFEST,
         json(&config),
-        layers.iter().map(json).collect::<Vec<_>>().join(",")
     );
     memory.insert(manifest.clone());
     Descriptor { platform: Some(platform.clone()), ..Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes()) }

@@ -1,0 +1,190 @@
+use std::collections::BTreeMap;
+
+use clap::Args;
+use ocikit::files::{FileKind, Kind, Last, Metadata, Path, Whiteout};
+use ocikit::{Error, Image, Location};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::inside::Inside;
+use crate::output;
+
+/// List the files in an image
+///
+/// As a container would see them, or as one layer has them, in its order and with its whiteouts.
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// The image
+    location: Location,
+    /// List this directory or file and what is below it
+    #[arg(default_value = "/")]
+    path: String,
+    #[command(flatten)]
+    inside: Inside,
+    /// Show permissions, owner, size, time and layer as well
+    #[arg(long, short)]
+    long: bool,
+}
+
+/// A line of the list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    path: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    mode: String,
+    uid: u64,
+    gid: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    modified: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<(u32, u32)>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    xattrs: BTreeMap<String, String>,
+    /// Where the bytes and the metadata are.
+    layer: usize,
+    /// The path as it is printed, with what cannot be printed escaped.
+    #[serde(skip)]
+    shown: String,
+    #[serde(skip)]
+    bits: u32,
+}
+
+impl Ls {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        let location = context.expand(&self.location);
+        let image = self.inside.image(context, &location).await?;
+        let rows = match self.inside.layer(&image)? {
+            Some((number, layer)) => {
+                let path = Path::confined(self.path.as_bytes());
+                let entries = layer.entries().await?;
+                let rows = entries.iter().filter(|entry| entry.path.is_within(&path));
+                let rows: Vec<_> = rows.map(|entry| row(&entry.path, &entry.kind, &entry.metadata, number)).collect();
+                if rows.is_empty() && !path.is_root() { Err(self.missing(&image)) } else { Ok(rows) }
+            }
+            None => self.merged(&image).await,
+        };
+        let rows = rows.map_err(|failure| match failure.hint {
+            None => failure.hint(format_args!("`ocikit ls {location}` lists all files")),
+            Some(_) => failure,
+        })?;
+        if context.output.json {
+            let lines: Result<Vec<_>, _> = rows.iter().map(serde_json::to_string).collect();
+            let lines = lines.map_err(|error| Failure::new(crate::failure::Code::Other, error))?;
+            return context.output.data(&lines.join("\n"));
+        }
+        context.output.data(&if self.long { long(&rows) } else { short(&rows) })
+    }
+
+    async fn merged(&self, image: &Image) -> Result<Vec<Row>> {
+        let files = image.files().await?;
+        let found = files.resolve(self.path.as_bytes(), Last::Follow).unwrap_or_default();
+        // An image without files has no root, and nothing to list.
+        let path = match found {
+            Some(path) => path,
+            None if files.is_empty() && Path::confined(self.path.as_bytes()).is_root() => Path::root(),
+            None => return Err(self.missing(image)),
+        };
+        let rows = files.within(&path).filter(|(path, _)| !path.is_root());
+        let kind = |kind: &FileKind| Kind::File(kind.clone());
+        Ok(rows
+            .map(|(path, located)| row(path, &kind(&located.file.kind), &located.file.metadata, located.layer))
+            .collect())
+    }
+
+    fn missing(&self, image: &Image) -> Failure {
+        let mut failure = Failure::from(Error::not_found(format!("file {}", self.path), image.source()));
+        failure.hint = None;
+        failure
+    }
+}
+
+fn row(path: &Path, kind: &Kind, metadata: &Metadata, layer: usize) -> Row {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (word, size, target, device) = match kind {
+        Kind::File(FileKind::Regular { size }) => ("file", Some(*size), None, None),
+        Kind::File(FileKind::Directory) => ("directory", None, None, None),
+        Kind::File(FileKind::Symlink { target }) => ("symlink", None, Some(text(target)), None),
+        Kind::File(FileKind::CharacterDevice { major, minor }) => {
+            ("character-device", None, None, Some((*major, *minor)))
+        }
+        Kind::File(FileKind::BlockDevice { major, minor }) => ("block-device", None, None, Some((*major, *minor))),
+        Kind::File(FileKind::Fifo) => ("fifo", None, None, None),
+        Kind::HardLink { target } => ("hardlink", None, Some(format!("/{}", text(target.as_bytes()))), None),
+        Kind::Whiteout(Whiteout::Path(_)) => ("whiteout", None, None, None),
+        Kind::Whiteout(Whiteout::Contents(_)) => ("opaque", None, None, None),
+    };
+    let end = if word == "directory" { "/" } else { "" };
+    Row {
+        path: format!("/{}", text(path.as_bytes())),
+        kind: word,
+        mode: format!("{:04o}", metadata.mode),
+        uid: metadata.uid,
+        gid: metadata.gid,
+        size,
+        modified: metadata.modified.to_string(),
+        target,
+        device,
+        xattrs: metadata.xattrs.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+        layer,
+        shown: if path.is_root() { "/".to_owned() } else { format!("/{path}{end}") },
+        bits: metadata.mode,
+    }
+}
+
+fn short(rows: &[Row]) -> String {
+    rows.iter().map(|row| format!("{}\n", row.shown)).collect()
+}
+
+fn long(rows: &[Row]) -> String {
+    let size = |row: &Row| match (row.size, row.device) {
+        (Some(size), _) => size.to_string(),
+        (None, Some((major, minor))) => format!("{major},{minor}"),
+        (None, None) => "-".to_owned(),
+    };
+    let owner = |row: &Row| format!("{}:{}", row.uid, row.gid);
+    let width = |column: &dyn Fn(&Row) -> String| rows.iter().map(|row| column(row).len()).max().unwrap_or(0);
+    let (sizes, owners, times) = (width(&size), width(&owner), width(&|row| row.modified.clone()));
+    let line = |row: &Row| {
+        let target = match (&row.target, row.kind) {
+            (Some(target), "hardlink") => format!(" = {}", output::plain(target)),
+            (Some(target), _) => format!(" -> {}", output::plain(target)),
+            (None, _) => String::new(),
+        };
+        let (bits, owner, size, time) = (permissions(row), owner(row), size(row), &row.modified);
+        format!("{bits} {owner:<owners$} {size:>sizes$} {time:<times$} {:>2} {}{target}\n", row.layer, row.shown)
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Kind and permissions as `ls` writes them.
+fn permissions(row: &Row) -> String {
+    let kind = match row.kind {
+        "directory" => 'd',
+        "symlink" => 'l',
+        "hardlink" => 'h',
+        "character-device" => 'c',
+        "block-device" => 'b',
+        "fifo" => 'p',
+        "whiteout" | "opaque" => 'w',
+        _ => '-',
+    };
+    let mut text = String::from(kind);
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = row.bits >> shift;
+        text.push(if bits & 4 == 0 { '-' } else { 'r' });
+        text.push(if bits & 2 == 0 { '-' } else { 'w' });
+        text.push(match (row.bits & special != 0, bits & 1 != 0) {
+            (false, false) => '-',
+            (false, true) => 'x',
+            (true, true) => letter,
+            (true, false) => letter.to_ascii_uppercase(),
+        });
+    }
+    text
+}

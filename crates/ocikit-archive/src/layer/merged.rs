@@ -1,0 +1,143 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::layer::path::Path;
+use crate::layer::resolve::{Last, Resolver};
+use crate::layer::tree::{File, Node, Tree};
+use crate::layer::whiteout::Whiteout;
+
+/// What a container sees: the trees of its layers, laid over one another.
+#[derive(Debug, Clone)]
+pub struct FileTree {
+    files: BTreeMap<Path, Located>,
+    layers: usize,
+}
+
+/// A file, and the layer that it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// The file. Names of one file share it.
+    pub file: Arc<File>,
+    /// Which layer its bytes and metadata come from, the lowest being 0.
+    pub layer: usize,
+}
+
+impl FileTree {
+    /// A tree without any layers: nothing, not even a root.
+    pub fn new() -> FileTree {
+        FileTree { files: BTreeMap::new(), layers: 0 }
+    }
+
+    /// Lays another layer over what is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Layer`] for a hard link to a file that is not there.
+    pub fn apply(&mut self, tree: &Tree) -> Result<()> {
+        let layer = self.layers;
+        self.layers += 1;
+        // Links are to files as lower layers have them, so they are looked up before anything changes.
+        let linked = tree.iter().filter_map(|(path, node)| match node {
+            Node::Link(target) => Some(self.linked(path, target)),
+            Node::File(_) => None,
+        });
+        let linked: Vec<_> = linked.collect::<Result<_>>()?;
+        for whiteout in tree.hidden() {
+            match whiteout {
+                Whiteout::Path(path) => self.remove(path),
+                Whiteout::Contents(path) => self.empty(path),
+            }
+        }
+        let mut linked = linked.into_iter();
+        for (path, node) in tree.iter() {
+            let located = match node {
+                Node::File(file) => Some(Located { file: file.clone(), layer }),
+                Node::Link(_) => linked.next(),
+            };
+            if let Some(located) = located {
+                self.put(path, located);
+            }
+        }
+        Ok(())
+    }
+
+    fn linked(&self, path: &Path, target: &Path) -> Result<Located> {
+        let refuse = |problem| Error::Layer { path: path.to_string(), problem };
+        match self.files.get(target) {
+            Some(located) if located.file.is_directory() => Err(refuse("it is a hard link to a directory")),
+            Some(located) => Ok(located.clone()),
+            None => Err(refuse("it is a hard link to a file that is not there")),
+        }
+    }
+
+    fn put(&mut self, path: &Path, located: Located) {
+        if let Some(before) = self.files.get(path).map(|before| before.file.is_directory()) {
+            let undescribed = located.file.is_directory() && located.file.entry.is_none();
+            if before && undescribed {
+                return;
+            }
+            if before && !located.file.is_directory() {
+                self.empty(path);
+            }
+        }
+        self.files.insert(path.clone(), located);
+    }
+
+    fn remove(&mut self, path: &Path) {
+        if self.files.remove(path).is_some() {
+            self.empty(path);
+        }
+    }
+
+    fn empty(&mut self, path: &Path) {
+        self.files.extract_if(path.below(), |_, _| true).for_each(drop);
+    }
+
+    /// What is at a path; links are not followed.
+    pub fn get(&self, path: &Path) -> Option<&Located> {
+        self.files.get(path)
+    }
+
+    /// Everything, ordered by path; the root is first, directories come before what is in them.
+    pub fn iter(&self) -> impl Iterator<Item = (&Path, &Located)> {
+        self.files.iter()
+    }
+
+    /// What is at a path and below it.
+    pub fn within(&self, path: &Path) -> impl Iterator<Item = (&Path, &Located)> {
+        self.files.get_key_value(path).into_iter().chain(self.files.range(path.below()))
+    }
+
+    /// The path of a file, links on the way followed inside the root; `None` if it leads nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Layer`] where links lead on without end, or a path goes on behind a file.
+    pub fn resolve(&self, path: &[u8], last: Last) -> Result<Option<Path>> {
+        let mut resolver = Resolver::new(path, last);
+        while let Some(asked) = resolver.question() {
+            match self.files.get(asked) {
+                Some(located) => resolver.answer(&located.file.kind)?,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(resolver.path().clone()))
+    }
+
+    /// How many paths there are.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether there is nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+}
+
+impl Default for FileTree {
+    fn default() -> FileTree {
+        FileTree::new()
+    }
+}

@@ -1,0 +1,179 @@
+use std::borrow::Borrow;
+use std::fmt;
+
+/// A path inside the root of an image: relative, without empty parts, `.` and `..`. That of the root itself is empty.
+///
+/// Paths are bytes, as they are in file systems; shown they are text in which what cannot be printed is escaped. They are
+/// ordered by their bytes.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path(Box<[u8]>);
+
+/// The longest path that Linux opens.
+pub(crate) const LONGEST: usize = 4096;
+
+impl Path {
+    /// The path of the root.
+    pub fn root() -> Path {
+        Path::default()
+    }
+
+    /// A name made plain, without any look at the files: what would lead out of the root is confined to it.
+    ///
+    /// ```
+    /// # use ocikit_archive::layer::Path;
+    /// assert_eq!(Path::confined(b"./usr//bin/").to_string(), "usr/bin");
+    /// assert_eq!(Path::confined(b"/../etc/../passwd").to_string(), "passwd");
+    /// ```
+    pub fn confined(name: &[u8]) -> Path {
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for part in name.split(|byte| *byte == b'/') {
+            match part {
+                b"" | b"." => {}
+                b".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        Path(parts.join(&b'/').into())
+    }
+
+    /// The path without its last part; the root has no parent.
+    pub fn parent(&self) -> Option<Path> {
+        if self.is_root() {
+            return None;
+        }
+        let end = self.0.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        Some(Path(self.0[..end].into()))
+    }
+
+    /// The last part; nothing for the root.
+    pub fn name(&self) -> &[u8] {
+        let start = self.0.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        &self.0[start..]
+    }
+
+    /// The path of what has this name in this directory. The name is a plain one.
+    pub(crate) fn join(&self, name: &[u8]) -> Path {
+        let slash: &[u8] = if self.is_root() { b"" } else { b"/" };
+        Path([&self.0, slash, name].concat().into())
+    }
+
+    /// Whether it is the root.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The parts, from the root on.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|byte| *byte == b'/').filter(|part| !part.is_empty())
+    }
+
+    /// The directories that lead here, the root first, the path itself not among them.
+    pub fn ancestors(&self) -> impl Iterator<Item = &[u8]> {
+        let slashes = self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let root = (!self.is_root()).then_some(0);
+        root.into_iter().chain(slashes).map(|end| &self.0[..end])
+    }
+
+    /// Whether this is below another path, or that path itself.
+    pub fn is_within(&self, directory: &Path) -> bool {
+        let Some(rest) = self.0.strip_prefix(&*directory.0) else { return false };
+        directory.is_root() || rest.is_empty() || rest[0] == b'/'
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The range of keys that are below this path, in a map that is ordered by bytes.
+    pub(crate) fn below(&self) -> (std::ops::Bound<Path>, std::ops::Bound<Path>) {
+        use std::ops::Bound::{Excluded, Unbounded};
+        if self.is_root() {
+            return (Excluded(Path::root()), Unbounded);
+        }
+        let with = |byte: u8| Path([&self.0[..], &[byte]].concat().into());
+        (Excluded(with(b'/')), Excluded(with(b'/' + 1)))
+    }
+}
+
+impl Borrow<[u8]> for Path {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                match character {
+                    '\\' => f.write_str("\\\\")?,
+                    character if character.is_control() => write!(f, "{}", character.escape_default())?,
+                    character => write!(f, "{character}")?,
+                }
+            }
+            chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_confined() {
+        for (name, path) in [
+            ("a/b", "a/b"),
+            ("./a//b/", "a/b"),
+            (".", ""),
+            ("", ""),
+            ("/", ""),
+            ("/etc/passwd", "etc/passwd"),
+            ("../../etc/passwd", "etc/passwd"),
+            ("a/../../b", "b"),
+            ("a/b/..", "a"),
+        ] {
+            assert_eq!(Path::confined(name.as_bytes()).to_string(), path, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_path_knows_its_parts() {
+        let path = Path::confined(b"usr/lib/x");
+        assert_eq!(path.name(), b"x");
+        assert_eq!(path.parent().unwrap().to_string(), "usr/lib");
+        assert_eq!(path.ancestors().collect::<Vec<_>>(), [&b""[..], b"usr", b"usr/lib"]);
+        assert_eq!(Path::confined(b"usr").parent(), Some(Path::root()));
+        assert_eq!((Path::root().parent(), Path::root().ancestors().count(), Path::root().name()), (None, 0, &b""[..]));
+        for (directory, within) in
+            [("", true), ("usr", true), ("usr/lib", true), ("usr/lib/x", true), ("us", false), ("usr/lib/x/y", false)]
+        {
+            assert_eq!(path.is_within(&Path::confined(directory.as_bytes())), within, "{directory}");
+        }
+    }
+
+    #[test]
+    fn what_is_below_is_a_range() {
+        let names = ["", "a", "a-b", "a.b", "a/b", "a/b/c", "a0", "ab", "b"];
+        let set: std::collections::BTreeSet<_> = names.iter().map(|name| Path::confined(name.as_bytes())).collect();
+        let below = |name: &str| -> Vec<_> {
+            set.range(Path::confined(name.as_bytes()).below()).map(ToString::to_string).collect()
+        };
+        assert_eq!(below("a"), ["a/b", "a/b/c"]);
+        assert_eq!(below("b"), [""; 0]);
+        assert_eq!(below("").len(), names.len() - 1);
+    }
+
+    #[test]
+    fn what_cannot_be_printed_is_escaped() {
+        assert_eq!(Path::confined(b"a\n\x1b[0m\xff\\\xc3\xa4").to_string(), "a\\n\\u{1b}[0m\\xff\\\\ä");
+    }
+}

@@ -1,0 +1,231 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::sync::Arc;
+
+use ocikit_spec::Digest;
+
+use crate::error::{Error, Result};
+use crate::layer::entry::{Entry, FileKind, Kind, Metadata};
+use crate::layer::path::{LONGEST, Path};
+use crate::layer::reader::Reader;
+use crate::layer::resolve::{Last, Resolver};
+use crate::layer::whiteout::Whiteout;
+
+/// All of a layer: the paths that it has, as they are after its last entry, and those that it hides in lower layers.
+///
+/// Memory is bounded by the number of entries and the lengths of their names; no content is kept.
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    nodes: BTreeMap<Path, Node>,
+    hidden: BTreeSet<Whiteout>,
+    /// The last directory that was looked for, and where it is: neighbors come one behind the other.
+    recent: Option<(Path, Path)>,
+    /// How many bytes the names of directories have that no entry describes.
+    undescribed: usize,
+}
+
+/// The most that those names may have: a single entry can make two thousand such directories, which nobody ever meant.
+const MOST_UNDESCRIBED: usize = 16 << 20;
+
+/// What a layer has at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    /// A file, of which the layer may have several names.
+    File(Arc<File>),
+    /// One more name of a file that a lower layer has, by its path there.
+    Link(Path),
+}
+
+/// A file, as one layer has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// What it is.
+    pub kind: FileKind,
+    /// What there is to know about it.
+    pub metadata: Metadata,
+    /// Which entry of the layer it comes from, counted from 0 as [`Reader::next_entry`] gives them; `None` for a directory
+    /// that no entry describes.
+    pub entry: Option<u64>,
+    /// The digest of its bytes, if somebody wanted to know it.
+    pub digest: Option<Digest>,
+}
+
+impl File {
+    fn undescribed() -> Arc<File> {
+        let metadata = Metadata::of_a_directory();
+        Arc::new(File { kind: FileKind::Directory, metadata, entry: None, digest: None })
+    }
+
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.kind == FileKind::Directory
+    }
+}
+
+impl Tree {
+    /// Reads a whole layer and nothing of the contents of its files.
+    ///
+    /// # Errors
+    ///
+    /// Those of the reader, and [`Error::Layer`] for an entry that can be at no path.
+    pub fn read<R: Read>(reader: &mut Reader<R>) -> Result<Tree> {
+        Tree::read_with(reader, |_, _, _| Ok(None))
+    }
+
+    /// Reads a whole layer. This function sees every entry that has bytes, its number, and the bytes, and may say what
+    /// digest they have.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::read`], and those of the function.
+    pub fn read_with<R: Read>(
+        reader: &mut Reader<R>,
+        mut look: impl FnMut(u64, &Entry, &mut Reader<R>) -> Result<Option<Digest>>,
+    ) -> Result<Tree> {
+        let mut tree = Tree::default();
+        let mut number = 0;
+        while let Some(entry) = reader.next_entry()? {
+            let has_bytes = matches!(entry.kind, Kind::File(FileKind::Regular { .. }));
+            let digest = if has_bytes { look(number, &entry, reader)? } else { None };
+            tree.add(number, entry, digest)?;
+            number += 1;
+        }
+        Ok(tree)
+    }
+
+    /// What the layer has at a path.
+    pub fn get(&self, path: &Path) -> Option<&Node> {
+        self.nodes.get(path)
+    }
+
+    /// Everything that the layer has, ordered by path; directories come before what is in them.
+    pub fn iter(&self) -> impl Iterator<Item = (&Path, &Node)> {
+        self.nodes.iter()
+    }
+
+    /// What the layer hides in lower layers, whiteouts one by one; what it replaces is not among it.
+    pub fn hidden(&self) -> impl Iterator<Item = &Whiteout> {
+        self.hidden.iter()
+    }
+
+    /// Whether nothing of lower layers can be seen at this path.
+    pub fn hides(&self, path: &Path) -> bool {
+        let is_in_the_way = |node: &Node| !matches!(node, Node::File(file) if file.is_directory());
+        if self.nodes.get(path).is_some_and(is_in_the_way) || self.hidden.contains(&Whiteout::Path(path.clone())) {
+            return true;
+        }
+        path.ancestors().any(|ancestor| {
+            // Most layers hide little, so that nothing is allocated for each ancestor.
+            let hidden = |make: fn(Path) -> Whiteout| self.hidden.contains(&make(Path::confined(ancestor)));
+            self.nodes.get(ancestor).is_some_and(is_in_the_way)
+                || (!self.hidden.is_empty() && (hidden(Whiteout::Path) || hidden(Whiteout::Contents)))
+        })
+    }
+
+    fn add(&mut self, number: u64, entry: Entry, digest: Option<Digest>) -> Result<()> {
+        if let Kind::Whiteout(whiteout) = &entry.kind {
+            let place = match whiteout {
+                Whiteout::Path(path) => self.place(path)?,
+                Whiteout::Contents(path) => self.directory(path)?,
+            };
+            self.hidden.insert(whiteout.at(place));
+            return Ok(());
+        }
+        let path = self.place(&entry.path)?;
+        match entry.kind {
+            Kind::Whiteout(_) => {}
+            Kind::File(kind) => {
+                let file = File { kind, metadata: entry.metadata, entry: Some(number), digest };
+                self.put(path, Node::File(Arc::new(file)))?;
+            }
+            Kind::HardLink { target } => {
+                let node = match self.find(&target)? {
+                    Some((found, _)) if found == path => return Ok(()),
+                    Some((found, Node::File(file))) if file.is_directory() => {
+                        return Err(refuse(&found, "a directory has one name only"));
+                    }
+                    Some((_, node)) => node.clone(),
+                    None if target == path => return Err(refuse(&path, "it is a link to itself")),
+                    None => Node::Link(target),
+                };
+                self.put(path, node)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where an entry goes: the directory that it is in is made or found, links on the way are followed.
+    fn place(&mut self, path: &Path) -> Result<Path> {
+        let Some(parent) = path.parent() else { return Ok(Path::root()) };
+        let place = match &self.recent {
+            Some((known, place)) if *known == parent => place.join(path.name()),
+            _ => {
+                let place = self.directory(&parent)?;
+                let full = place.join(path.name());
+                self.recent = Some((parent, place));
+                full
+            }
+        };
+        if place.as_bytes().len() > LONGEST {
+            return Err(refuse(path, "the path is too long"));
+        }
+        Ok(place)
+    }
+
+    fn directory(&mut self, path: &Path) -> Result<Path> {
+        self.nodes.entry(Path::root()).or_insert_with(|| Node::File(File::undescribed()));
+        let mut resolver = Resolver::new(path.as_bytes(), Last::Follow);
+        while let Some(asked) = resolver.question().cloned() {
+            let kind = match self.nodes.get(&asked) {
+                Some(Node::File(file)) if matches!(file.kind, FileKind::Directory | FileKind::Symlink { .. }) => {
+                    file.kind.clone()
+                }
+                _ => {
+                    self.undescribed += asked.as_bytes().len();
+                    if self.undescribed > MOST_UNDESCRIBED {
+                        return Err(refuse(path, "too many directories have no entry of their own"));
+                    }
+                    self.put(asked, Node::File(File::undescribed()))?;
+                    FileKind::Directory
+                }
+            };
+            resolver.answer(&kind)?;
+        }
+        Ok(resolver.path().clone())
+    }
+
+    /// What an earlier entry of the layer left at a path, links before the last part followed.
+    fn find(&self, path: &Path) -> Result<Option<(Path, &Node)>> {
+        let mut resolver = Resolver::new(path.as_bytes(), Last::Keep);
+        while let Some(asked) = resolver.question() {
+            match self.nodes.get(asked) {
+                Some(Node::File(file)) => resolver.answer(&file.kind)?,
+                Some(node @ Node::Link(_)) => return Ok((asked == path).then(|| (path.clone(), node))),
+                None => return Ok(None),
+            }
+        }
+        Ok(self.nodes.get(resolver.path()).map(|node| (resolver.path().clone(), node)))
+    }
+
+    fn put(&mut self, path: Path, node: Node) -> Result<()> {
+        let is_directory = |node: &Node| matches!(node, Node::File(file) if file.is_directory());
+        if path.is_root() && !is_directory(&node) {
+            return Err(refuse(&path, "the root is a directory"));
+        }
+        let goes_on = is_directory(&node);
+        let before = self.nodes.get(&path).map(is_directory);
+        if before.is_some_and(|before| before != goes_on) {
+            // What was found by way of this path may be elsewhere now.
+            self.recent = None;
+            if before == Some(true) {
+                self.nodes.extract_if(path.below(), |_, _| true).for_each(drop);
+            }
+        }
+        self.nodes.insert(path, node);
+        Ok(())
+    }
+}
+
+fn refuse(path: &Path, problem: &'static str) -> Error {
+    Error::Layer { path: path.to_string(), problem }
+}

@@ -1,0 +1,108 @@
+use crate::layer::path::Path;
+
+/// What an entry hides of the layers below its own, by the
+/// [layer specification](https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Whiteout {
+    /// `.wh.NAME`: what has this path, and all below it.
+    Path(Path),
+    /// `.wh..wh..opq`: all that is in this directory, but not the directory.
+    Contents(Path),
+}
+
+/// What the name of a whiteout begins with.
+const PREFIX: &[u8] = b".wh.";
+
+/// What names begin with that AUFS kept for itself.
+const RESERVED: &[u8] = b".wh..wh.";
+
+/// The one of these that the specification took over.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// What a path is to a layer.
+pub(crate) enum Meaning {
+    File,
+    Whiteout(Whiteout),
+    /// Left over by AUFS; nobody makes a file of it.
+    Leftover,
+    /// A whiteout of nothing, or of what is no name.
+    Senseless,
+}
+
+impl Whiteout {
+    /// The whiteout that an entry of this name is, if it is one.
+    ///
+    /// ```
+    /// # use ocikit_archive::layer::{Path, Whiteout};
+    /// let hidden = Whiteout::of(&Path::confined(b"etc/.wh.motd"));
+    /// assert_eq!(hidden, Some(Whiteout::Path(Path::confined(b"etc/motd"))));
+    /// assert_eq!(Whiteout::of(&Path::confined(b"etc/motd")), None);
+    /// ```
+    pub fn of(path: &Path) -> Option<Whiteout> {
+        match meaning(path) {
+            Meaning::Whiteout(whiteout) => Some(whiteout),
+            _ => None,
+        }
+    }
+
+    /// The path that is hidden, or whose contents are.
+    pub fn path(&self) -> &Path {
+        match self {
+            Whiteout::Path(path) | Whiteout::Contents(path) => path,
+        }
+    }
+
+    /// The same for another path.
+    pub(crate) fn at(&self, path: Path) -> Whiteout {
+        match self {
+            Whiteout::Path(_) => Whiteout::Path(path),
+            Whiteout::Contents(_) => Whiteout::Contents(path),
+        }
+    }
+}
+
+pub(crate) fn meaning(path: &Path) -> Meaning {
+    let Some(directory) = path.parent() else { return Meaning::File };
+    if directory.parts().any(|part| part.starts_with(RESERVED)) {
+        return Meaning::Leftover;
+    }
+    match path.name() {
+        OPAQUE => Meaning::Whiteout(Whiteout::Contents(directory)),
+        name if name.starts_with(RESERVED) => Meaning::Leftover,
+        name => match name.strip_prefix(PREFIX) {
+            None => Meaning::File,
+            // Joined to the directory, these would hide the directory itself or the one above it.
+            Some(b"" | b"." | b"..") => Meaning::Senseless,
+            Some(name) => Meaning::Whiteout(Whiteout::Path(directory.join(name))),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_what_is_hidden() {
+        for (name, hidden) in [
+            ("a/.wh.b", Some("a/b")),
+            (".wh.b", Some("b")),
+            (".wh..b", Some(".b")),
+            ("a/.wh..wh..opq", Some("a/*")),
+            (".wh..wh..opq", Some("*")),
+            ("a/b", None),
+            ("a/.what", None),
+            (".wh.", None),
+            (".wh..", None),
+            (".wh...", None),
+            (".wh..wh.plnk/1", None),
+            (".wh..wh.aufs", None),
+        ] {
+            let found = Whiteout::of(&Path::confined(name.as_bytes())).map(|whiteout| match whiteout {
+                Whiteout::Path(path) => path.to_string(),
+                Whiteout::Contents(path) => path.join(b"*").to_string(),
+            });
+            assert_eq!(found.as_deref(), hidden, "{name}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+use std::io::{self, Read, Write};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use ocikit_archive::layer::{Entry, FileKind, FileTree, Located, Lookup, Path, Reader, Step, Tree};
+
+use crate::error::{Error, Result};
+use crate::layer::DiffId;
+use crate::root::{Image, Layer};
+
+/// How many layers are read at the same time. Each keeps a processor busy.
+const AT_ONCE: usize = 4;
+
+/// The largest file that is kept as its layer is looked through, in bytes; a larger one is read again once it is known that it
+/// is the right one.
+const KEPT: u64 = 4 << 20;
+
+impl Image {
+    /// What a container of this image sees. Every layer is read, several at the same time, and checked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Layer::decode`]; [`Error::Broken`] for layers that do not fit on one another.
+    pub async fn files(&self) -> Result<FileTree> {
+        let layers: Vec<_> = self.layers().collect();
+        let trees = stream::iter(&layers).map(Layer::tree).buffered(AT_ONCE);
+        trees.try_fold(FileTree::new(), async |files, tree| self.lay(files, &tree)).await
+    }
+
+    /// Lays a tree over files.
+    fn lay(&self, mut files: FileTree, tree: &Tree) -> Result<FileTree> {
+        let place = || format!("image {} in {}", self.digest(), self.source);
+        files.apply(tree).map_err(|error| Error::broken(place(), error))?;
+        Ok(files)
+    }
+
+    /// Writes the bytes of one file. Links are followed inside the image; layers below the one that has the file are not
+    /// read unless a link leads there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if there is no such file, [`Error::Unsupported`] if it is not a regular one, [`Error::Mismatch`] if
+    /// the layer turns out to be damaged, which may be after bytes of a large file were written. Those of the writer.
+    pub async fn read_file(&self, path: &[u8], writer: impl Write + Send + 'static) -> Result<()> {
+        read_file(&self.layers().collect::<Vec<_>>(), path, writer).await
+    }
+}
+
+impl Layer {
+    /// Writes the bytes of one file of this layer, links followed inside it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Image::read_file`].
+    pub async fn read_file(&self, path: &[u8], writer: impl Write + Send + 'static) -> Result<()> {
+        read_file(std::slice::from_ref(self), path, writer).await
+    }
+}
+
+async fn read_file(layers: &[Layer], path: &[u8], mut writer: impl Write + Send + 'static) -> Result<()> {
+    let place =
+        || layers.last().map_or_else(|| "an image without layers".to_owned(), |layer| layer.source().to_string());
+    let wanted = Path::confined(path);
+    let mut lookup = Lookup::new(layers.len(), path);
+    let mut kept = Vec::new();
+    let (path, found) = loop {
+        let step = lookup.step().map_err(|error| Error::not_found(format!("file /{wanted}: {error}"), place()));
+        match step? {
+            Step::Found(path, located) => break (path, located),
+            Step::Missing => return Err(Error::not_found(format!("file /{wanted}"), place())),
+            Step::Need(number) => {
+                let (tree, bytes) = look(&layers[number], lookup.expected()).await?;
+                lookup.give(tree);
+                kept.extend(bytes.map(|(entry, bytes)| (number, entry, bytes)));
+            }
+        }
+    };
+    let layer = &layers[found.layer];
+    let Located { file, .. } = &found;
+    let (FileKind::Regular { .. }, Some(number)) = (&file.kind, file.entry) else {
+        let what = format!("/{path} is {}", word(&file.kind));
+        return Err(Error::Unsupported { place: place(), what });
+    };
+    let failed = move |error| Error::failed("write", format!("the bytes of /{path}"), error);
+    if let Some((.., bytes)) = kept.iter().find(|(layer, entry, _)| (*layer, *entry) == (found.layer, number)) {
+        return writer.write_all(bytes).and_then(|()| writer.flush()).map_err(failed);
+    }
+    let (written, _) = layer
+        .decode(DiffId::Skip, move |tar| {
+            let mut reader = Reader::new(tar);
+            for _ in 0..number {
+                reader.next_entry()?;
+            }
+            reader.next_entry()?;
+            copy(&mut reader, &mut writer)
+        })
+        .await?;
+    written.map_err(failed)
+}
+
+/// The tree of a layer, and the last file that has this name in it, if it is small.
+async fn look(layer: &Layer, expected: Path) -> Result<(Tree, Option<(u64, Vec<u8>)>)> {
+    let looked = layer.decode(DiffId::Skip, move |tar| {
+        let mut kept = None;
+        let tree = Tree::read_with(&mut Reader::new(tar), |number, entry: &Entry, reader| {
+            if entry.path == expected {
+                let mut bytes = Vec::new();
+                reader.take(KEPT + 1).read_to_end(&mut bytes)?;
+                kept = (bytes.len() as u64 <= KEPT).then_some((number, bytes));
+            }
+            Ok(None)
+        })?;
+        Ok((tree, kept))
+    });
+    Ok(looked.await?.0)
+}
+
+/// Copies, and tells failures of the two sides apart: the outer result is about reading.
+fn copy(reader: &mut impl Read, writer: &mut impl Write) -> ocikit_archive::Result<io::Result<()>> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = reader.read(&mut buffer)?;
+        let written = if read == 0 { writer.flush() } else { writer.write_all(&buffer[..read]) };
+        if read == 0 || written.is_err() {
+            return Ok(written);
+        }
+    }
+}
+
+fn word(kind: &FileKind) -> &'static str {
+    match kind {
+        FileKind::Regular { .. } => "a file",
+        FileKind::Directory => "a directory",
+        FileKind::Symlink { .. } => "a symbolic link",
+        FileKind::CharacterDevice { .. } | FileKind::BlockDevice { .. } => "a device",
+        FileKind::Fifo => "a pipe",
+    }
+}

@@ -1,0 +1,220 @@
+//! Looking into layers and images.
+#![cfg(feature = "testing")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use ocikit_archive::Compression;
+use ocikit_archive::layer::{Kind, Path};
+use ocikit_image::testing::{self, Tar};
+use ocikit_image::{Body, ByteRange, DiffId, Error, Image, Memory, Mismatch, Name, Result, Root, Source};
+use ocikit_spec::{Descriptor, Digest, MediaType};
+
+/// Memory that remembers which blobs it was asked for, and damages one.
+#[derive(Debug, Default)]
+struct Watched {
+    memory: Memory,
+    opened: Mutex<Vec<Digest>>,
+    damaged: Mutex<Option<Digest>>,
+}
+
+impl std::fmt::Display for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("here")
+    }
+}
+
+#[async_trait]
+impl Source for Watched {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        self.memory.resolve(name).await
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        self.opened.lock().unwrap().push(descriptor.digest);
+        let body = self.memory.open_unverified(descriptor, range).await?;
+        if *self.damaged.lock().unwrap() != Some(descriptor.digest) {
+            return Ok(body);
+        }
+        let mut bytes = body.bytes().await?.to_vec();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        Ok(bytes::Bytes::from(bytes).into())
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        self.memory.has(descriptor).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.memory.referrers(subject).await
+    }
+}
+
+async fn image(compression: Compression, layers: &[Vec<u8>]) -> (Arc<Watched>, Image) {
+    let place = Arc::new(Watched::default());
+    let descriptor = testing::image_of(&place.memory, &"linux/amd64".parse().unwrap(), compression, layers);
+    let Root::Image(image) = Root::at(place.clone(), descriptor).await.unwrap() else { panic!("an image") };
+    place.opened.lock().unwrap().clear();
+    (place, image)
+}
+
+fn three_layers() -> Vec<Vec<u8>> {
+    vec![
+        Tar::new()
+            .directory("etc")
+            .file("etc/passwd", b"root")
+            .file("etc/motd", b"old")
+            .file("big", &[7; 6 << 20])
+            .finish(),
+        Tar::new().symlink("conf", "/etc").file("etc/.wh.motd", b"").file("etc/hosts", b"localhost").finish(),
+        Tar::new()
+            .link("etc/names", "etc/passwd")
+            .symlink("loop", "loop")
+            .file("top", b"first")
+            .file("top", b"last")
+            .finish(),
+    ]
+}
+
+/// A writer whose bytes can be looked at afterwards.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn cat(image: &Image, path: &str) -> Result<Vec<u8>> {
+    let shared = Shared::default();
+    image.read_file(path.as_bytes(), shared.clone()).await?;
+    let bytes = shared.0.lock().unwrap().clone();
+    Ok(bytes)
+}
+
+#[tokio::test]
+async fn a_layer_gives_entries_and_its_diff_id() {
+    for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        let layers = three_layers();
+        let (_, image) = image(compression, &layers).await;
+        for (layer, tar) in image.layers().zip(&layers) {
+            let (found, diff_id) = layer.decode(DiffId::Compute, |tar| Ok(tar.compression())).await.unwrap();
+            assert_eq!((found, diff_id), (compression, Some(Digest::sha256_of(tar))));
+            assert_eq!(layer.decode(DiffId::Skip, |_| Ok(())).await.unwrap().1, None);
+        }
+        let entries = image.layers().nth(1).unwrap().entries().await.unwrap();
+        let names: Vec<_> = entries.iter().map(|entry| entry.path.to_string()).collect();
+        assert_eq!(names, ["conf", "etc/.wh.motd", "etc/hosts"]);
+        assert!(matches!(entries[1].kind, Kind::Whiteout(_)));
+    }
+}
+
+#[tokio::test]
+async fn layers_lie_on_one_another() {
+    let (_, image) = image(Compression::Gzip, &three_layers()).await;
+    let files = image.files().await.unwrap();
+    let names: Vec<_> = files.iter().map(|(path, located)| format!("{path}:{}", located.layer)).collect();
+    assert_eq!(
+        names,
+        [":0", "big:0", "conf:1", "etc:0", "etc/hosts:1", "etc/names:0", "etc/passwd:0", "loop:2", "top:2"]
+    );
+    assert!(files.get(&Path::confined(b"etc/motd")).is_none());
+}
+
+#[tokio::test]
+async fn a_file_is_read_without_the_layers_below_it() {
+    let (place, image) = image(Compression::Zstd, &three_layers()).await;
+    let layers: Vec<_> = image.layers().map(|layer| layer.descriptor().digest).collect();
+    for (path, bytes, read) in [
+        ("/top", &b"last"[..], &[2][..]),
+        ("etc/hosts", b"localhost", &[2, 1]),
+        // Found by way of a link of its own layer, which is read again.
+        ("conf/hosts", b"localhost", &[2, 1, 1]),
+        ("conf/../conf/passwd", b"root", &[2, 1, 0]),
+        ("etc/names", b"root", &[2, 1, 0, 0]),
+        // Too large to be kept while it is looked for.
+        ("big", &[7; 6 << 20], &[2, 1, 0, 0]),
+    ] {
+        assert_eq!(cat(&image, path).await.unwrap(), bytes, "{path}");
+        let opened: Vec<_> = std::mem::take(&mut *place.opened.lock().unwrap());
+        assert_eq!(opened, read.iter().map(|layer| layers[*layer]).collect::<Vec<_>>(), "{path}");
+    }
+    for path in ["etc/motd", "none", "top/x", "loop", "etc/none/x"] {
+        assert!(cat(&image, path).await.unwrap_err().is_not_found(), "{path}");
+    }
+    for path in ["etc", "/", "conf"] {
+        assert!(matches!(cat(&image, path).await.unwrap_err(), Error::Unsupported { .. }), "{path}");
+    }
+    let layer = image.layers().next().unwrap();
+    let shared = Shared::default();
+    layer.read_file(b"etc/motd", shared.clone()).await.unwrap();
+    assert_eq!(*shared.0.lock().unwrap(), b"old");
+}
+
+#[tokio::test]
+async fn damage_is_told_whatever_it_did_to_the_tar() {
+    for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        let (place, image) = image(compression, &three_layers()).await;
+        let layer = image.layers().next().unwrap();
+        *place.damaged.lock().unwrap() = Some(layer.descriptor().digest);
+        for error in [
+            layer.tree().await.unwrap_err(),
+            layer.decode(DiffId::Skip, |_| Ok(())).await.unwrap_err(),
+            image.files().await.unwrap_err(),
+            cat(&image, "big").await.unwrap_err(),
+        ] {
+            let Error::Mismatch { mismatch, .. } = error else { panic!("{compression:?}: {error:?}") };
+            assert!(matches!(*mismatch, Mismatch::Digest(_)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_layer_of_files_is_told() {
+    let place = Arc::new(Memory::new());
+    let platform = "linux/amd64".parse().unwrap();
+    // Random bytes with the right digest.
+    let random = testing::image(&place, 1, &platform, &[5000]);
+    let Root::Image(image) = Root::at(place.clone(), random).await.unwrap() else { panic!("an image") };
+    assert!(matches!(image.files().await.unwrap_err(), Error::Broken { .. }));
+
+    let artifact = testing::image(&place, 2, &platform, &[10]);
+    let manifest = String::from_utf8(
+        place.open_unverified(&artifact, ByteRange::ALL).await.unwrap().bytes().await.unwrap().to_vec(),
+    );
+    let manifest = manifest.unwrap().replace(MediaType::OCI_LAYER.as_str(), "application/vnd.in-toto+json");
+    place.insert(manifest.clone());
+    let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes());
+    let Root::Image(image) = Root::at(place, descriptor).await.unwrap() else { panic!("an image") };
+    assert!(matches!(image.files().await.unwrap_err(), Error::Unsupported { .. }));
+}
+
+#[tokio::test]
+async fn a_writer_that_fails_is_to_blame() {
+    #[derive(Debug)]
+    struct Full;
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (_, image) = image(Compression::Gzip, &three_layers()).await;
+    for path in ["top", "big"] {
+        let error = image.read_file(path.as_bytes(), Full).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::Failed { source, .. } if source.kind() == io::ErrorKind::StorageFull),
+            "{error:?}"
+        );
+    }
+}

@@ -1,0 +1,245 @@
+//! What differs between two images, wherever they are, down to their files.
+
+mod documents;
+mod files;
+mod layers;
+mod report;
+
+use std::collections::HashMap;
+
+use ocikit_image::{Error, Image, Result, Root};
+use ocikit_spec::{Descriptor, Platform, annotations};
+use serde_json::Value;
+
+use documents::{compare, without};
+
+use report::Report;
+pub use report::{Area, Change, Class, Diff, Difference};
+
+/// Finds what differs between two roots.
+///
+/// What has the same digest is not read. Entries of indexes are compared by platform, an image with that entry of an index that
+/// is for its platform. Of layers, those that two images share are compared by their digest or by the `diff_id` that the configs
+/// give them; if there are others, all are read once, and files are compared by their digests.
+///
+/// # Errors
+///
+/// Those of reading either side.
+pub async fn diff(left: &Root, right: &Root) -> Result<Diff> {
+    let mut report = Report::default();
+    compare_roots(&mut report, left, right, 0).await?;
+    Ok(Diff { left: left.digest(), right: right.digest(), differences: report.differences })
+}
+
+/// How deep indexes are looked into.
+const DEEPEST: usize = 16;
+
+async fn compare_roots(report: &mut Report, left: &Root, right: &Root, depth: usize) -> Result<()> {
+    if left.digest() == right.digest() {
+        return Ok(());
+    }
+    if depth > DEEPEST {
+        return Err(Error::broken(left.source(), format!("{} is nested too deep", left.digest())));
+    }
+    match (left, right) {
+        (Root::Index(one), Root::Index(other)) => compare_indexes(report, one, other, depth).await,
+        (Root::Image(one), Root::Image(other)) => compare_images(report, one, other).await,
+        (Root::Index(index), Root::Image(image)) | (Root::Image(image), Root::Index(index)) => {
+            compare_index_with_image(report, index, image, matches!(left, Root::Index(_))).await
+        }
+        _ => {
+            compare_artifacts(report, left, right);
+            Ok(())
+        }
+    }
+}
+
+async fn compare_indexes(
+    report: &mut Report,
+    left: &ocikit_image::Index,
+    right: &ocikit_image::Index,
+    depth: usize,
+) -> Result<()> {
+    let (one, other) = (value(left.document().bytes()), value(right.document().bytes()));
+    documents::media_type(report, Area::Index, &left.descriptor().media_type, &right.descriptor().media_type);
+    let rest = |value: &Value| without(value, &["manifests", "mediaType"]);
+    compare(report, Area::Index, "", &rest(&one), &rest(&other));
+    let (lefts, rights) = (entries(left.manifests()), entries(right.manifests()));
+    let common = |these: &[(String, usize)], those: &[(String, usize)]| -> Vec<String> {
+        let known: Vec<_> = those.iter().map(|(key, _)| key).collect();
+        these.iter().filter(|(key, _)| known.contains(&key)).map(|(key, _)| key.clone()).collect()
+    };
+    let (order, other_order) = (common(&lefts, &rights), common(&rights, &lefts));
+    if order != other_order {
+        let difference = Difference::changed(Area::Index, "manifests", Class::Order);
+        report.add(difference.values(Some(order.join(", ")), Some(other_order.join(", "))));
+    }
+    let by_key: HashMap<_, _> = rights.iter().map(|(key, at)| (key, *at)).collect();
+    for (key, at) in &lefts {
+        let entry = &left.manifests()[*at];
+        let Some(other_at) = by_key.get(key) else {
+            report.add(Difference::removed(Area::Index, key).values(Some(entry.digest.to_string()), None));
+            continue;
+        };
+        let other_entry = &right.manifests()[*other_at];
+        let mut below = report.below(key);
+        let platform = |entry: &Descriptor| entry.platform.as_ref().map(Platform::normalized);
+        // A variant that goes without saying may be left out.
+        let keys: &[&str] = if platform(entry) == platform(other_entry) { &["platform"] } else { &[] };
+        let described = |value: &Value, at: usize| without(&described(&value["manifests"][at]), keys);
+        let (described, other_described) = (described(&one, *at), described(&other, *other_at));
+        compare(&mut below, Area::Descriptor, "", &described, &other_described);
+        if entry.digest != other_entry.digest {
+            let (root, other_root) = (left.open(entry).await?, right.open(other_entry).await?);
+            Box::pin(compare_roots(&mut below, &root, &other_root, depth + 1)).await?;
+        }
+        report.take(below);
+    }
+    for (key, at) in rights.iter().filter(|(key, _)| !order.contains(key)) {
+        let digest = right.manifests()[*at].digest.to_string();
+        report.add(Difference::added(Area::Index, key).values(None, Some(digest)));
+    }
+    documents::spelling(report, Area::Index, left.document().bytes(), right.document().bytes());
+    Ok(())
+}
+
+/// An index and an image: the one entry that is for the same platform counts.
+async fn compare_index_with_image(
+    report: &mut Report,
+    index: &ocikit_image::Index,
+    image: &Image,
+    index_is_left: bool,
+) -> Result<()> {
+    let config = image.config().await?;
+    let platform = config.platform().cloned().unwrap_or_else(Platform::of_this_machine);
+    let images = index.manifests().iter().filter(|entry| !entry.is_attestation()).count();
+    // An index of one image, and perhaps what attests it, is that image in a wrapping.
+    let class = if images == 1 { Class::Encoding } else { Class::Semantic };
+    let (one, other) = if index_is_left { ("index", "image") } else { ("image", "index") };
+    report.add(Difference::of(Area::Index, "kind", class, Some(one.to_owned()), Some(other.to_owned())));
+    match index.image_for(&platform).await {
+        Ok(entry) if index_is_left => compare_images(report, &entry, image).await,
+        Ok(entry) => compare_images(report, image, &entry).await,
+        Err(error) if error.is_not_found() => {
+            let digest = Some(image.digest().to_string());
+            let (one, other) = if index_is_left { (None, digest) } else { (digest, None) };
+            report.add(Difference::of(Area::Index, platform.to_string(), Class::Semantic, one, other));
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn compare_images(report: &mut Report, left: &Image, right: &Image) -> Result<()> {
+    if left.digest() == right.digest() {
+        return Ok(());
+    }
+    let (one, other) = (value(left.manifest().bytes()), value(right.manifest().bytes()));
+    compare_manifests(report, left.descriptor(), right.descriptor(), &one, &other);
+    let is_files = |image: &Image| image.layers().all(|layer| layer.descriptor().media_type.is_layer());
+    let digest = |image: &Image| image.manifest().config().map(|config| config.digest);
+    let config = left.config().await?;
+    let other_config = if digest(left) == digest(right) { config.clone() } else { right.config().await? };
+    if config.bytes() != other_config.bytes() {
+        let rest = |bytes: &[u8]| {
+            let mut config = value(bytes);
+            if let Some(rootfs) = config.get_mut("rootfs") {
+                *rootfs = without(rootfs, &["diff_ids"]);
+            }
+            config
+        };
+        let (one, other) = (rest(config.bytes()), rest(other_config.bytes()));
+        compare(report, Area::Config, "", &one, &other);
+        documents::spelling(report, Area::Config, config.bytes(), other_config.bytes());
+    }
+    if is_files(left) && is_files(right) {
+        layers::compare(report, (left, &config), (right, &other_config)).await?;
+    } else {
+        blobs(report, left.manifest().layers(), right.manifest().layers());
+    }
+    documents::spelling(report, Area::Manifest, left.manifest().bytes(), right.manifest().bytes());
+    Ok(())
+}
+
+fn compare_artifacts(report: &mut Report, left: &Root, right: &Root) {
+    let documents = (left.document(), right.document());
+    let (Some(one), Some(other)) = documents else {
+        let difference = Difference::changed(Area::Manifest, "digest", Class::Semantic);
+        report.add(difference.values(Some(left.digest().to_string()), Some(right.digest().to_string())));
+        return;
+    };
+    let (one_value, other_value) = (value(one.bytes()), value(other.bytes()));
+    compare_manifests(report, left.descriptor(), right.descriptor(), &one_value, &other_value);
+    let blobs_of = |document: &ocikit_spec::Document| -> Vec<Descriptor> { document.children().cloned().collect() };
+    blobs(report, &blobs_of(&one), &blobs_of(&other));
+    documents::spelling(report, Area::Manifest, one.bytes(), other.bytes());
+}
+
+/// Everything in two manifests but the digests and sizes of what they point to.
+fn compare_manifests(report: &mut Report, left: &Descriptor, right: &Descriptor, one: &Value, other: &Value) {
+    documents::media_type(report, Area::Manifest, &left.media_type, &right.media_type);
+    let rest = |value: &Value| without(value, &["mediaType", "config", "layers", "manifests"]);
+    compare(report, Area::Manifest, "", &rest(one), &rest(other));
+    let config = |value: &Value| described(&value["config"]);
+    compare(report, Area::Descriptor, "config", &config(one), &config(other));
+    let count = |value: &Value| value["layers"].as_array().map_or(0, Vec::len);
+    // Where there are more on one side they belong together in no obvious way; layers are compared by what is in them.
+    if count(one) == count(other) {
+        for at in 0..count(one) {
+            let layer = |value: &Value| described(&value["layers"][at]);
+            let place = format!("layers.{at}");
+            compare(report, Area::Descriptor, &place, &layer(one), &layer(other));
+        }
+    }
+}
+
+/// What is not looked into is compared by digest.
+fn blobs(report: &mut Report, left: &[Descriptor], right: &[Descriptor]) {
+    for at in 0..left.len().max(right.len()) {
+        let (one, other) = (left.get(at), right.get(at));
+        if one.map(|blob| blob.digest) != other.map(|blob| blob.digest) {
+            let text = |blob: Option<&Descriptor>| blob.map(|blob| blob.digest.to_string());
+            report.add(Difference::of(Area::Layer, at.to_string(), Class::Semantic, text(one), text(other)));
+        }
+    }
+}
+
+/// A descriptor without what follows from the content of what it points to.
+fn described(descriptor: &Value) -> Value {
+    let mut rest = without(descriptor, &["digest", "size"]);
+    if let Some(found) = rest.get_mut("annotations") {
+        *found = without(found, &[annotations::DOCKER_REFERENCE_DIGEST]);
+    }
+    rest
+}
+
+/// Each entry of an index under a name that says what it is for, however the other index orders its own.
+fn entries(manifests: &[Descriptor]) -> Vec<(String, usize)> {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let platform_of = |digest: &str| {
+        let entry = manifests.iter().find(|entry| entry.digest.to_string() == digest)?;
+        entry.platform.as_ref().map(Platform::to_string)
+    };
+    let key = |entry: &Descriptor| match (&entry.platform, &entry.artifact_type) {
+        _ if entry.is_attestation() => {
+            let about = entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST).and_then(platform_of);
+            format!("attestation of {}", about.unwrap_or_else(|| "something else".to_owned()))
+        }
+        (Some(platform), _) => platform.normalized().to_string(),
+        (None, Some(kind)) => kind.to_string(),
+        (None, None) => "no platform".to_owned(),
+    };
+    let mut named = Vec::new();
+    for (at, entry) in manifests.iter().enumerate() {
+        let key = key(entry);
+        let count = seen.entry(key.clone()).or_default();
+        *count += 1;
+        named.push((if *count == 1 { key } else { format!("{key} ({count})") }, at));
+    }
+    named
+}
+
+/// The JSON of a document that was parsed before.
+fn value(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_default()
+}
