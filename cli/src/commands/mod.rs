@@ -5,6 +5,7 @@ mod build;
 mod completion;
 mod copy;
 mod digest;
+mod gc;
 mod inspect;
 mod kind;
 pub(crate) mod login;
@@ -13,6 +14,7 @@ mod pull;
 mod push;
 mod serve;
 mod tour;
+mod validate;
 mod version;
 
 use clap::Subcommand;
@@ -28,6 +30,7 @@ pub(crate) enum Command {
     Completion(completion::Completion),
     Copy(copy::Copy),
     Digest(digest::Digest),
+    Gc(gc::Gc),
     Inspect(inspect::Inspect),
     Kind(kind::Kind),
     Login(login::Login),
@@ -36,6 +39,7 @@ pub(crate) enum Command {
     Push(push::Push),
     Serve(serve::Serve),
     Tour(tour::Tour),
+    Validate(validate::Validate),
     Version(version::Version),
 }
 
@@ -47,6 +51,7 @@ impl Command {
             Command::Completion(command) => command.run(context),
             Command::Copy(command) => command.run(context).await,
             Command::Digest(command) => command.run(context).await,
+            Command::Gc(command) => command.run(context).await,
             Command::Inspect(command) => command.run(context).await,
             Command::Kind(command) => command.run(context).await,
             Command::Login(command) => command.run(context).await,
@@ -55,6 +60,7 @@ impl Command {
             Command::Push(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
             Command::Tour(command) => command.run(context).await,
+            Command::Validate(command) => command.run(context).await,
             Command::Version(command) => command.run(context),
         }
     }

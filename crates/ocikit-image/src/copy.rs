@@ -173,11 +173,11 @@ async fn put_with(
     Ok(done.into_iter().flatten().collect())
 }
 
-#[derive(Clone)]
-struct Teller(Option<Arc<dyn Observer>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Teller(pub(crate) Option<Arc<dyn Observer>>);
 
 impl Teller {
-    fn event(&self, event: Event<'_>) {
+    pub(crate) fn event(&self, event: Event<'_>) {
         if let Some(observer) = &self.0 {
             observer.event(event);
         }
@@ -186,9 +186,9 @@ impl Teller {
 
 /// A source that tells how many of its bytes were read.
 #[derive(Debug)]
-struct Observed {
-    source: Arc<dyn Source>,
-    observer: Arc<dyn Observer>,
+pub(crate) struct Observed {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) observer: Arc<dyn Observer>,
 }
 
 impl fmt::Display for Observed {

@@ -46,6 +46,7 @@ mod root;
 mod source;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod validate;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
 pub use body::Body;
@@ -57,3 +58,4 @@ pub use kind::Kind;
 pub use memory::Memory;
 pub use root::{Artifact, Image, Index, Layer, Root};
 pub use source::{ByteRange, Name, Naming, Put, Sink, Source, SourceExt};
+pub use validate::{Fault, Inventory, Problem, Report, Scope, Severity, ValidateDepth, ValidateOptions, validate};

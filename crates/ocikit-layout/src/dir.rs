@@ -2,8 +2,8 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use ocikit_image::bridge::{blocking, consume};
@@ -23,6 +23,8 @@ pub struct Dir {
     path: PathBuf,
     /// Shared with whatever still writes, so that the directory does not go before the last of them.
     tentative: Arc<Tentative>,
+    /// Held from the first blob on, so that nobody takes away what is not listed yet.
+    writing: Mutex<Option<File>>,
 }
 
 /// A directory that was made here goes, unless something in it becomes visible.
@@ -88,7 +90,7 @@ impl Dir {
 
     fn new(path: PathBuf, made: bool) -> Dir {
         let tentative = Tentative { path: path.clone(), goes: AtomicBool::new(made) };
-        Dir { path, tentative: Arc::new(tentative) }
+        Dir { path, tentative: Arc::new(tentative), writing: Mutex::new(None) }
     }
 
     /// Where it is.
@@ -104,6 +106,22 @@ impl Dir {
     pub async fn roots(&self) -> Result<Index> {
         let path = self.path.clone();
         blocking(move || read_roots(&path)).await
+    }
+
+    /// Shows whoever collects garbage that somebody is writing, until this is dropped.
+    async fn announce(&self) -> Result<()> {
+        if self.writing.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
+        let (path, failed) = (self.path.join("blobs"), self.failed("write to"));
+        let lock = blocking(move || {
+            fs::create_dir_all(&path).map_err(failed)?;
+            // Where directories or file systems cannot be locked nobody can be told.
+            Ok(File::open(path).and_then(|blobs| blobs.lock_shared().map(|()| blobs)).ok())
+        });
+        let lock = lock.await?;
+        *self.writing.lock().unwrap_or_else(PoisonError::into_inner) = lock;
+        Ok(())
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -166,6 +184,7 @@ impl Source for Dir {
 #[async_trait]
 impl Sink for Dir {
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
+        self.announce().await?;
         // A blob of the wrong length is left by a writer that was killed; it is written again.
         let (path, size) = (self.blob_path(&descriptor.digest), descriptor.size);
         let present =

@@ -35,6 +35,8 @@ mod docker;
 mod docker_archive;
 mod edit;
 mod file;
+mod gc;
+mod inventory;
 mod open;
 mod pipe;
 mod roots;
@@ -45,6 +47,8 @@ mod tar_writer;
 
 pub use dir::Dir;
 pub use docker_archive::DockerArchive;
+pub use gc::{Collected, GcOptions, Removed, gc};
+pub use inventory::open_all;
 pub use open::{open, open_archive};
 pub use pipe::Pipe;
 pub use tar::Tar;

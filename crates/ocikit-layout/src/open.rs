@@ -34,7 +34,20 @@ pub async fn open(path: impl Into<PathBuf>) -> Result<Arc<dyn Source>> {
 ///
 /// [`Error::Failed`] if the file cannot be opened; [`Error::Broken`] if it is not a tar, is truncated, or holds no images.
 pub async fn open_archive(path: impl Into<PathBuf>) -> Result<Arc<dyn Source>> {
-    let path = path.into();
+    Ok(match archive_at(&path.into()).await? {
+        Archive::Oci(tar) => Arc::new(tar),
+        Archive::Docker(archive) => Arc::new(archive),
+    })
+}
+
+/// An archive of either kind.
+pub(crate) enum Archive {
+    Oci(Tar),
+    Docker(DockerArchive),
+}
+
+pub(crate) async fn archive_at(path: &Path) -> Result<Archive> {
+    let path = path.to_owned();
     blocking(move || {
         let file = File::open(&path).map_err(|error| cannot_open(&path, error))?;
         archive(&path, file)
@@ -42,13 +55,13 @@ pub async fn open_archive(path: impl Into<PathBuf>) -> Result<Arc<dyn Source>> {
     .await
 }
 
-fn archive(path: &Path, file: File) -> Result<Arc<dyn Source>> {
+fn archive(path: &Path, file: File) -> Result<Archive> {
     let index = read_index(path, &file)?;
     if let Some(roots) = entry(&file, &index, INDEX_JSON, path)? {
-        return Ok(Arc::new(Tar::with(path.to_owned(), file, index, roots)?));
+        return Ok(Archive::Oci(Tar::with(path.to_owned(), file, index, roots)?));
     }
     match entry(&file, &index, MANIFEST_JSON, path)? {
-        Some(list) => Ok(Arc::new(DockerArchive::of(path.to_owned(), file, &index, &list)?)),
+        Some(list) => Ok(Archive::Docker(DockerArchive::of(path.to_owned(), file, &index, &list)?)),
         None => Err(Error::broken(path.display(), NO_INDEX_JSON)),
     }
 }

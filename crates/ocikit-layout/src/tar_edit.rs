@@ -240,7 +240,7 @@ struct Reachable {
 }
 
 /// Opens the file for writing and waits until nobody else edits it.
-fn lock(path: &Path) -> Result<File> {
+pub(crate) fn lock(path: &Path) -> Result<File> {
     loop {
         let file = File::options().read(true).write(true).open(path).map_err(|error| cannot_open(path, error))?;
         match file.lock() {

@@ -24,16 +24,18 @@
 mod inspect;
 mod location;
 mod session;
+mod validate;
 
 pub use inspect::{ConfigFacts, Inspection, LayerFacts, inspect};
 pub use location::Location;
 pub use session::{Annotated, Session, SessionOptions};
 
 pub use ocikit_image::{
-    AnnotateOn, AnnotateOptions, Artifact, Copied, CopyOptions, Error, Event, Image, Index, Kind, Layer, Name, Naming,
-    Observer, Put, Result, Root, Sink, Source, SourceExt,
+    AnnotateOn, AnnotateOptions, Artifact, Copied, CopyOptions, Error, Event, Fault, Image, Index, Kind, Layer, Name,
+    Naming, Observer, Problem, Put, Report, Result, Root, Severity, Sink, Source, SourceExt, ValidateDepth,
+    ValidateOptions,
 };
-pub use ocikit_layout::TarOptions;
+pub use ocikit_layout::{Collected, GcOptions, Removed, TarOptions};
 pub use ocikit_registry::{Client, ClientOptions};
 pub use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform, Reference, Registry, Repository, Tag};
 

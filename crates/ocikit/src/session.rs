@@ -208,6 +208,6 @@ fn naming(root: &Root, from: &Location, to: &Location) -> Result<Naming> {
     })
 }
 
-fn unsupported(location: &Location, what: &str) -> Error {
+pub(crate) fn unsupported(location: &Location, what: &str) -> Error {
     Error::Unsupported { place: location.to_string(), what: what.to_owned() }
 }
