@@ -4,6 +4,7 @@
 
 mod annotate;
 mod failures;
+mod hostile;
 mod house;
 mod look;
 mod peers;
