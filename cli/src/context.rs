@@ -31,6 +31,9 @@ pub(crate) struct Global {
     /// How many blobs are moved at the same time
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Registry")]
     jobs: Option<u16>,
+    /// The directory in which OCI layouts keep their blobs together
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Archives and layouts")]
+    shared_blobs: Option<PathBuf>,
     /// Speak plain HTTP to this registry, or to all; one on a loopback address needs no flag
     #[arg(long, global = true, value_name = "HOST", num_args = 0..=1, require_equals = true, default_missing_value = "*", help_heading = "Registry")]
     plain_http: Vec<String>,
@@ -98,15 +101,18 @@ impl Context {
 
     /// A session for a command that speaks of these locations.
     pub(crate) fn session(&self, locations: &[&Location]) -> Result<Session> {
-        self.session_with(locations, TarOptions::default())
+        self.session_with(locations, SessionOptions::default())
     }
 
-    /// The same with other options for archives; their time is set here.
-    pub(crate) fn session_with(&self, locations: &[&Location], archive: TarOptions) -> Result<Session> {
+    /// The same with options of the command's own; what all commands take is set here.
+    pub(crate) fn session_with(&self, locations: &[&Location], options: SessionOptions) -> Result<Session> {
         let options = SessionOptions {
             jobs: self.global.jobs.map(usize::from),
             observer: self.progress.of_copy(),
-            archive: TarOptions { modified: self.epoch.unwrap_or_default(), ..archive },
+            archive: TarOptions { modified: self.epoch.unwrap_or_default(), ..options.archive },
+            shared_blobs: self.global.shared_blobs.clone(),
+            scratch: Some(std::env::temp_dir()),
+            ..options
         };
         Ok(Session::new(self.client(locations)?, options))
     }

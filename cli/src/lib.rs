@@ -6,6 +6,7 @@
 //! * It never prints data to standard error, nor talk to standard output.
 //! * It never shows a secret.
 
+mod archive;
 mod commands;
 mod context;
 mod failure;

@@ -117,9 +117,14 @@ impl Observer for Bar {
                 self.bar.set_message(format!("{blobs} blobs"));
             }
             Event::Published { .. } | Event::Ended => self.bar.finish_and_clear(),
+            Event::Unpacking { place } => self.bar.suspend(|| say_unpacking(place)),
             event => self.bar.inc(self.tally.fresh(&event)),
         }
     }
+}
+
+fn say_unpacking(place: &str) {
+    eprintln!("{place} cannot be read where it is: unpacking it to a temporary file");
 }
 
 #[derive(Debug)]
@@ -167,6 +172,7 @@ impl Observer for Plain {
                 self.state.lock().unwrap_or_else(PoisonError::into_inner).finished += finished;
                 self.maybe_say();
             }
+            Event::Unpacking { place } => say_unpacking(place),
             _ => {}
         }
     }
@@ -188,6 +194,7 @@ impl Observer for Json {
             Event::Published { root, tag } => {
                 json!({"event": "published", "digest": root.digest, "tag": tag.map(ToString::to_string)})
             }
+            Event::Unpacking { place } => json!({"event": "unpacking", "place": place}),
             _ => return,
         };
         eprintln!("{line}");

@@ -10,6 +10,7 @@ mod look;
 mod peers;
 mod pull;
 mod push;
+mod rest;
 mod tour;
 
 use ocikit_tests::Bench;

@@ -89,7 +89,7 @@ impl Build {
         };
         let annotations = git_annotations(context)?;
         let docker = Some(self.platform.first().cloned().unwrap_or_else(Platform::of_this_machine));
-        let options = TarOptions { modified: context.epoch.unwrap_or_default(), docker };
+        let options = TarOptions { modified: context.epoch.unwrap_or_default(), docker, ..TarOptions::default() };
         let archive: Arc<dyn Sink> = Arc::new(TarWriter::create(&paths.archive, options).await?);
         let session = context.session(&[])?;
 

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
 use clap::Args;
-use ocikit::layout::{TarOptions, TarWriter};
+use ocikit::layout::TarWriter;
 use ocikit::{Copied, Location, Naming, Put, Root, Session, Sink};
 use serde::Serialize;
 
+use crate::archive::Archive;
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::output;
@@ -19,6 +20,8 @@ pub(crate) struct Copy {
     /// Where to copy it to
     #[arg(required = true)]
     target: Vec<Location>,
+    #[command(flatten)]
+    archive: Archive,
 }
 
 /// What became of one target.
@@ -41,7 +44,8 @@ impl Copy {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let source = context.expand(&self.source);
         let targets: Vec<_> = self.target.iter().map(|target| context.expand(target)).collect();
-        let session = context.session(&[&source].into_iter().chain(&targets).collect::<Vec<_>>())?;
+        let locations: Vec<_> = [&source].into_iter().chain(&targets).collect();
+        let session = context.session_with(&locations, self.archive.options())?;
         copy_to_all(context, &session, &source, &targets).await
     }
 }
@@ -79,7 +83,7 @@ pub(crate) async fn copy_out(session: &Session, root: &Root, from: &Location, to
     if *to != Location::Stdio {
         return Ok(session.copy_root(root, from, to).await?);
     }
-    let stream: Arc<dyn Sink> = Arc::new(TarWriter::stream("-", std::io::stdout(), TarOptions::default()));
+    let stream: Arc<dyn Sink> = Arc::new(TarWriter::stream("-", std::io::stdout(), session.options().archive.clone()));
     Ok(session.copy_to(root, &stream, vec![Naming::default()]).await?)
 }
 

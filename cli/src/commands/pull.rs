@@ -2,10 +2,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ocikit::image::copy_all;
-use ocikit::layout::TarOptions;
-use ocikit::{CopyOptions, Location, Naming, Platform, Reference};
+use ocikit::{CopyOptions, Location, Naming, Reference};
 
 use super::copy::{Facts, copy_to_all, report};
+use crate::archive::Archive;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 
@@ -20,9 +20,8 @@ pub(crate) struct Pull {
     /// Where to: a name that ends in `.tar` is an archive, any other a layout, `-` standard output. NAME.tar if not given
     #[arg(long, short, value_name = "LOCATION")]
     output: Option<Location>,
-    /// Add a `manifest.json`, so that `docker load` takes the archive: the image for this machine's platform
-    #[arg(long)]
-    docker: bool,
+    #[command(flatten)]
+    archive: Archive,
 }
 
 impl Pull {
@@ -38,9 +37,7 @@ impl Pull {
             ));
         }
         let sources: Vec<_> = self.reference.iter().cloned().map(Location::Registry).collect();
-        let docker = self.docker.then(Platform::of_this_machine);
-        let archive = TarOptions { docker, ..TarOptions::default() };
-        let session = context.session_with(&sources.iter().collect::<Vec<_>>(), archive)?;
+        let session = context.session_with(&sources.iter().collect::<Vec<_>>(), self.archive.options())?;
         if let [source] = &sources[..] {
             return copy_to_all(context, &session, source, &[output]).await;
         }

@@ -4,9 +4,10 @@ use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
 /// How bytes are compressed: what the specification has for layers, and what archives come in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Compression {
     /// Not at all.
+    #[default]
     None,
     /// RFC 1952.
     Gzip,

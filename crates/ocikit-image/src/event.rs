@@ -41,6 +41,11 @@ pub enum Event<'a> {
         /// Which.
         blob: &'a Descriptor,
     },
+    /// An archive cannot be read where it lies and is copied to a temporary file first.
+    Unpacking {
+        /// Which.
+        place: &'a str,
+    },
     /// A root is visible now.
     Published {
         /// Which.

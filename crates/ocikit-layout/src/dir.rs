@@ -14,6 +14,9 @@ use crate::file::{file_body, read_small};
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE};
 use crate::staged::{self, Staged};
 
+/// The directory of blobs in a layout.
+const BLOBS: &str = "blobs";
+
 /// An OCI layout in a directory.
 ///
 /// Blobs appear by rename once they were checked, so an interrupted copy leaves whole blobs and the old `index.json`.
@@ -21,6 +24,8 @@ use crate::staged::{self, Staged};
 #[derive(Debug)]
 pub struct Dir {
     path: PathBuf,
+    /// Where the blobs are: in the layout, as a rule.
+    blobs: PathBuf,
     /// Shared with whatever still writes, so that the directory does not go before the last of them.
     tentative: Arc<Tentative>,
     /// Held from the first blob on, so that nobody takes away what is not listed yet.
@@ -78,7 +83,7 @@ impl Dir {
                     entries => entries.map_err(failed)?,
                 };
                 // An empty directory, or one that an earlier attempt has begun to fill.
-                match entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "blobs")) {
+                match entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == BLOBS)) {
                     true => Ok(false),
                     false => Err(Error::broken(path.display(), "it has other files in it and is not an OCI layout")),
                 }
@@ -90,7 +95,13 @@ impl Dir {
 
     fn new(path: PathBuf, made: bool) -> Dir {
         let tentative = Tentative { path: path.clone(), goes: AtomicBool::new(made) };
-        Dir { path, tentative: Arc::new(tentative), writing: Mutex::new(None) }
+        Dir { blobs: path.join(BLOBS), path, tentative: Arc::new(tentative), writing: Mutex::new(None) }
+    }
+
+    /// The same layout with its blobs elsewhere, in a directory that several layouts share; there a blob is
+    /// `ALGORITHM/HEX`, as skopeo has it.
+    pub fn sharing(self, blobs: impl Into<PathBuf>) -> Dir {
+        Dir { blobs: blobs.into(), ..self }
     }
 
     /// Where it is.
@@ -113,7 +124,7 @@ impl Dir {
         if self.writing.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return Ok(());
         }
-        let (path, failed) = (self.path.join("blobs"), self.failed("write to"));
+        let (path, failed) = (self.blobs.clone(), self.failed("write to"));
         let lock = blocking(move || {
             fs::create_dir_all(&path).map_err(failed)?;
             // Where directories or file systems cannot be locked nobody can be told.
@@ -124,8 +135,28 @@ impl Dir {
         Ok(())
     }
 
+    /// Whether its blobs may be other layouts' too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.blobs != self.path.join(BLOBS)
+    }
+
     fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.path.join(digest.blob_path())
+        self.blobs.join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    /// Takes what a name stands for off the list, and says what that was. Its blobs stay, since others may share them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] and [`Error::Ambiguous`] if the name stands for nothing here or for several images.
+    pub async fn remove(&self, name: &Name) -> Result<Vec<Descriptor>> {
+        let (path, failed) = (self.path.clone(), self.failed("write to"));
+        let locked = blocking(move || lock(&path).map_err(failed)).await?;
+        let (roots, removed) = roots::remove(&self.roots().await?, self, name).await?;
+        let (path, failed) = (self.path.join(INDEX_JSON), self.failed("write to"));
+        blocking(move || staged::write(&path, roots.bytes()).map_err(failed)).await?;
+        drop(locked);
+        Ok(removed)
     }
 
     fn failed(&self, operation: &'static str) -> impl Fn(io::Error) -> Error + Send + 'static {
@@ -217,8 +248,7 @@ impl Sink for Dir {
             if new {
                 staged::write(&marker, OCI_LAYOUT.as_bytes()).map_err(&failed)?;
             }
-            let lock = File::open(&marker).map_err(&failed)?;
-            lock.lock().map_err(&failed)?;
+            let _lock = lock(&path).map_err(&failed)?;
             let old = match read_roots(&path) {
                 Err(_) if new => Index::of(&[]),
                 roots => roots?,
@@ -233,6 +263,13 @@ impl Sink for Dir {
         self.tentative.goes.store(false, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Keeps other processes from changing the list of roots until it is dropped.
+fn lock(path: &Path) -> io::Result<File> {
+    let lock = File::open(path.join(OCI_LAYOUT_FILE))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 fn read_roots(path: &Path) -> Result<Index> {

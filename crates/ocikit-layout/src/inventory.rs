@@ -13,24 +13,25 @@ use ocikit_spec::Digest;
 use serde::Deserialize;
 
 use crate::roots::OCI_LAYOUT_FILE;
-use crate::{Dir, DockerArchive, Tar};
+use crate::{Dir, DockerArchive, Scratch, Tar};
 
 /// The longest `oci-layout` file that is read, in bytes; it has thirty.
 const LONGEST_MARKER: u64 = 4096;
 
 impl Dir {
-    /// Lists what is there.
+    /// Lists what is there. Blobs that are kept elsewhere may be other layouts' and are not listed.
     ///
     /// # Errors
     ///
     /// Those of [`Dir::roots`] and of reading directories.
     pub async fn inventory(&self) -> Result<Inventory> {
         let roots = self.roots().await?;
-        let path = self.path().to_owned();
+        let (path, shared) = (self.path().to_owned(), self.is_shared());
         blocking(move || {
             let mut found = Inventory { roots, blobs: Vec::new(), problems: Vec::new() };
             let failed = |error| Error::failed("read", path.display(), error);
-            for (name, size) in list_blobs(&path).map_err(failed)? {
+            let blobs = if shared { Vec::new() } else { list_blobs(&path).map_err(failed)? };
+            for (name, size) in blobs {
                 file_under(&mut found, &name, size);
             }
             let marker = path.join(OCI_LAYOUT_FILE);
@@ -143,14 +144,14 @@ fn of_marker(text: Option<&[u8]>) -> Option<Problem> {
 /// # Errors
 ///
 /// Those of [`open`](crate::open) and of listing.
-pub async fn open_all(path: impl AsRef<Path>) -> Result<(Arc<dyn ocikit_image::Source>, Inventory)> {
+pub async fn open_all(path: impl AsRef<Path>, scratch: &Scratch) -> Result<(Arc<dyn ocikit_image::Source>, Inventory)> {
     let path = path.as_ref();
     if path.is_dir() {
         let dir = Dir::open(path).await?;
         let inventory = dir.inventory().await?;
         return Ok((Arc::new(dir), inventory));
     }
-    match crate::open::archive_at(path).await? {
+    match crate::open::archive_at(path, scratch).await? {
         crate::open::Archive::Oci(tar) => {
             let inventory = tar.inventory().await?;
             Ok((Arc::new(tar), inventory))

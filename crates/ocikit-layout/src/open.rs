@@ -1,21 +1,25 @@
 use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use ocikit_archive::{Compression, Decoder, Kind, TarStream};
 use ocikit_image::bridge::blocking;
-use ocikit_image::{Error, Result, Source};
+use ocikit_image::{Error, Result, Sink, Source};
 
 use crate::docker::MANIFEST_JSON;
-use crate::roots::INDEX_JSON;
+use crate::roots::{INDEX_JSON, OCI_LAYOUT_FILE};
+use crate::scratch::Scratch;
 use crate::tar::{NO_INDEX_JSON, cannot_open, entry, read_index};
-use crate::{Dir, DockerArchive, Tar};
+use crate::{Dir, DockerArchive, Pipe, Tar};
 
 /// Opens what is at a path for reading; its content tells what it is.
 ///
 /// # Errors
 ///
-/// [`Error::Failed`] if there is nothing, [`Error::Broken`] if it holds no images.
-pub async fn open(path: impl Into<PathBuf>) -> Result<Arc<dyn Source>> {
+/// [`Error::Failed`] if nothing is there, [`Error::Broken`] if it is nothing that holds images.
+pub async fn open(path: impl Into<PathBuf>, scratch: &Scratch) -> Result<Arc<dyn Source>> {
     let path = path.into();
     let metadata = blocking({
         let path = path.clone();
@@ -23,21 +27,20 @@ pub async fn open(path: impl Into<PathBuf>) -> Result<Arc<dyn Source>> {
     });
     match metadata.await? {
         metadata if metadata.is_dir() => Ok(Arc::new(Dir::open(path).await?)),
-        metadata if metadata.is_file() => open_archive(path).await,
+        metadata if metadata.is_file() => open_archive(path, scratch).await,
         _ => Err(Error::broken(path.display(), "it is neither a file nor a directory; a pipe is read as `-`")),
     }
 }
 
-/// Opens an archive of either kind: one that has both lists is read as an OCI archive, which says more.
+/// Opens an archive of either kind: one that has both lists is read as an OCI archive, which says more. One that is
+/// compressed is unpacked to a temporary file.
 ///
 /// # Errors
 ///
-/// [`Error::Failed`] if the file cannot be opened; [`Error::Broken`] if it is not a tar, is truncated, or holds no images.
-pub async fn open_archive(path: impl Into<PathBuf>) -> Result<Arc<dyn Source>> {
-    Ok(match archive_at(&path.into()).await? {
-        Archive::Oci(tar) => Arc::new(tar),
-        Archive::Docker(archive) => Arc::new(archive),
-    })
+/// [`Error::Failed`] if the file cannot be opened or unpacked; [`Error::Broken`] if it is not a tar, is truncated, unpacks to
+/// far more than images do, or holds no images.
+pub async fn open_archive(path: impl Into<PathBuf>, scratch: &Scratch) -> Result<Arc<dyn Source>> {
+    Ok(archive_at(&path.into(), scratch).await?.into_source())
 }
 
 /// An archive of either kind.
@@ -46,13 +49,94 @@ pub(crate) enum Archive {
     Docker(DockerArchive),
 }
 
-pub(crate) async fn archive_at(path: &Path) -> Result<Archive> {
-    let path = path.to_owned();
+impl Archive {
+    fn into_source(self) -> Arc<dyn Source> {
+        match self {
+            Archive::Oci(tar) => Arc::new(tar),
+            Archive::Docker(archive) => Arc::new(archive),
+        }
+    }
+}
+
+pub(crate) async fn archive_at(path: &Path, scratch: &Scratch) -> Result<Archive> {
+    let (path, scratch) = (path.to_owned(), scratch.clone());
     blocking(move || {
         let file = File::open(&path).map_err(|error| cannot_open(&path, error))?;
-        archive(&path, file)
+        archive(&path, plain(&path, file, &scratch)?)
     })
     .await
+}
+
+/// Opens an archive that comes through a pipe, compressed or not, for a copy to this sink.
+///
+/// The layers of an OCI archive go there while they come, see [`Pipe::drain`]; a docker archive, whose list may be its last
+/// entry, is read to its end into a temporary file first.
+///
+/// # Errors
+///
+/// As [`open_archive`] and [`Pipe::drain`].
+pub async fn receive(
+    name: impl Into<String>,
+    reader: impl Read + Send + 'static,
+    to: &Arc<dyn Sink>,
+    scratch: &Scratch,
+) -> Result<Arc<dyn Source>> {
+    let (name, scratch) = (name.into(), scratch.clone());
+    let begun = {
+        let name = name.clone();
+        blocking(move || {
+            let counter = Arc::new(AtomicU64::new(0));
+            let counted = Counted { reader, counter: counter.clone() };
+            let failed = |error| Error::failed("read", &name, error);
+            let mut decoder = Decoder::new(counted).map_err(failed)?;
+            let mut start = Vec::new();
+            decoder.by_ref().take(LOOK_AHEAD).read_to_end(&mut start).map_err(failed)?;
+            let is_docker = begins_like_docker(&start);
+            let mut whole = Decoder::with(Compression::None, io::Cursor::new(start).chain(decoder)).map_err(failed)?;
+            if !is_docker {
+                return Ok(Begun::Oci(whole));
+            }
+            let path = Path::new(&name);
+            let file = scratch.unpack(&name, path, &mut whole, &|| counter.load(Ordering::Relaxed))?;
+            Ok(Begun::Opened(archive(path, file)?.into_source()))
+        })
+        .await?
+    };
+    match begun {
+        Begun::Oci(whole) => Ok(Arc::new(Pipe::drain(name, whole, to).await?)),
+        Begun::Opened(source) => Ok(source),
+    }
+}
+
+enum Begun<R> {
+    Oci(R),
+    Opened(Arc<dyn Source>),
+}
+
+/// How much of a pipe is read to learn what comes: a few headers.
+const LOOK_AHEAD: u64 = 8 << 10;
+
+/// Whether the first file is none that an OCI archive has. Docker archives begin with a layer or a config under a name of
+/// their own, unless they are OCI archives as well.
+fn begins_like_docker(start: &[u8]) -> bool {
+    let mut tar = TarStream::new(start);
+    while let Ok(Some(entry)) = tar.next_entry() {
+        if let (Kind::File, Some(name)) = (entry.kind, entry.name) {
+            return ![INDEX_JSON, OCI_LAYOUT_FILE, MANIFEST_JSON].contains(&name.as_str())
+                && !name.starts_with("blobs/");
+        }
+    }
+    false
+}
+
+/// The archive itself, or what it unpacks to.
+fn plain(path: &Path, file: File, scratch: &Scratch) -> Result<File> {
+    let mut decoder = Decoder::new(&file).map_err(|error| cannot_open(path, error))?;
+    if decoder.compression() == Compression::None {
+        return Ok(file);
+    }
+    let size = file.metadata().map_err(|error| cannot_open(path, error))?.len();
+    scratch.unpack(&path.display().to_string(), path, &mut decoder, &|| size)
 }
 
 fn archive(path: &Path, file: File) -> Result<Archive> {
@@ -63,5 +147,19 @@ fn archive(path: &Path, file: File) -> Result<Archive> {
     match entry(&file, &index, MANIFEST_JSON, path)? {
         Some(list) => Ok(Archive::Docker(DockerArchive::of(path.to_owned(), file, &index, &list)?)),
         None => Err(Error::broken(path.display(), NO_INDEX_JSON)),
+    }
+}
+
+/// Counts what was read.
+struct Counted<R> {
+    reader: R,
+    counter: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.counter.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
     }
 }

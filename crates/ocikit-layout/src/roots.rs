@@ -87,6 +87,32 @@ pub(crate) fn publish(roots: &Index, root: &Descriptor, naming: &Naming) -> ocik
     edit.push(&new).finish()
 }
 
+/// The list without what a name stands for, and the entries that went: of a tag or a full name those that have it, of a
+/// digest all that have it.
+pub(crate) async fn remove(roots: &Index, place: &dyn Source, name: &Name) -> Result<(Index, Vec<Descriptor>)> {
+    let resolved = resolve(roots, place, name).await?;
+    let is_meant = |entry: &Descriptor| match name {
+        Name::Tag(tag) => has_tag(entry, tag),
+        Name::Full(full) => has_full_name(entry, full),
+        Name::Only | Name::Digest(_) => true,
+    };
+    let mut gone = positions(roots, |entry| entry.digest == resolved.digest && is_meant(entry));
+    if gone.is_empty() && resolved.digest == roots.digest() {
+        gone = positions(roots, |_| true);
+    }
+    if gone.is_empty() {
+        let what = format!("{}, which is a part of another image,", resolved.digest);
+        return Err(Error::not_found(what, place));
+    }
+    let entries = gone.iter().map(|position| roots.manifests()[*position].clone()).collect();
+    let mut edit = roots.edit();
+    // From the back, so that positions stay right.
+    for position in gone.into_iter().rev() {
+        edit.remove(position);
+    }
+    Ok((edit.finish().map_err(|source| Error::broken(place, source))?, entries))
+}
+
 /// The entries that a new entry of this name takes the place of. In an archive of several images `acme/one:1` and
 /// `acme/two:1` both have the tag `1`, and are two names.
 fn same_name(roots: &Index, tag: &Tag, full: Option<&str>) -> Vec<usize> {

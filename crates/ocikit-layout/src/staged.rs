@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// A file in the making: it appears under its name whole, or not at all.
@@ -55,10 +55,20 @@ impl Staged {
     }
 }
 
+impl Write for Staged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Replaces a small file, or creates it.
 pub(crate) fn write(target: &Path, bytes: &[u8]) -> io::Result<()> {
     let staged = Staged::create(target)?;
-    io::Write::write_all(&mut staged.file(), bytes)?;
+    staged.file().write_all(bytes)?;
     staged.commit()
 }
 
@@ -102,8 +112,6 @@ fn link(file: &File, target: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     fn names(directory: &Path) -> Vec<String> {

@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ocikit_archive::{Header, TarIndex, padding};
+use ocikit_archive::{Compression, Header, TarIndex, padding};
 use ocikit_image::bridge::{blocking, consume};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Document, Index, Platform};
 
 use crate::docker::{MANIFEST_JSON, manifest_json};
 use crate::edit::{self, METADATA, Step, Tail};
-use crate::file::{file_body, write_at};
+use crate::file::{file_body, read_some, write_at};
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE};
 use crate::staged::Staged;
 use crate::tar::{Tar, cannot_open};
@@ -70,9 +70,23 @@ impl TarEdit {
         self
     }
 
+    /// Takes what a name stands for off the list, and says what that was; when the edit is finished it is gone. Its blobs
+    /// stay, since others may share them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] and [`Error::Ambiguous`] if the name stands for nothing here or for several images.
+    pub async fn remove(&self, name: &Name) -> Result<Vec<Descriptor>> {
+        let roots = self.state().roots.clone();
+        let (roots, removed) = roots::remove(&roots, self, name).await?;
+        self.state().roots = roots;
+        Ok(removed)
+    }
+
     fn begin(path: &Path) -> Result<TarEdit> {
         let failed = |operation| move |error| Error::failed(operation, path.display(), error);
         let locked = lock(path)?;
+        refuse_compressed(&locked, path)?;
         let mut tar = Tar::of(path.to_owned(), locked.try_clone().map_err(failed("open"))?)?;
         let (tail, copy, writable) = match Tail::find(tar.index()) {
             Some(tail) => (tail, None, locked.try_clone().map_err(failed("open"))?),
@@ -237,6 +251,17 @@ struct Reachable {
     documents: BTreeMap<Digest, Bytes>,
     /// A layer, config or other blob lies in the tail.
     blob_in_tail: bool,
+}
+
+/// A compressed archive has no offsets that anything could be written to or copied from.
+pub(crate) fn refuse_compressed(file: &File, path: &Path) -> Result<()> {
+    let mut start = [0; 4];
+    let read = read_some(file, &mut start, 0).map_err(|error| Error::failed("read", path.display(), error))?;
+    if Compression::detect(&start[..read]) == Compression::None {
+        return Ok(());
+    }
+    let what = "what is compressed as a whole cannot be changed in place; write a new archive".to_owned();
+    Err(Error::Unsupported { place: path.display().to_string(), what })
 }
 
 /// Opens the file for writing and waits until nobody else edits it.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ocikit_archive::{END, Header, padding};
+use ocikit_archive::{Compression, END, Encoder, Header, padding};
 use ocikit_image::bridge::{blocking, consume};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Algorithm, Descriptor, Digest, Index, Platform};
@@ -27,9 +27,12 @@ pub struct TarOptions {
     /// Adds a `manifest.json`, so that `docker load` takes the archive too: of an image for several platforms it loads
     /// the one for this platform.
     pub docker: Option<Platform>,
+    /// How a file is compressed as a whole; layers are compressed already as a rule.
+    pub compression: Compression,
 }
 
-/// A new OCI archive: a file that appears under its name when it is finished, or a stream.
+/// A new OCI archive: a file that appears under its name when it is finished, or a stream. A file that is compressed is
+/// written like a stream.
 ///
 /// What is put is laid out in the order in which it was [expected](Sink::expect), so the same images give the same
 /// bytes however many blobs are written at the same time. In a stream each blob waits for those before it.
@@ -43,18 +46,54 @@ pub struct TarWriter {
 #[derive(Debug)]
 enum Output {
     /// `None` once it has its name.
-    File {
-        path: PathBuf,
-        staged: Mutex<Option<Arc<Staged>>>,
-    },
+    File { path: PathBuf, staged: Mutex<Option<Arc<Staged>>> },
     Stream {
         name: String,
         writer: Arc<Mutex<Writer>>,
         written: watch::Sender<u64>,
+        /// The file that it becomes, if it becomes one.
+        path: Option<PathBuf>,
     },
 }
 
-struct Writer(Box<dyn Write + Send>);
+/// `None` once it is complete.
+struct Writer(Option<Box<dyn Stream>>);
+
+/// What a stream is written to.
+trait Stream: Write + Send {
+    /// Everything was written.
+    fn complete(self: Box<Self>) -> io::Result<()>;
+}
+
+struct Plain<W>(W);
+
+impl<W: Write> Write for Plain<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<W: Write + Send> Stream for Plain<W> {
+    fn complete(mut self: Box<Self>) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Stream for Encoder<Staged> {
+    fn complete(self: Box<Self>) -> io::Result<()> {
+        self.finish()?.commit()
+    }
+}
+
+impl Writer {
+    fn get(&mut self) -> io::Result<&mut Box<dyn Stream>> {
+        self.0.as_mut().ok_or_else(|| io::Error::other("the archive is finished already"))
+    }
+}
 
 #[derive(Debug)]
 struct State {
@@ -93,6 +132,13 @@ impl Slot {
 /// A stream in which something went wrong has no next place to write to.
 const BROKEN: u64 = u64::MAX;
 
+impl Output {
+    fn stream(name: String, writer: Box<dyn Stream>, path: Option<PathBuf>) -> Output {
+        let writer = Arc::new(Mutex::new(Writer(Some(writer))));
+        Output::Stream { name, writer, written: watch::Sender::new(0), path }
+    }
+}
+
 impl TarWriter {
     /// Begins an archive that will have this name; what has it now stays until then.
     ///
@@ -108,14 +154,22 @@ impl TarWriter {
                 false => Staged::create(&path).map_err(|error| Error::failed("create", path.display(), error)),
             }
         });
-        let output = Output::File { path, staged: Mutex::new(Some(Arc::new(staged.await?))) };
+        let staged = staged.await?;
+        let output = match options.compression {
+            Compression::None => Output::File { path, staged: Mutex::new(Some(Arc::new(staged))) },
+            compression => {
+                let name = path.display().to_string();
+                let encoder =
+                    Encoder::new(compression, staged).map_err(|error| Error::failed("write to", &name, error))?;
+                Output::stream(name, Box::new(encoder), Some(path))
+            }
+        };
         Ok(TarWriter::new(output, options))
     }
 
     /// Begins an archive that is written as it comes; the name is for messages.
     pub fn stream(name: impl Into<String>, writer: impl Write + Send + 'static, options: TarOptions) -> TarWriter {
-        let writer = Arc::new(Mutex::new(Writer(Box::new(writer))));
-        TarWriter::new(Output::Stream { name: name.into(), writer, written: watch::Sender::new(0) }, options)
+        TarWriter::new(Output::stream(name.into(), Box::new(Plain(writer)), None), options)
     }
 
     fn new(output: Output, options: TarOptions) -> TarWriter {
@@ -133,7 +187,7 @@ impl TarWriter {
     pub fn path(&self) -> Option<&Path> {
         match &self.output {
             Output::File { path, .. } => Some(path),
-            Output::Stream { .. } => None,
+            Output::Stream { path, .. } => path.as_deref(),
         }
     }
 
@@ -202,11 +256,12 @@ impl TarWriter {
                 let end = slot.end();
                 let result = consume(body, move |chunks| {
                     let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-                    writer.0.write_all(&slot.header).map_err(&failed)?;
+                    let writer = writer.get().map_err(&failed)?;
+                    writer.write_all(&slot.header).map_err(&failed)?;
                     for chunk in chunks {
-                        writer.0.write_all(&chunk?).map_err(&failed)?;
+                        writer.write_all(&chunk?).map_err(&failed)?;
                     }
-                    writer.0.write_all(&END[..padding(slot.size) as usize]).map_err(&failed)
+                    writer.write_all(&END[..padding(slot.size) as usize]).map_err(&failed)
                 })
                 .await;
                 written.send_replace(if result.is_ok() { end } else { BROKEN });
@@ -369,8 +424,9 @@ impl Sink for TarWriter {
                 }
                 let writer = writer.clone();
                 blocking(move || {
-                    let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-                    writer.0.write_all(&trailer).and_then(|()| writer.0.flush()).map_err(failed)
+                    let writer = writer.lock().unwrap_or_else(PoisonError::into_inner).0.take();
+                    let Some(mut writer) = writer else { return Ok(()) };
+                    writer.write_all(&trailer).and_then(|()| writer.complete()).map_err(failed)
                 })
                 .await
             }

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use ocikit_archive::{END, Header, TarIndex};
@@ -12,9 +12,13 @@ use ocikit_image::{
     AnnotateOn, AnnotateOptions, CopyOptions, Error, Memory, Name, Naming, Put, Root, Sink, Source, SourceExt,
     annotate, copy, testing,
 };
-use ocikit_layout::{Dir, Pipe, Tar, TarEdit, TarOptions, TarWriter, open};
+use ocikit_layout::{Dir, Pipe, Scratch, Tar, TarEdit, TarOptions, TarWriter};
 use ocikit_spec::{Digest, Platform};
 use tempfile::TempDir;
+
+async fn open(path: impl Into<PathBuf>) -> Result<Arc<dyn Source>, Error> {
+    ocikit_layout::open(path, &Scratch::default()).await
+}
 
 /// An index of two images whose layers are larger than the channels between threads.
 async fn root() -> Root {

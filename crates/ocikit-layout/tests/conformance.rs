@@ -8,8 +8,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ocikit_image::testing::{Place, conformance};
 use ocikit_image::{Result, Sink, Source};
-use ocikit_layout::{Dir, Tar, TarEdit, TarOptions, TarWriter, open};
+use ocikit_layout::{Dir, Scratch, Tar, TarEdit, TarOptions, TarWriter};
 use tempfile::TempDir;
+
+async fn open(path: impl Into<PathBuf>) -> Result<Arc<dyn Source>> {
+    ocikit_layout::open(path, &Scratch::default()).await
+}
 
 struct InDirectory(TempDir);
 

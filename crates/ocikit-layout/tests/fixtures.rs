@@ -6,9 +6,13 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ocikit_image::{AnnotateOptions, CopyOptions, Kind, Memory, Name, Put, Root, Sink, annotate, copy};
-use ocikit_layout::{Tar, open};
+use ocikit_image::{AnnotateOptions, CopyOptions, Error, Kind, Memory, Name, Put, Root, Sink, Source, annotate, copy};
+use ocikit_layout::{Scratch, Tar};
 use serde_json::{Map, Value};
+
+async fn open(path: impl Into<PathBuf>) -> Result<Arc<dyn Source>, Error> {
+    ocikit_layout::open(path, &Scratch::default()).await
+}
 
 fn testdata() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata")
@@ -66,7 +70,7 @@ async fn names_lead_to_what_others_say() {
                 // Where the same tag is on two images other programs take one without a word, and not the same one.
                 match digest.as_str() {
                     Some(digest) => assert_eq!(found.unwrap().digest.to_string(), digest, "{name} {tag}"),
-                    None => assert!(matches!(found, Err(ocikit_image::Error::Ambiguous { .. })), "{name} {tag}"),
+                    None => assert!(matches!(found, Err(Error::Ambiguous { .. })), "{name} {tag}"),
                 }
             }
         }
@@ -109,7 +113,7 @@ async fn the_only_image_is_found_where_there_is_one() {
         let source = open(testdata().join(name)).await.unwrap();
         match source.resolve(&Name::Only).await {
             Ok(_) => assert!(only, "{name}"),
-            Err(ocikit_image::Error::Ambiguous { choices, .. }) => {
+            Err(Error::Ambiguous { choices, .. }) => {
                 assert!(!only, "{name}: {choices:?}");
                 assert!(choices.iter().all(|choice| !choice.starts_with("sha256:")), "{name}: {choices:?}");
             }
@@ -199,6 +203,15 @@ async fn an_archive_without_manifests_gets_the_same_ones_every_time() {
     let two = open(&path).await.unwrap().resolve(&Name::Only).await.unwrap();
     assert_eq!(one.digest, two.digest);
     assert_eq!(one.platform.unwrap().to_string(), "linux/amd64");
+}
+
+#[tokio::test]
+async fn compressed_archives_are_what_is_in_them() {
+    for ending in ["gz", "zst"] {
+        let compressed = open(testdata().join(format!("buildkit-single/image.tar.{ending}"))).await.unwrap();
+        let plain = open(testdata().join("buildkit-single/image.tar")).await.unwrap();
+        assert_eq!(compressed.resolve(&Name::Only).await.unwrap(), plain.resolve(&Name::Only).await.unwrap());
+    }
 }
 
 #[tokio::test]

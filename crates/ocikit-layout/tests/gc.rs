@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ocikit_image::{
-    AnnotateOptions, CopyOptions, Error, Memory, Name, Naming, Root, Scope, Sink, Source, ValidateOptions, annotate,
+    AnnotateOptions, CopyOptions, Error, Memory, Name, Naming, Root, Scope, Sink, ValidateOptions, annotate,
     copy, testing, validate,
 };
-use ocikit_layout::{Dir, GcOptions, TarEdit, TarOptions, TarWriter, gc, open, open_all};
+use ocikit_layout::{Dir, GcOptions, Scratch, TarEdit, TarOptions, TarWriter, gc, open, open_all};
 use ocikit_spec::{Descriptor, Digest, Index, MediaType, Platform};
 
 fn testdata(name: &str) -> PathBuf {
@@ -23,7 +23,7 @@ fn options() -> GcOptions {
 }
 
 async fn problems(path: &Path) -> Vec<String> {
-    let (source, inventory) = open_all(path).await.unwrap();
+    let (source, inventory) = open_all(path, &Scratch::default()).await.unwrap();
     let report = validate(&source, &Scope::Everything(inventory), &ValidateOptions::default()).await.unwrap();
     report.problems.iter().map(ToString::to_string).collect()
 }
@@ -68,7 +68,7 @@ async fn what_nothing_leads_to_goes() {
             false => fs::metadata(path).unwrap().len(),
         };
         let before = size(&path);
-        let roots = open_all(&path).await.unwrap().1.roots;
+        let roots = open_all(&path, &Scratch::default()).await.unwrap().1.roots;
         assert!(!problems(&path).await.is_empty());
         let dry = gc(&path, &GcOptions { dry_run: true, ..options() }).await.unwrap();
         assert_eq!(size(&path), before);
@@ -79,7 +79,7 @@ async fn what_nothing_leads_to_goes() {
             assert_eq!(size(&path), before - collected.freed);
         }
         assert_eq!(problems(&path).await, [""; 0]);
-        assert_eq!(open_all(&path).await.unwrap().1.roots.text(), roots.text());
+        assert_eq!(open_all(&path, &Scratch::default()).await.unwrap().1.roots.text(), roots.text());
         let again = gc(&path, &options()).await.unwrap();
         assert_eq!((again.removed.len(), again.kept), (0, collected.kept));
     }
@@ -115,11 +115,11 @@ async fn nothing_goes_that_somebody_listed() {
     ] {
         let path = directory.path().join(name.replace('/', "-"));
         copy_tree(&testdata(name), &path);
-        let roots = open_all(&path).await.unwrap().1.roots;
+        let roots = open_all(&path, &Scratch::default()).await.unwrap().1.roots;
         gc(&path, &options()).await.unwrap();
         assert_eq!(problems(&path).await.iter().filter(|text| text.contains("missing")).count(), 0, "{name}");
-        let source = open(&path).await.unwrap();
-        let old = open(testdata(name)).await.unwrap();
+        let source = open(&path, &Scratch::default()).await.unwrap();
+        let old = open(testdata(name), &Scratch::default()).await.unwrap();
         for root in roots.manifests() {
             let subjects = [&source, &old].map(|place| place.referrers(&root.digest));
             let [new, old] = futures::future::join_all(subjects).await.try_into().unwrap();
@@ -144,7 +144,7 @@ fn copy_tree(from: &Path, to: &Path) {
 async fn a_damaged_document_keeps_everything() {
     let directory = tempfile::tempdir().unwrap();
     let [dir, _] = with_garbage(directory.path()).await;
-    let root = open(&dir).await.unwrap().resolve(&Name::Tag("1".parse().unwrap())).await.unwrap();
+    let root = open(&dir, &Scratch::default()).await.unwrap().resolve(&Name::Tag("1".parse().unwrap())).await.unwrap();
     let path = dir.join(root.digest.blob_path());
     let mut bytes = fs::read(&path).unwrap();
     bytes[10] ^= 1;

@@ -121,7 +121,7 @@ impl FromStr for Location {
         for (prefix, make) in [
             ("oci:", (|path, name| Location::Layout { path, name }) as fn(PathBuf, Name) -> Location),
             ("oci-archive:", |path, name| Location::Archive { path, name }),
-            ("docker-archive:", |path, name| Location::DockerArchive { path, name }),
+            ("docker-archive:", |path, name| Location::DockerArchive { path, name: full(name) }),
         ] {
             if let Some(rest) = text.strip_prefix(prefix) {
                 let (path, name) = path_and_name(rest);
@@ -152,6 +152,14 @@ fn path_and_name(text: &str) -> (&str, Name) {
         None => (text, Name::Only),
         Some((path, "")) => (path, Name::Only),
         Some((path, name)) => (path, name.parse::<Tag>().map_or_else(|_| Name::Full(name.to_owned()), Name::Tag)),
+    }
+}
+
+/// In docker archives names are whole: one without a tag means `latest`.
+fn full(name: Name) -> Name {
+    match name {
+        Name::Tag(name) => Name::Full(name.to_string()),
+        name => name,
     }
 }
 
@@ -245,6 +253,7 @@ mod tests {
                 "docker-archive:a.tar:x:1",
                 Location::DockerArchive { path: "a.tar".into(), name: Name::Full("x:1".into()) },
             ),
+            ("docker-archive:a.tar:x", Location::DockerArchive { path: "a.tar".into(), name: Name::Full("x".into()) }),
             ("docker://alpine", registry("alpine")),
             ("docker://localhost:5000/a.tar", registry("localhost:5000/a.tar")),
             ("alpine", registry("alpine")),

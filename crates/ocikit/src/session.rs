@@ -1,13 +1,13 @@
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocikit_image::{
     AnnotateOptions, Copied, CopyOptions, Error, Mismatch, Name, Naming, Observer, Result, Root, Sink, Source, annotate,
 };
-use ocikit_layout::{Dir, Pipe, Tar, TarEdit, TarOptions, TarWriter};
+use ocikit_layout::{Compression, Dir, Scratch, TarEdit, TarOptions, TarWriter};
 use ocikit_registry::Client;
-use ocikit_spec::{Digest, Reference};
+use ocikit_spec::{Descriptor, Digest, Platform, Reference, Tag};
 
 use crate::location::Location;
 
@@ -25,8 +25,14 @@ pub struct SessionOptions {
     pub jobs: Option<usize>,
     /// Whoever wants to see progress.
     pub observer: Option<Arc<dyn Observer>>,
-    /// How archives are written.
+    /// How archives are written. The name of a file says how it is compressed.
     pub archive: TarOptions,
+    /// Adds to the archives that are there already instead of replacing them.
+    pub append: bool,
+    /// Where layouts keep their blobs, if they share them.
+    pub shared_blobs: Option<PathBuf>,
+    /// Where temporary files go that cannot be avoided; see [`Scratch`].
+    pub scratch: Option<PathBuf>,
 }
 
 /// What annotating did.
@@ -49,6 +55,11 @@ impl Session {
         &self.client
     }
 
+    /// How it works.
+    pub fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
     /// Opens a place for reading.
     ///
     /// # Errors
@@ -57,10 +68,12 @@ impl Session {
     /// [`Error::Unsupported`] for a pipe, which [`Session::receive`] reads.
     pub async fn source(&self, location: &Location) -> Result<Arc<dyn Source>> {
         match location {
-            Location::Layout { path, .. } => Ok(Arc::new(Dir::open(path).await?)),
-            Location::Archive { path, .. } => Ok(Arc::new(Tar::open(path).await?)),
-            Location::DockerArchive { path, .. } => ocikit_layout::open_archive(path).await,
-            Location::Path { path, .. } => ocikit_layout::open(path).await,
+            Location::Layout { path, .. } => Ok(Arc::new(self.shared(Dir::open(path).await?))),
+            Location::Path { path, .. } if path.is_dir() => Ok(Arc::new(self.shared(Dir::open(path).await?))),
+            Location::Archive { path, .. } | Location::DockerArchive { path, .. } => {
+                ocikit_layout::open_archive(path, &self.scratch()).await
+            }
+            Location::Path { path, .. } => ocikit_layout::open(path, &self.scratch()).await,
             Location::Registry(reference) => Ok(Arc::new(self.client.repository(reference.repository().clone())?)),
             Location::Stdio => Err(unsupported(location, "a pipe cannot be opened, only received")),
         }
@@ -82,22 +95,52 @@ impl Session {
     /// Those of the place. [`Error::Unsupported`] for a pipe: give a [`TarWriter::stream`] to [`Session::copy_to`].
     pub async fn sink(&self, location: &Location) -> Result<Arc<dyn Sink>> {
         match location {
-            Location::Layout { path, .. } => Ok(Arc::new(Dir::create(path).await?)),
-            Location::Archive { path, .. } => self.new_archive(path).await,
-            Location::Path { path, .. } if Location::names_an_archive(path) => self.new_archive(path).await,
-            Location::Path { path, .. } => Ok(Arc::new(Dir::create(path).await?)),
+            Location::Layout { path, .. } => Ok(Arc::new(self.shared(Dir::create(path).await?))),
+            Location::Archive { path, .. } => self.archive(path, self.options.archive.clone()).await,
+            Location::DockerArchive { path, .. } => {
+                let docker = Some(self.docker_platform());
+                self.archive(path, TarOptions { docker, ..self.options.archive.clone() }).await
+            }
+            Location::Path { path, .. } if Location::names_an_archive(path) => {
+                self.archive(path, self.options.archive.clone()).await
+            }
+            Location::Path { path, .. } => Ok(Arc::new(self.shared(Dir::create(path).await?))),
             Location::Registry(reference) => Ok(Arc::new(self.client.repository(reference.repository().clone())?)),
-            Location::DockerArchive { .. } => Err(unsupported(location, "docker archives are not written yet")),
             Location::Stdio => Err(unsupported(location, "a pipe cannot be opened, only streamed to")),
         }
     }
 
-    async fn new_archive(&self, path: &Path) -> Result<Arc<dyn Sink>> {
-        if [".gz", ".tgz", ".zst"].iter().any(|ending| path.to_string_lossy().ends_with(ending)) {
-            let what = "compressed archives are not written yet".to_owned();
-            return Err(Error::Unsupported { place: path.display().to_string(), what });
+    /// A new archive, or the one that is there.
+    async fn archive(&self, path: &Path, options: TarOptions) -> Result<Arc<dyn Sink>> {
+        if self.options.append && path.exists() {
+            let edit = TarEdit::open(path).await?;
+            return Ok(match options.docker {
+                Some(platform) => Arc::new(edit.for_docker(platform)),
+                None => Arc::new(edit),
+            });
         }
-        Ok(Arc::new(TarWriter::create(path, self.options.archive.clone()).await?))
+        let compression = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("gz" | "tgz") => Compression::Gzip,
+            Some("zst") => Compression::Zstd,
+            _ => options.compression,
+        };
+        Ok(Arc::new(TarWriter::create(path, TarOptions { compression, ..options }).await?))
+    }
+
+    /// The platform that docker archives are written for.
+    fn docker_platform(&self) -> Platform {
+        self.options.archive.docker.clone().unwrap_or_else(Platform::of_this_machine)
+    }
+
+    pub(crate) fn shared(&self, dir: Dir) -> Dir {
+        match &self.options.shared_blobs {
+            Some(blobs) => dir.sharing(blobs),
+            None => dir,
+        }
+    }
+
+    pub(crate) fn scratch(&self) -> Scratch {
+        Scratch { directory: self.options.scratch.clone(), observer: self.options.observer.clone() }
     }
 
     /// Copies an image from one place to another, byte for byte.
@@ -116,8 +159,21 @@ impl Session {
     ///
     /// Those of either side; [`Error::Mismatch`] if `to` asks for another digest.
     pub async fn copy_root(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
+        if let Location::DockerArchive { .. } = to {
+            let image = self.for_docker(root, to).await?;
+            return self.copy_to(&image, &self.sink(to).await?, vec![naming(&image, from, to)?]).await;
+        }
         let naming = naming(root, from, to)?;
         self.copy_to(root, &self.sink(to).await?, vec![naming]).await
+    }
+
+    /// What a docker archive holds of a root: one image for one platform.
+    async fn for_docker(&self, root: &Root, to: &Location) -> Result<Root> {
+        match root {
+            Root::Index(index) => Ok(Root::Image(index.image_for(&self.docker_platform()).await?)),
+            Root::Image(_) => Ok(root.clone()),
+            Root::Other(_) => Err(unsupported(to, "docker archives hold images and nothing else")),
+        }
     }
 
     /// Copies a root to a sink under these names.
@@ -132,15 +188,16 @@ impl Session {
         ocikit_image::copy(root, sink, &options).await
     }
 
-    /// Copies the image of an archive that comes through a pipe, while it comes.
+    /// Copies the image of an archive that comes through a pipe, while it comes; compressed or not. A docker archive is
+    /// read to its end first.
     ///
     /// # Errors
     ///
     /// [`Error::Broken`] and [`Error::Mismatch`] if the archive is incomplete or damaged, and those of the target.
     pub async fn receive(&self, reader: impl Read + Send + 'static, to: &Location) -> Result<Copied> {
         let sink = self.sink(to).await?;
-        let pipe = Pipe::drain("-", reader, &sink).await?;
-        let root = Root::open(Arc::new(pipe), &Name::Only).await?;
+        let source = ocikit_layout::receive("-", reader, &sink, &self.scratch()).await?;
+        let root = Root::open(source, &Name::Only).await?;
         let naming = naming(&root, &Location::Stdio, to)?;
         self.copy_to(&root, &sink, vec![naming]).await
     }
@@ -152,22 +209,13 @@ impl Session {
     ///
     /// Those of the place and of [`annotate`]; [`Error::Unsupported`] for what has no tag that could be moved.
     pub async fn annotate(&self, location: &Location, options: &AnnotateOptions) -> Result<Annotated> {
-        // An archive is locked before it is read, so that two edits at once both count.
-        let sink: Arc<dyn Sink> = match location {
-            Location::Archive { path, .. } => Arc::new(TarEdit::open(path).await?),
-            Location::Path { path, .. } if !path.is_dir() => Arc::new(TarEdit::open(path).await?),
-            Location::Layout { path, .. } | Location::Path { path, .. } => Arc::new(Dir::open(path).await?),
-            Location::Registry(reference) => {
-                if reference.digest().is_some() {
-                    let what = "an image that is named by its digest cannot be changed; name a tag, or write elsewhere";
-                    return Err(unsupported(location, what));
-                }
-                self.sink(location).await?
-            }
-            Location::DockerArchive { .. } | Location::Stdio => {
-                return Err(unsupported(location, "it cannot be changed"));
-            }
-        };
+        if let Location::Registry(reference) = location
+            && reference.digest().is_some()
+        {
+            let what = "an image that is named by its digest cannot be changed; name a tag, or write elsewhere";
+            return Err(unsupported(location, what));
+        }
+        let sink = self.in_place(location).await?;
         let root = Root::open(sink.clone(), &location.name()).await?;
         let before = root.digest();
         let after = annotate(&root, options).await?;
@@ -180,6 +228,64 @@ impl Session {
             self.copy_to(&after, &sink, vec![naming]).await?;
         }
         Ok(Annotated { before, after })
+    }
+
+    /// Gives an image one tag more, where it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place; [`Error::Unsupported`] for what cannot be changed.
+    pub async fn tag(&self, location: &Location, tag: &Tag) -> Result<Descriptor> {
+        let sink = self.in_place(location).await?;
+        let root = Root::open(sink.clone(), &location.name()).await?;
+        let naming = Naming { tag: Some(tag.clone()), ..Naming::default() };
+        Ok(self.copy_to(&root, &sink, vec![naming]).await?.root)
+    }
+
+    /// Takes an image off the list of a local archive or layout, and says what went. Its blobs stay.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place; [`Error::Unsupported`] for what cannot be changed, and for registries.
+    pub async fn remove(&self, location: &Location) -> Result<Vec<Descriptor>> {
+        match Local::of(location) {
+            Some(Local::Archive(path)) => {
+                let edit = TarEdit::open(path).await?;
+                let removed = edit.remove(&location.name()).await?;
+                edit.finish().await?;
+                Ok(removed)
+            }
+            Some(Local::Layout(path)) => self.shared(Dir::open(path).await?).remove(&location.name()).await,
+            None => Err(unsupported(location, "images are taken off the lists of local archives and layouts")),
+        }
+    }
+
+    /// A place that is changed where it is. An archive is locked before it is read, so that two edits at once both count.
+    async fn in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
+        match (Local::of(location), location) {
+            (Some(Local::Archive(path)), _) => Ok(Arc::new(TarEdit::open(path).await?)),
+            (Some(Local::Layout(path)), _) => Ok(Arc::new(self.shared(Dir::open(path).await?))),
+            (None, Location::Registry(_)) => self.sink(location).await,
+            (None, _) => Err(unsupported(location, "it cannot be changed")),
+        }
+    }
+}
+
+/// What can be changed in place without a registry.
+enum Local<'a> {
+    Archive(&'a Path),
+    Layout(&'a Path),
+}
+
+impl Local<'_> {
+    fn of(location: &Location) -> Option<Local<'_>> {
+        match location {
+            Location::Archive { path, .. } | Location::DockerArchive { path, .. } => Some(Local::Archive(path)),
+            Location::Layout { path, .. } => Some(Local::Layout(path)),
+            Location::Path { path, .. } if path.is_dir() => Some(Local::Layout(path)),
+            Location::Path { path, .. } => Some(Local::Archive(path)),
+            Location::Registry(_) | Location::Stdio => None,
+        }
     }
 }
 
@@ -194,8 +300,11 @@ fn naming(root: &Root, from: &Location, to: &Location) -> Result<Naming> {
     Ok(match (to.name(), from) {
         (Name::Tag(tag), _) => Naming { tag: Some(tag), ..Naming::default() },
         (Name::Full(full), _) => {
-            let tag = full.parse::<Reference>().ok().and_then(|reference| reference.tag().cloned());
-            Naming { tag, full: Some(full), replaces: None }
+            let reference = full.parse::<Reference>().ok();
+            let tag = reference.as_ref().and_then(|reference| reference.tag().cloned());
+            // Docker takes whole names only; other readers look for the name as it was given.
+            let whole = reference.filter(|_| matches!(to, Location::DockerArchive { .. }));
+            Naming { tag, full: Some(whole.map_or(full, |whole| whole.to_string())), replaces: None }
         }
         (Name::Digest(digest), _) if digest != root.digest() => {
             return Err(Error::mismatch(&digest, root.source(), Mismatch::Digest(root.digest())));

@@ -1,5 +1,7 @@
-use ocikit_image::{Name, Report, Result, Scope, ValidateOptions, validate};
-use ocikit_layout::{Collected, GcOptions, gc, open_all};
+use std::sync::Arc;
+
+use ocikit_image::{Name, Report, Result, Scope, Source, ValidateOptions, validate};
+use ocikit_layout::{Collected, Dir, GcOptions, gc, open_all};
 
 use crate::location::Location;
 use crate::session::{Session, unsupported};
@@ -18,7 +20,13 @@ impl Session {
             _ => None,
         };
         if let Some(path) = path {
-            let (source, inventory) = open_all(path).await?;
+            let (source, inventory): (Arc<dyn Source>, _) = if path.is_dir() {
+                let dir = self.shared(Dir::open(path).await?);
+                let inventory = dir.inventory().await?;
+                (Arc::new(dir), inventory)
+            } else {
+                open_all(path, &self.scratch()).await?
+            };
             return validate(&source, &Scope::Everything(inventory), options).await;
         }
         let source = self.source(location).await?;
@@ -30,9 +38,13 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of [`gc`]; [`Unsupported`](ocikit_image::Error::Unsupported) for anything else.
+    /// Those of [`gc`]; [`Unsupported`](ocikit_image::Error::Unsupported) for anything else, and where several layouts
+    /// share their blobs.
     pub async fn gc(&self, location: &Location, options: &GcOptions) -> Result<Collected> {
         match location {
+            _ if self.options().shared_blobs.is_some() => {
+                Err(unsupported(location, "its blobs are shared, and what others need cannot be told"))
+            }
             Location::Layout { path, .. } | Location::Archive { path, .. } | Location::Path { path, .. } => {
                 gc(path, options).await
             }

@@ -3,3 +3,4 @@
 mod build;
 mod edit;
 mod registries;
+mod rest;

@@ -14,7 +14,7 @@ use crate::Tar;
 use crate::docker::{MANIFEST_JSON, listed_in};
 use crate::edit::is_filler;
 use crate::staged::Staged;
-use crate::tar_edit::lock;
+use crate::tar_edit::{lock, refuse_compressed};
 
 /// Copies what is needed to a new archive, which takes the place of the old one in one step.
 pub(super) async fn collect(path: &Path, options: &GcOptions) -> Result<Collected> {
@@ -22,6 +22,7 @@ pub(super) async fn collect(path: &Path, options: &GcOptions) -> Result<Collecte
         let path = path.to_owned();
         move || {
             let locked = lock(&path)?;
+            refuse_compressed(&locked, &path)?;
             let reading = locked.try_clone().map_err(|error| Error::failed("open", path.display(), error))?;
             Ok((locked, Tar::of(path, reading)?))
         }

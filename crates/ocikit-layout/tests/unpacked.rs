@@ -1,0 +1,155 @@
+//! Archives that cannot be read where they lie: compressed ones, and docker archives through a pipe.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
+
+use std::fs::{self, File};
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use ocikit_archive::{Decoder, Encoder};
+use ocikit_image::{CopyOptions, Error, Event, Memory, Name, Naming, Observer, Root, Sink, copy, testing};
+use ocikit_layout::{Compression, Scratch, TarEdit, TarOptions, TarWriter, open_archive, receive};
+use ocikit_spec::Platform;
+
+const FORMS: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Zstd];
+
+#[derive(Debug, Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl Observer for Heard {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Unpacking { place } = event {
+            self.0.lock().unwrap().push(place.to_owned());
+        }
+    }
+}
+
+fn testdata(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
+}
+
+/// Scratch in a directory that tells whether something was left there.
+fn scratch(directory: &Path) -> (Scratch, Arc<Heard>) {
+    let heard = Arc::new(Heard::default());
+    (Scratch { directory: Some(directory.to_owned()), observer: Some(heard.clone()) }, heard)
+}
+
+fn compressed(compression: Compression, bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = Encoder::new(compression, Vec::new()).unwrap();
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn is_empty(directory: &Path) -> bool {
+    fs::read_dir(directory).unwrap().next().is_none()
+}
+
+#[tokio::test]
+async fn compressed_archives_hold_what_they_held() {
+    let (directory, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for name in ["buildkit-multi/image.tar", "docker-archive/moby-tags.tar"] {
+        let name = testdata(name);
+        let plain = fs::read(&name).unwrap();
+        let expected = open_archive(&name, &Scratch::default()).await.unwrap();
+        let expected = expected.resolve(&Name::Only).await.unwrap();
+        for compression in FORMS {
+            let path = directory.path().join("image.tar");
+            fs::write(&path, compressed(compression, &plain)).unwrap();
+            let (scratch, heard) = scratch(temporary.path());
+            let source = open_archive(&path, &scratch).await.unwrap();
+            assert_eq!(source.resolve(&Name::Only).await.unwrap(), expected, "{compression:?}");
+            assert_eq!(heard.0.lock().unwrap().len(), usize::from(compression != Compression::None));
+            let root = Root::open(source, &Name::Only).await.unwrap();
+            let there: Arc<dyn Sink> = Arc::new(Memory::new());
+            copy(&root, &there, &CopyOptions::default()).await.unwrap();
+            assert!(is_empty(temporary.path()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_archive_comes_through_a_pipe() {
+    let temporary = tempfile::tempdir().unwrap();
+    for (name, waits) in [
+        ("buildkit-multi/image.tar", false),
+        ("docker-archive/moby-tags.tar", false),
+        ("docker-archive/podman.tar", true),
+    ] {
+        let plain = fs::read(testdata(name)).unwrap();
+        let expected = open_archive(testdata(name), &Scratch::default()).await.unwrap();
+        let expected = expected.resolve(&Name::Only).await.unwrap();
+        for compression in FORMS {
+            let (scratch, heard) = scratch(temporary.path());
+            let there: Arc<dyn Sink> = Arc::new(Memory::new());
+            let source = receive("-", Cursor::new(compressed(compression, &plain)), &there, &scratch).await.unwrap();
+            assert_eq!(!heard.0.lock().unwrap().is_empty(), waits, "{name} {compression:?}");
+            let root = Root::open(source, &Name::Only).await.unwrap();
+            assert_eq!(*root.descriptor(), expected, "{name} {compression:?}");
+            copy(&root, &there, &CopyOptions::default()).await.unwrap();
+            assert!(is_empty(temporary.path()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn archives_are_written_compressed_and_always_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let memory = Arc::new(Memory::new());
+    let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[3_000_000, 10, 0]);
+    let root = Root::at(memory, image).await.unwrap();
+    let mut plain = Vec::new();
+    for compression in FORMS {
+        let mut before = None;
+        for jobs in [1, 8] {
+            let path = directory.path().join("image.tar");
+            let options = TarOptions { compression, ..TarOptions::default() };
+            let sink: Arc<dyn Sink> = Arc::new(TarWriter::create(&path, options).await.unwrap());
+            let names = vec![Naming { tag: Some("v1".parse().unwrap()), ..Naming::default() }];
+            copy(&root, &sink, &CopyOptions { jobs, names, ..CopyOptions::default() }).await.unwrap();
+            let bytes = fs::read(&path).unwrap();
+            assert_eq!(Compression::detect(&bytes), compression);
+            assert!(before.replace(bytes.clone()).is_none_or(|before| before == bytes), "{compression:?}");
+            let mut found = Vec::new();
+            std::io::Read::read_to_end(&mut Decoder::new(&bytes[..]).unwrap(), &mut found).unwrap();
+            if plain.is_empty() {
+                plain.clone_from(&found);
+            }
+            assert!(found == plain, "{compression:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_finished_is_not_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("image.tar.zst");
+    let options = TarOptions { compression: Compression::Zstd, ..TarOptions::default() };
+    drop(TarWriter::create(&path, options).await.unwrap());
+    assert!(is_empty(directory.path()));
+}
+
+#[tokio::test]
+async fn what_cannot_be_an_archive_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("image.tar.gz");
+    let plain = fs::read(testdata("buildkit-single/image.tar")).unwrap();
+    let whole = compressed(Compression::Gzip, &plain);
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let error = open_archive(&path, &Scratch::default()).await.unwrap_err();
+    assert!(matches!(error, Error::Broken { .. }), "{error}");
+
+    // More zeros than any image has.
+    let mut encoder = Encoder::new(Compression::Zstd, File::create(&path).unwrap()).unwrap();
+    for _ in 0..300 {
+        encoder.write_all(&[0; 1 << 20]).unwrap();
+    }
+    encoder.finish().unwrap();
+    let error = open_archive(&path, &Scratch::default()).await.unwrap_err();
+    assert!(matches!(&error, Error::Broken { source, .. } if source.to_string().contains("50 times")), "{error}");
+
+    fs::write(&path, &whole).unwrap();
+    let error = TarEdit::open(&path).await.unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
