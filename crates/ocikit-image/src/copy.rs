@@ -86,7 +86,9 @@ pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options
     let graph = Graph::of(wanting.iter().map(|position| &roots[*position].0)).await?;
     let plan = graph.plan();
     let tell = Teller(options.observer.clone());
-    tell.event(Event::Planned { blobs: plan.len(), bytes: plan.iter().map(|blob| blob.size).sum() });
+    // Sizes are what documents claim, and may be anything.
+    let bytes = plan.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
+    tell.event(Event::Planned { blobs: plan.len(), bytes });
     to.expect(&plan).await?;
     for stage in graph.stages() {
         for (node, put) in stage.iter().zip(put_all(stage, to, options.jobs, &tell).await?) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use ocikit_image::bridge::{blocking, consume};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
-use ocikit_spec::{Descriptor, Digest, Index, MAX_DOCUMENT_SIZE};
+use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE};
 
 use crate::file::{file_body, read_small};
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE};
@@ -179,9 +179,9 @@ impl Source for Dir {
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         let (path, place, digest) = (self.blob_path(&descriptor.digest), self.to_string(), descriptor.digest);
-        let opened = blocking(move || match File::open(path).and_then(|file| Ok((file.metadata()?, file))) {
-            Ok((metadata, file)) if metadata.is_file() => Ok((file, metadata.len())),
-            Ok(_) => Err(Error::not_found(digest, place)),
+        let opened = blocking(move || match open_file(&path) {
+            Ok(Some((file, size))) => Ok((file, size)),
+            Ok(None) => Err(Error::not_found(digest, place)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::not_found(digest, place)),
             Err(error) => Err(Error::failed("open", place, error)),
         })
@@ -272,6 +272,17 @@ fn lock(path: &Path) -> io::Result<File> {
     Ok(lock)
 }
 
+/// Opens a file and says how long it is; `None` for what is there and not a file, since opening a pipe would wait for
+/// whoever writes to it.
+fn open_file(path: &Path) -> io::Result<Option<(File, u64)>> {
+    if !fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    Ok(Some((file, size)))
+}
+
 fn read_roots(path: &Path) -> Result<Index> {
     let place = path.display();
     if !path.is_dir() {
@@ -282,12 +293,12 @@ fn read_roots(path: &Path) -> Result<Index> {
     if !marker.is_file() {
         return Err(Error::broken(place, "it has no `oci-layout` file, so it is not an OCI layout"));
     }
-    let index = File::open(path.join(INDEX_JSON)).map_err(|error| match error.kind() {
+    let opened = open_file(&path.join(INDEX_JSON)).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Error::broken(place.to_string(), "it has no `index.json`"),
         _ => Error::failed("read", place.to_string(), error),
     })?;
-    let size = index.metadata().map_err(|error| Error::failed("read", place.to_string(), error))?.len();
-    if size > MAX_DOCUMENT_SIZE {
+    let (index, size) = opened.ok_or_else(|| Error::broken(place.to_string(), "its `index.json` is not a file"))?;
+    if size > MAX_ROOTS_SIZE {
         return Err(Error::broken(place, format!("its `index.json` has {size} bytes")));
     }
     let bytes = read_small(&index, 0, size).map_err(|error| Error::failed("read", place.to_string(), error))?;

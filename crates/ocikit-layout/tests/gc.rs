@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ocikit_image::{
-    AnnotateOptions, CopyOptions, Error, Memory, Name, Naming, Root, Scope, Sink, ValidateOptions, annotate,
-    copy, testing, validate,
+    AnnotateOptions, CopyOptions, Error, Memory, Name, Naming, Root, Scope, Sink, ValidateOptions, annotate, copy,
+    testing, validate,
 };
 use ocikit_layout::{Dir, GcOptions, Scratch, TarEdit, TarOptions, TarWriter, gc, open, open_all};
 use ocikit_spec::{Descriptor, Digest, Index, MediaType, Platform};

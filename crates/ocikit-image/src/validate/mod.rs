@@ -78,7 +78,7 @@ pub struct Inventory {
 
 /// Validates what is in a place. It goes on after a problem and tells of all.
 ///
-/// Documents are read first, at most 16 MiB of them at a time; then every other blob is read once, many at the same time,
+/// Documents are read first, at most 4 MiB of them at a time; then every other blob is read once, many at the same time,
 /// and hashed as it is and decompressed side by side. Memory does not depend on the size of anything that is read.
 ///
 /// # Errors

@@ -274,7 +274,12 @@ impl Walk {
         if let Some(descriptor) = manifest.config() {
             match config {
                 // What somebody else understands is a blob like any other.
-                None => self.blob(descriptor, at_config.clone(), None),
+                None => {
+                    self.blob(descriptor, at_config.clone(), None);
+                    if descriptor.media_type.is_image_config() {
+                        self.add(&at_config, &descriptor.digest, Fault::TooLong { size: descriptor.size });
+                    }
+                }
                 Some(Ok(config)) => {
                     self.reached.insert(descriptor.digest);
                     self.report.documents += 1;
@@ -365,7 +370,10 @@ async fn read(source: Arc<dyn Source>, pending: Pending) -> Outcome {
         let document = source.document(&descriptor).await?;
         let config = match &document {
             Document::Manifest(manifest) => match manifest.config() {
-                Some(config) if config.media_type.is_image_config() => Some(read_config(&source, config).await),
+                // One that is too long is a blob like any other, and reported for it.
+                Some(config) if config.media_type.is_image_config() && config.size <= MAX_DOCUMENT_SIZE => {
+                    Some(read_config(&source, config).await)
+                }
                 _ => None,
             },
             Document::Index(_) => None,
