@@ -4,6 +4,7 @@
 
 mod annotate;
 mod failures;
+mod fuzz;
 mod hostile;
 mod house;
 mod look;
