@@ -12,6 +12,8 @@ mod context;
 mod failure;
 mod output;
 mod progress;
+mod report;
+mod transfer;
 
 use std::process::ExitCode;
 use std::time::Duration;

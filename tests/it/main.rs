@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
 
 mod annotate;
+mod copy;
 mod failures;
 mod fuzz;
 mod hostile;
@@ -12,6 +13,7 @@ mod peers;
 mod pull;
 mod push;
 mod rest;
+mod sync;
 mod tour;
 
 use ocikit_tests::Bench;

@@ -73,7 +73,7 @@ impl Annotate {
             let root = session.open(&location).await?;
             let after = ocikit::image::annotate(&root, &options).await?;
             if let Some(output) = output.as_ref().filter(|_| !self.dry_run) {
-                super::copy::copy_out(&session, &after, &location, output).await?;
+                crate::transfer::copy_out(&session, &after, &location, output).await?;
             }
             (root.digest(), after.digest())
         } else {

@@ -13,6 +13,7 @@ mod logout;
 mod pull;
 mod push;
 mod serve;
+mod sync;
 mod tour;
 mod validate;
 mod version;
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Pull(pull::Pull),
     Push(push::Push),
     Serve(serve::Serve),
+    Sync(sync::Sync),
     Tour(tour::Tour),
     Validate(validate::Validate),
     Version(version::Version),
@@ -59,6 +61,7 @@ impl Command {
             Command::Pull(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
+            Command::Sync(command) => command.run(context).await,
             Command::Tour(command) => command.run(context).await,
             Command::Validate(command) => command.run(context).await,
             Command::Version(command) => command.run(context),

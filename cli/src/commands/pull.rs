@@ -1,13 +1,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ocikit::image::copy_all;
-use ocikit::{CopyOptions, Location, Naming, Reference};
+use ocikit::{Location, Reference};
 
-use super::copy::{Facts, copy_to_all, report};
 use crate::archive::Archive;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
+use crate::transfer::{Transfer, copy_several, copy_to_all};
 
 /// Pull images from registries into an archive or a layout
 ///
@@ -20,6 +19,8 @@ pub(crate) struct Pull {
     /// Where to: a name that ends in `.tar` is an archive, any other a layout, `-` standard output. NAME.tar if not given
     #[arg(long, short, value_name = "LOCATION")]
     output: Option<Location>,
+    #[command(flatten)]
+    transfer: Transfer,
     #[command(flatten)]
     archive: Archive,
 }
@@ -37,19 +38,12 @@ impl Pull {
             ));
         }
         let sources: Vec<_> = self.reference.iter().cloned().map(Location::Registry).collect();
-        let session = context.session_with(&sources.iter().collect::<Vec<_>>(), self.archive.options())?;
+        let session =
+            context.session_with(&sources.iter().collect::<Vec<_>>(), self.transfer.options(self.archive.options()))?;
         if let [source] = &sources[..] {
-            return copy_to_all(context, &session, source, &[output]).await;
+            return copy_to_all(context, &session, source, &[output], &self.transfer).await;
         }
-        let mut roots = Vec::new();
-        for (source, reference) in sources.iter().zip(&self.reference) {
-            let tag = reference.tag().cloned();
-            let full = tag.clone().map(|tag| Reference::tagged(reference.repository().clone(), tag).to_string());
-            roots.push((session.open(source).await?, vec![Naming { tag, full, replaces: None }]));
-        }
-        let options = CopyOptions { observer: context.progress.of_copy(), ..CopyOptions::default() };
-        let copied = copy_all(&roots, &session.sink(&output).await?, &options).await?;
-        report(context, copied.iter().map(|copied| Facts::of(&output, copied)).collect())
+        copy_several(context, &session, &self.reference, &output, &self.transfer).await
     }
 }
 

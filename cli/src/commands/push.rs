@@ -1,9 +1,10 @@
 use clap::Args;
-use ocikit::{Location, Name, Reference};
+use ocikit::{Location, Name, Reference, SessionOptions};
 
-use super::copy::{Facts, copy_to_all, report};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
+use crate::report::{partial, report};
+use crate::transfer::{Transfer, copy_to_all, copy_to_one};
 
 /// Push archives or layouts to registries
 ///
@@ -14,6 +15,8 @@ pub(crate) struct Push {
     /// One archive and the references it gets; or several archives and one repository, in which each gets its own tag
     #[arg(required = true, num_args = 2.., value_name = "ARCHIVE… REFERENCE")]
     locations: Vec<Location>,
+    #[command(flatten)]
+    transfer: Transfer,
 }
 
 impl Push {
@@ -30,19 +33,29 @@ impl Push {
             return Err(Failure::usage(format_args!("{local} is not a registry reference"))
                 .hint("archives come first, then references; between places of other kinds use `ocikit copy`"));
         }
-        let session = context.session(&locations.iter().collect::<Vec<_>>())?;
+        let options = self.transfer.options(SessionOptions::default());
+        let session = context.session_with(&locations.iter().collect::<Vec<_>>(), options)?;
         match (sources, targets) {
             (_, []) => Err(Failure::usage("no reference says where to push to")),
-            ([source], targets) => copy_to_all(context, &session, source, targets).await,
+            ([source], targets) => copy_to_all(context, &session, source, targets, &self.transfer).await,
             (sources, [Location::Registry(reference)]) => {
-                let mut done = Vec::new();
+                // Nothing is pushed before it is clear that everything has a name.
+                let mut opened = Vec::new();
                 for source in sources {
                     let root = session.open(source).await?;
-                    let target = own_tag(source, &root, reference)?;
-                    let copied = session.copy_root(&root, source, &target).await?;
-                    done.push(Facts::of(&target, &copied));
+                    opened.push((source, own_tag(source, &root, reference)?, self.transfer.narrow(root).await?));
                 }
-                report(context, done)
+                let mut done = Vec::new();
+                let mut failures = Vec::new();
+                for (source, target, root) in &opened {
+                    match copy_to_one(&session, root, source, target, &self.transfer).await {
+                        Ok(facts) => done.push(facts),
+                        Err(failure) => failures.push((target, failure)),
+                    }
+                }
+                let succeeded = done.len();
+                report(context, done)?;
+                partial(failures, succeeded, "targets")
             }
             _ => Err(Failure::usage("several archives go to one repository, each under its own tag")),
         }

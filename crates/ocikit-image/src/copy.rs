@@ -1,15 +1,16 @@
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ocikit_spec::{Descriptor, Digest, Repository};
+use futures::{StreamExt, TryStreamExt, stream};
+use ocikit_spec::{Descriptor, Digest, Platform, Repository};
 use tokio::task::JoinSet;
 
 use crate::body::Body;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::graph::{Graph, Node};
+use crate::related::{Referrers, related};
 use crate::root::Root;
 use crate::source::{ByteRange, Name, Naming, Put, Sink, Source};
 
@@ -21,14 +22,19 @@ pub struct CopyOptions {
     /// The names that the root gets, in this order, once everything is there. Without one it becomes visible without a
     /// name, where the place has such a thing.
     pub names: Vec<Naming>,
+    /// What goes along.
+    pub referrers: Referrers,
+    /// Of indexes, only the images for these platforms are copied, if any are named. The index stays as it is and names
+    /// what is not there, which not every registry accepts; [`narrow`](crate::narrow) makes one that does not.
+    pub only: Vec<Platform>,
     /// Whoever wants to see progress.
     pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Default for CopyOptions {
-    /// Four at a time, no name, nobody watching.
+    /// Four at a time, no name, nothing goes along, all platforms, nobody watching.
     fn default() -> CopyOptions {
-        CopyOptions { jobs: 4, names: Vec::new(), observer: None }
+        CopyOptions { jobs: 4, names: Vec::new(), referrers: Referrers::None, only: Vec::new(), observer: None }
     }
 }
 
@@ -40,6 +46,19 @@ pub struct Copied {
     /// What became of each blob and document, in the order in which they were planned; empty if the target said at
     /// once that everything was there.
     pub blobs: Vec<(Descriptor, Put)>,
+    /// What went along, or was there already.
+    pub referrers: Vec<Descriptor>,
+}
+
+/// What a copy would do.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The root.
+    pub root: Descriptor,
+    /// Each blob and document in the order in which it would be put, and whether the target has it.
+    pub blobs: Vec<(Descriptor, bool)>,
+    /// What would go along.
+    pub referrers: Vec<Descriptor>,
 }
 
 impl Copied {
@@ -71,32 +90,42 @@ pub async fn copy(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Res
 ///
 /// The first one met, from any side; its place says which.
 pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<Vec<Copied>> {
-    let mut copied: Vec<_> =
-        roots.iter().map(|(root, _)| Copied { root: root.descriptor().clone(), blobs: Vec::new() }).collect();
-    // Positions of the roots that are not complete yet.
-    let mut wanting = Vec::new();
+    let mut copied = Vec::new();
+    let (mut wanting, mut along) = (Vec::new(), Vec::new());
     for (position, (root, names)) in roots.iter().enumerate() {
-        if !is_complete(root.descriptor(), to, &or_unnamed(names)).await? {
-            wanting.push(position);
+        let names = or_unnamed(names);
+        if !is_complete(root.descriptor(), to, &names).await? {
+            wanting.push(Wanting { position, root: root.clone(), names });
         }
+        let mut referrers = Vec::new();
+        for (root, naming) in related(root, &options.referrers, &options.only).await? {
+            referrers.push(root.descriptor().clone());
+            if !to.is_complete(root.descriptor(), &naming).await? {
+                along.push(Wanting { position, root, names: vec![naming] });
+            }
+        }
+        copied.push(Copied { root: root.descriptor().clone(), blobs: Vec::new(), referrers });
     }
-    if wanting.is_empty() {
+    if wanting.is_empty() && along.is_empty() {
         return Ok(copied);
     }
-    let graph = Graph::of(wanting.iter().map(|position| &roots[*position].0)).await?;
-    let plan = graph.plan();
+    let (graph, more) = graphs(&wanting, &along, &options.only).await?;
+    let plan = [graph.plan(), more.plan()].concat();
     let tell = Teller(options.observer.clone());
     // Sizes are what documents claim, and may be anything.
     let bytes = plan.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
     tell.event(Event::Planned { blobs: plan.len(), bytes });
     to.expect(&plan).await?;
-    for stage in graph.stages() {
-        for (node, put) in stage.iter().zip(put_all(stage, to, options.jobs, &tell).await?) {
-            copied[wanting[node.root]].blobs.push((node.descriptor.clone(), put));
+    for (graph, wanting) in [(&graph, &wanting), (&more, &along)] {
+        for stage in graph.stages() {
+            for (node, put) in stage.iter().zip(put_all(stage, to, options.jobs, &tell).await?) {
+                copied[wanting[node.root].position].blobs.push((node.descriptor.clone(), put));
+            }
         }
     }
-    for (root, names) in wanting.iter().map(|position| &roots[*position]) {
-        for naming in or_unnamed(names).iter() {
+    // Whoever finds the image by its name finds what is about it as well.
+    for Wanting { root, names, .. } in along.iter().chain(&wanting) {
+        for naming in names {
             to.publish(root.descriptor(), naming).await?;
             tell.event(Event::Published { root: root.descriptor(), tag: naming.tag.as_ref() });
         }
@@ -105,9 +134,42 @@ pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options
     Ok(copied)
 }
 
+/// Says what [`copy`] would do. Nothing is put; the target is asked for every blob.
+///
+/// # Errors
+///
+/// The first one met, from either side; its place says which.
+pub async fn plan(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<Planned> {
+    let related = related(from, &options.referrers, &options.only).await?;
+    let referrers = related.iter().map(|(root, _)| root.descriptor().clone()).collect();
+    let wanting = |root, names| Wanting { position: 0, root, names };
+    let along: Vec<_> = related.into_iter().map(|(root, naming)| wanting(root, vec![naming])).collect();
+    let (graph, more) = graphs(&[wanting(from.clone(), Vec::new())], &along, &options.only).await?;
+    let blobs = stream::iter([graph.plan(), more.plan()].concat())
+        .map(|blob| async move { to.has(&blob).await.map(|has| (blob, has)) })
+        .buffered(options.jobs.max(1))
+        .try_collect();
+    Ok(Planned { root: from.descriptor().clone(), blobs: blobs.await?, referrers })
+}
+
+/// A root that is not complete at the target.
+struct Wanting {
+    /// Which of the roots that were asked for it is, or goes along with.
+    position: usize,
+    root: Root,
+    names: Vec<Naming>,
+}
+
+/// What the roots lead to, and what goes along leads to beyond that.
+async fn graphs(wanting: &[Wanting], along: &[Wanting], only: &[Platform]) -> Result<(Graph, Graph)> {
+    let graph = Graph::of(wanting.iter().map(|wanting| &wanting.root), only).await?;
+    let more = Graph::after(&graph, along.iter().map(|along| &along.root)).await?;
+    Ok((graph, more))
+}
+
 /// A root without a name becomes visible without one.
-fn or_unnamed(names: &[Naming]) -> Cow<'_, [Naming]> {
-    if names.is_empty() { Cow::Owned(vec![Naming::default()]) } else { Cow::Borrowed(names) }
+fn or_unnamed(names: &[Naming]) -> Vec<Naming> {
+    if names.is_empty() { vec![Naming::default()] } else { names.to_vec() }
 }
 
 /// Whether the target says that there is nothing to do.

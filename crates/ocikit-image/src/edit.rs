@@ -97,6 +97,12 @@ impl IndexEdit {
         self
     }
 
+    /// Removes an entry; those behind it move up.
+    pub fn remove(&mut self, position: usize) -> &mut IndexEdit {
+        self.edit.remove(position);
+        self
+    }
+
     /// The index with the changes made; the same one if there are none.
     ///
     /// # Errors

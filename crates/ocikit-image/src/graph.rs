@@ -2,9 +2,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit_spec::{Descriptor, Digest, Document};
+use ocikit_spec::{Descriptor, Digest, Document, Platform};
 
 use crate::error::{Error, Result};
+use crate::related::is_wanted;
 use crate::root::Root;
 use crate::source::{Source, SourceExt};
 
@@ -12,7 +13,7 @@ use crate::source::{Source, SourceExt};
 pub(crate) const DEEPEST: usize = 16;
 
 /// How many documents are read at the same time.
-const AT_ONCE: usize = 8;
+pub(crate) const AT_ONCE: usize = 8;
 
 /// Everything below some roots, each digest once, children before their parents.
 #[derive(Debug, Default)]
@@ -34,14 +35,23 @@ pub(crate) struct Node {
 }
 
 impl Graph {
-    /// Reads every document below these roots, the roots' own excepted, which were read when they were opened.
-    pub(crate) async fn of(roots: impl IntoIterator<Item = &Root>) -> Result<Graph> {
-        let mut graph = Graph::default();
+    /// Reads every document below these roots, the roots' own excepted, which were read when they were opened. Of indexes
+    /// only the entries for these platforms count, if any are named.
+    pub(crate) async fn of(roots: impl IntoIterator<Item = &Root>, platforms: &[Platform]) -> Result<Graph> {
+        Graph::default().with(roots, platforms).await
+    }
+
+    /// The same for what comes after another graph and is not in it.
+    pub(crate) async fn after(other: &Graph, roots: impl IntoIterator<Item = &Root>) -> Result<Graph> {
+        Graph { heights: other.heights.clone(), ..Graph::default() }.with(roots, &[]).await
+    }
+
+    async fn with(mut self, roots: impl IntoIterator<Item = &Root>, platforms: &[Platform]) -> Result<Graph> {
         for (position, root) in roots.into_iter().enumerate() {
-            let documents = read_all(root).await?;
-            graph.add(root.descriptor(), &documents, root.source(), position);
+            let documents = read_all(root, platforms).await?;
+            self.add(root.descriptor(), &documents, root.source(), position, platforms);
         }
-        Ok(graph)
+        Ok(self)
     }
 
     /// Blobs, then documents by height: the order in which they are put.
@@ -62,6 +72,7 @@ impl Graph {
         documents: &HashMap<Digest, Option<Document>>,
         source: &Arc<dyn Source>,
         root: usize,
+        platforms: &[Platform],
     ) -> usize {
         if let Some(height) = self.heights.get(&descriptor.digest) {
             return *height;
@@ -72,8 +83,9 @@ impl Graph {
             self.blobs.push(node);
             return 0;
         };
-        let children = document.iter().flat_map(Document::children).filter(|child| travels(child));
-        let highest = children.map(|child| self.add(child, documents, source, root)).max().unwrap_or(0);
+        let children = document.iter().flat_map(Document::children);
+        let children = children.filter(|child| travels(child) && is_wanted(child, platforms));
+        let highest = children.map(|child| self.add(child, documents, source, root, platforms)).max().unwrap_or(0);
         self.heights.insert(descriptor.digest, highest + 1);
         if self.documents.len() <= highest {
             self.documents.resize_with(highest + 1, Vec::new);
@@ -84,11 +96,11 @@ impl Graph {
 }
 
 /// Every document below a root by digest; `None` for the kinds that are passed on without being understood.
-async fn read_all(root: &Root) -> Result<HashMap<Digest, Option<Document>>> {
+async fn read_all(root: &Root, platforms: &[Platform]) -> Result<HashMap<Digest, Option<Document>>> {
     let source = root.source();
     let mut documents = HashMap::from([(root.digest(), root.document())]);
     let mut seen = HashSet::from([root.digest()]);
-    let mut level: Vec<Descriptor> = below(&root.document(), &mut seen);
+    let mut level: Vec<Descriptor> = below(&root.document(), &mut seen, platforms);
     for _ in 0..DEEPEST {
         if level.is_empty() {
             return Ok(documents);
@@ -99,7 +111,7 @@ async fn read_all(root: &Root) -> Result<HashMap<Digest, Option<Document>>> {
             .try_collect()
             .await?;
         for (digest, document) in read {
-            level.extend(below(&document, &mut seen));
+            level.extend(below(&document, &mut seen, platforms));
             documents.insert(digest, document);
         }
     }
@@ -118,9 +130,10 @@ async fn read_document(source: &Arc<dyn Source>, descriptor: Descriptor) -> Resu
 }
 
 /// The documents that a document points to and nobody has seen.
-fn below(document: &Option<Document>, seen: &mut HashSet<Digest>) -> Vec<Descriptor> {
+fn below(document: &Option<Document>, seen: &mut HashSet<Digest>, platforms: &[Platform]) -> Vec<Descriptor> {
     let children = document.iter().flat_map(Document::children);
-    children.filter(|child| child.media_type.is_document() && seen.insert(child.digest)).cloned().collect()
+    let wanted = children.filter(|child| child.media_type.is_document() && is_wanted(child, platforms));
+    wanted.filter(|child| seen.insert(child.digest)).cloned().collect()
 }
 
 /// Layers that may not be distributed stay where they are: their descriptor says where to fetch them.

@@ -41,7 +41,9 @@ mod event;
 mod graph;
 mod kind;
 mod memory;
+mod narrow;
 mod overlay;
+mod related;
 mod root;
 mod source;
 #[cfg(feature = "testing")]
@@ -50,12 +52,14 @@ mod validate;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
 pub use body::Body;
-pub use copy::{Copied, CopyOptions, copy, copy_all};
+pub use copy::{Copied, CopyOptions, Planned, copy, copy_all, plan};
 pub use edit::{ImageEdit, IndexEdit};
 pub use error::{Error, Mismatch, Result};
 pub use event::{Event, Observer};
 pub use kind::Kind;
 pub use memory::Memory;
+pub use narrow::narrow;
+pub use related::Referrers;
 pub use root::{Artifact, Image, Index, Layer, Root};
 pub use source::{ByteRange, Name, Naming, Put, Sink, Source, SourceExt};
 pub use validate::{Fault, Inventory, Problem, Report, Scope, Severity, ValidateDepth, ValidateOptions, validate};

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use ocikit_image::testing::{self, Place, conformance};
 use ocikit_image::{
-    AnnotateOn, AnnotateOptions, CopyOptions, Error, Event, Kind, Memory, Naming, Observer, Put, Result, Root, Sink,
-    Source, SourceExt, annotate, copy, copy_all,
+    AnnotateOn, AnnotateOptions, CopyOptions, Error, Event, Kind, Memory, Naming, Observer, Put, Referrers, Result,
+    Root, Sink, Source, SourceExt, annotate, copy, copy_all, plan,
 };
 use ocikit_spec::{Descriptor, Document, MediaType, Platform};
 
@@ -161,7 +161,7 @@ async fn children_come_first_and_names_last() {
     let there: Arc<dyn Sink> = Arc::new(Memory::new());
     let log = Arc::new(Log::default());
     let names = vec![Naming { tag: Some("v1".parse().unwrap()), ..Naming::default() }];
-    let options = CopyOptions { jobs: 1, names, observer: Some(log.clone()) };
+    let options = CopyOptions { jobs: 1, names, observer: Some(log.clone()), ..CopyOptions::default() };
     let copied = copy(&root, &there, &options).await.unwrap();
     assert_eq!(copied.blobs.len(), config + 2);
     assert_eq!(copied.count(Put::Copied).0, 4);
@@ -244,5 +244,42 @@ async fn several_roots_share_what_they_have_in_common() {
     for (tag, root) in [("one", &one), ("two", &two)] {
         let found = there.resolve(&ocikit_image::Name::Tag(tag.parse().unwrap())).await.unwrap();
         assert_eq!(found.digest, root.digest());
+    }
+}
+
+#[tokio::test]
+async fn what_is_about_it_goes_along_and_what_is_about_that() {
+    let here = Arc::new(Memory::new());
+    let one = testing::image(&here, 1, &Platform::new("linux", "amd64"), &[10]);
+    let two = testing::image(&here, 2, &Platform::new("linux", "arm64"), &[10]);
+    let index = testing::index(&here, &[one.clone(), two]);
+    let sbom = testing::referrer(&here, &one, "application/vnd.sbom");
+    let signature = testing::referrer(&here, &sbom, "application/vnd.signature");
+    let of_index = testing::referrer(&here, &index, "application/vnd.signature");
+    let root = Root::at(here, index.clone()).await.unwrap();
+    let types = |types: &[&str]| Referrers::OfTypes(types.iter().map(|name| MediaType::from(*name)).collect());
+    for (referrers, expected) in [
+        (Referrers::None, vec![]),
+        (Referrers::All, vec![&of_index, &sbom, &signature]),
+        (types(&["application/vnd.signature"]), vec![&of_index]),
+        (types(&["application/vnd.sbom", "application/vnd.signature"]), vec![&of_index, &sbom, &signature]),
+    ] {
+        let there: Arc<dyn Sink> = Arc::new(Memory::new());
+        let options = CopyOptions { referrers, ..CopyOptions::default() };
+        let planned = plan(&root, &there, &options).await.unwrap();
+        let copied = copy(&root, &there, &options).await.unwrap();
+        let digests = |found: &[Descriptor]| found.iter().map(|found| found.digest).collect::<Vec<_>>();
+        assert_eq!(digests(&copied.referrers), expected.iter().map(|found| found.digest).collect::<Vec<_>>());
+        assert_eq!(digests(&planned.referrers), digests(&copied.referrers));
+        assert!(planned.blobs.iter().all(|(_, present)| !present));
+        let blobs = |blobs: Vec<Descriptor>| digests(&blobs);
+        assert_eq!(
+            blobs(planned.blobs.into_iter().map(|(blob, _)| blob).collect()),
+            blobs(copied.blobs.into_iter().map(|(blob, _)| blob).collect())
+        );
+        for found in expected {
+            assert!(there.has(found).await.unwrap());
+        }
+        assert_eq!(there.referrers(&one.digest).await.unwrap().len(), usize::from(there.has(&sbom).await.unwrap()));
     }
 }

@@ -24,6 +24,8 @@
 mod inspect;
 mod location;
 mod session;
+#[cfg(feature = "sync")]
+pub mod sync;
 mod validate;
 
 pub use inspect::{ConfigFacts, Inspection, LayerFacts, inspect};
@@ -32,8 +34,8 @@ pub use session::{Annotated, Session, SessionOptions};
 
 pub use ocikit_image::{
     AnnotateOn, AnnotateOptions, Artifact, Copied, CopyOptions, Error, Event, Fault, Image, Index, Kind, Layer, Name,
-    Naming, Observer, Problem, Put, Report, Result, Root, Severity, Sink, Source, SourceExt, ValidateDepth,
-    ValidateOptions,
+    Naming, Observer, Planned, Problem, Put, Referrers, Report, Result, Root, Severity, Sink, Source, SourceExt,
+    ValidateDepth, ValidateOptions,
 };
 pub use ocikit_layout::{Collected, GcOptions, Removed, TarOptions};
 pub use ocikit_registry::{Client, ClientOptions};

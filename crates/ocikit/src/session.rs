@@ -3,7 +3,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocikit_image::{
-    AnnotateOptions, Copied, CopyOptions, Error, Mismatch, Name, Naming, Observer, Result, Root, Sink, Source, annotate,
+    AnnotateOptions, Copied, CopyOptions, Error, Mismatch, Name, Naming, Observer, Planned, Referrers, Result, Root,
+    Sink, Source, annotate,
 };
 use ocikit_layout::{Compression, Dir, Scratch, TarEdit, TarOptions, TarWriter};
 use ocikit_registry::Client;
@@ -25,6 +26,10 @@ pub struct SessionOptions {
     pub jobs: Option<usize>,
     /// Whoever wants to see progress.
     pub observer: Option<Arc<dyn Observer>>,
+    /// What goes along with what is copied.
+    pub referrers: Referrers,
+    /// Of indexes, only the images for these platforms are copied, if any are named; see [`CopyOptions::only`].
+    pub only: Vec<Platform>,
     /// How archives are written. The name of a file says how it is compressed.
     pub archive: TarOptions,
     /// Adds to the archives that are there already instead of replacing them.
@@ -159,16 +164,27 @@ impl Session {
     ///
     /// Those of either side; [`Error::Mismatch`] if `to` asks for another digest.
     pub async fn copy_root(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
-        if let Location::DockerArchive { .. } = to {
-            let image = self.for_docker(root, to).await?;
-            return self.copy_to(&image, &self.sink(to).await?, vec![naming(&image, from, to)?]).await;
-        }
-        let naming = naming(root, from, to)?;
-        self.copy_to(root, &self.sink(to).await?, vec![naming]).await
+        let root = self.fit(root, to).await?;
+        let naming = naming(&root, from, to)?;
+        self.copy_to(&root, &self.sink(to).await?, vec![naming]).await
     }
 
-    /// What a docker archive holds of a root: one image for one platform.
-    async fn for_docker(&self, root: &Root, to: &Location) -> Result<Root> {
+    /// Says what [`Session::copy_root`] would do.
+    ///
+    /// # Errors
+    ///
+    /// Those of either side.
+    pub async fn plan(&self, root: &Root, from: &Location, to: &Location) -> Result<Planned> {
+        let root = self.fit(root, to).await?;
+        let naming = naming(&root, from, to)?;
+        ocikit_image::plan(&root, &self.sink(to).await?, &self.copy_options(vec![naming])).await
+    }
+
+    /// What a place can hold of a root: a docker archive, one image for one platform.
+    async fn fit(&self, root: &Root, to: &Location) -> Result<Root> {
+        if !matches!(to, Location::DockerArchive { .. }) {
+            return Ok(root.clone());
+        }
         match root {
             Root::Index(index) => Ok(Root::Image(index.image_for(&self.docker_platform()).await?)),
             Root::Image(_) => Ok(root.clone()),
@@ -182,10 +198,20 @@ impl Session {
     ///
     /// Those of either side.
     pub async fn copy_to(&self, root: &Root, sink: &Arc<dyn Sink>, names: Vec<Naming>) -> Result<Copied> {
+        ocikit_image::copy(root, sink, &self.copy_options(names)).await
+    }
+
+    /// How the session copies.
+    pub fn copy_options(&self, names: Vec<Naming>) -> CopyOptions {
+        let SessionOptions { jobs, observer, referrers, only, .. } = &self.options;
         let default = CopyOptions::default();
-        let jobs = self.options.jobs.unwrap_or(default.jobs);
-        let options = CopyOptions { jobs, names, observer: self.options.observer.clone() };
-        ocikit_image::copy(root, sink, &options).await
+        CopyOptions {
+            jobs: jobs.unwrap_or(default.jobs),
+            names,
+            referrers: referrers.clone(),
+            only: only.clone(),
+            observer: observer.clone(),
+        }
     }
 
     /// Copies the image of an archive that comes through a pipe, while it comes; compressed or not. A docker archive is
@@ -225,7 +251,7 @@ impl Session {
                 _ => None,
             };
             let naming = Naming { tag, full: None, replaces: Some(before) };
-            self.copy_to(&after, &sink, vec![naming]).await?;
+            self.put_back(&after, &sink, naming).await?;
         }
         Ok(Annotated { before, after })
     }
@@ -239,7 +265,7 @@ impl Session {
         let sink = self.in_place(location).await?;
         let root = Root::open(sink.clone(), &location.name()).await?;
         let naming = Naming { tag: Some(tag.clone()), ..Naming::default() };
-        Ok(self.copy_to(&root, &sink, vec![naming]).await?.root)
+        Ok(self.put_back(&root, &sink, naming).await?.root)
     }
 
     /// Takes an image off the list of a local archive or layout, and says what went. Its blobs stay.
@@ -258,6 +284,12 @@ impl Session {
             Some(Local::Layout(path)) => self.shared(Dir::open(path).await?).remove(&location.name()).await,
             None => Err(unsupported(location, "images are taken off the lists of local archives and layouts")),
         }
+    }
+
+    /// What was changed goes to where it came from; what is about it is there.
+    async fn put_back(&self, root: &Root, sink: &Arc<dyn Sink>, naming: Naming) -> Result<Copied> {
+        let options = CopyOptions { referrers: Referrers::None, only: Vec::new(), ..self.copy_options(vec![naming]) };
+        ocikit_image::copy(root, sink, &options).await
     }
 
     /// A place that is changed where it is. An archive is locked before it is read, so that two edits at once both count.

@@ -53,6 +53,8 @@ fn everybody_accepts_what_we_write() {
                     peers.ok(&format!("{podman} load -q -i {path}"));
                 }
                 "oci-archive.gz" => {
+                    peers.ok(&format!("skopeo copy oci-archive:{path} dir:{name}-gz-dir"));
+                    peers.ok(&format!("regctl image import ocidir://{name}-regctl-gz:1 {path}"));
                     peers.ok(&format!("{podman} load -q -i {path}"));
                 }
                 "docker-archive" => {

@@ -1,0 +1,214 @@
+//! Copying, as several commands do it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use futures::future::join_all;
+use ocikit::image::copy_all;
+use ocikit::layout::TarWriter;
+use ocikit::{
+    Copied, Digest, Error, Location, MediaType, Naming, Platform, Reference, Referrers, Root, Session, SessionOptions,
+    Sink,
+};
+
+use crate::context::Context;
+use crate::failure::{Code, Failure, Result};
+use crate::report::{Facts, partial, report};
+
+/// What is copied, and under which conditions: for commands that copy images.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Copying")]
+pub(crate) struct Transfer {
+    /// Only the image for this platform; of several named an index of those, which is a new one
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Vec<Platform>,
+    /// With --platform, leave the index as it is although it names what is not copied
+    #[arg(long, requires = "platform")]
+    sparse: bool,
+    /// Leave signatures, attestations and whatever else is about the image where they are
+    #[arg(long)]
+    no_referrers: bool,
+    /// Of what is about the image, only this artifact type goes along
+    #[arg(long, value_name = "TYPE", conflicts_with = "no_referrers")]
+    referrers_type: Vec<MediaType>,
+    /// Never let a name mean another image than it does
+    #[arg(long)]
+    no_clobber: bool,
+    /// Say what would be copied, and copy nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+    /// Write the digest to this file as well
+    #[arg(long, value_name = "FILE")]
+    digest_file: Option<PathBuf>,
+}
+
+impl Transfer {
+    /// The options of a session with these in them.
+    pub(crate) fn options(&self, options: SessionOptions) -> SessionOptions {
+        let referrers = match (self.no_referrers, &self.referrers_type[..]) {
+            (true, _) => Referrers::None,
+            (false, []) => Referrers::All,
+            (false, types) => Referrers::OfTypes(types.to_vec()),
+        };
+        let only = if self.sparse { self.platform.clone() } else { Vec::new() };
+        SessionOptions { referrers, only, ..options }
+    }
+
+    /// What is copied of a root.
+    pub(crate) async fn narrow(&self, root: Root) -> Result<Root> {
+        match self.sparse {
+            true => Ok(root),
+            false => Ok(ocikit::image::narrow(&root, &self.platform).await?),
+        }
+    }
+
+    /// Refuses what cannot be done with an image that can be read only once.
+    pub(crate) fn check_pipe(&self) -> Result {
+        if !self.platform.is_empty() || self.dry_run || self.no_clobber {
+            return Err(Failure::usage("an archive that comes through a pipe is copied as it comes, all of it")
+                .hint("write it to a file first to choose platforms, to plan, or to compare"));
+        }
+        Ok(())
+    }
+
+    /// Fails if a copy would let the target's name mean another image.
+    pub(crate) async fn check_target(&self, session: &Session, root: Digest, target: &Location) -> Result {
+        if !self.no_clobber || *target == Location::Stdio {
+            return Ok(());
+        }
+        let found = match session.source(target).await {
+            Ok(place) => place.resolve(&target.name()).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(found) if found.digest == root => Ok(()),
+            Err(error) if nothing_there(&error) => Ok(()),
+            Ok(found) => {
+                let message = format!("{target} is {} already", found.digest);
+                Err(Failure::new(Code::Other, message).hint("leave out --no-clobber to replace it"))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes the digest where it was asked for.
+    pub(crate) fn write_digest(&self, digest: Digest) -> Result {
+        let Some(path) = &self.digest_file else { return Ok(()) };
+        let failed = |error| Error::failed("write to", path.display(), error);
+        Ok(std::fs::write(path, format!("{digest}\n")).map_err(failed)?)
+    }
+}
+
+fn nothing_there(error: &Error) -> bool {
+    match error {
+        Error::Failed { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+        error => error.is_not_found(),
+    }
+}
+
+/// Copies an image to all targets at the same time, each tried even if another fails.
+pub(crate) async fn copy_to_all(
+    context: &Context,
+    session: &Session,
+    source: &Location,
+    targets: &[Location],
+    transfer: &Transfer,
+) -> Result {
+    if *source == Location::Stdio {
+        transfer.check_pipe()?;
+        let [target] = targets else {
+            return Err(Failure::usage("what comes through a pipe can be read only once: name one target"));
+        };
+        let copied = session.receive(std::io::stdin(), target).await?;
+        transfer.write_digest(copied.root.digest)?;
+        return report(context, vec![Facts::of(target, &copied)]);
+    }
+    let root = transfer.narrow(session.open(source).await?).await?;
+    let copies = targets.iter().map(|target| copy_to_one(session, &root, source, target, transfer));
+    let mut done = Vec::new();
+    let mut failures = Vec::new();
+    for (target, outcome) in targets.iter().zip(join_all(copies).await) {
+        match outcome {
+            Ok(facts) => done.push((target, facts)),
+            Err(failure) => failures.push((target, failure)),
+        }
+    }
+    if let Some((_, facts)) = done.first() {
+        transfer.write_digest(facts.digest)?;
+    }
+    let succeeded = done.len();
+    let facts = done.into_iter().filter(|(target, _)| **target != Location::Stdio);
+    report(context, facts.map(|(_, facts)| facts).collect())?;
+    partial(failures, succeeded, "targets")
+}
+
+/// Copies an image to one target, or plans to.
+pub(crate) async fn copy_to_one(
+    session: &Session,
+    root: &Root,
+    source: &Location,
+    target: &Location,
+    transfer: &Transfer,
+) -> Result<Facts> {
+    transfer.check_target(session, root.digest(), target).await?;
+    if transfer.dry_run {
+        return Ok(Facts::of_plan(target, &session.plan(root, source, target).await?));
+    }
+    Ok(Facts::of(target, &copy_out(session, root, source, target).await?))
+}
+
+/// Copies several images of a registry to one place, each under its own name. Nothing is named before all are there.
+pub(crate) async fn copy_several(
+    context: &Context,
+    session: &Session,
+    references: &[Reference],
+    target: &Location,
+    transfer: &Transfer,
+) -> Result {
+    let mut roots = Vec::new();
+    for reference in references {
+        let source = Location::Registry(reference.clone());
+        let root = transfer.narrow(session.open(&source).await?).await?;
+        let target = own_name(target, reference);
+        transfer.check_target(session, root.digest(), &target).await?;
+        roots.push((target, root, naming(reference)));
+    }
+    let mut facts = Vec::new();
+    if transfer.dry_run {
+        for (target, root, _) in &roots {
+            facts.push(Facts::of_plan(target, &session.plan(root, target, target).await?));
+        }
+        return report(context, facts);
+    }
+    let sink = session.sink(target).await?;
+    let named: Vec<_> = roots.iter().map(|(_, root, naming)| (root.clone(), vec![naming.clone()])).collect();
+    let copied = copy_all(&named, &sink, &session.copy_options(Vec::new())).await?;
+    report(context, roots.iter().zip(&copied).map(|((target, ..), copied)| Facts::of(target, copied)).collect())
+}
+
+/// The name that an image of a registry has in a place that keeps names.
+fn naming(reference: &Reference) -> Naming {
+    let tag = reference.tag().cloned();
+    let full = tag.clone().map(|tag| Reference::tagged(reference.repository().clone(), tag).to_string());
+    Naming { tag, full, replaces: None }
+}
+
+/// One of several images that go to the same place.
+fn own_name(target: &Location, reference: &Reference) -> Location {
+    match (target, reference.tag()) {
+        (Location::Registry(target), Some(tag)) => {
+            Location::Registry(Reference::tagged(target.repository().clone(), tag.clone()))
+        }
+        _ => target.clone(),
+    }
+}
+
+/// Copies a root to a place, standard output included.
+pub(crate) async fn copy_out(session: &Session, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
+    if *to != Location::Stdio {
+        return Ok(session.copy_root(root, from, to).await?);
+    }
+    let stream: Arc<dyn Sink> = Arc::new(TarWriter::stream("-", std::io::stdout(), session.options().archive.clone()));
+    Ok(session.copy_to(root, &stream, vec![Naming::default()]).await?)
+}

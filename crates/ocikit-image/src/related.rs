@@ -1,0 +1,146 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use ocikit_spec::{Descriptor, Digest, Document, MediaType, Platform, Tag};
+
+use crate::error::{Error, Result};
+use crate::graph::{AT_ONCE, DEEPEST};
+use crate::root::Root;
+use crate::source::{Name, Naming, Source, SourceExt};
+
+/// Which of the things that are about an image go along with it: signatures, attestations, SBOMs, whatever has it as its
+/// subject.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Referrers {
+    /// None.
+    #[default]
+    None,
+    /// All, and what cosign keeps under tags of its own: `sha256-….sig`, `.att` and `.sbom`.
+    All,
+    /// Those of one of these artifact types.
+    OfTypes(Vec<MediaType>),
+}
+
+/// The endings of cosign's tags.
+const ENDINGS: [&str; 3] = ["sig", "att", "sbom"];
+
+/// More things about one image than this are a mistake or an attack.
+const MOST: usize = 10_000;
+
+/// What is about a root and what is below it, and what is about that in turn; each with the name it had.
+pub(crate) async fn related(root: &Root, which: &Referrers, platforms: &[Platform]) -> Result<Vec<(Root, Naming)>> {
+    let mut found = Vec::new();
+    if *which == Referrers::None {
+        return Ok(found);
+    }
+    let source = root.source();
+    let mut seen = HashSet::new();
+    let Below { mut subjects, parts } = Below::of(root, platforms).await?;
+    for _ in 0..DEEPEST {
+        let lists: Vec<_> = stream::iter(std::mem::take(&mut subjects))
+            .map(|subject| about(source, subject, which))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        for (root, naming) in lists.into_iter().flatten() {
+            // BuildKit's attestations have a subject, and are parts of the index all the same.
+            if !parts.contains(&root.digest()) && seen.insert((root.digest(), naming.tag.clone())) {
+                subjects.push(root.digest());
+                found.push((root, naming));
+            }
+        }
+        if found.len() > MOST {
+            return Err(Error::broken(source, format!("more than {MOST} things are about {}", root.digest())));
+        }
+        if subjects.is_empty() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// A root and the manifests below it.
+struct Below {
+    /// Those that people speak about: not BuildKit's attestations.
+    subjects: Vec<Digest>,
+    /// All of them.
+    parts: HashSet<Digest>,
+}
+
+impl Below {
+    async fn of(root: &Root, platforms: &[Platform]) -> Result<Below> {
+        let mut below = Below { subjects: vec![root.digest()], parts: HashSet::from([root.digest()]) };
+        let mut waiting: Vec<_> = root.document().map(|document| (document, 0)).into_iter().collect();
+        while let Some((document, depth)) = waiting.pop() {
+            let Document::Index(index) = document else { continue };
+            for entry in index.manifests().iter().filter(|entry| is_wanted(entry, platforms)) {
+                if !entry.media_type.is_document() || !below.parts.insert(entry.digest) {
+                    continue;
+                }
+                if !entry.is_attestation() {
+                    below.subjects.push(entry.digest);
+                }
+                if entry.media_type.is_index() && depth < DEEPEST {
+                    waiting.push((root.source().document(entry).await?, depth + 1));
+                }
+            }
+        }
+        Ok(below)
+    }
+}
+
+/// Whether an entry of an index is for one of these platforms, or for none in particular; all are if none is named.
+pub(crate) fn is_wanted(entry: &Descriptor, platforms: &[Platform]) -> bool {
+    let found = entry.platform.as_ref();
+    platforms.is_empty() || found.is_none_or(|found| platforms.iter().any(|platform| platform.accepts(found)))
+}
+
+/// What is directly about a digest.
+async fn about(source: &Arc<dyn Source>, subject: Digest, which: &Referrers) -> Result<Vec<(Root, Naming)>> {
+    let mut found = Vec::new();
+    for listed in source.referrers(&subject).await? {
+        match Root::at(source.clone(), listed).await {
+            Ok(root) if is_of(&root, which) => found.push((root, Naming::default())),
+            Ok(_) => {}
+            // A list may name what is gone.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if *which != Referrers::All {
+        return Ok(found);
+    }
+    let tagged = stream::iter(ENDINGS).map(|ending| tagged(source, subject, ending)).buffered(ENDINGS.len());
+    let tagged: Vec<_> = tagged.try_collect().await?;
+    found.extend(tagged.into_iter().flatten());
+    Ok(found)
+}
+
+/// What cosign keeps under a tag of its own.
+async fn tagged(source: &Arc<dyn Source>, subject: Digest, ending: &str) -> Result<Option<(Root, Naming)>> {
+    let tag = format!("{}-{}.{ending}", subject.algorithm().name(), subject.hex());
+    // The name of a sha512 digest is longer than a tag may be.
+    let Ok(tag) = tag.parse::<Tag>() else { return Ok(None) };
+    match source.resolve(&Name::Tag(tag.clone())).await {
+        Ok(descriptor) => {
+            let naming = Naming { tag: Some(tag), ..Naming::default() };
+            Ok(Some((Root::at(source.clone(), descriptor).await?, naming)))
+        }
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_of(root: &Root, which: &Referrers) -> bool {
+    let Referrers::OfTypes(types) = which else { return true };
+    let document = root.document();
+    let found = match &document {
+        Some(Document::Manifest(manifest)) => {
+            manifest.artifact_type().or_else(|| manifest.config().map(|config| &config.media_type))
+        }
+        Some(Document::Index(index)) => index.artifact_type(),
+        None => None,
+    };
+    found.is_some_and(|found| types.contains(found))
+}
