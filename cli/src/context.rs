@@ -8,13 +8,14 @@ use clap::Args;
 use ocikit::layout::TarOptions;
 use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};
 use ocikit::registry::{
-    ClientOptions, Credential, CredentialPlaces, DockerConfig, Fixed, HelperOptions, Keychain, RetryOptions, Secret,
-    Timeouts,
+    ClientOptions, Credential, CredentialPlaces, DockerConfig, FileJournal, Fixed, HelperOptions, Journal, Keychain,
+    RetryOptions, Secret, Timeouts,
 };
 use ocikit::sync::Access;
 use ocikit::{Client, Location, Registry, Session, SessionOptions};
 
 use crate::commands::login;
+use crate::commands::probe::Known;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::progress::Form;
@@ -135,7 +136,9 @@ impl Context {
         for (name, access) in registries {
             let others = options.hosts.others.clone();
             let settings = options.hosts.named.entry(name.clone()).or_insert(others);
-            if access.insecure {
+            // On a loopback address no TLS is needed, and nothing is said that would ask for it.
+            let is_loopback = name.parse::<Registry>().is_ok_and(|registry| registry.is_loopback());
+            if access.insecure && !is_loopback {
                 settings.tls.verify = Verify::Nothing;
             }
             if let Some(directory) = &access.certificates {
@@ -159,7 +162,18 @@ impl Context {
 
     /// A client for a command that speaks of these locations.
     fn client(&self, locations: &[&Location]) -> Result<Client> {
+        self.client_of(locations.iter().filter_map(|location| match location {
+            Location::Registry(reference) => Some(reference.registry()),
+            _ => None,
+        }))
+    }
+
+    /// A client for a command that speaks to these registries.
+    pub(crate) fn client_of<'a>(&self, registries: impl IntoIterator<Item = &'a Registry>) -> Result<Client> {
+        let registries: BTreeSet<&Registry> = registries.into_iter().collect();
         let mut options = self.client_options()?;
+        let known = |registry: &&Registry| Some((registry.to_string(), Known::read(registry)?.capabilities));
+        options.capabilities = registries.iter().filter_map(known).collect();
         let credential = match &self.secret {
             None => return Ok(Client::new(options)),
             Some(login::Given::Whole(credential)) => credential.clone(),
@@ -168,13 +182,6 @@ impl Context {
                     .hint("give --password-stdin, or set OCIKIT_PASSWORD"));
             }
         };
-        let registries: BTreeSet<&Registry> = locations
-            .iter()
-            .filter_map(|location| match location {
-                Location::Registry(reference) => Some(reference.registry()),
-                _ => None,
-            })
-            .collect();
         // One credential for several registries would show it to the wrong one.
         match registries.into_iter().collect::<Vec<_>>()[..] {
             [] => {}
@@ -201,7 +208,10 @@ impl Context {
             None => Timeouts::default(),
         };
         let user_agent = format!("ocikit/{}", env!("CARGO_PKG_VERSION"));
-        Ok(ClientOptions { keychain, hosts: self.hosts()?, proxies: proxies(), retry, timeouts, user_agent, ..default })
+        let journal =
+            cache_directory().map(|cache| Arc::new(FileJournal::new(cache.join("uploads"))) as Arc<dyn Journal>);
+        let hosts = self.hosts()?;
+        Ok(ClientOptions { keychain, hosts, proxies: proxies(), retry, timeouts, user_agent, journal, ..default })
     }
 
     fn hosts(&self) -> Result<HostOptions> {
@@ -279,6 +289,13 @@ impl Keychain for FromFile {
 /// A variable of the environment; one that is empty counts as unset.
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Where we keep what can be found out again.
+pub(crate) fn cache_directory() -> Option<PathBuf> {
+    let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")));
+    Some(cache?.join("ocikit"))
 }
 
 fn credential_places() -> CredentialPlaces {

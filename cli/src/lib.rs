@@ -10,6 +10,7 @@ mod archive;
 mod commands;
 mod context;
 mod failure;
+mod file;
 mod output;
 mod progress;
 mod report;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+#[allow(unreachable_pub, reason = "there it is a library")]
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
 

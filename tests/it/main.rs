@@ -5,6 +5,7 @@
 mod annotate;
 mod copy;
 mod failures;
+mod faults;
 mod fuzz;
 mod hostile;
 mod house;
@@ -12,6 +13,7 @@ mod look;
 mod peers;
 mod pull;
 mod push;
+mod registry;
 mod rest;
 mod sync;
 mod tour;

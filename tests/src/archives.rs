@@ -1,10 +1,14 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ocikit_archive::{END, Header, padding};
+use ocikit_image::{CopyOptions, Memory, Name, Root, Sink, copy};
+use ocikit_layout::Scratch;
 use ocikit_spec::{Descriptor, Digest, Index, MediaType};
 use serde_json::json;
+use tokio::runtime::Builder;
 
 /// The path of a fixture.
 pub fn testdata(name: &str) -> PathBuf {
@@ -21,6 +25,21 @@ pub struct Archive {
     pub size: u64,
     /// Whether the digests are right. Hashing takes seconds for every few GiB, and not every test reads layers.
     pub honest: bool,
+}
+
+/// The digest of the only image at a path, every byte below it checked, without the program.
+///
+/// # Panics
+///
+/// If there is none, or if something is missing or wrong.
+pub fn whole(path: &Path) -> Digest {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let place = ocikit_layout::open(path, &Scratch::default()).await.expect("a place that is read");
+        let root = Root::open(place, &Name::Only).await.expect("an image");
+        let nowhere: Arc<dyn Sink> = Arc::new(Memory::new());
+        copy(&root, &nowhere, &CopyOptions::default()).await.expect("an image that is whole").root.digest
+    })
 }
 
 /// Writes an archive and returns the digest of its image.

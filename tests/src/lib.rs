@@ -7,9 +7,11 @@ mod archives;
 pub mod hostile;
 mod peers;
 mod program;
+mod proxy;
 mod registry;
 
-pub use archives::{Archive, testdata, write_archive};
+pub use archives::{Archive, testdata, whole, write_archive};
 pub use peers::{Daemon, Peers};
 pub use program::{Bench, Outcome, run};
+pub use proxy::{Proxy, Trouble, Way};
 pub use registry::Registry;

@@ -92,7 +92,26 @@ impl Peers {
         let port = free_port();
         let mut command = self.command("olareg");
         command.args(["serve", "--addr", "127.0.0.1", "--store-type", "mem", "--port", &port.to_string()]);
+        command.args(["--api-delete", "--api-blob-delete"]);
         self.daemon(command, port)
+    }
+
+    /// The registry of go-containerregistry, in memory, on a free port.
+    pub fn crane_registry(&self) -> Daemon {
+        let port = free_port();
+        let mut command = self.command("crane");
+        command.args(["registry", "serve", "--address", &format!("127.0.0.1:{port}")]);
+        self.daemon(command, port)
+    }
+
+    /// Every registry of others that there is to try, by its name in `docs/registries.md`.
+    pub fn all_registries(&self) -> Vec<(&'static str, Daemon)> {
+        vec![
+            ("distribution 3.1", self.distribution("registry")),
+            ("distribution 2.8", self.distribution("docker-registry")),
+            ("olareg 0.1", self.olareg()),
+            ("crane 0.21", self.crane_registry()),
+        ]
     }
 
     /// A registry of whatever kind, and whether it has the referrers API.

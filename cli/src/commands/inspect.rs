@@ -1,5 +1,6 @@
 use std::fmt::Write;
 
+use bytes::Bytes;
 use clap::Args;
 use ocikit::{Annotations, Error, Inspection, Location, Platform, Root, SourceExt};
 
@@ -30,25 +31,14 @@ impl Inspect {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let mut root = context.session(&[&location])?.open(&location).await?;
-        let platform = match &self.platform {
-            // A config belongs to one platform: of an index it is that of this machine.
-            None if self.config && matches!(root, Root::Index(_)) => Some(Platform::of_this_machine()),
-            platform => platform.clone(),
-        };
-        if let Some(platform) = &platform {
+        if self.config {
+            return context.output.bytes(&config(root, self.platform.as_ref()).await?);
+        }
+        if let Some(platform) = &self.platform {
             root = for_platform(root, platform).await?;
         }
         if self.raw {
             return context.output.bytes(&root.source().read(root.descriptor()).await?);
-        }
-        if self.config {
-            let document = root.document();
-            let config = match &document {
-                Some(ocikit::spec::Document::Manifest(manifest)) => manifest.config(),
-                _ => None,
-            };
-            let config = config.ok_or_else(|| Error::not_found("config", &location))?;
-            return context.output.bytes(&root.source().read(config).await?);
         }
         let facts = ocikit::inspect(&root).await?;
         context.output.facts(&facts, || {
@@ -57,6 +47,22 @@ impl Inspect {
             text
         })
     }
+}
+
+/// The exact bytes of a config. It belongs to one platform: of an index it is that of this machine if none is given.
+pub(crate) async fn config(root: Root, platform: Option<&Platform>) -> Result<Bytes> {
+    let root = match (platform, &root) {
+        (Some(platform), _) => for_platform(root, platform).await?,
+        (None, Root::Index(_)) => for_platform(root, &Platform::of_this_machine()).await?,
+        (None, _) => root,
+    };
+    let document = root.document();
+    let config = match &document {
+        Some(ocikit::spec::Document::Manifest(manifest)) => manifest.config(),
+        _ => None,
+    };
+    let config = config.ok_or_else(|| Error::not_found("config", root.source()))?;
+    Ok(root.source().read(config).await?)
 }
 
 /// The image for a platform: of an index the entry, of an image itself if it is for that platform.

@@ -1,20 +1,31 @@
 //! One file per command: its arguments, whose comments are the help, a `run`, and words.
 
 mod annotate;
+mod blob;
 mod build;
 mod completion;
+mod config;
 mod copy;
+mod delete;
 mod digest;
 mod gc;
 mod inspect;
 mod kind;
 pub(crate) mod login;
 mod logout;
+mod manifest;
+pub(crate) mod probe;
 mod pull;
 mod push;
+mod referrers;
+mod remote;
+mod repos;
 mod serve;
 mod sync;
+mod tag;
+mod tags;
 mod tour;
+mod tree;
 mod validate;
 mod version;
 
@@ -27,20 +38,30 @@ use crate::failure::Result;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Annotate(annotate::Annotate),
+    Blob(blob::Blob),
     Build(build::Build),
     Completion(completion::Completion),
+    Config(config::Config),
     Copy(copy::Copy),
+    Delete(delete::Delete),
     Digest(digest::Digest),
     Gc(gc::Gc),
     Inspect(inspect::Inspect),
     Kind(kind::Kind),
     Login(login::Login),
     Logout(logout::Logout),
+    Manifest(manifest::Manifest),
+    Probe(probe::Probe),
     Pull(pull::Pull),
     Push(push::Push),
+    Referrers(referrers::Referrers),
+    Repos(repos::Repos),
     Serve(serve::Serve),
     Sync(sync::Sync),
+    Tag(tag::Tag),
+    Tags(tags::Tags),
     Tour(tour::Tour),
+    Tree(tree::Tree),
     Validate(validate::Validate),
     Version(version::Version),
 }
@@ -49,20 +70,30 @@ impl Command {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         match self {
             Command::Annotate(command) => command.run(context).await,
+            Command::Blob(command) => command.run(context).await,
             Command::Build(command) => command.run(context).await,
             Command::Completion(command) => command.run(context),
+            Command::Config(command) => command.run(context).await,
             Command::Copy(command) => command.run(context).await,
+            Command::Delete(command) => command.run(context).await,
             Command::Digest(command) => command.run(context).await,
             Command::Gc(command) => command.run(context).await,
             Command::Inspect(command) => command.run(context).await,
             Command::Kind(command) => command.run(context).await,
             Command::Login(command) => command.run(context).await,
             Command::Logout(command) => command.run(context).await,
+            Command::Manifest(command) => command.run(context).await,
+            Command::Probe(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
+            Command::Referrers(command) => command.run(context).await,
+            Command::Repos(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
             Command::Sync(command) => command.run(context).await,
+            Command::Tag(command) => command.run(context).await,
+            Command::Tags(command) => command.run(context).await,
             Command::Tour(command) => command.run(context).await,
+            Command::Tree(command) => command.run(context).await,
             Command::Validate(command) => command.run(context).await,
             Command::Version(command) => command.run(context),
         }

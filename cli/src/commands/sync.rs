@@ -48,7 +48,7 @@ impl Sync {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let text =
             std::fs::read_to_string(&self.file).map_err(|error| Failure::io("read", self.file.display(), &error))?;
-        let target = self.target.clone().map(|target| Prefix { scoped: self.scoped, ..target });
+        let target = self.target.clone().map(|target| target.scoped(self.scoped));
         let config = Config::parse(&text, target.as_ref()).map_err(|invalid| {
             Failure::usage(format_args!("{}: {invalid}", self.file.display()))
                 .hint("name the target on the command line, or with `to` beside each image")

@@ -30,6 +30,7 @@
 //! * It never leaves half a file under a name that somebody reads: files appear by rename, edits by one block.
 //! * It never moves or rewrites a layer to change what is said about it.
 
+mod blob_file;
 mod dir;
 mod docker;
 mod docker_archive;
@@ -46,6 +47,7 @@ mod tar;
 mod tar_edit;
 mod tar_writer;
 
+pub use blob_file::BlobFile;
 pub use dir::Dir;
 pub use docker_archive::DockerArchive;
 pub use gc::{Collected, GcOptions, Removed, gc};

@@ -1,4 +1,4 @@
-use ocikit_image::Result;
+use ocikit_image::{Error, Result};
 use ocikit_spec::Digest;
 use reqwest::Method;
 
@@ -22,12 +22,28 @@ pub(crate) async fn exists(inner: &Inner, target: &Target, access: &Access, dige
     }
 }
 
+/// How many bytes a blob has, `None` if it is not there.
+pub(crate) async fn size(inner: &Inner, target: &Target, digest: &Digest) -> Result<Option<u64>> {
+    let request = Request::new(Method::HEAD, target.blob(digest));
+    let reply = inner.call(&target.endpoint, &target.access(), request, &target.place).await?;
+    match reply.answer.status {
+        200..300 => {
+            let unsaid = || Error::broken(&target.place, format!("it does not say how many bytes {digest} has"));
+            reply.answer.length().ok_or_else(unsaid).map(Some)
+        }
+        404 => Ok(None),
+        _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
+    }
+}
+
 /// Removes a blob.
 pub(crate) async fn delete(inner: &Inner, target: &Target, digest: &Digest) -> Result<()> {
     let request = Request::new(Method::DELETE, target.blob(digest));
     let reply = inner.call(&target.endpoint, &target.access_to_delete(), request, &target.place).await?;
     match reply.answer.status {
         200..300 => Ok(()),
+        // The answer to the attempt that removed it was lost.
+        404 if reply.retried => Ok(()),
         _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
     }
 }

@@ -21,7 +21,7 @@ use crate::http::{Clock, RetryOptions, SystemClock, Timeouts};
 use crate::memory::Memory;
 use crate::probe::{self, Capabilities};
 use crate::repository::RemoteRepository;
-use crate::tags;
+use crate::tags::{self, ListOptions};
 use crate::target::Target;
 use crate::upload::Journal;
 
@@ -164,7 +164,16 @@ impl Client {
     ///
     /// Those of the registry; many tell nobody.
     pub async fn catalog(&self, registry: &Registry) -> Result<Vec<Repository>> {
-        let listed = tags::catalog(&self.0, &self.0.endpoint(registry, false)?).await?;
+        self.catalog_part(registry, &ListOptions::default()).await
+    }
+
+    /// The same for a part of the list.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::catalog`].
+    pub async fn catalog_part(&self, registry: &Registry, options: &ListOptions) -> Result<Vec<Repository>> {
+        let listed = tags::catalog(&self.0, &self.0.endpoint(registry, false)?, options).await?;
         Ok(listed.iter().filter_map(|path| Repository::new(registry.clone(), path).ok()).collect())
     }
 }

@@ -89,4 +89,5 @@ pub use http::{Clock, RetryOptions, SystemClock, Timeouts};
 pub use ocikit_image::{Error, Result};
 pub use probe::Capabilities;
 pub use repository::RemoteRepository;
+pub use tags::ListOptions;
 pub use upload::{FileJournal, Journal, JournalEntry, JournalKey, JournalOptions};

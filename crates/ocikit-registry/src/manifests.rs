@@ -150,6 +150,8 @@ pub(crate) async fn delete(inner: &Inner, target: &Target, key: &Key) -> Result<
     let reply = inner.call(&target.endpoint, &target.access_to_delete(), request, &target.place).await?;
     match reply.answer.status {
         200..300 => Ok(()),
+        // The answer to the attempt that removed it was lost.
+        404 if reply.retried => Ok(()),
         _ => Err(problem::error(reply, &key.shown(), &target.place).await),
     }
 }

@@ -61,7 +61,11 @@ pub(crate) async fn run(client: &Client, scratch: &Repository) -> Result<Capabil
     probe.manifests(&one, &mut found).await?;
     found.delete_blob = probe.is_fine(Method::DELETE, probe.here.blob(&Digest::sha256_of(&one))).await;
     for (target, blob) in [(&probe.here, &two), (&probe.here, &three), (&probe.there, &two), (&probe.there, &three)] {
-        probe.is_fine(Method::DELETE, target.blob(&Digest::sha256_of(blob))).await;
+        let url = target.blob(&Digest::sha256_of(blob));
+        // Some keep a blob once for all repositories, and some take it for their fault if it is not there.
+        if probe.is_fine(Method::HEAD, url.clone()).await == Some(true) {
+            probe.is_fine(Method::DELETE, url).await;
+        }
     }
     Ok(found)
 }

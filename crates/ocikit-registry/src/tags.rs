@@ -18,28 +18,48 @@ const LONGEST_PAGE: u64 = 32 << 20;
 /// How many pages are read at most, against a registry whose list never ends.
 const MOST_PAGES: usize = 100_000;
 
+/// Which part of a list is wanted; all of it by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListOptions {
+    /// How many entries at most.
+    pub limit: Option<usize>,
+    /// Only what the registry lists after this one.
+    pub after: Option<String>,
+}
+
+impl ListOptions {
+    fn apply(&self, mut url: Url) -> Url {
+        if let Some(limit) = self.limit {
+            url.query_pairs_mut().append_pair("n", &limit.to_string());
+        }
+        if let Some(after) = &self.after {
+            url.query_pairs_mut().append_pair("last", after);
+        }
+        url
+    }
+}
+
 /// The tags of a repository, in the order in which the registry lists them.
-pub(crate) async fn list(inner: &Inner, target: &Target) -> Result<Vec<String>> {
+pub(crate) async fn list(inner: &Inner, target: &Target, options: &ListOptions) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Page {
         tags: Option<Vec<String>>,
     }
-    let pages = Pages::new(target.tags(), "tags", &target.place);
-    let pages: Vec<Page> = pages.all(inner, &target.endpoint, &target.access()).await?;
-    Ok(pages.into_iter().flat_map(|page| page.tags.unwrap_or_default()).collect())
+    let pages = Pages::new(options.apply(target.tags()), "tags", &target.place);
+    let entries = |page: Page| page.tags.unwrap_or_default();
+    pages.entries(inner, &target.endpoint, &target.access(), options, entries).await
 }
 
 /// The repositories of a registry, as it lists them.
-pub(crate) async fn catalog(inner: &Inner, endpoint: &Endpoint) -> Result<Vec<String>> {
+pub(crate) async fn catalog(inner: &Inner, endpoint: &Endpoint, options: &ListOptions) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Page {
         repositories: Option<Vec<String>>,
     }
     let access = Access { path: String::new(), scopes: Scopes::catalog() };
     let place = endpoint.registry.to_string();
-    let pages = Pages::new(endpoint.url("_catalog"), "repositories", &place);
-    let pages: Vec<Page> = pages.all(inner, endpoint, &access).await?;
-    Ok(pages.into_iter().flat_map(|page| page.repositories.unwrap_or_default()).collect())
+    let pages = Pages::new(options.apply(endpoint.url("_catalog")), "repositories", &place);
+    pages.entries(inner, endpoint, &access, options, |page: Page| page.repositories.unwrap_or_default()).await
 }
 
 /// A list that comes in pages.
@@ -80,13 +100,32 @@ impl<'a> Pages<'a> {
         Ok(Some(Ok((headers, body))))
     }
 
-    async fn all<T: DeserializeOwned>(mut self, inner: &Inner, endpoint: &Endpoint, access: &Access) -> Result<Vec<T>> {
-        let mut pages = Vec::new();
-        while let Some(page) = self.next(inner, endpoint, access).await? {
+    /// The entries of all pages, or of as many as it takes.
+    async fn entries<T: DeserializeOwned>(
+        mut self,
+        inner: &Inner,
+        endpoint: &Endpoint,
+        access: &Access,
+        options: &ListOptions,
+        entries: impl Fn(T) -> Vec<String>,
+    ) -> Result<Vec<String>> {
+        let most = options.limit.unwrap_or(usize::MAX);
+        let mut found = Vec::new();
+        // Some registries send more than they were asked for, some less and say where there is more.
+        while found.len() < most
+            && let Some(page) = self.next(inner, endpoint, access).await?
+        {
             let (_, body) = page.map_err(|refusal| refusal.error(self.what, self.place))?;
-            pages.push(serde_json::from_slice(&body).map_err(|error| self.broken(&error.to_string()))?);
+            let mut page = entries(serde_json::from_slice(&body).map_err(|error| self.broken(&error.to_string()))?);
+            // Distribution before version 3 always sends everything.
+            if let Some(position) = page.iter().position(|entry| Some(entry) == options.after.as_ref()) {
+                found.clear();
+                page.drain(..=position);
+            }
+            found.append(&mut page);
         }
-        Ok(pages)
+        found.truncate(most);
+        Ok(found)
     }
 
     pub(crate) fn broken(&self, problem: &str) -> Error {

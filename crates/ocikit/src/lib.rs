@@ -21,16 +21,20 @@
 //! * It never prints, reads the environment or starts a runtime.
 //! * It never looks into the file system to decide what a text means.
 
+mod change;
 mod inspect;
 mod location;
 mod session;
 #[cfg(feature = "sync")]
 pub mod sync;
+mod tree;
 mod validate;
 
+pub use change::describe;
 pub use inspect::{ConfigFacts, Inspection, LayerFacts, inspect};
 pub use location::Location;
 pub use session::{Annotated, Session, SessionOptions};
+pub use tree::{Relation, Tree, tree};
 
 pub use ocikit_image::{
     AnnotateOn, AnnotateOptions, Artifact, Copied, CopyOptions, Error, Event, Fault, Image, Index, Kind, Layer, Name,

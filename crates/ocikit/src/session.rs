@@ -8,7 +8,7 @@ use ocikit_image::{
 };
 use ocikit_layout::{Compression, Dir, Scratch, TarEdit, TarOptions, TarWriter};
 use ocikit_registry::Client;
-use ocikit_spec::{Descriptor, Digest, Platform, Reference, Tag};
+use ocikit_spec::{Descriptor, Digest, Platform, Reference};
 
 use crate::location::Location;
 
@@ -256,18 +256,6 @@ impl Session {
         Ok(Annotated { before, after })
     }
 
-    /// Gives an image one tag more, where it is.
-    ///
-    /// # Errors
-    ///
-    /// Those of the place; [`Error::Unsupported`] for what cannot be changed.
-    pub async fn tag(&self, location: &Location, tag: &Tag) -> Result<Descriptor> {
-        let sink = self.in_place(location).await?;
-        let root = Root::open(sink.clone(), &location.name()).await?;
-        let naming = Naming { tag: Some(tag.clone()), ..Naming::default() };
-        Ok(self.put_back(&root, &sink, naming).await?.root)
-    }
-
     /// Takes an image off the list of a local archive or layout, and says what went. Its blobs stay.
     ///
     /// # Errors
@@ -293,7 +281,7 @@ impl Session {
     }
 
     /// A place that is changed where it is. An archive is locked before it is read, so that two edits at once both count.
-    async fn in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
+    pub(crate) async fn in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
         match (Local::of(location), location) {
             (Some(Local::Archive(path)), _) => Ok(Arc::new(TarEdit::open(path).await?)),
             (Some(Local::Layout(path)), _) => Ok(Arc::new(self.shared(Dir::open(path).await?))),

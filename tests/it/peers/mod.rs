@@ -4,3 +4,4 @@ mod build;
 mod edit;
 mod registries;
 mod rest;
+mod suite;

@@ -67,6 +67,8 @@ pub(crate) struct Reply {
     pub(crate) url: Url,
     /// Whether that is the server that was asked.
     pub(crate) direct: bool,
+    /// Whether an attempt before had failed, as far as could be seen from here.
+    pub(crate) retried: bool,
 }
 
 /// Makes requests: as many at once as the host takes, again where that may help, elsewhere where the server says so.
@@ -113,7 +115,10 @@ impl Http {
     pub(crate) async fn send(&self, request: &Request, tls: &TlsSettings) -> Result<Reply, Fault> {
         let mut failures = 0;
         loop {
-            let outcome = self.attempt(request, tls).await;
+            let mut outcome = self.attempt(request, tls).await;
+            if let Ok(reply) = &mut outcome {
+                reply.retried = failures > 0;
+            }
             let asked = match &outcome {
                 Ok(reply) if retry::is_passing(reply.answer.status) => self.retry_after(&reply.answer),
                 Ok(_) | Err(Fault::Final(_) | Fault::Payload(_)) => return outcome,
@@ -145,7 +150,7 @@ impl Http {
         let payload = Payload::Stream(body);
         let exchange = Exchange { method, url: url.clone(), headers, payload, tls, lane, reach };
         let answer = finish(permit, self.transport.exchange(exchange).await)?;
-        Ok(Reply { answer, url, direct: true })
+        Ok(Reply { answer, url, direct: true, retried: false })
     }
 
     /// Makes a request once, wherever that leads.
@@ -168,7 +173,7 @@ impl Http {
             };
             let answer = finish(permit, self.transport.exchange(exchange).await)?;
             if !redirect::is_redirect(answer.status) {
-                return Ok(Reply { answer, url, direct });
+                return Ok(Reply { answer, url, direct, retried: false });
             }
             let next = redirect::follow(&visited, &method, answer.status, answer.header("location"));
             hop = next.map_err(|problem| Fault::Final(problem.into()))?;

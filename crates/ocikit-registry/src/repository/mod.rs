@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use ocikit_image::{Error, Name, Result};
+use bytes::Bytes;
+use ocikit_image::{Error, Memory, Name, Result, Sink};
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Repository, Tag};
 
 use crate::ahead::Ahead;
@@ -15,8 +16,9 @@ use crate::client::Inner;
 use crate::hosts::{Place, Serves};
 use crate::http::transport::lock;
 use crate::manifests::{self, Found, Key};
+use crate::tags::{self, ListOptions};
 use crate::target::Target;
-use crate::{blobs, referrers, tags};
+use crate::{blobs, referrers};
 
 use source::{key, serves};
 
@@ -129,10 +131,30 @@ impl RemoteRepository {
     ///
     /// [`Error::NotFound`] if there is no such repository, and others of the registry.
     pub async fn tags(&self) -> Result<Vec<Tag>> {
-        let list = |target: Arc<Target>| async move { tags::list(&self.0.inner, &target).await.map(Some) };
+        self.tags_part(&ListOptions::default()).await
+    }
+
+    /// The same for a part of the list.
+    ///
+    /// # Errors
+    ///
+    /// As [`RemoteRepository::tags`].
+    pub async fn tags_part(&self, options: &ListOptions) -> Result<Vec<Tag>> {
+        let list = |target: Arc<Target>| async move { tags::list(&self.0.inner, &target, options).await.map(Some) };
         let listed = self.read(Serves::All, list).await?;
         let listed = listed.unwrap_or_default();
         Ok(listed.into_iter().filter_map(|tag| tag.parse().ok()).collect())
+    }
+
+    /// A blob by its digest alone; `None` if there is no such.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry; [`Error::Broken`] if it does not say how many bytes the blob has.
+    pub async fn blob(&self, digest: &Digest) -> Result<Option<Descriptor>> {
+        let size = |target: Arc<Target>| async move { blobs::size(&self.0.inner, &target, digest).await };
+        let size = self.read(Serves::DigestOnly, size).await?;
+        Ok(size.map(|size| Descriptor::new(MediaType::OCTET_STREAM, *digest, size)))
     }
 
     /// Removes a tag and leaves what it led to.
@@ -143,6 +165,36 @@ impl RemoteRepository {
     /// done in place of this: it would take other tags along.
     pub async fn delete_tag(&self, tag: &Tag) -> Result<()> {
         manifests::delete(&self.0.inner, &self.0.target, &Key::Tag(tag.clone())).await
+    }
+
+    /// Removes a tag from a registry that removes manifests only by digest: the tag is given to a manifest that nobody
+    /// else has, and that manifest is removed with it. For a moment the tag leads to nothing that could be run.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if there is no such tag; [`Error::Refused`] where nothing is ever removed and
+    /// [`Error::Unsupported`] where tags outlive what they lead to: then the tag is given back to what it led to.
+    pub async fn delete_tag_by_replacing(&self, tag: &Tag) -> Result<()> {
+        let Remote { inner, target, .. } = &*self.0;
+        let key = Key::Tag(tag.clone());
+        let old = self.manifest(&key).await?.ok_or_else(|| Error::not_found(format!("tag {tag}"), self))?;
+        let text = format!("a stand-in for a tag that is removed: {:016x}", inner.options.clock.random());
+        let memory = Memory::new();
+        let config = Descriptor::of(MediaType::OCI_EMPTY, b"{}");
+        memory.insert(&b"{}"[..]);
+        self.put(&config, &memory).await?;
+        let bytes = stand_in(&config, &text);
+        let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, &bytes);
+        manifests::put(inner, target, &key, &descriptor, bytes).await?;
+        let mut deleted = manifests::delete(inner, target, &Key::Digest(descriptor.digest)).await;
+        if deleted.is_ok() && manifests::head(inner, target, &key).await?.is_some() {
+            let what = "it keeps tags that lead to what it has removed".to_owned();
+            deleted = Err(Error::Unsupported { place: target.place.clone(), what });
+        }
+        if deleted.is_err() {
+            manifests::put(inner, target, &key, &old.descriptor, old.bytes).await?;
+        }
+        deleted
     }
 
     /// Removes a manifest and every tag that leads to it; one that is about another is no longer listed there.
@@ -185,6 +237,17 @@ impl RemoteRepository {
         inner.memory.forget(&target.endpoint, &target.path, digest);
         blobs::delete(inner, target, digest).await
     }
+}
+
+/// An artifact of nothing, which its annotation makes different from all others.
+fn stand_in(config: &Descriptor, text: &str) -> Bytes {
+    let (size, digest) = (config.size, config.digest);
+    let empty = format!(r#"{{"mediaType":"{}","digest":"{digest}","size":{size}}}"#, config.media_type);
+    let media_type = MediaType::OCI_MANIFEST;
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{media_type}","artifactType":"application/vnd.ocikit.removed","config":{empty},"layers":[{empty}],"annotations":{{"org.opencontainers.image.description":"{text}"}}}}"#
+    );
+    manifest.into()
 }
 
 impl fmt::Display for RemoteRepository {

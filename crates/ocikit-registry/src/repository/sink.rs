@@ -72,10 +72,14 @@ impl RemoteRepository {
             None => self.mount_instead_of_asking(),
             neighbor => neighbor,
         };
+        let key = JournalKey { repository: repository.clone(), digest: *digest, size: descriptor.size };
         let put = if mount.is_none() && self.exists(digest).await? {
+            if let Some(journal) = &inner.options.journal {
+                // A process may have died between the end of its upload and writing that down.
+                journal.forget(&key).await;
+            }
             Put::Present
         } else {
-            let key = JournalKey { repository: repository.clone(), digest: *digest, size: descriptor.size };
             upload::put(inner, target, &key, descriptor, from, mount.as_ref()).await?
         };
         if put == Put::Copied {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use ocikit_image::{ByteRange, Name, Root, Source, SourceExt, testing};
+use ocikit_registry::ListOptions;
 use ocikit_spec::{Descriptor, MediaType};
 
 use crate::double::{Action, Double, status};
@@ -197,6 +198,61 @@ async fn all_pages_of_tags_are_read() {
     assert_eq!(double.log().len(), 3);
     let error = repository(&client(), &double, "nobody").tags().await.unwrap_err();
     assert!(error.is_not_found());
+}
+
+#[tokio::test]
+async fn a_part_of_a_list_takes_no_more_pages_than_it_needs() {
+    let double = Double::start().await;
+    double.manners(|manners| manners.page = 2);
+    for tag in ["a", "b", "c", "d", "e"] {
+        manifest(&double, tag);
+    }
+    let repository = repository(&client(), &double, "a");
+    let part = |limit, after: Option<&str>| {
+        let (repository, options) = (repository.clone(), ListOptions { limit, after: after.map(str::to_owned) });
+        async move {
+            repository.tags_part(&options).await.unwrap().iter().map(|tag| tag.as_str().to_owned()).collect::<String>()
+        }
+    };
+    for (limit, after, expected, requests) in [
+        (Some(2), None, "ab", 1),
+        (Some(3), None, "abc", 2),
+        (None, Some("b"), "cde", 2),
+        (Some(1), Some("d"), "e", 1),
+        (None, Some("e"), "", 1),
+    ] {
+        double.log();
+        assert_eq!(part(limit, after).await, expected);
+        assert_eq!(double.log().len(), requests, "{limit:?} {after:?}");
+    }
+    // Distribution 2.8 sends everything, in no order.
+    let all = || Action::Reply(200, Vec::new(), r#"{"tags":["d","b","a","c"]}"#.into());
+    double.script("GET", vec![all(), all()]);
+    assert_eq!(part(None, Some("b")).await, "ac");
+    assert_eq!(part(Some(1), Some("d")).await, "b");
+}
+
+#[tokio::test]
+async fn a_blob_is_found_by_its_digest_alone() {
+    let double = Double::start().await;
+    let descriptor = blob(&double, 1000);
+    let repository = repository(&client(), &double, "a");
+    let found = repository.blob(&descriptor.digest).await.unwrap().unwrap();
+    assert_eq!(repository.read(&found).await.unwrap().len(), 1000);
+    assert_eq!(repository.blob(&ocikit_spec::Digest::sha256_of(b"absent")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_removal_whose_answer_was_lost_is_a_removal() {
+    let double = Double::start().await;
+    manifest(&double, "v1");
+    let repository = repository(&client(), &double, "a");
+    let descriptor = blob(&double, 10);
+    double.script("DELETE", vec![Action::Swallow]);
+    repository.delete_tag(&"v1".parse().unwrap()).await.unwrap();
+    double.script("DELETE", vec![Action::Swallow]);
+    repository.delete_blob(&descriptor.digest).await.unwrap();
+    assert_eq!(double.tag("a", "v1"), None);
 }
 
 #[tokio::test]

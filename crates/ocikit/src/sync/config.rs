@@ -74,8 +74,7 @@ impl Invalid {
 pub struct Prefix {
     registry: Registry,
     path: String,
-    /// The whole name of a repository goes behind it, its registry included, instead of the last part alone.
-    pub scoped: bool,
+    scoped: bool,
 }
 
 impl FromStr for Prefix {
@@ -92,6 +91,12 @@ impl FromStr for Prefix {
 }
 
 impl Prefix {
+    /// Whether the whole name of a repository goes behind it, its registry included, instead of the last part alone.
+    #[must_use]
+    pub fn scoped(self, scoped: bool) -> Prefix {
+        Prefix { scoped, ..self }
+    }
+
     /// Where a repository is mirrored to.
     pub(super) fn below(&self, from: &Repository) -> Result<Repository, ocikit_spec::Error> {
         let name = match self.scoped {
@@ -264,7 +269,7 @@ images:
             ("localhost:5000/a/b/", false, "localhost:5000/a/b/app"),
             ("localhost:5000/a", true, "localhost:5000/a/ghcr.io/acme/app"),
         ] {
-            let prefix = Prefix { scoped, ..prefix.parse().unwrap() };
+            let prefix = prefix.parse::<Prefix>().unwrap().scoped(scoped);
             assert_eq!(prefix.below(from.repository()).unwrap().to_string(), expected);
         }
         assert!("localhost/A".parse::<Prefix>().is_err());

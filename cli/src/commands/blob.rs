@@ -1,0 +1,140 @@
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use futures::TryStreamExt;
+use ocikit::image::{Body, ByteRange};
+use ocikit::layout::BlobFile;
+use ocikit::{Descriptor, Digest, Error, Location, MediaType, Name, Put as Outcome, SourceExt};
+use serde::Serialize;
+
+use super::remote;
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::file::NewFile;
+
+/// Get or put a blob: a layer, a config, or whatever else a manifest points to
+#[derive(Debug, Args)]
+pub(crate) struct Blob {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Get(Get),
+    Put(Put),
+}
+
+/// Write a blob to standard output or to a file, checked against its digest
+#[derive(Debug, Args)]
+struct Get {
+    /// Which: REPOSITORY@DIGEST, or a file with @DIGEST
+    location: Location,
+    /// Write it to this file
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Put a file as a blob into a repository or a layout
+///
+/// Registries remove what no manifest points to after a while. Prints the digest.
+#[derive(Debug, Args)]
+struct Put {
+    /// The file; `-` for standard input
+    file: PathBuf,
+    /// Where to: a repository, or a layout in a directory
+    location: Location,
+    /// Only print what the digest would be
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Facts {
+    place: String,
+    digest: Digest,
+    size: u64,
+    /// `false` if it was there already, or is not to be put.
+    sent: bool,
+    dry_run: bool,
+}
+
+impl Blob {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        match &self.command {
+            Command::Get(get) => get.run(context).await,
+            Command::Put(put) => put.run(context).await,
+        }
+    }
+}
+
+impl Get {
+    async fn run(&self, context: &Context) -> Result {
+        let location = context.expand(&self.location);
+        let Name::Digest(digest) = location.name() else {
+            return Err(Failure::usage(format_args!("{location} has no digest"))
+                .hint("a blob is named by its digest: REPOSITORY@sha256:…"));
+        };
+        let mut body = open(context, &location, &digest).await?;
+        let mut file = self.output.as_deref().map(NewFile::create).transpose()?;
+        while let Some(chunk) = body.try_next().await? {
+            match &mut file {
+                Some(file) => file.write(&chunk)?,
+                None => context.output.bytes(&chunk)?,
+            }
+        }
+        file.map_or(Ok(()), NewFile::finish)
+    }
+}
+
+/// A blob of which only the digest is known.
+async fn open(context: &Context, location: &Location, digest: &Digest) -> Result<Body> {
+    if let Location::Registry(_) = location {
+        let (repository, _) = remote::open(context, location)?;
+        let blob =
+            repository.blob(digest).await?.ok_or_else(|| Error::not_found(format!("blob {digest}"), &repository));
+        return Ok(repository.open(&blob?).await?);
+    }
+    let source = context.session(&[location])?.source(location).await?;
+    let unsized_blob = Descriptor::new(MediaType::OCTET_STREAM, *digest, 0);
+    let body = source.open_unverified(&unsized_blob, ByteRange::ALL).await?;
+    let blob = Descriptor { size: body.length(), ..unsized_blob };
+    Ok(body.verified(&blob, &source))
+}
+
+impl Put {
+    async fn run(&self, context: &Context) -> Result {
+        let location = context.expand(&self.location);
+        let blob = if self.file == Path::new("-") { spooled().await? } else { BlobFile::open(&self.file).await? };
+        let digest = blob.descriptor().digest;
+        if let Name::Digest(wanted) = location.name()
+            && wanted != digest
+        {
+            return Err(Error::mismatch(&wanted, &blob, ocikit::image::Mismatch::Digest(digest)).into());
+        }
+        let outcome = match self.dry_run {
+            true => None,
+            false => Some(context.session(&[&location])?.put_blob(&blob, &location).await?),
+        };
+        let facts = Facts {
+            place: remote::place(&location),
+            digest,
+            size: blob.descriptor().size,
+            sent: outcome == Some(Outcome::Copied),
+            dry_run: self.dry_run,
+        };
+        context.output.facts(&facts, || digest.to_string())
+    }
+}
+
+/// What comes through a pipe, in a file without a name: its digest has to be known before it is sent.
+async fn spooled() -> Result<BlobFile> {
+    let spool = ocikit::image::bridge::blocking(|| {
+        let failed = |error| Error::failed("read", "standard input", error);
+        let mut file = tempfile::tempfile().map_err(failed)?;
+        std::io::copy(&mut std::io::stdin().lock(), &mut file).map_err(failed)?;
+        Ok(file)
+    });
+    Ok(BlobFile::of("standard input", spool.await?).await?)
+}

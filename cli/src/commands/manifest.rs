@@ -1,0 +1,111 @@
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use ocikit::{Location, MediaType, Platform, SourceExt};
+use serde::Serialize;
+
+use super::remote;
+use crate::context::Context;
+use crate::failure::Result;
+use crate::file;
+
+/// Get or put the exact bytes of a manifest or index
+#[derive(Debug, Args)]
+pub(crate) struct Manifest {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Get(Get),
+    Put(Put),
+}
+
+/// Print a manifest or index, byte for byte
+#[derive(Debug, Args)]
+struct Get {
+    /// Which
+    location: Location,
+    /// The manifest for this platform instead of the index
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+    /// Write it to this file
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Put a manifest or index, byte for byte
+///
+/// What it points to has to be there already. Prints the reference with the digest.
+#[derive(Debug, Args)]
+struct Put {
+    /// The file; `-` for standard input
+    file: PathBuf,
+    /// Where to, and under which tag
+    location: Location,
+    /// Its media type, if it does not say it itself
+    #[arg(long, value_name = "TYPE")]
+    media_type: Option<String>,
+    /// Only print what the digest would be
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Facts {
+    location: String,
+    digest: ocikit::Digest,
+    media_type: MediaType,
+    size: u64,
+    dry_run: bool,
+}
+
+impl Manifest {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        match &self.command {
+            Command::Get(get) => get.run(context).await,
+            Command::Put(put) => put.run(context).await,
+        }
+    }
+}
+
+impl Get {
+    async fn run(&self, context: &Context) -> Result {
+        let location = context.expand(&self.location);
+        let mut root = context.session(&[&location])?.open(&location).await?;
+        if let Some(platform) = &self.platform {
+            root = super::inspect::for_platform(root, platform).await?;
+        }
+        let bytes = root.source().read(root.descriptor()).await?;
+        match &self.output {
+            Some(path) => file::write(path, &bytes),
+            None => context.output.bytes(&bytes),
+        }
+    }
+}
+
+impl Put {
+    async fn run(&self, context: &Context) -> Result {
+        let bytes = file::read(&self.file)?;
+        let location = context.expand(&self.location);
+        let media_type = self.media_type.clone().map(MediaType::new);
+        let descriptor = match self.dry_run {
+            true => ocikit::describe(&bytes, media_type)?,
+            false => context.session(&[&location])?.put_manifest(bytes, media_type, &location).await?,
+        };
+        let location = match &location {
+            Location::Registry(reference) if reference.digest().is_some() => remote::place(&location),
+            other => other.to_string(),
+        };
+        let facts = Facts {
+            location,
+            digest: descriptor.digest,
+            media_type: descriptor.media_type,
+            size: descriptor.size,
+            dry_run: self.dry_run,
+        };
+        context.output.facts(&facts, || format!("{}@{}", facts.location, facts.digest))
+    }
+}

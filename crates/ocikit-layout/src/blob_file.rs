@@ -1,0 +1,125 @@
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ocikit_image::bridge::blocking;
+use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
+use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MediaType};
+
+use crate::file::file_body;
+use crate::tar::cannot_open;
+
+/// A file that is one blob: a source of that and nothing else.
+#[derive(Debug, Clone)]
+pub struct BlobFile {
+    name: String,
+    file: Arc<File>,
+    descriptor: Descriptor,
+}
+
+impl BlobFile {
+    /// Reads a file once, to know its digest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if it cannot be read.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<BlobFile> {
+        let path = path.into();
+        let file = blocking({
+            let path = path.clone();
+            move || File::open(&path).map_err(|error| cannot_open(&path, error))
+        });
+        BlobFile::of(path.display().to_string(), file.await?).await
+    }
+
+    /// The same for a file that is open; messages call it by this name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if it cannot be read.
+    pub async fn of(name: impl Into<String>, file: File) -> Result<BlobFile> {
+        let name = name.into();
+        blocking(move || {
+            let (digest, size) = digest(&file).map_err(|error| Error::failed("read", &name, error))?;
+            let descriptor = Descriptor::new(MediaType::OCTET_STREAM, digest, size);
+            Ok(BlobFile { name, file: Arc::new(file), descriptor })
+        })
+        .await
+    }
+
+    /// Digest and size.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+}
+
+fn digest(mut file: &File) -> io::Result<(Digest, u64)> {
+    file.rewind()?;
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut buffer = vec![0; 256 << 10];
+    let mut size = 0;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok((hasher.finish(), size)),
+            Ok(read) => {
+                hasher.update(&buffer[..read]);
+                size += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl fmt::Display for BlobFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+#[async_trait]
+impl Source for BlobFile {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        Err(Error::not_found(name, self))
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        match self.has(descriptor).await? {
+            true => Ok(file_body(self.file.clone(), 0, self.descriptor.size, range, self)),
+            false => Err(Error::not_found(descriptor.digest, self)),
+        }
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        Ok(descriptor.digest == self.descriptor.digest)
+    }
+
+    async fn referrers(&self, _: &Digest) -> Result<Vec<Descriptor>> {
+        Ok(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ocikit_image::SourceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_one_blob() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("blob");
+        std::fs::write(&path, b"content").unwrap();
+        let blob = BlobFile::open(&path).await.unwrap();
+        assert_eq!(*blob.descriptor(), Descriptor::of(MediaType::OCTET_STREAM, b"content"));
+        assert_eq!(blob.read(blob.descriptor()).await.unwrap(), "content");
+        let range = ByteRange { offset: 2, length: Some(3) };
+        assert_eq!(blob.open_unverified(blob.descriptor(), range).await.unwrap().bytes().await.unwrap(), "nte");
+        let other = Descriptor::of(MediaType::OCTET_STREAM, b"other");
+        assert!(blob.open(&other).await.unwrap_err().is_not_found());
+        assert!(BlobFile::open(directory.path().join("gone")).await.is_err());
+    }
+}

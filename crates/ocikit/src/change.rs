@@ -1,0 +1,105 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ocikit_image::{Error, Memory, Mismatch, Name, Naming, Put, Result, Sink};
+use ocikit_layout::BlobFile;
+use ocikit_spec::{Descriptor, Digest, Document, MediaType, Tag};
+
+use crate::location::Location;
+use crate::session::{Session, unsupported};
+
+impl Session {
+    /// Opens a place that is there, to change it: what it holds stays. An archive is locked, so that two edits at once
+    /// both count, until its sink is finished or dropped.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place; [`Error::Unsupported`] for docker archives and pipes.
+    pub async fn edit(&self, location: &Location) -> Result<Arc<dyn Sink>> {
+        self.in_place(location).await
+    }
+
+    /// Gives what a location names more tags where it is: in a registry that is one request to read the manifest and one
+    /// for each tag, whatever the size of the image.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place; [`Error::NotFound`] if there is nothing of that name.
+    pub async fn tag(&self, location: &Location, tags: &[Tag]) -> Result<Descriptor> {
+        let sink = self.edit(location).await?;
+        let root = sink.resolve(&location.name()).await?;
+        for tag in tags {
+            sink.publish(&root, &Naming { tag: Some(tag.clone()), ..Naming::default() }).await?;
+        }
+        sink.finish().await?;
+        Ok(root)
+    }
+
+    /// Puts a manifest or index, byte for byte, under the tag of a location if it has one. What it points to has to be
+    /// there already, as far as the place looks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Document`] if it is none, or not of the media type that was given; [`Error::Mismatch`] if the location
+    /// has another digest; and those of the place.
+    pub async fn put_manifest(
+        &self,
+        manifest: impl Into<Bytes>,
+        media_type: Option<MediaType>,
+        location: &Location,
+    ) -> Result<Descriptor> {
+        let bytes = manifest.into();
+        let descriptor = describe(&bytes, media_type)?;
+        if let Name::Digest(wanted) = location.name()
+            && wanted != descriptor.digest
+        {
+            return Err(Error::mismatch(&wanted, "the manifest", Mismatch::Digest(descriptor.digest)));
+        }
+        let tag = match location {
+            Location::Registry(reference) => reference.tag().cloned(),
+            _ => match location.name() {
+                Name::Tag(tag) => Some(tag),
+                _ => None,
+            },
+        };
+        let memory = Memory::new();
+        memory.insert(bytes);
+        let sink = self.edit(location).await?;
+        // As the last of what is expected it is sent once, under its tag.
+        sink.expect(std::slice::from_ref(&descriptor)).await?;
+        sink.put(&descriptor, &memory).await?;
+        sink.publish(&descriptor, &Naming { tag, ..Naming::default() }).await?;
+        sink.finish().await?;
+        Ok(descriptor)
+    }
+
+    /// Puts a blob, which nothing has to point to, into a repository or a layout in a directory.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place; [`Error::Unsupported`] for archives, which keep only what an image in them leads to.
+    pub async fn put_blob(&self, blob: &BlobFile, location: &Location) -> Result<Put> {
+        match location {
+            Location::Archive { .. } => Err(unsupported(location, ARCHIVES_KEEP_IMAGES)),
+            Location::Path { path, .. } if !path.is_dir() => Err(unsupported(location, ARCHIVES_KEEP_IMAGES)),
+            _ => self.edit(location).await?.put(blob.descriptor(), blob).await,
+        }
+    }
+}
+
+const ARCHIVES_KEEP_IMAGES: &str = "an archive keeps no blob that no image leads to";
+
+/// What the bytes of a manifest or index are, as they say themselves or as somebody knows better.
+///
+/// # Errors
+///
+/// [`Error::Document`] if they are none, or not of that media type.
+pub fn describe(manifest: &[u8], media_type: Option<MediaType>) -> Result<Descriptor> {
+    let bytes = Bytes::copy_from_slice(manifest);
+    let refuse = |source| Error::document(&Digest::sha256_of(manifest), "the manifest", source);
+    let media_type = match media_type {
+        Some(stated) => Document::parse(&stated, bytes).map(|_| stated).map_err(refuse)?,
+        None => Document::sniff(bytes).map_err(refuse)?.0,
+    };
+    Ok(Descriptor::of(media_type, manifest))
+}
