@@ -33,7 +33,7 @@ pub enum Done {
     /// It was the same there, and so was what is about it.
     Same(Digest),
     /// It was copied.
-    Copied(Copied),
+    Copied(Box<Copied>),
     /// It would be copied: its digest, and how many bytes the target lacks.
     Planned(Digest, u64),
 }
@@ -121,7 +121,7 @@ async fn one(
     }
     let to: Arc<dyn Sink> = Arc::new(to);
     let copied = copy(&root, &to, &options).await?;
-    Ok(if copied.blobs.is_empty() { Done::Same(root.digest()) } else { Done::Copied(copied) })
+    Ok(if copied.blobs.is_empty() { Done::Same(root.digest()) } else { Done::Copied(Box::new(copied)) })
 }
 
 fn tag_of(name: &Name) -> Option<Tag> {
