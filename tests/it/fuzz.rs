@@ -26,5 +26,9 @@ fn the_corpus_does_no_harm() {
             target(&fs::read(file).unwrap());
         }
     }
-    assert_eq!(fs::read_dir(&corpus).unwrap().count(), targets.len(), "every target has a corpus, and every corpus a target");
+    assert_eq!(
+        fs::read_dir(&corpus).unwrap().count(),
+        targets.len(),
+        "every target has a corpus, and every corpus a target"
+    );
 }

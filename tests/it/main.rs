@@ -17,6 +17,7 @@ mod registry;
 mod rest;
 mod sync;
 mod tour;
+mod validate;
 
 use ocikit_tests::Bench;
 

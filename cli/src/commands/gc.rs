@@ -42,6 +42,9 @@ struct RemovedFacts {
 impl Gc {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
+        if location.path().is_none() {
+            return Err(Failure::usage("garbage is collected in archives and layouts; a registry does so by itself"));
+        }
         if location.name() != ocikit::Name::Only {
             return Err(Failure::usage("garbage is collected for an archive or layout as a whole")
                 .hint("give its path without a tag or digest"));
