@@ -150,6 +150,11 @@ impl Context {
         Ok(self.session_of(Client::new(options), SessionOptions::default()))
     }
 
+    /// How many blobs are moved or read at the same time, if the command line says so.
+    pub(crate) fn jobs(&self) -> Option<usize> {
+        self.global.jobs.map(usize::from)
+    }
+
     /// What the command line or the environment gave to show who we are.
     pub(crate) fn given(&self) -> Option<&login::Given> {
         self.secret.as_ref()

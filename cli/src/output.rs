@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the one place that prints")]
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -21,7 +22,7 @@ impl Output {
     /// States facts: one JSON object, or these words.
     pub(crate) fn facts(self, facts: &impl Serialize, words: impl FnOnce() -> String) -> Result {
         if !self.json {
-            return self.data(&words());
+            return self.data(&plain(&words()));
         }
         let text = serde_json::to_string(facts).map_err(|error| Failure::new(Code::Other, error))?;
         self.data(&text)
@@ -65,19 +66,28 @@ pub(crate) fn complain(failure: &Failure) {
     if failure.message.is_empty() {
         return;
     }
-    eprintln!("error: {}", failure.message);
+    eprintln!("error: {}", plain(&failure.message));
     if let Some(hint) = &failure.hint {
-        eprintln!("hint: {hint}");
+        eprintln!("hint: {}", plain(hint));
     }
 }
 
-/// Text from elsewhere for a terminal: what would move the cursor is escaped.
-pub(crate) fn plain(text: &str) -> String {
-    let escape = |character: char| match character.is_control() {
-        true => character.escape_default().to_string(),
-        false => character.to_string(),
-    };
-    text.chars().map(escape).collect()
+/// Words with control characters spelled out: names and annotations are somebody else's, and a terminal obeys them.
+fn plain(words: &str) -> Cow<'_, str> {
+    spelled(words, |letter| letter.is_control() && letter != '\n')
+}
+
+/// A name or value that has to stay on its line: a line break is spelled out too.
+pub(crate) fn line(words: &str) -> Cow<'_, str> {
+    spelled(words, char::is_control)
+}
+
+fn spelled(words: &str, obeyed: fn(char) -> bool) -> Cow<'_, str> {
+    if !words.contains(obeyed) {
+        return Cow::Borrowed(words);
+    }
+    let spell = |letter: char| if obeyed(letter) { letter.escape_default().to_string() } else { letter.to_string() };
+    Cow::Owned(words.chars().map(spell).collect())
 }
 
 /// A number of bytes for people.

@@ -83,7 +83,7 @@ impl Tally {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (blob, end) = match event {
             Event::Read { blob, offset, bytes } => (blob, offset + bytes),
-            Event::Finished { blob, .. } => (blob, blob.size),
+            Event::Finished { blob, .. } | Event::Checked { blob } => (blob, blob.size),
             _ => return 0,
         };
         let high = seen.entry(blob.digest).or_default();
@@ -116,7 +116,7 @@ impl Observer for Bar {
                 self.bar.set_length(bytes);
                 self.bar.set_message(format!("{blobs} blobs"));
             }
-            Event::Published { .. } => self.bar.finish_and_clear(),
+            Event::Published { .. } | Event::Ended => self.bar.finish_and_clear(),
             Event::Unpacking { place } => self.bar.suspend(|| say_unpacking(place)),
             event => self.bar.inc(self.tally.fresh(&event)),
         }
@@ -166,9 +166,9 @@ impl Observer for Plain {
                 let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
                 (state.blobs, state.bytes) = (blobs, bytes);
             }
-            Event::Read { .. } | Event::Finished { .. } => {
+            Event::Read { .. } | Event::Finished { .. } | Event::Checked { .. } => {
                 self.moved.fetch_add(self.tally.fresh(&event), Ordering::Relaxed);
-                let finished = usize::from(matches!(event, Event::Finished { .. }));
+                let finished = usize::from(!matches!(event, Event::Read { .. }));
                 self.state.lock().unwrap_or_else(PoisonError::into_inner).finished += finished;
                 self.maybe_say();
             }
@@ -190,6 +190,7 @@ impl Observer for Json {
                 json!({"event": "read", "digest": blob.digest, "offset": offset, "bytes": bytes})
             }
             Event::Finished { blob, put } => json!({"event": "finished", "digest": blob.digest, "put": put_word(put)}),
+            Event::Checked { blob } => json!({"event": "checked", "digest": blob.digest}),
             Event::Published { root, tag } => {
                 json!({"event": "published", "digest": root.digest, "tag": tag.map(ToString::to_string)})
             }

@@ -7,6 +7,8 @@ mod copy;
 mod failures;
 mod faults;
 mod files;
+mod fuzz;
+mod hostile;
 mod house;
 mod look;
 mod peers;
@@ -16,6 +18,7 @@ mod registry;
 mod rest;
 mod sync;
 mod tour;
+mod validate;
 
 use ocikit_tests::Bench;
 

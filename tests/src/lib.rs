@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
 
 mod archives;
+pub mod hostile;
 mod peers;
 mod program;
 mod proxy;

@@ -86,8 +86,8 @@ fn line(difference: &Difference) -> String {
     let words = [difference.entry.as_deref(), Some(area), Some(&difference.at), difference.what];
     let words: Vec<_> = words.into_iter().flatten().filter(|word| !word.is_empty()).collect();
     let values = match (&difference.left, &difference.right) {
-        (Some(left), Some(right)) => format!(": {} => {}", output::plain(left), output::plain(right)),
-        (Some(value), None) | (None, Some(value)) => format!(": {}", output::plain(value)),
+        (Some(left), Some(right)) => format!(": {} => {}", output::line(left), output::line(right)),
+        (Some(value), None) | (None, Some(value)) => format!(": {}", output::line(value)),
         (None, None) => String::new(),
     };
     format!("{mark} {}{values}{class}\n", words.join(" "))

@@ -152,8 +152,8 @@ fn long(rows: &[Row]) -> String {
     let (sizes, owners, times) = (width(&size), width(&owner), width(&|row| row.modified.clone()));
     let line = |row: &Row| {
         let target = match (&row.target, row.kind) {
-            (Some(target), "hardlink") => format!(" = {}", output::plain(target)),
-            (Some(target), _) => format!(" -> {}", output::plain(target)),
+            (Some(target), "hardlink") => format!(" = {}", output::line(target)),
+            (Some(target), _) => format!(" -> {}", output::line(target)),
             (None, _) => String::new(),
         };
         let (bits, owner, size, time) = (permissions(row), owner(row), size(row), &row.modified);

@@ -10,6 +10,7 @@ mod copy;
 mod delete;
 mod diff;
 mod digest;
+mod gc;
 pub(crate) mod inspect;
 mod kind;
 pub(crate) mod login;
@@ -28,6 +29,7 @@ mod tag;
 mod tags;
 mod tour;
 mod tree;
+mod validate;
 mod version;
 
 use clap::Subcommand;
@@ -48,6 +50,7 @@ pub(crate) enum Command {
     Delete(delete::Delete),
     Diff(diff::Diff),
     Digest(digest::Digest),
+    Gc(gc::Gc),
     Inspect(inspect::Inspect),
     Kind(kind::Kind),
     Login(login::Login),
@@ -65,6 +68,7 @@ pub(crate) enum Command {
     Tags(tags::Tags),
     Tour(tour::Tour),
     Tree(tree::Tree),
+    Validate(validate::Validate),
     Version(version::Version),
 }
 
@@ -81,6 +85,7 @@ impl Command {
             Command::Delete(command) => command.run(context).await,
             Command::Diff(command) => command.run(context).await,
             Command::Digest(command) => command.run(context).await,
+            Command::Gc(command) => command.run(context).await,
             Command::Inspect(command) => command.run(context).await,
             Command::Kind(command) => command.run(context).await,
             Command::Login(command) => command.run(context).await,
@@ -98,6 +103,7 @@ impl Command {
             Command::Tags(command) => command.run(context).await,
             Command::Tour(command) => command.run(context).await,
             Command::Tree(command) => command.run(context).await,
+            Command::Validate(command) => command.run(context).await,
             Command::Version(command) => command.run(context),
         }
     }

@@ -1,4 +1,6 @@
-use ocikit_spec::{Descriptor, Document, Platform, annotations};
+use std::collections::HashMap;
+
+use ocikit_spec::{Descriptor, Digest, Document, Platform, annotations};
 
 use crate::edit::{ImageEdit, IndexEdit};
 use crate::error::{Error, Result};
@@ -63,7 +65,7 @@ pub async fn annotate(root: &Root, options: &AnnotateOptions) -> Result<Root> {
     };
     match root {
         Root::Index(index) => {
-            let (edited, touched) = annotate_index(index, options, 0).await?;
+            let (edited, touched) = annotate_index(index, options, 0, &mut Done::new()).await?;
             if touched == 0 && !options.platforms.is_empty() {
                 return Err(no_such_platform(index, options));
             }
@@ -122,33 +124,51 @@ async fn runs_there(image: &Image, options: &AnnotateOptions) -> Result<bool> {
     Ok(config.platform().is_some_and(|found| options.platforms.iter().any(|wanted| wanted.accepts(found))))
 }
 
+/// What became of manifests and indexes, and how many images in each were chosen: what is listed several times is edited once.
+type Done = HashMap<Digest, (Root, usize)>;
+
 /// The new index and how many of its images were chosen.
-async fn annotate_index(index: &Index, options: &AnnotateOptions, depth: usize) -> Result<(Index, usize)> {
+async fn annotate_index(
+    index: &Index,
+    options: &AnnotateOptions,
+    depth: usize,
+    done: &mut Done,
+) -> Result<(Index, usize)> {
     if depth > DEEPEST {
         return Err(too_deep(&index.digest(), &index.source));
     }
     let mut edit = index.edit();
-    let mut touched = 0;
+    let mut touched = 0_usize;
     for (position, entry) in index.manifests().iter().enumerate() {
         if entry.is_attestation() || !entry.media_type.is_document() {
             continue;
         }
         if entry.media_type.is_index() {
-            let Root::Index(nested) = index.open(entry).await? else { continue };
-            let (edited, chosen) = Box::pin(annotate_index(&nested, options, depth + 1)).await?;
-            touched += chosen;
-            replace(&mut edit, index, position, &Root::Index(edited)).await?;
+            if !done.contains_key(&entry.digest) {
+                let Root::Index(nested) = index.open(entry).await? else { continue };
+                let (edited, chosen) = Box::pin(annotate_index(&nested, options, depth + 1, done)).await?;
+                done.insert(entry.digest, (Root::Index(edited), chosen));
+            }
+            if let Some((edited, chosen)) = done.get(&entry.digest) {
+                touched = touched.saturating_add(*chosen);
+                replace(&mut edit, index, position, edited).await?;
+            }
             continue;
         }
         if !is_chosen(entry, options) {
             continue;
         }
         if options.on.manifests() {
-            let root = index.open(entry).await?;
-            if !matches!(root, Root::Image(_)) {
-                continue;
+            if !done.contains_key(&entry.digest) {
+                let root = index.open(entry).await?;
+                if !matches!(root, Root::Image(_)) {
+                    continue;
+                }
+                done.insert(entry.digest, (edit_manifest(&root, |edit| change(edit, options))?, 1));
             }
-            replace(&mut edit, index, position, &edit_manifest(&root, |edit| change(edit, options))?).await?;
+            if let Some((edited, _)) = done.get(&entry.digest) {
+                replace(&mut edit, index, position, edited).await?;
+            }
         }
         if options.on.descriptors() {
             for key in &options.remove {

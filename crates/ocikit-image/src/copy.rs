@@ -112,7 +112,9 @@ pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options
     let (graph, more) = graphs(&wanting, &along, &options.only).await?;
     let plan = [graph.plan(), more.plan()].concat();
     let tell = Teller(options.observer.clone());
-    tell.event(Event::Planned { blobs: plan.len(), bytes: plan.iter().map(|blob| blob.size).sum() });
+    // Sizes are what documents claim, and may be anything.
+    let bytes = plan.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
+    tell.event(Event::Planned { blobs: plan.len(), bytes });
     to.expect(&plan).await?;
     for (graph, wanting) in [(&graph, &wanting), (&more, &along)] {
         for stage in graph.stages() {
@@ -235,11 +237,11 @@ async fn put_with(
     Ok(done.into_iter().flatten().collect())
 }
 
-#[derive(Clone)]
-struct Teller(Option<Arc<dyn Observer>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Teller(pub(crate) Option<Arc<dyn Observer>>);
 
 impl Teller {
-    fn event(&self, event: Event<'_>) {
+    pub(crate) fn event(&self, event: Event<'_>) {
         if let Some(observer) = &self.0 {
             observer.event(event);
         }
@@ -248,9 +250,9 @@ impl Teller {
 
 /// A source that tells how many of its bytes were read.
 #[derive(Debug)]
-struct Observed {
-    source: Arc<dyn Source>,
-    observer: Arc<dyn Observer>,
+pub(crate) struct Observed {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) observer: Arc<dyn Observer>,
 }
 
 impl fmt::Display for Observed {

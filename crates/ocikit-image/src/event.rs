@@ -4,7 +4,7 @@ use ocikit_spec::{Descriptor, Tag};
 
 use crate::source::Put;
 
-/// Something that happened in a copy, for whoever shows progress.
+/// Something that happened in a copy or a validation, for whoever shows progress.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -36,6 +36,11 @@ pub enum Event<'a> {
         /// What it took.
         put: Put,
     },
+    /// A blob was read and compared with what is said of it.
+    Checked {
+        /// Which.
+        blob: &'a Descriptor,
+    },
     /// An archive cannot be read where it lies and is copied to a temporary file first.
     Unpacking {
         /// Which.
@@ -48,6 +53,8 @@ pub enum Event<'a> {
         /// Under this tag.
         tag: Option<&'a Tag>,
     },
+    /// Whatever is watched is over, where no root becomes visible to show that.
+    Ended,
 }
 
 /// Whoever wants to know. It is called from several tasks, often, and should not keep them waiting.

@@ -137,7 +137,7 @@ fn below(document: &Option<Document>, seen: &mut HashSet<Digest>, platforms: &[P
 }
 
 /// Layers that may not be distributed stay where they are: their descriptor says where to fetch them.
-fn travels(descriptor: &Descriptor) -> bool {
+pub(crate) fn travels(descriptor: &Descriptor) -> bool {
     let name = descriptor.media_type.as_str();
     !(name.contains(".nondistributable.") || name.contains(".rootfs.foreign."))
 }

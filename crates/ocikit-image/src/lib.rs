@@ -50,6 +50,7 @@ mod root;
 mod source;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod validate;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
 pub use body::Body;
@@ -66,3 +67,4 @@ pub use ocikit_archive::layer as files;
 pub use related::Referrers;
 pub use root::{Artifact, Image, Index, Layer, Root};
 pub use source::{ByteRange, Name, Naming, Put, Sink, Source, SourceExt};
+pub use validate::{Fault, Inventory, Problem, Report, Scope, Severity, ValidateDepth, ValidateOptions, validate};

@@ -25,7 +25,14 @@ impl Overlay {
         base: Arc<dyn Source>,
         added: impl IntoIterator<Item = Arc<dyn Source>>,
     ) -> Overlay {
-        let added = added.into_iter().filter(|source| !Arc::ptr_eq(source, &base)).collect();
+        let mut distinct: Vec<Arc<dyn Source>> = Vec::new();
+        for source in added {
+            // An index may list the same thing any number of times, and asking is done source by source.
+            if !Arc::ptr_eq(&source, &base) && distinct.iter().all(|known| !Arc::ptr_eq(known, &source)) {
+                distinct.push(source);
+            }
+        }
+        let added = distinct;
         Overlay { documents, base, added }
     }
 }

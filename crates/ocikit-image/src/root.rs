@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
-use ocikit_spec::{Annotations, Config, Descriptor, Digest, Document, Manifest, MediaType, Platform};
+use ocikit_spec::{
+    Annotations, Config, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform,
+};
 
 use crate::edit::{ImageEdit, IndexEdit};
 use crate::error::{Error, Result};
-use crate::source::{Name, Source, SourceExt};
+use crate::source::{Name, Source, SourceExt, read_at_most};
 
 /// What a name leads to: an image, an index of images, or something else that borrows their form.
 #[derive(Debug, Clone)]
@@ -150,6 +152,7 @@ impl Image {
     /// As [`SourceExt::read`], and [`Error::Document`].
     pub async fn config(&self) -> Result<Config> {
         let descriptor = self.manifest.config().ok_or_else(|| Error::not_found("config", &self.source))?;
+        read_at_most(&*self.source, descriptor, MAX_DOCUMENT_SIZE)?;
         let bytes = self.source.read(descriptor).await?;
         Config::parse(bytes).map_err(|source| Error::document(&descriptor.digest, &self.source, source))
     }

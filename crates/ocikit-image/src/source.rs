@@ -68,13 +68,9 @@ pub trait SourceExt: Source {
     ///
     /// # Errors
     ///
-    /// As [`SourceExt::open`]; [`Error::Unsupported`] for a blob beyond [`MAX_DOCUMENT_SIZE`], which is not what this
-    /// is for.
+    /// As [`SourceExt::open`]; [`Error::Unsupported`] for a blob beyond 16 MiB, which is not what this is for.
     async fn read(&self, descriptor: &Descriptor) -> Result<Bytes> {
-        if descriptor.size > MAX_DOCUMENT_SIZE {
-            let what = format!("{} has {} bytes, too many to hold in memory", descriptor.digest, descriptor.size);
-            return Err(Error::Unsupported { place: self.to_string(), what });
-        }
+        read_at_most(self, descriptor, MAX_READ_SIZE)?;
         self.open(descriptor).await?.bytes().await
     }
 
@@ -82,8 +78,9 @@ pub trait SourceExt: Source {
     ///
     /// # Errors
     ///
-    /// As [`SourceExt::read`], and [`Error::Document`].
+    /// As [`SourceExt::read`], with [`MAX_DOCUMENT_SIZE`] as the limit, and [`Error::Document`].
     async fn document(&self, descriptor: &Descriptor) -> Result<Document> {
+        read_at_most(self, descriptor, MAX_DOCUMENT_SIZE)?;
         let bytes = self.read(descriptor).await?;
         Document::parse(&descriptor.media_type, bytes)
             .map_err(|source| Error::document(&descriptor.digest, self, source))
@@ -91,6 +88,19 @@ pub trait SourceExt: Source {
 }
 
 impl<S: Source + ?Sized> SourceExt for S {}
+
+/// The longest blob that is held in memory as a whole.
+const MAX_READ_SIZE: u64 = 16 << 20;
+
+/// Refuses what is too long for what it is.
+pub(crate) fn read_at_most(place: &(impl Source + ?Sized), descriptor: &Descriptor, most: u64) -> Result<()> {
+    if descriptor.size <= most {
+        return Ok(());
+    }
+    let what =
+        format!("{} has {} bytes, more than the {most} that are read at once", descriptor.digest, descriptor.size);
+    Err(Error::Unsupported { place: place.to_string(), what })
+}
 
 /// A place that images are written to.
 ///

@@ -2,13 +2,13 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use ocikit_image::bridge::{blocking, consume};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
-use ocikit_spec::{Descriptor, Digest, Index, MAX_DOCUMENT_SIZE};
+use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE};
 
 use crate::file::{file_body, read_small};
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE};
@@ -28,6 +28,8 @@ pub struct Dir {
     blobs: PathBuf,
     /// Shared with whatever still writes, so that the directory does not go before the last of them.
     tentative: Arc<Tentative>,
+    /// Held from the first blob on, so that nobody takes away what is not listed yet.
+    writing: Mutex<Option<File>>,
 }
 
 /// A directory that was made here goes, unless something in it becomes visible.
@@ -93,7 +95,7 @@ impl Dir {
 
     fn new(path: PathBuf, made: bool) -> Dir {
         let tentative = Tentative { path: path.clone(), goes: AtomicBool::new(made) };
-        Dir { blobs: path.join(BLOBS), path, tentative: Arc::new(tentative) }
+        Dir { blobs: path.join(BLOBS), path, tentative: Arc::new(tentative), writing: Mutex::new(None) }
     }
 
     /// The same layout with its blobs elsewhere, in a directory that several layouts share; there a blob is
@@ -115,6 +117,27 @@ impl Dir {
     pub async fn roots(&self) -> Result<Index> {
         let path = self.path.clone();
         blocking(move || read_roots(&path)).await
+    }
+
+    /// Shows whoever collects garbage that somebody is writing, until this is dropped.
+    async fn announce(&self) -> Result<()> {
+        if self.writing.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
+        let (path, failed) = (self.blobs.clone(), self.failed("write to"));
+        let lock = blocking(move || {
+            fs::create_dir_all(&path).map_err(failed)?;
+            // Where directories or file systems cannot be locked nobody can be told.
+            Ok(File::open(path).and_then(|blobs| blobs.lock_shared().map(|()| blobs)).ok())
+        });
+        let lock = lock.await?;
+        *self.writing.lock().unwrap_or_else(PoisonError::into_inner) = lock;
+        Ok(())
+    }
+
+    /// Whether its blobs may be other layouts' too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.blobs != self.path.join(BLOBS)
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -156,9 +179,9 @@ impl Source for Dir {
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         let (path, place, digest) = (self.blob_path(&descriptor.digest), self.to_string(), descriptor.digest);
-        let opened = blocking(move || match File::open(path).and_then(|file| Ok((file.metadata()?, file))) {
-            Ok((metadata, file)) if metadata.is_file() => Ok((file, metadata.len())),
-            Ok(_) => Err(Error::not_found(digest, place)),
+        let opened = blocking(move || match open_file(&path) {
+            Ok(Some((file, size))) => Ok((file, size)),
+            Ok(None) => Err(Error::not_found(digest, place)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::not_found(digest, place)),
             Err(error) => Err(Error::failed("open", place, error)),
         })
@@ -192,6 +215,7 @@ impl Source for Dir {
 #[async_trait]
 impl Sink for Dir {
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
+        self.announce().await?;
         // A blob of the wrong length is left by a writer that was killed; it is written again.
         let (path, size) = (self.blob_path(&descriptor.digest), descriptor.size);
         let present =
@@ -248,6 +272,17 @@ fn lock(path: &Path) -> io::Result<File> {
     Ok(lock)
 }
 
+/// Opens a file and says how long it is; `None` for what is there and not a file, since opening a pipe would wait for
+/// whoever writes to it.
+fn open_file(path: &Path) -> io::Result<Option<(File, u64)>> {
+    if !fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    Ok(Some((file, size)))
+}
+
 fn read_roots(path: &Path) -> Result<Index> {
     let place = path.display();
     if !path.is_dir() {
@@ -258,12 +293,12 @@ fn read_roots(path: &Path) -> Result<Index> {
     if !marker.is_file() {
         return Err(Error::broken(place, "it has no `oci-layout` file, so it is not an OCI layout"));
     }
-    let index = File::open(path.join(INDEX_JSON)).map_err(|error| match error.kind() {
+    let opened = open_file(&path.join(INDEX_JSON)).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Error::broken(place.to_string(), "it has no `index.json`"),
         _ => Error::failed("read", place.to_string(), error),
     })?;
-    let size = index.metadata().map_err(|error| Error::failed("read", place.to_string(), error))?.len();
-    if size > MAX_DOCUMENT_SIZE {
+    let (index, size) = opened.ok_or_else(|| Error::broken(place.to_string(), "its `index.json` is not a file"))?;
+    if size > MAX_ROOTS_SIZE {
         return Err(Error::broken(place, format!("its `index.json` has {size} bytes")));
     }
     let bytes = read_small(&index, 0, size).map_err(|error| Error::failed("read", place.to_string(), error))?;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use ocikit_image::{Result, Source, SourceExt};
 use ocikit_spec::{Descriptor, Document, Index, Manifest, MediaType, Platform};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::roots::full_name_of;
 
@@ -41,6 +41,18 @@ pub(crate) async fn manifest_json(roots: &Index, place: &dyn Source, platform: &
     }
     let text = || serde_json::to_vec(&items).expect("strings cannot fail to serialize");
     Ok((!items.is_empty()).then(text))
+}
+
+/// The entries that such a file leads to; none if it makes no sense.
+pub(crate) fn listed_in(text: &[u8]) -> Vec<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Listed {
+        config: String,
+        layers: Option<Vec<String>>,
+    }
+    let items: Vec<Listed> = serde_json::from_slice(text).unwrap_or_default();
+    items.into_iter().flat_map(|item| [item.config].into_iter().chain(item.layers.unwrap_or_default())).collect()
 }
 
 async fn image_below(root: &Descriptor, place: &dyn Source, platform: &Platform) -> Result<Option<Manifest>> {

@@ -52,6 +52,10 @@ impl DockerArchive {
         let mut roots = Vec::new();
         for item in items {
             let (manifest, platform) = reader.manifest(&item)?;
+            let tags = item.repo_tags.as_ref().map_or(1, Vec::len);
+            if roots.len() + tags > MOST_ROOTS {
+                return Err(broken(format!("{MANIFEST_JSON} gives more than {MOST_ROOTS} names")));
+            }
             let mut root = Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes());
             root.platform = platform;
             manifests.insert(root.digest, Bytes::from(manifest));
@@ -77,6 +81,9 @@ impl DockerArchive {
         &self.roots
     }
 }
+
+/// How many names are read: as many as an `index.json` has room for.
+const MOST_ROOTS: usize = 20_000;
 
 /// One entry for each name, or one without.
 fn named(root: &Descriptor, names: Vec<String>) -> Vec<Descriptor> {

@@ -40,7 +40,26 @@ pub async fn open(path: impl Into<PathBuf>, scratch: &Scratch) -> Result<Arc<dyn
 /// [`Error::Failed`] if the file cannot be opened or unpacked; [`Error::Broken`] if it is not a tar, is truncated, unpacks to
 /// far more than images do, or holds no images.
 pub async fn open_archive(path: impl Into<PathBuf>, scratch: &Scratch) -> Result<Arc<dyn Source>> {
-    let (path, scratch) = (path.into(), scratch.clone());
+    Ok(archive_at(&path.into(), scratch).await?.into_source())
+}
+
+/// An archive of either kind.
+pub(crate) enum Archive {
+    Oci(Tar),
+    Docker(DockerArchive),
+}
+
+impl Archive {
+    fn into_source(self) -> Arc<dyn Source> {
+        match self {
+            Archive::Oci(tar) => Arc::new(tar),
+            Archive::Docker(archive) => Arc::new(archive),
+        }
+    }
+}
+
+pub(crate) async fn archive_at(path: &Path, scratch: &Scratch) -> Result<Archive> {
+    let (path, scratch) = (path.to_owned(), scratch.clone());
     blocking(move || {
         let file = File::open(&path).map_err(|error| cannot_open(&path, error))?;
         archive(&path, plain(&path, file, &scratch)?)
@@ -79,7 +98,7 @@ pub async fn receive(
             }
             let path = Path::new(&name);
             let file = scratch.unpack(&name, path, &mut whole, &|| counter.load(Ordering::Relaxed))?;
-            Ok(Begun::Opened(archive(path, file)?))
+            Ok(Begun::Opened(archive(path, file)?.into_source()))
         })
         .await?
     };
@@ -120,13 +139,13 @@ fn plain(path: &Path, file: File, scratch: &Scratch) -> Result<File> {
     scratch.unpack(&path.display().to_string(), path, &mut decoder, &|| size)
 }
 
-fn archive(path: &Path, file: File) -> Result<Arc<dyn Source>> {
+fn archive(path: &Path, file: File) -> Result<Archive> {
     let index = read_index(path, &file)?;
     if let Some(roots) = entry(&file, &index, INDEX_JSON, path)? {
-        return Ok(Arc::new(Tar::with(path.to_owned(), file, index, roots)?));
+        return Ok(Archive::Oci(Tar::with(path.to_owned(), file, index, roots)?));
     }
     match entry(&file, &index, MANIFEST_JSON, path)? {
-        Some(list) => Ok(Arc::new(DockerArchive::of(path.to_owned(), file, &index, &list)?)),
+        Some(list) => Ok(Archive::Docker(DockerArchive::of(path.to_owned(), file, &index, &list)?)),
         None => Err(Error::broken(path.display(), NO_INDEX_JSON)),
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ocikit_archive::TarIndex;
 use ocikit_image::bridge::blocking;
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
-use ocikit_spec::{Descriptor, Digest, Index, MAX_DOCUMENT_SIZE};
+use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE};
 
 use crate::docker::MANIFEST_JSON;
 use crate::file::{file_body, read_small};
@@ -101,7 +101,7 @@ pub(crate) fn cannot_open(path: &Path, error: io::Error) -> Error {
 
 pub(crate) fn entry(file: &File, index: &TarIndex, name: &str, path: &Path) -> Result<Option<Bytes>> {
     let Some(span) = index.file(name) else { return Ok(None) };
-    if span.size > MAX_DOCUMENT_SIZE {
+    if span.size > MAX_ROOTS_SIZE {
         return Err(Error::broken(path.display(), format!("its `{name}` has {} bytes", span.size)));
     }
     let bytes = read_small(file, span.offset, span.size);

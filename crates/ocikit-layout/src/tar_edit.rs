@@ -86,12 +86,7 @@ impl TarEdit {
     fn begin(path: &Path) -> Result<TarEdit> {
         let failed = |operation| move |error| Error::failed(operation, path.display(), error);
         let locked = lock(path)?;
-        let mut start = [0; 4];
-        let read = read_some(&locked, &mut start, 0).map_err(failed("read"))?;
-        if Compression::detect(&start[..read]) != Compression::None {
-            let what = "what is compressed as a whole cannot be changed in place; write a new archive".to_owned();
-            return Err(Error::Unsupported { place: path.display().to_string(), what });
-        }
+        refuse_compressed(&locked, path)?;
         let mut tar = Tar::of(path.to_owned(), locked.try_clone().map_err(failed("open"))?)?;
         let (tail, copy, writable) = match Tail::find(tar.index()) {
             Some(tail) => (tail, None, locked.try_clone().map_err(failed("open"))?),
@@ -258,8 +253,19 @@ struct Reachable {
     blob_in_tail: bool,
 }
 
+/// A compressed archive has no offsets that anything could be written to or copied from.
+pub(crate) fn refuse_compressed(file: &File, path: &Path) -> Result<()> {
+    let mut start = [0; 4];
+    let read = read_some(file, &mut start, 0).map_err(|error| Error::failed("read", path.display(), error))?;
+    if Compression::detect(&start[..read]) == Compression::None {
+        return Ok(());
+    }
+    let what = "what is compressed as a whole cannot be changed in place; write a new archive".to_owned();
+    Err(Error::Unsupported { place: path.display().to_string(), what })
+}
+
 /// Opens the file for writing and waits until nobody else edits it.
-fn lock(path: &Path) -> Result<File> {
+pub(crate) fn lock(path: &Path) -> Result<File> {
     loop {
         let file = File::options().read(true).write(true).open(path).map_err(|error| cannot_open(path, error))?;
         match file.lock() {

@@ -129,6 +129,9 @@ impl Slot {
     }
 }
 
+/// The largest blob that anybody has, in bytes: sums of a million of them fit an offset.
+const LARGEST: u64 = 1 << 42;
+
 /// A stream in which something went wrong has no next place to write to.
 const BROKEN: u64 = u64::MAX;
 
@@ -196,9 +199,13 @@ impl TarWriter {
     }
 
     /// The place of a blob, at the end if it has none yet.
-    fn slot(&self, state: &mut State, blob: &Descriptor) -> Arc<Slot> {
+    fn slot(&self, state: &mut State, blob: &Descriptor) -> Result<Arc<Slot>> {
         if let Some(slot) = state.slots.get(&blob.digest) {
-            return slot.clone();
+            return Ok(slot.clone());
+        }
+        if blob.size > LARGEST || state.end > u64::MAX >> 2 {
+            let what = format!("{} is too large for an archive: {} bytes", blob.digest, blob.size);
+            return Err(Error::Unsupported { place: self.to_string(), what });
         }
         let algorithm = blob.digest.algorithm();
         let header = |header: Header<'_>| Header { modified: self.options.modified, ..header }.to_bytes();
@@ -221,7 +228,7 @@ impl TarWriter {
         let slot = Arc::new(slot);
         state.end = slot.end();
         state.slots.insert(blob.digest, slot.clone());
-        slot
+        Ok(slot)
     }
 
     fn failed(&self, operation: &'static str) -> impl Fn(io::Error) -> Error + Send + 'static {
@@ -365,13 +372,20 @@ impl Sink for TarWriter {
     async fn expect(&self, descriptors: &[Descriptor]) -> Result<()> {
         let state = &mut self.state();
         for descriptor in descriptors {
-            self.slot(state, descriptor);
+            // What is too large for any archive is refused when it comes, if it does.
+            if descriptor.size <= LARGEST {
+                self.slot(state, descriptor)?;
+            }
         }
         Ok(())
     }
 
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
-        let slot = self.slot(&mut self.state(), descriptor);
+        if descriptor.size > LARGEST {
+            // That is only what its descriptor says.
+            from.open(descriptor).await?;
+        }
+        let slot = self.slot(&mut self.state(), descriptor)?;
         let _writing = slot.writing.lock().await;
         if slot.done.load(Ordering::Acquire) {
             return Ok(Put::Present);

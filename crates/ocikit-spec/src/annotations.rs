@@ -67,7 +67,7 @@ impl Annotations {
 /// Go writes a nil map as `null`, so that is read as none.
 impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
-        Ok(Annotations(Option::deserialize(deserializer)?.unwrap_or_default()))
+        Ok(Annotations(crate::bounded::annotations(deserializer)?))
     }
 }
 

@@ -6,15 +6,19 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::bounded::{self, List};
 use crate::descriptor::null_is_empty;
 use crate::error::{Error, Result};
 use crate::json::{self, Object};
 use crate::{Annotations, Descriptor, Digest, MediaType, Platform};
 
-/// The longest manifest, index or config that is read, in bytes.
+/// The longest manifest, index or config that is read, in bytes: what registries take.
 ///
-/// Registries refuse manifests beyond 4 MiB; a layout's `index.json`, which is never pushed, may be longer.
-pub const MAX_DOCUMENT_SIZE: u64 = 16 << 20;
+/// Understood, a document can take twenty times its length in memory, so this bounds what anybody can make us hold.
+pub const MAX_DOCUMENT_SIZE: u64 = 4 << 20;
+
+/// The longest list of roots that is read, a layout's `index.json`, which is never pushed: 50,000 images.
+pub const MAX_ROOTS_SIZE: u64 = 8 << 20;
 
 /// A manifest or an index: what a registry keeps among its manifests. Like all documents, cheap to clone.
 #[derive(Debug, Clone)]
@@ -25,6 +29,18 @@ pub enum Document {
     Index(Index),
 }
 
+/// The most layers of a manifest: as many as there is room for, if their descriptors are as long as usual.
+const MOST_LAYERS: usize = 25_000;
+
+/// The most entries of an index that is not a layout's list of roots.
+const MOST_ENTRIES: usize = 25_000;
+
+/// The most roots of a layout.
+const MOST_ROOTS: usize = 50_000;
+
+/// The most steps of a history.
+const MOST_STEPS: usize = 10_000;
+
 impl Document {
     /// Reads the document that a descriptor of this type points to.
     ///
@@ -33,8 +49,14 @@ impl Document {
     /// [`Error::Document`] if the bytes are not such a document, or call themselves something else: a document that
     /// one reader takes for an index and another for a manifest has no meaning that could be trusted.
     pub fn parse(media_type: &MediaType, bytes: impl Into<Bytes>) -> Result<Document> {
+        let bytes = bytes.into();
+        check_length("document", &bytes, MAX_DOCUMENT_SIZE)?;
         let document = if media_type.is_index() {
-            Document::Index(Index::parse(bytes)?)
+            let index = Index::parse(bytes)?;
+            if index.manifests().len() > MOST_ENTRIES {
+                return Err(invalid("index", format!("it lists more than the {MOST_ENTRIES} manifests that are read")));
+            }
+            Document::Index(index)
         } else if media_type.is_manifest() {
             Document::Manifest(Manifest::parse(bytes)?)
         } else {
@@ -183,11 +205,11 @@ impl Manifest {
         if !draft {
             check_schema_version(WHAT, &object)?;
         }
-        let layers: Option<Vec<Descriptor>> = field(WHAT, &object, if draft { "blobs" } else { "layers" })?;
+        let layers: List<Descriptor, MOST_LAYERS> = field(WHAT, &object, if draft { "blobs" } else { "layers" })?;
         let view = ManifestView {
             artifact_type: field(WHAT, &object, "artifactType")?,
             config: field(WHAT, &object, "config")?,
-            layers: layers.unwrap_or_default(),
+            layers: layers.0,
             subject: field(WHAT, &object, "subject")?,
             annotations: field(WHAT, &object, "annotations")?,
             media_type,
@@ -273,11 +295,11 @@ impl Index {
         let known = ["schemaVersion", "mediaType", "artifactType", "manifests", "subject", "annotations"];
         check_keys(WHAT, &object, &known, &["config", "layers", "fsLayers"])?;
         check_schema_version(WHAT, &object)?;
-        let manifests: Option<Vec<Descriptor>> = field(WHAT, &object, "manifests")?;
+        let manifests: List<Descriptor, MOST_ROOTS> = field(WHAT, &object, "manifests")?;
         let view = IndexView {
             media_type: field(WHAT, &object, "mediaType")?,
             artifact_type: field(WHAT, &object, "artifactType")?,
-            manifests: manifests.unwrap_or_default(),
+            manifests: manifests.0,
             subject: field(WHAT, &object, "subject")?,
             annotations: field(WHAT, &object, "annotations")?,
         };
@@ -298,7 +320,14 @@ impl Index {
         }
         let form = Form { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests };
         let text = serde_json::to_vec(&form).expect("descriptors have string keys and cannot fail to serialize");
-        Index::parse(text).expect("what was just written is an index")
+        let view = IndexView {
+            media_type: Some(MediaType::OCI_INDEX),
+            artifact_type: None,
+            manifests: manifests.to_vec(),
+            subject: None,
+            annotations: Annotations::new(),
+        };
+        Index { text: Text(text.into()), view: Arc::new(view) }
     }
 
     /// Its type: what it says of itself, or that of an OCI index.
@@ -351,7 +380,7 @@ struct ConfigView {
     config: Execution,
     #[serde(default, deserialize_with = "null_is_default")]
     rootfs: RootFs,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "bounded::list::<_, _, MOST_STEPS>")]
     history: Vec<History>,
 }
 
@@ -689,24 +718,32 @@ fn raw(value: &(impl Serialize + ?Sized)) -> Box<RawValue> {
     to_raw_value(value).expect("strings, numbers and descriptors cannot fail to serialize")
 }
 
-fn parse_object(document: &'static str, bytes: &Bytes) -> Result<Object> {
-    if bytes.len() as u64 > MAX_DOCUMENT_SIZE {
-        return Err(invalid(
-            document,
-            format!("{} bytes are more than the {MAX_DOCUMENT_SIZE} that are read", bytes.len()),
-        ));
+fn check_length(document: &'static str, bytes: &Bytes, most: u64) -> Result<()> {
+    match bytes.len() as u64 {
+        length if length > most => {
+            Err(invalid(document, format!("{length} bytes are more than the {most} that are read")))
+        }
+        _ => Ok(()),
     }
+}
+
+/// The fields of a document, borrowed from its text: a copy of a long list would only cost memory.
+type Fields<'a> = Object<&'a RawValue>;
+
+fn parse_object<'a>(document: &'static str, bytes: &'a Bytes) -> Result<Fields<'a>> {
+    let most = if document == "index" { MAX_ROOTS_SIZE } else { MAX_DOCUMENT_SIZE };
+    check_length(document, bytes, most)?;
     let text = std::str::from_utf8(bytes).map_err(|error| invalid(document, error))?;
     Object::parse(text).map_err(|error| invalid(document, error))
 }
 
-fn field<T: DeserializeOwned>(document: &'static str, object: &Object, key: &str) -> Result<T> {
+fn field<T: DeserializeOwned>(document: &'static str, object: &Fields<'_>, key: &str) -> Result<T> {
     object.get(key).map_err(|error| invalid(document, format!("`{key}`: {error}")))
 }
 
 /// Go's decoder takes `Layers` for `layers`, and docker, containerd and others are written in Go: a document that says
 /// one thing to them and another to us must not pass.
-fn check_keys(document: &'static str, object: &Object, known: &[&str], foreign: &[&str]) -> Result<()> {
+fn check_keys(document: &'static str, object: &Fields<'_>, known: &[&str], foreign: &[&str]) -> Result<()> {
     for key in object.keys() {
         if foreign.iter().any(|name| name.eq_ignore_ascii_case(key)) {
             return Err(invalid(document, format!("it also has `{key}`, which belongs to another kind of document")));
@@ -720,7 +757,7 @@ fn check_keys(document: &'static str, object: &Object, known: &[&str], foreign: 
     Ok(())
 }
 
-fn check_schema_version(document: &'static str, object: &Object) -> Result<()> {
+fn check_schema_version(document: &'static str, object: &Fields<'_>) -> Result<()> {
     match field::<Option<u64>>(document, object, "schemaVersion")? {
         Some(2) => Ok(()),
         Some(other) => Err(invalid(document, format!("its schema version is {other}, not 2"))),

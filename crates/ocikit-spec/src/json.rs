@@ -4,21 +4,25 @@
 //! (`1.50`), not an escape (`\u0026`), not a key that we do not know, not the order of keys.
 
 use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
 
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// A JSON object one level deep: its keys in order, its values as they were written.
+/// A JSON object one level deep: its keys in order, its values as they were written, owned or borrowed.
 #[derive(Debug, Clone)]
-pub(crate) struct Object(Vec<(String, Box<RawValue>)>);
+pub(crate) struct Object<V = Box<RawValue>>(Vec<(String, V)>);
 
-impl Object {
+impl<'a, V: Deserialize<'a> + Deref<Target = RawValue>> Object<V> {
     /// Reads an object; a key that occurs twice is an error, since readers disagree about which one counts.
-    pub(crate) fn parse(text: &str) -> serde_json::Result<Object> {
+    pub(crate) fn parse(text: &'a str) -> serde_json::Result<Object<V>> {
         serde_json::from_str(text)
     }
+}
 
+impl<V: Deref<Target = RawValue>> Object<V> {
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(key, _)| key.as_str())
     }
@@ -31,7 +35,9 @@ impl Object {
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> serde_json::Result<T> {
         serde_json::from_str(self.raw(key).unwrap_or("null"))
     }
+}
 
+impl Object {
     /// Sets a key, in its place if it is there, at the end if it is new. Says whether anything changed.
     pub(crate) fn set(&mut self, key: &str, value: Box<RawValue>) -> bool {
         match self.0.iter_mut().find(|(name, _)| name == key) {
@@ -68,20 +74,20 @@ impl Serialize for Object {
     }
 }
 
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Object;
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Object<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<V>, D::Error> {
+        struct Entries<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
+            type Value = Object<V>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<V>, A::Error> {
                 let mut entries = Vec::new();
                 let mut seen = std::collections::HashSet::new();
-                while let Some((key, value)) = map.next_entry::<String, Box<RawValue>>()? {
+                while let Some((key, value)) = map.next_entry::<String, V>()? {
                     if !seen.insert(key.clone()) {
                         return Err(serde::de::Error::custom(format_args!("key `{key}` occurs twice")));
                     }
@@ -90,7 +96,7 @@ impl<'de> Deserialize<'de> for Object {
                 Ok(Object(entries))
             }
         }
-        deserializer.deserialize_map(Entries)
+        deserializer.deserialize_map(Entries(PhantomData))
     }
 }
 
@@ -192,8 +198,8 @@ mod tests {
 
     #[test]
     fn refuses_a_key_that_occurs_twice() {
-        assert!(Object::parse(r#"{"a":1,"b":2,"a":1}"#).is_err());
-        assert!(Object::parse("[]").is_err());
+        assert!(Object::<Box<RawValue>>::parse(r#"{"a":1,"b":2,"a":1}"#).is_err());
+        assert!(Object::<Box<RawValue>>::parse("[]").is_err());
     }
 
     proptest::proptest! {

@@ -28,6 +28,7 @@
 //! * It never drops a field that it does not know, nor changes the order of keys or the spelling of a number.
 //! * It never panics, whatever the input.
 
+mod bounded;
 mod descriptor;
 mod digest;
 mod document;
@@ -45,7 +46,8 @@ pub use annotations::Annotations;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{
-    Config, Document, Execution, History, Index, IndexEdit, MAX_DOCUMENT_SIZE, Manifest, ManifestEdit, RootFs,
+    Config, Document, Execution, History, Index, IndexEdit, MAX_DOCUMENT_SIZE, MAX_ROOTS_SIZE, Manifest, ManifestEdit,
+    RootFs,
 };
 pub use error::{Error, Result};
 pub use media_type::MediaType;

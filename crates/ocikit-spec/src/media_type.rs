@@ -1,12 +1,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What the bytes behind a descriptor are: a media type by RFC 6838.
 ///
 /// Any text is accepted, because documents name types that nobody registered; the methods sort the known ones.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct MediaType(Cow<'static, str>);
 
@@ -14,6 +14,14 @@ macro_rules! known {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
         impl MediaType {
             $($(#[$doc])* pub const $name: MediaType = MediaType(Cow::Borrowed($text));)*
+
+            /// The same type without memory of its own, if it is one of the known.
+            fn known(text: &str) -> Option<MediaType> {
+                match text {
+                    $($text => Some(MediaType::$name),)*
+                    _ => None,
+                }
+            }
         }
     };
 }
@@ -101,6 +109,14 @@ impl MediaType {
 impl fmt::Display for MediaType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for MediaType {
+    /// An index may have 50,000 entries, and they say the same.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<MediaType, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        Ok(MediaType::known(&text).unwrap_or_else(|| MediaType::new(text)))
     }
 }
 

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use ocikit_image::{Error, Kind, Result, Root};
 use ocikit_spec::{Annotations, Config, Descriptor, Digest, Document, Execution, MediaType, Platform, annotations};
 use serde::Serialize;
@@ -91,10 +93,10 @@ const DEEPEST: usize = 16;
 ///
 /// Those of reading manifests and configs. An entry of an index that is not there is no error: it is reported as missing.
 pub async fn inspect(root: &Root) -> Result<Inspection> {
-    inspect_at(root, 0).await
+    inspect_at(root, 0, &mut HashSet::new()).await
 }
 
-async fn inspect_at(root: &Root, depth: usize) -> Result<Inspection> {
+async fn inspect_at(root: &Root, depth: usize, told: &mut HashSet<Digest>) -> Result<Inspection> {
     let descriptor = root.descriptor();
     let mut facts = Inspection::of(descriptor);
     facts.kind = Kind::of(root).to_string();
@@ -112,10 +114,11 @@ async fn inspect_at(root: &Root, depth: usize) -> Result<Inspection> {
             facts.predicate_types = predicates.map(str::to_owned).collect();
         }
         Document::Index(_) if depth > DEEPEST => facts.missing = Some("it is nested too deep".to_owned()),
+        Document::Index(_) if !told.insert(descriptor.digest) => facts.missing = Some("it is told above".to_owned()),
         Document::Index(index) => {
             facts.artifact_type = index.artifact_type().cloned();
             for entry in index.manifests() {
-                facts.manifests.push(inspect_entry(root, entry, depth + 1).await?);
+                facts.manifests.push(inspect_entry(root, entry, depth + 1, told).await?);
             }
         }
     }
@@ -131,10 +134,15 @@ async fn inspect_at(root: &Root, depth: usize) -> Result<Inspection> {
     Ok(facts)
 }
 
-async fn inspect_entry(root: &Root, entry: &Descriptor, depth: usize) -> Result<Inspection> {
+async fn inspect_entry(
+    root: &Root,
+    entry: &Descriptor,
+    depth: usize,
+    told: &mut HashSet<Digest>,
+) -> Result<Inspection> {
     let opened = Root::at(root.source().clone(), entry.clone()).await;
     match opened {
-        Ok(opened) => Box::pin(inspect_at(&opened, depth)).await,
+        Ok(opened) => Box::pin(inspect_at(&opened, depth, told)).await,
         Err(error @ (Error::NotFound { .. } | Error::Document { .. } | Error::Mismatch { .. })) => {
             let mut facts = Inspection::of(entry);
             facts.missing = Some(error.to_string());

@@ -29,6 +29,7 @@ mod session;
 #[cfg(feature = "sync")]
 pub mod sync;
 mod tree;
+mod validate;
 
 pub use change::describe;
 pub use diff::{Area, Change, Class, Diff, Difference, diff};
@@ -38,10 +39,11 @@ pub use session::{Annotated, Session, SessionOptions};
 pub use tree::{Relation, Tree, tree};
 
 pub use ocikit_image::{
-    AnnotateOn, AnnotateOptions, Artifact, Copied, CopyOptions, Error, Event, Image, Index, Kind, Layer, Name, Naming,
-    Observer, Planned, Put, Referrers, Result, Root, Sink, Source, SourceExt,
+    AnnotateOn, AnnotateOptions, Artifact, Copied, CopyOptions, Error, Event, Fault, Image, Index, Kind, Layer, Name,
+    Naming, Observer, Planned, Problem, Put, Referrers, Report, Result, Root, Severity, Sink, Source, SourceExt,
+    ValidateDepth, ValidateOptions,
 };
-pub use ocikit_layout::TarOptions;
+pub use ocikit_layout::{Collected, GcOptions, Removed, TarOptions};
 pub use ocikit_registry::{Client, ClientOptions};
 pub use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform, Reference, Registry, Repository, Tag};
 

@@ -85,6 +85,17 @@ impl Location {
         }
     }
 
+    /// The path, if it names a file or directory.
+    pub fn path(&self) -> Option<&std::path::Path> {
+        match self {
+            Location::Layout { path, .. }
+            | Location::Archive { path, .. }
+            | Location::DockerArchive { path, .. }
+            | Location::Path { path, .. } => Some(path),
+            Location::Stdio | Location::Registry(_) => None,
+        }
+    }
+
     /// The path, if it has one.
     pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
         match self {

@@ -137,14 +137,14 @@ impl Session {
         self.options.archive.docker.clone().unwrap_or_else(Platform::of_this_machine)
     }
 
-    fn shared(&self, dir: Dir) -> Dir {
+    pub(crate) fn shared(&self, dir: Dir) -> Dir {
         match &self.options.shared_blobs {
             Some(blobs) => dir.sharing(blobs),
             None => dir,
         }
     }
 
-    fn scratch(&self) -> Scratch {
+    pub(crate) fn scratch(&self) -> Scratch {
         Scratch { directory: self.options.scratch.clone(), observer: self.options.observer.clone() }
     }
 

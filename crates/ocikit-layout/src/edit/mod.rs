@@ -209,6 +209,11 @@ fn write(steps: &mut Vec<Step>, at: u64, bytes: Vec<u8>) {
     steps.push(Step::Write { at, bytes: bytes.into() });
 }
 
+/// Whether an entry is there for its size only.
+pub(crate) fn is_filler(entry: &Entry) -> bool {
+    is_named(entry, &[SWITCH, PADDING])
+}
+
 fn is_named(entry: &Entry, names: &[&str]) -> bool {
     entry.name.as_deref().is_some_and(|name| names.contains(&name))
 }

@@ -1,0 +1,121 @@
+//! How long does it take to check every byte of an image, against its digests and against its config?
+//!
+//! The limit is what cannot be left out: one gunzip, one hash of what is compressed and one of what is not, each layer on
+//! a processor of its own, by coreutils and gzip.
+
+#![allow(clippy::expect_used, reason = "this is a bench")]
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use ocikit_archive::{Compression, Encoder};
+use ocikit_benches::{Table, daemon, find, measure, random, run_if_asked, tar};
+use ocikit_spec::{Descriptor, Digest, Hasher, Index, MediaType};
+use serde_json::json;
+
+const ROUNDS: usize = 5;
+const LAYERS: u64 = 8;
+const SIZE: u64 = 128 << 20;
+
+fn main() {
+    run_if_asked();
+    let directory = tempfile::Builder::new().prefix("ocikit-bench-").tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name);
+    let layers = layout(&path("layout"));
+    tar(&path("layout"), &path("image.tar"));
+    let crane = find("crane");
+    let registry = crane.as_ref().and_then(|_| find("registry")).map(|program| served(&program, directory.path()));
+
+    let ocikit = env!("CARGO_BIN_EXE_ocikit-under-bench");
+    let mut table = Table::new();
+    for _ in 0..ROUNDS {
+        let mut run = |name: &str, line: &[&str]| {
+            let mut command = Command::new(line[0]);
+            command.args(&line[1..]).current_dir(directory.path()).env("HOME", directory.path());
+            table.add(name, measure(&command));
+        };
+        run("ocikit validate", &[ocikit, "validate", "--quiet", "image.tar"]);
+        run("ocikit validate --fast", &[ocikit, "validate", "--quiet", "--fast", "image.tar"]);
+        let line = "sha256sum $0 >/dev/null; gzip -dc $0 | sha256sum >/dev/null";
+        let script = format!("printf '%s\\n' {} | xargs -P $(nproc) -n 1 sh -c '{line}'", layers.join(" "));
+        run("gzip -d and sha256sum, all processors", &["sh", "-c", &script]);
+        if let Some((_, reference)) = &registry {
+            run("ocikit validate, from a registry", &[ocikit, "validate", "--quiet", reference]);
+            run("crane validate --remote", &["crane", "validate", "--insecure", "--remote", reference]);
+        }
+    }
+    table.print("validate an image of 1 GiB in eight gzip layers");
+    println_limit();
+    if let Some((mut child, _)) = registry {
+        child.kill().and_then(|()| child.wait()).expect("a registry that ends");
+    }
+}
+
+/// Content like that of images: a quarter compresses well, the rest hardly.
+fn content(seed: u64) -> Vec<u8> {
+    let mut bytes = random(seed, SIZE as usize);
+    for chunk in bytes.chunks_mut(4096).step_by(4) {
+        chunk.fill(b'a' + seed as u8);
+    }
+    // Six bits of each byte, as in text.
+    for byte in bytes.iter_mut().skip(SIZE as usize / 2) {
+        *byte &= 0x3f;
+    }
+    bytes
+}
+
+/// A layout with one image; returns the paths of its layers.
+fn layout(path: &Path) -> Vec<String> {
+    fs::create_dir_all(path.join("blobs/sha256")).expect("a directory");
+    let put = |media_type: MediaType, bytes: &[u8]| {
+        let descriptor = Descriptor::of(media_type, bytes);
+        fs::write(path.join(descriptor.digest.blob_path()), bytes).expect("a blob");
+        descriptor
+    };
+    let made: Vec<(Descriptor, Digest)> = (0..LAYERS)
+        .map(|seed| {
+            let content = content(seed);
+            let mut encoder = Encoder::new(Compression::Gzip, Vec::new()).expect("an encoder");
+            encoder.write_all(&content).expect("memory");
+            let bytes = encoder.finish().expect("memory");
+            (put(MediaType::OCI_LAYER_GZIP, &bytes), Digest::sha256_of(&content))
+        })
+        .collect();
+    let diff_ids: Vec<_> = made.iter().map(|(_, diff_id)| diff_id).collect();
+    let layers: Vec<_> = made.iter().map(|(layer, _)| layer).collect();
+    let rootfs = json!({"type": "layers", "diff_ids": diff_ids});
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}).to_string();
+    let config = put(MediaType::OCI_CONFIG, config.as_bytes());
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": layers});
+    let mut root = put(MediaType::OCI_MANIFEST, manifest.to_string().as_bytes());
+    root.annotations.insert("org.opencontainers.image.ref.name", "1");
+    fs::write(path.join("index.json"), Index::of(&[root]).bytes()).expect("index.json");
+    fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("oci-layout");
+    made.iter().map(|(layer, _)| format!("layout/{}", layer.digest.blob_path())).collect()
+}
+
+/// A registry with the image in it.
+fn served(registry: &Path, directory: &Path) -> (Child, String) {
+    let (child, name) = daemon(registry, directory);
+    let reference = format!("{name}/bench:1");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ocikit-under-bench"));
+    command.args(["push", "--quiet", "image.tar", &reference]).current_dir(directory).env("HOME", directory);
+    assert!(command.stdout(Stdio::null()).status().expect("ocikit").success());
+    (child, reference)
+}
+
+/// What hashing alone takes here, for whoever compares machines.
+#[allow(clippy::print_stdout, reason = "a bench says what it found by printing")]
+fn println_limit() {
+    let bytes = random(1, SIZE as usize);
+    let begun = Instant::now();
+    let mut hasher = Hasher::new(ocikit_spec::Algorithm::Sha256);
+    hasher.update(&bytes);
+    let digest = hasher.finish();
+    let rate = SIZE as f64 / begun.elapsed().as_secs_f64() / (1 << 20) as f64;
+    println!("\nsha256 on one processor: {rate:.0} MiB/s ({})", &digest.hex()[..8]);
+}

@@ -1,0 +1,73 @@
+use std::time::SystemTime;
+
+use clap::Args;
+use ocikit::{Collected, GcOptions, Location, Removed};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::output;
+
+/// Remove from an archive or layout what none of its images needs
+///
+/// Keeps everything that `index.json` leads to, referrers and what they are about included. An archive is written anew,
+/// byte for byte as far as it stays, and takes the place of the old one in one step.
+#[derive(Debug, Args)]
+pub(crate) struct Gc {
+    /// The archive or layout
+    location: Location,
+    /// Only print what would go
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Facts {
+    location: String,
+    removed: Vec<RemovedFacts>,
+    freed: u64,
+    kept: usize,
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct RemovedFacts {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<ocikit::Digest>,
+    bytes: u64,
+}
+
+impl Gc {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        let location = context.expand(&self.location);
+        if location.path().is_none() {
+            return Err(Failure::usage("garbage is collected in archives and layouts; a registry does so by itself"));
+        }
+        if location.name() != ocikit::Name::Only {
+            return Err(Failure::usage("garbage is collected for an archive or layout as a whole")
+                .hint("give its path without a tag or digest"));
+        }
+        let options = GcOptions { dry_run: self.dry_run, ..GcOptions::at(SystemTime::now()) };
+        let collected = context.session(&[&location])?.gc(&location, &options).await?;
+        let words = words(&location, &collected, self.dry_run);
+        let removed = collected.removed.into_iter();
+        let facts = Facts {
+            location: location.to_string(),
+            removed: removed.map(|Removed { name, digest, bytes }| RemovedFacts { name, digest, bytes }).collect(),
+            freed: collected.freed,
+            kept: collected.kept,
+            dry_run: self.dry_run,
+        };
+        context.output.facts(&facts, || words)
+    }
+}
+
+fn words(location: &Location, collected: &Collected, dry_run: bool) -> String {
+    let line = |removed: &Removed| format!("{} ({})\n", removed.name, output::bytes(removed.bytes));
+    let lines: String = collected.removed.iter().map(line).collect();
+    let (freed, kept) = (output::bytes(collected.freed), collected.kept);
+    let verb = if dry_run { "would be freed" } else { "freed" };
+    format!("{lines}{location}: {freed} {verb}, {kept} blobs kept")
+}

@@ -1,0 +1,135 @@
+use std::sync::Arc;
+
+use futures::StreamExt;
+use ocikit_spec::{Algorithm, Descriptor, Digest};
+use tokio::task::JoinSet;
+
+use super::contents::{Contents, look_into};
+use super::report::{Fault, Problem, Report};
+use super::walk::{At, fault_of};
+use super::{ValidateDepth, ValidateOptions};
+use crate::bridge::consume;
+use crate::copy::{Observed, Teller};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::source::{Source, SourceExt};
+
+/// What a layer may inflate to however small it is, in bytes.
+const ALWAYS_ALLOWED: u64 = 1 << 30;
+
+/// And how many times its compressed size beyond that: layers are rarely beyond ten.
+const TIMES_ALLOWED: u64 = 100;
+
+/// A blob to be read, and what it has to be.
+#[derive(Debug)]
+pub(super) struct Blob {
+    /// Where it was met first.
+    pub(super) at: At,
+    pub(super) descriptor: Descriptor,
+    /// Layers that may not be distributed are fetched from elsewhere.
+    pub(super) may_be_missing: bool,
+    /// What configs say that it hashes to decompressed, and where.
+    pub(super) diff_ids: Vec<(Digest, At)>,
+}
+
+/// Reads every blob, many at the same time, and tells of their problems in order.
+pub(super) async fn check_all(
+    source: &Arc<dyn Source>,
+    blobs: Vec<Blob>,
+    options: &ValidateOptions,
+    report: &mut Report,
+) -> Result<()> {
+    let tell = Teller(options.observer.clone());
+    let bytes = blobs.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.descriptor.size));
+    tell.event(Event::Planned { blobs: blobs.len(), bytes });
+    let source: Arc<dyn Source> = match &options.observer {
+        Some(observer) => Arc::new(Observed { source: source.clone(), observer: observer.clone() }),
+        None => source.clone(),
+    };
+    let mut running = JoinSet::new();
+    let mut waiting = blobs.into_iter().enumerate();
+    let mut found: Vec<(usize, Vec<Problem>)> = Vec::new();
+    loop {
+        while running.len() < options.jobs.max(1)
+            && let Some((position, blob)) = waiting.next()
+        {
+            let (source, tell, depth, most) = (source.clone(), tell.clone(), options.depth, options.most_inflated);
+            running.spawn(async move {
+                tell.event(Event::Started { blob: &blob.descriptor });
+                let problems = check(&source, &blob, depth, most).await?;
+                tell.event(Event::Checked { blob: &blob.descriptor });
+                Ok::<_, Error>((position, blob.descriptor.size, problems))
+            });
+        }
+        let Some(finished) = running.join_next().await else { break };
+        let (position, size, problems) = match finished {
+            Ok(finished) => finished?,
+            Err(failure) => match failure.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => {
+                    let error = std::io::Error::other("the runtime is shutting down");
+                    return Err(Error::failed("read", &source, error));
+                }
+            },
+        };
+        if !problems.iter().any(|problem| problem.fault == Fault::Missing) {
+            report.blobs += 1;
+            report.bytes = report.bytes.saturating_add(size);
+        }
+        if !problems.is_empty() {
+            found.push((position, problems));
+        }
+    }
+    found.sort_by_key(|(position, _)| *position);
+    for problem in found.into_iter().flat_map(|(_, problems)| problems) {
+        report.add(problem, options.most_problems);
+    }
+    Ok(())
+}
+
+async fn check(source: &Arc<dyn Source>, blob: &Blob, depth: ValidateDepth, most: Option<u64>) -> Result<Vec<Problem>> {
+    let digest = blob.descriptor.digest;
+    let at_first = |fault| Problem { place: blob.at.to_string(), digest: Some(digest), fault };
+    let contents = match read(source, blob, depth, most).await {
+        Ok(contents) => contents,
+        Err(error) => {
+            let fault = fault_of(error)?;
+            let allowed = fault == Fault::Missing && blob.may_be_missing;
+            return Ok(if allowed { Vec::new() } else { vec![at_first(fault)] });
+        }
+    };
+    let mut problems: Vec<_> = contents.faults.into_iter().map(at_first).collect();
+    for (expected, at) in &blob.diff_ids {
+        let actual = contents.digests.iter().find(|found| found.algorithm() == expected.algorithm());
+        if let Some(actual) = actual.filter(|actual| *actual != expected) {
+            let fault = Fault::DiffId { expected: *expected, actual: *actual };
+            problems.push(Problem { place: at.to_string(), digest: Some(digest), fault });
+        }
+    }
+    Ok(problems)
+}
+
+/// Reads a blob to its end; a layer is looked into.
+async fn read(source: &Arc<dyn Source>, blob: &Blob, depth: ValidateDepth, most: Option<u64>) -> Result<Contents> {
+    let descriptor = &blob.descriptor;
+    let mut body = source.open(descriptor).await?;
+    if !descriptor.media_type.is_layer() {
+        while let Some(chunk) = body.next().await {
+            chunk?;
+        }
+        // What is not a layer is not decompressed by anybody: it is its own content.
+        return Ok(Contents { digests: vec![descriptor.digest], faults: Vec::new() });
+    }
+    let mut wanted: Vec<Algorithm> = blob.diff_ids.iter().map(|(digest, _)| digest.algorithm()).collect();
+    wanted.sort();
+    wanted.dedup();
+    let limit = match depth {
+        ValidateDepth::Digests => None,
+        ValidateDepth::Contents => {
+            let usual = descriptor.size.saturating_mul(TIMES_ALLOWED).saturating_add(ALWAYS_ALLOWED);
+            Some(most.unwrap_or(usual))
+        }
+    };
+    let layer = descriptor.clone();
+    consume(body, move |chunks| look_into(chunks, &layer, &wanted, limit)).await
+}

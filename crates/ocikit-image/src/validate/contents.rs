@@ -1,0 +1,138 @@
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use ocikit_archive::{Compression, Decoder};
+use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MediaType};
+
+use super::report::Fault;
+use crate::bridge::{CHUNK, Chunks};
+use crate::error::{Error, Result};
+
+/// What is in a layer.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// What it hashes to decompressed, by each algorithm that was wanted; empty if it could not be read to its end.
+    pub(super) digests: Vec<Digest>,
+    pub(super) faults: Vec<Fault>,
+}
+
+/// Reads a layer to its end, hashing what it decompresses to. The chunks are those of a checked body, which end with an
+/// error where the digest is wrong; then nothing that was found inside counts.
+///
+/// # Errors
+///
+/// Those of the chunks.
+pub(super) fn look_into(
+    chunks: &mut Chunks,
+    layer: &Descriptor,
+    wanted: &[Algorithm],
+    most: Option<u64>,
+) -> Result<Contents> {
+    let mut reader = Reader { chunks, current: Bytes::new(), failure: None };
+    let mut contents = Contents::default();
+    if let Err(error) = inflate(&mut reader, layer, wanted, most, &mut contents)
+        && reader.failure.is_none()
+    {
+        contents.digests.clear();
+        contents.faults.push(Fault::Undecodable { problem: error.to_string() });
+    }
+    // Whatever was wrong inside, the rest still has to show whether these are the right bytes.
+    while reader.failure.is_none() && reader.next().is_some() {}
+    match reader.failure {
+        Some(error) => Err(error),
+        None => Ok(contents),
+    }
+}
+
+fn inflate(
+    reader: &mut Reader<'_>,
+    layer: &Descriptor,
+    wanted: &[Algorithm],
+    most: Option<u64>,
+    contents: &mut Contents,
+) -> io::Result<()> {
+    let mut decoder = Decoder::new(reader)?;
+    let actual = decoder.compression();
+    if let Some(stated) = stated(&layer.media_type)
+        && stated != actual
+    {
+        contents.faults.push(Fault::Compression { stated: layer.media_type.clone(), actual: word(actual) });
+    }
+    // What is not compressed is its own content, and is hashed on its way here.
+    if actual == Compression::None && wanted.iter().all(|algorithm| *algorithm == layer.digest.algorithm()) {
+        contents.digests.push(layer.digest);
+        return Ok(());
+    }
+    let mut hashers: Vec<_> = wanted.iter().map(|algorithm| Hasher::new(*algorithm)).collect();
+    // Without a limit only the beginning was of interest.
+    let Some(limit) = most else { return Ok(()) };
+    let mut buffer = vec![0; CHUNK];
+    let mut length = 0;
+    loop {
+        let read = decoder.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        length += read as u64;
+        if length > limit {
+            contents.faults.push(Fault::Inflates { limit });
+            return Ok(());
+        }
+        for hasher in &mut hashers {
+            hasher.update(&buffer[..read]);
+        }
+    }
+    contents.digests = hashers.into_iter().map(Hasher::finish).collect();
+    Ok(())
+}
+
+/// The compression that a media type speaks of; `None` if it is not known.
+pub(super) fn stated(media_type: &MediaType) -> Option<Compression> {
+    match media_type.as_str().rsplit(['.', '+']).next()? {
+        "gzip" => Some(Compression::Gzip),
+        "zstd" => Some(Compression::Zstd),
+        "tar" => Some(Compression::None),
+        _ => None,
+    }
+}
+
+fn word(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "not compressed",
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+    }
+}
+
+struct Reader<'a> {
+    chunks: &'a mut Chunks,
+    current: Bytes,
+    failure: Option<Error>,
+}
+
+impl Reader<'_> {
+    fn next(&mut self) -> Option<Bytes> {
+        match self.chunks.next()? {
+            Ok(chunk) => Some(chunk),
+            Err(error) => {
+                self.failure = Some(error);
+                None
+            }
+        }
+    }
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.next() {
+                Some(chunk) => self.current = chunk,
+                None if self.failure.is_some() => return Err(io::ErrorKind::InvalidData.into()),
+                None => return Ok(0),
+            }
+        }
+        let length = buffer.len().min(self.current.len());
+        buffer[..length].copy_from_slice(&self.current.split_to(length));
+        Ok(length)
+    }
+}

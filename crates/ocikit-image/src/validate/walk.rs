@@ -1,0 +1,452 @@
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use ocikit_spec::{
+    Config, Descriptor, Digest, Document, Index, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform, annotations,
+};
+
+use super::Inventory;
+use super::blobs::Blob;
+use super::report::{Fault, Problem, Report};
+use crate::error::{Error, Mismatch, Result};
+use crate::graph::{DEEPEST, travels};
+use crate::source::{Source, SourceExt};
+
+/// How many documents are read at the same time.
+const AT_ONCE: usize = 8;
+
+/// Where a document or blob is named: by which document, and where in it.
+#[derive(Debug, Clone)]
+pub(super) struct At {
+    parent: Arc<str>,
+    step: Step,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// The parent itself: what was asked for.
+    Itself,
+    Manifest(usize),
+    Config,
+    Layer(usize),
+    Referrer(usize),
+    Subject,
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parent = &self.parent;
+        match self.step {
+            Step::Itself => f.write_str(parent),
+            Step::Manifest(at) => write!(f, "{parent} > manifests[{at}]"),
+            Step::Config => write!(f, "{parent} > config"),
+            Step::Layer(at) => write!(f, "{parent} > layers[{at}]"),
+            Step::Subject => write!(f, "{parent} > subject"),
+            Step::Referrer(at) => write!(f, "{parent} > referrers[{at}]"),
+        }
+    }
+}
+
+/// A document to be read. An index may list 100,000 of them, so this is less than a descriptor.
+#[derive(Debug)]
+struct Pending {
+    at: At,
+    digest: Digest,
+    size: u64,
+    media_type: MediaType,
+    depth: usize,
+}
+
+/// What reading a document gave.
+type Outcome = (Pending, Result<(Document, Option<Result<Config>>)>);
+
+/// What a descriptor promises of a manifest, to be compared once the manifest's config is known.
+#[derive(Debug)]
+struct Promise {
+    at: At,
+    digest: Digest,
+    platform: Platform,
+}
+
+/// The first half of a validation: every document, and what documents say of each other.
+#[derive(Debug)]
+pub(super) struct Walk {
+    source: Arc<dyn Source>,
+    report: Report,
+    most_problems: usize,
+    /// Whether referrers are asked for; where everything is walked they are found anyway.
+    ask_for_referrers: bool,
+    pending: VecDeque<Pending>,
+    /// What was met, as what, and how long it was said to be: named twice with two lengths it is looked at twice.
+    seen: HashSet<(Digest, u64, Form)>,
+    reached: HashSet<Digest>,
+    blobs: Vec<Blob>,
+    positions: HashMap<(Digest, u64), usize>,
+    promises: Vec<Promise>,
+    platforms: HashMap<Digest, Platform>,
+    /// Whether every document that is here could be followed, so that what was not reached is not referred to.
+    followed_all: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Form {
+    Index,
+    Manifest,
+}
+
+impl Walk {
+    pub(super) fn new(source: Arc<dyn Source>, most_problems: usize) -> Walk {
+        Walk {
+            source,
+            report: Report::default(),
+            most_problems,
+            ask_for_referrers: false,
+            pending: VecDeque::new(),
+            seen: HashSet::new(),
+            reached: HashSet::new(),
+            blobs: Vec::new(),
+            positions: HashMap::new(),
+            promises: Vec::new(),
+            platforms: HashMap::new(),
+            followed_all: true,
+        }
+    }
+
+    /// Walks from one root.
+    pub(super) async fn root(&mut self, root: &Descriptor) -> Result<()> {
+        self.ask_for_referrers = true;
+        let name: &str = if root.media_type.is_index() { "index" } else { "manifest" };
+        self.meet(root, At { parent: name.into(), step: Step::Itself }, 0);
+        self.run().await
+    }
+
+    /// Walks from all roots of a place, and tells what nothing leads to.
+    pub(super) async fn everything(&mut self, inventory: &Inventory) -> Result<()> {
+        for problem in &inventory.problems {
+            self.report.add(problem.clone(), self.most_problems);
+        }
+        self.index(&inventory.roots, &"index.json".into(), 0);
+        self.run().await?;
+        if self.followed_all {
+            for (digest, size) in inventory.blobs.iter().filter(|(digest, _)| !self.reached.contains(digest)) {
+                let fault = Fault::Unreferenced { size: *size };
+                let problem = Problem { place: digest.blob_path(), digest: Some(*digest), fault };
+                self.report.add(problem, self.most_problems);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was found, and the blobs that are still to be read.
+    pub(super) fn finish(mut self) -> (Report, Vec<Blob>) {
+        for promise in std::mem::take(&mut self.promises) {
+            if let Some(actual) = self.platforms.get(&promise.digest)
+                && !agree(&promise.platform, actual)
+            {
+                let fault = Fault::Platform { stated: promise.platform, actual: actual.clone() };
+                self.add(&promise.at, &promise.digest, fault);
+            }
+        }
+        (self.report, self.blobs)
+    }
+
+    fn add(&mut self, at: &At, digest: &Digest, fault: Fault) {
+        let problem = Problem { place: at.to_string(), digest: Some(*digest), fault };
+        self.report.add(problem, self.most_problems);
+    }
+
+    /// Reads what is pending, and what that leads to. Several are read at a time, as long as they are small, and looked at
+    /// in order.
+    async fn run(&mut self) -> Result<()> {
+        let mut running = FuturesOrdered::new();
+        let mut held = 0;
+        loop {
+            while running.len() < AT_ONCE
+                && let Some(next) = self.pending.front()
+                && (running.is_empty() || held + next.size <= MAX_DOCUMENT_SIZE)
+                && let Some(next) = self.pending.pop_front()
+            {
+                held += next.size;
+                running.push_back(read(self.source.clone(), next));
+            }
+            let Some((pending, outcome)) = running.next().await else { return Ok(()) };
+            held -= pending.size;
+            self.visit(pending, outcome).await?;
+        }
+    }
+
+    async fn visit(&mut self, pending: Pending, outcome: Result<(Document, Option<Result<Config>>)>) -> Result<()> {
+        let (document, config) = match outcome {
+            Ok(read) => read,
+            Err(error) => {
+                let fault = fault_of(error)?;
+                // What is not here leads nowhere; what is here and cannot be followed may lead anywhere.
+                self.followed_all &= fault == Fault::Missing;
+                self.add(&pending.at, &pending.digest, fault);
+                return Ok(());
+            }
+        };
+        self.report.documents += 1;
+        self.report.bytes += pending.size;
+        let place: Arc<str> = pending.at.to_string().into();
+        match &document {
+            Document::Index(index) => self.index(index, &place, pending.depth),
+            Document::Manifest(manifest) => self.manifest(manifest, config, &pending, &place)?,
+        }
+        if let Some(subject) = document.subject() {
+            self.subject(subject, &pending, &place).await?;
+        }
+        if self.ask_for_referrers {
+            let referrers = self.source.referrers(&pending.digest).await?;
+            for (position, referrer) in referrers.iter().enumerate() {
+                let at = At { parent: place.clone(), step: Step::Referrer(position) };
+                self.meet(referrer, at, pending.depth + 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// A document or blob that another one names.
+    fn meet(&mut self, descriptor: &Descriptor, at: At, depth: usize) {
+        let (digest, size, media_type) = (descriptor.digest, descriptor.size, &descriptor.media_type);
+        let form = if media_type.is_index() { Form::Index } else { Form::Manifest };
+        if !media_type.is_document() {
+            return self.blob(descriptor, at, None);
+        }
+        self.reached.insert(digest);
+        if media_type.is_schema1() {
+            self.followed_all = false;
+            let problem = "is of docker's first schema, which is passed on and not understood";
+            return self.add(&at, &digest, Fault::MediaType { found: media_type.clone(), problem });
+        }
+        if let Some(platform) = descriptor.platform.clone().filter(|platform| !platform.is_unknown()) {
+            self.promises.push(Promise { at: at.clone(), digest, platform });
+        }
+        if !self.seen.insert((digest, size, form)) {
+            return;
+        }
+        if depth > DEEPEST || size > MAX_DOCUMENT_SIZE {
+            self.followed_all = false;
+            let fault = if depth > DEEPEST { Fault::TooDeep } else { Fault::TooLong { size } };
+            return self.add(&at, &digest, fault);
+        }
+        self.pending.push_back(Pending { at, digest, size, media_type: media_type.clone(), depth });
+    }
+
+    fn index(&mut self, index: &Index, place: &Arc<str>, depth: usize) {
+        let attests = |entry: &Descriptor| {
+            let about = entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST)?;
+            entry.is_attestation().then(|| about.to_owned())
+        };
+        let entries = index.manifests();
+        // Most indexes have none, and some have 100,000 entries.
+        let listed: HashSet<Digest> = match entries.iter().any(|entry| attests(entry).is_some()) {
+            true => entries.iter().map(|entry| entry.digest).collect(),
+            false => HashSet::new(),
+        };
+        for (position, entry) in entries.iter().enumerate() {
+            let at = At { parent: place.clone(), step: Step::Manifest(position) };
+            if let Some(text) = attests(entry)
+                && !text.parse().is_ok_and(|digest| listed.contains(&digest))
+            {
+                self.add(&at, &entry.digest, Fault::Attestation { text });
+            }
+            if !entry.media_type.is_document() {
+                let problem = "is neither that of a manifest nor that of an index";
+                self.add(&at, &entry.digest, Fault::MediaType { found: entry.media_type.clone(), problem });
+            }
+            self.meet(entry, at, depth + 1);
+        }
+    }
+
+    fn manifest(
+        &mut self,
+        manifest: &Manifest,
+        config: Option<Result<Config>>,
+        pending: &Pending,
+        place: &Arc<str>,
+    ) -> Result<()> {
+        let at_config = At { parent: place.clone(), step: Step::Config };
+        let mut diff_ids = Vec::new();
+        if let Some(descriptor) = manifest.config() {
+            match config {
+                // What somebody else understands is a blob like any other.
+                None => {
+                    self.blob(descriptor, at_config.clone(), None);
+                    if descriptor.media_type.is_image_config() {
+                        self.add(&at_config, &descriptor.digest, Fault::TooLong { size: descriptor.size });
+                    }
+                }
+                Some(Ok(config)) => {
+                    self.reached.insert(descriptor.digest);
+                    self.report.documents += 1;
+                    self.report.bytes += descriptor.size;
+                    diff_ids = self.config(manifest, &config, pending);
+                }
+                Some(Err(error)) => {
+                    self.reached.insert(descriptor.digest);
+                    self.add(&at_config, &descriptor.digest, fault_of(error)?);
+                }
+            }
+            if let Some(problem) = of_config(pending, manifest) {
+                let found = descriptor.media_type.clone();
+                self.add(&at_config, &descriptor.digest, Fault::MediaType { found, problem });
+            }
+        }
+        let is_docker = pending.media_type == MediaType::DOCKER_MANIFEST;
+        let has_layers = manifest.layers().iter().any(|layer| layer.media_type.is_layer());
+        for (position, layer) in manifest.layers().iter().enumerate() {
+            let at = At { parent: place.clone(), step: Step::Layer(position) };
+            let is_image = has_layers && manifest.config().is_some_and(|config| config.media_type.is_image_config());
+            if let Some(problem) = of_layer(&layer.media_type, is_docker, is_image) {
+                self.add(&at, &layer.digest, Fault::MediaType { found: layer.media_type.clone(), problem });
+            }
+            self.blob(layer, at, diff_ids.get(position).copied());
+        }
+        Ok(())
+    }
+
+    /// What manifest and config say of each other. Returns what the layers have to hash to, if that can be told.
+    fn config(&mut self, manifest: &Manifest, config: &Config, pending: &Pending) -> Vec<Digest> {
+        let layers = manifest.layers().len();
+        if let Some(platform) = config.platform() {
+            self.platforms.insert(pending.digest, platform.clone());
+        }
+        let made: usize = config.history().iter().filter(|step| !step.empty_layer).count();
+        if !config.history().is_empty() && made != layers {
+            self.add(&pending.at, &pending.digest, Fault::HistoryCount { layers, history: made });
+        }
+        let diff_ids = &config.rootfs().diff_ids;
+        if diff_ids.len() != layers {
+            self.add(&pending.at, &pending.digest, Fault::LayerCount { layers, diff_ids: diff_ids.len() });
+            return Vec::new();
+        }
+        diff_ids.clone()
+    }
+
+    /// What a referrer is about: allowed to be missing, and looked at where everything is.
+    async fn subject(&mut self, subject: &Descriptor, pending: &Pending, place: &Arc<str>) -> Result<()> {
+        if self.reached.contains(&subject.digest) {
+            return Ok(());
+        }
+        if !self.source.has(subject).await? {
+            self.add(&pending.at, &pending.digest, Fault::Subject { subject: subject.digest });
+        } else if !self.ask_for_referrers {
+            self.meet(subject, At { parent: place.clone(), step: Step::Subject }, pending.depth + 1);
+        }
+        Ok(())
+    }
+
+    /// A blob that is read later, once, however often it is named.
+    fn blob(&mut self, descriptor: &Descriptor, at: At, diff_id: Option<Digest>) {
+        self.reached.insert(descriptor.digest);
+        let key = (descriptor.digest, descriptor.size);
+        let position = *self.positions.entry(key).or_insert(self.blobs.len());
+        if position == self.blobs.len() {
+            let elsewhere = !travels(descriptor) || !descriptor.urls.is_empty();
+            let media_type = descriptor.media_type.clone();
+            self.blobs.push(Blob {
+                at: at.clone(),
+                descriptor: Descriptor::new(media_type, descriptor.digest, descriptor.size),
+                may_be_missing: elsewhere,
+                diff_ids: Vec::new(),
+            });
+        }
+        if let Some(diff_id) = diff_id {
+            let known = &mut self.blobs[position].diff_ids;
+            if known.iter().all(|(other, _)| *other != diff_id) {
+                known.push((diff_id, at));
+            }
+        }
+    }
+}
+
+async fn read(source: Arc<dyn Source>, pending: Pending) -> Outcome {
+    let descriptor = Descriptor::new(pending.media_type.clone(), pending.digest, pending.size);
+    let read = async {
+        let document = source.document(&descriptor).await?;
+        let config = match &document {
+            Document::Manifest(manifest) => match manifest.config() {
+                // One that is too long is a blob like any other, and reported for it.
+                Some(config) if config.media_type.is_image_config() && config.size <= MAX_DOCUMENT_SIZE => {
+                    Some(read_config(&source, config).await)
+                }
+                _ => None,
+            },
+            Document::Index(_) => None,
+        };
+        Ok((document, config))
+    };
+    let outcome = read.await;
+    (pending, outcome)
+}
+
+async fn read_config(source: &Arc<dyn Source>, descriptor: &Descriptor) -> Result<Config> {
+    let bytes = source.read(descriptor).await?;
+    Config::parse(bytes).map_err(|problem| Error::document(&descriptor.digest, source, problem))
+}
+
+/// What an error says about a document or blob; an error that says something about the place is passed on.
+pub(super) fn fault_of(error: Error) -> Result<Fault> {
+    Ok(match error {
+        Error::NotFound { .. } => Fault::Missing,
+        Error::Mismatch { mismatch, .. } => match *mismatch {
+            Mismatch::Digest(actual) => Fault::Digest { actual },
+            Mismatch::Size { expected, actual } => Fault::Size { expected, actual },
+        },
+        Error::Document { source, .. } => Fault::Senseless { problem: source.to_string() },
+        Error::Failed { source, .. } => Fault::Unreadable { problem: source.to_string() },
+        Error::Broken { source, .. } => Fault::Unreadable { problem: source.to_string() },
+        Error::Unsupported { what, .. } => Fault::Unreadable { problem: what },
+        error => return Err(error),
+    })
+}
+
+/// Whether two platforms are the same as far as both say something.
+fn agree(stated: &Platform, actual: &Platform) -> bool {
+    let (stated, actual) = (stated.normalized(), actual.normalized());
+    let same = |one: &Option<String>, other: &Option<String>| match (one, other) {
+        (Some(one), Some(other)) => one == other,
+        _ => true,
+    };
+    // `arm` alone is normalized to `arm/v7`, which is a guess.
+    (&stated.os, &stated.architecture) == (&actual.os, &actual.architecture)
+        && (same(&stated.variant, &actual.variant) || stated.architecture == "arm")
+        && same(&stated.os_version, &actual.os_version)
+}
+
+/// Why the media type of a config does not go with its manifest.
+fn of_config(pending: &Pending, manifest: &Manifest) -> Option<&'static str> {
+    let config = &manifest.config()?.media_type;
+    let is_docker = pending.media_type == MediaType::DOCKER_MANIFEST;
+    if is_docker && *config == MediaType::OCI_CONFIG {
+        Some("is OCI's, and the manifest is docker's")
+    } else if !is_docker && *config == MediaType::DOCKER_CONFIG {
+        Some("is docker's, and the manifest is OCI's")
+    } else if *config == MediaType::OCI_EMPTY && manifest.artifact_type().is_none() {
+        Some("says that there is no config, and there is no artifact type either")
+    } else {
+        None
+    }
+}
+
+/// Why the media type of a layer does not go with its manifest.
+fn of_layer(layer: &MediaType, is_docker: bool, is_image: bool) -> Option<&'static str> {
+    let text = layer.as_str();
+    if layer.is_document() {
+        Some("is that of a manifest or an index")
+    } else if !layer.is_layer() {
+        is_image.then_some("is not that of a layer")
+    } else if is_docker && text.starts_with("application/vnd.oci.") {
+        Some("is OCI's, and the manifest is docker's")
+    } else if !is_docker && text.starts_with("application/vnd.docker.") {
+        Some("is docker's, and the manifest is OCI's")
+    } else if super::contents::stated(layer).is_none() {
+        Some("is that of a layer in an unknown form")
+    } else {
+        None
+    }
+}

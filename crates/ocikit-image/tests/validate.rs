@@ -1,0 +1,334 @@
+//! What validation finds, one lie at a time.
+#![cfg(feature = "testing")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ocikit_archive::{Compression, Encoder};
+use ocikit_image::testing;
+use ocikit_image::{
+    Body, ByteRange, Error, Event, Inventory, Memory, Name, Observer, Report, Result, Scope, Severity, Source,
+    ValidateDepth, ValidateOptions, validate,
+};
+use ocikit_spec::{Descriptor, Digest, Index, MediaType, Platform};
+use serde_json::{Value, json};
+
+/// Memory some of whose blobs are missing, or have other bytes.
+#[derive(Debug, Default)]
+struct Lying {
+    memory: Memory,
+    lies: Mutex<HashMap<Digest, Option<Bytes>>>,
+}
+
+impl fmt::Display for Lying {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("here")
+    }
+}
+
+#[async_trait]
+impl Source for Lying {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        self.memory.resolve(name).await
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        let lie = self.lies.lock().unwrap().get(&descriptor.digest).cloned();
+        match lie {
+            Some(Some(bytes)) => Ok(bytes.into()),
+            Some(None) => Err(Error::not_found(descriptor.digest, self)),
+            None => self.memory.open_unverified(descriptor, range).await,
+        }
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        self.memory.has(descriptor).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.memory.referrers(subject).await
+    }
+}
+
+/// An image in the making; every part can be made to lie.
+struct Made {
+    place: Arc<Lying>,
+}
+
+impl Made {
+    fn new() -> Made {
+        Made { place: Arc::default() }
+    }
+
+    fn put(&self, media_type: MediaType, bytes: impl Into<Bytes>) -> Descriptor {
+        let bytes = bytes.into();
+        let descriptor = Descriptor::of(media_type, &bytes);
+        self.place.memory.insert(bytes);
+        descriptor
+    }
+
+    fn lie(&self, digest: Digest, bytes: Option<&'static [u8]>) {
+        self.place.lies.lock().unwrap().insert(digest, bytes.map(Bytes::from_static));
+    }
+
+    /// Two layers, gzip and zstd, and the config that goes with them.
+    fn parts(&self) -> (Vec<Descriptor>, Value) {
+        let layer = |compression, media_type, content: &[u8]| {
+            let mut encoder = Encoder::new(compression, Vec::new()).unwrap();
+            encoder.write_all(content).unwrap();
+            self.put(media_type, encoder.finish().unwrap())
+        };
+        let contents = [testing::random(1, 300_000), testing::random(2, 5000)];
+        let layers = vec![
+            layer(Compression::Gzip, MediaType::OCI_LAYER_GZIP, &contents[0]),
+            layer(Compression::Zstd, MediaType::OCI_LAYER_ZSTD, &contents[1]),
+        ];
+        let diff_ids = contents.map(|content| Digest::sha256_of(&content).to_string());
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "config": {},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
+            "history": [{"created_by": "one"}, {"empty_layer": true}, {"created_by": "two"}],
+        });
+        (layers, config)
+    }
+
+    fn manifest(&self, layers: &[Descriptor], config: &Value) -> Descriptor {
+        let config = self.put(MediaType::OCI_CONFIG, config.to_string());
+        self.document(&json!({
+            "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": layers,
+        }))
+    }
+
+    fn document(&self, document: &Value) -> Descriptor {
+        let media_type = document["mediaType"].as_str().unwrap();
+        self.put(MediaType::new(media_type), document.to_string())
+    }
+
+    async fn image(&self, change: impl FnOnce(&mut Vec<Descriptor>, &mut Value)) -> Vec<String> {
+        let (mut layers, mut config) = self.parts();
+        change(&mut layers, &mut config);
+        let manifest = self.manifest(&layers, &config);
+        self.problems(&Scope::Root(manifest)).await
+    }
+
+    async fn problems(&self, scope: &Scope) -> Vec<String> {
+        told(&self.report(scope, ValidateOptions::default()).await)
+    }
+
+    async fn report(&self, scope: &Scope, options: ValidateOptions) -> Report {
+        let source: Arc<dyn Source> = self.place.clone();
+        let report = validate(&source, scope, &options).await.unwrap();
+        let errors = report.problems.iter().filter(|problem| problem.severity() == Severity::Error).count();
+        assert_eq!(report.errors, errors);
+        report
+    }
+}
+
+/// Kind and place of each problem.
+fn told(report: &Report) -> Vec<String> {
+    report.problems.iter().map(|problem| format!("{} at {}", problem.fault.as_str(), problem.place)).collect()
+}
+
+const NONE: [&str; 0] = [];
+
+#[tokio::test]
+async fn what_is_right_is_right() {
+    assert_eq!(Made::new().image(|_, _| {}).await, NONE);
+}
+
+#[tokio::test]
+async fn every_lie_of_an_image_is_found() {
+    let made = Made::new();
+    let zero = Digest::sha256_of(b"");
+    assert_eq!(
+        made.image(|_, config| config["rootfs"]["diff_ids"][1] = json!(zero)).await,
+        ["diff-id at manifest > layers[1]"]
+    );
+    assert_eq!(
+        made.image(|_, config| config["rootfs"]["diff_ids"] = json!([zero])).await,
+        ["layer-count at manifest"],
+        "with one too few nobody can say which is wrong"
+    );
+    assert_eq!(made.image(|_, config| config["history"] = json!([{}])).await, ["history-count at manifest"]);
+    assert_eq!(made.image(|_, config| config["rootfs"] = json!(7)).await, ["senseless at manifest > config"]);
+    assert_eq!(made.image(|layers, _| layers[0].size += 1).await, ["size at manifest > layers[0]"]);
+    assert_eq!(
+        made.image(|layers, _| layers[0].media_type = MediaType::OCI_LAYER_ZSTD).await,
+        ["compression at manifest > layers[0]"]
+    );
+    assert_eq!(
+        made.image(|layers, _| layers[1].media_type = MediaType::DOCKER_LAYER_GZIP).await,
+        ["media-type at manifest > layers[1]", "compression at manifest > layers[1]"]
+    );
+}
+
+#[tokio::test]
+async fn missing_and_damaged_blobs_are_found_and_told_apart() {
+    let made = Made::new();
+    let (layers, config) = made.parts();
+    let manifest = made.manifest(&layers, &config);
+    let config = Digest::sha256_of(config.to_string().as_bytes());
+    made.lie(layers[0].digest, None);
+    made.lie(config, None);
+    let root = Scope::Root(manifest.clone());
+    assert_eq!(made.problems(&root).await, ["missing at manifest > config", "missing at manifest > layers[0]"]);
+    let other = testing::random(9, layers[1].size as usize).leak();
+    made.lie(layers[1].digest, Some(other));
+    made.lie(layers[0].digest, Some(b"short"));
+    assert_eq!(
+        made.problems(&root).await,
+        ["missing at manifest > config", "size at manifest > layers[0]", "digest at manifest > layers[1]"]
+    );
+    let other = testing::random(9, manifest.size as usize).leak();
+    made.lie(manifest.digest, Some(other));
+    assert_eq!(made.problems(&root).await, ["digest at manifest"], "what is damaged is not followed");
+}
+
+#[tokio::test]
+async fn a_layer_that_cannot_be_decompressed() {
+    let made = Made::new();
+    let (layers, config) = made.parts();
+    let whole = made.place.open_unverified(&layers[0], ByteRange::ALL).await.unwrap().bytes().await.unwrap();
+    let cut = made.put(MediaType::OCI_LAYER_GZIP, whole.slice(..whole.len() / 2));
+    let manifest = made.manifest(&[cut, layers[1].clone()], &config);
+    assert_eq!(made.problems(&Scope::Root(manifest.clone())).await, ["undecodable at manifest > layers[0]"]);
+    let fast = ValidateOptions { depth: ValidateDepth::Digests, ..ValidateOptions::default() };
+    assert_eq!(told(&made.report(&Scope::Root(manifest), fast).await), NONE);
+}
+
+#[tokio::test]
+async fn a_layer_that_grows_without_end_is_left() {
+    let made = Made::new();
+    let (layers, config) = made.parts();
+    let manifest = made.manifest(&layers, &config);
+    let options = ValidateOptions { most_inflated: Some(200_000), ..ValidateOptions::default() };
+    assert_eq!(told(&made.report(&Scope::Root(manifest), options).await), ["inflates at manifest > layers[0]"]);
+}
+
+#[tokio::test]
+async fn what_an_index_says_of_its_entries() {
+    let made = Made::new();
+    let (layers, config) = made.parts();
+    let mut image = made.manifest(&layers, &config);
+    image.platform = Some(Platform::new("linux", "arm64"));
+    let mut attestation = made.document(&json!({
+        "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "artifactType": "application/vnd.x",
+        "config": made.put(MediaType::OCI_EMPTY, "{}"), "layers": [],
+    }));
+    attestation.annotations.insert("vnd.docker.reference.type", "attestation-manifest");
+    attestation.annotations.insert("vnd.docker.reference.digest", Digest::sha256_of(b"nobody").to_string());
+    let gone = Descriptor::of(MediaType::OCI_MANIFEST, b"gone");
+    let mut wrong = image.clone();
+    wrong.media_type = MediaType::OCI_INDEX;
+    let index = testing::index(&made.place.memory, &[image, attestation, gone, wrong, layers[0].clone()]);
+    assert_eq!(
+        made.problems(&Scope::Root(index)).await,
+        [
+            "attestation at index > manifests[1]",
+            "media-type at index > manifests[4]",
+            "missing at index > manifests[2]",
+            "senseless at index > manifests[3]",
+            "platform at index > manifests[0]",
+            "platform at index > manifests[3]",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn referrers_are_looked_at_and_their_subject_may_be_elsewhere() {
+    let made = Made::new();
+    let (layers, config) = made.parts();
+    let manifest = made.manifest(&layers, &config);
+    let referrer = testing::referrer(&made.place.memory, &manifest, "application/vnd.x");
+    made.lie(referrer.digest, Some(testing::random(1, referrer.size as usize).leak()));
+    assert_eq!(made.problems(&Scope::Root(manifest)).await, ["digest at manifest > referrers[0]"]);
+    let gone = Descriptor::of(MediaType::OCI_MANIFEST, b"gone");
+    let about_nothing = testing::referrer(&made.place.memory, &gone, "application/vnd.x");
+    let report = made.report(&Scope::Root(about_nothing), ValidateOptions::default()).await;
+    assert_eq!(told(&report), ["subject at manifest"]);
+    assert!(report.is_valid());
+}
+
+#[tokio::test]
+async fn what_nothing_leads_to_is_told_unless_that_cannot_be_known() {
+    let made = Made::new();
+    let (layers, config) = made.parts();
+    let manifest = made.manifest(&layers, &config);
+    let about = testing::referrer(&made.place.memory, &manifest, "application/vnd.x");
+    let (config, lost) = (Digest::sha256_of(config.to_string().as_bytes()), Digest::sha256_of(b"lost"));
+    let empty = Digest::sha256_of(b"{}");
+    let mut blobs: Vec<_> = [config, lost, manifest.digest, about.digest, empty].map(|digest| (digest, 1)).to_vec();
+    blobs.extend(layers.iter().map(|layer| (layer.digest, 1)));
+    // The artifact alone is listed, and leads to the image.
+    let inventory = Inventory { roots: Index::of(&[about]), blobs, problems: Vec::new() };
+    let everything = Scope::Everything(inventory);
+    assert_eq!(made.problems(&everything).await, [format!("unreferenced at {}", lost.blob_path())]);
+    made.lie(manifest.digest, Some(testing::random(1, manifest.size as usize).leak()));
+    assert_eq!(made.problems(&everything).await, ["digest at index.json > manifests[0] > subject"]);
+}
+
+#[tokio::test]
+async fn nesting_has_an_end() {
+    let made = Made::new();
+    let (layers, config) = made.parts();
+    let mut root = made.manifest(&layers, &config);
+    for _ in 0..40 {
+        root = testing::index(&made.place.memory, &[root]);
+    }
+    let problems = made.problems(&Scope::Root(root)).await;
+    assert!(matches!(&problems[..], [one] if one.starts_with("too-deep at index > manifests[0] >")), "{problems:?}");
+}
+
+#[tokio::test]
+async fn problems_beyond_the_limit_are_counted() {
+    let made = Made::new();
+    let gone: Vec<_> =
+        (0..100_u32).map(|number| Descriptor::of(MediaType::OCI_MANIFEST, &number.to_le_bytes())).collect();
+    let index = testing::index(&made.place.memory, &gone);
+    let options = ValidateOptions { most_problems: 10, ..ValidateOptions::default() };
+    let report = made.report_all(&Scope::Root(index), options).await;
+    assert_eq!((report.problems.len(), report.omitted, report.errors), (10, 90, 100));
+}
+
+impl Made {
+    async fn report_all(&self, scope: &Scope, options: ValidateOptions) -> Report {
+        let source: Arc<dyn Source> = self.place.clone();
+        validate(&source, scope, &options).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn every_byte_is_shown_once() {
+    #[derive(Debug, Default)]
+    struct Watcher(Mutex<(u64, u64, usize, bool)>);
+    impl Observer for Watcher {
+        fn event(&self, event: Event<'_>) {
+            let mut seen = self.0.lock().unwrap();
+            match event {
+                Event::Planned { bytes, .. } => seen.0 = bytes,
+                Event::Read { bytes, .. } => seen.1 += bytes,
+                Event::Checked { .. } => seen.2 += 1,
+                Event::Ended => seen.3 = true,
+                _ => {}
+            }
+        }
+    }
+    let made = Made::new();
+    let (layers, config) = made.parts();
+    // Both entries have the same layers.
+    let mut other = config.clone();
+    other["os"] = json!("plan9");
+    let manifests = [made.manifest(&layers, &config), made.manifest(&layers, &other)];
+    let index = testing::index(&made.place.memory, &manifests);
+    let watcher = Arc::new(Watcher::default());
+    let options = ValidateOptions { observer: Some(watcher.clone()), jobs: 1, ..ValidateOptions::default() };
+    let report = made.report(&Scope::Root(index), options).await;
+    let bytes = layers.iter().map(|layer| layer.size).sum();
+    assert_eq!(*watcher.0.lock().unwrap(), (bytes, bytes, 2, true));
+    assert_eq!((report.documents, report.blobs), (5, 2));
+}

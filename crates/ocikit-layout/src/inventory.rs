@@ -1,0 +1,164 @@
+//! What lies in a place at rest, for whoever wants to know whether all of it is needed.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ocikit_archive::Kind;
+use ocikit_image::bridge::blocking;
+use ocikit_image::{Error, Fault, Inventory, Problem, Result};
+use ocikit_spec::Digest;
+use serde::Deserialize;
+
+use crate::roots::OCI_LAYOUT_FILE;
+use crate::{Dir, DockerArchive, Scratch, Tar};
+
+/// The longest `oci-layout` file that is read, in bytes; it has thirty.
+const LONGEST_MARKER: u64 = 4096;
+
+impl Dir {
+    /// Lists what is there. Blobs that are kept elsewhere may be other layouts' and are not listed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Dir::roots`] and of reading directories.
+    pub async fn inventory(&self) -> Result<Inventory> {
+        let roots = self.roots().await?;
+        let (path, shared) = (self.path().to_owned(), self.is_shared());
+        blocking(move || {
+            let mut found = Inventory { roots, blobs: Vec::new(), problems: Vec::new() };
+            let failed = |error| Error::failed("read", path.display(), error);
+            let blobs = if shared { Vec::new() } else { list_blobs(&path).map_err(failed)? };
+            for (name, size) in blobs {
+                file_under(&mut found, &name, size);
+            }
+            let marker = path.join(OCI_LAYOUT_FILE);
+            let size = fs::metadata(&marker).map_err(failed)?.len();
+            let text = (size <= LONGEST_MARKER).then(|| fs::read(&marker)).transpose().map_err(failed)?;
+            found.problems.extend(of_marker(text.as_deref()));
+            found.blobs.sort_unstable();
+            Ok(found)
+        })
+        .await
+    }
+}
+
+impl Tar {
+    /// Lists what is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] where the file cannot be read.
+    pub async fn inventory(&self) -> Result<Inventory> {
+        let tar = self.clone();
+        blocking(move || {
+            let mut found = Inventory { roots: tar.roots().clone(), blobs: Vec::new(), problems: Vec::new() };
+            let entries = tar.index().entries().iter().enumerate();
+            for (_, entry) in entries.filter(|(at, entry)| tar.index().counts(*at) && entry.kind != Kind::Directory) {
+                let Some(name) = entry.name.as_deref().filter(|name| name.starts_with("blobs/")) else { continue };
+                file_under(&mut found, name, tar.index().file(name).map_or(0, |span| span.size));
+            }
+            let small = tar.index().file(OCI_LAYOUT_FILE).is_none_or(|span| span.size <= LONGEST_MARKER);
+            let text: Option<Bytes> = if small { tar.entry(OCI_LAYOUT_FILE)? } else { None };
+            found.problems.extend(of_marker(text.as_deref()));
+            found.blobs.sort_unstable();
+            Ok(found)
+        })
+        .await
+    }
+}
+
+impl DockerArchive {
+    /// Lists what its list of images leads to; it has no other blobs, only files.
+    pub fn inventory(&self) -> Inventory {
+        Inventory { roots: self.roots().clone(), blobs: Vec::new(), problems: Vec::new() }
+    }
+}
+
+fn file_under(found: &mut Inventory, name: &str, size: u64) {
+    match Digest::from_blob_path(name) {
+        Some(digest) => found.blobs.push((digest, size)),
+        None => found.problems.push(Problem { place: name.to_owned(), digest: None, fault: Fault::Stray }),
+    }
+}
+
+/// Files below `blobs`, by their path from the layout; temporary ones of somebody who writes left out.
+pub(crate) fn list_blobs(layout: &Path) -> io::Result<Vec<(String, u64)>> {
+    let mut found = Vec::new();
+    for algorithm in list(&layout.join("blobs"))? {
+        if !algorithm.metadata()?.is_dir() {
+            continue;
+        }
+        for blob in list(&algorithm.path())? {
+            let name = format!("blobs/{}/{}", algorithm.file_name().display(), blob.file_name().display());
+            // Through links: a directory of blobs that several layouts share.
+            match fs::metadata(blob.path()) {
+                Ok(metadata) if metadata.is_file() && !is_temporary(&name) => found.push((name, metadata.len())),
+                Ok(_) => {}
+                // Gone since it was listed, or a link to nothing.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// What is in a directory, nothing where there is none.
+pub(crate) fn list(path: &Path) -> io::Result<Vec<fs::DirEntry>> {
+    match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.collect(),
+    }
+}
+
+/// Whether a path has the name of a file that somebody here still writes.
+pub(crate) fn is_temporary(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|name| name.starts_with(".ocikit-"))
+}
+
+/// What is wrong with the `oci-layout` file.
+fn of_marker(text: Option<&[u8]>) -> Option<Problem> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Marker {
+        image_layout_version: String,
+    }
+    let problem = match text.map(serde_json::from_slice::<Marker>) {
+        Some(Ok(marker)) if marker.image_layout_version == "1.0.0" => return None,
+        Some(Ok(marker)) => {
+            let version: String = marker.image_layout_version.chars().take(40).collect();
+            format!("it says version `{version}`, and 1.0.0 is the only one there is")
+        }
+        Some(Err(error)) => format!("it does not say a version: {error}"),
+        None => "it is missing, or too long to be one".to_owned(),
+    };
+    Some(Problem { place: OCI_LAYOUT_FILE.to_owned(), digest: None, fault: Fault::LayoutVersion { problem } })
+}
+
+/// Opens everything that lies at a path, to be validated as a whole.
+///
+/// # Errors
+///
+/// Those of [`open`](crate::open) and of listing.
+pub async fn open_all(path: impl AsRef<Path>, scratch: &Scratch) -> Result<(Arc<dyn ocikit_image::Source>, Inventory)> {
+    let path = path.as_ref();
+    if path.is_dir() {
+        let dir = Dir::open(path).await?;
+        let inventory = dir.inventory().await?;
+        return Ok((Arc::new(dir), inventory));
+    }
+    match crate::open::archive_at(path, scratch).await? {
+        crate::open::Archive::Oci(tar) => {
+            let inventory = tar.inventory().await?;
+            Ok((Arc::new(tar), inventory))
+        }
+        crate::open::Archive::Docker(archive) => {
+            let inventory = archive.inventory();
+            Ok((Arc::new(archive), inventory))
+        }
+    }
+}

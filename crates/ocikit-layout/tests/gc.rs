@@ -1,0 +1,210 @@
+//! What is dropped, and what never is.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ocikit_image::{
+    AnnotateOptions, CopyOptions, Error, Memory, Name, Naming, Root, Scope, Sink, ValidateOptions, annotate, copy,
+    testing, validate,
+};
+use ocikit_layout::{Dir, GcOptions, Scratch, TarEdit, TarOptions, TarWriter, gc, open, open_all};
+use ocikit_spec::{Descriptor, Digest, Index, MediaType, Platform};
+
+fn testdata(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
+}
+
+fn options() -> GcOptions {
+    GcOptions::at(SystemTime::now())
+}
+
+async fn problems(path: &Path) -> Vec<String> {
+    let (source, inventory) = open_all(path, &Scratch::default()).await.unwrap();
+    let report = validate(&source, &Scope::Everything(inventory), &ValidateOptions::default()).await.unwrap();
+    report.problems.iter().map(ToString::to_string).collect()
+}
+
+fn named(tag: &str) -> CopyOptions {
+    let naming = Naming { tag: Some(tag.parse().unwrap()), ..Naming::default() };
+    CopyOptions { names: vec![naming], ..CopyOptions::default() }
+}
+
+async fn image(seed: u64) -> Root {
+    let memory = Arc::new(Memory::new());
+    let image = testing::image(&memory, seed, &Platform::new("linux", "amd64"), &[3000, 1]);
+    Root::at(memory, image).await.unwrap()
+}
+
+/// Every place that is tested, with an image `1` that another one has replaced and one that was annotated twice.
+async fn with_garbage(directory: &Path) -> [PathBuf; 2] {
+    let (dir, tar) = (directory.join("layout"), directory.join("a.tar"));
+    let sink: Arc<dyn Sink> = Arc::new(Dir::create(&dir).await.unwrap());
+    copy(&image(1).await, &sink, &named("1")).await.unwrap();
+    copy(&image(10).await, &sink, &named("1")).await.unwrap();
+    copy(&image(20).await, &sink, &named("2")).await.unwrap();
+    let sink: Arc<dyn Sink> = Arc::new(TarWriter::create(&tar, TarOptions::default()).await.unwrap());
+    copy(&image(10).await, &sink, &named("1")).await.unwrap();
+    for value in ["one", "two", "three"] {
+        let sink: Arc<dyn Sink> = Arc::new(TarEdit::open(&tar).await.unwrap());
+        let root = Root::open(sink.clone(), &Name::Only).await.unwrap();
+        let set = vec![("k".to_owned(), value.to_owned())];
+        let after = annotate(&root, &AnnotateOptions { set, ..AnnotateOptions::default() }).await.unwrap();
+        let naming = Naming { replaces: Some(root.digest()), ..Naming::default() };
+        copy(&after, &sink, &CopyOptions { names: vec![naming], ..CopyOptions::default() }).await.unwrap();
+    }
+    [dir, tar]
+}
+
+#[tokio::test]
+async fn what_nothing_leads_to_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    for path in with_garbage(directory.path()).await {
+        let size = |path: &Path| match path.is_dir() {
+            true => fs::read_dir(path.join("blobs/sha256")).unwrap().count() as u64,
+            false => fs::metadata(path).unwrap().len(),
+        };
+        let before = size(&path);
+        let roots = open_all(&path, &Scratch::default()).await.unwrap().1.roots;
+        assert!(!problems(&path).await.is_empty());
+        let dry = gc(&path, &GcOptions { dry_run: true, ..options() }).await.unwrap();
+        assert_eq!(size(&path), before);
+        let collected = gc(&path, &options()).await.unwrap();
+        assert_eq!((&dry.removed, dry.freed), (&collected.removed, collected.freed));
+        assert!(collected.freed > 0 && size(&path) < before);
+        if !path.is_dir() {
+            assert_eq!(size(&path), before - collected.freed);
+        }
+        assert_eq!(problems(&path).await, [""; 0]);
+        assert_eq!(open_all(&path, &Scratch::default()).await.unwrap().1.roots.text(), roots.text());
+        let again = gc(&path, &options()).await.unwrap();
+        assert_eq!((again.removed.len(), again.kept), (0, collected.kept));
+    }
+}
+
+#[tokio::test]
+async fn an_archive_is_edited_after_as_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let [_, tar] = with_garbage(directory.path()).await;
+    gc(&tar, &options()).await.unwrap();
+    let sink: Arc<dyn Sink> = Arc::new(TarEdit::open(&tar).await.unwrap());
+    copy(&image(30).await, &sink, &named("3")).await.unwrap();
+    drop(sink);
+    assert_eq!(problems(&tar).await, [""; 0]);
+}
+
+/// Whatever others write has nothing to lose that leads anywhere.
+#[tokio::test]
+async fn nothing_goes_that_somebody_listed() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in [
+        "archive-nested/image.tar",
+        "archive-oras/image.tar",
+        "buildkit-attested/multi.tar",
+        "buildkit-docker/image.tar",
+        "docker-archive/moby-two.tar",
+        "docker-archive/moby-containerd.tar",
+        "layout-buildkit-cache/layout",
+        "layout-oras-referrers/layout",
+        "layout-regctl/layout",
+        "layout-sha512/layout",
+        "layout-umoci/layout",
+    ] {
+        let path = directory.path().join(name.replace('/', "-"));
+        copy_tree(&testdata(name), &path);
+        let roots = open_all(&path, &Scratch::default()).await.unwrap().1.roots;
+        gc(&path, &options()).await.unwrap();
+        assert_eq!(problems(&path).await.iter().filter(|text| text.contains("missing")).count(), 0, "{name}");
+        let source = open(&path, &Scratch::default()).await.unwrap();
+        let old = open(testdata(name), &Scratch::default()).await.unwrap();
+        for root in roots.manifests() {
+            let subjects = [&source, &old].map(|place| place.referrers(&root.digest));
+            let [new, old] = futures::future::join_all(subjects).await.try_into().unwrap();
+            assert_eq!(new.unwrap(), old.unwrap(), "{name}");
+        }
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let name = entry.unwrap().file_name();
+            copy_tree(&from.join(&name), &to.join(&name));
+        }
+    } else {
+        fs::copy(from, to).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_document_keeps_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let [dir, _] = with_garbage(directory.path()).await;
+    let root = open(&dir, &Scratch::default()).await.unwrap().resolve(&Name::Tag("1".parse().unwrap())).await.unwrap();
+    let path = dir.join(root.digest.blob_path());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let before = fs::read_dir(dir.join("blobs/sha256")).unwrap().count();
+    assert!(matches!(gc(&dir, &options()).await, Err(Error::Mismatch { .. })));
+    assert_eq!(fs::read_dir(dir.join("blobs/sha256")).unwrap().count(), before);
+}
+
+#[tokio::test]
+async fn somebody_who_writes_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let [dir, _] = with_garbage(directory.path()).await;
+    let (writer, memory) = (Dir::open(&dir).await.unwrap(), Memory::new());
+    let blob = Descriptor::of(MediaType::OCTET_STREAM, b"new");
+    memory.insert(&b"new"[..]);
+    writer.put(&blob, &memory).await.unwrap();
+    assert!(matches!(gc(&dir, &options()).await, Err(Error::Unsupported { .. })));
+    drop(writer);
+    assert!(gc(&dir, &options()).await.unwrap().removed.iter().any(|gone| gone.digest == Some(blob.digest)));
+}
+
+#[tokio::test]
+async fn only_old_temporary_files_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path().join("layout");
+    let sink: Arc<dyn Sink> = Arc::new(Dir::create(&dir).await.unwrap());
+    copy(&image(1).await, &sink, &named("1")).await.unwrap();
+    drop(sink);
+    for name in [".ocikit-1", "blobs/sha256/.ocikit-2", "blobs/sha256/stray", "mine"] {
+        fs::write(dir.join(name), b"x").unwrap();
+    }
+    let names = async |now: SystemTime| -> Vec<_> {
+        let options = GcOptions { dry_run: true, ..GcOptions::at(now) };
+        gc(&dir, &options).await.unwrap().removed.into_iter().map(|removed| removed.name).collect()
+    };
+    let now = SystemTime::now();
+    assert_eq!(names(now).await, ["blobs/sha256/stray"]);
+    let later = now + Duration::from_secs(7200);
+    assert_eq!(names(later).await, [".ocikit-1", "blobs/sha256/.ocikit-2", "blobs/sha256/stray"]);
+}
+
+#[tokio::test]
+async fn the_place_itself_is_looked_at() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path().join("layout");
+    fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+    fs::write(dir.join("index.json"), Index::of(&[]).bytes()).unwrap();
+    fs::write(dir.join("blobs/sha256/name"), b"x").unwrap();
+    fs::write(dir.join(Digest::sha256_of(b"x").blob_path()), b"x").unwrap();
+    for (marker, wrong) in [
+        (r#"{"imageLayoutVersion":"1.0.0"}"#, false),
+        (r#"{"imageLayoutVersion":"2.0.0"}"#, true),
+        (r#"{"imageLayoutVersion":"#, true),
+        ("", true),
+    ] {
+        fs::write(dir.join("oci-layout"), marker).unwrap();
+        let found = problems(&dir).await;
+        assert_eq!(found.iter().any(|text| text.starts_with("oci-layout: ")), wrong, "{found:?}");
+        assert!(found.iter().any(|text| text.starts_with("blobs/sha256/name: ")), "{found:?}");
+        assert!(found.iter().any(|text| text.contains("nothing refers to it")), "{found:?}");
+    }
+}

@@ -1,0 +1,54 @@
+use std::sync::Arc;
+
+use ocikit_image::{Name, Report, Result, Scope, Source, ValidateOptions, validate};
+use ocikit_layout::{Collected, Dir, GcOptions, gc, open_all};
+
+use crate::location::Location;
+use crate::session::{Session, unsupported};
+
+impl Session {
+    /// Validates what a location names: an archive or layout that is named alone with all that lies in it, anything else
+    /// with what it leads to.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ocikit_image::Error::NotFound) and [`Broken`](ocikit_image::Error::Broken) if the place cannot be opened at all, and those of [`validate`].
+    pub async fn validate(&self, location: &Location, options: &ValidateOptions) -> Result<Report> {
+        let path = match (location, location.name()) {
+            (Location::Stdio, _) => return Err(unsupported(location, "a pipe cannot be validated, only a file")),
+            (_, Name::Only) => location.path(),
+            _ => None,
+        };
+        if let Some(path) = path {
+            let (source, inventory): (Arc<dyn Source>, _) = if path.is_dir() {
+                let dir = self.shared(Dir::open(path).await?);
+                let inventory = dir.inventory().await?;
+                (Arc::new(dir), inventory)
+            } else {
+                open_all(path, &self.scratch()).await?
+            };
+            return validate(&source, &Scope::Everything(inventory), options).await;
+        }
+        let source = self.source(location).await?;
+        let root = source.resolve(&location.name()).await?;
+        validate(&source, &Scope::Root(root), options).await
+    }
+
+    /// Removes from an archive or layout what its list of images does not lead to.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`gc`]; [`Unsupported`](ocikit_image::Error::Unsupported) for anything else, and where several layouts
+    /// share their blobs.
+    pub async fn gc(&self, location: &Location, options: &GcOptions) -> Result<Collected> {
+        match location {
+            _ if self.options().shared_blobs.is_some() => {
+                Err(unsupported(location, "its blobs are shared, and what others need cannot be told"))
+            }
+            Location::Layout { path, .. } | Location::Archive { path, .. } | Location::Path { path, .. } => {
+                gc(path, options).await
+            }
+            _ => Err(unsupported(location, "it is neither an OCI archive nor an OCI layout")),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What the fuzz targets do with the bytes they are given. `tests/it/fuzz.rs` does the same with the corpus, on a stable
+//! compiler.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a fuzz target finds things by panicking")]
+
+use std::io::Write;
+
+use ocikit_archive::{END, Entry, Header, Kind, TarIndex, TarStream, padding};
+use ocikit_spec::{Config, Digest, Document, Index, Manifest, MediaType, Platform, Reference, Tag};
+
+/// A tar read at random holds what it holds read as it comes, and nothing outside of itself.
+pub fn tar_index(bytes: &[u8]) {
+    let Ok(index) = TarIndex::read(bytes) else {
+        let mut stream = TarStream::new(bytes);
+        while let Ok(Some(_)) = stream.next_entry() {}
+        return;
+    };
+    let end = index.end();
+    assert!(end.start <= end.zeros && end.zeros <= end.file && end.file == bytes.len() as u64);
+    let mut stream = TarStream::new(bytes);
+    for entry in index.entries() {
+        assert_eq!(stream.next_entry().unwrap().as_ref(), Some(entry));
+        check_entry(entry, bytes.len() as u64);
+        if let Some(span) = entry.name.as_deref().and_then(|name| index.file(name)) {
+            assert!(span.offset + span.size <= bytes.len() as u64);
+        }
+    }
+    assert!(stream.next_entry().unwrap().is_none());
+}
+
+fn check_entry(entry: &Entry, length: u64) {
+    assert!(entry.start < entry.data.offset && entry.data.offset + entry.data.size <= length);
+    if let Some(name) = &entry.name {
+        assert!(!name.starts_with('/') && name.split('/').all(|part| part != ".."), "{name}");
+    }
+    if let Kind::Link(Some(target)) = &entry.kind {
+        assert!(!target.starts_with('/') && target.split('/').all(|part| part != ".."), "{target}");
+    }
+}
+
+/// A document stays what it was unless it is edited, and an edit is what it says.
+pub fn documents(bytes: &[u8]) {
+    let _ = Config::parse(bytes.to_vec()).map(|config| config.rootfs().diff_ids.len());
+    for media_type in [MediaType::OCI_MANIFEST, MediaType::OCI_INDEX, MediaType::OCI_ARTIFACT_MANIFEST] {
+        let _ = Document::parse(&media_type, bytes.to_vec());
+    }
+    let Ok((_, document)) = Document::sniff(bytes.to_vec()) else { return };
+    assert_eq!(&document.bytes()[..], bytes);
+    let count = document.children().count();
+    match document {
+        Document::Manifest(manifest) => {
+            assert_eq!(manifest.edit().finish().unwrap().text(), manifest.text());
+            if let Ok(edited) = manifest.edit().annotate("k\"", "v\n").finish() {
+                assert_eq!(edited.annotations().get("k\""), Some("v\n"));
+                assert_eq!(edited.layers(), manifest.layers());
+                assert_eq!(Manifest::parse(edited.bytes().clone()).unwrap().text(), edited.text());
+            }
+        }
+        Document::Index(index) => {
+            assert_eq!(index.edit().finish().unwrap().text(), index.text());
+            let digest = Digest::sha256_of(b"");
+            let mut edit = index.edit();
+            edit.repoint(0, &digest, 7).annotate_entry(0, "k", "v");
+            if let Ok(edited) = edit.finish() {
+                assert_eq!(edited.manifests().len(), count);
+                assert!(edited.manifests().first().is_none_or(|entry| entry.digest == digest && entry.size == 7));
+                assert_eq!(Index::parse(edited.bytes().clone()).unwrap().text(), edited.text());
+            }
+        }
+    }
+}
+
+/// What is parsed is written so that it is parsed as the same.
+pub fn reference(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(reference) = text.parse::<Reference>() {
+        assert_eq!(reference.to_string().parse(), Ok(reference));
+    }
+    if let Ok(digest) = text.parse::<Digest>() {
+        assert_eq!(digest.to_string(), text);
+        assert_eq!(Digest::from_blob_path(&digest.blob_path()), Some(digest));
+    }
+    if let Ok(tag) = text.parse::<Tag>() {
+        assert_eq!(tag.as_str(), text);
+    }
+    if let Ok(platform) = text.parse::<Platform>() {
+        assert_eq!(platform.to_string().parse(), Ok(platform.clone()));
+        assert_eq!(platform.normalized().normalized(), platform.normalized());
+    }
+}
+
+/// An archive with this for its `manifest.json` is refused, or each of its images is there.
+pub fn docker_archive(bytes: &[u8]) {
+    use ocikit_image::{Name, Root};
+    let mut tar = Vec::new();
+    let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[
+        "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]}}"#;
+    for (name, content) in [("c", &config[..]), ("l", b""), ("manifest.json", bytes)] {
+        tar.extend(Header::file(name, content.len() as u64).to_bytes());
+        tar.extend(content);
+        tar.extend(&END[..padding(content.len() as u64) as usize]);
+    }
+    tar.extend(END);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&tar).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let scratch = ocikit_layout::Scratch::default();
+        let Ok((source, inventory)) = ocikit_layout::open_all(file.path(), &scratch).await else { return };
+        for root in inventory.roots.manifests().iter().take(20) {
+            let opened = Root::open(source.clone(), &Name::Digest(root.digest)).await.unwrap();
+            let Root::Image(image) = opened else { panic!("it makes up images") };
+            assert_eq!(image.config().await.unwrap().rootfs().diff_ids.len(), image.layers().count());
+        }
+    });
+}

@@ -1,0 +1,34 @@
+//! The corpus of the fuzz targets, through the same functions.
+
+use std::fs;
+use std::path::Path;
+
+#[allow(unreachable_pub, reason = "there it is a library")]
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
+
+type Target = fn(&[u8]);
+
+#[test]
+fn the_corpus_does_no_harm() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    let targets: [(&str, Target); 4] = [
+        ("tar_index", targets::tar_index),
+        ("documents", targets::documents),
+        ("reference", targets::reference),
+        ("docker_archive", targets::docker_archive),
+    ];
+    for (name, target) in targets {
+        let found = fs::read_dir(corpus.join(name)).unwrap();
+        let files: Vec<_> = found.map(|entry| entry.unwrap().path()).collect();
+        assert!(files.len() > 5, "{name}");
+        for file in files {
+            target(&fs::read(file).unwrap());
+        }
+    }
+    assert_eq!(
+        fs::read_dir(&corpus).unwrap().count(),
+        targets.len(),
+        "every target has a corpus, and every corpus a target"
+    );
+}
