@@ -1,15 +1,17 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use clap::Args;
 use ocikit::layout::TarOptions;
 use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};
 use ocikit::registry::{
-    ClientOptions, CredentialPlaces, DockerConfig, FileJournal, Fixed, HelperOptions, Journal, Keychain, RetryOptions,
-    Secret, Timeouts,
+    ClientOptions, Credential, CredentialPlaces, DockerConfig, FileJournal, Fixed, HelperOptions, Journal, Keychain,
+    RetryOptions, Secret, Timeouts,
 };
+use ocikit::sync::Access;
 use ocikit::{Client, Location, Registry, Session, SessionOptions};
 
 use crate::commands::login;
@@ -108,6 +110,10 @@ impl Context {
 
     /// The same with options of the command's own; what all commands take is set here.
     pub(crate) fn session_with(&self, locations: &[&Location], options: SessionOptions) -> Result<Session> {
+        Ok(self.session_of(self.client(locations)?, options))
+    }
+
+    fn session_of(&self, client: Client, options: SessionOptions) -> Session {
         let options = SessionOptions {
             jobs: self.global.jobs.map(usize::from),
             observer: self.progress.of_copy(),
@@ -116,7 +122,32 @@ impl Context {
             scratch: Some(std::env::temp_dir()),
             ..options
         };
-        Ok(Session::new(self.client(locations)?, options))
+        Session::new(client, options)
+    }
+
+    /// A session for a command whose file says how registries are spoken to.
+    pub(crate) fn session_that_knows(&self, registries: &BTreeMap<String, Access>) -> Result<Session> {
+        if self.secret.is_some() {
+            return Err(Failure::usage("one name and password, and more than one registry")
+                .hint("log in to each with `ocikit login`"));
+        }
+        let mut options = self.client_options()?;
+        let mut credentials = HashMap::new();
+        for (name, access) in registries {
+            let others = options.hosts.others.clone();
+            let settings = options.hosts.named.entry(name.clone()).or_insert(others);
+            // On a loopback address no TLS is needed, and nothing is said that would ask for it.
+            let is_loopback = name.parse::<Registry>().is_ok_and(|registry| registry.is_loopback());
+            if access.insecure && !is_loopback {
+                settings.tls.verify = Verify::Nothing;
+            }
+            if let Some(directory) = &access.certificates {
+                settings.tls.add_directory(directory)?;
+            }
+            credentials.extend(access.credential.clone().map(|credential| (name.clone(), credential)));
+        }
+        options.keychain = Arc::new(FromFile { credentials, others: options.keychain });
+        Ok(self.session_of(Client::new(options), SessionOptions::default()))
     }
 
     /// What the command line or the environment gave to show who we are.
@@ -230,6 +261,23 @@ impl Context {
             *path = PathBuf::from(home).join(rest);
         }
         location
+    }
+}
+
+/// Credentials that a file gives for some registries, before those that are kept elsewhere.
+#[derive(Debug)]
+struct FromFile {
+    credentials: HashMap<String, Credential>,
+    others: Arc<dyn Keychain>,
+}
+
+#[async_trait]
+impl Keychain for FromFile {
+    async fn credential(&self, registry: &Registry, path: &str) -> ocikit::Result<Option<Credential>> {
+        match self.credentials.get(registry.as_str()) {
+            Some(credential) => Ok(Some(credential.clone())),
+            None => self.others.credential(registry, path).await,
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What became of copies, in words and as facts.
 
+use std::fmt::Display;
+
 use ocikit::{Copied, Digest, Location, Planned, Put};
 use serde::Serialize;
 
@@ -30,8 +32,8 @@ struct Count {
     bytes: u64,
 }
 
-/// One failure of one target is that failure; some of several are a partial success.
-pub(crate) fn partial(mut failures: Vec<(&Location, Failure)>, succeeded: usize) -> Result {
+/// One failure of one is that failure; some of several, a partial success.
+pub(crate) fn partial(mut failures: Vec<(impl Display, Failure)>, succeeded: usize, what: &str) -> Result {
     if failures.len() == 1 && succeeded == 0 {
         return Err(failures.remove(0).1);
     }
@@ -39,8 +41,8 @@ pub(crate) fn partial(mut failures: Vec<(&Location, Failure)>, succeeded: usize)
     let Some(first) = codes.first() else { return Ok(()) };
     let same = codes.iter().all(|code| code == first);
     let code = if succeeded == 0 && same { *first } else { Code::Partial };
-    let lines: Vec<_> = failures.iter().map(|(target, failure)| format!("  {target}: {}", failure.message)).collect();
-    let message = format!("{} of {} targets failed\n{}", failures.len(), failures.len() + succeeded, lines.join("\n"));
+    let lines: Vec<_> = failures.iter().map(|(name, failure)| format!("  {name}: {}", failure.message)).collect();
+    let message = format!("{} of {} {what} failed\n{}", failures.len(), failures.len() + succeeded, lines.join("\n"));
     let hint = failures.into_iter().find_map(|(_, failure)| failure.hint);
     Err(Failure { code, message, hint })
 }

@@ -140,7 +140,7 @@ pub(crate) async fn copy_to_all(
     let succeeded = done.len();
     let facts = done.into_iter().filter(|(target, _)| **target != Location::Stdio);
     report(context, facts.map(|(_, facts)| facts).collect())?;
-    partial(failures, succeeded)
+    partial(failures, succeeded, "targets")
 }
 
 /// Copies an image to one target, or plans to.

@@ -14,6 +14,7 @@ mod pull;
 mod push;
 mod registry;
 mod rest;
+mod sync;
 mod tour;
 
 use ocikit_tests::Bench;

@@ -20,6 +20,7 @@ mod referrers;
 mod remote;
 mod repos;
 mod serve;
+mod sync;
 mod tag;
 mod tags;
 mod tour;
@@ -53,6 +54,7 @@ pub(crate) enum Command {
     Referrers(referrers::Referrers),
     Repos(repos::Repos),
     Serve(serve::Serve),
+    Sync(sync::Sync),
     Tag(tag::Tag),
     Tags(tags::Tags),
     Tour(tour::Tour),
@@ -82,6 +84,7 @@ impl Command {
             Command::Referrers(command) => command.run(context).await,
             Command::Repos(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
+            Command::Sync(command) => command.run(context).await,
             Command::Tag(command) => command.run(context).await,
             Command::Tags(command) => command.run(context).await,
             Command::Tour(command) => command.run(context).await,

@@ -55,7 +55,7 @@ impl Push {
                 }
                 let succeeded = done.len();
                 report(context, done)?;
-                partial(failures, succeeded)
+                partial(failures, succeeded, "targets")
             }
             _ => Err(Failure::usage("several archives go to one repository, each under its own tag")),
         }

@@ -31,6 +31,8 @@ mod change;
 mod inspect;
 mod location;
 mod session;
+#[cfg(feature = "sync")]
+pub mod sync;
 mod tree;
 
 pub use change::describe;

@@ -16,25 +16,29 @@ use super::settings::{Identity, TlsSettings};
 pub(super) fn add(settings: &mut TlsSettings, directory: &Path, names: &[&str]) -> Result<bool> {
     let mut found = false;
     for name in names {
-        let mut files = list(&directory.join(name))?;
-        files.sort();
-        let with_extension = |wanted: &'static str| {
-            files.iter().filter(move |file| file.extension().is_some_and(|extension| extension == wanted))
-        };
-        settings.authorities.extend(with_extension("crt").cloned());
-        found |= with_extension("crt").chain(with_extension("cert")).next().is_some();
-        if settings.identity.is_some() {
-            continue;
-        }
-        if let Some(certificate) = with_extension("cert").next() {
-            let key = certificate.with_extension("key");
-            if !files.contains(&key) {
-                return Err(Error::broken(certificate.display(), format!("its key {} is missing", key.display())));
-            }
-            settings.identity = Some(Identity { certificate: certificate.clone(), key });
-        }
+        found |= add_directory(settings, &directory.join(name))?;
     }
     Ok(found)
+}
+
+/// The same for the directory of the registry itself.
+pub(super) fn add_directory(settings: &mut TlsSettings, directory: &Path) -> Result<bool> {
+    let mut files = list(directory)?;
+    files.sort();
+    let with_extension = |wanted: &'static str| {
+        files.iter().filter(move |file| file.extension().is_some_and(|extension| extension == wanted))
+    };
+    settings.authorities.extend(with_extension("crt").cloned());
+    if settings.identity.is_none()
+        && let Some(certificate) = with_extension("cert").next()
+    {
+        let key = certificate.with_extension("key");
+        if !files.contains(&key) {
+            return Err(Error::broken(certificate.display(), format!("its key {} is missing", key.display())));
+        }
+        settings.identity = Some(Identity { certificate: certificate.clone(), key });
+    }
+    Ok(with_extension("crt").chain(with_extension("cert")).next().is_some())
 }
 
 fn list(directory: &Path) -> Result<Vec<PathBuf>> {

@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ocikit_image::Result;
 use ocikit_spec::Registry;
@@ -85,6 +85,18 @@ pub struct TlsSettings {
     pub authorities: Vec<PathBuf>,
     /// The certificate that we show, and its key.
     pub identity: Option<Identity>,
+}
+
+impl TlsSettings {
+    /// Adds what a directory holds: authorities in `*.crt`, and a certificate of ours in `*.cert` with its key in the `*.key` of
+    /// the same name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`](ocikit_image::Error::Failed) if the directory cannot be read, [`Error::Broken`](ocikit_image::Error::Broken) if a key is missing.
+    pub fn add_directory(&mut self, directory: &Path) -> Result<()> {
+        certs::add_directory(self, directory).map(drop)
+    }
 }
 
 /// Whether the certificate of a registry is checked.

@@ -1,0 +1,103 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use ocikit::sync::{Config, Done, Item, Prefix, SyncOptions, sync};
+use ocikit::{Digest, Put};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::output;
+use crate::report::partial;
+
+/// Mirror images as a file says
+///
+/// The file is YAML: a list of `images` with `from`, `to`, `tags`, `match`, `semver`, `except`, `platforms` and `referrers`, or
+/// one that `skopeo sync` reads. Nothing is removed at the target. Prints a line for each image.
+#[derive(Debug, Args)]
+pub(crate) struct Sync {
+    /// The file
+    file: PathBuf,
+    /// The registry, or a path in it, for images that the file says no target for
+    target: Option<Prefix>,
+    /// Put the whole name of the source below the target, instead of its last part alone
+    #[arg(long, requires = "target")]
+    scoped: bool,
+    /// Say what would be copied, and copy nothing
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// Go on where an image fails
+    #[arg(long, short)]
+    keep_going: bool,
+}
+
+#[derive(Serialize)]
+struct Facts<'a> {
+    from: &'a str,
+    to: &'a str,
+    /// `same`, `copied`, `planned` or `failed`.
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
+    bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Sync {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        let text =
+            std::fs::read_to_string(&self.file).map_err(|error| Failure::io("read", self.file.display(), &error))?;
+        let target = self.target.clone().map(|target| target.scoped(self.scoped));
+        let config = Config::parse(&text, target.as_ref()).map_err(|invalid| {
+            Failure::usage(format_args!("{}: {invalid}", self.file.display()))
+                .hint("name the target on the command line, or with `to` beside each image")
+        })?;
+        let session = context.session_that_knows(&config.registries)?;
+        let options = SyncOptions { dry_run: self.dry_run, keep_going: self.keep_going };
+        let (mut done, mut failures) = (0, Vec::new());
+        let mut unsaid = Ok(());
+        sync(&session, &config, options, &mut |item, outcome| {
+            let (facts, failure) = facts(item, outcome);
+            match failure {
+                Some(failure) => failures.push((item.from.clone(), failure)),
+                None => done += 1,
+            }
+            let said = context.output.facts(&facts, || words(&facts));
+            unsaid = std::mem::replace(&mut unsaid, Ok(())).and(said);
+        })
+        .await;
+        unsaid?;
+        partial(failures, done, "images")
+    }
+}
+
+fn facts(item: &Item, outcome: ocikit::Result<Done>) -> (Facts<'_>, Option<Failure>) {
+    let mut facts = Facts { from: &item.from, to: &item.to, outcome: "same", digest: None, bytes: 0, error: None };
+    match outcome {
+        Ok(Done::Same(digest)) => facts.digest = Some(digest),
+        Ok(Done::Copied(copied)) => {
+            facts.digest = Some(copied.root.digest);
+            (facts.outcome, facts.bytes) = ("copied", copied.count(Put::Copied).1);
+        }
+        Ok(Done::Planned(digest, bytes)) => {
+            facts.digest = Some(digest);
+            (facts.outcome, facts.bytes) = ("planned", bytes);
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            (facts.outcome, facts.error) = ("failed", Some(failure.message.clone()));
+            return (facts, Some(failure));
+        }
+    }
+    (facts, None)
+}
+
+fn words(facts: &Facts<'_>) -> String {
+    let Facts { from, to, outcome, bytes, error, .. } = facts;
+    match (error, *outcome) {
+        (Some(error), _) => format!("{outcome} {from} -> {to}: {error}"),
+        (None, "same") => format!("{outcome} {from} -> {to}"),
+        (None, _) => format!("{outcome} {from} -> {to} ({})", output::bytes(*bytes)),
+    }
+}

@@ -1,0 +1,277 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use ocikit_image::Referrers;
+use ocikit_registry::{Credential, Secret};
+use ocikit_spec::{MediaType, Platform, Reference, Registry, Repository};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::select::Select;
+use super::skopeo;
+
+/// What is mirrored.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How many images are copied at the same time.
+    pub jobs: usize,
+    /// How many images are begun in a minute at most.
+    pub per_minute: Option<u32>,
+    /// What is copied where.
+    pub rules: Vec<Rule>,
+    /// What the file says of registries, by their names; only skopeo's files do.
+    pub registries: BTreeMap<String, Access>,
+}
+
+/// Some tags of a repository, and the repository in which they are kept.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Where the images are.
+    pub from: Repository,
+    /// Where they are copied to, each under its own tag.
+    pub to: Repository,
+    /// Which tags.
+    pub select: Select,
+    /// Which platforms, all if empty; see [`narrow`](ocikit_image::narrow).
+    pub platforms: Vec<Platform>,
+    /// What goes along.
+    pub referrers: Referrers,
+}
+
+/// How a registry is spoken to.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Who we are.
+    pub credential: Option<Credential>,
+    /// Its certificate is not checked.
+    pub insecure: bool,
+    /// A directory with certificates for it.
+    pub certificates: Option<PathBuf>,
+}
+
+/// A file that says what to mirror makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}")]
+pub struct Invalid {
+    problem: String,
+}
+
+impl Invalid {
+    pub(super) fn new(problem: impl fmt::Display) -> Invalid {
+        Invalid { problem: problem.to_string() }
+    }
+
+    /// The problem with one of the images that the file names.
+    pub(super) fn of(image: &str, problem: impl fmt::Display) -> Invalid {
+        Invalid::new(format_args!("{image}: {problem}"))
+    }
+}
+
+/// A registry, or a part of it, that repositories are mirrored to.
+#[derive(Debug, Clone)]
+pub struct Prefix {
+    registry: Registry,
+    path: String,
+    scoped: bool,
+}
+
+impl FromStr for Prefix {
+    type Err = ocikit_spec::Error;
+
+    fn from_str(text: &str) -> Result<Prefix, Self::Err> {
+        let (registry, path) = text.split_once('/').unwrap_or((text, ""));
+        let prefix = Prefix { registry: registry.parse()?, path: path.trim_end_matches('/').to_owned(), scoped: false };
+        if !path.is_empty() {
+            Repository::new(prefix.registry.clone(), &prefix.path)?;
+        }
+        Ok(prefix)
+    }
+}
+
+impl Prefix {
+    /// Whether the whole name of a repository goes behind it, its registry included, instead of the last part alone.
+    #[must_use]
+    pub fn scoped(self, scoped: bool) -> Prefix {
+        Prefix { scoped, ..self }
+    }
+
+    /// Where a repository is mirrored to.
+    pub(super) fn below(&self, from: &Repository) -> Result<Repository, ocikit_spec::Error> {
+        let name = match self.scoped {
+            true => from.to_string(),
+            false => from.path().rsplit('/').next().unwrap_or_default().to_owned(),
+        };
+        let path = if self.path.is_empty() { name } else { format!("{}/{name}", self.path) };
+        Repository::new(self.registry.clone(), &path)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    jobs: Option<usize>,
+    per_minute: Option<u32>,
+    images: Vec<Image>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Image {
+    from: String,
+    to: Option<String>,
+    /// `1.20` is a number to YAML; asked for a string, the reader gives it as it is written.
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default, rename = "match")]
+    matches: Vec<String>,
+    semver: Option<String>,
+    #[serde(default)]
+    except: Vec<String>,
+    #[serde(default)]
+    platforms: Vec<String>,
+    #[serde(default)]
+    referrers: AlongWith,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AlongWith {
+    Whether(bool),
+    Types(Vec<String>),
+}
+
+impl Default for AlongWith {
+    fn default() -> AlongWith {
+        AlongWith::Whether(true)
+    }
+}
+
+impl Config {
+    /// Reads a file of our own form, which has a list of `images`, or one for `skopeo sync`, which names registries. `to`
+    /// is where images go that say nothing of it: all of those in skopeo's form.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] with the place of the problem.
+    pub fn parse(text: &str, to: Option<&Prefix>) -> Result<Config, Invalid> {
+        let keys: BTreeMap<String, IgnoredAny> = serde_saphyr::from_str(text).map_err(Invalid::new)?;
+        if !keys.contains_key("images") {
+            return skopeo::parse(text, to);
+        }
+        let file: File = serde_saphyr::from_str(text).map_err(Invalid::new)?;
+        let rules = file.images.into_iter().map(|image| image.rule(to)).collect::<Result<_, _>>()?;
+        let jobs = file.jobs.unwrap_or(JOBS).max(1);
+        Ok(Config { jobs, per_minute: file.per_minute, rules, registries: BTreeMap::new() })
+    }
+}
+
+/// How many images are copied at the same time where nothing is said of it.
+pub(super) const JOBS: usize = 4;
+
+impl Image {
+    fn rule(self, to: Option<&Prefix>) -> Result<Rule, Invalid> {
+        let invalid = |problem: &dyn fmt::Display| Invalid::of(&self.from, problem);
+        let from = repository(&self.from)?;
+        let to = match (&self.to, to) {
+            (Some(to), _) => repository(to)?,
+            (None, Some(prefix)) => prefix.below(&from).map_err(|error| invalid(&error))?,
+            (None, None) => return Err(invalid(&"nothing says where it goes")),
+        };
+        let platforms = self.platforms.iter().map(|platform| platform.parse());
+        Ok(Rule {
+            from,
+            to,
+            select: Select::of(&self.tags, &self.matches, self.semver.as_deref(), &self.except)
+                .map_err(|problem| invalid(&problem))?,
+            platforms: platforms.collect::<Result<_, _>>().map_err(|error| invalid(&error))?,
+            referrers: match self.referrers {
+                AlongWith::Whether(true) => Referrers::All,
+                AlongWith::Whether(false) => Referrers::None,
+                AlongWith::Types(types) => Referrers::OfTypes(types.into_iter().map(MediaType::new).collect()),
+            },
+        })
+    }
+}
+
+/// A repository, without a tag, since which tags are meant stands beside it.
+pub(super) fn repository(text: &str) -> Result<Repository, Invalid> {
+    let reference: Reference = text.parse().map_err(|error| Invalid::of(text, error))?;
+    let repository = reference.repository().clone();
+    let named_alone = text.contains('@') || text.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if named_alone {
+        return Err(Invalid::of(text, "a tag belongs into `tags`"));
+    }
+    Ok(repository)
+}
+
+/// A user and a password.
+pub(super) fn password(username: String, password: String) -> Credential {
+    Credential::Password { username, password: Secret::new(password) }
+}
+
+#[cfg(test)]
+mod tests {
+    use ocikit_image::Name;
+
+    use super::*;
+
+    #[test]
+    fn our_own_form_is_read() {
+        let text = "
+jobs: 2
+perMinute: 30
+images:
+  - from: alpine
+    to: localhost:5000/mirror/alpine
+    tags: [3.20, latest]
+    platforms: [linux/amd64]
+    referrers: false
+  - from: ghcr.io/acme/app
+    match: ['^v1']
+    except: [-rc]
+    referrers: [application/vnd.dev.cosign.artifact.sig.v1+json]
+";
+        let config = Config::parse(text, Some(&"localhost:5000/all".parse().unwrap())).unwrap();
+        assert_eq!((config.jobs, config.per_minute), (2, Some(30)));
+        let [one, two] = &config.rules[..] else { panic!("two rules") };
+        assert_eq!(one.from.to_string(), "docker.io/library/alpine");
+        assert_eq!(one.to.to_string(), "localhost:5000/mirror/alpine");
+        assert_eq!(one.select.choose(&[])[0], Name::Tag("3.20".parse().unwrap()), "not a number");
+        assert_eq!((one.platforms.len(), &one.referrers), (1, &Referrers::None));
+        assert_eq!(two.to.to_string(), "localhost:5000/all/app");
+        assert!(matches!(&two.referrers, Referrers::OfTypes(types) if types.len() == 1));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for (text, problem) in [
+            ("images: [{from: alpine}]", "where it goes"),
+            ("images: [{from: 'alpine:1', to: localhost/a}]", "tags"),
+            ("images: [{from: alpine, to: localhost/a, tagz: [1]}]", "tagz"),
+            ("images: [{from: alpine, to: localhost/a, match: ['(']}]", "regex"),
+            ("images: [{from: alpine, to: localhost/a, semver: x.y}]", "x.y"),
+            ("images: [{from: alpine, to: localhost/a, platforms: ['/']}]", "platform"),
+            ("images: 1", "images"),
+            ("[", ""),
+        ] {
+            let error = Config::parse(text, None).unwrap_err().to_string();
+            assert!(error.contains(problem), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn repositories_go_below_a_prefix() {
+        let from: Reference = "ghcr.io/acme/app".parse().unwrap();
+        for (prefix, scoped, expected) in [
+            ("localhost:5000", false, "localhost:5000/app"),
+            ("localhost:5000/a/b/", false, "localhost:5000/a/b/app"),
+            ("localhost:5000/a", true, "localhost:5000/a/ghcr.io/acme/app"),
+        ] {
+            let prefix = prefix.parse::<Prefix>().unwrap().scoped(scoped);
+            assert_eq!(prefix.below(from.repository()).unwrap().to_string(), expected);
+        }
+        assert!("localhost/A".parse::<Prefix>().is_err());
+    }
+}

@@ -1,0 +1,30 @@
+//! Mirroring by a file: which tags of which repositories are kept where.
+//!
+//! ```
+//! use ocikit::sync::Config;
+//!
+//! let config = Config::parse(
+//!     "
+//!     images:
+//!       - from: alpine
+//!         to: registry.example.com/mirror/alpine
+//!         tags: [latest]
+//!         semver: '>=3.18, <4'
+//!         platforms: [linux/amd64, linux/arm64]
+//!     ",
+//!     None,
+//! )?;
+//! assert_eq!(config.rules[0].from.to_string(), "docker.io/library/alpine");
+//! # Ok::<(), ocikit::sync::Invalid>(())
+//! ```
+
+mod config;
+mod run;
+mod select;
+mod skopeo;
+mod versions;
+
+pub use config::{Access, Config, Invalid, Prefix, Rule};
+pub use run::{Done, Item, SyncOptions, sync};
+pub use select::Select;
+pub use versions::Versions;

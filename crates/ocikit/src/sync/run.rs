@@ -1,0 +1,140 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use ocikit_image::{Copied, CopyOptions, Name, Naming, Result, Root, Sink, Source, copy, narrow, plan};
+use ocikit_registry::RemoteRepository;
+use ocikit_spec::{Digest, Tag};
+
+use super::config::{Config, Rule};
+use crate::Session;
+
+/// How to mirror.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SyncOptions {
+    /// Says what would be copied, and copies nothing.
+    pub dry_run: bool,
+    /// Goes on where an image fails.
+    pub keep_going: bool,
+}
+
+/// One image that a rule means.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// The image, as in a reference.
+    pub from: String,
+    /// Where it goes, as in a reference.
+    pub to: String,
+}
+
+/// What became of an image.
+#[derive(Debug, Clone)]
+pub enum Done {
+    /// It was the same there, and so was what is about it.
+    Same(Digest),
+    /// It was copied.
+    Copied(Box<Copied>),
+    /// It would be copied: its digest, and how many bytes the target lacks.
+    Planned(Digest, u64),
+}
+
+/// Mirrors what a configuration says. Each image is told as soon as it is through, and a rule whose tags cannot be listed as
+/// if it were an image.
+///
+/// Without [`SyncOptions::keep_going`] it ends with the first failure, which is told like the others. Nothing is ever removed
+/// at the target.
+pub async fn sync(
+    session: &Session,
+    config: &Config,
+    options: SyncOptions,
+    tell: &mut (dyn FnMut(&Item, Result<Done>) + Send),
+) {
+    let begin = config.per_minute.map(|most| Duration::from_secs(60) / most.max(1));
+    let mut first = true;
+    for rule in &config.rules {
+        let (names, from, to) = match expand(session, rule).await {
+            Ok(expanded) => expanded,
+            Err(error) => {
+                tell(&Item { from: rule.from.to_string(), to: rule.to.to_string() }, Err(error));
+                if options.keep_going {
+                    continue;
+                }
+                return;
+            }
+        };
+        let paced = stream::iter(names).then(|name| {
+            let pause = begin.filter(|_| !std::mem::take(&mut first)).unwrap_or_default();
+            async move {
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+                name
+            }
+        });
+        let copies = paced.map(|name| {
+            let (from, to) = (from.clone(), to.clone());
+            async move {
+                let item = Item { from: shown(&rule.from, &name), to: shown(&rule.to, &name) };
+                (item, one(session, rule, &name, from, to, options.dry_run).await)
+            }
+        });
+        let mut copies = std::pin::pin!(copies.buffer_unordered(config.jobs));
+        while let Some((item, outcome)) = copies.next().await {
+            let failed = outcome.is_err();
+            tell(&item, outcome);
+            if failed && !options.keep_going {
+                return;
+            }
+        }
+    }
+}
+
+/// The images that a rule means.
+async fn expand(session: &Session, rule: &Rule) -> Result<(Vec<Name>, RemoteRepository, RemoteRepository)> {
+    let from = session.client().repository(rule.from.clone())?;
+    let to = session.client().repository(rule.to.clone())?;
+    let tags = if rule.select.needs_list() { from.tags().await? } else { Vec::new() };
+    Ok((rule.select.choose(&tags), from, to))
+}
+
+async fn one(
+    session: &Session,
+    rule: &Rule,
+    name: &Name,
+    from: RemoteRepository,
+    to: RemoteRepository,
+    dry_run: bool,
+) -> Result<Done> {
+    let root = narrow(&Root::open(Arc::new(from) as Arc<dyn Source>, name).await?, &rule.platforms).await?;
+    let names = vec![Naming { tag: tag_of(name), ..Naming::default() }];
+    let options = CopyOptions { referrers: rule.referrers.clone(), ..session.copy_options(names) };
+    if dry_run {
+        let there = match name {
+            Name::Digest(_) => to.head(&Name::Digest(root.digest())).await?,
+            name => to.head(name).await?,
+        };
+        let to: Arc<dyn Sink> = Arc::new(to);
+        let planned = plan(&root, &to, &options).await?;
+        let missing: u64 = planned.blobs.iter().filter(|(_, present)| !present).map(|(blob, _)| blob.size).sum();
+        let is_same = missing == 0 && there.is_some_and(|there| there.digest == root.digest());
+        return Ok(if is_same { Done::Same(root.digest()) } else { Done::Planned(root.digest(), missing) });
+    }
+    let to: Arc<dyn Sink> = Arc::new(to);
+    let copied = copy(&root, &to, &options).await?;
+    Ok(if copied.blobs.is_empty() { Done::Same(root.digest()) } else { Done::Copied(Box::new(copied)) })
+}
+
+fn tag_of(name: &Name) -> Option<Tag> {
+    match name {
+        Name::Tag(tag) => Some(tag.clone()),
+        _ => None,
+    }
+}
+
+fn shown(repository: &ocikit_spec::Repository, name: &Name) -> String {
+    match name {
+        Name::Tag(tag) => format!("{repository}:{tag}"),
+        Name::Digest(digest) => format!("{repository}@{digest}"),
+        _ => repository.to_string(),
+    }
+}

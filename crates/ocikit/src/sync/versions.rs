@@ -1,0 +1,120 @@
+use std::str::FromStr;
+
+use semver::{Version, VersionReq};
+
+/// A range of versions, as the tools around containers write it: `>=3.12, <4`, `3.12 - 3.14`, `~1.2 || ^2`, `1.x`, `!=1.3`. A
+/// version without an operator means itself, or all versions that it is the beginning of.
+#[derive(Debug, Clone)]
+pub struct Versions(Vec<Alternative>);
+
+#[derive(Debug, Clone)]
+struct Alternative {
+    within: VersionReq,
+    without: Vec<VersionReq>,
+}
+
+impl Versions {
+    /// Whether a tag is a version in the range: `1.2.3`, `v1.2`, `1`. One that has a suffix, as in `1.2-alpine`, is only if the
+    /// range has one for the same version.
+    pub fn contain(&self, tag: &str) -> bool {
+        let Some(version) = version(tag) else { return false };
+        self.0.iter().any(|alternative| {
+            alternative.within.matches(&version) && !alternative.without.iter().any(|without| without.matches(&version))
+        })
+    }
+}
+
+/// The version that a tag is; what it leaves out is zero.
+fn version(tag: &str) -> Option<Version> {
+    let text = tag.strip_prefix('v').unwrap_or(tag);
+    let (numbers, rest) = text.split_at(text.find(['-', '+']).unwrap_or(text.len()));
+    let missing = match numbers.split('.').count() {
+        1 => ".0.0",
+        2 => ".0",
+        _ => "",
+    };
+    Version::parse(&format!("{numbers}{missing}{rest}")).ok()
+}
+
+impl FromStr for Versions {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Versions, String> {
+        let alternatives = text.split("||").map(|part| alternative(part.trim()));
+        let alternatives: Result<_, String> = alternatives.collect();
+        alternatives.map(Versions).map_err(|problem| format!("the versions `{text}`: {problem}"))
+    }
+}
+
+fn alternative(text: &str) -> Result<Alternative, String> {
+    let parse = |text: &str| VersionReq::parse(text).map_err(|error| error.to_string());
+    if let Some((low, high)) = text.split_once(" - ") {
+        return Ok(Alternative { within: parse(&format!(">={}, <={}", bare(low), bare(high)))?, without: Vec::new() });
+    }
+    let mut within = Vec::new();
+    let mut without = Vec::new();
+    let mut operator = String::new();
+    for word in text.split([',', ' ']).filter(|word| !word.is_empty()) {
+        let at = word.find(|letter: char| !"<>=!~^".contains(letter)).unwrap_or(word.len());
+        operator.push_str(&word[..at]);
+        if at == word.len() {
+            // The version follows behind a space.
+            continue;
+        }
+        let version = bare(&word[at..]);
+        if operator.is_empty() && ["*", "x", "X"].contains(&version) {
+            within.push("*".to_owned());
+            continue;
+        }
+        match std::mem::take(&mut operator).as_str() {
+            "" => within.push(format!("={version}")),
+            "!=" => without.push(parse(&format!("={version}"))?),
+            "=>" => within.push(format!(">={version}")),
+            "=<" => within.push(format!("<={version}")),
+            "~>" => within.push(format!("~{version}")),
+            operator => within.push(format!("{operator}{version}")),
+        }
+    }
+    if !operator.is_empty() || (within.is_empty() && without.is_empty()) {
+        return Err("a version is missing".to_owned());
+    }
+    let within = if within.is_empty() { VersionReq::STAR } else { parse(&within.join(", "))? };
+    Ok(Alternative { within, without })
+}
+
+fn bare(version: &str) -> &str {
+    let version = version.trim();
+    version.strip_prefix('v').unwrap_or(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_what_others_take_them_for() {
+        for (range, inside, outside) in [
+            (">=3.12, <4", vec!["3.12", "v3.12.1", "3.99"], vec!["3.11.9", "4", "4.0.0", "latest", "3.13-rc1"]),
+            (">= 3.12 < 4", vec!["3.12", "3.20.3"], vec!["4.0", "3.1"]),
+            ("3.12 - 3.13", vec!["3.12.0", "3.13.7"], vec!["3.14", "3.11"]),
+            ("1.2.3", vec!["1.2.3", "v1.2.3"], vec!["1.2.4", "1.3"]),
+            ("1.2", vec!["1.2", "1.2.9"], vec!["1.3", "2"]),
+            ("1.x", vec!["1", "1.9.9"], vec!["2.0", "0.9"]),
+            ("~1.2 || ^2.1", vec!["1.2.5", "2.9"], vec!["1.3", "2.0", "3.1"]),
+            // Behind all that begin with 1.
+            (">1, !=2.3", vec!["2.0", "3.1"], vec!["1.4", "2.3.1"]),
+            ("*", vec!["0.1", "9"], vec!["stable"]),
+        ] {
+            let versions: Versions = range.parse().unwrap();
+            for tag in inside {
+                assert!(versions.contain(tag), "{range} {tag}");
+            }
+            for tag in outside {
+                assert!(!versions.contain(tag), "{range} {tag}");
+            }
+        }
+        for range in ["", "x.y", ">=", "1 - ", ">=1, ,<"] {
+            assert!(range.parse::<Versions>().is_err(), "{range}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `sync`: mirroring by a file.
+
+use std::fs;
+
+use ocikit_tests::{Bench, Registry, testdata};
+use serde_json::Value;
+
+use crate::bench;
+
+/// A registry with tags of two repositories.
+fn filled(bench: &Bench) -> Registry {
+    let registry = Registry::start();
+    for (name, repository, tags) in [
+        ("buildkit-single", "acme/app", &["1.0", "1.1", "2.0", "2.1-rc1", "latest"][..]),
+        ("buildkit-multi", "acme/multi", &["1.0", "nightly"]),
+    ] {
+        for tag in tags {
+            let source = testdata(&format!("{name}/image.tar")).display().to_string();
+            bench.ok(&["push", &source, &format!("{}/{repository}:{tag}", registry.name())]);
+        }
+    }
+    registry
+}
+
+fn tags(bench: &Bench, repository: &str) -> Vec<String> {
+    bench.ok(&["tags", repository]).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_file_says_what_is_mirrored() {
+    let (bench, to) = (bench(), Registry::start());
+    let from = filled(&bench);
+    let (from_name, to_name) = (from.name(), to.name());
+    let text = format!(
+        "images:
+  - {{from: {from_name}/acme/app, to: {to_name}/mirror/app, tags: [latest], semver: '>=1.1', except: [rc]}}
+  - {{from: {from_name}/acme/multi, match: ['^1'], platforms: [linux/arm64]}}
+"
+    );
+    fs::write(bench.path("sync.yaml"), text).unwrap();
+    let target = format!("{to_name}/more");
+    let planned = bench.ok(&["sync", "--dry-run", "sync.yaml", &target]);
+    assert_eq!(planned.lines().filter(|line| line.starts_with("planned")).count(), 4, "{planned}");
+    assert!(to.requests().iter().all(|request| ["GET", "HEAD"].contains(&request.method.as_str())));
+    let done = bench.ok(&["sync", "--json", "sync.yaml", &target]);
+    let facts: Vec<Value> = done.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(facts.len() == 4 && facts.iter().all(|facts| facts["outcome"] == "copied"), "{done}");
+    assert_eq!(tags(&bench, &format!("{to_name}/mirror/app")), ["1.1", "2.0", "latest"]);
+    assert_eq!(tags(&bench, &format!("{to_name}/more/multi")), ["1.0"]);
+    assert_eq!(bench.ok(&["kind", &format!("{to_name}/more/multi:1.0")]), "image", "the one platform");
+    // Nothing is left to do.
+    to.forget();
+    let again = bench.ok(&["sync", "sync.yaml", &target]);
+    assert!(again.lines().count() == 4 && again.lines().all(|line| line.starts_with("same")), "{again}");
+    assert!(to.requests().iter().all(|request| ["GET", "HEAD"].contains(&request.method.as_str())));
+}
+
+#[test]
+fn the_files_of_skopeo_are_read() {
+    let (bench, to) = (bench(), Registry::start());
+    let from = filled(&bench);
+    let text = format!(
+        "{}:
+  tls-verify: false
+  images:
+    acme/multi: []
+  images-by-tag-regex:
+    acme/app: ^2
+",
+        from.name()
+    );
+    fs::write(bench.path("skopeo.yaml"), text).unwrap();
+    let outcome = bench.ocikit(&["sync", "skopeo.yaml"]);
+    assert!(outcome.code == 2 && outcome.stderr.contains("where the images go"), "{outcome}");
+    bench.ok(&["sync", "skopeo.yaml", &to.name()]);
+    assert_eq!(tags(&bench, &format!("{}/app", to.name())), ["2.0", "2.1-rc1"]);
+    assert_eq!(tags(&bench, &format!("{}/multi", to.name())), ["1.0", "nightly"]);
+}
+
+#[test]
+fn one_failure_ends_it_or_does_not() {
+    let (bench, to) = (bench(), Registry::start());
+    let from = filled(&bench);
+    let text = format!(
+        "jobs: 1\nimages:\n  - {{from: {0}/gone, to: {1}/gone}}\n  - {{from: {0}/acme/app, to: {1}/app, tags: [gone, '1.0']}}\n",
+        from.name(),
+        to.name()
+    );
+    fs::write(bench.path("sync.yaml"), text).unwrap();
+    assert_eq!(bench.ocikit(&["sync", "sync.yaml"]).code, 3);
+    let outcome = bench.ocikit(&["sync", "-k", "sync.yaml"]);
+    assert_eq!(outcome.code, 7, "{outcome}");
+    assert!(outcome.stderr.contains("2 of 3 images failed"), "{outcome}");
+    assert_eq!(tags(&bench, &format!("{}/app", to.name())), ["1.0"]);
+    for (text, problem) in [("images: [{from: a, too: b}]", "too"), ("[", "sync.yaml")] {
+        fs::write(bench.path("sync.yaml"), text).unwrap();
+        let outcome = bench.ocikit(&["sync", "sync.yaml"]);
+        assert!(outcome.code == 2 && outcome.stderr.contains(problem), "{outcome}");
+    }
+    assert_eq!(bench.ocikit(&["sync", "none.yaml"]).code, 3);
+}
