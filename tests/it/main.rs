@@ -4,6 +4,7 @@
 
 mod annotate;
 mod copy;
+mod examples;
 mod failures;
 mod faults;
 mod files;

@@ -73,6 +73,8 @@ pub mod hosts;
 mod http;
 mod manifests;
 mod memory;
+#[cfg(feature = "oci-client")]
+pub mod oci_client;
 mod probe;
 mod referrers;
 mod repository;

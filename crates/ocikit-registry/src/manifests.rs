@@ -156,18 +156,19 @@ pub(crate) async fn delete(inner: &Inner, target: &Target, key: &Key) -> Result<
     }
 }
 
-/// The kinds of documents that are understood, or at least passed on. Without this list registries convert manifests
-/// to kinds that clients of ten years ago knew.
+/// The kinds of documents that are understood, or at least passed on.
+pub(crate) const ACCEPTED: [MediaType; 7] = [
+    MediaType::OCI_INDEX,
+    MediaType::OCI_MANIFEST,
+    MediaType::DOCKER_MANIFEST_LIST,
+    MediaType::DOCKER_MANIFEST,
+    MediaType::OCI_ARTIFACT_MANIFEST,
+    MediaType::DOCKER_SCHEMA1_SIGNED,
+    MediaType::DOCKER_SCHEMA1,
+];
+
+/// A request that says so. Without, registries convert manifests to kinds that clients of ten years ago knew.
 pub(crate) fn accepting(request: Request) -> Request {
-    const ACCEPTED: [MediaType; 7] = [
-        MediaType::OCI_INDEX,
-        MediaType::OCI_MANIFEST,
-        MediaType::DOCKER_MANIFEST_LIST,
-        MediaType::DOCKER_MANIFEST,
-        MediaType::OCI_ARTIFACT_MANIFEST,
-        MediaType::DOCKER_SCHEMA1_SIGNED,
-        MediaType::DOCKER_SCHEMA1,
-    ];
     ACCEPTED.iter().fold(request, |request, media_type| request.header("accept", media_type.as_str()))
 }
 

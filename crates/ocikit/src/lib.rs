@@ -13,14 +13,20 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A program without async has the same as `blocking::Session`, behind the feature `blocking`. Five small publishers are in
+//! `examples/`.
+//!
 //! What is not here is in the crates below: [`image`] has places, nouns and edits, [`layout`] images at rest, [`registry`]
 //! the client, [`spec`] the words of the specifications.
 //!
 //! # What this crate never does
 //!
-//! * It never prints, reads the environment or starts a runtime.
+//! * It never prints, reads the environment or starts a runtime, unless it is built with the feature `blocking` and asked
+//!   for a session of that kind.
 //! * It never looks into the file system to decide what a text means.
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod change;
 mod diff;
 mod inspect;

@@ -8,8 +8,9 @@ use ocikit_image::{
 };
 use ocikit_layout::{Compression, Dir, Scratch, TarEdit, TarOptions, TarWriter};
 use ocikit_registry::Client;
-use ocikit_spec::{Descriptor, Digest, Platform, Reference};
+use ocikit_spec::{Descriptor, Digest, Platform, Reference, Repository, Tag};
 
+use crate::inspect::{Inspection, inspect};
 use crate::location::Location;
 
 /// What many calls share: the client of registries with its connections, credentials and limits, and how to copy.
@@ -167,6 +168,42 @@ impl Session {
         let root = self.fit(root, to).await?;
         let naming = naming(&root, from, to)?;
         self.copy_to(&root, &self.sink(to).await?, vec![naming]).await
+    }
+
+    /// Pushes an image to several registries, repositories or tags at the same time. It is opened once, and each blob goes
+    /// to each repository once.
+    ///
+    /// What became of each is told in the order in which they were given: one that fails does not keep the others from
+    /// being pushed to.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the image.
+    pub async fn push(&self, from: &Location, to: &[Reference]) -> Result<Vec<Result<Copied>>> {
+        let root = self.open(from).await?;
+        let push = |reference: &Reference| {
+            let (root, to) = (&root, Location::Registry(reference.clone()));
+            async move { self.copy_root(root, from, &to).await }
+        };
+        Ok(futures::future::join_all(to.iter().map(push)).await)
+    }
+
+    /// Says what there is to know about what a location names, without its layers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Session::open`] and [`inspect`].
+    pub async fn inspect(&self, location: &Location) -> Result<Inspection> {
+        inspect(&self.open(location).await?).await
+    }
+
+    /// The tags of a repository.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry; [`Error::NotFound`] if there is no such repository.
+    pub async fn tags(&self, repository: &Repository) -> Result<Vec<Tag>> {
+        self.client.repository(repository.clone())?.tags().await
     }
 
     /// Says what [`Session::copy_root`] would do.

@@ -7,6 +7,8 @@ mod docker_config;
 mod double;
 mod faults;
 mod hosts;
+#[cfg(feature = "oci-client")]
+mod oci_client;
 mod pull;
 mod push;
 mod referrers;

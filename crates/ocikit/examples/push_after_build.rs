@@ -1,0 +1,47 @@
+//! Pushes the archive that a build left, and says what that took.
+//!
+//! ```text
+//! cargo run --example push_after_build -- container-image.tar localhost:5000/app:1
+//! ```
+
+#![allow(clippy::print_stdout, reason = "it is a program")]
+
+use std::sync::Arc;
+
+use ocikit::{Client, ClientOptions, Error, Event, Kind, Location, Observer, Put, Session, SessionOptions};
+
+/// Says what becomes visible, at the moment when it does.
+#[derive(Debug)]
+struct Announce;
+
+impl Observer for Announce {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Published { root, tag: Some(tag) } = event {
+            println!("{tag} is {}", root.digest);
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let [archive, target] = &arguments[..] else { return Err("usage: push_after_build ARCHIVE REFERENCE".into()) };
+    let (archive, target): (Location, Location) = (archive.parse()?, target.parse()?);
+
+    let options = SessionOptions { observer: Some(Arc::new(Announce)), ..SessionOptions::default() };
+    let session = Session::new(Client::new(ClientOptions::default()), options);
+
+    // Opened once, looked at, and pushed: what was looked at is what goes.
+    let image = session.open(&archive).await?;
+    if !matches!(Kind::of(&image), Kind::Image | Kind::Index | Kind::DockerImage | Kind::DockerIndex) {
+        return Err(format!("{archive} holds no image but {}", Kind::of(&image)).into());
+    }
+    let copied = match session.copy_root(&image, &archive, &target).await {
+        // An error says what can be done about it; the rest is for people.
+        Err(Error::Denied { place, .. }) => return Err(format!("log in to {place} first").into()),
+        copied => copied?,
+    };
+    let ((sent, bytes), (there, _)) = (copied.count(Put::Copied), copied.count(Put::Present));
+    println!("{sent} blobs with {bytes} bytes were sent, {there} were there");
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! The everyday verbs for programs without async: a session with a runtime of its own.
+//!
+//! ```no_run
+//! use ocikit::blocking::Session;
+//! use ocikit::{Client, ClientOptions, SessionOptions};
+//!
+//! let session = Session::new(Client::new(ClientOptions::default()), SessionOptions::default())?;
+//! let copied = session.copy(&"container-image.tar".parse()?, &"localhost:5000/app:1".parse()?)?;
+//! println!("{}", copied.root.digest);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::io::Read;
+use std::sync::Arc;
+
+use ocikit_image::{AnnotateOptions, Copied, Error, Result};
+use ocikit_registry::Client;
+use ocikit_spec::{Descriptor, Reference, Repository, Tag};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{Annotated, Inspection, Location, SessionOptions, Tree};
+
+/// A [`Session`](crate::Session) whose verbs return when they are done. Cheap to clone, and may be used by many threads at
+/// the same time; the runtime goes with the last clone.
+///
+/// # Panics
+///
+/// As of anything that blocks, its verbs must not be called, nor its last clone dropped, in an async task: use
+/// [`Session`](crate::Session) there.
+#[derive(Debug, Clone)]
+pub struct Session {
+    session: crate::Session,
+    runtime: Arc<Runtime>,
+}
+
+impl Session {
+    /// A session that reaches registries through this client, and the threads that it needs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if the system gives no threads.
+    pub fn new(client: Client, options: SessionOptions) -> Result<Session> {
+        let runtime = Builder::new_multi_thread().enable_all().thread_name("ocikit").build();
+        let runtime = Arc::new(runtime.map_err(|error| Error::failed("start", "the threads of a session", error))?);
+        Ok(Session { session: crate::Session::new(client, options), runtime })
+    }
+
+    /// The session behind it, for what has no verb here; see [`Session::wait`].
+    pub fn session(&self) -> &crate::Session {
+        &self.session
+    }
+
+    /// Waits for anything that the other crates offer.
+    ///
+    /// ```no_run
+    /// # fn example(session: ocikit::blocking::Session) -> Result<(), Box<dyn std::error::Error>> {
+    /// let root = session.wait(session.session().open(&"container-image.tar".parse()?))?;
+    /// # Ok(()) }
+    /// ```
+    pub fn wait<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// As [`Session::copy`](crate::Session::copy).
+    ///
+    /// # Errors
+    ///
+    /// Those of either side.
+    pub fn copy(&self, from: &Location, to: &Location) -> Result<Copied> {
+        self.wait(self.session.copy(from, to))
+    }
+
+    /// As [`Session::push`](crate::Session::push).
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the image.
+    pub fn push(&self, from: &Location, to: &[Reference]) -> Result<Vec<Result<Copied>>> {
+        self.wait(self.session.push(from, to))
+    }
+
+    /// As [`Session::receive`](crate::Session::receive).
+    ///
+    /// # Errors
+    ///
+    /// Those of the archive and of the target.
+    pub fn receive(&self, reader: impl Read + Send + 'static, to: &Location) -> Result<Copied> {
+        self.wait(self.session.receive(reader, to))
+    }
+
+    /// As [`Session::inspect`](crate::Session::inspect).
+    ///
+    /// # Errors
+    ///
+    /// Those of the place.
+    pub fn inspect(&self, location: &Location) -> Result<Inspection> {
+        self.wait(self.session.inspect(location))
+    }
+
+    /// What hangs together with what a location names: see [`tree`](crate::tree).
+    ///
+    /// # Errors
+    ///
+    /// Those of the place.
+    pub fn tree(&self, location: &Location) -> Result<Tree> {
+        self.wait(async { crate::tree(&self.session.open(location).await?).await })
+    }
+
+    /// As [`Session::annotate`](crate::Session::annotate).
+    ///
+    /// # Errors
+    ///
+    /// Those of the place.
+    pub fn annotate(&self, location: &Location, options: &AnnotateOptions) -> Result<Annotated> {
+        self.wait(self.session.annotate(location, options))
+    }
+
+    /// As [`Session::tag`](crate::Session::tag).
+    ///
+    /// # Errors
+    ///
+    /// Those of the place.
+    pub fn tag(&self, location: &Location, tags: &[Tag]) -> Result<Descriptor> {
+        self.wait(self.session.tag(location, tags))
+    }
+
+    /// As [`Session::tags`](crate::Session::tags).
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry.
+    pub fn tags(&self, repository: &Repository) -> Result<Vec<Tag>> {
+        self.wait(self.session.tags(repository))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_a_thread_is_needed() {
+        let session = Session::new(Client::default(), SessionOptions::default()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let gone: Location = directory.path().join("gone.tar").display().to_string().parse().unwrap();
+        let clone = session.clone();
+        let error = std::thread::spawn(move || clone.inspect(&gone).unwrap_err()).join().unwrap();
+        assert!(matches!(error, Error::Failed { .. }), "{error:?}");
+        assert!(session.tags(&"localhost:1/app".parse().unwrap()).is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! The small publishers of `crates/ocikit/examples`, run.
+
+use std::process::Command;
+
+use ocikit_server::{Authentication, Server, User};
+use ocikit_tests::{Bench, Outcome, Registry, run, testdata, whole};
+use serde_json::Value;
+
+use crate::bench;
+
+/// Runs an example in the directory of the bench, with nothing of the environment.
+fn example(bench: &Bench, program: &str, arguments: &[&str]) -> Outcome {
+    run(Command::new(program).args(arguments).current_dir(bench.path("")).env_clear(), &[])
+}
+
+fn archive(bench: &Bench) -> String {
+    let path = bench.path("app.tar");
+    std::fs::copy(testdata("buildkit-multi/image.tar"), &path).unwrap();
+    whole(&path).to_string()
+}
+
+#[test]
+fn an_archive_is_pushed_after_a_build() {
+    let (bench, registry) = (bench(), Registry::start());
+    let digest = archive(&bench);
+    let push = || {
+        let target = format!("{}/app:1", registry.name());
+        example(&bench, env!("CARGO_BIN_EXE_example-push-after-build"), &["app.tar", &target]).ok()
+    };
+    let said = push();
+    assert!(said.starts_with(&format!("1 is {digest}\n")) && said.ends_with(" were sent, 0 were there"), "{said}");
+    assert_eq!(registry.whole("app", "1").unwrap().to_string(), digest);
+    assert!(push().ends_with("0 blobs with 0 bytes were sent, 0 were there"), "and again nothing is sent");
+    let denied = Registry::for_user("alice", "secret");
+    let target = format!("{}/app:1", denied.name());
+    let outcome = example(&bench, env!("CARGO_BIN_EXE_example-push-after-build"), &["app.tar", &target]);
+    assert!(outcome.code == 1 && outcome.stderr.contains("log in to"), "{outcome}");
+}
+
+#[test]
+fn an_archive_is_annotated_and_pushed_to_three_registries() {
+    let (bench, registries) = (bench(), [Registry::start(), Registry::start(), Registry::start()]);
+    let before = archive(&bench);
+    let targets: Vec<_> = registries.iter().map(|registry| format!("{}/app:1", registry.name())).collect();
+    let arguments = ["app.tar", "6c22711", &targets[0], &targets[1], &targets[2]];
+    let said = example(&bench, env!("CARGO_BIN_EXE_example-annotate-and-push"), &arguments).ok();
+    let after = whole(&bench.path("app.tar"));
+    assert!(said.starts_with(&format!("{before} became {after}\n")), "{said}");
+    for registry in &registries {
+        assert_eq!(registry.whole("app", "1"), Some(after));
+        assert!(said.contains(&format!("{}/app:1@{after}", registry.name())), "{said}");
+    }
+    let partly = ["app.tar", "6c22711", &targets[0], "localhost:1/app:1"];
+    let outcome = example(&bench, env!("CARGO_BIN_EXE_example-annotate-and-push"), &partly);
+    assert!(outcome.code == 1 && outcome.stdout.contains(&format!("{}@{after}", targets[0])), "{outcome}");
+}
+
+#[test]
+fn a_list_of_tags_is_mirrored() {
+    let (bench, from, to) = (bench(), Registry::start(), Registry::start());
+    archive(&bench);
+    let (source, target) = (format!("{}/acme/app", from.name()), format!("{}/mirror", to.name()));
+    bench.ok(&["push", "-q", "app.tar", &format!("{source}:3.1")]);
+    bench.ok(&["tag", &format!("{source}:3.1"), "3.2", "4.0"]);
+    let mirror = || example(&bench, env!("CARGO_BIN_EXE_example-mirror-tags"), &[&source, &target, "3."]).ok();
+    let said = mirror();
+    assert_eq!(said.lines().map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(), ["3.1", "3.2"]);
+    assert_eq!(to.whole("mirror", "3.2"), from.whole("acme/app", "3.2"));
+    assert_eq!(to.whole("mirror", "4.0"), None);
+    assert!(mirror().lines().all(|line| line.ends_with(" 0 bytes")));
+}
+
+#[test]
+fn annotations_are_reported_as_json() {
+    let bench = bench();
+    let digest = archive(&bench);
+    let said = example(&bench, env!("CARGO_BIN_EXE_example-report-annotations"), &["app.tar"]).ok();
+    let report: Value = serde_json::from_str(&said).unwrap();
+    let expected: Value = serde_json::from_str(&bench.ok(&["inspect", "--json", "app.tar"])).unwrap();
+    assert_eq!((&report["digest"], &report["annotations"]), (&Value::from(digest), &expected["annotations"]));
+    assert_eq!(report["manifests"][1]["annotations"], expected["manifests"][1]["annotations"]);
+    assert_eq!(report["manifests"][0]["platform"], "linux/amd64");
+}
+
+#[test]
+fn a_keychain_of_ones_own_is_asked() {
+    let (bench, open) = (bench(), Registry::start());
+    let authentication = Authentication::bearer([User::new("alice", "s3cret with spaces")]);
+    let closed = Registry::of(Server { authentication, ..Server::default() });
+    let digest = archive(&bench);
+    std::fs::write(bench.path("passwords"), format!("{} alice s3cret with spaces\n", closed.name())).unwrap();
+    let (one, two) = (format!("{}/app:1", closed.name()), format!("{}/app:1", open.name()));
+    let copy =
+        |from: &str, to: &str| example(&bench, env!("CARGO_BIN_EXE_example-own-keychain"), &["passwords", from, to]);
+    assert_eq!(copy("app.tar", &one).ok(), digest);
+    assert_eq!(copy(&one, &two).ok(), digest);
+    std::fs::write(bench.path("passwords"), "").unwrap();
+    let outcome = copy(&one, &two);
+    assert!(outcome.code == 1 && !outcome.stderr.contains("s3cret"), "{outcome}");
+}
