@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use ocikit_spec::{Descriptor, Digest, Document, Platform, annotations};
 
@@ -159,16 +160,17 @@ async fn annotate_index(
             continue;
         }
         if options.on.manifests() {
-            if !done.contains_key(&entry.digest) {
-                let root = index.open(entry).await?;
-                if !matches!(root, Root::Image(_)) {
-                    continue;
+            let edited = match done.entry(entry.digest) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let root = index.open(entry).await?;
+                    if !matches!(root, Root::Image(_)) {
+                        continue;
+                    }
+                    new.insert((edit_manifest(&root, |edit| change(edit, options))?, 1))
                 }
-                done.insert(entry.digest, (edit_manifest(&root, |edit| change(edit, options))?, 1));
-            }
-            if let Some((edited, _)) = done.get(&entry.digest) {
-                replace(&mut edit, index, position, edited).await?;
-            }
+            };
+            replace(&mut edit, index, position, &edited.0).await?;
         }
         if options.on.descriptors() {
             for key in &options.remove {

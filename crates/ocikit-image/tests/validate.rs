@@ -113,7 +113,7 @@ impl Made {
         let (mut layers, mut config) = self.parts();
         change(&mut layers, &mut config);
         let manifest = self.manifest(&layers, &config);
-        self.problems(&Scope::Root(manifest)).await
+        self.problems(&Scope::Root(Box::new(manifest))).await
     }
 
     async fn problems(&self, scope: &Scope) -> Vec<String> {
@@ -175,7 +175,7 @@ async fn missing_and_damaged_blobs_are_found_and_told_apart() {
     let config = Digest::sha256_of(config.to_string().as_bytes());
     made.lie(layers[0].digest, None);
     made.lie(config, None);
-    let root = Scope::Root(manifest.clone());
+    let root = Scope::Root(Box::new(manifest.clone()));
     assert_eq!(made.problems(&root).await, ["missing at manifest > config", "missing at manifest > layers[0]"]);
     let other = testing::random(9, layers[1].size as usize).leak();
     made.lie(layers[1].digest, Some(other));
@@ -196,9 +196,9 @@ async fn a_layer_that_cannot_be_decompressed() {
     let whole = made.place.open_unverified(&layers[0], ByteRange::ALL).await.unwrap().bytes().await.unwrap();
     let cut = made.put(MediaType::OCI_LAYER_GZIP, whole.slice(..whole.len() / 2));
     let manifest = made.manifest(&[cut, layers[1].clone()], &config);
-    assert_eq!(made.problems(&Scope::Root(manifest.clone())).await, ["undecodable at manifest > layers[0]"]);
+    assert_eq!(made.problems(&Scope::Root(Box::new(manifest.clone()))).await, ["undecodable at manifest > layers[0]"]);
     let fast = ValidateOptions { depth: ValidateDepth::Digests, ..ValidateOptions::default() };
-    assert_eq!(told(&made.report(&Scope::Root(manifest), fast).await), NONE);
+    assert_eq!(told(&made.report(&Scope::Root(Box::new(manifest)), fast).await), NONE);
 }
 
 #[tokio::test]
@@ -207,7 +207,10 @@ async fn a_layer_that_grows_without_end_is_left() {
     let (layers, config) = made.parts();
     let manifest = made.manifest(&layers, &config);
     let options = ValidateOptions { most_inflated: Some(200_000), ..ValidateOptions::default() };
-    assert_eq!(told(&made.report(&Scope::Root(manifest), options).await), ["inflates at manifest > layers[0]"]);
+    assert_eq!(
+        told(&made.report(&Scope::Root(Box::new(manifest)), options).await),
+        ["inflates at manifest > layers[0]"]
+    );
 }
 
 #[tokio::test]
@@ -227,7 +230,7 @@ async fn what_an_index_says_of_its_entries() {
     wrong.media_type = MediaType::OCI_INDEX;
     let index = testing::index(&made.place.memory, &[image, attestation, gone, wrong, layers[0].clone()]);
     assert_eq!(
-        made.problems(&Scope::Root(index)).await,
+        made.problems(&Scope::Root(Box::new(index))).await,
         [
             "attestation at index > manifests[1]",
             "media-type at index > manifests[4]",
@@ -246,10 +249,10 @@ async fn referrers_are_looked_at_and_their_subject_may_be_elsewhere() {
     let manifest = made.manifest(&layers, &config);
     let referrer = testing::referrer(&made.place.memory, &manifest, "application/vnd.x");
     made.lie(referrer.digest, Some(testing::random(1, referrer.size as usize).leak()));
-    assert_eq!(made.problems(&Scope::Root(manifest)).await, ["digest at manifest > referrers[0]"]);
+    assert_eq!(made.problems(&Scope::Root(Box::new(manifest))).await, ["digest at manifest > referrers[0]"]);
     let gone = Descriptor::of(MediaType::OCI_MANIFEST, b"gone");
     let about_nothing = testing::referrer(&made.place.memory, &gone, "application/vnd.x");
-    let report = made.report(&Scope::Root(about_nothing), ValidateOptions::default()).await;
+    let report = made.report(&Scope::Root(Box::new(about_nothing)), ValidateOptions::default()).await;
     assert_eq!(told(&report), ["subject at manifest"]);
     assert!(report.is_valid());
 }
@@ -280,7 +283,7 @@ async fn nesting_has_an_end() {
     for _ in 0..40 {
         root = testing::index(&made.place.memory, &[root]);
     }
-    let problems = made.problems(&Scope::Root(root)).await;
+    let problems = made.problems(&Scope::Root(Box::new(root))).await;
     assert!(matches!(&problems[..], [one] if one.starts_with("too-deep at index > manifests[0] >")), "{problems:?}");
 }
 
@@ -291,7 +294,7 @@ async fn problems_beyond_the_limit_are_counted() {
         (0..100_u32).map(|number| Descriptor::of(MediaType::OCI_MANIFEST, &number.to_le_bytes())).collect();
     let index = testing::index(&made.place.memory, &gone);
     let options = ValidateOptions { most_problems: 10, ..ValidateOptions::default() };
-    let report = made.report_all(&Scope::Root(index), options).await;
+    let report = made.report_all(&Scope::Root(Box::new(index)), options).await;
     assert_eq!((report.problems.len(), report.omitted, report.errors), (10, 90, 100));
 }
 
@@ -327,7 +330,7 @@ async fn every_byte_is_shown_once() {
     let index = testing::index(&made.place.memory, &manifests);
     let watcher = Arc::new(Watcher::default());
     let options = ValidateOptions { observer: Some(watcher.clone()), jobs: 1, ..ValidateOptions::default() };
-    let report = made.report(&Scope::Root(index), options).await;
+    let report = made.report(&Scope::Root(Box::new(index)), options).await;
     let bytes = layers.iter().map(|layer| layer.size).sum();
     assert_eq!(*watcher.0.lock().unwrap(), (bytes, bytes, 2, true));
     assert_eq!((report.documents, report.blobs), (5, 2));

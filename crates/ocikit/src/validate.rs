@@ -31,7 +31,7 @@ impl Session {
         }
         let source = self.source(location).await?;
         let root = source.resolve(&location.name()).await?;
-        validate(&source, &Scope::Root(root), options).await
+        validate(&source, &Scope::Root(Box::new(root)), options).await
     }
 
     /// Removes from an archive or layout what its list of images does not lead to.

@@ -3,10 +3,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use ocikit::image::testing::{self, Tar};
+use ocikit::image::testing::{self, Compression, Tar};
 use ocikit::image::{Body, ByteRange, Memory};
 use ocikit::{Change, Class, Descriptor, Diff, Digest, Name, Result, Root, Source, diff};
-use ocikit_archive::Compression;
 
 fn platform() -> ocikit::Platform {
     "linux/amd64".parse().unwrap()

@@ -5,12 +5,13 @@ mod tar;
 
 use std::io::Write;
 
-use ocikit_archive::{Compression, Encoder};
+use ocikit_archive::Encoder;
 use ocikit_spec::{Descriptor, Digest, Index, MediaType, Platform};
 
 use crate::memory::Memory;
 
 pub use conformance::{Place, conformance};
+pub use ocikit_archive::Compression;
 pub use tar::Tar;
 
 /// Bytes that do not compress and are the same for the same seed.

@@ -60,7 +60,7 @@ pub enum ValidateDepth {
 #[derive(Debug, Clone)]
 pub enum Scope {
     /// What a descriptor leads to, and the referrers of all manifests and indexes there.
-    Root(Descriptor),
+    Root(Box<Descriptor>),
     /// Everything that lies in a place.
     Everything(Inventory),
 }
