@@ -114,3 +114,72 @@ pub fn docker_archive(bytes: &[u8]) {
         }
     });
 }
+
+/// Names that meet: files and directories in each other's way, whiteouts, and ways out of the root.
+const NAMES: [&str; 16] = [
+    "a",
+    "b",
+    "a/b",
+    "a/b/c",
+    "b/a",
+    "b/a/c",
+    ".wh.a",
+    ".wh.b",
+    "a/.wh.b",
+    "b/.wh.a",
+    "a/.wh..wh..opq",
+    ".wh..wh..opq",
+    "../a",
+    "/b/../a/b",
+    "a/b/.wh.c",
+    "c",
+];
+
+/// What is found in layers from the highest down is what lies in all of them laid over one another, and nothing is outside
+/// of the root. Three bytes make an entry; a zero of the first begins another layer.
+pub fn layers(bytes: &[u8]) {
+    use ocikit_archive::layer::{FileTree, Last, Located, Lookup, Path, Reader, Step, Tree};
+    use ocikit_image::testing::Tar;
+
+    let _ = Tree::read(&mut Reader::new(bytes));
+    let mut tars = vec![Tar::new()];
+    for instruction in bytes.chunks_exact(3).take(64) {
+        let (name, target) = (NAMES[instruction[1] as usize % 16], NAMES[instruction[2] as usize % 16]);
+        let tar = tars.pop().unwrap();
+        match instruction[0] % 6 {
+            0 => tars.extend([tar, Tar::new()]),
+            1 | 2 => tars.push(tar.file(name, target.as_bytes())),
+            3 => tars.push(tar.directory(name)),
+            4 => tars.push(tar.symlink(name, target)),
+            _ => tars.push(tar.link(name, target)),
+        }
+    }
+    let read = |tar: Tar| Tree::read(&mut Reader::new(&tar.finish()[..]));
+    let Ok(trees) = tars.into_iter().map(read).collect::<Result<Vec<_>, _>>() else { return };
+    // The layer of a directory is the lookup's to choose: it need not know what lies below.
+    let file = |located: Located| (!located.file.is_directory()).then_some(located);
+    let mut files = FileTree::new();
+    if trees.iter().any(|tree| files.apply(tree).is_err()) {
+        return;
+    }
+    for (path, _) in files.iter() {
+        assert!(path.parts().all(|part| ![&b""[..], b".", b".."].contains(&part)), "{path}");
+        if let Some(parent) = path.parent() {
+            assert!(files.get(&parent).is_some_and(|found| found.file.is_directory()), "{path} has no directory");
+        }
+    }
+    for name in NAMES {
+        let mut lookup = Lookup::new(trees.len(), name.as_bytes());
+        let found = loop {
+            match lookup.step() {
+                Ok(Step::Need(layer)) => lookup.give(trees[layer].clone()),
+                Ok(Step::Found(path, located)) => break Ok(Some((path, file(located)))),
+                Ok(Step::Missing) => break Ok(None),
+                Err(error) => break Err(error.to_string()),
+            }
+        };
+        let there = files.resolve(name.as_bytes(), Last::Follow).map_err(|error| error.to_string());
+        let there = there.map(|path| path.map(|path: Path| (path.clone(), file(files.get(&path).unwrap().clone()))));
+        assert_eq!(found, there, "{name}");
+    }
+}

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 use ocikit_tests::hostile::{CASES, Case, readme, whole_archive};
@@ -73,7 +74,8 @@ fn attempt(case: &Case, bytes: &[u8], registry: &Registry) -> Vec<String> {
         let line: Vec<_> = ["--progress", "none", "--retries", "0"].iter().chain(line).copied().collect();
         let (outcome, cost) = measured(&bench, &line);
         if std::env::var_os("OCIKIT_HOSTILE_COSTS").is_some() {
-            println!("{:6} KiB {:6} ms  {}: {}", cost.kibibytes, cost.milliseconds, case.name, line[4..].join(" "));
+            let (kibibytes, milliseconds, words) = (cost.kibibytes, cost.milliseconds, line[4..].join(" "));
+            writeln!(io::stderr(), "{kibibytes:6} KiB {milliseconds:6} ms  {}: {words}", case.name).unwrap();
         }
         let mut complain = |what: String| wrong.push(format!("{}: {line:?}: {what}\n{outcome}", case.name));
         match code {

@@ -11,7 +11,7 @@ use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Sour
 use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE};
 
 use crate::file::{file_body, read_small};
-use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE};
+use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
 use crate::staged::{self, Staged};
 
 /// The directory of blobs in a layout.
@@ -30,6 +30,7 @@ pub struct Dir {
     tentative: Arc<Tentative>,
     /// Held from the first blob on, so that nobody takes away what is not listed yet.
     writing: Mutex<Option<File>>,
+    subjects: Subjects,
 }
 
 /// A directory that was made here goes, unless something in it becomes visible.
@@ -95,7 +96,13 @@ impl Dir {
 
     fn new(path: PathBuf, made: bool) -> Dir {
         let tentative = Tentative { path: path.clone(), goes: AtomicBool::new(made) };
-        Dir { blobs: path.join(BLOBS), path, tentative: Arc::new(tentative), writing: Mutex::new(None) }
+        Dir {
+            blobs: path.join(BLOBS),
+            path,
+            tentative: Arc::new(tentative),
+            writing: Mutex::new(None),
+            subjects: Subjects::default(),
+        }
     }
 
     /// The same layout with its blobs elsewhere, in a directory that several layouts share; there a blob is
@@ -208,7 +215,7 @@ impl Source for Dir {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        roots::referrers(&self.roots().await?, self, subject).await
+        self.subjects.about(subject, &self.roots().await?, self).await
     }
 }
 

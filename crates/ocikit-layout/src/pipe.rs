@@ -12,7 +12,7 @@ use ocikit_image::{Body, ByteRange, Error, Name, Result, Sink, Source};
 use ocikit_spec::{Descriptor, Digest, Index, MediaType};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
-use crate::roots::{self, INDEX_JSON};
+use crate::roots::{self, INDEX_JSON, Subjects};
 
 /// The longest blob that is held in memory because it may be a document, in bytes: what registries accept.
 const LONGEST_DOCUMENT: u64 = 4 << 20;
@@ -29,6 +29,7 @@ pub struct Pipe {
     name: String,
     held: HashMap<Digest, Bytes>,
     roots: Index,
+    subjects: Subjects,
 }
 
 impl Pipe {
@@ -57,7 +58,7 @@ impl Pipe {
         // Not awaited: where the sink fails, whoever writes into the pipe may never end.
         drop(tokio::task::spawn_blocking(reading));
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-        let mut pipe = Pipe { name, held: HashMap::new(), roots: Index::of(&[]) };
+        let mut pipe = Pipe { name, held: HashMap::new(), roots: Index::of(&[]), subjects: Subjects::default() };
         let mut found = false;
         loop {
             let message = receiver.lock().await.recv().await;
@@ -267,6 +268,6 @@ impl Source for Pipe {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        roots::referrers(&self.roots, self, subject).await
+        self.subjects.about(subject, &self.roots, self).await
     }
 }

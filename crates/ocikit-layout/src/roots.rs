@@ -2,10 +2,13 @@
 //!
 //! Image layout specification, "index.json file".
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Result, Source, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Document, Index, MediaType, Platform, Reference, Tag, annotations};
+use tokio::sync::Mutex;
 
 /// The text of the `oci-layout` file.
 pub(crate) const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -145,29 +148,45 @@ pub(crate) fn own(
     Ok(roots.bytes().slice(offset as usize..(offset + length) as usize).into())
 }
 
-/// The manifests whose subject this digest is: listed as roots, or below a root with the tag that registries without
-/// the referrers API use, as some tools write it into layouts too.
-pub(crate) async fn referrers(roots: &Index, place: &dyn Source, subject: &Digest) -> Result<Vec<Descriptor>> {
-    let mut candidates: Vec<Descriptor> = Vec::new();
-    let fallback = format!("{}-{}", subject.algorithm().name(), subject.hex());
-    for entry in roots.manifests() {
-        if entry.annotations.get(annotations::REF_NAME) == Some(&fallback) && entry.media_type.is_index() {
-            if let Document::Index(index) = place.document(entry).await? {
-                candidates.extend(index.manifests().iter().cloned());
+/// Which roots are about what. Found once for each list of roots, because to find it every one of them has to be read.
+#[derive(Debug, Default)]
+pub(crate) struct Subjects(Mutex<Option<(Bytes, Arc<BySubject>)>>);
+
+type BySubject = HashMap<Digest, Vec<Descriptor>>;
+
+impl Subjects {
+    /// The manifests whose subject this digest is: listed as roots, or below a root with the tag that registries without
+    /// the referrers API use, as some tools write it into layouts too.
+    pub(crate) async fn about(&self, subject: &Digest, roots: &Index, place: &dyn Source) -> Result<Vec<Descriptor>> {
+        // Held while they are read: whoever else asks meanwhile wants the same.
+        let mut known = self.0.lock().await;
+        let found = match &*known {
+            Some((of, found)) if of == roots.bytes() => found.clone(),
+            _ => {
+                let found = Arc::new(by_subject(roots, place).await?);
+                *known = Some((roots.bytes().clone(), found.clone()));
+                found
             }
-        } else {
-            candidates.push(entry.clone());
-        }
+        };
+        Ok(found.get(subject).cloned().unwrap_or_default())
     }
-    let mut seen = HashSet::new();
-    let mut found = Vec::new();
-    for candidate in candidates {
-        if !seen.insert(candidate.digest) {
+}
+
+async fn by_subject(roots: &Index, place: &dyn Source) -> Result<BySubject> {
+    let (mut seen, mut found) = (HashSet::new(), BySubject::new());
+    let mut waiting: VecDeque<_> = roots.manifests().iter().map(|entry| (entry.clone(), true)).collect();
+    while let Some((entry, is_root)) = waiting.pop_front() {
+        if !seen.insert(entry.digest) {
             continue;
         }
-        let document = document_of(&candidate, place).await?;
-        if document.as_ref().and_then(Document::subject).is_some_and(|found| found.digest == *subject) {
-            found.push(candidate);
+        let document = document_of(&entry, place).await?;
+        if let Some(subject) = document.as_ref().and_then(Document::subject) {
+            found.entry(subject.digest).or_default().push(entry);
+        } else if let Some(Document::Index(index)) = document
+            && is_root
+            && tag_of(&entry).is_some_and(|tag| is_fallback_tag(&tag))
+        {
+            waiting.extend(index.manifests().iter().map(|entry| (entry.clone(), false)));
         }
     }
     Ok(found)
@@ -187,7 +206,9 @@ pub(crate) fn full_name_of(entry: &Descriptor) -> Option<&str> {
 }
 
 fn has_tag(entry: &Descriptor, tag: &Tag) -> bool {
-    tag_of(entry).as_ref() == Some(tag)
+    // Most lists are long because of other names, and comparing is cheaper than parsing.
+    let name = entry.annotations.get(annotations::REF_NAME);
+    name.is_some_and(|name| name.ends_with(tag.as_str())) && tag_of(entry).as_ref() == Some(tag)
 }
 
 fn has_full_name(entry: &Descriptor, full: &str) -> bool {

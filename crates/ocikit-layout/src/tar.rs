@@ -13,7 +13,7 @@ use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE};
 
 use crate::docker::MANIFEST_JSON;
 use crate::file::{file_body, read_small};
-use crate::roots::{self, INDEX_JSON};
+use crate::roots::{self, INDEX_JSON, Subjects};
 
 /// An OCI layout in a tar, read where it lies: its headers once, its blobs at random, nothing unpacked.
 #[derive(Debug, Clone)]
@@ -24,6 +24,7 @@ pub struct Tar {
     roots: Index,
     /// The digest of the list of roots, which is an image itself where it lists platforms.
     own: Digest,
+    subjects: Arc<Subjects>,
 }
 
 impl Tar {
@@ -62,7 +63,14 @@ impl Tar {
     /// An archive whose headers and list of roots were read.
     pub(crate) fn with(path: PathBuf, file: File, index: TarIndex, roots: Bytes) -> Result<Tar> {
         let roots = Index::parse(roots).map_err(|source| Error::broken(path.display(), source))?;
-        Ok(Tar { path, file: Arc::new(file), index: Arc::new(index), own: roots.digest(), roots })
+        Ok(Tar {
+            path,
+            file: Arc::new(file),
+            index: Arc::new(index),
+            own: roots.digest(),
+            roots,
+            subjects: Arc::default(),
+        })
     }
 
     /// Where it is.
@@ -132,6 +140,6 @@ impl Source for Tar {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        roots::referrers(&self.roots, self, subject).await
+        self.subjects.about(subject, &self.roots, self).await
     }
 }

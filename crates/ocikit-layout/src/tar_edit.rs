@@ -16,7 +16,7 @@ use ocikit_spec::{Descriptor, Digest, Document, Index, Platform};
 use crate::docker::{MANIFEST_JSON, manifest_json};
 use crate::edit::{self, METADATA, Step, Tail};
 use crate::file::{file_body, read_some, write_at};
-use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE};
+use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
 use crate::staged::Staged;
 use crate::tar::{Tar, cannot_open};
 
@@ -38,6 +38,7 @@ pub struct TarEdit {
     tail: Tail,
     docker: Option<Platform>,
     state: Mutex<State>,
+    subjects: Subjects,
 }
 
 #[derive(Debug)]
@@ -106,7 +107,7 @@ impl TarEdit {
             finished: false,
         };
         let (file, copy, state) = (Arc::new(writable), Mutex::new(copy), Mutex::new(state));
-        Ok(TarEdit { tar, file, locked, copy, tail, docker: None, state })
+        Ok(TarEdit { tar, file, locked, copy, tail, docker: None, state, subjects: Subjects::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -379,7 +380,7 @@ impl Source for TarEdit {
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let roots = self.state().roots.clone();
-        roots::referrers(&roots, self, subject).await
+        self.subjects.about(subject, &roots, self).await
     }
 }
 

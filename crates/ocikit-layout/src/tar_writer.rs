@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::docker::{MANIFEST_JSON, manifest_json};
 use crate::edit::padding_header;
 use crate::file::{file_body, write_at};
-use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE};
+use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
 use crate::staged::Staged;
 
 /// How an archive is written.
@@ -41,6 +41,7 @@ pub struct TarWriter {
     output: Output,
     options: TarOptions,
     state: Mutex<State>,
+    subjects: Subjects,
 }
 
 #[derive(Debug)]
@@ -183,7 +184,7 @@ impl TarWriter {
             roots: Index::of(&[]),
             documents: HashMap::new(),
         };
-        TarWriter { output, options, state: Mutex::new(state) }
+        TarWriter { output, options, state: Mutex::new(state), subjects: Subjects::default() }
     }
 
     /// Where the archive will be; `None` for a stream.
@@ -363,7 +364,7 @@ impl Source for TarWriter {
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let roots = self.state().roots.clone();
-        roots::referrers(&roots, self, subject).await
+        self.subjects.about(subject, &roots, self).await
     }
 }
 

@@ -6,7 +6,8 @@ use crate::layer::tree::{Node, Tree};
 
 /// Finds one file in layers that lie on one another, from the highest down, so that layers below it are not needed.
 ///
-/// It finds what [`FileTree`](crate::layer::FileTree) would have, links followed.
+/// It finds what [`FileTree`](crate::layer::FileTree) would have, links followed. Of a directory it
+/// knows that it is one; whatever lower layers say of it is not looked for.
 #[derive(Debug)]
 pub struct Lookup {
     /// How many layers there are.
