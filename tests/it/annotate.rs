@@ -159,7 +159,7 @@ fn edits_at_the_same_time_all_count() {
     let children: Vec<_> = (0..8)
         .map(|number| {
             let arguments = ["annotate".to_owned(), "a.tar".to_owned(), format!("key{number}=v")];
-            bench.command(&arguments).stdout(Stdio::null()).spawn().unwrap()
+            bench.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
         })
         .collect();
     for mut child in children {

@@ -203,11 +203,13 @@ fn a_kill_leaves_nothing_behind() {
 #[test]
 fn an_interrupted_command_says_so() {
     let bench = bench();
-    let mut child = bench.command(&["push", "-", "localhost:5000/app:1"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut command = bench.command(&["push", "-", "localhost:5000/app:1"]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // Waiting would close it.
     let _stdin = child.stdin.take();
     std::thread::sleep(std::time::Duration::from_millis(200));
     let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let outcome = child.wait_with_output().unwrap();
+    assert_eq!((outcome.status.code(), &outcome.stderr[..]), (Some(130), &b"error: interrupted\n"[..]));
 }

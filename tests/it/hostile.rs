@@ -1,9 +1,10 @@
 //! Archives by somebody who means harm: every command ends as it is documented, in little memory, and writes nothing
 //! but what it was told to.
 
+#![allow(clippy::print_stderr, reason = "what each command took is printed for whoever asks")]
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write};
 use std::path::Path;
 
 use ocikit_tests::hostile::{CASES, Case, readme, whole_archive};
@@ -75,7 +76,7 @@ fn attempt(case: &Case, bytes: &[u8], registry: &Registry) -> Vec<String> {
         let (outcome, cost) = measured(&bench, &line);
         if std::env::var_os("OCIKIT_HOSTILE_COSTS").is_some() {
             let (kibibytes, milliseconds, words) = (cost.kibibytes, cost.milliseconds, line[4..].join(" "));
-            writeln!(io::stderr(), "{kibibytes:6} KiB {milliseconds:6} ms  {}: {words}", case.name).unwrap();
+            eprintln!("{kibibytes:6} KiB {milliseconds:6} ms  {}: {words}", case.name);
         }
         let mut complain = |what: String| wrong.push(format!("{}: {line:?}: {what}\n{outcome}", case.name));
         match code {

@@ -110,8 +110,8 @@ fn annotations_are_told_wherever_they_are() {
 
 #[test]
 fn one_image_is_told_in_full() {
-    let outcome = bench().ocikit(&["inspect", &fixture("buildkit-single/image.tar")]);
-    insta::assert_snapshot!(outcome.redacted(&[(&fixture(""), "testdata/")]), @"
+    let outcome = bench().ocikit(&["inspect", "--sizes", &fixture("buildkit-single/image.tar")]);
+    insta::assert_snapshot!(outcome.redacted(&[(&fixture(""), "testdata/")]), @r#"
     exit 0
     --- stdout
     testdata/buildkit-single/image.tar
@@ -119,7 +119,7 @@ fn one_image_is_told_in_full() {
       digest       sha256:ef8b48ccc49e0036161617d8b451b4052403a759a518b624c351db6ac79a8452
       media type   application/vnd.oci.image.manifest.v1+json
       platform     linux/amd64
-      size         3.4 KiB in 4 layers
+      size         3.4 KiB in 4 layers, 13.0 KiB decompressed
       config       sha256:a91932639481b208c8d620ff68d770ebd43b9781e48c6881ff1cf07212c9a8f3
       created      2024-01-01T00:00:00Z
       user         1000:1000
@@ -136,11 +136,53 @@ fn one_image_is_told_in_full() {
       annotation   org.opencontainers.image.revision=0123456789abcdef0123456789abcdef01234567
       annotation   org.opencontainers.image.source=https://git.acme.example/app
       listed with  org.opencontainers.image.created=2024-01-01T00:00:00Z
-      layer        sha256:a8a91dd2dbbd034d0f96f5bc1e771fce481bd3651907fa5392723decd5f9581a 373 B application/vnd.oci.image.layer.v1.tar+gzip
-      layer        sha256:d513f2cf7475b97a62a5b99258e535d21ed7f19465e0225b210a1a74d7b2b015 175 B application/vnd.oci.image.layer.v1.tar+gzip
-      layer        sha256:8f045b0310770ae377aa55aec9c6e9e98056a599b80af329c3b3484fe23e193a 116 B application/vnd.oci.image.layer.v1.tar+gzip
-      layer        sha256:4f4fb700ef54461cfa02571ae0db9a0dc1e0cdb5577484a6d75e68dc38e8acc1 32 B application/vnd.oci.image.layer.v1.tar+gzip
-    ");
+      layer        sha256:a8a91dd2dbbd034d0f96f5bc1e771fce481bd3651907fa5392723decd5f9581a 373 B, 7.0 KiB decompressed, application/vnd.oci.image.layer.v1.tar+gzip
+      layer        sha256:d513f2cf7475b97a62a5b99258e535d21ed7f19465e0225b210a1a74d7b2b015 175 B, 3.0 KiB decompressed, application/vnd.oci.image.layer.v1.tar+gzip
+      layer        sha256:8f045b0310770ae377aa55aec9c6e9e98056a599b80af329c3b3484fe23e193a 116 B, 2.0 KiB decompressed, application/vnd.oci.image.layer.v1.tar+gzip
+      layer        sha256:4f4fb700ef54461cfa02571ae0db9a0dc1e0cdb5577484a6d75e68dc38e8acc1 32 B, 1.0 KiB decompressed, application/vnd.oci.image.layer.v1.tar+gzip
+      history      ARG TARGETARCH=amd64, no layer
+      history      ARG TARGETVARIANT=, no layer
+      history      LABEL org.opencontainers.image.title=acme app com.acme.tier=back end, no layer
+      history      ENV PATH=/app:/bin LANG=C.UTF-8, no layer
+      history      COPY etc /etc # buildkit
+      history      COPY --chown=1000:1000 --chmod=755 app /app # buildkit
+      history      COPY platform/amd64 /platform # buildkit
+      history      WORKDIR /app
+      history      USER 1000:1000, no layer
+      history      EXPOSE [8080/tcp], no layer
+      history      VOLUME [/data], no layer
+      history      STOPSIGNAL SIGINT, no layer
+      history      HEALTHCHECK {Test:[CMD /app/app --health] Interval:30s Timeout:3s StartPeriod:0s StartInterval:0s Re…, no layer
+      history      ENTRYPOINT ["/app/app"], no layer
+      history      CMD ["--listen" ":8080"], no layer
+    "#);
+}
+
+#[test]
+fn sizes_of_layers_are_what_gunzip_makes_of_them() {
+    let bench = bench();
+    let line = ["inspect", "--sizes", "--json", &fixture("buildkit-attested/multi.tar")];
+    let facts: Value = serde_json::from_str(&bench.ok(&line)).unwrap();
+    bench.ok(&["copy", &fixture("buildkit-attested/multi.tar"), "oci:layout"]);
+    let mut seen = 0;
+    for manifest in facts["manifests"].as_array().unwrap() {
+        let layers = manifest["layers"].as_array().unwrap();
+        if manifest["kind"] != "image" {
+            assert!(layers.iter().all(|layer| layer.get("uncompressedSize").is_none()), "statements are not layers");
+            continue;
+        }
+        let mut sum = 0;
+        for layer in layers {
+            let blob = bench.path("layout/blobs").join(layer["digest"].as_str().unwrap().replace(':', "/"));
+            let gunzip =
+                std::process::Command::new("gzip").arg("-dc").stdin(std::fs::File::open(blob).unwrap()).output();
+            let length = gunzip.unwrap().stdout.len() as u64;
+            assert_eq!(layer["uncompressedSize"], length);
+            (seen, sum) = (seen + 1, sum + length);
+        }
+        assert_eq!(manifest["totalUncompressedSize"], sum);
+    }
+    assert!(seen > 4);
 }
 
 #[test]

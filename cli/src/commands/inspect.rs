@@ -2,6 +2,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use clap::Args;
+use ocikit::spec::History;
 use ocikit::{Annotations, Error, Inspection, Location, Platform, Root, SourceExt};
 
 use crate::context::Context;
@@ -25,6 +26,9 @@ pub(crate) struct Inspect {
     /// Look at the image for this platform instead of the index
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
+    /// Also say how large the layers are decompressed, which takes reading them
+    #[arg(long, conflicts_with_all = ["raw", "config"])]
+    sizes: bool,
 }
 
 impl Inspect {
@@ -40,7 +44,10 @@ impl Inspect {
         if self.raw {
             return context.output.bytes(&root.source().read(root.descriptor()).await?);
         }
-        let facts = ocikit::inspect(&root).await?;
+        let mut facts = ocikit::inspect(&root).await?;
+        if self.sizes {
+            facts.measure(&root).await?;
+        }
         context.output.facts(&facts, || {
             let mut text = format!("{location}\n");
             describe(&facts, 1, &mut text);
@@ -95,7 +102,9 @@ fn describe(facts: &Inspection, depth: usize, text: &mut String) {
         line(depth, "platform", &platform.to_string());
     }
     if let Some(size) = facts.total_size {
-        line(depth, "size", &format!("{} in {} layers", output::bytes(size), facts.layers.len()));
+        let beyond = facts.total_uncompressed_size.map(|size| format!(", {} decompressed", output::bytes(size)));
+        let (size, beyond) = (output::bytes(size), beyond.unwrap_or_default());
+        line(depth, "size", &format!("{size} in {} layers{beyond}", facts.layers.len()));
     }
     if let Some(subject) = &facts.subject {
         line(depth, "subject", &subject.to_string());
@@ -135,12 +144,27 @@ fn describe(facts: &Inspection, depth: usize, text: &mut String) {
     annotations("annotation", &facts.annotations);
     annotations("listed with", &facts.descriptor_annotations);
     for layer in facts.layers.iter().filter(|_| depth == 1) {
-        line(depth, "layer", &format!("{} {} {}", layer.digest, output::bytes(layer.size), layer.media_type));
+        let beyond = layer.uncompressed_size.map(|size| format!(", {} decompressed,", output::bytes(size)));
+        let (size, beyond) = (output::bytes(layer.size), beyond.unwrap_or_default());
+        line(depth, "layer", &format!("{} {size}{beyond} {}", layer.digest, layer.media_type));
+    }
+    for step in facts.config.iter().filter(|_| depth == 1).flat_map(|config| &config.history) {
+        line(depth, "history", &told(step));
     }
     for manifest in &facts.manifests {
         text.push('\n');
         describe(manifest, depth + 1, text);
     }
+}
+
+/// A step of the history on one line; the whole of a long one is in the JSON.
+fn told(step: &History) -> String {
+    const MOST: usize = 100;
+    let words = step.created_by.as_deref().or(step.comment.as_deref()).unwrap_or_default();
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cut = words.char_indices().nth(MOST).map(|(end, _)| format!("{}…", &words[..end]));
+    let empty = if step.empty_layer { ", no layer" } else { "" };
+    format!("{}{empty}", cut.unwrap_or(words))
 }
 
 fn joined(words: &[String]) -> Option<String> {

@@ -1,6 +1,6 @@
 //! The one bridge between async code and work that blocks: reading files, hashing, inflating.
 
-use std::io;
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -149,6 +149,39 @@ impl Drop for Chunk {
         if let Ok(mut free) = self.pool.0.lock() {
             free.push(std::mem::take(&mut self.buffer));
         }
+    }
+}
+
+/// Chunks as a reader. An error of theirs is kept as it is, because it says more than the reader's, which merely stops.
+#[derive(Debug)]
+pub(crate) struct ChunkReader<'a> {
+    chunks: &'a mut Chunks,
+    chunk: Bytes,
+    failed: &'a mut Option<Error>,
+}
+
+impl<'a> ChunkReader<'a> {
+    pub(crate) fn new(chunks: &'a mut Chunks, failed: &'a mut Option<Error>) -> ChunkReader<'a> {
+        ChunkReader { chunks, chunk: Bytes::new(), failed }
+    }
+}
+
+impl Read for ChunkReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() {
+            match self.chunks.next() {
+                None => return Ok(0),
+                Some(Ok(chunk)) => self.chunk = chunk,
+                Some(Err(error)) => {
+                    let text = error.to_string();
+                    *self.failed = Some(error);
+                    return Err(io::Error::other(text));
+                }
+            }
+        }
+        let length = self.chunk.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&self.chunk.split_to(length));
+        Ok(length)
     }
 }
 

@@ -1,13 +1,18 @@
 use std::io::{self, Read};
 
-use bytes::Bytes;
 use ocikit_archive::layer::{Entry, Reader, Tree};
 use ocikit_archive::{Compression, Decoder};
-use ocikit_spec::{Algorithm, Digest, Hasher};
+use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher};
 
-use crate::bridge::{self, Chunks};
+use crate::bridge::{self, ChunkReader};
 use crate::error::{Error, Result};
 use crate::root::Layer;
+
+/// What a layer may inflate to however small it is, in bytes.
+const ALWAYS_ALLOWED: u64 = 1 << 30;
+
+/// And how many times its compressed size beyond that: layers are rarely beyond ten.
+const TIMES_ALLOWED: u64 = 100;
 
 /// Whether the digest of a layer's tar is wanted, by which a config names the layer. It costs about as much as inflating.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,13 +47,14 @@ impl Layer {
         let place = format!("layer {} in {}", descriptor.digest, self.source());
         bridge::consume(self.open().await?, move |chunks| {
             let mut failed = None;
-            let raw = Raw { chunks, chunk: Bytes::new(), failed: &mut failed };
-            let outcome = Decoder::new(raw).map_err(ocikit_archive::Error::from).and_then(|decoder| {
-                let hasher = (diff_id == DiffId::Compute).then(|| Hasher::new(Algorithm::Sha256));
-                let mut tar = LayerTar { decoder, hasher };
-                let value = work(&mut tar)?;
-                Ok((value, tar.digest()?))
-            });
+            let outcome = Decoder::new(ChunkReader::new(chunks, &mut failed))
+                .map_err(ocikit_archive::Error::from)
+                .and_then(|decoder| {
+                    let hasher = (diff_id == DiffId::Compute).then(|| Hasher::new(Algorithm::Sha256));
+                    let mut tar = LayerTar { decoder, hasher };
+                    let value = work(&mut tar)?;
+                    Ok((value, tar.digest()?))
+                });
             // Bytes that are not those of the layer are why they made no sense, so the rest is looked at first.
             match failed {
                 Some(error) => Err(error),
@@ -72,6 +78,27 @@ impl Layer {
         Ok(entries.await?.0)
     }
 
+    /// How many bytes its tar has, decompressed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Layer::decode`]; [`Error::Unsupported`] for a layer that [inflates](Layer::inflates_to) beyond all measure.
+    pub async fn length(&self) -> Result<u64> {
+        let most = Layer::inflates_to(self.descriptor());
+        let count = move |tar: &mut LayerTar<'_>| Ok(io::copy(&mut tar.take(most.saturating_add(1)), &mut io::sink())?);
+        let (length, _) = self.decode(DiffId::Skip, count).await?;
+        if length > most {
+            let what = format!("{} inflates to more than {most} bytes", self.descriptor().digest);
+            return Err(Error::Unsupported { place: self.source().to_string(), what });
+        }
+        Ok(length)
+    }
+
+    /// The bytes that a layer may inflate to without being suspected: 1 GiB, and a hundred times its compressed size.
+    pub fn inflates_to(descriptor: &Descriptor) -> u64 {
+        descriptor.size.saturating_mul(TIMES_ALLOWED).saturating_add(ALWAYS_ALLOWED)
+    }
+
     /// Everything that the layer has and hides.
     ///
     /// # Errors
@@ -85,7 +112,7 @@ impl Layer {
 /// The tar of a layer, decompressed as it is read.
 #[derive(Debug)]
 pub struct LayerTar<'a> {
-    decoder: Decoder<Raw<'a>>,
+    decoder: Decoder<ChunkReader<'a>>,
     hasher: Option<Hasher>,
 }
 
@@ -111,32 +138,5 @@ impl Read for LayerTar<'_> {
             hasher.update(&buffer[..read]);
         }
         Ok(read)
-    }
-}
-
-/// The chunks of a body as a reader. An error of the body is kept as it is; the reader merely stops.
-#[derive(Debug)]
-struct Raw<'a> {
-    chunks: &'a mut Chunks,
-    chunk: Bytes,
-    failed: &'a mut Option<Error>,
-}
-
-impl Read for Raw<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.chunk.is_empty() {
-            match self.chunks.next() {
-                None => return Ok(0),
-                Some(Ok(chunk)) => self.chunk = chunk,
-                Some(Err(error)) => {
-                    let text = error.to_string();
-                    *self.failed = Some(error);
-                    return Err(io::Error::other(text));
-                }
-            }
-        }
-        let length = self.chunk.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&self.chunk.split_to(length));
-        Ok(length)
     }
 }

@@ -159,7 +159,7 @@ impl Image {
 
     /// The layers, from the lowest to the highest.
     pub fn layers(&self) -> impl Iterator<Item = Layer> + '_ {
-        self.manifest.layers().iter().map(|layer| Layer { descriptor: layer.clone(), source: self.source.clone() })
+        self.manifest.layers().iter().map(|layer| Layer::at(self.source.clone(), layer.clone()))
     }
 
     /// Begins an edit.
@@ -232,6 +232,11 @@ impl Artifact {
 }
 
 impl Layer {
+    /// A layer that a manifest lists, in the place where its bytes are.
+    pub fn at(source: Arc<dyn Source>, descriptor: Descriptor) -> Layer {
+        Layer { descriptor, source }
+    }
+
     /// Type, digest and size.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor

@@ -1,7 +1,10 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use ocikit_image::{Error, Kind, Result, Root};
-use ocikit_spec::{Annotations, Config, Descriptor, Digest, Document, Execution, MediaType, Platform, annotations};
+use futures::{StreamExt, TryStreamExt, stream};
+use ocikit_image::{Error, Kind, Layer, Result, Root};
+use ocikit_spec::{
+    Annotations, Config, Descriptor, Digest, Document, Execution, History, MediaType, Platform, annotations,
+};
 use serde::Serialize;
 
 /// What there is to know about an image, an index or an artifact, without its layers.
@@ -38,6 +41,9 @@ pub struct Inspection {
     /// The sizes of config and layers together, in bytes, as they are stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_size: Option<u64>,
+    /// The sizes of the tars of the layers together, in bytes, if they were [measured](Inspection::measure).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_uncompressed_size: Option<u64>,
     /// What the attestation asserts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub predicate_types: Vec<String>,
@@ -67,6 +73,9 @@ pub struct ConfigFacts {
     /// How a container is started.
     #[serde(flatten)]
     pub execution: Execution,
+    /// The steps that the image was built in, the first one first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<History>,
 }
 
 /// What a manifest says of a layer.
@@ -79,6 +88,9 @@ pub struct LayerFacts {
     pub media_type: MediaType,
     /// Its size in bytes, compressed.
     pub size: u64,
+    /// The size of its tar in bytes, if it was [measured](Inspection::measure).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uncompressed_size: Option<u64>,
     /// The annotations of its descriptor.
     #[serde(skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
@@ -168,11 +180,56 @@ impl Inspection {
             config: None,
             layers: Vec::new(),
             total_size: None,
+            total_uncompressed_size: None,
             predicate_types: Vec::new(),
             attests: attests.filter(|_| descriptor.is_attestation()),
             manifests: Vec::new(),
             missing: None,
         }
+    }
+}
+
+impl Inspection {
+    /// Finds out how large the layers are when they are decompressed, which nothing but decompressing them tells: every one
+    /// is read once, several at the same time. Layers that are not here, as in an index that was copied in part, are left out.
+    ///
+    /// # Errors
+    ///
+    /// As [`Layer::length`](ocikit_image::Layer::length).
+    pub async fn measure(&mut self, root: &Root) -> Result<()> {
+        let mut layers = HashMap::new();
+        self.each(&mut |facts| {
+            for layer in &facts.layers {
+                layers.insert(layer.digest, layer.descriptor());
+            }
+        });
+        let jobs = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let layers = layers.into_values().filter(|layer| layer.media_type.is_layer());
+        let lengths = stream::iter(layers).map(async |layer| {
+            let digest = layer.digest;
+            match Layer::at(root.source().clone(), layer).length().await {
+                Ok(length) => Ok(Some((digest, length))),
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let lengths: Vec<_> = lengths.buffer_unordered(jobs).try_collect().await?;
+        let lengths: HashMap<_, _> = lengths.into_iter().flatten().collect();
+        self.each(&mut |facts| {
+            for layer in &mut facts.layers {
+                layer.uncompressed_size = lengths.get(&layer.digest).copied();
+            }
+            let sizes: Option<Vec<_>> = facts.layers.iter().map(|layer| layer.uncompressed_size).collect();
+            let sizes = sizes.filter(|sizes| !sizes.is_empty());
+            facts.total_uncompressed_size = sizes.map(|sizes| sizes.into_iter().fold(0, u64::saturating_add));
+        });
+        Ok(())
+    }
+
+    /// This, and everything below it.
+    fn each(&mut self, act: &mut dyn FnMut(&mut Inspection)) {
+        act(self);
+        self.manifests.iter_mut().for_each(|facts| facts.each(act));
     }
 }
 
@@ -183,16 +240,22 @@ impl ConfigFacts {
             created: config.created().map(str::to_owned),
             author: config.author().map(str::to_owned),
             execution: config.execution().clone(),
+            history: config.history().to_vec(),
         }
     }
 }
 
 impl LayerFacts {
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::new(self.media_type.clone(), self.digest, self.size)
+    }
+
     fn of(layer: &Descriptor) -> LayerFacts {
         LayerFacts {
             digest: layer.digest,
             media_type: layer.media_type.clone(),
             size: layer.size,
+            uncompressed_size: None,
             annotations: layer.annotations.clone(),
         }
     }

@@ -12,13 +12,8 @@ use crate::bridge::consume;
 use crate::copy::{Observed, Teller};
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::root::Layer;
 use crate::source::{Source, SourceExt};
-
-/// What a layer may inflate to however small it is, in bytes.
-const ALWAYS_ALLOWED: u64 = 1 << 30;
-
-/// And how many times its compressed size beyond that: layers are rarely beyond ten.
-const TIMES_ALLOWED: u64 = 100;
 
 /// A blob to be read, and what it has to be.
 #[derive(Debug)]
@@ -125,10 +120,7 @@ async fn read(source: &Arc<dyn Source>, blob: &Blob, depth: ValidateDepth, most:
     wanted.dedup();
     let limit = match depth {
         ValidateDepth::Digests => None,
-        ValidateDepth::Contents => {
-            let usual = descriptor.size.saturating_mul(TIMES_ALLOWED).saturating_add(ALWAYS_ALLOWED);
-            Some(most.unwrap_or(usual))
-        }
+        ValidateDepth::Contents => Some(most.unwrap_or_else(|| Layer::inflates_to(descriptor))),
     };
     let layer = descriptor.clone();
     consume(body, move |chunks| look_into(chunks, &layer, &wanted, limit)).await

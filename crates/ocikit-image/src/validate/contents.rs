@@ -1,12 +1,11 @@
 use std::io::{self, Read};
 
-use bytes::Bytes;
 use ocikit_archive::{Compression, Decoder};
 use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MediaType};
 
 use super::report::Fault;
-use crate::bridge::{CHUNK, Chunks};
-use crate::error::{Error, Result};
+use crate::bridge::{CHUNK, ChunkReader, Chunks};
+use crate::error::Result;
 
 /// What is in a layer.
 #[derive(Debug, Default)]
@@ -28,24 +27,22 @@ pub(super) fn look_into(
     wanted: &[Algorithm],
     most: Option<u64>,
 ) -> Result<Contents> {
-    let mut reader = Reader { chunks, current: Bytes::new(), failure: None };
-    let mut contents = Contents::default();
-    if let Err(error) = inflate(&mut reader, layer, wanted, most, &mut contents)
-        && reader.failure.is_none()
-    {
+    let (mut failed, mut contents) = (None, Contents::default());
+    let outcome = inflate(ChunkReader::new(chunks, &mut failed), layer, wanted, most, &mut contents);
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    // Whatever was wrong inside, the rest still has to show whether these are the right bytes.
+    chunks.try_for_each(|chunk| chunk.map(drop))?;
+    if let Err(error) = outcome {
         contents.digests.clear();
         contents.faults.push(Fault::Undecodable { problem: error.to_string() });
     }
-    // Whatever was wrong inside, the rest still has to show whether these are the right bytes.
-    while reader.failure.is_none() && reader.next().is_some() {}
-    match reader.failure {
-        Some(error) => Err(error),
-        None => Ok(contents),
-    }
+    Ok(contents)
 }
 
 fn inflate(
-    reader: &mut Reader<'_>,
+    reader: ChunkReader<'_>,
     layer: &Descriptor,
     wanted: &[Algorithm],
     most: Option<u64>,
@@ -101,38 +98,5 @@ fn word(compression: Compression) -> &'static str {
         Compression::None => "not compressed",
         Compression::Gzip => "gzip",
         Compression::Zstd => "zstd",
-    }
-}
-
-struct Reader<'a> {
-    chunks: &'a mut Chunks,
-    current: Bytes,
-    failure: Option<Error>,
-}
-
-impl Reader<'_> {
-    fn next(&mut self) -> Option<Bytes> {
-        match self.chunks.next()? {
-            Ok(chunk) => Some(chunk),
-            Err(error) => {
-                self.failure = Some(error);
-                None
-            }
-        }
-    }
-}
-
-impl Read for Reader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            match self.next() {
-                Some(chunk) => self.current = chunk,
-                None if self.failure.is_some() => return Err(io::ErrorKind::InvalidData.into()),
-                None => return Ok(0),
-            }
-        }
-        let length = buffer.len().min(self.current.len());
-        buffer[..length].copy_from_slice(&self.current.split_to(length));
-        Ok(length)
     }
 }
