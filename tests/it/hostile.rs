@@ -65,6 +65,8 @@ fn attempt(case: &Case, bytes: &[u8], registry: &Registry) -> Vec<String> {
         (&["push", "a.tar", &reference], Some(copy)),
         (&["validate", "--max-inflated", "64MiB", "a.tar"], Some(validate)),
         (&["validate", "--fast", "a.tar"], None),
+        (&["ls", "a.tar"], None),
+        (&["diff", "a.tar", "a.tar"], None),
         (&["gc", "a.tar"], None),
         (&["annotate", "a.tar", "k=v"], None),
     ] {

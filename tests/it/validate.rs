@@ -139,7 +139,12 @@ fn a_kill_while_collecting_leaves_a_whole_archive() {
     bench.ok(&["annotate", "a.tar", "k=v"]);
     let digest = bench.ok(&["digest", "a.tar"]);
     for pause in [5, 20, 50, 90, 150] {
-        let mut child = bench.command(&["gc", "a.tar"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut child = bench
+            .command(&["gc", "a.tar"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(std::time::Duration::from_millis(pause));
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,7 +1,10 @@
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_archive::layer::{Entry, FileKind, FileTree, Located, Lookup, Path, Reader, Step, Tree};
+use tokio::sync::OnceCell;
 
 use crate::error::{Error, Result};
 use crate::layer::DiffId;
@@ -22,7 +25,18 @@ impl Image {
     /// As [`Layer::decode`]; [`Error::Broken`] for layers that do not fit on one another.
     pub async fn files(&self) -> Result<FileTree> {
         let layers: Vec<_> = self.layers().collect();
-        let trees = stream::iter(&layers).map(Layer::tree).buffered(AT_ONCE);
+        // A layer may be there many times, as the empty one of old builders is, and is read once.
+        let mut once = HashSet::new();
+        let again = layers.iter().map(|layer| layer.descriptor().digest).filter(|digest| !once.insert(*digest));
+        let again: HashMap<_, OnceCell<Arc<Tree>>> = again.map(|digest| (digest, OnceCell::new())).collect();
+        let trees = stream::iter(&layers).map(async |layer| {
+            let read = async || layer.tree().await.map(Arc::new);
+            match again.get(&layer.descriptor().digest) {
+                Some(known) => known.get_or_try_init(read).await.cloned(),
+                None => read().await,
+            }
+        });
+        let trees = trees.buffered(AT_ONCE);
         trees.try_fold(FileTree::new(), async |files, tree| self.lay(files, &tree)).await
     }
 
