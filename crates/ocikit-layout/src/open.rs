@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ocikit_archive::{Compression, Decoder, Kind, TarStream};
 use ocikit_image::bridge::blocking;
 use ocikit_image::{Error, Result, Sink, Source};
+use ocikit_spec::Digest;
 
 use crate::docker::MANIFEST_JSON;
 use crate::roots::{INDEX_JSON, OCI_LAYOUT_FILE};
@@ -123,7 +124,7 @@ fn begins_like_docker(start: &[u8]) -> bool {
     while let Ok(Some(entry)) = tar.next_entry() {
         if let (Kind::File, Some(name)) = (entry.kind, entry.name) {
             return ![INDEX_JSON, OCI_LAYOUT_FILE, MANIFEST_JSON].contains(&name.as_str())
-                && !name.starts_with("blobs/");
+                && Digest::from_blob_path(&name).is_none();
         }
     }
     false

@@ -12,6 +12,7 @@ use ocikit_image::{Body, ByteRange, Error, Name, Result, Sink, Source};
 use ocikit_spec::{Descriptor, Digest, Index, MediaType};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
+use crate::docker::MANIFEST_JSON;
 use crate::roots::{self, INDEX_JSON, Subjects};
 
 /// The longest blob that is held in memory because it may be a document, in bytes: what registries accept.
@@ -59,7 +60,7 @@ impl Pipe {
         drop(tokio::task::spawn_blocking(reading));
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
         let mut pipe = Pipe { name, held: HashMap::new(), roots: Index::of(&[]), subjects: Subjects::default() };
-        let mut found = false;
+        let (mut found, mut saved) = (false, false);
         loop {
             let message = receiver.lock().await.recv().await;
             match message {
@@ -67,6 +68,7 @@ impl Pipe {
                     pipe.roots = Index::parse(bytes).map_err(|source| Error::broken(&pipe.name, source))?;
                     found = true;
                 }
+                Some(Message::Held { name: entry, .. }) if entry == MANIFEST_JSON => saved = true,
                 Some(Message::Held { name: entry, bytes }) => {
                     if let Some(digest) = Digest::from_blob_path(&entry) {
                         let actual = Digest::of(digest.algorithm(), &bytes);
@@ -90,6 +92,11 @@ impl Pipe {
                 Some(Message::Failed(error)) => return Err(error),
                 Some(Message::Chunk(_) | Message::EndOfBlob) => {}
                 Some(Message::EndOfArchive) if found => return Ok(pipe),
+                Some(Message::EndOfArchive) if saved => {
+                    let what = "it is a docker archive that began like an OCI archive, and a pipe cannot be read \
+                                again: write it into a file first";
+                    return Err(Error::Unsupported { place: pipe.name, what: what.to_owned() });
+                }
                 Some(Message::EndOfArchive) | None => {
                     return Err(Error::broken(&pipe.name, "it has no `index.json`, so it is not an OCI archive"));
                 }
@@ -130,7 +137,7 @@ fn read_entries(reader: impl Read, sender: &mpsc::Sender<Message>, place: &str) 
     while let Some(entry) = tar.next_entry().map_err(broken)? {
         let (Kind::File, Some(name)) = (entry.kind, entry.name) else { continue };
         let digest = Digest::from_blob_path(&name);
-        if digest.is_none() && name != INDEX_JSON {
+        if digest.is_none() && ![INDEX_JSON, MANIFEST_JSON].contains(&name.as_str()) {
             continue;
         }
         let size = entry.data.size;

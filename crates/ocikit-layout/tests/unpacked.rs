@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use ocikit_archive::{Decoder, Encoder};
 use ocikit_image::{CopyOptions, Error, Event, Memory, Name, Naming, Observer, Root, Sink, copy, testing};
 use ocikit_layout::{Compression, Scratch, TarEdit, TarOptions, TarWriter, open_archive, receive};
-use ocikit_spec::Platform;
+use ocikit_spec::{Digest, Platform};
 
 const FORMS: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Zstd];
 
@@ -152,4 +152,35 @@ async fn what_cannot_be_an_archive_is_refused() {
     let error = TarEdit::open(&path).await.unwrap_err();
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+/// As rules_oci of bazel writes them: blobs of a layout, one of them under the name of a file, and no layout.
+#[tokio::test]
+async fn docker_archives_whose_blobs_are_called_like_those_of_a_layout() {
+    let layer = testing::Tar::new().file("etc/motd", b"hello").finish();
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+        Digest::sha256_of(&layer)
+    );
+    let config_name = Digest::sha256_of(config.as_bytes()).blob_path();
+    for (ending, in_front) in [(".tar", true), (".tar", false), ("", false)] {
+        let layer_name = format!("{}{ending}", Digest::sha256_of(&layer).blob_path());
+        let list = format!(r#"[{{"Config":"{config_name}","RepoTags":["acme/app:1"],"Layers":["{layer_name}"]}}]"#);
+        let mut blobs = vec![(layer_name.as_str(), &layer[..]), (&config_name, config.as_bytes())];
+        if !in_front {
+            blobs.reverse();
+        }
+        let mut tar = blobs.into_iter().fold(testing::Tar::new(), |tar, (name, bytes)| tar.file(name, bytes));
+        tar = tar.file("manifest.json", list.as_bytes());
+        let to: Arc<dyn Sink> = Arc::new(Memory::new());
+        let received = receive("-", Cursor::new(tar.finish()), &to, &Scratch::default()).await;
+        if in_front {
+            let root = Root::open(received.unwrap(), &Name::Tag("1".parse().unwrap())).await.unwrap();
+            assert!(matches!(root, Root::Image(_)));
+        } else {
+            // It began like an OCI archive, so it was not kept.
+            let error = received.unwrap_err();
+            assert!(matches!(&error, Error::Unsupported { what, .. } if what.contains("into a file")), "{error:?}");
+        }
+    }
 }
