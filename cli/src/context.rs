@@ -17,6 +17,7 @@ use ocikit::{Client, Location, Registry, Session, SessionOptions};
 use crate::commands::login;
 use crate::commands::probe::Known;
 use crate::failure::{Failure, Result};
+use crate::hosts;
 use crate::output::Output;
 use crate::progress::Form;
 
@@ -139,7 +140,7 @@ impl Context {
             // On a loopback address no TLS is needed, and nothing is said that would ask for it.
             let is_loopback = name.parse::<Registry>().is_ok_and(|registry| registry.is_loopback());
             if access.insecure && !is_loopback {
-                settings.tls.verify = Verify::Nothing;
+                settings.tls.verify = Verify::NorTls;
             }
             if let Some(directory) = &access.certificates {
                 settings.tls.add_directory(directory)?;
@@ -171,7 +172,9 @@ impl Context {
     /// A client for a command that speaks to these registries.
     pub(crate) fn client_of<'a>(&self, registries: impl IntoIterator<Item = &'a Registry>) -> Result<Client> {
         let registries: BTreeSet<&Registry> = registries.into_iter().collect();
-        let mut options = self.client_options()?;
+        // Who looks into an archive is not told that a file about registries is wrong.
+        let mut options = if registries.is_empty() { self.flags()? } else { self.client_options()? };
+        registries.iter().try_for_each(|registry| hosts::check(&options.hosts, registry))?;
         let known = |registry: &&Registry| Some((registry.to_string(), Known::read(registry)?.capabilities));
         options.capabilities = registries.iter().filter_map(known).collect();
         let credential = match &self.secret {
@@ -194,8 +197,16 @@ impl Context {
         Ok(Client::new(options))
     }
 
-    /// How registries are spoken to, with the credentials that docker and podman keep.
+    /// How registries are spoken to, with what the files of this machine say, and the credentials that docker and podman
+    /// keep.
     pub(crate) fn client_options(&self) -> Result<ClientOptions> {
+        let mut options = self.flags()?;
+        hosts::add_files(&mut options.hosts)?;
+        Ok(options)
+    }
+
+    /// The same as far as the command line says it.
+    fn flags(&self) -> Result<ClientOptions> {
         let global = &self.global;
         let default = ClientOptions::default();
         let keychain: Arc<dyn Keychain> = Arc::new(credential_places().keychain(&helpers()));

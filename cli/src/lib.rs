@@ -11,6 +11,7 @@ mod commands;
 mod context;
 mod failure;
 mod file;
+mod hosts;
 mod inside;
 mod output;
 mod progress;

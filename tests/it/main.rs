@@ -10,6 +10,7 @@ mod faults;
 mod files;
 mod fuzz;
 mod hostile;
+mod hosts;
 mod house;
 mod look;
 mod peers;

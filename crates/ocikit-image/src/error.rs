@@ -64,6 +64,14 @@ pub enum Error {
         /// What it said.
         problem: String,
     },
+    /// Whoever set this machine up does not want it to be used.
+    #[error("{place} is blocked by {by}")]
+    Blocked {
+        /// What.
+        place: String,
+        /// Where that is written.
+        by: &'static str,
+    },
     /// No answer, or none that could be used, however often it was asked.
     #[error("{place} cannot be reached")]
     Unreachable {

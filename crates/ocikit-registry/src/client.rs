@@ -127,7 +127,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Broken`] if the settings for its registry make no sense, [`Error::Denied`] if it is blocked.
+    /// [`Error::Broken`] if the settings for its registry make no sense, [`Error::Blocked`].
     pub fn repository(&self, repository: Repository) -> Result<RemoteRepository> {
         RemoteRepository::new(self.0.clone(), repository)
     }
