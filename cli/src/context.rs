@@ -9,7 +9,7 @@ use ocikit::layout::TarOptions;
 use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};
 use ocikit::registry::{
     ClientOptions, Credential, CredentialPlaces, DockerConfig, FileJournal, Fixed, HelperOptions, Journal, Keychain,
-    RetryOptions, Secret, Timeouts,
+    Redirects, RetryOptions, Secret, Timeouts,
 };
 use ocikit::sync::Access;
 use ocikit::{Client, Location, Registry, Session, SessionOptions};
@@ -54,6 +54,9 @@ pub(crate) struct Global {
     /// The key of that certificate (PEM)
     #[arg(long, global = true, value_name = "FILE", requires = "cert", help_heading = "Registry")]
     key_file: Option<PathBuf>,
+    /// Follow redirects and token services of public registries to addresses of private networks and of this machine
+    #[arg(long, global = true, help_heading = "Registry")]
+    trust_redirects: bool,
     /// How often a request that failed is tried again
     #[arg(long, global = true, value_name = "N", help_heading = "Registry")]
     retries: Option<u32>,
@@ -222,7 +225,9 @@ impl Context {
         let journal =
             cache_directory().map(|cache| Arc::new(FileJournal::new(cache.join("uploads"))) as Arc<dyn Journal>);
         let hosts = self.hosts()?;
-        Ok(ClientOptions { keychain, hosts, proxies: proxies(), retry, timeouts, user_agent, journal, ..default })
+        let redirects = if global.trust_redirects { Redirects::Trusted } else { Redirects::Guarded };
+        let proxies = proxies();
+        Ok(ClientOptions { keychain, hosts, proxies, retry, timeouts, user_agent, journal, redirects, ..default })
     }
 
     fn hosts(&self) -> Result<HostOptions> {
@@ -332,5 +337,28 @@ fn proxies() -> ProxyOptions {
         http: variable("http_proxy").map(Secret::new),
         https: either("HTTPS_PROXY").map(Secret::new),
         except: either("NO_PROXY").unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        global: Global,
+    }
+
+    #[test]
+    fn servers_are_trusted_with_redirects_only_where_that_is_said() {
+        for (arguments, redirects) in
+            [(&["ocikit"][..], Redirects::Guarded), (&["ocikit", "--trust-redirects"], Redirects::Trusted)]
+        {
+            let context = Context::new(Line::parse_from(arguments).global).unwrap();
+            assert_eq!(context.flags().unwrap().redirects, redirects);
+        }
     }
 }

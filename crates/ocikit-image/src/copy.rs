@@ -69,7 +69,8 @@ impl Copied {
     }
 }
 
-/// Copies a root and everything below it: each digest once, many at a time, children before their parents, names last.
+/// Copies a root and everything below it: each digest once, many at a time, children before their parents, then what is
+/// about it. A target that took a root is asked for it again ([`Sink::confirm`]), and names come last.
 ///
 /// If it fails nothing is visible that was not before; if its future is dropped it stops.
 ///
@@ -121,6 +122,13 @@ pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options
             for (node, put) in stage.iter().zip(put_all(stage, to, options.jobs, &tell).await?) {
                 copied[wanting[node.root].position].blobs.push((node.descriptor.clone(), put));
             }
+        }
+    }
+    // What was found there was given to us just now; what was sent is asked for before a name leads to it.
+    for Wanting { root, position, .. } in along.iter().chain(&wanting) {
+        let sent = |(blob, put): &(Descriptor, Put)| blob.digest == root.digest() && *put == Put::Copied;
+        if copied[*position].blobs.iter().any(sent) {
+            to.confirm(root.descriptor()).await?;
         }
     }
     // Whoever finds the image by its name finds what is about it as well.

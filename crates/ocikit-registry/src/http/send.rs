@@ -232,3 +232,33 @@ fn finish(permit: Permit, outcome: Result<Answer, Fault>) -> Result<Answer, Faul
     });
     outcome
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::SystemClock;
+    use super::super::transport::Timeouts;
+    use super::*;
+    use crate::hosts::ProxyOptions;
+
+    #[test]
+    fn only_who_is_trusted_sends_us_anywhere() {
+        let http = |trusting| {
+            let transport = Transport::new("test", Timeouts::default(), ProxyOptions::default());
+            let (retry, hosts) = (RetryOptions::default(), HostOptions::default());
+            Http::new(transport, retry, Arc::new(SystemClock), hosts, 1, trusting)
+        };
+        for (zone, to, permitted) in [
+            (Some(Zone::Public), "http://10.0.0.1/", false),
+            (Some(Zone::Public), "http://[::1]/", false),
+            (Some(Zone::Private), "http://10.0.0.1/", true),
+            (Some(Zone::Private), "http://169.254.169.254/", false),
+            // Behind a proxy nobody knows where the server is.
+            (None, "http://10.0.0.1/", false),
+            (None, "https://8.8.8.8/", true),
+        ] {
+            let url = to.parse().unwrap();
+            assert_eq!(http(false).reach_from(zone).permits_url(&url), permitted, "{zone:?} to {to}");
+            assert!(http(true).reach_from(zone).permits_url(&url), "{to}");
+        }
+    }
+}
