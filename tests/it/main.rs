@@ -6,6 +6,7 @@ mod annotate;
 mod copy;
 mod examples;
 mod failures;
+mod fan_out;
 mod faults;
 mod files;
 mod fuzz;
