@@ -9,7 +9,7 @@ use ocikit::layout::TarOptions;
 use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};
 use ocikit::registry::{
     ClientOptions, Credential, CredentialPlaces, DockerConfig, FileJournal, Fixed, HelperOptions, Journal, Keychain,
-    Redirects, RetryOptions, Secret, Timeouts,
+    Redirects, RequestObserver, RetryOptions, Secret, Timeouts,
 };
 use ocikit::sync::Access;
 use ocikit::{Client, Location, Registry, Session, SessionOptions};
@@ -20,6 +20,7 @@ use crate::failure::{Failure, Result};
 use crate::hosts;
 use crate::output::Output;
 use crate::progress::Form;
+use crate::verbose::Requests;
 
 /// What every command takes.
 #[derive(Debug, Args)]
@@ -30,6 +31,9 @@ pub(crate) struct Global {
     /// Say nothing but the result
     #[arg(long, short, global = true, help_heading = "Output")]
     quiet: bool,
+    /// Show each request to a registry, on standard error: method, address, status and time
+    #[arg(long, short, global = true, conflicts_with = "quiet", help_heading = "Output")]
+    verbose: bool,
     /// How progress is shown, on standard error
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM", help_heading = "Output")]
     progress: Form,
@@ -96,7 +100,7 @@ impl Context {
             None => None,
         };
         let secret = login::given(global.username.as_deref(), global.password_stdin, global.token_stdin)?;
-        let progress = global.progress.settled(global.quiet || global.json);
+        let progress = global.progress.settled(global.quiet || global.json, global.verbose);
         Ok(Context { output, progress, global, epoch, secret })
     }
 
@@ -227,7 +231,9 @@ impl Context {
         let hosts = self.hosts()?;
         let redirects = if global.trust_redirects { Redirects::Trusted } else { Redirects::Guarded };
         let proxies = proxies();
-        Ok(ClientOptions { keychain, hosts, proxies, retry, timeouts, user_agent, journal, redirects, ..default })
+        let observer = global.verbose.then(|| Arc::new(Requests(self.progress)) as Arc<dyn RequestObserver>);
+        let default = ClientOptions { retry, timeouts, user_agent, journal, observer, ..default };
+        Ok(ClientOptions { keychain, hosts, proxies, redirects, ..default })
     }
 
     fn hosts(&self) -> Result<HostOptions> {

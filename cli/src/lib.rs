@@ -17,6 +17,7 @@ mod output;
 mod progress;
 mod report;
 mod transfer;
+mod verbose;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -22,6 +22,7 @@ mod rest;
 mod sync;
 mod tour;
 mod validate;
+mod verbose;
 
 use ocikit_tests::Bench;
 
