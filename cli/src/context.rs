@@ -9,7 +9,7 @@ use ocikit::layout::TarOptions;
 use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};
 use ocikit::registry::{
     ClientOptions, Credential, CredentialPlaces, DockerConfig, FileJournal, Fixed, HelperOptions, Journal, Keychain,
-    RetryOptions, Secret, Timeouts,
+    Redirects, RequestObserver, RetryOptions, Secret, Timeouts,
 };
 use ocikit::sync::Access;
 use ocikit::{Client, Location, Registry, Session, SessionOptions};
@@ -17,8 +17,10 @@ use ocikit::{Client, Location, Registry, Session, SessionOptions};
 use crate::commands::login;
 use crate::commands::probe::Known;
 use crate::failure::{Failure, Result};
+use crate::hosts;
 use crate::output::Output;
 use crate::progress::Form;
+use crate::verbose::Requests;
 
 /// What every command takes.
 #[derive(Debug, Args)]
@@ -29,6 +31,9 @@ pub(crate) struct Global {
     /// Say nothing but the result
     #[arg(long, short, global = true, help_heading = "Output")]
     quiet: bool,
+    /// Show each request to a registry, on standard error: method, address, status and time
+    #[arg(long, short, global = true, conflicts_with = "quiet", help_heading = "Output")]
+    verbose: bool,
     /// How progress is shown, on standard error
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM", help_heading = "Output")]
     progress: Form,
@@ -53,6 +58,9 @@ pub(crate) struct Global {
     /// The key of that certificate (PEM)
     #[arg(long, global = true, value_name = "FILE", requires = "cert", help_heading = "Registry")]
     key_file: Option<PathBuf>,
+    /// Follow redirects and token services of public registries to addresses of private networks and of this machine
+    #[arg(long, global = true, help_heading = "Registry")]
+    trust_redirects: bool,
     /// How often a request that failed is tried again
     #[arg(long, global = true, value_name = "N", help_heading = "Registry")]
     retries: Option<u32>,
@@ -92,7 +100,7 @@ impl Context {
             None => None,
         };
         let secret = login::given(global.username.as_deref(), global.password_stdin, global.token_stdin)?;
-        let progress = global.progress.settled(global.quiet || global.json);
+        let progress = global.progress.settled(global.quiet || global.json, global.verbose);
         Ok(Context { output, progress, global, epoch, secret })
     }
 
@@ -139,7 +147,7 @@ impl Context {
             // On a loopback address no TLS is needed, and nothing is said that would ask for it.
             let is_loopback = name.parse::<Registry>().is_ok_and(|registry| registry.is_loopback());
             if access.insecure && !is_loopback {
-                settings.tls.verify = Verify::Nothing;
+                settings.tls.verify = Verify::NorTls;
             }
             if let Some(directory) = &access.certificates {
                 settings.tls.add_directory(directory)?;
@@ -171,7 +179,9 @@ impl Context {
     /// A client for a command that speaks to these registries.
     pub(crate) fn client_of<'a>(&self, registries: impl IntoIterator<Item = &'a Registry>) -> Result<Client> {
         let registries: BTreeSet<&Registry> = registries.into_iter().collect();
-        let mut options = self.client_options()?;
+        // Who looks into an archive is not told that a file about registries is wrong.
+        let mut options = if registries.is_empty() { self.flags()? } else { self.client_options()? };
+        registries.iter().try_for_each(|registry| hosts::check(&options.hosts, registry))?;
         let known = |registry: &&Registry| Some((registry.to_string(), Known::read(registry)?.capabilities));
         options.capabilities = registries.iter().filter_map(known).collect();
         let credential = match &self.secret {
@@ -194,8 +204,16 @@ impl Context {
         Ok(Client::new(options))
     }
 
-    /// How registries are spoken to, with the credentials that docker and podman keep.
+    /// How registries are spoken to, with what the files of this machine say, and the credentials that docker and podman
+    /// keep.
     pub(crate) fn client_options(&self) -> Result<ClientOptions> {
+        let mut options = self.flags()?;
+        hosts::add_files(&mut options.hosts)?;
+        Ok(options)
+    }
+
+    /// The same as far as the command line says it.
+    fn flags(&self) -> Result<ClientOptions> {
         let global = &self.global;
         let default = ClientOptions::default();
         let keychain: Arc<dyn Keychain> = Arc::new(credential_places().keychain(&helpers()));
@@ -211,7 +229,11 @@ impl Context {
         let journal =
             cache_directory().map(|cache| Arc::new(FileJournal::new(cache.join("uploads"))) as Arc<dyn Journal>);
         let hosts = self.hosts()?;
-        Ok(ClientOptions { keychain, hosts, proxies: proxies(), retry, timeouts, user_agent, journal, ..default })
+        let redirects = if global.trust_redirects { Redirects::Trusted } else { Redirects::Guarded };
+        let proxies = proxies();
+        let observer = global.verbose.then(|| Arc::new(Requests(self.progress)) as Arc<dyn RequestObserver>);
+        let default = ClientOptions { retry, timeouts, user_agent, journal, observer, ..default };
+        Ok(ClientOptions { keychain, hosts, proxies, redirects, ..default })
     }
 
     fn hosts(&self) -> Result<HostOptions> {
@@ -321,5 +343,28 @@ fn proxies() -> ProxyOptions {
         http: variable("http_proxy").map(Secret::new),
         https: either("HTTPS_PROXY").map(Secret::new),
         except: either("NO_PROXY").unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        global: Global,
+    }
+
+    #[test]
+    fn servers_are_trusted_with_redirects_only_where_that_is_said() {
+        for (arguments, redirects) in
+            [(&["ocikit"][..], Redirects::Guarded), (&["ocikit", "--trust-redirects"], Redirects::Trusted)]
+        {
+            let context = Context::new(Line::parse_from(arguments).global).unwrap();
+            assert_eq!(context.flags().unwrap().redirects, redirects);
+        }
     }
 }

@@ -76,7 +76,7 @@ impl From<Error> for Failure {
             Error::NotFound { .. } | Error::Document { .. } | Error::Broken { .. } => Code::Missing,
             Error::Ambiguous { .. } => Code::Usage,
             Error::Mismatch { .. } => Code::Unverified,
-            Error::Denied { .. } => Code::Denied,
+            Error::Denied { .. } | Error::Blocked { .. } => Code::Denied,
             Error::Unreachable { .. } => Code::Unreachable,
             Error::Failed { source, .. } if source.kind() == io::ErrorKind::NotFound => Code::Missing,
             _ => Code::Other,
@@ -103,6 +103,7 @@ fn hint(error: &Error) -> Option<String> {
             let registry = place.split('/').next().unwrap_or(place);
             format!("log in with `ocikit login {registry}`, or give --username with --password-stdin")
         }
+        Error::Blocked { .. } => "ask whoever wrote that file, or name another registry".to_owned(),
         Error::Unreachable { place, .. } => {
             let registry = place.split('/').next().unwrap_or(place);
             format!("is {registry} the right name, is it running, and does it want --plain-http or --ca-file?")
@@ -177,6 +178,7 @@ mod tests {
             (Error::broken("app.tar", "truncated"), Code::Missing),
             (Error::Ambiguous { place: place(), choices: vec!["a".to_owned()] }, Code::Usage),
             (Error::Denied { place: place(), problem: String::new() }, Code::Denied),
+            (Error::Blocked { place: place(), by: "a file" }, Code::Denied),
             (Error::Unreachable { place: place(), source: "x".into() }, Code::Unreachable),
             (Error::Refused { place: place(), status: 400, problem: String::new() }, Code::Other),
             (io(io::ErrorKind::StorageFull), Code::Other),

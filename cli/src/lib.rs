@@ -11,11 +11,13 @@ mod commands;
 mod context;
 mod failure;
 mod file;
+mod hosts;
 mod inside;
 mod output;
 mod progress;
 mod report;
 mod transfer;
+mod verbose;
 
 use std::process::ExitCode;
 use std::time::Duration;

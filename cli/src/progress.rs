@@ -34,12 +34,12 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// What `auto` means here.
-    pub(crate) fn settled(self, quiet: bool) -> Form {
+    /// What `auto` means here. A bar and lines about something else do not go together.
+    pub(crate) fn settled(self, quiet: bool, lines: bool) -> Form {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         match self {
             Form::Auto if quiet => Form::None,
-            Form::Auto if std::io::stderr().is_terminal() && !dumb => Form::Tty,
+            Form::Auto if std::io::stderr().is_terminal() && !dumb && !lines => Form::Tty,
             Form::Auto => Form::Plain,
             form => form,
         }

@@ -117,18 +117,43 @@ pub(crate) async fn copy_to_all(
 ) -> Result {
     if *source == Location::Stdio {
         transfer.check_pipe()?;
-        let [target] = targets else {
-            return Err(Failure::usage("what comes through a pipe can be read only once: name one target"));
-        };
-        let copied = session.receive(std::io::stdin(), target).await?;
-        transfer.write_digest(copied.root.digest)?;
-        return report(context, vec![Facts::of(target, &copied)]);
+        let copied = session.receive_to_each(std::io::stdin(), targets).await?;
+        let facts = targets.iter().zip(copied).map(|(target, copied)| Ok(Facts::of(target, &copied?))).collect();
+        return report_all(context, targets, facts, transfer);
     }
     let root = transfer.narrow(session.open(source).await?).await?;
-    let copies = targets.iter().map(|target| copy_to_one(session, &root, source, target, transfer));
+    let facts = if transfer.dry_run || targets.contains(&Location::Stdio) {
+        join_all(targets.iter().map(|target| copy_to_one(session, &root, source, target, transfer))).await
+    } else {
+        copy_together(session, &root, source, targets, transfer).await
+    };
+    report_all(context, targets, facts, transfer)
+}
+
+/// Copies an image to targets of which none is standard output, reading it once.
+async fn copy_together(
+    session: &Session,
+    root: &Root,
+    source: &Location,
+    targets: &[Location],
+    transfer: &Transfer,
+) -> Vec<Result<Facts>> {
+    let checks = join_all(targets.iter().map(|target| transfer.check_target(session, root.digest(), target))).await;
+    let wanted = targets.iter().zip(&checks).filter(|(_, check)| check.is_ok()).map(|(target, _)| target.clone());
+    let mut copied = session.copy_root_to_each(root, source, &wanted.collect::<Vec<_>>()).await.into_iter();
+    let fact = |(target, check): (&Location, Result)| {
+        check?;
+        let lost = || Failure::new(Code::Other, format_args!("nothing was heard of {target}"));
+        Ok(Facts::of(target, &copied.next().ok_or_else(lost)??))
+    };
+    targets.iter().zip(checks).map(fact).collect()
+}
+
+/// States what became of each target; one that failed is the failure of all, partly if others succeeded.
+fn report_all(context: &Context, targets: &[Location], facts: Vec<Result<Facts>>, transfer: &Transfer) -> Result {
     let mut done = Vec::new();
     let mut failures = Vec::new();
-    for (target, outcome) in targets.iter().zip(join_all(copies).await) {
+    for (target, outcome) in targets.iter().zip(facts) {
         match outcome {
             Ok(facts) => done.push((target, facts)),
             Err(failure) => failures.push((target, failure)),

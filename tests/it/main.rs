@@ -6,10 +6,12 @@ mod annotate;
 mod copy;
 mod examples;
 mod failures;
+mod fan_out;
 mod faults;
 mod files;
 mod fuzz;
 mod hostile;
+mod hosts;
 mod house;
 mod look;
 mod peers;
@@ -20,6 +22,7 @@ mod rest;
 mod sync;
 mod tour;
 mod validate;
+mod verbose;
 
 use ocikit_tests::Bench;
 

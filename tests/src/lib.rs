@@ -9,6 +9,7 @@ mod peers;
 mod program;
 mod proxy;
 mod registry;
+mod secure;
 
 pub use ocikit_archive::Compression;
 pub use ocikit_image::testing::Tar;
@@ -18,3 +19,4 @@ pub use peers::{Daemon, Peers};
 pub use program::{Bench, Outcome, run};
 pub use proxy::{Proxy, Trouble, Way};
 pub use registry::Registry;
+pub use secure::{Authority, Secure};

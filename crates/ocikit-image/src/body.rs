@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
-use ocikit_spec::{Descriptor, Hasher};
+use ocikit_spec::{Descriptor, Digest, Hasher};
 
 use crate::error::{Error, Mismatch, Result};
 
@@ -12,6 +12,8 @@ use crate::error::{Error, Mismatch, Result};
 pub struct Body {
     chunks: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
     length: u64,
+    /// The digest of what it is, where it ends in an error before it is anything else.
+    known: Option<Digest>,
 }
 
 impl Body {
@@ -19,7 +21,7 @@ impl Body {
     ///
     /// The body may be polled behind its end, whatever the stream makes of that: many panic.
     pub fn new(length: u64, chunks: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Body {
-        Body { chunks: Box::pin(chunks.fuse()), length }
+        Body { chunks: Box::pin(chunks.fuse()), length, known: None }
     }
 
     /// How many bytes it has, as the place says that it comes from.
@@ -47,15 +49,37 @@ impl Body {
     ///
     /// The last chunk is held back until the digest is right, so whoever gets them all got the right ones, and
     /// whoever sends them on never completes a wrong blob. `place` is named in the error.
+    ///
+    /// A body that was checked before is not hashed again.
     pub fn verified(self, descriptor: &Descriptor, place: &(impl ToString + ?Sized)) -> Body {
-        let verifier = Verifier {
-            descriptor: descriptor.clone(),
-            place: place.to_string(),
-            hasher: Some(Hasher::new(descriptor.digest.algorithm())),
-            passed: 0,
-            chunks: self.chunks,
-        };
-        Body { chunks: Box::pin(verifier), length: descriptor.size }
+        if self.is_known_to_be(&descriptor.digest) && self.length == descriptor.size {
+            return self;
+        }
+        let body = self.verified_after(descriptor, place, Hasher::new(descriptor.digest.algorithm()), 0);
+        Body { length: descriptor.size, ..body }.known_to_be(&descriptor.digest)
+    }
+
+    /// The same for the rest of a blob, with the hash of as many bytes that came before.
+    pub(crate) fn verified_after(
+        self,
+        descriptor: &Descriptor,
+        place: &(impl ToString + ?Sized),
+        hasher: Hasher,
+        passed: u64,
+    ) -> Body {
+        let (descriptor, place, hasher) = (descriptor.clone(), place.to_string(), Some(hasher));
+        let verifier = Verifier { descriptor, place, hasher, passed, chunks: self.chunks };
+        Body { chunks: Box::pin(verifier), length: self.length, known: None }
+    }
+
+    /// The same, with the promise that whoever gets all bytes gets those of this digest.
+    pub(crate) fn known_to_be(self, digest: &Digest) -> Body {
+        Body { known: Some(*digest), ..self }
+    }
+
+    /// Whether the bytes are being checked already: the last chunk comes only if all of them have this digest.
+    pub fn is_known_to_be(&self, digest: &Digest) -> bool {
+        self.known.as_ref() == Some(digest)
     }
 
     /// The same bytes; this function sees how many are in each chunk as it passes.
@@ -65,7 +89,7 @@ impl Body {
                 watch(chunk.len() as u64);
             }
         });
-        Body { chunks: Box::pin(chunks), length: self.length }
+        Body { chunks: Box::pin(chunks), length: self.length, known: self.known }
     }
 }
 

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -69,7 +70,8 @@ impl Copied {
     }
 }
 
-/// Copies a root and everything below it: each digest once, many at a time, children before their parents, names last.
+/// Copies a root and everything below it: each digest once, many at a time, children before their parents, then what is
+/// about it. A target that took a root is asked for it again ([`Sink::confirm`]), and names come last.
 ///
 /// If it fails nothing is visible that was not before; if its future is dropped it stops.
 ///
@@ -123,15 +125,36 @@ pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options
             }
         }
     }
-    // Whoever finds the image by its name finds what is about it as well.
-    for Wanting { root, names, .. } in along.iter().chain(&wanting) {
-        for naming in names {
-            to.publish(root.descriptor(), naming).await?;
-            tell.event(Event::Published { root: root.descriptor(), tag: naming.tag.as_ref() });
+    let named: Vec<_> =
+        along.iter().chain(&wanting).map(|wanting| (wanting.root.descriptor(), &wanting.names[..])).collect();
+    let blobs: Vec<_> = copied.iter().flat_map(|copied| copied.blobs.iter().cloned()).collect();
+    complete(to, &named, &blobs, &tell).await?;
+    Ok(copied)
+}
+
+/// Gives roots their names, in this order, when everything below them was put.
+pub(crate) async fn complete(
+    to: &Arc<dyn Sink>,
+    roots: &[(&Descriptor, &[Naming])],
+    blobs: &[(Descriptor, Put)],
+    tell: &Teller,
+) -> Result<()> {
+    // What was found there was given to us just now; what was sent is asked for before a name leads to it.
+    let sent = blobs.iter().filter(|(_, put)| *put == Put::Copied).map(|(blob, _)| blob.digest);
+    let mut sent: HashSet<_> = sent.collect();
+    for (root, _) in roots {
+        if sent.remove(&root.digest) {
+            to.confirm(root).await?;
         }
     }
-    to.finish().await?;
-    Ok(copied)
+    // Whoever finds the image by its name finds what is about it as well.
+    for (root, names) in roots {
+        for naming in *names {
+            to.publish(root, naming).await?;
+            tell.event(Event::Published { root, tag: naming.tag.as_ref() });
+        }
+    }
+    to.finish().await
 }
 
 /// Says what [`copy`] would do. Nothing is put; the target is asked for every blob.
@@ -153,27 +176,27 @@ pub async fn plan(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Res
 }
 
 /// A root that is not complete at the target.
-struct Wanting {
+pub(crate) struct Wanting {
     /// Which of the roots that were asked for it is, or goes along with.
-    position: usize,
-    root: Root,
-    names: Vec<Naming>,
+    pub(crate) position: usize,
+    pub(crate) root: Root,
+    pub(crate) names: Vec<Naming>,
 }
 
 /// What the roots lead to, and what goes along leads to beyond that.
-async fn graphs(wanting: &[Wanting], along: &[Wanting], only: &[Platform]) -> Result<(Graph, Graph)> {
+pub(crate) async fn graphs(wanting: &[Wanting], along: &[Wanting], only: &[Platform]) -> Result<(Graph, Graph)> {
     let graph = Graph::of(wanting.iter().map(|wanting| &wanting.root), only).await?;
     let more = Graph::after(&graph, along.iter().map(|along| &along.root)).await?;
     Ok((graph, more))
 }
 
 /// A root without a name becomes visible without one.
-fn or_unnamed(names: &[Naming]) -> Vec<Naming> {
+pub(crate) fn or_unnamed(names: &[Naming]) -> Vec<Naming> {
     if names.is_empty() { vec![Naming::default()] } else { names.to_vec() }
 }
 
 /// Whether the target says that there is nothing to do.
-async fn is_complete(root: &Descriptor, to: &Arc<dyn Sink>, names: &[Naming]) -> Result<bool> {
+pub(crate) async fn is_complete(root: &Descriptor, to: &Arc<dyn Sink>, names: &[Naming]) -> Result<bool> {
     for naming in names {
         if !to.is_complete(root, naming).await? {
             return Ok(false);

@@ -1,5 +1,7 @@
 use std::error::Error as StdError;
+use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use ocikit_spec::Digest;
 
@@ -63,6 +65,14 @@ pub enum Error {
         place: String,
         /// What it said.
         problem: String,
+    },
+    /// Whoever set this machine up does not want it to be used.
+    #[error("{place} is blocked by {by}")]
+    Blocked {
+        /// What.
+        place: String,
+        /// Where that is written.
+        by: &'static str,
     },
     /// No answer, or none that could be used, however often it was asked.
     #[error("{place} cannot be reached")]
@@ -148,4 +158,43 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Error::NotFound { .. })
     }
+
+    /// The same error for somebody else: what failed for one failed for all who shared it.
+    pub fn again(error: &Arc<Error>) -> Error {
+        let source = || Box::new(Shared(error.clone()));
+        match &**error {
+            Error::NotFound { what, place } => Error::NotFound { what: what.clone(), place: place.clone() },
+            Error::Ambiguous { place, choices } => Error::Ambiguous { place: place.clone(), choices: choices.clone() },
+            Error::Mismatch { digest, place, mismatch } => Error::mismatch(digest, place, **mismatch),
+            Error::Denied { place, problem } => Error::Denied { place: place.clone(), problem: problem.clone() },
+            Error::Blocked { place, by } => Error::Blocked { place: place.clone(), by },
+            Error::Refused { place, status, problem } => {
+                Error::Refused { place: place.clone(), status: *status, problem: problem.clone() }
+            }
+            Error::Unsupported { place, what } => Error::Unsupported { place: place.clone(), what: what.clone() },
+            Error::Failed { operation, place, source } => {
+                Error::failed(operation, place, io::Error::new(source.kind(), source.to_string()))
+            }
+            Error::Unreachable { place, .. } => Error::Unreachable { place: place.clone(), source: source() },
+            Error::Broken { place, .. } => Error::Broken { place: place.clone(), source: source() },
+            Error::Document { digest, place, .. } => {
+                Error::Broken { place: format!("{digest} in {place}"), source: source() }
+            }
+        }
+    }
 }
+
+/// Says what the cause of an error says.
+#[derive(Debug)]
+struct Shared(Arc<Error>);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.source() {
+            Some(source) => fmt::Display::fmt(source, f),
+            None => fmt::Display::fmt(&self.0, f),
+        }
+    }
+}
+
+impl StdError for Shared {}

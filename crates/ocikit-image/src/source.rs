@@ -127,6 +127,16 @@ pub trait Sink: Source {
     /// Those of either side; then the place is as it was.
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put>;
 
+    /// Makes sure that the place gives a root that was put to whoever asks for it, before it gets a name. Places that
+    /// cannot take a document and lose it need not do anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mismatch`] if it gives another one, [`Error::Broken`] if it gives none.
+    async fn confirm(&self, _root: &Descriptor) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes a root that was put visible, under a tag if there is one.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::download::ParallelOptions;
 use crate::endpoint::Endpoint;
 use crate::hosts::{HostOptions, ProxyOptions, Scheme, Verify};
 use crate::http::fault::Fault;
+use crate::http::observe::{RequestObserver, Teller};
 use crate::http::problem::{self, Problem};
 use crate::http::send::{Http, Reply, Request};
 use crate::http::transport::Transport;
@@ -52,6 +53,8 @@ pub struct ClientOptions {
     pub user_agent: String,
     /// Where servers may send us by redirects and as token services.
     pub redirects: Redirects,
+    /// Whoever wants to know what is asked of servers. Nobody by default.
+    pub observer: Option<Arc<dyn RequestObserver>>,
     /// Time and chance.
     pub clock: Arc<dyn Clock>,
 }
@@ -71,6 +74,7 @@ impl Default for ClientOptions {
             parallel: ParallelOptions::default(),
             user_agent: concat!("ocikit/", env!("CARGO_PKG_VERSION")).to_owned(),
             redirects: Redirects::default(),
+            observer: None,
             clock: Arc::new(SystemClock),
         }
     }
@@ -112,6 +116,7 @@ impl Client {
             options.hosts.clone(),
             options.requests_per_host,
             options.redirects == Redirects::Trusted,
+            Teller(options.observer.clone()),
         );
         let authenticator = Authenticator::new(options.keychain.clone());
         Client(Arc::new(Inner {
@@ -127,7 +132,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Broken`] if the settings for its registry make no sense, [`Error::Denied`] if it is blocked.
+    /// [`Error::Broken`] if the settings for its registry make no sense, [`Error::Blocked`].
     pub fn repository(&self, repository: Repository) -> Result<RemoteRepository> {
         RemoteRepository::new(self.0.clone(), repository)
     }

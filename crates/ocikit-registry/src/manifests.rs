@@ -112,6 +112,55 @@ pub(crate) async fn get(inner: &Inner, target: &Target, key: &Key) -> Result<Opt
     Ok(Some(Found { descriptor: Descriptor::new(media_type, actual, body.len() as u64), bytes: body }))
 }
 
+/// Asks for a manifest that was put, and waits a little where a registry takes a moment before it shows one.
+///
+/// # Errors
+///
+/// [`Error::Mismatch`] if there is another under its digest, [`Error::Broken`] if there is none.
+pub(crate) async fn confirm(inner: &Inner, target: &Target, descriptor: &Descriptor) -> Result<()> {
+    let (key, access) = (Key::Digest(descriptor.digest), target.access_to_push());
+    let mut failures = 0;
+    loop {
+        let request = accepting(Request::new(Method::HEAD, target.manifest(&key)));
+        let reply = inner.call(&target.endpoint, &access, request, &target.place).await?;
+        let found = match reply.answer.status {
+            200 => {
+                let named = reply.answer.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
+                let named = named.filter(|named| named.algorithm() == descriptor.digest.algorithm());
+                // Some say zero where they mean that nothing follows.
+                let size = reply.answer.length().filter(|size| *size > 0);
+                Some((named.unwrap_or(descriptor.digest), size.unwrap_or(descriptor.size)))
+            }
+            404 => None,
+            // Some registries know no HEAD.
+            400 | 405 => {
+                let found = get(inner, target, &key).await?;
+                found.map(|found| (found.descriptor.digest, found.descriptor.size))
+            }
+            _ => return Err(problem::error(reply, &key.shown(), &target.place).await),
+        };
+        return match found {
+            Some((digest, _)) if digest != descriptor.digest => {
+                Err(Error::mismatch(&descriptor.digest, &target.place, Mismatch::Digest(digest)))
+            }
+            Some((_, actual)) if actual != descriptor.size => {
+                let mismatch = Mismatch::Size { expected: descriptor.size, actual };
+                Err(Error::mismatch(&descriptor.digest, &target.place, mismatch))
+            }
+            Some(_) => Ok(()),
+            None => {
+                failures += 1;
+                let Some(pause) = inner.http.pause(failures, None) else {
+                    let problem = format!("it took {} and does not have it", descriptor.digest);
+                    return Err(Error::broken(&target.place, problem));
+                };
+                inner.http.clock().sleep(pause).await;
+                continue;
+            }
+        };
+    }
+}
+
 /// Puts a manifest.
 pub(crate) async fn put(
     inner: &Inner,

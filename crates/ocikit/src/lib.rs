@@ -29,6 +29,7 @@
 pub mod blocking;
 mod change;
 mod diff;
+mod fan_out;
 mod inspect;
 mod location;
 mod session;

@@ -96,6 +96,18 @@ impl Location {
         }
     }
 
+    /// Whether both are in the same place, as far as the text tells: one repository, one archive, one directory.
+    pub(crate) fn is_beside(&self, other: &Location) -> bool {
+        match (self, other) {
+            (Location::Registry(one), Location::Registry(other)) => one.repository() == other.repository(),
+            (Location::Layout { path: one, .. }, Location::Layout { path: other, .. })
+            | (Location::Archive { path: one, .. }, Location::Archive { path: other, .. })
+            | (Location::DockerArchive { path: one, .. }, Location::DockerArchive { path: other, .. })
+            | (Location::Path { path: one, .. }, Location::Path { path: other, .. }) => one == other,
+            _ => false,
+        }
+    }
+
     /// The path, if it has one.
     pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
         match self {

@@ -170,8 +170,8 @@ impl Session {
         self.copy_to(&root, &self.sink(to).await?, vec![naming]).await
     }
 
-    /// Pushes an image to several registries, repositories or tags at the same time. It is opened once, and each blob goes
-    /// to each repository once.
+    /// Pushes an image to several registries, repositories or tags at the same time. It is opened once, each blob is read
+    /// once, and goes to each repository once.
     ///
     /// What became of each is told in the order in which they were given: one that fails does not keep the others from
     /// being pushed to.
@@ -181,11 +181,8 @@ impl Session {
     /// Those of opening the image.
     pub async fn push(&self, from: &Location, to: &[Reference]) -> Result<Vec<Result<Copied>>> {
         let root = self.open(from).await?;
-        let push = |reference: &Reference| {
-            let (root, to) = (&root, Location::Registry(reference.clone()));
-            async move { self.copy_root(root, from, &to).await }
-        };
-        Ok(futures::future::join_all(to.iter().map(push)).await)
+        let to: Vec<_> = to.iter().cloned().map(Location::Registry).collect();
+        Ok(self.copy_root_to_each(&root, from, &to).await)
     }
 
     /// Says what there is to know about what a location names, without its layers.
@@ -258,11 +255,8 @@ impl Session {
     ///
     /// [`Error::Broken`] and [`Error::Mismatch`] if the archive is incomplete or damaged, and those of the target.
     pub async fn receive(&self, reader: impl Read + Send + 'static, to: &Location) -> Result<Copied> {
-        let sink = self.sink(to).await?;
-        let source = ocikit_layout::receive("-", reader, &sink, &self.scratch()).await?;
-        let root = Root::open(source, &Name::Only).await?;
-        let naming = naming(&root, &Location::Stdio, to)?;
-        self.copy_to(&root, &sink, vec![naming]).await
+        let mut outcomes = self.receive_to_each(reader, std::slice::from_ref(to)).await?;
+        outcomes.remove(0)
     }
 
     /// Changes annotations of an image where it is: a local archive or layout is changed in place, a tag in a registry
@@ -347,7 +341,7 @@ impl Local<'_> {
 }
 
 /// The name that a copy gets.
-fn naming(root: &Root, from: &Location, to: &Location) -> Result<Naming> {
+pub(crate) fn naming(root: &Root, from: &Location, to: &Location) -> Result<Naming> {
     if let Location::Registry(reference) = to {
         if let Some(digest) = reference.digest().filter(|digest| **digest != root.digest()) {
             return Err(Error::mismatch(digest, root.source(), Mismatch::Digest(root.digest())));

@@ -78,15 +78,19 @@ impl RegistriesConf {
         Ok(RegistriesConf { rules })
     }
 
-    /// Reads a file and the `*.conf` files of a directory, in the order of their names; later ones replace what
-    /// earlier ones say of the same prefix. What does not exist is empty.
+    /// Reads a file and the `*.conf` files of directories, those of each in the order of their names; later ones replace
+    /// what earlier ones say of the same prefix. What does not exist is empty.
     ///
     /// # Errors
     ///
     /// [`Error::Failed`] and [`Error::Broken`], naming the file.
-    pub fn read(file: &Path, directory: &Path) -> Result<RegistriesConf> {
+    pub fn read(file: &Path, directories: &[PathBuf]) -> Result<RegistriesConf> {
         let mut whole = RegistriesConf::default();
-        for path in std::iter::once(file.to_owned()).chain(list(directory)?) {
+        let mut paths = vec![file.to_owned()];
+        for directory in directories {
+            paths.extend(list(directory)?);
+        }
+        for path in paths {
             let text = match fs::read_to_string(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 text => text.map_err(|error| Error::failed("read", path.display(), error))?,
@@ -102,7 +106,7 @@ impl RegistriesConf {
     ///
     /// # Errors
     ///
-    /// [`Error::Denied`] if it is blocked, [`Error::Broken`] if it would be read from what is no repository.
+    /// [`Error::Blocked`], and [`Error::Broken`] if it would be read from what is no repository.
     pub(crate) fn routes(&self, repository: &Repository) -> Result<Routes> {
         let name = repository.to_string();
         let matching = self.rules.iter().filter_map(|rule| Some((rule.matched(&name)?, rule)));
@@ -112,8 +116,7 @@ impl RegistriesConf {
             return Ok(Routes { insecure: false, reads: vec![place] });
         };
         if rule.blocked {
-            let problem = "it is blocked by `registries.conf`".to_owned();
-            return Err(Error::Denied { place: name, problem });
+            return Err(Error::Blocked { place: name, by: "`registries.conf`" });
         }
         let place = |location: Option<&str>, insecure, serves| {
             let renamed = location.map_or(Ok(repository.clone()), |location| {
@@ -289,7 +292,7 @@ mod tests {
                 "mirror.example.net/hub/library/alpine DigestOnly, tags.example.net/hub/library/alpine TagOnly, \
                  docker.io/library/alpine",
             ),
-            ("blocked.example.org/x", "blocked.example.org/x does not allow it: it is blocked by `registries.conf`"),
+            ("blocked.example.org/x", "blocked.example.org/x is blocked by `registries.conf`"),
         ] {
             assert_eq!(shown(repository), reads);
         }
@@ -319,7 +322,7 @@ mod tests {
     fn later_files_replace_what_is_said_of_a_prefix() {
         let directory = tempfile::TempDir::new().unwrap();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
-        let read = || RegistriesConf::read(&directory.path().join("registries.conf"), directory.path());
+        let read = || RegistriesConf::read(&directory.path().join("registries.conf"), &[directory.path().to_owned()]);
         assert_eq!(read().unwrap(), RegistriesConf::default());
         write("b.conf", "[[registry]]\nlocation = \"x.y\"\nblocked = true");
         write("a.conf", "[[registry]]\nlocation = \"x.y\"\n[[registry]]\nlocation = \"z.y\"\nblocked = true");

@@ -25,7 +25,12 @@ pub struct HostOptions {
 
 impl HostOptions {
     /// The settings for a registry, with nothing left to guess.
-    pub(crate) fn of(&self, registry: &Registry) -> Result<HostSettings> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`](ocikit_image::Error::Failed) if a directory of certificates cannot be read,
+    /// [`Error::Broken`](ocikit_image::Error::Broken) if a key is missing there.
+    pub fn of(&self, registry: &Registry) -> Result<HostSettings> {
         let named = self.named.get(registry.as_str());
         let mut settings = named.unwrap_or(&self.others).clone();
         // What is said of all others is not said of this one.

@@ -5,6 +5,7 @@ mod clock;
 pub(crate) mod fault;
 mod limit;
 pub(crate) mod link;
+pub(crate) mod observe;
 pub(crate) mod problem;
 mod pulse;
 pub(crate) mod range;
@@ -15,5 +16,6 @@ mod tls;
 pub(crate) mod transport;
 
 pub use clock::{Clock, SystemClock};
+pub use observe::{RequestEvent, RequestObserver, RequestOutcome};
 pub use retry::RetryOptions;
 pub use transport::Timeouts;

@@ -12,6 +12,7 @@ use super::address::{Reach, Zone};
 use super::clock::Clock;
 use super::fault::Fault;
 use super::limit::{Limit, Outcome, Permit};
+use super::observe::Teller;
 use super::redirect::{self, Hop};
 use super::retry::{self, RetryOptions};
 use super::transport::{Answer, Exchange, Lane, Payload, Transport, lock};
@@ -85,6 +86,7 @@ pub(crate) struct Http {
     limits: Mutex<HashMap<(String, Kind), Arc<Limit>>>,
     /// Whether servers may send us to addresses that they have no business with.
     trusting: bool,
+    tell: Teller,
 }
 
 /// Requests and uploads are counted apart: an upload may wait for what it sends to be downloaded from the same host.
@@ -102,8 +104,13 @@ impl Http {
         hosts: HostOptions,
         most: usize,
         trusting: bool,
+        tell: Teller,
     ) -> Http {
-        Http { transport, retry, clock, hosts, tls: Mutex::default(), most, limits: Mutex::default(), trusting }
+        Http { transport, retry, clock, hosts, tls: Mutex::default(), most, limits: Mutex::default(), trusting, tell }
+    }
+
+    pub(crate) fn tell(&self) -> &Teller {
+        &self.tell
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
@@ -129,6 +136,7 @@ impl Http {
             if let Ok(reply) = outcome {
                 reply.answer.drain().await;
             }
+            self.tell.retried(&request.method, &request.url, pause, failures);
             self.clock.sleep(pause).await;
         }
     }
@@ -149,8 +157,16 @@ impl Http {
         let headers = authorized(headers, authorization.as_ref());
         let payload = Payload::Stream(body);
         let exchange = Exchange { method, url: url.clone(), headers, payload, tls, lane, reach };
-        let answer = finish(permit, self.transport.exchange(exchange).await)?;
+        let answer = finish(permit, self.exchange(exchange).await)?;
         Ok(Reply { answer, url, direct: true, retried: false })
+    }
+
+    async fn exchange(&self, exchange: Exchange<'_>) -> Result<Answer, Fault> {
+        let (method, url, begun) = (exchange.method.clone(), exchange.url.clone(), self.clock.now());
+        let outcome = self.transport.exchange(exchange).await;
+        let time = self.clock.now().duration_since(begun).unwrap_or_default();
+        self.tell.outcome(&method, &url, &outcome.as_ref().map(|answer| answer.status), time);
+        outcome
     }
 
     /// Makes a request once, wherever that leads.
@@ -171,7 +187,7 @@ impl Http {
                 lane: request.lane,
                 reach,
             };
-            let answer = finish(permit, self.transport.exchange(exchange).await)?;
+            let answer = finish(permit, self.exchange(exchange).await)?;
             if !redirect::is_redirect(answer.status) {
                 return Ok(Reply { answer, url, direct, retried: false });
             }
@@ -231,4 +247,34 @@ fn finish(permit: Permit, outcome: Result<Answer, Fault>) -> Result<Answer, Faul
         _ => Outcome::Other,
     });
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::SystemClock;
+    use super::super::transport::Timeouts;
+    use super::*;
+    use crate::hosts::ProxyOptions;
+
+    #[test]
+    fn only_who_is_trusted_sends_us_anywhere() {
+        let http = |trusting| {
+            let transport = Transport::new("test", Timeouts::default(), ProxyOptions::default());
+            let (retry, hosts) = (RetryOptions::default(), HostOptions::default());
+            Http::new(transport, retry, Arc::new(SystemClock), hosts, 1, trusting, Teller::default())
+        };
+        for (zone, to, permitted) in [
+            (Some(Zone::Public), "http://10.0.0.1/", false),
+            (Some(Zone::Public), "http://[::1]/", false),
+            (Some(Zone::Private), "http://10.0.0.1/", true),
+            (Some(Zone::Private), "http://169.254.169.254/", false),
+            // Behind a proxy nobody knows where the server is.
+            (None, "http://10.0.0.1/", false),
+            (None, "https://8.8.8.8/", true),
+        ] {
+            let url = to.parse().unwrap();
+            assert_eq!(http(false).reach_from(zone).permits_url(&url), permitted, "{zone:?} to {to}");
+            assert!(http(true).reach_from(zone).permits_url(&url), "{to}");
+        }
+    }
 }

@@ -52,11 +52,6 @@ struct State {
     /// Manifests that were read or put, by digest.
     documents: HashMap<Digest, Found>,
     cached: usize,
-    /// The last of what is expected: roots, whose manifests are sent when they get their name, so that they are sent
-    /// once.
-    roots: HashSet<Digest>,
-    /// Roots that were put and have no name yet.
-    waiting: HashMap<Digest, Found>,
     /// Blobs that are expected and that nobody has asked for.
     expected: Vec<Digest>,
     ahead: Ahead,

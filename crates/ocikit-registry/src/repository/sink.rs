@@ -13,8 +13,6 @@ use crate::{blobs, referrers, upload};
 impl Sink for RemoteRepository {
     async fn expect(&self, descriptors: &[Descriptor]) -> Result<()> {
         let mut state = lock(&self.0.state);
-        let root = descriptors.last().filter(|last| last.media_type.is_document());
-        state.roots.extend(root.map(|root| root.digest));
         let blobs = descriptors.iter().filter(|blob| !blob.media_type.is_document());
         state.expected = blobs.map(|blob| blob.digest).collect();
         Ok(())
@@ -28,21 +26,17 @@ impl Sink for RemoteRepository {
         }
     }
 
+    async fn confirm(&self, root: &Descriptor) -> Result<()> {
+        manifests::confirm(&self.0.inner, &self.0.target, root).await
+    }
+
     async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
-        let Some(tag) = &naming.tag else { return self.send_waiting(&root.digest).await };
+        let Some(tag) = &naming.tag else { return Ok(()) };
         let found = self.manifest(&Key::Digest(root.digest)).await?;
         let found = found.ok_or_else(|| Error::not_found(root.digest, self))?;
         let found = Found { descriptor: root.clone(), ..found };
         self.send_document(&Key::Tag(tag.clone()), &found).await?;
-        self.sent(found);
-        Ok(())
-    }
-
-    async fn finish(&self) -> Result<()> {
-        let waiting: Vec<_> = lock(&self.0.state).waiting.keys().copied().collect();
-        for digest in waiting {
-            self.send_waiting(&digest).await?;
-        }
+        lock(&self.0.state).cache(found);
         Ok(())
     }
 
@@ -133,13 +127,6 @@ impl RemoteRepository {
             lock(&self.0.state).cache(found);
             return Ok(Put::Present);
         }
-        {
-            let mut state = lock(&self.0.state);
-            if state.roots.remove(&descriptor.digest) {
-                state.waiting.insert(descriptor.digest, found);
-                return Ok(Put::Copied);
-            }
-        }
         self.send_document(&key, &found).await?;
         let mut state = lock(&self.0.state);
         state.new.insert(descriptor.digest);
@@ -159,21 +146,5 @@ impl RemoteRepository {
         let Remote { inner, target, .. } = &*self.0;
         let taken = manifests::put(inner, target, key, &found.descriptor, found.bytes.clone()).await?;
         if taken.subject { Ok(()) } else { referrers::add(inner, target, found).await }
-    }
-
-    /// Sends a root by its digest, if it still waits for a name.
-    async fn send_waiting(&self, digest: &Digest) -> Result<()> {
-        let waiting = lock(&self.0.state).waiting.get(digest).cloned();
-        if let Some(found) = waiting {
-            self.send_document(&Key::Digest(*digest), &found).await?;
-            self.sent(found);
-        }
-        Ok(())
-    }
-
-    fn sent(&self, found: Found) {
-        let mut state = lock(&self.0.state);
-        state.waiting.remove(&found.descriptor.digest);
-        state.cache(found);
     }
 }

@@ -37,16 +37,13 @@ impl Source for RemoteRepository {
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        let Remote { inner, state, .. } = &*self.0;
+        let Remote { inner, .. } = &*self.0;
         if !descriptor.media_type.is_document() {
             let exists = |target: Arc<Target>| async move {
                 let found = blobs::exists(inner, &target, &target.access(), &descriptor.digest).await?;
                 Ok(found.then_some(()))
             };
             return Ok(self.read(Serves::DigestOnly, exists).await?.is_some());
-        }
-        if lock(state).waiting.contains_key(&descriptor.digest) {
-            return Ok(true);
         }
         let key = Key::Digest(descriptor.digest);
         let head = |target: Arc<Target>| {
@@ -101,7 +98,7 @@ impl RemoteRepository {
     pub(super) async fn manifest(&self, key: &Key) -> Result<Option<Found>> {
         if let Key::Digest(digest) = key {
             let state = lock(&self.0.state);
-            if let Some(found) = state.waiting.get(digest).or_else(|| state.documents.get(digest)) {
+            if let Some(found) = state.documents.get(digest) {
                 return Ok(Some(found.clone()));
             }
         }

@@ -113,9 +113,8 @@ impl FileJournal {
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-            // And what processes left that died while they wrote.
-            let ours = matches!(extension, "json" | "partial") || extension.starts_with("taken-");
-            if ours && self.is_stale(&path) {
+            // And what processes left that died while they wrote, and never came back to the same blob.
+            if matches!(extension, "json" | "partial") && self.is_stale(&path) {
                 fs::remove_file(path)?;
             }
         }
@@ -127,13 +126,12 @@ impl FileJournal {
 impl Journal for FileJournal {
     async fn take(&self, blob: &JournalKey) -> Option<JournalEntry> {
         let taken = self.with_file(blob, |journal, path| {
-            // Of several processes one succeeds.
-            let own = path.with_extension(format!("taken-{}", std::process::id()));
+            let _ = fs::remove_file(partial(&path));
             let stale = journal.is_stale(&path);
-            fs::rename(&path, &own)?;
-            let text = fs::read(&own);
-            fs::remove_file(&own)?;
-            Ok((!stale).then_some(text?))
+            let text = fs::read(&path)?;
+            // Of several processes one succeeds. One that is killed here leaves either all or nothing.
+            fs::remove_file(&path)?;
+            Ok((!stale).then_some(text))
         });
         let session: JournalEntry = serde_json::from_slice(&taken.await??).ok()?;
         (session.offset <= blob.size).then_some(session)
@@ -146,8 +144,13 @@ impl Journal for FileJournal {
                 fs::create_dir_all(&journal.directory)?;
                 journal.sweep()?;
             }
+            // A name of its own for every blob, so that whoever sends the same blob next finds what a process left that
+            // was killed while it wrote here. If two write at the same time one of them is not remembered.
+            let partial = partial(&path);
+            let _ = fs::remove_file(&partial);
+            let name = partial.file_name().unwrap_or_default();
             // Such files are made with mode 0600.
-            let mut file = tempfile::Builder::new().suffix(".partial").tempfile_in(&journal.directory)?;
+            let mut file = tempfile::Builder::new().prefix(name).rand_bytes(0).tempfile_in(&journal.directory)?;
             file.write_all(&text)?;
             file.persist(path)?;
             Ok(())
@@ -156,8 +159,17 @@ impl Journal for FileJournal {
     }
 
     async fn forget(&self, blob: &JournalKey) {
-        self.with_file(blob, |_, path| fs::remove_file(path)).await;
+        self.with_file(blob, |_, path| {
+            let _ = fs::remove_file(partial(&path));
+            fs::remove_file(path)
+        })
+        .await;
     }
+}
+
+/// Where a file is written before it takes its name.
+fn partial(path: &Path) -> PathBuf {
+    path.with_extension("partial")
 }
 
 #[cfg(test)]
@@ -196,6 +208,28 @@ mod tests {
         let small = JournalKey { size: 99, ..key("h.io/a") };
         journal.record(&small, &session("small")).await;
         assert_eq!(fs::read_dir(directory.path().join("journal")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_being_written_when_a_process_died_is_removed_by_the_next() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let journal = journal(directory.path());
+        let count = || fs::read_dir(directory.path().join("journal")).unwrap().count();
+        journal.record(&key("h.io/a"), &session("one")).await;
+        let file = fs::read_dir(directory.path().join("journal")).unwrap().next().unwrap().unwrap().path();
+        let leave = || fs::write(partial(&file), "{").unwrap();
+        leave();
+        journal.record(&key("h.io/a"), &session("two")).await;
+        assert_eq!(count(), 1, "in the way of nobody");
+        leave();
+        assert_eq!(journal.take(&key("h.io/a")).await, Some(session("two")));
+        assert_eq!(count(), 0);
+        leave();
+        assert_eq!(journal.take(&key("h.io/a")).await, None, "half an entry is none");
+        assert_eq!(count(), 0);
+        leave();
+        journal.forget(&key("h.io/a")).await;
+        assert_eq!(count(), 0);
     }
 
     #[tokio::test]

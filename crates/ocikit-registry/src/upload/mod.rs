@@ -186,7 +186,11 @@ impl Sender<'_> {
             }
             if failed {
                 match inner.http.pause(upload.failures(), self.last.asked()) {
-                    Some(pause) => inner.http.clock().sleep(pause).await,
+                    Some(pause) => {
+                        let uploads = self.target.uploads();
+                        inner.http.tell().retried(&Method::PUT, &uploads, pause, upload.failures());
+                        inner.http.clock().sleep(pause).await;
+                    }
                     None => return Err(self.take_last()),
                 }
             }

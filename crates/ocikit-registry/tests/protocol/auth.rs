@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use base64::Engine;
 use bytes::Bytes;
 use ocikit_image::{Memory, Sink, Source, SourceExt, testing};
-use ocikit_registry::{Client, ClientOptions, Credential, Error, Fixed, Keychain, Result};
+use ocikit_registry::{
+    Client, ClientOptions, Credential, Error, Fixed, Keychain, RequestEvent, RequestObserver, Result, Secret,
+};
 use ocikit_spec::{Descriptor, MediaType, Registry};
 
 use crate::double::{Action, Double, Seen, status};
@@ -363,4 +365,46 @@ async fn a_keychain_is_asked_once_for_each_repository_and_its_failure_is_told() 
     let client = Client::new(ClientOptions { keychain: broken, ..options() });
     let error = failed(repository(&client, &double, "a").has(&blob(1, 10).1).await);
     assert!(error.ends_with("it is locked"), "{error}");
+}
+
+/// Writes down what an observer is told.
+#[derive(Debug, Default)]
+struct Told(Mutex<String>);
+
+impl RequestObserver for Told {
+    fn request(&self, event: RequestEvent<'_>) {
+        self.0.lock().unwrap().push_str(&format!("{event:?}\n"));
+    }
+}
+
+#[tokio::test]
+async fn an_observer_is_told_every_request_and_no_secret() {
+    for credential in
+        [Credential::password("user", "pass-secret"), Credential::Identity(Secret::new("identity-secret"))]
+    {
+        let (double, door) = guarded().await;
+        let secret = match &credential {
+            Credential::Identity(_) => "identity-secret",
+            _ => "user:pass-secret",
+        };
+        door.change(|inner| inner.secret = Some(secret.to_owned()));
+        let told = Arc::new(Told::default());
+        let keychain = Arc::new(Fixed { registry: None, credential });
+        let client = Client::new(ClientOptions { keychain, observer: Some(told.clone()), ..options() });
+        let (memory, descriptor) = blob(1, 1000);
+        let repository = repository(&client, &double, "a");
+        double.script("PUT /v2/a/blobs/uploads/", vec![Action::CutRequest(100)]);
+        repository.put(&descriptor, &memory).await.unwrap();
+        let elsewhere = format!("http://{}/v2/a/blobs/{}?signature=address-secret", double.host(), descriptor.digest);
+        double.script("GET /v2/a/blobs/", vec![Action::Reply(307, vec![("location", elsewhere)], Bytes::new())]);
+        repository.open(&descriptor).await.unwrap().bytes().await.unwrap();
+        let told = told.0.lock().unwrap().clone();
+        let requests = told.lines().filter(|line| !line.contains("Retried")).count();
+        assert_eq!(requests, double.log().len(), "{told}");
+        assert!(told.contains("/token\"") && told.contains("Retried") && told.contains("Failed"), "{told}");
+        let basic = base64::engine::general_purpose::STANDARD.encode("user:pass-secret");
+        for secret in ["secret", "token-", "session-", "?", &basic] {
+            assert!(!told.contains(secret), "{secret}\n{told}");
+        }
+    }
 }

@@ -46,13 +46,16 @@ async fn put(double: &Double, path: &str, seed: u64, length: usize) -> Result<Pu
 }
 
 #[tokio::test]
-async fn a_new_image_takes_three_requests_for_each_blob_and_one_for_its_manifest() {
+async fn a_new_image_takes_three_requests_for_each_blob_and_three_for_its_manifest() {
     let double = Double::start().await;
     let root = image(&[10, 70_000]).await;
     push(&root, &repository(&client(), &double, "a/b"), &["v1"]).await.unwrap();
     let mut log = double.log();
     assert_eq!(log.remove(0), "HEAD /v2/a/b/manifests/v1");
     assert_eq!(log.pop().unwrap(), "PUT /v2/a/b/manifests/v1");
+    // It has no name before it is there, and was seen there.
+    assert_eq!(log.pop().unwrap(), format!("HEAD /v2/a/b/manifests/{}", root.digest()));
+    assert_eq!(log.pop().unwrap(), format!("PUT /v2/a/b/manifests/{}", root.digest()));
     let blobs = 3; // with the config
     for (line, count) in [
         ("HEAD /v2/a/b/blobs/sha256", blobs),
@@ -83,7 +86,7 @@ async fn what_is_there_takes_one_request_for_each_tag() {
 }
 
 #[tokio::test]
-async fn an_index_is_sent_once_for_each_of_its_names() {
+async fn an_index_is_sent_once_and_once_for_each_of_its_names() {
     let double = Double::start().await;
     let memory = Arc::new(Memory::new());
     let one = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
@@ -92,11 +95,57 @@ async fn an_index_is_sent_once_for_each_of_its_names() {
     let root = Root::at(memory, index).await.unwrap();
     push(&root, &repository(&client(), &double, "a"), &["v1", "v2"]).await.unwrap();
     let puts: Vec<_> = double.log().into_iter().filter(|line| line.starts_with("PUT /v2/a/manifests")).collect();
-    assert_eq!(puts.len(), 4, "{puts:?}");
-    assert_eq!(puts[2..], ["PUT /v2/a/manifests/v1", "PUT /v2/a/manifests/v2"]);
+    assert_eq!(puts.len(), 5, "{puts:?}");
+    assert_eq!(puts[3..], ["PUT /v2/a/manifests/v1", "PUT /v2/a/manifests/v2"]);
 
     push(&root, &repository(&client(), &double, "untagged"), &[]).await.unwrap();
     assert!(double.manifest("untagged", &root.digest()).is_some());
+}
+
+#[tokio::test]
+async fn what_a_registry_does_not_give_back_gets_no_name() {
+    let root = image(&[10]).await;
+    let other = Digest::sha256_of(b"other");
+    let by_digest = format!("/v2/a/manifests/{}", root.digest());
+    for (what, header, problem) in [
+        ("another digest", ("docker-content-digest", other.to_string()), "its bytes have digest"),
+        ("another length", ("content-length", "7".to_owned()), "it has 7 bytes"),
+    ] {
+        let double = Double::start().await;
+        let (path, header) = (by_digest.clone(), vec![header]);
+        double.rule(move |seen| match seen.method.as_str() == "HEAD" && seen.path == path {
+            true => Action::Reply(200, header.clone(), bytes::Bytes::new()),
+            false => Action::Pass,
+        });
+        let error = failed(push(&root, &repository(&client(), &double, "a"), &["v1"]).await);
+        assert!(error.contains(problem), "{what}: {error}");
+        assert_eq!(double.tag("a", "v1"), None, "{what}");
+    }
+    let double = Double::start().await;
+    let path = by_digest.clone();
+    double.rule(move |seen| if seen.line() == format!("HEAD {path}") { status(404) } else { Action::Pass });
+    let error = failed(push(&root, &repository(&client(), &double, "a"), &["v1"]).await);
+    assert!(error.contains("it took sha256:") && error.contains("and does not have it"), "{error}");
+    assert_eq!(double.tag("a", "v1"), None);
+}
+
+#[tokio::test]
+async fn a_registry_may_take_a_moment_before_it_shows_what_it_took() {
+    let double = Double::start().await;
+    let root = image(&[10]).await;
+    let (path, mut times) = (format!("HEAD /v2/a/manifests/{}", root.digest()), 0);
+    double.rule(move |seen| {
+        times += u32::from(seen.line() == path);
+        if seen.line() == path && times <= 3 { status(404) } else { Action::Pass }
+    });
+    push(&root, &repository(&client(), &double, "a"), &["v1"]).await.unwrap();
+    assert_eq!(double.tag("a", "v1"), Some(root.digest()));
+    // One that knows no HEAD for it is asked for the bytes.
+    let double = Double::start().await;
+    let path = format!("HEAD /v2/a/manifests/{}", root.digest());
+    double.rule(move |seen| if seen.line() == path { status(405) } else { Action::Pass });
+    push(&root, &repository(&client(), &double, "a"), &["v1"]).await.unwrap();
+    assert_eq!(double.tag("a", "v1"), Some(root.digest()));
 }
 
 #[tokio::test]
@@ -356,7 +405,7 @@ async fn what_is_expected_is_asked_for_once() {
     let to: Arc<dyn Sink> = Arc::new(repository(&client(), &double, "a"));
     copy(&root, &to, &CopyOptions { jobs: 1, ..named(&["v1"]) }).await.unwrap();
     let log = double.log();
-    assert_eq!(log.len(), 1 + 7 * 3 + 1);
+    assert_eq!(log.len(), 1 + 7 * 3 + 3);
     assert_eq!(log.iter().filter(|line| line.starts_with("HEAD /v2/a/blobs")).count(), 7, "{log:#?}");
 }
 

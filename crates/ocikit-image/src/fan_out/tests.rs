@@ -1,0 +1,351 @@
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use ocikit_spec::{Digest, Platform};
+use tokio::time::Instant;
+
+use super::*;
+use crate::body::Body;
+use crate::bridge::CHUNK;
+use crate::error::Mismatch;
+use crate::memory::Memory;
+use crate::source::{ByteRange, Name, Source, SourceExt};
+use crate::testing;
+
+/// A source that counts what is read of it, and gives it in chunks.
+#[derive(Debug, Default)]
+struct Counting {
+    memory: Memory,
+    opened: Mutex<Vec<(Digest, u64)>>,
+    read: Arc<AtomicU64>,
+    /// Whether the last byte of what is long is another than it should be.
+    spoiled: AtomicBool,
+}
+
+impl Counting {
+    fn opened(&self, digest: &Digest) -> usize {
+        self.opened.lock().unwrap().iter().filter(|(found, _)| found == digest).count()
+    }
+}
+
+impl fmt::Display for Counting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a source that counts")
+    }
+}
+
+#[async_trait]
+impl Source for Counting {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        self.memory.resolve(name).await
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        self.opened.lock().unwrap().push((descriptor.digest, range.offset));
+        let mut bytes = self.memory.open_unverified(descriptor, range).await?.bytes().await?.to_vec();
+        let length = bytes.len() as u64;
+        if self.spoiled.load(Ordering::Relaxed) && length > CHUNK as u64 {
+            *bytes.last_mut().unwrap() ^= 1;
+        }
+        let chunks: Vec<_> = bytes.chunks(CHUNK).map(Bytes::copy_from_slice).collect();
+        let read = self.read.clone();
+        Ok(Body::new(
+            length,
+            stream::iter(chunks).map(move |chunk| {
+                read.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                Ok(chunk)
+            }),
+        ))
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        self.memory.has(descriptor).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.memory.referrers(subject).await
+    }
+}
+
+/// How a target behaves with what is long.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Manner {
+    Good,
+    /// Waits so many seconds before each chunk.
+    Slow(u64),
+    /// Fails after so many bytes.
+    Fails(u64),
+    /// Begins again after so many bytes, where it was or at the beginning.
+    Resumes(u64),
+    Restarts(u64),
+}
+
+#[derive(Debug)]
+struct Place {
+    memory: Memory,
+    manner: Manner,
+    /// Whether every long body was hashed by somebody else.
+    known: AtomicBool,
+    done: Mutex<Option<Instant>>,
+    again: AtomicUsize,
+}
+
+impl Place {
+    fn new(manner: Manner) -> Arc<Place> {
+        let (memory, known) = (Memory::new(), AtomicBool::new(true));
+        Arc::new(Place { memory, manner, known, done: Mutex::default(), again: AtomicUsize::new(0) })
+    }
+
+    /// The bytes of a blob, however that goes.
+    async fn take(&self, blob: &Descriptor, from: &dyn Source) -> Result<Vec<u8>> {
+        let mut body = from.open_unverified(blob, ByteRange::ALL).await?;
+        if !body.is_known_to_be(&blob.digest) {
+            self.known.store(false, Ordering::Relaxed);
+            body = body.verified(blob, from);
+        }
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.next().await.transpose()? {
+            bytes.extend_from_slice(&chunk);
+            let passed = bytes.len() as u64;
+            match self.manner {
+                Manner::Slow(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                Manner::Fails(after) if passed > after => {
+                    return Err(Error::broken(self, "it has had enough"));
+                }
+                Manner::Resumes(after) if passed > after && self.again.fetch_add(1, Ordering::Relaxed) == 0 => {
+                    body = from.open_unverified(blob, ByteRange::from(passed)).await?;
+                }
+                Manner::Restarts(after) if passed > after && self.again.fetch_add(1, Ordering::Relaxed) == 0 => {
+                    bytes.clear();
+                    body = from.open_unverified(blob, ByteRange::ALL).await?;
+                }
+                _ => {}
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a place that is {:?}", self.manner)
+    }
+}
+
+#[async_trait]
+impl Source for Place {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        self.memory.resolve(name).await
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        self.memory.open_unverified(descriptor, range).await
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        self.memory.has(descriptor).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.memory.referrers(subject).await
+    }
+}
+
+#[async_trait]
+impl Sink for Place {
+    async fn put(&self, blob: &Descriptor, from: &dyn Source) -> Result<Put> {
+        if self.memory.has(blob).await? {
+            return Ok(Put::Present);
+        }
+        let bytes =
+            if blob.size > CHUNK as u64 { self.take(blob, from).await? } else { from.read(blob).await?.to_vec() };
+        assert_eq!(Digest::sha256_of(&bytes), blob.digest);
+        self.memory.insert(bytes);
+        Ok(Put::Copied)
+    }
+
+    async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
+        *self.done.lock().unwrap() = Some(Instant::now());
+        self.memory.publish(root, naming).await
+    }
+}
+
+/// An image with layers of these lengths in a source that counts, and how many bytes it has in all.
+async fn image(layers: &[usize]) -> (Arc<Counting>, Root, u64) {
+    let source = Counting::default();
+    let image = testing::image(&source.memory, 1, &Platform::new("linux", "amd64"), layers);
+    let source = Arc::new(source);
+    let root = Root::at(source.clone(), image).await.unwrap();
+    let memory: Arc<dyn Sink> = Arc::new(Memory::new());
+    let all = copy(&root, &memory, &CopyOptions::default()).await.unwrap().count(Put::Copied).1;
+    source.opened.lock().unwrap().clear();
+    source.read.store(0, Ordering::Relaxed);
+    (source, root, all)
+}
+
+fn targets(places: &[Arc<Place>]) -> Vec<Target> {
+    let names = vec![Naming { tag: Some("1".parse().unwrap()), ..Naming::default() }];
+    places.iter().map(|place| Target { sink: place.clone(), names: names.clone() }).collect()
+}
+
+async fn has_it(place: &Place, root: &Root) -> bool {
+    let found = place.resolve(&Name::Tag("1".parse().unwrap())).await;
+    found.is_ok_and(|found| found.digest == root.digest())
+}
+
+const LAYERS: [usize; 3] = [10 * CHUNK, 70_000, 9 * CHUNK + 5];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_byte_is_read_and_hashed_once_for_all() {
+    let (source, root, all) = image(&LAYERS).await;
+    let places: Vec<_> = (0..5).map(|_| Place::new(Manner::Good)).collect();
+    for outcome in copy_to_each(&root, &targets(&places), &CopyOptions::default()).await {
+        assert_eq!(outcome.unwrap().count(Put::Copied), (5, all));
+    }
+    let documents = source.opened(&root.digest());
+    assert_eq!(source.read.load(Ordering::Relaxed), all, "{documents}");
+    assert_eq!(source.opened.lock().unwrap().len(), 5);
+    for place in &places {
+        assert!(has_it(place, &root).await);
+        assert!(place.known.load(Ordering::Relaxed), "nobody has to hash it again");
+    }
+    // What is there is not read.
+    let read = source.read.load(Ordering::Relaxed);
+    let some = [places[0].clone(), Place::new(Manner::Good), places[1].clone()];
+    let again = copy_to_each(&root, &targets(&some), &CopyOptions::default()).await;
+    let sent: Vec<_> = again.into_iter().map(|outcome| outcome.unwrap().count(Put::Copied).1).collect();
+    assert_eq!((sent, source.read.load(Ordering::Relaxed) - read), (vec![0, all, 0], all));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_fails_leaves_and_the_others_go_on() {
+    let (source, root, all) = image(&LAYERS).await;
+    for after in [0, 3 * CHUNK as u64, 9 * CHUNK as u64] {
+        source.read.store(0, Ordering::Relaxed);
+        let places = [Manner::Good, Manner::Fails(after), Manner::Good].map(Place::new);
+        let outcomes = copy_to_each(&root, &targets(&places), &CopyOptions::default()).await;
+        assert!(matches!(&outcomes[1], Err(Error::Broken { place, .. }) if place.contains("Fails")));
+        for (place, outcome) in places.iter().zip(&outcomes) {
+            assert_eq!(has_it(place, &root).await, outcome.is_ok());
+        }
+        assert!(outcomes[0].is_ok() && outcomes[2].is_ok());
+        assert_eq!(source.read.load(Ordering::Relaxed), all);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_begins_again_reads_by_itself() {
+    for (manner, more) in [
+        (Manner::Resumes(5 * CHUNK as u64), 2 * LAYERS[0] as u64),
+        (Manner::Restarts(6 * CHUNK as u64), LAYERS[0] as u64),
+    ] {
+        let (source, root, all) = image(&LAYERS[..1]).await;
+        let places = [manner, Manner::Good, Manner::Good].map(Place::new);
+        for (place, outcome) in places.iter().zip(copy_to_each(&root, &targets(&places), &CopyOptions::default()).await)
+        {
+            outcome.unwrap();
+            assert!(has_it(place, &root).await);
+        }
+        let read = source.read.load(Ordering::Relaxed);
+        assert!(read >= all && read <= all + more, "{manner:?}: {read} of {all}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_slow_holds_the_others_back_for_a_while_and_then_reads_by_itself() {
+    let (source, root, all) = image(&[20 * CHUNK, 20 * CHUNK]).await;
+    let begun = Instant::now();
+    // Two layers at the same time, twenty chunks each: 40 s alone.
+    let places = [Manner::Good, Manner::Slow(2), Manner::Good].map(Place::new);
+    for outcome in copy_to_each(&root, &targets(&places), &CopyOptions::default()).await {
+        outcome.unwrap();
+    }
+    let took: Vec<_> = places.iter().map(|place| (place.done.lock().unwrap().unwrap() - begun).as_secs()).collect();
+    assert!(took[0] <= 11 && took[2] <= 11 && took[0] >= 9, "{took:?}");
+    assert!((40..=45).contains(&took[1]), "{took:?}");
+    // It reads what it lacked, from where it was put out.
+    let read = source.read.load(Ordering::Relaxed);
+    assert!(read > all && read < 2 * all, "{read} of {all}");
+
+    // One that is only a little slower keeps up, and nothing is read twice.
+    let (source, root, all) = image(&[8 * CHUNK]).await;
+    let places = [Manner::Good, Manner::Slow(1)].map(Place::new);
+    for outcome in copy_to_each(&root, &targets(&places), &CopyOptions::default()).await {
+        outcome.unwrap();
+    }
+    assert_eq!(source.read.load(Ordering::Relaxed), all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_gets_a_name_nowhere() {
+    let (source, root, _) = image(&LAYERS).await;
+    source.spoiled.store(true, Ordering::Relaxed);
+    let places = [Manner::Good, Manner::Good].map(Place::new);
+    for (place, outcome) in places.iter().zip(copy_to_each(&root, &targets(&places), &CopyOptions::default()).await) {
+        let Err(Error::Mismatch { mismatch, place: said, .. }) = outcome else { panic!("{outcome:?}") };
+        assert!(matches!(*mismatch, Mismatch::Digest(_)) && said == "a source that counts");
+        assert!(!has_it(place, &root).await);
+    }
+}
+
+/// A source whose blobs can be opened once.
+#[derive(Debug)]
+struct Once(Arc<Counting>);
+
+impl fmt::Display for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a pipe")
+    }
+}
+
+#[async_trait]
+impl Source for Once {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        self.0.resolve(name).await
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        assert_eq!((self.0.opened(&descriptor.digest), range), (0, ByteRange::ALL), "it cannot be read again");
+        self.0.open_unverified(descriptor, range).await
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        self.0.has(descriptor).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.0.referrers(subject).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_once_goes_to_all_as_fast_as_the_slowest_takes_it() {
+    let (source, root, _) = image(&[20 * CHUNK]).await;
+    let layer = root.document().unwrap().children().last().cloned().unwrap();
+    let places = [Manner::Good, Manner::Slow(3), Manner::Fails(0), Manner::Restarts(19 * CHUNK as u64)].map(Place::new);
+    let tee = Tee::new(places.iter().map(|place| place.clone() as Arc<dyn Sink>).collect());
+    assert_eq!(tee.put(&layer, &Once(source.clone())).await.unwrap(), Put::Copied);
+    assert_eq!(source.read.load(Ordering::Relaxed), layer.size);
+    let outcomes = tee.outcomes();
+    for position in [0, 1] {
+        assert_eq!(outcomes[position].as_ref().unwrap()[&layer.digest], Put::Copied);
+        assert!(places[position].has(&layer).await.unwrap());
+    }
+    assert!(matches!(&outcomes[2], Err(Error::Broken { .. })));
+    assert!(matches!(&outcomes[3], Err(Error::Unsupported { what, .. }) if what.contains("only once")));
+    // One alone is no different.
+    let place = Place::new(Manner::Good);
+    let tee = Tee::new(vec![place.clone()]);
+    source.opened.lock().unwrap().clear();
+    assert_eq!(tee.put(&layer, &Once(source.clone())).await.unwrap(), Put::Copied);
+    assert_eq!(tee.put(&layer, &Once(source.clone())).await.unwrap(), Put::Present);
+    // Who failed is left out from then on, and when all have failed there is an end.
+    let places = [Manner::Fails(0), Manner::Fails(CHUNK as u64)].map(Place::new);
+    let tee = Tee::new(places.iter().map(|place| place.clone() as Arc<dyn Sink>).collect());
+    source.opened.lock().unwrap().clear();
+    assert!(tee.put(&layer, &Once(source.clone())).await.is_err());
+}

@@ -1,0 +1,189 @@
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::Arc;
+
+use futures::future::{join, join_all};
+use ocikit_image::{Copied, Error, Name, Naming, Put, Result, Root, Sink, Target, Tee, copy_to_each};
+use ocikit_spec::Digest;
+
+use crate::location::Location;
+use crate::session::{Session, naming};
+
+impl Session {
+    /// Copies a root to several places at the same time, as [`Session::copy_root`] does to one; `from` is where it gets its
+    /// name from where a place gives none. Each blob is read and hashed once, however many places there are; see
+    /// [`copy_to_each`]. Several names in one place cost one transfer.
+    ///
+    /// What became of each is told in the order in which they were given: one that fails does not keep the others from
+    /// being copied to.
+    pub async fn copy_root_to_each(&self, root: &Root, from: &Location, to: &[Location]) -> Vec<Result<Copied>> {
+        let mut outcomes = Outcomes::new(to.len());
+        // A docker archive holds a part of what the others get.
+        let (alone, together): (Vec<_>, Vec<_>) =
+            to.iter().enumerate().partition(|(_, location)| matches!(location, Location::DockerArchive { .. }));
+        let mut places = self.places(&together, &mut outcomes).await;
+        for place in &mut places {
+            place.name(root, from, &mut outcomes);
+        }
+        let alone =
+            alone.into_iter().map(|(position, to)| async move { (position, self.copy_root(root, from, to).await) });
+        let ((), alone) = join(self.copy_to_places(root, places, &[], &mut outcomes), join_all(alone)).await;
+        for (position, outcome) in alone {
+            outcomes.0[position] = Some(outcome);
+        }
+        outcomes.finish()
+    }
+
+    /// Copies the image of an archive that comes through a pipe to several places, while it comes: all get each blob as it
+    /// comes, as fast as the slowest takes it. What became of each is told in the order in which they were given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Broken`] and [`Error::Mismatch`] if the archive is incomplete or damaged.
+    pub async fn receive_to_each(
+        &self,
+        reader: impl Read + Send + 'static,
+        to: &[Location],
+    ) -> Result<Vec<Result<Copied>>> {
+        let mut outcomes = Outcomes::new(to.len());
+        let mut places = self.places(&to.iter().enumerate().collect::<Vec<_>>(), &mut outcomes).await;
+        if places.is_empty() {
+            return Ok(outcomes.finish());
+        }
+        let tee = Arc::new(Tee::new(places.iter().map(|place| place.sink.clone()).collect()));
+        let sink: Arc<dyn Sink> = tee.clone();
+        let source = ocikit_layout::receive("-", reader, &sink, &self.scratch()).await;
+        let (live, sent) = outcomes.of_tee(&tee, places);
+        places = live;
+        if places.is_empty() {
+            return Ok(outcomes.finish());
+        }
+        let root = Root::open(source?, &Name::Only).await?;
+        for place in &mut places {
+            place.name(&root, &Location::Stdio, &mut outcomes);
+        }
+        self.copy_to_places(&root, places, &sent, &mut outcomes).await;
+        Ok(outcomes.finish())
+    }
+
+    /// The places that locations are in, each opened once.
+    async fn places(&self, to: &[(usize, &Location)], outcomes: &mut Outcomes) -> Vec<Place> {
+        let mut places: Vec<Place> = Vec::new();
+        for (position, location) in to {
+            let known = places.iter_mut().find(|place| place.locations[0].1.is_beside(location));
+            if let Some(place) = known {
+                place.locations.push((*position, (*location).clone()));
+                continue;
+            }
+            match self.sink(location).await {
+                Ok(sink) => {
+                    places.push(Place { sink, locations: vec![(*position, (*location).clone())], names: Vec::new() });
+                }
+                Err(error) => outcomes.0[*position] = Some(Err(error)),
+            }
+        }
+        places
+    }
+
+    /// Copies to places what they lack, `sent` being what a pipe has brought to each of them before.
+    async fn copy_to_places(
+        &self,
+        root: &Root,
+        places: Vec<Place>,
+        sent: &[HashMap<Digest, Put>],
+        outcomes: &mut Outcomes,
+    ) {
+        // A place in which the root gets no name at all was not asked for: all its names failed.
+        let wanted = |place: &Place| !place.names.is_empty();
+        let targets: Vec<_> = places
+            .iter()
+            .filter(|place| wanted(place))
+            .map(|place| Target { sink: place.sink.clone(), names: place.names.clone() })
+            .collect();
+        if targets.is_empty() {
+            return;
+        }
+        let mut copied = copy_to_each(root, &targets, &self.copy_options(Vec::new())).await.into_iter();
+        for (number, place) in places.iter().enumerate().filter(|(_, place)| wanted(place)) {
+            let Some(outcome) = copied.next() else { return };
+            let sent = sent.get(number);
+            outcomes.share(
+                place,
+                outcome.map(|mut copied| {
+                    for (blob, put) in &mut copied.blobs {
+                        *put = sent.and_then(|sent| sent.get(&blob.digest).copied()).unwrap_or(*put);
+                    }
+                    copied
+                }),
+            );
+        }
+    }
+}
+
+/// A place, and what is to be there.
+struct Place {
+    sink: Arc<dyn Sink>,
+    /// With their positions; at least one.
+    locations: Vec<(usize, Location)>,
+    names: Vec<Naming>,
+}
+
+impl Place {
+    /// Finds out the names that a root gets here. Where it gets none the location has failed.
+    fn name(&mut self, root: &Root, from: &Location, outcomes: &mut Outcomes) {
+        for (position, location) in &self.locations {
+            match naming(root, from, location) {
+                Ok(naming) => self.names.push(naming),
+                Err(error) => outcomes.0[*position] = Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// What became of each location, by its position.
+struct Outcomes(Vec<Option<Result<Copied>>>);
+
+impl Outcomes {
+    fn new(count: usize) -> Outcomes {
+        Outcomes((0..count).map(|_| None).collect())
+    }
+
+    /// Takes leave of the places that failed while a pipe was read; of the others, what was put there.
+    fn of_tee(&mut self, tee: &Tee, places: Vec<Place>) -> (Vec<Place>, Vec<HashMap<Digest, Put>>) {
+        let mut live = (Vec::new(), Vec::new());
+        for (place, outcome) in places.into_iter().zip(tee.outcomes()) {
+            match outcome {
+                Ok(sent) => {
+                    live.0.push(place);
+                    live.1.push(sent);
+                }
+                Err(error) => self.share(&place, Err(error)),
+            }
+        }
+        live
+    }
+
+    /// What became of a place became of all its locations; bytes are told of the first.
+    fn share(&mut self, place: &Place, outcome: Result<Copied>) {
+        let open = place.locations.iter().map(|(position, _)| *position).filter(|position| self.0[*position].is_none());
+        let open: Vec<_> = open.collect();
+        let (Some(first), rest) = (open.first(), open.get(1..).unwrap_or_default()) else { return };
+        match outcome {
+            Ok(copied) => {
+                let mut present = copied.clone();
+                present.blobs.iter_mut().for_each(|(_, put)| *put = Put::Present);
+                self.0[*first] = Some(Ok(copied));
+                rest.iter().for_each(|position| self.0[*position] = Some(Ok(present.clone())));
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                open.iter().for_each(|position| self.0[*position] = Some(Err(Error::again(&error))));
+            }
+        }
+    }
+
+    fn finish(self) -> Vec<Result<Copied>> {
+        let lost = || Err(Error::failed("copy to", "a place", std::io::Error::other("nothing was heard of it")));
+        self.0.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect()
+    }
+}

@@ -1,0 +1,167 @@
+//! One source, several targets.
+
+use std::fs;
+
+use ocikit_server::{Action, Fault, Point};
+use ocikit_tests::{Archive, Bench, Proxy, Registry, Trouble, Way, testdata, whole, write_archive};
+use serde_json::Value;
+
+use crate::bench;
+
+fn fixture(name: &str) -> String {
+    testdata(name).display().to_string()
+}
+
+fn count(registry: &Registry, method: &str, part: &str) -> usize {
+    let requests = registry.requests();
+    requests.iter().filter(|request| request.method.as_str() == method && request.path.contains(part)).count()
+}
+
+/// What was sent, mounted and there already of the targets, in blobs.
+fn facts(text: &str) -> Vec<[u64; 3]> {
+    let facts: Value = serde_json::from_str(text).unwrap();
+    let targets = facts["targets"].as_array().unwrap().iter();
+    targets.map(|target| ["sent", "mounted", "present"].map(|kind| target[kind]["blobs"].as_u64().unwrap())).collect()
+}
+
+/// An archive of two layers in the bench, and its digest.
+fn layers(bench: &Bench, size: u64) -> String {
+    write_archive(&bench.path("a.tar"), Archive { layers: 2, size, honest: true }).to_string()
+}
+
+#[test]
+fn a_registry_is_read_once_for_all_targets() {
+    let bench = bench();
+    let [from, one, two] = [(); 3].map(|()| Registry::start());
+    let digest = layers(&bench, 3 << 20);
+    let source = format!("{}/app:1", from.name());
+    bench.ok(&["push", "-q", "a.tar", &source]);
+    from.forget();
+    let targets = [format!("{}/app:1", one.name()), format!("{}/app:1", two.name()), "b.tar".into(), "./layout".into()];
+    let arguments = [vec!["copy", "--json", &source], targets.iter().map(String::as_str).collect()].concat();
+    // Two layers, a config and a manifest.
+    assert_eq!(facts(&bench.ok(&arguments)), [[4, 0, 0]; 4]);
+    assert_eq!(count(&from, "GET", "/blobs/"), 3, "{:?}", from.requests());
+    let received: u64 = from.requests().iter().map(|request| request.response_bytes).sum();
+    assert!((6 << 20..7 << 20).contains(&received), "{received}");
+    for target in &targets {
+        assert_eq!(bench.ok(&["digest", target]), digest);
+    }
+    assert_eq!(whole(&bench.path("b.tar")).to_string(), digest);
+    assert_eq!(one.whole("app", "1").unwrap().to_string(), digest);
+    // Again, nothing is read and each registry is asked once.
+    [&from, &one, &two].into_iter().for_each(Registry::forget);
+    bench.ok(&arguments[..5]);
+    assert_eq!((count(&from, "GET", "/blobs/"), one.requests().len(), two.requests().len()), (0, 1, 1));
+}
+
+#[test]
+fn tags_of_a_repository_cost_one_transfer_and_repositories_of_a_registry_mount() {
+    let (bench, registry) = (bench(), Registry::start());
+    let digest = layers(&bench, 1 << 20);
+    let targets = ["app:1", "app:2", "other:1", "app:3"].map(|name| format!("{}/{name}", registry.name()));
+    let arguments = [vec!["push", "--json", "a.tar"], targets.iter().map(String::as_str).collect()].concat();
+    // A manifest is put into each repository; only blobs can be taken over.
+    assert_eq!(facts(&bench.ok(&arguments)), [[4, 0, 0], [0, 0, 4], [1, 3, 0], [0, 0, 4]]);
+    assert_eq!((count(&registry, "PUT", "/uploads/"), count(&registry, "POST", "/uploads/")), (3, 6));
+    for (repository, tag) in [("app", "1"), ("app", "2"), ("app", "3"), ("other", "1")] {
+        assert_eq!(registry.whole(repository, tag).unwrap().to_string(), digest);
+    }
+}
+
+#[test]
+fn one_archive_has_room_for_several_names() {
+    let bench = bench();
+    let digest = layers(&bench, 1000);
+    bench.ok(&["copy", "-q", "a.tar", "b.tar#one", "b.tar#two", "oci:layout:one", "oci:layout:two"]);
+    for place in ["b.tar#one", "b.tar#two", "oci:layout:one", "oci:layout:two"] {
+        assert_eq!(bench.ok(&["digest", place]), digest);
+    }
+}
+
+#[test]
+fn a_pipe_goes_to_several_targets() {
+    let bench = bench();
+    let [one, two] = [(); 2].map(|()| Registry::start());
+    let digest = layers(&bench, 3 << 20);
+    let archive = fs::read(bench.path("a.tar")).unwrap();
+    let targets = [
+        format!("{}/app:1", one.name()),
+        format!("{}/app:1", two.name()),
+        format!("{}/other:1", one.name()),
+        "b.tar".into(),
+    ];
+    let arguments = [vec!["copy", "--json", "-"], targets.iter().map(String::as_str).collect()].concat();
+    let outcome = bench.ocikit_with_input(&arguments, &archive);
+    assert_eq!(facts(&outcome.ok()), [[4, 0, 0], [4, 0, 0], [1, 3, 0], [4, 0, 0]]);
+    for target in &targets {
+        assert_eq!(bench.ok(&["digest", target]), digest);
+    }
+    assert_eq!(whole(&bench.path("b.tar")).to_string(), digest);
+    assert_eq!(one.whole("other", "1").unwrap().to_string(), digest);
+
+    // One that fails leaves; the pipe is read to its end for the others.
+    let bad = "localhost:1/app:1";
+    let outcome =
+        bench.ocikit_with_input(&["push", "--retries", "0", "-", bad, &targets[0], "localhost:1/b:1"], &archive);
+    assert_eq!(outcome.code, 7, "{outcome}");
+    assert!(outcome.stdout.starts_with(&targets[0]) && outcome.stderr.contains("2 of 3 targets failed"), "{outcome}");
+    let outcome = bench.ocikit_with_input(&["push", "--retries", "0", "-", bad, "localhost:1/b:1"], &archive);
+    assert_eq!(outcome.code, 6, "{outcome}");
+    // An archive that is cut short leads to no tag anywhere.
+    let fresh = [format!("{}/cut:1", one.name()), format!("{}/cut:1", two.name())];
+    let cut = bench.ocikit_with_input(&["push", "-", &fresh[0], &fresh[1]], &archive[..4 << 20]);
+    assert_eq!(cut.code, 3, "{cut}");
+    assert_eq!((one.whole("cut", "1"), two.whole("cut", "1")), (None, None));
+}
+
+#[test]
+fn one_target_in_trouble_tries_again_by_itself() {
+    let bench = bench();
+    let [one, two] = [(); 2].map(|()| Registry::start());
+    let digest = layers(&bench, 4 << 20);
+    let refused = Fault::on("PUT /v2/**/uploads/*", Action::Cut(Point::RequestBody(1_500_000))).nth(1);
+    let active = two.faults().add(refused);
+    let proxy = Proxy::before(one.address());
+    proxy.misbehave(Way::Up, 3 << 20, Trouble::CutAll);
+    let targets = [format!("{}/app:1", proxy.name()), format!("{}/app:1", two.name())];
+    bench.ok(&["push", "-q", "a.tar", &targets[0], &targets[1]]);
+    assert!(proxy.happened() && active.happened() == 1);
+    for registry in [&one, &two] {
+        assert_eq!(registry.whole("app", "1").unwrap().to_string(), digest);
+    }
+    // What keeps failing in one place is no reason to stop in the other.
+    two.faults().add(Fault::on("* /v2/more/**", Action::Answer(ocikit_server::Reply::status(500))));
+    let targets = [format!("{}/more:1", two.name()), format!("{}/more:1", one.name())];
+    let outcome = bench.ocikit(&["push", "-q", "--retries", "0", "a.tar", &targets[0], &targets[1]]);
+    assert_eq!(outcome.code, 7, "{outcome}");
+    assert_eq!(one.whole("more", "1").unwrap().to_string(), digest);
+}
+
+#[test]
+fn what_is_about_an_image_goes_to_all_targets() {
+    let bench = bench();
+    let [from, one, two] = [(); 3].map(|()| Registry::start());
+    let source = format!("{}/app:1", from.name());
+    bench.ok(&["push", "-q", &fixture("buildkit-attested/multi.tar"), &source]);
+    let digest = bench.ok(&["digest", &source]);
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"a/b","config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}},"layers":[],"subject":{{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"{digest}","size":{}}}}}"#,
+        bench.ok(&["manifest", "get", &source]).len()
+    );
+    fs::write(bench.path("empty"), "{}").unwrap();
+    fs::write(bench.path("referrer.json"), manifest).unwrap();
+    let repository = format!("{}/app", from.name());
+    bench.ok(&["blob", "put", "empty", &repository]);
+    bench.ok(&["manifest", "put", "referrer.json", &repository]);
+    let about = bench.ok(&["referrers", &source]);
+    let targets = [format!("{}/app:1", one.name()), format!("{}/app:1", two.name())];
+    // One has the image and lacks what is about it.
+    bench.ok(&["copy", "-q", "--no-referrers", &source, &targets[0]]);
+    let facts = facts(&bench.ok(&["copy", "--json", &source, &targets[0], &targets[1]]));
+    assert!(facts[0] == [1, 0, 1] && facts[1][0] == 18, "{facts:?}");
+    for target in &targets {
+        assert_eq!(bench.ok(&["referrers", target]), about);
+        assert_eq!(bench.ok(&["digest", target]), digest);
+    }
+}

@@ -1,0 +1,119 @@
+//! What `registries.conf` and `certs.d` say of registries.
+
+use std::fs;
+
+use ocikit_tests::{Authority, Bench, Registry, Secure, testdata};
+
+use crate::bench;
+
+fn single() -> String {
+    testdata("buildkit-single/image.tar").display().to_string()
+}
+
+/// Writes a file below the home directory of a bench.
+fn write(bench: &Bench, name: &str, text: &str) {
+    let path = bench.path("home").join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn mirror(of: &str, at: &str) -> String {
+    format!("[[registry]]\nlocation = \"{of}\"\n[[registry.mirror]]\nlocation = \"{at}\"\n")
+}
+
+const CONF: &str = ".config/containers/registries.conf";
+
+#[test]
+fn a_mirror_is_read_and_never_written() {
+    let (bench, registry, copy) = (bench(), Registry::start(), Registry::start());
+    let (name, mirrored) = (format!("{}/acme/app:1", registry.name()), format!("{}/cache/acme/app:1", copy.name()));
+    let digest = bench.ok(&["digest", &single()]);
+    bench.ok(&["push", "-q", &single(), &mirrored]);
+    write(&bench, CONF, &mirror(&registry.name(), &format!("{}/cache", copy.name())));
+    bench.ok(&["pull", "-q", "--no-referrers", &name, "-o", "a.tar"]);
+    assert_eq!(bench.ok(&["digest", "a.tar"]), digest);
+    assert!(registry.requests().is_empty(), "the mirror had everything: {:?}", registry.requests());
+
+    copy.forget();
+    bench.ok(&["push", "-q", "a.tar", &name]);
+    assert_eq!(registry.whole("acme/app", "1").map(|digest| digest.to_string()), Some(digest.clone()));
+    assert!(copy.requests().iter().all(|request| request.method != "PUT" && request.method != "POST"));
+
+    // What the mirror has not, the registry has.
+    bench.ok(&["tag", &name, "2"]);
+    assert_eq!(bench.ok(&["digest", &format!("{}/acme/app:2", registry.name())]), digest);
+}
+
+#[test]
+fn what_is_blocked_is_neither_read_nor_written() {
+    let (bench, registry) = (bench(), Registry::start());
+    let name = format!("{}/acme/app:1", registry.name());
+    let conf = format!("[[registry]]\nlocation = \"{}/acme\"\nblocked = true\n", registry.name());
+    write(&bench, ".config/containers/registries.conf.d/10-block.conf", &conf);
+    for arguments in
+        [vec!["digest", &name], vec!["push", "-q", &single(), &name], vec!["tags", &name[..name.len() - 2]]]
+    {
+        let outcome = bench.ocikit(&arguments);
+        assert_eq!(outcome.code, 4, "{outcome}");
+        assert!(outcome.stderr.contains("acme/app is blocked by `registries.conf`\nhint: "), "{outcome}");
+    }
+    assert!(registry.requests().is_empty());
+    bench.ok(&["push", "-q", &single(), &format!("{}/other:1", registry.name())]);
+}
+
+#[test]
+fn a_file_that_is_named_counts_and_has_to_be_there() {
+    let (bench, registry) = (bench(), Registry::start());
+    let name = format!("{}/app:1", registry.name());
+    bench.ok(&["push", "-q", &single(), &name]);
+    let block = format!("[[registry]]\nlocation = \"{}\"\nblocked = true\n", registry.name());
+    write(&bench, CONF, &block);
+    assert_eq!(bench.ocikit(&["digest", &name]).code, 4);
+    fs::write(bench.path("own.conf"), "").unwrap();
+    let bench = bench.with("CONTAINERS_REGISTRIES_CONF", "own.conf");
+    bench.ok(&["digest", &name]);
+    fs::remove_file(bench.path("own.conf")).unwrap();
+    let outcome = bench.ocikit(&["digest", &name]);
+    assert!(outcome.code == 2 && outcome.stderr.contains("own.conf is not there"), "{outcome}");
+}
+
+#[test]
+fn a_file_that_is_wrong_is_named_and_only_where_registries_are() {
+    let (bench, registry) = (bench(), Registry::start());
+    let name = format!("{}/app:1", registry.name());
+    write(&bench, CONF, "[[registry]]\nlocation = \"a.b\"\nblocked = \"yes\"\n");
+    let outcome = bench.ocikit(&["push", &single(), &name]);
+    assert_eq!(outcome.code, 2, "{outcome}");
+    assert!(outcome.stderr.contains("registries.conf is broken") && outcome.stderr.contains("line 3"), "{outcome}");
+    bench.ok(&["digest", &single()]);
+
+    write(&bench, CONF, "");
+    write(&bench, &format!(".config/containers/certs.d/{}/client.cert", registry.name()), "");
+    let outcome = bench.ocikit(&["push", &single(), &name]);
+    assert!(outcome.code == 2 && outcome.stderr.contains("client.key is missing"), "{outcome}");
+    assert!(registry.requests().is_empty());
+}
+
+#[test]
+fn certificates_are_found_by_the_name_of_the_registry() {
+    let (bench, registry, authority) = (bench(), Registry::start(), Authority::new());
+    let digest = bench.ok(&["digest", &single()]);
+    let open = Secure::before(registry.address(), &authority, false);
+    let closed = Secure::before(registry.address(), &authority, true);
+    let directory = |name: &str, file: &str| format!(".config/containers/certs.d/{name}/{file}");
+    for name in [open.name(), closed.name()] {
+        write(&bench, &directory(&name, "ca.crt"), &authority.pem());
+    }
+    let (one, two) = (format!("{}/app:1", open.name()), format!("{}/app:1", closed.name()));
+    bench.ok(&["push", "-q", &single(), &one]);
+    assert_eq!(bench.ok(&["digest", &one]), digest);
+    assert_eq!(bench.ocikit(&["digest", "--retries", "0", &two]).code, 6, "it asks for a certificate");
+    let client = authority.client();
+    write(&bench, &directory(&closed.name(), "client.cert"), &client.certificate);
+    write(&bench, &directory(&closed.name(), "client.key"), &client.key);
+    assert_eq!(bench.ok(&["digest", &two]), digest);
+
+    write(&bench, &directory(&open.name(), "ca.crt"), &Authority::new().pem());
+    let outcome = bench.ocikit(&["digest", &one]);
+    assert!(outcome.code == 6 && outcome.stderr.contains("certificate"), "{outcome}");
+}

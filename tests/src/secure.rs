@@ -1,0 +1,119 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
+/// An authority of one test's own, whose certificates nobody else trusts.
+#[derive(Debug)]
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key in PEM.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+}
+
+impl Authority {
+    /// A new one.
+    ///
+    /// # Panics
+    ///
+    /// If there is no randomness.
+    pub fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        Authority(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
+    }
+
+    /// Its certificate in PEM.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for a client.
+    ///
+    /// # Panics
+    ///
+    /// If there is no randomness.
+    pub fn client(&self) -> Identity {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["client".to_owned()]).expect("a name");
+        let certificate = params.signed_by(&key, &self.0).expect("a certificate").pem();
+        Identity { certificate, key: key.serialize_pem() }
+    }
+
+    fn server(&self, asks_for_certificate: bool) -> ServerConfig {
+        let key = KeyPair::generate().expect("a key");
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let certificate = CertificateParams::new(names).expect("names").signed_by(&key, &self.0);
+        let certificate = certificate.expect("a certificate");
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone());
+        let builder = builder.with_safe_default_protocol_versions().expect("versions");
+        let builder = match asks_for_certificate {
+            false => builder.with_no_client_auth(),
+            true => {
+                let mut roots = RootCertStore::empty();
+                roots.add(self.0.der().clone()).expect("an authority");
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                builder.with_client_cert_verifier(verifier.expect("an authority"))
+            }
+        };
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        builder.with_single_cert(vec![certificate.der().clone()], key).expect("a certificate and its key")
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Authority {
+        Authority::new()
+    }
+}
+
+/// Ends TLS before a registry that speaks none, until this is dropped.
+#[derive(Debug)]
+pub struct Secure {
+    address: SocketAddr,
+    _runtime: Runtime,
+}
+
+impl Secure {
+    /// Before the registry at this address, with a certificate of an authority; and asking for one of the same.
+    ///
+    /// # Panics
+    ///
+    /// If no port is free.
+    pub fn before(server: SocketAddr, authority: &Authority, asks_for_certificate: bool) -> Secure {
+        let acceptor = TlsAcceptor::from(Arc::new(authority.server(asks_for_certificate)));
+        let runtime = Runtime::new().expect("a runtime");
+        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        runtime.spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let mut client = acceptor.accept(client).await?;
+                    let mut server = TcpStream::connect(server).await?;
+                    tokio::io::copy_bidirectional(&mut client, &mut server).await
+                });
+            }
+        });
+        Secure { address, _runtime: runtime }
+    }
+
+    /// Its name in references.
+    pub fn name(&self) -> String {
+        format!("localhost:{}", self.address.port())
+    }
+}
