@@ -315,7 +315,7 @@ struct Ending<'a>(&'a Channel);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        let stopped = || Arc::new(Error::broken(&self.0.blob.digest, "it was not read to its end"));
+        let stopped = || Arc::new(Error::broken(self.0.blob.digest, "it was not read to its end"));
         self.0.lock().end.get_or_insert_with(|| Err(stopped()));
         self.0.changed.notify_waiters();
     }
