@@ -47,15 +47,20 @@ pub(crate) fn partial(mut failures: Vec<(impl Display, Failure)>, succeeded: usi
     Err(Failure { code, message, hint })
 }
 
+/// Says what became of targets, where standard output is one of them and holds nothing else.
+pub(crate) fn say(context: &Context, facts: &[Facts]) {
+    for fact in facts {
+        context.output.say(&fact.words());
+    }
+}
+
 /// States what became of the targets that succeeded.
 pub(crate) fn report(context: &Context, facts: Vec<Facts>) -> Result {
     #[derive(Serialize)]
     struct All {
         targets: Vec<Facts>,
     }
-    for fact in &facts {
-        context.output.say(&fact.words());
-    }
+    say(context, &facts);
     let all = All { targets: facts };
     context.output.facts(&all, || {
         let lines = all.targets.iter().map(|fact| match fact.target.contains('@') {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use ocikit::image::copy_all;
 use ocikit::layout::TarWriter;
 use ocikit::{
@@ -14,7 +14,7 @@ use ocikit::{
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
-use crate::report::{Facts, partial, report};
+use crate::report::{Facts, partial, report, say};
 
 /// What is copied, and under which conditions: for commands that copy images.
 #[derive(Debug, Args)]
@@ -122,7 +122,7 @@ pub(crate) async fn copy_to_all(
         return report_all(context, targets, facts, transfer);
     }
     let root = transfer.narrow(session.open(source).await?).await?;
-    let facts = if transfer.dry_run || targets.contains(&Location::Stdio) {
+    let facts = if transfer.dry_run {
         join_all(targets.iter().map(|target| copy_to_one(session, &root, source, target, transfer))).await
     } else {
         copy_together(session, &root, source, targets, transfer).await
@@ -130,7 +130,7 @@ pub(crate) async fn copy_to_all(
     report_all(context, targets, facts, transfer)
 }
 
-/// Copies an image to targets of which none is standard output, reading it once.
+/// Copies an image to targets, reading it once for all but standard output, where nothing can be tried again.
 async fn copy_together(
     session: &Session,
     root: &Root,
@@ -139,12 +139,19 @@ async fn copy_together(
     transfer: &Transfer,
 ) -> Vec<Result<Facts>> {
     let checks = join_all(targets.iter().map(|target| transfer.check_target(session, root.digest(), target))).await;
-    let wanted = targets.iter().zip(&checks).filter(|(_, check)| check.is_ok()).map(|(target, _)| target.clone());
-    let mut copied = session.copy_root_to_each(root, source, &wanted.collect::<Vec<_>>()).await.into_iter();
+    let wanted = targets.iter().zip(&checks).filter(|(_, check)| check.is_ok()).map(|(target, _)| target);
+    let (streams, places): (Vec<_>, Vec<_>) = wanted.cloned().partition(|target| *target == Location::Stdio);
+    let stream = join_all(streams.iter().map(|stream| copy_out(session, root, source, stream)));
+    let (copied, streamed) = join(session.copy_root_to_each(root, source, &places), stream).await;
+    let (mut copied, mut streamed) = (copied.into_iter(), streamed.into_iter());
     let fact = |(target, check): (&Location, Result)| {
         check?;
         let lost = || Failure::new(Code::Other, format_args!("nothing was heard of {target}"));
-        Ok(Facts::of(target, &copied.next().ok_or_else(lost)??))
+        let copied = match target {
+            Location::Stdio => streamed.next().ok_or_else(lost)??,
+            _ => copied.next().ok_or_else(lost)??,
+        };
+        Ok(Facts::of(target, &copied))
     };
     targets.iter().zip(checks).map(fact).collect()
 }
@@ -163,8 +170,11 @@ fn report_all(context: &Context, targets: &[Location], facts: Vec<Result<Facts>>
         transfer.write_digest(facts.digest)?;
     }
     let succeeded = done.len();
-    let facts = done.into_iter().filter(|(target, _)| **target != Location::Stdio);
-    report(context, facts.map(|(_, facts)| facts).collect())?;
+    let facts: Vec<_> = done.into_iter().map(|(_, facts)| facts).collect();
+    match targets.contains(&Location::Stdio) {
+        true => say(context, &facts),
+        false => report(context, facts)?,
+    }
     partial(failures, succeeded, "targets")
 }
 

@@ -80,6 +80,18 @@ fn one_archive_has_room_for_several_names() {
 }
 
 #[test]
+fn standard_output_is_a_target_like_others() {
+    let (bench, registry) = (bench(), Registry::start());
+    let digest = layers(&bench, 1 << 20);
+    let target = format!("{}/app:1", registry.name());
+    let output = bench.command(&["copy", "-q", "a.tar", "-", &target, "b.tar"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let archive = fs::read(bench.path("b.tar")).unwrap();
+    assert!(output.stdout == archive, "and nothing but the archive is there");
+    assert_eq!(registry.whole("app", "1").unwrap().to_string(), digest);
+}
+
+#[test]
 fn a_pipe_goes_to_several_targets() {
     let bench = bench();
     let [one, two] = [(); 2].map(|()| Registry::start());

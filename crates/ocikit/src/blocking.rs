@@ -88,6 +88,15 @@ impl Session {
         self.wait(self.session.receive(reader, to))
     }
 
+    /// As [`Session::receive_to_each`](crate::Session::receive_to_each).
+    ///
+    /// # Errors
+    ///
+    /// Those of the archive.
+    pub fn receive_to_each(&self, reader: impl Read + Send + 'static, to: &[Location]) -> Result<Vec<Result<Copied>>> {
+        self.wait(self.session.receive_to_each(reader, to))
+    }
+
     /// As [`Session::inspect`](crate::Session::inspect).
     ///
     /// # Errors

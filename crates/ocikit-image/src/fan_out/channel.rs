@@ -195,9 +195,11 @@ impl Channel {
             }
             changed.await;
         }
+        // Nobody waits for ever for what will not come, whatever happens here.
+        let ending = Ending(self);
         let outcome = self.read(from).await;
         self.lock().end = Some(outcome.map_err(Arc::new));
-        self.changed.notify_waiters();
+        drop(ending);
     }
 
     async fn read(&self, from: &dyn Source) -> Result<()> {
@@ -308,6 +310,17 @@ enum Joined {
     No,
 }
 
+/// The end of the reading, which everybody has to hear of.
+struct Ending<'a>(&'a Channel);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let stopped = || Arc::new(Error::broken(self.0.blob.digest, "it was not read to its end"));
+        self.0.lock().end.get_or_insert_with(|| Err(stopped()));
+        self.0.changed.notify_waiters();
+    }
+}
+
 /// What one lane reads a blob from: together with the others where it can, and otherwise by itself.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -363,6 +376,9 @@ impl Source for Shared {
             return self.source.open_unverified(descriptor, range).await;
         }
         let (offset, length) = range.within(blob.size);
+        if length == 0 && blob.size > 0 {
+            return self.source.open_unverified(descriptor, range).await;
+        }
         match (self.channel.join(self.lane, offset, self.filling.is_some()), &self.filling) {
             (Joined::No, _) => return self.source.open_unverified(descriptor, range).await,
             (Joined::First, Some(filling)) => filling.begin(&self.channel, &self.source),
