@@ -145,5 +145,6 @@ async fn copy_group(
     lane::run(&lanes, &stages, &plan, &along, from.descriptor(), options.jobs, &tell).await
 }
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests;
