@@ -14,6 +14,8 @@ use ocikit_spec::Index;
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // The workspace leaves it to programs to choose one, even those that speak no TLS.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("nobody has chosen before");
     let config = ClientConfig { protocol: ClientProtocol::Http, use_monolithic_push: true, ..ClientConfig::default() };
     let client = Client::try_from(config).expect("a client");
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
