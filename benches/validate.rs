@@ -8,11 +8,11 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use ocikit_archive::{Compression, Encoder};
-use ocikit_benches::{Table, daemon, find, measure, random, run_if_asked, tar};
+use ocikit_benches::{Registry, Table, find, measure, random, run_if_asked, tar};
 use ocikit_spec::{Descriptor, Digest, Hasher, Index, MediaType};
 use serde_json::json;
 
@@ -49,9 +49,6 @@ fn main() {
     }
     table.print("validate an image of 1 GiB in eight gzip layers");
     println_limit();
-    if let Some((mut child, _)) = registry {
-        child.kill().and_then(|()| child.wait()).expect("a registry that ends");
-    }
 }
 
 /// Content like that of images: a quarter compresses well, the rest hardly.
@@ -99,13 +96,13 @@ fn layout(path: &Path) -> Vec<String> {
 }
 
 /// A registry with the image in it.
-fn served(registry: &Path, directory: &Path) -> (Child, String) {
-    let (child, name) = daemon(registry, directory);
-    let reference = format!("{name}/bench:1");
+fn served(program: &Path, directory: &Path) -> (Registry, String) {
+    let registry = Registry::start(program, directory);
+    let reference = format!("{}/bench:1", registry.address());
     let mut command = Command::new(env!("CARGO_BIN_EXE_ocikit-under-bench"));
     command.args(["push", "--quiet", "image.tar", &reference]).current_dir(directory).env("HOME", directory);
     assert!(command.stdout(Stdio::null()).status().expect("ocikit").success());
-    (child, reference)
+    (registry, reference)
 }
 
 /// What hashing alone takes here, for whoever compares machines.

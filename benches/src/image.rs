@@ -3,7 +3,7 @@ use std::io::Write;
 use std::path::Path;
 
 use ocikit_archive::{END, Header, padding};
-use ocikit_spec::{Descriptor, Digest, Index, MediaType};
+use ocikit_spec::{Descriptor, Index, MediaType};
 use serde_json::json;
 
 /// Bytes that do not compress, the same for the same seed.
@@ -20,33 +20,46 @@ pub fn random(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Writes an OCI layout with one image, tagged `1`, of so many layers of so many bytes, and returns its blobs.
+/// Writes an OCI layout with one image, tagged `1`, of so many layers of so many bytes.
 ///
 /// # Panics
 ///
 /// If the disk is full.
-pub fn layout(path: &Path, layers: usize, size: usize) -> Vec<Digest> {
+pub fn layout(path: &Path, layers: usize, size: usize) {
+    family(path, 1, (layers, size), 0);
+}
+
+/// Writes an OCI layout with so many images, tagged from `1` on, that share layers: how many, of how many bytes each. If
+/// `own` is not 0 each has a layer of so many bytes more that is its own.
+///
+/// # Panics
+///
+/// If the disk is full.
+pub fn family(path: &Path, images: u64, shared: (usize, usize), own: usize) {
     fs::create_dir_all(path.join("blobs/sha256")).expect("a directory");
-    let mut blobs = Vec::new();
-    let mut put = |media_type: MediaType, bytes: &[u8]| {
+    let put = |media_type: MediaType, bytes: &[u8]| {
         let descriptor = Descriptor::of(media_type, bytes);
         fs::write(path.join(descriptor.digest.blob_path()), bytes).expect("a blob");
-        blobs.push(descriptor.digest);
         descriptor
     };
-    let layers: Vec<_> = (0..layers).map(|number| put(MediaType::OCI_LAYER, &random(number as u64, size))).collect();
-    let diff_ids: Vec<_> = layers.iter().map(|layer| layer.digest).collect();
-    let rootfs = json!({"type": "layers", "diff_ids": diff_ids});
-    let config = json!({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}).to_string();
-    let config = put(MediaType::OCI_CONFIG, config.as_bytes());
-    let manifest =
-        json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": layers})
-            .to_string();
-    let mut manifest = put(MediaType::OCI_MANIFEST, manifest.as_bytes());
-    manifest.annotations.insert("org.opencontainers.image.ref.name", "1");
-    fs::write(path.join("index.json"), Index::of(&[manifest]).bytes()).expect("index.json");
+    let layer = |seed: u64, size: usize| put(MediaType::OCI_LAYER, &random(seed, size));
+    let base: Vec<_> = (0..shared.0 as u64).map(|number| layer(number, shared.1)).collect();
+    let image = |number: u64| {
+        let mut layers = base.clone();
+        layers.extend((own > 0).then(|| layer(1000 + number, own)));
+        let diff_ids: Vec<_> = layers.iter().map(|layer| layer.digest).collect();
+        let rootfs = json!({"type": "layers", "diff_ids": diff_ids});
+        let config = json!({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}).to_string();
+        let config = put(MediaType::OCI_CONFIG, config.as_bytes());
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": layers});
+        let mut manifest = put(MediaType::OCI_MANIFEST, manifest.to_string().as_bytes());
+        manifest.annotations.insert("org.opencontainers.image.ref.name", number.to_string());
+        manifest
+    };
+    let images: Vec<_> = (1..=images).map(image).collect();
+    fs::write(path.join("index.json"), Index::of(&images).bytes()).expect("index.json");
     fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("oci-layout");
-    blobs
 }
 
 /// Writes a layout into a tar, blobs first, as BuildKit does.

@@ -1,4 +1,5 @@
-//! What benches have in common: programs that are measured, images to measure them with, and a table of the results.
+//! What benches have in common: programs that are measured, images to measure them with,
+//! registries near and far, and a table of the results.
 
 #![allow(
     clippy::expect_used,
@@ -9,10 +10,14 @@
     reason = "a bench says what it found by printing, and what is in its way by panicking"
 )]
 
+mod delay;
 mod image;
 mod measure;
+mod registry;
 mod table;
 
-pub use image::{layout, random, tar};
-pub use measure::{Cost, daemon, find, measure, run_if_asked};
+pub use delay::Delay;
+pub use image::{family, layout, random, tar};
+pub use measure::{Cost, find, measure, run_if_asked};
+pub use registry::Registry;
 pub use table::Table;

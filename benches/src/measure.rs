@@ -1,9 +1,7 @@
 use std::fs;
-use std::io::Write;
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -20,6 +18,8 @@ pub struct Cost {
     pub memory: u64,
     /// Bytes it wrote into files.
     pub written: u64,
+    /// Requests that it made, where somebody counted them.
+    pub requests: Option<u64>,
 }
 
 /// The variable by which a bench tells itself that it is to measure one program and nothing else. What children cost is
@@ -49,7 +49,13 @@ pub fn measure(command: &Command) -> Cost {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{:?} failed: {said}", command);
     let numbers: Vec<f64> = last.split(' ').map(|word| word.parse().expect("a number")).collect();
-    Cost { wall: numbers[0], processor: numbers[1], memory: numbers[2] as u64, written: numbers[3] as u64 }
+    Cost {
+        wall: numbers[0],
+        processor: numbers[1],
+        memory: numbers[2] as u64,
+        written: numbers[3] as u64,
+        requests: None,
+    }
 }
 
 /// Measures one program and ends, if this process was started for that. To be called first.
@@ -87,30 +93,4 @@ pub fn find(program: &str) -> Option<PathBuf> {
         eprintln!("{program} is not on PATH and is left out; see tests/peers/README.md");
     }
     found
-}
-
-/// Distribution's registry with an empty directory, on a free port.
-///
-/// # Panics
-///
-/// If it does not start.
-pub fn daemon(registry: &Path, directory: &Path) -> (Child, String) {
-    let storage = directory.join("storage");
-    let _ = fs::remove_dir_all(&storage);
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
-    let config = directory.join("registry.yml");
-    let text = format!(
-        "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\nlog:\n  level: error\n",
-        storage.display()
-    );
-    fs::File::create(&config).and_then(|mut file| file.write_all(text.as_bytes())).expect("a configuration");
-    let mut command = Command::new(registry);
-    command.arg("serve").arg(config).env("OTEL_TRACES_EXPORTER", "none").stdout(Stdio::null()).stderr(Stdio::null());
-    let child = command.spawn().expect("a registry");
-    let begun = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "the registry does not start");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    (child, format!("localhost:{port}"))
 }

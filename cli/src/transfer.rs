@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use futures::future::{join, join_all};
+use futures::{StreamExt, TryStreamExt, stream};
 use ocikit::image::copy_all;
 use ocikit::layout::TarWriter;
 use ocikit::{
@@ -193,6 +194,9 @@ pub(crate) async fn copy_to_one(
     Ok(Facts::of(target, &copy_out(session, root, source, target).await?))
 }
 
+/// How many images are opened at the same time.
+const AT_ONCE: usize = 8;
+
 /// Copies several images of a registry to one place, each under its own name. Nothing is named before all are there.
 pub(crate) async fn copy_several(
     context: &Context,
@@ -201,14 +205,14 @@ pub(crate) async fn copy_several(
     target: &Location,
     transfer: &Transfer,
 ) -> Result {
-    let mut roots = Vec::new();
-    for reference in references {
-        let source = Location::Registry(reference.clone());
-        let root = transfer.narrow(session.open(&source).await?).await?;
-        let target = own_name(target, reference);
+    let open = |reference: Reference| async move {
+        let root = transfer.narrow(session.open(&Location::Registry(reference.clone())).await?).await?;
+        let target = own_name(target, &reference);
         transfer.check_target(session, root.digest(), &target).await?;
-        roots.push((target, root, naming(reference)));
-    }
+        Ok::<_, Failure>((target, root, naming(&reference)))
+    };
+    let roots = stream::iter(references.to_vec()).map(open).buffered(AT_ONCE);
+    let roots: Vec<_> = roots.try_collect().await?;
     let mut facts = Vec::new();
     if transfer.dry_run {
         for (target, root, _) in &roots {

@@ -17,7 +17,7 @@ const AGAIN: u64 = 256 << 10;
 
 /// Does something for every number below `count`, several at the same time: most of the time is spent waiting to try
 /// again.
-fn for_each(count: usize, work: impl Fn(usize) + Sync) {
+pub(crate) fn for_each(count: usize, work: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..16 {
@@ -31,7 +31,7 @@ fn for_each(count: usize, work: impl Fn(usize) + Sync) {
 }
 
 /// A number below `most` that looks random and is the same every time: splitmix64.
-fn offset(seed: usize, most: u64) -> u64 {
+pub(crate) fn offset(seed: usize, most: u64) -> u64 {
     let mut state = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -106,7 +106,7 @@ fn what_keeps_failing_leaves_no_tag() {
 }
 
 #[allow(clippy::print_stdout, reason = "what it cost is shown to whoever asks with --nocapture")]
-fn tell(text: &str) {
+pub(crate) fn tell(text: &str) {
     println!("{text}");
 }
 

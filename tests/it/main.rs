@@ -17,6 +17,7 @@ mod look;
 mod peers;
 mod pull;
 mod push;
+mod recovery;
 mod registry;
 mod rest;
 mod sync;

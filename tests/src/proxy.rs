@@ -1,6 +1,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// Stands between a program and a registry, counts what passes, and misbehaves once at a byte that is chosen beforehand.
 #[derive(Debug)]
@@ -27,7 +28,13 @@ pub enum Trouble {
     CutAll,
     /// Nothing passes any more, until [`Proxy::release`].
     Freeze,
+    /// From then on few bytes pass at a time, until [`Proxy::misbehave`] is called again.
+    Drip,
 }
+
+/// How many bytes pass at a time where they drip, and how long it takes until the next do.
+const DROP: usize = 512;
+const PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 struct Line {
@@ -43,6 +50,8 @@ struct State {
     trap: Option<(Way, u64, Trouble)>,
     happened: bool,
     frozen: bool,
+    /// The way on which bytes drip.
+    dripping: Option<Way>,
     closed: bool,
     /// Both ends of what is connected: the program's, the registry's.
     connections: Vec<(TcpStream, TcpStream)>,
@@ -79,6 +88,7 @@ impl Proxy {
         let mut state = self.line.lock();
         state.passed = [0; 2];
         state.happened = false;
+        state.dripping = None;
         state.trap = Some((way, after, trouble));
     }
 
@@ -156,9 +166,9 @@ impl Line {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             let (passes, trouble) = self.pass(way, read as u64, generation);
-            let written = to.write_all(&buffer[..passes as usize]);
+            let written = self.write(&mut to, &buffer[..passes as usize], way);
             match trouble {
-                None | Some(Trouble::Freeze) => {}
+                None | Some(Trouble::Freeze | Trouble::Drip) => {}
                 Some(Trouble::CutAll) => self.lock().cut_all(),
                 Some(Trouble::Cut) => break,
             }
@@ -183,6 +193,16 @@ impl Line {
         self.changed.notify_all();
     }
 
+    fn write(&self, to: &mut TcpStream, bytes: &[u8], way: Way) -> io::Result<()> {
+        if self.lock().dripping != Some(way) {
+            return to.write_all(bytes);
+        }
+        bytes.chunks(DROP).try_for_each(|bytes| {
+            std::thread::sleep(PAUSE);
+            to.write_all(bytes)
+        })
+    }
+
     /// How many of the bytes that have come may pass, and what happens then.
     fn pass(&self, way: Way, count: u64, generation: u64) -> (u64, Option<Trouble>) {
         let mut state = self.lock();
@@ -195,7 +215,9 @@ impl Line {
         let passed = state.passed[way as usize];
         let (passes, trouble) = match state.trap {
             Some((trapped, after, trouble)) if trapped == way && passed + count > after => {
-                (after.saturating_sub(passed), Some(trouble))
+                // What drips all passes in the end.
+                let passes = if trouble == Trouble::Drip { count } else { after.saturating_sub(passed) };
+                (passes, Some(trouble))
             }
             _ => (count, None),
         };
@@ -204,6 +226,7 @@ impl Line {
             state.trap = None;
             state.happened = true;
             state.frozen = trouble == Some(Trouble::Freeze);
+            state.dripping = (trouble == Some(Trouble::Drip)).then_some(way);
             self.changed.notify_all();
         }
         (passes, trouble)

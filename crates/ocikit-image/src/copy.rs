@@ -3,6 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::{ready, try_join};
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_spec::{Descriptor, Digest, Platform, Repository};
 use tokio::task::JoinSet;
@@ -18,7 +19,7 @@ use crate::source::{ByteRange, Name, Naming, Put, Sink, Source};
 /// How to copy.
 #[derive(Debug, Clone)]
 pub struct CopyOptions {
-    /// How many blobs are put at the same time, at least one.
+    /// How many blobs are put at the same time, at least one. Of small ones almost as many go beside them.
     pub jobs: usize,
     /// The names that the root gets, in this order, once everything is there. Without one it becomes visible without a
     /// name, where the place has such a thing.
@@ -33,9 +34,9 @@ pub struct CopyOptions {
 }
 
 impl Default for CopyOptions {
-    /// Four at a time, no name, nothing goes along, all platforms, nobody watching.
+    /// Eight at a time, no name, nothing goes along, all platforms, nobody watching.
     fn default() -> CopyOptions {
-        CopyOptions { jobs: 4, names: Vec::new(), referrers: Referrers::None, only: Vec::new(), observer: None }
+        CopyOptions { jobs: 8, names: Vec::new(), referrers: Referrers::None, only: Vec::new(), observer: None }
     }
 }
 
@@ -63,6 +64,10 @@ pub struct Planned {
 }
 
 impl Copied {
+    fn nothing(root: &Root) -> Copied {
+        Copied { root: root.descriptor().clone(), blobs: Vec::new(), referrers: Vec::new() }
+    }
+
     /// How many blobs and documents it took this for, and how many bytes they have.
     pub fn count(&self, put: Put) -> (usize, u64) {
         let found = self.blobs.iter().filter(|(_, outcome)| *outcome == put);
@@ -92,38 +97,51 @@ pub async fn copy(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Res
 ///
 /// The first one met, from any side; its place says which.
 pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<Vec<Copied>> {
-    let mut copied = Vec::new();
-    let (mut wanting, mut along) = (Vec::new(), Vec::new());
-    for (position, (root, names)) in roots.iter().enumerate() {
-        let names = or_unnamed(names);
-        if !is_complete(root.descriptor(), to, &names).await? {
-            wanting.push(Wanting { position, root: root.clone(), names });
-        }
-        let mut referrers = Vec::new();
-        for (root, naming) in related(root, &options.referrers, &options.only).await? {
-            referrers.push(root.descriptor().clone());
-            if !to.is_complete(root.descriptor(), &naming).await? {
-                along.push(Wanting { position, root, names: vec![naming] });
-            }
-        }
-        copied.push(Copied { root: root.descriptor().clone(), blobs: Vec::new(), referrers });
+    let jobs = options.jobs.max(1);
+    let there: Vec<_> = stream::iter(roots)
+        .map(|(root, names)| is_complete(root.descriptor(), to, or_unnamed(names)))
+        .buffered(jobs)
+        .try_collect()
+        .await?;
+    let mut copied: Vec<_> = roots.iter().map(|(root, _)| Copied::nothing(root)).collect();
+    let wanting: Vec<_> = roots
+        .iter()
+        .zip(there)
+        .enumerate()
+        .filter(|(_, (_, there))| !there)
+        .map(|(position, ((root, names), _))| Wanting { position, root: root.clone(), names: or_unnamed(names) })
+        .collect();
+    let graph = Graph::of(wanting.iter().map(|wanting| &wanting.root), &options.only).await?;
+    let tell = Teller(options.observer.clone());
+    let plan = graph.plan();
+    if !wanting.is_empty() {
+        tell.planned(&plan);
+        to.expect(&plan).await?;
+    }
+    // What is about an image is looked for while its blobs are on their way.
+    let mut stages = graph.stages();
+    let blobs = stages.next().map_or(&[][..], Vec::as_slice);
+    let (puts, (along, referrers)) = put_all(blobs, to, jobs, &tell, find_along(roots, to, options)).await?;
+    note(&mut copied, &wanting, blobs, puts);
+    for (copied, referrers) in copied.iter_mut().zip(referrers) {
+        copied.referrers = referrers;
     }
     if wanting.is_empty() && along.is_empty() {
         return Ok(copied);
     }
-    let (graph, more) = graphs(&wanting, &along, &options.only).await?;
-    let plan = [graph.plan(), more.plan()].concat();
-    let tell = Teller(options.observer.clone());
-    // Sizes are what documents claim, and may be anything.
-    let bytes = plan.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
-    tell.event(Event::Planned { blobs: plan.len(), bytes });
-    to.expect(&plan).await?;
-    for (graph, wanting) in [(&graph, &wanting), (&more, &along)] {
-        for stage in graph.stages() {
-            for (node, put) in stage.iter().zip(put_all(stage, to, options.jobs, &tell).await?) {
-                copied[wanting[node.root].position].blobs.push((node.descriptor.clone(), put));
-            }
-        }
+    for stage in stages {
+        let (puts, ()) = put_all(stage, to, jobs, &tell, ready(Ok(()))).await?;
+        note(&mut copied, &wanting, stage, puts);
+    }
+    let more = Graph::after(&graph, along.iter().map(|along| &along.root)).await?;
+    if !along.is_empty() {
+        let behind = more.plan();
+        tell.planned(&[&plan[..], &behind].concat());
+        to.expect(&behind).await?;
+    }
+    for stage in more.stages() {
+        let (puts, ()) = put_all(stage, to, jobs, &tell, ready(Ok(()))).await?;
+        note(&mut copied, &along, stage, puts);
     }
     let named: Vec<_> =
         along.iter().chain(&wanting).map(|wanting| (wanting.root.descriptor(), &wanting.names[..])).collect();
@@ -175,6 +193,34 @@ pub async fn plan(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Res
     Ok(Planned { root: from.descriptor().clone(), blobs: blobs.await?, referrers })
 }
 
+/// What goes along and is not complete at the target, and for each of the roots all that goes along with it.
+async fn find_along(
+    roots: &[(Root, Vec<Naming>)],
+    to: &Arc<dyn Sink>,
+    options: &CopyOptions,
+) -> Result<(Vec<Wanting>, Vec<Vec<Descriptor>>)> {
+    let found = stream::iter(roots).enumerate().map(|(position, (root, _))| async move {
+        let (mut along, mut all) = (Vec::new(), Vec::new());
+        for (root, naming) in related(root, &options.referrers, &options.only).await? {
+            all.push(root.descriptor().clone());
+            if !to.is_complete(root.descriptor(), &naming).await? {
+                along.push(Wanting { position, root, names: vec![naming] });
+            }
+        }
+        Ok((along, all))
+    });
+    let found: Vec<(Vec<_>, _)> = found.buffered(options.jobs.max(1)).try_collect().await?;
+    let (along, all): (Vec<_>, _) = found.into_iter().unzip();
+    Ok((along.into_iter().flatten().collect(), all))
+}
+
+/// Writes down what became of what was put, for the root that led to it.
+fn note(copied: &mut [Copied], wanting: &[Wanting], nodes: &[Node], puts: Vec<Put>) {
+    for (node, put) in nodes.iter().zip(puts) {
+        copied[wanting[node.root].position].blobs.push((node.descriptor.clone(), put));
+    }
+}
+
 /// A root that is not complete at the target.
 pub(crate) struct Wanting {
     /// Which of the roots that were asked for it is, or goes along with.
@@ -196,19 +242,25 @@ pub(crate) fn or_unnamed(names: &[Naming]) -> Vec<Naming> {
 }
 
 /// Whether the target says that there is nothing to do.
-pub(crate) async fn is_complete(root: &Descriptor, to: &Arc<dyn Sink>, names: &[Naming]) -> Result<bool> {
+pub(crate) async fn is_complete(root: &Descriptor, to: &Arc<dyn Sink>, names: Vec<Naming>) -> Result<bool> {
     for naming in names {
-        if !to.is_complete(root, naming).await? {
+        if !to.is_complete(root, &naming).await? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// Puts what does not depend on each other, begun in its order.
-async fn put_all(nodes: &[Node], to: &Arc<dyn Sink>, jobs: usize, tell: &Teller) -> Result<Vec<Put>> {
+/// Puts what does not depend on each other, begun in its order, and does something else meanwhile.
+async fn put_all<T>(
+    nodes: &[Node],
+    to: &Arc<dyn Sink>,
+    jobs: usize,
+    tell: &Teller,
+    meanwhile: impl Future<Output = Result<T>>,
+) -> Result<(Vec<Put>, T)> {
     let mut running = JoinSet::new();
-    let outcome = put_with(&mut running, nodes, to, jobs, tell).await;
+    let outcome = try_join(put_with(&mut running, nodes, to, jobs, tell), meanwhile).await;
     // Where one failed the others stop, and what they held is let go before anybody hears of the failure.
     running.shutdown().await;
     outcome
@@ -223,12 +275,16 @@ async fn put_with(
     jobs: usize,
     tell: &Teller,
 ) -> Result<Vec<Put>> {
-    let mut waiting = nodes.iter().enumerate();
+    let mut waiting = nodes.iter().enumerate().peekable();
     let mut done = vec![None; nodes.len()];
+    let mut large = 0;
     loop {
-        while running.len() < jobs.max(1)
+        while let Some((_, next)) = waiting.peek()
+            && running.len() < jobs * 2 - 1
+            && (large < jobs || is_small(next))
             && let Some((position, node)) = waiting.next()
         {
+            large += usize::from(!is_small(node));
             let (to, node, tell) = (to.clone(), node.clone(), tell.clone());
             running.spawn(async move {
                 let blob = &node.descriptor;
@@ -246,6 +302,7 @@ async fn put_with(
         match running.join_next().await {
             Some(Ok(finished)) => {
                 let (position, put) = finished?;
+                large -= usize::from(!is_small(&nodes[position]));
                 done[position] = Some(put);
             }
             Some(Err(failure)) => match failure.try_into_panic() {
@@ -260,6 +317,11 @@ async fn put_with(
     Ok(done.into_iter().flatten().collect())
 }
 
+/// Whether a blob takes a few round trips and hardly any bandwidth: such go beside the others.
+fn is_small(node: &Node) -> bool {
+    node.descriptor.size < 64 << 10
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Teller(pub(crate) Option<Arc<dyn Observer>>);
 
@@ -268,6 +330,12 @@ impl Teller {
         if let Some(observer) = &self.0 {
             observer.event(event);
         }
+    }
+
+    fn planned(&self, blobs: &[Descriptor]) {
+        // Sizes are what documents claim, and may be anything.
+        let bytes = blobs.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
+        self.event(Event::Planned { blobs: blobs.len(), bytes });
     }
 }
 

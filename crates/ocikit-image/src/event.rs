@@ -8,7 +8,7 @@ use crate::source::Put;
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// What is going to be put is known.
+    /// What is going to be put is known. Comes again, for everything, if more goes along than was known before.
     Planned {
         /// How many blobs and documents.
         blobs: usize,

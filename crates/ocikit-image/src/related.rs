@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Platform, Tag};
 
@@ -96,25 +97,28 @@ pub(crate) fn is_wanted(entry: &Descriptor, platforms: &[Platform]) -> bool {
     platforms.is_empty() || found.is_none_or(|found| platforms.iter().any(|platform| platform.accepts(found)))
 }
 
-/// What is directly about a digest.
+/// What is directly about a digest: what is listed, then what cosign keeps. Both are asked for at once.
 async fn about(source: &Arc<dyn Source>, subject: Digest, which: &Referrers) -> Result<Vec<(Root, Naming)>> {
-    let mut found = Vec::new();
-    for listed in source.referrers(&subject).await? {
-        match Root::at(source.clone(), listed).await {
-            Ok(root) if is_of(&root, which) => found.push((root, Naming::default())),
-            Ok(_) => {}
-            // A list may name what is gone.
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    if *which != Referrers::All {
-        return Ok(found);
-    }
-    let tagged = stream::iter(ENDINGS).map(|ending| tagged(source, subject, ending)).buffered(ENDINGS.len());
-    let tagged: Vec<_> = tagged.try_collect().await?;
+    let endings: &[&str] = if *which == Referrers::All { &ENDINGS } else { &[] };
+    let tagged = stream::iter(endings).map(|ending| tagged(source, subject, ending)).buffered(ENDINGS.len());
+    let (mut found, tagged): (_, Vec<_>) = try_join(listed(source, subject, which), tagged.try_collect()).await?;
     found.extend(tagged.into_iter().flatten());
     Ok(found)
+}
+
+async fn listed(source: &Arc<dyn Source>, subject: Digest, which: &Referrers) -> Result<Vec<(Root, Naming)>> {
+    let opened = stream::iter(source.referrers(&subject).await?)
+        .map(|listed| async move {
+            match Root::at(source.clone(), listed).await {
+                Ok(root) => Ok(Some(root).filter(|root| is_of(root, which))),
+                // A list may name what is gone.
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .buffered(AT_ONCE);
+    let opened: Vec<_> = opened.try_collect().await?;
+    Ok(opened.into_iter().flatten().map(|root| (root, Naming::default())).collect())
 }
 
 /// What cosign keeps under a tag of its own.

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use ocikit_image::{Body, Error, Result};
@@ -103,6 +104,8 @@ pub(crate) struct Inner {
     pub(crate) memory: Memory,
     /// Held by the one blob that is downloaded in several ranges.
     pub(crate) parallel: Arc<Semaphore>,
+    /// How many blobs are being downloaded.
+    pub(crate) downloads: AtomicUsize,
 }
 
 impl Client {
@@ -125,6 +128,7 @@ impl Client {
             authenticator,
             memory: Memory::default(),
             parallel: Arc::new(Semaphore::new(1)),
+            downloads: AtomicUsize::new(0),
         }))
     }
 

@@ -99,7 +99,7 @@ struct Wants {
 
 impl Wants {
     async fn of(from: &Root, along: &[(Root, Naming)], target: &Target) -> Result<Wants> {
-        let root = !is_complete(from.descriptor(), &target.sink, &or_unnamed(&target.names)).await?;
+        let root = !is_complete(from.descriptor(), &target.sink, or_unnamed(&target.names)).await?;
         let complete = along.iter().map(|(root, naming)| target.sink.is_complete(root.descriptor(), naming));
         let complete = try_join_all(complete).await?;
         let lacking = complete.iter().enumerate().filter(|(_, complete)| !**complete);

@@ -4,6 +4,7 @@ mod parallel;
 mod part;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use ocikit_image::{Body, ByteRange, Result};
@@ -34,13 +35,35 @@ pub(crate) async fn open(
         position: offset,
         end: offset + length,
     };
+    let counted = Counted::new(inner);
     let options = &inner.options.parallel;
-    if options.ahead > 0
+    let body = if options.ahead > 0
         && length >= options.threshold.max(1)
         && let Ok(permit) = inner.parallel.clone().try_acquire_owned()
     {
-        return parallel::open(part, options, permit).await;
+        parallel::open(part, options, permit).await?
+    } else {
+        let opened = part.open().await?;
+        Body::new(part.length(&opened), part.stream(opened))
+    };
+    Ok(body.watched(move |_| counted.passes()))
+}
+
+/// One of the downloads that share a line, for as long as it runs.
+struct Counted(Arc<Inner>);
+
+impl Counted {
+    fn new(inner: &Arc<Inner>) -> Counted {
+        inner.downloads.fetch_add(1, Ordering::Relaxed);
+        Counted(inner.clone())
     }
-    let opened = part.open().await?;
-    Ok(Body::new(part.length(&opened), part.stream(opened)))
+
+    /// Nothing is to be done for a chunk: it is there to be dropped with the body.
+    fn passes(&self) {}
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.downloads.fetch_sub(1, Ordering::Relaxed);
+    }
 }

@@ -1,21 +1,25 @@
 //! A large blob in several ranges at the same time, handed on in order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, Fuse};
 use futures::{StreamExt, stream};
-use ocikit_image::{Body, Error, Result};
+use ocikit_image::{Body, Result};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 
-use super::part::{Opened, Part};
+use super::part::Part;
+use crate::client::Inner;
 
 /// When and how a blob is downloaded in several ranges at the same time.
 ///
-/// It helps where one connection does not fill the line, and costs where it does. So a large blob begins with a range
-/// of twice the size of a part, and how fast that comes decides about the rest.
+/// It helps where one connection does not fill the line, and costs where it does. So a large blob is asked for in one
+/// piece, and how fast its first bytes come decides about what is behind the first two parts. How long the answer took to
+/// begin does not count: that is distance, which more requests do not shorten.
 ///
 /// One blob at a time may be downloaded like this; others come in one piece meanwhile. So the bytes that wait for
 /// their turn are at most `part` times `ahead`, however many blobs there are.
@@ -27,7 +31,7 @@ pub struct ParallelOptions {
     pub part: u64,
     /// How many ranges are under way beside the one that is handed on; 0 for never.
     pub ahead: usize,
-    /// Below how many bytes in a second one connection is slow.
+    /// Below how many bytes in a second a line is slow, all downloads that share it counted together.
     pub slow: u64,
 }
 
@@ -38,25 +42,23 @@ impl Default for ParallelOptions {
     }
 }
 
-/// A part of a blob by its first range, which tells whether the registry knows ranges and whether the line is slow,
-/// and then the others.
+/// A part of a blob by one answer, and what is behind its beginning in ranges if it comes slowly.
 pub(super) async fn open(part: Part, options: &ParallelOptions, permit: OwnedSemaphorePermit) -> Result<Body> {
-    let mut rest = part.clone();
-    let first_length = options.part.max(1).saturating_mul(2);
-    let Some(first) = rest.split(first_length) else { return Ok(Bytes::new().into()) };
-    let asked = Instant::now();
-    let opened = first.open().await?;
+    let opened = part.open().await?;
     let length = part.length(&opened);
-    if !opened.ranged {
-        // Everything is on its way already.
+    if !opened.ranges {
         return Ok(Body::new(length, part.stream(opened)));
     }
+    let beginning = options.part.max(1).saturating_mul(2);
     let download = Download {
-        first: first.stream(opened).boxed().fuse(),
+        inner: part.inner.clone(),
+        front: part.clone().stream(opened).boxed().fuse(),
         passed: 0,
-        waited: asked.elapsed(),
-        decide_at: first_length / 4 * 3,
-        rest: Rest::Undecided(rest),
+        // Not zero, so that no speed is too fast to be called slow.
+        waited: Duration::from_nanos(1),
+        beginning,
+        decide_at: beginning / 4 * 3,
+        rest: Rest::Undecided(part),
         options: options.clone(),
         _permit: permit,
     };
@@ -73,82 +75,74 @@ pub(super) async fn open(part: Part, options: &ParallelOptions, permit: OwnedSem
 }
 
 struct Download {
-    first: Fuse<BoxStream<'static, Result<Bytes>>>,
+    inner: Arc<Inner>,
+    /// The answer that everything was asked for with.
+    front: Fuse<BoxStream<'static, Result<Bytes>>>,
     passed: u64,
-    /// How long the line made us wait, which is not how long it took: who reads may be slow too.
+    /// How long the line made us wait between two chunks, which is not how long it took: who reads may be slow too.
     waited: Duration,
+    /// How much of that answer is read where the rest comes in ranges.
+    beginning: u64,
     decide_at: u64,
     rest: Rest,
     options: ParallelOptions,
     _permit: OwnedSemaphorePermit,
 }
 
-/// What comes behind the first range.
+/// What is behind the beginning.
 enum Rest {
     Undecided(Part),
-    /// One request for everything, its answer on the way.
-    Asked(Part, OnItsWay),
-    Whole(BoxStream<'static, Result<Bytes>>),
+    /// Comes with the same answer.
+    Same,
     Parts(Ahead),
 }
 
 impl Download {
     async fn next(&mut self) -> Option<Result<Bytes>> {
+        if let Rest::Parts(ahead) = &mut self.rest
+            && self.passed >= self.beginning
+        {
+            // What was on its way behind the beginning is lost with its connection: less than a window of it.
+            self.front = stream::empty().boxed().fuse();
+            return ahead.next().await;
+        }
         let asked = Instant::now();
-        if let Some(chunk) = self.first.next().await {
+        let mut chunk = match self.front.next().await? {
+            Ok(chunk) => chunk,
+            error @ Err(_) => return Some(error),
+        };
+        // The first wait was for the answer.
+        if self.passed > 0 {
             self.waited += asked.elapsed();
-            self.passed += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-            if self.passed >= self.decide_at {
-                self.decide();
-            }
-            return Some(chunk);
         }
-        self.decide();
-        if let Rest::Asked(part, answer) = &mut self.rest {
-            match answer.opened().await {
-                Ok(opened) => self.rest = Rest::Whole(part.clone().stream(opened).boxed()),
-                Err(error) => return Some(Err(error)),
-            }
+        if let Rest::Parts(_) = &self.rest {
+            chunk.truncate(chunk.len().min((self.beginning - self.passed) as usize));
         }
-        match &mut self.rest {
-            Rest::Whole(chunks) => chunks.next().await,
-            Rest::Parts(ahead) => ahead.next().await,
-            Rest::Undecided(_) | Rest::Asked(..) => None,
+        self.passed += chunk.len() as u64;
+        if self.passed >= self.decide_at {
+            self.decide();
         }
+        Some(Ok(chunk))
     }
 
-    /// Asks for the rest, some time before the first range ends.
+    /// Asks for the rest, some time before the beginning ends, if that is worth it.
     fn decide(&mut self) {
-        let Rest::Undecided(rest) = &self.rest else { return };
-        let rest = rest.clone();
-        let slow = (self.passed as f64) < self.waited.as_secs_f64() * self.options.slow as f64;
-        if slow {
-            let mut ahead = Ahead { rest, size: self.options.part.max(1), fetching: VecDeque::new() };
-            for _ in 0..self.options.ahead {
-                ahead.fetch();
-            }
-            self.rest = Rest::Parts(ahead);
-        } else if !rest.is_empty() {
-            let asking = rest.clone();
-            let answer = OnItsWay(tokio::spawn(async move { asking.open().await }));
-            self.rest = Rest::Asked(rest, answer);
+        let Rest::Undecided(part) = &self.rest else { return };
+        let mut rest = part.clone();
+        // A chunk may have gone beyond it.
+        self.beginning = self.beginning.max(self.passed);
+        rest.split(self.beginning);
+        let together = self.passed as f64 * self.inner.downloads.load(Ordering::Relaxed).max(1) as f64;
+        let slow = together < self.waited.as_secs_f64() * self.options.slow as f64;
+        if !slow || rest.is_empty() {
+            self.rest = Rest::Same;
+            return;
         }
-    }
-}
-
-/// An answer to a request that was made ahead.
-struct OnItsWay(JoinHandle<Result<Opened>>);
-
-impl OnItsWay {
-    async fn opened(&mut self) -> Result<Opened> {
-        let stopped = |_| Error::failed("finish", "a request", std::io::Error::other("the runtime is shutting down"));
-        (&mut self.0).await.map_err(stopped)?
-    }
-}
-
-impl Drop for OnItsWay {
-    fn drop(&mut self) {
-        self.0.abort();
+        let mut ahead = Ahead { rest, size: self.options.part.max(1), fetching: VecDeque::new() };
+        for _ in 0..self.options.ahead {
+            ahead.fetch();
+        }
+        self.rest = Rest::Parts(ahead);
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Part {
 pub(super) struct Opened {
     /// Whether it has the range that was asked for, and not the whole blob.
     pub(super) ranged: bool,
+    /// Whether the registry says that it knows ranges.
+    pub(super) ranges: bool,
     /// How long the registry says that the blob is.
     pub(super) total: Option<u64>,
     chunks: Chunks,
@@ -57,11 +59,15 @@ impl Part {
                     return Err(Error::broken(place, "the registry sends another range than it was asked for"));
                 }
                 let total = range::total(header);
-                Ok(Opened { ranged: true, total, chunks: reply.answer.chunks().boxed() })
+                Ok(Opened { ranged: true, ranges: true, total, chunks: reply.answer.chunks().boxed() })
             }
-            200 => Ok(Opened { ranged: false, total: reply.answer.length(), chunks: reply.answer.chunks().boxed() }),
+            200 => {
+                let ranges = self.whole && reply.answer.header("accept-ranges") == Some("bytes");
+                let total = reply.answer.length();
+                Ok(Opened { ranged: false, ranges, total, chunks: reply.answer.chunks().boxed() })
+            }
             // The blob ends before the range begins.
-            416 => Ok(Opened { ranged: true, total: None, chunks: stream::empty().boxed() }),
+            416 => Ok(Opened { ranged: true, ranges: false, total: None, chunks: stream::empty().boxed() }),
             _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
         }
     }

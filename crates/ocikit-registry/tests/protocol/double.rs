@@ -519,6 +519,7 @@ fn serve_blob(inner: &Inner, seen: &Seen, repository: &str, digest: &str) -> Rep
             reply(202, &[], "")
         }
         Method::GET => match seen.header("range").strip_prefix("bytes=").filter(|_| ranges) {
+            None if ranges => reply(200, &[("accept-ranges", "bytes".to_owned())], bytes),
             None => reply(200, &[], bytes),
             Some(range) => {
                 let (start, end) = range.split_once('-').unwrap();

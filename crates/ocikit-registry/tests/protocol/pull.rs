@@ -320,9 +320,11 @@ async fn a_large_blob_comes_in_ranges_whatever_happens_to_them() {
 async fn a_large_blob_takes_no_more_requests_than_it_is_worth() {
     let double = Double::start().await;
     let descriptor = blob(&double, 510_001);
-    for (slow, requests) in [(u64::MAX, 12), (0, 2)] {
+    // One for all of it, and where that comes slowly one for each part behind the beginning.
+    for (slow, requests) in [(u64::MAX, 2..=12), (0, 1..=1)] {
         repository(&parallel(slow), &double, "a").read(&descriptor).await.unwrap();
-        assert_eq!(double.log().len(), requests);
+        let made = double.log().len();
+        assert!(requests.contains(&made), "{made}");
     }
     // and one request where ranges are not known
     double.manners(|manners| manners.ranges = false);
@@ -332,11 +334,12 @@ async fn a_large_blob_takes_no_more_requests_than_it_is_worth() {
     // Only one blob at a time is that greedy.
     double.manners(|manners| manners.ranges = true);
     let first = source.open(&descriptor).await.unwrap();
+    double.log();
     source.read(&descriptor).await.unwrap();
+    assert_eq!(double.log().len(), 1);
     drop(first);
     source.read(&descriptor).await.unwrap();
-    let whole = double.seen().iter().filter(|seen| seen.header("range").is_empty()).count();
-    assert_eq!(whole, 1);
+    assert!(double.log().len() > 1);
 }
 
 #[tokio::test]
@@ -349,8 +352,9 @@ async fn a_large_blob_that_is_wrong_is_noticed() {
             let lie = Descriptor { size, ..descriptor.clone() };
             assert!(failed(source.read(&lie).await).contains("damaged"), "{size}");
         }
-        let range = || vec![("content-range", "bytes 0-1/2".to_owned())];
-        double.script("GET", vec![Action::Pass, Action::Headers(range())]);
-        assert!(failed(source.read(&descriptor).await).contains("another range"));
     }
+    let source = repository(&parallel(u64::MAX), &double, "a");
+    let range = vec![("content-range", "bytes 0-1/2".to_owned())];
+    double.script("GET", vec![Action::Pass, Action::Headers(range)]);
+    assert!(failed(source.read(&descriptor).await).contains("another range"));
 }

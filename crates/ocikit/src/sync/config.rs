@@ -168,7 +168,7 @@ impl Config {
 }
 
 /// How many images are copied at the same time where nothing is said of it.
-pub(super) const JOBS: usize = 4;
+pub(super) const JOBS: usize = 8;
 
 impl Image {
     fn rule(self, to: Option<&Prefix>) -> Result<Rule, Invalid> {

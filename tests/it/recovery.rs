@@ -1,0 +1,149 @@
+//! How many of the faults that pass are survived with default flags, and what those that do not pass must never do.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ocikit_server::{Action, Authentication, Fault, Location, Point, Reply, Server, User};
+use ocikit_tests::{Archive, Proxy, Registry, Trouble, Way, testdata, whole, write_archive};
+
+use crate::bench;
+use crate::faults::{for_each, offset, tell};
+
+/// What happens to one push and the pull that follows it.
+enum Trial {
+    /// To so many requests of them, counted from 1.
+    Request(u64, Action),
+    /// To each request with this probability.
+    Sometimes(f64, u64),
+    /// To the line, at a byte of those that go up or down.
+    Line(Way, usize),
+}
+
+/// Every kind of fault that another attempt, or another way, helps against.
+fn trials(requests: u64, elsewhere: &str) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let statuses = [408, 425, 429, 500, 502, 503, 504];
+    for nth in 1..=requests {
+        let status = |which: u64| Action::Answer(Reply::status(statuses[which as usize % statuses.len()]));
+        let body = Action::Cut(Point::AnswerBody(offset(nth as usize, 300)));
+        let redirect = Action::Redirect(format!("{elsewhere}{{path}}"));
+        let actions = [status(nth), status(nth * 3 + 1), Action::Cut(Point::Answer), body, redirect];
+        trials.extend(actions.map(|action| Trial::Request(nth, action)));
+    }
+    trials.extend((0..10).map(|seed| Trial::Sometimes(0.05, seed)));
+    trials.extend((0..10).map(|seed| Trial::Sometimes(0.2, seed)));
+    trials.extend((0..50).flat_map(|number| [Trial::Line(Way::Up, number), Trial::Line(Way::Down, number)]));
+    trials
+}
+
+#[test]
+fn faults_that_pass_are_survived() {
+    let (bench, registry) = (bench(), Registry::start());
+    let archive = testdata("buildkit-multi/image.tar");
+    let digest = whole(&archive);
+    let round = |number: usize, address: &str| -> Result<(), String> {
+        let (reference, pulled) = (format!("{address}/case{number}:1"), format!("{number}.tar"));
+        let archive = archive.display().to_string();
+        for line in [&["push", "-q", &archive, &reference][..], &["pull", "-q", &reference, "-o", &pulled]] {
+            let outcome = bench.ocikit(line);
+            if outcome.code != 0 {
+                // What fails says why, and leaves no tag that leads to something incomplete: looking at it checks that.
+                assert!(outcome.stderr.starts_with("error: ") && outcome.stderr.contains("hint: "), "{outcome}");
+                registry.whole(&format!("case{number}"), "1");
+                return Err(format!("{}: {outcome}", line[0]));
+            }
+        }
+        assert_eq!(registry.whole(&format!("case{number}"), "1"), Some(digest), "{number}");
+        assert_eq!(whole(&bench.path(&pulled)), digest, "{number}");
+        Ok(())
+    };
+    let proxy = Proxy::before(registry.address());
+    registry.forget();
+    round(0, &proxy.name()).unwrap();
+    let (requests, up, down) = (registry.requests().len(), proxy.passed(Way::Up), proxy.passed(Way::Down));
+    // The same registry by another name.
+    let elsewhere = format!("http://127.0.0.1:{}", registry.address().port());
+    let trials = trials(requests as u64, &elsewhere);
+    let (happened, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    for_each(trials.len(), |number| {
+        let case = number + 1;
+        let kind = format!("* /v2/case{case}/**");
+        let proxy = Proxy::before(registry.address());
+        let active = match &trials[number] {
+            Trial::Request(nth, action) => Some(registry.faults().add(Fault::on(&kind, action.clone()).nth(*nth))),
+            Trial::Sometimes(probability, seed) => {
+                let fault = Fault::on(&kind, Action::Answer(Reply::status(503))).sometimes(*probability, *seed);
+                Some(registry.faults().add(fault))
+            }
+            Trial::Line(way, seed) => {
+                let most = if *way == Way::Up { up } else { down };
+                proxy.misbehave(*way, offset(*seed, most), Trouble::Cut);
+                None
+            }
+        };
+        if let Err(failure) = round(case, &proxy.name()) {
+            failed.lock().unwrap().push(failure);
+        }
+        let struck = active.as_ref().map_or(proxy.happened(), |active| active.happened() > 0);
+        happened.fetch_add(usize::from(struck), Ordering::Relaxed);
+        if let Some(active) = active {
+            active.remove();
+        }
+    });
+    let (happened, failed) = (happened.into_inner(), failed.into_inner().unwrap());
+    tell(&format!("{happened} of {} faults happened, {} were not survived: {failed:#?}", trials.len(), failed.len()));
+    // An answer without a body cannot be cut in its body.
+    assert!(happened * 10 >= trials.len() * 9, "{happened} of {}", trials.len());
+    assert!(failed.len() * 100 <= happened, "{failed:#?}");
+}
+
+#[test]
+fn bytes_that_come_slowly_come() {
+    let (bench, registry) = (bench(), Registry::start());
+    let digest = write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 100 << 10, honest: true });
+    let proxy = Proxy::before(registry.address());
+    let reference = format!("{}/app:1", proxy.name());
+    let begun = Instant::now();
+    // Five hundred bytes every few milliseconds, and a limit on silence of one second.
+    for (way, line) in [
+        (Way::Up, ["push", "-q", "--timeout", "1", "a.tar", &reference, "--no-referrers"]),
+        (Way::Down, ["pull", "-q", "--timeout", "1", &reference, "-o", "b.tar"]),
+    ] {
+        proxy.misbehave(way, 1000, Trouble::Drip);
+        bench.ok(&line);
+        assert!(proxy.happened());
+    }
+    assert!(begun.elapsed() > Duration::from_secs(2), "limits are on silence, not on how long it takes");
+    assert_eq!(registry.whole("app", "1"), Some(digest));
+    assert_eq!(whole(&bench.path("b.tar")), digest);
+}
+
+#[test]
+fn another_host_sees_no_credentials() {
+    let guarded = || Authentication::basic([User::new("alice", "s3cret")]);
+    let registry = Registry::of(Server { authentication: guarded(), ..Server::default() });
+    let other = Registry::start();
+    let bench = bench().with("OCIKIT_USERNAME", "alice").with("OCIKIT_PASSWORD", "s3cret");
+    let digest = write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 100 << 10, honest: true });
+    let reference = format!("{}/app:1", registry.name());
+    bench.ok(&["push", "-q", "a.tar", &reference]);
+    // The other one has the bytes, as storage behind a registry has.
+    bench.ok(&["push", "-q", "a.tar", &format!("{}/app:1", other.name())]);
+    other.forget();
+    let elsewhere = format!("http://127.0.0.1:{}", other.address().port());
+    registry.faults().add(Fault::on("GET /v2/**/blobs/*", Action::Redirect(format!("{elsewhere}{{path}}"))));
+    bench.ok(&["pull", "-q", &reference, "-o", "b.tar"]);
+    assert_eq!(whole(&bench.path("b.tar")), digest);
+    let asked = other.requests();
+    assert!(asked.len() >= 3, "{}", asked.len());
+    // Nor does a host that uploads are sent to, which here knows nothing of them.
+    registry.faults().add(Fault::on("POST /v2/**", Action::Location(Location::Elsewhere(elsewhere))));
+    let outcome = bench.ocikit(&["push", "-q", "--retries", "1", "a.tar", &format!("{}/new:1", registry.name())]);
+    assert_ne!(outcome.code, 0);
+    assert_eq!(registry.whole("new", "1"), None);
+    let asked = [asked, other.requests()].concat();
+    assert!(asked.iter().any(|asked| asked.method == "PUT"));
+    assert!(asked.iter().all(|asked| asked.header("authorization").is_none()));
+    assert!(!format!("{outcome}").contains("s3cret"));
+}
