@@ -149,7 +149,6 @@ fn words_that_make_no_sense() {
         &["digest", "a.tar", "--platform", "linux"],
         &["nonsense"],
         &["pull", "localhost:5000/a", "-o", "localhost:5000/b"],
-        &["push", "-", "localhost:5000/a:1", "localhost:5000/a:2"],
     ] {
         let outcome = bench().ocikit(line);
         assert_eq!(outcome.code, 2, "{line:?}: {outcome}");
