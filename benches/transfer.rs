@@ -150,7 +150,7 @@ impl Bench {
             Holds::Nothing => {}
             Holds::TheImage => push("oci:layout:1", "1"),
             Holds::AFamily => {
-                (1..=IMAGES).for_each(|number| push(&format!("oci:family:{number}"), &number.to_string()))
+                (1..=IMAGES).for_each(|number| push(&format!("oci:family:{number}"), &number.to_string()));
             }
         }
     }
