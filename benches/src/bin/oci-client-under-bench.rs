@@ -1,6 +1,6 @@
 //! What a program does that uses the crate `oci-client`: `push LAYOUT REFERENCE`, `pull REFERENCE DIRECTORY`.
 
-#![allow(clippy::expect_used, reason = "this is a part of a bench")]
+#![allow(clippy::expect_used, clippy::panic, reason = "this is a part of a bench")]
 
 use std::path::Path;
 
