@@ -3,22 +3,9 @@ use std::io::Write;
 use std::path::Path;
 
 use ocikit_archive::{END, Header, padding};
+use ocikit_image::testing::random;
 use ocikit_spec::{Descriptor, Index, MediaType};
 use serde_json::json;
-
-/// Bytes that do not compress, the same for the same seed.
-pub fn random(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
 
 /// Writes an OCI layout with one image, tagged `1`, of so many layers of so many bytes.
 ///

@@ -17,7 +17,8 @@ mod registry;
 mod table;
 
 pub use delay::Delay;
-pub use image::{family, layout, random, tar};
+pub use image::{family, layout, tar};
 pub use measure::{Cost, find, measure, run_if_asked};
+pub use ocikit_image::testing::random;
 pub use registry::Registry;
 pub use table::Table;

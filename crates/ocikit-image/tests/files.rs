@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use ocikit_archive::Compression;
 use ocikit_archive::layer::{Kind, Path};
-use ocikit_image::testing::{self, Tar};
+use ocikit_image::testing::{self, Shared, Tar};
 use ocikit_image::{Body, ByteRange, DiffId, Error, Image, Memory, Mismatch, Name, Result, Root, Source};
 use ocikit_spec::{Descriptor, Digest, MediaType};
 
@@ -77,20 +77,6 @@ fn three_layers() -> Vec<Vec<u8>> {
             .file("top", b"last")
             .finish(),
     ]
-}
-
-/// A writer whose bytes can be looked at afterwards.
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 async fn cat(image: &Image, path: &str) -> Result<Vec<u8>> {

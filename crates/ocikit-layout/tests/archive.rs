@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use ocikit_archive::{END, Header, TarIndex};
+use ocikit_image::testing::Shared;
 use ocikit_image::{
     AnnotateOn, AnnotateOptions, CopyOptions, Error, Memory, Name, Naming, Put, Root, Sink, Source, SourceExt,
     annotate, copy, testing,
@@ -38,19 +39,6 @@ async fn write(path: &Path, options: TarOptions, jobs: usize) -> Vec<u8> {
     let sink: Arc<dyn Sink> = Arc::new(TarWriter::create(path, options).await.unwrap());
     copy(&root().await, &sink, &named("v1", jobs)).await.unwrap();
     fs::read(path).unwrap()
-}
-
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn names(directory: &TempDir) -> Vec<String> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use ocikit_tests::{Bench, Daemon, Outcome, Peers};
 use serde_json::Value;
 
+use super::engine;
 use crate::bench;
 
 const BUILDERS: [&str; 6] = ["buildctl", "buildkitd", "runc", "busybox", "skopeo", "umoci"];
@@ -151,18 +152,12 @@ fn docker_loads_what_we_built() {
     let Some(peers) = Peers::find(&[&BUILDERS[..], &["dockerd", "docker"]].concat()) else { return };
     let bench = plugin(bench());
     bench.ok(&["build", "--tag", "acme/app:1"]);
-    let socket = format!("unix://{}", peers.path("d.sock").display());
-    let mut command = peers.command("dockerd");
-    command.args(["--iptables=false", "--bridge=none", "-H", &socket]);
-    for (option, name) in [("--data-root", "docker-data"), ("--exec-root", "docker-exec"), ("-p", "docker.pid")] {
-        command.arg(option).arg(peers.path(name));
-    }
-    let mut daemon = Daemon::start(command, &peers.path("dockerd.log"));
-    daemon.wait(|| peers.run(&format!("docker -H {socket} version")).code == 0);
+    let mut daemon = engine(&peers);
+    let docker = format!("docker -H {}", daemon.address);
     let archive = bench.path("build/container-image.tar");
-    let loaded = peers.ok(&format!("docker -H {socket} load -i {}", archive.display()));
+    let loaded = peers.ok(&format!("{docker} load -i {}", archive.display()));
     assert!(loaded.contains("acme/app:1"), "{loaded}");
-    assert_eq!(peers.ok(&format!("docker -H {socket} run --rm --network none acme/app:1")), "built");
+    assert_eq!(peers.ok(&format!("{docker} run --rm --network none acme/app:1")), "built");
     daemon.stop();
 }
 

@@ -6,3 +6,19 @@ mod files;
 mod registries;
 mod rest;
 mod suite;
+
+use ocikit_tests::{Daemon, Peers};
+
+/// A docker engine; its address is a socket.
+fn engine(peers: &Peers) -> Daemon {
+    let socket = format!("unix://{}", peers.path("d.sock").display());
+    let mut command = peers.command("dockerd");
+    command.args(["--iptables=false", "--bridge=none", "-H", &socket]);
+    for (option, name) in [("--data-root", "docker-data"), ("--exec-root", "docker-exec"), ("-p", "docker.pid")] {
+        command.arg(option).arg(peers.path(name));
+    }
+    let mut daemon = Daemon::start(command, &peers.path("dockerd.log"));
+    daemon.wait(|| peers.run(&format!("docker -H {socket} version")).code == 0);
+    daemon.address = socket;
+    daemon
+}

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use ocikit_tests::{Bench, Daemon, Peers, testdata};
+use ocikit_tests::{Bench, Peers, testdata};
 
+use super::engine;
 use crate::bench;
 
 /// An image for one platform, by each tool that others take it from, and one for several.
@@ -107,20 +108,6 @@ fn an_engine_loads_what_we_write() {
         bench.ok(&["copy", &format!("docker-archive:saved.tar:{name}"), "oci:saved:1"]);
     }
     daemon.stop();
-}
-
-/// A docker engine; its address is a socket.
-fn engine(peers: &Peers) -> Daemon {
-    let socket = format!("unix://{}", peers.path("d.sock").display());
-    let mut command = peers.command("dockerd");
-    command.args(["--iptables=false", "--bridge=none", "-H", &socket]);
-    for (option, name) in [("--data-root", "docker-data"), ("--exec-root", "docker-exec"), ("-p", "docker.pid")] {
-        command.arg(option).arg(peers.path(name));
-    }
-    let mut daemon = Daemon::start(command, &peers.path("dockerd.log"));
-    daemon.wait(|| peers.run(&format!("docker -H {socket} version")).code == 0);
-    daemon.address = socket;
-    daemon
 }
 
 #[test]

@@ -3,7 +3,8 @@
 mod conformance;
 mod tar;
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ocikit_archive::Encoder;
 use ocikit_spec::{Descriptor, Digest, Index, MediaType, Platform};
@@ -13,6 +14,21 @@ use crate::memory::Memory;
 pub use conformance::{Place, conformance};
 pub use ocikit_archive::Compression;
 pub use tar::Tar;
+
+/// A writer that writes to memory, for whoever gave it away and wants to see what came.
+#[derive(Debug, Clone, Default)]
+pub struct Shared(pub Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Bytes that do not compress and are the same for the same seed.
 pub fn random(seed: u64, length: usize) -> Vec<u8> {
