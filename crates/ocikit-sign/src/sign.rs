@@ -1,0 +1,173 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use ocikit_image::{CopyOptions, Memory, Name, Naming, Referrers, Root, Sink, SourceExt, copy_all};
+use ocikit_spec::{Descriptor, Digest, MediaType, Platform, Tag, annotations};
+use serde_json::json;
+
+use crate::cosign::{bundle, simple};
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::signer::Signer;
+use crate::subjects::{Depth, Subject, subjects};
+
+/// What to sign, and how.
+#[derive(Debug, Clone)]
+pub struct SignOptions {
+    /// The forms of signatures to make, each for every digest.
+    pub formats: Vec<Format>,
+    /// How far down.
+    pub depth: Depth,
+    /// The digest that the root has to have, for those who resolved a tag before.
+    pub expect: Option<Digest>,
+    /// The name under which images are signed, where the form has a place for it: registry and repository. An image in an
+    /// archive may have none, and then it is empty.
+    pub reference: String,
+    /// The time that signatures say they were made at.
+    pub created: Timestamp,
+}
+
+impl SignOptions {
+    /// For these formats and this time: the root alone, whatever digest it has, without a name.
+    pub fn new(formats: Vec<Format>, created: Timestamp) -> SignOptions {
+        SignOptions { formats, depth: Depth::Root, expect: None, reference: String::new(), created }
+    }
+}
+
+/// A signature that was made and is not yet anywhere: [`attach`] puts it where it is found.
+#[derive(Debug, Clone)]
+pub struct Signature {
+    /// What was signed: its type, digest and size.
+    pub subject: Descriptor,
+    /// The platform, if that is an entry of an index for one.
+    pub platform: Option<Platform>,
+    /// The form.
+    pub format: Format,
+    /// The manifest that leads to the signature, and what is below it.
+    pub root: Root,
+    /// The tag under which it is found, in the form that has one.
+    pub naming: Naming,
+}
+
+/// Signs a root, and what is below it where that is wanted. Nothing is written.
+///
+/// # Errors
+///
+/// [`Error::Moved`] if the root is not what was expected; [`Error::Signer`] if the signer did not sign; those of the place
+/// of the image.
+pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Result<Vec<Signature>> {
+    if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
+        return Err(Error::Moved { expected, actual: root.digest() });
+    }
+    let memory = Arc::new(Memory::new());
+    let mut made = Vec::new();
+    for subject in subjects(root, options.depth).await? {
+        for format in &options.formats {
+            let (manifest, naming) = match format {
+                Format::Cosign => (bundled(&subject, signer, options, &memory).await?, Naming::default()),
+                Format::CosignLegacy => simply(&subject, signer, options, &memory).await?,
+                Format::NotationJws | Format::NotationCose => {
+                    return Err(Error::Unsupported(format!("{format} needs certificates")));
+                }
+            };
+            let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
+            let (subject, platform) = (subject.descriptor(), subject.platform.clone());
+            made.push(Signature { subject, platform, format: *format, root, naming });
+        }
+    }
+    Ok(made)
+}
+
+/// Puts signatures where the image is: as referrers, or under their tags. Nothing else is changed there, and the sink is
+/// finished.
+///
+/// # Errors
+///
+/// Those of the place.
+pub async fn attach(signatures: &[Signature], to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<()> {
+    let roots: Vec<_> =
+        signatures.iter().map(|signature| (signature.root.clone(), vec![signature.naming.clone()])).collect();
+    let options = CopyOptions { referrers: Referrers::None, only: Vec::new(), ..options.clone() };
+    copy_all(&roots, to, &options).await?;
+    Ok(())
+}
+
+/// The tag under which cosign keeps signatures of old; `None` where the digest is too long for one.
+pub(crate) fn tag_of(subject: &Digest) -> Option<Tag> {
+    format!("{}-{}.sig", subject.algorithm().name(), subject.hex()).parse().ok()
+}
+
+async fn bundled(subject: &Subject, signer: &dyn Signer, options: &SignOptions, memory: &Memory) -> Result<Bytes> {
+    let bundle = bundle::sign(&subject.digest(), signer).await?;
+    let notes = [
+        ("dev.sigstore.bundle.content", "dsse-envelope".to_owned()),
+        ("dev.sigstore.bundle.predicateType", bundle::PREDICATE_TYPE.to_owned()),
+        (annotations::CREATED, seconds(options.created)),
+    ];
+    Ok(referrer(subject, bundle::MEDIA_TYPE, bundle::MEDIA_TYPE, bundle, &notes, memory))
+}
+
+/// The manifest of an artifact of one layer about a subject. Image specification, "Guidelines for Artifact Usage".
+fn referrer(
+    subject: &Subject,
+    artifact_type: &str,
+    layer_type: &str,
+    layer: Vec<u8>,
+    notes: &[(&str, String)],
+    memory: &Memory,
+) -> Bytes {
+    let descriptor = Descriptor::of(MediaType::new(layer_type), &layer);
+    memory.insert(layer);
+    memory.insert(EMPTY);
+    let notes: serde_json::Map<_, _> =
+        notes.iter().map(|(key, value)| ((*key).to_owned(), serde_json::Value::from(value.as_str()))).collect();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MediaType::OCI_MANIFEST,
+        "artifactType": artifact_type,
+        "config": Descriptor::of(MediaType::new("application/vnd.oci.empty.v1+json"), EMPTY),
+        "layers": [descriptor],
+        "subject": subject.descriptor(),
+        "annotations": notes,
+    });
+    let manifest = Bytes::from(manifest.to_string());
+    memory.insert(manifest.clone());
+    manifest
+}
+
+/// Adds a signature to those that are there under the tag of the digest.
+async fn simply(
+    subject: &Subject,
+    signer: &dyn Signer,
+    options: &SignOptions,
+    memory: &Memory,
+) -> Result<(Bytes, Naming)> {
+    let digest = subject.digest();
+    let tag = tag_of(&digest)
+        .ok_or_else(|| Error::Unsupported(format!("{digest} is too long for a tag of {}", Format::CosignLegacy)))?;
+    let source = subject.root.source();
+    let old = match source.resolve(&Name::Tag(tag.clone())).await {
+        Ok(found) => Some(source.document(&found).await?),
+        Err(error) if error.is_not_found() => None,
+        Err(error) => return Err(error.into()),
+    };
+    for layer in old.iter().flat_map(|old| old.children()).filter(|child| child.media_type.as_str() == simple::LAYER_TYPE) {
+        memory.insert(source.read(layer).await?);
+    }
+    let (layer, payload) = simple::sign(&digest, &options.reference, signer).await?;
+    let (config, manifest) = simple::manifest(old.as_ref().map(|old| &old.bytes()[..]), &layer)?;
+    memory.insert(payload);
+    memory.insert(config);
+    let manifest = Bytes::from(manifest);
+    memory.insert(manifest.clone());
+    Ok((manifest, Naming { tag: Some(tag), ..Naming::default() }))
+}
+
+/// A time as RFC 3339 has it, without fractions of seconds.
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The empty config of artifacts.
+const EMPTY: &[u8] = b"{}";

@@ -1,0 +1,221 @@
+use futures::{StreamExt, TryStreamExt, stream};
+use ocikit_image::Root;
+use ocikit_spec::{Descriptor, Digest, Platform};
+
+use crate::cosign::{bundle, simple};
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::found::{Found, find};
+use crate::key::PublicKey;
+use crate::refusal::Refusal;
+use crate::subjects::{Depth, Subject, subjects};
+
+/// Whose signature is asked for.
+#[derive(Debug, Clone)]
+pub enum Trust {
+    /// That of whoever has the private half of a key.
+    Key {
+        /// What to call them.
+        name: String,
+        /// The public half.
+        key: PublicKey,
+    },
+}
+
+impl Trust {
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        match self {
+            Trust::Key { name, .. } => name,
+        }
+    }
+
+    /// The formats in which such a signature can be.
+    pub fn formats(&self) -> &'static [Format] {
+        match self {
+            Trust::Key { .. } => &[Format::Cosign, Format::CosignLegacy],
+        }
+    }
+
+    fn verify(&self, subject: &Subject, found: &Found) -> Result<(), Refusal> {
+        let (layer, content) = found.content.as_ref().map_err(Clone::clone)?;
+        let digest = subject.digest();
+        match (self, found.format) {
+            (Trust::Key { key, .. }, Some(Format::Cosign)) => bundle::verify(content, &digest, key),
+            (Trust::Key { key, .. }, Some(Format::CosignLegacy)) => {
+                simple::verify(layer, content, &digest, key).map(drop)
+            }
+            _ => Err(Refusal::OtherSigner),
+        }
+    }
+}
+
+/// What to verify.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    /// Whose signatures are asked for: every one of them.
+    pub trusted: Vec<Trust>,
+    /// The formats that are asked for, every one of them; if none is named, one signature in any of them will do.
+    pub formats: Vec<Format>,
+    /// How far down.
+    pub depth: Depth,
+    /// The digest that the root has to have.
+    pub expect: Option<Digest>,
+    /// How many digests are looked at at the same time, at least one.
+    pub jobs: usize,
+}
+
+impl VerifyOptions {
+    /// For these signers: any format, the root alone, whatever digest it has, eight at a time.
+    pub fn new(trusted: Vec<Trust>) -> VerifyOptions {
+        VerifyOptions { trusted, formats: Vec::new(), depth: Depth::Root, expect: None, jobs: 8 }
+    }
+
+    /// What is asked for of each digest: a signer, and formats of which one will do.
+    fn wanted(&self) -> Result<Vec<(&Trust, Vec<Format>)>> {
+        if self.trusted.is_empty() {
+            return Err(Error::Unsupported("nobody is named whose signature is asked for".to_owned()));
+        }
+        if self.formats.is_empty() {
+            return Ok(self.trusted.iter().map(|trust| (trust, trust.formats().to_vec())).collect());
+        }
+        let mut wanted = Vec::new();
+        for format in &self.formats {
+            let able: Vec<_> = self.trusted.iter().filter(|trust| trust.formats().contains(format)).collect();
+            if able.is_empty() {
+                return Err(Error::Unsupported(format!("nobody is named who could have signed as {format}")));
+            }
+            wanted.extend(able.into_iter().map(|trust| (trust, vec![*format])));
+        }
+        Ok(wanted)
+    }
+}
+
+/// Which signatures there are of what was asked for: digest × signer × format.
+#[derive(Debug, Clone)]
+pub struct Coverage {
+    /// The root.
+    pub root: Digest,
+    /// Each combination that was asked for, digest by digest, the root first.
+    pub cells: Vec<Cell>,
+}
+
+/// Whether there is one signature that was asked for.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    /// What it is of.
+    pub subject: Descriptor,
+    /// The platform, if that is an entry of an index for one.
+    pub platform: Option<Platform>,
+    /// Whose.
+    pub signer: String,
+    /// In one of these formats.
+    pub formats: Vec<Format>,
+    /// The one that was found, if any.
+    pub verified: Option<Proof>,
+    /// Those that were found in these formats and do not count; empty if one does.
+    pub refused: Vec<Refused>,
+}
+
+/// A signature that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// The manifest that leads to it.
+    pub signature: Digest,
+    /// Its format.
+    pub format: Format,
+}
+
+/// A signature that does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The manifest that leads to it.
+    pub signature: Digest,
+    /// Its format, if it got so far.
+    pub format: Option<Format>,
+    /// Why not.
+    pub why: Refusal,
+}
+
+impl Coverage {
+    /// Whether everything that was asked for is there.
+    pub fn is_complete(&self) -> bool {
+        !self.cells.is_empty() && self.cells.iter().all(|cell| cell.verified.is_some())
+    }
+
+    /// The root as one that was verified, if everything that was asked for is there.
+    pub fn accept(&self, root: &Root) -> Option<Verified<Root>> {
+        (self.is_complete() && self.root == root.digest()).then(|| Verified(root.clone()))
+    }
+}
+
+/// Something whose signatures were checked. Only [`Coverage::accept`] makes one.
+#[derive(Debug, Clone)]
+pub struct Verified<T>(T);
+
+impl<T> Verified<T> {
+    /// What was verified.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> std::ops::Deref for Verified<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Looks for the signatures that are asked for, of the root and of what is below it where that is wanted.
+///
+/// # Errors
+///
+/// [`Error::Moved`] if the root is not what was expected; [`Error::Unsupported`] if nobody is named, or a format that none
+/// of them can have signed in; those of the place. A signature that is missing or does not count is no error.
+pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
+    if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
+        return Err(Error::Moved { expected, actual: root.digest() });
+    }
+    let wanted = options.wanted()?;
+    let formats: Vec<Format> =
+        Format::ALL.into_iter().filter(|format| wanted.iter().any(|(_, formats)| formats.contains(format))).collect();
+    let subjects = subjects(root, options.depth).await?;
+    let cells: Vec<Vec<Cell>> = stream::iter(subjects)
+        .map(|subject| {
+            let (wanted, formats) = (&wanted, &formats);
+            async move {
+                let found = find(&**subject.root.source(), &subject.digest(), formats).await?;
+                Ok::<_, Error>(wanted.iter().map(|(trust, formats)| cell(&subject, trust, formats, &found)).collect())
+            }
+        })
+        .buffered(options.jobs.max(1))
+        .try_collect()
+        .await?;
+    Ok(Coverage { root: root.digest(), cells: cells.into_iter().flatten().collect() })
+}
+
+fn cell(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found]) -> Cell {
+    let mut refused = Vec::new();
+    let mut verified = None;
+    for found in found.iter().filter(|found| found.format.is_none_or(|format| formats.contains(&format))) {
+        match (trust.verify(subject, found), found.format) {
+            (Ok(()), Some(format)) => {
+                verified = Some(Proof { signature: found.manifest, format });
+                refused.clear();
+                break;
+            }
+            (Ok(()), None) => {}
+            (Err(why), format) => refused.push(Refused { signature: found.manifest, format, why }),
+        }
+    }
+    Cell {
+        subject: subject.descriptor(),
+        platform: subject.platform.clone(),
+        signer: trust.name().to_owned(),
+        formats: formats.to_vec(),
+        verified,
+        refused,
+    }
+}
