@@ -12,6 +12,7 @@ mod context;
 mod failure;
 mod file;
 mod inside;
+mod keys;
 mod output;
 mod progress;
 mod report;

@@ -12,6 +12,7 @@ mod diff;
 mod digest;
 mod gc;
 pub(crate) mod inspect;
+mod keygen;
 mod kind;
 pub(crate) mod login;
 mod logout;
@@ -24,12 +25,14 @@ mod referrers;
 mod remote;
 mod repos;
 mod serve;
+mod sign;
 mod sync;
 mod tag;
 mod tags;
 mod tour;
 mod tree;
 mod validate;
+mod verify;
 mod version;
 
 use clap::Subcommand;
@@ -52,6 +55,7 @@ pub(crate) enum Command {
     Digest(digest::Digest),
     Gc(gc::Gc),
     Inspect(inspect::Inspect),
+    Keygen(keygen::Keygen),
     Kind(kind::Kind),
     Login(login::Login),
     Logout(logout::Logout),
@@ -63,12 +67,14 @@ pub(crate) enum Command {
     Referrers(referrers::Referrers),
     Repos(repos::Repos),
     Serve(serve::Serve),
+    Sign(sign::Sign),
     Sync(sync::Sync),
     Tag(tag::Tag),
     Tags(tags::Tags),
     Tour(tour::Tour),
     Tree(tree::Tree),
     Validate(validate::Validate),
+    Verify(verify::Verify),
     Version(version::Version),
 }
 
@@ -87,6 +93,7 @@ impl Command {
             Command::Digest(command) => command.run(context).await,
             Command::Gc(command) => command.run(context).await,
             Command::Inspect(command) => command.run(context).await,
+            Command::Keygen(command) => command.run(context),
             Command::Kind(command) => command.run(context).await,
             Command::Login(command) => command.run(context).await,
             Command::Logout(command) => command.run(context).await,
@@ -98,12 +105,14 @@ impl Command {
             Command::Referrers(command) => command.run(context).await,
             Command::Repos(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
+            Command::Sign(command) => command.run(context).await,
             Command::Sync(command) => command.run(context).await,
             Command::Tag(command) => command.run(context).await,
             Command::Tags(command) => command.run(context).await,
             Command::Tour(command) => command.run(context).await,
             Command::Tree(command) => command.run(context).await,
             Command::Validate(command) => command.run(context).await,
+            Command::Verify(command) => command.run(context).await,
             Command::Version(command) => command.run(context),
         }
     }

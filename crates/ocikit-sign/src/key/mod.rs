@@ -9,5 +9,3 @@ mod scheme;
 pub use private::PrivateKey;
 pub use public::{KeyKind, PublicKey};
 pub use scheme::Scheme;
-
-pub(crate) use pem::blocks;

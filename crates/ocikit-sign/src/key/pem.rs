@@ -23,7 +23,8 @@ pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, &'static str> {
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         let Some(label) = boundary(line, "BEGIN") else { continue };
-        let mut body = Zeroizing::new(String::new());
+        // Memory that is outgrown is not wiped, so nothing is.
+        let mut body = Zeroizing::new(String::with_capacity(text.len()));
         loop {
             let line = lines.next().ok_or("a block has no end")?;
             if let Some(end) = boundary(line, "END") {
@@ -47,7 +48,8 @@ fn boundary<'a>(line: &'a str, word: &str) -> Option<&'a str> {
 /// A block as text, in lines of 64 letters.
 pub(crate) fn write(label: &str, bytes: &[u8]) -> Zeroizing<String> {
     let body = Zeroizing::new(STANDARD.encode(bytes));
-    let mut text = Zeroizing::new(format!("-----BEGIN {label}-----\n"));
+    let mut text = Zeroizing::new(String::with_capacity(body.len() + body.len() / 64 + 2 * label.len() + 64));
+    text.push_str(&format!("-----BEGIN {label}-----\n"));
     for line in body.as_bytes().chunks(64) {
         // Base64 is ASCII.
         text.extend(line.iter().map(|&letter| char::from(letter)));

@@ -1,0 +1,124 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use ocikit::{Digest, Location, Platform, Root};
+use ocikit_sign::{CommandSigner, Format, SignOptions, Signature, Signer};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::Result;
+use crate::keys::{self, DepthArguments, FormatName, PasswordArguments};
+
+/// Sign an image, an index or an artifact, wherever it is
+///
+/// What is signed is the digest. In a registry the signature is a referrer; in an archive or layout it is stored inside and
+/// goes along with the next push. Prints what was signed and the digest of each signature's manifest.
+#[derive(Debug, Args)]
+pub(crate) struct Sign {
+    /// The image
+    location: Location,
+    /// The key (PEM): PKCS #8, SEC 1, PKCS #1, or encrypted as cosign does it; with --signer-command the public key
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// A program that signs instead: it gets what is to be signed on standard input and writes the signature, as bytes or in
+    /// base64. Words are separated by spaces
+    #[arg(long, value_name = "COMMAND")]
+    signer_command: Option<String>,
+    /// The form of the signature; may be repeated
+    #[arg(long, value_enum, value_name = "FORMAT", default_values = ["cosign"])]
+    format: Vec<FormatName>,
+    #[command(flatten)]
+    depth: DepthArguments,
+    /// Sign only if it has this digest
+    #[arg(long, value_name = "DIGEST")]
+    expect: Option<Digest>,
+    /// The name that the older form of cosign records; the repository if this is not given
+    #[arg(long, value_name = "NAME")]
+    reference: Option<String>,
+    /// Only print what would be signed
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    password: PasswordArguments,
+}
+
+#[derive(Serialize)]
+struct Facts {
+    location: String,
+    digest: Digest,
+    signatures: Vec<SignatureFacts>,
+}
+
+#[derive(Serialize)]
+struct SignatureFacts {
+    digest: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<Platform>,
+    format: &'static str,
+    signature: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<String>,
+}
+
+impl Sign {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        let location = context.expand(&self.location);
+        let session = context.session(&[&location])?;
+        let signer: Arc<dyn Signer> = match &self.signer_command {
+            Some(line) => Arc::new(CommandSigner::new(line, keys::public_key(&self.key)?)?),
+            None => Arc::new(keys::private_key(&self.key, &self.password)?),
+        };
+        let options = SignOptions {
+            depth: self.depth.depth(),
+            expect: self.expect,
+            reference: self.reference.clone().unwrap_or_else(|| repository(&location)),
+            ..SignOptions::new(self.formats(), keys::now(context.epoch)?)
+        };
+        let (root, signatures) = if self.dry_run {
+            let root = session.open(&location).await?;
+            let signatures = ocikit_sign::sign(&root, &*signer, &options).await?;
+            (root, signatures)
+        } else {
+            // The place is held from before the image is read, so that nobody changes it in between.
+            let place = session.edit(&location).await?;
+            let root = Root::open(place.clone(), &location.name()).await?;
+            let signatures = ocikit_sign::sign(&root, &*signer, &options).await?;
+            ocikit_sign::attach(&signatures, &place, &session.copy_options(Vec::new())).await?;
+            (root, signatures)
+        };
+        let signatures = signatures.iter().map(SignatureFacts::of).collect();
+        let facts = Facts { location: location.to_string(), digest: root.digest(), signatures };
+        context.output.facts(&facts, || {
+            let line = |made: &SignatureFacts| format!("{} {} {}", made.digest, made.format, made.signature);
+            facts.signatures.iter().map(line).collect::<Vec<_>>().join("\n")
+        })
+    }
+
+    fn formats(&self) -> Vec<Format> {
+        let mut formats: Vec<_> = self.format.iter().map(|name| name.format()).collect();
+        formats.sort_unstable();
+        formats.dedup();
+        formats
+    }
+}
+
+impl SignatureFacts {
+    fn of(made: &Signature) -> SignatureFacts {
+        SignatureFacts {
+            digest: made.subject.digest,
+            platform: made.platform.clone(),
+            format: made.format.as_str(),
+            signature: made.root.digest(),
+            tag: made.naming.tag.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+/// The name of a repository in a registry; what lies elsewhere has none.
+fn repository(location: &Location) -> String {
+    match location {
+        Location::Registry(reference) => reference.repository().to_string(),
+        _ => String::new(),
+    }
+}
