@@ -5,4 +5,5 @@ mod edit;
 mod files;
 mod registries;
 mod rest;
+mod sign;
 mod suite;
