@@ -3,12 +3,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Referrers, Root, Sink, SourceExt, copy_all};
-use ocikit_spec::{Descriptor, Digest, MediaType, Platform, Tag, annotations};
-use serde_json::json;
+use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform, Tag, annotations};
+use serde_json::{Map, Value, json};
 
 use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
 use crate::format::Format;
+use crate::found::{COSE_TYPE, JWS_TYPE, NOTATION_TYPE};
+use crate::notation::{self, Chain, Seal};
 use crate::signer::Signer;
 use crate::subjects::{Depth, Subject, subjects};
 
@@ -26,12 +28,25 @@ pub struct SignOptions {
     pub reference: String,
     /// The time that signatures say they were made at.
     pub created: Timestamp,
+    /// What the formats of the Notary Project need besides.
+    pub notation: Option<NotationOptions>,
+}
+
+/// What goes into an envelope of the Notary Project besides the digest.
+#[derive(Debug, Clone)]
+pub struct NotationOptions {
+    /// The certificate of the signer and those that lead from it to a root.
+    pub chain: Chain,
+    /// The time after which the signature is not to be trusted.
+    pub expiry: Option<Timestamp>,
+    /// What else is signed along: keys and values of the signer's own.
+    pub metadata: Annotations,
 }
 
 impl SignOptions {
     /// For these formats and this time: the root alone, whatever digest it has, without a name.
     pub fn new(formats: Vec<Format>, created: Timestamp) -> SignOptions {
-        SignOptions { formats, depth: Depth::Root, expect: None, reference: String::new(), created }
+        SignOptions { formats, depth: Depth::Root, expect: None, reference: String::new(), created, notation: None }
     }
 }
 
@@ -67,9 +82,8 @@ pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Re
             let (manifest, naming) = match format {
                 Format::Cosign => (bundled(&subject, signer, options, &memory).await?, Naming::default()),
                 Format::CosignLegacy => simply(&subject, signer, options, &memory).await?,
-                Format::NotationJws | Format::NotationCose => {
-                    return Err(Error::Unsupported(format!("{format} needs certificates")));
-                }
+                Format::NotationJws => (sealed(Seal::Jws, &subject, signer, options, &memory).await?, Naming::default()),
+                Format::NotationCose => (sealed(Seal::Cose, &subject, signer, options, &memory).await?, Naming::default()),
             };
             let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
             let (subject, platform) = (subject.descriptor(), subject.platform.clone());
@@ -105,32 +119,56 @@ async fn bundled(subject: &Subject, signer: &dyn Signer, options: &SignOptions, 
         ("dev.sigstore.bundle.predicateType", bundle::PREDICATE_TYPE.to_owned()),
         (annotations::CREATED, seconds(options.created)),
     ];
-    Ok(referrer(subject, bundle::MEDIA_TYPE, bundle::MEDIA_TYPE, bundle, &notes, memory))
+    let config = Descriptor::of(MediaType::new("application/vnd.oci.empty.v1+json"), EMPTY);
+    Ok(referrer(subject, Some(bundle::MEDIA_TYPE), config, (bundle::MEDIA_TYPE, bundle), &notes, memory))
+}
+
+async fn sealed(
+    seal: Seal,
+    subject: &Subject,
+    signer: &dyn Signer,
+    options: &SignOptions,
+    memory: &Memory,
+) -> Result<Bytes> {
+    let needs = || Error::Unsupported("a signature of the Notary Project needs certificates".to_owned());
+    let NotationOptions { chain, expiry, metadata } = options.notation.as_ref().ok_or_else(needs)?;
+    let inside = notation::Options { chain, time: options.created, expiry: *expiry, metadata };
+    let envelope = notation::sign(seal, &subject.descriptor(), signer, &inside).await?;
+    let prints: Vec<_> = chain.certificates().iter().map(|certificate| certificate.fingerprint().hex()).collect();
+    let notes = [
+        ("io.cncf.notary.x509chain.thumbprint#S256", json!(prints).to_string()),
+        (annotations::CREATED, seconds(options.created)),
+    ];
+    let layer_type = match seal {
+        Seal::Jws => JWS_TYPE,
+        Seal::Cose => COSE_TYPE,
+    };
+    // notation 1.3 writes the type of the artifact as that of its config, and finds no other in a layout.
+    let config = Descriptor::of(MediaType::new(NOTATION_TYPE), EMPTY);
+    Ok(referrer(subject, None, config, (layer_type, envelope), &notes, memory))
 }
 
 /// The manifest of an artifact of one layer about a subject. Image specification, "Guidelines for Artifact Usage".
 fn referrer(
     subject: &Subject,
-    artifact_type: &str,
-    layer_type: &str,
-    layer: Vec<u8>,
+    artifact_type: Option<&str>,
+    config: Descriptor,
+    (layer_type, layer): (&str, Vec<u8>),
     notes: &[(&str, String)],
     memory: &Memory,
 ) -> Bytes {
     let descriptor = Descriptor::of(MediaType::new(layer_type), &layer);
     memory.insert(layer);
     memory.insert(EMPTY);
-    let notes: serde_json::Map<_, _> =
-        notes.iter().map(|(key, value)| ((*key).to_owned(), serde_json::Value::from(value.as_str()))).collect();
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MediaType::OCI_MANIFEST,
-        "artifactType": artifact_type,
-        "config": Descriptor::of(MediaType::new("application/vnd.oci.empty.v1+json"), EMPTY),
-        "layers": [descriptor],
-        "subject": subject.descriptor(),
-        "annotations": notes,
-    });
+    let notes: Map<_, _> = notes.iter().map(|(key, value)| ((*key).to_owned(), Value::from(value.as_str()))).collect();
+    let mut manifest = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST});
+    if let Some(artifact_type) = artifact_type {
+        manifest["artifactType"] = artifact_type.into();
+    }
+    manifest["config"] = json!(config);
+    manifest["layers"] = json!([descriptor]);
+    manifest["subject"] = json!(subject.descriptor());
+    manifest["annotations"] = Value::Object(notes);
     let manifest = Bytes::from(manifest.to_string());
     memory.insert(manifest.clone());
     manifest

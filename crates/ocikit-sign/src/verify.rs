@@ -1,12 +1,13 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_image::Root;
-use ocikit_spec::{Descriptor, Digest, Platform};
+use ocikit_spec::{Annotations, Descriptor, Digest, Platform};
 
 use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::found::{Found, find};
 use crate::key::PublicKey;
+use crate::notation::{Level, NotationTrust, Seal};
 use crate::refusal::Refusal;
 use crate::subjects::{Depth, Subject, subjects};
 
@@ -20,6 +21,8 @@ pub enum Trust {
         /// The public half.
         key: PublicKey,
     },
+    /// That of somebody whom a trust policy of the Notary Project trusts.
+    Notation(NotationTrust),
 }
 
 impl Trust {
@@ -27,6 +30,7 @@ impl Trust {
     pub fn name(&self) -> &str {
         match self {
             Trust::Key { name, .. } => name,
+            Trust::Notation(trust) => trust.name(),
         }
     }
 
@@ -34,19 +38,36 @@ impl Trust {
     pub fn formats(&self) -> &'static [Format] {
         match self {
             Trust::Key { .. } => &[Format::Cosign, Format::CosignLegacy],
+            Trust::Notation(_) => &[Format::NotationJws, Format::NotationCose],
         }
     }
 
-    fn verify(&self, subject: &Subject, found: &Found) -> Result<(), Refusal> {
+    /// Whether nothing is looked at.
+    fn skips(&self) -> bool {
+        matches!(self, Trust::Notation(trust) if trust.level() == Level::Skip)
+    }
+
+    fn verify(&self, subject: &Subject, found: &Found) -> Result<Proof, Refusal> {
         let (layer, content) = found.content.as_ref().map_err(Clone::clone)?;
+        let format = found.format.ok_or(Refusal::OtherSigner)?;
+        let proof = |warnings, metadata| Proof { signature: found.manifest, format, warnings, metadata };
         let digest = subject.digest();
-        match (self, found.format) {
-            (Trust::Key { key, .. }, Some(Format::Cosign)) => bundle::verify(content, &digest, key),
-            (Trust::Key { key, .. }, Some(Format::CosignLegacy)) => {
-                simple::verify(layer, content, &digest, key).map(drop)
+        let seal = match format {
+            Format::NotationCose => Seal::Cose,
+            _ => Seal::Jws,
+        };
+        match (self, format) {
+            (Trust::Key { key, .. }, Format::Cosign) => bundle::verify(content, &digest, key)?,
+            (Trust::Key { key, .. }, Format::CosignLegacy) => {
+                simple::verify(layer, content, &digest, key)?;
             }
-            _ => Err(Refusal::OtherSigner),
+            (Trust::Notation(trust), Format::NotationJws | Format::NotationCose) => {
+                let (warnings, metadata) = trust.verify(seal, content, &subject.descriptor())?;
+                return Ok(proof(warnings, metadata));
+            }
+            _ => return Err(Refusal::OtherSigner),
         }
+        Ok(proof(Vec::new(), Annotations::new()))
     }
 }
 
@@ -111,10 +132,19 @@ pub struct Cell {
     pub signer: String,
     /// In one of these formats.
     pub formats: Vec<Format>,
-    /// The one that was found, if any.
-    pub verified: Option<Proof>,
-    /// Those that were found in these formats and do not count; empty if one does.
-    pub refused: Vec<Refused>,
+    /// What was found.
+    pub outcome: Outcome,
+}
+
+/// What was found where a signature was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// One that counts.
+    Verified(Proof),
+    /// Nothing was looked at, because a trust policy says so.
+    Skipped,
+    /// None that counts; those that do not, if there are any.
+    Missing(Vec<Refused>),
 }
 
 /// A signature that counts.
@@ -124,6 +154,10 @@ pub struct Proof {
     pub signature: Digest,
     /// Its format.
     pub format: Format,
+    /// What is wrong with it, and by the policy is only told.
+    pub warnings: Vec<Refusal>,
+    /// What the signer signed along, in the formats that have a place for it.
+    pub metadata: Annotations,
 }
 
 /// A signature that does not count.
@@ -140,7 +174,7 @@ pub struct Refused {
 impl Coverage {
     /// Whether everything that was asked for is there.
     pub fn is_complete(&self) -> bool {
-        !self.cells.is_empty() && self.cells.iter().all(|cell| cell.verified.is_some())
+        !self.cells.is_empty() && self.cells.iter().all(|cell| !matches!(cell.outcome, Outcome::Missing(_)))
     }
 
     /// The root as one that was verified, if everything that was asked for is there.
@@ -197,25 +231,27 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
 }
 
 fn cell(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found]) -> Cell {
-    let mut refused = Vec::new();
-    let mut verified = None;
-    for found in found.iter().filter(|found| found.format.is_none_or(|format| formats.contains(&format))) {
-        match (trust.verify(subject, found), found.format) {
-            (Ok(()), Some(format)) => {
-                verified = Some(Proof { signature: found.manifest, format });
-                refused.clear();
-                break;
-            }
-            (Ok(()), None) => {}
-            (Err(why), format) => refused.push(Refused { signature: found.manifest, format, why }),
-        }
-    }
+    let outcome = match trust.skips() {
+        true => Outcome::Skipped,
+        false => outcome(subject, trust, formats, found),
+    };
     Cell {
         subject: subject.descriptor(),
         platform: subject.platform.clone(),
         signer: trust.name().to_owned(),
         formats: formats.to_vec(),
-        verified,
-        refused,
+        outcome,
     }
+}
+
+/// The first signature that counts, or why none does.
+fn outcome(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found]) -> Outcome {
+    let mut refused = Vec::new();
+    for found in found.iter().filter(|found| found.format.is_none_or(|format| formats.contains(&format))) {
+        match trust.verify(subject, found) {
+            Ok(proof) => return Outcome::Verified(proof),
+            Err(why) => refused.push(Refused { signature: found.manifest, format: found.format, why }),
+        }
+    }
+    Outcome::Missing(refused)
 }

@@ -9,3 +9,5 @@ mod scheme;
 pub use private::PrivateKey;
 pub use public::{KeyKind, PublicKey};
 pub use scheme::Scheme;
+
+pub(crate) use pem::blocks;
