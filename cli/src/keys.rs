@@ -5,11 +5,13 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use ocikit_sign::{Depth, Format, PrivateKey, PublicKey};
+use ocikit::Location;
+use ocikit_sign::{Certificate, Chain, Depth, Format, PrivateKey, PublicKey, TrustPolicy, TrustStore};
 use zeroize::Zeroizing;
 
 use crate::context::variable;
 use crate::failure::{Failure, Result};
+use crate::file;
 
 /// The forms of signatures on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -18,6 +20,10 @@ pub(crate) enum FormatName {
     Cosign,
     /// Simple signing under the tag sha256-….sig, as cosign wrote it before
     CosignLegacy,
+    /// A JWS envelope of the Notary Project
+    NotationJws,
+    /// A COSE envelope of the Notary Project
+    NotationCose,
 }
 
 impl FormatName {
@@ -25,6 +31,8 @@ impl FormatName {
         match self {
             FormatName::Cosign => Format::Cosign,
             FormatName::CosignLegacy => Format::CosignLegacy,
+            FormatName::NotationJws => Format::NotationJws,
+            FormatName::NotationCose => Format::NotationCose,
         }
     }
 }
@@ -116,6 +124,20 @@ pub(crate) fn public_key(path: &Path) -> Result<PublicKey> {
     PublicKey::from_pem(&read_secret(path)?).map_err(|error| named(path, error))
 }
 
+/// Reads the certificates of a signer.
+pub(crate) fn chain(path: &Path) -> Result<Chain> {
+    let certificates = Certificate::read_all(&file::read(path)?).and_then(Chain::new);
+    certificates.map_err(|error| named(path, error))
+}
+
+/// Reads a trust policy and the stores that it names.
+pub(crate) fn trust(path: &Path, store: Option<&Path>) -> Result<(TrustPolicy, TrustStore)> {
+    let policy = TrustPolicy::parse(&file::read(path)?).map_err(|error| named(path, error))?;
+    let beside = path.parent().unwrap_or(Path::new("")).join("truststore");
+    let store = TrustStore::read(store.unwrap_or(&beside), &policy)?;
+    Ok((policy, store))
+}
+
 fn named(path: &Path, error: ocikit_sign::Error) -> Failure {
     let failure = Failure::from(error);
     Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
@@ -158,5 +180,13 @@ pub(crate) fn now(epoch: Option<u64>) -> Result<jiff::Timestamp> {
             let name = variable("SOURCE_DATE_EPOCH").unwrap_or_default();
             time.ok_or_else(|| Failure::usage(format_args!("SOURCE_DATE_EPOCH is `{name}`, which is no time")))
         }
+    }
+}
+
+/// The name of a repository in a registry; what lies elsewhere has none.
+pub(crate) fn repository(location: &Location) -> String {
+    match location {
+        Location::Registry(reference) => reference.repository().to_string(),
+        _ => String::new(),
     }
 }

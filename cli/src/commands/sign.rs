@@ -2,12 +2,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use ocikit::{Digest, Location, Platform, Root};
-use ocikit_sign::{CommandSigner, Format, SignOptions, Signature, Signer};
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+use ocikit::{Annotations, Digest, Location, Platform, Root};
+use ocikit_sign::{CommandSigner, Format, NotationOptions, SignOptions, Signature, Signer};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::keys::{self, DepthArguments, FormatName, PasswordArguments};
 
 /// Sign an image, an index or an artifact, wherever it is
@@ -36,6 +38,15 @@ pub(crate) struct Sign {
     /// The name that the older form of cosign records; the repository if this is not given
     #[arg(long, value_name = "NAME")]
     reference: Option<String>,
+    /// The certificate of the key and those that lead from it to a root (PEM), for the formats of the Notary Project
+    #[arg(long, value_name = "FILE")]
+    certificate_chain: Option<PathBuf>,
+    /// How long the signature is to be trusted, as `24h` or `90d`, in the formats of the Notary Project
+    #[arg(long, value_name = "DURATION", requires = "certificate_chain")]
+    expiry: Option<Span>,
+    /// What is signed along, in the formats of the Notary Project; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = super::annotate::key_value, requires = "certificate_chain")]
+    user_metadata: Vec<(String, String)>,
     /// Only print what would be signed
     #[arg(long)]
     dry_run: bool,
@@ -69,11 +80,13 @@ impl Sign {
             Some(line) => Arc::new(CommandSigner::new(line, keys::public_key(&self.key)?)?),
             None => Arc::new(keys::private_key(&self.key, &self.password)?),
         };
+        let created = keys::now(context.epoch)?;
         let options = SignOptions {
             depth: self.depth.depth(),
             expect: self.expect,
-            reference: self.reference.clone().unwrap_or_else(|| repository(&location)),
-            ..SignOptions::new(self.formats(), keys::now(context.epoch)?)
+            reference: self.reference.clone().unwrap_or_else(|| keys::repository(&location)),
+            notation: self.notation(created)?,
+            ..SignOptions::new(self.formats(), created)
         };
         let (root, signatures) = if self.dry_run {
             let root = session.open(&location).await?;
@@ -101,6 +114,24 @@ impl Sign {
         formats.dedup();
         formats
     }
+
+    /// What goes into envelopes of the Notary Project, if there are to be any.
+    fn notation(&self, created: Timestamp) -> Result<Option<NotationOptions>> {
+        let Some(path) = &self.certificate_chain else {
+            return match self.formats().iter().any(|format| format.is_notation()) {
+                true => Err(Failure::usage("signatures of the Notary Project need --certificate-chain")),
+                false => Ok(None),
+            };
+        };
+        let after = |span: &Span| created.to_zoned(TimeZone::UTC).checked_add(*span);
+        let expiry = self.expiry.as_ref().map(after).transpose();
+        let expiry = expiry.map_err(|error| Failure::usage(format_args!("--expiry: {error}")))?;
+        let mut metadata = Annotations::new();
+        for (key, value) in &self.user_metadata {
+            metadata.insert(key, value);
+        }
+        Ok(Some(NotationOptions { chain: keys::chain(path)?, expiry: expiry.map(|time| time.timestamp()), metadata }))
+    }
 }
 
 impl SignatureFacts {
@@ -112,13 +143,5 @@ impl SignatureFacts {
             signature: made.root.digest(),
             tag: made.naming.tag.as_ref().map(ToString::to_string),
         }
-    }
-}
-
-/// The name of a repository in a registry; what lies elsewhere has none.
-fn repository(location: &Location) -> String {
-    match location {
-        Location::Registry(reference) => reference.repository().to_string(),
-        _ => String::new(),
     }
 }

@@ -28,8 +28,8 @@ impl TrustStore {
         self.0.entry((kind.to_owned(), name.to_owned())).or_default().extend(certificates);
     }
 
-    /// Reads the stores that a policy names from a directory as notation has it, `truststore/x509/TYPE/NAME`. It blocks: the
-    /// files are few and short.
+    /// Reads the stores that a policy names from a directory as notation has it, where they are `x509/TYPE/NAME`. It blocks:
+    /// the files are few and short.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl TrustStore {
             if store.0.contains_key(&(kind.to_owned(), name.to_owned())) {
                 continue;
             }
-            let path = directory.join("truststore").join("x509").join(kind).join(name);
+            let path = directory.join("x509").join(kind).join(name);
             let certificates = read_directory(&path).map_err(|problem| Error::Policy {
                 what: format!("the trust store {kind}:{name} in {}", path.display()),
                 problem,
