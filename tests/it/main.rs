@@ -17,6 +17,7 @@ mod pull;
 mod push;
 mod registry;
 mod rest;
+mod sign;
 mod sync;
 mod tour;
 mod validate;

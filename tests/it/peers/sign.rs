@@ -232,3 +232,159 @@ fn an_archive_is_signed_and_pushed() {
         }
     }
 }
+
+/// notation with its own configuration: a key, its certificate, and a policy that trusts it.
+struct Notation<'a> {
+    peers: &'a Peers,
+}
+
+impl<'a> Notation<'a> {
+    fn new(peers: &'a Peers) -> Notation<'a> {
+        let notation = Notation { peers };
+        notation.run("cert generate-test --default --bits 2048 acme").ok();
+        notation.trust("strict", "acme");
+        notation
+    }
+
+    fn run(&self, line: &str) -> Outcome {
+        let mut command = self.peers.command("notation");
+        command.env("NOTATION_CONFIG", self.peers.path("notation")).env("NOTATION_EXPERIMENTAL", "1");
+        run(command.args(line.split_whitespace()), &[])
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.peers.path("notation").join(name).display().to_string()
+    }
+
+    /// A policy for every repository.
+    fn trust(&self, level: &str, store: &str) {
+        let policy = serde_json::json!({"version": "1.0", "trustPolicies": [{
+            "name": "all", "registryScopes": ["*"], "signatureVerification": {"level": level},
+            "trustStores": [format!("ca:{store}")], "trustedIdentities": ["*"],
+        }]});
+        fs::write(self.path("trustpolicy.json"), policy.to_string()).unwrap();
+    }
+
+    /// Our words for verifying by that policy.
+    fn words(&self) -> [String; 2] {
+        ["--trust-policy".to_owned(), self.path("trustpolicy.json")]
+    }
+}
+
+const ENVELOPES: [(&str, &str); 2] = [("jws", "notation-jws"), ("cose", "notation-cose")];
+
+#[test]
+fn we_verify_what_notation_signs() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "notation"]) else { return };
+    let (bench, notation) = (bench(), Notation::new(&peers));
+    notation.run("cert generate-test --bits 3072 stranger").ok();
+    for (kind, registry) in peers.registries() {
+        for (envelope, format) in ENVELOPES {
+            let place = Place::new(&bench, &registry, &format!("acme/{envelope}"));
+            let reference = format!("{}@{}", place.repository, place.digests[0]);
+            let [flag, policy] = notation.words();
+            let verify = || bench.ocikit(&["verify", "--json", "--recursive", &flag, &policy, "--format", format, &reference]);
+            for digest in &place.digests {
+                assert_eq!(verify().code, 5, "{kind} {envelope}");
+                // By default it writes the tag for registries that list no referrers, whether they do or not, and then
+                // finds nothing there itself.
+                let flags = format!("--force-referrers-tag={} --insecure-registry", kind == "distribution");
+                let flags = format!("{flags} --expiry 24h --user-metadata who=acme");
+                notation.run(&format!("sign {flags} --signature-format {envelope} {}@{digest}", place.repository)).ok();
+            }
+            let facts: Value = serde_json::from_str(&verify().ok()).unwrap();
+            let cells = facts["signatures"].as_array().unwrap();
+            let covered: Vec<_> = cells.iter().map(|cell| cell["digest"].as_str().unwrap()).collect();
+            assert_eq!(covered, place.digests, "{kind} {envelope}");
+            for cell in cells {
+                assert_eq!((&cell["formats"][0], &cell["metadata"]["who"]), (&format.into(), &"acme".into()), "{cell}");
+            }
+            // Another store trusts another signer; what only audits says so and goes on.
+            notation.trust("permissive", "stranger");
+            assert_eq!(verify().code, 5, "{kind} {envelope}");
+            notation.trust("audit", "stranger");
+            let facts: Value = serde_json::from_str(&verify().ok()).unwrap();
+            assert_eq!(facts["signatures"][0]["warnings"][0], "it is by somebody else", "{facts}");
+            notation.trust("strict", "acme");
+        }
+    }
+}
+
+#[test]
+fn notation_verifies_what_we_sign() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "notation", "openssl"]) else { return };
+    let (bench, notation) = (bench(), Notation::new(&peers));
+    // A chain of three, as a company has it; notation makes certificates of one only.
+    let store = peers.path("notation/truststore/x509/ca/company");
+    fs::create_dir_all(&store).unwrap();
+    fs::write(peers.path("ca.ext"), "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n").unwrap();
+    fs::write(peers.path("leaf.ext"), "keyUsage=critical,digitalSignature\nextendedKeyUsage=codeSigning\n").unwrap();
+    for (name, issuer, extensions, curve) in
+        [("root", "", "ca", "P-384"), ("middle", "root", "ca", "P-256"), ("signer", "middle", "leaf", "P-384")]
+    {
+        peers.ok(&format!("openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:{curve} -out {name}.key"));
+        peers.ok(&format!("openssl req -new -key {name}.key -subj /C=US/ST=WA/O=Acme/CN={name} -out {name}.csr"));
+        let by = match issuer {
+            "" => format!("-signkey {name}.key"),
+            issuer => format!("-CA {issuer}.crt -CAkey {issuer}.key -CAcreateserial"),
+        };
+        peers.ok(&format!("openssl x509 -req -sha384 -in {name}.csr {by} -extfile {extensions}.ext -days 2 -out {name}.crt"));
+    }
+    let chain: String =
+        ["signer", "middle", "root"].map(|name| fs::read_to_string(peers.path(&format!("{name}.crt"))).unwrap()).concat();
+    fs::write(peers.path("chain.pem"), chain).unwrap();
+    fs::copy(peers.path("root.crt"), store.join("root.crt")).unwrap();
+    for (kind, registry) in peers.registries() {
+        for (envelope, format) in ENVELOPES {
+            for (who, key, chain) in [
+                ("acme", notation.path("localkeys/acme.key"), notation.path("localkeys/acme.crt")),
+                ("company", peers.path("signer.key").display().to_string(), peers.path("chain.pem").display().to_string()),
+            ] {
+                let place = Place::new(&bench, &registry, &format!("{who}/{envelope}"));
+                notation.trust("strict", who);
+                let mut line = vec!["sign", "--recursive", "--format", format, "--key", &key, "--certificate-chain", &chain];
+                let tag = place.tag();
+                line.extend(["--expiry", "2d", "--user-metadata", "who=us", &tag]);
+                bench.ok(&line);
+                for digest in &place.digests {
+                    let reference = format!("{}@{digest}", place.repository);
+                    let verify = || notation.run(&format!("verify --insecure-registry --user-metadata who=us {reference}"));
+                    let outcome = verify();
+                    assert_eq!(outcome.code, 0, "{kind} {envelope} {who}: {outcome}");
+                    notation.trust("strict", if who == "acme" { "company" } else { "acme" });
+                    assert_ne!(verify().code, 0, "{kind} {envelope} {who}");
+                    notation.trust("strict", who);
+                }
+                let [flag, policy] = notation.words();
+                bench.ok(&["verify", "--recursive", &flag, &policy, &tag]);
+            }
+        }
+    }
+}
+
+#[test]
+fn notation_and_we_share_a_layout() {
+    let Some(peers) = Peers::find(&["notation", "oras"]) else { return };
+    let (bench, notation) = (bench(), Notation::new(&peers));
+    notation.trust("strict", "acme");
+    let source = testdata("buildkit-multi/image.tar").display().to_string();
+    for (envelope, format) in ENVELOPES {
+        let place = format!("oci:{envelope}:1");
+        bench.ok(&["copy", &source, &place]);
+        let (digest, path) = (bench.ok(&["digest", &place]), bench.path(envelope).display().to_string());
+        let (key, chain) = (notation.path("localkeys/acme.key"), notation.path("localkeys/acme.crt"));
+        bench.ok(&["sign", "--format", format, "--key", &key, "--certificate-chain", &chain, &place]);
+        assert_eq!(bench.ok(&["digest", &place]), digest);
+        notation.run(&format!("verify --oci-layout --scope local/app {path}@{digest}")).ok();
+        let listed = peers.ok(&format!("oras discover --oci-layout --format json {path}@{digest}"));
+        assert!(listed.contains("application/vnd.cncf.notary.signature"), "{listed}");
+
+        let place = format!("oci:{envelope}-theirs:1");
+        bench.ok(&["copy", &source, &place]);
+        let path = bench.path(&format!("{envelope}-theirs")).display().to_string();
+        let [flag, policy] = notation.words();
+        assert_eq!(bench.ocikit(&["verify", &flag, &policy, &place]).code, 5);
+        notation.run(&format!("sign --oci-layout --signature-format {envelope} {path}@{digest}")).ok();
+        bench.ok(&["verify", &flag, &policy, "--scope", "local/app", &place]);
+    }
+}
