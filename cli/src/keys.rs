@@ -162,7 +162,8 @@ pub(crate) fn write_new(path: &Path, text: &str) -> Result {
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(path).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+    let written =
+        options.open(path).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
     written.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => Failure::usage(format_args!("{} is there already", path.display()))
             .hint("name another with --output, or move it out of the way: a key that is lost is lost"),

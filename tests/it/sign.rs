@@ -76,7 +76,8 @@ fn what_is_signed_is_verified_wherever_it_is() {
     for place in ["a.tar", "oci:layout:1", &reference] {
         let digest = bench.ok(&["digest", place]);
         for flag in BOTH {
-            let verify = |more: &[&str]| bench.ocikit(&[&["verify", "--key", "ocikit.pub", flag, place], more].concat());
+            let verify =
+                |more: &[&str]| bench.ocikit(&[&["verify", "--key", "ocikit.pub", flag, place], more].concat());
             assert_eq!(verify(&[]).code, 5, "{place} {flag}");
             bench.ok(&["sign", "--key", "ocikit.key", flag, place]);
             assert_eq!(verify(&[]).code, 0, "{place} {flag}");
@@ -143,7 +144,10 @@ fn coverage_is_told_cell_by_cell() {
     let facts: Value = serde_json::from_str(&bench.ocikit(&[&["--json"], &line[..]].concat()).stdout).unwrap();
     assert_eq!((&facts["verified"], facts["signatures"].as_array().unwrap().len()), (&false.into(), 8));
     let missing = &facts["signatures"][3];
-    assert_eq!((&missing["outcome"], &missing["refused"][0]["why"]), (&"missing".into(), &"it is by somebody else".into()));
+    assert_eq!(
+        (&missing["outcome"], &missing["refused"][0]["why"]),
+        (&"missing".into(), &"it is by somebody else".into())
+    );
     let nothing = bench.ocikit(&["verify", "a.tar"]);
     assert_eq!(nothing.code, 2, "{nothing}");
     let unable = bench.ocikit(&["verify", "--key", "ocikit.pub", "--format", "notation-jws", "a.tar"]);

@@ -23,9 +23,9 @@ pub enum Error {
     #[error("it is {actual}, not {expected}")]
     Moved {
         /// What the caller expects.
-        expected: Digest,
+        expected: Box<Digest>,
         /// What is there.
-        actual: Digest,
+        actual: Box<Digest>,
     },
     /// What was asked for does not go together.
     #[error("{0}")]

@@ -73,7 +73,7 @@ pub struct Signature {
 /// of the image.
 pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Result<Vec<Signature>> {
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
-        return Err(Error::Moved { expected, actual: root.digest() });
+        return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
     let memory = Arc::new(Memory::new());
     let mut made = Vec::new();
@@ -82,8 +82,12 @@ pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Re
             let (manifest, naming) = match format {
                 Format::Cosign => (bundled(&subject, signer, options, &memory).await?, Naming::default()),
                 Format::CosignLegacy => simply(&subject, signer, options, &memory).await?,
-                Format::NotationJws => (sealed(Seal::Jws, &subject, signer, options, &memory).await?, Naming::default()),
-                Format::NotationCose => (sealed(Seal::Cose, &subject, signer, options, &memory).await?, Naming::default()),
+                Format::NotationJws => {
+                    (sealed(Seal::Jws, &subject, signer, options, &memory).await?, Naming::default())
+                }
+                Format::NotationCose => {
+                    (sealed(Seal::Cose, &subject, signer, options, &memory).await?, Naming::default())
+                }
             };
             let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
             let (subject, platform) = (subject.descriptor(), subject.platform.clone());
@@ -190,7 +194,9 @@ async fn simply(
         Err(error) if error.is_not_found() => None,
         Err(error) => return Err(error.into()),
     };
-    for layer in old.iter().flat_map(|old| old.children()).filter(|child| child.media_type.as_str() == simple::LAYER_TYPE) {
+    for layer in
+        old.iter().flat_map(|old| old.children()).filter(|child| child.media_type.as_str() == simple::LAYER_TYPE)
+    {
         memory.insert(source.read(layer).await?);
     }
     let (layer, payload) = simple::sign(&digest, &options.reference, signer).await?;

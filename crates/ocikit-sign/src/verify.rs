@@ -210,7 +210,7 @@ impl<T> std::ops::Deref for Verified<T> {
 /// of them can have signed in; those of the place. A signature that is missing or does not count is no error.
 pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
-        return Err(Error::Moved { expected, actual: root.digest() });
+        return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
     let wanted = options.wanted()?;
     let formats: Vec<Format> =

@@ -1,13 +1,14 @@
 //! Signatures that are where they do not belong, and places that hold what nobody signed.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, Source, SourceExt, testing};
 use ocikit_sign::{
-    Depth, Error, Format, KeyKind, Outcome, PrivateKey, Refusal, SignOptions, Trust, VerifyOptions, attach, sign, verify,
+    Depth, Error, Format, KeyKind, Outcome, PrivateKey, Refusal, SignOptions, Trust, VerifyOptions, attach, sign,
+    verify,
 };
 use ocikit_spec::{Descriptor, Document};
 use serde_json::{Value, json};

@@ -37,11 +37,8 @@ fn with_password() -> Bench {
 
 /// cosign, with the password that all keys here have and without any service.
 fn cosign(peers: &Peers, line: &str) -> Outcome {
-    fs::write(
-        peers.path("SC.json"),
-        r#"{"mediaType":"application/vnd.dev.sigstore.signingconfig.v0.2+json"}"#,
-    )
-    .unwrap();
+    fs::write(peers.path("SC.json"), r#"{"mediaType":"application/vnd.dev.sigstore.signingconfig.v0.2+json"}"#)
+        .unwrap();
     run(peers.command("cosign").args(line.split_whitespace()).env("COSIGN_PASSWORD", "secret"), &[])
 }
 
@@ -55,7 +52,10 @@ fn cosign_signs(peers: &Peers, key: &str, format: &str, flags: &str, reference: 
 
 fn cosign_verifies(peers: &Peers, key: &str, format: &str, flags: &str, reference: &str) -> Outcome {
     let form = format!("--new-bundle-format={}", format == "cosign");
-    cosign(peers, &format!("verify --key {key} {form} {flags} --insecure-ignore-tlog --allow-http-registry {reference}"))
+    cosign(
+        peers,
+        &format!("verify --key {key} {form} {flags} --insecure-ignore-tlog --allow-http-registry {reference}"),
+    )
 }
 
 const FORMATS: [&str; 2] = ["cosign", "cosign-legacy"];
@@ -213,16 +213,14 @@ fn an_archive_is_signed_and_pushed() {
         assert_eq!(bench.ok(&["digest", place]), digest, "it is still the only image of {place}");
         bench.ok(&["verify", "--key", &public, "--recursive", "--format=cosign", "--format=cosign-legacy", place]);
         let path = bench.path(place.trim_start_matches("oci:").trim_end_matches(":1"));
-        let listed =
-            peers.ok(&format!("oras discover --oci-layout --format json {}@{digest}", path.display()));
+        let listed = peers.ok(&format!("oras discover --oci-layout --format json {}@{digest}", path.display()));
         let listed: Value = serde_json::from_str(&listed).unwrap();
         let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
         let found = listed["referrers"].as_array().or(listed["manifests"].as_array()).unwrap();
         assert!(found.iter().any(|found| found["artifactType"] == bundle), "{listed}");
         for (kind, registry) in peers.registries() {
             let name = format!("from/{}", if place == "a.tar" { "archive" } else { "layout" });
-            let reference =
-                format!("{}/{name}:1", registry.address.replace("127.0.0.1", "localhost"));
+            let reference = format!("{}/{name}:1", registry.address.replace("127.0.0.1", "localhost"));
             bench.ok(&["push", place, &reference]);
             bench.ok(&["verify", "--key", &public, "--recursive", &reference]);
             for format in FORMATS {
@@ -283,7 +281,8 @@ fn we_verify_what_notation_signs() {
             let place = Place::new(&bench, &registry, &format!("acme/{envelope}"));
             let reference = format!("{}@{}", place.repository, place.digests[0]);
             let [flag, policy] = notation.words();
-            let verify = || bench.ocikit(&["verify", "--json", "--recursive", &flag, &policy, "--format", format, &reference]);
+            let verify =
+                || bench.ocikit(&["verify", "--json", "--recursive", &flag, &policy, "--format", format, &reference]);
             for digest in &place.digests {
                 assert_eq!(verify().code, 5, "{kind} {envelope}");
                 // By default it writes the tag for registries that list no referrers, whether they do or not, and then
@@ -328,27 +327,36 @@ fn notation_verifies_what_we_sign() {
             "" => format!("-signkey {name}.key"),
             issuer => format!("-CA {issuer}.crt -CAkey {issuer}.key -CAcreateserial"),
         };
-        peers.ok(&format!("openssl x509 -req -sha384 -in {name}.csr {by} -extfile {extensions}.ext -days 2 -out {name}.crt"));
+        peers.ok(&format!(
+            "openssl x509 -req -sha384 -in {name}.csr {by} -extfile {extensions}.ext -days 2 -out {name}.crt"
+        ));
     }
-    let chain: String =
-        ["signer", "middle", "root"].map(|name| fs::read_to_string(peers.path(&format!("{name}.crt"))).unwrap()).concat();
+    let chain: String = ["signer", "middle", "root"]
+        .map(|name| fs::read_to_string(peers.path(&format!("{name}.crt"))).unwrap())
+        .concat();
     fs::write(peers.path("chain.pem"), chain).unwrap();
     fs::copy(peers.path("root.crt"), store.join("root.crt")).unwrap();
     for (kind, registry) in peers.registries() {
         for (envelope, format) in ENVELOPES {
             for (who, key, chain) in [
                 ("acme", notation.path("localkeys/acme.key"), notation.path("localkeys/acme.crt")),
-                ("company", peers.path("signer.key").display().to_string(), peers.path("chain.pem").display().to_string()),
+                (
+                    "company",
+                    peers.path("signer.key").display().to_string(),
+                    peers.path("chain.pem").display().to_string(),
+                ),
             ] {
                 let place = Place::new(&bench, &registry, &format!("{who}/{envelope}"));
                 notation.trust("strict", who);
-                let mut line = vec!["sign", "--recursive", "--format", format, "--key", &key, "--certificate-chain", &chain];
+                let mut line =
+                    vec!["sign", "--recursive", "--format", format, "--key", &key, "--certificate-chain", &chain];
                 let tag = place.tag();
                 line.extend(["--expiry", "2d", "--user-metadata", "who=us", &tag]);
                 bench.ok(&line);
                 for digest in &place.digests {
                     let reference = format!("{}@{digest}", place.repository);
-                    let verify = || notation.run(&format!("verify --insecure-registry --user-metadata who=us {reference}"));
+                    let verify =
+                        || notation.run(&format!("verify --insecure-registry --user-metadata who=us {reference}"));
                     let outcome = verify();
                     assert_eq!(outcome.code, 0, "{kind} {envelope} {who}: {outcome}");
                     notation.trust("strict", if who == "acme" { "company" } else { "acme" });

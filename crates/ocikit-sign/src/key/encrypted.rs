@@ -63,8 +63,7 @@ pub(crate) fn decrypt(json: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>
     let log_n = log_n.filter(|log| n.is_power_of_two() && (1..=MOST_LOG_N).contains(log) && r == 8 && p == 1);
     let log_n = log_n.ok_or_else(|| refuse("scrypt is asked for more than keys of cosign ask for"))?;
     let decode = |text: &str| STANDARD.decode(text).map_err(|_| refuse("it is not in base64"));
-    let nonce: [u8; 24] =
-        decode(&form.cipher.nonce)?.try_into().map_err(|_| refuse("the nonce has not 24 bytes"))?;
+    let nonce: [u8; 24] = decode(&form.cipher.nonce)?.try_into().map_err(|_| refuse("the nonce has not 24 bytes"))?;
     let key = derive(password, &decode(&form.kdf.salt)?, log_n)?;
     open(&key, &nonce, &decode(&form.ciphertext)?).ok_or(Error::Password("the password is wrong"))
 }
@@ -159,7 +158,10 @@ mod tests {
             ("\"kdf\"", "\"kdg\""),
         ] {
             let changed = text.replace(what, with);
-            assert!(changed != text && matches!(decrypt(changed.as_bytes(), b"password"), Err(Error::Key(_))), "{with}");
+            assert!(
+                changed != text && matches!(decrypt(changed.as_bytes(), b"password"), Err(Error::Key(_))),
+                "{with}"
+            );
         }
     }
 

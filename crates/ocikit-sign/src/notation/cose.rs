@@ -40,8 +40,7 @@ pub(crate) async fn sign(payload: Vec<u8>, signer: &dyn Signer, options: &Option
     let certificates = certificates.map(|certificate| Value::Bytes(certificate.to_der().to_vec())).collect();
     // Nothing tells which program signed: that part would not be signed, and nobody needs it.
     let unprotected = Header { rest: vec![(X5CHAIN, Value::Array(certificates))], ..Header::default() };
-    let unsigned =
-        CoseSign1Builder::new().protected(protected).unprotected(unprotected).payload(payload).build();
+    let unsigned = CoseSign1Builder::new().protected(protected).unprotected(unprotected).payload(payload).build();
     let signature = checked(signer, scheme, &unsigned.tbs_data(&[])).await?;
     let signature = envelope::to_fixed(scheme, signature)?;
     CoseSign1 { signature, ..unsigned }.to_tagged_vec().map_err(failed)

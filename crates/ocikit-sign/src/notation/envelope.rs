@@ -54,7 +54,12 @@ struct Payload {
 }
 
 /// Signs a descriptor.
-pub(crate) async fn sign(seal: Seal, subject: &Descriptor, signer: &dyn Signer, options: &Options<'_>) -> Result<Vec<u8>> {
+pub(crate) async fn sign(
+    seal: Seal,
+    subject: &Descriptor,
+    signer: &dyn Signer,
+    options: &Options<'_>,
+) -> Result<Vec<u8>> {
     let Options { chain, time, metadata, .. } = options;
     if chain.public_key() != signer.public_key() {
         return Err(Error::Certificates("the first is not for the key that signs".to_owned()));
@@ -84,9 +89,7 @@ pub(crate) fn open(seal: Seal, envelope: &[u8]) -> Result<Opened, Refusal> {
     };
     // When it was signed is the claim of the signer, which counts only against it.
     match opened.chain.invalid_at(opened.time) {
-        Some(invalid) => {
-            Err(Refusal::Certificates(format!("{} is not valid at {}", invalid.subject(), opened.time)))
-        }
+        Some(invalid) => Err(Refusal::Certificates(format!("{} is not valid at {}", invalid.subject(), opened.time))),
         None => Ok(opened),
     }
 }

@@ -18,7 +18,8 @@ impl Identity {
         }
         let mut found = BTreeMap::new();
         for part in split(text)? {
-            let (name, value) = part.split_once('=').ok_or_else(|| format!("`{part}` is not of the form NAME=VALUE"))?;
+            let (name, value) =
+                part.split_once('=').ok_or_else(|| format!("`{part}` is not of the form NAME=VALUE"))?;
             add(&mut found, name.trim().to_owned(), unescape(value)?)?;
         }
         let identity = Identity(found);
@@ -138,7 +139,9 @@ mod tests {
         assert_eq!(found, [("C", "US"), ("CN", "Ab "), ("O", "Acme, Inc."), ("ST", "WA")]);
         let part = Identity::parse("O=Acme\\, Inc.,S=WA,C=US").unwrap();
         assert!(part.is_part_of(&one) && !one.is_part_of(&part));
-        for text in ["", "C=US,ST=WA", "C=US,ST=WA,O=a,O=b", "C=US,ST=WA,O=a+OU=b", "C=#13,ST=a,O=b", "C=US,ST=WA,O=a\\"] {
+        for text in
+            ["", "C=US,ST=WA", "C=US,ST=WA,O=a,O=b", "C=US,ST=WA,O=a+OU=b", "C=#13,ST=a,O=b", "C=US,ST=WA,O=a\\"]
+        {
             assert!(Identity::parse(text).is_err(), "{text}");
         }
     }

@@ -83,8 +83,8 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     if !envelope::verifies(chain.public_key(), scheme, message.as_bytes(), &decode(&envelope.signature)?) {
         return Err(Refusal::WrongSignature);
     }
-    let protected: Protected = serde_json::from_slice(&decode(&envelope.protected)?)
-        .map_err(|error| malformed(&error.to_string()))?;
+    let protected: Protected =
+        serde_json::from_slice(&decode(&envelope.protected)?).map_err(|error| malformed(&error.to_string()))?;
     if protected.alg != algorithm(scheme) {
         return Err(malformed("its algorithm is not that of its key"));
     }

@@ -126,7 +126,10 @@ impl TrustPolicy {
 
     /// The stores that its statements name: their types and names.
     pub fn stores(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.statements.iter().flat_map(|statement| &statement.stores).map(|(kind, name)| (kind.as_str(), name.as_str()))
+        self.statements
+            .iter()
+            .flat_map(|statement| &statement.stores)
+            .map(|(kind, name)| (kind.as_str(), name.as_str()))
     }
 }
 
@@ -155,7 +158,10 @@ impl Statement {
             other => return Err(format!("`{other}` is no level")),
         };
         if level == Level::Skip {
-            if !verification.overrides.is_empty() || !form.trust_stores.is_empty() || !form.trusted_identities.is_empty() {
+            if !verification.overrides.is_empty()
+                || !form.trust_stores.is_empty()
+                || !form.trusted_identities.is_empty()
+            {
                 return Err("nothing is looked at, and it says how".to_owned());
             }
             if form.registry_scopes.iter().any(|scope| scope == "*") {
@@ -248,6 +254,8 @@ mod tests {
 
     use super::*;
 
+    type Change = Box<dyn FnOnce(&mut serde_json::Value)>;
+
     fn policy(change: impl FnOnce(&mut serde_json::Value)) -> Result<TrustPolicy> {
         let mut value = json!({"version": "1.0", "trustPolicies": [{
             "name": "one",
@@ -267,13 +275,15 @@ mod tests {
             ("permissive", [Action::Enforce, Action::Log, Action::Log, Action::Log]),
             ("audit", [Action::Log; 4]),
         ] {
-            let policy = policy(|value| value["trustPolicies"][0]["signatureVerification"]["level"] = level.into()).unwrap();
+            let policy =
+                policy(|value| value["trustPolicies"][0]["signatureVerification"]["level"] = level.into()).unwrap();
             let found = policy.statement("registry.example/acme/app").unwrap();
             assert_eq!([found.authenticity, found.timestamp, found.expiry, found.revocation], actions);
             assert!(policy.statement("registry.example/acme/other").is_err());
         }
         let changed = policy(|value| {
-            value["trustPolicies"][0]["signatureVerification"]["override"] = json!({"expiry": "log", "revocation": "skip"});
+            value["trustPolicies"][0]["signatureVerification"]["override"] =
+                json!({"expiry": "log", "revocation": "skip"});
         });
         let policy = changed.unwrap();
         let found = policy.statement("registry.example/acme/app").unwrap();
@@ -282,27 +292,54 @@ mod tests {
 
     #[test]
     fn what_breaks_a_rule_is_refused() {
-        let changes: Vec<(&str, Box<dyn FnOnce(&mut serde_json::Value)>)> = vec![
+        let changes: Vec<(&str, Change)> = vec![
             ("version", Box::new(|value| value["version"] = "2.0".into())),
             ("unknown field", Box::new(|value| value["more"] = 1.into())),
             ("no scope", Box::new(|value| value["trustPolicies"][0]["registryScopes"] = json!([]))),
             ("both scopes", Box::new(|value| value["trustPolicies"][0]["registryScopes"] = json!(["*", "a/b"]))),
             ("no repository", Box::new(|value| value["trustPolicies"][0]["registryScopes"] = json!(["a"]))),
             ("level", Box::new(|value| value["trustPolicies"][0]["signatureVerification"]["level"] = "lax".into())),
-            ("skip with stores", Box::new(|value| value["trustPolicies"][0]["signatureVerification"]["level"] = "skip".into())),
+            (
+                "skip with stores",
+                Box::new(|value| value["trustPolicies"][0]["signatureVerification"]["level"] = "skip".into()),
+            ),
             ("no stores", Box::new(|value| value["trustPolicies"][0]["trustStores"] = json!([]))),
             ("store type", Box::new(|value| value["trustPolicies"][0]["trustStores"] = json!(["any:x"]))),
             ("store path", Box::new(|value| value["trustPolicies"][0]["trustStores"] = json!(["ca:.."]))),
             ("store slash", Box::new(|value| value["trustPolicies"][0]["trustStores"] = json!(["ca:a/b"]))),
             ("no identity", Box::new(|value| value["trustPolicies"][0]["trustedIdentities"] = json!([]))),
-            ("both identities", Box::new(|value| value["trustPolicies"][0]["trustedIdentities"] = json!(["*", "x509.subject:C=US,ST=WA,O=a"]))),
-            ("overlap", Box::new(|value| value["trustPolicies"][0]["trustedIdentities"] = json!(["x509.subject:C=US,ST=WA,O=a", "x509.subject:C=US,ST=WA,O=a,CN=b"]))),
-            ("override", Box::new(|value| value["trustPolicies"][0]["signatureVerification"]["override"] = json!({"integrity": "log"}))),
-            ("override skip", Box::new(|value| value["trustPolicies"][0]["signatureVerification"]["override"] = json!({"expiry": "skip"}))),
-            ("twice", Box::new(|value| {
-                let first = value["trustPolicies"][0].clone();
-                value["trustPolicies"].as_array_mut().unwrap().push(first);
-            })),
+            (
+                "both identities",
+                Box::new(|value| {
+                    value["trustPolicies"][0]["trustedIdentities"] = json!(["*", "x509.subject:C=US,ST=WA,O=a"]);
+                }),
+            ),
+            (
+                "overlap",
+                Box::new(|value| {
+                    value["trustPolicies"][0]["trustedIdentities"] =
+                        json!(["x509.subject:C=US,ST=WA,O=a", "x509.subject:C=US,ST=WA,O=a,CN=b"]);
+                }),
+            ),
+            (
+                "override",
+                Box::new(|value| {
+                    value["trustPolicies"][0]["signatureVerification"]["override"] = json!({"integrity": "log"});
+                }),
+            ),
+            (
+                "override skip",
+                Box::new(|value| {
+                    value["trustPolicies"][0]["signatureVerification"]["override"] = json!({"expiry": "skip"});
+                }),
+            ),
+            (
+                "twice",
+                Box::new(|value| {
+                    let first = value["trustPolicies"][0].clone();
+                    value["trustPolicies"].as_array_mut().unwrap().push(first);
+                }),
+            ),
         ];
         for (name, change) in changes {
             assert!(matches!(policy(change), Err(Error::Policy { .. })), "{name}");

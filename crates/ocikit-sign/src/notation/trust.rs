@@ -120,7 +120,12 @@ impl NotationTrust {
     }
 
     /// Checks an envelope about a subject. Returns what failed and is only told, and the metadata of the signer.
-    pub(crate) fn verify(&self, seal: Seal, bytes: &[u8], subject: &Descriptor) -> Result<(Vec<Refusal>, Annotations), Refusal> {
+    pub(crate) fn verify(
+        &self,
+        seal: Seal,
+        bytes: &[u8],
+        subject: &Descriptor,
+    ) -> Result<(Vec<Refusal>, Annotations), Refusal> {
         let opened = envelope::open(seal, bytes)?;
         let metadata = opened.is_about(subject)?;
         let statement = &self.statement;

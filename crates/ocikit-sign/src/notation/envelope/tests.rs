@@ -14,6 +14,8 @@ struct Authority {
     issuer: Issuer<'static, rcgen::KeyPair>,
 }
 
+type Change = Box<dyn FnOnce(&mut CertificateParams)>;
+
 fn params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     for (kind, value) in [
@@ -88,7 +90,8 @@ const SEALS: [Seal; 2] = [Seal::Jws, Seal::Cose];
 #[tokio::test]
 async fn every_kind_of_key_is_sealed_and_opened() {
     let authority = authority("root", |_| {});
-    for kind in [KeyKind::P256, KeyKind::P384, KeyKind::P521, KeyKind::Rsa { bits: 2048 }, KeyKind::Rsa { bits: 3072 }] {
+    for kind in [KeyKind::P256, KeyKind::P384, KeyKind::P521, KeyKind::Rsa { bits: 2048 }, KeyKind::Rsa { bits: 3072 }]
+    {
         let key = PrivateKey::generate(kind).unwrap();
         let chain = Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).unwrap();
         for form in SEALS {
@@ -163,7 +166,7 @@ fn certificates_obey_the_rules() {
     assert!(chain(good.issue(&key, |_| {}), &good).is_ok());
     assert!(chain(good.issue(&key, |params| params.extended_key_usages = Vec::new()), &good).is_ok());
 
-    let leaves: Vec<(&str, Box<dyn FnOnce(&mut CertificateParams)>)> = vec![
+    let leaves: Vec<(&str, Change)> = vec![
         ("no key usage", Box::new(|params| params.key_usages = Vec::new())),
         ("key encipherment", Box::new(|params| params.key_usages.push(KeyUsagePurpose::KeyEncipherment))),
         ("signs certificates", Box::new(|params| params.key_usages.push(KeyUsagePurpose::KeyCertSign))),
@@ -176,7 +179,7 @@ fn certificates_obey_the_rules() {
     for (name, change) in leaves {
         assert!(chain(good.issue(&key, change), &good).is_err(), "{name}");
     }
-    let roots: Vec<(&str, Box<dyn FnOnce(&mut CertificateParams)>)> = vec![
+    let roots: Vec<(&str, Change)> = vec![
         ("no authority", Box::new(|params| params.is_ca = IsCa::ExplicitNoCa)),
         ("says nothing", Box::new(|params| params.is_ca = IsCa::NoCa)),
         ("does not sign certificates", Box::new(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature])),
