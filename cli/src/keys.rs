@@ -3,10 +3,13 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use ocikit::Location;
-use ocikit_sign::{Certificate, Chain, Depth, Format, PrivateKey, PublicKey, TrustPolicy, TrustStore};
+use ocikit_sign::{
+    Certificate, Chain, CommandSigner, Depth, Format, PrivateKey, PublicKey, Signer, TrustPolicy, TrustStore,
+};
 use zeroize::Zeroizing;
 
 use crate::context::variable;
@@ -108,8 +111,59 @@ fn ask(prompt: &str) -> Result<Zeroizing<String>> {
     Ok(Zeroizing::new(password.map_err(|error| Failure::io("read", "from the terminal", &error))?))
 }
 
+/// Whoever signs.
+#[derive(Debug, Args)]
+pub(crate) struct SignerArguments {
+    /// The key (PEM): PKCS #8, SEC 1, PKCS #1, or encrypted as cosign does it; with --signer-command the public key
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// A program that signs instead: it gets what is to be signed on standard input and writes the signature, as bytes or in
+    /// base64. Words are separated by spaces
+    #[arg(long, value_name = "COMMAND")]
+    signer_command: Option<String>,
+    #[command(flatten)]
+    password: PasswordArguments,
+}
+
+impl SignerArguments {
+    pub(crate) fn signer(&self) -> Result<Arc<dyn Signer>> {
+        Ok(match &self.signer_command {
+            Some(line) => Arc::new(CommandSigner::new(line, public_key(&self.key)?)?),
+            None => Arc::new(private_key(&self.key, &self.password)?),
+        })
+    }
+}
+
+/// The types of attestations that have short names, which are those of cosign; others are URIs.
+const PREDICATE_TYPES: [(&str, &str); 10] = [
+    ("slsaprovenance", "https://slsa.dev/provenance/v0.2"),
+    ("slsaprovenance02", "https://slsa.dev/provenance/v0.2"),
+    ("slsaprovenance1", "https://slsa.dev/provenance/v1"),
+    ("spdx", "https://spdx.dev/Document"),
+    ("spdxjson", "https://spdx.dev/Document"),
+    ("cyclonedx", "https://cyclonedx.org/bom"),
+    ("link", "https://in-toto.io/Link/v1"),
+    ("vuln", "https://cosign.sigstore.dev/attestation/vuln/v1"),
+    ("openvex", "https://openvex.dev/ns"),
+    ("custom", "https://cosign.sigstore.dev/attestation/v1"),
+];
+
+/// The type of an attestation as it is typed.
+pub(crate) fn predicate_type(text: &str) -> std::result::Result<String, String> {
+    if let Some((_, uri)) = PREDICATE_TYPES.iter().find(|(name, _)| *name == text) {
+        return Ok((*uri).to_owned());
+    }
+    match text.contains(':') {
+        true => Ok(text.to_owned()),
+        false => {
+            let names: Vec<_> = PREDICATE_TYPES.iter().map(|(name, _)| *name).collect();
+            Err(format!("it is no URI, and none of {}", names.join(", ")))
+        }
+    }
+}
+
 /// Reads a private key, asking for its password only if it has one.
-pub(crate) fn private_key(path: &Path, password: &PasswordArguments) -> Result<PrivateKey> {
+fn private_key(path: &Path, password: &PasswordArguments) -> Result<PrivateKey> {
     let text = read_secret(path)?;
     let password = match PrivateKey::is_encrypted(&text) {
         true => Some(password.password()?),

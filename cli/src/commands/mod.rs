@@ -1,6 +1,7 @@
 //! One file per command: its arguments, whose comments are the help, a `run`, and words.
 
 mod annotate;
+mod attest;
 mod blob;
 mod build;
 mod cat;
@@ -44,6 +45,7 @@ use crate::failure::Result;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Annotate(annotate::Annotate),
+    Attest(attest::Attest),
     Blob(blob::Blob),
     Build(build::Build),
     Cat(cat::Cat),
@@ -82,6 +84,7 @@ impl Command {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         match self {
             Command::Annotate(command) => command.run(context).await,
+            Command::Attest(command) => command.run(context).await,
             Command::Blob(command) => command.run(context).await,
             Command::Build(command) => command.run(context).await,
             Command::Cat(command) => command.run(context).await,

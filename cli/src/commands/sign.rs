@@ -1,16 +1,15 @@
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use ocikit::{Annotations, Digest, Location, Platform, Root};
-use ocikit_sign::{CommandSigner, Format, NotationOptions, SignOptions, Signature, Signer};
+use ocikit_sign::{Format, NotationOptions, SignOptions, Signature};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::keys::{self, DepthArguments, FormatName, PasswordArguments};
+use crate::keys::{self, DepthArguments, FormatName, SignerArguments};
 
 /// Sign an image, an index or an artifact, wherever it is
 ///
@@ -20,13 +19,8 @@ use crate::keys::{self, DepthArguments, FormatName, PasswordArguments};
 pub(crate) struct Sign {
     /// The image
     location: Location,
-    /// The key (PEM): PKCS #8, SEC 1, PKCS #1, or encrypted as cosign does it; with --signer-command the public key
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
-    /// A program that signs instead: it gets what is to be signed on standard input and writes the signature, as bytes or in
-    /// base64. Words are separated by spaces
-    #[arg(long, value_name = "COMMAND")]
-    signer_command: Option<String>,
+    #[command(flatten)]
+    signer: SignerArguments,
     /// The form of the signature; may be repeated
     #[arg(long, value_enum, value_name = "FORMAT", default_values = ["cosign"])]
     format: Vec<FormatName>,
@@ -50,12 +44,11 @@ pub(crate) struct Sign {
     /// Only print what would be signed
     #[arg(long)]
     dry_run: bool,
-    #[command(flatten)]
-    password: PasswordArguments,
 }
 
+/// What was signed, or attested.
 #[derive(Serialize)]
-struct Facts {
+pub(crate) struct Facts {
     location: String,
     digest: Digest,
     signatures: Vec<SignatureFacts>,
@@ -76,10 +69,7 @@ impl Sign {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let session = context.session(&[&location])?;
-        let signer: Arc<dyn Signer> = match &self.signer_command {
-            Some(line) => Arc::new(CommandSigner::new(line, keys::public_key(&self.key)?)?),
-            None => Arc::new(keys::private_key(&self.key, &self.password)?),
-        };
+        let signer = self.signer.signer()?;
         let created = keys::now(context.epoch)?;
         let options = SignOptions {
             depth: self.depth.depth(),
@@ -88,24 +78,17 @@ impl Sign {
             notation: self.notation(created)?,
             ..SignOptions::new(self.formats(), created)
         };
-        let (root, signatures) = if self.dry_run {
-            let root = session.open(&location).await?;
-            let signatures = ocikit_sign::sign(&root, &*signer, &options).await?;
-            (root, signatures)
-        } else {
-            // The place is held from before the image is read, so that nobody changes it in between.
-            let place = session.edit(&location).await?;
-            let root = Root::open(place.clone(), &location.name()).await?;
-            let signatures = ocikit_sign::sign(&root, &*signer, &options).await?;
-            ocikit_sign::attach(&signatures, &place, &session.copy_options(Vec::new())).await?;
-            (root, signatures)
+        // The place is held from before the image is read, so that nobody changes it in between.
+        let place = if self.dry_run { None } else { Some(session.edit(&location).await?) };
+        let root = match &place {
+            Some(place) => Root::open(place.clone(), &location.name()).await?,
+            None => session.open(&location).await?,
         };
-        let signatures = signatures.iter().map(SignatureFacts::of).collect();
-        let facts = Facts { location: location.to_string(), digest: root.digest(), signatures };
-        context.output.facts(&facts, || {
-            let line = |made: &SignatureFacts| format!("{} {} {}", made.digest, made.format, made.signature);
-            facts.signatures.iter().map(line).collect::<Vec<_>>().join("\n")
-        })
+        let signatures = ocikit_sign::sign(&root, &*signer, &options).await?;
+        if let Some(place) = &place {
+            ocikit_sign::attach(&signatures, place, &session.copy_options(Vec::new())).await?;
+        }
+        Facts::of(&location, &root, &signatures).state(context)
     }
 
     fn formats(&self) -> Vec<Format> {
@@ -131,6 +114,20 @@ impl Sign {
             metadata.insert(key, value);
         }
         Ok(Some(NotationOptions { chain: keys::chain(path)?, expiry: expiry.map(|time| time.timestamp()), metadata }))
+    }
+}
+
+impl Facts {
+    pub(crate) fn of(location: &Location, root: &Root, signatures: &[Signature]) -> Facts {
+        let signatures = signatures.iter().map(SignatureFacts::of).collect();
+        Facts { location: location.to_string(), digest: root.digest(), signatures }
+    }
+
+    pub(crate) fn state(&self, context: &Context) -> Result {
+        context.output.facts(self, || {
+            let line = |made: &SignatureFacts| format!("{} {} {}", made.digest, made.format, made.signature);
+            self.signatures.iter().map(line).collect::<Vec<_>>().join("\n")
+        })
     }
 }
 

@@ -35,6 +35,9 @@ pub(crate) struct Verify {
     /// not given
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Vec<FormatName>,
+    /// Ask for an attestation of this type instead of a plain signature; --json prints what it says
+    #[arg(long, value_name = "TYPE", value_parser = keys::predicate_type, conflicts_with = "trust_policy")]
+    attestation: Option<String>,
     #[command(flatten)]
     depth: DepthArguments,
     /// The image has to have this digest
@@ -68,6 +71,9 @@ struct CellFacts {
     /// What the signer signed along.
     #[serde(skip_serializing_if = "Annotations::is_empty")]
     metadata: Annotations,
+    /// What was attested.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicate: Option<serde_json::Value>,
     /// What was found and does not count.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     refused: Vec<RefusedFacts>,
@@ -86,6 +92,7 @@ impl Verify {
         let trusted = self.trusted(&location)?;
         let options = VerifyOptions {
             formats: self.format.iter().map(|name| name.format()).collect(),
+            predicate_type: self.attestation.clone(),
             depth: self.depth.depth(),
             expect: self.expect,
             ..VerifyOptions::new(trusted)
@@ -130,6 +137,7 @@ impl CellFacts {
             signature: None,
             warnings: Vec::new(),
             metadata: Annotations::new(),
+            predicate: None,
             refused: Vec::new(),
         };
         let refused = |found: &Refused| RefusedFacts { signature: found.signature, why: found.why.to_string() };
@@ -144,6 +152,7 @@ impl CellFacts {
                 signature: Some(proof.signature),
                 warnings: proof.warnings.iter().map(ToString::to_string).collect(),
                 metadata: proof.metadata.clone(),
+                predicate: proof.predicate.clone(),
                 ..facts
             },
         }

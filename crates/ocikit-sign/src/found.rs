@@ -12,7 +12,7 @@ use crate::sign::tag_of;
 /// More signatures of one digest are not read.
 const MOST: usize = 1000;
 /// No envelope, bundle or payload is longer than this many bytes.
-const LONGEST: u64 = 4 << 20;
+pub(crate) const LONGEST: u64 = 16 << 20;
 
 /// A signature that was found.
 #[derive(Debug, Clone)]

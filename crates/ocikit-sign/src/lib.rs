@@ -47,7 +47,7 @@ pub use format::Format;
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
 pub use notation::{Certificate, Chain, Level, NotationTrust, TrustPolicy, TrustStore};
 pub use refusal::Refusal;
-pub use sign::{NotationOptions, SignOptions, Signature, attach, sign};
+pub use sign::{AttestOptions, NotationOptions, SignOptions, Signature, attach, attest, sign};
 pub use signer::{CommandSigner, Signer};
 pub use subjects::Depth;
 pub use verify::{Cell, Coverage, Outcome, Proof, Refused, Trust, Verified, VerifyOptions, verify};

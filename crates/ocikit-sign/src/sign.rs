@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::found::{COSE_TYPE, JWS_TYPE, NOTATION_TYPE};
+use crate::found::{COSE_TYPE, JWS_TYPE, LONGEST, NOTATION_TYPE};
 use crate::notation::{self, Chain, Seal};
 use crate::signer::Signer;
 use crate::subjects::{Depth, Subject, subjects};
@@ -80,7 +80,10 @@ pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Re
     for subject in subjects(root, options.depth).await? {
         for format in &options.formats {
             let (manifest, naming) = match format {
-                Format::Cosign => (bundled(&subject, signer, options, &memory).await?, Naming::default()),
+                Format::Cosign => {
+                    let (kind, nothing) = (bundle::PREDICATE_TYPE, Value::Object(Map::new()));
+                    (bundled(&subject, kind, &nothing, signer, options.created, &memory).await?, Naming::default())
+                }
                 Format::CosignLegacy => simply(&subject, signer, options, &memory).await?,
                 Format::NotationJws => {
                     (sealed(Seal::Jws, &subject, signer, options, &memory).await?, Naming::default())
@@ -93,6 +96,48 @@ pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Re
             let (subject, platform) = (subject.descriptor(), subject.platform.clone());
             made.push(Signature { subject, platform, format: *format, root, naming });
         }
+    }
+    Ok(made)
+}
+
+/// A statement about images, and what it is about.
+#[derive(Debug, Clone)]
+pub struct AttestOptions {
+    /// The type of the predicate, a URI.
+    pub predicate_type: String,
+    /// What is said, in the form that the type demands.
+    pub predicate: Value,
+    /// How far down; the same is said of each.
+    pub depth: Depth,
+    /// The digest that the root has to have.
+    pub expect: Option<Digest>,
+    /// The time that the attestations say they were made at.
+    pub created: Timestamp,
+}
+
+/// Signs a statement about a root, and about what is below it where that is wanted: an in-toto statement in a bundle as
+/// cosign has it. Nothing is written.
+///
+/// # Errors
+///
+/// Those of [`sign`]; [`Error::Unsupported`] if the type is that of plain signatures, or the statement too long to be read
+/// again.
+pub async fn attest(root: &Root, signer: &dyn Signer, options: &AttestOptions) -> Result<Vec<Signature>> {
+    if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
+        return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
+    }
+    let AttestOptions { predicate_type, predicate, created, .. } = options;
+    // Who says that something was built must not be taken to say that it is approved.
+    if predicate_type == bundle::PREDICATE_TYPE {
+        return Err(Error::Unsupported("a statement of that type is a signature".to_owned()));
+    }
+    let memory = Arc::new(Memory::new());
+    let mut made = Vec::new();
+    for subject in subjects(root, options.depth).await? {
+        let manifest = bundled(&subject, predicate_type, predicate, signer, *created, &memory).await?;
+        let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
+        let (subject, platform) = (subject.descriptor(), subject.platform.clone());
+        made.push(Signature { subject, platform, format: Format::Cosign, root, naming: Naming::default() });
     }
     Ok(made)
 }
@@ -116,12 +161,22 @@ pub(crate) fn tag_of(subject: &Digest) -> Option<Tag> {
     format!("{}-{}.sig", subject.algorithm().name(), subject.hex()).parse().ok()
 }
 
-async fn bundled(subject: &Subject, signer: &dyn Signer, options: &SignOptions, memory: &Memory) -> Result<Bytes> {
-    let bundle = bundle::sign(&subject.digest(), signer).await?;
+async fn bundled(
+    subject: &Subject,
+    predicate_type: &str,
+    predicate: &Value,
+    signer: &dyn Signer,
+    created: Timestamp,
+    memory: &Memory,
+) -> Result<Bytes> {
+    let bundle = bundle::sign(&subject.digest(), predicate_type, predicate, signer).await?;
+    if bundle.len() as u64 > LONGEST {
+        return Err(Error::Unsupported(format!("the bundle would have {} bytes, which nobody reads", bundle.len())));
+    }
     let notes = [
         ("dev.sigstore.bundle.content", "dsse-envelope".to_owned()),
-        ("dev.sigstore.bundle.predicateType", bundle::PREDICATE_TYPE.to_owned()),
-        (annotations::CREATED, seconds(options.created)),
+        ("dev.sigstore.bundle.predicateType", predicate_type.to_owned()),
+        (annotations::CREATED, seconds(created)),
     ];
     let config = Descriptor::of(MediaType::new("application/vnd.oci.empty.v1+json"), EMPTY);
     Ok(referrer(subject, Some(bundle::MEDIA_TYPE), config, (bundle::MEDIA_TYPE, bundle), &notes, memory))

@@ -1,6 +1,7 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_image::Root;
 use ocikit_spec::{Annotations, Descriptor, Digest, Platform};
+use serde_json::Value;
 
 use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
@@ -47,27 +48,36 @@ impl Trust {
         matches!(self, Trust::Notation(trust) if trust.level() == Level::Skip)
     }
 
-    fn verify(&self, subject: &Subject, found: &Found) -> Result<Proof, Refusal> {
+    fn verify(&self, subject: &Subject, found: &Found, predicate_type: Option<&str>) -> Result<Proof, Refusal> {
         let (layer, content) = found.content.as_ref().map_err(Clone::clone)?;
         let format = found.format.ok_or(Refusal::OtherSigner)?;
-        let proof = |warnings, metadata| Proof { signature: found.manifest, format, warnings, metadata };
+        let mut proof = Proof {
+            signature: found.manifest,
+            format,
+            warnings: Vec::new(),
+            metadata: Annotations::new(),
+            predicate: None,
+        };
         let digest = subject.digest();
         let seal = match format {
             Format::NotationCose => Seal::Cose,
             _ => Seal::Jws,
         };
         match (self, format) {
-            (Trust::Key { key, .. }, Format::Cosign) => bundle::verify(content, &digest, key)?,
+            (Trust::Key { key, .. }, Format::Cosign) => {
+                let wanted = predicate_type.unwrap_or(bundle::PREDICATE_TYPE);
+                let predicate = bundle::verify(content, &digest, wanted, key)?;
+                proof.predicate = predicate_type.map(|_| predicate);
+            }
             (Trust::Key { key, .. }, Format::CosignLegacy) => {
                 simple::verify(layer, content, &digest, key)?;
             }
             (Trust::Notation(trust), Format::NotationJws | Format::NotationCose) => {
-                let (warnings, metadata) = trust.verify(seal, content, &subject.descriptor())?;
-                return Ok(proof(warnings, metadata));
+                (proof.warnings, proof.metadata) = trust.verify(seal, content, &subject.descriptor())?;
             }
             _ => return Err(Refusal::OtherSigner),
         }
-        Ok(proof(Vec::new(), Annotations::new()))
+        Ok(proof)
     }
 }
 
@@ -78,6 +88,8 @@ pub struct VerifyOptions {
     pub trusted: Vec<Trust>,
     /// The formats that are asked for, every one of them; if none is named, one signature in any of them will do.
     pub formats: Vec<Format>,
+    /// The type of an attestation that is asked for instead of a plain signature. Only bundles hold them.
+    pub predicate_type: Option<String>,
     /// How far down.
     pub depth: Depth,
     /// The digest that the root has to have.
@@ -89,13 +101,19 @@ pub struct VerifyOptions {
 impl VerifyOptions {
     /// For these signers: any format, the root alone, whatever digest it has, eight at a time.
     pub fn new(trusted: Vec<Trust>) -> VerifyOptions {
-        VerifyOptions { trusted, formats: Vec::new(), depth: Depth::Root, expect: None, jobs: 8 }
+        VerifyOptions { trusted, formats: Vec::new(), predicate_type: None, depth: Depth::Root, expect: None, jobs: 8 }
     }
 
     /// What is asked for of each digest: a signer, and formats of which one will do.
     fn wanted(&self) -> Result<Vec<(&Trust, Vec<Format>)>> {
         if self.trusted.is_empty() {
             return Err(Error::Unsupported("nobody is named whose signature is asked for".to_owned()));
+        }
+        if self.predicate_type.is_some() {
+            return match self.formats.iter().all(|format| *format == Format::Cosign) {
+                true => Ok(self.trusted.iter().map(|trust| (trust, vec![Format::Cosign])).collect()),
+                false => Err(Error::Unsupported("attestations are in bundles of cosign only".to_owned())),
+            };
         }
         if self.formats.is_empty() {
             return Ok(self.trusted.iter().map(|trust| (trust, trust.formats().to_vec())).collect());
@@ -158,6 +176,8 @@ pub struct Proof {
     pub warnings: Vec<Refusal>,
     /// What the signer signed along, in the formats that have a place for it.
     pub metadata: Annotations,
+    /// What was attested, if that was asked for.
+    pub predicate: Option<Value>,
 }
 
 /// A signature that does not count.
@@ -218,10 +238,12 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
     let subjects = subjects(root, options.depth).await?;
     let cells: Vec<Vec<Cell>> = stream::iter(subjects)
         .map(|subject| {
-            let (wanted, formats) = (&wanted, &formats);
+            let (wanted, formats, kind) = (&wanted, &formats, options.predicate_type.as_deref());
             async move {
                 let found = find(&**subject.root.source(), &subject.digest(), formats).await?;
-                Ok::<_, Error>(wanted.iter().map(|(trust, formats)| cell(&subject, trust, formats, &found)).collect())
+                Ok::<_, Error>(
+                    wanted.iter().map(|(trust, formats)| cell(&subject, trust, formats, &found, kind)).collect(),
+                )
             }
         })
         .buffered(options.jobs.max(1))
@@ -230,10 +252,10 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
     Ok(Coverage { root: root.digest(), cells: cells.into_iter().flatten().collect() })
 }
 
-fn cell(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found]) -> Cell {
+fn cell(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found], kind: Option<&str>) -> Cell {
     let outcome = match trust.skips() {
         true => Outcome::Skipped,
-        false => outcome(subject, trust, formats, found),
+        false => outcome(subject, trust, formats, found, kind),
     };
     Cell {
         subject: subject.descriptor(),
@@ -245,10 +267,10 @@ fn cell(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found]) -
 }
 
 /// The first signature that counts, or why none does.
-fn outcome(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found]) -> Outcome {
+fn outcome(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found], kind: Option<&str>) -> Outcome {
     let mut refused = Vec::new();
     for found in found.iter().filter(|found| found.format.is_none_or(|format| formats.contains(&format))) {
-        match trust.verify(subject, found) {
+        match trust.verify(subject, found, kind) {
             Ok(proof) => return Outcome::Verified(proof),
             Err(why) => refused.push(Refused { signature: found.manifest, format: found.format, why }),
         }

@@ -231,6 +231,44 @@ fn an_archive_is_signed_and_pushed() {
     }
 }
 
+#[test]
+fn attestations_go_both_ways() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "cosign"]) else { return };
+    let bench = with_password();
+    cosign(&peers, "generate-key-pair").ok();
+    let [key, public] = ["cosign.key", "cosign.pub"].map(|name| peers.path(name).display().to_string());
+    let said = serde_json::json!({"buildDefinition": {"buildType": "https://example.com/b", "externalParameters": {}},
+        "runDetails": {"builder": {"id": "https://example.com/builder"}}});
+    let predicate = bench.path("predicate.json").display().to_string();
+    fs::write(&predicate, said.to_string()).unwrap();
+    for (kind, registry) in peers.registries() {
+        let place = Place::new(&bench, &registry, "ours");
+        let line = ["--key", &key, "--type", "slsaprovenance1", "--predicate", &predicate, "--recursive"];
+        bench.ok(&[&["attest"], &line[..], &[place.tag().as_str()]].concat());
+        for digest in &place.digests {
+            let reference = format!("{}@{digest}", place.repository);
+            let verify = |kind: &str| {
+                let flags = format!("--key {public} --type {kind} --insecure-ignore-tlog --allow-http-registry");
+                cosign(&peers, &format!("verify-attestation {flags} {reference}"))
+            };
+            assert_eq!(verify("slsaprovenance1").code, 0, "{kind}: {}", verify("slsaprovenance1"));
+            assert_ne!(verify("spdxjson").code, 0, "{kind}");
+        }
+        // Whoever attests does not sign.
+        assert_eq!(bench.ocikit(&["verify", "--key", &public, &place.tag()]).code, 5, "{kind}");
+
+        let place = Place::new(&bench, &registry, "theirs");
+        let reference = format!("{}@{}", place.repository, place.digests[0]);
+        let flags = "--signing-config SC.json --allow-http-registry -y --type slsaprovenance1";
+        cosign(&peers, &format!("attest --key {key} {flags} --predicate {predicate} {reference}")).ok();
+        let line = ["verify", "--json", "--key", &public, "--attestation", "slsaprovenance1", &reference];
+        let facts: Value = serde_json::from_str(&bench.ok(&line)).unwrap();
+        assert_eq!(facts["signatures"][0]["predicate"], said, "{kind}");
+        let other = bench.ocikit(&["verify", "--key", &public, "--attestation", "spdxjson", &reference]);
+        assert!(other.code == 5 && other.stdout.contains("https://slsa.dev/provenance/v1"), "{kind}: {other}");
+    }
+}
+
 /// notation with its own configuration: a key, its certificate, and a policy that trusts it.
 struct Notation<'a> {
     peers: &'a Peers,

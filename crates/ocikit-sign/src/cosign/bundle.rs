@@ -17,6 +17,8 @@ pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+js
 pub(crate) const PREDICATE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+/// What cosign calls its attestations still; the fields that count are the same.
+const STATEMENT_TYPE_BEFORE: &str = "https://in-toto.io/Statement/v0.1";
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -87,14 +89,19 @@ struct Subject {
     digest: Map<String, Value>,
 }
 
-/// Makes a bundle that says of a digest that it was signed.
-pub(crate) async fn sign(digest: &Digest, signer: &dyn Signer) -> Result<Vec<u8>> {
+/// Makes a bundle that says something of a digest: with [`PREDICATE_TYPE`] and an empty predicate, that it was signed.
+pub(crate) async fn sign(
+    digest: &Digest,
+    predicate_type: &str,
+    predicate: &Value,
+    signer: &dyn Signer,
+) -> Result<Vec<u8>> {
     let name = digest.algorithm().name().to_owned();
     let statement = Statement {
         kind: STATEMENT_TYPE.to_owned(),
         subject: vec![Subject { digest: Map::from_iter([(name, Value::String(digest.hex()))]) }],
-        predicate_type: PREDICATE_TYPE.to_owned(),
-        predicate: Value::Object(Map::new()),
+        predicate_type: predicate_type.to_owned(),
+        predicate: predicate.clone(),
     };
     let payload = json(&statement)?;
     let public = signer.public_key();
@@ -117,10 +124,10 @@ pub(crate) async fn sign(digest: &Digest, signer: &dyn Signer) -> Result<Vec<u8>
     })
 }
 
-/// Checks that a bundle is by this key and says of this digest that it was signed.
+/// Checks that a bundle is by this key and says something of that type of this digest. Returns what it says.
 ///
 /// Entries of transparency logs and timestamps in it are not looked at: with the key at hand nothing depends on them.
-pub(crate) fn verify(bundle: &[u8], digest: &Digest, key: &PublicKey) -> Result<(), Refusal> {
+pub(crate) fn verify(bundle: &[u8], digest: &Digest, predicate_type: &str, key: &PublicKey) -> Result<Value, Refusal> {
     let malformed = |why: &str| Refusal::Malformed(why.to_owned());
     let bundle: Bundle = serde_json::from_slice(bundle).map_err(|error| malformed(&error.to_string()))?;
     if bundle.media_type != MEDIA_TYPE {
@@ -148,25 +155,25 @@ pub(crate) fn verify(bundle: &[u8], digest: &Digest, key: &PublicKey) -> Result<
     if !key.verifies_cosign(&authenticated(PAYLOAD_TYPE, &payload), &decode(&signature.sig)?) {
         return Err(Refusal::WrongSignature);
     }
-    says_signed(&payload, digest)
+    says(&payload, digest, predicate_type)
 }
 
-/// Whether a statement, whose signature was checked, says of a digest that it was signed.
-fn says_signed(payload: &[u8], digest: &Digest) -> Result<(), Refusal> {
+/// What a statement, whose signature was checked, says of a digest, if it is of that type.
+fn says(payload: &[u8], digest: &Digest, predicate_type: &str) -> Result<Value, Refusal> {
     let statement: Statement =
         serde_json::from_slice(payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
-    if statement.kind != STATEMENT_TYPE {
+    if ![STATEMENT_TYPE, STATEMENT_TYPE_BEFORE].contains(&statement.kind.as_str()) {
         return Err(Refusal::NotUnderstood(format!("statements of type {}", statement.kind)));
     }
     // An attestation is signed as well, and does not say what a signature says.
-    if statement.predicate_type != PREDICATE_TYPE {
-        return Err(Refusal::OtherSubject(statement.predicate_type));
+    if statement.predicate_type != predicate_type {
+        return Err(Refusal::OtherPredicate(statement.predicate_type));
     }
     let name = digest.algorithm().name();
     let named = |subject: &Subject| subject.digest.get(name).and_then(Value::as_str).map(str::to_owned);
     let subjects: Vec<_> = statement.subject.iter().filter_map(named).collect();
     if subjects.contains(&digest.hex()) {
-        return Ok(());
+        return Ok(statement.predicate);
     }
     Err(Refusal::OtherSubject(subjects.into_iter().next().unwrap_or_else(|| "nothing".to_owned())))
 }
@@ -189,6 +196,14 @@ mod tests {
 
     fn digest() -> Digest {
         Digest::sha256_of(b"an image")
+    }
+
+    async fn sign(digest: &Digest, signer: &dyn Signer) -> Result<Vec<u8>> {
+        super::sign(digest, PREDICATE_TYPE, &Value::Object(Map::new()), signer).await
+    }
+
+    fn verify(bundle: &[u8], digest: &Digest, key: &PublicKey) -> Result<(), Refusal> {
+        super::verify(bundle, digest, PREDICATE_TYPE, key).map(drop)
     }
 
     #[tokio::test]
@@ -236,8 +251,8 @@ mod tests {
             digest().hex()
         );
         assert_eq!(
-            says_signed(payload.as_bytes(), &digest()),
-            Err(Refusal::OtherSubject("https://slsa.dev/provenance/v1".to_owned()))
+            says(payload.as_bytes(), &digest(), PREDICATE_TYPE),
+            Err(Refusal::OtherPredicate("https://slsa.dev/provenance/v1".to_owned()))
         );
         let bundle = sign(&digest(), &key).await.unwrap();
         let mut value: Value = serde_json::from_slice(&bundle).unwrap();
@@ -266,7 +281,7 @@ mod tests {
             use std::sync::LazyLock;
             static KEY: LazyLock<PrivateKey> = LazyLock::new(|| PrivateKey::generate(KeyKind::P256).unwrap());
             let _ = verify(&bytes, &digest(), KEY.public_key());
-            let _ = says_signed(&bytes, &digest());
+            let _ = says(&bytes, &digest(), PREDICATE_TYPE);
         }
     }
 }
