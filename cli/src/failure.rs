@@ -146,6 +146,9 @@ impl From<ocikit_sign::Error> for Failure {
             Error::Image(error) => error.into(),
             Error::Moved { .. } => Failure::new(Code::Unverified, message)
                 .hint("somebody moved the tag, or the digest is that of something else"),
+            Error::Refused(_) => {
+                Failure::new(Code::Unverified, message).hint("is it the right key, and the right image?")
+            }
             Error::Password(_) => Failure::new(Code::Denied, message)
                 .hint("give --key-password-file, or set OCIKIT_KEY_PASSWORD or COSIGN_PASSWORD"),
             Error::Key(_) | Error::Certificates(_) | Error::Policy { .. } | Error::Unsupported(_) => {

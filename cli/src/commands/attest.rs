@@ -1,5 +1,3 @@
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -56,10 +54,7 @@ impl Attest {
 
     fn read(&self) -> Result<serde_json::Value> {
         // A longer one would make a bundle that nobody reads.
-        const LONGEST: u64 = 16 << 20;
-        let mut text = Vec::new();
-        let read = File::open(&self.predicate).and_then(|file| file.take(LONGEST).read_to_end(&mut text));
-        read.map_err(|error| Failure::io("read", self.predicate.display(), &error))?;
+        let text = crate::file::read_at_most(&self.predicate, 16 << 20)?;
         let refuse = |error| Failure::usage(format_args!("{} is not JSON: {error}", self.predicate.display()));
         serde_json::from_slice(&text).map_err(refuse)
     }

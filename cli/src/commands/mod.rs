@@ -1,6 +1,7 @@
 //! One file per command: its arguments, whose comments are the help, a `run`, and words.
 
 mod annotate;
+mod attach;
 mod attest;
 mod blob;
 mod build;
@@ -45,6 +46,7 @@ use crate::failure::Result;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Annotate(annotate::Annotate),
+    Attach(attach::Attach),
     Attest(attest::Attest),
     Blob(blob::Blob),
     Build(build::Build),
@@ -84,6 +86,7 @@ impl Command {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         match self {
             Command::Annotate(command) => command.run(context).await,
+            Command::Attach(command) => command.run(context).await,
             Command::Attest(command) => command.run(context).await,
             Command::Blob(command) => command.run(context).await,
             Command::Build(command) => command.run(context).await,

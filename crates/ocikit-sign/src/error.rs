@@ -1,5 +1,7 @@
 use ocikit_spec::Digest;
 
+use crate::refusal::Refusal;
+
 /// The result of signing and verifying.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -27,6 +29,9 @@ pub enum Error {
         /// What is there.
         actual: Box<Digest>,
     },
+    /// A signature that was to be stored does not count.
+    #[error("the signature is not stored: {0}")]
+    Refused(Refusal),
     /// What was asked for does not go together.
     #[error("{0}")]
     Unsupported(String),

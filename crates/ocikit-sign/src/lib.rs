@@ -30,6 +30,7 @@
 //! * It never asks a network for anything but the place of the image.
 //! * It never starts a program, [`CommandSigner`] excepted, which is nothing else.
 
+mod adopt;
 mod cosign;
 mod error;
 mod format;
@@ -42,6 +43,7 @@ mod signer;
 mod subjects;
 mod verify;
 
+pub use adopt::{Foreign, adopt};
 pub use error::{Error, Result};
 pub use format::Format;
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};

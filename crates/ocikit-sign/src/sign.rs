@@ -170,6 +170,17 @@ async fn bundled(
     memory: &Memory,
 ) -> Result<Bytes> {
     let bundle = bundle::sign(&subject.digest(), predicate_type, predicate, signer).await?;
+    wrapped(subject, predicate_type, bundle, created, memory)
+}
+
+/// The manifest of a bundle.
+pub(crate) fn wrapped(
+    subject: &Subject,
+    predicate_type: &str,
+    bundle: Vec<u8>,
+    created: Timestamp,
+    memory: &Memory,
+) -> Result<Bytes> {
     if bundle.len() as u64 > LONGEST {
         return Err(Error::Unsupported(format!("the bundle would have {} bytes, which nobody reads", bundle.len())));
     }
@@ -233,11 +244,21 @@ fn referrer(
     manifest
 }
 
-/// Adds a signature to those that are there under the tag of the digest.
 async fn simply(
     subject: &Subject,
     signer: &dyn Signer,
     options: &SignOptions,
+    memory: &Memory,
+) -> Result<(Bytes, Naming)> {
+    let (layer, payload) = simple::sign(&subject.digest(), &options.reference, signer).await?;
+    added(subject, &layer, payload, memory).await
+}
+
+/// Adds a signature to those that are there under the tag of the digest.
+pub(crate) async fn added(
+    subject: &Subject,
+    layer: &Descriptor,
+    payload: Vec<u8>,
     memory: &Memory,
 ) -> Result<(Bytes, Naming)> {
     let digest = subject.digest();
@@ -249,13 +270,11 @@ async fn simply(
         Err(error) if error.is_not_found() => None,
         Err(error) => return Err(error.into()),
     };
-    for layer in
-        old.iter().flat_map(|old| old.children()).filter(|child| child.media_type.as_str() == simple::LAYER_TYPE)
-    {
+    let is_payload = |child: &&Descriptor| child.media_type.as_str() == simple::LAYER_TYPE;
+    for layer in old.iter().flat_map(|old| old.children()).filter(is_payload) {
         memory.insert(source.read(layer).await?);
     }
-    let (layer, payload) = simple::sign(&digest, &options.reference, signer).await?;
-    let (config, manifest) = simple::manifest(old.as_ref().map(|old| &old.bytes()[..]), &layer)?;
+    let (config, manifest) = simple::manifest(old.as_ref().map(|old| &old.bytes()[..]), layer)?;
     memory.insert(payload);
     memory.insert(config);
     let manifest = Bytes::from(manifest);

@@ -269,6 +269,47 @@ fn attestations_go_both_ways() {
     }
 }
 
+#[test]
+fn what_cosign_signed_elsewhere_is_attached() {
+    let Some(peers) = Peers::find(&["registry", "cosign", "openssl"]) else { return };
+    let (bench, registry) = (with_password(), peers.distribution("registry"));
+    let place = Place::new(&bench, &registry, "made");
+    let files = peers.path("").display().to_string();
+    peers.ok("openssl ecparam -name prime256v1 -genkey -noout -out sec1.key");
+    peers.ok("openssl pkey -in sec1.key -pubout -out sec1.pub");
+    let public = format!("{files}sec1.pub");
+    // cosign prints the payload, OpenSSL signs it, and neither stores it.
+    let payload = cosign(&peers, &format!("generate --allow-http-registry {}@{}", place.repository, place.digests[0]));
+    fs::write(peers.path("payload"), payload.ok()).unwrap();
+    peers.ok("openssl dgst -sha256 -sign sec1.key -out raw payload");
+    peers.ok("openssl base64 -A -in raw -out signature");
+    fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("other.tar")).unwrap();
+    let [payload, signature] = ["payload", "signature"].map(|name| format!("{files}{name}"));
+    let line = ["attach", "--key", &public, "--payload", &payload, "--signature", &signature];
+    let refused = bench.ocikit(&[&line[..], &["other.tar"]].concat());
+    assert_eq!(refused.code, 5, "{refused}");
+    for target in ["a.tar", &place.tag()] {
+        bench.ok(&[&line[..], &[target]].concat());
+        bench.ok(&["verify", "--key", &public, "--format", "cosign-legacy", target]);
+    }
+    cosign_verifies(&peers, &public, "cosign-legacy", "", &place.tag()).ok();
+    // A bundle that cosign stored in one place, stored in another.
+    cosign(&peers, "generate-key-pair").ok();
+    cosign_signs(&peers, "cosign.key", "cosign", "", &format!("{}@{}", place.repository, place.digests[0]));
+    let listed: Value = serde_json::from_str(&bench.ok(&["referrers", "--json", &place.tag()])).unwrap();
+    let manifest = format!("{}@{}", place.repository, listed["referrers"][0]["digest"].as_str().unwrap());
+    let manifest: Value = serde_json::from_str(&bench.ok(&["inspect", "--raw", &manifest])).unwrap();
+    let blob = format!("{}@{}", place.repository, manifest["layers"][0]["digest"].as_str().unwrap());
+    let bundle = bench.ok(&["blob", "get", &blob]);
+    fs::write(bench.path("bundle"), bundle).unwrap();
+    let theirs = format!("{files}cosign.pub");
+    assert_eq!(bench.ocikit(&["attach", "--key", &public, "--bundle", "bundle", "a.tar"]).code, 5);
+    assert_eq!(bench.ocikit(&["attach", "--key", &theirs, "--bundle", "bundle", "other.tar"]).code, 5);
+    bench.ok(&["attach", "--key", &theirs, "--bundle", "bundle", "a.tar"]);
+    bench.ok(&["verify", "--key", &theirs, "--format", "cosign", "a.tar"]);
+}
+
 /// notation with its own configuration: a key, its certificate, and a policy that trusts it.
 struct Notation<'a> {
     peers: &'a Peers,

@@ -56,9 +56,14 @@ pub(crate) async fn sign(digest: &Digest, reference: &str, signer: &dyn Signer) 
     .to_string()
     .into_bytes();
     let signature = checked(signer, Scheme::of_cosign(signer.public_key().kind()), &payload).await?;
-    let mut layer = Descriptor::of(MediaType::new(LAYER_TYPE), &payload);
-    layer.annotations.insert(SIGNATURE, STANDARD.encode(signature));
-    Ok((layer, payload))
+    Ok((layer(&payload, &STANDARD.encode(signature)), payload))
+}
+
+/// The descriptor of a payload with its signature, which is in base64.
+pub(crate) fn layer(payload: &[u8], signature: &str) -> Descriptor {
+    let mut layer = Descriptor::of(MediaType::new(LAYER_TYPE), payload);
+    layer.annotations.insert(SIGNATURE, signature);
+    layer
 }
 
 /// Checks that a layer is a signature by this key of this digest, and returns the name under which it was signed.
