@@ -158,7 +158,7 @@ pub struct Cell {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// One that counts.
-    Verified(Proof),
+    Verified(Box<Proof>),
     /// Nothing was looked at, because a trust policy says so.
     Skipped,
     /// None that counts; those that do not, if there are any.
@@ -271,7 +271,7 @@ fn outcome(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found]
     let mut refused = Vec::new();
     for found in found.iter().filter(|found| found.format.is_none_or(|format| formats.contains(&format))) {
         match trust.verify(subject, found, kind) {
-            Ok(proof) => return Outcome::Verified(proof),
+            Ok(proof) => return Outcome::Verified(Box::new(proof)),
             Err(why) => refused.push(Refused { signature: found.manifest, format: found.format, why }),
         }
     }

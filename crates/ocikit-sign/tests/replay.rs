@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, Source, SourceExt, testing};
 use ocikit_sign::{
-    Depth, Error, Format, KeyKind, Outcome, PrivateKey, Refusal, SignOptions, Trust, VerifyOptions, attach, sign,
-    verify,
+    AttestOptions, Depth, Error, Foreign, Format, KeyKind, Outcome, PrivateKey, Refusal, SignOptions, Trust,
+    VerifyOptions, attach, attest, sign, verify,
 };
 use ocikit_spec::{Descriptor, Document};
 use serde_json::{Value, json};
@@ -99,4 +99,56 @@ async fn what_was_verified_is_what_was_asked_for() {
     assert_eq!(coverage.cells.len(), 2);
     assert!(coverage.accept(&other).is_none());
     assert_eq!(coverage.accept(&root).unwrap().digest(), root.digest());
+}
+
+#[tokio::test]
+async fn what_was_made_elsewhere_is_checked_first() {
+    let [key, other] = [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap());
+    let memory = Arc::new(Memory::new());
+    let (root, another) = (image(&memory, 1).await, image(&memory, 2).await);
+    let place: Arc<dyn Sink> = memory.clone();
+    for format in FORMATS {
+        let made = sign(&root, &key, &SignOptions::new(vec![format], Timestamp::UNIX_EPOCH)).await.unwrap().remove(0);
+        let Some(Document::Manifest(manifest)) = made.root.document() else { panic!("a signature is a manifest") };
+        let layer = &manifest.layers()[0];
+        let bytes = made.root.source().read(layer).await.unwrap().to_vec();
+        let foreign = || match layer.annotations.get("dev.cosignproject.cosign/signature") {
+            Some(signature) => Foreign::Simple { payload: bytes.clone(), signature: format!("{signature}\n") },
+            None => Foreign::Bundle(bytes.clone()),
+        };
+        let adopt = async |root: &Root, key: &PrivateKey| {
+            ocikit_sign::adopt(root, foreign(), key.public_key(), Timestamp::UNIX_EPOCH).await
+        };
+        assert!(matches!(adopt(&another, &key).await, Err(Error::Refused(Refusal::OtherSubject(_)))));
+        assert!(matches!(adopt(&root, &other).await, Err(Error::Refused(_))));
+        let adopted = [adopt(&root, &key).await.unwrap()];
+        assert_eq!(adopted[0].format, format);
+        attach(&adopted, &place, &CopyOptions::default()).await.unwrap();
+        let options = VerifyOptions { formats: vec![format], ..trust(&key) };
+        assert!(matches!(outcome(&root, &options).await, Outcome::Verified(_)));
+    }
+}
+
+#[tokio::test]
+async fn whoever_attests_does_not_sign() {
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    let memory = Arc::new(Memory::new());
+    let root = image(&memory, 1).await;
+    let options = AttestOptions {
+        predicate_type: "https://example.com/tested/v1".to_owned(),
+        predicate: json!({"passed": true}),
+        depth: Depth::Root,
+        expect: None,
+        created: Timestamp::UNIX_EPOCH,
+    };
+    let place: Arc<dyn Sink> = memory.clone();
+    attach(&attest(&root, &key, &options).await.unwrap(), &place, &CopyOptions::default()).await.unwrap();
+    let Outcome::Missing(refused) = outcome(&root, &trust(&key)).await else { panic!("it is no signature") };
+    assert!(matches!(refused[0].why, Refusal::OtherPredicate(_)));
+    let wanted = VerifyOptions { predicate_type: Some(options.predicate_type.clone()), ..trust(&key) };
+    let Outcome::Verified(proof) = outcome(&root, &wanted).await else { panic!("it is attested") };
+    assert_eq!(proof.predicate, Some(options.predicate.clone()));
+    let signature = "https://sigstore.dev/cosign/sign/v1".to_owned();
+    let refused = attest(&root, &key, &AttestOptions { predicate_type: signature, ..options }).await;
+    assert!(matches!(refused, Err(Error::Unsupported(_))));
 }
