@@ -139,6 +139,27 @@ impl From<ocikit::spec::Error> for Failure {
     }
 }
 
+impl From<ocikit_sign::Error> for Failure {
+    fn from(error: ocikit_sign::Error) -> Failure {
+        use ocikit_sign::Error;
+        let message = chain(&error);
+        match error {
+            Error::Image(error) => error.into(),
+            Error::Moved { .. } => Failure::new(Code::Unverified, message)
+                .hint("somebody moved the tag, or the digest is that of something else"),
+            Error::Refused(_) => {
+                Failure::new(Code::Unverified, message).hint("is it the right key, and the right image?")
+            }
+            Error::Password(_) => Failure::new(Code::Denied, message)
+                .hint("give --key-password-file, or set OCIKIT_KEY_PASSWORD or COSIGN_PASSWORD"),
+            Error::Key(_) | Error::Certificates(_) | Error::Policy { .. } | Error::Unsupported(_) => {
+                Failure::new(Code::Usage, message)
+            }
+            _ => Failure::new(Code::Other, message),
+        }
+    }
+}
+
 impl From<ocikit_build::Error> for Failure {
     fn from(error: ocikit_build::Error) -> Failure {
         use ocikit_build::Error;

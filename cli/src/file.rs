@@ -44,16 +44,21 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result {
 
 /// Reads a whole file that is a document; `-` is standard input.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    // One more than any document may have, so that a longer one is seen to be longer.
-    let most = ocikit::spec::MAX_DOCUMENT_SIZE + 1;
+    read_at_most(path, ocikit::spec::MAX_DOCUMENT_SIZE)
+}
+
+/// Reads a whole file, unless it has more bytes than that; `-` is standard input.
+pub(crate) fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>> {
+    // One more, so that a longer one is seen to be longer.
+    let taken = most + 1;
     let mut bytes = Vec::new();
     let read = match path == Path::new("-") {
-        true => io::stdin().take(most).read_to_end(&mut bytes),
-        false => std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)),
+        true => io::stdin().take(taken).read_to_end(&mut bytes),
+        false => std::fs::File::open(path).and_then(|file| file.take(taken).read_to_end(&mut bytes)),
     };
     read.map_err(|error| Failure::io("read", path.display(), &error))?;
-    match bytes.len() as u64 == most {
-        true => Err(Failure::usage(format_args!("{} is too long for a manifest", path.display()))),
+    match bytes.len() as u64 > most {
+        true => Err(Failure::usage(format_args!("{} has more than {most} bytes, which is too long", path.display()))),
         false => Ok(bytes),
     }
 }

@@ -13,6 +13,7 @@ mod failure;
 mod file;
 mod hosts;
 mod inside;
+mod keys;
 mod output;
 mod progress;
 mod report;

@@ -183,3 +183,77 @@ pub fn layers(bytes: &[u8]) {
         assert_eq!(found, there, "{name}");
     }
 }
+
+/// Keys, certificates and policies are read or refused, and what is found where signatures are verifies nothing.
+pub fn signatures(bytes: &[u8]) {
+    use std::sync::Arc;
+
+    use ocikit_image::{Memory, Name, Naming, Root, Sink};
+    use ocikit_sign::{
+        Certificate, Chain, NotationTrust, PrivateKey, PublicKey, Trust, TrustPolicy, TrustStore, VerifyOptions,
+    };
+    use ocikit_spec::Descriptor;
+    use serde_json::json;
+
+    let _ = PrivateKey::from_pem(bytes, None);
+    if let Ok(key) = PublicKey::from_pem(bytes) {
+        assert_eq!(PublicKey::from_pem(key.to_pem().as_bytes()).unwrap(), key);
+    }
+    let _ = Certificate::read_all(bytes).and_then(Chain::new);
+    let _ = TrustPolicy::parse(bytes);
+
+    let key = PublicKey::from_pem(KEY.as_bytes()).unwrap();
+    let policy = TrustPolicy::parse(POLICY.as_bytes()).unwrap();
+    let mut store = TrustStore::new();
+    store.add("ca", "none", Vec::new());
+    let now = "2026-12-01T00:00:00Z".parse().unwrap();
+    let trusted = vec![
+        Trust::Key { name: "key".to_owned(), key },
+        Trust::Notation(NotationTrust::new(&policy, &store, "", now).unwrap()),
+    ];
+    let memory = Arc::new(Memory::new());
+    let empty = json!(Descriptor::of(MediaType::OCI_CONFIG, b"{}"));
+    memory.insert(&b"{}"[..]);
+    memory.insert(bytes.to_vec());
+    let put = |document: serde_json::Value| {
+        let text = document.to_string();
+        let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, text.as_bytes());
+        memory.insert(text);
+        descriptor
+    };
+    let image = put(json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": empty, "layers": []}));
+    for (kind, layer) in [
+        ("application/vnd.dev.sigstore.bundle.v0.3+json", "application/vnd.dev.sigstore.bundle.v0.3+json"),
+        ("application/vnd.cncf.notary.signature", "application/jose+json"),
+        ("application/vnd.cncf.notary.signature", "application/cose"),
+    ] {
+        put(json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "artifactType": kind, "config": empty,
+            "layers": [Descriptor::of(MediaType::new(layer), bytes)], "subject": image}));
+    }
+    let mut layer = Descriptor::of(MediaType::new("application/vnd.dev.cosign.simplesigning.v1+json"), bytes);
+    layer.annotations.insert("dev.cosignproject.cosign/signature", "MAYCAQECAQE=");
+    let legacy =
+        put(json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": empty, "layers": [layer]}));
+    let tag = Some(format!("sha256-{}.sig", image.digest.hex()).parse().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        memory.publish(&legacy, &Naming { tag, ..Naming::default() }).await.unwrap();
+        let root = Root::open(memory, &Name::Digest(image.digest)).await.unwrap();
+        let coverage = ocikit_sign::verify(&root, &VerifyOptions::new(trusted)).await.unwrap();
+        assert!(
+            coverage
+                .cells
+                .iter()
+                .all(|cell| matches!(&cell.outcome, ocikit_sign::Outcome::Missing(all) if all.len() == 2))
+        );
+    });
+}
+
+/// A key whose private half nobody has kept.
+const KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEbK22sOfhhpAsOFPSJjZ3wtn0mjlJ\n\
+9adt17lCpFGBgRJpn/Stkp0lkuWZdZH6yxRkiW2KYjw2alW9OZaVbSz/0A==\n\
+-----END PUBLIC KEY-----
+";
+const POLICY: &str = r#"{"version":"1.0","trustPolicies":[{"name":"all","registryScopes":["*"],
+    "signatureVerification":{"level":"audit"},"trustStores":["ca:none"],"trustedIdentities":["*"]}]}"#;

@@ -12,12 +12,13 @@ type Target = fn(&[u8]);
 #[test]
 fn the_corpus_does_no_harm() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-    let targets: [(&str, Target); 5] = [
+    let targets: [(&str, Target); 6] = [
         ("tar_index", targets::tar_index),
         ("documents", targets::documents),
         ("reference", targets::reference),
         ("docker_archive", targets::docker_archive),
         ("layers", targets::layers),
+        ("signatures", targets::signatures),
     ];
     for (name, target) in targets {
         let found = fs::read_dir(corpus.join(name)).unwrap();

@@ -6,13 +6,14 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each crate may use of the others. A crate uses lower levels, never its own.
-const MAY_USE: [(&str, u8, &[&str]); 11] = [
+const MAY_USE: [(&str, u8, &[&str]); 12] = [
     ("ocikit-spec", 0, &[]),
     ("ocikit-archive", 1, &["ocikit-spec"]),
     ("ocikit-image", 2, &["ocikit-spec", "ocikit-archive"]),
     ("ocikit-layout", 3, &["ocikit-spec", "ocikit-archive", "ocikit-image"]),
     ("ocikit-registry", 3, &["ocikit-spec", "ocikit-image"]),
     ("ocikit-server", 3, &["ocikit-spec", "ocikit-image"]),
+    ("ocikit-sign", 3, &["ocikit-spec", "ocikit-image"]),
     ("ocikit", 4, &["ocikit-spec", "ocikit-image", "ocikit-layout", "ocikit-registry"]),
     ("ocikit-build", 4, &["ocikit-spec", "ocikit-image", "ocikit-layout"]),
     ("ocikit-cli", 6, &["*"]),

@@ -20,6 +20,7 @@ mod push;
 mod recovery;
 mod registry;
 mod rest;
+mod sign;
 mod sync;
 mod tour;
 mod validate;

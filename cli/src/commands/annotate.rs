@@ -90,7 +90,7 @@ impl Annotate {
 }
 
 /// The first `=` ends the key; whatever follows, other such signs included, is the value.
-fn key_value(text: &str) -> std::result::Result<(String, String), String> {
+pub(crate) fn key_value(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("it is not of the form KEY=VALUE".to_owned()),

@@ -1,6 +1,8 @@
 //! One file per command: its arguments, whose comments are the help, a `run`, and words.
 
 mod annotate;
+mod attach;
+mod attest;
 mod blob;
 mod build;
 mod cat;
@@ -12,6 +14,7 @@ mod diff;
 mod digest;
 mod gc;
 pub(crate) mod inspect;
+mod keygen;
 mod kind;
 pub(crate) mod login;
 mod logout;
@@ -24,12 +27,14 @@ mod referrers;
 mod remote;
 mod repos;
 mod serve;
+mod sign;
 mod sync;
 mod tag;
 mod tags;
 mod tour;
 mod tree;
 mod validate;
+mod verify;
 mod version;
 
 use clap::Subcommand;
@@ -41,6 +46,8 @@ use crate::failure::Result;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Annotate(annotate::Annotate),
+    Attach(attach::Attach),
+    Attest(attest::Attest),
     Blob(blob::Blob),
     Build(build::Build),
     Cat(cat::Cat),
@@ -52,6 +59,7 @@ pub(crate) enum Command {
     Digest(digest::Digest),
     Gc(gc::Gc),
     Inspect(inspect::Inspect),
+    Keygen(keygen::Keygen),
     Kind(kind::Kind),
     Login(login::Login),
     Logout(logout::Logout),
@@ -63,12 +71,14 @@ pub(crate) enum Command {
     Referrers(referrers::Referrers),
     Repos(repos::Repos),
     Serve(serve::Serve),
+    Sign(sign::Sign),
     Sync(sync::Sync),
     Tag(tag::Tag),
     Tags(tags::Tags),
     Tour(tour::Tour),
     Tree(tree::Tree),
     Validate(validate::Validate),
+    Verify(verify::Verify),
     Version(version::Version),
 }
 
@@ -76,6 +86,8 @@ impl Command {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         match self {
             Command::Annotate(command) => command.run(context).await,
+            Command::Attach(command) => command.run(context).await,
+            Command::Attest(command) => command.run(context).await,
             Command::Blob(command) => command.run(context).await,
             Command::Build(command) => command.run(context).await,
             Command::Cat(command) => command.run(context).await,
@@ -87,6 +99,7 @@ impl Command {
             Command::Digest(command) => command.run(context).await,
             Command::Gc(command) => command.run(context).await,
             Command::Inspect(command) => command.run(context).await,
+            Command::Keygen(command) => command.run(context),
             Command::Kind(command) => command.run(context).await,
             Command::Login(command) => command.run(context).await,
             Command::Logout(command) => command.run(context).await,
@@ -98,12 +111,14 @@ impl Command {
             Command::Referrers(command) => command.run(context).await,
             Command::Repos(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
+            Command::Sign(command) => command.run(context).await,
             Command::Sync(command) => command.run(context).await,
             Command::Tag(command) => command.run(context).await,
             Command::Tags(command) => command.run(context).await,
             Command::Tour(command) => command.run(context).await,
             Command::Tree(command) => command.run(context).await,
             Command::Validate(command) => command.run(context).await,
+            Command::Verify(command) => command.run(context).await,
             Command::Version(command) => command.run(context),
         }
     }

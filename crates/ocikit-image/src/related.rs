@@ -63,9 +63,9 @@ pub(crate) async fn related(root: &Root, which: &Referrers, platforms: &[Platfor
 
 /// A root and the manifests below it.
 struct Below {
-    /// Those that people speak about: not BuildKit's attestations.
+    /// Those that something may be about, in their order.
     subjects: Vec<Digest>,
-    /// All of them.
+    /// The same, to look them up.
     parts: HashSet<Digest>,
 }
 
@@ -79,9 +79,8 @@ impl Below {
                 if !entry.media_type.is_document() || !below.parts.insert(entry.digest) {
                     continue;
                 }
-                if !entry.is_attestation() {
-                    below.subjects.push(entry.digest);
-                }
+                // BuildKit's attestations too: they are signed like images.
+                below.subjects.push(entry.digest);
                 if entry.media_type.is_index() && depth < DEEPEST {
                     waiting.push((root.source().document(entry).await?, depth + 1));
                 }

@@ -5,6 +5,7 @@ mod edit;
 mod files;
 mod registries;
 mod rest;
+mod sign;
 mod suite;
 
 use ocikit_tests::{Daemon, Peers};

@@ -1,0 +1,144 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+use ocikit::{Annotations, Digest, Location, Platform, Root};
+use ocikit_sign::{Format, NotationOptions, SignOptions, Signature};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::keys::{self, DepthArguments, FormatName, SignerArguments};
+
+/// Sign an image, an index or an artifact, wherever it is
+///
+/// What is signed is the digest. In a registry the signature is a referrer; in an archive or layout it is stored inside and
+/// goes along with the next push. Prints what was signed and the digest of each signature's manifest.
+#[derive(Debug, Args)]
+pub(crate) struct Sign {
+    /// The image
+    location: Location,
+    #[command(flatten)]
+    signer: SignerArguments,
+    /// The form of the signature; may be repeated
+    #[arg(long, value_enum, value_name = "FORMAT", default_values = ["cosign"])]
+    format: Vec<FormatName>,
+    #[command(flatten)]
+    depth: DepthArguments,
+    /// Sign only if it has this digest
+    #[arg(long, value_name = "DIGEST")]
+    expect: Option<Digest>,
+    /// The name that the older form of cosign records; the repository if this is not given
+    #[arg(long, value_name = "NAME")]
+    reference: Option<String>,
+    /// The certificate of the key and those that lead from it to a root (PEM), for the formats of the Notary Project
+    #[arg(long, value_name = "FILE")]
+    certificate_chain: Option<PathBuf>,
+    /// How long the signature is to be trusted, as `24h` or `90d`, in the formats of the Notary Project
+    #[arg(long, value_name = "DURATION", requires = "certificate_chain")]
+    expiry: Option<Span>,
+    /// What is signed along, in the formats of the Notary Project; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = super::annotate::key_value, requires = "certificate_chain")]
+    user_metadata: Vec<(String, String)>,
+    /// Only print what would be signed
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What was signed, or attested.
+#[derive(Serialize)]
+pub(crate) struct Facts {
+    location: String,
+    digest: Digest,
+    signatures: Vec<SignatureFacts>,
+}
+
+#[derive(Serialize)]
+struct SignatureFacts {
+    digest: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<Platform>,
+    format: &'static str,
+    signature: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<String>,
+}
+
+impl Sign {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        let location = context.expand(&self.location);
+        let session = context.session(&[&location])?;
+        let signer = self.signer.signer()?;
+        let created = keys::now(context.epoch)?;
+        let options = SignOptions {
+            depth: self.depth.depth(),
+            expect: self.expect,
+            reference: self.reference.clone().unwrap_or_else(|| keys::repository(&location)),
+            notation: self.notation(created)?,
+            ..SignOptions::new(self.formats(), created)
+        };
+        // The place is held from before the image is read, so that nobody changes it in between.
+        let place = if self.dry_run { None } else { Some(session.edit(&location).await?) };
+        let root = match &place {
+            Some(place) => Root::open(place.clone(), &location.name()).await?,
+            None => session.open(&location).await?,
+        };
+        let signatures = ocikit_sign::sign(&root, &*signer, &options).await?;
+        if let Some(place) = &place {
+            ocikit_sign::attach(&signatures, place, &session.copy_options(Vec::new())).await?;
+        }
+        Facts::of(&location, &root, &signatures).state(context)
+    }
+
+    fn formats(&self) -> Vec<Format> {
+        let mut formats: Vec<_> = self.format.iter().map(|name| name.format()).collect();
+        formats.sort_unstable();
+        formats.dedup();
+        formats
+    }
+
+    /// What goes into envelopes of the Notary Project, if there are to be any.
+    fn notation(&self, created: Timestamp) -> Result<Option<NotationOptions>> {
+        let Some(path) = &self.certificate_chain else {
+            return match self.formats().iter().any(|format| format.is_notation()) {
+                true => Err(Failure::usage("signatures of the Notary Project need --certificate-chain")),
+                false => Ok(None),
+            };
+        };
+        let after = |span: &Span| created.to_zoned(TimeZone::UTC).checked_add(*span);
+        let expiry = self.expiry.as_ref().map(after).transpose();
+        let expiry = expiry.map_err(|error| Failure::usage(format_args!("--expiry: {error}")))?;
+        let mut metadata = Annotations::new();
+        for (key, value) in &self.user_metadata {
+            metadata.insert(key, value);
+        }
+        Ok(Some(NotationOptions { chain: keys::chain(path)?, expiry: expiry.map(|time| time.timestamp()), metadata }))
+    }
+}
+
+impl Facts {
+    pub(crate) fn of(location: &Location, root: &Root, signatures: &[Signature]) -> Facts {
+        let signatures = signatures.iter().map(SignatureFacts::of).collect();
+        Facts { location: location.to_string(), digest: root.digest(), signatures }
+    }
+
+    pub(crate) fn state(&self, context: &Context) -> Result {
+        context.output.facts(self, || {
+            let line = |made: &SignatureFacts| format!("{} {} {}", made.digest, made.format, made.signature);
+            self.signatures.iter().map(line).collect::<Vec<_>>().join("\n")
+        })
+    }
+}
+
+impl SignatureFacts {
+    fn of(made: &Signature) -> SignatureFacts {
+        SignatureFacts {
+            digest: made.subject.digest,
+            platform: made.platform.clone(),
+            format: made.format.as_str(),
+            signature: made.root.digest(),
+            tag: made.naming.tag.as_ref().map(ToString::to_string),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use ocikit::{Annotations, Digest, Location, Platform};
+use ocikit_sign::{Cell, Coverage, NotationTrust, Outcome, Refused, Trust, VerifyOptions};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::{Code, Failure, Result};
+use crate::keys::{self, DepthArguments, FormatName};
+use crate::output;
+
+/// Check who signed an image, an index or an artifact
+///
+/// Prints a line for each digest, signer and format that is asked for, and ends with 5 if a signature is missing. Nothing
+/// but the place of the image is asked: transparency logs and timestamps are not looked at.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The image
+    location: Location,
+    /// A public key (PEM) whose signature has to be there; may be repeated, and then each of them has to have signed
+    #[arg(long, value_name = "FILE", required_unless_present = "trust_policy")]
+    key: Vec<PathBuf>,
+    /// A trust policy of the Notary Project, as notation has it; somebody whom it trusts has to have signed
+    #[arg(long, value_name = "FILE")]
+    trust_policy: Option<PathBuf>,
+    /// The trust stores that it names, as notation has them; `truststore` beside it if this is not given
+    #[arg(long, value_name = "DIR", requires = "trust_policy")]
+    trust_store: Option<PathBuf>,
+    /// The repository by which the policy chooses; that of the image if this is not given
+    #[arg(long, value_name = "NAME", requires = "trust_policy")]
+    scope: Option<String>,
+    /// A form in which there has to be a signature; may be repeated, and then each is asked for. Any one will do if this is
+    /// not given
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Vec<FormatName>,
+    /// Ask for an attestation of this type instead of a plain signature; --json prints what it says
+    #[arg(long, value_name = "TYPE", value_parser = keys::predicate_type, conflicts_with = "trust_policy")]
+    attestation: Option<String>,
+    #[command(flatten)]
+    depth: DepthArguments,
+    /// The image has to have this digest
+    #[arg(long, value_name = "DIGEST")]
+    expect: Option<Digest>,
+}
+
+#[derive(Serialize)]
+struct Facts {
+    location: String,
+    digest: Digest,
+    verified: bool,
+    signatures: Vec<CellFacts>,
+}
+
+#[derive(Serialize)]
+struct CellFacts {
+    digest: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<Platform>,
+    signer: String,
+    /// The format of the signature that was found, or those of which one would have done.
+    formats: Vec<&'static str>,
+    /// `verified`, `skipped` or `missing`.
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<Digest>,
+    /// What is wrong and by the policy does not matter.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    /// What the signer signed along.
+    #[serde(skip_serializing_if = "Annotations::is_empty")]
+    metadata: Annotations,
+    /// What was attested.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicate: Option<serde_json::Value>,
+    /// What was found and does not count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refused: Vec<RefusedFacts>,
+}
+
+#[derive(Serialize)]
+struct RefusedFacts {
+    signature: Digest,
+    why: String,
+}
+
+impl Verify {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        let location = context.expand(&self.location);
+        let root = context.session(&[&location])?.open(&location).await?;
+        let trusted = self.trusted(&location)?;
+        let options = VerifyOptions {
+            formats: self.format.iter().map(|name| name.format()).collect(),
+            predicate_type: self.attestation.clone(),
+            depth: self.depth.depth(),
+            expect: self.expect,
+            ..VerifyOptions::new(trusted)
+        };
+        let coverage = ocikit_sign::verify(&root, &options).await?;
+        let facts = Facts {
+            location: location.to_string(),
+            digest: coverage.root,
+            verified: coverage.is_complete(),
+            signatures: coverage.cells.iter().map(CellFacts::of).collect(),
+        };
+        context.output.facts(&facts, || table(&facts.signatures))?;
+        match coverage.accept(&root) {
+            Some(_) => Ok(()),
+            None => Err(failure(&location, &coverage)),
+        }
+    }
+
+    fn trusted(&self, location: &Location) -> Result<Vec<Trust>> {
+        let mut trusted = Vec::new();
+        for path in &self.key {
+            trusted.push(Trust::Key { name: path.display().to_string(), key: keys::public_key(path)? });
+        }
+        if let Some(path) = &self.trust_policy {
+            let (policy, store) = keys::trust(path, self.trust_store.as_deref())?;
+            let scope = self.scope.clone().unwrap_or_else(|| keys::repository(location));
+            // Whether certificates are valid is a matter of now, whatever the time of a build.
+            trusted.push(Trust::Notation(NotationTrust::new(&policy, &store, &scope, Timestamp::now())?));
+        }
+        Ok(trusted)
+    }
+}
+
+impl CellFacts {
+    fn of(cell: &Cell) -> CellFacts {
+        let facts = CellFacts {
+            digest: cell.subject.digest,
+            platform: cell.platform.clone(),
+            signer: cell.signer.clone(),
+            formats: cell.formats.iter().map(|format| format.as_str()).collect(),
+            outcome: "skipped",
+            signature: None,
+            warnings: Vec::new(),
+            metadata: Annotations::new(),
+            predicate: None,
+            refused: Vec::new(),
+        };
+        let refused = |found: &Refused| RefusedFacts { signature: found.signature, why: found.why.to_string() };
+        match &cell.outcome {
+            Outcome::Skipped => facts,
+            Outcome::Missing(found) => {
+                CellFacts { outcome: "missing", refused: found.iter().map(refused).collect(), ..facts }
+            }
+            Outcome::Verified(proof) => CellFacts {
+                formats: vec![proof.format.as_str()],
+                outcome: "verified",
+                signature: Some(proof.signature),
+                warnings: proof.warnings.iter().map(ToString::to_string).collect(),
+                metadata: proof.metadata.clone(),
+                predicate: proof.predicate.clone(),
+                ..facts
+            },
+        }
+    }
+}
+
+/// A line for each cell, and below it what is wrong with what was found.
+fn table(cells: &[CellFacts]) -> String {
+    let mut text = String::new();
+    for cell in cells {
+        let platform = cell.platform.as_ref().map_or("-".to_owned(), ToString::to_string);
+        let by = cell.signature.map(|signature| format!(" by {signature}")).unwrap_or_default();
+        let CellFacts { digest, signer, outcome, .. } = cell;
+        let signer = output::line(signer);
+        text += &format!("{digest} {platform} {signer} {} {outcome}{by}\n", cell.formats.join("|"));
+        for warning in &cell.warnings {
+            text += &format!("  warning: {}\n", output::line(warning));
+        }
+        for refused in &cell.refused {
+            text += &format!("  {}: {}\n", refused.signature, output::line(&refused.why));
+        }
+    }
+    text
+}
+
+fn failure(location: &Location, coverage: &Coverage) -> Failure {
+    let missing = coverage.cells.iter().filter(|cell| matches!(cell.outcome, Outcome::Missing(_))).count();
+    let all = coverage.cells.len();
+    let message = format!("{location} is not verified: {missing} of {all} signatures that were asked for are missing");
+    Failure::new(Code::Unverified, message)
+        .hint("is it the right key, and were signatures copied along? `ocikit referrers` lists what is there")
+}

@@ -1,0 +1,247 @@
+//! Keys and their passwords: where they are read from, and how they are written.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use ocikit::Location;
+use ocikit_sign::{
+    Certificate, Chain, CommandSigner, Depth, Format, PrivateKey, PublicKey, Signer, TrustPolicy, TrustStore,
+};
+use zeroize::Zeroizing;
+
+use crate::context::variable;
+use crate::failure::{Failure, Result};
+use crate::file;
+
+/// The forms of signatures on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatName {
+    /// A sigstore bundle as a referrer, as cosign 3 writes it
+    Cosign,
+    /// Simple signing under the tag sha256-….sig, as cosign wrote it before
+    CosignLegacy,
+    /// A JWS envelope of the Notary Project
+    NotationJws,
+    /// A COSE envelope of the Notary Project
+    NotationCose,
+}
+
+impl FormatName {
+    pub(crate) fn format(self) -> Format {
+        match self {
+            FormatName::Cosign => Format::Cosign,
+            FormatName::CosignLegacy => Format::CosignLegacy,
+            FormatName::NotationJws => Format::NotationJws,
+            FormatName::NotationCose => Format::NotationCose,
+        }
+    }
+}
+
+/// What of an image is meant.
+#[derive(Debug, Args)]
+pub(crate) struct DepthArguments {
+    /// Of an index, every image below it as well
+    #[arg(long, short)]
+    recursive: bool,
+    /// And the attestations that BuildKit put there
+    #[arg(long, requires = "recursive")]
+    attestations: bool,
+}
+
+impl DepthArguments {
+    pub(crate) fn depth(&self) -> Depth {
+        match (self.recursive, self.attestations) {
+            (false, _) => Depth::Root,
+            (true, false) => Depth::Images,
+            (true, true) => Depth::Everything,
+        }
+    }
+}
+
+/// Where the password of a key comes from.
+#[derive(Debug, Args)]
+pub(crate) struct PasswordArguments {
+    /// The file with the password of the key; OCIKIT_KEY_PASSWORD, COSIGN_PASSWORD or a question if this is not given
+    #[arg(long, value_name = "FILE")]
+    key_password_file: Option<PathBuf>,
+}
+
+impl PasswordArguments {
+    /// The password of a key that is there.
+    pub(crate) fn password(&self) -> Result<Zeroizing<String>> {
+        match self.given()? {
+            Some(password) => Ok(password),
+            None => ask("Password of the key: "),
+        }
+    }
+
+    /// The password of a key that is made, which is asked for twice.
+    pub(crate) fn new_password(&self) -> Result<Zeroizing<String>> {
+        if let Some(password) = self.given()? {
+            return Ok(password);
+        }
+        let password = ask("Password for the new key: ")?;
+        match *password == *ask("The same again: ")? {
+            true => Ok(password),
+            false => Err(Failure::usage("the two passwords differ")),
+        }
+    }
+
+    fn given(&self) -> Result<Option<Zeroizing<String>>> {
+        if let Some(path) = &self.key_password_file {
+            let text = read_secret(path)?;
+            let text = std::str::from_utf8(&text).map_err(|_| Failure::usage("the password is not text"))?;
+            return Ok(Some(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())));
+        }
+        // Set and empty is a password for cosign, and so here.
+        let found = ["OCIKIT_KEY_PASSWORD", "COSIGN_PASSWORD"].into_iter().find_map(|name| std::env::var(name).ok());
+        Ok(found.map(Zeroizing::new))
+    }
+}
+
+fn ask(prompt: &str) -> Result<Zeroizing<String>> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage("there is nobody to ask for the password of the key")
+            .hint("give --key-password-file, or set OCIKIT_KEY_PASSWORD"));
+    }
+    let password = rpassword::prompt_password(prompt);
+    Ok(Zeroizing::new(password.map_err(|error| Failure::io("read", "from the terminal", &error))?))
+}
+
+/// Whoever signs.
+#[derive(Debug, Args)]
+pub(crate) struct SignerArguments {
+    /// The key (PEM): PKCS #8, SEC 1, PKCS #1, or encrypted as cosign does it; with --signer-command the public key
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// A program that signs instead: it gets what is to be signed on standard input and writes the signature, as bytes or in
+    /// base64. Words are separated by spaces
+    #[arg(long, value_name = "COMMAND")]
+    signer_command: Option<String>,
+    #[command(flatten)]
+    password: PasswordArguments,
+}
+
+impl SignerArguments {
+    pub(crate) fn signer(&self) -> Result<Arc<dyn Signer>> {
+        Ok(match &self.signer_command {
+            Some(line) => Arc::new(CommandSigner::new(line, public_key(&self.key)?)?),
+            None => Arc::new(private_key(&self.key, &self.password)?),
+        })
+    }
+}
+
+/// The types of attestations that have short names, which are those of cosign; others are URIs.
+const PREDICATE_TYPES: [(&str, &str); 10] = [
+    ("slsaprovenance", "https://slsa.dev/provenance/v0.2"),
+    ("slsaprovenance02", "https://slsa.dev/provenance/v0.2"),
+    ("slsaprovenance1", "https://slsa.dev/provenance/v1"),
+    ("spdx", "https://spdx.dev/Document"),
+    ("spdxjson", "https://spdx.dev/Document"),
+    ("cyclonedx", "https://cyclonedx.org/bom"),
+    ("link", "https://in-toto.io/Link/v1"),
+    ("vuln", "https://cosign.sigstore.dev/attestation/vuln/v1"),
+    ("openvex", "https://openvex.dev/ns"),
+    ("custom", "https://cosign.sigstore.dev/attestation/v1"),
+];
+
+/// The type of an attestation as it is typed.
+pub(crate) fn predicate_type(text: &str) -> std::result::Result<String, String> {
+    if let Some((_, uri)) = PREDICATE_TYPES.iter().find(|(name, _)| *name == text) {
+        return Ok((*uri).to_owned());
+    }
+    match text.contains(':') {
+        true => Ok(text.to_owned()),
+        false => {
+            let names: Vec<_> = PREDICATE_TYPES.iter().map(|(name, _)| *name).collect();
+            Err(format!("it is no URI, and none of {}", names.join(", ")))
+        }
+    }
+}
+
+/// Reads a private key, asking for its password only if it has one.
+fn private_key(path: &Path, password: &PasswordArguments) -> Result<PrivateKey> {
+    let text = read_secret(path)?;
+    let password = match PrivateKey::is_encrypted(&text) {
+        true => Some(password.password()?),
+        false => None,
+    };
+    let key = PrivateKey::from_pem(&text, password.as_ref().map(|password| password.as_bytes()));
+    key.map_err(|error| named(path, error))
+}
+
+/// Reads a public key.
+pub(crate) fn public_key(path: &Path) -> Result<PublicKey> {
+    PublicKey::from_pem(&read_secret(path)?).map_err(|error| named(path, error))
+}
+
+/// Reads the certificates of a signer.
+pub(crate) fn chain(path: &Path) -> Result<Chain> {
+    let certificates = Certificate::read_all(&file::read(path)?).and_then(Chain::new);
+    certificates.map_err(|error| named(path, error))
+}
+
+/// Reads a trust policy and the stores that it names.
+pub(crate) fn trust(path: &Path, store: Option<&Path>) -> Result<(TrustPolicy, TrustStore)> {
+    let policy = TrustPolicy::parse(&file::read(path)?).map_err(|error| named(path, error))?;
+    let beside = path.parent().unwrap_or(Path::new("")).join("truststore");
+    let store = TrustStore::read(store.unwrap_or(&beside), &policy)?;
+    Ok((policy, store))
+}
+
+fn named(path: &Path, error: ocikit_sign::Error) -> Failure {
+    let failure = Failure::from(error);
+    Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
+}
+
+/// Reads a short file into memory that is wiped.
+fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    // Memory that is outgrown is not wiped, so it is taken at once.
+    const LONGEST: usize = 64 << 10;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
+    let read = File::open(path).and_then(|file| file.take(LONGEST as u64).read_to_end(&mut bytes));
+    read.map_err(|error| Failure::io("read", path.display(), &error))?;
+    match bytes.len() == LONGEST {
+        true => Err(Failure::usage(format_args!("{} is too long for a key", path.display()))),
+        false => Ok(bytes),
+    }
+}
+
+/// Writes a file that is not there yet, and that nobody else may read.
+pub(crate) fn write_new(path: &Path, text: &str) -> Result {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written =
+        options.open(path).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::usage(format_args!("{} is there already", path.display()))
+            .hint("name another with --output, or move it out of the way: a key that is lost is lost"),
+        _ => Failure::io("write to", path.display(), &error),
+    })
+}
+
+/// The time that signatures say they were made at.
+pub(crate) fn now(epoch: Option<u64>) -> Result<jiff::Timestamp> {
+    match epoch {
+        None => Ok(jiff::Timestamp::now()),
+        Some(seconds) => {
+            let seconds = i64::try_from(seconds).ok();
+            let time = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+            let name = variable("SOURCE_DATE_EPOCH").unwrap_or_default();
+            time.ok_or_else(|| Failure::usage(format_args!("SOURCE_DATE_EPOCH is `{name}`, which is no time")))
+        }
+    }
+}
+
+/// The name of a repository in a registry; what lies elsewhere has none.
+pub(crate) fn repository(location: &Location) -> String {
+    match location {
+        Location::Registry(reference) => reference.repository().to_string(),
+        _ => String::new(),
+    }
+}

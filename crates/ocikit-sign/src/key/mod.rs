@@ -1,0 +1,13 @@
+//! Keys: read from files, made, wiped from memory when they go.
+
+mod encrypted;
+mod pem;
+mod private;
+mod public;
+mod scheme;
+
+pub use private::PrivateKey;
+pub use public::{KeyKind, PublicKey};
+pub use scheme::Scheme;
+
+pub(crate) use pem::blocks;

@@ -1,0 +1,55 @@
+//! Who made this image: signing and verifying.
+//!
+//! ```
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! use std::sync::Arc;
+//! use ocikit_image::{CopyOptions, Memory, Root, Sink, testing};
+//! use ocikit_sign::{Format, KeyKind, PrivateKey, SignOptions, Trust, VerifyOptions, attach, sign, verify};
+//!
+//! let here = Arc::new(Memory::new());
+//! let image = testing::image(&here, 1, &"linux/amd64".parse()?, &[1000]);
+//! let root = Root::at(here.clone(), image).await?;
+//!
+//! let key = PrivateKey::generate(KeyKind::P256)?;
+//! let signed = sign(&root, &key, &SignOptions::new(vec![Format::Cosign], jiff::Timestamp::UNIX_EPOCH)).await?;
+//! let place: Arc<dyn Sink> = here;
+//! attach(&signed, &place, &CopyOptions::default()).await?;
+//!
+//! let trusted = Trust::Key { name: "release".to_owned(), key: key.public_key().clone() };
+//! let coverage = verify(&root, &VerifyOptions::new(vec![trusted])).await?;
+//! assert!(coverage.is_complete());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # What this crate never does
+//!
+//! * It never trusts bytes before their digest was checked, nor what a signature says before the signature was.
+//! * It never lets a signature count that has a part which it does not understand.
+//! * It never shows a private key or a password, and wipes both from memory.
+//! * It never asks a network for anything but the place of the image.
+//! * It never starts a program, [`CommandSigner`] excepted, which is nothing else.
+
+mod adopt;
+mod cosign;
+mod error;
+mod format;
+mod found;
+mod key;
+mod notation;
+mod refusal;
+mod sign;
+mod signer;
+mod subjects;
+mod verify;
+
+pub use adopt::{Foreign, adopt};
+pub use error::{Error, Result};
+pub use format::Format;
+pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
+pub use notation::{Certificate, Chain, Level, NotationTrust, TrustPolicy, TrustStore};
+pub use refusal::Refusal;
+pub use sign::{AttestOptions, NotationOptions, SignOptions, Signature, attach, attest, sign};
+pub use signer::{CommandSigner, Signer};
+pub use subjects::Depth;
+pub use verify::{Cell, Coverage, Outcome, Proof, Refused, Trust, Verified, VerifyOptions, verify};

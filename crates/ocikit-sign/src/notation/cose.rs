@@ -1,0 +1,124 @@
+//! Envelopes in COSE: `COSE_Sign1_Tagged` of RFC 9052, as the Notary Project narrows it.
+
+use coset::cbor::value::{Integer, Value};
+use coset::iana::Algorithm;
+use coset::{
+    ContentType, CoseSign1, CoseSign1Builder, Header, Label, RegisteredLabelWithPrivate, TaggedCborSerializable,
+};
+use jiff::Timestamp;
+
+use crate::error::{Error, Result};
+use crate::key::Scheme;
+use crate::notation::envelope::{self, Attributes, Opened, Options, PAYLOAD_TYPE};
+use crate::refusal::Refusal;
+use crate::signer::{Signer, checked};
+
+/// The label of certificates, RFC 9360. Notation wants a list, even of one.
+const X5CHAIN: Label = Label::Int(33);
+/// The tag of a number of seconds since 1970, RFC 8949 3.4.2.
+const EPOCH: u64 = 1;
+
+pub(crate) async fn sign(payload: Vec<u8>, signer: &dyn Signer, options: &Options<'_>) -> Result<Vec<u8>> {
+    let failed = |error: coset::CoseError| Error::Signer(error.to_string());
+    let scheme = options.chain.scheme().ok_or_else(|| Error::Certificates("the key is not used".to_owned()))?;
+    let text = |text: &str| Label::Text(text.to_owned());
+    let time = |time: Timestamp| Value::Tag(EPOCH, Box::new(Value::Integer(time.as_second().into())));
+    let critical = [Some(envelope::SCHEME), options.expiry.map(|_| envelope::EXPIRY)];
+    let mut rest = vec![
+        (text(envelope::SCHEME), Value::Text(envelope::X509.to_owned())),
+        (text(envelope::SIGNING_TIME), time(options.time)),
+    ];
+    rest.extend(options.expiry.map(|expiry| (text(envelope::EXPIRY), time(expiry))));
+    let protected = Header {
+        alg: algorithm(scheme).map(RegisteredLabelWithPrivate::Assigned),
+        crit: critical.into_iter().flatten().map(|name| RegisteredLabelWithPrivate::Text(name.to_owned())).collect(),
+        content_type: Some(ContentType::Text(PAYLOAD_TYPE.to_owned())),
+        rest,
+        ..Header::default()
+    };
+    let certificates = options.chain.certificates().iter();
+    let certificates = certificates.map(|certificate| Value::Bytes(certificate.to_der().to_vec())).collect();
+    // Nothing tells which program signed: that part would not be signed, and nobody needs it.
+    let unprotected = Header { rest: vec![(X5CHAIN, Value::Array(certificates))], ..Header::default() };
+    let unsigned = CoseSign1Builder::new().protected(protected).unprotected(unprotected).payload(payload).build();
+    let signature = checked(signer, scheme, &unsigned.tbs_data(&[])).await?;
+    let signature = envelope::to_fixed(scheme, signature)?;
+    CoseSign1 { signature, ..unsigned }.to_tagged_vec().map_err(failed)
+}
+
+pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
+    let malformed = |why: &str| Refusal::Malformed(why.to_owned());
+    let envelope = CoseSign1::from_tagged_slice(bytes).map_err(|error| malformed(&error.to_string()))?;
+    let header = &envelope.unprotected;
+    if *header != (Header { rest: header.rest.clone(), ..Header::default() }) {
+        return Err(Refusal::NotUnderstood("an attribute that is not signed".to_owned()));
+    }
+    let mut certificates = None;
+    for (label, value) in &header.rest {
+        match (label, value) {
+            (label, Value::Array(found)) if *label == X5CHAIN => certificates = Some(found),
+            (Label::Text(name), Value::Bytes(_)) if name == envelope::TIMESTAMP => {}
+            (Label::Text(name), Value::Text(_)) if name == envelope::SIGNING_AGENT => {}
+            _ => return Err(Refusal::NotUnderstood("an attribute that is not signed".to_owned())),
+        }
+    }
+    let ders: Option<Vec<_>> = certificates
+        .ok_or_else(|| malformed("it has no certificates"))?
+        .iter()
+        .map(|value| value.as_bytes().cloned())
+        .collect();
+    let ders = ders.ok_or_else(|| malformed("its certificates are none"))?;
+    let (chain, scheme) = envelope::chain(ders.into_iter())?;
+    // The bytes of the protected header are those that came.
+    let Some(payload) = envelope.payload.clone() else { return Err(malformed("it has no payload")) };
+    if !envelope::verifies(chain.public_key(), scheme, &envelope.tbs_data(&[]), &envelope.signature) {
+        return Err(Refusal::WrongSignature);
+    }
+    let protected = &envelope.protected.header;
+    if protected.alg != algorithm(scheme).map(RegisteredLabelWithPrivate::Assigned) {
+        return Err(malformed("its algorithm is not that of its key"));
+    }
+    let value = |name: &str| {
+        protected.rest.iter().find(|(label, _)| *label == Label::Text(name.to_owned())).map(|(_, value)| value)
+    };
+    let critical = protected.crit.iter().map(|label| match label {
+        RegisteredLabelWithPrivate::Text(name) => Ok(name.clone()),
+        _ => Err(Refusal::NotUnderstood("a critical attribute that has a number".to_owned())),
+    });
+    let content_type = match &protected.content_type {
+        Some(ContentType::Text(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let attributes = Attributes {
+        critical: critical.collect::<Result<_, _>>()?,
+        content_type,
+        scheme: value(envelope::SCHEME).and_then(Value::as_text),
+        time: value(envelope::SIGNING_TIME).map(time).transpose()?,
+        expiry: value(envelope::EXPIRY).map(time).transpose()?,
+    };
+    let (time, expiry) = attributes.check()?;
+    Ok(Opened { payload, chain, time, expiry })
+}
+
+/// RFC 9053 2.1 and RFC 8230 2.
+fn algorithm(scheme: Scheme) -> Option<Algorithm> {
+    match scheme {
+        Scheme::EcdsaP256Sha256 => Some(Algorithm::ES256),
+        Scheme::EcdsaP384Sha384 => Some(Algorithm::ES384),
+        Scheme::EcdsaP521Sha512 => Some(Algorithm::ES512),
+        Scheme::RsaPssSha256 => Some(Algorithm::PS256),
+        Scheme::RsaPssSha384 => Some(Algorithm::PS384),
+        Scheme::RsaPssSha512 => Some(Algorithm::PS512),
+        _ => None,
+    }
+}
+
+fn time(value: &Value) -> Result<Timestamp, Refusal> {
+    let seconds = match value {
+        Value::Tag(EPOCH, inner) => inner.as_integer(),
+        _ => None,
+    };
+    let seconds = seconds.and_then(|seconds: Integer| i64::try_from(seconds).ok());
+    let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.ok_or_else(|| Refusal::Malformed("a time is none".to_owned()))
+}

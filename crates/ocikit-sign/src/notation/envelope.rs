@@ -1,0 +1,203 @@
+use jiff::Timestamp;
+use ocikit_spec::{Annotations, Descriptor};
+use serde::{Deserialize, Serialize};
+use x509_cert::der::asn1::{AnyRef, UintRef};
+use x509_cert::der::{Decode, Encode, Reader, SliceReader, Tag};
+
+use crate::error::{Error, Result};
+use crate::key::{PublicKey, Scheme};
+use crate::notation::{Chain, cose, jws};
+use crate::refusal::Refusal;
+use crate::signer::Signer;
+
+/// The type of what is signed.
+pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.cncf.notary.payload.v1+json";
+pub(crate) const SCHEME: &str = "io.cncf.notary.signingScheme";
+pub(crate) const SIGNING_TIME: &str = "io.cncf.notary.signingTime";
+pub(crate) const EXPIRY: &str = "io.cncf.notary.expiry";
+pub(crate) const SIGNING_AGENT: &str = "io.cncf.notary.signingAgent";
+pub(crate) const TIMESTAMP: &str = "io.cncf.notary.timestampSignature";
+/// The one signing scheme that is understood.
+pub(crate) const X509: &str = "notary.x509";
+/// Keys of annotations that begin so are the specification's.
+const RESERVED: &str = "io.cncf.notary";
+
+/// The two envelopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seal {
+    Jws,
+    Cose,
+}
+
+/// What is in an envelope besides the descriptor.
+#[derive(Debug, Clone)]
+pub(crate) struct Options<'a> {
+    pub(crate) chain: &'a Chain,
+    pub(crate) time: Timestamp,
+    pub(crate) expiry: Option<Timestamp>,
+    pub(crate) metadata: &'a Annotations,
+}
+
+/// What an envelope says. The signature is by the key of the chain, which obeys every rule but those of time and trust.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) payload: Vec<u8>,
+    pub(crate) chain: Chain,
+    pub(crate) time: Timestamp,
+    pub(crate) expiry: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Payload {
+    target_artifact: Descriptor,
+}
+
+/// Signs a descriptor.
+pub(crate) async fn sign(
+    seal: Seal,
+    subject: &Descriptor,
+    signer: &dyn Signer,
+    options: &Options<'_>,
+) -> Result<Vec<u8>> {
+    let Options { chain, time, metadata, .. } = options;
+    if chain.public_key() != signer.public_key() {
+        return Err(Error::Certificates("the first is not for the key that signs".to_owned()));
+    }
+    if let Some(invalid) = chain.invalid_at(*time) {
+        return Err(Error::Certificates(format!("{} is not valid at {time}", invalid.subject())));
+    }
+    if options.expiry.is_some_and(|expiry| expiry <= *time) {
+        return Err(Error::Unsupported("the signature would have expired already".to_owned()));
+    }
+    if let Some((key, _)) = metadata.iter().find(|(key, _)| key.starts_with(RESERVED)) {
+        return Err(Error::Unsupported(format!("the key {key} is reserved")));
+    }
+    let target_artifact = Descriptor { annotations: (*metadata).clone(), ..subject.clone() };
+    let payload = serde_json::to_vec(&Payload { target_artifact }).map_err(|error| Error::Signer(error.to_string()))?;
+    match seal {
+        Seal::Jws => jws::sign(&payload, signer, options).await,
+        Seal::Cose => cose::sign(payload, signer, options).await,
+    }
+}
+
+/// Opens an envelope and checks all that it says about itself.
+pub(crate) fn open(seal: Seal, envelope: &[u8]) -> Result<Opened, Refusal> {
+    let opened = match seal {
+        Seal::Jws => jws::open(envelope)?,
+        Seal::Cose => cose::open(envelope)?,
+    };
+    // When it was signed is the claim of the signer, which counts only against it.
+    match opened.chain.invalid_at(opened.time) {
+        Some(invalid) => Err(Refusal::Certificates(format!("{} is not valid at {}", invalid.subject(), opened.time))),
+        None => Ok(opened),
+    }
+}
+
+impl Opened {
+    /// Whether it is about this descriptor; the metadata of the signer, if so.
+    pub(crate) fn is_about(&self, subject: &Descriptor) -> Result<Annotations, Refusal> {
+        let payload: Payload =
+            serde_json::from_slice(&self.payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
+        let target = payload.target_artifact;
+        let same = target.digest == subject.digest && target.size == subject.size;
+        match same && target.media_type == subject.media_type {
+            true => Ok(target.annotations),
+            false => Err(Refusal::OtherSubject(target.digest.to_string())),
+        }
+    }
+}
+
+/// Checks the attributes that both envelopes have in the same words.
+pub(crate) struct Attributes<'a> {
+    /// The critical ones, as listed.
+    pub(crate) critical: Vec<String>,
+    pub(crate) content_type: Option<&'a str>,
+    pub(crate) scheme: Option<&'a str>,
+    pub(crate) time: Option<Timestamp>,
+    pub(crate) expiry: Option<Timestamp>,
+}
+
+impl Attributes<'_> {
+    /// The time of signing and that of expiry.
+    pub(crate) fn check(&self) -> Result<(Timestamp, Option<Timestamp>), Refusal> {
+        let malformed = |why: &str| Refusal::Malformed(why.to_owned());
+        for (position, name) in self.critical.iter().enumerate() {
+            match name.as_str() {
+                SCHEME => {}
+                EXPIRY if self.expiry.is_some() => {}
+                EXPIRY => return Err(malformed("an expiry is critical and missing")),
+                other => return Err(Refusal::NotUnderstood(format!("the critical attribute {other}"))),
+            }
+            if self.critical[..position].contains(name) {
+                return Err(malformed("an attribute is listed as critical twice"));
+            }
+        }
+        if self.content_type != Some(PAYLOAD_TYPE) {
+            return Err(malformed("its payload is of another type"));
+        }
+        match self.scheme {
+            Some(X509) => {}
+            Some(other) => return Err(Refusal::NotUnderstood(format!("the signing scheme {other}"))),
+            None => return Err(malformed("it has no signing scheme")),
+        }
+        let lists = |name: &str| self.critical.iter().any(|listed| listed == name);
+        if !lists(SCHEME) || self.expiry.is_some() != lists(EXPIRY) {
+            return Err(malformed("what has to be critical is not"));
+        }
+        Ok((self.time.ok_or_else(|| malformed("it has no signing time"))?, self.expiry))
+    }
+}
+
+/// The chain in an envelope, and how its signer signs.
+pub(crate) fn chain(ders: impl Iterator<Item = Vec<u8>>) -> Result<(Chain, Scheme), Refusal> {
+    let refuse = |error: Error| Refusal::Certificates(error.to_string());
+    // One more than any chain may have, so that a longer one is seen to be longer.
+    let certificates = ders.take(17).map(|der| super::Certificate::from_der(&der)).collect::<Result<_>>();
+    let chain = Chain::new(certificates.map_err(refuse)?).map_err(refuse)?;
+    let scheme = chain.scheme().ok_or_else(|| Refusal::Certificates("its key is not used".to_owned()))?;
+    Ok((chain, scheme))
+}
+
+/// An ECDSA signature as JOSE and COSE have it: two numbers of the length of the curve. Others stay.
+pub(crate) fn to_fixed(scheme: Scheme, signature: Vec<u8>) -> Result<Vec<u8>> {
+    let Some(length) = fixed_length(scheme) else { return Ok(signature) };
+    let failed = || Error::Signer("the signature is not two numbers".to_owned());
+    let outer = AnyRef::from_der(&signature).map_err(|_| failed())?;
+    let mut reader = SliceReader::new(outer.value()).map_err(|_| failed())?;
+    let mut number = || reader.decode::<UintRef<'_>>().map_err(|_| failed());
+    let numbers = [number()?, number()?];
+    let mut fixed = vec![0; 2 * length];
+    for (number, place) in numbers.iter().zip(fixed.chunks_mut(length)) {
+        let bytes = number.as_bytes();
+        let start = length.checked_sub(bytes.len()).ok_or_else(failed)?;
+        place[start..].copy_from_slice(bytes);
+    }
+    Ok(fixed)
+}
+
+/// Whether a key made a signature in the form of JOSE and COSE.
+pub(crate) fn verifies(key: &PublicKey, scheme: Scheme, message: &[u8], signature: &[u8]) -> bool {
+    let Some(length) = fixed_length(scheme) else { return key.verifies(scheme, message, signature) };
+    if signature.len() != 2 * length {
+        return false;
+    }
+    let (r, s) = signature.split_at(length);
+    let (Ok(r), Ok(s)) = (UintRef::new(r), UintRef::new(s)) else { return false };
+    let (Ok(r), Ok(s)) = (r.to_der(), s.to_der()) else { return false };
+    let numbers = [r, s].concat();
+    let der = AnyRef::new(Tag::Sequence, &numbers).and_then(|sequence| sequence.to_der());
+    der.is_ok_and(|der| key.verifies(scheme, message, &der))
+}
+
+fn fixed_length(scheme: Scheme) -> Option<usize> {
+    match scheme {
+        Scheme::EcdsaP256Sha256 => Some(32),
+        Scheme::EcdsaP384Sha384 => Some(48),
+        Scheme::EcdsaP521Sha512 => Some(66),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+use std::sync::LazyLock;
+
+use ocikit_spec::{Digest, MediaType};
+use proptest::prelude::*;
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose};
+
+use super::*;
+use crate::key::{KeyKind, PrivateKey};
+use crate::notation::{Certificate, NotationTrust, TrustPolicy, TrustStore};
+
+/// Keys and certificates as an authority gives them out, by what a test changes in them.
+struct Authority {
+    root: rcgen::Certificate,
+    issuer: Issuer<'static, rcgen::KeyPair>,
+}
+
+type Change = Box<dyn FnOnce(&mut CertificateParams)>;
+
+fn params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    for (kind, value) in [
+        (DnType::CountryName, "US"),
+        (DnType::StateOrProvinceName, "WA"),
+        (DnType::OrganizationName, "Acme"),
+        (DnType::CommonName, name),
+    ] {
+        params.distinguished_name.push(kind, value);
+    }
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2027, 1, 1);
+    params
+}
+
+fn authority(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Authority {
+    let mut params = params(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    change(&mut params);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let root = params.self_signed(&key).unwrap();
+    Authority { root, issuer: Issuer::new(params, key) }
+}
+
+impl Authority {
+    fn certificate(&self) -> Certificate {
+        Certificate::from_der(self.root.der()).unwrap()
+    }
+
+    fn issue(&self, key: &PrivateKey, change: impl FnOnce(&mut CertificateParams)) -> Certificate {
+        let mut params = params("signer");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+        change(&mut params);
+        let key = rcgen::KeyPair::from_pem(&key.to_pem().unwrap()).unwrap();
+        Certificate::from_der(params.signed_by(&key, &self.issuer).unwrap().der()).unwrap()
+    }
+}
+
+fn at(day: &str) -> Timestamp {
+    format!("{day}T00:00:00Z").parse().unwrap()
+}
+
+fn subject() -> Descriptor {
+    Descriptor::of(MediaType::OCI_MANIFEST, b"an image")
+}
+
+async fn seal(seal: Seal, key: &PrivateKey, chain: &Chain, expiry: Option<&str>) -> Vec<u8> {
+    let metadata = Annotations::new();
+    let options = Options { chain, time: at("2026-06-01"), expiry: expiry.map(at), metadata: &metadata };
+    sign(seal, &subject(), key, &options).await.unwrap()
+}
+
+fn policy(level: &str) -> TrustPolicy {
+    let text = format!(
+        r#"{{"version":"1.0","trustPolicies":[{{"name":"p","registryScopes":["*"],
+        "signatureVerification":{{"level":"{level}"}},"trustStores":["ca:acme"],
+        "trustedIdentities":["x509.subject: C=US, ST=WA, O=Acme"]}}]}}"#
+    );
+    TrustPolicy::parse(text.as_bytes()).unwrap()
+}
+
+fn trust(level: &str, trusted: &Authority, now: &str) -> NotationTrust {
+    let mut store = TrustStore::new();
+    store.add("ca", "acme", vec![trusted.certificate()]);
+    NotationTrust::new(&policy(level), &store, "", at(now)).unwrap()
+}
+
+const SEALS: [Seal; 2] = [Seal::Jws, Seal::Cose];
+
+#[tokio::test]
+async fn every_kind_of_key_is_sealed_and_opened() {
+    let authority = authority("root", |_| {});
+    for kind in [KeyKind::P256, KeyKind::P384, KeyKind::P521, KeyKind::Rsa { bits: 2048 }, KeyKind::Rsa { bits: 3072 }]
+    {
+        let key = PrivateKey::generate(kind).unwrap();
+        let chain = Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).unwrap();
+        for form in SEALS {
+            let bytes = seal(form, &key, &chain, Some("2026-12-01")).await;
+            let trust = trust("strict", &authority, "2026-07-01");
+            let (told, metadata) = trust.verify(form, &bytes, &subject()).unwrap();
+            assert!(told.is_empty() && metadata.is_empty(), "{kind}");
+            let other = Descriptor { digest: Digest::sha256_of(b"other"), ..subject() };
+            assert!(matches!(trust.verify(form, &bytes, &other), Err(Refusal::OtherSubject(_))));
+            let other = Descriptor { media_type: MediaType::OCI_INDEX, ..subject() };
+            assert!(matches!(trust.verify(form, &bytes, &other), Err(Refusal::OtherSubject(_))));
+        }
+    }
+    let key = PrivateKey::generate(KeyKind::Ed25519).unwrap();
+    assert!(Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).is_err());
+}
+
+#[tokio::test]
+async fn no_byte_can_be_changed() {
+    let authority = authority("root", |_| {});
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    let chain = Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).unwrap();
+    let trust = trust("strict", &authority, "2026-07-01");
+    for form in SEALS {
+        let bytes = seal(form, &key, &chain, Some("2026-12-01")).await;
+        for position in 0..bytes.len() {
+            for mask in [1, 2, 4, 8, 16, 32, 64, 128] {
+                let mut changed = bytes.clone();
+                changed[position] ^= mask;
+                assert!(trust.verify(form, &changed, &subject()).is_err(), "{form:?} {position} {mask}");
+            }
+            assert!(trust.verify(form, &bytes[..position], &subject()).is_err(), "{form:?} {position}");
+        }
+        let longer = [&bytes[..], b"x"].concat();
+        assert!(trust.verify(form, &longer, &subject()).is_err());
+    }
+}
+
+#[tokio::test]
+async fn levels_decide_what_is_only_told() {
+    let (known, stranger) = (authority("root", |_| {}), authority("stranger", |_| {}));
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    let chain = Chain::new(vec![known.issue(&key, |_| {}), known.certificate()]).unwrap();
+    for form in SEALS {
+        let bytes = seal(form, &key, &chain, Some("2026-07-01")).await;
+        // level, whom the store has, when: and how many things are told, if it is accepted.
+        for (level, trusted, now, outcome) in [
+            ("strict", &known, "2026-06-15", Some(0)),
+            ("strict", &known, "2026-08-01", None),
+            ("strict", &known, "2027-02-01", None),
+            ("strict", &stranger, "2026-06-15", None),
+            ("permissive", &known, "2026-08-01", Some(1)),
+            ("permissive", &known, "2027-02-01", Some(2)),
+            ("permissive", &stranger, "2026-06-15", None),
+            ("audit", &stranger, "2027-02-01", Some(3)),
+        ] {
+            let found = trust(level, trusted, now).verify(form, &bytes, &subject());
+            assert_eq!(found.as_ref().map(|(told, _)| told.len()).ok(), outcome, "{form:?} {level} {now} {found:?}");
+        }
+        // Bytes that were changed are refused at every level.
+        let mut changed = bytes.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        assert!(trust("audit", &known, "2026-06-15").verify(form, &changed, &subject()).is_err());
+    }
+}
+
+#[test]
+fn certificates_obey_the_rules() {
+    let good = authority("root", |_| {});
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    let chain = |leaf: Certificate, root: &Authority| Chain::new(vec![leaf, root.certificate()]);
+    assert!(chain(good.issue(&key, |_| {}), &good).is_ok());
+    assert!(chain(good.issue(&key, |params| params.extended_key_usages = Vec::new()), &good).is_ok());
+
+    let leaves: Vec<(&str, Change)> = vec![
+        ("no key usage", Box::new(|params| params.key_usages = Vec::new())),
+        ("key encipherment", Box::new(|params| params.key_usages.push(KeyUsagePurpose::KeyEncipherment))),
+        ("signs certificates", Box::new(|params| params.key_usages.push(KeyUsagePurpose::KeyCertSign))),
+        ("does not sign", Box::new(|params| params.key_usages = vec![KeyUsagePurpose::ContentCommitment])),
+        ("servers", Box::new(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth])),
+        ("any", Box::new(|params| params.extended_key_usages.push(ExtendedKeyUsagePurpose::Any))),
+        ("timestamps", Box::new(|params| params.extended_key_usages.push(ExtendedKeyUsagePurpose::TimeStamping))),
+        ("authority", Box::new(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))),
+    ];
+    for (name, change) in leaves {
+        assert!(chain(good.issue(&key, change), &good).is_err(), "{name}");
+    }
+    let roots: Vec<(&str, Change)> = vec![
+        ("no authority", Box::new(|params| params.is_ca = IsCa::ExplicitNoCa)),
+        ("says nothing", Box::new(|params| params.is_ca = IsCa::NoCa)),
+        ("does not sign certificates", Box::new(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature])),
+    ];
+    for (name, change) in roots {
+        let bad = authority("root", change);
+        assert!(chain(bad.issue(&key, |_| {}), &bad).is_err(), "{name}");
+    }
+    let leaf = good.issue(&key, |_| {});
+    let same_name = authority("root", |_| {});
+    for (name, certificates) in [
+        ("nothing", vec![]),
+        ("no root", vec![leaf.clone()]),
+        ("wrong order", vec![good.certificate(), leaf.clone()]),
+        ("the root twice", vec![leaf.clone(), good.certificate(), good.certificate()]),
+        ("another root of that name", vec![leaf.clone(), same_name.certificate()]),
+        ("another root", vec![leaf, authority("other", |_| {}).certificate()]),
+    ] {
+        assert!(Chain::new(certificates).is_err(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_signer_is_who_the_certificate_says() {
+    let authority = authority("root", |_| {});
+    let [key, other] = [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap());
+    let chain = Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).unwrap();
+    let metadata = Annotations::new();
+    let options = Options { chain: &chain, time: at("2026-06-01"), expiry: None, metadata: &metadata };
+    for form in SEALS {
+        assert!(sign(form, &subject(), &other, &options).await.is_err(), "another key");
+        let late = Options { time: at("2027-06-01"), ..options.clone() };
+        assert!(sign(form, &subject(), &key, &late).await.is_err(), "not valid any more");
+        let over = Options { expiry: Some(at("2026-05-01")), ..options.clone() };
+        assert!(sign(form, &subject(), &key, &over).await.is_err(), "expired already");
+        let mut reserved = Annotations::new();
+        reserved.insert("io.cncf.notary.x", "y");
+        let reserved = Options { metadata: &reserved, ..options.clone() };
+        assert!(sign(form, &subject(), &key, &reserved).await.is_err(), "a key of the specification's");
+    }
+}
+
+static TRUST: LazyLock<NotationTrust> = LazyLock::new(|| trust("audit", &authority("root", |_| {}), "2026-06-01"));
+
+proptest! {
+    #[test]
+    fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        for form in SEALS {
+            prop_assert!(TRUST.verify(form, &bytes, &subject()).is_err());
+        }
+        // Behind the tag of COSE_Sign1 and a list of four.
+        prop_assert!(TRUST.verify(Seal::Cose, &[&[0xd2, 0x84][..], &bytes].concat(), &subject()).is_err());
+    }
+}

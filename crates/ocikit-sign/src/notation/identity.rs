@@ -1,0 +1,156 @@
+use std::collections::BTreeMap;
+
+use x509_cert::Certificate;
+use x509_cert::der::asn1::{ObjectIdentifier, PrintableStringRef, TeletexStringRef, Utf8StringRef};
+use x509_cert::der::{Tag, Tagged};
+
+/// A distinguished name, or a part of one: attributes by their short names, each once.
+///
+/// Notary Project, "Trusted Identities Constraints"; the text form is that of RFC 4514.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity(BTreeMap<String, String>);
+
+impl Identity {
+    /// Reads `C=US, ST=WA, O=Acme`.
+    pub(crate) fn parse(text: &str) -> Result<Identity, String> {
+        if text.contains("=#") {
+            return Err(format!("`{text}` has a value in hexadecimal digits"));
+        }
+        let mut found = BTreeMap::new();
+        for part in split(text)? {
+            let (name, value) =
+                part.split_once('=').ok_or_else(|| format!("`{part}` is not of the form NAME=VALUE"))?;
+            add(&mut found, name.trim().to_owned(), unescape(value)?)?;
+        }
+        let identity = Identity(found);
+        identity.check()?;
+        Ok(identity)
+    }
+
+    /// The subject of a certificate.
+    pub(crate) fn of(certificate: &Certificate) -> Result<Identity, String> {
+        let mut found = BTreeMap::new();
+        for part in certificate.tbs_certificate().subject().iter_rdn() {
+            if part.len() != 1 {
+                return Err("its subject has an attribute of several values".to_owned());
+            }
+            for attribute in part.iter() {
+                let name = NAMES.iter().find(|(_, oid)| *oid == attribute.oid);
+                let name = name.map_or_else(|| attribute.oid.to_string(), |(name, _)| (*name).to_owned());
+                let value = &attribute.value;
+                let text = match value.tag() {
+                    Tag::Utf8String => value.decode_as::<Utf8StringRef<'_>>().map(|text| text.to_string()),
+                    Tag::PrintableString => value.decode_as::<PrintableStringRef<'_>>().map(|text| text.to_string()),
+                    Tag::TeletexString => value.decode_as::<TeletexStringRef<'_>>().map(|text| text.to_string()),
+                    // What nobody can name in a policy matches nothing.
+                    _ => continue,
+                };
+                add(&mut found, name, text.map_err(|error| error.to_string())?)?;
+            }
+        }
+        let identity = Identity(found);
+        identity.check()?;
+        Ok(identity)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let missing = ["C", "ST", "O"].into_iter().find(|name| self.0.get(*name).is_none_or(String::is_empty));
+        missing.map_or(Ok(()), |name| Err(format!("a name without {name} names nobody")))
+    }
+
+    /// Whether every attribute of this one is one of the other.
+    pub(crate) fn is_part_of(&self, other: &Identity) -> bool {
+        self.0.iter().all(|(name, value)| other.0.get(name) == Some(value))
+    }
+}
+
+fn add(found: &mut BTreeMap<String, String>, name: String, value: String) -> Result<(), String> {
+    let name = if name == "S" { "ST".to_owned() } else { name };
+    match found.insert(name.clone(), value) {
+        None => Ok(()),
+        Some(_) => Err(format!("a name has {name} twice")),
+    }
+}
+
+/// The parts between commas that are not escaped.
+fn split(text: &str) -> Result<Vec<String>, String> {
+    let (mut parts, mut part) = (Vec::new(), String::new());
+    let mut escaped = false;
+    for letter in text.chars() {
+        match letter {
+            ',' | ';' if !escaped => parts.push(std::mem::take(&mut part)),
+            '+' if !escaped => return Err(format!("`{text}` has an attribute of several values")),
+            _ => part.push(letter),
+        }
+        escaped = letter == '\\' && !escaped;
+    }
+    parts.push(part);
+    Ok(parts)
+}
+
+/// A value with its escapes undone; spaces around it that are not escaped do not count.
+fn unescape(text: &str) -> Result<String, String> {
+    let text = text.trim_start();
+    let kept = text.trim_end();
+    // A space behind a backslash is a part of the value.
+    let text = if kept.ends_with('\\') && text.len() > kept.len() { &text[..=kept.len()] } else { kept };
+    let mut bytes = Vec::new();
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '\\' {
+            bytes.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+            continue;
+        }
+        let next = letters.next().ok_or_else(|| format!("`{text}` ends in a backslash"))?;
+        match next.to_digit(16) {
+            Some(high) => {
+                let low = letters.next().and_then(|letter| letter.to_digit(16));
+                let low = low.ok_or_else(|| format!("`{text}` has half a byte"))?;
+                bytes.push((high * 16 + low) as u8);
+            }
+            None => bytes.extend_from_slice(next.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| format!("`{text}` is not text"))
+}
+
+const NAMES: [(&str, ObjectIdentifier); 9] = [
+    ("CN", ObjectIdentifier::new_unwrap("2.5.4.3")),
+    ("SERIALNUMBER", ObjectIdentifier::new_unwrap("2.5.4.5")),
+    ("C", ObjectIdentifier::new_unwrap("2.5.4.6")),
+    ("L", ObjectIdentifier::new_unwrap("2.5.4.7")),
+    ("ST", ObjectIdentifier::new_unwrap("2.5.4.8")),
+    ("STREET", ObjectIdentifier::new_unwrap("2.5.4.9")),
+    ("O", ObjectIdentifier::new_unwrap("2.5.4.10")),
+    ("OU", ObjectIdentifier::new_unwrap("2.5.4.11")),
+    ("POSTALCODE", ObjectIdentifier::new_unwrap("2.5.4.17")),
+];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_the_standard_says() {
+        let one = Identity::parse("C=US, ST=WA,O = Acme\\, Inc., CN=\\41b\\ ").unwrap();
+        let found: Vec<_> = one.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(found, [("C", "US"), ("CN", "Ab "), ("O", "Acme, Inc."), ("ST", "WA")]);
+        let part = Identity::parse("O=Acme\\, Inc.,S=WA,C=US").unwrap();
+        assert!(part.is_part_of(&one) && !one.is_part_of(&part));
+        for text in
+            ["", "C=US,ST=WA", "C=US,ST=WA,O=a,O=b", "C=US,ST=WA,O=a+OU=b", "C=#13,ST=a,O=b", "C=US,ST=WA,O=a\\"]
+        {
+            assert!(Identity::parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(text in ".*") {
+            let _ = Identity::parse(&text);
+            let _ = Identity::parse(&format!("C=US,ST=WA,O={text}"));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Envelopes in JWS: RFC 7515 in its flattened JSON form, as the Notary Project narrows it.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::key::Scheme;
+use crate::notation::envelope::{self, Attributes, Opened, Options, PAYLOAD_TYPE};
+use crate::refusal::Refusal;
+use crate::signer::{Signer, checked};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    payload: String,
+    protected: String,
+    header: Header,
+    signature: String,
+}
+
+/// What is not signed.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    x5c: Vec<String>,
+    #[serde(rename = "io.cncf.notary.timestampSignature", default, skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
+    #[serde(rename = "io.cncf.notary.signingAgent", default, skip_serializing_if = "Option::is_none")]
+    agent: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Protected {
+    alg: String,
+    crit: Vec<String>,
+    cty: String,
+    #[serde(rename = "io.cncf.notary.expiry", default, skip_serializing_if = "Option::is_none")]
+    expiry: Option<String>,
+    #[serde(rename = "io.cncf.notary.signingScheme")]
+    scheme: String,
+    #[serde(rename = "io.cncf.notary.signingTime", default, skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    /// Attributes that are not critical.
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+pub(crate) async fn sign(payload: &[u8], signer: &dyn Signer, options: &Options<'_>) -> Result<Vec<u8>> {
+    let failed = |error: serde_json::Error| Error::Signer(error.to_string());
+    let scheme = options.chain.scheme().ok_or_else(|| Error::Certificates("the key is not used".to_owned()))?;
+    let critical = [Some(envelope::SCHEME), options.expiry.map(|_| envelope::EXPIRY)];
+    let protected = Protected {
+        alg: algorithm(scheme).to_owned(),
+        crit: critical.into_iter().flatten().map(str::to_owned).collect(),
+        cty: PAYLOAD_TYPE.to_owned(),
+        expiry: options.expiry.map(seconds),
+        scheme: envelope::X509.to_owned(),
+        time: Some(seconds(options.time)),
+        more: Map::new(),
+    };
+    let protected = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&protected).map_err(failed)?);
+    let payload = URL_SAFE_NO_PAD.encode(payload);
+    let signature = checked(signer, scheme, format!("{protected}.{payload}").as_bytes()).await?;
+    let signature = URL_SAFE_NO_PAD.encode(envelope::to_fixed(scheme, signature)?);
+    let x5c = options.chain.certificates().iter().map(|certificate| STANDARD.encode(certificate.to_der())).collect();
+    // Nothing tells which program signed: that part would not be signed, and nobody needs it.
+    let header = Header { x5c, timestamp: None, agent: None };
+    serde_json::to_vec(&Envelope { payload, protected, header, signature }).map_err(failed)
+}
+
+pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
+    let malformed = |why: &str| Refusal::Malformed(why.to_owned());
+    let envelope: Envelope = serde_json::from_slice(bytes).map_err(|error| malformed(&error.to_string()))?;
+    let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| malformed("it is not in base64"));
+    let ders: Result<Vec<_>, _> = envelope.header.x5c.iter().map(|text| STANDARD.decode(text)).collect();
+    let ders = ders.map_err(|_| malformed("its certificates are not in base64"))?;
+    let (chain, scheme) = envelope::chain(ders.into_iter())?;
+    // What was signed is the text as it came.
+    let message = format!("{}.{}", envelope.protected, envelope.payload);
+    if !envelope::verifies(chain.public_key(), scheme, message.as_bytes(), &decode(&envelope.signature)?) {
+        return Err(Refusal::WrongSignature);
+    }
+    let protected: Protected =
+        serde_json::from_slice(&decode(&envelope.protected)?).map_err(|error| malformed(&error.to_string()))?;
+    if protected.alg != algorithm(scheme) {
+        return Err(malformed("its algorithm is not that of its key"));
+    }
+    if let Some(listed) = protected.crit.iter().find(|listed| protected.more.contains_key(*listed)) {
+        return Err(Refusal::NotUnderstood(format!("the critical attribute {listed}")));
+    }
+    let time = |text: &Option<String>| text.as_ref().map(|text| parse(text)).transpose();
+    let attributes = Attributes {
+        critical: protected.crit.clone(),
+        content_type: Some(&protected.cty),
+        scheme: Some(&protected.scheme),
+        time: time(&protected.time)?,
+        expiry: time(&protected.expiry)?,
+    };
+    let (time, expiry) = attributes.check()?;
+    Ok(Opened { payload: decode(&envelope.payload)?, chain, time, expiry })
+}
+
+/// RFC 7518 3.1.
+fn algorithm(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::EcdsaP256Sha256 => "ES256",
+        Scheme::EcdsaP384Sha384 => "ES384",
+        Scheme::EcdsaP521Sha512 => "ES512",
+        Scheme::RsaPssSha256 => "PS256",
+        Scheme::RsaPssSha384 => "PS384",
+        Scheme::RsaPssSha512 => "PS512",
+        // `Scheme::of_notation` gives no other.
+        _ => "none",
+    }
+}
+
+fn parse(text: &str) -> Result<Timestamp, Refusal> {
+    text.parse().map_err(|_| Refusal::Malformed(format!("`{text}` is no time")))
+}
+
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

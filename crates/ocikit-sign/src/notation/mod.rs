@@ -1,0 +1,15 @@
+//! What the Notary Project signs: envelopes in JWS and COSE, certificates, and who is trusted.
+
+mod chain;
+mod cose;
+mod envelope;
+mod identity;
+mod jws;
+mod policy;
+mod trust;
+
+pub use chain::{Certificate, Chain};
+pub use policy::{Level, TrustPolicy};
+pub use trust::{NotationTrust, TrustStore};
+
+pub(crate) use envelope::{Options, Seal, sign};

@@ -1,0 +1,349 @@
+use std::collections::{BTreeMap, HashSet};
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::notation::identity::Identity;
+
+/// A trust policy for images, as notation has it in `trustpolicy.json`. Notary Project, "Trust Policy for OCI artifacts".
+#[derive(Debug, Clone)]
+pub struct TrustPolicy {
+    statements: Vec<Statement>,
+}
+
+/// How strict a statement of a trust policy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Everything is enforced.
+    Strict,
+    /// The signature and its signer are; what depends on time is only told.
+    Permissive,
+    /// The signature is; who signed is only told.
+    Audit,
+    /// Nothing is looked at.
+    Skip,
+}
+
+/// What becomes of a check that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Enforce,
+    Log,
+    Skip,
+}
+
+/// One statement, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Statement {
+    pub(crate) name: String,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) level: Level,
+    pub(crate) authenticity: Action,
+    pub(crate) timestamp: Action,
+    pub(crate) expiry: Action,
+    pub(crate) revocation: Action,
+    /// Whether a timestamp is asked for even where all certificates are still valid.
+    pub(crate) always_timestamp: bool,
+    /// Types and names of stores.
+    pub(crate) stores: Vec<(String, String)>,
+    /// `None` if anybody in the stores is trusted.
+    pub(crate) identities: Option<Vec<Identity>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Form {
+    version: String,
+    trust_policies: Vec<StatementForm>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StatementForm {
+    name: String,
+    registry_scopes: Vec<String>,
+    signature_verification: Verification,
+    #[serde(default)]
+    trust_stores: Vec<String>,
+    #[serde(default)]
+    trusted_identities: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Verification {
+    level: String,
+    #[serde(default, rename = "override")]
+    overrides: BTreeMap<String, String>,
+    #[serde(default)]
+    verify_timestamp: Option<String>,
+}
+
+impl TrustPolicy {
+    /// Reads a policy.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Policy`] with the first rule of the specification that it breaks.
+    pub fn parse(json: &[u8]) -> Result<TrustPolicy> {
+        let refuse = |problem: String| Error::Policy { what: "the trust policy".to_owned(), problem };
+        let form: Form = serde_json::from_slice(json).map_err(|error| refuse(error.to_string()))?;
+        if form.version != "1.0" {
+            return Err(refuse(format!("its version is {} and not 1.0", form.version)));
+        }
+        let (mut names, mut scopes) = (HashSet::new(), HashSet::new());
+        let mut statements = Vec::new();
+        for statement in form.trust_policies {
+            let name = statement.name.clone();
+            let statement = Statement::of(statement).map_err(|why| refuse(format!("statement `{name}`: {why}")))?;
+            if !names.insert(statement.name.clone()) {
+                return Err(refuse(format!("two statements are called `{name}`")));
+            }
+            if let Some(scope) = statement.scopes.iter().find(|scope| !scopes.insert((*scope).clone())) {
+                return Err(refuse(format!("two statements are for {scope}")));
+            }
+            statements.push(statement);
+        }
+        if statements.is_empty() {
+            return Err(refuse("it has no statements".to_owned()));
+        }
+        Ok(TrustPolicy { statements })
+    }
+
+    /// The statement for a repository, which is named with its registry: its own, or the one for all.
+    pub(crate) fn statement(&self, scope: &str) -> Result<&Statement> {
+        let with = |wanted: &str| {
+            self.statements.iter().find(|statement| statement.scopes.iter().any(|scope| scope == wanted))
+        };
+        with(scope).or_else(|| with("*")).ok_or_else(|| Error::Policy {
+            what: "the trust policy".to_owned(),
+            problem: match scope {
+                "" => "it has no statement for every repository, and the image is in none".to_owned(),
+                scope => format!("it has no statement for {scope}"),
+            },
+        })
+    }
+
+    /// The stores that its statements name: their types and names.
+    pub fn stores(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.statements
+            .iter()
+            .flat_map(|statement| &statement.stores)
+            .map(|(kind, name)| (kind.as_str(), name.as_str()))
+    }
+}
+
+impl Statement {
+    fn of(form: StatementForm) -> Result<Statement, String> {
+        if form.name.is_empty() {
+            return Err("it has no name".to_owned());
+        }
+        if form.registry_scopes.is_empty() {
+            return Err("it is for no repository".to_owned());
+        }
+        if form.registry_scopes.len() > 1 && form.registry_scopes.iter().any(|scope| scope == "*") {
+            return Err("it is for all repositories and for some".to_owned());
+        }
+        let wrong = |scope: &&String| *scope != "*" && (!scope.contains('/') || scope.contains(['*', '@', ' ']));
+        if let Some(scope) = form.registry_scopes.iter().find(wrong) {
+            return Err(format!("`{scope}` is no registry with a repository"));
+        }
+        use Action::{Enforce, Log, Skip};
+        let verification = &form.signature_verification;
+        let (level, [mut authenticity, mut timestamp, mut expiry, mut revocation]) = match verification.level.as_str() {
+            "strict" => (Level::Strict, [Enforce, Enforce, Enforce, Enforce]),
+            "permissive" => (Level::Permissive, [Enforce, Log, Log, Log]),
+            "audit" => (Level::Audit, [Log, Log, Log, Log]),
+            "skip" => (Level::Skip, [Skip, Skip, Skip, Skip]),
+            other => return Err(format!("`{other}` is no level")),
+        };
+        if level == Level::Skip {
+            if !verification.overrides.is_empty()
+                || !form.trust_stores.is_empty()
+                || !form.trusted_identities.is_empty()
+            {
+                return Err("nothing is looked at, and it says how".to_owned());
+            }
+            if form.registry_scopes.iter().any(|scope| scope == "*") {
+                return Err("nothing is looked at, and that everywhere".to_owned());
+            }
+        } else if form.trust_stores.is_empty() || form.trusted_identities.is_empty() {
+            return Err("it names no trust stores, or no trusted identities".to_owned());
+        }
+        for (check, action) in &verification.overrides {
+            let place = match check.as_str() {
+                "authenticity" => &mut authenticity,
+                "authenticTimestamp" => &mut timestamp,
+                "expiry" => &mut expiry,
+                "revocation" => &mut revocation,
+                other => return Err(format!("the check `{other}` cannot be overridden")),
+            };
+            *place = match (check.as_str(), action.as_str()) {
+                (_, "enforce") => Enforce,
+                (_, "log") => Log,
+                ("revocation", "skip") => Skip,
+                (check, action) => return Err(format!("`{action}` is nothing that {check} can be overridden with")),
+            };
+        }
+        let always_timestamp = match verification.verify_timestamp.as_deref() {
+            None | Some("" | "always") => true,
+            Some("afterCertExpiry") => false,
+            Some(other) => return Err(format!("`{other}` is no value of verifyTimestamp")),
+        };
+        let stores = form.trust_stores.iter().map(|store| parse_store(store)).collect::<Result<_, _>>()?;
+        let identities = identities(&form.trusted_identities)?;
+        Ok(Statement {
+            name: form.name,
+            scopes: form.registry_scopes,
+            level,
+            authenticity,
+            timestamp,
+            expiry,
+            revocation,
+            always_timestamp,
+            stores,
+            identities,
+        })
+    }
+
+    /// Whether it asks for timestamps at all.
+    pub(crate) fn has_timestamp_store(&self) -> bool {
+        self.stores.iter().any(|(kind, _)| kind == "tsa")
+    }
+}
+
+/// `ca:name`. The name becomes that of a directory, so it has letters that cannot lead anywhere else.
+fn parse_store(text: &str) -> Result<(String, String), String> {
+    let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is not of the form TYPE:NAME"))?;
+    if !["ca", "signingAuthority", "tsa"].contains(&kind) {
+        return Err(format!("`{kind}` is no type of trust stores"));
+    }
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
+    if name.is_empty() || !name.chars().all(is_plain) || name.chars().all(|letter| letter == '.') {
+        return Err(format!("`{name}` cannot be the name of a trust store"));
+    }
+    Ok((kind.to_owned(), name.to_owned()))
+}
+
+fn identities(texts: &[String]) -> Result<Option<Vec<Identity>>, String> {
+    if texts.iter().any(|text| text == "*") {
+        return match texts.len() {
+            1 => Ok(None),
+            _ => Err("it trusts everybody and some".to_owned()),
+        };
+    }
+    let mut found: Vec<Identity> = Vec::new();
+    for text in texts {
+        let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is no identity"))?;
+        // Notation passes over kinds that it does not know; then nobody is trusted by them.
+        if kind != "x509.subject" {
+            continue;
+        }
+        let identity = Identity::parse(name)?;
+        if found.iter().any(|other| other.is_part_of(&identity) || identity.is_part_of(other)) {
+            return Err(format!("`{name}` is a part of another identity, or another is of it"));
+        }
+        found.push(identity);
+    }
+    Ok(Some(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    type Change = Box<dyn FnOnce(&mut serde_json::Value)>;
+
+    fn policy(change: impl FnOnce(&mut serde_json::Value)) -> Result<TrustPolicy> {
+        let mut value = json!({"version": "1.0", "trustPolicies": [{
+            "name": "one",
+            "registryScopes": ["registry.example/acme/app"],
+            "signatureVerification": {"level": "strict"},
+            "trustStores": ["ca:acme"],
+            "trustedIdentities": ["x509.subject: C=US, ST=WA, O=Acme"],
+        }]});
+        change(&mut value);
+        TrustPolicy::parse(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn levels_and_overrides_are_those_of_the_specification() {
+        for (level, actions) in [
+            ("strict", [Action::Enforce; 4]),
+            ("permissive", [Action::Enforce, Action::Log, Action::Log, Action::Log]),
+            ("audit", [Action::Log; 4]),
+        ] {
+            let policy =
+                policy(|value| value["trustPolicies"][0]["signatureVerification"]["level"] = level.into()).unwrap();
+            let found = policy.statement("registry.example/acme/app").unwrap();
+            assert_eq!([found.authenticity, found.timestamp, found.expiry, found.revocation], actions);
+            assert!(policy.statement("registry.example/acme/other").is_err());
+        }
+        let changed = policy(|value| {
+            value["trustPolicies"][0]["signatureVerification"]["override"] =
+                json!({"expiry": "log", "revocation": "skip"});
+        });
+        let policy = changed.unwrap();
+        let found = policy.statement("registry.example/acme/app").unwrap();
+        assert_eq!((found.authenticity, found.expiry, found.revocation), (Action::Enforce, Action::Log, Action::Skip));
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_refused() {
+        let changes: Vec<(&str, Change)> = vec![
+            ("version", Box::new(|value| value["version"] = "2.0".into())),
+            ("unknown field", Box::new(|value| value["more"] = 1.into())),
+            ("no scope", Box::new(|value| value["trustPolicies"][0]["registryScopes"] = json!([]))),
+            ("both scopes", Box::new(|value| value["trustPolicies"][0]["registryScopes"] = json!(["*", "a/b"]))),
+            ("no repository", Box::new(|value| value["trustPolicies"][0]["registryScopes"] = json!(["a"]))),
+            ("level", Box::new(|value| value["trustPolicies"][0]["signatureVerification"]["level"] = "lax".into())),
+            (
+                "skip with stores",
+                Box::new(|value| value["trustPolicies"][0]["signatureVerification"]["level"] = "skip".into()),
+            ),
+            ("no stores", Box::new(|value| value["trustPolicies"][0]["trustStores"] = json!([]))),
+            ("store type", Box::new(|value| value["trustPolicies"][0]["trustStores"] = json!(["any:x"]))),
+            ("store path", Box::new(|value| value["trustPolicies"][0]["trustStores"] = json!(["ca:.."]))),
+            ("store slash", Box::new(|value| value["trustPolicies"][0]["trustStores"] = json!(["ca:a/b"]))),
+            ("no identity", Box::new(|value| value["trustPolicies"][0]["trustedIdentities"] = json!([]))),
+            (
+                "both identities",
+                Box::new(|value| {
+                    value["trustPolicies"][0]["trustedIdentities"] = json!(["*", "x509.subject:C=US,ST=WA,O=a"]);
+                }),
+            ),
+            (
+                "overlap",
+                Box::new(|value| {
+                    value["trustPolicies"][0]["trustedIdentities"] =
+                        json!(["x509.subject:C=US,ST=WA,O=a", "x509.subject:C=US,ST=WA,O=a,CN=b"]);
+                }),
+            ),
+            (
+                "override",
+                Box::new(|value| {
+                    value["trustPolicies"][0]["signatureVerification"]["override"] = json!({"integrity": "log"});
+                }),
+            ),
+            (
+                "override skip",
+                Box::new(|value| {
+                    value["trustPolicies"][0]["signatureVerification"]["override"] = json!({"expiry": "skip"});
+                }),
+            ),
+            (
+                "twice",
+                Box::new(|value| {
+                    let first = value["trustPolicies"][0].clone();
+                    value["trustPolicies"].as_array_mut().unwrap().push(first);
+                }),
+            ),
+        ];
+        for (name, change) in changes {
+            assert!(matches!(policy(change), Err(Error::Policy { .. })), "{name}");
+        }
+        assert!(TrustPolicy::parse(b"{}").is_err());
+    }
+}

@@ -1,0 +1,189 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use jiff::Timestamp;
+use ocikit_spec::{Annotations, Descriptor};
+
+use crate::error::{Error, Result};
+use crate::notation::envelope::{self, Opened, Seal};
+use crate::notation::identity::Identity;
+use crate::notation::policy::{Action, Level, Statement};
+use crate::notation::{Certificate, TrustPolicy};
+use crate::refusal::Refusal;
+
+/// Certificates by the type and name of their store.
+#[derive(Debug, Clone, Default)]
+pub struct TrustStore(BTreeMap<(String, String), Vec<Certificate>>);
+
+impl TrustStore {
+    /// An empty one.
+    pub fn new() -> TrustStore {
+        TrustStore::default()
+    }
+
+    /// Adds certificates to a store.
+    pub fn add(&mut self, kind: &str, name: &str, certificates: Vec<Certificate>) {
+        self.0.entry((kind.to_owned(), name.to_owned())).or_default().extend(certificates);
+    }
+
+    /// Reads the stores that a policy names from a directory as notation has it, where they are `x509/TYPE/NAME`. It blocks:
+    /// the files are few and short.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Policy`] if a store is missing, empty, or holds links or what is no certificate.
+    pub fn read(directory: &Path, policy: &TrustPolicy) -> Result<TrustStore> {
+        let mut store = TrustStore::new();
+        for (kind, name) in policy.stores() {
+            if store.0.contains_key(&(kind.to_owned(), name.to_owned())) {
+                continue;
+            }
+            let path = directory.join("x509").join(kind).join(name);
+            let certificates = read_directory(&path).map_err(|problem| Error::Policy {
+                what: format!("the trust store {kind}:{name} in {}", path.display()),
+                problem,
+            })?;
+            store.add(kind, name, certificates);
+        }
+        Ok(store)
+    }
+}
+
+fn read_directory(path: &Path) -> Result<Vec<Certificate>, String> {
+    // Certificates are short, and a store is not a place for anything else.
+    const LONGEST: u64 = 1 << 20;
+    let told = |error: io::Error| error.to_string();
+    if fs::symlink_metadata(path).map_err(told)?.is_symlink() {
+        return Err("it is a link".to_owned());
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).map_err(told)? {
+        let entry = entry.map_err(told)?;
+        let kind = entry.file_type().map_err(told)?;
+        if kind.is_dir() {
+            continue;
+        }
+        let name = entry.file_name().display().to_string();
+        if !kind.is_file() {
+            return Err(format!("{name} is no file"));
+        }
+        let mut bytes = Vec::new();
+        let file = fs::File::open(entry.path()).map_err(told)?;
+        file.take(LONGEST).read_to_end(&mut bytes).map_err(told)?;
+        found.extend(Certificate::read_all(&bytes).map_err(|error| format!("{name}: {error}"))?);
+    }
+    if found.is_empty() {
+        return Err("it holds no certificates".to_owned());
+    }
+    Ok(found)
+}
+
+/// Whom a trust policy trusts in one repository.
+#[derive(Debug, Clone)]
+pub struct NotationTrust {
+    statement: Statement,
+    /// Those of the stores that the statement names.
+    certificates: Vec<Certificate>,
+    now: Timestamp,
+}
+
+impl NotationTrust {
+    /// What a policy says of a repository, which is named with its registry, at a time. An image in an archive is in no
+    /// repository, and then the name is empty or one that the caller knows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Policy`] if it says nothing of it, or names a store that is not there.
+    pub fn new(policy: &TrustPolicy, store: &TrustStore, scope: &str, now: Timestamp) -> Result<NotationTrust> {
+        let statement = policy.statement(scope)?.clone();
+        let mut certificates = Vec::new();
+        for (kind, name) in statement.stores.iter().filter(|(kind, _)| kind == "ca") {
+            let found = store.0.get(&(kind.clone(), name.clone())).ok_or_else(|| Error::Policy {
+                what: "the trust store".to_owned(),
+                problem: format!("it has no {kind}:{name}"),
+            })?;
+            certificates.extend(found.iter().cloned());
+        }
+        Ok(NotationTrust { statement, certificates, now })
+    }
+
+    /// The name of the statement.
+    pub fn name(&self) -> &str {
+        &self.statement.name
+    }
+
+    /// How strict the statement is.
+    pub fn level(&self) -> Level {
+        self.statement.level
+    }
+
+    /// Checks an envelope about a subject. Returns what failed and is only told, and the metadata of the signer.
+    pub(crate) fn verify(
+        &self,
+        seal: Seal,
+        bytes: &[u8],
+        subject: &Descriptor,
+    ) -> Result<(Vec<Refusal>, Annotations), Refusal> {
+        let opened = envelope::open(seal, bytes)?;
+        let metadata = opened.is_about(subject)?;
+        let statement = &self.statement;
+        let mut told = Vec::new();
+        for (action, outcome) in [
+            (statement.authenticity, self.authenticity(&opened)),
+            (statement.expiry, self.expiry(&opened)),
+            (statement.timestamp, self.timestamp(&opened)),
+            (statement.revocation, revocation(&opened)),
+        ] {
+            match (action, outcome) {
+                (_, Ok(())) | (Action::Skip, _) => {}
+                (Action::Log, Err(why)) => told.push(why),
+                (Action::Enforce, Err(why)) => return Err(why),
+            }
+        }
+        Ok((told, metadata))
+    }
+
+    /// Whether its signer is one of those who are trusted.
+    fn authenticity(&self, opened: &Opened) -> Result<(), Refusal> {
+        let certificates = opened.chain.certificates();
+        if !certificates.iter().any(|found| self.certificates.contains(found)) {
+            return Err(Refusal::OtherSigner);
+        }
+        let Some(identities) = &self.statement.identities else { return Ok(()) };
+        let leaf = Identity::of(opened.chain.leaf().parsed()).map_err(Refusal::Certificates)?;
+        match identities.iter().any(|identity| identity.is_part_of(&leaf)) {
+            true => Ok(()),
+            false => Err(Refusal::OtherSigner),
+        }
+    }
+
+    fn expiry(&self, opened: &Opened) -> Result<(), Refusal> {
+        match opened.expiry {
+            Some(expiry) if expiry < self.now => Err(Refusal::Expired(expiry.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the certificates are valid. Without a timestamp by somebody who is trusted, nobody knows when it was signed
+    /// but the signer, so they have to be valid now.
+    fn timestamp(&self, opened: &Opened) -> Result<(), Refusal> {
+        let invalid = opened.chain.invalid_at(self.now);
+        if self.statement.has_timestamp_store() && (self.statement.always_timestamp || invalid.is_some()) {
+            return Err(Refusal::NotUnderstood("a timestamp by an authority".to_owned()));
+        }
+        match invalid {
+            Some(invalid) => Err(Refusal::Certificates(format!("{} is not valid now", invalid.subject()))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Nothing is asked over a network here, so a certificate that says where one has to ask is one of which nothing is known.
+fn revocation(opened: &Opened) -> Result<(), Refusal> {
+    match opened.chain.tells_of_revocation() {
+        true => Err(Refusal::NotUnderstood("the revocation of its certificates to be looked up".to_owned())),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,29 @@
+/// Why a signature that was found does not count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It, or the manifest that leads to it, is not of the form that it claims.
+    #[error("it is malformed: {0}")]
+    Malformed(String),
+    /// It does not lead to the key or certificate that was asked for.
+    #[error("it is by somebody else")]
+    OtherSigner,
+    /// It names the key that was asked for, or is all there is to try it on, and is not by that key, or not of these bytes.
+    #[error("its signature is wrong")]
+    WrongSignature,
+    /// It is a good signature of something else.
+    #[error("it is about {0}")]
+    OtherSubject(String),
+    /// It is a good signature of a statement of another type.
+    #[error("it is a statement of type {0}")]
+    OtherPredicate(String),
+    /// Its certificates break a rule.
+    #[error("its certificates are not valid: {0}")]
+    Certificates(String),
+    /// It is older than its signer wanted it to be trusted.
+    #[error("it expired at {0}")]
+    Expired(String),
+    /// It needs something that is not done here: a plugin, an unknown critical attribute.
+    #[error("it asks for {0}, which is not understood")]
+    NotUnderstood(String),
+}

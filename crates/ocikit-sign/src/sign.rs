@@ -1,0 +1,291 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use ocikit_image::{CopyOptions, Memory, Name, Naming, Referrers, Root, Sink, SourceExt, copy_all};
+use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform, Tag, annotations};
+use serde_json::{Map, Value, json};
+
+use crate::cosign::{bundle, simple};
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::found::{COSE_TYPE, JWS_TYPE, LONGEST, NOTATION_TYPE};
+use crate::notation::{self, Chain, Seal};
+use crate::signer::Signer;
+use crate::subjects::{Depth, Subject, subjects};
+
+/// What to sign, and how.
+#[derive(Debug, Clone)]
+pub struct SignOptions {
+    /// The forms of signatures to make, each for every digest.
+    pub formats: Vec<Format>,
+    /// How far down.
+    pub depth: Depth,
+    /// The digest that the root has to have, for those who resolved a tag before.
+    pub expect: Option<Digest>,
+    /// The name under which images are signed, where the form has a place for it: registry and repository. An image in an
+    /// archive may have none, and then it is empty.
+    pub reference: String,
+    /// The time that signatures say they were made at.
+    pub created: Timestamp,
+    /// What the formats of the Notary Project need besides.
+    pub notation: Option<NotationOptions>,
+}
+
+/// What goes into an envelope of the Notary Project besides the digest.
+#[derive(Debug, Clone)]
+pub struct NotationOptions {
+    /// The certificate of the signer and those that lead from it to a root.
+    pub chain: Chain,
+    /// The time after which the signature is not to be trusted.
+    pub expiry: Option<Timestamp>,
+    /// What else is signed along: keys and values of the signer's own.
+    pub metadata: Annotations,
+}
+
+impl SignOptions {
+    /// For these formats and this time: the root alone, whatever digest it has, without a name.
+    pub fn new(formats: Vec<Format>, created: Timestamp) -> SignOptions {
+        SignOptions { formats, depth: Depth::Root, expect: None, reference: String::new(), created, notation: None }
+    }
+}
+
+/// A signature that was made and is not yet anywhere: [`attach`] puts it where it is found.
+#[derive(Debug, Clone)]
+pub struct Signature {
+    /// What was signed: its type, digest and size.
+    pub subject: Descriptor,
+    /// The platform, if that is an entry of an index for one.
+    pub platform: Option<Platform>,
+    /// The form.
+    pub format: Format,
+    /// The manifest that leads to the signature, and what is below it.
+    pub root: Root,
+    /// The tag under which it is found, in the form that has one.
+    pub naming: Naming,
+}
+
+/// Signs a root, and what is below it where that is wanted. Nothing is written.
+///
+/// # Errors
+///
+/// [`Error::Moved`] if the root is not what was expected; [`Error::Signer`] if the signer did not sign; those of the place
+/// of the image.
+pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Result<Vec<Signature>> {
+    if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
+        return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
+    }
+    let memory = Arc::new(Memory::new());
+    let mut made = Vec::new();
+    for subject in subjects(root, options.depth).await? {
+        for format in &options.formats {
+            let (manifest, naming) = match format {
+                Format::Cosign => {
+                    let (kind, nothing) = (bundle::PREDICATE_TYPE, Value::Object(Map::new()));
+                    (bundled(&subject, kind, &nothing, signer, options.created, &memory).await?, Naming::default())
+                }
+                Format::CosignLegacy => simply(&subject, signer, options, &memory).await?,
+                Format::NotationJws => {
+                    (sealed(Seal::Jws, &subject, signer, options, &memory).await?, Naming::default())
+                }
+                Format::NotationCose => {
+                    (sealed(Seal::Cose, &subject, signer, options, &memory).await?, Naming::default())
+                }
+            };
+            let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
+            let (subject, platform) = (subject.descriptor(), subject.platform.clone());
+            made.push(Signature { subject, platform, format: *format, root, naming });
+        }
+    }
+    Ok(made)
+}
+
+/// A statement about images, and what it is about.
+#[derive(Debug, Clone)]
+pub struct AttestOptions {
+    /// The type of the predicate, a URI.
+    pub predicate_type: String,
+    /// What is said, in the form that the type demands.
+    pub predicate: Value,
+    /// How far down; the same is said of each.
+    pub depth: Depth,
+    /// The digest that the root has to have.
+    pub expect: Option<Digest>,
+    /// The time that the attestations say they were made at.
+    pub created: Timestamp,
+}
+
+/// Signs a statement about a root, and about what is below it where that is wanted: an in-toto statement in a bundle as
+/// cosign has it. Nothing is written.
+///
+/// # Errors
+///
+/// Those of [`sign`]; [`Error::Unsupported`] if the type is that of plain signatures, or the statement too long to be read
+/// again.
+pub async fn attest(root: &Root, signer: &dyn Signer, options: &AttestOptions) -> Result<Vec<Signature>> {
+    if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
+        return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
+    }
+    let AttestOptions { predicate_type, predicate, created, .. } = options;
+    // Who says that something was built must not be taken to say that it is approved.
+    if predicate_type == bundle::PREDICATE_TYPE {
+        return Err(Error::Unsupported("a statement of that type is a signature".to_owned()));
+    }
+    let memory = Arc::new(Memory::new());
+    let mut made = Vec::new();
+    for subject in subjects(root, options.depth).await? {
+        let manifest = bundled(&subject, predicate_type, predicate, signer, *created, &memory).await?;
+        let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
+        let (subject, platform) = (subject.descriptor(), subject.platform.clone());
+        made.push(Signature { subject, platform, format: Format::Cosign, root, naming: Naming::default() });
+    }
+    Ok(made)
+}
+
+/// Puts signatures where the image is: as referrers, or under their tags. Nothing else is changed there, and the sink is
+/// finished.
+///
+/// # Errors
+///
+/// Those of the place.
+pub async fn attach(signatures: &[Signature], to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<()> {
+    let roots: Vec<_> =
+        signatures.iter().map(|signature| (signature.root.clone(), vec![signature.naming.clone()])).collect();
+    let options = CopyOptions { referrers: Referrers::None, only: Vec::new(), ..options.clone() };
+    copy_all(&roots, to, &options).await?;
+    Ok(())
+}
+
+/// The tag under which cosign keeps signatures of old; `None` where the digest is too long for one.
+pub(crate) fn tag_of(subject: &Digest) -> Option<Tag> {
+    format!("{}-{}.sig", subject.algorithm().name(), subject.hex()).parse().ok()
+}
+
+async fn bundled(
+    subject: &Subject,
+    predicate_type: &str,
+    predicate: &Value,
+    signer: &dyn Signer,
+    created: Timestamp,
+    memory: &Memory,
+) -> Result<Bytes> {
+    let bundle = bundle::sign(&subject.digest(), predicate_type, predicate, signer).await?;
+    wrapped(subject, predicate_type, bundle, created, memory)
+}
+
+/// The manifest of a bundle.
+pub(crate) fn wrapped(
+    subject: &Subject,
+    predicate_type: &str,
+    bundle: Vec<u8>,
+    created: Timestamp,
+    memory: &Memory,
+) -> Result<Bytes> {
+    if bundle.len() as u64 > LONGEST {
+        return Err(Error::Unsupported(format!("the bundle would have {} bytes, which nobody reads", bundle.len())));
+    }
+    let notes = [
+        ("dev.sigstore.bundle.content", "dsse-envelope".to_owned()),
+        ("dev.sigstore.bundle.predicateType", predicate_type.to_owned()),
+        (annotations::CREATED, seconds(created)),
+    ];
+    let config = Descriptor::of(MediaType::new("application/vnd.oci.empty.v1+json"), EMPTY);
+    Ok(referrer(subject, Some(bundle::MEDIA_TYPE), config, (bundle::MEDIA_TYPE, bundle), &notes, memory))
+}
+
+async fn sealed(
+    seal: Seal,
+    subject: &Subject,
+    signer: &dyn Signer,
+    options: &SignOptions,
+    memory: &Memory,
+) -> Result<Bytes> {
+    let needs = || Error::Unsupported("a signature of the Notary Project needs certificates".to_owned());
+    let NotationOptions { chain, expiry, metadata } = options.notation.as_ref().ok_or_else(needs)?;
+    let inside = notation::Options { chain, time: options.created, expiry: *expiry, metadata };
+    let envelope = notation::sign(seal, &subject.descriptor(), signer, &inside).await?;
+    let prints: Vec<_> = chain.certificates().iter().map(|certificate| certificate.fingerprint().hex()).collect();
+    let notes = [
+        ("io.cncf.notary.x509chain.thumbprint#S256", json!(prints).to_string()),
+        (annotations::CREATED, seconds(options.created)),
+    ];
+    let layer_type = match seal {
+        Seal::Jws => JWS_TYPE,
+        Seal::Cose => COSE_TYPE,
+    };
+    // notation 1.3 writes the type of the artifact as that of its config, and finds no other in a layout.
+    let config = Descriptor::of(MediaType::new(NOTATION_TYPE), EMPTY);
+    Ok(referrer(subject, None, config, (layer_type, envelope), &notes, memory))
+}
+
+/// The manifest of an artifact of one layer about a subject. Image specification, "Guidelines for Artifact Usage".
+fn referrer(
+    subject: &Subject,
+    artifact_type: Option<&str>,
+    config: Descriptor,
+    (layer_type, layer): (&str, Vec<u8>),
+    notes: &[(&str, String)],
+    memory: &Memory,
+) -> Bytes {
+    let descriptor = Descriptor::of(MediaType::new(layer_type), &layer);
+    memory.insert(layer);
+    memory.insert(EMPTY);
+    let notes: Map<_, _> = notes.iter().map(|(key, value)| ((*key).to_owned(), Value::from(value.as_str()))).collect();
+    let mut manifest = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST});
+    if let Some(artifact_type) = artifact_type {
+        manifest["artifactType"] = artifact_type.into();
+    }
+    manifest["config"] = json!(config);
+    manifest["layers"] = json!([descriptor]);
+    manifest["subject"] = json!(subject.descriptor());
+    manifest["annotations"] = Value::Object(notes);
+    let manifest = Bytes::from(manifest.to_string());
+    memory.insert(manifest.clone());
+    manifest
+}
+
+async fn simply(
+    subject: &Subject,
+    signer: &dyn Signer,
+    options: &SignOptions,
+    memory: &Memory,
+) -> Result<(Bytes, Naming)> {
+    let (layer, payload) = simple::sign(&subject.digest(), &options.reference, signer).await?;
+    added(subject, &layer, payload, memory).await
+}
+
+/// Adds a signature to those that are there under the tag of the digest.
+pub(crate) async fn added(
+    subject: &Subject,
+    layer: &Descriptor,
+    payload: Vec<u8>,
+    memory: &Memory,
+) -> Result<(Bytes, Naming)> {
+    let digest = subject.digest();
+    let tag = tag_of(&digest)
+        .ok_or_else(|| Error::Unsupported(format!("{digest} is too long for a tag of {}", Format::CosignLegacy)))?;
+    let source = subject.root.source();
+    let old = match source.resolve(&Name::Tag(tag.clone())).await {
+        Ok(found) => Some(source.document(&found).await?),
+        Err(error) if error.is_not_found() => None,
+        Err(error) => return Err(error.into()),
+    };
+    let is_payload = |child: &&Descriptor| child.media_type.as_str() == simple::LAYER_TYPE;
+    for layer in old.iter().flat_map(|old| old.children()).filter(is_payload) {
+        memory.insert(source.read(layer).await?);
+    }
+    let (config, manifest) = simple::manifest(old.as_ref().map(|old| &old.bytes()[..]), layer)?;
+    memory.insert(payload);
+    memory.insert(config);
+    let manifest = Bytes::from(manifest);
+    memory.insert(manifest.clone());
+    Ok((manifest, Naming { tag: Some(tag), ..Naming::default() }))
+}
+
+/// A time as RFC 3339 has it, without fractions of seconds.
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The empty config of artifacts.
+const EMPTY: &[u8] = b"{}";

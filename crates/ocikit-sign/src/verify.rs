@@ -1,0 +1,279 @@
+use futures::{StreamExt, TryStreamExt, stream};
+use ocikit_image::Root;
+use ocikit_spec::{Annotations, Descriptor, Digest, Platform};
+use serde_json::Value;
+
+use crate::cosign::{bundle, simple};
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::found::{Found, find};
+use crate::key::PublicKey;
+use crate::notation::{Level, NotationTrust, Seal};
+use crate::refusal::Refusal;
+use crate::subjects::{Depth, Subject, subjects};
+
+/// Whose signature is asked for.
+#[derive(Debug, Clone)]
+pub enum Trust {
+    /// That of whoever has the private half of a key.
+    Key {
+        /// What to call them.
+        name: String,
+        /// The public half.
+        key: PublicKey,
+    },
+    /// That of somebody whom a trust policy of the Notary Project trusts.
+    Notation(NotationTrust),
+}
+
+impl Trust {
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        match self {
+            Trust::Key { name, .. } => name,
+            Trust::Notation(trust) => trust.name(),
+        }
+    }
+
+    /// The formats in which such a signature can be.
+    pub fn formats(&self) -> &'static [Format] {
+        match self {
+            Trust::Key { .. } => &[Format::Cosign, Format::CosignLegacy],
+            Trust::Notation(_) => &[Format::NotationJws, Format::NotationCose],
+        }
+    }
+
+    /// Whether nothing is looked at.
+    fn skips(&self) -> bool {
+        matches!(self, Trust::Notation(trust) if trust.level() == Level::Skip)
+    }
+
+    fn verify(&self, subject: &Subject, found: &Found, predicate_type: Option<&str>) -> Result<Proof, Refusal> {
+        let (layer, content) = found.content.as_ref().map_err(Clone::clone)?;
+        let format = found.format.ok_or(Refusal::OtherSigner)?;
+        let mut proof = Proof {
+            signature: found.manifest,
+            format,
+            warnings: Vec::new(),
+            metadata: Annotations::new(),
+            predicate: None,
+        };
+        let digest = subject.digest();
+        let seal = match format {
+            Format::NotationCose => Seal::Cose,
+            _ => Seal::Jws,
+        };
+        match (self, format) {
+            (Trust::Key { key, .. }, Format::Cosign) => {
+                let wanted = predicate_type.unwrap_or(bundle::PREDICATE_TYPE);
+                let predicate = bundle::verify(content, &digest, wanted, key)?;
+                proof.predicate = predicate_type.map(|_| predicate);
+            }
+            (Trust::Key { key, .. }, Format::CosignLegacy) => {
+                simple::verify(layer, content, &digest, key)?;
+            }
+            (Trust::Notation(trust), Format::NotationJws | Format::NotationCose) => {
+                (proof.warnings, proof.metadata) = trust.verify(seal, content, &subject.descriptor())?;
+            }
+            _ => return Err(Refusal::OtherSigner),
+        }
+        Ok(proof)
+    }
+}
+
+/// What to verify.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    /// Whose signatures are asked for: every one of them.
+    pub trusted: Vec<Trust>,
+    /// The formats that are asked for, every one of them; if none is named, one signature in any of them will do.
+    pub formats: Vec<Format>,
+    /// The type of an attestation that is asked for instead of a plain signature. Only bundles hold them.
+    pub predicate_type: Option<String>,
+    /// How far down.
+    pub depth: Depth,
+    /// The digest that the root has to have.
+    pub expect: Option<Digest>,
+    /// How many digests are looked at at the same time, at least one.
+    pub jobs: usize,
+}
+
+impl VerifyOptions {
+    /// For these signers: any format, the root alone, whatever digest it has, eight at a time.
+    pub fn new(trusted: Vec<Trust>) -> VerifyOptions {
+        VerifyOptions { trusted, formats: Vec::new(), predicate_type: None, depth: Depth::Root, expect: None, jobs: 8 }
+    }
+
+    /// What is asked for of each digest: a signer, and formats of which one will do.
+    fn wanted(&self) -> Result<Vec<(&Trust, Vec<Format>)>> {
+        if self.trusted.is_empty() {
+            return Err(Error::Unsupported("nobody is named whose signature is asked for".to_owned()));
+        }
+        if self.predicate_type.is_some() {
+            return match self.formats.iter().all(|format| *format == Format::Cosign) {
+                true => Ok(self.trusted.iter().map(|trust| (trust, vec![Format::Cosign])).collect()),
+                false => Err(Error::Unsupported("attestations are in bundles of cosign only".to_owned())),
+            };
+        }
+        if self.formats.is_empty() {
+            return Ok(self.trusted.iter().map(|trust| (trust, trust.formats().to_vec())).collect());
+        }
+        let mut wanted = Vec::new();
+        for format in &self.formats {
+            let able: Vec<_> = self.trusted.iter().filter(|trust| trust.formats().contains(format)).collect();
+            if able.is_empty() {
+                return Err(Error::Unsupported(format!("nobody is named who could have signed as {format}")));
+            }
+            wanted.extend(able.into_iter().map(|trust| (trust, vec![*format])));
+        }
+        Ok(wanted)
+    }
+}
+
+/// Which signatures there are of what was asked for: digest × signer × format.
+#[derive(Debug, Clone)]
+pub struct Coverage {
+    /// The root.
+    pub root: Digest,
+    /// Each combination that was asked for, digest by digest, the root first.
+    pub cells: Vec<Cell>,
+}
+
+/// Whether there is one signature that was asked for.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    /// What it is of.
+    pub subject: Descriptor,
+    /// The platform, if that is an entry of an index for one.
+    pub platform: Option<Platform>,
+    /// Whose.
+    pub signer: String,
+    /// In one of these formats.
+    pub formats: Vec<Format>,
+    /// What was found.
+    pub outcome: Outcome,
+}
+
+/// What was found where a signature was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// One that counts.
+    Verified(Box<Proof>),
+    /// Nothing was looked at, because a trust policy says so.
+    Skipped,
+    /// None that counts; those that do not, if there are any.
+    Missing(Vec<Refused>),
+}
+
+/// A signature that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// The manifest that leads to it.
+    pub signature: Digest,
+    /// Its format.
+    pub format: Format,
+    /// What is wrong with it, and by the policy is only told.
+    pub warnings: Vec<Refusal>,
+    /// What the signer signed along, in the formats that have a place for it.
+    pub metadata: Annotations,
+    /// What was attested, if that was asked for.
+    pub predicate: Option<Value>,
+}
+
+/// A signature that does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The manifest that leads to it.
+    pub signature: Digest,
+    /// Its format, if it got so far.
+    pub format: Option<Format>,
+    /// Why not.
+    pub why: Refusal,
+}
+
+impl Coverage {
+    /// Whether everything that was asked for is there.
+    pub fn is_complete(&self) -> bool {
+        !self.cells.is_empty() && self.cells.iter().all(|cell| !matches!(cell.outcome, Outcome::Missing(_)))
+    }
+
+    /// The root as one that was verified, if everything that was asked for is there.
+    pub fn accept(&self, root: &Root) -> Option<Verified<Root>> {
+        (self.is_complete() && self.root == root.digest()).then(|| Verified(root.clone()))
+    }
+}
+
+/// Something whose signatures were checked. Only [`Coverage::accept`] makes one.
+#[derive(Debug, Clone)]
+pub struct Verified<T>(T);
+
+impl<T> Verified<T> {
+    /// What was verified.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> std::ops::Deref for Verified<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Looks for the signatures that are asked for, of the root and of what is below it where that is wanted.
+///
+/// # Errors
+///
+/// [`Error::Moved`] if the root is not what was expected; [`Error::Unsupported`] if nobody is named, or a format that none
+/// of them can have signed in; those of the place. A signature that is missing or does not count is no error.
+pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
+    if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
+        return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
+    }
+    let wanted = options.wanted()?;
+    let formats: Vec<Format> =
+        Format::ALL.into_iter().filter(|format| wanted.iter().any(|(_, formats)| formats.contains(format))).collect();
+    let subjects = subjects(root, options.depth).await?;
+    let cells: Vec<Vec<Cell>> = stream::iter(subjects)
+        .map(|subject| {
+            let (wanted, formats, kind) = (&wanted, &formats, options.predicate_type.as_deref());
+            async move {
+                let found = find(&**subject.root.source(), &subject.digest(), formats).await?;
+                Ok::<_, Error>(
+                    wanted.iter().map(|(trust, formats)| cell(&subject, trust, formats, &found, kind)).collect(),
+                )
+            }
+        })
+        .buffered(options.jobs.max(1))
+        .try_collect()
+        .await?;
+    Ok(Coverage { root: root.digest(), cells: cells.into_iter().flatten().collect() })
+}
+
+fn cell(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found], kind: Option<&str>) -> Cell {
+    let outcome = match trust.skips() {
+        true => Outcome::Skipped,
+        false => outcome(subject, trust, formats, found, kind),
+    };
+    Cell {
+        subject: subject.descriptor(),
+        platform: subject.platform.clone(),
+        signer: trust.name().to_owned(),
+        formats: formats.to_vec(),
+        outcome,
+    }
+}
+
+/// The first signature that counts, or why none does.
+fn outcome(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found], kind: Option<&str>) -> Outcome {
+    let mut refused = Vec::new();
+    for found in found.iter().filter(|found| found.format.is_none_or(|format| formats.contains(&format))) {
+        match trust.verify(subject, found, kind) {
+            Ok(proof) => return Outcome::Verified(Box::new(proof)),
+            Err(why) => refused.push(Refused { signature: found.manifest, format: found.format, why }),
+        }
+    }
+    Outcome::Missing(refused)
+}

@@ -1,0 +1,154 @@
+//! Signatures that are where they do not belong, and places that hold what nobody signed.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, Source, SourceExt, testing};
+use ocikit_sign::{
+    AttestOptions, Depth, Error, Foreign, Format, KeyKind, Outcome, PrivateKey, Refusal, SignOptions, Trust,
+    VerifyOptions, attach, attest, sign, verify,
+};
+use ocikit_spec::{Descriptor, Document};
+use serde_json::{Value, json};
+
+const FORMATS: [Format; 2] = [Format::Cosign, Format::CosignLegacy];
+
+async fn image(memory: &Arc<Memory>, seed: u64) -> Root {
+    let descriptor = testing::image(memory, seed, &"linux/amd64".parse().unwrap(), &[100]);
+    Root::at(memory.clone(), descriptor).await.unwrap()
+}
+
+fn trust(key: &PrivateKey) -> VerifyOptions {
+    VerifyOptions::new(vec![Trust::Key { name: "key".to_owned(), key: key.public_key().clone() }])
+}
+
+async fn outcome(root: &Root, options: &VerifyOptions) -> Outcome {
+    verify(root, options).await.unwrap().cells.remove(0).outcome
+}
+
+/// Puts a document about `to` that was made about another: the same signature in a manifest of its own.
+async fn replay(from: &Root, to: &Root, memory: &Arc<Memory>, key: &PrivateKey, format: Format) {
+    let signed = sign(from, key, &SignOptions::new(vec![format], Timestamp::UNIX_EPOCH)).await.unwrap().remove(0);
+    let Some(Document::Manifest(manifest)) = signed.root.document() else { panic!("a signature is a manifest") };
+    let layer = &manifest.layers()[0];
+    memory.insert(signed.root.source().read(layer).await.unwrap());
+    memory.insert(signed.root.source().read(manifest.config().unwrap()).await.unwrap());
+    let mut changed: Value = serde_json::from_slice(manifest.bytes()).unwrap();
+    if format == Format::Cosign {
+        let Descriptor { media_type, digest, size, .. } = to.descriptor();
+        changed["subject"] = json!({"mediaType": media_type, "digest": digest, "size": size});
+    }
+    let bytes = changed.to_string();
+    let descriptor = Descriptor::of(manifest.media_type(), bytes.as_bytes());
+    memory.insert(bytes);
+    let tag = (format == Format::CosignLegacy).then(|| format!("sha256-{}.sig", to.digest().hex()).parse().unwrap());
+    memory.publish(&descriptor, &Naming { tag, ..Naming::default() }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_signature_of_another_image_is_refused() {
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    for format in FORMATS {
+        let memory = Arc::new(Memory::new());
+        let (signed, unsigned) = (image(&memory, 1).await, image(&memory, 2).await);
+        replay(&signed, &unsigned, &memory, &key, format).await;
+        let Outcome::Missing(refused) = outcome(&unsigned, &trust(&key)).await else { panic!("it is another's") };
+        assert!(matches!(&refused[..], [only] if matches!(only.why, Refusal::OtherSubject(_))), "{refused:?}");
+        // A good one beside it counts.
+        let place: Arc<dyn Sink> = memory.clone();
+        let options = SignOptions::new(vec![format], Timestamp::UNIX_EPOCH);
+        attach(&sign(&unsigned, &key, &options).await.unwrap(), &place, &CopyOptions::default()).await.unwrap();
+        assert!(matches!(outcome(&unsigned, &trust(&key)).await, Outcome::Verified(_)));
+    }
+}
+
+#[tokio::test]
+async fn a_place_without_signatures_verifies_nothing() {
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    let memory = Arc::new(Memory::new());
+    let root = image(&memory, 1).await;
+    let coverage = verify(&root, &trust(&key)).await.unwrap();
+    assert!(!coverage.is_complete() && coverage.accept(&root).is_none());
+    assert!(matches!(verify(&root, &VerifyOptions::new(Vec::new())).await, Err(Error::Unsupported(_))));
+    let expect = Some(image(&memory, 2).await.digest());
+    assert!(matches!(verify(&root, &VerifyOptions { expect, ..trust(&key) }).await, Err(Error::Moved { .. })));
+    let options = SignOptions { expect, ..SignOptions::new(vec![Format::Cosign], Timestamp::UNIX_EPOCH) };
+    assert!(matches!(sign(&root, &key, &options).await, Err(Error::Moved { .. })));
+    let options = SignOptions::new(vec![Format::NotationJws], Timestamp::UNIX_EPOCH);
+    assert!(matches!(sign(&root, &key, &options).await, Err(Error::Unsupported(_))), "it needs certificates");
+}
+
+#[tokio::test]
+async fn what_was_verified_is_what_was_asked_for() {
+    let key = PrivateKey::generate(KeyKind::Ed25519).unwrap();
+    let memory = Arc::new(Memory::new());
+    let (root, other) = (image(&memory, 1).await, image(&memory, 2).await);
+    let options = SignOptions::new(FORMATS.to_vec(), Timestamp::UNIX_EPOCH);
+    let signatures = sign(&root, &key, &SignOptions { depth: Depth::Images, ..options }).await.unwrap();
+    assert_eq!(signatures.len(), 2);
+    assert!(memory.referrers(&root.digest()).await.unwrap().is_empty(), "nothing was written yet");
+    let place: Arc<dyn Sink> = memory.clone();
+    attach(&signatures, &place, &CopyOptions::default()).await.unwrap();
+    assert_eq!(memory.referrers(&root.digest()).await.unwrap().len(), 1);
+    let tag = format!("sha256-{}.sig", root.digest().hex()).parse().unwrap();
+    assert!(memory.resolve(&Name::Tag(tag)).await.is_ok());
+    let options = VerifyOptions { formats: FORMATS.to_vec(), ..trust(&key) };
+    let coverage = verify(&root, &options).await.unwrap();
+    assert_eq!(coverage.cells.len(), 2);
+    assert!(coverage.accept(&other).is_none());
+    assert_eq!(coverage.accept(&root).unwrap().digest(), root.digest());
+}
+
+#[tokio::test]
+async fn what_was_made_elsewhere_is_checked_first() {
+    let [key, other] = [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap());
+    let memory = Arc::new(Memory::new());
+    let (root, another) = (image(&memory, 1).await, image(&memory, 2).await);
+    let place: Arc<dyn Sink> = memory.clone();
+    for format in FORMATS {
+        let made = sign(&root, &key, &SignOptions::new(vec![format], Timestamp::UNIX_EPOCH)).await.unwrap().remove(0);
+        let Some(Document::Manifest(manifest)) = made.root.document() else { panic!("a signature is a manifest") };
+        let layer = &manifest.layers()[0];
+        let bytes = made.root.source().read(layer).await.unwrap().to_vec();
+        let foreign = || match layer.annotations.get("dev.cosignproject.cosign/signature") {
+            Some(signature) => Foreign::Simple { payload: bytes.clone(), signature: format!("{signature}\n") },
+            None => Foreign::Bundle(bytes.clone()),
+        };
+        let adopt = async |root: &Root, key: &PrivateKey| {
+            ocikit_sign::adopt(root, foreign(), key.public_key(), Timestamp::UNIX_EPOCH).await
+        };
+        assert!(matches!(adopt(&another, &key).await, Err(Error::Refused(Refusal::OtherSubject(_)))));
+        assert!(matches!(adopt(&root, &other).await, Err(Error::Refused(_))));
+        let adopted = [adopt(&root, &key).await.unwrap()];
+        assert_eq!(adopted[0].format, format);
+        attach(&adopted, &place, &CopyOptions::default()).await.unwrap();
+        let options = VerifyOptions { formats: vec![format], ..trust(&key) };
+        assert!(matches!(outcome(&root, &options).await, Outcome::Verified(_)));
+    }
+}
+
+#[tokio::test]
+async fn whoever_attests_does_not_sign() {
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    let memory = Arc::new(Memory::new());
+    let root = image(&memory, 1).await;
+    let options = AttestOptions {
+        predicate_type: "https://example.com/tested/v1".to_owned(),
+        predicate: json!({"passed": true}),
+        depth: Depth::Root,
+        expect: None,
+        created: Timestamp::UNIX_EPOCH,
+    };
+    let place: Arc<dyn Sink> = memory.clone();
+    attach(&attest(&root, &key, &options).await.unwrap(), &place, &CopyOptions::default()).await.unwrap();
+    let Outcome::Missing(refused) = outcome(&root, &trust(&key)).await else { panic!("it is no signature") };
+    assert!(matches!(refused[0].why, Refusal::OtherPredicate(_)));
+    let wanted = VerifyOptions { predicate_type: Some(options.predicate_type.clone()), ..trust(&key) };
+    let Outcome::Verified(proof) = outcome(&root, &wanted).await else { panic!("it is attested") };
+    assert_eq!(proof.predicate, Some(options.predicate.clone()));
+    let signature = "https://sigstore.dev/cosign/sign/v1".to_owned();
+    let refused = attest(&root, &key, &AttestOptions { predicate_type: signature, ..options }).await;
+    assert!(matches!(refused, Err(Error::Unsupported(_))));
+}

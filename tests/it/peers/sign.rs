@@ -1,0 +1,477 @@
+//! Signatures in both directions: what we sign others verify, and what others sign we verify.
+
+use std::fs;
+
+use ocikit_tests::{Bench, Daemon, Outcome, Peers, run, testdata};
+use serde_json::Value;
+
+use crate::bench;
+
+/// A repository with an index of two images, as the registry is called by those who sign in it.
+struct Place {
+    repository: String,
+    /// The digests of the index and of its images.
+    digests: Vec<String>,
+}
+
+impl Place {
+    fn new(bench: &Bench, registry: &Daemon, name: &str) -> Place {
+        let repository = format!("{}/{name}", registry.address.replace("127.0.0.1", "localhost"));
+        bench.ok(&["push", &testdata("buildkit-multi/image.tar").display().to_string(), &format!("{repository}:1")]);
+        let index = bench.ok(&["inspect", "--raw", &format!("{repository}:1")]);
+        let index: Value = serde_json::from_str(&index).unwrap();
+        let children = index["manifests"].as_array().unwrap().iter();
+        let children = children.map(|entry| entry["digest"].as_str().unwrap().to_owned());
+        let root = bench.ok(&["digest", &format!("{repository}:1")]);
+        Place { repository, digests: std::iter::once(root).chain(children).collect() }
+    }
+
+    fn tag(&self) -> String {
+        format!("{}:1", self.repository)
+    }
+}
+
+fn with_password() -> Bench {
+    bench().with("OCIKIT_KEY_PASSWORD", "secret")
+}
+
+/// cosign, with the password that all keys here have and without any service.
+fn cosign(peers: &Peers, line: &str) -> Outcome {
+    fs::write(peers.path("SC.json"), r#"{"mediaType":"application/vnd.dev.sigstore.signingconfig.v0.2+json"}"#)
+        .unwrap();
+    run(peers.command("cosign").args(line.split_whitespace()).env("COSIGN_PASSWORD", "secret"), &[])
+}
+
+fn cosign_signs(peers: &Peers, key: &str, format: &str, flags: &str, reference: &str) {
+    let form = match format {
+        "cosign" => "--signing-config SC.json",
+        _ => "--use-signing-config=false --new-bundle-format=false --tlog-upload=false",
+    };
+    cosign(peers, &format!("sign --key {key} {form} {flags} --allow-http-registry -y {reference}")).ok();
+}
+
+fn cosign_verifies(peers: &Peers, key: &str, format: &str, flags: &str, reference: &str) -> Outcome {
+    let form = format!("--new-bundle-format={}", format == "cosign");
+    cosign(
+        peers,
+        &format!("verify --key {key} {form} {flags} --insecure-ignore-tlog --allow-http-registry {reference}"),
+    )
+}
+
+const FORMATS: [&str; 2] = ["cosign", "cosign-legacy"];
+
+#[test]
+fn cosign_verifies_what_we_sign() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "cosign"]) else { return };
+    let bench = with_password();
+    for name in ["ours", "others"] {
+        bench.ok(&["keygen", "-o", name]);
+    }
+    let [public, other] = ["ours.pub", "others.pub"].map(|name| bench.path(name).display().to_string());
+    for (kind, registry) in peers.registries() {
+        for format in FORMATS {
+            let place = Place::new(&bench, &registry, &format!("acme/{format}"));
+            bench.ok(&["sign", "--key", "ours.key", "--format", format, "--recursive", &place.tag()]);
+            for digest in &place.digests {
+                let reference = format!("{}@{digest}", place.repository);
+                let outcome = cosign_verifies(&peers, &public, format, "", &reference);
+                assert_eq!(outcome.code, 0, "{kind} {format}: {outcome}");
+                assert!(outcome.stdout.contains(digest), "{kind} {format}: {outcome}");
+                let outcome = cosign_verifies(&peers, &other, format, "", &reference);
+                assert_ne!(outcome.code, 0, "{kind} {format}: {outcome}");
+            }
+        }
+    }
+}
+
+#[test]
+fn we_verify_what_cosign_signs() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "cosign"]) else { return };
+    let bench = with_password();
+    cosign(&peers, "generate-key-pair").ok();
+    bench.ok(&["keygen", "-o", "other"]);
+    let public = peers.path("cosign.pub").display().to_string();
+    for (kind, registry) in peers.registries() {
+        for format in FORMATS {
+            let place = Place::new(&bench, &registry, &format!("acme/{format}"));
+            let reference = format!("{}@{}", place.repository, place.digests[0]);
+            assert_eq!(bench.ocikit(&["verify", "--key", &public, &reference]).code, 5, "{kind}");
+            cosign_signs(&peers, "cosign.key", format, "--recursive", &reference);
+            let line = ["verify", "--json", "--recursive", "--key", &public, "--format", format, &reference];
+            let facts: Value = serde_json::from_str(&bench.ok(&line)).unwrap();
+            let cells = facts["signatures"].as_array().unwrap();
+            let covered: Vec<_> = cells.iter().map(|cell| cell["digest"].as_str().unwrap()).collect();
+            assert_eq!(covered, place.digests, "{kind} {format}");
+            assert!(cells.iter().all(|cell| cell["formats"][0] == format), "{kind} {format}");
+            let other = bench.ocikit(&["verify", "--recursive", "--key", "other.pub", &reference]);
+            assert_eq!(other.code, 5, "{kind} {format}: {other}");
+            // One of two that are asked for is not enough.
+            let both = bench.ocikit(&["verify", "--key", &public, "--key", "other.pub", &reference]);
+            assert_eq!(both.code, 5, "{kind} {format}: {both}");
+            assert!(both.stdout.contains("verified by") && both.stdout.contains("missing"), "{both}");
+        }
+    }
+}
+
+#[test]
+fn keys_go_both_ways() {
+    let Some(peers) = Peers::find(&["registry", "cosign", "openssl"]) else { return };
+    let (bench, registry) = (with_password(), peers.distribution("registry"));
+    let place = Place::new(&bench, &registry, "keys");
+    let reference = format!("{}@{}", place.repository, place.digests[0]);
+    cosign(&peers, "generate-key-pair").ok();
+    let theirs = peers.path("cosign").display().to_string();
+    bench.ok(&["sign", "--key", &format!("{theirs}.key"), &reference]);
+    bench.ok(&["verify", "--key", &format!("{theirs}.pub"), &reference]);
+    bench.ok(&["keygen", "-o", "ours"]);
+    cosign_signs(&peers, &bench.path("ours.key").display().to_string(), "cosign", "", &reference);
+    bench.ok(&["verify", "--key", "ours.pub", &reference]);
+    // What OpenSSL writes by default differs from kind to kind.
+    let files = bench.path("").display().to_string();
+    peers.ok(&format!("openssl ecparam -name prime256v1 -genkey -out {files}/sec1.key"));
+    peers.ok(&format!("openssl genrsa -traditional -out {files}/pkcs1.key 3072"));
+    peers.ok(&format!("openssl genpkey -algorithm ed25519 -out {files}/ed.key"));
+    for name in ["sec1", "pkcs1", "ed"] {
+        peers.ok(&format!("openssl pkey -in {files}/{name}.key -pubout -out {files}/{name}.pub"));
+        bench.ok(&["sign", "--key", &format!("{name}.key"), &reference]);
+        bench.ok(&["verify", "--key", &format!("{name}.pub"), &reference]);
+        cosign_verifies(&peers, &format!("{files}/{name}.pub"), "cosign", "", &reference).ok();
+    }
+    // OpenSSL signs for us, as any other program could.
+    let command = format!("openssl dgst -sha256 -sign {files}/sec1.key");
+    let place = Place::new(&bench, &registry, "command");
+    bench.ok(&["sign", "--key", "sec1.pub", "--signer-command", &command, &place.tag()]);
+    cosign_verifies(&peers, &format!("{files}/sec1.pub"), "cosign", "", &place.tag()).ok();
+    let refused = bench.ocikit(&["sign", "--key", "ours.pub", "--signer-command", &command, &place.tag()]);
+    assert_eq!(refused.code, 1, "{refused}");
+}
+
+#[test]
+fn every_kind_of_key_that_cosign_verifies() {
+    let Some(peers) = Peers::find(&["registry", "cosign"]) else { return };
+    let (bench, registry) = (with_password(), peers.distribution("registry"));
+    // cosign signs P-384 and P-521 with the hash of that length, and has to be told so to verify it.
+    for (kind, flags) in [
+        ("p384", "--signature-digest-algorithm=sha384"),
+        ("p521", "--signature-digest-algorithm=sha512"),
+        ("ed25519", ""),
+        ("rsa-2048", ""),
+        ("rsa-4096", ""),
+    ] {
+        bench.ok(&["keygen", "--type", kind, "-o", kind]);
+        let public = bench.path(&format!("{kind}.pub")).display().to_string();
+        let key = bench.path(&format!("{kind}.key")).display().to_string();
+        for format in FORMATS {
+            let place = Place::new(&bench, &registry, &format!("{kind}/{format}"));
+            bench.ok(&["sign", "--key", &key, "--format", format, &place.tag()]);
+            let outcome = cosign_verifies(&peers, &public, format, flags, &place.tag());
+            assert_eq!(outcome.code, 0, "{kind} {format}: {outcome}");
+            // It signs Ed25519ph and verifies Ed25519: what it signed itself it does not verify either.
+            if kind != "ed25519" {
+                let place = Place::new(&bench, &registry, &format!("{kind}/{format}/theirs"));
+                cosign_signs(&peers, &key, format, "", &place.tag());
+                bench.ok(&["verify", "--key", &public, "--format", format, &place.tag()]);
+            }
+        }
+    }
+}
+
+#[test]
+fn signatures_stay_beside_those_of_others() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "cosign"]) else { return };
+    let bench = with_password();
+    cosign(&peers, "generate-key-pair").ok();
+    bench.ok(&["keygen", "-o", "ours"]);
+    let (theirs, ours) = (peers.path("cosign.pub").display().to_string(), bench.path("ours.pub").display().to_string());
+    for (kind, registry) in peers.registries() {
+        for format in FORMATS {
+            let place = Place::new(&bench, &registry, &format!("both/{format}"));
+            let sign = || bench.ok(&["sign", "--key", "ours.key", "--format", format, &place.tag()]);
+            sign();
+            cosign_signs(&peers, "cosign.key", format, "", &place.tag());
+            sign();
+            for key in [&theirs, &ours] {
+                let outcome = cosign_verifies(&peers, key, format, "", &place.tag());
+                assert_eq!(outcome.code, 0, "{kind} {format}: {outcome}");
+            }
+            bench.ok(&["verify", "--key", &theirs, "--key", &ours, "--format", format, &place.tag()]);
+        }
+    }
+}
+
+#[test]
+fn an_archive_is_signed_and_pushed() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "cosign", "oras"]) else { return };
+    let bench = with_password();
+    bench.ok(&["keygen"]);
+    let public = bench.path("ocikit.pub").display().to_string();
+    fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
+    bench.ok(&["copy", "a.tar", "oci:layout:1"]);
+    for place in ["a.tar", "oci:layout:1"] {
+        let digest = bench.ok(&["digest", place]);
+        bench.ok(&["sign", "--key", "ocikit.key", "--recursive", "--format=cosign", "--format=cosign-legacy", place]);
+        assert_eq!(bench.ok(&["digest", place]), digest, "it is still the only image of {place}");
+        bench.ok(&["verify", "--key", &public, "--recursive", "--format=cosign", "--format=cosign-legacy", place]);
+        let path = bench.path(place.trim_start_matches("oci:").trim_end_matches(":1"));
+        let listed = peers.ok(&format!("oras discover --oci-layout --format json {}@{digest}", path.display()));
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
+        let found = listed["referrers"].as_array().or(listed["manifests"].as_array()).unwrap();
+        assert!(found.iter().any(|found| found["artifactType"] == bundle), "{listed}");
+        for (kind, registry) in peers.registries() {
+            let name = format!("from/{}", if place == "a.tar" { "archive" } else { "layout" });
+            let reference = format!("{}/{name}:1", registry.address.replace("127.0.0.1", "localhost"));
+            bench.ok(&["push", place, &reference]);
+            bench.ok(&["verify", "--key", &public, "--recursive", &reference]);
+            for format in FORMATS {
+                let outcome = cosign_verifies(&peers, &public, format, "", &reference);
+                assert_eq!(outcome.code, 0, "{kind} {format}: {outcome}");
+            }
+        }
+    }
+}
+
+#[test]
+fn attestations_go_both_ways() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "cosign"]) else { return };
+    let bench = with_password();
+    cosign(&peers, "generate-key-pair").ok();
+    let [key, public] = ["cosign.key", "cosign.pub"].map(|name| peers.path(name).display().to_string());
+    let said = serde_json::json!({"buildDefinition": {"buildType": "https://example.com/b", "externalParameters": {}},
+        "runDetails": {"builder": {"id": "https://example.com/builder"}}});
+    let predicate = bench.path("predicate.json").display().to_string();
+    fs::write(&predicate, said.to_string()).unwrap();
+    for (kind, registry) in peers.registries() {
+        let place = Place::new(&bench, &registry, "ours");
+        let line = ["--key", &key, "--type", "slsaprovenance1", "--predicate", &predicate, "--recursive"];
+        bench.ok(&[&["attest"], &line[..], &[place.tag().as_str()]].concat());
+        for digest in &place.digests {
+            let reference = format!("{}@{digest}", place.repository);
+            let verify = |kind: &str| {
+                let flags = format!("--key {public} --type {kind} --insecure-ignore-tlog --allow-http-registry");
+                cosign(&peers, &format!("verify-attestation {flags} {reference}"))
+            };
+            assert_eq!(verify("slsaprovenance1").code, 0, "{kind}: {}", verify("slsaprovenance1"));
+            assert_ne!(verify("spdxjson").code, 0, "{kind}");
+        }
+        // Whoever attests does not sign.
+        assert_eq!(bench.ocikit(&["verify", "--key", &public, &place.tag()]).code, 5, "{kind}");
+
+        let place = Place::new(&bench, &registry, "theirs");
+        let reference = format!("{}@{}", place.repository, place.digests[0]);
+        let flags = "--signing-config SC.json --allow-http-registry -y --type slsaprovenance1";
+        cosign(&peers, &format!("attest --key {key} {flags} --predicate {predicate} {reference}")).ok();
+        let line = ["verify", "--json", "--key", &public, "--attestation", "slsaprovenance1", &reference];
+        let facts: Value = serde_json::from_str(&bench.ok(&line)).unwrap();
+        assert_eq!(facts["signatures"][0]["predicate"], said, "{kind}");
+        let other = bench.ocikit(&["verify", "--key", &public, "--attestation", "spdxjson", &reference]);
+        assert!(other.code == 5 && other.stdout.contains("https://slsa.dev/provenance/v1"), "{kind}: {other}");
+    }
+}
+
+#[test]
+fn what_cosign_signed_elsewhere_is_attached() {
+    let Some(peers) = Peers::find(&["registry", "cosign", "openssl"]) else { return };
+    let (bench, registry) = (with_password(), peers.distribution("registry"));
+    let place = Place::new(&bench, &registry, "made");
+    let files = peers.path("").display().to_string();
+    peers.ok("openssl ecparam -name prime256v1 -genkey -noout -out sec1.key");
+    peers.ok("openssl pkey -in sec1.key -pubout -out sec1.pub");
+    let public = format!("{files}sec1.pub");
+    // cosign prints the payload, OpenSSL signs it, and neither stores it.
+    let payload = cosign(&peers, &format!("generate --allow-http-registry {}@{}", place.repository, place.digests[0]));
+    fs::write(peers.path("payload"), payload.ok()).unwrap();
+    peers.ok("openssl dgst -sha256 -sign sec1.key -out raw payload");
+    peers.ok("openssl base64 -A -in raw -out signature");
+    fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("other.tar")).unwrap();
+    let [payload, signature] = ["payload", "signature"].map(|name| format!("{files}{name}"));
+    let line = ["attach", "--key", &public, "--payload", &payload, "--signature", &signature];
+    let refused = bench.ocikit(&[&line[..], &["other.tar"]].concat());
+    assert_eq!(refused.code, 5, "{refused}");
+    for target in ["a.tar", &place.tag()] {
+        bench.ok(&[&line[..], &[target]].concat());
+        bench.ok(&["verify", "--key", &public, "--format", "cosign-legacy", target]);
+    }
+    cosign_verifies(&peers, &public, "cosign-legacy", "", &place.tag()).ok();
+    // A bundle that cosign stored in one place, stored in another.
+    cosign(&peers, "generate-key-pair").ok();
+    cosign_signs(&peers, "cosign.key", "cosign", "", &format!("{}@{}", place.repository, place.digests[0]));
+    let listed: Value = serde_json::from_str(&bench.ok(&["referrers", "--json", &place.tag()])).unwrap();
+    let manifest = format!("{}@{}", place.repository, listed["referrers"][0]["digest"].as_str().unwrap());
+    let manifest: Value = serde_json::from_str(&bench.ok(&["inspect", "--raw", &manifest])).unwrap();
+    let blob = format!("{}@{}", place.repository, manifest["layers"][0]["digest"].as_str().unwrap());
+    let bundle = bench.ok(&["blob", "get", &blob]);
+    fs::write(bench.path("bundle"), bundle).unwrap();
+    let theirs = format!("{files}cosign.pub");
+    assert_eq!(bench.ocikit(&["attach", "--key", &public, "--bundle", "bundle", "a.tar"]).code, 5);
+    assert_eq!(bench.ocikit(&["attach", "--key", &theirs, "--bundle", "bundle", "other.tar"]).code, 5);
+    bench.ok(&["attach", "--key", &theirs, "--bundle", "bundle", "a.tar"]);
+    bench.ok(&["verify", "--key", &theirs, "--format", "cosign", "a.tar"]);
+}
+
+/// notation with its own configuration: a key, its certificate, and a policy that trusts it.
+struct Notation<'a> {
+    peers: &'a Peers,
+}
+
+impl<'a> Notation<'a> {
+    fn new(peers: &'a Peers) -> Notation<'a> {
+        let notation = Notation { peers };
+        notation.run("cert generate-test --default --bits 2048 acme").ok();
+        notation.trust("strict", "acme");
+        notation
+    }
+
+    fn run(&self, line: &str) -> Outcome {
+        let mut command = self.peers.command("notation");
+        command.env("NOTATION_CONFIG", self.peers.path("notation")).env("NOTATION_EXPERIMENTAL", "1");
+        run(command.args(line.split_whitespace()), &[])
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.peers.path("notation").join(name).display().to_string()
+    }
+
+    /// A policy for every repository.
+    fn trust(&self, level: &str, store: &str) {
+        let policy = serde_json::json!({"version": "1.0", "trustPolicies": [{
+            "name": "all", "registryScopes": ["*"], "signatureVerification": {"level": level},
+            "trustStores": [format!("ca:{store}")], "trustedIdentities": ["*"],
+        }]});
+        fs::write(self.path("trustpolicy.json"), policy.to_string()).unwrap();
+    }
+
+    /// Our words for verifying by that policy.
+    fn words(&self) -> [String; 2] {
+        ["--trust-policy".to_owned(), self.path("trustpolicy.json")]
+    }
+}
+
+const ENVELOPES: [(&str, &str); 2] = [("jws", "notation-jws"), ("cose", "notation-cose")];
+
+#[test]
+fn we_verify_what_notation_signs() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "notation"]) else { return };
+    let (bench, notation) = (bench(), Notation::new(&peers));
+    notation.run("cert generate-test --bits 3072 stranger").ok();
+    for (kind, registry) in peers.registries() {
+        for (envelope, format) in ENVELOPES {
+            let place = Place::new(&bench, &registry, &format!("acme/{envelope}"));
+            let reference = format!("{}@{}", place.repository, place.digests[0]);
+            let [flag, policy] = notation.words();
+            let verify =
+                || bench.ocikit(&["verify", "--json", "--recursive", &flag, &policy, "--format", format, &reference]);
+            for digest in &place.digests {
+                assert_eq!(verify().code, 5, "{kind} {envelope}");
+                // By default it writes the tag for registries that list no referrers, whether they do or not, and then
+                // finds nothing there itself.
+                let flags = format!("--force-referrers-tag={} --insecure-registry", kind == "distribution");
+                let flags = format!("{flags} --expiry 24h --user-metadata who=acme");
+                notation.run(&format!("sign {flags} --signature-format {envelope} {}@{digest}", place.repository)).ok();
+            }
+            let facts: Value = serde_json::from_str(&verify().ok()).unwrap();
+            let cells = facts["signatures"].as_array().unwrap();
+            let covered: Vec<_> = cells.iter().map(|cell| cell["digest"].as_str().unwrap()).collect();
+            assert_eq!(covered, place.digests, "{kind} {envelope}");
+            for cell in cells {
+                assert_eq!((&cell["formats"][0], &cell["metadata"]["who"]), (&format.into(), &"acme".into()), "{cell}");
+            }
+            // Another store trusts another signer; what only audits says so and goes on.
+            notation.trust("permissive", "stranger");
+            assert_eq!(verify().code, 5, "{kind} {envelope}");
+            notation.trust("audit", "stranger");
+            let facts: Value = serde_json::from_str(&verify().ok()).unwrap();
+            assert_eq!(facts["signatures"][0]["warnings"][0], "it is by somebody else", "{facts}");
+            notation.trust("strict", "acme");
+        }
+    }
+}
+
+#[test]
+fn notation_verifies_what_we_sign() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "notation", "openssl"]) else { return };
+    let (bench, notation) = (bench(), Notation::new(&peers));
+    // A chain of three, as a company has it; notation makes certificates of one only.
+    let store = peers.path("notation/truststore/x509/ca/company");
+    fs::create_dir_all(&store).unwrap();
+    fs::write(peers.path("ca.ext"), "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n").unwrap();
+    fs::write(peers.path("leaf.ext"), "keyUsage=critical,digitalSignature\nextendedKeyUsage=codeSigning\n").unwrap();
+    for (name, issuer, extensions, curve) in
+        [("root", "", "ca", "P-384"), ("middle", "root", "ca", "P-256"), ("signer", "middle", "leaf", "P-384")]
+    {
+        peers.ok(&format!("openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:{curve} -out {name}.key"));
+        peers.ok(&format!("openssl req -new -key {name}.key -subj /C=US/ST=WA/O=Acme/CN={name} -out {name}.csr"));
+        let by = match issuer {
+            "" => format!("-signkey {name}.key"),
+            issuer => format!("-CA {issuer}.crt -CAkey {issuer}.key -CAcreateserial"),
+        };
+        peers.ok(&format!(
+            "openssl x509 -req -sha384 -in {name}.csr {by} -extfile {extensions}.ext -days 2 -out {name}.crt"
+        ));
+    }
+    let chain: String = ["signer", "middle", "root"]
+        .map(|name| fs::read_to_string(peers.path(&format!("{name}.crt"))).unwrap())
+        .concat();
+    fs::write(peers.path("chain.pem"), chain).unwrap();
+    fs::copy(peers.path("root.crt"), store.join("root.crt")).unwrap();
+    for (kind, registry) in peers.registries() {
+        for (envelope, format) in ENVELOPES {
+            for (who, key, chain) in [
+                ("acme", notation.path("localkeys/acme.key"), notation.path("localkeys/acme.crt")),
+                (
+                    "company",
+                    peers.path("signer.key").display().to_string(),
+                    peers.path("chain.pem").display().to_string(),
+                ),
+            ] {
+                let place = Place::new(&bench, &registry, &format!("{who}/{envelope}"));
+                notation.trust("strict", who);
+                let mut line =
+                    vec!["sign", "--recursive", "--format", format, "--key", &key, "--certificate-chain", &chain];
+                let tag = place.tag();
+                line.extend(["--expiry", "2d", "--user-metadata", "who=us", &tag]);
+                bench.ok(&line);
+                for digest in &place.digests {
+                    let reference = format!("{}@{digest}", place.repository);
+                    let verify =
+                        || notation.run(&format!("verify --insecure-registry --user-metadata who=us {reference}"));
+                    let outcome = verify();
+                    assert_eq!(outcome.code, 0, "{kind} {envelope} {who}: {outcome}");
+                    notation.trust("strict", if who == "acme" { "company" } else { "acme" });
+                    assert_ne!(verify().code, 0, "{kind} {envelope} {who}");
+                    notation.trust("strict", who);
+                }
+                let [flag, policy] = notation.words();
+                bench.ok(&["verify", "--recursive", &flag, &policy, &tag]);
+            }
+        }
+    }
+}
+
+#[test]
+fn notation_and_we_share_a_layout() {
+    let Some(peers) = Peers::find(&["notation", "oras"]) else { return };
+    let (bench, notation) = (bench(), Notation::new(&peers));
+    notation.trust("strict", "acme");
+    let source = testdata("buildkit-multi/image.tar").display().to_string();
+    for (envelope, format) in ENVELOPES {
+        let place = format!("oci:{envelope}:1");
+        bench.ok(&["copy", &source, &place]);
+        let (digest, path) = (bench.ok(&["digest", &place]), bench.path(envelope).display().to_string());
+        let (key, chain) = (notation.path("localkeys/acme.key"), notation.path("localkeys/acme.crt"));
+        bench.ok(&["sign", "--format", format, "--key", &key, "--certificate-chain", &chain, &place]);
+        assert_eq!(bench.ok(&["digest", &place]), digest);
+        notation.run(&format!("verify --oci-layout --scope local/app {path}@{digest}")).ok();
+        let listed = peers.ok(&format!("oras discover --oci-layout --format json {path}@{digest}"));
+        assert!(listed.contains("application/vnd.cncf.notary.signature"), "{listed}");
+
+        let place = format!("oci:{envelope}-theirs:1");
+        bench.ok(&["copy", &source, &place]);
+        let path = bench.path(&format!("{envelope}-theirs")).display().to_string();
+        let [flag, policy] = notation.words();
+        assert_eq!(bench.ocikit(&["verify", &flag, &policy, &place]).code, 5);
+        notation.run(&format!("sign --oci-layout --signature-format {envelope} {path}@{digest}")).ok();
+        bench.ok(&["verify", &flag, &policy, "--scope", "local/app", &place]);
+    }
+}

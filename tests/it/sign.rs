@@ -1,0 +1,205 @@
+//! `keygen`, `sign` and `verify`, without anybody else's program.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use insta::assert_snapshot;
+use ocikit_image::{Name, Root};
+use ocikit_layout::Dir;
+use ocikit_sign::{Outcome, PublicKey, Trust, VerifyOptions, verify};
+use ocikit_tests::{Bench, Registry, testdata};
+use serde_json::Value;
+
+use crate::bench;
+
+fn with_keys() -> Bench {
+    let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
+    for name in ["ocikit", "other"] {
+        bench.ok(&["keygen", "-o", name]);
+    }
+    bench
+}
+
+const BOTH: [&str; 2] = ["--format=cosign", "--format=cosign-legacy"];
+
+#[test]
+fn keys_are_the_owners_and_are_not_overwritten() {
+    let bench = bench().with("COSIGN_PASSWORD", "secret");
+    assert_eq!(bench.ok(&["keygen", "-o", "a.b"]), "a.b.key\na.b.pub");
+    for name in ["a.b.key", "a.b.pub"] {
+        assert_eq!(fs::metadata(bench.path(name)).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let before = fs::read(bench.path("a.b.key")).unwrap();
+    assert!(before.starts_with(b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n"));
+    let again = bench.ocikit(&["keygen", "-o", "a.b"]);
+    assert_eq!(again.code, 2, "{again}");
+    assert_eq!(fs::read(bench.path("a.b.key")).unwrap(), before);
+    // Half of a pair is none.
+    fs::write(bench.path("half.pub"), "").unwrap();
+    assert_eq!(bench.ocikit(&["keygen", "-o", "half"]).code, 2);
+    assert!(!bench.path("half.key").exists());
+
+    bench.ok(&["keygen", "--unencrypted", "--type", "ed25519", "-o", "plain"]);
+    assert!(fs::read_to_string(bench.path("plain.key")).unwrap().starts_with("-----BEGIN PRIVATE KEY-----\n"));
+    let nobody = crate::bench().ocikit(&["keygen"]);
+    assert_eq!(nobody.code, 2, "{nobody}");
+}
+
+#[test]
+fn passwords_come_from_a_file_or_the_environment() {
+    let bench = with_keys();
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
+    fs::write(bench.path("right"), "secret\n").unwrap();
+    fs::write(bench.path("wrong"), "Secret\n").unwrap();
+    bench.ok(&["sign", "--key", "ocikit.key", "--key-password-file", "right", "a.tar"]);
+    let refused = bench.ocikit(&["sign", "--key", "ocikit.key", "--key-password-file", "wrong", "a.tar"]);
+    assert_snapshot!(refused, @r"
+    exit 4
+    --- stderr
+    error: ocikit.key: the key is encrypted and the password is wrong
+    hint: give --key-password-file, or set OCIKIT_KEY_PASSWORD or COSIGN_PASSWORD
+    ");
+    let public = bench.ocikit(&["sign", "--key", "ocikit.pub", "a.tar"]);
+    assert_eq!(public.code, 2, "{public}");
+}
+
+#[test]
+fn what_is_signed_is_verified_wherever_it_is() {
+    let (bench, registry) = (with_keys(), Registry::start());
+    fs::copy(testdata("buildkit-attested/multi.tar"), bench.path("a.tar")).unwrap();
+    bench.ok(&["copy", "a.tar", "oci:layout:1"]);
+    let reference = format!("{}/acme/app:1", registry.name());
+    bench.ok(&["push", "a.tar", &reference]);
+    for place in ["a.tar", "oci:layout:1", &reference] {
+        let digest = bench.ok(&["digest", place]);
+        for flag in BOTH {
+            let verify =
+                |more: &[&str]| bench.ocikit(&[&["verify", "--key", "ocikit.pub", flag, place], more].concat());
+            assert_eq!(verify(&[]).code, 5, "{place} {flag}");
+            bench.ok(&["sign", "--key", "ocikit.key", flag, place]);
+            assert_eq!(verify(&[]).code, 0, "{place} {flag}");
+            assert_eq!(verify(&["--recursive"]).code, 5, "{place} {flag}");
+            bench.ok(&["sign", "--key", "ocikit.key", "--recursive", flag, place]);
+            assert_eq!(verify(&["--recursive"]).code, 0, "{place} {flag}");
+            assert_eq!(verify(&["--recursive", "--attestations"]).code, 5, "{place} {flag}");
+            bench.ok(&["sign", "--key", "ocikit.key", "--recursive", "--attestations", flag, place]);
+            assert_eq!(verify(&["--recursive", "--attestations"]).code, 0, "{place} {flag}");
+            assert_eq!(verify(&["--key", "other.pub"]).code, 5, "{place} {flag}");
+            assert_eq!(verify(&["--expect", &digest]).code, 0, "{place} {flag}");
+        }
+        assert_eq!(bench.ok(&["digest", place]), digest, "{place}: it is still the only image");
+        bench.ok(&["validate", place]);
+    }
+    // What was signed in the archive is signed wherever it goes.
+    let other = format!("{}/acme/other:1", registry.name());
+    bench.ok(&["push", "a.tar", &other]);
+    for flag in BOTH {
+        bench.ok(&["verify", "--key", "ocikit.pub", "--recursive", "--attestations", flag, &other]);
+    }
+    bench.ok(&["pull", &other, "-o", "back.tar"]);
+    bench.ok(&["verify", "--key", "ocikit.pub", "--recursive", BOTH[0], BOTH[1], "back.tar"]);
+}
+
+#[test]
+fn a_digest_that_is_not_expected_is_not_signed() {
+    let bench = with_keys();
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
+    let before = fs::read(bench.path("a.tar")).unwrap();
+    let zeros = format!("sha256:{}", "0".repeat(64));
+    for words in [vec!["sign", "--key", "ocikit.key"], vec!["verify", "--key", "ocikit.pub"]] {
+        let outcome = bench.ocikit(&[&words[..], &["--expect", &zeros, "a.tar"]].concat());
+        assert_eq!(outcome.code, 5, "{outcome}");
+    }
+    bench.ok(&["sign", "--key", "ocikit.key", "--dry-run", "a.tar"]);
+    assert_eq!(fs::read(bench.path("a.tar")).unwrap(), before);
+}
+
+#[test]
+fn coverage_is_told_cell_by_cell() {
+    let bench = with_keys().with("SOURCE_DATE_EPOCH", "1700000000");
+    fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
+    bench.ok(&["sign", "--key", "ocikit.key", "--recursive", "a.tar"]);
+    bench.ok(&["sign", "--key", "other.key", "a.tar"]);
+    let line = ["verify", "--recursive", "--key", "ocikit.pub", "--key", "other.pub", "--format", "cosign", "a.tar"];
+    let outcome = bench.ocikit(&line);
+    assert_eq!(outcome.code, 5, "{outcome}");
+    // Signatures are random; what they are of is not.
+    let lines = outcome.stdout.lines().filter(|line| !line.starts_with(' '));
+    let told = lines.map(|line| line.split(" by ").next().unwrap().to_owned() + "\n");
+    let told = told.map(|line| line.split_once(' ').unwrap().1.to_owned()).collect::<String>();
+    assert_snapshot!(told, @r"
+    - ocikit.pub cosign verified
+    - other.pub cosign verified
+    linux/amd64 ocikit.pub cosign verified
+    linux/amd64 other.pub cosign missing
+    linux/arm64 ocikit.pub cosign verified
+    linux/arm64 other.pub cosign missing
+    linux/arm/v7 ocikit.pub cosign verified
+    linux/arm/v7 other.pub cosign missing
+    ");
+    assert!(outcome.stderr.contains("3 of 8 signatures"), "{outcome}");
+    let facts: Value = serde_json::from_str(&bench.ocikit(&[&["--json"], &line[..]].concat()).stdout).unwrap();
+    assert_eq!((&facts["verified"], facts["signatures"].as_array().unwrap().len()), (&false.into(), 8));
+    let missing = &facts["signatures"][3];
+    assert_eq!(
+        (&missing["outcome"], &missing["refused"][0]["why"]),
+        (&"missing".into(), &"it is by somebody else".into())
+    );
+    let nothing = bench.ocikit(&["verify", "a.tar"]);
+    assert_eq!(nothing.code, 2, "{nothing}");
+    let unable = bench.ocikit(&["verify", "--key", "ocikit.pub", "--format", "notation-jws", "a.tar"]);
+    assert_eq!(unable.code, 2, "{unable}");
+}
+
+/// The blobs of a layout.
+fn blobs(layout: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(layout.join("blobs/sha256")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn no_stored_byte_can_be_changed() {
+    let bench = with_keys();
+    let key = PublicKey::from_pem(&fs::read(bench.path("ocikit.pub")).unwrap()).unwrap();
+    for (name, flag) in ["bundle", "legacy"].into_iter().zip(BOTH) {
+        let place = format!("oci:{name}:1");
+        bench.ok(&["copy", &testdata("buildkit-single/image.tar").display().to_string(), &place]);
+        let layout = bench.path(name);
+        let before = blobs(&layout);
+        bench.ok(&["sign", "--key", "ocikit.key", flag, &place]);
+        let options = VerifyOptions::new(vec![Trust::Key { name: "key".to_owned(), key: key.clone() }]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let verified = || {
+            runtime.block_on(async {
+                let (dir, name) = (Dir::open(&layout).await.unwrap(), Name::Tag("1".parse().unwrap()));
+                let root = Root::open(Arc::new(dir), &name).await.unwrap();
+                // What is broken beyond that is no answer, and not a good one.
+                let Ok(coverage) = verify(&root, &options).await else { return false };
+                matches!(coverage.cells[0].outcome, Outcome::Verified(_))
+            })
+        };
+        assert!(verified());
+        let mut changed = 0;
+        for blob in blobs(&layout).difference(&before) {
+            let path = layout.join("blobs/sha256").join(blob);
+            let bytes = fs::read(&path).unwrap();
+            // The config says nothing, and nobody reads it.
+            if bytes == b"{}" || bytes.starts_with(b"{\"architecture\"") {
+                continue;
+            }
+            for position in 0..bytes.len() {
+                let mut other = bytes.clone();
+                other[position] ^= 1 << (position % 8);
+                fs::write(&path, other).unwrap();
+                assert!(!verified(), "{name}: byte {position} of {blob}");
+                changed += 1;
+            }
+            fs::write(&path, bytes).unwrap();
+            assert!(verified());
+        }
+        assert!(changed > 700, "{name}: {changed}");
+    }
+}
