@@ -106,6 +106,18 @@ impl Certificate {
         if verified { Ok(()) } else { Err(format!("the signature of {} is wrong", self.subject())) }
     }
 
+    /// Whether there is nothing in it that has to be understood and is not, as constraints of names (RFC 5280, 4.2).
+    fn check_extensions(&self) -> Result<(), String> {
+        let extensions = self.parsed.tbs_certificate().extensions().into_iter().flatten();
+        let mut unknown = extensions.filter(|extension| extension.critical && !KNOWN.contains(&extension.extn_id));
+        match unknown.next() {
+            Some(found) => {
+                Err(format!("{}: the critical extension {} is not understood", self.subject(), found.extn_id))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether it may issue certificates, with so many other issuers below it.
     fn check_issuer(&self, below: usize) -> Result<(), String> {
         let refuse = |why: &str| Err(format!("{}: {why}", self.subject()));
@@ -259,6 +271,7 @@ fn check(certificates: &[Certificate]) -> Result<PublicKey, String> {
         child.is_issued_by(parent)?;
     }
     root.is_issued_by(root).map_err(|why| format!("the last is not a self-signed root: {why}"))?;
+    certificates.iter().try_for_each(Certificate::check_extensions)?;
     leaf.check_leaf()?;
     for (position, certificate) in certificates.iter().enumerate().skip(1) {
         certificate.check_issuer(position - 1)?;
@@ -302,6 +315,12 @@ const NOT_FOR_CODE: [ObjectIdentifier; 6] = [
     ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.4"),
     ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8"),
     ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.9"),
+];
+/// The extensions that are looked at: basic constraints, key usage, extended key usage.
+const KNOWN: [ObjectIdentifier; 3] = [
+    ObjectIdentifier::new_unwrap("2.5.29.19"),
+    ObjectIdentifier::new_unwrap("2.5.29.15"),
+    ObjectIdentifier::new_unwrap("2.5.29.37"),
 ];
 const AUTHORITY_ACCESS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.1");
 const CRL_PLACES: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.31");

@@ -2,7 +2,10 @@ use std::sync::LazyLock;
 
 use ocikit_spec::{Digest, MediaType};
 use proptest::prelude::*;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
+    Issuer, KeyUsagePurpose, NameConstraints,
+};
 
 use super::*;
 use crate::key::{KeyKind, PrivateKey};
@@ -54,6 +57,12 @@ impl Authority {
         let key = rcgen::KeyPair::from_pem(&key.to_pem().unwrap()).unwrap();
         Certificate::from_der(params.signed_by(&key, &self.issuer).unwrap().der()).unwrap()
     }
+}
+
+fn something_critical() -> CustomExtension {
+    let mut extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99999, 1], vec![5, 0]);
+    extension.set_criticality(true);
+    extension
 }
 
 fn at(day: &str) -> Timestamp {
@@ -175,6 +184,7 @@ fn certificates_obey_the_rules() {
         ("any", Box::new(|params| params.extended_key_usages.push(ExtendedKeyUsagePurpose::Any))),
         ("timestamps", Box::new(|params| params.extended_key_usages.push(ExtendedKeyUsagePurpose::TimeStamping))),
         ("authority", Box::new(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))),
+        ("something critical", Box::new(|params| params.custom_extensions.push(something_critical()))),
     ];
     for (name, change) in leaves {
         assert!(chain(good.issue(&key, change), &good).is_err(), "{name}");
@@ -183,6 +193,14 @@ fn certificates_obey_the_rules() {
         ("no authority", Box::new(|params| params.is_ca = IsCa::ExplicitNoCa)),
         ("says nothing", Box::new(|params| params.is_ca = IsCa::NoCa)),
         ("does not sign certificates", Box::new(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature])),
+        (
+            "constraints of names",
+            Box::new(|params| {
+                let permitted_subtrees = vec![GeneralSubtree::DnsName("example.com".to_owned())];
+                params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+            }),
+        ),
+        ("something critical", Box::new(|params| params.custom_extensions.push(something_critical()))),
     ];
     for (name, change) in roots {
         let bad = authority("root", change);
