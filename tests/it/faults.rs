@@ -124,15 +124,16 @@ fn cut_everywhere(way: Way, transfer: impl Fn(&Proxy, usize) + Sync, registry: &
         transfer(&proxy, number);
         happened.fetch_add(usize::from(proxy.happened()), Ordering::Relaxed);
         let again = proxy.passed(way).saturating_sub(needed);
-        // What a registry had not read when it was asked how much it has is lost, so one layer may be sent again.
-        assert!(again < needed / 2 + AGAIN, "{number}: {again} bytes again");
+        // What a registry had not read when it was asked how much it has is lost. How much that is depends on how busy the
+        // machine is; twice is never needed.
+        assert!(again < needed + AGAIN, "{number}: {again} bytes again");
         most.fetch_max(again as usize, Ordering::Relaxed);
         all.fetch_add(again as usize, Ordering::Relaxed);
     });
     // How long requests are differs by a few bytes from case to case.
     assert!(happened.into_inner() >= CUTS - 2);
     let (all, most) = (all.into_inner(), most.into_inner());
-    assert!(all < CUTS * AGAIN as usize / 4, "{all} bytes again, at most {most}");
+    assert!(all < CUTS * needed as usize / 8, "{all} bytes again, at most {most}");
     tell(&format!("{CUTS} cuts, {needed} bytes each: at most {most} bytes again, {all} in all"));
 }
 
