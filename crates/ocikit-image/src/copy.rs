@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::body::Body;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::graph::{Graph, Node};
+use crate::graph::{AT_ONCE, Graph, Node};
 use crate::related::{Referrers, related};
 use crate::root::Root;
 use crate::source::{ByteRange, Name, Naming, Put, Sink, Source};
@@ -160,11 +160,8 @@ pub(crate) async fn complete(
     // What was found there was given to us just now; what was sent is asked for before a name leads to it.
     let sent = blobs.iter().filter(|(_, put)| *put == Put::Copied).map(|(blob, _)| blob.digest);
     let mut sent: HashSet<_> = sent.collect();
-    for (root, _) in roots {
-        if sent.remove(&root.digest) {
-            to.confirm(root).await?;
-        }
-    }
+    let unsure = roots.iter().filter(|(root, _)| sent.remove(&root.digest));
+    stream::iter(unsure).map(|(root, _)| to.confirm(root)).buffered(AT_ONCE).try_collect::<()>().await?;
     // Whoever finds the image by its name finds what is about it as well.
     for (root, names) in roots {
         for naming in *names {
