@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// To be connected takes a round trip as well. The system connects at once, so the first bytes are held back for as long
 /// as the handshake would have taken. Nothing else is modelled: no loss, no slow start, no handshake of TLS, no limit on
-/// bandwidth other than [`WINDOW`] on its way in each direction of a connection, which at 50 ms is 1.3 GB/s.
+/// bandwidth other than 32 MiB on its way in each direction of a connection, which at 50 ms is 1.3 GB/s.
 #[derive(Debug)]
 pub struct Delay {
     _runtime: Runtime,
