@@ -106,6 +106,11 @@ fn hint(error: &Error) -> Option<String> {
         Error::Blocked { .. } => "ask whoever wrote that file, or name another registry".to_owned(),
         Error::Unreachable { place, .. } => {
             let registry = place.split('/').next().unwrap_or(place);
+            if ocikit::registry::is_out_of_reach(error) {
+                return Some(format!(
+                    "if you trust {registry} to name addresses in your network, add --trust-redirects"
+                ));
+            }
             format!("is {registry} the right name, is it running, and does it want --plain-http or --ca-file?")
         }
         Error::Failed { source, .. } => match source.kind() {

@@ -116,6 +116,7 @@ pub(crate) async fn copy_to_all(
     targets: &[Location],
     transfer: &Transfer,
 ) -> Result {
+    session.expect_transfer();
     if *source == Location::Stdio {
         transfer.check_pipe()?;
         let copied = session.receive_to_each(std::io::stdin(), targets).await?;

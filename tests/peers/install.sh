@@ -22,7 +22,7 @@ fixture_peers=(moby)
 # command=package
 debian_peers=(
   skopeo=skopeo podman=podman runc=runc dockerd=docker.io docker=docker.io
-  docker-registry=docker-registry busybox=busybox-static
+  docker-registry=docker-registry busybox=busybox-static openssl=openssl
 )
 
 # Part of the stamp, so that other flags mean another build.

@@ -143,31 +143,38 @@ pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options
         let (puts, ()) = put_all(stage, to, jobs, &tell, ready(Ok(()))).await?;
         note(&mut copied, &along, stage, puts);
     }
-    let named: Vec<_> =
-        along.iter().chain(&wanting).map(|wanting| (wanting.root.descriptor(), &wanting.names[..])).collect();
+    let named = [&along, &wanting].map(|wanting| {
+        wanting.iter().map(|wanting| (wanting.root.descriptor(), &wanting.names[..])).collect::<Vec<_>>()
+    });
     let blobs: Vec<_> = copied.iter().flat_map(|copied| copied.blobs.iter().cloned()).collect();
     complete(to, &named, &blobs, &tell).await?;
     Ok(copied)
 }
 
-/// Gives roots their names, in this order, when everything below them was put.
+/// Gives roots their names when everything below them was put: one list after the other, each in its order where the
+/// place keeps one.
 pub(crate) async fn complete(
     to: &Arc<dyn Sink>,
-    roots: &[(&Descriptor, &[Naming])],
+    lists: &[Vec<(&Descriptor, &[Naming])>; 2],
     blobs: &[(Descriptor, Put)],
     tell: &Teller,
 ) -> Result<()> {
     // What was found there was given to us just now; what was sent is asked for before a name leads to it.
     let sent = blobs.iter().filter(|(_, put)| *put == Put::Copied).map(|(blob, _)| blob.digest);
     let mut sent: HashSet<_> = sent.collect();
-    let unsure = roots.iter().filter(|(root, _)| sent.remove(&root.digest));
+    let unsure = lists.iter().flatten().filter(|(root, _)| sent.remove(&root.digest));
     stream::iter(unsure).map(|(root, _)| to.confirm(root)).buffered(AT_ONCE).try_collect::<()>().await?;
+    let at_once = if to.keeps_order() { 1 } else { AT_ONCE };
     // Whoever finds the image by its name finds what is about it as well.
-    for (root, names) in roots {
-        for naming in *names {
-            to.publish(root, naming).await?;
-            tell.event(Event::Published { root, tag: naming.tag.as_ref() });
-        }
+    for list in lists {
+        let publish = list.iter().map(|(root, names)| async move {
+            for naming in *names {
+                to.publish(root, naming).await?;
+                tell.event(Event::Published { root, tag: naming.tag.as_ref() });
+            }
+            Ok::<_, Error>(())
+        });
+        stream::iter(publish).buffered(at_once).try_collect::<()>().await?;
     }
     to.finish().await
 }

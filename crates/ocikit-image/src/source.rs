@@ -144,6 +144,12 @@ pub trait Sink: Source {
     /// Those of the place.
     async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()>;
 
+    /// Whether the order in which roots become visible can be seen afterwards: archives and layouts list them in it. Where
+    /// there is no such order many are published at the same time.
+    fn keeps_order(&self) -> bool {
+        true
+    }
+
     /// Completes the place; archives become files now. Dropped without it, what is new is not kept.
     ///
     /// # Errors

@@ -13,12 +13,15 @@ use crate::client::Inner;
 use crate::target::Target;
 
 /// How many are asked for at the same time. More would each need a connection of its own where there is no HTTP/2.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
+
+/// Whether a blob is there, once that is known. It fails where it could not be found out, and then says nothing.
+pub(crate) type Answer = oneshot::Receiver<bool>;
 
 /// Questions whether blobs are there, under way to the registry.
 #[derive(Debug, Default)]
 pub(crate) struct Ahead {
-    answers: HashMap<Digest, oneshot::Receiver<bool>>,
+    answers: HashMap<Digest, Answer>,
     task: Option<AbortHandle>,
 }
 
@@ -48,7 +51,7 @@ impl Ahead {
     }
 
     /// The answer for a blob, if it was asked for; each is given once.
-    pub(crate) fn take(&mut self, digest: &Digest) -> Option<oneshot::Receiver<bool>> {
+    pub(crate) fn take(&mut self, digest: &Digest) -> Option<Answer> {
         self.answers.remove(digest)
     }
 }

@@ -61,7 +61,7 @@ pub struct ClientOptions {
 }
 
 impl Default for ClientOptions {
-    /// Without credentials and proxies; sixteen requests per host.
+    /// Without credentials and proxies; twenty-four requests per host.
     fn default() -> ClientOptions {
         ClientOptions {
             keychain: Arc::new(Anonymous),
@@ -69,7 +69,7 @@ impl Default for ClientOptions {
             proxies: ProxyOptions::default(),
             retry: RetryOptions::default(),
             timeouts: Timeouts::default(),
-            requests_per_host: 16,
+            requests_per_host: 24,
             capabilities: HashMap::new(),
             journal: None,
             parallel: ParallelOptions::default(),
@@ -139,6 +139,13 @@ impl Client {
     /// [`Error::Broken`] if the settings for its registry make no sense, [`Error::Blocked`].
     pub fn repository(&self, repository: Repository) -> Result<RemoteRepository> {
         RemoteRepository::new(self.0.clone(), repository)
+    }
+
+    /// Says that many requests will be made at the same time: from now on, when a server turns out to be far away and to
+    /// speak no HTTP/2, this many connections are opened to it before they are needed, or as many as was said before if
+    /// that is more. Nothing is sent over those that nobody needs.
+    pub fn open_ahead(&self, connections: usize) {
+        self.0.http.open_ahead(connections.min(self.0.options.requests_per_host));
     }
 
     /// Finds out what a registry can do, by trying it in a repository that nobody needs, and in a second one with

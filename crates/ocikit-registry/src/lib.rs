@@ -87,7 +87,9 @@ pub use credentials::{
     Anonymous, Credential, CredentialPlaces, DockerConfig, Fixed, HelperOptions, Keychain, Keychains, Secret,
 };
 pub use download::ParallelOptions;
-pub use http::{Clock, RequestEvent, RequestObserver, RequestOutcome, RetryOptions, SystemClock, Timeouts};
+pub use http::{
+    Clock, RequestEvent, RequestObserver, RequestOutcome, RetryOptions, SystemClock, Timeouts, is_out_of_reach,
+};
 pub use ocikit_image::{Error, Result};
 pub use probe::Capabilities;
 pub use repository::RemoteRepository;

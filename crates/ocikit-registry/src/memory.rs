@@ -16,6 +16,8 @@ pub(crate) struct Memory {
     flights: Mutex<HashMap<Key, Arc<AsyncMutex<()>>>>,
     /// Whether registries list referrers.
     referrers: Mutex<HashMap<String, bool>>,
+    /// Whether registries answer a mount from the repository that it is for by whether they have the blob.
+    mounts: Mutex<HashMap<String, bool>>,
 }
 
 /// A blob in a registry, or a subject in a repository.
@@ -38,14 +40,24 @@ impl Memory {
         Flight { key, memory: self, guard: Some(seat.lock_owned().await) }
     }
 
-    /// Whether a registry is known not to list referrers.
-    pub(crate) fn lacks_referrers(&self, endpoint: &Endpoint) -> bool {
-        lock(&self.referrers).get(endpoint.base.as_str()) == Some(&false)
+    /// Whether a registry lists referrers, if that was seen.
+    pub(crate) fn lists_referrers(&self, endpoint: &Endpoint) -> Option<bool> {
+        lock(&self.referrers).get(endpoint.base.as_str()).copied()
     }
 
     /// Notes whether a registry lists referrers. One that once did is not believed when it says otherwise.
     pub(crate) fn note_referrers(&self, endpoint: &Endpoint, listed: bool) {
         *lock(&self.referrers).entry(endpoint.base.to_string()).or_default() |= listed;
+    }
+
+    /// Whether a registry answers a mount from the repository that it is for by whether it has the blob, if that was seen.
+    pub(crate) fn mounts_from_itself(&self, endpoint: &Endpoint) -> Option<bool> {
+        lock(&self.mounts).get(endpoint.base.as_str()).copied()
+    }
+
+    /// Notes whether it does.
+    pub(crate) fn note_mounts(&self, endpoint: &Endpoint, mounts: bool) {
+        lock(&self.mounts).insert(endpoint.base.to_string(), mounts);
     }
 
     pub(crate) fn holds(&self, endpoint: &Endpoint, path: &str, digest: &Digest) -> bool {

@@ -264,6 +264,17 @@ impl Sink for ClientRepository {
         }
     }
 
+    async fn confirm(&self, root: &Descriptor) -> Result<()> {
+        match self.has(root).await? {
+            true => Ok(()),
+            false => Err(Error::broken(self, format!("it took {} and does not have it", root.digest))),
+        }
+    }
+
+    fn keeps_order(&self) -> bool {
+        false
+    }
+
     async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
         let Some(tag) = &naming.tag else { return Ok(()) };
         let bytes = self.read(root).await?;

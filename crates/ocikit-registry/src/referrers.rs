@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 
+use futures::future::join;
 use ocikit_image::{Error, Result};
 use ocikit_spec::{Descriptor, Digest, Document, Index, MediaType, Tag};
 use serde::{Deserialize, Deserializer};
@@ -22,12 +23,25 @@ pub(crate) async fn list(
     subject: &Digest,
     artifact_type: Option<&MediaType>,
 ) -> Result<Vec<Descriptor>> {
-    let found = match ask(inner, target, subject, artifact_type).await? {
-        Some(found) => found,
-        None => {
-            let index = read_tagged(inner, target, &fallback_tag(subject)).await?;
-            let found = index.map(|index| index.manifests().to_vec()).unwrap_or_default();
-            of_type(found, artifact_type)
+    let tag = fallback_tag(subject);
+    let asked = ask(inner, target, subject, artifact_type);
+    // Where an answer is far away nobody waits for a no before asking on.
+    let at_once = inner.memory.lists_referrers(&target.endpoint).is_none() && inner.http.is_far(&target.endpoint.base);
+    let (listed, tagged) = match at_once {
+        true => {
+            let (listed, tagged) = join(asked, read_tagged(inner, target, &tag)).await;
+            (listed?, Some(tagged))
+        }
+        false => (asked.await?, None),
+    };
+    let found = match (listed, tagged) {
+        (Some(listed), _) => listed,
+        (None, tagged) => {
+            let index = match tagged {
+                Some(tagged) => tagged?,
+                None => read_tagged(inner, target, &tag).await?,
+            };
+            of_type(index.map(|index| index.manifests().to_vec()).unwrap_or_default(), artifact_type)
         }
     };
     let mut seen = HashSet::new();
@@ -41,7 +55,7 @@ async fn ask(
     subject: &Digest,
     artifact_type: Option<&MediaType>,
 ) -> Result<Option<Vec<Descriptor>>> {
-    if inner.memory.lacks_referrers(&target.endpoint) {
+    if inner.memory.lists_referrers(&target.endpoint) == Some(false) {
         return Ok(None);
     }
     #[derive(Deserialize)]

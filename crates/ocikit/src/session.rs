@@ -111,7 +111,10 @@ impl Session {
                 self.archive(path, self.options.archive.clone()).await
             }
             Location::Path { path, .. } => Ok(Arc::new(self.shared(Dir::create(path).await?))),
-            Location::Registry(reference) => Ok(Arc::new(self.client.repository(reference.repository().clone())?)),
+            Location::Registry(reference) => {
+                self.expect_transfer();
+                Ok(Arc::new(self.client.repository(reference.repository().clone())?))
+            }
             Location::Stdio => Err(unsupported(location, "a pipe cannot be opened, only streamed to")),
         }
     }
@@ -155,6 +158,7 @@ impl Session {
     ///
     /// Those of either side.
     pub async fn copy(&self, from: &Location, to: &Location) -> Result<Copied> {
+        self.expect_transfer();
         let root = self.open(from).await?;
         self.copy_root(&root, from, to).await
     }
@@ -233,6 +237,14 @@ impl Session {
     /// Those of either side.
     pub async fn copy_to(&self, root: &Root, sink: &Arc<dyn Sink>, names: Vec<Naming>) -> Result<Copied> {
         ocikit_image::copy(root, sink, &self.copy_options(names)).await
+    }
+
+    /// Says that images will be moved, before the first of them is opened: connections to registries that are far away
+    /// are then opened before they are needed. Without it nothing fails, and the first blobs wait a little longer;
+    /// [`Session::copy`] and [`Session::sink`] say it by themselves.
+    pub fn expect_transfer(&self) {
+        // As many requests as a copy makes at the same time.
+        self.client.open_ahead(self.copy_options(Vec::new()).jobs * 2);
     }
 
     /// How the session copies.

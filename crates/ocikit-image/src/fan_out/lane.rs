@@ -224,9 +224,9 @@ async fn finish(member: &Member, runner: &Runner, puts: Vec<Option<Put>>, course
         return Err(error);
     }
     let blobs: Vec<_> = course.plan.iter().zip(puts).filter_map(|(blob, put)| Some((blob.clone(), put?))).collect();
-    let along = course.along.iter().map(|along| (along.root.descriptor(), &along.names[..]));
-    let root = (!member.names.is_empty()).then_some((course.root, &member.names[..]));
-    let named: Vec<_> = along.chain(root).collect();
+    let along = course.along.iter().map(|along| (along.root.descriptor(), &along.names[..])).collect();
+    let root = (!member.names.is_empty()).then_some((course.root, &member.names[..])).into_iter().collect();
+    let named = [along, root];
     let result: Result<()> = complete(&member.sink, &named, &blobs, course.tell).await;
     result.map(|()| blobs)
 }

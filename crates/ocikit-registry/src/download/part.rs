@@ -156,6 +156,8 @@ impl Resumed {
             let Some(pause) = http.pause(self.failures, None) else {
                 return Some(Err(problem::unreachable(fault, &self.part.target.place)));
             };
+            let url = self.part.target.blob(&self.part.digest);
+            http.tell().retried(&Method::GET, &url, pause, self.failures);
             http.clock().sleep(pause).await;
         }
     }

@@ -34,6 +34,17 @@ impl fmt::Display for Fault {
 
 impl StdError for Fault {}
 
+/// Whether a server could not be reached because another one, which named it, has no business where it is. Those who
+/// trust that one say so with [`Redirects::Trusted`](crate::Redirects::Trusted).
+pub fn is_out_of_reach(error: &Error) -> bool {
+    let Error::Unreachable { source, .. } = error else { return false };
+    let found = |fault: &Fault| match fault {
+        Fault::Final(error) => causes(&**error).any(|cause| cause.is::<OutOfReach>()),
+        _ => false,
+    };
+    source.downcast_ref::<Fault>().is_some_and(found)
+}
+
 /// An error and its causes in one line: those of HTTP clients say nothing by themselves.
 fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn StdError + 'static)) -> fmt::Result {
     let mut last = error.to_string();

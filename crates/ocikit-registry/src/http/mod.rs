@@ -12,10 +12,12 @@ pub(crate) mod range;
 pub(crate) mod redirect;
 pub(crate) mod retry;
 pub(crate) mod send;
+mod spare;
 mod tls;
 pub(crate) mod transport;
 
 pub use clock::{Clock, SystemClock};
+pub use fault::is_out_of_reach;
 pub use observe::{RequestEvent, RequestObserver, RequestOutcome};
 pub use retry::RetryOptions;
 pub use transport::Timeouts;

@@ -84,10 +84,15 @@ pub(crate) struct Http {
     /// How many requests a host gets at once.
     most: usize,
     limits: Mutex<HashMap<(String, Kind), Arc<Limit>>>,
+    /// The least time that each server took for an answer to a request without a body.
+    least: Mutex<HashMap<String, Duration>>,
     /// Whether servers may send us to addresses that they have no business with.
     trusting: bool,
     tell: Teller,
 }
+
+/// A server whose answers take less is near enough to be asked one thing after the other.
+const FAR: Duration = Duration::from_millis(30);
 
 /// Requests and uploads are counted apart: an upload may wait for what it sends to be downloaded from the same host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,7 +111,13 @@ impl Http {
         trusting: bool,
         tell: Teller,
     ) -> Http {
-        Http { transport, retry, clock, hosts, tls: Mutex::default(), most, limits: Mutex::default(), trusting, tell }
+        let (tls, limits, least) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Http { transport, retry, clock, hosts, tls, most, limits, least, trusting, tell }
+    }
+
+    /// From now on so many connections are opened ahead to each server that is far away.
+    pub(crate) fn open_ahead(&self, connections: usize) {
+        self.transport.open_ahead(connections);
     }
 
     pub(crate) fn tell(&self) -> &Teller {
@@ -141,6 +152,11 @@ impl Http {
         }
     }
 
+    /// Whether every answer of a server was so long in coming that a request more is better than a request later.
+    pub(crate) fn is_far(&self, url: &Url) -> bool {
+        lock(&self.least).get(&server(url)).is_some_and(|least| *least >= FAR)
+    }
+
     /// How long to wait after so many failures, if another attempt is allowed.
     pub(crate) fn pause(&self, failures: u32, asked: Option<Duration>) -> Option<Duration> {
         self.retry.pause(failures, asked, self.clock.random())
@@ -163,8 +179,14 @@ impl Http {
 
     async fn exchange(&self, exchange: Exchange<'_>) -> Result<Answer, Fault> {
         let (method, url, begun) = (exchange.method.clone(), exchange.url.clone(), self.clock.now());
+        let small = matches!(exchange.payload, Payload::Empty);
         let outcome = self.transport.exchange(exchange).await;
         let time = self.clock.now().duration_since(begun).unwrap_or_default();
+        if small && outcome.is_ok() {
+            let mut least = lock(&self.least);
+            let least = least.entry(server(&url)).or_insert(time);
+            *least = time.min(*least);
+        }
         self.tell.outcome(&method, &url, &outcome.as_ref().map(|answer| answer.status), time);
         outcome
     }

@@ -1,5 +1,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use reqwest::{Method, NoProxy, Proxy, Url, Version};
 use super::address::{OutOfReach, Reach, Resolver, Zone};
 use super::fault::{Fault, sort};
 use super::pulse::Pulse;
+use super::spare::{FAR, Keep, Shelf, Use};
 use super::tls;
 use crate::hosts::{ProxyOptions, TlsSettings, Verify};
 
@@ -107,7 +109,9 @@ pub(crate) struct Transport {
     user_agent: HeaderValue,
     timeouts: Timeouts,
     proxies: ProxyOptions,
-    clients: Mutex<HashMap<Key, reqwest::Client>>,
+    clients: Mutex<HashMap<Key, Pool>>,
+    /// How many connections are opened ahead to a server that is far away.
+    ahead: Arc<AtomicUsize>,
     /// Set up once for each, since reading the system's certificates takes longer than a request.
     configurations: tokio::sync::Mutex<HashMap<TlsSettings, Arc<rustls::ClientConfig>>>,
     /// Servers that speak no HTTP/2: there both lanes are one, and connections need not be made twice.
@@ -118,9 +122,18 @@ pub(crate) struct Transport {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
+    server: Server,
     tls: Option<TlsSettings>,
     lane: Lane,
     reach: Reach,
+}
+
+/// The connections to a server.
+#[derive(Debug, Clone)]
+struct Pool {
+    client: reqwest::Client,
+    /// Whether the server has answered anything yet.
+    answered: Arc<AtomicBool>,
 }
 
 impl Transport {
@@ -130,6 +143,7 @@ impl Transport {
             timeouts,
             proxies,
             clients: Mutex::default(),
+            ahead: Arc::default(),
             configurations: tokio::sync::Mutex::default(),
             old: Mutex::default(),
             plain: Mutex::default(),
@@ -170,7 +184,8 @@ impl Transport {
         }
         let lane = if lock(&self.old).contains(&server) { Lane::Small } else { lane };
         let tls = (url.scheme() == "https").then_some(tls);
-        let client = self.client(tls, lane, reach).await.map_err(|error| Fault::Final(Box::new(error)))?;
+        let Pool { client, answered } =
+            self.pool(&server, &url, tls, lane, reach).await.map_err(|error| Fault::Final(Box::new(error)))?;
 
         headers.insert(USER_AGENT, self.user_agent.clone());
         let (body, pulse) = match payload {
@@ -192,6 +207,7 @@ impl Transport {
         }
         match pulse.watch(request.send(), &self.timeouts).await {
             Ok(Ok(response)) => {
+                answered.store(true, Ordering::Relaxed);
                 if tls.is_some() && lane == Lane::Small && response.version() < Version::HTTP_2 {
                     lock(&self.old).insert(server);
                 }
@@ -210,11 +226,23 @@ impl Transport {
         }
     }
 
-    async fn client(&self, tls: Option<&TlsSettings>, lane: Lane, reach: Reach) -> Result<reqwest::Client> {
+    /// From now on so many connections are opened ahead to each server that is far away.
+    pub(crate) fn open_ahead(&self, connections: usize) {
+        self.ahead.fetch_max(connections, Ordering::Relaxed);
+    }
+
+    async fn pool(
+        &self,
+        server: &Server,
+        url: &Url,
+        tls: Option<&TlsSettings>,
+        lane: Lane,
+        reach: Reach,
+    ) -> Result<Pool> {
         let lane = if tls.is_some() { lane } else { Lane::Small };
-        let key = Key { tls: tls.cloned(), lane, reach };
-        if let Some(client) = lock(&self.clients).get(&key) {
-            return Ok(client.clone());
+        let key = Key { server: server.clone(), tls: tls.cloned(), lane, reach };
+        if let Some(pool) = lock(&self.clients).get(&key) {
+            return Ok(pool.clone());
         }
         let mut configuration = match tls {
             None => tls::none(),
@@ -224,6 +252,45 @@ impl Transport {
             Lane::Small => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             Lane::Bulk => vec![b"http/1.1".to_vec()],
         };
+        let broken = |error| Error::broken("the HTTP client", error);
+        let shelf = Shelf::new();
+        let spare = self.builder(configuration.clone(), reach)?.connector_layer(Keep(shelf.clone()));
+        let fill = self.fill(spare.build().map_err(broken)?, url, lane);
+        let builder = self.builder(configuration, reach)?.connector_layer(Use { shelf, fill: fill.clone() });
+        let made = Pool { client: builder.build().map_err(broken)?, answered: Arc::default() };
+        // Of two that were made at the same time the first is kept, so that there is one.
+        let pool = lock(&self.clients).entry(key).or_insert(made).clone();
+        if tls.is_none() && self.ahead.load(Ordering::Relaxed) > 0 {
+            let answered = pool.answered.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(FAR).await;
+                if !answered.load(Ordering::Relaxed) {
+                    fill();
+                }
+            });
+        }
+        Ok(pool)
+    }
+
+    /// Opens connections to a server, once.
+    fn fill(&self, spare: reqwest::Client, url: &Url, lane: Lane) -> Arc<dyn Fn() + Send + Sync> {
+        let (ahead, filled, mut url) = (self.ahead.clone(), AtomicBool::new(false), url.clone());
+        url.set_path("");
+        url.set_query(None);
+        Arc::new(move || {
+            let connections = ahead.load(Ordering::Relaxed);
+            // Those of large bodies are made when there are such: by then it is known how many.
+            if lane == Lane::Bulk || connections == 0 || filled.swap(true, Ordering::Relaxed) {
+                return;
+            }
+            for _ in 0..connections {
+                // It ends with an error when there is a connection.
+                tokio::spawn(spare.head(url.clone()).send());
+            }
+        })
+    }
+
+    fn builder(&self, configuration: rustls::ClientConfig, reach: Reach) -> Result<reqwest::ClientBuilder> {
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(configuration)
             .redirect(reqwest::redirect::Policy::none())
@@ -244,9 +311,7 @@ impl Transport {
         for proxy in self.proxies()? {
             builder = builder.proxy(proxy);
         }
-        let client = builder.build().map_err(|error| Error::broken("the HTTP client", error))?;
-        // Of two that were made at the same time the first is kept, so that there is one pool.
-        Ok(lock(&self.clients).entry(key).or_insert(client).clone())
+        Ok(builder)
     }
 
     async fn configuration(&self, settings: &TlsSettings) -> Result<Arc<rustls::ClientConfig>> {

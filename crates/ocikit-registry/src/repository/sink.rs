@@ -3,7 +3,7 @@ use ocikit_image::{Error, Naming, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Document};
 
 use super::{Remote, RemoteRepository};
-use crate::ahead::Ahead;
+use crate::ahead::{Ahead, Answer};
 use crate::http::transport::lock;
 use crate::manifests::{self, Found, Key};
 use crate::upload::{JournalKey, Mount};
@@ -40,6 +40,10 @@ impl Sink for RemoteRepository {
         Ok(())
     }
 
+    fn keeps_order(&self) -> bool {
+        false
+    }
+
     async fn is_complete(&self, root: &Descriptor, naming: &Naming) -> Result<bool> {
         let key = naming.tag.clone().map_or(Key::Digest(root.digest), Key::Tag);
         let found = manifests::head_to_push(&self.0.inner, &self.0.target, &key).await?;
@@ -67,14 +71,25 @@ impl RemoteRepository {
             neighbor => neighbor,
         };
         let key = JournalKey { repository: repository.clone(), digest: *digest, size: descriptor.size };
-        let put = if mount.is_none() && self.exists(digest).await? {
-            if let Some(journal) = &inner.options.journal {
-                // A process may have died between the end of its upload and writing that down.
-                journal.forget(&key).await;
+        let put = match mount {
+            Some(mount) => upload::put(inner, target, &key, descriptor, from, Some(&mount), None).await?,
+            // An answer is far away: the upload begins before it is known whether it is needed. As it is a mount, most
+            // registries tell that too.
+            None if inner.http.is_far(&endpoint.base)
+                && inner.memory.mounts_from_itself(endpoint).is_none()
+                && let Some(answer) = self.question(digest) =>
+            {
+                let mount = Mount::From(target.path.clone());
+                upload::put(inner, target, &key, descriptor, from, Some(&mount), Some(answer)).await?
             }
-            Put::Present
-        } else {
-            upload::put(inner, target, &key, descriptor, from, mount.as_ref()).await?
+            None if self.exists(digest).await? => {
+                if let Some(journal) = &inner.options.journal {
+                    // A process may have died between the end of its upload and writing that down.
+                    journal.forget(&key).await;
+                }
+                Put::Present
+            }
+            None => upload::put(inner, target, &key, descriptor, from, None, None).await?,
         };
         if put == Put::Copied {
             lock(&self.0.state).new.insert(*digest);
@@ -87,35 +102,40 @@ impl RemoteRepository {
     /// is needed.
     fn mount_instead_of_asking(&self) -> Option<Mount> {
         let Remote { inner, target, repository, .. } = &*self.0;
-        let capabilities = inner.options.capabilities.get(repository.registry().as_str())?;
-        if capabilities.anonymous_mount == Some(true) {
+        let probed = inner.options.capabilities.get(repository.registry().as_str());
+        if probed.is_some_and(|capabilities| capabilities.anonymous_mount == Some(true)) {
             Some(Mount::FromAnywhere)
-        } else if capabilities.mount_from_itself == Some(true) {
+        } else if probed.is_some_and(|capabilities| capabilities.mount_from_itself == Some(true))
+            || inner.memory.mounts_from_itself(&target.endpoint) == Some(true)
+        {
             Some(Mount::From(target.path.clone()))
         } else {
             None
         }
     }
 
-    /// Whether a blob is there. With the first that is asked for goes the question for all that are expected.
+    /// Whether a blob is there.
     async fn exists(&self, digest: &Digest) -> Result<bool> {
-        let Remote { inner, target, state, .. } = &*self.0;
-        let answer = {
-            let mut state = lock(state);
-            if !state.expected.is_empty() {
-                let expected = std::mem::take(&mut state.expected).into_iter();
-                let unknown =
-                    |expected: &Digest| expected != digest && inner.memory.holder(&target.endpoint, expected).is_none();
-                state.ahead = Ahead::ask(inner, target, expected.filter(unknown).collect());
-            }
-            state.ahead.take(digest)
-        };
-        if let Some(answer) = answer
+        if let Some(answer) = self.question(digest)
             && let Ok(exists) = answer.await
         {
             return Ok(exists);
         }
+        let Remote { inner, target, .. } = &*self.0;
         blobs::exists(inner, target, &target.access_to_push(), digest).await
+    }
+
+    /// The answer to whether a blob is there, if it was expected. With the first goes the question for all of them.
+    fn question(&self, digest: &Digest) -> Option<Answer> {
+        let Remote { inner, target, state, .. } = &*self.0;
+        let mut state = lock(state);
+        if !state.expected.is_empty() {
+            let expected = std::mem::take(&mut state.expected).into_iter();
+            let unknown =
+                |expected: &Digest| expected == digest || inner.memory.holder(&target.endpoint, expected).is_none();
+            state.ahead = Ahead::ask(inner, target, expected.filter(unknown).collect());
+        }
+        state.ahead.take(digest)
     }
 
     async fn put_document(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {

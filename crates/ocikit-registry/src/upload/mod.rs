@@ -11,6 +11,7 @@ use ocikit_image::{Body, Error, Put, Result, Source};
 use ocikit_spec::{Algorithm, Descriptor};
 use reqwest::{Method, Url};
 
+use crate::ahead::Answer;
 use crate::auth::Access;
 use crate::blobs::{self, BULK};
 use crate::client::{Inner, Streamed};
@@ -35,7 +36,8 @@ pub(crate) enum Mount {
     FromAnywhere,
 }
 
-/// Sends a blob that is not there, or lets the registry take it over from another of its repositories.
+/// Sends a blob that is not there, or lets the registry take it over from another of its repositories. If somebody asked
+/// whether it is there, no byte is sent before the answer.
 pub(crate) async fn put(
     inner: &Arc<Inner>,
     target: &Target,
@@ -43,12 +45,14 @@ pub(crate) async fn put(
     descriptor: &Descriptor,
     from: &dyn Source,
     mount: Option<&Mount>,
+    exists: Option<Answer>,
 ) -> Result<Put> {
     let access = match mount {
         Some(Mount::From(from)) if *from != target.path => target.access_to_mount(from),
         _ => target.access_to_push(),
     };
-    let mut sender = Sender { inner, target, descriptor, mount, access, foreign: None, last: Last::Nothing };
+    let (was_mount, foreign, last) = (false, None, Last::Nothing);
+    let mut sender = Sender { inner, target, descriptor, mount, exists, was_mount, access, foreign, last };
     let journal = inner.options.journal.as_deref().map(|journal| Page { journal, key, written: None });
     let mut page = journal.unwrap_or(Page { journal: &Nowhere, key, written: None });
     let recalled = page.take().await;
@@ -122,6 +126,10 @@ struct Sender<'a> {
     target: &'a Target,
     descriptor: &'a Descriptor,
     mount: Option<&'a Mount>,
+    /// Whether the blob is there, until that is known.
+    exists: Option<Answer>,
+    /// Whether the session began with a wish to mount the blob.
+    was_mount: bool,
     access: Access,
     /// How far it may be reached, if the session is on another host: it gets no credentials.
     foreign: Option<Reach>,
@@ -163,11 +171,20 @@ impl Sender<'_> {
     async fn run(&mut self, upload: &mut Upload, reader: &Reader<'_>, page: &mut Page<'_>) -> Result<Put> {
         let (inner, size) = (self.inner, self.descriptor.size);
         loop {
+            if upload.session().is_some()
+                && let Some(exists) = self.exists.take()
+                && self.is_there(exists).await?
+            {
+                return self.cancel(upload, page).await;
+            }
             let recalled = upload.is_recalled();
             let outcome = match upload.step() {
                 Step::Done { mounted: true } => {
-                    let itself = matches!(self.mount, Some(Mount::From(from)) if *from == self.target.path);
-                    return Ok(if itself { Put::Present } else { Put::Mounted });
+                    if !self.is_from_itself() {
+                        return Ok(Put::Mounted);
+                    }
+                    self.inner.memory.note_mounts(&self.target.endpoint, true);
+                    return Ok(Put::Present);
                 }
                 Step::Done { mounted: false } => return Ok(Put::Copied),
                 Step::Failed => return Err(self.take_last()),
@@ -197,6 +214,31 @@ impl Sender<'_> {
         }
     }
 
+    /// Whether the mount asks no more than whether the blob is there.
+    fn is_from_itself(&self) -> bool {
+        matches!(self.mount, Some(Mount::From(from)) if *from == self.target.path)
+    }
+
+    async fn is_there(&self, exists: Answer) -> Result<bool> {
+        match exists.await {
+            Ok(exists) => Ok(exists),
+            Err(_) => blobs::exists(self.inner, self.target, &self.access, &self.descriptor.digest).await,
+        }
+    }
+
+    /// Ends an upload of a blob that is there.
+    async fn cancel(&mut self, upload: &Upload, page: &mut Page<'_>) -> Result<Put> {
+        if self.was_mount && self.is_from_itself() {
+            self.inner.memory.note_mounts(&self.target.endpoint, false);
+        }
+        if let Some(url) = upload.session() {
+            page.written = Some(url.clone());
+            // It goes away by itself some day if this fails.
+            let _ = self.plain(Method::DELETE, url.clone()).await;
+        }
+        Ok(Put::Present)
+    }
+
     fn take_last(&mut self) -> Error {
         std::mem::replace(&mut self.last, Last::Nothing).error(self.descriptor, self.target)
     }
@@ -216,6 +258,7 @@ impl Sender<'_> {
         if !mount {
             self.access = self.target.access_to_push();
         }
+        self.was_mount = mount;
         self.foreign = None;
         match self.plain(Method::POST, url).await {
             // Who may not read the other repository may still write this one.

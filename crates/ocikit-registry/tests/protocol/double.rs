@@ -235,6 +235,11 @@ impl Double {
         contents.blobs.is_empty() && contents.manifests.is_empty() && contents.uploads.is_empty()
     }
 
+    /// Whether an upload was begun and neither completed nor ended.
+    pub(crate) fn is_uploading(&self) -> bool {
+        !lock(&self.inner.contents).uploads.is_empty()
+    }
+
     pub(crate) fn tag(&self, repository: &str, tag: &str) -> Option<Digest> {
         lock(&self.inner.contents).tags.get(&(repository.to_owned(), tag.to_owned())).copied()
     }

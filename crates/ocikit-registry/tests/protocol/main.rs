@@ -5,6 +5,7 @@ mod auth;
 mod conformance;
 mod docker_config;
 mod double;
+mod far;
 mod faults;
 mod hosts;
 #[cfg(feature = "oci-client")]

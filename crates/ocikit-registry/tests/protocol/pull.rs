@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use ocikit_image::{ByteRange, Name, Root, Source, SourceExt, testing};
-use ocikit_registry::ListOptions;
+use ocikit_registry::{ListOptions, is_out_of_reach};
 use ocikit_spec::{Descriptor, MediaType};
 
 use crate::double::{Action, Double, status};
-use crate::support::{client, failed, repository};
+use crate::support::{client, failed, repository, whole};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -171,8 +171,9 @@ async fn nobody_sends_us_to_a_link_local_address() {
     double.rule(|_| {
         Action::Reply(302, vec![("location", "http://169.254.169.254/secret".to_owned())], bytes::Bytes::new())
     });
-    let error = failed(repository(&client(), &double, "a").read(&descriptor).await);
-    assert!(error.contains("169.254.169.254"), "{error}");
+    let error = repository(&client(), &double, "a").read(&descriptor).await.unwrap_err();
+    assert!(is_out_of_reach(&error));
+    assert!(whole(&error).contains("169.254.169.254"), "{error}");
 }
 
 #[tokio::test]

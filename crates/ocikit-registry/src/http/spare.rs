@@ -1,0 +1,224 @@
+//! Connections that are opened before a request needs them.
+//!
+//! Over HTTP/1.1 every request beside another needs a connection of its own, and on a long line each of them waits for a
+//! round trip, with TLS for two or three, before it says anything. While the first request is under way nothing else is
+//! known of what there will be to ask, but that it will be much. The HTTP client opens connections for requests only, so
+//! a second client makes requests that go as far as the connection, which is put on a shelf where the first client finds
+//! it; nothing is ever sent for them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use hyper_util::client::legacy::connect::Connection;
+use tokio::sync::{Mutex, mpsc};
+use tower_layer::Layer;
+use tower_service::Service;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A server whose first connection, or without TLS whose first answer, takes less is near enough.
+pub(super) const FAR: Duration = Duration::from_millis(10);
+/// Servers close what nobody uses, some of them soon.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// Connections that are there or on their way.
+#[derive(Debug)]
+pub(super) struct Shelf<C> {
+    /// How many of them nobody has claimed yet.
+    unclaimed: AtomicUsize,
+    sender: mpsc::UnboundedSender<Option<(Instant, C)>>,
+    receiver: Mutex<mpsc::UnboundedReceiver<Option<(Instant, C)>>>,
+}
+
+impl<C> Shelf<C> {
+    pub(super) fn new() -> Arc<Shelf<C>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Arc::new(Shelf { unclaimed: AtomicUsize::new(0), sender, receiver: Mutex::new(receiver) })
+    }
+
+    /// One more is on its way, and tells what became of it.
+    fn announce(self: &Arc<Shelf<C>>) -> Coming<C> {
+        self.unclaimed.fetch_add(1, Ordering::Relaxed);
+        Coming { shelf: self.clone(), made: None }
+    }
+
+    /// One that is there or on its way, if there is any that nobody else waits for.
+    async fn take(&self) -> Option<C> {
+        loop {
+            let claim = self.unclaimed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            claim.ok()?;
+            let claim = Claim(Some(&self.unclaimed));
+            let found = self.receiver.lock().await.recv().await.flatten();
+            claim.redeem();
+            match found {
+                Some((made, connection)) if made.elapsed() < FRESH => return Some(connection),
+                Some(_) | None => {}
+            }
+        }
+    }
+}
+
+/// A connection that somebody waits for. Who stops waiting leaves it to others.
+struct Claim<'a>(Option<&'a AtomicUsize>);
+
+impl Claim<'_> {
+    fn redeem(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if let Some(unclaimed) = self.0 {
+            unclaimed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A connection on its way to the shelf. Whoever waits for it is told if it does not arrive.
+struct Coming<C> {
+    shelf: Arc<Shelf<C>>,
+    made: Option<C>,
+}
+
+impl<C> Coming<C> {
+    fn ends(mut self, connection: C) {
+        self.made = Some(connection);
+    }
+}
+
+impl<C> Drop for Coming<C> {
+    fn drop(&mut self) {
+        let made = self.made.take().map(|connection| (Instant::now(), connection));
+        // The shelf holds the other end.
+        let _ = self.shelf.sender.send(made);
+    }
+}
+
+/// Puts connections on the shelf; whoever asked for one is told that there is none.
+#[derive(Debug)]
+pub(super) struct Keep<C>(pub(super) Arc<Shelf<C>>);
+
+impl<C> Clone for Keep<C> {
+    fn clone(&self) -> Self {
+        Keep(self.0.clone())
+    }
+}
+
+impl<S, C> Layer<S> for Keep<C> {
+    type Service = Keeping<S, C>;
+
+    fn layer(&self, inner: S) -> Keeping<S, C> {
+        Keeping { inner, shelf: self.0.clone() }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Keeping<S, C> {
+    inner: S,
+    shelf: Arc<Shelf<C>>,
+}
+
+impl<S: Clone, C> Clone for Keeping<S, C> {
+    fn clone(&self) -> Self {
+        Keeping { inner: self.inner.clone(), shelf: self.shelf.clone() }
+    }
+}
+
+impl<S, R, C> Service<R> for Keeping<S, C>
+where
+    S: Service<R, Response = C, Error = BoxError>,
+    S::Future: Send + 'static,
+    C: Send + 'static,
+{
+    type Response = C;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<C, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let coming = self.shelf.announce();
+        let connecting = self.inner.call(request);
+        async move {
+            // Without a connection it is dropped, and says so.
+            let (coming, connection) = (coming, connecting.await?);
+            coming.ends(connection);
+            Err("it is kept for others".into())
+        }
+        .boxed()
+    }
+}
+
+/// Takes connections from the shelf before it makes one, and has the shelf filled when the first was long in coming.
+pub(super) struct Use<C> {
+    pub(super) shelf: Arc<Shelf<C>>,
+    pub(super) fill: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl<C> Clone for Use<C> {
+    fn clone(&self) -> Self {
+        Use { shelf: self.shelf.clone(), fill: self.fill.clone() }
+    }
+}
+
+impl<S, C> Layer<S> for Use<C> {
+    type Service = Using<S, C>;
+
+    fn layer(&self, inner: S) -> Using<S, C> {
+        Using { inner, from: self.clone() }
+    }
+}
+
+pub(super) struct Using<S, C> {
+    inner: S,
+    from: Use<C>,
+}
+
+impl<S: Clone, C> Clone for Using<S, C> {
+    fn clone(&self) -> Self {
+        Using { inner: self.inner.clone(), from: self.from.clone() }
+    }
+}
+
+impl<S, R, C> Service<R> for Using<S, C>
+where
+    S: Service<R, Response = C, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    R: Send + 'static,
+    C: Connection + Send + 'static,
+{
+    type Response = C;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<C, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let clone = self.inner.clone();
+        // The one that was asked whether it is ready.
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let Use { shelf, fill } = self.from.clone();
+        async move {
+            if let Some(connection) = shelf.take().await {
+                return Ok(connection);
+            }
+            let begun = Instant::now();
+            let connection = inner.call(request).await?;
+            // Over HTTP/2 one connection does for all.
+            if begun.elapsed() >= FAR && !connection.connected().is_negotiated_h2() {
+                fill();
+            }
+            Ok(connection)
+        }
+        .boxed()
+    }
+}
