@@ -133,7 +133,7 @@ fn cut_everywhere(way: Way, transfer: impl Fn(&Proxy, usize) + Sync, registry: &
     // How long requests are differs by a few bytes from case to case.
     assert!(happened.into_inner() >= CUTS - 2);
     let (all, most) = (all.into_inner(), most.into_inner());
-    assert!(all < CUTS * needed as usize / 8, "{all} bytes again, at most {most}");
+    assert!(all < CUTS * AGAIN as usize / 4, "{all} bytes again, at most {most}");
     tell(&format!("{CUTS} cuts, {needed} bytes each: at most {most} bytes again, {all} in all"));
 }
 

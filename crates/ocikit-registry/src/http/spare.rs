@@ -30,20 +30,44 @@ const FRESH: Duration = Duration::from_secs(5);
 pub(super) struct Shelf<C> {
     /// How many of them nobody has claimed yet.
     unclaimed: AtomicUsize,
-    sender: mpsc::UnboundedSender<Option<(Instant, C)>>,
-    receiver: Mutex<mpsc::UnboundedReceiver<Option<(Instant, C)>>>,
+    sender: mpsc::UnboundedSender<Option<Spare<C>>>,
+    receiver: Mutex<mpsc::UnboundedReceiver<Option<Spare<C>>>>,
+    cuts: Cuts,
+}
+
+#[derive(Debug)]
+struct Spare<C> {
+    connection: C,
+    made: Instant,
+    /// How many were cut before it was made.
+    cuts: usize,
+}
+
+/// How many connections to a server were cut. When one is, the spare ones may be as well, which nobody notices until they
+/// are used.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cuts(Arc<AtomicUsize>);
+
+impl Cuts {
+    pub(super) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn so_far(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl<C> Shelf<C> {
-    pub(super) fn new() -> Arc<Shelf<C>> {
+    pub(super) fn new(cuts: Cuts) -> Arc<Shelf<C>> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        Arc::new(Shelf { unclaimed: AtomicUsize::new(0), sender, receiver: Mutex::new(receiver) })
+        Arc::new(Shelf { unclaimed: AtomicUsize::new(0), sender, receiver: Mutex::new(receiver), cuts })
     }
 
     /// One more is on its way, and tells what became of it.
     fn announce(self: &Arc<Shelf<C>>) -> Coming<C> {
         self.unclaimed.fetch_add(1, Ordering::Relaxed);
-        Coming { shelf: self.clone(), made: None }
+        Coming { shelf: self.clone(), cuts: self.cuts.so_far(), connection: None }
     }
 
     /// One that is there or on its way, if there is any that nobody else waits for.
@@ -54,9 +78,11 @@ impl<C> Shelf<C> {
             let claim = Claim(Some(&self.unclaimed));
             let found = self.receiver.lock().await.recv().await.flatten();
             claim.redeem();
-            match found {
-                Some((made, connection)) if made.elapsed() < FRESH => return Some(connection),
-                Some(_) | None => {}
+            if let Some(Spare { connection, made, cuts }) = found
+                && made.elapsed() < FRESH
+                && cuts == self.cuts.so_far()
+            {
+                return Some(connection);
             }
         }
     }
@@ -82,20 +108,22 @@ impl Drop for Claim<'_> {
 /// A connection on its way to the shelf. Whoever waits for it is told if it does not arrive.
 struct Coming<C> {
     shelf: Arc<Shelf<C>>,
-    made: Option<C>,
+    cuts: usize,
+    connection: Option<C>,
 }
 
 impl<C> Coming<C> {
     fn ends(mut self, connection: C) {
-        self.made = Some(connection);
+        self.connection = Some(connection);
     }
 }
 
 impl<C> Drop for Coming<C> {
     fn drop(&mut self) {
-        let made = self.made.take().map(|connection| (Instant::now(), connection));
+        let (connection, cuts) = (self.connection.take(), self.cuts);
+        let spare = connection.map(|connection| Spare { connection, made: Instant::now(), cuts });
         // The shelf holds the other end.
-        let _ = self.shelf.sender.send(made);
+        let _ = self.shelf.sender.send(spare);
     }
 }
 

@@ -13,7 +13,7 @@ use reqwest::{Method, NoProxy, Proxy, Url, Version};
 use super::address::{OutOfReach, Reach, Resolver, Zone};
 use super::fault::{Fault, sort};
 use super::pulse::Pulse;
-use super::spare::{FAR, Keep, Shelf, Use};
+use super::spare::{Cuts, FAR, Keep, Shelf, Use};
 use super::tls;
 use crate::hosts::{ProxyOptions, TlsSettings, Verify};
 
@@ -134,6 +134,7 @@ struct Pool {
     client: reqwest::Client,
     /// Whether the server has answered anything yet.
     answered: Arc<AtomicBool>,
+    cuts: Cuts,
 }
 
 impl Transport {
@@ -184,7 +185,7 @@ impl Transport {
         }
         let lane = if lock(&self.old).contains(&server) { Lane::Small } else { lane };
         let tls = (url.scheme() == "https").then_some(tls);
-        let Pool { client, answered } =
+        let Pool { client, answered, cuts } =
             self.pool(&server, &url, tls, lane, reach).await.map_err(|error| Fault::Final(Box::new(error)))?;
 
         headers.insert(USER_AGENT, self.user_agent.clone());
@@ -221,8 +222,14 @@ impl Transport {
                     response,
                 })
             }
-            Ok(Err(error)) => Err(pulse.problem().map_or_else(|| sort(error), Fault::Payload)),
-            Err(silent) => Err(silent),
+            Ok(Err(error)) => {
+                cuts.count();
+                Err(pulse.problem().map_or_else(|| sort(error), Fault::Payload))
+            }
+            Err(silent) => {
+                cuts.count();
+                Err(silent)
+            }
         }
     }
 
@@ -253,11 +260,12 @@ impl Transport {
             Lane::Bulk => vec![b"http/1.1".to_vec()],
         };
         let broken = |error| Error::broken("the HTTP client", error);
-        let shelf = Shelf::new();
+        let cuts = Cuts::default();
+        let shelf = Shelf::new(cuts.clone());
         let spare = self.builder(configuration.clone(), reach)?.connector_layer(Keep(shelf.clone()));
         let fill = self.fill(spare.build().map_err(broken)?, url, lane);
         let builder = self.builder(configuration, reach)?.connector_layer(Use { shelf, fill: fill.clone() });
-        let made = Pool { client: builder.build().map_err(broken)?, answered: Arc::default() };
+        let made = Pool { client: builder.build().map_err(broken)?, answered: Arc::default(), cuts };
         // Of two that were made at the same time the first is kept, so that there is one.
         let pool = lock(&self.clients).entry(key).or_insert(made).clone();
         if tls.is_none() && self.ahead.load(Ordering::Relaxed) > 0 {
