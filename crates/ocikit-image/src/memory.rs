@@ -88,8 +88,7 @@ impl Source for Memory {
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         let bytes = self.read_lock().blobs.get(&descriptor.digest).cloned();
         let bytes = bytes.ok_or_else(|| Error::not_found(descriptor.digest, self))?;
-        let (offset, length) = range.within(bytes.len() as u64);
-        Ok(bytes.slice(offset as usize..(offset + length) as usize).into())
+        Ok(range.of(&bytes).into())
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {

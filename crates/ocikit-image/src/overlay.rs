@@ -51,8 +51,7 @@ impl Source for Overlay {
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         if let Some(bytes) = self.documents.get(&descriptor.digest) {
-            let (offset, length) = range.within(bytes.len() as u64);
-            return Ok(bytes.slice(offset as usize..(offset + length) as usize).into());
+            return Ok(range.of(&bytes).into());
         }
         for source in &self.added {
             match source.open_unverified(descriptor, range).await {

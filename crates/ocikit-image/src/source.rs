@@ -250,4 +250,11 @@ impl ByteRange {
         let rest = size - offset;
         (offset, self.length.map_or(rest, |length| length.min(rest)))
     }
+
+    /// The range of these bytes, without a copy.
+    pub fn of(&self, bytes: &Bytes) -> Bytes {
+        let (offset, length) = self.within(bytes.len() as u64);
+        // Both are within the length of the bytes.
+        bytes.slice(offset as usize..(offset + length) as usize)
+    }
 }

@@ -207,8 +207,7 @@ impl Source for DockerArchive {
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         if let Some(bytes) = self.manifests.get(&descriptor.digest) {
-            let (offset, length) = range.within(bytes.len() as u64);
-            return Ok(bytes.slice(offset as usize..(offset + length) as usize).into());
+            return Ok(range.of(&bytes).into());
         }
         let span = self.blobs.get(&descriptor.digest).ok_or_else(|| Error::not_found(descriptor.digest, self))?;
         Ok(file_body(self.file.clone(), span.offset, span.size, range, self))

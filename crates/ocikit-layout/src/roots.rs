@@ -144,8 +144,7 @@ pub(crate) fn own(
     if wanted.digest != *digest {
         return Err(Error::not_found(wanted.digest, place));
     }
-    let (offset, length) = range.within(roots.bytes().len() as u64);
-    Ok(roots.bytes().slice(offset as usize..(offset + length) as usize).into())
+    Ok(range.of(roots.bytes()).into())
 }
 
 /// Which roots are about what. Found once for each list of roots, because to find it every one of them has to be read.

@@ -360,8 +360,7 @@ impl Source for TarEdit {
             (state.documents.get(digest).cloned(), state.grown.get(digest).copied())
         };
         if let Some(bytes) = document {
-            let (offset, length) = range.within(bytes.len() as u64);
-            return Ok(bytes.slice(offset as usize..(offset + length) as usize).into());
+            return Ok(range.of(&bytes).into());
         }
         match grown {
             Some((offset, size)) => Ok(file_body(self.file.clone(), offset, size, range, self)),

@@ -341,8 +341,7 @@ impl Source for TarWriter {
             (state.documents.get(digest).cloned(), state.slots.get(digest).cloned())
         };
         if let Some(bytes) = document {
-            let (offset, length) = range.within(bytes.len() as u64);
-            return Ok(bytes.slice(offset as usize..(offset + length) as usize).into());
+            return Ok(range.of(&bytes).into());
         }
         let slot = slot.filter(|slot| slot.done.load(Ordering::Acquire));
         let slot = slot.ok_or_else(|| Error::not_found(descriptor.digest, self))?;

@@ -168,8 +168,7 @@ impl Source for ClientRepository {
         let (offset, length) = range.within(descriptor.size);
         if descriptor.media_type.is_document() {
             let bytes = self.manifest(&self.at(&descriptor.digest), &descriptor.digest).await?;
-            let (offset, length) = range.within(bytes.len() as u64);
-            return Ok(bytes.slice(offset as usize..(offset + length) as usize).into());
+            return Ok(range.of(&bytes).into());
         }
         self.ready().await;
         let (reference, digest) = (ClientRepository::whole(&self.repository), descriptor.digest.to_string());

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
 use ocikit_spec::{Descriptor, Digest, MediaType, Repository};
 
@@ -32,8 +31,7 @@ impl Source for RemoteRepository {
         }
         let found = self.manifest(&Key::Digest(descriptor.digest)).await?;
         let bytes = found.ok_or_else(|| Error::not_found(descriptor.digest, self))?.bytes;
-        let (offset, length) = range.within(bytes.len() as u64);
-        Ok(slice(&bytes, offset, length).into())
+        Ok(range.of(&bytes).into())
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
@@ -128,9 +126,4 @@ pub(super) fn serves(key: &Key) -> Serves {
         Key::Tag(_) => Serves::TagOnly,
         Key::Digest(_) => Serves::DigestOnly,
     }
-}
-
-fn slice(bytes: &Bytes, offset: u64, length: u64) -> Bytes {
-    // Both are within the length of the bytes.
-    bytes.slice(offset as usize..(offset + length) as usize)
 }
