@@ -134,34 +134,6 @@ impl SignerArguments {
     }
 }
 
-/// The types of attestations that have short names, which are those of cosign; others are URIs.
-const PREDICATE_TYPES: [(&str, &str); 10] = [
-    ("slsaprovenance", "https://slsa.dev/provenance/v0.2"),
-    ("slsaprovenance02", "https://slsa.dev/provenance/v0.2"),
-    ("slsaprovenance1", "https://slsa.dev/provenance/v1"),
-    ("spdx", "https://spdx.dev/Document"),
-    ("spdxjson", "https://spdx.dev/Document"),
-    ("cyclonedx", "https://cyclonedx.org/bom"),
-    ("link", "https://in-toto.io/Link/v1"),
-    ("vuln", "https://cosign.sigstore.dev/attestation/vuln/v1"),
-    ("openvex", "https://openvex.dev/ns"),
-    ("custom", "https://cosign.sigstore.dev/attestation/v1"),
-];
-
-/// The type of an attestation as it is typed.
-pub(crate) fn predicate_type(text: &str) -> std::result::Result<String, String> {
-    if let Some((_, uri)) = PREDICATE_TYPES.iter().find(|(name, _)| *name == text) {
-        return Ok((*uri).to_owned());
-    }
-    match text.contains(':') {
-        true => Ok(text.to_owned()),
-        false => {
-            let names: Vec<_> = PREDICATE_TYPES.iter().map(|(name, _)| *name).collect();
-            Err(format!("it is no URI, and none of {}", names.join(", ")))
-        }
-    }
-}
-
 /// Reads a private key, asking for its password only if it has one.
 fn private_key(path: &Path, password: &PasswordArguments) -> Result<PrivateKey> {
     let text = read_secret(path)?;
@@ -192,7 +164,8 @@ pub(crate) fn trust(path: &Path, store: Option<&Path>) -> Result<(TrustPolicy, T
     Ok((policy, store))
 }
 
-fn named(path: &Path, error: ocikit_sign::Error) -> Failure {
+/// The same failure with the name of the file.
+pub(crate) fn named(path: &Path, error: ocikit_sign::Error) -> Failure {
     let failure = Failure::from(error);
     Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
 }

@@ -15,6 +15,7 @@ mod hosts;
 mod house;
 mod look;
 mod peers;
+mod policy;
 mod pull;
 mod push;
 mod recovery;

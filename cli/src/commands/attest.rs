@@ -20,7 +20,7 @@ pub(crate) struct Attest {
     #[command(flatten)]
     signer: SignerArguments,
     /// The type of what is said: slsaprovenance1, spdxjson, cyclonedx, vuln, openvex, custom, or a URI
-    #[arg(long = "type", value_name = "TYPE", value_parser = keys::predicate_type)]
+    #[arg(long = "type", value_name = "TYPE", value_parser = ocikit_sign::predicate_type)]
     kind: String,
     /// What is said, in JSON and in the form that the type demands
     #[arg(long, value_name = "FILE")]

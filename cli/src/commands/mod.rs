@@ -34,7 +34,7 @@ mod tags;
 mod tour;
 mod tree;
 mod validate;
-mod verify;
+pub(crate) mod verify;
 mod version;
 
 use clap::Subcommand;

@@ -11,7 +11,9 @@ pub enum Depth {
     Root,
     /// The root and, of an index, every image and index below it.
     Images,
-    /// All of these and BuildKit's attestations.
+    /// Every image below an index, and none of the indexes; a root that is no index itself.
+    Leaves,
+    /// The root, whatever is below it, and BuildKit's attestations.
     Everything,
 }
 
@@ -63,6 +65,7 @@ pub(crate) async fn subjects(root: &Root, depth: Depth) -> Result<Vec<Subject>, 
             }
         }
         if next.is_empty() {
+            found.retain(|subject| depth != Depth::Leaves || index_of(&subject.root).is_none());
             return Ok(found);
         }
         level = next;
