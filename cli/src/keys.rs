@@ -171,7 +171,7 @@ pub(crate) fn named(path: &Path, error: ocikit_sign::Error) -> Failure {
 }
 
 /// Reads a short file into memory that is wiped.
-fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     // Memory that is outgrown is not wiped, so it is taken at once.
     const LONGEST: usize = 64 << 10;
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));

@@ -22,6 +22,7 @@ mod recovery;
 mod registry;
 mod rest;
 mod sign;
+mod signify;
 mod sync;
 mod tour;
 mod validate;

@@ -43,6 +43,7 @@ mod predicate;
 mod refusal;
 mod sign;
 mod signer;
+pub mod signify;
 mod subjects;
 mod verify;
 
