@@ -49,14 +49,18 @@ pub(crate) struct DepthArguments {
     /// And the attestations that BuildKit put there
     #[arg(long, requires = "recursive")]
     attestations: bool,
+    /// But not the indexes themselves
+    #[arg(long, requires = "recursive", conflicts_with = "attestations")]
+    images_only: bool,
 }
 
 impl DepthArguments {
     pub(crate) fn depth(&self) -> Depth {
-        match (self.recursive, self.attestations) {
-            (false, _) => Depth::Root,
-            (true, false) => Depth::Images,
-            (true, true) => Depth::Everything,
+        match (self.recursive, self.attestations, self.images_only) {
+            (false, ..) => Depth::Root,
+            (true, false, false) => Depth::Images,
+            (true, false, true) => Depth::Leaves,
+            (true, true, _) => Depth::Everything,
         }
     }
 }

@@ -154,6 +154,48 @@ fn coverage_is_told_cell_by_cell() {
     assert_eq!(unable.code, 2, "{unable}");
 }
 
+#[test]
+fn what_buildkit_says_is_signed() {
+    let (bench, registry) = (with_keys(), Registry::start());
+    for (name, platforms) in [("multi", 2), ("image", 1), ("config", 1)] {
+        let archive = format!("{name}.tar");
+        fs::copy(testdata(&format!("buildkit-attested/{archive}")), bench.path(&archive)).unwrap();
+        let digest = bench.ok(&["digest", &archive]);
+        let verify = |kind: &str, place: &str| {
+            let line =
+                ["verify", "--json", "--recursive", "--images-only", "--key", "ocikit.pub", "--attestation", kind];
+            bench.ocikit(&[&line[..], &[place]].concat())
+        };
+        assert_eq!(verify("slsaprovenance1", &archive).code, 5, "{name}");
+        let promote = ["attest", "--key", "ocikit.key", "--promote"];
+        bench.ok(&[&promote[..], &["--type", "slsaprovenance1", &archive]].concat());
+        let facts: Value = serde_json::from_str(&verify("slsaprovenance1", &archive).ok()).unwrap();
+        let cells = facts["signatures"].as_array().unwrap();
+        assert_eq!(cells.len(), platforms, "{name}");
+        for cell in cells {
+            assert!(cell["predicate"]["buildDefinition"]["buildType"].as_str().unwrap().contains("buildkit"), "{cell}");
+        }
+        assert_eq!(verify("spdxjson", &archive).code, 5, "{name}: only what was asked for is signed");
+        bench.ok(&[&promote[..], &[&archive]].concat());
+        verify("spdxjson", &archive).ok();
+        assert_eq!(bench.ok(&["digest", &archive]), digest, "{name}");
+        // Who signs what is said does not sign the image.
+        assert_eq!(bench.ocikit(&["verify", "--key", "ocikit.pub", "--recursive", &archive]).code, 5, "{name}");
+        let reference = format!("{}/acme/{name}:1", registry.name());
+        bench.ok(&["push", &archive, &reference]);
+        verify("slsaprovenance1", &reference).ok();
+    }
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("plain.tar")).unwrap();
+    let promote = |place: &str| bench.ocikit(&["attest", "--key", "ocikit.key", "--promote", place]);
+    let nothing = promote("plain.tar");
+    assert!(nothing.code == 2 && nothing.stderr.contains("no attestations of BuildKit"), "{nothing}");
+    // A statement that names the image as it was before it was edited is about that one.
+    fs::copy(testdata("buildkit-attested/multi.tar"), bench.path("edited.tar")).unwrap();
+    bench.ok(&["annotate", "edited.tar", "a=b"]);
+    let refused = promote("edited.tar");
+    assert!(refused.code == 5 && refused.stderr.contains("it is about 45b6bd216d3f"), "{refused}");
+}
+
 /// The blobs of a layout.
 fn blobs(layout: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(layout.join("blobs/sha256")).unwrap();

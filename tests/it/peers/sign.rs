@@ -270,6 +270,39 @@ fn attestations_go_both_ways() {
 }
 
 #[test]
+fn cosign_verifies_what_buildkit_said_and_we_signed() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "cosign"]) else { return };
+    let bench = with_password();
+    bench.ok(&["keygen"]);
+    let public = bench.path("ocikit.pub").display().to_string();
+    for (kind, registry) in peers.registries() {
+        // With and without a name the statement is about the image.
+        for name in ["multi", "image"] {
+            let repository = format!("{}/{name}", registry.address.replace("127.0.0.1", "localhost"));
+            let tag = format!("{repository}:1");
+            bench.ok(&["push", &testdata(&format!("buildkit-attested/{name}.tar")).display().to_string(), &tag]);
+            bench.ok(&["attest", "--promote", "--key", "ocikit.key", &tag]);
+            let index: Value = serde_json::from_str(&bench.ok(&["inspect", "--raw", &tag])).unwrap();
+            let entries = index["manifests"].as_array().unwrap().iter();
+            let images: Vec<_> = entries.filter(|entry| entry["platform"]["os"] == "linux").collect();
+            assert!(!images.is_empty());
+            for image in images {
+                let reference = format!("{repository}@{}", image["digest"].as_str().unwrap());
+                let verify = |wanted: &str| {
+                    let flags = format!("--key {public} --type {wanted} --insecure-ignore-tlog --allow-http-registry");
+                    cosign(&peers, &format!("verify-attestation {flags} {reference}"))
+                };
+                for wanted in ["slsaprovenance1", "spdxjson"] {
+                    assert_eq!(verify(wanted).code, 0, "{kind} {name}: {}", verify(wanted));
+                    bench.ok(&["verify", "--key", "ocikit.pub", "--attestation", wanted, &reference]);
+                }
+                assert_ne!(verify("cyclonedx").code, 0, "{kind} {name}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_cosign_signed_elsewhere_is_attached() {
     let Some(peers) = Peers::find(&["registry", "cosign", "openssl"]) else { return };
     let (bench, registry) = (with_password(), peers.distribution("registry"));
@@ -446,6 +479,53 @@ fn notation_verifies_what_we_sign() {
                 bench.ok(&["verify", "--recursive", &flag, &policy, &tag]);
             }
         }
+    }
+}
+
+#[test]
+fn what_notation_signed_elsewhere_is_attached() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "notation"]) else { return };
+    let (bench, notation) = (bench(), Notation::new(&peers));
+    notation.run("cert generate-test --bits 2048 stranger").ok();
+    let registries = peers.registries();
+    let (_, registry) = registries.iter().find(|(kind, _)| *kind == "olareg").unwrap();
+    for (envelope, format) in ENVELOPES {
+        let made = Place::new(&bench, registry, &format!("made/{envelope}"));
+        let flags = "--insecure-registry --force-referrers-tag=false";
+        let reference = format!("{}@{}", made.repository, made.digests[0]);
+        notation.run(&format!("sign {flags} --signature-format {envelope} {reference}")).ok();
+        let listed: Value = serde_json::from_str(&bench.ok(&["referrers", "--json", &made.tag()])).unwrap();
+        let manifest = format!("{}@{}", made.repository, listed["referrers"][0]["digest"].as_str().unwrap());
+        let manifest: Value = serde_json::from_str(&bench.ok(&["inspect", "--raw", &manifest])).unwrap();
+        let blob = format!("{}@{}", made.repository, manifest["layers"][0]["digest"].as_str().unwrap());
+        bench.ok(&["blob", "get", &blob, "-o", "envelope"]);
+
+        let place = Place::new(&bench, registry, &format!("other/{envelope}"));
+        fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
+        fs::copy(testdata("buildkit-single/image.tar"), bench.path("other.tar")).unwrap();
+        let [flag, policy] = notation.words();
+        let attach = |more: &[&str]| bench.ocikit(&[&["attach", "--json", "--envelope", "envelope"], more].concat());
+        for target in ["a.tar", &place.tag()] {
+            notation.trust("strict", "stranger");
+            assert_eq!(attach(&[&flag, &policy, target]).code, 5, "{envelope}");
+            notation.trust("audit", "stranger");
+            assert_eq!(attach(&[&flag, &policy, target]).code, 2, "{envelope}: who audits trusts nobody");
+            notation.trust("strict", "acme");
+            assert_eq!(attach(&[&flag, &policy, "other.tar"]).code, 5, "{envelope}: it is about another image");
+            assert_eq!(attach(&["--unverified", "other.tar"]).code, 5, "{envelope}: and that is always looked at");
+            assert_eq!(bench.ocikit(&["verify", &flag, &policy, target]).code, 5, "{envelope}");
+            let facts: Value = serde_json::from_str(&attach(&[&flag, &policy, target]).ok()).unwrap();
+            assert_eq!((&facts["checked"], &facts["signatures"][0]["format"]), (&"signer".into(), &format.into()));
+            bench.ok(&["verify", &flag, &policy, "--format", format, target]);
+        }
+        notation.run(&format!("verify --insecure-registry {}@{}", place.repository, place.digests[0])).ok();
+        // Whoever only stores it can be told nothing about the signer, and is told so.
+        fs::copy(testdata("buildkit-multi/image.tar"), bench.path("b.tar")).unwrap();
+        let unverified = attach(&["--unverified", "b.tar"]);
+        let facts: Value = serde_json::from_str(&unverified.stdout).unwrap();
+        assert_eq!(facts["checked"], "subject");
+        assert!(unverified.stderr.contains("not checked: whose it is"), "{unverified}");
+        bench.ok(&["verify", &flag, &policy, "b.tar"]);
     }
 }
 

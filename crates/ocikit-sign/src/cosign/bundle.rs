@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ocikit_spec::Digest;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::key::{PublicKey, Scheme};
@@ -103,10 +103,14 @@ pub(crate) async fn sign(
         predicate_type: predicate_type.to_owned(),
         predicate: predicate.clone(),
     };
-    let payload = json(&statement)?;
+    seal(&written(&statement)?, signer).await
+}
+
+/// Makes a bundle of a statement, byte for byte.
+pub(crate) async fn seal(payload: &[u8], signer: &dyn Signer) -> Result<Vec<u8>> {
     let public = signer.public_key();
-    let sig = checked(signer, Scheme::of_cosign(public.kind()), &authenticated(PAYLOAD_TYPE, &payload)).await?;
-    json(&Bundle {
+    let sig = checked(signer, Scheme::of_cosign(public.kind()), &authenticated(PAYLOAD_TYPE, payload)).await?;
+    written(&Bundle {
         media_type: MEDIA_TYPE.to_owned(),
         verification_material: Material {
             public_key: Some(Hint { hint: public.hint() }),
@@ -116,7 +120,7 @@ pub(crate) async fn sign(
             timestamp_verification_data: None,
         },
         dsse_envelope: Some(Envelope {
-            payload: STANDARD.encode(&payload),
+            payload: STANDARD.encode(payload),
             payload_type: PAYLOAD_TYPE.to_owned(),
             signatures: vec![EnvelopeSignature { sig: STANDARD.encode(sig), keyid: String::new() }],
         }),
@@ -167,6 +171,46 @@ pub(crate) fn predicate_type_unverified(bundle: &[u8]) -> Result<String, Refusal
     Ok(serde_json::from_slice::<Statement>(&payload).map_err(malformed)?.predicate_type)
 }
 
+/// Checks all of a bundle that needs no key: its form, and that it is about this digest. Returns the type of what it says.
+pub(crate) fn about_unverified(bundle: &[u8], digest: &Digest) -> Result<String, Refusal> {
+    let malformed = |why: String| Refusal::Malformed(why);
+    let kind = predicate_type_unverified(bundle)?;
+    let bundle: Bundle = serde_json::from_slice(bundle).map_err(|error| malformed(error.to_string()))?;
+    if bundle.media_type != MEDIA_TYPE {
+        return Err(Refusal::NotUnderstood(format!("bundles of type {}", bundle.media_type)));
+    }
+    let envelope = bundle.dsse_envelope.filter(|envelope| envelope.payload_type == PAYLOAD_TYPE);
+    let payload = envelope.and_then(|envelope| STANDARD.decode(envelope.payload).ok());
+    let payload = payload.ok_or_else(|| malformed("its payload is of another type".to_owned()))?;
+    says(&payload, digest, &kind)?;
+    Ok(kind)
+}
+
+/// A statement that nobody signed, about this digest and nothing else. One that names no subject gets this one.
+///
+/// Returns its bytes, which are those that came if nothing is missing, and its type.
+pub(crate) fn statement_about(bytes: &[u8], digest: &Digest) -> Result<(Vec<u8>, String), Refusal> {
+    let malformed = |error: serde_json::Error| Refusal::Malformed(error.to_string());
+    let statement: Statement = serde_json::from_slice(bytes).map_err(malformed)?;
+    let mut value: Value = serde_json::from_slice(bytes).map_err(malformed)?;
+    let kind = statement.predicate_type.clone();
+    if statement.subject.is_empty() {
+        let name = digest.algorithm().name();
+        value["subject"] = json!([{"name": "", "digest": {name: digest.hex()}}]);
+        let bytes = serde_json::to_vec(&value).map_err(malformed)?;
+        says(&bytes, digest, &kind)?;
+        return Ok((bytes, kind));
+    }
+    for subject in &statement.subject {
+        let named = subject.digest.get(digest.algorithm().name()).and_then(Value::as_str);
+        if named != Some(&digest.hex()) {
+            return Err(Refusal::OtherSubject(named.unwrap_or("nothing").to_owned()));
+        }
+    }
+    says(bytes, digest, &kind)?;
+    Ok((bytes.to_vec(), kind))
+}
+
 /// What a statement, whose signature was checked, says of a digest, if it is of that type.
 fn says(payload: &[u8], digest: &Digest, predicate_type: &str) -> Result<Value, Refusal> {
     let statement: Statement =
@@ -194,7 +238,7 @@ fn authenticated(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+fn written(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| Error::Signer(error.to_string()))
 }
 
@@ -278,6 +322,31 @@ mod tests {
     }
 
     #[test]
+    fn a_statement_is_about_one_digest_or_gets_it() {
+        let hex = digest().hex();
+        let text = |subject: &str| {
+            format!(
+                r#"{{"_type":"{STATEMENT_TYPE}","subject":{subject},"predicateType":"x:y","predicate":{{"n":1.50}}}}"#
+            )
+        };
+        let own = format!(r#"{{"name":"a","digest":{{"sha256":"{hex}"}}}}"#);
+        for subject in [format!("[{own}]"), format!("[{own}, {own}]")] {
+            let (bytes, kind) = statement_about(text(&subject).as_bytes(), &digest()).unwrap();
+            assert_eq!((bytes, kind.as_str()), (text(&subject).into_bytes(), "x:y"), "not a byte is changed");
+        }
+        let (bytes, _) = statement_about(text("[]").as_bytes(), &digest()).unwrap();
+        assert_eq!(says(&bytes, &digest(), "x:y").unwrap(), serde_json::json!({"n": 1.5}));
+        let other = r#"{"name":"b","digest":{"sha256":"00"}}"#;
+        for subject in [format!("[{own}, {other}]"), format!("[{other}]"), r#"[{"name":"a","digest":{}}]"#.to_owned()] {
+            let refused = statement_about(text(&subject).as_bytes(), &digest());
+            assert!(matches!(refused, Err(Refusal::OtherSubject(_))), "{subject}: {refused:?}");
+        }
+        for text in [text("{}"), text("null"), text("[]").replace("/v1", "/v9"), "[]".to_owned()] {
+            assert!(statement_about(text.as_bytes(), &digest()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn the_encoding_is_that_of_the_specification() {
         // The example of DSSE's `protocol.md`.
         let bytes = authenticated("http://example.com/HelloWorld", b"hello world");
@@ -291,6 +360,7 @@ mod tests {
             static KEY: LazyLock<PrivateKey> = LazyLock::new(|| PrivateKey::generate(KeyKind::P256).unwrap());
             let _ = verify(&bytes, &digest(), KEY.public_key());
             let _ = says(&bytes, &digest(), PREDICATE_TYPE);
+            let _ = (about_unverified(&bytes, &digest()), statement_about(&bytes, &digest()));
         }
     }
 }

@@ -75,6 +75,11 @@ pub(crate) fn verify(layer: &Descriptor, payload: &[u8], digest: &Digest, key: &
         // Nothing tells whether it is another's or was changed.
         return Err(Refusal::WrongSignature);
     }
+    about(payload, digest)
+}
+
+/// Checks that a payload is about this digest, and returns the name that it has in it.
+pub(crate) fn about(payload: &[u8], digest: &Digest) -> Result<String, Refusal> {
     let Payload { critical } =
         serde_json::from_slice(payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
     if critical.kind != KIND {
