@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use insta::assert_snapshot;
-use ocikit_image::{Name, Root};
+use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, copy, testing};
 use ocikit_layout::Dir;
 use ocikit_sign::{Outcome, PublicKey, Trust, VerifyOptions, verify};
 use ocikit_tests::{Bench, Registry, testdata};
@@ -194,6 +194,65 @@ fn what_buildkit_says_is_signed() {
     bench.ok(&["annotate", "edited.tar", "a=b"]);
     let refused = promote("edited.tar");
     assert!(refused.code == 5 && refused.stderr.contains("it is about 45b6bd216d3f"), "{refused}");
+}
+
+/// An index of eight images in a layout, tagged `1`.
+fn eight(path: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let memory = Arc::new(Memory::new());
+        let platform = "linux/amd64".parse().unwrap();
+        let images: Vec<_> = (0..8).map(|seed| testing::image(&memory, seed, &platform, &[100])).collect();
+        let root = Root::at(memory.clone(), testing::index(&memory, &images)).await.unwrap();
+        let layout: Arc<dyn Sink> = Arc::new(Dir::create(path).await.unwrap());
+        let names = vec![Naming { tag: Some("1".parse().unwrap()), ..Naming::default() }];
+        copy(&root, &layout, &CopyOptions { names, ..CopyOptions::default() }).await.unwrap();
+    });
+}
+
+#[test]
+fn a_registry_is_asked_for_what_is_needed() {
+    let (bench, registry) = (with_keys(), Registry::start());
+    eight(&bench.path("layout"));
+    let reference = format!("{}/acme/app:1", registry.name());
+    bench.ok(&["push", "oci:layout:1", &reference]);
+    let asked = |line: &[&str]| {
+        registry.forget();
+        bench.ok(line);
+        let mut counts = std::collections::BTreeMap::new();
+        for asked in registry.requests() {
+            let kind = match asked.path.strip_prefix("/v2/acme/app/").and_then(|path| path.split('/').next()) {
+                Some(kind) => format!("{} {kind}", asked.method),
+                None => format!("{} {}", asked.method, asked.path),
+            };
+            *counts.entry(kind).or_insert(0) += 1;
+        }
+        counts.into_iter().map(|(kind, count)| format!("{count} {kind}\n")).collect::<String>()
+    };
+    // Of each image it reads the manifest, of each signature it sends bundle and manifest, and looks whether it has arrived; the
+    // empty config is sent once.
+    assert_snapshot!(asked(&["sign", "--key", "ocikit.key", "--recursive", &reference]), @r"
+    9 GET manifests
+    10 HEAD blobs
+    18 HEAD manifests
+    10 POST blobs
+    10 PUT blobs
+    9 PUT manifests
+    ");
+    // Manifests are those of the images, of their signatures, and of the tags under which cosign kept signatures before.
+    assert_snapshot!(asked(&["verify", "--key", "ocikit.pub", "--recursive", &reference]), @r"
+    9 GET blobs
+    27 GET manifests
+    9 GET referrers
+    ");
+    assert_snapshot!(asked(&["verify", "--key", "ocikit.pub", &reference]), @r"
+    1 GET blobs
+    3 GET manifests
+    1 GET referrers
+    ");
+    // An archive and a layout ask nobody.
+    assert_snapshot!(asked(&["sign", "--key", "ocikit.key", "--recursive", "oci:layout:1"]), @"");
+    assert_snapshot!(asked(&["verify", "--key", "ocikit.pub", "--recursive", "oci:layout:1"]), @"");
 }
 
 /// The blobs of a layout.
