@@ -232,6 +232,47 @@ fn an_archive_is_signed_and_pushed() {
 }
 
 #[test]
+fn others_read_what_holds_signatures_by_its_tag() {
+    let Some(peers) = Peers::find(&["registry", "crane", "oras", "podman", "regctl", "skopeo"]) else { return };
+    let (bench, registry) = (with_password(), peers.distribution("registry"));
+    bench.ok(&["keygen"]);
+    fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
+    let digest = bench.ok(&["digest", "a.tar"]);
+    bench.ok(&["tag", "a.tar", "1"]);
+    bench.ok(&["sign", "--key", "ocikit.key", "--recursive", "a.tar"]);
+    bench.ok(&["copy", "a.tar", "oci:layout:1"]);
+    let [archive, layout] = ["a.tar", "layout"].map(|name| bench.path(name).display().to_string());
+    let peer = |line: &str| {
+        let mut words = line.split_whitespace();
+        run(peers.command(words.next().unwrap()).args(words), &[])
+    };
+    let storage = format!("--root {0}/r --runroot {0}/rr", peers.path("").display());
+    let podman =
+        format!("podman {storage} --storage-driver vfs --cgroup-manager cgroupfs --events-backend none pull -q");
+    // podman makes a name of the path of a layout, and takes no capital letters in it.
+    let [from_archive, from_layout] = [format!("oci-archive:{archive}"), format!("oci:{layout}")];
+    for (line, place) in [("skopeo inspect", &from_archive), ("skopeo inspect", &from_layout), (&podman, &from_archive)]
+    {
+        let alone = peer(&format!("{line} {place}"));
+        assert!(alone.code != 0 && alone.stderr.contains("more than one image"), "{line}: {alone}");
+        peers.ok(&format!("{line} {place}:1"));
+    }
+    assert!(peers.ok(&format!("skopeo inspect {from_archive}:1")).contains(&digest));
+    for place in [&archive, &layout] {
+        assert!(peers.ok(&format!("oras manifest fetch --oci-layout --descriptor {place}:1")).contains(&digest));
+        let listed = peers.ok(&format!("oras discover --oci-layout {place}:1"));
+        assert!(listed.contains("application/vnd.dev.sigstore.bundle.v0.3+json"), "{listed}");
+    }
+    // regctl takes the first entry, which is the image.
+    peers.ok(&format!("regctl registry set --tls disabled {}", registry.address));
+    peers.ok(&format!("regctl image import {}/from/regctl:1 {archive}", registry.address));
+    assert_eq!(bench.ok(&["digest", &format!("{}/from/regctl:1", registry.address)]), digest);
+    // crane has no way to name one of them.
+    let crane = peer(&format!("crane push --insecure {layout} {}/from/crane:1", registry.address));
+    assert!(crane.code != 0 && crane.stderr.contains("entries"), "{crane}");
+}
+
+#[test]
 fn attestations_go_both_ways() {
     let Some(peers) = Peers::find(&["registry", "olareg", "cosign"]) else { return };
     let bench = with_password();
