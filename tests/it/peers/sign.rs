@@ -524,6 +524,66 @@ fn notation_verifies_what_we_sign() {
 }
 
 #[test]
+fn a_policy_counts_whoever_signed_with_whatever() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "cosign", "notation"]) else { return };
+    let (bench, notation) = (with_password(), Notation::new(&peers));
+    cosign(&peers, "generate-key-pair").ok();
+    bench.ok(&["keygen", "-o", "ours"]);
+    fs::copy(peers.path("cosign.pub"), bench.path("theirs.pub")).unwrap();
+    notation.run("cert generate-test --bits 2048 second").ok();
+    // Two trust policies; the other one trusts both certificates.
+    let statement = |level: &str, stores: &[&str]| {
+        serde_json::json!({"version": "1.0", "trustPolicies": [{
+            "name": "all", "registryScopes": ["*"], "signatureVerification": {"level": level},
+            "trustStores": stores, "trustedIdentities": ["*"],
+        }]})
+        .to_string()
+    };
+    fs::write(bench.path("corp.json"), statement("strict", &["ca:acme"])).unwrap();
+    fs::write(bench.path("other.json"), statement("strict", &["ca:acme", "ca:second"])).unwrap();
+    let store = notation.path("truststore");
+    let policy = |rules: &str| {
+        let signers = format!(
+            "ours: {{key: ours.pub}}\n  theirs: {{key: theirs.pub}}\n  corp: {{trustPolicy: corp.json, trustStore: {store}}}\n  \
+             other: {{trustPolicy: other.json, trustStore: {store}}}"
+        );
+        let text = format!("version: 1\nsigners:\n  {signers}\nrules: [{{scope: '*', require: [{rules}]}}]");
+        fs::write(bench.path("policy.yaml"), text).unwrap();
+    };
+    for (kind, registry) in peers.registries() {
+        let place = Place::new(&bench, &registry, "acme/app");
+        let reference = format!("{}@{}", place.repository, place.digests[0]);
+        let asks = |rules: &str| {
+            policy(rules);
+            bench.ocikit(&["verify", "--policy", "policy.yaml", &reference]).code
+        };
+        let two = "{signers: [ours, theirs, corp], threshold: 2}";
+        cosign_signs(&peers, "cosign.key", "cosign", "", &reference);
+        assert_eq!(asks(two), 5, "{kind}");
+        let archive = format!("{kind}.tar");
+        assert_eq!(bench.ocikit(&["copy", "--verify", "policy.yaml", &reference, &archive]).code, 5, "{kind}");
+        let flags = format!("--insecure-registry --force-referrers-tag={}", kind == "distribution");
+        notation.run(&format!("sign {flags} --key acme {reference}")).ok();
+        assert_eq!(asks(two), 0, "{kind}");
+        bench.ok(&["copy", "--verify", "policy.yaml", &reference, &archive]);
+        bench.ok(&["verify", "--policy", "policy.yaml", &archive]);
+        assert_eq!(
+            asks("{signers: [theirs], formats: [cosign]}, {signers: [corp], formats: [notation-jws]}"),
+            0,
+            "{kind}"
+        );
+        assert_eq!(asks("{signers: [corp], formats: [notation-cose]}"), 5, "{kind}");
+        // The same certificate is trusted by both, and is one signer.
+        assert_eq!((asks("{signers: [corp]}, {signers: [other]}"), asks("{signers: [corp, other]}")), (0, 5), "{kind}");
+        notation.run(&format!("sign {flags} --key second {reference}")).ok();
+        assert_eq!(asks("{signers: [corp, other]}"), 0, "{kind}");
+        fs::write(bench.path("corp.json"), statement("audit", &["ca:acme"])).unwrap();
+        assert_eq!(asks("{signers: [corp]}"), 2, "{kind}: who only audits vouches for nobody");
+        fs::write(bench.path("corp.json"), statement("strict", &["ca:acme"])).unwrap();
+    }
+}
+
+#[test]
 fn what_notation_signed_elsewhere_is_attached() {
     let Some(peers) = Peers::find(&["registry", "olareg", "notation"]) else { return };
     let (bench, notation) = (bench(), Notation::new(&peers));

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ocikit_spec::Digest;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::key::{PublicKey, Scheme};
@@ -103,14 +103,14 @@ pub(crate) async fn sign(
         predicate_type: predicate_type.to_owned(),
         predicate: predicate.clone(),
     };
-    seal(&written(&statement)?, signer).await
+    seal(&json(&statement)?, signer).await
 }
 
 /// Makes a bundle of a statement, byte for byte.
 pub(crate) async fn seal(payload: &[u8], signer: &dyn Signer) -> Result<Vec<u8>> {
     let public = signer.public_key();
     let sig = checked(signer, Scheme::of_cosign(public.kind()), &authenticated(PAYLOAD_TYPE, payload)).await?;
-    written(&Bundle {
+    json(&Bundle {
         media_type: MEDIA_TYPE.to_owned(),
         verification_material: Material {
             public_key: Some(Hint { hint: public.hint() }),
@@ -196,7 +196,7 @@ pub(crate) fn statement_about(bytes: &[u8], digest: &Digest) -> Result<(Vec<u8>,
     let kind = statement.predicate_type.clone();
     if statement.subject.is_empty() {
         let name = digest.algorithm().name();
-        value["subject"] = json!([{"name": "", "digest": {name: digest.hex()}}]);
+        value["subject"] = serde_json::json!([{"name": "", "digest": {name: digest.hex()}}]);
         let bytes = serde_json::to_vec(&value).map_err(malformed)?;
         says(&bytes, digest, &kind)?;
         return Ok((bytes, kind));
@@ -238,7 +238,7 @@ fn authenticated(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn written(value: &impl Serialize) -> Result<Vec<u8>> {
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| Error::Signer(error.to_string()))
 }
 

@@ -30,6 +30,24 @@ use crate::subjects::Depth;
 ///   - scope: "*"
 ///     require: [{signers: [corp]}]
 /// ```
+///
+/// A signature in any of the formats will do, every signer counts once, and all have to sign where there is no threshold.
+///
+/// ```
+/// # fn main() -> ocikit_sign::Result<()> {
+/// use ocikit_sign::{Error, KeyKind, Policy, PolicySigner, PrivateKey, SignerFiles};
+///
+/// let key = PrivateKey::generate(KeyKind::P256)?;
+/// let text = "{version: 1, signers: {a: {key: a.pub}}, rules: [{scope: '*', require: [{signers: [a]}]}]}";
+/// let policy = Policy::parse(text, |files| match files {
+///     SignerFiles::Key(path) if path.ends_with("a.pub") => Ok(PolicySigner::Key(key.public_key().clone())),
+///     _ => Err(Error::Unsupported("another file".to_owned())),
+/// })?;
+/// // And then `policy.check(&root, &PolicyOptions::new(repository, now)).await?.accept(&root)`.
+/// # drop(policy);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Policy {
     pub(super) signers: BTreeMap<String, PolicySigner>,
@@ -266,9 +284,9 @@ impl Requirement {
         if predicate_type.is_some() && formats != [Format::Cosign] {
             return Err("attestations are in bundles of cosign only".to_owned());
         }
-        let able = named.iter().filter(|signer| signer.formats().iter().any(|format| formats.contains(format)));
-        if able.count() < threshold {
-            return Err(format!("fewer than {threshold} of its signers can sign so"));
+        let is_able = |signer: &PolicySigner| signer.formats().iter().any(|format| formats.contains(format));
+        if let Some((name, _)) = form.signers.iter().zip(&named).find(|(_, signer)| !is_able(signer)) {
+            return Err(format!("the signer `{name}` cannot sign so"));
         }
         let depth = match form.depth.unwrap_or(depth) {
             DepthForm::Root => Depth::Root,
@@ -342,8 +360,9 @@ mod tests {
             (requires("{signers: [a, a]}"), "twice"),
             (requires("{signers: [c]}"), "no signer `c`"),
             (requires("{signers: [a], formats: [pgp]}"), "pgp"),
-            (requires("{signers: [a], formats: [notation-jws]}"), "can sign so"),
-            (requires("{signers: [corp], attestation: custom}"), "can sign so"),
+            (requires("{signers: [a], formats: [notation-jws]}"), "cannot sign so"),
+            (requires("{signers: [corp], attestation: custom}"), "cannot sign so"),
+            (requires("{signers: [a, corp], threshold: 1, formats: [cosign]}"), "`corp` cannot sign so"),
             (requires("{signers: [a], attestation: nonsense}"), "URI"),
             (requires("{signers: [a], attestation: 'https://sigstore.dev/cosign/sign/v1'}"), "is a signature"),
             (requires("{signers: [a], attestation: custom, formats: [cosign-legacy]}"), "bundles"),

@@ -103,7 +103,9 @@ fn is_final(status: u16) -> bool {
 
 fn told(answer: &HttpAnswer) -> String {
     let text = String::from_utf8_lossy(&answer.body);
-    let text: String = text.trim().chars().take(LONGEST_TOLD).collect();
+    // On one line, whatever it says.
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text: String = text.chars().take(LONGEST_TOLD).collect();
     let said = if text.is_empty() { text } else { format!(" and said: {text}") };
     format!("it answered {} and not 202{said}", answer.status)
 }
