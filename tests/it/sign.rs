@@ -154,6 +154,81 @@ fn coverage_is_told_cell_by_cell() {
     assert_eq!(unable.code, 2, "{unable}");
 }
 
+/// A certificate for signing with its key, below an authority that the trust policy beside it trusts.
+fn write_certificates(bench: &Bench) {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+    use rcgen::{DnType, KeyUsagePurpose};
+    let params = |name: &str, usage| {
+        let mut params = CertificateParams::default();
+        for (kind, value) in [(DnType::CountryName, "US"), (DnType::StateOrProvinceName, "WA")] {
+            params.distinguished_name.push(kind, value);
+        }
+        params.distinguished_name.push(DnType::OrganizationName, "Acme");
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages = vec![usage];
+        params
+    };
+    let mut authority = params("root", KeyUsagePurpose::KeyCertSign);
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let mut leaf = params("signer", KeyUsagePurpose::DigitalSignature);
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+    let key = KeyPair::generate().unwrap();
+    let leaf = leaf.signed_by(&key, &authority).unwrap();
+    fs::write(bench.path("leaf.key"), key.serialize_pem()).unwrap();
+    fs::write(bench.path("chain.pem"), leaf.pem() + &authority.pem()).unwrap();
+    fs::create_dir_all(bench.path("truststore/x509/ca/acme")).unwrap();
+    fs::write(bench.path("truststore/x509/ca/acme/root.crt"), authority.pem()).unwrap();
+    let policy = serde_json::json!({"version": "1.0", "trustPolicies": [{"name": "p", "registryScopes": ["*"],
+        "signatureVerification": {"level": "strict"}, "trustStores": ["ca:acme"], "trustedIdentities": ["*"]}]});
+    fs::write(bench.path("trustpolicy.json"), policy.to_string()).unwrap();
+}
+
+#[test]
+fn envelopes_are_attached_where_they_belong() {
+    let (bench, stranger) = (with_keys(), bench());
+    write_certificates(&bench);
+    write_certificates(&stranger);
+    let strange = format!("--trust-policy={}", stranger.path("trustpolicy.json").display());
+    for format in ["notation-jws", "notation-cose"] {
+        for (name, image) in [("from", "multi"), ("to", "multi"), ("other", "single")] {
+            let _ = fs::remove_dir_all(bench.path(name));
+            let image = testdata(&format!("buildkit-{image}/image.tar")).display().to_string();
+            bench.ok(&["copy", &image, &format!("oci:{name}:1")]);
+        }
+        let before = blobs(&bench.path("from"));
+        let line = ["sign", "--format", format, "--key", "leaf.key", "--certificate-chain", "chain.pem", "oci:from:1"];
+        bench.ok(&line);
+        let after = blobs(&bench.path("from"));
+        let is_manifest = |bytes: &[u8]| bytes.starts_with(b"{\"schemaVersion\"") || bytes == b"{}";
+        let new = after.difference(&before).map(|blob| bench.path("from/blobs/sha256").join(blob));
+        let envelope = new.map(|path| fs::read(path).unwrap()).find(|bytes| !is_manifest(bytes)).unwrap();
+        fs::write(bench.path("envelope"), &envelope).unwrap();
+
+        let attach = |more: &[&str]| bench.ocikit(&[&["attach", "--json", "--envelope", "envelope"], more].concat());
+        let trusted = "--trust-policy=trustpolicy.json";
+        let verify = |place: &str| bench.ocikit(&["verify", trusted, "--format", format, place]).code;
+        assert_eq!(attach(&[&strange, "oci:to:1"]).code, 5, "{format}: by somebody else");
+        for how in [trusted, "--unverified"] {
+            assert_eq!(attach(&[how, "oci:other:1"]).code, 5, "{format} {how}: about another image");
+        }
+        for how in [&["oci:to:1"][..], &["--key", "ocikit.pub", "oci:to:1"], &[trusted, "--unverified", "oci:to:1"]] {
+            assert_eq!(attach(how).code, 2, "{format} {how:?}");
+        }
+        assert_eq!(verify("oci:to:1"), 5, "{format}: nothing of that was stored");
+        let facts: Value = serde_json::from_str(&attach(&[trusted, "oci:to:1"]).ok()).unwrap();
+        assert_eq!((&facts["checked"], &facts["signatures"][0]["format"]), (&"signer".into(), &format.into()));
+        assert_eq!(verify("oci:to:1"), 0, "{format}");
+        // A byte that is not as it was is found without anybody's certificate.
+        for position in (0..envelope.len()).step_by(97) {
+            let mut changed = envelope.clone();
+            changed[position] ^= 1;
+            fs::write(bench.path("envelope"), changed).unwrap();
+            assert_eq!(attach(&["--unverified", "oci:to:1"]).code, 5, "{format} {position}");
+        }
+    }
+}
+
 #[test]
 fn what_buildkit_says_is_signed() {
     let (bench, registry) = (with_keys(), Registry::start());

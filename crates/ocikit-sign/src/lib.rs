@@ -22,6 +22,9 @@
 //! # }).unwrap();
 //! ```
 //!
+//! A [`Policy`] says whose signatures the images of which repositories have to have. [`promote`] signs what BuildKit says of its images,
+//! [`adopt`] takes what others signed, and [`signify`] asks a service that signs in its own way.
+//!
 //! # What this crate never does
 //!
 //! * It never trusts bytes before their digest was checked, nor what a signature says before the signature was.
