@@ -73,8 +73,10 @@ fn form(foreign: Foreign, subject: &Subject) -> Result<(Format, Descriptor, Vec<
             (Format::Cosign, layer, bytes, Some(kind))
         }
         Foreign::Simple { payload, signature } => {
-            simple::about(&payload, &subject.digest())?;
-            (Format::CosignLegacy, simple::layer(&payload, signature.trim()), payload, None)
+            let layer = simple::layer(&payload, signature.trim());
+            simple::signature(&layer)?;
+            simple::says(&payload, &subject.digest())?;
+            (Format::CosignLegacy, layer, payload, None)
         }
         Foreign::Envelope(bytes) => {
             let (format, kind) = match bytes.trim_ascii_start().first() {

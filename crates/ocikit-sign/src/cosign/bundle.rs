@@ -132,13 +132,9 @@ pub(crate) async fn seal(payload: &[u8], signer: &dyn Signer) -> Result<Vec<u8>>
 ///
 /// Entries of transparency logs and timestamps in it are not looked at: with the key at hand nothing depends on them.
 pub(crate) fn verify(bundle: &[u8], digest: &Digest, predicate_type: &str, key: &PublicKey) -> Result<Value, Refusal> {
-    let malformed = |why: &str| Refusal::Malformed(why.to_owned());
-    let bundle: Bundle = serde_json::from_slice(bundle).map_err(|error| malformed(&error.to_string()))?;
-    if bundle.media_type != MEDIA_TYPE {
-        return Err(Refusal::NotUnderstood(format!("bundles of type {}", bundle.media_type)));
-    }
+    let bundle = Bundle::read(bundle)?;
     let material = &bundle.verification_material;
-    if material.certificate.is_some() || material.x509_certificate_chain.is_some() {
+    if material.certificate.is_some() {
         return Err(Refusal::OtherSigner);
     }
     let hint = material.public_key.as_ref().ok_or_else(|| malformed("it does not say by what it is verified"))?;
@@ -146,20 +142,43 @@ pub(crate) fn verify(bundle: &[u8], digest: &Digest, predicate_type: &str, key: 
     if !hint.hint.is_empty() && hint.hint != key.hint() {
         return Err(Refusal::OtherSigner);
     }
-    if bundle.message_signature.is_some() {
-        return Err(Refusal::NotUnderstood("a signature without a statement".to_owned()));
-    }
-    let envelope = bundle.dsse_envelope.as_ref().ok_or_else(|| malformed("it has no envelope"))?;
-    if envelope.payload_type != PAYLOAD_TYPE {
-        return Err(Refusal::NotUnderstood(format!("payloads of type {}", envelope.payload_type)));
-    }
-    let [signature] = &envelope.signatures[..] else { return Err(malformed("it has not one signature")) };
-    let decode = |text: &str| STANDARD.decode(text).map_err(|_| malformed("it is not in base64"));
-    let payload = decode(&envelope.payload)?;
-    if !key.verifies_cosign(&authenticated(PAYLOAD_TYPE, &payload), &decode(&signature.sig)?) {
+    let (payload, signature) = bundle.signed()?;
+    if !key.verifies_cosign(&authenticated(PAYLOAD_TYPE, &payload), &signature) {
         return Err(Refusal::WrongSignature);
     }
     says(&payload, digest, predicate_type)
+}
+
+impl Bundle {
+    fn read(bundle: &[u8]) -> Result<Bundle, Refusal> {
+        let bundle: Bundle = serde_json::from_slice(bundle).map_err(|error| malformed(&error.to_string()))?;
+        if bundle.media_type != MEDIA_TYPE {
+            return Err(Refusal::NotUnderstood(format!("bundles of type {}", bundle.media_type)));
+        }
+        // Version 0.3 has the certificate alone.
+        if bundle.verification_material.x509_certificate_chain.is_some() {
+            return Err(Refusal::OtherSigner);
+        }
+        Ok(bundle)
+    }
+
+    /// What was signed, and its signature. Neither was checked.
+    fn signed(&self) -> Result<(Vec<u8>, Vec<u8>), Refusal> {
+        if self.message_signature.is_some() {
+            return Err(Refusal::NotUnderstood("a signature without a statement".to_owned()));
+        }
+        let envelope = self.dsse_envelope.as_ref().ok_or_else(|| malformed("it has no envelope"))?;
+        if envelope.payload_type != PAYLOAD_TYPE {
+            return Err(Refusal::NotUnderstood(format!("payloads of type {}", envelope.payload_type)));
+        }
+        let [signature] = &envelope.signatures[..] else { return Err(malformed("it has not one signature")) };
+        let decode = |text: &str| STANDARD.decode(text).map_err(|_| malformed("it is not in base64"));
+        Ok((decode(&envelope.payload)?, decode(&signature.sig)?))
+    }
+}
+
+fn malformed(why: &str) -> Refusal {
+    Refusal::Malformed(why.to_owned())
 }
 
 /// The type of what a bundle says. Nothing was checked: this is for whoever checks it next.
@@ -173,15 +192,8 @@ pub(crate) fn predicate_type_unverified(bundle: &[u8]) -> Result<String, Refusal
 
 /// Checks all of a bundle that needs no key: its form, and that it is about this digest. Returns the type of what it says.
 pub(crate) fn about_unverified(bundle: &[u8], digest: &Digest) -> Result<String, Refusal> {
-    let malformed = |why: String| Refusal::Malformed(why);
     let kind = predicate_type_unverified(bundle)?;
-    let bundle: Bundle = serde_json::from_slice(bundle).map_err(|error| malformed(error.to_string()))?;
-    if bundle.media_type != MEDIA_TYPE {
-        return Err(Refusal::NotUnderstood(format!("bundles of type {}", bundle.media_type)));
-    }
-    let envelope = bundle.dsse_envelope.filter(|envelope| envelope.payload_type == PAYLOAD_TYPE);
-    let payload = envelope.and_then(|envelope| STANDARD.decode(envelope.payload).ok());
-    let payload = payload.ok_or_else(|| malformed("its payload is of another type".to_owned()))?;
+    let (payload, _) = Bundle::read(bundle)?.signed()?;
     says(&payload, digest, &kind)?;
     Ok(kind)
 }
