@@ -74,25 +74,19 @@ impl Trust {
                 let wanted = predicate_type.unwrap_or(bundle::PREDICATE_TYPE);
                 let predicate = bundle::verify(content, &digest, wanted, key)?;
                 proof.predicate = predicate_type.map(|_| predicate);
+                proof.by = key.fingerprint().to_string();
             }
             (Trust::Key { key, .. }, Format::CosignLegacy) => {
                 simple::verify(layer, content, &digest, key)?;
+                proof.by = key.fingerprint().to_string();
             }
             (Trust::Notation(trust), Format::NotationJws | Format::NotationCose) => {
                 (proof.warnings, proof.metadata) = trust.verify(seal, content, &subject.descriptor())?;
+                proof.by = signer_of(seal, content)?.fingerprint().to_string();
             }
             _ => return Err(Refusal::OtherSigner),
         }
-        proof.by = self.signatory(seal, content)?;
         Ok(proof)
-    }
-
-    /// Who made a signature that was verified: two signers who are one and the same must not count as two.
-    fn signatory(&self, seal: Seal, content: &[u8]) -> Result<String, Refusal> {
-        match self {
-            Trust::Key { key, .. } => Ok(key.fingerprint().to_string()),
-            Trust::Notation(_) => Ok(signer_of(seal, content)?.fingerprint().to_string()),
-        }
     }
 }
 

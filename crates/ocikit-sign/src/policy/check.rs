@@ -180,7 +180,9 @@ fn finding(
                 Err(why) => refused.push(Refused { signature: found.manifest, format: found.format, why }),
             }
         }
-        signed_by.push(proofs.iter().map(|proof| proof.by.clone()).collect());
+        // Who cannot be told from others cannot be counted beside them.
+        let by = proofs.iter().map(|proof| proof.by.clone()).filter(|by| !by.is_empty());
+        signed_by.push(by.collect());
         let outcome = match proofs.into_iter().next() {
             Some(proof) => Outcome::Verified(Box::new(proof)),
             None => Outcome::Missing(refused),
