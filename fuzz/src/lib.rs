@@ -184,7 +184,8 @@ pub fn layers(bytes: &[u8]) {
     }
 }
 
-/// Policies and configurations are refused or make sense; what BuildKit says is refused, or signed about the image that it is of.
+/// Policies and configurations are refused or make sense; what BuildKit says is refused, or signed about the image that it
+/// is of.
 pub fn policies(bytes: &[u8]) {
     use std::sync::{Arc, LazyLock};
 

@@ -326,6 +326,9 @@ fn a_registry_is_asked_for_what_is_needed() {
     1 GET referrers
     ");
     // An archive and a layout ask nobody.
+    bench.ok(&["copy", "oci:layout:1", "a.tar"]);
+    assert_snapshot!(asked(&["sign", "--key", "ocikit.key", "--recursive", "a.tar"]), @"");
+    assert_snapshot!(asked(&["verify", "--key", "ocikit.pub", "--recursive", "a.tar"]), @"");
     assert_snapshot!(asked(&["sign", "--key", "ocikit.key", "--recursive", "oci:layout:1"]), @"");
     assert_snapshot!(asked(&["verify", "--key", "ocikit.pub", "--recursive", "oci:layout:1"]), @"");
 }

@@ -12,14 +12,15 @@ use crate::keys;
 
 /// Store a signature or attestation that was made elsewhere
 ///
-/// It is checked first: it has to be by the key, or by somebody whom the trust policy trusts, and about the image. Prints what it
-/// is about and the digest of its manifest.
+/// It is checked first: it has to be by the key, or by somebody whom the trust policy trusts, and about the image. Prints
+/// what it is about and the digest of its manifest.
 #[derive(Debug, Args)]
 pub(crate) struct Attach {
     /// The image
     location: Location,
     /// The public key (PEM) of whoever signed
-    #[arg(long, value_name = "FILE", conflicts_with = "envelope", required_unless_present_any = ["trust_policy", "unverified"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "envelope")]
+    #[arg(required_unless_present_any = ["trust_policy", "unverified"])]
     key: Option<PathBuf>,
     /// A trust policy of the Notary Project, as notation has it, which has to trust whoever signed
     #[arg(long, value_name = "FILE", requires = "envelope")]

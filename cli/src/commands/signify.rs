@@ -14,8 +14,8 @@ use crate::{file, keys, output};
 /// Have Signify record which digests the tags of images have
 ///
 /// The service signs with keys of its own, and nothing is stored with the images. Which signers are asked is told by the
-/// configuration of the image builder, its part `sign-config`, by the repository of the sources and the kind of the job. Prints
-/// what each of them answered; ends with an error if nobody is asked, or somebody does not accept it.
+/// configuration of the image builder, its part `sign-config`, by the repository of the sources and the kind of the job.
+/// Prints what each of them answered; ends with an error if nobody is asked, or somebody does not accept it.
 #[derive(Debug, Args)]
 pub(crate) struct Signify {
     /// The images in their registries, by their tags

@@ -34,8 +34,8 @@ pub enum Foreign {
 /// Takes a signature that was made elsewhere for one of a root, once it was checked. Nothing is written:
 /// [`attach`](crate::attach) does that.
 ///
-/// It has to be by `trusted`. If nobody is named, only its form is checked, and that it is about this root: then whoever reads it
-/// has to ask who made it, as always.
+/// It has to be by `trusted`. If nobody is named, only its form is checked, and that it is about this root: then whoever
+/// reads it has to ask who made it, as always.
 ///
 /// # Errors
 ///

@@ -22,8 +22,8 @@
 //! # }).unwrap();
 //! ```
 //!
-//! A [`Policy`] says whose signatures the images of which repositories have to have. [`promote`] signs what BuildKit says of its images,
-//! [`adopt`] takes what others signed, and [`signify`] asks a service that signs in its own way.
+//! A [`Policy`] says whose signatures the images of which repositories have to have. [`promote`] signs what BuildKit says of its
+//! images, [`adopt`] takes what others signed, and [`signify`] asks a service that signs in its own way.
 //!
 //! # What this crate never does
 //!

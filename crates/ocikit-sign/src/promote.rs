@@ -24,8 +24,8 @@ pub struct PromoteOptions {
     pub created: Timestamp,
 }
 
-/// Signs what BuildKit says about the images of an index: each statement, byte for byte, in a bundle about the image. Nothing is
-/// written, and BuildKit's own stay where they are.
+/// Signs what BuildKit says about the images of an index: each statement, byte for byte, in a bundle about the image.
+/// Nothing is written, and BuildKit's own stay where they are.
 ///
 /// A statement has to be about the image that its entry and its manifest name, and about nothing else; BuildKit leaves the
 /// subject out where the image had no name yet, and then it is put in.

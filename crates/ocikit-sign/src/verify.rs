@@ -214,7 +214,8 @@ impl Coverage {
     }
 }
 
-/// Something whose signatures were checked. Only [`Coverage::accept`] and [`Verdict::accept`](crate::Verdict::accept) make one.
+/// Something whose signatures were checked. Only [`Coverage::accept`] and [`Verdict::accept`](crate::Verdict::accept) make
+/// one.
 #[derive(Debug, Clone)]
 pub struct Verified<T>(T);
 
