@@ -111,6 +111,26 @@ async fn each_digest_counts_for_itself() {
 }
 
 #[tokio::test]
+async fn an_image_is_one_whatever_it_says() {
+    let bench = Bench::new().await;
+    bench.sign("a", Format::Cosign, Depth::Leaves).await;
+    assert!(bench.lets_through("{signers: [a], depth: leaves}").await);
+    let memory = Arc::new(Memory::new());
+    for (platform, wanted) in [(Some("linux/amd64"), 2), (None, 2), (Some("unknown/unknown"), 1)] {
+        let mut entries: Vec<_> =
+            (1..=2).map(|seed| testing::image(&memory, seed, &"linux/amd64".parse().unwrap(), &[1])).collect();
+        entries[1].platform = platform.map(|platform| platform.parse().unwrap());
+        entries[1].annotations.insert("vnd.docker.reference.type", "attestation-manifest");
+        let root = Root::at(memory.clone(), testing::index(&memory, &entries)).await.unwrap();
+        for depth in ["leaves", "images"] {
+            let policy = bench.policy(&format!("[{{scope: '*', require: [{{signers: [a], depth: {depth}}}]}}]"));
+            let verdict = policy.check(&root, &PolicyOptions::new(None, Timestamp::UNIX_EPOCH)).await.unwrap();
+            assert_eq!(verdict.findings.len(), wanted + usize::from(depth == "images"), "{platform:?} {depth}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_attestation_is_asked_for_by_its_type_and_its_signer() {
     let bench = Bench::new().await;
     let wanted = "{signers: [a], attestation: slsaprovenance1, depth: leaves}";
