@@ -5,7 +5,7 @@ use std::path::Path;
 use ocikit_archive::{END, Header, padding};
 use ocikit_image::testing::random;
 use ocikit_spec::{Descriptor, Index, MediaType};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Writes an OCI layout with one image, tagged `1`, of so many layers of so many bytes.
 ///
@@ -47,6 +47,28 @@ pub fn family(path: &Path, images: u64, shared: (usize, usize), own: usize) {
     let images: Vec<_> = (1..=images).map(image).collect();
     fs::write(path.join("index.json"), Index::of(&images).bytes()).expect("index.json");
     fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("oci-layout");
+}
+
+/// Writes an OCI layout with an index of so many small images, tagged `1`. Returns the digests of the index and of the images.
+///
+/// # Panics
+///
+/// If the disk is full.
+pub fn index(path: &Path, images: u64) -> Vec<String> {
+    family(path, images, (1, 1 << 10), 1 << 10);
+    let listed = fs::read(path.join("index.json")).expect("index.json");
+    let listed: Value = serde_json::from_slice(&listed).expect("an index");
+    let mut entries = listed["manifests"].as_array().expect("entries").clone();
+    for entry in &mut entries {
+        entry.as_object_mut().expect("an entry").remove("annotations");
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries}).to_string();
+    let mut root = Descriptor::of(MediaType::OCI_INDEX, index.as_bytes());
+    fs::write(path.join(root.digest.blob_path()), index).expect("a blob");
+    root.annotations.insert("org.opencontainers.image.ref.name", "1");
+    fs::write(path.join("index.json"), Index::of(std::slice::from_ref(&root)).bytes()).expect("index.json");
+    let images = entries.iter().map(|entry| entry["digest"].as_str().expect("a digest").to_owned());
+    std::iter::once(root.digest.to_string()).chain(images).collect()
 }
 
 /// Writes a layout into a tar, blobs first, as BuildKit does.

@@ -17,7 +17,7 @@ mod registry;
 mod table;
 
 pub use delay::Delay;
-pub use image::{family, layout, tar};
+pub use image::{family, index, layout, tar};
 pub use measure::{Cost, find, measure, run_if_asked};
 pub use ocikit_image::testing::random;
 pub use registry::Registry;

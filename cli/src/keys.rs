@@ -49,14 +49,18 @@ pub(crate) struct DepthArguments {
     /// And the attestations that BuildKit put there
     #[arg(long, requires = "recursive")]
     attestations: bool,
+    /// But not the indexes themselves
+    #[arg(long, requires = "recursive", conflicts_with = "attestations")]
+    images_only: bool,
 }
 
 impl DepthArguments {
     pub(crate) fn depth(&self) -> Depth {
-        match (self.recursive, self.attestations) {
-            (false, _) => Depth::Root,
-            (true, false) => Depth::Images,
-            (true, true) => Depth::Everything,
+        match (self.recursive, self.attestations, self.images_only) {
+            (false, ..) => Depth::Root,
+            (true, false, false) => Depth::Images,
+            (true, false, true) => Depth::Leaves,
+            (true, true, _) => Depth::Everything,
         }
     }
 }
@@ -134,34 +138,6 @@ impl SignerArguments {
     }
 }
 
-/// The types of attestations that have short names, which are those of cosign; others are URIs.
-const PREDICATE_TYPES: [(&str, &str); 10] = [
-    ("slsaprovenance", "https://slsa.dev/provenance/v0.2"),
-    ("slsaprovenance02", "https://slsa.dev/provenance/v0.2"),
-    ("slsaprovenance1", "https://slsa.dev/provenance/v1"),
-    ("spdx", "https://spdx.dev/Document"),
-    ("spdxjson", "https://spdx.dev/Document"),
-    ("cyclonedx", "https://cyclonedx.org/bom"),
-    ("link", "https://in-toto.io/Link/v1"),
-    ("vuln", "https://cosign.sigstore.dev/attestation/vuln/v1"),
-    ("openvex", "https://openvex.dev/ns"),
-    ("custom", "https://cosign.sigstore.dev/attestation/v1"),
-];
-
-/// The type of an attestation as it is typed.
-pub(crate) fn predicate_type(text: &str) -> std::result::Result<String, String> {
-    if let Some((_, uri)) = PREDICATE_TYPES.iter().find(|(name, _)| *name == text) {
-        return Ok((*uri).to_owned());
-    }
-    match text.contains(':') {
-        true => Ok(text.to_owned()),
-        false => {
-            let names: Vec<_> = PREDICATE_TYPES.iter().map(|(name, _)| *name).collect();
-            Err(format!("it is no URI, and none of {}", names.join(", ")))
-        }
-    }
-}
-
 /// Reads a private key, asking for its password only if it has one.
 fn private_key(path: &Path, password: &PasswordArguments) -> Result<PrivateKey> {
     let text = read_secret(path)?;
@@ -192,13 +168,14 @@ pub(crate) fn trust(path: &Path, store: Option<&Path>) -> Result<(TrustPolicy, T
     Ok((policy, store))
 }
 
-fn named(path: &Path, error: ocikit_sign::Error) -> Failure {
+/// The same failure with the name of the file.
+pub(crate) fn named(path: &Path, error: ocikit_sign::Error) -> Failure {
     let failure = Failure::from(error);
     Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
 }
 
 /// Reads a short file into memory that is wiped.
-fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     // Memory that is outgrown is not wiped, so it is taken at once.
     const LONGEST: usize = 64 << 10;
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));

@@ -15,6 +15,7 @@ mod hosts;
 mod inside;
 mod keys;
 mod output;
+mod policy;
 mod progress;
 mod report;
 mod transfer;

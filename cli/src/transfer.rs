@@ -15,6 +15,7 @@ use ocikit::{
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
+use crate::policy::{Gate, GateArguments};
 use crate::report::{Facts, partial, report, say};
 
 /// What is copied, and under which conditions: for commands that copy images.
@@ -42,6 +43,8 @@ pub(crate) struct Transfer {
     /// Write the digest to this file as well
     #[arg(long, value_name = "FILE")]
     digest_file: Option<PathBuf>,
+    #[command(flatten)]
+    gate: GateArguments,
 }
 
 impl Transfer {
@@ -64,8 +67,29 @@ impl Transfer {
         }
     }
 
+    /// Opens an image, which the policy has to let through if there is one. From here on it is known by its digest: a tag that
+    /// moves meanwhile moves nothing.
+    pub(crate) async fn open(&self, session: &Session, source: &Location, gate: Option<&Gate>) -> Result<Root> {
+        let root = session.open(source).await?;
+        if let Some(gate) = gate {
+            gate.check(source, &root).await?;
+        }
+        Ok(root)
+    }
+
+    /// The policy that every image has to pass, if there is one.
+    pub(crate) fn gate(&self) -> Result<Option<Gate>> {
+        self.gate.gate()
+    }
+
     /// Refuses what cannot be done with an image that can be read only once.
     pub(crate) fn check_pipe(&self) -> Result {
+        if self.gate.is_given() {
+            return Err(Failure::usage(
+                "an archive that comes through a pipe is copied while it comes, before it could be verified",
+            )
+            .hint("write it to a file first, and copy that with --verify"));
+        }
         if !self.platform.is_empty() || self.dry_run || self.no_clobber {
             return Err(Failure::usage("an archive that comes through a pipe is copied as it comes, all of it")
                 .hint("write it to a file first to choose platforms, to plan, or to compare"));
@@ -123,7 +147,8 @@ pub(crate) async fn copy_to_all(
         let facts = targets.iter().zip(copied).map(|(target, copied)| Ok(Facts::of(target, &copied?))).collect();
         return report_all(context, targets, facts, transfer);
     }
-    let root = transfer.narrow(session.open(source).await?).await?;
+    let root = transfer.open(session, source, transfer.gate()?.as_ref()).await?;
+    let root = transfer.narrow(root).await?;
     let facts = if transfer.dry_run {
         join_all(targets.iter().map(|target| copy_to_one(session, &root, source, target, transfer))).await
     } else {
@@ -206,8 +231,10 @@ pub(crate) async fn copy_several(
     target: &Location,
     transfer: &Transfer,
 ) -> Result {
+    let gate = &transfer.gate()?;
     let open = |reference: Reference| async move {
-        let root = transfer.narrow(session.open(&Location::Registry(reference.clone())).await?).await?;
+        let root = transfer.open(session, &Location::Registry(reference.clone()), gate.as_ref()).await?;
+        let root = transfer.narrow(root).await?;
         let target = own_name(target, &reference);
         transfer.check_target(session, root.digest(), &target).await?;
         Ok::<_, Failure>((target, root, naming(&reference)))

@@ -184,6 +184,66 @@ pub fn layers(bytes: &[u8]) {
     }
 }
 
+/// Policies and configurations are refused or make sense; what BuildKit says is refused, or signed about the image that it
+/// is of.
+pub fn policies(bytes: &[u8]) {
+    use std::sync::{Arc, LazyLock};
+
+    use ocikit_image::{Memory, Root};
+    use ocikit_sign::signify::{self, Job};
+    use ocikit_sign::{Foreign, KeyKind, Policy, PolicyOptions, PolicySigner, PrivateKey, PromoteOptions, SignerFiles};
+    use ocikit_spec::Descriptor;
+    use serde_json::json;
+
+    static KEY: LazyLock<PrivateKey> = LazyLock::new(|| PrivateKey::generate(KeyKind::P256).unwrap());
+
+    let now = "2026-12-01T00:00:00Z".parse().unwrap();
+    let memory = Arc::new(Memory::new());
+    memory.insert(&b"{}"[..]);
+    memory.insert(bytes.to_vec());
+    let empty = json!(Descriptor::of(MediaType::OCI_CONFIG, b"{}"));
+    let put = |kind: MediaType, document: serde_json::Value| {
+        let text = document.to_string();
+        let descriptor = Descriptor::of(kind, text.as_bytes());
+        memory.insert(text);
+        descriptor
+    };
+    let manifest = |layers: serde_json::Value| {
+        put(
+            MediaType::OCI_MANIFEST,
+            json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": empty, "layers": layers}),
+        )
+    };
+    let image = manifest(json!([]));
+    let mut attestation = manifest(json!([Descriptor::of(MediaType::IN_TOTO, bytes)]));
+    attestation.annotations.insert("vnd.docker.reference.type", "attestation-manifest");
+    attestation.annotations.insert("vnd.docker.reference.digest", image.digest.to_string());
+    let index = put(
+        MediaType::OCI_INDEX,
+        json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [image, attestation]}),
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let root = Root::at(memory.clone(), index).await.unwrap();
+        let options = PromoteOptions { predicate_types: Vec::new(), expect: None, created: now };
+        for made in ocikit_sign::promote(&root, &*KEY, &options).await.unwrap_or_default() {
+            assert_eq!(made.subject.digest, image.digest);
+        }
+        let _ = ocikit_sign::adopt(&root, Foreign::Bundle(bytes.to_vec()), None, now).await;
+        let _ = ocikit_sign::adopt(&root, Foreign::Envelope(bytes.to_vec()), None, now).await;
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        let read = |_: &SignerFiles| Ok::<_, ocikit_sign::Error>(PolicySigner::Key(KEY.public_key().clone()));
+        if let Ok(policy) = Policy::parse(text, read) {
+            let verdict = policy.check(&root, &PolicyOptions::new(None, now)).await;
+            assert!(verdict.is_err() || !verdict.unwrap().is_met(), "nobody signed it");
+        }
+        if let Ok(config) = signify::Config::parse(text) {
+            let _ = config.select("acme/app", &Job::Unknown).map(|found| assert!(!found.services.is_empty()));
+        }
+    });
+    let _ = signify::identity(bytes);
+}
+
 /// Keys, certificates and policies are read or refused, and what is found where signatures are verifies nothing.
 pub fn signatures(bytes: &[u8]) {
     use std::sync::Arc;

@@ -12,13 +12,14 @@ type Target = fn(&[u8]);
 #[test]
 fn the_corpus_does_no_harm() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-    let targets: [(&str, Target); 6] = [
+    let targets: [(&str, Target); 7] = [
         ("tar_index", targets::tar_index),
         ("documents", targets::documents),
         ("reference", targets::reference),
         ("docker_archive", targets::docker_archive),
         ("layers", targets::layers),
         ("signatures", targets::signatures),
+        ("policies", targets::policies),
     ];
     for (name, target) in targets {
         let found = fs::read_dir(corpus.join(name)).unwrap();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use insta::assert_snapshot;
-use ocikit_image::{Name, Root};
+use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, copy, testing};
 use ocikit_layout::Dir;
 use ocikit_sign::{Outcome, PublicKey, Trust, VerifyOptions, verify};
 use ocikit_tests::{Bench, Registry, testdata};
@@ -152,6 +152,185 @@ fn coverage_is_told_cell_by_cell() {
     assert_eq!(nothing.code, 2, "{nothing}");
     let unable = bench.ocikit(&["verify", "--key", "ocikit.pub", "--format", "notation-jws", "a.tar"]);
     assert_eq!(unable.code, 2, "{unable}");
+}
+
+/// A certificate for signing with its key, below an authority that the trust policy beside it trusts.
+fn write_certificates(bench: &Bench) {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+    use rcgen::{DnType, KeyUsagePurpose};
+    let params = |name: &str, usage| {
+        let mut params = CertificateParams::default();
+        for (kind, value) in [(DnType::CountryName, "US"), (DnType::StateOrProvinceName, "WA")] {
+            params.distinguished_name.push(kind, value);
+        }
+        params.distinguished_name.push(DnType::OrganizationName, "Acme");
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages = vec![usage];
+        params
+    };
+    let mut authority = params("root", KeyUsagePurpose::KeyCertSign);
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let mut leaf = params("signer", KeyUsagePurpose::DigitalSignature);
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+    let key = KeyPair::generate().unwrap();
+    let leaf = leaf.signed_by(&key, &authority).unwrap();
+    fs::write(bench.path("leaf.key"), key.serialize_pem()).unwrap();
+    fs::write(bench.path("chain.pem"), leaf.pem() + &authority.pem()).unwrap();
+    fs::create_dir_all(bench.path("truststore/x509/ca/acme")).unwrap();
+    fs::write(bench.path("truststore/x509/ca/acme/root.crt"), authority.pem()).unwrap();
+    let policy = serde_json::json!({"version": "1.0", "trustPolicies": [{"name": "p", "registryScopes": ["*"],
+        "signatureVerification": {"level": "strict"}, "trustStores": ["ca:acme"], "trustedIdentities": ["*"]}]});
+    fs::write(bench.path("trustpolicy.json"), policy.to_string()).unwrap();
+}
+
+#[test]
+fn envelopes_are_attached_where_they_belong() {
+    let (bench, stranger) = (with_keys(), bench());
+    write_certificates(&bench);
+    write_certificates(&stranger);
+    let strange = format!("--trust-policy={}", stranger.path("trustpolicy.json").display());
+    for format in ["notation-jws", "notation-cose"] {
+        for (name, image) in [("from", "multi"), ("to", "multi"), ("other", "single")] {
+            let _ = fs::remove_dir_all(bench.path(name));
+            let image = testdata(&format!("buildkit-{image}/image.tar")).display().to_string();
+            bench.ok(&["copy", &image, &format!("oci:{name}:1")]);
+        }
+        let before = blobs(&bench.path("from"));
+        let line = ["sign", "--format", format, "--key", "leaf.key", "--certificate-chain", "chain.pem", "oci:from:1"];
+        bench.ok(&line);
+        let after = blobs(&bench.path("from"));
+        let is_manifest = |bytes: &[u8]| bytes.starts_with(b"{\"schemaVersion\"") || bytes == b"{}";
+        let new = after.difference(&before).map(|blob| bench.path("from/blobs/sha256").join(blob));
+        let envelope = new.map(|path| fs::read(path).unwrap()).find(|bytes| !is_manifest(bytes)).unwrap();
+        fs::write(bench.path("envelope"), &envelope).unwrap();
+
+        let attach = |more: &[&str]| bench.ocikit(&[&["attach", "--json", "--envelope", "envelope"], more].concat());
+        let trusted = "--trust-policy=trustpolicy.json";
+        let verify = |place: &str| bench.ocikit(&["verify", trusted, "--format", format, place]).code;
+        assert_eq!(attach(&[&strange, "oci:to:1"]).code, 5, "{format}: by somebody else");
+        for how in [trusted, "--unverified"] {
+            assert_eq!(attach(&[how, "oci:other:1"]).code, 5, "{format} {how}: about another image");
+        }
+        for how in [&["oci:to:1"][..], &["--key", "ocikit.pub", "oci:to:1"], &[trusted, "--unverified", "oci:to:1"]] {
+            assert_eq!(attach(how).code, 2, "{format} {how:?}");
+        }
+        assert_eq!(verify("oci:to:1"), 5, "{format}: nothing of that was stored");
+        let facts: Value = serde_json::from_str(&attach(&[trusted, "oci:to:1"]).ok()).unwrap();
+        assert_eq!((&facts["checked"], &facts["signatures"][0]["format"]), (&"signer".into(), &format.into()));
+        assert_eq!(verify("oci:to:1"), 0, "{format}");
+        // A byte that is not as it was is found without anybody's certificate.
+        for position in (0..envelope.len()).step_by(97) {
+            let mut changed = envelope.clone();
+            changed[position] ^= 1;
+            fs::write(bench.path("envelope"), changed).unwrap();
+            assert_eq!(attach(&["--unverified", "oci:to:1"]).code, 5, "{format} {position}");
+        }
+    }
+}
+
+#[test]
+fn what_buildkit_says_is_signed() {
+    let (bench, registry) = (with_keys(), Registry::start());
+    for (name, platforms) in [("multi", 2), ("image", 1), ("config", 1)] {
+        let archive = format!("{name}.tar");
+        fs::copy(testdata(&format!("buildkit-attested/{archive}")), bench.path(&archive)).unwrap();
+        let digest = bench.ok(&["digest", &archive]);
+        let verify = |kind: &str, place: &str| {
+            let line =
+                ["verify", "--json", "--recursive", "--images-only", "--key", "ocikit.pub", "--attestation", kind];
+            bench.ocikit(&[&line[..], &[place]].concat())
+        };
+        assert_eq!(verify("slsaprovenance1", &archive).code, 5, "{name}");
+        let promote = ["attest", "--key", "ocikit.key", "--promote"];
+        bench.ok(&[&promote[..], &["--type", "slsaprovenance1", &archive]].concat());
+        let facts: Value = serde_json::from_str(&verify("slsaprovenance1", &archive).ok()).unwrap();
+        let cells = facts["signatures"].as_array().unwrap();
+        assert_eq!(cells.len(), platforms, "{name}");
+        for cell in cells {
+            assert!(cell["predicate"]["buildDefinition"]["buildType"].as_str().unwrap().contains("buildkit"), "{cell}");
+        }
+        assert_eq!(verify("spdxjson", &archive).code, 5, "{name}: only what was asked for is signed");
+        bench.ok(&[&promote[..], &[&archive]].concat());
+        verify("spdxjson", &archive).ok();
+        assert_eq!(bench.ok(&["digest", &archive]), digest, "{name}");
+        // Who signs what is said does not sign the image.
+        assert_eq!(bench.ocikit(&["verify", "--key", "ocikit.pub", "--recursive", &archive]).code, 5, "{name}");
+        let reference = format!("{}/acme/{name}:1", registry.name());
+        bench.ok(&["push", &archive, &reference]);
+        verify("slsaprovenance1", &reference).ok();
+    }
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("plain.tar")).unwrap();
+    let promote = |place: &str| bench.ocikit(&["attest", "--key", "ocikit.key", "--promote", place]);
+    let nothing = promote("plain.tar");
+    assert!(nothing.code == 2 && nothing.stderr.contains("no attestations of BuildKit"), "{nothing}");
+    // A statement that names the image as it was before it was edited is about that one.
+    fs::copy(testdata("buildkit-attested/multi.tar"), bench.path("edited.tar")).unwrap();
+    bench.ok(&["annotate", "edited.tar", "a=b"]);
+    let refused = promote("edited.tar");
+    assert!(refused.code == 5 && refused.stderr.contains("it is about 45b6bd216d3f"), "{refused}");
+}
+
+/// An index of eight images in a layout, tagged `1`.
+fn eight(path: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let memory = Arc::new(Memory::new());
+        let platform = "linux/amd64".parse().unwrap();
+        let images: Vec<_> = (0..8).map(|seed| testing::image(&memory, seed, &platform, &[100])).collect();
+        let root = Root::at(memory.clone(), testing::index(&memory, &images)).await.unwrap();
+        let layout: Arc<dyn Sink> = Arc::new(Dir::create(path).await.unwrap());
+        let names = vec![Naming { tag: Some("1".parse().unwrap()), ..Naming::default() }];
+        copy(&root, &layout, &CopyOptions { names, ..CopyOptions::default() }).await.unwrap();
+    });
+}
+
+#[test]
+fn a_registry_is_asked_for_what_is_needed() {
+    let (bench, registry) = (with_keys(), Registry::start());
+    eight(&bench.path("layout"));
+    let reference = format!("{}/acme/app:1", registry.name());
+    bench.ok(&["push", "oci:layout:1", &reference]);
+    let asked = |line: &[&str]| {
+        registry.forget();
+        bench.ok(line);
+        let mut counts = std::collections::BTreeMap::new();
+        for asked in registry.requests() {
+            let kind = match asked.path.strip_prefix("/v2/acme/app/").and_then(|path| path.split('/').next()) {
+                Some(kind) => format!("{} {kind}", asked.method),
+                None => format!("{} {}", asked.method, asked.path),
+            };
+            *counts.entry(kind).or_insert(0) += 1;
+        }
+        counts.into_iter().map(|(kind, count)| format!("{count} {kind}\n")).collect::<String>()
+    };
+    // Of each image it reads the manifest, of each signature it sends bundle and manifest, and looks whether it has arrived; the
+    // empty config is sent once.
+    assert_snapshot!(asked(&["sign", "--key", "ocikit.key", "--recursive", &reference]), @r"
+    9 GET manifests
+    10 HEAD blobs
+    18 HEAD manifests
+    10 POST blobs
+    10 PUT blobs
+    9 PUT manifests
+    ");
+    // Manifests are those of the images, of their signatures, and of the tags under which cosign kept signatures before.
+    assert_snapshot!(asked(&["verify", "--key", "ocikit.pub", "--recursive", &reference]), @r"
+    9 GET blobs
+    27 GET manifests
+    9 GET referrers
+    ");
+    assert_snapshot!(asked(&["verify", "--key", "ocikit.pub", &reference]), @r"
+    1 GET blobs
+    3 GET manifests
+    1 GET referrers
+    ");
+    // An archive and a layout ask nobody.
+    bench.ok(&["copy", "oci:layout:1", "a.tar"]);
+    assert_snapshot!(asked(&["sign", "--key", "ocikit.key", "--recursive", "a.tar"]), @"");
+    assert_snapshot!(asked(&["verify", "--key", "ocikit.pub", "--recursive", "a.tar"]), @"");
+    assert_snapshot!(asked(&["sign", "--key", "ocikit.key", "--recursive", "oci:layout:1"]), @"");
+    assert_snapshot!(asked(&["verify", "--key", "ocikit.pub", "--recursive", "oci:layout:1"]), @"");
 }
 
 /// The blobs of a layout.

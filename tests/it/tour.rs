@@ -15,9 +15,11 @@ fn the_tour_needs_nothing() {
     assert_eq!(outcome.code, 0, "{outcome}");
     let last = outcome.stdout.lines().last().unwrap();
     assert!(last.starts_with("pushed sha256:"), "{outcome}");
-    for command in ["kind", "annotate", "inspect", "digest", "push", "copy", "pull"] {
+    for command in ["kind", "annotate", "inspect", "digest", "keygen", "sign", "push", "verify", "copy", "pull"] {
         assert!(outcome.stderr.contains(&format!("$ ocikit {command} ")), "{command}: {outcome}");
     }
+    let verified = outcome.stdout.lines().filter(|line| line.contains(" tour.pub cosign verified by sha256:"));
+    assert_eq!(verified.count(), 8, "the index and its three images, in the registry and in the layout: {outcome}");
     assert_eq!(bench.names(), Vec::<String>::new(), "it leaves nothing behind");
 }
 

@@ -28,13 +28,14 @@ mod remote;
 mod repos;
 mod serve;
 mod sign;
+mod signify;
 mod sync;
 mod tag;
 mod tags;
 mod tour;
 mod tree;
 mod validate;
-mod verify;
+pub(crate) mod verify;
 mod version;
 
 use clap::Subcommand;
@@ -72,6 +73,7 @@ pub(crate) enum Command {
     Repos(repos::Repos),
     Serve(serve::Serve),
     Sign(sign::Sign),
+    Signify(signify::Signify),
     Sync(sync::Sync),
     Tag(tag::Tag),
     Tags(tags::Tags),
@@ -112,6 +114,7 @@ impl Command {
             Command::Repos(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
             Command::Sign(command) => command.run(context).await,
+            Command::Signify(command) => command.run(context).await,
             Command::Sync(command) => command.run(context).await,
             Command::Tag(command) => command.run(context).await,
             Command::Tags(command) => command.run(context).await,

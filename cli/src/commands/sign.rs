@@ -51,6 +51,9 @@ pub(crate) struct Sign {
 pub(crate) struct Facts {
     location: String,
     digest: Digest,
+    /// Of what was made elsewhere: `signer`, or `subject` where only form and subject were checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checked: Option<&'static str>,
     signatures: Vec<SignatureFacts>,
 }
 
@@ -120,7 +123,11 @@ impl Sign {
 impl Facts {
     pub(crate) fn of(location: &Location, root: &Root, signatures: &[Signature]) -> Facts {
         let signatures = signatures.iter().map(SignatureFacts::of).collect();
-        Facts { location: location.to_string(), digest: root.digest(), signatures }
+        Facts { location: location.to_string(), digest: root.digest(), checked: None, signatures }
+    }
+
+    pub(crate) fn checked(self, checked: &'static str) -> Facts {
+        Facts { checked: Some(checked), ..self }
     }
 
     pub(crate) fn state(&self, context: &Context) -> Result {

@@ -12,8 +12,8 @@ use crate::output::Output;
 /// Do the main job once, from beginning to end, with nothing installed and no network
 ///
 /// Takes place in a temporary directory, against a registry inside this process: builds an image if BuildKit is there or
-/// takes one that was built before, annotates it, looks at it, pushes it, copies it, and checks that the digest is the
-/// same everywhere. Each step is printed as the command that does it.
+/// takes one that was built before, annotates it, looks at it, signs it, pushes it, verifies it, copies it, and checks that
+/// the digest is the same everywhere. Each step is printed as the command that does it.
 #[derive(Debug, Args)]
 pub(crate) struct Tour {
     /// Do not build, even if BuildKit is there
@@ -64,12 +64,32 @@ impl Tour {
             .await?;
         guide.step("Look at it.", &["inspect", ARCHIVE]).await?;
         guide.step("The digest that registries will know it by.", &["digest", ARCHIVE]).await?;
-        let (one, latest) = (format!("{registry}/tour/app:1"), format!("{registry}/tour/app:latest"));
-        guide.step("Push it under two tags.", &["push", ARCHIVE, &one, &latest]).await?;
         guide
-            .step("Push it again: the registry is asked once for each tag.", &["push", ARCHIVE, &one, &latest])
+            .step(
+                "A key to sign with, gone with this tour. Yours gets a password.",
+                &["keygen", "--unencrypted", "-o", "tour"],
+            )
             .await?;
+        guide
+            .step(
+                "Sign the index and every image in it. The signatures lie in the archive, whose digest stays.",
+                &["sign", "--key", "tour.key", "--recursive", ARCHIVE],
+            )
+            .await?;
+        let (one, latest) = (format!("{registry}/tour/app:1"), format!("{registry}/tour/app:latest"));
+        guide.step("Push it under two tags. The signatures go along.", &["push", ARCHIVE, &one, &latest]).await?;
+        guide
+            .step(
+                "Push it again: the registry is asked once for each tag and each signature.",
+                &["push", ARCHIVE, &one, &latest],
+            )
+            .await?;
+        let verify = ["verify", "--key", "tour.pub", "--recursive"];
+        guide.step("Who signed what the registry has?", &[&verify[..], &[&one]].concat()).await?;
         guide.step("Copy it from the registry to a layout.", &["copy", &one, "oci:layout:1"]).await?;
+        guide
+            .step("There it is verified as well, with no network.", &[&verify[..], &["oci:layout:1"]].concat())
+            .await?;
         guide
             .step(
                 "And pull it into an archive that docker loads, too.",

@@ -20,8 +20,12 @@ pub(crate) struct Verify {
     /// The image
     location: Location,
     /// A public key (PEM) whose signature has to be there; may be repeated, and then each of them has to have signed
-    #[arg(long, value_name = "FILE", required_unless_present = "trust_policy")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["trust_policy", "policy"])]
     key: Vec<PathBuf>,
+    /// A policy in YAML: signers, and how many of them have to have signed what in which repositories; it says all that the
+    /// flags for keys, formats and depth say
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "trust_policy", "format", "attestation", "recursive"])]
+    policy: Option<PathBuf>,
     /// A trust policy of the Notary Project, as notation has it; somebody whom it trusts has to have signed
     #[arg(long, value_name = "FILE")]
     trust_policy: Option<PathBuf>,
@@ -29,14 +33,14 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "DIR", requires = "trust_policy")]
     trust_store: Option<PathBuf>,
     /// The repository by which the policy chooses; that of the image if this is not given
-    #[arg(long, value_name = "NAME", requires = "trust_policy")]
+    #[arg(long, value_name = "NAME")]
     scope: Option<String>,
     /// A form in which there has to be a signature; may be repeated, and then each is asked for. Any one will do if this is
     /// not given
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Vec<FormatName>,
     /// Ask for an attestation of this type instead of a plain signature; --json prints what it says
-    #[arg(long, value_name = "TYPE", value_parser = keys::predicate_type, conflicts_with = "trust_policy")]
+    #[arg(long, value_name = "TYPE", value_parser = ocikit_sign::predicate_type, conflicts_with = "trust_policy")]
     attestation: Option<String>,
     #[command(flatten)]
     depth: DepthArguments,
@@ -54,7 +58,7 @@ struct Facts {
 }
 
 #[derive(Serialize)]
-struct CellFacts {
+pub(crate) struct CellFacts {
     digest: Digest,
     #[serde(skip_serializing_if = "Option::is_none")]
     platform: Option<Platform>,
@@ -65,6 +69,9 @@ struct CellFacts {
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     signature: Option<Digest>,
+    /// Who made it: the digest of the public key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
     /// What is wrong and by the policy does not matter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
@@ -89,6 +96,10 @@ impl Verify {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let root = context.session(&[&location])?.open(&location).await?;
+        if let Some(policy) = &self.policy {
+            let scope = self.scope.as_ref().map(|scope| scope.parse()).transpose()?;
+            return crate::policy::verify(context, &location, &root, policy, scope.as_ref(), self.expect).await;
+        }
         let trusted = self.trusted(&location)?;
         let options = VerifyOptions {
             formats: self.format.iter().map(|name| name.format()).collect(),
@@ -112,6 +123,9 @@ impl Verify {
     }
 
     fn trusted(&self, location: &Location) -> Result<Vec<Trust>> {
+        if self.scope.is_some() && self.trust_policy.is_none() {
+            return Err(Failure::usage("--scope goes with --policy or --trust-policy"));
+        }
         let mut trusted = Vec::new();
         for path in &self.key {
             trusted.push(Trust::Key { name: path.display().to_string(), key: keys::public_key(path)? });
@@ -127,7 +141,7 @@ impl Verify {
 }
 
 impl CellFacts {
-    fn of(cell: &Cell) -> CellFacts {
+    pub(crate) fn of(cell: &Cell) -> CellFacts {
         let facts = CellFacts {
             digest: cell.subject.digest,
             platform: cell.platform.clone(),
@@ -135,6 +149,7 @@ impl CellFacts {
             formats: cell.formats.iter().map(|format| format.as_str()).collect(),
             outcome: "skipped",
             signature: None,
+            by: None,
             warnings: Vec::new(),
             metadata: Annotations::new(),
             predicate: None,
@@ -150,6 +165,7 @@ impl CellFacts {
                 formats: vec![proof.format.as_str()],
                 outcome: "verified",
                 signature: Some(proof.signature),
+                by: Some(proof.by.clone()),
                 warnings: proof.warnings.iter().map(ToString::to_string).collect(),
                 metadata: proof.metadata.clone(),
                 predicate: proof.predicate.clone(),
@@ -160,7 +176,7 @@ impl CellFacts {
 }
 
 /// A line for each cell, and below it what is wrong with what was found.
-fn table(cells: &[CellFacts]) -> String {
+pub(crate) fn table(cells: &[CellFacts]) -> String {
     let mut text = String::new();
     for cell in cells {
         let platform = cell.platform.as_ref().map_or("-".to_owned(), ToString::to_string);

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use ocikit_image::{Memory, Naming, Root};
 use ocikit_spec::{Descriptor, MediaType};
@@ -7,9 +8,12 @@ use ocikit_spec::{Descriptor, MediaType};
 use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::key::PublicKey;
-use crate::sign::{Signature, added, wrapped};
+use crate::found::{COSE_TYPE, Found, JWS_TYPE, LONGEST};
+use crate::notation::{Seal, open};
+use crate::refusal::Refusal;
+use crate::sign::{Signature, added, enveloped, wrapped};
 use crate::subjects::Subject;
+use crate::verify::Trust;
 
 /// A signature that somebody made elsewhere, without storing it.
 #[derive(Debug, Clone)]
@@ -23,30 +27,75 @@ pub enum Foreign {
         /// The signature.
         signature: String,
     },
+    /// An envelope of the Notary Project: JWS, which is JSON, or COSE, which is not.
+    Envelope(Vec<u8>),
 }
 
 /// Takes a signature that was made elsewhere for one of a root, once it was checked. Nothing is written:
 /// [`attach`](crate::attach) does that.
 ///
+/// It has to be by `trusted`. If nobody is named, only its form is checked, and that it is about this root: then whoever
+/// reads it has to ask who made it, as always.
+///
 /// # Errors
 ///
-/// [`Error::Refused`] if it is not by this key, or not about this root; those of the place of the image.
-pub async fn adopt(root: &Root, foreign: Foreign, key: &PublicKey, created: Timestamp) -> Result<Signature> {
+/// [`Error::Refused`] if it is not by them, or not about this root; those of the place of the image.
+pub async fn adopt(root: &Root, foreign: Foreign, trusted: Option<&Trust>, created: Timestamp) -> Result<Signature> {
     let memory = Arc::new(Memory::new());
     let subject = Subject { root: root.clone(), platform: root.descriptor().platform.clone() };
-    let digest = root.digest();
-    let (format, (manifest, naming)) = match foreign {
-        Foreign::Bundle(bytes) => {
-            let kind = bundle::predicate_type_unverified(&bytes).map_err(Error::Refused)?;
-            bundle::verify(&bytes, &digest, &kind, key).map_err(Error::Refused)?;
-            (Format::Cosign, (wrapped(&subject, &kind, bytes, created, &memory)?, Naming::default()))
-        }
-        Foreign::Simple { payload, signature } => {
-            let layer = simple::layer(&payload, signature.trim());
-            simple::verify(&layer, &payload, &digest, key).map_err(Error::Refused)?;
-            (Format::CosignLegacy, added(&subject, &layer, payload, &memory).await?)
+    let (format, layer, bytes, kind) = form(foreign, &subject).map_err(Error::Refused)?;
+    if let Some(trusted) = trusted {
+        let content = Ok((layer.clone(), Bytes::from(bytes.clone())));
+        let found = Found { manifest: layer.digest, format: Some(format), content };
+        let attested = kind.as_deref().filter(|kind| *kind != bundle::PREDICATE_TYPE);
+        trusted.verify(&subject, &found, attested).map_err(Error::Refused)?;
+    }
+    let (manifest, naming) = match (format, kind) {
+        (Format::Cosign, Some(kind)) => (wrapped(&subject, &kind, bytes, created, &memory)?, Naming::default()),
+        (Format::CosignLegacy | Format::Cosign, _) => added(&subject, &layer, bytes, &memory).await?,
+        (Format::NotationJws | Format::NotationCose, _) => {
+            let seal = seal_of(format);
+            let chain = open(seal, &bytes).map_err(Error::Refused)?.chain;
+            (enveloped(seal, &subject, &chain, bytes, created, &memory), Naming::default())
         }
     };
     let root = Root::at(memory, Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
     Ok(Signature { subject: subject.descriptor(), platform: subject.platform, format, root, naming })
+}
+
+/// What a signature is, once all was checked that needs nobody's key: its format, layer and content, and the type of its
+/// statement if it has one.
+fn form(foreign: Foreign, subject: &Subject) -> Result<(Format, Descriptor, Vec<u8>, Option<String>), Refusal> {
+    let (format, layer, bytes, kind) = match foreign {
+        Foreign::Bundle(bytes) => {
+            let kind = bundle::about_unverified(&bytes, &subject.digest())?;
+            let layer = Descriptor::of(MediaType::new(bundle::MEDIA_TYPE), &bytes);
+            (Format::Cosign, layer, bytes, Some(kind))
+        }
+        Foreign::Simple { payload, signature } => {
+            let layer = simple::layer(&payload, signature.trim());
+            simple::signature(&layer)?;
+            simple::says(&payload, &subject.digest())?;
+            (Format::CosignLegacy, layer, payload, None)
+        }
+        Foreign::Envelope(bytes) => {
+            let (format, kind) = match bytes.trim_ascii_start().first() {
+                Some(b'{') => (Format::NotationJws, JWS_TYPE),
+                _ => (Format::NotationCose, COSE_TYPE),
+            };
+            open(seal_of(format), &bytes)?.is_about(&subject.descriptor())?;
+            (format, Descriptor::of(MediaType::new(kind), &bytes), bytes, None)
+        }
+    };
+    match bytes.len() as u64 > LONGEST {
+        true => Err(Refusal::Malformed(format!("it has {} bytes, which nobody reads", bytes.len()))),
+        false => Ok((format, layer, bytes, kind)),
+    }
+}
+
+fn seal_of(format: Format) -> Seal {
+    match format {
+        Format::NotationCose => Seal::Cose,
+        _ => Seal::Jws,
+    }
 }

@@ -22,12 +22,15 @@
 //! # }).unwrap();
 //! ```
 //!
+//! A [`Policy`] says whose signatures the images of which repositories have to have. [`promote`] signs what BuildKit says of its
+//! images, [`adopt`] takes what others signed, and [`signify`] asks a service that signs in its own way.
+//!
 //! # What this crate never does
 //!
 //! * It never trusts bytes before their digest was checked, nor what a signature says before the signature was.
 //! * It never lets a signature count that has a part which it does not understand.
 //! * It never shows a private key or a password, and wipes both from memory.
-//! * It never asks a network for anything but the place of the image.
+//! * It never asks a network for anything but the place of the image, and the services that its caller names.
 //! * It never starts a program, [`CommandSigner`] excepted, which is nothing else.
 
 mod adopt;
@@ -35,19 +38,28 @@ mod cosign;
 mod error;
 mod format;
 mod found;
+mod http;
 mod key;
 mod notation;
+mod policy;
+mod predicate;
+mod promote;
 mod refusal;
 mod sign;
 mod signer;
+pub mod signify;
 mod subjects;
 mod verify;
 
 pub use adopt::{Foreign, adopt};
 pub use error::{Error, Result};
 pub use format::Format;
+pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions, HttpProxies};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
 pub use notation::{Certificate, Chain, Level, NotationTrust, TrustPolicy, TrustStore};
+pub use policy::{Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict};
+pub use predicate::predicate_type;
+pub use promote::{PromoteOptions, promote};
 pub use refusal::Refusal;
 pub use sign::{AttestOptions, NotationOptions, SignOptions, Signature, attach, attest, sign};
 pub use signer::{CommandSigner, Signer};

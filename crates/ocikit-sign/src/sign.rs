@@ -204,10 +204,22 @@ async fn sealed(
     let NotationOptions { chain, expiry, metadata } = options.notation.as_ref().ok_or_else(needs)?;
     let inside = notation::Options { chain, time: options.created, expiry: *expiry, metadata };
     let envelope = notation::sign(seal, &subject.descriptor(), signer, &inside).await?;
+    Ok(enveloped(seal, subject, chain, envelope, options.created, memory))
+}
+
+/// The manifest of an envelope of the Notary Project.
+pub(crate) fn enveloped(
+    seal: Seal,
+    subject: &Subject,
+    chain: &Chain,
+    envelope: Vec<u8>,
+    created: Timestamp,
+    memory: &Memory,
+) -> Bytes {
     let prints: Vec<_> = chain.certificates().iter().map(|certificate| certificate.fingerprint().hex()).collect();
     let notes = [
         ("io.cncf.notary.x509chain.thumbprint#S256", json!(prints).to_string()),
-        (annotations::CREATED, seconds(options.created)),
+        (annotations::CREATED, seconds(created)),
     ];
     let layer_type = match seal {
         Seal::Jws => JWS_TYPE,
@@ -215,7 +227,7 @@ async fn sealed(
     };
     // notation 1.3 writes the type of the artifact as that of its config, and finds no other in a layout.
     let config = Descriptor::of(MediaType::new(NOTATION_TYPE), EMPTY);
-    Ok(referrer(subject, None, config, (layer_type, envelope), &notes, memory))
+    referrer(subject, None, config, (layer_type, envelope), &notes, memory)
 }
 
 /// The manifest of an artifact of one layer about a subject. Image specification, "Guidelines for Artifact Usage".

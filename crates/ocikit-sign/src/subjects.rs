@@ -11,7 +11,9 @@ pub enum Depth {
     Root,
     /// The root and, of an index, every image and index below it.
     Images,
-    /// All of these and BuildKit's attestations.
+    /// Every image below an index, and none of the indexes; a root that is no index itself.
+    Leaves,
+    /// The root, whatever is below it, and BuildKit's attestations.
     Everything,
 }
 
@@ -50,7 +52,7 @@ pub(crate) async fn subjects(root: &Root, depth: Depth) -> Result<Vec<Subject>, 
         let mut next = Vec::new();
         for index in level {
             for entry in index.manifests() {
-                let is_wanted = depth == Depth::Everything || !entry.is_attestation();
+                let is_wanted = depth == Depth::Everything || !is_attestation(entry);
                 if !is_wanted || !entry.media_type.is_document() || !seen.insert(entry.digest) {
                     continue;
                 }
@@ -63,11 +65,18 @@ pub(crate) async fn subjects(root: &Root, depth: Depth) -> Result<Vec<Subject>, 
             }
         }
         if next.is_empty() {
+            found.retain(|subject| depth != Depth::Leaves || index_of(&subject.root).is_none());
             return Ok(found);
         }
         level = next;
     }
     Err(Error::broken(root.digest(), "its indexes are nested too deep"))
+}
+
+/// Whether an entry is what BuildKit says and not an image. One for a platform, or for any, would be run as an image, whatever
+/// its annotations say.
+fn is_attestation(entry: &Descriptor) -> bool {
+    entry.is_attestation() && entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
 }
 
 fn index_of(root: &Root) -> Option<Index> {

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::found::{Found, find};
 use crate::key::PublicKey;
-use crate::notation::{Level, NotationTrust, Seal};
+use crate::notation::{Level, NotationTrust, Seal, signer_of};
 use crate::refusal::Refusal;
 use crate::subjects::{Depth, Subject, subjects};
 
@@ -48,12 +48,18 @@ impl Trust {
         matches!(self, Trust::Notation(trust) if trust.level() == Level::Skip)
     }
 
-    fn verify(&self, subject: &Subject, found: &Found, predicate_type: Option<&str>) -> Result<Proof, Refusal> {
+    pub(crate) fn verify(
+        &self,
+        subject: &Subject,
+        found: &Found,
+        predicate_type: Option<&str>,
+    ) -> Result<Proof, Refusal> {
         let (layer, content) = found.content.as_ref().map_err(Clone::clone)?;
         let format = found.format.ok_or(Refusal::OtherSigner)?;
         let mut proof = Proof {
             signature: found.manifest,
             format,
+            by: String::new(),
             warnings: Vec::new(),
             metadata: Annotations::new(),
             predicate: None,
@@ -68,12 +74,15 @@ impl Trust {
                 let wanted = predicate_type.unwrap_or(bundle::PREDICATE_TYPE);
                 let predicate = bundle::verify(content, &digest, wanted, key)?;
                 proof.predicate = predicate_type.map(|_| predicate);
+                proof.by = key.fingerprint().to_string();
             }
             (Trust::Key { key, .. }, Format::CosignLegacy) => {
                 simple::verify(layer, content, &digest, key)?;
+                proof.by = key.fingerprint().to_string();
             }
             (Trust::Notation(trust), Format::NotationJws | Format::NotationCose) => {
                 (proof.warnings, proof.metadata) = trust.verify(seal, content, &subject.descriptor())?;
+                proof.by = signer_of(seal, content)?.fingerprint().to_string();
             }
             _ => return Err(Refusal::OtherSigner),
         }
@@ -172,6 +181,8 @@ pub struct Proof {
     pub signature: Digest,
     /// Its format.
     pub format: Format,
+    /// Who made it, in words that are the same whenever it is the same one: the digest of the public key.
+    pub by: String,
     /// What is wrong with it, and by the policy is only told.
     pub warnings: Vec<Refusal>,
     /// What the signer signed along, in the formats that have a place for it.
@@ -203,11 +214,16 @@ impl Coverage {
     }
 }
 
-/// Something whose signatures were checked. Only [`Coverage::accept`] makes one.
+/// Something whose signatures were checked. Only [`Coverage::accept`] and [`Verdict::accept`](crate::Verdict::accept) make
+/// one.
 #[derive(Debug, Clone)]
 pub struct Verified<T>(T);
 
 impl<T> Verified<T> {
+    pub(crate) fn new(inner: T) -> Verified<T> {
+        Verified(inner)
+    }
+
     /// What was verified.
     pub fn into_inner(self) -> T {
         self.0

@@ -117,10 +117,15 @@ async fn what_was_made_elsewhere_is_checked_first() {
             None => Foreign::Bundle(bytes.clone()),
         };
         let adopt = async |root: &Root, key: &PrivateKey| {
-            ocikit_sign::adopt(root, foreign(), key.public_key(), Timestamp::UNIX_EPOCH).await
+            let trusted = Trust::Key { name: "key".to_owned(), key: key.public_key().clone() };
+            ocikit_sign::adopt(root, foreign(), Some(&trusted), Timestamp::UNIX_EPOCH).await
         };
         assert!(matches!(adopt(&another, &key).await, Err(Error::Refused(Refusal::OtherSubject(_)))));
         assert!(matches!(adopt(&root, &other).await, Err(Error::Refused(_))));
+        // What it is about is checked even if nobody is asked who made it.
+        let unverified = async |root: &Root| ocikit_sign::adopt(root, foreign(), None, Timestamp::UNIX_EPOCH).await;
+        assert!(matches!(unverified(&another).await, Err(Error::Refused(Refusal::OtherSubject(_)))));
+        assert_eq!(unverified(&root).await.unwrap().format, format);
         let adopted = [adopt(&root, &key).await.unwrap()];
         assert_eq!(adopted[0].format, format);
         attach(&adopted, &place, &CopyOptions::default()).await.unwrap();

@@ -232,6 +232,47 @@ fn an_archive_is_signed_and_pushed() {
 }
 
 #[test]
+fn others_read_what_holds_signatures_by_its_tag() {
+    let Some(peers) = Peers::find(&["registry", "crane", "oras", "podman", "regctl", "skopeo"]) else { return };
+    let (bench, registry) = (with_password(), peers.distribution("registry"));
+    bench.ok(&["keygen"]);
+    fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
+    let digest = bench.ok(&["digest", "a.tar"]);
+    bench.ok(&["tag", "a.tar", "1"]);
+    bench.ok(&["sign", "--key", "ocikit.key", "--recursive", "a.tar"]);
+    bench.ok(&["copy", "a.tar", "oci:layout:1"]);
+    let [archive, layout] = ["a.tar", "layout"].map(|name| bench.path(name).display().to_string());
+    let peer = |line: &str| {
+        let mut words = line.split_whitespace();
+        run(peers.command(words.next().unwrap()).args(words), &[])
+    };
+    let storage = format!("--root {0}/r --runroot {0}/rr", peers.path("").display());
+    let podman =
+        format!("podman {storage} --storage-driver vfs --cgroup-manager cgroupfs --events-backend none pull -q");
+    // podman makes a name of the path of a layout, and takes no capital letters in it.
+    let [from_archive, from_layout] = [format!("oci-archive:{archive}"), format!("oci:{layout}")];
+    for (line, place) in [("skopeo inspect", &from_archive), ("skopeo inspect", &from_layout), (&podman, &from_archive)]
+    {
+        let alone = peer(&format!("{line} {place}"));
+        assert!(alone.code != 0 && alone.stderr.contains("more than one image"), "{line}: {alone}");
+        peers.ok(&format!("{line} {place}:1"));
+    }
+    assert!(peers.ok(&format!("skopeo inspect {from_archive}:1")).contains(&digest));
+    for place in [&archive, &layout] {
+        assert!(peers.ok(&format!("oras manifest fetch --oci-layout --descriptor {place}:1")).contains(&digest));
+        let listed = peers.ok(&format!("oras discover --oci-layout {place}:1"));
+        assert!(listed.contains("application/vnd.dev.sigstore.bundle.v0.3+json"), "{listed}");
+    }
+    // regctl takes the first entry, which is the image.
+    peers.ok(&format!("regctl registry set --tls disabled {}", registry.address));
+    peers.ok(&format!("regctl image import {}/from/regctl:1 {archive}", registry.address));
+    assert_eq!(bench.ok(&["digest", &format!("{}/from/regctl:1", registry.address)]), digest);
+    // crane has no way to name one of them.
+    let crane = peer(&format!("crane push --insecure {layout} {}/from/crane:1", registry.address));
+    assert!(crane.code != 0 && crane.stderr.contains("entries"), "{crane}");
+}
+
+#[test]
 fn attestations_go_both_ways() {
     let Some(peers) = Peers::find(&["registry", "olareg", "cosign"]) else { return };
     let bench = with_password();
@@ -266,6 +307,39 @@ fn attestations_go_both_ways() {
         assert_eq!(facts["signatures"][0]["predicate"], said, "{kind}");
         let other = bench.ocikit(&["verify", "--key", &public, "--attestation", "spdxjson", &reference]);
         assert!(other.code == 5 && other.stdout.contains("https://slsa.dev/provenance/v1"), "{kind}: {other}");
+    }
+}
+
+#[test]
+fn cosign_verifies_what_buildkit_said_and_we_signed() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "cosign"]) else { return };
+    let bench = with_password();
+    bench.ok(&["keygen"]);
+    let public = bench.path("ocikit.pub").display().to_string();
+    for (kind, registry) in peers.registries() {
+        // With and without a name the statement is about the image.
+        for name in ["multi", "image"] {
+            let repository = format!("{}/{name}", registry.address.replace("127.0.0.1", "localhost"));
+            let tag = format!("{repository}:1");
+            bench.ok(&["push", &testdata(&format!("buildkit-attested/{name}.tar")).display().to_string(), &tag]);
+            bench.ok(&["attest", "--promote", "--key", "ocikit.key", &tag]);
+            let index: Value = serde_json::from_str(&bench.ok(&["inspect", "--raw", &tag])).unwrap();
+            let entries = index["manifests"].as_array().unwrap().iter();
+            let images: Vec<_> = entries.filter(|entry| entry["platform"]["os"] == "linux").collect();
+            assert!(!images.is_empty());
+            for image in images {
+                let reference = format!("{repository}@{}", image["digest"].as_str().unwrap());
+                let verify = |wanted: &str| {
+                    let flags = format!("--key {public} --type {wanted} --insecure-ignore-tlog --allow-http-registry");
+                    cosign(&peers, &format!("verify-attestation {flags} {reference}"))
+                };
+                for wanted in ["slsaprovenance1", "spdxjson"] {
+                    assert_eq!(verify(wanted).code, 0, "{kind} {name}: {}", verify(wanted));
+                    bench.ok(&["verify", "--key", "ocikit.pub", "--attestation", wanted, &reference]);
+                }
+                assert_ne!(verify("cyclonedx").code, 0, "{kind} {name}");
+            }
+        }
     }
 }
 
@@ -446,6 +520,113 @@ fn notation_verifies_what_we_sign() {
                 bench.ok(&["verify", "--recursive", &flag, &policy, &tag]);
             }
         }
+    }
+}
+
+#[test]
+fn a_policy_counts_whoever_signed_with_whatever() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "cosign", "notation"]) else { return };
+    let (bench, notation) = (with_password(), Notation::new(&peers));
+    cosign(&peers, "generate-key-pair").ok();
+    bench.ok(&["keygen", "-o", "ours"]);
+    fs::copy(peers.path("cosign.pub"), bench.path("theirs.pub")).unwrap();
+    notation.run("cert generate-test --bits 2048 second").ok();
+    // Two trust policies; the other one trusts both certificates.
+    let statement = |level: &str, stores: &[&str]| {
+        serde_json::json!({"version": "1.0", "trustPolicies": [{
+            "name": "all", "registryScopes": ["*"], "signatureVerification": {"level": level},
+            "trustStores": stores, "trustedIdentities": ["*"],
+        }]})
+        .to_string()
+    };
+    fs::write(bench.path("corp.json"), statement("strict", &["ca:acme"])).unwrap();
+    fs::write(bench.path("other.json"), statement("strict", &["ca:acme", "ca:second"])).unwrap();
+    let store = notation.path("truststore");
+    let policy = |rules: &str| {
+        let signers = format!(
+            "ours: {{key: ours.pub}}\n  theirs: {{key: theirs.pub}}\n  corp: {{trustPolicy: corp.json, trustStore: {store}}}\n  \
+             other: {{trustPolicy: other.json, trustStore: {store}}}"
+        );
+        let text = format!("version: 1\nsigners:\n  {signers}\nrules: [{{scope: '*', require: [{rules}]}}]");
+        fs::write(bench.path("policy.yaml"), text).unwrap();
+    };
+    for (kind, registry) in peers.registries() {
+        let place = Place::new(&bench, &registry, "acme/app");
+        let reference = format!("{}@{}", place.repository, place.digests[0]);
+        let asks = |rules: &str| {
+            policy(rules);
+            bench.ocikit(&["verify", "--policy", "policy.yaml", &reference]).code
+        };
+        let two = "{signers: [ours, theirs, corp], threshold: 2}";
+        cosign_signs(&peers, "cosign.key", "cosign", "", &reference);
+        assert_eq!(asks(two), 5, "{kind}");
+        let archive = format!("{kind}.tar");
+        assert_eq!(bench.ocikit(&["copy", "--verify", "policy.yaml", &reference, &archive]).code, 5, "{kind}");
+        let flags = format!("--insecure-registry --force-referrers-tag={}", kind == "distribution");
+        notation.run(&format!("sign {flags} --key acme {reference}")).ok();
+        assert_eq!(asks(two), 0, "{kind}");
+        bench.ok(&["copy", "--verify", "policy.yaml", &reference, &archive]);
+        bench.ok(&["verify", "--policy", "policy.yaml", &archive]);
+        assert_eq!(
+            asks("{signers: [theirs], formats: [cosign]}, {signers: [corp], formats: [notation-jws]}"),
+            0,
+            "{kind}"
+        );
+        assert_eq!(asks("{signers: [corp], formats: [notation-cose]}"), 5, "{kind}");
+        // The same certificate is trusted by both, and is one signer.
+        assert_eq!((asks("{signers: [corp]}, {signers: [other]}"), asks("{signers: [corp, other]}")), (0, 5), "{kind}");
+        notation.run(&format!("sign {flags} --key second {reference}")).ok();
+        assert_eq!(asks("{signers: [corp, other]}"), 0, "{kind}");
+        fs::write(bench.path("corp.json"), statement("audit", &["ca:acme"])).unwrap();
+        assert_eq!(asks("{signers: [corp]}"), 2, "{kind}: who only audits vouches for nobody");
+        fs::write(bench.path("corp.json"), statement("strict", &["ca:acme"])).unwrap();
+    }
+}
+
+#[test]
+fn what_notation_signed_elsewhere_is_attached() {
+    let Some(peers) = Peers::find(&["registry", "olareg", "notation"]) else { return };
+    let (bench, notation) = (bench(), Notation::new(&peers));
+    notation.run("cert generate-test --bits 2048 stranger").ok();
+    let registries = peers.registries();
+    let (_, registry) = registries.iter().find(|(kind, _)| *kind == "olareg").unwrap();
+    for (envelope, format) in ENVELOPES {
+        let made = Place::new(&bench, registry, &format!("made/{envelope}"));
+        let flags = "--insecure-registry --force-referrers-tag=false";
+        let reference = format!("{}@{}", made.repository, made.digests[0]);
+        notation.run(&format!("sign {flags} --signature-format {envelope} {reference}")).ok();
+        let listed: Value = serde_json::from_str(&bench.ok(&["referrers", "--json", &made.tag()])).unwrap();
+        let manifest = format!("{}@{}", made.repository, listed["referrers"][0]["digest"].as_str().unwrap());
+        let manifest: Value = serde_json::from_str(&bench.ok(&["inspect", "--raw", &manifest])).unwrap();
+        let blob = format!("{}@{}", made.repository, manifest["layers"][0]["digest"].as_str().unwrap());
+        bench.ok(&["blob", "get", &blob, "-o", "envelope"]);
+
+        let place = Place::new(&bench, registry, &format!("other/{envelope}"));
+        fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
+        fs::copy(testdata("buildkit-single/image.tar"), bench.path("other.tar")).unwrap();
+        let [flag, policy] = notation.words();
+        let attach = |more: &[&str]| bench.ocikit(&[&["attach", "--json", "--envelope", "envelope"], more].concat());
+        for target in ["a.tar", &place.tag()] {
+            notation.trust("strict", "stranger");
+            assert_eq!(attach(&[&flag, &policy, target]).code, 5, "{envelope}");
+            notation.trust("audit", "stranger");
+            assert_eq!(attach(&[&flag, &policy, target]).code, 2, "{envelope}: who audits trusts nobody");
+            notation.trust("strict", "acme");
+            assert_eq!(attach(&[&flag, &policy, "other.tar"]).code, 5, "{envelope}: it is about another image");
+            assert_eq!(attach(&["--unverified", "other.tar"]).code, 5, "{envelope}: and that is always looked at");
+            assert_eq!(bench.ocikit(&["verify", &flag, &policy, target]).code, 5, "{envelope}");
+            let facts: Value = serde_json::from_str(&attach(&[&flag, &policy, target]).ok()).unwrap();
+            assert_eq!((&facts["checked"], &facts["signatures"][0]["format"]), (&"signer".into(), &format.into()));
+            bench.ok(&["verify", &flag, &policy, "--format", format, target]);
+        }
+        notation.run(&format!("verify --insecure-registry {}@{}", place.repository, place.digests[0])).ok();
+        // Whoever only stores it can be told nothing about the signer, and is told so.
+        fs::copy(testdata("buildkit-multi/image.tar"), bench.path("b.tar")).unwrap();
+        let unverified = attach(&["--unverified", "b.tar"]);
+        let facts: Value = serde_json::from_str(&unverified.stdout).unwrap();
+        assert_eq!(facts["checked"], "subject");
+        assert!(unverified.stderr.contains("not checked: whose it is"), "{unverified}");
+        bench.ok(&["verify", &flag, &policy, "b.tar"]);
     }
 }
 

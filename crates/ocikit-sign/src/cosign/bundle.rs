@@ -103,9 +103,13 @@ pub(crate) async fn sign(
         predicate_type: predicate_type.to_owned(),
         predicate: predicate.clone(),
     };
-    let payload = json(&statement)?;
+    seal(&json(&statement)?, signer).await
+}
+
+/// Makes a bundle of a statement, byte for byte.
+pub(crate) async fn seal(payload: &[u8], signer: &dyn Signer) -> Result<Vec<u8>> {
     let public = signer.public_key();
-    let sig = checked(signer, Scheme::of_cosign(public.kind()), &authenticated(PAYLOAD_TYPE, &payload)).await?;
+    let sig = checked(signer, Scheme::of_cosign(public.kind()), &authenticated(PAYLOAD_TYPE, payload)).await?;
     json(&Bundle {
         media_type: MEDIA_TYPE.to_owned(),
         verification_material: Material {
@@ -116,7 +120,7 @@ pub(crate) async fn sign(
             timestamp_verification_data: None,
         },
         dsse_envelope: Some(Envelope {
-            payload: STANDARD.encode(&payload),
+            payload: STANDARD.encode(payload),
             payload_type: PAYLOAD_TYPE.to_owned(),
             signatures: vec![EnvelopeSignature { sig: STANDARD.encode(sig), keyid: String::new() }],
         }),
@@ -128,13 +132,9 @@ pub(crate) async fn sign(
 ///
 /// Entries of transparency logs and timestamps in it are not looked at: with the key at hand nothing depends on them.
 pub(crate) fn verify(bundle: &[u8], digest: &Digest, predicate_type: &str, key: &PublicKey) -> Result<Value, Refusal> {
-    let malformed = |why: &str| Refusal::Malformed(why.to_owned());
-    let bundle: Bundle = serde_json::from_slice(bundle).map_err(|error| malformed(&error.to_string()))?;
-    if bundle.media_type != MEDIA_TYPE {
-        return Err(Refusal::NotUnderstood(format!("bundles of type {}", bundle.media_type)));
-    }
+    let bundle = Bundle::read(bundle)?;
     let material = &bundle.verification_material;
-    if material.certificate.is_some() || material.x509_certificate_chain.is_some() {
+    if material.certificate.is_some() {
         return Err(Refusal::OtherSigner);
     }
     let hint = material.public_key.as_ref().ok_or_else(|| malformed("it does not say by what it is verified"))?;
@@ -142,20 +142,43 @@ pub(crate) fn verify(bundle: &[u8], digest: &Digest, predicate_type: &str, key: 
     if !hint.hint.is_empty() && hint.hint != key.hint() {
         return Err(Refusal::OtherSigner);
     }
-    if bundle.message_signature.is_some() {
-        return Err(Refusal::NotUnderstood("a signature without a statement".to_owned()));
-    }
-    let envelope = bundle.dsse_envelope.as_ref().ok_or_else(|| malformed("it has no envelope"))?;
-    if envelope.payload_type != PAYLOAD_TYPE {
-        return Err(Refusal::NotUnderstood(format!("payloads of type {}", envelope.payload_type)));
-    }
-    let [signature] = &envelope.signatures[..] else { return Err(malformed("it has not one signature")) };
-    let decode = |text: &str| STANDARD.decode(text).map_err(|_| malformed("it is not in base64"));
-    let payload = decode(&envelope.payload)?;
-    if !key.verifies_cosign(&authenticated(PAYLOAD_TYPE, &payload), &decode(&signature.sig)?) {
+    let (payload, signature) = bundle.signed()?;
+    if !key.verifies_cosign(&authenticated(PAYLOAD_TYPE, &payload), &signature) {
         return Err(Refusal::WrongSignature);
     }
     says(&payload, digest, predicate_type)
+}
+
+impl Bundle {
+    fn read(bundle: &[u8]) -> Result<Bundle, Refusal> {
+        let bundle: Bundle = serde_json::from_slice(bundle).map_err(|error| malformed(&error.to_string()))?;
+        if bundle.media_type != MEDIA_TYPE {
+            return Err(Refusal::NotUnderstood(format!("bundles of type {}", bundle.media_type)));
+        }
+        // Version 0.3 has the certificate alone.
+        if bundle.verification_material.x509_certificate_chain.is_some() {
+            return Err(Refusal::OtherSigner);
+        }
+        Ok(bundle)
+    }
+
+    /// What was signed, and its signature. Neither was checked.
+    fn signed(&self) -> Result<(Vec<u8>, Vec<u8>), Refusal> {
+        if self.message_signature.is_some() {
+            return Err(Refusal::NotUnderstood("a signature without a statement".to_owned()));
+        }
+        let envelope = self.dsse_envelope.as_ref().ok_or_else(|| malformed("it has no envelope"))?;
+        if envelope.payload_type != PAYLOAD_TYPE {
+            return Err(Refusal::NotUnderstood(format!("payloads of type {}", envelope.payload_type)));
+        }
+        let [signature] = &envelope.signatures[..] else { return Err(malformed("it has not one signature")) };
+        let decode = |text: &str| STANDARD.decode(text).map_err(|_| malformed("it is not in base64"));
+        Ok((decode(&envelope.payload)?, decode(&signature.sig)?))
+    }
+}
+
+fn malformed(why: &str) -> Refusal {
+    Refusal::Malformed(why.to_owned())
 }
 
 /// The type of what a bundle says. Nothing was checked: this is for whoever checks it next.
@@ -165,6 +188,39 @@ pub(crate) fn predicate_type_unverified(bundle: &[u8]) -> Result<String, Refusal
     let payload = bundle.dsse_envelope.and_then(|envelope| STANDARD.decode(envelope.payload).ok());
     let payload = payload.ok_or_else(|| Refusal::Malformed("it has no envelope in base64".to_owned()))?;
     Ok(serde_json::from_slice::<Statement>(&payload).map_err(malformed)?.predicate_type)
+}
+
+/// Checks all of a bundle that needs no key: its form, and that it is about this digest. Returns the type of what it says.
+pub(crate) fn about_unverified(bundle: &[u8], digest: &Digest) -> Result<String, Refusal> {
+    let kind = predicate_type_unverified(bundle)?;
+    let (payload, _) = Bundle::read(bundle)?.signed()?;
+    says(&payload, digest, &kind)?;
+    Ok(kind)
+}
+
+/// A statement that nobody signed, about this digest and nothing else. One that names no subject gets this one.
+///
+/// Returns its bytes, which are those that came if nothing is missing, and its type.
+pub(crate) fn statement_about(bytes: &[u8], digest: &Digest) -> Result<(Vec<u8>, String), Refusal> {
+    let malformed = |error: serde_json::Error| Refusal::Malformed(error.to_string());
+    let statement: Statement = serde_json::from_slice(bytes).map_err(malformed)?;
+    let mut value: Value = serde_json::from_slice(bytes).map_err(malformed)?;
+    let kind = statement.predicate_type.clone();
+    if statement.subject.is_empty() {
+        let name = digest.algorithm().name();
+        value["subject"] = serde_json::json!([{"name": "", "digest": {name: digest.hex()}}]);
+        let bytes = serde_json::to_vec(&value).map_err(malformed)?;
+        says(&bytes, digest, &kind)?;
+        return Ok((bytes, kind));
+    }
+    for subject in &statement.subject {
+        let named = subject.digest.get(digest.algorithm().name()).and_then(Value::as_str);
+        if named != Some(&digest.hex()) {
+            return Err(Refusal::OtherSubject(named.unwrap_or("nothing").to_owned()));
+        }
+    }
+    says(bytes, digest, &kind)?;
+    Ok((bytes.to_vec(), kind))
 }
 
 /// What a statement, whose signature was checked, says of a digest, if it is of that type.
@@ -278,6 +334,31 @@ mod tests {
     }
 
     #[test]
+    fn a_statement_is_about_one_digest_or_gets_it() {
+        let hex = digest().hex();
+        let text = |subject: &str| {
+            format!(
+                r#"{{"_type":"{STATEMENT_TYPE}","subject":{subject},"predicateType":"x:y","predicate":{{"n":1.50}}}}"#
+            )
+        };
+        let own = format!(r#"{{"name":"a","digest":{{"sha256":"{hex}"}}}}"#);
+        for subject in [format!("[{own}]"), format!("[{own}, {own}]")] {
+            let (bytes, kind) = statement_about(text(&subject).as_bytes(), &digest()).unwrap();
+            assert_eq!((bytes, kind.as_str()), (text(&subject).into_bytes(), "x:y"), "not a byte is changed");
+        }
+        let (bytes, _) = statement_about(text("[]").as_bytes(), &digest()).unwrap();
+        assert_eq!(says(&bytes, &digest(), "x:y").unwrap(), serde_json::json!({"n": 1.5}));
+        let other = r#"{"name":"b","digest":{"sha256":"00"}}"#;
+        for subject in [format!("[{own}, {other}]"), format!("[{other}]"), r#"[{"name":"a","digest":{}}]"#.to_owned()] {
+            let refused = statement_about(text(&subject).as_bytes(), &digest());
+            assert!(matches!(refused, Err(Refusal::OtherSubject(_))), "{subject}: {refused:?}");
+        }
+        for text in [text("{}"), text("null"), text("[]").replace("/v1", "/v9"), "[]".to_owned()] {
+            assert!(statement_about(text.as_bytes(), &digest()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn the_encoding_is_that_of_the_specification() {
         // The example of DSSE's `protocol.md`.
         let bytes = authenticated("http://example.com/HelloWorld", b"hello world");
@@ -291,6 +372,7 @@ mod tests {
             static KEY: LazyLock<PrivateKey> = LazyLock::new(|| PrivateKey::generate(KeyKind::P256).unwrap());
             let _ = verify(&bytes, &digest(), KEY.public_key());
             let _ = says(&bytes, &digest(), PREDICATE_TYPE);
+            let _ = (about_unverified(&bytes, &digest()), statement_about(&bytes, &digest()));
         }
     }
 }

@@ -68,13 +68,25 @@ pub(crate) fn layer(payload: &[u8], signature: &str) -> Descriptor {
 
 /// Checks that a layer is a signature by this key of this digest, and returns the name under which it was signed.
 pub(crate) fn verify(layer: &Descriptor, payload: &[u8], digest: &Digest, key: &PublicKey) -> Result<String, Refusal> {
-    let malformed = |why: &str| Refusal::Malformed(why.to_owned());
-    let signature = layer.annotations.get(SIGNATURE).ok_or_else(|| malformed("its layer has no signature"))?;
-    let signature = STANDARD.decode(signature).map_err(|_| malformed("it is not in base64"))?;
-    if !key.verifies_cosign(payload, &signature) {
+    if !key.verifies_cosign(payload, &signature(layer)?) {
         // Nothing tells whether it is another's or was changed.
         return Err(Refusal::WrongSignature);
     }
+    says(payload, digest)
+}
+
+/// The signature in the annotations of a layer.
+pub(crate) fn signature(layer: &Descriptor) -> Result<Vec<u8>, Refusal> {
+    let signature = layer.annotations.get(SIGNATURE).ok_or_else(|| malformed("its layer has no signature"))?;
+    STANDARD.decode(signature).map_err(|_| malformed("it is not in base64"))
+}
+
+fn malformed(why: &str) -> Refusal {
+    Refusal::Malformed(why.to_owned())
+}
+
+/// The name under which a payload says that a digest was signed.
+pub(crate) fn says(payload: &[u8], digest: &Digest) -> Result<String, Refusal> {
     let Payload { critical } =
         serde_json::from_slice(payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
     if critical.kind != KIND {

@@ -94,6 +94,11 @@ pub(crate) fn open(seal: Seal, envelope: &[u8]) -> Result<Opened, Refusal> {
     }
 }
 
+/// The key that an envelope was signed with.
+pub(crate) fn signer_of(seal: Seal, envelope: &[u8]) -> Result<PublicKey, Refusal> {
+    Ok(open(seal, envelope)?.chain.public_key().clone())
+}
+
 impl Opened {
     /// Whether it is about this descriptor; the metadata of the signer, if so.
     pub(crate) fn is_about(&self, subject: &Descriptor) -> Result<Annotations, Refusal> {

@@ -12,4 +12,4 @@ pub use chain::{Certificate, Chain};
 pub use policy::{Level, TrustPolicy};
 pub use trust::{NotationTrust, TrustStore};
 
-pub(crate) use envelope::{Options, Seal, sign};
+pub(crate) use envelope::{Options, Seal, open, sign, signer_of};

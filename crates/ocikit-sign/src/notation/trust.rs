@@ -119,6 +119,12 @@ impl NotationTrust {
         self.statement.level
     }
 
+    /// Whether a signature counts only if it is by somebody who is trusted. Statements that only audit, or skip, or override
+    /// that, say nothing of who signed.
+    pub fn names_signers(&self) -> bool {
+        self.statement.authenticity == Action::Enforce
+    }
+
     /// Checks an envelope about a subject. Returns what failed and is only told, and the metadata of the signer.
     pub(crate) fn verify(
         &self,

@@ -1,0 +1,196 @@
+//! Policies: read from a file with the files that it names, and asked before anything is written.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use jiff::Timestamp;
+use ocikit::{Digest, Location, Platform, Repository, Root};
+use ocikit_sign::{Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict};
+use serde::Serialize;
+
+use crate::commands::verify::{CellFacts, table};
+use crate::context::Context;
+use crate::failure::{Code, Failure, Result};
+use crate::{file, keys};
+
+/// Whether what is copied is verified first.
+#[derive(Debug, Args)]
+pub(crate) struct GateArguments {
+    /// Copy only what this policy lets through; see `ocikit verify --policy`
+    #[arg(long = "verify", value_name = "POLICY")]
+    policy: Option<PathBuf>,
+    /// The repository by which the policy chooses; that of the source if this is not given
+    #[arg(long, value_name = "NAME", requires = "policy")]
+    verify_scope: Option<Repository>,
+}
+
+/// A policy that every image has to pass before it is copied.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    policy: Policy,
+    path: PathBuf,
+    scope: Option<Repository>,
+}
+
+impl GateArguments {
+    /// Whether there is a policy.
+    pub(crate) fn is_given(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    /// Reads the policy, if there is one.
+    pub(crate) fn gate(&self) -> Result<Option<Gate>> {
+        let gate =
+            |path: &PathBuf| Ok(Gate { policy: read(path)?, path: path.clone(), scope: self.verify_scope.clone() });
+        self.policy.as_ref().map(gate).transpose()
+    }
+}
+
+impl Gate {
+    /// Fails unless the policy lets a root through that was opened at a location. What is copied has to be this root, and
+    /// not whatever its name leads to later.
+    pub(crate) async fn check(&self, location: &Location, root: &Root) -> Result {
+        let options = PolicyOptions::new(scope(self.scope.as_ref(), location), Timestamp::now());
+        let verdict = self.policy.check(root, &options).await?;
+        match verdict.accept(root) {
+            Some(_) => Ok(()),
+            None => {
+                let Failure { code, message, .. } = failure(location, &verdict);
+                let message = format!("{message}, so nothing of it is copied");
+                let hint = format!("`ocikit verify --policy {} {location}` tells all of it", self.path.display());
+                Err(Failure::new(code, message).hint(hint))
+            }
+        }
+    }
+}
+
+/// Reads a policy and the files of its signers, which lie beside it unless it says otherwise.
+pub(crate) fn read(path: &Path) -> Result<Policy> {
+    let text = String::from_utf8(file::read(path)?);
+    let text = text.map_err(|_| Failure::usage(format_args!("{} is not text", path.display())))?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let mut broken = None;
+    let policy = Policy::parse(&text, |files| {
+        signer(directory, files).map_err(|failure| {
+            broken = Some(failure);
+            ocikit_sign::Error::Unsupported(String::new())
+        })
+    });
+    match (policy, broken) {
+        (_, Some(failure)) => Err(failure),
+        (policy, None) => policy.map_err(|error| keys::named(path, error)),
+    }
+}
+
+fn signer(directory: &Path, files: &SignerFiles) -> Result<PolicySigner> {
+    match files {
+        SignerFiles::Key(path) => Ok(PolicySigner::Key(keys::public_key(&directory.join(path))?)),
+        SignerFiles::Notation { policy, store } => {
+            let store = store.as_ref().map(|store| directory.join(store));
+            let (policy, store) = keys::trust(&directory.join(policy), store.as_deref())?;
+            Ok(PolicySigner::Notation { policy, store })
+        }
+        _ => Err(Failure::usage("the policy has a signer of a kind that is not known here")),
+    }
+}
+
+/// The repository by which a policy chooses its rule.
+fn scope(given: Option<&Repository>, location: &Location) -> Option<Repository> {
+    match (given, location) {
+        (Some(given), _) => Some(given.clone()),
+        (None, Location::Registry(reference)) => Some(reference.repository().clone()),
+        (None, _) => None,
+    }
+}
+
+#[derive(Serialize)]
+struct Facts {
+    location: String,
+    digest: Digest,
+    verified: bool,
+    /// The scope of the rule that decided.
+    scope: String,
+    requirements: Vec<FindingFacts>,
+}
+
+#[derive(Serialize)]
+struct FindingFacts {
+    requirement: usize,
+    digest: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<Platform>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attestation: Option<String>,
+    threshold: usize,
+    counted: usize,
+    met: bool,
+    signatures: Vec<CellFacts>,
+}
+
+impl FindingFacts {
+    fn of(finding: &Finding) -> FindingFacts {
+        FindingFacts {
+            requirement: finding.requirement,
+            digest: finding.subject.digest,
+            platform: finding.platform.clone(),
+            attestation: finding.predicate_type.clone(),
+            threshold: finding.threshold,
+            counted: finding.counted,
+            met: finding.is_met(),
+            signatures: finding.cells.iter().map(CellFacts::of).collect(),
+        }
+    }
+
+    /// A line for the requirement, and one for each signer.
+    fn words(&self) -> String {
+        let FindingFacts { requirement, digest, threshold, counted, .. } = self;
+        let platform = self.platform.as_ref().map_or("-".to_owned(), ToString::to_string);
+        let what = self.attestation.as_ref().map(|kind| format!(" {}", crate::output::line(kind))).unwrap_or_default();
+        let met = if self.met { "met" } else { "not met" };
+        let heading = format!("{digest} {platform} requirement {requirement}{what}: {counted} of {threshold}, {met}\n");
+        heading + &table(&self.signatures)
+    }
+}
+
+/// Asks a policy about a root, and states what it says.
+pub(crate) async fn verify(
+    context: &Context,
+    location: &Location,
+    root: &Root,
+    path: &Path,
+    given: Option<&Repository>,
+    expect: Option<Digest>,
+) -> Result {
+    // Whether certificates are valid is a matter of now, whatever the time of a build.
+    let options = PolicyOptions { expect, ..PolicyOptions::new(scope(given, location), Timestamp::now()) };
+    let verdict = read(path)?.check(root, &options).await?;
+    let facts = Facts {
+        location: location.to_string(),
+        digest: verdict.root,
+        verified: verdict.is_met(),
+        scope: verdict.scope.clone(),
+        requirements: verdict.findings.iter().map(FindingFacts::of).collect(),
+    };
+    context.output.facts(&facts, || facts.requirements.iter().map(FindingFacts::words).collect())?;
+    match verdict.accept(root) {
+        Some(_) => Ok(()),
+        None => Err(failure(location, &verdict)),
+    }
+}
+
+fn failure(location: &Location, verdict: &Verdict) -> Failure {
+    let unmet: Vec<_> = verdict.findings.iter().filter(|finding| !finding.is_met()).collect();
+    let first = unmet.first().map(|finding| {
+        let Finding { requirement, counted, threshold, subject, .. } = finding;
+        format!("; first requirement {requirement} on {}, with {counted} of {threshold} signers", subject.digest)
+    });
+    let message = format!(
+        "{location} is not verified: by the rule for `{}`, {} of {} requirements are not met{}",
+        verdict.scope,
+        unmet.len(),
+        verdict.findings.len(),
+        first.unwrap_or_default()
+    );
+    Failure::new(Code::Unverified, message)
+        .hint("is it the right policy, and were signatures copied along? `ocikit referrers` lists what is there")
+}

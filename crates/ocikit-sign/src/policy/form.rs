@@ -1,0 +1,403 @@
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use ocikit_spec::Repository;
+use serde::Deserialize;
+
+use crate::cosign::bundle;
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::key::PublicKey;
+use crate::notation::{TrustPolicy, TrustStore};
+use crate::policy::scope::Scope;
+use crate::predicate::predicate_type;
+use crate::subjects::Depth;
+
+/// Whose signatures images have to have, by the repository that they are in. An image that no rule is for is refused.
+///
+/// ```yaml
+/// version: 1
+/// signers:
+///   release: {key: release.pub}
+///   build: {key: build.pub}
+///   corp: {trustPolicy: trustpolicy.json, trustStore: truststore}
+/// rules:                                    # the first whose scope fits decides
+///   - scope: ghcr.io/acme/*
+///     depth: images
+///     require:
+///       - {signers: [release, build], threshold: 1, formats: [cosign]}
+///       - {signers: [build], attestation: slsaprovenance1, depth: leaves}
+///   - scope: "*"
+///     require: [{signers: [corp]}]
+/// ```
+///
+/// A signature in any of the formats will do, every signer counts once, and all have to sign where there is no threshold.
+///
+/// ```
+/// # fn main() -> ocikit_sign::Result<()> {
+/// use ocikit_sign::{Error, KeyKind, Policy, PolicySigner, PrivateKey, SignerFiles};
+///
+/// let key = PrivateKey::generate(KeyKind::P256)?;
+/// let text = "{version: 1, signers: {a: {key: a.pub}}, rules: [{scope: '*', require: [{signers: [a]}]}]}";
+/// let policy = Policy::parse(text, |files| match files {
+///     SignerFiles::Key(path) if path.ends_with("a.pub") => Ok(PolicySigner::Key(key.public_key().clone())),
+///     _ => Err(Error::Unsupported("another file".to_owned())),
+/// })?;
+/// // And then `policy.check(&root, &PolicyOptions::new(repository, now)).await?.accept(&root)`.
+/// # drop(policy);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Policy {
+    pub(super) signers: BTreeMap<String, PolicySigner>,
+    rules: Vec<Rule>,
+}
+
+/// Who a signer is, as the file says: by files, whose names are those that the file has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SignerFiles {
+    /// A public key.
+    Key(PathBuf),
+    /// A trust policy of the Notary Project and, if they are named, its stores.
+    Notation {
+        /// The trust policy.
+        policy: PathBuf,
+        /// The directory of the stores.
+        store: Option<PathBuf>,
+    },
+}
+
+/// Who a signer is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum PolicySigner {
+    /// Whoever has the private half of this key.
+    Key(PublicKey),
+    /// Whomever a trust policy of the Notary Project trusts.
+    Notation {
+        /// The trust policy.
+        policy: TrustPolicy,
+        /// Its stores.
+        store: TrustStore,
+    },
+}
+
+/// What is asked of the images of some repositories.
+#[derive(Debug, Clone)]
+pub(super) struct Rule {
+    pub(super) scope: Scope,
+    pub(super) requirements: Vec<Requirement>,
+}
+
+/// So many of these signers, each in one of these formats.
+#[derive(Debug, Clone)]
+pub(super) struct Requirement {
+    pub(super) signers: Vec<String>,
+    pub(super) threshold: usize,
+    pub(super) formats: Vec<Format>,
+    pub(super) predicate_type: Option<String>,
+    pub(super) depth: Depth,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    version: u64,
+    signers: BTreeMap<String, SignerForm>,
+    rules: Vec<RuleForm>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SignerForm {
+    key: Option<PathBuf>,
+    trust_policy: Option<PathBuf>,
+    trust_store: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RuleForm {
+    scope: String,
+    depth: Option<DepthForm>,
+    require: Vec<RequirementForm>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RequirementForm {
+    signers: Vec<String>,
+    threshold: Option<usize>,
+    #[serde(default)]
+    formats: Vec<String>,
+    attestation: Option<String>,
+    depth: Option<DepthForm>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "camelCase")]
+enum DepthForm {
+    Root,
+    Images,
+    Leaves,
+    Everything,
+}
+
+/// No file is longer, and none has more signers or rules than this.
+const LONGEST: usize = 1 << 20;
+const MOST: usize = 1000;
+
+impl Policy {
+    /// Reads a policy in YAML, or in JSON, which YAML includes. The files of its signers are read by whoever calls.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Policy`] if it makes no sense, or could never be met; those of `read`.
+    pub fn parse<E: From<Error>>(
+        text: &str,
+        mut read: impl FnMut(&SignerFiles) -> Result<PolicySigner, E>,
+    ) -> Result<Policy, E> {
+        if text.len() > LONGEST {
+            return Err(refused(format!("it has more than {LONGEST} bytes")).into());
+        }
+        let file: File = serde_saphyr::from_str(text).map_err(|error| refused(error.to_string()))?;
+        if file.version != 1 {
+            return Err(refused(format!("its version is {} and not 1", file.version)).into());
+        }
+        if file.signers.len() > MOST || file.rules.len() > MOST {
+            return Err(refused(format!("it has more than {MOST} signers or rules")).into());
+        }
+        let mut signers = BTreeMap::new();
+        for (name, form) in file.signers {
+            let files = form.files().map_err(|why| refused(format!("the signer `{name}`: {why}")))?;
+            signers.insert(name, read(&files)?);
+        }
+        distinct(&signers)?;
+        Ok(Policy { rules: rules(file.rules, &signers)?, signers })
+    }
+
+    /// The rule that decides for an image in this repository, or in none.
+    pub(super) fn rule(&self, repository: Option<&Repository>) -> Result<&Rule> {
+        let found = self.rules.iter().find(|rule| rule.scope.fits(repository));
+        found.ok_or_else(|| {
+            refused(match repository {
+                Some(repository) => format!("it has no rule for {repository}"),
+                None => "it has no rule for every repository, and the image is in none".to_owned(),
+            })
+        })
+    }
+}
+
+fn refused(problem: String) -> Error {
+    Error::Policy { what: "the policy".to_owned(), problem }
+}
+
+/// One who signs twice must not count as two.
+fn distinct(signers: &BTreeMap<String, PolicySigner>) -> Result<()> {
+    let mut keys = HashMap::new();
+    for (name, signer) in signers {
+        let PolicySigner::Key(key) = signer else { continue };
+        if let Some(other) = keys.insert(key, name) {
+            return Err(refused(format!("the signers `{other}` and `{name}` have the same key")));
+        }
+    }
+    Ok(())
+}
+
+fn rules(forms: Vec<RuleForm>, signers: &BTreeMap<String, PolicySigner>) -> Result<Vec<Rule>> {
+    let mut rules: Vec<Rule> = Vec::new();
+    for form in forms {
+        let text = form.scope.clone();
+        let rule = Rule::of(form, signers).map_err(|why| refused(format!("the rule for `{text}`: {why}")))?;
+        if let Some(before) = rules.iter().find(|before| before.scope.covers(&rule.scope)) {
+            return Err(refused(format!(
+                "the rule for `{text}` never decides: one for `{}` is before it",
+                before.scope
+            )));
+        }
+        rules.push(rule);
+    }
+    match rules.is_empty() {
+        true => Err(refused("it has no rules".to_owned())),
+        false => Ok(rules),
+    }
+}
+
+impl SignerForm {
+    fn files(self) -> Result<SignerFiles, &'static str> {
+        match (self.key, self.trust_policy, self.trust_store) {
+            (Some(key), None, None) => Ok(SignerFiles::Key(key)),
+            (None, Some(policy), store) => Ok(SignerFiles::Notation { policy, store }),
+            _ => Err("it has either a `key` or a `trustPolicy`, with a `trustStore` or without"),
+        }
+    }
+}
+
+impl PolicySigner {
+    fn formats(&self) -> &'static [Format] {
+        match self {
+            PolicySigner::Key(_) => &[Format::Cosign, Format::CosignLegacy],
+            PolicySigner::Notation { .. } => &[Format::NotationJws, Format::NotationCose],
+        }
+    }
+}
+
+impl Rule {
+    fn of(form: RuleForm, signers: &BTreeMap<String, PolicySigner>) -> Result<Rule, String> {
+        if form.require.is_empty() || form.require.len() > MOST {
+            return Err("it requires nothing, or more than anybody would".to_owned());
+        }
+        let depth = form.depth.unwrap_or(DepthForm::Root);
+        let requirements = form.require.into_iter().map(|form| Requirement::of(form, depth, signers));
+        Ok(Rule { scope: Scope::parse(&form.scope)?, requirements: requirements.collect::<Result<_, _>>()? })
+    }
+}
+
+impl Requirement {
+    fn of(
+        form: RequirementForm,
+        depth: DepthForm,
+        signers: &BTreeMap<String, PolicySigner>,
+    ) -> Result<Requirement, String> {
+        let mut named: Vec<&PolicySigner> = Vec::new();
+        for (position, name) in form.signers.iter().enumerate() {
+            named.push(signers.get(name).ok_or_else(|| format!("there is no signer `{name}`"))?);
+            if form.signers[..position].contains(name) {
+                return Err(format!("the signer `{name}` is named twice"));
+            }
+        }
+        let threshold = form.threshold.unwrap_or(named.len());
+        if threshold == 0 || threshold > named.len() {
+            return Err(format!("{threshold} of {} signers is no threshold", named.len()));
+        }
+        let formats = form.formats.iter().map(|text| text.parse::<Format>().map_err(|error| error.to_string()));
+        let mut formats: Vec<_> = formats.collect::<Result<_, _>>()?;
+        let predicate_type = form.attestation.as_deref().map(predicate_type).transpose()?;
+        if predicate_type.as_deref() == Some(bundle::PREDICATE_TYPE) {
+            return Err("an attestation of that type is a signature".to_owned());
+        }
+        if formats.is_empty() {
+            formats = if predicate_type.is_some() { vec![Format::Cosign] } else { Format::ALL.to_vec() };
+        }
+        if predicate_type.is_some() && formats != [Format::Cosign] {
+            return Err("attestations are in bundles of cosign only".to_owned());
+        }
+        let is_able = |signer: &PolicySigner| signer.formats().iter().any(|format| formats.contains(format));
+        if let Some((name, _)) = form.signers.iter().zip(&named).find(|(_, signer)| !is_able(signer)) {
+            return Err(format!("the signer `{name}` cannot sign so"));
+        }
+        let depth = match form.depth.unwrap_or(depth) {
+            DepthForm::Root => Depth::Root,
+            DepthForm::Images => Depth::Images,
+            DepthForm::Leaves => Depth::Leaves,
+            DepthForm::Everything => Depth::Everything,
+        };
+        Ok(Requirement { signers: form.signers, threshold, formats, predicate_type, depth })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use super::*;
+    use crate::key::{KeyKind, PrivateKey};
+
+    static KEYS: LazyLock<[PublicKey; 2]> =
+        LazyLock::new(|| [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap().public_key().clone()));
+
+    /// With the keys `a` and `b`, and any trust policy.
+    fn read(files: &SignerFiles) -> Result<PolicySigner> {
+        match files {
+            SignerFiles::Key(path) => Ok(PolicySigner::Key(KEYS[usize::from(*path == *"b")].clone())),
+            SignerFiles::Notation { .. } => {
+                let policy = br#"{"version":"1.0","trustPolicies":[{"name":"all","registryScopes":["*"],
+                    "signatureVerification":{"level":"strict"},"trustStores":["ca:a"],"trustedIdentities":["*"]}]}"#;
+                Ok(PolicySigner::Notation { policy: TrustPolicy::parse(policy)?, store: TrustStore::new() })
+            }
+        }
+    }
+
+    fn parse(rules: &str) -> Result<Policy> {
+        let signers = "{a: {key: a}, b: {key: b}, corp: {trustPolicy: c}}";
+        Policy::parse(&format!("version: 1\nsigners: {signers}\nrules: {rules}"), read)
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_decides() {
+        let policy = parse(
+            "
+  - scope: ghcr.io/acme/*
+    depth: images
+    require:
+      - {signers: [a, b], threshold: 1, formats: [cosign]}
+      - {signers: [b], attestation: slsaprovenance1, depth: leaves}
+  - {scope: '*', require: [{signers: [a, corp]}]}",
+        )
+        .unwrap();
+        let rule = policy.rule(Some(&"ghcr.io/acme/app".parse().unwrap())).unwrap();
+        let [one, two] = &rule.requirements[..] else { panic!("two requirements") };
+        assert_eq!((one.threshold, &one.formats[..], one.depth), (1, &[Format::Cosign][..], Depth::Images));
+        assert_eq!((two.threshold, two.depth), (1, Depth::Leaves));
+        assert_eq!(two.predicate_type.as_deref(), Some("https://slsa.dev/provenance/v1"));
+        let other = policy.rule(None).unwrap();
+        assert_eq!((other.requirements[0].threshold, other.requirements[0].depth), (2, Depth::Root), "all of them");
+        let only = parse("[{scope: ghcr.io/*, require: [{signers: [a]}]}]").unwrap();
+        assert!(only.rule(None).is_err() && only.rule(Some(&"alpine".parse().unwrap())).is_err());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let requires = |what: &str| format!("[{{scope: '*', require: [{what}]}}]");
+        for (rules, problem) in [
+            ("[]".to_owned(), "no rules"),
+            (requires(""), "requires nothing"),
+            (requires("{signers: []}"), "0 of 0"),
+            (requires("{signers: [a], threshold: 0}"), "0 of 1"),
+            (requires("{signers: [a], threshold: 2}"), "2 of 1"),
+            (requires("{signers: [a, a]}"), "twice"),
+            (requires("{signers: [c]}"), "no signer `c`"),
+            (requires("{signers: [a], formats: [pgp]}"), "pgp"),
+            (requires("{signers: [a], formats: [notation-jws]}"), "cannot sign so"),
+            (requires("{signers: [corp], attestation: custom}"), "cannot sign so"),
+            (requires("{signers: [a, corp], threshold: 1, formats: [cosign]}"), "`corp` cannot sign so"),
+            (requires("{signers: [a], attestation: nonsense}"), "URI"),
+            (requires("{signers: [a], attestation: 'https://sigstore.dev/cosign/sign/v1'}"), "is a signature"),
+            (requires("{signers: [a], attestation: custom, formats: [cosign-legacy]}"), "bundles"),
+            (requires("{signers: [a], treshold: 1}"), "treshold"),
+            (requires("{signers: [a], depth: deep}"), "deep"),
+            ("[{scope: 'a:1', require: [{signers: [a]}]}]".to_owned(), "a:1"),
+            (
+                "[{scope: '*', require: [{signers: [a]}]}, {scope: alpine, require: [{signers: [b]}]}]".to_owned(),
+                "never",
+            ),
+        ] {
+            let error = parse(&rules).unwrap_err().to_string();
+            assert!(error.contains(problem), "{rules}: {error}");
+        }
+        for (text, problem) in [
+            ("version: 2\nsigners: {}\nrules: []", "version is 2"),
+            ("signers: {}\nrules: []", "version"),
+            ("version: 1\nsigners: {a: {}}\nrules: []", "either"),
+            ("version: 1\nsigners: {a: {key: a, trustPolicy: b}}\nrules: []", "either"),
+            ("version: 1\nsigners: {a: {key: a}, c: {key: a}}\nrules: []", "same key"),
+            ("version: 1\nsigners: {a: {key: a}, a: {key: b}}\nrules: []", "a"),
+            ("[", ""),
+        ] {
+            let error = Policy::parse(text, read).unwrap_err().to_string();
+            assert!(error.contains(problem), "{text}: {error}");
+        }
+        let long = format!("#{}", " ".repeat(LONGEST));
+        assert!(Policy::parse(&long, read).unwrap_err().to_string().contains("bytes"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_panics(text in ".*") {
+            let _ = Policy::parse(&text, read);
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Policies: whose signatures an image has to have, by the repository that it is in.
+
+mod check;
+mod form;
+mod scope;
+
+pub use check::{Finding, PolicyOptions, Verdict};
+pub use form::{Policy, PolicySigner, SignerFiles};

@@ -1,0 +1,31 @@
+/// The types of attestations that have short names, which are those of cosign; others are URIs.
+const PREDICATE_TYPES: [(&str, &str); 10] = [
+    ("slsaprovenance", "https://slsa.dev/provenance/v0.2"),
+    ("slsaprovenance02", "https://slsa.dev/provenance/v0.2"),
+    ("slsaprovenance1", "https://slsa.dev/provenance/v1"),
+    ("spdx", "https://spdx.dev/Document"),
+    ("spdxjson", "https://spdx.dev/Document"),
+    ("cyclonedx", "https://cyclonedx.org/bom"),
+    ("link", "https://in-toto.io/Link/v1"),
+    ("vuln", "https://cosign.sigstore.dev/attestation/vuln/v1"),
+    ("openvex", "https://openvex.dev/ns"),
+    ("custom", "https://cosign.sigstore.dev/attestation/v1"),
+];
+
+/// The type of an attestation by the name that cosign has for it, or by its URI.
+///
+/// # Errors
+///
+/// What is wrong, in words, if it is neither.
+pub fn predicate_type(text: &str) -> Result<String, String> {
+    if let Some((_, uri)) = PREDICATE_TYPES.iter().find(|(name, _)| *name == text) {
+        return Ok((*uri).to_owned());
+    }
+    match text.contains(':') {
+        true => Ok(text.to_owned()),
+        false => {
+            let names: Vec<_> = PREDICATE_TYPES.iter().map(|(name, _)| *name).collect();
+            Err(format!("`{text}` is no URI, and none of {}", names.join(", ")))
+        }
+    }
+}

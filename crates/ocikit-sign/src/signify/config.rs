@@ -1,0 +1,315 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::SignedDuration;
+use reqwest::Url;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+use crate::http::HttpIdentity;
+
+/// Which services sign for which repositories: the part `sign-config` of an image builder's configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    enabled: BTreeMap<String, Vec<String>>,
+    services: Vec<Service>,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// What it is called.
+    pub name: String,
+    /// Where it is asked: an address with `https`, and without a name or a password.
+    pub endpoint: String,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// How long to wait before it is asked again.
+    pub pause: Duration,
+    /// The file with the certificate of the client, as the configuration has it; [`identity`] reads what is in it.
+    pub secret: PathBuf,
+    /// The kinds of jobs whose images it signs; all if there are none.
+    pub job_types: Vec<String>,
+}
+
+/// Where something is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Job {
+    /// On somebody's machine.
+    Local,
+    /// In a CI system that does not tell the kind of the job.
+    Unknown,
+    /// In a job of this kind, `postsubmit` for one.
+    Of(String),
+}
+
+/// The services that sign, of which there is at least one, and those that do not.
+#[derive(Debug, Clone)]
+pub struct Selected<'a> {
+    /// Those that sign.
+    pub services: Vec<&'a Service>,
+    /// The names of those that are for other kinds of jobs.
+    pub skipped: Vec<&'a str>,
+}
+
+/// What is not about signing is somebody else's.
+#[derive(Deserialize)]
+struct File {
+    #[serde(rename = "sign-config")]
+    sign: Form,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Form {
+    enabled_signers: BTreeMap<String, Vec<String>>,
+    signers: Vec<SignerForm>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct SignerForm {
+    name: String,
+    /// There is one type, whatever it is called.
+    #[serde(default, rename = "type")]
+    _kind: Option<String>,
+    #[serde(default)]
+    job_type: Vec<String>,
+    config: ServiceForm,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct ServiceForm {
+    endpoint: String,
+    timeout: Option<String>,
+    retry_timeout: Option<String>,
+    secret: SecretForm,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SecretForm {
+    path: PathBuf,
+    #[serde(default, rename = "type")]
+    _kind: Option<String>,
+}
+
+/// What renews the certificates keeps more in the same file.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Secret {
+    cert_data: String,
+    private_key_data: String,
+}
+
+/// No file is longer, none has more signers, and nothing is waited for longer than this.
+const LONGEST: usize = 1 << 20;
+const MOST: usize = 1000;
+const SLOWEST: Duration = Duration::from_secs(3600);
+
+impl Config {
+    /// Reads a configuration in YAML.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Policy`] if it makes no sense.
+    pub fn parse(text: &str) -> Result<Config> {
+        if text.len() > LONGEST {
+            return Err(refused(format!("it has more than {LONGEST} bytes")));
+        }
+        let File { sign } = serde_saphyr::from_str(text).map_err(|error| refused(error.to_string()))?;
+        if sign.signers.len() > MOST {
+            return Err(refused(format!("it has more than {MOST} signers")));
+        }
+        let mut services: Vec<Service> = Vec::new();
+        for form in sign.signers {
+            let name = form.name.clone();
+            if services.iter().any(|service| service.name == name) {
+                return Err(refused(format!("two signers are called `{name}`")));
+            }
+            services.push(Service::of(form).map_err(|why| refused(format!("the signer `{name}`: {why}")))?);
+        }
+        let is_known = |name: &String| services.iter().any(|service| service.name == *name);
+        if let Some(unknown) = sign.enabled_signers.values().flatten().find(|name| !is_known(name)) {
+            return Err(refused(format!("there is no signer `{unknown}`")));
+        }
+        Ok(Config { enabled: sign.enabled_signers, services })
+    }
+
+    /// The services that sign what is built from sources in a repository, named as `organization/repository`: those for all
+    /// and its own, except those that are for other kinds of jobs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if nobody signs: that an image was signed is never said of one that was not.
+    pub fn select(&self, sources: &str, job: &Job) -> Result<Selected<'_>> {
+        let enabled = |service: &&Service| {
+            let named = |key: &str| self.enabled.get(key).is_some_and(|names| names.contains(&service.name));
+            named("*") || named(sources)
+        };
+        let (services, skipped): (Vec<_>, Vec<_>) =
+            self.services.iter().filter(enabled).partition(|service| service.signs(job));
+        let skipped: Vec<_> = skipped.into_iter().map(|service| service.name.as_str()).collect();
+        if !services.is_empty() {
+            return Ok(Selected { services, skipped });
+        }
+        let job = match job {
+            Job::Local => "outside CI".to_owned(),
+            Job::Unknown => "in a job of an unknown kind".to_owned(),
+            Job::Of(kind) => format!("in a {kind} job"),
+        };
+        Err(Error::Unsupported(match &skipped[..] {
+            [] => format!("no signer is enabled for {sources}"),
+            skipped => format!("no signer signs for {sources} {job}; not asked: {}", skipped.join(", ")),
+        }))
+    }
+}
+
+impl Service {
+    fn of(form: SignerForm) -> Result<Service, String> {
+        let ServiceForm { endpoint, timeout, retry_timeout, secret } = form.config;
+        // What is wrong with it may be a password in it, so it is not shown.
+        let endpoint = Url::parse(&endpoint).map_err(|_| "its endpoint is no URL".to_owned())?;
+        if endpoint.scheme() != "https" || !endpoint.username().is_empty() || endpoint.password().is_some() {
+            return Err("its endpoint is not https, or names a user; what it wants to see is a certificate".to_owned());
+        }
+        let timeout = timeout.as_deref().map(duration).transpose()?.unwrap_or(Duration::from_secs(60));
+        let pause = retry_timeout.as_deref().map(duration).transpose()?.unwrap_or_default();
+        if timeout.is_zero() {
+            return Err("it has no time at all to answer".to_owned());
+        }
+        let (name, endpoint, job_types) = (form.name, endpoint.to_string(), form.job_type);
+        Ok(Service { name, endpoint, timeout, pause, secret: secret.path, job_types })
+    }
+
+    /// A service for some kinds of jobs signs nothing elsewhere; one that does not know the kind is not kept from it.
+    fn signs(&self, job: &Job) -> bool {
+        match job {
+            _ if self.job_types.is_empty() => true,
+            Job::Local => false,
+            Job::Unknown => true,
+            Job::Of(kind) => self.job_types.contains(kind),
+        }
+    }
+}
+
+/// Reads the certificate of a client and its key: JSON with `certData` and `privateKeyData`, PEM in base64.
+///
+/// # Errors
+///
+/// [`Error::Key`] if they are not there. What is there is in no message.
+pub fn identity(json: &[u8]) -> Result<HttpIdentity> {
+    let refuse = |why: &str| Error::Key(format!("that of the client is not there: {why}"));
+    let secret: Secret = serde_json::from_slice(json).map_err(|_| refuse("it is no JSON with both parts"))?;
+    let [chain, key] = [secret.cert_data, secret.private_key_data].map(Zeroizing::new);
+    let decode = |text: &str| STANDARD.decode(text.trim()).map_err(|_| refuse("a part is not in base64"));
+    Ok(HttpIdentity { chain: decode(&chain)?, key: Zeroizing::new(decode(&key)?) })
+}
+
+/// A duration as Go writes it: `5m`, `1m30s`, `500ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<SignedDuration>().ok().and_then(|found| Duration::try_from(found).ok());
+    match parsed {
+        Some(duration) if duration <= SLOWEST => Ok(duration),
+        _ => Err(format!("`{text}` is no duration of an hour at most, such as 30s")),
+    }
+}
+
+fn refused(problem: String) -> Error {
+    Error::Policy { what: "the sign-config".to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "
+registry: [localhost]
+default-commit-tag: {name: default_tag, value: 'v1'}
+sign-config:
+  enabled-signers:
+    '*': [all]
+    acme/app: [merged, all]
+  signers:
+    - name: all
+      type: notary
+      config: {endpoint: https://sign.example/sign, timeout: 5m, retry-timeout: 1m30s, secret: {path: /all.json, type: signify}}
+    - name: merged
+      type: notary
+      job-type: [postsubmit, schedule]
+      config: {endpoint: https://sign.example:1234/, secret: {path: merged.json}}
+    - name: unused
+      config: {endpoint: https://sign.example/, secret: {path: x}}
+";
+
+    #[test]
+    fn signers_are_chosen_by_repository_and_job() {
+        let config = Config::parse(TEXT).unwrap();
+        let all = &config.services[0];
+        assert_eq!((all.timeout, all.pause), (Duration::from_secs(300), Duration::from_secs(90)));
+        for (sources, job, expected) in [
+            ("acme/other", Job::Local, &["all"][..]),
+            ("acme/other", Job::Of("postsubmit".to_owned()), &["all"]),
+            ("acme/app", Job::Local, &["all"]),
+            ("acme/app", Job::Unknown, &["all", "merged"]),
+            ("acme/app", Job::Of("postsubmit".to_owned()), &["all", "merged"]),
+            ("acme/app", Job::Of("presubmit".to_owned()), &["all"]),
+        ] {
+            let found = config.select(sources, &job).unwrap();
+            let names: Vec<_> = found.services.iter().map(|service| service.name.as_str()).collect();
+            assert_eq!(names, expected, "{sources} {job:?}");
+            let enabled = if sources == "acme/app" { 2 } else { 1 };
+            assert_eq!(found.skipped.len(), enabled - names.len(), "{sources} {job:?}");
+        }
+        let config = Config::parse(&TEXT.replace("'*': [all]", "'*': [merged]")).unwrap();
+        let error = config.select("acme/other", &Job::Of("merge_group".to_owned())).unwrap_err().to_string();
+        assert!(error.contains("in a merge_group job; not asked: merged"), "{error}");
+        let config = Config::parse(&TEXT.replace("'*': [all]", "acme/lib: [all]")).unwrap();
+        let error = config.select("acme/other", &Job::Local).unwrap_err().to_string();
+        assert!(error.contains("no signer is enabled for acme/other"), "{error}");
+    }
+
+    #[test]
+    fn configurations_that_make_no_sense_are_refused() {
+        for (from, to, problem) in [
+            ("job-type: [postsubmit, schedule]", "jobtype: [postsubmit]", "jobtype"),
+            ("'*': [all]", "'*': [nobody]", "no signer `nobody`"),
+            ("name: unused", "name: all", "two signers"),
+            ("https://sign.example:1234/", "http://sign.example/", "not https"),
+            ("https://sign.example:1234/", "https://me:secret@sign.example/", "names a user"),
+            ("https://sign.example:1234/", "nowhere", "no URL"),
+            ("timeout: 5m", "timeout: 5", "`5` is no duration"),
+            ("timeout: 5m", "timeout: 2h", "an hour at most"),
+            ("timeout: 5m", "timeout: 0s", "no time"),
+            ("timeout: 5m", "timeout: -1s", "no duration"),
+            ("sign-config:", "sign-configs:", "sign-config"),
+        ] {
+            let error = Config::parse(&TEXT.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(problem) && !error.contains("me:secret"), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_two_texts_in_base64() {
+        let found = identity(br#"{"certData": "QUJD\n", "privateKeyData": "REVG", "clientID": "x"}"#).unwrap();
+        assert_eq!((&found.chain[..], &found.key[..]), (&b"ABC"[..], &b"DEF"[..]));
+        for text in ["", "{}", r#"{"certData": "QUJD"}"#, r#"{"certData": "QUJD", "privateKeyData": "TOP-SECRET!"}"#] {
+            let error = identity(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("not there") && !error.contains("SECRET"), "{error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_panics(text in ".*") {
+            let _ = Config::parse(&text);
+            let _ = identity(text.as_bytes());
+            let _ = duration(&text);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Policies: `verify --policy`, and copies that are verified before anything is written.
+
+use std::fs;
+
+use insta::assert_snapshot;
+use ocikit_tests::{Bench, Registry, testdata};
+use serde_json::Value;
+
+use crate::bench;
+
+/// Three pairs of keys, and a policy in a directory of its own beside two of them.
+fn with_policy(rules: &str) -> Bench {
+    let bench = bench();
+    for name in ["release", "ci", "stranger"] {
+        bench.ok(&["keygen", "--unencrypted", "-o", name]);
+    }
+    fs::create_dir(bench.path("policy")).unwrap();
+    for name in ["release.pub", "ci.pub"] {
+        fs::copy(bench.path(name), bench.path("policy").join(name)).unwrap();
+    }
+    let signers = "signers:\n  release: {key: release.pub}\n  ci: {key: ./ci.pub}\n";
+    fs::write(bench.path("policy/policy.yaml"), format!("version: 1\n{signers}rules:\n{rules}")).unwrap();
+    bench
+}
+
+const POLICY: &str = "--policy=policy/policy.yaml";
+const GATE: &str = "--verify=policy/policy.yaml";
+
+#[test]
+fn so_many_of_these_signers() {
+    let bench = with_policy(
+        "  - {scope: 'ghcr.io/acme/*', require: [{signers: [release]}]}
+  - scope: '*'
+    require:
+      - {signers: [release, ci], threshold: 1, depth: images}
+      - {signers: [release, ci]}
+",
+    );
+    fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
+    bench.ok(&["sign", "--key", "ci.key", "--recursive", "a.tar"]);
+    bench.ok(&["sign", "--key", "stranger.key", "a.tar"]);
+    let outcome = bench.ocikit(&["verify", POLICY, "a.tar"]);
+    // Signatures are random, and so are keys.
+    let told = outcome.stdout.lines().filter(|line| !line.starts_with(' '));
+    let told = told.map(|line| line.split(" by ").next().unwrap().split_once(' ').unwrap().1.to_owned() + "\n");
+    assert_snapshot!(told.collect::<String>(), @r"
+    - requirement 1: 1 of 1, met
+    - release cosign|cosign-legacy missing
+    - ci cosign verified
+    linux/amd64 requirement 1: 1 of 1, met
+    linux/amd64 release cosign|cosign-legacy missing
+    linux/amd64 ci cosign verified
+    linux/arm64 requirement 1: 1 of 1, met
+    linux/arm64 release cosign|cosign-legacy missing
+    linux/arm64 ci cosign verified
+    linux/arm/v7 requirement 1: 1 of 1, met
+    linux/arm/v7 release cosign|cosign-legacy missing
+    linux/arm/v7 ci cosign verified
+    - requirement 2: 1 of 2, not met
+    - release cosign|cosign-legacy missing
+    - ci cosign verified
+    ");
+    assert_eq!(outcome.code, 5, "{outcome}");
+    assert_snapshot!(outcome.stderr, @r"
+    error: a.tar is not verified: by the rule for `*`, 1 of 5 requirements are not met; first requirement 2 on sha256:0af30cf7acc79ec8907e9022813e03d39bc53423c179ddc15a5f1adcf6c7eba2, with 1 of 2 signers
+    hint: is it the right policy, and were signatures copied along? `ocikit referrers` lists what is there
+    ");
+    // Another rule for another repository, and the rest is the same in JSON.
+    let json = ["--json", "verify", POLICY, "--scope", "ghcr.io/acme/app", "a.tar"];
+    let facts: Value = serde_json::from_str(&bench.ocikit(&json).stdout).unwrap();
+    assert_eq!((&facts["verified"], &facts["scope"]), (&false.into(), &"ghcr.io/acme/*".into()));
+    bench.ok(&["sign", "--key", "release.key", "a.tar"]);
+    let facts: Value = serde_json::from_str(&bench.ok(&json)).unwrap();
+    let finding = &facts["requirements"][0];
+    assert_eq!(
+        (&facts["verified"], &finding["requirement"], &finding["threshold"], &finding["counted"], &finding["met"]),
+        (&true.into(), &1.into(), &1.into(), &1.into(), &true.into())
+    );
+    assert_eq!(finding["signatures"][0]["outcome"], "verified");
+    assert!(finding["signatures"][0]["by"].as_str().unwrap().starts_with("sha256:"), "{facts}");
+    let digest = bench.ok(&["digest", "a.tar"]);
+    bench.ok(&["verify", POLICY, "--expect", &digest, "a.tar"]);
+    let zeros = format!("sha256:{}", "0".repeat(64));
+    assert_eq!(bench.ocikit(&["verify", POLICY, "--expect", &zeros, "a.tar"]).code, 5);
+}
+
+#[test]
+fn policies_that_make_no_sense_are_told() {
+    let bench = with_policy("  - {scope: 'ghcr.io/acme/*', require: [{signers: [release]}]}\n");
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
+    let nothing = bench.ocikit(&["verify", POLICY, "a.tar"]);
+    assert_snapshot!(nothing, @r"
+    exit 2
+    --- stderr
+    error: the policy is not valid: it has no rule for every repository, and the image is in none
+    ");
+    for (text, problem) in [
+        ("version: 1\nsigners: {a: {key: nowhere.pub}}\nrules: []", "policy/nowhere.pub"),
+        ("version: 1\nsigners: {a: {key: release.pub}, b: {key: ../release.pub}}\nrules: []", "same key"),
+        ("version: 1\nsigners: {}\nrules: []\nmore: 1", "more"),
+    ] {
+        fs::write(bench.path("policy/policy.yaml"), text).unwrap();
+        let outcome = bench.ocikit(&["verify", POLICY, "a.tar"]);
+        assert!(outcome.code != 0 && outcome.code != 5 && outcome.stderr.contains(problem), "{outcome}");
+    }
+    for more in [["--key", "release.pub"], ["--format", "cosign"], ["--attestation", "custom"]] {
+        assert_eq!(bench.ocikit(&[&["verify", POLICY, "a.tar"][..], &more].concat()).code, 2);
+    }
+    assert_eq!(bench.ocikit(&["verify", "--key", "release.pub", "--scope", "a/b", "a.tar"]).code, 2);
+}
+
+#[test]
+fn what_does_not_pass_is_not_copied() {
+    let bench = with_policy("  - {scope: '*', require: [{signers: [release]}]}\n");
+    let (from, to) = (Registry::start(), Registry::start());
+    let image = testdata("buildkit-multi/image.tar").display().to_string();
+    let (source, target) = (format!("{}/acme/app:1", from.name()), format!("{}/acme/app:1", to.name()));
+    bench.ok(&["push", &image, &source]);
+    bench.ok(&["sign", "--key", "stranger.key", &source]);
+    bench.ok(&["pull", &source, "-o", "signed.tar"]);
+    let refused = bench.ocikit(&["copy", GATE, &source, &target]);
+    assert_snapshot!(refused.redacted(&[(&from.name(), "registry")]), @r"
+    exit 5
+    --- stderr
+    error: registry/acme/app:1 is not verified: by the rule for `*`, 1 of 1 requirements are not met; first requirement 1 on sha256:0af30cf7acc79ec8907e9022813e03d39bc53423c179ddc15a5f1adcf6c7eba2, with 0 of 1 signers, so nothing of it is copied
+    hint: `ocikit verify --policy policy/policy.yaml registry/acme/app:1` tells all of it
+    ");
+    for line in [
+        vec!["push", GATE, "signed.tar", &target],
+        vec!["push", GATE, "signed.tar", "signed.tar#1", &target],
+        vec!["copy", GATE, "--dry-run", &source, &target],
+        vec!["copy", GATE, "--platform", "linux/arm64", &source, &target],
+        vec!["copy", GATE, &source, &target, "oci:layout:1", "copy.tar"],
+        vec!["pull", GATE, &source, "-o", "copy.tar"],
+        vec!["pull", GATE, &source, "-o", "-"],
+    ] {
+        let outcome = bench.ocikit(&line);
+        assert!(outcome.code == 5 && outcome.stdout.is_empty(), "{line:?}: {outcome}");
+    }
+    assert_eq!(to.requests().len(), 0, "the target is not even asked");
+    assert!(!bench.path("layout").exists() && !bench.path("copy.tar").exists());
+
+    bench.ok(&["sign", "--key", "release.key", &source]);
+    from.forget();
+    bench.ok(&["copy", GATE, &source, &target]);
+    let asked = from.requests();
+    let resolved = asked.iter().filter(|asked| asked.path == "/v2/acme/app/manifests/1").count();
+    assert_eq!(resolved, 1, "what was verified is what is copied, wherever the tag leads later");
+    bench.ok(&["verify", POLICY, &target]);
+    // An image of it is what the index says that it is.
+    bench.ok(&["copy", GATE, "--platform", "linux/arm64", &source, "oci:layout:1"]);
+    bench.ok(&["pull", GATE, &source, "-o", "copy.tar"]);
+    bench.ok(&["push", GATE, "copy.tar", &format!("{}/acme/again:1", to.name())]);
+}
+
+#[test]
+fn of_several_images_all_have_to_pass() {
+    let bench = with_policy("  - {scope: '*', require: [{signers: [release]}]}\n");
+    let (from, to) = (Registry::start(), Registry::start());
+    let repository = format!("{}/acme/app", from.name());
+    for (tag, name) in [("1", "buildkit-single/image.tar"), ("2", "buildkit-multi/image.tar")] {
+        bench.ok(&["push", &testdata(name).display().to_string(), &format!("{repository}:{tag}")]);
+    }
+    bench.ok(&["sign", "--key", "release.key", &format!("{repository}:1")]);
+    let target = format!("{}/acme/app", to.name());
+    let copy = || bench.ocikit(&["copy", GATE, "--all-tags", &repository, &target]);
+    let refused = copy();
+    assert!(refused.code == 5 && refused.stderr.contains("acme/app:2 is not verified"), "{refused}");
+    assert_eq!(to.requests().len(), 0);
+    bench.ok(&["sign", "--key", "release.key", &format!("{repository}:2")]);
+    copy().ok();
+    for tag in ["1", "2"] {
+        bench.ok(&["verify", POLICY, &format!("{target}:{tag}")]);
+    }
+}
+
+#[test]
+fn a_pipe_cannot_be_verified_first() {
+    let bench = with_policy("  - {scope: '*', require: [{signers: [release]}]}\n");
+    let archive = fs::read(testdata("buildkit-single/image.tar")).unwrap();
+    let outcome = bench.ocikit_with_input(&["copy", GATE, "-", "oci:layout:1"], &archive);
+    assert_snapshot!(outcome, @r"
+    exit 2
+    --- stderr
+    error: an archive that comes through a pipe is copied while it comes, before it could be verified
+    hint: write it to a file first, and copy that with --verify
+    ");
+    assert!(!bench.path("layout").exists());
+}

@@ -1,0 +1,280 @@
+//! `signify`, against a service that wants to see a certificate.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+
+use insta::assert_snapshot;
+use ocikit_tests::{Authority, Bench, Outcome, Registry, Secure, testdata};
+use serde_json::{Value, json};
+
+use crate::bench;
+
+/// The service behind its TLS: it gives these statuses one after the other, the last one from then on.
+struct Service {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Service {
+    fn answering(statuses: &[u16]) -> Service {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let service = Service { address: listener.local_addr().unwrap(), asked: Arc::default() };
+        let (asked, statuses) = (service.asked.clone(), statuses.to_vec());
+        // It ends with the process: nobody connects any more.
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let mut client = client.unwrap();
+                let mut reader = BufReader::new(client.try_clone().unwrap());
+                let (mut head, mut length) = (String::new(), 0);
+                while reader.read_line(&mut head).unwrap() > 2 {
+                    let line = head.lines().last().unwrap().to_lowercase();
+                    length = line.strip_prefix("content-length: ").map_or(length, |value| value.parse().unwrap());
+                }
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                let mut asked = asked.lock().unwrap();
+                asked.push((head, String::from_utf8(body).unwrap()));
+                let status = statuses.get(asked.len() - 1).or(statuses.last()).unwrap();
+                let said = format!("said {status}");
+                let answer =
+                    format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{said}", said.len());
+                let _ = client.write_all(answer.as_bytes());
+            }
+        });
+        service
+    }
+
+    fn asked(&self) -> Vec<(String, String)> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// The program with a certificate that an authority has given it, and a registry with an image and an index.
+struct Place {
+    bench: Bench,
+    registry: Registry,
+    service: Service,
+    secure: Secure,
+}
+
+const JOB: [&str; 4] = ["--repo", "acme/app", "--job-type", "postsubmit"];
+
+impl Place {
+    fn new(statuses: &[u16]) -> Place {
+        let (authority, bench) = (Authority::new(), bench());
+        let service = Service::answering(statuses);
+        let secure = Secure::before(service.address, &authority, true);
+        fs::write(bench.path("ca.pem"), authority.pem()).unwrap();
+        let place = Place { bench, registry: Registry::start(), service, secure };
+        place.write_secret(&authority);
+        place.write_config("'*': [one]");
+        for (tag, name) in [("index", "buildkit-multi/image.tar"), ("image", "buildkit-single/image.tar")] {
+            place.bench.ok(&["push", &testdata(name).display().to_string(), &place.reference(tag)]);
+        }
+        place
+    }
+
+    fn write_secret(&self, authority: &Authority) {
+        let identity = authority.client();
+        let encode = |pem: &str| base64(pem.as_bytes());
+        let secret = json!({"certData": encode(&identity.certificate), "privateKeyData": encode(&identity.key),
+            "clientID": "somebody"});
+        fs::write(self.bench.path("secret.json"), secret.to_string()).unwrap();
+    }
+
+    fn write_config(&self, enabled: &str) {
+        let config = format!(
+            "registry: localhost
+sign-config:
+  enabled-signers: {{{enabled}}}
+  signers:
+    - name: one
+      type: notary
+      job-type: [postsubmit]
+      config: {{endpoint: 'https://{0}/sign?token=hidden', timeout: 30s, retry-timeout: 1ms, secret: {{path: secret.json, type: signify}}}}
+    - name: two
+      type: notary
+      config: {{endpoint: 'https://{0}/two', timeout: 30s, secret: {{path: ./secret.json, type: signify}}}}
+",
+            self.secure.name()
+        );
+        fs::write(self.bench.path("config.yaml"), config).unwrap();
+    }
+
+    fn reference(&self, tag: &str) -> String {
+        format!("{}/acme/app:{tag}", self.registry.name())
+    }
+
+    fn signify(&self, more: &[&str]) -> Outcome {
+        let line = [&["signify", "--config", "config.yaml", "--ca-file", "ca.pem"], more].concat();
+        self.bench.ocikit(&line).redacted(&[(&self.secure.name(), "service"), (&self.registry.name(), "registry")])
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |group: &[u8]| {
+        let number = group.iter().fold(0u32, |number, byte| number << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        let letter = |place: usize| match place <= group.len() {
+            true => char::from(LETTERS[(number >> (18 - 6 * place)) as usize & 63]),
+            false => '=',
+        };
+        (0..4).map(letter).collect::<String>()
+    };
+    bytes.chunks(3).map(group).collect()
+}
+
+#[test]
+fn one_collection_for_each_image() {
+    let place = Place::new(&[202]);
+    let registry = place.registry.name();
+    let mut expected = Vec::new();
+    for tag in ["index", "image"] {
+        let reference = place.reference(tag);
+        let outcome = place.signify(&[&JOB[..], &["--json", &reference]].concat());
+        let raw = place.bench.ok(&["manifest", "get", &reference]);
+        let digest = place.bench.ok(&["digest", &reference]);
+        // The very bytes, in this order.
+        let collection = format!(
+            r#"{{"gun":"{registry}/acme/app","targets":[{{"name":"{tag}","byteSize":{},"digest":"{}"}}]}}"#,
+            raw.len(),
+            digest.strip_prefix("sha256:").unwrap()
+        );
+        let (head, body) = place.service.asked().pop().unwrap();
+        assert_eq!(body, format!(r#"{{"trustedCollections":[{collection}]}}"#));
+        assert!(head.starts_with("POST /sign?token=hidden HTTP/1.1\r\n"), "{head}");
+        assert!(head.to_lowercase().contains("\r\ncontent-type: application/json\r\n"), "{head}");
+        let facts: Value = serde_json::from_str(&outcome.ok()).unwrap();
+        let signer = &facts["signers"][0];
+        assert_eq!(signer["endpoint"], "https://service/sign");
+        assert_eq!(
+            (&signer["name"], &signer["outcome"], &signer["status"]),
+            (&"one".into(), &"accepted".into(), &202.into())
+        );
+        assert_eq!((&signer["answer"], &signer["attempts"]), (&"said 202".into(), &1.into()));
+        expected.push(collection);
+    }
+    assert_eq!(place.service.asked().len(), 2);
+    // Several images, and still one request.
+    place.signify(&[&JOB[..], &[&place.reference("index"), &place.reference("image")]].concat()).ok();
+    let asked = place.service.asked();
+    assert_eq!((asked.len(), &asked[2].1), (3, &format!(r#"{{"trustedCollections":[{}]}}"#, expected.join(","))));
+    let planned = place.signify(&[&JOB[..], &["--dry-run", &place.reference("index")]].concat()).ok();
+    assert_eq!(planned, format!(r#"{{"trustedCollections":[{}]}}"#, expected[0].replace(&registry, "registry")));
+    assert_eq!(place.service.asked().len(), 3);
+}
+
+#[test]
+fn nothing_but_202_is_success() {
+    for (statuses, code, asked) in [
+        (&[500][..], 6, 5),
+        (&[200], 6, 5),
+        (&[204], 6, 5),
+        (&[403], 6, 1),
+        (&[500, 503, 429, 200, 202], 0, 5),
+        (&[500, 202], 0, 2),
+        (&[302], 6, 5),
+    ] {
+        let place = Place::new(statuses);
+        let outcome = place.signify(&[&JOB[..], &[&place.reference("index")]].concat());
+        assert_eq!((outcome.code, place.service.asked().len()), (code, asked), "{statuses:?}: {outcome}");
+        if code != 0 {
+            let status = statuses[0];
+            let times = if asked == 1 { "once".to_owned() } else { format!("{asked} times") };
+            let said = format!(
+                "one at https://service/sign: it answered {status} and not 202 and said: said {status}, asked {times}"
+            );
+            let said = if status == 204 { said.replace(" and said: said 204", "") } else { said };
+            assert!(outcome.stderr.contains(&said), "{outcome}");
+        }
+        assert!(!outcome.stderr.contains("hidden"), "{outcome}");
+    }
+}
+
+#[test]
+fn a_certificate_of_somebody_else_is_not_let_in() {
+    let place = Place::new(&[202]);
+    place.write_secret(&Authority::new());
+    let outcome = place.signify(&[&JOB[..], &["--json", &place.reference("index")]].concat());
+    assert_eq!((outcome.code, place.service.asked().len()), (6, 0), "{outcome}");
+    assert!(outcome.stderr.contains("asked 5 times"), "{outcome}");
+    let facts: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!((&facts["signers"][0]["outcome"], &facts["signers"][0]["status"]), (&"failed".into(), &Value::Null));
+    // And a service whose certificate nobody knows gets nothing.
+    place.write_secret(&Authority::new());
+    let line = ["signify", "--config", "config.yaml", &place.reference("index")];
+    assert_eq!(place.bench.ocikit(&[&line[..], &JOB].concat()).code, 6);
+    fs::write(place.bench.path("secret.json"), r#"{"certData": "", "privateKeyData": "QUJD"}"#).unwrap();
+    let outcome = place.signify(&[&JOB[..], &[&place.reference("index")]].concat());
+    assert!(
+        outcome.code == 2 && outcome.stderr.contains("secret.json") && !outcome.stderr.contains("QUJD"),
+        "{outcome}"
+    );
+    assert_eq!(place.service.asked().len(), 0);
+}
+
+#[test]
+fn nobody_signs_is_a_failure() {
+    let place = Place::new(&[202]);
+    let reference = place.reference("index");
+    assert_snapshot!(place.signify(&[&reference]), @r"
+    exit 2
+    --- stderr
+    error: nothing tells the repository of the sources, by which signers are chosen
+    hint: give --repo ORG/REPO; in CI, REPO_OWNER and REPO_NAME tell it
+    ");
+    assert_snapshot!(place.signify(&["--repo", "acme/app", &reference]), @r"
+    exit 2
+    --- stderr
+    error: no signer signs for acme/app outside CI; not asked: one
+    ");
+    assert_snapshot!(place.signify(&["--repo", "acme/app", "--job-type", "presubmit", &reference]), @r"
+    exit 2
+    --- stderr
+    error: no signer signs for acme/app in a presubmit job; not asked: one
+    ");
+    place.write_config("acme/lib: [two]");
+    assert_snapshot!(place.signify(&[&JOB[..], &[&reference]].concat()), @r"
+    exit 2
+    --- stderr
+    error: no signer is enabled for acme/app
+    ");
+    place.write_config("'*': [two]");
+    let digest = place.bench.ok(&["digest", &reference]);
+    let pinned = format!("{}@{digest}", reference.trim_end_matches(":index"));
+    let outcome = place.signify(&["--repo", "acme/app", &pinned]);
+    assert!(outcome.code == 2 && outcome.stderr.contains("has no tag"), "{outcome}");
+    let moved = place.signify(&["--repo", "acme/app", "--expect", &digest, &place.reference("image")]);
+    assert_eq!(moved.code, 5, "{moved}");
+    assert_eq!(place.service.asked().len(), 0);
+}
+
+#[test]
+fn the_environment_of_ci_chooses() {
+    let mut place = Place::new(&[202]);
+    place.write_config("'*': [one], acme/app: [two]");
+    let paths = |place: &Place| {
+        let asked = place.service.asked().into_iter();
+        asked.map(|(head, _)| head.split(' ').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (name, value) in [("REPO_OWNER", "acme"), ("REPO_NAME", "app"), ("JOB_TYPE", "presubmit")] {
+        place.bench = place.bench.with(name, value);
+    }
+    let reference = place.reference("index");
+    assert_eq!(place.signify(&[&reference]).code, 2, "it is not CI");
+    place.bench = place.bench.with("CI", "true");
+    assert_eq!(place.signify(&[&reference]).ok(), "two accepted 202");
+    place.bench = place.bench.with("JOB_TYPE", "postsubmit");
+    assert_eq!(place.signify(&[&reference]).ok(), "one accepted 202\ntwo accepted 202");
+    // Where CI does not say the kind of the job, nobody is left out.
+    place.bench = place.bench.with("JOB_TYPE", "");
+    assert_eq!(place.signify(&[&reference]).ok(), "one accepted 202\ntwo accepted 202");
+    assert_eq!(paths(&place), ["/two", "/sign?token=hidden", "/two", "/sign?token=hidden", "/two"]);
+    // One that fails does not keep the others from signing.
+    let place = Place::new(&[403, 202]);
+    place.write_config("'*': [one, two]");
+    let outcome = place.signify(&[&JOB[..], &[&place.reference("index")]].concat());
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (7, "one failed\ntwo accepted 202\n"), "{outcome}");
+}
