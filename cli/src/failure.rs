@@ -155,6 +155,7 @@ impl From<ocikit_sign::Error> for Failure {
             Error::Key(_) | Error::Certificates(_) | Error::Policy { .. } | Error::Unsupported(_) => {
                 Failure::new(Code::Usage, message)
             }
+            Error::Service { .. } => Failure::new(Code::Unreachable, message),
             _ => Failure::new(Code::Other, message),
         }
     }

@@ -21,6 +21,14 @@ pub enum Error {
     /// Whoever signs for us did not, or not with the key that was named.
     #[error("the signer failed: {0}")]
     Signer(String),
+    /// A service that was asked did not answer, or not as it should have.
+    #[error("{place}: {problem}")]
+    Service {
+        /// Its address, without what could be secret.
+        place: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A tag does not lead to what the caller expects.
     #[error("it is {actual}, not {expected}")]
     Moved {

@@ -27,7 +27,7 @@
 //! * It never trusts bytes before their digest was checked, nor what a signature says before the signature was.
 //! * It never lets a signature count that has a part which it does not understand.
 //! * It never shows a private key or a password, and wipes both from memory.
-//! * It never asks a network for anything but the place of the image.
+//! * It never asks a network for anything but the place of the image, and the services that its caller names.
 //! * It never starts a program, [`CommandSigner`] excepted, which is nothing else.
 
 mod adopt;
@@ -35,6 +35,7 @@ mod cosign;
 mod error;
 mod format;
 mod found;
+mod http;
 mod key;
 mod notation;
 mod refusal;
@@ -46,6 +47,7 @@ mod verify;
 pub use adopt::{Foreign, adopt};
 pub use error::{Error, Result};
 pub use format::Format;
+pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions, HttpProxies};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
 pub use notation::{Certificate, Chain, Level, NotationTrust, TrustPolicy, TrustStore};
 pub use refusal::Refusal;

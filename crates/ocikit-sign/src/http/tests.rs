@@ -1,0 +1,192 @@
+use std::sync::Mutex;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+
+use super::*;
+
+/// A server on this machine that gives one answer to everything, and keeps what it was asked.
+struct Server {
+    port: u16,
+    asked: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Server {
+    async fn start(answer: Vec<u8>, tls: Option<ServerConfig>) -> Server {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let server = Server { port: listener.local_addr().unwrap().port(), asked: Arc::default() };
+        let asked = server.asked.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (answer, asked) = (answer.clone(), asked.clone());
+                match tls.clone() {
+                    None => drop(tokio::spawn(serve(client, answer, asked))),
+                    Some(tls) => drop(tokio::spawn(async move {
+                        let client = TlsAcceptor::from(Arc::new(tls)).accept(client).await?;
+                        serve(client, answer, asked).await
+                    })),
+                }
+            }
+        });
+        server
+    }
+
+    fn asked(&self) -> String {
+        String::from_utf8_lossy(&self.asked.lock().unwrap()).into_owned()
+    }
+}
+
+async fn serve(
+    mut client: impl AsyncRead + AsyncWrite + Unpin,
+    answer: Vec<u8>,
+    asked: Arc<Mutex<Vec<u8>>>,
+) -> std::io::Result<()> {
+    let mut buffer = [0; 4096];
+    asked.lock().unwrap().clear();
+    let is_whole = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes).to_lowercase();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
+        body.len() >= length.parse::<usize>().unwrap()
+    };
+    while !is_whole(&asked.lock().unwrap()) {
+        let read = client.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        asked.lock().unwrap().extend_from_slice(&buffer[..read]);
+    }
+    client.write_all(&answer).await?;
+    client.shutdown().await
+}
+
+fn said(status: &str, more: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{more}\r\n{body}", body.len()).into_bytes()
+}
+
+fn local() -> HttpOptions {
+    HttpOptions { system_authorities: false, ..HttpOptions::default() }
+}
+
+#[tokio::test]
+async fn what_is_said_is_an_answer_whatever_it_is() {
+    let server = Server::start(said("201 Created", "content-type: application/json\r\n", "{}"), None).await;
+    let (http, url) = (Http::new(&local()).unwrap(), format!("http://127.0.0.1:{}/a/b?c=d", server.port));
+    let answer = http.post(&url, "text/x", &[("authorization", "Bearer secret")], b"body".to_vec(), 2).await.unwrap();
+    assert_eq!((answer.status, answer.content_type.as_str(), &answer.body[..]), (201, "application/json", &b"{}"[..]));
+    let asked = server.asked().to_lowercase();
+    for part in ["post /a/b?c=d ", "content-type: text/x\r\n", "authorization: bearer secret\r\n", "\r\n\r\nbody"] {
+        assert!(asked.contains(part), "{part}: {asked}");
+    }
+
+    let server = Server::start(said("302 Found", "location: http://127.0.0.1:1/\r\n", ""), None).await;
+    let answer = http.get(&format!("http://127.0.0.1:{}/", server.port), &[], 100).await.unwrap();
+    assert_eq!(answer.status, 302);
+    assert!(server.asked().starts_with("GET / HTTP/1.1\r\n"));
+}
+
+#[tokio::test]
+async fn long_answers_are_cut_off_and_nothing_secret_is_told() {
+    let http = Http::new(&local()).unwrap();
+    let endless = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n123456".to_vec();
+    for answer in [said("200 OK", "", "123456"), endless] {
+        let server = Server::start(answer, None).await;
+        let url = format!("http://name:secret@127.0.0.1:{}/path?secret", server.port);
+        let error = http.get(&url, &[("x", "secret")], 5).await.unwrap_err().to_string();
+        assert_eq!(error, format!("http://127.0.0.1:{}/path: its answer has more than 5 bytes", server.port));
+        assert_eq!(http.get(&url, &[], 6).await.unwrap().body, b"123456");
+    }
+    // Nobody listens on port 1.
+    for url in ["http://secret@127.0.0.1:1/?secret", "ftp://secret/", "secret", "https://secret@127.0.0.1:1/"] {
+        let error = http.get(url, &[], 5).await.unwrap_err().to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
+    let error = http.get("http://127.0.0.1:1/", &[("x", "se\ncret")], 5).await.unwrap_err().to_string();
+    assert_eq!(error, "http://127.0.0.1:1/: what is to be sent is no header");
+    assert!(!format!("{http:?}{:?}", local()).contains("secret"));
+}
+
+#[tokio::test]
+async fn nobody_waits_for_ever() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let http = Http::new(&HttpOptions { total: Duration::from_millis(200), ..local() }).unwrap();
+    let error = http.get(&format!("http://127.0.0.1:{port}/"), &[], 5).await.unwrap_err();
+    assert!(matches!(error, Error::Service { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn both_sides_show_certificates() {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let issue = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        (CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &authority).unwrap(), key)
+    };
+    let (certificate, key) = issue("localhost");
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let asks = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+    let tls = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let tls = tls.with_client_cert_verifier(asks);
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let tls = tls.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    let server = Server::start(said("200 OK", "", "it is you"), Some(tls)).await;
+    let url = format!("https://localhost:{}/", server.port);
+
+    let (certificate, key) = issue("client");
+    let key = Zeroizing::new(key.serialize_pem().into_bytes());
+    let identity = HttpIdentity { chain: certificate.pem().into_bytes(), key };
+    let trusting = || HttpOptions { authorities: authority.pem().into_bytes(), ..local() };
+    let known = HttpOptions { identity: Some(identity.clone()), ..trusting() };
+    let answer = Http::new(&known).unwrap().get(&url, &[], 100).await.unwrap();
+    assert_eq!(answer.body, b"it is you");
+    // Who shows nothing is not served, and a server that nobody vouches for is not asked.
+    assert!(Http::new(&trusting()).unwrap().get(&url, &[], 100).await.is_err());
+    let stranger = HttpOptions { identity: Some(identity.clone()), ..local() };
+    assert!(Http::new(&stranger).unwrap().get(&url, &[], 100).await.is_err());
+
+    let other = issue("other").1.serialize_pem();
+    let mixed = HttpIdentity { key: Zeroizing::new(other.into_bytes()), ..identity.clone() };
+    let none = HttpIdentity { key: Zeroizing::new(b"secret".to_vec()), ..identity };
+    for identity in [mixed, none] {
+        let error = Http::new(&HttpOptions { identity: Some(identity), ..trusting() }).unwrap_err();
+        assert!(matches!(error, Error::Key(_)) && !error.to_string().contains("secret"), "{error}");
+    }
+    let error = Http::new(&HttpOptions { authorities: b"none".to_vec(), ..local() }).unwrap_err();
+    assert!(matches!(error, Error::Certificates(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_what_is_not_here() {
+    let proxy = Server::start(said("200 OK", "", "from afar"), None).await;
+    let url = Zeroizing::new(format!("http://127.0.0.1:{}", proxy.port));
+    let proxies = HttpProxies { http: Some(url), ..HttpProxies::default() };
+    let http = Http::new(&HttpOptions { proxies, ..local() }).unwrap();
+    assert_eq!(http.get("http://tsa.example/x", &[], 100).await.unwrap().body, b"from afar");
+    assert!(proxy.asked().starts_with("GET http://tsa.example/x "), "{}", proxy.asked());
+    assert!(http.get("http://127.0.0.1:1/", &[], 100).await.is_err());
+}
+
+#[test]
+fn what_is_private() {
+    for (url, expected) in [
+        ("https://fulcio.example", true),
+        ("http://localhost:1/x", true),
+        ("http://127.0.0.1", true),
+        ("http://[::1]:5", true),
+        ("http://fulcio.example", false),
+        ("http://localhost.example", false),
+        ("http://127.0.0.1.example", false),
+        ("ftp://localhost", false),
+        ("", false),
+    ] {
+        assert_eq!(Http::is_private(url), expected, "{url}");
+    }
+}
