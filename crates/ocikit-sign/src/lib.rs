@@ -31,7 +31,9 @@
 //! * It never starts a program, [`CommandSigner`] excepted, which is nothing else.
 
 mod adopt;
+mod algorithm;
 mod cosign;
+mod der;
 mod error;
 mod format;
 mod found;
@@ -42,6 +44,7 @@ mod refusal;
 mod sign;
 mod signer;
 mod subjects;
+mod timestamp;
 mod verify;
 
 pub use adopt::{Foreign, adopt};

@@ -20,6 +20,9 @@ pub enum Refusal {
     /// Its certificates break a rule.
     #[error("its certificates are not valid: {0}")]
     Certificates(String),
+    /// Its timestamp is missing, malformed, of something else, or by nobody who is trusted.
+    #[error("its timestamp is not valid: {0}")]
+    Timestamp(String),
     /// It is older than its signer wanted it to be trusted.
     #[error("it expired at {0}")]
     Expired(String),
