@@ -13,6 +13,8 @@ use ocikit::registry::{
 };
 use ocikit::sync::Access;
 use ocikit::{Client, Location, Registry, Session, SessionOptions};
+use ocikit_sign::{HttpOptions, HttpProxies};
+use zeroize::Zeroizing;
 
 use crate::commands::login;
 use crate::commands::probe::Known;
@@ -265,6 +267,19 @@ impl Context {
             }
         }
         Ok(hosts)
+    }
+
+    /// How services around signing are spoken to: with the authorities of --ca-file besides those of the system, through the
+    /// proxies of the environment.
+    pub(crate) fn http_options(&self) -> Result<HttpOptions> {
+        let authorities = self.global.ca_file.as_deref().map(crate::file::read).transpose()?.unwrap_or_default();
+        let proxy = |name: &str| variable(name).map(Zeroizing::new);
+        let proxies = HttpProxies {
+            http: proxy("http_proxy"),
+            https: proxy("HTTPS_PROXY").or_else(|| proxy("https_proxy")),
+            except: variable("NO_PROXY").or_else(|| variable("no_proxy")).unwrap_or_default(),
+        };
+        Ok(HttpOptions { authorities, proxies, ..HttpOptions::default() })
     }
 
     /// The file that logging in writes to: the first that would be asked and can be written, docker's as a rule.

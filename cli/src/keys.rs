@@ -115,22 +115,24 @@ fn ask(prompt: &str) -> Result<Zeroizing<String>> {
 #[derive(Debug, Args)]
 pub(crate) struct SignerArguments {
     /// The key (PEM): PKCS #8, SEC 1, PKCS #1, or encrypted as cosign does it; with --signer-command the public key
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["signing_config", "fulcio_url"])]
+    key: Option<PathBuf>,
     /// A program that signs instead: it gets what is to be signed on standard input and writes the signature, as bytes or in
     /// base64. Words are separated by spaces
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", requires = "key")]
     signer_command: Option<String>,
     #[command(flatten)]
     password: PasswordArguments,
 }
 
 impl SignerArguments {
-    pub(crate) fn signer(&self) -> Result<Arc<dyn Signer>> {
-        Ok(match &self.signer_command {
-            Some(line) => Arc::new(CommandSigner::new(line, public_key(&self.key)?)?),
-            None => Arc::new(private_key(&self.key, &self.password)?),
-        })
+    /// Whoever has the key, if there is one.
+    pub(crate) fn signer(&self) -> Result<Option<Arc<dyn Signer>>> {
+        let Some(key) = &self.key else { return Ok(None) };
+        Ok(Some(match &self.signer_command {
+            Some(line) => Arc::new(CommandSigner::new(line, public_key(key)?)?),
+            None => Arc::new(private_key(key, &self.password)?),
+        }))
     }
 }
 
@@ -192,23 +194,27 @@ pub(crate) fn trust(path: &Path, store: Option<&Path>) -> Result<(TrustPolicy, T
     Ok((policy, store))
 }
 
-fn named(path: &Path, error: ocikit_sign::Error) -> Failure {
+/// The same failure with the name of the file.
+pub(crate) fn named(path: &Path, error: ocikit_sign::Error) -> Failure {
     let failure = Failure::from(error);
     Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
 }
 
 /// Reads a short file into memory that is wiped.
-fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     // Memory that is outgrown is not wiped, so it is taken at once.
-    const LONGEST: usize = 64 << 10;
+    const LONGEST: usize = LONGEST_SECRET;
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
     let read = File::open(path).and_then(|file| file.take(LONGEST as u64).read_to_end(&mut bytes));
     read.map_err(|error| Failure::io("read", path.display(), &error))?;
     match bytes.len() == LONGEST {
-        true => Err(Failure::usage(format_args!("{} is too long for a key", path.display()))),
+        true => Err(Failure::usage(format_args!("{} is too long for a secret", path.display()))),
         false => Ok(bytes),
     }
 }
+
+/// No key, password or token has as many bytes.
+pub(crate) const LONGEST_SECRET: usize = 64 << 10;
 
 /// Writes a file that is not there yet, and that nobody else may read.
 pub(crate) fn write_new(path: &Path, text: &str) -> Result {

@@ -17,6 +17,7 @@ mod keys;
 mod output;
 mod progress;
 mod report;
+mod sigstore;
 mod transfer;
 mod verbose;
 

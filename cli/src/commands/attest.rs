@@ -8,6 +8,7 @@ use super::sign::Facts;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::keys::{self, DepthArguments, SignerArguments};
+use crate::sigstore::VoucherArguments;
 
 /// Sign a statement about an image: how it was built, what is in it
 ///
@@ -30,20 +31,24 @@ pub(crate) struct Attest {
     /// Attest only if it has this digest
     #[arg(long, value_name = "DIGEST")]
     expect: Option<Digest>,
+    #[command(flatten)]
+    vouchers: VoucherArguments,
 }
 
 impl Attest {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let session = context.session(&[&location])?;
+        let predicate = self.read()?;
+        let (signer, vouchers) = self.vouchers.signer(&self.signer, context).await?;
         let options = AttestOptions {
             predicate_type: self.kind.clone(),
-            predicate: self.read()?,
+            predicate,
             depth: self.depth.depth(),
             expect: self.expect,
             created: keys::now(context.epoch)?,
+            vouchers,
         };
-        let signer = self.signer.signer()?;
         // The place is held from before the image is read, so that nobody changes it in between.
         let place = session.edit(&location).await?;
         let root = Root::open(place.clone(), &location.name()).await?;

@@ -10,10 +10,11 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::keys::{self, DepthArguments, FormatName, SignerArguments};
+use crate::sigstore::VoucherArguments;
 
 /// Sign an image, an index or an artifact, wherever it is
 ///
-/// What is signed is the digest. In a registry the signature is a referrer; in an archive or layout it is stored inside and
+/// What is signed is the digest, with a key or, without one, with a certificate that names whoever signs. In a registry the signature is a referrer; in an archive or layout it is stored inside and
 /// goes along with the next push. Prints what was signed and the digest of each signature's manifest.
 #[derive(Debug, Args)]
 pub(crate) struct Sign {
@@ -44,6 +45,8 @@ pub(crate) struct Sign {
     /// Only print what would be signed
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    vouchers: VoucherArguments,
 }
 
 /// What was signed, or attested.
@@ -69,13 +72,14 @@ impl Sign {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let session = context.session(&[&location])?;
-        let signer = self.signer.signer()?;
+        let (signer, vouchers) = self.vouchers.signer(&self.signer, context).await?;
         let created = keys::now(context.epoch)?;
         let options = SignOptions {
             depth: self.depth.depth(),
             expect: self.expect,
             reference: self.reference.clone().unwrap_or_else(|| keys::repository(&location)),
             notation: self.notation(created)?,
+            vouchers,
             ..SignOptions::new(self.formats(), created)
         };
         // The place is held from before the image is read, so that nobody changes it in between.

@@ -10,17 +10,19 @@ use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::keys::{self, DepthArguments, FormatName};
 use crate::output;
+use crate::sigstore::CertificateArguments;
 
 /// Check who signed an image, an index or an artifact
 ///
 /// Prints a line for each digest, signer and format that is asked for, and ends with 5 if a signature is missing. Nothing
-/// but the place of the image is asked: transparency logs and timestamps are not looked at.
+/// but the place of the image is asked: entries in transparency logs and timestamps are checked as they were stored, against a
+/// trusted root, and beside a signature by a key that is given they are not looked at.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The image
     location: Location,
     /// A public key (PEM) whose signature has to be there; may be repeated, and then each of them has to have signed
-    #[arg(long, value_name = "FILE", required_unless_present = "trust_policy")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["trust_policy", "certificate_identity", "certificate_identity_regexp"])]
     key: Vec<PathBuf>,
     /// A trust policy of the Notary Project, as notation has it; somebody whom it trusts has to have signed
     #[arg(long, value_name = "FILE")]
@@ -43,6 +45,8 @@ pub(crate) struct Verify {
     /// The image has to have this digest
     #[arg(long, value_name = "DIGEST")]
     expect: Option<Digest>,
+    #[command(flatten)]
+    certificates: CertificateArguments,
 }
 
 #[derive(Serialize)]
@@ -115,6 +119,9 @@ impl Verify {
         let mut trusted = Vec::new();
         for path in &self.key {
             trusted.push(Trust::Key { name: path.display().to_string(), key: keys::public_key(path)? });
+        }
+        if let Some(trust) = self.certificates.trust()? {
+            trusted.push(Trust::Certificate(Box::new(trust)));
         }
         if let Some(path) = &self.trust_policy {
             let (policy, store) = keys::trust(path, self.trust_store.as_deref())?;

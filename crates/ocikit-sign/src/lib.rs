@@ -43,6 +43,7 @@ mod notation;
 mod refusal;
 mod sign;
 mod signer;
+mod sigstore;
 mod subjects;
 mod timestamp;
 mod verify;
@@ -56,5 +57,8 @@ pub use notation::{Certificate, Chain, Level, NotationTrust, TrustPolicy, TrustS
 pub use refusal::Refusal;
 pub use sign::{AttestOptions, NotationOptions, SignOptions, Signature, attach, attest, sign};
 pub use signer::{CommandSigner, Signer};
+pub use sigstore::{
+    CertificateTrust, Check, Pattern, ServiceUrls, SigningConfig, TrustedRoot, Vouchers, certify, github_token,
+};
 pub use subjects::Depth;
 pub use verify::{Cell, Coverage, Outcome, Proof, Refused, Trust, Verified, VerifyOptions, verify};

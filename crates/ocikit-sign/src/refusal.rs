@@ -23,6 +23,12 @@ pub enum Refusal {
     /// Its timestamp is missing, malformed, of something else, or by nobody who is trusted.
     #[error("its timestamp is not valid: {0}")]
     Timestamp(String),
+    /// It was made by somebody else than was asked for: whom its certificate names, and who says so.
+    #[error("it is by {0}")]
+    OtherIdentity(String),
+    /// Its entry in a transparency log is missing, malformed, about something else, or not shown to be in the log.
+    #[error("its entry in a transparency log is not valid: {0}")]
+    Log(String),
     /// It is older than its signer wanted it to be trusted.
     #[error("it expired at {0}")]
     Expired(String),

@@ -12,6 +12,7 @@ use crate::format::Format;
 use crate::found::{COSE_TYPE, JWS_TYPE, LONGEST, NOTATION_TYPE};
 use crate::notation::{self, Chain, Seal};
 use crate::signer::Signer;
+use crate::sigstore::Vouchers;
 use crate::subjects::{Depth, Subject, subjects};
 
 /// What to sign, and how.
@@ -30,6 +31,8 @@ pub struct SignOptions {
     pub created: Timestamp,
     /// What the formats of the Notary Project need besides.
     pub notation: Option<NotationOptions>,
+    /// What is put beside signatures in the formats of cosign: certificates, entries in logs, timestamps.
+    pub vouchers: Option<Vouchers>,
 }
 
 /// What goes into an envelope of the Notary Project besides the digest.
@@ -46,7 +49,15 @@ pub struct NotationOptions {
 impl SignOptions {
     /// For these formats and this time: the root alone, whatever digest it has, without a name.
     pub fn new(formats: Vec<Format>, created: Timestamp) -> SignOptions {
-        SignOptions { formats, depth: Depth::Root, expect: None, reference: String::new(), created, notation: None }
+        SignOptions {
+            formats,
+            depth: Depth::Root,
+            expect: None,
+            reference: String::new(),
+            created,
+            notation: None,
+            vouchers: None,
+        }
     }
 }
 
@@ -75,6 +86,7 @@ pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Re
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
+    is_of(signer, options.vouchers.as_ref())?;
     let memory = Arc::new(Memory::new());
     let mut made = Vec::new();
     for subject in subjects(root, options.depth).await? {
@@ -82,7 +94,9 @@ pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Re
             let (manifest, naming) = match format {
                 Format::Cosign => {
                     let (kind, nothing) = (bundle::PREDICATE_TYPE, Value::Object(Map::new()));
-                    (bundled(&subject, kind, &nothing, signer, options.created, &memory).await?, Naming::default())
+                    let vouchers = options.vouchers.as_ref();
+                    let made = bundled(&subject, kind, &nothing, signer, (options.created, vouchers), &memory).await?;
+                    (made, Naming::default())
                 }
                 Format::CosignLegacy => simply(&subject, signer, options, &memory).await?,
                 Format::NotationJws => {
@@ -113,6 +127,8 @@ pub struct AttestOptions {
     pub expect: Option<Digest>,
     /// The time that the attestations say they were made at.
     pub created: Timestamp,
+    /// What is put beside them: certificates, entries in logs, timestamps.
+    pub vouchers: Option<Vouchers>,
 }
 
 /// Signs a statement about a root, and about what is below it where that is wanted: an in-toto statement in a bundle as
@@ -127,6 +143,7 @@ pub async fn attest(root: &Root, signer: &dyn Signer, options: &AttestOptions) -
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
     let AttestOptions { predicate_type, predicate, created, .. } = options;
+    is_of(signer, options.vouchers.as_ref())?;
     // Who says that something was built must not be taken to say that it is approved.
     if predicate_type == bundle::PREDICATE_TYPE {
         return Err(Error::Unsupported("a statement of that type is a signature".to_owned()));
@@ -134,12 +151,22 @@ pub async fn attest(root: &Root, signer: &dyn Signer, options: &AttestOptions) -
     let memory = Arc::new(Memory::new());
     let mut made = Vec::new();
     for subject in subjects(root, options.depth).await? {
-        let manifest = bundled(&subject, predicate_type, predicate, signer, *created, &memory).await?;
+        let beside = (*created, options.vouchers.as_ref());
+        let manifest = bundled(&subject, predicate_type, predicate, signer, beside, &memory).await?;
         let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
         let (subject, platform) = (subject.descriptor(), subject.platform.clone());
         made.push(Signature { subject, platform, format: Format::Cosign, root, naming: Naming::default() });
     }
     Ok(made)
+}
+
+/// Whether the certificate is that of the signer.
+fn is_of(signer: &dyn Signer, vouchers: Option<&Vouchers>) -> Result<()> {
+    let Some(leaf) = vouchers.and_then(Vouchers::leaf) else { return Ok(()) };
+    match leaf.key() {
+        Ok(key) if key == *signer.public_key() => Ok(()),
+        _ => Err(Error::Certificates(format!("that of `{}` is of another key", leaf.subject()))),
+    }
 }
 
 /// Puts signatures where the image is: as referrers, or under their tags. Nothing else is changed there, and the sink is
@@ -166,10 +193,10 @@ async fn bundled(
     predicate_type: &str,
     predicate: &Value,
     signer: &dyn Signer,
-    created: Timestamp,
+    (created, vouchers): (Timestamp, Option<&Vouchers>),
     memory: &Memory,
 ) -> Result<Bytes> {
-    let bundle = bundle::sign(&subject.digest(), predicate_type, predicate, signer).await?;
+    let bundle = bundle::sign(&subject.digest(), predicate_type, predicate, signer, vouchers).await?;
     wrapped(subject, predicate_type, bundle, created, memory)
 }
 
@@ -250,7 +277,8 @@ async fn simply(
     options: &SignOptions,
     memory: &Memory,
 ) -> Result<(Bytes, Naming)> {
-    let (layer, payload) = simple::sign(&subject.digest(), &options.reference, signer).await?;
+    let (layer, payload) =
+        simple::sign(&subject.digest(), &options.reference, signer, options.vouchers.as_ref()).await?;
     added(subject, &layer, payload, memory).await
 }
 

@@ -10,6 +10,7 @@ use crate::found::{Found, find};
 use crate::key::PublicKey;
 use crate::notation::{Level, NotationTrust, Seal};
 use crate::refusal::Refusal;
+use crate::sigstore::CertificateTrust;
 use crate::subjects::{Depth, Subject, subjects};
 
 /// Whose signature is asked for.
@@ -22,6 +23,8 @@ pub enum Trust {
         /// The public half.
         key: PublicKey,
     },
+    /// That of whom a certificate names.
+    Certificate(Box<CertificateTrust>),
     /// That of somebody whom a trust policy of the Notary Project trusts.
     Notation(NotationTrust),
 }
@@ -31,6 +34,7 @@ impl Trust {
     pub fn name(&self) -> &str {
         match self {
             Trust::Key { name, .. } => name,
+            Trust::Certificate(trust) => &trust.name,
             Trust::Notation(trust) => trust.name(),
         }
     }
@@ -38,7 +42,7 @@ impl Trust {
     /// The formats in which such a signature can be.
     pub fn formats(&self) -> &'static [Format] {
         match self {
-            Trust::Key { .. } => &[Format::Cosign, Format::CosignLegacy],
+            Trust::Key { .. } | Trust::Certificate(_) => &[Format::Cosign, Format::CosignLegacy],
             Trust::Notation(_) => &[Format::NotationJws, Format::NotationCose],
         }
     }
@@ -71,6 +75,14 @@ impl Trust {
             }
             (Trust::Key { key, .. }, Format::CosignLegacy) => {
                 simple::verify(layer, content, &digest, key)?;
+            }
+            (Trust::Certificate(trust), Format::Cosign) => {
+                let wanted = predicate_type.unwrap_or(bundle::PREDICATE_TYPE);
+                let predicate = bundle::verify_certificate(content, &digest, wanted, trust)?;
+                proof.predicate = predicate_type.map(|_| predicate);
+            }
+            (Trust::Certificate(trust), Format::CosignLegacy) => {
+                simple::verify_certificate(layer, content, &digest, trust)?;
             }
             (Trust::Notation(trust), Format::NotationJws | Format::NotationCose) => {
                 (proof.warnings, proof.metadata) = trust.verify(seal, content, &subject.descriptor())?;

@@ -10,4 +10,4 @@ pub use private::PrivateKey;
 pub use public::{KeyKind, PublicKey};
 pub use scheme::Scheme;
 
-pub(crate) use pem::blocks;
+pub(crate) use pem::{blocks, write};

@@ -9,7 +9,7 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 
 use crate::algorithm::Algorithm;
 use crate::error::{Error, Result};
-use crate::key::{PublicKey, Scheme, blocks};
+use crate::key::{PublicKey, Scheme, blocks, write};
 
 /// A certificate (RFC 5280), as the bytes that it came in.
 #[derive(Clone)]
@@ -54,6 +54,11 @@ impl Certificate {
         &self.der
     }
 
+    /// The same in PEM.
+    pub fn to_pem(&self) -> String {
+        write("CERTIFICATE", &self.der).to_string()
+    }
+
     /// The digest of the bytes.
     pub fn fingerprint(&self) -> Digest {
         Digest::sha256_of(&self.der)
@@ -79,7 +84,7 @@ impl Certificate {
     }
 
     /// The bytes that the issuer signed.
-    fn signed_bytes(&self) -> Option<&[u8]> {
+    pub(crate) fn signed_bytes(&self) -> Option<&[u8]> {
         let outer = AnyRef::from_der(&self.der).ok()?;
         SliceReader::new(outer.value()).ok()?.tlv_bytes().ok()
     }
@@ -122,7 +127,7 @@ impl Certificate {
     }
 
     /// Whether it may issue certificates, with so many other issuers below it.
-    fn check_issuer(&self, below: usize) -> Result<(), String> {
+    pub(crate) fn check_issuer(&self, below: usize) -> Result<(), String> {
         let refuse = |why: &str| Err(format!("{}: {why}", self.subject()));
         let Some((critical, constraints)) = self.extension::<BasicConstraints>()? else {
             return refuse("it has no basic constraints");
