@@ -204,7 +204,12 @@ fn locate(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&search_path()).map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 
-fn free_port() -> u16 {
+/// A port at which nobody listens.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 

@@ -271,4 +271,4 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,6 +3,7 @@
 mod build;
 mod edit;
 mod files;
+mod keyless;
 mod registries;
 mod rest;
 mod sign;

@@ -8,14 +8,14 @@ use serde_json::Value;
 use crate::bench;
 
 /// A repository with an index of two images, as the registry is called by those who sign in it.
-struct Place {
-    repository: String,
+pub(super) struct Place {
+    pub(super) repository: String,
     /// The digests of the index and of its images.
-    digests: Vec<String>,
+    pub(super) digests: Vec<String>,
 }
 
 impl Place {
-    fn new(bench: &Bench, registry: &Daemon, name: &str) -> Place {
+    pub(super) fn new(bench: &Bench, registry: &Daemon, name: &str) -> Place {
         let repository = format!("{}/{name}", registry.address.replace("127.0.0.1", "localhost"));
         bench.ok(&["push", &testdata("buildkit-multi/image.tar").display().to_string(), &format!("{repository}:1")]);
         let index = bench.ok(&["inspect", "--raw", &format!("{repository}:1")]);
@@ -26,7 +26,7 @@ impl Place {
         Place { repository, digests: std::iter::once(root).chain(children).collect() }
     }
 
-    fn tag(&self) -> String {
+    pub(super) fn tag(&self) -> String {
         format!("{}:1", self.repository)
     }
 }

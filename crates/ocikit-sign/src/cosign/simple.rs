@@ -256,6 +256,8 @@ pub(crate) fn manifest(old: Option<&[u8]>, layer: &Descriptor) -> Result<(Vec<u8
 mod tests {
     use super::*;
     use crate::key::{KeyKind, PrivateKey};
+    use crate::sigstore::testing::World;
+    use crate::timestamp::testing::Making;
 
     fn digest() -> Digest {
         Digest::sha256_of(b"an image")
@@ -286,6 +288,56 @@ mod tests {
         assert_eq!(found, Err(Refusal::OtherSubject(digest().to_string())));
         let other = PrivateKey::generate(KeyKind::P256).unwrap();
         assert_eq!(verify(&layer, &payload, &digest(), other.public_key()), Err(Refusal::WrongSignature));
+    }
+
+    #[tokio::test]
+    async fn a_log_of_old_and_a_certificate() {
+        let (world, key) = (World::new(), PrivateKey::generate(KeyKind::P256).unwrap());
+        let leaf = world.certificate(&key, |_| {});
+        let (mut layer, payload) = sign(&digest(), "registry.example/app", &key, None).await.unwrap();
+        let made = signature(&layer).unwrap();
+        let logged = |time: &str| world.logged(&payload, &made, &leaf, time).to_string();
+        layer.annotations.insert(CERTIFICATE, leaf.to_pem());
+        layer.annotations.insert(LOG, logged("2026-06-15T12:00:00Z"));
+        let trust = world.trust();
+        let verified = |layer: &Descriptor| verify_certificate(layer, &payload, &digest(), &trust);
+        assert_eq!(verified(&layer).unwrap(), "registry.example/app");
+        assert!(matches!(verify(&layer, &payload, &digest(), world.log.public_key()), Err(Refusal::WrongSignature)));
+        for name in [SIGNATURE, CERTIFICATE, LOG] {
+            let text = layer.annotations.get(name).unwrap().as_bytes().to_vec();
+            for position in 0..text.len() {
+                for mask in [1, 0x20] {
+                    let mut changed = text.clone();
+                    changed[position] ^= mask;
+                    let mut layer = layer.clone();
+                    layer.annotations.insert(name, String::from_utf8(changed).unwrap());
+                    // Space at the end of a line of PEM is none of the certificate.
+                    let is_space = name == CERTIFICATE && text[position] == b'\n' && mask == 1;
+                    assert!(is_space || verified(&layer).is_err(), "{name} {position} {mask}");
+                }
+            }
+        }
+        // Logged before and after the certificate was valid; of something else; not at all.
+        let (_, other) = sign(&digest(), "another", &key, None).await.unwrap();
+        for logged in [
+            logged("2026-05-31T23:59:59Z"),
+            logged("2026-07-01T00:00:01Z"),
+            world.logged(&other, &made, &leaf, "2026-06-15T12:00:00Z").to_string(),
+            "{}".to_owned(),
+        ] {
+            let mut layer = layer.clone();
+            layer.annotations.insert(LOG, logged);
+            assert!(verified(&layer).is_err());
+        }
+        // A timestamp beside it has to be right as well.
+        let stamp = |message: &[u8]| {
+            let answer = world.tsa.answer(message, &Making::at("20260615120000Z"));
+            serde_json::to_string(&TimestampForm { timestamp: Base64(answer) }).unwrap()
+        };
+        layer.annotations.insert(TIMESTAMP, stamp(&made));
+        assert!(verified(&layer).is_ok());
+        layer.annotations.insert(TIMESTAMP, stamp(b"another"));
+        assert!(matches!(verified(&layer), Err(Refusal::Timestamp(_))));
     }
 
     #[tokio::test]

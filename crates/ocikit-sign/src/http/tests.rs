@@ -10,13 +10,13 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use super::*;
 
 /// A server on this machine that gives one answer to everything, and keeps what it was asked.
-struct Server {
-    port: u16,
+pub(crate) struct Server {
+    pub(crate) port: u16,
     asked: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Server {
-    async fn start(answer: Vec<u8>, tls: Option<ServerConfig>) -> Server {
+    pub(crate) async fn start(answer: Vec<u8>, tls: Option<ServerConfig>) -> Server {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let server = Server { port: listener.local_addr().unwrap().port(), asked: Arc::default() };
         let asked = server.asked.clone();
@@ -35,7 +35,7 @@ impl Server {
         server
     }
 
-    fn asked(&self) -> String {
+    pub(crate) fn asked(&self) -> String {
         String::from_utf8_lossy(&self.asked.lock().unwrap()).into_owned()
     }
 }
@@ -64,7 +64,7 @@ async fn serve(
     client.shutdown().await
 }
 
-fn said(status: &str, more: &str, body: &str) -> Vec<u8> {
+pub(crate) fn said(status: &str, more: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{more}\r\n{body}", body.len()).into_bytes()
 }
 

@@ -21,4 +21,6 @@ pub(crate) use json::{Base64, Number};
 pub(crate) use trust::{Evidence, TimestampForm, Timestamps};
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -95,3 +95,6 @@ const KNOWN: [ObjectIdentifier; 4] = [
     ObjectIdentifier::new_unwrap("2.5.29.37"),
     ObjectIdentifier::new_unwrap("2.5.29.17"),
 ];
+
+#[cfg(test)]
+mod tests;

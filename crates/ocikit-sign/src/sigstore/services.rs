@@ -217,3 +217,6 @@ struct IssuedChain {
 struct GitHub {
     value: String,
 }
+
+#[cfg(test)]
+mod tests;
