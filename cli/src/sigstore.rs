@@ -48,29 +48,32 @@ pub(crate) struct VoucherArguments {
 }
 
 impl VoucherArguments {
-    /// Whoever signs, and what is put beside their signatures.
+    /// Whoever signs, and what is put beside their signatures. For a trial no service is asked: what logs were told they keep.
     pub(crate) async fn signer(
         &self,
         given: &SignerArguments,
         context: &Context,
+        is_trial: bool,
     ) -> Result<(Arc<dyn Signer>, Option<Vouchers>)> {
         let now = Timestamp::now();
         let ServiceUrls { authority, logs, timestamps } = self.services(now)?;
         let root = self.trusted_root.as_deref().map(trusted_root).transpose()?;
-        let vouchers =
-            |http, certificates| Vouchers { certificates, logs, timestamps, root, ..Vouchers::new(http, now) };
-        if let Some(signer) = given.signer()? {
-            if self.signing_config.is_none() && self.rekor_url.is_empty() && self.timestamp_server_url.is_empty() {
-                if self.certificate.is_none() {
-                    return Ok((signer, None));
-                }
+        let signer = given.signer()?;
+        if is_trial {
+            let signer =
+                signer.map_or_else(|| PrivateKey::generate(KeyKind::P256).map(|key| Arc::new(key) as _), Ok)?;
+            return Ok((signer, None));
+        }
+        if let Some(signer) = signer {
+            if logs.is_empty() && timestamps.is_empty() && self.certificate.is_none() {
+                return Ok((signer, None));
             }
             let certificates = match &self.certificate {
                 Some(path) => Certificate::read_all(&file::read(path)?).map_err(|error| named(path, error))?,
                 None => Vec::new(),
             };
             let http = Http::new(&context.http_options()?)?;
-            return Ok((signer, Some(vouchers(http, certificates))));
+            return Ok((signer, Some(Vouchers { certificates, logs, timestamps, root, ..Vouchers::new(http, now) })));
         }
         let authority = authority
             .ok_or_else(|| Failure::usage("there is no key, and no authority that gives a certificate without one"))?;
@@ -79,7 +82,7 @@ impl VoucherArguments {
         // It is forgotten when this ends; the certificate says how long it may be used.
         let key = PrivateKey::generate(KeyKind::P256)?;
         let certificates = certify(&http, &authority, &token, &key).await?;
-        Ok((Arc::new(key), Some(vouchers(http, certificates))))
+        Ok((Arc::new(key), Some(Vouchers { certificates, logs, timestamps, root, ..Vouchers::new(http, now) })))
     }
 
     fn services(&self, now: Timestamp) -> Result<ServiceUrls> {

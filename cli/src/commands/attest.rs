@@ -40,7 +40,7 @@ impl Attest {
         let location = context.expand(&self.location);
         let session = context.session(&[&location])?;
         let predicate = self.read()?;
-        let (signer, vouchers) = self.vouchers.signer(&self.signer, context).await?;
+        let (signer, vouchers) = self.vouchers.signer(&self.signer, context, false).await?;
         let options = AttestOptions {
             predicate_type: self.kind.clone(),
             predicate,

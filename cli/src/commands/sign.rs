@@ -72,7 +72,7 @@ impl Sign {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let session = context.session(&[&location])?;
-        let (signer, vouchers) = self.vouchers.signer(&self.signer, context).await?;
+        let (signer, vouchers) = self.vouchers.signer(&self.signer, context, self.dry_run).await?;
         let created = keys::now(context.epoch)?;
         let options = SignOptions {
             depth: self.depth.depth(),

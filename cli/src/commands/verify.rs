@@ -69,6 +69,9 @@ struct CellFacts {
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     signature: Option<Digest>,
+    /// Who made it: the digest of the public key, or whom the certificate names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
     /// What is wrong and by the policy does not matter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
@@ -142,6 +145,7 @@ impl CellFacts {
             formats: cell.formats.iter().map(|format| format.as_str()).collect(),
             outcome: "skipped",
             signature: None,
+            by: None,
             warnings: Vec::new(),
             metadata: Annotations::new(),
             predicate: None,
@@ -157,6 +161,7 @@ impl CellFacts {
                 formats: vec![proof.format.as_str()],
                 outcome: "verified",
                 signature: Some(proof.signature),
+                by: Some(proof.by.clone()).filter(|by| !by.is_empty()),
                 warnings: proof.warnings.iter().map(ToString::to_string).collect(),
                 metadata: proof.metadata.clone(),
                 predicate: proof.predicate.clone(),

@@ -58,6 +58,7 @@ impl Trust {
         let mut proof = Proof {
             signature: found.manifest,
             format,
+            by: String::new(),
             warnings: Vec::new(),
             metadata: Annotations::new(),
             predicate: None,
@@ -72,17 +73,21 @@ impl Trust {
                 let wanted = predicate_type.unwrap_or(bundle::PREDICATE_TYPE);
                 let predicate = bundle::verify(content, &digest, wanted, key)?;
                 proof.predicate = predicate_type.map(|_| predicate);
+                proof.by = key.fingerprint().to_string();
             }
             (Trust::Key { key, .. }, Format::CosignLegacy) => {
                 simple::verify(layer, content, &digest, key)?;
+                proof.by = key.fingerprint().to_string();
             }
             (Trust::Certificate(trust), Format::Cosign) => {
                 let wanted = predicate_type.unwrap_or(bundle::PREDICATE_TYPE);
-                let predicate = bundle::verify_certificate(content, &digest, wanted, trust)?;
+                let (named, predicate) = bundle::verify_certificate(content, &digest, wanted, trust)?;
                 proof.predicate = predicate_type.map(|_| predicate);
+                proof.by = named.to_string();
             }
             (Trust::Certificate(trust), Format::CosignLegacy) => {
-                simple::verify_certificate(layer, content, &digest, trust)?;
+                let (named, _) = simple::verify_certificate(layer, content, &digest, trust)?;
+                proof.by = named.to_string();
             }
             (Trust::Notation(trust), Format::NotationJws | Format::NotationCose) => {
                 (proof.warnings, proof.metadata) = trust.verify(seal, content, &subject.descriptor())?;
@@ -184,6 +189,9 @@ pub struct Proof {
     pub signature: Digest,
     /// Its format.
     pub format: Format,
+    /// Who made it, in words that are the same whenever it is the same one: the digest of the public key, or whom the
+    /// certificate names and who says so. Empty in the formats of the Notary Project.
+    pub by: String,
     /// What is wrong with it, and by the policy is only told.
     pub warnings: Vec<Refusal>,
     /// What the signer signed along, in the formats that have a place for it.

@@ -316,6 +316,19 @@ fn cosign_signs_and_we_verify() {
     let services = Services::start(&others);
     let outcome = services.we_verify(&bench, WHO, &["olareg.tar"]);
     assert_eq!(outcome.code, 5, "{outcome}");
+    // A token on standard input, and one as GitLab gives it.
+    bench.ok(&["copy", "olareg.tar", "again.tar", "--no-referrers"]);
+    let line = ["sign", "--signing-config", &services.config, "--trusted-root", &services.root];
+    let given = [&line[..], &["--identity-token", "-", "again.tar"]].concat();
+    let outcome =
+        bench.ocikit_with_input(&given, format!("{}\n", services.issuer.token("input@example.com")).as_bytes());
+    assert_eq!(outcome.code, 0, "{outcome}");
+    let bench = bench.with("SIGSTORE_ID_TOKEN", &services.issuer.token(WHO));
+    bench.ok(&[&line[..], &["again.tar"]].concat());
+    for who in ["input@example.com", WHO] {
+        let outcome = services.we_verify(&bench, who, &["again.tar"]);
+        assert_eq!(outcome.code, 0, "{outcome}");
+    }
     // A token of somebody else's issuer gets nothing, and what a service says of it is told without the token.
     let stranger = Issuer::start().token(WHO);
     fs::write(bench.path("stranger"), &stranger).unwrap();

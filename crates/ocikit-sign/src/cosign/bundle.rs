@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 use crate::signer::{Signer, checked};
 use crate::sigstore::entry::{By, Signed};
 use crate::sigstore::log::Entry;
-use crate::sigstore::{Base64, CertificateTrust, Evidence, TimestampForm, Timestamps, Vouchers};
+use crate::sigstore::{Base64, CertificateTrust, Evidence, Named, TimestampForm, Timestamps, Vouchers};
 
 /// The media type of bundles, of their layer and of the artifact.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -169,13 +169,13 @@ pub(crate) fn verify(bundle: &[u8], digest: &Digest, predicate_type: &str, key: 
 }
 
 /// Checks that a bundle is by somebody whose certificate is trusted, and says something of that type of this digest. Returns
-/// what it says.
+/// whom the certificate names, and what it says.
 pub(crate) fn verify_certificate(
     bundle: &[u8],
     digest: &Digest,
     predicate_type: &str,
     trust: &CertificateTrust,
-) -> Result<Value, Refusal> {
+) -> Result<(Named, Value), Refusal> {
     let bundle = Bundle::read(bundle)?;
     let material = &bundle.verification_material;
     if material.public_key.is_some() {
@@ -189,8 +189,8 @@ pub(crate) fn verify_certificate(
         return Err(Refusal::WrongSignature);
     }
     let signed = Signed { by: By::Certificate(&leaf), message: &message, payload: &payload, signature: &signature };
-    trust.check(&leaf, &signed, &material.evidence()?)?;
-    says(&payload, digest, predicate_type)
+    let named = trust.check(&leaf, &signed, &material.evidence()?)?;
+    Ok((named, says(&payload, digest, predicate_type)?))
 }
 
 impl Bundle {

@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 use crate::signer::{Signer, checked};
 use crate::sigstore::entry::{By, Signed};
 use crate::sigstore::log::{Entry, KindVersion, LogId, Promise};
-use crate::sigstore::{Base64, CertificateTrust, Evidence, Number, Vouchers};
+use crate::sigstore::{Base64, CertificateTrust, Evidence, Named, Number, Vouchers};
 
 /// The media type of a payload.
 pub(crate) const LAYER_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -153,14 +153,14 @@ pub(crate) fn verify(layer: &Descriptor, payload: &[u8], digest: &Digest, key: &
     says(payload, digest)
 }
 
-/// Checks that a layer is a signature of this digest by somebody whose certificate is trusted, and returns the name under
-/// which it was signed.
+/// Checks that a layer is a signature of this digest by somebody whose certificate is trusted. Returns whom the certificate
+/// names, and the name under which it was signed.
 pub(crate) fn verify_certificate(
     layer: &Descriptor,
     payload: &[u8],
     digest: &Digest,
     trust: &CertificateTrust,
-) -> Result<String, Refusal> {
+) -> Result<(Named, String), Refusal> {
     let certificate = layer.annotations.get(CERTIFICATE).ok_or(Refusal::OtherSigner)?;
     let found = Certificate::read_all(certificate.as_bytes()).map_err(|error| malformed(&error.to_string()))?;
     let [leaf] = &found[..] else { return Err(malformed("it has not one certificate")) };
@@ -169,8 +169,8 @@ pub(crate) fn verify_certificate(
         return Err(Refusal::WrongSignature);
     }
     let signed = Signed { by: By::Certificate(leaf), message: payload, payload, signature: &signature };
-    trust.check(leaf, &signed, &evidence(layer)?)?;
-    says(payload, digest)
+    let named = trust.check(leaf, &signed, &evidence(layer)?)?;
+    Ok((named, says(payload, digest)?))
 }
 
 /// The entry of a log and the timestamp in the annotations of a layer.
@@ -301,7 +301,7 @@ mod tests {
         layer.annotations.insert(LOG, logged("2026-06-15T12:00:00Z"));
         let trust = world.trust();
         let verified = |layer: &Descriptor| verify_certificate(layer, &payload, &digest(), &trust);
-        assert_eq!(verified(&layer).unwrap(), "registry.example/app");
+        assert_eq!(verified(&layer).unwrap().1, "registry.example/app");
         assert!(matches!(verify(&layer, &payload, &digest(), world.log.public_key()), Err(Refusal::WrongSignature)));
         for name in [SIGNATURE, CERTIFICATE, LOG] {
             let text = layer.annotations.get(name).unwrap().as_bytes().to_vec();

@@ -17,6 +17,7 @@ pub use root::TrustedRoot;
 pub use services::{Vouchers, certify, github_token};
 pub use trust::{CertificateTrust, Check};
 
+pub(crate) use identity::Named;
 pub(crate) use json::{Base64, Number};
 pub(crate) use trust::{Evidence, TimestampForm, Timestamps};
 
