@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Referrers, Root, Sink, SourceExt, copy_all};
 use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform, Tag, annotations};
@@ -88,30 +89,52 @@ pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Re
     }
     is_of(signer, options.vouchers.as_ref())?;
     let memory = Arc::new(Memory::new());
-    let mut made = Vec::new();
-    for subject in subjects(root, options.depth).await? {
-        for format in &options.formats {
-            let (manifest, naming) = match format {
-                Format::Cosign => {
-                    let (kind, nothing) = (bundle::PREDICATE_TYPE, Value::Object(Map::new()));
-                    let vouchers = options.vouchers.as_ref();
-                    let made = bundled(&subject, kind, &nothing, signer, (options.created, vouchers), &memory).await?;
-                    (made, Naming::default())
-                }
-                Format::CosignLegacy => simply(&subject, signer, options, &memory).await?,
-                Format::NotationJws => {
-                    (sealed(Seal::Jws, &subject, signer, options, &memory).await?, Naming::default())
-                }
-                Format::NotationCose => {
-                    (sealed(Seal::Cose, &subject, signer, options, &memory).await?, Naming::default())
-                }
-            };
-            let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
-            let (subject, platform) = (subject.descriptor(), subject.platform.clone());
-            made.push(Signature { subject, platform, format: *format, root, naming });
+    let subjects = subjects(root, options.depth).await?;
+    let all = subjects.iter().flat_map(|subject| options.formats.iter().map(move |format| (subject, *format)));
+    let made = all.map(|(subject, format)| one(subject, format, signer, options, &memory));
+    at_once(made, options.vouchers.as_ref()).await
+}
+
+/// A signature of one thing in one format.
+async fn one(
+    subject: &Subject,
+    format: Format,
+    signer: &dyn Signer,
+    options: &SignOptions,
+    memory: &Arc<Memory>,
+) -> Result<Signature> {
+    let (manifest, naming) = match format {
+        Format::Cosign => {
+            let (kind, nothing) = (bundle::PREDICATE_TYPE, Value::Object(Map::new()));
+            let beside = (options.created, options.vouchers.as_ref());
+            (bundled(subject, kind, &nothing, signer, beside, memory).await?, Naming::default())
         }
-    }
-    Ok(made)
+        Format::CosignLegacy => simply(subject, signer, options, memory).await?,
+        Format::NotationJws => (sealed(Seal::Jws, subject, signer, options, memory).await?, Naming::default()),
+        Format::NotationCose => (sealed(Seal::Cose, subject, signer, options, memory).await?, Naming::default()),
+    };
+    signature(subject, format, &manifest, naming, memory).await
+}
+
+async fn signature(
+    subject: &Subject,
+    format: Format,
+    manifest: &Bytes,
+    naming: Naming,
+    memory: &Arc<Memory>,
+) -> Result<Signature> {
+    let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, manifest)).await?;
+    Ok(Signature { subject: subject.descriptor(), platform: subject.platform.clone(), format, root, naming })
+}
+
+/// What is made, in order. Logs take a second for an entry, so that several are asked for at once; a signer that works alone does one
+/// after the other.
+async fn at_once<F: Future<Output = Result<Signature>>>(
+    made: impl Iterator<Item = F>,
+    vouchers: Option<&Vouchers>,
+) -> Result<Vec<Signature>> {
+    let jobs = if vouchers.is_some() { 8 } else { 1 };
+    stream::iter(made).buffered(jobs).try_collect().await
 }
 
 /// A statement about images, and what it is about.
@@ -149,15 +172,13 @@ pub async fn attest(root: &Root, signer: &dyn Signer, options: &AttestOptions) -
         return Err(Error::Unsupported("a statement of that type is a signature".to_owned()));
     }
     let memory = Arc::new(Memory::new());
-    let mut made = Vec::new();
-    for subject in subjects(root, options.depth).await? {
+    let subjects = subjects(root, options.depth).await?;
+    let made = subjects.iter().map(async |subject| {
         let beside = (*created, options.vouchers.as_ref());
-        let manifest = bundled(&subject, predicate_type, predicate, signer, beside, &memory).await?;
-        let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
-        let (subject, platform) = (subject.descriptor(), subject.platform.clone());
-        made.push(Signature { subject, platform, format: Format::Cosign, root, naming: Naming::default() });
-    }
-    Ok(made)
+        let manifest = bundled(subject, predicate_type, predicate, signer, beside, &memory).await?;
+        signature(subject, Format::Cosign, &manifest, Naming::default(), &memory).await
+    });
+    at_once(made, options.vouchers.as_ref()).await
 }
 
 /// Whether the certificate is that of the signer.
