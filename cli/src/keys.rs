@@ -182,8 +182,12 @@ pub(crate) fn public_key(path: &Path) -> Result<PublicKey> {
 
 /// Reads the certificates of a signer.
 pub(crate) fn chain(path: &Path) -> Result<Chain> {
-    let certificates = Certificate::read_all(&file::read(path)?).and_then(Chain::new);
-    certificates.map_err(|error| named(path, error))
+    Chain::new(certificates(path)?).map_err(|error| named(path, error))
+}
+
+/// Reads certificates.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<Certificate>> {
+    Certificate::read_all(&file::read(path)?).map_err(|error| named(path, error))
 }
 
 /// Reads a trust policy and the stores that it names.

@@ -14,6 +14,7 @@ mod file;
 mod hosts;
 mod inside;
 mod keys;
+mod notation;
 mod output;
 mod progress;
 mod report;

@@ -104,6 +104,16 @@ impl Peers {
         self.daemon(command, port)
     }
 
+    /// An authority for timestamps, with keys of its own, on a free port. It takes port 2112 as well, so that there is one at
+    /// a time.
+    pub fn timestamp_server(&self) -> Daemon {
+        let port = free_port();
+        let mut command = self.command("timestamp-server");
+        command.args(["serve", "--host", "127.0.0.1", "--port", &port.to_string(), "--disable-ntp-monitoring"]);
+        command.arg("--include-chain-in-response");
+        self.daemon_at(command, port, "/ping")
+    }
+
     /// Every registry of others that there is to try, by its name in `docs/registries.md`.
     pub fn all_registries(&self) -> Vec<(&'static str, Daemon)> {
         vec![
@@ -120,10 +130,15 @@ impl Peers {
     }
 
     fn daemon(&self, command: Command, port: u16) -> Daemon {
+        self.daemon_at(command, port, "/v2/")
+    }
+
+    /// One that is ready when it answers to a path.
+    fn daemon_at(&self, command: Command, port: u16, path: &str) -> Daemon {
         let mut daemon = Daemon::start(command, &self.path(&format!("log-{port}")));
         daemon.address = format!("127.0.0.1:{port}");
         let address = daemon.address.clone();
-        daemon.wait(|| answers(&address));
+        daemon.wait(|| answers(&address, path));
         daemon
     }
 }
@@ -213,9 +228,9 @@ pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
-fn answers(address: &str) -> bool {
+fn answers(address: &str, path: &str) -> bool {
     let Ok(mut stream) = TcpStream::connect(address) else { return false };
-    let request = format!("GET /v2/ HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     let mut answer = [0; 12];
     stream.write_all(request.as_bytes()).is_ok() && stream.read_exact(&mut answer).is_ok() && answer.ends_with(b"200")
 }

@@ -53,7 +53,7 @@ pub use error::{Error, Result};
 pub use format::Format;
 pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions, HttpProxies};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
-pub use notation::{Certificate, Chain, Level, NotationTrust, TrustPolicy, TrustStore};
+pub use notation::{Certificate, Chain, Level, NotationTrust, SigningScheme, TrustPolicy, TrustStore};
 pub use refusal::Refusal;
 pub use sign::{AttestOptions, NotationOptions, SignOptions, Signature, attach, attest, sign};
 pub use signer::{CommandSigner, Signer};
@@ -61,4 +61,5 @@ pub use sigstore::{
     CertificateTrust, Check, Pattern, ServiceUrls, SigningConfig, TrustedRoot, Vouchers, certify, github_token,
 };
 pub use subjects::Depth;
+pub use timestamp::TimestampAuthority;
 pub use verify::{Cell, Coverage, Outcome, Proof, Refused, Trust, Verified, VerifyOptions, verify};

@@ -11,10 +11,11 @@ use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::found::{COSE_TYPE, JWS_TYPE, LONGEST, NOTATION_TYPE};
-use crate::notation::{self, Chain, Seal};
+use crate::notation::{self, Chain, Seal, SigningScheme};
 use crate::signer::Signer;
 use crate::sigstore::Vouchers;
 use crate::subjects::{Depth, Subject, subjects};
+use crate::timestamp::TimestampAuthority;
 
 /// What to sign, and how.
 #[derive(Debug, Clone)]
@@ -45,6 +46,11 @@ pub struct NotationOptions {
     pub expiry: Option<Timestamp>,
     /// What else is signed along: keys and values of the signer's own.
     pub metadata: Annotations,
+    /// Who says when it was signed.
+    pub scheme: SigningScheme,
+    /// An authority that says so besides the signer. It is asked for each signature, and what it says is checked and stored
+    /// with the signature.
+    pub authority: Option<TimestampAuthority>,
 }
 
 impl SignOptions {
@@ -249,8 +255,9 @@ async fn sealed(
     memory: &Memory,
 ) -> Result<Bytes> {
     let needs = || Error::Unsupported("a signature of the Notary Project needs certificates".to_owned());
-    let NotationOptions { chain, expiry, metadata } = options.notation.as_ref().ok_or_else(needs)?;
-    let inside = notation::Options { chain, time: options.created, expiry: *expiry, metadata };
+    let NotationOptions { chain, expiry, metadata, scheme, authority } = options.notation.as_ref().ok_or_else(needs)?;
+    let (scheme, authority) = (*scheme, authority.as_ref());
+    let inside = notation::Options { chain, time: options.created, expiry: *expiry, metadata, scheme, authority };
     let envelope = notation::sign(seal, &subject.descriptor(), signer, &inside).await?;
     let prints: Vec<_> = chain.certificates().iter().map(|certificate| certificate.fingerprint().hex()).collect();
     let notes = [

@@ -4,6 +4,10 @@
 //! by its hash (RFC 5816). What of a token no signature covers does not decide: certificates that no chain needs, lists of
 //! revoked ones, attributes that are not signed.
 
+mod authority;
+
+pub use authority::TimestampAuthority;
+
 use aws_lc_rs::signature::UnparsedPublicKey;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, civil};
@@ -56,7 +60,7 @@ impl Stamp {
     }
 }
 
-/// Asks for a timestamp of a message, of which only the hash is told. The answer has to have the same nonce, and brings
+/// The question for a timestamp of a message, of which only the hash is told. The answer has to have the same nonce, and brings
 /// certificates if it is told to.
 pub(crate) fn request(hash: Hash, message: &[u8], nonce: u64, certificates: bool) -> Result<Vec<u8>, der::Error> {
     // There are authorities that want the parameters, which are nothing.

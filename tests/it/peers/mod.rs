@@ -4,6 +4,7 @@ mod build;
 mod edit;
 mod files;
 mod keyless;
+mod notation;
 mod registries;
 mod rest;
 mod sign;

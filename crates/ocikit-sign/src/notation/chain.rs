@@ -78,9 +78,20 @@ impl Certificate {
         (validity.not_before.to_unix_duration().as_secs(), validity.not_after.to_unix_duration().as_secs())
     }
 
+    /// Whether the time is after the last one at which it is valid, be it by a fraction of a second.
+    fn has_expired_at(&self, time: Timestamp) -> bool {
+        let Ok(seconds) = u64::try_from(time.as_second()) else { return false };
+        let last = self.validity().1;
+        seconds > last || seconds == last && time.subsec_nanosecond() > 0
+    }
+
     pub(crate) fn is_valid_at(&self, time: Timestamp) -> bool {
-        let (from, to) = self.validity();
-        u64::try_from(time.as_second()).is_ok_and(|time| (from..=to).contains(&time))
+        let is_late = u64::try_from(time.as_second()).is_ok_and(|time| self.validity().0 <= time);
+        is_late && !self.has_expired_at(time)
+    }
+
+    pub(crate) fn is_self_signed(&self) -> bool {
+        self.is_issued_by(self).is_ok()
     }
 
     /// The bytes that the issuer signed.
@@ -256,6 +267,11 @@ impl Chain {
     /// The first certificate that is not valid at a time.
     pub(crate) fn invalid_at(&self, time: Timestamp) -> Option<&Certificate> {
         self.certificates.iter().find(|certificate| !certificate.is_valid_at(time))
+    }
+
+    /// Whether one of them is not valid any more.
+    pub(crate) fn has_expired_at(&self, time: Timestamp) -> bool {
+        self.certificates.iter().any(|certificate| certificate.has_expired_at(time))
     }
 
     /// Whether one of them names places that tell whether it was revoked.

@@ -196,6 +196,68 @@ fn times_are_read_as_the_standard_says() {
     }
 }
 
+/// A server that answers each question with a token of the message, as the change makes it.
+async fn serve(tsa: Tsa, status: &'static str, kind: &'static str, change: fn(&mut Making)) -> u16 {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (mut asked, mut buffer) = (Vec::new(), [0; 4096]);
+            // The question follows its head, and has a length of one byte.
+            let question = loop {
+                let read = client.read(&mut buffer).await.unwrap();
+                asked.extend_from_slice(&buffer[..read]);
+                let body = asked.windows(4).position(|window| window == b"\r\n\r\n").map(|at| &asked[at + 4..]);
+                match body {
+                    Some(body) if body.len() > 1 && body.len() >= usize::from(body[1]) + 2 => break body.to_vec(),
+                    _ => {}
+                }
+            };
+            let mut fields = Fields::of(&question, Tag::Sequence).unwrap();
+            fields.bytes().unwrap();
+            fields.bytes().unwrap();
+            let mut making = Making { nonce: fields.decode().unwrap(), ..Making::at(NOON) };
+            change(&mut making);
+            let answer = tsa.answer(MESSAGE, &making);
+            let head = format!(
+                "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                answer.len()
+            );
+            client.write_all(&[head.as_bytes(), &answer].concat()).await.unwrap();
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn what_an_authority_says_is_checked() {
+    let http = crate::Http::new(&crate::HttpOptions { system_authorities: false, ..Default::default() }).unwrap();
+    const KIND: &str = "application/timestamp-reply";
+    let cases: [(&str, &str, fn(&mut Making), &[u8], &str); 6] = [
+        ("200 OK", KIND, |_| {}, MESSAGE, ""),
+        ("200 OK", KIND, |making| making.nonce = 1, MESSAGE, "another question"),
+        ("200 OK", KIND, |_| {}, b"other", "of something else"),
+        ("200 OK", KIND, |making| making.critical = true, MESSAGE, "not understood"),
+        ("500 Oh", KIND, |_| {}, MESSAGE, "status 500"),
+        ("200 OK", "text/html", |_| {}, MESSAGE, "no timestamp"),
+    ];
+    for (status, kind, change, message, said) in cases {
+        let tsa = Tsa::new();
+        let root = tsa.root.clone();
+        let url = format!("http://127.0.0.1:{}/", serve(tsa, status, kind, change).await);
+        let authority = TimestampAuthority::new(http.clone(), url, vec![root]);
+        match authority.stamp(Hash::Sha256, message).await {
+            Ok((_, stamp)) => assert_eq!((said, stamp.time.to_string().as_str()), ("", "2026-06-01T12:00:00Z")),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!said.is_empty() && text.contains(said) && text.starts_with("http://127.0.0.1"), "{text}");
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
