@@ -8,7 +8,8 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use ocikit::Location;
 use ocikit_sign::{
-    Certificate, Chain, CommandSigner, Depth, Format, PrivateKey, PublicKey, Signer, TrustPolicy, TrustStore,
+    Certificate, Chain, CommandSigner, Depth, Format, PrivateKey, PublicKey, RevocationList, Signer, TrustPolicy,
+    TrustStore,
 };
 use zeroize::Zeroizing;
 
@@ -188,6 +189,17 @@ pub(crate) fn chain(path: &Path) -> Result<Chain> {
 /// Reads certificates.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<Certificate>> {
     Certificate::read_all(&file::read(path)?).map_err(|error| named(path, error))
+}
+
+/// Reads lists of revoked certificates, which may be longer than other files.
+pub(crate) fn revocation_lists(paths: &[PathBuf]) -> Result<Vec<RevocationList>> {
+    const LONGEST: u64 = 16 << 20;
+    let mut lists = Vec::new();
+    for path in paths {
+        let found = RevocationList::read_all(&file::read_at_most(path, LONGEST)?);
+        lists.extend(found.map_err(|error| named(path, error))?);
+    }
+    Ok(lists)
 }
 
 /// Reads a trust policy and the stores that it names.

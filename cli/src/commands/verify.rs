@@ -33,6 +33,9 @@ pub(crate) struct Verify {
     /// The repository by which the policy chooses; that of the image if this is not given
     #[arg(long, value_name = "NAME", requires = "trust_policy")]
     scope: Option<String>,
+    /// A list of revoked certificates (PEM or DER) of one of the issuers; may be repeated. They are not looked for elsewhere
+    #[arg(long, value_name = "FILE", requires = "trust_policy")]
+    crl: Vec<PathBuf>,
     /// A form in which there has to be a signature; may be repeated, and then each is asked for. Any one will do if this is
     /// not given
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -130,7 +133,8 @@ impl Verify {
             let (policy, store) = keys::trust(path, self.trust_store.as_deref())?;
             let scope = self.scope.clone().unwrap_or_else(|| keys::repository(location));
             // Whether certificates are valid is a matter of now, whatever the time of a build.
-            trusted.push(Trust::Notation(NotationTrust::new(&policy, &store, &scope, Timestamp::now())?));
+            let trust = NotationTrust::new(&policy, &store, &scope, Timestamp::now())?;
+            trusted.push(Trust::Notation(trust.with_revocation_lists(keys::revocation_lists(&self.crl)?)));
         }
         Ok(trusted)
     }

@@ -28,10 +28,15 @@ impl<'a> Fields<'a> {
 
     /// The content of the next field if it has this tag.
     pub(crate) fn optional(&mut self, tag: Tag) -> Result<Option<&'a [u8]>, Error> {
-        match !self.is_finished() && Tag::peek(&self.0)? == tag {
+        match self.peek()? == Some(tag) {
             true => self.value(tag).map(Some),
             false => Ok(None),
         }
+    }
+
+    /// The tag of the next field, if there is one.
+    pub(crate) fn peek(&self) -> Result<Option<Tag>, Error> {
+        if self.is_finished() { Ok(None) } else { Tag::peek(&self.0).map(Some) }
     }
 
     /// The fields of the next one, which has this tag.

@@ -41,6 +41,7 @@ mod http;
 mod key;
 mod notation;
 mod refusal;
+mod revocation;
 mod sign;
 mod signer;
 mod sigstore;
@@ -55,6 +56,7 @@ pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions, HttpProxies};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
 pub use notation::{Certificate, Chain, Level, NotationTrust, SigningScheme, TrustPolicy, TrustStore};
 pub use refusal::Refusal;
+pub use revocation::RevocationList;
 pub use sign::{AttestOptions, NotationOptions, SignOptions, Signature, attach, attest, sign};
 pub use signer::{CommandSigner, Signer};
 pub use sigstore::{

@@ -23,6 +23,17 @@ pub enum Refusal {
     /// Its timestamp is missing, malformed, of something else, or by nobody who is trusted.
     #[error("its timestamp is not valid: {0}")]
     Timestamp(String),
+    /// One of its certificates was revoked by its issuer.
+    #[error("the certificate {subject} was revoked at {time}")]
+    Revoked {
+        /// Whose certificate.
+        subject: String,
+        /// When.
+        time: String,
+    },
+    /// Its certificates may have been revoked, and nothing that tells is at hand, or good.
+    #[error("nobody knows whether its certificates were revoked: {0}")]
+    Revocation(String),
     /// It was made by somebody else than was asked for: whom its certificate names, and who says so.
     #[error("it is by {0}")]
     OtherIdentity(String),

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use ocikit_tests::{Bench, Daemon, Outcome, Peers};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P384_SHA384,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384,
+    RevokedCertParams,
 };
 use serde_json::json;
 
@@ -176,6 +177,87 @@ fn signing_authorities_are_the_same_to_notation() {
             for outcome in verdicts(&bench, &notation, &place) {
                 assert_eq!(outcome.code == 0, expected, "{envelope} {stores:?}: {outcome}");
             }
+        }
+    }
+}
+
+/// A server on this machine that gives out files of a folder for as long as the tests run.
+fn serve(folder: std::path::PathBuf) -> String {
+    use std::io::{BufRead, BufReader, Write};
+
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut lines = BufReader::new(client.try_clone().unwrap()).lines().map_while(Result::ok);
+            let first = lines.next().unwrap_or_default();
+            lines.find(String::is_empty);
+            let name = first.split_whitespace().nth(1).unwrap_or_default().trim_start_matches('/');
+            let body = fs::read(folder.join(name)).unwrap_or_default();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let _ = client.write_all(&[head.as_bytes(), &body].concat());
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn revoked_certificates_are_the_same_ones() {
+    let Some(peers) = Peers::find(&["registry", "notation"]) else { return };
+    let (bench, notation, registry) = (bench(), Notation::new(&peers), peers.distribution("registry"));
+    let (company, folder) = (Company::new(&peers, "lists"), peers.path("crl"));
+    fs::create_dir_all(&folder).unwrap();
+    let url = serve(folder.clone());
+    let now = SystemTime::now();
+    let hour = Duration::from_secs(3600);
+    // The list that a certificate names, who is on it, whether it is up to date: what is known by it.
+    for (name, revoked, next, known) in [
+        ("good", None, now + hour, Some(true)),
+        ("others", Some(77), now + hour, Some(true)),
+        ("bad", Some(5), now + hour, Some(false)),
+        ("stale", None, now - Duration::from_secs(10), None),
+        ("missing", None, now + hour, None),
+    ] {
+        let [key, chain] = &company.signer(name, |params| {
+            params.serial_number = Some(5.into());
+            params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![format!("{url}/{name}")] }];
+        });
+        let list = CertificateRevocationListParams {
+            this_update: (now - hour).into(),
+            next_update: next.into(),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::from_iter(revoked.map(|serial: u64| RevokedCertParams {
+                serial_number: serial.into(),
+                revocation_time: (now - hour).into(),
+                reason_code: None,
+                invalidity_date: None,
+            })),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let file = folder.join(name).display().to_string();
+        if name != "missing" {
+            fs::write(&file, list.signed_by(&company.issuer).unwrap().der()).unwrap();
+        }
+        let place = Place::new(&bench, &registry, &format!("lists/{name}"));
+        let line = ["sign", "--format", "notation-jws", "--key", key, "--certificate-chain", chain, &place.tag()];
+        bench.ok(&line);
+        let reference = format!("{}@{}", place.repository, place.digests[0]);
+        for (revocation, counts) in [("enforce", known == Some(true)), ("log", true), ("skip", true)] {
+            notation.policy(&json!({"level": "strict", "override": {"revocation": revocation}}), &["ca:lists"]);
+            let theirs = notation.run(&format!("verify --insecure-registry {reference}"));
+            assert_eq!(theirs.code == 0, counts, "{name} {revocation}: {theirs}");
+            let [flag, policy] = notation.words();
+            let line = ["verify", &flag, &policy, &reference, "--crl", &file];
+            let ours = bench.ocikit(if name == "missing" { &line[..4] } else { &line });
+            assert_eq!(ours.code == 0, counts, "{name} {revocation}: {ours}");
+            let said = match known {
+                Some(true) => "",
+                Some(false) => "was revoked at",
+                None => "nobody knows whether",
+            };
+            assert!(revocation == "skip" || ours.stdout.contains(said), "{name} {revocation}: {ours}");
         }
     }
 }

@@ -11,3 +11,5 @@ pub use public::{KeyKind, PublicKey};
 pub use scheme::Scheme;
 
 pub(crate) use pem::{blocks, write};
+#[cfg(test)]
+pub(crate) use pem::write as pem;

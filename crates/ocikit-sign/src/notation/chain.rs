@@ -199,12 +199,6 @@ impl Certificate {
         let found = self.parsed.tbs_certificate().get_extension::<T>();
         found.map_err(|error| format!("{}: an extension is malformed: {error}", self.subject()))
     }
-
-    /// Whether it names places that tell whether it was revoked.
-    fn tells_of_revocation(&self) -> bool {
-        let extensions = self.parsed.tbs_certificate().extensions();
-        extensions.into_iter().flatten().any(|extension| [AUTHORITY_ACCESS, CRL_PLACES].contains(&extension.extn_id))
-    }
 }
 
 impl PartialEq for Certificate {
@@ -273,11 +267,6 @@ impl Chain {
     pub(crate) fn has_expired_at(&self, time: Timestamp) -> bool {
         self.certificates.iter().any(|certificate| certificate.has_expired_at(time))
     }
-
-    /// Whether one of them names places that tell whether it was revoked.
-    pub(crate) fn tells_of_revocation(&self) -> bool {
-        self.certificates.iter().any(Certificate::tells_of_revocation)
-    }
 }
 
 fn check(certificates: &[Certificate]) -> Result<PublicKey, String> {
@@ -318,5 +307,3 @@ const KNOWN: [ObjectIdentifier; 3] = [
     ObjectIdentifier::new_unwrap("2.5.29.15"),
     ObjectIdentifier::new_unwrap("2.5.29.37"),
 ];
-const AUTHORITY_ACCESS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.1");
-const CRL_PLACES: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.31");

@@ -12,6 +12,7 @@ use crate::notation::identity::Identity;
 use crate::notation::policy::{Action, Level, Statement};
 use crate::notation::{Certificate, TrustPolicy};
 use crate::refusal::Refusal;
+use crate::revocation::{self, RevocationList};
 use crate::timestamp::{self, Authorities};
 
 /// Certificates by the type and name of their store.
@@ -88,6 +89,7 @@ pub struct NotationTrust {
     /// Those of the stores that the statement names, by the type of the store.
     certificates: BTreeMap<String, Vec<Certificate>>,
     now: Timestamp,
+    lists: Vec<RevocationList>,
 }
 
 impl NotationTrust {
@@ -107,7 +109,13 @@ impl NotationTrust {
             })?;
             certificates.entry(kind.clone()).or_default().extend(found.iter().cloned());
         }
-        Ok(NotationTrust { statement, certificates, now })
+        Ok(NotationTrust { statement, certificates, now, lists: Vec::new() })
+    }
+
+    /// The same with lists of revoked certificates: of signers, of authorities, of those for timestamps.
+    #[must_use]
+    pub fn with_revocation_lists(self, lists: Vec<RevocationList>) -> NotationTrust {
+        NotationTrust { lists, ..self }
     }
 
     /// The name of the statement.
@@ -135,7 +143,7 @@ impl NotationTrust {
             (statement.authenticity, self.authenticity(&opened)),
             (statement.expiry, self.expiry(&opened)),
             (statement.timestamp, self.timestamp(&opened)),
-            (statement.revocation, revocation(&opened)),
+            (statement.revocation, self.revocation(&opened)),
         ] {
             match (action, outcome) {
                 (_, Ok(())) | (Action::Skip, _) => {}
@@ -195,14 +203,15 @@ impl NotationTrust {
         if !stamp.chain.last().is_some_and(Certificate::is_self_signed) {
             return Err(Refusal::Timestamp("its authority is no root".to_owned()));
         }
-        envelope::within(&stamp, &opened.chain)
+        envelope::within(&stamp, &opened.chain)?;
+        // The level of revocation is that of the signer; an authority that was revoked tells no time.
+        revocation::check(&stamp.chain, &self.lists, self.now, None).map_err(|why| Refusal::Timestamp(why.to_string()))
     }
-}
 
-/// Nothing is asked over a network here, so a certificate that says where one has to ask is one of which nothing is known.
-fn revocation(opened: &Opened) -> Result<(), Refusal> {
-    match opened.chain.tells_of_revocation() {
-        true => Err(Refusal::NotUnderstood("the revocation of its certificates to be looked up".to_owned())),
-        false => Ok(()),
+    /// Nothing is asked over a network here, so a certificate that says where one has to ask is one of which nothing is known
+    /// unless a list was given.
+    fn revocation(&self, opened: &Opened) -> Result<(), Refusal> {
+        let signed = (opened.said.scheme == SigningScheme::SigningAuthority).then_some(opened.said.time);
+        revocation::check(opened.chain.certificates(), &self.lists, self.now, signed)
     }
 }
