@@ -3,6 +3,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -104,14 +105,26 @@ impl Peers {
         self.daemon(command, port)
     }
 
-    /// An authority for timestamps, with keys of its own, on a free port. It takes port 2112 as well, so that there is one at
-    /// a time.
+    /// An authority for timestamps, with keys of its own, on a free port, whose answers bring all certificates.
     pub fn timestamp_server(&self) -> Daemon {
+        self.timestamp_server_with(&["--include-chain-in-response"])
+    }
+
+    /// The same with other flags. It takes port 2112 as well, so that there is one at a time: others wait for their turn.
+    pub fn timestamp_server_with(&self, flags: &[&str]) -> Daemon {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Instant::now();
+        // Another process may have one.
+        while TcpListener::bind(("0.0.0.0", 2112)).is_err() && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
         let port = free_port();
         let mut command = self.command("timestamp-server");
         command.args(["serve", "--host", "127.0.0.1", "--port", &port.to_string(), "--disable-ntp-monitoring"]);
-        command.arg("--include-chain-in-response");
-        self.daemon_at(command, port, "/ping")
+        command.args(flags);
+        let mut daemon = self.daemon_at(command, port, "/ping");
+        daemon.turn = Some(turn);
+        daemon
     }
 
     /// Every registry of others that there is to try, by its name in `docs/registries.md`.
@@ -150,7 +163,11 @@ pub struct Daemon {
     log: PathBuf,
     /// Where it listens, for those that listen at a port.
     pub address: String,
+    /// For one of which there may be one only; it is given on when this is dropped, after the program has ended.
+    turn: Option<MutexGuard<'static, ()>>,
 }
+
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Daemon {
     /// Starts a program whose output goes to a file.
@@ -162,7 +179,7 @@ impl Daemon {
         let file = File::create(log).expect("a log");
         command.stdin(Stdio::null()).stdout(file.try_clone().expect("a log")).stderr(file);
         let child = command.spawn().expect("a program that starts");
-        Daemon { child, log: log.to_owned(), address: String::new() }
+        Daemon { child, log: log.to_owned(), address: String::new(), turn: None }
     }
 
     /// Waits until it is ready.

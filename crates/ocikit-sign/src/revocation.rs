@@ -264,7 +264,7 @@ pub(crate) fn check(
                 Ok(Some(Entry { time: Some(time), invalid_since, .. })) => {
                     let since = invalid_since.map(|since| since.to_unix_duration().as_secs());
                     let signed = signed.and_then(|signed| u64::try_from(signed.as_second()).ok());
-                    if !since.zip(signed).is_some_and(|(since, signed)| signed < since) {
+                    if since.zip(signed).is_none_or(|(since, signed)| signed >= since) {
                         return Err(Refusal::Revoked { subject: certificate.subject(), time: time.to_string() });
                     }
                     is_told = true;

@@ -5,10 +5,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -97,16 +97,13 @@ struct Services {
     timestamps: Daemon,
     config: String,
     root: String,
-    _alone: MutexGuard<'static, ()>,
 }
-
-/// The timestamp authority takes this port as well, whatever it is told, so there is one at a time.
-const METRICS: u16 = 2112;
-static ALONE: Mutex<()> = Mutex::new(());
 
 impl Services {
     fn start(peers: &Peers) -> Services {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Its answers bring no certificates: they are in the trusted root. It waits for its turn, and with it Fulcio, which listens at a
+        // socket that has one name for all.
+        let timestamps = peers.timestamp_server_with(&[]);
         let issuer = Issuer::start();
         let url = &issuer.url;
         let rule = json!({"IssuerURL": url, "ClientID": "sigstore", "Type": "email"});
@@ -123,13 +120,6 @@ impl Services {
             let ports = format!("--http-port {port} --grpc-port {} --http-metrics-port {}", free_port(), free_port());
             let log = "--hostname 127.0.0.1 --storage-dir log --signer-filepath log.key --checkpoint-interval 1s";
             format!("rekor-server serve {log} {ports}")
-        });
-        let begun = Instant::now();
-        while TcpListener::bind(("0.0.0.0", METRICS)).is_err() && begun.elapsed() < Duration::from_secs(60) {
-            thread::sleep(Duration::from_millis(100));
-        }
-        let timestamps = service(peers, |port| {
-            format!("timestamp-server serve --host 127.0.0.1 --disable-ntp-monitoring --port {port}")
         });
         let bundle = get(&fulcio, "/api/v2/trustBundle");
         let bundle: Value = serde_json::from_str(&bundle).unwrap();
@@ -154,7 +144,7 @@ impl Services {
         ));
         let path = |name: &str| peers.path(name).display().to_string();
         let (config, root) = (path("config.json"), path("root.json"));
-        Services { issuer, fulcio, rekor, timestamps, config, root, _alone: alone }
+        Services { issuer, fulcio, rekor, timestamps, config, root }
     }
 
     /// A file with a token for somebody.

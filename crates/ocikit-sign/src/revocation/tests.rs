@@ -71,13 +71,13 @@ fn list(issuer: &Certificate, key: &PrivateKey, making: &Making) -> RevocationLi
     let time = |text: &str| field(Tag::UtcTime, text.as_bytes()).unwrap();
     let algorithm = sequence(&[ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2").to_der().unwrap()]);
     let entry = |(serial, extensions): &(Vec<u8>, Vec<u8>)| {
-        let extensions = if extensions.is_empty() { Vec::new() } else { sequence(&[extensions.clone()]) };
+        let extensions = if extensions.is_empty() { Vec::new() } else { sequence(std::slice::from_ref(extensions)) };
         sequence(&[serial.clone(), time("260515000000Z"), extensions])
     };
     let entries: Vec<_> = making.entries.iter().map(entry).collect();
     let extensions = match making.extensions.is_empty() {
         true => Vec::new(),
-        false => field(outer(0), &sequence(&[making.extensions.clone()])).unwrap(),
+        false => field(outer(0), &sequence(std::slice::from_ref(&making.extensions))).unwrap(),
     };
     let signed = sequence(&[
         1u8.to_der().unwrap(),

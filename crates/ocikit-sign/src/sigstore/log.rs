@@ -213,6 +213,59 @@ const LONGEST: usize = 64 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::{KeyKind, PrivateKey, Scheme};
+
+    #[test]
+    fn a_checkpoint_is_signed_by_its_log() {
+        let [key, other] = [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap());
+        let id = key.public_key().fingerprint().as_bytes().to_vec();
+        let log = Log {
+            host: "log.example".to_owned(),
+            key: key.public_key().clone(),
+            hint: id.clone(),
+            id: id.clone(),
+            valid: Default::default(),
+        };
+        let root = STANDARD.encode([7; 32]);
+        let line = |key: &PrivateKey, name: &str, hint: &[u8], text: &str| {
+            let signature = key.sign(Scheme::EcdsaP256Sha256, text.as_bytes()).unwrap();
+            format!("— {name} {}\n", STANDARD.encode([&hint[..4], &signature].concat()))
+        };
+        let signed = |text: &str, name: &str| format!("{text}\n{}", line(&key, name, &id, text));
+        let check = |note: &str, is_v2: bool| Checkpoint::verify(note, &log, is_v2).map(|found| found.size);
+        let text = format!("log.example\n5\n{root}\n");
+        let (right, name) = (signed(&text, "log.example"), "log.example");
+        assert_eq!(check(&right, true), Ok(5));
+        // More lines belong to what is signed, more signatures to nobody.
+        assert_eq!(check(&signed(&format!("{text}more\n"), name), true), Ok(5));
+        let witness = line(&other, "witness.example", &[1; 4], &text);
+        assert_eq!(check(&format!("{right}{witness}"), true), Ok(5));
+        assert_eq!(check(&format!("{text}\n{witness}{}", line(&key, name, &id, &text)), true), Ok(5));
+        let old = format!("log.example - 123\n5\n{root}\n");
+        assert_eq!((check(&signed(&old, name), false), check(&right, false)), (Ok(5), Ok(5)));
+        for (note, is_v2) in [
+            (signed(&old, name), true),
+            (signed(&old, "log.example - 123"), false),
+            (signed(&format!("other.example\n5\n{root}\n"), "other.example"), true),
+            (signed(&text, "other.example"), true),
+            (format!("{text}\n{}", line(&other, name, &id, &text)), true),
+            (format!("{text}\n{}", line(&key, name, &[1; 4], &text)), true),
+            (format!("{text}\n{witness}"), true),
+            (right.replace("\n5\n", "\n6\n"), true),
+            (right.trim_end().to_owned(), true),
+            (format!("{right}\n"), true),
+            (format!("{right}no signature\n"), true),
+            (signed(&format!("log.example\n05\n{root}\n"), name), true),
+            (signed(&format!("log.example\n-5\n{root}\n"), name), true),
+            (signed("log.example\n5\n!\n", name), true),
+            (signed("log.example\n5\n", name), true),
+            (text.clone(), true),
+            (String::new(), true),
+            ("\n".repeat(LONGEST + 1), true),
+        ] {
+            assert!(check(&note, is_v2).is_err(), "{note}");
+        }
+    }
 
     /// The root of the tree over entries (RFC 9162, 2.1.1), and the hashes beside the way to one of them.
     fn tree(entries: &[Vec<u8>], index: usize) -> (Vec<u8>, Vec<Base64>) {

@@ -131,6 +131,16 @@ fn nothing_of_a_root_may_be_missing_or_of_another_time() {
         }
         let other = BOTH.iter().find(|other| other.root != recorded.root).unwrap();
         assert!(recorded.verify(recorded.bundle.as_bytes(), &other.trust()).is_err());
+        // A log is known by its ID and believed by its key.
+        let key = STANDARD.encode(testing::World::new().log.public_key().to_der());
+        for part in ["tlogs", "ctlogs"] {
+            let with_another_key = recorded.with_root(|root| {
+                for log in root[part].as_array_mut().unwrap() {
+                    log["publicKey"]["rawBytes"] = json!(key);
+                }
+            });
+            assert!(with_another_key.is_err(), "{part}");
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! An authority of the tests, which errs where it is told to.
 
 use rcgen::{BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use x509_cert::der::asn1::GeneralizedTime;
 
 use super::*;
 use crate::key::{KeyKind, PrivateKey, Scheme};
@@ -154,11 +153,4 @@ impl Tsa {
         let status = field(Tag::Sequence, &0u8.to_der().unwrap()).unwrap();
         field(Tag::Sequence, &[status, self.token(message, making)].concat()).unwrap()
     }
-}
-
-/// A time as tokens have it.
-pub(crate) fn stamp_of(time: Timestamp) -> String {
-    let since = std::time::Duration::from_secs(u64::try_from(time.as_second()).unwrap());
-    let der = GeneralizedTime::from_unix_duration(since).unwrap().to_der().unwrap();
-    String::from_utf8(der[2..].to_vec()).unwrap()
 }

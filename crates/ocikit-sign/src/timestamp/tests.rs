@@ -124,7 +124,7 @@ fn tokens_that_break_a_rule_are_refused() {
     assert!(check(&tsa, &tsa.token(MESSAGE, &Making { unsigned, ..Making::at(NOON) })).is_ok());
     let bare = tsa.token(MESSAGE, &Making { with_certificate: false, ..Making::at(NOON) });
     let others = [tsa.certificate.clone()];
-    assert!(verify(&bare, MESSAGE, Authorities { roots: &[tsa.root.clone()], others: &others }).is_ok());
+    assert!(verify(&bare, MESSAGE, Authorities { roots: std::slice::from_ref(&tsa.root), others: &others }).is_ok());
     let token = tsa.token(b"another", &Making::at(NOON));
     assert!(why(check(&tsa, &token)).contains("of something else"));
     assert!(why(check(&Tsa::new(), &tsa.token(MESSAGE, &Making::at(NOON)))).contains("no authority"));
@@ -153,7 +153,7 @@ fn authorities_obey_the_rules() {
         (
             "for code",
             Box::new(|params| {
-                params.custom_extensions = vec![usage(false, &[0x30, 10, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 3])]
+                params.custom_extensions = vec![usage(false, &[0x30, 10, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 3])];
             }),
         ),
     ];
@@ -235,7 +235,8 @@ async fn serve(tsa: Tsa, status: &'static str, kind: &'static str, change: fn(&m
 async fn what_an_authority_says_is_checked() {
     let http = crate::Http::new(&crate::HttpOptions { system_authorities: false, ..Default::default() }).unwrap();
     const KIND: &str = "application/timestamp-reply";
-    let cases: [(&str, &str, fn(&mut Making), &[u8], &str); 6] = [
+    type Case<'a> = (&'static str, &'static str, fn(&mut Making), &'a [u8], &'a str);
+    let cases: [Case<'_>; 6] = [
         ("200 OK", KIND, |_| {}, MESSAGE, ""),
         ("200 OK", KIND, |making| making.nonce = 1, MESSAGE, "another question"),
         ("200 OK", KIND, |_| {}, b"other", "of something else"),
