@@ -8,7 +8,8 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use ocikit::Location;
 use ocikit_sign::{
-    Certificate, Chain, CommandSigner, Depth, Format, PrivateKey, PublicKey, Signer, TrustPolicy, TrustStore,
+    Certificate, Chain, CommandSigner, Depth, Format, PrivateKey, PublicKey, RevocationList, Signer, TrustPolicy,
+    TrustStore,
 };
 use zeroize::Zeroizing;
 
@@ -119,22 +120,24 @@ fn ask(prompt: &str) -> Result<Zeroizing<String>> {
 #[derive(Debug, Args)]
 pub(crate) struct SignerArguments {
     /// The key (PEM): PKCS #8, SEC 1, PKCS #1, or encrypted as cosign does it; with --signer-command the public key
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["signing_config", "fulcio_url"])]
+    key: Option<PathBuf>,
     /// A program that signs instead: it gets what is to be signed on standard input and writes the signature, as bytes or in
     /// base64. Words are separated by spaces
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", requires = "key")]
     signer_command: Option<String>,
     #[command(flatten)]
     password: PasswordArguments,
 }
 
 impl SignerArguments {
-    pub(crate) fn signer(&self) -> Result<Arc<dyn Signer>> {
-        Ok(match &self.signer_command {
-            Some(line) => Arc::new(CommandSigner::new(line, public_key(&self.key)?)?),
-            None => Arc::new(private_key(&self.key, &self.password)?),
-        })
+    /// Whoever has the key, if there is one.
+    pub(crate) fn signer(&self) -> Result<Option<Arc<dyn Signer>>> {
+        let Some(key) = &self.key else { return Ok(None) };
+        Ok(Some(match &self.signer_command {
+            Some(line) => Arc::new(CommandSigner::new(line, public_key(key)?)?),
+            None => Arc::new(private_key(key, &self.password)?),
+        }))
     }
 }
 
@@ -156,8 +159,23 @@ pub(crate) fn public_key(path: &Path) -> Result<PublicKey> {
 
 /// Reads the certificates of a signer.
 pub(crate) fn chain(path: &Path) -> Result<Chain> {
-    let certificates = Certificate::read_all(&file::read(path)?).and_then(Chain::new);
-    certificates.map_err(|error| named(path, error))
+    Chain::new(certificates(path)?).map_err(|error| named(path, error))
+}
+
+/// Reads certificates.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<Certificate>> {
+    Certificate::read_all(&file::read(path)?).map_err(|error| named(path, error))
+}
+
+/// Reads lists of revoked certificates, which may be longer than other files.
+pub(crate) fn revocation_lists(paths: &[PathBuf]) -> Result<Vec<RevocationList>> {
+    const LONGEST: u64 = 16 << 20;
+    let mut lists = Vec::new();
+    for path in paths {
+        let found = RevocationList::read_all(&file::read_at_most(path, LONGEST)?);
+        lists.extend(found.map_err(|error| named(path, error))?);
+    }
+    Ok(lists)
 }
 
 /// Reads a trust policy and the stores that it names.
@@ -177,15 +195,18 @@ pub(crate) fn named(path: &Path, error: ocikit_sign::Error) -> Failure {
 /// Reads a short file into memory that is wiped.
 pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     // Memory that is outgrown is not wiped, so it is taken at once.
-    const LONGEST: usize = 64 << 10;
+    const LONGEST: usize = LONGEST_SECRET;
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
     let read = File::open(path).and_then(|file| file.take(LONGEST as u64).read_to_end(&mut bytes));
     read.map_err(|error| Failure::io("read", path.display(), &error))?;
     match bytes.len() == LONGEST {
-        true => Err(Failure::usage(format_args!("{} is too long for a key", path.display()))),
+        true => Err(Failure::usage(format_args!("{} is too long for a secret", path.display()))),
         false => Ok(bytes),
     }
 }
+
+/// No key, password or token has as many bytes.
+pub(crate) const LONGEST_SECRET: usize = 64 << 10;
 
 /// Writes a file that is not there yet, and that nobody else may read.
 pub(crate) fn write_new(path: &Path, text: &str) -> Result {

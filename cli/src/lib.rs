@@ -14,10 +14,12 @@ mod file;
 mod hosts;
 mod inside;
 mod keys;
+mod notation;
 mod output;
 mod policy;
 mod progress;
 mod report;
+mod sigstore;
 mod transfer;
 mod verbose;
 

@@ -225,7 +225,7 @@ pub fn policies(bytes: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let root = Root::at(memory.clone(), index).await.unwrap();
-        let options = PromoteOptions { predicate_types: Vec::new(), expect: None, created: now };
+        let options = PromoteOptions { predicate_types: Vec::new(), expect: None, created: now, vouchers: None };
         for made in ocikit_sign::promote(&root, &*KEY, &options).await.unwrap_or_default() {
             assert_eq!(made.subject.digest, image.digest);
         }
@@ -244,13 +244,15 @@ pub fn policies(bytes: &[u8]) {
     let _ = signify::identity(bytes);
 }
 
-/// Keys, certificates and policies are read or refused, and what is found where signatures are verifies nothing.
+/// Keys, certificates, policies and what sigstore's files say are read or refused, and what is found where signatures are
+/// verifies nothing.
 pub fn signatures(bytes: &[u8]) {
     use std::sync::Arc;
 
     use ocikit_image::{Memory, Name, Naming, Root, Sink};
     use ocikit_sign::{
-        Certificate, Chain, NotationTrust, PrivateKey, PublicKey, Trust, TrustPolicy, TrustStore, VerifyOptions,
+        Certificate, CertificateTrust, Chain, Check, NotationTrust, Pattern, PrivateKey, PublicKey, SigningConfig,
+        Trust, TrustPolicy, TrustStore, TrustedRoot, VerifyOptions,
     };
     use ocikit_spec::Descriptor;
     use serde_json::json;
@@ -261,13 +263,29 @@ pub fn signatures(bytes: &[u8]) {
     }
     let _ = Certificate::read_all(bytes).and_then(Chain::new);
     let _ = TrustPolicy::parse(bytes);
+    let _ = TrustedRoot::parse(bytes);
 
     let key = PublicKey::from_pem(KEY.as_bytes()).unwrap();
     let policy = TrustPolicy::parse(POLICY.as_bytes()).unwrap();
     let mut store = TrustStore::new();
     store.add("ca", "none", Vec::new());
     let now = "2026-12-01T00:00:00Z".parse().unwrap();
+    let _ = SigningConfig::parse(bytes).and_then(|config| config.services(now));
+    // Bundles of both logs, which are about something else, come as far as what they say.
+    let anybody = |root: &str| {
+        Trust::Certificate(Box::new(CertificateTrust {
+            name: "anybody".to_owned(),
+            identity: Pattern::Any,
+            issuer: None,
+            root: TrustedRoot::parse(root.as_bytes()).unwrap(),
+            log: Check::Required,
+            certificate_log: Check::Required,
+            now,
+        }))
+    };
     let trusted = vec![
+        anybody(include_str!("../../testdata/sigstore/rekor1-root.json")),
+        anybody(include_str!("../../testdata/sigstore/rekor2-root.json")),
         Trust::Key { name: "key".to_owned(), key },
         Trust::Notation(NotationTrust::new(&policy, &store, "", now).unwrap()),
     ];

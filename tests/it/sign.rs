@@ -11,6 +11,10 @@ use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, copy, testing}
 use ocikit_layout::Dir;
 use ocikit_sign::{Outcome, PublicKey, Trust, VerifyOptions, verify};
 use ocikit_tests::{Bench, Registry, testdata};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType, date_time_ymd,
+};
 use serde_json::Value;
 
 use crate::bench;
@@ -380,5 +384,107 @@ fn no_stored_byte_can_be_changed() {
             assert!(verified());
         }
         assert!(changed > 700, "{name}: {changed}");
+    }
+}
+
+/// A root, and a chain and key of a signer it issued, in files; `valid` is from year to year.
+fn company(bench: &Bench, name: &str, valid: (i32, i32)) {
+    let mut root = CertificateParams::default();
+    root.distinguished_name.push(DnType::CommonName, "company");
+    root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let root_key = KeyPair::generate().unwrap();
+    let root_pem = root.self_signed(&root_key).unwrap().pem();
+    let mut leaf = CertificateParams::default();
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+    leaf.subject_alt_names = vec![SanType::Rfc822Name("dev@acme.example".try_into().unwrap())];
+    (leaf.not_before, leaf.not_after) = (date_time_ymd(valid.0, 1, 1), date_time_ymd(valid.1, 1, 1));
+    let key = KeyPair::generate().unwrap();
+    let leaf = leaf.signed_by(&key, &Issuer::new(root, root_key)).unwrap();
+    fs::write(bench.path(&format!("{name}.root")), &root_pem).unwrap();
+    fs::write(bench.path(&format!("{name}.chain")), leaf.pem() + &root_pem).unwrap();
+    fs::write(bench.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+}
+
+#[test]
+fn certificates_name_who_signed() {
+    let bench = bench();
+    fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
+    let identity = "--certificate-identity=dev@acme.example";
+    // Both a company of the same name, and what was issued for other times.
+    for (name, valid) in
+        [("now", (2020, 4000)), ("other", (2020, 4000)), ("past", (2020, 2021)), ("next", (3999, 4000))]
+    {
+        company(&bench, name, valid);
+    }
+    let verify = |name: &str, identity: &str, more: &[&str]| {
+        let chain = format!("--certificate-chain={name}.root");
+        bench.ocikit(&[&["verify", &chain, identity], more, &["a.tar"]].concat())
+    };
+    let signed = |name: &str| {
+        let (key, chain) = (format!("{name}.key"), format!("{name}.chain"));
+        bench.ok(&["sign", "--recursive", "--key", &key, "--certificate", &chain, BOTH[0], BOTH[1], "a.tar"]);
+    };
+    assert_eq!(verify("now", identity, &[]).code, 5);
+    signed("now");
+    assert_eq!(verify("now", identity, &["--recursive", BOTH[0], BOTH[1]]).code, 0);
+    assert_eq!(verify("now", "--certificate-identity-regexp=[a-z]+@acme\\.example", &BOTH).code, 0);
+    let facts: Value = serde_json::from_str(&verify("now", identity, &["--json"]).ok()).unwrap();
+    assert_eq!(facts["signatures"][0]["by"], "dev@acme.example");
+    for (name, identity, why) in [
+        ("now", "--certificate-identity=ops@acme.example", "it is by dev@acme.example"),
+        ("now", "--certificate-identity-regexp=acme", "it is by dev@acme.example"),
+        ("other", identity, "is wrong"),
+    ] {
+        let refused = verify(name, identity, &[]);
+        assert!(refused.code == 5 && refused.stdout.contains(why), "{refused}");
+    }
+    for name in ["past", "next"] {
+        signed(name);
+        let refused = verify(name, identity, &[]);
+        assert!(refused.code == 5 && refused.stdout.contains("was not valid at"), "{refused}");
+    }
+    // Somebody who is known by the key asks for the key.
+    let refused = bench.ocikit(&["sign", "--key", "now.key", "--certificate", "other.chain", "a.tar"]);
+    assert_eq!(refused.code, 2, "{refused}");
+}
+
+#[test]
+fn who_is_believed_has_to_be_said() {
+    let bench = with_keys();
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
+    let root = testdata("sigstore/rekor2-root.json").display().to_string();
+    let (root, identity, issuer) =
+        (["--trusted-root", &root], ["--certificate-identity", "a@b"], ["--certificate-oidc-issuer", "https://c"]);
+    for (words, code) in [
+        ([&root[..], &identity, &issuer].concat(), 5),
+        ([&root[..], &identity].concat(), 2),
+        ([&root[..], &issuer].concat(), 2),
+        ([&identity[..], &issuer].concat(), 2),
+        ([&root[..], &issuer, &["--certificate-identity-regexp", "("]].concat(), 2),
+        ([&root[..], &issuer, &identity, &["--key", "ocikit.pub"]].concat(), 5),
+        (issuer.to_vec(), 2),
+        (["--trusted-root", "a.tar", identity[0], identity[1], issuer[0], issuer[1]].to_vec(), 2),
+    ] {
+        let outcome = bench.ocikit(&[&["verify"], &words[..], &["a.tar"]].concat());
+        assert_eq!(outcome.code, code, "{words:?}: {outcome}");
+    }
+    // Nobody listens at this port, and for a trial nobody is asked.
+    let nobody = ["--fulcio-url", "http://127.0.0.1:1"];
+    fs::write(bench.path("token"), "e30.eyJzdWIiOiIxIn0.c2VjcmV0").unwrap();
+    for (words, code) in [
+        (vec![], 2),
+        (nobody.to_vec(), 2),
+        ([&nobody[..], &["--identity-token", "token"]].concat(), 6),
+        ([&nobody[..], &["--identity-token", "token", "--dry-run"]].concat(), 0),
+        (vec!["--fulcio-url", "http://fulcio.example", "--identity-token", "token"], 2),
+        ([&nobody[..], &["--identity-token", "ocikit.pub"]].concat(), 2),
+        (vec!["--key", "ocikit.key", "--timestamp-server-url", "http://127.0.0.1:1"], 6),
+        ([&nobody[..], &["--key", "ocikit.key"]].concat(), 2),
+    ] {
+        let outcome = bench.ocikit(&[&["sign"], &words[..], &["a.tar"]].concat());
+        assert_eq!(outcome.code, code, "{words:?}: {outcome}");
+        assert!(!outcome.stderr.contains("c2VjcmV0"), "{outcome}");
     }
 }

@@ -16,7 +16,8 @@ bin=$cache/bin
 # Each name is a folder here with a go.mod; its `tool` lines say which programs it gives.
 go_peers=(crane registry regctl oras umoci buildkit olareg)
 # Not in the default group: cosign alone takes longer to build than most of the others together.
-signing_peers=(cosign notation)
+# fulcio, rekor and timestamp are the services that cosign signs with where there is no key.
+signing_peers=(cosign notation fulcio rekor timestamp)
 # Docker's engine of today, next to Debian's of 2023: only testdata/regenerate.sh wants both.
 fixture_peers=(moby)
 # command=package
@@ -67,6 +68,7 @@ tools_of() { sed -n 's/^tool //p' "$here/$1/go.mod"; }
 program_of() {
   case $1 in
     */moby/v2/cmd/dockerd) echo moby-dockerd ;; # must not hide Debian's dockerd on PATH
+    */cmd/rekor-server/posix) echo rekor-server ;; # the one that keeps its log in files
     *) echo "${1##*/}" ;;
   esac
 }

@@ -15,7 +15,7 @@ pub use ocikit_archive::Compression;
 pub use ocikit_image::testing::Tar;
 
 pub use archives::{Archive, testdata, whole, write_archive, write_image};
-pub use peers::{Daemon, Peers};
+pub use peers::{Daemon, Peers, free_port};
 pub use program::{Bench, Outcome, run};
 pub use proxy::{Proxy, Trouble, Way};
 pub use registry::Registry;

@@ -3,6 +3,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -104,6 +105,28 @@ impl Peers {
         self.daemon(command, port)
     }
 
+    /// An authority for timestamps, with keys of its own, on a free port, whose answers bring all certificates.
+    pub fn timestamp_server(&self) -> Daemon {
+        self.timestamp_server_with(&["--include-chain-in-response"])
+    }
+
+    /// The same with other flags. It takes port 2112 as well, so that there is one at a time: others wait for their turn.
+    pub fn timestamp_server_with(&self, flags: &[&str]) -> Daemon {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Instant::now();
+        // Another process may have one.
+        while TcpListener::bind(("0.0.0.0", 2112)).is_err() && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let port = free_port();
+        let mut command = self.command("timestamp-server");
+        command.args(["serve", "--host", "127.0.0.1", "--port", &port.to_string(), "--disable-ntp-monitoring"]);
+        command.args(flags);
+        let mut daemon = self.daemon_at(command, port, "/ping");
+        daemon.turn = Some(turn);
+        daemon
+    }
+
     /// Every registry of others that there is to try, by its name in `docs/registries.md`.
     pub fn all_registries(&self) -> Vec<(&'static str, Daemon)> {
         vec![
@@ -120,10 +143,15 @@ impl Peers {
     }
 
     fn daemon(&self, command: Command, port: u16) -> Daemon {
+        self.daemon_at(command, port, "/v2/")
+    }
+
+    /// One that is ready when it answers to a path.
+    fn daemon_at(&self, command: Command, port: u16, path: &str) -> Daemon {
         let mut daemon = Daemon::start(command, &self.path(&format!("log-{port}")));
         daemon.address = format!("127.0.0.1:{port}");
         let address = daemon.address.clone();
-        daemon.wait(|| answers(&address));
+        daemon.wait(|| answers(&address, path));
         daemon
     }
 }
@@ -135,7 +163,11 @@ pub struct Daemon {
     log: PathBuf,
     /// Where it listens, for those that listen at a port.
     pub address: String,
+    /// For one of which there may be one only; it is given on when this is dropped, after the program has ended.
+    turn: Option<MutexGuard<'static, ()>>,
 }
+
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Daemon {
     /// Starts a program whose output goes to a file.
@@ -147,7 +179,7 @@ impl Daemon {
         let file = File::create(log).expect("a log");
         command.stdin(Stdio::null()).stdout(file.try_clone().expect("a log")).stderr(file);
         let child = command.spawn().expect("a program that starts");
-        Daemon { child, log: log.to_owned(), address: String::new() }
+        Daemon { child, log: log.to_owned(), address: String::new(), turn: None }
     }
 
     /// Waits until it is ready.
@@ -204,13 +236,18 @@ fn locate(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&search_path()).map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 
-fn free_port() -> u16 {
+/// A port at which nobody listens.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
-fn answers(address: &str) -> bool {
+fn answers(address: &str, path: &str) -> bool {
     let Ok(mut stream) = TcpStream::connect(address) else { return false };
-    let request = format!("GET /v2/ HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     let mut answer = [0; 12];
     stream.write_all(request.as_bytes()).is_ok() && stream.read_exact(&mut answer).is_ok() && answer.ends_with(b"200")
 }

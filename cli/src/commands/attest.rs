@@ -8,6 +8,7 @@ use super::sign::Facts;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::keys::{self, DepthArguments, SignerArguments};
+use crate::sigstore::VoucherArguments;
 
 /// Sign a statement about an image: how it was built, what is in it
 ///
@@ -34,6 +35,8 @@ pub(crate) struct Attest {
     /// Attest only if it has this digest
     #[arg(long, value_name = "DIGEST")]
     expect: Option<Digest>,
+    #[command(flatten)]
+    vouchers: VoucherArguments,
 }
 
 impl Attest {
@@ -41,19 +44,19 @@ impl Attest {
         let location = context.expand(&self.location);
         let session = context.session(&[&location])?;
         let (said, created) = (self.said()?, keys::now(context.epoch)?);
-        let signer = self.signer.signer()?;
+        let (signer, vouchers) = self.vouchers.signer(&self.signer, context, false).await?;
         // The place is held from before the image is read, so that nobody changes it in between.
         let place = session.edit(&location).await?;
         let root = Root::open(place.clone(), &location.name()).await?;
         let made = match said {
             Some((predicate_type, predicate)) => {
                 let (depth, expect) = (self.depth.depth(), self.expect);
-                let options = AttestOptions { predicate_type, predicate, depth, expect, created };
+                let options = AttestOptions { predicate_type, predicate, depth, expect, created, vouchers };
                 ocikit_sign::attest(&root, &*signer, &options).await?
             }
             None => {
                 let predicate_types = self.kind.iter().cloned().collect();
-                let options = PromoteOptions { predicate_types, expect: self.expect, created };
+                let options = PromoteOptions { predicate_types, expect: self.expect, created, vouchers };
                 ocikit_sign::promote(&root, &*signer, &options).await?
             }
         };

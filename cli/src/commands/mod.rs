@@ -1,6 +1,6 @@
 //! One file per command: its arguments, whose comments are the help, a `run`, and words.
 
-mod annotate;
+pub(crate) mod annotate;
 mod attach;
 mod attest;
 mod blob;

@@ -1,19 +1,17 @@
-use std::path::PathBuf;
-
 use clap::Args;
-use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp};
-use ocikit::{Annotations, Digest, Location, Platform, Root};
-use ocikit_sign::{Format, NotationOptions, SignOptions, Signature};
+use ocikit::{Digest, Location, Platform, Root};
+use ocikit_sign::{Format, SignOptions, Signature};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::keys::{self, DepthArguments, FormatName, SignerArguments};
+use crate::notation::NotationArguments;
+use crate::sigstore::VoucherArguments;
 
 /// Sign an image, an index or an artifact, wherever it is
 ///
-/// What is signed is the digest. In a registry the signature is a referrer; in an archive or layout it is stored inside and
+/// What is signed is the digest, with a key or, without one, with a certificate that names whoever signs. In a registry the signature is a referrer; in an archive or layout it is stored inside and
 /// goes along with the next push. Prints what was signed and the digest of each signature's manifest.
 #[derive(Debug, Args)]
 pub(crate) struct Sign {
@@ -32,18 +30,13 @@ pub(crate) struct Sign {
     /// The name that the older form of cosign records; the repository if this is not given
     #[arg(long, value_name = "NAME")]
     reference: Option<String>,
-    /// The certificate of the key and those that lead from it to a root (PEM), for the formats of the Notary Project
-    #[arg(long, value_name = "FILE")]
-    certificate_chain: Option<PathBuf>,
-    /// How long the signature is to be trusted, as `24h` or `90d`, in the formats of the Notary Project
-    #[arg(long, value_name = "DURATION", requires = "certificate_chain")]
-    expiry: Option<Span>,
-    /// What is signed along, in the formats of the Notary Project; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = super::annotate::key_value, requires = "certificate_chain")]
-    user_metadata: Vec<(String, String)>,
+    #[command(flatten)]
+    notation: NotationArguments,
     /// Only print what would be signed
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    vouchers: VoucherArguments,
 }
 
 /// What was signed, or attested.
@@ -72,13 +65,18 @@ impl Sign {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let session = context.session(&[&location])?;
-        let signer = self.signer.signer()?;
+        let (signer, vouchers) = self.vouchers.signer(&self.signer, context, self.dry_run).await?;
         let created = keys::now(context.epoch)?;
         let options = SignOptions {
             depth: self.depth.depth(),
             expect: self.expect,
             reference: self.reference.clone().unwrap_or_else(|| keys::repository(&location)),
-            notation: self.notation(created)?,
+            notation: self.notation.options(
+                context,
+                created,
+                self.formats().iter().any(|format| format.is_notation()),
+            )?,
+            vouchers,
             ..SignOptions::new(self.formats(), created)
         };
         // The place is held from before the image is read, so that nobody changes it in between.
@@ -99,24 +97,6 @@ impl Sign {
         formats.sort_unstable();
         formats.dedup();
         formats
-    }
-
-    /// What goes into envelopes of the Notary Project, if there are to be any.
-    fn notation(&self, created: Timestamp) -> Result<Option<NotationOptions>> {
-        let Some(path) = &self.certificate_chain else {
-            return match self.formats().iter().any(|format| format.is_notation()) {
-                true => Err(Failure::usage("signatures of the Notary Project need --certificate-chain")),
-                false => Ok(None),
-            };
-        };
-        let after = |span: &Span| created.to_zoned(TimeZone::UTC).checked_add(*span);
-        let expiry = self.expiry.as_ref().map(after).transpose();
-        let expiry = expiry.map_err(|error| Failure::usage(format_args!("--expiry: {error}")))?;
-        let mut metadata = Annotations::new();
-        for (key, value) in &self.user_metadata {
-            metadata.insert(key, value);
-        }
-        Ok(Some(NotationOptions { chain: keys::chain(path)?, expiry: expiry.map(|time| time.timestamp()), metadata }))
     }
 }
 

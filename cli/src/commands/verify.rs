@@ -10,17 +10,19 @@ use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::keys::{self, DepthArguments, FormatName};
 use crate::output;
+use crate::sigstore::CertificateArguments;
 
 /// Check who signed an image, an index or an artifact
 ///
 /// Prints a line for each digest, signer and format that is asked for, and ends with 5 if a signature is missing. Nothing
-/// but the place of the image is asked: transparency logs and timestamps are not looked at.
+/// but the place of the image is asked: entries in transparency logs and timestamps are checked as they were stored, against a
+/// trusted root, and beside a signature by a key that is given they are not looked at.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The image
     location: Location,
     /// A public key (PEM) whose signature has to be there; may be repeated, and then each of them has to have signed
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["trust_policy", "policy"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["trust_policy", "policy", "certificate_identity", "certificate_identity_regexp"])]
     key: Vec<PathBuf>,
     /// A policy in YAML: signers, and how many of them have to have signed what in which repositories; it says all that the
     /// flags for keys, formats and depth say
@@ -35,6 +37,9 @@ pub(crate) struct Verify {
     /// The repository by which the policy chooses; that of the image if this is not given
     #[arg(long, value_name = "NAME")]
     scope: Option<String>,
+    /// A list of revoked certificates (PEM or DER) of one of the issuers; may be repeated. They are not looked for elsewhere
+    #[arg(long, value_name = "FILE", requires = "trust_policy")]
+    crl: Vec<PathBuf>,
     /// A form in which there has to be a signature; may be repeated, and then each is asked for. Any one will do if this is
     /// not given
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -47,6 +52,8 @@ pub(crate) struct Verify {
     /// The image has to have this digest
     #[arg(long, value_name = "DIGEST")]
     expect: Option<Digest>,
+    #[command(flatten)]
+    certificates: CertificateArguments,
 }
 
 #[derive(Serialize)]
@@ -69,7 +76,7 @@ pub(crate) struct CellFacts {
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     signature: Option<Digest>,
-    /// Who made it: the digest of the public key.
+    /// Who made it: the digest of the public key, or whom the certificate names.
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<String>,
     /// What is wrong and by the policy does not matter.
@@ -130,11 +137,15 @@ impl Verify {
         for path in &self.key {
             trusted.push(Trust::Key { name: path.display().to_string(), key: keys::public_key(path)? });
         }
+        if let Some(trust) = self.certificates.trust()? {
+            trusted.push(Trust::Certificate(Box::new(trust)));
+        }
         if let Some(path) = &self.trust_policy {
             let (policy, store) = keys::trust(path, self.trust_store.as_deref())?;
             let scope = self.scope.clone().unwrap_or_else(|| keys::repository(location));
             // Whether certificates are valid is a matter of now, whatever the time of a build.
-            trusted.push(Trust::Notation(NotationTrust::new(&policy, &store, &scope, Timestamp::now())?));
+            let trust = NotationTrust::new(&policy, &store, &scope, Timestamp::now())?;
+            trusted.push(Trust::Notation(trust.with_revocation_lists(keys::revocation_lists(&self.crl)?)));
         }
         Ok(trusted)
     }
@@ -165,7 +176,7 @@ impl CellFacts {
                 formats: vec![proof.format.as_str()],
                 outcome: "verified",
                 signature: Some(proof.signature),
-                by: Some(proof.by.clone()),
+                by: Some(proof.by.clone()).filter(|by| !by.is_empty()),
                 warnings: proof.warnings.iter().map(ToString::to_string).collect(),
                 metadata: proof.metadata.clone(),
                 predicate: proof.predicate.clone(),

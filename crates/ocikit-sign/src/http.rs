@@ -175,7 +175,7 @@ impl Http {
     }
 }
 
-fn parsed(url: &str) -> Result<Url> {
+pub(crate) fn parsed(url: &str) -> Result<Url> {
     let refuse = || Error::Unsupported("the address of a service is no http or https URL".to_owned());
     let url = Url::parse(url).map_err(|_| refuse())?;
     match url.scheme() {
@@ -216,7 +216,7 @@ async fn answer(url: &Url, request: reqwest::RequestBuilder, most: usize) -> Res
 }
 
 /// Names the host and the path only: a query, a name or a password is nobody's business.
-fn failed(url: &Url, problem: impl Into<String>) -> Error {
+pub(crate) fn failed(url: &Url, problem: impl Into<String>) -> Error {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let place = format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path());
     Error::Service { place, problem: problem.into() }

@@ -34,7 +34,9 @@
 //! * It never starts a program, [`CommandSigner`] excepted, which is nothing else.
 
 mod adopt;
+mod algorithm;
 mod cosign;
+mod der;
 mod error;
 mod format;
 mod found;
@@ -45,10 +47,13 @@ mod policy;
 mod predicate;
 mod promote;
 mod refusal;
+mod revocation;
 mod sign;
 mod signer;
 pub mod signify;
+mod sigstore;
 mod subjects;
+mod timestamp;
 mod verify;
 
 pub use adopt::{Foreign, adopt};
@@ -56,12 +61,17 @@ pub use error::{Error, Result};
 pub use format::Format;
 pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions, HttpProxies};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
-pub use notation::{Certificate, Chain, Level, NotationTrust, TrustPolicy, TrustStore};
+pub use notation::{Certificate, Chain, Level, NotationTrust, SigningScheme, TrustPolicy, TrustStore};
 pub use policy::{Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict};
 pub use predicate::predicate_type;
 pub use promote::{PromoteOptions, promote};
 pub use refusal::Refusal;
+pub use revocation::RevocationList;
 pub use sign::{AttestOptions, NotationOptions, SignOptions, Signature, attach, attest, sign};
 pub use signer::{CommandSigner, Signer};
+pub use sigstore::{
+    CertificateTrust, Check, Pattern, ServiceUrls, SigningConfig, TrustedRoot, Vouchers, certify, github_token,
+};
 pub use subjects::Depth;
+pub use timestamp::TimestampAuthority;
 pub use verify::{Cell, Coverage, Outcome, Proof, Refused, Trust, Verified, VerifyOptions, verify};

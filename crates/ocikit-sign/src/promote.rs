@@ -9,8 +9,9 @@ use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::found::LONGEST;
 use crate::refusal::Refusal;
-use crate::sign::{Signature, wrapped};
+use crate::sign::{Signature, is_of, wrapped};
 use crate::signer::Signer;
+use crate::sigstore::Vouchers;
 use crate::subjects::{Depth, Subject, subjects};
 
 /// Which of BuildKit's attestations are signed.
@@ -22,6 +23,8 @@ pub struct PromoteOptions {
     pub expect: Option<Digest>,
     /// The time that the attestations say they were signed at.
     pub created: Timestamp,
+    /// What is put beside them: certificates, entries in logs, timestamps.
+    pub vouchers: Option<Vouchers>,
 }
 
 /// Signs what BuildKit says about the images of an index: each statement, byte for byte, in a bundle about the image.
@@ -38,6 +41,7 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
+    is_of(signer, options.vouchers.as_ref())?;
     let memory = Arc::new(Memory::new());
     let mut made = Vec::new();
     let all = subjects(root, Depth::Everything).await?;
@@ -53,7 +57,7 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
             if !is_wanted {
                 continue;
             }
-            let bundle = bundle::seal(&statement, signer).await?;
+            let bundle = bundle::seal(&statement, signer, options.vouchers.as_ref()).await?;
             let manifest = wrapped(image, &kind, bundle, options.created, &memory)?;
             let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
             let (subject, platform) = (image.descriptor(), image.platform.clone());

@@ -20,6 +20,26 @@ pub enum Refusal {
     /// Its certificates break a rule.
     #[error("its certificates are not valid: {0}")]
     Certificates(String),
+    /// Its timestamp is missing, malformed, of something else, or by nobody who is trusted.
+    #[error("its timestamp is not valid: {0}")]
+    Timestamp(String),
+    /// One of its certificates was revoked by its issuer.
+    #[error("the certificate {subject} was revoked at {time}")]
+    Revoked {
+        /// Whose certificate.
+        subject: String,
+        /// When.
+        time: String,
+    },
+    /// Its certificates may have been revoked, and nothing that tells is at hand, or good.
+    #[error("nobody knows whether its certificates were revoked: {0}")]
+    Revocation(String),
+    /// It was made by somebody else than was asked for: whom its certificate names, and who says so.
+    #[error("it is by {0}")]
+    OtherIdentity(String),
+    /// Its entry in a transparency log is missing, malformed, about something else, or not shown to be in the log.
+    #[error("its entry in a transparency log is not valid: {0}")]
+    Log(String),
     /// It is older than its signer wanted it to be trusted.
     #[error("it expired at {0}")]
     Expired(String),

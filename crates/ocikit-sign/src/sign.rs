@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Referrers, Root, Sink, SourceExt, copy_all};
 use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform, Tag, annotations};
@@ -10,9 +11,11 @@ use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::found::{COSE_TYPE, JWS_TYPE, LONGEST, NOTATION_TYPE};
-use crate::notation::{self, Chain, Seal};
+use crate::notation::{self, Chain, Seal, SigningScheme};
 use crate::signer::Signer;
+use crate::sigstore::Vouchers;
 use crate::subjects::{Depth, Subject, subjects};
+use crate::timestamp::TimestampAuthority;
 
 /// What to sign, and how.
 #[derive(Debug, Clone)]
@@ -30,6 +33,8 @@ pub struct SignOptions {
     pub created: Timestamp,
     /// What the formats of the Notary Project need besides.
     pub notation: Option<NotationOptions>,
+    /// What is put beside signatures in the formats of cosign: certificates, entries in logs, timestamps.
+    pub vouchers: Option<Vouchers>,
 }
 
 /// What goes into an envelope of the Notary Project besides the digest.
@@ -41,12 +46,25 @@ pub struct NotationOptions {
     pub expiry: Option<Timestamp>,
     /// What else is signed along: keys and values of the signer's own.
     pub metadata: Annotations,
+    /// Who says when it was signed.
+    pub scheme: SigningScheme,
+    /// An authority that says so besides the signer. It is asked for each signature, and what it says is checked and stored
+    /// with the signature.
+    pub authority: Option<TimestampAuthority>,
 }
 
 impl SignOptions {
     /// For these formats and this time: the root alone, whatever digest it has, without a name.
     pub fn new(formats: Vec<Format>, created: Timestamp) -> SignOptions {
-        SignOptions { formats, depth: Depth::Root, expect: None, reference: String::new(), created, notation: None }
+        SignOptions {
+            formats,
+            depth: Depth::Root,
+            expect: None,
+            reference: String::new(),
+            created,
+            notation: None,
+            vouchers: None,
+        }
     }
 }
 
@@ -75,29 +93,54 @@ pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Re
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
+    is_of(signer, options.vouchers.as_ref())?;
     let memory = Arc::new(Memory::new());
-    let mut made = Vec::new();
-    for subject in subjects(root, options.depth).await? {
-        for format in &options.formats {
-            let (manifest, naming) = match format {
-                Format::Cosign => {
-                    let (kind, nothing) = (bundle::PREDICATE_TYPE, Value::Object(Map::new()));
-                    (bundled(&subject, kind, &nothing, signer, options.created, &memory).await?, Naming::default())
-                }
-                Format::CosignLegacy => simply(&subject, signer, options, &memory).await?,
-                Format::NotationJws => {
-                    (sealed(Seal::Jws, &subject, signer, options, &memory).await?, Naming::default())
-                }
-                Format::NotationCose => {
-                    (sealed(Seal::Cose, &subject, signer, options, &memory).await?, Naming::default())
-                }
-            };
-            let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
-            let (subject, platform) = (subject.descriptor(), subject.platform.clone());
-            made.push(Signature { subject, platform, format: *format, root, naming });
+    let subjects = subjects(root, options.depth).await?;
+    let all = subjects.iter().flat_map(|subject| options.formats.iter().map(move |format| (subject, *format)));
+    let made = all.map(|(subject, format)| one(subject, format, signer, options, &memory));
+    at_once(made, options.vouchers.as_ref()).await
+}
+
+/// A signature of one thing in one format.
+async fn one(
+    subject: &Subject,
+    format: Format,
+    signer: &dyn Signer,
+    options: &SignOptions,
+    memory: &Arc<Memory>,
+) -> Result<Signature> {
+    let (manifest, naming) = match format {
+        Format::Cosign => {
+            let (kind, nothing) = (bundle::PREDICATE_TYPE, Value::Object(Map::new()));
+            let beside = (options.created, options.vouchers.as_ref());
+            (bundled(subject, kind, &nothing, signer, beside, memory).await?, Naming::default())
         }
-    }
-    Ok(made)
+        Format::CosignLegacy => simply(subject, signer, options, memory).await?,
+        Format::NotationJws => (sealed(Seal::Jws, subject, signer, options, memory).await?, Naming::default()),
+        Format::NotationCose => (sealed(Seal::Cose, subject, signer, options, memory).await?, Naming::default()),
+    };
+    signature(subject, format, &manifest, naming, memory).await
+}
+
+async fn signature(
+    subject: &Subject,
+    format: Format,
+    manifest: &Bytes,
+    naming: Naming,
+    memory: &Arc<Memory>,
+) -> Result<Signature> {
+    let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, manifest)).await?;
+    Ok(Signature { subject: subject.descriptor(), platform: subject.platform.clone(), format, root, naming })
+}
+
+/// What is made, in order. Logs take a second for an entry, so that several are asked for at once; a signer that works alone does one
+/// after the other.
+async fn at_once<F: Future<Output = Result<Signature>>>(
+    made: impl Iterator<Item = F>,
+    vouchers: Option<&Vouchers>,
+) -> Result<Vec<Signature>> {
+    let jobs = if vouchers.is_some() { 8 } else { 1 };
+    stream::iter(made).buffered(jobs).try_collect().await
 }
 
 /// A statement about images, and what it is about.
@@ -113,6 +156,8 @@ pub struct AttestOptions {
     pub expect: Option<Digest>,
     /// The time that the attestations say they were made at.
     pub created: Timestamp,
+    /// What is put beside them: certificates, entries in logs, timestamps.
+    pub vouchers: Option<Vouchers>,
 }
 
 /// Signs a statement about a root, and about what is below it where that is wanted: an in-toto statement in a bundle as
@@ -127,19 +172,28 @@ pub async fn attest(root: &Root, signer: &dyn Signer, options: &AttestOptions) -
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
     let AttestOptions { predicate_type, predicate, created, .. } = options;
+    is_of(signer, options.vouchers.as_ref())?;
     // Who says that something was built must not be taken to say that it is approved.
     if predicate_type == bundle::PREDICATE_TYPE {
         return Err(Error::Unsupported("a statement of that type is a signature".to_owned()));
     }
     let memory = Arc::new(Memory::new());
-    let mut made = Vec::new();
-    for subject in subjects(root, options.depth).await? {
-        let manifest = bundled(&subject, predicate_type, predicate, signer, *created, &memory).await?;
-        let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
-        let (subject, platform) = (subject.descriptor(), subject.platform.clone());
-        made.push(Signature { subject, platform, format: Format::Cosign, root, naming: Naming::default() });
+    let subjects = subjects(root, options.depth).await?;
+    let made = subjects.iter().map(async |subject| {
+        let beside = (*created, options.vouchers.as_ref());
+        let manifest = bundled(subject, predicate_type, predicate, signer, beside, &memory).await?;
+        signature(subject, Format::Cosign, &manifest, Naming::default(), &memory).await
+    });
+    at_once(made, options.vouchers.as_ref()).await
+}
+
+/// Whether the certificate is that of the signer.
+pub(crate) fn is_of(signer: &dyn Signer, vouchers: Option<&Vouchers>) -> Result<()> {
+    let Some(leaf) = vouchers.and_then(Vouchers::leaf) else { return Ok(()) };
+    match leaf.key() {
+        Ok(key) if key == *signer.public_key() => Ok(()),
+        _ => Err(Error::Certificates(format!("that of `{}` is of another key", leaf.subject()))),
     }
-    Ok(made)
 }
 
 /// Puts signatures where the image is: as referrers, or under their tags. Nothing else is changed there, and the sink is
@@ -166,10 +220,10 @@ async fn bundled(
     predicate_type: &str,
     predicate: &Value,
     signer: &dyn Signer,
-    created: Timestamp,
+    (created, vouchers): (Timestamp, Option<&Vouchers>),
     memory: &Memory,
 ) -> Result<Bytes> {
-    let bundle = bundle::sign(&subject.digest(), predicate_type, predicate, signer).await?;
+    let bundle = bundle::sign(&subject.digest(), predicate_type, predicate, signer, vouchers).await?;
     wrapped(subject, predicate_type, bundle, created, memory)
 }
 
@@ -201,8 +255,9 @@ async fn sealed(
     memory: &Memory,
 ) -> Result<Bytes> {
     let needs = || Error::Unsupported("a signature of the Notary Project needs certificates".to_owned());
-    let NotationOptions { chain, expiry, metadata } = options.notation.as_ref().ok_or_else(needs)?;
-    let inside = notation::Options { chain, time: options.created, expiry: *expiry, metadata };
+    let NotationOptions { chain, expiry, metadata, scheme, authority } = options.notation.as_ref().ok_or_else(needs)?;
+    let (scheme, authority) = (*scheme, authority.as_ref());
+    let inside = notation::Options { chain, time: options.created, expiry: *expiry, metadata, scheme, authority };
     let envelope = notation::sign(seal, &subject.descriptor(), signer, &inside).await?;
     Ok(enveloped(seal, subject, chain, envelope, options.created, memory))
 }
@@ -262,7 +317,8 @@ async fn simply(
     options: &SignOptions,
     memory: &Memory,
 ) -> Result<(Bytes, Naming)> {
-    let (layer, payload) = simple::sign(&subject.digest(), &options.reference, signer).await?;
+    let (layer, payload) =
+        simple::sign(&subject.digest(), &options.reference, signer, options.vouchers.as_ref()).await?;
     added(subject, &layer, payload, memory).await
 }
 

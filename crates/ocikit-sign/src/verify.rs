@@ -10,6 +10,7 @@ use crate::found::{Found, find};
 use crate::key::PublicKey;
 use crate::notation::{Level, NotationTrust, Seal, signer_of};
 use crate::refusal::Refusal;
+use crate::sigstore::CertificateTrust;
 use crate::subjects::{Depth, Subject, subjects};
 
 /// Whose signature is asked for.
@@ -22,6 +23,8 @@ pub enum Trust {
         /// The public half.
         key: PublicKey,
     },
+    /// That of whom a certificate names.
+    Certificate(Box<CertificateTrust>),
     /// That of somebody whom a trust policy of the Notary Project trusts.
     Notation(NotationTrust),
 }
@@ -31,6 +34,7 @@ impl Trust {
     pub fn name(&self) -> &str {
         match self {
             Trust::Key { name, .. } => name,
+            Trust::Certificate(trust) => &trust.name,
             Trust::Notation(trust) => trust.name(),
         }
     }
@@ -38,7 +42,7 @@ impl Trust {
     /// The formats in which such a signature can be.
     pub fn formats(&self) -> &'static [Format] {
         match self {
-            Trust::Key { .. } => &[Format::Cosign, Format::CosignLegacy],
+            Trust::Key { .. } | Trust::Certificate(_) => &[Format::Cosign, Format::CosignLegacy],
             Trust::Notation(_) => &[Format::NotationJws, Format::NotationCose],
         }
     }
@@ -79,6 +83,16 @@ impl Trust {
             (Trust::Key { key, .. }, Format::CosignLegacy) => {
                 simple::verify(layer, content, &digest, key)?;
                 proof.by = key.fingerprint().to_string();
+            }
+            (Trust::Certificate(trust), Format::Cosign) => {
+                let wanted = predicate_type.unwrap_or(bundle::PREDICATE_TYPE);
+                let (named, predicate) = bundle::verify_certificate(content, &digest, wanted, trust)?;
+                proof.predicate = predicate_type.map(|_| predicate);
+                proof.by = named.to_string();
+            }
+            (Trust::Certificate(trust), Format::CosignLegacy) => {
+                let (named, _) = simple::verify_certificate(layer, content, &digest, trust)?;
+                proof.by = named.to_string();
             }
             (Trust::Notation(trust), Format::NotationJws | Format::NotationCose) => {
                 (proof.warnings, proof.metadata) = trust.verify(seal, content, &subject.descriptor())?;
@@ -181,7 +195,8 @@ pub struct Proof {
     pub signature: Digest,
     /// Its format.
     pub format: Format,
-    /// Who made it, in words that are the same whenever it is the same one: the digest of the public key.
+    /// Who made it, in words that are the same whenever it is the same one: the digest of the public key, or whom the
+    /// certificate names and who says so. Empty in the formats of the Notary Project.
     pub by: String,
     /// What is wrong with it, and by the policy is only told.
     pub warnings: Vec<Refusal>,

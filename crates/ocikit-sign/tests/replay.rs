@@ -7,10 +7,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, Source, SourceExt, testing};
 use ocikit_sign::{
-    AttestOptions, Depth, Error, Foreign, Format, KeyKind, Outcome, PrivateKey, Refusal, SignOptions, Trust,
-    VerifyOptions, attach, attest, sign, verify,
+    AttestOptions, Certificate, CertificateTrust, Check, Depth, Error, Foreign, Format, Http, HttpOptions, KeyKind,
+    Outcome, Pattern, PrivateKey, Refusal, SignOptions, Trust, TrustedRoot, VerifyOptions, Vouchers, attach, attest,
+    sign, verify,
 };
 use ocikit_spec::{Descriptor, Document};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    date_time_ymd,
+};
 use serde_json::{Value, json};
 
 const FORMATS: [Format; 2] = [Format::Cosign, Format::CosignLegacy];
@@ -29,8 +34,9 @@ async fn outcome(root: &Root, options: &VerifyOptions) -> Outcome {
 }
 
 /// Puts a document about `to` that was made about another: the same signature in a manifest of its own.
-async fn replay(from: &Root, to: &Root, memory: &Arc<Memory>, key: &PrivateKey, format: Format) {
-    let signed = sign(from, key, &SignOptions::new(vec![format], Timestamp::UNIX_EPOCH)).await.unwrap().remove(0);
+async fn replay(from: &Root, to: &Root, memory: &Arc<Memory>, key: &PrivateKey, options: &SignOptions) {
+    let format = options.formats[0];
+    let signed = sign(from, key, options).await.unwrap().remove(0);
     let Some(Document::Manifest(manifest)) = signed.root.document() else { panic!("a signature is a manifest") };
     let layer = &manifest.layers()[0];
     memory.insert(signed.root.source().read(layer).await.unwrap());
@@ -53,15 +59,90 @@ async fn a_signature_of_another_image_is_refused() {
     for format in FORMATS {
         let memory = Arc::new(Memory::new());
         let (signed, unsigned) = (image(&memory, 1).await, image(&memory, 2).await);
-        replay(&signed, &unsigned, &memory, &key, format).await;
+        let options = SignOptions::new(vec![format], Timestamp::UNIX_EPOCH);
+        replay(&signed, &unsigned, &memory, &key, &options).await;
         let Outcome::Missing(refused) = outcome(&unsigned, &trust(&key)).await else { panic!("it is another's") };
         assert!(matches!(&refused[..], [only] if matches!(only.why, Refusal::OtherSubject(_))), "{refused:?}");
         // A good one beside it counts.
         let place: Arc<dyn Sink> = memory.clone();
-        let options = SignOptions::new(vec![format], Timestamp::UNIX_EPOCH);
         attach(&sign(&unsigned, &key, &options).await.unwrap(), &place, &CopyOptions::default()).await.unwrap();
         assert!(matches!(outcome(&unsigned, &trust(&key)).await, Outcome::Verified(_)));
     }
+}
+
+/// A certificate of a key, and the authority of one's own that issued it; valid from this year to that.
+fn certified(key: &PrivateKey, from: i32, to: i32) -> Vec<Certificate> {
+    let mut root = CertificateParams::default();
+    root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let root_key = KeyPair::generate().unwrap();
+    let issuer = root.self_signed(&root_key).unwrap();
+    let mut leaf = CertificateParams::default();
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+    leaf.subject_alt_names = vec![SanType::URI("https://example.com/job".try_into().unwrap())];
+    (leaf.not_before, leaf.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+    let pair = KeyPair::from_pem(&key.to_pem().unwrap()).unwrap();
+    let leaf = leaf.signed_by(&pair, &Issuer::new(root, root_key)).unwrap();
+    [leaf.der(), issuer.der()].map(|der| Certificate::from_der(der).unwrap()).to_vec()
+}
+
+#[tokio::test]
+async fn a_certificate_signs_one_image_too_and_at_its_time() {
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    let now: Timestamp = "2026-06-15T12:00:00Z".parse().unwrap();
+    let http = Http::new(&HttpOptions { system_authorities: false, ..HttpOptions::default() }).unwrap();
+    let certificates = certified(&key, 2026, 2027);
+    let trust = |identity: &str, issuers: &[Certificate], now: Timestamp| {
+        let trust = CertificateTrust {
+            name: identity.to_owned(),
+            identity: Pattern::Exact(identity.to_owned()),
+            issuer: None,
+            root: TrustedRoot::of_authorities(vec![issuers.to_vec()], Vec::new()).unwrap(),
+            log: Check::Skipped,
+            certificate_log: Check::Skipped,
+            now,
+        };
+        VerifyOptions::new(vec![Trust::Certificate(Box::new(trust))])
+    };
+    let (job, issuers) = ("https://example.com/job", &certificates[1..]);
+    for format in FORMATS {
+        let memory = Arc::new(Memory::new());
+        let (signed, unsigned) = (image(&memory, 1).await, image(&memory, 2).await);
+        let vouchers = Vouchers { certificates: certificates.clone(), ..Vouchers::new(http.clone(), now) };
+        let options = SignOptions { vouchers: Some(vouchers), ..SignOptions::new(vec![format], Timestamp::UNIX_EPOCH) };
+        replay(&signed, &unsigned, &memory, &key, &options).await;
+        let refused = |outcome: Outcome| match outcome {
+            Outcome::Missing(refused) => refused.into_iter().next().map(|refused| refused.why),
+            _ => None,
+        };
+        let why = refused(outcome(&unsigned, &trust(job, issuers, now)).await);
+        assert!(matches!(why, Some(Refusal::OtherSubject(_))), "{format}: {why:?}");
+        let place: Arc<dyn Sink> = memory.clone();
+        attach(&sign(&signed, &key, &options).await.unwrap(), &place, &CopyOptions::default()).await.unwrap();
+        let Outcome::Verified(proof) = outcome(&signed, &trust(job, issuers, now)).await else { panic!("{format}") };
+        assert_eq!(proof.by, job);
+        let others = certified(&key, 2026, 2027);
+        for (identity, issuers, now) in [
+            ("https://example.com/other", issuers, now),
+            (job, &others[1..], now),
+            (job, issuers, "2025-12-31T23:59:59Z".parse().unwrap()),
+            (job, issuers, "2027-01-01T00:00:01Z".parse().unwrap()),
+        ] {
+            let why = refused(outcome(&signed, &trust(identity, issuers, now)).await);
+            assert!(why.is_some(), "{format} {identity} {now}");
+        }
+        // Whoever asks for the key alone: a bundle names the certificate instead.
+        let keyed = VerifyOptions::new(vec![Trust::Key { name: "key".to_owned(), key: key.public_key().clone() }]);
+        assert_eq!(matches!(outcome(&signed, &keyed).await, Outcome::Verified(_)), format == Format::CosignLegacy);
+    }
+    // A certificate of another key is found out before anything is signed.
+    let other = PrivateKey::generate(KeyKind::P256).unwrap();
+    let memory = Arc::new(Memory::new());
+    let vouchers = Vouchers { certificates, ..Vouchers::new(http, now) };
+    let options = SignOptions { vouchers: Some(vouchers), ..SignOptions::new(FORMATS.to_vec(), Timestamp::UNIX_EPOCH) };
+    let refused = sign(&image(&memory, 1).await, &other, &options).await;
+    assert!(matches!(refused, Err(Error::Certificates(_))));
 }
 
 #[tokio::test]
@@ -145,6 +226,7 @@ async fn whoever_attests_does_not_sign() {
         depth: Depth::Root,
         expect: None,
         created: Timestamp::UNIX_EPOCH,
+        vouchers: None,
     };
     let place: Arc<dyn Sink> = memory.clone();
     attach(&attest(&root, &key, &options).await.unwrap(), &place, &CopyOptions::default()).await.unwrap();

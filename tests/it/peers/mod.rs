@@ -3,6 +3,8 @@
 mod build;
 mod edit;
 mod files;
+mod keyless;
+mod notation;
 mod registries;
 mod rest;
 mod sign;

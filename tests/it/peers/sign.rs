@@ -8,14 +8,14 @@ use serde_json::Value;
 use crate::bench;
 
 /// A repository with an index of two images, as the registry is called by those who sign in it.
-struct Place {
-    repository: String,
+pub(super) struct Place {
+    pub(super) repository: String,
     /// The digests of the index and of its images.
-    digests: Vec<String>,
+    pub(super) digests: Vec<String>,
 }
 
 impl Place {
-    fn new(bench: &Bench, registry: &Daemon, name: &str) -> Place {
+    pub(super) fn new(bench: &Bench, registry: &Daemon, name: &str) -> Place {
         let repository = format!("{}/{name}", registry.address.replace("127.0.0.1", "localhost"));
         bench.ok(&["push", &testdata("buildkit-multi/image.tar").display().to_string(), &format!("{repository}:1")]);
         let index = bench.ok(&["inspect", "--raw", &format!("{repository}:1")]);
@@ -26,7 +26,7 @@ impl Place {
         Place { repository, digests: std::iter::once(root).chain(children).collect() }
     }
 
-    fn tag(&self) -> String {
+    pub(super) fn tag(&self) -> String {
         format!("{}:1", self.repository)
     }
 }
@@ -385,44 +385,49 @@ fn what_cosign_signed_elsewhere_is_attached() {
 }
 
 /// notation with its own configuration: a key, its certificate, and a policy that trusts it.
-struct Notation<'a> {
+pub(super) struct Notation<'a> {
     peers: &'a Peers,
 }
 
 impl<'a> Notation<'a> {
-    fn new(peers: &'a Peers) -> Notation<'a> {
+    pub(super) fn new(peers: &'a Peers) -> Notation<'a> {
         let notation = Notation { peers };
         notation.run("cert generate-test --default --bits 2048 acme").ok();
         notation.trust("strict", "acme");
         notation
     }
 
-    fn run(&self, line: &str) -> Outcome {
+    pub(super) fn run(&self, line: &str) -> Outcome {
         let mut command = self.peers.command("notation");
         command.env("NOTATION_CONFIG", self.peers.path("notation")).env("NOTATION_EXPERIMENTAL", "1");
         run(command.args(line.split_whitespace()), &[])
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         self.peers.path("notation").join(name).display().to_string()
     }
 
     /// A policy for every repository.
     fn trust(&self, level: &str, store: &str) {
+        self.policy(&serde_json::json!({"level": level}), &[&format!("ca:{store}")]);
+    }
+
+    /// The same with more to say.
+    pub(super) fn policy(&self, verification: &Value, stores: &[&str]) {
         let policy = serde_json::json!({"version": "1.0", "trustPolicies": [{
-            "name": "all", "registryScopes": ["*"], "signatureVerification": {"level": level},
-            "trustStores": [format!("ca:{store}")], "trustedIdentities": ["*"],
+            "name": "all", "registryScopes": ["*"], "signatureVerification": verification,
+            "trustStores": stores, "trustedIdentities": ["*"],
         }]});
         fs::write(self.path("trustpolicy.json"), policy.to_string()).unwrap();
     }
 
     /// Our words for verifying by that policy.
-    fn words(&self) -> [String; 2] {
+    pub(super) fn words(&self) -> [String; 2] {
         ["--trust-policy".to_owned(), self.path("trustpolicy.json")]
     }
 }
 
-const ENVELOPES: [(&str, &str); 2] = [("jws", "notation-jws"), ("cose", "notation-cose")];
+pub(super) const ENVELOPES: [(&str, &str); 2] = [("jws", "notation-jws"), ("cose", "notation-cose")];
 
 #[test]
 fn we_verify_what_notation_signs() {

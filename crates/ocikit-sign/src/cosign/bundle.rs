@@ -1,4 +1,4 @@
-//! Sigstore bundles of version 0.3 with an in-toto statement in a DSSE envelope, signed by a key.
+//! Sigstore bundles of version 0.3 with an in-toto statement in a DSSE envelope, signed by a key or by whom a certificate names.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,8 +8,12 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::key::{PublicKey, Scheme};
+use crate::notation::Certificate;
 use crate::refusal::Refusal;
 use crate::signer::{Signer, checked};
+use crate::sigstore::entry::{By, Signed};
+use crate::sigstore::log::Entry;
+use crate::sigstore::{Base64, CertificateTrust, Evidence, Named, TimestampForm, Timestamps, Vouchers};
 
 /// The media type of bundles, of their layer and of the artifact.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -38,7 +42,7 @@ struct Material {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     public_key: Option<Hint>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    certificate: Option<Value>,
+    certificate: Option<RawCertificate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     x509_certificate_chain: Option<Value>,
     /// With a key at hand these add nothing that is trusted.
@@ -46,6 +50,12 @@ struct Material {
     tlog_entries: Vec<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timestamp_verification_data: Option<Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RawCertificate {
+    raw_bytes: Base64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -95,6 +105,7 @@ pub(crate) async fn sign(
     predicate_type: &str,
     predicate: &Value,
     signer: &dyn Signer,
+    vouchers: Option<&Vouchers>,
 ) -> Result<Vec<u8>> {
     let name = digest.algorithm().name().to_owned();
     let statement = Statement {
@@ -103,21 +114,33 @@ pub(crate) async fn sign(
         predicate_type: predicate_type.to_owned(),
         predicate: predicate.clone(),
     };
-    seal(&json(&statement)?, signer).await
+    seal(&json(&statement)?, signer, vouchers).await
 }
 
 /// Makes a bundle of a statement, byte for byte.
-pub(crate) async fn seal(payload: &[u8], signer: &dyn Signer) -> Result<Vec<u8>> {
+pub(crate) async fn seal(payload: &[u8], signer: &dyn Signer, vouchers: Option<&Vouchers>) -> Result<Vec<u8>> {
     let public = signer.public_key();
-    let sig = checked(signer, Scheme::of_cosign(public.kind()), &authenticated(PAYLOAD_TYPE, payload)).await?;
+    let message = authenticated(PAYLOAD_TYPE, payload);
+    let sig = checked(signer, Scheme::of_cosign(public.kind()), &message).await?;
+    let leaf = vouchers.and_then(Vouchers::leaf);
+    let by = leaf.map_or(By::Key(public), By::Certificate);
+    let evidence = match vouchers {
+        Some(vouchers) => {
+            vouchers.vouch(&Signed { by, message: &message, payload, signature: &sig }, signer).await?
+        }
+        None => Evidence::default(),
+    };
+    let certificate = leaf.map(|leaf| RawCertificate { raw_bytes: Base64(leaf.to_der().to_vec()) });
+    let public_key = certificate.is_none().then(|| Hint { hint: public.hint() });
+    let (tlog_entries, timestamp_verification_data) = evidence.to_values()?;
     json(&Bundle {
         media_type: MEDIA_TYPE.to_owned(),
         verification_material: Material {
-            public_key: Some(Hint { hint: public.hint() }),
-            certificate: None,
+            public_key,
+            certificate,
             x509_certificate_chain: None,
-            tlog_entries: Vec::new(),
-            timestamp_verification_data: None,
+            tlog_entries,
+            timestamp_verification_data,
         },
         dsse_envelope: Some(Envelope {
             payload: STANDARD.encode(payload),
@@ -149,6 +172,31 @@ pub(crate) fn verify(bundle: &[u8], digest: &Digest, predicate_type: &str, key: 
     says(&payload, digest, predicate_type)
 }
 
+/// Checks that a bundle is by somebody whose certificate is trusted, and says something of that type of this digest. Returns
+/// whom the certificate names, and what it says.
+pub(crate) fn verify_certificate(
+    bundle: &[u8],
+    digest: &Digest,
+    predicate_type: &str,
+    trust: &CertificateTrust,
+) -> Result<(Named, Value), Refusal> {
+    let bundle = Bundle::read(bundle)?;
+    let material = &bundle.verification_material;
+    if material.public_key.is_some() {
+        return Err(Refusal::OtherSigner);
+    }
+    let leaf = material.certificate.as_ref().ok_or_else(|| malformed("it does not say by what it is verified"))?;
+    let leaf = Certificate::from_der(&leaf.raw_bytes.0).map_err(|error| malformed(&error.to_string()))?;
+    let (payload, signature) = bundle.signed()?;
+    let message = authenticated(PAYLOAD_TYPE, &payload);
+    if !leaf.key().map_err(Refusal::Certificates)?.verifies_cosign(&message, &signature) {
+        return Err(Refusal::WrongSignature);
+    }
+    let signed = Signed { by: By::Certificate(&leaf), message: &message, payload: &payload, signature: &signature };
+    let named = trust.check(&leaf, &signed, &material.evidence()?)?;
+    Ok((named, says(&payload, digest, predicate_type)?))
+}
+
 impl Bundle {
     fn read(bundle: &[u8]) -> Result<Bundle, Refusal> {
         let bundle: Bundle = serde_json::from_slice(bundle).map_err(|error| malformed(&error.to_string()))?;
@@ -174,6 +222,31 @@ impl Bundle {
         let [signature] = &envelope.signatures[..] else { return Err(malformed("it has not one signature")) };
         let decode = |text: &str| STANDARD.decode(text).map_err(|_| malformed("it is not in base64"));
         Ok((decode(&envelope.payload)?, decode(&signature.sig)?))
+    }
+}
+
+impl Evidence {
+    /// Entries and timestamps as a bundle has them.
+    fn to_values(&self) -> Result<(Vec<Value>, Option<Value>)> {
+        let value = |error: serde_json::Error| Error::Signer(error.to_string());
+        let entries = self.entries.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(value)?;
+        if self.timestamps.is_empty() {
+            return Ok((entries, None));
+        }
+        let forms = self.timestamps.iter().map(|stamp| TimestampForm { signed_timestamp: Base64(stamp.clone()) });
+        let timestamps = Timestamps { rfc3161_timestamps: forms.collect() };
+        Ok((entries, Some(serde_json::to_value(timestamps).map_err(value)?)))
+    }
+}
+
+impl Material {
+    fn evidence(&self) -> Result<Evidence, Refusal> {
+        let wrong = |error: serde_json::Error| malformed(&error.to_string());
+        let entries = self.tlog_entries.iter().map(Entry::deserialize).collect::<Result<_, _>>();
+        let timestamps = self.timestamp_verification_data.as_ref().map(Timestamps::deserialize).transpose();
+        let timestamps = timestamps.map_err(wrong)?.unwrap_or_default().rfc3161_timestamps;
+        let timestamps = timestamps.into_iter().map(|form| form.signed_timestamp.0).collect();
+        Ok(Evidence { entries: entries.map_err(wrong)?, timestamps, needs_proofs: true })
     }
 }
 
@@ -264,7 +337,7 @@ mod tests {
     }
 
     async fn sign(digest: &Digest, signer: &dyn Signer) -> Result<Vec<u8>> {
-        super::sign(digest, PREDICATE_TYPE, &Value::Object(Map::new()), signer).await
+        super::sign(digest, PREDICATE_TYPE, &Value::Object(Map::new()), signer, None).await
     }
 
     fn verify(bundle: &[u8], digest: &Digest, key: &PublicKey) -> Result<(), Refusal> {
@@ -329,7 +402,7 @@ mod tests {
         value["messageSignature"] = Value::Object(Map::new());
         assert!(verify(value.to_string().as_bytes(), &digest(), key.public_key()).is_err());
         let mut value: Value = serde_json::from_slice(&bundle).unwrap();
-        value["verificationMaterial"]["certificate"] = Value::Object(Map::new());
+        value["verificationMaterial"]["certificate"] = serde_json::json!({"rawBytes": ""});
         assert_eq!(verify(value.to_string().as_bytes(), &digest(), key.public_key()), Err(Refusal::OtherSigner));
     }
 

@@ -3,24 +3,62 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ocikit_spec::{Descriptor, Digest, MediaType};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::key::{PublicKey, Scheme};
+use crate::notation::Certificate;
 use crate::refusal::Refusal;
 use crate::signer::{Signer, checked};
+use crate::sigstore::entry::{By, Signed};
+use crate::sigstore::log::{Entry, KindVersion, LogId, Promise};
+use crate::sigstore::{Base64, CertificateTrust, Evidence, Named, Number, Vouchers};
 
 /// The media type of a payload.
 pub(crate) const LAYER_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// The annotation that has the signature, in base64.
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+/// The certificate of the signer, in PEM.
+const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
+/// Those between it and the root, which a trusted root has as well; they are written and not looked at.
+const CHAIN: &str = "dev.sigstore.cosign/chain";
+/// An entry of a log of version 1, with the signature of the log.
+const LOG: &str = "dev.sigstore.cosign/bundle";
+/// The answer of an authority for timestamps.
+const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
 /// What a payload calls itself.
 const KIND: &str = "cosign container image signature";
 
 #[derive(Deserialize)]
 struct Payload {
     critical: Critical,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TimestampForm {
+    #[serde(rename = "SignedRFC3161Timestamp")]
+    timestamp: Base64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogForm {
+    #[serde(rename = "SignedEntryTimestamp")]
+    promise: Base64,
+    #[serde(rename = "Payload")]
+    payload: LogPayload,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LogPayload {
+    body: Base64,
+    integrated_time: Number,
+    log_index: Number,
+    #[serde(rename = "logID")]
+    log_id: String,
 }
 
 #[derive(Deserialize)]
@@ -44,7 +82,12 @@ struct Image {
 }
 
 /// Makes a payload about a digest under a name, and the descriptor of its layer with the signature.
-pub(crate) async fn sign(digest: &Digest, reference: &str, signer: &dyn Signer) -> Result<(Descriptor, Vec<u8>)> {
+pub(crate) async fn sign(
+    digest: &Digest,
+    reference: &str,
+    signer: &dyn Signer,
+    vouchers: Option<&Vouchers>,
+) -> Result<(Descriptor, Vec<u8>)> {
     let payload = json!({
         "critical": {
             "identity": {"docker-reference": reference},
@@ -56,7 +99,42 @@ pub(crate) async fn sign(digest: &Digest, reference: &str, signer: &dyn Signer) 
     .to_string()
     .into_bytes();
     let signature = checked(signer, Scheme::of_cosign(signer.public_key().kind()), &payload).await?;
-    Ok((layer(&payload, &STANDARD.encode(signature)), payload))
+    let mut layer = layer(&payload, &STANDARD.encode(&signature));
+    if let Some(vouchers) = vouchers {
+        vouch(&mut layer, &payload, &signature, signer, vouchers).await?;
+    }
+    Ok((layer, payload))
+}
+
+/// Puts what vouches for a signature into the annotations of its layer.
+async fn vouch(
+    layer: &mut Descriptor,
+    payload: &[u8],
+    signature: &[u8],
+    signer: &dyn Signer,
+    vouchers: &Vouchers,
+) -> Result<()> {
+    let unsupported = |what: &str| Err(Error::Unsupported(format!("the older form of cosign has no place for {what}")));
+    if !vouchers.logs.is_empty() {
+        return unsupported("entries of logs of version 2");
+    }
+    if vouchers.timestamps.len() > 1 {
+        return unsupported("several timestamps");
+    }
+    let by = vouchers.leaf().map_or(By::Key(signer.public_key()), By::Certificate);
+    let evidence = vouchers.vouch(&Signed { by, message: payload, payload, signature }, signer).await?;
+    if let Some((leaf, chain)) = vouchers.certificates.split_first() {
+        layer.annotations.insert(CERTIFICATE, leaf.to_pem());
+        if !chain.is_empty() {
+            layer.annotations.insert(CHAIN, chain.iter().map(Certificate::to_pem).collect::<String>());
+        }
+    }
+    for timestamp in evidence.timestamps {
+        let form = TimestampForm { timestamp: Base64(timestamp) };
+        let text = serde_json::to_string(&form).map_err(|error| Error::Signer(error.to_string()))?;
+        layer.annotations.insert(TIMESTAMP, text);
+    }
+    Ok(())
 }
 
 /// The descriptor of a payload with its signature, which is in base64.
@@ -73,6 +151,56 @@ pub(crate) fn verify(layer: &Descriptor, payload: &[u8], digest: &Digest, key: &
         return Err(Refusal::WrongSignature);
     }
     says(payload, digest)
+}
+
+/// Checks that a layer is a signature of this digest by somebody whose certificate is trusted. Returns whom the certificate
+/// names, and the name under which it was signed.
+pub(crate) fn verify_certificate(
+    layer: &Descriptor,
+    payload: &[u8],
+    digest: &Digest,
+    trust: &CertificateTrust,
+) -> Result<(Named, String), Refusal> {
+    let certificate = layer.annotations.get(CERTIFICATE).ok_or(Refusal::OtherSigner)?;
+    let found = Certificate::read_all(certificate.as_bytes()).map_err(|error| malformed(&error.to_string()))?;
+    let [leaf] = &found[..] else { return Err(malformed("it has not one certificate")) };
+    let signature = signature(layer)?;
+    if !leaf.key().map_err(Refusal::Certificates)?.verifies_cosign(payload, &signature) {
+        return Err(Refusal::WrongSignature);
+    }
+    let signed = Signed { by: By::Certificate(leaf), message: payload, payload, signature: &signature };
+    let named = trust.check(leaf, &signed, &evidence(layer)?)?;
+    Ok((named, says(payload, digest)?))
+}
+
+/// The entry of a log and the timestamp in the annotations of a layer.
+fn evidence(layer: &Descriptor) -> Result<Evidence, Refusal> {
+    let mut evidence = Evidence::default();
+    let wrong = |error: serde_json::Error| malformed(&error.to_string());
+    if let Some(text) = layer.annotations.get(TIMESTAMP) {
+        let TimestampForm { timestamp } = serde_json::from_str(text).map_err(wrong)?;
+        evidence.timestamps.push(timestamp.0);
+    }
+    if let Some(text) = layer.annotations.get(LOG) {
+        let LogForm { promise, payload } = serde_json::from_str(text).map_err(wrong)?;
+        let body: Value = serde_json::from_slice(&payload.body.0).map_err(wrong)?;
+        let said = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let key_id = hex::decode(&payload.log_id).map_err(|_| malformed("the ID of its log is not hexadecimal"))?;
+        // Upper case would be another way to write the same.
+        if hex::encode(&key_id) != payload.log_id {
+            return Err(malformed("the ID of its log is not hexadecimal"));
+        }
+        evidence.entries.push(Entry {
+            log_index: payload.log_index,
+            log_id: LogId { key_id: Base64(key_id) },
+            kind_version: KindVersion { kind: said("kind"), version: said("apiVersion") },
+            integrated_time: payload.integrated_time,
+            inclusion_promise: Some(Promise { signed_entry_timestamp: promise }),
+            inclusion_proof: None,
+            canonicalized_body: payload.body,
+        });
+    }
+    Ok(evidence)
 }
 
 /// The signature in the annotations of a layer.
@@ -129,6 +257,8 @@ pub(crate) fn manifest(old: Option<&[u8]>, layer: &Descriptor) -> Result<(Vec<u8
 mod tests {
     use super::*;
     use crate::key::{KeyKind, PrivateKey};
+    use crate::sigstore::testing::World;
+    use crate::timestamp::testing::Making;
 
     fn digest() -> Digest {
         Digest::sha256_of(b"an image")
@@ -137,7 +267,7 @@ mod tests {
     #[tokio::test]
     async fn no_byte_can_be_changed() {
         let key = PrivateKey::generate(KeyKind::P256).unwrap();
-        let (layer, payload) = sign(&digest(), "registry.example/app", &key).await.unwrap();
+        let (layer, payload) = sign(&digest(), "registry.example/app", &key, None).await.unwrap();
         assert_eq!(verify(&layer, &payload, &digest(), key.public_key()).unwrap(), "registry.example/app");
         for position in 0..payload.len() {
             let mut changed = payload.clone();
@@ -162,10 +292,60 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_log_of_old_and_a_certificate() {
+        let (world, key) = (World::new(), PrivateKey::generate(KeyKind::P256).unwrap());
+        let leaf = world.certificate(&key, |_| {});
+        let (mut layer, payload) = sign(&digest(), "registry.example/app", &key, None).await.unwrap();
+        let made = signature(&layer).unwrap();
+        let logged = |time: &str| world.logged(&payload, &made, &leaf, time).to_string();
+        layer.annotations.insert(CERTIFICATE, leaf.to_pem());
+        layer.annotations.insert(LOG, logged("2026-06-15T12:00:00Z"));
+        let trust = world.trust();
+        let verified = |layer: &Descriptor| verify_certificate(layer, &payload, &digest(), &trust);
+        assert_eq!(verified(&layer).unwrap().1, "registry.example/app");
+        assert!(matches!(verify(&layer, &payload, &digest(), world.log.public_key()), Err(Refusal::WrongSignature)));
+        for name in [SIGNATURE, CERTIFICATE, LOG] {
+            let text = layer.annotations.get(name).unwrap().as_bytes().to_vec();
+            for position in 0..text.len() {
+                for mask in [1, 0x20] {
+                    let mut changed = text.clone();
+                    changed[position] ^= mask;
+                    let mut layer = layer.clone();
+                    layer.annotations.insert(name, String::from_utf8(changed).unwrap());
+                    // Space at the end of a line of PEM is none of the certificate.
+                    let is_space = name == CERTIFICATE && text[position] == b'\n' && mask == 1;
+                    assert!(is_space || verified(&layer).is_err(), "{name} {position} {mask}");
+                }
+            }
+        }
+        // Logged before and after the certificate was valid; of something else; not at all.
+        let (_, other) = sign(&digest(), "another", &key, None).await.unwrap();
+        for logged in [
+            logged("2026-05-31T23:59:59Z"),
+            logged("2026-07-01T00:00:01Z"),
+            world.logged(&other, &made, &leaf, "2026-06-15T12:00:00Z").to_string(),
+            "{}".to_owned(),
+        ] {
+            let mut layer = layer.clone();
+            layer.annotations.insert(LOG, logged);
+            assert!(verified(&layer).is_err());
+        }
+        // A timestamp beside it has to be right as well.
+        let stamp = |message: &[u8]| {
+            let answer = world.tsa.answer(message, &Making::at("20260615120000Z"));
+            serde_json::to_string(&TimestampForm { timestamp: Base64(answer) }).unwrap()
+        };
+        layer.annotations.insert(TIMESTAMP, stamp(&made));
+        assert!(verified(&layer).is_ok());
+        layer.annotations.insert(TIMESTAMP, stamp(b"another"));
+        assert!(matches!(verified(&layer), Err(Refusal::Timestamp(_))));
+    }
+
+    #[tokio::test]
     async fn what_is_there_stays() {
         let key = PrivateKey::generate(KeyKind::P256).unwrap();
-        let (one, _) = sign(&digest(), "a", &key).await.unwrap();
-        let (two, _) = sign(&digest(), "b", &key).await.unwrap();
+        let (one, _) = sign(&digest(), "a", &key, None).await.unwrap();
+        let (two, _) = sign(&digest(), "b", &key, None).await.unwrap();
         let (_, first) = manifest(None, &one).unwrap();
         let mut old: Value = serde_json::from_slice(&first).unwrap();
         old["annotations"] = json!({"k": "v"});

@@ -10,4 +10,6 @@ pub use private::PrivateKey;
 pub use public::{KeyKind, PublicKey};
 pub use scheme::Scheme;
 
-pub(crate) use pem::blocks;
+#[cfg(test)]
+pub(crate) use pem::write as pem;
+pub(crate) use pem::{blocks, write};

@@ -1,14 +1,15 @@
 use std::fmt;
 
-use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use aws_lc_rs::signature::UnparsedPublicKey;
 use jiff::Timestamp;
 use ocikit_spec::Digest;
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier};
 use x509_cert::der::{Decode, Reader, SliceReader};
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 
+use crate::algorithm::Algorithm;
 use crate::error::{Error, Result};
-use crate::key::{KeyKind, PublicKey, Scheme, blocks};
+use crate::key::{PublicKey, Scheme, blocks, write};
 
 /// A certificate (RFC 5280), as the bytes that it came in.
 #[derive(Clone)]
@@ -53,6 +54,11 @@ impl Certificate {
         &self.der
     }
 
+    /// The same in PEM.
+    pub fn to_pem(&self) -> String {
+        write("CERTIFICATE", &self.der).to_string()
+    }
+
     /// The digest of the bytes.
     pub fn fingerprint(&self) -> Digest {
         Digest::sha256_of(&self.der)
@@ -72,19 +78,30 @@ impl Certificate {
         (validity.not_before.to_unix_duration().as_secs(), validity.not_after.to_unix_duration().as_secs())
     }
 
-    fn is_valid_at(&self, time: Timestamp) -> bool {
-        let (from, to) = self.validity();
-        u64::try_from(time.as_second()).is_ok_and(|time| (from..=to).contains(&time))
+    /// Whether the time is after the last one at which it is valid, be it by a fraction of a second.
+    fn has_expired_at(&self, time: Timestamp) -> bool {
+        let Ok(seconds) = u64::try_from(time.as_second()) else { return false };
+        let last = self.validity().1;
+        seconds > last || seconds == last && time.subsec_nanosecond() > 0
+    }
+
+    pub(crate) fn is_valid_at(&self, time: Timestamp) -> bool {
+        let is_late = u64::try_from(time.as_second()).is_ok_and(|time| self.validity().0 <= time);
+        is_late && !self.has_expired_at(time)
+    }
+
+    pub(crate) fn is_self_signed(&self) -> bool {
+        self.is_issued_by(self).is_ok()
     }
 
     /// The bytes that the issuer signed.
-    fn signed_bytes(&self) -> Option<&[u8]> {
+    pub(crate) fn signed_bytes(&self) -> Option<&[u8]> {
         let outer = AnyRef::from_der(&self.der).ok()?;
         SliceReader::new(outer.value()).ok()?.tlv_bytes().ok()
     }
 
     /// Whether the other issued this one, by name and by signature.
-    fn is_issued_by(&self, issuer: &Certificate) -> Result<(), String> {
+    pub(crate) fn is_issued_by(&self, issuer: &Certificate) -> Result<(), String> {
         let (child, parent) = (self.parsed.tbs_certificate(), issuer.parsed.tbs_certificate());
         if child.issuer() != parent.subject() {
             return Err(format!("{} is not issued by {}", self.subject(), issuer.subject()));
@@ -94,7 +111,9 @@ impl Certificate {
             return Err(format!("{} names two signature algorithms", self.subject()));
         }
         let key = PublicKey::of_certificate(&issuer.parsed).map_err(|error| error.to_string())?;
-        let algorithm = algorithm_of(algorithm.oid, key.kind())
+        let parameters = algorithm.parameters.as_ref().map(AnyRef::from);
+        let algorithm = Algorithm::new(algorithm.oid, parameters)
+            .verification(key.kind(), None)
             .ok_or_else(|| format!("the signature algorithm {} is not used", algorithm.oid))?;
         let signature = self.parsed.signature().as_bytes();
         let verified = match (self.signed_bytes(), signature) {
@@ -107,7 +126,7 @@ impl Certificate {
     }
 
     /// Whether there is nothing in it that has to be understood and is not, as constraints of names (RFC 5280, 4.2).
-    fn check_extensions(&self) -> Result<(), String> {
+    pub(crate) fn check_extensions(&self) -> Result<(), String> {
         let extensions = self.parsed.tbs_certificate().extensions().into_iter().flatten();
         let mut unknown = extensions.filter(|extension| extension.critical && !KNOWN.contains(&extension.extn_id));
         match unknown.next() {
@@ -119,7 +138,7 @@ impl Certificate {
     }
 
     /// Whether it may issue certificates, with so many other issuers below it.
-    fn check_issuer(&self, below: usize) -> Result<(), String> {
+    pub(crate) fn check_issuer(&self, below: usize) -> Result<(), String> {
         let refuse = |why: &str| Err(format!("{}: {why}", self.subject()));
         let Some((critical, constraints)) = self.extension::<BasicConstraints>()? else {
             return refuse("it has no basic constraints");
@@ -169,22 +188,16 @@ impl Certificate {
         }
     }
 
-    fn key(&self) -> Result<PublicKey, String> {
+    pub(crate) fn key(&self) -> Result<PublicKey, String> {
         PublicKey::of_certificate(&self.parsed).map_err(|error| error.to_string())
     }
 
-    fn extension<'a, T>(&'a self) -> Result<Option<(bool, T)>, String>
+    pub(crate) fn extension<'a, T>(&'a self) -> Result<Option<(bool, T)>, String>
     where
         T: Decode<'a, Error = x509_cert::der::Error> + x509_cert::der::oid::AssociatedOid,
     {
         let found = self.parsed.tbs_certificate().get_extension::<T>();
         found.map_err(|error| format!("{}: an extension is malformed: {error}", self.subject()))
-    }
-
-    /// Whether it names places that tell whether it was revoked.
-    fn tells_of_revocation(&self) -> bool {
-        let extensions = self.parsed.tbs_certificate().extensions();
-        extensions.into_iter().flatten().any(|extension| [AUTHORITY_ACCESS, CRL_PLACES].contains(&extension.extn_id))
     }
 }
 
@@ -250,9 +263,9 @@ impl Chain {
         self.certificates.iter().find(|certificate| !certificate.is_valid_at(time))
     }
 
-    /// Whether one of them names places that tell whether it was revoked.
-    pub(crate) fn tells_of_revocation(&self) -> bool {
-        self.certificates.iter().any(Certificate::tells_of_revocation)
+    /// Whether one of them is not valid any more.
+    pub(crate) fn has_expired_at(&self, time: Timestamp) -> bool {
+        self.certificates.iter().any(|certificate| certificate.has_expired_at(time))
     }
 }
 
@@ -279,34 +292,6 @@ fn check(certificates: &[Certificate]) -> Result<PublicKey, String> {
     leaf.key()
 }
 
-/// How a certificate was signed with a key of this kind. SHA-1 is none of them.
-fn algorithm_of(oid: ObjectIdentifier, kind: KeyKind) -> Option<&'static dyn VerificationAlgorithm> {
-    Some(match (oid, kind) {
-        (ECDSA_SHA256, KeyKind::P256) => &signature::ECDSA_P256_SHA256_ASN1,
-        (ECDSA_SHA384, KeyKind::P256) => &signature::ECDSA_P256_SHA384_ASN1,
-        (ECDSA_SHA512, KeyKind::P256) => &signature::ECDSA_P256_SHA512_ASN1,
-        (ECDSA_SHA256, KeyKind::P384) => &signature::ECDSA_P384_SHA256_ASN1,
-        (ECDSA_SHA384, KeyKind::P384) => &signature::ECDSA_P384_SHA384_ASN1,
-        (ECDSA_SHA512, KeyKind::P384) => &signature::ECDSA_P384_SHA512_ASN1,
-        (ECDSA_SHA256, KeyKind::P521) => &signature::ECDSA_P521_SHA256_ASN1,
-        (ECDSA_SHA384, KeyKind::P521) => &signature::ECDSA_P521_SHA384_ASN1,
-        (ECDSA_SHA512, KeyKind::P521) => &signature::ECDSA_P521_SHA512_ASN1,
-        (RSA_SHA256, KeyKind::Rsa { .. }) => &signature::RSA_PKCS1_2048_8192_SHA256,
-        (RSA_SHA384, KeyKind::Rsa { .. }) => &signature::RSA_PKCS1_2048_8192_SHA384,
-        (RSA_SHA512, KeyKind::Rsa { .. }) => &signature::RSA_PKCS1_2048_8192_SHA512,
-        (ED25519, KeyKind::Ed25519) => &signature::ED25519,
-        _ => return None,
-    })
-}
-
-const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
-const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
-const ECDSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.4");
-const RSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
-const RSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12");
-const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13");
-const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
-
 /// Uses that a certificate to sign code with must not have: any, servers, clients, mail, timestamps, OCSP.
 const NOT_FOR_CODE: [ObjectIdentifier; 6] = [
     ObjectIdentifier::new_unwrap("2.5.29.37.0"),
@@ -322,5 +307,3 @@ const KNOWN: [ObjectIdentifier; 3] = [
     ObjectIdentifier::new_unwrap("2.5.29.15"),
     ObjectIdentifier::new_unwrap("2.5.29.37"),
 ];
-const AUTHORITY_ACCESS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.1");
-const CRL_PLACES: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.31");

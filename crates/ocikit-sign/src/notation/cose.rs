@@ -23,15 +23,14 @@ pub(crate) async fn sign(payload: Vec<u8>, signer: &dyn Signer, options: &Option
     let scheme = options.chain.scheme().ok_or_else(|| Error::Certificates("the key is not used".to_owned()))?;
     let text = |text: &str| Label::Text(text.to_owned());
     let time = |time: Timestamp| Value::Tag(EPOCH, Box::new(Value::Integer(time.as_second().into())));
-    let critical = [Some(envelope::SCHEME), options.expiry.map(|_| envelope::EXPIRY)];
     let mut rest = vec![
-        (text(envelope::SCHEME), Value::Text(envelope::X509.to_owned())),
-        (text(envelope::SIGNING_TIME), time(options.time)),
+        (text(envelope::SCHEME), Value::Text(options.scheme.as_str().to_owned())),
+        (text(options.scheme.time()), time(options.time)),
     ];
     rest.extend(options.expiry.map(|expiry| (text(envelope::EXPIRY), time(expiry))));
     let protected = Header {
         alg: algorithm(scheme).map(RegisteredLabelWithPrivate::Assigned),
-        crit: critical.into_iter().flatten().map(|name| RegisteredLabelWithPrivate::Text(name.to_owned())).collect(),
+        crit: options.critical().into_iter().map(RegisteredLabelWithPrivate::Text).collect(),
         content_type: Some(ContentType::Text(PAYLOAD_TYPE.to_owned())),
         rest,
         ..Header::default()
@@ -43,7 +42,11 @@ pub(crate) async fn sign(payload: Vec<u8>, signer: &dyn Signer, options: &Option
     let unsigned = CoseSign1Builder::new().protected(protected).unprotected(unprotected).payload(payload).build();
     let signature = checked(signer, scheme, &unsigned.tbs_data(&[])).await?;
     let signature = envelope::to_fixed(scheme, signature)?;
-    CoseSign1 { signature, ..unsigned }.to_tagged_vec().map_err(failed)
+    let mut sealed = CoseSign1 { signature, ..unsigned };
+    if let Some(token) = options.timestamp(scheme, &sealed.signature).await? {
+        sealed.unprotected.rest.push((text(envelope::TIMESTAMP), Value::Bytes(token)));
+    }
+    sealed.to_tagged_vec().map_err(failed)
 }
 
 pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
@@ -53,11 +56,11 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     if *header != (Header { rest: header.rest.clone(), ..Header::default() }) {
         return Err(Refusal::NotUnderstood("an attribute that is not signed".to_owned()));
     }
-    let mut certificates = None;
+    let (mut certificates, mut timestamp) = (None, None);
     for (label, value) in &header.rest {
         match (label, value) {
             (label, Value::Array(found)) if *label == X5CHAIN => certificates = Some(found),
-            (Label::Text(name), Value::Bytes(_)) if name == envelope::TIMESTAMP => {}
+            (Label::Text(name), Value::Bytes(token)) if name == envelope::TIMESTAMP => timestamp = Some(token.clone()),
             (Label::Text(name), Value::Text(_)) if name == envelope::SIGNING_AGENT => {}
             _ => return Err(Refusal::NotUnderstood("an attribute that is not signed".to_owned())),
         }
@@ -94,10 +97,11 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
         content_type,
         scheme: value(envelope::SCHEME).and_then(Value::as_text),
         time: value(envelope::SIGNING_TIME).map(time).transpose()?,
+        authentic_time: value(envelope::AUTHENTIC_TIME).map(time).transpose()?,
         expiry: value(envelope::EXPIRY).map(time).transpose()?,
     };
-    let (time, expiry) = attributes.check()?;
-    Ok(Opened { payload, chain, time, expiry })
+    let said = attributes.check()?;
+    Ok(Opened { payload, chain, said, signature: envelope.signature, timestamp })
 }
 
 /// RFC 9053 2.1 and RFC 8230 2.

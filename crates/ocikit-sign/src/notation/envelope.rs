@@ -4,23 +4,62 @@ use serde::{Deserialize, Serialize};
 use x509_cert::der::asn1::{AnyRef, UintRef};
 use x509_cert::der::{Decode, Encode, Reader, SliceReader, Tag};
 
+use crate::algorithm::Hash;
 use crate::error::{Error, Result};
 use crate::key::{PublicKey, Scheme};
 use crate::notation::{Chain, cose, jws};
 use crate::refusal::Refusal;
 use crate::signer::Signer;
+use crate::timestamp::{Stamp, TimestampAuthority};
 
 /// The type of what is signed.
 pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.cncf.notary.payload.v1+json";
 pub(crate) const SCHEME: &str = "io.cncf.notary.signingScheme";
 pub(crate) const SIGNING_TIME: &str = "io.cncf.notary.signingTime";
+pub(crate) const AUTHENTIC_TIME: &str = "io.cncf.notary.authenticSigningTime";
 pub(crate) const EXPIRY: &str = "io.cncf.notary.expiry";
 pub(crate) const SIGNING_AGENT: &str = "io.cncf.notary.signingAgent";
 pub(crate) const TIMESTAMP: &str = "io.cncf.notary.timestampSignature";
-/// The one signing scheme that is understood.
-pub(crate) const X509: &str = "notary.x509";
 /// Keys of annotations that begin so are the specification's.
 const RESERVED: &str = "io.cncf.notary";
+
+/// Who says when something was signed. Notary Project, "Signing Scheme".
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SigningScheme {
+    /// The signer, whom nobody believes; a timestamp tells.
+    #[default]
+    X509,
+    /// A service that signs for others, and is believed as well.
+    SigningAuthority,
+}
+
+impl SigningScheme {
+    const ALL: [SigningScheme; 2] = [SigningScheme::X509, SigningScheme::SigningAuthority];
+
+    /// The word for it in envelopes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SigningScheme::X509 => "notary.x509",
+            SigningScheme::SigningAuthority => "notary.x509.signingAuthority",
+        }
+    }
+
+    /// The type of the trust stores of those who sign so.
+    pub(crate) fn store(self) -> &'static str {
+        match self {
+            SigningScheme::X509 => "ca",
+            SigningScheme::SigningAuthority => "signingAuthority",
+        }
+    }
+
+    /// The attribute that has the time.
+    pub(crate) fn time(self) -> &'static str {
+        match self {
+            SigningScheme::X509 => SIGNING_TIME,
+            SigningScheme::SigningAuthority => AUTHENTIC_TIME,
+        }
+    }
+}
 
 /// The two envelopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +75,46 @@ pub(crate) struct Options<'a> {
     pub(crate) time: Timestamp,
     pub(crate) expiry: Option<Timestamp>,
     pub(crate) metadata: &'a Annotations,
+    pub(crate) scheme: SigningScheme,
+    /// Who says when it was signed, besides the signer.
+    pub(crate) authority: Option<&'a TimestampAuthority>,
+}
+
+impl Options<'_> {
+    /// The attributes that have to be understood.
+    pub(crate) fn critical(&self) -> Vec<String> {
+        let time = (self.scheme == SigningScheme::SigningAuthority).then_some(AUTHENTIC_TIME);
+        let all = [Some(SCHEME), time, self.expiry.map(|_| EXPIRY)];
+        all.into_iter().flatten().map(str::to_owned).collect()
+    }
+
+    /// A timestamp of a signature, checked as those who verify check it.
+    pub(crate) async fn timestamp(&self, scheme: Scheme, signature: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Some(authority) = self.authority else { return Ok(None) };
+        let hash = hash(scheme).ok_or_else(|| Error::Certificates("the key is not used".to_owned()))?;
+        let (token, stamp) = authority.stamp(hash, signature).await?;
+        within(&stamp, self.chain).map_err(|why| Error::Unsupported(why.to_string()))?;
+        Ok(Some(token))
+    }
+}
+
+/// The hash of timestamps: that of the signature.
+fn hash(scheme: Scheme) -> Option<Hash> {
+    match scheme {
+        Scheme::EcdsaP256Sha256 | Scheme::RsaPssSha256 => Some(Hash::Sha256),
+        Scheme::EcdsaP384Sha384 | Scheme::RsaPssSha384 => Some(Hash::Sha384),
+        Scheme::EcdsaP521Sha512 | Scheme::RsaPssSha512 => Some(Hash::Sha512),
+        _ => None,
+    }
+}
+
+/// Whether all of a chain was valid at a timestamp, as early and as late as it may have been.
+pub(crate) fn within(stamp: &Stamp, chain: &Chain) -> Result<(), Refusal> {
+    let invalid = chain.invalid_at(stamp.earliest()).or_else(|| chain.invalid_at(stamp.latest()));
+    match invalid {
+        Some(invalid) => Err(Refusal::Timestamp(format!("{} may not be valid at {}", invalid.subject(), stamp.time))),
+        None => Ok(()),
+    }
 }
 
 /// What an envelope says. The signature is by the key of the chain, which obeys every rule but those of time and trust.
@@ -43,6 +122,17 @@ pub(crate) struct Options<'a> {
 pub(crate) struct Opened {
     pub(crate) payload: Vec<u8>,
     pub(crate) chain: Chain,
+    pub(crate) said: Said,
+    /// As it came, of which timestamps are.
+    pub(crate) signature: Vec<u8>,
+    /// A token that was not looked at.
+    pub(crate) timestamp: Option<Vec<u8>>,
+}
+
+/// What the signed attributes say.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said {
+    pub(crate) scheme: SigningScheme,
     pub(crate) time: Timestamp,
     pub(crate) expiry: Option<Timestamp>,
 }
@@ -70,6 +160,9 @@ pub(crate) async fn sign(
     if options.expiry.is_some_and(|expiry| expiry <= *time) {
         return Err(Error::Unsupported("the signature would have expired already".to_owned()));
     }
+    if options.authority.is_some() && options.scheme == SigningScheme::SigningAuthority {
+        return Err(Error::Unsupported("a signing authority needs no timestamp by another".to_owned()));
+    }
     if let Some((key, _)) = metadata.iter().find(|(key, _)| key.starts_with(RESERVED)) {
         return Err(Error::Unsupported(format!("the key {key} is reserved")));
     }
@@ -88,8 +181,9 @@ pub(crate) fn open(seal: Seal, envelope: &[u8]) -> Result<Opened, Refusal> {
         Seal::Cose => cose::open(envelope)?,
     };
     // When it was signed is the claim of the signer, which counts only against it.
-    match opened.chain.invalid_at(opened.time) {
-        Some(invalid) => Err(Refusal::Certificates(format!("{} is not valid at {}", invalid.subject(), opened.time))),
+    let time = opened.said.time;
+    match opened.chain.invalid_at(time) {
+        Some(invalid) => Err(Refusal::Certificates(format!("{} is not valid at {time}", invalid.subject()))),
         None => Ok(opened),
     }
 }
@@ -120,18 +214,20 @@ pub(crate) struct Attributes<'a> {
     pub(crate) content_type: Option<&'a str>,
     pub(crate) scheme: Option<&'a str>,
     pub(crate) time: Option<Timestamp>,
+    pub(crate) authentic_time: Option<Timestamp>,
     pub(crate) expiry: Option<Timestamp>,
 }
 
 impl Attributes<'_> {
-    /// The time of signing and that of expiry.
-    pub(crate) fn check(&self) -> Result<(Timestamp, Option<Timestamp>), Refusal> {
+    /// What they say.
+    pub(crate) fn check(&self) -> Result<Said, Refusal> {
         let malformed = |why: &str| Refusal::Malformed(why.to_owned());
         for (position, name) in self.critical.iter().enumerate() {
             match name.as_str() {
                 SCHEME => {}
                 EXPIRY if self.expiry.is_some() => {}
-                EXPIRY => return Err(malformed("an expiry is critical and missing")),
+                AUTHENTIC_TIME if self.authentic_time.is_some() => {}
+                EXPIRY | AUTHENTIC_TIME => return Err(malformed("a time is critical and missing")),
                 other => return Err(Refusal::NotUnderstood(format!("the critical attribute {other}"))),
             }
             if self.critical[..position].contains(name) {
@@ -141,16 +237,22 @@ impl Attributes<'_> {
         if self.content_type != Some(PAYLOAD_TYPE) {
             return Err(malformed("its payload is of another type"));
         }
-        match self.scheme {
-            Some(X509) => {}
-            Some(other) => return Err(Refusal::NotUnderstood(format!("the signing scheme {other}"))),
-            None => return Err(malformed("it has no signing scheme")),
-        }
+        let scheme = self.scheme.ok_or_else(|| malformed("it has no signing scheme"))?;
+        let known = SigningScheme::ALL.into_iter().find(|known| known.as_str() == scheme);
+        let scheme = known.ok_or_else(|| Refusal::NotUnderstood(format!("the signing scheme {scheme}")))?;
         let lists = |name: &str| self.critical.iter().any(|listed| listed == name);
-        if !lists(SCHEME) || self.expiry.is_some() != lists(EXPIRY) {
+        let is_listed = |name: &str, time: Option<Timestamp>| time.is_some() == lists(name);
+        if !lists(SCHEME) || !is_listed(EXPIRY, self.expiry) || !is_listed(AUTHENTIC_TIME, self.authentic_time) {
             return Err(malformed("what has to be critical is not"));
         }
-        Ok((self.time.ok_or_else(|| malformed("it has no signing time"))?, self.expiry))
+        let time = match (scheme, self.time, self.authentic_time) {
+            (SigningScheme::X509, Some(time), None) | (SigningScheme::SigningAuthority, None, Some(time)) => time,
+            _ => return Err(malformed("it has not the signing time of its signing scheme")),
+        };
+        if self.expiry.is_some_and(|expiry| expiry <= time) {
+            return Err(malformed("it expired before it was signed"));
+        }
+        Ok(Said { scheme, time, expiry: self.expiry })
     }
 }
 

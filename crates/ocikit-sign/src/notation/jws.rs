@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::key::Scheme;
-use crate::notation::envelope::{self, Attributes, Opened, Options, PAYLOAD_TYPE};
+use crate::notation::envelope::{self, Attributes, Opened, Options, PAYLOAD_TYPE, SigningScheme};
 use crate::refusal::Refusal;
 use crate::signer::{Signer, checked};
 
@@ -37,6 +37,8 @@ struct Protected {
     alg: String,
     crit: Vec<String>,
     cty: String,
+    #[serde(rename = "io.cncf.notary.authenticSigningTime", default, skip_serializing_if = "Option::is_none")]
+    authentic_time: Option<String>,
     #[serde(rename = "io.cncf.notary.expiry", default, skip_serializing_if = "Option::is_none")]
     expiry: Option<String>,
     #[serde(rename = "io.cncf.notary.signingScheme")]
@@ -51,23 +53,26 @@ struct Protected {
 pub(crate) async fn sign(payload: &[u8], signer: &dyn Signer, options: &Options<'_>) -> Result<Vec<u8>> {
     let failed = |error: serde_json::Error| Error::Signer(error.to_string());
     let scheme = options.chain.scheme().ok_or_else(|| Error::Certificates("the key is not used".to_owned()))?;
-    let critical = [Some(envelope::SCHEME), options.expiry.map(|_| envelope::EXPIRY)];
+    let time = |scheme| (options.scheme == scheme).then(|| seconds(options.time));
     let protected = Protected {
         alg: algorithm(scheme).to_owned(),
-        crit: critical.into_iter().flatten().map(str::to_owned).collect(),
+        authentic_time: time(SigningScheme::SigningAuthority),
+        crit: options.critical(),
         cty: PAYLOAD_TYPE.to_owned(),
         expiry: options.expiry.map(seconds),
-        scheme: envelope::X509.to_owned(),
-        time: Some(seconds(options.time)),
+        scheme: options.scheme.as_str().to_owned(),
+        time: time(SigningScheme::X509),
         more: Map::new(),
     };
     let protected = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&protected).map_err(failed)?);
     let payload = URL_SAFE_NO_PAD.encode(payload);
     let signature = checked(signer, scheme, format!("{protected}.{payload}").as_bytes()).await?;
-    let signature = URL_SAFE_NO_PAD.encode(envelope::to_fixed(scheme, signature)?);
+    let signature = envelope::to_fixed(scheme, signature)?;
+    let timestamp = options.timestamp(scheme, &signature).await?.map(|token| STANDARD.encode(token));
+    let signature = URL_SAFE_NO_PAD.encode(signature);
     let x5c = options.chain.certificates().iter().map(|certificate| STANDARD.encode(certificate.to_der())).collect();
     // Nothing tells which program signed: that part would not be signed, and nobody needs it.
-    let header = Header { x5c, timestamp: None, agent: None };
+    let header = Header { x5c, timestamp, agent: None };
     serde_json::to_vec(&Envelope { payload, protected, header, signature }).map_err(failed)
 }
 
@@ -80,7 +85,8 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     let (chain, scheme) = envelope::chain(ders.into_iter())?;
     // What was signed is the text as it came.
     let message = format!("{}.{}", envelope.protected, envelope.payload);
-    if !envelope::verifies(chain.public_key(), scheme, message.as_bytes(), &decode(&envelope.signature)?) {
+    let signature = decode(&envelope.signature)?;
+    if !envelope::verifies(chain.public_key(), scheme, message.as_bytes(), &signature) {
         return Err(Refusal::WrongSignature);
     }
     let protected: Protected =
@@ -97,10 +103,13 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
         content_type: Some(&protected.cty),
         scheme: Some(&protected.scheme),
         time: time(&protected.time)?,
+        authentic_time: time(&protected.authentic_time)?,
         expiry: time(&protected.expiry)?,
     };
-    let (time, expiry) = attributes.check()?;
-    Ok(Opened { payload: decode(&envelope.payload)?, chain, time, expiry })
+    let said = attributes.check()?;
+    let timestamp = envelope.header.timestamp.map(|text| STANDARD.decode(text)).transpose();
+    let timestamp = timestamp.map_err(|_| Refusal::Timestamp("it is not in base64".to_owned()))?;
+    Ok(Opened { payload: decode(&envelope.payload)?, chain, said, signature, timestamp })
 }
 
 /// RFC 7518 3.1.

@@ -9,6 +9,7 @@ mod policy;
 mod trust;
 
 pub use chain::{Certificate, Chain};
+pub use envelope::SigningScheme;
 pub use policy::{Level, TrustPolicy};
 pub use trust::{NotationTrust, TrustStore};
 

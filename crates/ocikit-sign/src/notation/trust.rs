@@ -7,11 +7,13 @@ use jiff::Timestamp;
 use ocikit_spec::{Annotations, Descriptor};
 
 use crate::error::{Error, Result};
-use crate::notation::envelope::{self, Opened, Seal};
+use crate::notation::envelope::{self, Opened, Seal, SigningScheme};
 use crate::notation::identity::Identity;
 use crate::notation::policy::{Action, Level, Statement};
 use crate::notation::{Certificate, TrustPolicy};
 use crate::refusal::Refusal;
+use crate::revocation::{self, RevocationList};
+use crate::timestamp::{self, Authorities};
 
 /// Certificates by the type and name of their store.
 #[derive(Debug, Clone, Default)]
@@ -84,9 +86,10 @@ fn read_directory(path: &Path) -> Result<Vec<Certificate>, String> {
 #[derive(Debug, Clone)]
 pub struct NotationTrust {
     statement: Statement,
-    /// Those of the stores that the statement names.
-    certificates: Vec<Certificate>,
+    /// Those of the stores that the statement names, by the type of the store.
+    certificates: BTreeMap<String, Vec<Certificate>>,
     now: Timestamp,
+    lists: Vec<RevocationList>,
 }
 
 impl NotationTrust {
@@ -98,15 +101,21 @@ impl NotationTrust {
     /// [`Error::Policy`] if it says nothing of it, or names a store that is not there.
     pub fn new(policy: &TrustPolicy, store: &TrustStore, scope: &str, now: Timestamp) -> Result<NotationTrust> {
         let statement = policy.statement(scope)?.clone();
-        let mut certificates = Vec::new();
-        for (kind, name) in statement.stores.iter().filter(|(kind, _)| kind == "ca") {
+        let mut certificates = BTreeMap::<_, Vec<_>>::new();
+        for (kind, name) in &statement.stores {
             let found = store.0.get(&(kind.clone(), name.clone())).ok_or_else(|| Error::Policy {
                 what: "the trust store".to_owned(),
                 problem: format!("it has no {kind}:{name}"),
             })?;
-            certificates.extend(found.iter().cloned());
+            certificates.entry(kind.clone()).or_default().extend(found.iter().cloned());
         }
-        Ok(NotationTrust { statement, certificates, now })
+        Ok(NotationTrust { statement, certificates, now, lists: Vec::new() })
+    }
+
+    /// The same with lists of revoked certificates: of signers, of authorities, of those for timestamps.
+    #[must_use]
+    pub fn with_revocation_lists(self, lists: Vec<RevocationList>) -> NotationTrust {
+        NotationTrust { lists, ..self }
     }
 
     /// The name of the statement.
@@ -140,7 +149,7 @@ impl NotationTrust {
             (statement.authenticity, self.authenticity(&opened)),
             (statement.expiry, self.expiry(&opened)),
             (statement.timestamp, self.timestamp(&opened)),
-            (statement.revocation, revocation(&opened)),
+            (statement.revocation, self.revocation(&opened)),
         ] {
             match (action, outcome) {
                 (_, Ok(())) | (Action::Skip, _) => {}
@@ -151,10 +160,16 @@ impl NotationTrust {
         Ok((told, metadata))
     }
 
+    /// The certificates of all stores of a type.
+    fn store(&self, kind: &str) -> &[Certificate] {
+        self.certificates.get(kind).map_or(&[], Vec::as_slice)
+    }
+
     /// Whether its signer is one of those who are trusted.
     fn authenticity(&self, opened: &Opened) -> Result<(), Refusal> {
         let certificates = opened.chain.certificates();
-        if !certificates.iter().any(|found| self.certificates.contains(found)) {
+        let trusted = self.store(opened.said.scheme.store());
+        if !certificates.iter().any(|found| trusted.contains(found)) {
             return Err(Refusal::OtherSigner);
         }
         let Some(identities) = &self.statement.identities else { return Ok(()) };
@@ -166,30 +181,43 @@ impl NotationTrust {
     }
 
     fn expiry(&self, opened: &Opened) -> Result<(), Refusal> {
-        match opened.expiry {
+        match opened.said.expiry {
             Some(expiry) if expiry < self.now => Err(Refusal::Expired(expiry.to_string())),
             _ => Ok(()),
         }
     }
 
-    /// Whether the certificates are valid. Without a timestamp by somebody who is trusted, nobody knows when it was signed
-    /// but the signer, so they have to be valid now.
+    /// Whether the certificates were valid when it was signed. Without a timestamp by somebody who is trusted, nobody knows
+    /// when that was but the signer, so they have to be valid now.
     fn timestamp(&self, opened: &Opened) -> Result<(), Refusal> {
-        let invalid = opened.chain.invalid_at(self.now);
-        if self.statement.has_timestamp_store() && (self.statement.always_timestamp || invalid.is_some()) {
-            return Err(Refusal::NotUnderstood("a timestamp by an authority".to_owned()));
+        // Whoever is trusted as such an authority is believed the time, and `open` checked it.
+        if opened.said.scheme == SigningScheme::SigningAuthority {
+            return Ok(());
         }
-        match invalid {
-            Some(invalid) => Err(Refusal::Certificates(format!("{} is not valid now", invalid.subject()))),
-            None => Ok(()),
+        let statement = &self.statement;
+        let has_expired = opened.chain.has_expired_at(self.now);
+        if !statement.has_timestamp_store() || !(statement.always_timestamp || has_expired) {
+            return match opened.chain.invalid_at(self.now) {
+                Some(invalid) => Err(Refusal::Certificates(format!("{} is not valid now", invalid.subject()))),
+                None => Ok(()),
+            };
         }
+        let missing = || Refusal::Timestamp("it is missing".to_owned());
+        let token = opened.timestamp.as_ref().ok_or_else(missing)?;
+        let authorities = Authorities { roots: self.store("tsa"), others: &[] };
+        let stamp = timestamp::verify(token, &opened.signature, authorities)?;
+        if !stamp.chain.last().is_some_and(Certificate::is_self_signed) {
+            return Err(Refusal::Timestamp("its authority is no root".to_owned()));
+        }
+        envelope::within(&stamp, &opened.chain)?;
+        // The level of revocation is that of the signer; an authority that was revoked tells no time.
+        revocation::check(&stamp.chain, &self.lists, self.now, None).map_err(|why| Refusal::Timestamp(why.to_string()))
     }
-}
 
-/// Nothing is asked over a network here, so a certificate that says where one has to ask is one of which nothing is known.
-fn revocation(opened: &Opened) -> Result<(), Refusal> {
-    match opened.chain.tells_of_revocation() {
-        true => Err(Refusal::NotUnderstood("the revocation of its certificates to be looked up".to_owned())),
-        false => Ok(()),
+    /// Nothing is asked over a network here, so a certificate that says where one has to ask is one of which nothing is known
+    /// unless a list was given.
+    fn revocation(&self, opened: &Opened) -> Result<(), Refusal> {
+        let signed = (opened.said.scheme == SigningScheme::SigningAuthority).then_some(opened.said.time);
+        revocation::check(opened.chain.certificates(), &self.lists, self.now, signed)
     }
 }

@@ -10,6 +10,7 @@ use rcgen::{
 use super::*;
 use crate::key::{KeyKind, PrivateKey};
 use crate::notation::{Certificate, NotationTrust, TrustPolicy, TrustStore};
+use crate::timestamp::testing::{Making, Tsa};
 
 /// Keys and certificates as an authority gives them out, by what a test changes in them.
 struct Authority {
@@ -73,9 +74,13 @@ fn subject() -> Descriptor {
     Descriptor::of(MediaType::OCI_MANIFEST, b"an image")
 }
 
+fn plain<'a>(chain: &'a Chain, metadata: &'a Annotations) -> Options<'a> {
+    Options { chain, time: at("2026-06-01"), expiry: None, metadata, scheme: SigningScheme::X509, authority: None }
+}
+
 async fn seal(seal: Seal, key: &PrivateKey, chain: &Chain, expiry: Option<&str>) -> Vec<u8> {
     let metadata = Annotations::new();
-    let options = Options { chain, time: at("2026-06-01"), expiry: expiry.map(at), metadata: &metadata };
+    let options = Options { expiry: expiry.map(at), ..plain(chain, &metadata) };
     sign(seal, &subject(), key, &options).await.unwrap()
 }
 
@@ -226,7 +231,7 @@ async fn the_signer_is_who_the_certificate_says() {
     let [key, other] = [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap());
     let chain = Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).unwrap();
     let metadata = Annotations::new();
-    let options = Options { chain: &chain, time: at("2026-06-01"), expiry: None, metadata: &metadata };
+    let options = plain(&chain, &metadata);
     for form in SEALS {
         assert!(sign(form, &subject(), &other, &options).await.is_err(), "another key");
         let late = Options { time: at("2027-06-01"), ..options.clone() };
@@ -237,6 +242,166 @@ async fn the_signer_is_who_the_certificate_says() {
         reserved.insert("io.cncf.notary.x", "y");
         let reserved = Options { metadata: &reserved, ..options.clone() };
         assert!(sign(form, &subject(), &key, &reserved).await.is_err(), "a key of the specification's");
+    }
+}
+
+/// The envelope with a token in its place, as if an authority had given it.
+fn stamped(form: Seal, bytes: &[u8], token: Vec<u8>) -> Vec<u8> {
+    use base64::Engine;
+    use coset::TaggedCborSerializable;
+
+    match form {
+        Seal::Jws => {
+            let mut envelope: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+            envelope["header"][TIMESTAMP] = base64::engine::general_purpose::STANDARD.encode(token).into();
+            serde_json::to_vec(&envelope).unwrap()
+        }
+        Seal::Cose => {
+            let mut envelope = coset::CoseSign1::from_tagged_slice(bytes).unwrap();
+            let label = coset::Label::Text(TIMESTAMP.to_owned());
+            envelope.unprotected.rest.push((label, coset::cbor::Value::Bytes(token)));
+            envelope.to_tagged_vec().unwrap()
+        }
+    }
+}
+
+fn trust_with(statement: serde_json::Value, stores: &[(&str, &Certificate)], now: &str) -> NotationTrust {
+    let mut policy = serde_json::json!({"version": "1.0", "trustPolicies": [{
+        "name": "p", "registryScopes": ["*"], "signatureVerification": {"level": "strict"},
+        "trustStores": [], "trustedIdentities": ["*"],
+    }]});
+    let mut store = TrustStore::new();
+    for (kind, certificate) in stores {
+        policy["trustPolicies"][0]["trustStores"].as_array_mut().unwrap().push(format!("{kind}:x").into());
+        store.add(kind, "x", vec![(*certificate).clone()]);
+    }
+    for (key, value) in statement.as_object().unwrap() {
+        policy["trustPolicies"][0]["signatureVerification"][key] = value.clone();
+    }
+    let policy = TrustPolicy::parse(policy.to_string().as_bytes()).unwrap();
+    NotationTrust::new(&policy, &store, "", at(now)).unwrap()
+}
+
+#[tokio::test]
+async fn a_timestamp_outlives_certificates() {
+    let (authority, tsa, stranger) = (authority("root", |_| {}), Tsa::new(), Tsa::new());
+    let root = authority.certificate();
+    let key = PrivateKey::generate(KeyKind::P384).unwrap();
+    let chain = Chain::new(vec![authority.issue(&key, |_| {}), root.clone()]).unwrap();
+    let (always, after) = (serde_json::json!({}), serde_json::json!({"verifyTimestamp": "afterCertExpiry"}));
+    let logged = serde_json::json!({"override": {"authenticTimestamp": "log"}});
+    for form in SEALS {
+        let bytes = seal(form, &key, &chain, None).await;
+        let signature = open(form, &bytes).unwrap().signature;
+        let token = |tsa: &Tsa, message: &[u8], time: &str| {
+            stamped(form, &bytes, tsa.token(message, &Making { hash: Hash::Sha384, ..Making::at(time) }))
+        };
+        let good = token(&tsa, &signature, "20260601000001Z");
+        // policy, envelope, when: why it is refused, if it is.
+        for (policy, bytes, now, why) in [
+            (&always, &good, "2026-07-01", None),
+            (&always, &good, "2028-07-01", None),
+            (&after, &good, "2026-07-01", None),
+            (&after, &good, "2028-07-01", None),
+            (&after, &good, "2025-07-01", Some("is not valid now")),
+            (&always, &bytes, "2026-07-01", Some("it is missing")),
+            (&after, &bytes, "2026-07-01", None),
+            (&after, &bytes, "2028-07-01", Some("it is missing")),
+            (&always, &token(&stranger, &signature, "20260601000001Z"), "2026-07-01", Some("no authority")),
+            (&after, &token(&stranger, &signature, "20260601000001Z"), "2026-07-01", None),
+            (&always, &token(&tsa, b"another", "20260601000001Z"), "2026-07-01", Some("of something else")),
+            (&always, &token(&tsa, &signature, "20270101000000Z"), "2026-07-01", Some("may not be valid")),
+            (&always, &token(&tsa, &signature, "20261231235958Z"), "2028-07-01", Some("may not be valid")),
+            (&always, &token(&tsa, &signature, "20261231235957Z"), "2028-07-01", None),
+            (&always, &stamped(form, &bytes, b"none".to_vec()), "2026-07-01", Some("malformed")),
+            (&logged, &stamped(form, &bytes, b"none".to_vec()), "2026-07-01", None),
+        ] {
+            let trust = trust_with(policy.clone(), &[("ca", &root), ("tsa", &tsa.root)], now);
+            let found = trust.verify(form, bytes, &subject());
+            let said = found.as_ref().err().map(ToString::to_string);
+            assert_eq!(said.is_some(), why.is_some(), "{form:?} {policy} {now} {said:?}");
+            assert!(said.unwrap_or_default().contains(why.unwrap_or_default()), "{form:?} {policy} {now} {found:?}");
+        }
+        // Without a store for them nobody asks for timestamps, and they prolong nothing.
+        let trust = trust_with(always.clone(), &[("ca", &root)], "2028-07-01");
+        assert!(trust.verify(form, &good, &subject()).is_err());
+        let trust = trust_with(always.clone(), &[("ca", &root), ("tsa", &tsa.root)], "2026-07-01");
+        for position in 0..good.len() {
+            let mut changed = good.clone();
+            changed[position] ^= 1;
+            assert!(trust.verify(form, &changed, &subject()).is_err(), "{form:?} {position}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn signing_authorities_are_trusted_as_such() {
+    let authority = authority("root", |_| {});
+    let root = authority.certificate();
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    let chain = Chain::new(vec![authority.issue(&key, |_| {}), root.clone()]).unwrap();
+    let metadata = Annotations::new();
+    let said =
+        Options { scheme: SigningScheme::SigningAuthority, expiry: Some(at("2029-01-01")), ..plain(&chain, &metadata) };
+    let nothing = serde_json::json!({});
+    for form in SEALS {
+        let theirs = sign(form, &subject(), &key, &said).await.unwrap();
+        let ours = seal(form, &key, &chain, None).await;
+        // The stores, when: whether theirs counts, and ours.
+        for (stores, now, counts) in [
+            (&["signingAuthority"][..], "2026-07-01", [true, false]),
+            (&["ca"], "2026-07-01", [false, true]),
+            (&["ca", "signingAuthority"], "2026-07-01", [true, true]),
+            // What it says of the time is believed, so its certificates need not be valid any more.
+            (&["ca", "signingAuthority"], "2028-07-01", [true, false]),
+            (&["ca", "signingAuthority"], "2029-07-01", [false, false]),
+        ] {
+            let stores: Vec<_> = stores.iter().map(|kind| (*kind, &root)).collect();
+            let trust = trust_with(nothing.clone(), &stores, now);
+            let found = [&theirs, &ours].map(|bytes| trust.verify(form, bytes, &subject()).is_ok());
+            assert_eq!(found, counts, "{form:?} {now}");
+        }
+        let trust = trust_with(nothing.clone(), &[("signingAuthority", &root)], "2026-07-01");
+        for position in 0..theirs.len() {
+            let mut changed = theirs.clone();
+            changed[position] ^= 1;
+            assert!(trust.verify(form, &changed, &subject()).is_err(), "{form:?} {position}");
+        }
+    }
+}
+
+#[test]
+fn attributes_have_to_agree() {
+    let time = Some(at("2026-06-01"));
+    let check = |change: &dyn Fn(&mut Attributes<'_>)| {
+        let mut attributes = Attributes {
+            critical: vec![SCHEME.to_owned()],
+            content_type: Some(PAYLOAD_TYPE),
+            scheme: Some("notary.x509"),
+            time,
+            authentic_time: None,
+            expiry: None,
+        };
+        change(&mut attributes);
+        attributes.check()
+    };
+    assert!(check(&|_| {}).is_ok());
+    let changes: [&dyn Fn(&mut Attributes<'_>); 9] = [
+        &|all| all.critical.clear(),
+        &|all| all.critical.push(SCHEME.to_owned()),
+        &|all| all.critical.push("io.cncf.notary.verificationPlugin".to_owned()),
+        &|all| all.critical.push(AUTHENTIC_TIME.to_owned()),
+        &|all| all.scheme = Some("notary.x509.signingAuthority"),
+        &|all| all.scheme = Some("notary.x510"),
+        &|all| all.authentic_time = time,
+        &|all| {
+            all.expiry = time;
+            all.critical.push(EXPIRY.to_owned());
+        },
+        &|all| all.time = None,
+    ];
+    for (position, change) in changes.into_iter().enumerate() {
+        assert!(check(change).is_err(), "{position}");
     }
 }
 

@@ -1,0 +1,154 @@
+//! How certificates, lists of revoked ones and timestamps are signed.
+
+use aws_lc_rs::digest;
+use aws_lc_rs::signature::{self, VerificationAlgorithm};
+use x509_cert::der::asn1::{AnyRef, ObjectIdentifier};
+use x509_cert::der::{Error, Tag, Tagged};
+
+use crate::der::{Fields, outer};
+use crate::key::KeyKind;
+
+/// The hashes that are taken. SHA-1 is none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hash {
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+impl Hash {
+    pub(crate) fn of_oid(oid: ObjectIdentifier) -> Option<Hash> {
+        [Hash::Sha256, Hash::Sha384, Hash::Sha512].into_iter().find(|hash| hash.oid() == oid)
+    }
+
+    pub(crate) fn oid(self) -> ObjectIdentifier {
+        match self {
+            Hash::Sha256 => SHA256,
+            Hash::Sha384 => SHA384,
+            Hash::Sha512 => SHA512,
+        }
+    }
+
+    pub(crate) fn digest(self, message: &[u8]) -> Vec<u8> {
+        let algorithm = match self {
+            Hash::Sha256 => &digest::SHA256,
+            Hash::Sha384 => &digest::SHA384,
+            Hash::Sha512 => &digest::SHA512,
+        };
+        digest::digest(algorithm, message).as_ref().to_vec()
+    }
+}
+
+/// An `AlgorithmIdentifier`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Algorithm<'a> {
+    pub(crate) oid: ObjectIdentifier,
+    parameters: Option<AnyRef<'a>>,
+}
+
+impl<'a> Algorithm<'a> {
+    pub(crate) fn new(oid: ObjectIdentifier, parameters: Option<AnyRef<'a>>) -> Algorithm<'a> {
+        Algorithm { oid, parameters }
+    }
+
+    /// The next field of a structure.
+    pub(crate) fn read(fields: &mut Fields<'a>) -> Result<Algorithm<'a>, Error> {
+        let mut fields = fields.fields(Tag::Sequence)?;
+        let oid = fields.decode()?;
+        let parameters = if fields.is_finished() { None } else { Some(fields.decode()?) };
+        fields.finish()?;
+        Ok(Algorithm { oid, parameters })
+    }
+
+    /// The hash that it is; parameters are missing or nothing, RFC 5754 2.
+    pub(crate) fn hash(self) -> Option<Hash> {
+        Hash::of_oid(self.oid).filter(|_| self.has_no_parameters())
+    }
+
+    fn has_no_parameters(self) -> bool {
+        self.parameters.is_none_or(AnyRef::is_null)
+    }
+
+    /// How signatures by a key of this kind are checked. Some name the hash elsewhere: `hash` is that, if it is known.
+    pub(crate) fn verification(self, kind: KeyKind, hash: Option<Hash>) -> Option<&'static dyn VerificationAlgorithm> {
+        if self.oid == RSA_PSS {
+            let found = pss(self.parameters?)?;
+            return match kind {
+                KeyKind::Rsa { .. } if hash.is_none_or(|hash| hash == found) => Some(match found {
+                    Hash::Sha256 => &signature::RSA_PSS_2048_8192_SHA256,
+                    Hash::Sha384 => &signature::RSA_PSS_2048_8192_SHA384,
+                    Hash::Sha512 => &signature::RSA_PSS_2048_8192_SHA512,
+                }),
+                _ => None,
+            };
+        }
+        if !self.has_no_parameters() {
+            return None;
+        }
+        if self.oid == ED25519 && kind == KeyKind::Ed25519 {
+            return Some(&signature::ED25519);
+        }
+        let found = match self.oid {
+            ECDSA_SHA256 | RSA_SHA256 => Hash::Sha256,
+            ECDSA_SHA384 | RSA_SHA384 => Hash::Sha384,
+            ECDSA_SHA512 | RSA_SHA512 => Hash::Sha512,
+            // RFC 3370 3.2: the kind of the key alone.
+            RSA => hash?,
+            _ => return None,
+        };
+        if hash.is_some_and(|hash| hash != found) {
+            return None;
+        }
+        let is_ecdsa = [ECDSA_SHA256, ECDSA_SHA384, ECDSA_SHA512].contains(&self.oid);
+        Some(match (kind, found) {
+            (KeyKind::P256, Hash::Sha256) if is_ecdsa => &signature::ECDSA_P256_SHA256_ASN1,
+            (KeyKind::P256, Hash::Sha384) if is_ecdsa => &signature::ECDSA_P256_SHA384_ASN1,
+            (KeyKind::P256, Hash::Sha512) if is_ecdsa => &signature::ECDSA_P256_SHA512_ASN1,
+            (KeyKind::P384, Hash::Sha256) if is_ecdsa => &signature::ECDSA_P384_SHA256_ASN1,
+            (KeyKind::P384, Hash::Sha384) if is_ecdsa => &signature::ECDSA_P384_SHA384_ASN1,
+            (KeyKind::P384, Hash::Sha512) if is_ecdsa => &signature::ECDSA_P384_SHA512_ASN1,
+            (KeyKind::P521, Hash::Sha256) if is_ecdsa => &signature::ECDSA_P521_SHA256_ASN1,
+            (KeyKind::P521, Hash::Sha384) if is_ecdsa => &signature::ECDSA_P521_SHA384_ASN1,
+            (KeyKind::P521, Hash::Sha512) if is_ecdsa => &signature::ECDSA_P521_SHA512_ASN1,
+            (KeyKind::Rsa { .. }, Hash::Sha256) if !is_ecdsa => &signature::RSA_PKCS1_2048_8192_SHA256,
+            (KeyKind::Rsa { .. }, Hash::Sha384) if !is_ecdsa => &signature::RSA_PKCS1_2048_8192_SHA384,
+            (KeyKind::Rsa { .. }, Hash::Sha512) if !is_ecdsa => &signature::RSA_PKCS1_2048_8192_SHA512,
+            _ => return None,
+        })
+    }
+}
+
+/// The hash of RSA-PSS, RFC 4055 3.1: the same for the message and the mask, and as long as the salt.
+fn pss(parameters: AnyRef<'_>) -> Option<Hash> {
+    if parameters.tag() != Tag::Sequence {
+        return None;
+    }
+    let mut fields = Fields::within(parameters.value()).ok()?;
+    let mut of_hash = fields.fields(outer(0)).ok()?;
+    let hash = Algorithm::read(&mut of_hash).ok()?.hash()?;
+    let mut of_mask = fields.fields(outer(1)).ok()?.fields(Tag::Sequence).ok()?;
+    if of_mask.decode::<ObjectIdentifier>().ok()? != MGF1 || Algorithm::read(&mut of_mask).ok()?.hash()? != hash {
+        return None;
+    }
+    let salt: u32 = fields.fields(outer(2)).ok()?.decode().ok()?;
+    let trailer: u32 = match fields.optional(outer(3)).ok()? {
+        Some(trailer) => Fields::within(trailer).ok()?.decode().ok()?,
+        None => 1,
+    };
+    let length = hash.digest(&[]).len();
+    (usize::try_from(salt) == Ok(length) && trailer == 1 && fields.is_finished()).then_some(hash)
+}
+
+const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
+const SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
+const SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
+const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
+const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
+const ECDSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.4");
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const MGF1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.8");
+const RSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
+const RSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
+const RSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12");
+const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13");
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");

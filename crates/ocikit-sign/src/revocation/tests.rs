@@ -1,0 +1,242 @@
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use rcgen::{
+    BasicConstraints as Constraints, CertificateParams, CrlDistributionPoint, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+
+use super::*;
+use crate::der::{field, inner};
+use crate::key::{KeyKind, PrivateKey, Scheme};
+
+/// A root, an authority below it and a signer, and the keys of the first two.
+struct Pki {
+    chain: Vec<Certificate>,
+    keys: [PrivateKey; 2],
+}
+
+fn params(name: &str, usages: Vec<KeyUsagePurpose>) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2027, 1, 1);
+    params.key_usages = usages;
+    params
+}
+
+fn pki(of_authority: impl FnOnce(&mut CertificateParams), of_signer: impl FnOnce(&mut CertificateParams)) -> Pki {
+    let keys = [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap());
+    let [root_key, authority_key] = [0, 1].map(|at| KeyPair::from_pem(&keys[at].to_pem().unwrap()).unwrap());
+    let usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let mut root = params("root", usages.clone());
+    root.is_ca = IsCa::Ca(Constraints::Unconstrained);
+    let mut authority = params("authority", usages);
+    authority.is_ca = IsCa::Ca(Constraints::Constrained(0));
+    of_authority(&mut authority);
+    let mut signer = params("signer", vec![KeyUsagePurpose::DigitalSignature]);
+    of_signer(&mut signer);
+    let root_certificate = root.self_signed(&root_key).unwrap();
+    let root = Issuer::new(root, root_key);
+    let authority_certificate = authority.signed_by(&authority_key, &root).unwrap();
+    let authority = Issuer::new(authority, authority_key);
+    let signer = signer.signed_by(&KeyPair::generate().unwrap(), &authority).unwrap();
+    let chain = [signer.der(), authority_certificate.der(), root_certificate.der()];
+    Pki { chain: chain.map(|der| Certificate::from_der(der).unwrap()).to_vec(), keys }
+}
+
+/// What a list says, and who signs it.
+struct Making {
+    this: &'static str,
+    next: Option<&'static str>,
+    /// Serial numbers and their extensions.
+    entries: Vec<(Vec<u8>, Vec<u8>)>,
+    extensions: Vec<u8>,
+}
+
+fn making(entries: Vec<(Vec<u8>, Vec<u8>)>) -> Making {
+    Making { this: "260601000000Z", next: Some("260701000000Z"), entries, extensions: Vec::new() }
+}
+
+fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
+    field(Tag::Sequence, &parts.concat()).unwrap()
+}
+
+fn extension(oid: ObjectIdentifier, critical: bool, value: &[u8]) -> Vec<u8> {
+    let critical = if critical { true.to_der().unwrap() } else { Vec::new() };
+    sequence(&[oid.to_der().unwrap(), critical, field(Tag::OctetString, value).unwrap()])
+}
+
+fn list(issuer: &Certificate, key: &PrivateKey, making: &Making) -> RevocationList {
+    let time = |text: &str| field(Tag::UtcTime, text.as_bytes()).unwrap();
+    let algorithm = sequence(&[ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2").to_der().unwrap()]);
+    let entry = |(serial, extensions): &(Vec<u8>, Vec<u8>)| {
+        let extensions = if extensions.is_empty() { Vec::new() } else { sequence(std::slice::from_ref(extensions)) };
+        sequence(&[serial.clone(), time("260515000000Z"), extensions])
+    };
+    let entries: Vec<_> = making.entries.iter().map(entry).collect();
+    let extensions = match making.extensions.is_empty() {
+        true => Vec::new(),
+        false => field(outer(0), &sequence(std::slice::from_ref(&making.extensions))).unwrap(),
+    };
+    let signed = sequence(&[
+        1u8.to_der().unwrap(),
+        algorithm.clone(),
+        issuer.parsed().tbs_certificate().subject().to_der().unwrap(),
+        time(making.this),
+        making.next.map(time).unwrap_or_default(),
+        if entries.is_empty() { Vec::new() } else { sequence(&entries) },
+        extensions,
+    ]);
+    let signature = [&[0][..], &key.sign(Scheme::EcdsaP256Sha256, &signed).unwrap()].concat();
+    let der = sequence(&[signed, algorithm, field(Tag::BitString, &signature).unwrap()]);
+    RevocationList::from_der(&der).unwrap()
+}
+
+fn serial(certificate: &Certificate) -> Vec<u8> {
+    certificate.parsed().tbs_certificate().serial_number().to_der().unwrap()
+}
+
+fn now() -> Timestamp {
+    "2026-06-15T00:00:00Z".parse().unwrap()
+}
+
+fn with_place(params: &mut CertificateParams) {
+    params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec!["http://one.example/crl".to_owned()] }];
+}
+
+static PKI: LazyLock<Pki> = LazyLock::new(|| pki(with_place, with_place));
+
+/// What becomes of a signer by a list of its authority, with a good one of the root beside it.
+fn outcome(making: &Making) -> Result<(), Refusal> {
+    let [_, authority, root] = &PKI.chain[..] else { panic!("there are three") };
+    let lists = [list(root, &PKI.keys[0], &self::making(vec![])), list(authority, &PKI.keys[1], making)];
+    check(&PKI.chain, &lists, now(), None)
+}
+
+#[test]
+fn who_is_on_a_list_is_revoked() {
+    let [signer, authority, root] = &PKI.chain[..] else { panic!("there are three") };
+    let other = 1u8.to_der().unwrap();
+    assert_eq!(outcome(&making(vec![])), Ok(()));
+    assert_eq!(outcome(&making(vec![(other.clone(), vec![])])), Ok(()));
+    let revoked = outcome(&making(vec![(other, vec![]), (serial(signer), vec![])])).unwrap_err();
+    assert_eq!(revoked.to_string(), "the certificate CN=signer was revoked at 2026-05-15T00:00:00Z");
+    // An authority is no better, and comes before what is not known of the signer.
+    let lists = [list(root, &PKI.keys[0], &making(vec![(serial(authority), vec![])]))];
+    let found = check(&PKI.chain, &lists, now(), None);
+    assert!(matches!(found, Err(Refusal::Revoked { .. })), "{found:?}");
+    // Without a list nobody knows.
+    let found = check(&PKI.chain, &[], now(), None).unwrap_err();
+    assert!(matches!(found, Refusal::Revocation(_)), "{found}");
+    // Whoever names no place where it would be told revokes nobody; but a list that is there counts.
+    let silent = pki(|_| {}, |_| {});
+    assert_eq!(check(&silent.chain, &[], now(), None), Ok(()));
+    let told = [list(&silent.chain[1], &silent.keys[1], &making(vec![(serial(&silent.chain[0]), vec![])]))];
+    assert!(matches!(check(&silent.chain, &told, now(), None), Err(Refusal::Revoked { .. })));
+}
+
+#[test]
+fn what_was_signed_before_a_key_was_lost_counts() {
+    let [signer, authority, root] = &PKI.chain[..] else { panic!("there are three") };
+    let since = field(Tag::GeneralizedTime, b"20260510000000Z").unwrap();
+    let entries = vec![(serial(signer), extension(INVALIDITY_DATE, false, &since))];
+    let lists = [list(root, &PKI.keys[0], &making(vec![])), list(authority, &PKI.keys[1], &making(entries))];
+    for (signed, counts) in [("2026-05-09", true), ("2026-05-11", false)] {
+        let signed = Some(format!("{signed}T00:00:00Z").parse().unwrap());
+        assert_eq!(check(&PKI.chain, &lists, now(), signed).is_ok(), counts);
+    }
+    assert!(check(&PKI.chain, &lists, now(), None).is_err());
+}
+
+#[test]
+fn lists_that_break_a_rule_tell_nothing() {
+    let place = |parts: &[Vec<u8>]| extension(DISTRIBUTION_POINT, true, &sequence(parts));
+    let named = |uri: &[u8]| {
+        let name = field(inner(6), uri).unwrap();
+        field(outer(0), &field(outer(0), &name).unwrap()).unwrap()
+    };
+    let flag = |number| field(inner(number), &[0xff]).unwrap();
+    let unknown = ObjectIdentifier::new_unwrap("1.2.3");
+    let delta = ObjectIdentifier::new_unwrap("2.5.29.27");
+    let issuer_of_entry = ObjectIdentifier::new_unwrap("2.5.29.29");
+    let with = |extensions| Making { extensions, ..making(vec![]) };
+    for (name, making, counts) in [
+        ("of now", making(vec![]), true),
+        ("of the future", Making { this: "260620000000Z", ..making(vec![]) }, false),
+        ("out of date", Making { next: Some("260610000000Z"), ..making(vec![]) }, false),
+        ("without an end", Making { next: None, ..making(vec![]) }, false),
+        ("with a number", with(extension(ObjectIdentifier::new_unwrap("2.5.29.20"), false, &[2, 1, 1])), true),
+        ("something critical", with(extension(unknown, true, b"")), false),
+        ("something else", with(extension(unknown, false, b"")), true),
+        ("what was added", with(extension(delta, true, &[2, 1, 1])), false),
+        ("of its place", with(place(&[named(b"http://one.example/crl")])), true),
+        ("of another place", with(place(&[named(b"http://two.example/crl")])), false),
+        ("of signers", with(place(&[flag(1)])), true),
+        ("of authorities", with(place(&[flag(2)])), false),
+        ("of attributes", with(place(&[flag(5)])), false),
+        ("of others' certificates", with(place(&[flag(4)])), false),
+        ("of some reasons", with(place(&[field(inner(3), &[6, 0x40]).unwrap()])), false),
+        (
+            "an entry of another issuer",
+            making(vec![(1u8.to_der().unwrap(), extension(issuer_of_entry, true, &[0x30, 0]))]),
+            false,
+        ),
+    ] {
+        let found = outcome(&making);
+        assert_eq!(found.is_ok(), counts, "{name}: {found:?}");
+        assert!(counts || matches!(found, Err(Refusal::Revocation(_))), "{name}: {found:?}");
+    }
+    // By another key, by one that may not, and of an issuer of another name.
+    let [_, authority, root] = &PKI.chain[..] else { panic!("there are three") };
+    let of_root = list(root, &PKI.keys[0], &making(vec![]));
+    let forged = list(authority, &PKI.keys[0], &making(vec![]));
+    assert!(check(&PKI.chain, &[of_root.clone(), forged], now(), None).is_err());
+    assert!(check(&PKI.chain, &[of_root], now(), None).is_err());
+    let weak = pki(
+        |params| {
+            with_place(params);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        },
+        with_place,
+    );
+    let lists = [0, 1].map(|at| list(&weak.chain[2 - at], &weak.keys[at], &making(vec![])));
+    let found = check(&weak.chain, &lists, now(), None).unwrap_err();
+    assert!(found.to_string().contains("may not sign such lists"), "{found}");
+}
+
+#[test]
+fn no_byte_of_a_list_can_be_changed() {
+    let [signer, authority, root] = &PKI.chain[..] else { panic!("there are three") };
+    let of_root = list(root, &PKI.keys[0], &making(vec![]));
+    let good = list(authority, &PKI.keys[1], &making(vec![(serial(signer), vec![])])).der;
+    for position in 0..good.len() {
+        let mut changed = good.clone();
+        changed[position] ^= 1;
+        let Ok(changed) = RevocationList::from_der(&changed) else { continue };
+        let found = check(&PKI.chain, &[of_root.clone(), changed], now(), None);
+        assert!(matches!(found, Err(Refusal::Revocation(_))), "{position} {found:?}");
+    }
+}
+
+#[test]
+fn files_hold_one_or_several() {
+    let root = &PKI.chain[2];
+    let list = list(root, &PKI.keys[0], &making(vec![]));
+    let pem = |label: &str| crate::key::pem(label, &list.der).to_string();
+    assert_eq!(RevocationList::read_all(&list.der).unwrap(), std::slice::from_ref(&list));
+    assert_eq!(RevocationList::read_all(pem("X509 CRL").repeat(2).as_bytes()).unwrap(), [list.clone(), list.clone()]);
+    for wrong in [pem("CERTIFICATE"), String::new(), "0".to_owned()] {
+        assert!(RevocationList::read_all(wrong.as_bytes()).is_err());
+    }
+    assert!(RevocationList::read_all(&list.der[..list.der.len() - 1]).is_err());
+    assert!(RevocationList::read_all(root.to_der()).is_err());
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = RevocationList::from_der(&bytes);
+        let _ = RevocationList::from_der(&sequence(&[sequence(&[bytes])]));
+    }
+}

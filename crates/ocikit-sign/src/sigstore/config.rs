@@ -1,0 +1,190 @@
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::sigstore::json::Validity;
+
+/// Which services vouch for signatures: a signing configuration of sigstore.
+#[derive(Debug, Clone)]
+pub struct SigningConfig(Form);
+
+/// The services of a configuration that are asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceUrls {
+    /// Whoever issues certificates, if there is somebody.
+    pub authority: Option<String>,
+    /// Every log that gets an entry.
+    pub logs: Vec<String>,
+    /// Everybody who says when it was.
+    pub timestamps: Vec<String>,
+}
+
+impl SigningConfig {
+    /// Reads a `signing_config.json` of version 0.2, as sigstore publishes it and `cosign signing-config create` writes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Policy`] if it is of another type or version, or says something that is not known here.
+    pub fn parse(json: &[u8]) -> Result<SigningConfig> {
+        let form: Form = serde_json::from_slice(json).map_err(|error| refuse(error.to_string()))?;
+        match form.media_type.as_str() {
+            "application/vnd.dev.sigstore.signingconfig.v0.2+json" => Ok(SigningConfig(form)),
+            other => Err(refuse(format!("it is of type {other}"))),
+        }
+    }
+
+    /// The services to ask at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Policy`] if those that it demands are not there, or speak in versions that are not spoken here.
+    pub fn services(&self, now: Timestamp) -> Result<ServiceUrls> {
+        let Form { ca_urls, rekor_tlog_urls, rekor_tlog_config, tsa_urls, tsa_config, .. } = &self.0;
+        let authority = choose("authority", ca_urls, &Selection::default(), 1, now)?;
+        Ok(ServiceUrls {
+            authority: authority.into_iter().next(),
+            logs: choose("transparency log", rekor_tlog_urls, rekor_tlog_config, 2, now)?,
+            timestamps: choose("timestamp authority", tsa_urls, tsa_config, 1, now)?,
+        })
+    }
+}
+
+/// As many services of that version as the selection says: the newest of each operator, the newest first.
+fn choose(what: &str, all: &[Service], selection: &Selection, version: u32, now: Timestamp) -> Result<Vec<String>> {
+    let mut valid: Vec<_> = all.iter().filter(|service| service.valid_for.holds(now)).collect();
+    if valid.is_empty() {
+        return match all.is_empty() {
+            true => Ok(Vec::new()),
+            false => Err(refuse(format!("no {what} in it is used at {now}"))),
+        };
+    }
+    valid.retain(|service| service.major_api_version == version);
+    valid.sort_by_key(|service| std::cmp::Reverse(service.valid_for.start()));
+    let mut chosen: Vec<&Service> = Vec::new();
+    for service in valid {
+        if chosen.iter().all(|other| other.operator != service.operator) {
+            chosen.push(service);
+        }
+    }
+    let wanted = match (selection.selector.as_str(), selection.count) {
+        ("" | "ANY", _) => 1,
+        ("ALL", _) => chosen.len().max(1),
+        ("EXACT", Some(count)) if count > 0 => count,
+        _ => return Err(refuse(format!("how many {what}s are asked is not understood"))),
+    };
+    if chosen.len() < wanted {
+        return Err(refuse(format!(
+            "it demands {wanted} {what}, and has {} that speak version {version}, which is the one that is spoken here",
+            chosen.len()
+        )));
+    }
+    Ok(chosen.into_iter().take(wanted).map(|service| service.url.clone()).collect())
+}
+
+fn refuse(problem: String) -> Error {
+    Error::Policy { what: "the signing configuration".to_owned(), problem }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Form {
+    media_type: String,
+    #[serde(default)]
+    ca_urls: Vec<Service>,
+    /// Tokens come from elsewhere.
+    #[serde(rename = "oidcUrls")]
+    _oidc_urls: Option<Value>,
+    #[serde(default)]
+    rekor_tlog_urls: Vec<Service>,
+    #[serde(default)]
+    rekor_tlog_config: Selection,
+    #[serde(default)]
+    tsa_urls: Vec<Service>,
+    #[serde(default)]
+    tsa_config: Selection,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Service {
+    url: String,
+    #[serde(default)]
+    major_api_version: u32,
+    #[serde(default)]
+    valid_for: Validity,
+    #[serde(default)]
+    operator: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Selection {
+    #[serde(default)]
+    selector: String,
+    count: Option<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn services(change: impl FnOnce(&mut Value)) -> Result<ServiceUrls> {
+        let service = |url: &str, version: u32, start: &str, operator: &str| {
+            json!({
+                "url": url, "majorApiVersion": version, "validFor": {"start": start}, "operator": operator,
+            })
+        };
+        let mut value = json!({
+            "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
+            "caUrls": [service("https://ca", 1, "2020-01-01T00:00:00Z", "a")],
+            "oidcUrls": [service("https://idp", 1, "2020-01-01T00:00:00Z", "a")],
+            "rekorTlogUrls": [
+                service("https://v1", 1, "2020-01-01T00:00:00Z", "a"),
+                service("https://old", 2, "2020-01-01T00:00:00Z", "a"),
+                service("https://new", 2, "2025-01-01T00:00:00Z", "a"),
+                service("https://next", 2, "2099-01-01T00:00:00Z", "a"),
+                service("https://other", 2, "2024-01-01T00:00:00Z", "b"),
+            ],
+            "rekorTlogConfig": {"selector": "ANY"},
+            "tsaUrls": [service("https://tsa", 1, "2020-01-01T00:00:00Z", "a")],
+            "tsaConfig": {"selector": "ANY"},
+        });
+        change(&mut value);
+        SigningConfig::parse(value.to_string().as_bytes())?.services("2026-06-01T00:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn the_newest_of_each_operator_is_asked() {
+        let found = services(|_| {}).unwrap();
+        assert_eq!(found.authority.as_deref(), Some("https://ca"));
+        assert_eq!((found.logs, found.timestamps), (vec!["https://new".to_owned()], vec!["https://tsa".to_owned()]));
+        for selection in [json!({"selector": "ALL"}), json!({"selector": "EXACT", "count": 2})] {
+            let found = services(|config| config["rekorTlogConfig"] = selection).unwrap();
+            assert_eq!(found.logs, ["https://new", "https://other"]);
+        }
+        let nobody = services(|config| {
+            *config = json!({"mediaType": config["mediaType"]});
+        });
+        assert_eq!(nobody.unwrap(), ServiceUrls::default());
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused() {
+        let changes: [&dyn Fn(&mut Value); 8] = [
+            &|config| config["rekorTlogConfig"] = json!({"selector": "EXACT", "count": 3}),
+            &|config| config["rekorTlogConfig"] = json!({"selector": "EXACT"}),
+            &|config| config["rekorTlogConfig"] = json!({"selector": "SOME"}),
+            &|config| config["rekorTlogUrls"].as_array_mut().unwrap().truncate(1),
+            &|config| config["tsaUrls"][0]["validFor"] = json!({"end": "2021-01-01T00:00:00Z"}),
+            &|config| config["mediaType"] = json!("application/vnd.dev.sigstore.signingconfig.v0.3+json"),
+            &|config| config["unknown"] = json!(1),
+            &|config| config["caUrls"] = json!([{"url": "https://ca", "majorApiVersion": 2}]),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            assert!(matches!(services(change), Err(Error::Policy { .. })), "{number}");
+        }
+    }
+}

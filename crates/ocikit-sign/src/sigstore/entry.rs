@@ -1,0 +1,252 @@
+//! What an entry of a transparency log is about.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ocikit_spec::Digest;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::{Error, Result as OrError};
+use crate::key::{KeyKind, PublicKey, blocks};
+use crate::notation::Certificate;
+use crate::refusal::Refusal;
+use crate::sigstore::json::Base64;
+use crate::sigstore::log::KindVersion;
+
+/// A signature with everything that an entry can be about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Signed<'a> {
+    /// Whose it is.
+    pub(crate) by: By<'a>,
+    /// The bytes that were signed.
+    pub(crate) message: &'a [u8],
+    /// What is inside of them, if that is an envelope.
+    pub(crate) payload: &'a [u8],
+    /// The signature, of which there is one.
+    pub(crate) signature: &'a [u8],
+}
+
+/// What a signature is verified with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum By<'a> {
+    Certificate(&'a Certificate),
+    Key(&'a PublicKey),
+}
+
+impl<'a> By<'a> {
+    /// It as PEM has it: label and content.
+    fn block(self) -> (&'static str, &'a [u8]) {
+        match self {
+            By::Certificate(certificate) => ("CERTIFICATE", certificate.to_der()),
+            By::Key(key) => ("PUBLIC KEY", key.to_der()),
+        }
+    }
+}
+
+/// Checks that the body of an entry of that kind is about this signature.
+pub(crate) fn check(kind: &KindVersion, body: &[u8], signed: &Signed<'_>) -> Result<(), Refusal> {
+    let refuse = |why: &str| Refusal::Log(why.to_owned());
+    let malformed = |_| refuse("its body is malformed");
+    let body: Body = serde_json::from_slice(body).map_err(malformed)?;
+    if body.kind != kind.kind || body.api_version != kind.version {
+        return Err(refuse("its body is of another kind than it says"));
+    }
+    let is_about = match (kind.kind.as_str(), kind.version.as_str()) {
+        ("hashedrekord", "0.0.1") => hashed_v1(body.spec, signed),
+        ("dsse", "0.0.1") => envelope_v1(body.spec, signed),
+        ("hashedrekord", "0.0.2") => hashed_v2(body.spec, signed),
+        ("dsse", "0.0.2") => envelope_v2(body.spec, signed),
+        (kind, version) => return Err(Refusal::NotUnderstood(format!("a log entry of type {kind} {version}"))),
+    };
+    match is_about.map_err(malformed)? {
+        true => Ok(()),
+        false => Err(refuse("it is about another signature")),
+    }
+}
+
+/// A body is what the log hashed, and only it has to know all of its fields.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    api_version: String,
+    kind: String,
+    spec: Value,
+}
+
+fn hashed_v1(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
+    #[derive(Deserialize)]
+    struct Spec {
+        data: Data,
+        signature: Signature,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        hash: Hash,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Signature {
+        content: Base64,
+        public_key: Key,
+    }
+    #[derive(Deserialize)]
+    struct Key {
+        content: Base64,
+    }
+    let Spec { data, signature } = serde_json::from_value(spec)?;
+    let Signature { content, public_key } = signature;
+    Ok(data.hash.is_of(signed.message) && content.0 == signed.signature && is_verifier(&public_key.content.0, signed))
+}
+
+fn envelope_v1(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Spec {
+        payload_hash: Hash,
+        signatures: Vec<Signature>,
+    }
+    #[derive(Deserialize)]
+    struct Signature {
+        signature: Base64,
+        verifier: Base64,
+    }
+    let Spec { payload_hash, signatures } = serde_json::from_value(spec)?;
+    let [Signature { signature, verifier }] = &signatures[..] else { return Ok(false) };
+    Ok(payload_hash.is_of(signed.payload) && signature.0 == signed.signature && is_verifier(&verifier.0, signed))
+}
+
+/// A hash in hexadecimal digits, as version 1 has it.
+#[derive(Deserialize)]
+struct Hash {
+    algorithm: String,
+    value: String,
+}
+
+impl Hash {
+    fn is_of(&self, bytes: &[u8]) -> bool {
+        self.algorithm == "sha256" && self.value == Digest::sha256_of(bytes).hex()
+    }
+}
+
+/// Whether it is what the signature is verified with, in PEM.
+fn is_verifier(pem: &[u8], signed: &Signed<'_>) -> bool {
+    let Ok(blocks) = blocks(pem) else { return false };
+    matches!(&blocks[..], [block] if (block.label.as_str(), &block.bytes[..]) == signed.by.block())
+}
+
+fn hashed_v2(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
+    #[derive(Deserialize)]
+    struct Outer {
+        #[serde(rename = "hashedRekordV002")]
+        inner: Spec,
+    }
+    #[derive(Deserialize)]
+    struct Spec {
+        data: HashOutput,
+        signature: SignatureV2,
+    }
+    let Spec { data, signature } = serde_json::from_value::<Outer>(spec)?.inner;
+    Ok(data.is_of(signed.message) && signature.is(signed))
+}
+
+fn envelope_v2(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
+    #[derive(Deserialize)]
+    struct Outer {
+        #[serde(rename = "dsseV002")]
+        inner: Spec,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Spec {
+        payload_hash: HashOutput,
+        signatures: Vec<SignatureV2>,
+    }
+    let Spec { payload_hash, signatures } = serde_json::from_value::<Outer>(spec)?.inner;
+    let [signature] = &signatures[..] else { return Ok(false) };
+    Ok(payload_hash.is_of(signed.payload) && signature.is(signed))
+}
+
+#[derive(Deserialize)]
+struct HashOutput {
+    algorithm: String,
+    digest: Base64,
+}
+
+impl HashOutput {
+    fn is_of(&self, bytes: &[u8]) -> bool {
+        use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
+        let algorithm = match self.algorithm.as_str() {
+            "SHA2_256" => &SHA256,
+            "SHA2_384" => &SHA384,
+            "SHA2_512" => &SHA512,
+            _ => return false,
+        };
+        digest(algorithm, bytes).as_ref() == self.digest.0
+    }
+}
+
+#[derive(Deserialize)]
+struct SignatureV2 {
+    content: Base64,
+    verifier: Verifier,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Verifier {
+    x509_certificate: Option<Raw>,
+    public_key: Option<Raw>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    raw_bytes: Base64,
+}
+
+impl SignatureV2 {
+    fn is(&self, signed: &Signed<'_>) -> bool {
+        let Verifier { x509_certificate, public_key } = &self.verifier;
+        let found = match signed.by {
+            By::Certificate(_) => x509_certificate,
+            By::Key(_) => public_key,
+        };
+        let (_, wanted) = signed.by.block();
+        self.content.0 == signed.signature && found.as_ref().is_some_and(|found| found.raw_bytes.0 == wanted)
+    }
+}
+
+/// What is sent to a log of version 2 so that it makes an entry of a signature, which was made as cosign does with keys of
+/// this kind.
+///
+/// # Errors
+///
+/// [`Error::Unsupported`] for kinds that the log does not take.
+pub(crate) fn request(signed: &Signed<'_>, kind: KeyKind) -> OrError<Value> {
+    use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
+    let (details, hash) = match kind {
+        KeyKind::P256 => ("PKIX_ECDSA_P256_SHA_256", &SHA256),
+        KeyKind::P384 => ("PKIX_ECDSA_P384_SHA_384", &SHA384),
+        KeyKind::P521 => ("PKIX_ECDSA_P521_SHA_512", &SHA512),
+        KeyKind::Rsa { bits: 2048 } => ("PKIX_RSA_PKCS1V15_2048_SHA256", &SHA256),
+        KeyKind::Rsa { bits: 3072 } => ("PKIX_RSA_PKCS1V15_3072_SHA256", &SHA256),
+        KeyKind::Rsa { bits: 4096 } => ("PKIX_RSA_PKCS1V15_4096_SHA256", &SHA256),
+        // It takes the form with a hash, which is another signature.
+        KeyKind::Ed25519 | KeyKind::Rsa { .. } => {
+            return Err(Error::Unsupported(format!("logs take no signatures by keys of kind {kind}")));
+        }
+    };
+    let text = |bytes: &[u8]| STANDARD.encode(bytes);
+    let (_, by) = signed.by.block();
+    let name = match signed.by {
+        By::Certificate(_) => "x509Certificate",
+        By::Key(_) => "publicKey",
+    };
+    Ok(serde_json::json!({"hashedRekordRequestV002": {
+        "digest": text(digest(hash, signed.message).as_ref()),
+        "signature": {
+            "content": text(signed.signature),
+            "verifier": {"keyDetails": details, name: {"rawBytes": text(by)}},
+        },
+    }}))
+}

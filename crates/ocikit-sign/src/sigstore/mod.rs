@@ -1,0 +1,27 @@
+//! What sigstore adds to a signature: a certificate that names its signer, entries in logs, timestamps.
+
+mod config;
+pub(crate) mod entry;
+mod identity;
+mod json;
+pub(crate) mod log;
+mod path;
+mod root;
+mod sct;
+mod services;
+mod trust;
+
+pub use config::{ServiceUrls, SigningConfig};
+pub use identity::Pattern;
+pub use root::TrustedRoot;
+pub use services::{Vouchers, certify, github_token};
+pub use trust::{CertificateTrust, Check};
+
+pub(crate) use identity::Named;
+pub(crate) use json::{Base64, Number};
+pub(crate) use trust::{Evidence, TimestampForm, Timestamps};
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! Signed certificate timestamps inside certificates: RFC 6962, 3.2 and 3.3.
+
+use jiff::Timestamp;
+use x509_cert::der::asn1::{ObjectIdentifier, OctetStringRef};
+use x509_cert::der::{Decode, Error, Tag};
+
+use crate::der::{Fields, field, outer};
+use crate::key::{KeyKind, PublicKey, Scheme};
+use crate::notation::Certificate;
+use crate::sigstore::root::Log;
+
+/// Checks that one of the logs has promised to show a certificate.
+///
+/// # Errors
+///
+/// Why none has.
+pub(crate) fn verify(leaf: &Certificate, issuer: &Certificate, logs: &[Log]) -> Result<(), String> {
+    let malformed = || "its proof that a log has it is malformed".to_owned();
+    let extensions = leaf.parsed().tbs_certificate().extensions().into_iter().flatten();
+    let mut lists = extensions.filter(|extension| extension.extn_id == SCTS);
+    let (Some(list), None) = (lists.next(), lists.next()) else {
+        return Err("no log of certificates has promised to show it".to_owned());
+    };
+    let list = <&OctetStringRef>::from_der(list.extn_value.as_bytes()).map_err(|_| malformed())?;
+    let promises = promises(list.as_bytes()).ok_or_else(malformed)?;
+    let signed = without_promises(leaf).map_err(|_| malformed())?;
+    let issuer = PublicKey::of_certificate(issuer.parsed()).map_err(|error| error.to_string())?;
+    let mut why = "no log of certificates that is known has promised to show it".to_owned();
+    for promise in promises {
+        for log in logs.iter().filter(|log| log.id == promise.log) {
+            match promise.check(log, issuer.fingerprint().as_bytes(), &signed) {
+                Ok(()) => return Ok(()),
+                Err(problem) => why = problem.to_owned(),
+            }
+        }
+    }
+    Err(why)
+}
+
+/// What a log promised.
+struct Promise<'a> {
+    log: &'a [u8],
+    /// Milliseconds since 1970.
+    time: u64,
+    extensions: &'a [u8],
+    /// Hash and signature, as TLS 1.2 counts them.
+    algorithm: [u8; 2],
+    signature: &'a [u8],
+}
+
+impl Promise<'_> {
+    fn check(&self, log: &Log, issuer: &[u8], certificate: &[u8]) -> Result<(), &'static str> {
+        let time = i64::try_from(self.time).ok().and_then(|time| Timestamp::from_millisecond(time).ok());
+        if !time.is_some_and(|time| log.valid.holds(time)) {
+            return Err("a log of certificates promised to show it when it was not trusted");
+        }
+        let scheme = match (self.algorithm, log.key.kind()) {
+            ([4, 3], KeyKind::P256) => Scheme::EcdsaP256Sha256,
+            ([4, 1], KeyKind::Rsa { .. }) => Scheme::RsaPkcs1Sha256,
+            _ => return Err("a log of certificates signs in a way that is not used"),
+        };
+        // Version 1, a promise about a certificate, which was shown without the promise.
+        let mut signed = vec![0, 0];
+        signed.extend(self.time.to_be_bytes());
+        signed.extend([0, 1]);
+        signed.extend(issuer);
+        // No certificate that was read is longer than 2^24 bytes.
+        signed.extend(&(certificate.len() as u32).to_be_bytes()[1..]);
+        signed.extend(certificate);
+        signed.extend((self.extensions.len() as u16).to_be_bytes());
+        signed.extend(self.extensions);
+        match log.key.verifies(scheme, &signed, self.signature) {
+            true => Ok(()),
+            false => Err("the promise of a log of certificates has a wrong signature"),
+        }
+    }
+}
+
+/// The promises of version 1 in a list; none of them may be cut short, and nothing may follow.
+fn promises(list: &[u8]) -> Option<Vec<Promise<'_>>> {
+    let (mut list, rest) = vector(list)?;
+    let mut found = Vec::new();
+    while !list.is_empty() {
+        let (promise, others) = vector(list)?;
+        list = others;
+        let (version, promise) = promise.split_first()?;
+        if *version != 0 {
+            continue;
+        }
+        let (log, promise) = promise.split_at_checked(32)?;
+        let (time, promise) = promise.split_first_chunk::<8>()?;
+        let (extensions, promise) = vector(promise)?;
+        let (algorithm, promise) = promise.split_first_chunk::<2>()?;
+        let (signature, after) = vector(promise)?;
+        if !after.is_empty() || found.len() == MOST {
+            return None;
+        }
+        let (time, algorithm) = (u64::from_be_bytes(*time), *algorithm);
+        found.push(Promise { log, time, extensions, algorithm, signature });
+    }
+    rest.is_empty().then_some(found)
+}
+
+/// What follows a length of two bytes, and what comes after it.
+fn vector(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+}
+
+/// The signed part of a certificate as the log saw it, before the promises were put in.
+fn without_promises(certificate: &Certificate) -> Result<Vec<u8>, Error> {
+    let extensions = outer(3);
+    let mut certificate = Fields::of(certificate.signed_bytes().unwrap_or_default(), Tag::Sequence)?;
+    let mut content = Vec::new();
+    while !certificate.is_finished() {
+        let Some(explicit) = certificate.optional(extensions)? else {
+            content.extend_from_slice(certificate.bytes()?);
+            continue;
+        };
+        let mut list = Fields::within(explicit)?.fields(Tag::Sequence)?;
+        let mut kept = Vec::new();
+        while !list.is_finished() {
+            let extension = list.bytes()?;
+            if Fields::of(extension, Tag::Sequence)?.decode::<ObjectIdentifier>()? != SCTS {
+                kept.extend_from_slice(extension);
+            }
+        }
+        content.extend(field(extensions, &field(Tag::Sequence, &kept)?)?);
+    }
+    field(Tag::Sequence, &content)
+}
+
+const SCTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11129.2.4.2");
+const MOST: usize = 16;

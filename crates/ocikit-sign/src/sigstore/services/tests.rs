@@ -1,0 +1,124 @@
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use serde_json::Value;
+
+use super::*;
+use crate::http::HttpOptions;
+use crate::http::tests::{Server, said};
+use crate::key::{KeyKind, PrivateKey};
+use crate::refusal::Refusal;
+use crate::sigstore::testing::{WHO, World, at};
+use crate::timestamp::testing::Making;
+
+fn http() -> Http {
+    Http::new(&HttpOptions { system_authorities: false, ..HttpOptions::default() }).unwrap()
+}
+
+fn token(claims: &Value) -> String {
+    format!("e30.{}.c2VjcmV0", URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
+
+#[test]
+fn a_token_names_a_mail_address_or_a_subject() {
+    for (claims, expected) in [
+        (json!({"sub": "1", "email": WHO}), Some(WHO)),
+        (json!({"sub": "repo:acme/app:ref", "email": ""}), Some("repo:acme/app:ref")),
+        (json!({"sub": "x", "iss": "https://issuer.example"}), Some("x")),
+        (json!({"email": WHO}), None),
+        (json!([]), None),
+    ] {
+        assert_eq!(subject(&token(&claims)).ok().as_deref(), expected, "{claims}");
+    }
+    let standard = format!("e30.{}==.x", STANDARD_NO_PAD.encode(r#"{"sub":"12"}"#));
+    assert_eq!(subject(&standard).unwrap(), "12");
+    for text in ["", "a.b", "a.b.c.d", "a.!.c", "a.e30.c"] {
+        let error = subject(text).unwrap_err();
+        assert!(matches!(error, Error::Unsupported(_)), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_of_the_key_and_a_token_goes_to_no_one_else() {
+    let (world, key) = (World::new(), PrivateKey::generate(KeyKind::P256).unwrap());
+    let other = PrivateKey::generate(KeyKind::P256).unwrap();
+    let chain = |key: &PrivateKey| {
+        let leaf = world.certificate(key, |_| {});
+        let chain: Vec<_> = std::iter::once(&leaf).chain(&world.chain).map(Certificate::to_pem).collect();
+        json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": chain}}}).to_string()
+    };
+    let token = token(&json!({"sub": "1", "email": WHO}));
+    for (status, body, expected) in [
+        ("200 OK", chain(&key), None),
+        ("200 OK", chain(&key).replace("Embedded", "Detached"), None),
+        ("200 OK", chain(&other), Some("of another key")),
+        ("200 OK", "{}".to_owned(), Some("without a certificate")),
+        ("200 OK", chain(&key).replace("BEGIN", "BEGUN"), Some("there are none")),
+        ("200 OK", "[".to_owned(), Some("malformed")),
+        ("400 Bad Request", "no\n".to_owned(), Some("status 400: no")),
+        ("400 Bad Request", format!("not {token}"), Some("status 400")),
+        ("400 Bad Request", "c2VjcmV0".to_owned(), Some("status 400")),
+        ("302 Found", String::new(), Some("status 302")),
+    ] {
+        let server = Server::start(said(status, "", &body), None).await;
+        let url = format!("http://127.0.0.1:{}/", server.port);
+        match (certify(&http(), &url, &token, &key).await, expected) {
+            (Ok(certificates), None) => assert_eq!(certificates.len(), 3),
+            (Err(error), Some(expected)) => {
+                let error = error.to_string();
+                assert!(error.contains(expected) && !error.contains(&token) && !error.contains("c2VjcmV0"), "{error}");
+            }
+            (found, _) => panic!("{body}: {found:?}"),
+        }
+        assert!(server.asked().starts_with("POST /api/v2/signingCert "), "{}", server.asked());
+    }
+    let error = certify(&http(), "http://fulcio.example", &token, &key).await.unwrap_err();
+    assert!(matches!(error, Error::Unsupported(_)), "{error}");
+    let error = github_token(&http(), "http://github.example/?a=b", "secret").await.unwrap_err();
+    assert!(matches!(error, Error::Unsupported(_)), "{error}");
+}
+
+#[tokio::test]
+async fn what_services_say_is_checked_before_it_is_stored() {
+    let (world, key) = (World::new(), PrivateKey::generate(KeyKind::P256).unwrap());
+    let leaf = world.certificate(&key, |_| {});
+    let signature = key.sign(Scheme::EcdsaP256Sha256, b"message").unwrap();
+    let signed = Signed { by: By::Certificate(&leaf), message: b"message", payload: b"message", signature: &signature };
+    let vouchers = |logs: Vec<String>, timestamps| Vouchers {
+        certificates: vec![leaf.clone()],
+        logs,
+        timestamps,
+        root: Some(world.root()),
+        ..Vouchers::new(http(), at("2026-06-15T12:00:00Z"))
+    };
+    // The nonce of these is 7 and not the one that was asked for.
+    let making = Making::at("20260615120000Z");
+    let right = world.tsa.answer(&signature, &making);
+    let wrong = world.tsa.answer(b"another", &making);
+    let rejected = vec![0x30, 5, 0x30, 3, 2, 1, 2];
+    for (body, expected) in [
+        (right, "answers to another question"),
+        (wrong, "it is of something else"),
+        (rejected, "status 2"),
+        (b"no".to_vec(), "malformed"),
+    ] {
+        let mut answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+        let answer = [std::mem::take(&mut answer).into_bytes(), body].concat();
+        let server = Server::start(answer, None).await;
+        let url = format!("http://127.0.0.1:{}/", server.port);
+        let error = vouchers(Vec::new(), vec![url]).vouch(&signed, &key).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    let entry = json!({
+        "logIndex": "0", "logId": {"keyId": ""}, "kindVersion": {"kind": "hashedrekord", "version": "0.0.2"},
+        "canonicalizedBody": STANDARD.encode(r#"{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{}}"#),
+    });
+    for body in [entry.to_string(), "{}".to_owned()] {
+        let server = Server::start(said("201 Created", "", &body), None).await;
+        let url = format!("http://127.0.0.1:{}", server.port);
+        let error = vouchers(vec![url], Vec::new()).vouch(&signed, &key).await.unwrap_err();
+        assert!(matches!(error, Error::Refused(Refusal::Log(_)) | Error::Service { .. }), "{error}");
+    }
+    // Without any service the certificate has to be valid now.
+    assert!(vouchers(Vec::new(), Vec::new()).vouch(&signed, &key).await.is_ok());
+    let late = Vouchers { now: at("2026-08-01T00:00:00Z"), ..vouchers(Vec::new(), Vec::new()) };
+    assert!(late.vouch(&signed, &key).await.is_err());
+}

@@ -1,0 +1,293 @@
+use std::ops::Range;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use ocikit_spec::Digest;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cosign::bundle;
+use crate::refusal::Refusal;
+
+/// A bundle, the root that it leads to, and what it says.
+struct Recorded {
+    bundle: &'static str,
+    root: &'static str,
+    identity: &'static str,
+    issuer: &'static str,
+}
+
+macro_rules! recorded {
+    ($name:literal) => {
+        include_str!(concat!("../../../../testdata/sigstore/", $name))
+    };
+}
+
+const VERSION_1: Recorded = Recorded {
+    bundle: recorded!("rekor1.json"),
+    root: recorded!("rekor1-root.json"),
+    identity: "https://github\\.com/prefix-dev/sigstore-example/.*",
+    issuer: "https://token.actions.githubusercontent.com",
+};
+const VERSION_2: Recorded = Recorded {
+    bundle: recorded!("rekor2.json"),
+    root: recorded!("rekor2-root.json"),
+    identity: "[a-z]+@[a-z]+\\.fi",
+    issuer: "https://github.com/login/oauth",
+};
+const BOTH: [Recorded; 2] = [VERSION_1, VERSION_2];
+
+const KIND: &str = "https://schemas.conda.org/attestations-publish-1.schema.json";
+
+fn digest() -> Digest {
+    "sha256:54303491a8418fbed24344b513546182c29b43bf282ceb433af65e2299f9271f".parse().unwrap()
+}
+
+impl Recorded {
+    fn trust(&self) -> CertificateTrust {
+        CertificateTrust {
+            name: "somebody".to_owned(),
+            identity: Pattern::matching(self.identity).unwrap(),
+            issuer: Some(Pattern::Exact(self.issuer.to_owned())),
+            root: TrustedRoot::parse(self.root.as_bytes()).unwrap(),
+            log: Check::Required,
+            certificate_log: Check::Required,
+            now: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn verify(&self, bundle: &[u8], trust: &CertificateTrust) -> Result<(), Refusal> {
+        bundle::verify_certificate(bundle, &digest(), KIND, trust).map(drop)
+    }
+
+    /// With a bundle that was changed.
+    fn changed(&self, change: impl FnOnce(&mut Value)) -> Result<(), Refusal> {
+        let mut value = serde_json::from_str(self.bundle).unwrap();
+        change(&mut value);
+        self.verify(value.to_string().as_bytes(), &self.trust())
+    }
+
+    /// With a root that was changed.
+    fn with_root(&self, change: impl FnOnce(&mut Value)) -> Result<(), Refusal> {
+        let mut value = serde_json::from_str(self.root).unwrap();
+        change(&mut value);
+        let root = TrustedRoot::parse(value.to_string().as_bytes()).unwrap();
+        self.verify(self.bundle.as_bytes(), &CertificateTrust { root, ..self.trust() })
+    }
+}
+
+#[test]
+fn what_public_logs_have_is_verified() {
+    for recorded in &BOTH {
+        assert_eq!(recorded.verify(recorded.bundle.as_bytes(), &recorded.trust()), Ok(()));
+    }
+}
+
+#[test]
+fn it_is_by_whom_and_by_whose_word_was_asked_for() {
+    for recorded in &BOTH {
+        let exact = |text: &str| Pattern::Exact(text.to_owned());
+        let trust = recorded.trust();
+        for (identity, issuer) in [
+            (exact("somebody@example.com"), trust.issuer.clone()),
+            (Pattern::matching("x.*").unwrap(), trust.issuer.clone()),
+            (trust.identity.clone(), Some(exact("https://issuer.example"))),
+            (trust.identity.clone(), Some(exact(""))),
+            (exact(""), None),
+        ] {
+            let trust = CertificateTrust { identity, issuer, ..recorded.trust() };
+            let refused = recorded.verify(recorded.bundle.as_bytes(), &trust);
+            assert!(matches!(refused, Err(Refusal::OtherIdentity(_))), "{refused:?}");
+        }
+        let anybody = CertificateTrust { issuer: None, ..recorded.trust() };
+        assert_eq!(recorded.verify(recorded.bundle.as_bytes(), &anybody), Ok(()));
+        let another = bundle::verify_certificate(recorded.bundle.as_bytes(), &Digest::sha256_of(b""), KIND, &trust);
+        assert!(matches!(another, Err(Refusal::OtherSubject(_))), "{another:?}");
+        let another =
+            bundle::verify_certificate(recorded.bundle.as_bytes(), &digest(), "https://slsa.dev/provenance/v1", &trust);
+        assert!(matches!(another, Err(Refusal::OtherPredicate(_))), "{another:?}");
+    }
+}
+
+#[test]
+fn nothing_of_a_root_may_be_missing_or_of_another_time() {
+    for (recorded, parts) in [
+        (&VERSION_1, &["tlogs", "certificateAuthorities", "ctlogs"][..]),
+        (&VERSION_2, &["tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities"]),
+    ] {
+        for part in parts {
+            let without = recorded.with_root(|root| root[part] = json!([]));
+            assert!(without.is_err(), "{part}");
+            for validity in [json!({"start": "2099-01-01T00:00:00Z"}), json!({"end": "2020-01-01T00:00:00Z"})] {
+                let at_another_time = recorded.with_root(|root| {
+                    for entry in root[part].as_array_mut().unwrap() {
+                        let place = if entry["publicKey"].is_null() { entry } else { &mut entry["publicKey"] };
+                        place["validFor"] = validity.clone();
+                    }
+                });
+                assert!(at_another_time.is_err(), "{part} {validity}");
+            }
+        }
+        let other = BOTH.iter().find(|other| other.root != recorded.root).unwrap();
+        assert!(recorded.verify(recorded.bundle.as_bytes(), &other.trust()).is_err());
+        // A log is known by its ID and believed by its key.
+        let key = STANDARD.encode(testing::World::new().log.public_key().to_der());
+        for part in ["tlogs", "ctlogs"] {
+            let with_another_key = recorded.with_root(|root| {
+                for log in root[part].as_array_mut().unwrap() {
+                    log["publicKey"]["rawBytes"] = json!(key);
+                }
+            });
+            assert!(with_another_key.is_err(), "{part}");
+        }
+    }
+}
+
+#[test]
+fn what_is_skipped_is_not_asked_for() {
+    let trust = CertificateTrust { certificate_log: Check::Skipped, ..VERSION_1.trust() };
+    let mut without = trust.clone();
+    without.root.certificate_logs.clear();
+    assert_eq!(VERSION_1.verify(VERSION_1.bundle.as_bytes(), &without), Ok(()));
+    // Without the log nobody says when it was signed, and now the certificate is not valid.
+    let trust = CertificateTrust { log: Check::Skipped, ..VERSION_1.trust() };
+    let refused = VERSION_1.verify(VERSION_1.bundle.as_bytes(), &trust);
+    assert!(matches!(refused, Err(Refusal::Certificates(_))), "{refused:?}");
+    let then = CertificateTrust { now: "2025-09-01T12:14:00Z".parse().unwrap(), ..trust };
+    assert_eq!(VERSION_1.verify(VERSION_1.bundle.as_bytes(), &then), Ok(()));
+    // A timestamp does without the log.
+    let trust = CertificateTrust { log: Check::Skipped, ..VERSION_2.trust() };
+    assert_eq!(VERSION_2.verify(VERSION_2.bundle.as_bytes(), &trust), Ok(()));
+}
+
+#[test]
+fn parts_of_a_bundle_cannot_be_left_out_or_exchanged() {
+    let entry = |bundle: &mut Value| bundle["verificationMaterial"]["tlogEntries"][0].take();
+    for recorded in &BOTH {
+        let other = BOTH.iter().find(|other| other.bundle != recorded.bundle).unwrap();
+        let others: Value = serde_json::from_str(other.bundle).unwrap();
+        let changes: [&dyn Fn(&mut Value); 12] = [
+            &|bundle| bundle["verificationMaterial"]["tlogEntries"] = json!([]),
+            &|bundle| bundle["verificationMaterial"]["tlogEntries"] = json!([entry(&mut others.clone())]),
+            &|bundle| {
+                let own = entry(bundle);
+                bundle["verificationMaterial"]["tlogEntries"] = json!([own, entry(&mut others.clone())]);
+            },
+            &|bundle| bundle["verificationMaterial"]["tlogEntries"] = json!(vec![entry(bundle); 17]),
+            &|bundle| drop(bundle["verificationMaterial"]["tlogEntries"][0]["inclusionProof"].take()),
+            &|bundle| bundle["verificationMaterial"]["tlogEntries"][0]["unknown"] = json!(1),
+            &|bundle| bundle["verificationMaterial"]["tlogEntries"][0]["integratedTime"] = json!("1756728840"),
+            &|bundle| bundle["verificationMaterial"]["tlogEntries"][0]["inclusionProof"]["treeSize"] = json!("1"),
+            &|bundle| {
+                bundle["verificationMaterial"]["tlogEntries"][0]["kindVersion"] =
+                    json!({"kind": "intoto", "version": "0.0.2"});
+            },
+            &|bundle| bundle["verificationMaterial"]["certificate"] = json!({"rawBytes": ""}),
+            &|bundle| bundle["verificationMaterial"]["publicKey"] = json!({"hint": ""}),
+            &|bundle| {
+                bundle["verificationMaterial"]["timestampVerificationData"] =
+                    json!({"rfc3161Timestamps": [{"signedTimestamp": "MAA="}]});
+            },
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            assert!(recorded.changed(change).is_err(), "{number}");
+        }
+    }
+    // A log of version 1 that did not sign its time says none; one of version 2 never does.
+    let refused = VERSION_1.changed(|bundle| {
+        bundle["verificationMaterial"]["tlogEntries"][0].as_object_mut().unwrap().remove("inclusionPromise");
+    });
+    assert!(matches!(refused, Err(Refusal::Timestamp(_))), "{refused:?}");
+    let refused = VERSION_2.changed(|bundle| drop(bundle["verificationMaterial"]["timestampVerificationData"].take()));
+    assert!(matches!(refused, Err(Refusal::Timestamp(_))), "{refused:?}");
+}
+
+/// Where in a bundle no signature reaches and nothing depends on it: what witnesses signed beside the log, and the certificates
+/// in a timestamp, which the root has as well.
+fn uncovered(bundle: &str) -> Vec<Range<usize>> {
+    let value: Value = serde_json::from_str(bundle).unwrap();
+    let material = &value["verificationMaterial"];
+    let place = |text: &str| {
+        let text = text.replace('\n', "\\n");
+        let start = bundle.find(&text).unwrap();
+        start..start + text.len()
+    };
+    let checkpoint = material["tlogEntries"][0]["inclusionProof"]["checkpoint"]["envelope"].as_str().unwrap();
+    let signatures = checkpoint.split_once("\n\n").unwrap().1.lines();
+    let mut found: Vec<_> = signatures.skip(1).map(|line| place(line.trim_start_matches("— "))).collect();
+    if let Some(stamp) = material["timestampVerificationData"]["rfc3161Timestamps"][0]["signedTimestamp"].as_str() {
+        let bytes = STANDARD.decode(stamp).unwrap();
+        let root = TrustedRoot::parse(VERSION_2.root.as_bytes()).unwrap();
+        let known = root.timestamp_authorities.iter().flat_map(|authority| &authority.chain);
+        let ranges = known.filter_map(|known| {
+            let known = known.to_der();
+            let start = bytes.windows(known.len()).position(|window| window == known)?;
+            // Three bytes are four letters.
+            Some(start / 3 * 4..(start + known.len()).div_ceil(3) * 4)
+        });
+        let start = place(stamp).start;
+        found.extend(ranges.map(|range| start + range.start..start + range.end));
+    }
+    found
+}
+
+#[test]
+fn no_byte_can_be_changed() {
+    for recorded in &BOTH {
+        let (trust, uncovered) = (recorded.trust(), uncovered(recorded.bundle));
+        let mut unnoticed = 0;
+        for position in 0..recorded.bundle.len() {
+            for mask in [1, 0x20] {
+                let mut changed = recorded.bundle.as_bytes().to_vec();
+                changed[position] ^= mask;
+                if recorded.verify(&changed, &trust).is_ok() {
+                    assert!(uncovered.iter().any(|range| range.contains(&position)), "{position}");
+                    unnoticed += 1;
+                }
+            }
+        }
+        assert_eq!(unnoticed > 0, !uncovered.is_empty());
+    }
+}
+
+#[test]
+fn roots_are_read_strictly() {
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut value = serde_json::from_str(VERSION_2.root).unwrap();
+        change(&mut value);
+        TrustedRoot::parse(value.to_string().as_bytes())
+    };
+    assert!(changed(&|_| {}).is_ok());
+    let refused: [&dyn Fn(&mut Value); 8] = [
+        &|root| root["unknown"] = json!(1),
+        &|root| root["mediaType"] = json!("application/vnd.dev.sigstore.trustedroot.v9+json"),
+        &|root| root["tlogs"][0]["hashAlgorithm"] = json!("SHA1"),
+        &|root| root["tlogs"][0]["logId"]["keyId"] = json!("AAAA"),
+        &|root| root["tlogs"][0]["publicKey"]["validFor"] = json!({"start": "once"}),
+        &|root| root["certificateAuthorities"][0]["certChain"]["certificates"] = json!([]),
+        &|root| root["certificateAuthorities"][0]["certChain"]["certificates"][0]["rawBytes"] = json!("AAAA"),
+        // The intermediate does not issue itself.
+        &|root| {
+            let certificates = &mut root["certificateAuthorities"][0]["certChain"]["certificates"];
+            certificates[1] = certificates[0].clone();
+        },
+    ];
+    for (number, change) in refused.into_iter().enumerate() {
+        assert!(changed(change).is_err(), "{number}");
+    }
+    // A key of another kind may be that of a log that nobody needs.
+    let other = changed(&|root| root["tlogs"][0]["publicKey"]["rawBytes"] = json!("AAAA")).unwrap();
+    assert_eq!(other.logs.len() + 1, changed(&|_| {}).unwrap().logs.len());
+}
+
+proptest::proptest! {
+    #[test]
+    fn nothing_panics(text in ".*", place in 0_usize..7000, byte in proptest::prelude::any::<u8>()) {
+        let _ = TrustedRoot::parse(text.as_bytes());
+        let trust = VERSION_2.trust();
+        let mut bundle = VERSION_2.bundle.as_bytes().to_vec();
+        bundle[place] = byte;
+        let _ = VERSION_2.verify(&bundle, &trust);
+    }
+}

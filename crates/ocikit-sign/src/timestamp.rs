@@ -1,0 +1,496 @@
+//! Timestamps (RFC 3161): what an authority signs to say that some bytes were there at a time.
+//!
+//! A token is CMS (RFC 5652) as narrow as timestamps have it: DER, one signer, signed attributes, among them the certificate
+//! by its hash (RFC 5816). What of a token no signature covers does not decide: certificates that no chain needs, lists of
+//! revoked ones, attributes that are not signed.
+
+mod authority;
+
+pub use authority::TimestampAuthority;
+
+use aws_lc_rs::signature::UnparsedPublicKey;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, civil};
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::der::{self, Encode, Tag};
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectKeyIdentifier};
+use x509_cert::name::Name;
+
+use crate::Certificate;
+use crate::algorithm::{Algorithm, Hash};
+use crate::der::{Fields, field, inner, outer};
+use crate::refusal::Refusal;
+
+/// No token and no answer has more bytes.
+pub(crate) const LONGEST: u64 = 1 << 20;
+/// No token brings more certificates, and no chain is longer.
+const MOST: usize = 16;
+
+/// Whose timestamps count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Authorities<'a> {
+    /// Where chains end.
+    pub(crate) roots: &'a [Certificate],
+    /// What may be on the way, besides what the token brings: a token may leave out even the certificate of its signer.
+    pub(crate) others: &'a [Certificate],
+}
+
+/// What a token says that was checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Stamp {
+    /// The time, give or take the accuracy.
+    pub(crate) time: Timestamp,
+    accuracy: SignedDuration,
+    /// The number of the request, as bytes without leading zeros.
+    pub(crate) nonce: Option<Vec<u8>>,
+    /// From the certificate of the signer to a root. Each was valid at the time.
+    pub(crate) chain: Vec<Certificate>,
+}
+
+impl Stamp {
+    /// The earliest time that it may have been.
+    pub(crate) fn earliest(&self) -> Timestamp {
+        self.time.saturating_sub(self.accuracy).unwrap_or(Timestamp::MIN)
+    }
+
+    /// The latest.
+    pub(crate) fn latest(&self) -> Timestamp {
+        self.time.saturating_add(self.accuracy).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// The question for a timestamp of a message, of which only the hash is told. The answer has to have the same nonce, and brings
+/// certificates if it is told to.
+pub(crate) fn request(hash: Hash, message: &[u8], nonce: u64, certificates: bool) -> Result<Vec<u8>, der::Error> {
+    // There are authorities that want the parameters, which are nothing.
+    let algorithm = field(Tag::Sequence, &[hash.oid().to_der()?, ().to_der()?].concat())?;
+    let imprint = [algorithm, field(Tag::OctetString, &hash.digest(message))?].concat();
+    let mut parts = vec![1u8.to_der()?, field(Tag::Sequence, &imprint)?, nonce.to_der()?];
+    if certificates {
+        parts.push(true.to_der()?);
+    }
+    field(Tag::Sequence, &parts.concat())
+}
+
+/// The token in the answer of an authority, not checked; or what it says instead.
+pub(crate) fn token(answer: &[u8]) -> Result<&[u8], Refusal> {
+    let read = || {
+        let mut answer = Fields::of(bounded(answer)?, Tag::Sequence)?;
+        let mut status = answer.fields(Tag::Sequence)?;
+        let granted = status.decode::<u32>()?;
+        // RFC 3161 2.4.2: granted, or granted with changes.
+        if granted > 1 {
+            let mut said = String::new();
+            if let Some(texts) = status.optional(Tag::Sequence)? {
+                let text = Fields::within(texts)?.value(Tag::Utf8String)?;
+                said = String::from_utf8_lossy(text).chars().take(200).collect();
+            }
+            return Err(Wrong(format!("the authority answers with status {granted} {said}").trim_end().to_owned()));
+        }
+        let token = answer.bytes()?;
+        answer.finish()?;
+        Ok(token)
+    };
+    read().map_err(|Wrong(why)| Refusal::Timestamp(why))
+}
+
+/// Checks that a token is of these bytes, by an authority that counts.
+pub(crate) fn verify(token: &[u8], message: &[u8], authorities: Authorities<'_>) -> Result<Stamp, Refusal> {
+    let checked = bounded(token).and_then(Token::read).and_then(|token| token.check(message, authorities));
+    checked.map_err(|Wrong(why)| Refusal::Timestamp(why))
+}
+
+/// What is wrong with a token.
+struct Wrong(String);
+
+impl From<der::Error> for Wrong {
+    fn from(error: der::Error) -> Wrong {
+        Wrong(format!("it is malformed: {error}"))
+    }
+}
+
+impl From<&str> for Wrong {
+    fn from(why: &str) -> Wrong {
+        Wrong(why.to_owned())
+    }
+}
+
+impl From<String> for Wrong {
+    fn from(why: String) -> Wrong {
+        Wrong(why)
+    }
+}
+
+fn bounded(bytes: &[u8]) -> Result<&[u8], Wrong> {
+    match bytes.len() as u64 <= LONGEST {
+        true => Ok(bytes),
+        false => Err("it is too long".into()),
+    }
+}
+
+/// `SignedData` with one `SignerInfo`.
+struct Token<'a> {
+    /// `TSTInfo`.
+    content: &'a [u8],
+    certificates: Vec<Certificate>,
+    /// By whom it says it is.
+    signer: Identifier<'a>,
+    hash: Hash,
+    /// The attributes without the tag that they have in the token.
+    attributes: &'a [u8],
+    algorithm: Algorithm<'a>,
+    signature: &'a [u8],
+}
+
+enum Identifier<'a> {
+    /// Name of the issuer and serial number.
+    Issued(Name, &'a [u8]),
+    /// The identifier of the key.
+    Key(&'a [u8]),
+}
+
+impl<'a> Token<'a> {
+    fn read(token: &'a [u8]) -> Result<Token<'a>, Wrong> {
+        let mut outermost = Fields::of(token, Tag::Sequence)?;
+        if outermost.decode::<ObjectIdentifier>()? != SIGNED_DATA {
+            return Err("it is not signed data".into());
+        }
+        let mut explicit = outermost.fields(outer(0))?;
+        outermost.finish()?;
+        let mut data = explicit.fields(Tag::Sequence)?;
+        explicit.finish()?;
+        // RFC 5652 5.1: the version for content that is not plain data.
+        if data.decode::<u8>()? != 3 {
+            return Err("it is signed data of another version".into());
+        }
+        let mut hashes = data.fields(Tag::Set)?;
+        let listed = Algorithm::read(&mut hashes)?;
+        hashes.finish()?;
+        let mut encapsulated = data.fields(Tag::Sequence)?;
+        if encapsulated.decode::<ObjectIdentifier>()? != TIMESTAMP_INFO {
+            return Err("it is not about a time".into());
+        }
+        let mut explicit = encapsulated.fields(outer(0))?;
+        encapsulated.finish()?;
+        let content = explicit.value(Tag::OctetString)?;
+        explicit.finish()?;
+        let mut certificates = Vec::new();
+        if let Some(found) = data.optional(outer(0))? {
+            let mut found = Fields::within(found)?;
+            while !found.is_finished() {
+                if certificates.len() == MOST {
+                    return Err("it brings too many certificates".into());
+                }
+                let certificate = Certificate::from_der(found.bytes()?).map_err(|error| error.to_string())?;
+                certificates.push(certificate);
+            }
+        }
+        // Lists of revoked certificates are looked at where they are given, not here.
+        data.optional(outer(1))?;
+        let mut signers = data.fields(Tag::Set)?;
+        data.finish()?;
+        let mut signer = signers.fields(Tag::Sequence)?;
+        // RFC 3161 2.4.2: one signature, that of the authority.
+        signers.finish()?;
+        let version = signer.decode::<u8>()?;
+        let identifier = match version {
+            1 => {
+                let mut issued = signer.fields(Tag::Sequence)?;
+                let (issuer, serial) = (issued.decode()?, issued.bytes()?);
+                issued.finish()?;
+                Identifier::Issued(issuer, serial)
+            }
+            3 => Identifier::Key(signer.value(inner(0))?),
+            _ => return Err("its signer has another version".into()),
+        };
+        let hash = Algorithm::read(&mut signer)?;
+        if hash.oid != listed.oid {
+            return Err("it names two hashes".into());
+        }
+        let hash = hash.hash().zip(listed.hash()).map(|(hash, _)| hash);
+        let attributes = signer.value(outer(0))?;
+        let algorithm = Algorithm::read(&mut signer)?;
+        let signature = signer.value(Tag::OctetString)?;
+        signer.optional(outer(1))?;
+        signer.finish()?;
+        Ok(Token {
+            content,
+            certificates,
+            signer: identifier,
+            hash: hash.ok_or("its hash is not used")?,
+            attributes,
+            algorithm,
+            signature,
+        })
+    }
+
+    fn check(&self, message: &[u8], authorities: Authorities<'_>) -> Result<Stamp, Wrong> {
+        let signer = self.signer(authorities.others)?;
+        let key = signer.key()?;
+        let algorithm = self.algorithm.verification(key.kind(), Some(self.hash));
+        let algorithm = algorithm.ok_or("its signature algorithm is not used")?;
+        // RFC 5652 5.4: what is signed has the tag of a set.
+        let signed = field(Tag::Set, self.attributes)?;
+        if UnparsedPublicKey::new(algorithm, key.to_der()).verify(&signed, self.signature).is_err() {
+            return Err("its signature is wrong".into());
+        }
+        let Facts { time, accuracy, nonce } = Facts::read(self.content, message)?;
+        check_signer(&signer)?;
+        let mut search = Search { candidates: Vec::new(), roots: authorities.roots, time };
+        search.candidates.extend(self.certificates.iter().chain(authorities.others).map(|found| (found, false)));
+        match search.path(&signer, 0) {
+            Some(chain) => Ok(Stamp { time, accuracy, nonce, chain }),
+            None => {
+                Err(format!("{} leads to no authority that is trusted, and was valid at {time}", signer.subject())
+                    .into())
+            }
+        }
+    }
+
+    /// The certificate that the signed attributes name. They are checked along the way.
+    fn signer(&self, others: &[Certificate]) -> Result<Certificate, Wrong> {
+        let mut attributes = Fields::within(self.attributes)?;
+        let (mut kind, mut digest, mut named) = (None, None, None);
+        while !attributes.is_finished() {
+            let mut attribute = attributes.fields(Tag::Sequence)?;
+            let oid: ObjectIdentifier = attribute.decode()?;
+            let values = attribute.fields(Tag::Set)?;
+            attribute.finish()?;
+            let place = match oid {
+                CONTENT_TYPE => &mut kind,
+                MESSAGE_DIGEST => &mut digest,
+                SIGNING_CERTIFICATE => &mut named,
+                _ => continue,
+            };
+            if place.replace(values).is_some() {
+                return Err("an attribute is there twice".into());
+            }
+        }
+        let (Some(mut kind), Some(mut digest), Some(mut named)) = (kind, digest, named) else {
+            return Err("it does not name its content, its hash or its certificate".into());
+        };
+        if kind.decode::<ObjectIdentifier>()? != TIMESTAMP_INFO {
+            return Err("its signature is about something else".into());
+        }
+        kind.finish()?;
+        if digest.value(Tag::OctetString)? != self.hash.digest(self.content) {
+            return Err("its content is not what was signed".into());
+        }
+        digest.finish()?;
+        // RFC 5035 3: the first is that of the signer; the others, and policies, are hints.
+        let mut named = named.fields(Tag::Sequence)?.fields(Tag::Sequence)?.fields(Tag::Sequence)?;
+        let mut hash = Hash::Sha256;
+        let mut print = named.optional(Tag::OctetString)?;
+        if print.is_none() {
+            hash = Algorithm::read(&mut named)?.hash().ok_or("its certificate is named by a hash that is not used")?;
+            print = Some(named.value(Tag::OctetString)?);
+        }
+        let mut candidates = self.certificates.iter().chain(others);
+        let found = candidates.find(|found| Some(&hash.digest(found.to_der())[..]) == print);
+        let found = found.ok_or("the certificate of its signer is missing")?;
+        let certificate = found.parsed().tbs_certificate();
+        if let Some(issuer) = named.optional(Tag::Sequence)? {
+            let mut issuer = Fields::within(issuer)?;
+            let mut names = issuer.fields(Tag::Sequence)?;
+            // A directory name, RFC 5280 4.2.1.6.
+            let name = names.fields(outer(4))?.decode::<Name>()?;
+            names.finish()?;
+            if name != *certificate.issuer() || issuer.bytes()? != certificate.serial_number().to_der()? {
+                return Err("it names two certificates".into());
+            }
+        }
+        named.finish()?;
+        let same = match &self.signer {
+            Identifier::Issued(issuer, serial) => {
+                issuer == certificate.issuer() && *serial == certificate.serial_number().to_der()?
+            }
+            Identifier::Key(wanted) => {
+                let key = found.extension::<SubjectKeyIdentifier>()?;
+                key.is_some_and(|(_, key)| key.0.as_bytes() == *wanted)
+            }
+        };
+        match same {
+            true => Ok(found.clone()),
+            false => Err("its signer is not whom its certificate names".into()),
+        }
+    }
+}
+
+/// What is read from `TSTInfo`.
+struct Facts {
+    time: Timestamp,
+    accuracy: SignedDuration,
+    nonce: Option<Vec<u8>>,
+}
+
+impl Facts {
+    fn read(content: &[u8], message: &[u8]) -> Result<Facts, Wrong> {
+        let mut facts = Fields::of(content, Tag::Sequence)?;
+        if facts.decode::<u8>()? != 1 {
+            return Err("it is of another version".into());
+        }
+        let policy: ObjectIdentifier = facts.decode()?;
+        let mut imprint = facts.fields(Tag::Sequence)?;
+        let hash = Algorithm::read(&mut imprint)?.hash().ok_or("it is of a hash that is not used")?;
+        if imprint.value(Tag::OctetString)? != hash.digest(message) {
+            return Err("it is of something else".into());
+        }
+        imprint.finish()?;
+        facts.value(Tag::Integer)?;
+        let time = time(facts.value(Tag::GeneralizedTime)?).ok_or("its time is none")?;
+        let accuracy = match facts.optional(Tag::Sequence)? {
+            Some(accuracy) => accuracy_of(Fields::within(accuracy)?)?,
+            None => SignedDuration::ZERO,
+        };
+        // ETSI EN 319 421: who follows it is right to a second at least.
+        let accuracy = match accuracy.is_zero() && policy == BASELINE_POLICY {
+            true => SignedDuration::from_secs(1),
+            false => accuracy,
+        };
+        // In which order times of one authority were is of no matter.
+        facts.optional(Tag::Boolean)?;
+        let nonce = facts.optional(Tag::Integer)?.map(trimmed);
+        facts.optional(outer(0))?;
+        if let Some(extensions) = facts.optional(outer(1))? {
+            let mut extensions = Fields::within(extensions)?;
+            while !extensions.is_finished() {
+                let extension: Extension = extensions.decode()?;
+                if extension.critical {
+                    return Err(format!("its critical extension {} is not understood", extension.extn_id).into());
+                }
+            }
+        }
+        facts.finish()?;
+        Ok(Facts { time, accuracy, nonce })
+    }
+}
+
+/// A number without its leading zeros.
+fn trimmed(number: &[u8]) -> Vec<u8> {
+    number.iter().copied().skip_while(|byte| *byte == 0).collect()
+}
+
+/// Whether an answer is to the question with this nonce.
+pub(crate) fn is_answer(stamp: &Stamp, nonce: u64) -> bool {
+    stamp.nonce.as_deref() == Some(&trimmed(&nonce.to_be_bytes()))
+}
+
+/// `20260601120000.25Z`: RFC 3161 2.4.2 allows fractions.
+fn time(text: &[u8]) -> Option<Timestamp> {
+    let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.len() != 14 || !is_number(whole) || !(1..=9).contains(&fraction.len()) || !is_number(fraction) {
+        return None;
+    }
+    let part = |from: usize, to: usize| whole.get(from..to)?.parse::<i8>().ok();
+    let nanoseconds = format!("{fraction:0<9}").parse().ok()?;
+    let year = whole.get(..4)?.parse().ok()?;
+    let time =
+        civil::DateTime::new(year, part(4, 6)?, part(6, 8)?, part(8, 10)?, part(10, 12)?, part(12, 14)?, nanoseconds);
+    Some(time.ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
+fn accuracy_of(mut fields: Fields<'_>) -> Result<SignedDuration, Wrong> {
+    let seconds = number(fields.optional(Tag::Integer)?)?;
+    let (millis, micros) = (number(fields.optional(inner(0))?)?, number(fields.optional(inner(1))?)?);
+    fields.finish()?;
+    if millis > 999 || micros > 999 {
+        return Err("its accuracy is none".into());
+    }
+    Ok(SignedDuration::from_secs(seconds) + SignedDuration::from_micros(millis * 1000 + micros))
+}
+
+/// A number that is not negative and has at most 32 bits; zero if there is none.
+fn number(value: Option<&[u8]>) -> Result<i64, Wrong> {
+    let value = value.unwrap_or_default();
+    let bytes = trimmed(value);
+    if value.first().is_some_and(|first| *first > 127) || bytes.len() > 4 {
+        return Err("its accuracy is none".into());
+    }
+    Ok(bytes.iter().fold(0, |number, byte| number << 8 | i64::from(*byte)))
+}
+
+/// Whether a certificate is to sign timestamps and nothing else: RFC 3161 2.3, and the Notary Project.
+fn check_signer(certificate: &Certificate) -> Result<(), Wrong> {
+    certificate.check_extensions()?;
+    let refuse = |why: &str| Err(format!("{}: {why}", certificate.subject()).into());
+    if certificate.extension::<BasicConstraints>()?.is_some_and(|(_, constraints)| constraints.ca) {
+        return refuse("it is an authority for certificates");
+    }
+    match certificate.extension::<ExtendedKeyUsage>()? {
+        Some((true, usages)) if usages.0 == [TIMESTAMPING] => {}
+        _ => return refuse("its extended key usage is not critical, or not to sign timestamps alone"),
+    }
+    match certificate.extension::<KeyUsage>()? {
+        Some((_, usage)) if usage.digital_signature() && !usage.key_cert_sign() && !usage.crl_sign() => Ok(()),
+        _ => refuse("its key usage is not to sign"),
+    }
+}
+
+/// Whether a certificate may issue others that sign timestamps, with so many issuers below it.
+fn may_issue(certificate: &Certificate, below: usize) -> bool {
+    let check = || {
+        certificate.check_extensions()?;
+        let constraints = certificate.extension::<BasicConstraints>()?;
+        let usage = certificate.extension::<KeyUsage>()?;
+        let usages = certificate.extension::<ExtendedKeyUsage>()?;
+        let allows = |most: Option<u8>| most.is_none_or(|most| usize::from(most) >= below);
+        Ok::<_, String>(
+            constraints.is_some_and(|(_, found)| found.ca && allows(found.path_len_constraint))
+                && usage.is_some_and(|(_, usage)| usage.key_cert_sign())
+                && usages.is_none_or(|(_, usages)| usages.0.iter().any(|usage| [TIMESTAMPING, ANY].contains(usage))),
+        )
+    };
+    check().is_ok_and(|may| may)
+}
+
+/// The way from a certificate to a root.
+struct Search<'a> {
+    /// Those that may be on it, and whether they were tried: none is tried twice, so that nobody can make it long.
+    candidates: Vec<(&'a Certificate, bool)>,
+    roots: &'a [Certificate],
+    time: Timestamp,
+}
+
+impl Search<'_> {
+    fn path(&mut self, from: &Certificate, issuers: usize) -> Option<Vec<Certificate>> {
+        if !from.is_valid_at(self.time) || issuers > MOST {
+            return None;
+        }
+        if self.roots.contains(from) {
+            return Some(vec![from.clone()]);
+        }
+        let issues = |issuer: &Certificate| from.is_issued_by(issuer).is_ok() && may_issue(issuer, issuers);
+        let is_valid = |root: &&Certificate| root.is_valid_at(self.time);
+        if let Some(root) = self.roots.iter().find(|root| is_valid(root) && issues(root)) {
+            return Some(vec![from.clone(), root.clone()]);
+        }
+        for position in 0..self.candidates.len() {
+            let (candidate, tried) = self.candidates[position];
+            if tried || !issues(candidate) {
+                continue;
+            }
+            self.candidates[position].1 = true;
+            if let Some(rest) = self.path(candidate, issuers + 1) {
+                return Some([vec![from.clone()], rest].concat());
+            }
+        }
+        None
+    }
+}
+
+const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
+const TIMESTAMP_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.1.4");
+const CONTENT_TYPE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.3");
+const MESSAGE_DIGEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.4");
+const SIGNING_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.47");
+const TIMESTAMPING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8");
+const ANY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
+const BASELINE_POLICY: ObjectIdentifier = ObjectIdentifier::new_unwrap("0.4.0.2023.1.1");
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+use aws_lc_rs::rand;
+
+use super::{Authorities, LONGEST, Stamp, is_answer, request, token, verify};
+use crate::Certificate;
+use crate::algorithm::Hash;
+use crate::error::{Error, Result};
+use crate::http::{Http, failed, parsed};
+
+/// An authority that is asked over HTTP when it was that a signature was there (RFC 3161, 3.4). It learns the hash of the
+/// signature and nothing else.
+#[derive(Debug, Clone)]
+pub struct TimestampAuthority {
+    http: Http,
+    url: String,
+    roots: Vec<Certificate>,
+}
+
+impl TimestampAuthority {
+    /// The one at this address, whose certificate leads to one of these.
+    pub fn new(http: Http, url: String, roots: Vec<Certificate>) -> TimestampAuthority {
+        TimestampAuthority { http, url, roots }
+    }
+
+    /// Asks for a timestamp of a message. What it says was checked.
+    pub(crate) async fn stamp(&self, hash: Hash, message: &[u8]) -> Result<(Vec<u8>, Stamp)> {
+        let url = parsed(&self.url)?;
+        let refuse = |why: &dyn std::fmt::Display| failed(&url, why.to_string());
+        let mut nonce = [0; 8];
+        rand::fill(&mut nonce).map_err(|_| Error::Signer("the system has no randomness".to_owned()))?;
+        let nonce = u64::from_be_bytes(nonce);
+        let question = request(hash, message, nonce, true).map_err(|error| refuse(&error))?;
+        let headers = [("accept", ANSWER)];
+        let answer = self.http.post(&self.url, QUESTION, &headers, question, LONGEST as usize).await?;
+        if answer.status != 200 && answer.status != 201 {
+            return Err(refuse(&format_args!("it answers with status {}", answer.status)));
+        }
+        if answer.content_type.split(';').next().map(str::trim) != Some(ANSWER) {
+            return Err(refuse(&"its answer is no timestamp"));
+        }
+        let token = token(&answer.body).map_err(|why| refuse(&why))?;
+        let authorities = Authorities { roots: &self.roots, others: &[] };
+        let stamp = verify(token, message, authorities).map_err(|why| refuse(&why))?;
+        match is_answer(&stamp, nonce) {
+            true => Ok((token.to_vec(), stamp)),
+            false => Err(refuse(&"its answer is to another question")),
+        }
+    }
+}
+
+const QUESTION: &str = "application/timestamp-query";
+const ANSWER: &str = "application/timestamp-reply";

@@ -1,0 +1,440 @@
+//! Signing without a key, in both directions: with Fulcio, Rekor and a timestamp authority on this machine, and an issuer of
+//! tokens of our own.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ocikit_sign::{KeyKind, PrivateKey, Scheme};
+use ocikit_tests::{Bench, Daemon, Outcome, Peers, free_port, run, testdata};
+use serde_json::{Value, json};
+
+use super::sign::Place;
+use crate::bench;
+
+const WHO: &str = "signer@example.com";
+
+/// Says who somebody is, to whoever asks: an issuer of OpenID Connect, as far as Fulcio asks.
+struct Issuer {
+    url: String,
+    key: PrivateKey,
+    ends: Arc<AtomicBool>,
+}
+
+impl Issuer {
+    fn start() -> Issuer {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let key = PrivateKey::generate(KeyKind::Rsa { bits: 2048 }).unwrap();
+        // The modulus stands behind 33 bytes that all keys of this length have, and before the exponent, 65537.
+        let modulus = URL_SAFE_NO_PAD.encode(&key.public_key().to_der()[33..289]);
+        let keys =
+            json!({"keys": [{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "1", "n": modulus, "e": "AQAB"}]});
+        let facts = json!({
+            "issuer": url, "jwks_uri": format!("{url}/keys"), "authorization_endpoint": format!("{url}/a"),
+            "token_endpoint": format!("{url}/t"), "response_types_supported": ["code"],
+            "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["RS256"],
+        });
+        let issuer = Issuer { url, key, ends: Arc::default() };
+        // What GitHub gives to whoever has the secret of a workflow.
+        let token = json!({"value": issuer.token(WHO)});
+        let ends = issuer.ends.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten().take_while(|_| !ends.load(Ordering::Relaxed)) {
+                let _ = Issuer::answer(client, &facts, &keys, &token);
+            }
+        });
+        issuer
+    }
+
+    fn answer(mut client: TcpStream, facts: &Value, keys: &Value, token: &Value) -> std::io::Result<()> {
+        let mut lines = BufReader::new(client.try_clone()?).lines();
+        let asked = lines.next().transpose()?.unwrap_or_default();
+        let headers: Vec<_> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+        let may = headers.iter().any(|line| line.eq_ignore_ascii_case("authorization: Bearer workflow"));
+        let body = match asked.split(' ').nth(1) {
+            Some("/keys") => keys.to_string(),
+            Some("/github?x=y&audience=sigstore") if may => token.to_string(),
+            _ => facts.to_string(),
+        };
+        let length = body.len();
+        write!(client, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n")?;
+        write!(client, "content-length: {length}\r\n\r\n{body}")
+    }
+
+    fn token(&self, email: &str) -> String {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let claims = json!({
+            "iss": self.url, "sub": email, "aud": "sigstore", "email": email, "email_verified": true,
+            "iat": now, "nbf": now - 5, "exp": now + 600,
+        });
+        let signed = format!("{}.{}", part(json!({"alg": "RS256", "kid": "1", "typ": "JWT"})), part(claims));
+        let signature = self.key.sign(Scheme::RsaPkcs1Sha256, signed.as_bytes()).unwrap();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+impl Drop for Issuer {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(self.url.trim_start_matches("http://"));
+    }
+}
+
+/// The services, and the two files that cosign writes about them.
+struct Services {
+    issuer: Issuer,
+    fulcio: Daemon,
+    rekor: Daemon,
+    timestamps: Daemon,
+    config: String,
+    root: String,
+}
+
+impl Services {
+    fn start(peers: &Peers) -> Services {
+        // Its answers bring no certificates: they are in the trusted root. It waits for its turn, and with it Fulcio, which listens at a
+        // socket that has one name for all.
+        let timestamps = peers.timestamp_server_with(&[]);
+        let issuer = Issuer::start();
+        let url = &issuer.url;
+        let rule = json!({"IssuerURL": url, "ClientID": "sigstore", "Type": "email"});
+        fs::write(peers.path("fulcio.json"), json!({"OIDCIssuers": {url: rule}}).to_string()).unwrap();
+        let fulcio = service(peers, |port| {
+            let ports = format!("--port {port} --grpc-port {} --metrics-port {}", free_port(), free_port());
+            let here =
+                "--host 127.0.0.1 --grpc-host 127.0.0.1 --ca ephemeralca --config-path fulcio.json --ct-log-url=";
+            format!("fulcio serve {here} {ports}")
+        });
+        peers.ok("openssl genpkey -algorithm ed25519 -out log.key");
+        peers.ok("openssl pkey -in log.key -pubout -out log.pub");
+        let rekor = service(peers, |port| {
+            let ports = format!("--http-port {port} --grpc-port {} --http-metrics-port {}", free_port(), free_port());
+            let log = "--hostname 127.0.0.1 --storage-dir log --signer-filepath log.key --checkpoint-interval 1s";
+            format!("rekor-server serve {log} {ports}")
+        });
+        let bundle = get(&fulcio, "/api/v2/trustBundle");
+        let bundle: Value = serde_json::from_str(&bundle).unwrap();
+        fs::write(peers.path("fulcio.pem"), bundle["chains"][0]["certificates"][0].as_str().unwrap()).unwrap();
+        fs::write(peers.path("stamps.pem"), get(&timestamps, "/api/v1/timestamp/certchain")).unwrap();
+        let since = "start-time=2026-01-01T00:00:00Z";
+        let nothing = "--no-default-fulcio --no-default-rekor --no-default-tsa";
+        peers.ok(&format!(
+            "cosign signing-config create {nothing} --no-default-oidc --out config.json \
+             --fulcio url=http://{},api-version=1,{since},operator=test \
+             --rekor url=http://{},api-version=2,{since},operator=test --rekor-config ANY \
+             --tsa url=http://{}/api/v1/timestamp,api-version=1,{since},operator=test --tsa-config ANY \
+             --oidc-provider url={url},api-version=1,{since},operator=test",
+            fulcio.address, rekor.address, timestamps.address
+        ));
+        peers.ok(&format!(
+            "cosign trusted-root create {nothing} --no-default-ctfe --out root.json \
+             --fulcio url=http://{},certificate-chain=fulcio.pem \
+             --rekor url=http://{},public-key=log.pub,{since},origin=127.0.0.1 \
+             --tsa url=http://{},certificate-chain=stamps.pem",
+            fulcio.address, rekor.address, timestamps.address
+        ));
+        let path = |name: &str| peers.path(name).display().to_string();
+        let (config, root) = (path("config.json"), path("root.json"));
+        Services { issuer, fulcio, rekor, timestamps, config, root }
+    }
+
+    /// A file with a token for somebody.
+    fn token(&self, bench: &Bench, email: &str) -> PathBuf {
+        let path = bench.path("token");
+        fs::write(&path, self.issuer.token(email)).unwrap();
+        path
+    }
+
+    /// How cosign and we are told whom to believe.
+    fn trust(&self, who: &str) -> [String; 3] {
+        [
+            format!("--trusted-root={}", self.root),
+            format!("--certificate-identity={who}"),
+            format!("--certificate-oidc-issuer={}", self.issuer.url),
+        ]
+    }
+
+    fn cosign_verifies(&self, peers: &Peers, command: &str, flags: &str, who: &str, reference: &str) -> Outcome {
+        let trust = self.trust(who).join(" ");
+        peers.run(&format!("cosign {command} {trust} {flags} --insecure-ignore-sct --allow-http-registry {reference}"))
+    }
+
+    fn we_verify(&self, bench: &Bench, who: &str, more: &[&str]) -> Outcome {
+        let trust = self.trust(who);
+        let trust: Vec<_> = trust.iter().map(String::as_str).collect();
+        bench.ocikit(&[&["verify", "--insecure-ignore-sct"], &trust[..], more].concat())
+    }
+}
+
+fn service(peers: &Peers, line: impl FnOnce(u16) -> String) -> Daemon {
+    let port = free_port();
+    let line = line(port);
+    let mut words = line.split_whitespace();
+    let program = words.next().unwrap();
+    let mut command = peers.command(program);
+    command.args(words);
+    let mut daemon = Daemon::start(command, &peers.path(&format!("{program}.log")));
+    daemon.address = format!("127.0.0.1:{port}");
+    let address = daemon.address.clone();
+    daemon.wait(|| TcpStream::connect(&address).is_ok());
+    daemon
+}
+
+fn get(daemon: &Daemon, path: &str) -> String {
+    let mut stream = TcpStream::connect(&daemon.address).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", daemon.address).unwrap();
+    let answer = std::io::read_to_string(stream).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+const PROGRAMS: [&str; 7] = ["registry", "olareg", "cosign", "fulcio", "rekor-server", "timestamp-server", "openssl"];
+
+#[test]
+fn we_sign_and_cosign_verifies() {
+    let Some(peers) = Peers::find(&PROGRAMS) else { return };
+    let services = Services::start(&peers);
+    // What a workflow is given.
+    let bench = bench()
+        .with("ACTIONS_ID_TOKEN_REQUEST_URL", &format!("{}/github?x=y", services.issuer.url))
+        .with("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "workflow");
+    let token = services.token(&bench, WHO).display().to_string();
+    for (kind, registry) in peers.registries() {
+        let place = Place::new(&bench, &registry, "bundle");
+        let ours = ["--signing-config", &services.config, "--trusted-root", &services.root, "--identity-token", &token];
+        bench.ok(&[&["sign", "--recursive"], &ours[..], &[place.tag().as_str()]].concat());
+        for digest in &place.digests {
+            let reference = format!("{}@{digest}", place.repository);
+            let verify = |who: &str| services.cosign_verifies(&peers, "verify", "", who, &reference);
+            let outcome = verify(WHO);
+            assert!(outcome.code == 0 && outcome.stdout.contains(digest), "{kind}: {outcome}");
+            assert_ne!(verify("somebody@example.com").code, 0, "{kind}");
+        }
+        let verify = |who: &str| services.we_verify(&bench, who, &["--recursive", &place.tag()]);
+        assert_eq!(verify(WHO).code, 0, "{kind}: {}", verify(WHO));
+        assert_eq!(verify("somebody@example.com").code, 5, "{kind}");
+        // The older form has no place for entries of logs of version 2.
+        let place = Place::new(&bench, &registry, "legacy");
+        let [fulcio, stamps] = [
+            format!("--fulcio-url=http://{}", services.fulcio.address),
+            format!("--timestamp-server-url=http://{}/api/v1/timestamp", services.timestamps.address),
+        ];
+        let legacy = [&fulcio, &stamps, "--trusted-root", &services.root, "--identity-token", &token];
+        let tag = place.tag();
+        bench.ok(&[&["sign", "--format=cosign-legacy", "--recursive"], &legacy[..], &[&tag]].concat());
+        for digest in &place.digests {
+            let flags = "--new-bundle-format=false --insecure-ignore-tlog --use-signed-timestamps";
+            let reference = format!("{}@{digest}", place.repository);
+            services.cosign_verifies(&peers, "verify", flags, WHO, &reference).ok();
+        }
+        assert_eq!(services.we_verify(&bench, WHO, &["--recursive", &tag]).code, 5);
+        let verified = services.we_verify(&bench, WHO, &["--recursive", "--insecure-ignore-tlog", &tag]);
+        assert_eq!(verified.code, 0, "{kind}: {verified}");
+        let refused = bench.ocikit(&[&["sign", "--format=cosign-legacy"], &ours[..], &[&tag]].concat());
+        assert_eq!(refused.code, 2, "{refused}");
+
+        // Statements as well, with the token that GitHub gives to a workflow.
+        let place = Place::new(&bench, &registry, "attested");
+        fs::write(bench.path("said.json"), r#"{"builder": {"id": "https://example.com"}}"#).unwrap();
+        let said = ["--type", "custom", "--predicate", "said.json", ours[0], ours[1], ours[2], ours[3]];
+        bench.ok(&[&["attest"], &said[..], &[place.tag().as_str()]].concat());
+        let reference = format!("{}@{}", place.repository, place.digests[0]);
+        let kind_of = "--type https://cosign.sigstore.dev/attestation/v1";
+        services.cosign_verifies(&peers, "verify-attestation", kind_of, WHO, &reference).ok();
+        let verified = services.we_verify(&bench, WHO, &["--attestation", "custom", &place.tag()]);
+        assert_eq!(verified.code, 0, "{kind}: {verified}");
+        assert_eq!(services.we_verify(&bench, WHO, &[&place.tag()]).code, 5, "{kind}");
+    }
+}
+
+#[test]
+fn cosign_signs_and_we_verify() {
+    let Some(peers) = Peers::find(&PROGRAMS) else { return };
+    let (bench, mut services) = (bench(), Services::start(&peers));
+    for (kind, registry) in peers.registries() {
+        let place = Place::new(&bench, &registry, "theirs");
+        let reference = format!("{}@{}", place.repository, place.digests[0]);
+        peers.ok(&format!(
+            "cosign sign --recursive --signing-config {} --trusted-root {} --identity-token {} --allow-http-registry -y \
+             {reference}",
+            services.config,
+            services.root,
+            services.issuer.token(WHO)
+        ));
+        let outcome = services.we_verify(&bench, WHO, &["--json", "--recursive", &reference]);
+        let facts: Value = serde_json::from_str(&outcome.ok()).unwrap();
+        let cells = facts["signatures"].as_array().unwrap().iter();
+        let covered: Vec<_> = cells.map(|cell| cell["digest"].as_str().unwrap()).collect();
+        assert_eq!(covered, place.digests, "{kind}");
+        let root = format!("--trusted-root={}", services.root);
+        for (code, flags) in [
+            (0, ["--certificate-identity-regexp=.*@example\\.com", "--certificate-oidc-issuer-regexp=http://127.*"]),
+            (5, ["--certificate-identity-regexp=.*@example", "--certificate-oidc-issuer-regexp=http://127.*"]),
+            (5, ["--certificate-identity-regexp=.*", "--certificate-oidc-issuer-regexp=127.*"]),
+            (5, ["--certificate-identity=signer@example.com", "--certificate-oidc-issuer=http://127.0.0.1"]),
+        ] {
+            let outcome =
+                bench.ocikit(&[&["verify", "--insecure-ignore-sct", &root], &flags[..], &[&reference]].concat());
+            assert_eq!(outcome.code, code, "{kind}: {outcome}");
+        }
+        // There is no log of certificates here, and nobody may pass over that without saying so.
+        let trust = services.trust(WHO);
+        let strict = bench.ocikit(&["verify", &trust[0], &trust[1], &trust[2], &reference]);
+        assert!(strict.code == 5 && strict.stdout.contains("no log of certificates"), "{kind}: {strict}");
+        // It goes along with a copy, and is verified there.
+        bench.ok(&["pull", &reference, "-o", &format!("{kind}.tar")]);
+    }
+    // Without any of the services.
+    for daemon in [&mut services.fulcio, &mut services.rekor, &mut services.timestamps] {
+        daemon.stop();
+    }
+    for kind in ["distribution", "olareg"] {
+        let outcome = services.we_verify(&bench, WHO, &["--recursive", &format!("{kind}.tar")]);
+        assert_eq!(outcome.code, 0, "{kind}: {outcome}");
+    }
+    // Others of the same kind are not these.
+    drop(services);
+    let Some(others) = Peers::find(&PROGRAMS) else { return };
+    let services = Services::start(&others);
+    let outcome = services.we_verify(&bench, WHO, &["olareg.tar"]);
+    assert_eq!(outcome.code, 5, "{outcome}");
+    // A token on standard input, and one as GitLab gives it.
+    bench.ok(&["copy", "olareg.tar", "again.tar", "--no-referrers"]);
+    let line = ["sign", "--signing-config", &services.config, "--trusted-root", &services.root];
+    let given = [&line[..], &["--identity-token", "-", "again.tar"]].concat();
+    let outcome =
+        bench.ocikit_with_input(&given, format!("{}\n", services.issuer.token("input@example.com")).as_bytes());
+    assert_eq!(outcome.code, 0, "{outcome}");
+    let bench = bench.with("SIGSTORE_ID_TOKEN", &services.issuer.token(WHO));
+    bench.ok(&[&line[..], &["again.tar"]].concat());
+    for who in ["input@example.com", WHO] {
+        let outcome = services.we_verify(&bench, who, &["again.tar"]);
+        assert_eq!(outcome.code, 0, "{outcome}");
+    }
+    // A token of somebody else's issuer gets nothing, and what a service says of it is told without the token.
+    let stranger = Issuer::start().token(WHO);
+    fs::write(bench.path("stranger"), &stranger).unwrap();
+    let line = ["sign", "--signing-config", &services.config, "--identity-token", "stranger", "olareg.tar"];
+    let refused = bench.ocikit(&line);
+    assert!(refused.code == 6 && !refused.stderr.contains(&stranger), "{refused}");
+}
+
+#[test]
+fn certificates_of_ones_own() {
+    let Some(peers) = Peers::find(&PROGRAMS) else { return };
+    let (bench, services) = (bench(), Services::start(&peers));
+    fs::write(peers.path("ca.ext"), "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n").unwrap();
+    let leaf =
+        "keyUsage=critical,digitalSignature\nextendedKeyUsage=codeSigning\nsubjectAltName=email:dev@acme.example\n";
+    fs::write(peers.path("leaf.ext"), leaf).unwrap();
+    for (name, issuer, extensions) in [("root", "", "ca"), ("middle", "root", "ca"), ("signer", "middle", "leaf")] {
+        peers.ok(&format!("openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {name}.key"));
+        peers.ok(&format!("openssl req -new -key {name}.key -subj /O=Acme/CN={name} -out {name}.csr"));
+        let by = match issuer {
+            "" => format!("-signkey {name}.key"),
+            issuer => format!("-CA {issuer}.crt -CAkey {issuer}.key -CAcreateserial"),
+        };
+        peers.ok(&format!("openssl x509 -req -in {name}.csr {by} -extfile {extensions}.ext -days 2 -out {name}.crt"));
+    }
+    let read = |name: &str| fs::read_to_string(peers.path(name)).unwrap();
+    fs::write(peers.path("issuers.pem"), read("middle.crt") + &read("root.crt")).unwrap();
+    fs::write(peers.path("chain.pem"), read("signer.crt") + &read("issuers.pem")).unwrap();
+    peers.ok(&format!(
+        "cosign trusted-root create --no-default-fulcio --no-default-rekor --no-default-tsa --no-default-ctfe --out own.json \
+         --fulcio url=http://own.example,certificate-chain=issuers.pem --tsa url=http://{},certificate-chain=stamps.pem",
+        services.timestamps.address
+    ));
+    let path = |name: &str| peers.path(name).display().to_string();
+    let stamps = format!("--timestamp-server-url=http://{}/api/v1/timestamp", services.timestamps.address);
+    let identity = "--certificate-identity=dev@acme.example";
+    let own = [&format!("--certificate-chain={}", path("issuers.pem")), identity].map(str::to_owned);
+    let clock = format!("--timestamp-certificate-chain={}", path("stamps.pem"));
+    let formats = ["--format=cosign", "--format=cosign-legacy"];
+    let registry = peers.olareg();
+    for stamped in [false, true] {
+        let place = Place::new(&bench, &registry, &format!("own/{stamped}"));
+        let (tag, reference) = (place.tag(), format!("{}@{}", place.repository, place.digests[0]));
+        let (key, chain) = (path("signer.key"), path("chain.pem"));
+        let mut line = vec!["sign", "--key", &key, "--certificate", &chain, formats[0], formats[1], &tag];
+        if stamped {
+            line.push(&stamps);
+        }
+        bench.ok(&line);
+        let line = ["verify", &own[0], &own[1], formats[0], formats[1], &tag];
+        // A timestamp that nobody can check is not passed over.
+        assert_eq!(bench.ocikit(&line).code, if stamped { 5 } else { 0 });
+        let line = [&line[..], &[&clock]].concat();
+        let outcome = bench.ocikit(&line);
+        assert_eq!(outcome.code, 0, "{outcome}");
+        let common = format!(
+            "{identity} --certificate-oidc-issuer-regexp .* --insecure-ignore-sct --insecure-ignore-tlog \
+             --allow-http-registry {reference}"
+        );
+        let uses = if stamped { "--use-signed-timestamps" } else { "" };
+        peers.ok(&format!("cosign verify --trusted-root own.json {uses} {common}"));
+        let clock = if stamped { "--timestamp-certificate-chain stamps.pem" } else { "" };
+        let old = "--new-bundle-format=false --certificate-chain issuers.pem";
+        peers.ok(&format!("cosign verify {old} {uses} {clock} {common}"));
+        let old = "--new-bundle-format=false --certificate signer.crt --certificate-chain issuers.pem";
+        peers.ok(&format!("cosign verify {old} {common}"));
+    }
+    // The key of somebody else does not go with it, nor do the certificates of others.
+    let place = Place::new(&bench, &registry, "other");
+    let (key, chain, tag) = (path("root.key"), path("chain.pem"), place.tag());
+    let refused = bench.ocikit(&["sign", "--key", &key, "--certificate", &chain, &tag]);
+    assert_eq!(refused.code, 2, "{refused}");
+
+    // cosign with the same certificates, in the form that has a place for them.
+    let reference = format!("{}@{}", place.repository, place.digests[0]);
+    run(
+        peers
+            .command("cosign")
+            .env("COSIGN_PASSWORD", "")
+            .args("import-key-pair --key signer.key --output-key-prefix imported".split_whitespace()),
+        &[],
+    )
+    .ok();
+    let line = format!(
+        "sign --key imported.key --certificate signer.crt --certificate-chain issuers.pem --use-signing-config=false \
+         --new-bundle-format=false --tlog-upload=false --allow-http-registry -y {reference}"
+    );
+    run(peers.command("cosign").env("COSIGN_PASSWORD", "").args(line.split_whitespace()), &[]).ok();
+    bench.ok(&["verify", &own[0], &own[1], formats[1], &tag]);
+    let other = format!("--certificate-chain={}", path("fulcio.pem"));
+    assert_eq!(bench.ocikit(&["verify", &other, &own[1], &tag]).code, 5);
+}
+
+#[test]
+fn a_key_is_in_a_log_as_well() {
+    let Some(peers) = Peers::find(&PROGRAMS) else { return };
+    let (bench, services) = (bench().with("OCIKIT_KEY_PASSWORD", "secret"), Services::start(&peers));
+    let registry = peers.olareg();
+    for kind in ["p256", "p384", "rsa-2048"] {
+        bench.ok(&["keygen", "--type", kind, "-o", kind]);
+        let (key, public) = (format!("{kind}.key"), bench.path(&format!("{kind}.pub")).display().to_string());
+        let place = Place::new(&bench, &registry, kind);
+        let config = ["--signing-config", &services.config, "--trusted-root", &services.root];
+        bench.ok(&[&["sign", "--key", &key], &config[..], &[place.tag().as_str()]].concat());
+        bench.ok(&["verify", "--key", &public, &place.tag()]);
+        let hash = if kind == "p384" { "--signature-digest-algorithm=sha384" } else { "" };
+        let root = &services.root;
+        peers.ok(&format!(
+            "cosign verify --key {public} --trusted-root {root} {hash} --allow-http-registry {}@{}",
+            place.repository, place.digests[0]
+        ));
+    }
+    let testdata = testdata("buildkit-single/image.tar").display().to_string();
+    bench.ok(&["copy", &testdata, "a.tar"]);
+    // Rekor takes another signature of such keys.
+    bench.ok(&["keygen", "--type", "ed25519", "-o", "ed"]);
+    let refused = bench.ocikit(&["sign", "--key", "ed.key", "--signing-config", &services.config, "a.tar"]);
+    assert_eq!(refused.code, 2, "{refused}");
+}
