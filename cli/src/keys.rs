@@ -8,8 +8,8 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use ocikit::Location;
 use ocikit_sign::{
-    Certificate, Chain, CommandSigner, Depth, Format, PrivateKey, PublicKey, RevocationList, Signer, TrustPolicy,
-    TrustStore,
+    Certificate, Chain, CommandSigner, Depth, Format, KmsSigner, PrivateKey, PublicKey, RevocationList, Signer,
+    TrustPolicy, TrustStore,
 };
 use zeroize::Zeroizing;
 
@@ -119,8 +119,9 @@ fn ask(prompt: &str) -> Result<Zeroizing<String>> {
 /// Whoever signs.
 #[derive(Debug, Args)]
 pub(crate) struct SignerArguments {
-    /// The key (PEM): PKCS #8, SEC 1, PKCS #1, or encrypted as cosign does it; with --signer-command the public key
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["signing_config", "fulcio_url"])]
+    /// The key (PEM): PKCS #8, SEC 1, PKCS #1, or encrypted as cosign does it; with --signer-command the public key; or
+    /// NAME://KEY for one that a plugin of cosign keeps, a program sigstore-kms-NAME
+    #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// A program that signs instead: it gets what is to be signed on standard input and writes the signature, as bytes or in
     /// base64. Words are separated by spaces
@@ -132,11 +133,12 @@ pub(crate) struct SignerArguments {
 
 impl SignerArguments {
     /// Whoever has the key, if there is one.
-    pub(crate) fn signer(&self) -> Result<Option<Arc<dyn Signer>>> {
+    pub(crate) async fn signer(&self) -> Result<Option<Arc<dyn Signer>>> {
         let Some(key) = &self.key else { return Ok(None) };
-        Ok(Some(match &self.signer_command {
-            Some(line) => Arc::new(CommandSigner::new(line, public_key(key)?)?),
-            None => Arc::new(private_key(key, &self.password)?),
+        Ok(Some(match (&self.signer_command, key.to_str().filter(|text| KmsSigner::is_reference(text))) {
+            (Some(line), _) => Arc::new(CommandSigner::new(line, public_key(key)?)?),
+            (None, Some(reference)) => Arc::new(KmsSigner::open(reference).await?),
+            (None, None) => Arc::new(private_key(key, &self.password)?),
         }))
     }
 }
@@ -155,6 +157,14 @@ fn private_key(path: &Path, password: &PasswordArguments) -> Result<PrivateKey> 
 /// Reads a public key.
 pub(crate) fn public_key(path: &Path) -> Result<PublicKey> {
     PublicKey::from_pem(&read_secret(path)?).map_err(|error| named(path, error))
+}
+
+/// The same, or what a plugin of cosign says it is.
+pub(crate) async fn public_key_of(path: &Path) -> Result<PublicKey> {
+    match path.to_str().filter(|text| KmsSigner::is_reference(text)) {
+        Some(reference) => Ok(KmsSigner::open(reference).await?.public_key().clone()),
+        None => public_key(path),
+    }
 }
 
 /// Reads the certificates of a signer.

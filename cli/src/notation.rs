@@ -6,10 +6,10 @@ use clap::Args;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use ocikit::Annotations;
-use ocikit_sign::{Http, NotationOptions, SigningScheme, TimestampAuthority};
+use ocikit_sign::{Http, NotationOptions, NotationPlugin, SigningScheme, TimestampAuthority};
 
 use crate::commands::annotate::key_value;
-use crate::context::Context;
+use crate::context::{Context, variable};
 use crate::failure::{Failure, Result};
 use crate::keys;
 
@@ -18,22 +18,32 @@ use crate::keys;
 #[command(next_help_heading = "Notary Project")]
 pub(crate) struct NotationArguments {
     /// The certificate of the key and those that lead from it to a root (PEM)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "certified")]
     certificate_chain: Option<PathBuf>,
+    /// A plugin of notation that signs instead of a key, and has the certificates: the name of one that notation has installed, or
+    /// the path of the program
+    #[arg(long, value_name = "NAME", group = "certified", requires = "key_id", conflicts_with_all = ["key", "signer_command"])]
+    plugin: Option<PathBuf>,
+    /// The key of that plugin
+    #[arg(long, value_name = "ID", requires = "plugin")]
+    key_id: Option<String>,
+    /// What that plugin is told besides; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, requires = "plugin")]
+    plugin_config: Vec<(String, String)>,
     /// How long the signature is to be trusted, as `24h` or `90d`
-    #[arg(long, value_name = "DURATION", requires = "certificate_chain")]
+    #[arg(long, value_name = "DURATION", requires = "certified")]
     expiry: Option<Span>,
     /// What is signed along; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, requires = "certificate_chain")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, requires = "certified")]
     user_metadata: Vec<(String, String)>,
     /// An authority that is asked over HTTP when it was signed (RFC 3161). It learns the hash of the signature
-    #[arg(long, value_name = "URL", requires_all = ["certificate_chain", "timestamp_root_cert"])]
+    #[arg(long, value_name = "URL", requires_all = ["certified", "timestamp_root_cert"])]
     timestamp_url: Option<String>,
     /// The root to which the certificate of that authority leads (PEM or DER)
     #[arg(long, value_name = "FILE", requires = "timestamp_url")]
     timestamp_root_cert: Option<PathBuf>,
     /// Sign as a service that is believed the time, which a trust store of type signingAuthority has to trust
-    #[arg(long, requires = "certificate_chain", conflicts_with = "timestamp_url")]
+    #[arg(long, requires = "certified", conflicts_with = "timestamp_url")]
     signing_authority: bool,
 }
 
@@ -45,12 +55,12 @@ impl NotationArguments {
         created: Timestamp,
         wanted: bool,
     ) -> Result<Option<NotationOptions>> {
-        let Some(path) = &self.certificate_chain else {
+        if self.certificate_chain.is_none() && self.plugin.is_none() {
             return match wanted {
-                true => Err(Failure::usage("signatures of the Notary Project need --certificate-chain")),
+                true => Err(Failure::usage("signatures of the Notary Project need --certificate-chain, or --plugin")),
                 false => Ok(None),
             };
-        };
+        }
         let after = |span: &Span| created.to_zoned(TimeZone::UTC).checked_add(*span);
         let expiry = self.expiry.as_ref().map(after).transpose();
         let expiry = expiry.map_err(|error| Failure::usage(format_args!("--expiry: {error}")))?;
@@ -59,12 +69,23 @@ impl NotationArguments {
             metadata.insert(key, value);
         }
         Ok(Some(NotationOptions {
-            chain: keys::chain(path)?,
+            chain: self.certificate_chain.as_deref().map(keys::chain).transpose()?,
             expiry: expiry.map(|time| time.timestamp()),
             metadata,
             scheme: if self.signing_authority { SigningScheme::SigningAuthority } else { SigningScheme::X509 },
             authority: self.authority(context)?,
         }))
+    }
+
+    /// The plugin that signs, if there is one.
+    pub(crate) async fn plugin(&self) -> Result<Option<NotationPlugin>> {
+        let (Some(plugin), Some(key)) = (&self.plugin, &self.key_id) else { return Ok(None) };
+        let path = match plugin.to_str().filter(|name| !name.contains('/')) {
+            Some(name) => plugins()?.join(name).join(format!("notation-{name}")),
+            None => plugin.clone(),
+        };
+        let config = self.plugin_config.iter().cloned().collect();
+        Ok(Some(NotationPlugin::open(&path, key, config).await?))
     }
 
     /// Who is asked for the time.
@@ -73,4 +94,15 @@ impl NotationArguments {
         let http = Http::new(&context.http_options()?)?;
         Ok(Some(TimestampAuthority::new(http, url.clone(), keys::certificates(root)?)))
     }
+}
+
+/// Where notation installs plugins.
+fn plugins() -> Result<PathBuf> {
+    let below = |name: &str, rest: &str| variable(name).map(|directory| PathBuf::from(directory).join(rest));
+    let directory = below("NOTATION_LIBEXEC", "")
+        .or_else(|| below("NOTATION_CONFIG", ""))
+        .or_else(|| below("XDG_CONFIG_HOME", "notation"))
+        .or_else(|| below("HOME", ".config/notation"));
+    let directory = directory.ok_or_else(|| Failure::usage("there is no HOME, and nothing says where plugins are"))?;
+    Ok(directory.join("plugins"))
 }

@@ -58,7 +58,7 @@ impl VoucherArguments {
         let now = Timestamp::now();
         let ServiceUrls { authority, logs, timestamps } = self.services(now)?;
         let root = self.trusted_root.as_deref().map(trusted_root).transpose()?;
-        let signer = given.signer()?;
+        let signer = given.signer().await?;
         if is_trial {
             let signer =
                 signer.map_or_else(|| PrivateKey::generate(KeyKind::P256).map(|key| Arc::new(key) as _), Ok)?;

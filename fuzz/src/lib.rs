@@ -251,8 +251,8 @@ pub fn signatures(bytes: &[u8]) {
 
     use ocikit_image::{Memory, Name, Naming, Root, Sink};
     use ocikit_sign::{
-        Certificate, CertificateTrust, Chain, Check, NotationTrust, Pattern, PrivateKey, PublicKey, SigningConfig,
-        Trust, TrustPolicy, TrustStore, TrustedRoot, VerifyOptions,
+        Certificate, CertificateTrust, Chain, Check, NotationTrust, Pattern, PrivateKey, PublicKey, RevocationList,
+        SigningConfig, Trust, TrustPolicy, TrustStore, TrustedRoot, VerifyOptions,
     };
     use ocikit_spec::Descriptor;
     use serde_json::json;
@@ -264,6 +264,15 @@ pub fn signatures(bytes: &[u8]) {
     let _ = Certificate::read_all(bytes).and_then(Chain::new);
     let _ = TrustPolicy::parse(bytes);
     let _ = TrustedRoot::parse(bytes);
+    if let Ok(lists) = RevocationList::read_all(bytes) {
+        assert!(!lists.is_empty());
+    }
+    let authorities = Certificate::read_all(AUTHORITY).unwrap();
+    assert!(ocikit_sign::verify_timestamp(bytes, b"another message", &authorities).is_err());
+    // Who says so is in the corpus. What nobody signed may differ; what is said may not.
+    if let Ok(time) = ocikit_sign::verify_timestamp(bytes, b"a message", &authorities) {
+        assert_eq!(time, ocikit_sign::verify_timestamp(TIMESTAMP, b"a message", &authorities).unwrap());
+    }
 
     let key = PublicKey::from_pem(KEY.as_bytes()).unwrap();
     let policy = TrustPolicy::parse(POLICY.as_bytes()).unwrap();
@@ -327,6 +336,9 @@ pub fn signatures(bytes: &[u8]) {
     });
 }
 
+/// An authority for timestamps, and what it says of `a message`.
+const AUTHORITY: &[u8] = include_bytes!("../../testdata/timestamps/openssl.pem");
+const TIMESTAMP: &[u8] = include_bytes!("../../testdata/timestamps/openssl.tsr");
 /// A key whose private half nobody has kept.
 const KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEbK22sOfhhpAsOFPSJjZ3wtn0mjlJ\n\

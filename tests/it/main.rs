@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
 
 mod annotate;
+mod company;
 mod copy;
 mod examples;
 mod failures;
@@ -15,6 +16,7 @@ mod hosts;
 mod house;
 mod look;
 mod peers;
+mod plugins;
 mod policy;
 mod pull;
 mod push;

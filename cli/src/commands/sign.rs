@@ -1,6 +1,8 @@
+use std::sync::Arc;
+
 use clap::Args;
 use ocikit::{Digest, Location, Platform, Root};
-use ocikit_sign::{Format, SignOptions, Signature};
+use ocikit_sign::{Format, NotationPlugin, SignOptions, Signature, Signer};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -39,6 +41,12 @@ pub(crate) struct Sign {
     vouchers: VoucherArguments,
 }
 
+/// Whoever signs.
+enum By {
+    Plugin(NotationPlugin),
+    Signer(Arc<dyn Signer>),
+}
+
 /// What was signed, or attested.
 #[derive(Serialize)]
 pub(crate) struct Facts {
@@ -65,7 +73,13 @@ impl Sign {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let session = context.session(&[&location])?;
-        let (signer, vouchers) = self.vouchers.signer(&self.signer, context, self.dry_run).await?;
+        let (by, vouchers) = match self.notation.plugin().await? {
+            Some(plugin) => (By::Plugin(plugin), None),
+            None => {
+                let (signer, vouchers) = self.vouchers.signer(&self.signer, context, self.dry_run).await?;
+                (By::Signer(signer), vouchers)
+            }
+        };
         let created = keys::now(context.epoch)?;
         let options = SignOptions {
             depth: self.depth.depth(),
@@ -85,7 +99,10 @@ impl Sign {
             Some(place) => Root::open(place.clone(), &location.name()).await?,
             None => session.open(&location).await?,
         };
-        let signatures = ocikit_sign::sign(&root, &*signer, &options).await?;
+        let signatures = match &by {
+            By::Plugin(plugin) => ocikit_sign::sign_by_plugin(&root, plugin, &options).await?,
+            By::Signer(signer) => ocikit_sign::sign(&root, &**signer, &options).await?,
+        };
         if let Some(place) = &place {
             ocikit_sign::attach(&signatures, place, &session.copy_options(Vec::new())).await?;
         }

@@ -21,12 +21,13 @@ use crate::sigstore::CertificateArguments;
 pub(crate) struct Verify {
     /// The image
     location: Location,
-    /// A public key (PEM) whose signature has to be there; may be repeated, and then each of them has to have signed
+    /// A public key (PEM), or NAME://KEY of a plugin of cosign, whose signature has to be there; may be repeated, and then each
+    /// of them has to have signed
     #[arg(long, value_name = "FILE", required_unless_present_any = ["trust_policy", "policy", "certificate_identity", "certificate_identity_regexp"])]
     key: Vec<PathBuf>,
     /// A policy in YAML: signers, and how many of them have to have signed what in which repositories; it says all that the
     /// flags for keys, formats and depth say
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "trust_policy", "format", "attestation", "recursive"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "trust_policy", "certificate_identity", "certificate_identity_regexp", "trusted_root", "certificate_chain", "format", "attestation", "recursive"])]
     policy: Option<PathBuf>,
     /// A trust policy of the Notary Project, as notation has it; somebody whom it trusts has to have signed
     #[arg(long, value_name = "FILE")]
@@ -107,7 +108,7 @@ impl Verify {
             let scope = self.scope.as_ref().map(|scope| scope.parse()).transpose()?;
             return crate::policy::verify(context, &location, &root, policy, scope.as_ref(), self.expect).await;
         }
-        let trusted = self.trusted(&location)?;
+        let trusted = self.trusted(&location).await?;
         let options = VerifyOptions {
             formats: self.format.iter().map(|name| name.format()).collect(),
             predicate_type: self.attestation.clone(),
@@ -129,13 +130,13 @@ impl Verify {
         }
     }
 
-    fn trusted(&self, location: &Location) -> Result<Vec<Trust>> {
+    async fn trusted(&self, location: &Location) -> Result<Vec<Trust>> {
         if self.scope.is_some() && self.trust_policy.is_none() {
             return Err(Failure::usage("--scope goes with --policy or --trust-policy"));
         }
         let mut trusted = Vec::new();
         for path in &self.key {
-            trusted.push(Trust::Key { name: path.display().to_string(), key: keys::public_key(path)? });
+            trusted.push(Trust::Key { name: path.display().to_string(), key: keys::public_key_of(path).await? });
         }
         if let Some(trust) = self.certificates.trust()? {
             trusted.push(Trust::Certificate(Box::new(trust)));
@@ -176,7 +177,7 @@ impl CellFacts {
                 formats: vec![proof.format.as_str()],
                 outcome: "verified",
                 signature: Some(proof.signature),
-                by: Some(proof.by.clone()).filter(|by| !by.is_empty()),
+                by: Some(proof.by.clone()),
                 warnings: proof.warnings.iter().map(ToString::to_string).collect(),
                 metadata: proof.metadata.clone(),
                 predicate: proof.predicate.clone(),

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use ocikit_image::{Memory, Naming, Root};
-use ocikit_spec::{Descriptor, MediaType};
+use ocikit_spec::{Annotations, Descriptor, MediaType};
 
 use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
@@ -56,7 +56,7 @@ pub async fn adopt(root: &Root, foreign: Foreign, trusted: Option<&Trust>, creat
         (Format::NotationJws | Format::NotationCose, _) => {
             let seal = seal_of(format);
             let chain = open(seal, &bytes).map_err(Error::Refused)?.chain;
-            (enveloped(seal, &subject, &chain, bytes, created, &memory), Naming::default())
+            (enveloped(seal, &subject, &chain, bytes, (created, &Annotations::new()), &memory), Naming::default())
         }
     };
     let root = Root::at(memory, Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;

@@ -31,7 +31,7 @@
 //! * It never lets a signature count that has a part which it does not understand.
 //! * It never shows a private key or a password, and wipes both from memory.
 //! * It never asks a network for anything but the place of the image, and the services that its caller names.
-//! * It never starts a program, [`CommandSigner`] excepted, which is nothing else.
+//! * It never starts a program, but for those that are signers: [`CommandSigner`], [`KmsSigner`], [`NotationPlugin`].
 
 mod adopt;
 mod algorithm;
@@ -61,17 +61,18 @@ pub use error::{Error, Result};
 pub use format::Format;
 pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions, HttpProxies};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
-pub use notation::{Certificate, Chain, Level, NotationTrust, SigningScheme, TrustPolicy, TrustStore};
+pub use notation::{Certificate, Chain, Level, NotationPlugin, NotationTrust, SigningScheme, TrustPolicy, TrustStore};
 pub use policy::{Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict};
 pub use predicate::predicate_type;
 pub use promote::{PromoteOptions, promote};
 pub use refusal::Refusal;
 pub use revocation::RevocationList;
-pub use sign::{AttestOptions, NotationOptions, SignOptions, Signature, attach, attest, sign};
+pub use sign::{AttestOptions, NotationOptions, SignOptions, Signature, attach, attest, sign, sign_by_plugin};
+pub use signer::kms::KmsSigner;
 pub use signer::{CommandSigner, Signer};
 pub use sigstore::{
     CertificateTrust, Check, Pattern, ServiceUrls, SigningConfig, TrustedRoot, Vouchers, certify, github_token,
 };
 pub use subjects::Depth;
-pub use timestamp::TimestampAuthority;
+pub use timestamp::{TimestampAuthority, verify_timestamp};
 pub use verify::{Cell, Coverage, Outcome, Proof, Refused, Trust, Verified, VerifyOptions, verify};

@@ -11,7 +11,7 @@ use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::found::{COSE_TYPE, JWS_TYPE, LONGEST, NOTATION_TYPE};
-use crate::notation::{self, Chain, Seal, SigningScheme};
+use crate::notation::{self, By, Chain, NotationPlugin, Seal, SigningScheme};
 use crate::signer::Signer;
 use crate::sigstore::Vouchers;
 use crate::subjects::{Depth, Subject, subjects};
@@ -40,8 +40,8 @@ pub struct SignOptions {
 /// What goes into an envelope of the Notary Project besides the digest.
 #[derive(Debug, Clone)]
 pub struct NotationOptions {
-    /// The certificate of the signer and those that lead from it to a root.
-    pub chain: Chain,
+    /// The certificate of the signer and those that lead from it to a root. A plugin has its own, and does not look at them.
+    pub chain: Option<Chain>,
     /// The time after which the signature is not to be trusted.
     pub expiry: Option<Timestamp>,
     /// What else is signed along: keys and values of the signer's own.
@@ -109,6 +109,11 @@ async fn one(
     options: &SignOptions,
     memory: &Arc<Memory>,
 ) -> Result<Signature> {
+    let by = || {
+        let needs = || Error::Unsupported("a signature of the Notary Project needs certificates".to_owned());
+        let chain = options.notation.as_ref().and_then(|notation| notation.chain.as_ref()).ok_or_else(needs)?;
+        Ok::<_, Error>(By::Key { signer, chain })
+    };
     let (manifest, naming) = match format {
         Format::Cosign => {
             let (kind, nothing) = (bundle::PREDICATE_TYPE, Value::Object(Map::new()));
@@ -116,8 +121,8 @@ async fn one(
             (bundled(subject, kind, &nothing, signer, beside, memory).await?, Naming::default())
         }
         Format::CosignLegacy => simply(subject, signer, options, memory).await?,
-        Format::NotationJws => (sealed(Seal::Jws, subject, signer, options, memory).await?, Naming::default()),
-        Format::NotationCose => (sealed(Seal::Cose, subject, signer, options, memory).await?, Naming::default()),
+        Format::NotationJws => (sealed(Seal::Jws, subject, by()?, options, memory).await?, Naming::default()),
+        Format::NotationCose => (sealed(Seal::Cose, subject, by()?, options, memory).await?, Naming::default()),
     };
     signature(subject, format, &manifest, naming, memory).await
 }
@@ -141,6 +146,33 @@ async fn at_once<F: Future<Output = Result<Signature>>>(
 ) -> Result<Vec<Signature>> {
     let jobs = if vouchers.is_some() { 8 } else { 1 };
     stream::iter(made).buffered(jobs).try_collect().await
+}
+
+/// Signs by a plugin of notation, in formats of the Notary Project, a root and what is below it where that is wanted. Nothing is
+/// written.
+///
+/// # Errors
+///
+/// Those of [`sign`]; [`Error::Unsupported`] for other formats; [`Error::Refused`] if the plugin makes an envelope that would
+/// not count.
+pub async fn sign_by_plugin(root: &Root, plugin: &NotationPlugin, options: &SignOptions) -> Result<Vec<Signature>> {
+    if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
+        return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
+    }
+    let memory = Arc::new(Memory::new());
+    let mut made = Vec::new();
+    for subject in subjects(root, options.depth).await? {
+        for format in &options.formats {
+            let seal = match format {
+                Format::NotationJws => Seal::Jws,
+                Format::NotationCose => Seal::Cose,
+                other => return Err(Error::Unsupported(format!("a plugin of notation does not sign as {other}"))),
+            };
+            let manifest = sealed(seal, &subject, By::Plugin(plugin), options, &memory).await?;
+            made.push(signature(&subject, *format, &manifest, Naming::default(), &memory).await?);
+        }
+    }
+    Ok(made)
 }
 
 /// A statement about images, and what it is about.
@@ -247,19 +279,15 @@ pub(crate) fn wrapped(
     Ok(referrer(subject, Some(bundle::MEDIA_TYPE), config, (bundle::MEDIA_TYPE, bundle), &notes, memory))
 }
 
-async fn sealed(
-    seal: Seal,
-    subject: &Subject,
-    signer: &dyn Signer,
-    options: &SignOptions,
-    memory: &Memory,
-) -> Result<Bytes> {
-    let needs = || Error::Unsupported("a signature of the Notary Project needs certificates".to_owned());
-    let NotationOptions { chain, expiry, metadata, scheme, authority } = options.notation.as_ref().ok_or_else(needs)?;
+async fn sealed(seal: Seal, subject: &Subject, by: By<'_>, options: &SignOptions, memory: &Memory) -> Result<Bytes> {
+    let needs = || Error::Unsupported("it is not said what goes into an envelope of the Notary Project".to_owned());
+    let NotationOptions { expiry, metadata, scheme, authority, .. } = options.notation.as_ref().ok_or_else(needs)?;
     let (scheme, authority) = (*scheme, authority.as_ref());
-    let inside = notation::Options { chain, time: options.created, expiry: *expiry, metadata, scheme, authority };
-    let envelope = notation::sign(seal, &subject.descriptor(), signer, &inside).await?;
-    Ok(enveloped(seal, subject, chain, envelope, options.created, memory))
+    let inside = notation::Options { by, time: options.created, expiry: *expiry, metadata, scheme, authority };
+    let (envelope, more) = notation::sign(seal, &subject.descriptor(), &inside).await?;
+    // A plugin brings its certificates in the envelope.
+    let chain = notation::open(seal, &envelope).map_err(Error::Refused)?.chain;
+    Ok(enveloped(seal, subject, &chain, envelope, (options.created, &more), memory))
 }
 
 /// The manifest of an envelope of the Notary Project.
@@ -268,14 +296,17 @@ pub(crate) fn enveloped(
     subject: &Subject,
     chain: &Chain,
     envelope: Vec<u8>,
-    created: Timestamp,
+    (created, more): (Timestamp, &Annotations),
     memory: &Memory,
 ) -> Bytes {
     let prints: Vec<_> = chain.certificates().iter().map(|certificate| certificate.fingerprint().hex()).collect();
-    let notes = [
+    let mut notes = vec![
         ("io.cncf.notary.x509chain.thumbprint#S256", json!(prints).to_string()),
         (annotations::CREATED, seconds(created)),
     ];
+    let is_new = |key: &str| notes.iter().all(|(known, _)| *known != key);
+    let more: Vec<_> = more.iter().filter(|(key, _)| is_new(key)).map(|(key, value)| (key, value.to_owned())).collect();
+    notes.extend(more);
     let layer_type = match seal {
         Seal::Jws => JWS_TYPE,
         Seal::Cose => COSE_TYPE,

@@ -1,15 +1,18 @@
+pub(crate) mod kms;
+pub(crate) mod program;
+
 use std::fmt::Debug;
-use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::error::{Error, Result};
 use crate::key::{PrivateKey, PublicKey, Scheme};
+use crate::signer::program::{Complaints, PATIENCE};
 
 /// Whoever makes signatures with a key: a key in memory, a program, a service.
 #[async_trait]
@@ -69,6 +72,7 @@ pub struct CommandSigner {
     program: String,
     arguments: Vec<String>,
     public: PublicKey,
+    patience: Duration,
 }
 
 impl CommandSigner {
@@ -80,34 +84,23 @@ impl CommandSigner {
     pub fn new(line: &str, public: PublicKey) -> Result<CommandSigner> {
         let mut words = line.split_whitespace().map(str::to_owned);
         let program = words.next().ok_or_else(|| Error::Signer("there is no program".to_owned()))?;
-        Ok(CommandSigner { program, arguments: words.collect(), public })
+        Ok(CommandSigner { program, arguments: words.collect(), public, patience: PATIENCE })
     }
 
     async fn run(&self, scheme: Scheme, message: &[u8]) -> std::io::Result<Vec<u8>> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env("OCIKIT_SIGNATURE_SCHEME", scheme.as_str());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn()?;
-        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        let write = async {
-            if let Some(mut stdin) = stdin {
-                // A program that does not read its input closes it; what it answers tells.
-                let _ = stdin.write_all(message).await;
-            }
-        };
-        let read = async {
-            let mut answer = Vec::new();
-            if let Some(stdout) = stdout {
-                stdout.take(LONGEST_ANSWER).read_to_end(&mut answer).await?;
-            }
-            Ok::<_, std::io::Error>(answer)
-        };
-        let ((), answer) = futures::join!(write, read);
-        let (answer, status) = (answer?, child.wait().await?);
-        if !status.success() {
-            return Err(std::io::Error::other(format!("it ended with {status}")));
+        let answer = program::run(command, message, LONGEST_ANSWER, Complaints::Shown, self.patience).await?;
+        match answer.status.success() {
+            true => Ok(answer.output),
+            false => Err(std::io::Error::other(format!("it ended with {}", answer.status))),
         }
-        Ok(answer)
+    }
+
+    /// The same with another limit of time, after which the program is killed. It is five minutes if nobody says so.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> CommandSigner {
+        CommandSigner { patience, ..self }
     }
 }
 

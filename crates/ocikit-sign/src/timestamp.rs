@@ -101,6 +101,17 @@ pub(crate) fn verify(token: &[u8], message: &[u8], authorities: Authorities<'_>)
     checked.map_err(|Wrong(why)| Refusal::Timestamp(why))
 }
 
+/// When it was that some bytes were there, as an authority says whose certificate leads to one of these. It says so in a token, or
+/// in the answer that brought one.
+///
+/// # Errors
+///
+/// [`Refusal::Timestamp`] with what is wrong.
+pub fn verify_timestamp(bytes: &[u8], message: &[u8], roots: &[Certificate]) -> Result<Timestamp, Refusal> {
+    let token = token(bytes).unwrap_or(bytes);
+    Ok(verify(token, message, Authorities { roots, others: &[] })?.time)
+}
+
 /// What is wrong with a token.
 struct Wrong(String);
 

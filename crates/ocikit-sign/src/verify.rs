@@ -196,7 +196,7 @@ pub struct Proof {
     /// Its format.
     pub format: Format,
     /// Who made it, in words that are the same whenever it is the same one: the digest of the public key, or whom the
-    /// certificate names and who says so. Empty in the formats of the Notary Project.
+    /// certificate names and who says so.
     pub by: String,
     /// What is wrong with it, and by the policy is only told.
     pub warnings: Vec<Refusal>,

@@ -4,69 +4,12 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use ocikit_tests::{Bench, Daemon, Outcome, Peers};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384,
-    RevokedCertParams,
-};
+use rcgen::{CertificateRevocationListParams, CrlDistributionPoint, KeyIdMethod, RevokedCertParams};
 use serde_json::json;
 
-use super::sign::{ENVELOPES, Notation, Place};
+use super::sign::{ENVELOPES, Notation, Place, cosign, cosign_signs, cosign_verifies};
 use crate::bench;
-
-/// An authority for certificates, whose root is in a trust store of its name, of each type that signers have.
-struct Company<'a> {
-    peers: &'a Peers,
-    name: &'static str,
-    root: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-fn params(company: &str, name: &str) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    for (kind, value) in [
-        (DnType::CountryName, "US"),
-        (DnType::StateOrProvinceName, "WA"),
-        (DnType::OrganizationName, company),
-        (DnType::CommonName, name),
-    ] {
-        params.distinguished_name.push(kind, value);
-    }
-    params.not_before = (SystemTime::now() - Duration::from_secs(60)).into();
-    params.not_after = (SystemTime::now() + Duration::from_secs(3600)).into();
-    params
-}
-
-impl<'a> Company<'a> {
-    fn new(peers: &'a Peers, name: &'static str) -> Company<'a> {
-        let mut root = params(name, "root");
-        root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().unwrap();
-        let pem = root.self_signed(&key).unwrap().pem();
-        for kind in ["ca", "signingAuthority"] {
-            let store = peers.path(&format!("notation/truststore/x509/{kind}/{name}"));
-            fs::create_dir_all(&store).unwrap();
-            fs::write(store.join("root.pem"), &pem).unwrap();
-        }
-        Company { peers, name, root: pem, issuer: Issuer::new(root, key) }
-    }
-
-    /// The key of a signer and its chain, in files.
-    fn signer(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> [String; 2] {
-        let mut signer = params(self.name, name);
-        signer.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        signer.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
-        change(&mut signer);
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
-        let chain = signer.signed_by(&key, &self.issuer).unwrap().pem() + &self.root;
-        [("key", key.serialize_pem()), ("pem", chain)].map(|(kind, text)| {
-            let path = self.peers.path(&format!("{}-{name}.{kind}", self.name));
-            fs::write(&path, text).unwrap();
-            path.display().to_string()
-        })
-    }
-}
+use crate::company::Company;
 
 impl Notation<'_> {
     /// A key that notation signs with by its name.
@@ -103,7 +46,7 @@ fn trust_tsa(peers: &Peers, server: &Daemon) -> String {
 fn timestamps_outlive_certificates_on_both_sides() {
     let Some(peers) = Peers::find(&["registry", "notation", "timestamp-server", "curl"]) else { return };
     let (bench, notation, registry) = (bench(), Notation::new(&peers), peers.distribution("registry"));
-    let (server, company) = (peers.timestamp_server(), Company::new(&peers, "acme-short"));
+    let (server, company) = (peers.timestamp_server(), Company::new(peers.path(""), "acme-short"));
     let (root, url) = (trust_tsa(&peers, &server), format!("http://{}/api/v1/timestamp", server.address));
     let end = SystemTime::now() + Duration::from_secs(12);
     let files = company.signer("brief", |params| params.not_after = end.into());
@@ -163,7 +106,7 @@ fn timestamps_outlive_certificates_on_both_sides() {
 fn signing_authorities_are_the_same_to_notation() {
     let Some(peers) = Peers::find(&["registry", "notation"]) else { return };
     let (bench, notation, registry) = (bench(), Notation::new(&peers), peers.distribution("registry"));
-    let [key, chain] = &Company::new(&peers, "service").signer("one", |_| {});
+    let [key, chain] = &Company::new(peers.path(""), "service").signer("one", |_| {});
     for (envelope, format) in ENVELOPES {
         let place = Place::new(&bench, &registry, &format!("service/{envelope}"));
         let line = ["sign", "--format", format, "--key", key, "--certificate-chain", chain, "--signing-authority"];
@@ -206,7 +149,7 @@ fn serve(folder: std::path::PathBuf) -> String {
 fn revoked_certificates_are_the_same_ones() {
     let Some(peers) = Peers::find(&["registry", "notation"]) else { return };
     let (bench, notation, registry) = (bench(), Notation::new(&peers), peers.distribution("registry"));
-    let (company, folder) = (Company::new(&peers, "lists"), peers.path("crl"));
+    let (company, folder) = (Company::new(peers.path(""), "lists"), peers.path("crl"));
     fs::create_dir_all(&folder).unwrap();
     let url = serve(folder.clone());
     let now = SystemTime::now();
@@ -261,3 +204,85 @@ fn revoked_certificates_are_the_same_ones() {
         }
     }
 }
+
+/// Our plugins where notation has them.
+fn install(notation: &Notation<'_>) {
+    for name in ["raw", "whole"] {
+        let folder = notation.path(&format!("plugins/{name}"));
+        fs::create_dir_all(&folder).unwrap();
+        std::os::unix::fs::symlink(PLUGIN, format!("{folder}/notation-{name}")).unwrap();
+    }
+}
+
+#[test]
+fn plugins_sign_for_notation_and_for_us() {
+    let Some(peers) = Peers::find(&["registry", "notation", "openssl"]) else { return };
+    let notation = Notation::new(&peers);
+    let registry = peers.distribution("registry");
+    install(&notation);
+    let bench = bench().with("NOTATION_CONFIG", &peers.path("notation").display().to_string());
+    let company = Company::new(peers.path(""), "plugged");
+    // What notation makes for tests is RSA; ours is not.
+    let rsa = [notation.path("localkeys/acme.key"), notation.path("localkeys/acme.crt")];
+    for (store, [key, chain]) in [("plugged", company.signer("one", |_| {})), ("acme", rsa)] {
+        notation.policy(&json!({"level": "strict"}), &[&format!("ca:{store}")]);
+        for plugin in ["raw", "whole"] {
+            let config = [format!("key={key}"), format!("chain={chain}")];
+            for (envelope, format) in ENVELOPES {
+                if (plugin, envelope) == ("whole", "cose") {
+                    continue;
+                }
+                let ours = Place::new(&bench, &registry, &format!("plugged/{store}-{plugin}-{envelope}"));
+                let line = ["sign", "--format", format, "--plugin", plugin, "--key-id", "k", "--expiry", "24h"];
+                let more = ["--plugin-config", &config[0], "--plugin-config", &config[1], "--user-metadata", "a=b"];
+                bench.ok(&[&line[..], &more, &[&ours.tag()]].concat());
+                let theirs = Place::new(&bench, &registry, &format!("plugged/{store}-{plugin}-{envelope}-theirs"));
+                let reference = format!("{}@{}", theirs.repository, theirs.digests[0]);
+                let flags = format!("--insecure-registry --signature-format {envelope} --plugin {plugin} --id k");
+                let config = format!("--plugin-config {} --plugin-config {}", config[0], config[1]);
+                notation.run(&format!("sign {flags} {config} {reference}")).ok();
+                for place in [&ours, &theirs] {
+                    for outcome in verdicts(&bench, &notation, place) {
+                        assert_eq!(outcome.code, 0, "{store} {plugin} {envelope}: {outcome}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn plugins_of_cosign_sign_for_cosign_and_for_us() {
+    let Some(peers) = Peers::find(&["registry", "cosign", "openssl"]) else { return };
+    let registry = peers.distribution("registry");
+    let folder = peers.path("programs");
+    fs::create_dir_all(&folder).unwrap();
+    std::os::unix::fs::symlink(PLUGIN, folder.join("sigstore-kms-ours")).unwrap();
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let bench = bench().with("PATH", &path);
+    peers.ok("openssl ecparam -name prime256v1 -genkey -noout -out p256.key");
+    peers.ok("openssl genrsa -out rsa.key 3072");
+    for name in ["p256", "rsa"] {
+        let file = peers.path(&format!("{name}.key")).display().to_string();
+        let (key, public) = (format!("ours://{file}"), format!("{file}.pub"));
+        peers.ok(&format!("openssl pkey -in {file} -pubout -out {public}"));
+        for format in ["cosign", "cosign-legacy"] {
+            let ours = Place::new(&bench, &registry, &format!("kms/{name}-{format}"));
+            bench.ok(&["sign", "--key", &key, "--format", format, &ours.tag()]);
+            let theirs = Place::new(&bench, &registry, &format!("kms/{name}-{format}-theirs"));
+            let reference = format!("{}@{}", theirs.repository, theirs.digests[0]);
+            cosign_signs(&peers, &key, format, "", &reference);
+            for place in [&ours, &theirs] {
+                for key in [&key, &public] {
+                    bench.ok(&["verify", "--key", key, "--format", format, &place.tag()]);
+                    cosign_verifies(&peers, key, format, "", &place.tag()).ok();
+                }
+            }
+        }
+    }
+    // What cosign says of a key is what we say.
+    let theirs = cosign(&peers, &format!("public-key --key ours://{}", peers.path("p256.key").display())).ok();
+    assert_eq!(theirs.trim(), fs::read_to_string(peers.path("p256.key.pub")).unwrap().trim());
+}
+
+const PLUGIN: &str = env!("CARGO_BIN_EXE_ocikit-plugin");

@@ -36,13 +36,17 @@ fn with_password() -> Bench {
 }
 
 /// cosign, with the password that all keys here have and without any service.
-fn cosign(peers: &Peers, line: &str) -> Outcome {
+pub(super) fn cosign(peers: &Peers, line: &str) -> Outcome {
     fs::write(peers.path("SC.json"), r#"{"mediaType":"application/vnd.dev.sigstore.signingconfig.v0.2+json"}"#)
         .unwrap();
-    run(peers.command("cosign").args(line.split_whitespace()).env("COSIGN_PASSWORD", "secret"), &[])
+    let mut command = peers.command("cosign");
+    // Where a test may have put plugins.
+    let path = format!("{}:{}", peers.path("programs").display(), std::env::var("PATH").unwrap_or_default());
+    command.env("PATH", path);
+    run(command.args(line.split_whitespace()).env("COSIGN_PASSWORD", "secret"), &[])
 }
 
-fn cosign_signs(peers: &Peers, key: &str, format: &str, flags: &str, reference: &str) {
+pub(super) fn cosign_signs(peers: &Peers, key: &str, format: &str, flags: &str, reference: &str) {
     let form = match format {
         "cosign" => "--signing-config SC.json",
         _ => "--use-signing-config=false --new-bundle-format=false --tlog-upload=false",
@@ -50,7 +54,7 @@ fn cosign_signs(peers: &Peers, key: &str, format: &str, flags: &str, reference: 
     cosign(peers, &format!("sign --key {key} {form} {flags} --allow-http-registry -y {reference}")).ok();
 }
 
-fn cosign_verifies(peers: &Peers, key: &str, format: &str, flags: &str, reference: &str) -> Outcome {
+pub(super) fn cosign_verifies(peers: &Peers, key: &str, format: &str, flags: &str, reference: &str) -> Outcome {
     let form = format!("--new-bundle-format={}", format == "cosign");
     cosign(
         peers,

@@ -125,9 +125,7 @@ pub(crate) async fn seal(payload: &[u8], signer: &dyn Signer, vouchers: Option<&
     let leaf = vouchers.and_then(Vouchers::leaf);
     let by = leaf.map_or(By::Key(public), By::Certificate);
     let evidence = match vouchers {
-        Some(vouchers) => {
-            vouchers.vouch(&Signed { by, message: &message, payload, signature: &sig }, signer).await?
-        }
+        Some(vouchers) => vouchers.vouch(&Signed { by, message: &message, payload, signature: &sig }, signer).await?,
         None => Evidence::default(),
     };
     let certificate = leaf.map(|leaf| RawCertificate { raw_bytes: Base64(leaf.to_der().to_vec()) });

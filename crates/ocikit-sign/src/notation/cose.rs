@@ -11,16 +11,15 @@ use crate::error::{Error, Result};
 use crate::key::Scheme;
 use crate::notation::envelope::{self, Attributes, Opened, Options, PAYLOAD_TYPE};
 use crate::refusal::Refusal;
-use crate::signer::{Signer, checked};
 
 /// The label of certificates, RFC 9360. Notation wants a list, even of one.
 const X5CHAIN: Label = Label::Int(33);
 /// The tag of a number of seconds since 1970, RFC 8949 3.4.2.
 const EPOCH: u64 = 1;
 
-pub(crate) async fn sign(payload: Vec<u8>, signer: &dyn Signer, options: &Options<'_>) -> Result<Vec<u8>> {
+pub(crate) async fn sign(payload: Vec<u8>, options: &Options<'_>) -> Result<Vec<u8>> {
     let failed = |error: coset::CoseError| Error::Signer(error.to_string());
-    let scheme = options.chain.scheme().ok_or_else(|| Error::Certificates("the key is not used".to_owned()))?;
+    let scheme = options.by.scheme()?;
     let text = |text: &str| Label::Text(text.to_owned());
     let time = |time: Timestamp| Value::Tag(EPOCH, Box::new(Value::Integer(time.as_second().into())));
     let mut rest = vec![
@@ -35,18 +34,15 @@ pub(crate) async fn sign(payload: Vec<u8>, signer: &dyn Signer, options: &Option
         rest,
         ..Header::default()
     };
-    let certificates = options.chain.certificates().iter();
+    let unsigned = CoseSign1Builder::new().protected(protected).payload(payload).build();
+    let sealed = options.seal(scheme, &unsigned.tbs_data(&[])).await?;
+    let certificates = sealed.chain.certificates().iter();
     let certificates = certificates.map(|certificate| Value::Bytes(certificate.to_der().to_vec())).collect();
     // Nothing tells which program signed: that part would not be signed, and nobody needs it.
-    let unprotected = Header { rest: vec![(X5CHAIN, Value::Array(certificates))], ..Header::default() };
-    let unsigned = CoseSign1Builder::new().protected(protected).unprotected(unprotected).payload(payload).build();
-    let signature = checked(signer, scheme, &unsigned.tbs_data(&[])).await?;
-    let signature = envelope::to_fixed(scheme, signature)?;
-    let mut sealed = CoseSign1 { signature, ..unsigned };
-    if let Some(token) = options.timestamp(scheme, &sealed.signature).await? {
-        sealed.unprotected.rest.push((text(envelope::TIMESTAMP), Value::Bytes(token)));
-    }
-    sealed.to_tagged_vec().map_err(failed)
+    let mut rest = vec![(X5CHAIN, Value::Array(certificates))];
+    rest.extend(sealed.timestamp.map(|token| (text(envelope::TIMESTAMP), Value::Bytes(token))));
+    let unprotected = Header { rest, ..Header::default() };
+    CoseSign1 { signature: sealed.signature, unprotected, ..unsigned }.to_tagged_vec().map_err(failed)
 }
 
 pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {

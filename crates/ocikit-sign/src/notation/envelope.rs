@@ -6,10 +6,11 @@ use x509_cert::der::{Decode, Encode, Reader, SliceReader, Tag};
 
 use crate::algorithm::Hash;
 use crate::error::{Error, Result};
+use crate::found::{COSE_TYPE, JWS_TYPE};
 use crate::key::{PublicKey, Scheme};
-use crate::notation::{Chain, cose, jws};
+use crate::notation::{Chain, NotationPlugin, cose, jws};
 use crate::refusal::Refusal;
-use crate::signer::Signer;
+use crate::signer::{Signer, checked};
 use crate::timestamp::{Stamp, TimestampAuthority};
 
 /// The type of what is signed.
@@ -68,10 +69,30 @@ pub(crate) enum Seal {
     Cose,
 }
 
+/// Whoever signs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum By<'a> {
+    /// A key, and the certificates of it.
+    Key { signer: &'a dyn Signer, chain: &'a Chain },
+    /// A plugin, which has both.
+    Plugin(&'a NotationPlugin),
+}
+
+impl By<'_> {
+    /// How they sign; none that makes envelopes gets here.
+    pub(crate) fn scheme(&self) -> Result<Scheme> {
+        let scheme = match self {
+            By::Key { chain, .. } => chain.scheme(),
+            By::Plugin(plugin) => plugin.scheme(),
+        };
+        scheme.ok_or_else(|| Error::Certificates("the key is not used".to_owned()))
+    }
+}
+
 /// What is in an envelope besides the descriptor.
 #[derive(Debug, Clone)]
 pub(crate) struct Options<'a> {
-    pub(crate) chain: &'a Chain,
+    pub(crate) by: By<'a>,
     pub(crate) time: Timestamp,
     pub(crate) expiry: Option<Timestamp>,
     pub(crate) metadata: &'a Annotations,
@@ -88,14 +109,34 @@ impl Options<'_> {
         all.into_iter().flatten().map(str::to_owned).collect()
     }
 
-    /// A timestamp of a signature, checked as those who verify check it.
-    pub(crate) async fn timestamp(&self, scheme: Scheme, signature: &[u8]) -> Result<Option<Vec<u8>>> {
-        let Some(authority) = self.authority else { return Ok(None) };
+    /// A signature in the form of JOSE and COSE, what is not signed beside it, and all of it checked as those who verify check
+    /// it.
+    pub(crate) async fn seal(&self, scheme: Scheme, message: &[u8]) -> Result<Sealed> {
+        let (signature, chain) = match self.by {
+            By::Key { signer, chain } => (to_fixed(scheme, checked(signer, scheme, message).await?)?, chain.clone()),
+            By::Plugin(plugin) => plugin.sign(scheme, message).await?,
+        };
+        self.check(&chain)?;
+        let Some(authority) = self.authority else { return Ok(Sealed { signature, chain, timestamp: None }) };
         let hash = hash(scheme).ok_or_else(|| Error::Certificates("the key is not used".to_owned()))?;
-        let (token, stamp) = authority.stamp(hash, signature).await?;
-        within(&stamp, self.chain).map_err(|why| Error::Unsupported(why.to_string()))?;
-        Ok(Some(token))
+        let (token, stamp) = authority.stamp(hash, &signature).await?;
+        within(&stamp, &chain).map_err(|why| Error::Unsupported(why.to_string()))?;
+        Ok(Sealed { signature, chain, timestamp: Some(token) })
     }
+
+    fn check(&self, chain: &Chain) -> Result<()> {
+        match chain.invalid_at(self.time) {
+            Some(invalid) => Err(Error::Certificates(format!("{} is not valid at {}", invalid.subject(), self.time))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A signature and what is beside it.
+pub(crate) struct Sealed {
+    pub(crate) signature: Vec<u8>,
+    pub(crate) chain: Chain,
+    pub(crate) timestamp: Option<Vec<u8>>,
 }
 
 /// The hash of timestamps: that of the signature.
@@ -143,19 +184,15 @@ struct Payload {
     target_artifact: Descriptor,
 }
 
-/// Signs a descriptor.
-pub(crate) async fn sign(
-    seal: Seal,
-    subject: &Descriptor,
-    signer: &dyn Signer,
-    options: &Options<'_>,
-) -> Result<Vec<u8>> {
-    let Options { chain, time, metadata, .. } = options;
-    if chain.public_key() != signer.public_key() {
-        return Err(Error::Certificates("the first is not for the key that signs".to_owned()));
-    }
-    if let Some(invalid) = chain.invalid_at(*time) {
-        return Err(Error::Certificates(format!("{} is not valid at {time}", invalid.subject())));
+/// Signs a descriptor. Returns the envelope, and annotations for its manifest where a plugin has some.
+pub(crate) async fn sign(seal: Seal, subject: &Descriptor, options: &Options<'_>) -> Result<(Vec<u8>, Annotations)> {
+    let Options { time, metadata, .. } = options;
+    if let By::Key { signer, chain } = options.by {
+        if chain.public_key() != signer.public_key() {
+            return Err(Error::Certificates("the first is not for the key that signs".to_owned()));
+        }
+        // Before anybody is asked to sign.
+        options.check(chain)?;
     }
     if options.expiry.is_some_and(|expiry| expiry <= *time) {
         return Err(Error::Unsupported("the signature would have expired already".to_owned()));
@@ -168,9 +205,43 @@ pub(crate) async fn sign(
     }
     let target_artifact = Descriptor { annotations: (*metadata).clone(), ..subject.clone() };
     let payload = serde_json::to_vec(&Payload { target_artifact }).map_err(|error| Error::Signer(error.to_string()))?;
-    match seal {
-        Seal::Jws => jws::sign(&payload, signer, options).await,
-        Seal::Cose => cose::sign(payload, signer, options).await,
+    if let By::Plugin(plugin) = options.by
+        && plugin.scheme().is_none()
+    {
+        return whole(seal, subject, plugin, &payload, options).await;
+    }
+    let envelope = match seal {
+        Seal::Jws => jws::sign(&payload, options).await?,
+        Seal::Cose => cose::sign(payload, options).await?,
+    };
+    Ok((envelope, Annotations::new()))
+}
+
+/// An envelope that a plugin makes. Whatever would be refused when it is read is refused here.
+async fn whole(
+    seal: Seal,
+    subject: &Descriptor,
+    plugin: &NotationPlugin,
+    payload: &[u8],
+    options: &Options<'_>,
+) -> Result<(Vec<u8>, Annotations)> {
+    if options.authority.is_some() || options.scheme != SigningScheme::X509 {
+        let why = "the plugin makes envelopes, and has timestamps and signing schemes of its own";
+        return Err(Error::Unsupported(why.to_owned()));
+    }
+    let expiry = options.expiry.map(|expiry| expiry.duration_since(options.time).unsigned_abs());
+    let envelope_type = match seal {
+        Seal::Jws => JWS_TYPE,
+        Seal::Cose => COSE_TYPE,
+    };
+    let (envelope, annotations) = plugin.envelope(envelope_type, payload, expiry).await?;
+    let opened = open(seal, &envelope).map_err(Error::Refused)?;
+    let said = opened.is_about(subject).map_err(Error::Refused)?;
+    // A plugin may add to what is signed along, and must not take from it.
+    let is_kept = |(key, value): (&str, &str)| said.get(key) == Some(value);
+    match options.metadata.iter().all(is_kept) && opened.said.expiry.is_some() == options.expiry.is_some() {
+        true => Ok((envelope, annotations)),
+        false => Err(Error::Signer("the envelope has not the metadata or the expiry that were asked for".to_owned())),
     }
 }
 

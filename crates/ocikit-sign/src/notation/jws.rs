@@ -10,7 +10,6 @@ use crate::error::{Error, Result};
 use crate::key::Scheme;
 use crate::notation::envelope::{self, Attributes, Opened, Options, PAYLOAD_TYPE, SigningScheme};
 use crate::refusal::Refusal;
-use crate::signer::{Signer, checked};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,9 +49,9 @@ struct Protected {
     more: Map<String, Value>,
 }
 
-pub(crate) async fn sign(payload: &[u8], signer: &dyn Signer, options: &Options<'_>) -> Result<Vec<u8>> {
+pub(crate) async fn sign(payload: &[u8], options: &Options<'_>) -> Result<Vec<u8>> {
     let failed = |error: serde_json::Error| Error::Signer(error.to_string());
-    let scheme = options.chain.scheme().ok_or_else(|| Error::Certificates("the key is not used".to_owned()))?;
+    let scheme = options.by.scheme()?;
     let time = |scheme| (options.scheme == scheme).then(|| seconds(options.time));
     let protected = Protected {
         alg: algorithm(scheme).to_owned(),
@@ -66,11 +65,10 @@ pub(crate) async fn sign(payload: &[u8], signer: &dyn Signer, options: &Options<
     };
     let protected = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&protected).map_err(failed)?);
     let payload = URL_SAFE_NO_PAD.encode(payload);
-    let signature = checked(signer, scheme, format!("{protected}.{payload}").as_bytes()).await?;
-    let signature = envelope::to_fixed(scheme, signature)?;
-    let timestamp = options.timestamp(scheme, &signature).await?.map(|token| STANDARD.encode(token));
-    let signature = URL_SAFE_NO_PAD.encode(signature);
-    let x5c = options.chain.certificates().iter().map(|certificate| STANDARD.encode(certificate.to_der())).collect();
+    let sealed = options.seal(scheme, format!("{protected}.{payload}").as_bytes()).await?;
+    let timestamp = sealed.timestamp.map(|token| STANDARD.encode(token));
+    let signature = URL_SAFE_NO_PAD.encode(sealed.signature);
+    let x5c = sealed.chain.certificates().iter().map(|certificate| STANDARD.encode(certificate.to_der())).collect();
     // Nothing tells which program signed: that part would not be signed, and nobody needs it.
     let header = Header { x5c, timestamp, agent: None };
     serde_json::to_vec(&Envelope { payload, protected, header, signature }).map_err(failed)

@@ -5,12 +5,14 @@ mod cose;
 mod envelope;
 mod identity;
 mod jws;
+mod plugin;
 mod policy;
 mod trust;
 
 pub use chain::{Certificate, Chain};
 pub use envelope::SigningScheme;
+pub use plugin::NotationPlugin;
 pub use policy::{Level, TrustPolicy};
 pub use trust::{NotationTrust, TrustStore};
 
-pub(crate) use envelope::{Options, Seal, open, sign, signer_of};
+pub(crate) use envelope::{By, Options, Seal, open, sign, signer_of};

@@ -34,6 +34,15 @@ fn a_timestamp_is_a_time_give_or_take() {
 }
 
 #[test]
+fn a_token_and_the_answer_that_brings_it_are_the_same() {
+    let (root, answer) = (Certificate::read_all(&fixture("openssl.pem")).unwrap(), fixture("openssl.tsr"));
+    let found = [&answer[..], token(&answer).unwrap()].map(|bytes| verify_timestamp(bytes, MESSAGE, &root).unwrap());
+    assert_eq!(found[0], found[1]);
+    assert!(verify_timestamp(&answer, b"another", &root).is_err());
+    assert!(verify_timestamp(&answer, MESSAGE, &[]).is_err());
+}
+
+#[test]
 fn what_others_make_is_read() {
     let chain = Certificate::read_all(&fixture("sigstore.pem")).unwrap();
     let [signer, between, root] = &chain[..] else { panic!("there are three") };

@@ -74,14 +74,21 @@ fn subject() -> Descriptor {
     Descriptor::of(MediaType::OCI_MANIFEST, b"an image")
 }
 
-fn plain<'a>(chain: &'a Chain, metadata: &'a Annotations) -> Options<'a> {
-    Options { chain, time: at("2026-06-01"), expiry: None, metadata, scheme: SigningScheme::X509, authority: None }
+fn plain<'a>(signer: &'a dyn Signer, chain: &'a Chain, metadata: &'a Annotations) -> Options<'a> {
+    Options {
+        by: By::Key { signer, chain },
+        time: at("2026-06-01"),
+        expiry: None,
+        metadata,
+        scheme: SigningScheme::X509,
+        authority: None,
+    }
 }
 
 async fn seal(seal: Seal, key: &PrivateKey, chain: &Chain, expiry: Option<&str>) -> Vec<u8> {
     let metadata = Annotations::new();
-    let options = Options { expiry: expiry.map(at), ..plain(chain, &metadata) };
-    sign(seal, &subject(), key, &options).await.unwrap()
+    let options = Options { expiry: expiry.map(at), ..plain(key, chain, &metadata) };
+    sign(seal, &subject(), &options).await.unwrap().0
 }
 
 fn policy(level: &str) -> TrustPolicy {
@@ -231,17 +238,17 @@ async fn the_signer_is_who_the_certificate_says() {
     let [key, other] = [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap());
     let chain = Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).unwrap();
     let metadata = Annotations::new();
-    let options = plain(&chain, &metadata);
+    let options = plain(&key, &chain, &metadata);
     for form in SEALS {
-        assert!(sign(form, &subject(), &other, &options).await.is_err(), "another key");
+        assert!(sign(form, &subject(), &plain(&other, &chain, &metadata)).await.is_err(), "another key");
         let late = Options { time: at("2027-06-01"), ..options.clone() };
-        assert!(sign(form, &subject(), &key, &late).await.is_err(), "not valid any more");
+        assert!(sign(form, &subject(), &late).await.is_err(), "not valid any more");
         let over = Options { expiry: Some(at("2026-05-01")), ..options.clone() };
-        assert!(sign(form, &subject(), &key, &over).await.is_err(), "expired already");
+        assert!(sign(form, &subject(), &over).await.is_err(), "expired already");
         let mut reserved = Annotations::new();
         reserved.insert("io.cncf.notary.x", "y");
         let reserved = Options { metadata: &reserved, ..options.clone() };
-        assert!(sign(form, &subject(), &key, &reserved).await.is_err(), "a key of the specification's");
+        assert!(sign(form, &subject(), &reserved).await.is_err(), "a key of the specification's");
     }
 }
 
@@ -341,11 +348,14 @@ async fn signing_authorities_are_trusted_as_such() {
     let key = PrivateKey::generate(KeyKind::P256).unwrap();
     let chain = Chain::new(vec![authority.issue(&key, |_| {}), root.clone()]).unwrap();
     let metadata = Annotations::new();
-    let said =
-        Options { scheme: SigningScheme::SigningAuthority, expiry: Some(at("2029-01-01")), ..plain(&chain, &metadata) };
+    let said = Options {
+        scheme: SigningScheme::SigningAuthority,
+        expiry: Some(at("2029-01-01")),
+        ..plain(&key, &chain, &metadata)
+    };
     let nothing = serde_json::json!({});
     for form in SEALS {
-        let theirs = sign(form, &subject(), &key, &said).await.unwrap();
+        let theirs = sign(form, &subject(), &said).await.unwrap().0;
         let ours = seal(form, &key, &chain, None).await;
         // The stores, when: whether theirs counts, and ours.
         for (stores, now, counts) in [

@@ -1,0 +1,218 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ocikit_spec::Annotations;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::error::{Error, Result};
+use crate::key::Scheme;
+use crate::notation::envelope::{self, PAYLOAD_TYPE};
+use crate::notation::{Certificate, Chain};
+use crate::signer::program::{Complaints, PATIENCE, line, run};
+
+/// A program that signs for notation and has the certificates as well: `notation-NAME`, by version 1.0 of its protocol. Notary
+/// Project, "Plugin Extensibility".
+///
+/// It is told what to do as its one argument, and everything else in JSON on standard input; what it signs is checked.
+#[derive(Debug, Clone)]
+pub struct NotationPlugin {
+    program: Program,
+    key: String,
+    can: Capability,
+}
+
+#[derive(Debug, Clone)]
+struct Program {
+    path: PathBuf,
+    config: BTreeMap<String, String>,
+    patience: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Capability {
+    /// It makes signatures of bytes, in this scheme.
+    Raw(Scheme),
+    /// It makes whole envelopes.
+    Envelope,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: String,
+    supported_contract_versions: Vec<String>,
+    capabilities: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Described {
+    key_id: String,
+    key_spec: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Signed {
+    key_id: String,
+    signature: String,
+    signing_algorithm: String,
+    certificate_chain: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Enveloped {
+    signature_envelope: String,
+    signature_envelope_type: String,
+    #[serde(default)]
+    annotations: Annotations,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Complaint {
+    error_code: String,
+    #[serde(default)]
+    error_message: String,
+}
+
+impl NotationPlugin {
+    /// Asks a plugin what it can do, and of what kind a key is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Signer`] if it does not answer as it should, or cannot sign.
+    pub async fn open(path: &Path, key: &str, config: BTreeMap<String, String>) -> Result<NotationPlugin> {
+        let program = Program { path: path.to_owned(), config, patience: PATIENCE };
+        let found: Metadata = program.ask("get-plugin-metadata", json!({})).await?;
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = name.strip_suffix(".exe").unwrap_or(name);
+        if name.strip_prefix("notation-") != Some(&found.name) {
+            return Err(program.failed(&format!("it says that it is `{}`, and would be notation-{0} then", found.name)));
+        }
+        if !found.supported_contract_versions.iter().any(|version| version == VERSION) {
+            return Err(program.failed(&format!("it does not know version {VERSION} of the protocol")));
+        }
+        let has = |wanted: &str| found.capabilities.iter().any(|capability| capability == wanted);
+        let can = if has("SIGNATURE_GENERATOR.RAW") {
+            let question = json!({"contractVersion": VERSION, "keyId": key});
+            let described: Described = program.ask("describe-key", question).await?;
+            if described.key_id != key {
+                return Err(program.failed("it describes another key"));
+            }
+            let scheme = SCHEMES.iter().find(|(_, spec, ..)| *spec == described.key_spec);
+            let refuse = || program.failed(&format!("keys of kind {} are not used", described.key_spec));
+            Capability::Raw(scheme.ok_or_else(refuse)?.0)
+        } else if has("SIGNATURE_GENERATOR.ENVELOPE") {
+            Capability::Envelope
+        } else {
+            return Err(program.failed("it does not sign"));
+        };
+        Ok(NotationPlugin { program, key: key.to_owned(), can })
+    }
+
+    /// The same with another limit of time for each answer, after which the program is killed. It is five minutes if nobody
+    /// says so.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> NotationPlugin {
+        self.program.patience = patience;
+        self
+    }
+
+    /// How it signs; `None` if it makes envelopes.
+    pub(crate) fn scheme(&self) -> Option<Scheme> {
+        match self.can {
+            Capability::Raw(scheme) => Some(scheme),
+            Capability::Envelope => None,
+        }
+    }
+
+    /// A signature as JOSE and COSE have it, and the certificates of the key, which it is by.
+    pub(crate) async fn sign(&self, scheme: Scheme, message: &[u8]) -> Result<(Vec<u8>, Chain)> {
+        let words = SCHEMES.iter().find(|(known, ..)| *known == scheme);
+        let (_, spec, hash, algorithm) =
+            words.ok_or_else(|| self.program.failed(&format!("it does not sign with {scheme}")))?;
+        let question = json!({"contractVersion": VERSION, "keyId": self.key, "keySpec": spec, "hashAlgorithm": hash,
+            "payload": STANDARD.encode(message)});
+        let signed: Signed = self.program.ask("generate-signature", question).await?;
+        if signed.key_id != self.key || signed.signing_algorithm != *algorithm {
+            return Err(self.program.failed("it signed with another key, or otherwise"));
+        }
+        let ders = signed.certificate_chain.iter().map(|text| self.decoded(text));
+        let certificates = ders.map(|der| Certificate::from_der(&der?)).collect::<Result<_>>()?;
+        let (signature, chain) = (self.decoded(&signed.signature)?, Chain::new(certificates)?);
+        match chain.scheme() == Some(scheme) && envelope::verifies(chain.public_key(), scheme, message, &signature) {
+            true => Ok((signature, chain)),
+            false => Err(self.program.failed("what it returned is no signature by the key of its certificate")),
+        }
+    }
+
+    /// An envelope of this type about a payload, not checked, and annotations for its manifest.
+    pub(crate) async fn envelope(
+        &self,
+        envelope_type: &str,
+        payload: &[u8],
+        expiry: Option<Duration>,
+    ) -> Result<(Vec<u8>, Annotations)> {
+        let mut question = json!({"contractVersion": VERSION, "keyId": self.key, "payloadType": PAYLOAD_TYPE,
+            "signatureEnvelopeType": envelope_type, "payload": STANDARD.encode(payload)});
+        if let Some(expiry) = expiry {
+            question["expiryDurationInSeconds"] = expiry.as_secs().into();
+        }
+        let made: Enveloped = self.program.ask("generate-envelope", question).await?;
+        match made.signature_envelope_type == envelope_type {
+            true => Ok((self.decoded(&made.signature_envelope)?, made.annotations)),
+            false => Err(self.program.failed("it made an envelope of another type")),
+        }
+    }
+
+    fn decoded(&self, text: &str) -> Result<Vec<u8>> {
+        STANDARD.decode(text).map_err(|_| self.program.failed("its answer is not in base64"))
+    }
+}
+
+impl Program {
+    async fn ask<T: DeserializeOwned>(&self, what: &str, mut question: Value) -> Result<T> {
+        if !self.config.is_empty() {
+            question["pluginConfig"] = json!(self.config);
+        }
+        let mut command = Command::new(&self.path);
+        command.arg(what);
+        let input = question.to_string();
+        let answer = run(command, input.as_bytes(), LONGEST_ANSWER, Complaints::Kept, self.patience).await;
+        let answer = answer.map_err(|error| self.failed(&format!("{what}: {error}")))?;
+        if !answer.status.success() {
+            let why = match serde_json::from_slice(&answer.complaints) {
+                Ok(Complaint { error_code, error_message }) => format!("{error_code} {error_message}"),
+                Err(_) => format!("it ended with {} {}", answer.status, String::from_utf8_lossy(&answer.complaints)),
+            };
+            return Err(self.failed(&format!("{what}: {why}")));
+        }
+        serde_json::from_slice(&answer.output)
+            .map_err(|error| self.failed(&format!("{what}: its answer is malformed: {error}")))
+    }
+
+    fn failed(&self, why: &str) -> Error {
+        Error::Signer(format!("{}: {}", self.path.display(), line(why)))
+    }
+}
+
+const VERSION: &str = "1.0";
+/// Envelopes in base64 have fewer bytes than this.
+const LONGEST_ANSWER: u64 = 4 << 20;
+/// Schemes, kinds of keys, hashes and algorithms in the words of the protocol.
+const SCHEMES: [(Scheme, &str, &str, &str); 6] = [
+    (Scheme::EcdsaP256Sha256, "EC-256", "SHA-256", "ECDSA-SHA-256"),
+    (Scheme::EcdsaP384Sha384, "EC-384", "SHA-384", "ECDSA-SHA-384"),
+    (Scheme::EcdsaP521Sha512, "EC-521", "SHA-512", "ECDSA-SHA-512"),
+    (Scheme::RsaPssSha256, "RSA-2048", "SHA-256", "RSASSA-PSS-SHA-256"),
+    (Scheme::RsaPssSha384, "RSA-3072", "SHA-384", "RSASSA-PSS-SHA-384"),
+    (Scheme::RsaPssSha512, "RSA-4096", "SHA-512", "RSASSA-PSS-SHA-512"),
+];

@@ -1,0 +1,199 @@
+use std::ffi::OsString;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::error::{Error, Result};
+use crate::key::{PublicKey, Scheme};
+use crate::signer::Signer;
+use crate::signer::program::{Complaints, PATIENCE, line, run};
+
+/// A key that a plugin of cosign keeps: a program `sigstore-kms-NAME`, by version 1 of its protocol.
+///
+/// It is told the key and what is to be done as arguments, and what is to be signed on standard input. It has its secrets from its
+/// environment, which is ours; none is given.
+#[derive(Debug, Clone)]
+pub struct KmsSigner {
+    program: Program,
+    public: PublicKey,
+}
+
+#[derive(Debug, Clone)]
+struct Program {
+    name: OsString,
+    key: String,
+    patience: Duration,
+}
+
+impl KmsSigner {
+    /// Whether this is how a plugin and its key are named: `NAME://KEY`.
+    pub fn is_reference(text: &str) -> bool {
+        parts(text).is_some()
+    }
+
+    /// Asks the plugin that is on the search path for the public half of a key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Signer`] if this is no such name, or the plugin does not answer; [`Error::Key`] if what it answers is no key.
+    pub async fn open(reference: &str) -> Result<KmsSigner> {
+        let (name, key) =
+            parts(reference).ok_or_else(|| Error::Signer("a plugin and its key are named as NAME://KEY".to_owned()))?;
+        KmsSigner::open_program(format!("sigstore-kms-{name}").into(), key).await
+    }
+
+    async fn open_program(name: OsString, key: &str) -> Result<KmsSigner> {
+        let program = Program { name, key: key.to_owned(), patience: PATIENCE };
+        // The hash is that of signing; here it is of no matter, and has to be one.
+        let answer = program.ask("publicKey", &json!({"publicKeyOptions": {"rpcOptions": rpc()}}), SHA256, &[]).await?;
+        let pem = answer.public_key.map(|found| found.public_key_pem).unwrap_or_default();
+        let pem = STANDARD.decode(pem).map_err(|_| program.failed("its key is not in base64"))?;
+        Ok(KmsSigner { program, public: PublicKey::from_pem(&pem)? })
+    }
+}
+
+/// The name of the plugin, which becomes that of a file, and the key.
+fn parts(text: &str) -> Option<(&str, &str)> {
+    let (name, key) = text.split_once("://")?;
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
+    (!name.is_empty() && name.chars().all(is_plain) && !key.is_empty()).then_some((name, key))
+}
+
+/// What cosign says where nothing was asked for.
+fn rpc() -> serde_json::Value {
+    json!({"keyVersion": "", "remoteVerification": false})
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Question<'a> {
+    init_options: InitOptions<'a>,
+    method_name: &'a str,
+    #[serde(flatten)]
+    method: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InitOptions<'a> {
+    protocol_version: &'a str,
+    #[serde(rename = "keyResourceID")]
+    key: &'a str,
+    hash_func: u8,
+    rpc_options: serde_json::Value,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Said {
+    #[serde(default)]
+    error_message: String,
+    #[serde(default)]
+    public_key: Option<PublicKeySaid>,
+    #[serde(default)]
+    sign_message: Option<SignMessageSaid>,
+}
+
+#[derive(Deserialize)]
+struct PublicKeySaid {
+    #[serde(rename = "publicKeyPEM")]
+    public_key_pem: String,
+}
+
+#[derive(Deserialize)]
+struct SignMessageSaid {
+    signature: String,
+}
+
+impl Program {
+    async fn ask(&self, method: &str, arguments: &serde_json::Value, hash: u8, input: &[u8]) -> Result<Said> {
+        let question = Question {
+            init_options: InitOptions {
+                protocol_version: VERSION,
+                key: &self.key,
+                hash_func: hash,
+                rpc_options: rpc(),
+            },
+            method_name: method,
+            method: [(method.to_owned(), arguments.clone())].into_iter().collect(),
+        };
+        let question = serde_json::to_string(&question).map_err(|error| self.failed(&error.to_string()))?;
+        let mut command = Command::new(&self.name);
+        command.args([VERSION, &question]);
+        let answer = run(command, input, LONGEST_ANSWER, Complaints::Shown, self.patience).await;
+        let answer = answer.map_err(|error| self.failed(&error.to_string()))?;
+        // How it ended says nothing: plugins that fail say why, and end as they like.
+        let said: Said = serde_json::from_slice(&answer.output)
+            .map_err(|error| self.failed(&format!("it ended with {} and no answer: {error}", answer.status)))?;
+        match said.error_message.is_empty() {
+            true => Ok(said),
+            false => Err(self.failed(&said.error_message)),
+        }
+    }
+
+    fn failed(&self, why: &str) -> Error {
+        Error::Signer(format!("{}: {}", self.name.display(), line(why)))
+    }
+}
+
+#[async_trait]
+impl Signer for KmsSigner {
+    fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    async fn sign(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>> {
+        let hash = match scheme {
+            Scheme::EcdsaP384Sha384 | Scheme::RsaPssSha384 => SHA384,
+            Scheme::EcdsaP521Sha512 | Scheme::RsaPssSha512 => SHA512,
+            _ => SHA256,
+        };
+        let options = json!({"signOptions": {"rpcOptions": rpc(), "messageOptions": {"hashFunc": hash}}});
+        let answer = self.program.ask("signMessage", &options, hash, message).await?;
+        let signature = answer.sign_message.map(|found| found.signature).unwrap_or_default();
+        STANDARD.decode(signature).map_err(|_| self.program.failed("its signature is not in base64"))
+    }
+}
+
+const VERSION: &str = "v1";
+/// Keys and signatures have fewer bytes than this.
+const LONGEST_ANSWER: u64 = 64 << 10;
+/// Hashes as the `crypto` package of Go numbers them.
+const SHA256: u8 = 5;
+const SHA384: u8 = 6;
+const SHA512: u8 = 7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_plugins_lead_nowhere_else() {
+        for (text, found) in [
+            ("vault://a/b?c", Some(("vault", "a/b?c"))),
+            ("my-hsm://1://2", Some(("my-hsm", "1://2"))),
+            ("a/b://c", None),
+            ("..://c", None),
+            ("://c", None),
+            ("a://", None),
+            ("cosign.key", None),
+        ] {
+            assert_eq!(parts(text), found, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn plugins_that_answer_nothing_are_refused() {
+        for (program, said) in
+            [("true", "no answer"), ("cat", "no answer"), ("sigstore-kms-that-is-not-there", "No such file")]
+        {
+            let error = KmsSigner::open_program(program.into(), "key").await.unwrap_err();
+            assert!(error.to_string().contains(said), "{program}: {error}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Programs that sign for us, by the protocols of notation and of cosign.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use ocikit_tests::{Bench, testdata};
+use serde_json::json;
+
+use crate::bench;
+use crate::company::Company;
+
+/// A bench with plugins, an image, and a policy that trusts a company.
+fn with_plugins() -> (Bench, Vec<String>) {
+    let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
+    for name in ["notation-raw", "notation-whole", "sigstore-kms-ours"] {
+        symlink(env!("CARGO_BIN_EXE_ocikit-plugin"), bench.path(name)).unwrap();
+    }
+    let path = format!("{}:{}", bench.path("").display(), std::env::var("PATH").unwrap_or_default());
+    let bench = bench.with("PATH", &path);
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
+    let [key, chain] = Company::new(bench.path(""), "acme").signer("one", |_| {});
+    let policy = json!({"version": "1.0", "trustPolicies": [{
+        "name": "all", "registryScopes": ["*"], "signatureVerification": {"level": "strict"},
+        "trustStores": ["ca:acme"], "trustedIdentities": ["*"],
+    }]});
+    fs::write(bench.path("notation/trustpolicy.json"), policy.to_string()).unwrap();
+    let config = ["key", "chain"].into_iter().zip([key, chain]);
+    let config = config.flat_map(|(name, file)| ["--plugin-config".to_owned(), format!("{name}={file}")]);
+    (bench, config.collect())
+}
+
+fn sign<'a>(plugin: &'a str, format: &'a str, config: &'a [String]) -> Vec<&'a str> {
+    let mut line = vec!["sign", "a.tar", "--plugin", plugin, "--key-id", "k", "--format", format];
+    line.extend(config.iter().map(String::as_str));
+    line
+}
+
+#[test]
+fn plugins_of_notation_sign() {
+    let (bench, config) = with_plugins();
+    let verify = ["verify", "a.tar", "--trust-policy", "notation/trustpolicy.json", "--json"];
+    for (plugin, format) in
+        [("./notation-raw", "notation-jws"), ("./notation-raw", "notation-cose"), ("./notation-whole", "notation-jws")]
+    {
+        fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
+        assert_eq!(bench.ocikit(&verify).code, 5);
+        let mut line = sign(plugin, format, &config);
+        line.extend(["--user-metadata", "a=b", "--expiry", "1h"]);
+        bench.ok(&line);
+        let facts: serde_json::Value = serde_json::from_str(&bench.ok(&verify)).unwrap();
+        assert_eq!(facts["signatures"][0]["metadata"], json!({"a": "b"}), "{plugin} {format}");
+    }
+    // Where notation installs them, by their names.
+    fs::create_dir_all(bench.path("notation/plugins/raw")).unwrap();
+    symlink(bench.path("notation-raw"), bench.path("notation/plugins/raw/notation-raw")).unwrap();
+    let bench = bench.with("NOTATION_CONFIG", "notation");
+    bench.ok(&sign("raw", "notation-jws", &config));
+}
+
+#[test]
+fn plugins_that_do_not_do_as_they_are_told_are_found_out() {
+    let (bench, config) = with_plugins();
+    let before = fs::read(bench.path("a.tar")).unwrap();
+    for (plugin, errs, code, said) in [
+        ("./notation-raw", "name", 1, "would be notation-other"),
+        ("./notation-raw", "version", 1, "version 1.0 of the protocol"),
+        ("./notation-raw", "denies", 1, "ACCESS_DENIED not you"),
+        ("./notation-raw", "key", 1, "another key"),
+        ("./notation-raw", "signature", 1, "no signature by the key"),
+        ("./notation-whole", "signature", 5, "its signature is wrong"),
+        ("./notation-whole", "subject", 5, "malformed"),
+        ("./notation-whole", "critical", 5, "verificationPlugin, which is not understood"),
+        ("./notation-none", "", 1, "No such file"),
+        ("none", "", 1, "No such file"),
+    ] {
+        let errs = format!("errs={errs}");
+        let mut line = sign(plugin, "notation-jws", &config);
+        line.extend(["--plugin-config", &errs]);
+        let outcome = bench.ocikit(&line);
+        assert_eq!(outcome.code, code, "{plugin} {errs}: {outcome}");
+        assert!(outcome.stderr.contains(said), "{plugin} {errs}: {outcome}");
+    }
+    let cosign = bench.ocikit(&sign("./notation-raw", "cosign", &config));
+    assert_eq!(cosign.code, 2, "{cosign}");
+    let timed = [&sign("./notation-whole", "notation-jws", &config)[..], &["--signing-authority"]].concat();
+    assert_eq!(bench.ocikit(&timed).code, 2);
+    assert_eq!(fs::read(bench.path("a.tar")).unwrap(), before);
+}
+
+#[test]
+fn plugins_of_cosign_sign() {
+    let (bench, _) = with_plugins();
+    bench.ok(&["keygen", "--unencrypted", "-o", "mine"]);
+    bench.ok(&["keygen", "--unencrypted", "-o", "others"]);
+    bench.ok(&["sign", "--key", "ours://mine.key", "--format", "cosign", "--format", "cosign-legacy", "a.tar"]);
+    for key in ["mine.pub", "ours://mine.key"] {
+        bench.ok(&["verify", "--key", key, "--format", "cosign", "--format", "cosign-legacy", "a.tar"]);
+    }
+    assert_eq!(bench.ocikit(&["verify", "--key", "ours://others.key", "a.tar"]).code, 5);
+    for (key, said) in [
+        ("ours://missing.key", "sigstore-kms-ours: "),
+        ("theirs://mine.key", "sigstore-kms-theirs: No such file"),
+        ("a/b://mine.key", "cannot read a/b://mine.key"),
+    ] {
+        let outcome = bench.ocikit(&["sign", "--key", key, "a.tar"]);
+        assert!(outcome.code != 0 && outcome.stderr.contains(said), "{key}: {outcome}");
+    }
+    let nobody = bench.ocikit(&["sign", "a.tar"]);
+    assert_eq!(nobody.code, 2, "{nobody}");
+}

@@ -1,0 +1,167 @@
+//! Plugins that sign, by the name that this is started as: `notation-raw` makes signatures and `notation-whole` envelopes for
+//! notation, `sigstore-kms-…` signatures for cosign. Keys are files. Told to, it misbehaves.
+
+use std::error::Error;
+use std::fs;
+use std::io::{Read, Write};
+use std::process::ExitCode;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ocikit_sign::{Certificate, KeyKind, PrivateKey, Scheme};
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    match answer() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = write!(std::io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer() -> Result<(), Box<dyn Error>> {
+    let words: Vec<_> = std::env::args().collect();
+    let [program, first, rest @ ..] = &words[..] else { return Err("there is nothing to do".into()) };
+    let name = program.rsplit('/').next().unwrap_or_default();
+    let mut input = Vec::new();
+    let answer = if name.starts_with("sigstore-kms-") {
+        let question: Value = serde_json::from_str(rest.first().ok_or("there is no question")?)?;
+        // Only a message comes on standard input, and cosign leaves it open otherwise.
+        if question["methodName"] != "publicKey" {
+            std::io::stdin().read_to_end(&mut input)?;
+        }
+        kms(first, &question, &input)
+            .or_else(|error| Ok::<_, Box<dyn Error>>(json!({"errorMessage": error.to_string()})))?
+    } else {
+        std::io::stdin().read_to_end(&mut input)?;
+        notation(name, first, &serde_json::from_slice(&input)?)?
+    };
+    std::io::stdout().write_all(answer.to_string().as_bytes())?;
+    Ok(())
+}
+
+fn kms(version: &str, question: &Value, message: &[u8]) -> Result<Value, Box<dyn Error>> {
+    let options = &question["initOptions"];
+    if version != "v1" || options["protocolVersion"] != "v1" {
+        return Err("another version".into());
+    }
+    let key = PrivateKey::from_pem(&fs::read(text(&options["keyResourceID"])?)?, None)?;
+    match text(&question["methodName"])? {
+        "publicKey" => Ok(json!({"publicKey": {"publicKeyPEM": STANDARD.encode(key.public_key().to_pem())}})),
+        "signMessage" => {
+            let hash = match key.public_key().kind() {
+                KeyKind::P384 => 6,
+                KeyKind::P521 => 7,
+                _ => 5,
+            };
+            if options["hashFunc"] != hash {
+                return Err(format!("this key does not sign with hash {}", options["hashFunc"]).into());
+            }
+            let signature = key.sign(Scheme::of_cosign(key.public_key().kind()), message)?;
+            Ok(json!({"signMessage": {"signature": STANDARD.encode(signature)}}))
+        }
+        "verifySignature" => {
+            let signature = STANDARD.decode(text(&question["verifySignature"]["signature"])?)?;
+            let scheme = Scheme::of_cosign(key.public_key().kind());
+            match key.public_key().verifies(scheme, message, &signature) {
+                true => Ok(json!({"verifySignature": {}})),
+                false => Err("it is wrong".into()),
+            }
+        }
+        other => Err(format!("{other} is not done").into()),
+    }
+}
+
+fn notation(name: &str, command: &str, question: &Value) -> Result<Value, Box<dyn Error>> {
+    let name = name.strip_prefix("notation-").ok_or("it has another name")?;
+    let config = &question["pluginConfig"];
+    let errs = |how: &str| config["errs"] == how;
+    if command == "get-plugin-metadata" {
+        let capability = if name == "raw" { "RAW" } else { "ENVELOPE" };
+        return Ok(
+            json!({"name": if errs("name") { "other" } else { name }, "description": "signs", "version": "1.0.0",
+            "url": "https://example.com", "supportedContractVersions": [if errs("version") { "2.0" } else { "1.0" }],
+            "capabilities": [format!("SIGNATURE_GENERATOR.{capability}")]}),
+        );
+    }
+    if errs("denies") {
+        return Err(json!({"errorCode": "ACCESS_DENIED", "errorMessage": "not you"}).to_string().into());
+    }
+    let key = PrivateKey::from_pem(&fs::read(text(&config["key"])?)?, None)?;
+    let chain = Certificate::read_all(&fs::read(text(&config["chain"])?)?)?;
+    let scheme = Scheme::of_notation(key.public_key().kind()).ok_or("such keys are not used")?;
+    let (spec, hash, algorithm, jose) = match scheme {
+        Scheme::EcdsaP384Sha384 => ("EC-384", "SHA-384", "ECDSA-SHA-384", "ES384"),
+        Scheme::RsaPssSha256 => ("RSA-2048", "SHA-256", "RSASSA-PSS-SHA-256", "PS256"),
+        _ => return Err("such keys are not used".into()),
+    };
+    let sign = |message: &[u8]| -> Result<Vec<u8>, Box<dyn Error>> {
+        let signature = key.sign(scheme, message)?;
+        let mut signature = if spec == "EC-384" { fixed(&signature, 48) } else { signature };
+        if errs("signature") {
+            signature[7] ^= 1;
+        }
+        Ok(signature)
+    };
+    let id = if errs("key") { "another" } else { text(&question["keyId"])? };
+    let payload = || -> Result<Vec<u8>, Box<dyn Error>> { Ok(STANDARD.decode(text(&question["payload"])?)?) };
+    match command {
+        "describe-key" => Ok(json!({"keyId": id, "keySpec": spec})),
+        "generate-signature" => {
+            if question["keySpec"] != spec || question["hashAlgorithm"] != hash {
+                return Err("it is asked for another kind".into());
+            }
+            let chain: Vec<_> = chain.iter().map(|certificate| STANDARD.encode(certificate.to_der())).collect();
+            Ok(json!({"keyId": id, "signature": STANDARD.encode(sign(&payload()?)?), "signingAlgorithm": algorithm,
+                "certificateChain": chain}))
+        }
+        "generate-envelope" => {
+            if question["signatureEnvelopeType"] != "application/jose+json" {
+                return Err("it makes JWS only".into());
+            }
+            let now = jiff::Timestamp::now();
+            let time = |time: jiff::Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            let mut protected = json!({"alg": jose, "cty": question["payloadType"],
+                "crit": ["io.cncf.notary.signingScheme"], "io.cncf.notary.signingScheme": "notary.x509",
+                "io.cncf.notary.signingTime": time(now)});
+            if let Some(seconds) = question["expiryDurationInSeconds"].as_u64() {
+                protected["crit"] = json!(["io.cncf.notary.signingScheme", "io.cncf.notary.expiry"]);
+                let expiry = now + jiff::SignedDuration::from_secs(i64::try_from(seconds)?);
+                protected["io.cncf.notary.expiry"] = time(expiry).into();
+            }
+            if errs("critical") {
+                protected["crit"] = json!(["io.cncf.notary.signingScheme", "io.cncf.notary.verificationPlugin"]);
+                protected["io.cncf.notary.verificationPlugin"] = "raw".into();
+            }
+            let payload = if errs("subject") { br#"{"targetArtifact":{}}"#.to_vec() } else { payload()? };
+            let [protected, payload] =
+                [protected.to_string().into_bytes(), payload].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
+            let signature = URL_SAFE_NO_PAD.encode(sign(format!("{protected}.{payload}").as_bytes())?);
+            let x5c: Vec<_> = chain.iter().map(|certificate| STANDARD.encode(certificate.to_der())).collect();
+            let envelope =
+                json!({"payload": payload, "protected": protected, "header": {"x5c": x5c}, "signature": signature});
+            Ok(json!({"signatureEnvelope": STANDARD.encode(envelope.to_string()),
+                "signatureEnvelopeType": question["signatureEnvelopeType"], "annotations": {"com.example.by": "whole"}}))
+        }
+        other => Err(format!("{other} is not done").into()),
+    }
+}
+
+fn text(value: &Value) -> Result<&str, Box<dyn Error>> {
+    value.as_str().ok_or_else(|| "something is missing".into())
+}
+
+/// The two numbers of an ECDSA signature of fewer than 128 bytes, each in so many.
+fn fixed(der: &[u8], length: usize) -> Vec<u8> {
+    let (mut rest, mut fixed) = (&der[2..], Vec::new());
+    while let [2, size, ..] = rest {
+        let number = &rest[2..2 + usize::from(*size)];
+        rest = &rest[2 + usize::from(*size)..];
+        let digits = &number[number.iter().take_while(|byte| **byte == 0).count()..];
+        fixed.extend(std::iter::repeat_n(0, length - digits.len()));
+        fixed.extend_from_slice(digits);
+    }
+    fixed
+}
