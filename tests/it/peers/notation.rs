@@ -205,6 +205,46 @@ fn revoked_certificates_are_the_same_ones() {
     }
 }
 
+#[test]
+fn certificates_may_be_signed_with_pss() {
+    let Some(peers) = Peers::find(&["registry", "notation", "openssl"]) else { return };
+    let (bench, notation, registry) = (bench(), Notation::new(&peers), peers.distribution("registry"));
+    let ca =
+        "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n";
+    fs::write(peers.path("ca.cnf"), ca).unwrap();
+    fs::write(peers.path("leaf.ext"), "keyUsage=critical,digitalSignature\n").unwrap();
+    for (hash, bits) in [("sha256", 2048), ("sha384", 3072), ("sha512", 4096)] {
+        let pss = format!("-{hash} -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest");
+        let root = format!("-subj /C=US/ST=WA/O=Pss/CN=root-{hash} -config ca.cnf -extensions ca -days 2");
+        peers.ok(&format!("openssl req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.crt {root} {pss}"));
+        let leaf = format!("-subj /C=US/ST=WA/O=Pss/CN=leaf -newkey rsa:{bits} -nodes");
+        peers.ok(&format!("openssl req -config ca.cnf {leaf} -keyout leaf.key -out leaf.csr"));
+        peers.ok(&format!(
+            "openssl x509 -req -in leaf.csr -CA root.crt -CAkey root.key -CAcreateserial -days 2 -extfile leaf.ext -out \
+             leaf.crt {pss}"
+        ));
+        let store = peers.path(&format!("notation/truststore/x509/ca/{hash}"));
+        fs::create_dir_all(&store).unwrap();
+        fs::copy(peers.path("root.crt"), store.join("root.crt")).unwrap();
+        let chain = ["leaf.crt", "root.crt"].map(|name| fs::read_to_string(peers.path(name)).unwrap()).concat();
+        fs::write(peers.path("chain.pem"), chain).unwrap();
+        let files = ["leaf.key", "chain.pem"].map(|name| peers.path(name).display().to_string());
+        notation.add_key(hash, &files);
+        notation.policy(&json!({"level": "strict"}), &[&format!("ca:{hash}")]);
+        let ours = Place::new(&bench, &registry, &format!("pss/{hash}"));
+        let [key, chain] = &files;
+        bench.ok(&["sign", "--format", "notation-cose", "--key", key, "--certificate-chain", chain, &ours.tag()]);
+        let theirs = Place::new(&bench, &registry, &format!("pss/{hash}-theirs"));
+        let reference = format!("{}@{}", theirs.repository, theirs.digests[0]);
+        notation.run(&format!("sign --insecure-registry --key {hash} {reference}")).ok();
+        for place in [&ours, &theirs] {
+            for outcome in verdicts(&bench, &notation, place) {
+                assert_eq!(outcome.code, 0, "{hash}: {outcome}");
+            }
+        }
+    }
+}
+
 /// Our plugins where notation has them.
 fn install(notation: &Notation<'_>) {
     for name in ["raw", "whole"] {

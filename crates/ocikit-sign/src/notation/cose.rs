@@ -80,6 +80,11 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     let value = |name: &str| {
         protected.rest.iter().find(|(label, _)| *label == Label::Text(name.to_owned())).map(|(_, value)| value)
     };
+    let names = protected.rest.iter().filter_map(|(label, _)| match label {
+        Label::Text(name) => Some(name.as_str()),
+        _ => None,
+    });
+    envelope::check_others(names)?;
     let critical = protected.crit.iter().map(|label| match label {
         RegisteredLabelWithPrivate::Text(name) => Ok(name.clone()),
         _ => Err(Refusal::NotUnderstood("a critical attribute that has a number".to_owned())),

@@ -21,7 +21,7 @@ pub(crate) const AUTHENTIC_TIME: &str = "io.cncf.notary.authenticSigningTime";
 pub(crate) const EXPIRY: &str = "io.cncf.notary.expiry";
 pub(crate) const SIGNING_AGENT: &str = "io.cncf.notary.signingAgent";
 pub(crate) const TIMESTAMP: &str = "io.cncf.notary.timestampSignature";
-/// Keys of annotations that begin so are the specification's.
+/// Keys of annotations and names of attributes that begin so are the specification's.
 const RESERVED: &str = "io.cncf.notary";
 
 /// Who says when something was signed. Notary Project, "Signing Scheme".
@@ -276,6 +276,14 @@ impl Opened {
             false => Err(Refusal::OtherSubject(target.digest.to_string())),
         }
     }
+}
+
+/// Refuses attributes of the specification that are not known here, be they critical or not: among them that somebody else has to
+/// be asked, a verification plugin.
+pub(crate) fn check_others<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<(), Refusal> {
+    const KNOWN: [&str; 4] = [SCHEME, SIGNING_TIME, AUTHENTIC_TIME, EXPIRY];
+    let other = names.find(|name| name.starts_with(RESERVED) && !KNOWN.contains(name));
+    other.map_or(Ok(()), |name| Err(Refusal::NotUnderstood(format!("the attribute {name}"))))
 }
 
 /// Checks the attributes that both envelopes have in the same words.

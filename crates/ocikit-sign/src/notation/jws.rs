@@ -95,6 +95,7 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     if let Some(listed) = protected.crit.iter().find(|listed| protected.more.contains_key(*listed)) {
         return Err(Refusal::NotUnderstood(format!("the critical attribute {listed}")));
     }
+    envelope::check_others(protected.more.keys().map(String::as_str))?;
     let time = |text: &Option<String>| text.as_ref().map(|text| parse(text)).transpose();
     let attributes = Attributes {
         critical: protected.crit.clone(),

@@ -381,6 +381,15 @@ async fn signing_authorities_are_trusted_as_such() {
 }
 
 #[test]
+fn a_plugin_that_nobody_asks_is_not_passed_over() {
+    assert!(check_others([SCHEME, EXPIRY, SIGNING_TIME, AUTHENTIC_TIME, "com.example.note"].into_iter()).is_ok());
+    for name in ["io.cncf.notary.verificationPlugin", "io.cncf.notary.verificationPluginMinVersion", "io.cncf.notary.x"]
+    {
+        assert!(matches!(check_others([SCHEME, name].into_iter()), Err(Refusal::NotUnderstood(_))), "{name}");
+    }
+}
+
+#[test]
 fn attributes_have_to_agree() {
     let time = Some(at("2026-06-01"));
     let check = |change: &dyn Fn(&mut Attributes<'_>)| {
