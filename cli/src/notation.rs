@@ -22,7 +22,7 @@ pub(crate) struct NotationArguments {
     certificate_chain: Option<PathBuf>,
     /// A plugin of notation that signs instead of a key, and has the certificates: the name of one that notation has installed, or
     /// the path of the program
-    #[arg(long, value_name = "NAME", group = "certified", requires = "key_id", conflicts_with_all = ["key", "signer_command"])]
+    #[arg(long, value_name = "NAME", group = "certified", requires = "key_id", conflicts_with_all = ["key", "signer_command", "signing_config", "fulcio_url", "rekor_url", "timestamp_server_url", "certificate"])]
     plugin: Option<PathBuf>,
     /// The key of that plugin
     #[arg(long, value_name = "ID", requires = "plugin")]

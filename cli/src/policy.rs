@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jiff::Timestamp;
 use ocikit::{Digest, Location, Platform, Repository, Root};
-use ocikit_sign::{Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict};
+use ocikit_sign::{
+    AuthorityFiles, CertificateTrust, Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict,
+};
 use serde::Serialize;
 
 use crate::commands::verify::{CellFacts, table};
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
-use crate::{file, keys};
+use crate::{file, keys, sigstore};
 
 /// Whether what is copied is verified first.
 #[derive(Debug, Args)]
@@ -85,10 +87,29 @@ pub(crate) fn read(path: &Path) -> Result<Policy> {
 fn signer(directory: &Path, files: &SignerFiles) -> Result<PolicySigner> {
     match files {
         SignerFiles::Key(path) => Ok(PolicySigner::Key(keys::public_key(&directory.join(path))?)),
-        SignerFiles::Notation { policy, store } => {
+        SignerFiles::Notation { policy, store, lists } => {
             let store = store.as_ref().map(|store| directory.join(store));
             let (policy, store) = keys::trust(&directory.join(policy), store.as_deref())?;
-            Ok(PolicySigner::Notation { policy, store })
+            let lists: Vec<_> = lists.iter().map(|list| directory.join(list)).collect();
+            Ok(PolicySigner::Notation { policy, store, lists: keys::revocation_lists(&lists)? })
+        }
+        SignerFiles::Certificate { identity, issuer, authorities, log, certificate_log } => {
+            let root = match authorities {
+                AuthorityFiles::Root(root) => sigstore::trusted_root(&directory.join(root))?,
+                AuthorityFiles::Own { certificates, timestamps } => {
+                    let timestamps = timestamps.as_ref().map(|timestamps| directory.join(timestamps));
+                    sigstore::own_root(&directory.join(certificates), timestamps.as_deref())?
+                }
+            };
+            Ok(PolicySigner::Certificate(Box::new(CertificateTrust {
+                name: identity.to_string(),
+                identity: identity.clone(),
+                issuer: issuer.clone(),
+                root,
+                log: *log,
+                certificate_log: *certificate_log,
+                now: Timestamp::now(),
+            })))
         }
         _ => Err(Failure::usage("the policy has a signer of a kind that is not known here")),
     }

@@ -172,7 +172,7 @@ impl CertificateArguments {
                 return Err(Failure::usage("who has to have checked the identity?")
                     .hint("give --certificate-oidc-issuer or --certificate-oidc-issuer-regexp"));
             }
-            (None, Some(path)) => (self.own(path)?, true),
+            (None, Some(path)) => (own_root(path, self.timestamp_certificate_chain.as_deref())?, true),
             (None, None) => {
                 return Err(Failure::usage("whose certificates are believed?")
                     .hint("give --trusted-root, or --certificate-chain for an authority of your own"));
@@ -190,13 +190,14 @@ impl CertificateArguments {
             now: Timestamp::now(),
         }))
     }
+}
 
-    fn own(&self, path: &Path) -> Result<TrustedRoot> {
-        let read = |path: &Path| Certificate::read_all(&file::read(path)?).map_err(|error| named(path, error));
-        let timestamps = self.timestamp_certificate_chain.as_deref().map(read).transpose()?;
-        let root = TrustedRoot::of_authorities(vec![read(path)?], timestamps.into_iter().collect());
-        root.map_err(|error| named(path, error))
-    }
+/// Reads the certificates of an authority of one's own, and those of one for timestamps.
+pub(crate) fn own_root(path: &Path, timestamps: Option<&Path>) -> Result<TrustedRoot> {
+    let read = |path: &Path| Certificate::read_all(&file::read(path)?).map_err(|error| named(path, error));
+    let timestamps = timestamps.map(read).transpose()?;
+    let root = TrustedRoot::of_authorities(vec![read(path)?], timestamps.into_iter().collect());
+    root.map_err(|error| named(path, error))
 }
 
 fn pattern(exact: &Option<String>, expression: &Option<String>) -> Result<Option<Pattern>> {
@@ -207,7 +208,8 @@ fn pattern(exact: &Option<String>, expression: &Option<String>) -> Result<Option
     }
 }
 
-fn trusted_root(path: &Path) -> Result<TrustedRoot> {
+/// Reads whom to believe, as sigstore publishes it.
+pub(crate) fn trusted_root(path: &Path) -> Result<TrustedRoot> {
     TrustedRoot::parse(&file::read(path)?).map_err(|error| named(path, error))
 }
 

@@ -88,6 +88,23 @@ fn plugins_that_do_not_do_as_they_are_told_are_found_out() {
 }
 
 #[test]
+fn an_authority_that_does_not_answer_changes_nothing() {
+    let (bench, _) = with_plugins();
+    let before = fs::read(bench.path("a.tar")).unwrap();
+    let [key, chain] = Company::new(bench.path(""), "timed").signer("one", |_| {});
+    let line = ["sign", "a.tar", "--format", "notation-jws", "--key", &key, "--certificate-chain", &chain];
+    // Nobody listens there.
+    let times = ["--timestamp-url", "http://127.0.0.1:1/", "--timestamp-root-cert", &chain];
+    let refused = bench.ocikit(&[&line[..], &times].concat());
+    assert!(refused.code == 6 && refused.stderr.contains("http://127.0.0.1:1/"), "{refused}");
+    assert_eq!(fs::read(bench.path("a.tar")).unwrap(), before);
+    // A trial asks nobody.
+    bench.ok(&[&line[..], &times, &["--dry-run"]].concat());
+    let alone = bench.ocikit(&[&line[..], &times[..2]].concat());
+    assert_eq!(alone.code, 2, "{alone}");
+}
+
+#[test]
 fn plugins_of_cosign_sign() {
     let (bench, _) = with_plugins();
     bench.ok(&["keygen", "--unencrypted", "-o", "mine"]);

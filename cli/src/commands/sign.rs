@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
 use clap::Args;
+use jiff::Timestamp;
 use ocikit::{Digest, Location, Platform, Root};
-use ocikit_sign::{Format, NotationPlugin, SignOptions, Signature, Signer};
+use ocikit_sign::{Format, NotationOptions, NotationPlugin, SignOptions, Signature, Signer};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -85,11 +86,7 @@ impl Sign {
             depth: self.depth.depth(),
             expect: self.expect,
             reference: self.reference.clone().unwrap_or_else(|| keys::repository(&location)),
-            notation: self.notation.options(
-                context,
-                created,
-                self.formats().iter().any(|format| format.is_notation()),
-            )?,
+            notation: self.notation(context, created)?,
             vouchers,
             ..SignOptions::new(self.formats(), created)
         };
@@ -107,6 +104,17 @@ impl Sign {
             ocikit_sign::attach(&signatures, place, &session.copy_options(Vec::new())).await?;
         }
         Facts::of(&location, &root, &signatures).state(context)
+    }
+
+    /// What goes into envelopes of the Notary Project, if there are to be any.
+    fn notation(&self, context: &Context, created: Timestamp) -> Result<Option<NotationOptions>> {
+        let is_wanted = self.formats().iter().any(|format| format.is_notation());
+        let options = self.notation.options(context, created, is_wanted)?;
+        // A trial asks no service.
+        Ok(options.map(|mut options| {
+            options.authority = options.authority.filter(|_| !self.dry_run);
+            options
+        }))
     }
 
     fn formats(&self) -> Vec<Format> {

@@ -62,7 +62,7 @@ pub use format::Format;
 pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions, HttpProxies};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
 pub use notation::{Certificate, Chain, Level, NotationPlugin, NotationTrust, SigningScheme, TrustPolicy, TrustStore};
-pub use policy::{Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict};
+pub use policy::{AuthorityFiles, Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict};
 pub use predicate::predicate_type;
 pub use promote::{PromoteOptions, promote};
 pub use refusal::Refusal;

@@ -10,6 +10,7 @@ use crate::format::Format;
 use crate::found::{Found, find};
 use crate::notation::NotationTrust;
 use crate::policy::form::{Policy, PolicySigner, Requirement};
+use crate::sigstore::CertificateTrust;
 use crate::subjects::{Depth, Subject, subjects};
 use crate::verify::{Cell, Outcome, Refused, Trust, Verified};
 
@@ -146,9 +147,14 @@ impl PolicySigner {
     fn trust(&self, name: &str, options: &PolicyOptions) -> Result<Trust> {
         match self {
             PolicySigner::Key(key) => Ok(Trust::Key { name: name.to_owned(), key: key.clone() }),
-            PolicySigner::Notation { policy, store } => {
+            PolicySigner::Certificate(trust) => {
+                let trust = CertificateTrust { name: name.to_owned(), now: options.now, ..(**trust).clone() };
+                Ok(Trust::Certificate(Box::new(trust)))
+            }
+            PolicySigner::Notation { policy, store, lists } => {
                 let scope = options.repository.as_ref().map(ToString::to_string).unwrap_or_default();
                 let trust = NotationTrust::new(policy, store, &scope, options.now)?;
+                let trust = trust.with_revocation_lists(lists.clone());
                 // What anybody could have signed is signed by nobody who could be counted.
                 match trust.names_signers() {
                     true => Ok(Trust::Notation(trust)),

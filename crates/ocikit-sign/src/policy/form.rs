@@ -11,6 +11,8 @@ use crate::key::PublicKey;
 use crate::notation::{TrustPolicy, TrustStore};
 use crate::policy::scope::Scope;
 use crate::predicate::predicate_type;
+use crate::revocation::RevocationList;
+use crate::sigstore::{CertificateTrust, Check, Pattern};
 use crate::subjects::Depth;
 
 /// Whose signatures images have to have, by the repository that they are in. An image that no rule is for is refused.
@@ -21,6 +23,7 @@ use crate::subjects::Depth;
 ///   release: {key: release.pub}
 ///   build: {key: build.pub}
 ///   corp: {trustPolicy: trustpolicy.json, trustStore: truststore}
+///   ci: {identity: me@example.com, issuer: "https://accounts.example", trustedRoot: trusted_root.json}
 /// rules:                                    # the first whose scope fits decides
 ///   - scope: ghcr.io/acme/*
 ///     depth: images
@@ -55,7 +58,7 @@ pub struct Policy {
 }
 
 /// Who a signer is, as the file says: by files, whose names are those that the file has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SignerFiles {
     /// A public key.
@@ -66,6 +69,36 @@ pub enum SignerFiles {
         policy: PathBuf,
         /// The directory of the stores.
         store: Option<PathBuf>,
+        /// Lists of revoked certificates.
+        lists: Vec<PathBuf>,
+    },
+    /// Whom a certificate names.
+    Certificate {
+        /// A mail address, a URI or the name of a user.
+        identity: Pattern,
+        /// Who has to have checked that; authorities of one's own may not say.
+        issuer: Option<Pattern>,
+        /// Who is trusted to say so.
+        authorities: AuthorityFiles,
+        /// Whether the signature has to be in a transparency log.
+        log: Check,
+        /// Whether the certificate has to be in a log of certificates.
+        certificate_log: Check,
+    },
+}
+
+/// Whose certificates are believed, as the file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthorityFiles {
+    /// A trusted root of sigstore.
+    Root(PathBuf),
+    /// The certificates of an authority of one's own and, if they are named, those of an authority for timestamps: the one
+    /// that issues first, the root last.
+    Own {
+        /// The first of them.
+        certificates: PathBuf,
+        /// The second.
+        timestamps: Option<PathBuf>,
     },
 }
 
@@ -81,7 +114,11 @@ pub enum PolicySigner {
         policy: TrustPolicy,
         /// Its stores.
         store: TrustStore,
+        /// Lists of revoked certificates.
+        lists: Vec<RevocationList>,
     },
+    /// Whom a certificate names. Its name and time are not used: they are those of the signer and of the check.
+    Certificate(Box<CertificateTrust>),
 }
 
 /// What is asked of the images of some repositories.
@@ -115,6 +152,19 @@ struct SignerForm {
     key: Option<PathBuf>,
     trust_policy: Option<PathBuf>,
     trust_store: Option<PathBuf>,
+    #[serde(default)]
+    crl: Vec<PathBuf>,
+    identity: Option<String>,
+    identity_regexp: Option<String>,
+    issuer: Option<String>,
+    issuer_regexp: Option<String>,
+    trusted_root: Option<PathBuf>,
+    certificate_chain: Option<PathBuf>,
+    timestamp_certificate_chain: Option<PathBuf>,
+    #[serde(default)]
+    insecure_ignore_tlog: bool,
+    #[serde(default)]
+    insecure_ignore_sct: bool,
 }
 
 #[derive(Deserialize)]
@@ -226,19 +276,59 @@ fn rules(forms: Vec<RuleForm>, signers: &BTreeMap<String, PolicySigner>) -> Resu
 }
 
 impl SignerForm {
-    fn files(self) -> Result<SignerFiles, &'static str> {
-        match (self.key, self.trust_policy, self.trust_store) {
-            (Some(key), None, None) => Ok(SignerFiles::Key(key)),
-            (None, Some(policy), store) => Ok(SignerFiles::Notation { policy, store }),
-            _ => Err("it has either a `key` or a `trustPolicy`, with a `trustStore` or without"),
+    fn files(self) -> Result<SignerFiles, String> {
+        let issuer = pattern(&self.issuer, &self.issuer_regexp)?;
+        let identity = pattern(&self.identity, &self.identity_regexp)?;
+        let authorities = match (self.trusted_root, self.certificate_chain, self.timestamp_certificate_chain) {
+            (Some(root), None, None) => Some(AuthorityFiles::Root(root)),
+            (None, Some(certificates), timestamps) => Some(AuthorityFiles::Own { certificates, timestamps }),
+            (None, None, None) => None,
+            _ => return Err("it has either a `trustedRoot` or a `certificateChain`".to_owned()),
+        };
+        let is_own = matches!(authorities, Some(AuthorityFiles::Own { .. }));
+        let ignores = self.insecure_ignore_tlog || self.insecure_ignore_sct;
+        let check = |skips: bool| if is_own || skips { Check::Skipped } else { Check::Required };
+        match (self.key, self.trust_policy, identity) {
+            (Some(key), None, None) if issuer.is_none() && authorities.is_none() && !ignores => {
+                match (self.trust_store, self.crl.is_empty()) {
+                    (None, true) => Ok(SignerFiles::Key(key)),
+                    _ => Err("a `key` has neither a `trustStore` nor a `crl`".to_owned()),
+                }
+            }
+            (None, Some(policy), None) if issuer.is_none() && authorities.is_none() && !ignores => {
+                Ok(SignerFiles::Notation { policy, store: self.trust_store, lists: self.crl })
+            }
+            (None, None, Some(identity)) if self.trust_store.is_none() && self.crl.is_empty() => {
+                let authorities =
+                    authorities.ok_or("an `identity` needs a `trustedRoot`, or a `certificateChain` of one's own")?;
+                if is_own && ignores {
+                    return Err("authorities of one's own have no logs that could be ignored".to_owned());
+                }
+                if !is_own && issuer.is_none() {
+                    return Err("an `identity` needs an `issuer`, who has checked it".to_owned());
+                }
+                let (log, certificate_log) = (check(self.insecure_ignore_tlog), check(self.insecure_ignore_sct));
+                Ok(SignerFiles::Certificate { identity, issuer, authorities, log, certificate_log })
+            }
+            _ => Err("it has one of `key`, `trustPolicy` and `identity`, and what belongs to that".to_owned()),
         }
+    }
+}
+
+/// What has to be named, exactly or by an expression.
+fn pattern(exact: &Option<String>, expression: &Option<String>) -> Result<Option<Pattern>, String> {
+    match (exact, expression) {
+        (Some(_), Some(_)) => Err("it names somebody both exactly and by an expression".to_owned()),
+        (Some(exact), None) => Ok(Some(Pattern::Exact(exact.clone()))),
+        (None, Some(expression)) => Pattern::matching(expression).map(Some).map_err(|error| error.to_string()),
+        (None, None) => Ok(None),
     }
 }
 
 impl PolicySigner {
     fn formats(&self) -> &'static [Format] {
         match self {
-            PolicySigner::Key(_) => &[Format::Cosign, Format::CosignLegacy],
+            PolicySigner::Key(_) | PolicySigner::Certificate(_) => &[Format::Cosign, Format::CosignLegacy],
             PolicySigner::Notation { .. } => &[Format::NotationJws, Format::NotationCose],
         }
     }
@@ -315,7 +405,11 @@ mod tests {
             SignerFiles::Notation { .. } => {
                 let policy = br#"{"version":"1.0","trustPolicies":[{"name":"all","registryScopes":["*"],
                     "signatureVerification":{"level":"strict"},"trustStores":["ca:a"],"trustedIdentities":["*"]}]}"#;
-                Ok(PolicySigner::Notation { policy: TrustPolicy::parse(policy)?, store: TrustStore::new() })
+                Ok(PolicySigner::Notation {
+                    policy: TrustPolicy::parse(policy)?,
+                    store: TrustStore::new(),
+                    lists: Vec::new(),
+                })
             }
         }
     }

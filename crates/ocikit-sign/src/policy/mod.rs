@@ -5,4 +5,4 @@ mod form;
 mod scope;
 
 pub use check::{Finding, PolicyOptions, Verdict};
-pub use form::{Policy, PolicySigner, SignerFiles};
+pub use form::{AuthorityFiles, Policy, PolicySigner, SignerFiles};
