@@ -51,7 +51,7 @@ impl Source for Overlay {
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         if let Some(bytes) = self.documents.get(&descriptor.digest) {
-            return Ok(range.of(&bytes).into());
+            return Ok(range.of(bytes).into());
         }
         for source in &self.added {
             match source.open_unverified(descriptor, range).await {

@@ -207,7 +207,7 @@ impl Source for DockerArchive {
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         if let Some(bytes) = self.manifests.get(&descriptor.digest) {
-            return Ok(range.of(&bytes).into());
+            return Ok(range.of(bytes).into());
         }
         let span = self.blobs.get(&descriptor.digest).ok_or_else(|| Error::not_found(descriptor.digest, self))?;
         Ok(file_body(self.file.clone(), span.offset, span.size, range, self))

@@ -266,7 +266,7 @@ impl Source for Pipe {
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         let bytes = self.held.get(&descriptor.digest).ok_or_else(|| Error::not_found(descriptor.digest, self))?;
-        Ok(range.of(&bytes).into())
+        Ok(range.of(bytes).into())
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {

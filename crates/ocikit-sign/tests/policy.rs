@@ -44,6 +44,7 @@ impl Bench {
             depth,
             expect: None,
             created: Timestamp::UNIX_EPOCH,
+            vouchers: None,
         };
         let made = attest(&self.root, &self.keys[key], &options).await.unwrap();
         attach(&made, &self.place, &CopyOptions::default()).await.unwrap();

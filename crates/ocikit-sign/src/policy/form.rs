@@ -394,6 +394,7 @@ mod tests {
 
     use super::*;
     use crate::key::{KeyKind, PrivateKey};
+    use crate::sigstore::TrustedRoot;
 
     static KEYS: LazyLock<[PublicKey; 2]> =
         LazyLock::new(|| [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap().public_key().clone()));
@@ -410,6 +411,17 @@ mod tests {
                     store: TrustStore::new(),
                     lists: Vec::new(),
                 })
+            }
+            SignerFiles::Certificate { identity, issuer, log, certificate_log, .. } => {
+                Ok(PolicySigner::Certificate(Box::new(CertificateTrust {
+                    name: String::new(),
+                    identity: identity.clone(),
+                    issuer: issuer.clone(),
+                    root: TrustedRoot::default(),
+                    log: *log,
+                    certificate_log: *certificate_log,
+                    now: jiff::Timestamp::UNIX_EPOCH,
+                })))
             }
         }
     }
@@ -440,6 +452,30 @@ mod tests {
         assert_eq!((other.requirements[0].threshold, other.requirements[0].depth), (2, Depth::Root), "all of them");
         let only = parse("[{scope: ghcr.io/*, require: [{signers: [a]}]}]").unwrap();
         assert!(only.rule(None).is_err() && only.rule(Some(&"alpine".parse().unwrap())).is_err());
+    }
+
+    #[test]
+    fn whom_a_certificate_has_to_name_is_said_in_full() {
+        let trust = |signer: &str| {
+            let text = format!(
+                "{{version: 1, signers: {{a: {signer}}}, rules: [{{scope: '*', require: [{{signers: [a]}}]}}]}}"
+            );
+            match Policy::parse(&text, read).unwrap().signers.remove("a") {
+                Some(PolicySigner::Certificate(trust)) => *trust,
+                other => panic!("{other:?}"),
+            }
+        };
+        let (required, skipped) = (Check::Required, Check::Skipped);
+        let strict = trust("{identity: me@example.com, issuer: 'https://accounts.example', trustedRoot: root.json}");
+        assert_eq!((strict.log, strict.certificate_log), (required, required));
+        assert!(strict.identity.matches("me@example.com") && !strict.identity.matches("you@example.com"));
+        assert!(strict.issuer.unwrap().matches("https://accounts.example"));
+        let loose =
+            trust("{identityRegexp: '.*@example.com', issuerRegexp: '.*', trustedRoot: r, insecureIgnoreSct: true}");
+        assert_eq!((loose.log, loose.certificate_log), (required, skipped));
+        assert!(loose.identity.matches("you@example.com") && !loose.identity.matches("me@example.org"));
+        let own = trust("{identity: a, certificateChain: ca.pem, timestampCertificateChain: tsa.pem}");
+        assert_eq!((own.log, own.certificate_log, own.issuer.is_none()), (skipped, skipped, true));
     }
 
     #[test]
@@ -474,8 +510,24 @@ mod tests {
         for (text, problem) in [
             ("version: 2\nsigners: {}\nrules: []", "version is 2"),
             ("signers: {}\nrules: []", "version"),
-            ("version: 1\nsigners: {a: {}}\nrules: []", "either"),
-            ("version: 1\nsigners: {a: {key: a, trustPolicy: b}}\nrules: []", "either"),
+            ("version: 1\nsigners: {a: {}}\nrules: []", "one of"),
+            ("version: 1\nsigners: {a: {key: a, trustPolicy: b}}\nrules: []", "one of"),
+            ("version: 1\nsigners: {a: {key: a, trustStore: b}}\nrules: []", "neither"),
+            ("version: 1\nsigners: {a: {key: a, crl: [b]}}\nrules: []", "neither"),
+            ("version: 1\nsigners: {a: {key: a, issuer: b}}\nrules: []", "one of"),
+            ("version: 1\nsigners: {a: {key: a, insecureIgnoreTlog: true}}\nrules: []", "one of"),
+            ("version: 1\nsigners: {a: {trustPolicy: a, trustedRoot: b}}\nrules: []", "one of"),
+            ("version: 1\nsigners: {a: {identity: a, issuer: b}}\nrules: []", "trustedRoot"),
+            ("version: 1\nsigners: {a: {identity: a, trustedRoot: b}}\nrules: []", "issuer"),
+            ("version: 1\nsigners: {a: {identity: a, identityRegexp: a, certificateChain: b}}\nrules: []", "both"),
+            ("version: 1\nsigners: {a: {identityRegexp: '(', certificateChain: b}}\nrules: []", "("),
+            ("version: 1\nsigners: {a: {identity: a, certificateChain: b, trustedRoot: c}}\nrules: []", "either"),
+            ("version: 1\nsigners: {a: {identity: a, timestampCertificateChain: b}}\nrules: []", "either"),
+            (
+                "version: 1\nsigners: {a: {identity: a, certificateChain: b, insecureIgnoreTlog: true}}\nrules: []",
+                "no logs",
+            ),
+            ("version: 1\nsigners: {a: {identity: a, issuer: b, trustedRoot: c, crl: [d]}}\nrules: []", "one of"),
             ("version: 1\nsigners: {a: {key: a}, c: {key: a}}\nrules: []", "same key"),
             ("version: 1\nsigners: {a: {key: a}, a: {key: b}}\nrules: []", "a"),
             ("[", ""),
