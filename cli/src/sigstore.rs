@@ -102,6 +102,10 @@ impl VoucherArguments {
     /// What says who signs.
     async fn token(&self, http: &Http) -> Result<Zeroizing<String>> {
         if let Some(path) = &self.identity_token {
+            // What is on a command line everybody can see; what is in a message, whoever reads the log.
+            if path.as_os_str().len() > 100 && path.to_string_lossy().split('.').count() == 3 && !path.exists() {
+                return Err(Failure::usage("--identity-token takes a file that holds the token, not the token"));
+            }
             let text = if path == Path::new("-") { read_stdin()? } else { read_secret(path)? };
             let text = std::str::from_utf8(&text).map_err(|_| Failure::usage("the identity token is not text"))?;
             return Ok(Zeroizing::new(text.trim().to_owned()));

@@ -480,6 +480,7 @@ fn who_is_believed_has_to_be_said() {
         ([&nobody[..], &["--identity-token", "token", "--dry-run"]].concat(), 0),
         (vec!["--fulcio-url", "http://fulcio.example", "--identity-token", "token"], 2),
         ([&nobody[..], &["--identity-token", "ocikit.pub"]].concat(), 2),
+        ([&nobody[..], &["--identity-token", &format!("e30.{}.c2VjcmV0", "e30".repeat(50))]].concat(), 2),
         (vec!["--key", "ocikit.key", "--timestamp-server-url", "http://127.0.0.1:1"], 6),
         ([&nobody[..], &["--key", "ocikit.key"]].concat(), 2),
     ] {

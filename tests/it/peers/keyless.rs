@@ -289,6 +289,20 @@ fn cosign_signs_and_we_verify() {
         let trust = services.trust(WHO);
         let strict = bench.ocikit(&["verify", &trust[0], &trust[1], &trust[2], &reference]);
         assert!(strict.code == 5 && strict.stdout.contains("no log of certificates"), "{kind}: {strict}");
+        // What cosign attests is no signature.
+        let attested = Place::new(&bench, &registry, "said");
+        let said = format!("{}@{}", attested.repository, attested.digests[0]);
+        fs::write(peers.path("said.json"), r#"{"passed": true}"#).unwrap();
+        peers.ok(&format!(
+            "cosign attest --type custom --predicate said.json --signing-config {} --trusted-root {} --identity-token {} \
+             --allow-http-registry -y {said}",
+            services.config,
+            services.root,
+            services.issuer.token(WHO)
+        ));
+        let outcome = services.we_verify(&bench, WHO, &["--json", "--attestation", "custom", &said]);
+        assert!(outcome.code == 0 && outcome.stdout.contains("passed"), "{kind}: {outcome}");
+        assert_eq!(services.we_verify(&bench, WHO, &[&said]).code, 5, "{kind}");
         // It goes along with a copy, and is verified there.
         bench.ok(&["pull", &reference, "-o", &format!("{kind}.tar")]);
     }
