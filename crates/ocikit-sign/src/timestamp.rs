@@ -21,6 +21,7 @@ use crate::Certificate;
 use crate::algorithm::{Algorithm, Hash};
 use crate::der::{Fields, field, inner, outer};
 use crate::refusal::Refusal;
+use crate::signer::program::line;
 
 /// No token and no answer has more bytes.
 pub(crate) const LONGEST: u64 = 1 << 20;
@@ -84,7 +85,7 @@ pub(crate) fn token(answer: &[u8]) -> Result<&[u8], Refusal> {
             let mut said = String::new();
             if let Some(texts) = status.optional(Tag::Sequence)? {
                 let text = Fields::within(texts)?.value(Tag::Utf8String)?;
-                said = String::from_utf8_lossy(text).chars().take(200).collect();
+                said = line(&String::from_utf8_lossy(text));
             }
             return Err(Wrong(format!("the authority answers with status {granted} {said}").trim_end().to_owned()));
         }
@@ -176,8 +177,10 @@ impl<'a> Token<'a> {
             return Err("it is signed data of another version".into());
         }
         let mut hashes = data.fields(Tag::Set)?;
-        let listed = Algorithm::read(&mut hashes)?;
-        hashes.finish()?;
+        let mut listed = Vec::new();
+        while !hashes.is_finished() {
+            listed.push(Algorithm::read(&mut hashes)?.hash());
+        }
         let mut encapsulated = data.fields(Tag::Sequence)?;
         if encapsulated.decode::<ObjectIdentifier>()? != TIMESTAMP_INFO {
             return Err("it is not about a time".into());
@@ -215,25 +218,16 @@ impl<'a> Token<'a> {
             3 => Identifier::Key(signer.value(inner(0))?),
             _ => return Err("its signer has another version".into()),
         };
-        let hash = Algorithm::read(&mut signer)?;
-        if hash.oid != listed.oid {
-            return Err("it names two hashes".into());
+        let hash = Algorithm::read(&mut signer)?.hash().ok_or("its hash is not used")?;
+        if !listed.contains(&Some(hash)) {
+            return Err("its hash is not among those that it lists".into());
         }
-        let hash = hash.hash().zip(listed.hash()).map(|(hash, _)| hash);
         let attributes = signer.value(outer(0))?;
         let algorithm = Algorithm::read(&mut signer)?;
         let signature = signer.value(Tag::OctetString)?;
         signer.optional(outer(1))?;
         signer.finish()?;
-        Ok(Token {
-            content,
-            certificates,
-            signer: identifier,
-            hash: hash.ok_or("its hash is not used")?,
-            attributes,
-            algorithm,
-            signature,
-        })
+        Ok(Token { content, certificates, signer: identifier, hash, attributes, algorithm, signature })
     }
 
     fn check(&self, message: &[u8], authorities: Authorities<'_>) -> Result<Stamp, Wrong> {
