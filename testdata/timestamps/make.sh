@@ -42,8 +42,17 @@ echo 01 >serial
 pss='-sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest'
 openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -subj '/O=Acme/CN=timestamps root' -days 3650 -sha256 $pss \
   -config <(printf '[req]\ndistinguished_name=dn\n[dn]\n'; cat ext) -extensions ca
-openssl req -newkey rsa:3072 -nodes -keyout tsa.key -out tsa.csr -subj '/O=Acme/CN=timestamps'
-openssl x509 -req -in tsa.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3600 -sha256 $pss -extfile ext -extensions tsa -out tsa.crt
-openssl ts -query -data message -sha256 -cert -out query
-openssl ts -reply -config ext -section one -queryfile query -signer tsa.crt -inkey tsa.key -chain ca.crt -out "$here/openssl.tsr"
 cp ca.crt "$here/openssl.pem"
+openssl ts -query -data message -sha256 -cert -out query
+
+# NAME BITS FROM TO: a key of so many bits; FROM in the configuration becomes TO.
+token() {
+  openssl req -newkey "rsa:$2" -nodes -keyout tsa.key -out tsa.csr -subj '/O=Acme/CN=timestamps'
+  openssl x509 -req -in tsa.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3600 -sha256 $pss -extfile ext -extensions tsa -out tsa.crt
+  sed "s/$3/$4/" ext >changed
+  openssl ts -reply -config changed -section one -queryfile query -signer tsa.crt -inkey tsa.key -chain ca.crt -out "$here/$1.tsr"
+}
+token openssl 3072 nothing nothing
+token openssl-weak 1024 nothing nothing
+token openssl-sha1 2048 signer_digest=sha384 signer_digest=sha1
+token openssl-sha1-certificate 2048 ess_cert_id_alg=sha256 ess_cert_id_alg=sha1

@@ -63,6 +63,21 @@ fn what_others_make_is_read() {
     assert!(verify(token(&answer).unwrap(), MESSAGE, Authorities { roots: &chain[2..], others: &[] }).is_err());
 }
 
+#[test]
+fn weak_keys_and_hashes_are_refused() {
+    let root = Certificate::read_all(&fixture("openssl.pem")).unwrap();
+    for (name, said) in [
+        ("openssl-weak.tsr", "2048 to 8192 bits"),
+        ("openssl-sha1.tsr", "its hash is not used"),
+        ("openssl-sha1-certificate.tsr", "does not name"),
+    ] {
+        let answer = fixture(name);
+        let authorities = Authorities { roots: &root, others: &[] };
+        let said_here = why(verify(token(&answer).unwrap(), MESSAGE, authorities));
+        assert!(said_here.contains(said), "{name}: {said_here}");
+    }
+}
+
 /// What no signature covers, and of which a change is not seen: certificates that the chain does not need. Here that is
 /// the root, which the one that is trusted stands for.
 #[test]
