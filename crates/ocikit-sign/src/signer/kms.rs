@@ -47,6 +47,14 @@ impl KmsSigner {
         KmsSigner::open_program(format!("sigstore-kms-{name}").into(), key).await
     }
 
+    /// The same with another limit of time for each answer, after which the program is killed. It is five minutes if nobody
+    /// says so.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> KmsSigner {
+        self.program.patience = patience;
+        self
+    }
+
     async fn open_program(name: OsString, key: &str) -> Result<KmsSigner> {
         let program = Program { name, key: key.to_owned(), patience: PATIENCE };
         // The hash is that of signing; here it is of no matter, and has to be one.
