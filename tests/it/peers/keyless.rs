@@ -303,6 +303,17 @@ fn cosign_signs_and_we_verify() {
         let outcome = services.we_verify(&bench, WHO, &["--json", "--attestation", "custom", &said]);
         assert!(outcome.code == 0 && outcome.stdout.contains("passed"), "{kind}: {outcome}");
         assert_eq!(services.we_verify(&bench, WHO, &[&said]).code, 5, "{kind}");
+        // A policy says the same in a file.
+        for (code, who) in [(0, WHO), (5, "somebody@example.com")] {
+            let signer = json!({
+                "identity": who, "issuer": services.issuer.url, "trustedRoot": services.root, "insecureIgnoreSct": true,
+            });
+            let rule = json!({"scope": "*", "depth": "images", "require": [{"signers": ["ci"]}]});
+            let policy = json!({"version": 1, "signers": {"ci": signer}, "rules": [rule]});
+            fs::write(bench.path("policy.yaml"), policy.to_string()).unwrap();
+            let outcome = bench.ocikit(&["verify", "--policy", "policy.yaml", &reference]);
+            assert_eq!(outcome.code, code, "{kind}: {outcome}");
+        }
         // It goes along with a copy, and is verified there.
         bench.ok(&["pull", &reference, "-o", &format!("{kind}.tar")]);
     }
