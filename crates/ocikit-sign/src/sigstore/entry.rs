@@ -250,3 +250,80 @@ pub(crate) fn request(signed: &Signed<'_>, kind: KeyKind) -> OrError<Value> {
         },
     }}))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::key::{PrivateKey, Scheme};
+    use crate::sigstore::testing::World;
+
+    /// An entry of each kind about a signature.
+    fn bodies(signed: &Signed<'_>) -> Vec<Value> {
+        let text = |bytes: &[u8]| STANDARD.encode(bytes);
+        let (label, der) = signed.by.block();
+        let pem = text(crate::key::write(label, der).as_bytes());
+        let hash = |bytes: &[u8]| json!({"algorithm": "sha256", "value": Digest::sha256_of(bytes).hex()});
+        let output =
+            |bytes: &[u8]| json!({"algorithm": "SHA2_256", "digest": text(Digest::sha256_of(bytes).as_bytes())});
+        let name = if matches!(signed.by, By::Certificate(_)) { "x509Certificate" } else { "publicKey" };
+        let signature = json!({"content": text(signed.signature), "verifier": {name: {"rawBytes": text(der)}}});
+        vec![
+            json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
+                "data": {"hash": hash(signed.message)},
+                "signature": {"content": text(signed.signature), "publicKey": {"content": pem}},
+            }}),
+            json!({"apiVersion": "0.0.1", "kind": "dsse", "spec": {
+                "payloadHash": hash(signed.payload),
+                "signatures": [{"signature": text(signed.signature), "verifier": pem}],
+            }}),
+            json!({"apiVersion": "0.0.2", "kind": "hashedrekord", "spec": {"hashedRekordV002": {
+                "data": output(signed.message), "signature": signature,
+            }}}),
+            json!({"apiVersion": "0.0.2", "kind": "dsse", "spec": {"dsseV002": {
+                "payloadHash": output(signed.payload), "signatures": [signature],
+            }}}),
+        ]
+    }
+
+    #[test]
+    fn an_entry_is_about_one_signature() {
+        let (world, key) = (World::new(), PrivateKey::generate(KeyKind::P256).unwrap());
+        let [leaf, other] = [(); 2].map(|()| world.certificate(&key, |_| {}));
+        let signature = key.sign(Scheme::EcdsaP256Sha256, b"message").unwrap();
+        let by_certificate =
+            Signed { by: By::Certificate(&leaf), message: b"message", payload: b"payload", signature: &signature };
+        let by_key = Signed { by: By::Key(key.public_key()), ..by_certificate };
+        for signed in [by_certificate, by_key] {
+            for body in bodies(&signed) {
+                let named = |name: &str| body[name].as_str().unwrap().to_owned();
+                let kind = KindVersion { kind: named("kind"), version: named("apiVersion") };
+                let about = |signed: &Signed<'_>| check(&kind, body.to_string().as_bytes(), signed);
+                assert_eq!(about(&signed), Ok(()), "{body}");
+                let is_envelope = kind.kind == "dsse";
+                for (another, is_told) in [
+                    (Signed { message: b"another", ..signed }, !is_envelope),
+                    (Signed { payload: b"another", ..signed }, is_envelope),
+                    (Signed { signature: b"another", ..signed }, true),
+                    (Signed { by: By::Certificate(&other), ..signed }, true),
+                    (Signed { by: By::Key(world.log.public_key()), ..signed }, true),
+                ] {
+                    assert_eq!(about(&another).is_err(), is_told, "{body}");
+                }
+                // Of another kind, or version, than it says; with a second signature.
+                let otherwise = KindVersion { kind: "intoto".to_owned(), version: kind.version.clone() };
+                assert!(check(&otherwise, body.to_string().as_bytes(), &signed).is_err());
+                for place in ["/spec/signatures", "/spec/dsseV002/signatures"] {
+                    let mut twice = body.clone();
+                    let Some(signatures) = twice.pointer_mut(place).and_then(Value::as_array_mut) else { continue };
+                    signatures.push(signatures[0].clone());
+                    assert!(check(&kind, twice.to_string().as_bytes(), &signed).is_err());
+                }
+            }
+        }
+        let intoto = KindVersion { kind: "intoto".to_owned(), version: "0.0.2".to_owned() };
+        let body = br#"{"apiVersion":"0.0.2","kind":"intoto","spec":{}}"#;
+        assert!(matches!(check(&intoto, body, &by_key), Err(Refusal::NotUnderstood(_))));
+    }
+}
