@@ -1,12 +1,12 @@
 //! What the formats of the Notary Project need on the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use ocikit::Annotations;
-use ocikit_sign::{Http, NotationOptions, NotationPlugin, SigningScheme, TimestampAuthority};
+use ocikit_sign::{Http, NotationOptions, NotationPlugin, SigningScheme, TimestampAuthority, VerificationPlugin};
 
 use crate::commands::annotate::key_value;
 use crate::context::{Context, variable};
@@ -80,12 +80,8 @@ impl NotationArguments {
     /// The plugin that signs, if there is one.
     pub(crate) async fn plugin(&self) -> Result<Option<NotationPlugin>> {
         let (Some(plugin), Some(key)) = (&self.plugin, &self.key_id) else { return Ok(None) };
-        let path = match plugin.to_str().filter(|name| !name.contains('/')) {
-            Some(name) => plugins()?.join(name).join(format!("notation-{name}")),
-            None => plugin.clone(),
-        };
         let config = self.plugin_config.iter().cloned().collect();
-        Ok(Some(NotationPlugin::open(&path, key, config).await?))
+        Ok(Some(NotationPlugin::open(&program(plugin)?, key, config).await?))
     }
 
     /// Who is asked for the time.
@@ -93,6 +89,26 @@ impl NotationArguments {
         let (Some(url), Some(root)) = (&self.timestamp_url, &self.timestamp_root_cert) else { return Ok(None) };
         let http = Http::new(&context.http_options()?)?;
         Ok(Some(TimestampAuthority::new(http, url.clone(), keys::certificates(root)?)))
+    }
+}
+
+/// The plugins that are asked about signatures.
+pub(crate) async fn verification_plugins(
+    names: &[PathBuf],
+    config: &[(String, String)],
+) -> Result<Vec<VerificationPlugin>> {
+    let mut plugins = Vec::new();
+    for name in names {
+        plugins.push(VerificationPlugin::open(&program(name)?, config.iter().cloned().collect()).await?);
+    }
+    Ok(plugins)
+}
+
+/// The program of a plugin, by its path or by its name.
+fn program(plugin: &Path) -> Result<PathBuf> {
+    match plugin.to_str().filter(|name| !name.contains('/')) {
+        Some(name) => Ok(plugins()?.join(name).join(format!("notation-{name}"))),
+        None => Ok(plugin.to_owned()),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::company::Company;
 /// A bench with plugins, an image, and a policy that trusts a company.
 fn with_plugins() -> (Bench, Vec<String>) {
     let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
-    for name in ["notation-raw", "notation-whole", "sigstore-kms-ours"] {
+    for name in ["notation-raw", "notation-whole", "notation-checks", "sigstore-kms-ours"] {
         symlink(env!("CARGO_BIN_EXE_ocikit-plugin"), bench.path(name)).unwrap();
     }
     let path = format!("{}:{}", bench.path("").display(), std::env::var("PATH").unwrap_or_default());
@@ -69,7 +69,6 @@ fn plugins_that_do_not_do_as_they_are_told_are_found_out() {
         ("./notation-raw", "signature", 1, "no signature by the key"),
         ("./notation-whole", "signature", 5, "its signature is wrong"),
         ("./notation-whole", "subject", 5, "malformed"),
-        ("./notation-whole", "critical", 5, "verificationPlugin, which is not understood"),
         ("./notation-none", "", 1, "No such file"),
         ("none", "", 1, "No such file"),
     ] {
@@ -85,6 +84,52 @@ fn plugins_that_do_not_do_as_they_are_told_are_found_out() {
     let timed = [&sign("./notation-whole", "notation-jws", &config)[..], &["--signing-authority"]].concat();
     assert_eq!(bench.ocikit(&timed).code, 2);
     assert_eq!(fs::read(bench.path("a.tar")).unwrap(), before);
+}
+
+#[test]
+fn plugins_of_notation_verify_what_asks_for_them() {
+    let (bench, config) = with_plugins();
+    let mut line = sign("./notation-whole", "notation-jws", &config);
+    line.extend(["--plugin-config", "asks=checks"]);
+    bench.ok(&line);
+    let policy = |revocation: &str, authenticity: &str, identity: &str| {
+        let policy = json!({"version": "1.0", "trustPolicies": [{
+            "name": "all", "registryScopes": ["*"], "trustStores": ["ca:acme"], "trustedIdentities": [identity],
+            "signatureVerification": {"level": "strict",
+                "override": {"revocation": revocation, "authenticity": authenticity}},
+        }]});
+        fs::write(bench.path("notation/trustpolicy.json"), policy.to_string()).unwrap();
+    };
+    let verify = |more: &[&str]| {
+        bench.ocikit(&[&["verify", "a.tar", "--trust-policy", "notation/trustpolicy.json"], more].concat())
+    };
+    let alone = verify(&[]);
+    assert!(alone.code == 5 && alone.stdout.contains("the verification plugin checks"), "{alone}");
+    const IDENTITY: &str = "SIGNATURE_VERIFIER.TRUSTED_IDENTITY";
+    const REVOCATION: &str = "SIGNATURE_VERIFIER.REVOCATION_CHECK";
+    // What the plugin says is wrong, the policy of revocation and of authenticity: whether it counts, and what is said.
+    for (errs, revocation, authenticity, counts, said) in [
+        ("", "enforce", "enforce", true, ""),
+        (IDENTITY, "enforce", "enforce", false, "plugin checks does not agree: so it is"),
+        (IDENTITY, "enforce", "log", true, "warning: the verification plugin checks"),
+        (REVOCATION, "enforce", "enforce", false, "plugin checks does not agree: so it is"),
+        (REVOCATION, "log", "enforce", true, "warning: the verification plugin checks"),
+        (REVOCATION, "skip", "enforce", true, ""),
+        ("processed", "enforce", "enforce", false, "the critical attribute com.example.must"),
+        ("denies", "log", "log", false, "ACCESS_DENIED"),
+    ] {
+        // Whom the policy trusts by name is the plugin's business then.
+        policy(revocation, authenticity, "x509.subject: C=US, ST=WA, O=Somebody");
+        let outcome = verify(&["--plugin", "./notation-checks", "--plugin-config", &format!("errs={errs}")]);
+        assert_eq!(outcome.code == 0, counts, "{errs} {revocation} {authenticity}: {outcome}");
+        assert!(outcome.stdout.contains(said), "{errs} {revocation} {authenticity}: {outcome}");
+    }
+    // Nobody is asked about strangers, and a plugin that does not verify is none.
+    Company::new(bench.path(""), "acme");
+    let stranger = verify(&["--plugin", "./notation-checks", "--plugin-config", "errs=denies"]);
+    assert!(stranger.code == 5 && stranger.stdout.contains("by somebody else"), "{stranger}");
+    let other = verify(&["--plugin", "./notation-raw"]);
+    assert!(other.code == 1 && other.stderr.contains("it does not verify"), "{other}");
 }
 
 #[test]

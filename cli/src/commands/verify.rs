@@ -6,9 +6,11 @@ use ocikit::{Annotations, Digest, Location, Platform};
 use ocikit_sign::{Cell, Coverage, NotationTrust, Outcome, Refused, Trust, VerifyOptions};
 use serde::Serialize;
 
+use super::annotate::key_value;
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::keys::{self, DepthArguments, FormatName};
+use crate::notation;
 use crate::output;
 use crate::sigstore::CertificateArguments;
 
@@ -41,6 +43,13 @@ pub(crate) struct Verify {
     /// A list of revoked certificates (PEM or DER) of one of the issuers; may be repeated. They are not looked for elsewhere
     #[arg(long, value_name = "FILE", requires = "trust_policy")]
     crl: Vec<PathBuf>,
+    /// A plugin of notation that is asked about signatures that ask for it: the name of one that notation has installed, or the path
+    /// of the program; may be repeated. Without it they do not count
+    #[arg(long, value_name = "NAME", requires = "trust_policy")]
+    plugin: Vec<PathBuf>,
+    /// What these plugins are told besides; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, requires = "plugin")]
+    plugin_config: Vec<(String, String)>,
     /// A form in which there has to be a signature; may be repeated, and then each is asked for. Any one will do if this is
     /// not given
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -146,7 +155,9 @@ impl Verify {
             let scope = self.scope.clone().unwrap_or_else(|| keys::repository(location));
             // Whether certificates are valid is a matter of now, whatever the time of a build.
             let trust = NotationTrust::new(&policy, &store, &scope, Timestamp::now())?;
-            trusted.push(Trust::Notation(trust.with_revocation_lists(keys::revocation_lists(&self.crl)?)));
+            let plugins = notation::verification_plugins(&self.plugin, &self.plugin_config).await?;
+            let trust = trust.with_revocation_lists(keys::revocation_lists(&self.crl)?).with_plugins(plugins);
+            trusted.push(Trust::Notation(trust));
         }
         Ok(trusted)
     }

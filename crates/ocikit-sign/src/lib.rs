@@ -31,7 +31,8 @@
 //! * It never lets a signature count that has a part which it does not understand.
 //! * It never shows a private key or a password, and wipes both from memory.
 //! * It never asks a network for anything but the place of the image, and the services that its caller names.
-//! * It never starts a program, but for those that are signers: [`CommandSigner`], [`KmsSigner`], [`NotationPlugin`].
+//! * It never starts a program, but for those that its caller names: [`CommandSigner`], [`KmsSigner`],
+//!   [`NotationPlugin`], [`VerificationPlugin`].
 
 mod adopt;
 mod algorithm;
@@ -61,7 +62,10 @@ pub use error::{Error, Result};
 pub use format::Format;
 pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions, HttpProxies};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
-pub use notation::{Certificate, Chain, Level, NotationPlugin, NotationTrust, SigningScheme, TrustPolicy, TrustStore};
+pub use notation::{
+    Certificate, Chain, Level, NotationPlugin, NotationTrust, SigningScheme, TrustPolicy, TrustStore,
+    VerificationPlugin,
+};
 pub use policy::{AuthorityFiles, Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict};
 pub use predicate::predicate_type;
 pub use promote::{PromoteOptions, promote};

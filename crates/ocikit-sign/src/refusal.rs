@@ -40,6 +40,14 @@ pub enum Refusal {
     /// Its entry in a transparency log is missing, malformed, about something else, or not shown to be in the log.
     #[error("its entry in a transparency log is not valid: {0}")]
     Log(String),
+    /// The plugin that it asks for does not agree, or does not answer.
+    #[error("the verification plugin {name} does not agree: {why}")]
+    Plugin {
+        /// Its name.
+        name: String,
+        /// What it says.
+        why: String,
+    },
     /// It is older than its signer wanted it to be trusted.
     #[error("it expired at {0}")]
     Expired(String),

@@ -285,8 +285,12 @@ async fn sealed(seal: Seal, subject: &Subject, by: By<'_>, options: &SignOptions
     let (scheme, authority) = (*scheme, authority.as_ref());
     let inside = notation::Options { by, time: options.created, expiry: *expiry, metadata, scheme, authority };
     let (envelope, more) = notation::sign(seal, &subject.descriptor(), &inside).await?;
-    // A plugin brings its certificates in the envelope.
-    let chain = notation::open(seal, &envelope).map_err(Error::Refused)?.chain;
+    // A plugin brings its certificates in the envelope, and may ask for another plugin there.
+    let opened = match by {
+        By::Key { .. } => notation::open(seal, &envelope),
+        By::Plugin(_) => notation::open_extended(seal, &envelope),
+    };
+    let chain = opened.map_err(Error::Refused)?.chain;
     Ok(enveloped(seal, subject, &chain, envelope, (options.created, &more), memory))
 }
 

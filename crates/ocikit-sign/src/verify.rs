@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_image::Root;
 use ocikit_spec::{Annotations, Descriptor, Digest, Platform};
@@ -45,6 +47,23 @@ impl Trust {
             Trust::Key { .. } | Trust::Certificate(_) => &[Format::Cosign, Format::CosignLegacy],
             Trust::Notation(_) => &[Format::NotationJws, Format::NotationCose],
         }
+    }
+
+    /// The same, knowing what others have to be asked about these signatures.
+    async fn informed(&self, found: &[Found]) -> Cow<'_, Trust> {
+        let Trust::Notation(trust) = self else { return Cow::Borrowed(self) };
+        if !trust.has_plugins() {
+            return Cow::Borrowed(self);
+        }
+        let envelopes = found.iter().filter_map(|found| {
+            let seal = match found.format? {
+                Format::NotationJws => Seal::Jws,
+                Format::NotationCose => Seal::Cose,
+                _ => return None,
+            };
+            Some((seal, found.content.as_ref().ok()?.1.clone()))
+        });
+        Cow::Owned(Trust::Notation(trust.informed(envelopes).await))
     }
 
     /// Whether nothing is looked at.
@@ -272,9 +291,12 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
             let (wanted, formats, kind) = (&wanted, &formats, options.predicate_type.as_deref());
             async move {
                 let found = find(&**subject.root.source(), &subject.digest(), formats).await?;
-                Ok::<_, Error>(
-                    wanted.iter().map(|(trust, formats)| cell(&subject, trust, formats, &found, kind)).collect(),
-                )
+                let mut cells = Vec::new();
+                for (trust, formats) in wanted {
+                    let trust = trust.informed(&found).await;
+                    cells.push(cell(&subject, &trust, formats, &found, kind));
+                }
+                Ok::<_, Error>(cells)
             }
         })
         .buffered(options.jobs.max(1))

@@ -247,7 +247,7 @@ fn certificates_may_be_signed_with_pss() {
 
 /// Our plugins where notation has them.
 fn install(notation: &Notation<'_>) {
-    for name in ["raw", "whole"] {
+    for name in ["raw", "whole", "checks"] {
         let folder = notation.path(&format!("plugins/{name}"));
         fs::create_dir_all(&folder).unwrap();
         std::os::unix::fs::symlink(PLUGIN, format!("{folder}/notation-{name}")).unwrap();
@@ -286,6 +286,43 @@ fn plugins_sign_for_notation_and_for_us() {
                         assert_eq!(outcome.code, 0, "{store} {plugin} {envelope}: {outcome}");
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn plugins_verify_for_notation_as_for_us() {
+    let Some(peers) = Peers::find(&["registry", "notation"]) else { return };
+    let notation = Notation::new(&peers);
+    let registry = peers.distribution("registry");
+    install(&notation);
+    let bench = bench().with("NOTATION_CONFIG", &peers.path("notation").display().to_string());
+    let [key, chain] = &Company::new(peers.path(""), "asked").signer("one", |_| {});
+    for (version, is_old) in [("1.0.0", false), ("1.0.1", true)] {
+        let place = Place::new(&bench, &registry, &format!("asked/{}", version.replace('.', "-")));
+        let reference = format!("{}@{}", place.repository, place.digests[0]);
+        let config = format!("--plugin-config key={key} --plugin-config chain={chain} --plugin-config asks=checks");
+        let config = format!("{config} --plugin-config version={version}");
+        notation.run(&format!("sign --insecure-registry --plugin whole --id k {config} {reference}")).ok();
+        for errs in [
+            "nothing",
+            "SIGNATURE_VERIFIER.TRUSTED_IDENTITY",
+            "SIGNATURE_VERIFIER.REVOCATION_CHECK",
+            "processed",
+            "denies",
+        ] {
+            for revocation in ["enforce", "log", "skip"] {
+                let verification = json!({"level": "strict", "override": {"revocation": revocation}});
+                notation.policy(&verification, &["ca:asked"]);
+                let errs = format!("errs={errs}");
+                let theirs = notation.run(&format!("verify --insecure-registry --plugin-config {errs} {reference}"));
+                let [flag, policy] = notation.words();
+                let line = ["verify", &flag, &policy, "--plugin", "checks", "--plugin-config", &errs, &reference];
+                let ours = bench.ocikit(&line);
+                assert_eq!(theirs.code == 0, ours.code == 0, "{version} {errs} {revocation}: {theirs} {ours}");
+                assert!(!is_old || ours.code == 5, "{version} {errs} {revocation}: {ours}");
+                assert!(is_old || errs != "errs=nothing" || ours.code == 0, "{version} {errs} {revocation}: {ours}");
             }
         }
     }

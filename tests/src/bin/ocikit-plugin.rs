@@ -79,15 +79,29 @@ fn notation(name: &str, command: &str, question: &Value) -> Result<Value, Box<dy
     let config = &question["pluginConfig"];
     let errs = |how: &str| config["errs"] == how;
     if command == "get-plugin-metadata" {
-        let capability = if name == "raw" { "RAW" } else { "ENVELOPE" };
+        let capabilities = match name {
+            "raw" => &["SIGNATURE_GENERATOR.RAW"][..],
+            "checks" => &[IDENTITY, REVOCATION],
+            _ => &["SIGNATURE_GENERATOR.ENVELOPE"],
+        };
         return Ok(
             json!({"name": if errs("name") { "other" } else { name }, "description": "signs", "version": "1.0.0",
             "url": "https://example.com", "supportedContractVersions": [if errs("version") { "2.0" } else { "1.0" }],
-            "capabilities": [format!("SIGNATURE_GENERATOR.{capability}")]}),
+            "capabilities": capabilities}),
         );
     }
     if errs("denies") {
         return Err(json!({"errorCode": "ACCESS_DENIED", "errorMessage": "not you"}).to_string().into());
+    }
+    if command == "verify-signature" {
+        let mut results = serde_json::Map::new();
+        for capability in question["trustPolicy"]["signatureVerification"].as_array().into_iter().flatten() {
+            let capability = text(capability)?;
+            results.insert(capability.to_owned(), json!({"success": !errs(capability), "reason": "so it is"}));
+        }
+        let processed = &question["signature"]["unprocessedAttributes"];
+        let processed = if errs("processed") { &json!([]) } else { processed };
+        return Ok(json!({"verificationResults": results, "processedAttributes": processed}));
     }
     let key = PrivateKey::from_pem(&fs::read(text(&config["key"])?)?, None)?;
     let chain = Certificate::read_all(&fs::read(text(&config["chain"])?)?)?;
@@ -121,7 +135,7 @@ fn notation(name: &str, command: &str, question: &Value) -> Result<Value, Box<dy
             if question["signatureEnvelopeType"] != "application/jose+json" {
                 return Err("it makes JWS only".into());
             }
-            let now = jiff::Timestamp::now();
+            let (now, mut more) = (jiff::Timestamp::now(), Vec::new());
             let time = |time: jiff::Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             let mut protected = json!({"alg": jose, "cty": question["payloadType"],
                 "crit": ["io.cncf.notary.signingScheme"], "io.cncf.notary.signingScheme": "notary.x509",
@@ -131,9 +145,19 @@ fn notation(name: &str, command: &str, question: &Value) -> Result<Value, Box<dy
                 let expiry = now + jiff::SignedDuration::from_secs(i64::try_from(seconds)?);
                 protected["io.cncf.notary.expiry"] = time(expiry).into();
             }
-            if errs("critical") {
-                protected["crit"] = json!(["io.cncf.notary.signingScheme", "io.cncf.notary.verificationPlugin"]);
-                protected["io.cncf.notary.verificationPlugin"] = "raw".into();
+            if let Some(plugin) = config["asks"].as_str() {
+                let critical = protected["crit"].as_array_mut().ok_or("it is a list")?;
+                for (name, value) in [
+                    ("io.cncf.notary.verificationPlugin", plugin),
+                    ("io.cncf.notary.verificationPluginMinVersion", config["version"].as_str().unwrap_or("1.0.0")),
+                    ("com.example.must", "be seen"),
+                ] {
+                    critical.push(name.into());
+                    more.push((name, value));
+                }
+            }
+            for (name, value) in more {
+                protected[name] = value.into();
             }
             let payload = if errs("subject") { br#"{"targetArtifact":{}}"#.to_vec() } else { payload()? };
             let [protected, payload] =
@@ -148,6 +172,9 @@ fn notation(name: &str, command: &str, question: &Value) -> Result<Value, Box<dy
         other => Err(format!("{other} is not done").into()),
     }
 }
+
+const IDENTITY: &str = "SIGNATURE_VERIFIER.TRUSTED_IDENTITY";
+const REVOCATION: &str = "SIGNATURE_VERIFIER.REVOCATION_CHECK";
 
 fn text(value: &Value) -> Result<&str, Box<dyn Error>> {
     value.as_str().ok_or_else(|| "something is missing".into())

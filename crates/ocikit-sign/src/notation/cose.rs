@@ -80,11 +80,6 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     let value = |name: &str| {
         protected.rest.iter().find(|(label, _)| *label == Label::Text(name.to_owned())).map(|(_, value)| value)
     };
-    let names = protected.rest.iter().filter_map(|(label, _)| match label {
-        Label::Text(name) => Some(name.as_str()),
-        _ => None,
-    });
-    envelope::check_others(names)?;
     let critical = protected.crit.iter().map(|label| match label {
         RegisteredLabelWithPrivate::Text(name) => Ok(name.clone()),
         _ => Err(Refusal::NotUnderstood("a critical attribute that has a number".to_owned())),
@@ -100,9 +95,27 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
         time: value(envelope::SIGNING_TIME).map(time).transpose()?,
         authentic_time: value(envelope::AUTHENTIC_TIME).map(time).transpose()?,
         expiry: value(envelope::EXPIRY).map(time).transpose()?,
+        others: protected.rest.iter().filter_map(other).collect(),
     };
-    let said = attributes.check()?;
-    Ok(Opened { payload, chain, said, signature: envelope.signature, timestamp })
+    let (said, extended) = attributes.check()?;
+    Ok(Opened { payload, chain, said, signature: envelope.signature, timestamp, extended })
+}
+
+/// An attribute that is none of those above. One that JSON does not have is missing then, and not understood if it is critical.
+fn other((label, value): &(Label, Value)) -> Option<(String, serde_json::Value)> {
+    let Label::Text(name) = label else { return None };
+    if [envelope::SCHEME, envelope::SIGNING_TIME, envelope::AUTHENTIC_TIME, envelope::EXPIRY].contains(&name.as_str()) {
+        return None;
+    }
+    let value = match value {
+        Value::Text(text) => text.as_str().into(),
+        Value::Bool(value) => (*value).into(),
+        Value::Integer(number) => i64::try_from(*number).ok()?.into(),
+        // The name alone tells of attributes of the specification.
+        _ if name.starts_with(envelope::RESERVED) => serde_json::Value::Null,
+        _ => return None,
+    };
+    Some((name.clone(), value))
 }
 
 /// RFC 9053 2.1 and RFC 8230 2.

@@ -1,6 +1,7 @@
 use jiff::Timestamp;
 use ocikit_spec::{Annotations, Descriptor};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use x509_cert::der::asn1::{AnyRef, UintRef};
 use x509_cert::der::{Decode, Encode, Reader, SliceReader, Tag};
 
@@ -21,8 +22,11 @@ pub(crate) const AUTHENTIC_TIME: &str = "io.cncf.notary.authenticSigningTime";
 pub(crate) const EXPIRY: &str = "io.cncf.notary.expiry";
 pub(crate) const SIGNING_AGENT: &str = "io.cncf.notary.signingAgent";
 pub(crate) const TIMESTAMP: &str = "io.cncf.notary.timestampSignature";
+const PLUGIN: &str = "io.cncf.notary.verificationPlugin";
+const PLUGIN_VERSION: &str = "io.cncf.notary.verificationPluginMinVersion";
+const PLUGIN_ATTRIBUTES: [&str; 2] = [PLUGIN, PLUGIN_VERSION];
 /// Keys of annotations and names of attributes that begin so are the specification's.
-const RESERVED: &str = "io.cncf.notary";
+pub(crate) const RESERVED: &str = "io.cncf.notary";
 
 /// Who says when something was signed. Notary Project, "Signing Scheme".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,6 +64,17 @@ impl SigningScheme {
             SigningScheme::SigningAuthority => AUTHENTIC_TIME,
         }
     }
+}
+
+/// What a signer wants somebody else to look at, in attributes that are critical.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Extended {
+    /// The name of the plugin that has to be asked.
+    pub(crate) plugin: String,
+    /// It has to be of this version at least.
+    pub(crate) version: Option<String>,
+    /// What it has to understand.
+    pub(crate) others: Map<String, Value>,
 }
 
 /// The two envelopes.
@@ -168,6 +183,8 @@ pub(crate) struct Opened {
     pub(crate) signature: Vec<u8>,
     /// A token that was not looked at.
     pub(crate) timestamp: Option<Vec<u8>>,
+    /// What is not understood here, and a plugin may.
+    pub(crate) extended: Option<Extended>,
 }
 
 /// What the signed attributes say.
@@ -217,7 +234,8 @@ pub(crate) async fn sign(seal: Seal, subject: &Descriptor, options: &Options<'_>
     Ok((envelope, Annotations::new()))
 }
 
-/// An envelope that a plugin makes. Whatever would be refused when it is read is refused here.
+/// An envelope that a plugin makes. Whatever would be refused when it is read is refused here, unless another plugin understands
+/// it.
 async fn whole(
     seal: Seal,
     subject: &Descriptor,
@@ -235,7 +253,7 @@ async fn whole(
         Seal::Cose => COSE_TYPE,
     };
     let (envelope, annotations) = plugin.envelope(envelope_type, payload, expiry).await?;
-    let opened = open(seal, &envelope).map_err(Error::Refused)?;
+    let opened = open_extended(seal, &envelope).map_err(Error::Refused)?;
     let said = opened.is_about(subject).map_err(Error::Refused)?;
     // A plugin may add to what is signed along, and must not take from it.
     let is_kept = |(key, value): (&str, &str)| said.get(key) == Some(value);
@@ -245,8 +263,17 @@ async fn whole(
     }
 }
 
-/// Opens an envelope and checks all that it says about itself.
+/// Opens an envelope and checks all that it says about itself. One that asks for a plugin is refused.
 pub(crate) fn open(seal: Seal, envelope: &[u8]) -> Result<Opened, Refusal> {
+    let opened = open_extended(seal, envelope)?;
+    match &opened.extended {
+        Some(extended) => Err(Refusal::NotUnderstood(format!("the verification plugin {}", extended.plugin))),
+        None => Ok(opened),
+    }
+}
+
+/// The same for those who ask the plugin.
+pub(crate) fn open_extended(seal: Seal, envelope: &[u8]) -> Result<Opened, Refusal> {
     let opened = match seal {
         Seal::Jws => jws::open(envelope)?,
         Seal::Cose => cose::open(envelope)?,
@@ -261,7 +288,7 @@ pub(crate) fn open(seal: Seal, envelope: &[u8]) -> Result<Opened, Refusal> {
 
 /// The key that an envelope was signed with.
 pub(crate) fn signer_of(seal: Seal, envelope: &[u8]) -> Result<PublicKey, Refusal> {
-    Ok(open(seal, envelope)?.chain.public_key().clone())
+    Ok(open_extended(seal, envelope)?.chain.public_key().clone())
 }
 
 impl Opened {
@@ -278,14 +305,6 @@ impl Opened {
     }
 }
 
-/// Refuses attributes of the specification that are not known here, be they critical or not: among them that somebody else has to
-/// be asked, a verification plugin.
-pub(crate) fn check_others<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<(), Refusal> {
-    const KNOWN: [&str; 4] = [SCHEME, SIGNING_TIME, AUTHENTIC_TIME, EXPIRY];
-    let other = names.find(|name| name.starts_with(RESERVED) && !KNOWN.contains(name));
-    other.map_or(Ok(()), |name| Err(Refusal::NotUnderstood(format!("the attribute {name}"))))
-}
-
 /// Checks the attributes that both envelopes have in the same words.
 pub(crate) struct Attributes<'a> {
     /// The critical ones, as listed.
@@ -295,11 +314,13 @@ pub(crate) struct Attributes<'a> {
     pub(crate) time: Option<Timestamp>,
     pub(crate) authentic_time: Option<Timestamp>,
     pub(crate) expiry: Option<Timestamp>,
+    /// All others, as far as they are text, numbers and the like.
+    pub(crate) others: Map<String, Value>,
 }
 
 impl Attributes<'_> {
-    /// What they say.
-    pub(crate) fn check(&self) -> Result<Said, Refusal> {
+    /// What they say, and what they want somebody else to look at.
+    pub(crate) fn check(&self) -> Result<(Said, Option<Extended>), Refusal> {
         let malformed = |why: &str| Refusal::Malformed(why.to_owned());
         for (position, name) in self.critical.iter().enumerate() {
             match name.as_str() {
@@ -307,6 +328,7 @@ impl Attributes<'_> {
                 EXPIRY if self.expiry.is_some() => {}
                 AUTHENTIC_TIME if self.authentic_time.is_some() => {}
                 EXPIRY | AUTHENTIC_TIME => return Err(malformed("a time is critical and missing")),
+                other if self.others.contains_key(other) && self.others.contains_key(PLUGIN) => {}
                 other => return Err(Refusal::NotUnderstood(format!("the critical attribute {other}"))),
             }
             if self.critical[..position].contains(name) {
@@ -331,7 +353,33 @@ impl Attributes<'_> {
         if self.expiry.is_some_and(|expiry| expiry <= time) {
             return Err(malformed("it expired before it was signed"));
         }
-        Ok(Said { scheme, time, expiry: self.expiry })
+        Ok((Said { scheme, time, expiry: self.expiry }, self.extended()?))
+    }
+
+    /// What a plugin has to look at. Attributes of the specification that are not known are refused, be they critical or not: a
+    /// plugin that is named must not be passed over because its name was not marked.
+    fn extended(&self) -> Result<Option<Extended>, Refusal> {
+        let is_critical = |name: &str| self.critical.iter().any(|listed| listed == name);
+        let is_understood =
+            |name: &str| !name.starts_with(RESERVED) || PLUGIN_ATTRIBUTES.contains(&name) && is_critical(name);
+        if let Some(name) = self.others.keys().find(|name| !is_understood(name)) {
+            return Err(Refusal::NotUnderstood(format!("the attribute {name}")));
+        }
+        let text = |name: &str| match self.others.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text.clone())),
+            Some(_) => Err(Refusal::Malformed(format!("the attribute {name} is no text"))),
+        };
+        let Some(plugin) = text(PLUGIN)? else {
+            return match text(PLUGIN_VERSION)? {
+                Some(_) => Err(Refusal::Malformed("it names a version of no plugin".to_owned())),
+                None => Ok(None),
+            };
+        };
+        let others = self.others.iter();
+        let others = others.filter(|(name, _)| is_critical(name) && !PLUGIN_ATTRIBUTES.contains(&name.as_str()));
+        let others = others.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Ok(Some(Extended { plugin, version: text(PLUGIN_VERSION)?, others }))
     }
 }
 
@@ -343,6 +391,11 @@ pub(crate) fn chain(ders: impl Iterator<Item = Vec<u8>>) -> Result<(Chain, Schem
     let chain = Chain::new(certificates.map_err(refuse)?).map_err(refuse)?;
     let scheme = chain.scheme().ok_or_else(|| Refusal::Certificates("its key is not used".to_owned()))?;
     Ok((chain, scheme))
+}
+
+/// A time as RFC 3339 has it, without fractions of seconds.
+pub(crate) fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// An ECDSA signature as JOSE and COSE have it: two numbers of the length of the curve. Others stay.

@@ -52,13 +52,13 @@ struct Protected {
 pub(crate) async fn sign(payload: &[u8], options: &Options<'_>) -> Result<Vec<u8>> {
     let failed = |error: serde_json::Error| Error::Signer(error.to_string());
     let scheme = options.by.scheme()?;
-    let time = |scheme| (options.scheme == scheme).then(|| seconds(options.time));
+    let time = |scheme| (options.scheme == scheme).then(|| envelope::seconds(options.time));
     let protected = Protected {
         alg: algorithm(scheme).to_owned(),
         authentic_time: time(SigningScheme::SigningAuthority),
         crit: options.critical(),
         cty: PAYLOAD_TYPE.to_owned(),
-        expiry: options.expiry.map(seconds),
+        expiry: options.expiry.map(envelope::seconds),
         scheme: options.scheme.as_str().to_owned(),
         time: time(SigningScheme::X509),
         more: Map::new(),
@@ -92,10 +92,6 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     if protected.alg != algorithm(scheme) {
         return Err(malformed("its algorithm is not that of its key"));
     }
-    if let Some(listed) = protected.crit.iter().find(|listed| protected.more.contains_key(*listed)) {
-        return Err(Refusal::NotUnderstood(format!("the critical attribute {listed}")));
-    }
-    envelope::check_others(protected.more.keys().map(String::as_str))?;
     let time = |text: &Option<String>| text.as_ref().map(|text| parse(text)).transpose();
     let attributes = Attributes {
         critical: protected.crit.clone(),
@@ -104,11 +100,12 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
         time: time(&protected.time)?,
         authentic_time: time(&protected.authentic_time)?,
         expiry: time(&protected.expiry)?,
+        others: protected.more.clone(),
     };
-    let said = attributes.check()?;
+    let (said, extended) = attributes.check()?;
     let timestamp = envelope.header.timestamp.map(|text| STANDARD.decode(text)).transpose();
     let timestamp = timestamp.map_err(|_| Refusal::Timestamp("it is not in base64".to_owned()))?;
-    Ok(Opened { payload: decode(&envelope.payload)?, chain, said, signature, timestamp })
+    Ok(Opened { payload: decode(&envelope.payload)?, chain, said, signature, timestamp, extended })
 }
 
 /// RFC 7518 3.1.
@@ -127,8 +124,4 @@ fn algorithm(scheme: Scheme) -> &'static str {
 
 fn parse(text: &str) -> Result<Timestamp, Refusal> {
     text.parse().map_err(|_| Refusal::Malformed(format!("`{text}` is no time")))
-}
-
-fn seconds(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

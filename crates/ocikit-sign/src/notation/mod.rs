@@ -11,8 +11,8 @@ mod trust;
 
 pub use chain::{Certificate, Chain};
 pub use envelope::SigningScheme;
-pub use plugin::NotationPlugin;
+pub use plugin::{NotationPlugin, VerificationPlugin};
 pub use policy::{Level, TrustPolicy};
 pub use trust::{NotationTrust, TrustStore};
 
-pub(crate) use envelope::{By, Options, Seal, open, sign, signer_of};
+pub(crate) use envelope::{By, Options, Seal, open, open_extended, sign, signer_of};

@@ -12,8 +12,9 @@ use tokio::process::Command;
 
 use crate::error::{Error, Result};
 use crate::key::Scheme;
-use crate::notation::envelope::{self, PAYLOAD_TYPE};
+use crate::notation::envelope::{self, Extended, Opened, PAYLOAD_TYPE, SigningScheme};
 use crate::notation::{Certificate, Chain};
+use crate::refusal::Refusal;
 use crate::signer::program::{Complaints, PATIENCE, line, run};
 
 /// A program that signs for notation and has the certificates as well: `notation-NAME`, by version 1.0 of its protocol. Notary
@@ -46,6 +47,7 @@ enum Capability {
 #[serde(rename_all = "camelCase")]
 struct Metadata {
     name: String,
+    version: String,
     supported_contract_versions: Vec<String>,
     capabilities: Vec<String>,
 }
@@ -90,18 +92,8 @@ impl NotationPlugin {
     ///
     /// [`Error::Signer`] if it does not answer as it should, or cannot sign.
     pub async fn open(path: &Path, key: &str, config: BTreeMap<String, String>) -> Result<NotationPlugin> {
-        let program = Program { path: path.to_owned(), config, patience: PATIENCE };
-        let found: Metadata = program.ask("get-plugin-metadata", json!({})).await?;
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let name = name.strip_suffix(".exe").unwrap_or(name);
-        if name.strip_prefix("notation-") != Some(&found.name) {
-            return Err(program.failed(&format!("it says that it is `{}`, and would be notation-{0} then", found.name)));
-        }
-        if !found.supported_contract_versions.iter().any(|version| version == VERSION) {
-            return Err(program.failed(&format!("it does not know version {VERSION} of the protocol")));
-        }
-        let has = |wanted: &str| found.capabilities.iter().any(|capability| capability == wanted);
-        let can = if has("SIGNATURE_GENERATOR.RAW") {
+        let (program, found) = Program::open(path, config).await?;
+        let can = if found.has("SIGNATURE_GENERATOR.RAW") {
             let question = json!({"contractVersion": VERSION, "keyId": key});
             let described: Described = program.ask("describe-key", question).await?;
             if described.key_id != key {
@@ -110,7 +102,7 @@ impl NotationPlugin {
             let scheme = SCHEMES.iter().find(|(_, spec, ..)| *spec == described.key_spec);
             let refuse = || program.failed(&format!("keys of kind {} are not used", described.key_spec));
             Capability::Raw(scheme.ok_or_else(refuse)?.0)
-        } else if has("SIGNATURE_GENERATOR.ENVELOPE") {
+        } else if found.has("SIGNATURE_GENERATOR.ENVELOPE") {
             Capability::Envelope
         } else {
             return Err(program.failed("it does not sign"));
@@ -178,7 +170,141 @@ impl NotationPlugin {
     }
 }
 
+/// A program that verifies for notation what signers want to be verified by it: who may sign, whether certificates were revoked. It
+/// is asked only about envelopes that name it, whose certificates lead to a trust store, and whose signature is right.
+#[derive(Debug, Clone)]
+pub struct VerificationPlugin {
+    program: Program,
+    name: String,
+    version: [u64; 3],
+    knows_identities: bool,
+    knows_revocation: bool,
+}
+
+/// What a plugin says of an envelope; nothing of what it does not know, or was not asked.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Verdict {
+    pub(crate) identity: Option<Result<(), Refusal>>,
+    pub(crate) revocation: Option<Result<(), Refusal>>,
+}
+
+impl VerificationPlugin {
+    /// Asks a plugin what it can do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Signer`] if it does not answer as it should, or cannot verify.
+    pub async fn open(path: &Path, config: BTreeMap<String, String>) -> Result<VerificationPlugin> {
+        let (program, found) = Program::open(path, config).await?;
+        let [knows_identities, knows_revocation] = [IDENTITY, REVOCATION].map(|capability| found.has(capability));
+        if !knows_identities && !knows_revocation {
+            return Err(program.failed("it does not verify"));
+        }
+        let version = version(&found.version).ok_or_else(|| program.failed("its version is none"))?;
+        Ok(VerificationPlugin { program, name: found.name, version, knows_identities, knows_revocation })
+    }
+
+    /// The name by which envelopes ask for it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it says of an envelope, by the identities of a policy and, if that is wanted, of revocation.
+    pub(crate) async fn verify(
+        &self,
+        opened: &Opened,
+        extended: &Extended,
+        identities: &[String],
+        revocation: bool,
+    ) -> Result<Verdict, Refusal> {
+        let refuse = |why: String| Refusal::Plugin { name: self.name.clone(), why };
+        if let Some(least) = &extended.version
+            && version(least).is_none_or(|least| self.version < least)
+        {
+            return Err(refuse(format!("it is not of version {least} or later")));
+        }
+        let wanted = [(IDENTITY, self.knows_identities), (REVOCATION, self.knows_revocation && revocation)];
+        let wanted: Vec<_> =
+            wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(capability, _)| capability).collect();
+        let certificates = opened.chain.certificates().iter();
+        let chain: Vec<_> = certificates.map(|certificate| STANDARD.encode(certificate.to_der())).collect();
+        let names: Vec<_> = extended.others.keys().collect();
+        let mut critical = json!({"contentType": PAYLOAD_TYPE, "signingScheme": opened.said.scheme.as_str(),
+            "extendedAttributes": extended.others});
+        if let Some(expiry) = opened.said.expiry {
+            critical["expiry"] = envelope::seconds(expiry).into();
+        }
+        if opened.said.scheme == SigningScheme::SigningAuthority {
+            critical["authenticSigningTime"] = envelope::seconds(opened.said.time).into();
+        }
+        let question = json!({"contractVersion": VERSION, "signature": {"criticalAttributes": critical,
+            "unprocessedAttributes": names, "certificateChain": chain},
+            "trustPolicy": {"trustedIdentities": identities, "signatureVerification": wanted}});
+        let answer: Judged = match wanted.is_empty() {
+            true => Judged::default(),
+            false => self.program.ask("verify-signature", question).await.map_err(|error| refuse(error.to_string()))?,
+        };
+        let is_processed = |name: &String| answer.processed_attributes.iter().any(|found| found == name.as_str());
+        if let Some(name) = extended.others.keys().find(|name| !is_processed(name)) {
+            return Err(refuse(format!("it did not look at the critical attribute {name}")));
+        }
+        let mut verdict = Verdict::default();
+        for capability in wanted {
+            let found = answer.verification_results.get(capability);
+            let found = found.ok_or_else(|| refuse(format!("it does not tell the outcome of {capability}")))?;
+            let outcome = if found.success { Ok(()) } else { Err(refuse(line(&found.reason))) };
+            match capability {
+                IDENTITY => verdict.identity = Some(outcome),
+                _ => verdict.revocation = Some(outcome),
+            }
+        }
+        Ok(verdict)
+    }
+}
+
+/// Three numbers. Versions with more than that are before or beside those without, and are none here.
+fn version(text: &str) -> Option<[u64; 3]> {
+    let numbers: Option<Vec<u64>> = text.split('.').map(|part| part.parse().ok()).collect();
+    numbers?.try_into().ok()
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Judged {
+    verification_results: BTreeMap<String, Judgment>,
+    #[serde(default)]
+    processed_attributes: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct Judgment {
+    success: bool,
+    #[serde(default)]
+    reason: String,
+}
+
+impl Metadata {
+    fn has(&self, wanted: &str) -> bool {
+        self.capabilities.iter().any(|capability| capability == wanted)
+    }
+}
+
 impl Program {
+    /// A program, and what it says of itself.
+    async fn open(path: &Path, config: BTreeMap<String, String>) -> Result<(Program, Metadata)> {
+        let program = Program { path: path.to_owned(), config, patience: PATIENCE };
+        let found: Metadata = program.ask("get-plugin-metadata", json!({})).await?;
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = name.strip_suffix(".exe").unwrap_or(name);
+        if name.strip_prefix("notation-") != Some(&found.name) {
+            return Err(program.failed(&format!("it says that it is `{}`, and would be notation-{0} then", found.name)));
+        }
+        if !found.supported_contract_versions.iter().any(|version| version == VERSION) {
+            return Err(program.failed(&format!("it does not know version {VERSION} of the protocol")));
+        }
+        Ok((program, found))
+    }
+
     async fn ask<T: DeserializeOwned>(&self, what: &str, mut question: Value) -> Result<T> {
         if !self.config.is_empty() {
             question["pluginConfig"] = json!(self.config);
@@ -205,6 +331,8 @@ impl Program {
 }
 
 const VERSION: &str = "1.0";
+const IDENTITY: &str = "SIGNATURE_VERIFIER.TRUSTED_IDENTITY";
+const REVOCATION: &str = "SIGNATURE_VERIFIER.REVOCATION_CHECK";
 /// Envelopes in base64 have fewer bytes than this.
 const LONGEST_ANSWER: u64 = 4 << 20;
 /// Schemes, kinds of keys, hashes and algorithms in the words of the protocol.

@@ -48,6 +48,8 @@ pub(crate) struct Statement {
     pub(crate) stores: Vec<(String, String)>,
     /// `None` if anybody in the stores is trusted.
     pub(crate) identities: Option<Vec<Identity>>,
+    /// The same as they stand in the policy.
+    pub(crate) identity_texts: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -203,6 +205,7 @@ impl Statement {
             always_timestamp,
             stores,
             identities,
+            identity_texts: form.trusted_identities,
         })
     }
 

@@ -3,14 +3,16 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
+use bytes::Bytes;
 use jiff::Timestamp;
-use ocikit_spec::{Annotations, Descriptor};
+use ocikit_spec::{Annotations, Descriptor, Digest};
 
 use crate::error::{Error, Result};
 use crate::notation::envelope::{self, Opened, Seal, SigningScheme};
 use crate::notation::identity::Identity;
+use crate::notation::plugin::Verdict;
 use crate::notation::policy::{Action, Level, Statement};
-use crate::notation::{Certificate, TrustPolicy};
+use crate::notation::{Certificate, TrustPolicy, VerificationPlugin};
 use crate::refusal::Refusal;
 use crate::revocation::{self, RevocationList};
 use crate::timestamp::{self, Authorities};
@@ -90,6 +92,9 @@ pub struct NotationTrust {
     certificates: BTreeMap<String, Vec<Certificate>>,
     now: Timestamp,
     lists: Vec<RevocationList>,
+    plugins: Vec<VerificationPlugin>,
+    /// What they said of envelopes, by the digest of these.
+    verdicts: BTreeMap<Digest, Result<Verdict, Refusal>>,
 }
 
 impl NotationTrust {
@@ -109,13 +114,42 @@ impl NotationTrust {
             })?;
             certificates.entry(kind.clone()).or_default().extend(found.iter().cloned());
         }
-        Ok(NotationTrust { statement, certificates, now, lists: Vec::new() })
+        let (lists, plugins, verdicts) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Ok(NotationTrust { statement, certificates, now, lists, plugins, verdicts })
     }
 
     /// The same with lists of revoked certificates: of signers, of authorities, of those for timestamps.
     #[must_use]
     pub fn with_revocation_lists(self, lists: Vec<RevocationList>) -> NotationTrust {
         NotationTrust { lists, ..self }
+    }
+
+    /// The same with plugins that are asked about envelopes that ask for them. Others that ask for any do not count.
+    #[must_use]
+    pub fn with_plugins(self, plugins: Vec<VerificationPlugin>) -> NotationTrust {
+        NotationTrust { plugins, ..self }
+    }
+
+    /// The same, knowing what plugins say of these envelopes. None is asked about envelopes of strangers.
+    pub(crate) async fn informed(&self, envelopes: impl Iterator<Item = (Seal, Bytes)>) -> NotationTrust {
+        let mut informed = self.clone();
+        for (seal, bytes) in envelopes {
+            let Ok(opened) = envelope::open_extended(seal, &bytes) else { continue };
+            let Some(extended) = &opened.extended else { continue };
+            let Some(plugin) = self.plugins.iter().find(|plugin| plugin.name() == extended.plugin) else { continue };
+            if !self.is_in_store(&opened) {
+                continue;
+            }
+            let (identities, revocation) = (&self.statement.identity_texts, self.statement.revocation != Action::Skip);
+            let verdict = plugin.verify(&opened, extended, identities, revocation).await;
+            informed.verdicts.insert(Digest::sha256_of(&bytes), verdict);
+        }
+        informed
+    }
+
+    /// Whether anybody is asked.
+    pub(crate) fn has_plugins(&self) -> bool {
+        !self.plugins.is_empty()
     }
 
     /// The name of the statement.
@@ -141,15 +175,23 @@ impl NotationTrust {
         bytes: &[u8],
         subject: &Descriptor,
     ) -> Result<(Vec<Refusal>, Annotations), Refusal> {
-        let opened = envelope::open(seal, bytes)?;
+        let opened = envelope::open_extended(seal, bytes)?;
+        let verdict = match (&opened.extended, self.verdicts.get(&Digest::sha256_of(bytes))) {
+            (None, _) => Verdict::default(),
+            (Some(_), Some(verdict)) => verdict.clone()?,
+            (Some(_), None) if !self.is_in_store(&opened) => return Err(Refusal::OtherSigner),
+            (Some(extended), None) => {
+                return Err(Refusal::NotUnderstood(format!("the verification plugin {}", extended.plugin)));
+            }
+        };
         let metadata = opened.is_about(subject)?;
         let statement = &self.statement;
         let mut told = Vec::new();
         for (action, outcome) in [
-            (statement.authenticity, self.authenticity(&opened)),
+            (statement.authenticity, self.authenticity(&opened, verdict.identity)),
             (statement.expiry, self.expiry(&opened)),
             (statement.timestamp, self.timestamp(&opened)),
-            (statement.revocation, self.revocation(&opened)),
+            (statement.revocation, verdict.revocation.unwrap_or_else(|| self.revocation(&opened))),
         ] {
             match (action, outcome) {
                 (_, Ok(())) | (Action::Skip, _) => {}
@@ -165,12 +207,19 @@ impl NotationTrust {
         self.certificates.get(kind).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether its signer is one of those who are trusted.
-    fn authenticity(&self, opened: &Opened) -> Result<(), Refusal> {
-        let certificates = opened.chain.certificates();
+    /// Whether a certificate of its signer is in a store.
+    fn is_in_store(&self, opened: &Opened) -> bool {
         let trusted = self.store(opened.said.scheme.store());
-        if !certificates.iter().any(|found| trusted.contains(found)) {
+        opened.chain.certificates().iter().any(|found| trusted.contains(found))
+    }
+
+    /// Whether its signer is one of those who are trusted, by the policy or by the plugin that knows.
+    fn authenticity(&self, opened: &Opened, told: Option<Result<(), Refusal>>) -> Result<(), Refusal> {
+        if !self.is_in_store(opened) {
             return Err(Refusal::OtherSigner);
+        }
+        if let Some(told) = told {
+            return told;
         }
         let Some(identities) = &self.statement.identities else { return Ok(()) };
         let leaf = Identity::of(opened.chain.leaf().parsed()).map_err(Refusal::Certificates)?;

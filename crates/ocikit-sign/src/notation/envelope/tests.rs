@@ -259,7 +259,7 @@ fn stamped(form: Seal, bytes: &[u8], token: Vec<u8>) -> Vec<u8> {
 
     match form {
         Seal::Jws => {
-            let mut envelope: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+            let mut envelope: Value = serde_json::from_slice(bytes).unwrap();
             envelope["header"][TIMESTAMP] = base64::engine::general_purpose::STANDARD.encode(token).into();
             serde_json::to_vec(&envelope).unwrap()
         }
@@ -272,7 +272,7 @@ fn stamped(form: Seal, bytes: &[u8], token: Vec<u8>) -> Vec<u8> {
     }
 }
 
-fn trust_with(statement: serde_json::Value, stores: &[(&str, &Certificate)], now: &str) -> NotationTrust {
+fn trust_with(statement: Value, stores: &[(&str, &Certificate)], now: &str) -> NotationTrust {
     let mut policy = serde_json::json!({"version": "1.0", "trustPolicies": [{
         "name": "p", "registryScopes": ["*"], "signatureVerification": {"level": "strict"},
         "trustStores": [], "trustedIdentities": ["*"],
@@ -382,10 +382,92 @@ async fn signing_authorities_are_trusted_as_such() {
 
 #[test]
 fn a_plugin_that_nobody_asks_is_not_passed_over() {
-    assert!(check_others([SCHEME, EXPIRY, SIGNING_TIME, AUTHENTIC_TIME, "com.example.note"].into_iter()).is_ok());
-    for name in ["io.cncf.notary.verificationPlugin", "io.cncf.notary.verificationPluginMinVersion", "io.cncf.notary.x"]
-    {
-        assert!(matches!(check_others([SCHEME, name].into_iter()), Err(Refusal::NotUnderstood(_))), "{name}");
+    let attributes = |others: Value, critical: &[&str]| {
+        let attributes = Attributes {
+            critical: [&[SCHEME], critical].concat().into_iter().map(str::to_owned).collect(),
+            content_type: Some(PAYLOAD_TYPE),
+            scheme: Some("notary.x509"),
+            time: Some(at("2026-06-01")),
+            authentic_time: None,
+            expiry: None,
+            others: others.as_object().unwrap().clone(),
+        };
+        attributes.check().map(|(_, extended)| extended)
+    };
+    use serde_json::json;
+    assert_eq!(attributes(json!({"com.example.note": 1}), &[]), Ok(None));
+    let extended = attributes(
+        json!({PLUGIN: "p", PLUGIN_VERSION: "1.0.0", "com.example.note": 1, "com.example.must": "x"}),
+        &[PLUGIN, PLUGIN_VERSION, "com.example.must"],
+    );
+    let others = json!({"com.example.must": "x"}).as_object().unwrap().clone();
+    assert_eq!(extended, Ok(Some(Extended { plugin: "p".to_owned(), version: Some("1.0.0".to_owned()), others })));
+    for (others, critical) in [
+        (json!({PLUGIN: "p"}), &[][..]),
+        (json!({PLUGIN: "p", PLUGIN_VERSION: "1.0.0"}), &[PLUGIN]),
+        (json!({PLUGIN: " "}), &[PLUGIN]),
+        (json!({PLUGIN: 1}), &[PLUGIN]),
+        (json!({PLUGIN_VERSION: "1.0.0"}), &[PLUGIN_VERSION]),
+        (json!({"io.cncf.notary.x": "p"}), &[]),
+        (json!({"com.example.must": "x"}), &["com.example.must"]),
+        (json!({PLUGIN: "p"}), &[PLUGIN, "com.example.must"]),
+    ] {
+        assert!(attributes(others.clone(), critical).is_err(), "{others} {critical:?}");
+    }
+}
+
+#[tokio::test]
+async fn plugins_are_named_in_both_envelopes() {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use coset::TaggedCborSerializable;
+    use coset::cbor::Value as Cbor;
+
+    let authority = authority("root", |_| {});
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    let chain = Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).unwrap();
+    let sealed = |message: &[u8]| {
+        to_fixed(Scheme::EcdsaP256Sha256, key.sign(Scheme::EcdsaP256Sha256, message).unwrap()).unwrap()
+    };
+    let again = |form: Seal, bytes: &[u8], more: &[(&str, &str)]| match form {
+        Seal::Jws => {
+            let mut envelope: Value = serde_json::from_slice(bytes).unwrap();
+            let protected = URL_SAFE_NO_PAD.decode(envelope["protected"].as_str().unwrap()).unwrap();
+            let mut protected: Value = serde_json::from_slice(&protected).unwrap();
+            for (name, value) in more {
+                protected[name] = (*value).into();
+                protected["crit"].as_array_mut().unwrap().push((*name).into());
+            }
+            let protected = URL_SAFE_NO_PAD.encode(protected.to_string());
+            let message = format!("{protected}.{}", envelope["payload"].as_str().unwrap());
+            envelope["protected"] = protected.into();
+            envelope["signature"] = URL_SAFE_NO_PAD.encode(sealed(message.as_bytes())).into();
+            envelope.to_string().into_bytes()
+        }
+        Seal::Cose => {
+            let mut envelope = coset::CoseSign1::from_tagged_slice(bytes).unwrap();
+            envelope.protected.original_data = None;
+            for (name, value) in more {
+                let header = &mut envelope.protected.header;
+                header.rest.push((coset::Label::Text((*name).to_owned()), Cbor::Text((*value).to_owned())));
+                header.crit.push(coset::RegisteredLabelWithPrivate::Text((*name).to_owned()));
+            }
+            envelope.signature = sealed(&envelope.tbs_data(&[]));
+            envelope.to_tagged_vec().unwrap()
+        }
+    };
+    for form in SEALS {
+        let plain = seal(form, &key, &chain, None).await;
+        assert_eq!(open_extended(form, &again(form, &plain, &[])).unwrap().extended, None, "{form:?}");
+        let asking = again(form, &plain, &[(PLUGIN, "p"), ("com.example.must", "x")]);
+        let found = open_extended(form, &asking).unwrap().extended.unwrap();
+        assert_eq!((found.plugin.as_str(), &found.others["com.example.must"]), ("p", &"x".into()), "{form:?}");
+        assert!(matches!(open(form, &asking), Err(Refusal::NotUnderstood(_))), "{form:?}");
+        let trust = trust("audit", &authority, "2026-07-01");
+        assert!(matches!(trust.verify(form, &asking, &subject()), Err(Refusal::NotUnderstood(_))), "{form:?}");
+        for more in [&[("com.example.must", "x")][..], &[("io.cncf.notary.x", "x")], &[(PLUGIN, "")]] {
+            assert!(open_extended(form, &again(form, &plain, more)).is_err(), "{form:?} {more:?}");
+        }
     }
 }
 
@@ -400,6 +482,7 @@ fn attributes_have_to_agree() {
             time,
             authentic_time: None,
             expiry: None,
+            others: Map::new(),
         };
         change(&mut attributes);
         attributes.check()
