@@ -9,18 +9,19 @@ use super::sign::Facts;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::keys;
+use crate::sigstore::CertificateArguments;
 
 /// Store a signature or attestation that was made elsewhere
 ///
-/// It is checked first: it has to be by the key, or by somebody whom the trust policy trusts, and about the image. Prints
-/// what it is about and the digest of its manifest.
+/// It is checked first: it has to be by the key, by somebody whom the trust policy trusts, or whose certificate names whom it
+/// should, and about the image. Prints what it is about and the digest of its manifest.
 #[derive(Debug, Args)]
 pub(crate) struct Attach {
     /// The image
     location: Location,
     /// The public key (PEM) of whoever signed
-    #[arg(long, value_name = "FILE", conflicts_with = "envelope")]
-    #[arg(required_unless_present_any = ["trust_policy", "unverified"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["envelope", "certificate_identity", "certificate_identity_regexp"])]
+    #[arg(required_unless_present_any = ["trust_policy", "certificate_identity", "certificate_identity_regexp", "unverified"])]
     key: Option<PathBuf>,
     /// A trust policy of the Notary Project, as notation has it, which has to trust whoever signed
     #[arg(long, value_name = "FILE", requires = "envelope")]
@@ -31,8 +32,10 @@ pub(crate) struct Attach {
     /// The repository by which the policy chooses; that of the image if this is not given
     #[arg(long, value_name = "NAME", requires = "trust_policy")]
     scope: Option<String>,
+    #[command(flatten)]
+    certificates: CertificateArguments,
     /// Check its form, and that it is about the image, and not whose it is
-    #[arg(long, conflicts_with_all = ["key", "trust_policy"])]
+    #[arg(long, conflicts_with_all = ["key", "trust_policy", "certificate_identity", "certificate_identity_regexp"])]
     unverified: bool,
     /// A sigstore bundle
     #[arg(long, value_name = "FILE", required_unless_present_any = ["payload", "envelope"])]
@@ -74,6 +77,12 @@ impl Attach {
     fn trusted(&self, location: &Location) -> Result<Option<Trust>> {
         if let Some(path) = &self.key {
             return Ok(Some(Trust::Key { name: path.display().to_string(), key: keys::public_key(path)? }));
+        }
+        if let Some(trust) = self.certificates.trust()? {
+            if self.bundle.is_none() {
+                return Err(Failure::usage("certificates come with bundles: give --bundle"));
+            }
+            return Ok(Some(Trust::Certificate(Box::new(trust))));
         }
         let Some(path) = &self.trust_policy else { return Ok(None) };
         let (policy, store) = keys::trust(path, self.trust_store.as_deref())?;

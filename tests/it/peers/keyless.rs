@@ -303,6 +303,23 @@ fn cosign_signs_and_we_verify() {
         let outcome = services.we_verify(&bench, WHO, &["--json", "--attestation", "custom", &said]);
         assert!(outcome.code == 0 && outcome.stdout.contains("passed"), "{kind}: {outcome}");
         assert_eq!(services.we_verify(&bench, WHO, &[&said]).code, 5, "{kind}");
+        // What was made elsewhere is stored if it is by whom it should be.
+        let listed = bench.ok(&["referrers", "--json", &reference]);
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let signature = listed["referrers"][0]["digest"].as_str().unwrap();
+        let manifest = bench.ok(&["manifest", "get", &format!("{}@{signature}", place.repository)]);
+        let manifest: Value = serde_json::from_str(&manifest).unwrap();
+        let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+        bench.ok(&["blob", "get", &format!("{}@{layer}", place.repository), "-o", &format!("{kind}.json")]);
+        let plain = format!("{kind}-plain.tar");
+        bench.ok(&["copy", "--no-referrers", &reference, &plain]);
+        for (code, who) in [(5, "somebody@example.com"), (0, WHO)] {
+            let trust = services.trust(who);
+            let given = ["attach", "--insecure-ignore-sct", &trust[0], &trust[1], &trust[2], "--bundle"];
+            let outcome = bench.ocikit(&[&given[..], &[&format!("{kind}.json"), &plain]].concat());
+            assert_eq!(outcome.code, code, "{kind}: {outcome}");
+        }
+        assert_eq!(services.we_verify(&bench, WHO, &[&plain]).code, 0, "{kind}");
         // A policy says the same in a file.
         for (code, who) in [(0, WHO), (5, "somebody@example.com")] {
             let signer = json!({
