@@ -52,8 +52,8 @@ struct State {
     /// Manifests that were read or put, by digest.
     documents: HashMap<Digest, Found>,
     cached: usize,
-    /// Blobs that are expected and that nobody has asked for, and their lengths.
-    expected: Vec<(Digest, u64)>,
+    /// Blobs that are expected and that nobody has asked for.
+    expected: Vec<Digest>,
     ahead: Ahead,
     /// Blobs that were not here before: a manifest that names one of them is not here either.
     new: HashSet<Digest>,

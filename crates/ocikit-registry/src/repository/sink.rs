@@ -9,15 +9,12 @@ use crate::manifests::{self, Found, Key};
 use crate::upload::{JournalKey, Mount};
 use crate::{blobs, referrers, upload};
 
-/// Where answers are far away, blobs of fewer bytes are sent rather than asked for.
-const TINY: u64 = 16 << 10;
-
 #[async_trait]
 impl Sink for RemoteRepository {
     async fn expect(&self, descriptors: &[Descriptor]) -> Result<()> {
         let mut state = lock(&self.0.state);
         let blobs = descriptors.iter().filter(|blob| !blob.media_type.is_document());
-        state.expected = blobs.map(|blob| (blob.digest, blob.size)).collect();
+        state.expected = blobs.map(|blob| blob.digest).collect();
         Ok(())
     }
 
@@ -78,12 +75,12 @@ impl RemoteRepository {
             Some(mount) => upload::put(inner, target, &key, descriptor, from, Some(&mount), None).await?,
             // An answer is far away: the upload begins before it is known whether it is needed. As it is a mount, most
             // registries tell that too.
-            None if self.is_better_begun()
-                && let answer = self.question(digest)
-                && (answer.is_some() || descriptor.size < TINY) =>
+            None if inner.http.is_far(&endpoint.base)
+                && inner.memory.mounts_from_itself(endpoint).is_none()
+                && let Some(answer) = self.question(digest) =>
             {
                 let mount = Mount::From(target.path.clone());
-                upload::put(inner, target, &key, descriptor, from, Some(&mount), answer).await?
+                upload::put(inner, target, &key, descriptor, from, Some(&mount), Some(answer)).await?
             }
             None if self.exists(digest).await? => {
                 if let Some(journal) = &inner.options.journal {
@@ -117,13 +114,6 @@ impl RemoteRepository {
         }
     }
 
-    /// Whether an upload is begun although nobody knows whether it is needed.
-    fn is_better_begun(&self) -> bool {
-        let Remote { inner, target, .. } = &*self.0;
-        let endpoint = &target.endpoint;
-        inner.http.is_far(&endpoint.base) && inner.memory.mounts_from_itself(endpoint).is_none()
-    }
-
     /// Whether a blob is there.
     async fn exists(&self, digest: &Digest) -> Result<bool> {
         if let Some(answer) = self.question(digest)
@@ -138,11 +128,9 @@ impl RemoteRepository {
     /// The answer to whether a blob is there, if it was expected. With the first goes the question for all of them.
     fn question(&self, digest: &Digest) -> Option<Answer> {
         let Remote { inner, target, state, .. } = &*self.0;
-        let least = if self.is_better_begun() { TINY } else { 0 };
         let mut state = lock(state);
         if !state.expected.is_empty() {
             let expected = std::mem::take(&mut state.expected).into_iter();
-            let expected = expected.filter(|(_, size)| *size >= least).map(|(expected, _)| expected);
             let unknown =
                 |expected: &Digest| expected == digest || inner.memory.holder(&target.endpoint, expected).is_none();
             state.ahead = Ahead::ask(inner, target, expected.filter(unknown).collect());
