@@ -243,8 +243,9 @@ impl Session {
     /// are then opened before they are needed. Without it nothing fails, and the first blobs wait a little longer;
     /// [`Session::copy`] and [`Session::sink`] say it by themselves.
     pub fn expect_transfer(&self) {
-        // As many requests as a copy makes at the same time.
-        self.client.open_ahead(self.copy_options(Vec::new()).jobs * 2);
+        // As many requests as a copy makes at the same time: for twice as many blobs, each of which is asked for as its
+        // upload begins.
+        self.client.open_ahead(self.copy_options(Vec::new()).jobs * 4);
     }
 
     /// How the session copies.

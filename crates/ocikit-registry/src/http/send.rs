@@ -92,7 +92,7 @@ pub(crate) struct Http {
 }
 
 /// A server whose answers take less is near enough to be asked one thing after the other.
-const FAR: Duration = Duration::from_millis(30);
+const FAR: Duration = Duration::from_millis(40);
 
 /// Requests and uploads are counted apart: an upload may wait for what it sends to be downloaded from the same host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

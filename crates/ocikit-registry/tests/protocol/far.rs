@@ -14,12 +14,12 @@ use tokio::sync::watch;
 use crate::double::{Action, Double, Manners};
 use crate::support::{Quick, client, repository};
 
-/// A client and a registry whose every answer takes 40 ms by the client's clock.
+/// A client and a registry whose every answer takes 50 ms by the client's clock.
 async fn far(manners: Manners) -> (Client, Double) {
     let (clock, double) = (Arc::new(Quick::default()), Double::with(manners).await);
     let passing = clock.clone();
     double.rule(move |_| {
-        passing.pass(Duration::from_millis(40));
+        passing.pass(Duration::from_millis(50));
         Action::Pass
     });
     (Client::new(ClientOptions { clock, ..ClientOptions::default() }), double)
