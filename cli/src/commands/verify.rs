@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
-use ocikit::{Annotations, Digest, Location, Platform};
+use ocikit::{Annotations, Digest, Location, Platform, Repository};
 use ocikit_sign::{Cell, Coverage, NotationTrust, Outcome, Refused, Trust, VerifyOptions};
 use serde::Serialize;
 
@@ -57,6 +57,9 @@ pub(crate) struct Verify {
     /// Ask for an attestation of this type instead of a plain signature; --json prints what it says
     #[arg(long, value_name = "TYPE", value_parser = ocikit_sign::predicate_type, conflicts_with = "trust_policy")]
     attestation: Option<String>,
+    /// The repository under which a signature in the form cosign-legacy has to have been made; the others name none
+    #[arg(long, value_name = "NAME", conflicts_with = "policy")]
+    signed_as: Option<Repository>,
     #[command(flatten)]
     depth: DepthArguments,
     /// The image has to have this digest
@@ -121,6 +124,7 @@ impl Verify {
         let options = VerifyOptions {
             formats: self.format.iter().map(|name| name.format()).collect(),
             predicate_type: self.attestation.clone(),
+            signed_as: self.signed_as.clone(),
             depth: self.depth.depth(),
             expect: self.expect,
             ..VerifyOptions::new(trusted)

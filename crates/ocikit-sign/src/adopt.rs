@@ -13,7 +13,7 @@ use crate::notation::{Seal, open};
 use crate::refusal::Refusal;
 use crate::sign::{Signature, added, enveloped, wrapped};
 use crate::subjects::Subject;
-use crate::verify::Trust;
+use crate::verify::{Asked, Trust};
 
 /// A signature that somebody made elsewhere, without storing it.
 #[derive(Debug, Clone)]
@@ -47,8 +47,8 @@ pub async fn adopt(root: &Root, foreign: Foreign, trusted: Option<&Trust>, creat
     if let Some(trusted) = trusted {
         let content = Ok((layer.clone(), Bytes::from(bytes.clone())));
         let found = Found { manifest: layer.digest, format: Some(format), content };
-        let attested = kind.as_deref().filter(|kind| *kind != bundle::PREDICATE_TYPE);
-        trusted.verify(&subject, &found, attested).map_err(Error::Refused)?;
+        let predicate_type = kind.as_deref().filter(|kind| *kind != bundle::PREDICATE_TYPE);
+        trusted.verify(&subject, &found, Asked { predicate_type, signed_as: None }).map_err(Error::Refused)?;
     }
     let (manifest, naming) = match (format, kind) {
         (Format::Cosign, Some(kind)) => (wrapped(&subject, &kind, bytes, created, &memory)?, Naming::default()),

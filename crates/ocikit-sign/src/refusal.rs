@@ -14,6 +14,9 @@ pub enum Refusal {
     /// It is a good signature of something else.
     #[error("it is about {0}")]
     OtherSubject(String),
+    /// It is a good signature, made under another name.
+    #[error("it was made for {0}")]
+    OtherName(String),
     /// It is a good signature of a statement of another type.
     #[error("it is a statement of type {0}")]
     OtherPredicate(String),

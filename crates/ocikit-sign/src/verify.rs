@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_image::Root;
-use ocikit_spec::{Annotations, Descriptor, Digest, Platform};
+use ocikit_spec::{Annotations, Descriptor, Digest, Platform, Reference, Repository};
 use serde_json::Value;
 
 use crate::cosign::{bundle, simple};
@@ -71,12 +71,8 @@ impl Trust {
         matches!(self, Trust::Notation(trust) if trust.level() == Level::Skip)
     }
 
-    pub(crate) fn verify(
-        &self,
-        subject: &Subject,
-        found: &Found,
-        predicate_type: Option<&str>,
-    ) -> Result<Proof, Refusal> {
+    pub(crate) fn verify(&self, subject: &Subject, found: &Found, asked: Asked<'_>) -> Result<Proof, Refusal> {
+        let Asked { predicate_type, .. } = asked;
         let (layer, content) = found.content.as_ref().map_err(Clone::clone)?;
         let format = found.format.ok_or(Refusal::OtherSigner)?;
         let mut proof = Proof {
@@ -100,7 +96,7 @@ impl Trust {
                 proof.by = key.fingerprint().to_string();
             }
             (Trust::Key { key, .. }, Format::CosignLegacy) => {
-                simple::verify(layer, content, &digest, key)?;
+                asked.check_name(&simple::verify(layer, content, &digest, key)?)?;
                 proof.by = key.fingerprint().to_string();
             }
             (Trust::Certificate(trust), Format::Cosign) => {
@@ -110,7 +106,8 @@ impl Trust {
                 proof.by = named.to_string();
             }
             (Trust::Certificate(trust), Format::CosignLegacy) => {
-                let (named, _) = simple::verify_certificate(layer, content, &digest, trust)?;
+                let (named, reference) = simple::verify_certificate(layer, content, &digest, trust)?;
+                asked.check_name(&reference)?;
                 proof.by = named.to_string();
             }
             (Trust::Notation(trust), Format::NotationJws | Format::NotationCose) => {
@@ -123,6 +120,26 @@ impl Trust {
     }
 }
 
+/// What a signature has to say besides.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Asked<'a> {
+    /// The type of the statement, if that is not a plain signature.
+    pub(crate) predicate_type: Option<&'a str>,
+    /// The repository under which it was signed, where the form has a place for it.
+    pub(crate) signed_as: Option<&'a Repository>,
+}
+
+impl Asked<'_> {
+    fn check_name(&self, name: &str) -> Result<(), Refusal> {
+        let Some(wanted) = self.signed_as else { return Ok(()) };
+        match name.parse::<Reference>() {
+            Ok(reference) if reference.repository() == wanted => Ok(()),
+            Ok(reference) => Err(Refusal::OtherName(reference.repository().to_string())),
+            Err(_) => Err(Refusal::OtherName("no repository".to_owned())),
+        }
+    }
+}
+
 /// What to verify.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
@@ -132,6 +149,9 @@ pub struct VerifyOptions {
     pub formats: Vec<Format>,
     /// The type of an attestation that is asked for instead of a plain signature. Only bundles hold them.
     pub predicate_type: Option<String>,
+    /// The repository under which signatures have to have been made in cosign's older format, which names one. Those of other
+    /// formats hold wherever the image is.
+    pub signed_as: Option<Repository>,
     /// How far down.
     pub depth: Depth,
     /// The digest that the root has to have.
@@ -143,7 +163,15 @@ pub struct VerifyOptions {
 impl VerifyOptions {
     /// For these signers: any format, the root alone, whatever digest it has, eight at a time.
     pub fn new(trusted: Vec<Trust>) -> VerifyOptions {
-        VerifyOptions { trusted, formats: Vec::new(), predicate_type: None, depth: Depth::Root, expect: None, jobs: 8 }
+        VerifyOptions {
+            trusted,
+            formats: Vec::new(),
+            predicate_type: None,
+            signed_as: None,
+            depth: Depth::Root,
+            expect: None,
+            jobs: 8,
+        }
     }
 
     /// What is asked for of each digest: a signer, and formats of which one will do.
@@ -288,13 +316,15 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
     let subjects = subjects(root, options.depth).await?;
     let cells: Vec<Vec<Cell>> = stream::iter(subjects)
         .map(|subject| {
-            let (wanted, formats, kind) = (&wanted, &formats, options.predicate_type.as_deref());
+            let (wanted, formats) = (&wanted, &formats);
+            let asked =
+                Asked { predicate_type: options.predicate_type.as_deref(), signed_as: options.signed_as.as_ref() };
             async move {
                 let found = find(&**subject.root.source(), &subject.digest(), formats).await?;
                 let mut cells = Vec::new();
                 for (trust, formats) in wanted {
                     let trust = trust.informed(&found).await;
-                    cells.push(cell(&subject, &trust, formats, &found, kind));
+                    cells.push(cell(&subject, &trust, formats, &found, asked));
                 }
                 Ok::<_, Error>(cells)
             }
@@ -305,10 +335,10 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
     Ok(Coverage { root: root.digest(), cells: cells.into_iter().flatten().collect() })
 }
 
-fn cell(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found], kind: Option<&str>) -> Cell {
+fn cell(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found], asked: Asked<'_>) -> Cell {
     let outcome = match trust.skips() {
         true => Outcome::Skipped,
-        false => outcome(subject, trust, formats, found, kind),
+        false => outcome(subject, trust, formats, found, asked),
     };
     Cell {
         subject: subject.descriptor(),
@@ -320,10 +350,10 @@ fn cell(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found], k
 }
 
 /// The first signature that counts, or why none does.
-fn outcome(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found], kind: Option<&str>) -> Outcome {
+fn outcome(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found], asked: Asked<'_>) -> Outcome {
     let mut refused = Vec::new();
     for found in found.iter().filter(|found| found.format.is_none_or(|format| formats.contains(&format))) {
-        match trust.verify(subject, found, kind) {
+        match trust.verify(subject, found, asked) {
             Ok(proof) => return Outcome::Verified(Box::new(proof)),
             Err(why) => refused.push(Refused { signature: found.manifest, format: found.format, why }),
         }

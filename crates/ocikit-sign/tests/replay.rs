@@ -183,6 +183,27 @@ async fn what_was_verified_is_what_was_asked_for() {
 }
 
 #[tokio::test]
+async fn a_signature_for_another_repository_is_refused_where_that_is_asked_for() {
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    let memory = Arc::new(Memory::new());
+    let root = image(&memory, 1).await;
+    let place: Arc<dyn Sink> = memory.clone();
+    for (reference, told) in [("", "no repository"), ("registry.example/other", "registry.example/other")] {
+        let reference = reference.to_owned();
+        let options = SignOptions::new(vec![Format::CosignLegacy], Timestamp::UNIX_EPOCH);
+        let made = sign(&root, &key, &SignOptions { reference, ..options }).await.unwrap();
+        attach(&made, &place, &CopyOptions::default()).await.unwrap();
+        let wanted = |name: &str| VerifyOptions { signed_as: Some(name.parse().unwrap()), ..trust(&key) };
+        let Outcome::Missing(refused) = outcome(&root, &wanted("registry.example/app")).await else { panic!("{told}") };
+        assert!(refused.iter().any(|refused| refused.why == Refusal::OtherName(told.to_owned())), "{refused:?}");
+        assert!(matches!(outcome(&root, &trust(&key)).await, Outcome::Verified(_)));
+        if !told.contains(' ') {
+            assert!(matches!(outcome(&root, &wanted(told)).await, Outcome::Verified(_)));
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_was_made_elsewhere_is_checked_first() {
     let [key, other] = [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap());
     let memory = Arc::new(Memory::new());

@@ -127,95 +127,47 @@ impl<C> Drop for Coming<C> {
     }
 }
 
-/// Puts connections on the shelf; whoever asked for one is told that there is none.
-#[derive(Debug)]
-pub(super) struct Keep<C>(pub(super) Arc<Shelf<C>>);
-
-impl<C> Clone for Keep<C> {
-    fn clone(&self) -> Self {
-        Keep(self.0.clone())
-    }
+/// What a client does with the shelf.
+#[derive(Clone)]
+pub(super) enum Does {
+    /// Puts connections there; whoever asked for one is told that there is none.
+    Keep,
+    /// Takes connections from there before it makes one, and has it filled when the first was long in coming.
+    Use(Arc<dyn Fn() + Send + Sync>),
 }
 
-impl<S, C> Layer<S> for Keep<C> {
-    type Service = Keeping<S, C>;
-
-    fn layer(&self, inner: S) -> Keeping<S, C> {
-        Keeping { inner, shelf: self.0.clone() }
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Keeping<S, C> {
-    inner: S,
-    shelf: Arc<Shelf<C>>,
-}
-
-impl<S: Clone, C> Clone for Keeping<S, C> {
-    fn clone(&self) -> Self {
-        Keeping { inner: self.inner.clone(), shelf: self.shelf.clone() }
-    }
-}
-
-impl<S, R, C> Service<R> for Keeping<S, C>
-where
-    S: Service<R, Response = C, Error = BoxError>,
-    S::Future: Send + 'static,
-    C: Send + 'static,
-{
-    type Response = C;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<C, BoxError>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        let coming = self.shelf.announce();
-        let connecting = self.inner.call(request);
-        async move {
-            // Without a connection it is dropped, and says so.
-            let (coming, connection) = (coming, connecting.await?);
-            coming.ends(connection);
-            Err("it is kept for others".into())
-        }
-        .boxed()
-    }
-}
-
-/// Takes connections from the shelf before it makes one, and has the shelf filled when the first was long in coming.
-pub(super) struct Use<C> {
+/// What stands between a client and its connector.
+pub(super) struct Between<C> {
     pub(super) shelf: Arc<Shelf<C>>,
-    pub(super) fill: Arc<dyn Fn() + Send + Sync>,
+    pub(super) does: Does,
 }
 
-impl<C> Clone for Use<C> {
+impl<C> Clone for Between<C> {
     fn clone(&self) -> Self {
-        Use { shelf: self.shelf.clone(), fill: self.fill.clone() }
+        Between { shelf: self.shelf.clone(), does: self.does.clone() }
     }
 }
 
-impl<S, C> Layer<S> for Use<C> {
-    type Service = Using<S, C>;
+impl<S, C> Layer<S> for Between<C> {
+    type Service = Connector<S, C>;
 
-    fn layer(&self, inner: S) -> Using<S, C> {
-        Using { inner, from: self.clone() }
+    fn layer(&self, inner: S) -> Connector<S, C> {
+        Connector { inner, between: self.clone() }
     }
 }
 
-pub(super) struct Using<S, C> {
+pub(super) struct Connector<S, C> {
     inner: S,
-    from: Use<C>,
+    between: Between<C>,
 }
 
-impl<S: Clone, C> Clone for Using<S, C> {
+impl<S: Clone, C> Clone for Connector<S, C> {
     fn clone(&self) -> Self {
-        Using { inner: self.inner.clone(), from: self.from.clone() }
+        Connector { inner: self.inner.clone(), between: self.between.clone() }
     }
 }
 
-impl<S, R, C> Service<R> for Using<S, C>
+impl<S, R, C> Service<R> for Connector<S, C>
 where
     S: Service<R, Response = C, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -234,19 +186,31 @@ where
         let clone = self.inner.clone();
         // The one that was asked whether it is ready.
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let Use { shelf, fill } = self.from.clone();
-        async move {
-            if let Some(connection) = shelf.take().await {
-                return Ok(connection);
+        let Between { shelf, does } = self.between.clone();
+        match does {
+            Does::Keep => {
+                let (coming, connecting) = (shelf.announce(), inner.call(request));
+                async move {
+                    // Without a connection it is dropped, and says so.
+                    let (coming, connection) = (coming, connecting.await?);
+                    coming.ends(connection);
+                    Err("it is kept for others".into())
+                }
+                .boxed()
             }
-            let begun = Instant::now();
-            let connection = inner.call(request).await?;
-            // Over HTTP/2 one connection does for all.
-            if begun.elapsed() >= FAR && !connection.connected().is_negotiated_h2() {
-                fill();
+            Does::Use(fill) => async move {
+                if let Some(connection) = shelf.take().await {
+                    return Ok(connection);
+                }
+                let begun = Instant::now();
+                let connection = inner.call(request).await?;
+                // Over HTTP/2 one connection does for all.
+                if begun.elapsed() >= FAR && !connection.connected().is_negotiated_h2() {
+                    fill();
+                }
+                Ok(connection)
             }
-            Ok(connection)
+            .boxed(),
         }
-        .boxed()
     }
 }

@@ -13,7 +13,7 @@ use reqwest::{Method, NoProxy, Proxy, Url, Version};
 use super::address::{OutOfReach, Reach, Resolver, Zone};
 use super::fault::{Fault, sort};
 use super::pulse::Pulse;
-use super::spare::{Cuts, FAR, Keep, Shelf, Use};
+use super::spare::{Between, Cuts, Does, FAR, Shelf};
 use super::tls;
 use crate::hosts::{ProxyOptions, TlsSettings, Verify};
 
@@ -262,9 +262,12 @@ impl Transport {
         let broken = |error| Error::broken("the HTTP client", error);
         let cuts = Cuts::default();
         let shelf = Shelf::new(cuts.clone());
-        let spare = self.builder(configuration.clone(), reach)?.connector_layer(Keep(shelf.clone()));
+        let spare = self
+            .builder(configuration.clone(), reach)?
+            .connector_layer(Between { shelf: shelf.clone(), does: Does::Keep });
         let fill = self.fill(spare.build().map_err(broken)?, url, lane);
-        let builder = self.builder(configuration, reach)?.connector_layer(Use { shelf, fill: fill.clone() });
+        let builder =
+            self.builder(configuration, reach)?.connector_layer(Between { shelf, does: Does::Use(fill.clone()) });
         let made = Pool { client: builder.build().map_err(broken)?, answered: Arc::default(), cuts };
         // Of two that were made at the same time the first is kept, so that there is one.
         let pool = lock(&self.clients).entry(key).or_insert(made).clone();

@@ -12,7 +12,7 @@ use crate::notation::NotationTrust;
 use crate::policy::form::{Policy, PolicySigner, Requirement};
 use crate::sigstore::CertificateTrust;
 use crate::subjects::{Depth, Subject, subjects};
-use crate::verify::{Cell, Outcome, Refused, Trust, Verified};
+use crate::verify::{Asked, Cell, Outcome, Refused, Trust, Verified};
 
 /// What a policy is asked about an image.
 #[derive(Debug, Clone)]
@@ -176,12 +176,13 @@ fn finding(
     trusted: &BTreeMap<&str, Trust>,
 ) -> Finding {
     let Requirement { signers, threshold, formats, predicate_type, .. } = requirement;
+    let asked = Asked { predicate_type: predicate_type.as_deref(), signed_as: None };
     let (mut cells, mut signed_by) = (Vec::new(), Vec::new());
     for (name, trust) in signers.iter().filter_map(|name| Some((name, trusted.get(name.as_str())?))) {
         let formats: Vec<_> = trust.formats().iter().copied().filter(|format| formats.contains(format)).collect();
         let (mut proofs, mut refused) = (Vec::new(), Vec::new());
         for found in found.iter().filter(|found| found.format.is_none_or(|format| formats.contains(&format))) {
-            match trust.verify(subject, found, predicate_type.as_deref()) {
+            match trust.verify(subject, found, asked) {
                 Ok(proof) => proofs.push(proof),
                 Err(why) => refused.push(Refused { signature: found.manifest, format: found.format, why }),
             }
