@@ -9,6 +9,7 @@
 mod archive;
 mod commands;
 mod context;
+mod coverage;
 mod failure;
 mod file;
 mod hosts;

@@ -10,8 +10,8 @@ use ocikit_sign::{
 };
 use serde::Serialize;
 
-use crate::commands::verify::{CellFacts, table};
 use crate::context::Context;
+use crate::coverage::{CellFacts, table};
 use crate::failure::{Code, Failure, Result};
 use crate::{file, keys, sigstore};
 

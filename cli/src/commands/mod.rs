@@ -35,7 +35,7 @@ mod tags;
 mod tour;
 mod tree;
 mod validate;
-pub(crate) mod verify;
+mod verify;
 mod version;
 
 use clap::Subcommand;
