@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::found::{Found, find};
 use crate::key::PublicKey;
-use crate::notation::{Level, NotationTrust, Seal, signer_of};
+use crate::notation::{Level, NotationTrust, Seal};
 use crate::refusal::Refusal;
 use crate::sigstore::CertificateTrust;
 use crate::subjects::{Depth, Subject, subjects};
@@ -111,8 +111,9 @@ impl Trust {
                 proof.by = named.to_string();
             }
             (Trust::Notation(trust), Format::NotationJws | Format::NotationCose) => {
-                (proof.warnings, proof.metadata) = trust.verify(seal, content, &subject.descriptor())?;
-                proof.by = signer_of(seal, content)?.fingerprint().to_string();
+                let approved = trust.verify(seal, content, &subject.descriptor())?;
+                (proof.warnings, proof.metadata) = (approved.told, approved.metadata);
+                proof.by = approved.by.to_string();
             }
             _ => return Err(Refusal::OtherSigner),
         }

@@ -286,11 +286,6 @@ pub(crate) fn open_extended(seal: Seal, envelope: &[u8]) -> Result<Opened, Refus
     }
 }
 
-/// The key that an envelope was signed with.
-pub(crate) fn signer_of(seal: Seal, envelope: &[u8]) -> Result<PublicKey, Refusal> {
-    Ok(open_extended(seal, envelope)?.chain.public_key().clone())
-}
-
 impl Opened {
     /// Whether it is about this descriptor; the metadata of the signer, if so.
     pub(crate) fn is_about(&self, subject: &Descriptor) -> Result<Annotations, Refusal> {

@@ -15,4 +15,4 @@ pub use plugin::{NotationPlugin, VerificationPlugin};
 pub use policy::{Level, TrustPolicy};
 pub use trust::{NotationTrust, TrustStore};
 
-pub(crate) use envelope::{By, Options, Seal, open, open_extended, sign, signer_of};
+pub(crate) use envelope::{By, Options, Seal, open, open_extended, sign};

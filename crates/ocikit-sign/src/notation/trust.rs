@@ -84,6 +84,17 @@ fn read_directory(path: &Path) -> Result<Vec<Certificate>, String> {
     Ok(found)
 }
 
+/// An envelope that counts.
+#[derive(Debug)]
+pub(crate) struct Approved {
+    /// The digest of the signer's public key.
+    pub(crate) by: Digest,
+    /// What failed and is only told.
+    pub(crate) told: Vec<Refusal>,
+    /// What the signer signed along.
+    pub(crate) metadata: Annotations,
+}
+
 /// Whom a trust policy trusts in one repository.
 #[derive(Debug, Clone)]
 pub struct NotationTrust {
@@ -168,13 +179,8 @@ impl NotationTrust {
         self.statement.authenticity == Action::Enforce
     }
 
-    /// Checks an envelope about a subject. Returns what failed and is only told, and the metadata of the signer.
-    pub(crate) fn verify(
-        &self,
-        seal: Seal,
-        bytes: &[u8],
-        subject: &Descriptor,
-    ) -> Result<(Vec<Refusal>, Annotations), Refusal> {
+    /// Checks an envelope about a subject.
+    pub(crate) fn verify(&self, seal: Seal, bytes: &[u8], subject: &Descriptor) -> Result<Approved, Refusal> {
         let opened = envelope::open_extended(seal, bytes)?;
         let verdict = match (&opened.extended, self.verdicts.get(&Digest::sha256_of(bytes))) {
             (None, _) => Verdict::default(),
@@ -199,7 +205,7 @@ impl NotationTrust {
                 (Action::Enforce, Err(why)) => return Err(why),
             }
         }
-        Ok((told, metadata))
+        Ok(Approved { by: opened.chain.public_key().fingerprint(), told, metadata })
     }
 
     /// The certificates of all stores of a type.

@@ -9,6 +9,7 @@ use rcgen::{
 
 use super::*;
 use crate::key::{KeyKind, PrivateKey};
+use crate::notation::trust::Approved;
 use crate::notation::{Certificate, NotationTrust, TrustPolicy, TrustStore};
 use crate::timestamp::testing::{Making, Tsa};
 
@@ -118,7 +119,8 @@ async fn every_kind_of_key_is_sealed_and_opened() {
         for form in SEALS {
             let bytes = seal(form, &key, &chain, Some("2026-12-01")).await;
             let trust = trust("strict", &authority, "2026-07-01");
-            let (told, metadata) = trust.verify(form, &bytes, &subject()).unwrap();
+            let Approved { by, told, metadata } = trust.verify(form, &bytes, &subject()).unwrap();
+            assert_eq!(by, key.public_key().fingerprint());
             assert!(told.is_empty() && metadata.is_empty(), "{kind}");
             let other = Descriptor { digest: Digest::sha256_of(b"other"), ..subject() };
             assert!(matches!(trust.verify(form, &bytes, &other), Err(Refusal::OtherSubject(_))));
@@ -170,7 +172,11 @@ async fn levels_decide_what_is_only_told() {
             ("audit", &stranger, "2027-02-01", Some(3)),
         ] {
             let found = trust(level, trusted, now).verify(form, &bytes, &subject());
-            assert_eq!(found.as_ref().map(|(told, _)| told.len()).ok(), outcome, "{form:?} {level} {now} {found:?}");
+            assert_eq!(
+                found.as_ref().map(|approved| approved.told.len()).ok(),
+                outcome,
+                "{form:?} {level} {now} {found:?}"
+            );
         }
         // Bytes that were changed are refused at every level.
         let mut changed = bytes.clone();
