@@ -262,10 +262,13 @@ impl Transport {
         let broken = |error| Error::broken("the HTTP client", error);
         let cuts = Cuts::default();
         let shelf = Shelf::new(cuts.clone());
-        let spare = self
-            .builder(configuration.clone(), reach)?
-            .connector_layer(Between { shelf: shelf.clone(), does: Does::Keep });
-        let fill = self.fill(spare.build().map_err(broken)?, url, lane);
+        // Those of large bodies are made when there are such: by then it is known how many.
+        let spare = match lane {
+            Lane::Small => Some(self.builder(configuration.clone(), reach)?),
+            Lane::Bulk => None,
+        };
+        let keep = Between { shelf: shelf.clone(), does: Does::Keep };
+        let fill = self.fill(spare.map(|spare| spare.connector_layer(keep)), url);
         let builder =
             self.builder(configuration, reach)?.connector_layer(Between { shelf, does: Does::Use(fill.clone()) });
         let made = Pool { client: builder.build().map_err(broken)?, answered: Arc::default(), cuts };
@@ -283,17 +286,17 @@ impl Transport {
         Ok(pool)
     }
 
-    /// Opens connections to a server, once.
-    fn fill(&self, spare: reqwest::Client, url: &Url, lane: Lane) -> Arc<dyn Fn() + Send + Sync> {
-        let (ahead, filled, mut url) = (self.ahead.clone(), AtomicBool::new(false), url.clone());
+    /// Opens connections to a server, once. The client that does is not made before.
+    fn fill(&self, spare: Option<reqwest::ClientBuilder>, url: &Url) -> Arc<dyn Fn() + Send + Sync> {
+        let (ahead, spare, mut url) = (self.ahead.clone(), Mutex::new(spare), url.clone());
         url.set_path("");
         url.set_query(None);
         Arc::new(move || {
             let connections = ahead.load(Ordering::Relaxed);
-            // Those of large bodies are made when there are such: by then it is known how many.
-            if lane == Lane::Bulk || connections == 0 || filled.swap(true, Ordering::Relaxed) {
+            if connections == 0 {
                 return;
             }
+            let Some(Ok(spare)) = lock(&spare).take().map(reqwest::ClientBuilder::build) else { return };
             for _ in 0..connections {
                 // It ends with an error when there is a connection.
                 tokio::spawn(spare.head(url.clone()).send());
