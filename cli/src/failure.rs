@@ -160,7 +160,8 @@ impl From<ocikit_sign::Error> for Failure {
             Error::Key(_) | Error::Certificates(_) | Error::Policy { .. } | Error::Unsupported(_) => {
                 Failure::new(Code::Usage, message)
             }
-            Error::Service { .. } => Failure::new(Code::Unreachable, message),
+            Error::Service { .. } => Failure::new(Code::Unreachable, message)
+                .hint("nothing was stored; is the address right, does the service run, and does it want --ca-file?"),
             _ => Failure::new(Code::Other, message),
         }
     }
@@ -213,6 +214,14 @@ mod tests {
         ] {
             assert_eq!(Failure::from(error).code, code);
         }
+    }
+
+    #[test]
+    fn a_service_that_does_not_answer_is_unreachable() {
+        let (place, problem) = ("http://localhost:1/".to_owned(), "x".to_owned());
+        let failure = Failure::from(ocikit_sign::Error::Service { place, problem });
+        assert_eq!(failure.code, Code::Unreachable);
+        assert!(failure.hint.unwrap().contains("--ca-file"));
     }
 
     #[test]

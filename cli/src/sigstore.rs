@@ -75,8 +75,10 @@ impl VoucherArguments {
             let http = Http::new(&context.http_options()?)?;
             return Ok((signer, Some(Vouchers { certificates, logs, timestamps, root, ..Vouchers::new(http, now) })));
         }
-        let authority = authority
-            .ok_or_else(|| Failure::usage("there is no key, and no authority that gives a certificate without one"))?;
+        let authority = authority.ok_or_else(|| {
+            Failure::usage("there is no key, and no authority that gives a certificate without one")
+                .hint("give --key; or --signing-config or --fulcio-url, and a token that says who signs")
+        })?;
         let http = Http::new(&context.http_options()?)?;
         let token = self.token(&http).await?;
         // It is forgotten when this ends; the certificate says how long it may be used.
