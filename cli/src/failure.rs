@@ -161,7 +161,7 @@ impl From<ocikit_sign::Error> for Failure {
                 Failure::new(Code::Usage, message)
             }
             Error::Service { .. } => Failure::new(Code::Unreachable, message)
-                .hint("nothing was stored; is the address right, does the service run, and does it want --ca-file?"),
+                .hint("is the address right, does the service run, and does it want --ca-file?"),
             _ => Failure::new(Code::Other, message),
         }
     }
