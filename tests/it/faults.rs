@@ -5,6 +5,7 @@
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ocikit_server::{Action, Authentication, Fault, Point, Reply, Server, User};
 use ocikit_spec::Digest;
@@ -49,7 +50,20 @@ fn layers(bench: &Bench, size: u64) -> Digest {
 
 #[test]
 fn any_request_may_fail_once() {
+    each_request_fails_once(Duration::ZERO);
+}
+
+/// A registry that is far away is asked in another way: several things at once.
+#[test]
+fn any_request_to_a_registry_far_away_may_fail_once() {
+    each_request_fails_once(Duration::from_millis(50));
+}
+
+fn each_request_fails_once(delay: Duration) {
     let (bench, registry) = (bench(), Registry::start());
+    if !delay.is_zero() {
+        registry.faults().add(Fault::on("* /**", Action::Delay(delay)));
+    }
     let digest = whole(&testdata("buildkit-single/image.tar"));
     let round = |number: usize| {
         let reference = format!("{}/case{number}:1", registry.name());
@@ -58,27 +72,26 @@ fn any_request_may_fail_once() {
         let pulled = format!("{number}.tar");
         bench.ok(&["pull", "-q", &reference, "-o", &pulled]);
         assert_eq!(whole(&bench.path(&pulled)), digest, "{number}");
+        let beginning = format!("/v2/case{number}/");
+        registry.requests().iter().filter(|request| request.path.starts_with(&beginning)).count()
     };
-    registry.forget();
-    round(0);
-    let requests = registry.requests().len();
+    let requests = round(0);
     let troubles = [
         Action::Answer(Reply::status(429)),
         Action::Answer(Reply::status(502)),
         Action::Cut(Point::Request),
         Action::Cut(Point::Answer),
     ];
-    let happened = AtomicUsize::new(0);
     for_each(requests * troubles.len(), |number| {
         let (nth, trouble) = (number / troubles.len() + 1, &troubles[number % troubles.len()]);
         let case = number + 1;
         let kind = format!("* /v2/case{case}/**");
         let active = registry.faults().add(Fault::on(&kind, trouble.clone()).nth(nth as u64));
-        round(case);
-        happened.fetch_add(active.happened() as usize, Ordering::Relaxed);
+        let made = round(case);
+        // How many requests are made depends on how long answers take, and so on what else this machine does.
+        assert!(active.happened() == 1 || made < nth, "{case}: {trouble:?} at request {nth} of {made}");
         active.remove();
     });
-    assert_eq!(happened.into_inner(), requests * troubles.len());
 }
 
 #[test]
@@ -93,12 +106,18 @@ fn what_keeps_failing_leaves_no_tag() {
         let active = registry.faults().add(Fault::on(&format!("* /v2/case{number}/**"), action).after(after as u64));
         let reference = format!("{}/case{number}:1", registry.name());
         let outcome = bench.ocikit(&["push", "-q", "--retries", "0", &single(), &reference]);
-        assert_eq!(outcome.code, 6, "{number}: {outcome}");
-        assert!(outcome.stderr.starts_with("error: ") && outcome.stderr.contains("hint: "), "{outcome}");
+        // How many requests are made depends on how long answers take, and so on what else this machine does.
+        let code = if active.happened() == 0 { 0 } else { 6 };
+        assert_eq!(outcome.code, code, "{number}: {outcome}");
+        if code != 0 {
+            assert!(outcome.stderr.starts_with("error: ") && outcome.stderr.contains("hint: "), "{outcome}");
+        }
         active.remove();
         // The last request of all makes the tag: cut behind it, it is there, and whole.
         let tag = registry.whole(&format!("case{number}"), "1");
-        let is_last = way == 1 && after + 1 == requests;
+        let path = format!("/v2/case{number}/manifests/1");
+        let tagged = registry.requests().iter().any(|made| made.method == "PUT" && made.path == path);
+        let is_last = tagged && (way == 1 || code == 0);
         assert_eq!(tag.map(|tag| tag.to_string()), is_last.then(|| digest.clone()), "{number}");
         bench.ok(&["push", "-q", &single(), &reference]);
         assert!(registry.whole(&format!("case{number}"), "1").is_some());
@@ -167,7 +186,7 @@ fn kill_at(bench: &Bench, proxy: &Proxy, way: Way, after: u64, arguments: &[&str
     proxy.misbehave(way, after, Trouble::Freeze);
     let mut child = bench.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while !proxy.happened() && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(1));
     }
     child.kill().unwrap();
     let killed = child.wait().unwrap().code().is_none();

@@ -299,7 +299,10 @@ fn a_registry_is_asked_for_what_is_needed() {
         registry.forget();
         bench.ok(line);
         let mut counts = std::collections::BTreeMap::new();
-        for asked in registry.requests() {
+        // A registry whose every answer takes long is asked for the tag of referrers as well, and how long they take
+        // depends on what else this machine does.
+        let is_speculative = |path: &str| path.contains("/manifests/sha256-") && !path.contains('.');
+        for asked in registry.requests().iter().filter(|asked| !is_speculative(&asked.path)) {
             let kind = match asked.path.strip_prefix("/v2/acme/app/").and_then(|path| path.split('/').next()) {
                 Some(kind) => format!("{} {kind}", asked.method),
                 None => format!("{} {}", asked.method, asked.path),

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 
 /// What goes wrong.
@@ -11,6 +13,8 @@ pub enum Action {
     Redirect(String),
     /// The connection is cut.
     Cut(Point),
+    /// The request is looked at so much later, as if the registry were far away.
+    Delay(Duration),
     /// Nothing more comes, and the connection stays.
     Stall(Point),
     /// The body of the answer comes at this many bytes per second.

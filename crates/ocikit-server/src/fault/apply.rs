@@ -77,6 +77,11 @@ impl Troubles {
 
     /// Before the request is looked at: an answer in its place, if there is one.
     pub(crate) async fn before(&self, scene: &Scene) -> Result<Option<Response>, Cut> {
+        for action in &self.actions {
+            if let Action::Delay(time) = action {
+                tokio::time::sleep(*time).await;
+            }
+        }
         self.reach(Point::Request, scene).await?;
         Ok(self.actions.iter().find_map(|action| match action {
             Action::Answer(reply) => Some(answer(reply)),
