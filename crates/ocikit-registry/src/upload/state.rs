@@ -65,6 +65,9 @@ pub(crate) struct Upload {
     furthest: u64,
     /// The session that is being asked about goes back to a process that died.
     recalled: bool,
+    /// Whether a request with bytes for this session broke. What is left of it may arrive later than the answer to how much
+    /// has arrived, and then be there twice.
+    interrupted: bool,
     /// How the bytes are sent.
     mode: Mode,
     minimum: u64,
@@ -93,6 +96,7 @@ impl Upload {
             offset: 0,
             furthest: 0,
             recalled: is_recalled,
+            interrupted: is_recalled,
             mode: Mode::Whole,
             minimum: 0,
             failures: 0,
@@ -148,7 +152,7 @@ impl Upload {
         match (outcome.kind, outcome.location) {
             (Kind::Status(201), _) if mount => Step::Done { mounted: true },
             (Kind::Status(200..300), Some(url)) => {
-                self.offset = 0;
+                (self.offset, self.interrupted) = (0, false);
                 self.send(url)
             }
             // Where the blob is may be a secret, or the registry knows no mounts.
@@ -178,11 +182,12 @@ impl Upload {
             Kind::Status(202) => Step::Look,
             Kind::Broken | Kind::Status(416) => {
                 self.failures += 1;
+                self.interrupted = true;
                 if self.mode == Mode::Again { self.restart() } else { Step::Ask { url } }
             }
             Kind::Status(404) => self.lost(),
             Kind::Status(405 | 411 | 413 | 501) => self.shrink(),
-            Kind::Status(400) if self.furthest > 0 => self.restart(),
+            Kind::Status(400) if self.interrupted => self.restart(),
             Kind::Status(_) => Step::Failed,
         }
     }
@@ -196,6 +201,7 @@ impl Upload {
             }
             Kind::Broken | Kind::Status(416) => {
                 self.failures += 1;
+                self.interrupted = true;
                 Step::Ask { url }
             }
             Kind::Status(404) => self.lost(),
@@ -205,6 +211,7 @@ impl Upload {
                 self.mode = Mode::Again;
                 self.restart()
             }
+            Kind::Status(400) if self.interrupted => self.restart(),
             Kind::Status(_) => Step::Failed,
         }
     }

@@ -98,6 +98,17 @@ fn goes_on_where_it_broke_off() {
 }
 
 #[test]
+fn begins_again_where_a_broken_request_arrived_late() {
+    let conversation =
+        vec![("start", at(202, "a")), ("whole a", broken()), ("ask a", has(0)), ("whole a", status(400))];
+    run(new(), conversation.clone(), "start");
+    // In another session nothing can have arrived.
+    let again = vec![("start", at(202, "b")), ("whole b", status(400))];
+    run(new(), [conversation, again].concat(), "failed");
+    run(new(), vec![("start", at(202, "a")), ("whole a", status(400))], "failed");
+}
+
+#[test]
 fn finds_out_whether_a_lost_session_was_a_success() {
     for lost in [status(404), status(400), has(SIZE + 1)] {
         let conversation = vec![("start", at(202, "a")), ("whole a", broken()), ("ask a", lost.clone())];
