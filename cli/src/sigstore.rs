@@ -7,8 +7,8 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 use ocikit_sign::{
-    Certificate, CertificateTrust, Check, Http, KeyKind, Pattern, PrivateKey, ServiceUrls, Signer, SigningConfig,
-    TrustedRoot, Vouchers, certify, github_token,
+    Certificate, CertificateTrust, Check, Http, KeyKind, LogUrl, LogVersion, Pattern, PrivateKey, ServiceUrls, Signer,
+    SigningConfig, TrustedRoot, Vouchers, certify, github_token,
 };
 use zeroize::Zeroizing;
 
@@ -28,9 +28,12 @@ pub(crate) struct VoucherArguments {
     /// The authority (Fulcio) that gives a certificate for an identity token, for a key that is made for it and forgotten
     #[arg(long, value_name = "URL", conflicts_with = "key")]
     fulcio_url: Option<String>,
-    /// A transparency log (Rekor, version 2) that gets an entry of each signature; may be repeated
+    /// A transparency log (Rekor) that gets an entry of each signature; may be repeated
     #[arg(long, value_name = "URL")]
     rekor_url: Vec<String>,
+    /// The version of the API of these logs: 2, or 1 as that of sigstore.dev has had it since 2021
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2), requires = "rekor_url")]
+    rekor_version: u8,
     /// An authority that says when each signature was made (RFC 3161); may be repeated
     #[arg(long, value_name = "URL")]
     timestamp_server_url: Vec<String>,
@@ -88,6 +91,7 @@ impl VoucherArguments {
     }
 
     fn services(&self, now: Timestamp) -> Result<ServiceUrls> {
+        let version = if self.rekor_version == 1 { LogVersion::One } else { LogVersion::Two };
         match &self.signing_config {
             Some(path) => {
                 let config = SigningConfig::parse(&file::read(path)?).and_then(|config| config.services(now));
@@ -95,7 +99,7 @@ impl VoucherArguments {
             }
             None => Ok(ServiceUrls {
                 authority: self.fulcio_url.clone(),
-                logs: self.rekor_url.clone(),
+                logs: self.rekor_url.iter().map(|url| LogUrl { url: url.clone(), version }).collect(),
                 timestamps: self.timestamp_server_url.clone(),
             }),
         }

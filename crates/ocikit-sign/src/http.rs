@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{NoProxy, Proxy, Url};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -96,6 +96,8 @@ pub struct HttpAnswer {
     pub status: u16,
     /// The type of the body; empty if it was not said.
     pub content_type: String,
+    /// Where it says that something is, unread.
+    pub location: Option<String>,
     /// The body, no longer than was asked for.
     pub body: Vec<u8>,
 }
@@ -203,8 +205,9 @@ async fn answer(url: &Url, request: reqwest::RequestBuilder, most: usize) -> Res
     if response.content_length().is_some_and(|length| length > most as u64) {
         return Err(too_long());
     }
-    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let (status, content_type) = (response.status().as_u16(), content_type.unwrap_or_default().to_owned());
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (content_type, location) = (header(CONTENT_TYPE).unwrap_or_default(), header(LOCATION));
+    let status = response.status().as_u16();
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(broken)? {
         if body.len() + chunk.len() > most {
@@ -212,7 +215,7 @@ async fn answer(url: &Url, request: reqwest::RequestBuilder, most: usize) -> Res
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(HttpAnswer { status, content_type, body })
+    Ok(HttpAnswer { status, content_type, location, body })
 }
 
 /// Names the host and the path only: a query, a name or a password is nobody's business.

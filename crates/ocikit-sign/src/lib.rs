@@ -75,7 +75,8 @@ pub use sign::{AttestOptions, NotationOptions, SignOptions, Signature, attach, a
 pub use signer::kms::KmsSigner;
 pub use signer::{CommandSigner, Signer};
 pub use sigstore::{
-    CertificateTrust, Check, Pattern, ServiceUrls, SigningConfig, TrustedRoot, Vouchers, certify, github_token,
+    CertificateTrust, Check, LogUrl, LogVersion, Pattern, ServiceUrls, SigningConfig, TrustedRoot, Vouchers, certify,
+    github_token,
 };
 pub use subjects::Depth;
 pub use timestamp::{TimestampAuthority, verify_timestamp};

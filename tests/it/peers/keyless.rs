@@ -16,6 +16,7 @@ use ocikit_sign::{KeyKind, PrivateKey, Scheme};
 use ocikit_tests::{Bench, Daemon, Outcome, Peers, free_port, run, testdata};
 use serde_json::{Value, json};
 
+use super::old_log::OldLog;
 use super::sign::Place;
 use crate::bench;
 
@@ -479,4 +480,77 @@ fn a_key_is_in_a_log_as_well() {
     bench.ok(&["keygen", "--type", "ed25519", "-o", "ed"]);
     let refused = bench.ocikit(&["sign", "--key", "ed.key", "--signing-config", &services.config, "a.tar"]);
     assert_eq!(refused.code, 2, "{refused}");
+}
+
+#[test]
+fn logs_of_rekor_1_go_both_ways() {
+    let Some(peers) = Peers::find(&PROGRAMS) else { return };
+    let (bench, mut services) = (bench().with("OCIKIT_KEY_PASSWORD", "secret"), Services::start(&peers));
+    let log = OldLog::start();
+    fs::write(peers.path("old.pub"), log.public_key()).unwrap();
+    let (since, fulcio) = ("start-time=2026-01-01T00:00:00Z", &services.fulcio.address);
+    let nothing = "--no-default-fulcio --no-default-rekor --no-default-tsa";
+    // Nobody but the log says when it was.
+    peers.ok(&format!(
+        "cosign signing-config create {nothing} --no-default-oidc --out config1.json \
+         --fulcio url=http://{fulcio},api-version=1,{since},operator=test \
+         --rekor url={},api-version=1,{since},operator=test --rekor-config ANY",
+        log.url
+    ));
+    peers.ok(&format!(
+        "cosign trusted-root create {nothing} --no-default-ctfe --out root1.json \
+         --fulcio url=http://{fulcio},certificate-chain=fulcio.pem --rekor url={},public-key=old.pub,{since}",
+        log.url
+    ));
+    let path = |name: &str| peers.path(name).display().to_string();
+    (services.config, services.root) = (path("config1.json"), path("root1.json"));
+    let token = services.token(&bench, WHO).display().to_string();
+    let ours = ["--signing-config", &services.config, "--trusted-root", &services.root, "--identity-token", &token];
+    for (kind, registry) in peers.registries() {
+        for (format, flags) in [("cosign", ""), ("cosign-legacy", "--new-bundle-format=false")] {
+            let place = Place::new(&bench, &registry, format);
+            let tag = place.tag();
+            bench.ok(&[&["sign", "--recursive", "--format", format], &ours[..], &[tag.as_str()]].concat());
+            for digest in &place.digests {
+                let reference = format!("{}@{digest}", place.repository);
+                let verify = |who: &str| services.cosign_verifies(&peers, "verify", flags, who, &reference);
+                verify(WHO).ok();
+                assert_ne!(verify("somebody@example.com").code, 0, "{kind} {format}");
+            }
+            let verified = services.we_verify(&bench, WHO, &["--recursive", &tag]);
+            assert_eq!(verified.code, 0, "{kind} {format}: {verified}");
+        }
+        let old = format!(
+            "--use-signing-config=false --new-bundle-format=false --insecure-skip-verify --fulcio-url http://{} --rekor-url {}",
+            services.fulcio.address, log.url
+        );
+        for (name, flags) in [("theirs", "--signing-config config1.json"), ("theirs-legacy", &old)] {
+            let place = Place::new(&bench, &registry, name);
+            let reference = format!("{}@{}", place.repository, place.digests[0]);
+            peers.ok(&format!(
+                "cosign sign --yes {flags} --trusted-root root1.json --identity-token {} --allow-http-registry {reference}",
+                services.issuer.token(WHO)
+            ));
+            let verified = services.we_verify(&bench, WHO, &[&reference]);
+            assert_eq!(verified.code, 0, "{kind} {name}: {verified}");
+        }
+    }
+    // Who signs the same again with RSA has the entry that is there.
+    bench.ok(&["keygen", "--type", "rsa-2048", "-o", "rsa"]);
+    let registry = peers.olareg();
+    let place = Place::new(&bench, &registry, "twice");
+    for format in ["cosign", "cosign-legacy"] {
+        let sign = || {
+            let with = ["--key", "rsa.key", "--rekor-url", &log.url, "--rekor-version", "1"];
+            bench
+                .ok(&[&["sign", "--format", format, "--trusted-root", &services.root], &with[..], &[&place.tag()]]
+                    .concat());
+            log.entries()
+        };
+        assert_eq!(sign(), sign(), "{format}");
+    }
+    let verify = format!("cosign verify --key {} --trusted-root root1.json --allow-http-registry", path("rsa.pub"));
+    fs::copy(bench.path("rsa.pub"), peers.path("rsa.pub")).unwrap();
+    peers.ok(&format!("{verify} {}@{}", place.repository, place.digests[0]));
+    peers.ok(&format!("{verify} --new-bundle-format=false {}@{}", place.repository, place.digests[0]));
 }

@@ -5,6 +5,7 @@ mod edit;
 mod files;
 mod keyless;
 mod notation;
+mod old_log;
 mod registries;
 mod rest;
 mod sign;

@@ -19,7 +19,7 @@ use crate::sigstore::{Base64, CertificateTrust, Evidence, Named, TimestampForm, 
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 /// What a statement says that is nothing but a signature.
 pub(crate) const PREDICATE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
-const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// What cosign calls its attestations still; the fields that count are the same.
 const STATEMENT_TYPE_BEFORE: &str = "https://in-toto.io/Statement/v0.1";

@@ -2,3 +2,5 @@
 
 pub(crate) mod bundle;
 pub(crate) mod simple;
+
+pub(crate) use bundle::PAYLOAD_TYPE;

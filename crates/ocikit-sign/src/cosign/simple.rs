@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 use crate::signer::{Signer, checked};
 use crate::sigstore::entry::{By, Signed};
 use crate::sigstore::log::{Entry, KindVersion, LogId, Promise};
-use crate::sigstore::{Base64, CertificateTrust, Evidence, Named, Number, Vouchers};
+use crate::sigstore::{Base64, CertificateTrust, Evidence, LogVersion, Named, Number, Vouchers};
 
 /// The media type of a payload.
 pub(crate) const LAYER_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -115,11 +115,11 @@ async fn vouch(
     vouchers: &Vouchers,
 ) -> Result<()> {
     let unsupported = |what: &str| Err(Error::Unsupported(format!("the older form of cosign has no place for {what}")));
-    if !vouchers.logs.is_empty() {
+    if vouchers.logs.iter().any(|log| log.version != LogVersion::One) {
         return unsupported("entries of logs of version 2");
     }
-    if vouchers.timestamps.len() > 1 {
-        return unsupported("several timestamps");
+    if vouchers.timestamps.len().max(vouchers.logs.len()) > 1 {
+        return unsupported("several timestamps, or entries of several logs");
     }
     let by = vouchers.leaf().map_or(By::Key(signer.public_key()), By::Certificate);
     let evidence = vouchers.vouch(&Signed { by, message: payload, payload, signature }, signer).await?;
@@ -129,12 +129,31 @@ async fn vouch(
             layer.annotations.insert(CHAIN, chain.iter().map(Certificate::to_pem).collect::<String>());
         }
     }
+    for entry in &evidence.entries {
+        layer.annotations.insert(LOG, promise(entry));
+    }
     for timestamp in evidence.timestamps {
         let form = TimestampForm { timestamp: Base64(timestamp) };
         let text = serde_json::to_string(&form).map_err(|error| Error::Signer(error.to_string()))?;
         layer.annotations.insert(TIMESTAMP, text);
     }
     Ok(())
+}
+
+/// What a log of version 1 promised, as an annotation.
+fn promise(entry: &Entry) -> String {
+    let promise = entry.inclusion_promise.as_ref().map(|promise| &promise.signed_entry_timestamp);
+    json!({
+        "SignedEntryTimestamp": promise,
+        // Numbers here, where bundles have text.
+        "Payload": {
+            "body": entry.canonicalized_body,
+            "integratedTime": entry.integrated_time.0,
+            "logIndex": entry.log_index.0,
+            "logID": hex::encode(&entry.log_id.key_id.0),
+        },
+    })
+    .to_string()
 }
 
 /// The descriptor of a payload with its signature, which is in base64.

@@ -15,9 +15,27 @@ pub struct ServiceUrls {
     /// Whoever issues certificates, if there is somebody.
     pub authority: Option<String>,
     /// Every log that gets an entry.
-    pub logs: Vec<String>,
+    pub logs: Vec<LogUrl>,
     /// Everybody who says when it was.
     pub timestamps: Vec<String>,
+}
+
+/// Where a transparency log is, and how it is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogUrl {
+    /// Its address, to which the path of the API is added.
+    pub url: String,
+    /// The version of Rekor's API that it has.
+    pub version: LogVersion,
+}
+
+/// A version of the API of Rekor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogVersion {
+    /// The first, which says when it got an entry.
+    One,
+    /// The second, which leaves that to an authority for timestamps.
+    Two,
 }
 
 impl SigningConfig {
@@ -41,28 +59,43 @@ impl SigningConfig {
     /// [`Error::Policy`] if those that it demands are not there, or speak in versions that are not spoken here.
     pub fn services(&self, now: Timestamp) -> Result<ServiceUrls> {
         let Form { ca_urls, rekor_tlog_urls, rekor_tlog_config, tsa_urls, tsa_config, .. } = &self.0;
-        let authority = choose("authority", ca_urls, &Selection::default(), 1, now)?;
+        let authority = choose("authority", ca_urls, &Selection::default(), &[1], now)?;
+        let version = |version| if version == 1 { LogVersion::One } else { LogVersion::Two };
+        let logs = choose("transparency log", rekor_tlog_urls, rekor_tlog_config, &[2, 1], now)?;
+        let timestamps = choose("timestamp authority", tsa_urls, tsa_config, &[1], now)?;
         Ok(ServiceUrls {
-            authority: authority.into_iter().next(),
-            logs: choose("transparency log", rekor_tlog_urls, rekor_tlog_config, 2, now)?,
-            timestamps: choose("timestamp authority", tsa_urls, tsa_config, 1, now)?,
+            authority: authority.into_iter().next().map(|service| service.url.clone()),
+            logs: logs
+                .into_iter()
+                .map(|log| LogUrl { url: log.url.clone(), version: version(log.major_api_version) })
+                .collect(),
+            timestamps: timestamps.into_iter().map(|service| service.url.clone()).collect(),
         })
     }
 }
 
-/// As many services of that version as the selection says: the newest of each operator, the newest first.
-fn choose(what: &str, all: &[Service], selection: &Selection, version: u32, now: Timestamp) -> Result<Vec<String>> {
-    let mut valid: Vec<_> = all.iter().filter(|service| service.valid_for.holds(now)).collect();
+/// As many services as the selection says, of the first of these versions that some have: the newest of each operator, the
+/// newest first.
+fn choose<'a>(
+    what: &str,
+    all: &'a [Service],
+    selection: &Selection,
+    versions: &[u32],
+    now: Timestamp,
+) -> Result<Vec<&'a Service>> {
+    let valid: Vec<_> = all.iter().filter(|service| service.valid_for.holds(now)).collect();
     if valid.is_empty() {
         return match all.is_empty() {
             true => Ok(Vec::new()),
             false => Err(refuse(format!("no {what} in it is used at {now}"))),
         };
     }
-    valid.retain(|service| service.major_api_version == version);
-    valid.sort_by_key(|service| std::cmp::Reverse(service.valid_for.start()));
+    let of = |version: u32| valid.iter().copied().filter(move |service| service.major_api_version == version);
+    let spoken = versions.iter().find(|version| of(**version).next().is_some());
+    let mut spoken: Vec<_> = spoken.into_iter().flat_map(|version| of(*version)).collect();
+    spoken.sort_by_key(|service| std::cmp::Reverse(service.valid_for.start()));
     let mut chosen: Vec<&Service> = Vec::new();
-    for service in valid {
+    for service in spoken {
         if chosen.iter().all(|other| other.operator != service.operator) {
             chosen.push(service);
         }
@@ -75,11 +108,12 @@ fn choose(what: &str, all: &[Service], selection: &Selection, version: u32, now:
     };
     if chosen.len() < wanted {
         return Err(refuse(format!(
-            "it demands {wanted} {what}, and has {} that speak version {version}, which is the one that is spoken here",
+            "it demands {wanted} {what}, and has {} of a version that is spoken here",
             chosen.len()
         )));
     }
-    Ok(chosen.into_iter().take(wanted).map(|service| service.url.clone()).collect())
+    chosen.truncate(wanted);
+    Ok(chosen)
 }
 
 fn refuse(problem: String) -> Error {
@@ -158,12 +192,17 @@ mod tests {
 
     #[test]
     fn the_newest_of_each_operator_is_asked() {
+        let log = |url: &str, version| LogUrl { url: url.to_owned(), version };
+        let [new, other] = ["https://new", "https://other"].map(|url| log(url, LogVersion::Two));
         let found = services(|_| {}).unwrap();
         assert_eq!(found.authority.as_deref(), Some("https://ca"));
-        assert_eq!((found.logs, found.timestamps), (vec!["https://new".to_owned()], vec!["https://tsa".to_owned()]));
+        assert_eq!((found.logs, found.timestamps), (vec![new.clone()], vec!["https://tsa".to_owned()]));
+        // Where nobody speaks the newer version, the older one.
+        let found = services(|config| config["rekorTlogUrls"].as_array_mut().unwrap().truncate(1)).unwrap();
+        assert_eq!(found.logs, [log("https://v1", LogVersion::One)]);
         for selection in [json!({"selector": "ALL"}), json!({"selector": "EXACT", "count": 2})] {
             let found = services(|config| config["rekorTlogConfig"] = selection).unwrap();
-            assert_eq!(found.logs, ["https://new", "https://other"]);
+            assert_eq!(found.logs, [new.clone(), other.clone()]);
         }
         let nobody = services(|config| {
             *config = json!({"mediaType": config["mediaType"]});
@@ -177,7 +216,7 @@ mod tests {
             &|config| config["rekorTlogConfig"] = json!({"selector": "EXACT", "count": 3}),
             &|config| config["rekorTlogConfig"] = json!({"selector": "EXACT"}),
             &|config| config["rekorTlogConfig"] = json!({"selector": "SOME"}),
-            &|config| config["rekorTlogUrls"].as_array_mut().unwrap().truncate(1),
+            &|config| config["rekorTlogUrls"] = json!([{"url": "https://v3", "majorApiVersion": 3}]),
             &|config| config["tsaUrls"][0]["validFor"] = json!({"end": "2021-01-01T00:00:00Z"}),
             &|config| config["mediaType"] = json!("application/vnd.dev.sigstore.signingconfig.v0.3+json"),
             &|config| config["unknown"] = json!(1),

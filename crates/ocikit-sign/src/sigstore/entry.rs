@@ -1,13 +1,10 @@
 //! What an entry of a transparency log is about.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use ocikit_spec::Digest;
+use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::{Error, Result as OrError};
-use crate::key::{KeyKind, PublicKey, blocks};
+use crate::key::{PublicKey, blocks};
 use crate::notation::Certificate;
 use crate::refusal::Refusal;
 use crate::sigstore::json::Base64;
@@ -26,6 +23,13 @@ pub(crate) struct Signed<'a> {
     pub(crate) signature: &'a [u8],
 }
 
+impl Signed<'_> {
+    /// Whether the message is an envelope with a payload, and not the payload itself.
+    pub(crate) fn is_envelope(&self) -> bool {
+        self.message != self.payload
+    }
+}
+
 /// What a signature is verified with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum By<'a> {
@@ -35,7 +39,7 @@ pub(crate) enum By<'a> {
 
 impl<'a> By<'a> {
     /// It as PEM has it: label and content.
-    fn block(self) -> (&'static str, &'a [u8]) {
+    pub(crate) fn block(self) -> (&'static str, &'a [u8]) {
         match self {
             By::Certificate(certificate) => ("CERTIFICATE", certificate.to_der()),
             By::Key(key) => ("PUBLIC KEY", key.to_der()),
@@ -124,7 +128,13 @@ struct Hash {
 
 impl Hash {
     fn is_of(&self, bytes: &[u8]) -> bool {
-        self.algorithm == "sha256" && self.value == Digest::sha256_of(bytes).hex()
+        let algorithm = match self.algorithm.as_str() {
+            "sha256" => &SHA256,
+            "sha384" => &SHA384,
+            "sha512" => &SHA512,
+            _ => return false,
+        };
+        hex::encode(digest(algorithm, bytes)) == self.value
     }
 }
 
@@ -174,7 +184,6 @@ struct HashOutput {
 
 impl HashOutput {
     fn is_of(&self, bytes: &[u8]) -> bool {
-        use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
         let algorithm = match self.algorithm.as_str() {
             "SHA2_256" => &SHA256,
             "SHA2_384" => &SHA384,
@@ -216,47 +225,15 @@ impl SignatureV2 {
     }
 }
 
-/// What is sent to a log of version 2 so that it makes an entry of a signature, which was made as cosign does with keys of
-/// this kind.
-///
-/// # Errors
-///
-/// [`Error::Unsupported`] for kinds that the log does not take.
-pub(crate) fn request(signed: &Signed<'_>, kind: KeyKind) -> OrError<Value> {
-    use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
-    let (details, hash) = match kind {
-        KeyKind::P256 => ("PKIX_ECDSA_P256_SHA_256", &SHA256),
-        KeyKind::P384 => ("PKIX_ECDSA_P384_SHA_384", &SHA384),
-        KeyKind::P521 => ("PKIX_ECDSA_P521_SHA_512", &SHA512),
-        KeyKind::Rsa { bits: 2048 } => ("PKIX_RSA_PKCS1V15_2048_SHA256", &SHA256),
-        KeyKind::Rsa { bits: 3072 } => ("PKIX_RSA_PKCS1V15_3072_SHA256", &SHA256),
-        KeyKind::Rsa { bits: 4096 } => ("PKIX_RSA_PKCS1V15_4096_SHA256", &SHA256),
-        // It takes the form with a hash, which is another signature.
-        KeyKind::Ed25519 | KeyKind::Rsa { .. } => {
-            return Err(Error::Unsupported(format!("logs take no signatures by keys of kind {kind}")));
-        }
-    };
-    let text = |bytes: &[u8]| STANDARD.encode(bytes);
-    let (_, by) = signed.by.block();
-    let name = match signed.by {
-        By::Certificate(_) => "x509Certificate",
-        By::Key(_) => "publicKey",
-    };
-    Ok(serde_json::json!({"hashedRekordRequestV002": {
-        "digest": text(digest(hash, signed.message).as_ref()),
-        "signature": {
-            "content": text(signed.signature),
-            "verifier": {"keyDetails": details, name: {"rawBytes": text(by)}},
-        },
-    }}))
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use ocikit_spec::Digest;
     use serde_json::json;
 
     use super::*;
-    use crate::key::{PrivateKey, Scheme};
+    use crate::key::{KeyKind, PrivateKey, Scheme};
     use crate::sigstore::testing::World;
 
     /// An entry of each kind about a signature.

@@ -9,9 +9,10 @@ mod path;
 mod root;
 mod sct;
 mod services;
+mod submit;
 mod trust;
 
-pub use config::{ServiceUrls, SigningConfig};
+pub use config::{LogUrl, LogVersion, ServiceUrls, SigningConfig};
 pub use identity::Pattern;
 pub use root::TrustedRoot;
 pub use services::{Vouchers, certify, github_token};

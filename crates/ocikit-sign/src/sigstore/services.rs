@@ -14,11 +14,11 @@ use crate::http::{Http, HttpAnswer};
 use crate::key::Scheme;
 use crate::notation::Certificate;
 use crate::signer::{Signer, checked};
-use crate::sigstore::TrustedRoot;
-use crate::sigstore::entry::{self, By, Signed};
+use crate::sigstore::config::LogUrl;
+use crate::sigstore::entry::{By, Signed};
 use crate::sigstore::identity::Pattern;
-use crate::sigstore::log::Entry;
 use crate::sigstore::trust::{CertificateTrust, Check, Evidence};
+use crate::sigstore::{TrustedRoot, submit};
 use crate::timestamp;
 
 /// What is put beside signatures so that others trust them who do not know the key, or later.
@@ -28,8 +28,8 @@ pub struct Vouchers {
     pub http: Http,
     /// The certificate of the signer, and those that lead from it to a root. None for one who is known by the key.
     pub certificates: Vec<Certificate>,
-    /// The logs of version 2 that get an entry of each signature, by their addresses.
-    pub logs: Vec<String>,
+    /// The logs that get an entry of each signature.
+    pub logs: Vec<LogUrl>,
     /// Who says when each signature was made, by their addresses.
     pub timestamps: Vec<String>,
     /// Who is trusted, to check what the services say before it is stored.
@@ -131,13 +131,8 @@ impl Vouchers {
         for url in &self.timestamps {
             evidence.timestamps.push(self.stamp(url, signed.signature).await?);
         }
-        for url in &self.logs {
-            let question = entry::request(signed, signer.public_key().kind())?.to_string();
-            let url = format!("{}/api/v2/log/entries", url.trim_end_matches('/'));
-            let answer = self.http.post(&url, JSON, &[], question.into_bytes(), LONGEST).await?;
-            let entry: Entry = read(&url, &answer)?;
-            entry::check(&entry.kind_version, &entry.canonicalized_body.0, signed).map_err(Error::Refused)?;
-            evidence.entries.push(entry);
+        for log in &self.logs {
+            evidence.entries.push(submit::submit(&self.http, log, signed, signer.public_key().kind()).await?);
         }
         self.check(signed, &evidence).map_err(Error::Refused)?;
         Ok(evidence)
@@ -187,7 +182,7 @@ impl Vouchers {
 }
 
 /// The body of an answer that says yes.
-fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &HttpAnswer) -> Result<T> {
+pub(super) fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &HttpAnswer) -> Result<T> {
     let refuse = |problem: String| Error::Service { place: url.to_owned(), problem };
     if !(200..300).contains(&answer.status) {
         // Services say in words what they did not like.
@@ -198,9 +193,9 @@ fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &HttpAnswer) -> Result<T>
     serde_json::from_slice(&answer.body).map_err(|error| refuse(format!("its answer is malformed: {error}")))
 }
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 /// No answer is longer than this many bytes.
-const LONGEST: usize = 1 << 20;
+pub(super) const LONGEST: usize = 1 << 20;
 
 #[derive(Deserialize)]
 struct Certified {

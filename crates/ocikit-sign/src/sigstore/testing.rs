@@ -111,6 +111,28 @@ impl World {
         }
     }
 
+    /// What a log of version 1 answers to whoever sent it this body of its first entry.
+    pub(crate) fn entered(&self, body: &Value, time: &str) -> Value {
+        let (body, root) =
+            (STANDARD.encode(body.to_string()), Digest::sha256_of(&[&[0], body.to_string().as_bytes()].concat()));
+        let (time, id) = (at(time).as_second(), self.log.public_key().fingerprint());
+        let said = format!(r#"{{"body":"{body}","integratedTime":{time},"logID":"{}","logIndex":7}}"#, id.hex());
+        let promise = self.log.sign(Scheme::EcdsaP256Sha256, said.as_bytes()).unwrap();
+        let note = format!("log.example - 123\n1\n{}\n", STANDARD.encode(root.as_bytes()));
+        let signature = self.log.sign(Scheme::EcdsaP256Sha256, note.as_bytes()).unwrap();
+        let signature = STANDARD.encode([&id.as_bytes()[..4], &signature].concat());
+        json!({"24296fb24b8ad77a": {
+            "attestation": {}, "body": body, "integratedTime": time, "logID": id.hex(), "logIndex": 7,
+            "verification": {
+                "inclusionProof": {
+                    "checkpoint": format!("{note}\n— log.example {signature}\n"), "hashes": [], "logIndex": 0,
+                    "rootHash": root.hex(), "treeSize": 1,
+                },
+                "signedEntryTimestamp": STANDARD.encode(promise),
+            },
+        }})
+    }
+
     /// What a log of version 1 says of a payload that was signed, as the older form of cosign stores it.
     pub(crate) fn logged(&self, payload: &[u8], signature: &[u8], leaf: &Certificate, time: &str) -> Value {
         let body = json!({
@@ -123,13 +145,12 @@ impl World {
                 },
             },
         });
-        let body = STANDARD.encode(body.to_string());
-        let (time, id) = (at(time).as_second(), self.log.public_key().fingerprint().hex());
-        let said = format!(r#"{{"body":"{body}","integratedTime":{time},"logID":"{id}","logIndex":7}}"#);
-        let promise = self.log.sign(Scheme::EcdsaP256Sha256, said.as_bytes()).unwrap();
+        let entry = self.entered(&body, time)["24296fb24b8ad77a"].take();
         json!({
-            "SignedEntryTimestamp": STANDARD.encode(promise),
-            "Payload": {"body": body, "integratedTime": time, "logIndex": 7, "logID": id},
+            "SignedEntryTimestamp": entry["verification"]["signedEntryTimestamp"],
+            "Payload": {
+                "body": entry["body"], "integratedTime": entry["integratedTime"], "logIndex": 7, "logID": entry["logID"],
+            },
         })
     }
 }

@@ -6,6 +6,7 @@ use crate::http::HttpOptions;
 use crate::http::tests::{Server, said};
 use crate::key::{KeyKind, PrivateKey};
 use crate::refusal::Refusal;
+use crate::sigstore::LogVersion;
 use crate::sigstore::testing::{WHO, World, at};
 use crate::timestamp::testing::Making;
 
@@ -82,7 +83,7 @@ async fn what_services_say_is_checked_before_it_is_stored() {
     let leaf = world.certificate(&key, |_| {});
     let signature = key.sign(Scheme::EcdsaP256Sha256, b"message").unwrap();
     let signed = Signed { by: By::Certificate(&leaf), message: b"message", payload: b"message", signature: &signature };
-    let vouchers = |logs: Vec<String>, timestamps| Vouchers {
+    let vouchers = |logs: Vec<LogUrl>, timestamps| Vouchers {
         certificates: vec![leaf.clone()],
         logs,
         timestamps,
@@ -114,11 +115,80 @@ async fn what_services_say_is_checked_before_it_is_stored() {
     for body in [entry.to_string(), "{}".to_owned()] {
         let server = Server::start(said("201 Created", "", &body), None).await;
         let url = format!("http://127.0.0.1:{}", server.port);
-        let error = vouchers(vec![url], Vec::new()).vouch(&signed, &key).await.unwrap_err();
+        let log = LogUrl { url, version: LogVersion::Two };
+        let error = vouchers(vec![log], Vec::new()).vouch(&signed, &key).await.unwrap_err();
         assert!(matches!(error, Error::Refused(Refusal::Log(_)) | Error::Service { .. }), "{error}");
     }
     // Without any service the certificate has to be valid now.
     assert!(vouchers(Vec::new(), Vec::new()).vouch(&signed, &key).await.is_ok());
     let late = Vouchers { now: at("2026-08-01T00:00:00Z"), ..vouchers(Vec::new(), Vec::new()) };
     assert!(late.vouch(&signed, &key).await.is_err());
+}
+
+#[tokio::test]
+async fn a_log_of_version_1_says_when_it_got_an_entry() {
+    let (world, key) = (World::new(), PrivateKey::generate(KeyKind::P256).unwrap());
+    let leaf = world.certificate(&key, |_| {});
+    let signature = key.sign(Scheme::EcdsaP256Sha256, b"message").unwrap();
+    let bare = Signed { by: By::Certificate(&leaf), message: b"message", payload: b"message", signature: &signature };
+    let hash = |text: &[u8]| json!({"algorithm": "sha256", "value": ocikit_spec::Digest::sha256_of(text).hex()});
+    let (pem, content) = (STANDARD.encode(leaf.to_pem()), STANDARD.encode(&signature));
+    let hashed = json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
+        "data": {"hash": hash(b"message")}, "signature": {"content": content, "publicKey": {"content": pem}},
+    }});
+    let envelope = json!({"apiVersion": "0.0.1", "kind": "dsse", "spec": {
+        "envelopeHash": hash(b"{}"), "payloadHash": hash(b"payload"),
+        "signatures": [{"signature": content, "verifier": pem}],
+    }});
+    let time = "2026-06-15T12:00:00Z";
+    let vouch = async |answer: &Value, signed: &Signed<'_>| {
+        let server = Server::start(said("201 Created", "", &answer.to_string()), None).await;
+        let log = LogUrl { url: format!("http://127.0.0.1:{}/", server.port), version: LogVersion::One };
+        // The time is the log's and not this one, at which the certificate is no longer valid.
+        let now = at("2026-08-01T00:00:00Z");
+        let (certificates, root) = (vec![leaf.clone()], Some(world.root()));
+        let vouchers = Vouchers { certificates, logs: vec![log], root, ..Vouchers::new(http(), now) };
+        let evidence = vouchers.vouch(signed, &key).await;
+        (evidence.map(|evidence| evidence.entries.len()), server.asked())
+    };
+    let sealed = Signed { payload: b"payload", ..bare };
+    for (signed, body) in [(bare, &hashed), (sealed, &envelope)] {
+        let (made, asked) = vouch(&world.entered(body, time), &signed).await;
+        assert_eq!(made.unwrap(), 1);
+        assert!(asked.starts_with("POST /api/v1/log/entries "), "{asked}");
+        let (_, sent) = asked.split_once("\r\n\r\n").unwrap();
+        let sent: Value = serde_json::from_str(sent).unwrap();
+        match sent["spec"]["proposedContent"]["envelope"].as_str() {
+            None => assert_eq!(&sent, body),
+            Some(text) => {
+                let envelope: Value = serde_json::from_str(text).unwrap();
+                assert_eq!(envelope["signatures"], json!([{"sig": content}]));
+                assert_eq!(envelope["payload"], STANDARD.encode("payload"));
+                assert_eq!(sent["spec"]["proposedContent"]["verifiers"], json!([pem]));
+            }
+        }
+    }
+    let changes: [fn(&mut Value); 8] = [
+        |answer| answer["verification"]["signedEntryTimestamp"] = json!(""),
+        |answer| answer["verification"]["inclusionProof"]["rootHash"] = json!("00"),
+        |answer| answer["verification"]["inclusionProof"]["rootHash"] = json!("no"),
+        |answer| answer["integratedTime"] = json!(1),
+        |answer| answer["logID"] = json!("xyz"),
+        |answer| answer["logIndex"] = json!(-1),
+        |answer| answer["body"] = json!("e30="),
+        |answer| answer["verification"] = json!({}),
+    ];
+    for change in changes {
+        let mut answer = world.entered(&hashed, time);
+        change(answer.as_object_mut().unwrap().values_mut().next().unwrap());
+        let (made, _) = vouch(&answer, &bare).await;
+        assert!(matches!(made, Err(Error::Refused(Refusal::Log(_)) | Error::Service { .. })), "{made:?}");
+    }
+    let mut twice = world.entered(&hashed, time);
+    twice["another"] = twice["24296fb24b8ad77a"].clone();
+    for answer in
+        [twice, json!({}), json!([]), world.entered(&envelope, time), world.entered(&hashed, "2026-08-01T00:00:00Z")]
+    {
+        assert!(vouch(&answer, &bare).await.0.is_err(), "{answer}");
+    }
 }

@@ -1,0 +1,186 @@
+//! How an entry of a signature gets into a transparency log, by the API of Rekor in both its versions.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::cosign::PAYLOAD_TYPE;
+use crate::error::{Error, Result};
+use crate::http::Http;
+use crate::key::{self, KeyKind};
+use crate::sigstore::config::{LogUrl, LogVersion};
+use crate::sigstore::entry::{self, By, Signed};
+use crate::sigstore::json::{Base64, Number};
+use crate::sigstore::log::{CheckpointText, Entry, KindVersion, LogId, Promise, Proof};
+use crate::sigstore::services::{JSON, LONGEST, read};
+
+/// Has a log make an entry of a signature, which was made as cosign does with keys of this kind. What it answers is about
+/// this signature; whether it is true is for the caller to check.
+///
+/// # Errors
+///
+/// [`Error::Unsupported`] for kinds of keys that the log does not take, [`Error::Service`] if it does not answer with an
+/// entry, [`Error::Refused`] if that is about something else.
+pub(super) async fn submit(http: &Http, log: &LogUrl, signed: &Signed<'_>, kind: KeyKind) -> Result<Entry> {
+    let base = log.url.trim_end_matches('/');
+    let entry = match log.version {
+        LogVersion::One => submit_v1(http, base, signed, kind).await?,
+        LogVersion::Two => {
+            let url = format!("{base}/api/v2/log/entries");
+            let answer =
+                http.post(&url, JSON, &[], request_v2(signed, kind)?.to_string().into_bytes(), LONGEST).await?;
+            read(&url, &answer)?
+        }
+    };
+    entry::check(&entry.kind_version, &entry.canonicalized_body.0, signed).map_err(Error::Refused)?;
+    Ok(entry)
+}
+
+async fn submit_v1(http: &Http, base: &str, signed: &Signed<'_>, kind: KeyKind) -> Result<Entry> {
+    let url = format!("{base}/api/v1/log/entries");
+    let mut answer = http.post(&url, JSON, &[], request_v1(signed, kind)?.to_string().into_bytes(), LONGEST).await?;
+    // It has one already, as those who sign the same twice with RSA find out. Where the log says that it is, only the end counts.
+    let there = answer.location.as_deref().and_then(|location| location.rsplit('/').next());
+    if let (409, Some(id)) = (answer.status, there)
+        && !id.is_empty()
+        && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
+        answer = http.get(&format!("{url}/{id}"), &[("accept", JSON)], LONGEST).await?;
+    }
+    let refuse = |problem: &str| Error::Service { place: url.clone(), problem: problem.to_owned() };
+    let answer: BTreeMap<String, AnswerV1> = read(&url, &answer)?;
+    let mut entries = answer.into_values();
+    let (Some(entry), None) = (entries.next(), entries.next()) else {
+        return Err(refuse("it answers with not one entry"));
+    };
+    entry
+        .into_entry()
+        .ok_or_else(|| refuse("its answer is malformed: a hash is not hexadecimal, or the body not of an entry"))
+}
+
+/// What a log of version 1 is sent: the hash of what was signed, or the envelope itself, which it does not keep.
+fn request_v1(signed: &Signed<'_>, kind: KeyKind) -> Result<Value> {
+    let text = |bytes: &[u8]| STANDARD.encode(bytes);
+    let (label, der) = signed.by.block();
+    let verifier = text(key::write(label, der).as_bytes());
+    if signed.is_envelope() {
+        let envelope = json!({
+            "payloadType": PAYLOAD_TYPE,
+            "payload": text(signed.payload),
+            "signatures": [{"sig": text(signed.signature)}],
+        });
+        let content = json!({"envelope": envelope.to_string(), "verifiers": [verifier]});
+        return Ok(json!({"apiVersion": "0.0.1", "kind": "dsse", "spec": {"proposedContent": content}}));
+    }
+    let (name, algorithm) = hash(kind)?;
+    let value = hex::encode(digest(algorithm, signed.message));
+    Ok(json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
+        "data": {"hash": {"algorithm": name, "value": value}},
+        "signature": {"content": text(signed.signature), "publicKey": {"content": verifier}},
+    }}))
+}
+
+/// The hash that cosign signs with keys of a kind.
+fn hash(kind: KeyKind) -> Result<(&'static str, &'static Algorithm)> {
+    match kind {
+        KeyKind::P256 | KeyKind::Rsa { .. } => Ok(("sha256", &SHA256)),
+        KeyKind::P384 => Ok(("sha384", &SHA384)),
+        KeyKind::P521 => Ok(("sha512", &SHA512)),
+        KeyKind::Ed25519 => Err(not_taken(kind)),
+    }
+}
+
+/// Logs take the form with a hash, which is another signature.
+fn not_taken(kind: KeyKind) -> Error {
+    Error::Unsupported(format!("logs take no signatures by keys of kind {kind}"))
+}
+
+fn request_v2(signed: &Signed<'_>, kind: KeyKind) -> Result<Value> {
+    let details = match kind {
+        KeyKind::P256 => "PKIX_ECDSA_P256_SHA_256",
+        KeyKind::P384 => "PKIX_ECDSA_P384_SHA_384",
+        KeyKind::P521 => "PKIX_ECDSA_P521_SHA_512",
+        KeyKind::Rsa { bits: 2048 } => "PKIX_RSA_PKCS1V15_2048_SHA256",
+        KeyKind::Rsa { bits: 3072 } => "PKIX_RSA_PKCS1V15_3072_SHA256",
+        KeyKind::Rsa { bits: 4096 } => "PKIX_RSA_PKCS1V15_4096_SHA256",
+        KeyKind::Ed25519 | KeyKind::Rsa { .. } => return Err(not_taken(kind)),
+    };
+    let text = |bytes: &[u8]| STANDARD.encode(bytes);
+    let (_, algorithm) = hash(kind)?;
+    let (_, by) = signed.by.block();
+    let name = match signed.by {
+        By::Certificate(_) => "x509Certificate",
+        By::Key(_) => "publicKey",
+    };
+    Ok(json!({"hashedRekordRequestV002": {
+        "digest": text(digest(algorithm, signed.message).as_ref()),
+        "signature": {
+            "content": text(signed.signature),
+            "verifier": {"keyDetails": details, name: {"rawBytes": text(by)}},
+        },
+    }}))
+}
+
+/// An entry as a log of version 1 tells it, below its UUID.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AnswerV1 {
+    body: Base64,
+    integrated_time: Number,
+    #[serde(rename = "logID")]
+    log_id: String,
+    log_index: Number,
+    verification: VerificationV1,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct VerificationV1 {
+    inclusion_proof: ProofV1,
+    signed_entry_timestamp: Base64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ProofV1 {
+    checkpoint: String,
+    hashes: Vec<String>,
+    log_index: Number,
+    root_hash: String,
+    tree_size: Number,
+}
+
+impl AnswerV1 {
+    /// The same as bundles have it. `None` if a hash is none, or the body is not an entry.
+    fn into_entry(self) -> Option<Entry> {
+        let bytes = |text: &String| hex::decode(text).ok().map(Base64);
+        let KindVersionV1 { kind, api_version } = serde_json::from_slice(&self.body.0).ok()?;
+        let VerificationV1 { inclusion_proof: proof, signed_entry_timestamp } = self.verification;
+        Some(Entry {
+            log_index: self.log_index,
+            log_id: LogId { key_id: bytes(&self.log_id)? },
+            kind_version: KindVersion { kind, version: api_version },
+            integrated_time: self.integrated_time,
+            inclusion_promise: Some(Promise { signed_entry_timestamp }),
+            inclusion_proof: Some(Proof {
+                log_index: proof.log_index,
+                root_hash: bytes(&proof.root_hash)?,
+                tree_size: proof.tree_size,
+                hashes: proof.hashes.iter().map(bytes).collect::<Option<_>>()?,
+                checkpoint: CheckpointText { envelope: proof.checkpoint },
+            }),
+            canonicalized_body: self.body,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct KindVersionV1 {
+    kind: String,
+    api_version: String,
+}
