@@ -13,7 +13,7 @@ use ocikit::registry::{
 };
 use ocikit::sync::Access;
 use ocikit::{Client, Location, Registry, Session, SessionOptions};
-use ocikit_sign::{HttpOptions, HttpProxies};
+use ocikit_sign::{HttpOptions, HttpProxies, HttpRetries};
 use zeroize::Zeroizing;
 
 use crate::commands::login;
@@ -270,7 +270,7 @@ impl Context {
     }
 
     /// How services around signing are spoken to: with the authorities of --ca-file besides those of the system, through the
-    /// proxies of the environment.
+    /// proxies of the environment, again as often as registries.
     pub(crate) fn http_options(&self) -> Result<HttpOptions> {
         let authorities = self.global.ca_file.as_deref().map(crate::file::read).transpose()?.unwrap_or_default();
         let proxy = |name: &str| variable(name).map(Zeroizing::new);
@@ -279,7 +279,11 @@ impl Context {
             https: proxy("HTTPS_PROXY").or_else(|| proxy("https_proxy")),
             except: variable("NO_PROXY").or_else(|| variable("no_proxy")).unwrap_or_default(),
         };
-        Ok(HttpOptions { authorities, proxies, ..HttpOptions::default() })
+        let retries = match self.global.retries {
+            Some(retries) => HttpRetries { attempts: retries.saturating_add(1), ..HttpRetries::default() },
+            None => HttpRetries::default(),
+        };
+        Ok(HttpOptions { authorities, proxies, retries, ..HttpOptions::default() })
     }
 
     /// The file that logging in writes to: the first that would be asked and can be written, docker's as a rule.

@@ -140,8 +140,9 @@ fn an_authority_that_does_not_answer_changes_nothing() {
     let line = ["sign", "a.tar", "--format", "notation-jws", "--key", &key, "--certificate-chain", &chain];
     // Nobody listens there.
     let times = ["--timestamp-url", "http://127.0.0.1:1/", "--timestamp-root-cert", &chain];
-    let refused = bench.ocikit(&[&line[..], &times].concat());
+    let refused = bench.ocikit(&[&line[..], &times, &["--retries", "1"]].concat());
     assert!(refused.code == 6 && refused.stderr.contains("http://127.0.0.1:1/"), "{refused}");
+    assert!(refused.stderr.contains(", asked 2 times"), "{refused}");
     assert_eq!(fs::read(bench.path("a.tar")).unwrap(), before);
     // A trial asks nobody.
     bench.ok(&[&line[..], &times, &["--dry-run"]].concat());

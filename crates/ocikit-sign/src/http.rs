@@ -1,8 +1,9 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{NoProxy, Proxy, Url};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -11,6 +12,11 @@ use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
+
+mod retry;
+
+pub(crate) use retry::Fault;
+pub use retry::HttpRetries;
 
 /// How the services around signing are spoken to: authorities of certificates and of time, logs, whoever keeps keys.
 pub struct HttpOptions {
@@ -24,8 +30,10 @@ pub struct HttpOptions {
     pub proxies: HttpProxies,
     /// How long it may take to be connected.
     pub connect: Duration,
-    /// How long a request may take until all of its answer is there.
+    /// How long a request may take until all of its answer is there. One that is made again has as long again.
     pub total: Duration,
+    /// How often a request is made again.
+    pub retries: HttpRetries,
     /// What we call ourselves.
     pub user_agent: String,
 }
@@ -51,7 +59,8 @@ pub struct HttpProxies {
 }
 
 impl Default for HttpOptions {
-    /// The authorities of the system, no identity, no proxy, a quarter of a minute to connect, a minute for everything.
+    /// The authorities of the system, no identity, no proxy, a quarter of a minute to connect, a minute for everything, and
+    /// five further attempts.
     fn default() -> HttpOptions {
         let minute = Duration::from_secs(60);
         HttpOptions {
@@ -61,6 +70,7 @@ impl Default for HttpOptions {
             proxies: HttpProxies::default(),
             connect: minute / 4,
             total: minute,
+            retries: HttpRetries::default(),
             user_agent: format!("ocikit/{}", env!("CARGO_PKG_VERSION")),
         }
     }
@@ -84,10 +94,16 @@ impl fmt::Debug for HttpProxies {
     }
 }
 
-/// A client for the services around signing. Redirects are answers, nothing is asked twice, and what was sent is in no
-/// message.
+/// A client for the services around signing. Redirects are answers, and what was sent is in no message.
+///
+/// Where a fault may pass the service is asked again, as [`HttpRetries`] says: if it cannot be reached, the connection breaks,
+/// there is no answer in time, or it answers with 408, 425, 429, 500, 502, 503 or 504. One whose certificate nobody vouches for
+/// is not.
 #[derive(Debug, Clone)]
-pub struct Http(reqwest::Client);
+pub struct Http {
+    client: reqwest::Client,
+    retries: HttpRetries,
+}
 
 /// What a service said.
 #[derive(Debug, Clone)]
@@ -100,6 +116,17 @@ pub struct HttpAnswer {
     pub location: Option<String>,
     /// The body, no longer than was asked for.
     pub body: Vec<u8>,
+    /// How long the service wants to be left alone, if it says so.
+    pub retry_after: Option<Duration>,
+    /// How often it was asked until it said this.
+    pub attempts: u32,
+}
+
+impl HttpAnswer {
+    /// How often it was asked, to be put behind what is wrong; nothing if it was once.
+    pub(crate) fn times(&self) -> String {
+        retry::times(self.attempts)
+    }
 }
 
 impl Http {
@@ -130,7 +157,8 @@ impl Http {
         for proxy in proxies.into_iter().flatten() {
             builder = builder.proxy(proxy.no_proxy(except.clone()));
         }
-        Ok(Http(builder.build().map_err(refuse("the HTTP client could not be made"))?))
+        let client = builder.build().map_err(refuse("the HTTP client could not be made"))?;
+        Ok(Http { client, retries: options.retries.clone() })
     }
 
     /// Whether what is sent to an address can be read by nobody on the way: it has TLS, or is on this machine. A token goes
@@ -144,19 +172,23 @@ impl Http {
         url.scheme() == "https" || url.scheme() == "http" && is_here
     }
 
-    /// Asks for something.
+    /// Asks for something, again where that may help.
     ///
     /// # Errors
     ///
     /// [`Error::Service`] if there is no whole answer, or one of more than `most` bytes. What status it has is the caller's
-    /// business.
+    /// business, also where that of the last attempt is one that may pass.
     pub async fn get(&self, url: &str, headers: &[(&str, &str)], most: usize) -> Result<HttpAnswer> {
         let url = parsed(url)?;
-        let request = self.0.get(url.clone()).headers(fields(&url, headers)?);
-        answer(&url, request, most).await
+        let fields = fields(&url, headers)?;
+        let ask = || answer(self.client.get(url.clone()).headers(fields.clone()), most);
+        retry::again(&url, ask, |attempts, outcome| self.retries.after(attempts, outcome)).await
     }
 
-    /// Sends something, and waits for what is said to it.
+    /// Sends something, and waits for what is said to it; again where that may help.
+    ///
+    /// Nobody knows whether a service has done what was asked of it before a connection broke. So this is for what does no harm
+    /// if it is done twice: a certificate that is thrown away, a timestamp or an entry in a log more.
     ///
     /// # Errors
     ///
@@ -169,11 +201,28 @@ impl Http {
         body: Vec<u8>,
         most: usize,
     ) -> Result<HttpAnswer> {
+        let pause = |attempts, outcome: &_| self.retries.after(attempts, outcome);
+        self.post_until(url, content_type, headers, body, most, pause).await
+    }
+
+    /// The same by the caller's own rules: as often as `pause` gives a time to wait for, which gets how often that was and
+    /// what came of it.
+    pub(crate) async fn post_until(
+        &self,
+        url: &str,
+        content_type: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+        most: usize,
+        pause: impl Fn(u32, &Result<HttpAnswer, Fault>) -> Option<Duration>,
+    ) -> Result<HttpAnswer> {
         let url = parsed(url)?;
         let mut fields = fields(&url, headers)?;
         let content_type = HeaderValue::from_str(content_type);
         fields.insert(CONTENT_TYPE, content_type.map_err(|_| failed(&url, "the type of the body is no header"))?);
-        answer(&url, self.0.post(url.clone()).headers(fields).body(body), most).await
+        let body = Bytes::from(body);
+        let ask = || answer(self.client.post(url.clone()).headers(fields.clone()).body(body.clone()), most);
+        retry::again(&url, ask, pause).await
     }
 }
 
@@ -198,24 +247,25 @@ fn fields(url: &Url, headers: &[(&str, &str)]) -> Result<HeaderMap> {
     Ok(fields)
 }
 
-async fn answer(url: &Url, request: reqwest::RequestBuilder, most: usize) -> Result<HttpAnswer> {
-    let broken = |error: reqwest::Error| failed(url, chain(&error.without_url()));
-    let too_long = || failed(url, format!("its answer has more than {most} bytes"));
-    let mut response = request.send().await.map_err(broken)?;
+async fn answer(request: reqwest::RequestBuilder, most: usize) -> Result<HttpAnswer, Fault> {
+    let too_long = || Fault::last(format!("its answer has more than {most} bytes"));
+    let mut response = request.send().await?;
     if response.content_length().is_some_and(|length| length > most as u64) {
         return Err(too_long());
     }
-    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (content_type, location) = (header(CONTENT_TYPE).unwrap_or_default(), header(LOCATION));
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let content_type = header(CONTENT_TYPE).unwrap_or_default().to_owned();
+    let location = header(LOCATION).map(str::to_owned);
+    let retry_after = header(RETRY_AFTER).and_then(|header| retry::retry_after(header, SystemTime::now()));
     let status = response.status().as_u16();
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(broken)? {
+    while let Some(chunk) = response.chunk().await? {
         if body.len() + chunk.len() > most {
             return Err(too_long());
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(HttpAnswer { status, content_type, location, body })
+    Ok(HttpAnswer { status, content_type, location, body, retry_after, attempts: 1 })
 }
 
 /// Names the host and the path only: a query, a name or a password is nobody's business.

@@ -1,4 +1,5 @@
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -9,19 +10,27 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 
 use super::*;
 
-/// A server on this machine that gives one answer to everything, and keeps what it was asked.
+/// A server on this machine that gives one answer after the other, the last one from then on, and keeps what it was asked
+/// last and how often. An answer without a byte breaks the connection.
 pub(crate) struct Server {
     pub(crate) port: u16,
     asked: Arc<Mutex<Vec<u8>>>,
+    times: Arc<AtomicUsize>,
 }
 
 impl Server {
     pub(crate) async fn start(answer: Vec<u8>, tls: Option<ServerConfig>) -> Server {
+        Server::answering(vec![answer], tls).await
+    }
+
+    pub(crate) async fn answering(answers: Vec<Vec<u8>>, tls: Option<ServerConfig>) -> Server {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let server = Server { port: listener.local_addr().unwrap().port(), asked: Arc::default() };
-        let asked = server.asked.clone();
+        let port = listener.local_addr().unwrap().port();
+        let server = Server { port, asked: Arc::default(), times: Arc::default() };
+        let (asked, times) = (server.asked.clone(), server.times.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                let answer = answers.get(times.fetch_add(1, Relaxed)).or(answers.last()).unwrap();
                 let (answer, asked) = (answer.clone(), asked.clone());
                 match tls.clone() {
                     None => drop(tokio::spawn(serve(client, answer, asked))),
@@ -37,6 +46,11 @@ impl Server {
 
     pub(crate) fn asked(&self) -> String {
         String::from_utf8_lossy(&self.asked.lock().unwrap()).into_owned()
+    }
+
+    /// How many connections there were, each for one request.
+    pub(crate) fn times(&self) -> usize {
+        self.times.load(Relaxed)
     }
 }
 
@@ -68,8 +82,10 @@ pub(crate) fn said(status: &str, more: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{more}\r\n{body}", body.len()).into_bytes()
 }
 
-fn local() -> HttpOptions {
-    HttpOptions { system_authorities: false, ..HttpOptions::default() }
+/// Options with which nothing is waited for.
+pub(crate) fn local() -> HttpOptions {
+    let retries = HttpRetries { first: Duration::ZERO, ..HttpRetries::default() };
+    HttpOptions { system_authorities: false, retries, ..HttpOptions::default() }
 }
 
 #[tokio::test]
@@ -116,7 +132,56 @@ async fn nobody_waits_for_ever() {
     let port = listener.local_addr().unwrap().port();
     let http = Http::new(&HttpOptions { total: Duration::from_millis(200), ..local() }).unwrap();
     let error = http.get(&format!("http://127.0.0.1:{port}/"), &[], 5).await.unwrap_err();
-    assert!(matches!(error, Error::Service { .. }), "{error}");
+    assert!(matches!(error, Error::Service { .. }) && error.to_string().ends_with(", asked 6 times"), "{error}");
+}
+
+#[tokio::test]
+async fn what_may_pass_is_asked_again() {
+    let http = Http::new(&local()).unwrap();
+    let (fine, busy) = (said("200 OK", "", "fine"), said("503 Busy", "", "busy"));
+    let soon = said("429 Slowly", "retry-after: 0\r\n", "");
+    let date = said("429 Slowly", "retry-after: Sun, 06 Nov 1994 08:49:37 GMT\r\n", "");
+    let late = said("503 Busy", "retry-after: 121\r\n", "late");
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfi".to_vec();
+    let (cut, bad) = (Vec::new(), said("400 Bad Request", "", "bad"));
+    for (answers, status, body, times) in [
+        (vec![busy.clone(), cut.clone(), half.clone(), soon, date, fine.clone()], 200, "fine", 6),
+        (vec![busy.clone()], 503, "busy", 6),
+        (vec![late], 503, "late", 1),
+        (vec![bad.clone(), fine.clone()], 400, "bad", 1),
+        (vec![cut.clone(), bad], 400, "bad", 2),
+        (vec![said("501 No", "", "no"), fine.clone()], 501, "no", 1),
+    ] {
+        for is_post in [false, true] {
+            let server = Server::answering(answers.clone(), None).await;
+            let url = format!("http://127.0.0.1:{}/", server.port);
+            let answer = match is_post {
+                true => http.post(&url, "text/x", &[("x", "y")], b"body".to_vec(), 100).await.unwrap(),
+                false => http.get(&url, &[("x", "y")], 100).await.unwrap(),
+            };
+            assert_eq!((answer.status, &answer.body[..], answer.attempts), (status, body.as_bytes(), times));
+            assert_eq!(server.times(), times as usize);
+            let asked = server.asked().to_lowercase();
+            assert!(asked.contains("\r\nx: y\r\n") && asked.ends_with("\r\n\r\nbody") == is_post, "{asked}");
+        }
+    }
+    // Every status that may pass, and no answer at all.
+    for status in [408, 425, 429, 500, 502, 503, 504] {
+        let server = Server::answering(vec![said(&format!("{status} x"), "", ""), fine.clone()], None).await;
+        let answer = http.get(&format!("http://127.0.0.1:{}/", server.port), &[], 100).await.unwrap();
+        assert_eq!((answer.status, server.times()), (200, 2), "{status}");
+    }
+    for (retries, said) in [(local().retries, ", asked 6 times"), (HttpRetries::never(), "")] {
+        let http = Http::new(&HttpOptions { retries, ..local() }).unwrap();
+        for answer in [cut.clone(), half.clone()] {
+            let server = Server::start(answer, None).await;
+            let url = format!("http://secret@127.0.0.1:{}/?secret", server.port);
+            let error = http.post(&url, "text/x", &[("x", "secret")], b"secret".to_vec(), 100).await.unwrap_err();
+            let error = error.to_string();
+            assert_eq!(error.contains(", asked"), !said.is_empty(), "{error}");
+            assert!(error.ends_with(said) && !error.contains("secret"), "{error}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -150,7 +215,8 @@ async fn both_sides_show_certificates() {
     // Who shows nothing is not served, and a server that nobody vouches for is not asked.
     assert!(Http::new(&trusting()).unwrap().get(&url, &[], 100).await.is_err());
     let stranger = HttpOptions { identity: Some(identity.clone()), ..local() };
-    assert!(Http::new(&stranger).unwrap().get(&url, &[], 100).await.is_err());
+    let error = Http::new(&stranger).unwrap().get(&url, &[], 100).await.unwrap_err().to_string();
+    assert!(!error.contains(", asked"), "it would say the same again: {error}");
 
     let other = issue("other").1.serialize_pem();
     let mixed = HttpIdentity { key: Zeroizing::new(other.into_bytes()), ..identity.clone() };

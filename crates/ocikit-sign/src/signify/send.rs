@@ -2,7 +2,7 @@ use ocikit_spec::{Descriptor, Digest, Reference};
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::http::{Http, HttpAnswer};
+use crate::http::{Fault, Http, HttpAnswer};
 use crate::signify::Service;
 
 /// A tag, and what it is to mean.
@@ -60,6 +60,8 @@ pub fn body(targets: &[Target]) -> String {
     json!({"trustedCollections": targets.iter().map(collection).collect::<Vec<_>>()}).to_string()
 }
 
+/// The one status that is a success.
+const ACCEPTED: u16 = 202;
 /// How often a service is asked.
 const ATTEMPTS: u32 = 5;
 /// What is read of an answer, and what of that is told.
@@ -75,24 +77,19 @@ pub async fn send(service: &Service, targets: &[Target], http: &Http) -> Result<
     if targets.is_empty() {
         return Err(Error::Unsupported("nothing is to be signed".to_owned()));
     }
-    let (body, mut attempts) = (body(targets), 0);
-    loop {
-        attempts += 1;
-        let sent =
-            http.post(&service.endpoint, "application/json", &[], body.clone().into_bytes(), LONGEST_ANSWER).await;
-        let (problem, is_final) = match sent {
-            Ok(HttpAnswer { status: 202, body, .. }) => {
-                return Ok(Accepted { status: 202, body: String::from_utf8_lossy(&body).into_owned(), attempts });
-            }
-            Ok(answer) => (told(&answer), is_final(answer.status)),
-            Err(Error::Service { problem, .. }) => (problem, false),
-            Err(error) => return Err(error),
-        };
-        if is_final || attempts == ATTEMPTS {
-            let times = if attempts == 1 { "once".to_owned() } else { format!("{attempts} times") };
-            return Err(Error::Service { place: place(service), problem: format!("{problem}, asked {times}") });
+    let pause = |attempts, outcome: &Result<HttpAnswer, Fault>| match outcome {
+        Ok(answer) if answer.status == ACCEPTED || is_final(answer.status) => None,
+        _ => (attempts < ATTEMPTS).then_some(service.pause),
+    };
+    let body = body(targets).into_bytes();
+    let sent = http.post_until(&service.endpoint, "application/json", &[], body, LONGEST_ANSWER, pause).await;
+    match sent {
+        Ok(HttpAnswer { status: ACCEPTED, body, attempts, .. }) => {
+            Ok(Accepted { status: ACCEPTED, body: String::from_utf8_lossy(&body).into_owned(), attempts })
         }
-        tokio::time::sleep(service.pause).await;
+        Ok(answer) => Err(Error::Service { place: place(service), problem: told(&answer) }),
+        Err(Error::Service { problem, .. }) => Err(Error::Service { place: place(service), problem }),
+        Err(error) => Err(error),
     }
 }
 
@@ -107,7 +104,8 @@ fn told(answer: &HttpAnswer) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let text: String = text.chars().take(LONGEST_TOLD).collect();
     let said = if text.is_empty() { text } else { format!(" and said: {text}") };
-    format!("it answered {} and not 202{said}", answer.status)
+    let times = if answer.attempts == 1 { ", asked once".to_owned() } else { answer.times() };
+    format!("it answered {} and not {ACCEPTED}{said}{times}", answer.status)
 }
 
 /// Host and path: a query is nobody's business.

@@ -66,7 +66,7 @@ pub async fn certify(http: &Http, authority: &str, token: &str, signer: &dyn Sig
     let Certified { embedded, detached } = read(&url, &answer).map_err(|error| match error {
         // One that repeats what it was sent does not make us show it.
         Error::Service { problem, .. } if token.split('.').any(|part| !part.is_empty() && problem.contains(part)) => {
-            refuse(format!("it answers with status {}", answer.status))
+            refuse(format!("it answers with status {}{}", answer.status, answer.times()))
         }
         error => error,
     })?;
@@ -149,7 +149,7 @@ impl Vouchers {
         let question = question.map_err(|error| refuse(error.to_string()))?;
         let answer = self.http.post(url, "application/timestamp-query", &[], question, LONGEST).await?;
         if !(200..300).contains(&answer.status) {
-            return Err(refuse(format!("it answers with status {}", answer.status)));
+            return Err(refuse(format!("it answers with status {}{}", answer.status, answer.times())));
         }
         let token = timestamp::token(&answer.body).map_err(|why| refuse(why.to_string()))?;
         if let Some(root) = &self.root {
@@ -188,7 +188,8 @@ pub(super) fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &HttpAnswer) -
         // Services say in words what they did not like.
         let said = String::from_utf8_lossy(&answer.body);
         let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
-        return Err(refuse(format!("it answers with status {}: {}", answer.status, said.trim())));
+        let times = answer.times();
+        return Err(refuse(format!("it answers with status {}{times}: {}", answer.status, said.trim())));
     }
     serde_json::from_slice(&answer.body).map_err(|error| refuse(format!("its answer is malformed: {error}")))
 }

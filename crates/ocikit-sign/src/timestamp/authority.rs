@@ -32,7 +32,7 @@ impl TimestampAuthority {
         let headers = [("accept", ANSWER)];
         let answer = self.http.post(&self.url, QUESTION, &headers, question, LONGEST as usize).await?;
         if answer.status != 200 && answer.status != 201 {
-            return Err(refuse(&format_args!("it answers with status {}", answer.status)));
+            return Err(refuse(&format_args!("it answers with status {}{}", answer.status, answer.times())));
         }
         if answer.content_type.split(';').next().map(str::trim) != Some(ANSWER) {
             return Err(refuse(&"its answer is no timestamp"));

@@ -2,8 +2,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::Value;
 
 use super::*;
-use crate::http::HttpOptions;
-use crate::http::tests::{Server, said};
+use crate::http::tests::{Server, local, said};
 use crate::key::{KeyKind, PrivateKey};
 use crate::refusal::Refusal;
 use crate::sigstore::LogVersion;
@@ -11,7 +10,7 @@ use crate::sigstore::testing::{WHO, World, at};
 use crate::timestamp::testing::Making;
 
 fn http() -> Http {
-    Http::new(&HttpOptions { system_authorities: false, ..HttpOptions::default() }).unwrap()
+    Http::new(&local()).unwrap()
 }
 
 fn token(claims: &Value) -> String {
@@ -58,6 +57,8 @@ async fn a_certificate_is_of_the_key_and_a_token_goes_to_no_one_else() {
         ("400 Bad Request", format!("not {token}"), Some("status 400")),
         ("400 Bad Request", "c2VjcmV0".to_owned(), Some("status 400")),
         ("302 Found", String::new(), Some("status 302")),
+        ("503 Busy", "no".to_owned(), Some("status 503, asked 6 times: no")),
+        ("503 Busy", token.clone(), Some("status 503, asked 6 times")),
     ] {
         let server = Server::start(said(status, "", &body), None).await;
         let url = format!("http://127.0.0.1:{}/", server.port);
@@ -71,6 +72,16 @@ async fn a_certificate_is_of_the_key_and_a_token_goes_to_no_one_else() {
         }
         assert!(server.asked().starts_with("POST /api/v2/signingCert "), "{}", server.asked());
     }
+    // What passes has not happened, and everything is sent once more.
+    let busy = said("500 Oh", "", &token);
+    let server = Server::answering(vec![busy.clone(), Vec::new(), said("201 Created", "", &chain(&key))], None).await;
+    let url = format!("http://127.0.0.1:{}/", server.port);
+    assert_eq!(certify(&http(), &url, &token, &key).await.unwrap().len(), 3);
+    assert!(server.times() == 3 && server.asked().contains(&token), "{}", server.asked());
+    let server = Server::answering(vec![busy, said("200 OK", "", r#"{"value": "x"}"#)], None).await;
+    let url = format!("http://127.0.0.1:{}/?a=b", server.port);
+    assert_eq!(*github_token(&http(), &url, "secret").await.unwrap(), "x");
+    assert!(server.times() == 2 && server.asked().to_lowercase().contains("bearer secret"), "{}", server.asked());
     let error = certify(&http(), "http://fulcio.example", &token, &key).await.unwrap_err();
     assert!(matches!(error, Error::Unsupported(_)), "{error}");
     let error = github_token(&http(), "http://github.example/?a=b", "secret").await.unwrap_err();
