@@ -187,3 +187,86 @@ fn a_pipe_cannot_be_verified_first() {
     ");
     assert!(!bench.path("layout").exists());
 }
+
+#[test]
+fn a_mirror_refuses_what_does_not_pass() {
+    let bench = with_policy("  - {scope: '*', require: [{signers: [release]}]}\n");
+    let (from, to) = (Registry::start(), Registry::start());
+    let repository = format!("{}/acme/app", from.name());
+    for (tag, name) in [("1", "buildkit-single/image.tar"), ("2", "buildkit-multi/image.tar")] {
+        bench.ok(&["push", &testdata(name).display().to_string(), &format!("{repository}:{tag}")]);
+    }
+    bench.ok(&["sign", "--key", "release.key", &format!("{repository}:1")]);
+    bench.ok(&["sign", "--key", "stranger.key", &format!("{repository}:2")]);
+    let sync = |tags: &str, more: &[&str]| {
+        let image = format!("{{from: {repository}, to: {}/mirror, tags: [{tags}]}}", to.name());
+        fs::write(bench.path("sync.yaml"), format!("jobs: 1\nimages: [{image}]\n")).unwrap();
+        let outcome = bench.ocikit(&[&["sync", GATE, "sync.yaml"], more].concat());
+        outcome.redacted(&[(&from.name(), "from"), (&to.name(), "to")])
+    };
+    for more in [&[][..], &["-k"], &["-n"]] {
+        let refused = sync("'2'", more);
+        assert_eq!(refused.code, 5, "{refused}");
+    }
+    assert_eq!(to.requests().len(), 0, "the target is not even asked");
+    let planned = sync("'1', '2'", &["-k", "-n"]);
+    assert!(planned.code == 5 && planned.stdout.starts_with("planned from/acme/app:1 -> to/mirror:1 ("), "{planned}");
+    assert!(planned.stdout.contains("\nrefused from/acme/app:2 -> to/mirror:2: "), "{planned}");
+    assert!(to.requests().iter().all(|request| ["GET", "HEAD"].contains(&request.method.as_str())));
+
+    from.forget();
+    let outcome = sync("'2', '1'", &["-k"]);
+    assert_eq!(outcome.code, 5, "{outcome}");
+    assert_snapshot!(outcome.stderr, @r"
+    error: 1 of 2 images failed
+      from/acme/app:2: from/acme/app:2 is not verified: by the rule for `*`, 1 of 1 requirements are not met; first requirement 1 on sha256:0af30cf7acc79ec8907e9022813e03d39bc53423c179ddc15a5f1adcf6c7eba2, with 0 of 1 signers, so nothing of it is copied
+    hint: `ocikit verify --policy policy/policy.yaml from/acme/app:2` tells all of it
+    ");
+    for tag in ["1", "2"] {
+        let path = format!("/v2/acme/app/manifests/{tag}");
+        let resolved = from.requests().iter().filter(|asked| asked.path == path).count();
+        assert_eq!(resolved, 1, "what was verified is what is copied, wherever the tag leads later");
+    }
+    assert_eq!(bench.ok(&["tags", &format!("{}/mirror", to.name())]), "1");
+    bench.ok(&["verify", POLICY, &format!("{}/mirror:1", to.name())]);
+    // What is missing is another failure.
+    let mixed = sync("'2', gone", &["-k"]);
+    assert_eq!(mixed.code, 7, "{mixed}");
+    assert!(mixed.stdout.contains("refused from/acme/app:2") && mixed.stdout.contains("failed from/acme/app:gone"));
+
+    // What is there already has to pass, too.
+    assert_eq!(bench.ocikit(&["sync", "sync.yaml", "-k"]).code, 7);
+    let again = sync("'1', '2'", &["-k", "--json"]);
+    let facts: Vec<Value> = again.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&facts[0]["outcome"], &facts[1]["outcome"]), (&"same".into(), &"refused".into()), "{again}");
+    assert!(again.code == 5 && facts[1]["error"].as_str().unwrap().contains("not verified"), "{again}");
+    bench.ok(&["sign", "--key", "release.key", &format!("{repository}:2")]);
+    sync("'1', '2'", &[]).ok();
+    bench.ok(&["verify", POLICY, &format!("{}/mirror:2", to.name())]);
+}
+
+#[test]
+fn of_what_is_mirrored_in_part_the_whole_has_to_pass() {
+    let bench = with_policy("  - {scope: 'example.com/acme', require: [{signers: [release]}]}\n");
+    let (from, to) = (Registry::start(), Registry::start());
+    let source = format!("{}/acme/app", from.name());
+    bench.ok(&["push", &testdata("buildkit-multi/image.tar").display().to_string(), &format!("{source}:1")]);
+    let image = format!("{{from: {source}, to: {}/app, platforms: [linux/arm64]}}", to.name());
+    fs::write(bench.path("sync.yaml"), format!("images: [{image}]\n")).unwrap();
+    let sync = |more: &[&str]| bench.ocikit(&[&["sync", "sync.yaml", GATE], more].concat());
+    let outcome = sync(&[]);
+    assert!(
+        outcome.code == 2 && outcome.stdout.starts_with("failed ") && outcome.stderr.contains("no rule"),
+        "{outcome}"
+    );
+    let scope = ["--verify-scope", "example.com/acme"];
+    assert_eq!(sync(&scope).code, 5);
+    assert_eq!(to.requests().len(), 0);
+    bench.ok(&["sign", "--key", "release.key", &format!("{source}:1")]);
+    sync(&scope).ok();
+    assert_eq!(bench.ok(&["kind", &format!("{}/app:1", to.name())]), "image");
+    // A file that makes no sense is found before anything is asked.
+    fs::write(bench.path("policy/policy.yaml"), "version: 2").unwrap();
+    from.forget();
+    assert_eq!((sync(&[]).code, from.requests().len()), (2, 0));
+}

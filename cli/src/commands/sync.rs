@@ -1,13 +1,15 @@
 use std::path::PathBuf;
 
+use async_trait::async_trait;
 use clap::Args;
 use ocikit::sync::{Config, Done, Item, Prefix, SyncOptions, sync};
-use ocikit::{Digest, Put};
+use ocikit::{Digest, Error, Location, Put, Reference, Root};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::failure::{Failure, Result};
+use crate::failure::{Code, Failure, Result};
 use crate::output;
+use crate::policy::{Gate, GateArguments};
 use crate::report::partial;
 
 /// Mirror images as a file says
@@ -29,19 +31,51 @@ pub(crate) struct Sync {
     /// Go on where an image fails
     #[arg(long, short)]
     keep_going: bool,
+    #[command(flatten)]
+    gate: GateArguments,
 }
 
 #[derive(Serialize)]
 struct Facts<'a> {
     from: &'a str,
     to: &'a str,
-    /// `same`, `copied`, `planned` or `failed`.
+    /// `same`, `copied`, `planned`, `refused` by the policy, or `failed`.
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<Digest>,
     bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+}
+
+impl<'a> Facts<'a> {
+    fn of(item: &'a Item) -> Facts<'a> {
+        Facts { from: &item.from, to: &item.to, outcome: "same", digest: None, bytes: 0, error: None }
+    }
+}
+
+/// Why an image was not mirrored.
+enum Missed {
+    /// The policy does not let it through.
+    Refused(Failure),
+    Failed(Failure),
+}
+
+impl From<Error> for Missed {
+    fn from(error: Error) -> Missed {
+        Missed::Failed(error.into())
+    }
+}
+
+#[async_trait]
+impl ocikit::sync::Gate<Missed> for Gate {
+    async fn check(&self, from: &Reference, root: &Root) -> Result<(), Missed> {
+        let checked = Gate::check(self, &Location::Registry(from.clone()), root).await;
+        checked.map_err(|failure| match failure.code {
+            Code::Unverified => Missed::Refused(failure),
+            _ => Missed::Failed(failure),
+        })
+    }
 }
 
 impl Sync {
@@ -53,11 +87,14 @@ impl Sync {
             Failure::usage(format_args!("{}: {invalid}", self.file.display()))
                 .hint("name the target on the command line, or with `to` beside each image")
         })?;
+        let gate = self.gate.gate()?;
+        let gate = gate.as_ref().map(|gate| gate as &dyn ocikit::sync::Gate<Missed>);
         let session = context.session_that_knows(&config.registries)?;
         let options = SyncOptions { dry_run: self.dry_run, keep_going: self.keep_going };
-        let (mut done, mut failures) = (0, Vec::new());
+        let (mut done, mut refused, mut failures) = (0, 0, Vec::new());
         let mut unsaid = Ok(());
-        sync(&session, &config, options, &mut |item, outcome| {
+        sync(&session, &config, options, gate, &mut |item, outcome| {
+            refused += usize::from(matches!(outcome, Err(Missed::Refused(_))));
             let (facts, failure) = facts(item, outcome);
             match failure {
                 Some(failure) => failures.push((item.from.clone(), failure)),
@@ -68,12 +105,21 @@ impl Sync {
         })
         .await;
         unsaid?;
-        partial(failures, done, "images")
+        let is_refusal = refused == failures.len();
+        partial(failures, done, "images").map_err(|failure| match is_refusal {
+            // All went as it should but for the policy, whatever else was copied.
+            true => Failure { code: Code::Unverified, ..failure },
+            false => failure,
+        })
     }
 }
 
-fn facts(item: &Item, outcome: ocikit::Result<Done>) -> (Facts<'_>, Option<Failure>) {
-    let mut facts = Facts { from: &item.from, to: &item.to, outcome: "same", digest: None, bytes: 0, error: None };
+fn facts(item: &Item, outcome: Result<Done, Missed>) -> (Facts<'_>, Option<Failure>) {
+    let mut facts = Facts::of(item);
+    let missed = |outcome, failure: Failure| {
+        let error = Some(failure.message.clone());
+        (Facts { outcome, error, ..Facts::of(item) }, Some(failure))
+    };
     match outcome {
         Ok(Done::Same(digest)) => facts.digest = Some(digest),
         Ok(Done::Copied(copied)) => {
@@ -84,11 +130,8 @@ fn facts(item: &Item, outcome: ocikit::Result<Done>) -> (Facts<'_>, Option<Failu
             facts.digest = Some(digest);
             (facts.outcome, facts.bytes) = ("planned", bytes);
         }
-        Err(error) => {
-            let failure = Failure::from(error);
-            (facts.outcome, facts.error) = ("failed", Some(failure.message.clone()));
-            return (facts, Some(failure));
-        }
+        Err(Missed::Refused(failure)) => return missed("refused", failure),
+        Err(Missed::Failed(failure)) => return missed("failed", failure),
     }
     (facts, None)
 }

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use ocikit_image::{Copied, CopyOptions, Name, Naming, Result, Root, Sink, Source, copy, narrow, plan};
+use ocikit_image::{Copied, CopyOptions, Error, Name, Naming, Result, Root, Sink, Source, copy, narrow, plan};
 use ocikit_registry::RemoteRepository;
-use ocikit_spec::{Digest, Tag};
+use ocikit_spec::{Digest, Reference, Repository, Tag};
 
 use super::config::{Config, Rule};
 use crate::Session;
@@ -38,16 +39,25 @@ pub enum Done {
     Planned(Digest, u64),
 }
 
-/// Mirrors what a configuration says. Each image is told as soon as it is through, and a rule whose tags cannot be listed as
-/// if it were an image.
+/// Whoever decides which images are mirrored, by their signatures for one. A refusal is an error of its own kind.
+#[async_trait]
+pub trait Gate<E>: Send + Sync {
+    /// Lets an image through, or says why not. It is asked about all of an image, whatever platforms are wanted of it, and
+    /// also about one that is at the target. What is copied then is this root, wherever the reference leads meanwhile.
+    async fn check(&self, from: &Reference, root: &Root) -> Result<(), E>;
+}
+
+/// Mirrors what a configuration says, as far as a gate lets it through if there is one. Each image is told as soon as it is
+/// through, and a rule whose tags cannot be listed as if it were an image.
 ///
 /// Without [`SyncOptions::keep_going`] it ends with the first failure, which is told like the others. Nothing is ever removed
 /// at the target.
-pub async fn sync(
+pub async fn sync<E: From<Error> + Send>(
     session: &Session,
     config: &Config,
     options: SyncOptions,
-    tell: &mut (dyn FnMut(&Item, Result<Done>) + Send),
+    gate: Option<&dyn Gate<E>>,
+    tell: &mut (dyn FnMut(&Item, Result<Done, E>) + Send),
 ) {
     let begin = config.per_minute.map(|most| Duration::from_secs(60) / most.max(1));
     let mut first = true;
@@ -55,7 +65,7 @@ pub async fn sync(
         let (names, from, to) = match expand(session, rule).await {
             Ok(expanded) => expanded,
             Err(error) => {
-                tell(&Item { from: rule.from.to_string(), to: rule.to.to_string() }, Err(error));
+                tell(&Item { from: rule.from.to_string(), to: rule.to.to_string() }, Err(error.into()));
                 if options.keep_going {
                     continue;
                 }
@@ -74,8 +84,13 @@ pub async fn sync(
         let copies = paced.map(|name| {
             let (from, to) = (from.clone(), to.clone());
             async move {
-                let item = Item { from: shown(&rule.from, &name), to: shown(&rule.to, &name) };
-                (item, one(session, rule, &name, from, to, options.dry_run).await)
+                let item =
+                    Item { from: reference(&rule.from, &name).to_string(), to: reference(&rule.to, &name).to_string() };
+                let outcome = match open(rule, &name, from, gate).await {
+                    Ok(root) => one(session, rule, &name, root, to, options.dry_run).await.map_err(E::from),
+                    Err(error) => Err(error),
+                };
+                (item, outcome)
             }
         });
         let mut copies = std::pin::pin!(copies.buffer_unordered(config.jobs));
@@ -97,15 +112,28 @@ async fn expand(session: &Session, rule: &Rule) -> Result<(Vec<Name>, RemoteRepo
     Ok((rule.select.choose(&tags), from, to))
 }
 
+/// Opens an image that may be mirrored. From here on it is known by its digest.
+async fn open<E: From<Error>>(
+    rule: &Rule,
+    name: &Name,
+    from: RemoteRepository,
+    gate: Option<&dyn Gate<E>>,
+) -> Result<Root, E> {
+    let root = Root::open(Arc::new(from) as Arc<dyn Source>, name).await?;
+    if let Some(gate) = gate {
+        gate.check(&reference(&rule.from, name), &root).await?;
+    }
+    Ok(narrow(&root, &rule.platforms).await?)
+}
+
 async fn one(
     session: &Session,
     rule: &Rule,
     name: &Name,
-    from: RemoteRepository,
+    root: Root,
     to: RemoteRepository,
     dry_run: bool,
 ) -> Result<Done> {
-    let root = narrow(&Root::open(Arc::new(from) as Arc<dyn Source>, name).await?, &rule.platforms).await?;
     let names = vec![Naming { tag: tag_of(name), ..Naming::default() }];
     let options = CopyOptions { referrers: rule.referrers.clone(), ..session.copy_options(names) };
     if dry_run {
@@ -131,10 +159,9 @@ fn tag_of(name: &Name) -> Option<Tag> {
     }
 }
 
-fn shown(repository: &ocikit_spec::Repository, name: &Name) -> String {
+fn reference(repository: &Repository, name: &Name) -> Reference {
     match name {
-        Name::Tag(tag) => format!("{repository}:{tag}"),
-        Name::Digest(digest) => format!("{repository}@{digest}"),
-        _ => repository.to_string(),
+        Name::Digest(digest) => Reference::digested(repository.clone(), *digest),
+        name => Reference::tagged(repository.clone(), tag_of(name).unwrap_or_else(Tag::latest)),
     }
 }
