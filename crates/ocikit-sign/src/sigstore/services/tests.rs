@@ -152,8 +152,8 @@ async fn a_log_of_version_1_says_when_it_got_an_entry() {
         "signatures": [{"signature": content, "verifier": pem}],
     }});
     let time = "2026-06-15T12:00:00Z";
-    let vouch = async |answer: &Value, signed: &Signed<'_>| {
-        let server = Server::start(said("201 Created", "", &answer.to_string()), None).await;
+    let asked = async |answers: Vec<Vec<u8>>, signed: &Signed<'_>| {
+        let server = Server::answering(answers, None).await;
         let log = LogUrl { url: format!("http://127.0.0.1:{}/", server.port), version: LogVersion::One };
         // The time is the log's and not this one, at which the certificate is no longer valid.
         let now = at("2026-08-01T00:00:00Z");
@@ -161,6 +161,9 @@ async fn a_log_of_version_1_says_when_it_got_an_entry() {
         let vouchers = Vouchers { certificates, logs: vec![log], root, ..Vouchers::new(http(), now) };
         let evidence = vouchers.vouch(signed, &key).await;
         (evidence.map(|evidence| evidence.entries.len()), server.asked())
+    };
+    let vouch = async |answer: &Value, signed: &Signed<'_>| {
+        asked(vec![said("201 Created", "", &answer.to_string())], signed).await
     };
     let sealed = Signed { payload: b"payload", ..bare };
     for (signed, body) in [(bare, &hashed), (sealed, &envelope)] {
@@ -201,5 +204,16 @@ async fn a_log_of_version_1_says_when_it_got_an_entry() {
         [twice, json!({}), json!([]), world.entered(&envelope, time), world.entered(&hashed, "2026-08-01T00:00:00Z")]
     {
         assert!(vouch(&answer, &bare).await.0.is_err(), "{answer}");
+    }
+    // What is there already is told where it is, by whatever name the log calls itself.
+    let conflict = |location: &str| said("409 Conflict", &format!("location: {location}\r\n"), "there");
+    let told = said("200 OK", "", &world.entered(&hashed, time).to_string());
+    let there = "https://elsewhere.example/api/v1/log/entries/00ff";
+    let (made, question) = asked(vec![conflict(there), told.clone()], &bare).await;
+    assert_eq!(made.unwrap(), 1);
+    assert!(question.starts_with("GET /api/v1/log/entries/00ff "), "{question}");
+    for nowhere in ["/api/v1/log/entries/", "/x/..", "/x/00?a"] {
+        let (made, question) = asked(vec![conflict(nowhere), told.clone()], &bare).await;
+        assert!(made.is_err() && question.starts_with("POST "), "{question}");
     }
 }
