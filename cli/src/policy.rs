@@ -7,12 +7,15 @@ use jiff::Timestamp;
 use ocikit::{Digest, Location, Platform, Repository, Root};
 use ocikit_sign::{
     AuthorityFiles, CertificateTrust, Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict,
+    VerificationPlugin,
 };
 use serde::Serialize;
 
+use crate::commands::annotate::key_value;
 use crate::context::Context;
 use crate::coverage::{CellFacts, table};
 use crate::failure::{Code, Failure, Result};
+use crate::notation::verification_plugins;
 use crate::{file, keys, sigstore};
 
 /// Whether what is copied is verified first.
@@ -24,6 +27,12 @@ pub(crate) struct GateArguments {
     /// The repository by which the policy chooses; that of the source if this is not given
     #[arg(long, value_name = "NAME", requires = "policy")]
     verify_scope: Option<Repository>,
+    /// A plugin of notation that is asked about signatures that ask for it; see `ocikit verify --plugin`
+    #[arg(long, value_name = "NAME", requires = "policy")]
+    verify_plugin: Vec<PathBuf>,
+    /// What these plugins are told besides; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, requires = "verify_plugin")]
+    verify_plugin_config: Vec<(String, String)>,
 }
 
 /// A policy that every image has to pass before it is copied.
@@ -41,10 +50,11 @@ impl GateArguments {
     }
 
     /// Reads the policy, if there is one.
-    pub(crate) fn gate(&self) -> Result<Option<Gate>> {
-        let gate =
-            |path: &PathBuf| Ok(Gate { policy: read(path)?, path: path.clone(), scope: self.verify_scope.clone() });
-        self.policy.as_ref().map(gate).transpose()
+    pub(crate) async fn gate(&self) -> Result<Option<Gate>> {
+        let Some(path) = &self.policy else { return Ok(None) };
+        let plugins = verification_plugins(&self.verify_plugin, &self.verify_plugin_config).await?;
+        let policy = read(path)?.with_plugins(plugins);
+        Ok(Some(Gate { policy, path: path.clone(), scope: self.verify_scope.clone() }))
     }
 }
 
@@ -179,12 +189,13 @@ pub(crate) async fn verify(
     location: &Location,
     root: &Root,
     path: &Path,
+    plugins: Vec<VerificationPlugin>,
     given: Option<&Repository>,
     expect: Option<Digest>,
 ) -> Result {
     // Whether certificates are valid is a matter of now, whatever the time of a build.
     let options = PolicyOptions { expect, ..PolicyOptions::new(scope(given, location), Timestamp::now()) };
-    let verdict = read(path)?.check(root, &options).await?;
+    let verdict = read(path)?.with_plugins(plugins).check(root, &options).await?;
     let facts = Facts {
         location: location.to_string(),
         digest: verdict.root,

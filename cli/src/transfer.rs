@@ -78,8 +78,8 @@ impl Transfer {
     }
 
     /// The policy that every image has to pass, if there is one.
-    pub(crate) fn gate(&self) -> Result<Option<Gate>> {
-        self.gate.gate()
+    pub(crate) async fn gate(&self) -> Result<Option<Gate>> {
+        self.gate.gate().await
     }
 
     /// Refuses what cannot be done with an image that can be read only once.
@@ -147,7 +147,7 @@ pub(crate) async fn copy_to_all(
         let facts = targets.iter().zip(copied).map(|(target, copied)| Ok(Facts::of(target, &copied?))).collect();
         return report_all(context, targets, facts, transfer);
     }
-    let root = transfer.open(session, source, transfer.gate()?.as_ref()).await?;
+    let root = transfer.open(session, source, transfer.gate().await?.as_ref()).await?;
     let root = transfer.narrow(root).await?;
     let facts = if transfer.dry_run {
         join_all(targets.iter().map(|target| copy_to_one(session, &root, source, target, transfer))).await
@@ -231,7 +231,7 @@ pub(crate) async fn copy_several(
     target: &Location,
     transfer: &Transfer,
 ) -> Result {
-    let gate = &transfer.gate()?;
+    let gate = &transfer.gate().await?;
     let open = |reference: Reference| async move {
         let root = transfer.open(session, &Location::Registry(reference.clone()), gate.as_ref()).await?;
         let root = transfer.narrow(root).await?;

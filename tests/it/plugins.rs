@@ -124,6 +124,35 @@ fn plugins_of_notation_verify_what_asks_for_them() {
         assert_eq!(outcome.code == 0, counts, "{errs} {revocation} {authenticity}: {outcome}");
         assert!(outcome.stdout.contains(said), "{errs} {revocation} {authenticity}: {outcome}");
     }
+    // A policy file asks those that the command line names.
+    policy("enforce", "enforce", "x509.subject: C=US, ST=WA, O=Somebody");
+    let rules = "rules: [{scope: '*', require: [{signers: [corp]}]}]\n";
+    let text = format!("version: 1\nsigners: {{corp: {{trustPolicy: notation/trustpolicy.json}}}}\n{rules}");
+    fs::write(bench.path("policy.yaml"), text).unwrap();
+    for (errs, code) in [("", 0), (IDENTITY, 5), (REVOCATION, 5)] {
+        let config = format!("errs={errs}");
+        let verify =
+            ["verify", "a.tar", "--policy", "policy.yaml", "--plugin", "./notation-checks", "--plugin-config", &config];
+        let copy = [
+            "copy",
+            "a.tar",
+            "b.tar",
+            "--verify",
+            "policy.yaml",
+            "--verify-plugin",
+            "./notation-checks",
+            "--verify-plugin-config",
+            &config,
+        ];
+        for line in [verify.to_vec(), copy.to_vec()] {
+            let outcome = bench.ocikit(&line);
+            assert_eq!(outcome.code, code, "{errs}: {outcome}");
+        }
+    }
+    let unasked = bench.ocikit(&["verify", "a.tar", "--policy", "policy.yaml"]);
+    assert!(unasked.code == 5 && unasked.stdout.contains("the verification plugin checks"), "{unasked}");
+    let nowhere = bench.ocikit(&["verify", "a.tar", "--key", "x.pub", "--plugin", "./notation-checks"]);
+    assert_eq!(nowhere.code, 2, "{nowhere}");
     // Nobody is asked about strangers, and a plugin that does not verify is none.
     Company::new(bench.path(""), "acme");
     let stranger = verify(&["--plugin", "./notation-checks", "--plugin-config", "errs=denies"]);

@@ -40,7 +40,7 @@ impl Push {
             ([source], targets) => copy_to_all(context, &session, source, targets, &self.transfer).await,
             (sources, [Location::Registry(reference)]) => {
                 // Nothing is pushed before it is clear that everything has a name.
-                let (mut opened, gate) = (Vec::new(), self.transfer.gate()?);
+                let (mut opened, gate) = (Vec::new(), self.transfer.gate().await?);
                 for source in sources {
                     let root = self.transfer.open(&session, source, gate.as_ref()).await?;
                     opened.push((source, own_tag(source, &root, reference)?, self.transfer.narrow(root).await?));

@@ -87,7 +87,7 @@ impl Sync {
             Failure::usage(format_args!("{}: {invalid}", self.file.display()))
                 .hint("name the target on the command line, or with `to` beside each image")
         })?;
-        let gate = self.gate.gate()?;
+        let gate = self.gate.gate().await?;
         let gate = gate.as_ref().map(|gate| gate as &dyn ocikit::sync::Gate<Missed>);
         let session = context.session_that_knows(&config.registries)?;
         let options = SyncOptions { dry_run: self.dry_run, keep_going: self.keep_going };

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 use ocikit::{Digest, Location, Repository};
-use ocikit_sign::{Coverage, NotationTrust, Outcome, Trust, VerifyOptions};
+use ocikit_sign::{Coverage, NotationTrust, Outcome, Trust, VerificationPlugin, VerifyOptions};
 use serde::Serialize;
 
 use super::annotate::key_value;
@@ -45,7 +45,7 @@ pub(crate) struct Verify {
     crl: Vec<PathBuf>,
     /// A plugin of notation that is asked about signatures that ask for it: the name of one that notation has installed, or the path
     /// of the program; may be repeated. Without it they do not count
-    #[arg(long, value_name = "NAME", requires = "trust_policy")]
+    #[arg(long, value_name = "NAME")]
     plugin: Vec<PathBuf>,
     /// What these plugins are told besides; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, requires = "plugin")]
@@ -83,7 +83,8 @@ impl Verify {
         let root = context.session(&[&location])?.open(&location).await?;
         if let Some(policy) = &self.policy {
             let scope = self.scope.as_ref().map(|scope| scope.parse()).transpose()?;
-            return crate::policy::verify(context, &location, &root, policy, scope.as_ref(), self.expect).await;
+            let (plugins, scope) = (self.plugins().await?, scope.as_ref());
+            return crate::policy::verify(context, &location, &root, policy, plugins, scope, self.expect).await;
         }
         let trusted = self.trusted(&location).await?;
         let options = VerifyOptions {
@@ -108,9 +109,15 @@ impl Verify {
         }
     }
 
+    async fn plugins(&self) -> Result<Vec<VerificationPlugin>> {
+        notation::verification_plugins(&self.plugin, &self.plugin_config).await
+    }
+
     async fn trusted(&self, location: &Location) -> Result<Vec<Trust>> {
-        if self.scope.is_some() && self.trust_policy.is_none() {
-            return Err(Failure::usage("--scope goes with --policy or --trust-policy"));
+        for (name, is_given) in [("--scope", self.scope.is_some()), ("--plugin", !self.plugin.is_empty())] {
+            if is_given && self.trust_policy.is_none() {
+                return Err(Failure::usage(format_args!("{name} goes with --policy or --trust-policy")));
+            }
         }
         let mut trusted = Vec::new();
         for path in &self.key {
@@ -124,8 +131,8 @@ impl Verify {
             let scope = self.scope.clone().unwrap_or_else(|| keys::repository(location));
             // Whether certificates are valid is a matter of now, whatever the time of a build.
             let trust = NotationTrust::new(&policy, &store, &scope, Timestamp::now())?;
-            let plugins = notation::verification_plugins(&self.plugin, &self.plugin_config).await?;
-            let trust = trust.with_revocation_lists(keys::revocation_lists(&self.crl)?).with_plugins(plugins);
+            let lists = keys::revocation_lists(&self.crl)?;
+            let trust = trust.with_revocation_lists(lists).with_plugins(self.plugins().await?);
             trusted.push(Trust::Notation(trust));
         }
         Ok(trusted)

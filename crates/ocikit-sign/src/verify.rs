@@ -50,12 +50,12 @@ impl Trust {
     }
 
     /// The same, knowing what others have to be asked about these signatures.
-    async fn informed(&self, found: &[Found]) -> Cow<'_, Trust> {
+    pub(crate) async fn informed<'a>(&self, found: impl Iterator<Item = &'a Found>) -> Cow<'_, Trust> {
         let Trust::Notation(trust) = self else { return Cow::Borrowed(self) };
         if !trust.has_plugins() {
             return Cow::Borrowed(self);
         }
-        let envelopes = found.iter().filter_map(|found| {
+        let envelopes = found.filter_map(|found| {
             let seal = match found.format? {
                 Format::NotationJws => Seal::Jws,
                 Format::NotationCose => Seal::Cose,
@@ -324,7 +324,7 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
                 let found = find(&**subject.root.source(), &subject.digest(), formats).await?;
                 let mut cells = Vec::new();
                 for (trust, formats) in wanted {
-                    let trust = trust.informed(&found).await;
+                    let trust = trust.informed(found.iter()).await;
                     cells.push(cell(&subject, &trust, formats, &found, asked));
                 }
                 Ok::<_, Error>(cells)

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -8,7 +9,7 @@ use ocikit_spec::{Descriptor, Digest, Platform, Repository};
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::found::{Found, find};
-use crate::notation::NotationTrust;
+use crate::notation::{NotationTrust, VerificationPlugin};
 use crate::policy::form::{Policy, PolicySigner, Requirement};
 use crate::sigstore::CertificateTrust;
 use crate::subjects::{Depth, Subject, subjects};
@@ -95,7 +96,7 @@ impl Policy {
             return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
         }
         let rule = self.rule(options.repository.as_ref())?;
-        let trusted = self.trusted(&rule.requirements, options)?;
+        let mut trusted = self.trusted(&rule.requirements, options)?;
         let mut meant: Vec<(Depth, Vec<Subject>)> = Vec::new();
         for requirement in &rule.requirements {
             if !meant.iter().any(|(depth, _)| *depth == requirement.depth) {
@@ -114,6 +115,13 @@ impl Policy {
             .buffered(options.jobs.max(1))
             .try_collect()
             .await?;
+        for trust in trusted.values_mut() {
+            let informed = match trust.informed(found.values().flatten()).await {
+                Cow::Owned(informed) => informed,
+                Cow::Borrowed(_) => continue,
+            };
+            *trust = informed;
+        }
         let mut findings = Vec::new();
         for (position, requirement) in rule.requirements.iter().enumerate() {
             let subjects =
@@ -137,14 +145,14 @@ impl Policy {
         let mut trusted = BTreeMap::new();
         for name in wanted.iter().flat_map(|requirement| &requirement.signers) {
             let Some(signer) = self.signers.get(name) else { continue };
-            trusted.insert(name.as_str(), signer.trust(name, options)?);
+            trusted.insert(name.as_str(), signer.trust(name, &self.plugins, options)?);
         }
         Ok(trusted)
     }
 }
 
 impl PolicySigner {
-    fn trust(&self, name: &str, options: &PolicyOptions) -> Result<Trust> {
+    fn trust(&self, name: &str, plugins: &[VerificationPlugin], options: &PolicyOptions) -> Result<Trust> {
         match self {
             PolicySigner::Key(key) => Ok(Trust::Key { name: name.to_owned(), key: key.clone() }),
             PolicySigner::Certificate(trust) => {
@@ -154,7 +162,7 @@ impl PolicySigner {
             PolicySigner::Notation { policy, store, lists } => {
                 let scope = options.repository.as_ref().map(ToString::to_string).unwrap_or_default();
                 let trust = NotationTrust::new(policy, store, &scope, options.now)?;
-                let trust = trust.with_revocation_lists(lists.clone());
+                let trust = trust.with_revocation_lists(lists.clone()).with_plugins(plugins.to_vec());
                 // What anybody could have signed is signed by nobody who could be counted.
                 match trust.names_signers() {
                     true => Ok(Trust::Notation(trust)),

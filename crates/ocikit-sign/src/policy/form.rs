@@ -8,7 +8,7 @@ use crate::cosign::bundle;
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::key::PublicKey;
-use crate::notation::{TrustPolicy, TrustStore};
+use crate::notation::{TrustPolicy, TrustStore, VerificationPlugin};
 use crate::policy::scope::Scope;
 use crate::predicate::predicate_type;
 use crate::revocation::RevocationList;
@@ -54,6 +54,7 @@ use crate::subjects::Depth;
 #[derive(Debug, Clone)]
 pub struct Policy {
     pub(super) signers: BTreeMap<String, PolicySigner>,
+    pub(super) plugins: Vec<VerificationPlugin>,
     rules: Vec<Rule>,
 }
 
@@ -225,7 +226,14 @@ impl Policy {
             signers.insert(name, read(&files)?);
         }
         distinct(&signers)?;
-        Ok(Policy { rules: rules(file.rules, &signers)?, signers })
+        Ok(Policy { rules: rules(file.rules, &signers)?, signers, plugins: Vec::new() })
+    }
+
+    /// The same with plugins that are asked about envelopes that ask for them, whichever trust policy is to say who signed.
+    /// No file says which programs are started.
+    #[must_use]
+    pub fn with_plugins(self, plugins: Vec<VerificationPlugin>) -> Policy {
+        Policy { plugins, ..self }
     }
 
     /// The rule that decides for an image in this repository, or in none.
