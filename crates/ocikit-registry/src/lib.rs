@@ -36,6 +36,7 @@
 //! | a blob that is wanted by many at once, or again | none |
 //! | put a manifest that may be there | one, and one more if it is not |
 //! | list a referrer where the registry does not | three: read, write, read again |
+//! | put a referrer that is there, where the registry does not list it | two more: is there a list, is it in there |
 //! | open a root by its name | one |
 //! | read a blob | one; a large one over a slow line one for each [`ParallelOptions::part`] |
 //! | tags, repositories, referrers | one for each page |
@@ -45,9 +46,9 @@
 //!
 //! # Who gets to see what
 //!
-//! A credential is shown to the registry that it is for, after it asked, and to the token service that this registry
-//! names; never to where either redirects, never to an upload session elsewhere, and never without TLS to whom TLS was
-//! begun with. A registry on this machine, by its name, is spoken to without TLS unless TLS is set up for it; see
+//! A credential is shown to the registry that it is for, after it asked unless it is a token for just that registry, and
+//! to the token service that this registry names; never to where either redirects, never to an upload session elsewhere,
+//! and never without TLS to whom TLS was begun with. A registry on this machine, by its name, is spoken to without TLS unless TLS is set up for it; see
 //! [`hosts::Scheme::Guess`]. No public server sends us to addresses of this machine or of a private network; see
 //! [`Redirects`].
 //!

@@ -188,7 +188,13 @@ impl Authenticator {
         }
         *lock(&host.scheme) = Scheme::Bearer(realm(http, endpoint, challenge, reply)?);
         let Some(slot) = authorization.slot.take() else { return Ok(authorization.header.is_none()) };
-        *slot.state.lock().await = State::Empty;
+        {
+            let mut state = slot.state.lock().await;
+            // Another request may have replaced it meanwhile.
+            if matches!(&*state, State::Token(token) if authorization.header == Some(bearer(&token.secret))) {
+                *state = State::Empty;
+            }
+        }
         let asked = challenge.parameter("scope").map(Scopes::parse).unwrap_or_default();
         let wider = slot.scopes.with(&asked);
         if wider != slot.scopes {

@@ -83,6 +83,7 @@ fn exchange_identity(realm: &Realm, scopes: &Scopes, token: &Secret) -> Request 
     let body = form.query().unwrap_or_default().to_owned();
     let mut request = Request::new(Method::POST, realm.url.clone());
     request.reach = realm.reach;
+    request.is_secret = true;
     request.body("application/x-www-form-urlencoded", body.into())
 }
 

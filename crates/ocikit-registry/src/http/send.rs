@@ -30,6 +30,8 @@ pub(crate) struct Request {
     pub(crate) reach: Reach,
     /// Shown to the first server only.
     pub(crate) authorization: Option<HeaderValue>,
+    /// Whether the body is secret too: then no other server gets it, wherever the first one points.
+    pub(crate) is_secret: bool,
 }
 
 impl Request {
@@ -42,6 +44,7 @@ impl Request {
             lane: Lane::Small,
             reach: Reach::Anywhere,
             authorization: None,
+            is_secret: false,
         }
     }
 
@@ -218,6 +221,10 @@ impl Http {
             let zone = answer.zone;
             answer.drain().await;
             if !hop.same {
+                if request.is_secret {
+                    let problem = format!("it redirects what is for itself alone to {}", redirect::shown(&hop.url));
+                    return Err(Fault::Final(problem.into()));
+                }
                 if direct {
                     reach = self.reach_from(zone);
                 }

@@ -408,3 +408,32 @@ async fn an_observer_is_told_every_request_and_no_secret() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_identity_token_is_not_carried_to_where_the_token_service_redirects() {
+    for status in [301, 302, 307, 308] {
+        let elsewhere = Double::start().await;
+        let location = format!("http://{}/token", elsewhere.host());
+        let redirect = move || Action::Reply(status, vec![("location", location.clone())], Bytes::new());
+        let front = Double::start().await;
+        let door = Door::new(&front.host());
+        front.rule(move |seen| if seen.path == "/token" { redirect() } else { door.look(seen) });
+        let repository = repository(&client(Credential::Identity("refresh-secret".into())), &front, "a");
+        let refused = repository.has(&blob(1, 10).1).await;
+        assert!(elsewhere.seen().is_empty(), "{status}: {refused:?}");
+        assert!(failed(refused).contains("redirects"), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_was_revoked_is_replaced_once_for_all_who_showed_it() {
+    let (double, door) = guarded().await;
+    let repository = repository(&user(), &double, "a");
+    let descriptor = blob(1, 10).1;
+    repository.has(&descriptor).await.unwrap();
+    door.change(|inner| inner.revoked.push("token-1".to_owned()));
+    double.log();
+    let found = futures::future::join_all((0..20).map(|_| repository.has(&descriptor))).await;
+    assert!(found.into_iter().all(|found| !found.unwrap()));
+    assert_eq!(tokens(&double.log()), 1);
+}
