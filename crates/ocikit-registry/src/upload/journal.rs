@@ -1,8 +1,9 @@
+use std::collections::HashMap;
 use std::fmt::Debug;
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use ocikit_image::{Result, bridge};
 use ocikit_spec::{Digest, Repository};
 use serde::{Deserialize, Serialize};
 
+use crate::http::transport::lock;
 use crate::http::{Clock, SystemClock};
 
 /// Where uploads that are under way are written down, so that the next process goes on where this one died.
@@ -49,11 +51,15 @@ pub struct JournalEntry {
 }
 
 /// A journal in a directory: a file with mode 0600 for every blob.
+///
+/// Processes that share the directory do not get each other's sessions as long as both live.
 #[derive(Debug, Clone)]
 pub struct FileJournal {
     directory: PathBuf,
     options: JournalOptions,
     clock: Arc<dyn Clock>,
+    /// What was written down here and not forgotten, locked: that ends with the process, however it ends.
+    held: Arc<Mutex<HashMap<PathBuf, File>>>,
 }
 
 /// What a journal keeps.
@@ -80,7 +86,7 @@ impl FileJournal {
 
     /// The journal in this directory, which keeps these.
     pub fn with_options(directory: impl Into<PathBuf>, options: JournalOptions) -> FileJournal {
-        FileJournal { directory: directory.into(), options, clock: Arc::new(SystemClock) }
+        FileJournal { directory: directory.into(), options, clock: Arc::new(SystemClock), held: Arc::default() }
     }
 
     /// Does something with the file of a blob, if the blob is worth it.
@@ -96,6 +102,21 @@ impl FileJournal {
         let (journal, path) = (self.clone(), self.directory.join(format!("{name}.json")));
         let done: Result<_> = bridge::blocking(move || Ok(work(journal, path))).await;
         done.ok()?.ok()
+    }
+
+    /// Opens what a process wrote down that is no longer there; `None` while it is.
+    fn claim(&self, path: &Path) -> io::Result<Option<File>> {
+        lock(&self.held).remove(path);
+        let file = File::open(path)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            // Some file systems know no locks: then it may be handed out while somebody uses it.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        // Until it was locked another process may have taken it, and written down its own.
+        let (claimed, now) = (file.metadata()?, fs::metadata(path)?);
+        let same = claimed.len() == now.len() && claimed.modified()? == now.modified()?;
+        Ok(same.then_some(file))
     }
 
     fn is_stale(&self, path: &Path) -> bool {
@@ -127,8 +148,10 @@ impl Journal for FileJournal {
     async fn take(&self, blob: &JournalKey) -> Option<JournalEntry> {
         let taken = self.with_file(blob, |journal, path| {
             let _ = fs::remove_file(partial(&path));
+            let Some(mut file) = journal.claim(&path)? else { return Ok(None) };
             let stale = journal.is_stale(&path);
-            let text = fs::read(&path)?;
+            let mut text = Vec::new();
+            file.read_to_end(&mut text)?;
             // Of several processes one succeeds. One that is killed here leaves either all or nothing.
             fs::remove_file(&path)?;
             Ok((!stale).then_some(text))
@@ -152,14 +175,19 @@ impl Journal for FileJournal {
             // Such files are made with mode 0600.
             let mut file = tempfile::Builder::new().prefix(name).rand_bytes(0).tempfile_in(&journal.directory)?;
             file.write_all(&text)?;
-            file.persist(path)?;
+            // Before others can see it.
+            let _ = file.as_file().try_lock();
+            lock(&journal.held).remove(&path);
+            let file = file.persist(&path)?;
+            lock(&journal.held).insert(path, file);
             Ok(())
         })
         .await;
     }
 
     async fn forget(&self, blob: &JournalKey) {
-        self.with_file(blob, |_, path| {
+        self.with_file(blob, |journal, path| {
+            lock(&journal.held).remove(&path);
             let _ = fs::remove_file(partial(&path));
             fs::remove_file(path)
         })
@@ -239,7 +267,7 @@ mod tests {
         journal.record(&key("h.io/a"), &session("old")).await;
         let file = fs::read_dir(directory.path().join("journal")).unwrap().next().unwrap().unwrap().path();
         let long_ago = SystemTime::now() - Duration::from_secs(25 * 60 * 60);
-        let old = || fs::File::options().write(true).open(&file).unwrap().set_modified(long_ago).unwrap();
+        let old = || File::options().write(true).open(&file).unwrap().set_modified(long_ago).unwrap();
         old();
         assert_eq!(journal.take(&key("h.io/a")).await, None);
         journal.record(&key("h.io/a"), &session("old")).await;
@@ -251,5 +279,22 @@ mod tests {
         assert_eq!(journal.take(&key("h.io/a")).await, None);
         journal.record(&key("h.io/a"), &JournalEntry { offset: 101, ..session("x") }).await;
         assert_eq!(journal.take(&key("h.io/a")).await, None, "a blob has no more bytes than it has");
+    }
+
+    #[tokio::test]
+    async fn what_another_process_is_sending_is_not_handed_out() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let [one, other] = [journal(directory.path()), journal(directory.path())];
+        one.record(&key("h.io/a"), &session("one")).await;
+        assert_eq!(other.take(&key("h.io/a")).await, None);
+        one.record(&key("h.io/a"), &session("two")).await;
+        assert_eq!(other.take(&key("h.io/a")).await, None);
+        // The process that began it may give up and come back, and whoever comes when it is gone goes on.
+        assert_eq!(one.take(&key("h.io/a")).await, Some(session("two")));
+        one.record(&key("h.io/a"), &session("three")).await;
+        drop(one);
+        assert_eq!(other.take(&key("h.io/a")).await, Some(session("three")));
+        assert_eq!(other.take(&key("h.io/a")).await, None);
+        assert_eq!(fs::read_dir(directory.path().join("journal")).unwrap().count(), 0);
     }
 }

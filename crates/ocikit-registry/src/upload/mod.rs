@@ -7,8 +7,8 @@ mod state;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ocikit_image::{Body, Error, Put, Result, Source};
-use ocikit_spec::{Algorithm, Descriptor};
+use ocikit_image::{Body, Error, Mismatch, Put, Result, Source};
+use ocikit_spec::{Algorithm, Descriptor, Digest};
 use reqwest::{Method, Url};
 
 use crate::ahead::Answer;
@@ -47,6 +47,11 @@ pub(crate) async fn put(
     mount: Option<&Mount>,
     exists: Option<Answer>,
 ) -> Result<Put> {
+    // What has no bytes is completed without anybody reading it.
+    let nothing = Digest::of(descriptor.digest.algorithm(), b"");
+    if descriptor.size == 0 && descriptor.digest != nothing {
+        return Err(Error::mismatch(&descriptor.digest, from, Mismatch::Digest(nothing)));
+    }
     let access = match mount {
         Some(Mount::From(from)) if *from != target.path => target.access_to_mount(from),
         _ => target.access_to_push(),
@@ -56,9 +61,8 @@ pub(crate) async fn put(
     let journal = inner.options.journal.as_deref().map(|journal| Page { journal, key, written: None });
     let mut page = journal.unwrap_or(Page { journal: &Nowhere, key, written: None });
     let recalled = page.take().await;
-    if let Some(url) = recalled.as_ref().filter(|url| !redirect::same_server(&target.endpoint.base, url)) {
+    if recalled.as_ref().is_some_and(|url| !redirect::same_server(&target.endpoint.base, url)) {
         sender.foreign = Some(inner.http.reach_from(None));
-        page.written = Some(url.clone());
     }
     let mut upload = Upload::new(descriptor.size, mount.is_some(), recalled);
     let outcome = sender.run(&mut upload, &Reader::new(descriptor, from), &mut page).await;
@@ -378,8 +382,12 @@ impl Sender<'_> {
         let header = |name| reply.answer.header(name);
         let location = match (header("location"), header("docker-upload-uuid")) {
             (Some(location), _) => {
-                let resolved = redirect::resolve(&reply.url, location);
-                Some(resolved.map_err(|problem| Error::broken(&self.target.place, problem))?)
+                match redirect::resolve(&reply.url, location) {
+                    Ok(location) => Some(location),
+                    Err(problem) if status == 202 => return Err(Error::broken(&self.target.place, problem)),
+                    // Nothing is sent to where a complete blob is.
+                    Err(_) => None,
+                }
             }
             (None, Some(uuid)) if status == 202 => self.target.uploads().join(uuid).ok(),
             (None, _) => None,

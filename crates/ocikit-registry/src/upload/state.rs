@@ -197,6 +197,8 @@ impl Upload {
             Kind::Status(200..300) => {
                 let received = outcome.received.unwrap_or(end);
                 let url = outcome.location.unwrap_or(url);
+                // It was taken and is not there: nobody may go on like that for ever.
+                self.failures += u32::from(received <= self.offset);
                 self.arrived(received, url)
             }
             Kind::Broken | Kind::Status(416) => {

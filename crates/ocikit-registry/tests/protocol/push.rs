@@ -505,3 +505,61 @@ async fn an_upload_goes_where_it_is_sent() {
         assert_eq!(seen.last().unwrap().query, "sig=x");
     }
 }
+
+#[tokio::test]
+async fn where_a_complete_blob_is_said_to_be_does_not_matter() {
+    let double = Double::start().await;
+    double.script("PUT", vec![Action::Headers(vec![("location", "ftp://inside/blob".to_owned())])]);
+    let (memory, descriptor) = blob(1, 1000);
+    assert_eq!(repository(&client(), &double, "a").put(&descriptor, &memory).await.unwrap(), Put::Copied);
+    // Where a session is does.
+    let double = Double::start().await;
+    double.script("POST", vec![Action::Headers(vec![("location", "ftp://inside/session".to_owned())])]);
+    assert!(failed(repository(&client(), &double, "a").put(&descriptor, &memory).await).contains("ftp"));
+}
+
+#[tokio::test]
+async fn nothing_is_not_completed_as_something() {
+    let double = Double::start().await;
+    double.script("PUT", vec![Action::Taken]);
+    let memory = Memory::new();
+    memory.insert(&b"something"[..]);
+    let lie = Descriptor { size: 0, ..Descriptor::of(MediaType::OCI_LAYER, b"something") };
+    assert!(failed(repository(&client(), &double, "a").put(&lie, &memory).await).contains("damaged"));
+    assert!(!double.log().iter().any(|line| line.starts_with("PUT")));
+}
+
+#[tokio::test]
+async fn a_session_elsewhere_is_remembered_as_often_as_it_takes() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let options = JournalOptions { smallest: 0, ..JournalOptions::default() };
+    let journal = Arc::new(FileJournal::with_options(directory.path(), options));
+    let (double, elsewhere) = (Double::start().await, Double::start().await);
+    let there = elsewhere.host();
+    double.rule(move |seen| match seen.method == "POST" {
+        true => Action::Reply(
+            307,
+            vec![("location", format!("http://{there}{}?{}", seen.path, seen.query))],
+            bytes::Bytes::new(),
+        ),
+        false => Action::Pass,
+    });
+    // What is in the journal is taken for a public address unless it is the registry's own.
+    let client = |attempts| {
+        let retry = RetryOptions { attempts, ..RetryOptions::default() };
+        let redirects = ocikit_registry::Redirects::Trusted;
+        Client::new(ClientOptions { journal: Some(journal.clone()), retry, redirects, ..crate::support::options() })
+    };
+    let (memory, descriptor) = blob(1, 2_000_000);
+    for (method, cut) in [("PUT", 700_000), ("PATCH", 600_000), ("PATCH", 200_000)] {
+        elsewhere.script(method, vec![Action::CutRequest(cut)]);
+        failed(repository(&client(1), &double, "a").put(&descriptor, &memory).await);
+    }
+    elsewhere.log();
+    repository(&client(6), &double, "a").put(&descriptor, &memory).await.unwrap();
+    let seen = elsewhere.seen();
+    let ranges: Vec<_> =
+        seen.iter().map(|seen| seen.header("content-range")).filter(|range| !range.is_empty()).collect();
+    assert_eq!(ranges, ["1500000-1999999"]);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}

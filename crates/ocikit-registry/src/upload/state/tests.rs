@@ -206,6 +206,20 @@ fn counts_failures_until_it_gets_on() {
     assert_eq!(upload.failures(), 0);
 }
 
+#[test]
+fn a_registry_that_takes_chunks_and_never_has_more_is_given_up() {
+    for received in [0, 1, 5] {
+        let mut upload = new();
+        upload.proceed(at(202, "a"));
+        upload.proceed(status(413));
+        upload.proceed(at(202, "b"));
+        for _ in 0..100 {
+            upload.proceed(Outcome { received: Some(received), ..status(202) });
+        }
+        assert!(upload.failures() > 6 || upload.step() == &Step::Failed, "{received}: {:?}", upload.step());
+    }
+}
+
 fn outcomes() -> impl proptest::strategy::Strategy<Value = Outcome> {
     use proptest::prelude::*;
     let kind = prop_oneof![
