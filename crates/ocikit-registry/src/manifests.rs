@@ -75,7 +75,8 @@ async fn head_as(inner: &Inner, target: &Target, key: &Key, access: &Access) -> 
         Key::Tag(_) => reply.answer.header("docker-content-digest").and_then(|text| text.parse().ok()),
     };
     let media_type = stated(reply.answer.header("content-type"));
-    match (digest, media_type, reply.answer.length()) {
+    // Some say zero where they mean that nothing follows.
+    match (digest, media_type, reply.answer.length().filter(|size| *size > 0)) {
         (Some(digest), Some(media_type), Some(size)) => Ok(Some(Descriptor::new(media_type, digest, size))),
         // The headers are not enough, so the bytes have to tell.
         _ => get(inner, target, key).await.map(|found| found.map(|found| found.descriptor)),

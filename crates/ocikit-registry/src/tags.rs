@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use ocikit_image::{Error, Result};
 use reqwest::header::HeaderMap;
@@ -17,6 +19,9 @@ const LONGEST_PAGE: u64 = 32 << 20;
 
 /// How many pages are read at most, against a registry whose list never ends.
 const MOST_PAGES: usize = 100_000;
+
+/// How many bytes all pages may have together.
+const LONGEST_LIST: u64 = 64 << 20;
 
 /// Which part of a list is wanted; all of it by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,14 +70,17 @@ pub(crate) async fn catalog(inner: &Inner, endpoint: &Endpoint, options: &ListOp
 /// A list that comes in pages.
 pub(crate) struct Pages<'a> {
     next: Option<Url>,
-    count: usize,
+    /// The pages so far.
+    seen: HashSet<Url>,
+    /// How many bytes they had.
+    length: u64,
     what: &'static str,
     place: &'a str,
 }
 
 impl<'a> Pages<'a> {
     pub(crate) fn new(first: Url, what: &'static str, place: &'a str) -> Pages<'a> {
-        Pages { next: Some(first), count: 0, what, place }
+        Pages { next: Some(first), seen: HashSet::new(), length: 0, what, place }
     }
 
     /// The next page, and the headers that it came with.
@@ -93,9 +101,13 @@ impl<'a> Pages<'a> {
             let next = link::next(&url, header).map_err(|problem| self.broken(&problem))?;
             self.next = self.next.take().or(next);
         }
-        self.count += 1;
-        if self.next.as_ref() == Some(&asked) || self.count > MOST_PAGES {
+        self.seen.insert(asked);
+        if self.next.as_ref().is_some_and(|next| self.seen.contains(next)) || self.seen.len() > MOST_PAGES {
             return Err(self.broken("it never ends"));
+        }
+        self.length += body.len() as u64;
+        if self.length > LONGEST_LIST {
+            return Err(self.broken("it is too long"));
         }
         Ok(Some(Ok((headers, body))))
     }

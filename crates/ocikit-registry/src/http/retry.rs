@@ -67,8 +67,9 @@ pub(crate) fn is_overload(status: u16) -> bool {
 /// Reads a `Retry-After` header: seconds, or a date.
 pub(crate) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     let header = header.trim();
-    if let Ok(seconds) = header.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+    if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are more than anybody waits for.
+        return Some(Duration::from_secs(header.parse().unwrap_or(u64::MAX)));
     }
     let date = jiff::fmt::rfc2822::parse(header).ok()?;
     Some(SystemTime::from(Timestamp::from(&date)).duration_since(now).unwrap_or_default())
@@ -114,6 +115,7 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
             ("Sun, 06 Nov 1994 08:49:07 GMT", Some(0)),
             ("", None),
+            ("99999999999999999999999999", Some(u64::MAX)),
             ("-1", None),
             ("soon", None),
             ("1.5", None),

@@ -118,6 +118,8 @@ pub(crate) struct Transport {
     old: Mutex<HashSet<Server>>,
     /// Servers that turned out to speak no TLS at all, where that is allowed.
     plain: Mutex<HashSet<Server>>,
+    /// Servers of which that will not be believed: they have spoken it.
+    secure: Mutex<HashSet<Server>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -148,6 +150,7 @@ impl Transport {
             configurations: tokio::sync::Mutex::default(),
             old: Mutex::default(),
             plain: Mutex::default(),
+            secure: Mutex::default(),
         }
     }
 
@@ -163,8 +166,11 @@ impl Transport {
             let _ = exchange.url.set_scheme("http");
             return self.once(exchange).await;
         }
-        let plain = exchange.without_tls();
+        let plain = exchange.without_tls().filter(|_| !lock(&self.secure).contains(&server));
         let outcome = self.once(exchange).await;
+        if outcome.is_ok() {
+            lock(&self.secure).insert(server.clone());
+        }
         match (outcome, plain) {
             (Err(fault @ (Fault::Final(_) | Fault::Unsent(_))), Some(plain)) => match self.once(plain).await {
                 Ok(answer) => {

@@ -172,7 +172,9 @@ impl RemoteRepository {
     pub async fn delete_tag_by_replacing(&self, tag: &Tag) -> Result<()> {
         let Remote { inner, target, .. } = &*self.0;
         let key = Key::Tag(tag.clone());
-        let old = self.manifest(&key).await?.ok_or_else(|| Error::not_found(format!("tag {tag}"), self))?;
+        // Of the registry itself: what a mirror has may be old.
+        let old =
+            manifests::get(inner, target, &key).await?.ok_or_else(|| Error::not_found(format!("tag {tag}"), self))?;
         let text = format!("a stand-in for a tag that is removed: {:016x}", inner.options.clock.random());
         let memory = Memory::new();
         let config = Descriptor::of(MediaType::OCI_EMPTY, b"{}");

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
+use ocikit_image::{Body, ByteRange, Error, Mismatch, Name, Result, Source};
 use ocikit_spec::{Descriptor, Digest, MediaType, Repository};
 
 use super::{Read, Remote, RemoteRepository};
@@ -100,7 +100,17 @@ impl RemoteRepository {
                 return Ok(Some(found.clone()));
             }
         }
-        let get = |target: Arc<Target>| async move { manifests::get(&self.0.inner, &target, key).await };
+        let get = |target: Arc<Target>| async move {
+            match (key, manifests::get(&self.0.inner, &target, key).await?) {
+                // The digest of a signed manifest of docker's first schema is not that of its bytes.
+                (Key::Digest(wanted), Some(Found { descriptor, .. }))
+                    if descriptor.digest != *wanted && !descriptor.media_type.is_schema1() =>
+                {
+                    Err(Error::mismatch(wanted, &target.place, Mismatch::Digest(descriptor.digest)))
+                }
+                (_, found) => Ok(found),
+            }
+        };
         let found = self.read(serves(key), get).await?;
         if let Some(found) = &found
             && !matches!(key, Key::Digest(digest) if *digest != found.descriptor.digest)

@@ -139,8 +139,24 @@ impl Double {
         Double::run(Manners::default(), Some(TlsAcceptor::from(Arc::new(tls)))).await
     }
 
+    /// One without TLS where another was, which is dropped.
+    pub(crate) async fn instead_of(other: Double) -> Double {
+        let address = other.inner.address;
+        drop(other);
+        loop {
+            if let Ok(listener) = TcpListener::bind(address).await {
+                return Double::listen(listener, Manners::default(), None);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn run(manners: Manners, tls: Option<TlsAcceptor>) -> Double {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Double::listen(listener, manners, tls)
+    }
+
+    fn listen(listener: TcpListener, manners: Manners, tls: Option<TlsAcceptor>) -> Double {
         let inner = Arc::new(Inner {
             address: listener.local_addr().unwrap(),
             manners: Mutex::new(manners),

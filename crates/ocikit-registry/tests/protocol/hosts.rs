@@ -258,3 +258,48 @@ async fn what_is_blocked_is_not_spoken_to() {
     let refused = client.repository(format!("{}/a", double.host()).parse().unwrap());
     assert!(failed(refused).contains("blocked"));
 }
+
+#[tokio::test]
+async fn what_is_insecure_and_speaks_tls_is_not_spoken_to_without() {
+    let authority = Authority::new();
+    let double = authority.registry(false, &["http/1.1"]).await;
+    let tls = TlsSettings { verify: Verify::NorTls, ..TlsSettings::default() };
+    let repository = repository(&double, secure(tls));
+    assert!(!repository.has(&absent()).await.unwrap());
+    let plain = Double::instead_of(double).await;
+    failed(repository.has(&absent()).await);
+    assert_eq!(plain.log().len(), 0);
+}
+
+/// A repository whose registry has a mirror.
+fn mirrored(registry: &Double, mirror: &Double) -> RemoteRepository {
+    let (location, other) = (registry.host(), mirror.host());
+    let conf = format!("[[registry]]\nlocation = \"{location}\"\n[[registry.mirror]]\nlocation = \"{other}\"\n");
+    let registries = RegistriesConf::parse(&conf).unwrap();
+    crate::support::repository(&client_with(HostOptions { registries, ..HostOptions::default() }), registry, "a")
+}
+
+#[tokio::test]
+async fn a_mirror_that_gives_another_manifest_is_passed_over() {
+    let [registry, mirror] = [Double::start().await, Double::start().await];
+    let text = r#"{"schemaVersion":2,"manifests":[]}"#;
+    let digest = registry.put_manifest("a", "v1", MediaType::OCI_INDEX.as_str(), text);
+    mirror.rule(|_| {
+        let media_type = ("content-type", MediaType::OCI_INDEX.to_string());
+        Action::Reply(200, vec![media_type], r#"{"schemaVersion":2,"manifests":[],"x":1}"#.into())
+    });
+    let repository = mirrored(&registry, &mirror);
+    assert_eq!(repository.resolve(&Name::Digest(digest)).await.unwrap().digest, digest);
+    assert_eq!(mirror.log().len(), 1);
+}
+
+#[tokio::test]
+async fn a_tag_that_could_not_be_removed_is_given_back_to_what_the_registry_had_there() {
+    let [registry, mirror] = [Double::start().await, Double::start().await];
+    let put = |double: &Double, text: &'static str| double.put_manifest("a", "v1", MediaType::OCI_INDEX.as_str(), text);
+    let digest = put(&registry, r#"{"schemaVersion":2,"manifests":[]}"#);
+    put(&mirror, r#"{"schemaVersion":2,"manifests":[],"old":1}"#);
+    registry.rule(|seen| if seen.method == "DELETE" { status(405) } else { Action::Pass });
+    failed(mirrored(&registry, &mirror).delete_tag_by_replacing(&"v1".parse().unwrap()).await);
+    assert_eq!(registry.tag("a", "v1"), Some(digest));
+}

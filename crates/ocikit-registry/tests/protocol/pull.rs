@@ -359,3 +359,70 @@ async fn a_large_blob_that_is_wrong_is_noticed() {
     double.script("GET", vec![Action::Pass, Action::Headers(range)]);
     assert!(failed(source.read(&descriptor).await).contains("another range"));
 }
+
+#[tokio::test]
+async fn a_digest_leads_to_no_other_manifest() {
+    let double = Double::start().await;
+    manifest(&double, "v1");
+    let other = r#"{"schemaVersion":2,"manifests":[]}"#;
+    let index = || vec![("content-type", MediaType::OCI_INDEX.to_string())];
+    double.rule(move |seen| match seen.path.contains("/manifests/sha256:") {
+        true => Action::Reply(200, index(), other.into()),
+        false => Action::Pass,
+    });
+    let wanted = double.tag("a", "v1").unwrap();
+    let source = Arc::new(repository(&client(), &double, "a"));
+    let error = failed(source.resolve(&Name::Digest(wanted)).await);
+    assert!(error.contains("damaged"), "{error}");
+    let error = failed(Root::open(source.clone(), &Name::Digest(wanted)).await);
+    assert!(error.contains("damaged"), "{error}");
+    // Nor is a tag given to it.
+    let root = Descriptor::new(MediaType::OCI_MANIFEST, wanted, 1);
+    let naming = ocikit_image::Naming { tag: Some("v2".parse().unwrap()), ..Default::default() };
+    assert!(failed(ocikit_image::Sink::publish(&*source, &root, &naming).await).contains("damaged"));
+    assert_eq!(double.tag("a", "v2"), None);
+}
+
+#[tokio::test]
+async fn a_list_that_goes_round_in_circles_is_left() {
+    let double = Double::start().await;
+    double.rule(|seen| {
+        let next = match seen.query.as_str() {
+            "last=b" => "last=c",
+            "last=c" => "last=d",
+            _ => "last=b",
+        };
+        let link = format!("<{}?{next}>; rel=\"next\"", seen.path);
+        Action::Reply(200, vec![("link", link)], r#"{"tags":["x"]}"#.into())
+    });
+    let error = failed(repository(&client(), &double, "a").tags().await);
+    assert!(error.contains("never ends"), "{error}");
+    let requests = double.log().len();
+    assert!(requests <= 4, "{requests}");
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_is_not_held() {
+    let double = Double::start().await;
+    let page = bytes::Bytes::from(format!(r#"{{"tags":["{}"]}}"#, "x".repeat(30 << 20)));
+    let mut count = 0;
+    double.rule(move |seen| {
+        count += 1;
+        // One that ends, so that the test does.
+        let link = format!("<{}?last={count}>; rel=\"next\"", seen.path);
+        let headers = if count < 6 { vec![("link", link)] } else { Vec::new() };
+        Action::Reply(200, headers, page.clone())
+    });
+    let error = failed(repository(&client(), &double, "a").tags().await);
+    assert!(error.contains("too long"), "{error}");
+    assert_eq!(double.log().len(), 3);
+}
+
+#[tokio::test]
+async fn a_head_without_a_size_is_not_taken_for_an_empty_manifest() {
+    let double = Double::start().await;
+    let text = manifest(&double, "v1");
+    double.script("HEAD", vec![Action::Headers(vec![("content-length", "0".to_owned())])]);
+    let found = repository(&client(), &double, "a").head(&Name::Tag("v1".parse().unwrap())).await.unwrap().unwrap();
+    assert_eq!(found.size, text.len() as u64);
+}
