@@ -36,7 +36,7 @@
 //! | a blob that is wanted by many at once, or again | none |
 //! | put a manifest that may be there | one, and one more if it is not |
 //! | list a referrer where the registry does not | three: read, write, read again |
-//! | put a referrer that is there, where the registry does not list it | two more: is there a list, is it in there |
+//! | push again what has no tag | one; three where the registry does not list referrers: what is it about, is it listed |
 //! | open a root by its name | one |
 //! | read a blob | one; a large one over a slow line one for each [`ParallelOptions::part`] |
 //! | tags, repositories, referrers | one for each page |

@@ -86,8 +86,17 @@ async fn head_as(inner: &Inner, target: &Target, key: &Key, access: &Access) -> 
 /// A manifest, `None` if there is no such. Its bytes are those of the digest that the registry named; whether that is
 /// the wanted one is the caller's to see.
 pub(crate) async fn get(inner: &Inner, target: &Target, key: &Key) -> Result<Option<Found>> {
+    get_as(inner, target, key, &target.access()).await
+}
+
+/// The same for whoever is about to write, with the token for that.
+pub(crate) async fn get_to_push(inner: &Inner, target: &Target, key: &Key) -> Result<Option<Found>> {
+    get_as(inner, target, key, &target.access_to_push()).await
+}
+
+async fn get_as(inner: &Inner, target: &Target, key: &Key, access: &Access) -> Result<Option<Found>> {
     let request = accepting(Request::new(Method::GET, target.manifest(key)));
-    let fetched = inner.fetch(&target.endpoint, &target.access(), request, MAX_DOCUMENT_SIZE, &target.place).await?;
+    let fetched = inner.fetch(&target.endpoint, access, request, MAX_DOCUMENT_SIZE, &target.place).await?;
     let Fetched { headers, body, .. } = match fetched {
         Ok(fetched) => fetched,
         Err(refusal) if refusal.status == 404 => return Ok(None),

@@ -6,6 +6,7 @@ use ocikit_spec::{Descriptor, Digest, Document, Index, MediaType, Tag};
 use serde::{Deserialize, Deserializer};
 
 use crate::client::Inner;
+use crate::http::retry;
 use crate::manifests::{self, Found, Key};
 use crate::tags::Pages;
 use crate::target::Target;
@@ -74,9 +75,10 @@ async fn ask(
     while let Some(page) = pages.next(inner, &target.endpoint, &target.access()).await? {
         let (headers, body) = match page {
             Ok(page) => page,
-            Err(refusal) if first && (400..500).contains(&refusal.status) => {
-                // A repository that does not exist says nothing about what the registry can do.
-                if !refusal.problem.has("NAME_UNKNOWN") {
+            // One that has too much to do may have the API all the same.
+            Err(refusal) if first && (400..500).contains(&refusal.status) && !retry::is_passing(refusal.status) => {
+                // A repository that does not exist, or may not be read, says nothing about what the registry can do.
+                if !refusal.problem.has("NAME_UNKNOWN") && !matches!(refusal.status, 401 | 403) {
                     inner.memory.note_referrers(&target.endpoint, false);
                 }
                 return Ok(None);
@@ -110,6 +112,27 @@ pub(crate) async fn add(inner: &Inner, target: &Target, found: &Found) -> Result
         None => Ok(Some(Index::of(std::slice::from_ref(&entry)))),
     })
     .await
+}
+
+/// The same for a manifest that was there: whoever put it may have got no further than that.
+pub(crate) async fn add_again(inner: &Inner, target: &Target, found: &Found) -> Result<()> {
+    if inner.memory.lists_referrers(&target.endpoint) == Some(true) {
+        return Ok(());
+    }
+    match described(found) {
+        Some((subject, _)) if is_by_tag(inner, target, &subject).await? => add(inner, target, found).await,
+        _ => Ok(()),
+    }
+}
+
+/// Whether a manifest that was put is found by whoever looks for what is about its subject.
+pub(crate) async fn is_listed(inner: &Inner, target: &Target, found: &Found) -> Result<bool> {
+    let Some((subject, entry)) = described(found) else { return Ok(true) };
+    if !is_by_tag(inner, target, &subject).await? {
+        return Ok(true);
+    }
+    let index = read_tagged(inner, target, &fallback_tag(&subject)).await?;
+    Ok(index.is_some_and(|index| index.manifests().iter().any(|listed| listed.digest == entry.digest)))
 }
 
 /// Takes a manifest that was removed out of the list of its subject's referrers, if it is there.

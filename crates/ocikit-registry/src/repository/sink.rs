@@ -45,9 +45,19 @@ impl Sink for RemoteRepository {
     }
 
     async fn is_complete(&self, root: &Descriptor, naming: &Naming) -> Result<bool> {
+        let Remote { inner, target, .. } = &*self.0;
         let key = naming.tag.clone().map_or(Key::Digest(root.digest), Key::Tag);
-        let found = manifests::head_to_push(&self.0.inner, &self.0.target, &key).await?;
-        Ok(found.is_some_and(|found| found.digest == root.digest))
+        let found = manifests::head_to_push(inner, target, &key).await?;
+        let is_there = found.is_some_and(|found| found.digest == root.digest);
+        // What has a tag was listed before. What has none may be there without, if whoever put it got no further.
+        let listed = naming.tag.is_some() || inner.memory.lists_referrers(&target.endpoint) == Some(true);
+        if !is_there || listed {
+            return Ok(is_there);
+        }
+        match manifests::get_to_push(inner, target, &key).await? {
+            Some(found) => referrers::is_listed(inner, target, &found).await,
+            None => Ok(false),
+        }
     }
 }
 
@@ -144,6 +154,7 @@ impl RemoteRepository {
         let bytes = from.read(descriptor).await?;
         let found = Found { descriptor: descriptor.clone(), bytes: bytes.clone() };
         if !self.is_new(&found) && manifests::head_to_push(inner, target, &key).await?.is_some() {
+            referrers::add_again(inner, target, &found).await?;
             lock(&self.0.state).cache(found);
             return Ok(Put::Present);
         }

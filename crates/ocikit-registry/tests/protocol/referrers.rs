@@ -178,3 +178,49 @@ async fn an_entry_that_another_process_overwrote_is_written_again() {
     let found = digests(&repository.referrers(&image.digest).await.unwrap());
     assert_eq!(found, digests(&[about[0].clone(), about[1].clone(), theirs]));
 }
+
+#[tokio::test]
+async fn a_registry_that_is_too_busy_to_list_does_not_list_nothing() {
+    let double = Double::start().await;
+    let repository = repository(&client(), &double, "a");
+    let (memory, image, about) = subject(&repository, &TYPES[..1]).await;
+    push(&repository, &memory, &about[0]).await.unwrap();
+    let busy = Arc::new(Mutex::new(true));
+    let is_busy = busy.clone();
+    double.rule(move |seen| match seen.path.contains("/referrers/") && *is_busy.lock().unwrap() {
+        true => status(429),
+        false => Action::Pass,
+    });
+    let error = failed(repository.referrers(&image.digest).await);
+    assert!(error.contains("429"), "{error}");
+    *busy.lock().unwrap() = false;
+    assert_eq!(digests(&repository.referrers(&image.digest).await.unwrap()), digests(&about));
+}
+
+#[tokio::test]
+async fn what_one_repository_keeps_secret_says_nothing_of_the_others() {
+    let double = Double::start().await;
+    double.rule(|seen| match seen.path.starts_with("/v2/secret/referrers/") {
+        true => status(403),
+        false => Action::Pass,
+    });
+    let client = client();
+    let [secret, open] = ["secret", "open"].map(|path| repository(&client, &double, path));
+    let (memory, image, about) = subject(&repository(&crate::support::client(), &double, "open"), &TYPES[..1]).await;
+    push(&repository(&crate::support::client(), &double, "open"), &memory, &about[0]).await.unwrap();
+    assert_eq!(secret.referrers(&image.digest).await.unwrap(), []);
+    assert_eq!(digests(&open.referrers(&image.digest).await.unwrap()), digests(&about));
+}
+
+#[tokio::test]
+async fn what_was_put_and_not_listed_is_listed_by_the_next_who_puts_it() {
+    let double = Double::start().await;
+    double.manners(|manners| manners.referrers = false);
+    let (memory, image, about) = subject(&repository(&client(), &double, "a"), &TYPES[..1]).await;
+    double.script("PUT /v2/a/manifests/sha256-", vec![status(403)]);
+    failed(push(&repository(&client(), &double, "a"), &memory, &about[0]).await);
+    assert!(double.manifest("a", &about[0].digest).is_some());
+    let repository = repository(&client(), &double, "a");
+    push(&repository, &memory, &about[0]).await.unwrap();
+    assert_eq!(digests(&repository.referrers(&image.digest).await.unwrap()), digests(&about));
+}
