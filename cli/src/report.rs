@@ -95,7 +95,7 @@ impl Facts {
             let found = planned.blobs.iter().filter(|(_, present)| *present == wanted);
             found.fold(Count::default(), |count, (blob, _)| Count {
                 blobs: count.blobs + 1,
-                bytes: count.bytes + blob.size,
+                bytes: count.bytes.saturating_add(blob.size),
             })
         };
         Facts {

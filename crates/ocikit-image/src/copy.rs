@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::body::Body;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::graph::{AT_ONCE, Graph, Node};
+use crate::graph::{AT_ONCE, Graph, Node, add_size};
 use crate::related::{Referrers, related};
 use crate::root::Root;
 use crate::source::{ByteRange, Name, Naming, Put, Sink, Source};
@@ -71,7 +71,7 @@ impl Copied {
     /// How many blobs and documents it took this for, and how many bytes they have.
     pub fn count(&self, put: Put) -> (usize, u64) {
         let found = self.blobs.iter().filter(|(_, outcome)| *outcome == put);
-        found.fold((0, 0), |(count, bytes), (blob, _)| (count + 1, bytes + blob.size))
+        found.fold((0, 0), |(count, bytes), (blob, _)| (count + 1, add_size(bytes, blob)))
     }
 }
 
@@ -284,7 +284,7 @@ async fn put_with(
     let mut large = 0;
     loop {
         while let Some((_, next)) = waiting.peek()
-            && running.len() < jobs * 2 - 1
+            && running.len() < jobs.saturating_mul(2) - 1
             && (large < jobs || is_small(next))
             && let Some((position, node)) = waiting.next()
         {
@@ -337,8 +337,7 @@ impl Teller {
     }
 
     fn planned(&self, blobs: &[Descriptor]) {
-        // Sizes are what documents claim, and may be anything.
-        let bytes = blobs.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
+        let bytes = blobs.iter().fold(0, add_size);
         self.event(Event::Planned { blobs: blobs.len(), bytes });
     }
 }

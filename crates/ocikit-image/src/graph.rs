@@ -12,6 +12,10 @@ use crate::source::{Source, SourceExt};
 /// How deep indexes may be nested. Real ones are two deep.
 pub(crate) const DEEPEST: usize = 16;
 
+/// How many bytes the documents below a root may have together, which are held until all are there. Real ones have some
+/// hundred thousand.
+const MOST_BYTES: u64 = 32 << 20;
+
 /// How many documents are read at the same time.
 pub(crate) const AT_ONCE: usize = 8;
 
@@ -101,9 +105,16 @@ async fn read_all(root: &Root, platforms: &[Platform]) -> Result<HashMap<Digest,
     let mut documents = HashMap::from([(root.digest(), root.document())]);
     let mut seen = HashSet::from([root.digest()]);
     let mut level: Vec<Descriptor> = below(&root.document(), &mut seen, platforms);
+    let mut bytes = 0_u64;
     for _ in 0..DEEPEST {
         if level.is_empty() {
             return Ok(documents);
+        }
+        // No document has more bytes than is said here, or it is not read.
+        bytes = level.iter().filter(|next| !next.media_type.is_schema1()).fold(bytes, add_size);
+        if bytes > MOST_BYTES {
+            let what = format!("the documents below {} have more than {MOST_BYTES} bytes", root.digest());
+            return Err(Error::Unsupported { place: source.to_string(), what });
         }
         let read: Vec<_> = stream::iter(level.drain(..))
             .map(|descriptor| read_document(source, descriptor))
@@ -116,6 +127,11 @@ async fn read_all(root: &Root, platforms: &[Platform]) -> Result<HashMap<Digest,
         }
     }
     Err(too_deep(&root.digest(), source))
+}
+
+/// Sizes are what documents claim, and may be anything.
+pub(crate) fn add_size(sum: u64, blob: &Descriptor) -> u64 {
+    sum.saturating_add(blob.size)
 }
 
 pub(crate) fn too_deep(digest: &Digest, place: &Arc<dyn Source>) -> Error {

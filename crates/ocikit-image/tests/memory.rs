@@ -283,3 +283,47 @@ async fn what_is_about_it_goes_along_and_what_is_about_that() {
         assert_eq!(there.referrers(&one.digest).await.unwrap().len(), usize::from(there.has(&sbom).await.unwrap()));
     }
 }
+
+#[tokio::test]
+async fn sizes_and_jobs_beyond_all_measure_do_no_harm() {
+    let descriptor = Descriptor { size: u64::MAX, ..Descriptor::of(MediaType::OCI_LAYER, b"x") };
+    let blobs = vec![(descriptor.clone(), Put::Present), (descriptor.clone(), Put::Present)];
+    let copied = ocikit_image::Copied { root: descriptor, blobs, referrers: Vec::new() };
+    assert_eq!(copied.count(Put::Present), (2, u64::MAX));
+
+    let memory = Arc::new(Memory::new());
+    let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10, 20]);
+    let root = Root::at(memory, image).await.unwrap();
+    let options = CopyOptions { jobs: usize::MAX, ..CopyOptions::default() };
+    copy(&root, &(Arc::new(Memory::new()) as Arc<dyn Sink>), &options).await.unwrap();
+    let sinks = (0..2).map(|_| Arc::new(Memory::new()) as Arc<dyn Sink>);
+    let targets: Vec<_> = sinks.map(|sink| ocikit_image::Target { sink, names: Vec::new() }).collect();
+    for outcome in ocikit_image::copy_to_each(&root, &targets, &options).await {
+        outcome.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_index_of_more_documents_than_fit_is_not_held_in_memory() {
+    let memory = Arc::new(Memory::new());
+    let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
+    let bytes = memory.read(&image).await.unwrap();
+    let entries: Vec<_> = (0..9)
+        .map(|padding| {
+            // As long as a document may be, each a little different.
+            let mut text = bytes.to_vec();
+            text.resize((4 << 20) - padding, b' ');
+            let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, &text);
+            memory.insert(text);
+            descriptor
+        })
+        .collect();
+    let open = |count: usize| {
+        let index = testing::index(&memory, &entries[..count]);
+        Root::at(memory.clone(), index)
+    };
+    let to = || Arc::new(Memory::new()) as Arc<dyn Sink>;
+    copy(&open(7).await.unwrap(), &to(), &CopyOptions::default()).await.unwrap();
+    let refused = copy(&open(9).await.unwrap(), &to(), &CopyOptions::default()).await;
+    assert!(matches!(&refused, Err(Error::Unsupported { what, .. }) if what.contains("documents")), "{refused:?}");
+}

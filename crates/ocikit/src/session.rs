@@ -245,7 +245,7 @@ impl Session {
     pub fn expect_transfer(&self) {
         // As many requests as a copy makes at the same time: for twice as many blobs, each of which is asked for as its
         // upload begins.
-        self.client.open_ahead(self.copy_options(Vec::new()).jobs * 4);
+        self.client.open_ahead(self.copy_options(Vec::new()).jobs.saturating_mul(4));
     }
 
     /// How the session copies.

@@ -71,7 +71,7 @@ pub(super) async fn run(
     tell: &Teller,
 ) -> Vec<Outcome> {
     let jobs = jobs.max(1);
-    let pace = Arc::new(Pace::new(lanes.len(), Some(PATIENCE), 2 * jobs));
+    let pace = Arc::new(Pace::new(lanes.len(), Some(PATIENCE), jobs.saturating_mul(2)));
     let channel = |blob| (Channel::new(blob, lanes.len(), &pace), Arc::new(Filling::default()));
     let channels = if lanes.len() > 1 { plan.iter().map(channel).collect() } else { Vec::new() };
     let course = Course { stages, plan, along, root, channels, pace, jobs, tell };

@@ -19,6 +19,7 @@ use ocikit_spec::Descriptor;
 use crate::copy::{Copied, CopyOptions, Teller, Wanting, copy, graphs, is_complete, or_unnamed};
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::graph::add_size;
 use crate::related::related;
 use crate::root::Root;
 use crate::source::{Naming, Put, Sink};
@@ -133,7 +134,7 @@ async fn copy_group(
         }
     };
     let plan = [graph.plan(), more.plan()].concat();
-    let bytes = plan.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
+    let bytes = plan.iter().fold(0, add_size);
     let tell = Teller(options.observer.clone());
     tell.event(Event::Planned { blobs: plan.len(), bytes });
     let stages = graph.stages().chain(more.stages()).map(Vec::as_slice).collect::<Vec<_>>();

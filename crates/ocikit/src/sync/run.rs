@@ -143,7 +143,9 @@ async fn one(
         };
         let to: Arc<dyn Sink> = Arc::new(to);
         let planned = plan(&root, &to, &options).await?;
-        let missing: u64 = planned.blobs.iter().filter(|(_, present)| !present).map(|(blob, _)| blob.size).sum();
+        // Sizes are what documents claim, and may be anything.
+        let missing = planned.blobs.iter().filter(|(_, present)| !present);
+        let missing = missing.fold(0_u64, |sum, (blob, _)| sum.saturating_add(blob.size));
         let is_same = missing == 0 && there.is_some_and(|there| there.digest == root.digest());
         return Ok(if is_same { Done::Same(root.digest()) } else { Done::Planned(root.digest(), missing) });
     }
