@@ -1,5 +1,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_spec::{Descriptor, Digest, Document, Platform};
@@ -12,8 +13,7 @@ use crate::source::{Source, SourceExt};
 /// How deep indexes may be nested. Real ones are two deep.
 pub(crate) const DEEPEST: usize = 16;
 
-/// How many bytes the documents below a root may have together, which are held until all are there. Real ones have some
-/// hundred thousand.
+/// How many bytes documents may have together that are held until all are there. Real ones have some hundred thousand.
 const MOST_BYTES: u64 = 32 << 20;
 
 /// How many documents are read at the same time.
@@ -105,17 +105,12 @@ async fn read_all(root: &Root, platforms: &[Platform]) -> Result<HashMap<Digest,
     let mut documents = HashMap::from([(root.digest(), root.document())]);
     let mut seen = HashSet::from([root.digest()]);
     let mut level: Vec<Descriptor> = below(&root.document(), &mut seen, platforms);
-    let mut bytes = 0_u64;
+    let held = Held::default();
     for _ in 0..DEEPEST {
         if level.is_empty() {
             return Ok(documents);
         }
-        // No document has more bytes than is said here, or it is not read.
-        bytes = level.iter().filter(|next| !next.media_type.is_schema1()).fold(bytes, add_size);
-        if bytes > MOST_BYTES {
-            let what = format!("the documents below {} have more than {MOST_BYTES} bytes", root.digest());
-            return Err(Error::Unsupported { place: source.to_string(), what });
-        }
+        level.iter().try_for_each(|next| held.add(next, &root.digest(), source))?;
         let read: Vec<_> = stream::iter(level.drain(..))
             .map(|descriptor| read_document(source, descriptor))
             .buffered(AT_ONCE)
@@ -127,6 +122,27 @@ async fn read_all(root: &Root, platforms: &[Platform]) -> Result<HashMap<Digest,
         }
     }
     Err(too_deep(&root.digest(), source))
+}
+
+/// Counts the documents that are held together.
+#[derive(Debug, Default)]
+pub(crate) struct Held(AtomicU64);
+
+impl Held {
+    /// Counts one that is about to be read, for a root: it has no more bytes than is said here, or it is not read.
+    pub(crate) fn add(&self, document: &Descriptor, root: &Digest, place: &Arc<dyn Source>) -> Result<()> {
+        // Of the others nothing is read.
+        if !document.media_type.is_manifest() && !document.media_type.is_index() {
+            return Ok(());
+        }
+        let add = |held| Some(add_size(held, document));
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or_default();
+        if add_size(before, document) <= MOST_BYTES {
+            return Ok(());
+        }
+        let what = format!("the documents below or about {root} have more than {MOST_BYTES} bytes");
+        Err(Error::Unsupported { place: place.to_string(), what })
+    }
 }
 
 /// Sizes are what documents claim, and may be anything.

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Platform, Tag};
 
 use crate::error::{Error, Result};
-use crate::graph::{AT_ONCE, DEEPEST};
+use crate::graph::{AT_ONCE, DEEPEST, Held};
 use crate::root::Root;
 use crate::source::{Name, Naming, Source, SourceExt};
 
@@ -38,9 +38,10 @@ pub(crate) async fn related(root: &Root, which: &Referrers, platforms: &[Platfor
     let source = root.source();
     let mut seen = HashSet::new();
     let Below { mut subjects, parts } = Below::of(root, platforms).await?;
+    let held = Held::default();
     for _ in 0..DEEPEST {
         let lists: Vec<_> = stream::iter(std::mem::take(&mut subjects))
-            .map(|subject| about(source, subject, which))
+            .map(|subject| about(source, subject, which, &held))
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
@@ -72,6 +73,7 @@ struct Below {
 impl Below {
     async fn of(root: &Root, platforms: &[Platform]) -> Result<Below> {
         let mut below = Below { subjects: vec![root.digest()], parts: HashSet::from([root.digest()]) };
+        let held = Held::default();
         let mut waiting: Vec<_> = root.document().map(|document| (document, 0)).into_iter().collect();
         while let Some((document, depth)) = waiting.pop() {
             let Document::Index(index) = document else { continue };
@@ -82,6 +84,7 @@ impl Below {
                 // BuildKit's attestations too: they are signed like images.
                 below.subjects.push(entry.digest);
                 if entry.media_type.is_index() && depth < DEEPEST {
+                    held.add(entry, &root.digest(), root.source())?;
                     waiting.push((root.source().document(entry).await?, depth + 1));
                 }
             }
@@ -97,17 +100,28 @@ pub(crate) fn is_wanted(entry: &Descriptor, platforms: &[Platform]) -> bool {
 }
 
 /// What is directly about a digest: what is listed, then what cosign keeps. Both are asked for at once.
-async fn about(source: &Arc<dyn Source>, subject: Digest, which: &Referrers) -> Result<Vec<(Root, Naming)>> {
+async fn about(
+    source: &Arc<dyn Source>,
+    subject: Digest,
+    which: &Referrers,
+    held: &Held,
+) -> Result<Vec<(Root, Naming)>> {
     let endings: &[&str] = if *which == Referrers::All { &ENDINGS } else { &[] };
     let tagged = stream::iter(endings).map(|ending| tagged(source, subject, ending)).buffered(ENDINGS.len());
-    let (mut found, tagged): (_, Vec<_>) = try_join(listed(source, subject, which), tagged.try_collect()).await?;
+    let (mut found, tagged): (_, Vec<_>) = try_join(listed(source, subject, which, held), tagged.try_collect()).await?;
     found.extend(tagged.into_iter().flatten());
     Ok(found)
 }
 
-async fn listed(source: &Arc<dyn Source>, subject: Digest, which: &Referrers) -> Result<Vec<(Root, Naming)>> {
+async fn listed(
+    source: &Arc<dyn Source>,
+    subject: Digest,
+    which: &Referrers,
+    held: &Held,
+) -> Result<Vec<(Root, Naming)>> {
     let opened = stream::iter(source.referrers(&subject).await?)
         .map(|listed| async move {
+            held.add(&listed, &subject, source)?;
             match Root::at(source.clone(), listed).await {
                 Ok(root) => Ok(Some(root).filter(|root| is_of(root, which))),
                 // A list may name what is gone.

@@ -303,21 +303,24 @@ async fn sizes_and_jobs_beyond_all_measure_do_no_harm() {
     }
 }
 
+/// A document again and again, as long as it may be, each time a little different.
+async fn padded(memory: &Memory, document: &Descriptor, count: usize) -> Vec<Descriptor> {
+    let bytes = memory.read(document).await.unwrap();
+    let one = |padding: usize| {
+        let mut text = bytes.to_vec();
+        text.resize((4 << 20) - padding, b' ');
+        let descriptor = Descriptor::of(document.media_type.clone(), &text);
+        memory.insert(text);
+        descriptor
+    };
+    (0..count).map(one).collect()
+}
+
 #[tokio::test]
 async fn an_index_of_more_documents_than_fit_is_not_held_in_memory() {
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
-    let bytes = memory.read(&image).await.unwrap();
-    let entries: Vec<_> = (0..9)
-        .map(|padding| {
-            // As long as a document may be, each a little different.
-            let mut text = bytes.to_vec();
-            text.resize((4 << 20) - padding, b' ');
-            let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, &text);
-            memory.insert(text);
-            descriptor
-        })
-        .collect();
+    let entries = padded(&memory, &image, 9).await;
     let open = |count: usize| {
         let index = testing::index(&memory, &entries[..count]);
         Root::at(memory.clone(), index)
@@ -326,4 +329,23 @@ async fn an_index_of_more_documents_than_fit_is_not_held_in_memory() {
     copy(&open(7).await.unwrap(), &to(), &CopyOptions::default()).await.unwrap();
     let refused = copy(&open(9).await.unwrap(), &to(), &CopyOptions::default()).await;
     assert!(matches!(&refused, Err(Error::Unsupported { what, .. }) if what.contains("documents")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn more_about_an_image_than_fits_is_not_held_in_memory() {
+    let memory = Arc::new(Memory::new());
+    let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
+    let about = testing::referrer(&memory, &image, "application/vnd.x");
+    padded(&memory, &about, 9).await;
+    let root = Root::at(memory.clone(), image).await.unwrap();
+    let options = CopyOptions { referrers: Referrers::All, ..CopyOptions::default() };
+    let refused = copy(&root, &(Arc::new(Memory::new()) as Arc<dyn Sink>), &options).await;
+    assert!(matches!(&refused, Err(Error::Unsupported { what, .. }) if what.contains("documents")), "{refused:?}");
+    // Nor are indexes below indexes, which are looked through for what something may be about.
+    let indexes = padded(&memory, &testing::index(&memory, &[]), 9).await;
+    let root = Root::at(memory.clone(), testing::index(&memory, &indexes)).await.unwrap();
+    let targets = [0, 1].map(|_| ocikit_image::Target { sink: Arc::new(Memory::new()), names: Vec::new() });
+    for refused in ocikit_image::copy_to_each(&root, &targets, &options).await {
+        assert!(matches!(&refused, Err(Error::Unsupported { what, .. }) if what.contains("documents")), "{refused:?}");
+    }
 }
