@@ -11,6 +11,9 @@ use crate::manifests::{self, Found, Key};
 use crate::tags::Pages;
 use crate::target::Target;
 
+/// How many referrers a registry may list, as many as an index of them could have.
+const MOST: usize = 25_000;
+
 /// How often an index of referrers is written again because somebody else wrote it too.
 const ATTEMPTS: u32 = 10;
 
@@ -93,6 +96,9 @@ async fn ask(
         let applied = applied.filter_map(|header| header.to_str().ok()).flat_map(|header| header.split(','));
         let filtered = applied.map(str::trim).any(|filter| filter.eq_ignore_ascii_case("artifactType"));
         found.extend(of_type(page.manifests, artifact_type.filter(|_| !filtered)));
+        if found.len() > MOST {
+            return Err(pages.broken("it is too long"));
+        }
     }
     inner.memory.note_referrers(&target.endpoint, true);
     Ok(Some(found))

@@ -224,3 +224,25 @@ async fn what_was_put_and_not_listed_is_listed_by_the_next_who_puts_it() {
     push(&repository, &memory, &about[0]).await.unwrap();
     assert_eq!(digests(&repository.referrers(&image.digest).await.unwrap()), digests(&about));
 }
+
+#[tokio::test]
+async fn a_list_of_more_referrers_than_an_index_may_have_is_refused() {
+    let double = Double::start().await;
+    let mut count = 0;
+    double.rule(move |seen| {
+        let page = count;
+        count += 1;
+        let entry = |number: usize| {
+            let digest = Digest::sha256_of(format!("{page} {number}").as_bytes());
+            serde_json::json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest.to_string(), "size": 1 })
+        };
+        let index = serde_json::json!({ "schemaVersion": 2, "manifests": (0..10_000).map(entry).collect::<Vec<_>>() });
+        // One that ends, so that the test does.
+        let link = format!("<{}?page={count}>; rel=\"next\"", seen.path);
+        let headers = if count < 5 { vec![("link", link)] } else { Vec::new() };
+        Action::Reply(200, headers, index.to_string().into())
+    });
+    let error = failed(repository(&client(), &double, "a").referrers(&Digest::sha256_of(b"x")).await);
+    assert!(error.contains("too long"), "{error}");
+    assert_eq!(double.log().len(), 3);
+}
