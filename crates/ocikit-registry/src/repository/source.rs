@@ -71,7 +71,7 @@ impl RemoteRepository {
             let found = referrers::list(&self.0.inner, &target, subject, artifact_type).await?;
             Ok(Some(found).filter(|found| !found.is_empty()))
         };
-        Ok(self.read(Serves::All, list).await?.unwrap_or_default())
+        Ok(self.read(Serves::DigestOnly, list).await?.unwrap_or_default())
     }
 
     /// Asks the mirrors and then the registry itself until one has it. What a mirror fails with is passed over; what
@@ -81,7 +81,7 @@ impl RemoteRepository {
         kind: Serves,
         ask: impl Fn(Arc<Target>) -> F,
     ) -> Result<Option<T>> {
-        let asked = |read: &&Read| kind == Serves::All || read.serves == Serves::All || read.serves == kind;
+        let asked = |read: &&Read| read.serves == Serves::All || read.serves == kind;
         let mut answer = Ok(None);
         for read in self.0.reads.iter().filter(asked) {
             answer = ask(read.target.clone()).await;

@@ -303,3 +303,25 @@ async fn a_tag_that_could_not_be_removed_is_given_back_to_what_the_registry_had_
     failed(mirrored(&registry, &mirror).delete_tag_by_replacing(&"v1".parse().unwrap()).await);
     assert_eq!(registry.tag("a", "v1"), Some(digest));
 }
+
+#[tokio::test]
+async fn a_mirror_for_digests_alone_lists_no_tags_and_one_for_tags_no_referrers() {
+    let [registry, by_digest, by_tag] = [Double::start().await, Double::start().await, Double::start().await];
+    let mirror = |double: &Double, serves: &str| {
+        format!("[[registry.mirror]]\nlocation = \"{}\"\npull-from-mirror = \"{serves}\"\n", double.host())
+    };
+    let conf = format!("[[registry]]\nlocation = \"{}\"\n", registry.host());
+    let conf = conf + &mirror(&by_digest, "digest-only") + &mirror(&by_tag, "tag-only");
+    let registries = RegistriesConf::parse(&conf).unwrap();
+    let client = client_with(HostOptions { registries, ..HostOptions::default() });
+    let text = r#"{"schemaVersion":2,"manifests":[]}"#;
+    for (double, tag) in [(&registry, "v1"), (&registry, "v2"), (&by_digest, "v1"), (&by_tag, "v1")] {
+        double.put_manifest("a", tag, MediaType::OCI_INDEX.as_str(), text);
+    }
+    let repository = crate::support::repository(&client, &registry, "a");
+    let tags = repository.tags().await.unwrap();
+    assert_eq!(tags.iter().map(ToString::to_string).collect::<Vec<_>>(), ["v1", "v2"]);
+    assert_eq!((by_digest.log().len(), by_tag.log().len()), (0, 0));
+    repository.referrers(&ocikit_spec::Digest::sha256_of(b"x")).await.unwrap();
+    assert_eq!(by_tag.log().len(), 0);
+}
