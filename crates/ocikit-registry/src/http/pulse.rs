@@ -10,6 +10,9 @@ use ocikit_image::{Body, Error, Result, bridge};
 use super::fault::Fault;
 use super::transport::{Timeouts, lock};
 
+/// How many times longer than anybody else a source may be silent.
+const STARVING: u32 = 10;
+
 /// Watches a body on its way out.
 pub(super) struct Pulse(Option<Arc<Beat>>);
 
@@ -17,6 +20,8 @@ pub(super) struct Pulse(Option<Arc<Beat>>);
 struct Beat {
     chunks: AtomicU64,
     ended: AtomicBool,
+    /// Whether more is wanted than the source has yet.
+    starving: AtomicBool,
     /// How long the server may think afterwards.
     thinking: Duration,
     problem: Mutex<Option<Error>>,
@@ -32,6 +37,12 @@ impl Pulse {
         let thinking = answer + Duration::from_secs(length >> 24);
         let beat = Arc::new(Beat { thinking, ..Beat::default() });
         let watching = beat.clone();
+        let (mut body, source) = (body, beat.clone());
+        let body = stream::poll_fn(move |context| {
+            let polled = body.poll_next_unpin(context);
+            source.starving.store(polled.is_pending(), Ordering::Relaxed);
+            polled
+        });
         // A chunk counts as moving when it is taken, so that none may be large.
         let pieces = body.flat_map(|chunk| stream::iter(Pieces(Some(chunk))));
         let mut sent = 0;
@@ -60,6 +71,7 @@ impl Pulse {
     /// Waits for an answer as long as something moves.
     pub(super) async fn watch<T>(&self, answer: impl Future<Output = T>, timeouts: &Timeouts) -> Result<T, Fault> {
         let mut answer = std::pin::pin!(answer);
+        let mut rounds = 0;
         loop {
             let (limit, before) = match &self.0 {
                 None => (timeouts.answer, 0),
@@ -72,8 +84,11 @@ impl Pulse {
             if let Ok(answer) = tokio::time::timeout(limit, answer.as_mut()).await {
                 return Ok(answer);
             }
-            if self.0.as_ref().is_none_or(|beat| beat.chunks.load(Ordering::Relaxed) == before) {
-                return Err(Fault::Silent(limit));
+            match &self.0 {
+                Some(beat) if beat.chunks.load(Ordering::Relaxed) != before => rounds = 0,
+                // That nothing comes is not the server's fault: the source may be waiting where it was asked to.
+                Some(beat) if beat.starving.load(Ordering::Relaxed) && rounds < STARVING => rounds += 1,
+                _ => return Err(Fault::Silent(limit * (rounds + 1))),
             }
         }
     }
@@ -90,5 +105,44 @@ impl Iterator for Pieces {
             Some(Ok(chunk)) if chunk.len() > bridge::CHUNK => Some(Ok(chunk.split_to(bridge::CHUNK))),
             _ => self.0.take(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIECE: &[u8] = b"piece";
+
+    /// A body whose second chunk is this long in coming.
+    fn body(pause: Duration) -> Body {
+        let chunks = stream::iter([Duration::ZERO, pause]).then(|pause| async move {
+            tokio::time::sleep(pause).await;
+            Ok(Bytes::from_static(PIECE))
+        });
+        Body::new(2 * PIECE.len() as u64, chunks)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_the_source_is_not_silent() {
+        let timeouts = Timeouts::default();
+        // As long as a registry that we read from may ask us to wait, and longer than anybody does.
+        for (pause, ends_well) in [(3 * timeouts.silence, true), (20 * timeouts.silence, false)] {
+            let (sent, pulse) = Pulse::of(body(pause), timeouts.answer);
+            let outcome = pulse.watch(sent.count(), &timeouts).await;
+            assert_eq!(outcome.is_ok(), ends_well, "{outcome:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_take_what_is_there_is() {
+        let timeouts = Timeouts::default();
+        let (sent, pulse) = Pulse::of(body(Duration::ZERO), timeouts.answer);
+        let mut sent = std::pin::pin!(sent);
+        let stuck = async {
+            sent.next().await;
+            std::future::pending::<()>().await;
+        };
+        assert!(matches!(pulse.watch(stuck, &timeouts).await, Err(Fault::Silent(time)) if time == timeouts.silence));
     }
 }

@@ -25,7 +25,8 @@ pub struct Timeouts {
     /// How long a registry may think before it begins to answer. After an upload it may take a second more for every
     /// 16 MiB, since it reads them again or moves them.
     pub answer: Duration,
-    /// How long nothing may move, in either direction, while bytes are on their way.
+    /// How long nothing may move, in either direction, while bytes are on their way; ten times as long where what is sent
+    /// has yet to come from elsewhere.
     pub silence: Duration,
 }
 
