@@ -28,6 +28,9 @@ pub(crate) struct Transfer {
     /// With --platform, leave the index as it is although it names what is not copied
     #[arg(long, requires = "platform")]
     sparse: bool,
+    /// Look for every part of an image though the target has it by this name: a copy with --sparse left some out
+    #[arg(long)]
+    recheck: bool,
     /// Leave signatures, attestations and whatever else is about the image where they are
     #[arg(long)]
     no_referrers: bool,
@@ -56,7 +59,7 @@ impl Transfer {
             (false, types) => Referrers::OfTypes(types.to_vec()),
         };
         let only = if self.sparse { self.platform.clone() } else { Vec::new() };
-        SessionOptions { referrers, only, ..options }
+        SessionOptions { referrers, only, recheck: self.recheck, ..options }
     }
 
     /// What is copied of a root.

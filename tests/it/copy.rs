@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ocikit_server::{Rules, Server, Switch};
+use ocikit_server::{Children, Rules, Server, Switch};
 use ocikit_tests::{Bench, Registry, testdata};
 use serde_json::Value;
 
@@ -95,6 +95,18 @@ fn platforms_are_chosen() {
     assert_eq!(bench.ok(&["digest", "sparse.tar"]), bench.ok(&["digest", &source]));
     let sizes = |name: &str| fs::metadata(bench.path(name)).unwrap().len();
     assert!(sizes("sparse.tar") < sizes("same.tar"));
+    // A registry that has the index by its name is believed to have all of it, unless somebody doubts that.
+    let rules = Rules { children: Children::SparseIndexes, ..Rules::default() };
+    let registry = Registry::of(Server { rules, ..Server::default() });
+    for more in [&[][..], &["oci:layout:1"]] {
+        let target = format!("{}/app{}:1", registry.name(), more.len());
+        let is_whole = || bench.ocikit(&["validate", &target]).code == 0;
+        bench.ok(&["copy", "--platform", "linux/arm64", "--sparse", &source, &target]);
+        bench.ok(&[&["copy", &source, &target], more].concat());
+        assert!(!is_whole());
+        bench.ok(&[&["copy", "--recheck", &source, &target], more].concat());
+        assert!(is_whole());
+    }
     let outcome = bench.ocikit(&["copy", "--platform", "linux/s390x", &source, "none.tar"]);
     assert!(outcome.code == 3 && outcome.stderr.contains("linux/s390x"), "{outcome}");
     assert!(!bench.path("none.tar").exists());

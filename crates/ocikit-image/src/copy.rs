@@ -29,14 +29,24 @@ pub struct CopyOptions {
     /// Of indexes, only the images for these platforms are copied, if any are named. The index stays as it is and names
     /// what is not there, which not every registry accepts; [`narrow`](crate::narrow) makes one that does not.
     pub only: Vec<Platform>,
+    /// Whether every part is looked for although the target has the root by its name. A place that was given only some
+    /// platforms of an index has the index and lacks the others.
+    pub recheck: bool,
     /// Whoever wants to see progress.
     pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Default for CopyOptions {
-    /// Eight at a time, no name, nothing goes along, all platforms, nobody watching.
+    /// Eight at a time, no name, nothing goes along, all platforms, what has its name is complete, nobody watching.
     fn default() -> CopyOptions {
-        CopyOptions { jobs: 8, names: Vec::new(), referrers: Referrers::None, only: Vec::new(), observer: None }
+        CopyOptions {
+            jobs: 8,
+            names: Vec::new(),
+            referrers: Referrers::None,
+            only: Vec::new(),
+            recheck: false,
+            observer: None,
+        }
     }
 }
 
@@ -99,7 +109,7 @@ pub async fn copy(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Res
 pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<Vec<Copied>> {
     let jobs = options.jobs.max(1);
     let there: Vec<_> = stream::iter(roots)
-        .map(|(root, names)| is_complete(root.descriptor(), to, or_unnamed(names)))
+        .map(|(root, names)| is_complete(root.descriptor(), to, or_unnamed(names), options))
         .buffered(jobs)
         .try_collect()
         .await?;
@@ -207,7 +217,7 @@ async fn find_along(
         let (mut along, mut all) = (Vec::new(), Vec::new());
         for (root, naming) in related(root, &options.referrers, &options.only).await? {
             all.push(root.descriptor().clone());
-            if !to.is_complete(root.descriptor(), &naming).await? {
+            if options.recheck || !to.is_complete(root.descriptor(), &naming).await? {
                 along.push(Wanting { position, root, names: vec![naming] });
             }
         }
@@ -246,7 +256,15 @@ pub(crate) fn or_unnamed(names: &[Naming]) -> Vec<Naming> {
 }
 
 /// Whether the target says that there is nothing to do.
-pub(crate) async fn is_complete(root: &Descriptor, to: &Arc<dyn Sink>, names: Vec<Naming>) -> Result<bool> {
+pub(crate) async fn is_complete(
+    root: &Descriptor,
+    to: &Arc<dyn Sink>,
+    names: Vec<Naming>,
+    options: &CopyOptions,
+) -> Result<bool> {
+    if options.recheck {
+        return Ok(false);
+    }
     for naming in names {
         if !to.is_complete(root, &naming).await? {
             return Ok(false);

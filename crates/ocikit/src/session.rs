@@ -31,6 +31,8 @@ pub struct SessionOptions {
     pub referrers: Referrers,
     /// Of indexes, only the images for these platforms are copied, if any are named; see [`CopyOptions::only`].
     pub only: Vec<Platform>,
+    /// Whether every part is looked for although a target has the image by its name; see [`CopyOptions::recheck`].
+    pub recheck: bool,
     /// How archives are written. The name of a file says how it is compressed.
     pub archive: TarOptions,
     /// Adds to the archives that are there already instead of replacing them.
@@ -250,13 +252,14 @@ impl Session {
 
     /// How the session copies.
     pub fn copy_options(&self, names: Vec<Naming>) -> CopyOptions {
-        let SessionOptions { jobs, observer, referrers, only, .. } = &self.options;
+        let SessionOptions { jobs, observer, referrers, only, recheck, .. } = &self.options;
         let default = CopyOptions::default();
         CopyOptions {
             jobs: jobs.unwrap_or(default.jobs),
             names,
             referrers: referrers.clone(),
             only: only.clone(),
+            recheck: *recheck,
             observer: observer.clone(),
         }
     }

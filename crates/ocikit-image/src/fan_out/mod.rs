@@ -59,7 +59,7 @@ pub async fn copy_to_each(from: &Root, targets: &[Target], options: &CopyOptions
             return targets.iter().map(|_| Err(Error::again(&error))).collect();
         }
     };
-    let wants = join_all(targets.iter().map(|target| Wants::of(from, &along, target))).await;
+    let wants = join_all(targets.iter().map(|target| Wants::of(from, &along, target, options))).await;
     let mut outcomes: Vec<Option<Result<Copied>>> = Vec::new();
     let mut groups = BTreeMap::<Wants, Vec<usize>>::new();
     for (position, wants) in wants.into_iter().enumerate() {
@@ -99,8 +99,11 @@ struct Wants {
 }
 
 impl Wants {
-    async fn of(from: &Root, along: &[(Root, Naming)], target: &Target) -> Result<Wants> {
-        let root = !is_complete(from.descriptor(), &target.sink, or_unnamed(&target.names)).await?;
+    async fn of(from: &Root, along: &[(Root, Naming)], target: &Target, options: &CopyOptions) -> Result<Wants> {
+        if options.recheck {
+            return Ok(Wants { root: true, along: (0..along.len()).collect() });
+        }
+        let root = !is_complete(from.descriptor(), &target.sink, or_unnamed(&target.names), options).await?;
         let complete = along.iter().map(|(root, naming)| target.sink.is_complete(root.descriptor(), naming));
         let complete = try_join_all(complete).await?;
         let lacking = complete.iter().enumerate().filter(|(_, complete)| !**complete);

@@ -3,6 +3,7 @@
 mod parallel;
 mod part;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,10 +17,11 @@ use crate::target::Target;
 pub use parallel::ParallelOptions;
 use part::Part;
 
-/// The bytes of a range of a blob, not checked. Where an answer breaks off the rest is asked for.
+/// The bytes of a range of a blob, not checked. Where an answer breaks off the rest is asked for, in the end of others.
 pub(crate) async fn open(
     inner: &Arc<Inner>,
     target: &Arc<Target>,
+    others: VecDeque<Arc<Target>>,
     descriptor: &Descriptor,
     range: ByteRange,
 ) -> Result<Body> {
@@ -30,6 +32,7 @@ pub(crate) async fn open(
     let part = Part {
         inner: inner.clone(),
         target: target.clone(),
+        others,
         digest: descriptor.digest,
         whole: offset == 0 && length == descriptor.size,
         position: offset,

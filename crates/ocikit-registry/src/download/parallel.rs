@@ -167,11 +167,11 @@ impl Ahead {
 
     /// Begins with the next range, if there is one.
     fn fetch(&mut self) {
-        let Some(part) = self.rest.split(self.size) else { return };
+        let Some(mut part) = self.rest.split(self.size) else { return };
         // It holds no more than the range has bytes.
         let (sender, chunks) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
-            let opened = match part.open().await {
+            let opened = match part.open_anywhere().await {
                 Ok(opened) => opened,
                 Err(error) => return drop(sender.send(Err(error))),
             };

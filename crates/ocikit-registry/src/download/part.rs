@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ use crate::target::Target;
 pub(super) struct Part {
     pub(super) inner: Arc<Inner>,
     pub(super) target: Arc<Target>,
+    /// The places that are asked for what is still to come when that one gives no more of it.
+    pub(super) others: VecDeque<Arc<Target>>,
     pub(super) digest: Digest,
     /// Whether nothing has come and everything is wanted: then a range need not be asked for.
     pub(super) whole: bool,
@@ -70,6 +73,28 @@ impl Part {
             416 => Ok(Opened { ranged: true, ranges: false, total: None, chunks: stream::empty().boxed() }),
             _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
         }
+    }
+
+    /// Asks for what is still to come, here or elsewhere.
+    pub(super) async fn open_anywhere(&mut self) -> Result<Opened> {
+        loop {
+            match self.open().await {
+                Ok(opened) => return Ok(opened),
+                Err(error) => {
+                    if !self.turn() {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Turns to the next place, if there is one.
+    fn turn(&mut self) -> bool {
+        let next = self.others.pop_front();
+        let is_there = next.is_some();
+        self.target = next.unwrap_or_else(|| self.target.clone());
+        is_there
     }
 
     /// How many bytes come, as the registry says: more or fewer than were wanted only where all were.
@@ -128,7 +153,7 @@ impl Resumed {
     async fn next(&mut self) -> Option<Result<Bytes>> {
         loop {
             let fault = match &mut self.chunks {
-                None => match self.part.open().await {
+                None => match self.part.open_anywhere().await {
                     Ok(opened) => {
                         self.chunks = Some(self.part.wanted(opened));
                         continue;
@@ -154,7 +179,12 @@ impl Resumed {
             self.chunks = None;
             let http = &self.part.inner.http;
             let Some(pause) = http.pause(self.failures, None) else {
-                return Some(Err(problem::unreachable(fault, &self.part.target.place)));
+                let place = self.part.target.clone();
+                if self.part.turn() {
+                    self.failures = 0;
+                    continue;
+                }
+                return Some(Err(problem::unreachable(fault, &place.place)));
             };
             let url = self.part.target.blob(&self.part.digest);
             http.tell().retried(&Method::GET, &url, pause, self.failures);

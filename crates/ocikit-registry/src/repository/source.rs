@@ -24,7 +24,8 @@ impl Source for RemoteRepository {
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         if !descriptor.media_type.is_document() {
             let open = |target: Arc<Target>| async move {
-                download::open(&self.0.inner, &target, descriptor, range).await.map(Some)
+                let others = self.places(Serves::DigestOnly).skip_while(|place| !Arc::ptr_eq(place, &target)).skip(1);
+                download::open(&self.0.inner, &target, others.cloned().collect(), descriptor, range).await.map(Some)
             };
             let body = self.read(Serves::DigestOnly, open).await?;
             return body.ok_or_else(|| Error::not_found(descriptor.digest, self));
@@ -81,15 +82,20 @@ impl RemoteRepository {
         kind: Serves,
         ask: impl Fn(Arc<Target>) -> F,
     ) -> Result<Option<T>> {
-        let asked = |read: &&Read| read.serves == Serves::All || read.serves == kind;
         let mut answer = Ok(None);
-        for read in self.0.reads.iter().filter(asked) {
-            answer = ask(read.target.clone()).await;
+        for place in self.places(kind) {
+            answer = ask(place.clone()).await;
             if matches!(answer, Ok(Some(_))) {
                 break;
             }
         }
         answer
+    }
+
+    /// The places that are asked for something, in their order.
+    fn places(&self, kind: Serves) -> impl Iterator<Item = &Arc<Target>> {
+        let asked = move |read: &&Read| read.serves == Serves::All || read.serves == kind;
+        self.0.reads.iter().filter(asked).map(|read| &read.target)
     }
 
     /// A manifest from memory, or from the registry.

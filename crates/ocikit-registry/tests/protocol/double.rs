@@ -52,6 +52,7 @@ impl Seen {
 }
 
 /// What a rule does with a request.
+#[derive(Clone)]
 pub(crate) enum Action {
     /// Nothing: the next rule, or the registry, answers.
     Pass,

@@ -325,3 +325,25 @@ async fn a_mirror_for_digests_alone_lists_no_tags_and_one_for_tags_no_referrers(
     repository.referrers(&ocikit_spec::Digest::sha256_of(b"x")).await.unwrap();
     assert_eq!(by_tag.log().len(), 0);
 }
+
+#[tokio::test]
+async fn what_a_mirror_breaks_off_the_registry_completes() {
+    for (length, then) in [(500_000, Action::CutResponse(0)), (500_000, status(503)), (40 << 20, status(404))] {
+        let [registry, mirror] = [Double::start().await, Double::start().await];
+        let bytes = testing::random(7, length);
+        let digest = registry.put_blob("a", bytes.clone());
+        mirror.put_blob("a", bytes.clone());
+        let mut is_first = true;
+        mirror.rule(move |_| match std::mem::take(&mut is_first) {
+            true => Action::CutResponse(100_000),
+            false => then.clone(),
+        });
+        let descriptor = Descriptor::new(MediaType::OCI_LAYER, digest, length as u64);
+        // It takes nothing but bytes of that digest.
+        Memory::new().put(&descriptor, &mirrored(&registry, &mirror)).await.unwrap();
+        let seen = registry.seen();
+        assert!(!seen[0].header("range").is_empty(), "{seen:?}");
+        let sent: usize = seen.iter().filter(|seen| seen.header("range").starts_with("bytes=0-")).count();
+        assert_eq!(sent, 0, "what the mirror gave is not asked for again");
+    }
+}
