@@ -13,7 +13,7 @@ use ocikit::registry::{
 };
 use ocikit::sync::Access;
 use ocikit::{Client, Location, Registry, Session, SessionOptions};
-use ocikit_sign::{HttpOptions, HttpProxies, HttpRetries};
+use ocikit_sign::{HttpOptions, HttpProxies};
 use zeroize::Zeroizing;
 
 use crate::commands::login;
@@ -219,10 +219,7 @@ impl Context {
         let global = &self.global;
         let default = ClientOptions::default();
         let keychain: Arc<dyn Keychain> = Arc::new(credential_places().keychain(&helpers()));
-        let retry = match global.retries {
-            Some(retries) => RetryOptions { attempts: retries.saturating_add(1), ..RetryOptions::default() },
-            None => RetryOptions::default(),
-        };
+        let retry = self.retry();
         let timeouts = match global.timeout.map(Duration::from_secs) {
             Some(limit) => Timeouts { connect: limit, answer: limit, silence: limit },
             None => Timeouts::default(),
@@ -279,11 +276,15 @@ impl Context {
             https: proxy("HTTPS_PROXY").or_else(|| proxy("https_proxy")),
             except: variable("NO_PROXY").or_else(|| variable("no_proxy")).unwrap_or_default(),
         };
-        let retries = match self.global.retries {
-            Some(retries) => HttpRetries { attempts: retries.saturating_add(1), ..HttpRetries::default() },
-            None => HttpRetries::default(),
-        };
-        Ok(HttpOptions { authorities, proxies, retries, ..HttpOptions::default() })
+        Ok(HttpOptions { authorities, proxies, retries: self.retry(), ..HttpOptions::default() })
+    }
+
+    /// How often anybody is asked again.
+    fn retry(&self) -> RetryOptions {
+        match self.global.retries {
+            Some(retries) => RetryOptions { attempts: retries.saturating_add(1), ..RetryOptions::default() },
+            None => RetryOptions::default(),
+        }
     }
 
     /// The file that logging in writes to: the first that would be asked and can be written, docker's as a rule.

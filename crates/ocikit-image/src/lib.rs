@@ -47,6 +47,7 @@ mod memory;
 mod narrow;
 mod overlay;
 mod related;
+pub mod retry;
 mod root;
 mod source;
 #[cfg(feature = "testing")]
@@ -67,6 +68,7 @@ pub use narrow::narrow;
 /// What is in layers: their entries, trees, and what a container sees.
 pub use ocikit_archive::layer as files;
 pub use related::Referrers;
+pub use retry::RetryOptions;
 pub use root::{Artifact, Image, Index, Layer, Root};
 pub use source::{ByteRange, Name, Naming, Put, Sink, Source, SourceExt};
 pub use validate::{Fault, Inventory, Problem, Report, Scope, Severity, ValidateDepth, ValidateOptions, validate};

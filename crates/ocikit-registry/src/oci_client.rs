@@ -31,11 +31,11 @@ use ::oci_client::{Client, Reference};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
+use ocikit_image::retry::is_passing;
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Repository};
 use reqwest::header::HeaderValue;
 
-use crate::http::retry::is_passing;
 use crate::http::transport::lock;
 use crate::manifests::ACCEPTED;
 

@@ -1,12 +1,11 @@
 use std::collections::HashSet;
 
 use futures::future::join;
-use ocikit_image::{Error, Result};
+use ocikit_image::{Error, Result, retry};
 use ocikit_spec::{Descriptor, Digest, Document, Index, MediaType, Tag};
 use serde::{Deserialize, Deserializer};
 
 use crate::client::Inner;
-use crate::http::retry;
 use crate::manifests::{self, Found, Key};
 use crate::tags::Pages;
 use crate::target::Target;

@@ -3,6 +3,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use ocikit_image::RetryOptions;
+use ocikit_image::retry::retry_after;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{NoProxy, Proxy, Url};
 use rustls::crypto::aws_lc_rs;
@@ -16,7 +18,6 @@ use crate::error::{Error, Result};
 mod retry;
 
 pub(crate) use retry::Fault;
-pub use retry::HttpRetries;
 
 /// How the services around signing are spoken to: authorities of certificates and of time, logs, whoever keeps keys.
 pub struct HttpOptions {
@@ -33,7 +34,7 @@ pub struct HttpOptions {
     /// How long a request may take until all of its answer is there. One that is made again has as long again.
     pub total: Duration,
     /// How often a request is made again.
-    pub retries: HttpRetries,
+    pub retries: RetryOptions,
     /// What we call ourselves.
     pub user_agent: String,
 }
@@ -70,7 +71,7 @@ impl Default for HttpOptions {
             proxies: HttpProxies::default(),
             connect: minute / 4,
             total: minute,
-            retries: HttpRetries::default(),
+            retries: RetryOptions::default(),
             user_agent: format!("ocikit/{}", env!("CARGO_PKG_VERSION")),
         }
     }
@@ -96,13 +97,13 @@ impl fmt::Debug for HttpProxies {
 
 /// A client for the services around signing. Redirects are answers, and what was sent is in no message.
 ///
-/// Where a fault may pass the service is asked again, as [`HttpRetries`] says: if it cannot be reached, the connection breaks,
+/// Where a fault may pass the service is asked again, as [`RetryOptions`] says: if it cannot be reached, the connection breaks,
 /// there is no answer in time, or it answers with 408, 425, 429, 500, 502, 503 or 504. One whose certificate nobody vouches for
 /// is not.
 #[derive(Debug, Clone)]
 pub struct Http {
     client: reqwest::Client,
-    retries: HttpRetries,
+    retries: RetryOptions,
 }
 
 /// What a service said.
@@ -182,7 +183,7 @@ impl Http {
         let url = parsed(url)?;
         let fields = fields(&url, headers)?;
         let ask = || answer(self.client.get(url.clone()).headers(fields.clone()), most);
-        retry::again(&url, ask, |attempts, outcome| self.retries.after(attempts, outcome)).await
+        retry::again(&url, ask, |attempts, outcome| retry::after(&self.retries, attempts, outcome)).await
     }
 
     /// Sends something, and waits for what is said to it; again where that may help.
@@ -201,7 +202,7 @@ impl Http {
         body: Vec<u8>,
         most: usize,
     ) -> Result<HttpAnswer> {
-        let pause = |attempts, outcome: &_| self.retries.after(attempts, outcome);
+        let pause = |attempts, outcome: &_| retry::after(&self.retries, attempts, outcome);
         self.post_until(url, content_type, headers, body, most, pause).await
     }
 
@@ -256,7 +257,7 @@ async fn answer(request: reqwest::RequestBuilder, most: usize) -> Result<HttpAns
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     let content_type = header(CONTENT_TYPE).unwrap_or_default().to_owned();
     let location = header(LOCATION).map(str::to_owned);
-    let retry_after = header(RETRY_AFTER).and_then(|header| retry::retry_after(header, SystemTime::now()));
+    let retry_after = header(RETRY_AFTER).and_then(|header| retry_after(header, SystemTime::now()));
     let status = response.status().as_u16();
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {

@@ -60,7 +60,7 @@ mod verify;
 pub use adopt::{Foreign, adopt};
 pub use error::{Error, Result};
 pub use format::Format;
-pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions, HttpProxies, HttpRetries};
+pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions, HttpProxies};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
 pub use notation::{
     Certificate, Chain, Level, NotationPlugin, NotationTrust, SigningScheme, TrustPolicy, TrustStore,

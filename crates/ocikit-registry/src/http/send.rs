@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ocikit_image::Body;
+use ocikit_image::{Body, RetryOptions, retry};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Url};
 
@@ -14,7 +14,6 @@ use super::fault::Fault;
 use super::limit::{Limit, Outcome, Permit};
 use super::observe::Teller;
 use super::redirect::{self, Hop};
-use super::retry::{self, RetryOptions};
 use super::transport::{Answer, Exchange, Lane, Payload, Transport, lock};
 use crate::hosts::{HostOptions, TlsSettings};
 

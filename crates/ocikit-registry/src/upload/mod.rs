@@ -7,7 +7,7 @@ mod state;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ocikit_image::{Body, Error, Mismatch, Put, Result, Source};
+use ocikit_image::{Body, Error, Mismatch, Put, Result, Source, retry};
 use ocikit_spec::{Algorithm, Descriptor, Digest};
 use reqwest::{Method, Url};
 
@@ -20,7 +20,7 @@ use crate::http::fault::Fault;
 use crate::http::problem::{self, Problem};
 use crate::http::send::{Reply, Request};
 use crate::http::transport::Lane;
-use crate::http::{range, redirect, retry};
+use crate::http::{range, redirect};
 use crate::target::Target;
 
 pub use journal::{FileJournal, Journal, JournalEntry, JournalKey, JournalOptions};

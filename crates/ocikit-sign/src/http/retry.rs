@@ -1,77 +1,29 @@
-//! Whether to ask a service again, and when. The client of registries decides in the same way, and neither crate sees the
-//! other.
+//! Asking a service again where a fault may pass.
 
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_lc_rs::rand;
-use jiff::Timestamp;
+use ocikit_image::RetryOptions;
+use ocikit_image::retry::is_passing;
 use reqwest::Url;
 
 use super::{HttpAnswer, chain, failed};
 use crate::error::Result;
 
-/// How often and how patiently a service is asked again.
-#[derive(Debug, Clone)]
-pub struct HttpRetries {
-    /// How often it is asked at most, the first time included.
-    pub attempts: u32,
-    /// How long to wait after the first failure; after every further one it is twice as long.
-    pub first: Duration,
-    /// How long to wait at most.
-    pub longest: Duration,
-    /// How long a service may ask us to wait. One that asks for more has failed.
-    pub patience: Duration,
-}
-
-impl Default for HttpRetries {
-    /// As registries are asked: six attempts within about ten seconds, up to two minutes each where the service asks for it.
-    fn default() -> HttpRetries {
-        HttpRetries {
-            attempts: 6,
-            first: Duration::from_millis(250),
-            longest: Duration::from_secs(15),
-            patience: Duration::from_secs(120),
-        }
-    }
-}
-
-impl HttpRetries {
-    /// Asks once.
-    pub fn never() -> HttpRetries {
-        HttpRetries { attempts: 1, ..HttpRetries::default() }
-    }
-
-    /// How long to wait before a service that was asked so often is asked again, if that may help.
-    pub(super) fn after(&self, attempts: u32, outcome: &Result<HttpAnswer, Fault>) -> Option<Duration> {
-        let asked = match outcome {
-            Ok(answer) if is_passing(answer.status) => answer.retry_after,
-            Err(fault) if !fault.is_final => None,
-            _ => return None,
-        };
-        let mut random = [0; 8];
-        // Without randomness everyone comes back at the same time, and that is all.
-        let _ = rand::fill(&mut random);
-        self.pause(attempts, asked, u64::from_be_bytes(random))
-    }
-
-    /// The wait is between half and all of what the schedule says; what the service asked for is never cut short.
-    fn pause(&self, attempts: u32, asked: Option<Duration>, random: u64) -> Option<Duration> {
-        if attempts >= self.attempts || asked.is_some_and(|asked| asked > self.patience) {
-            return None;
-        }
-        let doubled = 2u32.saturating_pow(attempts.saturating_sub(1));
-        let planned = self.first.saturating_mul(doubled).min(self.longest);
-        let chance = random as f64 / u64::MAX as f64;
-        let varied = planned.mul_f64(0.5 + chance / 2.0);
-        Some(match asked {
-            // Everyone who was told the same moment would come back at once.
-            Some(asked) => asked.max(varied).saturating_add(self.first.mul_f64(chance)),
-            None => varied,
-        })
-    }
+/// How long to wait before a service that was asked so often is asked again, if that may help.
+pub(super) fn after(retries: &RetryOptions, attempts: u32, outcome: &Result<HttpAnswer, Fault>) -> Option<Duration> {
+    let asked = match outcome {
+        Ok(answer) if is_passing(answer.status) => answer.retry_after,
+        Err(fault) if !fault.is_final => None,
+        _ => return None,
+    };
+    let mut random = [0; 8];
+    // Without randomness everyone comes back at the same time, and that is all.
+    let _ = rand::fill(&mut random);
+    retries.pause(attempts, asked, u64::from_be_bytes(random))
 }
 
 /// Why there is no answer.
@@ -131,74 +83,4 @@ pub(super) async fn again<A: Future<Output = Result<HttpAnswer, Fault>>>(
 /// How often a service was asked, to be put behind what is wrong; nothing if it was once.
 pub(super) fn times(attempts: u32) -> String {
     if attempts > 1 { format!(", asked {attempts} times") } else { String::new() }
-}
-
-/// Whether a service that answers with this status may answer otherwise a little later.
-fn is_passing(status: u16) -> bool {
-    matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
-}
-
-/// Reads a `Retry-After` header: seconds, or a date.
-pub(super) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
-    let header = header.trim();
-    if let Ok(seconds) = header.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(header).ok()?;
-    Some(SystemTime::from(Timestamp::from(&date)).duration_since(now).unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_longer_each_time_and_as_long_as_it_is_asked_to() {
-        let second = Duration::from_secs(1);
-        let retries = HttpRetries { attempts: 5, first: second, longest: 5 * second, ..HttpRetries::default() };
-        for (attempts, asked, random, expected) in [
-            (1, None, u64::MAX, Some(1)),
-            (2, None, u64::MAX, Some(2)),
-            (3, None, u64::MAX, Some(4)),
-            (3, None, 0, Some(2)),
-            (4, None, u64::MAX, Some(5)),
-            (5, None, u64::MAX, None),
-            (1, Some(30), 0, Some(30)),
-            (1, Some(30), u64::MAX, Some(31)),
-            (1, Some(0), u64::MAX, Some(2)),
-            (1, Some(120), 0, Some(120)),
-            (1, Some(121), 0, None),
-        ] {
-            let pause = retries.pause(attempts, asked.map(Duration::from_secs), random);
-            assert_eq!(pause, expected.map(Duration::from_secs), "{attempts} {asked:?}");
-        }
-        assert_eq!(HttpRetries::never().pause(1, None, 0), None);
-    }
-
-    #[test]
-    fn reads_seconds_and_dates() {
-        let now = SystemTime::from("1994-11-06T08:49:30Z".parse::<Timestamp>().unwrap());
-        for (header, seconds) in [
-            ("0", Some(0)),
-            (" 120 ", Some(120)),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
-            ("Sun, 06 Nov 1994 08:49:07 GMT", Some(0)),
-            ("", None),
-            ("-1", None),
-            ("soon", None),
-        ] {
-            assert_eq!(retry_after(header, now), seconds.map(Duration::from_secs), "{header}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_header_is_read_or_ignored(header in ".*", random: u64, attempts in 1u32..100) {
-            let retries = HttpRetries { attempts: u32::MAX, ..HttpRetries::default() };
-            let asked = retry_after(&header, SystemTime::UNIX_EPOCH);
-            if let Some(pause) = retries.pause(attempts, asked, random) {
-                proptest::prop_assert!(pause <= retries.patience + retries.first);
-            }
-        }
-    }
 }

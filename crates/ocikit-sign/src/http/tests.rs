@@ -84,7 +84,7 @@ pub(crate) fn said(status: &str, more: &str, body: &str) -> Vec<u8> {
 
 /// Options with which nothing is waited for.
 pub(crate) fn local() -> HttpOptions {
-    let retries = HttpRetries { first: Duration::ZERO, ..HttpRetries::default() };
+    let retries = RetryOptions { first: Duration::ZERO, ..RetryOptions::default() };
     HttpOptions { system_authorities: false, retries, ..HttpOptions::default() }
 }
 
@@ -171,7 +171,7 @@ async fn what_may_pass_is_asked_again() {
         let answer = http.get(&format!("http://127.0.0.1:{}/", server.port), &[], 100).await.unwrap();
         assert_eq!((answer.status, server.times()), (200, 2), "{status}");
     }
-    for (retries, said) in [(local().retries, ", asked 6 times"), (HttpRetries::never(), "")] {
+    for (retries, said) in [(local().retries, ", asked 6 times"), (RetryOptions::never(), "")] {
         let http = Http::new(&HttpOptions { retries, ..local() }).unwrap();
         for answer in [cut.clone(), half.clone()] {
             let server = Server::start(answer, None).await;

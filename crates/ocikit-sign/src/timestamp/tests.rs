@@ -257,7 +257,7 @@ async fn serve(tsa: Tsa, status: &'static str, kind: &'static str, change: fn(&m
 
 #[tokio::test]
 async fn what_an_authority_says_is_checked() {
-    let retries = crate::HttpRetries::never();
+    let retries = ocikit_image::RetryOptions::never();
     let http = crate::Http::new(&crate::HttpOptions { system_authorities: false, retries, ..Default::default() });
     let http = http.unwrap();
     const KIND: &str = "application/timestamp-reply";

@@ -1,10 +1,10 @@
-//! Whether to ask again, and when.
+//! Whether to ask a server again, and when: the same for registries and for the services around signing.
 
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
-/// How often and how patiently a request is tried again.
+/// How often and how patiently a request is made again.
 #[derive(Debug, Clone)]
 pub struct RetryOptions {
     /// How often a request is made at most, the first time included. An upload or download that gets on between two
@@ -14,12 +14,12 @@ pub struct RetryOptions {
     pub first: Duration,
     /// How long to wait at most.
     pub longest: Duration,
-    /// How long a registry may ask us to wait. One that asks for more has failed.
+    /// How long a server may ask us to wait. One that asks for more has failed.
     pub patience: Duration,
 }
 
 impl Default for RetryOptions {
-    /// Six attempts within about ten seconds; up to two minutes each where the registry asks for it.
+    /// Six attempts within about ten seconds; up to two minutes each where the server asks for it.
     fn default() -> RetryOptions {
         RetryOptions {
             attempts: 6,
@@ -36,9 +36,9 @@ impl RetryOptions {
         RetryOptions { attempts: 1, ..RetryOptions::default() }
     }
 
-    /// How long to wait after so many failures, if it is worth trying again. The wait is between half and all of what
-    /// the schedule says; what the registry asked for is never cut short.
-    pub(crate) fn pause(&self, failures: u32, asked: Option<Duration>, random: u64) -> Option<Duration> {
+    /// How long to wait after so many failures, if it is worth trying again; `random` is any number. The wait is between
+    /// half and all of what the schedule says; what the server asked for is never cut short.
+    pub fn pause(&self, failures: u32, asked: Option<Duration>, random: u64) -> Option<Duration> {
         if failures >= self.attempts || asked.is_some_and(|asked| asked > self.patience) {
             return None;
         }
@@ -54,18 +54,18 @@ impl RetryOptions {
     }
 }
 
-/// Whether a registry that answers with this status may answer otherwise a little later.
-pub(crate) fn is_passing(status: u16) -> bool {
+/// Whether a server that answers with this status may answer otherwise a little later.
+pub fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// Whether the registry says that it has too much to do.
-pub(crate) fn is_overload(status: u16) -> bool {
+/// Whether this status says that a server has too much to do.
+pub fn is_overload(status: u16) -> bool {
     matches!(status, 429 | 503)
 }
 
-/// Reads a `Retry-After` header: seconds, or a date.
-pub(crate) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
+/// Reads a `Retry-After` header (RFC 9110, 10.2.3): seconds, or a date. `None` if it is neither.
+pub fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     let header = header.trim();
     if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit are more than anybody waits for.
