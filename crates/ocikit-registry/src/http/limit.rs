@@ -74,7 +74,9 @@ impl Limit {
 
     pub(crate) async fn begin(self: &Arc<Limit>) -> Permit {
         loop {
-            let freed = self.free.notified();
+            let mut freed = std::pin::pin!(self.free.notified());
+            // What is freed after the look below is not missed, though several look at the same time.
+            freed.as_mut().enable();
             if lock(&self.window).begin() {
                 return Permit { limit: self.clone(), outcome: Outcome::Other };
             }
