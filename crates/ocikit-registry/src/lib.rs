@@ -46,11 +46,11 @@
 //!
 //! # Who gets to see what
 //!
-//! A credential is shown to the registry that it is for, after it asked unless it is a token for just that registry, and
-//! to the token service that this registry names; never to where either redirects, never to an upload session elsewhere,
-//! and never without TLS to whom TLS was begun with. A registry on this machine, by its name, is spoken to without TLS unless TLS is set up for it; see
-//! [`hosts::Scheme::Guess`]. No public server sends us to addresses of this machine or of a private network; see
-//! [`Redirects`].
+//! A credential is shown to the registry that it is for, after it asked unless it is a token for just that registry,
+//! and to the token service that this registry names; never to where either redirects, never to an upload session
+//! elsewhere, and never without TLS to whom TLS was begun with. A registry on this machine, by its name, is spoken to
+//! without TLS unless TLS is set up for it; see [`hosts::Scheme::Guess`]. No public server sends us to addresses of
+//! this machine or of a private network; see [`Redirects`].
 //!
 //! # What this crate never does
 //!
