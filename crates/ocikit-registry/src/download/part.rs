@@ -105,8 +105,8 @@ impl Part {
 
     /// The bytes of an answer and, where it breaks off, of those that follow it.
     pub(super) fn stream(self, opened: Opened) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
-        let chunks = self.wanted(opened);
-        let state = Some(Resumed { part: self, chunks: Some(chunks), failures: 0 });
+        let (ranged, chunks) = (opened.ranged, self.wanted(opened));
+        let state = Some(Resumed { part: self, chunks: Some(chunks), ranged, fresh: true, failures: 0 });
         stream::unfold(state, |state| async {
             let mut state = state?;
             match state.next().await? {
@@ -145,6 +145,10 @@ struct Resumed {
     part: Part,
     /// `None` between two requests.
     chunks: Option<Chunks>,
+    /// Whether the answer has a range, which may be shorter than the one that was asked for.
+    ranged: bool,
+    /// Whether nothing came of it yet.
+    fresh: bool,
     /// Since the last byte.
     failures: u32,
 }
@@ -155,6 +159,7 @@ impl Resumed {
             let fault = match &mut self.chunks {
                 None => match self.part.open_anywhere().await {
                     Ok(opened) => {
+                        (self.ranged, self.fresh) = (opened.ranged, true);
                         self.chunks = Some(self.part.wanted(opened));
                         continue;
                     }
@@ -164,8 +169,13 @@ impl Resumed {
                     Some(Ok(chunk)) => {
                         self.part.position += chunk.len() as u64;
                         self.part.whole = false;
-                        self.failures = 0;
+                        (self.fresh, self.failures) = (false, 0);
                         return Some(Ok(chunk));
+                    }
+                    // RFC 9110, 15.3.7: it need not be all of the range.
+                    None if self.ranged && !self.fresh && !self.part.is_empty() => {
+                        self.chunks = None;
+                        continue;
                     }
                     // Too short or not is for whoever verifies to say: the registry thinks that this was all.
                     None => return None,
