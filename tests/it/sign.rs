@@ -261,6 +261,12 @@ fn what_buildkit_says_is_signed() {
         bench.ok(&[&promote[..], &[&archive]].concat());
         verify("spdxjson", &archive).ok();
         assert_eq!(bench.ok(&["digest", &archive]), digest, "{name}");
+        // What the same key has signed is not signed again; another key signs it as well.
+        let before = fs::read(bench.path(&archive)).unwrap();
+        assert_eq!(bench.ok(&[&promote[..], &[&archive]].concat()), "", "{name}");
+        assert!(fs::read(bench.path(&archive)).unwrap() == before, "{name}");
+        let other = bench.ok(&["attest", "--key", "other.key", "--promote", "--type", "spdxjson", &archive]);
+        assert_eq!(other.lines().count(), platforms, "{name}");
         // Who signs what is said does not sign the image.
         assert_eq!(bench.ocikit(&["verify", "--key", "ocikit.pub", "--recursive", &archive]).code, 5, "{name}");
         let reference = format!("{}/acme/{name}:1", registry.name());

@@ -7,7 +7,7 @@ use ocikit_spec::{Descriptor, Digest, Document, MediaType, annotations};
 use crate::cosign::bundle;
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::found::LONGEST;
+use crate::found::{LONGEST, find};
 use crate::refusal::Refusal;
 use crate::sign::{Signature, is_of, wrapped};
 use crate::signer::Signer;
@@ -31,7 +31,8 @@ pub struct PromoteOptions {
 /// Nothing is written, and BuildKit's own stay where they are.
 ///
 /// A statement has to be about the image that its entry and its manifest name, and about nothing else; BuildKit leaves the
-/// subject out where the image had no name yet, and then it is put in.
+/// subject out where the image had no name yet, and then it is put in. A statement that the same key signed already is not
+/// signed again, unless something is put beside signatures.
 ///
 /// # Errors
 ///
@@ -43,10 +44,15 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
     }
     is_of(signer, options.vouchers.as_ref())?;
     let memory = Arc::new(Memory::new());
-    let mut made = Vec::new();
+    let (mut made, mut is_there) = (Vec::new(), false);
     let all = subjects(root, Depth::Everything).await?;
     for attestation in all.iter().filter(|subject| subject.root.descriptor().is_attestation()) {
         let image = about(attestation, &all).map_err(Error::Refused)?;
+        let signed = match &options.vouchers {
+            None => find(&**image.root.source(), &image.digest(), &[Format::Cosign]).await?,
+            // What is put beside a signature may be what an earlier one lacks.
+            Some(_) => Vec::new(),
+        };
         for layer in attestation.root.document().iter().flat_map(Document::children) {
             let Some(statement) = statement(attestation, layer, options).await? else { continue };
             let (statement, kind) = bundle::statement_about(&statement, &image.digest()).map_err(Error::Refused)?;
@@ -57,6 +63,11 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
             if !is_wanted {
                 continue;
             }
+            let mut bundles = signed.iter().filter_map(|found| found.content.as_ref().ok());
+            if bundles.any(|(_, bundle)| bundle::is_of(bundle, &statement, signer.public_key())) {
+                is_there = true;
+                continue;
+            }
             let bundle = bundle::seal(&statement, signer, options.vouchers.as_ref()).await?;
             let manifest = wrapped(image, &kind, bundle, options.created, &memory)?;
             let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
@@ -64,7 +75,7 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
             made.push(Signature { subject, platform, format: Format::Cosign, root, naming: Naming::default() });
         }
     }
-    match made.is_empty() {
+    match made.is_empty() && !is_there {
         true => Err(Error::Unsupported("it has no attestations of BuildKit that could be signed".to_owned())),
         false => Ok(made),
     }

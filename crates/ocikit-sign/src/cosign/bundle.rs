@@ -149,6 +149,14 @@ pub(crate) async fn seal(payload: &[u8], signer: &dyn Signer, vouchers: Option<&
     })
 }
 
+/// Whether a bundle is of this very statement, and by this key.
+pub(crate) fn is_of(bundle: &[u8], statement: &[u8], key: &PublicKey) -> bool {
+    let signed = Bundle::read(bundle).and_then(|bundle| bundle.signed());
+    signed.is_ok_and(|(payload, signature)| {
+        payload == statement && key.verifies_cosign(&authenticated(PAYLOAD_TYPE, &payload), &signature)
+    })
+}
+
 /// Checks that a bundle is by this key and says something of that type of this digest. Returns what it says.
 ///
 /// Entries of transparency logs and timestamps in it are not looked at: with the key at hand nothing depends on them.
