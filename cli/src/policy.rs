@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use ocikit::{Digest, Location, Platform, Repository, Root};
 use ocikit_sign::{
     AuthorityFiles, CertificateTrust, Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict,
-    VerificationPlugin,
 };
 use serde::Serialize;
 
@@ -52,8 +51,10 @@ impl GateArguments {
     /// Reads the policy, if there is one.
     pub(crate) async fn gate(&self) -> Result<Option<Gate>> {
         let Some(path) = &self.policy else { return Ok(None) };
+        // No program is started for a policy that cannot be read.
+        let policy = read(path)?;
         let plugins = verification_plugins(&self.verify_plugin, &self.verify_plugin_config).await?;
-        let policy = read(path)?.with_plugins(plugins);
+        let policy = policy.with_plugins(plugins);
         Ok(Some(Gate { policy, path: path.clone(), scope: self.verify_scope.clone() }))
     }
 }
@@ -188,14 +189,13 @@ pub(crate) async fn verify(
     context: &Context,
     location: &Location,
     root: &Root,
-    path: &Path,
-    plugins: Vec<VerificationPlugin>,
+    policy: &Policy,
     given: Option<&Repository>,
     expect: Option<Digest>,
 ) -> Result {
     // Whether certificates are valid is a matter of now, whatever the time of a build.
     let options = PolicyOptions { expect, ..PolicyOptions::new(scope(given, location), Timestamp::now()) };
-    let verdict = read(path)?.with_plugins(plugins).check(root, &options).await?;
+    let verdict = policy.check(root, &options).await?;
     let facts = Facts {
         location: location.to_string(),
         digest: verdict.root,

@@ -149,6 +149,14 @@ fn plugins_of_notation_verify_what_asks_for_them() {
             assert_eq!(outcome.code, code, "{errs}: {outcome}");
         }
     }
+    // Nobody is started for a policy that cannot be read.
+    for line in [
+        ["verify", "a.tar", "--policy", "none.yaml", "--plugin", "./none"],
+        ["copy", "a.tar", "b.tar", "--verify=none.yaml", "--verify-plugin", "./none"],
+    ] {
+        let outcome = bench.ocikit(&line);
+        assert!(outcome.code == 3 && outcome.stderr.contains("none.yaml"), "{outcome}");
+    }
     let unasked = bench.ocikit(&["verify", "a.tar", "--policy", "policy.yaml"]);
     assert!(unasked.code == 5 && unasked.stdout.contains("the verification plugin checks"), "{unasked}");
     let nowhere = bench.ocikit(&["verify", "a.tar", "--key", "x.pub", "--plugin", "./notation-checks"]);

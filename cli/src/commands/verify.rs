@@ -11,8 +11,8 @@ use crate::context::Context;
 use crate::coverage::{CellFacts, table};
 use crate::failure::{Code, Failure, Result};
 use crate::keys::{self, DepthArguments, FormatName};
-use crate::notation;
 use crate::sigstore::CertificateArguments;
+use crate::{notation, policy};
 
 /// Check who signed an image, an index or an artifact
 ///
@@ -80,11 +80,12 @@ struct Facts {
 impl Verify {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
+        let policy = self.policy.as_deref().map(policy::read).transpose()?;
         let root = context.session(&[&location])?.open(&location).await?;
-        if let Some(policy) = &self.policy {
+        if let Some(policy) = policy {
             let scope = self.scope.as_ref().map(|scope| scope.parse()).transpose()?;
-            let (plugins, scope) = (self.plugins().await?, scope.as_ref());
-            return crate::policy::verify(context, &location, &root, policy, plugins, scope, self.expect).await;
+            let policy = policy.with_plugins(self.plugins().await?);
+            return policy::verify(context, &location, &root, &policy, scope.as_ref(), self.expect).await;
         }
         let trusted = self.trusted(&location).await?;
         let options = VerifyOptions {
