@@ -1,5 +1,7 @@
 //! Whether to ask a server again, and when: the same for registries and for the services around signing.
 
+use std::error::Error;
+use std::io;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -73,6 +75,19 @@ pub fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     }
     let date = jiff::fmt::rfc2822::parse(header).ok()?;
     Some(SystemTime::from(Timestamp::from(&date)).duration_since(now).unwrap_or_default())
+}
+
+/// An error and everything that it goes back to: what it says of itself does not tell whether another attempt may help.
+pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| cause(*error))
+}
+
+/// An IO error passes over what it wraps when it is asked for its source.
+fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 use std::error::Error as StdError;
 use std::fmt;
-use std::io;
 use std::time::Duration;
 
 use ocikit_image::Error;
+use ocikit_image::retry::causes;
 
 use super::address::OutOfReach;
 
@@ -74,17 +74,5 @@ pub(super) fn sort(error: reqwest::Error) -> Fault {
         (true, _) => Fault::Final(error),
         (false, true) => Fault::Unsent(error),
         (false, false) => Fault::Cut(error),
-    }
-}
-
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| cause(*error))
-}
-
-/// An IO error passes over what it wraps when it is asked for its source.
-fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(wrapped) => Some(wrapped),
-        None => error.source(),
     }
 }

@@ -1,13 +1,11 @@
 //! Asking a service again where a fault may pass.
 
-use std::error::Error as StdError;
 use std::future::Future;
-use std::io;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
 use ocikit_image::RetryOptions;
-use ocikit_image::retry::is_passing;
+use ocikit_image::retry::{causes, is_passing};
 use reqwest::Url;
 
 use super::{HttpAnswer, chain, failed};
@@ -46,18 +44,6 @@ impl From<reqwest::Error> for Fault {
         // What TLS finds in a connection that stands is what became of the bytes on the way.
         let is_refused = error.is_connect() && causes(&error).any(|cause| cause.is::<rustls::Error>());
         Fault { problem: chain(&error), is_final: is_refused || error.is_builder() }
-    }
-}
-
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| cause(*error))
-}
-
-/// An IO error passes over what it wraps when it is asked for its source.
-fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(wrapped) => Some(wrapped),
-        None => error.source(),
     }
 }
 
