@@ -23,6 +23,7 @@ mod push;
 mod recovery;
 mod registry;
 mod rest;
+mod service;
 mod sign;
 mod signify;
 mod sync;

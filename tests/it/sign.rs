@@ -2,12 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use insta::assert_snapshot;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, copy, testing};
@@ -21,6 +18,7 @@ use rcgen::{
 use serde_json::Value;
 
 use crate::bench;
+use crate::service::{Service, answer};
 
 fn with_keys() -> Bench {
     let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
@@ -502,40 +500,11 @@ fn who_is_believed_has_to_be_said() {
     }
 }
 
-/// A service that gives one answer after the other, the last one from then on, and breaks the connection where that has no
-/// byte. Returns its address, and how often it was asked.
-fn service(answers: Vec<Vec<u8>>) -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let asked = Arc::new(AtomicUsize::new(0));
-    let times = asked.clone();
-    // It ends with the process: nobody connects any more.
-    std::thread::spawn(move || {
-        for client in listener.incoming() {
-            let mut client = client.unwrap();
-            let mut reader = BufReader::new(client.try_clone().unwrap());
-            let (mut head, mut length) = (String::new(), 0);
-            while reader.read_line(&mut head).unwrap() > 2 {
-                let line = head.lines().last().unwrap().to_lowercase();
-                length = line.strip_prefix("content-length: ").map_or(length, |value| value.parse().unwrap());
-            }
-            reader.read_exact(&mut vec![0; length]).unwrap();
-            let answer = answers.get(times.fetch_add(1, Relaxed)).or(answers.last()).unwrap();
-            let _ = client.write_all(answer);
-        }
-    });
-    (url, asked)
-}
-
 #[test]
 fn a_service_that_stumbles_does_not_keep_anybody_from_signing() {
     let bench = with_keys();
     let image = testdata("buildkit-single/image.tar");
     fs::copy(&image, bench.path("a.tar")).unwrap();
-    let answer = |status: &str, body: &[u8]| {
-        let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
-        [head.as_bytes(), body].concat()
-    };
     // What it is a timestamp of is not looked at where no authority is known.
     let stamp = answer("200 OK", &fs::read(testdata("timestamps/openssl.tsr")).unwrap());
     let busy = answer("503 Busy", b"busy");
@@ -543,15 +512,19 @@ fn a_service_that_stumbles_does_not_keep_anybody_from_signing() {
         let line = ["sign", "--key", "ocikit.key", "--format", "cosign", "--timestamp-server-url", url, "a.tar"];
         bench.ocikit(&[&line[..], more].concat()).redacted(&[(url, "service")])
     };
+    let service = |answers| {
+        let service = Service::answering(answers);
+        (format!("http://{}/", service.address), service)
+    };
     let (url, asked) = service(vec![busy.clone()]);
     for (retries, times, said) in [("0", 1, "status 503\n"), ("1", 3, "status 503, asked 2 times\n")] {
         let outcome = sign(&url, &["--retries", retries]);
-        assert_eq!((outcome.code, asked.load(Relaxed)), (6, times), "{outcome}");
+        assert_eq!((outcome.code, asked.asked().len()), (6, times), "{outcome}");
         assert!(outcome.stderr.contains(&format!("service: it answers with {said}")), "{outcome}");
         assert_eq!(fs::read(bench.path("a.tar")).unwrap(), fs::read(&image).unwrap());
     }
     let (url, asked) = service(vec![busy, Vec::new(), stamp]);
     sign(&url, &[]).ok();
-    assert_eq!(asked.load(Relaxed), 3);
+    assert_eq!(asked.asked().len(), 3);
     bench.ok(&["verify", "--key", "ocikit.pub", "a.tar"]);
 }

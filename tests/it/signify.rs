@@ -1,54 +1,18 @@
 //! `signify`, against a service that wants to see a certificate.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
 
 use insta::assert_snapshot;
 use ocikit_tests::{Authority, Bench, Outcome, Registry, Secure, testdata};
 use serde_json::{Value, json};
 
 use crate::bench;
+use crate::service::{Service, answer};
 
 /// The service behind its TLS: it gives these statuses one after the other, the last one from then on.
-struct Service {
-    address: SocketAddr,
-    asked: Arc<Mutex<Vec<(String, String)>>>,
-}
-
-impl Service {
-    fn answering(statuses: &[u16]) -> Service {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let service = Service { address: listener.local_addr().unwrap(), asked: Arc::default() };
-        let (asked, statuses) = (service.asked.clone(), statuses.to_vec());
-        // It ends with the process: nobody connects any more.
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let mut client = client.unwrap();
-                let mut reader = BufReader::new(client.try_clone().unwrap());
-                let (mut head, mut length) = (String::new(), 0);
-                while reader.read_line(&mut head).unwrap() > 2 {
-                    let line = head.lines().last().unwrap().to_lowercase();
-                    length = line.strip_prefix("content-length: ").map_or(length, |value| value.parse().unwrap());
-                }
-                let mut body = vec![0; length];
-                reader.read_exact(&mut body).unwrap();
-                let mut asked = asked.lock().unwrap();
-                asked.push((head, String::from_utf8(body).unwrap()));
-                let status = statuses.get(asked.len() - 1).or(statuses.last()).unwrap();
-                let said = format!("said {status}");
-                let answer =
-                    format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{said}", said.len());
-                let _ = client.write_all(answer.as_bytes());
-            }
-        });
-        service
-    }
-
-    fn asked(&self) -> Vec<(String, String)> {
-        self.asked.lock().unwrap().clone()
-    }
+fn service(statuses: &[u16]) -> Service {
+    let said = |status| answer(&format!("{status} x"), format!("said {status}").as_bytes());
+    Service::answering(statuses.iter().map(said).collect())
 }
 
 /// The program with a certificate that an authority has given it, and a registry with an image and an index.
@@ -64,7 +28,7 @@ const JOB: [&str; 4] = ["--repo", "acme/app", "--job-type", "postsubmit"];
 impl Place {
     fn new(statuses: &[u16]) -> Place {
         let (authority, bench) = (Authority::new(), bench());
-        let service = Service::answering(statuses);
+        let service = service(statuses);
         let secure = Secure::before(service.address, &authority, true);
         fs::write(bench.path("ca.pem"), authority.pem()).unwrap();
         let place = Place { bench, registry: Registry::start(), service, secure };
