@@ -21,13 +21,28 @@ const MAY_USE: [(&str, u8, &[&str]); 12] = [
     ("ocikit-benches", 7, &["*"]),
 ];
 
+/// Runs the cargo that builds these tests and returns what it prints.
+fn cargo(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Returns the target triple of this machine.
+fn host() -> String {
+    let version = cargo(&["-vV"]);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.expect("cargo -vV names its host").to_owned()
+}
+
+/// Returns the resolved dependencies for this machine. Without the filter, cargo wants the manifests of the crates for
+/// all platforms; `cargo test` downloads those for one.
 fn metadata() -> Value {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    let mut command = Command::new(env!("CARGO"));
-    command.args(["metadata", "--format-version=1", "--locked", "--offline", "--manifest-path", manifest]);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let host = host();
+    let options = ["--format-version=1", "--locked", "--offline", "--filter-platform", &host];
+    let text = cargo(&[&["metadata", "--manifest-path", manifest][..], &options].concat());
+    serde_json::from_str(&text).unwrap()
 }
 
 fn members(metadata: &Value) -> BTreeMap<&str, &Value> {
