@@ -1,0 +1,6 @@
+//! Images in memory: copies, validation and files in layers.
+#![cfg(feature = "testing")]
+
+mod files;
+mod memory;
+mod validate;

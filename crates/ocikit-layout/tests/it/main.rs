@@ -1,0 +1,7 @@
+//! Layouts and archives as files.
+
+mod archive;
+mod conformance;
+mod fixtures;
+mod gc;
+mod unpacked;
