@@ -141,12 +141,16 @@ async fn annotate_index(
     let mut edit = index.edit();
     let mut touched = 0_usize;
     for (position, entry) in index.manifests().iter().enumerate() {
-        if entry.is_attestation() || !entry.media_type.is_document() {
+        if entry.is_attestation() || entry.media_type.is_blob() {
             continue;
         }
-        if entry.media_type.is_index() {
-            if !done.contains_key(&entry.digest) {
-                let Root::Index(nested) = index.open(entry).await? else { continue };
+        let opened = match entry.media_type.is_manifest() || done.contains_key(&entry.digest) {
+            true => None,
+            false => Some(index.open(entry).await?),
+        };
+        let known = done.get(&entry.digest).map(|(root, _)| root);
+        if matches!(opened.as_ref().or(known), Some(Root::Index(_))) {
+            if let Some(Root::Index(nested)) = opened {
                 let (edited, chosen) = Box::pin(annotate_index(&nested, options, depth + 1, done)).await?;
                 done.insert(entry.digest, (Root::Index(edited), chosen));
             }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit_spec::{Descriptor, Digest, Document, Platform};
+use ocikit_spec::{Content, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, MediaType, Platform};
 
 use crate::error::{Error, Result};
 use crate::related::is_wanted;
@@ -73,7 +73,7 @@ impl Graph {
     fn add(
         &mut self,
         descriptor: &Descriptor,
-        documents: &HashMap<Digest, Option<Document>>,
+        documents: &Documents,
         source: &Arc<dyn Source>,
         root: usize,
         platforms: &[Platform],
@@ -81,14 +81,14 @@ impl Graph {
         if let Some(height) = self.heights.get(&descriptor.digest) {
             return *height;
         }
-        let node = Node { descriptor: descriptor.clone(), source: source.clone(), root };
-        let Some(document) = documents.get(&descriptor.digest) else {
+        let mut node = Node { descriptor: descriptor.clone(), source: source.clone(), root };
+        let Some((media_type, document)) = documents.get(&descriptor.digest) else {
             self.heights.insert(descriptor.digest, 0);
             self.blobs.push(node);
             return 0;
         };
-        let children = document.iter().flat_map(Document::children);
-        let children = children.filter(|child| travels(child) && is_wanted(child, platforms));
+        node.descriptor.media_type = media_type.clone();
+        let children = document.children().filter(|child| travels(child) && is_wanted(child, platforms));
         let highest = children.map(|child| self.add(child, documents, source, root, platforms)).max().unwrap_or(0);
         self.heights.insert(descriptor.digest, highest + 1);
         if self.documents.len() <= highest {
@@ -99,12 +99,21 @@ impl Graph {
     }
 }
 
-/// Every document below a root by digest; `None` for the kinds that are passed on without being understood.
-async fn read_all(root: &Root, platforms: &[Platform]) -> Result<HashMap<Digest, Option<Document>>> {
+/// Documents by digest, with the media types that their bytes have.
+type Documents = HashMap<Digest, (MediaType, Document)>;
+
+/// Every document below a root. What is not among them is a blob.
+async fn read_all(root: &Root, platforms: &[Platform]) -> Result<Documents> {
     let source = root.source();
-    let mut documents = HashMap::from([(root.digest(), root.document())]);
+    let mut documents = Documents::new();
     let mut seen = HashSet::from([root.digest()]);
-    let mut level: Vec<Descriptor> = below(&root.document(), &mut seen, platforms);
+    let mut level = Vec::new();
+    if let Some(document) = root.document() {
+        level = below(&document, &mut seen, platforms);
+        documents.insert(root.digest(), (root.descriptor().media_type.clone(), document));
+    } else if root.descriptor().media_type.is_schema1() {
+        return Err(schema1(&root.digest(), source));
+    }
     let held = Held::default();
     for _ in 0..DEEPEST {
         if level.is_empty() {
@@ -116,9 +125,9 @@ async fn read_all(root: &Root, platforms: &[Platform]) -> Result<HashMap<Digest,
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
-        for (digest, document) in read {
+        for (digest, media_type, document) in read.into_iter().flatten() {
             level.extend(below(&document, &mut seen, platforms));
-            documents.insert(digest, document);
+            documents.insert(digest, (media_type, document));
         }
     }
     Err(too_deep(&root.digest(), source))
@@ -131,8 +140,8 @@ pub(crate) struct Held(AtomicU64);
 impl Held {
     /// Counts one that is about to be read, for a root: it has no more bytes than is said here, or it is not read.
     pub(crate) fn add(&self, document: &Descriptor, root: &Digest, place: &Arc<dyn Source>) -> Result<()> {
-        // Of the others nothing is read.
-        if !document.media_type.is_manifest() && !document.media_type.is_index() {
+        // Of the others no more than the beginning is read.
+        if document.media_type.is_blob() || !document.media_type.is_document() && document.size > MAX_DOCUMENT_SIZE {
             return Ok(());
         }
         let add = |held| Some(add_size(held, document));
@@ -154,18 +163,36 @@ pub(crate) fn too_deep(digest: &Digest, place: &Arc<dyn Source>) -> Error {
     Error::broken(place, format!("{digest} nests indexes more than {DEEPEST} deep"))
 }
 
-async fn read_document(source: &Arc<dyn Source>, descriptor: Descriptor) -> Result<(Digest, Option<Document>)> {
-    if descriptor.media_type.is_schema1() {
-        return Ok((descriptor.digest, None));
+/// A document, and `None` for a blob.
+async fn read_document(
+    source: &Arc<dyn Source>,
+    descriptor: Descriptor,
+) -> Result<Option<(Digest, MediaType, Document)>> {
+    let content = source.content(&descriptor).await?;
+    let media_type = content.media_type(&descriptor.media_type);
+    match content {
+        Content::Document(document) => Ok(Some((descriptor.digest, media_type, document))),
+        Content::Blob => Ok(None),
+        Content::Schema1 => Err(schema1(&descriptor.digest, source)),
     }
-    Ok((descriptor.digest, Some(source.document(&descriptor).await?)))
 }
 
-/// The documents that a document points to and nobody has seen.
-fn below(document: &Option<Document>, seen: &mut HashSet<Digest>, platforms: &[Platform]) -> Vec<Descriptor> {
-    let children = document.iter().flat_map(Document::children);
-    let wanted = children.filter(|child| child.media_type.is_document() && is_wanted(child, platforms));
-    wanted.filter(|child| seen.insert(child.digest)).cloned().collect()
+/// Its layers are named in a form of its own, without sizes, and registries have stopped taking such images
+/// (distribution/distribution#4040). Its manifest alone would be half an image.
+fn schema1(digest: &Digest, place: &Arc<dyn Source>) -> Error {
+    let what = format!("{digest} is a docker schema 1 manifest, and schema 1 images are not copied");
+    Error::Unsupported { place: place.to_string(), what }
+}
+
+/// What a document points to that may be a document and was not seen before. Entries of an index may be anything, whatever
+/// their media type; what a manifest points to is blobs unless it says otherwise.
+fn below(document: &Document, seen: &mut HashSet<Digest>, platforms: &[Platform]) -> Vec<Descriptor> {
+    let may_be_document = |child: &&Descriptor| match document {
+        Document::Index(_) => !child.media_type.is_blob(),
+        Document::Manifest(_) => child.media_type.is_document(),
+    };
+    let wanted = document.children().filter(|child| travels(child) && is_wanted(child, platforms));
+    wanted.filter(may_be_document).filter(|child| seen.insert(child.digest)).cloned().collect()
 }
 
 /// Layers that may not be distributed stay where they are: their descriptor says where to fetch them.

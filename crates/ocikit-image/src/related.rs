@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit_spec::{Descriptor, Digest, Document, MediaType, Platform, Tag};
+use ocikit_spec::{Content, Descriptor, Digest, Document, MediaType, Platform, Tag};
 
 use crate::error::{Error, Result};
 use crate::graph::{AT_ONCE, DEEPEST, Held};
@@ -78,14 +78,16 @@ impl Below {
         while let Some((document, depth)) = waiting.pop() {
             let Document::Index(index) = document else { continue };
             for entry in index.manifests().iter().filter(|entry| is_wanted(entry, platforms)) {
-                if !entry.media_type.is_document() || !below.parts.insert(entry.digest) {
+                if entry.media_type.is_blob() || !below.parts.insert(entry.digest) {
                     continue;
                 }
                 // BuildKit's attestations too: they are signed like images.
                 below.subjects.push(entry.digest);
-                if entry.media_type.is_index() && depth < DEEPEST {
+                if !entry.media_type.is_manifest() && depth < DEEPEST {
                     held.add(entry, &root.digest(), root.source())?;
-                    waiting.push((root.source().document(entry).await?, depth + 1));
+                    if let Content::Document(document) = root.source().content(entry).await? {
+                        waiting.push((document, depth + 1));
+                    }
                 }
             }
         }

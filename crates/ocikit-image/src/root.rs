@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use ocikit_spec::{
-    Annotations, Config, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform,
+    Annotations, Config, Content, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform,
 };
 
 use crate::edit::{ImageEdit, IndexEdit};
-use crate::error::{Error, Result};
+use crate::error::{Error, Mismatch, Result};
 use crate::source::{Name, Source, SourceExt, read_at_most};
 
 /// What a name leads to: an image, an index of images, or something else that borrows their form.
@@ -51,29 +51,36 @@ pub struct Layer {
 }
 
 impl Root {
-    /// Opens what a name leads to.
+    /// Opens what a name leads to. If the name is a digest, the root has that digest, whatever the source says.
     ///
     /// # Errors
     ///
-    /// Those of [`Source::resolve`] and of reading the document.
+    /// Those of [`Source::resolve`] and of reading the document. [`Error::Mismatch`] if the source answers a digest with
+    /// something else.
     pub async fn open(source: Arc<dyn Source>, name: &Name) -> Result<Root> {
         let descriptor = source.resolve(name).await?;
-        Root::at(source, descriptor).await
+        match name {
+            Name::Digest(pinned) if *pinned != descriptor.digest => {
+                Err(Error::mismatch(pinned, source, Mismatch::Digest(descriptor.digest)))
+            }
+            _ => Root::at(source, descriptor).await,
+        }
     }
 
-    /// Opens what a descriptor leads to.
+    /// Opens what a descriptor leads to. The descriptor of the root has the media type of its bytes, which may be another
+    /// than the one given here.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`], [`Error::Mismatch`] and [`Error::Document`] as the document is missing, damaged or
     /// senseless.
-    pub async fn at(source: Arc<dyn Source>, descriptor: Descriptor) -> Result<Root> {
-        if !descriptor.media_type.is_manifest() && !descriptor.media_type.is_index() {
-            return Ok(Root::Other(Artifact { descriptor, manifest: None, source }));
-        }
-        Ok(match source.document(&descriptor).await? {
-            Document::Index(document) => Root::Index(Index { descriptor, document, source }),
-            Document::Manifest(manifest) => {
+    pub async fn at(source: Arc<dyn Source>, mut descriptor: Descriptor) -> Result<Root> {
+        let content = source.content(&descriptor).await?;
+        descriptor.media_type = content.media_type(&descriptor.media_type);
+        Ok(match content {
+            Content::Schema1 | Content::Blob => Root::Other(Artifact { descriptor, manifest: None, source }),
+            Content::Document(Document::Index(document)) => Root::Index(Index { descriptor, document, source }),
+            Content::Document(Document::Manifest(manifest)) => {
                 // What is in the form of an image and has layers of something else is still an image to those who
                 // pass it on; only a type of its own makes it an artifact.
                 let config = manifest.config().map(|config| &config.media_type);

@@ -2,7 +2,7 @@ use std::fmt::{self, Debug, Display};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ocikit_spec::{Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Reference, Repository, Tag};
+use ocikit_spec::{Content, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Reference, Repository, Tag};
 
 use crate::body::Body;
 use crate::error::{Error, Mismatch, Result};
@@ -74,6 +74,28 @@ pub trait SourceExt: Source {
         self.open(descriptor).await?.bytes().await
     }
 
+    /// Finds out what is behind a descriptor: a document, checked and parsed, or a blob, of which no more is read than that
+    /// takes. The bytes decide, since the media type of a descriptor may be wrong, unknown or missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`SourceExt::document`]. Also [`Error::Document`] for documents that are not understood and name other blobs.
+    async fn content(&self, descriptor: &Descriptor) -> Result<Content> {
+        if descriptor.media_type.is_blob() {
+            return Ok(Content::Blob);
+        }
+        if !descriptor.media_type.is_document() && descriptor.size > MAX_DOCUMENT_SIZE {
+            let start = ByteRange { offset: 0, length: Some(SNIFFED_BYTES) };
+            let start = self.open_unverified(descriptor, start).await?.bytes().await?;
+            if start.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+                return Ok(Content::Blob);
+            }
+        }
+        read_at_most(self, descriptor, MAX_DOCUMENT_SIZE)?;
+        let bytes = self.read(descriptor).await?;
+        Content::of(&descriptor.media_type, bytes).map_err(|source| Error::document(&descriptor.digest, self, source))
+    }
+
     /// The manifest or index behind a descriptor, checked and understood.
     ///
     /// # Errors
@@ -88,6 +110,9 @@ pub trait SourceExt: Source {
 }
 
 impl<S: Source + ?Sized> SourceExt for S {}
+
+/// How many bytes of a long blob are read to see whether it may be a JSON document.
+const SNIFFED_BYTES: u64 = 512;
 
 /// The longest blob that is held in memory as a whole.
 const MAX_READ_SIZE: u64 = 16 << 20;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use ocikit_image::{Result, Source, SourceExt};
-use ocikit_spec::{Descriptor, Document, Index, Manifest, MediaType, Platform};
+use ocikit_spec::{Content, Descriptor, Document, Index, Manifest, MediaType, Platform};
 use serde::{Deserialize, Serialize};
 
 use crate::roots::full_name_of;
@@ -59,12 +59,10 @@ async fn image_below(root: &Descriptor, place: &dyn Source, platform: &Platform)
     let mut current = root.clone();
     // An index of indexes is rare and never deep.
     for _ in 0..4 {
-        if !current.media_type.is_manifest() && !current.media_type.is_index() {
-            return Ok(None);
-        }
-        match place.document(&current).await? {
-            Document::Manifest(manifest) => return Ok(Some(manifest).filter(is_image)),
-            Document::Index(index) => {
+        match place.content(&current).await? {
+            Content::Schema1 | Content::Blob => return Ok(None),
+            Content::Document(Document::Manifest(manifest)) => return Ok(Some(manifest).filter(is_image)),
+            Content::Document(Document::Index(index)) => {
                 let candidates = || index.manifests().iter().filter(|entry| !entry.is_attestation());
                 let runs = |entry: &&Descriptor| entry.platform.as_ref().is_some_and(|found| platform.accepts(found));
                 match candidates().find(runs).or_else(|| candidates().next()) {

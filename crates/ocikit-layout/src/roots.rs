@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Result, Source, SourceExt};
-use ocikit_spec::{Descriptor, Digest, Document, Index, MediaType, Platform, Reference, Tag, annotations};
+use ocikit_spec::{Content, Descriptor, Digest, Document, Index, MediaType, Platform, Reference, Tag, annotations};
 use tokio::sync::Mutex;
 
 /// The text of the `oci-layout` file.
@@ -293,11 +293,9 @@ fn is_fallback_tag(tag: &Tag) -> bool {
 
 /// The document of an entry; none if the entry is broken, which reading it will tell.
 async fn document_of(entry: &Descriptor, place: &dyn Source) -> Result<Option<Document>> {
-    if !entry.media_type.is_manifest() && !entry.media_type.is_index() {
-        return Ok(None);
-    }
-    match place.document(entry).await {
-        Ok(document) => Ok(Some(document)),
+    match place.content(entry).await {
+        Ok(Content::Document(document)) => Ok(Some(document)),
+        Ok(Content::Schema1 | Content::Blob) => Ok(None),
         Err(Error::NotFound { .. } | Error::Document { .. } | Error::Mismatch { .. } | Error::Unsupported { .. }) => {
             Ok(None)
         }
@@ -308,27 +306,35 @@ async fn document_of(entry: &Descriptor, place: &dyn Source) -> Result<Option<Do
 /// A document somewhere below the roots.
 async fn search(entries: &[Descriptor], place: &dyn Source, digest: &Digest) -> Result<Descriptor> {
     let mut seen: HashSet<Digest> = entries.iter().map(|entry| entry.digest).collect();
-    let mut waiting: Vec<Descriptor> = entries.iter().filter(|entry| entry.media_type.is_index()).cloned().collect();
+    let mut waiting: Vec<Descriptor> = entries.iter().filter(|entry| may_be_index(entry)).cloned().collect();
     let mut searched = 0;
     while let Some(index) = waiting.pop() {
         searched += 1;
         if searched > MOST_SEARCHED {
             break;
         }
-        let document = match place.document(&index).await {
+        let document = match place.content(&index).await {
             Err(error) if error.is_not_found() => continue,
-            document => document?,
+            Ok(Content::Document(document)) => document,
+            Ok(Content::Schema1 | Content::Blob) => continue,
+            Err(error) => return Err(error),
         };
+        let is_index = matches!(document, Document::Index(_));
         for child in document.children().filter(|child| seen.insert(child.digest)) {
             if child.digest == *digest {
                 return Ok(child.clone());
             }
-            if child.media_type.is_index() {
+            if is_index && may_be_index(child) {
                 waiting.push(child.clone());
             }
         }
     }
     Err(Error::not_found(digest, place))
+}
+
+/// Whether an entry of an index may be another index.
+fn may_be_index(entry: &Descriptor) -> bool {
+    !entry.media_type.is_manifest() && !entry.media_type.is_blob()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ocikit_archive::{Compression, Header, TarIndex, padding};
 use ocikit_image::bridge::{blocking, consume};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
-use ocikit_spec::{Descriptor, Digest, Document, Index, Platform};
+use ocikit_spec::{Content, Descriptor, Digest, Document, Index, Platform};
 
 use crate::docker::{MANIFEST_JSON, manifest_json};
 use crate::edit::{self, METADATA, Step, Tail};
@@ -183,25 +183,38 @@ impl TarEdit {
     async fn reachable(&self, roots: &Index, tail: Tail) -> Result<Reachable> {
         let mut found = Reachable::default();
         let mut seen = HashSet::new();
-        let mut waiting: Vec<Descriptor> = roots.manifests().to_vec();
-        while let Some(descriptor) = waiting.pop() {
+        // Entries of an index may be documents whatever their media type; what a manifest names is blobs unless it says
+        // otherwise.
+        let mut waiting: Vec<_> =
+            roots.manifests().iter().map(|root| (root.clone(), !root.media_type.is_blob())).collect();
+        while let Some((descriptor, may_be_document)) = waiting.pop() {
             if !seen.insert(descriptor.digest) {
                 continue;
             }
             let span = self.tar.index().file(&descriptor.digest.blob_path());
             let in_tail = span.is_some_and(|span| tail.holds(span.offset));
-            if !descriptor.media_type.is_document() {
+            if !may_be_document {
                 found.blob_in_tail |= in_tail;
                 continue;
             }
-            // What an archive lacks it may go on lacking: a sparse index is edited like any other.
-            let bytes = match self.read(&descriptor).await {
+            let bytes = match self.content(&descriptor).await {
+                Ok(Content::Document(document)) => {
+                    let may_be_document = |child: &Descriptor| match &document {
+                        Document::Index(_) => !child.media_type.is_blob(),
+                        Document::Manifest(_) => child.media_type.is_document(),
+                    };
+                    waiting.extend(document.children().map(|child| (child.clone(), may_be_document(child))));
+                    document.bytes().clone()
+                }
+                Ok(Content::Blob) => {
+                    found.blob_in_tail |= in_tail;
+                    continue;
+                }
+                Ok(Content::Schema1) | Err(Error::Document { .. }) => self.read(&descriptor).await?,
+                // What an archive lacks it may go on lacking: a sparse index is edited like any other.
                 Err(error) if error.is_not_found() => continue,
-                bytes => bytes?,
+                Err(error) => return Err(error),
             };
-            if let Ok(document) = Document::parse(&descriptor.media_type, bytes.clone()) {
-                waiting.extend(document.children().cloned());
-            }
             if in_tail || span.is_none() {
                 found.documents.insert(descriptor.digest, bytes);
             }

@@ -6,7 +6,10 @@ use std::marker::PhantomData;
 
 use indexmap::IndexMap;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use serde_json::{Number, Value};
 
 /// The most annotations or labels in one place. Real documents have dozens.
 const MOST_ANNOTATIONS: usize = 10_000;
@@ -85,4 +88,135 @@ pub(crate) fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         }
     }
     deserializer.deserialize_any(Pairs)
+}
+
+/// The most JSON values that the unknown fields of one descriptor may have together. Real ones have a handful.
+pub(crate) const MAX_EXTRA_VALUES: usize = 64;
+
+/// Reads a JSON value that counts against a budget of values, nested ones included.
+pub(crate) struct Budgeted<'a>(pub(crate) &'a mut usize);
+
+impl<'de> DeserializeSeed<'de> for Budgeted<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        *self.0 = self.0.checked_sub(1).ok_or_else(|| {
+            D::Error::custom(format_args!("unknown fields with more than the {MAX_EXTRA_VALUES} values that are read"))
+        })?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Budgeted<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(Budgeted(self.0))? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Value, A::Error> {
+        let mut map = serde_json::Map::new();
+        while let Some(key) = pairs.next_key()? {
+            map.insert(key, pairs.next_value_seed(Budgeted(self.0))?);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+/// Whether a JSON text has an object that names a blob anywhere: a `digest` beside a `size`, or docker schema 1's `blobSum`.
+/// Nothing of the text is kept.
+#[derive(Debug)]
+pub(crate) struct NamesBlobs(pub(crate) bool);
+
+impl<'de> Deserialize<'de> for NamesBlobs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<NamesBlobs, D::Error> {
+        struct Search;
+        impl<'de> Visitor<'de> for Search {
+            type Value = NamesBlobs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_unit<E>(self) -> Result<NamesBlobs, E> {
+                Ok(NamesBlobs(false))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<NamesBlobs, E> {
+                Ok(NamesBlobs(false))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<NamesBlobs, E> {
+                Ok(NamesBlobs(false))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<NamesBlobs, E> {
+                Ok(NamesBlobs(false))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<NamesBlobs, E> {
+                Ok(NamesBlobs(false))
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<NamesBlobs, E> {
+                Ok(NamesBlobs(false))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<NamesBlobs, A::Error> {
+                let mut found = false;
+                while let Some(NamesBlobs(inside)) = items.next_element()? {
+                    found |= inside;
+                }
+                Ok(NamesBlobs(found))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<NamesBlobs, A::Error> {
+                let (mut digest, mut size, mut found) = (false, false, false);
+                while let Some(key) = pairs.next_key::<std::borrow::Cow<'de, str>>()? {
+                    digest |= key == "digest";
+                    size |= key == "size";
+                    found |= key == "blobSum";
+                    if found {
+                        pairs.next_value::<IgnoredAny>()?;
+                    } else {
+                        found |= pairs.next_value::<NamesBlobs>()?.0;
+                    }
+                }
+                Ok(NamesBlobs(found || digest && size))
+            }
+        }
+        deserializer.deserialize_any(Search)
+    }
 }

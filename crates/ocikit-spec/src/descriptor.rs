@@ -1,13 +1,17 @@
+use std::fmt;
+
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use crate::bounded::{Budgeted, MAX_EXTRA_VALUES};
 use crate::{Annotations, Digest, MediaType, Platform};
 
 /// What a document says of a blob: its type, digest and size, and whatever else it cares to add.
 ///
 /// Image specification, "Content Descriptors". Two descriptors with the same digest name the same bytes, whatever
 /// else they say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// The type of the blob.
@@ -17,19 +21,19 @@ pub struct Descriptor {
     /// The length of the blob in bytes.
     pub size: u64,
     /// Other places to fetch it from, for layers that may not be distributed.
-    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Annotations of the descriptor, which are not those of the document it points to.
-    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    #[serde(skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
     /// The blob itself, in base64, where it is small enough to be carried along.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
     /// The platform that the manifest runs on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// The type of the artifact that the manifest describes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<MediaType>,
     /// Fields that the specification does not name, kept.
     #[serde(flatten)]
@@ -60,6 +64,64 @@ impl Descriptor {
     /// Whether BuildKit lists an attestation here: provenance or an SBOM of another entry of the same index.
     pub fn is_attestation(&self) -> bool {
         self.annotations.get(crate::annotations::DOCKER_REFERENCE_TYPE) == Some("attestation-manifest")
+    }
+}
+
+impl<'de> Deserialize<'de> for Descriptor {
+    /// Unknown fields are kept up to a limit: a derived implementation would first hold all of them, twenty times as long as
+    /// their text.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Descriptor, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Descriptor;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a descriptor")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Descriptor, A::Error> {
+                let (mut media_type, mut digest, mut size, mut urls, mut annotations) = (None, None, None, None, None);
+                let (mut data, mut platform, mut artifact_type) = (None, None, None);
+                let (mut extra, mut budget) = (Map::new(), MAX_EXTRA_VALUES);
+                while let Some(key) = pairs.next_key::<String>()? {
+                    match key.as_str() {
+                        "mediaType" => once(&mut media_type, "mediaType", pairs.next_value::<Option<MediaType>>()?)?,
+                        "digest" => once(&mut digest, "digest", pairs.next_value::<Digest>()?)?,
+                        "size" => once(&mut size, "size", pairs.next_value::<u64>()?)?,
+                        "urls" => once(&mut urls, "urls", pairs.next_value::<Option<Vec<String>>>()?)?,
+                        "annotations" => once(&mut annotations, "annotations", pairs.next_value::<Annotations>()?)?,
+                        "data" => once(&mut data, "data", pairs.next_value::<Option<String>>()?)?,
+                        "platform" => once(&mut platform, "platform", pairs.next_value::<Option<Platform>>()?)?,
+                        "artifactType" => once(&mut artifact_type, "artifactType", pairs.next_value::<Option<_>>()?)?,
+                        _ => {
+                            let value = pairs.next_value_seed(Budgeted(&mut budget))?;
+                            extra.insert(key, value);
+                        }
+                    }
+                }
+                Ok(Descriptor {
+                    // Some writers leave it out. The bytes decide what they are, see `Content`.
+                    media_type: media_type.flatten().unwrap_or_else(|| MediaType::new("")),
+                    digest: digest.ok_or_else(|| A::Error::missing_field("digest"))?,
+                    size: size.ok_or_else(|| A::Error::missing_field("size"))?,
+                    urls: urls.flatten().unwrap_or_default(),
+                    annotations: annotations.unwrap_or_default(),
+                    data: data.flatten(),
+                    platform: platform.flatten(),
+                    artifact_type: artifact_type.flatten(),
+                    extra,
+                })
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// Sets a field that may occur once.
+fn once<T, E: serde::de::Error>(field: &mut Option<T>, name: &'static str, value: T) -> Result<(), E> {
+    match field.replace(value) {
+        Some(_) => Err(E::duplicate_field(name)),
+        None => Ok(()),
     }
 }
 

@@ -2,11 +2,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use indexmap::IndexMap;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::bounded::{self, List};
+use crate::bounded::{self, List, NamesBlobs};
 use crate::descriptor::null_is_empty;
 use crate::error::{Error, Result};
 use crate::json::{self, Object};
@@ -42,32 +43,30 @@ const MOST_ROOTS: usize = 50_000;
 const MOST_STEPS: usize = 10_000;
 
 impl Document {
-    /// Reads the document that a descriptor of this type points to.
+    /// Reads the document behind a descriptor or header with this media type. The type is a hint: registries serve an OCI
+    /// index as a Docker manifest list and the reverse (goharbor/harbor#15837), so the bytes decide what they are.
     ///
     /// # Errors
     ///
-    /// [`Error::Document`] if the bytes are not such a document, or call themselves something else: a document that
-    /// one reader takes for an index and another for a manifest has no meaning that could be trusted.
+    /// [`Error::Document`] if the bytes are not a manifest or an index, or could be read as both.
     pub fn parse(media_type: &MediaType, bytes: impl Into<Bytes>) -> Result<Document> {
-        let bytes = bytes.into();
-        check_length("document", &bytes, MAX_DOCUMENT_SIZE)?;
-        let document = if media_type.is_index() {
-            let index = Index::parse(bytes)?;
-            if index.manifests().len() > MOST_ENTRIES {
-                return Err(invalid("index", format!("it lists more than the {MOST_ENTRIES} manifests that are read")));
-            }
-            Document::Index(index)
-        } else if media_type.is_manifest() {
-            Document::Manifest(Manifest::parse(bytes)?)
-        } else {
-            return Err(invalid("document", format!("`{media_type}` is neither a manifest nor an index")));
-        };
-        match document.stated_media_type() {
-            Some(stated) if stated != media_type => Err(invalid(
-                "document",
-                format!("it calls itself `{stated}`, the descriptor that leads here says `{media_type}`"),
-            )),
-            _ => Ok(document),
+        match Content::of(media_type, bytes)? {
+            Content::Document(document) => Ok(document),
+            Content::Schema1 => Err(invalid("document", "it is a docker schema 1 manifest, which is not supported")),
+            Content::Blob => Err(invalid("document", format!("`{media_type}` is neither a manifest nor an index"))),
+        }
+    }
+
+    /// The same for a caller that states the media type and must be right, as a client does that puts a manifest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Document::parse`], and if the document calls itself something else.
+    pub fn parse_exactly(media_type: &MediaType, bytes: impl Into<Bytes>) -> Result<Document> {
+        let document = Document::parse(media_type, bytes)?;
+        match document.media_type(media_type) {
+            actual if actual == media_type.essence() => Ok(document),
+            actual => Err(invalid("document", format!("its media type is `{actual}`, not `{media_type}`"))),
         }
     }
 
@@ -77,15 +76,22 @@ impl Document {
     ///
     /// [`Error::Document`] if the bytes are neither.
     pub fn sniff(bytes: impl Into<Bytes>) -> Result<(MediaType, Document)> {
-        let bytes = bytes.into();
-        let object = parse_object("document", &bytes)?;
-        let stated: Option<MediaType> = field("document", &object, "mediaType")?;
-        let media_type = stated.unwrap_or(match object.raw("manifests") {
-            Some(_) => MediaType::OCI_INDEX,
-            None => MediaType::OCI_MANIFEST,
-        });
-        let document = Document::parse(&media_type, bytes)?;
-        Ok((media_type, document))
+        let document = Document::parse(&MediaType::OCI_MANIFEST, bytes)?;
+        Ok((document.media_type(&MediaType::OCI_MANIFEST), document))
+    }
+
+    /// Its media type: what it says of itself; else `label`, the type of the descriptor or header that led here, if that is
+    /// a type of this kind of document; else that of OCI.
+    pub fn media_type(&self, label: &MediaType) -> MediaType {
+        let (stated, fitting, default) = match self {
+            Document::Manifest(manifest) => (&manifest.view.media_type, label.is_manifest(), MediaType::OCI_MANIFEST),
+            Document::Index(index) => (&index.view.media_type, label.is_index(), MediaType::OCI_INDEX),
+        };
+        match stated {
+            Some(stated) => stated.essence(),
+            None if fitting => label.essence(),
+            None => default,
+        }
     }
 
     /// The descriptors that the document points to, in its order: config and layers, or manifests.
@@ -121,11 +127,89 @@ impl Document {
             Document::Index(index) => index.bytes(),
         }
     }
+}
 
-    fn stated_media_type(&self) -> Option<&MediaType> {
+/// What the bytes behind a descriptor are, whatever media type the descriptor or a header gives them.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// A manifest or an index.
+    Document(Document),
+    /// A docker schema 1 manifest. Its layers are not read.
+    Schema1,
+    /// Bytes that lead to no others.
+    Blob,
+}
+
+impl Content {
+    /// Decides by the bytes. The media type counts only where they leave it open.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Document`] if the media type is that of a document and the bytes are none; if they could be read as two
+    /// kinds of documents; and if they are a document of an unknown kind that names other blobs: what is not understood
+    /// must not pass for something that has no parts.
+    pub fn of(label: &MediaType, bytes: impl Into<Bytes>) -> Result<Content> {
+        let bytes = bytes.into();
+        if label.is_blob() {
+            return Ok(Content::Blob);
+        }
+        let labelled = label.is_document();
+        let is_object = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+        if !labelled && !(is_object && serde_json::from_slice::<IgnoredAny>(&bytes).is_ok()) {
+            return Ok(Content::Blob);
+        }
+        check_length("document", &bytes, MAX_DOCUMENT_SIZE)?;
+        let fields = parse_object("document", &bytes)?;
+        let has = |key| fields.raw(key).is_some_and(|value| value != "null");
+        let stated: Option<MediaType> = field("document", &fields, "mediaType")?;
+        let stated = stated.filter(|stated| !stated.as_str().is_empty());
+        let kind = match &stated {
+            Some(stated) if stated.is_document() => Some(stated),
+            Some(stated) if labelled => {
+                let problem = format!("it calls itself `{stated}`, which is neither a manifest nor an index");
+                return Err(invalid("document", problem));
+            }
+            // Another kind of document, such as the envelope of an attestation.
+            Some(_) => None,
+            None if has("manifests") && (labelled || has("schemaVersion")) => Some(&MediaType::OCI_INDEX),
+            None if has("fsLayers") => Some(&MediaType::DOCKER_SCHEMA1),
+            None if (has("config") || has("layers")) && (labelled || has("schemaVersion")) => {
+                Some(&MediaType::OCI_MANIFEST)
+            }
+            None => labelled.then_some(label),
+        };
+        match kind {
+            Some(kind) if kind.is_index() => {
+                let index = Index::parse(bytes)?;
+                if index.manifests().len() > MOST_ENTRIES {
+                    let problem = format!("it lists more than the {MOST_ENTRIES} manifests that are read");
+                    return Err(invalid("index", problem));
+                }
+                Ok(Content::Document(Document::Index(index)))
+            }
+            Some(kind) if kind.is_schema1() => {
+                match ["manifests", "layers", "config"].into_iter().find(|key| fields.raw(key).is_some()) {
+                    Some(key) => Err(invalid("document", format!("it is a docker schema 1 manifest and has `{key}`"))),
+                    None => Ok(Content::Schema1),
+                }
+            }
+            Some(_) => Ok(Content::Document(Document::Manifest(Manifest::parse(bytes)?))),
+            None if serde_json::from_slice::<NamesBlobs>(&bytes).is_ok_and(|found| found.0) => {
+                let stated = stated.as_ref().unwrap_or(label);
+                let problem = format!("it names other blobs, and `{stated}` is not a media type that is understood");
+                Err(invalid("document", problem))
+            }
+            None => Ok(Content::Blob),
+        }
+    }
+
+    /// The media type of the bytes: that of the document, else the label.
+    pub fn media_type(&self, label: &MediaType) -> MediaType {
         match self {
-            Document::Manifest(manifest) => manifest.view.media_type.as_ref(),
-            Document::Index(index) => index.view.media_type.as_ref(),
+            Content::Document(document) => document.media_type(label),
+            Content::Schema1 if label.is_schema1() => label.essence(),
+            Content::Schema1 => MediaType::DOCKER_SCHEMA1_SIGNED,
+            Content::Blob => label.clone(),
         }
     }
 }
@@ -374,7 +458,15 @@ pub struct Config {
 struct ConfigView {
     created: Option<String>,
     author: Option<String>,
-    #[serde(flatten)]
+    // The fields of a platform one by one: a flattened struct would hold every unknown field in memory.
+    architecture: Option<String>,
+    os: Option<String>,
+    #[serde(rename = "os.version")]
+    os_version: Option<String>,
+    #[serde(rename = "os.features", default, deserialize_with = "null_is_empty")]
+    os_features: Vec<String>,
+    variant: Option<String>,
+    #[serde(skip)]
     platform: Option<Platform>,
     #[serde(default, deserialize_with = "null_is_default")]
     config: Execution,
@@ -382,6 +474,18 @@ struct ConfigView {
     rootfs: RootFs,
     #[serde(default, deserialize_with = "bounded::list::<_, _, MOST_STEPS>")]
     history: Vec<History>,
+}
+
+impl ConfigView {
+    fn take_platform(&mut self) -> Option<Platform> {
+        Some(Platform {
+            os: self.os.take()?,
+            architecture: self.architecture.take()?,
+            os_version: self.os_version.take(),
+            os_features: std::mem::take(&mut self.os_features),
+            variant: self.variant.take(),
+        })
+    }
 }
 
 /// How a container of the image is started.
@@ -461,7 +565,8 @@ impl Config {
         const WHAT: &str = "config";
         let text = Text(bytes.into());
         parse_object(WHAT, &text.0)?;
-        let view = serde_json::from_slice(&text.0).map_err(|error| invalid(WHAT, error))?;
+        let mut view: ConfigView = serde_json::from_slice(&text.0).map_err(|error| invalid(WHAT, error))?;
+        view.platform = view.take_platform();
         Ok(Config { text, view: Arc::new(view) })
     }
 
@@ -779,8 +884,8 @@ where
 
 /// Go's set: an object whose values are empty objects.
 fn keys_of_map<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let map: Option<serde_json::Map<String, serde_json::Value>> = Option::deserialize(deserializer)?;
-    Ok(map.unwrap_or_default().into_iter().map(|(key, _)| key).collect())
+    let map: Option<IndexMap<String, IgnoredAny>> = Option::deserialize(deserializer)?;
+    Ok(map.unwrap_or_default().into_keys().collect())
 }
 
 fn map_of_keys<S: serde::Serializer>(keys: &[String], serializer: S) -> Result<S::Ok, S::Error> {

@@ -46,8 +46,8 @@ pub use annotations::Annotations;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{
-    Config, Document, Execution, History, Index, IndexEdit, MAX_DOCUMENT_SIZE, MAX_ROOTS_SIZE, Manifest, ManifestEdit,
-    RootFs,
+    Config, Content, Document, Execution, History, Index, IndexEdit, MAX_DOCUMENT_SIZE, MAX_ROOTS_SIZE, Manifest,
+    ManifestEdit, RootFs,
 };
 pub use error::{Error, Result};
 pub use media_type::MediaType;

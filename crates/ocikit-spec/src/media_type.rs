@@ -59,6 +59,8 @@ known! {
     DOCKER_SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     /// An in-toto statement, as BuildKit stores its attestations.
     IN_TOTO = "application/vnd.in-toto+json";
+    /// The config of a cache that BuildKit exported; an index lists it beside the layers.
+    BUILDKIT_CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0";
     /// Bytes of no particular type.
     OCTET_STREAM = "application/octet-stream";
 }
@@ -74,24 +76,50 @@ impl MediaType {
         &self.0
     }
 
+    /// The type without parameters and in lower case: `Application/JSON; charset=utf-8` is `application/json`. RFC 9110,
+    /// "Media Type".
+    pub fn essence(&self) -> MediaType {
+        let text = self.bare();
+        MediaType::known(text).unwrap_or_else(|| {
+            let lower = text.to_ascii_lowercase();
+            MediaType::known(&lower).unwrap_or_else(|| MediaType::new(lower))
+        })
+    }
+
+    fn bare(&self) -> &str {
+        self.0.split(';').next().unwrap_or_default().trim()
+    }
+
+    fn is_one_of(&self, known: &[MediaType]) -> bool {
+        known.iter().any(|known| self.bare().eq_ignore_ascii_case(known.as_str()))
+    }
+
     /// Whether it is an index: an OCI index or a docker manifest list.
     pub fn is_index(&self) -> bool {
-        *self == MediaType::OCI_INDEX || *self == MediaType::DOCKER_MANIFEST_LIST
+        self.is_one_of(&[MediaType::OCI_INDEX, MediaType::DOCKER_MANIFEST_LIST])
     }
 
     /// Whether it is a manifest with a config and layers (or the blobs of the draft artifact manifest).
     pub fn is_manifest(&self) -> bool {
-        [MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST, MediaType::OCI_ARTIFACT_MANIFEST].contains(self)
+        self.is_one_of(&[MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST, MediaType::OCI_ARTIFACT_MANIFEST])
     }
 
     /// Whether it is a docker manifest of the first schema, which names its layers in a form of its own.
     pub fn is_schema1(&self) -> bool {
-        *self == MediaType::DOCKER_SCHEMA1 || *self == MediaType::DOCKER_SCHEMA1_SIGNED
+        self.is_one_of(&[MediaType::DOCKER_SCHEMA1, MediaType::DOCKER_SCHEMA1_SIGNED])
     }
 
     /// Whether a registry keeps it among its manifests rather than among its blobs.
     pub fn is_document(&self) -> bool {
         self.is_index() || self.is_manifest() || self.is_schema1()
+    }
+
+    /// Whether it is known to be a blob that leads to no others: a layer, the config of an image, or the content of an
+    /// artifact. A type that is neither this nor a [document](MediaType::is_document) says nothing: the bytes decide.
+    pub fn is_blob(&self) -> bool {
+        self.is_layer()
+            || self.is_image_config()
+            || self.is_one_of(&[MediaType::OCI_EMPTY, MediaType::IN_TOTO, MediaType::BUILDKIT_CACHE_CONFIG])
     }
 
     /// Whether it is the configuration of a container image.

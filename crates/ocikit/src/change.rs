@@ -98,7 +98,7 @@ pub fn describe(manifest: &[u8], media_type: Option<MediaType>) -> Result<Descri
     let bytes = Bytes::copy_from_slice(manifest);
     let refuse = |source| Error::document(&Digest::sha256_of(manifest), "the manifest", source);
     let media_type = match media_type {
-        Some(stated) => Document::parse(&stated, bytes).map(|_| stated).map_err(refuse)?,
+        Some(stated) => Document::parse_exactly(&stated, bytes).map(|_| stated).map_err(refuse)?,
         None => Document::sniff(bytes).map_err(refuse)?.0,
     };
     Ok(Descriptor::of(media_type, manifest))

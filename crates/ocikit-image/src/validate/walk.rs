@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use ocikit_spec::{
-    Config, Descriptor, Digest, Document, Index, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform, annotations,
+    Config, Content, Descriptor, Digest, Document, Index, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform, annotations,
 };
 
 use super::Inventory;
@@ -57,11 +57,13 @@ struct Pending {
     digest: Digest,
     size: u64,
     media_type: MediaType,
+    /// What the descriptor says of a document of unknown type, which may turn out to be a blob.
+    unknown: Option<Box<Descriptor>>,
     depth: usize,
 }
 
 /// What reading a document gave.
-type Outcome = (Pending, Result<(Document, Option<Result<Config>>)>);
+type Outcome = (Pending, Result<Option<(Document, Option<Result<Config>>)>>);
 
 /// What a descriptor promises of a manifest, to be compared once the manifest's config is known.
 #[derive(Debug)]
@@ -178,9 +180,19 @@ impl Walk {
         }
     }
 
-    async fn visit(&mut self, pending: Pending, outcome: Result<(Document, Option<Result<Config>>)>) -> Result<()> {
+    async fn visit(
+        &mut self,
+        pending: Pending,
+        outcome: Result<Option<(Document, Option<Result<Config>>)>>,
+    ) -> Result<()> {
         let (document, config) = match outcome {
-            Ok(read) => read,
+            Ok(Some(read)) => read,
+            Ok(None) => {
+                if let Some(descriptor) = &pending.unknown {
+                    self.blob(descriptor, pending.at.clone(), None);
+                }
+                return Ok(());
+            }
             Err(error) => {
                 let fault = fault_of(error)?;
                 // What is not here leads nowhere; what is here and cannot be followed may lead anywhere.
@@ -189,6 +201,10 @@ impl Walk {
                 return Ok(());
             }
         };
+        if document.media_type(&pending.media_type) != pending.media_type.essence() && pending.unknown.is_none() {
+            let problem = "is not that of the document, which some tools refuse";
+            self.add(&pending.at, &pending.digest, Fault::MediaType { found: pending.media_type.clone(), problem });
+        }
         self.report.documents += 1;
         self.report.bytes += pending.size;
         let place: Arc<str> = pending.at.to_string().into();
@@ -213,7 +229,8 @@ impl Walk {
     fn meet(&mut self, descriptor: &Descriptor, at: At, depth: usize) {
         let (digest, size, media_type) = (descriptor.digest, descriptor.size, &descriptor.media_type);
         let form = if media_type.is_index() { Form::Index } else { Form::Manifest };
-        if !media_type.is_document() {
+        let unknown = (!media_type.is_document()).then(|| Box::new(descriptor.clone()));
+        if media_type.is_blob() || unknown.is_some() && size > MAX_DOCUMENT_SIZE {
             return self.blob(descriptor, at, None);
         }
         self.reached.insert(digest);
@@ -233,7 +250,7 @@ impl Walk {
             let fault = if depth > DEEPEST { Fault::TooDeep } else { Fault::TooLong { size } };
             return self.add(&at, &digest, fault);
         }
-        self.pending.push_back(Pending { at, digest, size, media_type: media_type.clone(), depth });
+        self.pending.push_back(Pending { at, digest, size, media_type: media_type.clone(), unknown, depth });
     }
 
     fn index(&mut self, index: &Index, place: &Arc<str>, depth: usize) {
@@ -367,7 +384,14 @@ impl Walk {
 async fn read(source: Arc<dyn Source>, pending: Pending) -> Outcome {
     let descriptor = Descriptor::new(pending.media_type.clone(), pending.digest, pending.size);
     let read = async {
-        let document = source.document(&descriptor).await?;
+        let document = match source.content(&descriptor).await? {
+            Content::Document(document) => document,
+            Content::Blob => return Ok(None),
+            Content::Schema1 => {
+                let what = format!("{} is a docker schema 1 manifest, which is not understood", descriptor.digest);
+                return Err(Error::Unsupported { place: source.to_string(), what });
+            }
+        };
         let config = match &document {
             Document::Manifest(manifest) => match manifest.config() {
                 // One that is too long is a blob like any other, and reported for it.
@@ -378,7 +402,7 @@ async fn read(source: Arc<dyn Source>, pending: Pending) -> Outcome {
             },
             Document::Index(_) => None,
         };
-        Ok((document, config))
+        Ok(Some((document, config)))
     };
     let outcome = read.await;
     (pending, outcome)

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use ocikit_image::{Error, Result, Source, SourceExt};
-use ocikit_spec::{Descriptor, Digest, Index, MediaType};
+use ocikit_spec::{Content, Descriptor, Digest, Document, Index, MediaType};
 
 /// Everything that the roots lead to: children of documents, and what a referrer is about.
 ///
@@ -12,27 +12,43 @@ use ocikit_spec::{Descriptor, Digest, Index, MediaType};
 pub(super) async fn reachable(roots: &Index, place: &dyn Source) -> Result<HashSet<Digest>> {
     let mut found = HashSet::new();
     let mut waiting = Vec::new();
-    meet(roots.manifests(), &mut found, &mut waiting);
+    meet(roots.manifests(), false, &mut found, &mut waiting);
     while let Some((media_type, digest, size)) = waiting.pop() {
         let descriptor = Descriptor::new(media_type, digest, size);
-        if descriptor.media_type.is_schema1() {
-            let what = format!("{digest} is of docker's first schema, and what it needs cannot be told");
-            return Err(Error::Unsupported { place: place.to_string(), what });
-        }
-        let document = match place.document(&descriptor).await {
+        let content = match place.content(&descriptor).await {
             Err(error) if error.is_not_found() => continue,
-            document => document?,
+            content => content?,
         };
-        meet(document.children().chain(document.subject()), &mut found, &mut waiting);
+        match content {
+            Content::Document(document) => {
+                meet(document.subject(), false, &mut found, &mut waiting);
+                let only_blobs = matches!(document, Document::Manifest(_));
+                meet(document.children(), only_blobs, &mut found, &mut waiting);
+            }
+            Content::Blob => {}
+            Content::Schema1 => {
+                let what = format!("{digest} is a docker schema 1 manifest, and what it needs is not known");
+                return Err(Error::Unsupported { place: place.to_string(), what });
+            }
+        }
     }
     Ok(found)
 }
 
 type Waiting = Vec<(MediaType, Digest, u64)>;
 
-fn meet<'a>(descriptors: impl IntoIterator<Item = &'a Descriptor>, found: &mut HashSet<Digest>, waiting: &mut Waiting) {
+/// Notes what a document names. What a manifest names is blobs unless the media type says otherwise; anything else may be a
+/// document whatever its media type.
+fn meet<'a>(
+    descriptors: impl IntoIterator<Item = &'a Descriptor>,
+    only_blobs: bool,
+    found: &mut HashSet<Digest>,
+    waiting: &mut Waiting,
+) {
     for descriptor in descriptors {
-        if found.insert(descriptor.digest) && descriptor.media_type.is_document() {
+        let media_type = &descriptor.media_type;
+        let may_be_document = if only_blobs { media_type.is_document() } else { !media_type.is_blob() };
+        if found.insert(descriptor.digest) && may_be_document {
             waiting.push((descriptor.media_type.clone(), descriptor.digest, descriptor.size));
         }
     }

@@ -143,7 +143,7 @@ fn understand(stated: Option<&str>, bytes: &Bytes, rules: &Rules) -> Result<(Ent
             (media_type, Some(document))
         }
         Some(media_type) if media_type.is_index() || media_type.is_manifest() => {
-            let document = Document::parse(&media_type, bytes.clone()).map_err(|error| invalid(&error))?;
+            let document = Document::parse_exactly(&media_type, bytes.clone()).map_err(|error| invalid(&error))?;
             (media_type, Some(document))
         }
         Some(media_type) if rules.unknown_manifests == Switch::On => (media_type, None),

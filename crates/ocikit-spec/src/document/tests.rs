@@ -128,14 +128,85 @@ fn what_could_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
-fn a_document_must_be_what_its_descriptor_says() {
-    assert!(Document::parse(&MediaType::OCI_MANIFEST, MANIFEST).is_ok());
-    assert!(Document::parse(&MediaType::DOCKER_MANIFEST, MANIFEST).is_err());
-    assert!(Document::parse(&MediaType::OCI_INDEX, MANIFEST).is_err());
+fn bytes_decide_what_a_document_is() {
+    let docker = MANIFEST.replace("vnd.oci.image.manifest.v1+json", "VND.docker.distribution.manifest.v2+json; a=b");
+    let unstated = MANIFEST.replace(r#""mediaType": "application/vnd.oci.image.manifest.v1+json","#, "");
+    assert_ne!(unstated, MANIFEST);
+    let stated = INDEX.replacen('{', r#"{"mediaType":"application/vnd.oci.image.index.v1+json","#, 1);
+    let shouted = MediaType::from("Application/vnd.docker.distribution.manifest.v2+JSON; charset=utf-8");
+    for (label, bytes, expected) in [
+        (MediaType::OCI_MANIFEST, MANIFEST, MediaType::OCI_MANIFEST),
+        (MediaType::DOCKER_MANIFEST, MANIFEST, MediaType::OCI_MANIFEST),
+        (MediaType::DOCKER_SCHEMA1_SIGNED, MANIFEST, MediaType::OCI_MANIFEST),
+        (MediaType::OCI_INDEX, MANIFEST, MediaType::OCI_MANIFEST),
+        (MediaType::OCTET_STREAM, MANIFEST, MediaType::OCI_MANIFEST),
+        (MediaType::new(""), MANIFEST, MediaType::OCI_MANIFEST),
+        (MediaType::DOCKER_MANIFEST_LIST, INDEX, MediaType::DOCKER_MANIFEST_LIST),
+        (MediaType::DOCKER_MANIFEST_LIST, &stated, MediaType::OCI_INDEX),
+        (MediaType::OCI_INDEX, INDEX, MediaType::OCI_INDEX),
+        (MediaType::OCI_MANIFEST, INDEX, MediaType::OCI_INDEX),
+        (shouted.clone(), &unstated, MediaType::DOCKER_MANIFEST),
+        (MediaType::OCI_INDEX, &unstated, MediaType::OCI_MANIFEST),
+        (MediaType::new("text/plain"), &unstated, MediaType::OCI_MANIFEST),
+        (MediaType::OCI_MANIFEST, &docker, MediaType::DOCKER_MANIFEST),
+    ] {
+        let document = Document::parse(&label, bytes.to_owned());
+        assert_eq!(document.unwrap().media_type(&label), expected, "{label}");
+    }
     assert!(Document::parse(&MediaType::OCI_LAYER, MANIFEST).is_err());
+    assert!(Document::parse_exactly(&MediaType::DOCKER_MANIFEST, MANIFEST).is_err());
+    assert!(Document::parse_exactly(&MediaType::OCI_MANIFEST, MANIFEST).is_ok());
     let (media_type, document) = Document::sniff(INDEX).unwrap();
     assert_eq!(media_type, MediaType::OCI_INDEX);
     assert_eq!(document.children().count(), 1);
+}
+
+#[test]
+fn what_is_not_understood_is_a_blob_only_if_it_names_none() {
+    const BLOB: &str =
+        r#"{"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}"#;
+    let unknown = MediaType::from("application/x");
+    for text in
+        ["", "plain", "{", "[1]", "<html>", "{}", r#"{"layers":[{"blob":"sha256:1"}]}"#, r#"{"mediaType":"a/b"}"#]
+    {
+        assert!(matches!(Content::of(&unknown, text), Ok(Content::Blob)), "{text}");
+        assert!(Content::of(&MediaType::OCI_INDEX, text).is_err(), "{text}");
+    }
+    for text in [
+        format!(r#"{{"mediaType":"a/b","parts":[[{BLOB}]]}}"#),
+        format!(r#"{{"image":{{"base":{BLOB}}}}}"#),
+        format!(r#"{{"layers":[{BLOB}]}}"#),
+        format!(r#"{{"schemaVersion":3,"layers":[{BLOB}]}}"#),
+        format!(r#"{{"schemaVersion":2,"layers":[{BLOB}],"manifests":[{BLOB}]}}"#),
+        format!(r#"{{"schemaVersion":1,"fsLayers":[],"layers":[{BLOB}]}}"#),
+    ] {
+        assert!(Content::of(&unknown, text.clone()).is_err(), "{text}");
+    }
+    let schema1 = r#"{"schemaVersion":1,"fsLayers":[{"blobSum":"sha256:1"}]}"#;
+    for label in [MediaType::OCI_MANIFEST, MediaType::DOCKER_SCHEMA1, unknown] {
+        let content = Content::of(&label, schema1).unwrap();
+        assert!(matches!(content, Content::Schema1) && content.media_type(&label).is_schema1(), "{label}");
+    }
+}
+
+#[test]
+fn unknown_fields_of_descriptors_and_configs_are_bounded() {
+    let zeros = vec!["0"; 100_000].join(",");
+    let descriptor = |extra: &str| {
+        format!(
+            r#"{{"mediaType":"a/b","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2,
+            "x":{extra}}}"#
+        )
+    };
+    assert!(serde_json::from_str::<Descriptor>(&descriptor(&format!("[{zeros}]"))).is_err());
+    let kept: Descriptor = serde_json::from_str(&descriptor(r#"{"a":[1,-1,1.5,null,true,"y"]}"#)).unwrap();
+    assert_eq!(kept.extra["x"], serde_json::json!({"a": [1, -1, 1.5, null, true, "y"]}));
+    let again = serde_json::to_string(&kept).unwrap();
+    assert_eq!(serde_json::from_str::<Descriptor>(&again).unwrap(), kept);
+    assert!(serde_json::from_str::<Descriptor>(&descriptor(r#"1,"size":3"#)).is_err());
+    // Ignored, and so takes no memory.
+    let config = Config::parse(format!(r#"{{"os":"linux","architecture":"amd64","x":[{zeros}]}}"#)).unwrap();
+    assert_eq!(config.platform().unwrap().to_string(), "linux/amd64");
 }
 
 #[test]
