@@ -10,7 +10,7 @@ use ocikit::image::copy_all;
 use ocikit::layout::TarWriter;
 use ocikit::{
     Copied, Digest, Error, Location, MediaType, Naming, Platform, Reference, Referrers, Root, Session, SessionOptions,
-    Sink,
+    Sink, SourceExt,
 };
 
 use crate::context::Context;
@@ -106,7 +106,7 @@ impl Transfer {
             return Ok(());
         }
         let found = match session.source(target).await {
-            Ok(place) => place.resolve(&target.name()).await,
+            Ok(place) => place.find(&target.name()).await,
             Err(error) => Err(error),
         };
         match found {

@@ -14,6 +14,7 @@ mod fuzz;
 mod hostile;
 mod hosts;
 mod house;
+mod lies;
 mod look;
 mod peers;
 mod plugins;

@@ -2,7 +2,7 @@ use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit::image::Mismatch;
 use ocikit::registry::RemoteRepository;
-use ocikit::{Error, Location, Name, Tag};
+use ocikit::{Error, Location, Name, SourceExt, Tag};
 use serde::Serialize;
 
 use super::remote;
@@ -91,7 +91,7 @@ impl Delete {
         let location = context.expand(&self.location);
         let session = context.session(&[&location])?;
         let removed = match self.dry_run {
-            true => vec![session.source(&location).await?.resolve(&location.name()).await?],
+            true => vec![session.source(&location).await?.find(&location.name()).await?],
             false => session.remove(&location).await?,
         };
         let digests = removed.iter().map(|removed| removed.digest).collect();

@@ -1,5 +1,5 @@
 use clap::Args;
-use ocikit::{Location, Platform, Root};
+use ocikit::{Location, Platform, Root, SourceExt};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -27,7 +27,7 @@ impl Digest {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let source = context.session(&[&location])?.source(&location).await?;
-        let mut descriptor = source.resolve(&location.name()).await?;
+        let mut descriptor = source.find(&location.name()).await?;
         if let Some(platform) = &self.platform {
             let root = super::inspect::for_platform(Root::at(source, descriptor).await?, platform).await?;
             descriptor = root.descriptor().clone();

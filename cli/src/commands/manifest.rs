@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ocikit::{Location, MediaType, Platform, SourceExt};
+use ocikit::{Location, MediaType, Platform, Root, SourceExt};
 use serde::Serialize;
 
 use super::remote;
@@ -74,11 +74,14 @@ impl Manifest {
 impl Get {
     async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
-        let mut root = context.session(&[&location])?.open(&location).await?;
+        let source = context.session(&[&location])?.source(&location).await?;
+        let mut descriptor = source.find(&location.name()).await?;
+        // Without a platform nothing has to be understood to be printed.
         if let Some(platform) = &self.platform {
-            root = super::inspect::for_platform(root, platform).await?;
+            let root = Root::at(source.clone(), descriptor).await?;
+            descriptor = super::inspect::for_platform(root, platform).await?.descriptor().clone();
         }
-        let bytes = root.source().read(root.descriptor()).await?;
+        let bytes = source.read(&descriptor).await?;
         match &self.output {
             Some(path) => file::write(path, &bytes),
             None => context.output.bytes(&bytes),

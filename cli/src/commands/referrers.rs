@@ -1,5 +1,5 @@
 use clap::Args;
-use ocikit::{Descriptor, Location, MediaType, Platform, Root};
+use ocikit::{Descriptor, Location, MediaType, Platform, Root, SourceExt};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -31,7 +31,7 @@ impl Referrers {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let source = context.session(&[&location])?.source(&location).await?;
-        let mut subject = source.resolve(&location.name()).await?;
+        let mut subject = source.find(&location.name()).await?;
         if let Some(platform) = &self.platform {
             let root = super::inspect::for_platform(Root::at(source.clone(), subject).await?, platform).await?;
             subject = root.descriptor().clone();

@@ -1,5 +1,5 @@
 use clap::Args;
-use ocikit::Location;
+use ocikit::{Location, SourceExt};
 use serde::Serialize;
 
 use super::remote;
@@ -35,7 +35,7 @@ impl Tag {
         let location = context.expand(&self.location);
         let session = context.session(&[&location])?;
         let root = match self.dry_run {
-            true => session.source(&location).await?.resolve(&location.name()).await?,
+            true => session.source(&location).await?.find(&location.name()).await?,
             false => session.tag(&location, &self.tag).await?,
         };
         let facts = Facts {

@@ -5,7 +5,7 @@ use ocikit_spec::{
 };
 
 use crate::edit::{ImageEdit, IndexEdit};
-use crate::error::{Error, Mismatch, Result};
+use crate::error::{Error, Result};
 use crate::source::{Name, Source, SourceExt, read_at_most};
 
 /// What a name leads to: an image, an index of images, or something else that borrows their form.
@@ -55,16 +55,10 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// Those of [`Source::resolve`] and of reading the document. [`Error::Mismatch`] if the source answers a digest with
-    /// something else.
+    /// Those of [`SourceExt::find`] and of reading the document.
     pub async fn open(source: Arc<dyn Source>, name: &Name) -> Result<Root> {
-        let descriptor = source.resolve(name).await?;
-        match name {
-            Name::Digest(pinned) if *pinned != descriptor.digest => {
-                Err(Error::mismatch(pinned, source, Mismatch::Digest(descriptor.digest)))
-            }
-            _ => Root::at(source, descriptor).await,
-        }
+        let descriptor = source.find(name).await?;
+        Root::at(source, descriptor).await
     }
 
     /// Opens what a descriptor leads to. The descriptor of the root has the media type of its bytes, which may be another

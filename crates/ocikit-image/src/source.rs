@@ -74,6 +74,21 @@ pub trait SourceExt: Source {
         self.open(descriptor).await?.bytes().await
     }
 
+    /// The descriptor that a name stands for. If the name is a digest the descriptor has it, whatever the source says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::resolve`]; [`Error::Mismatch`] if the source answers a digest with something else.
+    async fn find(&self, name: &Name) -> Result<Descriptor> {
+        let found = self.resolve(name).await?;
+        match name {
+            Name::Digest(pinned) if *pinned != found.digest => {
+                Err(Error::mismatch(pinned, self, Mismatch::Digest(found.digest)))
+            }
+            _ => Ok(found),
+        }
+    }
+
     /// Finds out what is behind a descriptor: a document, checked and parsed, or a blob, of which no more is read than that
     /// takes. The bytes decide, since the media type of a descriptor may be wrong, unknown or missing.
     ///

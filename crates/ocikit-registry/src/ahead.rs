@@ -27,20 +27,20 @@ pub(crate) struct Ahead {
 
 impl Ahead {
     /// Asks for these.
-    pub(crate) fn ask(inner: &Arc<Inner>, target: &Arc<Target>, digests: Vec<Digest>) -> Ahead {
+    pub(crate) fn ask(inner: &Arc<Inner>, target: &Arc<Target>, blobs: Vec<(Digest, u64)>) -> Ahead {
         let (mut answers, mut questions) = (HashMap::new(), Vec::new());
-        for digest in digests {
+        for (digest, size) in blobs {
             let (sender, receiver) = oneshot::channel();
             answers.insert(digest, receiver);
-            questions.push((digest, sender));
+            questions.push((digest, size, sender));
         }
         let (inner, target) = (inner.clone(), target.clone());
         let task = tokio::spawn(async move {
-            let ask = |(digest, sender): (Digest, oneshot::Sender<bool>)| {
+            let ask = |(digest, size, sender): (Digest, u64, oneshot::Sender<bool>)| {
                 let (inner, target) = (&inner, &target);
                 async move {
                     // Whoever puts the blob asks again and is told what is wrong.
-                    if let Ok(exists) = blobs::exists(inner, target, &target.access_to_push(), &digest).await {
+                    if let Ok(exists) = blobs::exists(inner, target, &target.access_to_push(), &digest, size).await {
                         let _ = sender.send(exists);
                     }
                 }

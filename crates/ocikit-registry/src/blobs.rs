@@ -1,4 +1,4 @@
-use ocikit_image::{Error, Result};
+use ocikit_image::{Error, Mismatch, Result};
 use ocikit_spec::Digest;
 use reqwest::Method;
 
@@ -6,18 +6,34 @@ use crate::auth::Access;
 use crate::client::Inner;
 use crate::http::problem;
 use crate::http::send::Request;
+use crate::manifests::named_digest;
 use crate::target::Target;
 
 /// From how many bytes on a blob has a connection to itself.
 pub(crate) const BULK: u64 = 4 << 20;
 
-/// Whether a blob is there.
-pub(crate) async fn exists(inner: &Inner, target: &Target, access: &Access, digest: &Digest) -> Result<bool> {
+/// Whether a blob is there. A status alone does not show that, since a web page answers everything with 200: the registry
+/// has to name the digest of the blob, or its size.
+pub(crate) async fn exists(
+    inner: &Inner,
+    target: &Target,
+    access: &Access,
+    digest: &Digest,
+    size: u64,
+) -> Result<bool> {
     let request = Request::new(Method::HEAD, target.blob(digest));
     let reply = inner.call(&target.endpoint, access, request, &target.place).await?;
     match reply.answer.status {
-        200..300 => Ok(true),
-        404 => Ok(false),
+        200 => {
+            let named = named_digest(reply.answer.header("docker-content-digest"));
+            let named = named.filter(|named| named.algorithm() == digest.algorithm());
+            // Some say zero where they mean that nothing follows.
+            let length = reply.answer.length().filter(|length| *length > 0 || size == 0);
+            Ok(named.is_none_or(|named| named == *digest)
+                && length.is_none_or(|length| length == size)
+                && (named.is_some() || length.is_some()))
+        }
+        201..300 | 404 => Ok(false),
         _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
     }
 }
@@ -27,7 +43,16 @@ pub(crate) async fn size(inner: &Inner, target: &Target, digest: &Digest) -> Res
     let request = Request::new(Method::HEAD, target.blob(digest));
     let reply = inner.call(&target.endpoint, &target.access(), request, &target.place).await?;
     match reply.answer.status {
-        200..300 => {
+        200 => {
+            let named = named_digest(reply.answer.header("docker-content-digest"));
+            if let Some(named) = named.filter(|named| named.algorithm() == digest.algorithm() && named != digest) {
+                return Err(Error::mismatch(digest, &target.place, Mismatch::Digest(named)));
+            }
+            let is_page = reply.answer.header("content-type").is_some_and(|found| found.starts_with("text/html"));
+            if named.is_none() && is_page {
+                let problem = format!("it answers a request for {digest} with a web page");
+                return Err(Error::broken(&target.place, problem));
+            }
             let unsaid = || Error::broken(&target.place, format!("it does not say how many bytes {digest} has"));
             reply.answer.length().ok_or_else(unsaid).map(Some)
         }
@@ -41,7 +66,20 @@ pub(crate) async fn delete(inner: &Inner, target: &Target, digest: &Digest) -> R
     let request = Request::new(Method::DELETE, target.blob(digest));
     let reply = inner.call(&target.endpoint, &target.access_to_delete(), request, &target.place).await?;
     match reply.answer.status {
-        200..300 => Ok(()),
+        202 => Ok(()),
+        // Not what the specification has.
+        200..300 => {
+            let request = Request::new(Method::HEAD, target.blob(digest));
+            let reply = inner.call(&target.endpoint, &target.access_to_delete(), request, &target.place).await?;
+            match reply.answer.status {
+                404 => Ok(()),
+                200..300 => {
+                    let problem = format!("it says that {digest} was removed and still has it");
+                    Err(Error::broken(&target.place, problem))
+                }
+                _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
+            }
+        }
         // The answer to the attempt that removed it was lost.
         404 if reply.retried => Ok(()),
         _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),

@@ -20,12 +20,16 @@ use crate::http::problem::{self, Problem};
 use crate::http::send::{Http, Reply, Request};
 use crate::http::transport::Transport;
 use crate::http::{Clock, RetryOptions, SystemClock, Timeouts};
+use crate::manifests::is_web_page;
 use crate::memory::Memory;
 use crate::probe::{self, Capabilities};
 use crate::repository::RemoteRepository;
 use crate::tags::{self, ListOptions};
 use crate::target::Target;
 use crate::upload::Journal;
+
+/// How much of the answer to `GET /v2/` is read.
+const MAX_PING_BYTES: u64 = 64 << 10;
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
@@ -169,16 +173,22 @@ impl Client {
         let (request, place) = (Request::new(Method::GET, endpoint.url("")), registry.to_string());
         let reply = self.0.call(&endpoint, &access, request, &place).await?;
         match reply.answer.status {
-            200 => Ok(()),
+            200 => match reply.answer.read(MAX_PING_BYTES).await {
+                Ok(Some(body)) if is_web_page(&body) => {
+                    Err(Error::broken(&place, "it answers with a web page, so it is not a registry"))
+                }
+                _ => Ok(()),
+            },
             _ => Err(problem::error(reply, "registry API", &place).await),
         }
     }
 
-    /// The repositories of a registry that lists them. What it lists that is none by the specification is left out.
+    /// The repositories of a registry that lists them.
     ///
     /// # Errors
     ///
-    /// Those of the registry; many tell nobody.
+    /// [`Error::Broken`] if the list may lack repositories or has something that is none by the specification. Those of the
+    /// registry; many have no such list.
     pub async fn catalog(&self, registry: &Registry) -> Result<Vec<Repository>> {
         self.catalog_part(registry, &ListOptions::default()).await
     }
@@ -190,7 +200,8 @@ impl Client {
     /// As [`Client::catalog`].
     pub async fn catalog_part(&self, registry: &Registry, options: &ListOptions) -> Result<Vec<Repository>> {
         let listed = tags::catalog(&self.0, &self.0.endpoint(registry, false)?, options).await?;
-        Ok(listed.iter().filter_map(|path| Repository::new(registry.clone(), path).ok()).collect())
+        let broken = |error| Error::broken(format!("the list of repositories of {registry}"), error);
+        listed.iter().map(|path| Repository::new(registry.clone(), path).map_err(broken)).collect()
     }
 }
 

@@ -2,7 +2,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use ocikit_image::{Error, Mismatch, Result};
-use ocikit_spec::{Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, MediaType, Tag};
+use ocikit_spec::{Algorithm, Content, Descriptor, Digest, MAX_DOCUMENT_SIZE, MediaType, Tag};
 use reqwest::Method;
 
 use crate::auth::Access;
@@ -67,24 +67,31 @@ async fn head_as(inner: &Inner, target: &Target, key: &Key, access: &Access) -> 
         200 => {}
         404 => return Ok(None),
         // Some registries know no HEAD, or not for everything.
-        405 | 400 => return get(inner, target, key).await.map(|found| found.map(|found| found.descriptor)),
+        405 | 400 => return get_as(inner, target, key, access).await.map(|found| found.map(|found| found.descriptor)),
         _ => return Err(problem::error(reply, &key.shown(), &target.place).await),
     }
-    let digest = match key {
-        Key::Digest(digest) => Some(*digest),
-        Key::Tag(_) => reply.answer.header("docker-content-digest").and_then(|text| text.parse().ok()),
+    let named = named_digest(reply.answer.header("docker-content-digest"));
+    if let (Key::Digest(pinned), Some(named)) = (key, named)
+        && named.algorithm() == pinned.algorithm()
+        && named != *pinned
+    {
+        return Err(Error::mismatch(pinned, &target.place, Mismatch::Digest(named)));
+    }
+    let named = match key {
+        Key::Digest(pinned) => named.map(|_| *pinned),
+        Key::Tag(_) => named,
     };
-    let media_type = stated(reply.answer.header("content-type"));
+    let media_type = label(reply.answer.header("content-type"));
     // Some say zero where they mean that nothing follows.
-    match (digest, media_type, reply.answer.length().filter(|size| *size > 0)) {
-        (Some(digest), Some(media_type), Some(size)) => Ok(Some(Descriptor::new(media_type, digest, size))),
-        // The headers are not enough, so the bytes have to tell.
-        _ => get(inner, target, key).await.map(|found| found.map(|found| found.descriptor)),
+    match (named, reply.answer.length().filter(|size| *size > 0)) {
+        (Some(digest), Some(size)) if media_type.is_document() => Ok(Some(Descriptor::new(media_type, digest, size))),
+        // A web page has a status and a length too: the bytes have to tell.
+        _ => get_as(inner, target, key, access).await.map(|found| found.map(|found| found.descriptor)),
     }
 }
 
-/// A manifest, `None` if there is no such. Its bytes are those of the digest that the registry named; whether that is
-/// the wanted one is the caller's to see.
+/// A manifest, `None` if there is no such. Its bytes have the digest that was asked for, whatever the registry says of them;
+/// asked for by tag, the digest that the registry names.
 pub(crate) async fn get(inner: &Inner, target: &Target, key: &Key) -> Result<Option<Found>> {
     get_as(inner, target, key, &target.access()).await
 }
@@ -103,70 +110,81 @@ async fn get_as(inner: &Inner, target: &Target, key: &Key, access: &Access) -> R
         Err(refusal) => return Err(refusal.error(&key.shown(), &target.place)),
     };
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let media_type = stated(header("content-type"))
-        .or_else(|| Document::sniff(body.clone()).ok().map(|(media_type, _)| media_type))
-        .unwrap_or(MediaType::OCTET_STREAM);
-    let named: Option<Digest> = match key {
-        Key::Digest(digest) => Some(*digest),
-        Key::Tag(_) => header("docker-content-digest").and_then(|text| text.parse().ok()),
+    let label = label(header("content-type"));
+    let content = Content::of(&label, body.clone());
+    let media_type = match &content {
+        Ok(content) => content.media_type(&label),
+        Err(_) => label,
     };
-    let algorithm = named.map_or(ocikit_spec::Algorithm::Sha256, |digest| digest.algorithm());
-    let actual = Digest::of(algorithm, &body);
-    // The digest of a signed manifest of docker's first schema leaves its signatures out, so it proves nothing here.
-    if let (Key::Tag(_), Some(named)) = (key, named)
-        && named != actual
-        && !media_type.is_schema1()
-    {
-        return Err(Error::mismatch(&named, &target.place, Mismatch::Digest(actual)));
-    }
+    let is_schema1 = matches!(content, Ok(Content::Schema1));
+    let actual = match (key, named_digest(header("docker-content-digest"))) {
+        (Key::Digest(pinned), _) => {
+            let actual = Digest::of(pinned.algorithm(), &body);
+            if actual != *pinned && is_schema1 {
+                let what = format!("{pinned} leads to a signed docker schema 1 manifest, which is only read by tag");
+                return Err(Error::Unsupported { place: target.place.clone(), what });
+            }
+            if actual != *pinned {
+                return Err(Error::mismatch(pinned, &target.place, Mismatch::Digest(actual)));
+            }
+            actual
+        }
+        (Key::Tag(_), named) => {
+            if is_web_page(&body) {
+                let problem = format!("it answers a request for {} with a web page", key.shown());
+                return Err(Error::broken(&target.place, problem));
+            }
+            let algorithm = named.map_or(Algorithm::Sha256, |named| named.algorithm());
+            let actual = Digest::of(algorithm, &body);
+            // The digest of a signed schema 1 manifest leaves its signatures out.
+            if let Some(named) = named.filter(|named| *named != actual && !is_schema1) {
+                return Err(Error::mismatch(&named, &target.place, Mismatch::Digest(actual)));
+            }
+            actual
+        }
+    };
     Ok(Some(Found { descriptor: Descriptor::new(media_type, actual, body.len() as u64), bytes: body }))
+}
+
+/// Whether a body is HTML or XML, as proxies and login pages answer anything with status 200.
+pub(crate) fn is_web_page(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<')
 }
 
 /// Asks for a manifest that was put, and waits a little where a registry takes a moment before it shows one.
 ///
 /// # Errors
 ///
-/// [`Error::Mismatch`] if there is another under its digest, [`Error::Broken`] if there is none.
-pub(crate) async fn confirm(inner: &Inner, target: &Target, descriptor: &Descriptor) -> Result<()> {
-    let (key, access) = (Key::Digest(descriptor.digest), target.access_to_push());
+/// [`Error::Mismatch`] if there is another under its digest or tag, [`Error::Broken`] if there is none.
+pub(crate) async fn confirm(inner: &Inner, target: &Target, key: &Key, descriptor: &Descriptor) -> Result<()> {
     let mut failures = 0;
     loop {
-        let request = accepting(Request::new(Method::HEAD, target.manifest(&key)));
-        let reply = inner.call(&target.endpoint, &access, request, &target.place).await?;
-        let found = match reply.answer.status {
-            200 => {
-                let named = reply.answer.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
-                let named = named.filter(|named| named.algorithm() == descriptor.digest.algorithm());
-                // Some say zero where they mean that nothing follows.
-                let size = reply.answer.length().filter(|size| *size > 0);
-                Some((named.unwrap_or(descriptor.digest), size.unwrap_or(descriptor.size)))
-            }
-            404 => None,
-            // Some registries know no HEAD.
-            400 | 405 => {
-                let found = get(inner, target, &key).await?;
-                found.map(|found| (found.descriptor.digest, found.descriptor.size))
-            }
-            _ => return Err(problem::error(reply, &key.shown(), &target.place).await),
+        let Some(found) = head_to_push(inner, target, key).await? else {
+            failures += 1;
+            let Some(pause) = inner.http.pause(failures, None) else {
+                let problem = format!("it accepted {} and does not return it", descriptor.digest);
+                return Err(Error::broken(&target.place, problem));
+            };
+            inner.http.clock().sleep(pause).await;
+            continue;
         };
-        return match found {
-            Some((digest, _)) if digest != descriptor.digest => {
-                Err(Error::mismatch(&descriptor.digest, &target.place, Mismatch::Digest(digest)))
+        let mismatch = match found {
+            // Named by an algorithm of the registry's choice.
+            found if found.digest.algorithm() != descriptor.digest.algorithm() => {
+                let found = get_to_push(inner, target, key).await?;
+                let found = found.map(|found| Digest::of(descriptor.digest.algorithm(), &found.bytes));
+                found.filter(|found| *found != descriptor.digest).map(Mismatch::Digest)
             }
-            Some((_, actual)) if actual != descriptor.size => {
-                let mismatch = Mismatch::Size { expected: descriptor.size, actual };
-                Err(Error::mismatch(&descriptor.digest, &target.place, mismatch))
+            found if found.digest != descriptor.digest => Some(Mismatch::Digest(found.digest)),
+            found if found.size != descriptor.size => {
+                Some(Mismatch::Size { expected: descriptor.size, actual: found.size })
             }
-            Some(_) => Ok(()),
-            None => {
-                failures += 1;
-                let Some(pause) = inner.http.pause(failures, None) else {
-                    let problem = format!("it took {} and does not have it", descriptor.digest);
-                    return Err(Error::broken(&target.place, problem));
-                };
-                inner.http.clock().sleep(pause).await;
-                continue;
-            }
+            _ => None,
+        };
+        return match mismatch {
+            Some(mismatch) => Err(Error::mismatch(&descriptor.digest, &target.place, mismatch)),
+            None => Ok(()),
         };
     }
 }
@@ -193,14 +211,17 @@ pub(crate) async fn put(
             _ => problem::sort(status, problem, &key.shown(), &target.place),
         });
     }
-    let named = reply.answer.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
-    if let Some(named) = named
-        && named.algorithm() == descriptor.digest.algorithm()
-        && named != descriptor.digest
-    {
-        return Err(Error::mismatch(&descriptor.digest, &target.place, Mismatch::Digest(named)));
+    let named = named_digest(reply.answer.header("docker-content-digest"));
+    let named = named.filter(|named| named.algorithm() == descriptor.digest.algorithm());
+    let taken = Taken { subject: reply.answer.header("oci-subject").is_some() };
+    match named {
+        Some(named) if named != descriptor.digest => {
+            Err(Error::mismatch(&descriptor.digest, &target.place, Mismatch::Digest(named)))
+        }
+        Some(_) if status == 201 => Ok(taken),
+        // The specification has 201 and the digest; anything may answer 200.
+        _ => confirm(inner, target, key, descriptor).await.map(|()| taken),
     }
-    Ok(Taken { subject: reply.answer.header("oci-subject").is_some() })
 }
 
 /// Removes a tag, or a manifest and every tag that leads to it.
@@ -208,7 +229,15 @@ pub(crate) async fn delete(inner: &Inner, target: &Target, key: &Key) -> Result<
     let request = Request::new(Method::DELETE, target.manifest(key));
     let reply = inner.call(&target.endpoint, &target.access_to_delete(), request, &target.place).await?;
     match reply.answer.status {
-        200..300 => Ok(()),
+        202 => Ok(()),
+        // Not what the specification has.
+        200..300 => match head_as(inner, target, key, &target.access_to_delete()).await? {
+            None => Ok(()),
+            Some(_) => {
+                let problem = format!("it says that {} was removed and still returns it", key.shown());
+                Err(Error::broken(&target.place, problem))
+            }
+        },
         // The answer to the attempt that removed it was lost.
         404 if reply.retried => Ok(()),
         _ => Err(problem::error(reply, &key.shown(), &target.place).await),
@@ -231,11 +260,15 @@ pub(crate) fn accepting(request: Request) -> Request {
     ACCEPTED.iter().fold(request, |request, media_type| request.header("accept", media_type.as_str()))
 }
 
-/// The media type of a header, if it says what kind of document it is.
-fn stated(header: Option<&str>) -> Option<MediaType> {
-    let name = header?.split(';').next()?.trim().to_ascii_lowercase();
-    let media_type = MediaType::new(name);
-    media_type.is_document().then_some(media_type)
+/// The media type of a header; a hint, see [`Content`].
+fn label(header: Option<&str>) -> MediaType {
+    let label = MediaType::new(header.unwrap_or_default()).essence();
+    if label.is_document() { label } else { MediaType::OCTET_STREAM }
+}
+
+/// The digest in a `Docker-Content-Digest` header.
+pub(crate) fn named_digest(header: Option<&str>) -> Option<Digest> {
+    header?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -245,13 +278,22 @@ mod tests {
     #[test]
     fn parameters_of_a_media_type_are_left_out() {
         for (header, expected) in [
-            ("application/vnd.oci.image.index.v1+json", Some(MediaType::OCI_INDEX)),
-            ("application/vnd.oci.image.manifest.v1+json; charset=utf-8", Some(MediaType::OCI_MANIFEST)),
-            ("application/json", None),
-            ("text/plain", None),
-            ("", None),
+            ("application/vnd.oci.image.index.v1+json", MediaType::OCI_INDEX),
+            ("Application/vnd.oci.image.manifest.v1+JSON; charset=utf-8", MediaType::OCI_MANIFEST),
+            ("application/json", MediaType::OCTET_STREAM),
+            ("text/plain", MediaType::OCTET_STREAM),
+            ("", MediaType::OCTET_STREAM),
         ] {
-            assert_eq!(stated(Some(header)), expected, "{header}");
+            assert_eq!(label(Some(header)), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_web_page_is_told_from_a_document() {
+        for (body, expected) in
+            [("<!DOCTYPE html>", true), ("\u{feff} \n<html>", true), ("{}", false), ("", false), ("true", false)]
+        {
+            assert_eq!(is_web_page(body.as_bytes()), expected, "{body}");
         }
     }
 }

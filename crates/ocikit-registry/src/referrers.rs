@@ -2,8 +2,9 @@ use std::collections::HashSet;
 
 use futures::future::join;
 use ocikit_image::{Error, Result, retry};
-use ocikit_spec::{Descriptor, Digest, Document, Index, MediaType, Tag};
-use serde::{Deserialize, Deserializer};
+use ocikit_spec::{BoundedList, Descriptor, Digest, Document, Index, MediaType, Tag};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::client::Inner;
 use crate::manifests::{self, Found, Key};
@@ -63,9 +64,13 @@ async fn ask(
     }
     #[derive(Deserialize)]
     struct Page {
-        // Present, though it may be `null`: an image, or an error, has none.
-        #[serde(deserialize_with = "null_is_none")]
-        manifests: Vec<Descriptor>,
+        manifests: BoundedList<Descriptor, MOST>,
+    }
+    /// What tells a list from an image or an error, though it may be `null`.
+    #[derive(Deserialize)]
+    struct Shape {
+        #[serde(rename = "manifests")]
+        _manifests: IgnoredAny,
     }
     let mut url = target.referrers(subject);
     if let Some(artifact_type) = artifact_type {
@@ -87,14 +92,16 @@ async fn ask(
             }
             Err(refusal) => return Err(refusal.error("referrers", &target.place)),
         };
-        let Ok(page) = serde_json::from_slice::<Page>(&body) else {
-            return if first { Ok(None) } else { Err(pages.broken("a page is not an index")) };
-        };
+        if serde_json::from_slice::<Shape>(&body).is_err() {
+            let known = inner.memory.lists_referrers(&target.endpoint) == Some(true);
+            return if first && !known { Ok(None) } else { Err(pages.broken("a page of it is no index")) };
+        }
+        let page: Page = serde_json::from_slice(&body).map_err(|error| pages.broken(&error.to_string()))?;
         first = false;
         let applied = headers.get_all("oci-filters-applied").iter();
         let applied = applied.filter_map(|header| header.to_str().ok()).flat_map(|header| header.split(','));
         let filtered = applied.map(str::trim).any(|filter| filter.eq_ignore_ascii_case("artifactType"));
-        found.extend(of_type(page.manifests, artifact_type.filter(|_| !filtered)));
+        found.extend(of_type(page.manifests.0, artifact_type.filter(|_| !filtered)));
         if found.len() > MOST {
             return Err(pages.broken("it is too long"));
         }
@@ -187,8 +194,10 @@ async fn edit(
 /// that looks like a digest with what has the digest.
 async fn read_tagged(inner: &Inner, target: &Target, tag: &Tag) -> Result<Option<Index>> {
     let found = manifests::get(inner, target, &Key::Tag(tag.clone())).await?;
-    let found = found.filter(|found| found.descriptor.media_type.is_index());
-    Ok(found.and_then(|found| Index::parse(found.bytes).ok()))
+    let Some(found) = found.filter(|found| found.descriptor.media_type.is_index()) else { return Ok(None) };
+    let digest = found.descriptor.digest;
+    // Taken for no list, it would be replaced by one that lacks what this one has.
+    Index::parse(found.bytes).map(Some).map_err(|error| Error::document(&digest, &target.place, error))
 }
 
 /// The subject of a manifest, and how the list of its referrers describes the manifest.
@@ -218,10 +227,6 @@ pub(crate) fn fallback_tag(subject: &Digest) -> Tag {
     let hex = subject.hex();
     let hex = &hex[..hex.len().min(64)];
     format!("{}-{hex}", subject.algorithm().name()).parse().expect("an algorithm, a dash and digits are a tag")
-}
-
-fn null_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Descriptor>, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use ocikit_image::{Error, Result};
+use ocikit_spec::BoundedList;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 
 use crate::auth::{Access, Scopes};
 use crate::client::{Fetched, Inner, Refusal};
@@ -14,14 +15,20 @@ use crate::http::link;
 use crate::http::send::Request;
 use crate::target::Target;
 
-/// The longest page of a list that is read.
-const LONGEST_PAGE: u64 = 32 << 20;
+/// The longest page of a list that is read, in bytes.
+const MAX_PAGE_BYTES: u64 = 16 << 20;
 
-/// How many pages are read at most, against a registry whose list never ends.
-const MOST_PAGES: usize = 100_000;
+/// How many pages are read, against a registry whose list never ends.
+const MAX_PAGES: usize = 100_000;
 
 /// How many bytes all pages may have together.
-const LONGEST_LIST: u64 = 64 << 20;
+const MAX_LIST_BYTES: u64 = 64 << 20;
+
+/// How many names a list may have.
+const MAX_LIST_ENTRIES: usize = 500_000;
+
+/// The names on one page.
+type Names = BoundedList<String, MAX_LIST_ENTRIES>;
 
 /// Which part of a list is wanted; all of it by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,23 +55,31 @@ impl ListOptions {
 pub(crate) async fn list(inner: &Inner, target: &Target, options: &ListOptions) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Page {
-        tags: Option<Vec<String>>,
+        name: Option<IgnoredAny>,
+        #[serde(default, deserialize_with = "present")]
+        tags: Option<Names>,
     }
     let pages = Pages::new(options.apply(target.tags()), "tags", &target.place);
-    let entries = |page: Page| page.tags.unwrap_or_default();
+    // Go's clients take a page without `tags` for an empty one. Here it has to be that of a repository at least, since an
+    // object without both may be anything.
+    let entries = |page: Page| page.tags.or(page.name.map(|_| Names::default()));
     pages.entries(inner, &target.endpoint, &target.access(), options, entries).await
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Names>, D::Error> {
+    Names::deserialize(deserializer).map(Some)
 }
 
 /// The repositories of a registry, as it lists them.
 pub(crate) async fn catalog(inner: &Inner, endpoint: &Endpoint, options: &ListOptions) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Page {
-        repositories: Option<Vec<String>>,
+        repositories: Names,
     }
     let access = Access { path: String::new(), scopes: Scopes::catalog() };
     let place = endpoint.registry.to_string();
     let pages = Pages::new(options.apply(endpoint.url("_catalog")), "repositories", &place);
-    pages.entries(inner, endpoint, &access, options, |page: Page| page.repositories.unwrap_or_default()).await
+    pages.entries(inner, endpoint, &access, options, |page: Page| Some(page.repositories)).await
 }
 
 /// A list that comes in pages.
@@ -93,20 +108,21 @@ impl<'a> Pages<'a> {
         let Some(asked) = self.next.take() else { return Ok(None) };
         let request = Request::new(Method::GET, asked.clone());
         let Fetched { url, headers, body } =
-            match inner.fetch(endpoint, access, request, LONGEST_PAGE, self.place).await? {
+            match inner.fetch(endpoint, access, request, MAX_PAGE_BYTES, self.place).await? {
                 Ok(fetched) => fetched,
                 Err(refusal) => return Ok(Some(Err(refusal))),
             };
-        for header in headers.get_all("link").iter().filter_map(|header| header.to_str().ok()) {
+        for header in headers.get_all("link") {
+            let header = header.to_str().map_err(|_| self.broken("its `Link` header makes no sense"))?;
             let next = link::next(&url, header).map_err(|problem| self.broken(&problem))?;
             self.next = self.next.take().or(next);
         }
         self.seen.insert(asked);
-        if self.next.as_ref().is_some_and(|next| self.seen.contains(next)) || self.seen.len() > MOST_PAGES {
+        if self.next.as_ref().is_some_and(|next| self.seen.contains(next)) || self.seen.len() > MAX_PAGES {
             return Err(self.broken("it never ends"));
         }
         self.length += body.len() as u64;
-        if self.length > LONGEST_LIST {
+        if self.length > MAX_LIST_BYTES {
             return Err(self.broken("it is too long"));
         }
         Ok(Some(Ok((headers, body))))
@@ -119,7 +135,7 @@ impl<'a> Pages<'a> {
         endpoint: &Endpoint,
         access: &Access,
         options: &ListOptions,
-        entries: impl Fn(T) -> Vec<String>,
+        entries: impl Fn(T) -> Option<Names>,
     ) -> Result<Vec<String>> {
         let most = options.limit.unwrap_or(usize::MAX);
         let mut found = Vec::new();
@@ -128,13 +144,17 @@ impl<'a> Pages<'a> {
             && let Some(page) = self.next(inner, endpoint, access).await?
         {
             let (_, body) = page.map_err(|refusal| refusal.error(self.what, self.place))?;
-            let mut page = entries(serde_json::from_slice(&body).map_err(|error| self.broken(&error.to_string()))?);
+            let page = serde_json::from_slice(&body).map_err(|error| self.broken(&error.to_string()))?;
+            let mut page = entries(page).ok_or_else(|| self.broken("a page of it is no list"))?.0;
             // Distribution before version 3 always sends everything.
             if let Some(position) = page.iter().position(|entry| Some(entry) == options.after.as_ref()) {
                 found.clear();
                 page.drain(..=position);
             }
             found.append(&mut page);
+            if found.len() > MAX_LIST_ENTRIES {
+                return Err(self.broken(&format!("it has more than the {MAX_LIST_ENTRIES} entries that are read")));
+            }
         }
         found.truncate(most);
         Ok(found)

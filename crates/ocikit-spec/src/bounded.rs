@@ -14,9 +14,10 @@ use serde_json::{Number, Value};
 /// The most annotations or labels in one place. Real documents have dozens.
 const MOST_ANNOTATIONS: usize = 10_000;
 
-/// A list of at most so many items; Go's `null` is the empty one.
+/// A list of at most `MOST` items; a longer one is an error as soon as the limit is passed. `null` is the empty list, as Go
+/// writes it.
 #[derive(Debug)]
-pub(crate) struct List<T, const MOST: usize>(pub(crate) Vec<T>);
+pub struct List<T, const MOST: usize>(pub Vec<T>);
 
 impl<T, const MOST: usize> Default for List<T, MOST> {
     fn default() -> List<T, MOST> {

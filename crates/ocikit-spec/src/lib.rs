@@ -43,6 +43,7 @@ mod reference;
 pub mod annotations;
 
 pub use annotations::Annotations;
+pub use bounded::List as BoundedList;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{

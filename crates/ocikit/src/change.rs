@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ocikit_image::{Error, Memory, Mismatch, Name, Naming, Put, Result, Sink};
+use ocikit_image::{Error, Memory, Mismatch, Name, Naming, Put, Result, Sink, SourceExt};
 use ocikit_layout::BlobFile;
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Tag};
 
@@ -27,7 +27,7 @@ impl Session {
     /// Those of the place; [`Error::NotFound`] if there is nothing of that name.
     pub async fn tag(&self, location: &Location, tags: &[Tag]) -> Result<Descriptor> {
         let sink = self.edit(location).await?;
-        let root = sink.resolve(&location.name()).await?;
+        let root = sink.find(&location.name()).await?;
         for tag in tags {
             sink.publish(&root, &Naming { tag: Some(tag.clone()), ..Naming::default() }).await?;
         }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use ocikit_image::{Name, Report, Result, Scope, Source, ValidateOptions, validate};
+use ocikit_image::{Name, Report, Result, Scope, Source, SourceExt, ValidateOptions, validate};
 use ocikit_layout::{Collected, Dir, GcOptions, gc, open_all};
 
 use crate::location::Location;
@@ -30,7 +30,7 @@ impl Session {
             return validate(&source, &Scope::Everything(inventory), options).await;
         }
         let source = self.source(location).await?;
-        let root = source.resolve(&location.name()).await?;
+        let root = source.find(&location.name()).await?;
         validate(&source, &Scope::Root(Box::new(root)), options).await
     }
 

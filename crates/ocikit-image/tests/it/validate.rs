@@ -235,7 +235,7 @@ async fn what_an_index_says_of_its_entries() {
             "attestation at index > manifests[1]",
             "media-type at index > manifests[4]",
             "missing at index > manifests[2]",
-            "senseless at index > manifests[3]",
+            "media-type at index > manifests[3]",
             "platform at index > manifests[0]",
             "platform at index > manifests[3]",
         ]

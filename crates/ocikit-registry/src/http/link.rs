@@ -4,39 +4,54 @@ use reqwest::Url;
 
 use super::redirect;
 
-/// The next page, if the header names one. RFC 8288; distribution specification, "Listing Tags".
+/// The next page, if the header names one. RFC 8288; distribution specification, "Listing Tags". Read as leniently as other
+/// clients do: crane and skopeo ask for no `rel`, and skopeo for no angle brackets.
 ///
 /// # Errors
 ///
-/// If it is elsewhere: pages of a list are where the list is.
+/// If the header makes no sense: then the list may have more pages than are known.
 pub(crate) fn next(from: &Url, header: &str) -> Result<Option<Url>, String> {
-    let Some(target) = target(header) else { return Ok(None) };
-    let url = redirect::resolve(from, target)?;
+    let Some(target) = target(header)? else { return Ok(None) };
+    let mut url = redirect::resolve(from, target)?;
     if !redirect::same_server(from, &url) {
-        return Err(format!("the next page of the list is on another host, {}", redirect::shown(&url)));
+        // A registry behind a proxy may not know its own name. Pages of a list are where the list is, so only path and
+        // query count, as they do for skopeo.
+        let (path, query) = (url.path().to_owned(), url.query().map(str::to_owned));
+        url = from.clone();
+        url.set_path(&path);
+        url.set_query(query.as_deref());
     }
     Ok(Some(url))
 }
 
-/// The target of the link whose relation is `next`.
-fn target(header: &str) -> Option<&str> {
-    let mut rest = header;
+/// The target of the link whose relation is `next`, or that has no relation.
+fn target(header: &str) -> Result<Option<&str>, String> {
+    let mut rest = header.trim_matches([' ', '\t', ',']);
+    if !rest.is_empty() && !rest.starts_with('<') {
+        let (target, parameters) = rest.split_once(';').unwrap_or((rest, ""));
+        return Ok(is_next(parameters).then_some(target.trim()));
+    }
     while let Some((_, after)) = rest.split_once('<') {
-        let (target, after) = after.split_once('>')?;
+        let (target, after) = after.split_once('>').ok_or_else(|| "its `Link` header makes no sense".to_owned())?;
         // Up to the next link: targets may hold commas and semicolons, quoted parameters no `<`.
-        let parameters = after.split('<').next().unwrap_or_default();
-        if parameters.split([';', ',']).any(is_next) {
-            return Some(target.trim());
+        if is_next(after.split('<').next().unwrap_or_default()) {
+            return Ok(Some(target.trim()));
         }
         rest = after;
     }
-    None
+    Ok(None)
 }
 
-fn is_next(parameter: &str) -> bool {
-    let Some((name, value)) = parameter.split_once('=') else { return false };
-    let mut relations = value.trim().trim_matches('"').split_ascii_whitespace();
-    name.trim().eq_ignore_ascii_case("rel") && relations.any(|relation| relation.eq_ignore_ascii_case("next"))
+fn is_next(parameters: &str) -> bool {
+    let pairs = parameters.split([';', ',']).filter_map(|parameter| parameter.split_once('='));
+    let mut relations = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("rel")).map(|(_, value)| value);
+    match relations.next() {
+        None => true,
+        Some(value) => {
+            let mut words = value.trim().trim_matches(['"', '\'']).split_ascii_whitespace();
+            words.any(|relation| relation.eq_ignore_ascii_case("next"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -53,10 +68,16 @@ mod tests {
             (r#"<?last=b>; rel="next""#, Ok(Some("https://a/v2/x/tags/list?last=b"))),
             (r#"</p?a=1,2;3>; rel="prev", </q>; title="x"; REL="last next""#, Ok(Some("https://a/q"))),
             (r#"</p>; rel="prev""#, Ok(None)),
-            (r#"</p>; title="rel=next""#, Ok(None)),
+            (r#"</p>; title="rel=prev""#, Ok(Some("https://a/p"))),
+            (r#"</p?last=b>; rel='next'"#, Ok(Some("https://a/p?last=b"))),
+            ("</p?last=b>", Ok(Some("https://a/p?last=b"))),
+            (r#"/p?last=b; rel="next""#, Ok(Some("https://a/p?last=b"))),
+            ("/p?last=b", Ok(Some("https://a/p?last=b"))),
+            (r#"/p?last=b; rel="prev""#, Ok(None)),
             ("", Ok(None)),
-            ("</p", Ok(None)),
-            (r#"<https://b/p>; rel="next""#, Err(())),
+            ("</p", Err(())),
+            (r#"<https://b/p?last=b>; rel="next""#, Ok(Some("https://a/p?last=b"))),
+            (r#"<http://internal:5000/p?last=b>; rel="next""#, Err(())),
             (r#"<ftp://a/p>; rel="next""#, Err(())),
         ] {
             let found = next(&from, header);

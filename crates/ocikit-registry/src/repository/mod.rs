@@ -53,7 +53,7 @@ struct State {
     documents: HashMap<Digest, Found>,
     cached: usize,
     /// Blobs that are expected and that nobody has asked for.
-    expected: Vec<Digest>,
+    expected: Vec<(Digest, u64)>,
     ahead: Ahead,
     /// Blobs that were not here before: a manifest that names one of them is not here either.
     new: HashSet<Digest>,
@@ -119,12 +119,12 @@ impl RemoteRepository {
         }
     }
 
-    /// The tags, in the order in which the registry lists them. What it lists that is no tag by the specification is
-    /// left out.
+    /// The tags, in the order in which the registry lists them.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if there is no such repository, and others of the registry.
+    /// [`Error::NotFound`] if there is no such repository, [`Error::Broken`] if the list may lack tags or has something
+    /// that is no tag by the specification, and others of the registry.
     pub async fn tags(&self) -> Result<Vec<Tag>> {
         self.tags_part(&ListOptions::default()).await
     }
@@ -137,8 +137,8 @@ impl RemoteRepository {
     pub async fn tags_part(&self, options: &ListOptions) -> Result<Vec<Tag>> {
         let list = |target: Arc<Target>| async move { tags::list(&self.0.inner, &target, options).await.map(Some) };
         let listed = self.read(Serves::All, list).await?;
-        let listed = listed.unwrap_or_default();
-        Ok(listed.into_iter().filter_map(|tag| tag.parse().ok()).collect())
+        let broken = |error| Error::broken(format!("the list of tags of {self}"), error);
+        listed.unwrap_or_default().iter().map(|tag| tag.parse().map_err(broken)).collect()
     }
 
     /// A blob by its digest alone; `None` if there is no such.

@@ -14,7 +14,7 @@ impl Sink for RemoteRepository {
     async fn expect(&self, descriptors: &[Descriptor]) -> Result<()> {
         let mut state = lock(&self.0.state);
         let blobs = descriptors.iter().filter(|blob| !blob.media_type.is_document());
-        state.expected = blobs.map(|blob| blob.digest).collect();
+        state.expected = blobs.map(|blob| (blob.digest, blob.size)).collect();
         Ok(())
     }
 
@@ -27,7 +27,7 @@ impl Sink for RemoteRepository {
     }
 
     async fn confirm(&self, root: &Descriptor) -> Result<()> {
-        manifests::confirm(&self.0.inner, &self.0.target, root).await
+        manifests::confirm(&self.0.inner, &self.0.target, &Key::Digest(root.digest), root).await
     }
 
     async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
@@ -48,7 +48,7 @@ impl Sink for RemoteRepository {
         let Remote { inner, target, .. } = &*self.0;
         let key = naming.tag.clone().map_or(Key::Digest(root.digest), Key::Tag);
         let found = manifests::head_to_push(inner, target, &key).await?;
-        let is_there = found.is_some_and(|found| found.digest == root.digest);
+        let is_there = found.is_some_and(|found| found.digest == root.digest && found.size == root.size);
         // What has a tag was listed before. What has none may be there without, if whoever put it got no further.
         let listed = naming.tag.is_some() || inner.memory.lists_referrers(&target.endpoint) == Some(true);
         if !is_there || listed {
@@ -92,7 +92,7 @@ impl RemoteRepository {
                 let mount = Mount::From(target.path.clone());
                 upload::put(inner, target, &key, descriptor, from, Some(&mount), Some(answer)).await?
             }
-            None if self.exists(digest).await? => {
+            None if self.exists(digest, descriptor.size).await? => {
                 if let Some(journal) = &inner.options.journal {
                     // A process may have died between the end of its upload and writing that down.
                     journal.forget(&key).await;
@@ -125,14 +125,14 @@ impl RemoteRepository {
     }
 
     /// Whether a blob is there.
-    async fn exists(&self, digest: &Digest) -> Result<bool> {
+    async fn exists(&self, digest: &Digest, size: u64) -> Result<bool> {
         if let Some(answer) = self.question(digest)
             && let Ok(exists) = answer.await
         {
             return Ok(exists);
         }
         let Remote { inner, target, .. } = &*self.0;
-        blobs::exists(inner, target, &target.access_to_push(), digest).await
+        blobs::exists(inner, target, &target.access_to_push(), digest, size).await
     }
 
     /// The answer to whether a blob is there, if it was expected. With the first goes the question for all of them.
@@ -141,8 +141,9 @@ impl RemoteRepository {
         let mut state = lock(state);
         if !state.expected.is_empty() {
             let expected = std::mem::take(&mut state.expected).into_iter();
-            let unknown =
-                |expected: &Digest| expected == digest || inner.memory.holder(&target.endpoint, expected).is_none();
+            let unknown = |(expected, _): &(Digest, u64)| {
+                expected == digest || inner.memory.holder(&target.endpoint, expected).is_none()
+            };
             state.ahead = Ahead::ask(inner, target, expected.filter(unknown).collect());
         }
         state.ahead.take(digest)
@@ -153,7 +154,8 @@ impl RemoteRepository {
         let key = Key::Digest(descriptor.digest);
         let bytes = from.read(descriptor).await?;
         let found = Found { descriptor: descriptor.clone(), bytes: bytes.clone() };
-        if !self.is_new(&found) && manifests::head_to_push(inner, target, &key).await?.is_some() {
+        let is_it = |there: Descriptor| there.digest == descriptor.digest && there.size == descriptor.size;
+        if !self.is_new(&found) && manifests::head_to_push(inner, target, &key).await?.is_some_and(is_it) {
             referrers::add_again(inner, target, &found).await?;
             lock(&self.0.state).cache(found);
             return Ok(Put::Present);

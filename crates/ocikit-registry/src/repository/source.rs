@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ocikit_image::{Body, ByteRange, Error, Mismatch, Name, Result, Source};
-use ocikit_spec::{Descriptor, Digest, MediaType, Repository};
+use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
+use ocikit_spec::{Descriptor, Digest, MAX_DOCUMENT_SIZE, MediaType, Repository};
 
 use super::{Read, Remote, RemoteRepository};
 use crate::hosts::Serves;
@@ -22,13 +22,19 @@ impl Source for RemoteRepository {
     }
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        if let Some(found) = lock(&self.0.state).documents.get(&descriptor.digest) {
+            return Ok(range.of(&found.bytes).into());
+        }
         if !descriptor.media_type.is_document() {
             let open = |target: Arc<Target>| async move {
                 let others = self.places(Serves::DigestOnly).skip_while(|place| !Arc::ptr_eq(place, &target)).skip(1);
                 download::open(&self.0.inner, &target, others.cloned().collect(), descriptor, range).await.map(Some)
             };
-            let body = self.read(Serves::DigestOnly, open).await?;
-            return body.ok_or_else(|| Error::not_found(descriptor.digest, self));
+            match self.read(Serves::DigestOnly, open).await {
+                // The type of a manifest may be wrong, unknown or missing.
+                Err(error) if error.is_not_found() && may_be_manifest(descriptor) => {}
+                body => return body?.ok_or_else(|| Error::not_found(descriptor.digest, self)),
+            }
         }
         let found = self.manifest(&Key::Digest(descriptor.digest)).await?;
         let bytes = found.ok_or_else(|| Error::not_found(descriptor.digest, self))?.bytes;
@@ -39,10 +45,14 @@ impl Source for RemoteRepository {
         let Remote { inner, .. } = &*self.0;
         if !descriptor.media_type.is_document() {
             let exists = |target: Arc<Target>| async move {
-                let found = blobs::exists(inner, &target, &target.access(), &descriptor.digest).await?;
+                let (digest, size) = (&descriptor.digest, descriptor.size);
+                let found = blobs::exists(inner, &target, &target.access(), digest, size).await?;
                 Ok(found.then_some(()))
             };
-            return Ok(self.read(Serves::DigestOnly, exists).await?.is_some());
+            let found = self.read(Serves::DigestOnly, exists).await?.is_some();
+            if found || !may_be_manifest(descriptor) {
+                return Ok(found);
+            }
         }
         let key = Key::Digest(descriptor.digest);
         let head = |target: Arc<Target>| {
@@ -106,25 +116,18 @@ impl RemoteRepository {
                 return Ok(Some(found.clone()));
             }
         }
-        let get = |target: Arc<Target>| async move {
-            match (key, manifests::get(&self.0.inner, &target, key).await?) {
-                // The digest of a signed manifest of docker's first schema is not that of its bytes.
-                (Key::Digest(wanted), Some(Found { descriptor, .. }))
-                    if descriptor.digest != *wanted && !descriptor.media_type.is_schema1() =>
-                {
-                    Err(Error::mismatch(wanted, &target.place, Mismatch::Digest(descriptor.digest)))
-                }
-                (_, found) => Ok(found),
-            }
-        };
+        let get = |target: Arc<Target>| async move { manifests::get(&self.0.inner, &target, key).await };
         let found = self.read(serves(key), get).await?;
-        if let Some(found) = &found
-            && !matches!(key, Key::Digest(digest) if *digest != found.descriptor.digest)
-        {
+        if let Some(found) = &found {
             lock(&self.0.state).cache(found.clone());
         }
         Ok(found)
     }
+}
+
+/// Whether a registry may keep something among its manifests whose type is not that of a manifest.
+fn may_be_manifest(descriptor: &Descriptor) -> bool {
+    !descriptor.media_type.is_blob() && descriptor.size <= MAX_DOCUMENT_SIZE
 }
 
 /// What a name chooses here, where nothing is the only one and nothing has a full name.

@@ -21,6 +21,7 @@ use crate::http::problem::{self, Problem};
 use crate::http::send::{Reply, Request};
 use crate::http::transport::Lane;
 use crate::http::{range, redirect};
+use crate::manifests;
 use crate::target::Target;
 
 pub use journal::{FileJournal, Journal, JournalEntry, JournalKey, JournalOptions};
@@ -143,6 +144,8 @@ struct Sender<'a> {
 /// The last thing that went wrong, for when nothing more can be done.
 enum Last {
     Nothing,
+    /// It claimed success, and the blob is not there.
+    Absent,
     Fault(Fault),
     Problem(u16, Problem, Option<std::time::Duration>),
 }
@@ -164,6 +167,10 @@ impl Last {
             }
             Last::Problem(status, problem, _) => {
                 problem::sort(status, problem, &descriptor.digest.to_string(), &target.place)
+            }
+            Last::Absent => {
+                let problem = format!("it accepted {} and does not return it", descriptor.digest);
+                Error::broken(&target.place, problem)
             }
             Last::Nothing => Error::broken(&target.place, "it begins an upload and does not say where"),
         }
@@ -226,7 +233,7 @@ impl Sender<'_> {
     async fn is_there(&self, exists: Answer) -> Result<bool> {
         match exists.await {
             Ok(exists) => Ok(exists),
-            Err(_) => blobs::exists(self.inner, self.target, &self.access, &self.descriptor.digest).await,
+            Err(_) => self.exists().await,
         }
     }
 
@@ -271,8 +278,16 @@ impl Sender<'_> {
         }
     }
 
+    async fn exists(&self) -> Result<bool> {
+        let Descriptor { digest, size, .. } = self.descriptor;
+        blobs::exists(self.inner, self.target, &self.access, digest, *size).await
+    }
+
     async fn look(&mut self) -> Result<Outcome> {
-        let exists = blobs::exists(self.inner, self.target, &self.access, &self.descriptor.digest).await?;
+        let exists = self.exists().await?;
+        if !exists {
+            self.last = Last::Absent;
+        }
         Ok(Outcome { kind: Kind::Status(if exists { 200 } else { 404 }), ..Outcome::default() })
     }
 
@@ -380,6 +395,7 @@ impl Sender<'_> {
     async fn understand(&mut self, reply: Reply) -> Result<Outcome> {
         let status = reply.answer.status;
         let header = |name| reply.answer.header(name);
+        let digest = &self.descriptor.digest;
         let location = match (header("location"), header("docker-upload-uuid")) {
             (Some(location), _) => {
                 match redirect::resolve(&reply.url, location) {
@@ -402,6 +418,10 @@ impl Sender<'_> {
             location,
             received: header("range").and_then(range::received),
             minimum: header("oci-chunk-min-length").and_then(|text| text.trim().parse().ok()),
+            named: match manifests::named_digest(header("docker-content-digest")) {
+                Some(named) if named.algorithm() == digest.algorithm() => named == *digest,
+                _ => header("location").is_some_and(|location| location.contains(&digest.hex())),
+            },
         };
         if status >= 300 {
             self.last = Last::Problem(status, Problem::of(reply).await, None);

@@ -43,6 +43,9 @@ pub(crate) struct Outcome {
     pub(crate) received: Option<u64>,
     /// The least size that it wants chunks to have.
     pub(crate) minimum: Option<u64>,
+    /// Whether the answer names the blob, by its digest or as its location. Without that a success is only a status, which
+    /// a web page has too.
+    pub(crate) named: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -150,7 +153,8 @@ impl Upload {
 
     fn started(&mut self, mount: bool, outcome: Outcome) -> Step {
         match (outcome.kind, outcome.location) {
-            (Kind::Status(201), _) if mount => Step::Done { mounted: true },
+            (Kind::Status(201), _) if mount && outcome.named => Step::Done { mounted: true },
+            (Kind::Status(201), None) if mount => Step::Look,
             (Kind::Status(200..300), Some(url)) => {
                 (self.offset, self.interrupted) = (0, false);
                 self.send(url)
@@ -177,9 +181,9 @@ impl Upload {
 
     fn sent(&mut self, url: Url, outcome: Outcome) -> Step {
         match outcome.kind {
-            // The specification has 201; what was merely accepted is looked for.
-            Kind::Status(200 | 201 | 204) => Step::Done { mounted: false },
-            Kind::Status(202) => Step::Look,
+            // The specification has 201 and the location; anything else that claims success is looked for.
+            Kind::Status(201 | 204) if outcome.named => Step::Done { mounted: false },
+            Kind::Status(200..300) => Step::Look,
             Kind::Broken | Kind::Status(416) => {
                 self.failures += 1;
                 self.interrupted = true;
@@ -220,8 +224,8 @@ impl Upload {
 
     fn closed(&mut self, url: Url, outcome: Outcome) -> Step {
         match outcome.kind {
-            Kind::Status(200 | 201 | 204) => Step::Done { mounted: false },
-            Kind::Status(202) => Step::Look,
+            Kind::Status(201 | 204) if outcome.named => Step::Done { mounted: false },
+            Kind::Status(200..300) => Step::Look,
             Kind::Broken | Kind::Status(416) => {
                 self.failures += 1;
                 Step::Ask { url }

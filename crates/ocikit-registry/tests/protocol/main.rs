@@ -8,6 +8,7 @@ mod double;
 mod far;
 mod faults;
 mod hosts;
+mod lies;
 #[cfg(feature = "oci-client")]
 mod oci_client;
 mod pull;

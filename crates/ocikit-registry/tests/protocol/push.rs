@@ -107,12 +107,15 @@ async fn what_a_registry_does_not_give_back_gets_no_name() {
     let root = image(&[10]).await;
     let other = Digest::sha256_of(b"other");
     let by_digest = format!("/v2/a/manifests/{}", root.digest());
+    let media_type = ("content-type", root.descriptor().media_type.to_string());
+    let named = |digest: Digest| ("docker-content-digest", digest.to_string());
+    let length = ("content-length", "7".to_owned());
     for (what, header, problem) in [
-        ("another digest", ("docker-content-digest", other.to_string()), "its bytes have digest"),
-        ("another length", ("content-length", "7".to_owned()), "it has 7 bytes"),
+        ("another digest", vec![named(other)], "its bytes have digest"),
+        ("another length", vec![named(root.digest()), media_type, length], "it has 7 bytes"),
     ] {
         let double = Double::start().await;
-        let (path, header) = (by_digest.clone(), vec![header]);
+        let path = by_digest.clone();
         double.rule(move |seen| match seen.method.as_str() == "HEAD" && seen.path == path {
             true => Action::Reply(200, header.clone(), bytes::Bytes::new()),
             false => Action::Pass,
@@ -125,7 +128,7 @@ async fn what_a_registry_does_not_give_back_gets_no_name() {
     let path = by_digest.clone();
     double.rule(move |seen| if seen.line() == format!("HEAD {path}") { status(404) } else { Action::Pass });
     let error = failed(push(&root, &repository(&client(), &double, "a"), &["v1"]).await);
-    assert!(error.contains("it took sha256:") && error.contains("and does not have it"), "{error}");
+    assert!(error.contains("it accepted sha256:") && error.contains("and does not return it"), "{error}");
     assert_eq!(double.tag("a", "v1"), None);
 }
 
@@ -497,6 +500,15 @@ async fn an_upload_goes_where_it_is_sent() {
         double.rule(move |seen| match seen.method == "PUT" {
             true => Action::Reply(307, vec![("location", format!("http://{there}/bucket?sig=x"))], bytes::Bytes::new()),
             false => Action::Pass,
+        });
+        // The bucket says nothing of the registry, which is asked whether it has the blob now.
+        let mut asked = 0;
+        double.rule(move |seen| {
+            asked += u32::from(seen.method == "HEAD");
+            match seen.method == "HEAD" && asked > 1 {
+                true => Action::Reply(200, vec![("content-length", length.to_string())], bytes::Bytes::new()),
+                false => Action::Pass,
+            }
         });
         elsewhere.rule(|_| Action::Taken);
         repository(&client(), &double, "a").put(&descriptor, &memory).await.unwrap();

@@ -7,7 +7,7 @@ fn url(text: &str) -> Url {
 }
 
 fn status(status: u16) -> Outcome {
-    Outcome { kind: Kind::Status(status), ..Outcome::default() }
+    Outcome { kind: Kind::Status(status), named: status == 201, ..Outcome::default() }
 }
 
 fn at(status: u16, location: &str) -> Outcome {
@@ -228,6 +228,7 @@ fn outcomes() -> impl proptest::strategy::Strategy<Value = Outcome> {
     ];
     let received = prop_oneof![Just(None), (0..=SIZE + 1).prop_map(Some)];
     (kind, any::<bool>(), received, prop::option::of(0..SIZE)).prop_map(|(kind, located, received, minimum)| Outcome {
+        named: located,
         kind,
         location: located.then(|| url("x")),
         received,
