@@ -16,12 +16,12 @@ use crate::bench;
 const MOST_MEMORY: u64 = 100 << 10;
 
 /// What a command took.
-struct Cost {
-    kibibytes: u64,
+pub(crate) struct Cost {
+    pub(crate) kibibytes: u64,
     milliseconds: u64,
 }
 
-fn measured(bench: &Bench, arguments: &[&str]) -> (Outcome, Cost) {
+pub(crate) fn measured(bench: &Bench, arguments: &[&str]) -> (Outcome, Cost) {
     let program = bench.command(arguments);
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ocikit-measured"));
     command.arg(bench.path("cost")).arg(program.get_program()).args(arguments);

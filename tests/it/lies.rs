@@ -9,6 +9,7 @@ use ocikit_tests::{Bench, Compression, Registry, testdata, whole, write_image};
 use serde_json::{Value, json};
 
 use crate::bench;
+use crate::hostile::measured;
 
 const PAGE: &str = "<!DOCTYPE html><html><title>Sign in</title></html>";
 
@@ -22,7 +23,7 @@ fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Ac
 }
 
 /// Every command that takes a reference, of which `{}` stands for the reference.
-const COMMANDS: [&[&str]; 25] = [
+const COMMANDS: [&[&str]; 24] = [
     &["manifest", "get", "{}"],
     &["digest", "{}"],
     &["kind", "{}"],
@@ -46,7 +47,6 @@ const COMMANDS: [&[&str]; 25] = [
     &["verify", "--key", "k.pub", "{}"],
     &["attest", "--key", "k.key", "--type", "custom", "--predicate", "predicate.json", "{}"],
     &["attach", "--unverified", "--bundle", "predicate.json", "{}"],
-    &["delete", "{}"],
     &["manifest", "put", "manifest.json", "{}"],
 ];
 
@@ -152,7 +152,7 @@ fn harbor_15837_index_served_under_docker_list_type() {
 /// The same from Nexus: containers/buildah#2266.
 #[test]
 fn buildah_2266_docker_list_served_under_oci_index_type() {
-    let (_, archive) = docker_list();
+    let (_bench, archive) = docker_list();
     is_copied_under(&archive, MediaType::OCI_INDEX.as_str());
 }
 
@@ -344,4 +344,31 @@ fn a_web_page_is_not_a_registry() {
         active.remove();
     }
     assert_eq!(registry.whole("a", "1"), None);
+}
+
+/// Unknown fields once took 2.2 GiB, since a list of zeros is twenty times as long in memory.
+#[test]
+fn pages_of_lists_take_no_memory_but_their_own() {
+    let registry = Registry::start();
+    let bench = bench();
+    bench.ok(&["push", "-q", &fixture("buildkit-single"), &format!("{}/a:1", registry.name())]);
+    let names = vec!["\"\""; 4 << 20].join(",");
+    let zeros = vec!["0"; 7 << 20].join(",");
+    let digest = Digest::sha256_of(b"x");
+    let entry = json!({"mediaType": MediaType::OCI_MANIFEST, "digest": digest, "size": 1}).to_string();
+    let entry = entry.trim_end_matches('}');
+    for (kind, command, page, code) in [
+        ("GET /v2/a/tags/list", "tags HOST/a", format!(r#"{{"name":"a","x":[{zeros}],"tags":["1"]}}"#), 0),
+        ("GET /v2/a/tags/list", "tags HOST/a", format!(r#"{{"tags":[{names}]}}"#), 3),
+        ("GET /v2/a/referrers/*", "referrers HOST/a:1", format!(r#"{{"x":[{zeros}],"manifests":[]}}"#), 0),
+        ("GET /v2/a/referrers/*", "referrers HOST/a:1", format!(r#"{{"manifests":[{entry},"x":[{zeros}]}}]}}"#), 3),
+        ("GET /v2/a/referrers/*", "referrers HOST/a:1", format!(r#"{{"x":[{zeros},{zeros}],"manifests":[]}}"#), 1),
+    ] {
+        let active = registry.faults().add(Fault::on(kind, answer(200, &[], page)));
+        let command = command.replace("HOST", &registry.name());
+        let (outcome, cost) = measured(&bench, &command.split(' ').collect::<Vec<_>>());
+        assert_eq!(outcome.code, code, "{command}: {outcome}");
+        assert!(cost.kibibytes < 200 << 10, "{command}: {} KiB", cost.kibibytes);
+        active.remove();
+    }
 }
