@@ -70,17 +70,14 @@ async fn head_as(inner: &Inner, target: &Target, key: &Key, access: &Access) -> 
         405 | 400 => return get_as(inner, target, key, access).await.map(|found| found.map(|found| found.descriptor)),
         _ => return Err(problem::error(reply, &key.shown(), &target.place).await),
     }
-    let named = named_digest(reply.answer.header("docker-content-digest"));
-    if let (Key::Digest(pinned), Some(named)) = (key, named)
-        && named.algorithm() == pinned.algorithm()
-        && named != *pinned
-    {
-        return Err(Error::mismatch(pinned, &target.place, Mismatch::Digest(named)));
+    let mut named = named_digest(reply.answer.header("docker-content-digest"));
+    if let Key::Digest(pinned) = key {
+        // One of another algorithm says nothing.
+        named = named.filter(|named| named.algorithm() == pinned.algorithm());
+        if let Some(named) = named.filter(|named| named != pinned) {
+            return Err(Error::mismatch(pinned, &target.place, Mismatch::Digest(named)));
+        }
     }
-    let named = match key {
-        Key::Digest(pinned) => named.map(|_| *pinned),
-        Key::Tag(_) => named,
-    };
     let media_type = label(reply.answer.header("content-type"));
     // Some say zero where they mean that nothing follows.
     match (named, reply.answer.length().filter(|size| *size > 0)) {
@@ -169,18 +166,18 @@ pub(crate) async fn confirm(inner: &Inner, target: &Target, key: &Key, descripto
             inner.http.clock().sleep(pause).await;
             continue;
         };
-        let mismatch = match found {
-            // Named by an algorithm of the registry's choice.
-            found if found.digest.algorithm() != descriptor.digest.algorithm() => {
-                let found = get_to_push(inner, target, key).await?;
-                let found = found.map(|found| Digest::of(descriptor.digest.algorithm(), &found.bytes));
-                found.filter(|found| *found != descriptor.digest).map(Mismatch::Digest)
-            }
-            found if found.digest != descriptor.digest => Some(Mismatch::Digest(found.digest)),
-            found if found.size != descriptor.size => {
-                Some(Mismatch::Size { expected: descriptor.size, actual: found.size })
-            }
-            _ => None,
+        let mut digest = found.digest;
+        if digest.algorithm() != descriptor.digest.algorithm() {
+            // A tag, described with an algorithm of the registry's choice.
+            let found = get_to_push(inner, target, key).await?;
+            digest = found.map_or(digest, |found| Digest::of(descriptor.digest.algorithm(), &found.bytes));
+        }
+        let mismatch = if digest != descriptor.digest {
+            Some(Mismatch::Digest(digest))
+        } else if found.size != descriptor.size {
+            Some(Mismatch::Size { expected: descriptor.size, actual: found.size })
+        } else {
+            None
         };
         return match mismatch {
             Some(mismatch) => Err(Error::mismatch(&descriptor.digest, &target.place, mismatch)),

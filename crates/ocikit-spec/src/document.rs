@@ -194,12 +194,17 @@ impl Content {
                 }
             }
             Some(_) => Ok(Content::Document(Document::Manifest(Manifest::parse(bytes)?))),
-            None if serde_json::from_slice::<NamesBlobs>(&bytes).is_ok_and(|found| found.0) => {
-                let stated = stated.as_ref().unwrap_or(label);
-                let problem = format!("it names other blobs, and `{stated}` is not a media type that is understood");
-                Err(invalid("document", problem))
-            }
-            None => Ok(Content::Blob),
+            None => match serde_json::from_slice::<NamesBlobs>(&bytes) {
+                Ok(NamesBlobs(false)) => Ok(Content::Blob),
+                Ok(NamesBlobs(true)) => {
+                    let stated = stated.as_ref().unwrap_or(label);
+                    let problem =
+                        format!("it names other blobs, and `{stated}` is not a media type that is understood");
+                    Err(invalid("document", problem))
+                }
+                // Nested too deep to be looked through.
+                Err(error) => Err(invalid("document", error)),
+            },
         }
     }
 
@@ -565,6 +570,8 @@ impl Config {
         const WHAT: &str = "config";
         let text = Text(bytes.into());
         parse_object(WHAT, &text.0)?;
+        // Fields that are ignored are not held to a limit on nesting, at which other readers stop.
+        serde_json::from_slice::<NamesBlobs>(&text.0).map_err(|error| invalid(WHAT, error))?;
         let mut view: ConfigView = serde_json::from_slice(&text.0).map_err(|error| invalid(WHAT, error))?;
         view.platform = view.take_platform();
         Ok(Config { text, view: Arc::new(view) })

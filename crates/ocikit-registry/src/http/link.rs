@@ -2,8 +2,6 @@
 
 use reqwest::Url;
 
-use super::redirect;
-
 /// The next page, if the header names one. RFC 8288; distribution specification, "Listing Tags". Read as leniently as other
 /// clients do: crane and skopeo ask for no `rel`, and skopeo for no angle brackets.
 ///
@@ -12,15 +10,15 @@ use super::redirect;
 /// If the header makes no sense: then the list may have more pages than are known.
 pub(crate) fn next(from: &Url, header: &str) -> Result<Option<Url>, String> {
     let Some(target) = target(header)? else { return Ok(None) };
-    let mut url = redirect::resolve(from, target)?;
-    if !redirect::same_server(from, &url) {
-        // A registry behind a proxy may not know its own name. Pages of a list are where the list is, so only path and
-        // query count, as they do for skopeo.
-        let (path, query) = (url.path().to_owned(), url.query().map(str::to_owned));
-        url = from.clone();
-        url.set_path(&path);
-        url.set_query(query.as_deref());
+    let next = from.join(target).map_err(|error| format!("its next page is at no URL: {error}"))?;
+    if !matches!(next.scheme(), "http" | "https") {
+        return Err(format!("its next page is at a URL with the scheme `{}`", next.scheme()));
     }
+    // A registry behind a proxy may not know its own name. Pages of a list are where the list is, so only path and query
+    // count, as they do for skopeo.
+    let mut url = from.clone();
+    url.set_path(next.path());
+    url.set_query(next.query());
     Ok(Some(url))
 }
 
@@ -77,7 +75,7 @@ mod tests {
             ("", Ok(None)),
             ("</p", Err(())),
             (r#"<https://b/p?last=b>; rel="next""#, Ok(Some("https://a/p?last=b"))),
-            (r#"<http://internal:5000/p?last=b>; rel="next""#, Err(())),
+            (r#"<http://internal:5000/p?last=b>; rel="next""#, Ok(Some("https://a/p?last=b"))),
             (r#"<ftp://a/p>; rel="next""#, Err(())),
         ] {
             let found = next(&from, header);

@@ -204,6 +204,9 @@ fn unknown_fields_of_descriptors_and_configs_are_bounded() {
     let again = serde_json::to_string(&kept).unwrap();
     assert_eq!(serde_json::from_str::<Descriptor>(&again).unwrap(), kept);
     assert!(serde_json::from_str::<Descriptor>(&descriptor(r#"1,"size":3"#)).is_err());
+    let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(1_000), "]".repeat(1_000));
+    assert!(Config::parse(deep.clone()).is_err());
+    assert!(Content::of(&"application/x".into(), deep).is_err());
     // Ignored, and so takes no memory.
     let config = Config::parse(format!(r#"{{"os":"linux","architecture":"amd64","x":[{zeros}]}}"#)).unwrap();
     assert_eq!(config.platform().unwrap().to_string(), "linux/amd64");
