@@ -92,6 +92,15 @@ pub enum Error {
         /// What it said.
         problem: String,
     },
+    /// A registry answers in a way that the distribution specification does not allow, as a web page does that answers
+    /// everything.
+    #[error("{place} does not answer as a registry does: {problem}")]
+    Protocol {
+        /// Who.
+        place: String,
+        /// What is wrong with the answer.
+        problem: String,
+    },
     /// Something that this place, or this version, cannot do.
     #[error("{place}: {what}")]
     Unsupported {
@@ -149,6 +158,11 @@ impl Error {
         Error::Broken { place: place.to_string(), source: source.into() }
     }
 
+    /// An answer that no registry should give.
+    pub fn protocol(place: impl ToString, problem: impl ToString) -> Error {
+        Error::Protocol { place: place.to_string(), problem: problem.to_string() }
+    }
+
     /// A failed operation of the operating system: reading, writing, renaming.
     pub fn failed(operation: &'static str, place: impl ToString, source: io::Error) -> Error {
         Error::Failed { operation, place: place.to_string(), source }
@@ -171,6 +185,7 @@ impl Error {
             Error::Refused { place, status, problem } => {
                 Error::Refused { place: place.clone(), status: *status, problem: problem.clone() }
             }
+            Error::Protocol { place, problem } => Error::protocol(place, problem),
             Error::Unsupported { place, what } => Error::Unsupported { place: place.clone(), what: what.clone() },
             Error::Failed { operation, place, source } => {
                 Error::failed(operation, place, io::Error::new(source.kind(), source.to_string()))

@@ -172,7 +172,7 @@ pub trait Sink: Source {
     ///
     /// # Errors
     ///
-    /// [`Error::Mismatch`] if it gives another one, [`Error::Broken`] if it gives none.
+    /// [`Error::Mismatch`] if it gives another one, [`Error::Protocol`] if it gives none.
     async fn confirm(&self, _root: &Descriptor) -> Result<()> {
         Ok(())
     }

@@ -51,9 +51,9 @@ pub(crate) async fn size(inner: &Inner, target: &Target, digest: &Digest) -> Res
             let is_page = reply.answer.header("content-type").is_some_and(|found| found.starts_with("text/html"));
             if named.is_none() && is_page {
                 let problem = format!("it answers a request for {digest} with a web page");
-                return Err(Error::broken(&target.place, problem));
+                return Err(Error::protocol(&target.place, problem));
             }
-            let unsaid = || Error::broken(&target.place, format!("it does not say how many bytes {digest} has"));
+            let unsaid = || Error::protocol(&target.place, format!("it does not say how many bytes {digest} has"));
             reply.answer.length().ok_or_else(unsaid).map(Some)
         }
         404 => Ok(None),
@@ -75,7 +75,7 @@ pub(crate) async fn delete(inner: &Inner, target: &Target, digest: &Digest) -> R
                 404 => Ok(()),
                 200..300 => {
                     let problem = format!("it says that {digest} was removed and still has it");
-                    Err(Error::broken(&target.place, problem))
+                    Err(Error::protocol(&target.place, problem))
                 }
                 _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
             }

@@ -174,9 +174,7 @@ impl Client {
         let reply = self.0.call(&endpoint, &access, request, &place).await?;
         match reply.answer.status {
             200 => match reply.answer.read(MAX_PING_BYTES).await {
-                Ok(Some(body)) if is_web_page(&body) => {
-                    Err(Error::broken(&place, "it answers with a web page, so it is not a registry"))
-                }
+                Ok(Some(body)) if is_web_page(&body) => Err(Error::protocol(&place, "it answers with a web page")),
                 _ => Ok(()),
             },
             _ => Err(problem::error(reply, "registry API", &place).await),
@@ -187,7 +185,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Broken`] if the list may lack repositories or has something that is none by the specification. Those of the
+    /// [`Error::Protocol`] if the list may lack repositories or has something that is none by the specification. Those of the
     /// registry; many have no such list.
     pub async fn catalog(&self, registry: &Registry) -> Result<Vec<Repository>> {
         self.catalog_part(registry, &ListOptions::default()).await
@@ -200,8 +198,8 @@ impl Client {
     /// As [`Client::catalog`].
     pub async fn catalog_part(&self, registry: &Registry, options: &ListOptions) -> Result<Vec<Repository>> {
         let listed = tags::catalog(&self.0, &self.0.endpoint(registry, false)?, options).await?;
-        let broken = |error| Error::broken(format!("the list of repositories of {registry}"), error);
-        listed.iter().map(|path| Repository::new(registry.clone(), path).map_err(broken)).collect()
+        let invalid = |error| Error::protocol(registry, format!("its list of repositories cannot be used: {error}"));
+        listed.iter().map(|path| Repository::new(registry.clone(), path).map_err(invalid)).collect()
     }
 }
 

@@ -129,7 +129,7 @@ async fn get_as(inner: &Inner, target: &Target, key: &Key, access: &Access) -> R
         (Key::Tag(_), named) => {
             if is_web_page(&body) {
                 let problem = format!("it answers a request for {} with a web page", key.shown());
-                return Err(Error::broken(&target.place, problem));
+                return Err(Error::protocol(&target.place, problem));
             }
             let algorithm = named.map_or(Algorithm::Sha256, |named| named.algorithm());
             let actual = Digest::of(algorithm, &body);
@@ -153,7 +153,7 @@ pub(crate) fn is_web_page(body: &[u8]) -> bool {
 ///
 /// # Errors
 ///
-/// [`Error::Mismatch`] if there is another under its digest or tag, [`Error::Broken`] if there is none.
+/// [`Error::Mismatch`] if there is another under its digest or tag, [`Error::Protocol`] if there is none.
 pub(crate) async fn confirm(inner: &Inner, target: &Target, key: &Key, descriptor: &Descriptor) -> Result<()> {
     let mut failures = 0;
     loop {
@@ -161,7 +161,7 @@ pub(crate) async fn confirm(inner: &Inner, target: &Target, key: &Key, descripto
             failures += 1;
             let Some(pause) = inner.http.pause(failures, None) else {
                 let problem = format!("it accepted {} and does not return it", descriptor.digest);
-                return Err(Error::broken(&target.place, problem));
+                return Err(Error::protocol(&target.place, problem));
             };
             inner.http.clock().sleep(pause).await;
             continue;
@@ -232,7 +232,7 @@ pub(crate) async fn delete(inner: &Inner, target: &Target, key: &Key) -> Result<
             None => Ok(()),
             Some(_) => {
                 let problem = format!("it says that {} was removed and still returns it", key.shown());
-                Err(Error::broken(&target.place, problem))
+                Err(Error::protocol(&target.place, problem))
             }
         },
         // The answer to the attempt that removed it was lost.

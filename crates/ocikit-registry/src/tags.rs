@@ -161,6 +161,6 @@ impl<'a> Pages<'a> {
     }
 
     pub(crate) fn broken(&self, problem: &str) -> Error {
-        Error::broken(format!("the list of {} of {}", self.what, self.place), problem)
+        Error::protocol(self.place, format!("its list of {} cannot be used: {problem}", self.what))
     }
 }

@@ -424,6 +424,7 @@ pub(super) fn fault_of(error: Error) -> Result<Fault> {
         Error::Document { source, .. } => Fault::Senseless { problem: source.to_string() },
         Error::Failed { source, .. } => Fault::Unreadable { problem: source.to_string() },
         Error::Broken { source, .. } => Fault::Unreadable { problem: source.to_string() },
+        Error::Protocol { problem, .. } => Fault::Unreadable { problem },
         Error::Unsupported { what, .. } => Fault::Unreadable { problem: what },
         error => return Err(error),
     })

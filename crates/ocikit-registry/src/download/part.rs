@@ -58,8 +58,8 @@ impl Part {
             206 if !self.whole => {
                 let header = reply.answer.header("content-range").unwrap_or_default();
                 if range::answered(header).is_some_and(|starts| starts != self.position) {
-                    let place = format!("{digest} in {}", target.place);
-                    return Err(Error::broken(place, "the registry sends another range than it was asked for"));
+                    let problem = format!("it sends another range of {digest} than it was asked for");
+                    return Err(Error::protocol(&target.place, problem));
                 }
                 let total = range::total(header);
                 Ok(Opened { ranged: true, ranges: true, total, chunks: reply.answer.chunks().boxed() })

@@ -123,7 +123,7 @@ impl RemoteRepository {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if there is no such repository, [`Error::Broken`] if the list may lack tags or has something
+    /// [`Error::NotFound`] if there is no such repository, [`Error::Protocol`] if the list may lack tags or has something
     /// that is no tag by the specification, and others of the registry.
     pub async fn tags(&self) -> Result<Vec<Tag>> {
         self.tags_part(&ListOptions::default()).await
@@ -137,15 +137,15 @@ impl RemoteRepository {
     pub async fn tags_part(&self, options: &ListOptions) -> Result<Vec<Tag>> {
         let list = |target: Arc<Target>| async move { tags::list(&self.0.inner, &target, options).await.map(Some) };
         let listed = self.read(Serves::All, list).await?;
-        let broken = |error| Error::broken(format!("the list of tags of {self}"), error);
-        listed.unwrap_or_default().iter().map(|tag| tag.parse().map_err(broken)).collect()
+        let invalid = |error| Error::protocol(self, format!("its list of tags cannot be used: {error}"));
+        listed.unwrap_or_default().iter().map(|tag| tag.parse().map_err(invalid)).collect()
     }
 
     /// A blob by its digest alone; `None` if there is no such.
     ///
     /// # Errors
     ///
-    /// Those of the registry; [`Error::Broken`] if it does not say how many bytes the blob has.
+    /// Those of the registry; [`Error::Protocol`] if it does not say how many bytes the blob has.
     pub async fn blob(&self, digest: &Digest) -> Result<Option<Descriptor>> {
         let size = |target: Arc<Target>| async move { blobs::size(&self.0.inner, &target, digest).await };
         let size = self.read(Serves::DigestOnly, size).await?;

@@ -170,9 +170,9 @@ impl Last {
             }
             Last::Absent => {
                 let problem = format!("it accepted {} and does not return it", descriptor.digest);
-                Error::broken(&target.place, problem)
+                Error::protocol(&target.place, problem)
             }
-            Last::Nothing => Error::broken(&target.place, "it begins an upload and does not say where"),
+            Last::Nothing => Error::protocol(&target.place, "it begins an upload and does not say where"),
         }
     }
 }
@@ -400,7 +400,7 @@ impl Sender<'_> {
             (Some(location), _) => {
                 match redirect::resolve(&reply.url, location) {
                     Ok(location) => Some(location),
-                    Err(problem) if status == 202 => return Err(Error::broken(&self.target.place, problem)),
+                    Err(problem) if status == 202 => return Err(Error::protocol(&self.target.place, problem)),
                     // Nothing is sent to where a complete blob is.
                     Err(_) => None,
                 }
