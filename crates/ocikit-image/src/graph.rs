@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit_spec::{Content, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, MediaType, Platform};
+use ocikit_spec::{Content, Descriptor, Digest, Document, MediaType, Platform};
 
 use crate::error::{Error, Result};
 use crate::related::is_wanted;
@@ -105,6 +105,7 @@ type Documents = HashMap<Digest, (MediaType, Document)>;
 /// Every document below a root. What is not among them is a blob.
 async fn read_all(root: &Root, platforms: &[Platform]) -> Result<Documents> {
     let source = root.source();
+    let root_digest = root.digest();
     let mut documents = Documents::new();
     let mut seen = HashSet::from([root.digest()]);
     let mut level = Vec::new();
@@ -121,7 +122,7 @@ async fn read_all(root: &Root, platforms: &[Platform]) -> Result<Documents> {
         }
         level.iter().try_for_each(|next| held.add(next, &root.digest(), source))?;
         let read: Vec<_> = stream::iter(level.drain(..))
-            .map(|descriptor| read_document(source, descriptor))
+            .map(|descriptor| read_document(source, descriptor, &root_digest, &held))
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
@@ -140,8 +141,8 @@ pub(crate) struct Held(AtomicU64);
 impl Held {
     /// Counts one that is about to be read, for a root: it has no more bytes than is said here, or it is not read.
     pub(crate) fn add(&self, document: &Descriptor, root: &Digest, place: &Arc<dyn Source>) -> Result<()> {
-        // Of the others no more than the beginning is read.
-        if document.media_type.is_blob() || !document.media_type.is_document() && document.size > MAX_DOCUMENT_SIZE {
+        // Of the others no more than the beginning is read, as long as they are none.
+        if !document.media_type.is_document() {
             return Ok(());
         }
         let add = |held| Some(add_size(held, document));
@@ -167,11 +168,18 @@ pub(crate) fn too_deep(digest: &Digest, place: &Arc<dyn Source>) -> Error {
 async fn read_document(
     source: &Arc<dyn Source>,
     descriptor: Descriptor,
+    root: &Digest,
+    held: &Held,
 ) -> Result<Option<(Digest, MediaType, Document)>> {
     let content = source.content(&descriptor).await?;
     let media_type = content.media_type(&descriptor.media_type);
     match content {
-        Content::Document(document) => Ok(Some((descriptor.digest, media_type, document))),
+        Content::Document(document) => {
+            if !descriptor.media_type.is_document() {
+                held.add(&Descriptor { media_type: media_type.clone(), ..descriptor.clone() }, root, source)?;
+            }
+            Ok(Some((descriptor.digest, media_type, document)))
+        }
         Content::Blob => Ok(None),
         Content::Schema1 => Err(schema1(&descriptor.digest, source)),
     }
@@ -184,15 +192,11 @@ fn schema1(digest: &Digest, place: &Arc<dyn Source>) -> Error {
     Error::Unsupported { place: place.to_string(), what }
 }
 
-/// What a document points to that may be a document and was not seen before. Entries of an index may be anything, whatever
-/// their media type; what a manifest points to is blobs unless it says otherwise.
+/// What a document points to that may be a document and was not seen before.
 fn below(document: &Document, seen: &mut HashSet<Digest>, platforms: &[Platform]) -> Vec<Descriptor> {
-    let may_be_document = |child: &&Descriptor| match document {
-        Document::Index(_) => !child.media_type.is_blob(),
-        Document::Manifest(_) => child.media_type.is_document(),
-    };
     let wanted = document.children().filter(|child| travels(child) && is_wanted(child, platforms));
-    wanted.filter(may_be_document).filter(|child| seen.insert(child.digest)).cloned().collect()
+    let documents = wanted.filter(|child| document.may_be_document(child));
+    documents.filter(|child| seen.insert(child.digest)).cloned().collect()
 }
 
 /// Layers that may not be distributed stay where they are: their descriptor says where to fetch them.

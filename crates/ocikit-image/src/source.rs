@@ -96,10 +96,7 @@ pub trait SourceExt: Source {
     ///
     /// As [`SourceExt::document`]. Also [`Error::Document`] for documents that are not understood and name other blobs.
     async fn content(&self, descriptor: &Descriptor) -> Result<Content> {
-        if descriptor.media_type.is_blob() {
-            return Ok(Content::Blob);
-        }
-        if !descriptor.media_type.is_document() && descriptor.size > MAX_DOCUMENT_SIZE {
+        if !descriptor.media_type.is_document() {
             let start = ByteRange { offset: 0, length: Some(SNIFFED_BYTES) };
             let start = self.open_unverified(descriptor, start).await?.bytes().await?;
             if start.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
@@ -126,7 +123,7 @@ pub trait SourceExt: Source {
 
 impl<S: Source + ?Sized> SourceExt for S {}
 
-/// How many bytes of a long blob are read to see whether it may be a JSON document.
+/// How many bytes are read of what is not said to be a document, to see whether it may be one.
 const SNIFFED_BYTES: u64 = 512;
 
 /// The longest blob that is held in memory as a whole.

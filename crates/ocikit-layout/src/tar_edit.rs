@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ocikit_archive::{Compression, Header, TarIndex, padding};
 use ocikit_image::bridge::{blocking, consume};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
-use ocikit_spec::{Content, Descriptor, Digest, Document, Index, Platform};
+use ocikit_spec::{Content, Descriptor, Digest, Index, Platform};
 
 use crate::docker::{MANIFEST_JSON, manifest_json};
 use crate::edit::{self, METADATA, Step, Tail};
@@ -183,12 +183,10 @@ impl TarEdit {
     async fn reachable(&self, roots: &Index, tail: Tail) -> Result<Reachable> {
         let mut found = Reachable::default();
         let mut seen = HashSet::new();
-        // Entries of an index may be documents whatever their media type; what a manifest names is blobs unless it says
-        // otherwise.
-        let mut waiting: Vec<_> =
-            roots.manifests().iter().map(|root| (root.clone(), !root.media_type.is_blob())).collect();
+        let mut waiting: Vec<_> = roots.manifests().iter().map(|root| (root.clone(), true)).collect();
         while let Some((descriptor, may_be_document)) = waiting.pop() {
-            if !seen.insert(descriptor.digest) {
+            // What one document takes for a blob may be a document to another.
+            if !seen.insert((descriptor.digest, may_be_document)) {
                 continue;
             }
             let span = self.tar.index().file(&descriptor.digest.blob_path());
@@ -199,11 +197,7 @@ impl TarEdit {
             }
             let bytes = match self.content(&descriptor).await {
                 Ok(Content::Document(document)) => {
-                    let may_be_document = |child: &Descriptor| match &document {
-                        Document::Index(_) => !child.media_type.is_blob(),
-                        Document::Manifest(_) => child.media_type.is_document(),
-                    };
-                    waiting.extend(document.children().map(|child| (child.clone(), may_be_document(child))));
+                    waiting.extend(document.children().map(|child| (child.clone(), document.may_be_document(child))));
                     document.bytes().clone()
                 }
                 Ok(Content::Blob) => {

@@ -104,6 +104,15 @@ impl Document {
         }
     }
 
+    /// Whether one of its children may be another document. The entries of an index may, whatever their media type; what a
+    /// manifest points to is blobs unless the media type says otherwise.
+    pub fn may_be_document(&self, child: &Descriptor) -> bool {
+        match self {
+            Document::Manifest(_) => child.media_type.is_document(),
+            Document::Index(_) => true,
+        }
+    }
+
     /// The descriptor that this document is about.
     pub fn subject(&self) -> Option<&Descriptor> {
         match self {
@@ -150,9 +159,6 @@ impl Content {
     /// must not pass for something that has no parts.
     pub fn of(label: &MediaType, bytes: impl Into<Bytes>) -> Result<Content> {
         let bytes = bytes.into();
-        if label.is_blob() {
-            return Ok(Content::Blob);
-        }
         let labelled = label.is_document();
         let is_object = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
         if !labelled && !(is_object && serde_json::from_slice::<IgnoredAny>(&bytes).is_ok()) {

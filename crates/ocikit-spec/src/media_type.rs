@@ -114,8 +114,8 @@ impl MediaType {
         self.is_index() || self.is_manifest() || self.is_schema1()
     }
 
-    /// Whether it is known to be a blob that leads to no others: a layer, the config of an image, or the content of an
-    /// artifact. A type that is neither this nor a [document](MediaType::is_document) says nothing: the bytes decide.
+    /// Whether it is known as the type of blobs that lead to no others: layers, configs of images, contents of artifacts. A
+    /// type that is neither this nor that of a [document](MediaType::is_document) says nothing.
     pub fn is_blob(&self) -> bool {
         self.is_layer()
             || self.is_image_config()
