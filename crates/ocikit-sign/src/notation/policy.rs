@@ -1,5 +1,8 @@
 use std::collections::{BTreeMap, HashSet};
+use std::sync::LazyLock;
 
+use ocikit_spec::Repository;
+use regex::Regex;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -113,13 +116,22 @@ impl TrustPolicy {
     }
 
     /// The statement for a repository, which is named with its registry: its own, or the one for all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Policy`] if the policy has neither, or if `scope` is not a repository. It is empty for an image in none.
     pub(crate) fn statement(&self, scope: &str) -> Result<&Statement> {
+        let refuse = |problem: String| Error::Policy { what: "the trust policy".to_owned(), problem };
+        let scope = match scope {
+            "" => String::new(),
+            scope => repository(scope).map_err(|error| refuse(error.to_string()))?,
+        };
         let with = |wanted: &str| {
             self.statements.iter().find(|statement| statement.scopes.iter().any(|scope| scope == wanted))
         };
-        with(scope).or_else(|| with("*")).ok_or_else(|| Error::Policy {
+        with(&scope).or_else(|| with("*")).ok_or_else(|| Error::Policy {
             what: "the trust policy".to_owned(),
-            problem: match scope {
+            problem: match scope.as_str() {
                 "" => "it has no statement for every repository, and the image is in none".to_owned(),
                 scope => format!("it has no statement for {scope}"),
             },
@@ -146,10 +158,9 @@ impl Statement {
         if form.registry_scopes.len() > 1 && form.registry_scopes.iter().any(|scope| scope == "*") {
             return Err("it is for all repositories and for some".to_owned());
         }
-        let wrong = |scope: &&String| *scope != "*" && (!scope.contains('/') || scope.contains(['*', '@', ' ']));
-        if let Some(scope) = form.registry_scopes.iter().find(wrong) {
-            return Err(format!("`{scope}` is no registry with a repository"));
-        }
+        let scopes = form.registry_scopes.iter();
+        let scopes = scopes.map(|scope| if scope == "*" { Ok(scope.clone()) } else { repository(scope) });
+        let scopes = scopes.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
         use Action::{Enforce, Log, Skip};
         let verification = &form.signature_verification;
         let (level, [mut authenticity, mut timestamp, mut expiry, mut revocation]) = match verification.level.as_str() {
@@ -196,7 +207,7 @@ impl Statement {
         let identities = identities(&form.trusted_identities)?;
         Ok(Statement {
             name: form.name,
-            scopes: form.registry_scopes,
+            scopes,
             level,
             authenticity,
             timestamp,
@@ -212,6 +223,47 @@ impl Statement {
     /// Whether it asks for timestamps at all.
     pub(crate) fn has_timestamp_store(&self) -> bool {
         self.stores.iter().any(|(kind, _)| kind == "tsa")
+    }
+}
+
+/// A scope that is not one.
+#[derive(Debug, thiserror::Error)]
+#[error("the scope `{scope}` is not REGISTRY/REPOSITORY: {why}")]
+struct InvalidScope {
+    scope: String,
+    why: String,
+}
+
+/// Reads a scope: a registry and a repository, and nothing else. The grammar is that of notation, and the registry is then
+/// written as references are, so that `GHCR.io/acme/app` is the scope of `ghcr.io/acme/app`.
+///
+/// A scope that is not read would never match, and the statement for all repositories would decide in its place.
+fn repository(scope: &str) -> Result<String, InvalidScope> {
+    const NAMES: &str = r"[a-z0-9]+(?:(?:[._]|__|-*)[a-z0-9]+)*";
+    const LABEL: &str = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])";
+    static GRAMMAR: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(&format!(r"\A{LABEL}(?:\.{LABEL})*(?::[0-9]+)?/{NAMES}(?:/{NAMES})*\z")).ok());
+    let refuse = |why: &str| InvalidScope { scope: scope.to_owned(), why: why.to_owned() };
+    if !GRAMMAR.as_ref().is_some_and(|grammar| grammar.is_match(scope)) {
+        return Err(refuse(match scope {
+            "" => "it is empty",
+            scope if scope.contains("://") => "remove the scheme",
+            scope if scope.contains('*') => "only the scope `*` has a wildcard",
+            scope if scope.contains('@') => "remove the digest",
+            scope if !scope.contains('/') => "it has no repository",
+            scope if scope.ends_with('/') => "remove the slash at the end",
+            scope if scope.rsplit('/').next().is_some_and(|last| last.contains(':')) => "remove the tag",
+            scope if scope.contains(|letter: char| letter.is_uppercase()) => "a repository is in lower case",
+            _ => "it has a character that names do not have",
+        }));
+    }
+    // The grammar leaves no other letter that could be a capital one.
+    let scope = scope.to_ascii_lowercase();
+    let registry = scope.split('/').next().unwrap_or_default();
+    match registry == "localhost" || registry.contains(['.', ':']) {
+        true => scope.parse::<Repository>().map(|scope| scope.to_string()).map_err(|error| refuse(&error.to_string())),
+        // The name of a layout, as notation has it: `local/app`.
+        false => Ok(scope),
     }
 }
 
@@ -291,6 +343,71 @@ mod tests {
         let policy = changed.unwrap();
         let found = policy.statement("registry.example/acme/app").unwrap();
         assert_eq!((found.authenticity, found.expiry, found.revocation), (Action::Enforce, Action::Log, Action::Skip));
+    }
+
+    #[test]
+    fn scopes_are_validated_as_notation_does() {
+        let of = |scope: &str| policy(|value| value["trustPolicies"][0]["registryScopes"] = json!([scope]));
+        for (scope, image) in [
+            ("registry.example/acme/app", "registry.example/acme/app"),
+            ("registry.example:5000/acme/app", "registry.example:5000/acme/app"),
+            ("localhost:5000/a", "localhost:5000/a"),
+            ("127.0.0.1:5000/a/b/c", "127.0.0.1:5000/a/b/c"),
+            ("docker.io/library/alpine", "docker.io/library/alpine"),
+            ("Registry.Example/acme/app", "registry.example/acme/app"),
+            ("registry.example/a__b/c-d.e_f", "registry.example/a__b/c-d.e_f"),
+            ("local/app", "local/app"),
+        ] {
+            let policy = of(scope).unwrap_or_else(|error| panic!("{scope}: {error}"));
+            assert!(policy.statement(image).is_ok(), "{scope}");
+            assert!(policy.statement("registry.example/other").is_err(), "{scope}");
+        }
+        for (scope, hint) in [
+            ("https://registry.example/acme/app", "remove the scheme"),
+            ("oci://registry.example/acme/app", "remove the scheme"),
+            ("registry.example/acme/app:1.0", "remove the tag"),
+            ("registry.example:5000/acme/app:1.0", "remove the tag"),
+            ("registry.example/acme/app@sha256:abc", "remove the digest"),
+            ("registry.example/Acme/app", "lower case"),
+            ("registry.example/acme/app/", "remove the slash"),
+            ("registry.example/", "remove the slash"),
+            ("registry.example", "it has no repository"),
+            ("registry.example:5000", "it has no repository"),
+            ("registry.example/acme/*", "wildcard"),
+            ("*/acme/app", "wildcard"),
+            ("registry.example/**", "wildcard"),
+            ("", "it is empty"),
+            ("/acme/app", "a character"),
+            ("registry.example//app", "a character"),
+            ("registry.example/acme/app?x", "a character"),
+            ("registry.example/acme app", "a character"),
+            (" registry.example/acme/app", "a character"),
+            ("registry.example/acme/app\n", "a character"),
+            ("registry..example/acme/app", "a character"),
+            ("-registry.example/acme/app", "a character"),
+            ("registry.example:/acme/app", "a character"),
+            ("registry.example/.acme", "a character"),
+            ("registry.example/acme_", "a character"),
+            ("registry.example/a___b", "a character"),
+            ("régistry.example/acme", "a character"),
+        ] {
+            let error = of(scope).expect_err(scope).to_string();
+            assert!(error.contains(hint), "{scope}: {error}");
+        }
+        // The same repository in two spellings is in two statements.
+        let twice = policy(|value| {
+            let mut second = value["trustPolicies"][0].clone();
+            second["name"] = "two".into();
+            second["registryScopes"] = json!(["Registry.example/acme/app"]);
+            value["trustPolicies"].as_array_mut().unwrap().push(second);
+        });
+        assert!(twice.unwrap_err().to_string().contains("two statements are for"));
+        // Nor is a name that is asked for taken for another one.
+        let all = policy(|value| value["trustPolicies"][0]["registryScopes"] = json!(["*"])).unwrap();
+        assert!(all.statement("registry.example/a").is_ok() && all.statement("").is_ok());
+        for name in ["https://registry.example/a", "registry.example/a:1", "registry.example"] {
+            assert!(matches!(all.statement(name), Err(Error::Policy { .. })), "{name}");
+        }
     }
 
     #[test]
