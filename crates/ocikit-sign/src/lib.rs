@@ -44,6 +44,7 @@ mod found;
 mod http;
 mod key;
 mod notation;
+mod pki;
 mod policy;
 mod predicate;
 mod promote;
@@ -54,6 +55,7 @@ mod signer;
 pub mod signify;
 mod sigstore;
 mod subjects;
+mod time;
 mod timestamp;
 mod verify;
 
@@ -63,9 +65,9 @@ pub use format::Format;
 pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions, HttpProxies};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
 pub use notation::{
-    Certificate, Chain, Level, NotationPlugin, NotationTrust, SigningScheme, TrustPolicy, TrustStore,
-    VerificationPlugin,
+    Chain, Level, NotationPlugin, NotationTrust, SigningScheme, TrustPolicy, TrustStore, VerificationPlugin,
 };
+pub use pki::Certificate;
 pub use policy::{AuthorityFiles, Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict};
 pub use predicate::predicate_type;
 pub use promote::{PromoteOptions, promote};

@@ -3,19 +3,23 @@
 use aws_lc_rs::signature::UnparsedPublicKey;
 use jiff::Timestamp;
 use x509_cert::der::asn1::{GeneralizedTime, ObjectIdentifier};
+use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::{self, Decode, Encode, Tag};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::crl::IssuingDistributionPoint;
 use x509_cert::ext::pkix::name::DistributionPointName;
-use x509_cert::ext::pkix::{AuthorityInfoAccessSyntax, BasicConstraints, CrlDistributionPoints, KeyUsage};
+use x509_cert::ext::pkix::{
+    AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, KeyUsage,
+    SubjectKeyIdentifier,
+};
 use x509_cert::name::Name;
 use x509_cert::time::Time;
 
-use crate::Certificate;
 use crate::algorithm::Algorithm;
 use crate::der::{Fields, outer};
 use crate::error::{Error, Result};
 use crate::key::blocks;
+use crate::pki::{Certificate, Violation};
 use crate::refusal::Refusal;
 
 /// No list has more bytes.
@@ -47,7 +51,7 @@ impl RevocationList {
             }
             Ok(content.issuer)
         };
-        let refuse = |error: der::Error| Error::Certificates(format!("not a list of revoked ones: {error}"));
+        let refuse = |error: Unusable| Error::Certificates(format!("not a revocation list: {error}"));
         Ok(RevocationList { der: der.to_vec(), issuer: whole().map_err(refuse)? })
     }
 
@@ -68,28 +72,75 @@ impl RevocationList {
         blocks.iter().map(|block| RevocationList::from_der(&block.bytes)).collect()
     }
 
-    /// Whether a certificate is on it; `None` if the list is not for it.
-    fn tells(&self, certificate: &Certificate, issuer: &Certificate, now: Timestamp) -> Result<Option<Entry>, String> {
-        let broken = |error: der::Error| error.to_string();
-        let content = Content::read(&self.der).map_err(broken)?;
+    /// Returns the entries for a certificate, which may be several; `None` if the list would not have it.
+    fn entries_for(
+        &self,
+        certificate: &Certificate,
+        issuer: &Certificate,
+        now: Timestamp,
+    ) -> Result<Option<Vec<Entry>>, Unusable> {
+        let content = Content::read(&self.der)?;
+        if content.is_of_another_key(issuer)? {
+            return Ok(None);
+        }
         content.check(issuer, now)?;
         if !content.is_for(certificate)? {
             return Ok(None);
         }
-        let serial = certificate.parsed().tbs_certificate().serial_number().to_der().map_err(broken)?;
-        let mut entries = content.entries().map_err(broken)?;
-        let mut found = None;
+        let serial = certificate.parsed().tbs_certificate().serial_number().to_der()?;
+        let mut entries = content.entries()?;
+        let mut found = Vec::new();
         while !entries.is_finished() {
-            let entry = Entry::read(&mut entries).map_err(broken)?;
-            // On whose certificates an entry is, it says itself in lists of another kind.
+            let entry = Entry::read(&mut entries)?;
+            // Whose certificates an entry is about is such an extension, in indirect lists.
             if let Some(oid) = entry.unknown {
-                return Err(format!("its critical extension {oid} is not understood"));
+                return Err(Unusable::UnknownCriticalExtension(oid));
             }
             if entry.serial == serial {
-                found = Some(entry);
+                found.push(entry);
             }
         }
-        Ok(Some(found.unwrap_or_default()))
+        Ok(Some(found))
+    }
+}
+
+/// Why a list of the right issuer does not tell whether a certificate was revoked.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("it is malformed: {0}")]
+    Malformed(#[from] der::Error),
+    #[error("an extension occurs twice")]
+    DuplicateExtension,
+    #[error(transparent)]
+    Certificate(#[from] Violation),
+    #[error("its signature is wrong")]
+    WrongSignature,
+    #[error("its signature algorithm is not supported")]
+    SignatureAlgorithm,
+    #[error("its issuer may not sign revocation lists")]
+    NotAllowed,
+    #[error("it was issued in the future, at {0}")]
+    Future(Time),
+    #[error("it expired at {0}")]
+    Expired(Time),
+    #[error("it does not say when it expires")]
+    NoExpiry,
+    #[error("it is a delta list, which is not supported")]
+    Delta,
+    #[error("the critical extension {0} is not supported")]
+    UnknownCriticalExtension(ObjectIdentifier),
+    #[error("it is indirect or for some reasons only, which is not supported")]
+    Partial,
+    #[error("its distribution point has a relative name, which is not supported")]
+    RelativeName,
+}
+
+/// RFC 5280, 5.2: an extension occurs once.
+fn check_unique(extensions: &[Extension]) -> Result<(), Unusable> {
+    let mut positions = extensions.iter().enumerate();
+    match positions.any(|(position, one)| extensions[..position].iter().any(|other| other.extn_id == one.extn_id)) {
+        true => Err(Unusable::DuplicateExtension),
+        false => Ok(()),
     }
 }
 
@@ -112,21 +163,21 @@ struct Content<'a> {
 }
 
 impl<'a> Content<'a> {
-    fn read(der: &'a [u8]) -> Result<Content<'a>, der::Error> {
+    fn read(der: &'a [u8]) -> Result<Content<'a>, Unusable> {
         let mut list = Fields::of(der, Tag::Sequence)?;
         let signed = list.bytes()?;
         let algorithm = Algorithm::read(&mut list)?;
         // A string of bits, of which none is left over.
         let signature = match list.value(Tag::BitString)? {
             [0, signature @ ..] => signature,
-            _ => return Err(Tag::BitString.value_error().into()),
+            _ => return Err(der::Error::from(Tag::BitString.value_error()).into()),
         };
         list.finish()?;
         let mut list = Fields::of(signed, Tag::Sequence)?;
         // Version 2 is written as 1; there are no extensions in version 1.
         let version = list.optional(Tag::Integer)?;
         if version.is_some_and(|version| version != [1]) || Algorithm::read(&mut list)? != algorithm {
-            return Err(Tag::Integer.value_error().into());
+            return Err(der::Error::from(Tag::Integer.value_error()).into());
         }
         let (issuer, this_update) = (list.decode()?, list.decode()?);
         let mut content = Content {
@@ -149,6 +200,7 @@ impl<'a> Content<'a> {
             extensions.finish()?;
         }
         list.finish()?;
+        check_unique(&content.extensions)?;
         Ok(content)
     }
 
@@ -156,43 +208,56 @@ impl<'a> Content<'a> {
         Fields::within(self.entries)
     }
 
-    /// Whether the issuer signed it, and it is of now.
-    fn check(&self, issuer: &Certificate, now: Timestamp) -> Result<(), String> {
+    /// The value of an extension, if it has one.
+    fn extension<'b, T: Decode<'b, Error = der::Error> + AssociatedOid>(&'b self) -> Result<Option<T>, der::Error> {
+        let found = self.extensions.iter().find(|found| found.extn_id == T::OID);
+        found.map(|found| T::from_der(found.extn_value.as_bytes())).transpose()
+    }
+
+    /// Whether it names another key than that of the issuer: a certificate authority that changed its key has one list for
+    /// each, under one name.
+    fn is_of_another_key(&self, issuer: &Certificate) -> Result<bool, Unusable> {
+        let named = self.extension::<AuthorityKeyIdentifier>()?.and_then(|found| found.key_identifier);
+        let key = issuer.extension::<SubjectKeyIdentifier>()?.map(|(_, found)| found.0);
+        Ok(named.zip(key).is_some_and(|(named, key)| named != key))
+    }
+
+    /// Checks that the issuer signed it, that it is complete and current, and that nothing in it is unknown and critical.
+    fn check(&self, issuer: &Certificate, now: Timestamp) -> Result<(), Unusable> {
         let key = issuer.key()?;
-        let algorithm = self.algorithm.verification(key.kind(), None).ok_or("its signature algorithm is not used")?;
+        let algorithm = self.algorithm.verification(key.kind(), None).ok_or(Unusable::SignatureAlgorithm)?;
         if UnparsedPublicKey::new(algorithm, key.to_der()).verify(self.signed, self.signature).is_err() {
-            return Err("its signature is wrong".to_owned());
+            return Err(Unusable::WrongSignature);
         }
         if issuer.extension::<KeyUsage>()?.is_some_and(|(_, usage)| !usage.crl_sign()) {
-            return Err("its issuer may not sign such lists".to_owned());
+            return Err(Unusable::NotAllowed);
         }
         let seconds = |time: &Time| i128::from(time.to_unix_duration().as_secs());
         let now = i128::from(now.as_second());
         if seconds(&self.this_update) > now {
-            return Err(format!("it is of the future, of {}", self.this_update));
+            return Err(Unusable::Future(self.this_update));
         }
-        match &self.next_update {
-            Some(next) if seconds(next) >= now => {}
-            Some(next) => return Err(format!("it is out of date since {next}")),
-            None => return Err("it does not say how long it is up to date".to_owned()),
+        match self.next_update {
+            Some(next) if seconds(&next) >= now => {}
+            Some(next) => return Err(Unusable::Expired(next)),
+            None => return Err(Unusable::NoExpiry),
         }
-        // Among the unknown ones is that of lists that hold only what was added to another.
-        let mut unknown = self.extensions.iter().filter(|found| found.critical && found.extn_id != DISTRIBUTION_POINT);
-        match unknown.next() {
-            Some(found) => Err(format!("its critical extension {} is not understood", found.extn_id)),
+        // It has to be critical, and is a delta list even if its issuer forgot that.
+        if self.extensions.iter().any(|found| found.extn_id == DELTA_INDICATOR) {
+            return Err(Unusable::Delta);
+        }
+        let is_known = |found: &&Extension| !found.critical || found.extn_id == IssuingDistributionPoint::OID;
+        match self.extensions.iter().find(|found| !is_known(found)) {
+            Some(found) => Err(Unusable::UnknownCriticalExtension(found.extn_id)),
             None => Ok(()),
         }
     }
 
     /// Whether a certificate would be on it if it were revoked. A list may be a part of all that there is.
-    fn is_for(&self, certificate: &Certificate) -> Result<bool, String> {
-        let Some(found) = self.extensions.iter().find(|found| found.extn_id == DISTRIBUTION_POINT) else {
-            return Ok(true);
-        };
-        let place =
-            IssuingDistributionPoint::from_der(found.extn_value.as_bytes()).map_err(|error| error.to_string())?;
+    fn is_for(&self, certificate: &Certificate) -> Result<bool, Unusable> {
+        let Some(place) = self.extension::<IssuingDistributionPoint>()? else { return Ok(true) };
         if place.indirect_crl || place.only_some_reasons.is_some() {
-            return Err("it is of a kind that is not understood".to_owned());
+            return Err(Unusable::Partial);
         }
         let is_authority = certificate.extension::<BasicConstraints>()?.is_some_and(|(_, found)| found.ca);
         if place.only_contains_attribute_certs
@@ -203,7 +268,7 @@ impl<'a> Content<'a> {
         }
         let Some(name) = place.distribution_point else { return Ok(true) };
         let DistributionPointName::FullName(names) = name else {
-            return Err("the place that it is of has a relative name".to_owned());
+            return Err(Unusable::RelativeName);
         };
         let Some((_, places)) = certificate.extension::<CrlDistributionPoints>()? else { return Ok(false) };
         Ok(places.0.iter().any(|place| match &place.distribution_point {
@@ -213,28 +278,32 @@ impl<'a> Content<'a> {
     }
 }
 
-/// A certificate on a list; without a time it is on none.
-#[derive(Default)]
+/// A certificate on a list.
 struct Entry {
-    /// The whole field.
+    /// The serial number in DER.
     serial: Vec<u8>,
-    time: Option<Time>,
+    /// When it was revoked.
+    time: Time,
     /// Since when the certificate is not to be trusted, if that is not when it was revoked.
     invalid_since: Option<GeneralizedTime>,
     unknown: Option<ObjectIdentifier>,
 }
 
 impl Entry {
-    fn read(entries: &mut Fields<'_>) -> Result<Entry, der::Error> {
+    fn read(entries: &mut Fields<'_>) -> Result<Entry, Unusable> {
         let mut fields = entries.fields(Tag::Sequence)?;
-        let mut entry = Entry { serial: fields.bytes()?.to_vec(), time: Some(fields.decode()?), ..Entry::default() };
+        let (serial, time) = (fields.bytes()?.to_vec(), fields.decode()?);
+        let mut entry = Entry { serial, time, invalid_since: None, unknown: None };
         if !fields.is_finished() {
             let extensions: Vec<Extension> = fields.decode()?;
+            check_unique(&extensions)?;
             for extension in extensions {
                 match extension.extn_id {
                     INVALIDITY_DATE => {
                         entry.invalid_since = Some(GeneralizedTime::from_der(extension.extn_value.as_bytes())?);
                     }
+                    // A certificate on a complete list is revoked, whatever the reason: `removeFromCRL` belongs into delta
+                    // lists (RFC 5280, 5.3.1).
                     REASON => {}
                     other if extension.critical => entry.unknown = Some(other),
                     _ => {}
@@ -244,10 +313,20 @@ impl Entry {
         fields.finish()?;
         Ok(entry)
     }
+
+    /// Whether it revokes the certificate for a signature that was made at that time, if the time is known.
+    fn revokes(&self, signed: Option<Timestamp>) -> bool {
+        let since = self.invalid_since.map(|since| since.to_unix_duration().as_secs());
+        let signed = signed.and_then(|signed| u64::try_from(signed.as_second()).ok());
+        since.zip(signed).is_none_or(|(since, signed)| signed >= since)
+    }
 }
 
-/// Whether no certificate of a chain was revoked, as far as these lists tell; the last is a root, which nobody revokes. Where
-/// it is known when something was signed, it counts if that was before the certificate became invalid.
+/// Checks that no certificate of a chain was revoked; the last one is a root, which has no issuer that could revoke it. Where it
+/// is known when something was signed, an entry counts unless that was before the certificate became invalid.
+///
+/// A list of the issuer that cannot be used leaves the answer unknown, even if another list of the issuer can be used: the
+/// certificate may be on the first. One entry that revokes is enough.
 pub(crate) fn check(
     chain: &[Certificate],
     lists: &[RevocationList],
@@ -260,25 +339,19 @@ pub(crate) fn check(
         let name = issuer.parsed().tbs_certificate().subject();
         let (mut is_told, mut why) = (false, None);
         for list in lists.iter().filter(|list| list.issuer == *name) {
-            match list.tells(certificate, issuer, now) {
-                Ok(Some(Entry { time: Some(time), invalid_since, .. })) => {
-                    let since = invalid_since.map(|since| since.to_unix_duration().as_secs());
-                    let signed = signed.and_then(|signed| u64::try_from(signed.as_second()).ok());
-                    if since.zip(signed).is_none_or(|(since, signed)| signed >= since) {
-                        return Err(Refusal::Revoked { subject: certificate.subject(), time: time.to_string() });
+            match list.entries_for(certificate, issuer, now) {
+                Ok(Some(entries)) => {
+                    if let Some(entry) = entries.iter().find(|entry| entry.revokes(signed)) {
+                        return Err(Refusal::Revoked { subject: certificate.subject(), time: entry.time.to_string() });
                     }
                     is_told = true;
                 }
-                Ok(Some(_)) => is_told = true,
                 Ok(None) => {}
                 Err(problem) => why = Some(format!("the list of {name}: {problem}")),
             }
         }
-        if is_told {
-            continue;
-        }
         // Who issues certificates without saying where such lists are, and gives none, revokes none.
-        if why.is_some() || is_told_elsewhere(certificate).map_err(Refusal::Certificates)? {
+        if why.is_some() || !is_told && is_told_elsewhere(certificate)? {
             let why = why.unwrap_or_else(|| format!("there is no list for {}", certificate.subject()));
             unknown = unknown.or(Some(why));
         }
@@ -288,13 +361,13 @@ pub(crate) fn check(
 }
 
 /// Whether a certificate names places that tell whether it was revoked.
-fn is_told_elsewhere(certificate: &Certificate) -> Result<bool, String> {
+fn is_told_elsewhere(certificate: &Certificate) -> Result<bool, Violation> {
     let has_list = certificate.extension::<CrlDistributionPoints>()?.is_some();
     let access = certificate.extension::<AuthorityInfoAccessSyntax>()?;
     Ok(has_list || access.is_some_and(|(_, access)| access.0.iter().any(|place| place.access_method == OCSP)))
 }
 
-const DISTRIBUTION_POINT: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.28");
+const DELTA_INDICATOR: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.27");
 const INVALIDITY_DATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.24");
 const REASON: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.21");
 const OCSP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1");

@@ -14,18 +14,19 @@ use jiff::{SignedDuration, Timestamp, civil};
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{self, Encode, Tag};
 use x509_cert::ext::Extension;
-use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectKeyIdentifier};
+use x509_cert::ext::pkix::SubjectKeyIdentifier;
 use x509_cert::name::Name;
 
-use crate::Certificate;
 use crate::algorithm::{Algorithm, Hash};
 use crate::der::{Fields, field, inner, outer};
+use crate::pki::path::{self, Purpose};
+use crate::pki::{Certificate, Violation};
 use crate::refusal::Refusal;
 use crate::signer::program::line;
 
 /// No token and no answer has more bytes.
 pub(crate) const LONGEST: u64 = 1 << 20;
-/// No token brings more certificates, and no chain is longer.
+/// No token brings more certificates.
 const MOST: usize = 16;
 
 /// Whose timestamps count.
@@ -119,6 +120,12 @@ struct Wrong(String);
 impl From<der::Error> for Wrong {
     fn from(error: der::Error) -> Wrong {
         Wrong(format!("it is malformed: {error}"))
+    }
+}
+
+impl From<Violation> for Wrong {
+    fn from(violation: Violation) -> Wrong {
+        Wrong(violation.to_string())
     }
 }
 
@@ -241,16 +248,10 @@ impl<'a> Token<'a> {
             return Err("its signature is wrong".into());
         }
         let Facts { time, accuracy, nonce } = Facts::read(self.content, message)?;
-        check_signer(&signer)?;
-        let mut search = Search { candidates: Vec::new(), roots: authorities.roots, time };
-        search.candidates.extend(self.certificates.iter().chain(authorities.others).map(|found| (found, false)));
-        match search.path(&signer, 0) {
-            Some(chain) => Ok(Stamp { time, accuracy, nonce, chain }),
-            None => {
-                Err(format!("{} leads to no authority that is trusted, and was valid at {time}", signer.subject())
-                    .into())
-            }
-        }
+        let intermediates: Vec<_> = self.certificates.iter().chain(authorities.others).collect();
+        let path = path::find(&signer, authorities.roots, &intermediates, Purpose::TimeStamping, time)?;
+        let chain = path.into_iter().cloned().collect();
+        Ok(Stamp { time, accuracy, nonce, chain })
     }
 
     /// The certificate that the signed attributes name. They are checked along the way.
@@ -417,82 +418,11 @@ fn number(value: Option<&[u8]>) -> Result<i64, Wrong> {
     Ok(bytes.iter().fold(0, |number, byte| number << 8 | i64::from(*byte)))
 }
 
-/// Whether a certificate is to sign timestamps and nothing else: RFC 3161 2.3, and the Notary Project.
-fn check_signer(certificate: &Certificate) -> Result<(), Wrong> {
-    certificate.check_extensions()?;
-    let refuse = |why: &str| Err(format!("{}: {why}", certificate.subject()).into());
-    if certificate.extension::<BasicConstraints>()?.is_some_and(|(_, constraints)| constraints.ca) {
-        return refuse("it is an authority for certificates");
-    }
-    match certificate.extension::<ExtendedKeyUsage>()? {
-        Some((true, usages)) if usages.0 == [TIMESTAMPING] => {}
-        _ => return refuse("its extended key usage is not critical, or not to sign timestamps alone"),
-    }
-    match certificate.extension::<KeyUsage>()? {
-        Some((_, usage)) if usage.digital_signature() && !usage.key_cert_sign() && !usage.crl_sign() => Ok(()),
-        _ => refuse("its key usage is not to sign"),
-    }
-}
-
-/// Whether a certificate may issue others that sign timestamps, with so many issuers below it.
-fn may_issue(certificate: &Certificate, below: usize) -> bool {
-    let check = || {
-        certificate.check_extensions()?;
-        let constraints = certificate.extension::<BasicConstraints>()?;
-        let usage = certificate.extension::<KeyUsage>()?;
-        let usages = certificate.extension::<ExtendedKeyUsage>()?;
-        let allows = |most: Option<u8>| most.is_none_or(|most| usize::from(most) >= below);
-        Ok::<_, String>(
-            constraints.is_some_and(|(_, found)| found.ca && allows(found.path_len_constraint))
-                && usage.is_some_and(|(_, usage)| usage.key_cert_sign())
-                && usages.is_none_or(|(_, usages)| usages.0.iter().any(|usage| [TIMESTAMPING, ANY].contains(usage))),
-        )
-    };
-    check().is_ok_and(|may| may)
-}
-
-/// The way from a certificate to a root.
-struct Search<'a> {
-    /// Those that may be on it, and whether they were tried: none is tried twice, so that nobody can make it long.
-    candidates: Vec<(&'a Certificate, bool)>,
-    roots: &'a [Certificate],
-    time: Timestamp,
-}
-
-impl Search<'_> {
-    fn path(&mut self, from: &Certificate, issuers: usize) -> Option<Vec<Certificate>> {
-        if !from.is_valid_at(self.time) || issuers > MOST {
-            return None;
-        }
-        if self.roots.contains(from) {
-            return Some(vec![from.clone()]);
-        }
-        let issues = |issuer: &Certificate| from.is_issued_by(issuer).is_ok() && may_issue(issuer, issuers);
-        let is_valid = |root: &&Certificate| root.is_valid_at(self.time);
-        if let Some(root) = self.roots.iter().find(|root| is_valid(root) && issues(root)) {
-            return Some(vec![from.clone(), root.clone()]);
-        }
-        for position in 0..self.candidates.len() {
-            let (candidate, tried) = self.candidates[position];
-            if tried || !issues(candidate) {
-                continue;
-            }
-            self.candidates[position].1 = true;
-            if let Some(rest) = self.path(candidate, issuers + 1) {
-                return Some([vec![from.clone()], rest].concat());
-            }
-        }
-        None
-    }
-}
-
 const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
 const TIMESTAMP_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.1.4");
 const CONTENT_TYPE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.3");
 const MESSAGE_DIGEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.4");
 const SIGNING_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.47");
-const TIMESTAMPING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8");
-const ANY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 const BASELINE_POLICY: ObjectIdentifier = ObjectIdentifier::new_unwrap("0.4.0.2023.1.1");
 
 #[cfg(test)]

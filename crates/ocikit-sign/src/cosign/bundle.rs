@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::key::{PublicKey, Scheme};
-use crate::notation::Certificate;
+use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::signer::{Signer, checked};
 use crate::sigstore::entry::{By, Signed};
@@ -195,7 +195,7 @@ pub(crate) fn verify_certificate(
     let leaf = Certificate::from_der(&leaf.raw_bytes.0).map_err(|error| malformed(&error.to_string()))?;
     let (payload, signature) = bundle.signed()?;
     let message = authenticated(PAYLOAD_TYPE, &payload);
-    if !leaf.key().map_err(Refusal::Certificates)?.verifies_cosign(&message, &signature) {
+    if !leaf.key()?.verifies_cosign(&message, &signature) {
         return Err(Refusal::WrongSignature);
     }
     let signed = Signed { by: By::Certificate(&leaf), message: &message, payload: &payload, signature: &signature };

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::key::{PublicKey, Scheme};
-use crate::notation::Certificate;
+use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::signer::{Signer, checked};
 use crate::sigstore::entry::{By, Signed};
@@ -184,7 +184,7 @@ pub(crate) fn verify_certificate(
     let found = Certificate::read_all(certificate.as_bytes()).map_err(|error| malformed(&error.to_string()))?;
     let [leaf] = &found[..] else { return Err(malformed("it has not one certificate")) };
     let signature = signature(layer)?;
-    if !leaf.key().map_err(Refusal::Certificates)?.verifies_cosign(payload, &signature) {
+    if !leaf.key()?.verifies_cosign(payload, &signature) {
         return Err(Refusal::WrongSignature);
     }
     let signed = Signed { by: By::Certificate(leaf), message: payload, payload, signature: &signature };

@@ -1,219 +1,11 @@
-use std::fmt;
-
-use aws_lc_rs::signature::UnparsedPublicKey;
 use jiff::Timestamp;
-use ocikit_spec::Digest;
-use x509_cert::der::asn1::{AnyRef, ObjectIdentifier};
-use x509_cert::der::{Decode, Reader, SliceReader};
-use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::ext::pkix::ExtendedKeyUsage;
 
-use crate::algorithm::Algorithm;
 use crate::error::{Error, Result};
-use crate::key::{PublicKey, Scheme, blocks, write};
-
-/// A certificate (RFC 5280), as the bytes that it came in.
-#[derive(Clone)]
-pub struct Certificate {
-    der: Vec<u8>,
-    parsed: x509_cert::Certificate,
-}
-
-impl Certificate {
-    /// Reads one in DER.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Certificates`] if it is none.
-    pub fn from_der(der: &[u8]) -> Result<Certificate> {
-        let refuse = |error: x509_cert::der::Error| Error::Certificates(format!("not a certificate: {error}"));
-        Ok(Certificate { der: der.to_vec(), parsed: x509_cert::Certificate::from_der(der).map_err(refuse)? })
-    }
-
-    /// Reads all certificates of a file in PEM, or the one in DER, in their order.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Certificates`] if there is none, or something else among them.
-    pub fn read_all(file: &[u8]) -> Result<Vec<Certificate>> {
-        // What is DER begins with a sequence.
-        if file.first() == Some(&0x30) {
-            return Ok(vec![Certificate::from_der(file)?]);
-        }
-        let blocks = blocks(file).map_err(|why| Error::Certificates(why.to_owned()))?;
-        if let Some(other) = blocks.iter().find(|block| block.label != "CERTIFICATE") {
-            return Err(Error::Certificates(format!("there is a {} among them", other.label)));
-        }
-        if blocks.is_empty() {
-            return Err(Error::Certificates("there are none in the file".to_owned()));
-        }
-        blocks.iter().map(|block| Certificate::from_der(&block.bytes)).collect()
-    }
-
-    /// The bytes.
-    pub fn to_der(&self) -> &[u8] {
-        &self.der
-    }
-
-    /// The same in PEM.
-    pub fn to_pem(&self) -> String {
-        write("CERTIFICATE", &self.der).to_string()
-    }
-
-    /// The digest of the bytes.
-    pub fn fingerprint(&self) -> Digest {
-        Digest::sha256_of(&self.der)
-    }
-
-    pub(crate) fn parsed(&self) -> &x509_cert::Certificate {
-        &self.parsed
-    }
-
-    pub(crate) fn subject(&self) -> String {
-        self.parsed.tbs_certificate().subject().to_string()
-    }
-
-    /// The time before which and the time after which it is not valid, in seconds since 1970.
-    fn validity(&self) -> (u64, u64) {
-        let validity = self.parsed.tbs_certificate().validity();
-        (validity.not_before.to_unix_duration().as_secs(), validity.not_after.to_unix_duration().as_secs())
-    }
-
-    /// Whether the time is after the last one at which it is valid, be it by a fraction of a second.
-    fn has_expired_at(&self, time: Timestamp) -> bool {
-        let Ok(seconds) = u64::try_from(time.as_second()) else { return false };
-        let last = self.validity().1;
-        seconds > last || seconds == last && time.subsec_nanosecond() > 0
-    }
-
-    pub(crate) fn is_valid_at(&self, time: Timestamp) -> bool {
-        let is_late = u64::try_from(time.as_second()).is_ok_and(|time| self.validity().0 <= time);
-        is_late && !self.has_expired_at(time)
-    }
-
-    pub(crate) fn is_self_signed(&self) -> bool {
-        self.is_issued_by(self).is_ok()
-    }
-
-    /// The bytes that the issuer signed.
-    pub(crate) fn signed_bytes(&self) -> Option<&[u8]> {
-        let outer = AnyRef::from_der(&self.der).ok()?;
-        SliceReader::new(outer.value()).ok()?.tlv_bytes().ok()
-    }
-
-    /// Whether the other issued this one, by name and by signature.
-    pub(crate) fn is_issued_by(&self, issuer: &Certificate) -> Result<(), String> {
-        let (child, parent) = (self.parsed.tbs_certificate(), issuer.parsed.tbs_certificate());
-        if child.issuer() != parent.subject() {
-            return Err(format!("{} is not issued by {}", self.subject(), issuer.subject()));
-        }
-        let algorithm = self.parsed.signature_algorithm();
-        if algorithm != child.signature() {
-            return Err(format!("{} names two signature algorithms", self.subject()));
-        }
-        let key = PublicKey::of_certificate(&issuer.parsed).map_err(|error| error.to_string())?;
-        let parameters = algorithm.parameters.as_ref().map(AnyRef::from);
-        let algorithm = Algorithm::new(algorithm.oid, parameters)
-            .verification(key.kind(), None)
-            .ok_or_else(|| format!("the signature algorithm {} is not used", algorithm.oid))?;
-        let signature = self.parsed.signature().as_bytes();
-        let verified = match (self.signed_bytes(), signature) {
-            (Some(bytes), Some(signature)) => {
-                UnparsedPublicKey::new(algorithm, key.to_der()).verify(bytes, signature).is_ok()
-            }
-            _ => false,
-        };
-        if verified { Ok(()) } else { Err(format!("the signature of {} is wrong", self.subject())) }
-    }
-
-    /// Whether there is nothing in it that has to be understood and is not, as constraints of names (RFC 5280, 4.2).
-    pub(crate) fn check_extensions(&self) -> Result<(), String> {
-        let extensions = self.parsed.tbs_certificate().extensions().into_iter().flatten();
-        let mut unknown = extensions.filter(|extension| extension.critical && !KNOWN.contains(&extension.extn_id));
-        match unknown.next() {
-            Some(found) => {
-                Err(format!("{}: the critical extension {} is not understood", self.subject(), found.extn_id))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Whether it may issue certificates, with so many other issuers below it.
-    pub(crate) fn check_issuer(&self, below: usize) -> Result<(), String> {
-        let refuse = |why: &str| Err(format!("{}: {why}", self.subject()));
-        let Some((critical, constraints)) = self.extension::<BasicConstraints>()? else {
-            return refuse("it has no basic constraints");
-        };
-        if !critical || !constraints.ca {
-            return refuse("its basic constraints are not critical, or do not make it an authority");
-        }
-        if constraints.path_len_constraint.is_some_and(|most| usize::from(most) < below) {
-            return refuse("it allows fewer authorities below it");
-        }
-        match self.extension::<KeyUsage>()? {
-            Some((true, usage)) if usage.key_cert_sign() => Ok(()),
-            _ => refuse("its key usage is not critical, or not to sign certificates"),
-        }
-    }
-
-    /// Whether it may sign code and nothing else.
-    fn check_leaf(&self) -> Result<(), String> {
-        let refuse = |why: &str| Err(format!("{}: {why}", self.subject()));
-        if self.extension::<BasicConstraints>()?.is_some_and(|(_, constraints)| constraints.ca) {
-            return refuse("it is an authority");
-        }
-        let Some((true, usage)) = self.extension::<KeyUsage>()? else {
-            return refuse("its key usage is missing or not critical");
-        };
-        let more = [
-            usage.key_encipherment(),
-            usage.data_encipherment(),
-            usage.key_agreement(),
-            usage.key_cert_sign(),
-            usage.crl_sign(),
-            usage.encipher_only(),
-            usage.decipher_only(),
-        ];
-        if !usage.digital_signature() || more.contains(&true) {
-            return refuse("its key usage is not to sign, or is more than that");
-        }
-        if let Some((_, usages)) = self.extension::<ExtendedKeyUsage>()?
-            && usages.0.iter().any(|usage| NOT_FOR_CODE.contains(usage))
-        {
-            return refuse("its extended key usage has other uses than to sign code");
-        }
-        let key = self.key()?;
-        match Scheme::of_notation(key.kind()) {
-            Some(_) => Ok(()),
-            None => refuse(&format!("its key is {}, which is not used", key.kind())),
-        }
-    }
-
-    pub(crate) fn key(&self) -> Result<PublicKey, String> {
-        PublicKey::of_certificate(&self.parsed).map_err(|error| error.to_string())
-    }
-
-    pub(crate) fn extension<'a, T>(&'a self) -> Result<Option<(bool, T)>, String>
-    where
-        T: Decode<'a, Error = x509_cert::der::Error> + x509_cert::der::oid::AssociatedOid,
-    {
-        let found = self.parsed.tbs_certificate().get_extension::<T>();
-        found.map_err(|error| format!("{}: an extension is malformed: {error}", self.subject()))
-    }
-}
-
-impl PartialEq for Certificate {
-    fn eq(&self, other: &Certificate) -> bool {
-        self.der == other.der
-    }
-}
-
-impl Eq for Certificate {}
-
-impl fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Certificate({} {})", self.subject(), self.fingerprint())
-    }
-}
+use crate::key::{PublicKey, Scheme};
+use crate::pki::path::CODE_SIGNING;
+use crate::pki::{Certificate, Rule, Violation, names};
 
 /// Certificates from that of a signer to a self-signed root, each issued by the next, or one that is self-signed. Every rule
 /// of the specification holds but those of time and trust: Notary Project, "Certificate Requirements".
@@ -224,7 +16,7 @@ pub struct Chain {
 }
 
 /// No chain has more certificates.
-const LONGEST: usize = 16;
+const MAX_CERTIFICATES: usize = 16;
 
 impl Chain {
     /// A chain of these, that of the signer first.
@@ -233,7 +25,7 @@ impl Chain {
     ///
     /// [`Error::Certificates`] with the rule that does not hold.
     pub fn new(certificates: Vec<Certificate>) -> Result<Chain> {
-        let key = check(&certificates).map_err(Error::Certificates)?;
+        let key = check(&certificates)?;
         Ok(Chain { certificates, key })
     }
 
@@ -269,27 +61,71 @@ impl Chain {
     }
 }
 
-fn check(certificates: &[Certificate]) -> Result<PublicKey, String> {
+fn check(certificates: &[Certificate]) -> Result<PublicKey> {
+    let refuse = |why: &str| Error::Certificates(why.to_owned());
     let (Some(leaf), Some(root)) = (certificates.first(), certificates.last()) else {
-        return Err("there are none".to_owned());
+        return Err(refuse("there are none"));
     };
-    if certificates.len() > LONGEST {
-        return Err(format!("there are {} of them", certificates.len()));
+    if certificates.len() > MAX_CERTIFICATES {
+        return Err(refuse(&format!("there are more than {MAX_CERTIFICATES}")));
     }
+    if let Some(early) = certificates.iter().rev().skip(1).find(|certificate| certificate.is_self_signed()) {
+        return Err(refuse(&format!("{} is self-signed and not the last one", early.subject())));
+    }
+    if !root.is_self_signed() {
+        return Err(refuse(&format!("the last one, {}, is not a self-signed root", root.subject())));
+    }
+    check_rules(leaf, certificates).map_err(|violation| Error::Certificates(violation.to_string()))
+}
+
+/// Checks the rules of RFC 5280 and of the Notary Project, "Certificate Requirements". Returns the key of the signer.
+fn check_rules(leaf: &Certificate, certificates: &[Certificate]) -> Result<PublicKey, Violation> {
     for pair in certificates.windows(2) {
-        let [child, parent] = pair else { continue };
-        if child.is_issued_by(child).is_ok() {
-            return Err(format!("{} is self-signed, and not the last", child.subject()));
+        if let [certificate, issuer] = pair {
+            certificate.check_issued_by(issuer)?;
         }
-        child.is_issued_by(parent)?;
     }
-    root.is_issued_by(root).map_err(|why| format!("the last is not a self-signed root: {why}"))?;
-    certificates.iter().try_for_each(Certificate::check_extensions)?;
-    leaf.check_leaf()?;
-    for (position, certificate) in certificates.iter().enumerate().skip(1) {
-        certificate.check_issuer(position - 1)?;
+    check_leaf(leaf)?;
+    for (position, issuer) in certificates.iter().enumerate().skip(1) {
+        // The specification counts all certificates below, as notation does, self-issued ones among them.
+        issuer.check_authority(position - 1)?;
+        issuer.check_constraints_critical()?;
+        issuer.critical_key_usage()?;
+        issuer.check_may_issue_for(CODE_SIGNING, "code signing")?;
     }
+    names::check(&certificates.iter().collect::<Vec<_>>())?;
     leaf.key()
+}
+
+/// Checks that a certificate is for signing code and nothing else.
+fn check_leaf(leaf: &Certificate) -> Result<(), Violation> {
+    leaf.check_end_entity()?;
+    let usage = leaf.critical_key_usage()?;
+    if !usage.digital_signature() {
+        return Err(leaf.violates(Rule::KeyUsageLacks("digitalSignature")));
+    }
+    let more = [
+        usage.key_encipherment(),
+        usage.data_encipherment(),
+        usage.key_agreement(),
+        usage.key_cert_sign(),
+        usage.crl_sign(),
+        usage.encipher_only(),
+        usage.decipher_only(),
+    ];
+    if more.contains(&true) {
+        return Err(leaf.violates(Rule::KeyUsageExcess));
+    }
+    if let Some((_, usages)) = leaf.extension::<ExtendedKeyUsage>()?
+        && usages.0.iter().any(|usage| NOT_FOR_CODE.contains(usage))
+    {
+        return Err(leaf.violates(Rule::ExtendedKeyUsageExcess("code signing")));
+    }
+    let kind = leaf.key()?.kind();
+    match Scheme::of_notation(kind) {
+        Some(_) => Ok(()),
+        None => Err(leaf.violates(Rule::KeyKind(kind))),
+    }
 }
 
 /// Uses that a certificate to sign code with must not have: any, servers, clients, mail, timestamps, OCSP.
@@ -300,10 +136,4 @@ const NOT_FOR_CODE: [ObjectIdentifier; 6] = [
     ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.4"),
     ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8"),
     ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.9"),
-];
-/// The extensions that are looked at: basic constraints, key usage, extended key usage.
-const KNOWN: [ObjectIdentifier; 3] = [
-    ObjectIdentifier::new_unwrap("2.5.29.19"),
-    ObjectIdentifier::new_unwrap("2.5.29.15"),
-    ObjectIdentifier::new_unwrap("2.5.29.37"),
 ];

@@ -1,11 +1,11 @@
 //! Envelopes in COSE: `COSE_Sign1_Tagged` of RFC 9052, as the Notary Project narrows it.
 
-use coset::cbor::value::{Integer, Value};
+use coset::cbor::value::Value;
 use coset::iana::Algorithm;
 use coset::{
     ContentType, CoseSign1, CoseSign1Builder, Header, Label, RegisteredLabelWithPrivate, TaggedCborSerializable,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::error::{Error, Result};
 use crate::key::Scheme;
@@ -38,7 +38,7 @@ pub(crate) async fn sign(payload: Vec<u8>, options: &Options<'_>) -> Result<Vec<
     let sealed = options.seal(scheme, &unsigned.tbs_data(&[])).await?;
     let certificates = sealed.chain.certificates().iter();
     let certificates = certificates.map(|certificate| Value::Bytes(certificate.to_der().to_vec())).collect();
-    // Nothing tells which program signed: that part would not be signed, and nobody needs it.
+    // No `io.cncf.notary.signingAgent`: it would not be signed, and nothing needs it.
     let mut rest = vec![(X5CHAIN, Value::Array(certificates))];
     rest.extend(sealed.timestamp.map(|token| (text(envelope::TIMESTAMP), Value::Bytes(token))));
     let unprotected = Header { rest, ..Header::default() };
@@ -48,19 +48,16 @@ pub(crate) async fn sign(payload: Vec<u8>, options: &Options<'_>) -> Result<Vec<
 pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     let malformed = |why: &str| Refusal::Malformed(why.to_owned());
     let envelope = CoseSign1::from_tagged_slice(bytes).map_err(|error| malformed(&error.to_string()))?;
-    let header = &envelope.unprotected;
-    if *header != (Header { rest: header.rest.clone(), ..Header::default() }) {
-        return Err(Refusal::NotUnderstood("an attribute that is not signed".to_owned()));
-    }
-    let (mut certificates, mut timestamp) = (None, None);
-    for (label, value) in &header.rest {
-        match (label, value) {
-            (label, Value::Array(found)) if *label == X5CHAIN => certificates = Some(found),
-            (Label::Text(name), Value::Bytes(token)) if name == envelope::TIMESTAMP => timestamp = Some(token.clone()),
-            (Label::Text(name), Value::Text(_)) if name == envelope::SIGNING_AGENT => {}
-            _ => return Err(Refusal::NotUnderstood("an attribute that is not signed".to_owned())),
-        }
-    }
+    check_headers(&envelope.unprotected, &envelope.protected.header)?;
+    // Nothing depends on the others: `io.cncf.notary.signingAgent`, which notation 1.0 spelled `SigningAgent`, among them.
+    let unsigned =
+        |wanted: &Label| envelope.unprotected.rest.iter().find(|(label, _)| label == wanted).map(|(_, value)| value);
+    let certificates = unsigned(&X5CHAIN).and_then(Value::as_array);
+    let timestamp = match unsigned(&Label::Text(envelope::TIMESTAMP.to_owned())) {
+        None => None,
+        Some(Value::Bytes(token)) => Some(token.clone()),
+        Some(_) => return Err(Refusal::Timestamp("it is not a string of bytes".to_owned())),
+    };
     let ders: Option<Vec<_>> = certificates
         .ok_or_else(|| malformed("it has no certificates"))?
         .iter()
@@ -101,6 +98,25 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     Ok(Opened { payload, chain, said, signature: envelope.signature, timestamp, extended })
 }
 
+/// Checks that no attribute is in both headers, and none that has to be signed in the one that is not: RFC 9052, 3 and 3.1.
+fn check_headers(unsigned: &Header, signed: &Header) -> Result<(), Refusal> {
+    let refuse = |name: &str| Err(Refusal::Malformed(format!("the attribute {name} is not signed")));
+    if !unsigned.crit.is_empty() {
+        return refuse("crit");
+    }
+    if unsigned.alg.is_some() {
+        return refuse("alg");
+    }
+    if unsigned.content_type.is_some() {
+        return refuse("content type");
+    }
+    match unsigned.rest.iter().find(|(label, _)| signed.rest.iter().any(|(other, _)| other == label)) {
+        Some((Label::Text(name), _)) => refuse(name),
+        Some((Label::Int(number), _)) => refuse(&number.to_string()),
+        None => Ok(()),
+    }
+}
+
 /// An attribute that is none of those above. One that JSON does not have is missing then, and not understood if it is critical.
 fn other((label, value): &(Label, Value)) -> Option<(String, serde_json::Value)> {
     let Label::Text(name) = label else { return None };
@@ -131,12 +147,17 @@ fn algorithm(scheme: Scheme) -> Option<Algorithm> {
     }
 }
 
+/// Seconds since 1970, as an integer or with a fraction (RFC 8949, 3.4.2).
 fn time(value: &Value) -> Result<Timestamp, Refusal> {
-    let seconds = match value {
-        Value::Tag(EPOCH, inner) => inner.as_integer(),
+    let time = match value {
+        Value::Tag(EPOCH, inner) => match **inner {
+            Value::Integer(seconds) => i64::try_from(seconds).ok().and_then(|time| Timestamp::from_second(time).ok()),
+            Value::Float(seconds) => {
+                SignedDuration::try_from_secs_f64(seconds).ok().and_then(|time| Timestamp::from_duration(time).ok())
+            }
+            _ => None,
+        },
         _ => None,
     };
-    let seconds = seconds.and_then(|seconds: Integer| i64::try_from(seconds).ok());
-    let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
-    time.ok_or_else(|| Refusal::Malformed("a time is none".to_owned()))
+    time.ok_or_else(|| Refusal::Malformed("a time is not a number of seconds since 1970".to_owned()))
 }

@@ -20,7 +20,6 @@ pub(crate) const SCHEME: &str = "io.cncf.notary.signingScheme";
 pub(crate) const SIGNING_TIME: &str = "io.cncf.notary.signingTime";
 pub(crate) const AUTHENTIC_TIME: &str = "io.cncf.notary.authenticSigningTime";
 pub(crate) const EXPIRY: &str = "io.cncf.notary.expiry";
-pub(crate) const SIGNING_AGENT: &str = "io.cncf.notary.signingAgent";
 pub(crate) const TIMESTAMP: &str = "io.cncf.notary.timestampSignature";
 const PLUGIN: &str = "io.cncf.notary.verificationPlugin";
 const PLUGIN_VERSION: &str = "io.cncf.notary.verificationPluginMinVersion";
@@ -382,7 +381,7 @@ impl Attributes<'_> {
 pub(crate) fn chain(ders: impl Iterator<Item = Vec<u8>>) -> Result<(Chain, Scheme), Refusal> {
     let refuse = |error: Error| Refusal::Certificates(error.to_string());
     // One more than any chain may have, so that a longer one is seen to be longer.
-    let certificates = ders.take(17).map(|der| super::Certificate::from_der(&der)).collect::<Result<_>>();
+    let certificates = ders.take(17).map(|der| crate::pki::Certificate::from_der(&der)).collect::<Result<_>>();
     let chain = Chain::new(certificates.map_err(refuse)?).map_err(refuse)?;
     let scheme = chain.scheme().ok_or_else(|| Refusal::Certificates("its key is not used".to_owned()))?;
     Ok((chain, scheme))

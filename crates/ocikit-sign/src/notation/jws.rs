@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::key::Scheme;
 use crate::notation::envelope::{self, Attributes, Opened, Options, PAYLOAD_TYPE, SigningScheme};
 use crate::refusal::Refusal;
+use crate::time::rfc3339;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,15 +21,15 @@ struct Envelope {
     signature: String,
 }
 
-/// What is not signed.
+/// The header that is not signed.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Header {
     x5c: Vec<String>,
     #[serde(rename = "io.cncf.notary.timestampSignature", default, skip_serializing_if = "Option::is_none")]
     timestamp: Option<String>,
-    #[serde(rename = "io.cncf.notary.signingAgent", default, skip_serializing_if = "Option::is_none")]
-    agent: Option<String>,
+    /// Nothing depends on the others: `io.cncf.notary.signingAgent`, which notation 1.0 spelled `SigningAgent`, among them.
+    #[serde(flatten)]
+    ignored: Map<String, Value>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,8 +70,8 @@ pub(crate) async fn sign(payload: &[u8], options: &Options<'_>) -> Result<Vec<u8
     let timestamp = sealed.timestamp.map(|token| STANDARD.encode(token));
     let signature = URL_SAFE_NO_PAD.encode(sealed.signature);
     let x5c = sealed.chain.certificates().iter().map(|certificate| STANDARD.encode(certificate.to_der())).collect();
-    // Nothing tells which program signed: that part would not be signed, and nobody needs it.
-    let header = Header { x5c, timestamp, agent: None };
+    // No `io.cncf.notary.signingAgent`: it would not be signed, and nothing needs it.
+    let header = Header { x5c, timestamp, ignored: Map::new() };
     serde_json::to_vec(&Envelope { payload, protected, header, signature }).map_err(failed)
 }
 
@@ -87,8 +88,14 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     if !envelope::verifies(chain.public_key(), scheme, message.as_bytes(), &signature) {
         return Err(Refusal::WrongSignature);
     }
-    let protected: Protected =
-        serde_json::from_slice(&decode(&envelope.protected)?).map_err(|error| malformed(&error.to_string()))?;
+    let protected = decode(&envelope.protected)?;
+    let signed: Map<String, Value> =
+        serde_json::from_slice(&protected).map_err(|error| malformed(&error.to_string()))?;
+    // RFC 7515, 7.2.1: no name is in both headers, and `crit` is in the signed one.
+    if let Some(name) = envelope.header.ignored.keys().find(|name| *name == "crit" || signed.contains_key(*name)) {
+        return Err(malformed(&format!("the attribute {name} is not signed")));
+    }
+    let protected: Protected = serde_json::from_slice(&protected).map_err(|error| malformed(&error.to_string()))?;
     if protected.alg != algorithm(scheme) {
         return Err(malformed("its algorithm is not that of its key"));
     }
@@ -123,5 +130,5 @@ fn algorithm(scheme: Scheme) -> &'static str {
 }
 
 fn parse(text: &str) -> Result<Timestamp, Refusal> {
-    text.parse().map_err(|_| Refusal::Malformed(format!("`{text}` is no time")))
+    rfc3339(text).ok_or_else(|| Refusal::Malformed(format!("`{text}` is not a time of RFC 3339")))
 }

@@ -9,7 +9,7 @@ mod plugin;
 mod policy;
 mod trust;
 
-pub use chain::{Certificate, Chain};
+pub use chain::Chain;
 pub use envelope::SigningScheme;
 pub use plugin::{NotationPlugin, VerificationPlugin};
 pub use policy::{Level, TrustPolicy};

@@ -12,8 +12,9 @@ use tokio::process::Command;
 
 use crate::error::{Error, Result};
 use crate::key::Scheme;
+use crate::notation::Chain;
 use crate::notation::envelope::{self, Extended, Opened, PAYLOAD_TYPE, SigningScheme};
-use crate::notation::{Certificate, Chain};
+use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::signer::program::{Complaints, PATIENCE, line, run};
 

@@ -68,6 +68,10 @@ fn extension(oid: ObjectIdentifier, critical: bool, value: &[u8]) -> Vec<u8> {
 }
 
 fn list(issuer: &Certificate, key: &PrivateKey, making: &Making) -> RevocationList {
+    RevocationList::from_der(&der(issuer, key, making)).unwrap()
+}
+
+fn der(issuer: &Certificate, key: &PrivateKey, making: &Making) -> Vec<u8> {
     let time = |text: &str| field(Tag::UtcTime, text.as_bytes()).unwrap();
     let algorithm = sequence(&[ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2").to_der().unwrap()]);
     let entry = |(serial, extensions): &(Vec<u8>, Vec<u8>)| {
@@ -89,8 +93,7 @@ fn list(issuer: &Certificate, key: &PrivateKey, making: &Making) -> RevocationLi
         extensions,
     ]);
     let signature = [&[0][..], &key.sign(Scheme::EcdsaP256Sha256, &signed).unwrap()].concat();
-    let der = sequence(&[signed, algorithm, field(Tag::BitString, &signature).unwrap()]);
-    RevocationList::from_der(&der).unwrap()
+    sequence(&[signed, algorithm, field(Tag::BitString, &signature).unwrap()])
 }
 
 fn serial(certificate: &Certificate) -> Vec<u8> {
@@ -137,6 +140,97 @@ fn who_is_on_a_list_is_revoked() {
 }
 
 #[test]
+fn a_list_that_cannot_be_used_leaves_the_answer_unknown() {
+    let [signer, authority, root] = &PKI.chain[..] else { panic!("there are three") };
+    let unknown = ObjectIdentifier::new_unwrap("1.2.3");
+    let with = |extensions| Making { extensions, ..making(vec![]) };
+    let indirect = sequence(&[field(inner(4), &[0xff]).unwrap()]);
+    let makings = [
+        ("a delta list", with(extension(DELTA_INDICATOR, true, &[2, 1, 1]))),
+        ("a delta list whose issuer forgot to say so", with(extension(DELTA_INDICATOR, false, &[2, 1, 1]))),
+        ("something critical", with(extension(unknown, true, b""))),
+        ("an indirect list", with(extension(IssuingDistributionPoint::OID, true, &indirect))),
+        ("out of date", Making { next: Some("260610000000Z"), ..making(vec![]) }),
+        ("of the future", Making { this: "260620000000Z", ..making(vec![]) }),
+        ("without an end", Making { next: None, ..making(vec![]) }),
+        ("a critical entry", making(vec![(1u8.to_der().unwrap(), extension(unknown, true, &[5, 0]))])),
+    ];
+    let good = || list(authority, &PKI.keys[1], &making(vec![]));
+    let of_root = || list(root, &PKI.keys[0], &making(vec![]));
+    assert_eq!(check(&PKI.chain, &[of_root(), good(), good()], now(), None), Ok(()));
+    let unusable = makings.iter().map(|(name, making)| (*name, list(authority, &PKI.keys[1], making)));
+    let forged = ("by another key", list(authority, &PKI.keys[0], &making(vec![])));
+    for (name, bad) in unusable.chain([forged]) {
+        for lists in [[of_root(), bad.clone(), good()], [of_root(), good(), bad.clone()]] {
+            let found = check(&PKI.chain, &lists, now(), None);
+            assert!(matches!(found, Err(Refusal::Revocation(_))), "{name}: {found:?}");
+        }
+        // One that revokes is enough, wherever it stands.
+        let revoking = list(authority, &PKI.keys[1], &making(vec![(serial(signer), vec![])]));
+        for lists in [[of_root(), bad.clone(), revoking.clone()], [of_root(), revoking, bad]] {
+            let found = check(&PKI.chain, &lists, now(), None);
+            assert!(matches!(found, Err(Refusal::Revoked { .. })), "{name}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn lists_of_another_key_of_the_issuer_are_not_its_own() {
+    let [_, authority, root] = &PKI.chain[..] else { panic!("there are three") };
+    let named = |key: &[u8]| {
+        let value = sequence(&[field(inner(0), key).unwrap()]);
+        let extensions = extension(AuthorityKeyIdentifier::OID, false, &value);
+        Making { extensions, ..making(vec![]) }
+    };
+    let own = authority.extension::<SubjectKeyIdentifier>().unwrap().unwrap().1;
+    let of_root = list(root, &PKI.keys[0], &making(vec![]));
+    let good = list(authority, &PKI.keys[1], &named(own.0.as_bytes()));
+    // After a change of keys both lists have the same name.
+    let older = list(authority, &PKI.keys[0], &named(b"another key"));
+    assert_eq!(check(&PKI.chain, &[of_root.clone(), older.clone(), good], now(), None), Ok(()));
+    assert!(matches!(check(&PKI.chain, &[of_root, older], now(), None), Err(Refusal::Revocation(_))));
+}
+
+#[test]
+fn of_several_entries_one_that_revokes_is_enough() {
+    let [signer, authority, root] = &PKI.chain[..] else { panic!("there are three") };
+    let of_root = list(root, &PKI.keys[0], &making(vec![]));
+    let reason = |code: u8| extension(REASON, false, &[10, 1, code]);
+    let since = |time: &[u8]| extension(INVALIDITY_DATE, false, &field(Tag::GeneralizedTime, time).unwrap());
+    let signed = Some("2026-05-01T00:00:00Z".parse().unwrap());
+    let later = since(b"20260510000000Z");
+    for (entries, signed, is_revoked) in [
+        (vec![vec![]], None, true),
+        (vec![reason(1), reason(8)], None, true),
+        (vec![reason(8), reason(1)], None, true),
+        // Only a delta list takes something off another list.
+        (vec![reason(8)], None, true),
+        (vec![reason(6), reason(8)], None, true),
+        (vec![later.clone()], signed, false),
+        (vec![later.clone(), vec![]], signed, true),
+        (vec![vec![], later.clone()], signed, true),
+        (vec![later, since(b"20260401000000Z")], signed, true),
+    ] {
+        let entries: Vec<_> = entries.into_iter().map(|extensions| (serial(signer), extensions)).collect();
+        let lists = [of_root.clone(), list(authority, &PKI.keys[1], &making(entries))];
+        let found = check(&PKI.chain, &lists, now(), signed);
+        assert_eq!(matches!(found, Err(Refusal::Revoked { .. })), is_revoked, "{found:?}");
+        assert_eq!(found.is_ok(), !is_revoked);
+    }
+}
+
+#[test]
+fn an_extension_occurs_once() {
+    let [signer, authority, _] = &PKI.chain[..] else { panic!("there are three") };
+    let twice = extension(ObjectIdentifier::new_unwrap("2.5.29.20"), false, &[2, 1, 1]).repeat(2);
+    let reasons = extension(REASON, false, &[10, 1, 1]).repeat(2);
+    for making in [Making { extensions: twice, ..making(vec![]) }, making(vec![(serial(signer), reasons)])] {
+        let error = RevocationList::from_der(&der(authority, &PKI.keys[1], &making)).unwrap_err();
+        assert!(error.to_string().contains("an extension occurs twice"), "{error}");
+    }
+}
+
+#[test]
 fn what_was_signed_before_a_key_was_lost_counts() {
     let [signer, authority, root] = &PKI.chain[..] else { panic!("there are three") };
     let since = field(Tag::GeneralizedTime, b"20260510000000Z").unwrap();
@@ -151,7 +245,7 @@ fn what_was_signed_before_a_key_was_lost_counts() {
 
 #[test]
 fn lists_that_break_a_rule_tell_nothing() {
-    let place = |parts: &[Vec<u8>]| extension(DISTRIBUTION_POINT, true, &sequence(parts));
+    let place = |parts: &[Vec<u8>]| extension(IssuingDistributionPoint::OID, true, &sequence(parts));
     let named = |uri: &[u8]| {
         let name = field(inner(6), uri).unwrap();
         field(outer(0), &field(outer(0), &name).unwrap()).unwrap()
@@ -202,7 +296,7 @@ fn lists_that_break_a_rule_tell_nothing() {
     );
     let lists = [0, 1].map(|at| list(&weak.chain[2 - at], &weak.keys[at], &making(vec![])));
     let found = check(&weak.chain, &lists, now(), None).unwrap_err();
-    assert!(found.to_string().contains("may not sign such lists"), "{found}");
+    assert!(found.to_string().contains("may not sign revocation lists"), "{found}");
 }
 
 #[test]

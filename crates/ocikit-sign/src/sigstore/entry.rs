@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::key::{PublicKey, blocks};
-use crate::notation::Certificate;
+use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::sigstore::json::Base64;
 use crate::sigstore::log::KindVersion;

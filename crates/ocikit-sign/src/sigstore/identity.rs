@@ -7,7 +7,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use crate::error::{Error, Result};
-use crate::notation::Certificate;
+use crate::pki::Certificate;
 
 /// A text, or texts of a kind.
 #[derive(Debug, Clone)]

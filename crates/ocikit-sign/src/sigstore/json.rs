@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use serde::de::{Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::time::rfc3339;
+
 /// Bytes in base64, written in the one way there is for them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Base64(pub(crate) Vec<u8>);
@@ -72,14 +74,14 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// A time as RFC 3339 has it.
+/// A time of RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Time(pub(crate) Timestamp);
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map(Time).map_err(|_| D::Error::custom(format!("`{text}` is no time")))
+        rfc3339(&text).map(Time).ok_or_else(|| D::Error::custom(format!("`{text}` is not a time of RFC 3339")))
     }
 }
 

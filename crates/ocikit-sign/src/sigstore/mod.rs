@@ -5,7 +5,6 @@ pub(crate) mod entry;
 mod identity;
 mod json;
 pub(crate) mod log;
-mod path;
 mod root;
 mod sct;
 mod services;

@@ -5,8 +5,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::key::PublicKey;
-use crate::notation::Certificate;
+use crate::key::{KeyKind, PublicKey};
+use crate::pki::path::{self, Purpose};
+use crate::pki::{Certificate, Rule};
 use crate::refusal::Refusal;
 use crate::sigstore::json::{Base64, Validity};
 use crate::timestamp::{self, Authorities, Stamp};
@@ -52,10 +53,10 @@ impl TrustedRoot {
     ///
     /// # Errors
     ///
-    /// [`Error::Policy`] if it is of another type or version, says something that is not known here, or has keys or
-    /// certificates that are not used. A log whose key is not used is as if it were not there.
+    /// [`Error::Policy`] if it is of another type or version, has an unknown field, a certificate that is malformed, a log or an
+    /// authority that does not say since when it is valid, or a key of another type than its `keyDetails` say. A log whose
+    /// `keyDetails` are not supported is left out.
     pub fn parse(json: &[u8]) -> Result<TrustedRoot> {
-        let refuse = |problem: String| Error::Policy { what: "the trusted root".to_owned(), problem };
         if json.len() > LONGEST {
             return Err(refuse(format!("it has more than {LONGEST} bytes")));
         }
@@ -63,15 +64,17 @@ impl TrustedRoot {
         if !MEDIA_TYPES.contains(&form.media_type.as_str()) {
             return Err(refuse(format!("it is of type {}", form.media_type)));
         }
-        let authorities = |found: Vec<AuthorityForm>| found.into_iter().map(Authority::of).collect::<Result<_, _>>();
-        let logs = |found: Vec<LogForm>| -> Result<Vec<Log>, String> {
-            Ok(found.into_iter().map(Log::of).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        let authorities = |found: Vec<AuthorityForm>, what: &str| {
+            found.into_iter().map(|authority| Authority::of(authority, what)).collect::<Result<_>>()
+        };
+        let logs = |found: Vec<LogForm>, what: &str| -> Result<Vec<Log>> {
+            found.into_iter().filter_map(|log| Log::of(log, what).transpose()).collect()
         };
         Ok(TrustedRoot {
-            authorities: authorities(form.certificate_authorities).map_err(refuse)?,
-            timestamp_authorities: authorities(form.timestamp_authorities).map_err(refuse)?,
-            logs: logs(form.tlogs).map_err(refuse)?,
-            certificate_logs: logs(form.ctlogs).map_err(refuse)?,
+            authorities: authorities(form.certificate_authorities, "certificate authority")?,
+            timestamp_authorities: authorities(form.timestamp_authorities, "timestamp authority")?,
+            logs: logs(form.tlogs, "transparency log")?,
+            certificate_logs: logs(form.ctlogs, "certificate transparency log")?,
         })
     }
 
@@ -83,7 +86,7 @@ impl TrustedRoot {
     /// [`Error::Certificates`] if a chain is empty, or not one.
     pub fn of_authorities(issuers: Vec<Vec<Certificate>>, timestamps: Vec<Vec<Certificate>>) -> Result<TrustedRoot> {
         let authorities = |chains: Vec<Vec<Certificate>>| {
-            let authority = |chain| Authority::new(chain, Validity::default()).map_err(Error::Certificates);
+            let authority = |chain| Authority::new(chain, Validity::default());
             chains.into_iter().map(authority).collect::<Result<_>>()
         };
         Ok(TrustedRoot {
@@ -96,6 +99,29 @@ impl TrustedRoot {
     /// The log that entries name so.
     pub(crate) fn log(&self, id: &[u8]) -> Option<&Log> {
         self.logs.iter().find(|log| log.id == id)
+    }
+
+    /// Finds the certificate authority that issued the certificate of a signer, which was valid at a time. Returns the
+    /// certificate that issued it.
+    pub(crate) fn issuer<'a>(&'a self, leaf: &'a Certificate, time: Timestamp) -> Result<&'a Certificate, Refusal> {
+        let mut why = Refusal::from(leaf.violates(Rule::NoPath));
+        for authority in &self.authorities {
+            let Some((trusted, intermediates)) = authority.chain.split_last() else { continue };
+            let intermediates: Vec<_> = intermediates.iter().collect();
+            match path::find(leaf, std::slice::from_ref(trusted), &intermediates, Purpose::CodeSigning, time) {
+                Ok(_) if !authority.is_valid_at(time) => {
+                    why = Refusal::Certificates(format!(
+                        "{}: the trusted root does not trust it at {time}",
+                        trusted.subject()
+                    ));
+                }
+                Ok(path) => return path.get(1).copied().ok_or(why),
+                // Other authorities have nothing to do with the certificate.
+                Err(violation) if violation.rule == Rule::NoPath => {}
+                Err(violation) => why = violation.into(),
+            }
+        }
+        Err(why)
     }
 
     /// What somebody who is trusted says of the time of a signature.
@@ -117,23 +143,25 @@ impl TrustedRoot {
 }
 
 impl Authority {
-    fn new(chain: Vec<Certificate>, valid: Validity) -> Result<Authority, String> {
-        if chain.is_empty() || chain.len() > MOST_CERTIFICATES {
-            return Err(format!("an authority has {} certificates", chain.len()));
+    fn new(chain: Vec<Certificate>, valid: Validity) -> Result<Authority> {
+        if chain.is_empty() || chain.len() > MAX_CERTIFICATES {
+            return Err(Error::Certificates(format!("an authority has {} certificates", chain.len())));
         }
         for pair in chain.windows(2) {
             if let [child, parent] = pair {
-                child.is_issued_by(parent)?;
+                let issued = child.check_issued_by(parent);
+                issued.map_err(|violation| Error::Certificates(violation.to_string()))?;
             }
         }
         Ok(Authority { chain, valid })
     }
 
-    fn of(form: AuthorityForm) -> Result<Authority, String> {
+    fn of(form: AuthorityForm, what: &str) -> Result<Authority> {
+        let valid = checked(form.valid_for, what)?;
         let certificates = form.cert_chain.certificates.iter();
         let chain = certificates.map(|certificate| Certificate::from_der(&certificate.raw_bytes.0));
-        let chain = chain.collect::<Result<Vec<_>>>().map_err(|error| error.to_string())?;
-        Authority::new(chain, form.valid_for)
+        let chain = chain.collect::<Result<Vec<_>>>().and_then(|chain| Authority::new(chain, valid));
+        chain.map_err(|error| refuse(error.to_string()))
     }
 
     /// Whether it may be used at a time, by what the root says of it.
@@ -143,34 +171,70 @@ impl Authority {
 }
 
 impl Log {
-    /// `None` if its key is of a kind that is not used: others may be.
-    fn of(form: LogForm) -> Result<Option<Log>, String> {
-        let Some(algorithm) = form.hash_algorithm.as_deref().filter(|algorithm| *algorithm != "SHA2_256") else {
-            let id = form.log_id.key_id.0;
-            if id.len() != 32 {
-                return Err("the ID of a log has not 32 bytes".to_owned());
-            }
-            let hint = match form.checkpoint_key_id {
-                Some(hint) => hint.key_id.0,
-                None => id.clone(),
-            };
-            let host = form.base_url.split_once("://").map_or(form.base_url.as_str(), |(_, rest)| rest);
-            let host = host.split('/').next().unwrap_or_default();
-            let host = host.rsplit_once(':').map_or(host, |(host, _)| host).to_owned();
-            if hint.len() < 4 || host.is_empty() {
-                return Err("a log has no address, or a key without a name".to_owned());
-            }
-            let valid = form.public_key.valid_for;
-            let key = PublicKey::from_der(&form.public_key.raw_bytes.0).ok();
-            return Ok(key.map(|key| Log { host, key, id, hint, valid }));
+    /// `None` if its key is of a type that is not supported: the signature may be in another log.
+    fn of(form: LogForm, what: &str) -> Result<Option<Log>> {
+        if let Some(algorithm) = form.hash_algorithm.as_deref().filter(|algorithm| *algorithm != "SHA2_256") {
+            return Err(refuse(format!("a {what} hashes with {algorithm}")));
+        }
+        let id = form.log_id.key_id.0;
+        if id.len() != 32 {
+            return Err(refuse(format!("the ID of a {what} has not 32 bytes")));
+        }
+        let hint = match form.checkpoint_key_id {
+            Some(hint) => hint.key_id.0,
+            None => id.clone(),
         };
-        Err(format!("a log hashes by {algorithm}"))
+        let host = form.base_url.split_once("://").map_or(form.base_url.as_str(), |(_, rest)| rest);
+        let host = host.split('/').next().unwrap_or_default();
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host).to_owned();
+        if hint.len() < 4 || host.is_empty() {
+            return Err(refuse(format!("a {what} has no address, or a key ID of less than 4 bytes")));
+        }
+        let valid = checked(form.public_key.valid_for, what)?;
+        let key = key(&form.public_key, what)?;
+        Ok(key.map(|key| Log { host, key, id, hint, valid }))
     }
+}
+
+/// A validity that says when it begins. Without a beginning it would be valid since ever, while it may have been added because
+/// an older one was compromised; clients of sigstore refuse it (sigstore-conformance, `trust-root-tlog-missing-validity-start`).
+fn checked(validity: Validity, what: &str) -> Result<Validity> {
+    match validity.start() {
+        Some(_) => Ok(validity),
+        None => Err(refuse(format!("a {what} has no validFor.start"))),
+    }
+}
+
+/// A key of the type that its details say; `None` if that type is not supported.
+fn key(form: &KeyForm, what: &str) -> Result<Option<PublicKey>> {
+    let details = form.key_details.as_str();
+    let is_of: fn(KeyKind) -> bool = match details {
+        "PKIX_ECDSA_P256_SHA_256" => |kind| kind == KeyKind::P256,
+        "PKIX_ECDSA_P384_SHA_384" | "PKIX_ECDSA_P384_SHA_256" => |kind| kind == KeyKind::P384,
+        "PKIX_ECDSA_P521_SHA_512" | "PKIX_ECDSA_P521_SHA_256" => |kind| kind == KeyKind::P521,
+        "PKIX_ED25519" => |kind| kind == KeyKind::Ed25519,
+        "PKIX_RSA_PKCS1V5" => |kind| matches!(kind, KeyKind::Rsa { .. }),
+        "PKIX_RSA_PKCS1V15_2048_SHA256" => |kind| kind == KeyKind::Rsa { bits: 2048 },
+        "PKIX_RSA_PKCS1V15_3072_SHA256" => |kind| kind == KeyKind::Rsa { bits: 3072 },
+        "PKIX_RSA_PKCS1V15_4096_SHA256" => |kind| kind == KeyKind::Rsa { bits: 4096 },
+        "" | "PUBLIC_KEY_DETAILS_UNSPECIFIED" => return Err(refuse(format!("a {what} has a key without keyDetails"))),
+        // RSA-PSS, Ed25519ph, the deprecated forms of PKCS #1, post-quantum signatures and what is still to come.
+        _ => return Ok(None),
+    };
+    match PublicKey::from_der(&form.raw_bytes.0) {
+        Ok(key) if is_of(key.kind()) => Ok(Some(key)),
+        Ok(key) => Err(refuse(format!("a {what} has a key of type {}, and its keyDetails are {details}", key.kind()))),
+        Err(error) => Err(refuse(format!("a {what} has a key that is not of type {details}: {error}"))),
+    }
+}
+
+fn refuse(problem: String) -> Error {
+    Error::Policy { what: "the trusted root".to_owned(), problem }
 }
 
 /// The root of sigstore's public services has 7 KiB.
 const LONGEST: usize = 4 << 20;
-const MOST_CERTIFICATES: usize = 16;
+const MAX_CERTIFICATES: usize = 16;
 const MEDIA_TYPES: [&str; 3] = [
     "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
     "application/vnd.dev.sigstore.trustedroot.v0.1+json",
@@ -209,9 +273,8 @@ struct LogForm {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct KeyForm {
     raw_bytes: Base64,
-    /// The key says itself of what kind it is.
-    #[serde(rename = "keyDetails")]
-    _details: Option<Value>,
+    #[serde(default)]
+    key_details: String,
     #[serde(default)]
     valid_for: Validity,
 }

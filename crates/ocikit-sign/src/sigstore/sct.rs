@@ -6,7 +6,7 @@ use x509_cert::der::{Decode, Error, Tag};
 
 use crate::der::{Fields, field, outer};
 use crate::key::{KeyKind, PublicKey, Scheme};
-use crate::notation::Certificate;
+use crate::pki::Certificate;
 use crate::sigstore::root::Log;
 
 /// Checks that one of the logs has promised to show a certificate.

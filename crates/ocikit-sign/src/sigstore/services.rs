@@ -12,7 +12,7 @@ use crate::algorithm::Hash;
 use crate::error::{Error, Result};
 use crate::http::{Http, HttpAnswer};
 use crate::key::Scheme;
-use crate::notation::Certificate;
+use crate::pki::Certificate;
 use crate::signer::{Signer, checked};
 use crate::sigstore::config::LogUrl;
 use crate::sigstore::entry::{By, Signed};

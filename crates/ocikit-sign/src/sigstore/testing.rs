@@ -14,7 +14,7 @@ use super::json::Validity;
 use super::root::{Authority, Log};
 use super::*;
 use crate::key::{KeyKind, PrivateKey, Scheme};
-use crate::notation::Certificate;
+use crate::pki::Certificate;
 use crate::timestamp::testing::Tsa;
 
 pub(crate) const WHO: &str = "signer@example.com";

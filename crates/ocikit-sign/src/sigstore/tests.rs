@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cosign::bundle;
+use crate::key::{KeyKind, PrivateKey};
 use crate::refusal::Refusal;
 
 /// A bundle, the root that it leads to, and what it says.
@@ -119,7 +120,10 @@ fn nothing_of_a_root_may_be_missing_or_of_another_time() {
         for part in parts {
             let without = recorded.with_root(|root| root[part] = json!([]));
             assert!(without.is_err(), "{part}");
-            for validity in [json!({"start": "2099-01-01T00:00:00Z"}), json!({"end": "2020-01-01T00:00:00Z"})] {
+            for validity in [
+                json!({"start": "2099-01-01T00:00:00Z"}),
+                json!({"start": "2010-01-01T00:00:00Z", "end": "2020-01-01T00:00:00Z"}),
+            ] {
                 let at_another_time = recorded.with_root(|root| {
                     for entry in root[part].as_array_mut().unwrap() {
                         let place = if entry["publicKey"].is_null() { entry } else { &mut entry["publicKey"] };
@@ -137,6 +141,7 @@ fn nothing_of_a_root_may_be_missing_or_of_another_time() {
             let with_another_key = recorded.with_root(|root| {
                 for log in root[part].as_array_mut().unwrap() {
                     log["publicKey"]["rawBytes"] = json!(key);
+                    log["publicKey"]["keyDetails"] = json!("PKIX_ECDSA_P256_SHA_256");
                 }
             });
             assert!(with_another_key.is_err(), "{part}");
@@ -276,9 +281,105 @@ fn roots_are_read_strictly() {
     for (number, change) in refused.into_iter().enumerate() {
         assert!(changed(change).is_err(), "{number}");
     }
-    // A key of another kind may be that of a log that nobody needs.
-    let other = changed(&|root| root["tlogs"][0]["publicKey"]["rawBytes"] = json!("AAAA")).unwrap();
-    assert_eq!(other.logs.len() + 1, changed(&|_| {}).unwrap().logs.len());
+    // A log whose key is of a type that is not supported is left out.
+    let other = changed(&|root| {
+        root["tlogs"][0]["publicKey"]["rawBytes"] = json!("AAAA");
+        root["tlogs"][0]["publicKey"]["keyDetails"] = json!("ML_DSA_65");
+    });
+    assert_eq!(other.unwrap().logs.len() + 1, changed(&|_| {}).unwrap().logs.len());
+}
+
+/// sigstore-conformance, `trust-root-tlog-missing-validity-start_fail`, and the same for the other parts.
+#[test]
+fn sigstore_conformance_validity_without_a_start_is_refused() {
+    for recorded in &BOTH {
+        let root: Value = serde_json::from_str(recorded.root).unwrap();
+        for part in ["tlogs", "ctlogs", "certificateAuthorities", "timestampAuthorities"] {
+            for validity in [None, Some(json!({})), Some(json!({"end": "2099-01-01T00:00:00Z"})), Some(json!(null))] {
+                let mut root = root.clone();
+                let Some(Value::Object(place)) = root[part].get_mut(0) else { continue };
+                let place = match part.ends_with("logs") {
+                    true => place["publicKey"].as_object_mut().unwrap(),
+                    false => place,
+                };
+                match &validity {
+                    None => drop(place.remove("validFor")),
+                    Some(validity) => place["validFor"] = validity.clone(),
+                }
+                let found = TrustedRoot::parse(root.to_string().as_bytes());
+                let is_refused = found.is_err_and(|error| match &validity {
+                    Some(Value::Null) => true,
+                    _ => error.to_string().contains("has no validFor.start"),
+                });
+                assert!(is_refused, "{part} {validity:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_in_a_root_is_of_the_type_that_its_details_say() {
+    let key = |kind| PrivateKey::generate(kind).unwrap().public_key().to_der().to_vec();
+    let (p256, p384, p521) = (key(KeyKind::P256), key(KeyKind::P384), key(KeyKind::P521));
+    let (ed25519, rsa) = (key(KeyKind::Ed25519), key(KeyKind::Rsa { bits: 2048 }));
+    // The key, its details, and whether there is a log then; `None` if the root is refused.
+    for (key, details, expected) in [
+        (&p256[..], json!("PKIX_ECDSA_P256_SHA_256"), Some(true)),
+        (&p384, json!("PKIX_ECDSA_P384_SHA_384"), Some(true)),
+        (&p384, json!("PKIX_ECDSA_P384_SHA_256"), Some(true)),
+        (&p521, json!("PKIX_ECDSA_P521_SHA_512"), Some(true)),
+        (&ed25519, json!("PKIX_ED25519"), Some(true)),
+        (&rsa, json!("PKIX_RSA_PKCS1V15_2048_SHA256"), Some(true)),
+        (&rsa, json!("PKIX_RSA_PKCS1V5"), Some(true)),
+        (&p256, json!("PKIX_ECDSA_P384_SHA_384"), None),
+        (&p384, json!("PKIX_ECDSA_P256_SHA_256"), None),
+        (&p256, json!("PKIX_ED25519"), None),
+        (&ed25519, json!("PKIX_ECDSA_P256_SHA_256"), None),
+        (&rsa, json!("PKIX_RSA_PKCS1V15_4096_SHA256"), None),
+        (&rsa, json!("PKIX_ECDSA_P256_SHA_256"), None),
+        (&p256, json!("PKIX_RSA_PKCS1V5"), None),
+        (b"no key", json!("PKIX_ECDSA_P256_SHA_256"), None),
+        (&p256, json!(""), None),
+        (&p256, json!("PUBLIC_KEY_DETAILS_UNSPECIFIED"), None),
+        (&p256, json!(5), None),
+        (&p256, json!(null), None),
+        (&ed25519, json!("PKIX_ED25519_PH"), Some(false)),
+        (&rsa, json!("PKIX_RSA_PSS_2048_SHA256"), Some(false)),
+        (&rsa, json!("PKCS1_RSA_PKCS1V5"), Some(false)),
+        (b"no key", json!("ML_DSA_87"), Some(false)),
+        (b"no key", json!("OF_THE_FUTURE"), Some(false)),
+    ] {
+        for part in ["tlogs", "ctlogs"] {
+            let mut root: Value = serde_json::from_str(VERSION_1.root).unwrap();
+            root[part].as_array_mut().unwrap().truncate(1);
+            root[part][0]["publicKey"]["rawBytes"] = STANDARD.encode(key).into();
+            root[part][0]["publicKey"]["keyDetails"] = details.clone();
+            let found = TrustedRoot::parse(root.to_string().as_bytes()).ok();
+            let logs = |root: TrustedRoot| if part == "tlogs" { root.logs } else { root.certificate_logs };
+            assert_eq!(found.map(|root| !logs(root).is_empty()), expected, "{part} {details}");
+        }
+    }
+    let mut root: Value = serde_json::from_str(VERSION_1.root).unwrap();
+    root["tlogs"][0]["publicKey"].as_object_mut().unwrap().remove("keyDetails");
+    assert!(TrustedRoot::parse(root.to_string().as_bytes()).is_err());
+}
+
+#[test]
+fn times_in_a_root_are_those_of_rfc_3339() {
+    for (start, is_read) in [
+        ("2021-01-12T11:53:27.000Z", true),
+        ("2021-01-12T11:53:27Z", true),
+        ("2021-01-12T12:53:27+01:00", true),
+        ("2021-01-12 11:53:27Z", false),
+        ("2021-01-12T11:53Z", false),
+        ("20210112T115327Z", false),
+        ("2021-01-12T11:53:27", false),
+        ("2021-01-12", false),
+    ] {
+        let mut root: Value = serde_json::from_str(VERSION_1.root).unwrap();
+        root["tlogs"][0]["publicKey"]["validFor"]["start"] = start.into();
+        assert_eq!(TrustedRoot::parse(root.to_string().as_bytes()).is_ok(), is_read, "{start}");
+    }
 }
 
 proptest::proptest! {

@@ -1,13 +1,12 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::notation::Certificate;
+use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::sigstore::entry::Signed;
 use crate::sigstore::identity::{Named, Pattern};
 use crate::sigstore::json::Base64;
 use crate::sigstore::log::Entry;
-use crate::sigstore::path;
 use crate::sigstore::root::{Log, TrustedRoot};
 use crate::sigstore::sct;
 
@@ -100,7 +99,7 @@ impl CertificateTrust {
             if logs.iter().any(|log| !log.valid.holds(time)) {
                 return Err(Refusal::Log(format!("the log was not trusted at {time}")));
             }
-            let issuer = path::issuer(leaf, &self.root.authorities, time)?;
+            let issuer = self.root.issuer(leaf, time)?;
             if self.certificate_log == Check::Required {
                 sct::verify(leaf, issuer, &self.root.certificate_logs).map_err(Refusal::Certificates)?;
             }

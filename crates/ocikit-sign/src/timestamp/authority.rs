@@ -1,10 +1,10 @@
 use aws_lc_rs::rand;
 
 use super::{Authorities, LONGEST, Stamp, is_answer, request, token, verify};
-use crate::Certificate;
 use crate::algorithm::Hash;
 use crate::error::{Error, Result};
 use crate::http::{Http, failed, parsed};
+use crate::pki::Certificate;
 
 /// An authority that is asked over HTTP when it was that a signature was there (RFC 3161, 3.4). It learns the hash of the
 /// signature and nothing else.

@@ -3,14 +3,15 @@ use std::sync::LazyLock;
 use ocikit_spec::{Digest, MediaType};
 use proptest::prelude::*;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
-    Issuer, KeyUsagePurpose, NameConstraints,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, Issuer, KeyUsagePurpose, NameConstraints,
 };
 
 use super::*;
 use crate::key::{KeyKind, PrivateKey};
 use crate::notation::trust::Approved;
-use crate::notation::{Certificate, NotationTrust, TrustPolicy, TrustStore};
+use crate::notation::{NotationTrust, TrustPolicy, TrustStore};
+use crate::pki::Certificate;
 use crate::timestamp::testing::{Making, Tsa};
 
 /// Keys and certificates as an authority gives them out, by what a test changes in them.
@@ -212,10 +213,10 @@ fn certificates_obey_the_rules() {
         ("says nothing", Box::new(|params| params.is_ca = IsCa::NoCa)),
         ("does not sign certificates", Box::new(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature])),
         (
-            "constraints of names",
+            "not for this name",
             Box::new(|params| {
-                let permitted_subtrees = vec![GeneralSubtree::DnsName("example.com".to_owned())];
-                params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+                let excluded_subtrees = vec![GeneralSubtree::DirectoryName(DistinguishedName::new())];
+                params.name_constraints = Some(NameConstraints { permitted_subtrees: Vec::new(), excluded_subtrees });
             }),
         ),
         ("something critical", Box::new(|params| params.custom_extensions.push(something_critical()))),
@@ -320,7 +321,7 @@ async fn a_timestamp_outlives_certificates() {
             (&always, &bytes, "2026-07-01", Some("it is missing")),
             (&after, &bytes, "2026-07-01", None),
             (&after, &bytes, "2028-07-01", Some("it is missing")),
-            (&always, &token(&stranger, &signature, "20260601000001Z"), "2026-07-01", Some("no authority")),
+            (&always, &token(&stranger, &signature, "20260601000001Z"), "2026-07-01", Some("the signature is wrong")),
             (&after, &token(&stranger, &signature, "20260601000001Z"), "2026-07-01", None),
             (&always, &token(&tsa, b"another", "20260601000001Z"), "2026-07-01", Some("of something else")),
             (&always, &token(&tsa, &signature, "20270101000000Z"), "2026-07-01", Some("may not be valid")),
@@ -474,6 +475,134 @@ async fn plugins_are_named_in_both_envelopes() {
         for more in [&[("com.example.must", "x")][..], &[("io.cncf.notary.x", "x")], &[(PLUGIN, "")]] {
             assert!(open_extended(form, &again(form, &plain, more)).is_err(), "{form:?} {more:?}");
         }
+    }
+}
+
+/// What notation's own tests have in their mock registry: `io.cncf.notary.SigningAgent`, as notation 1.0 wrote it.
+#[tokio::test]
+async fn notation_unsigned_attributes_that_are_unknown_are_ignored() {
+    use coset::TaggedCborSerializable;
+    use coset::cbor::Value as Cbor;
+
+    let authority = authority("root", |_| {});
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    let chain = Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).unwrap();
+    let trust = trust("strict", &authority, "2026-07-01");
+    let with = |form: Seal, bytes: &[u8], name: &str| match form {
+        Seal::Jws => {
+            let mut envelope: Value = serde_json::from_slice(bytes).unwrap();
+            envelope["header"][name] = "x".into();
+            envelope.to_string().into_bytes()
+        }
+        Seal::Cose => {
+            let mut envelope = coset::CoseSign1::from_tagged_slice(bytes).unwrap();
+            let label = coset::Label::Text(name.to_owned());
+            envelope.unprotected.rest.push((label, Cbor::Text("x".to_owned())));
+            envelope.to_tagged_vec().unwrap()
+        }
+    };
+    for form in SEALS {
+        let bytes = seal(form, &key, &chain, None).await;
+        for (name, counts) in [
+            ("io.cncf.notary.signingAgent", true),
+            ("io.cncf.notary.SigningAgent", true),
+            ("com.example.note", true),
+            // A plugin that the signer did not ask for.
+            (PLUGIN, true),
+            // What is signed cannot be said again, and a timestamp is one or is missing.
+            (SCHEME, false),
+            (SIGNING_TIME, false),
+        ] {
+            let found = trust.verify(form, &with(form, &bytes, name), &subject());
+            assert_eq!(found.is_ok(), counts, "{form:?} {name}: {found:?}");
+        }
+    }
+    // What has to be signed is not taken from where it is not.
+    let jws = seal(Seal::Jws, &key, &chain, None).await;
+    for name in ["crit", "alg", "cty"] {
+        assert!(trust.verify(Seal::Jws, &with(Seal::Jws, &jws, name), &subject()).is_err(), "{name}");
+    }
+    let changes: [fn(&mut coset::Header); 5] = [
+        |header| header.alg = Some(coset::RegisteredLabelWithPrivate::Assigned(coset::iana::Algorithm::ES256)),
+        |header| header.crit.push(coset::RegisteredLabelWithPrivate::Text(SCHEME.to_owned())),
+        |header| header.content_type = Some(coset::ContentType::Text(PAYLOAD_TYPE.to_owned())),
+        |header| header.rest.push((coset::Label::Text(TIMESTAMP.to_owned()), Cbor::Text("x".to_owned()))),
+        |header| header.rest.clear(),
+    ];
+    let cose = seal(Seal::Cose, &key, &chain, None).await;
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut envelope = coset::CoseSign1::from_tagged_slice(&cose).unwrap();
+        change(&mut envelope.unprotected);
+        assert!(trust.verify(Seal::Cose, &envelope.to_tagged_vec().unwrap(), &subject()).is_err(), "{number}");
+    }
+    let mut envelope = coset::CoseSign1::from_tagged_slice(&cose).unwrap();
+    envelope.unprotected.key_id = b"a key".to_vec();
+    assert!(trust.verify(Seal::Cose, &envelope.to_tagged_vec().unwrap(), &subject()).is_ok());
+}
+
+/// notation-core-go decodes times with a library that takes floating point numbers (RFC 8949, 3.4.2).
+#[tokio::test]
+async fn notation_times_in_cose_may_have_fractions() {
+    use coset::TaggedCborSerializable;
+    use coset::cbor::Value as Cbor;
+
+    let authority = authority("root", |_| {});
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    let chain = Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).unwrap();
+    let bytes = seal(Seal::Cose, &key, &chain, None).await;
+    let noon = at("2026-06-01").as_second();
+    for (time, expected) in [
+        (Cbor::Tag(1, Box::new(Cbor::Integer(noon.into()))), Some("2026-06-01T00:00:00Z")),
+        (Cbor::Tag(1, Box::new(Cbor::Float(noon as f64))), Some("2026-06-01T00:00:00Z")),
+        (Cbor::Tag(1, Box::new(Cbor::Float(noon as f64 + 0.5))), Some("2026-06-01T00:00:00.5Z")),
+        (Cbor::Tag(1, Box::new(Cbor::Float(f64::NAN))), None),
+        (Cbor::Tag(1, Box::new(Cbor::Float(f64::INFINITY))), None),
+        (Cbor::Tag(1, Box::new(Cbor::Float(1e300))), None),
+        (Cbor::Tag(1, Box::new(Cbor::Integer(u64::MAX.into()))), None),
+        (Cbor::Float(noon as f64), None),
+        (Cbor::Integer(noon.into()), None),
+        (Cbor::Tag(0, Box::new(Cbor::Text("2026-06-01T00:00:00Z".to_owned()))), None),
+    ] {
+        let mut envelope = coset::CoseSign1::from_tagged_slice(&bytes).unwrap();
+        envelope.protected.original_data = None;
+        let rest = &mut envelope.protected.header.rest;
+        let place = rest.iter_mut().find(|(label, _)| *label == coset::Label::Text(SIGNING_TIME.to_owned())).unwrap();
+        place.1 = time.clone();
+        let signature = key.sign(Scheme::EcdsaP256Sha256, &envelope.tbs_data(&[])).unwrap();
+        envelope.signature = to_fixed(Scheme::EcdsaP256Sha256, signature).unwrap();
+        let found = open(Seal::Cose, &envelope.to_tagged_vec().unwrap()).map(|opened| opened.said.time.to_string());
+        assert_eq!(found.as_deref().ok(), expected, "{time:?} {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn times_in_jws_are_those_of_rfc_3339() {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    let authority = authority("root", |_| {});
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    let chain = Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).unwrap();
+    let bytes = seal(Seal::Jws, &key, &chain, None).await;
+    for (time, is_read) in [
+        ("2026-06-01T00:00:00Z", true),
+        // notation writes local times.
+        ("2026-05-31T14:20:21-07:00", true),
+        ("2026-06-01T00:00:00.123456789Z", true),
+        ("2026-06-01 00:00:00Z", false),
+        ("2026-06-01T00:00:00+02", false),
+        ("2026-06-01T00:00:00+02:00[Europe/Berlin]", false),
+    ] {
+        let mut envelope: Value = serde_json::from_slice(&bytes).unwrap();
+        let protected = URL_SAFE_NO_PAD.decode(envelope["protected"].as_str().unwrap()).unwrap();
+        let mut protected: Value = serde_json::from_slice(&protected).unwrap();
+        protected[SIGNING_TIME] = time.into();
+        let protected = URL_SAFE_NO_PAD.encode(protected.to_string());
+        let message = format!("{protected}.{}", envelope["payload"].as_str().unwrap());
+        let signature = key.sign(Scheme::EcdsaP256Sha256, message.as_bytes()).unwrap();
+        envelope["protected"] = protected.into();
+        envelope["signature"] = URL_SAFE_NO_PAD.encode(to_fixed(Scheme::EcdsaP256Sha256, signature).unwrap()).into();
+        assert_eq!(open(Seal::Jws, envelope.to_string().as_bytes()).is_ok(), is_read, "{time}");
     }
 }
 
