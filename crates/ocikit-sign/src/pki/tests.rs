@@ -616,7 +616,7 @@ fn a_path_is_found_among_others_and_the_search_ends() {
     assert_eq!(rule(find(&[stranger], &[middle])), Rule::NoPath);
     assert_eq!(rule(find(&[], &[middle, root])), Rule::NoPath);
     // A certificate that is trusted itself is no authority.
-    assert_eq!(rule(find(&[leaf.clone()], &[])), Rule::NoPath);
+    assert_eq!(rule(find(std::slice::from_ref(leaf), &[])), Rule::NoPath);
     // Many certificates of one name and key, none of which leads anywhere.
     let many: Vec<_> = (2..30)
         .map(|number| {

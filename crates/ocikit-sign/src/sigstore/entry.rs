@@ -1,6 +1,8 @@
 //! What an entry of a transparency log is about.
 
 use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -58,6 +60,7 @@ pub(crate) fn check(kind: &KindVersion, body: &[u8], signed: &Signed<'_>) -> Res
     let is_about = match (kind.kind.as_str(), kind.version.as_str()) {
         ("hashedrekord", "0.0.1") => hashed_v1(body.spec, signed),
         ("dsse", "0.0.1") => envelope_v1(body.spec, signed),
+        ("intoto", "0.0.2") => intoto(body.spec, signed),
         ("hashedrekord", "0.0.2") => hashed_v2(body.spec, signed),
         ("dsse", "0.0.2") => envelope_v2(body.spec, signed),
         (kind, version) => return Err(Refusal::NotUnderstood(format!("a log entry of type {kind} {version}"))),
@@ -117,6 +120,35 @@ fn envelope_v1(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
     let Spec { payload_hash, signatures } = serde_json::from_value(spec)?;
     let [Signature { signature, verifier }] = &signatures[..] else { return Ok(false) };
     Ok(payload_hash.is_of(signed.payload) && signature.0 == signed.signature && is_verifier(&verifier.0, signed))
+}
+
+/// What `dsse` replaced, which bundles of 2023 have (sigstore-conformance, `intoto-with-custom-trust-root`). The signature is in
+/// base64 twice.
+fn intoto(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
+    #[derive(Deserialize)]
+    struct Spec {
+        content: Content,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Content {
+        envelope: Envelope,
+        payload_hash: Hash,
+    }
+    #[derive(Deserialize)]
+    struct Envelope {
+        signatures: Vec<Signature>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Signature {
+        sig: Base64,
+        public_key: Base64,
+    }
+    let Content { envelope, payload_hash } = serde_json::from_value::<Spec>(spec)?.content;
+    let [Signature { sig, public_key }] = &envelope.signatures[..] else { return Ok(false) };
+    let is_signature = STANDARD.decode(&sig.0).is_ok_and(|sig| sig == signed.signature);
+    Ok(payload_hash.is_of(signed.payload) && is_signature && is_verifier(&public_key.0, signed))
 }
 
 /// A hash in hexadecimal digits, as version 1 has it.
@@ -227,8 +259,6 @@ impl SignatureV2 {
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine;
-    use base64::engine::general_purpose::STANDARD;
     use ocikit_spec::Digest;
     use serde_json::json;
 
@@ -255,6 +285,10 @@ mod tests {
                 "payloadHash": hash(signed.payload),
                 "signatures": [{"signature": text(signed.signature), "verifier": pem}],
             }}),
+            json!({"apiVersion": "0.0.2", "kind": "intoto", "spec": {"content": {
+                "envelope": {"signatures": [{"sig": text(text(signed.signature).as_bytes()), "publicKey": pem}]},
+                "payloadHash": hash(signed.payload),
+            }}}),
             json!({"apiVersion": "0.0.2", "kind": "hashedrekord", "spec": {"hashedRekordV002": {
                 "data": output(signed.message), "signature": signature,
             }}}),
@@ -278,7 +312,7 @@ mod tests {
                 let kind = KindVersion { kind: named("kind"), version: named("apiVersion") };
                 let about = |signed: &Signed<'_>| check(&kind, body.to_string().as_bytes(), signed);
                 assert_eq!(about(&signed), Ok(()), "{body}");
-                let is_envelope = kind.kind == "dsse";
+                let is_envelope = kind.kind != "hashedrekord";
                 for (another, is_told) in [
                     (Signed { message: b"another", ..signed }, !is_envelope),
                     (Signed { payload: b"another", ..signed }, is_envelope),
@@ -289,9 +323,9 @@ mod tests {
                     assert_eq!(about(&another).is_err(), is_told, "{body}");
                 }
                 // Of another kind, or version, than it says; with a second signature.
-                let otherwise = KindVersion { kind: "intoto".to_owned(), version: kind.version.clone() };
+                let otherwise = KindVersion { kind: "rekord".to_owned(), version: kind.version.clone() };
                 assert!(check(&otherwise, body.to_string().as_bytes(), &signed).is_err());
-                for place in ["/spec/signatures", "/spec/dsseV002/signatures"] {
+                for place in ["/spec/signatures", "/spec/dsseV002/signatures", "/spec/content/envelope/signatures"] {
                     let mut twice = body.clone();
                     let Some(signatures) = twice.pointer_mut(place).and_then(Value::as_array_mut) else { continue };
                     signatures.push(signatures[0].clone());
@@ -299,8 +333,8 @@ mod tests {
                 }
             }
         }
-        let intoto = KindVersion { kind: "intoto".to_owned(), version: "0.0.2".to_owned() };
-        let body = br#"{"apiVersion":"0.0.2","kind":"intoto","spec":{}}"#;
-        assert!(matches!(check(&intoto, body, &by_key), Err(Refusal::NotUnderstood(_))));
+        let older = KindVersion { kind: "intoto".to_owned(), version: "0.0.1".to_owned() };
+        let body = br#"{"apiVersion":"0.0.1","kind":"intoto","spec":{}}"#;
+        assert!(matches!(check(&older, body, &by_key), Err(Refusal::NotUnderstood(_))));
     }
 }
