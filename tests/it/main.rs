@@ -24,6 +24,7 @@ mod push;
 mod recovery;
 mod registry;
 mod rest;
+mod send;
 mod service;
 mod sign;
 mod signify;

@@ -36,7 +36,8 @@ impl Image {
                 None => read().await,
             }
         });
-        let trees = trees.buffered(AT_ONCE);
+        // Boxed, so that the future is `Send` whatever the closure borrows.
+        let trees = trees.buffered(AT_ONCE).boxed();
         trees.try_fold(FileTree::new(), async |files, tree| self.lay(files, &tree)).await
     }
 

@@ -111,6 +111,7 @@ pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options
     let there: Vec<_> = stream::iter(roots)
         .map(|(root, names)| is_complete(root.descriptor(), to, or_unnamed(names), options))
         .buffered(jobs)
+        .boxed()
         .try_collect()
         .await?;
     let mut copied: Vec<_> = roots.iter().map(|(root, _)| Copied::nothing(root)).collect();
@@ -121,7 +122,7 @@ pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options
         .filter(|(_, (_, there))| !there)
         .map(|(position, ((root, names), _))| Wanting { position, root: root.clone(), names: or_unnamed(names) })
         .collect();
-    let graph = Graph::of(wanting.iter().map(|wanting| &wanting.root), &options.only).await?;
+    let graph = Graph::of(&roots_of(&wanting), &options.only).await?;
     let tell = Teller(options.observer.clone());
     let plan = graph.plan();
     if !wanting.is_empty() {
@@ -143,7 +144,7 @@ pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options
         let (puts, ()) = put_all(stage, to, jobs, &tell, ready(Ok(()))).await?;
         note(&mut copied, &wanting, stage, puts);
     }
-    let more = Graph::after(&graph, along.iter().map(|along| &along.root)).await?;
+    let more = Graph::after(&graph, &roots_of(&along)).await?;
     if !along.is_empty() {
         let behind = more.plan();
         tell.planned(&[&plan[..], &behind].concat());
@@ -173,7 +174,7 @@ pub(crate) async fn complete(
     let sent = blobs.iter().filter(|(_, put)| *put == Put::Copied).map(|(blob, _)| blob.digest);
     let mut sent: HashSet<_> = sent.collect();
     let unsure = lists.iter().flatten().filter(|(root, _)| sent.remove(&root.digest));
-    stream::iter(unsure).map(|(root, _)| to.confirm(root)).buffered(AT_ONCE).try_collect::<()>().await?;
+    stream::iter(unsure).map(|(root, _)| to.confirm(root)).buffered(AT_ONCE).boxed().try_collect::<()>().await?;
     let at_once = if to.keeps_order() { 1 } else { AT_ONCE };
     // Whoever finds the image by its name finds what is about it as well.
     for list in lists {
@@ -184,7 +185,7 @@ pub(crate) async fn complete(
             }
             Ok::<_, Error>(())
         });
-        stream::iter(publish).buffered(at_once).try_collect::<()>().await?;
+        stream::iter(publish).buffered(at_once).boxed().try_collect::<()>().await?;
     }
     to.finish().await
 }
@@ -203,6 +204,7 @@ pub async fn plan(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Res
     let blobs = stream::iter([graph.plan(), more.plan()].concat())
         .map(|blob| async move { to.has(&blob).await.map(|has| (blob, has)) })
         .buffered(options.jobs.max(1))
+        .boxed()
         .try_collect();
     Ok(Planned { root: from.descriptor().clone(), blobs: blobs.await?, referrers })
 }
@@ -223,7 +225,7 @@ async fn find_along(
         }
         Ok((along, all))
     });
-    let found: Vec<(Vec<_>, _)> = found.buffered(options.jobs.max(1)).try_collect().await?;
+    let found: Vec<(Vec<_>, _)> = found.buffered(options.jobs.max(1)).boxed().try_collect().await?;
     let (along, all): (Vec<_>, _) = found.into_iter().unzip();
     Ok((along.into_iter().flatten().collect(), all))
 }
@@ -245,9 +247,13 @@ pub(crate) struct Wanting {
 
 /// What the roots lead to, and what goes along leads to beyond that.
 pub(crate) async fn graphs(wanting: &[Wanting], along: &[Wanting], only: &[Platform]) -> Result<(Graph, Graph)> {
-    let graph = Graph::of(wanting.iter().map(|wanting| &wanting.root), only).await?;
-    let more = Graph::after(&graph, along.iter().map(|along| &along.root)).await?;
+    let graph = Graph::of(&roots_of(wanting), only).await?;
+    let more = Graph::after(&graph, &roots_of(along)).await?;
     Ok((graph, more))
+}
+
+fn roots_of(wanting: &[Wanting]) -> Vec<&Root> {
+    wanting.iter().map(|wanting| &wanting.root).collect()
 }
 
 /// A root without a name becomes visible without one.

@@ -41,17 +41,17 @@ pub(crate) struct Node {
 impl Graph {
     /// Reads every document below these roots, the roots' own excepted, which were read when they were opened. Of indexes
     /// only the entries for these platforms count, if any are named.
-    pub(crate) async fn of(roots: impl IntoIterator<Item = &Root>, platforms: &[Platform]) -> Result<Graph> {
+    pub(crate) async fn of(roots: &[&Root], platforms: &[Platform]) -> Result<Graph> {
         Graph::default().with(roots, platforms).await
     }
 
     /// The same for what comes after another graph and is not in it.
-    pub(crate) async fn after(other: &Graph, roots: impl IntoIterator<Item = &Root>) -> Result<Graph> {
+    pub(crate) async fn after(other: &Graph, roots: &[&Root]) -> Result<Graph> {
         Graph { heights: other.heights.clone(), ..Graph::default() }.with(roots, &[]).await
     }
 
-    async fn with(mut self, roots: impl IntoIterator<Item = &Root>, platforms: &[Platform]) -> Result<Graph> {
-        for (position, root) in roots.into_iter().enumerate() {
+    async fn with(mut self, roots: &[&Root], platforms: &[Platform]) -> Result<Graph> {
+        for (position, root) in roots.iter().enumerate() {
             let documents = read_all(root, platforms).await?;
             self.add(root.descriptor(), &documents, root.source(), position, platforms);
         }
@@ -124,6 +124,7 @@ async fn read_all(root: &Root, platforms: &[Platform]) -> Result<Documents> {
         let read: Vec<_> = stream::iter(level.drain(..))
             .map(|descriptor| read_document(source, descriptor, &root_digest, &held))
             .buffered(AT_ONCE)
+            .boxed()
             .try_collect()
             .await?;
         for (digest, media_type, document) in read.into_iter().flatten() {

@@ -43,6 +43,7 @@ pub(crate) async fn related(root: &Root, which: &Referrers, platforms: &[Platfor
         let lists: Vec<_> = stream::iter(std::mem::take(&mut subjects))
             .map(|subject| about(source, subject, which, &held))
             .buffered(AT_ONCE)
+            .boxed()
             .try_collect()
             .await?;
         for (root, naming) in lists.into_iter().flatten() {
@@ -109,7 +110,7 @@ async fn about(
     held: &Held,
 ) -> Result<Vec<(Root, Naming)>> {
     let endings: &[&str] = if *which == Referrers::All { &ENDINGS } else { &[] };
-    let tagged = stream::iter(endings).map(|ending| tagged(source, subject, ending)).buffered(ENDINGS.len());
+    let tagged = stream::iter(endings).map(|ending| tagged(source, subject, ending)).buffered(ENDINGS.len()).boxed();
     let (mut found, tagged): (_, Vec<_>) = try_join(listed(source, subject, which, held), tagged.try_collect()).await?;
     found.extend(tagged.into_iter().flatten());
     Ok(found)
@@ -131,7 +132,8 @@ async fn listed(
                 Err(error) => Err(error),
             }
         })
-        .buffered(AT_ONCE);
+        .buffered(AT_ONCE)
+        .boxed();
     let opened: Vec<_> = opened.try_collect().await?;
     Ok(opened.into_iter().flatten().map(|root| (root, Naming::default())).collect())
 }

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Referrers, Root, Sink, SourceExt, copy_all};
 use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform, Tag, annotations};
@@ -97,8 +98,8 @@ pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Re
     let memory = Arc::new(Memory::new());
     let subjects = subjects(root, options.depth).await?;
     let all = subjects.iter().flat_map(|subject| options.formats.iter().map(move |format| (subject, *format)));
-    let made = all.map(|(subject, format)| one(subject, format, signer, options, &memory));
-    at_once(made, options.vouchers.as_ref()).await
+    let made = all.map(|(subject, format)| one(subject, format, signer, options, &memory).boxed());
+    at_once(made.collect(), options.vouchers.as_ref()).await
 }
 
 /// A signature of one thing in one format.
@@ -140,10 +141,7 @@ async fn signature(
 
 /// What is made, in order. Logs take a second for an entry, so that several are asked for at once; a signer that works alone does one
 /// after the other.
-async fn at_once<F: Future<Output = Result<Signature>>>(
-    made: impl Iterator<Item = F>,
-    vouchers: Option<&Vouchers>,
-) -> Result<Vec<Signature>> {
+async fn at_once(made: Vec<BoxFuture<'_, Result<Signature>>>, vouchers: Option<&Vouchers>) -> Result<Vec<Signature>> {
     let jobs = if vouchers.is_some() { 8 } else { 1 };
     stream::iter(made).buffered(jobs).try_collect().await
 }
@@ -211,12 +209,16 @@ pub async fn attest(root: &Root, signer: &dyn Signer, options: &AttestOptions) -
     }
     let memory = Arc::new(Memory::new());
     let subjects = subjects(root, options.depth).await?;
-    let made = subjects.iter().map(async |subject| {
-        let beside = (*created, options.vouchers.as_ref());
-        let manifest = bundled(subject, predicate_type, predicate, signer, beside, &memory).await?;
-        signature(subject, Format::Cosign, &manifest, Naming::default(), &memory).await
+    let made = subjects.iter().map(|subject| {
+        let memory = &memory;
+        async move {
+            let beside = (*created, options.vouchers.as_ref());
+            let manifest = bundled(subject, predicate_type, predicate, signer, beside, memory).await?;
+            signature(subject, Format::Cosign, &manifest, Naming::default(), memory).await
+        }
+        .boxed()
     });
-    at_once(made, options.vouchers.as_ref()).await
+    at_once(made.collect(), options.vouchers.as_ref()).await
 }
 
 /// Whether the certificate is that of the signer.

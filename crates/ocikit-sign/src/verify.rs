@@ -50,12 +50,12 @@ impl Trust {
     }
 
     /// The same, knowing what others have to be asked about these signatures.
-    pub(crate) async fn informed<'a>(&self, found: impl Iterator<Item = &'a Found>) -> Cow<'_, Trust> {
+    pub(crate) async fn informed<'a>(&self, found: Vec<&'a Found>) -> Cow<'_, Trust> {
         let Trust::Notation(trust) = self else { return Cow::Borrowed(self) };
         if !trust.has_plugins() {
             return Cow::Borrowed(self);
         }
-        let envelopes = found.filter_map(|found| {
+        let envelopes = found.into_iter().filter_map(|found| {
             let seal = match found.format? {
                 Format::NotationJws => Seal::Jws,
                 Format::NotationCose => Seal::Cose,
@@ -63,7 +63,7 @@ impl Trust {
             };
             Some((seal, found.content.as_ref().ok()?.1.clone()))
         });
-        Cow::Owned(Trust::Notation(trust.informed(envelopes).await))
+        Cow::Owned(Trust::Notation(trust.informed(envelopes.collect()).await))
     }
 
     /// Whether nothing is looked at.
@@ -324,13 +324,14 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
                 let found = find(&**subject.root.source(), &subject.digest(), formats).await?;
                 let mut cells = Vec::new();
                 for (trust, formats) in wanted {
-                    let trust = trust.informed(found.iter()).await;
+                    let trust = trust.informed(found.iter().collect()).await;
                     cells.push(cell(&subject, &trust, formats, &found, asked));
                 }
                 Ok::<_, Error>(cells)
             }
         })
         .buffered(options.jobs.max(1))
+        .boxed()
         .try_collect()
         .await?;
     Ok(Coverage { root: root.digest(), cells: cells.into_iter().flatten().collect() })

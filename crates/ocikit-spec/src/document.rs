@@ -97,7 +97,7 @@ impl Document {
     /// The descriptors that the document points to, in its order: config and layers, or manifests.
     ///
     /// The subject is not among them: what an artifact speaks about is not part of it.
-    pub fn children(&self) -> Box<dyn Iterator<Item = &Descriptor> + '_> {
+    pub fn children(&self) -> Box<dyn Iterator<Item = &Descriptor> + Send + '_> {
         match self {
             Document::Manifest(manifest) => Box::new(manifest.config().into_iter().chain(manifest.layers())),
             Document::Index(index) => Box::new(index.manifests().iter()),

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
-use futures::future::{join, join_all};
+use futures::future::{FutureExt, join, join_all};
 use ocikit_image::{Copied, Error, Name, Naming, Put, Result, Root, Sink, Target, Tee, copy_to_each};
 use ocikit_spec::Digest;
 
@@ -27,7 +27,7 @@ impl Session {
         }
         let alone =
             alone.into_iter().map(|(position, to)| async move { (position, self.copy_root(root, from, to).await) });
-        let ((), alone) = join(self.copy_to_places(root, places, &[], &mut outcomes), join_all(alone)).await;
+        let ((), alone) = join(self.copy_to_places(root, places, &[], &mut outcomes), join_all(alone).boxed()).await;
         for (position, outcome) in alone {
             outcomes.0[position] = Some(outcome);
         }

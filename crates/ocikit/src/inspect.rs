@@ -213,7 +213,7 @@ impl Inspection {
                 Err(error) => Err(error),
             }
         });
-        let lengths: Vec<_> = lengths.buffer_unordered(jobs).try_collect().await?;
+        let lengths: Vec<_> = lengths.buffer_unordered(jobs).boxed().try_collect().await?;
         let lengths: HashMap<_, _> = lengths.into_iter().flatten().collect();
         self.each(&mut |facts| {
             for layer in &mut facts.layers {

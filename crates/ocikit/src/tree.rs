@@ -2,7 +2,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use ocikit_image::{Error, Kind, Result, Root, Source};
 use ocikit_spec::{Annotations, Descriptor, Digest, Document, MediaType, Platform, annotations};
 use serde::Serialize;
@@ -138,10 +139,15 @@ impl Walk<'_> {
         Ok(trees)
     }
 
-    async fn all(&self, entries: &[Descriptor], relation: Relation, path: &[Digest]) -> Result<Vec<Tree>> {
-        // Boxed, since a tree is made of trees.
-        let looked = entries.iter().map(|entry| Box::pin(self.entry(entry, relation, path)));
-        stream::iter(looked.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await
+    /// Boxed, since a tree is made of trees.
+    fn all<'a>(
+        &'a self,
+        entries: &'a [Descriptor],
+        relation: Relation,
+        path: &'a [Digest],
+    ) -> BoxFuture<'a, Result<Vec<Tree>>> {
+        let looked = entries.iter().map(move |entry| self.entry(entry, relation, path));
+        stream::iter(looked).buffered(AT_ONCE).try_collect().boxed()
     }
 
     async fn entry(&self, entry: &Descriptor, relation: Relation, path: &[Digest]) -> Result<Tree> {

@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::future::join_all;
+use futures::future::{FutureExt, join_all};
 use ocikit_spec::{Descriptor, MediaType, Registry};
 use tokio::task::JoinSet;
 
@@ -75,7 +75,7 @@ pub(super) async fn run(
     let channel = |blob| (Channel::new(blob, lanes.len(), &pace), Arc::new(Filling::default()));
     let channels = if lanes.len() > 1 { plan.iter().map(channel).collect() } else { Vec::new() };
     let course = Course { stages, plan, along, root, channels, pace, jobs, tell };
-    let done = join_all(lanes.iter().enumerate().map(|(number, lane)| lane.run(number, &course))).await;
+    let done = join_all(lanes.iter().enumerate().map(|(number, lane)| lane.run(number, &course))).boxed().await;
     let mut outcomes: Vec<_> = done.into_iter().flatten().collect();
     outcomes.sort_by_key(|(position, _)| *position);
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
@@ -125,7 +125,7 @@ impl Lane {
         let done = done.map(|(((position, member), runner), puts)| async move {
             (*position, finish(member, runner, puts, course).await)
         });
-        join_all(done).await
+        join_all(done).boxed().await
     }
 }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{join_all, try_join_all};
+use futures::future::{FutureExt, join_all, try_join_all};
 use ocikit_spec::Descriptor;
 
 use crate::copy::{Copied, CopyOptions, Teller, Wanting, copy, graphs, is_complete, or_unnamed};
@@ -59,7 +59,7 @@ pub async fn copy_to_each(from: &Root, targets: &[Target], options: &CopyOptions
             return targets.iter().map(|_| Err(Error::again(&error))).collect();
         }
     };
-    let wants = join_all(targets.iter().map(|target| Wants::of(from, &along, target, options))).await;
+    let wants = join_all(targets.iter().map(|target| Wants::of(from, &along, target, options))).boxed().await;
     let mut outcomes: Vec<Option<Result<Copied>>> = Vec::new();
     let mut groups = BTreeMap::<Wants, Vec<usize>>::new();
     for (position, wants) in wants.into_iter().enumerate() {
@@ -77,7 +77,7 @@ pub async fn copy_to_each(from: &Root, targets: &[Target], options: &CopyOptions
         let along = &along;
         async move { (positions, copy_group(from, along, wants, &members, options).await) }
     });
-    for (positions, group) in join_all(copies).await {
+    for (positions, group) in join_all(copies).boxed().await {
         for (position, outcome) in positions.iter().zip(group) {
             outcomes[*position] = Some(outcome.map(|blobs| copied(from, &along, blobs)));
         }
@@ -105,7 +105,7 @@ impl Wants {
         }
         let root = !is_complete(from.descriptor(), &target.sink, or_unnamed(&target.names), options).await?;
         let complete = along.iter().map(|(root, naming)| target.sink.is_complete(root.descriptor(), naming));
-        let complete = try_join_all(complete).await?;
+        let complete = try_join_all(complete).boxed().await?;
         let lacking = complete.iter().enumerate().filter(|(_, complete)| !**complete);
         Ok(Wants { root, along: lacking.map(|(position, _)| position).collect() })
     }

@@ -143,7 +143,7 @@ impl NotationTrust {
     }
 
     /// The same, knowing what plugins say of these envelopes. None is asked about envelopes of strangers.
-    pub(crate) async fn informed(&self, envelopes: impl Iterator<Item = (Seal, Bytes)>) -> NotationTrust {
+    pub(crate) async fn informed(&self, envelopes: Vec<(Seal, Bytes)>) -> NotationTrust {
         let mut informed = self.clone();
         for (seal, bytes) in envelopes {
             let Ok(opened) = envelope::open_extended(seal, &bytes) else { continue };

@@ -113,10 +113,11 @@ impl Policy {
                 async move { Ok::<_, Error>((digest, find(&**subject.root.source(), &digest, formats).await?)) }
             })
             .buffered(options.jobs.max(1))
+            .boxed()
             .try_collect()
             .await?;
         for trust in trusted.values_mut() {
-            let informed = match trust.informed(found.values().flatten()).await {
+            let informed = match trust.informed(found.values().flatten().collect()).await {
                 Cow::Owned(informed) => informed,
                 Cow::Borrowed(_) => continue,
             };

@@ -52,7 +52,7 @@ pub(crate) async fn compare(report: &mut Report, left: (&Image, &Config), right:
         }
         return Ok(());
     }
-    let trees = read(lefts.iter().chain(&rights)).await?;
+    let trees = read(&lefts.iter().chain(&rights).collect::<Vec<_>>()).await?;
     let merged = |image: &Image, layers: &[Named]| -> Result<FileTree> {
         let mut files = FileTree::new();
         for layer in layers {
@@ -70,7 +70,7 @@ pub(crate) async fn compare(report: &mut Report, left: (&Image, &Config), right:
 }
 
 /// The trees of these layers, with the digests of their files, each layer read once.
-async fn read<'a>(layers: impl Iterator<Item = &'a Named>) -> Result<HashMap<Digest, Arc<Tree>>> {
+async fn read(layers: &[&Named]) -> Result<HashMap<Digest, Arc<Tree>>> {
     let mut wanted: Vec<(Vec<Digest>, Layer)> = Vec::new();
     let mut by_diff_id: HashMap<Digest, usize> = HashMap::new();
     for named in layers {
@@ -86,7 +86,7 @@ async fn read<'a>(layers: impl Iterator<Item = &'a Named>) -> Result<HashMap<Dig
     let reads =
         wanted.into_iter().map(async |(digests, layer)| Ok::<_, Error>((digests, Arc::new(tree(&layer).await?))));
     let mut trees = HashMap::new();
-    let mut read = stream::iter(reads).buffer_unordered(AT_ONCE);
+    let mut read = stream::iter(reads).buffer_unordered(AT_ONCE).boxed();
     while let Some((digests, tree)) = read.try_next().await? {
         trees.extend(digests.into_iter().map(|digest| (digest, tree.clone())));
     }

@@ -93,7 +93,7 @@ pub async fn sync<E: From<Error> + Send>(
                 (item, outcome)
             }
         });
-        let mut copies = std::pin::pin!(copies.buffer_unordered(config.jobs));
+        let mut copies = copies.buffer_unordered(config.jobs).boxed();
         while let Some((item, outcome)) = copies.next().await {
             let failed = outcome.is_err();
             tell(&item, outcome);

@@ -1,0 +1,198 @@
+//! Every public asynchronous function can be awaited in a task of its own.
+//!
+//! That this file compiles is the test: `tokio::spawn`, `JoinSet`, handlers of axum and `#[async_trait]` take only futures
+//! that are `Send`, and one local variable that is not, anywhere below, takes that away.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::future::{Future, Ready};
+use std::io::Empty;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ocikit::{Location, Naming, Reference, Root, Sink, Source, Tag, image, layout, registry};
+
+/// A value of any type, for code that is compiled and never run.
+fn any<T>() -> T {
+    unreachable!("these futures are compiled, not run")
+}
+
+struct NoPlace;
+
+#[async_trait]
+impl image::testing::Place for NoPlace {
+    async fn sink(&self) -> Arc<dyn Sink> {
+        any()
+    }
+
+    async fn source(&self) -> ocikit::Result<Arc<dyn Source>> {
+        any()
+    }
+}
+
+fn spawnable(_: impl Future + Send + 'static) {}
+
+/// Checks each future and writes down which functions were checked.
+macro_rules! checked {
+    ($($package:literal { $($name:ident = $future:expr;)* })*) => {
+        const CHECKED: &[(&str, &str)] = &[$($(($package, stringify!($name)),)*)*];
+
+        const _: fn() = || {
+            $($(spawnable(async { let _ = $future.await; });)*)*
+        };
+    };
+}
+
+checked! {
+    "ocikit-image" {
+        bytes = any::<image::Body>().bytes();
+        files = any::<image::Image>().files();
+        read_file = any::<image::Image>().read_file(&any::<[u8; 1]>(), any::<Vec<u8>>());
+        read_file = any::<image::Layer>().read_file(&any::<[u8; 1]>(), any::<Vec<u8>>());
+        annotate = image::annotate(&any(), &any());
+        open = Root::open(any(), &any());
+        at = Root::at(any(), any());
+        config = any::<image::Image>().config();
+        open = any::<image::Index>().open(&any());
+        image_for = any::<image::Index>().image_for(&any());
+        open = any::<image::Layer>().open();
+        decode = any::<image::Layer>().decode(any(), |_| Ok(()));
+        entries = any::<image::Layer>().entries();
+        length = any::<image::Layer>().length();
+        tree = any::<image::Layer>().tree();
+        narrow = image::narrow(&any(), &any::<[ocikit::Platform; 1]>());
+        copy_to_each = image::copy_to_each(&any(), &any::<[image::Target; 1]>(), &any());
+        blocking = image::bridge::blocking(|| Ok(()));
+        consume = image::bridge::consume(any(), |_| Ok(()));
+        validate = image::validate(&any(), &any(), &any());
+        conformance = image::testing::conformance(any::<fn() -> Ready<NoPlace>>());
+        copy = image::copy(&any(), &any(), &any());
+        copy_all = image::copy_all(&any::<[(Root, Vec<Naming>); 1]>(), &any(), &any());
+        plan = image::plan(&any(), &any(), &any());
+    }
+    "ocikit-layout" {
+        open = layout::open(any::<PathBuf>(), &any());
+        open_archive = layout::open_archive(any::<PathBuf>(), &any());
+        receive = layout::receive("-", any::<Empty>(), &any(), &any());
+        inventory = any::<layout::Dir>().inventory();
+        inventory = any::<layout::Tar>().inventory();
+        open_all = layout::open_all(any::<PathBuf>(), &any());
+        open = layout::TarEdit::open(any::<PathBuf>());
+        remove = any::<layout::TarEdit>().remove(&any());
+        drain = layout::Pipe::drain("-", any::<Empty>(), &any());
+        open = layout::BlobFile::open(any::<PathBuf>());
+        of = layout::BlobFile::of("-", any());
+        open = layout::Dir::open(any::<PathBuf>());
+        create = layout::Dir::create(any::<PathBuf>());
+        roots = any::<layout::Dir>().roots();
+        remove = any::<layout::Dir>().remove(&any());
+        open = layout::Tar::open(any::<PathBuf>());
+        create = layout::TarWriter::create(any::<PathBuf>(), any());
+        gc = layout::gc(any::<PathBuf>(), &any());
+    }
+    "ocikit-registry" {
+        login = any::<registry::DockerConfig>().login(&any(), &any());
+        logout = any::<registry::DockerConfig>().logout(&any());
+        head = any::<registry::RemoteRepository>().head(&any());
+        tags = any::<registry::RemoteRepository>().tags();
+        tags_part = any::<registry::RemoteRepository>().tags_part(&any());
+        blob = any::<registry::RemoteRepository>().blob(&any());
+        delete_tag = any::<registry::RemoteRepository>().delete_tag(&any());
+        delete_tag_by_replacing = any::<registry::RemoteRepository>().delete_tag_by_replacing(&any());
+        delete_manifest = any::<registry::RemoteRepository>().delete_manifest(&any());
+        referrers_of_type = any::<registry::RemoteRepository>().referrers_of_type(&any(), &any());
+        delete_blob = any::<registry::RemoteRepository>().delete_blob(&any());
+        probe = any::<registry::Client>().probe(&any());
+        check = any::<registry::Client>().check(&any());
+        catalog = any::<registry::Client>().catalog(&any());
+        catalog_part = any::<registry::Client>().catalog_part(&any(), &any());
+    }
+    "ocikit-server" {
+        start = any::<ocikit_server::Server>().start();
+        shutdown = any::<ocikit_server::Running>().shutdown();
+    }
+    "ocikit-sign" {
+        send = ocikit_sign::signify::send(&any(), &any::<[ocikit_sign::signify::Target; 1]>(), &any());
+        check = any::<ocikit_sign::Policy>().check(&any(), &any());
+        promote = ocikit_sign::promote(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
+        verify = ocikit_sign::verify(&any(), &any());
+        open = ocikit_sign::NotationPlugin::open(&any::<PathBuf>(), "key", any());
+        open = ocikit_sign::VerificationPlugin::open(&any::<PathBuf>(), any());
+        certify = ocikit_sign::certify(&any(), "url", "token", &*any::<Box<dyn ocikit_sign::Signer>>());
+        github_token = ocikit_sign::github_token(&any(), "url", "secret");
+        adopt = ocikit_sign::adopt(&any(), any(), any::<Option<&ocikit_sign::Trust>>(), any());
+        sign = ocikit_sign::sign(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
+        sign_by_plugin = ocikit_sign::sign_by_plugin(&any(), &any(), &any());
+        attest = ocikit_sign::attest(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
+        attach = ocikit_sign::attach(&any::<[ocikit_sign::Signature; 1]>(), &any(), &any());
+        get = any::<ocikit_sign::Http>().get("url", &[("name", "value")], 1);
+        post = any::<ocikit_sign::Http>().post("url", "type", &[("name", "value")], any(), 1);
+        open = ocikit_sign::KmsSigner::open("reference");
+    }
+    "ocikit-build" {
+        start = ocikit_build::Daemon::start(&any());
+        stop = any::<ocikit_build::Daemon>().stop();
+        build = ocikit_build::build(&any(), "address", any(), &any());
+    }
+    "ocikit" {
+        edit = any::<ocikit::Session>().edit(&any());
+        tag = any::<ocikit::Session>().tag(&any(), &any::<[Tag; 1]>());
+        put_manifest = any::<ocikit::Session>().put_manifest(any::<Vec<u8>>(), any(), &any());
+        put_blob = any::<ocikit::Session>().put_blob(&any(), &any());
+        inspect = ocikit::inspect(&any());
+        measure = any::<ocikit::Inspection>().measure(&any());
+        validate = any::<ocikit::Session>().validate(&any(), &any());
+        gc = any::<ocikit::Session>().gc(&any(), &any());
+        sync = ocikit::sync::sync::<ocikit::Error>(&any(), &any(), any(), any(), &mut |_, _| ());
+        copy_root_to_each = any::<ocikit::Session>().copy_root_to_each(&any(), &any(), &any::<[Location; 1]>());
+        receive_to_each = any::<ocikit::Session>().receive_to_each(any::<Empty>(), &any::<[Location; 1]>());
+        source = any::<ocikit::Session>().source(&any());
+        open = any::<ocikit::Session>().open(&any());
+        sink = any::<ocikit::Session>().sink(&any());
+        copy = any::<ocikit::Session>().copy(&any(), &any());
+        copy_root = any::<ocikit::Session>().copy_root(&any(), &any(), &any());
+        push = any::<ocikit::Session>().push(&any(), &any::<[Reference; 1]>());
+        inspect = any::<ocikit::Session>().inspect(&any());
+        tags = any::<ocikit::Session>().tags(&any());
+        plan = any::<ocikit::Session>().plan(&any(), &any(), &any());
+        copy_to = any::<ocikit::Session>().copy_to(&any(), &any(), any());
+        receive = any::<ocikit::Session>().receive(any::<Empty>(), &any());
+        annotate = any::<ocikit::Session>().annotate(&any(), &any());
+        remove = any::<ocikit::Session>().remove(&any());
+        diff = ocikit::diff(&any(), &any());
+        tree = ocikit::tree(&any());
+    }
+}
+
+/// A function that is added has to be added to the list above.
+#[test]
+fn every_public_async_function_is_checked() {
+    let mut found = BTreeMap::<_, usize>::new();
+    for package in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../crates")).unwrap() {
+        let package = package.unwrap();
+        for name in public_async_functions(&package.path().join("src")) {
+            *found.entry((package.file_name().into_string().unwrap(), name)).or_default() += 1;
+        }
+    }
+    let mut checked = BTreeMap::<_, usize>::new();
+    for (package, name) in CHECKED {
+        *checked.entry(((*package).to_owned(), (*name).to_owned())).or_default() += 1;
+    }
+    assert_eq!(found, checked);
+}
+
+fn public_async_functions(directory: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            names.extend(public_async_functions(&path));
+        } else {
+            let text = fs::read_to_string(&path).unwrap();
+            let after = text.lines().filter_map(|line| line.trim_start().strip_prefix("pub async fn "));
+            names.extend(after.map(|after| after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()));
+        }
+    }
+    names
+}
