@@ -60,7 +60,7 @@ pub use copy::{Copied, CopyOptions, Planned, copy, copy_all, plan};
 pub use edit::{ImageEdit, IndexEdit};
 pub use error::{Error, Mismatch, Result};
 pub use event::{Event, Observer};
-pub use fan_out::{Target, Tee, copy_to_each};
+pub use fan_out::{PerTarget, Target, Tee, copy_to_each};
 pub use kind::Kind;
 pub use layer::{DiffId, LayerTar};
 pub use memory::Memory;

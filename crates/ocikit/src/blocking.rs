@@ -13,7 +13,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use ocikit_image::{AnnotateOptions, Copied, Error, Result};
+use ocikit_image::{AnnotateOptions, Copied, Error, PerTarget, Result};
 use ocikit_registry::Client;
 use ocikit_spec::{Descriptor, Reference, Repository, Tag};
 use tokio::runtime::{Builder, Runtime};
@@ -75,7 +75,7 @@ impl Session {
     /// # Errors
     ///
     /// Those of opening the image.
-    pub fn push(&self, from: &Location, to: &[Reference]) -> Result<Vec<Result<Copied>>> {
+    pub fn push(&self, from: &Location, to: &[Reference]) -> Result<PerTarget<Copied>> {
         self.wait(self.session.push(from, to))
     }
 
@@ -93,7 +93,7 @@ impl Session {
     /// # Errors
     ///
     /// Those of the archive.
-    pub fn receive_to_each(&self, reader: impl Read + Send + 'static, to: &[Location]) -> Result<Vec<Result<Copied>>> {
+    pub fn receive_to_each(&self, reader: impl Read + Send + 'static, to: &[Location]) -> Result<PerTarget<Copied>> {
         self.wait(self.session.receive_to_each(reader, to))
     }
 

@@ -3,7 +3,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use futures::future::{FutureExt, join, join_all};
-use ocikit_image::{Copied, Error, Name, Naming, Put, Result, Root, Sink, Target, Tee, copy_to_each};
+use ocikit_image::{Copied, Error, Name, Naming, PerTarget, Put, Result, Root, Sink, Target, Tee, copy_to_each};
 use ocikit_spec::Digest;
 
 use crate::location::Location;
@@ -16,8 +16,8 @@ impl Session {
     ///
     /// What became of each is told in the order in which they were given: one that fails does not keep the others from
     /// being copied to.
-    pub async fn copy_root_to_each(&self, root: &Root, from: &Location, to: &[Location]) -> Vec<Result<Copied>> {
-        let mut outcomes = Outcomes::new(to.len());
+    pub async fn copy_root_to_each(&self, root: &Root, from: &Location, to: &[Location]) -> PerTarget<Copied> {
+        let mut outcomes = Pending::new(to.len());
         // A docker archive holds a part of what the others get.
         let (alone, together): (Vec<_>, Vec<_>) =
             to.iter().enumerate().partition(|(_, location)| matches!(location, Location::DockerArchive { .. }));
@@ -44,8 +44,8 @@ impl Session {
         &self,
         reader: impl Read + Send + 'static,
         to: &[Location],
-    ) -> Result<Vec<Result<Copied>>> {
-        let mut outcomes = Outcomes::new(to.len());
+    ) -> Result<PerTarget<Copied>> {
+        let mut outcomes = Pending::new(to.len());
         let mut places = self.places(&to.iter().enumerate().collect::<Vec<_>>(), &mut outcomes).await;
         if places.is_empty() {
             return Ok(outcomes.finish());
@@ -67,7 +67,7 @@ impl Session {
     }
 
     /// The places that locations are in, each opened once.
-    async fn places(&self, to: &[(usize, &Location)], outcomes: &mut Outcomes) -> Vec<Place> {
+    async fn places(&self, to: &[(usize, &Location)], outcomes: &mut Pending) -> Vec<Place> {
         let mut places: Vec<Place> = Vec::new();
         for (position, location) in to {
             let known = places.iter_mut().find(|place| place.locations[0].1.is_beside(location));
@@ -91,7 +91,7 @@ impl Session {
         root: &Root,
         places: Vec<Place>,
         sent: &[HashMap<Digest, Put>],
-        outcomes: &mut Outcomes,
+        outcomes: &mut Pending,
     ) {
         // A place in which the root gets no name at all was not asked for: all its names failed.
         let wanted = |place: &Place| !place.names.is_empty();
@@ -130,7 +130,7 @@ struct Place {
 
 impl Place {
     /// Finds out the names that a root gets here. Where it gets none the location has failed.
-    fn name(&mut self, root: &Root, from: &Location, outcomes: &mut Outcomes) {
+    fn name(&mut self, root: &Root, from: &Location, outcomes: &mut Pending) {
         for (position, location) in &self.locations {
             match naming(root, from, location) {
                 Ok(naming) => self.names.push(naming),
@@ -140,12 +140,12 @@ impl Place {
     }
 }
 
-/// What became of each location, by its position.
-struct Outcomes(Vec<Option<Result<Copied>>>);
+/// The results so far, by the position of the location.
+struct Pending(Vec<Option<Result<Copied>>>);
 
-impl Outcomes {
-    fn new(count: usize) -> Outcomes {
-        Outcomes((0..count).map(|_| None).collect())
+impl Pending {
+    fn new(count: usize) -> Pending {
+        Pending((0..count).map(|_| None).collect())
     }
 
     /// Takes leave of the places that failed while a pipe was read; of the others, what was put there.
@@ -182,7 +182,7 @@ impl Outcomes {
         }
     }
 
-    fn finish(self) -> Vec<Result<Copied>> {
+    fn finish(self) -> PerTarget<Copied> {
         let lost = || Err(Error::failed("copy to", "a place", std::io::Error::other("nothing was heard of it")));
         self.0.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect()
     }

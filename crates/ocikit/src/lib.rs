@@ -47,8 +47,8 @@ pub use tree::{Relation, Tree, tree};
 
 pub use ocikit_image::{
     AnnotateOn, AnnotateOptions, Artifact, Copied, CopyOptions, Error, Event, Fault, Image, Index, Kind, Layer, Name,
-    Naming, Observer, Planned, Problem, Put, Referrers, Report, Result, Root, Severity, Sink, Source, SourceExt,
-    ValidateDepth, ValidateOptions,
+    Naming, Observer, PerTarget, Planned, Problem, Put, Referrers, Report, Result, Root, Severity, Sink, Source,
+    SourceExt, ValidateDepth, ValidateOptions,
 };
 pub use ocikit_layout::{Collected, GcOptions, Removed, TarOptions};
 pub use ocikit_registry::{Client, ClientOptions};

@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocikit_image::{
-    AnnotateOptions, Copied, CopyOptions, Error, Mismatch, Name, Naming, Observer, Planned, Referrers, Result, Root,
-    Sink, Source, annotate,
+    AnnotateOptions, Copied, CopyOptions, Error, Mismatch, Name, Naming, Observer, PerTarget, Planned, Referrers,
+    Result, Root, Sink, Source, annotate,
 };
 use ocikit_layout::{Compression, Dir, Scratch, TarEdit, TarOptions, TarWriter};
 use ocikit_registry::Client;
@@ -185,7 +185,7 @@ impl Session {
     /// # Errors
     ///
     /// Those of opening the image.
-    pub async fn push(&self, from: &Location, to: &[Reference]) -> Result<Vec<Result<Copied>>> {
+    pub async fn push(&self, from: &Location, to: &[Reference]) -> Result<PerTarget<Copied>> {
         let root = self.open(from).await?;
         let to: Vec<_> = to.iter().cloned().map(Location::Registry).collect();
         Ok(self.copy_root_to_each(&root, from, &to).await)
@@ -271,8 +271,8 @@ impl Session {
     ///
     /// [`Error::Broken`] and [`Error::Mismatch`] if the archive is incomplete or damaged, and those of the target.
     pub async fn receive(&self, reader: impl Read + Send + 'static, to: &Location) -> Result<Copied> {
-        let mut outcomes = self.receive_to_each(reader, std::slice::from_ref(to)).await?;
-        outcomes.remove(0)
+        let mut copied = self.receive_to_each(reader, std::slice::from_ref(to)).await?.all()?;
+        Ok(copied.remove(0))
     }
 
     /// Changes annotations of an image where it is: a local archive or layout is changed in place, a tag in a registry

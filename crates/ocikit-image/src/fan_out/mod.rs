@@ -7,6 +7,7 @@
 mod channel;
 mod lane;
 mod pace;
+mod per_target;
 mod tee;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::root::Root;
 use crate::source::{Naming, Put, Sink};
 
 use lane::{Lane, Member};
+pub use per_target::PerTarget;
 pub use tee::Tee;
 
 /// How long a target may keep the others waiting, in all. Then it reads for itself.
@@ -46,10 +48,10 @@ pub struct Target {
 /// is held. A place that is slow holds the others back for ten seconds in all, and reads for itself from then on; so does one
 /// that has to begin again somewhere. What became of each place is told in the order in which they were given: one that
 /// fails leaves, and the others go on.
-pub async fn copy_to_each(from: &Root, targets: &[Target], options: &CopyOptions) -> Vec<Result<Copied>> {
+pub async fn copy_to_each(from: &Root, targets: &[Target], options: &CopyOptions) -> PerTarget<Copied> {
     if let [target] = targets {
         let options = CopyOptions { names: target.names.clone(), ..options.clone() };
-        return vec![copy(from, &target.sink, &options).await];
+        return [copy(from, &target.sink, &options).await].into_iter().collect();
     }
     let found = related(from, &options.referrers, &options.only).await;
     let along = match found {

@@ -9,6 +9,7 @@ use ocikit_spec::{Descriptor, Digest};
 use super::channel::{Channel, Shared};
 use super::lane::by_registry;
 use super::pace::Pace;
+use super::per_target::PerTarget;
 use crate::body::Body;
 use crate::error::{Error, Result};
 use crate::source::{ByteRange, Name, Naming, Put, Sink, Source};
@@ -42,7 +43,7 @@ impl Tee {
     /// # Errors
     ///
     /// Those of the places, each in its own.
-    pub fn outcomes(&self) -> Vec<Result<HashMap<Digest, Put>>> {
+    pub fn outcomes(&self) -> PerTarget<HashMap<Digest, Put>> {
         self.lock().iter().map(|outcome| outcome.clone().map_err(|error| Error::again(&error))).collect()
     }
 
