@@ -111,7 +111,7 @@ impl Transfer {
         };
         match found {
             Ok(found) if found.digest == root => Ok(()),
-            Err(error) if nothing_there(&error) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
             Ok(found) => {
                 let message = format!("{target} is {} already", found.digest);
                 Err(Failure::new(Code::Other, message).hint("leave out --no-clobber to replace it"))
@@ -125,13 +125,6 @@ impl Transfer {
         let Some(path) = &self.digest_file else { return Ok(()) };
         let failed = |error| Error::failed("write to", path.display(), error);
         Ok(std::fs::write(path, format!("{digest}\n")).map_err(failed)?)
-    }
-}
-
-fn nothing_there(error: &Error) -> bool {
-    match error {
-        Error::Failed { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
-        error => error.is_not_found(),
     }
 }
 

@@ -168,9 +168,16 @@ impl Error {
         Error::Failed { operation, place: place.to_string(), source }
     }
 
-    /// Whether a thing is missing, which many callers take for an answer.
+    /// Whether a name, document, blob, or the place itself does not exist, which many callers take for an answer.
+    ///
+    /// A local file or directory that cannot be opened because it does not exist counts; a file that cannot be written
+    /// because its directory does not exist does not.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Error::NotFound { .. })
+        match self {
+            Error::NotFound { .. } => true,
+            Error::Failed { operation: "open", source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
     }
 
     /// The same error for somebody else: what failed for one failed for all who shared it.
