@@ -1,10 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use clap::Args;
+use futures::future::join_all;
 use ocikit::layout::TarOptions;
 use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};
 use ocikit::registry::{
@@ -23,6 +24,9 @@ use crate::hosts;
 use crate::output::Output;
 use crate::progress::Form;
 use crate::verbose::Requests;
+
+/// How long a failed or interrupted command may take to cancel its upload sessions.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What every command takes.
 #[derive(Debug, Args)]
@@ -89,6 +93,8 @@ pub(crate) struct Context {
     /// `SOURCE_DATE_EPOCH`, for everything that names a time.
     pub(crate) epoch: Option<u64>,
     secret: Option<login::Given>,
+    /// The clients of all sessions, for [`Context::settle`].
+    clients: Mutex<Vec<Client>>,
 }
 
 impl Context {
@@ -103,7 +109,7 @@ impl Context {
         };
         let secret = login::given(global.username.as_deref(), global.password_stdin, global.token_stdin)?;
         let progress = global.progress.settled(global.quiet || global.json, global.verbose);
-        Ok(Context { output, progress, global, epoch, secret })
+        Ok(Context { output, progress, global, epoch, secret, clients: Mutex::default() })
     }
 
     /// The same for a command that is a part of another and says nothing.
@@ -123,7 +129,15 @@ impl Context {
         Ok(self.session_of(self.client(locations)?, options))
     }
 
+    /// Waits for the upload sessions of a failed or interrupted command to be cancelled, for a moment.
+    pub(crate) async fn settle(&self) {
+        let clients = std::mem::take(&mut *self.clients.lock().unwrap_or_else(PoisonError::into_inner));
+        let settled = join_all(clients.iter().map(Client::settle));
+        let _ = tokio::time::timeout(SETTLE_TIMEOUT, settled).await;
+    }
+
     fn session_of(&self, client: Client, options: SessionOptions) -> Session {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
         let options = SessionOptions {
             jobs: self.global.jobs.map(usize::from),
             observer: self.progress.of_copy(),

@@ -68,10 +68,14 @@ fn run(cli: Cli) -> Result {
     let runtime = runtime.map_err(|error| Failure::io("start", "the runtime", &error))?;
     let outcome = runtime.block_on(async {
         let context = Context::new(cli.global)?;
-        tokio::select! {
+        let outcome = tokio::select! {
             outcome = cli.command.run(&context) => outcome,
             () = interrupted() => Err(Failure::new(Code::Interrupted, "interrupted")),
+        };
+        if outcome.is_err() {
+            context.settle().await;
         }
+        outcome
     });
     match &outcome {
         // A thread that waits for standard input would keep the program from ending.

@@ -104,6 +104,7 @@ checked! {
         referrers_of_type = any::<registry::RemoteRepository>().referrers_of_type(&any(), &any());
         delete_blob = any::<registry::RemoteRepository>().delete_blob(&any());
         probe = any::<registry::Client>().probe(&any());
+        settle = any::<registry::Client>().settle();
         check = any::<registry::Client>().check(&any());
         catalog = any::<registry::Client>().catalog(&any());
         catalog_part = any::<registry::Client>().catalog_part(&any(), &any());

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use ocikit_image::{Body, Error, Result};
@@ -8,6 +8,7 @@ use ocikit_spec::{Registry, Repository};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::auth::{Access, Authenticator, Authorization, Scopes};
 use crate::credentials::{Anonymous, Keychain};
@@ -18,7 +19,7 @@ use crate::http::fault::Fault;
 use crate::http::observe::{RequestObserver, Teller};
 use crate::http::problem::{self, Problem};
 use crate::http::send::{Http, Reply, Request};
-use crate::http::transport::Transport;
+use crate::http::transport::{Transport, lock};
 use crate::http::{Clock, RetryOptions, SystemClock, Timeouts};
 use crate::manifests::is_web_page;
 use crate::memory::Memory;
@@ -110,6 +111,8 @@ pub(crate) struct Inner {
     pub(crate) parallel: Arc<Semaphore>,
     /// How many blobs are being downloaded.
     pub(crate) downloads: AtomicUsize,
+    /// Upload sessions that are being cancelled because the future of their push was dropped.
+    pub(crate) cancellations: Mutex<JoinSet<()>>,
 }
 
 impl Client {
@@ -133,7 +136,15 @@ impl Client {
             memory: Memory::default(),
             parallel: Arc::new(Semaphore::new(1)),
             downloads: AtomicUsize::new(0),
+            cancellations: Mutex::default(),
         }))
+    }
+
+    /// Waits until the upload sessions of dropped pushes are cancelled, each for at most 5 seconds. A program that ends
+    /// without it leaves them to expire at the registry.
+    pub async fn settle(&self) {
+        let mut cancellations = std::mem::take(&mut *lock(&self.0.cancellations));
+        while cancellations.join_next().await.is_some() {}
     }
 
     /// A repository, to be read or written.

@@ -95,6 +95,17 @@ impl fmt::Debug for HttpProxies {
     }
 }
 
+impl fmt::Debug for HttpAnswer {
+    /// Without the body and the location: token services answer with tokens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpAnswer")
+            .field("status", &self.status)
+            .field("content_type", &self.content_type)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// A client for the services around signing. Redirects are answers, and what was sent is in no message.
 ///
 /// Where a fault may pass the service is asked again, as [`RetryOptions`] says: if it cannot be reached, the connection breaks,
@@ -107,7 +118,7 @@ pub struct Http {
 }
 
 /// What a service said.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HttpAnswer {
     /// The status, 200 for one.
     pub status: u16,

@@ -18,7 +18,7 @@ use super::transport::{Answer, Exchange, Lane, Payload, Transport, lock};
 use crate::hosts::{HostOptions, TlsSettings};
 
 /// A request that can be made as often as it takes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) url: Url,

@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,12 @@ pub trait Journal: Debug + Send + Sync + 'static {
 
     /// Forgets a blob that is complete, or will not be.
     async fn forget(&self, blob: &JournalKey);
+
+    /// Whether uploads of this blob are written down. Their sessions stay open at the registry when an upload is given
+    /// up or its future is dropped, for another attempt to continue; those of other blobs are cancelled.
+    fn keeps(&self, _blob: &JournalKey) -> bool {
+        true
+    }
 }
 
 /// A blob on its way to a repository.
@@ -42,12 +48,19 @@ pub struct JournalKey {
 }
 
 /// An upload that a registry waits for the rest of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalEntry {
     /// Its URL. Whoever knows it may be able to write to it.
     pub url: String,
     /// How many bytes the registry was known to have. It may have more by now, and is asked.
     pub offset: u64,
+}
+
+impl Debug for JournalEntry {
+    /// Without the URL: whoever knows it may be able to write to the session.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JournalEntry").field("offset", &self.offset).finish_non_exhaustive()
+    }
 }
 
 /// A journal in a directory: a file with mode 0600 for every blob.
@@ -95,7 +108,7 @@ impl FileJournal {
         blob: &JournalKey,
         work: impl FnOnce(FileJournal, PathBuf) -> io::Result<T> + Send + 'static,
     ) -> Option<T> {
-        if blob.size < self.options.smallest {
+        if !self.keeps(blob) {
             return None;
         }
         let name = Digest::sha256_of(format!("{}@{}", blob.repository, blob.digest).as_bytes()).hex();
@@ -183,6 +196,10 @@ impl Journal for FileJournal {
             Ok(())
         })
         .await;
+    }
+
+    fn keeps(&self, blob: &JournalKey) -> bool {
+        blob.size >= self.options.smallest
     }
 
     async fn forget(&self, blob: &JournalKey) {

@@ -1,6 +1,7 @@
 //! Sending a blob: the state machine says what, this asks and listens.
 
 mod journal;
+mod open_session;
 mod reader;
 mod state;
 
@@ -25,6 +26,7 @@ use crate::manifests;
 use crate::target::Target;
 
 pub use journal::{FileJournal, Journal, JournalEntry, JournalKey, JournalOptions};
+use open_session::OpenSession;
 use reader::Reader;
 use state::{Kind, Outcome, Step, Upload};
 
@@ -41,7 +43,7 @@ pub(crate) enum Mount {
 /// whether it is there, no byte is sent before the answer.
 pub(crate) async fn put(
     inner: &Arc<Inner>,
-    target: &Target,
+    target: &Arc<Target>,
     key: &JournalKey,
     descriptor: &Descriptor,
     from: &dyn Source,
@@ -58,25 +60,28 @@ pub(crate) async fn put(
         _ => target.access_to_push(),
     };
     let (was_mount, foreign, last) = (false, None, Last::Nothing);
-    let mut sender = Sender { inner, target, descriptor, mount, exists, was_mount, access, foreign, last };
-    let journal = inner.options.journal.as_deref().map(|journal| Page { journal, key, written: None });
+    let journal = inner.options.journal.as_deref();
+    let open = OpenSession::none(inner, target, journal.is_some_and(|journal| journal.keeps(key)));
+    let mut sender = Sender { inner, target, descriptor, mount, exists, was_mount, access, foreign, last, open };
+    let journal = journal.map(|journal| Page { journal, key, written: None });
     let mut page = journal.unwrap_or(Page { journal: &Nowhere, key, written: None });
     let recalled = page.take().await;
     if recalled.as_ref().is_some_and(|url| !redirect::same_server(&target.endpoint.base, url)) {
         sender.foreign = Some(inner.http.reach_from(None));
     }
     let mut upload = Upload::new(descriptor.size, mount.is_some(), recalled);
+    sender.open.note(upload.session(), sender.foreign);
     let outcome = sender.run(&mut upload, &Reader::new(descriptor, from), &mut page).await;
     match &outcome {
-        Ok(_) => page.forget().await,
+        Ok(_) => {
+            page.forget().await;
+            sender.open.release();
+        }
         // What the registry has may be continued when it can be reached again.
-        Err(Error::Unreachable { .. }) => {}
+        Err(Error::Unreachable { .. }) if sender.open.is_kept() => sender.open.release(),
         Err(_) => {
             page.forget().await;
-            if let Some(url) = upload.session() {
-                // It goes away by itself some day if this fails.
-                let _ = sender.plain(Method::DELETE, url.clone()).await;
-            }
+            sender.open.cancel().await;
         }
     }
     outcome
@@ -139,6 +144,7 @@ struct Sender<'a> {
     /// How far it may be reached, if the session is on another host: it gets no credentials.
     foreign: Option<Reach>,
     last: Last,
+    open: OpenSession,
 }
 
 /// The last thing that went wrong, for when nothing more can be done.
@@ -209,6 +215,7 @@ impl Sender<'_> {
                 Step::Look => self.look().await?,
             };
             let failed = upload.proceed(outcome);
+            self.open.note(upload.session(), self.foreign);
             if let Some(url) = upload.session() {
                 page.record(url, upload.offset()).await;
             }

@@ -14,4 +14,5 @@ mod oci_client;
 mod pull;
 mod push;
 mod referrers;
+mod secrets;
 mod support;

@@ -371,6 +371,62 @@ async fn what_will_not_be_completed_is_cancelled() {
     assert_eq!(double.log().last().unwrap(), "DELETE /v2/a/blobs/uploads/session-1");
 }
 
+/// Puts a blob of 1 MB to a registry that never answers the upload, and drops the future once the registry has the request.
+async fn drop_while_sending(double: &Double, repository: &RemoteRepository) {
+    let (memory, descriptor) = blob(1, 1_000_000);
+    let sending = Arc::new(tokio::sync::Notify::new());
+    let mut first = Some(sending.clone());
+    double.rule(move |seen| match first.take_if(|_| seen.method == "PUT") {
+        Some(sending) => {
+            sending.notify_one();
+            Action::Hang
+        }
+        None => Action::Pass,
+    });
+    tokio::select! {
+        put = repository.put(&descriptor, &memory) => panic!("{put:?}"),
+        () = sending.notified() => {}
+    }
+}
+
+/// Waits until the registry was asked this. The test's own time limit ends it otherwise.
+async fn wait_for(double: &Double, line: &str) {
+    while !double.log().iter().any(|found| found == line) {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_session_of_a_dropped_upload_is_cancelled() {
+    let double = Double::start().await;
+    drop_while_sending(&double, &repository(&client(), &double, "a")).await;
+    wait_for(&double, "DELETE /v2/a/blobs/uploads/session-1").await;
+}
+
+#[tokio::test]
+async fn the_session_of_an_upload_that_is_given_up_is_cancelled() {
+    let double = Double::start().await;
+    let (memory, descriptor) = blob(1, 1_000_000);
+    double.script("PUT /v2/a/blobs/uploads/", vec![status(400)]);
+    failed(repository(&client(), &double, "a").put(&descriptor, &memory).await);
+    assert_eq!(double.log().last().unwrap(), "DELETE /v2/a/blobs/uploads/session-1");
+}
+
+#[tokio::test]
+async fn a_session_that_the_journal_keeps_stays_open_for_the_next_attempt() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let options = JournalOptions { smallest: 1_000_000, ..JournalOptions::default() };
+    let journal = Arc::new(FileJournal::with_options(directory.path(), options));
+    let double = Double::start().await;
+    drop_while_sending(&double, &repository(&dying(&journal, 6), &double, "a")).await;
+    double.log();
+    let (memory, descriptor) = blob(1, 1_000_000);
+    repository(&dying(&journal, 6), &double, "a").put(&descriptor, &memory).await.unwrap();
+    let seen = double.seen();
+    assert!(seen.iter().all(|seen| seen.method != "DELETE"), "{seen:#?}");
+    assert!(seen.iter().any(|seen| seen.method == "GET" && seen.path.ends_with("session-1")), "{seen:#?}");
+}
+
 /// A source that says it has more than it has.
 #[derive(Debug)]
 struct Broken(Vec<u8>);
