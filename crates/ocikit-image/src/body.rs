@@ -19,9 +19,12 @@ pub struct Body {
 impl Body {
     /// A body of this many bytes; the stream has to keep to that.
     ///
-    /// The body may be polled behind its end, whatever the stream makes of that: many panic.
+    /// The body may be polled behind its end, whatever the stream makes of that: many panic. It hands out at most 256 KiB at a
+    /// time and lets other tasks run after every MiB, so that whoever hashes or inflates the bytes does not block a runtime
+    /// of one thread, however large the chunks of the stream are.
     pub fn new(length: u64, chunks: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Body {
-        Body { chunks: Box::pin(chunks.fuse()), length, known: None }
+        let pieces = Pieces { chunks: Box::pin(chunks.fuse()), rest: Bytes::new(), since_yield: 0 };
+        Body { chunks: Box::pin(pieces), length, known: None }
     }
 
     /// How many bytes it has, as the place says that it comes from.
@@ -110,6 +113,42 @@ impl Stream for Body {
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Body").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+/// The largest piece that a body hands out. One is hashed in about a millisecond.
+const MAX_PIECE_BYTES: usize = 256 << 10;
+
+/// After how many bytes a body lets other tasks run.
+const YIELD_BYTES: usize = 1 << 20;
+
+/// A stream whose chunks are cut into pieces of at most [`MAX_PIECE_BYTES`].
+struct Pieces {
+    chunks: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
+    /// What is left of the chunk that is being cut.
+    rest: Bytes,
+    since_yield: usize,
+}
+
+impl Stream for Pieces {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        if self.since_yield >= YIELD_BYTES {
+            self.since_yield = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.rest.is_empty() {
+            match futures::ready!(self.chunks.as_mut().poll_next(context)) {
+                Some(Ok(chunk)) => self.rest = chunk,
+                end => return Poll::Ready(end),
+            }
+        }
+        let length = self.rest.len().min(MAX_PIECE_BYTES);
+        let piece = self.rest.split_to(length);
+        self.since_yield += length;
+        Poll::Ready(Some(Ok(piece)))
     }
 }
 
@@ -230,6 +269,25 @@ mod tests {
         for _ in 0..3 {
             assert!(body.next().await.is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn hashing_a_large_buffer_lets_other_tasks_run() {
+        let bytes = Bytes::from(vec![7; 8 << 20]);
+        let descriptor = Descriptor::of(MediaType::OCTET_STREAM, &bytes);
+        let body = Body::from(bytes.clone()).verified(&descriptor, "here");
+        let mut turns = 0;
+        let others = async {
+            loop {
+                turns += 1;
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            read = body.bytes() => assert_eq!(read.unwrap(), bytes),
+            () = others => {}
+        }
+        assert!(turns >= 7, "one turn for every MiB, not {turns}");
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_archive::layer::{Entry, FileKind, FileTree, Located, Lookup, Path, Reader, Step, Tree};
 use tokio::sync::OnceCell;
 
+use crate::bridge::blocking;
 use crate::error::{Error, Result};
 use crate::layer::DiffId;
 use crate::root::{Image, Layer};
@@ -38,14 +39,17 @@ impl Image {
         });
         // Boxed, so that the future is `Send` whatever the closure borrows.
         let trees = trees.buffered(AT_ONCE).boxed();
-        trees.try_fold(FileTree::new(), async |files, tree| self.lay(files, &tree)).await
+        trees.try_fold(FileTree::new(), async |files, tree| self.lay(files, tree).await).await
     }
 
     /// Lays a tree over files.
-    fn lay(&self, mut files: FileTree, tree: &Tree) -> Result<FileTree> {
-        let place = || format!("image {} in {}", self.digest(), self.source);
-        files.apply(tree).map_err(|error| Error::broken(place(), error))?;
-        Ok(files)
+    async fn lay(&self, mut files: FileTree, tree: Arc<Tree>) -> Result<FileTree> {
+        let place = format!("image {} in {}", self.digest(), self.source);
+        blocking(move || {
+            files.apply(&tree).map_err(|error| Error::broken(place, error))?;
+            Ok(files)
+        })
+        .await
     }
 
     /// Writes the bytes of one file. Links are followed inside the image; layers below the one that has the file are not

@@ -88,7 +88,8 @@ impl Copied {
 /// Copies a root and everything below it: each digest once, many at a time, children before their parents, then what is
 /// about it. A target that took a root is asked for it again ([`Sink::confirm`]), and names come last.
 ///
-/// If it fails nothing is visible that was not before; if its future is dropped it stops.
+/// If it fails nothing is visible that was not before. If its future is dropped it stops; a step that a thread or a registry
+/// had begun may still complete, and this may be the last one, which makes the root visible.
 ///
 /// # Errors
 ///

@@ -19,6 +19,19 @@
 //! What is not here is in the crates below: [`image`] has places, nouns and edits, [`layout`] images at rest, [`registry`]
 //! the client, [`spec`] the words of the specifications.
 //!
+//! # When a future is dropped
+//!
+//! Every future is `Send` and stops when it is dropped: a timeout or `select!` around a verb is safe, and nothing half-done
+//! becomes visible. What was begun before may still complete in the background:
+//!
+//! * A change in place ([`Session::annotate`], [`Session::tag`], [`Session::remove`]) that is being written to an archive or to
+//!   the `index.json` of a layout is completed by the thread that writes it. Afterwards the file is either as before or as
+//!   after a success; open it to find out which. Its lock is held until then.
+//! * A new archive whose last bytes are being written may get its name.
+//! * A registry may carry out the request that it was sent last: upload a blob or manifest, or move a tag.
+//! * The upload sessions of a dropped push are cancelled with `DELETE`, best effort and for at most 5 seconds each; wait for it
+//!   with [`Client::settle`]. A session that the [`Journal`](registry::Journal) keeps stays open for the next attempt.
+//!
 //! # What this crate never does
 //!
 //! * It never prints, reads the environment or starts a runtime, unless it is built with the feature `blocking` and asked

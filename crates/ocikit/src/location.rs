@@ -15,7 +15,7 @@ use ocikit_spec::{Digest, Reference, Tag};
 /// | `oci-archive:PATH[:TAG\|@DIGEST]` | OCI layout in a tar |
 /// | `docker-archive:PATH[:NAME:TAG]` | what `docker save` writes |
 /// | `docker://REFERENCE` | registry |
-/// | begins with `/`, `./`, `../`, `~/`, or ends in `.tar`, `.tar.gz`, `.tgz`, `.tar.zst`, then optionally `#TAG` or `@DIGEST` | path |
+/// | begins with `/`, `./`, `../`, `~/`, a Windows drive (`C:\`), or ends in `.tar`, `.tar.gz`, `.tgz`, `.tar.zst`, then optionally `#TAG` or `@DIGEST` | path |
 /// | `-` | an archive on standard input or output |
 /// | anything else | registry reference |
 ///
@@ -146,25 +146,37 @@ impl FromStr for Location {
         let (path, name) = path_and_choice(text);
         let is_path =
             ["/", "./", "../", "~/"].iter().any(|start| text.starts_with(start)) || [".", ".."].contains(&text);
-        if is_path || ends_like_an_archive(path) {
+        if is_path || has_drive(text) || ends_like_an_archive(path) {
             return Ok(Location::Path { path: path.into(), name });
         }
         Ok(Location::Registry(text.parse()?))
     }
 }
 
-/// `PATH`, `PATH:TAG`, `PATH:FULL-NAME` or `PATH@DIGEST`, as skopeo reads it: the first colon ends the path.
+/// `PATH`, `PATH:TAG`, `PATH:FULL-NAME` or `PATH@DIGEST`, as skopeo reads it: the first colon ends the path, except the one
+/// behind a drive letter.
 fn path_and_name(text: &str) -> (&str, Name) {
     if let Some((path, digest)) = text.rsplit_once('@')
         && let Ok(digest) = digest.parse::<Digest>()
     {
         return (path, Name::Digest(digest));
     }
-    match text.split_once(':') {
+    let drive = if has_drive(text) { DRIVE_LENGTH } else { 0 };
+    let colon = text[drive..].find(':').map(|at| drive + at);
+    match colon.map(|at| (&text[..at], &text[at + 1..])) {
         None => (text, Name::Only),
         Some((path, "")) => (path, Name::Only),
         Some((path, name)) => (path, name.parse::<Tag>().map_or_else(|_| Name::Full(name.to_owned()), Name::Tag)),
     }
+}
+
+/// How many bytes the drive of a Windows path has: `C:`.
+const DRIVE_LENGTH: usize = 2;
+
+/// Whether a text begins with the drive of a Windows path: `C:\` or `C:/`. No tag or name begins with a slash, so the colon
+/// cannot end a path of one letter.
+fn has_drive(text: &str) -> bool {
+    matches!(text.as_bytes(), [letter, b':', b'\\' | b'/', ..] if letter.is_ascii_alphabetic())
 }
 
 /// In docker archives names are whole: one without a tag means `latest`.
@@ -277,6 +289,30 @@ mod tests {
         }
         for text in ["", ".tar", "oci:", "oci-archive:", "docker://", "App", "a b", "docker://./x"] {
             assert!(text.parse::<Location>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_drive_letter_is_part_of_the_path() {
+        let layout = |path: &str, name: Name| Location::Layout { path: path.into(), name };
+        for (text, location) in [
+            ("oci:C:\\x:1", layout("C:\\x", tag("1"))),
+            ("oci:c:/x/y", layout("c:/x/y", Name::Only)),
+            ("oci:C:\\x:docker.io/x:1", layout("C:\\x", Name::Full("docker.io/x:1".to_owned()))),
+            (&format!("oci:C:\\x@{DIGEST}"), layout("C:\\x", Name::Digest(DIGEST.parse().unwrap()))),
+            ("oci-archive:D:\\a.tar:v1", Location::Archive { path: "D:\\a.tar".into(), name: tag("v1") }),
+            (
+                "docker-archive:D:/a.tar:x:1",
+                Location::DockerArchive { path: "D:/a.tar".into(), name: Name::Full("x:1".to_owned()) },
+            ),
+            ("C:\\dir", Location::Path { path: "C:\\dir".into(), name: Name::Only }),
+            ("C:\\dir#1", Location::Path { path: "C:\\dir".into(), name: tag("1") }),
+            // A directory with the name `C`, and a tag.
+            ("oci:C:x", layout("C", tag("x"))),
+            ("oci:C:1", layout("C", tag("1"))),
+        ] {
+            assert_eq!(text.parse::<Location>().unwrap(), location, "{text}");
+            assert_eq!(location.to_string(), text);
         }
     }
 

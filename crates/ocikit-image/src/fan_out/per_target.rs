@@ -1,3 +1,5 @@
+use std::ops::Index;
+
 use crate::error::{Error, Result};
 
 /// The results of one operation on several targets, in the order in which the targets were given.
@@ -44,6 +46,19 @@ impl<T> PerTarget<T> {
     /// Whether there are no targets.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// The result of the target at a position.
+///
+/// # Panics
+///
+/// If there are fewer targets.
+impl<T> Index<usize> for PerTarget<T> {
+    type Output = Result<T>;
+
+    fn index(&self, position: usize) -> &Result<T> {
+        &self.0[position]
     }
 }
 
