@@ -2,7 +2,8 @@
 
 use std::fmt::Display;
 
-use ocikit::{Copied, Digest, Location, Planned, Put};
+use ocikit::image::KeptTag;
+use ocikit::{Copied, Digest, Location, Planned, Put, Tag};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -21,9 +22,27 @@ pub(crate) struct Facts {
     /// What went along.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     referrers: Vec<Digest>,
+    /// Tags of referrers that the target keeps as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<Kept>,
     /// Nothing was done; this is what would be.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
+}
+
+/// A tag that was not copied, so as not to lose what the target has there.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept {
+    tag: Tag,
+    digest: Digest,
+    not_copied: Digest,
+}
+
+impl From<&KeptTag> for Kept {
+    fn from(kept: &KeptTag) -> Kept {
+        Kept { tag: kept.tag.clone(), digest: kept.there, not_copied: kept.not_copied }
+    }
 }
 
 #[derive(Default, Serialize)]
@@ -51,6 +70,11 @@ pub(crate) fn partial(mut failures: Vec<(impl Display, Failure)>, succeeded: usi
 pub(crate) fn say(context: &Context, facts: &[Facts]) {
     for fact in facts {
         context.output.say(&fact.words());
+        for Kept { tag, digest, not_copied } in &fact.kept {
+            context
+                .output
+                .say(&format!("warning: {} keeps its own {tag} ({digest}); {not_copied} was not copied", fact.target));
+        }
     }
 }
 
@@ -105,6 +129,7 @@ impl Facts {
             mounted: Count::default(),
             present: count(true),
             referrers: planned.referrers.iter().map(|referrer| referrer.digest).collect(),
+            kept: planned.kept.iter().map(Kept::from).collect(),
             dry_run: true,
         }
     }
@@ -121,6 +146,7 @@ impl Facts {
             mounted: count(Put::Mounted),
             present: count(Put::Present),
             referrers: copied.referrers.iter().map(|referrer| referrer.digest).collect(),
+            kept: copied.kept.iter().map(Kept::from).collect(),
             dry_run: false,
         }
     }

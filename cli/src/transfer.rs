@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use futures::future::{join, join_all};
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit::image::copy_all;
+use ocikit::image::{ReferrerTag, copy_all, tagged_referrers};
 use ocikit::layout::TarWriter;
 use ocikit::{
     Copied, Digest, Error, Location, MediaType, Naming, Platform, Reference, Referrers, Root, Session, SessionOptions,
@@ -37,7 +37,7 @@ pub(crate) struct Transfer {
     /// Of what is about the image, only this artifact type goes along
     #[arg(long, value_name = "TYPE", conflicts_with = "no_referrers")]
     referrers_type: Vec<MediaType>,
-    /// Never let a name mean another image than it does
+    /// Do not overwrite or change existing tags, those of signatures and attestations included
     #[arg(long)]
     no_clobber: bool,
     /// Say what would be copied, and copy nothing
@@ -59,7 +59,7 @@ impl Transfer {
             (false, types) => Referrers::OfTypes(types.to_vec()),
         };
         let only = if self.sparse { self.platform.clone() } else { Vec::new() };
-        SessionOptions { referrers, only, recheck: self.recheck, ..options }
+        SessionOptions { referrers, only, recheck: self.recheck, keep_tags: self.no_clobber, ..options }
     }
 
     /// What is copied of a root.
@@ -229,14 +229,27 @@ pub(crate) async fn copy_several(
 ) -> Result {
     let gate = &transfer.gate().await?;
     let open = |reference: Reference| async move {
-        let root = transfer.open(session, &Location::Registry(reference.clone()), gate.as_ref()).await?;
+        let location = Location::Registry(reference.clone());
+        if let Some(tag) = reference.tag()
+            && let Some(kind) = ReferrerTag::of(tag)
+        {
+            // With a policy they go along with the images that they are about, if at all.
+            if gate.is_some() {
+                return Ok(Vec::new());
+            }
+            let source = session.source(&location).await?;
+            let found = tagged_referrers(&source, tag, kind, &session.options().referrers).await?;
+            let found = found.into_iter().map(|(root, naming)| (its_name(target, &root, &naming), root, naming));
+            return Ok(found.collect());
+        }
+        let root = transfer.open(session, &location, gate.as_ref()).await?;
         let root = transfer.narrow(root).await?;
         let target = own_name(target, &reference);
         transfer.check_target(session, root.digest(), &target).await?;
-        Ok::<_, Failure>((target, root, naming(&reference)))
+        Ok::<_, Failure>(vec![(target, root, naming(&reference))])
     };
     let roots = stream::iter(references.to_vec()).map(open).buffered(AT_ONCE);
-    let roots: Vec<_> = roots.try_collect().await?;
+    let roots: Vec<_> = roots.try_collect::<Vec<_>>().await?.into_iter().flatten().collect();
     let mut facts = Vec::new();
     if transfer.dry_run {
         for (target, root, _) in &roots {
@@ -262,6 +275,19 @@ fn own_name(target: &Location, reference: &Reference) -> Location {
     match (target, reference.tag()) {
         (Location::Registry(target), Some(tag)) => {
             Location::Registry(Reference::tagged(target.repository().clone(), tag.clone()))
+        }
+        _ => target.clone(),
+    }
+}
+
+/// The name that something said about an image has at a target, where one without a tag is known by its digest.
+fn its_name(target: &Location, root: &Root, naming: &Naming) -> Location {
+    match (target, &naming.tag) {
+        (Location::Registry(target), Some(tag)) => {
+            Location::Registry(Reference::tagged(target.repository().clone(), tag.clone()))
+        }
+        (Location::Registry(target), None) => {
+            Location::Registry(Reference::digested(target.repository().clone(), root.digest()))
         }
         _ => target.clone(),
     }

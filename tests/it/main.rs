@@ -22,6 +22,7 @@ mod policy;
 mod pull;
 mod push;
 mod recovery;
+mod referrer_tags;
 mod registry;
 mod rest;
 mod send;

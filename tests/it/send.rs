@@ -65,6 +65,8 @@ checked! {
         copy_to_each = image::copy_to_each(&any(), &any::<[image::Target; 1]>(), &any());
         blocking = image::bridge::blocking(|| Ok(()));
         consume = image::bridge::consume(any(), |_| Ok(()));
+        orphans = image::orphans(&any(), &any());
+        tagged_referrers = image::tagged_referrers(&any(), &any(), any(), &any());
         validate = image::validate(&any(), &any(), &any());
         conformance = image::testing::conformance(any::<fn() -> Ready<NoPlace>>());
         copy = image::copy(&any(), &any(), &any());
@@ -160,6 +162,7 @@ checked! {
         copy_to = any::<ocikit::Session>().copy_to(&any(), &any(), any());
         receive = any::<ocikit::Session>().receive(any::<Empty>(), &any());
         annotate = any::<ocikit::Session>().annotate(&any(), &any());
+        drop_referrers = any::<ocikit::Session>().drop_referrers(&any(), &any::<[image::Orphan; 1]>());
         remove = any::<ocikit::Session>().remove(&any());
         diff = ocikit::diff(&any(), &any());
         tree = ocikit::tree(&any());

@@ -1,4 +1,5 @@
 use clap::{Args, ValueEnum};
+use ocikit::image::orphans;
 use ocikit::{AnnotateOn, AnnotateOptions, Location, Platform};
 use serde::Serialize;
 
@@ -8,7 +9,7 @@ use crate::failure::{Failure, Result};
 /// Change annotations of an image, of one platform or of all
 ///
 /// A local archive or layout is changed where it is, at a cost that does not depend on its size; a tag in a registry is
-/// moved. Prints the digest of the result.
+/// moved. Prints the digest of the result. Signatures and other referrers apply to the old digest: says how many there are.
 #[derive(Debug, Args)]
 pub(crate) struct Annotate {
     /// The image
@@ -28,6 +29,9 @@ pub(crate) struct Annotate {
     /// Write the result there and leave the original as it is
     #[arg(long, short, value_name = "LOCATION")]
     output: Option<Location>,
+    /// Remove signatures and other referrers that do not apply to the new digest
+    #[arg(long, conflicts_with = "output")]
+    drop_referrers: bool,
     /// Only print what the digest would be
     #[arg(long)]
     dry_run: bool,
@@ -42,11 +46,22 @@ enum On {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Facts {
     location: String,
     before: ocikit::Digest,
     digest: ocikit::Digest,
     changed: bool,
+    /// Signatures and other referrers that do not apply to the new digest.
+    #[serde(skip_serializing_if = "is_zero")]
+    orphaned_referrers: usize,
+    /// How many of them were removed.
+    #[serde(skip_serializing_if = "is_zero")]
+    dropped_referrers: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Annotate {
@@ -69,23 +84,36 @@ impl Annotate {
             },
             platforms: self.platform.clone(),
         };
-        let (before, digest) = if self.dry_run || output.is_some() {
+        let (before, digest, orphans) = if self.dry_run || output.is_some() {
             let root = session.open(&location).await?;
             let after = ocikit::image::annotate(&root, &options).await?;
             if let Some(output) = output.as_ref().filter(|_| !self.dry_run) {
                 crate::transfer::copy_out(&session, &after, &location, output).await?;
             }
-            (root.digest(), after.digest())
+            (root.digest(), after.digest(), orphans(&root, &after).await?)
         } else {
             let annotated = session.annotate(&location, &options).await?;
-            (annotated.before, annotated.after.digest())
+            (annotated.before, annotated.after.digest(), annotated.orphans)
         };
+        let dropped = match self.drop_referrers && !self.dry_run {
+            true => session.drop_referrers(&location, &orphans).await?,
+            false => 0,
+        };
+        if orphans.len() > dropped {
+            let what = "signatures or other referrers do not apply to the new digest";
+            context.output.say(&format!("warning: {} {what}", orphans.len() - dropped));
+            if output.is_none() && !self.drop_referrers {
+                context.output.say("hint: sign the new digest, and add --drop-referrers to remove the old referrers");
+            }
+        }
         if matches!(output, Some(Location::Stdio)) {
             return Ok(());
         }
         let changed = digest != before;
         let location = output.as_ref().unwrap_or(&location).to_string();
-        context.output.facts(&Facts { location, before, digest, changed }, || digest.to_string())
+        let facts =
+            Facts { location, before, digest, changed, orphaned_referrers: orphans.len(), dropped_referrers: dropped };
+        context.output.facts(&facts, || digest.to_string())
     }
 }
 

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use clap::Args;
-use ocikit::sync::{Config, Done, Item, Prefix, SyncOptions, sync};
+use ocikit::sync::{Config, Done, Item, Prefix, SyncError, SyncOptions, sync};
 use ocikit::{Digest, Error, Location, Put, Reference, Root};
 use serde::Serialize;
 
@@ -44,13 +44,16 @@ struct Facts<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<Digest>,
     bytes: u64,
+    /// Tags of referrers that the target keeps as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
 impl<'a> Facts<'a> {
     fn of(item: &'a Item) -> Facts<'a> {
-        Facts { from: &item.from, to: &item.to, outcome: "same", digest: None, bytes: 0, error: None }
+        Facts { from: &item.from, to: &item.to, outcome: "same", digest: None, bytes: 0, kept: Vec::new(), error: None }
     }
 }
 
@@ -93,17 +96,23 @@ impl Sync {
         let options = SyncOptions { dry_run: self.dry_run, keep_going: self.keep_going };
         let (mut done, mut refused, mut failures) = (0, 0, Vec::new());
         let mut unsaid = Ok(());
-        sync(&session, &config, options, gate, &mut |item, outcome| {
+        let synced = sync(&session, &config, options, gate, &mut |item, outcome| {
             refused += usize::from(matches!(outcome, Err(Missed::Refused(_))));
             let (facts, failure) = facts(item, outcome);
             match failure {
                 Some(failure) => failures.push((item.from.clone(), failure)),
                 None => done += 1,
             }
+            for tag in &facts.kept {
+                context.output.say(&format!("warning: {} keeps its own {tag}", facts.to));
+            }
             let said = context.output.facts(&facts, || words(&facts));
             unsaid = std::mem::replace(&mut unsaid, Ok(())).and(said);
         })
         .await;
+        if let Err(conflict @ SyncError::Conflict { .. }) = synced {
+            return Err(Failure::usage(conflict).hint("give one of them another target with `to`"));
+        }
         unsaid?;
         let is_refusal = refused == failures.len();
         partial(failures, done, "images").map_err(|failure| match is_refusal {
@@ -124,6 +133,7 @@ fn facts(item: &Item, outcome: Result<Done, Missed>) -> (Facts<'_>, Option<Failu
         Ok(Done::Same(digest)) => facts.digest = Some(digest),
         Ok(Done::Copied(copied)) => {
             facts.digest = Some(copied.root.digest);
+            facts.kept = copied.kept.iter().map(|kept| kept.tag.to_string()).collect();
             (facts.outcome, facts.bytes) = ("copied", copied.count(Put::Copied).1);
         }
         Ok(Done::Planned(digest, bytes)) => {

@@ -1,17 +1,18 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::{ready, try_join};
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit_spec::{Descriptor, Digest, Platform, Repository};
+use ocikit_spec::{Descriptor, Digest, Platform, Repository, Tag};
 use tokio::task::JoinSet;
 
 use crate::body::Body;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::graph::{AT_ONCE, Graph, Node, add_size};
+use crate::merge::{Comparing, KeptTag, Wanting, settle};
 use crate::related::{Referrers, related};
 use crate::root::Root;
 use crate::source::{ByteRange, Name, Naming, Put, Sink, Source};
@@ -32,6 +33,9 @@ pub struct CopyOptions {
     /// Whether every part is looked for although the target has the root by its name. A place that was given only some
     /// platforms of an index has the index and lacks the others.
     pub recheck: bool,
+    /// Whether tags of the target that stand for signatures, attestations and lists of referrers (see
+    /// [`ReferrerTag`](crate::ReferrerTag)) stay as they are. Otherwise what is copied is added to what the target has there.
+    pub keep_tags: bool,
     /// Whoever wants to see progress.
     pub observer: Option<Arc<dyn Observer>>,
 }
@@ -45,21 +49,30 @@ impl Default for CopyOptions {
             referrers: Referrers::None,
             only: Vec::new(),
             recheck: false,
+            keep_tags: false,
             observer: None,
         }
+    }
+}
+
+impl CopyOptions {
+    pub(crate) fn comparing(&self) -> Comparing {
+        Comparing { jobs: self.jobs, recheck: self.recheck, keep_tags: self.keep_tags }
     }
 }
 
 /// What a copy did.
 #[derive(Debug, Clone)]
 pub struct Copied {
-    /// The root, whose digest is the same on both sides.
+    /// The root, whose digest is the same on both sides, except that of a tag of referrers that the target's were added to.
     pub root: Descriptor,
     /// What became of each blob and document, in the order in which they were planned; empty if the target said at
     /// once that everything was there.
     pub blobs: Vec<(Descriptor, Put)>,
     /// What went along, or was there already.
     pub referrers: Vec<Descriptor>,
+    /// Tags of referrers that were not copied, so as not to lose what the target has there.
+    pub kept: Vec<KeptTag>,
 }
 
 /// What a copy would do.
@@ -71,11 +84,13 @@ pub struct Planned {
     pub blobs: Vec<(Descriptor, bool)>,
     /// What would go along.
     pub referrers: Vec<Descriptor>,
+    /// Tags of referrers that would not be copied, so as not to lose what the target has there.
+    pub kept: Vec<KeptTag>,
 }
 
 impl Copied {
     fn nothing(root: &Root) -> Copied {
-        Copied { root: root.descriptor().clone(), blobs: Vec::new(), referrers: Vec::new() }
+        Copied { root: root.descriptor().clone(), blobs: Vec::new(), referrers: Vec::new(), kept: Vec::new() }
     }
 
     /// How many blobs and documents it took this for, and how many bytes they have.
@@ -88,12 +103,15 @@ impl Copied {
 /// Copies a root and everything below it: each digest once, many at a time, children before their parents, then what is
 /// about it. A target that took a root is asked for it again ([`Sink::confirm`]), and names come last.
 ///
+/// Signatures, attestations and lists of referrers that the target has under tags like `sha256-HEX.sig` are never lost: what is
+/// copied is added to them. Of an SBOM, which cosign reads only if it is alone, the target keeps its own, and the result says so.
+///
 /// If it fails nothing is visible that was not before. If its future is dropped it stops; a step that a thread or a registry
 /// had begun may still complete, and this may be the last one, which makes the root visible.
 ///
 /// # Errors
 ///
-/// The first one met, from either side; its place says which.
+/// The first one met, from either side; its place says which. [`Error::Exists`] with [`CopyOptions::keep_tags`].
 pub async fn copy(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<Copied> {
     let mut copied = copy_all(&[(from.clone(), options.names.clone())], to, options).await?;
     Ok(copied.remove(0))
@@ -109,20 +127,17 @@ pub async fn copy(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Res
 /// The first one met, from any side; its place says which.
 pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<Vec<Copied>> {
     let jobs = options.jobs.max(1);
-    let there: Vec<_> = stream::iter(roots)
-        .map(|(root, names)| is_complete(root.descriptor(), to, or_unnamed(names), options))
-        .buffered(jobs)
-        .boxed()
-        .try_collect()
-        .await?;
     let mut copied: Vec<_> = roots.iter().map(|(root, _)| Copied::nothing(root)).collect();
-    let wanting: Vec<_> = roots
-        .iter()
-        .zip(there)
-        .enumerate()
-        .filter(|(_, (_, there))| !there)
-        .map(|(position, ((root, names), _))| Wanting { position, root: root.clone(), names: or_unnamed(names) })
-        .collect();
+    let wanting = roots.iter().enumerate().map(|(position, (root, names))| Wanting {
+        position,
+        root: root.clone(),
+        names: or_unnamed(names),
+    });
+    let mut merged = HashMap::new();
+    let (wanting, kept) = settle(wanting.collect(), to, options.comparing(), &mut merged).await?;
+    for Wanting { position, root, .. } in &wanting {
+        copied[*position].root = root.descriptor().clone();
+    }
     let graph = Graph::of(&roots_of(&wanting), &options.only).await?;
     let tell = Teller(options.observer.clone());
     let plan = graph.plan();
@@ -133,8 +148,12 @@ pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options
     // What is about an image is looked for while its blobs are on their way.
     let mut stages = graph.stages();
     let blobs = stages.next().map_or(&[][..], Vec::as_slice);
-    let (puts, (along, referrers)) = put_all(blobs, to, jobs, &tell, find_along(roots, to, options)).await?;
+    let along = find_along(roots, to, options, &mut merged);
+    let (puts, (along, kept_along, referrers)) = put_all(blobs, to, jobs, &tell, along).await?;
     note(&mut copied, &wanting, blobs, puts);
+    for (position, kept) in kept.into_iter().chain(kept_along) {
+        copied[position].kept.push(kept);
+    }
     for (copied, referrers) in copied.iter_mut().zip(referrers) {
         copied.referrers = referrers;
     }
@@ -199,36 +218,37 @@ pub(crate) async fn complete(
 pub async fn plan(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<Planned> {
     let related = related(from, &options.referrers, &options.only).await?;
     let referrers = related.iter().map(|(root, _)| root.descriptor().clone()).collect();
-    let wanting = |root, names| Wanting { position: 0, root, names };
-    let along: Vec<_> = related.into_iter().map(|(root, naming)| wanting(root, vec![naming])).collect();
-    let (graph, more) = graphs(&[wanting(from.clone(), Vec::new())], &along, &options.only).await?;
+    let along = related.into_iter().map(|(root, naming)| Wanting { position: 0, root, names: vec![naming] });
+    // The target is asked for every blob, whether or not it has the names.
+    let comparing = Comparing { recheck: true, ..options.comparing() };
+    let (along, kept) = settle(along.collect(), to, comparing, &mut HashMap::new()).await?;
+    let root = Wanting { position: 0, root: from.clone(), names: Vec::new() };
+    let (graph, more) = graphs(&[root], &along, &options.only).await?;
     let blobs = stream::iter([graph.plan(), more.plan()].concat())
         .map(|blob| async move { to.has(&blob).await.map(|has| (blob, has)) })
         .buffered(options.jobs.max(1))
         .boxed()
         .try_collect();
-    Ok(Planned { root: from.descriptor().clone(), blobs: blobs.await?, referrers })
+    let kept = kept.into_iter().map(|(_, kept)| kept).collect();
+    Ok(Planned { root: from.descriptor().clone(), blobs: blobs.await?, referrers, kept })
 }
 
-/// What goes along and is not complete at the target, and for each of the roots all that goes along with it.
+/// What goes along and is not complete at the target, tags that stay as they are, and for each of the roots all that goes along
+/// with it.
 async fn find_along(
     roots: &[(Root, Vec<Naming>)],
     to: &Arc<dyn Sink>,
     options: &CopyOptions,
-) -> Result<(Vec<Wanting>, Vec<Vec<Descriptor>>)> {
-    let found = stream::iter(roots).enumerate().map(|(position, (root, _))| async move {
-        let (mut along, mut all) = (Vec::new(), Vec::new());
-        for (root, naming) in related(root, &options.referrers, &options.only).await? {
-            all.push(root.descriptor().clone());
-            if options.recheck || !to.is_complete(root.descriptor(), &naming).await? {
-                along.push(Wanting { position, root, names: vec![naming] });
-            }
-        }
-        Ok((along, all))
+    merged: &mut HashMap<Tag, Root>,
+) -> Result<(Vec<Wanting>, Vec<(usize, KeptTag)>, Vec<Vec<Descriptor>>)> {
+    let found = stream::iter(roots).map(|(root, _)| related(root, &options.referrers, &options.only));
+    let found: Vec<_> = found.buffered(options.jobs.max(1)).boxed().try_collect().await?;
+    let all = found.iter().map(|along| along.iter().map(|(root, _)| root.descriptor().clone()).collect()).collect();
+    let along = found.into_iter().enumerate().flat_map(|(position, along)| {
+        along.into_iter().map(move |(root, naming)| Wanting { position, root, names: vec![naming] })
     });
-    let found: Vec<(Vec<_>, _)> = found.buffered(options.jobs.max(1)).boxed().try_collect().await?;
-    let (along, all): (Vec<_>, _) = found.into_iter().unzip();
-    Ok((along.into_iter().flatten().collect(), all))
+    let (along, kept) = settle(along.collect(), to, options.comparing(), merged).await?;
+    Ok((along, kept, all))
 }
 
 /// Writes down what became of what was put, for the root that led to it.
@@ -236,14 +256,6 @@ fn note(copied: &mut [Copied], wanting: &[Wanting], nodes: &[Node], puts: Vec<Pu
     for (node, put) in nodes.iter().zip(puts) {
         copied[wanting[node.root].position].blobs.push((node.descriptor.clone(), put));
     }
-}
-
-/// A root that is not complete at the target.
-pub(crate) struct Wanting {
-    /// Which of the roots that were asked for it is, or goes along with.
-    pub(crate) position: usize,
-    pub(crate) root: Root,
-    pub(crate) names: Vec<Naming>,
 }
 
 /// What the roots lead to, and what goes along leads to beyond that.
@@ -260,24 +272,6 @@ fn roots_of(wanting: &[Wanting]) -> Vec<&Root> {
 /// A root without a name becomes visible without one.
 pub(crate) fn or_unnamed(names: &[Naming]) -> Vec<Naming> {
     if names.is_empty() { vec![Naming::default()] } else { names.to_vec() }
-}
-
-/// Whether the target says that there is nothing to do.
-pub(crate) async fn is_complete(
-    root: &Descriptor,
-    to: &Arc<dyn Sink>,
-    names: Vec<Naming>,
-    options: &CopyOptions,
-) -> Result<bool> {
-    if options.recheck {
-        return Ok(false);
-    }
-    for naming in names {
-        if !to.is_complete(root, &naming).await? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// Puts what does not depend on each other, begun in its order, and does something else meanwhile.

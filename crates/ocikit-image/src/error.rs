@@ -58,6 +58,14 @@ pub enum Error {
         /// How.
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// Something that may not be replaced is in the way.
+    #[error("{place} already has {what}")]
+    Exists {
+        /// What.
+        what: String,
+        /// Where.
+        place: String,
+    },
     /// Credentials are missing or were refused.
     #[error("{place} does not allow it: {problem}")]
     Denied {
@@ -187,6 +195,7 @@ impl Error {
             Error::NotFound { what, place } => Error::NotFound { what: what.clone(), place: place.clone() },
             Error::Ambiguous { place, choices } => Error::Ambiguous { place: place.clone(), choices: choices.clone() },
             Error::Mismatch { digest, place, mismatch } => Error::mismatch(digest, place, **mismatch),
+            Error::Exists { what, place } => Error::Exists { what: what.clone(), place: place.clone() },
             Error::Denied { place, problem } => Error::Denied { place: place.clone(), problem: problem.clone() },
             Error::Blocked { place, by } => Error::Blocked { place: place.clone(), by },
             Error::Refused { place, status, problem } => {

@@ -7,6 +7,7 @@ use ocikit_spec::{Content, Descriptor, Digest, Document, MediaType, Platform, Ta
 
 use crate::error::{Error, Result};
 use crate::graph::{AT_ONCE, DEEPEST, Held};
+use crate::referrer_tag::{COSIGN_ENDINGS as ENDINGS, ReferrerTag};
 use crate::root::Root;
 use crate::source::{Name, Naming, Source, SourceExt};
 
@@ -22,9 +23,6 @@ pub enum Referrers {
     /// Those of one of these artifact types.
     OfTypes(Vec<MediaType>),
 }
-
-/// The endings of cosign's tags.
-const ENDINGS: [&str; 3] = ["sig", "att", "sbom"];
 
 /// More things about one image than this are a mistake or an attack.
 const MOST: usize = 10_000;
@@ -61,6 +59,71 @@ pub(crate) async fn related(root: &Root, which: &Referrers, platforms: &[Platfor
         }
     }
     Ok(found)
+}
+
+/// A signature or other referrer of a digest that an edited image no longer has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// What it is about.
+    pub subject: Digest,
+    /// The referrer.
+    pub referrer: Descriptor,
+    /// The tag that leads to it, if it is one of cosign's.
+    pub tag: Option<Tag>,
+}
+
+/// Returns what is said about digests that an image, or anything below it, had before an edit and does not have after it.
+///
+/// # Errors
+///
+/// Those of the place of the image.
+pub async fn orphans(before: &Root, after: &Root) -> Result<Vec<Orphan>> {
+    let source = before.source();
+    let (old, new) = (Below::of(before, &[]).await?, Below::of(after, &[]).await?);
+    let mut subjects: Vec<_> = old.subjects.into_iter().filter(|subject| !new.parts.contains(subject)).collect();
+    let (mut seen, mut found) = (old.parts, Vec::new());
+    let held = Held::default();
+    for _ in 0..DEEPEST {
+        for subject in std::mem::take(&mut subjects) {
+            for (root, naming) in about(source, subject, &Referrers::All, &held).await? {
+                if seen.insert(root.digest()) {
+                    subjects.push(root.digest());
+                    found.push(Orphan { subject, referrer: root.descriptor().clone(), tag: naming.tag });
+                }
+            }
+        }
+        if found.len() > MOST {
+            return Err(Error::broken(source, format!("more than {MOST} referrers of {}", before.digest())));
+        }
+    }
+    Ok(found)
+}
+
+/// What is copied of a tag that stands for what is said about an image, as one of all tags of a place; each with the name it
+/// gets at the target.
+///
+/// A list of referrers is copied as the referrers that it lists: a target that finds referrers by itself has no use for the tag,
+/// and any other adds them to its own list.
+///
+/// # Errors
+///
+/// Those of the source.
+pub async fn tagged_referrers(
+    source: &Arc<dyn Source>,
+    tag: &Tag,
+    kind: ReferrerTag,
+    which: &Referrers,
+) -> Result<Vec<(Root, Naming)>> {
+    if *which == Referrers::None || (kind != ReferrerTag::List && *which != Referrers::All) {
+        return Ok(Vec::new());
+    }
+    let root = Root::open(source.clone(), &Name::Tag(tag.clone())).await?;
+    match &root {
+        Root::Index(index) if kind == ReferrerTag::List => {
+            open_listed(source, index.manifests().to_vec(), &root.digest(), which, &Held::default()).await
+        }
+        _ => Ok(vec![(root, Naming { tag: Some(tag.clone()), ..Naming::default() })]),
+    }
 }
 
 /// A root and the manifests below it.
@@ -122,9 +185,20 @@ async fn listed(
     which: &Referrers,
     held: &Held,
 ) -> Result<Vec<(Root, Naming)>> {
-    let opened = stream::iter(source.referrers(&subject).await?)
+    open_listed(source, source.referrers(&subject).await?, &subject, which, held).await
+}
+
+/// Opens referrers that are listed, except those that do not exist.
+async fn open_listed(
+    source: &Arc<dyn Source>,
+    listed: Vec<Descriptor>,
+    subject: &Digest,
+    which: &Referrers,
+    held: &Held,
+) -> Result<Vec<(Root, Naming)>> {
+    let opened = stream::iter(listed)
         .map(|listed| async move {
-            held.add(&listed, &subject, source)?;
+            held.add(&listed, subject, source)?;
             match Root::at(source.clone(), listed).await {
                 Ok(root) => Ok(Some(root).filter(|root| is_of(root, which))),
                 // A list may name what is gone.

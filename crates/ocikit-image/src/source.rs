@@ -196,6 +196,19 @@ pub trait Sink: Source {
         Ok(())
     }
 
+    /// The root that has a tag here, if there is one. Whoever is about to add to it asks the place itself, and not a mirror.
+    ///
+    /// # Errors
+    ///
+    /// Only where the place could not be asked.
+    async fn tagged(&self, tag: &Tag) -> Result<Option<Descriptor>> {
+        match self.resolve(&Name::Tag(tag.clone())).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether a root and everything below it is here already, under that tag if there is one, as far as the place can
     /// say so by itself. `false` is always a good answer: then everything is put, one by one.
     ///

@@ -566,7 +566,36 @@ pub struct History {
 
 text_of_document!(Config);
 
+/// The time of a step that has none: the zero of Go's `time.Time`, as go-containerregistry writes it.
+const NO_TIME: &str = "0001-01-01T00:00:00Z";
+
 impl Config {
+    /// Returns the config with more layers, whose uncompressed digests these are; each gets an entry in the history if there is
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Document`] if the result would not be a config.
+    pub fn with_layers(&self, diff_ids: &[Digest]) -> Result<Config> {
+        let mut edit = Edit::begin(&self.text);
+        edit.change(|object| {
+            let Some(mut rootfs) = object.get::<Option<Object>>("rootfs")? else { return Ok(false) };
+            let mut all: Vec<Box<RawValue>> = rootfs.get::<Option<_>>("diff_ids")?.unwrap_or_default();
+            all.extend(diff_ids.iter().map(raw));
+            rootfs.set("diff_ids", to_raw_value(&all)?);
+            if let Some(mut history) = object.get::<Option<Vec<Box<RawValue>>>>("history")? {
+                let step = History { created: Some(NO_TIME.to_owned()), ..History::default() };
+                history.extend(diff_ids.iter().map(|_| raw(&step)));
+                object.set("history", to_raw_value(&history)?);
+            }
+            Ok(object.set("rootfs", rootfs.to_raw()?))
+        });
+        match edit.finish("config")? {
+            Some(text) => Config::parse(text),
+            None => Ok(self.clone()),
+        }
+    }
+
     /// Reads the config of a container image.
     ///
     /// # Errors
@@ -644,6 +673,22 @@ impl ManifestEdit {
             }
             Ok(changed)
         });
+        self
+    }
+
+    /// Adds a layer behind the others.
+    pub fn push_layer(&mut self, layer: &Descriptor) -> &mut ManifestEdit {
+        self.edit.change(|object| {
+            let mut layers: Vec<Box<RawValue>> = object.get::<Option<_>>("layers")?.unwrap_or_default();
+            layers.push(raw(layer));
+            Ok(object.set("layers", to_raw_value(&layers)?))
+        });
+        self
+    }
+
+    /// Replaces the config.
+    pub fn set_config(&mut self, config: &Descriptor) -> &mut ManifestEdit {
+        self.edit.change(|object| Ok(object.set("config", raw(config))));
         self
     }
 

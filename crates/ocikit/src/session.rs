@@ -1,14 +1,15 @@
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocikit_image::{
-    AnnotateOptions, Copied, CopyOptions, Error, Mismatch, Name, Naming, Observer, PerTarget, Planned, Referrers,
-    Result, Root, Sink, Source, annotate,
+    AnnotateOptions, Copied, CopyOptions, Error, Mismatch, Name, Naming, Observer, Orphan, PerTarget, Planned,
+    Referrers, Result, Root, Sink, Source, SourceExt, annotate, orphans,
 };
 use ocikit_layout::{Compression, Dir, Scratch, TarEdit, TarOptions, TarWriter};
 use ocikit_registry::Client;
-use ocikit_spec::{Descriptor, Digest, Platform, Reference, Repository, Tag};
+use ocikit_spec::{Descriptor, Digest, Document, Platform, Reference, Repository, Tag};
 
 use crate::inspect::{Inspection, inspect};
 use crate::location::Location;
@@ -33,6 +34,9 @@ pub struct SessionOptions {
     pub only: Vec<Platform>,
     /// Whether every part is looked for although a target has the image by its name; see [`CopyOptions::recheck`].
     pub recheck: bool,
+    /// Whether tags of a target that stand for signatures, attestations and lists of referrers stay as they are; see
+    /// [`CopyOptions::keep_tags`].
+    pub keep_tags: bool,
     /// How archives are written. The name of a file says how it is compressed.
     pub archive: TarOptions,
     /// Adds to the archives that are there already instead of replacing them.
@@ -50,6 +54,8 @@ pub struct Annotated {
     pub before: Digest,
     /// The root with its new annotations.
     pub after: Root,
+    /// Signatures and other referrers that do not apply to the new digest.
+    pub orphans: Vec<Orphan>,
 }
 
 impl Session {
@@ -252,7 +258,7 @@ impl Session {
 
     /// How the session copies.
     pub fn copy_options(&self, names: Vec<Naming>) -> CopyOptions {
-        let SessionOptions { jobs, observer, referrers, only, recheck, .. } = &self.options;
+        let SessionOptions { jobs, observer, referrers, only, recheck, keep_tags, .. } = &self.options;
         let default = CopyOptions::default();
         CopyOptions {
             jobs: jobs.unwrap_or(default.jobs),
@@ -260,6 +266,7 @@ impl Session {
             referrers: referrers.clone(),
             only: only.clone(),
             recheck: *recheck,
+            keep_tags: *keep_tags,
             observer: observer.clone(),
         }
     }
@@ -292,6 +299,7 @@ impl Session {
         let root = Root::open(sink.clone(), &location.name()).await?;
         let before = root.digest();
         let after = annotate(&root, options).await?;
+        let orphans = orphans(&root, &after).await?;
         if after.digest() != before {
             let tag = match location.name() {
                 Name::Tag(tag) => Some(tag),
@@ -300,7 +308,58 @@ impl Session {
             let naming = Naming { tag, full: None, replaces: Some(before) };
             self.put_back(&after, &sink, naming).await?;
         }
-        Ok(Annotated { before, after })
+        Ok(Annotated { before, after, orphans })
+    }
+
+    /// Removes referrers that [`Session::annotate`] left without the image that they are about, and returns how many. Those whose
+    /// subject is still listed in an archive or layout stay; a registry does not tell which tags lead to a subject, so there all
+    /// are removed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place; [`Error::Refused`] by registries that do not delete.
+    pub async fn drop_referrers(&self, location: &Location, orphans: &[Orphan]) -> Result<usize> {
+        match Local::of(location) {
+            Some(Local::Archive(path)) => {
+                let edit = TarEdit::open(path).await?;
+                let mut dropped = 0;
+                for (name, count) in removable(&edit, orphans).await? {
+                    match edit.remove(&name).await {
+                        Ok(_) => dropped += count,
+                        Err(error) if error.is_not_found() => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                edit.finish().await?;
+                Ok(dropped)
+            }
+            Some(Local::Layout(path)) => {
+                let dir = self.shared(Dir::open(path).await?);
+                let mut dropped = 0;
+                for (name, count) in removable(&dir, orphans).await? {
+                    match dir.remove(&name).await {
+                        Ok(_) => dropped += count,
+                        Err(error) if error.is_not_found() => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(dropped)
+            }
+            None => {
+                let Location::Registry(reference) = location else {
+                    return Err(unsupported(location, "it cannot be changed"));
+                };
+                let repository = self.client.repository(reference.repository().clone())?;
+                for orphan in orphans {
+                    // Deleting the manifest deletes its tag as well, and many registries delete no tags.
+                    match repository.delete_manifest(&orphan.referrer.digest).await {
+                        Err(error) if !error.is_not_found() => return Err(error),
+                        _ => {}
+                    }
+                }
+                Ok(orphans.len())
+            }
+        }
     }
 
     /// Takes an image off the list of a local archive or layout, and says what went. Its blobs stay.
@@ -354,6 +413,46 @@ impl Local<'_> {
             Location::Registry(_) | Location::Stdio => None,
         }
     }
+}
+
+/// What to take off the list of an archive or layout for orphans to go, and how many go with each: the list of a subject's
+/// referrers goes as a whole.
+async fn removable(place: &dyn Source, orphans: &[Orphan]) -> Result<Vec<(Name, usize)>> {
+    let mut names = Vec::new();
+    let mut gone = HashMap::new();
+    for Orphan { subject, referrer, tag } in orphans {
+        let is_gone = match gone.get(subject) {
+            Some(is_gone) => *is_gone,
+            None => {
+                let is_gone = match place.resolve(&Name::Digest(*subject)).await {
+                    Ok(_) => false,
+                    Err(error) if error.is_not_found() => true,
+                    Err(error) => return Err(error),
+                };
+                gone.insert(*subject, is_gone);
+                is_gone
+            }
+        };
+        // What is about an orphan goes with it, though the orphan is listed until then.
+        let is_orphan = orphans.iter().any(|orphan| orphan.referrer.digest == *subject);
+        if !is_gone && !is_orphan {
+            continue;
+        }
+        let list = format!("{}-{}", subject.algorithm().name(), subject.hex()).parse().ok().map(Name::Tag);
+        if let Some(list) = list
+            && let Ok(found) = place.resolve(&list).await
+            && let Ok(Document::Index(index)) = place.document(&found).await
+            && index.manifests().iter().any(|entry| entry.digest == referrer.digest)
+        {
+            match names.iter_mut().find(|(name, _)| *name == list) {
+                Some((_, count)) => *count += 1,
+                None => names.push((list, 1)),
+            }
+            continue;
+        }
+        names.push((tag.clone().map_or(Name::Digest(referrer.digest), Name::Tag), 1));
+    }
+    Ok(names)
 }
 
 /// The name that a copy gets.

@@ -7,10 +7,11 @@ use tokio::task::JoinSet;
 use super::channel::{Channel, Filling, Shared};
 use super::pace::Pace;
 use super::{Outcome, PATIENCE};
-use crate::copy::{Observed, Teller, Wanting, complete};
+use crate::copy::{Observed, Teller, complete};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::graph::Node;
+use crate::merge::Wanting;
 use crate::source::{Naming, Put, Sink, Source};
 
 /// One of the targets.

@@ -10,17 +10,18 @@ mod pace;
 mod per_target;
 mod tee;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{FutureExt, join_all, try_join_all};
-use ocikit_spec::Descriptor;
+use futures::future::{FutureExt, join_all};
+use ocikit_spec::{Descriptor, Digest};
 
-use crate::copy::{Copied, CopyOptions, Teller, Wanting, copy, graphs, is_complete, or_unnamed};
+use crate::copy::{Copied, CopyOptions, Teller, copy, graphs, or_unnamed};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::graph::add_size;
+use crate::merge::{KeptTag, Wanting, settle};
 use crate::related::related;
 use crate::root::Root;
 use crate::source::{Naming, Put, Sink};
@@ -61,77 +62,101 @@ pub async fn copy_to_each(from: &Root, targets: &[Target], options: &CopyOptions
             return targets.iter().map(|_| Err(Error::again(&error))).collect();
         }
     };
-    let wants = join_all(targets.iter().map(|target| Wants::of(from, &along, target, options))).boxed().await;
+    let wants = join_all(targets.iter().map(|target| Lack::of(from, &along, target, options))).boxed().await;
     let mut outcomes: Vec<Option<Result<Copied>>> = Vec::new();
     let mut groups = BTreeMap::<Wants, Vec<usize>>::new();
+    let mut lacking = Vec::new();
     for (position, wants) in wants.into_iter().enumerate() {
-        outcomes.push(match wants {
-            Err(error) => Some(Err(error)),
-            Ok(wants) if wants.is_nothing() => Some(Ok(copied(from, &along, Vec::new()))),
-            Ok(wants) => {
-                groups.entry(wants).or_default().push(position);
-                None
+        let (outcome, lack) = match wants {
+            Err(error) => (Some(Err(error)), Lack::default()),
+            Ok(lack) if lack.is_nothing() => (Some(Ok(copied(from, &along, Vec::new(), &lack))), lack),
+            Ok(lack) => {
+                groups.entry(lack.wants(position)).or_default().push(position);
+                (None, lack)
             }
-        });
+        };
+        outcomes.push(outcome);
+        lacking.push(lack);
     }
-    let copies = groups.iter().map(|(wants, positions)| {
+    let copies = groups.values().map(|positions| {
         let members: Vec<_> = positions.iter().map(|position| &targets[*position]).collect();
-        let along = &along;
-        async move { (positions, copy_group(from, along, wants, &members, options).await) }
+        // Those of a group lack the same.
+        let lack = &lacking[positions[0]];
+        async move { (positions, copy_group(from, lack, &members, options).await) }
     });
     for (positions, group) in join_all(copies).boxed().await {
         for (position, outcome) in positions.iter().zip(group) {
-            outcomes[*position] = Some(outcome.map(|blobs| copied(from, &along, blobs)));
+            let lack = &lacking[*position];
+            outcomes[*position] = Some(outcome.map(|blobs| copied(from, &along, blobs, lack)));
         }
     }
     outcomes.into_iter().flatten().collect()
 }
 
-fn copied(from: &Root, along: &[(Root, Naming)], blobs: Vec<(Descriptor, Put)>) -> Copied {
+fn copied(from: &Root, along: &[(Root, Naming)], blobs: Vec<(Descriptor, Put)>, lack: &Lack) -> Copied {
     let referrers = along.iter().map(|(root, _)| root.descriptor().clone()).collect();
-    Copied { root: from.descriptor().clone(), blobs, referrers }
+    let root = lack.root.as_ref().unwrap_or(from).descriptor().clone();
+    Copied { root, blobs, referrers, kept: lack.kept.clone() }
 }
 
-/// What a target lacks: those that lack the same get the same.
+/// Which targets get the same: those that lack the same, unless something is added to what one of them has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Wants {
     root: bool,
-    /// Which of what goes along.
-    along: Vec<usize>,
+    along: Vec<Digest>,
+    alone: Option<usize>,
 }
 
-impl Wants {
-    async fn of(from: &Root, along: &[(Root, Naming)], target: &Target, options: &CopyOptions) -> Result<Wants> {
-        if options.recheck {
-            return Ok(Wants { root: true, along: (0..along.len()).collect() });
+/// What a target lacks.
+#[derive(Debug, Default)]
+struct Lack {
+    root: Option<Root>,
+    along: Vec<Wanting>,
+    /// Whether something of it is the target's own, and more.
+    merged: bool,
+    kept: Vec<KeptTag>,
+}
+
+impl Lack {
+    async fn of(from: &Root, along: &[(Root, Naming)], target: &Target, options: &CopyOptions) -> Result<Lack> {
+        let mut merged = HashMap::new();
+        let root = Wanting { position: 0, root: from.clone(), names: or_unnamed(&target.names) };
+        let (root, kept) = settle(vec![root], &target.sink, options.comparing(), &mut merged).await?;
+        let wanting =
+            along.iter().map(|(root, naming)| Wanting { position: 0, root: root.clone(), names: vec![naming.clone()] });
+        let (along_lacking, kept_along) =
+            settle(wanting.collect(), &target.sink, options.comparing(), &mut merged).await?;
+        let known: HashSet<_> = along.iter().map(|(root, _)| root.digest()).chain([from.digest()]).collect();
+        let root = root.into_iter().next().map(|wanting| wanting.root);
+        let all = along_lacking.iter().map(|wanting| &wanting.root).chain(&root);
+        Ok(Lack {
+            merged: all.into_iter().any(|root| !known.contains(&root.digest())),
+            root,
+            along: along_lacking,
+            kept: kept.into_iter().chain(kept_along).map(|(_, kept)| kept).collect(),
+        })
+    }
+
+    fn wants(&self, position: usize) -> Wants {
+        Wants {
+            root: self.root.is_some(),
+            along: self.along.iter().map(|wanting| wanting.root.digest()).collect(),
+            alone: self.merged.then_some(position),
         }
-        let root = !is_complete(from.descriptor(), &target.sink, or_unnamed(&target.names), options).await?;
-        let complete = along.iter().map(|(root, naming)| target.sink.is_complete(root.descriptor(), naming));
-        let complete = try_join_all(complete).boxed().await?;
-        let lacking = complete.iter().enumerate().filter(|(_, complete)| !**complete);
-        Ok(Wants { root, along: lacking.map(|(position, _)| position).collect() })
     }
 
     fn is_nothing(&self) -> bool {
-        !self.root && self.along.is_empty()
+        self.root.is_none() && self.along.is_empty()
     }
 }
 
 type Outcome = Result<Vec<(Descriptor, Put)>>;
 
 /// Copies to targets that lack the same.
-async fn copy_group(
-    from: &Root,
-    along: &[(Root, Naming)],
-    wants: &Wants,
-    targets: &[&Target],
-    options: &CopyOptions,
-) -> Vec<Outcome> {
-    let wanting = |root: &Root, names| Wanting { position: 0, root: root.clone(), names };
-    let root: Vec<_> = wants.root.then(|| wanting(from, Vec::new())).into_iter().collect();
-    let along = wants.along.iter().map(|position| &along[*position]);
-    let along: Vec<_> = along.map(|(root, naming)| wanting(root, vec![naming.clone()])).collect();
-    let (graph, more) = match graphs(&root, &along, &options.only).await {
+async fn copy_group(from: &Root, lack: &Lack, targets: &[&Target], options: &CopyOptions) -> Vec<Outcome> {
+    let Lack { root, along, .. } = lack;
+    let root: Vec<_> = root.iter().map(|root| Wanting { position: 0, root: root.clone(), names: Vec::new() }).collect();
+    let (graph, more) = match graphs(&root, along, &options.only).await {
         Ok(graphs) => graphs,
         Err(error) => {
             let error = Arc::new(error);
@@ -145,10 +170,11 @@ async fn copy_group(
     let stages = graph.stages().chain(more.stages()).map(Vec::as_slice).collect::<Vec<_>>();
     let members = targets.iter().map(|target| Member {
         sink: target.sink.clone(),
-        names: if wants.root { or_unnamed(&target.names) } else { Vec::new() },
+        names: if root.is_empty() { Vec::new() } else { or_unnamed(&target.names) },
     });
     let lanes = Lane::sort(members.collect());
-    lane::run(&lanes, &stages, &plan, &along, from.descriptor(), options.jobs, &tell).await
+    let named = root.first().map_or(from, |wanting| &wanting.root).descriptor();
+    lane::run(&lanes, &stages, &plan, along, named, options.jobs, &tell).await
 }
 
 #[cfg(test)]

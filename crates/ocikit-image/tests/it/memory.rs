@@ -288,7 +288,7 @@ async fn what_is_about_it_goes_along_and_what_is_about_that() {
 async fn sizes_and_jobs_beyond_all_measure_do_no_harm() {
     let descriptor = Descriptor { size: u64::MAX, ..Descriptor::of(MediaType::OCI_LAYER, b"x") };
     let blobs = vec![(descriptor.clone(), Put::Present), (descriptor.clone(), Put::Present)];
-    let copied = ocikit_image::Copied { root: descriptor, blobs, referrers: Vec::new() };
+    let copied = ocikit_image::Copied { root: descriptor, blobs, referrers: Vec::new(), kept: Vec::new() };
     assert_eq!(copied.count(Put::Present), (2, u64::MAX));
 
     let memory = Arc::new(Memory::new());

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use ocikit_image::{Error, Naming, Put, Result, Sink, Source, SourceExt};
-use ocikit_spec::{Descriptor, Digest, Document};
+use ocikit_spec::{Descriptor, Digest, Document, Tag};
 
 use super::{Remote, RemoteRepository};
 use crate::ahead::{Ahead, Answer};
@@ -42,6 +42,16 @@ impl Sink for RemoteRepository {
 
     fn keeps_order(&self) -> bool {
         false
+    }
+
+    async fn tagged(&self, tag: &Tag) -> Result<Option<Descriptor>> {
+        let Remote { inner, target, state, .. } = &*self.0;
+        let found = manifests::get_to_push(inner, target, &Key::Tag(tag.clone())).await?;
+        Ok(found.map(|found| {
+            let descriptor = found.descriptor.clone();
+            lock(state).cache(found);
+            descriptor
+        }))
     }
 
     async fn is_complete(&self, root: &Descriptor, naming: &Naming) -> Result<bool> {

@@ -25,6 +25,6 @@ mod skopeo;
 mod versions;
 
 pub use config::{Access, Config, Invalid, Prefix, Rule};
-pub use run::{Done, Gate, Item, SyncOptions, sync};
+pub use run::{Done, Gate, Item, SyncError, SyncOptions, sync};
 pub use select::Select;
 pub use versions::Versions;

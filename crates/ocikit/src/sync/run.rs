@@ -1,9 +1,13 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use ocikit_image::{Copied, CopyOptions, Error, Name, Naming, Result, Root, Sink, Source, copy, narrow, plan};
+use ocikit_image::{
+    Copied, CopyOptions, Error, Name, Naming, ReferrerTag, Referrers, Result, Root, Sink, Source, copy, copy_all,
+    narrow, plan, tagged_referrers,
+};
 use ocikit_registry::RemoteRepository;
 use ocikit_spec::{Digest, Reference, Repository, Tag};
 
@@ -17,6 +21,30 @@ pub struct SyncOptions {
     pub dry_run: bool,
     /// Goes on where an image fails.
     pub keep_going: bool,
+}
+
+/// Why not everything was mirrored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// Two images would overwrite each other. Nothing was copied.
+    #[error("cannot mirror to {target}: {first} and {second} both map to it")]
+    Conflict {
+        /// Where both go.
+        target: String,
+        /// One of them.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Some images failed; each was told.
+    #[error("cannot mirror {failed} of {} images", .failed + .done)]
+    Incomplete {
+        /// How many are mirrored.
+        done: usize,
+        /// How many are not.
+        failed: usize,
+    },
 }
 
 /// One image that a rule means.
@@ -51,25 +79,39 @@ pub trait Gate<E>: Send + Sync {
 /// through, and a rule whose tags cannot be listed as if it were an image.
 ///
 /// Without [`SyncOptions::keep_going`] it ends with the first failure, which is told like the others. Nothing is ever removed
-/// at the target.
+/// at the target. Signatures and lists of referrers under tags of their own are added to what the target has; with a gate they
+/// are copied only with the images that they are about.
+///
+/// Returns how many images are mirrored.
+///
+/// # Errors
+///
+/// [`SyncError::Conflict`] before anything is copied; [`SyncError::Incomplete`] if any image failed.
 pub async fn sync<E: From<Error> + Send>(
     session: &Session,
     config: &Config,
     options: SyncOptions,
     gate: Option<&dyn Gate<E>>,
     tell: &mut (dyn FnMut(&Item, Result<Done, E>) + Send),
-) {
+) -> Result<usize, SyncError> {
     let begin = config.per_minute.map(|most| Duration::from_secs(60) / most.max(1));
     let mut first = true;
+    let mut expanded = Vec::new();
     for rule in &config.rules {
-        let (names, from, to) = match expand(session, rule).await {
-            Ok(expanded) => expanded,
+        expanded.push((rule, expand(session, rule, gate.is_some()).await));
+    }
+    refuse_conflicts(&expanded)?;
+    let (mut done, mut failed) = (0, 0);
+    for (rule, found) in expanded {
+        let (names, from, to) = match found {
+            Ok(found) => found,
             Err(error) => {
+                failed += 1;
                 tell(&Item { from: rule.from.to_string(), to: rule.to.to_string() }, Err(error.into()));
                 if options.keep_going {
                     continue;
                 }
-                return;
+                return Err(SyncError::Incomplete { done, failed });
             }
         };
         let paced = stream::iter(names).then(|name| {
@@ -86,6 +128,10 @@ pub async fn sync<E: From<Error> + Send>(
             async move {
                 let item =
                     Item { from: reference(&rule.from, &name).to_string(), to: reference(&rule.to, &name).to_string() };
+                if let Some(kind) = referrer_tag(&name) {
+                    let outcome = said(session, rule, &name, kind, from, to, options.dry_run).await;
+                    return (item, outcome.map_err(E::from));
+                }
                 let outcome = match open(rule, &name, from, gate).await {
                     Ok(root) => one(session, rule, &name, root, to, options.dry_run).await.map_err(E::from),
                     Err(error) => Err(error),
@@ -95,20 +141,94 @@ pub async fn sync<E: From<Error> + Send>(
         });
         let mut copies = copies.buffer_unordered(config.jobs).boxed();
         while let Some((item, outcome)) = copies.next().await {
-            let failed = outcome.is_err();
+            let is_failure = outcome.is_err();
+            *if is_failure { &mut failed } else { &mut done } += 1;
             tell(&item, outcome);
-            if failed && !options.keep_going {
-                return;
+            if is_failure && !options.keep_going {
+                return Err(SyncError::Incomplete { done, failed });
             }
         }
     }
+    if failed == 0 { Ok(done) } else { Err(SyncError::Incomplete { done, failed }) }
 }
 
-/// The images that a rule means.
-async fn expand(session: &Session, rule: &Rule) -> Result<(Vec<Name>, RemoteRepository, RemoteRepository)> {
+type Expanded = Result<(Vec<Name>, RemoteRepository, RemoteRepository)>;
+
+/// Refuses two images that would get the same tag. The same image for the same platforms may be meant by several rules.
+fn refuse_conflicts(expanded: &[(&Rule, Expanded)]) -> Result<(), SyncError> {
+    let mut targets = HashMap::new();
+    for (rule, found) in expanded {
+        let Ok((names, ..)) = found else { continue };
+        for name in names.iter().filter(|name| tag_of(name).is_some() && referrer_tag(name).is_none()) {
+            let (from, to) = (reference(&rule.from, name).to_string(), reference(&rule.to, name).to_string());
+            let (first, platforms) = targets.entry(to.clone()).or_insert((from.clone(), &rule.platforms));
+            if *first != from || **platforms != rule.platforms {
+                return Err(SyncError::Conflict { target: to, first: first.clone(), second: from });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn referrer_tag(name: &Name) -> Option<ReferrerTag> {
+    match name {
+        Name::Tag(tag) => ReferrerTag::of(tag),
+        _ => None,
+    }
+}
+
+/// Copies what a tag of referrers stands for.
+async fn said(
+    session: &Session,
+    rule: &Rule,
+    name: &Name,
+    kind: ReferrerTag,
+    from: RemoteRepository,
+    to: RemoteRepository,
+    dry_run: bool,
+) -> Result<Done> {
+    let root = from.resolve(name).await?;
+    let from: Arc<dyn Source> = Arc::new(from);
+    let tag = tag_of(name).unwrap_or_else(Tag::latest);
+    let found = tagged_referrers(&from, &tag, kind, &rule.referrers).await?;
+    let options = CopyOptions { referrers: Referrers::None, ..session.copy_options(Vec::new()) };
+    let to: Arc<dyn Sink> = Arc::new(to);
+    if dry_run {
+        let mut missing = 0_u64;
+        for (root, _) in &found {
+            let planned = plan(root, &to, &options).await?;
+            let blobs = planned.blobs.iter().filter(|(_, present)| !present);
+            missing = blobs.fold(missing, |sum, (blob, _)| sum.saturating_add(blob.size));
+        }
+        return Ok(if missing == 0 { Done::Same(root.digest) } else { Done::Planned(root.digest, missing) });
+    }
+    let roots: Vec<_> = found.into_iter().map(|(root, naming)| (root, vec![naming])).collect();
+    let copied = copy_all(&roots, &to, &options).await?;
+    let mut all = Copied { root, blobs: Vec::new(), referrers: Vec::new(), kept: Vec::new() };
+    for Copied { blobs, kept, .. } in copied {
+        all.blobs.extend(blobs);
+        all.kept.extend(kept);
+    }
+    Ok(if all.blobs.is_empty() && all.kept.is_empty() {
+        Done::Same(all.root.digest)
+    } else {
+        Done::Copied(Box::new(all))
+    })
+}
+
+/// The images that a rule means. Listed tags of referrers are left out where nothing of them would be copied, or where a gate
+/// decides about the images.
+async fn expand(session: &Session, rule: &Rule, has_gate: bool) -> Expanded {
     let from = session.client().repository(rule.from.clone())?;
     let to = session.client().repository(rule.to.clone())?;
     let tags = if rule.select.needs_list() { from.tags().await? } else { Vec::new() };
+    let wanted = |tag: &Tag| match ReferrerTag::of(tag) {
+        None => true,
+        Some(_) if has_gate => false,
+        Some(ReferrerTag::List) => rule.referrers != Referrers::None,
+        Some(_) => rule.referrers == Referrers::All,
+    };
+    let tags: Vec<_> = tags.into_iter().filter(wanted).collect();
     Ok((rule.select.choose(&tags), from, to))
 }
 
@@ -151,7 +271,11 @@ async fn one(
     }
     let to: Arc<dyn Sink> = Arc::new(to);
     let copied = copy(&root, &to, &options).await?;
-    Ok(if copied.blobs.is_empty() { Done::Same(root.digest()) } else { Done::Copied(Box::new(copied)) })
+    Ok(if copied.blobs.is_empty() && copied.kept.is_empty() {
+        Done::Same(root.digest())
+    } else {
+        Done::Copied(Box::new(copied))
+    })
 }
 
 fn tag_of(name: &Name) -> Option<Tag> {

@@ -1,0 +1,335 @@
+//! Tags like `sha256-HEX.sig`: what a target has there stays there, and what is copied is added to it.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use ocikit_spec::{Config, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, Repository, Tag};
+
+use crate::body::Body;
+use crate::error::{Error, Result};
+use crate::referrer_tag::ReferrerTag;
+use crate::root::Root;
+use crate::source::{ByteRange, Name, Naming, Sink, Source, SourceExt, read_at_most};
+
+/// A tag like `sha256-HEX.sbom` that was not copied, because the target has something else there, which would be lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptTag {
+    /// The tag.
+    pub tag: Tag,
+    /// What the target has there, and keeps.
+    pub there: Digest,
+    /// What the source has there.
+    pub not_copied: Digest,
+}
+
+/// A root that is to be put, and the names it gets.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanting {
+    /// Which of the roots that were asked for it is, or goes along with.
+    pub(crate) position: usize,
+    pub(crate) root: Root,
+    pub(crate) names: Vec<Naming>,
+}
+
+impl Wanting {
+    /// The tag, if the root gets no other name and the tag stands for what is said about an image.
+    fn referrer_tag(&self) -> Option<(&Tag, ReferrerTag)> {
+        let [Naming { tag: Some(tag), .. }] = &self.names[..] else { return None };
+        Some((tag, ReferrerTag::of(tag)?))
+    }
+}
+
+/// How what is put is compared with what the target has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Comparing {
+    /// How many requests are made at the same time.
+    pub(crate) jobs: usize,
+    /// Everything is put although the target has it by its name.
+    pub(crate) recheck: bool,
+    /// No tag that exists is changed.
+    pub(crate) keep_tags: bool,
+}
+
+/// What the target has under the names of a root.
+enum There {
+    /// The root, or not.
+    Complete(bool),
+    /// Something, or nothing, under a tag that is added to.
+    Tagged(Option<Root>),
+}
+
+/// Leaves out what the target has already, and adds what the target has under tags of referrers to what is put there.
+///
+/// `merged` holds what is going to be under such tags, for several sources that have something there.
+///
+/// # Errors
+///
+/// Those of the target; [`Error::Exists`] if a tag that has to be kept would be changed.
+pub(crate) async fn settle(
+    wanting: Vec<Wanting>,
+    to: &Arc<dyn Sink>,
+    comparing: Comparing,
+    merged: &mut HashMap<Tag, Root>,
+) -> Result<(Vec<Wanting>, Vec<(usize, KeptTag)>)> {
+    let there: Vec<_> = stream::iter(&wanting)
+        .map(|one| look(one, to, comparing.recheck))
+        .buffered(comparing.jobs.max(1))
+        .boxed()
+        .try_collect()
+        .await?;
+    let (mut lacking, mut kept) = (Vec::new(), Vec::new());
+    for (one, there) in wanting.into_iter().zip(there) {
+        let there = match there {
+            There::Complete(true) => continue,
+            There::Complete(false) => None,
+            There::Tagged(there) => there,
+        };
+        let Some((tag, kind)) = one.referrer_tag() else {
+            lacking.push(one);
+            continue;
+        };
+        let before = merged.get(tag).cloned();
+        let is_here = before.is_none();
+        let Some(there) = before.or(there) else {
+            merged.insert(tag.clone(), one.root.clone());
+            lacking.push(one);
+            continue;
+        };
+        let sum = match there.digest() == one.root.digest() {
+            true if comparing.recheck && is_here => Sum::Other(one.root.clone()),
+            true => Sum::There,
+            false => add(&there, &one.root, kind).await?,
+        };
+        let changes = !matches!(sum, Sum::There) && there.digest() != one.root.digest();
+        if comparing.keep_tags && is_here && changes {
+            return Err(Error::Exists { what: format!("{tag} ({})", there.digest()), place: to.to_string() });
+        }
+        match sum {
+            Sum::There => {}
+            Sum::Other(root) => {
+                merged.insert(tag.clone(), root.clone());
+                lacking.push(Wanting { root, ..one });
+            }
+            Sum::Neither => {
+                let (there, not_copied) = (there.digest(), one.root.digest());
+                kept.push((one.position, KeptTag { tag: tag.clone(), there, not_copied }));
+            }
+        }
+    }
+    Ok((lacking, kept))
+}
+
+async fn look(one: &Wanting, to: &Arc<dyn Sink>, recheck: bool) -> Result<There> {
+    if let Some((tag, _)) = one.referrer_tag() {
+        let Some(found) = to.tagged(tag).await? else { return Ok(There::Tagged(None)) };
+        if found.digest == one.root.digest() {
+            return Ok(There::Tagged(Some(one.root.clone())));
+        }
+        return Root::at(to.clone(), found).await.map(|there| There::Tagged(Some(there)));
+    }
+    if recheck {
+        return Ok(There::Complete(false));
+    }
+    for naming in &one.names {
+        if !to.is_complete(one.root.descriptor(), naming).await? {
+            return Ok(There::Complete(false));
+        }
+    }
+    Ok(There::Complete(true))
+}
+
+/// What is to be under a tag.
+enum Sum {
+    /// What is there, which has everything.
+    There,
+    /// This, which has everything that is there.
+    Other(Root),
+    /// One cannot be added to the other.
+    Neither,
+}
+
+/// Adds what is new to what is there.
+async fn add(there: &Root, new: &Root, kind: ReferrerTag) -> Result<Sum> {
+    match kind {
+        ReferrerTag::Signatures | ReferrerTag::Attestations => match (manifest_of(there), manifest_of(new)) {
+            (Some(old), Some(added)) => add_layers((there, old), (new, added)).await,
+            _ => Ok(Sum::Neither),
+        },
+        // cosign reads an attached SBOM only if it is the only layer.
+        ReferrerTag::Sbom => Ok(Sum::Neither),
+        ReferrerTag::List => match (there.document(), new.document()) {
+            (Some(Document::Index(_)), Some(Document::Index(_))) => add_entries(there, new),
+            // Some registries answer such a tag with the image that has the digest.
+            (_, Some(Document::Index(_))) => Ok(Sum::Other(new.clone())),
+            _ => Ok(Sum::Neither),
+        },
+    }
+}
+
+fn manifest_of(root: &Root) -> Option<&Manifest> {
+    match root {
+        Root::Image(image) => Some(image.manifest()),
+        Root::Other(artifact) => artifact.manifest(),
+        Root::Index(_) => None,
+    }
+}
+
+/// Appends signatures to those that are there, as `cosign sign` does. Signatures are layers; several of one payload differ in
+/// their annotations.
+async fn add_layers((there, old): (&Root, &Manifest), (new, added): (&Root, &Manifest)) -> Result<Sum> {
+    let is_new = |layer: &&Descriptor| !old.layers().contains(layer);
+    let more: Vec<_> = added.layers().iter().filter(is_new).collect();
+    if more.is_empty() {
+        return Ok(Sum::There);
+    }
+    if old.layers().iter().all(|layer| added.layers().contains(layer)) {
+        return Ok(Sum::Other(new.clone()));
+    }
+    let mut edit = old.edit();
+    more.iter().for_each(|layer| {
+        edit.push_layer(layer);
+    });
+    let missing = added.annotations().iter().filter(|(key, _)| old.annotations().get(key).is_none());
+    missing.for_each(|(key, value)| {
+        edit.annotate(key, value);
+    });
+    let mut documents = HashMap::new();
+    if let Some(config) = config_with((there, old), (new, added), &more).await? {
+        let descriptor = old.config().map(|old| replaced(old, config.bytes()));
+        if let Some(descriptor) = descriptor {
+            edit.set_config(&descriptor);
+            documents.insert(descriptor.digest, config.bytes().clone());
+        }
+    }
+    let manifest = edit.finish().map_err(|source| Error::document(&there.digest(), there.source(), source))?;
+    let held = old.config().into_iter().chain(old.layers()).map(|blob| blob.digest).collect();
+    Ok(Sum::Other(sum(there, new, manifest.bytes(), documents, held).await?))
+}
+
+/// The config of the sum, with a digest for every layer as in the config of an image; `None` if the config is of another kind
+/// and stays.
+async fn config_with(
+    (there, old): (&Root, &Manifest),
+    (new, added): (&Root, &Manifest),
+    more: &[&Descriptor],
+) -> Result<Option<Config>> {
+    let (Some(config), ids) = (image_config(there, old).await?, image_config(new, added).await?) else {
+        return Ok(None);
+    };
+    // Payloads of cosign are not compressed.
+    let diff_id = |layer: &&Descriptor| {
+        let position = added.layers().iter().position(|found| found == *layer);
+        let known = ids.as_ref().zip(position).map(|(config, position)| config.rootfs().diff_ids[position]);
+        known.unwrap_or(layer.digest)
+    };
+    let ids: Vec<_> = more.iter().map(diff_id).collect();
+    config.with_layers(&ids).map(Some).map_err(|source| Error::document(&there.digest(), there.source(), source))
+}
+
+/// The config of a manifest, if it names as many layers as the manifest.
+async fn image_config(root: &Root, manifest: &Manifest) -> Result<Option<Config>> {
+    let Some(descriptor) = manifest.config().filter(|config| config.media_type.is_image_config()) else {
+        return Ok(None);
+    };
+    read_at_most(&**root.source(), descriptor, MAX_DOCUMENT_SIZE)?;
+    let config = Config::parse(root.source().read(descriptor).await?).ok();
+    Ok(config.filter(|config| config.rootfs().diff_ids.len() == manifest.layers().len()))
+}
+
+/// Adds the entries of one list of referrers to another.
+fn add_entries(there: &Root, new: &Root) -> Result<Sum> {
+    let (Root::Index(old), Root::Index(added)) = (there, new) else { return Ok(Sum::Neither) };
+    let known: HashSet<_> = old.manifests().iter().map(|entry| entry.digest).collect();
+    let more: Vec<_> = added.manifests().iter().filter(|entry| !known.contains(&entry.digest)).collect();
+    if more.is_empty() {
+        return Ok(Sum::There);
+    }
+    let mut edit = old.document().edit();
+    more.iter().for_each(|entry| {
+        edit.push(entry);
+    });
+    let document = edit.finish().map_err(|source| Error::document(&there.digest(), there.source(), source))?;
+    let source = Summed::over(there, new, HashMap::from([(document.digest(), document.bytes().clone())]), known);
+    let descriptor = replaced(there.descriptor(), document.bytes());
+    Ok(Sum::Other(Root::Index(crate::root::Index { descriptor, document, source: Arc::new(source) })))
+}
+
+async fn sum(
+    there: &Root,
+    new: &Root,
+    document: &Bytes,
+    mut documents: HashMap<Digest, Bytes>,
+    held: HashSet<Digest>,
+) -> Result<Root> {
+    let descriptor = replaced(there.descriptor(), document);
+    documents.insert(descriptor.digest, document.clone());
+    Root::at(Arc::new(Summed::over(there, new, documents, held)), descriptor).await
+}
+
+/// The descriptor of other bytes of the same type.
+fn replaced(old: &Descriptor, bytes: &Bytes) -> Descriptor {
+    let digest = Digest::of(old.digest.algorithm(), bytes);
+    Descriptor {
+        artifact_type: old.artifact_type.clone(),
+        ..Descriptor::new(old.media_type.clone(), digest, bytes.len() as u64)
+    }
+}
+
+/// New documents, what the target has, and the rest from where it is copied.
+#[derive(Debug)]
+struct Summed {
+    documents: HashMap<Digest, Bytes>,
+    /// What is below the document that was added to.
+    held: HashSet<Digest>,
+    there: Arc<dyn Source>,
+    from: Arc<dyn Source>,
+}
+
+impl Summed {
+    fn over(there: &Root, new: &Root, documents: HashMap<Digest, Bytes>, held: HashSet<Digest>) -> Summed {
+        Summed { documents, held, there: there.source().clone(), from: new.source().clone() }
+    }
+
+    fn place(&self, descriptor: &Descriptor) -> &Arc<dyn Source> {
+        if self.held.contains(&descriptor.digest) { &self.there } else { &self.from }
+    }
+}
+
+impl fmt::Display for Summed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.from, f)
+    }
+}
+
+#[async_trait]
+impl Source for Summed {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        self.from.resolve(name).await
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        match self.documents.get(&descriptor.digest) {
+            Some(bytes) => Ok(range.of(bytes).into()),
+            None => self.place(descriptor).open_unverified(descriptor, range).await,
+        }
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        Ok(self.documents.contains_key(&descriptor.digest) || self.place(descriptor).has(descriptor).await?)
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.from.referrers(subject).await
+    }
+
+    fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {
+        match self.documents.contains_key(&descriptor.digest) {
+            true => None,
+            false => self.place(descriptor).repository(descriptor),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+use ocikit_spec::Tag;
+
+/// A tag that stands for what is said about an image, and not for an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReferrerTag {
+    /// `sha256-HEX`: the list of referrers where a registry keeps none. Distribution specification, "Referrers Tag Schema".
+    List,
+    /// `sha256-HEX.sig`: signatures of cosign.
+    Signatures,
+    /// `sha256-HEX.att`: attestations of cosign.
+    Attestations,
+    /// `sha256-HEX.sbom`: an SBOM attached by cosign.
+    Sbom,
+}
+
+/// The endings of cosign's tags.
+pub(crate) const COSIGN_ENDINGS: [&str; 3] = ["sig", "att", "sbom"];
+
+/// How many hexadecimal digits of a digest are in a tag; those of longer digests are cut off.
+const HEX_DIGITS: usize = 64;
+
+impl ReferrerTag {
+    /// What a tag stands for; `None` for an ordinary one.
+    pub fn of(tag: &Tag) -> Option<ReferrerTag> {
+        let (digest, ending) = match tag.as_str().split_once('.') {
+            Some((digest, ending)) => (digest, Some(ending)),
+            None => (tag.as_str(), None),
+        };
+        let hex = digest.strip_prefix("sha256-").or_else(|| digest.strip_prefix("sha512-"))?;
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if hex.len() != HEX_DIGITS || !hex.bytes().all(is_hex) {
+            return None;
+        }
+        match ending {
+            None => Some(ReferrerTag::List),
+            Some("sig") => Some(ReferrerTag::Signatures),
+            Some("att") => Some(ReferrerTag::Attestations),
+            Some("sbom") => Some(ReferrerTag::Sbom),
+            Some(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_of_referrers_are_recognized() {
+        let hex = "0123456789abcdef".repeat(4);
+        for (tag, expected) in [
+            (format!("sha256-{hex}"), Some(ReferrerTag::List)),
+            (format!("sha512-{hex}"), Some(ReferrerTag::List)),
+            (format!("sha256-{hex}.sig"), Some(ReferrerTag::Signatures)),
+            (format!("sha256-{hex}.att"), Some(ReferrerTag::Attestations)),
+            (format!("sha256-{hex}.sbom"), Some(ReferrerTag::Sbom)),
+            (format!("sha256-{hex}.sig.old"), None),
+            (format!("sha256-{}", &hex[1..]), None),
+            (format!("sha256-{}", hex.to_uppercase()), None),
+            (format!("v1-{hex}"), None),
+            ("latest".to_owned(), None),
+        ] {
+            assert_eq!(ReferrerTag::of(&tag.parse().unwrap()), expected, "{tag}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Signatures at a target are never lost, whatever is copied over them.
+#![cfg(feature = "testing")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
+
+use std::sync::Arc;
+
+use ocikit_image::testing;
+use ocikit_image::{
+    CopyOptions, Error, Memory, Name, Naming, ReferrerTag, Referrers, Root, Sink, Source, SourceExt, Target, copy,
+    copy_all, copy_to_each, plan, tagged_referrers,
+};
+use ocikit_spec::{Descriptor, Digest, Document, MediaType, Platform, Tag};
+
+const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+
+/// An image, the same for every seed.
+fn image(memory: &Arc<Memory>, seed: u64) -> Descriptor {
+    testing::image(memory, seed, &Platform::new("linux", "amd64"), &[100])
+}
+
+fn tag(subject: &Digest, ending: &str) -> Tag {
+    format!("sha256-{}{ending}", subject.hex()).parse().unwrap()
+}
+
+fn named(tag: &Tag) -> Naming {
+    Naming { tag: Some(tag.clone()), ..Naming::default() }
+}
+
+/// Puts a manifest as cosign writes it under a tag: one layer for each text, with a signature beside it.
+async fn put_signatures(memory: &Memory, tag: &Tag, texts: &[&str]) -> Digest {
+    let layers: Vec<_> = texts
+        .iter()
+        .map(|text| {
+            let payload = format!("payload of {text}");
+            let digest = memory.insert(payload.clone());
+            let size = payload.len();
+            format!(
+                r#"{{"mediaType":"{SIMPLE_SIGNING}","size":{size},"digest":"{digest}","annotations":{{"dev.cosignproject.cosign/signature":"{text}"}}}}"#
+            )
+        })
+        .collect();
+    let ids: Vec<_> = texts
+        .iter()
+        .map(|text| format!(r#""{}""#, Digest::sha256_of(format!("payload of {text}").as_bytes())))
+        .collect();
+    let history: Vec<_> = texts.iter().map(|_| r#"{"created":"0001-01-01T00:00:00Z"}"#).collect();
+    let config = format!(
+        r#"{{"architecture":"","created":"0001-01-01T00:00:00Z","history":[{}],"os":"","rootfs":{{"type":"layers","diff_ids":[{}]}},"config":{{}}}}"#,
+        history.join(","),
+        ids.join(",")
+    );
+    let size = config.len();
+    let config = memory.insert(config);
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"{}","size":{size},"digest":"{config}"}},"layers":[{}]}}"#,
+        MediaType::OCI_MANIFEST,
+        MediaType::OCI_CONFIG,
+        layers.join(",")
+    );
+    let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes());
+    memory.insert(manifest);
+    memory.publish(&descriptor, &named(tag)).await.unwrap();
+    descriptor.digest
+}
+
+/// What is under a tag: the signatures, in order; every blob has to be there, and the config has to fit.
+async fn signatures(place: &dyn Source, tag: &Tag) -> Vec<String> {
+    let found = place.resolve(&Name::Tag(tag.clone())).await.unwrap();
+    let Document::Manifest(manifest) = place.document(&found).await.unwrap() else { panic!("no manifest") };
+    let config = ocikit_spec::Config::parse(place.read(manifest.config().unwrap()).await.unwrap()).unwrap();
+    let digests: Vec<_> = manifest.layers().iter().map(|layer| layer.digest).collect();
+    assert_eq!(config.rootfs().diff_ids, digests);
+    assert_eq!(config.history().len(), digests.len());
+    for layer in manifest.layers() {
+        place.read(layer).await.unwrap();
+    }
+    let signature =
+        |layer: &Descriptor| layer.annotations.get("dev.cosignproject.cosign/signature").unwrap().to_owned();
+    manifest.layers().iter().map(signature).collect()
+}
+
+fn all() -> CopyOptions {
+    CopyOptions { referrers: Referrers::All, ..CopyOptions::default() }
+}
+
+/// A source and a target with the same image, and these signatures of it.
+async fn signed(ending: &str, from: &[&str], to: &[&str]) -> (Root, Arc<Memory>, Tag) {
+    let (here, there) = (Arc::new(Memory::new()), Arc::new(Memory::new()));
+    let descriptor = image(&here, 1);
+    let tag = tag(&descriptor.digest, ending);
+    if !from.is_empty() {
+        put_signatures(&here, &tag, from).await;
+    }
+    if !to.is_empty() {
+        put_signatures(&there, &tag, to).await;
+    }
+    (Root::at(here, descriptor).await.unwrap(), there, tag)
+}
+
+#[tokio::test]
+async fn signatures_of_the_source_are_added_to_those_of_the_target() {
+    for ending in [".sig", ".att"] {
+        for (from, to, expected) in [
+            (&["a"][..], &[][..], &["a"][..]),
+            (&[], &["b"], &["b"]),
+            (&["a"], &["b"], &["b", "a"]),
+            (&["a", "b"], &["b", "c"], &["b", "c", "a"]),
+            (&["a"], &["a", "b"], &["a", "b"]),
+            (&["b", "a"], &["a"], &["b", "a"]),
+        ] {
+            let (root, there, tag) = signed(ending, from, to).await;
+            let before = there.resolve(&Name::Tag(tag.clone())).await.ok();
+            let sink: Arc<dyn Sink> = there.clone();
+            let copied = copy(&root, &sink, &all()).await.unwrap();
+            assert!(copied.kept.is_empty());
+            assert_eq!(signatures(&*there, &tag).await, expected, "{ending} {from:?} {to:?}");
+            let after = there.resolve(&Name::Tag(tag.clone())).await.unwrap();
+            if to == expected {
+                assert_eq!(before.unwrap().digest, after.digest, "nothing is written anew");
+            }
+            copy(&root, &sink, &all()).await.unwrap();
+            assert_eq!(there.resolve(&Name::Tag(tag.clone())).await.unwrap().digest, after.digest, "stable");
+        }
+    }
+}
+
+#[tokio::test]
+async fn several_targets_and_several_sources_lose_no_signature() {
+    let (root, one, tag) = signed(".sig", &["a"], &["b"]).await;
+    let (_, two, _) = signed(".sig", &[], &["c"]).await;
+    let three = Arc::new(Memory::new());
+    let targets: Vec<_> = [&one, &two, &three]
+        .into_iter()
+        .map(|sink| Target { sink: sink.clone(), names: vec![named(&"v1".parse().unwrap())] })
+        .collect();
+    copy_to_each(&root, &targets, &all()).await.all().unwrap();
+    for (place, expected) in [(&one, &["b", "a"][..]), (&two, &["c", "a"]), (&three, &["a"])] {
+        assert_eq!(signatures(&**place, &tag).await, expected);
+        assert_eq!(place.resolve(&Name::Tag("v1".parse().unwrap())).await.unwrap().digest, root.digest());
+    }
+    let (other, there, _) = signed(".sig", &["d"], &["e"]).await;
+    let sink: Arc<dyn Sink> = there.clone();
+    copy_all(&[(root, Vec::new()), (other, Vec::new())], &sink, &all()).await.unwrap();
+    assert_eq!(signatures(&*there, &tag).await, ["e", "a", "d"]);
+}
+
+#[tokio::test]
+async fn a_tag_of_signatures_that_is_copied_by_name_is_added_to() {
+    let (root, there, tag) = signed(".sig", &["a"], &["b"]).await;
+    let signature = Root::open(root.source().clone(), &Name::Tag(tag.clone())).await.unwrap();
+    let sink: Arc<dyn Sink> = there.clone();
+    let options = CopyOptions { names: vec![named(&tag)], ..CopyOptions::default() };
+    let copied = copy(&signature, &sink, &options).await.unwrap();
+    assert_eq!(signatures(&*there, &tag).await, ["b", "a"]);
+    assert_eq!(copied.root.digest, there.resolve(&Name::Tag(tag)).await.unwrap().digest);
+}
+
+#[tokio::test]
+async fn a_target_keeps_its_sbom_and_the_result_says_so() {
+    let (root, there, tag) = signed(".sbom", &["a"], &["b"]).await;
+    let before = there.resolve(&Name::Tag(tag.clone())).await.unwrap().digest;
+    let not_copied = root.source().resolve(&Name::Tag(tag.clone())).await.unwrap().digest;
+    let sink: Arc<dyn Sink> = there.clone();
+    let planned = plan(&root, &sink, &all()).await.unwrap();
+    let copied = copy(&root, &sink, &all()).await.unwrap();
+    assert_eq!(planned.kept, copied.kept);
+    let kept = &copied.kept[0];
+    assert_eq!((&kept.tag, kept.there, kept.not_copied), (&tag, before, not_copied));
+    assert_eq!(there.resolve(&Name::Tag(tag)).await.unwrap().digest, before);
+}
+
+#[tokio::test]
+async fn tags_that_have_to_be_kept_are_not_added_to() {
+    for ending in [".sig", ".att", ".sbom"] {
+        let (root, there, tag) = signed(ending, &["a"], &["b"]).await;
+        let before = there.resolve(&Name::Tag(tag.clone())).await.unwrap().digest;
+        let sink: Arc<dyn Sink> = there.clone();
+        let options = CopyOptions { keep_tags: true, ..all() };
+        let error = copy(&root, &sink, &options).await.unwrap_err();
+        assert!(matches!(&error, Error::Exists { what, .. } if what.contains(tag.as_str())), "{error}");
+        let targets = [&sink, &sink].map(|sink| Target { sink: sink.clone(), names: Vec::new() });
+        assert!(copy_to_each(&root, &targets, &options).await.all().is_err());
+        assert_eq!(there.resolve(&Name::Tag(tag)).await.unwrap().digest, before);
+    }
+    // What is the same, or has all of it, is no change.
+    for (from, to) in [(&["a"][..], &["a"][..]), (&["a"], &["b", "a"]), (&["a"], &[])] {
+        let (root, there, tag) = signed(".sig", from, to).await;
+        let sink: Arc<dyn Sink> = there.clone();
+        copy(&root, &sink, &CopyOptions { keep_tags: true, ..all() }).await.unwrap();
+        assert!(signatures(&*there, &tag).await.contains(&"a".to_owned()));
+    }
+}
+
+/// Puts a list of referrers with an entry for each seed.
+async fn put_list(memory: &Arc<Memory>, tag: &Tag, seeds: &[u64]) {
+    let entries: Vec<_> = seeds.iter().map(|seed| image(memory, *seed)).collect();
+    let index = testing::index(memory, &entries);
+    memory.publish(&index, &named(tag)).await.unwrap();
+}
+
+async fn entries(place: &Arc<Memory>, tag: &Tag) -> Vec<Digest> {
+    let Root::Index(index) = Root::open(place.clone(), &Name::Tag(tag.clone())).await.unwrap() else { panic!() };
+    index.manifests().iter().map(|entry| entry.digest).collect()
+}
+
+#[tokio::test]
+async fn lists_of_referrers_are_added_to_and_copied_as_the_referrers_that_they_list() {
+    let (here, there) = (Arc::new(Memory::new()), Arc::new(Memory::new()));
+    let tag = tag(&Digest::sha256_of(b"x"), "");
+    put_list(&here, &tag, &[1, 2]).await;
+    put_list(&there, &tag, &[2, 3]).await;
+    let digests = [1, 2, 3].map(|seed| image(&here, seed).digest);
+    let source: Arc<dyn Source> = here.clone();
+    let referrers = tagged_referrers(&source, &tag, ReferrerTag::List, &Referrers::All).await.unwrap();
+    assert_eq!(referrers.iter().map(|(root, _)| root.digest()).collect::<Vec<_>>(), digests[..2]);
+    assert!(referrers.iter().all(|(_, naming)| *naming == Naming::default()));
+    assert!(tagged_referrers(&source, &tag, ReferrerTag::List, &Referrers::None).await.unwrap().is_empty());
+    let list = Root::open(here, &Name::Tag(tag.clone())).await.unwrap();
+    let sink: Arc<dyn Sink> = there.clone();
+    copy(&list, &sink, &CopyOptions { names: vec![named(&tag)], ..CopyOptions::default() }).await.unwrap();
+    assert_eq!(entries(&there, &tag).await, [digests[1], digests[2], digests[0]]);
+    for digest in digests {
+        there.resolve(&Name::Digest(digest)).await.unwrap();
+    }
+}

@@ -1,0 +1,187 @@
+//! Signatures and other referrers of copied, mirrored and annotated images.
+
+use std::fs;
+
+use ocikit::registry::RetryOptions;
+use ocikit::{Client, ClientOptions, Location, Session, SessionOptions};
+use ocikit_server::{Rules, Server, Switch};
+use ocikit_tests::{Bench, Registry, testdata};
+use serde_json::Value;
+
+use crate::bench;
+
+const FORMATS: [&str; 2] = ["--format=cosign-legacy", "--format=cosign"];
+
+fn archive() -> String {
+    testdata("buildkit-single/image.tar").display().to_string()
+}
+
+/// A program with two key pairs, `one` and `two`.
+fn with_keys() -> Bench {
+    let bench = bench();
+    for name in ["one", "two"] {
+        bench.ok(&["keygen", "--unencrypted", "-o", name]);
+    }
+    bench
+}
+
+fn without_referrers_api() -> Registry {
+    Registry::of(Server { rules: Rules { referrers: Switch::Off, ..Rules::default() }, ..Server::default() })
+}
+
+fn verified(bench: &Bench, key: &str, image: &str) -> bool {
+    bench.ocikit(&["verify", "--key", &format!("{key}.pub"), image]).code == 0
+}
+
+#[test]
+fn a_copy_loses_no_signature_of_the_target() {
+    let bench = with_keys();
+    for format in FORMATS {
+        for registries in [[Registry::start(), Registry::start()], [without_referrers_api(), without_referrers_api()]] {
+            let [from, to] = registries.each_ref().map(|registry| format!("{}/app:1", registry.name()));
+            for (key, image) in [("one", &from), ("two", &to)] {
+                bench.ok(&["push", &archive(), image]);
+                bench.ok(&["sign", "--key", &format!("{key}.key"), format, image]);
+            }
+            bench.ok(&["copy", &from, &to]);
+            assert!(verified(&bench, "one", &to) && verified(&bench, "two", &to), "{format}");
+            assert!(!verified(&bench, "two", &from), "{format}");
+        }
+    }
+}
+
+#[test]
+fn a_layout_and_an_archive_lose_no_signature() {
+    let bench = with_keys();
+    let registry = Registry::start();
+    let from = format!("{}/app:1", registry.name());
+    bench.ok(&["push", &archive(), &from]);
+    bench.ok(&["sign", "--key", "one.key", "--format=cosign-legacy", &from]);
+    bench.ok(&["copy", &archive(), "oci:layout:1"]);
+    bench.ok(&["sign", "--key", "two.key", "--format=cosign-legacy", "oci:layout:1"]);
+    bench.ok(&["copy", &from, "oci:layout:1"]);
+    assert!(verified(&bench, "one", "oci:layout:1") && verified(&bench, "two", "oci:layout:1"));
+}
+
+#[test]
+fn existing_tags_of_signatures_stay_with_no_clobber() {
+    let bench = with_keys();
+    let registries = [Registry::start(), Registry::start()];
+    let [from, to] = registries.each_ref().map(|registry| format!("{}/app:1", registry.name()));
+    for (key, image) in [("one", &from), ("two", &to)] {
+        bench.ok(&["push", &archive(), image]);
+        bench.ok(&["sign", "--key", &format!("{key}.key"), "--format=cosign-legacy", image]);
+    }
+    let refused = bench.ocikit(&["copy", "--no-clobber", &from, &to]);
+    assert_eq!(refused.code, 1, "{refused}");
+    assert!(refused.stderr.contains(".sig") && refused.stderr.contains("--no-clobber"), "{refused}");
+    assert!(verified(&bench, "two", &to) && !verified(&bench, "one", &to));
+    bench.ok(&["copy", "--no-clobber", "--no-referrers", &from, &to]);
+}
+
+#[test]
+fn all_tags_are_copied_without_the_lists_of_referrers() {
+    let bench = with_keys();
+    let (from, api, tags) = (without_referrers_api(), Registry::start(), without_referrers_api());
+    let source = format!("{}/app:1", from.name());
+    bench.ok(&["push", &archive(), &source]);
+    bench.ok(&["sign", "--key", "one.key", "--format=cosign", &source]);
+    let listed = bench.ok(&["tags", &format!("{}/app", from.name())]);
+    assert!(listed.lines().any(|tag| tag.starts_with("sha256-")), "{listed}");
+    for to in [&api, &tags] {
+        let target = format!("{}/app", to.name());
+        // What the target has of its own stays.
+        bench.ok(&["push", &archive(), &format!("{target}:1")]);
+        bench.ok(&["sign", "--key", "two.key", "--format=cosign", &format!("{target}:1")]);
+        bench.ok(&["copy", "--all-tags", &format!("{}/app", from.name()), &target]);
+        assert!(verified(&bench, "one", &format!("{target}:1")) && verified(&bench, "two", &format!("{target}:1")));
+    }
+    assert_eq!(bench.ok(&["tags", &format!("{}/app", api.name())]), "1");
+
+    let mirror = Registry::start();
+    fs::write(
+        bench.path("sync.yaml"),
+        format!("images:\n  - {{from: {}/app, to: {}/app}}\n", from.name(), mirror.name()),
+    )
+    .unwrap();
+    bench.ok(&["sync", "sync.yaml"]);
+    assert_eq!(bench.ok(&["tags", &format!("{}/app", mirror.name())]), "1");
+    assert!(verified(&bench, "one", &format!("{}/app:1", mirror.name())));
+}
+
+#[test]
+fn two_sources_of_one_target_are_a_configuration_error() {
+    let (bench, from, to) = (bench(), Registry::start(), Registry::start());
+    for name in ["a/app", "b/app"] {
+        bench.ok(&["push", &archive(), &format!("{}/{name}:1", from.name())]);
+    }
+    let (from, to) = (from.name(), to.name());
+    let images = |second: &str| {
+        let text = format!("images:\n  - {{from: {from}/a/app, to: {to}/app}}\n  - {second}\n");
+        fs::write(bench.path("sync.yaml"), text).unwrap();
+        bench.ocikit(&["sync", "-k", "sync.yaml"])
+    };
+    let refused = images(&format!("{{from: {from}/b/app, to: {to}/app, match: ['^1$']}}"));
+    assert_eq!(refused.code, 2, "{refused}");
+    for name in ["a/app:1", "b/app:1", &format!("{to}/app:1")] {
+        assert!(refused.stderr.contains(name), "{refused}");
+    }
+    assert_ne!(bench.ocikit(&["tags", &format!("{to}/app")]).code, 0, "nothing was copied");
+    // The same image may be meant twice.
+    assert_eq!(images(&format!("{{from: {from}/a/app, to: {to}/app, tags: ['1']}}")).code, 0);
+}
+
+#[test]
+fn annotate_says_how_many_referrers_no_longer_apply_and_removes_them() {
+    let bench = with_keys();
+    let (api, tags) = (Registry::start(), without_referrers_api());
+    let places =
+        ["a.tar".to_owned(), "oci:dir:1".to_owned(), format!("{}/app:1", api.name()), format!("{}/app:1", tags.name())];
+    for place in &places {
+        bench.ok(&["copy", &archive(), place]);
+        for format in FORMATS {
+            bench.ok(&["sign", "--key", "one.key", format, place]);
+        }
+        let planned = bench.ocikit(&["annotate", place, "k=v", "--dry-run"]);
+        assert!(planned.code == 0 && planned.stderr.contains("2 signatures"), "{place}: {planned}");
+        let facts = bench.ok(&["annotate", place, "k=v", "--json", "--drop-referrers"]);
+        let facts: Value = serde_json::from_str(&facts).unwrap();
+        assert_eq!((&facts["orphanedReferrers"], &facts["droppedReferrers"]), (&2.into(), &2.into()), "{place}");
+        // One image is left, which is found without a name, and can be signed and annotated again.
+        let plain = place.trim_end_matches(":1");
+        let listed = if place.contains("/app") { place } else { plain };
+        assert!(bench.ok(&["inspect", listed]).contains("k"), "{place}");
+        let before = facts["before"].as_str().unwrap();
+        let old = format!("{plain}@{before}");
+        assert!(!verified(&bench, "one", &old), "{place}: the old signatures are gone");
+        bench.ok(&["sign", "--key", "one.key", "--format=cosign", listed]);
+        let warned = bench.ocikit(&["annotate", listed, "k=w"]);
+        assert!(warned.code == 0 && warned.stderr.contains("--drop-referrers"), "{place}: {warned}");
+    }
+}
+
+#[test]
+fn a_push_to_several_targets_fails_if_one_of_them_fails() {
+    let registry = Registry::start();
+    let retry = RetryOptions { attempts: 1, ..RetryOptions::default() };
+    let client = Client::new(ClientOptions { retry, ..ClientOptions::default() });
+    let session = Session::new(client, SessionOptions::default());
+    let archive: Location = archive().parse().unwrap();
+    let good = format!("{}/app:1", registry.name()).parse().unwrap();
+    let bad = "localhost:1/app:1".parse().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let task = runtime.spawn(async move { session.push(&archive, &[good, bad]).await.unwrap() });
+    let pushed = runtime.block_on(task).unwrap();
+    assert_eq!(pushed.failures().map(|(position, _)| position).collect::<Vec<_>>(), [1]);
+    assert!(pushed[0].is_ok());
+    assert!(pushed.all().is_err());
+}
+
+#[tokio::test]
+async fn a_missing_local_file_is_not_found() {
+    let session = Session::new(Client::default(), SessionOptions::default());
+    for place in ["/nowhere/a.tar", "oci:/nowhere/dir", "oci-archive:/nowhere/a", "docker-archive:/nowhere/a"] {
+        let error = session.open(&place.parse().unwrap()).await.unwrap_err();
+        assert!(error.is_not_found(), "{place}: {error:?}");
+    }
+}
