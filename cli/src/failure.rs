@@ -91,7 +91,10 @@ fn hint(error: &Error) -> Option<String> {
             let choices: Vec<_> = choices.iter().map(|choice| choose(place, choice)).collect();
             format!("choose one of them: {}", choices.join(", "))
         }
-        Error::Exists { .. } => "leave out --no-clobber to add to it what is copied".to_owned(),
+        Error::Exists { .. } => {
+            "leave out --no-clobber to add signatures and attestations to it; delete the tag first to replace an SBOM"
+                .to_owned()
+        }
         Error::NotFound { .. } => "is the name right, and the tag or digest?".to_owned(),
         Error::Mismatch { .. } => {
             "what is stored is not what was built: copy or build it again, and check the disk or the registry"

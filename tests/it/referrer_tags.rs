@@ -51,7 +51,7 @@ fn a_copy_loses_no_signature_of_the_target() {
 }
 
 #[test]
-fn a_layout_and_an_archive_lose_no_signature() {
+fn a_layout_loses_no_signature() {
     let bench = with_keys();
     let registry = Registry::start();
     let from = format!("{}/app:1", registry.name());

@@ -111,10 +111,15 @@ impl Copied {
 ///
 /// # Errors
 ///
-/// The first one met, from either side; its place says which. [`Error::Exists`] with [`CopyOptions::keep_tags`].
+/// The first one met, from either side; its place says which. [`Error::Exists`] with [`CopyOptions::keep_tags`], and if the root
+/// itself could not be added to what the target has under its tag.
 pub async fn copy(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<Copied> {
     let mut copied = copy_all(&[(from.clone(), options.names.clone())], to, options).await?;
-    Ok(copied.remove(0))
+    let copied = copied.remove(0);
+    match copied.kept.iter().find(|kept| kept.not_copied == from.digest()) {
+        Some(kept) => Err(kept.refuse(to)),
+        None => Ok(copied),
+    }
 }
 
 /// Copies several roots in one go, from wherever they are: a blob that they share is put once, and no name is moved

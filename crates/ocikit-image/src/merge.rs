@@ -26,6 +26,13 @@ pub struct KeptTag {
     pub not_copied: Digest,
 }
 
+impl KeptTag {
+    /// The error of those who wanted nothing but this tag.
+    pub(crate) fn refuse(&self, to: &Arc<dyn Sink>) -> Error {
+        Error::Exists { what: format!("{} ({})", self.tag, self.there), place: to.to_string() }
+    }
+}
+
 /// A root that is to be put, and the names it gets.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanting {

@@ -240,8 +240,15 @@ pub async fn attach(signatures: &[Signature], to: &Arc<dyn Sink>, options: &Copy
     let roots: Vec<_> =
         signatures.iter().map(|signature| (signature.root.clone(), vec![signature.naming.clone()])).collect();
     let options = CopyOptions { referrers: Referrers::None, only: Vec::new(), ..options.clone() };
-    copy_all(&roots, to, &options).await?;
-    Ok(())
+    let copied = copy_all(&roots, to, &options).await?;
+    match copied.iter().flat_map(|copied| &copied.kept).next() {
+        // What has the tag is no list of signatures.
+        Some(kept) => {
+            let what = format!("{} ({})", kept.tag, kept.there);
+            Err(ocikit_image::Error::Exists { what, place: to.to_string() }.into())
+        }
+        None => Ok(()),
+    }
 }
 
 /// The tag under which cosign keeps signatures of old; `None` where the digest is too long for one.

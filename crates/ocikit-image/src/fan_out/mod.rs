@@ -122,6 +122,9 @@ impl Lack {
         let mut merged = HashMap::new();
         let root = Wanting { position: 0, root: from.clone(), names: or_unnamed(&target.names) };
         let (root, kept) = settle(vec![root], &target.sink, options.comparing(), &mut merged).await?;
+        if let Some((_, kept)) = kept.first() {
+            return Err(kept.refuse(&target.sink));
+        }
         let wanting =
             along.iter().map(|(root, naming)| Wanting { position: 0, root: root.clone(), names: vec![naming.clone()] });
         let (along_lacking, kept_along) =
@@ -133,7 +136,7 @@ impl Lack {
             merged: all.into_iter().any(|root| !known.contains(&root.digest())),
             root,
             along: along_lacking,
-            kept: kept.into_iter().chain(kept_along).map(|(_, kept)| kept).collect(),
+            kept: kept_along.into_iter().map(|(_, kept)| kept).collect(),
         })
     }
 

@@ -3,4 +3,5 @@
 
 mod files;
 mod memory;
+mod referrer_tags;
 mod validate;

@@ -166,7 +166,11 @@ async fn a_target_keeps_its_sbom_and_the_result_says_so() {
     assert_eq!(planned.kept, copied.kept);
     let kept = &copied.kept[0];
     assert_eq!((&kept.tag, kept.there, kept.not_copied), (&tag, before, not_copied));
-    assert_eq!(there.resolve(&Name::Tag(tag)).await.unwrap().digest, before);
+    assert_eq!(there.resolve(&Name::Tag(tag.clone())).await.unwrap().digest, before);
+    // Whoever wants nothing else is told by an error.
+    let sbom = Root::open(root.source().clone(), &Name::Tag(tag.clone())).await.unwrap();
+    let options = CopyOptions { names: vec![named(&tag)], ..CopyOptions::default() };
+    assert!(matches!(copy(&sbom, &sink, &options).await, Err(Error::Exists { .. })));
 }
 
 #[tokio::test]
