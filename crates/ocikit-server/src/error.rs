@@ -9,12 +9,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The address is taken, or not of this machine.
+    /// The address is in use, not of this machine, or needs privileges.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause; its kind tells which.
         source: io::Error,
     },
     /// Another server has the directory.
@@ -31,7 +31,7 @@ pub enum Error {
         /// What speaks against it.
         problem: &'static str,
     },
-    /// The directory cannot be read or written.
+    /// A file or directory of the storage cannot be read or written.
     #[error("cannot open {}", place.display())]
     Storage {
         /// Which.

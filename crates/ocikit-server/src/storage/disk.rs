@@ -38,62 +38,61 @@ pub(crate) struct Disk {
 impl Disk {
     /// Opens a directory, or begins one where there is none or an empty one, and reads what it holds.
     pub(crate) fn open(root: &Path, durability: Durability) -> Result<(Disk, State)> {
-        let broken = |source| Error::Storage { place: root.to_owned(), source };
         let marker = Disk::mark(root)?;
         let disk = Disk { root: root.to_owned(), durability, _marker: marker };
-        let state = disk.load().map_err(broken)?;
+        let state = disk.load()?;
         Ok((disk, state))
     }
 
     fn mark(root: &Path) -> Result<File> {
-        let broken = |source| Error::Storage { place: root.to_owned(), source };
         let refuse = |problem| Error::Foreign { place: root.to_owned(), problem };
-        fs::create_dir_all(root).map_err(broken)?;
+        make_directory(root)?;
         let path = root.join(MARKER);
-        let is_new = !path.try_exists().map_err(broken)?;
-        if is_new && fs::read_dir(root).map_err(broken)?.next().is_some() {
+        let is_new = !path.try_exists().map_err(broken(&path))?;
+        if is_new && fs::read_dir(root).map_err(broken(root))?.next().is_some() {
             return Err(refuse("it holds other files"));
         }
-        let file = File::options().read(true).append(true).create(true).open(&path).map_err(broken)?;
+        let file = File::options().read(true).append(true).create(true).open(&path).map_err(broken(&path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::InUse { place: root.to_owned() }),
-            Err(TryLockError::Error(source)) => return Err(broken(source)),
+            Err(TryLockError::Error(source)) => return Err(broken(&path)(source)),
         }
         // Written under the lock, so that two servers that begin the same directory write it once.
-        match fs::read_to_string(&path).map_err(broken)?.as_str() {
-            "" => (&file).write_all(VERSION.as_bytes()).map_err(broken)?,
+        match fs::read_to_string(&path).map_err(broken(&path))?.as_str() {
+            "" => (&file).write_all(VERSION.as_bytes()).map_err(broken(&path))?,
             VERSION => {}
             _ => return Err(refuse("its format is of another version")),
         }
         for directory in [BLOBS, REPOSITORIES, UNFINISHED] {
-            fs::create_dir_all(root.join(directory)).map_err(broken)?;
+            make_directory(&root.join(directory))?;
         }
         Ok(file)
     }
 
     /// Reads what is there, and removes what was never finished.
-    fn load(&self) -> io::Result<State> {
+    fn load(&self) -> Result<State> {
         for path in files(&self.unfinished())? {
-            fs::remove_file(path)?;
+            fs::remove_file(&path).map_err(broken(&path))?;
         }
         let mut sizes = Sizes::new();
         for algorithm in subdirectories(&self.root.join(BLOBS))? {
             for path in files(&algorithm)? {
                 if let Some(digest) = digest_of(&path) {
-                    sizes.insert(digest, fs::metadata(&path)?.len());
+                    sizes.insert(digest, fs::metadata(&path).map_err(broken(&path))?.len());
                 }
             }
         }
         let mut state = State::default();
         self.load_repositories(&self.root.join(REPOSITORIES), "", &sizes, &mut state)?;
         for digest in sizes.keys().filter(|digest| state.held(digest).is_none()) {
-            fs::remove_file(self.blob_path(digest))?;
+            let path = self.blob_path(digest);
+            fs::remove_file(&path).map_err(broken(&path))?;
         }
         Ok(state)
     }
 
-    fn load_repositories(&self, directory: &Path, name: &str, sizes: &Sizes, state: &mut State) -> io::Result<()> {
+    fn load_repositories(&self, directory: &Path, name: &str, sizes: &Sizes, state: &mut State) -> Result<()> {
         if let Ok(name) = name.parse::<RepositoryName>() {
             self.load_repository(directory, &name, sizes, state)?;
         }
@@ -110,13 +109,7 @@ impl Disk {
 
     /// What points to bytes that are not there is left out, and left alone: a crash does not do that, and whoever did
     /// may bring them back.
-    fn load_repository(
-        &self,
-        directory: &Path,
-        name: &RepositoryName,
-        sizes: &Sizes,
-        state: &mut State,
-    ) -> io::Result<()> {
+    fn load_repository(&self, directory: &Path, name: &RepositoryName, sizes: &Sizes, state: &mut State) -> Result<()> {
         for algorithm in subdirectories(&directory.join(OWN_BLOBS))? {
             for path in files(&algorithm)? {
                 if let Some((digest, size)) = found(&path, sizes) {
@@ -127,15 +120,15 @@ impl Disk {
         for algorithm in subdirectories(&directory.join(OWN_MANIFESTS))? {
             for path in files(&algorithm)? {
                 let Some((digest, size)) = found(&path, sizes) else { continue };
-                let entry: Entry = serde_json::from_slice(&fs::read(&path)?).map_err(|error| {
-                    io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged: {error}", path.display()))
-                })?;
+                let bytes = fs::read(&path).map_err(broken(&path))?;
+                let damaged = |error| broken(&path)(io::Error::new(io::ErrorKind::InvalidData, error));
+                let entry: Entry = serde_json::from_slice(&bytes).map_err(damaged)?;
                 state.add_manifest(name, digest, Entry { size, ..entry });
             }
         }
         for path in files(&directory.join(OWN_TAGS))? {
             let tag = path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse::<Tag>().ok());
-            let digest = fs::read_to_string(&path)?.trim().parse::<Digest>().ok();
+            let digest = fs::read_to_string(&path).map_err(broken(&path))?.trim().parse::<Digest>().ok();
             if let (Some(tag), Some(digest)) = (tag, digest) {
                 state.set_tag(name, tag, digest);
             }
@@ -282,24 +275,37 @@ fn digest_of(path: &Path) -> Option<Digest> {
     format!("{algorithm}:{hex}").parse().ok()
 }
 
-fn subdirectories(path: &Path) -> io::Result<Vec<PathBuf>> {
+/// Makes a directory and those above it, unless they are there.
+fn make_directory(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|source| {
+        let is_other = source.kind() == io::ErrorKind::AlreadyExists;
+        broken(path)(if is_other { io::ErrorKind::NotADirectory.into() } else { source })
+    })
+}
+
+/// An error with the path that it is about.
+fn broken(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Storage { place: path.to_owned(), source }
+}
+
+fn subdirectories(path: &Path) -> Result<Vec<PathBuf>> {
     list(path, fs::FileType::is_dir)
 }
 
-fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+fn files(path: &Path) -> Result<Vec<PathBuf>> {
     list(path, fs::FileType::is_file)
 }
 
 /// The entries of a directory that are of this type; links are of neither. A directory that is not there has none.
-fn list(path: &Path, is: impl Fn(&fs::FileType) -> bool) -> io::Result<Vec<PathBuf>> {
+fn list(path: &Path, is: impl Fn(&fs::FileType) -> bool) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
+        entries => entries.map_err(broken(path))?,
     };
     let mut found = Vec::new();
     for entry in entries {
-        let entry = entry?;
-        if is(&entry.file_type()?) {
+        let entry = entry.map_err(broken(path))?;
+        if is(&entry.file_type().map_err(broken(&entry.path()))?) {
             found.push(entry.path());
         }
     }
