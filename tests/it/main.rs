@@ -26,6 +26,7 @@ mod referrer_tags;
 mod registry;
 mod rest;
 mod send;
+mod serve;
 mod service;
 mod sign;
 mod signify;

@@ -1,16 +1,18 @@
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use ocikit_server::{Server, Storage};
+use ocikit_server::{Error, Server, Storage};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::failure::{Code, Failure, Result};
+use crate::failure::{Code, Failure, Result, chain};
 
 /// Serve a registry, for tests and for a LAN, until interrupted
 ///
-/// Prints its address once it answers. Everybody may read and write.
+/// Prints its address once it answers. Everybody may read and write, except web pages of another origin. Clients address
+/// it by an IP address, by `localhost` or a name below it, or by a name given with `--allow-host`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// Keep images in this directory; in memory, if it is not given
@@ -19,6 +21,9 @@ pub(crate) struct Serve {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000")]
     address: SocketAddr,
+    /// Accept requests that address this host name, besides IP addresses and `localhost`; repeatable
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    allow_host: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -29,14 +34,85 @@ struct Facts {
 impl Serve {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let storage = self.storage.as_ref().map_or_else(Storage::memory, Storage::directory);
-        let server = Server { address: self.address, storage, remember: 0, ..Server::default() };
-        let running = server.start().await.map_err(|error| {
-            let failure = Failure::new(Code::Other, crate::failure::chain(&error));
-            failure.hint("another program may have that address, or another server that directory")
-        })?;
+        let allowed_hosts = self.allow_host.clone();
+        let server = Server { address: self.address, allowed_hosts, storage, remember: 0, ..Server::default() };
+        let running = server.start().await.map_err(failure)?;
         let facts = Facts { address: running.address().to_string() };
         context.output.facts(&facts, || facts.address.clone())?;
         // Interruption drops this future, and with it the server.
         std::future::pending().await
+    }
+}
+
+/// The ports below need privileges on Unix.
+const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
+
+/// Adds the hint that fits the cause, if there is one.
+fn failure(error: Error) -> Failure {
+    let failure = Failure::new(Code::Other, chain(&error));
+    match &error {
+        Error::Listen { address, source } => match source.kind() {
+            ErrorKind::AddrInUse => failure.hint("choose another port with `--address`; port 0 takes a free one"),
+            ErrorKind::AddrNotAvailable => failure.hint("give `--address` an address of this machine"),
+            ErrorKind::PermissionDenied if address.port() < FIRST_UNPRIVILEGED_PORT => failure.hint(format_args!(
+                "ports below {FIRST_UNPRIVILEGED_PORT} need privileges; choose a higher one with `--address`"
+            )),
+            _ => failure,
+        },
+        Error::InUse { .. } => failure.hint("stop the other server, or give `--storage` another directory"),
+        Error::Foreign { .. } => failure.hint("give `--storage` a new or empty directory"),
+        _ => failure,
+    }
+}
+
+/// A host name without a port.
+fn host_name(text: &str) -> Result<String, &'static str> {
+    let is_name = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    match name.split('.').all(is_name) {
+        true => Ok(name.to_ascii_lowercase()),
+        false => Err("a host name has letters, digits, hyphens, underscores and dots, and no port"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn errors_name_their_cause() {
+        let listen =
+            |address: &str, kind: ErrorKind| Error::Listen { address: address.parse().unwrap(), source: kind.into() };
+        let storage = |kind: ErrorKind| Error::Storage { place: "images".into(), source: io::Error::from(kind) };
+        for (error, message, hint) in [
+            (listen("[::1]:5000", ErrorKind::AddrInUse), "cannot listen on [::1]:5000: address in use", "port 0"),
+            (
+                listen("10.9.8.7:5000", ErrorKind::AddrNotAvailable),
+                "10.9.8.7:5000: address not available",
+                "this machine",
+            ),
+            (listen("127.0.0.1:80", ErrorKind::PermissionDenied), "127.0.0.1:80: permission denied", "below 1024"),
+            (listen("127.0.0.1:5000", ErrorKind::PermissionDenied), "127.0.0.1:5000: permission denied", ""),
+            (storage(ErrorKind::PermissionDenied), "cannot open images: permission denied", ""),
+            (storage(ErrorKind::NotADirectory), "cannot open images: not a directory", ""),
+            (Error::InUse { place: "images".into() }, "images is served by another process", "--storage"),
+        ] {
+            let failure = failure(error);
+            assert!(failure.message.contains(message), "{}", failure.message);
+            let given = failure.hint.unwrap_or_default();
+            assert!(given.contains(hint) && given.is_empty() == hint.is_empty(), "{message}: {given}");
+        }
+    }
+
+    #[test]
+    fn a_host_name_has_no_port() {
+        assert_eq!(host_name("Registry.LAN."), Ok("registry.lan".to_owned()));
+        for wrong in ["", "a:5000", "http://a", "a..b", "*.a", "a/b"] {
+            assert!(host_name(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -4,22 +4,27 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
-use axum::http::header::{EXPECT, HOST, HeaderName};
+use axum::http::header::{EXPECT, HOST, HeaderName, RETRY_AFTER};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, Request};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures::StreamExt;
 use hyper::body::Incoming;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api;
 use crate::auth::{Access, Guard, MAX_FORM};
 use crate::clock::Clock;
+use crate::deadline;
 use crate::fault::{Cut, Faults, Quirks, Scene};
 use crate::leftover;
+use crate::limits::{Limits, Memory, Share};
 use crate::log::{Entry, Farewell, Log, Side, counted};
+use crate::origin;
 use crate::query::Query;
 use crate::refusal::{Code, Refusal, Result};
 use crate::route::Route;
@@ -31,7 +36,13 @@ use crate::storage::Store;
 pub(crate) struct Desk {
     pub(crate) address: SocketAddr,
     pub(crate) store: Arc<Store>,
+    pub(crate) allowed_hosts: Vec<String>,
     pub(crate) rules: Rules,
+    pub(crate) limits: Limits,
+    /// For the documents of all requests under way.
+    pub(crate) memory: Memory,
+    /// Told while clients wait for a connection.
+    pub(crate) crowded: Notify,
     pub(crate) guard: Guard,
     pub(crate) faults: Faults,
     pub(crate) clock: Clock,
@@ -75,7 +86,8 @@ pub(crate) async fn answer(desk: Arc<Desk>, flushed: Arc<Notify>, request: Reque
     let (parts, body) = request.into_parts();
     let entry = desk.log.begin(&parts);
     let farewell = Farewell::of(&entry);
-    let body = counted(Body::new(body), &entry, Side::Request, None);
+    let body = deadline::with_idle_timeout(Body::new(body), desk.limits.body_idle_timeout);
+    let body = counted(body, &entry, Side::Request, None);
     let troubles = desk.faults.strike(parts.method.as_str(), parts.uri.path(), parts.uri.query());
     let response = if troubles.is_empty() {
         handle(&desk, parts, Quirks::default(), body, &entry).await
@@ -129,6 +141,7 @@ async fn handle(desk: &Arc<Desk>, parts: Parts, quirks: Quirks, body: Body, entr
 }
 
 fn admit(desk: &Desk, parts: &Parts, quirks: Quirks) -> Result<(Route, Query, Access)> {
+    origin::check(parts, &desk.allowed_hosts)?;
     if quirks.expire_tokens {
         desk.guard.expire_tokens();
     }
@@ -169,28 +182,57 @@ fn drain(desk: &Desk, rest: Body) {
     }
 }
 
-/// Reads a whole body of limited length.
-pub(crate) async fn read(body: Body, most: u64) -> Result<bytes::Bytes> {
+/// A body that is in memory.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) bytes: Bytes,
+    /// As long as it lives, other requests have so much less memory.
+    _share: Share,
+}
+
+/// Reads a whole body of limited length, within the time and the memory that there is for documents.
+pub(crate) async fn read(desk: &Desk, body: Body, most: u64) -> Result<Held> {
     let mut body = body.into_data_stream();
     let mut read = Vec::new();
-    while let Some(bytes) = body.next().await {
-        let bytes = bytes.map_err(|error| Refusal::invalid(Code::SizeInvalid, error))?;
-        if (read.len() + bytes.len()) as u64 > most {
-            return Err(too_large(most));
+    let mut share = desk.memory.share();
+    let reading = async {
+        while let Some(bytes) = body.next().await {
+            let bytes = bytes.map_err(|error| Refusal::invalid(Code::SizeInvalid, error))?;
+            let needed = read.len() + bytes.len();
+            if needed as u64 > most {
+                return Err(too_large(most));
+            }
+            if needed > read.capacity() {
+                let more = needed.max(read.capacity().saturating_mul(2)).min(most as usize) - read.capacity();
+                share.grow(more).map_err(|_| too_busy())?;
+                read.reserve_exact(read.capacity() + more - read.len());
+            }
+            read.extend_from_slice(&bytes);
         }
-        read.extend_from_slice(&bytes);
-    }
-    Ok(read.into())
+        Ok(())
+    };
+    timeout(desk.limits.document_timeout, reading).await.map_err(|_| too_slow())??;
+    Ok(Held { bytes: read.into(), _share: share })
+}
+
+fn too_slow() -> Refusal {
+    Refusal::new(StatusCode::REQUEST_TIMEOUT, Code::SizeInvalid, "the body took too long")
+}
+
+/// What the server has not enough of now and may have soon.
+pub(crate) fn too_busy() -> Refusal {
+    let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unknown, "too much is under way");
+    refusal.with_header(RETRY_AFTER, "1")
 }
 
 pub(crate) fn too_large(most: u64) -> Refusal {
     let message = format_args!("the body is longer than the {most} bytes that are taken");
-    Refusal::new(axum::http::StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid, message)
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid, message)
 }
 
 /// The longest form that the token endpoint reads.
-pub(crate) async fn read_form(body: Body) -> Result<bytes::Bytes> {
-    read(body, MAX_FORM as u64).await
+pub(crate) async fn read_form(desk: &Desk, body: Body) -> Result<Held> {
+    read(desk, body, MAX_FORM as u64).await
 }
 
 /// Docker's clients of old take a server for a registry by this.

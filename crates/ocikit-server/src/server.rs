@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ocikit_spec::{Registry, Repository};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,6 +17,7 @@ use crate::connection;
 use crate::contents::Contents;
 use crate::error::{Error, Result};
 use crate::fault::Faults;
+use crate::limits::{Limits, Memory};
 use crate::log::{Exchange, Log, Observer};
 use crate::rules::Rules;
 use crate::storage::Storage;
@@ -31,8 +33,14 @@ pub struct Server {
     pub storage: Storage,
     /// Who may do what.
     pub authentication: Authentication,
+    /// Host names under which clients may address it, besides IP addresses, `localhost` and names below `localhost`.
+    /// Requests that name another host are refused, because they may come from a web page that had its own name resolve
+    /// to this server's address.
+    pub allowed_hosts: Vec<String>,
     /// What the specification leaves to a registry.
     pub rules: Rules,
+    /// What clients may take of it.
+    pub limits: Limits,
     /// What goes wrong.
     pub faults: Faults,
     /// Where it has the time from.
@@ -51,7 +59,9 @@ impl Default for Server {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             storage: Storage::memory(),
             authentication: Authentication::none(),
+            allowed_hosts: Vec::new(),
             rules: Rules::default(),
+            limits: Limits::default(),
             faults: Faults::new(),
             clock: Clock::system(),
             observer: None,
@@ -76,7 +86,11 @@ impl Server {
         let desk = Arc::new(Desk {
             address,
             store,
+            allowed_hosts: self.allowed_hosts,
             rules: self.rules,
+            limits: self.limits,
+            memory: Memory::new(self.limits.max_document_bytes),
+            crowded: Notify::new(),
             guard: Guard::new(self.authentication, self.clock.clone()),
             faults: self.faults,
             clock: self.clock,

@@ -62,7 +62,8 @@ pub(super) async fn put(
     }
     let tags = tags(&reference, call)?;
     let stated = call.header(CONTENT_TYPE).map(str::to_owned);
-    let bytes = read(body, most).await?;
+    let held = read(desk, body, most).await?;
+    let bytes = held.bytes.clone();
     let digest = match &reference {
         ManifestReference::Digest(digest) => *digest,
         ManifestReference::Tag(_) => Digest::sha256_of(&bytes),

@@ -57,8 +57,8 @@ fn allowed(route: &Route) -> &'static str {
 }
 
 async fn token(desk: &Desk, call: &Call, body: Body) -> Result<Response> {
-    let form = read_form(body).await?;
-    desk.guard.issue(&call.method, &call.headers, &call.query, &form)
+    let form = read_form(desk, body).await?;
+    desk.guard.issue(&call.method, &call.headers, &call.query, &form.bytes)
 }
 
 /// An answer without a body.

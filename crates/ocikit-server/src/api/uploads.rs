@@ -9,7 +9,7 @@ use axum::response::Response;
 use ocikit_spec::{Algorithm, Digest};
 
 use super::{created, empty};
-use crate::answer::{Call, Desk};
+use crate::answer::{Call, Desk, too_busy};
 use crate::chunk::{Chunk, Progress, Unfit, admit};
 use crate::name::RepositoryName;
 use crate::random;
@@ -39,7 +39,8 @@ pub(super) async fn begin(desk: &Arc<Desk>, name: RepositoryName, call: Call, bo
         None => algorithm(call.query.get("digest-algorithm"))?,
     });
     desk.forget_idle_uploads();
-    let upload = desk.store.uploads.begin(name, draft, desk.clock.now()).map_err(Refusal::internal)?;
+    let upload = desk.store.uploads.begin(name, draft, desk.clock.now(), desk.limits.max_uploads);
+    let upload = upload.map_err(Refusal::internal)?.ok_or_else(too_busy)?;
     match digest {
         // Nobody knows the name of this upload, so it ends with the request.
         Some(digest) => {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use super::draft::Draft;
 use crate::chunk::{Progress, advance};
@@ -22,13 +23,22 @@ use crate::random;
 /// How many bytes are collected before they are hashed and written on another thread, while the next ones come.
 const BATCH: usize = 1 << 20;
 
+/// How long to wait for more before the bytes that came are written, so that uploads that stall hold no memory.
+const STALL: Duration = Duration::from_secs(1);
+
 /// The uploads under way, by the name that the server gave them.
 #[derive(Debug, Default)]
 pub(crate) struct Uploads(Mutex<HashMap<String, Arc<Upload>>>);
 
 impl Uploads {
-    /// Begins an upload.
-    pub(crate) fn begin(&self, name: RepositoryName, draft: Draft, now: SystemTime) -> io::Result<Arc<Upload>> {
+    /// Begins an upload, unless so many are under way.
+    pub(crate) fn begin(
+        &self,
+        name: RepositoryName,
+        draft: Draft,
+        now: SystemTime,
+        max_uploads: usize,
+    ) -> io::Result<Option<Arc<Upload>>> {
         let upload = Arc::new(Upload {
             id: random::uuid()?,
             name,
@@ -37,8 +47,12 @@ impl Uploads {
             touched: Mutex::new(now),
             secret: OnceLock::new(),
         });
-        self.lock().insert(upload.id.clone(), upload.clone());
-        Ok(upload)
+        let mut uploads = self.lock();
+        if uploads.len() >= max_uploads {
+            return Ok(None);
+        }
+        uploads.insert(upload.id.clone(), upload.clone());
+        Ok(Some(upload))
     }
 
     /// The upload of that name to that repository.
@@ -161,6 +175,10 @@ impl Turn {
                 biased;
                 _ = self.over.changed() => break Stopped::Over,
                 next = body.next() => next,
+                () = sleep(STALL), if writer.holds_bytes() => {
+                    writer.write().await?;
+                    continue;
+                }
             };
             match next {
                 None => break Stopped::End,
@@ -221,8 +239,12 @@ impl Writer {
         Ok(())
     }
 
+    fn holds_bytes(&self) -> bool {
+        self.collected > 0
+    }
+
     pub(crate) async fn finish(mut self) -> io::Result<Draft> {
-        if self.collected > 0 {
+        if self.holds_bytes() {
             self.write().await?;
         }
         self.written().await

@@ -7,6 +7,7 @@ mod blobs;
 mod contents;
 mod faults;
 mod http;
+mod limits;
 mod lists;
 mod manifests;
 mod server;

@@ -90,7 +90,10 @@ async fn shutting_down_waits_for_what_is_under_way() {
 async fn shutting_down_does_not_wait_for_ever() {
     let (running, _http) = start_with(Server { patience: Duration::ZERO, ..Server::default() }).await;
     let mut stream = TcpStream::connect(running.address()).await.unwrap();
-    stream.write_all(b"PUT /v2/a/manifests/x HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").await.unwrap();
+    stream
+        .write_all(b"PUT /v2/a/manifests/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
+        .await
+        .unwrap();
     while running.requests().first().is_none_or(|request| request.request_bytes == 0) {
         tokio::task::yield_now().await;
     }
@@ -121,9 +124,9 @@ async fn speak(running: &ocikit_server::Running, bytes: &[u8]) -> String {
 #[tokio::test]
 async fn requests_can_follow_each_other_without_waiting() {
     let (running, _http) = start().await;
-    let last = "GET /v2/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let last = "GET /v2/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let mut stream = TcpStream::connect(running.address()).await.unwrap();
-    stream.write_all(format!("{0}{0}{last}", "GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+    stream.write_all(format!("{0}{0}{last}", "GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 3, "{answer}");
@@ -134,9 +137,11 @@ async fn requests_can_follow_each_other_without_waiting() {
 async fn a_refused_body_does_not_cost_the_connection() {
     let (running, _http) = start().await;
     let body = "x".repeat(1_000_000);
-    let refused =
-        format!("PATCH /v2/a/blobs/uploads/x HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    let last = "GET /v2/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let refused = format!(
+        "PATCH /v2/a/blobs/uploads/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let last = "GET /v2/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let mut stream = TcpStream::connect(running.address()).await.unwrap();
     stream.write_all(format!("{refused}{last}").as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -148,7 +153,8 @@ async fn a_refused_body_does_not_cost_the_connection() {
 async fn a_client_that_asks_first_is_told_first() {
     let (running, _http) = start().await;
     let mut stream = TcpStream::connect(running.address()).await.unwrap();
-    let head = "PATCH /v2/a/blobs/uploads/x HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n";
+    let head =
+        "PATCH /v2/a/blobs/uploads/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();

@@ -178,8 +178,9 @@ async fn begin_chunk(
     bytes: &str,
 ) -> TcpStream {
     let mut stream = TcpStream::connect(running.address()).await.unwrap();
-    let head =
-        format!("PATCH {location} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\ncontent-range: {range}\r\n\r\n");
+    let head = format!(
+        "PATCH {location} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\ncontent-range: {range}\r\n\r\n"
+    );
     stream.write_all(format!("{head}{bytes}").as_bytes()).await.unwrap();
     stream
 }

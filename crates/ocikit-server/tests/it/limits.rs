@@ -1,0 +1,198 @@
+//! What a server does not let clients take of it, and whom it does not listen to.
+
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ocikit_server::{Durability, Exchange, Limits, Observer, Running, Server, Storage};
+use ocikit_spec::Digest;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::http::{manifest, start, start_with};
+
+const SHORT: Duration = Duration::from_millis(50);
+
+async fn limited(limits: Limits) -> (Running, crate::http::Http) {
+    start_with(Server { limits, ..Server::default() }).await
+}
+
+/// Opens a connection and sends bytes over it.
+async fn send(running: &Running, text: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(running.address()).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Reads what has the length of a status line.
+async fn status(stream: &mut TcpStream) -> String {
+    let mut line = [0; 12];
+    stream.read_exact(&mut line).await.unwrap();
+    String::from_utf8_lossy(&line).into_owned()
+}
+
+#[tokio::test]
+async fn a_page_that_rebinds_its_name_is_refused() {
+    let (running, http) = start().await;
+    let port = running.address().port();
+    for host in ["evil.example".to_owned(), format!("evil.example:{port}"), format!("localhost.evil.example:{port}")] {
+        for line in
+            ["GET /v2/", "GET /v2/_catalog", "POST /v2/a/blobs/uploads/", "PUT /v2/a/manifests/x", "POST /token"]
+        {
+            let answer = http.send(line, &format!("host: {host}"), "").await;
+            assert_eq!((answer.status, answer.code().as_str()), (421, "DENIED"), "{line} {host}");
+        }
+    }
+    assert_eq!(http.send("GET /v2/", &format!("host: localhost:{port}"), "").await.status, 200);
+    let allowed_hosts = vec!["registry.lan".to_owned()];
+    let (_running, http) = start_with(Server { allowed_hosts, ..Server::default() }).await;
+    assert_eq!(http.send("GET /v2/", "host: registry.lan:5000", "").await.status, 200);
+    assert_eq!(http.send("GET /v2/", "host: evil.example", "").await.status, 421);
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_pushes_nothing() {
+    let (_running, http) = start().await;
+    let blob = Digest::sha256_of(b"hello");
+    // What a browser sends for a form or `fetch` without asking first.
+    let line = format!("POST /v2/a/blobs/uploads/?digest={blob}");
+    for headers in [
+        "origin: http://evil.example\ncontent-type: text/plain",
+        "origin: null\ncontent-type: application/x-www-form-urlencoded",
+        "sec-fetch-site: cross-site\ncontent-type: multipart/form-data; boundary=x",
+    ] {
+        let answer = http.send(&line, headers, "hello").await;
+        assert_eq!((answer.status, answer.code().as_str()), (403, "DENIED"), "{headers}");
+    }
+    assert_eq!(http.status(&format!("HEAD /v2/a/blobs/{blob}")).await, 404);
+    assert_eq!(http.send(&line, "", "hello").await.status, 201);
+}
+
+#[tokio::test]
+async fn stalled_manifests_share_a_limited_memory() {
+    let limits = Limits { max_document_bytes: 1 << 20, ..Limits::default() };
+    let (running, http) = limited(limits).await;
+    let body = " ".repeat(600_000);
+    for head in ["content-length: 1000000\r\n\r\n", "transfer-encoding: chunked\r\n\r\nF4240\r\n"] {
+        running.clear_requests();
+        let text = format!("PUT /v2/a/manifests/x HTTP/1.1\r\nhost: localhost\r\n{head}{body}");
+        let first = send(&running, &text).await;
+        while running.requests().first().is_none_or(|request| request.request_bytes < 600_000) {
+            tokio::task::yield_now().await;
+        }
+        // The first one holds more than half.
+        let mut second = send(&running, &text).await;
+        assert_eq!(status(&mut second).await, "HTTP/1.1 503");
+        // Small ones still fit.
+        assert_eq!(http.put_manifest("a", "y", "{}").await.status, 400);
+        drop(first);
+        let large = manifest("x", &format!(r#","x":"{body}""#));
+        while http.put_manifest("a", "y", &large).await.status == 503 {}
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_drips_takes_a_limited_time() {
+    let (running, _http) = limited(Limits { document_timeout: SHORT, ..Limits::default() }).await;
+    let head = "PUT /v2/a/manifests/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n";
+    let (mut answer, mut dripping) = send(&running, head).await.into_split();
+    let drip = async {
+        while dripping.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(SHORT / 10).await;
+        }
+    };
+    let answered = async {
+        let mut line = [0; 12];
+        answer.read_exact(&mut line).await.unwrap();
+        line
+    };
+    tokio::select! {
+        () = drip => panic!("the connection broke before the answer"),
+        line = answered => assert_eq!(&line, b"HTTP/1.1 408"),
+    }
+}
+
+#[tokio::test]
+async fn a_blob_that_stalls_is_given_up_and_its_upload_kept() {
+    let (running, http) = limited(Limits { body_idle_timeout: SHORT, ..Limits::default() }).await;
+    let location = http.begin("a").await;
+    let head = format!("PATCH {location} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nhello");
+    let mut stream = send(&running, &head).await;
+    assert_eq!(status(&mut stream).await, "HTTP/1.1 400");
+    assert_eq!(http.get(&location).await.header("range"), "0-4");
+}
+
+#[tokio::test]
+async fn a_blob_that_stalls_holds_no_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = Storage::directory_with(directory.path(), Durability::Crash);
+    let (running, http) = start_with(Server { storage, ..Server::default() }).await;
+    let location = http.begin("a").await;
+    let head = format!("PATCH {location} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nhello");
+    let _stalled = send(&running, &head).await;
+    let written = || {
+        let files = fs::read_dir(directory.path().join("unfinished")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>()
+    };
+    while written() < 5 {
+        tokio::time::sleep(SHORT).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_are_limited() {
+    let (running, http) = limited(Limits { max_connections: 1, ..Limits::default() }).await;
+    assert_eq!(http.status("GET /v2/").await, 200);
+    // That connection is kept, so this one waits.
+    let mut second = send(&running, "GET /v2/second/tags/list HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    for _ in 0..20 {
+        assert_eq!(http.status("GET /v2/").await, 200);
+    }
+    assert!(!running.requests().iter().any(|request| request.path.contains("second")));
+    drop(http);
+    assert_eq!(status(&mut second).await, "HTTP/1.1 404");
+}
+
+/// The exchanges that are over.
+#[derive(Debug, Default)]
+struct Ended(Mutex<Vec<Exchange>>);
+
+impl Observer for Ended {
+    fn exchange(&self, exchange: &Exchange) {
+        self.0.lock().unwrap().push(exchange.clone());
+    }
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed() {
+    let ended = Arc::new(Ended::default());
+    let limits = Limits { connection_idle_timeout: SHORT, ..Limits::default() };
+    let (running, http) = start_with(Server { limits, observer: Some(ended.clone()), ..Server::default() }).await;
+    for bytes in ["", "GET /v2/ HTTP/1.1\r\nhost: loc", "GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n"] {
+        let mut stream = send(&running, bytes).await;
+        let _ = stream.read_to_end(&mut Vec::new()).await; // A reset is an end, too.
+    }
+    // One that does not read its answer as well.
+    let large = vec![7; 32 << 20];
+    let digest = http.push("a", &large).await;
+    let head = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let mut stream = send(&running, &head).await;
+    // The exchange is over though the client read nothing.
+    let is_over = || ended.0.lock().unwrap().iter().any(|exchange| exchange.is("GET /v2/a/blobs/*"));
+    while !is_over() {
+        tokio::time::sleep(SHORT).await;
+    }
+    let mut read = Vec::new();
+    let _ = stream.read_to_end(&mut read).await;
+    assert!(read.len() < large.len());
+}
+
+#[tokio::test]
+async fn upload_sessions_are_limited() {
+    let (_running, http) = limited(Limits { max_uploads: 1, ..Limits::default() }).await;
+    let location = http.begin("a").await;
+    let answer = http.send("POST /v2/a/blobs/uploads/", "", "").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
+    assert_eq!(http.status(&format!("DELETE {location}")).await, 204);
+    http.begin("a").await;
+}
