@@ -4,8 +4,11 @@
 #![allow(clippy::print_stderr, reason = "what each command took is printed for whoever asks")]
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ocikit_tests::hostile::{CASES, Case, readme, whole_archive};
 use ocikit_tests::{Bench, Outcome, Registry, run, testdata};
@@ -56,6 +59,7 @@ fn attempt(case: &Case, bytes: &[u8], registry: &Registry) -> Vec<String> {
     // One of its own, or what another case has sent would be there already.
     let reference = format!("{}/{}:1", registry.name(), case.name);
     let [inspect, copy, validate] = case.codes;
+    let mut is_whole = false;
     for (line, code) in [
         (&["inspect", "a.tar"][..], Some(inspect)),
         (&["inspect", "--json", "a.tar"], Some(inspect)),
@@ -72,7 +76,9 @@ fn attempt(case: &Case, bytes: &[u8], registry: &Registry) -> Vec<String> {
     ] {
         let may_change = ["gc", "annotate"].contains(&line[0]);
         fs::create_dir(bench.path("out")).unwrap();
-        fs::write(bench.path("a.tar"), bytes).unwrap();
+        if !is_whole {
+            fs::write(bench.path("a.tar"), bytes).unwrap();
+        }
         let before = tree(&bench.path(""));
         let line: Vec<_> = ["--progress", "none", "--retries", "0"].iter().chain(line).copied().collect();
         let (outcome, cost) = measured(&bench, &line);
@@ -100,7 +106,8 @@ fn attempt(case: &Case, bytes: &[u8], registry: &Registry) -> Vec<String> {
         if !new.is_empty() {
             complain(format!("wrote {new:?}"));
         }
-        if !may_change && fs::read(bench.path("a.tar")).unwrap() != bytes {
+        is_whole = holds(&bench.path("a.tar"), bytes);
+        if !may_change && !is_whole {
             complain("changed the archive".to_owned());
         }
         if outcome.code != 0 && (bench.path("out/b.tar").exists() || bench.path("out/layout/index.json").exists()) {
@@ -114,12 +121,31 @@ fn attempt(case: &Case, bytes: &[u8], registry: &Registry) -> Vec<String> {
 
 fn attempt_all(large: bool) {
     let registry = Registry::start();
-    let mut wrong = Vec::new();
-    for case in CASES.iter().filter(|case| case.large == large) {
-        let bytes = case.bytes();
-        wrong.extend(attempt(case, &bytes, &registry));
-    }
+    let cases: Vec<_> = CASES.iter().filter(|case| case.large == large).collect();
+    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let found = attempt(case, &case.bytes(), &registry);
+                    wrong.lock().unwrap().extend(found);
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether a file has these bytes; it may be too large to be read as a whole each time.
+fn holds(path: &Path, bytes: &[u8]) -> bool {
+    let mut file = File::open(path).unwrap();
+    let mut buffer = vec![0; 256 << 10];
+    let is_same = |chunk: &[u8]| {
+        let read = &mut buffer[..chunk.len()];
+        file.read_exact(read).is_ok() && *read == *chunk
+    };
+    fs::metadata(path).unwrap().len() == bytes.len() as u64 && bytes.chunks(256 << 10).all(is_same)
 }
 
 #[test]

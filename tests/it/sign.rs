@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use insta::assert_snapshot;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, copy, testing};
 use ocikit_layout::Dir;
@@ -39,6 +41,9 @@ fn keys_are_the_owners_and_are_not_overwritten() {
     }
     let before = fs::read(bench.path("a.b.key")).unwrap();
     assert!(before.starts_with(b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n"));
+    let body: String = String::from_utf8_lossy(&before).lines().filter(|line| !line.starts_with('-')).collect();
+    let body = String::from_utf8(STANDARD.decode(body).unwrap()).unwrap();
+    assert!(body.contains(r#""N":65536"#), "{body}");
     let again = bench.ocikit(&["keygen", "-o", "a.b"]);
     assert_eq!(again.code, 2, "{again}");
     assert_eq!(fs::read(bench.path("a.b.key")).unwrap(), before);
