@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use ocikit::image::KeptTag;
-use ocikit::{Copied, Digest, Location, Planned, Put, Tag};
+use ocikit::{Copied, Digest, Location, Planned, Put};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -34,14 +34,14 @@ pub(crate) struct Facts {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Kept {
-    tag: Tag,
+    tag: String,
     digest: Digest,
     not_copied: Digest,
 }
 
 impl From<&KeptTag> for Kept {
     fn from(kept: &KeptTag) -> Kept {
-        Kept { tag: kept.tag.clone(), digest: kept.there, not_copied: kept.not_copied }
+        Kept { tag: kept.tag.to_string(), digest: kept.there, not_copied: kept.not_copied }
     }
 }
 
