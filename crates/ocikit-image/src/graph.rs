@@ -186,8 +186,8 @@ async fn read_document(
     }
 }
 
-/// Its layers are named in a form of its own, without sizes, and registries have stopped taking such images
-/// (distribution/distribution#4040). Its manifest alone would be half an image.
+/// A schema 1 manifest names its layers without sizes, and distribution 3 takes no such images any more. Its manifest alone
+/// would be half an image (google/go-containerregistry#377).
 fn schema1(digest: &Digest, place: &Arc<dyn Source>) -> Error {
     let what = format!("{digest} is a docker schema 1 manifest, and schema 1 images are not copied");
     Error::Unsupported { place: place.to_string(), what }
