@@ -63,7 +63,10 @@ struct Pending {
 }
 
 /// What reading a document gave.
-type Outcome = (Pending, Result<Option<(Document, Option<Result<Config>>)>>);
+type Outcome = (Pending, Result<Read>);
+
+/// A document and its config, if it has one that is read; `None` for what turned out to be a blob.
+type Read = Option<(Document, Option<Result<Config>>)>;
 
 /// What a descriptor promises of a manifest, to be compared once the manifest's config is known.
 #[derive(Debug)]
@@ -180,11 +183,7 @@ impl Walk {
         }
     }
 
-    async fn visit(
-        &mut self,
-        pending: Pending,
-        outcome: Result<Option<(Document, Option<Result<Config>>)>>,
-    ) -> Result<()> {
+    async fn visit(&mut self, pending: Pending, outcome: Result<Read>) -> Result<()> {
         let (document, config) = match outcome {
             Ok(Some(read)) => read,
             Ok(None) => {
