@@ -21,6 +21,7 @@
 //! * It never believes a size before the bytes are there.
 //! * It never allocates what an archive asks for: names and extended headers are bounded.
 
+mod bzip2;
 mod compression;
 mod entry;
 mod error;

@@ -62,6 +62,8 @@ pub fn image_of(memory: &Memory, platform: &Platform, compression: Compression, 
         Compression::None => MediaType::OCI_LAYER,
         Compression::Gzip => MediaType::OCI_LAYER_GZIP,
         Compression::Zstd => MediaType::OCI_LAYER_ZSTD,
+        Compression::Xz => MediaType::new("application/vnd.oci.image.layer.v1.tar+xz"),
+        Compression::Bzip2 => MediaType::new("application/vnd.oci.image.layer.v1.tar+bzip2"),
     };
     let layers = tars.iter().map(|tar| {
         let mut encoder = Encoder::new(compression, Vec::new()).expect(CANNOT_FAIL);

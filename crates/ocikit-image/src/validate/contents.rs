@@ -88,6 +88,8 @@ pub(super) fn stated(media_type: &MediaType) -> Option<Compression> {
     match media_type.as_str().rsplit(['.', '+']).next()? {
         "gzip" => Some(Compression::Gzip),
         "zstd" => Some(Compression::Zstd),
+        "xz" => Some(Compression::Xz),
+        "bzip2" => Some(Compression::Bzip2),
         "tar" => Some(Compression::None),
         _ => None,
     }
@@ -98,5 +100,7 @@ fn word(compression: Compression) -> &'static str {
         Compression::None => "not compressed",
         Compression::Gzip => "gzip",
         Compression::Zstd => "zstd",
+        Compression::Xz => "xz",
+        Compression::Bzip2 => "bzip2",
     }
 }
