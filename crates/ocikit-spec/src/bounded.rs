@@ -63,7 +63,7 @@ where
     Ok(List::<T, MOST>::deserialize(deserializer)?.0)
 }
 
-/// Annotations; Go's `null` is none.
+/// Annotations; Go's `null` is none, and so is one whose value is `null`.
 pub(crate) fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IndexMap<String, String>, D::Error> {
     struct Pairs;
     impl<'de> Visitor<'de> for Pairs {
@@ -79,7 +79,8 @@ pub(crate) fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 
         fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Self::Value, A::Error> {
             let mut map = IndexMap::new();
-            while let Some((key, value)) = pairs.next_entry()? {
+            while let Some((key, value)) = pairs.next_entry::<String, Option<String>>()? {
+                let Some(value) = value else { continue };
                 if map.len() == MOST_ANNOTATIONS {
                     return Err(A::Error::custom(format_args!("more than {MOST_ANNOTATIONS} annotations")));
                 }

@@ -536,7 +536,7 @@ pub struct Execution {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootFs {
     /// Always `layers`.
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type", default, deserialize_with = "null_is_default")]
     pub kind: String,
     /// The digests of the uncompressed layers, from the lowest to the highest.
     #[serde(default, deserialize_with = "null_is_empty")]
@@ -560,7 +560,7 @@ pub struct History {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// Whether the step made no layer.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "std::ops::Not::not")]
     pub empty_layer: bool,
 }
 
@@ -908,7 +908,9 @@ fn field<T: DeserializeOwned>(document: &'static str, object: &Fields<'_>, key: 
 /// one thing to them and another to us must not pass.
 fn check_keys(document: &'static str, object: &Fields<'_>, known: &[&str], foreign: &[&str]) -> Result<()> {
     for key in object.keys() {
-        if foreign.iter().any(|name| name.eq_ignore_ascii_case(key)) {
+        // What is `null` is absent to every reader.
+        let is_null = || object.raw(key) == Some("null");
+        if foreign.iter().any(|name| name.eq_ignore_ascii_case(key)) && !is_null() {
             return Err(invalid(document, format!("it also has `{key}`, which belongs to another kind of document")));
         }
         if !known.contains(&key)

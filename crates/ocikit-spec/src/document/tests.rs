@@ -86,6 +86,45 @@ fn entries_come_and_go() {
 }
 
 #[test]
+fn null_is_absence_wherever_a_map_list_or_string_is_expected() {
+    let digest = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+    let descriptor = format!(
+        r#"{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{digest}","size":2,"urls":null,
+        "annotations":{{"a":null,"b":"1"}},"data":null,"platform":null,"artifactType":null}}"#
+    );
+    let text = format!(
+        r#"{{"schemaVersion":2,"mediaType":null,"artifactType":null,"config":{descriptor},"layers":null,
+        "manifests":null,"subject":null,"annotations":{{"a":null,"b":"1"}}}}"#
+    );
+    let (media_type, document) = Document::sniff(text.clone()).unwrap();
+    assert_eq!((media_type, document.bytes()), (MediaType::OCI_MANIFEST, &Bytes::from(text)));
+    assert_eq!(document.annotations().iter().collect::<Vec<_>>(), [("b", "1")]);
+    let Document::Manifest(manifest) = document else { panic!("a manifest") };
+    let config = manifest.config().unwrap();
+    assert_eq!(config.annotations.iter().collect::<Vec<_>>(), [("b", "1")]);
+    // What is absent stays as it is written when something else changes.
+    let edited = manifest.edit().annotate("c", "2").finish().unwrap();
+    assert!(edited.text().contains(r#""a":null,"b":"1","c":"2""#), "{}", edited.text());
+    let index = Index::parse(
+        r#"{"schemaVersion":2,"mediaType":null,"manifests":[],"config":null,"layers":null,"annotations":{"a":null}}"#,
+    );
+    assert!(index.unwrap().annotations().is_empty());
+    let config = Config::parse(
+        r#"{"created":null,"author":null,"architecture":"arm64","os":"linux","variant":null,"os.version":null,
+        "os.features":null,"config":{"User":null,"ExposedPorts":null,"Env":null,"Entrypoint":null,"Cmd":null,"Volumes":null,
+        "WorkingDir":null,"Labels":{"a":null,"b":"1"},"StopSignal":null},"rootfs":{"type":null,"diff_ids":null},
+        "history":[{"created":null,"created_by":null,"author":null,"comment":null,"empty_layer":null}]}"#,
+    );
+    let config = config.unwrap();
+    assert_eq!(config.platform().unwrap().to_string(), "linux/arm64");
+    assert_eq!(config.execution().labels.iter().collect::<Vec<_>>(), [("b", "1")]);
+    assert_eq!(config.history(), [History::default()]);
+    let config =
+        Config::parse(r#"{"architecture":null,"os":null,"config":null,"rootfs":null,"history":null}"#).unwrap();
+    assert!(config.platform().is_none() && config.history().is_empty());
+}
+
+#[test]
 fn go_null_is_nothing() {
     let text = r#"{"schemaVersion":2,"manifests":null,"annotations":null}"#;
     let index = Index::parse(text).unwrap();
