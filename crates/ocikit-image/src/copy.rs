@@ -36,6 +36,8 @@ pub struct CopyOptions {
     /// Whether tags of the target that stand for signatures, attestations and lists of referrers (see
     /// [`ReferrerTag`](crate::ReferrerTag)) stay as they are. Otherwise what is copied is added to what the target has there.
     pub keep_tags: bool,
+    /// Whether layers that may not be distributed, and have other places to be fetched from, are copied too.
+    pub foreign_layers: bool,
     /// Whoever wants to see progress.
     pub observer: Option<Arc<dyn Observer>>,
 }
@@ -50,6 +52,7 @@ impl Default for CopyOptions {
             only: Vec::new(),
             recheck: false,
             keep_tags: false,
+            foreign_layers: false,
             observer: None,
         }
     }
@@ -57,7 +60,9 @@ impl Default for CopyOptions {
 
 impl CopyOptions {
     pub(crate) fn comparing(&self) -> Comparing {
-        Comparing { jobs: self.jobs, recheck: self.recheck, keep_tags: self.keep_tags }
+        // A place that was given an image without its foreign layers has the image by its name.
+        let recheck = self.recheck || self.foreign_layers;
+        Comparing { jobs: self.jobs, recheck, keep_tags: self.keep_tags }
     }
 }
 
@@ -143,7 +148,7 @@ pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options
     for Wanting { position, root, .. } in &wanting {
         copied[*position].root = root.descriptor().clone();
     }
-    let graph = Graph::of(&roots_of(&wanting), &options.only).await?;
+    let graph = Graph::of(&roots_of(&wanting), &options.only, options.foreign_layers).await?;
     let tell = Teller(options.observer.clone());
     let plan = graph.plan();
     if !wanting.is_empty() {
@@ -228,7 +233,7 @@ pub async fn plan(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Res
     let comparing = Comparing { recheck: true, ..options.comparing() };
     let (along, kept) = settle(along.collect(), to, comparing, &mut HashMap::new()).await?;
     let root = Wanting { position: 0, root: from.clone(), names: Vec::new() };
-    let (graph, more) = graphs(&[root], &along, &options.only).await?;
+    let (graph, more) = graphs(&[root], &along, options).await?;
     let blobs = stream::iter([graph.plan(), more.plan()].concat())
         .map(|blob| async move { to.has(&blob).await.map(|has| (blob, has)) })
         .buffered(options.jobs.max(1))
@@ -264,8 +269,8 @@ fn note(copied: &mut [Copied], wanting: &[Wanting], nodes: &[Node], puts: Vec<Pu
 }
 
 /// What the roots lead to, and what goes along leads to beyond that.
-pub(crate) async fn graphs(wanting: &[Wanting], along: &[Wanting], only: &[Platform]) -> Result<(Graph, Graph)> {
-    let graph = Graph::of(&roots_of(wanting), only).await?;
+pub(crate) async fn graphs(wanting: &[Wanting], along: &[Wanting], options: &CopyOptions) -> Result<(Graph, Graph)> {
+    let graph = Graph::of(&roots_of(wanting), &options.only, options.foreign_layers).await?;
     let more = Graph::after(&graph, &roots_of(along)).await?;
     Ok((graph, more))
 }

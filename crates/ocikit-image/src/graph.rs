@@ -27,6 +27,8 @@ pub(crate) struct Graph {
     /// Documents by height: those that point to no others first.
     pub(crate) documents: Vec<Vec<Node>>,
     heights: HashMap<Digest, usize>,
+    /// Whether layers that have other places to be fetched from are among the blobs.
+    foreign_layers: bool,
 }
 
 /// A blob or document, and where it is read.
@@ -41,13 +43,14 @@ pub(crate) struct Node {
 impl Graph {
     /// Reads every document below these roots, the roots' own excepted, which were read when they were opened. Of indexes
     /// only the entries for these platforms count, if any are named.
-    pub(crate) async fn of(roots: &[&Root], platforms: &[Platform]) -> Result<Graph> {
-        Graph::default().with(roots, platforms).await
+    pub(crate) async fn of(roots: &[&Root], platforms: &[Platform], foreign_layers: bool) -> Result<Graph> {
+        Graph { foreign_layers, ..Graph::default() }.with(roots, platforms).await
     }
 
     /// The same for what comes after another graph and is not in it.
     pub(crate) async fn after(other: &Graph, roots: &[&Root]) -> Result<Graph> {
-        Graph { heights: other.heights.clone(), ..Graph::default() }.with(roots, &[]).await
+        let (heights, foreign_layers) = (other.heights.clone(), other.foreign_layers);
+        Graph { heights, foreign_layers, ..Graph::default() }.with(roots, &[]).await
     }
 
     async fn with(mut self, roots: &[&Root], platforms: &[Platform]) -> Result<Graph> {
@@ -88,7 +91,9 @@ impl Graph {
             return 0;
         };
         node.descriptor.media_type = media_type.clone();
-        let children = document.children().filter(|child| travels(child) && is_wanted(child, platforms));
+        let foreign_layers = self.foreign_layers;
+        let goes = |child: &&Descriptor| foreign_layers || travels(child);
+        let children = document.children().filter(|child| goes(child) && is_wanted(child, platforms));
         let highest = children.map(|child| self.add(child, documents, source, root, platforms)).max().unwrap_or(0);
         self.heights.insert(descriptor.digest, highest + 1);
         if self.documents.len() <= highest {
@@ -200,8 +205,9 @@ fn below(document: &Document, seen: &mut HashSet<Digest>, platforms: &[Platform]
     documents.filter(|child| seen.insert(child.digest)).cloned().collect()
 }
 
-/// Layers that may not be distributed stay where they are: their descriptor says where to fetch them.
+/// Whether a blob is copied unless somebody asks for all: layers that may not be distributed stay where they are, since their
+/// descriptors say where to fetch them. One without such a place is a layer like any other, whatever its type says:
+/// vmware-tanzu/carvel-imgpkg#8, moby/moby#34216.
 pub(crate) fn travels(descriptor: &Descriptor) -> bool {
-    let name = descriptor.media_type.as_str();
-    !(name.contains(".nondistributable.") || name.contains(".rootfs.foreign."))
+    descriptor.urls.is_empty() || !descriptor.media_type.is_foreign_layer()
 }

@@ -127,6 +127,12 @@ impl MediaType {
         *self == MediaType::OCI_CONFIG || *self == MediaType::DOCKER_CONFIG
     }
 
+    /// Whether it is a layer that may not be distributed: OCI calls it non-distributable, docker foreign.
+    pub fn is_foreign_layer(&self) -> bool {
+        let text = self.as_str();
+        text.contains(".nondistributable.") || text.contains(".rootfs.foreign.")
+    }
+
     /// Whether it is a file system layer of a container image, of any compression.
     pub fn is_layer(&self) -> bool {
         let text = self.as_str();

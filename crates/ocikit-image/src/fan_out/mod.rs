@@ -159,7 +159,7 @@ type Outcome = Result<Vec<(Descriptor, Put)>>;
 async fn copy_group(from: &Root, lack: &Lack, targets: &[&Target], options: &CopyOptions) -> Vec<Outcome> {
     let Lack { root, along, .. } = lack;
     let root: Vec<_> = root.iter().map(|root| Wanting { position: 0, root: root.clone(), names: Vec::new() }).collect();
-    let (graph, more) = match graphs(&root, along, &options.only).await {
+    let (graph, more) = match graphs(&root, along, options).await {
         Ok(graphs) => graphs,
         Err(error) => {
             let error = Arc::new(error);

@@ -185,19 +185,32 @@ async fn a_root_that_is_nested_too_deep_is_refused() {
     assert!(matches!(annotate(&root, &options(AnnotateOn::All, &[])).await, Err(Error::Broken { .. })));
 }
 
+/// vmware-tanzu/carvel-imgpkg#8, moby/moby#34216.
 #[tokio::test]
-async fn foreign_layers_stay_where_they_are() {
-    let memory = Arc::new(Memory::new());
-    let config = Descriptor { media_type: MediaType::OCI_CONFIG, ..Descriptor::of(MediaType::OCI_CONFIG, b"{}") };
-    memory.insert(&b"{}"[..]);
-    let mut layer = Descriptor::of("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".into(), b"elsewhere");
-    layer.urls = vec!["https://example.com/layer".to_owned()];
-    let (config, layer) = (serde_json::to_string(&config).unwrap(), serde_json::to_string(&layer).unwrap());
-    let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer}]}}"#);
-    memory.insert(manifest.clone());
-    let root = Root::at(memory, Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes())).await.unwrap();
-    let there: Arc<dyn Sink> = Arc::new(Memory::new());
-    assert_eq!(copy(&root, &there, &CopyOptions::default()).await.unwrap().blobs.len(), 2);
+async fn imgpkg_8_moby_34216_foreign_layers_stay_only_where_they_can_be_fetched_elsewhere() {
+    for name in [
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    ] {
+        for (urls, foreign_layers, copied) in
+            [(&[][..], false, 3), (&["https://example.com/layer"], false, 2), (&["https://example.com/layer"], true, 3)]
+        {
+            let memory = Arc::new(Memory::new());
+            let config = Descriptor::of(MediaType::OCI_CONFIG, b"{}");
+            memory.insert(&b"{}"[..]);
+            memory.insert(&b"layer"[..]);
+            let mut layer = Descriptor::of(name.into(), b"layer");
+            layer.urls = urls.iter().map(|url| (*url).to_owned()).collect();
+            let (config, layer) = (serde_json::to_string(&config).unwrap(), serde_json::to_string(&layer).unwrap());
+            let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer}]}}"#);
+            memory.insert(manifest.clone());
+            let root = Root::at(memory, Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes())).await.unwrap();
+            let there: Arc<dyn Sink> = Arc::new(Memory::new());
+            let options = CopyOptions { foreign_layers, ..CopyOptions::default() };
+            assert_eq!(copy(&root, &there, &options).await.unwrap().blobs.len(), copied, "{name} {urls:?}");
+        }
+    }
 }
 
 #[tokio::test]
