@@ -70,6 +70,7 @@ mod client;
 mod credentials;
 mod download;
 mod endpoint;
+mod files;
 pub mod hosts;
 mod http;
 mod manifests;

@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
+use zeroize::Zeroizing;
 
 use crate::hosts::{Identity, TlsSettings, Verify};
 
@@ -42,7 +43,8 @@ pub(crate) fn configure(settings: &TlsSettings) -> Result<ClientConfig> {
     match &settings.identity {
         None => Ok(builder.with_no_client_auth()),
         Some(Identity { certificate, key }) => {
-            let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, error))?;
+            let secret = Zeroizing::new(read(key)?);
+            let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|error| Error::broken(key.display(), error))?;
             builder
                 .with_client_auth_cert(certificates(certificate)?, secret)
                 .map_err(|error| Error::broken(certificate.display(), error))
@@ -57,19 +59,17 @@ fn builder(provider: Arc<CryptoProvider>) -> rustls::ConfigBuilder<ClientConfig,
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let found = CertificateDer::pem_file_iter(file).map_err(|error| unreadable(file, error))?;
-    let found = found.collect::<Result<Vec<_>, _>>().map_err(|error| unreadable(file, error))?;
+    let text = read(file)?;
+    let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|error| Error::broken(file.display(), error))?;
     if found.is_empty() {
         return Err(Error::broken(file.display(), "it holds no certificate in PEM"));
     }
     Ok(found)
 }
 
-fn unreadable(file: &Path, error: rustls::pki_types::pem::Error) -> Error {
-    match error {
-        rustls::pki_types::pem::Error::Io(error) => Error::failed("read", file.display(), error),
-        other => Error::broken(file.display(), other),
-    }
+fn read(file: &Path) -> Result<Vec<u8>> {
+    crate::files::read(file).map_err(|error| Error::failed("read", file.display(), error))
 }
 
 /// Lets any certificate pass, and still checks that the server holds its key.

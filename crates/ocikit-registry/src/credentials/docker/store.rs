@@ -17,7 +17,7 @@ use crate::credentials::Credential;
 
 /// What is in the file; `None` if there is none.
 pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    match fs::read(path) {
+    match crate::files::read(path) {
         Ok(text) if text.iter().all(u8::is_ascii_whitespace) => Ok(None),
         Ok(text) => Ok(Some(Zeroizing::new(text))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
