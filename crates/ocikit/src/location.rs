@@ -15,9 +15,11 @@ use ocikit_spec::{Digest, Reference, Tag};
 /// | `oci-archive:PATH[:TAG\|@DIGEST]` | OCI layout in a tar |
 /// | `docker-archive:PATH[:NAME:TAG]` | what `docker save` writes |
 /// | `docker://REFERENCE` | registry |
-/// | begins with `/`, `./`, `../`, `~/`, a Windows drive (`C:\`), or ends in `.tar`, `.tar.gz`, `.tgz`, `.tar.zst`, then optionally `#TAG` or `@DIGEST` | path |
+/// | begins with `/`, `./`, `../`, `~/`, a Windows drive (`C:\`), or ends in `.tar`, `.tar.gz`, `.tgz`, `.tar.zst`, `.tar.xz`, `.tar.bz2`, then optionally `#TAG` or `@DIGEST` | path |
 /// | `-` | an archive on standard input or output |
 /// | anything else | registry reference |
+///
+/// A `#` begins a tag only directly behind one of these endings: `dir#7/app.tar` and `./app#1` are paths as a whole.
 ///
 /// ```
 /// use ocikit::Location;
@@ -65,7 +67,7 @@ pub enum Location {
 }
 
 /// The endings that make a text without a slash a path.
-const ARCHIVE_ENDINGS: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".tar.zst"];
+const ARCHIVE_ENDINGS: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"];
 
 impl Location {
     /// Whether a path that is written to will be an archive.
@@ -187,23 +189,27 @@ fn full(name: Name) -> Name {
     }
 }
 
-/// `PATH`, `PATH#TAG` or `PATH@DIGEST`.
+/// `PATH`, `PATH#TAG` or `PATH@DIGEST`. A `#` may be part of a path: only what follows the ending of an archive is a tag
+/// (docker/buildx#4092).
 fn path_and_choice(text: &str) -> (&str, Name) {
     if let Some((path, digest)) = text.rsplit_once('@')
         && let Ok(digest) = digest.parse::<Digest>()
     {
         return (path, Name::Digest(digest));
     }
-    match text.rsplit_once('#') {
-        Some((path, tag)) => match tag.parse::<Tag>() {
-            Ok(tag) => (path, Name::Tag(tag)),
-            Err(_) => match tag.parse::<Reference>() {
-                Ok(_) => (path, Name::Full(tag.to_owned())),
-                Err(_) => (text, Name::Only),
-            },
-        },
-        None => (text, Name::Only),
+    if ends_like_an_archive(text) {
+        return (text, Name::Only);
     }
+    for (at, _) in text.match_indices('#').filter(|(at, _)| ends_like_an_archive(&text[..*at])) {
+        let (path, name) = (&text[..at], &text[at + 1..]);
+        if let Ok(tag) = name.parse::<Tag>() {
+            return (path, Name::Tag(tag));
+        }
+        if name.parse::<Reference>().is_ok() {
+            return (path, Name::Full(name.to_owned()));
+        }
+    }
+    (text, Name::Only)
 }
 
 fn ends_like_an_archive(text: &str) -> bool {
@@ -259,7 +265,24 @@ mod tests {
             ("dir/app.tgz", path("dir/app.tgz", Name::Only)),
             ("app.tar.zst", path("app.tar.zst", Name::Only)),
             ("./app", path("./app", Name::Only)),
-            ("./app#1", path("./app", tag("1"))),
+            ("./app#1", path("./app#1", Name::Only)),
+            ("./app.tar#1", path("./app.tar", tag("1"))),
+            ("dir#7/app.tar", path("dir#7/app.tar", Name::Only)),
+            ("dir#7/app.tar#1", path("dir#7/app.tar", tag("1"))),
+            ("app#1.2.tar", path("app#1.2.tar", Name::Only)),
+            ("app#1.2.tar#v1", path("app#1.2.tar", tag("v1"))),
+            ("a.tar#7/b.tar", path("a.tar#7/b.tar", Name::Only)),
+            ("app.tar.xz", path("app.tar.xz", Name::Only)),
+            ("app.tar.bz2#v1", path("app.tar.bz2", tag("v1"))),
+            (r"C:\images\app", path(r"C:\images\app", Name::Only)),
+            (r"oci:C:\x:1", Location::Layout { path: r"C:\x".into(), name: tag("1") }),
+            ("oci:C:/x", Location::Layout { path: "C:/x".into(), name: Name::Only }),
+            ("oci:C:x", Location::Layout { path: "C".into(), name: tag("x") }),
+            (r"oci-archive:d:\a.tar:v1", Location::Archive { path: r"d:\a.tar".into(), name: tag("v1") }),
+            (
+                r"docker-archive:d:\a.tar:x:1",
+                Location::DockerArchive { path: r"d:\a.tar".into(), name: Name::Full("x:1".into()) },
+            ),
             ("../x:1", path("../x:1", Name::Only)),
             ("/x", path("/x", Name::Only)),
             ("~/x", path("~/x", Name::Only)),
@@ -306,7 +329,7 @@ mod tests {
                 Location::DockerArchive { path: "D:/a.tar".into(), name: Name::Full("x:1".to_owned()) },
             ),
             ("C:\\dir", Location::Path { path: "C:\\dir".into(), name: Name::Only }),
-            ("C:\\dir#1", Location::Path { path: "C:\\dir".into(), name: tag("1") }),
+            ("C:\\dir#1", Location::Path { path: "C:\\dir#1".into(), name: Name::Only }),
             // A directory with the name `C`, and a tag.
             ("oci:C:x", layout("C", tag("x"))),
             ("oci:C:1", layout("C", tag("1"))),
@@ -318,7 +341,9 @@ mod tests {
 
     #[test]
     fn it_is_written_as_it_is_read() {
-        for text in ["-", "app.tar#v1", "./x", "oci:dir:v1", "oci-archive:a.tar", "docker-archive:a.tar:x:1"] {
+        for text in
+            ["-", "app.tar#v1", r"oci:C:\x:1", "./x", "oci:dir:v1", "oci-archive:a.tar", "docker-archive:a.tar:x:1"]
+        {
             assert_eq!(text.parse::<Location>().unwrap().to_string(), text);
         }
         assert_eq!("alpine".parse::<Location>().unwrap().to_string(), "docker.io/library/alpine:latest");
