@@ -150,7 +150,11 @@ impl Context {
     }
 
     /// A session for a command whose file says how registries are spoken to.
-    pub(crate) fn session_that_knows(&self, registries: &BTreeMap<String, Access>) -> Result<Session> {
+    pub(crate) fn session_that_knows(
+        &self,
+        registries: &BTreeMap<String, Access>,
+        session: SessionOptions,
+    ) -> Result<Session> {
         if self.secret.is_some() {
             return Err(Failure::usage("one name and password, and more than one registry")
                 .hint("log in to each with `ocikit login`"));
@@ -171,7 +175,7 @@ impl Context {
             credentials.extend(access.credential.clone().map(|credential| (name.clone(), credential)));
         }
         options.keychain = Arc::new(FromFile { credentials, others: options.keychain });
-        Ok(self.session_of(Client::new(options), SessionOptions::default()))
+        Ok(self.session_of(Client::new(options), session))
     }
 
     /// How many blobs are moved or read at the same time, if the command line says so.
@@ -311,6 +315,22 @@ impl Context {
             None => places.files().pop().ok_or_else(none)?,
         };
         Ok(DockerConfig::with_helpers(path, helpers()))
+    }
+
+    /// Where something is written, as it was typed; a name that the system has for standard output is `-`.
+    pub(crate) fn expand_output(&self, location: &Location) -> Location {
+        match location {
+            Location::Path { path, .. } if crate::file::is_stdout(path) => Location::Stdio,
+            location => self.expand(location),
+        }
+    }
+
+    /// Where something is read, as it was typed; a name that the system has for standard input is `-`.
+    pub(crate) fn expand_input(&self, location: &Location) -> Location {
+        match location {
+            Location::Path { path, .. } if crate::file::is_stdin(path) => Location::Stdio,
+            location => self.expand(location),
+        }
     }
 
     /// A location as it was typed, `~/` meaning the home directory where no shell has seen to that.

@@ -1,7 +1,7 @@
 //! Keys and their passwords: where they are read from, and how they are written.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -207,12 +207,8 @@ pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     // Memory that is outgrown is not wiped, so it is taken at once.
     const LONGEST: usize = LONGEST_SECRET;
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
-    let read = File::open(path).and_then(|file| file.take(LONGEST as u64).read_to_end(&mut bytes));
-    read.map_err(|error| Failure::io("read", path.display(), &error))?;
-    match bytes.len() == LONGEST {
-        true => Err(Failure::usage(format_args!("{} is too long for a secret", path.display()))),
-        false => Ok(bytes),
-    }
+    file::read_into(path, LONGEST as u64, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// No key, password or token has as many bytes.

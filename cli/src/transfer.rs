@@ -1,5 +1,7 @@
 //! Copying, as several commands do it.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,10 +9,10 @@ use clap::Args;
 use futures::future::{join, join_all};
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit::image::{ReferrerTag, copy_all, tagged_referrers};
-use ocikit::layout::TarWriter;
+use ocikit::layout::{OutputFile, TarWriter};
 use ocikit::{
-    Copied, Digest, Error, Location, MediaType, Naming, Platform, Reference, Referrers, Root, Session, SessionOptions,
-    Sink, SourceExt,
+    Copied, Digest, Error, Location, MediaType, Naming, Platform, Present, Reference, Referrers, Root, Session,
+    SessionOptions, Sink, SourceExt,
 };
 
 use crate::context::Context;
@@ -37,6 +39,9 @@ pub(crate) struct Transfer {
     /// Of what is about the image, only this artifact type goes along
     #[arg(long, value_name = "TYPE", conflicts_with = "no_referrers")]
     referrers_type: Vec<MediaType>,
+    /// Copy layers that may not be distributed, which stay where their descriptors say otherwise
+    #[arg(long)]
+    foreign_layers: bool,
     /// Do not overwrite or change existing tags, those of signatures and attestations included
     #[arg(long)]
     no_clobber: bool,
@@ -59,7 +64,8 @@ impl Transfer {
             (false, types) => Referrers::OfTypes(types.to_vec()),
         };
         let only = if self.sparse { self.platform.clone() } else { Vec::new() };
-        SessionOptions { referrers, only, recheck: self.recheck, keep_tags: self.no_clobber, ..options }
+        let foreign_layers = self.foreign_layers;
+        SessionOptions { referrers, only, recheck: self.recheck, keep_tags: self.no_clobber, foreign_layers, ..options }
     }
 
     /// What is copied of a root.
@@ -71,9 +77,23 @@ impl Transfer {
     }
 
     /// Opens an image, which the policy has to let through if there is one. From here on it is known by its digest: a tag that
-    /// moves meanwhile moves nothing.
-    pub(crate) async fn open(&self, session: &Session, source: &Location, gate: Option<&Gate>) -> Result<Root> {
-        let root = session.open(source).await?;
+    /// moves meanwhile moves nothing. Of an archive by `docker save` that is what it holds, unless platforms were named.
+    pub(crate) async fn open(
+        &self,
+        context: &Context,
+        session: &Session,
+        source: &Location,
+        gate: Option<&Gate>,
+    ) -> Result<Root> {
+        let (root, present) = match self.platform.is_empty() {
+            true => session.open_present(source).await?,
+            false => (session.open(source).await?, None),
+        };
+        if let Some(Present { listed, platforms, .. }) = present {
+            let names: Vec<_> = platforms.iter().map(ToString::to_string).collect();
+            let names = crate::output::line(&names.join(", ")).into_owned();
+            context.output.say(&format!("{source} lists {listed} manifests and does not hold all; copying {names}"));
+        }
         if let Some(gate) = gate {
             gate.check(source, &root).await?;
         }
@@ -102,7 +122,7 @@ impl Transfer {
 
     /// Fails if a copy would let the target's name mean another image.
     pub(crate) async fn check_target(&self, session: &Session, root: Digest, target: &Location) -> Result {
-        if !self.no_clobber || *target == Location::Stdio {
+        if !self.no_clobber || *target == Location::Stdio || is_stream(target) {
             return Ok(());
         }
         let found = match session.source(target).await {
@@ -123,9 +143,13 @@ impl Transfer {
     /// Writes the digest where it was asked for.
     pub(crate) fn write_digest(&self, digest: Digest) -> Result {
         let Some(path) = &self.digest_file else { return Ok(()) };
-        let failed = |error| Error::failed("write to", path.display(), error);
-        Ok(std::fs::write(path, format!("{digest}\n")).map_err(failed)?)
+        crate::file::write(path, format!("{digest}\n").as_bytes())
     }
+}
+
+/// Whether a target is a device or pipe, which holds nothing.
+fn is_stream(target: &Location) -> bool {
+    target.path().is_some_and(OutputFile::is_stream)
 }
 
 /// Copies an image to all targets at the same time, each tried even if another fails.
@@ -137,13 +161,13 @@ pub(crate) async fn copy_to_all(
     transfer: &Transfer,
 ) -> Result {
     session.expect_transfer();
-    if *source == Location::Stdio {
+    if let Some(pipe) = pipe(source).await? {
         transfer.check_pipe()?;
-        let copied = session.receive_to_each(std::io::stdin(), targets).await?;
+        let copied = session.receive_to_each(pipe, targets).await?;
         let facts = targets.iter().zip(copied).map(|(target, copied)| Ok(Facts::of(target, &copied?))).collect();
         return report_all(context, targets, facts, transfer);
     }
-    let root = transfer.open(session, source, transfer.gate().await?.as_ref()).await?;
+    let root = transfer.open(context, session, source, transfer.gate().await?.as_ref()).await?;
     let root = transfer.narrow(root).await?;
     let facts = if transfer.dry_run {
         join_all(targets.iter().map(|target| copy_to_one(session, &root, source, target, transfer))).await
@@ -151,6 +175,24 @@ pub(crate) async fn copy_to_all(
         copy_together(session, &root, source, targets, transfer).await
     };
     report_all(context, targets, facts, transfer)
+}
+
+/// What can be read once and forward: standard input, or a pipe, socket or device that a path leads to, as `<(command)` does.
+async fn pipe(source: &Location) -> Result<Option<Box<dyn Read + Send>>> {
+    let path = match source {
+        Location::Stdio => return Ok(Some(Box::new(std::io::stdin()))),
+        Location::Path { path, .. } | Location::Archive { path, .. } => path.clone(),
+        _ => return Ok(None),
+    };
+    Ok(ocikit::image::bridge::blocking(move || {
+        // What is not there is told by whoever opens it.
+        if std::fs::metadata(&path).map_or(true, |found| found.is_file() || found.is_dir()) {
+            return Ok(None);
+        }
+        let file = File::open(&path).map_err(|error| Error::failed("open", path.display(), error))?;
+        Ok(Some(Box::new(file) as Box<dyn Read + Send>))
+    })
+    .await?)
 }
 
 /// Copies an image to targets, reading it once for all but standard output, where nothing can be tried again.
@@ -242,7 +284,7 @@ pub(crate) async fn copy_several(
             let found = found.into_iter().map(|(root, naming)| (its_name(target, &root, &naming), root, naming));
             return Ok(found.collect());
         }
-        let root = transfer.open(session, &location, gate.as_ref()).await?;
+        let root = transfer.open(context, session, &location, gate.as_ref()).await?;
         let root = transfer.narrow(root).await?;
         let target = own_name(target, &reference);
         transfer.check_target(session, root.digest(), &target).await?;

@@ -70,7 +70,7 @@ impl Annotate {
             return Err(Failure::usage("nothing to change: give KEY=VALUE or --remove KEY"));
         }
         let location = context.expand(&self.location);
-        let output = self.output.as_ref().map(|output| context.expand(output));
+        let output = self.output.as_ref().map(|output| context.expand_output(output));
         let session = context.session(&[&location, output.as_ref().unwrap_or(&location)])?;
         let options = AnnotateOptions {
             set: self.set.clone(),

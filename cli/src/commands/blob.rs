@@ -1,3 +1,4 @@
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -10,7 +11,7 @@ use serde::Serialize;
 use super::remote;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::file::NewFile;
+use crate::file::{NewFile, is_stdin};
 
 /// Get or put a blob: a layer, a config, or whatever else a manifest points to
 #[derive(Debug, Args)]
@@ -106,7 +107,16 @@ async fn open(context: &Context, location: &Location, digest: &Digest) -> Result
 impl Put {
     async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
-        let blob = if self.file == Path::new("-") { spooled().await? } else { BlobFile::open(&self.file).await? };
+        let is_pipe = |path: &Path| std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+        let blob = match &self.file {
+            file if is_stdin(file) => spooled("standard input".to_owned(), std::io::stdin()).await?,
+            file if is_pipe(file) => {
+                let opened = std::fs::File::open(file);
+                let opened = opened.map_err(|error| Error::failed("open", file.display(), error))?;
+                spooled(file.display().to_string(), opened).await?
+            }
+            file => BlobFile::open(file).await?,
+        };
         let digest = blob.descriptor().digest;
         if let Name::Digest(wanted) = location.name()
             && wanted != digest
@@ -129,12 +139,13 @@ impl Put {
 }
 
 /// What comes through a pipe, in a file without a name: its digest has to be known before it is sent.
-async fn spooled() -> Result<BlobFile> {
-    let spool = ocikit::image::bridge::blocking(|| {
-        let failed = |error| Error::failed("read", "standard input", error);
+async fn spooled(name: String, mut pipe: impl Read + Send + 'static) -> Result<BlobFile> {
+    let shown = name.clone();
+    let spool = ocikit::image::bridge::blocking(move || {
+        let failed = |error| Error::failed("read", &shown, error);
         let mut file = tempfile::tempfile().map_err(failed)?;
-        std::io::copy(&mut std::io::stdin().lock(), &mut file).map_err(failed)?;
+        std::io::copy(&mut pipe, &mut file).map_err(failed)?;
         Ok(file)
     });
-    Ok(BlobFile::of("standard input", spool.await?).await?)
+    Ok(BlobFile::of(name, spool.await?).await?)
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
-use ocikit::layout::{TarOptions, TarWriter};
+use ocikit::layout::{DockerList, OutputFile, TarOptions, TarWriter};
 use ocikit::spec::annotations::{CREATED, REVISION, SOURCE};
 use ocikit::{AnnotateOn, AnnotateOptions, Name, Naming, Platform, Root, Sink};
 use ocikit_build::{Cache, Daemon, DaemonOptions, Solve};
@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::context::{Context, variable};
 use crate::failure::{Code, Failure, Result};
+use crate::file::is_stdout;
 use crate::output;
 
 /// Build an image with BuildKit and leave it as an annotated OCI archive
@@ -41,6 +42,9 @@ pub(crate) struct Build {
     /// A name for the image in the archive: `docker load` will use it
     #[arg(long, short, value_name = "REFERENCE")]
     tag: Vec<ocikit::Reference>,
+    /// Leave out the `manifest.json` by which `docker load` takes the archive
+    #[arg(long)]
+    no_docker: bool,
     /// Keep no layers for the next build
     #[arg(long)]
     no_cache_directory: bool,
@@ -88,9 +92,16 @@ impl Build {
             ..Solve::of(&paths.source)
         };
         let annotations = git_annotations(context)?;
-        let docker = Some(self.platform.first().cloned().unwrap_or_else(Platform::of_this_machine));
+        let docker = match self.no_docker {
+            true => DockerList::None,
+            false => DockerList::For(self.platform.first().cloned().unwrap_or_else(Platform::of_this_machine)),
+        };
         let options = TarOptions { modified: context.epoch.unwrap_or_default(), docker, ..TarOptions::default() };
-        let archive: Arc<dyn Sink> = Arc::new(TarWriter::create(&paths.archive, options).await?);
+        let to_stdout = is_stdout(&paths.archive);
+        let archive: Arc<dyn Sink> = match to_stdout {
+            true => Arc::new(TarWriter::stream("-", std::io::stdout(), options)),
+            false => Arc::new(TarWriter::create(&paths.archive, options).await?),
+        };
         let session = context.session(&[])?;
 
         let (daemon, address) = match variable("BUILDKIT_HOST") {
@@ -111,6 +122,9 @@ impl Build {
         let root = annotated(&root, annotations).await?;
         let copied = session.copy_to(&root, &archive, self.names()).await?;
 
+        if to_stdout {
+            return Ok(());
+        }
         let size = std::fs::metadata(&paths.archive).map_or(0, |metadata| metadata.len());
         let shown = paths.archive.display().to_string();
         context.output.say(&format!("{shown}: {}", output::bytes(size)));
@@ -172,6 +186,9 @@ fn check(paths: &Paths, dockerfile: &Path) -> Result {
     if !dockerfile.is_file() {
         return Err(Failure::new(Code::Missing, format_args!("there is no Dockerfile at {}", dockerfile.display()))
             .hint("name another with --file"));
+    }
+    if is_stdout(&paths.archive) || OutputFile::is_stream(&paths.archive) {
+        return Ok(());
     }
     let directory = paths.archive.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     tempfile::tempfile_in(directory).map(drop).map_err(|error| {

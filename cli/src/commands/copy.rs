@@ -28,8 +28,8 @@ pub(crate) struct Copy {
 
 impl Copy {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let source = context.expand(&self.source);
-        let targets: Vec<_> = self.target.iter().map(|target| context.expand(target)).collect();
+        let source = context.expand_input(&self.source);
+        let targets: Vec<_> = self.target.iter().map(|target| context.expand_output(target)).collect();
         let locations: Vec<_> = [&source].into_iter().chain(&targets).collect();
         let session = context.session_with(&locations, self.transfer.options(self.archive.options()))?;
         if !self.all_tags {

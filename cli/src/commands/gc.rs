@@ -1,7 +1,7 @@
 use std::time::SystemTime;
 
 use clap::Args;
-use ocikit::{Collected, GcOptions, Location, Removed};
+use ocikit::{Collected, Error, GcOptions, Location, Removed};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -10,15 +10,19 @@ use crate::output;
 
 /// Remove from an archive or layout what none of its images needs
 ///
-/// Keeps everything that `index.json` leads to, referrers and what they are about included. An archive is written anew,
-/// byte for byte as far as it stays, and takes the place of the old one in one step.
+/// Keeps everything that `index.json` leads to, with referrers and their subjects. Of a directory only regular files named
+/// by a digest below `blobs` are removed, and old temporary files of this program; symlinks are not followed. An archive is
+/// written anew, byte for byte as far as it stays, and replaces the old one in one step.
 #[derive(Debug, Args)]
 pub(crate) struct Gc {
     /// The archive or layout
     location: Location,
-    /// Only print what would go
+    /// Only print what would be removed
     #[arg(long)]
     dry_run: bool,
+    /// Accept that an index lists manifests that are missing, as after a copy of some platforms
+    #[arg(long)]
+    sparse: bool,
 }
 
 #[derive(Serialize)]
@@ -49,8 +53,14 @@ impl Gc {
             return Err(Failure::usage("garbage is collected for an archive or layout as a whole")
                 .hint("give its path without a tag or digest"));
         }
-        let options = GcOptions { dry_run: self.dry_run, ..GcOptions::at(SystemTime::now()) };
-        let collected = context.session(&[&location])?.gc(&location, &options).await?;
+        let options = GcOptions { dry_run: self.dry_run, sparse: self.sparse, ..GcOptions::at(SystemTime::now()) };
+        let collected = context.session(&[&location])?.gc(&location, &options).await;
+        let collected = collected.map_err(|error| match error {
+            error @ Error::NotFound { .. } if !self.sparse => Failure::from(error).hint(
+                "what a missing manifest needs cannot be told; if its index was copied for some platforms only, add --sparse",
+            ),
+            error => error.into(),
+        })?;
         let words = words(&location, &collected, self.dry_run);
         let removed = collected.removed.into_iter();
         let facts = Facts {

@@ -28,7 +28,7 @@ pub(crate) struct Pull {
 impl Pull {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let output = match (&self.output, &self.reference[..]) {
-            (Some(output), _) => context.expand(output),
+            (Some(output), _) => context.expand_output(output),
             (None, [reference]) => default_output(reference),
             (None, _) => return Err(Failure::usage("several images need --output to say where they go")),
         };

@@ -21,7 +21,7 @@ pub(crate) struct Push {
 
 impl Push {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let locations: Vec<_> = self.locations.iter().map(|location| context.expand(location)).collect();
+        let locations: Vec<_> = self.locations.iter().map(|location| context.expand_input(location)).collect();
         let is_local = |location: &Location| !matches!(location, Location::Registry(_));
         let sources = locations.iter().take_while(|location| is_local(location)).count();
         let (sources, targets) = locations.split_at(sources);
@@ -42,7 +42,7 @@ impl Push {
                 // Nothing is pushed before it is clear that everything has a name.
                 let (mut opened, gate) = (Vec::new(), self.transfer.gate().await?);
                 for source in sources {
-                    let root = self.transfer.open(&session, source, gate.as_ref()).await?;
+                    let root = self.transfer.open(context, &session, source, gate.as_ref()).await?;
                     opened.push((source, own_tag(source, &root, reference)?, self.transfer.narrow(root).await?));
                 }
                 let mut done = Vec::new();

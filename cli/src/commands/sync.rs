@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use clap::Args;
 use ocikit::sync::{Config, Done, Item, Prefix, SyncError, SyncOptions, sync};
-use ocikit::{Digest, Error, Location, Put, Reference, Root};
+use ocikit::{Digest, Error, Location, Put, Reference, Root, SessionOptions};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -28,6 +28,9 @@ pub(crate) struct Sync {
     /// Say what would be copied, and copy nothing
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// Copy layers that may not be distributed, which stay where their descriptors say otherwise
+    #[arg(long)]
+    foreign_layers: bool,
     /// Go on where an image fails
     #[arg(long, short)]
     keep_going: bool,
@@ -83,8 +86,8 @@ impl ocikit::sync::Gate<Missed> for Gate {
 
 impl Sync {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let text =
-            std::fs::read_to_string(&self.file).map_err(|error| Failure::io("read", self.file.display(), &error))?;
+        let text = String::from_utf8(crate::file::read(&self.file)?)
+            .map_err(|_| Failure::usage(format_args!("{} is not UTF-8", self.file.display())))?;
         let target = self.target.clone().map(|target| target.scoped(self.scoped));
         let config = Config::parse(&text, target.as_ref()).map_err(|invalid| {
             Failure::usage(format_args!("{}: {invalid}", self.file.display()))
@@ -92,7 +95,8 @@ impl Sync {
         })?;
         let gate = self.gate.gate().await?;
         let gate = gate.as_ref().map(|gate| gate as &dyn ocikit::sync::Gate<Missed>);
-        let session = context.session_that_knows(&config.registries)?;
+        let options = SessionOptions { foreign_layers: self.foreign_layers, ..SessionOptions::default() };
+        let session = context.session_that_knows(&config.registries, options)?;
         let options = SyncOptions { dry_run: self.dry_run, keep_going: self.keep_going };
         let (mut done, mut refused, mut failures) = (0, 0, Vec::new());
         let mut unsaid = Ok(());

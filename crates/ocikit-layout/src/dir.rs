@@ -6,16 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use ocikit_image::bridge::{blocking, consume};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE};
 
 use crate::file::{file_body, read_small};
+use crate::folder::Folder;
+use crate::listing::list_blobs;
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
-use crate::staged::{self, Staged};
+use crate::staged::{Staged, write_in};
+use crate::unlisted::{self, Unlisted};
 
 /// The directory of blobs in a layout.
-const BLOBS: &str = "blobs";
+pub(crate) const BLOBS: &str = "blobs";
 
 /// An OCI layout in a directory.
 ///
@@ -131,11 +135,11 @@ impl Dir {
         if self.writing.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return Ok(());
         }
-        let (path, failed) = (self.blobs.clone(), self.failed("write to"));
+        let (place, failed) = (self.blob_place(), self.failed("write to"));
         let lock = blocking(move || {
-            fs::create_dir_all(&path).map_err(failed)?;
+            let blobs = place.made().map_err(failed)?;
             // Where directories or file systems cannot be locked nobody can be told.
-            Ok(File::open(path).and_then(|blobs| blobs.lock_shared().map(|()| blobs)).ok())
+            Ok(blobs.lockable().and_then(|blobs| blobs.lock_shared().map(|()| blobs)).ok())
         });
         let lock = lock.await?;
         *self.writing.lock().unwrap_or_else(PoisonError::into_inner) = lock;
@@ -145,6 +149,33 @@ impl Dir {
     /// Whether its blobs may be other layouts' too.
     pub(crate) fn is_shared(&self) -> bool {
         self.blobs != self.path.join(BLOBS)
+    }
+
+    /// Manifests with a subject that may not be listed. Blobs that are kept elsewhere may be other layouts' and are not
+    /// looked at.
+    pub(crate) async fn unlisted(&self) -> Result<Vec<Unlisted>> {
+        if self.is_shared() {
+            return Ok(Vec::new());
+        }
+        let (path, place, failed) = (self.path.clone(), self.to_string(), self.failed("read"));
+        blocking(move || {
+            let blobs = list_blobs(&path).map_err(failed)?.into_iter();
+            let blobs = blobs.filter_map(|(name, size)| Some((Digest::from_blob_path(&name)?, size)));
+            unlisted::find(&place, blobs, |digest, length| {
+                // A file that went or became something else in the meantime is no referrer.
+                let Ok(Some((file, size))) = open_file(&path.join(digest.blob_path())) else { return Ok(Bytes::new()) };
+                read_small(&file, 0, length.min(size))
+            })
+        })
+        .await
+    }
+
+    /// Where blobs are written to.
+    fn blob_place(&self) -> BlobPlace {
+        match self.is_shared() {
+            true => BlobPlace::Shared(self.blobs.clone()),
+            false => BlobPlace::Own(self.path.clone()),
+        }
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -160,8 +191,9 @@ impl Dir {
         let (path, failed) = (self.path.clone(), self.failed("write to"));
         let locked = blocking(move || lock(&path).map_err(failed)).await?;
         let (roots, removed) = roots::remove(&self.roots().await?, self, name).await?;
-        let (path, failed) = (self.path.join(INDEX_JSON), self.failed("write to"));
-        blocking(move || staged::write(&path, roots.bytes()).map_err(failed)).await?;
+        let (path, failed) = (self.path.clone(), self.failed("write to"));
+        blocking(move || Folder::open(&path).and_then(|at| write_in(at, INDEX_JSON, roots.bytes())).map_err(failed))
+            .await?;
         drop(locked);
         Ok(removed)
     }
@@ -215,7 +247,7 @@ impl Source for Dir {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        self.subjects.about(subject, &self.roots().await?, self).await
+        self.subjects.about(subject, &self.roots().await?, self, self.unlisted()).await
     }
 }
 
@@ -224,18 +256,19 @@ impl Sink for Dir {
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
         self.announce().await?;
         // A blob of the wrong length is left by a writer that was killed; it is written again.
-        let (path, size) = (self.blob_path(&descriptor.digest), descriptor.size);
-        let present =
-            blocking(move || Ok(fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == size)));
-        if present.await? {
-            return Ok(Put::Present);
-        }
-        let (path, failed) = (self.blob_path(&descriptor.digest), self.failed("write to"));
+        let (place, digest, size) = (self.blob_place(), descriptor.digest, descriptor.size);
+        let failed = self.failed("write to");
+        let folder = blocking(move || {
+            let folder = place.made().and_then(|blobs| blobs.made(digest.algorithm().name())).map_err(&failed)?;
+            let found = folder.regular(digest.hex()).map_err(&failed)?;
+            Ok((!found.is_some_and(|found| found.size == size)).then_some(folder))
+        });
+        let Some(folder) = folder.await? else { return Ok(Put::Present) };
+        let failed = self.failed("write to");
         let tentative = self.tentative.clone();
         let staged = consume(from.open(descriptor).await?, move |chunks| {
             let _here_until_done = tentative;
-            fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(&failed)?;
-            let staged = Staged::create(&path).map_err(&failed)?;
+            let staged = Staged::create_in(folder, &digest.hex()).map_err(&failed)?;
             for chunk in chunks {
                 staged.file().write_all(&chunk?).map_err(&failed)?;
             }
@@ -250,10 +283,10 @@ impl Sink for Dir {
         let (path, root, naming) = (self.path.clone(), root.clone(), naming.clone());
         let (place, failed) = (self.to_string(), self.failed("write to"));
         blocking(move || {
-            let marker = path.join(OCI_LAYOUT_FILE);
-            let new = !marker.exists();
+            let open = || Folder::open(&path);
+            let new = !open().and_then(|layout| layout.has(OCI_LAYOUT_FILE)).map_err(&failed)?;
             if new {
-                staged::write(&marker, OCI_LAYOUT.as_bytes()).map_err(&failed)?;
+                open().and_then(|at| write_in(at, OCI_LAYOUT_FILE, OCI_LAYOUT.as_bytes())).map_err(&failed)?;
             }
             let _lock = lock(&path).map_err(&failed)?;
             let old = match read_roots(&path) {
@@ -262,7 +295,7 @@ impl Sink for Dir {
             };
             let roots = roots::publish(&old, &root, &naming).map_err(|source| Error::broken(place, source))?;
             if new || roots.text() != old.text() {
-                staged::write(&path.join(INDEX_JSON), roots.bytes()).map_err(&failed)?;
+                open().and_then(|at| write_in(at, INDEX_JSON, roots.bytes())).map_err(&failed)?;
             }
             Ok(())
         })
@@ -272,9 +305,33 @@ impl Sink for Dir {
     }
 }
 
+/// Where the blobs of a layout are written to.
+enum BlobPlace {
+    /// In the layout, where no symlink is followed: it may have been made by a stranger.
+    Own(PathBuf),
+    /// In a directory that a user named.
+    Shared(PathBuf),
+}
+
+impl BlobPlace {
+    /// The directory, made if it is not there.
+    fn made(&self) -> io::Result<Folder> {
+        match self {
+            BlobPlace::Own(layout) => {
+                fs::create_dir_all(layout)?;
+                Folder::open(layout)?.made(BLOBS)
+            }
+            BlobPlace::Shared(blobs) => {
+                fs::create_dir_all(blobs)?;
+                Folder::open(blobs)
+            }
+        }
+    }
+}
+
 /// Keeps other processes from changing the list of roots until it is dropped.
-fn lock(path: &Path) -> io::Result<File> {
-    let lock = File::open(path.join(OCI_LAYOUT_FILE))?;
+pub(crate) fn lock(path: &Path) -> io::Result<File> {
+    let lock = Folder::open(path)?.file(OCI_LAYOUT_FILE)?;
     lock.lock()?;
     Ok(lock)
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use ocikit_image::{Result, Source, SourceExt};
 use ocikit_spec::{Content, Descriptor, Document, Index, Manifest, MediaType, Platform};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::roots::full_name_of;
 
@@ -20,16 +20,40 @@ struct Item {
     layers: Vec<String>,
 }
 
-/// The file for these roots: of each the image for this platform or, failing that, its first image. `None` if there is
-/// no image at all.
-pub(crate) async fn manifest_json(roots: &Index, place: &dyn Source, platform: &Platform) -> Result<Option<Vec<u8>>> {
+/// Whether an OCI archive is one that `docker load` takes as well: whether it has a `manifest.json`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DockerList {
+    /// It has none.
+    None,
+    /// It lists each image for one platform, and of an image for several the one for this platform if there is one. An
+    /// archive without any of them has no such file.
+    IfLoadable(Platform),
+    /// It lists, of an image for several platforms, the one for this platform or, failing that, the first.
+    For(Platform),
+}
+
+impl Default for DockerList {
+    /// Whatever `docker load` can take on this machine.
+    fn default() -> DockerList {
+        DockerList::IfLoadable(Platform::of_this_machine())
+    }
+}
+
+/// The file for these roots; `None` if there is no image that it lists.
+pub(crate) async fn manifest_json(roots: &Index, place: &dyn Source, list: &DockerList) -> Result<Option<Vec<u8>>> {
+    let (platform, or_first) = match list {
+        DockerList::None => return Ok(None),
+        DockerList::IfLoadable(platform) => (platform, OrFirst::OnlyIfSingle),
+        DockerList::For(platform) => (platform, OrFirst::Always),
+    };
     let mut items = Vec::new();
     let mut seen = HashSet::new();
     for root in roots.manifests() {
         if !seen.insert(root.digest) {
             continue;
         }
-        let Some(manifest) = image_below(root, place, platform).await? else { continue };
+        let Some(manifest) = image_below(root, place, platform, or_first).await? else { continue };
         let Some(config) = manifest.config() else { continue };
         let same = roots.manifests().iter().filter(|other| other.digest == root.digest);
         let names: Vec<_> = same.filter_map(full_name_of).map(str::to_owned).collect();
@@ -43,29 +67,67 @@ pub(crate) async fn manifest_json(roots: &Index, place: &dyn Source, platform: &
     Ok((!items.is_empty()).then(text))
 }
 
-/// The entries that such a file leads to; none if it makes no sense.
-pub(crate) fn listed_in(text: &[u8]) -> Vec<String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Listed {
-        config: String,
-        layers: Option<Vec<String>>,
-    }
-    let items: Vec<Listed> = serde_json::from_slice(text).unwrap_or_default();
-    items.into_iter().flat_map(|item| [item.config].into_iter().chain(item.layers.unwrap_or_default())).collect()
+/// An image in such a file. Go writes an absent list as `null`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Listed {
+    pub(crate) config: String,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub(crate) repo_tags: Vec<String>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub(crate) layers: Vec<String>,
 }
 
-async fn image_below(root: &Descriptor, place: &dyn Source, platform: &Platform) -> Result<Option<Manifest>> {
+fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The images that such a file lists.
+pub(crate) fn listed(text: &[u8]) -> serde_json::Result<Vec<Listed>> {
+    Ok(serde_json::from_slice::<Option<_>>(text)?.unwrap_or_default())
+}
+
+/// The entries that such a file leads to; none if it makes no sense.
+pub(crate) fn listed_in(text: &[u8]) -> Vec<String> {
+    let items = listed(text).unwrap_or_default();
+    items.into_iter().flat_map(|item| [item.config].into_iter().chain(item.layers)).collect()
+}
+
+/// When the first image of an index is taken although it is not for the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OrFirst {
+    OnlyIfSingle,
+    Always,
+}
+
+async fn image_below(
+    root: &Descriptor,
+    place: &dyn Source,
+    platform: &Platform,
+    or_first: OrFirst,
+) -> Result<Option<Manifest>> {
     let mut current = root.clone();
     // An index of indexes is rare and never deep.
     for _ in 0..4 {
-        match place.content(&current).await? {
+        let content = match place.content(&current).await {
+            // An index that is copied sparsely lists what is not here.
+            Err(error) if error.is_not_found() => return Ok(None),
+            content => content?,
+        };
+        match content {
             Content::Schema1 | Content::Blob => return Ok(None),
-            Content::Document(Document::Manifest(manifest)) => return Ok(Some(manifest).filter(is_image)),
+            Content::Document(Document::Manifest(manifest)) => {
+                let image = is_image(&manifest) && has_layers(&manifest, place).await?;
+                return Ok(image.then_some(manifest));
+            }
             Content::Document(Document::Index(index)) => {
                 let candidates = || index.manifests().iter().filter(|entry| !entry.is_attestation());
                 let runs = |entry: &&Descriptor| entry.platform.as_ref().is_some_and(|found| platform.accepts(found));
-                match candidates().find(runs).or_else(|| candidates().next()) {
+                let first = || match or_first {
+                    OrFirst::Always => candidates().next(),
+                    OrFirst::OnlyIfSingle => candidates().next().filter(|_| candidates().count() == 1),
+                };
+                match candidates().find(runs).or_else(first) {
                     Some(entry) => current = entry.clone(),
                     None => return Ok(None),
                 }
@@ -73,6 +135,16 @@ async fn image_below(root: &Descriptor, place: &dyn Source, platform: &Platform)
         }
     }
     Ok(None)
+}
+
+/// Whether config and layers are here: layers that may not be distributed were perhaps left where they are.
+async fn has_layers(manifest: &Manifest, place: &dyn Source) -> Result<bool> {
+    for blob in manifest.config().into_iter().chain(manifest.layers()) {
+        if !place.has(blob).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn is_image(manifest: &Manifest) -> bool {

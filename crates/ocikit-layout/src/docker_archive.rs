@@ -1,4 +1,5 @@
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,69 +7,70 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ocikit_archive::{Span, TarIndex};
+use ocikit_archive::{Compression, Decoder, Span, TarIndex};
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
 use ocikit_spec::{
-    Algorithm, Config, Descriptor, Digest, Hasher, Index, MAX_DOCUMENT_SIZE, MediaType, Platform, Reference,
+    Algorithm, Config, Descriptor, Digest, Document, Hasher, Index, MAX_DOCUMENT_SIZE, Manifest, MediaType, Reference,
     annotations,
 };
-use serde::Deserialize;
 use serde_json::json;
 
-use crate::docker::MANIFEST_JSON;
-use crate::file::{file_body, read_at_most, read_small};
+use crate::docker::{Listed, MANIFEST_JSON, listed};
+use crate::file::{Part, file_body, read_at_most, read_small};
 use crate::roots;
+use crate::scratch::Scratch;
+use crate::tar::cannot_open;
 
 /// What `docker save` writes, and podman, skopeo and crane after it: configs and layers that a `manifest.json` lists.
 ///
 /// Such an archive has no manifests, so each image gets an OCI manifest made up here: the same archive always gives the
-/// same digest. Layers stay as they are, compressed or not.
+/// same digest. Where the archive is an OCI layout as well, and has the manifest of such an image, that one is taken.
+/// Layers stay as they are, uncompressed or in gzip or zstd; the specification knows no others, so what is in xz or bzip2
+/// is decompressed to a temporary file.
 #[derive(Debug, Clone)]
 pub struct DockerArchive {
     path: PathBuf,
-    file: Arc<File>,
-    /// Manifests that were made up.
+    /// Manifests that were made up, or read from the layout.
     manifests: Arc<HashMap<Digest, Bytes>>,
-    blobs: Arc<HashMap<Digest, Span>>,
+    blobs: Arc<HashMap<Digest, Blob>>,
     roots: Index,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Item {
-    config: String,
-    repo_tags: Option<Vec<String>>,
-    layers: Option<Vec<String>>,
+/// Where the bytes of a blob are.
+#[derive(Debug, Clone)]
+struct Blob {
+    file: Arc<File>,
+    span: Span,
 }
 
 impl DockerArchive {
-    /// Reads the list of an archive whose headers were read.
-    pub(crate) fn of(path: PathBuf, file: File, index: &TarIndex, list: &Bytes) -> Result<DockerArchive> {
+    /// Reads the list of an archive whose headers were read; `layout` is its list of roots, if it has one.
+    pub(crate) fn of(
+        path: PathBuf,
+        file: File,
+        index: &TarIndex,
+        list: &Bytes,
+        layout: Option<&Index>,
+        scratch: &Scratch,
+    ) -> Result<DockerArchive> {
         let broken = |problem: String| Error::broken(path.display(), problem);
-        let items: Vec<Item> =
-            serde_json::from_slice(list).map_err(|error| broken(format!("{MANIFEST_JSON}: {error}")))?;
-        let mut reader = Reader { path: &path, file: &file, index, blobs: HashMap::new(), by_name: HashMap::new() };
+        let items = listed(list).map_err(|error| broken(format!("{MANIFEST_JSON}: {error}")))?;
+        let file = Arc::new(file);
+        let mut reader =
+            Reader { path: &path, file: &file, index, scratch, blobs: HashMap::new(), by_name: HashMap::new() };
+        let layout = layout.map(|roots| reader.layout_manifests(roots)).transpose()?.unwrap_or_default();
         let mut manifests = HashMap::new();
         let mut roots = Vec::new();
         for item in items {
-            let (manifest, platform) = reader.manifest(&item)?;
-            let tags = item.repo_tags.as_ref().map_or(1, Vec::len);
-            if roots.len() + tags > MOST_ROOTS {
+            let (root, manifest) = reader.manifest(&item, &layout)?;
+            if roots.len() + item.repo_tags.len().max(1) > MOST_ROOTS {
                 return Err(broken(format!("{MANIFEST_JSON} gives more than {MOST_ROOTS} names")));
             }
-            let mut root = Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes());
-            root.platform = platform;
-            manifests.insert(root.digest, Bytes::from(manifest));
-            roots.extend(named(&root, item.repo_tags.unwrap_or_default()));
+            manifests.insert(root.digest, manifest);
+            roots.extend(named(&root, item.repo_tags));
         }
         let blobs = Arc::new(reader.blobs);
-        Ok(DockerArchive {
-            file: Arc::new(file),
-            manifests: Arc::new(manifests),
-            blobs,
-            roots: Index::of(&roots),
-            path,
-        })
+        Ok(DockerArchive { manifests: Arc::new(manifests), blobs, roots: Index::of(&roots), path })
     }
 
     /// Where it is.
@@ -100,44 +102,111 @@ fn named(root: &Descriptor, names: Vec<String>) -> Vec<Descriptor> {
     if names.is_empty() { vec![root.clone()] } else { names.iter().map(entry).collect() }
 }
 
+/// How many documents of a layout are read in search of the manifests of listed images.
+const MAX_LAYOUT_DOCUMENTS: usize = 1000;
+
 struct Reader<'a> {
     path: &'a Path,
-    file: &'a File,
+    file: &'a Arc<File>,
     index: &'a TarIndex,
-    blobs: HashMap<Digest, Span>,
+    scratch: &'a Scratch,
+    blobs: HashMap<Digest, Blob>,
     /// Layers that were looked at: several images may share one.
     by_name: HashMap<String, Descriptor>,
 }
 
 impl Reader<'_> {
-    /// The manifest of an image, and what it runs on.
-    fn manifest(&mut self, item: &Item) -> Result<(String, Option<Platform>)> {
+    /// The manifests of a layout that are here, by the digest of their config.
+    fn layout_manifests(&self, roots: &Index) -> Result<HashMap<Digest, (Descriptor, Manifest)>> {
+        let mut found = HashMap::new();
+        let mut seen = HashSet::new();
+        let mut waiting: Vec<Descriptor> = roots.manifests().iter().rev().cloned().collect();
+        while let Some(next) = waiting.pop() {
+            let is_read = next.media_type.is_manifest() || next.media_type.is_index();
+            if !is_read || !seen.insert(next.digest) || seen.len() > MAX_LAYOUT_DOCUMENTS {
+                continue;
+            }
+            // What `docker save` lists and does not hold, or holds damaged, is no manifest of a listed image.
+            let Some(span) = self.index.file(&next.digest.blob_path()) else { continue };
+            if span.size != next.size || span.size > MAX_DOCUMENT_SIZE {
+                continue;
+            }
+            let bytes = read_small(&**self.file, span.offset, span.size).map_err(|error| self.failed(error))?;
+            if Digest::of(next.digest.algorithm(), &bytes) != next.digest {
+                continue;
+            }
+            match Document::parse(&next.media_type, bytes) {
+                Ok(Document::Index(index)) => waiting.extend(index.manifests().iter().rev().cloned()),
+                Ok(Document::Manifest(manifest)) => {
+                    if let Some(config) = manifest.config().map(|config| config.digest) {
+                        found.entry(config).or_insert((next, manifest));
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// The manifest of an image, as a root.
+    fn manifest(
+        &mut self,
+        item: &Listed,
+        layout: &HashMap<Digest, (Descriptor, Manifest)>,
+    ) -> Result<(Descriptor, Bytes)> {
         let span = self.find(&item.config)?;
         if span.size > MAX_DOCUMENT_SIZE {
             return Err(self.broken(format!("the config `{}` has {} bytes", item.config, span.size)));
         }
-        let bytes = read_small(self.file, span.offset, span.size).map_err(|error| self.failed(error))?;
+        let bytes = read_small(&**self.file, span.offset, span.size).map_err(|error| self.failed(error))?;
         let descriptor = Descriptor::of(MediaType::OCI_CONFIG, &bytes);
         let config =
             Config::parse(bytes).map_err(|error| Error::document(&descriptor.digest, self.path.display(), error))?;
-        self.blobs.insert(descriptor.digest, span);
-        let names = item.layers.as_deref().unwrap_or_default();
+        self.insert(descriptor.digest, span);
+        if let Some((root, manifest)) = layout.get(&descriptor.digest)
+            && self.is_of(manifest, &item.layers)
+        {
+            let mut root = Descriptor::new(root.media_type.clone(), root.digest, root.size);
+            root.platform = config.platform().cloned();
+            return Ok((root, manifest.bytes().clone()));
+        }
         let diff_ids = &config.rootfs().diff_ids;
-        if names.len() != diff_ids.len() {
-            let (layers, ids) = (names.len(), diff_ids.len());
+        if item.layers.len() != diff_ids.len() {
+            let (layers, ids) = (item.layers.len(), diff_ids.len());
             return Err(
                 self.broken(format!("`{}` speaks of {ids} layers, {MANIFEST_JSON} lists {layers}", item.config))
             );
         }
-        let layers: Vec<_> =
-            names.iter().zip(diff_ids).map(|(name, diff_id)| self.layer(name, diff_id)).collect::<Result<_>>()?;
+        let layers = item.layers.iter().zip(diff_ids);
+        let layers: Vec<_> = layers.map(|(name, diff_id)| self.layer(name, diff_id)).collect::<Result<_>>()?;
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MediaType::OCI_MANIFEST,
             "config": descriptor,
             "layers": layers,
         });
-        Ok((manifest.to_string(), config.platform().cloned()))
+        let manifest = manifest.to_string();
+        let mut root = Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes());
+        root.platform = config.platform().cloned();
+        Ok((root, manifest.into()))
+    }
+
+    /// Whether a manifest has the listed layers, which are here; then they are found by their digests.
+    fn is_of(&mut self, manifest: &Manifest, names: &[String]) -> bool {
+        let mut spans = Vec::new();
+        for (layer, name) in manifest.layers().iter().zip(names) {
+            match self.index.file(&layer.digest.blob_path()) {
+                Some(span) if Digest::from_blob_path(&plain(name)) == Some(layer.digest) => {
+                    spans.push((layer.digest, span));
+                }
+                _ => return false,
+            }
+        }
+        if manifest.layers().len() != names.len() {
+            return false;
+        }
+        spans.into_iter().for_each(|(digest, span)| self.insert(digest, span));
+        true
     }
 
     fn layer(&mut self, name: &str, diff_id: &Digest) -> Result<Descriptor> {
@@ -145,21 +214,37 @@ impl Reader<'_> {
             return Ok(known.clone());
         }
         let span = self.find(name)?;
-        let mut magic = [0; 4];
-        let read = read_at_most(self.file, &mut magic, span).map_err(|error| self.failed(error))?;
-        let media_type = match &magic[..read] {
-            [0x1f, 0x8b, ..] => MediaType::OCI_LAYER_GZIP,
-            [0x28, 0xb5, 0x2f, 0xfd] => MediaType::OCI_LAYER_ZSTD,
-            _ => MediaType::OCI_LAYER,
+        let mut magic = [0; Compression::MAGIC_BYTES];
+        let read = read_at_most(&**self.file, &mut magic, span).map_err(|error| self.failed(error))?;
+        let media_type = match Compression::detect(&magic[..read]) {
+            Compression::None => MediaType::OCI_LAYER,
+            Compression::Gzip => MediaType::OCI_LAYER_GZIP,
+            Compression::Zstd => MediaType::OCI_LAYER_ZSTD,
+            // containers/podman#472, google/go-containerregistry#1838.
+            Compression::Xz | Compression::Bzip2 => return self.decompressed(name, span, diff_id),
         };
-        let digest = match Digest::from_blob_path(name) {
-            Some(digest) => digest,
+        let is_compressed = media_type != MediaType::OCI_LAYER;
+        let digest = match Digest::from_blob_path(&plain(name)) {
+            // Some writers name a compressed layer by what it decompresses to.
+            Some(digest) if !is_compressed || digest != *diff_id => digest,
             // The config says what an uncompressed layer hashes to. Whether that is true is checked when it is read.
-            None if media_type == MediaType::OCI_LAYER => *diff_id,
-            None => self.hash(span)?,
+            _ if !is_compressed => *diff_id,
+            _ => self.hash(span)?,
         };
         let descriptor = Descriptor::new(media_type, digest, span.size);
-        self.blobs.insert(digest, span);
+        self.insert(digest, span);
+        self.by_name.insert(name.to_owned(), descriptor.clone());
+        Ok(descriptor)
+    }
+
+    /// A layer in a compression that no media type stands for, decompressed.
+    fn decompressed(&mut self, name: &str, span: Span, diff_id: &Digest) -> Result<Descriptor> {
+        let place = format!("`{name}` in {}", self.path.display());
+        let mut decoder = Decoder::new(Part::new(&**self.file, span)).map_err(|error| self.failed(error))?;
+        let file = self.scratch.unpack(&place, self.path, &mut decoder, &|| span.size)?;
+        let size = file.metadata().map_err(|error| cannot_open(self.path, error))?.len();
+        let descriptor = Descriptor::new(MediaType::OCI_LAYER, *diff_id, size);
+        self.blobs.insert(*diff_id, Blob { file: Arc::new(file), span: Span { offset: 0, size } });
         self.by_name.insert(name.to_owned(), descriptor.clone());
         Ok(descriptor)
     }
@@ -170,7 +255,7 @@ impl Reader<'_> {
         let mut buffer = vec![0; 1 << 20];
         let mut rest = span;
         while rest.size > 0 {
-            let read = read_at_most(self.file, &mut buffer, rest).map_err(|error| self.failed(error))?;
+            let read = read_at_most(&**self.file, &mut buffer, rest).map_err(|error| self.failed(error))?;
             if read == 0 {
                 return Err(self.failed(std::io::ErrorKind::UnexpectedEof.into()));
             }
@@ -180,8 +265,13 @@ impl Reader<'_> {
         Ok(hasher.finish())
     }
 
+    fn insert(&mut self, digest: Digest, span: Span) {
+        self.blobs.insert(digest, Blob { file: self.file.clone(), span });
+    }
+
     fn find(&self, name: &str) -> Result<Span> {
-        self.index.file(name).ok_or_else(|| self.broken(format!("{MANIFEST_JSON} names `{name}`, which is not there")))
+        let span = self.index.file(&plain(name));
+        span.ok_or_else(|| self.broken(format!("{MANIFEST_JSON} names `{name}`, which is not there")))
     }
 
     fn broken(&self, problem: String) -> Error {
@@ -191,6 +281,14 @@ impl Reader<'_> {
     fn failed(&self, error: std::io::Error) -> Error {
         Error::failed("read", self.path.display(), error)
     }
+}
+
+/// The name of an entry without `.` in it, as in `./layer.tar`: containers/skopeo#999.
+fn plain(name: &str) -> Cow<'_, str> {
+    if !name.split('/').any(|part| part.is_empty() || part == ".") {
+        return name.into();
+    }
+    name.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/").into()
 }
 
 impl fmt::Display for DockerArchive {
@@ -209,8 +307,8 @@ impl Source for DockerArchive {
         if let Some(bytes) = self.manifests.get(&descriptor.digest) {
             return Ok(range.of(bytes).into());
         }
-        let span = self.blobs.get(&descriptor.digest).ok_or_else(|| Error::not_found(descriptor.digest, self))?;
-        Ok(file_body(self.file.clone(), span.offset, span.size, range, self))
+        let blob = self.blobs.get(&descriptor.digest).ok_or_else(|| Error::not_found(descriptor.digest, self))?;
+        Ok(file_body(blob.file.clone(), blob.span.offset, blob.span.size, range, self))
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {

@@ -60,6 +60,27 @@ pub(crate) fn read_at_most(file: &(impl ReadAt + ?Sized), buffer: &mut [u8], spa
     Ok(filled)
 }
 
+/// A range of a file, read from its beginning to its end.
+pub(crate) struct Part<'a, A: ?Sized> {
+    file: &'a A,
+    rest: Span,
+}
+
+impl<'a, A: ReadAt + ?Sized> Part<'a, A> {
+    pub(crate) fn new(file: &'a A, span: Span) -> Part<'a, A> {
+        Part { file, rest: span }
+    }
+}
+
+impl<A: ReadAt + ?Sized> io::Read for Part<'_, A> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = usize::try_from(self.rest.size).unwrap_or(usize::MAX).min(buffer.len());
+        let read = read_some(self.file, &mut buffer[..length], self.rest.offset)?;
+        self.rest = Span { offset: self.rest.offset + read as u64, size: self.rest.size - read as u64 };
+        Ok(read)
+    }
+}
+
 /// Writes bytes at an offset, wherever the file's own position is.
 pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     #[cfg(unix)]

@@ -1,7 +1,6 @@
 //! What lies in a place at rest, for whoever wants to know whether all of it is needed.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,10 +8,12 @@ use bytes::Bytes;
 use ocikit_archive::Kind;
 use ocikit_image::bridge::blocking;
 use ocikit_image::{Error, Fault, Inventory, Problem, Result};
-use ocikit_spec::Digest;
+use ocikit_spec::{Descriptor, Digest};
 use serde::Deserialize;
 
+use crate::listing::list_blobs;
 use crate::roots::OCI_LAYOUT_FILE;
+use crate::unlisted::Unlisted;
 use crate::{Dir, DockerArchive, Scratch, Tar};
 
 /// The longest `oci-layout` file that is read, in bytes; it has thirty.
@@ -25,10 +26,11 @@ impl Dir {
     ///
     /// Those of [`Dir::roots`] and of reading directories.
     pub async fn inventory(&self) -> Result<Inventory> {
-        let roots = self.roots().await?;
+        let (roots, unlisted) = (self.roots().await?, self.unlisted().await?);
         let (path, shared) = (self.path().to_owned(), self.is_shared());
         blocking(move || {
-            let mut found = Inventory { roots, blobs: Vec::new(), problems: Vec::new() };
+            let referrers = descriptors(unlisted);
+            let mut found = Inventory { roots, referrers, blobs: Vec::new(), problems: Vec::new() };
             let failed = |error| Error::failed("read", path.display(), error);
             let blobs = if shared { Vec::new() } else { list_blobs(&path).map_err(failed)? };
             for (name, size) in blobs {
@@ -52,9 +54,10 @@ impl Tar {
     ///
     /// [`Error::Failed`] where the file cannot be read.
     pub async fn inventory(&self) -> Result<Inventory> {
-        let tar = self.clone();
+        let (tar, referrers) = (self.clone(), descriptors(self.unlisted().await?));
         blocking(move || {
-            let mut found = Inventory { roots: tar.roots().clone(), blobs: Vec::new(), problems: Vec::new() };
+            let roots = tar.roots().clone();
+            let mut found = Inventory { roots, referrers, blobs: Vec::new(), problems: Vec::new() };
             let entries = tar.index().entries().iter().enumerate();
             for (_, entry) in entries.filter(|(at, entry)| tar.index().counts(*at) && entry.kind != Kind::Directory) {
                 let Some(name) = entry.name.as_deref().filter(|name| name.starts_with("blobs/")) else { continue };
@@ -73,8 +76,13 @@ impl Tar {
 impl DockerArchive {
     /// Lists what its list of images leads to; it has no other blobs, only files.
     pub fn inventory(&self) -> Inventory {
-        Inventory { roots: self.roots().clone(), blobs: Vec::new(), problems: Vec::new() }
+        let roots = self.roots().clone();
+        Inventory { roots, referrers: Vec::new(), blobs: Vec::new(), problems: Vec::new() }
     }
+}
+
+fn descriptors(unlisted: Vec<Unlisted>) -> Vec<(Digest, Descriptor)> {
+    unlisted.into_iter().map(|Unlisted { descriptor, subject }| (subject, descriptor)).collect()
 }
 
 fn file_under(found: &mut Inventory, name: &str, size: u64) {
@@ -82,42 +90,6 @@ fn file_under(found: &mut Inventory, name: &str, size: u64) {
         Some(digest) => found.blobs.push((digest, size)),
         None => found.problems.push(Problem { place: name.to_owned(), digest: None, fault: Fault::Stray }),
     }
-}
-
-/// Files below `blobs`, by their path from the layout; temporary ones of somebody who writes left out.
-pub(crate) fn list_blobs(layout: &Path) -> io::Result<Vec<(String, u64)>> {
-    let mut found = Vec::new();
-    for algorithm in list(&layout.join("blobs"))? {
-        if !algorithm.metadata()?.is_dir() {
-            continue;
-        }
-        for blob in list(&algorithm.path())? {
-            let name = format!("blobs/{}/{}", algorithm.file_name().display(), blob.file_name().display());
-            // Through links: a directory of blobs that several layouts share.
-            match fs::metadata(blob.path()) {
-                Ok(metadata) if metadata.is_file() && !is_temporary(&name) => found.push((name, metadata.len())),
-                Ok(_) => {}
-                // Gone since it was listed, or a link to nothing.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    found.sort_unstable();
-    Ok(found)
-}
-
-/// What is in a directory, nothing where there is none.
-pub(crate) fn list(path: &Path) -> io::Result<Vec<fs::DirEntry>> {
-    match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        entries => entries?.collect(),
-    }
-}
-
-/// Whether a path has the name of a file that somebody here still writes.
-pub(crate) fn is_temporary(path: &str) -> bool {
-    path.rsplit('/').next().is_some_and(|name| name.starts_with(".ocikit-"))
 }
 
 /// What is wrong with the `oci-layout` file.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ocikit_archive::{Compression, Decoder, Kind, TarStream};
 use ocikit_image::bridge::blocking;
 use ocikit_image::{Error, Result, Sink, Source};
-use ocikit_spec::Digest;
+use ocikit_spec::{Digest, Index};
 
 use crate::docker::MANIFEST_JSON;
 use crate::roots::{INDEX_JSON, OCI_LAYOUT_FILE};
@@ -29,7 +29,7 @@ pub async fn open(path: impl Into<PathBuf>, scratch: &Scratch) -> Result<Arc<dyn
     match metadata.await? {
         metadata if metadata.is_dir() => Ok(Arc::new(Dir::open(path).await?)),
         metadata if metadata.is_file() => open_archive(path, scratch).await,
-        _ => Err(Error::broken(path.display(), "it is neither a file nor a directory; a pipe is read as `-`")),
+        _ => Err(Error::broken(path.display(), NOT_REGULAR)),
     }
 }
 
@@ -42,6 +42,57 @@ pub async fn open(path: impl Into<PathBuf>, scratch: &Scratch) -> Result<Arc<dyn
 /// far more than images do, or holds no images.
 pub async fn open_archive(path: impl Into<PathBuf>, scratch: &Scratch) -> Result<Arc<dyn Source>> {
     Ok(archive_at(&path.into(), scratch).await?.into_source())
+}
+
+/// Opens an archive by the list that `docker save` writes, also where it is an OCI archive as well.
+///
+/// # Errors
+///
+/// As [`open_archive`]; [`Error::Broken`] if it has no such list.
+pub async fn open_docker_archive(path: impl Into<PathBuf>, scratch: &Scratch) -> Result<Arc<dyn Source>> {
+    let (path, scratch) = (path.into(), scratch.clone());
+    blocking(move || {
+        let file = plain(&path, open_regular(&path)?, &scratch)?;
+        let index = read_index(&path, &file)?;
+        match entry(&file, &index, MANIFEST_JSON, &path)? {
+            Some(list) => {
+                let roots = entry(&file, &index, INDEX_JSON, &path)?;
+                // What is listed is here whatever the layout says of it.
+                let roots = roots.and_then(|roots| Index::parse(roots).ok());
+                let archive = DockerArchive::of(path, file, &index, &list, roots.as_ref(), &scratch)?;
+                Ok(Arc::new(archive) as Arc<dyn Source>)
+            }
+            None => Err(Error::broken(path.display(), "it has no `manifest.json`, so it is not a docker archive")),
+        }
+    })
+    .await
+}
+
+/// Whether an archive has a list of images for `docker load` beside that of its layout.
+///
+/// # Errors
+///
+/// As [`open_archive`].
+pub async fn has_docker_list(path: impl Into<PathBuf>, scratch: &Scratch) -> Result<bool> {
+    let (path, scratch) = (path.into(), scratch.clone());
+    blocking(move || {
+        let file = plain(&path, open_regular(&path)?, &scratch)?;
+        Ok(read_index(&path, &file)?.file(MANIFEST_JSON).is_some())
+    })
+    .await
+}
+
+/// What is said of a path that holds no archive.
+const NOT_REGULAR: &str = "it is a pipe, socket or device, which can be read once: only copying reads it";
+
+/// Opens an archive, which has to be a file: opening a pipe would wait for its writer.
+fn open_regular(path: &Path) -> Result<File> {
+    let failed = |error| cannot_open(path, error);
+    match fs::metadata(path).map_err(failed)? {
+        metadata if metadata.is_file() => File::open(path).map_err(failed),
+        metadata if metadata.is_dir() => Err(cannot_open(path, io::ErrorKind::IsADirectory.into())),
+        _ => Err(Error::broken(path.display(), NOT_REGULAR)),
+    }
 }
 
 /// An archive of either kind.
@@ -61,11 +112,7 @@ impl Archive {
 
 pub(crate) async fn archive_at(path: &Path, scratch: &Scratch) -> Result<Archive> {
     let (path, scratch) = (path.to_owned(), scratch.clone());
-    blocking(move || {
-        let file = File::open(&path).map_err(|error| cannot_open(&path, error))?;
-        archive(&path, plain(&path, file, &scratch)?)
-    })
-    .await
+    blocking(move || archive(&path, plain(&path, open_regular(&path)?, &scratch)?, &scratch)).await
 }
 
 /// Opens an archive that comes through a pipe, compressed or not, for a copy to this sink.
@@ -81,7 +128,7 @@ pub async fn receive(
     reader: impl Read + Send + 'static,
     to: &Arc<dyn Sink>,
     scratch: &Scratch,
-) -> Result<Arc<dyn Source>> {
+) -> Result<Received> {
     let (name, scratch) = (name.into(), scratch.clone());
     let begun = {
         let name = name.clone();
@@ -99,14 +146,26 @@ pub async fn receive(
             }
             let path = Path::new(&name);
             let file = scratch.unpack(&name, path, &mut whole, &|| counter.load(Ordering::Relaxed))?;
-            Ok(Begun::Opened(archive(path, file)?.into_source()))
+            Ok(Begun::Opened(archive(path, file, &scratch)?.into_source()))
         })
         .await?
     };
     match begun {
-        Begun::Oci(whole) => Ok(Arc::new(Pipe::drain(name, whole, to).await?)),
-        Begun::Opened(source) => Ok(source),
+        Begun::Oci(whole) => {
+            let pipe = Pipe::drain(name, whole, to).await?;
+            Ok(Received { has_docker_list: pipe.has_docker_list(), source: Arc::new(pipe) })
+        }
+        Begun::Opened(source) => Ok(Received { source, has_docker_list: true }),
     }
+}
+
+/// An archive that came through a pipe.
+#[derive(Debug)]
+pub struct Received {
+    /// What is left to be read of it.
+    pub source: Arc<dyn Source>,
+    /// Whether it has a list of images for `docker load`.
+    pub has_docker_list: bool,
 }
 
 enum Begun<R> {
@@ -140,13 +199,13 @@ fn plain(path: &Path, file: File, scratch: &Scratch) -> Result<File> {
     scratch.unpack(&path.display().to_string(), path, &mut decoder, &|| size)
 }
 
-fn archive(path: &Path, file: File) -> Result<Archive> {
+fn archive(path: &Path, file: File, scratch: &Scratch) -> Result<Archive> {
     let index = read_index(path, &file)?;
     if let Some(roots) = entry(&file, &index, INDEX_JSON, path)? {
         return Ok(Archive::Oci(Tar::with(path.to_owned(), file, index, roots)?));
     }
     match entry(&file, &index, MANIFEST_JSON, path)? {
-        Some(list) => Ok(Archive::Docker(DockerArchive::of(path.to_owned(), file, &index, &list)?)),
+        Some(list) => Ok(Archive::Docker(DockerArchive::of(path.to_owned(), file, &index, &list, None, scratch)?)),
         None => Err(Error::broken(path.display(), NO_INDEX_JSON)),
     }
 }

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::future::ready;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +15,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use crate::docker::MANIFEST_JSON;
 use crate::roots::{self, INDEX_JSON, Subjects};
+use crate::unlisted;
 
 /// The longest blob that is held in memory because it may be a document, in bytes: what registries accept.
 const LONGEST_DOCUMENT: u64 = 4 << 20;
@@ -31,9 +33,15 @@ pub struct Pipe {
     held: HashMap<Digest, Bytes>,
     roots: Index,
     subjects: Subjects,
+    has_docker_list: bool,
 }
 
 impl Pipe {
+    /// Whether the archive has a list of images for `docker load` beside that of its layout.
+    pub fn has_docker_list(&self) -> bool {
+        self.has_docker_list
+    }
+
     /// Reads an archive to its end, putting every blob that is not a document into a sink as soon as it begins.
     ///
     /// # Errors
@@ -59,8 +67,14 @@ impl Pipe {
         // Not awaited: where the sink fails, whoever writes into the pipe may never end.
         drop(tokio::task::spawn_blocking(reading));
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-        let mut pipe = Pipe { name, held: HashMap::new(), roots: Index::of(&[]), subjects: Subjects::default() };
-        let (mut found, mut saved) = (false, false);
+        let mut pipe = Pipe {
+            name,
+            held: HashMap::new(),
+            roots: Index::of(&[]),
+            subjects: Subjects::default(),
+            has_docker_list: false,
+        };
+        let mut found = false;
         loop {
             let message = receiver.lock().await.recv().await;
             match message {
@@ -68,7 +82,7 @@ impl Pipe {
                     pipe.roots = Index::parse(bytes).map_err(|source| Error::broken(&pipe.name, source))?;
                     found = true;
                 }
-                Some(Message::Held { name: entry, .. }) if entry == MANIFEST_JSON => saved = true,
+                Some(Message::Held { name: entry, .. }) if entry == MANIFEST_JSON => pipe.has_docker_list = true,
                 Some(Message::Held { name: entry, bytes }) => {
                     if let Some(digest) = Digest::from_blob_path(&entry) {
                         let actual = Digest::of(digest.algorithm(), &bytes);
@@ -92,7 +106,7 @@ impl Pipe {
                 Some(Message::Failed(error)) => return Err(error),
                 Some(Message::Chunk(_) | Message::EndOfBlob) => {}
                 Some(Message::EndOfArchive) if found => return Ok(pipe),
-                Some(Message::EndOfArchive) if saved => {
+                Some(Message::EndOfArchive) if pipe.has_docker_list => {
                     let what = "it is a docker archive that began like an OCI archive, and a pipe cannot be read \
                                 again: write it into a file first";
                     return Err(Error::Unsupported { place: pipe.name, what: what.to_owned() });
@@ -274,6 +288,9 @@ impl Source for Pipe {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        self.subjects.about(subject, &self.roots, self).await
+        let held = self.held.iter().map(|(digest, bytes)| unlisted::referrer(digest, bytes.clone()));
+        let mut found: Vec<_> = held.flatten().collect();
+        found.sort_unstable_by_key(|found| found.descriptor.digest);
+        self.subjects.about(subject, &self.roots, self, ready(Ok(found))).await
     }
 }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Result, Source, SourceExt};
-use ocikit_spec::{Content, Descriptor, Digest, Document, Index, MediaType, Platform, Reference, Tag, annotations};
+use ocikit_spec::{Content, Descriptor, Digest, Document, Index, Platform, Reference, Tag, annotations};
 use tokio::sync::Mutex;
+
+use crate::unlisted::Unlisted;
 
 /// The text of the `oci-layout` file.
 pub(crate) const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -156,13 +158,21 @@ type BySubject = HashMap<Digest, Vec<Descriptor>>;
 impl Subjects {
     /// The manifests whose subject this digest is: listed as roots, or below a root with the tag that registries without
     /// the referrers API use, as some tools write it into layouts too.
-    pub(crate) async fn about(&self, subject: &Digest, roots: &Index, place: &dyn Source) -> Result<Vec<Descriptor>> {
+    ///
+    /// Those that are not listed at all are asked for once, when they are needed: see [`crate::unlisted`].
+    pub(crate) async fn about(
+        &self,
+        subject: &Digest,
+        roots: &Index,
+        place: &dyn Source,
+        unlisted: impl Future<Output = Result<Vec<Unlisted>>> + Send,
+    ) -> Result<Vec<Descriptor>> {
         // Held while they are read: whoever else asks meanwhile wants the same.
         let mut known = self.0.lock().await;
         let found = match &*known {
             Some((of, found)) if of == roots.bytes() => found.clone(),
             _ => {
-                let found = Arc::new(by_subject(roots, place).await?);
+                let found = Arc::new(by_subject(roots, place, unlisted.await?).await?);
                 *known = Some((roots.bytes().clone(), found.clone()));
                 found
             }
@@ -171,7 +181,7 @@ impl Subjects {
     }
 }
 
-async fn by_subject(roots: &Index, place: &dyn Source) -> Result<BySubject> {
+async fn by_subject(roots: &Index, place: &dyn Source, unlisted: Vec<Unlisted>) -> Result<BySubject> {
     let (mut seen, mut found) = (HashSet::new(), BySubject::new());
     let mut waiting: VecDeque<_> = roots.manifests().iter().map(|entry| (entry.clone(), true)).collect();
     while let Some((entry, is_root)) = waiting.pop_front() {
@@ -186,6 +196,11 @@ async fn by_subject(roots: &Index, place: &dyn Source) -> Result<BySubject> {
             && tag_of(&entry).is_some_and(|tag| is_fallback_tag(&tag))
         {
             waiting.extend(index.manifests().iter().map(|entry| (entry.clone(), false)));
+        }
+    }
+    for Unlisted { descriptor, subject } in unlisted {
+        if seen.insert(descriptor.digest) {
+            found.entry(subject).or_default().push(descriptor);
         }
     }
     Ok(found)
@@ -245,8 +260,8 @@ fn entry(root: &Descriptor, naming: &Naming) -> Descriptor {
     entry
 }
 
-/// The entries that stand for themselves: not those that are about another one, as a signature is, and not those that
-/// are listed beside the index they belong to, as oras lists them.
+/// The entries that stand for themselves: not referrers, as signatures are, and not those that are listed beside the index
+/// they belong to, as oras lists them.
 async fn independent<'a>(entries: &'a [Descriptor], place: &dyn Source) -> Result<Vec<&'a Descriptor>> {
     // An only entry is the only one, whatever it is.
     if entries.len() == 1 {
@@ -256,21 +271,19 @@ async fn independent<'a>(entries: &'a [Descriptor], place: &dyn Source) -> Resul
     let mut candidates = Vec::new();
     for entry in entries {
         let document = document_of(entry, place).await?;
-        let subject = document.as_ref().and_then(|document| Some(document.subject()?.digest));
         if let Some(Document::Index(index)) = &document {
             below.extend(index.manifests().iter().map(|child| child.digest));
         }
-        let about_another = match subject {
-            Some(subject) => place.has(&Descriptor::new(MediaType::OCI_MANIFEST, subject, 0)).await?,
-            None => false,
-        };
-        if !about_another && !tag_of(entry).is_some_and(|tag| is_fallback_tag(&tag)) {
+        // Whether or not its subject is here: annotating an image leaves a signature that is about the image before.
+        let is_referrer = document.as_ref().is_some_and(|document| document.subject().is_some());
+        if !is_referrer && !tag_of(entry).is_some_and(|tag| is_fallback_tag(&tag)) {
             candidates.push(entry);
         }
     }
     let is_named = |entry: &Descriptor| entry.annotations.get(annotations::REF_NAME).is_some();
     candidates.retain(|entry| is_named(entry) || !below.contains(&entry.digest));
-    Ok(candidates)
+    // Where there is nothing else, they are what can be chosen from.
+    Ok(if candidates.is_empty() { entries.iter().collect() } else { candidates })
 }
 
 /// Whether entries are one image for several platforms, listed without an index of their own: nobody named any of them, and
@@ -339,6 +352,8 @@ fn may_be_index(entry: &Descriptor) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use ocikit_spec::MediaType;
+
     use super::*;
 
     fn root(content: &str) -> Descriptor {

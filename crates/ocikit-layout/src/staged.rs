@@ -1,57 +1,98 @@
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::folder::Folder;
 
 /// A file in the making: it appears under its name whole, or not at all.
 ///
 /// Where the system can, it has no name until then, so that even a killed process leaves nothing behind.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    target: PathBuf,
-    form: Form,
+    folder: Arc<Folder>,
+    name: OsString,
+    file: File,
+    /// The name that it has until it is complete.
+    temporary: Option<Temporary>,
 }
 
+/// A temporary name, which goes with whoever holds this.
 #[derive(Debug)]
-enum Form {
-    #[cfg(target_os = "linux")]
-    Nameless(File),
-    Named(tempfile::NamedTempFile),
+struct Temporary {
+    folder: Arc<Folder>,
+    name: OsString,
+    kept: bool,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Garbage collection removes what stays.
+            let _ = self.folder.remove(&self.name);
+        }
+    }
 }
 
 impl Staged {
-    /// Begins a file that will have this name; what has it now stays until then.
-    pub(crate) fn create(target: &Path) -> io::Result<Staged> {
-        let directory = parent(target);
+    /// Begins a file that a user named; what has the name now stays until it is complete. A symlink is followed: its
+    /// target is replaced, and it stays.
+    pub(crate) fn create(path: &Path) -> io::Result<Staged> {
+        Staged::with_mode(path, 0o666)
+    }
+
+    /// The same with other permissions than those of any new file.
+    pub(crate) fn with_mode(path: &Path, mode: u32) -> io::Result<Staged> {
+        let target = followed(path)?;
+        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = target.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
+        Staged::begin(Arc::new(Folder::open(parent)?), name, mode)
+    }
+
+    /// Begins a file in a directory. A symlink of that name is replaced, not followed.
+    pub(crate) fn create_in(folder: Folder, name: &str) -> io::Result<Staged> {
+        Staged::begin(Arc::new(folder), name.as_ref(), 0o666)
+    }
+
+    fn begin(folder: Arc<Folder>, name: &OsStr, mode: u32) -> io::Result<Staged> {
         #[cfg(target_os = "linux")]
-        if let Some(file) = nameless(directory) {
-            return Ok(Staged { target: target.to_owned(), form: Form::Nameless(file) });
+        if let Some(file) = folder.nameless(mode) {
+            return Ok(Staged { folder, name: name.to_owned(), file, temporary: None });
         }
-        let file = temporary_name(directory, |path| {
-            let mut options = File::options();
-            options.read(true).write(true).create_new(true).open(path)
-        })?;
-        Ok(Staged { target: target.to_owned(), form: Form::Named(file) })
+        let (file, temporary) = temporary_name(&folder, |name| folder.create(name, mode))?;
+        Ok(Staged { folder, name: name.to_owned(), file, temporary: Some(temporary) })
     }
 
     /// The file as it is so far.
     pub(crate) fn file(&self) -> &File {
-        match &self.form {
-            #[cfg(target_os = "linux")]
-            Form::Nameless(file) => file,
-            Form::Named(file) => file.as_file(),
-        }
+        &self.file
     }
 
     /// Gives it its name. What had it before is replaced in one step, and only after the new bytes are on the disk.
     pub(crate) fn commit(self) -> io::Result<()> {
-        if fs::exists(&self.target)? {
-            self.file().sync_all()?;
+        let Staged { folder, name, file, temporary } = self;
+        if folder.has(&name)? {
+            file.sync_all()?;
         }
-        match self.form {
-            #[cfg(target_os = "linux")]
-            Form::Nameless(file) => link(&file, &self.target),
-            Form::Named(file) => file.persist(&self.target).map(drop).map_err(|error| error.error),
+        #[cfg(target_os = "linux")]
+        if temporary.is_none() {
+            match folder.link(&file, &name) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                done => return done,
+            }
+            // Linking does not replace: take a name beside it and rename.
+            let ((), mut temporary) = temporary_name(&folder, |temporary| folder.link(&file, temporary))?;
+            folder.rename(&temporary.name, &name)?;
+            temporary.kept = true;
+            return Ok(());
         }
+        if let Some(mut temporary) = temporary {
+            folder.rename(&temporary.name, &name)?;
+            temporary.kept = true;
+        }
+        Ok(())
     }
 }
 
@@ -66,48 +107,39 @@ impl Write for Staged {
 }
 
 /// Replaces a small file, or creates it.
-pub(crate) fn write(target: &Path, bytes: &[u8]) -> io::Result<()> {
-    let staged = Staged::create(target)?;
+pub(crate) fn write_in(folder: Folder, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let staged = Staged::create_in(folder, name)?;
     staged.file().write_all(bytes)?;
     staged.commit()
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn temporary_name<T>(
-    directory: &Path,
-    make: impl FnMut(&Path) -> io::Result<T>,
-) -> io::Result<tempfile::NamedTempFile<T>> {
-    tempfile::Builder::new().prefix(".ocikit-").make_in(directory, make)
-}
-
-#[cfg(target_os = "linux")]
-fn nameless(directory: &Path) -> Option<File> {
-    use rustix::fs::{Mode, OFlags};
-    // The name is given through /proc, so without it there is no way back.
-    if !Path::new("/proc/self/fd").exists() {
-        return None;
+/// The path that a symlink leads to, whether or not there is anything.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    /// As many as Linux follows.
+    const MAX_LINKS: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
+            // Not a symlink, or nothing at all.
+            Err(_) => return Ok(path),
+        }
     }
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    rustix::fs::open(directory, flags, Mode::from_raw_mode(0o666)).ok().map(File::from)
+    Err(io::Error::other("too many levels of symlinks"))
 }
 
-#[cfg(target_os = "linux")]
-fn link(file: &File, target: &Path) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-
-    use rustix::fs::{AtFlags, CWD};
-    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let link = |to: &Path| rustix::fs::linkat(CWD, &from, CWD, to, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from);
-    match link(target) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        done => return done,
+/// Tries names until one is free.
+fn temporary_name<T>(folder: &Arc<Folder>, mut make: impl FnMut(&str) -> io::Result<T>) -> io::Result<(T, Temporary)> {
+    const MAX_ATTEMPTS: usize = 100;
+    let mut attempts = 0;
+    loop {
+        // Each `RandomState` has keys of its own.
+        let name = format!(".ocikit-{:016x}", RandomState::new().hash_one(attempts));
+        match make(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempts < MAX_ATTEMPTS => attempts += 1,
+            made => return Ok((made?, Temporary { folder: folder.clone(), name: name.into(), kept: false })),
+        }
     }
-    // Linking does not replace: take a name beside it and rename.
-    temporary_name(parent(target), link)?.into_temp_path().persist(target)?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -139,14 +171,57 @@ mod tests {
         assert_eq!(names(directory.path()), ["file"]);
     }
 
+    #[test]
+    fn a_temporary_name_goes_with_whoever_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(directory.path()).unwrap());
+        let (file, temporary) = temporary_name(&folder, |name| folder.create(name, 0o666)).unwrap();
+        assert_eq!(names(directory.path()).len(), 1);
+        drop((file, temporary));
+        assert_eq!(names(directory.path()), [""; 0]);
+    }
+
     #[cfg(unix)]
     #[test]
     fn has_the_permissions_of_any_new_file() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("plain"), b"").unwrap();
-        write(&directory.path().join("staged"), b"").unwrap();
+        write_in(Folder::open(directory.path()).unwrap(), "staged", b"").unwrap();
         let mode = |name: &str| fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
         assert_eq!(mode("staged"), mode("plain"));
+    }
+
+    /// docker/cli#1514: the symlink that was named stays, whatever it leads to.
+    #[cfg(unix)]
+    #[test]
+    fn a_symlink_that_a_user_named_is_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::create_dir(path("sub")).unwrap();
+        std::os::unix::fs::symlink("sub/file", path("link")).unwrap();
+        for text in ["new", "replaced"] {
+            let staged = Staged::create(&path("link")).unwrap();
+            staged.file().write_all(text.as_bytes()).unwrap();
+            staged.commit().unwrap();
+            assert_eq!(fs::read_to_string(path("sub/file")).unwrap(), text);
+            assert_eq!(fs::read_link(path("link")).unwrap(), Path::new("sub/file"));
+        }
+        std::os::unix::fs::symlink("circle", path("circle")).unwrap();
+        assert!(Staged::create(&path("circle")).is_err());
+    }
+
+    /// One in a layout is not.
+    #[cfg(unix)]
+    #[test]
+    fn a_symlink_in_a_layout_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("outside"), "precious").unwrap();
+        std::os::unix::fs::symlink("outside", path("index.json")).unwrap();
+        write_in(Folder::open(directory.path()).unwrap(), "index.json", b"new").unwrap();
+        assert_eq!(fs::read_to_string(path("outside")).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(path("index.json")).unwrap(), "new");
+        assert!(fs::symlink_metadata(path("index.json")).unwrap().is_file());
     }
 }

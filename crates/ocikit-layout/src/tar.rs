@@ -14,6 +14,7 @@ use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE};
 use crate::docker::MANIFEST_JSON;
 use crate::file::{file_body, read_small};
 use crate::roots::{self, INDEX_JSON, Subjects};
+use crate::unlisted::{self, Unlisted};
 
 /// An OCI layout in a tar, read where it lies: its headers once, its blobs at random, nothing unpacked.
 #[derive(Debug, Clone)]
@@ -83,6 +84,23 @@ impl Tar {
         &self.roots
     }
 
+    /// Manifests with a subject that may not be listed.
+    pub(crate) async fn unlisted(&self) -> Result<Vec<Unlisted>> {
+        let tar = self.clone();
+        blocking(move || {
+            let entries = tar.index.entries().iter().enumerate().filter(|(at, _)| tar.index.counts(*at));
+            let blobs = entries.filter_map(|(_, entry)| {
+                let name = entry.name.as_deref()?;
+                Some((Digest::from_blob_path(name)?, tar.index.file(name)?.size))
+            });
+            unlisted::find(&tar.to_string(), blobs, |digest, length| match tar.index.file(&digest.blob_path()) {
+                Some(span) => read_small(&*tar.file, span.offset, length.min(span.size)),
+                None => Ok(Bytes::new()),
+            })
+        })
+        .await
+    }
+
     pub(crate) fn index(&self) -> &TarIndex {
         &self.index
     }
@@ -140,6 +158,6 @@ impl Source for Tar {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        self.subjects.about(subject, &self.roots, self).await
+        self.subjects.about(subject, &self.roots, self, self.unlisted()).await
     }
 }

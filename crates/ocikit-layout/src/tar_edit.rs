@@ -11,9 +11,9 @@ use bytes::Bytes;
 use ocikit_archive::{Compression, Header, TarIndex, padding};
 use ocikit_image::bridge::{blocking, consume};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
-use ocikit_spec::{Content, Descriptor, Digest, Index, Platform};
+use ocikit_spec::{Content, Descriptor, Digest, Index};
 
-use crate::docker::{MANIFEST_JSON, manifest_json};
+use crate::docker::{DockerList, MANIFEST_JSON, manifest_json};
 use crate::edit::{self, METADATA, Step, Tail};
 use crate::file::{file_body, read_some, write_at};
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
@@ -36,7 +36,7 @@ pub struct TarEdit {
     /// The file that takes its place, where the archive has no proper end and had to be copied.
     copy: Mutex<Option<Staged>>,
     tail: Tail,
-    docker: Option<Platform>,
+    docker: Option<DockerList>,
     state: Mutex<State>,
     subjects: Subjects,
 }
@@ -64,10 +64,10 @@ impl TarEdit {
         blocking(move || TarEdit::begin(&path)).await
     }
 
-    /// Writes a `manifest.json` anew when it finishes, so that `docker load` takes the archive, of an image for several
-    /// platforms the one for this platform. An archive that has such a file keeps it otherwise.
-    pub fn for_docker(mut self, platform: Platform) -> TarEdit {
-        self.docker = Some(platform);
+    /// Writes the `manifest.json` by which `docker load` takes the archive anew when it finishes, or leaves it out. Without
+    /// this an archive that has such a file keeps it.
+    pub fn for_docker(mut self, list: DockerList) -> TarEdit {
+        self.docker = Some(list);
         self
     }
 
@@ -170,7 +170,7 @@ impl TarEdit {
                 INDEX_JSON => Some(roots.bytes().clone()),
                 OCI_LAYOUT_FILE => old.or(Some(Bytes::from_static(OCI_LAYOUT.as_bytes()))),
                 MANIFEST_JSON => match &self.docker {
-                    Some(platform) => manifest_json(&roots, self, platform).await?.map(Bytes::from),
+                    Some(list) => manifest_json(&roots, self, list).await?.map(Bytes::from),
                     None => old,
                 },
                 _ => old,
@@ -178,6 +178,13 @@ impl TarEdit {
             files.extend(new.map(|bytes| (name.to_owned(), bytes)));
         }
         Ok((tail, files))
+    }
+
+    /// Whether the list for docker stays as it is.
+    async fn keeps_docker_list(&self) -> Result<bool> {
+        let Some(list) = &self.docker else { return Ok(true) };
+        let roots = self.state().roots.clone();
+        Ok(manifest_json(&roots, self, list).await?.map(Bytes::from) == self.tar.entry(MANIFEST_JSON)?)
     }
 
     async fn reachable(&self, roots: &Index, tail: Tail) -> Result<Reachable> {
@@ -263,7 +270,7 @@ struct Reachable {
 
 /// A compressed archive has no offsets that anything could be written to or copied from.
 pub(crate) fn refuse_compressed(file: &File, path: &Path) -> Result<()> {
-    let mut start = [0; 4];
+    let mut start = [0; Compression::MAGIC_BYTES];
     let read = read_some(file, &mut start, 0).map_err(|error| Error::failed("read", path.display(), error))?;
     if Compression::detect(&start[..read]) == Compression::None {
         return Ok(());
@@ -275,7 +282,12 @@ pub(crate) fn refuse_compressed(file: &File, path: &Path) -> Result<()> {
 /// Opens the file for writing and waits until nobody else edits it.
 pub(crate) fn lock(path: &Path) -> Result<File> {
     loop {
-        let file = File::options().read(true).write(true).open(path).map_err(|error| cannot_open(path, error))?;
+        let failed = |error| cannot_open(path, error);
+        // Opening a device may already do something.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(Error::broken(path.display(), "it is not a regular file, and cannot be changed in place"));
+        }
+        let file = File::options().read(true).write(true).open(path).map_err(failed)?;
         match file.lock() {
             // Some file systems have no locks; they have no two editors at once either, one hopes.
             Err(error) if error.kind() != io::ErrorKind::Unsupported => {
@@ -386,7 +398,7 @@ impl Source for TarEdit {
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let roots = self.state().roots.clone();
-        self.subjects.about(subject, &roots, self).await
+        self.subjects.about(subject, &roots, self, self.tar.unlisted()).await
     }
 }
 
@@ -412,10 +424,11 @@ impl Sink for TarEdit {
     }
 
     async fn finish(&self) -> Result<()> {
+        let same_list = self.keeps_docker_list().await?;
         let (unchanged, grown) = {
             let mut state = self.state();
             let start = edit::growth(self.tar.index());
-            let unchanged = state.roots.text() == self.tar.roots().text() && self.docker.is_none();
+            let unchanged = state.roots.text() == self.tar.roots().text() && same_list;
             if std::mem::replace(&mut state.finished, true) {
                 return Ok(());
             }

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::future::ready;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,12 +11,13 @@ use bytes::Bytes;
 use ocikit_archive::{Compression, END, Encoder, Header, padding};
 use ocikit_image::bridge::{blocking, consume};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
-use ocikit_spec::{Algorithm, Descriptor, Digest, Index, Platform};
+use ocikit_spec::{Algorithm, Descriptor, Digest, Index};
 use tokio::sync::watch;
 
-use crate::docker::{MANIFEST_JSON, manifest_json};
+use crate::docker::{DockerList, MANIFEST_JSON, manifest_json};
 use crate::edit::padding_header;
 use crate::file::{file_body, write_at};
+use crate::output::OutputFile;
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
 use crate::staged::Staged;
 
@@ -24,9 +26,8 @@ use crate::staged::Staged;
 pub struct TarOptions {
     /// The time on its entries, in seconds since 1970.
     pub modified: u64,
-    /// Adds a `manifest.json`, so that `docker load` takes the archive too: of an image for several platforms it loads
-    /// the one for this platform.
-    pub docker: Option<Platform>,
+    /// Whether `docker load` takes the archive too.
+    pub docker: DockerList,
     /// How a file is compressed as a whole; layers are compressed already as a rule.
     pub compression: Compression,
 }
@@ -84,7 +85,7 @@ impl<W: Write + Send> Stream for Plain<W> {
     }
 }
 
-impl Stream for Encoder<Staged> {
+impl Stream for Encoder<OutputFile> {
     fn complete(self: Box<Self>) -> io::Result<()> {
         self.finish()?.commit()
     }
@@ -144,27 +145,27 @@ impl Output {
 }
 
 impl TarWriter {
-    /// Begins an archive that will have this name; what has it now stays until then.
+    /// Begins an archive that will have this name; what has it now stays until then. A device or pipe of that name is
+    /// written to as the archive comes: see [`OutputFile`].
     ///
     /// # Errors
     ///
     /// [`Error::Failed`] if no file can be made there.
     pub async fn create(path: impl Into<PathBuf>, options: TarOptions) -> Result<TarWriter> {
         let path = path.into();
-        let staged = blocking({
+        let file = blocking({
             let path = path.clone();
-            move || match path.is_dir() {
-                true => Err(Error::failed("create", path.display(), io::ErrorKind::IsADirectory.into())),
-                false => Staged::create(&path).map_err(|error| Error::failed("create", path.display(), error)),
-            }
+            move || OutputFile::create(&path).map_err(|error| Error::failed("create", path.display(), error))
         });
-        let staged = staged.await?;
+        let (file, name) = (file.await?, path.display().to_string());
         let output = match options.compression {
-            Compression::None => Output::File { path, staged: Mutex::new(Some(Arc::new(staged))) },
+            Compression::None => match file.into_staged() {
+                Ok(staged) => Output::File { path, staged: Mutex::new(Some(Arc::new(staged))) },
+                Err(writer) => Output::stream(name, Box::new(Plain(writer)), Some(path)),
+            },
             compression => {
-                let name = path.display().to_string();
                 let encoder =
-                    Encoder::new(compression, staged).map_err(|error| Error::failed("write to", &name, error))?;
+                    Encoder::new(compression, file).map_err(|error| Error::failed("write to", &name, error))?;
                 Output::stream(name, Box::new(encoder), Some(path))
             }
         };
@@ -187,7 +188,7 @@ impl TarWriter {
         TarWriter { output, options, state: Mutex::new(state), subjects: Subjects::default() }
     }
 
-    /// Where the archive will be; `None` for a stream.
+    /// Where the archive will be; `None` for a stream without a path.
     pub fn path(&self) -> Option<&Path> {
         match &self.output {
             Output::File { path, .. } => Some(path),
@@ -294,9 +295,7 @@ impl TarWriter {
     async fn trailer(&self) -> Result<Vec<u8>> {
         let roots = self.state().roots.clone();
         let mut files = vec![(INDEX_JSON, roots.bytes().to_vec())];
-        if let Some(platform) = &self.options.docker
-            && let Some(text) = manifest_json(&roots, self, platform).await?
-        {
+        if let Some(text) = manifest_json(&roots, self, &self.options.docker).await? {
             files.push((MANIFEST_JSON, text));
         }
         files.push((OCI_LAYOUT_FILE, OCI_LAYOUT.as_bytes().to_vec()));
@@ -363,7 +362,8 @@ impl Source for TarWriter {
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let roots = self.state().roots.clone();
-        self.subjects.about(subject, &roots, self).await
+        // What was written here is listed, or not yet to be found.
+        self.subjects.about(subject, &roots, self, ready(Ok(Vec::new()))).await
     }
 }
 

@@ -16,6 +16,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// All of them.
+    pub const ALL: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
     /// The name before the colon of a digest, which is also the directory below `blobs/` in a layout.
     pub fn name(self) -> &'static str {
         match self {
@@ -25,7 +28,7 @@ impl Algorithm {
     }
 
     fn named(name: &str) -> Option<Algorithm> {
-        [Algorithm::Sha256, Algorithm::Sha512].into_iter().find(|algorithm| algorithm.name() == name)
+        Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
     fn length(self) -> usize {

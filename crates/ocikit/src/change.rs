@@ -36,12 +36,12 @@ impl Session {
     }
 
     /// Puts a manifest or index, byte for byte, under the tag of a location if it has one. What it points to has to be
-    /// there already, as far as the place looks.
+    /// there already: the blobs of a manifest, the manifests of an index. Registries check that themselves.
     ///
     /// # Errors
     ///
     /// [`Error::Document`] if it is none, or not of the media type that was given; [`Error::Mismatch`] if the location
-    /// has another digest; and those of the place.
+    /// has another digest; [`Error::NotFound`] if something that it points to is missing; and those of the place.
     pub async fn put_manifest(
         &self,
         manifest: impl Into<Bytes>,
@@ -65,6 +65,9 @@ impl Session {
         let memory = Memory::new();
         memory.insert(bytes);
         let sink = self.edit(location).await?;
+        if !matches!(location, Location::Registry(_)) {
+            has_children(&sink, &descriptor, &memory).await?;
+        }
         // As the last of what is expected it is sent once, under its tag.
         sink.expect(std::slice::from_ref(&descriptor)).await?;
         sink.put(&descriptor, &memory).await?;
@@ -85,6 +88,18 @@ impl Session {
             _ => self.edit(location).await?.put(blob.descriptor(), blob).await,
         }
     }
+}
+
+/// Fails where something that a manifest or index points to is missing. Layers that may not be distributed may be elsewhere,
+/// and a subject always.
+async fn has_children(sink: &Arc<dyn Sink>, descriptor: &Descriptor, memory: &Memory) -> Result<()> {
+    let document = memory.document(descriptor).await?;
+    for child in document.children().filter(|child| child.urls.is_empty() || !child.media_type.is_foreign_layer()) {
+        if !sink.has(child).await? {
+            return Err(Error::not_found(format!("{}, which the manifest names", child.digest), sink));
+        }
+    }
+    Ok(())
 }
 
 const ARCHIVES_KEEP_IMAGES: &str = "an archive keeps no blob that no image leads to";

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
-use futures::future::{FutureExt, join, join_all};
+use futures::future::{FutureExt, join, join_all, ready};
 use ocikit_image::{Copied, Error, Name, Naming, PerTarget, Put, Result, Root, Sink, Target, Tee, copy_to_each};
 use ocikit_spec::Digest;
 
@@ -58,7 +58,9 @@ impl Session {
         if places.is_empty() {
             return Ok(outcomes.finish());
         }
-        let root = Root::open(source?, &Name::Only).await?;
+        let received = source?;
+        let root = Root::open(received.source, &Name::Only).await?;
+        let (root, _) = self.present(root, ready(Ok(received.has_docker_list))).await?;
         for place in &mut places {
             place.name(&root, &Location::Stdio, &mut outcomes);
         }

@@ -45,6 +45,7 @@ mod diff;
 mod fan_out;
 mod inspect;
 mod location;
+mod present;
 mod session;
 #[cfg(feature = "sync")]
 pub mod sync;
@@ -55,6 +56,7 @@ pub use change::describe;
 pub use diff::{Area, Change, Class, Diff, Difference, diff};
 pub use inspect::{ConfigFacts, Inspection, LayerFacts, inspect};
 pub use location::Location;
+pub use present::Present;
 pub use session::{Annotated, Session, SessionOptions};
 pub use tree::{Relation, Tree, tree};
 

@@ -7,7 +7,7 @@ use ocikit_image::{
     AnnotateOptions, Copied, CopyOptions, Error, Mismatch, Name, Naming, Observer, Orphan, PerTarget, Planned,
     Referrers, Result, Root, Sink, Source, SourceExt, annotate, orphans,
 };
-use ocikit_layout::{Compression, Dir, Scratch, TarEdit, TarOptions, TarWriter};
+use ocikit_layout::{Compression, Dir, DockerList, OutputFile, Scratch, TarEdit, TarOptions, TarWriter};
 use ocikit_registry::Client;
 use ocikit_spec::{Descriptor, Digest, Document, Platform, Reference, Repository, Tag};
 
@@ -37,6 +37,8 @@ pub struct SessionOptions {
     /// Whether tags of a target that stand for signatures, attestations and lists of referrers stay as they are; see
     /// [`CopyOptions::keep_tags`].
     pub keep_tags: bool,
+    /// Whether layers that may not be distributed are copied; see [`CopyOptions::foreign_layers`].
+    pub foreign_layers: bool,
     /// How archives are written. The name of a file says how it is compressed.
     pub archive: TarOptions,
     /// Adds to the archives that are there already instead of replacing them.
@@ -84,9 +86,8 @@ impl Session {
         match location {
             Location::Layout { path, .. } => Ok(Arc::new(self.shared(Dir::open(path).await?))),
             Location::Path { path, .. } if path.is_dir() => Ok(Arc::new(self.shared(Dir::open(path).await?))),
-            Location::Archive { path, .. } | Location::DockerArchive { path, .. } => {
-                ocikit_layout::open_archive(path, &self.scratch()).await
-            }
+            Location::Archive { path, .. } => ocikit_layout::open_archive(path, &self.scratch()).await,
+            Location::DockerArchive { path, .. } => ocikit_layout::open_docker_archive(path, &self.scratch()).await,
             Location::Path { path, .. } => ocikit_layout::open(path, &self.scratch()).await,
             Location::Registry(reference) => Ok(Arc::new(self.client.repository(reference.repository().clone())?)),
             Location::Stdio => Err(unsupported(location, "a pipe cannot be opened, only received")),
@@ -112,10 +113,11 @@ impl Session {
             Location::Layout { path, .. } => Ok(Arc::new(self.shared(Dir::create(path).await?))),
             Location::Archive { path, .. } => self.archive(path, self.options.archive.clone()).await,
             Location::DockerArchive { path, .. } => {
-                let docker = Some(self.docker_platform());
+                let docker = DockerList::For(self.docker_platform());
                 self.archive(path, TarOptions { docker, ..self.options.archive.clone() }).await
             }
-            Location::Path { path, .. } if Location::names_an_archive(path) => {
+            // A device or pipe cannot become a directory.
+            Location::Path { path, .. } if Location::names_an_archive(path) || OutputFile::is_stream(path) => {
                 self.archive(path, self.options.archive.clone()).await
             }
             Location::Path { path, .. } => Ok(Arc::new(self.shared(Dir::create(path).await?))),
@@ -130,15 +132,15 @@ impl Session {
     /// A new archive, or the one that is there.
     async fn archive(&self, path: &Path, options: TarOptions) -> Result<Arc<dyn Sink>> {
         if self.options.append && path.exists() {
-            let edit = TarEdit::open(path).await?;
-            return Ok(match options.docker {
-                Some(platform) => Arc::new(edit.for_docker(platform)),
-                None => Arc::new(edit),
-            });
+            return Ok(Arc::new(TarEdit::open(path).await?.for_docker(options.docker)));
         }
         let compression = match path.extension().and_then(|extension| extension.to_str()) {
             Some("gz" | "tgz") => Compression::Gzip,
             Some("zst") => Compression::Zstd,
+            Some("xz" | "bz2") => {
+                let what = "archives in xz and bzip2 are read and not written; name it `.tar`, `.tar.gz` or `.tar.zst`";
+                return Err(Error::Unsupported { place: path.display().to_string(), what: what.to_owned() });
+            }
             _ => options.compression,
         };
         Ok(Arc::new(TarWriter::create(path, TarOptions { compression, ..options }).await?))
@@ -146,7 +148,10 @@ impl Session {
 
     /// The platform that docker archives are written for.
     fn docker_platform(&self) -> Platform {
-        self.options.archive.docker.clone().unwrap_or_else(Platform::of_this_machine)
+        match &self.options.archive.docker {
+            DockerList::For(platform) | DockerList::IfLoadable(platform) => platform.clone(),
+            _ => Platform::of_this_machine(),
+        }
     }
 
     pub(crate) fn shared(&self, dir: Dir) -> Dir {
@@ -160,14 +165,15 @@ impl Session {
         Scratch { directory: self.options.scratch.clone(), observer: self.options.observer.clone() }
     }
 
-    /// Copies an image from one place to another, byte for byte.
+    /// Copies an image from one place to another, byte for byte. Of an archive by `docker save` that holds less than its
+    /// index lists, what is there: see [`Session::open_present`].
     ///
     /// # Errors
     ///
     /// Those of either side.
     pub async fn copy(&self, from: &Location, to: &Location) -> Result<Copied> {
         self.expect_transfer();
-        let root = self.open(from).await?;
+        let (root, _) = self.open_present(from).await?;
         self.copy_root(&root, from, to).await
     }
 
@@ -192,7 +198,7 @@ impl Session {
     ///
     /// Those of opening the image.
     pub async fn push(&self, from: &Location, to: &[Reference]) -> Result<PerTarget<Copied>> {
-        let root = self.open(from).await?;
+        let (root, _) = self.open_present(from).await?;
         let to: Vec<_> = to.iter().cloned().map(Location::Registry).collect();
         Ok(self.copy_root_to_each(&root, from, &to).await)
     }
@@ -258,7 +264,7 @@ impl Session {
 
     /// How the session copies.
     pub fn copy_options(&self, names: Vec<Naming>) -> CopyOptions {
-        let SessionOptions { jobs, observer, referrers, only, recheck, keep_tags, .. } = &self.options;
+        let SessionOptions { jobs, observer, referrers, only, recheck, keep_tags, foreign_layers, .. } = &self.options;
         let default = CopyOptions::default();
         CopyOptions {
             jobs: jobs.unwrap_or(default.jobs),
@@ -267,6 +273,7 @@ impl Session {
             only: only.clone(),
             recheck: *recheck,
             keep_tags: *keep_tags,
+            foreign_layers: *foreign_layers,
             observer: observer.clone(),
         }
     }

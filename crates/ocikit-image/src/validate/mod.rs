@@ -70,6 +70,9 @@ pub enum Scope {
 pub struct Inventory {
     /// The list of roots.
     pub roots: Index,
+    /// Manifests that the list does not have and that have a subject, each behind the digest of that: what is about
+    /// something that the roots lead to belongs to it.
+    pub referrers: Vec<(Digest, Descriptor)>,
     /// Every blob by its name, and how long it is.
     pub blobs: Vec<(Digest, u64)>,
     /// What is wrong with the place itself.

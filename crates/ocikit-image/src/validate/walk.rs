@@ -12,7 +12,7 @@ use super::Inventory;
 use super::blobs::Blob;
 use super::report::{Fault, Problem, Report};
 use crate::error::{Error, Mismatch, Result};
-use crate::graph::{DEEPEST, travels};
+use crate::graph::DEEPEST;
 use crate::source::{Source, SourceExt};
 
 /// How many documents are read at the same time.
@@ -135,6 +135,17 @@ impl Walk {
         }
         self.index(&inventory.roots, &"index.json".into(), 0);
         self.run().await?;
+        let mut unlisted = inventory.referrers.clone();
+        // What is about one of these in turn comes in the next round.
+        for _ in 0..DEEPEST {
+            let (about, others) = unlisted.into_iter().partition(|(subject, _)| self.reached.contains(subject));
+            unlisted = others;
+            for (position, (subject, referrer)) in Vec::into_iter(about).enumerate() {
+                let at = At { parent: subject.to_string().into(), step: Step::Referrer(position) };
+                self.meet(&referrer, at, 0);
+            }
+            self.run().await?;
+        }
         if self.followed_all {
             for (digest, size) in inventory.blobs.iter().filter(|(digest, _)| !self.reached.contains(digest)) {
                 let fault = Fault::Unreferenced { size: *size };
@@ -362,7 +373,7 @@ impl Walk {
         let key = (descriptor.digest, descriptor.size);
         let position = *self.positions.entry(key).or_insert(self.blobs.len());
         if position == self.blobs.len() {
-            let elsewhere = !travels(descriptor) || !descriptor.urls.is_empty();
+            let elsewhere = !descriptor.urls.is_empty();
             let media_type = descriptor.media_type.clone();
             self.blobs.push(Blob {
                 at: at.clone(),

@@ -268,7 +268,7 @@ async fn what_nothing_leads_to_is_told_unless_that_cannot_be_known() {
     let mut blobs: Vec<_> = [config, lost, manifest.digest, about.digest, empty].map(|digest| (digest, 1)).to_vec();
     blobs.extend(layers.iter().map(|layer| (layer.digest, 1)));
     // The artifact alone is listed, and leads to the image.
-    let inventory = Inventory { roots: Index::of(&[about]), blobs, problems: Vec::new() };
+    let inventory = Inventory { roots: Index::of(&[about]), referrers: Vec::new(), blobs, problems: Vec::new() };
     let everything = Scope::Everything(inventory);
     assert_eq!(made.problems(&everything).await, [format!("unreferenced at {}", lost.blob_path())]);
     made.lie(manifest.digest, Some(testing::random(1, manifest.size as usize).leak()));

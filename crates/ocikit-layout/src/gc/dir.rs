@@ -1,51 +1,43 @@
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use ocikit_image::bridge::blocking;
 use ocikit_image::{Error, Result};
-use ocikit_spec::Digest;
+use ocikit_spec::{Algorithm, Digest};
 
 use super::reach::reachable;
 use super::{Collected, GcOptions, Removed};
 use crate::Dir;
-use crate::inventory::{is_temporary, list, list_blobs};
-use crate::roots::OCI_LAYOUT_FILE;
+use crate::dir::{BLOBS, lock};
+use crate::folder::Folder;
+use crate::listing::is_temporary;
 
 pub(super) async fn collect(path: &Path, options: &GcOptions) -> Result<Collected> {
     let dir = Dir::open(path).await?;
     // Nobody lists an image from here on, and nobody puts blobs that are to be listed later.
     let _listing = lock_marker(path.to_owned()).await?;
     let _writing = nobody_writes(path.to_owned()).await?;
-    let needed = reachable(&dir.roots().await?, &dir).await?;
+    let needed = reachable(&dir.roots().await?, &dir, dir.unlisted().await?, options).await?;
     let (path, options) = (path.to_owned(), options.clone());
     blocking(move || {
         let failed = |operation| {
             let path = path.display().to_string();
             move |error| Error::failed(operation, path, error)
         };
-        let mut collected = Collected::default();
-        for (name, bytes) in list_blobs(&path).map_err(failed("read"))? {
-            let digest = Digest::from_blob_path(&name);
-            if digest.is_some_and(|digest| needed.contains(&digest)) {
-                collected.kept += 1;
-            } else {
-                collected.removed.push(Removed { name, digest, bytes });
+        let garbage = Garbage::find(&path, &needed, &options).map_err(failed("read"))?;
+        let mut collected = Collected { kept: garbage.kept, ..Collected::default() };
+        for (folder, files) in garbage.files {
+            for (file, removed) in files {
+                if !options.dry_run {
+                    folder.remove(&file).map_err(failed("remove a file of"))?;
+                }
+                collected.removed.push(removed);
             }
         }
-        collected.removed.extend(stale(&path, &options).map_err(failed("read"))?);
         collected.removed.sort_by(|one, other| one.name.cmp(&other.name));
         collected.freed = collected.removed.iter().map(|removed| removed.bytes).sum();
-        if !options.dry_run {
-            for removed in &collected.removed {
-                match fs::remove_file(path.join(&removed.name)) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(failed("remove a file of")(error));
-                    }
-                    _ => {}
-                }
-            }
-        }
         Ok(collected)
     })
     .await
@@ -53,27 +45,22 @@ pub(super) async fn collect(path: &Path, options: &GcOptions) -> Result<Collecte
 
 /// Waits until nobody changes `index.json`, and keeps it so until this is dropped.
 async fn lock_marker(path: PathBuf) -> Result<File> {
-    blocking(move || {
-        let failed = |error| Error::failed("lock", path.display(), error);
-        let marker = File::open(path.join(OCI_LAYOUT_FILE)).map_err(failed)?;
-        marker.lock().map_err(failed)?;
-        Ok(marker)
-    })
-    .await
+    blocking(move || lock(&path).map_err(|error| Error::failed("lock", path.display(), error))).await
 }
 
 /// Sees to it that nobody puts blobs until this is dropped. It does not wait: a copy may take hours.
 async fn nobody_writes(path: PathBuf) -> Result<Option<File>> {
     blocking(move || {
-        let blobs = match File::open(path.join("blobs")) {
-            Ok(blobs) => blobs,
-            // There are none, or this system does not open directories.
-            Err(_) => return Ok(None),
+        let failed = |error| Error::failed("read", path.display(), error);
+        let Some(blobs) = Folder::open(&path).and_then(|layout| layout.folder(BLOBS)).map_err(failed)? else {
+            return Ok(None);
         };
+        // Some systems do not open directories as files.
+        let Ok(blobs) = blobs.lockable() else { return Ok(None) };
         match blobs.try_lock() {
             Ok(()) => Ok(Some(blobs)),
             Err(fs::TryLockError::WouldBlock) => {
-                let what = "somebody is writing to it".to_owned();
+                let what = "another process is writing to it".to_owned();
                 Err(Error::Unsupported { place: path.display().to_string(), what })
             }
             // Some file systems have no locks.
@@ -83,23 +70,58 @@ async fn nobody_writes(path: PathBuf) -> Result<Option<File>> {
     .await
 }
 
-/// Temporary files whose writers are gone.
-fn stale(path: &Path, options: &GcOptions) -> io::Result<Vec<Removed>> {
-    let mut found = Vec::new();
-    let mut directories = vec![String::new()];
-    directories.extend(list(&path.join("blobs"))?.into_iter().filter_map(|directory| {
-        let is_directory = directory.file_type().is_ok_and(|kind| kind.is_dir());
-        is_directory.then(|| format!("blobs/{}/", directory.file_name().display()))
-    }));
-    for directory in directories {
-        for entry in list(&path.join(&directory))? {
-            let name = format!("{directory}{}", entry.file_name().display());
-            let Ok(metadata) = entry.metadata() else { continue };
-            let age = metadata.modified().ok().and_then(|modified| options.now.duration_since(modified).ok());
-            if is_temporary(&name) && metadata.is_file() && age.is_some_and(|age| age > options.young) {
-                found.push(Removed { name, digest: None, bytes: metadata.len() });
+/// What may be removed: regular files that have the name of a digest or of a temporary file, in directories that are the
+/// layout's own. Everything else belongs to somebody else.
+struct Garbage {
+    /// Directory by directory, each file with what is said of it.
+    files: Vec<(Folder, Vec<(String, Removed)>)>,
+    /// How many blobs stay.
+    kept: usize,
+}
+
+impl Garbage {
+    /// Looks at everything before anything goes.
+    fn find(path: &Path, needed: &HashSet<Digest>, options: &GcOptions) -> io::Result<Garbage> {
+        let mut garbage = Garbage { files: Vec::new(), kept: 0 };
+        let layout = Folder::open(path)?;
+        let blobs = layout.folder(BLOBS)?;
+        garbage.look_into(layout, "", needed, options)?;
+        let Some(blobs) = blobs else { return Ok(garbage) };
+        for algorithm in Algorithm::ALL {
+            if let Some(folder) = blobs.folder(algorithm.name())? {
+                garbage.look_into(folder, &format!("{BLOBS}/{}/", algorithm.name()), needed, options)?;
             }
         }
+        Ok(garbage)
     }
-    Ok(found)
+
+    fn look_into(
+        &mut self,
+        folder: Folder,
+        prefix: &str,
+        needed: &HashSet<Digest>,
+        options: &GcOptions,
+    ) -> io::Result<()> {
+        let mut files = Vec::new();
+        for file in folder.names()? {
+            let name = format!("{prefix}{file}");
+            let digest = Digest::from_blob_path(&name);
+            if digest.is_none() && !is_temporary(&file) {
+                continue;
+            }
+            let Some(found) = folder.regular(&file)? else { continue };
+            let goes = match &digest {
+                Some(digest) => !needed.contains(digest),
+                // A young one may still be written.
+                None => options.now.duration_since(found.modified).is_ok_and(|age| age > options.young),
+            };
+            if goes {
+                files.push((file, Removed { name, digest, bytes: found.size }));
+            } else {
+                self.kept += usize::from(digest.is_some());
+            }
+        }
+        self.files.push((folder, files));
+        Ok(())
+    }
 }

@@ -20,14 +20,17 @@ pub struct GcOptions {
     pub dry_run: bool,
     /// What time it is: temporary files that are older than [`GcOptions::young`] were left by somebody who is gone.
     pub now: SystemTime,
-    /// How long a temporary file may be somebody's who is still writing it.
+    /// How long a temporary file may belong to a process that still writes it.
     pub young: Duration,
+    /// Whether indexes may list manifests that are not here, as those do of which only some platforms were copied.
+    /// Otherwise one that is missing is an error, since what it needs cannot be told.
+    pub sparse: bool,
 }
 
 impl GcOptions {
     /// Collects, and leaves temporary files alone for an hour.
     pub fn at(now: SystemTime) -> GcOptions {
-        GcOptions { dry_run: false, now, young: Duration::from_secs(3600) }
+        GcOptions { dry_run: false, now, young: Duration::from_secs(3600), sparse: false }
     }
 }
 
@@ -53,15 +56,17 @@ pub struct Removed {
     pub bytes: u64,
 }
 
-/// Removes from a layout, a directory or an archive, what its list of roots does not lead to. What is kept stays byte for
+/// Removes from a layout, a directory or an archive, what its list of roots does not lead to: of a directory only regular
+/// files that have the name of a digest, below `blobs`, and old temporary files of this program; symlinks are not followed. What is kept stays byte for
 /// byte; a process that is killed leaves everything that is needed.
 ///
 /// A layout that somebody of this program writes to is left alone; an archive that somebody edits is waited for.
 ///
 /// # Errors
 ///
-/// [`Error::Mismatch`] and [`Error::Document`] if a document that is needed is damaged: what it leads to cannot be told, so
-/// nothing goes. [`Error::Unsupported`] for docker archives and for a layout that is being written to.
+/// [`Error::NotFound`], [`Error::Mismatch`] and [`Error::Document`] if a document that is needed is missing or damaged: what
+/// it leads to cannot be told, so nothing goes. [`Error::Failed`] if `blobs` or a directory in it is a symlink.
+/// [`Error::Unsupported`] for docker archives and for a layout that is being written to.
 pub async fn gc(path: impl AsRef<Path>, options: &GcOptions) -> Result<Collected> {
     let path = path.as_ref().to_owned();
     let metadata = blocking({

@@ -1,25 +1,44 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use ocikit_image::{Error, Result, Source, SourceExt};
 use ocikit_spec::{Content, Descriptor, Digest, Index, MediaType};
 
-/// Everything that the roots lead to: children of documents, and what a referrer is about.
+use super::GcOptions;
+use crate::unlisted::Unlisted;
+
+/// Everything that the roots lead to: children of documents, subjects, and referrers that are not listed.
 ///
-/// Referrers are roots themselves, or listed below a root with the tag that stands for their subject, so they are kept as
+/// Listed referrers are roots themselves, or below a root with the fallback tag of their subject, so they are kept as
 /// anything else is.
 ///
-/// A document that is missing leads nowhere. One that is here and damaged may lead anywhere, so then nothing can be said.
-pub(super) async fn reachable(roots: &Index, place: &dyn Source) -> Result<HashSet<Digest>> {
+/// # Errors
+///
+/// [`Error::NotFound`] where a document is missing, and those of reading where one is damaged: it may lead anywhere, so
+/// that nothing can be said. A manifest that an index lists may be missing if [`GcOptions::sparse`] says so, a subject may
+/// always.
+pub(super) async fn reachable(
+    roots: &Index,
+    place: &dyn Source,
+    unlisted: Vec<Unlisted>,
+    options: &GcOptions,
+) -> Result<HashSet<Digest>> {
+    let mut by_subject: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
+    for Unlisted { descriptor, subject } in unlisted {
+        by_subject.entry(subject).or_default().push(descriptor);
+    }
+    let listed = if options.sparse { Missing::IsAllowed } else { Missing::IsAnError };
     let (mut found, mut followed) = (HashSet::new(), HashSet::new());
-    let mut waiting: Waiting = roots.manifests().iter().map(facts).collect();
-    while let Some((media_type, digest, size)) = waiting.pop() {
+    let mut waiting: Waiting = roots.manifests().iter().map(|root| facts(root, Missing::IsAnError)).collect();
+    while let Some((media_type, digest, size, missing)) = waiting.pop() {
         found.insert(digest);
         // What one document takes for a blob may be a document to another.
         if !followed.insert(digest) {
             continue;
         }
+        let about = by_subject.remove(&digest).unwrap_or_default();
+        waiting.extend(about.iter().map(|referrer| facts(referrer, Missing::IsAnError)));
         match place.content(&Descriptor::new(media_type, digest, size)).await {
-            Err(error) if error.is_not_found() => {}
+            Err(error) if error.is_not_found() && missing == Missing::IsAllowed => {}
             Err(error) => return Err(error),
             Ok(Content::Blob) => {}
             Ok(Content::Schema1) => {
@@ -27,10 +46,11 @@ pub(super) async fn reachable(roots: &Index, place: &dyn Source) -> Result<HashS
                 return Err(Error::Unsupported { place: place.to_string(), what });
             }
             Ok(Content::Document(document)) => {
-                waiting.extend(document.subject().map(facts));
+                waiting.extend(document.subject().map(|subject| facts(subject, Missing::IsAllowed)));
                 let (documents, blobs): (Vec<_>, Vec<_>) =
                     document.children().partition(|child| document.may_be_document(child));
-                waiting.extend(documents.into_iter().filter(|child| !followed.contains(&child.digest)).map(facts));
+                let documents = documents.into_iter().filter(|child| !followed.contains(&child.digest));
+                waiting.extend(documents.map(|child| facts(child, listed)));
                 found.extend(blobs.into_iter().map(|blob| blob.digest));
             }
         }
@@ -38,9 +58,16 @@ pub(super) async fn reachable(roots: &Index, place: &dyn Source) -> Result<HashS
     Ok(found)
 }
 
-/// What is still to be read. A layout may list 50,000 documents, so this is less than a descriptor.
-type Waiting = Vec<(MediaType, Digest, u64)>;
+/// Whether a document may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    IsAllowed,
+    IsAnError,
+}
 
-fn facts(descriptor: &Descriptor) -> (MediaType, Digest, u64) {
-    (descriptor.media_type.clone(), descriptor.digest, descriptor.size)
+/// What is still to be read. A layout may list 50,000 documents, so this is less than a descriptor.
+type Waiting = Vec<(MediaType, Digest, u64, Missing)>;
+
+fn facts(descriptor: &Descriptor, missing: Missing) -> (MediaType, Digest, u64, Missing) {
+    (descriptor.media_type.clone(), descriptor.digest, descriptor.size, missing)
 }

@@ -28,7 +28,7 @@ pub(super) async fn collect(path: &Path, options: &GcOptions) -> Result<Collecte
         }
     })
     .await?;
-    let needed = reachable(tar.roots(), &tar).await?;
+    let needed = reachable(tar.roots(), &tar, tar.unlisted().await?, options).await?;
     let (path, dry_run) = (path.to_owned(), options.dry_run);
     blocking(move || {
         let mut names: HashSet<String> = needed.iter().map(Digest::blob_path).collect();
@@ -50,14 +50,14 @@ pub(super) async fn collect(path: &Path, options: &GcOptions) -> Result<Collecte
     .await
 }
 
-/// The entries that stay, by their position. Whatever is not a blob stays, for those who wrote it there.
+/// The entries that stay, by their position. Whatever does not have the name of a blob stays, for those who wrote it there.
 fn kept(index: &TarIndex, needed: &HashSet<String>) -> HashSet<usize> {
     let mut wanted: HashSet<&str> = HashSet::new();
     for name in needed {
         follow(index, name, &mut wanted);
     }
     for entry in index.entries() {
-        if let Some(name) = entry.name.as_deref().filter(|name| !name.starts_with("blobs/")) {
+        if let Some(name) = entry.name.as_deref().filter(|name| Digest::from_blob_path(name).is_none()) {
             follow(index, name, &mut wanted);
         }
     }

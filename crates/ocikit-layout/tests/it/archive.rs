@@ -13,7 +13,7 @@ use ocikit_image::{
     AnnotateOn, AnnotateOptions, CopyOptions, Error, Memory, Name, Naming, Put, Root, Sink, Source, SourceExt,
     annotate, copy, testing,
 };
-use ocikit_layout::{Dir, Pipe, Scratch, Tar, TarEdit, TarOptions, TarWriter};
+use ocikit_layout::{Dir, DockerList, Pipe, Scratch, Tar, TarEdit, TarOptions, TarWriter};
 use ocikit_spec::{Digest, Platform};
 use tempfile::TempDir;
 
@@ -61,7 +61,7 @@ async fn the_same_images_give_the_same_bytes() {
     let index = TarIndex::read(&expected).unwrap();
     let names: Vec<_> = index.entries().iter().map(|entry| entry.name.clone().unwrap()).collect();
     assert_eq!(names[..2], ["blobs", "blobs/sha256"]);
-    assert_eq!(names[names.len() - 2..], ["index.json", "oci-layout"]);
+    assert_eq!(names[names.len() - 3..], ["index.json", "manifest.json", "oci-layout"]);
     assert_eq!(write(&path, TarOptions { modified: 7, ..TarOptions::default() }, 4).await.len(), expected.len());
 }
 
@@ -69,7 +69,7 @@ async fn the_same_images_give_the_same_bytes() {
 async fn docker_finds_the_image_for_its_platform() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.tar");
-    let options = TarOptions { docker: Some(Platform::new("linux", "arm64")), ..TarOptions::default() };
+    let options = TarOptions { docker: DockerList::For(Platform::new("linux", "arm64")), ..TarOptions::default() };
     let bytes = write(&path, options, 4).await;
     let span = TarIndex::read(&bytes).unwrap().file("manifest.json").unwrap();
     let text = std::str::from_utf8(&bytes[span.offset as usize..][..span.size as usize]).unwrap();
@@ -80,6 +80,22 @@ async fn docker_finds_the_image_for_its_platform() {
     let layers: Vec<_> = image.layers().map(|layer| path(&layer.descriptor().digest)).collect();
     let config = path(&image.manifest().config().unwrap().digest);
     assert_eq!(text, format!(r#"[{{"Config":{config},"RepoTags":null,"Layers":[{}]}}]"#, layers.join(",")));
+}
+
+#[tokio::test]
+async fn docker_gets_no_image_that_it_could_not_load() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.tar");
+    for (docker, has_list) in [
+        (DockerList::None, false),
+        (DockerList::IfLoadable(Platform::new("linux", "s390x")), false),
+        (DockerList::IfLoadable(Platform::new("linux", "arm64")), true),
+        (DockerList::For(Platform::new("linux", "s390x")), true),
+    ] {
+        let bytes = write(&path, TarOptions { docker: docker.clone(), ..TarOptions::default() }, 4).await;
+        let index = TarIndex::read(&bytes).unwrap();
+        assert_eq!(index.file("manifest.json").is_some(), has_list, "{docker:?}");
+    }
 }
 
 #[tokio::test]
@@ -112,7 +128,8 @@ async fn a_pipe_is_passed_on_as_it_comes() {
     let blobs = TarIndex::read(&fs::File::open(&path).unwrap()).unwrap();
     let blobs =
         blobs.entries().iter().filter(|entry| entry.data.size > 0 || entry.name.as_ref().unwrap().len() > 60).count();
-    assert_eq!(blobs, copied.blobs.len() + 2);
+    // And the three lists.
+    assert_eq!(blobs, copied.blobs.len() + 3);
 }
 
 #[tokio::test]

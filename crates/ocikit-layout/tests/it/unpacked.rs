@@ -82,7 +82,8 @@ async fn every_archive_comes_through_a_pipe() {
         for compression in FORMS {
             let (scratch, heard) = scratch(temporary.path());
             let there: Arc<dyn Sink> = Arc::new(Memory::new());
-            let source = receive("-", Cursor::new(compressed(compression, &plain)), &there, &scratch).await.unwrap();
+            let source =
+                receive("-", Cursor::new(compressed(compression, &plain)), &there, &scratch).await.unwrap().source;
             assert_eq!(!heard.0.lock().unwrap().is_empty(), waits, "{name} {compression:?}");
             let root = Root::open(source, &Name::Only).await.unwrap();
             assert_eq!(*root.descriptor(), expected, "{name} {compression:?}");
@@ -175,7 +176,7 @@ async fn docker_archives_whose_blobs_are_called_like_those_of_a_layout() {
         let to: Arc<dyn Sink> = Arc::new(Memory::new());
         let received = receive("-", Cursor::new(tar.finish()), &to, &Scratch::default()).await;
         if in_front {
-            let root = Root::open(received.unwrap(), &Name::Tag("1".parse().unwrap())).await.unwrap();
+            let root = Root::open(received.unwrap().source, &Name::Tag("1".parse().unwrap())).await.unwrap();
             assert!(matches!(root, Root::Image(_)));
         } else {
             // It began like an OCI archive, so it was not kept.

@@ -1,0 +1,73 @@
+use ocikit_image::{Name, Result, Root, narrow};
+use ocikit_layout::has_docker_list;
+use ocikit_spec::{Descriptor, Platform};
+
+use crate::location::Location;
+use crate::session::Session;
+
+/// What an archive by `docker save` holds of an image of which it lists more.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Present {
+    /// How many manifests the index lists.
+    pub listed: usize,
+    /// The platforms of the images that are there.
+    pub platforms: Vec<Platform>,
+}
+
+impl Session {
+    /// Opens what a location names, to copy it. `docker save` with containerd's image store writes the index of all
+    /// platforms and the image of one (kubernetes-sigs/kind#3795, moby/moby#49473): of such an archive, which has a
+    /// `manifest.json`, the root is what is there, the image itself or an index of those that are. The second value says so.
+    ///
+    /// A location with a digest means what it says, and so does a session that copies [some platforms
+    /// only](crate::SessionOptions::only).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Session::open`].
+    pub async fn open_present(&self, location: &Location) -> Result<(Root, Option<Present>)> {
+        let root = self.open(location).await?;
+        let path = match location {
+            _ if matches!(location.name(), Name::Digest(_)) => None,
+            Location::Archive { path, .. } => Some(path),
+            Location::Path { path, .. } if path.is_file() => Some(path),
+            _ => None,
+        };
+        match path {
+            Some(path) => self.present(root, has_docker_list(path, &self.scratch())).await,
+            None => Ok((root, None)),
+        }
+    }
+
+    /// What is there of a root, if that is less than it lists and the archive it is in was written for docker.
+    pub(crate) async fn present(
+        &self,
+        root: Root,
+        is_for_docker: impl Future<Output = Result<bool>> + Send,
+    ) -> Result<(Root, Option<Present>)> {
+        let Root::Index(index) = &root else { return Ok((root, None)) };
+        if !self.options().only.is_empty() {
+            return Ok((root, None));
+        }
+        let (mut there, mut listed) = (Vec::new(), 0);
+        for entry in index.manifests() {
+            listed += 1;
+            if root.source().has(entry).await? {
+                there.push(entry.clone());
+            }
+        }
+        let is_image =
+            |entry: &&Descriptor| !entry.is_attestation() && !entry.platform.as_ref().is_some_and(Platform::is_unknown);
+        let images: Vec<_> = there.iter().filter(is_image).collect();
+        if there.len() == listed || images.is_empty() || !is_for_docker.await? {
+            return Ok((root, None));
+        }
+        let platforms: Vec<_> = images.iter().filter_map(|image| image.platform.clone()).collect();
+        let root = match images[..] {
+            [image] => Root::at(root.source().clone(), image.clone()).await?,
+            _ => narrow(&root, &platforms).await?,
+        };
+        Ok((root, Some(Present { listed, platforms })))
+    }
+}
