@@ -14,6 +14,7 @@ mod fuzz;
 mod hostile;
 mod hosts;
 mod house;
+mod layouts;
 mod lies;
 mod look;
 mod peers;

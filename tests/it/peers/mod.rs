@@ -4,6 +4,7 @@ mod build;
 mod edit;
 mod files;
 mod keyless;
+mod layouts;
 mod notation;
 mod old_log;
 mod registries;

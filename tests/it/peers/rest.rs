@@ -97,9 +97,9 @@ fn an_engine_loads_what_we_write() {
     }
     // Several images in one, and an index beside the list for docker.
     let multi = testdata("buildkit-multi/image.tar").display().to_string();
-    bench.ok(&["copy", "--docker", &multi, "oci-archive:all.tar:acme/all:1"]);
+    bench.ok(&["copy", &multi, "oci-archive:all.tar:acme/all:1"]);
     let single = testdata("buildkit-single/image.tar").display().to_string();
-    bench.ok(&["copy", "--docker", "--append", &single, "oci-archive:all.tar:acme/more:1"]);
+    bench.ok(&["copy", "--append", &single, "oci-archive:all.tar:acme/more:1"]);
     let loaded = peers.ok(&format!("{docker} load -i {}", bench.path("all.tar").display()));
     assert!(loaded.contains("acme/all:1") && loaded.contains("acme/more:1"), "{loaded}");
     // And what this engine saves is read.

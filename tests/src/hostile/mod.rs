@@ -115,6 +115,8 @@ pub const CASES: &[Case] = &[
     small("docker-many", "a docker archive whose list names one image 1,000 times", [0, 0, 0], docker_many),
     small("docker-deep", "a docker archive with 20,000 brackets for a list", [3, 3, 3], docker_deep),
     small("zstd-window", "a zstd layer that wants a window of 2 GiB", [0, 0, 5], zstd_window),
+    small("xz-dictionary", "an xz layer that wants a dictionary of 4 GiB", [0, 0, 5], xz_dictionary),
+    small("docker-xz-dictionary", "a docker archive with such a layer", [3, 3, 3], docker_xz_dictionary),
     large("docker-tags", "a docker archive that gives an image 700,000 names", [3, 3, 3], docker_tags),
     large("gzip-bomb", "a gzip layer of 256 KiB that inflates to 256 MiB", [0, 0, 5], gzip_bomb),
     large("zstd-bomb", "a zstd layer of 8 KiB that inflates to 256 MiB", [0, 0, 5], zstd_bomb),
@@ -552,6 +554,33 @@ fn zstd_window() -> Vec<u8> {
     bytes[4] = 0;
     bytes[5] = 21 << 3;
     with_zeros(MediaType::OCI_LAYER_ZSTD, bytes, Digest::sha256_of(&[7; 1000]))
+}
+
+/// A tar of 10 KiB, by liblzma, with the size of the dictionary in its block header set to the largest there is.
+#[rustfmt::skip]
+const XZ_DICTIONARY: [u8; 144] = [
+    0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x01, 0x69, 0x22, 0xde, 0x36, 0x02, 0x00, 0x21, 0x01, 0x28, 0x00, 0x00, 0x00,
+    0xe6, 0xa0, 0x11, 0xb3, 0xe0, 0x27, 0xff, 0x00, 0x54, 0x5d, 0x00, 0x30, 0x80, 0x33, 0x50, 0x18, 0x68, 0x89, 0x82, 0xed,
+    0xa7, 0x80, 0x69, 0xfa, 0xda, 0x6d, 0xf2, 0xb6, 0xa6, 0xdf, 0x1c, 0x9e, 0xfd, 0x21, 0xca, 0x25, 0x8e, 0x1a, 0xde, 0xa0,
+    0x37, 0x76, 0x0a, 0x20, 0x92, 0x81, 0x73, 0xd3, 0x66, 0xf0, 0x61, 0xa4, 0x74, 0xdf, 0x02, 0xd4, 0x59, 0x4b, 0xad, 0xc3,
+    0x5d, 0xa0, 0x87, 0xfc, 0xff, 0x7b, 0xd3, 0x94, 0x6f, 0xc0, 0x98, 0xf4, 0x9d, 0x9e, 0x23, 0x63, 0x81, 0xe7, 0x01, 0x79,
+    0xfa, 0xbc, 0xab, 0xc6, 0x26, 0x00, 0xeb, 0x3f, 0xd6, 0x55, 0x9c, 0xca, 0x1f, 0x08, 0x00, 0x00, 0x06, 0xf6, 0xdf, 0x56,
+    0x00, 0x01, 0x6c, 0x80, 0x50, 0x00, 0x00, 0x00, 0xcc, 0xa4, 0x88, 0xc6, 0x3e, 0x30, 0x0d, 0x8b, 0x02, 0x00, 0x00, 0x00,
+    0x00, 0x01, 0x59, 0x5a,
+];
+
+fn xz_dictionary() -> Vec<u8> {
+    let media_type = MediaType::new("application/vnd.oci.image.layer.v1.tar+xz");
+    with_zeros(media_type, XZ_DICTIONARY.to_vec(), Digest::sha256_of(&[7; 1000]))
+}
+
+fn docker_xz_dictionary() -> Vec<u8> {
+    let diff_id = Digest::sha256_of(b"");
+    let config = json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [diff_id]}});
+    let list = json!([{"Config": "config.json", "RepoTags": ["a:1"], "Layers": ["layer.tar"]}]);
+    let mut tar = RawTar::default();
+    tar.file("config.json", config.to_string().as_bytes()).file("layer.tar", &XZ_DICTIONARY);
+    tar.file("manifest.json", list.to_string().as_bytes()).end()
 }
 
 fn missing(number: u32) -> Descriptor {

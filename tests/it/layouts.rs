@@ -1,0 +1,635 @@
+//! Archives and layouts as the world writes them, and places that are no plain files.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileTypeExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use ocikit_spec::{Descriptor, Digest, MediaType};
+use ocikit_tests::{Bench, Compression, Registry, Tar, testdata, write_image};
+use serde_json::Value;
+
+use crate::bench;
+
+fn case(name: &str) -> String {
+    testdata("docker-cases").join(name).display().to_string()
+}
+
+fn layers() -> Vec<Vec<u8>> {
+    vec![Tar::new().file("hello.txt", b"hello\n").finish()]
+}
+
+fn inspect(bench: &Bench, location: &str) -> Value {
+    serde_json::from_str(&bench.ok(&["inspect", "--json", location])).unwrap()
+}
+
+/// What a directory next to a layout holds that nobody may touch, and a layout whose `blobs` leads there.
+fn hostile(bench: &Bench) -> Vec<String> {
+    let outside = bench.path("outside");
+    fs::create_dir_all(outside.join("sha256")).unwrap();
+    let digest = Digest::sha256_of(b"precious");
+    fs::write(outside.join("precious.txt"), "precious").unwrap();
+    fs::write(outside.join("sha256/precious.txt"), "precious").unwrap();
+    fs::write(outside.join("sha256").join(digest.hex()), "precious").unwrap();
+    fs::write(outside.join("sha256/.ocikit-old"), "precious").unwrap();
+    tree(&outside)
+}
+
+fn tree(path: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(tree(&entry.path()));
+        }
+        found.push(entry.path().display().to_string());
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn nothing_outside_a_layout_is_removed_or_written() {
+    for links in ["blobs", "blobs/sha256"] {
+        let bench = bench();
+        write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
+        let outside = hostile(&bench);
+        bench.ok(&["copy", "a.tar", "oci:layout:1"]);
+        // The image is there as well, so that everything can be read.
+        for blob in fs::read_dir(bench.path("layout/blobs/sha256")).unwrap() {
+            let blob = blob.unwrap();
+            fs::copy(blob.path(), bench.path("outside/sha256").join(blob.file_name())).unwrap();
+        }
+        let before = tree(&bench.path("outside"));
+        assert!(before.len() > outside.len());
+        let link = bench.path("layout").join(links);
+        fs::remove_dir_all(&link).unwrap();
+        let target = if links == "blobs" { bench.path("outside") } else { bench.path("outside/sha256") };
+        symlink(target, &link).unwrap();
+        write_image(&bench.path("b.tar"), Compression::Zstd, &[Tar::new().file("other", b"other").finish()]);
+        fs::write(bench.path("blob"), "a new blob").unwrap();
+        for line in [
+            &["gc", "oci:layout"][..],
+            &["gc", "--dry-run", "oci:layout"],
+            &["copy", "b.tar", "oci:layout:2"],
+            &["annotate", "oci:layout:1", "k=v"],
+            &["blob", "put", "blob", "oci:layout"],
+        ] {
+            let outcome = bench.ocikit(line);
+            assert_eq!(outcome.code, 1, "{line:?}: {outcome}");
+            assert!(outcome.stderr.contains("symlinks are not followed"), "{line:?}: {outcome}");
+            assert_eq!(tree(&bench.path("outside")), before, "{line:?}");
+        }
+        for name in ["precious.txt", "sha256/precious.txt"] {
+            assert_eq!(fs::read_to_string(bench.path("outside").join(name)).unwrap(), "precious");
+        }
+    }
+}
+
+#[test]
+fn gc_removes_regular_files_named_by_digests_and_nothing_else() {
+    let bench = bench();
+    write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
+    bench.ok(&["copy", "a.tar", "oci:layout:1"]);
+    let blobs = bench.path("layout/blobs/sha256");
+    let name = |content: &[u8]| Digest::sha256_of(content).hex();
+    fs::write(bench.path("precious"), "precious").unwrap();
+    fs::write(blobs.join(name(b"garbage")), "garbage").unwrap();
+    symlink(bench.path("precious"), blobs.join(name(b"link"))).unwrap();
+    fs::create_dir(blobs.join(name(b"directory"))).unwrap();
+    fs::write(blobs.join(name(b"directory")).join(name(b"below")), "below").unwrap();
+    fs::create_dir_all(bench.path("layout/blobs/md5")).unwrap();
+    let others = ["notes.txt", &name(b"upper").to_uppercase(), &name(b"short")[1..], "../../mine", "../md5/file"];
+    for other in others {
+        fs::write(blobs.join(other), "mine").unwrap();
+    }
+    let gone = bench.ok(&["gc", "oci:layout"]);
+    assert_eq!(gone.lines().count(), 2, "{gone}");
+    assert!(gone.starts_with(&format!("blobs/sha256/{} (7 B)\n", name(b"garbage"))), "{gone}");
+    for other in others {
+        assert!(blobs.join(other).exists(), "{other}");
+    }
+    assert!(fs::symlink_metadata(blobs.join(name(b"link"))).unwrap().is_symlink());
+    assert!(blobs.join(name(b"directory")).join(name(b"below")).exists());
+    assert!(!blobs.join(name(b"garbage")).exists());
+    assert_eq!(fs::read_to_string(bench.path("precious")).unwrap(), "precious");
+    bench.ok(&["validate", "oci:layout:1"]);
+}
+
+#[test]
+fn gc_refuses_where_a_document_is_missing() {
+    let bench = bench();
+    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    bench.ok(&["copy", &multi, "oci:layout:1"]);
+    bench.ok(&["copy", &multi, "whole.tar"]);
+    let index = bench.ok(&["digest", "oci:layout:1"]);
+    let facts: Value = serde_json::from_str(&bench.ok(&["manifest", "get", "oci:layout:1"])).unwrap();
+    let child = facts["manifests"][0]["digest"].as_str().unwrap().to_owned();
+    let count = || tree(&bench.path("layout")).len();
+    for (missing, sparse) in [(child, 0), (index, 3)] {
+        let path = bench.path("layout").join(missing.parse::<Digest>().unwrap().blob_path());
+        let bytes = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let before = count();
+        let outcome = bench.ocikit(&["gc", "oci:layout"]);
+        assert_eq!(outcome.code, 3, "{outcome}");
+        assert!(outcome.stderr.contains(&missing) && outcome.stderr.contains("--sparse"), "{outcome}");
+        assert_eq!(count(), before);
+        assert_eq!(bench.ocikit(&["gc", "--sparse", "--dry-run", "oci:layout"]).code, sparse);
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn links_in_a_layout_are_replaced_and_not_followed() {
+    let bench = bench();
+    write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
+    for line in [&["annotate", "oci:layout:1", "k=v"][..], &["tag", "oci:layout:1", "2"], &["delete", "oci:layout:1"]] {
+        bench.ok(&["copy", "a.tar", "oci:layout:1"]);
+        let list = bench.path("layout/index.json");
+        fs::rename(&list, bench.path("list.json")).unwrap();
+        let before = fs::read(bench.path("list.json")).unwrap();
+        symlink(bench.path("list.json"), &list).unwrap();
+        bench.ok(line);
+        assert!(fs::symlink_metadata(&list).unwrap().is_file(), "{line:?}");
+        assert_eq!(fs::read(bench.path("list.json")).unwrap(), before, "{line:?}");
+        fs::remove_dir_all(bench.path("layout")).unwrap();
+    }
+}
+
+#[test]
+fn moby_42862_podman_472_ggcr_1838_skopeo_999_docker_archives_of_every_kind_are_read() {
+    let bench = bench();
+    for name in [
+        "docker-layer-pzstd.tar",
+        "docker-layer-xz.tar",
+        "docker-layer-bzip2.tar",
+        "docker-dot-names.tar",
+        "docker-blobs-diffid-gzip.tar",
+    ] {
+        let path = case(name);
+        for location in [path.clone(), format!("docker-archive:{path}:acme/app:1")] {
+            bench.ok(&["validate", &location]);
+            assert_eq!(bench.ok(&["ls", &location]), "/hello", "{location}");
+            bench.ok(&["copy", &location, "oci:out"]);
+            bench.ok(&["validate", "oci:out"]);
+            fs::remove_dir_all(bench.path("out")).unwrap();
+        }
+        let piped = bench.ocikit_with_input(&["copy", "-", "oci:piped"], &fs::read(&path).unwrap());
+        assert_eq!(piped.code, 0, "{name}: {piped}");
+        bench.ok(&["validate", "oci:piped"]);
+        fs::remove_dir_all(bench.path("piped")).unwrap();
+    }
+}
+
+#[test]
+fn ggcr_1838_whole_archives_in_xz_bzip2_and_pzstd_are_read() {
+    let bench = bench();
+    let digest = write_image(&bench.path("a.tar"), Compression::Gzip, &layers()).to_string();
+    for (program, ending) in [("xz", "xz"), ("bzip2", "bz2"), ("zstd", "zst")] {
+        // The fixtures show that each is read; these programs only save a large file here.
+        let Ok(output) = Command::new(program).arg("-c").stdin(File::open(bench.path("a.tar")).unwrap()).output()
+        else {
+            continue;
+        };
+        let mut bytes = output.stdout;
+        if program == "zstd" {
+            // As pzstd begins: a frame of four bytes that is skipped.
+            bytes.splice(0..0, [0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4]);
+        }
+        let name = format!("whole.tar.{ending}");
+        fs::write(bench.path(&name), &bytes).unwrap();
+        assert_eq!(bench.ok(&["digest", &name]), digest);
+        bench.ok(&["validate", &name]);
+        assert_eq!(bench.ocikit_with_input(&["copy", "-", "oci:out"], &bytes).code, 0, "{program}");
+        fs::remove_dir_all(bench.path("out")).unwrap();
+    }
+    for name in ["b.tar.xz", "b.tar.bz2"] {
+        let outcome = bench.ocikit(&["copy", "a.tar", name]);
+        assert!(outcome.code == 1 && outcome.stderr.contains("read and not written"), "{outcome}");
+        assert!(!bench.path(name).exists());
+    }
+}
+
+#[test]
+fn kind_3795_moby_49473_docker_save_of_one_platform_gives_that_one() {
+    let bench = bench();
+    let path = case("docker-save-index-one-platform.tar");
+    let registry = Registry::start();
+    let image = "sha256:80aa4c7179993dfdb0e51d1c3391a95cad168d9d8a332240ed708de99eb3afe4";
+    for source in [path.clone(), format!("{path}#1"), format!("oci-archive:{path}:1")] {
+        let outcome = bench.ocikit(&["copy", &source, "oci:out"]);
+        assert!(outcome.code == 0 && outcome.stderr.contains("copying linux/amd64"), "{outcome}");
+        assert_eq!(bench.ok(&["digest", "oci:out"]), image);
+        bench.ok(&["validate", "oci:out"]);
+        fs::remove_dir_all(bench.path("out")).unwrap();
+    }
+    assert_eq!(bench.ok(&["digest", &format!("docker-archive:{path}")]), image, "its own manifest");
+    bench.ok(&["validate", &format!("docker-archive:{path}:app:1")]);
+    let reference = format!("{}/app:1", registry.name());
+    bench.ok(&["push", &path, &reference]);
+    assert_eq!(bench.ok(&["digest", &reference]), image);
+    let piped = format!("{}/piped:1", registry.name());
+    assert_eq!(bench.ocikit_with_input(&["push", "-", &piped], &fs::read(&path).unwrap()).code, 0);
+    assert_eq!(bench.ok(&["digest", &piped]), image);
+    // What is missing is told, and a digest means what it says.
+    let outcome = bench.ocikit(&["validate", &path]);
+    assert_eq!(outcome.code, 5, "{outcome}");
+    assert!(outcome.stdout.contains("121a9881695fe1e12ecdae30d9c863410a55ac2ee4828bba1d9a75413488272c"), "{outcome}");
+    let index = "sha256:e1e108069175b3d33a3bcab5a94422f205f33c65de094c6bf800df26d23bde95";
+    assert_eq!(bench.ocikit(&["copy", &format!("{path}@{index}"), "oci:pinned"]).code, 3);
+    assert_eq!(bench.ocikit(&["copy", "--platform", "linux/arm64", &path, "oci:arm"]).code, 3);
+    // One that docker did not write, and that lacks a manifest, is broken.
+    bench.ok(&["copy", &testdata("buildkit-multi/image.tar").display().to_string(), "oci:multi"]);
+    let facts: Value = serde_json::from_str(&bench.ok(&["manifest", "get", "oci:multi"])).unwrap();
+    let digest: Digest = facts["manifests"][0]["digest"].as_str().unwrap().parse().unwrap();
+    fs::remove_file(bench.path("multi").join(digest.blob_path())).unwrap();
+    assert_eq!(bench.ocikit(&["copy", "oci:multi", "oci:partial"]).code, 3);
+}
+
+/// An image with a layer that is typed as foreign, as the only one of a layout.
+fn with_foreign_layer(bench: &Bench, urls: &str) {
+    let blobs = bench.path("foreign/blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let put = |media_type: &str, bytes: &[u8]| {
+        let descriptor = Descriptor::of(MediaType::new(media_type), bytes);
+        fs::write(bench.path("foreign").join(descriptor.digest.blob_path()), bytes).unwrap();
+        serde_json::to_value(descriptor).unwrap()
+    };
+    let layer = Tar::new().file("hello.txt", b"hello\n").finish();
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+        Digest::sha256_of(&layer)
+    );
+    let config = put("application/vnd.docker.container.image.v1+json", config.as_bytes());
+    let mut layer = put("application/vnd.docker.image.rootfs.foreign.diff.tar", &layer);
+    layer["urls"] = serde_json::from_str(urls).unwrap();
+    let docker = "application/vnd.docker.distribution.manifest.v2+json";
+    let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": docker, "config": config, "layers": [layer]});
+    let manifest = put(docker, manifest.to_string().as_bytes());
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [manifest]});
+    fs::write(bench.path("foreign/index.json"), index.to_string()).unwrap();
+    fs::write(bench.path("foreign/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+#[test]
+fn imgpkg_8_moby_34216_foreign_layers_are_copied_where_nothing_else_has_them() {
+    let registry = Registry::start();
+    for (urls, flags, copied) in [
+        ("null", &[][..], true),
+        ("[]", &[], true),
+        (r#"["https://example.com/layer"]"#, &[], false),
+        (r#"["https://example.com/layer"]"#, &["--foreign-layers"], true),
+    ] {
+        let bench = bench();
+        with_foreign_layer(&bench, urls);
+        let line = [&["copy", "oci:foreign", "oci:out"], flags].concat();
+        bench.ok(&line);
+        assert_eq!(tree(&bench.path("out/blobs/sha256")).len(), if copied { 3 } else { 2 }, "{urls} {flags:?}");
+        let reference = format!("{}/foreign-{}:1", registry.name(), Digest::sha256_of(urls.as_bytes()).hex());
+        bench.ok(&[&["push", "oci:foreign", &reference], flags].concat());
+        let pulled = bench.ok(&[&["pull", &reference, "-o", "./pulled"], flags].concat());
+        assert!(!pulled.is_empty());
+        assert_eq!(tree(&bench.path("pulled/blobs/sha256")).len(), if copied { 3 } else { 2 }, "{urls} {flags:?}");
+    }
+    // Without another place to fetch it from, one that is missing is missing.
+    let bench = bench();
+    with_foreign_layer(&bench, "null");
+    let layer = Digest::sha256_of(&Tar::new().file("hello.txt", b"hello\n").finish());
+    fs::remove_file(bench.path("foreign").join(layer.blob_path())).unwrap();
+    assert_eq!(bench.ocikit(&["copy", "oci:foreign", "oci:out"]).code, 3);
+}
+
+#[test]
+fn docker_cli_1514_devices_and_pipes_are_written_to() {
+    let bench = bench();
+    let digest = write_image(&bench.path("a.tar"), Compression::Gzip, &layers()).to_string();
+    assert!(Command::new("mkfifo").arg(bench.path("pipe")).status().unwrap().success());
+    let manifest = bench.ok(&["manifest", "get", "a.tar"]);
+    for line in [
+        &["copy", "a.tar", "oci-archive:pipe"][..],
+        &["copy", "a.tar", "./pipe"],
+        &["annotate", "a.tar", "k=v", "-o", "./pipe"],
+        &["manifest", "get", "a.tar", "-o", "pipe"],
+        &["blob", "get", &format!("a.tar@{digest}"), "-o", "pipe"],
+    ] {
+        let path = bench.path("pipe");
+        let reader = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            File::open(path).unwrap().read_to_end(&mut bytes).unwrap();
+            bytes
+        });
+        bench.ok(line);
+        let bytes = reader.join().unwrap();
+        assert!(fs::symlink_metadata(bench.path("pipe")).unwrap().file_type().is_fifo(), "{line:?}");
+        match line[0] {
+            "copy" => {
+                fs::write(bench.path("out.tar"), &bytes).unwrap();
+                assert_eq!(bench.ok(&["digest", "out.tar"]), digest, "{line:?}");
+            }
+            "annotate" => assert!(bytes.len() > 1024),
+            _ => assert_eq!(String::from_utf8(bytes).unwrap(), manifest),
+        }
+    }
+    for device in ["/dev/null", "/dev/full"] {
+        let link = bench.path("device.tar");
+        symlink(device, &link).unwrap();
+        for output in [device, "device.tar", "./device.tar"] {
+            let code = if device == "/dev/null" { 0 } else { 1 };
+            let outcome = bench.ocikit(&["copy", "a.tar", &format!("oci-archive:{output}")]);
+            assert_eq!(outcome.code, code, "{output}: {outcome}");
+            assert_eq!(bench.ocikit(&["manifest", "get", "a.tar", "-o", output]).code, code, "{output}");
+            assert!(fs::metadata(device).unwrap().file_type().is_char_device(), "{output}");
+        }
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new(device));
+        fs::remove_file(link).unwrap();
+    }
+}
+
+#[test]
+fn docker_cli_1514_symlinks_are_followed() {
+    let bench = bench();
+    let digest = write_image(&bench.path("a.tar"), Compression::Gzip, &layers()).to_string();
+    fs::create_dir(bench.path("sub")).unwrap();
+    for target in ["sub/new.tar", "sub/there.tar"] {
+        fs::write(bench.path("sub/there.tar"), "old").unwrap();
+        symlink(target, bench.path("link.tar")).unwrap();
+        bench.ok(&["copy", "a.tar", "link.tar"]);
+        assert_eq!(bench.ok(&["digest", target]), digest);
+        // In place, and written anew.
+        bench.ok(&["annotate", "link.tar", "k=v"]);
+        bench.ok(&["annotate", "link.tar", "--remove", "k"]);
+        bench.ok(&["gc", "link.tar"]);
+        bench.ok(&["manifest", "get", "a.tar", "-o", "link.tar"]);
+        assert_eq!(fs::read_to_string(bench.path(target)).unwrap(), bench.ok(&["manifest", "get", "a.tar"]));
+        assert_eq!(fs::read_link(bench.path("link.tar")).unwrap(), Path::new(target));
+        fs::remove_file(bench.path("link.tar")).unwrap();
+    }
+}
+
+#[test]
+fn standard_output_has_many_names() {
+    let bench = bench();
+    let digest = write_image(&bench.path("a.tar"), Compression::Gzip, &layers()).to_string();
+    for name in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        let output = bench.command(&["copy", "a.tar", name]).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        fs::write(bench.path("out.tar"), &output.stdout).unwrap();
+        assert_eq!(bench.ok(&["digest", "out.tar"]), digest, "{name}");
+        // A file that is open already is not replaced under the process that has it.
+        let file = File::create(bench.path("open.tar")).unwrap();
+        assert!(bench.command(&["copy", "a.tar", name]).stdout(file).status().unwrap().success());
+        assert_eq!(bench.ok(&["digest", "open.tar"]), digest, "{name}");
+        let got = bench.ocikit(&["manifest", "get", "a.tar", "-o", name]);
+        assert_eq!((got.code, got.stdout), (0, bench.ok(&["manifest", "get", "a.tar"])), "{name}");
+    }
+}
+
+#[test]
+fn standard_input_and_pipes_are_read_wherever_a_dash_is() {
+    let bench = bench();
+    let registry = Registry::start();
+    let digest = write_image(&bench.path("a.tar"), Compression::Gzip, &layers()).to_string();
+    let bytes = fs::read(bench.path("a.tar")).unwrap();
+    let manifest = bench.ok(&["manifest", "get", "a.tar"]);
+    assert!(Command::new("mkfifo").arg(bench.path("pipe")).status().unwrap().success());
+    for (number, name) in ["-", "/dev/stdin", "/dev/fd/0", "./pipe"].into_iter().enumerate() {
+        let run = |arguments: &[&str], input: &[u8]| {
+            let (path, input) = (bench.path("pipe"), input.to_vec());
+            if name != "./pipe" {
+                return bench.ocikit_with_input(arguments, &input);
+            }
+            let writer = std::thread::spawn(move || {
+                let mut file = File::options().write(true).open(path).unwrap();
+                // A reader that has enough goes away.
+                let _ = file.write_all(&input);
+            });
+            let outcome = bench.ocikit_with_input(arguments, b"");
+            writer.join().unwrap();
+            outcome
+        };
+        let reference = format!("{}/a{number}:1", registry.name());
+        let outcome = run(&["push", name, &reference], &bytes);
+        assert_eq!(outcome.code, 0, "{name}: {outcome}");
+        assert_eq!(bench.ok(&["digest", &reference]), digest, "{name}");
+        let outcome = run(&["copy", name, &format!("oci:out{number}")], &bytes);
+        assert_eq!(outcome.code, 0, "{name}: {outcome}");
+        let outcome = run(&["manifest", "put", name, &format!("{}/a{number}:2", registry.name())], manifest.as_bytes());
+        assert_eq!(outcome.code, 0, "{name}: {outcome}");
+        let outcome = run(&["blob", "put", name, &format!("{}/a{number}", registry.name())], b"a blob");
+        assert_eq!(outcome.stdout.trim(), Digest::sha256_of(b"a blob").to_string(), "{name}: {outcome}");
+    }
+}
+
+#[test]
+fn pipes_and_devices_where_files_are_expected_end() {
+    let bench = bench();
+    write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
+    assert!(Command::new("mkfifo").arg(bench.path("pipe.tar")).status().unwrap().success());
+    // Nobody writes to the pipe: whoever opened it would wait for ever.
+    for line in [
+        &["inspect", "pipe.tar"][..],
+        &["inspect", "docker-archive:pipe.tar"],
+        &["annotate", "pipe.tar", "k=v"],
+        &["validate", "pipe.tar"],
+        &["gc", "pipe.tar"],
+        &["annotate", "/dev/zero", "k=v"],
+        &["inspect", "/dev/zero"],
+    ] {
+        let outcome = bench.ocikit(line);
+        assert!([1, 3].contains(&outcome.code) && outcome.stderr.starts_with("error: "), "{line:?}: {outcome}");
+    }
+    for line in [
+        &["verify", "a.tar", "--key", "/dev/zero"][..],
+        &["verify", "a.tar", "--policy", "/dev/zero"],
+        &["manifest", "put", "/dev/zero", "oci:out"],
+        &["sync", "/dev/zero"],
+    ] {
+        let outcome = bench.ocikit(line);
+        assert!(outcome.code == 2 && outcome.stderr.contains("too long"), "{line:?}: {outcome}");
+    }
+    let registry = Registry::start();
+    let reference = format!("{}/a:1", registry.name());
+    for (variable, code) in [("REGISTRY_AUTH_FILE", 1), ("CONTAINERS_REGISTRIES_CONF", 2)] {
+        for file in ["/dev/zero", "pipe.tar"] {
+            let outcome = run_with(&bench, variable, file, &["push", "a.tar", &reference]);
+            assert_eq!(outcome.code, code, "{variable}={file}: {outcome}");
+        }
+    }
+    assert_eq!(run_with(&bench, "REGISTRY_AUTH_FILE", "/dev/null", &["push", "a.tar", &reference]).code, 0);
+}
+
+fn run_with(bench: &Bench, variable: &str, value: &str, arguments: &[&str]) -> ocikit_tests::Outcome {
+    let mut command = bench.command(arguments);
+    command.env(variable, value);
+    ocikit_tests::run(command.stdin(Stdio::null()), &[])
+}
+
+#[test]
+fn an_annotated_archive_with_a_signature_is_opened() {
+    let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
+    write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
+    bench.ok(&["keygen", "--output", "k"]);
+    bench.ok(&["sign", "a.tar", "--key", "k.key"]);
+    let before = bench.ok(&["digest", "a.tar"]);
+    bench.ok(&["annotate", "a.tar", "k=v"]);
+    let after = bench.ok(&["digest", "a.tar"]);
+    assert_ne!(before, after);
+    assert_eq!(inspect(&bench, "a.tar")["annotations"]["k"], "v");
+    bench.ok(&["copy", "a.tar", "oci:out"]);
+    assert_eq!(bench.ok(&["digest", "oci:out"]), after);
+}
+
+#[test]
+fn manifest_put_needs_what_the_manifest_names() {
+    let bench = bench();
+    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
+    bench.ok(&["copy", "a.tar", "oci:layout"]);
+    for (name, platform) in [("index.json", None), ("manifest.json", Some("linux/amd64"))] {
+        let mut line = vec!["manifest", "get", &multi, "-o", name];
+        line.extend(platform.into_iter().flat_map(|platform| ["--platform", platform]));
+        bench.ok(&line);
+        let before = fs::read(bench.path("a.tar")).unwrap();
+        for target in ["a.tar#new", "oci:layout:new"] {
+            let outcome = bench.ocikit(&["manifest", "put", name, target]);
+            assert!(outcome.code == 3 && outcome.stderr.contains("which the manifest names"), "{target}: {outcome}");
+            assert_eq!(bench.ocikit(&["digest", target]).code, 3);
+        }
+        assert!(fs::read(bench.path("a.tar")).unwrap() == before);
+    }
+    // With everything there both are taken.
+    bench.ok(&["copy", &multi, "oci:layout:multi"]);
+    bench.ok(&["copy", &multi, "--append", "a.tar#multi"]);
+    for target in ["a.tar#new", "oci:layout:new"] {
+        for name in ["manifest.json", "index.json"] {
+            bench.ok(&["manifest", "put", name, target]);
+        }
+        assert_eq!(bench.ok(&["digest", target]), bench.ok(&["digest", &multi]), "{target}");
+    }
+}
+
+/// Writes a layout as `cosign save` does since version 3: the manifest of the signature is a blob that `index.json` does not
+/// list.
+fn saved_by_cosign(bench: &Bench) -> (String, String) {
+    write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
+    bench.ok(&["keygen", "--output", "k"]);
+    bench.ok(&["sign", "a.tar", "--key", "k.key"]);
+    bench.ok(&["copy", "a.tar", "oci:saved:1"]);
+    let image = bench.ok(&["digest", "oci:saved:1"]);
+    let signature = inspect(bench, &format!("oci:saved@{image}"));
+    assert!(!signature.is_null());
+    let list = bench.path("saved/index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&list).unwrap()).unwrap();
+    let entries = index["manifests"].as_array_mut().unwrap();
+    let (images, others): (Vec<_>, Vec<_>) = entries.drain(..).partition(|entry| entry["digest"] == image.as_str());
+    assert_eq!((images.len(), others.len()), (1, 1));
+    entries.extend(images);
+    let referrer = others[0]["digest"].as_str().unwrap().to_owned();
+    fs::write(list, index.to_string()).unwrap();
+    (image, referrer)
+}
+
+#[test]
+fn signatures_that_cosign_save_does_not_list_are_found_and_kept() {
+    let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
+    let (image, referrer) = saved_by_cosign(&bench);
+    let listed = bench.ok(&["referrers", "oci:saved:1"]);
+    assert!(listed.contains(&referrer), "{listed}");
+    let collected = bench.ok(&["gc", "oci:saved"]);
+    assert!(collected.contains(" 0 B freed"), "{collected}");
+    bench.ok(&["validate", "oci:saved"]);
+    bench.ok(&["verify", "oci:saved:1", "--key", "k.pub"]);
+    let registry = Registry::start();
+    let reference = format!("{}/saved:1", registry.name());
+    for target in ["out.tar", "oci:out", &reference] {
+        bench.ok(&["copy", "oci:saved:1", target]);
+        bench.ok(&["verify", target, "--key", "k.pub"]);
+    }
+    // As an archive, and through a pipe.
+    let packed = Command::new("tar").args(["-cf", "../saved.tar", "."]).current_dir(bench.path("saved")).status();
+    assert!(packed.unwrap().success());
+    bench.ok(&["verify", "saved.tar", "--key", "k.pub"]);
+    bench.ok(&["gc", "saved.tar"]);
+    bench.ok(&["verify", "saved.tar", "--key", "k.pub"]);
+    let bytes = fs::read(bench.path("saved.tar")).unwrap();
+    assert_eq!(bench.ocikit_with_input(&["copy", "-", "oci:piped"], &bytes).code, 0);
+    bench.ok(&["verify", "oci:piped", "--key", "k.pub"]);
+    // Where the image goes, what is about it goes too.
+    bench.ok(&["delete", "oci:saved:1"]);
+    let collected = bench.ok(&["gc", "oci:saved"]);
+    assert!(collected.contains(&referrer["sha256:".len()..]) && collected.contains(&image["sha256:".len()..]));
+}
+
+#[test]
+fn docker_load_takes_what_is_written_by_default() {
+    let bench = bench();
+    write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
+    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    let listed = |path: &str| -> Option<Value> {
+        let file = File::open(bench.path(path)).unwrap();
+        let index = ocikit_archive::TarIndex::read(&file).unwrap();
+        let span = index.file("manifest.json")?;
+        let bytes = fs::read(bench.path(path)).unwrap();
+        Some(serde_json::from_slice(&bytes[span.offset as usize..][..span.size as usize]).unwrap())
+    };
+    bench.ok(&["copy", "a.tar", "one.tar"]);
+    assert_eq!(listed("one.tar").unwrap().as_array().unwrap().len(), 1);
+    bench.ok(&["copy", "--no-docker", "a.tar", "none.tar"]);
+    assert_eq!(listed("none.tar"), None);
+    assert_eq!(bench.ocikit(&["copy", "--no-docker", "--docker", "a.tar", "none.tar"]).code, 2);
+    bench.ok(&["copy", &multi, "multi.tar"]);
+    let config = |path: &str, platform: &str| {
+        let manifest = bench.ok(&["manifest", "get", path, "--platform", platform]);
+        let manifest: Value = serde_json::from_str(&manifest).unwrap();
+        format!("blobs/{}", manifest["config"]["digest"].as_str().unwrap().replace(':', "/"))
+    };
+    let here = ocikit_spec::Platform::of_this_machine().to_string();
+    assert_eq!(listed("multi.tar").unwrap()[0]["Config"], config(&multi, &here).as_str());
+    bench.ok(&["copy", "--docker=linux/arm64", &multi, "arm.tar"]);
+    assert_eq!(listed("arm.tar").unwrap()[0]["Config"], config(&multi, "linux/arm64").as_str());
+    // Through a pipe, annotated elsewhere, and pulled as well.
+    let piped = bench.command(&["copy", "a.tar", "-"]).output().unwrap();
+    fs::write(bench.path("piped.tar"), piped.stdout).unwrap();
+    bench.ok(&["annotate", "none.tar", "k=v", "-o", "annotated.tar"]);
+    let registry = Registry::start();
+    let reference = format!("{}/app:1", registry.name());
+    bench.ok(&["push", "a.tar", &reference]);
+    bench.ok(&["pull", &reference, "-o", "pulled.tar"]);
+    for path in ["piped.tar", "annotated.tar", "pulled.tar"] {
+        assert!(listed(path).is_some(), "{path}");
+    }
+    assert_eq!(listed("pulled.tar").unwrap()[0]["RepoTags"][0], reference.as_str());
+    // What is for other platforms only, or no image, is not listed.
+    let other = if here == "linux/arm64" { "linux/amd64" } else { "linux/arm64" };
+    let variant = bench.ok(&["inspect", "--json", &multi]);
+    assert!(variant.contains(other.rsplit('/').next().unwrap()), "{variant}");
+}
+
+#[test]
+fn a_null_annotation_is_absent_and_stays_as_it_is_written() {
+    let bench = bench();
+    let path = case("annotation-null-value.tar");
+    let digest = "sha256:6ae2e83bd1893cbc4b40dbdb84384dbca035af6dbaca3d20f03cc0859fe58e71";
+    assert_eq!(bench.ok(&["digest", &path]), digest);
+    assert_eq!(inspect(&bench, &path)["annotations"]["a"], Value::Null);
+    bench.ok(&["validate", &path]);
+    bench.ok(&["copy", &path, "oci:out"]);
+    let text = bench.ok(&["manifest", "get", "oci:out"]);
+    assert!(text.contains(r#""annotations":{"a":null}"#), "{text}");
+}
+
+#[test]
+fn buildx_4092_a_number_sign_may_be_part_of_a_path() {
+    let bench = bench();
+    fs::create_dir(bench.path("dir#7")).unwrap();
+    write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
+    for path in ["dir#7/app.tar", "app#1.2.tar", "./app#1"] {
+        bench.ok(&["copy", "a.tar", path]);
+        assert!(bench.path(path).exists(), "{path}");
+        bench.ok(&["validate", path]);
+    }
+    bench.ok(&["copy", "a.tar", "dir#7/tagged.tar#v2"]);
+    bench.ok(&["digest", "dir#7/tagged.tar#v2"]);
+}
