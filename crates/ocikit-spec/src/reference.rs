@@ -1,43 +1,66 @@
+use std::cmp::Ordering;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::Digest;
 use crate::error::{Error, Result, excerpt};
 
-/// A registry: a host name or address, with a port where it is not the usual one.
+/// A registry: a host name or address, with a port unless it is 443.
 ///
-/// Docker Hub is `docker.io`, whatever other name it was given.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Registry(String);
+/// A registry has one canonical name, whatever spelling it was parsed from, so that policies, blocks, credentials and
+/// certificates which are kept under its name apply to every spelling: lower case, no trailing dot, no port 443, a port
+/// without leading zeros, addresses in their shortest form. Docker Hub is `docker.io` under each of its host names.
+///
+/// ```
+/// use ocikit_spec::Registry;
+///
+/// let registry: Registry = "GHCR.io.:0443".parse()?;
+/// assert_eq!(registry.as_str(), "ghcr.io");
+/// # Ok::<(), ocikit_spec::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Registry {
+    /// The canonical name. A host that a reference would not show to be a registry keeps its port 443.
+    name: String,
+    /// Whether port 443 was spelled out. It is no part of the identity.
+    tls_port: bool,
+}
 
 impl Registry {
     /// Docker Hub.
     pub fn docker_hub() -> Registry {
-        Registry("docker.io".to_owned())
+        Registry { name: "docker.io".to_owned(), tls_port: false }
     }
 
-    /// Its name, as in references and in credential files: `docker.io`, `localhost:5000`, `[::1]:5000`.
+    /// Returns the canonical name, as in references and in credential files: `docker.io`, `localhost:5000`, `[::1]:5000`.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 
     /// Whether it is Docker Hub.
     pub fn is_docker_hub(&self) -> bool {
-        self.0 == "docker.io"
+        self.name == "docker.io"
     }
 
     /// Where its API answers, which is the name itself for every registry but Docker Hub.
     pub fn endpoint(&self) -> &str {
-        if self.is_docker_hub() { "registry-1.docker.io" } else { &self.0 }
+        if self.is_docker_hub() { "registry-1.docker.io" } else { &self.name }
     }
 
     /// The host without the port, and without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
-        match self.0.strip_prefix('[') {
+        match self.name.strip_prefix('[') {
             Some(rest) => rest.split(']').next().unwrap_or_default(),
-            None => self.0.split(':').next().unwrap_or_default(),
+            None => self.name.split(':').next().unwrap_or_default(),
         }
+    }
+
+    /// Whether the reference spelled out port 443, which the canonical name drops. A registry that is addressed without
+    /// TLS answers there, and not at port 80.
+    pub fn names_tls_port(&self) -> bool {
+        self.tls_port
     }
 
     /// Whether it is on this machine by its name alone: `localhost`, a name below it, or a loopback address.
@@ -50,54 +73,117 @@ impl Registry {
     }
 }
 
+impl PartialEq for Registry {
+    fn eq(&self, other: &Registry) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Registry {}
+
+impl Hash for Registry {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl PartialOrd for Registry {
+    fn partial_cmp(&self, other: &Registry) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Registry {
+    fn cmp(&self, other: &Registry) -> Ordering {
+        self.name.cmp(&other.name)
+    }
+}
+
+/// The port that a canonical name leaves out.
+const TLS_PORT: u16 = 443;
+
 impl FromStr for Registry {
     type Err = Error;
 
+    /// Reads a host and a port in any spelling.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reference`] for what is no host name, IPv4 address in dotted form or IPv6 address in brackets. Other
+    /// spellings of IPv4 addresses (`127.1`, `0x7f000001`) are refused: URLs read them as addresses, name lookup does not.
     fn from_str(text: &str) -> Result<Registry> {
         let refuse = |problem| Error::Reference { text: excerpt(text), problem };
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (address, port) = rest.split_once(']').ok_or_else(|| refuse("a bracket is not closed"))?;
-                address.parse::<Ipv6Addr>().map_err(|_| refuse("the brackets hold no IPv6 address"))?;
+                let address: Ipv6Addr = address.parse().map_err(|_| refuse("the brackets hold no IPv6 address"))?;
                 let port = match port.strip_prefix(':') {
                     None if port.is_empty() => None,
                     None => return Err(refuse("something other than a port follows the IPv6 address")),
                     port => port,
                 };
-                (None, port)
+                // An IPv4-mapped address reaches the same server as the IPv4 address.
+                let host = address.to_ipv4_mapped().map_or_else(|| format!("[{address}]"), |mapped| mapped.to_string());
+                (host, port)
             }
-            None => match text.split_once(':') {
-                Some((host, port)) => (Some(host), Some(port)),
-                None => (Some(text), None),
-            },
+            None => {
+                let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+                (host_name(host).map_err(refuse)?, port)
+            }
         };
-        let is_label = |label: &str| {
-            let bytes = label.as_bytes();
-            !bytes.is_empty()
-                && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
-                && !label.starts_with('-')
-                && !label.ends_with('-')
+        let port = port.map(|port| port_number(port).ok_or_else(|| refuse("the port is not a number up to 65535")));
+        let port = port.transpose()?;
+        let tls_port = port == Some(TLS_PORT);
+        let name = match (host.as_str(), port) {
+            (
+                "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" | "docker.io",
+                None | Some(TLS_PORT),
+            ) => {
+                return Ok(Registry { tls_port, ..Registry::docker_hub() });
+            }
+            // Without a port, a reference that begins with this name would be one of Docker Hub.
+            (host, None | Some(TLS_PORT)) if !(host.contains(['.', ':']) || host == "localhost") => {
+                format!("{host}:{TLS_PORT}")
+            }
+            (_, None | Some(TLS_PORT)) => host,
+            (_, Some(port)) => format!("{host}:{port}"),
         };
-        if let Some(host) = host
-            && !(host.len() <= 253 && host.split('.').all(is_label))
-        {
-            return Err(refuse("the registry is not a host name"));
-        }
-        if let Some(port) = port
-            && (port.bytes().any(|byte| !byte.is_ascii_digit()) || port.parse::<u16>().is_err())
-        {
-            return Err(refuse("the port is not a number up to 65535"));
-        }
-        Ok(match text {
-            "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => Registry::docker_hub(),
-            _ => Registry(text.to_owned()),
-        })
+        Ok(Registry { name, tls_port })
     }
+}
+
+/// A host name or IPv4 address in lower case and without a trailing dot.
+fn host_name(text: &str) -> Result<String, &'static str> {
+    let host = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        !bytes.is_empty()
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if host.len() > 253 || !host.split('.').all(is_label) {
+        return Err("the registry is not a host name");
+    }
+    // URL Standard, "ends in a number checker": in a URL such a host is an IPv4 address, or nothing.
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_hexadecimal = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_number =
+        last.bytes().all(|byte| byte.is_ascii_digit()) || last.strip_prefix("0x").is_some_and(is_hexadecimal);
+    if is_number && host.parse::<Ipv4Addr>().is_err() {
+        return Err("the registry ends in a number and is no IPv4 address in dotted form");
+    }
+    Ok(host)
+}
+
+fn port_number(text: &str) -> Option<u16> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
 }
 
 impl fmt::Display for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 
@@ -351,7 +437,7 @@ mod tests {
             ("[2001:db8::1]/a", "[2001:db8::1]/a:latest"),
             ("127.0.0.1:5000/a/b/c", "127.0.0.1:5000/a/b/c:latest"),
             ("ghcr.io/acme/app_a.b-c__d:V1.2_3-x", "ghcr.io/acme/app_a.b-c__d:V1.2_3-x"),
-            ("Registry/app", "Registry/app:latest"),
+            ("Registry/app", "registry:443/app:latest"),
         ] {
             let reference: Reference = text.parse().unwrap();
             assert_eq!(reference.to_string(), full);
@@ -411,6 +497,46 @@ mod tests {
         assert!("x".repeat(129).parse::<Tag>().is_err());
         assert!("x".repeat(128).parse::<Tag>().is_ok());
         assert!(format!("a/{}", "x".repeat(260)).parse::<Repository>().is_err());
+    }
+
+    #[test]
+    fn a_registry_has_one_name_in_every_spelling() {
+        for (canonical, spellings) in [
+            ("ghcr.io", &["ghcr.io", "GHCR.IO", "ghcr.io.", "ghcr.io:443", "Ghcr.io.:00443"][..]),
+            ("host.example:5000", &["host.example:05000", "HOST.example:5000", "host.example.:5000"]),
+            ("localhost", &["LOCALHOST", "localhost.", "localhost:443"]),
+            ("localhost:80", &["localhost:080"]),
+            ("registry:443", &["Registry", "registry", "registry:443", "REGISTRY:0443"]),
+            ("registry:5000", &["Registry:5000", "registry.:5000"]),
+            ("[::1]:5000", &["[0:0:0:0:0:0:0:1]:5000", "[::0001]:05000"]),
+            ("[2001:db8::a]", &["[2001:DB8:0::A]", "[2001:db8::a]:443"]),
+            ("127.0.0.1:5000", &["[::ffff:127.0.0.1]:5000", "[::FFFF:7f00:1]:5000", "127.0.0.1.:5000"]),
+            ("docker.io", &["index.docker.io", "Registry-1.Docker.io", "docker.io.", "DOCKER.IO:443"]),
+            ("docker.io:5000", &["docker.io:5000"]),
+        ] {
+            for spelling in spellings {
+                let registry: Registry = spelling.parse().unwrap();
+                assert_eq!(registry.as_str(), canonical, "{spelling}");
+                assert_eq!(canonical.parse::<Registry>().unwrap(), registry);
+                let reference: Reference = format!("{}/a/b:1", registry).parse().unwrap();
+                assert_eq!(reference.registry(), &registry, "{spelling}");
+            }
+        }
+        for text in [
+            "2130706433:5000",
+            "0x7f000001",
+            "127.1",
+            "127.0.0.01",
+            "a.0x7f",
+            "host..",
+            "host:",
+            "host:+1",
+            "[::1%eth0]",
+        ] {
+            assert!(text.parse::<Registry>().is_err(), "{text}");
+        }
+        assert!("localhost:443".parse::<Registry>().unwrap().names_tls_port());
+        assert!(!"localhost".parse::<Registry>().unwrap().names_tls_port());
     }
 
     #[test]
