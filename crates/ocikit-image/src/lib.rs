@@ -47,6 +47,7 @@ mod memory;
 mod merge;
 mod narrow;
 mod overlay;
+pub mod proxy;
 mod referrer_tag;
 mod related;
 pub mod retry;
