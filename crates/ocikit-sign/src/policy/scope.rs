@@ -82,6 +82,11 @@ mod tests {
             ("docker.io/*", "acme/app", true),
             ("acme/*", "docker.io/acme/app", true),
             ("localhost:5000/*", "localhost:5000/a", true),
+            ("localhost:05000/*", "LOCALHOST:5000/a", true),
+            ("GHCR.io:443/acme/*", "ghcr.io./acme/app", true),
+            ("ghcr.io/acme/app", "GHCR.IO:0443/acme/app", true),
+            ("[2001:db8:0::1]/a", "[2001:DB8::1]:443/a", true),
+            ("127.0.0.1:5000/*", "[::ffff:127.0.0.1]:5000/a", true),
             ("localhost:5000/*", "localhost:50001/a", false),
         ] {
             let found = Scope::parse(scope).unwrap().fits(Some(&repository.parse().unwrap()));
