@@ -10,16 +10,16 @@ use ocikit::layout::TarOptions;
 use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};
 use ocikit::registry::{
     ClientOptions, Credential, CredentialPlaces, DockerConfig, FileJournal, Fixed, HelperOptions, Journal, Keychain,
-    Redirects, RequestObserver, RetryOptions, Secret, Timeouts,
+    Keychains, Redirects, RequestObserver, RetryOptions, Timeouts,
 };
 use ocikit::sync::Access;
 use ocikit::{Client, Location, Registry, Session, SessionOptions};
-use ocikit_sign::{HttpOptions, HttpProxies};
+use ocikit_sign::HttpOptions;
 use zeroize::Zeroizing;
 
 use crate::commands::login;
 use crate::commands::probe::Known;
-use crate::failure::{Failure, Result};
+use crate::failure::{Code, Failure, Result};
 use crate::hosts;
 use crate::output::Output;
 use crate::progress::Form;
@@ -55,7 +55,10 @@ pub(crate) struct Global {
     /// Do not check the certificate of this registry, or of any
     #[arg(long, global = true, value_name = "HOST", num_args = 0..=1, require_equals = true, default_missing_value = "*", help_heading = "Registry")]
     insecure: Vec<String>,
-    /// Trust the certificates in this file as well (PEM)
+    /// With `false`, the same as --insecure
+    #[arg(long, global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Registry")]
+    tls_verify: Option<bool>,
+    /// Trust the certificates in this file as well (PEM): certificate authorities, or the registry's own
     #[arg(long, global = true, value_name = "FILE", help_heading = "Registry")]
     ca_file: Option<PathBuf>,
     /// Present this certificate to registries (PEM)
@@ -73,8 +76,11 @@ pub(crate) struct Global {
     /// Give up a connection on which nothing has moved for this many seconds
     #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Registry")]
     timeout: Option<u64>,
+    /// Read credentials from this file before all others (config.json of docker, auth.json of podman)
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Registry")]
+    authfile: Option<PathBuf>,
     /// Log in with this name; the password comes from --password-stdin or OCIKIT_PASSWORD
-    #[arg(long, global = true, value_name = "NAME", help_heading = "Registry")]
+    #[arg(long, short = 'u', global = true, value_name = "NAME", help_heading = "Registry")]
     username: Option<String>,
     /// Read the password from standard input
     #[arg(long, global = true, conflicts_with = "token_stdin", help_heading = "Registry")]
@@ -95,6 +101,7 @@ pub(crate) struct Context {
     secret: Option<login::Given>,
     /// The clients of all sessions, for [`Context::settle`].
     clients: Mutex<Vec<Client>>,
+    environment: login::Environment,
 }
 
 impl Context {
@@ -107,9 +114,11 @@ impl Context {
             }
             None => None,
         };
-        let secret = login::given(global.username.as_deref(), global.password_stdin, global.token_stdin)?;
+        let environment = login::Environment::read()?;
+        let (name, stdin) = (global.username.as_deref(), (global.password_stdin, global.token_stdin));
+        let secret = login::given(name, stdin.0, stdin.1, &environment)?;
         let progress = global.progress.settled(global.quiet || global.json, global.verbose);
-        Ok(Context { output, progress, global, epoch, secret, clients: Mutex::default() })
+        Ok(Context { output, progress, global, epoch, secret, environment, clients: Mutex::default() })
     }
 
     /// The same for a command that is a part of another and says nothing.
@@ -160,19 +169,23 @@ impl Context {
                 .hint("log in to each with `ocikit login`"));
         }
         let mut options = self.client_options()?;
+        self.add_environment(
+            &mut options,
+            &registries.keys().map(|name| name.parse()).collect::<Result<BTreeSet<_>, _>>()?,
+        )?;
         let mut credentials = HashMap::new();
         for (name, access) in registries {
+            let name: Registry = name.parse()?;
             let others = options.hosts.others.clone();
             let settings = options.hosts.named.entry(name.clone()).or_insert(others);
             // On a loopback address no TLS is needed, and nothing is said that would ask for it.
-            let is_loopback = name.parse::<Registry>().is_ok_and(|registry| registry.is_loopback());
-            if access.insecure && !is_loopback {
+            if access.insecure && !name.is_loopback() {
                 settings.tls.verify = Verify::NorTls;
             }
             if let Some(directory) = &access.certificates {
                 settings.tls.add_directory(directory)?;
             }
-            credentials.extend(access.credential.clone().map(|credential| (name.clone(), credential)));
+            credentials.extend(access.credential.clone().map(|credential| (name, credential)));
         }
         options.keychain = Arc::new(FromFile { credentials, others: options.keychain });
         Ok(self.session_of(Client::new(options), session))
@@ -183,45 +196,103 @@ impl Context {
         self.global.jobs.map(usize::from)
     }
 
-    /// What the command line or the environment gave to show who we are.
-    pub(crate) fn given(&self) -> Option<&login::Given> {
-        self.secret.as_ref()
+    /// What the command line gives to log in to a registry, or else the environment.
+    pub(crate) fn given(&self, registry: &Registry) -> Result<Option<login::Given>> {
+        match &self.secret {
+            Some(login::Given::Name(name)) => Ok(Some(self.environment.complete(name, registry))),
+            Some(given) => Ok(Some(given.clone())),
+            None => self.environment.given(registry),
+        }
+    }
+
+    /// Adds the credential of the environment: for the registry that the environment names, and without that only for the
+    /// one registry of the command.
+    fn add_environment(&self, options: &mut ClientOptions, registries: &BTreeSet<Registry>) -> Result {
+        let Some(credential) = self.environment.credential()? else { return Ok(()) };
+        let registry = match self.environment.registry() {
+            Some(registry) => registry,
+            None if registries.len() > 1 => {
+                self.output.say(
+                    "warning: the credentials of the environment are not used, since the command names several registries\n\
+                     hint: set OCIKIT_REGISTRY to the registry that they are for",
+                );
+                return Ok(());
+            }
+            None => match registries.first() {
+                Some(registry) => registry,
+                None => return Ok(()),
+            },
+        };
+        let own = Arc::new(Fixed { registry: Some(registry.clone()), credential });
+        options.keychain = Arc::new(Keychains(vec![own, options.keychain.clone()]));
+        Ok(())
     }
 
     /// A client for a command that speaks of these locations.
     fn client(&self, locations: &[&Location]) -> Result<Client> {
-        self.client_of(locations.iter().filter_map(|location| match location {
-            Location::Registry(reference) => Some(reference.registry()),
-            _ => None,
-        }))
+        self.client_of(locations.iter().filter_map(|location| registry_of(location)))
+    }
+
+    /// A session for a command with a credential of its own for some of its locations.
+    pub(crate) fn session_as(
+        &self,
+        locations: &[&Location],
+        credentials: &[(&Location, Credential)],
+        options: SessionOptions,
+    ) -> Result<Session> {
+        let registries: BTreeSet<_> = locations.iter().filter_map(|location| registry_of(location)).collect();
+        let mut own: BTreeMap<&Registry, &Credential> = BTreeMap::new();
+        for (location, credential) in credentials {
+            let registry = registry_of(location).ok_or_else(|| {
+                Failure::usage(format_args!("there are credentials for {location}, which is in no registry"))
+            })?;
+            if own.insert(registry, credential).is_some_and(|other| other != credential) {
+                return Err(Failure::usage(format_args!("there are two credentials for {registry}")));
+            }
+        }
+        let mut client = self.options_of(&registries)?;
+        let fixed = |(registry, credential): (&Registry, &Credential)| {
+            Arc::new(Fixed { registry: Some(registry.clone()), credential: credential.clone() }) as Arc<dyn Keychain>
+        };
+        let own = own.into_iter().map(fixed).chain([client.keychain.clone()]);
+        client.keychain = Arc::new(Keychains(own.collect()));
+        Ok(self.session_of(Client::new(client), options))
     }
 
     /// A client for a command that speaks to these registries.
     pub(crate) fn client_of<'a>(&self, registries: impl IntoIterator<Item = &'a Registry>) -> Result<Client> {
-        let registries: BTreeSet<&Registry> = registries.into_iter().collect();
+        Ok(Client::new(self.options_of(&registries.into_iter().collect())?))
+    }
+
+    fn options_of(&self, registries: &BTreeSet<&Registry>) -> Result<ClientOptions> {
         // Who looks into an archive is not told that a file about registries is wrong.
         let mut options = if registries.is_empty() { self.flags()? } else { self.client_options()? };
         registries.iter().try_for_each(|registry| hosts::check(&options.hosts, registry))?;
-        let known = |registry: &&Registry| Some((registry.to_string(), Known::read(registry)?.capabilities));
+        let known = |registry: &&Registry| Some(((*registry).clone(), Known::read(registry)?.capabilities));
         options.capabilities = registries.iter().filter_map(known).collect();
-        let credential = match &self.secret {
-            None => return Ok(Client::new(options)),
-            Some(login::Given::Whole(credential)) => credential.clone(),
-            Some(login::Given::Name(_)) => {
-                return Err(Failure::usage("there is a name and no password for it")
-                    .hint("give --password-stdin, or set OCIKIT_PASSWORD"));
-            }
+        let Some(given) = &self.secret else {
+            self.add_environment(&mut options, &registries.iter().map(|registry| (*registry).clone()).collect())?;
+            return Ok(options);
         };
         // One credential for several registries would show it to the wrong one.
-        match registries.into_iter().collect::<Vec<_>>()[..] {
-            [] => {}
-            [registry] => options.keychain = Arc::new(Fixed { registry: Some(registry.clone()), credential }),
+        let registry = match registries.iter().copied().collect::<Vec<_>>()[..] {
+            [] => return Ok(options),
+            [registry] => registry,
             _ => {
                 return Err(Failure::usage("one name and password, and more than one registry")
                     .hint("log in to each with `ocikit login`"));
             }
-        }
-        Ok(Client::new(options))
+        };
+        let given = match given {
+            login::Given::Name(name) => self.environment.complete(name, registry),
+            given => given.clone(),
+        };
+        let login::Given::Whole(credential) = given else {
+            return Err(Failure::usage("there is a name and no password for it")
+                .hint("give --password-stdin, or set OCIKIT_PASSWORD"));
+        };
+        options.keychain = Arc::new(Fixed { registry: Some(registry.clone()), credential });
+        Ok(options)
     }
 
     /// How registries are spoken to, with what the files of this machine say, and the credentials that docker and podman
@@ -236,10 +307,20 @@ impl Context {
     fn flags(&self) -> Result<ClientOptions> {
         let global = &self.global;
         let default = ClientOptions::default();
-        let keychain: Arc<dyn Keychain> = Arc::new(credential_places().keychain(&helpers()));
+        let mut keychains = credential_places().keychain(&helpers());
+        if let Some(file) = &global.authfile {
+            if !file.is_file() {
+                return Err(Failure::new(Code::Missing, format_args!("cannot read {}: no such file", file.display())));
+            }
+            keychains.0.insert(0, Arc::new(DockerConfig::with_helpers(file, helpers())));
+        }
+        let keychain: Arc<dyn Keychain> = Arc::new(keychains);
         let retry = self.retry();
         let timeouts = match global.timeout.map(Duration::from_secs) {
-            Some(limit) => Timeouts { connect: limit, answer: limit, silence: limit },
+            // A small document may take longer than one pause, and not forever.
+            Some(limit) => {
+                Timeouts { connect: limit, answer: limit, silence: limit, document: limit.max(SHORTEST_DOCUMENT) }
+            }
             None => Timeouts::default(),
         };
         let user_agent = format!("ocikit/{}", env!("CARGO_PKG_VERSION"));
@@ -248,9 +329,17 @@ impl Context {
         let hosts = self.hosts()?;
         let redirects = if global.trust_redirects { Redirects::Trusted } else { Redirects::Guarded };
         let proxies = proxies();
-        let observer = global.verbose.then(|| Arc::new(Requests(self.progress)) as Arc<dyn RequestObserver>);
+        let requests = Requests { form: self.progress, output: self.output, requests: global.verbose };
+        let observer = Some(Arc::new(requests) as Arc<dyn RequestObserver>);
         let default = ClientOptions { retry, timeouts, user_agent, journal, observer, ..default };
-        Ok(ClientOptions { keychain, hosts, proxies, redirects, ..default })
+        let options = ClientOptions { keychain, hosts, proxies, redirects, ..default };
+        options.check().map_err(|error| {
+            let failure = Failure::from(error);
+            let code =
+                if failure.code == Code::Missing && !named_files_exist(global) { Code::Missing } else { Code::Usage };
+            Failure { code, ..failure }.hint("name a PEM file with --ca-file, --cert or --key-file")
+        })?;
+        Ok(options)
     }
 
     fn hosts(&self) -> Result<HostOptions> {
@@ -270,6 +359,9 @@ impl Context {
         let mut hosts = HostOptions { others: common.clone(), ..HostOptions::default() };
         let set_plain: fn(&mut HostSettings) = |settings| settings.scheme = Scheme::Http;
         let set_insecure: fn(&mut HostSettings) = |settings| settings.tls.verify = Verify::Nothing;
+        if global.tls_verify == Some(false) {
+            set_insecure(&mut hosts.others);
+        }
         let named = global.plain_http.iter().map(|host| (host, set_plain));
         for (host, set) in named.chain(global.insecure.iter().map(|host| (host, set_insecure))) {
             if host == "*" {
@@ -278,7 +370,7 @@ impl Context {
             } else {
                 let registry: Registry = host.parse()?;
                 let others = hosts.others.clone();
-                set(hosts.named.entry(registry.to_string()).or_insert(others));
+                set(hosts.named.entry(registry).or_insert(others));
             }
         }
         Ok(hosts)
@@ -288,13 +380,7 @@ impl Context {
     /// proxies of the environment, again as often as registries.
     pub(crate) fn http_options(&self) -> Result<HttpOptions> {
         let authorities = self.global.ca_file.as_deref().map(crate::file::read).transpose()?.unwrap_or_default();
-        let proxy = |name: &str| variable(name).map(Zeroizing::new);
-        let proxies = HttpProxies {
-            http: proxy("http_proxy"),
-            https: proxy("HTTPS_PROXY").or_else(|| proxy("https_proxy")),
-            except: variable("NO_PROXY").or_else(|| variable("no_proxy")).unwrap_or_default(),
-        };
-        Ok(HttpOptions { authorities, proxies, retries: self.retry(), ..HttpOptions::default() })
+        Ok(HttpOptions { authorities, proxies: proxies(), retries: self.retry(), ..HttpOptions::default() })
     }
 
     /// How often anybody is asked again.
@@ -305,16 +391,23 @@ impl Context {
         }
     }
 
-    /// The file that logging in writes to: the first that would be asked and can be written, docker's as a rule.
-    #[allow(clippy::unused_self, reason = "what is read from the environment is read through the context")]
-    pub(crate) fn docker_config(&self) -> Result<DockerConfig> {
+    /// The file that logging in to a registry writes to: the one that is named, or the first that has a credential for the
+    /// registry and would hide another, or docker's.
+    pub(crate) async fn docker_config(&self, registry: &Registry) -> Result<DockerConfig> {
         let places = credential_places();
         let none = || Failure::usage("there is no home directory to keep credentials in").hint("set DOCKER_CONFIG");
-        let path = match places.registry_auth_file.clone() {
-            Some(path) => path,
-            None => places.files().pop().ok_or_else(none)?,
-        };
-        Ok(DockerConfig::with_helpers(path, helpers()))
+        if let Some(path) = self.global.authfile.clone().or(places.registry_auth_file.clone()) {
+            return Ok(DockerConfig::with_helpers(path, helpers()));
+        }
+        let mut files = places.files();
+        let last = files.pop().ok_or_else(none)?;
+        for file in files {
+            let file = DockerConfig::with_helpers(file, helpers());
+            if file.mentions(registry).await {
+                return Ok(file);
+            }
+        }
+        Ok(DockerConfig::with_helpers(last, helpers()))
     }
 
     /// Where something is written, as it was typed; a name that the system has for standard output is `-`.
@@ -345,17 +438,24 @@ impl Context {
     }
 }
 
+fn registry_of(location: &Location) -> Option<&Registry> {
+    match location {
+        Location::Registry(reference) => Some(reference.registry()),
+        _ => None,
+    }
+}
+
 /// Credentials that a file gives for some registries, before those that are kept elsewhere.
 #[derive(Debug)]
 struct FromFile {
-    credentials: HashMap<String, Credential>,
+    credentials: HashMap<Registry, Credential>,
     others: Arc<dyn Keychain>,
 }
 
 #[async_trait]
 impl Keychain for FromFile {
     async fn credential(&self, registry: &Registry, path: &str) -> ocikit::Result<Option<Credential>> {
-        match self.credentials.get(registry.as_str()) {
+        match self.credentials.get(registry) {
             Some(credential) => Ok(Some(credential.clone())),
             None => self.others.credential(registry, path).await,
         }
@@ -379,6 +479,8 @@ fn credential_places() -> CredentialPlaces {
     CredentialPlaces {
         registry_auth_file: path("REGISTRY_AUTH_FILE"),
         runtime_directory: path("XDG_RUNTIME_DIR"),
+        configuration_directory: path("XDG_CONFIG_HOME"),
+        run_directory: user_id().map(|user| PathBuf::from(format!("/run/containers/{user}"))),
         docker_config: path("DOCKER_CONFIG"),
         home: path("HOME"),
     }
@@ -389,16 +491,37 @@ fn helpers() -> HelperOptions {
     HelperOptions { directories, ..HelperOptions::default() }
 }
 
-/// Proxies, in upper case or, as curl and others have it, in lower case.
+/// Proxies as Go's `httpproxy` reads them from the environment: in upper case, or else in lower case.
 fn proxies() -> ProxyOptions {
     let either = |name: &str| variable(name).or_else(|| variable(&name.to_lowercase()));
+    // Where a web server starts us, HTTP_PROXY is a header of a request (https://httpoxy.org).
+    let http = if variable("REQUEST_METHOD").is_some() { None } else { either("HTTP_PROXY") };
     ProxyOptions {
-        // Upper case would be a header of a request where a web server starts us.
-        http: variable("http_proxy").map(Secret::new),
-        https: either("HTTPS_PROXY").map(Secret::new),
+        http: http.map(Zeroizing::new),
+        https: either("HTTPS_PROXY").map(Zeroizing::new),
         except: either("NO_PROXY").unwrap_or_default(),
     }
 }
+
+/// The number of the user, from the owner of our entry in `/proc`.
+#[cfg(unix)]
+fn user_id() -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").ok().map(|metadata| metadata.uid())
+}
+
+#[cfg(not(unix))]
+fn user_id() -> Option<u32> {
+    None
+}
+
+/// Whether the files that the command line names are there.
+fn named_files_exist(global: &Global) -> bool {
+    [&global.ca_file, &global.cert, &global.key_file].into_iter().flatten().all(|file| file.exists())
+}
+
+/// How long a small document may take at least, however short --timeout is.
+const SHORTEST_DOCUMENT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

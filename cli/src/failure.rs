@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io;
 
 use ocikit::Error;
+use ocikit::registry::NoAnswer;
 
 /// A command failed.
 #[derive(Debug)]
@@ -72,16 +73,20 @@ pub(crate) fn chain(error: &dyn StdError) -> String {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        let code = match &error {
-            Error::NotFound { .. } | Error::Document { .. } | Error::Broken { .. } => Code::Missing,
-            Error::Ambiguous { .. } => Code::Usage,
-            Error::Mismatch { .. } => Code::Unverified,
-            Error::Denied { .. } | Error::Blocked { .. } => Code::Denied,
-            Error::Unreachable { .. } => Code::Unreachable,
-            Error::Failed { source, .. } if source.kind() == io::ErrorKind::NotFound => Code::Missing,
-            _ => Code::Other,
-        };
-        Failure { code, message: chain(&error), hint: hint(&error) }
+        Failure { code: code_of(&error), message: chain(&error), hint: hint(&error) }
+    }
+}
+
+fn code_of(error: &Error) -> Code {
+    match error {
+        Error::NotFound { .. } | Error::Document { .. } | Error::Broken { .. } => Code::Missing,
+        Error::Ambiguous { .. } => Code::Usage,
+        Error::Mismatch { .. } => Code::Unverified,
+        Error::Denied { .. } | Error::Blocked { .. } => Code::Denied,
+        Error::Unreachable { .. } => Code::Unreachable,
+        Error::Referrers { source, .. } => code_of(source),
+        Error::Failed { source, .. } if source.kind() == io::ErrorKind::NotFound => Code::Missing,
+        _ => Code::Other,
     }
 }
 
@@ -108,15 +113,15 @@ fn hint(error: &Error) -> Option<String> {
             format!("log in with `ocikit login {registry}`, or give --username with --password-stdin")
         }
         Error::Blocked { .. } => "ask whoever wrote that file, or name another registry".to_owned(),
-        Error::Unreachable { place, .. } => {
-            let registry = place.split('/').next().unwrap_or(place);
-            if ocikit::registry::is_out_of_reach(error) {
-                return Some(format!(
-                    "if you trust {registry} to name addresses in your network, add --trust-redirects"
-                ));
-            }
-            format!("is {registry} the right name, is it running, and does it want --plain-http or --ca-file?")
-        }
+        Error::Unreachable { place, cause, .. } => return connection_hint(place, *cause),
+        Error::Referrers { place, source, .. } => match &**source {
+            Error::Denied { .. } => format!(
+                "add `--no-referrers` to leave out signatures and other referrers, or log in as a user who may list them with \
+                 `ocikit login {}`",
+                registry_of(place)
+            ),
+            _ => "add `--no-referrers` to leave out signatures and other referrers".to_owned(),
+        },
         Error::Failed { source, .. } => match source.kind() {
             io::ErrorKind::StorageFull => "free some space; what was there before is unchanged".to_owned(),
             io::ErrorKind::PermissionDenied => "may this user do that?".to_owned(),
@@ -131,6 +136,31 @@ fn hint(error: &Error) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// What to do about a server that gave no usable answer, where the cause is known.
+fn connection_hint(place: &str, cause: NoAnswer) -> Option<String> {
+    let registry = registry_of(place);
+    Some(match cause {
+        NoAnswer::ConnectionRefused => format!("start the registry, or correct the host and port `{registry}`"),
+        NoAnswer::NameResolution => format!("correct the host name `{registry}`"),
+        NoAnswer::Tls => format!(
+            "trust the registry's certificate with `--ca-file FILE`, or do not check it with `--insecure={registry}`"
+        ),
+        NoAnswer::SpeaksPlainHttp => format!("add `--plain-http={registry}`"),
+        NoAnswer::SpeaksTls => format!("leave out `--plain-http` for {registry}"),
+        NoAnswer::OutOfReach => {
+            format!("add `--trust-redirects` if you trust {registry} to name addresses in your network")
+        }
+        NoAnswer::TimedOut => "raise the limit with `--timeout SECONDS`".to_owned(),
+        NoAnswer::RateLimited { retry_after: Some(time) } => format!("try again after {} s", time.as_secs()),
+        _ => return None,
+    })
+}
+
+/// The registry that a message names first.
+fn registry_of(place: &str) -> &str {
+    place.split(['/', ' ']).next().unwrap_or(place)
 }
 
 /// How one image of several in a place is named.
@@ -199,6 +229,8 @@ impl From<ocikit_build::Error> for Failure {
 
 #[cfg(test)]
 mod tests {
+    use ocikit::spec::Digest;
+
     use super::*;
 
     #[test]
@@ -211,7 +243,15 @@ mod tests {
             (Error::Ambiguous { place: place(), choices: vec!["a".to_owned()] }, Code::Usage),
             (Error::Denied { place: place(), problem: String::new() }, Code::Denied),
             (Error::Blocked { place: place(), by: "a file" }, Code::Denied),
-            (Error::Unreachable { place: place(), source: "x".into() }, Code::Unreachable),
+            (Error::Unreachable { place: place(), cause: NoAnswer::Other, source: "x".into() }, Code::Unreachable),
+            (
+                Error::referrers(
+                    &Digest::sha256_of(b""),
+                    "a",
+                    Error::Denied { place: place(), problem: String::new() },
+                ),
+                Code::Denied,
+            ),
             (Error::Refused { place: place(), status: 400, problem: String::new() }, Code::Other),
             (io(io::ErrorKind::StorageFull), Code::Other),
             (io(io::ErrorKind::NotFound), Code::Missing),
@@ -226,6 +266,34 @@ mod tests {
         let failure = Failure::from(ocikit_sign::Error::Service { place, problem });
         assert_eq!(failure.code, Code::Unreachable);
         assert!(failure.hint.unwrap().contains("--ca-file"));
+    }
+
+    #[test]
+    fn hints_follow_from_the_cause() {
+        let hint = |cause| {
+            let error = Error::Unreachable { place: "ghcr.io/a/b".to_owned(), cause, source: "x".into() };
+            Failure::from(error).hint.unwrap_or_default()
+        };
+        for (cause, part) in [
+            (NoAnswer::ConnectionRefused, "`ghcr.io`"),
+            (NoAnswer::NameResolution, "`ghcr.io`"),
+            (NoAnswer::Tls, "`--insecure=ghcr.io`"),
+            (NoAnswer::SpeaksPlainHttp, "`--plain-http=ghcr.io`"),
+            (NoAnswer::SpeaksTls, "leave out `--plain-http`"),
+            (NoAnswer::OutOfReach, "`--trust-redirects`"),
+            (NoAnswer::TimedOut, "`--timeout SECONDS`"),
+            (NoAnswer::RateLimited { retry_after: Some(std::time::Duration::from_secs(300)) }, "after 300 s"),
+        ] {
+            assert!(hint(cause).contains(part), "{cause:?}: {}", hint(cause));
+        }
+        for cause in [NoAnswer::Failing { status: 503 }, NoAnswer::RateLimited { retry_after: None }, NoAnswer::Other] {
+            assert_eq!(hint(cause), "", "the cause is not known");
+        }
+        let denied = Error::Denied { place: "ghcr.io/a/b".to_owned(), problem: String::new() };
+        let referrers = |source| Failure::from(Error::referrers(&Digest::sha256_of(b""), "ghcr.io/a/b", source)).hint;
+        assert!(referrers(denied).unwrap().contains("or log in"));
+        let failing = Error::Unreachable { place: String::new(), cause: NoAnswer::Other, source: "x".into() };
+        assert!(referrers(failing).unwrap().starts_with("add `--no-referrers`"));
     }
 
     #[test]

@@ -4,23 +4,37 @@
 
 use std::time::Duration;
 
+use ocikit::Registry;
 use ocikit::registry::{RequestEvent, RequestObserver, RequestOutcome};
 use serde_json::json;
 
-use crate::output;
+use crate::output::{self, Output};
 use crate::progress::Form;
 
-/// Shows requests in the form in which progress is shown.
+/// Shows requests, where that is wanted, in the form in which progress is shown, and warns about credentials.
 #[derive(Debug)]
-pub(crate) struct Requests(pub(crate) Form);
+pub(crate) struct Requests {
+    pub(crate) form: Form,
+    pub(crate) output: Output,
+    /// Whether requests are shown.
+    pub(crate) requests: bool,
+}
 
 impl RequestObserver for Requests {
     fn request(&self, event: RequestEvent<'_>) {
-        let line = match self.0 {
+        if !self.requests {
+            return;
+        }
+        let line = match self.form {
             Form::Json => as_json(&event),
             _ => as_words(&event),
         };
         eprintln!("{}", output::line(&line));
+    }
+
+    fn credential_failed(&self, registry: &Registry, problem: &str) {
+        let warning = format!("warning: cannot read credentials for {registry}, trying without: {problem}");
+        self.output.say(&output::line(&warning));
     }
 }
 

@@ -103,8 +103,8 @@ fn a_registry_that_is_down() {
     insta::assert_snapshot!(told(&bench(), "", &["push", "--retries", "0", &source, "localhost:1/app:1"]), @"
     exit 6
     --- stderr
-    error: localhost:1/app cannot be reached: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)
-    hint: is localhost:1 the right name, is it running, and does it want --plain-http or --ca-file?
+    error: cannot connect to localhost:1/app: connection refused
+    hint: start the registry, or correct the host and port `localhost:1`
     ");
 }
 
@@ -118,7 +118,7 @@ fn credentials_that_are_wrong() {
     insta::assert_snapshot!(outcome, @"
     exit 4
     --- stderr
-    error: REGISTRY/app does not allow it: status 401
+    error: REGISTRY/app does not allow it: UNAUTHORIZED: credentials are missing, wrong, or not enough (status 401)
     hint: log in with `ocikit login REGISTRY`, or give --username with --password-stdin
     ");
 }

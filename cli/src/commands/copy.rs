@@ -1,4 +1,5 @@
 use clap::Args;
+use ocikit::registry::{Credential, Secret};
 use ocikit::{Location, Reference};
 
 use crate::archive::Archive;
@@ -20,10 +21,23 @@ pub(crate) struct Copy {
     /// Copy every tag of the source's repository
     #[arg(long, help_heading = "Copying")]
     all_tags: bool,
+    /// Log in to the source's registry with these credentials
+    #[arg(long, value_name = "USER:PASSWORD", help_heading = "Registry")]
+    src_creds: Option<Secret>,
+    /// Log in to the target's registry with these credentials
+    #[arg(long, value_name = "USER:PASSWORD", help_heading = "Registry")]
+    dest_creds: Option<Secret>,
     #[command(flatten)]
     transfer: Transfer,
     #[command(flatten)]
     archive: Archive,
+}
+
+/// A user and a password. What is wrong with them is said without quoting them.
+fn pair(text: &Secret) -> Result<Credential> {
+    let wrong = || Failure::usage("credentials are not a user and a password").hint("give `USER:PASSWORD`");
+    let (username, password) = text.reveal().split_once(':').ok_or_else(wrong)?;
+    Ok(Credential::password(username, password))
 }
 
 impl Copy {
@@ -31,7 +45,15 @@ impl Copy {
         let source = context.expand_input(&self.source);
         let targets: Vec<_> = self.target.iter().map(|target| context.expand_output(target)).collect();
         let locations: Vec<_> = [&source].into_iter().chain(&targets).collect();
-        let session = context.session_with(&locations, self.transfer.options(self.archive.options()))?;
+        let mut credentials = Vec::new();
+        if let Some(given) = &self.src_creds {
+            credentials.push((&source, pair(given)?));
+        }
+        if let Some(given) = &self.dest_creds {
+            let credential = pair(given)?;
+            credentials.extend(targets.iter().map(|target| (target, credential.clone())));
+        }
+        let session = context.session_as(&locations, &credentials, self.transfer.options(self.archive.options()))?;
         if !self.all_tags {
             return copy_to_all(context, &session, &source, &targets, &self.transfer).await;
         }

@@ -28,8 +28,8 @@ struct Facts {
 
 impl Login {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let credential = match context.given() {
-            Some(Given::Whole(credential)) => credential.clone(),
+        let credential = match context.given(&self.registry)? {
+            Some(Given::Whole(credential)) => credential,
             Some(Given::Name(name)) => Credential::password(name, ask("Password: ", true)?),
             None => {
                 let name = ask("Username: ", false)?;
@@ -38,7 +38,7 @@ impl Login {
         };
         let keychain = Arc::new(Fixed { registry: Some(self.registry.clone()), credential: credential.clone() });
         Client::new(ClientOptions { keychain, ..context.client_options()? }).check(&self.registry).await?;
-        let config = context.docker_config()?;
+        let config = context.docker_config(&self.registry).await?;
         config.login(&self.registry, &credential).await?;
         let kept = config.path().display().to_string();
         let facts = Facts { registry: self.registry.to_string(), kept };
@@ -47,7 +47,7 @@ impl Login {
     }
 }
 
-/// What the command line or the environment gave to show who we are.
+/// What the command line or the environment gives to log in.
 #[derive(Debug, Clone)]
 pub(crate) enum Given {
     Whole(Credential),
@@ -55,27 +55,84 @@ pub(crate) enum Given {
     Name(String),
 }
 
-/// Reads the flags and, where there are none, the environment.
-pub(crate) fn given(username: Option<&str>, password_stdin: bool, token_stdin: bool) -> Result<Option<Given>> {
+/// Reads what the flags give. A password from standard input may belong to the name in the environment.
+pub(crate) fn given(
+    username: Option<&str>,
+    password_stdin: bool,
+    token_stdin: bool,
+    environment: &Environment,
+) -> Result<Option<Given>> {
     if token_stdin {
         return Ok(Some(Given::Whole(Credential::Bearer(from_stdin("token")?))));
     }
-    let username = username.map(str::to_owned).or_else(|| variable("OCIKIT_USERNAME"));
-    let password = match password_stdin {
-        true => Some(from_stdin("password")?),
-        false => variable("OCIKIT_PASSWORD").map(Secret::new),
-    };
-    Ok(match (username, password, variable("OCIKIT_TOKEN")) {
-        (Some(username), Some(password), _) => Some(Given::Whole(Credential::Password { username, password })),
-        (None, Some(_), _) => {
-            return Err(
-                Failure::usage("there is a password and no name for it").hint("give --username, or OCIKIT_USERNAME")
-            );
+    let password = if password_stdin { Some(from_stdin("password")?) } else { None };
+    match (username.map(str::to_owned), password) {
+        (Some(username), Some(password)) => Ok(Some(Given::Whole(Credential::Password { username, password }))),
+        (Some(username), None) => Ok(Some(Given::Name(username))),
+        (None, Some(password)) => match environment.username.clone() {
+            Some(username) => Ok(Some(Given::Whole(Credential::Password { username, password }))),
+            None => Err(no_name()),
+        },
+        (None, None) => Ok(None),
+    }
+}
+
+fn no_name() -> Failure {
+    Failure::usage("there is a password and no name for it").hint("give --username, or set OCIKIT_USERNAME")
+}
+
+/// What the environment gives to log in, and the registry that it is for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment {
+    registry: Option<Registry>,
+    username: Option<String>,
+    password: Option<Secret>,
+    token: Option<Secret>,
+}
+
+impl Environment {
+    pub(crate) fn read() -> Result<Environment> {
+        let registry = variable("OCIKIT_REGISTRY").map(|text| registry(&text)).transpose()?;
+        let secret = |name: &str| variable(name).map(Secret::new);
+        let (password, token) = (secret("OCIKIT_PASSWORD"), secret("OCIKIT_TOKEN"));
+        Ok(Environment { registry, username: variable("OCIKIT_USERNAME"), password, token })
+    }
+
+    /// The registry that the credentials are for, if that is said.
+    pub(crate) fn registry(&self) -> Option<&Registry> {
+        self.registry.as_ref()
+    }
+
+    /// A credential that is complete.
+    pub(crate) fn credential(&self) -> Result<Option<Credential>> {
+        match (&self.username, &self.password, &self.token) {
+            (Some(username), Some(password), _) => Ok(Some(Credential::password(username, password.clone()))),
+            (None, Some(_), _) => Err(no_name()),
+            (_, None, Some(token)) => Ok(Some(Credential::Bearer(token.clone()))),
+            (_, None, None) => Ok(None),
         }
-        (Some(username), None, _) => Some(Given::Name(username)),
-        (None, None, Some(token)) => Some(Given::Whole(Credential::Bearer(Secret::new(token)))),
-        (None, None, None) => None,
-    })
+    }
+
+    fn is_for(&self, registry: &Registry) -> bool {
+        self.registry.as_ref().is_none_or(|meant| meant == registry)
+    }
+
+    /// What there is for a registry.
+    pub(crate) fn given(&self, registry: &Registry) -> Result<Option<Given>> {
+        if !self.is_for(registry) {
+            return Ok(None);
+        }
+        let name = || self.username.clone().map(Given::Name);
+        Ok(self.credential()?.map(Given::Whole).or_else(name))
+    }
+
+    /// A name of the command line, with the password of the environment if that is for the registry.
+    pub(crate) fn complete(&self, name: &str, registry: &Registry) -> Given {
+        match self.password.clone().filter(|_| self.is_for(registry)) {
+            Some(password) => Given::Whole(Credential::password(name, password)),
+            None => Given::Name(name.to_owned()),
+        }
+    }
 }
 
 fn from_stdin(what: &str) -> Result<Secret> {

@@ -21,7 +21,7 @@ struct Facts {
 
 impl Logout {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let removed = context.docker_config()?.logout(&self.registry).await?;
+        let removed = context.docker_config(&self.registry).await?.logout(&self.registry).await?;
         let facts = Facts { registry: self.registry.to_string(), removed };
         context.output.say(&match removed {
             true => format!("logged out of {}", facts.registry),

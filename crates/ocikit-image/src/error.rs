@@ -2,6 +2,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ocikit_spec::Digest;
 
@@ -82,13 +83,25 @@ pub enum Error {
         /// Where that is written.
         by: &'static str,
     },
-    /// No answer, or none that could be used, however often it was asked.
-    #[error("{place} cannot be reached")]
+    /// No answer, or none that could be used, after all retries.
+    #[error("{} {place}", .cause.failed())]
     Unreachable {
-        /// Who.
+        /// Which server or repository.
         place: String,
+        /// What kind of failure it was.
+        cause: NoAnswer,
         /// Why.
         source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The referrers of an image could not be listed, so that a copy would lack signatures without anybody noticing.
+    #[error("cannot list the referrers of {subject} in {place}")]
+    Referrers {
+        /// The image, or a manifest of it.
+        subject: Digest,
+        /// Where.
+        place: String,
+        /// Why: [`Error::Denied`] where it is not allowed, anything else where the registry fails.
+        source: Arc<Error>,
     },
     /// A registry understood and said no.
     #[error("{place} refused: {problem}")]
@@ -127,6 +140,50 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+}
+
+/// Why there is no usable answer from a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoAnswer {
+    /// Nothing listens at the port.
+    ConnectionRefused,
+    /// The host name has no address.
+    NameResolution,
+    /// The TLS handshake failed, or the certificate is not trusted.
+    Tls,
+    /// TLS was begun, and the server speaks plain HTTP.
+    SpeaksPlainHttp,
+    /// Plain HTTP was sent, and the server speaks TLS.
+    SpeaksTls,
+    /// Another server named it, and it is in a network where that server may not send us.
+    OutOfReach,
+    /// Nothing was received for too long, or a small document took too long.
+    TimedOut,
+    /// The server limits the rate of requests (status 429).
+    RateLimited {
+        /// Its `Retry-After`, if it sent one.
+        retry_after: Option<Duration>,
+    },
+    /// The server kept answering with this status.
+    Failing {
+        /// The HTTP status: 408, 425 or 5xx.
+        status: u16,
+    },
+    /// Anything else: the connection broke, or the answer makes no sense.
+    Other,
+}
+
+impl NoAnswer {
+    /// Whether there was never a connection.
+    pub fn is_connect(self) -> bool {
+        use NoAnswer::{ConnectionRefused, NameResolution, OutOfReach, SpeaksPlainHttp, SpeaksTls, Tls};
+        matches!(self, ConnectionRefused | NameResolution | OutOfReach | SpeaksPlainHttp | SpeaksTls | Tls)
+    }
+
+    fn failed(self) -> &'static str {
+        if self.is_connect() { "cannot connect to" } else { "cannot get an answer from" }
+    }
 }
 
 /// How bytes differ from what their descriptor promises.
@@ -176,6 +233,19 @@ impl Error {
         Error::Failed { operation, place: place.to_string(), source }
     }
 
+    /// Why there is no usable answer from a server, if that is what failed.
+    pub fn no_answer(&self) -> Option<NoAnswer> {
+        match self {
+            Error::Unreachable { cause, .. } => Some(*cause),
+            _ => None,
+        }
+    }
+
+    /// An error on the way to the referrers of an image.
+    pub fn referrers(subject: &Digest, place: impl ToString, source: Error) -> Error {
+        Error::Referrers { subject: *subject, place: place.to_string(), source: Arc::new(source) }
+    }
+
     /// Whether a name, document, blob, or the place itself does not exist, which many callers take for an answer.
     ///
     /// A local file or directory that cannot be opened because it does not exist counts; a file that cannot be written
@@ -202,11 +272,16 @@ impl Error {
                 Error::Refused { place: place.clone(), status: *status, problem: problem.clone() }
             }
             Error::Protocol { place, problem } => Error::protocol(place, problem),
+            Error::Referrers { subject, place, source } => {
+                Error::Referrers { subject: *subject, place: place.clone(), source: source.clone() }
+            }
             Error::Unsupported { place, what } => Error::Unsupported { place: place.clone(), what: what.clone() },
             Error::Failed { operation, place, source } => {
                 Error::failed(operation, place, io::Error::new(source.kind(), source.to_string()))
             }
-            Error::Unreachable { place, .. } => Error::Unreachable { place: place.clone(), source: source() },
+            Error::Unreachable { place, cause, .. } => {
+                Error::Unreachable { place: place.clone(), cause: *cause, source: source() }
+            }
             Error::Broken { place, .. } => Error::Broken { place: place.clone(), source: source() },
             Error::Document { digest, place, .. } => {
                 Error::Broken { place: format!("{digest} in {place}"), source: source() }

@@ -61,7 +61,7 @@ pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
 pub use body::Body;
 pub use copy::{Copied, CopyOptions, Planned, copy, copy_all, plan};
 pub use edit::{ImageEdit, IndexEdit};
-pub use error::{Error, Mismatch, Result};
+pub use error::{Error, Mismatch, NoAnswer, Result};
 pub use event::{Event, Observer};
 pub use fan_out::{PerTarget, Target, Tee, copy_to_each};
 pub use kind::Kind;

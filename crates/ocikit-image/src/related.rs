@@ -185,7 +185,8 @@ async fn listed(
     which: &Referrers,
     held: &Held,
 ) -> Result<Vec<(Root, Naming)>> {
-    open_listed(source, source.referrers(&subject).await?, &subject, which, held).await
+    let listed = source.referrers(&subject).await.map_err(|error| Error::referrers(&subject, source, error))?;
+    open_listed(source, listed, &subject, which, held).await
 }
 
 /// Opens referrers that are listed, except those that do not exist.
@@ -223,7 +224,7 @@ async fn tagged(source: &Arc<dyn Source>, subject: Digest, ending: &str) -> Resu
             Ok(Some((Root::at(source.clone(), descriptor).await?, naming)))
         }
         Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(Error::referrers(&subject, source, error)),
     }
 }
 

@@ -38,6 +38,12 @@ impl RetryOptions {
         RetryOptions { attempts: 1, ..RetryOptions::default() }
     }
 
+    /// The same for failures that hardly ever pass, such as a refused connection: at most 3 attempts within a second.
+    pub fn briefly(&self) -> RetryOptions {
+        let first = self.first.min(Duration::from_millis(250));
+        RetryOptions { attempts: self.attempts.min(3), first, ..self.clone() }
+    }
+
     /// How long to wait after so many failures, if it is worth trying again; `random` is any number. The wait is between
     /// half and all of what the schedule says; what the server asked for is never cut short.
     pub fn pause(&self, failures: u32, asked: Option<Duration>, random: u64) -> Option<Duration> {
@@ -110,6 +116,14 @@ mod tests {
         assert_eq!(pauses, [seconds(1), seconds(2), seconds(4), seconds(5), None]);
         assert_eq!(options().pause(3, None, 0), seconds(2));
         assert_eq!(RetryOptions::never().pause(1, None, 0), None);
+    }
+
+    #[test]
+    fn what_hardly_ever_passes_is_given_up_within_a_second() {
+        let pauses: Vec<_> =
+            (1..=5).map_while(|failures| options().briefly().pause(failures, None, u64::MAX)).collect();
+        assert!(pauses.len() == 2 && pauses.iter().sum::<Duration>() < Duration::from_secs(1), "{pauses:?}");
+        assert_eq!(RetryOptions::never().briefly().pause(1, None, 0), None);
     }
 
     #[test]

@@ -40,7 +40,9 @@ impl Ahead {
                 let (inner, target) = (&inner, &target);
                 async move {
                     // Whoever puts the blob asks again and is told what is wrong.
-                    if let Ok(exists) = blobs::exists(inner, target, &target.access_to_push(), &digest, size).await {
+                    if let Ok(exists) =
+                        blobs::exists_to_push(inner, target, &target.access_to_push(), &digest, size).await
+                    {
                         let _ = sender.send(exists);
                     }
                 }

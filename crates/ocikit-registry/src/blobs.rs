@@ -38,6 +38,21 @@ pub(crate) async fn exists(
     }
 }
 
+/// Whether a blob is known to be there. Who may push and not pull is refused: ECR without `ecr:BatchGetImage`
+/// (bazel-contrib/rules_oci#648). Then the blob is uploaded.
+pub(crate) async fn exists_to_push(
+    inner: &Inner,
+    target: &Target,
+    access: &Access,
+    digest: &Digest,
+    size: u64,
+) -> Result<bool> {
+    match exists(inner, target, access, digest, size).await {
+        Err(Error::Denied { .. }) => Ok(false),
+        outcome => outcome,
+    }
+}
+
 /// How many bytes a blob has, `None` if it is not there.
 pub(crate) async fn size(inner: &Inner, target: &Target, digest: &Digest) -> Result<Option<u64>> {
     let request = Request::new(Method::HEAD, target.blob(digest));

@@ -14,13 +14,13 @@ use crate::auth::{Access, Authenticator, Authorization, Scopes};
 use crate::credentials::{Anonymous, Keychain};
 use crate::download::ParallelOptions;
 use crate::endpoint::Endpoint;
-use crate::hosts::{HostOptions, ProxyOptions, Scheme, Verify};
+use crate::hosts::{HostOptions, HostSettings, ProxyOptions, Scheme, Verify};
 use crate::http::fault::Fault;
 use crate::http::observe::{RequestObserver, Teller};
 use crate::http::problem::{self, Problem};
 use crate::http::send::{Http, Reply, Request};
 use crate::http::transport::{Transport, lock};
-use crate::http::{Clock, RetryOptions, SystemClock, Timeouts};
+use crate::http::{Clock, RetryOptions, SystemClock, Timeouts, tls};
 use crate::manifests::is_web_page;
 use crate::memory::Memory;
 use crate::probe::{self, Capabilities};
@@ -48,9 +48,9 @@ pub struct ClientOptions {
     /// How many requests a host gets at once, and how many uploads beside them. Fewer where it says that it is too
     /// much.
     pub requests_per_host: usize,
-    /// What registries were found to be able to, by their names; see [`Client::probe`]. What nobody found out is done
+    /// What registries were found to be able to; see [`Client::probe`]. What nobody found out is done
     /// as every registry can.
-    pub capabilities: HashMap<String, Capabilities>,
+    pub capabilities: HashMap<Registry, Capabilities>,
     /// Where uploads are written down, to be continued by another process. Nowhere by default.
     pub journal: Option<Arc<dyn Journal>>,
     /// When a blob is downloaded in several ranges at the same time.
@@ -83,6 +83,18 @@ impl Default for ClientOptions {
             observer: None,
             clock: Arc::new(SystemClock),
         }
+    }
+}
+
+impl ClientOptions {
+    /// Checks that the files with certificates and keys that these options name can be used. It blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] for a file that cannot be read, [`Error::Broken`] for one that holds no certificate or key.
+    pub fn check(&self) -> Result<()> {
+        let settings = self.hosts.named.values().chain([&self.hosts.others]);
+        settings.map(|settings| &settings.tls).try_for_each(tls::check)
     }
 }
 
@@ -223,7 +235,15 @@ impl Default for Client {
 impl Inner {
     /// Where a registry answers; `insecure` as `registries.conf` means it.
     pub(crate) fn endpoint(&self, registry: &Registry, insecure: bool) -> Result<Endpoint> {
-        let mut settings = self.options.hosts.of(registry)?;
+        Inner::endpoint_with(registry, self.options.hosts.of(registry)?, insecure)
+    }
+
+    /// The same for a mirror, or for what `registries.conf` has in the place of a registry.
+    pub(crate) fn mirror(&self, registry: &Registry, insecure: bool) -> Result<Endpoint> {
+        Inner::endpoint_with(registry, self.options.hosts.of_other(registry)?, insecure)
+    }
+
+    fn endpoint_with(registry: &Registry, mut settings: HostSettings, insecure: bool) -> Result<Endpoint> {
         if insecure && settings.scheme == Scheme::Https {
             settings.tls.verify = Verify::NorTls;
         }
@@ -287,7 +307,7 @@ impl Inner {
                 }
                 Err(fault) => {
                     failures += 1;
-                    let Some(pause) = self.http.pause(failures, None) else {
+                    let Some(pause) = self.http.pause(failures, None).filter(|_| !fault.is_final()) else {
                         return Err(problem::unreachable(fault, place));
                     };
                     self.http.clock().sleep(pause).await;

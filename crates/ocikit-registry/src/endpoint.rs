@@ -17,7 +17,14 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     pub(crate) fn new(registry: &Registry, settings: HostSettings) -> Result<Endpoint> {
         let scheme = if settings.scheme == Scheme::Http { "http" } else { "https" };
-        let base = format!("{scheme}://{}/", registry.endpoint());
+        let name = registry.endpoint();
+        // The canonical name leaves out port 443, or has it where nobody asked for it.
+        let name = match (scheme, registry.names_tls_port(), name.strip_suffix(":443")) {
+            ("http", true, None) => format!("{name}:443"),
+            ("http", false, Some(host)) => host.to_owned(),
+            _ => name.to_owned(),
+        };
+        let base = format!("{scheme}://{name}/");
         let base = base.parse().map_err(|error| Error::broken(registry, error))?;
         Ok(Endpoint { registry: registry.clone(), base, tls: settings.tls })
     }
@@ -26,5 +33,26 @@ impl Endpoint {
         let mut url = self.base.clone();
         url.set_path(&format!("v2/{path}"));
         url
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_was_spelled_out_is_kept_without_tls() {
+        for (name, scheme, base) in [
+            ("localhost:443", Scheme::Http, "http://localhost:443/"),
+            ("localhost", Scheme::Http, "http://localhost/"),
+            ("Registry", Scheme::Http, "http://registry/"),
+            ("Registry", Scheme::Https, "https://registry/"),
+            ("registry:443", Scheme::Http, "http://registry:443/"),
+            ("ghcr.io:0443", Scheme::Https, "https://ghcr.io/"),
+            ("docker.io", Scheme::Https, "https://registry-1.docker.io/"),
+        ] {
+            let settings = HostSettings { scheme, ..HostSettings::default() };
+            assert_eq!(Endpoint::new(&name.parse().unwrap(), settings).unwrap().base.as_str(), base, "{name}");
+        }
     }
 }

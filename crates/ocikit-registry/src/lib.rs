@@ -41,16 +41,16 @@
 //! | read a blob | one; a large one over a slow line one for each [`ParallelOptions::part`] |
 //! | tags, repositories, referrers | one for each page |
 //!
-//! Nothing is asked only to find out whether somebody is there, or who may come in: the first request that is needed
-//! anyway brings the challenge, and whatever else is to be asked waits for it.
+//! The first request brings the challenge, and other requests wait for it. Only if it was refused without a challenge, and
+//! there is a credential, `/v2/` is requested once.
 //!
 //! # Who gets to see what
 //!
-//! A credential is shown to the registry that it is for, after it asked unless it is a token for just that registry,
-//! and to the token service that this registry names; never to where either redirects, never to an upload session
-//! elsewhere, and never without TLS to whom TLS was begun with. A registry on this machine, by its name, is spoken to
-//! without TLS unless TLS is set up for it; see [`hosts::Scheme::Guess`]. No public server sends us to addresses of
-//! this machine or of a private network; see [`Redirects`].
+//! A credential is sent to the registry that it is for, after that registry sent a challenge, and to the token service that
+//! the challenge names; never to where either redirects, never to an upload session elsewhere, and never without TLS to a
+//! server with which TLS was begun. A client certificate is presented to the registries of a command only. A loopback
+//! registry is addressed without TLS unless TLS is set up for it or it speaks TLS; see [`hosts::Scheme::Guess`]. No public
+//! server sends us to addresses of this machine or of a private network; see [`Redirects`].
 //!
 //! # What this crate never does
 //!
@@ -89,10 +89,8 @@ pub use credentials::{
     Anonymous, Credential, CredentialPlaces, DockerConfig, Fixed, HelperOptions, Keychain, Keychains, Secret,
 };
 pub use download::ParallelOptions;
-pub use http::{
-    Clock, RequestEvent, RequestObserver, RequestOutcome, RetryOptions, SystemClock, Timeouts, is_out_of_reach,
-};
-pub use ocikit_image::{Error, Result};
+pub use http::{Clock, RequestEvent, RequestObserver, RequestOutcome, RetryOptions, SystemClock, Timeouts};
+pub use ocikit_image::{Error, NoAnswer, Result};
 pub use probe::Capabilities;
 pub use repository::RemoteRepository;
 pub use tags::ListOptions;

@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
 use ocikit_image::retry::is_passing;
-use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
+use ocikit_image::{Body, ByteRange, Error, Name, Naming, NoAnswer, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Repository};
 use reqwest::header::HeaderValue;
 
@@ -104,7 +104,10 @@ impl ClientRepository {
         let refused = |status, problem| match status {
             401 | 403 => Error::Denied { place: place.clone(), problem },
             404 => Error::not_found(what.to_string(), &place),
-            _ if is_passing(status) => Error::Unreachable { place: place.clone(), source: problem.into() },
+            _ if is_passing(status) => {
+                let cause = NoAnswer::Failing { status };
+                Error::Unreachable { place: place.clone(), cause, source: problem.into() }
+            }
             _ => Error::Refused { place: place.clone(), status, problem },
         };
         match error {
@@ -129,7 +132,7 @@ impl ClientRepository {
             }
             OciDistributionError::RequestError(error) => match error.status() {
                 Some(status) => refused(status.as_u16(), format!("status {}", status.as_u16())),
-                None => Error::Unreachable { place, source: error.without_url().into() },
+                None => Error::Unreachable { place, cause: NoAnswer::Other, source: error.without_url().into() },
             },
             error => Error::broken(place, error),
         }
@@ -188,8 +191,13 @@ impl Source for ClientRepository {
         };
         let length = stream.content_length.map_or(length, |found| found.saturating_sub(skip).min(length));
         let place = self.to_string();
-        let chunks = stream
-            .map(move |chunk| chunk.map_err(|error| Error::Unreachable { place: place.clone(), source: error.into() }));
+        let chunks = stream.map(move |chunk| {
+            chunk.map_err(|error| Error::Unreachable {
+                place: place.clone(),
+                cause: NoAnswer::Other,
+                source: error.into(),
+            })
+        });
         Ok(Body::new(length, cut(chunks, skip, length)))
     }
 

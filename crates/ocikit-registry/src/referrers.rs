@@ -6,7 +6,7 @@ use ocikit_spec::{BoundedList, Descriptor, Digest, Document, Index, MediaType, T
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::client::Inner;
+use crate::client::{Inner, Refusal};
 use crate::manifests::{self, Found, Key};
 use crate::tags::Pages;
 use crate::target::Target;
@@ -38,29 +38,38 @@ pub(crate) async fn list(
         }
         false => (asked.await?, None),
     };
-    let found = match (listed, tagged) {
-        (Some(listed), _) => listed,
-        (None, tagged) => {
+    let found = match listed {
+        Listing::Complete(listed) => listed,
+        Listing::Unsupported | Listing::Forbidden(_) => {
             let index = match tagged {
                 Some(tagged) => tagged?,
                 None => read_tagged(inner, target, &tag).await?,
             };
-            of_type(index.map(|index| index.manifests().to_vec()).unwrap_or_default(), artifact_type)
+            match (index, listed) {
+                // The registry may list referrers, and does not let us look.
+                (None, Listing::Forbidden(refusal)) => return Err(refusal.error("referrers", &target.place)),
+                (index, _) => of_type(index.map(|index| index.manifests().to_vec()).unwrap_or_default(), artifact_type),
+            }
         }
     };
     let mut seen = HashSet::new();
     Ok(found.into_iter().filter(|found| seen.insert(found.digest)).collect())
 }
 
-/// What the API says; `None` if there is none.
-async fn ask(
-    inner: &Inner,
-    target: &Target,
-    subject: &Digest,
-    artifact_type: Option<&MediaType>,
-) -> Result<Option<Vec<Descriptor>>> {
+/// What the API says.
+enum Listing {
+    /// All referrers.
+    Complete(Vec<Descriptor>),
+    /// The registry has no such API.
+    Unsupported,
+    /// It is not allowed to ask.
+    Forbidden(Refusal),
+}
+
+/// Asks the API.
+async fn ask(inner: &Inner, target: &Target, subject: &Digest, artifact_type: Option<&MediaType>) -> Result<Listing> {
     if inner.memory.lists_referrers(&target.endpoint) == Some(false) {
-        return Ok(None);
+        return Ok(Listing::Unsupported);
     }
     #[derive(Deserialize)]
     struct Page {
@@ -84,17 +93,24 @@ async fn ask(
             Ok(page) => page,
             // One that has too much to do may have the API all the same.
             Err(refusal) if first && (400..500).contains(&refusal.status) && !retry::is_passing(refusal.status) => {
-                // A repository that does not exist, or may not be read, says nothing about what the registry can do.
-                if !refusal.problem.has("NAME_UNKNOWN") && !matches!(refusal.status, 401 | 403) {
+                if matches!(refusal.status, 401 | 403) {
+                    return Ok(Listing::Forbidden(refusal));
+                }
+                // A repository that does not exist says nothing about what the registry can do.
+                if !refusal.problem.has("NAME_UNKNOWN") {
                     inner.memory.note_referrers(&target.endpoint, false);
                 }
-                return Ok(None);
+                return Ok(Listing::Unsupported);
             }
             Err(refusal) => return Err(refusal.error("referrers", &target.place)),
         };
         if serde_json::from_slice::<Shape>(&body).is_err() {
             let known = inner.memory.lists_referrers(&target.endpoint) == Some(true);
-            return if first && !known { Ok(None) } else { Err(pages.broken("a page of it is no index")) };
+            return if first && !known {
+                Ok(Listing::Unsupported)
+            } else {
+                Err(pages.broken("a page of it is no index"))
+            };
         }
         let page: Page = serde_json::from_slice(&body).map_err(|error| pages.broken(&error.to_string()))?;
         first = false;
@@ -107,12 +123,12 @@ async fn ask(
         }
     }
     inner.memory.note_referrers(&target.endpoint, true);
-    Ok(Some(found))
+    Ok(Listing::Complete(found))
 }
 
 /// Whether the registry leaves it to its clients to keep the list of referrers.
 pub(crate) async fn is_by_tag(inner: &Inner, target: &Target, subject: &Digest) -> Result<bool> {
-    Ok(ask(inner, target, subject, None).await?.is_none())
+    Ok(!matches!(ask(inner, target, subject, None).await?, Listing::Complete(_)))
 }
 
 /// Lists a manifest among the referrers of its subject where the registry does not do that by itself.
@@ -190,11 +206,13 @@ async fn edit(
     ))
 }
 
-/// The index with a tag; `None` if there is no such tag, or if something else has it, as some registries answer a tag
-/// that looks like a digest with what has the digest.
+/// The index with a tag; `None` if there is no such tag, or if something else has it: GitLab answers a tag that looks like
+/// a digest with what has the digest (oras-project/oras-go#1396).
 async fn read_tagged(inner: &Inner, target: &Target, tag: &Tag) -> Result<Option<Index>> {
     let found = manifests::get(inner, target, &Key::Tag(tag.clone())).await?;
-    let Some(found) = found.filter(|found| found.descriptor.media_type.is_index()) else { return Ok(None) };
+    let is_subject = |found: &Found| fallback_tag(&found.descriptor.digest) == *tag;
+    let found = found.filter(|found| found.descriptor.media_type.is_index() && !is_subject(found));
+    let Some(found) = found else { return Ok(None) };
     let digest = found.descriptor.digest;
     // Taken for no list, it would be replaced by one that lacks what this one has.
     Index::parse(found.bytes).map(Some).map_err(|error| Error::document(&digest, &target.place, error))

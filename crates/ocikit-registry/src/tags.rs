@@ -146,7 +146,7 @@ impl<'a> Pages<'a> {
             let (_, body) = page.map_err(|refusal| refusal.error(self.what, self.place))?;
             let page = serde_json::from_slice(&body).map_err(|error| self.broken(&error.to_string()))?;
             let mut page = entries(page).ok_or_else(|| self.broken("a page of it is no list"))?.0;
-            // Distribution before version 3 always sends everything.
+            // Distribution before version 3 always sends everything (distribution/distribution#1936).
             if let Some(position) = page.iter().position(|entry| Some(entry) == options.after.as_ref()) {
                 found.clear();
                 page.drain(..=position);

@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use ocikit_image::RetryOptions;
+use ocikit_image::proxy::{self, ProxyOptions};
 use ocikit_image::retry::retry_after;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{NoProxy, Proxy, Url};
+use reqwest::{Proxy, Url};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -27,8 +28,8 @@ pub struct HttpOptions {
     pub system_authorities: bool,
     /// Who we are, for services that want to see a certificate.
     pub identity: Option<HttpIdentity>,
-    /// Through whom: nothing else is looked at to find this out.
-    pub proxies: HttpProxies,
+    /// The proxies. The environment is not read.
+    pub proxies: ProxyOptions,
     /// How long it may take to be connected.
     pub connect: Duration,
     /// How long a request may take until all of its answer is there. One that is made again has as long again.
@@ -48,17 +49,6 @@ pub struct HttpIdentity {
     pub key: Zeroizing<Vec<u8>>,
 }
 
-/// Proxies by the scheme of what is asked for. Their addresses may hold a password.
-#[derive(Clone, Default)]
-pub struct HttpProxies {
-    /// For `http:`.
-    pub http: Option<Zeroizing<String>>,
-    /// For `https:`.
-    pub https: Option<Zeroizing<String>>,
-    /// Hosts that are asked directly, as `NO_PROXY` has them; this machine always is.
-    pub except: String,
-}
-
 impl Default for HttpOptions {
     /// The authorities of the system, no identity, no proxy, a quarter of a minute to connect, a minute for everything, and
     /// five further attempts.
@@ -68,7 +58,7 @@ impl Default for HttpOptions {
             authorities: Vec::new(),
             system_authorities: true,
             identity: None,
-            proxies: HttpProxies::default(),
+            proxies: ProxyOptions::default(),
             connect: minute / 4,
             total: minute,
             retries: RetryOptions::default(),
@@ -86,12 +76,6 @@ impl fmt::Debug for HttpOptions {
 impl fmt::Debug for HttpIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("HttpIdentity(…)")
-    }
-}
-
-impl fmt::Debug for HttpProxies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HttpProxies(…)")
     }
 }
 
@@ -158,17 +142,19 @@ impl Http {
             .timeout(options.total)
             .user_agent(&options.user_agent)
             .no_proxy();
-        let HttpProxies { http, https, except } = &options.proxies;
-        let except = NoProxy::from_string(&format!("localhost,127.0.0.0/8,::1,{except}"));
-        let proxy = |url: &Option<Zeroizing<String>>, make: fn(&str) -> reqwest::Result<Proxy>| {
-            let url = url.as_ref().filter(|url| !url.is_empty());
-            // What reqwest says may show the address.
-            url.map(|url| make(url).map_err(refuse("the address of the proxy is no URL"))).transpose()
-        };
-        let proxies = [proxy(http, |url| Proxy::http(url))?, proxy(https, |url| Proxy::https(url))?];
-        for proxy in proxies.into_iter().flatten() {
-            builder = builder.proxy(proxy.no_proxy(except.clone()));
+        for proxy in [&options.proxies.http, &options.proxies.https].into_iter().flatten() {
+            // What the parser says may show the address.
+            let is_url = proxy.trim().is_empty() || Url::parse(&proxy::url_of(proxy)).is_ok();
+            if !is_url {
+                return Err(Error::Unsupported("the address of the proxy is no URL".to_owned()));
+            }
         }
+        let proxies = options.proxies.clone();
+        builder = builder.proxy(Proxy::custom(move |url| {
+            let port = url.port_or_known_default().unwrap_or_default();
+            let proxy = proxies.proxy_for(url.scheme(), url.host_str().unwrap_or_default(), port)?;
+            Url::parse(&proxy).ok()
+        }));
         let client = builder.build().map_err(refuse("the HTTP client could not be made"))?;
         Ok(Http { client, retries: options.retries.clone() })
     }

@@ -62,11 +62,12 @@ mod verify;
 pub use adopt::{Foreign, adopt};
 pub use error::{Error, Result};
 pub use format::Format;
-pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions, HttpProxies};
+pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
 pub use notation::{
     Chain, Level, NotationPlugin, NotationTrust, SigningScheme, TrustPolicy, TrustStore, VerificationPlugin,
 };
+pub use ocikit_image::proxy::ProxyOptions;
 pub use pki::Certificate;
 pub use policy::{AuthorityFiles, Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict};
 pub use predicate::predicate_type;

@@ -168,19 +168,19 @@ fn removes(bench: &Bench, kind: &str, repository: &str) {
 /// The rows of the table, by what `probe` calls them.
 const ROWS: [(&str, &str); 14] = [
     ("referrersApi", "lists referrers"),
-    ("subjectHeader", "says that it lists them (`OCI-Subject`)"),
+    ("subjectHeader", "says that it lists referrers (`OCI-Subject`)"),
     ("mount", "mounts a blob from a repository"),
     ("anonymousMount", "mounts a blob from anywhere"),
-    ("mountFromItself", "answers a mount of what it has with 201"),
-    ("chunkMinimum", "least size of a chunk"),
+    ("mountFromItself", "answers a mount of an existing blob with 201"),
+    ("chunkMinimum", "minimum size of a chunk"),
     ("patchStatus", "status of a chunk"),
-    ("uploadProgress", "says how far an upload is"),
-    ("putLocation", "says where a new blob is"),
-    ("ranges", "sends ranges of blobs"),
-    ("sparseIndex", "takes an index of manifests that it lacks"),
-    ("deleteTag", "removes a tag and leaves the image"),
-    ("deleteManifest", "removes manifests"),
-    ("deleteBlob", "removes blobs"),
+    ("uploadProgress", "reports the progress of an upload"),
+    ("putLocation", "reports the location of a new blob"),
+    ("ranges", "serves ranges of blobs"),
+    ("sparseIndex", "accepts an index whose manifests are missing"),
+    ("deleteTag", "deletes a tag and keeps the manifest"),
+    ("deleteManifest", "deletes manifests"),
+    ("deleteBlob", "deletes blobs"),
 ];
 
 #[test]

@@ -10,6 +10,11 @@ pub(crate) struct Challenge {
 }
 
 impl Challenge {
+    /// Whether it names no token service: the credential itself is wanted.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.scheme == "basic" || self.parameter("realm").is_none()
+    }
+
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }

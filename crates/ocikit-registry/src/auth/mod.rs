@@ -12,16 +12,16 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ocikit_image::{Error, Result};
-use reqwest::Url;
+use ocikit_image::{Error, Result, retry};
 use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{Method, Url};
 use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard};
 
 use crate::credentials::{Credential, Keychain, Secret};
 use crate::endpoint::Endpoint;
 use crate::http::address::Reach;
 use crate::http::redirect;
-use crate::http::send::{Http, Reply};
+use crate::http::send::{Http, Reply, Request};
 use crate::http::transport::lock;
 
 use challenge::Challenge;
@@ -52,8 +52,12 @@ struct Host {
     tried: AtomicBool,
     credentials: Mutex<HashMap<String, Arc<OnceCell<Option<Credential>>>>>,
     tokens: Mutex<Vec<Arc<Slot>>>,
-    /// Scopes that were not enough, and those that the registry asked for instead.
+    /// Scopes that a request takes by the specification, and those that the registry asks for instead.
     widened: Mutex<HashMap<Scopes, Scopes>>,
+    /// Whether the registry was asked for a challenge, which its answers lacked.
+    probed: AsyncMutex<bool>,
+    /// Why a credential could not be found out.
+    trouble: Mutex<Option<String>>,
 }
 
 /// What a registry wants to see.
@@ -63,7 +67,9 @@ enum Scheme {
     #[default]
     Unknown,
     Nothing,
-    Basic,
+    /// The credential itself with every request: a password, or a token for the registry.
+    Direct,
+    /// A token of a token service.
     Bearer(Realm),
 }
 
@@ -126,9 +132,6 @@ impl Authenticator {
     /// What to show for a request.
     pub(crate) async fn authorize(&self, http: &Http, endpoint: &Endpoint, access: &Access) -> Result<Authorization> {
         let host = self.host(endpoint);
-        if let Some(Credential::Bearer(token)) = self.credential(&host, endpoint, &access.path).await? {
-            return Ok(Authorization { header: Some(bearer(&token)), ..Authorization::default() });
-        }
         let mut first = None;
         if host.is_new() {
             let guard = host.gate.clone().lock_owned().await;
@@ -139,11 +142,17 @@ impl Authenticator {
         let scheme = lock(&host.scheme).clone();
         match scheme {
             Scheme::Unknown | Scheme::Nothing => Ok(Authorization { _first: first, ..Authorization::default() }),
-            Scheme::Basic => {
-                let credential = self.credential(&host, endpoint, &access.path).await?;
-                Ok(Authorization { header: credential.as_ref().and_then(basic), ..Authorization::default() })
+            Scheme::Direct => {
+                let credential = self.credential(http, &host, endpoint, &access.path).await;
+                Ok(Authorization { header: credential.as_ref().and_then(direct), ..Authorization::default() })
             }
-            Scheme::Bearer(realm) => self.token(http, &host, endpoint, realm, access).await,
+            Scheme::Bearer(realm) => {
+                // A token for the registry needs no token service.
+                if let Some(Credential::Bearer(token)) = self.credential(http, &host, endpoint, &access.path).await {
+                    return Ok(Authorization { header: Some(bearer(&token)), ..Authorization::default() });
+                }
+                self.token(http, &host, endpoint, realm, access).await
+            }
         }
     }
 
@@ -163,31 +172,63 @@ impl Authenticator {
     ) -> Result<bool> {
         let host = self.host(endpoint);
         let status = reply.answer.status;
-        if !reply.direct || !matches!(status, 401 | 403) {
-            // A server that fails says nothing about whom it lets in.
-            if status < 500 && *lock(&host.scheme) == Scheme::Unknown {
-                *lock(&host.scheme) = Scheme::Nothing;
-            }
-            return Ok(false);
-        }
         let challenges = challenges(reply);
         let too_little = challenges.iter().any(|found| found.parameter("error") == Some("insufficient_scope"));
-        if status == 403 && !too_little {
-            return Ok(false);
+        let is_challenge =
+            reply.direct && (status == 401 && choose(&challenges).is_some() || status == 403 && too_little);
+        if !is_challenge {
+            if self.probe(http, &host, endpoint, access, authorization, reply).await? {
+                return Ok(true);
+            }
+            // A server that fails says nothing about whom it lets in.
+            if status < 500 && (status != 401 || !reply.direct) && *lock(&host.scheme) == Scheme::Unknown {
+                *lock(&host.scheme) = Scheme::Nothing;
+            }
+            let problem = authorization.missing.take().filter(|_| reply.direct && status == 401);
+            return self.refused(&host, endpoint, reply, problem);
         }
         if let Some(problem) = authorization.missing.take() {
-            return Err(Error::Denied { place: endpoint.registry.to_string(), problem });
+            return self.refused(&host, endpoint, reply, Some(problem));
         }
         authorization.rounds += 1;
-        let Some(challenge) = choose(&challenges).filter(|_| authorization.rounds <= ROUNDS) else { return Ok(false) };
-        if challenge.scheme == "basic" {
-            *lock(&host.scheme) = Scheme::Basic;
-            // Who shows a password that is refused need not show it again.
-            let credential = self.credential(&host, endpoint, &access.path).await?;
-            return Ok(authorization.header.is_none() && matches!(credential, Some(Credential::Password { .. })));
-        }
+        let challenge = choose(&challenges).filter(|_| authorization.rounds <= ROUNDS);
+        let again = match challenge {
+            None => false,
+            Some(challenge) if challenge.is_direct() => {
+                let credential = self.credential(http, &host, endpoint, &access.path).await;
+                let answers = credential.as_ref().is_some_and(|credential| answers(credential, challenge));
+                if answers || challenge.scheme == "basic" {
+                    *lock(&host.scheme) = Scheme::Direct;
+                }
+                // Who shows a password that is refused need not show it again.
+                authorization.header.is_none() && answers
+            }
+            Some(challenge) => self.answer(http, &host, endpoint, access, authorization, challenge, reply).await?,
+        };
+        if again { Ok(true) } else { self.refused(&host, endpoint, reply, None) }
+    }
+
+    /// Prepares the answer to a challenge that names a token service. Says whether a new token may help.
+    #[allow(clippy::too_many_arguments, reason = "they are what `learn` has, and the challenge")]
+    async fn answer(
+        &self,
+        http: &Http,
+        host: &Host,
+        endpoint: &Endpoint,
+        access: &Access,
+        authorization: &mut Authorization,
+        challenge: &Challenge,
+        reply: &Reply,
+    ) -> Result<bool> {
         *lock(&host.scheme) = Scheme::Bearer(realm(http, endpoint, challenge, reply)?);
-        let Some(slot) = authorization.slot.take() else { return Ok(authorization.header.is_none()) };
+        let asked = challenge.parameter("scope").map(Scopes::parse).unwrap_or_default();
+        let Some(slot) = authorization.slot.take() else {
+            let wanted = access.scopes.follow(&asked);
+            if wanted != access.scopes {
+                lock(&host.widened).entry(access.scopes.clone()).or_insert(wanted);
+            }
+            return Ok(authorization.header.is_none());
+        };
         {
             let mut state = slot.state.lock().await;
             // Another request may have replaced it meanwhile.
@@ -195,8 +236,7 @@ impl Authenticator {
                 *state = State::Empty;
             }
         }
-        let asked = challenge.parameter("scope").map(Scopes::parse).unwrap_or_default();
-        let wider = slot.scopes.with(&asked);
+        let wider = slot.scopes.follow(&asked);
         if wider != slot.scopes {
             lock(&host.widened).insert(access.scopes.clone(), wider);
             return Ok(true);
@@ -205,15 +245,89 @@ impl Authenticator {
         Ok(!authorization.new)
     }
 
+    /// Asks a registry for a challenge if it refused an anonymous request without one and there is a credential that it
+    /// might have accepted. Says whether the request should be made again.
+    ///
+    /// GitHub Packages answers anonymous requests with 404 (containerd/containerd#3291), gcr.io with 403
+    /// (containers/image#211); both send a challenge for `/v2/`.
+    async fn probe(
+        &self,
+        http: &Http,
+        host: &Host,
+        endpoint: &Endpoint,
+        access: &Access,
+        authorization: &mut Authorization,
+        reply: &Reply,
+    ) -> Result<bool> {
+        let status = reply.answer.status;
+        let is_anonymous = authorization.header.is_none() && authorization.missing.is_none();
+        if !reply.direct || !matches!(status, 401 | 403 | 404) || !is_anonymous || authorization.rounds >= ROUNDS {
+            return Ok(false);
+        }
+        let Some(credential) = self.credential(http, host, endpoint, &access.path).await else { return Ok(false) };
+        {
+            let mut probed = host.probed.lock().await;
+            if !std::mem::replace(&mut *probed, true) {
+                // This is on the way to other requests, which may be on the way to this: the future has to be boxed.
+                let request = Request::new(Method::GET, endpoint.url(""));
+                let answered = Box::pin(http.send(&request, &endpoint.tls)).await;
+                if let Ok(answered) = answered {
+                    let challenges = challenges(&answered);
+                    if let Some(challenge) = choose(&challenges).filter(|_| answered.direct) {
+                        if !challenge.is_direct() {
+                            *lock(&host.scheme) = Scheme::Bearer(realm(http, endpoint, challenge, &answered)?);
+                        } else if answers(&credential, challenge) {
+                            *lock(&host.scheme) = Scheme::Direct;
+                        }
+                    }
+                    answered.answer.drain().await;
+                }
+            }
+        }
+        authorization.rounds += 1;
+        Ok(match &*lock(&host.scheme) {
+            Scheme::Unknown | Scheme::Nothing => false,
+            Scheme::Direct => direct(&credential).is_some(),
+            Scheme::Bearer(_) => true,
+        })
+    }
+
+    /// Ends what `learn` does with an answer: if it is a refusal and a credential could not be found out, that may be why.
+    fn refused(&self, host: &Host, endpoint: &Endpoint, reply: &Reply, problem: Option<String>) -> Result<bool> {
+        let status = reply.answer.status;
+        let trouble = lock(&host.trouble).clone().filter(|_| reply.direct && matches!(status, 401 | 403));
+        let problem = match (problem, trouble) {
+            (None, None) => return Ok(false),
+            (Some(problem), None) => problem,
+            (problem, Some(trouble)) => {
+                format!("{}; no credential was used, since {trouble}", problem.unwrap_or(format!("status {status}")))
+            }
+        };
+        Err(Error::Denied { place: endpoint.registry.to_string(), problem })
+    }
+
     fn host(&self, endpoint: &Endpoint) -> Arc<Host> {
         lock(&self.hosts).entry(endpoint.base.to_string()).or_default().clone()
     }
 
-    /// The credential for a repository, asked for once.
-    async fn credential(&self, host: &Host, endpoint: &Endpoint, path: &str) -> Result<Option<Credential>> {
+    /// The credential for a repository, asked for once. Where it cannot be found out, requests are made without: many
+    /// images can be read by everybody.
+    async fn credential(&self, http: &Http, host: &Host, endpoint: &Endpoint, path: &str) -> Option<Credential> {
         let cell = lock(&host.credentials).entry(path.to_owned()).or_default().clone();
-        let found = cell.get_or_try_init(|| self.keychain.credential(&endpoint.registry, path)).await?;
-        Ok(found.clone())
+        let ask = || async {
+            match self.keychain.credential(&endpoint.registry, path).await {
+                Ok(found) => found,
+                Err(error) => {
+                    let causes = retry::causes(&error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+                    let is_new = lock(&host.trouble).replace(causes.clone()).is_none();
+                    if is_new {
+                        http.tell().credential_failed(&endpoint.registry, &causes);
+                    }
+                    None
+                }
+            }
+        };
+        cell.get_or_init(ask).await.clone()
     }
 
     async fn token(
@@ -252,7 +366,7 @@ impl Authenticator {
             State::Refused { problem, until } if now() < *until => return Ok(Authorization::missing(problem.clone())),
             _ => {}
         }
-        let credential = self.credential(host, endpoint, &access.path).await?;
+        let credential = self.credential(http, host, endpoint, &access.path).await;
         match service::fetch(http, endpoint, &slot.realm, &slot.scopes, credential.as_ref()).await {
             Ok(token) => {
                 let authorization = Authorization { new: true, ..Authorization::of(slot, &token) };
@@ -312,13 +426,15 @@ impl Authorization {
 
 fn challenges(reply: &Reply) -> Vec<Challenge> {
     let headers = reply.answer.headers.get_all(WWW_AUTHENTICATE);
-    headers.iter().filter_map(|header| header.to_str().ok()).flat_map(challenge::parse).collect()
+    // A realm may hold letters that are not ASCII.
+    headers.iter().flat_map(|header| challenge::parse(&String::from_utf8_lossy(header.as_bytes()))).collect()
 }
 
-/// Tokens are preferred to sending a password with every request.
+/// Tokens of a token service are preferred to sending a password with every request.
 fn choose(challenges: &[Challenge]) -> Option<&Challenge> {
     let of = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
-    of("bearer").filter(|challenge| challenge.parameter("realm").is_some()).or_else(|| of("basic"))
+    let with_service = of("bearer").filter(|challenge| challenge.parameter("realm").is_some());
+    with_service.or_else(|| of("basic")).or_else(|| of("bearer"))
 }
 
 /// The token service that a challenge names, if it may be one.
@@ -332,6 +448,24 @@ fn realm(http: &Http, endpoint: &Endpoint, challenge: &Challenge, reply: &Reply)
     let same = redirect::same_server(&reply.url, &url);
     let reach = if same { Reach::Anywhere } else { http.reach_from(reply.answer.zone) };
     Ok(Realm { url, service: challenge.parameter("service").map(str::to_owned), reach })
+}
+
+/// Whether a credential itself is what a challenge asks for. A password is no bearer token.
+fn answers(credential: &Credential, challenge: &Challenge) -> bool {
+    match credential {
+        Credential::Bearer(_) => true,
+        Credential::Password { .. } => challenge.scheme == "basic",
+        Credential::Identity(_) => false,
+    }
+}
+
+/// The credential itself, where it can be sent to the registry.
+fn direct(credential: &Credential) -> Option<HeaderValue> {
+    match credential {
+        Credential::Bearer(token) => Some(bearer(token)),
+        Credential::Password { .. } => basic(credential),
+        Credential::Identity(_) => None,
+    }
 }
 
 fn basic(credential: &Credential) -> Option<HeaderValue> {

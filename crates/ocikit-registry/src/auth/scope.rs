@@ -62,6 +62,13 @@ impl Scopes {
         both
     }
 
+    /// The scopes to request after a challenge that names others: both where they are about the same resource, and those of
+    /// the challenge alone where the registry calls the repository by another name than we do.
+    pub(crate) fn follow(&self, asked: &Scopes) -> Scopes {
+        let is_shared = asked.0.keys().any(|resource| self.0.contains_key(resource));
+        if is_shared || asked.is_empty() { self.with(asked) } else { asked.clone() }
+    }
+
     /// Whether whoever has these may do what those ask for.
     pub(crate) fn cover(&self, needed: &Scopes) -> bool {
         needed.0.iter().all(|(resource, actions)| {
@@ -102,6 +109,20 @@ mod tests {
             ("a::", "a::"),
         ] {
             assert_eq!(Scopes::parse(text).to_string(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_challenge_decides_about_names() {
+        for (have, asked, wanted) in [
+            ("repository:a:pull,push", "repository:a:pull", "repository:a:pull,push"),
+            ("repository:a:pull", "repository:a:pull,push", "repository:a:pull,push"),
+            ("repository:a:pull", "repository:proxy/a:pull", "repository:proxy/a:pull"),
+            ("repository:a:pull", "", "repository:a:pull"),
+            ("", "registry:catalog:*", "registry:catalog:*"),
+            ("repository:a:pull", "repository:a:pull other:x:y", "other:x:y repository:a:pull"),
+        ] {
+            assert_eq!(Scopes::parse(have).follow(&Scopes::parse(asked)).to_string(), wanted, "{have} then {asked}");
         }
     }
 

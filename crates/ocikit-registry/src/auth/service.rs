@@ -1,6 +1,6 @@
 //! Asking a token service for a token.
 
-use ocikit_image::{Error, Result};
+use ocikit_image::{Error, NoAnswer, Result};
 use reqwest::Method;
 
 use super::scope::Scopes;
@@ -44,13 +44,18 @@ pub(super) async fn fetch(
             Ok(body) => break body.ok_or_else(|| "it is too long".to_owned()),
             Err(fault) => {
                 failures += 1;
-                let Some(pause) = http.pause(failures, None) else { return Err(problem::unreachable(fault, &place)) };
+                let Some(pause) = http.pause(failures, None).filter(|_| !fault.is_final()) else {
+                    return Err(problem::unreachable(fault, &place));
+                };
                 http.clock().sleep(pause).await;
             }
         }
     };
-    body.and_then(|body| Token::parse(&body, http.clock().now()))
-        .map_err(|problem| Error::Unreachable { place, source: format!("its answer cannot be used: {problem}").into() })
+    body.and_then(|body| Token::parse(&body, http.clock().now())).map_err(|problem| Error::Unreachable {
+        place,
+        cause: NoAnswer::Other,
+        source: format!("its answer cannot be used: {problem}").into(),
+    })
 }
 
 /// A question by distribution's "Token Authentication Specification".

@@ -2,6 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::credentials::Secret;
 
@@ -22,13 +23,20 @@ impl Token {
     /// Reads the answer of a token service that came at this time.
     pub(crate) fn parse(body: &[u8], now: SystemTime) -> Result<Token, String> {
         let answer: Answer = serde_json::from_slice(body).map_err(|error| format!("it is no token: {error}"))?;
-        let secret = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
+        let texts = [answer.token, answer.access_token].into_iter().flatten();
+        let secret = texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty());
         let secret = secret.ok_or("it has no token")?;
-        let lifetime = match answer.expires_in {
+        let seconds = match answer.expires_in {
+            Some(Value::Number(seconds)) => seconds.as_f64(),
+            Some(Value::String(seconds)) => seconds.trim().parse().ok(),
+            _ => None,
+        };
+        let lifetime = match seconds {
             Some(seconds) if seconds >= 1.0 => Duration::from_secs_f64(seconds.min(1e9)),
             _ => DEFAULT_LIFETIME,
         };
-        let lifetime = remaining(lifetime, answer.issued_at.as_deref(), now);
+        let issued_at = answer.issued_at.as_ref().and_then(Value::as_str);
+        let lifetime = remaining(lifetime, issued_at, now);
         // The margin of a token that hardly lives is small, or it would never be used.
         Ok(Token { secret: Secret::new(secret), stale: now + lifetime - MARGIN.min(lifetime / 4) })
     }
@@ -50,10 +58,11 @@ fn remaining(lifetime: Duration, issued_at: Option<&str>, now: SystemTime) -> Du
 #[derive(Deserialize)]
 struct Answer {
     token: Option<String>,
-    /// What OAuth2 calls it.
+    /// What OAuth2 calls it (google/go-containerregistry#54).
     access_token: Option<String>,
-    expires_in: Option<f64>,
-    issued_at: Option<String>,
+    /// A number, by the specification. Some services send a string (distribution/distribution#1746).
+    expires_in: Option<Value>,
+    issued_at: Option<Value>,
 }
 
 #[cfg(test)]
@@ -67,6 +76,10 @@ mod tests {
             (r#"{"token":"t"}"#, 45),
             (r#"{"access_token":"t","expires_in":300}"#, 240),
             (r#"{"token":"t","expires_in":3600}"#, 3540),
+            (r#"{"token":"t","expires_in":"3600"}"#, 3540),
+            (r#"{"token":"t","expires_in":300.0,"issued_at":null}"#, 240),
+            (r#"{"token":"","access_token":" t\n","expires_in":null,"issued_at":7}"#, 45),
+            (r#"{"token":"t","access_token":"u","expires_in":"soon","scope":{}}"#, 45),
             (r#"{"token":"t","expires_in":4}"#, 3),
             (r#"{"token":"t","expires_in":0}"#, 45),
             (r#"{"token":"t","expires_in":-5}"#, 45),

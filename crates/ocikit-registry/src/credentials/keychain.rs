@@ -56,7 +56,9 @@ pub trait Keychain: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Only where it could not be found out. A client then reports that and does not go on without a credential.
+    /// Only where it could not be found out. A client then tells its
+    /// [observer](crate::RequestObserver::credential_failed), makes requests without, and names the error if they are
+    /// refused.
     async fn credential(&self, registry: &Registry, path: &str) -> Result<Option<Credential>>;
 }
 
@@ -88,7 +90,7 @@ impl Keychain for Fixed {
     }
 }
 
-/// Several keychains; the first that has a credential gives it.
+/// Several keychains; the first that has a credential gives it. One that fails does not keep the others from being asked.
 #[derive(Debug, Clone, Default)]
 pub struct Keychains(
     /// In the order in which they are asked.
@@ -98,12 +100,15 @@ pub struct Keychains(
 #[async_trait]
 impl Keychain for Keychains {
     async fn credential(&self, registry: &Registry, path: &str) -> Result<Option<Credential>> {
+        let mut failure = None;
         for keychain in &self.0 {
-            if let Some(credential) = keychain.credential(registry, path).await? {
-                return Ok(Some(credential));
+            match keychain.credential(registry, path).await {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
-        Ok(None)
+        failure.map_or(Ok(None), Err)
     }
 }
 

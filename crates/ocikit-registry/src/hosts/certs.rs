@@ -3,6 +3,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ocikit_image::{Error, Result};
+use ocikit_spec::Registry;
 
 use super::settings::{Identity, TlsSettings};
 
@@ -13,10 +14,16 @@ use super::settings::{Identity, TlsSettings};
 /// # Errors
 ///
 /// [`Error::Failed`] if a directory cannot be read, [`Error::Broken`] if a key is missing.
-pub(super) fn add(settings: &mut TlsSettings, directory: &Path, names: &[&str]) -> Result<bool> {
+pub(super) fn add(settings: &mut TlsSettings, directory: &Path, registry: &Registry) -> Result<bool> {
     let mut found = false;
-    for name in names {
-        found |= add_directory(settings, &directory.join(name))?;
+    let mut directories = list(directory)?;
+    directories.sort();
+    for directory in directories {
+        // Whatever way the name of the directory spells it.
+        let name = directory.file_name().and_then(|name| name.to_str()).map(str::parse::<Registry>);
+        if name.is_some_and(|name| name.as_ref() == Ok(registry)) {
+            found |= add_directory(settings, &directory)?;
+        }
     }
     Ok(found)
 }
@@ -65,16 +72,20 @@ mod tests {
             fs::write(path("a:5000").join(file), "").unwrap();
         }
         let mut settings = TlsSettings::default();
-        assert!(!add(&mut settings, directory.path(), &["a", "a:5001"]).unwrap());
+        let add =
+            |settings: &mut TlsSettings, directory: &Path, name: &str| add(settings, directory, &name.parse().unwrap());
+        for other in ["a", "a:5001"] {
+            assert!(!add(&mut settings, directory.path(), other).unwrap());
+        }
         assert_eq!(settings, TlsSettings::default());
-        assert!(!add(&mut settings, &path("nothing"), &["a:5000"]).unwrap());
-        assert!(add(&mut settings, directory.path(), &["a:5000"]).unwrap());
+        assert!(!add(&mut settings, &path("nothing"), "a:5000").unwrap());
+        assert!(add(&mut settings, directory.path(), "A.:05000").unwrap());
         assert_eq!(settings.authorities, [path("a:5000/a.crt"), path("a:5000/b.crt")]);
         let identity = Identity { certificate: path("a:5000/client.cert"), key: path("a:5000/client.key") };
         assert_eq!(settings.identity, Some(identity));
 
         fs::remove_file(path("a:5000/client.key")).unwrap();
-        assert!(add(&mut settings, directory.path(), &["a:5000"]).is_ok(), "one that was given counts more");
-        assert!(add(&mut TlsSettings::default(), directory.path(), &["a:5000"]).is_err());
+        assert!(add(&mut settings, directory.path(), "a:5000").is_ok(), "one that was given counts more");
+        assert!(add(&mut TlsSettings::default(), directory.path(), "a:5000").is_err());
     }
 }

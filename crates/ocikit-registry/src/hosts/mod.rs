@@ -4,6 +4,7 @@ mod certs;
 mod registries;
 mod settings;
 
+pub use ocikit_image::proxy::ProxyOptions;
 pub use registries::RegistriesConf;
 pub(crate) use registries::{Place, Serves};
-pub use settings::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};
+pub use settings::{HostOptions, HostSettings, Identity, Scheme, TlsSettings, Verify};

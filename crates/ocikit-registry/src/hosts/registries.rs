@@ -150,22 +150,29 @@ impl Rule {
             Mirror { location, insecure: mirror.insecure, serves }
         });
         let mirrors = mirrors.collect();
-        Ok(Rule { prefix: docker_hub(&prefix), blocked: form.blocked, insecure: form.insecure, location, mirrors })
+        Ok(Rule { prefix: canonical(&prefix), blocked: form.blocked, insecure: form.insecure, location, mirrors })
     }
 
     /// How much of a repository's name is this prefix.
     fn matched(&self, name: &str) -> Option<usize> {
         if let Some(domain) = self.prefix.strip_prefix('*') {
             let registry = name.split('/').next().unwrap_or_default();
-            return registry.ends_with(domain).then_some(registry.len());
+            // As in containers/image, a domain stands for its registries at every port.
+            let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+            return [registry, host].into_iter().find(|name| name.ends_with(domain)).map(str::len);
         }
         let rest = name.strip_prefix(&self.prefix)?;
         (rest.is_empty() || rest.starts_with('/')).then_some(self.prefix.len())
     }
 }
 
-/// Docker Hub by the one name that it has here.
-fn docker_hub(prefix: &str) -> String {
+/// A prefix with its registry by the one name that it has here.
+fn canonical(prefix: &str) -> String {
+    if let Some(domain) = prefix.strip_prefix("*.") {
+        let domain =
+            domain.parse::<Registry>().map_or_else(|_| domain.to_ascii_lowercase(), |domain| domain.to_string());
+        return format!("*.{domain}");
+    }
     let (host, path) = prefix.split_once('/').map_or((prefix, None), |(host, path)| (host, Some(path)));
     match (host.parse::<Registry>(), path) {
         (Ok(registry), Some(path)) => format!("{registry}/{path}"),
@@ -240,11 +247,15 @@ mod tests {
         pull-from-mirror = "digest-only"
 
         [[registry]]
-        location = "blocked.example.org"
+        location = "Blocked.example.org.:0443"
         blocked = true
 
         [[registry]]
-        prefix = "*.example.org"
+        location = "[2001:DB8:0:0::1]:05000"
+        blocked = true
+
+        [[registry]]
+        prefix = "*.Example.ORG"
         insecure = true
         unknown-key = 1
 
@@ -292,7 +303,11 @@ mod tests {
                 "mirror.example.net/hub/library/alpine DigestOnly, tags.example.net/hub/library/alpine TagOnly, \
                  docker.io/library/alpine",
             ),
+            ("a.example.org:5000/x", "a.example.org:5000/x!"),
             ("blocked.example.org/x", "blocked.example.org/x is blocked by `registries.conf`"),
+            ("BLOCKED.example.org:443/x", "blocked.example.org/x is blocked by `registries.conf`"),
+            ("blocked.example.org./x", "blocked.example.org/x is blocked by `registries.conf`"),
+            ("[2001:db8::1]:5000/x", "[2001:db8::1]:5000/x is blocked by `registries.conf`"),
         ] {
             assert_eq!(shown(repository), reads);
         }

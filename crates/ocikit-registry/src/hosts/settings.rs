@@ -7,14 +7,14 @@ use reqwest::Url;
 
 use super::certs;
 use super::registries::RegistriesConf;
-use crate::credentials::Secret;
 
 /// How registries are spoken to: one way for each that was named, and one for all the others.
 #[derive(Debug, Clone, Default)]
 pub struct HostOptions {
-    /// By the registry's name as it stands in references, with its port.
-    pub named: HashMap<String, HostSettings>,
-    /// For those without settings of their own.
+    /// By registry.
+    pub named: HashMap<Registry, HostSettings>,
+    /// For those without settings of their own. Servers that a registry names, in redirects or as token services, get all of
+    /// it but the client certificate.
     pub others: HostSettings,
     /// Directories like `/etc/docker/certs.d` and `/etc/containers/certs.d`. What they hold for a registry is added to
     /// its settings.
@@ -31,17 +31,30 @@ impl HostOptions {
     /// [`Error::Failed`](ocikit_image::Error::Failed) if a directory of certificates cannot be read,
     /// [`Error::Broken`](ocikit_image::Error::Broken) if a key is missing there.
     pub fn of(&self, registry: &Registry) -> Result<HostSettings> {
-        let named = self.named.get(registry.as_str());
-        let mut settings = named.unwrap_or(&self.others).clone();
-        // What is said of all others is not said of this one.
-        let mut has_tls = named.is_some_and(|named| named.tls != TlsSettings::default());
-        let names = [registry.as_str(), registry.endpoint()];
-        let names = if names[0] == names[1] { &names[..1] } else { &names[..] };
+        self.settle(&self.others, registry)
+    }
+
+    /// The same for a server that stands in for a registry: what was set for no registry in particular has no client
+    /// certificate for it.
+    pub(crate) fn of_other(&self, registry: &Registry) -> Result<HostSettings> {
+        let tls = TlsSettings { identity: None, ..self.others.tls.clone() };
+        self.settle(&HostSettings { tls, ..self.others.clone() }, registry)
+    }
+
+    fn settle(&self, others: &HostSettings, registry: &Registry) -> Result<HostSettings> {
+        let named = self.named.get(registry);
+        let mut settings = named.unwrap_or(others).clone();
+        // What is set for all registries does not tell that this one speaks TLS; its answer does.
+        let mut has_tls = named.is_some_and(|named| named.tls != TlsSettings::default()) || registry.names_tls_port();
         for directory in &self.certificates {
-            has_tls |= certs::add(&mut settings.tls, directory, names)?;
+            has_tls |= certs::add(&mut settings.tls, directory, registry)?;
         }
         if settings.scheme == Scheme::Guess {
             settings.scheme = if registry.is_loopback() && !has_tls { Scheme::Http } else { Scheme::Https };
+            // On this machine, whoever does not want certificates checked hardly minds that there are none.
+            if registry.is_loopback() && settings.tls.verify == Verify::Nothing {
+                settings.tls.verify = Verify::NorTls;
+            }
         }
         Ok(settings)
     }
@@ -51,9 +64,9 @@ impl HostOptions {
         let host = url.host_str().unwrap_or_default();
         let name = url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
         match name.parse::<Registry>() {
-            Ok(registry) => Ok(self.of(&registry)?.tls),
+            Ok(registry) => Ok(self.of_other(&registry)?.tls),
             // An underscore, for example, is allowed in a URL and not in the name of a registry.
-            Err(_) => Ok(self.others.tls.clone()),
+            Err(_) => Ok(TlsSettings { identity: None, ..self.others.tls.clone() }),
         }
     }
 }
@@ -70,9 +83,9 @@ pub struct HostSettings {
 /// Whether a registry is spoken to with TLS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// With TLS, unless the registry is on this machine by its name (see [`Registry::is_loopback`]) and has no TLS
-    /// settings of its own, nor a directory of certificates: who sets TLS up for it means it, and everyone else runs a
-    /// registry for a test.
+    /// With TLS, unless the registry is on this machine by its name (see [`Registry::is_loopback`]) and has no TLS settings
+    /// of its own, nor a directory of certificates. One on this machine that answers that it speaks TLS is spoken to with
+    /// TLS, and what is set for all registries applies then.
     #[default]
     Guess,
     /// Always without.
@@ -125,21 +138,27 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
-/// Proxies, as the variables of the same names have them.
-#[derive(Debug, Clone, Default)]
-pub struct ProxyOptions {
-    /// For `http` URLs: the value of `HTTP_PROXY`, which may hold a password.
-    pub http: Option<Secret>,
-    /// For `https` URLs: the value of `HTTPS_PROXY`.
-    pub https: Option<Secret>,
-    /// Names, domains and networks that are reached without: the value of `NO_PROXY`. Loopback names and addresses
-    /// always are.
-    pub except: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_certificate_is_for_the_registries_that_it_was_given_for() {
+        let identity = Some(Identity { certificate: "c".into(), key: "k".into() });
+        let tls = TlsSettings { identity: identity.clone(), ..TlsSettings::default() };
+        let settings = HostSettings { tls, ..HostSettings::default() };
+        let named = HashMap::from([("named.test".parse().unwrap(), settings.clone())]);
+        let options = HostOptions { named, others: settings, ..HostOptions::default() };
+        for (url, expected) in [
+            ("https://NAMED.test:443/x", identity.clone()),
+            ("https://named.test:444/x", None),
+            ("https://auth.named.test/token", None),
+            ("https://a_b.test/token", None),
+        ] {
+            assert_eq!(options.of_url(&url.parse().unwrap()).unwrap().identity, expected, "{url}");
+        }
+        assert_eq!(options.of(&"registry.test".parse().unwrap()).unwrap().tls.identity, identity);
+    }
 
     #[test]
     fn only_registries_on_this_machine_are_taken_to_speak_no_tls() {
@@ -149,6 +168,8 @@ mod tests {
         for (name, named, others, expected) in [
             ("localhost:5000", None, settings(Scheme::Guess, &default), Scheme::Http),
             ("[::1]:5000", None, settings(Scheme::Guess, &insecure), Scheme::Http),
+            ("localhost:443", None, HostSettings::default(), Scheme::Https),
+            ("localhost:5000", None, settings(Scheme::Http, &insecure), Scheme::Http),
             ("127.0.0.1", Some(settings(Scheme::Guess, &insecure)), HostSettings::default(), Scheme::Https),
             ("127.0.0.1", Some(settings(Scheme::Guess, &default)), HostSettings::default(), Scheme::Http),
             ("127.0.0.1", Some(settings(Scheme::Https, &default)), HostSettings::default(), Scheme::Https),
@@ -156,7 +177,7 @@ mod tests {
             ("10.0.0.1:5000", None, settings(Scheme::Http, &default), Scheme::Http),
             ("ghcr.io", None, settings(Scheme::Guess, &insecure), Scheme::Https),
         ] {
-            let named = named.map(|named| (name.to_owned(), named)).into_iter().collect();
+            let named = named.map(|named| (name.parse().unwrap(), named)).into_iter().collect();
             let options = HostOptions { named, others, ..HostOptions::default() };
             assert_eq!(options.of(&name.parse().unwrap()).unwrap().scheme, expected, "{name}");
         }

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Where an address can be reached from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Where an address can be reached from, the most protected last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Zone {
     /// Everywhere.
     Public,
@@ -27,12 +27,18 @@ impl Zone {
     }
 
     fn of_v4(address: Ipv4Addr) -> Zone {
-        let [a, b, ..] = address.octets();
+        let [a, b, c, _] = address.octets();
         if address.is_loopback() || address.is_unspecified() {
             Zone::Loopback
-        } else if address.is_link_local() || address.is_multicast() || address.is_broadcast() {
+        } else if address.is_link_local() || address.is_multicast() || a >= 240 || METADATA_V4.contains(&address) {
             Zone::Link
-        } else if address.is_private() || a == 0 || (a == 100 && (64..128).contains(&b)) {
+        } else if address.is_private()
+            || a == 0
+            || (a == 100 && (64..128).contains(&b)) // RFC 6598, carrier-grade NAT
+            || (a, b, c) == (192, 0, 0) // RFC 6890, protocol assignments
+            || (a == 198 && (18..20).contains(&b))
+        // RFC 2544, benchmarks
+        {
             Zone::Private
         } else {
             Zone::Public
@@ -40,26 +46,74 @@ impl Zone {
     }
 
     fn of_v6(address: Ipv6Addr) -> Zone {
-        // An IPv4 address in any of its disguises is what it is: mapped, translated by NAT64, or tunneled by 6to4.
-        let segments = address.segments();
-        let embedded = match segments {
-            [0, 0, 0, 0, 0, 0xffff, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => Some([segments[6], segments[7]]),
-            [0x2002, high, low, ..] => Some([high, low]),
-            _ => None,
-        };
-        if let Some([high, low]) = embedded {
-            let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
-            return Zone::of_v4(Ipv4Addr::new(a, b, c, d));
-        }
         if address.is_loopback() || address.is_unspecified() {
-            Zone::Loopback
-        } else if address.is_unicast_link_local() || address.is_multicast() {
+            return Zone::Loopback;
+        }
+        // An IPv4 address in any of its disguises is what it is.
+        if let Some(embedded) = embedded(address) {
+            return embedded;
+        }
+        let is_site_local = address.segments()[0] & 0xffc0 == 0xfec0; // RFC 3879
+        if address.is_unicast_link_local() || address.is_multicast() || METADATA_V6.contains(&address) {
             Zone::Link
-        } else if address.is_unique_local() {
+        } else if address.is_unique_local() || is_site_local {
             Zone::Private
         } else {
             Zone::Public
         }
+    }
+}
+
+/// Where clouds answer with the secrets of the machine, apart from link-local addresses: Azure, Alibaba Cloud, Oracle Cloud.
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
+
+/// The same for IPv6: AWS, Google Cloud, Scaleway.
+const METADATA_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+];
+
+/// The names that the same services have, for requests whose name another machine resolves.
+const METADATA_NAMES: [&str; 7] = [
+    "metadata",
+    "metadata.google.internal",
+    "metadata.goog",
+    "instance-data",
+    "instance-data.ec2.internal",
+    "metadata.azure.internal",
+    "metadata.tencentyun.com",
+];
+
+/// The zone of the IPv4 address that an IPv6 address carries, if it carries one.
+fn embedded(address: Ipv6Addr) -> Option<Zone> {
+    let v4 = |high: u16, low: u16| {
+        let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
+        Zone::of_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match address.segments() {
+        // IPv4-compatible and IPv4-mapped addresses (RFC 4291) and NAT64 (RFC 6052).
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
+        // Local NAT64 (RFC 8215), whose operator chooses the length of the prefix; the last 32 bits are the usual place.
+        [0x64, 0xff9b, 1, 0, 0, 0, high, low] => Some(v4(high, low)),
+        // Other lengths of the prefix: 48, 56, 64 and 96 bits, with bits 64 to 71 left out (RFC 6052, 2.2).
+        [0x64, 0xff9b, 1, third, fourth, fifth, high, low] => {
+            let word = |one: u16, other: u16| (one << 8) | (other >> 8);
+            let candidates = [
+                (third, word(fourth, fifth)),
+                (word(third, fourth << 8), fifth),
+                (word(fourth, fifth), word(fifth, high)),
+                (high, low),
+            ];
+            // No server has an address that begins with a zero, so that this is not where it is.
+            let plausible = candidates.into_iter().filter(|(high, _)| *high > 0xff);
+            plausible.map(|(high, low)| v4(high, low)).max().or(Some(Zone::Private))
+        }
+        // 6to4 (RFC 3056) and the client of Teredo (RFC 4380), whose bits are inverted.
+        [0x2002, high, low, ..] => Some(v4(high, low)),
+        [0x2001, 0, .., high, low] => Some(v4(!high, !low)),
+        _ => None,
     }
 }
 
@@ -91,18 +145,47 @@ impl Reach {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         match bare.parse::<IpAddr>() {
             Ok(address) => self.permits(Zone::of(address)),
-            Err(_) if is_loopback_name(bare) => self.permits(Zone::Loopback),
-            Err(_) => true,
+            Err(_) => self.permits(zone_of_name(bare)),
+        }
+    }
+
+    /// Whether a URL may be asked for through a proxy, which resolves the name where we do not see it: the addresses that
+    /// this machine finds for it tell. A name that this machine cannot resolve is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfReach`] if the request may not be made.
+    pub(crate) async fn permits_by_proxy(self, url: &Url) -> Result<(), OutOfReach> {
+        let host = url.host_str().unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if self == Reach::Anywhere || bare.parse::<IpAddr>().is_ok() {
+            return Ok(());
+        }
+        let Ok(found) = tokio::net::lookup_host((bare, 0)).await else {
+            return Err(OutOfReach::unknown(bare));
+        };
+        let zones: Vec<_> = found.map(|found| Zone::of(found.ip())).collect();
+        // The proxy may choose any of them.
+        match zones.iter().all(|zone| self.permits(*zone)) && !zones.is_empty() {
+            true => Ok(()),
+            false => Err(OutOfReach::private(bare)),
         }
     }
 }
 
-fn is_loopback_name(name: &str) -> bool {
+/// What a name tells of itself. Other names are resolved.
+fn zone_of_name(name: &str) -> Zone {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
-    name == "localhost" || name.ends_with(".localhost")
+    if name == "localhost" || name.ends_with(".localhost") {
+        Zone::Loopback
+    } else if METADATA_NAMES.contains(&name.as_str()) {
+        Zone::Link
+    } else {
+        Zone::Public
+    }
 }
 
-/// Looks names up and leaves out the addresses that are out of reach.
+/// Resolves names and leaves out the addresses that are out of reach.
 #[derive(Debug)]
 pub(crate) struct Resolver(pub(crate) Reach);
 
@@ -110,24 +193,62 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let reach = self.0;
         Box::pin(async move {
-            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let found: Vec<_> = found.map_err(|error| Unresolved(name.as_str().to_owned(), error))?.collect();
             let any = !found.is_empty();
             let reachable: Vec<_> = found.into_iter().filter(|found| reach.permits(Zone::of(found.ip()))).collect();
             if any && reachable.is_empty() {
-                return Err(Box::<dyn std::error::Error + Send + Sync>::from(OutOfReach(name.as_str().to_owned())));
+                return Err(Box::<dyn std::error::Error + Send + Sync>::from(OutOfReach::private(name.as_str())));
             }
             Ok(Box::new(reachable.into_iter()) as Addrs)
         })
     }
 }
 
-/// A name that leads to addresses where the server that gave it has no business.
+/// A name that has no address.
 #[derive(Debug)]
-pub(crate) struct OutOfReach(pub(crate) String);
+pub(crate) struct Unresolved(String, std::io::Error);
+
+impl std::fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let problem = self.1.to_string();
+        let problem = problem.strip_prefix("failed to lookup address information: ").unwrap_or(&problem);
+        write!(f, "name resolution of `{}` failed: {problem}", self.0)
+    }
+}
+
+impl std::error::Error for Unresolved {}
+
+/// A server that another one named, which has no business there.
+#[derive(Debug)]
+pub(crate) struct OutOfReach {
+    host: String,
+    is_known: bool,
+}
+
+impl OutOfReach {
+    /// The host has an address of a private network or of this machine.
+    pub(crate) fn private(host: &str) -> OutOfReach {
+        OutOfReach { host: host.to_owned(), is_known: true }
+    }
+
+    /// This machine does not know the address of the host, and a proxy would.
+    fn unknown(host: &str) -> OutOfReach {
+        OutOfReach { host: host.to_owned(), is_known: false }
+    }
+}
 
 impl std::fmt::Display for OutOfReach {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "`{}` is an address of a private network or of this machine, which a server out there named", self.0)
+        let host = &self.host;
+        match self.is_known {
+            true => write!(f, "a public server names `{host}`, an address of a private network or of this machine"),
+            false => write!(
+                f,
+                "a server names `{host}`, which this machine cannot resolve to see whether the proxy would reach a private \
+                 network there"
+            ),
+        }
     }
 }
 
@@ -160,7 +281,29 @@ mod tests {
             ("::ffff:169.254.169.254", Zone::Link),
             ("64:ff9b::a9fe:a9fe", Zone::Link),
             ("64:ff9b::808:808", Zone::Public),
+            ("64:ff9b::a00:1", Zone::Private),
+            ("64:ff9b:1::7f00:1", Zone::Loopback),
+            ("64:ff9b:1::a9fe:a9fe", Zone::Link),
+            ("64:ff9b:1::808:808", Zone::Public),
+            ("64:ff9b:1:a00:0:100::", Zone::Private),
+            ("64:ff9b:1:a9fe:a9:fe00::", Zone::Link),
             ("2002:7f00:1::", Zone::Loopback),
+            ("2002:808:808::", Zone::Public),
+            ("2001::80ff:fffe", Zone::Loopback),
+            ("::127.0.0.1", Zone::Loopback),
+            ("fec0::1", Zone::Private),
+            ("feff::1", Zone::Private),
+            ("168.63.129.16", Zone::Link),
+            ("100.100.100.200", Zone::Link),
+            ("192.0.0.192", Zone::Link),
+            ("192.0.0.1", Zone::Private),
+            ("198.18.0.1", Zone::Private),
+            ("240.0.0.1", Zone::Link),
+            ("255.255.255.255", Zone::Link),
+            ("fd00:ec2::254", Zone::Link),
+            ("fd20:ce::254", Zone::Link),
+            ("fd00:ec2::255", Zone::Private),
+            ("::ffff:168.63.129.16", Zone::Link),
         ] {
             assert_eq!(Zone::of(address.parse().unwrap()), zone, "{address}");
         }
@@ -196,6 +339,12 @@ mod tests {
             ("https://LOCALHOST./", false),
             ("https://a.localhost/", false),
             ("http://169.254.169.254/latest", false),
+            ("http://metadata.google.internal/", false),
+            ("http://METADATA.google.internal./", false),
+            ("http://metadata/", false),
+            ("http://instance-data/latest", false),
+            ("http://[64:ff9b::7f00:1]/", false),
+            ("http://[fec0::1]/", false),
         ] {
             assert_eq!(Reach::From(Zone::Public).permits_url(&url.parse().unwrap()), permitted, "{url}");
         }
@@ -206,5 +355,16 @@ mod tests {
         let ask = |reach| Resolver(reach).resolve("localhost".parse().unwrap());
         assert!(ask(Reach::Anywhere).await.unwrap().next().is_some());
         assert!(ask(Reach::From(Zone::Public)).await.is_err());
+        let by_proxy = |reach: Reach, url: &str| {
+            let url: Url = url.parse().unwrap();
+            async move { reach.permits_by_proxy(&url).await.is_ok() }
+        };
+        assert!(by_proxy(Reach::Anywhere, "http://registry.invalid/").await);
+        // It resolves to a loopback address.
+        assert!(!by_proxy(Reach::From(Zone::Public), "http://localhost/").await);
+        assert!(by_proxy(Reach::From(Zone::Loopback), "http://localhost/").await);
+        assert!(!by_proxy(Reach::From(Zone::Public), "http://registry.invalid/").await);
+        // Literal addresses are told by the URL.
+        assert!(by_proxy(Reach::From(Zone::Public), "http://8.8.8.8/").await);
     }
 }

@@ -1,49 +1,106 @@
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
-use ocikit_image::Error;
 use ocikit_image::retry::causes;
+use ocikit_image::{Error, NoAnswer};
 
-use super::address::OutOfReach;
+use super::address::{OutOfReach, Unresolved};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why there is no answer, or no more of it.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// It would be the same again: TLS, a refused address, a setting that makes no sense.
-    Final(Box<dyn StdError + Send + Sync>),
+    Final(BoxError),
+    /// The server speaks TLS, and the request was sent without.
+    SpeaksTls,
     /// Nothing was sent.
-    Unsent(Box<dyn StdError + Send + Sync>),
+    Unsent(BoxError),
     /// The connection broke.
-    Cut(Box<dyn StdError + Send + Sync>),
+    Cut(BoxError),
     /// Nothing moved for so long.
     Silent(Duration),
+    /// A small document was not complete after this time. It would be as slow again.
+    Slow(Duration),
     /// What was to be sent could not be read.
     Payload(Error),
+    /// The settings for the server cannot be used: a certificate file is missing, for example.
+    Setup(Error),
+}
+
+impl Fault {
+    /// Whether another attempt would end the same way.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Fault::Final(_) | Fault::SpeaksTls | Fault::Slow(_) | Fault::Payload(_) | Fault::Setup(_))
+    }
+
+    /// Whether another attempt hardly ever helps: nothing listens, or the name has no address.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self.cause(), NoAnswer::ConnectionRefused | NoAnswer::NameResolution)
+    }
+
+    pub(crate) fn cause(&self) -> NoAnswer {
+        match self {
+            Fault::SpeaksTls => NoAnswer::SpeaksTls,
+            Fault::Silent(_) | Fault::Slow(_) => NoAnswer::TimedOut,
+            Fault::Payload(error) | Fault::Setup(error) => error.no_answer().unwrap_or(NoAnswer::Other),
+            Fault::Final(error) | Fault::Unsent(error) | Fault::Cut(error) => {
+                causes(&**error).find_map(cause_of).unwrap_or(NoAnswer::Other)
+            }
+        }
+    }
+}
+
+fn cause_of(error: &(dyn StdError + 'static)) -> Option<NoAnswer> {
+    if error.is::<OutOfReach>() {
+        return Some(NoAnswer::OutOfReach);
+    }
+    if error.is::<Unresolved>() {
+        return Some(NoAnswer::NameResolution);
+    }
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        // The first byte of an HTTP answer is no type of a TLS record.
+        let is_http = matches!(error, rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
+        return Some(if is_http { NoAnswer::SpeaksPlainHttp } else { NoAnswer::Tls });
+    }
+    match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => Some(NoAnswer::ConnectionRefused),
+        Some(io::ErrorKind::TimedOut) => Some(NoAnswer::TimedOut),
+        _ => error.downcast_ref::<reqwest::Error>().filter(|error| error.is_timeout()).map(|_| NoAnswer::TimedOut),
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::Final(error) | Fault::Unsent(error) | Fault::Cut(error) => write_chain(f, &**error),
-            Fault::Silent(time) => write!(f, "nothing was heard for {} s", time.as_secs_f64()),
-            Fault::Payload(error) => fmt::Display::fmt(error, f),
+        match (self, self.cause()) {
+            (_, NoAnswer::ConnectionRefused) => f.write_str("connection refused"),
+            (_, NoAnswer::SpeaksPlainHttp) => f.write_str("the server speaks plain HTTP, not TLS"),
+            (_, NoAnswer::SpeaksTls) => f.write_str("the server speaks TLS, not plain HTTP"),
+            (Fault::Final(error) | Fault::Unsent(error) | Fault::Cut(error), cause) => {
+                match causes(&**error).find(|error| cause_of(*error).is_some()) {
+                    Some(error) if cause == NoAnswer::Tls => write!(f, "TLS failed: {error}"),
+                    Some(error) if cause == NoAnswer::TimedOut => {
+                        f.write_str("timed out: ")?;
+                        write_chain(f, error)
+                    }
+                    Some(error) => write!(f, "{error}"),
+                    None => write_chain(f, &**error),
+                }
+            }
+            (Fault::Silent(time), _) => write!(f, "timed out: nothing was received for {} s", time.as_secs_f64()),
+            (Fault::Slow(time), _) => {
+                write!(f, "timed out: the answer was not complete after {} s", time.as_secs_f64())
+            }
+            (Fault::Payload(error) | Fault::Setup(error), _) => fmt::Display::fmt(error, f),
+            (Fault::SpeaksTls, _) => Ok(()),
         }
     }
 }
 
 impl StdError for Fault {}
-
-/// Whether a server could not be reached because another one, which named it, has no business where it is. Those who
-/// trust that one say so with [`Redirects::Trusted`](crate::Redirects::Trusted).
-pub fn is_out_of_reach(error: &Error) -> bool {
-    let Error::Unreachable { source, .. } = error else { return false };
-    let found = |fault: &Fault| match fault {
-        Fault::Final(error) => causes(&**error).any(|cause| cause.is::<OutOfReach>()),
-        _ => false,
-    };
-    source.downcast_ref::<Fault>().is_some_and(found)
-}
 
 /// An error and its causes in one line: those of HTTP clients say nothing by themselves.
 fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn StdError + 'static)) -> fmt::Result {
@@ -74,5 +131,29 @@ pub(super) fn sort(error: reqwest::Error) -> Fault {
         (true, _) => Fault::Final(error),
         (false, true) => Fault::Unsent(error),
         (false, false) => Fault::Cut(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_tells_its_cause_in_a_few_words() {
+        let io = |kind: io::ErrorKind| Box::new(io::Error::from(kind));
+        let tls = |error: rustls::Error| Box::new(io::Error::other(error));
+        let http = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        let issuer = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        for (fault, cause, text) in [
+            (Fault::Unsent(io(io::ErrorKind::ConnectionRefused)), NoAnswer::ConnectionRefused, "connection refused"),
+            (Fault::Final(tls(http)), NoAnswer::SpeaksPlainHttp, "the server speaks plain HTTP, not TLS"),
+            (Fault::SpeaksTls, NoAnswer::SpeaksTls, "the server speaks TLS, not plain HTTP"),
+            (Fault::Final(tls(issuer)), NoAnswer::Tls, "TLS failed: invalid peer certificate: UnknownIssuer"),
+            (Fault::Silent(Duration::from_secs(5)), NoAnswer::TimedOut, "timed out: nothing was received for 5 s"),
+            (Fault::Unsent(io(io::ErrorKind::TimedOut)), NoAnswer::TimedOut, "timed out: timed out"),
+            (Fault::Cut("reset".into()), NoAnswer::Other, "reset"),
+        ] {
+            assert_eq!((fault.cause(), fault.to_string().as_str()), (cause, text), "{fault:?}");
+        }
     }
 }

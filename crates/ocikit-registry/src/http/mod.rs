@@ -12,11 +12,10 @@ pub(crate) mod range;
 pub(crate) mod redirect;
 pub(crate) mod send;
 mod spare;
-mod tls;
+pub(crate) mod tls;
 pub(crate) mod transport;
 
 pub use clock::{Clock, SystemClock};
-pub use fault::is_out_of_reach;
 pub use observe::{RequestEvent, RequestObserver, RequestOutcome};
 pub use ocikit_image::RetryOptions;
 pub use transport::Timeouts;

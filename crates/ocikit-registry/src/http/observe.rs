@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ocikit_spec::Registry;
 use reqwest::{Method, Url};
 
 use super::fault::Fault;
@@ -51,6 +52,12 @@ pub enum RequestOutcome<'a> {
 pub trait RequestObserver: Debug + Send + Sync + 'static {
     /// Something became of a request.
     fn request(&self, event: RequestEvent<'_>);
+
+    /// The credential for a registry could not be found out: a file cannot be read, or a credential helper is missing or
+    /// fails. Requests are made without.
+    fn credential_failed(&self, registry: &Registry, problem: &str) {
+        let _ = (registry, problem);
+    }
 }
 
 /// Tells whoever wants to know, if there is anybody.
@@ -66,6 +73,12 @@ impl Teller {
             Err(_) => RequestOutcome::Failed { problem: &problem, time },
         };
         observer.request(RequestEvent { method: method.as_str(), url: &shown(url), outcome });
+    }
+
+    pub(crate) fn credential_failed(&self, registry: &Registry, problem: &str) {
+        if let Some(observer) = &self.0 {
+            observer.credential_failed(registry, problem);
+        }
     }
 
     pub(crate) fn retried(&self, method: &Method, url: &Url, pause: Duration, failures: u32) {

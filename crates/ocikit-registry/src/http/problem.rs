@@ -1,6 +1,8 @@
 //! What a registry says when it refuses.
 
-use ocikit_image::Error;
+use std::time::{Duration, SystemTime};
+
+use ocikit_image::{Error, NoAnswer, retry};
 use serde::Deserialize;
 
 use super::fault::Fault;
@@ -18,13 +20,17 @@ pub(crate) struct Problem {
     pub(crate) codes: Vec<String>,
     /// One line for people.
     pub(crate) text: String,
+    /// How long the server asks to wait.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Problem {
     pub(crate) async fn of(reply: Reply) -> Problem {
         let status = reply.answer.status;
+        let retry_after = reply.answer.header("retry-after");
+        let retry_after = retry_after.and_then(|header| retry::retry_after(header, SystemTime::now()));
         let body = reply.answer.read(LONGEST).await;
-        Problem::parse(status, &body.ok().flatten().unwrap_or_default())
+        Problem { retry_after, ..Problem::parse(status, &body.ok().flatten().unwrap_or_default()) }
     }
 
     fn parse(status: u16, body: &[u8]) -> Problem {
@@ -33,12 +39,12 @@ impl Problem {
         let entries: Vec<_> = listed.iter().map(Entry::shown).filter(|text| !text.is_empty()).collect();
         let text = if entries.is_empty() {
             let plain = clean(&String::from_utf8_lossy(body));
-            if plain.is_empty() || plain.starts_with('<') { String::new() } else { plain }
+            if plain.starts_with('<') { page(&plain) } else { plain }
         } else {
             entries.join("; ")
         };
         let text = if text.is_empty() { format!("status {status}") } else { format!("{text} (status {status})") };
-        Problem { codes, text }
+        Problem { codes, text, retry_after: None }
     }
 
     pub(crate) fn has(&self, code: &str) -> bool {
@@ -65,6 +71,17 @@ impl Entry {
     }
 }
 
+/// What is said of a web page in place of an answer: a proxy or a load balancer sent it.
+fn page(html: &str) -> String {
+    let lower = html.to_ascii_lowercase();
+    let title = lower.find("<title>").map(|at| at + "<title>".len());
+    let title = title.and_then(|from| html.get(from..from + lower.get(from..)?.find('<')?)).unwrap_or_default().trim();
+    match title {
+        "" => "a web page, not the answer of a registry".to_owned(),
+        title => format!("a web page with the title `{title}`, not the answer of a registry"),
+    }
+}
+
 /// In one line, without anything that a terminal would obey, and not too long.
 fn clean(text: &str) -> String {
     let visible: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
@@ -87,7 +104,18 @@ pub(crate) fn sort(status: u16, problem: Problem, what: &str, place: &str) -> Er
     match status {
         401 | 403 => Error::Denied { place: place.to_owned(), problem: problem.text },
         404 => Error::not_found(what, place),
-        408 | 425 | 429 | 500.. => Error::Unreachable { place: place.to_owned(), source: problem.text.into() },
+        429 => {
+            let cause = NoAnswer::RateLimited { retry_after: problem.retry_after };
+            let wait =
+                problem.retry_after.map(|time| format!(", Retry-After: {} s", time.as_secs())).unwrap_or_default();
+            let text = format!("rate limited: {}{wait}", problem.text);
+            Error::Unreachable { place: place.to_owned(), cause, source: text.into() }
+        }
+        408 | 425 | 500.. => Error::Unreachable {
+            place: place.to_owned(),
+            cause: NoAnswer::Failing { status },
+            source: problem.text.into(),
+        },
         _ => Error::Refused { place: place.to_owned(), status, problem: problem.text },
     }
 }
@@ -95,8 +123,8 @@ pub(crate) fn sort(status: u16, problem: Problem, what: &str, place: &str) -> Er
 /// The error that a missing answer amounts to.
 pub(crate) fn unreachable(fault: Fault, place: &str) -> Error {
     match fault {
-        Fault::Payload(error) => error,
-        fault => Error::Unreachable { place: place.to_owned(), source: Box::new(fault) },
+        Fault::Payload(error) | Fault::Setup(error) => error,
+        fault => Error::Unreachable { place: place.to_owned(), cause: fault.cause(), source: Box::new(fault) },
     }
 }
 
@@ -115,7 +143,13 @@ mod tests {
             (r#"{"errors":[{"code":"A"},{"message":"b"}]}"#, &["A"], "A; b (status 400)"),
             (r#"{"errors":[]}"#, &[], r#"{"errors":[]} (status 400)"#),
             ("too\tmuch \u{1b}[31m", &[], "too much [31m (status 400)"),
-            ("<html>nginx</html>", &[], "status 400"),
+            ("<html>nginx</html>", &[], "a web page, not the answer of a registry (status 400)"),
+            (
+                "<!DOCTYPE html><html><TITLE> 502 Bad\nGateway </TITLE>",
+                &[],
+                "a web page with the title `502 Bad Gateway`, not the answer of a registry (status 400)",
+            ),
+            ("<title>", &[], "a web page, not the answer of a registry (status 400)"),
             ("", &[], "status 400"),
         ] {
             let problem = Problem::parse(400, body.as_bytes());

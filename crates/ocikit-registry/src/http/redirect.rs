@@ -1,5 +1,6 @@
 //! Where to go when a server says that what was asked for is elsewhere.
 
+use ocikit_spec::Registry;
 use reqwest::{Method, Url};
 
 /// How many redirects are followed for one request.
@@ -41,8 +42,8 @@ pub(crate) fn follow(visited: &[Url], method: &Method, status: u16, location: Op
 
 /// The URL that a `Location` means, relative to where it was given.
 ///
-/// A registry behind a proxy that ends TLS may not know that it is spoken to in HTTPS and name itself with `http`;
-/// that is put right. To go elsewhere without TLS is refused.
+/// distribution behind a proxy that ends TLS names itself with `http` (distribution/distribution#479, #996); that is put
+/// right. To go elsewhere without TLS is refused.
 ///
 /// # Errors
 ///
@@ -56,6 +57,13 @@ pub(crate) fn resolve(from: &Url, location: &str) -> Result<Url, String> {
     // Whatever stands there is not ours to send.
     let _ = url.set_username("");
     let _ = url.set_password(None);
+    // A server on this machine that turned out to speak TLS names itself with `https`; the connection knows better than
+    // the scheme, which stays what it was.
+    if from.scheme() == "http" && url.scheme() == "https" && is_same_loopback(from, &url) {
+        let port = url.port_or_known_default();
+        let _ = url.set_scheme("http");
+        let _ = url.set_port(port);
+    }
     if from.scheme() == "https" && url.scheme() == "http" {
         let port = url.port();
         let named_itself = url.host_str() == from.host_str() && (port.is_none() || port == from.port());
@@ -65,6 +73,13 @@ pub(crate) fn resolve(from: &Url, location: &str) -> Result<Url, String> {
         let _ = url.set_port(from.port());
     }
     Ok(url)
+}
+
+fn is_same_loopback(one: &Url, other: &Url) -> bool {
+    let registry = one.host_str().unwrap_or_default().parse::<Registry>();
+    registry.is_ok_and(|registry| registry.is_loopback())
+        && one.host_str() == other.host_str()
+        && one.port_or_known_default() == other.port_or_known_default()
 }
 
 /// Whether two URLs are answered by the same server as far as credentials are concerned.
@@ -109,6 +124,9 @@ mod tests {
             ("https://a/v2/x", "http://b/y", Err(())),
             ("http://a/v2/x", "https://b/y", Ok("https://b/y")),
             ("http://a/v2/x", "http://b/y", Ok("http://b/y")),
+            ("http://localhost:5000/v2/x", "https://localhost:5000/y", Ok("http://localhost:5000/y")),
+            ("http://localhost:5000/v2/x", "https://localhost:5001/y", Ok("https://localhost:5001/y")),
+            ("http://a:5000/v2/x", "https://a:5000/y", Ok("https://a:5000/y")),
             ("https://a/v2/x", "https://user:secret@b/y#z", Ok("https://b/y")),
             ("https://a/v2/x", "ftp://b/y", Err(())),
             ("https://a/v2/x", "file:///etc/passwd", Err(())),

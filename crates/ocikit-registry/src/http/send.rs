@@ -141,11 +141,16 @@ impl Http {
             }
             let asked = match &outcome {
                 Ok(reply) if retry::is_passing(reply.answer.status) => self.retry_after(&reply.answer),
-                Ok(_) | Err(Fault::Final(_) | Fault::Payload(_)) => return outcome,
+                Ok(_) => return outcome,
+                Err(fault) if fault.is_final() => return outcome,
                 Err(_) => None,
             };
             failures += 1;
-            let Some(pause) = self.pause(failures, asked) else { return outcome };
+            // A server that has answered before is probably being restarted.
+            let is_lasting =
+                outcome.as_ref().is_err_and(Fault::is_lasting) && !self.transport.has_answered(&request.url);
+            let retry = if is_lasting { &self.retry.briefly() } else { &self.retry };
+            let Some(pause) = retry.pause(failures, asked, self.clock.random()) else { return outcome };
             if let Ok(reply) = outcome {
                 reply.answer.drain().await;
             }
@@ -245,7 +250,7 @@ impl Http {
         if let Some(found) = lock(&self.tls).get(&server) {
             return Ok(found.clone());
         }
-        let found = self.hosts.of_url(url).map_err(|error| Fault::Final(Box::new(error)))?;
+        let found = self.hosts.of_url(url).map_err(Fault::Setup)?;
         lock(&self.tls).insert(server, found.clone());
         Ok(found)
     }

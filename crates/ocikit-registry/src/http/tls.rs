@@ -8,7 +8,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 use zeroize::Zeroizing;
 
@@ -35,8 +36,12 @@ pub(crate) fn configure(settings: &TlsSettings) -> Result<ClientConfig> {
             for file in &settings.authorities {
                 authorities.extend(certificates(file)?);
             }
-            let verifier = Verifier::new_with_extra_roots(authorities, provider.clone());
-            Arc::new(verifier.map_err(|error| Error::broken("the system's certificates", error))?)
+            let verifier = Verifier::new_with_extra_roots(authorities.clone(), provider.clone());
+            let verifier = verifier.map_err(|error| Error::broken("the system's certificates", error))?;
+            match authorities.is_empty() {
+                true => Arc::new(verifier),
+                false => Arc::new(OrExact { exact: authorities, others: Arc::new(verifier) }),
+            }
         }
     };
     let builder = builder(provider).dangerous().with_custom_certificate_verifier(verifier);
@@ -50,6 +55,22 @@ pub(crate) fn configure(settings: &TlsSettings) -> Result<ClientConfig> {
                 .map_err(|error| Error::broken(certificate.display(), error))
         }
     }
+}
+
+/// Checks that the files of these settings can be used. It blocks.
+///
+/// # Errors
+///
+/// As [`configure`].
+pub(crate) fn check(settings: &TlsSettings) -> Result<()> {
+    for file in &settings.authorities {
+        certificates(file)?;
+    }
+    if let Some(Identity { certificate, key }) = &settings.identity {
+        certificates(certificate)?;
+        PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, error))?;
+    }
+    Ok(())
 }
 
 fn builder(provider: Arc<CryptoProvider>) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
@@ -70,6 +91,114 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
 
 fn read(file: &Path) -> Result<Vec<u8>> {
     crate::files::read(file).map_err(|error| Error::failed("read", file.display(), error))
+}
+
+/// Trusts a server that presents one of these very certificates, besides those with a chain to an authority.
+///
+/// A server certificate that signs itself is no authority (`CA:false`), or as `openssl req -x509` makes it an authority
+/// that serves as no server certificate to webpki. As in Go, a certificate that was given as trusted is trusted for its
+/// names while it is valid.
+#[derive(Debug)]
+struct OrExact {
+    exact: Vec<CertificateDer<'static>>,
+    others: Arc<dyn ServerCertVerifier>,
+}
+
+impl ServerCertVerifier for OrExact {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let is_given = self.exact.iter().any(|exact| exact.as_ref() == certificate.as_ref());
+        if !is_given {
+            return self.others.verify_server_cert(certificate, chain, name, ocsp, now);
+        }
+        let refuse = |error| Err(rustls::Error::InvalidCertificate(error));
+        let Some([from, to]) = validity(certificate) else { return refuse(CertificateError::BadEncoding) };
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if now < from {
+            return refuse(CertificateError::NotValidYet);
+        }
+        if now > to {
+            return refuse(CertificateError::Expired);
+        }
+        rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.others.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.others.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.others.supported_verify_schemes()
+    }
+}
+
+/// The first and the last second of the validity of a certificate (RFC 5280, 4.1.2.5).
+fn validity(certificate: &[u8]) -> Option<[i64; 2]> {
+    const SEQUENCE: u8 = 0x30;
+    const VERSION: u8 = 0xa0;
+    let (_, certificate, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
+    let (_, mut rest, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
+    if let (VERSION, _, after) = element(rest)? {
+        rest = after;
+    }
+    // The serial number, the algorithm and the issuer come before it.
+    for _ in 0..3 {
+        rest = element(rest)?.2;
+    }
+    let (_, validity, _) = element(rest).filter(|(tag, ..)| *tag == SEQUENCE)?;
+    let (from_tag, from, rest) = element(validity)?;
+    let (to_tag, to, _) = element(rest)?;
+    Some([time(from_tag, from)?, time(to_tag, to)?])
+}
+
+/// The first element of DER: its tag, its contents, and what follows it.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = der.split_first()?;
+    let (first, mut rest) = rest.split_first()?;
+    let mut length = usize::from(*first);
+    if length >= 0x80 {
+        let digits = rest.get(..length & 0x7f).filter(|digits| (1..=4).contains(&digits.len()))?;
+        rest = &rest[digits.len()..];
+        length = digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit));
+    }
+    Some((*tag, rest.get(..length)?, rest.get(length..)?))
+}
+
+/// A UTCTime or a GeneralizedTime, both with seconds and in UTC as RFC 5280 has them.
+fn time(tag: u8, text: &[u8]) -> Option<i64> {
+    const UTC: u8 = 0x17;
+    const GENERALIZED: u8 = 0x18;
+    let text = std::str::from_utf8(text).ok()?;
+    let full = match tag {
+        // Years from 50 on are those of the last century.
+        UTC if text.as_bytes().first()? >= &b'5' => format!("19{text}"),
+        UTC => format!("20{text}"),
+        GENERALIZED => text.to_owned(),
+        _ => return None,
+    };
+    let time = jiff::civil::DateTime::strptime("%Y%m%d%H%M%S", full.strip_suffix('Z')?).ok()?;
+    Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
 }
 
 /// Lets any certificate pass, and still checks that the server holds its key.
@@ -110,5 +239,59 @@ impl ServerCertVerifier for Unchecked {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_was_given_is_trusted_for_its_names_while_it_is_valid() {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let key = rcgen::KeyPair::generate().unwrap();
+        let make = |is_authority: bool, years: [i32; 2]| {
+            let mut params = rcgen::CertificateParams::new(vec!["registry.test".to_owned()]).unwrap();
+            if is_authority {
+                params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            }
+            params.not_before = rcgen::date_time_ymd(years[0], 1, 1);
+            params.not_after = rcgen::date_time_ymd(years[1], 1, 1);
+            params.self_signed(&key).unwrap().der().clone()
+        };
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
+        let check = |given: &CertificateDer<'static>, shown: &CertificateDer<'static>, name: &'static str| {
+            let others = Arc::new(Verifier::new_with_extra_roots([given.clone()], provider.clone()).unwrap());
+            let verifier = OrExact { exact: vec![given.clone()], others };
+            let name = ServerName::try_from(name).unwrap();
+            verifier.verify_server_cert(shown, &[], &name, &[], now).map(drop)
+        };
+        for is_authority in [false, true] {
+            let certificate = make(is_authority, [2020, 2060]);
+            assert_eq!(check(&certificate, &certificate, "registry.test"), Ok(()), "{is_authority}");
+            check(&certificate, &certificate, "other.test").unwrap_err();
+            let other = make(is_authority, [2019, 2060]);
+            check(&certificate, &other, "registry.test").map(|()| other).err();
+            for years in [[2000, 2010], [2050, 2060]] {
+                let certificate = make(is_authority, years);
+                check(&certificate, &certificate, "registry.test").unwrap_err();
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_reading_of_validity_panic() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        let der = params.self_signed(&key).unwrap().der().to_vec();
+        assert!(validity(&der).is_some_and(|[from, to]| from < to));
+        for length in 0..der.len() {
+            validity(&der[..length]);
+        }
+        for at in 0..der.len() {
+            let mut broken = der.clone();
+            broken[at] ^= 0xff;
+            validity(&broken);
+        }
     }
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
-use ocikit_image::{Body, Error, Result, bridge};
+use ocikit_image::{Body, Error, NoAnswer, Result, bridge};
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, USER_AGENT};
-use reqwest::{Method, NoProxy, Proxy, Url, Version};
+use reqwest::{Method, Proxy, Url, Version};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::address::{OutOfReach, Reach, Resolver, Zone};
 use super::fault::{Fault, sort};
@@ -17,7 +19,7 @@ use super::spare::{Between, Cuts, Does, FAR, Shelf};
 use super::tls;
 use crate::hosts::{ProxyOptions, TlsSettings, Verify};
 
-/// Limits on silence. None of them ends a transfer that gets on, however slowly.
+/// Limits of time. None of them ends the transfer of a blob that gets on, however slowly.
 #[derive(Debug, Clone)]
 pub struct Timeouts {
     /// How long it may take to be connected.
@@ -28,15 +30,21 @@ pub struct Timeouts {
     /// How long nothing may move, in either direction, while bytes are on their way; ten times as long where what is sent
     /// has yet to come from elsewhere.
     pub silence: Duration,
+    /// How long the body of a small document may take until it is complete: a manifest, a token, a page of a list, an
+    /// error. It may take a second more for every 64 KiB received.
+    pub document: Duration,
 }
 
 impl Default for Timeouts {
     /// A quarter of a minute to connect, a minute otherwise.
     fn default() -> Timeouts {
         let minute = Duration::from_secs(60);
-        Timeouts { connect: minute / 4, answer: minute, silence: minute }
+        Timeouts { connect: minute / 4, answer: minute, silence: minute, document: minute }
     }
 }
+
+/// How many bytes of a small document are allowed a second more.
+const SLOWEST_DOCUMENT: usize = 64 << 10;
 
 /// Up to how many bytes it is cheaper to read a body than to make another connection.
 const DRAINED: u64 = 64 << 10;
@@ -62,22 +70,35 @@ pub(crate) enum Payload {
 }
 
 impl Exchange<'_> {
-    /// The same without TLS, if it could be made twice.
-    fn without_tls(&self) -> Option<Self> {
-        let mut url = self.url.clone();
-        url.set_scheme("http").ok()?;
+    /// The same with another scheme, if it could be made twice.
+    fn with_scheme(&self, scheme: &str) -> Option<Self> {
         let payload = match &self.payload {
             Payload::Empty => Payload::Empty,
             Payload::Bytes(bytes) => Payload::Bytes(bytes.clone()),
             Payload::Stream(_) => return None,
         };
         let Exchange { tls, lane, reach, .. } = *self;
-        Some(Exchange { method: self.method.clone(), url, headers: self.headers.clone(), payload, tls, lane, reach })
+        let (method, url, headers) = (self.method.clone(), self.url.clone(), self.headers.clone());
+        let mut exchange = Exchange { method, url, headers, payload, tls, lane, reach };
+        exchange.change_scheme(scheme);
+        Some(exchange)
+    }
+
+    /// Changes the scheme. A port that was not spelled out is that of plain HTTP once there is no TLS.
+    fn change_scheme(&mut self, scheme: &str) {
+        let port = if scheme == "https" { self.url.port_or_known_default() } else { self.url.port() };
+        // Between `http` and `https` this never fails.
+        let _ = self.url.set_scheme(scheme);
+        let _ = self.url.set_port(port);
     }
 
     fn server(&self) -> Server {
-        (self.url.host_str().unwrap_or_default().to_owned(), self.url.port_or_known_default().unwrap_or_default())
+        server_of(&self.url)
     }
+}
+
+fn server_of(url: &Url) -> Server {
+    (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or_default())
 }
 
 /// The name and port of a server.
@@ -102,6 +123,7 @@ pub(crate) struct Answer {
     pub(crate) zone: Option<Zone>,
     response: reqwest::Response,
     silence: Duration,
+    document: Duration,
 }
 
 /// Connections, kept for further use, by what has to be the same for them to be shared.
@@ -121,6 +143,8 @@ pub(crate) struct Transport {
     plain: Mutex<HashSet<Server>>,
     /// Servers of which that will not be believed: they have spoken it.
     secure: Mutex<HashSet<Server>>,
+    /// Servers on this machine that speak TLS, though nothing said so beforehand.
+    upgraded: Mutex<HashSet<Server>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -152,22 +176,31 @@ impl Transport {
             old: Mutex::default(),
             plain: Mutex::default(),
             secure: Mutex::default(),
+            upgraded: Mutex::default(),
         }
     }
 
+    /// Whether a server has answered in this process, which tells a restart from a wrong address.
+    pub(crate) fn has_answered(&self, url: &Url) -> bool {
+        let server = server_of(url);
+        lock(&self.clients).iter().any(|(key, pool)| key.server == server && pool.answered.load(Ordering::Relaxed))
+    }
+
     /// Sends a request and waits for the beginning of the answer; without TLS where the settings say that this may be
-    /// and there is none.
+    /// and there is none, with TLS where a server on this machine turns out to speak nothing else.
     pub(crate) async fn exchange(&self, mut exchange: Exchange<'_>) -> Result<Answer, Fault> {
+        if exchange.url.scheme() == "http" {
+            return self.exchange_plain(exchange).await;
+        }
         if exchange.tls.verify != Verify::NorTls || exchange.url.scheme() != "https" {
             return self.once(exchange).await;
         }
         let server = exchange.server();
         if lock(&self.plain).contains(&server) {
-            // To change `https` to `http` never fails.
-            let _ = exchange.url.set_scheme("http");
+            exchange.change_scheme("http");
             return self.once(exchange).await;
         }
-        let plain = exchange.without_tls().filter(|_| !lock(&self.secure).contains(&server));
+        let plain = exchange.with_scheme("http").filter(|_| !lock(&self.secure).contains(&server));
         let outcome = self.once(exchange).await;
         if outcome.is_ok() {
             lock(&self.secure).insert(server.clone());
@@ -184,16 +217,60 @@ impl Transport {
         }
     }
 
+    async fn exchange_plain(&self, mut exchange: Exchange<'_>) -> Result<Answer, Fault> {
+        let server = exchange.server();
+        if lock(&self.upgraded).contains(&server) {
+            exchange.change_scheme("https");
+            return self.once(exchange).await;
+        }
+        let is_new = !self.has_answered(&exchange.url);
+        let (secure, reach) = (if is_new { exchange.with_scheme("https") } else { None }, exchange.reach);
+        let outcome = self.once(exchange).await;
+        let Some(secure) = secure else { return outcome };
+        // Go and nginx answer what is no TLS with status 400, others with an alert, which is no HTTP.
+        let is_suspect = match &outcome {
+            Ok(answer) => answer.status == 400,
+            Err(fault) => matches!(fault, Fault::Cut(_)),
+        };
+        if !is_suspect || !self.speaks_tls(&secure.url, reach).await {
+            return outcome;
+        }
+        let host = secure.url.host_str().unwrap_or_default();
+        if host.parse::<ocikit_spec::Registry>().is_ok_and(|registry| registry.is_loopback()) {
+            lock(&self.upgraded).insert(server);
+            return self.once(secure).await;
+        }
+        Err(Fault::SpeaksTls)
+    }
+
+    /// Whether a server speaks TLS, whatever its certificate. Nothing secret is sent.
+    async fn speaks_tls(&self, url: &Url, reach: Reach) -> bool {
+        let mut url = url.clone();
+        url.set_path("/");
+        url.set_query(None);
+        let tls = TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() };
+        let (method, headers) = (Method::HEAD, HeaderMap::new());
+        let exchange = Exchange { method, url, headers, payload: Payload::Empty, tls: &tls, lane: Lane::Small, reach };
+        match self.once(exchange).await {
+            Ok(_) => true,
+            // It may want to see a certificate.
+            Err(fault) => fault.cause() == NoAnswer::Tls,
+        }
+    }
+
     async fn once(&self, exchange: Exchange<'_>) -> Result<Answer, Fault> {
         let server = exchange.server();
         let Exchange { method, url, mut headers, payload, tls, lane, reach } = exchange;
         if !reach.permits_url(&url) {
-            return Err(Fault::Final(Box::new(OutOfReach(url.host_str().unwrap_or_default().to_owned()))));
+            return Err(Fault::Final(Box::new(OutOfReach::private(url.host_str().unwrap_or_default()))));
+        }
+        let is_proxied = self.proxy(&url).is_some();
+        if is_proxied {
+            reach.permits_by_proxy(&url).await.map_err(|error| Fault::Final(Box::new(error)))?;
         }
         let lane = if lock(&self.old).contains(&server) { Lane::Small } else { lane };
         let tls = (url.scheme() == "https").then_some(tls);
-        let Pool { client, answered, cuts } =
-            self.pool(&server, &url, tls, lane, reach).await.map_err(|error| Fault::Final(Box::new(error)))?;
+        let Pool { client, answered, cuts } = self.pool(&server, &url, tls, lane, reach).await.map_err(Fault::Setup)?;
 
         headers.insert(USER_AGENT, self.user_agent.clone());
         let (body, pulse) = match payload {
@@ -210,7 +287,7 @@ impl Transport {
         if let Some(body) = body {
             request = request.body(body);
         } else if no_body && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
-            // Some servers want to be told that nothing follows.
+            // Google Artifact Registry answers 411 without (oras-project/rust-oci-client#176).
             request = request.header(CONTENT_LENGTH, 0);
         }
         match pulse.watch(request.send(), &self.timeouts).await {
@@ -219,13 +296,13 @@ impl Transport {
                 if tls.is_some() && lane == Lane::Small && response.version() < Version::HTTP_2 {
                     lock(&self.old).insert(server);
                 }
-                let proxied = self.proxies.http.is_some() || self.proxies.https.is_some();
-                let address = response.remote_addr().filter(|_| !proxied);
+                let address = response.remote_addr().filter(|_| !is_proxied);
                 Ok(Answer {
                     status: response.status().as_u16(),
                     headers: response.headers().clone(),
                     zone: address.map(|address| Zone::of(address.ip())),
                     silence: self.timeouts.silence,
+                    document: self.timeouts.document,
                     response,
                 })
             }
@@ -271,13 +348,13 @@ impl Transport {
         let shelf = Shelf::new(cuts.clone());
         // Those of large bodies are made when there are such: by then it is known how many.
         let spare = match lane {
-            Lane::Small => Some(self.builder(configuration.clone(), reach)?),
+            Lane::Small => Some(self.builder(configuration.clone(), url, reach)?),
             Lane::Bulk => None,
         };
         let keep = Between { shelf: shelf.clone(), does: Does::Keep };
         let fill = self.fill(spare.map(|spare| spare.connector_layer(keep)), url);
         let builder =
-            self.builder(configuration, reach)?.connector_layer(Between { shelf, does: Does::Use(fill.clone()) });
+            self.builder(configuration, url, reach)?.connector_layer(Between { shelf, does: Does::Use(fill.clone()) });
         let made = Pool { client: builder.build().map_err(broken)?, answered: Arc::default(), cuts };
         // Of two that were made at the same time the first is kept, so that there is one.
         let pool = lock(&self.clients).entry(key).or_insert(made).clone();
@@ -311,7 +388,7 @@ impl Transport {
         })
     }
 
-    fn builder(&self, configuration: rustls::ClientConfig, reach: Reach) -> Result<reqwest::ClientBuilder> {
+    fn builder(&self, configuration: rustls::ClientConfig, url: &Url, reach: Reach) -> Result<reqwest::ClientBuilder> {
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(configuration)
             .redirect(reqwest::redirect::Policy::none())
@@ -326,11 +403,14 @@ impl Transport {
         {
             builder = builder.tcp_user_timeout(self.timeouts.silence);
         }
-        if let Reach::From(_) = reach {
-            builder = builder.dns_resolver(Resolver(reach));
-        }
-        for proxy in self.proxies()? {
-            builder = builder.proxy(proxy);
+        // A proxy is where the user said, which is often in a private network.
+        let proxy = self.proxy(url);
+        let reach = if proxy.is_some() { Reach::Anywhere } else { reach };
+        builder = builder.dns_resolver(Resolver(reach));
+        if let Some(proxy) = proxy {
+            let proxy = Proxy::all(proxy.as_str());
+            builder =
+                builder.proxy(proxy.map_err(|error| Error::broken("the address of the proxy", error.without_url()))?);
         }
         Ok(builder)
     }
@@ -346,17 +426,10 @@ impl Transport {
         Ok(made)
     }
 
-    fn proxies(&self) -> Result<Vec<Proxy>> {
-        let except = NoProxy::from_string(&format!("localhost,127.0.0.0/8,::1,{}", self.proxies.except));
-        let make = |url: &Option<crate::Secret>, make: fn(&str) -> reqwest::Result<Proxy>| {
-            let url = url.as_ref().filter(|url| !url.reveal().is_empty());
-            let proxy =
-                url.map(|url| make(url.reveal()).map_err(|error| Error::broken("the proxy", error.without_url())));
-            proxy.transpose()
-        };
-        let http = make(&self.proxies.http, |url| Proxy::http(url))?;
-        let https = make(&self.proxies.https, |url| Proxy::https(url))?;
-        Ok(http.into_iter().chain(https).map(|proxy| proxy.no_proxy(except.clone())).collect())
+    /// The proxy for a URL.
+    fn proxy(&self, url: &Url) -> Option<Zeroizing<String>> {
+        let (host, port) = server_of(url);
+        self.proxies.proxy_for(url.scheme(), &host, port)
     }
 }
 
@@ -390,20 +463,29 @@ impl Answer {
         }
     }
 
-    /// The whole body; `None` if it has more bytes than this.
+    /// The whole body of a small document; `None` if it has more bytes than this.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Slow`] if it is not complete within [`Timeouts::document`], however much it moves.
     pub(crate) async fn read(self, most: u64) -> Result<Option<Bytes>, Fault> {
         if self.length().is_some_and(|length| length > most) {
             return Ok(None);
         }
+        let (begun, allowed) = (Instant::now(), self.document);
         let mut chunks = std::pin::pin!(self.chunks());
         let mut all = BytesMut::new();
-        while let Some(chunk) = chunks.next().await.transpose()? {
+        loop {
+            let allowed = allowed + Duration::from_secs((all.len() / SLOWEST_DOCUMENT) as u64);
+            let Ok(chunk) = tokio::time::timeout_at(begun + allowed, chunks.next()).await else {
+                return Err(Fault::Slow(allowed));
+            };
+            let Some(chunk) = chunk.transpose()? else { return Ok(Some(all.freeze())) };
             if (all.len() + chunk.len()) as u64 > most {
                 return Ok(None);
             }
             all.extend_from_slice(&chunk);
         }
-        Ok(Some(all.freeze()))
     }
 }
 

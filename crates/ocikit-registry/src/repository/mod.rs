@@ -75,9 +75,12 @@ impl State {
 impl RemoteRepository {
     pub(crate) fn new(inner: Arc<Inner>, repository: Repository) -> Result<RemoteRepository> {
         let routes = inner.options.hosts.registries.routes(&repository)?;
-        let target = |repository: &Repository, insecure, place: String| {
-            let endpoint = inner.endpoint(repository.registry(), insecure)?;
-            Ok::<_, Error>(Arc::new(Target { endpoint, path: repository.path().to_owned(), place }))
+        let target = |found: &Repository, insecure, place: String| {
+            let endpoint = match found.registry() == repository.registry() {
+                true => inner.endpoint(found.registry(), insecure)?,
+                false => inner.mirror(found.registry(), insecure)?,
+            };
+            Ok::<_, Error>(Arc::new(Target { endpoint, path: found.path().to_owned(), place }))
         };
         let name = repository.to_string();
         let itself = target(&repository, routes.insecure, name.clone())?;

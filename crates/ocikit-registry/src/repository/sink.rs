@@ -122,7 +122,7 @@ impl RemoteRepository {
     /// is needed.
     fn mount_instead_of_asking(&self) -> Option<Mount> {
         let Remote { inner, target, repository, .. } = &*self.0;
-        let probed = inner.options.capabilities.get(repository.registry().as_str());
+        let probed = inner.options.capabilities.get(repository.registry());
         if probed.is_some_and(|capabilities| capabilities.anonymous_mount == Some(true)) {
             Some(Mount::FromAnywhere)
         } else if probed.is_some_and(|capabilities| capabilities.mount_from_itself == Some(true))
@@ -142,7 +142,7 @@ impl RemoteRepository {
             return Ok(exists);
         }
         let Remote { inner, target, .. } = &*self.0;
-        blobs::exists(inner, target, &target.access_to_push(), digest, size).await
+        blobs::exists_to_push(inner, target, &target.access_to_push(), digest, size).await
     }
 
     /// The answer to whether a blob is there, if it was expected. With the first goes the question for all of them.

@@ -287,7 +287,7 @@ impl Sender<'_> {
 
     async fn exists(&self) -> Result<bool> {
         let Descriptor { digest, size, .. } = self.descriptor;
-        blobs::exists(self.inner, self.target, &self.access, digest, *size).await
+        blobs::exists_to_push(self.inner, self.target, &self.access, digest, *size).await
     }
 
     async fn look(&mut self) -> Result<Outcome> {
@@ -345,7 +345,7 @@ impl Sender<'_> {
             }
             Streamed::Challenged => Ok(Outcome::default()),
             Streamed::Broken(Fault::Payload(error)) => Err(error),
-            Streamed::Broken(fault @ Fault::Final(_)) => Err(problem::unreachable(fault, &self.target.place)),
+            Streamed::Broken(fault) if fault.is_final() => Err(problem::unreachable(fault, &self.target.place)),
             Streamed::Broken(fault) => {
                 self.last = Last::Fault(fault);
                 Ok(Outcome::default())

@@ -190,7 +190,8 @@ async fn a_token_for_the_registry_is_sent_as_it_is() {
     door.change(|inner| drop(inner.tokens.insert("given".to_owned(), vec!["repository:a:pull".to_owned()])));
     let client = client(Credential::Bearer("given".into()));
     assert!(!repository(&client, &double, "a").has(&blob(1, 10).1).await.unwrap());
-    assert_eq!(double.log().len(), 1);
+    let shown: Vec<_> = double.seen().iter().map(|seen| seen.header("authorization").to_owned()).collect();
+    assert_eq!(shown, ["", "Bearer given"], "not before the registry asks");
     let refused = repository(&client, &double, "b").has(&blob(1, 10).1).await;
     assert!(matches!(refused, Err(Error::Denied { .. })));
     assert_eq!(double.log().len(), 1);
@@ -278,7 +279,7 @@ async fn a_challenge_may_come_for_one_repository_only() {
     let open = Double::start().await;
     let look = door.clone();
     open.rule(move |seen| match seen.path.as_str() {
-        path if path.starts_with("/v2/open/") => Action::Pass,
+        path if path.starts_with("/v2/open/") || path == "/v2/" => Action::Pass,
         _ => look.look(seen),
     });
     let client = user();
@@ -352,7 +353,7 @@ impl Keychain for Counting {
 
 #[tokio::test]
 async fn a_keychain_is_asked_once_for_each_repository_and_its_failure_is_told() {
-    let (double, _door) = guarded().await;
+    let (double, door) = guarded().await;
     double.put_blob("a", testing::random(1, 10));
     let keychain = Arc::new(Counting::default());
     let client = Client::new(ClientOptions { keychain: keychain.clone(), ..options() });
@@ -361,10 +362,20 @@ async fn a_keychain_is_asked_once_for_each_repository_and_its_failure_is_told() 
         repository(&client, &double, "b").has(&blob(1, 10).1).await.unwrap();
     }
     assert_eq!(*keychain.asked.lock().unwrap(), ["a", "b"]);
+    // What everybody may read needs no credential, so that its lack is a warning until something is refused.
     let broken = Arc::new(Counting { broken: true, ..Counting::default() });
-    let client = Client::new(ClientOptions { keychain: broken, ..options() });
-    let error = failed(repository(&client, &double, "a").has(&blob(1, 10).1).await);
-    assert!(error.ends_with("it is locked"), "{error}");
+    let told = Arc::new(Told::default());
+    let client = Client::new(ClientOptions { keychain: broken, observer: Some(told.clone()), ..options() });
+    let repository = repository(&client, &double, "a");
+    repository.read(&blob(1, 10).1).await.unwrap();
+    let warnings = told.0.lock().unwrap().matches("it is locked").count();
+    assert_eq!(warnings, 1);
+    door.change(|inner| {
+        inner.revoked = inner.tokens.keys().cloned().collect();
+        inner.secret = Some("user:pass".to_owned());
+    });
+    let error = failed(repository.has(&blob(1, 10).1).await);
+    assert!(error.contains("who are you") && error.ends_with("it is locked"), "{error}");
 }
 
 /// Writes down what an observer is told.
@@ -374,6 +385,10 @@ struct Told(Mutex<String>);
 impl RequestObserver for Told {
     fn request(&self, event: RequestEvent<'_>) {
         self.0.lock().unwrap().push_str(&format!("{event:?}\n"));
+    }
+
+    fn credential_failed(&self, registry: &Registry, problem: &str) {
+        self.0.lock().unwrap().push_str(&format!("{registry}: {problem}\n"));
     }
 }
 

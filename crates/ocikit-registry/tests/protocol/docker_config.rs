@@ -168,6 +168,36 @@ async fn a_broken_helper_is_named_and_its_words_are_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_helper_that_fails_is_run_once_and_hides_no_other_entry() {
+    let home = Home::new();
+    home.helper("x", "echo 'keychain is locked'; exit 1");
+    let config = home.config(r#"{"credsStore":"x","auths":{"ghcr.io":{"auth":"dTpw"},"quay.io":{"auth":"!"}}}"#);
+    assert_eq!(config.credential(&ghcr(), "").await.unwrap(), Some(Credential::password("u", "p")));
+    for path in ["a", "b", ""] {
+        failed(config.credential(&"other.io".parse().unwrap(), path).await);
+    }
+    assert_eq!(home.read("log"), "get ghcr.io\nget other.io\n");
+    let keychains = ocikit_registry::Keychains(vec![
+        std::sync::Arc::new(home.config("{ broken")),
+        std::sync::Arc::new(ocikit_registry::Fixed { registry: None, credential: Credential::password("u", "p") }),
+    ]);
+    assert_eq!(keychains.credential(&ghcr(), "").await.unwrap(), Some(Credential::password("u", "p")));
+}
+
+#[tokio::test]
+async fn a_helper_may_say_more_than_a_credential() {
+    let home = Home::new();
+    for (script, expected) in [
+        (r#"echo '{"ServerURL":"h","Username":null,"Secret":""}'"#, None),
+        (r#"printf '{"username":"u","secret":"p"}\nnoise'"#, Some(Credential::password("u", "p"))),
+    ] {
+        home.helper("x", script);
+        let config = home.config(r#"{"credsStore":"x"}"#);
+        assert_eq!(config.credential(&ghcr(), "").await.unwrap(), expected, "{script}");
+    }
+}
+
+#[tokio::test]
 async fn a_helper_keeps_what_it_is_given() {
     let home = Home::new();
     home.helper("x", "true");
@@ -184,13 +214,22 @@ async fn a_helper_keeps_what_it_is_given() {
 }
 
 #[tokio::test]
-async fn files_are_asked_in_order() {
+async fn podman_7563_files_are_asked_in_order() {
     let home = Home::new();
     let entry = |user: &str| format!(r#"{{"auths":{{"ghcr.io":{{"username":"{user}","password":"p"}}}}}}"#);
-    let files = ["first.json", "run/containers/auth.json", "docker/config.json"];
+    // containers/podman#7563, #26189 and containers/buildah#5333: what `podman login` wrote is found wherever that is.
+    let files = [
+        "first.json",
+        "run/containers/auth.json",
+        "config/containers/auth.json",
+        "run/containers/1000/auth.json",
+        "docker/config.json",
+    ];
     let places = CredentialPlaces {
         registry_auth_file: Some(home.path(files[0])),
         runtime_directory: Some(home.path("run")),
+        configuration_directory: Some(home.path("config")),
+        run_directory: Some(home.path("run/containers/1000")),
         docker_config: Some(home.path("docker")),
         home: Some(home.path("nobody")),
     };
@@ -201,5 +240,5 @@ async fn files_are_asked_in_order() {
         assert_eq!(found, Some(Credential::password(position.to_string(), "p")), "{file}");
     }
     let at_home = CredentialPlaces { home: Some("/h".into()), ..CredentialPlaces::default() };
-    assert_eq!(at_home.files(), [PathBuf::from("/h/.docker/config.json")]);
+    assert_eq!(at_home.files(), ["/h/.config/containers/auth.json", "/h/.docker/config.json"].map(PathBuf::from));
 }

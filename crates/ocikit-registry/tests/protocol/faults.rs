@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, Source, SourceExt, copy, testing};
-use ocikit_registry::{Client, ClientOptions, Error, RetryOptions, Timeouts};
+use ocikit_registry::{Client, ClientOptions, Error, NoAnswer, Timeouts};
 use ocikit_spec::{Descriptor, MediaType, Platform};
 
 use crate::double::{Action, Double, status};
@@ -148,19 +148,23 @@ async fn a_download_that_stands_still_is_taken_up_again() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_not_there_keeps_nobody_waiting_for_the_others() {
+async fn a_refused_connection_is_given_up_within_a_second() {
     // A port that nobody listens on any more.
     let host = Double::start().await.host();
     let clock = Arc::new(Quick::default());
-    let retry = RetryOptions { attempts: 3, ..RetryOptions::default() };
-    let client = Client::new(ClientOptions { clock: clock.clone(), retry, ..options() });
+    let client = Client::new(ClientOptions { clock: clock.clone(), ..options() });
     let repository = client.repository(format!("{host}/a").parse().unwrap()).unwrap();
     let absent = Descriptor::of(MediaType::OCI_LAYER, b"absent");
     let asked = futures::future::join_all((0..20).map(|_| repository.has(&absent))).await;
     for outcome in asked {
-        assert!(failed(outcome).contains("cannot be reached"));
+        let error = outcome.unwrap_err();
+        assert_eq!(error.no_answer(), Some(NoAnswer::ConnectionRefused));
+        assert_eq!(failed::<()>(Err(error)), format!("cannot connect to {host}/a: connection refused"));
     }
     assert_eq!(clock.slept().len(), 20 * 2);
+    assert!(clock.slept().iter().sum::<Duration>() < Duration::from_secs(20), "a second for each of them");
+    let missing = client.repository("registry.invalid/a".parse().unwrap()).unwrap().has(&absent).await.unwrap_err();
+    assert_eq!(missing.no_answer(), Some(NoAnswer::NameResolution));
 }
 
 fn blob(length: usize) -> (Memory, Descriptor) {

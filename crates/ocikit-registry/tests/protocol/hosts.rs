@@ -80,7 +80,8 @@ fn client_with(hosts: HostOptions) -> Client {
 }
 
 fn repository(double: &Double, settings: HostSettings) -> RemoteRepository {
-    let hosts = HostOptions { named: HashMap::from([(double.host(), settings)]), ..HostOptions::default() };
+    let hosts =
+        HostOptions { named: HashMap::from([(double.host().parse().unwrap(), settings)]), ..HostOptions::default() };
     crate::support::repository(&client_with(hosts), double, "a")
 }
 
@@ -195,7 +196,7 @@ async fn a_proxy_stands_between_us_and_all_but_loopback() {
     let settings = HostSettings { scheme: Scheme::Http, ..HostSettings::default() };
     let hosts = HostOptions { others: settings, ..HostOptions::default() };
     let proxies = |except: &str| ProxyOptions {
-        http: Some(format!("http://user:secret@{}", proxy.host()).into()),
+        http: Some(format!("user:secret@{}", proxy.host()).into()),
         except: except.to_owned(),
         ..ProxyOptions::default()
     };
@@ -345,5 +346,62 @@ async fn what_a_mirror_breaks_off_the_registry_completes() {
         assert!(!seen[0].header("range").is_empty(), "{seen:?}");
         let sent: usize = seen.iter().filter(|seen| seen.header("range").starts_with("bytes=0-")).count();
         assert_eq!(sent, 0, "what the mirror gave is not asked for again");
+    }
+}
+
+#[tokio::test]
+async fn a_loopback_registry_that_speaks_tls_is_spoken_to_with_tls() {
+    let authority = Authority::new();
+    for (tls, trusted) in [(authority.trusted(), true), (TlsSettings::default(), false)] {
+        let double = authority.registry(false, &["http/1.1"]).await;
+        double.rule(|seen| match seen.header("authorization") {
+            "" => Action::Reply(401, vec![("www-authenticate", "Basic realm=\"x\"".to_owned())], bytes::Bytes::new()),
+            _ => Action::Pass,
+        });
+        let host = double.host();
+        let location = format!("https://{host}/v2/a/blobs/uploads/session-1");
+        double.script("POST", vec![Action::Headers(vec![("location", location)])]);
+        let credential = ocikit_registry::Credential::password("user", "pass");
+        let keychain = Arc::new(ocikit_registry::Fixed { registry: None, credential });
+        let settings = HostSettings { scheme: Scheme::Http, tls };
+        let hosts = HostOptions { others: settings, ..HostOptions::default() };
+        let client = Client::new(ClientOptions { hosts, keychain, ..options() });
+        let repository = crate::support::repository(&client, &double, "a");
+        let memory = Memory::new();
+        let bytes = testing::random(1, 1000);
+        memory.insert(bytes.clone());
+        let descriptor = Descriptor::of(MediaType::OCI_LAYER, &bytes);
+        let outcome = repository.put(&descriptor, &memory).await;
+        if trusted {
+            outcome.unwrap();
+            assert_eq!(repository.read(&descriptor).await.unwrap(), bytes);
+        } else {
+            let error = outcome.unwrap_err();
+            assert_eq!(error.no_answer(), Some(ocikit_registry::NoAnswer::Tls), "{error:?}");
+            assert!(double.log().iter().all(|line| line == "HEAD /"), "nothing but whether it speaks TLS");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_signs_itself_is_trusted_where_it_is_given() {
+    for is_authority in [false, true] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        if is_authority {
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        }
+        let certificate = params.self_signed(&key).unwrap();
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("own.crt");
+        std::fs::write(&file, certificate.pem()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        let double = Double::secure(config).await;
+        let tls = TlsSettings { authorities: vec![file], ..TlsSettings::default() };
+        assert!(!repository(&double, secure(tls)).has(&absent()).await.unwrap(), "{is_authority}");
+        failed(repository(&double, secure(TlsSettings::default())).has(&absent()).await);
     }
 }

@@ -1,6 +1,7 @@
 //! The client against a double of a registry, on loopback and in this process.
 #![allow(clippy::unwrap_used, reason = "all of it is tests, not only the functions that are marked as such")]
 
+mod access;
 mod auth;
 mod conformance;
 mod docker_config;

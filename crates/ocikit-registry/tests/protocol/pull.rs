@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use ocikit_image::{ByteRange, Name, Root, Source, SourceExt, testing};
-use ocikit_registry::{ListOptions, is_out_of_reach};
+use ocikit_registry::{ListOptions, NoAnswer};
 use ocikit_spec::{Descriptor, MediaType};
 
 use crate::double::{Action, Double, status};
@@ -200,7 +200,7 @@ async fn nobody_sends_us_to_a_link_local_address() {
         Action::Reply(302, vec![("location", "http://169.254.169.254/secret".to_owned())], bytes::Bytes::new())
     });
     let error = repository(&client(), &double, "a").read(&descriptor).await.unwrap_err();
-    assert!(is_out_of_reach(&error));
+    assert_eq!(error.no_answer(), Some(NoAnswer::OutOfReach));
     assert!(whole(&error).contains("169.254.169.254"), "{error}");
 }
 

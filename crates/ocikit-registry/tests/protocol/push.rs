@@ -230,7 +230,7 @@ async fn a_registry_that_keeps_failing_is_given_up() {
     double.rule(|seen| if seen.method == "PUT" { status(503) } else { Action::Pass });
     let (memory, descriptor) = blob(1, 1000);
     let error = failed(repository(&client(), &double, "a").put(&descriptor, &memory).await);
-    assert_eq!(error, format!("{}/a cannot be reached: status 503", double.host()));
+    assert_eq!(error, format!("cannot get an answer from {}/a: status 503", double.host()));
 }
 
 #[tokio::test]
@@ -472,7 +472,7 @@ async fn what_is_expected_is_asked_for_once() {
 async fn a_registry_that_tells_by_a_mount_is_asked_by_a_mount() {
     let double = Double::start().await;
     let known = Capabilities { mount_from_itself: Some(true), ..Capabilities::default() };
-    let capabilities = std::collections::HashMap::from([(double.host(), known)]);
+    let capabilities = std::collections::HashMap::from([(double.host().parse().unwrap(), known)]);
     let client = || Client::new(ClientOptions { capabilities: capabilities.clone(), ..crate::support::options() });
     let (memory, descriptor) = blob(1, 1000);
     for expected in [Put::Copied, Put::Present] {

@@ -208,7 +208,8 @@ async fn what_one_repository_keeps_secret_says_nothing_of_the_others() {
     let [secret, open] = ["secret", "open"].map(|path| repository(&client, &double, path));
     let (memory, image, about) = subject(&repository(&crate::support::client(), &double, "open"), &TYPES[..1]).await;
     push(&repository(&crate::support::client(), &double, "open"), &memory, &about[0]).await.unwrap();
-    assert_eq!(secret.referrers(&image.digest).await.unwrap(), []);
+    let refused = secret.referrers(&image.digest).await;
+    assert!(matches!(refused, Err(ocikit_registry::Error::Denied { .. })), "no list is not an empty list: {refused:?}");
     assert_eq!(digests(&open.referrers(&image.digest).await.unwrap()), digests(&about));
 }
 
@@ -245,4 +246,15 @@ async fn a_list_of_more_referrers_than_an_index_may_have_is_refused() {
     let error = failed(repository(&client(), &double, "a").referrers(&Digest::sha256_of(b"x")).await);
     assert!(error.contains("too long"), "{error}");
     assert_eq!(double.log().len(), 3);
+}
+
+#[tokio::test]
+async fn oras_go_1396_an_index_is_not_the_list_of_its_own_referrers() {
+    let double = Double::start().await;
+    double.manners(|manners| manners.referrers = false);
+    let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":2}]}"#;
+    let subject = Digest::sha256_of(index.as_bytes());
+    // GitLab resolves the tag of the fallback to what has the digest.
+    double.put_manifest("a", &subject.to_string().replace(':', "-"), "application/vnd.oci.image.index.v1+json", index);
+    assert_eq!(repository(&client(), &double, "a").referrers(&subject).await.unwrap(), []);
 }

@@ -18,6 +18,10 @@ pub(super) fn after(retries: &RetryOptions, attempts: u32, outcome: &Result<Http
         Err(fault) if !fault.is_final => None,
         _ => return None,
     };
+    let retries = match outcome {
+        Err(fault) if fault.is_lasting => &retries.briefly(),
+        _ => retries,
+    };
     let mut random = [0; 8];
     // Without randomness everyone comes back at the same time, and that is all.
     let _ = rand::fill(&mut random);
@@ -30,11 +34,13 @@ pub(crate) struct Fault {
     problem: String,
     /// It would be the same again.
     is_final: bool,
+    /// Another attempt hardly ever helps: nothing listens, or the name has no address.
+    is_lasting: bool,
 }
 
 impl Fault {
     pub(super) fn last(problem: String) -> Fault {
-        Fault { problem, is_final: true }
+        Fault { problem, is_final: true, is_lasting: false }
     }
 }
 
@@ -43,8 +49,15 @@ impl From<reqwest::Error> for Fault {
         let error = error.without_url();
         // What TLS finds in a connection that stands is what became of the bytes on the way.
         let is_refused = error.is_connect() && causes(&error).any(|cause| cause.is::<rustls::Error>());
-        Fault { problem: chain(&error), is_final: is_refused || error.is_builder() }
+        let is_lasting = error.is_connect() && causes(&error).any(is_unreachable);
+        Fault { problem: chain(&error), is_final: is_refused || error.is_builder(), is_lasting }
     }
+}
+
+/// Whether a connection was refused, or the name of the host was not resolved. The latter has no type of its own.
+fn is_unreachable(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::ConnectionRefused) || cause.to_string() == "dns error"
 }
 
 /// Asks as often as `pause` gives a time to wait for, which gets how often that was and what came of it. The last outcome

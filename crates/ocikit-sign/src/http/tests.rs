@@ -233,11 +233,15 @@ async fn both_sides_show_certificates() {
 async fn a_proxy_is_asked_for_what_is_not_here() {
     let proxy = Server::start(said("200 OK", "", "from afar"), None).await;
     let url = Zeroizing::new(format!("http://127.0.0.1:{}", proxy.port));
-    let proxies = HttpProxies { http: Some(url), ..HttpProxies::default() };
+    let proxies = ProxyOptions { http: Some(url), ..ProxyOptions::default() };
     let http = Http::new(&HttpOptions { proxies, ..local() }).unwrap();
     assert_eq!(http.get("http://tsa.example/x", &[], 100).await.unwrap().body, b"from afar");
     assert!(proxy.asked().starts_with("GET http://tsa.example/x "), "{}", proxy.asked());
     assert!(http.get("http://127.0.0.1:1/", &[], 100).await.is_err());
+    for bogus in ["http://", "http://a b"] {
+        let proxies = ProxyOptions { https: Some(Zeroizing::new(bogus.to_owned())), ..ProxyOptions::default() };
+        assert!(Http::new(&HttpOptions { proxies, ..local() }).is_err(), "{bogus}");
+    }
 }
 
 #[test]

@@ -21,21 +21,26 @@ pub(crate) const TOKEN_USER: &str = "<token>";
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct File {
-    #[serde(deserialize_with = "null_is_default")]
-    auths: BTreeMap<String, Entry>,
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(alias = "Auths", deserialize_with = "null_is_default")]
+    auths: BTreeMap<String, Option<Entry>>,
+    #[serde(alias = "CredHelpers", alias = "credhelpers", deserialize_with = "null_is_default")]
     cred_helpers: BTreeMap<String, String>,
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(alias = "CredsStore", alias = "credsstore", deserialize_with = "null_is_default")]
     creds_store: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Entry {
+    #[serde(alias = "Auth")]
     auth: Option<Secret>,
+    #[serde(alias = "Username")]
     username: Option<String>,
+    #[serde(alias = "Password")]
     password: Option<Secret>,
+    #[serde(alias = "identityToken", alias = "IdentityToken")]
     identitytoken: Option<Secret>,
+    #[serde(alias = "registryToken", alias = "RegistryToken")]
     registrytoken: Option<Secret>,
 }
 
@@ -46,6 +51,8 @@ pub(crate) enum Candidate {
     Helper { name: String, server: String },
     /// It stands in the file.
     Here(Credential),
+    /// It should stand in the file, and cannot be read there.
+    Broken(String),
 }
 
 impl File {
@@ -57,7 +64,7 @@ impl File {
 
     /// Where the credential for a repository may be, the most specific entry first. As in docker, helpers for a
     /// registry come before the store for all, and that before what stands in the file.
-    pub(crate) fn candidates(&self, registry: &Registry, path: &str) -> Result<Vec<Candidate>, String> {
+    pub(crate) fn candidates(&self, registry: &Registry, path: &str) -> Vec<Candidate> {
         let mut found = Vec::new();
         for name in names(registry, path) {
             let helpers = self.cred_helpers.iter().filter(|(key, _)| normalize(key) == name);
@@ -76,11 +83,22 @@ impl File {
                 found.extend(servers.into_iter().map(store));
             }
             for (key, entry) in entries {
-                let credential = entry.credential().map_err(|problem| format!("the entry `{key}` {problem}"))?;
-                found.extend(credential.map(Candidate::Here));
+                match entry.as_ref().map_or(Ok(None), Entry::credential) {
+                    Ok(credential) => found.extend(credential.map(Candidate::Here)),
+                    Err(problem) => found.push(Candidate::Broken(format!("the entry `{key}` {problem}"))),
+                }
             }
         }
-        Ok(found)
+        found
+    }
+
+    /// Whether it has a credential for a registry as a whole.
+    pub(crate) fn mentions(&self, registry: &Registry) -> bool {
+        let named = |key: &String| normalize(key) == registry.as_str();
+        self.cred_helpers.keys().any(named)
+            || self.auths.iter().any(|(key, entry)| {
+                named(key) && entry.as_ref().is_some_and(|entry| entry.credential().is_ok_and(|found| found.is_some()))
+            })
     }
 
     /// The helper that keeps new credentials for a registry.
@@ -120,9 +138,11 @@ pub(crate) fn sorted(username: String, password: Secret) -> Credential {
 
 fn decode(auth: &Secret) -> Option<(String, Secret)> {
     let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let bytes = Zeroizing::new(GeneralPurpose::new(&STANDARD, lenient).decode(auth.reveal().trim()).ok()?);
+    // Go skips line breaks.
+    let text = Zeroizing::new(auth.reveal().replace(char::is_whitespace, ""));
+    let bytes = Zeroizing::new(GeneralPurpose::new(&STANDARD, lenient).decode(text.as_str()).ok()?);
     let (username, password) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
-    // Old versions of docker filled up with zeros.
+    // docker pads with zero bytes and removes them (spring-projects/spring-boot#45290).
     Some((username.to_owned(), Secret::new(password.trim_end_matches('\0'))))
 }
 
@@ -169,7 +189,7 @@ mod tests {
 
     fn ask(text: &str, reference: &str) -> Vec<Candidate> {
         let (registry, path) = reference.split_once('/').unwrap_or((reference, ""));
-        File::parse(text.as_bytes()).unwrap().candidates(&registry.parse().unwrap(), path).unwrap()
+        File::parse(text.as_bytes()).unwrap().candidates(&registry.parse().unwrap(), path)
     }
 
     fn user(name: &str) -> Candidate {
@@ -188,8 +208,8 @@ mod tests {
         for (key, name) in [
             ("https://host:5000", "host:5000"),
             ("https://host:5000/v2/", "host:5000"),
-            ("host/ns/repo", "host/ns/repo"),
-            ("host/v1x", "host/v1x"),
+            ("host.io/ns/repo", "host.io/ns/repo"),
+            ("Host.io./v1x", "host.io/v1x"),
             ("", ""),
         ] {
             assert_eq!(normalize(key), name, "{key}");
@@ -204,18 +224,22 @@ mod tests {
         assert_eq!(ask(text, "h/ns/repository"), [user("ns"), user("host")]);
         assert_eq!(ask(text, "h"), [user("host")]);
         assert_eq!(ask(text, "other/ns/repo"), []);
+        let text = r#"{"auths":{"https://HOST.example:05000/v2/":{"username":"host","password":"p"}}}"#;
+        for name in ["host.example:5000/a", "Host.Example.:5000/a"] {
+            assert_eq!(ask(text, name), [user("host")]);
+        }
     }
 
     #[test]
     fn helpers_come_before_what_stands_in_the_file() {
-        let text = r#"{"auths":{"https://index.docker.io/v1/":{},"h":{"username":"host","password":"p"}},
-            "credsStore":"store","credHelpers":{"h":"special"}}"#;
+        let text = r#"{"auths":{"https://index.docker.io/v1/":{},"h.io":{"username":"host","password":"p"}},
+            "credsStore":"store","credHelpers":{"h.io":"special"}}"#;
         assert_eq!(ask(text, "docker.io/a/b"), [helper("store", HUB)]);
-        assert_eq!(ask(text, "h/a"), [helper("special", "h"), helper("store", "h"), user("host")]);
-        assert_eq!(ask(text, "other/a"), [helper("store", "other")]);
-        let text = r#"{"credHelpers":{"docker.io":"hub","https://h/":"special","h/ns":"own"}}"#;
+        assert_eq!(ask(text, "h.io/a"), [helper("special", "h.io"), helper("store", "h.io"), user("host")]);
+        assert_eq!(ask(text, "other.io/a"), [helper("store", "other.io")]);
+        let text = r#"{"credHelpers":{"docker.io":"hub","https://h.io/":"special","h.io/ns":"own"}}"#;
         assert_eq!(ask(text, "docker.io/a/b"), [helper("hub", HUB)]);
-        assert_eq!(ask(text, "h/ns/a"), [helper("own", "h/ns"), helper("special", "h")]);
+        assert_eq!(ask(text, "h.io/ns/a"), [helper("own", "h.io/ns"), helper("special", "h.io")]);
     }
 
     #[test]
@@ -224,6 +248,7 @@ mod tests {
         let here = |credential| Some(Candidate::Here(credential));
         for (text, expected) in [
             (r#"{"auth":"dXNlcjpwOnE="}"#, here(Credential::password("user", "p:q"))),
+            (r#"{"Auth":"dXNl\ncjpw\r\nOnE="}"#, here(Credential::password("user", "p:q"))),
             (r#"{"auth":"dXNlcjpwOnE"}"#, here(Credential::password("user", "p:q"))),
             (r#"{"auth":"dTpwAAA="}"#, here(Credential::password("u", "p"))),
             (r#"{"username":"u","password":"p"}"#, here(Credential::password("u", "p"))),
@@ -247,10 +272,11 @@ mod tests {
         }
         for auth in ["hunter2", "aHVudGVyMg=="] {
             let file = File::parse(format!(r#"{{"auths":{{"h":{{"auth":"{auth}"}}}}}}"#).as_bytes()).unwrap();
-            let problem = file.candidates(&"h".parse().unwrap(), "").unwrap_err();
-            assert_eq!(problem, "the entry `h` has an `auth` that is not a user and a password");
+            let problem = "the entry `h` has an `auth` that is not a user and a password";
+            assert_eq!(file.candidates(&"h".parse().unwrap(), ""), [Candidate::Broken(problem.to_owned())]);
         }
         assert!(File::parse(b"{}").is_ok());
+        assert!(File::parse(br#"{"auths":{"h":null,"i":{"auth":null}},"CredHelpers":{},"credsstore":""}"#).is_ok());
         assert!(File::parse(br#"{"auths":null,"credsStore":null,"credHelpers":null,"HttpHeaders":{"a":"b"}}"#).is_ok());
     }
 }

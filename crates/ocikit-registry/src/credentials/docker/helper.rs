@@ -48,14 +48,16 @@ impl Helper<'_> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Answer {
-            #[serde(default)]
-            username: String,
-            #[serde(default)]
+            #[serde(default, alias = "username")]
+            username: Option<String>,
+            #[serde(default, alias = "secret")]
             secret: Option<Secret>,
         }
-        let answer: Answer = serde_json::from_slice(&output).map_err(|_| self.broken("it gives no credential"))?;
+        // As Go's decoder, this reads one value and not what follows.
+        let first = serde_json::Deserializer::from_slice(&output).into_iter::<Answer>().next();
+        let answer = first.and_then(Result::ok).ok_or_else(|| self.broken("it gives no credential"))?;
         let secret = answer.secret.filter(|secret| !secret.reveal().is_empty());
-        Ok(secret.map(|secret| sorted(answer.username, secret)))
+        Ok(secret.map(|secret| sorted(answer.username.unwrap_or_default(), secret)))
     }
 
     /// Lets it keep a credential.

@@ -42,7 +42,7 @@ pub struct DockerConfig {
 }
 
 /// What a helper said, or is about to say.
-type Asked = Arc<OnceCell<Option<Credential>>>;
+type Asked = Arc<OnceCell<Result<Option<Credential>, Arc<Error>>>>;
 
 impl DockerConfig {
     /// The file at this path.
@@ -58,6 +58,11 @@ impl DockerConfig {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the file itself names a credential or a helper for a registry. One that cannot be read does not.
+    pub async fn mentions(&self, registry: &Registry) -> bool {
+        self.read().await.is_ok_and(|file| file.mentions(registry))
     }
 
     /// Keeps a credential for a registry: in the helper that the file names for it, or in the file, which then has
@@ -131,20 +136,25 @@ impl Keychain for DockerConfig {
                 None => cached.insert(Arc::new(self.read().await?)).clone(),
             }
         };
-        let candidates = file.candidates(registry, path);
-        for candidate in candidates.map_err(|problem| Error::broken(self.path.display(), problem))? {
+        let mut failure = None;
+        for candidate in file.candidates(registry, path) {
             let found = match candidate {
-                Candidate::Here(credential) => Some(credential),
+                Candidate::Here(credential) => Ok(Some(credential)),
+                Candidate::Broken(problem) => Err(Error::broken(self.path.display(), problem)),
                 Candidate::Helper { name, server } => {
                     let cell = lock(&self.asked).entry((name.clone(), server.clone())).or_default().clone();
-                    cell.get_or_try_init(|| async { self.helper(&name).get(&server).await }).await?.clone()
+                    let ask = || async { self.helper(&name).get(&server).await.map_err(Arc::new) };
+                    cell.get_or_init(ask).await.as_ref().map(Clone::clone).map_err(Error::again)
                 }
             };
-            if found.is_some() {
-                return Ok(found);
+            match found {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                // Another entry may help.
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
-        Ok(None)
+        failure.map_or(Ok(None), Err)
     }
 }
 
@@ -155,6 +165,10 @@ pub struct CredentialPlaces {
     pub registry_auth_file: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`: a directory, in which podman has `containers/auth.json`.
     pub runtime_directory: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`: a directory, in which podman has `containers/auth.json` too, by default `.config` at home.
+    pub configuration_directory: Option<PathBuf>,
+    /// `/run/containers/UID`: a directory, in which podman has `auth.json` where there is no `XDG_RUNTIME_DIR`.
+    pub run_directory: Option<PathBuf>,
     /// `DOCKER_CONFIG`: a directory with a `config.json`.
     pub docker_config: Option<PathBuf>,
     /// `HOME`: a directory, in which docker has `.docker/config.json` where `DOCKER_CONFIG` does not say otherwise.
@@ -163,11 +177,18 @@ pub struct CredentialPlaces {
 
 impl CredentialPlaces {
     /// The files in the order in which they are asked.
+    ///
+    /// podman looks for what `podman login` and `buildah login` wrote in several of them (containers/podman#7563, #26189;
+    /// containers/buildah#5333).
     pub fn files(&self) -> Vec<PathBuf> {
-        let podman = self.runtime_directory.as_ref().map(|directory| directory.join("containers/auth.json"));
-        let home = self.home.as_ref().map(|home| home.join(".docker"));
-        let docker = self.docker_config.clone().or(home).map(|directory| directory.join("config.json"));
-        self.registry_auth_file.clone().into_iter().chain(podman).chain(docker).collect()
+        let at_home = |name: &str| self.home.as_ref().map(|home| home.join(name));
+        let configuration = self.configuration_directory.clone().or_else(|| at_home(".config"));
+        let podman = [self.runtime_directory.as_ref(), configuration.as_ref()].into_iter().flatten();
+        let podman = podman.map(|directory| directory.join("containers/auth.json"));
+        let run = self.run_directory.as_ref().map(|directory| directory.join("auth.json"));
+        let docker = self.docker_config.clone().or_else(|| at_home(".docker"));
+        let docker = docker.map(|directory| directory.join("config.json"));
+        self.registry_auth_file.clone().into_iter().chain(podman).chain(run).chain(docker).collect()
     }
 
     /// A keychain of all of them.

@@ -1,0 +1,218 @@
+//! Registries that answer as others do not: without a challenge, to those who may only push, too slowly, too often.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, Source, SourceExt, copy, testing};
+use ocikit_registry::hosts::{HostOptions, HostSettings, ProxyOptions, Scheme, TlsSettings};
+use ocikit_registry::{Client, ClientOptions, Credential, Error, Fixed, NoAnswer, Timeouts};
+use ocikit_spec::{Descriptor, Digest, MediaType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::double::{Action, Double, Seen, status};
+use crate::support::{failed, options, repository};
+
+fn user() -> Client {
+    let keychain = Arc::new(Fixed { registry: None, credential: Credential::password("user", "pass") });
+    Client::new(ClientOptions { keychain, ..options() })
+}
+
+fn absent() -> Descriptor {
+    Descriptor::of(MediaType::OCI_LAYER, b"absent")
+}
+
+fn basic() -> Action {
+    Action::Reply(401, vec![("www-authenticate", "Basic realm=\"x\"".to_owned())], Bytes::new())
+}
+
+fn is_anonymous(seen: &Seen) -> bool {
+    seen.header("authorization").is_empty()
+}
+
+/// A registry that answers anonymous requests like this, and sends a challenge for `/v2/` alone.
+async fn without_challenge(answer: u16) -> Double {
+    let double = Double::start().await;
+    double.put_blob("a", &b"absent"[..]);
+    double.rule(move |seen| match seen.path.as_str() {
+        "/v2/" if is_anonymous(seen) => basic(),
+        _ if is_anonymous(seen) => status(answer),
+        _ => Action::Pass,
+    });
+    double
+}
+
+#[tokio::test]
+async fn containerd_3291_github_packages_answers_404_without_a_challenge() {
+    let double = without_challenge(404).await;
+    assert!(repository(&user(), &double, "a").has(&absent()).await.unwrap());
+    let log = double.log();
+    assert_eq!(log.len(), 3, "{log:?}");
+    assert_eq!(log[1], "GET /v2/");
+    // Without a credential 404 means that it is not there, and nothing more is asked.
+    assert!(!repository(&Client::new(options()), &double, "a").has(&absent()).await.unwrap());
+    assert_eq!(double.log().len(), 1);
+}
+
+#[tokio::test]
+async fn containers_image_211_gcr_answers_403_without_a_challenge() {
+    for answer in [401, 403] {
+        let double = without_challenge(answer).await;
+        let repository = repository(&user(), &double, "a");
+        assert!(repository.has(&absent()).await.unwrap(), "{answer}");
+        repository.has(&absent()).await.unwrap();
+        let probes = double.log().iter().filter(|line| *line == "GET /v2/").count();
+        assert_eq!(probes, 1, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_shown_to_no_registry_that_never_asks() {
+    for answer in [401, 403, 404] {
+        let double = Double::start().await;
+        double.rule(move |_| status(answer));
+        let repository = repository(&user(), &double, "a");
+        for _ in 0..3 {
+            repository.has(&absent()).await.ok();
+        }
+        let seen = double.seen();
+        assert!(seen.iter().all(is_anonymous), "{answer}");
+        assert_eq!(seen.len(), 4, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_scope_of_a_token_is_that_of_the_challenge() {
+    let double = Double::start().await;
+    let realm = format!("http://{}/token", double.host());
+    double.rule(move |seen| match seen.path.as_str() {
+        "/token" if seen.parameter("scope").as_deref() == Some("repository:proxy/a:pull") => {
+            Action::Reply(200, vec![], r#"{"access_token":"t","expires_in":"300"}"#.into())
+        }
+        "/token" => status(403),
+        _ if seen.header("authorization") == "Bearer t" => Action::Pass,
+        _ => {
+            let challenge = format!(r#"Bearer realm="{realm}",scope="repository:proxy/a:pull""#);
+            Action::Reply(401, vec![("www-authenticate", challenge)], Bytes::new())
+        }
+    });
+    assert!(!repository(&user(), &double, "a").has(&absent()).await.unwrap());
+    assert_eq!(double.log().len(), 3);
+}
+
+#[tokio::test]
+async fn rules_oci_648_who_may_push_need_not_be_allowed_to_look() {
+    for refusal in [403, 401] {
+        let double = Double::start().await;
+        double.rule(move |seen| match seen.method.as_str() {
+            "HEAD" | "GET" if !seen.path.contains("/uploads/") => status(refusal),
+            _ => Action::Pass,
+        });
+        let here = Arc::new(Memory::new());
+        let image = testing::image(&here, 1, &"linux/amd64".parse().unwrap(), &[1000, 2000]);
+        let root = Root::at(here, image).await.unwrap();
+        let there: Arc<dyn Sink> = Arc::new(repository(&Client::new(options()), &double, "a"));
+        let names = vec![Naming { tag: Some("v1".parse().unwrap()), ..Naming::default() }];
+        copy(&root, &there, &CopyOptions { names, ..CopyOptions::default() }).await.unwrap();
+        assert_eq!(double.tag("a", "v1"), Some(root.digest()), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_small_document_has_a_time_limit_however_it_moves() {
+    for line in ["200 OK", "404 Not Found"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap();
+        let (sender, mut accepted) = tokio::sync::mpsc::unbounded_channel();
+        let server = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                sender.send(()).unwrap();
+                tokio::spawn(async move {
+                    let mut request = [0; 4096];
+                    let _ = stream.read(&mut request).await;
+                    let head = format!("HTTP/1.1 {line}\r\ncontent-length: 100000\r\n\r\n");
+                    let mut next = stream.write_all(head.as_bytes()).await;
+                    while next.is_ok() {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        next = stream.write_all(b" ").await;
+                    }
+                });
+            }
+        });
+        let timeouts = Timeouts { document: Duration::from_millis(200), ..Timeouts::default() };
+        let client = Client::new(ClientOptions { timeouts, ..options() });
+        let repository = client.repository(format!("{host}/a").parse().unwrap()).unwrap();
+        let outcome = repository.resolve(&Name::Tag("v1".parse().unwrap())).await;
+        let error = outcome.unwrap_err();
+        if line.starts_with("200") {
+            assert_eq!(error.no_answer(), Some(NoAnswer::TimedOut));
+            assert!(accepted.recv().await.is_some() && accepted.try_recv().is_err(), "it would be as slow again");
+        } else {
+            assert!(error.is_not_found());
+        }
+        server.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_rate_limit_tells_how_long_it_lasts() {
+    let double = Double::start().await;
+    double.rule(|_| {
+        let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#;
+        Action::Reply(429, vec![("retry-after", "300".to_owned())], body.into())
+    });
+    let error = repository(&user(), &double, "a").resolve(&Name::Tag("v1".parse().unwrap())).await.unwrap_err();
+    let retry_after = Some(Duration::from_secs(300));
+    assert_eq!(error.no_answer(), Some(NoAnswer::RateLimited { retry_after }));
+    let expected = format!(
+        "cannot get an answer from {}/a: rate limited: TOOMANYREQUESTS: slow down (status 429), Retry-After: 300 s",
+        double.host()
+    );
+    assert_eq!(failed::<()>(Err(error)), expected);
+    assert_eq!(double.log().len(), 1, "nobody waits as long as that");
+}
+
+#[tokio::test]
+async fn tls_to_a_plain_port_is_named() {
+    let double = Double::start().await;
+    let settings = HostSettings { scheme: Scheme::Https, tls: TlsSettings::default() };
+    let hosts = HostOptions { others: settings, ..HostOptions::default() };
+    let client = Client::new(ClientOptions { hosts, ..options() });
+    let error = repository(&client, &double, "a").has(&absent()).await.unwrap_err();
+    assert_eq!(error.no_answer(), Some(NoAnswer::SpeaksPlainHttp));
+    assert!(failed::<()>(Err(error)).ends_with("the server speaks plain HTTP, not TLS"));
+}
+
+#[tokio::test]
+async fn a_list_of_referrers_that_may_not_be_read_is_not_an_empty_one() {
+    let double = Double::start().await;
+    double.rule(|seen| if seen.path.contains("/referrers/") { status(403) } else { Action::Pass });
+    let repository = repository(&user(), &double, "a");
+    let subject = Digest::sha256_of(b"x");
+    let error = repository.referrers(&subject).await.unwrap_err();
+    assert!(matches!(error, Error::Denied { .. }), "{error:?}");
+    // An index under the fallback tag says as much as the API would.
+    let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    let tag = subject.to_string().replace(':', "-");
+    double.put_manifest("a", &tag, MediaType::OCI_INDEX.as_str(), index);
+    assert!(repository.referrers(&subject).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_proxy_is_not_asked_for_names_that_may_be_private() {
+    let proxy = Double::start().await;
+    proxy.put_blob("a", &b"absent"[..]);
+    proxy.script(
+        "GET",
+        vec![Action::Reply(307, vec![("location", "http://internal.invalid/x".to_owned())], Bytes::new())],
+    );
+    let settings = HostSettings { scheme: Scheme::Http, ..HostSettings::default() };
+    let hosts = HostOptions { others: settings, ..HostOptions::default() };
+    let proxies = ProxyOptions { http: Some(format!("http://{}", proxy.host()).into()), ..ProxyOptions::default() };
+    let client = Client::new(ClientOptions { hosts, proxies, ..options() });
+    let repository = client.repository("registry.invalid/a".parse().unwrap()).unwrap();
+    let error = repository.read(&absent()).await.unwrap_err();
+    assert_eq!(error.no_answer(), Some(NoAnswer::OutOfReach));
+    assert_eq!(proxy.log().len(), 1);
+}

@@ -1,0 +1,130 @@
+//! Who gets to see credentials, how registries are connected to, and what is said if that fails.
+
+use std::fs;
+
+use ocikit_server::{Action, Fault, Reply};
+use ocikit_tests::{Authority, Bench, Registry, Secure, testdata};
+
+use crate::bench;
+
+fn single() -> String {
+    testdata("buildkit-single/image.tar").display().to_string()
+}
+
+/// Writes a file below the home directory of a bench.
+fn write(bench: &Bench, name: &str, text: &str) {
+    let path = bench.path("home").join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn alice(bench: Bench) -> Bench {
+    bench.with("OCIKIT_USERNAME", "alice").with("OCIKIT_PASSWORD", "s3cret")
+}
+
+#[test]
+fn credentials_of_the_environment_are_for_one_registry() {
+    let (guarded, open) = (Registry::for_user("alice", "s3cret"), Registry::start());
+    let (from, to) = (format!("{}/app:1", guarded.name()), format!("{}/app:1", open.name()));
+    alice(bench()).ok(&["push", "-q", &single(), &from]);
+
+    let unnamed = alice(bench()).ocikit(&["copy", &from, &to]);
+    assert!(unnamed.code == 4 && unnamed.stderr.contains("set OCIKIT_REGISTRY"), "{unnamed}");
+    // Another spelling of the same registry: the port has a leading zero.
+    let (host, port) = guarded.name().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
+    let named = alice(bench()).with("OCIKIT_REGISTRY", &format!("{host}:0{port}"));
+    named.ok(&["copy", "-q", &from, &to]);
+    bench().ok(&["copy", "-q", "--src-creds", "alice:s3cret", &from, &to]);
+    bench().ok(&["copy", "-q", "--dest-creds", "alice:s3cret", &to, &from]);
+    let twice = bench().ocikit(&["copy", "--src-creds", "alice:a", "--dest-creds", "alice:b", &from, &from]);
+    assert_eq!(twice.code, 2, "{twice}");
+    let other = alice(bench()).with("OCIKIT_REGISTRY", "registry.example");
+    assert_eq!(other.ocikit(&["digest", &from]).code, 4);
+    let wrong = alice(bench()).with("OCIKIT_REGISTRY", "not a registry").ocikit(&["digest", &from]);
+    assert_eq!(wrong.code, 2, "{wrong}");
+}
+
+#[test]
+fn podman_7563_credentials_are_found_where_podman_writes_them() {
+    let registry = Registry::for_user("alice", "s3cret");
+    let name = format!("{}/app:1", registry.name());
+    alice(bench()).ok(&["push", "-q", &single(), &name]);
+    let auths = format!(r#"{{"auths":{{"{}":{{"auth":"YWxpY2U6czNjcmV0"}}}}}}"#, registry.name());
+    let bench = bench();
+    assert_eq!(bench.ocikit(&["digest", &name]).code, 4);
+    fs::write(bench.path("own.json"), &auths).unwrap();
+    bench.ok(&["digest", "--authfile", "own.json", &name]);
+    assert_eq!(bench.ocikit(&["digest", "--authfile", "none.json", &name]).code, 3);
+    write(&bench, ".config/containers/auth.json", &auths);
+    bench.ok(&["digest", &name]);
+}
+
+#[test]
+fn credentials_that_cannot_be_read_stop_nobody_who_needs_none() {
+    let (guarded, open) = (Registry::for_user("alice", "s3cret"), Registry::start());
+    let (closed, public) = (format!("{}/app:1", guarded.name()), format!("{}/app:1", open.name()));
+    alice(bench()).ok(&["push", "-q", &single(), &closed]);
+    for (config, cause) in
+        [("{ broken", "config.json is broken"), (r#"{"credsStore":"not-there"}"#, "the credential helper `not-there`")]
+    {
+        let bench = bench();
+        write(&bench, ".docker/config.json", config);
+        bench.ok(&["push", "-q", &single(), &public]);
+        bench.ok(&["digest", &public]);
+        let refused = bench.ocikit(&["digest", &closed]);
+        assert_eq!(refused.code, 4, "{refused}");
+        let error = refused.stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+        assert!(error.contains(cause), "{refused}");
+        assert!(refused.stderr.contains("warning: cannot read credentials for"), "{refused}");
+    }
+}
+
+#[test]
+fn a_loopback_registry_that_speaks_tls_is_reached() {
+    let (bench, registry, authority) = (bench(), Registry::start(), Authority::new());
+    let secure = Secure::before(registry.address(), &authority, false);
+    let name = format!("{}/app:1", secure.name());
+    let plain = format!("{}/app:1", registry.name());
+    bench.ok(&["push", "-q", &single(), &plain]);
+    fs::write(bench.path("ca.pem"), authority.pem()).unwrap();
+    bench.ok(&["digest", "--ca-file", "ca.pem", &name]);
+    bench.ok(&["digest", "--tls-verify=false", &name]);
+    bench.ok(&["digest", "--insecure", &name]);
+    let untrusted = bench.ocikit(&["digest", &name]);
+    assert_eq!(untrusted.code, 6, "{untrusted}");
+    assert!(untrusted.stderr.contains("TLS failed: ") && untrusted.stderr.contains("`--ca-file FILE`"), "{untrusted}");
+
+    // The option is for both, and one of them speaks no TLS.
+    bench.ok(&["copy", "-q", "--ca-file", "ca.pem", &name, &format!("{}/app:2", registry.name())]);
+    let own = bench.ocikit(&["digest", &format!("--insecure={}", secure.name()), &name]);
+    assert_eq!(own.code, 0, "{own}");
+
+    let missing = bench.ocikit(&["digest", "--ca-file", "none.pem", &plain]);
+    assert!(missing.code == 3 && missing.stderr.contains("none.pem"), "{missing}");
+    fs::write(bench.path("empty.pem"), "").unwrap();
+    let empty = bench.ocikit(&["digest", "--ca-file", "empty.pem", &plain]);
+    assert!(empty.code == 2 && empty.stderr.contains("empty.pem"), "{empty}");
+}
+
+#[test]
+fn referrers_that_cannot_be_listed_can_be_left_out() {
+    for (status, code, part) in [(500, 6, "status 500"), (403, 4, "or log in as a user who may list them")] {
+        let (bench, registry) = (bench(), Registry::start());
+        let name = format!("{}/app:1", registry.name());
+        bench.ok(&["push", "-q", &single(), &name]);
+        registry.faults().add(Fault::on("GET /v2/app/referrers/**", Action::Answer(Reply::status(status))));
+        let failed = bench.ocikit(&["pull", "--retries", "0", &name, "-o", "a.tar"]);
+        assert_eq!(failed.code, code, "{failed}");
+        assert!(failed.stderr.contains("cannot list the referrers of sha256:"), "{failed}");
+        assert!(failed.stderr.contains("`--no-referrers`") && failed.stderr.contains(part), "{failed}");
+        bench.ok(&["pull", "-q", "--no-referrers", &name, "-o", "a.tar"]);
+    }
+}
+
+#[test]
+fn a_name_without_an_address_is_said_to_be_one() {
+    let outcome = bench().ocikit(&["digest", "registry.invalid/app:1"]);
+    assert_eq!(outcome.code, 6, "{outcome}");
+    assert!(outcome.stderr.contains("cannot connect to registry.invalid/app: name resolution"), "{outcome}");
+    assert!(outcome.stderr.contains("hint: correct the host name `registry.invalid`"), "{outcome}");
+}
