@@ -62,7 +62,7 @@ impl Platform {
         };
         let variant = self.variant.as_deref().filter(|variant| !variant.is_empty()).or(implied);
         let variant = match (architecture.as_str(), variant) {
-            ("arm64", Some("8" | "v8")) | ("amd64", Some("v1")) => None,
+            ("arm64", Some("8" | "v8" | "v8.0")) | ("amd64", Some("1" | "v1")) => None,
             ("arm", None) => Some("v7".to_owned()),
             ("arm", Some(number @ ("5" | "6" | "7" | "8"))) => Some(format!("v{number}")),
             (_, variant) => variant.map(str::to_owned),
@@ -77,19 +77,63 @@ impl Platform {
     }
 
     /// Whether an image for `other` answers a request for this platform.
-    ///
-    /// A request without variant takes every variant; a version of the operating system is a prefix of the image's.
     pub fn accepts(&self, other: &Platform) -> bool {
-        let (wanted, found) = (self.normalized(), other.normalized());
-        let any_variant = self.variant.is_none() && !["armhf", "armel"].contains(&self.architecture.as_str());
-        wanted.os == found.os
-            && wanted.architecture == found.architecture
-            && (any_variant || wanted.variant == found.variant)
-            && match (&wanted.os_version, &found.os_version) {
-                (Some(wanted), Some(found)) => found.starts_with(wanted.as_str()),
-                (wanted, _) => wanted.is_none(),
-            }
-            && wanted.os_features.iter().all(|feature| found.os_features.contains(feature))
+        self.rank(other).is_some()
+    }
+
+    /// How well an image for `found` answers a request for this platform: the lowest rank is the best, and `None` is no
+    /// answer. Of several images with one rank the first counts.
+    ///
+    /// Variants are ordered as `platforms.Only` of containerd does it: the variant that is wanted, then the lower ones that
+    /// run on it, so `linux/arm`, which means v7, takes v7, v6 and v5 in this order, and `linux/amd64/v3` takes v3, v2 and the
+    /// plain one. A request that names no variant takes higher ones when nothing else is there. Another architecture is never
+    /// taken. A version of the operating system is a prefix of that of the image.
+    ///
+    /// ```
+    /// use ocikit_spec::Platform;
+    ///
+    /// let wanted: Platform = "linux/arm".parse()?;
+    /// let found: Vec<Platform> = ["linux/arm/v5", "linux/arm/v7"].iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    /// let best = found.iter().filter(|found| wanted.accepts(found)).min_by_key(|found| wanted.rank(found));
+    /// assert_eq!(best.unwrap().to_string(), "linux/arm/v7");
+    /// # Ok::<(), ocikit_spec::Error>(())
+    /// ```
+    pub fn rank(&self, found: &Platform) -> Option<u32> {
+        /// The rank of variants that a request without variant takes only when nothing else is there.
+        const LAST: u32 = 1 << 16;
+        let (wanted, found) = (self.normalized(), found.normalized());
+        let version = match (&wanted.os_version, &found.os_version) {
+            (Some(wanted), Some(found)) => found.starts_with(wanted.as_str()),
+            (wanted, _) => wanted.is_none(),
+        };
+        let features = wanted.os_features.iter().all(|feature| found.os_features.contains(feature));
+        if wanted.os != found.os || wanted.architecture != found.architecture || !version || !features {
+            return None;
+        }
+        let is_named = |variant: &Option<String>| variant.as_deref().is_some_and(|variant| !variant.is_empty());
+        let any = !is_named(&self.variant) && !["armhf", "armel"].contains(&self.architecture.as_str());
+        match (wanted.level(), found.level()) {
+            _ if wanted.variant == found.variant => Some(0),
+            (Some(wanted), Some(found)) if found <= wanted => Some(wanted - found),
+            (Some(wanted), Some(found)) if any => Some(LAST + (found - wanted)),
+            (None, _) | (_, None) if any => Some(2 * LAST),
+            _ => None,
+        }
+    }
+
+    /// The variant of a normalized platform as a number that grows with what the processor can do, for architectures on
+    /// which lower variants run as well.
+    fn level(&self) -> Option<u32> {
+        let lowest = match self.architecture.as_str() {
+            "amd64" => "v1",
+            "arm64" => "v8",
+            "arm" => "v7",
+            _ => return None,
+        };
+        let number = self.variant.as_deref().unwrap_or(lowest).strip_prefix('v')?;
+        let (major, minor) = number.split_once('.').unwrap_or((number, "0"));
+        let (major, minor): (u8, u8) = (major.parse().ok()?, minor.parse().ok()?);
+        Some(u32::from(major) << 8 | u32::from(minor))
     }
 
     /// Whether the platform says nothing, as BuildKit's `unknown/unknown` on attestations does.
@@ -172,15 +216,47 @@ mod tests {
             ("linux/aarch64", "linux/arm64/v8", true),
             ("linux/arm", "linux/arm/v6", true),
             ("linux/arm/v7", "linux/arm", true),
-            ("linux/arm/v7", "linux/arm/v6", false),
+            ("linux/arm/v7", "linux/arm/v6", true),
+            ("linux/arm/v6", "linux/arm/v7", false),
+            ("linux/arm", "linux/arm64", false),
+            ("linux/amd64", "linux/386", false),
             ("linux/armhf", "linux/arm/v7", true),
-            ("linux/armhf", "linux/arm/v6", false),
+            ("linux/armhf", "linux/arm/v8", false),
+            ("linux/armel", "linux/arm/v7", false),
             ("windows(10.0)/amd64", "windows(10.0.20348.1)/amd64", true),
             ("windows(10.1)/amd64", "windows(10.0.20348.1)/amd64", false),
             ("windows/amd64", "windows(10.0.20348.1)/amd64", true),
             ("linux/amd64", "windows/amd64", false),
         ] {
             assert_eq!(platform(wanted).accepts(&platform(found)), accepts, "{wanted} {found}");
+        }
+    }
+
+    /// moby#34875 and kaniko#1591: the first entry of an architecture was taken, whatever its variant.
+    #[test]
+    fn moby_34875_kaniko_1591_the_best_variant_is_chosen() {
+        for (wanted, found, order) in [
+            ("linux/arm", &["v5", "v6", "v7", "v8"][..], &["v7", "v6", "v5", "v8"][..]),
+            ("linux/arm", &["v5", ""], &["", "v5"]),
+            ("linux/arm/v7", &["v5", "v6", "v7", "v8"], &["v7", "v6", "v5"]),
+            ("linux/arm/v8", &["v5", "v6", "v7", "v8"], &["v8", "v7", "v6", "v5"]),
+            ("linux/arm/v6", &["v5", "v6", "v7"], &["v6", "v5"]),
+            ("linux/armhf", &["v5", "v7", "v8"], &["v7", "v5"]),
+            ("linux/amd64", &["v3", "v2", ""], &["", "v2", "v3"]),
+            ("linux/amd64", &["v3", "v1"], &["v1", "v3"]),
+            ("linux/amd64/v3", &["", "v2", "v3", "v4"], &["v3", "v2", ""]),
+            ("linux/amd64/v1", &["v2", ""], &[""]),
+            ("linux/arm64", &["v9", "v8"], &["v8", "v9"]),
+            ("linux/arm64/v8", &["v9", ""], &[""]),
+            ("linux/arm64/v9", &["", "v8.5", "v9"], &["v9", "v8.5", ""]),
+            ("linux/riscv64", &["rva23", ""], &["", "rva23"]),
+            ("linux/riscv64/rva23", &["", "rva23"], &["rva23"]),
+        ] {
+            let wanted = platform(wanted);
+            let variant = |variant: &str| Platform { variant: Some(variant.to_owned()), ..wanted.normalized() };
+            let mut chosen: Vec<_> = found.iter().filter(|found| wanted.accepts(&variant(found))).copied().collect();
+            chosen.sort_by_key(|found| wanted.rank(&variant(found)));
+            assert_eq!(chosen, order, "{wanted}");
         }
     }
 
