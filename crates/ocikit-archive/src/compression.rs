@@ -25,9 +25,9 @@ pub enum Compression {
     Bzip2,
 }
 
-/// The largest window of a zstd frame, as a power of two: 64 MiB, eight times what RFC 8878 asks of decoders. More would
-/// let a few bytes ask for any amount of memory.
-const LARGEST_WINDOW: u32 = 26;
+/// The largest window of a zstd frame, as a power of two: 32 MiB, four times what RFC 8878 asks of decoders and the largest
+/// that the compressors of BuildKit, containerd and podman use. More would let a few bytes ask for any amount of memory.
+const LARGEST_WINDOW: u32 = 25;
 
 /// The most memory that an xz block may ask for, in KiB: a dictionary of 64 MiB, as `xz -9` has it, and what the decoder
 /// needs besides. bzip2 needs no limit: its blocks have at most 900 kB.

@@ -1,5 +1,7 @@
 use std::io;
 
+use crate::layer::Limit;
+
 /// The result of reading an archive.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -33,7 +35,32 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// Reading it would cost more than one operation may spend.
+    #[error("{0}")]
+    Limit(Limit),
     /// The archive could not be read at all.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl Error {
+    /// The limit that was reached, if that is why reading failed.
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Error::Limit(limit) => Some(*limit),
+            Error::Io(error) => error.get_ref()?.downcast_ref::<Error>()?.limit(),
+            _ => None,
+        }
+    }
+}
+
+/// For code that reads through [`io::Read`]; [`Error::limit`] finds the limit again.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        match error {
+            Error::Io(error) => error,
+            error @ Error::Truncated { .. } => io::Error::new(io::ErrorKind::UnexpectedEof, error),
+            error => io::Error::new(io::ErrorKind::InvalidData, error),
+        }
+    }
 }

@@ -1,11 +1,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use ocikit_spec::{Descriptor, Digest, Document, Platform, annotations};
+use ocikit_spec::{Digest, Document, Platform, annotations};
 
 use crate::edit::{ImageEdit, IndexEdit};
 use crate::error::{Error, Result};
 use crate::graph::{DEEPEST, too_deep};
+use crate::platform::best_entries;
 use crate::root::{Artifact, Image, Index, Root};
 
 /// Which annotations to change, and where.
@@ -58,7 +59,7 @@ impl AnnotateOn {
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] if no image is for the platforms, [`Error::Unsupported`] if the place for the annotations does
+/// [`Error::NoPlatform`] if no image is for the platforms, [`Error::Unsupported`] if the place for the annotations does
 /// not exist: an index above a single image, or anything on a manifest of docker's first schema.
 pub async fn annotate(root: &Root, options: &AnnotateOptions) -> Result<Root> {
     let unsupported = |what: &str| {
@@ -68,7 +69,8 @@ pub async fn annotate(root: &Root, options: &AnnotateOptions) -> Result<Root> {
         Root::Index(index) => {
             let (edited, touched) = annotate_index(index, options, 0, &mut Done::new()).await?;
             if touched == 0 && !options.platforms.is_empty() {
-                return Err(no_such_platform(index, options));
+                let found = index.platforms().await?;
+                return Err(Error::no_platform(&options.platforms, found.into_iter().flatten(), &index.source));
             }
             Ok(Root::Index(edited))
         }
@@ -77,8 +79,8 @@ pub async fn annotate(root: &Root, options: &AnnotateOptions) -> Result<Root> {
         }
         Root::Image(image) => {
             if !runs_there(image, options).await? {
-                let wanted = options.platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                return Err(Error::not_found(format!("image for {wanted}"), root.source()));
+                let found = image.config().await?.platform().cloned();
+                return Err(Error::no_platform(&options.platforms, found, root.source()));
             }
             edit_manifest(root, |edit| change(edit, options))
         }
@@ -139,6 +141,7 @@ async fn annotate_index(
         return Err(too_deep(&index.digest(), &index.source));
     }
     let mut edit = index.edit();
+    let chosen = chosen(index, options).await?;
     let mut touched = 0_usize;
     for (position, entry) in index.manifests().iter().enumerate() {
         if entry.is_attestation() || entry.media_type.is_blob() {
@@ -160,7 +163,7 @@ async fn annotate_index(
             }
             continue;
         }
-        if !is_chosen(entry, options) {
+        if chosen.as_ref().is_some_and(|chosen| !chosen.contains(&position)) {
             continue;
         }
         if options.on.manifests() {
@@ -222,16 +225,13 @@ async fn replace(edit: &mut IndexEdit, index: &Index, position: usize, root: &Ro
     Ok(())
 }
 
-fn is_chosen(entry: &Descriptor, options: &AnnotateOptions) -> bool {
-    let runs_on = |wanted: &Platform| entry.platform.as_ref().is_some_and(|found| wanted.accepts(found));
-    options.platforms.is_empty() || options.platforms.iter().any(runs_on)
-}
-
-fn no_such_platform(index: &Index, options: &AnnotateOptions) -> Error {
-    let join = |platforms: Vec<String>| platforms.join(", ");
-    let wanted = join(options.platforms.iter().map(ToString::to_string).collect());
-    let known =
-        index.manifests().iter().filter_map(|entry| entry.platform.as_ref()).filter(|found| !found.is_unknown());
-    let known = join(known.map(ToString::to_string).collect());
-    Error::not_found(format!("image for {wanted}, only for {known}"), &index.source)
+/// The entries for the platforms, those that answer best; `None` if all are meant.
+async fn chosen(index: &Index, options: &AnnotateOptions) -> Result<Option<Vec<usize>>> {
+    if options.platforms.is_empty() {
+        return Ok(None);
+    }
+    let found = index.platforms().await?;
+    // A platform that another index of the same root has may be missing here.
+    let best = |platform| best_entries(std::slice::from_ref(platform), &found).unwrap_or_default();
+    Ok(Some(options.platforms.iter().flat_map(best).collect()))
 }

@@ -3,7 +3,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit_archive::layer::{Entry, FileKind, FileTree, Located, Lookup, Path, Reader, Step, Tree};
+use ocikit_archive::layer::{Budget, Entry, FileKind, FileTree, Located, Lookup, Path, Reader, Step, Tree};
 use tokio::sync::OnceCell;
 
 use crate::bridge::blocking;
@@ -12,7 +12,9 @@ use crate::layer::DiffId;
 use crate::root::{Image, Layer};
 
 /// How many layers are read at the same time. Each keeps a processor busy.
-const AT_ONCE: usize = 4;
+///
+/// Two zstd decoders with the largest window take 64 MiB.
+const AT_ONCE: usize = 2;
 
 /// The largest file that is kept as its layer is looked through, in bytes; a larger one is read again once it is known that it
 /// is the right one.
@@ -30,8 +32,9 @@ impl Image {
         let mut once = HashSet::new();
         let again = layers.iter().map(|layer| layer.descriptor().digest).filter(|digest| !once.insert(*digest));
         let again: HashMap<_, OnceCell<Arc<Tree>>> = again.map(|digest| (digest, OnceCell::new())).collect();
+        let budget = Budget::new();
         let trees = stream::iter(&layers).map(async |layer| {
-            let read = async || layer.tree().await.map(Arc::new);
+            let read = async || layer.tree_within(&budget).await.map(Arc::new);
             match again.get(&layer.descriptor().digest) {
                 Some(known) => known.get_or_try_init(read).await.cloned(),
                 None => read().await,
@@ -39,15 +42,19 @@ impl Image {
         });
         // Boxed, so that the future is `Send` whatever the closure borrows.
         let trees = trees.buffered(AT_ONCE).boxed();
-        trees.try_fold(FileTree::new(), async |files, tree| self.lay(files, tree).await).await
+        trees.try_fold(FileTree::with_budget(&budget), async |files, tree| self.lay(files, tree).await).await
     }
 
     /// Lays a tree over files.
     async fn lay(&self, mut files: FileTree, tree: Arc<Tree>) -> Result<FileTree> {
         let place = format!("image {} in {}", self.digest(), self.source);
         blocking(move || {
-            files.apply(&tree).map_err(|error| Error::broken(place, error))?;
-            Ok(files)
+            let applied = files.apply(&tree);
+            drop(tree);
+            match applied.and_then(|()| files.settle()) {
+                Ok(()) => Ok(files),
+                Err(error) => Err(refused(place, error)),
+            }
         })
         .await
     }
@@ -61,6 +68,14 @@ impl Image {
     /// the layer turns out to be damaged, which may be after bytes of a large file were written. Those of the writer.
     pub async fn read_file(&self, path: &[u8], writer: impl Write + Send + 'static) -> Result<()> {
         read_file(&self.layers().collect::<Vec<_>>(), path, writer).await
+    }
+}
+
+/// Why layers do not fit on one another, or cannot be held.
+fn refused(place: String, error: ocikit_archive::Error) -> Error {
+    match error.limit() {
+        Some(limit) => Error::Unsupported { place, what: limit.to_string() },
+        None => Error::broken(place, error),
     }
 }
 
@@ -80,16 +95,18 @@ async fn read_file(layers: &[Layer], path: &[u8], mut writer: impl Write + Send 
         || layers.last().map_or_else(|| "an image without layers".to_owned(), |layer| layer.source().to_string());
     let wanted = Path::confined(path);
     let mut lookup = Lookup::new(layers.len(), path);
-    let mut kept = Vec::new();
+    // Of the layer that was read last: one file at most is held, however many layers are read.
+    let mut kept = None;
+    let budget = Budget::new();
     let (path, found) = loop {
         let step = lookup.step().map_err(|error| Error::not_found(format!("file /{wanted}: {error}"), place()));
         match step? {
             Step::Found(path, located) => break (path, located),
             Step::Missing => return Err(Error::not_found(format!("file /{wanted}"), place())),
             Step::Need(number) => {
-                let (tree, bytes) = look(&layers[number], lookup.expected()).await?;
+                let (tree, bytes) = look(&layers[number], lookup.expected(), &budget).await?;
                 lookup.give(tree);
-                kept.extend(bytes.map(|(entry, bytes)| (number, entry, bytes)));
+                kept = bytes.map(|(entry, bytes)| (number, entry, bytes)).or(kept);
             }
         }
     };
@@ -100,12 +117,12 @@ async fn read_file(layers: &[Layer], path: &[u8], mut writer: impl Write + Send 
         return Err(Error::Unsupported { place: place(), what });
     };
     let failed = move |error| Error::failed("write", format!("the bytes of /{path}"), error);
-    if let Some((.., bytes)) = kept.iter().find(|(layer, entry, _)| (*layer, *entry) == (found.layer, number)) {
-        return writer.write_all(bytes).and_then(|()| writer.flush()).map_err(failed);
+    if let Some((.., bytes)) = kept.filter(|(layer, entry, _)| (*layer, *entry) == (found.layer, number)) {
+        return writer.write_all(&bytes).and_then(|()| writer.flush()).map_err(failed);
     }
     let (written, _) = layer
-        .decode(DiffId::Skip, move |tar| {
-            let mut reader = Reader::new(tar);
+        .decode_within(&budget.clone(), DiffId::Skip, move |tar| {
+            let mut reader = Reader::within(&budget, tar);
             for _ in 0..number {
                 reader.next_entry()?;
             }
@@ -117,10 +134,11 @@ async fn read_file(layers: &[Layer], path: &[u8], mut writer: impl Write + Send 
 }
 
 /// The tree of a layer, and the last file that has this name in it, if it is small.
-async fn look(layer: &Layer, expected: Path) -> Result<(Tree, Option<(u64, Vec<u8>)>)> {
-    let looked = layer.decode(DiffId::Skip, move |tar| {
+async fn look(layer: &Layer, expected: Path, budget: &Budget) -> Result<(Tree, Option<(u64, Vec<u8>)>)> {
+    let within = budget.clone();
+    let looked = layer.decode_within(budget, DiffId::Skip, move |tar| {
         let mut kept = None;
-        let tree = Tree::read_with(&mut Reader::new(tar), |number, entry: &Entry, reader| {
+        let tree = Tree::read_with(&mut Reader::within(&within, tar), |number, entry: &Entry, reader| {
             if entry.path == expected {
                 let mut bytes = Vec::new();
                 reader.take(KEPT + 1).read_to_end(&mut bytes)?;

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ocikit_spec::Digest;
+use ocikit_spec::{Digest, Platform};
 
 /// The result of working with images.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -22,6 +22,16 @@ pub enum Error {
         what: String,
         /// Where.
         place: String,
+    },
+    /// There are images, and none for a platform.
+    #[error("{place} has no image for {}{}", listed(.wanted), only_for(.available))]
+    NoPlatform {
+        /// The platforms that were wanted.
+        wanted: Vec<Platform>,
+        /// Where.
+        place: String,
+        /// The platforms that there are images for.
+        available: Vec<Platform>,
     },
     /// A place holds several images and the name did not choose one.
     #[error("{place} holds several images")]
@@ -202,10 +212,30 @@ pub enum Mismatch {
     },
 }
 
+fn listed(platforms: &[Platform]) -> String {
+    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn only_for(available: &[Platform]) -> String {
+    if available.is_empty() { String::new() } else { format!(", only for {}", listed(available)) }
+}
+
 impl Error {
     /// A missing thing.
     pub fn not_found(what: impl ToString, place: impl ToString) -> Error {
         Error::NotFound { what: what.to_string(), place: place.to_string() }
+    }
+
+    /// No image for these platforms, of which there are others.
+    pub fn no_platform(
+        wanted: &[Platform],
+        available: impl IntoIterator<Item = Platform>,
+        place: impl ToString,
+    ) -> Error {
+        let mut available: Vec<_> = available.into_iter().filter(|found| !found.is_unknown()).collect();
+        available.sort();
+        available.dedup();
+        Error::NoPlatform { wanted: wanted.to_vec(), place: place.to_string(), available }
     }
 
     /// Bytes that are not what their digest promises.
@@ -252,7 +282,7 @@ impl Error {
     /// because its directory does not exist does not.
     pub fn is_not_found(&self) -> bool {
         match self {
-            Error::NotFound { .. } => true,
+            Error::NotFound { .. } | Error::NoPlatform { .. } => true,
             Error::Failed { operation: "open", source, .. } => source.kind() == io::ErrorKind::NotFound,
             _ => false,
         }
@@ -263,6 +293,9 @@ impl Error {
         let source = || Box::new(Shared(error.clone()));
         match &**error {
             Error::NotFound { what, place } => Error::NotFound { what: what.clone(), place: place.clone() },
+            Error::NoPlatform { wanted, place, available } => {
+                Error::NoPlatform { wanted: wanted.clone(), place: place.clone(), available: available.clone() }
+            }
             Error::Ambiguous { place, choices } => Error::Ambiguous { place: place.clone(), choices: choices.clone() },
             Error::Mismatch { digest, place, mismatch } => Error::mismatch(digest, place, **mismatch),
             Error::Exists { what, place } => Error::Exists { what: what.clone(), place: place.clone() },

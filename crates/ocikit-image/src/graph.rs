@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_spec::{Content, Descriptor, Digest, Document, MediaType, Platform};
 
 use crate::error::{Error, Result};
-use crate::related::is_wanted;
+use crate::related::wanted;
 use crate::root::Root;
 use crate::source::{Source, SourceExt};
 
@@ -93,7 +93,7 @@ impl Graph {
         node.descriptor.media_type = media_type.clone();
         let foreign_layers = self.foreign_layers;
         let goes = |child: &&Descriptor| foreign_layers || travels(child);
-        let children = document.children().filter(|child| goes(child) && is_wanted(child, platforms));
+        let children = wanted(document.children().filter(goes), platforms).into_iter();
         let highest = children.map(|child| self.add(child, documents, source, root, platforms)).max().unwrap_or(0);
         self.heights.insert(descriptor.digest, highest + 1);
         if self.documents.len() <= highest {
@@ -200,8 +200,8 @@ fn schema1(digest: &Digest, place: &Arc<dyn Source>) -> Error {
 
 /// What a document points to that may be a document and was not seen before.
 fn below(document: &Document, seen: &mut HashSet<Digest>, platforms: &[Platform]) -> Vec<Descriptor> {
-    let wanted = document.children().filter(|child| travels(child) && is_wanted(child, platforms));
-    let documents = wanted.filter(|child| document.may_be_document(child));
+    let wanted = wanted(document.children().filter(|child| travels(child)), platforms);
+    let documents = wanted.into_iter().filter(|child| document.may_be_document(child));
     documents.filter(|child| seen.insert(child.digest)).cloned().collect()
 }
 

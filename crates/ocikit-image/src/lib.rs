@@ -47,6 +47,8 @@ mod memory;
 mod merge;
 mod narrow;
 mod overlay;
+pub mod platform;
+pub mod process;
 pub mod proxy;
 mod referrer_tag;
 mod related;

@@ -141,7 +141,7 @@ impl Below {
         let mut waiting: Vec<_> = root.document().map(|document| (document, 0)).into_iter().collect();
         while let Some((document, depth)) = waiting.pop() {
             let Document::Index(index) = document else { continue };
-            for entry in index.manifests().iter().filter(|entry| is_wanted(entry, platforms)) {
+            for entry in wanted(index.manifests().iter(), platforms) {
                 if entry.media_type.is_blob() || !below.parts.insert(entry.digest) {
                     continue;
                 }
@@ -159,10 +159,23 @@ impl Below {
     }
 }
 
-/// Whether an entry of an index is for one of these platforms, or for none in particular; all are if none is named.
-pub(crate) fn is_wanted(entry: &Descriptor, platforms: &[Platform]) -> bool {
-    let found = entry.platform.as_ref();
-    platforms.is_empty() || found.is_none_or(|found| platforms.iter().any(|platform| platform.accepts(found)))
+/// Of what a document points to, what is for one of these platforms, or for none in particular; everything if none is named.
+/// Of several variants the [best](Platform::rank) is meant.
+pub(crate) fn wanted<'a>(
+    children: impl Iterator<Item = &'a Descriptor>,
+    platforms: &[Platform],
+) -> Vec<&'a Descriptor> {
+    let children: Vec<_> = children.collect();
+    if platforms.is_empty() {
+        return children;
+    }
+    let best = |platform: &Platform| {
+        let found = children.iter().filter_map(|child| child.platform.as_ref());
+        found.filter_map(|found| platform.rank(found)).min()
+    };
+    let best: Vec<_> = platforms.iter().filter_map(|platform| Some((platform, best(platform)?))).collect();
+    let is_best = |found: &Platform| best.iter().any(|(platform, rank)| platform.rank(found) == Some(*rank));
+    children.into_iter().filter(|child| child.platform.as_ref().is_none_or(is_best)).collect()
 }
 
 /// What is directly about a digest: what is listed, then what cosign keeps. Both are asked for at once.

@@ -199,19 +199,34 @@ impl Index {
         Root::at(self.source.clone(), entry.clone()).await
     }
 
-    /// Opens the image for a platform: the first entry that says it runs there.
+    /// Opens the image for a platform: the entry that [answers best](Platform::rank). Entries that do not name a platform
+    /// have that of their config.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if there is none, otherwise as [`Root::at`].
+    /// [`Error::NoPlatform`] if there is none, otherwise as [`Root::at`].
     pub async fn image_for(&self, platform: &Platform) -> Result<Image> {
-        let accepts = |entry: &&Descriptor| entry.platform.as_ref().is_some_and(|found| platform.accepts(found));
-        let missing = || Error::not_found(format!("image for {platform}"), &self.source);
-        let entry = self.manifests().iter().find(accepts).ok_or_else(missing)?;
-        match self.open(entry).await? {
+        let platforms = self.platforms().await?;
+        let found = self.manifests().iter().zip(&platforms);
+        let ranked = found.filter_map(|(entry, found)| Some((platform.rank(found.as_ref()?)?, entry)));
+        let best = ranked.min_by_key(|(rank, _)| *rank);
+        let missing =
+            || Error::no_platform(std::slice::from_ref(platform), platforms.iter().flatten().cloned(), &self.source);
+        match self.open(best.ok_or_else(missing)?.1).await? {
             Root::Image(image) => Ok(image),
             _ => Err(missing()),
         }
+    }
+
+    /// The platform of each entry, in order: that of its descriptor or, if that names none, that of its config
+    /// (ocidir-rs#73). Attestations, artifacts and entries that are not here have none.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading manifests and configs; [`Error::Unsupported`] if more than
+    /// [`MAX_PLATFORM_LOOKUPS`](crate::platform::MAX_PLATFORM_LOOKUPS) entries name no platform.
+    pub async fn platforms(&self) -> Result<Vec<Option<Platform>>> {
+        crate::platform::of_entries(&*self.source, self.manifests()).await
     }
 
     /// Begins an edit.

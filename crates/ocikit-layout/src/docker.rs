@@ -121,13 +121,16 @@ async fn image_below(
                 return Ok(image.then_some(manifest));
             }
             Content::Document(Document::Index(index)) => {
+                let found = ocikit_image::platform::of_entries(place, index.manifests()).await?;
+                let ranked = index.manifests().iter().zip(&found);
+                let ranked = ranked.filter_map(|(entry, found)| Some((platform.rank(found.as_ref()?)?, entry)));
+                let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry);
                 let candidates = || index.manifests().iter().filter(|entry| !entry.is_attestation());
-                let runs = |entry: &&Descriptor| entry.platform.as_ref().is_some_and(|found| platform.accepts(found));
                 let first = || match or_first {
                     OrFirst::Always => candidates().next(),
                     OrFirst::OnlyIfSingle => candidates().next().filter(|_| candidates().count() == 1),
                 };
-                match candidates().find(runs).or_else(first) {
+                match best.or_else(first) {
                     Some(entry) => current = entry.clone(),
                     None => return Ok(None),
                 }

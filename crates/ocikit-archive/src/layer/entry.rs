@@ -113,6 +113,12 @@ impl fmt::Display for Time {
 }
 
 impl Metadata {
+    /// The memory that extended attributes take, in bytes.
+    pub(crate) fn xattr_bytes(&self) -> usize {
+        const MAP_BYTES: usize = 64;
+        self.xattrs.iter().map(|(name, value)| MAP_BYTES + name.len() + value.len()).sum()
+    }
+
     /// That of a directory which no entry describes.
     pub(crate) fn of_a_directory() -> Metadata {
         Metadata { mode: 0o755, ..Metadata::default() }

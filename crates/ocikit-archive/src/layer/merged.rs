@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::layer::budget::{Budget, Held};
 use crate::layer::path::Path;
 use crate::layer::resolve::{Last, Resolver};
 use crate::layer::tree::{File, Node, Tree};
@@ -12,6 +13,9 @@ use crate::layer::whiteout::Whiteout;
 pub struct FileTree {
     files: BTreeMap<Path, Located>,
     layers: usize,
+    /// The bytes of paths and other data of any length.
+    bytes: u64,
+    held: Held,
 }
 
 /// A file, and the layer that it comes from.
@@ -26,7 +30,22 @@ pub struct Located {
 impl FileTree {
     /// A tree without any layers: nothing, not even a root.
     pub fn new() -> FileTree {
-        FileTree { files: BTreeMap::new(), layers: 0 }
+        FileTree::with_budget(&Budget::new())
+    }
+
+    /// The same within the budget of an operation.
+    pub fn with_budget(budget: &Budget) -> FileTree {
+        FileTree { files: BTreeMap::new(), layers: 0, bytes: 0, held: Held::of(budget) }
+    }
+
+    /// Counts the memory of the files against the budget. Files are shared with the [`Tree`]s that they come from, so this
+    /// is called when the tree that was applied last has been dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Limit`] if they take more than [`MAX_TREE_BYTES`](crate::layer::MAX_TREE_BYTES).
+    pub fn settle(&mut self) -> Result<()> {
+        self.held.set(self.files.len(), self.bytes)
     }
 
     /// Lays another layer over what is there.
@@ -81,17 +100,23 @@ impl FileTree {
                 self.empty(path);
             }
         }
-        self.files.insert(path.clone(), located);
+        self.bytes += bytes_of(path, &located);
+        if let Some(before) = self.files.insert(path.clone(), located) {
+            self.bytes -= bytes_of(path, &before);
+        }
     }
 
     fn remove(&mut self, path: &Path) {
-        if self.files.remove(path).is_some() {
+        if let Some(removed) = self.files.remove(path) {
+            self.bytes -= bytes_of(path, &removed);
             self.empty(path);
         }
     }
 
     fn empty(&mut self, path: &Path) {
-        self.files.extract_if(path.below(), |_, _| true).for_each(drop);
+        for (path, removed) in self.files.extract_if(path.below(), |_, _| true) {
+            self.bytes -= bytes_of(&path, &removed);
+        }
     }
 
     /// What is at a path; links are not followed.
@@ -134,6 +159,10 @@ impl FileTree {
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
+}
+
+fn bytes_of(path: &Path, located: &Located) -> u64 {
+    (path.as_bytes().len() + located.file.extra_bytes()) as u64
 }
 
 impl Default for FileTree {

@@ -36,7 +36,9 @@
 //! * Hard links are further names of a file of the same layer or of lower ones. Their own metadata does not count.
 //! * Whatever old AUFS wrote under `.wh..wh.` is passed over.
 
+mod budget;
 mod entry;
+mod listing;
 mod lookup;
 mod merged;
 mod path;
@@ -50,7 +52,11 @@ mod whiteout;
 #[cfg(test)]
 mod tests;
 
+pub use budget::{
+    Budget, Limit, MAX_ENTRIES, MAX_INFLATION_RATIO, MAX_LOOKUP_BYTES, MAX_TREE_BYTES, MIN_INFLATED_BYTES,
+};
 pub use entry::{Entry, FileKind, Kind, Metadata, Time};
+pub use listing::Listing;
 pub use lookup::{Lookup, Step};
 pub use merged::{FileTree, Located};
 pub use path::Path;

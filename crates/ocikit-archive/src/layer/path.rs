@@ -1,12 +1,14 @@
 use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
 /// A path inside the root of an image: relative, without empty parts, `.` and `..`. That of the root itself is empty.
 ///
 /// Paths are bytes, as they are in file systems; shown they are text in which what cannot be printed is escaped. They are
 /// ordered by their bytes.
+/// Clones share the bytes.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Path(Box<[u8]>);
+pub struct Path(Arc<[u8]>);
 
 /// The longest path that Linux opens.
 pub(crate) const LONGEST: usize = 4096;

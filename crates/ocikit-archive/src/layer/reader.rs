@@ -1,6 +1,7 @@
 use std::io::{self, Read};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::layer::budget::Budget;
 use crate::layer::entry::Entry;
 use crate::layer::record::{Record, record};
 use crate::layer::sparse::Sparse;
@@ -14,25 +15,37 @@ use crate::stream::TarStream;
 pub struct Reader<R> {
     tar: TarStream<R>,
     sparse: Option<Sparse>,
+    budget: Budget,
 }
 
 impl<R: Read> Reader<R> {
-    /// Starts reading.
+    /// Starts reading, with a budget of its own.
     pub fn new(tar: R) -> Reader<R> {
-        Reader { tar: TarStream::new(tar), sparse: None }
+        Reader::within(&Budget::new(), tar)
+    }
+
+    /// Starts reading within the budget of an operation. Bytes of the tar count where they are inflated, not here.
+    pub fn within(budget: &Budget, tar: R) -> Reader<R> {
+        Reader { tar: TarStream::new(tar), sparse: None, budget: budget.clone() }
+    }
+
+    /// The budget that entries count against.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// The next entry, what was not read of the last one skipped; `None` at the end.
     ///
     /// # Errors
     ///
-    /// [`Error::Truncated`] and [`Error::Invalid`] for what is no tar, has no place in a layer, or is a sparse file that
-    /// cannot be read as it was meant. [`Error::Io`] where reading fails.
+    /// [`Error::Truncated`](crate::Error::Truncated) and [`Error::Invalid`](crate::Error::Invalid) for what is no tar, has no place in a layer, or is a sparse file that
+    /// cannot be read as it was meant. [`Error::Limit`](crate::Error::Limit) after too many entries. [`Error::Io`](crate::Error::Io) where reading fails.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         loop {
             let Some((_, Record { entry, sparse })) = self.tar.next_with(Numbers::Left, record)? else {
                 return Ok(None);
             };
+            self.budget.entry()?;
             self.sparse = sparse;
             if entry.is_some() {
                 return Ok(entry);
@@ -46,7 +59,12 @@ impl<R: Read> Read for Reader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut stored = Stored(&mut self.tar);
         match &mut self.sparse {
-            Some(sparse) => sparse.read(&mut stored, buffer),
+            Some(sparse) => {
+                // Holes take time although no bytes are stored for them.
+                let read = sparse.read(&mut stored, buffer)?;
+                self.budget.inflated(read as u64)?;
+                Ok(read)
+            }
             None => stored.read(buffer),
         }
     }
@@ -56,10 +74,6 @@ struct Stored<'a, R>(&'a mut TarStream<R>);
 
 impl<R: Read> Read for Stored<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer).map_err(|error| match error {
-            Error::Io(error) => error,
-            error @ Error::Truncated { .. } => io::Error::new(io::ErrorKind::UnexpectedEof, error),
-            error => io::Error::new(io::ErrorKind::InvalidData, error),
-        })
+        Ok(self.0.read(buffer)?)
     }
 }

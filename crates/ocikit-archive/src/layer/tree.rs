@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ocikit_spec::Digest;
 
 use crate::error::{Error, Result};
+use crate::layer::budget::Held;
 use crate::layer::entry::{Entry, FileKind, Kind, Metadata};
 use crate::layer::path::{LONGEST, Path};
 use crate::layer::reader::Reader;
@@ -13,7 +14,7 @@ use crate::layer::whiteout::Whiteout;
 
 /// All of a layer: the paths that it has, as they are after its last entry, and those that it hides in lower layers.
 ///
-/// Memory is bounded by the number of entries and the lengths of their names; no content is kept.
+/// Memory is bounded by a [`Budget`]; no content is kept, and no names of owners, which engines ignore.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     nodes: BTreeMap<Path, Node>,
@@ -22,10 +23,11 @@ pub struct Tree {
     recent: Option<(Path, Path)>,
     /// How many bytes the names of directories have that no entry describes.
     undescribed: usize,
+    held: Held,
 }
 
-/// The most that those names may have: a single entry can make two thousand such directories, which nobody ever meant.
-const MOST_UNDESCRIBED: usize = 16 << 20;
+/// The limit for those names, in bytes: a single entry can make two thousand such directories, which no image needs.
+const MAX_UNDESCRIBED_BYTES: usize = 16 << 20;
 
 /// What a layer has at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +48,8 @@ pub struct File {
     /// Which entry of the layer it comes from, counted from 0 as [`Reader::next_entry`] gives them; `None` for a directory
     /// that no entry describes.
     pub entry: Option<u64>,
-    /// The digest of its bytes, if somebody wanted to know it.
-    pub digest: Option<Digest>,
+    /// The digest of its bytes, if it was computed.
+    pub digest: Option<Box<Digest>>,
 }
 
 impl File {
@@ -60,6 +62,13 @@ impl File {
     pub fn is_directory(&self) -> bool {
         self.kind == FileKind::Directory
     }
+
+    /// The bytes that it takes in memory beside what every file takes.
+    pub(crate) fn extra_bytes(&self) -> usize {
+        let target = if let FileKind::Symlink { target } = &self.kind { target.len() } else { 0 };
+        let digest = self.digest.as_ref().map_or(0, |_| size_of::<Digest>());
+        target + digest + self.metadata.xattr_bytes()
+    }
 }
 
 impl Tree {
@@ -67,7 +76,7 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// Those of the reader, and [`Error::Layer`] for an entry that can be at no path.
+    /// Those of the reader, [`Error::Layer`] for an entry that can be at no path, and [`Error::Limit`].
     pub fn read<R: Read>(reader: &mut Reader<R>) -> Result<Tree> {
         Tree::read_with(reader, |_, _, _| Ok(None))
     }
@@ -82,7 +91,7 @@ impl Tree {
         reader: &mut Reader<R>,
         mut look: impl FnMut(u64, &Entry, &mut Reader<R>) -> Result<Option<Digest>>,
     ) -> Result<Tree> {
-        let mut tree = Tree::default();
+        let mut tree = Tree { held: Held::of(reader.budget()), ..Tree::default() };
         let mut number = 0;
         while let Some(entry) = reader.next_entry()? {
             let has_bytes = matches!(entry.kind, Kind::File(FileKind::Regular { .. }));
@@ -128,14 +137,18 @@ impl Tree {
                 Whiteout::Path(path) => self.place(path)?,
                 Whiteout::Contents(path) => self.directory(path)?,
             };
-            self.hidden.insert(whiteout.at(place));
+            let bytes = place.as_bytes().len();
+            if self.hidden.insert(whiteout.at(place)) {
+                self.held.take(bytes)?;
+            }
             return Ok(());
         }
         let path = self.place(&entry.path)?;
         match entry.kind {
             Kind::Whiteout(_) => {}
             Kind::File(kind) => {
-                let file = File { kind, metadata: entry.metadata, entry: Some(number), digest };
+                let metadata = Metadata { user: None, group: None, ..entry.metadata };
+                let file = File { kind, metadata, entry: Some(number), digest: digest.map(Box::new) };
                 self.put(path, Node::File(Arc::new(file)))?;
             }
             Kind::HardLink { target } => {
@@ -173,16 +186,22 @@ impl Tree {
     }
 
     fn directory(&mut self, path: &Path) -> Result<Path> {
-        self.nodes.entry(Path::root()).or_insert_with(|| Node::File(File::undescribed()));
+        if self.leads_to(path)? == Lead::Directory {
+            return Ok(path.clone());
+        }
+        if !self.nodes.contains_key(&Path::root()) {
+            self.put(Path::root(), Node::File(File::undescribed()))?;
+        }
         let mut resolver = Resolver::new(path.as_bytes(), Last::Follow);
         while let Some(asked) = resolver.question().cloned() {
+            self.held.budget().lookup(asked.as_bytes().len())?;
             let kind = match self.nodes.get(&asked) {
                 Some(Node::File(file)) if matches!(file.kind, FileKind::Directory | FileKind::Symlink { .. }) => {
                     file.kind.clone()
                 }
                 _ => {
                     self.undescribed += asked.as_bytes().len();
-                    if self.undescribed > MOST_UNDESCRIBED {
+                    if self.undescribed > MAX_UNDESCRIBED_BYTES {
                         return Err(refuse(path, "too many directories have no entry of their own"));
                     }
                     self.put(asked, Node::File(File::undescribed()))?;
@@ -194,10 +213,35 @@ impl Tree {
         Ok(resolver.path().clone())
     }
 
+    /// What the nearest entry at or above a path is. Whatever is in the tree is below directories only, so a path that is
+    /// there needs no walk from the root.
+    fn leads_to(&self, path: &Path) -> Result<Lead> {
+        let mut at = path.clone();
+        loop {
+            self.held.budget().lookup(at.as_bytes().len())?;
+            match (self.nodes.get(&at), at.parent()) {
+                (Some(Node::File(file)), _) if file.is_directory() && at == *path => return Ok(Lead::Directory),
+                (Some(Node::File(file)), _) if matches!(file.kind, FileKind::Symlink { .. }) => return Ok(Lead::Walk),
+                (Some(Node::File(file)), _) if file.is_directory() => return Ok(Lead::Nothing),
+                (Some(_), _) => return Ok(Lead::Walk),
+                (None, Some(parent)) => at = parent,
+                (None, None) => return Ok(Lead::Nothing),
+            }
+        }
+    }
+
     /// What an earlier entry of the layer left at a path, links before the last part followed.
     fn find(&self, path: &Path) -> Result<Option<(Path, &Node)>> {
+        // Most hard links lead to a path that is there as it is written.
+        if let Some(node) = self.nodes.get(path) {
+            return Ok(Some((path.clone(), node)));
+        }
+        if self.leads_to(path)? == Lead::Nothing {
+            return Ok(None);
+        }
         let mut resolver = Resolver::new(path.as_bytes(), Last::Keep);
         while let Some(asked) = resolver.question() {
+            self.held.budget().lookup(asked.as_bytes().len())?;
             match self.nodes.get(asked) {
                 Some(Node::File(file)) => resolver.answer(&file.kind)?,
                 Some(node @ Node::Link(_)) => return Ok((asked == path).then(|| (path.clone(), node))),
@@ -218,12 +262,42 @@ impl Tree {
             // What was found by way of this path may be elsewhere now.
             self.recent = None;
             if before == Some(true) {
-                self.nodes.extract_if(path.below(), |_, _| true).for_each(drop);
+                for (path, node) in self.nodes.extract_if(path.below(), |_, _| true) {
+                    self.held.give_back(bytes_of(&path, &node));
+                }
             }
         }
-        self.nodes.insert(path, node);
+        self.held.take(bytes_of(&path, &node))?;
+        let bytes = path.as_bytes().len();
+        if let Some(before) = self.nodes.insert(path, node) {
+            self.held.give_back(bytes + before.extra_bytes());
+        }
         Ok(())
     }
+}
+
+/// What a path leads to in a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lead {
+    /// It is a directory.
+    Directory,
+    /// It is not there, and no link leads elsewhere.
+    Nothing,
+    /// A link or a file is in the way: it has to be walked from the root.
+    Walk,
+}
+
+impl Node {
+    fn extra_bytes(&self) -> usize {
+        match self {
+            Node::File(file) => file.extra_bytes(),
+            Node::Link(target) => target.as_bytes().len(),
+        }
+    }
+}
+
+fn bytes_of(path: &Path, node: &Node) -> usize {
+    path.as_bytes().len() + node.extra_bytes()
 }
 
 fn refuse(path: &Path, problem: &'static str) -> Error {

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
+use ocikit_archive::layer::Budget;
 use ocikit_spec::{Algorithm, Descriptor, Digest};
 use tokio::task::JoinSet;
 
@@ -41,6 +42,7 @@ pub(super) async fn check_all(
         Some(observer) => Arc::new(Observed { source: source.clone(), observer: observer.clone() }),
         None => source.clone(),
     };
+    let budget = Budget::new();
     let mut running = JoinSet::new();
     let mut waiting = blobs.into_iter().enumerate();
     let mut found: Vec<(usize, Vec<Problem>)> = Vec::new();
@@ -48,10 +50,11 @@ pub(super) async fn check_all(
         while running.len() < options.jobs.max(1)
             && let Some((position, blob)) = waiting.next()
         {
-            let (source, tell, depth, most) = (source.clone(), tell.clone(), options.depth, options.most_inflated);
+            let (source, tell, budget) = (source.clone(), tell.clone(), budget.clone());
+            let (depth, most) = (options.depth, options.most_inflated);
             running.spawn(async move {
                 tell.event(Event::Started { blob: &blob.descriptor });
-                let problems = check(&source, &blob, depth, most).await?;
+                let problems = check(&source, &blob, depth, most, &budget).await?;
                 tell.event(Event::Checked { blob: &blob.descriptor });
                 Ok::<_, Error>((position, blob.descriptor.size, problems))
             });
@@ -82,10 +85,16 @@ pub(super) async fn check_all(
     Ok(())
 }
 
-async fn check(source: &Arc<dyn Source>, blob: &Blob, depth: ValidateDepth, most: Option<u64>) -> Result<Vec<Problem>> {
+async fn check(
+    source: &Arc<dyn Source>,
+    blob: &Blob,
+    depth: ValidateDepth,
+    most: Option<u64>,
+    budget: &Budget,
+) -> Result<Vec<Problem>> {
     let digest = blob.descriptor.digest;
     let at_first = |fault| Problem { place: blob.at.to_string(), digest: Some(digest), fault };
-    let contents = match read(source, blob, depth, most).await {
+    let contents = match read(source, blob, depth, most, budget).await {
         Ok(contents) => contents,
         Err(error) => {
             let fault = fault_of(error)?;
@@ -105,7 +114,13 @@ async fn check(source: &Arc<dyn Source>, blob: &Blob, depth: ValidateDepth, most
 }
 
 /// Reads a blob to its end; a layer is looked into.
-async fn read(source: &Arc<dyn Source>, blob: &Blob, depth: ValidateDepth, most: Option<u64>) -> Result<Contents> {
+async fn read(
+    source: &Arc<dyn Source>,
+    blob: &Blob,
+    depth: ValidateDepth,
+    most: Option<u64>,
+    budget: &Budget,
+) -> Result<Contents> {
     let descriptor = &blob.descriptor;
     let mut body = source.open(descriptor).await?;
     if !descriptor.media_type.is_layer() {
@@ -122,6 +137,9 @@ async fn read(source: &Arc<dyn Source>, blob: &Blob, depth: ValidateDepth, most:
         ValidateDepth::Digests => None,
         ValidateDepth::Contents => Some(most.unwrap_or_else(|| Layer::inflates_to(descriptor))),
     };
+    // A user who names a limit for each layer decides how much is read in all.
+    let budget = if most.is_some() { Budget::new() } else { budget.clone() };
+    budget.layer(most.unwrap_or(descriptor.size));
     let layer = descriptor.clone();
-    consume(body, move |chunks| look_into(chunks, &layer, &wanted, limit)).await
+    consume(body, move |chunks| look_into(chunks, &layer, &wanted, limit, &budget)).await
 }

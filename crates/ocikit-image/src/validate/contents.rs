@@ -1,5 +1,6 @@
 use std::io::{self, Read};
 
+use ocikit_archive::layer::Budget;
 use ocikit_archive::{Compression, Decoder};
 use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MediaType};
 
@@ -26,9 +27,10 @@ pub(super) fn look_into(
     layer: &Descriptor,
     wanted: &[Algorithm],
     most: Option<u64>,
+    budget: &Budget,
 ) -> Result<Contents> {
     let (mut failed, mut contents) = (None, Contents::default());
-    let outcome = inflate(ChunkReader::new(chunks, &mut failed), layer, wanted, most, &mut contents);
+    let outcome = inflate(ChunkReader::new(chunks, &mut failed), layer, wanted, most, budget, &mut contents);
     if let Some(error) = failed {
         return Err(error);
     }
@@ -46,6 +48,7 @@ fn inflate(
     layer: &Descriptor,
     wanted: &[Algorithm],
     most: Option<u64>,
+    budget: &Budget,
     contents: &mut Contents,
 ) -> io::Result<()> {
     let mut decoder = Decoder::new(reader)?;
@@ -71,6 +74,7 @@ fn inflate(
             break;
         }
         length += read as u64;
+        budget.inflated(read as u64)?;
         if length > limit {
             contents.faults.push(Fault::Inflates { limit });
             return Ok(());

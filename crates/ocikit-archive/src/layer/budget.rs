@@ -1,0 +1,215 @@
+//! What reading layers may cost: one budget for all the layers that an operation reads.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+
+/// The memory that trees of files may take in one operation, in bytes. About 330,000 files with ordinary paths fit.
+pub const MAX_TREE_BYTES: u64 = 112 << 20;
+
+/// The number of entries that are read from layers in one operation.
+pub const MAX_ENTRIES: u64 = 4_000_000;
+
+/// The bytes that the layers of one operation may inflate to, however small they are.
+pub const MIN_INFLATED_BYTES: u64 = 4 << 30;
+
+/// How many times its compressed size a layer may inflate to beyond that; layers are rarely beyond ten.
+pub const MAX_INFLATION_RATIO: u64 = 100;
+
+/// The bytes of paths that are looked up in one operation while symbolic links are followed.
+pub const MAX_LOOKUP_BYTES: u64 = 512 << 20;
+
+/// The memory that a file takes in a tree beside its path, in bytes: node, metadata, allocations.
+const FILE_BYTES: u64 = 300;
+
+/// A limit of a [`Budget`] that an operation has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// [`MAX_TREE_BYTES`].
+    TreeBytes,
+    /// [`MAX_ENTRIES`].
+    Entries,
+    /// [`MIN_INFLATED_BYTES`] and [`MAX_INFLATION_RATIO`] times the compressed size: this many bytes.
+    InflatedBytes(u64),
+    /// [`MAX_LOOKUP_BYTES`].
+    LookupBytes,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limit::TreeBytes => {
+                write!(f, "the layers exceed the limit of {} MiB for paths and metadata of files", MAX_TREE_BYTES >> 20)
+            }
+            Limit::Entries => write!(f, "the layers exceed the limit of {MAX_ENTRIES} entries"),
+            Limit::InflatedBytes(bytes) => write!(
+                f,
+                "the layers exceed the limit of {bytes} inflated bytes ({} GiB and {MAX_INFLATION_RATIO} times the compressed size)",
+                MIN_INFLATED_BYTES >> 30
+            ),
+            Limit::LookupBytes => {
+                write!(f, "the layers exceed the limit of {} MiB for lookups of paths", MAX_LOOKUP_BYTES >> 20)
+            }
+        }
+    }
+}
+
+/// Counts what one operation spends on reading layers. Clones share the count.
+///
+/// ```
+/// use ocikit_archive::layer::{Budget, Limit, MIN_INFLATED_BYTES};
+///
+/// let budget = Budget::new();
+/// budget.inflated(MIN_INFLATED_BYTES)?;
+/// let error = budget.inflated(1).unwrap_err();
+/// assert_eq!(error.limit(), Some(Limit::InflatedBytes(MIN_INFLATED_BYTES)));
+/// # Ok::<(), ocikit_archive::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Budget(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    tree_bytes: AtomicU64,
+    entries: AtomicU64,
+    compressed: AtomicU64,
+    inflated: AtomicU64,
+    lookups: AtomicU64,
+}
+
+impl Budget {
+    /// A budget of which nothing is spent.
+    pub fn new() -> Budget {
+        Budget::default()
+    }
+
+    /// Announces a layer of this compressed size, which may inflate to more the larger it is.
+    pub fn layer(&self, compressed: u64) {
+        let add = |sum: u64| Some(sum.saturating_add(compressed));
+        // The update never fails, since the function always returns a value.
+        let _ = self.0.compressed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    /// Counts bytes that were inflated, or that a sparse file expands to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Limit`] with [`Limit::InflatedBytes`].
+    pub fn inflated(&self, bytes: u64) -> Result<()> {
+        let compressed = self.0.compressed.load(Ordering::Relaxed);
+        let limit = compressed.saturating_mul(MAX_INFLATION_RATIO).saturating_add(MIN_INFLATED_BYTES);
+        spend(&self.0.inflated, bytes, limit, Limit::InflatedBytes(limit))
+    }
+
+    /// Counts an entry of a layer.
+    pub(crate) fn entry(&self) -> Result<()> {
+        spend(&self.0.entries, 1, MAX_ENTRIES, Limit::Entries)
+    }
+
+    /// Counts the bytes of a path that is looked up.
+    pub(crate) fn lookup(&self, bytes: usize) -> Result<()> {
+        spend(&self.0.lookups, bytes as u64 + 1, MAX_LOOKUP_BYTES, Limit::LookupBytes)
+    }
+}
+
+fn spend(count: &AtomicU64, amount: u64, limit: u64, exceeded: Limit) -> Result<()> {
+    let before = count.fetch_add(amount, Ordering::Relaxed);
+    match before.checked_add(amount) {
+        Some(sum) if sum <= limit => Ok(()),
+        _ => {
+            // What was refused does not count, so that the sum never wraps.
+            count.fetch_sub(amount, Ordering::Relaxed);
+            Err(Error::Limit(exceeded))
+        }
+    }
+}
+
+/// The memory that a collection holds of a budget, returned when it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    budget: Budget,
+    bytes: u64,
+}
+
+impl Held {
+    pub(crate) fn of(budget: &Budget) -> Held {
+        Held { budget: budget.clone(), bytes: 0 }
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Takes the memory of a file with this many bytes of path and other data of any length.
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<()> {
+        let cost = FILE_BYTES + bytes as u64;
+        spend(&self.budget.0.tree_bytes, cost, MAX_TREE_BYTES, Limit::TreeBytes)?;
+        self.bytes += cost;
+        Ok(())
+    }
+
+    /// Holds exactly this much.
+    pub(crate) fn set(&mut self, files: usize, bytes: u64) -> Result<()> {
+        let total = FILE_BYTES.saturating_mul(files as u64).saturating_add(bytes);
+        match total.checked_sub(self.bytes) {
+            Some(more) => spend(&self.budget.0.tree_bytes, more, MAX_TREE_BYTES, Limit::TreeBytes)?,
+            None => drop(self.budget.0.tree_bytes.fetch_sub(self.bytes - total, Ordering::Relaxed)),
+        }
+        self.bytes = total;
+        Ok(())
+    }
+
+    /// Returns what was taken for a file.
+    pub(crate) fn give_back(&mut self, bytes: usize) {
+        let cost = (FILE_BYTES + bytes as u64).min(self.bytes);
+        self.bytes -= cost;
+        self.budget.0.tree_bytes.fetch_sub(cost, Ordering::Relaxed);
+    }
+}
+
+impl Clone for Held {
+    /// A copy of a collection holds as much again, whatever the limit.
+    fn clone(&self) -> Held {
+        self.budget.0.tree_bytes.fetch_add(self.bytes, Ordering::Relaxed);
+        Held { budget: self.budget.clone(), bytes: self.bytes }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.0.tree_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_layer_may_inflate_to_more() {
+        let budget = Budget::new();
+        budget.layer(1 << 30);
+        budget.inflated(MIN_INFLATED_BYTES + (100 << 30)).unwrap();
+        assert!(matches!(budget.inflated(1), Err(Error::Limit(Limit::InflatedBytes(_)))));
+        assert!(matches!(budget.inflated(u64::MAX), Err(Error::Limit(Limit::InflatedBytes(_)))));
+    }
+
+    #[test]
+    fn dropped_collections_return_their_memory() {
+        let budget = Budget::new();
+        let mut held = Held::of(&budget);
+        let half = (MAX_TREE_BYTES / 2) as usize;
+        held.take(half).unwrap();
+        let error = Held::of(&budget).take(half).unwrap_err();
+        assert_eq!(error.limit(), Some(Limit::TreeBytes));
+        drop(held);
+        Held::of(&budget).take(half).unwrap();
+        let mut held = Held::of(&budget);
+        held.take(5).unwrap();
+        held.give_back(5);
+        assert_eq!(budget.0.tree_bytes.load(Ordering::Relaxed), 0);
+    }
+}
