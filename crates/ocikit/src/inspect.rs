@@ -1,6 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
+use ocikit_image::files::Budget;
 use ocikit_image::{Error, Kind, Layer, Result, Root};
 use ocikit_spec::{
     Annotations, Config, Descriptor, Digest, Document, Execution, History, MediaType, Platform, annotations,
@@ -195,7 +196,7 @@ impl Inspection {
     ///
     /// # Errors
     ///
-    /// As [`Layer::length`](ocikit_image::Layer::length).
+    /// As [`Layer::length_within`](ocikit_image::Layer::length_within); all layers share one budget.
     pub async fn measure(&mut self, root: &Root) -> Result<()> {
         let mut layers = HashMap::new();
         self.each(&mut |facts| {
@@ -203,17 +204,19 @@ impl Inspection {
                 layers.insert(layer.digest, layer.descriptor());
             }
         });
-        let jobs = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        // Each decoder of zstd may take 32 MiB.
+        const LAYERS_AT_ONCE: usize = 4;
+        let budget = Budget::new();
         let layers = layers.into_values().filter(|layer| layer.media_type.is_layer());
         let lengths = stream::iter(layers).map(async |layer| {
             let digest = layer.digest;
-            match Layer::at(root.source().clone(), layer).length().await {
+            match Layer::at(root.source().clone(), layer).length_within(&budget).await {
                 Ok(length) => Ok(Some((digest, length))),
                 Err(error) if error.is_not_found() => Ok(None),
                 Err(error) => Err(error),
             }
         });
-        let lengths: Vec<_> = lengths.buffer_unordered(jobs).boxed().try_collect().await?;
+        let lengths: Vec<_> = lengths.buffer_unordered(LAYERS_AT_ONCE).boxed().try_collect().await?;
         let lengths: HashMap<_, _> = lengths.into_iter().flatten().collect();
         self.each(&mut |facts| {
             for layer in &mut facts.layers {

@@ -11,7 +11,7 @@ use ocikit_spec::{Digest, Reference, Tag};
 ///
 /// | text | is |
 /// |---|---|
-/// | `oci:PATH[:TAG\|@DIGEST]` | OCI layout directory |
+/// | `oci:PATH[:TAG\|@DIGEST]` (synonyms `ocidir://`, `oci-layout://`) | OCI layout directory |
 /// | `oci-archive:PATH[:TAG\|@DIGEST]` | OCI layout in a tar |
 /// | `docker-archive:PATH[:NAME:TAG]` | what `docker save` writes |
 /// | `docker://REFERENCE` | registry |
@@ -69,7 +69,44 @@ pub enum Location {
 /// The endings that make a text without a slash a path.
 const ARCHIVE_ENDINGS: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"];
 
+/// Transports of other tools, and what to write instead. They are never read as the name of a repository on Docker Hub.
+const FOREIGN_TRANSPORTS: [(&str, &str); 8] = [
+    ("dir:", "the transport `dir:` of skopeo is not supported; write `oci:PATH` for an OCI layout"),
+    (
+        "docker-daemon:",
+        "images of a Docker daemon are not read; save one with `docker save -o app.tar NAME` and write `./app.tar`",
+    ),
+    (
+        "containers-storage:",
+        "images in the storage of podman are not read; save one with `podman save -o app.tar NAME` and write `./app.tar`",
+    ),
+    ("ostree:", "the transport `ostree:` of skopeo is not supported; write `oci:PATH` for an OCI layout"),
+    ("sif:", "the transport `sif:` of skopeo is not supported; write `oci-archive:PATH` for an OCI archive"),
+    ("tarball:", "the transport `tarball:` of skopeo is not supported; write `oci-archive:PATH` for an OCI archive"),
+    ("atomic:", "the transport `atomic:` of skopeo is not supported; write `docker://REFERENCE` for a registry"),
+    ("oci-layout:", "write `oci:PATH` or `oci-layout://PATH` for an OCI layout"),
+];
+
 impl Location {
+    /// The same place with another image of it.
+    #[must_use]
+    pub fn with_name(&self, name: Name) -> Location {
+        let mut location = self.clone();
+        match &mut location {
+            Location::Layout { name: old, .. }
+            | Location::Archive { name: old, .. }
+            | Location::DockerArchive { name: old, .. }
+            | Location::Path { name: old, .. } => *old = name,
+            Location::Registry(reference) => match name {
+                Name::Tag(tag) => *reference = Reference::tagged(reference.repository().clone(), tag),
+                Name::Digest(digest) => *reference = Reference::digested(reference.repository().clone(), digest),
+                Name::Only | Name::Full(_) => {}
+            },
+            Location::Stdio => {}
+        }
+        location
+    }
+
     /// Whether a path that is written to will be an archive.
     pub fn names_an_archive(path: &std::path::Path) -> bool {
         path.file_name().and_then(|name| name.to_str()).is_some_and(ends_like_an_archive)
@@ -133,7 +170,9 @@ impl FromStr for Location {
             return Ok(Location::Registry(reference.parse()?));
         }
         for (prefix, make) in [
-            ("oci:", (|path, name| Location::Layout { path, name }) as fn(PathBuf, Name) -> Location),
+            ("ocidir://", (|path, name| Location::Layout { path, name }) as fn(PathBuf, Name) -> Location),
+            ("oci-layout://", |path, name| Location::Layout { path, name }),
+            ("oci:", |path, name| Location::Layout { path, name }),
             ("oci-archive:", |path, name| Location::Archive { path, name }),
             ("docker-archive:", |path, name| Location::DockerArchive { path, name: full(name) }),
         ] {
@@ -143,6 +182,11 @@ impl FromStr for Location {
                     true => Err(refuse(text, "no path follows the colon")),
                     false => Ok(make(path.into(), name)),
                 };
+            }
+        }
+        for (transport, instead) in FOREIGN_TRANSPORTS {
+            if text.starts_with(transport) {
+                return Err(refuse(text, instead));
             }
         }
         let (path, name) = path_and_choice(text);
@@ -301,6 +345,8 @@ mod tests {
                 Location::DockerArchive { path: "a.tar".into(), name: Name::Full("x:1".into()) },
             ),
             ("docker-archive:a.tar:x", Location::DockerArchive { path: "a.tar".into(), name: Name::Full("x".into()) }),
+            ("ocidir://dir:v1", Location::Layout { path: "dir".into(), name: tag("v1") }),
+            ("oci-layout:///srv/dir", Location::Layout { path: "/srv/dir".into(), name: Name::Only }),
             ("docker://alpine", registry("alpine")),
             ("docker://localhost:5000/a.tar", registry("localhost:5000/a.tar")),
             ("alpine", registry("alpine")),
@@ -337,6 +383,25 @@ mod tests {
             assert_eq!(text.parse::<Location>().unwrap(), location, "{text}");
             assert_eq!(location.to_string(), text);
         }
+    }
+
+    #[test]
+    fn transports_of_other_tools_are_no_repositories() {
+        for text in [
+            "dir:/x",
+            "dir:x",
+            "docker-daemon:alpine:latest",
+            "containers-storage:alpine",
+            "ostree:x@/y",
+            "sif:x.sif",
+            "tarball:x",
+            "oci-layout:x",
+        ] {
+            let error = text.parse::<Location>().unwrap_err().to_string();
+            assert!(error.contains("write `"), "{text}: {error}");
+        }
+        // Only the transport is refused, not a repository that is called like it.
+        assert!(matches!("docker://dir:1".parse::<Location>().unwrap(), Location::Registry(_)));
     }
 
     #[test]

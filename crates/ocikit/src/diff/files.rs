@@ -76,7 +76,7 @@ fn shown(path: &Path) -> String {
 
 fn content(file: &File) -> String {
     match &file.kind {
-        FileKind::Regular { size } => match file.digest {
+        FileKind::Regular { size } => match &file.digest {
             Some(digest) => format!("{size} bytes {digest}"),
             None => format!("{size} bytes"),
         },

@@ -1,31 +1,33 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit_image::files::{FileTree, Node, Reader, Tree};
+use ocikit_image::files::{Budget, FileTree, Node, Reader, Tree};
 use ocikit_image::{DiffId, Error, Image, Layer, Result};
-use ocikit_spec::{Algorithm, Config, Digest, Hasher};
+use ocikit_spec::{Algorithm, Digest, Hasher};
 
 use super::files;
 use super::report::{Area, Class, Difference, Report};
 
-/// How many layers are read at the same time. Each keeps a processor busy.
-const AT_ONCE: usize = 4;
+/// How many layers are read at the same time: two zstd decoders with the largest window take 64 MiB.
+const AT_ONCE: usize = 2;
 
-/// A layer, and the name that its config has for it if the config has one for each.
-struct Named {
+/// A layer of one of the images, and what was read of it.
+struct Read {
     layer: Layer,
-    diff_id: Option<Digest>,
+    /// The digest of its tar, computed: what a config says of it is only a claim.
+    diff_id: Digest,
+    tree: Arc<Tree>,
 }
 
-impl Named {
+impl Read {
     fn digest(&self) -> Digest {
         self.layer.descriptor().digest
     }
 
-    /// Whether two layers have the same tar, as far as digests tell.
-    fn is_same(&self, other: &Named) -> bool {
-        self.digest() == other.digest() || self.diff_id.is_some() && self.diff_id == other.diff_id
+    /// Whether two layers have the same tar.
+    fn is_same(&self, other: &Read) -> bool {
+        self.digest() == other.digest() || self.diff_id == other.diff_id
     }
 
     fn shown(&self) -> Option<String> {
@@ -34,17 +36,23 @@ impl Named {
     }
 }
 
-fn named(image: &Image, config: &Config) -> Vec<Named> {
-    let diff_ids = &config.rootfs().diff_ids;
-    let layers: Vec<_> = image.layers().collect();
-    let known = diff_ids.len() == layers.len();
-    let diff_id = |at: usize| diff_ids.get(at).filter(|_| known).copied();
-    layers.into_iter().enumerate().map(|(at, layer)| Named { layer, diff_id: diff_id(at) }).collect()
-}
-
 /// Compares the layers of two images, and their files if any layer differs.
-pub(crate) async fn compare(report: &mut Report, left: (&Image, &Config), right: (&Image, &Config)) -> Result<()> {
-    let (lefts, rights) = (named(left.0, left.1), named(right.0, right.1));
+pub(crate) async fn compare(report: &mut Report, left: &Image, right: &Image) -> Result<()> {
+    let (lefts, rights): (Vec<_>, Vec<_>) = (left.layers().collect(), right.layers().collect());
+    let digests = |layers: &[Layer]| -> Vec<_> { layers.iter().map(|layer| layer.descriptor().digest).collect() };
+    if digests(&lefts) == digests(&rights) {
+        return Ok(());
+    }
+    let budget = Budget::new();
+    let trees = read(lefts.iter().chain(&rights).cloned().collect(), &budget).await?;
+    let with_trees = |layers: Vec<Layer>| -> Vec<Read> {
+        let read = |layer: Layer| {
+            let (diff_id, tree) = trees[&layer.descriptor().digest].clone();
+            Read { layer, diff_id, tree }
+        };
+        layers.into_iter().map(read).collect()
+    };
+    let (lefts, rights) = (with_trees(lefts), with_trees(rights));
     let same = lefts.len() == rights.len() && lefts.iter().zip(&rights).all(|(one, other)| one.is_same(other));
     if same {
         for (at, (one, other)) in lefts.iter().zip(&rights).enumerate() {
@@ -52,51 +60,40 @@ pub(crate) async fn compare(report: &mut Report, left: (&Image, &Config), right:
         }
         return Ok(());
     }
-    let trees = read(&lefts.iter().chain(&rights).collect::<Vec<_>>()).await?;
-    let merged = |image: &Image, layers: &[Named]| -> Result<FileTree> {
-        let mut files = FileTree::new();
+    let merged = |image: &Image, layers: &[Read]| -> Result<FileTree> {
+        let mut files = FileTree::with_budget(&budget);
         for layer in layers {
             let place = || format!("image {} in {}", image.digest(), image.source());
-            files.apply(&trees[&layer.digest()]).map_err(|error| Error::broken(place(), error))?;
+            files.apply(&layer.tree).map_err(|error| Error::broken(place(), error))?;
         }
         Ok(files)
     };
     let mut below = Report::default();
-    files::compare(&mut below, &merged(left.0, &lefts)?, &merged(right.0, &rights)?);
+    files::compare(&mut below, &merged(left, &lefts)?, &merged(right, &rights)?);
     let worst = worst(&below);
-    pairs(report, &lefts, &rights, &trees, worst);
+    pairs(report, &lefts, &rights, worst);
     below.differences.into_iter().for_each(|difference| report.add(difference));
     Ok(())
 }
 
-/// The trees of these layers, with the digests of their files, each layer read once.
-async fn read(layers: &[&Named]) -> Result<HashMap<Digest, Arc<Tree>>> {
-    let mut wanted: Vec<(Vec<Digest>, Layer)> = Vec::new();
-    let mut by_diff_id: HashMap<Digest, usize> = HashMap::new();
-    for named in layers {
-        let known = wanted.iter().position(|(digests, _)| digests.contains(&named.digest()));
-        let same = named.diff_id.and_then(|diff_id| by_diff_id.get(&diff_id).copied());
-        let at = known.or(same).unwrap_or(wanted.len());
-        match wanted.get_mut(at) {
-            Some((digests, _)) => digests.push(named.digest()),
-            None => wanted.push((vec![named.digest()], named.layer.clone())),
-        }
-        by_diff_id.extend(named.diff_id.map(|diff_id| (diff_id, at)));
-    }
-    let reads =
-        wanted.into_iter().map(async |(digests, layer)| Ok::<_, Error>((digests, Arc::new(tree(&layer).await?))));
-    let mut trees = HashMap::new();
-    let mut read = stream::iter(reads).buffer_unordered(AT_ONCE).boxed();
-    while let Some((digests, tree)) = read.try_next().await? {
-        trees.extend(digests.into_iter().map(|digest| (digest, tree.clone())));
-    }
-    Ok(trees)
+/// The trees of these layers, with the digests of their files and of their tars, each layer read once.
+async fn read(layers: Vec<Layer>, budget: &Budget) -> Result<HashMap<Digest, (Digest, Arc<Tree>)>> {
+    let mut known = HashSet::new();
+    let wanted: Vec<_> = layers.into_iter().filter(|layer| known.insert(layer.descriptor().digest)).collect();
+    let reads = wanted.into_iter().map(async |layer| {
+        let (tree, diff_id) = tree(&layer, budget).await?;
+        let digest = layer.descriptor().digest;
+        Ok::<_, Error>((digest, (diff_id.unwrap_or(digest), Arc::new(tree))))
+    });
+    // Boxed, so that the future is `Send` whatever the closure borrows.
+    stream::iter(reads).buffer_unordered(AT_ONCE).boxed().try_collect().await
 }
 
-async fn tree(layer: &Layer) -> Result<Tree> {
-    let work = |tar: &mut ocikit_image::LayerTar<'_>| {
+async fn tree(layer: &Layer, budget: &Budget) -> Result<(Tree, Option<Digest>)> {
+    let within = budget.clone();
+    let work = move |tar: &mut ocikit_image::LayerTar<'_>| {
         let mut buffer = vec![0; 64 << 10];
-        Tree::read_with(&mut Reader::new(tar), |_, _, reader| {
+        Tree::read_with(&mut Reader::within(&within, tar), |_, _, reader| {
             let mut hasher = Hasher::new(Algorithm::Sha256);
             loop {
                 match std::io::Read::read(reader, &mut buffer)? {
@@ -106,7 +103,7 @@ async fn tree(layer: &Layer) -> Result<Tree> {
             }
         })
     };
-    Ok(layer.decode(DiffId::Skip, work).await?.0)
+    layer.decode_within(budget, DiffId::Compute, work).await
 }
 
 /// What matters most of what was found; how an image is cut into layers does not matter if nothing else does.
@@ -116,7 +113,7 @@ fn worst(report: &Report) -> Class {
 }
 
 /// Reports layers that differ, side by side where there are equally many between those that are the same.
-fn pairs(report: &mut Report, lefts: &[Named], rights: &[Named], trees: &HashMap<Digest, Arc<Tree>>, worst: Class) {
+fn pairs(report: &mut Report, lefts: &[Read], rights: &[Read], worst: Class) {
     let start = lefts.iter().zip(rights).take_while(|(one, other)| one.is_same(other)).count();
     let rest = lefts.len().min(rights.len()) - start;
     let backwards = lefts.iter().rev().zip(rights.iter().rev()).take(rest);
@@ -128,7 +125,7 @@ fn pairs(report: &mut Report, lefts: &[Named], rights: &[Named], trees: &HashMap
             recompressed(report, at, one, other);
         } else if paired && one_middle.contains(&at) {
             // What another layer hides anyway makes no difference.
-            let class = class_of(&trees[&one.digest()], &trees[&other.digest()]).max(worst);
+            let class = class_of(&one.tree, &other.tree).max(worst);
             report.add(Difference::of(Area::Layer, at.to_string(), class, one.shown(), other.shown()).about("content"));
         }
     }
@@ -142,7 +139,7 @@ fn pairs(report: &mut Report, lefts: &[Named], rights: &[Named], trees: &HashMap
     }
 }
 
-fn recompressed(report: &mut Report, at: usize, one: &Named, other: &Named) {
+fn recompressed(report: &mut Report, at: usize, one: &Read, other: &Read) {
     if one.digest() != other.digest() {
         let difference = Difference::of(Area::Layer, at.to_string(), Class::Encoding, one.shown(), other.shown());
         report.add(difference.about("compression"));

@@ -19,8 +19,11 @@ pub use report::{Area, Change, Class, Diff, Difference};
 /// Finds what differs between two roots.
 ///
 /// What has the same digest is not read. Entries of indexes are compared by platform, an image with that entry of an index that
-/// is for its platform. Of layers, those that two images share are compared by their digest or by the `diff_id` that the configs
-/// give them; if there are others, all are read once, and files are compared by their digests.
+/// is for its platform. Layers that two images share are known by their digest; if there are others, all are read once,
+/// the digests of their tars are computed, and files are compared by their digests. Nothing that a config claims about layers
+/// decides.
+///
+/// Reading layers is bounded by one [`Budget`](ocikit_image::files::Budget).
 ///
 /// # Errors
 ///
@@ -64,7 +67,7 @@ async fn compare_indexes(
     documents::media_type(report, Area::Index, &left.descriptor().media_type, &right.descriptor().media_type);
     let rest = |value: &Value| without(value, &["manifests", "mediaType"]);
     compare(report, Area::Index, "", &rest(&one), &rest(&other));
-    let (lefts, rights) = (entries(left.manifests()), entries(right.manifests()));
+    let (lefts, rights) = (entries(left).await?, entries(right).await?);
     let common = |these: &[(String, usize)], those: &[(String, usize)]| -> Vec<String> {
         let known: Vec<_> = those.iter().map(|(key, _)| key).collect();
         these.iter().filter(|(key, _)| known.contains(&key)).map(|(key, _)| key.clone()).collect()
@@ -153,7 +156,7 @@ async fn compare_images(report: &mut Report, left: &Image, right: &Image) -> Res
         documents::spelling(report, Area::Config, config.bytes(), other_config.bytes());
     }
     if is_files(left) && is_files(right) {
-        layers::compare(report, (left, &config), (right, &other_config)).await?;
+        layers::compare(report, left, right).await?;
     } else {
         blobs(report, left.manifest().layers(), right.manifest().layers());
     }
@@ -214,13 +217,17 @@ fn described(descriptor: &Value) -> Value {
 }
 
 /// Each entry of an index under a name that says what it is for, however the other index orders its own.
-fn entries(manifests: &[Descriptor]) -> Vec<(String, usize)> {
+async fn entries(index: &ocikit_image::Index) -> Result<Vec<(String, usize)>> {
+    let (manifests, platforms) = (index.manifests(), index.platforms().await?);
     let mut seen: HashMap<String, usize> = HashMap::new();
     let platform_of = |digest: &str| {
-        let entry = manifests.iter().find(|entry| entry.digest.to_string() == digest)?;
-        entry.platform.as_ref().map(Platform::to_string)
+        let at = manifests.iter().position(|entry| entry.digest.to_string() == digest)?;
+        platforms[at].as_ref().map(Platform::to_string)
     };
-    let key = |entry: &Descriptor| match (&entry.platform, &entry.artifact_type) {
+    let key = |at: usize, entry: &Descriptor| match (
+        &platforms[at].as_ref().or(entry.platform.as_ref()),
+        &entry.artifact_type,
+    ) {
         _ if entry.is_attestation() => {
             let about = entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST).and_then(platform_of);
             format!("attestation of {}", about.unwrap_or_else(|| "something else".to_owned()))
@@ -231,12 +238,12 @@ fn entries(manifests: &[Descriptor]) -> Vec<(String, usize)> {
     };
     let mut named = Vec::new();
     for (at, entry) in manifests.iter().enumerate() {
-        let key = key(entry);
+        let key = key(at, entry);
         let count = seen.entry(key.clone()).or_default();
         *count += 1;
         named.push((if *count == 1 { key } else { format!("{key} ({count})") }, at));
     }
-    named
+    Ok(named)
 }
 
 /// The JSON of a document that was parsed before.
