@@ -1,7 +1,9 @@
 use std::io;
 use std::path::Path;
-use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio};
 use std::time::Duration;
+
+use ocikit_image::process::command;
 
 use crate::error::{Error, Result};
 
@@ -39,7 +41,7 @@ impl Watched {
         stdout: Stdio,
         stderr: Stdio,
     ) -> Result<Watched> {
-        let mut command = Command::new("sh");
+        let mut command = command("sh");
         command.args(["-c", WATCHDOG, "ocikit-watchdog"]).arg(program).args(arguments);
         command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
         command.env("OCIKIT_LEFTOVERS", leftovers.unwrap_or(Path::new("")));
@@ -99,7 +101,7 @@ impl Drop for Watched {
 
 /// Whether a program can be started, asked before a shell hides the answer.
 pub(crate) fn find(program: &Path) -> Result<()> {
-    let mut command = Command::new(program);
+    let mut command = command(program);
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let started = command.status();
     started.map(drop).map_err(|source| Error::Start { program: program.display().to_string(), source })

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ocikit_image::process;
 use tokio::process::Command;
 
 use crate::error::{Error, Result};
@@ -88,7 +89,7 @@ impl CommandSigner {
     }
 
     async fn run(&self, scheme: Scheme, message: &[u8]) -> std::io::Result<Vec<u8>> {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::from(process::command(&self.program));
         command.args(&self.arguments).env("OCIKIT_SIGNATURE_SCHEME", scheme.as_str());
         let answer = program::run(command, message, LONGEST_ANSWER, Complaints::Shown, self.patience).await?;
         match answer.status.success() {

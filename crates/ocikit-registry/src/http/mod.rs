@@ -9,6 +9,7 @@ pub(crate) mod observe;
 pub(crate) mod problem;
 mod pulse;
 pub(crate) mod range;
+mod redact;
 pub(crate) mod redirect;
 pub(crate) mod send;
 mod spare;

@@ -6,6 +6,7 @@ use ocikit_image::{Error, NoAnswer, retry};
 use serde::Deserialize;
 
 use super::fault::Fault;
+use super::redact::Secrets;
 use super::send::Reply;
 
 /// How much of an error is read.
@@ -29,14 +30,16 @@ impl Problem {
         let status = reply.answer.status;
         let retry_after = reply.answer.header("retry-after");
         let retry_after = retry_after.and_then(|header| retry::retry_after(header, SystemTime::now()));
+        let secrets = reply.secrets;
         let body = reply.answer.read(LONGEST).await;
-        Problem { retry_after, ..Problem::parse(status, &body.ok().flatten().unwrap_or_default()) }
+        Problem { retry_after, ..Problem::parse(status, &body.ok().flatten().unwrap_or_default(), &secrets) }
     }
 
-    fn parse(status: u16, body: &[u8]) -> Problem {
+    fn parse(status: u16, body: &[u8], secrets: &Secrets) -> Problem {
+        let clean = |text: &str| clean(&secrets.hide(text));
         let listed = serde_json::from_slice::<Body>(body).map(|body| body.errors).unwrap_or_default();
         let codes: Vec<_> = listed.iter().filter_map(|entry| entry.code.clone()).map(|code| clean(&code)).collect();
-        let entries: Vec<_> = listed.iter().map(Entry::shown).filter(|text| !text.is_empty()).collect();
+        let entries: Vec<_> = listed.iter().map(|entry| entry.shown(secrets)).filter(|text| !text.is_empty()).collect();
         let text = if entries.is_empty() {
             let plain = clean(&String::from_utf8_lossy(body));
             if plain.starts_with('<') { page(&plain) } else { plain }
@@ -65,8 +68,8 @@ struct Entry {
 }
 
 impl Entry {
-    fn shown(&self) -> String {
-        let parts = [&self.code, &self.message].into_iter().flatten().map(|part| clean(part));
+    fn shown(&self, secrets: &Secrets) -> String {
+        let parts = [&self.code, &self.message].into_iter().flatten().map(|part| clean(&secrets.hide(part)));
         parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
     }
 }
@@ -152,12 +155,12 @@ mod tests {
             ("<title>", &[], "a web page, not the answer of a registry (status 400)"),
             ("", &[], "status 400"),
         ] {
-            let problem = Problem::parse(400, body.as_bytes());
+            let problem = Problem::parse(400, body.as_bytes(), &Secrets::default());
             assert_eq!(
                 (&problem.codes[..], &problem.text[..]),
                 (&codes.iter().map(|code| code.to_string()).collect::<Vec<_>>()[..], text)
             );
         }
-        assert!(Problem::parse(400, "ä".repeat(1000).as_bytes()).text.chars().count() < 330);
+        assert!(Problem::parse(400, "ä".repeat(1000).as_bytes(), &Secrets::default()).text.chars().count() < 330);
     }
 }

@@ -13,6 +13,7 @@ use super::clock::Clock;
 use super::fault::Fault;
 use super::limit::{Limit, Outcome, Permit};
 use super::observe::Teller;
+use super::redact::Secrets;
 use super::redirect::{self, Hop};
 use super::transport::{Answer, Exchange, Lane, Payload, Transport, lock};
 use crate::hosts::{HostOptions, TlsSettings};
@@ -72,6 +73,8 @@ pub(crate) struct Reply {
     pub(crate) direct: bool,
     /// Whether an attempt before had failed, as far as could be seen from here.
     pub(crate) retried: bool,
+    /// What was sent and must not be shown, whatever the answer repeats.
+    pub(crate) secrets: Secrets,
 }
 
 /// Makes requests: as many at once as the host takes, again where that may help, elsewhere where the server says so.
@@ -178,10 +181,11 @@ impl Http {
         let Request { method, url, headers, authorization, reach, lane, .. } = request;
         let permit = self.begin(&url, Kind::Upload).await;
         let headers = authorized(headers, authorization.as_ref());
+        let secrets = Secrets::of(authorization.as_ref(), None);
         let payload = Payload::Stream(body);
         let exchange = Exchange { method, url: url.clone(), headers, payload, tls, lane, reach };
         let answer = finish(permit, self.exchange(exchange).await)?;
-        Ok(Reply { answer, url, direct: true, retried: false })
+        Ok(Reply { answer, url, direct: true, retried: false, secrets })
     }
 
     async fn exchange(&self, exchange: Exchange<'_>) -> Result<Answer, Fault> {
@@ -218,7 +222,9 @@ impl Http {
             };
             let answer = finish(permit, self.exchange(exchange).await)?;
             if !redirect::is_redirect(answer.status) {
-                return Ok(Reply { answer, url, direct, retried: false });
+                let form = request.is_secret.then_some(&*request.body);
+                let secrets = Secrets::of(request.authorization.as_ref(), form);
+                return Ok(Reply { answer, url, direct, retried: false, secrets });
             }
             let next = redirect::follow(&visited, &method, answer.status, answer.header("location"));
             hop = next.map_err(|problem| Fault::Final(problem.into()))?;

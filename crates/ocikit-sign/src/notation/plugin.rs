@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ocikit_image::process;
 use ocikit_spec::Annotations;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -310,7 +311,7 @@ impl Program {
         if !self.config.is_empty() {
             question["pluginConfig"] = json!(self.config);
         }
-        let mut command = Command::new(&self.path);
+        let mut command = Command::from(process::command(&self.path));
         command.arg(what);
         let input = question.to_string();
         let answer = run(command, input.as_bytes(), LONGEST_ANSWER, Complaints::Kept, self.patience).await;

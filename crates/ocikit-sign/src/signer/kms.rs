@@ -4,6 +4,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ocikit_image::process;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::process::Command;
@@ -131,7 +132,7 @@ impl Program {
             method: [(method.to_owned(), arguments.clone())].into_iter().collect(),
         };
         let question = serde_json::to_string(&question).map_err(|error| self.failed(&error.to_string()))?;
-        let mut command = Command::new(&self.name);
+        let mut command = Command::from(process::command(&self.name));
         command.args([VERSION, &question]);
         let answer = run(command, input, LONGEST_ANSWER, Complaints::Shown, self.patience).await;
         let answer = answer.map_err(|error| self.failed(&error.to_string()))?;

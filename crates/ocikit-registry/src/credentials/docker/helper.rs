@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use ocikit_image::process::command;
 use ocikit_image::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -102,7 +103,7 @@ impl Helper<'_> {
         let program = format!("docker-credential-{}", self.name);
         let here = self.options.directories.iter().map(|directory| directory.join(&program));
         let program = here.into_iter().find(|path| path.is_file()).unwrap_or_else(|| program.into());
-        let mut child = Command::new(program)
+        let mut child = Command::from(command(program))
             .arg(action)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
