@@ -4,7 +4,7 @@ use ocikit::{Annotations, Digest, Platform};
 use ocikit_sign::{Cell, Outcome, Refused};
 use serde::Serialize;
 
-use crate::output;
+use crate::output::Lines;
 
 /// What was found of one signer's signature of one digest.
 #[derive(Serialize)]
@@ -78,20 +78,19 @@ impl CellFacts {
 }
 
 /// A line for each cell, and below it what is wrong with what was found.
-pub(crate) fn table(cells: &[CellFacts]) -> String {
-    let mut text = String::new();
+pub(crate) fn table(cells: &[CellFacts]) -> Lines {
+    let mut lines = Lines::default();
     for cell in cells {
         let platform = cell.platform.as_ref().map_or("-".to_owned(), ToString::to_string);
         let by = cell.signature.map(|signature| format!(" by {signature}")).unwrap_or_default();
         let CellFacts { digest, signer, outcome, .. } = cell;
-        let signer = output::line(signer);
-        text += &format!("{digest} {platform} {signer} {} {outcome}{by}\n", cell.formats.join("|"));
+        lines.push(format!("{digest} {platform} {signer} {} {outcome}{by}", cell.formats.join("|")));
         for warning in &cell.warnings {
-            text += &format!("  warning: {}\n", output::line(warning));
+            lines.push(format!("  warning: {warning}"));
         }
         for refused in &cell.refused {
-            text += &format!("  {}: {}\n", refused.signature, output::line(&refused.why));
+            lines.push(format!("  {}: {}", refused.signature, refused.why));
         }
     }
-    text
+    lines
 }

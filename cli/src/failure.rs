@@ -3,9 +3,12 @@
 use std::error::Error as StdError;
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
 
-use ocikit::Error;
 use ocikit::registry::NoAnswer;
+use ocikit::{Error, Location};
+
+use crate::output::quoted;
 
 /// A command failed.
 #[derive(Debug)]
@@ -13,6 +16,8 @@ pub(crate) struct Failure {
     pub(crate) code: Code,
     /// The message and its causes, in one line; empty if nothing is to be said.
     pub(crate) message: String,
+    /// More lines below the message: what became of each target, the end of a log.
+    pub(crate) details: Vec<String>,
     pub(crate) hint: Option<String>,
 }
 
@@ -33,7 +38,7 @@ pub(crate) type Result<T = (), E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Display) -> Failure {
-        Failure { code, message: message.to_string(), hint: None }
+        Failure { code, message: message.to_string(), details: Vec::new(), hint: None }
     }
 
     pub(crate) fn usage(message: impl Display) -> Failure {
@@ -45,9 +50,32 @@ impl Failure {
         self
     }
 
+    /// The same with a hint to a file, if an argument was read as a name on Docker Hub, where nothing was found, and a file or
+    /// directory has that name.
+    pub(crate) fn with_file_hint(self, arguments: impl Iterator<Item = String>) -> Failure {
+        if !matches!(self.code, Code::Missing | Code::Denied | Code::Unreachable) {
+            return self;
+        }
+        let is_file = |text: &&str| !text.is_empty() && Path::new(text).exists();
+        let meant = arguments.filter(|text| !text.starts_with('-')).find_map(|text| {
+            let Ok(Location::Registry(reference)) = text.parse() else { return None };
+            let is_implied = reference.registry().is_docker_hub() && !text.contains("docker.io");
+            let without = |separator| text.rsplit_once(separator).map_or("", |(name, _)| name);
+            [text.as_str(), without('@'), without(':')]
+                .into_iter()
+                .find(is_file)
+                .filter(|_| is_implied)
+                .map(str::to_owned)
+        });
+        match meant {
+            Some(name) => self.hint(format_args!("did you mean `{}`?", quoted(&format!("./{name}")))),
+            None => self,
+        }
+    }
+
     /// The same without a word: the exit code says it all.
     pub(crate) fn silent(self) -> Failure {
-        Failure { message: String::new(), hint: None, ..self }
+        Failure { message: String::new(), details: Vec::new(), hint: None, ..self }
     }
 
     /// A failed operation of the system, on something that the user named.
@@ -73,13 +101,15 @@ pub(crate) fn chain(error: &dyn StdError) -> String {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure { code: code_of(&error), message: chain(&error), hint: hint(&error) }
+        Failure { hint: hint(&error), ..Failure::new(code_of(&error), chain(&error)) }
     }
 }
 
 fn code_of(error: &Error) -> Code {
     match error {
-        Error::NotFound { .. } | Error::Document { .. } | Error::Broken { .. } => Code::Missing,
+        Error::NotFound { .. } | Error::NoPlatform { .. } | Error::Document { .. } | Error::Broken { .. } => {
+            Code::Missing
+        }
         Error::Ambiguous { .. } => Code::Usage,
         Error::Mismatch { .. } => Code::Unverified,
         Error::Denied { .. } | Error::Blocked { .. } => Code::Denied,
@@ -93,26 +123,32 @@ fn code_of(error: &Error) -> Code {
 fn hint(error: &Error) -> Option<String> {
     Some(match error {
         Error::Ambiguous { place, choices } => {
-            let choices: Vec<_> = choices.iter().map(|choice| choose(place, choice)).collect();
-            format!("choose one of them: {}", choices.join(", "))
+            const MAX_SHOWN: usize = 10;
+            let shown: Vec<_> = choices.iter().take(MAX_SHOWN).map(|choice| choose(place, choice)).collect();
+            let more = choices.len().saturating_sub(MAX_SHOWN);
+            let more = if more > 0 {
+                format!(" and {more} more; `ocikit tags {}` lists all", quoted(place))
+            } else {
+                String::new()
+            };
+            format!("choose one of them: {}{more}", shown.join(", "))
         }
         Error::Exists { .. } => {
             "leave out --no-clobber to add signatures and attestations to it; delete the tag first to replace an SBOM"
                 .to_owned()
         }
-        Error::NotFound { .. } => "is the name right, and the tag or digest?".to_owned(),
-        Error::Mismatch { .. } => {
-            "what is stored is not what was built: copy or build it again, and check the disk or the registry"
-                .to_owned()
+        Error::NotFound { what, place } if what.starts_with("tag ") => {
+            let prefix = if Path::new(place).is_dir() { "oci:" } else { "" };
+            format!("`ocikit tags {}` lists tags", quoted(&format!("{prefix}{place}")))
         }
-        Error::Broken { .. } | Error::Document { .. } => {
-            "was it written completely? An interrupted download or build leaves such files".to_owned()
+        Error::NoPlatform { available, .. } if !available.is_empty() => {
+            format!("choose one with `--platform {}`", available[0])
         }
         Error::Denied { place, .. } => {
             let registry = place.split('/').next().unwrap_or(place);
             format!("log in with `ocikit login {registry}`, or give --username with --password-stdin")
         }
-        Error::Blocked { .. } => "ask whoever wrote that file, or name another registry".to_owned(),
+        Error::Blocked { .. } => "change that file, or name another registry".to_owned(),
         Error::Unreachable { place, cause, .. } => return connection_hint(place, *cause),
         Error::Referrers { place, source, .. } => match &**source {
             Error::Denied { .. } => format!(
@@ -123,16 +159,11 @@ fn hint(error: &Error) -> Option<String> {
             _ => "add `--no-referrers` to leave out signatures and other referrers".to_owned(),
         },
         Error::Failed { source, .. } => match source.kind() {
-            io::ErrorKind::StorageFull => "free some space; what was there before is unchanged".to_owned(),
-            io::ErrorKind::PermissionDenied => "may this user do that?".to_owned(),
-            io::ErrorKind::NotFound => {
-                "is the path right? An image in a registry is written without `./` and without `.tar`".to_owned()
-            }
+            io::ErrorKind::StorageFull => "free some space on the disk".to_owned(),
             _ => return None,
         },
-        Error::Refused { status: 404, .. } => "does the repository exist, and may you push to it?".to_owned(),
         Error::Refused { status: 413, .. } => {
-            "the registry, or a proxy before it, limits the size of uploads".to_owned()
+            "raise the limit for the size of uploads in the registry or in the proxy before it".to_owned()
         }
         _ => return None,
     })
@@ -165,11 +196,10 @@ fn registry_of(place: &str) -> &str {
 
 /// How one image of several in a place is named.
 fn choose(place: &str, choice: &str) -> String {
-    if choice.contains(':') && choice.starts_with("sha") {
-        format!("{place}@{choice}")
-    } else {
-        format!("{place}#{choice}")
-    }
+    // Behind the path of a directory `#` begins no tag.
+    let (prefix, separator) = if Location::names_an_archive(Path::new(place)) { ("", '#') } else { ("oci:", ':') };
+    let separator = if choice.parse::<ocikit::Digest>().is_ok() { '@' } else { separator };
+    quoted(&format!("{prefix}{place}{separator}{choice}")).into_owned()
 }
 
 impl From<ocikit::spec::Error> for Failure {
@@ -184,11 +214,10 @@ impl From<ocikit_sign::Error> for Failure {
         let message = chain(&error);
         match error {
             Error::Image(error) => error.into(),
-            Error::Moved { .. } => Failure::new(Code::Unverified, message)
-                .hint("somebody moved the tag, or the digest is that of something else"),
-            Error::Refused(_) => {
-                Failure::new(Code::Unverified, message).hint("is it the right key, and the right image?")
+            Error::Moved { .. } => {
+                Failure::new(Code::Unverified, message).hint("name the image by the digest that is expected")
             }
+            Error::Refused(_) => Failure::new(Code::Unverified, message),
             Error::Password(_) => Failure::new(Code::Denied, message)
                 .hint("give --key-password-file, or set OCIKIT_KEY_PASSWORD or COSIGN_PASSWORD"),
             Error::Key(_) | Error::Certificates(_) | Error::Policy { .. } | Error::Unsupported(_) => {
@@ -214,13 +243,13 @@ impl From<ocikit_build::Error> for Failure {
                     "rootlesskit" => {
                         "without root, buildkitd needs `rootlesskit` and `newuidmap`; or set BUILDKIT_HOST"
                     }
-                    _ => "is it installed?",
+                    _ => "install it, or put its directory into PATH",
                 };
                 Failure::new(Code::Missing, message).hint(hint)
             }
             Error::Daemon { log, .. } | Error::Solve { log, .. } if !log.is_empty() => {
-                let log: Vec<_> = log.lines().map(|line| format!("  | {line}")).collect();
-                Failure::new(Code::Other, format_args!("{message}\n{}", log.join("\n")))
+                let details = log.lines().map(|line| format!("| {line}")).collect();
+                Failure { details, ..Failure::new(Code::Other, message) }
             }
             _ => Failure::new(Code::Other, message),
         }
@@ -298,9 +327,10 @@ mod tests {
 
     #[test]
     fn choices_are_written_as_they_are_typed() {
-        let error =
-            Error::Ambiguous { place: "a.tar".to_owned(), choices: vec!["v1".to_owned(), "sha256:ab".to_owned()] };
-        assert_eq!(Failure::from(error).hint.unwrap(), "choose one of them: a.tar#v1, a.tar@sha256:ab");
+        let digest = ocikit::Digest::sha256_of(b"").to_string();
+        let error = Error::Ambiguous { place: "a.tar".to_owned(), choices: vec!["v1".to_owned(), digest.clone()] };
+        let hint = format!("choose one of them: a.tar#v1, a.tar@{digest}");
+        assert_eq!(Failure::from(error).hint.unwrap(), hint);
     }
 
     #[test]

@@ -66,9 +66,7 @@ async fn image(root: Root, platform: Option<&Platform>) -> Result<Image> {
     let here = Platform::of_this_machine();
     let platform = platform.or_else(|| matches!(root, Root::Index(_)).then_some(&here));
     let root = match platform {
-        Some(platform) => for_platform(root, platform)
-            .await
-            .map_err(|failure| failure.hint("`ocikit inspect` lists the platforms; choose one with --platform"))?,
+        Some(platform) => for_platform(root, platform).await?,
         None => root,
     };
     match root {

@@ -49,14 +49,15 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are answers, not errors; clap knows which stream each belongs to.
-            let _ = error.print();
+            output::usage(&error);
             return ExitCode::from(error.exit_code() as u8);
         }
     };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            let arguments = std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok());
+            let failure = failure.with_file_hint(arguments);
             output::complain(&failure);
             ExitCode::from(failure.code as u8)
         }

@@ -1,4 +1,8 @@
-//! Words: facts on standard output, talk on standard error.
+//! The one place that prints: results on standard output, everything else on standard error.
+//!
+//! Text for people is made of [`Lines`]. What a line is made of may come from anywhere, so every line is escaped as it is
+//! added: nothing in an image or an answer of a registry can end a line, move the cursor or reorder what is shown. Exact
+//! bytes and JSON go through [`Output::bytes`] and are not changed.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the one place that prints")]
 
@@ -19,19 +23,13 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// States facts: one JSON object, or these words.
-    pub(crate) fn facts(self, facts: &impl Serialize, words: impl FnOnce() -> String) -> Result {
+    /// Prints a result: one JSON object, or these lines.
+    pub(crate) fn facts<L: Into<Lines>>(self, facts: &impl Serialize, lines: impl FnOnce() -> L) -> Result {
         if !self.json {
-            return self.data(&plain(&words()));
+            return self.bytes(lines().into().0.as_bytes());
         }
         let text = serde_json::to_string(facts).map_err(|error| Failure::new(Code::Other, error))?;
-        self.data(&text)
-    }
-
-    /// Writes data, a line or several, to standard output.
-    pub(crate) fn data(self, text: &str) -> Result {
-        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-        self.bytes(format!("{text}{end}").as_bytes())
+        self.bytes(format!("{text}\n").as_bytes())
     }
 
     /// Writes bytes to standard output as they are.
@@ -41,24 +39,81 @@ impl Output {
         }
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            // Whoever reads has read enough.
+            // The reader has read enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(Failure::io("write to", "standard output", &error)),
             Ok(()) => Ok(()),
         }
     }
 
-    /// Says something that is not data.
-    pub(crate) fn say(self, text: &str) {
+    /// Prints lines that are no result to standard error, unless they are not wanted.
+    pub(crate) fn say(self, lines: impl Into<Lines>) {
         if !self.quiet {
-            eprintln!("{text}");
+            note(lines);
         }
     }
 }
 
+/// Lines of text for people. Every line is escaped, line breaks in it too, so a line always is what was added as one.
+#[derive(Debug, Default)]
+pub(crate) struct Lines(String);
+
+impl Lines {
+    /// Adds a line.
+    pub(crate) fn push(&mut self, text: impl AsRef<str>) {
+        self.0 += &line(text.as_ref());
+        self.0.push('\n');
+    }
+
+    /// Adds all lines of another text.
+    pub(crate) fn append(&mut self, other: &Lines) {
+        self.0 += &other.0;
+    }
+}
+
+impl<S: AsRef<str>> From<S> for Lines {
+    /// One line.
+    fn from(text: S) -> Lines {
+        [text].into_iter().collect()
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for Lines {
+    fn from_iter<I: IntoIterator<Item = S>>(lines: I) -> Lines {
+        let mut text = Lines::default();
+        lines.into_iter().for_each(|line| text.push(line));
+        text
+    }
+}
+
+/// Prints lines to standard error.
+pub(crate) fn note(lines: impl Into<Lines>) {
+    eprint!("{}", lines.into().0);
+}
+
+/// Prints JSON to standard error, on a line.
+pub(crate) fn note_json(value: &serde_json::Value) {
+    eprintln!("{value}");
+}
+
+/// Prints what is wrong with the command line, or the help that was asked for. The parser repeats arguments as they are.
+pub(crate) fn usage(error: &clap::Error) {
+    let arguments: Vec<_> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    if !arguments.iter().any(|argument| argument.contains(is_deceptive)) {
+        // Help and version are answers, not errors; clap knows which stream each belongs to.
+        let _ = error.print();
+        return;
+    }
+    let mut text = error.render().to_string();
+    for argument in arguments.iter().filter(|argument| argument.contains(is_deceptive)) {
+        text = text.replace(argument.as_str(), &line(argument));
+    }
+    note(text.lines().collect::<Lines>());
+}
+
 /// Asks for a line.
 pub(crate) fn prompt(text: &str) {
-    eprint!("{text}");
+    eprint!("{}", line(text));
 }
 
 /// Says why a command failed.
@@ -66,28 +121,48 @@ pub(crate) fn complain(failure: &Failure) {
     if failure.message.is_empty() {
         return;
     }
-    eprintln!("error: {}", plain(&failure.message));
+    note(format!("error: {}", failure.message));
+    note(failure.details.iter().map(|detail| format!("  {detail}")).collect::<Lines>());
     if let Some(hint) = &failure.hint {
-        eprintln!("hint: {}", plain(hint));
+        note(format!("hint: {hint}"));
     }
 }
 
-/// Words with control characters spelled out: names and annotations are somebody else's, and a terminal obeys them.
-fn plain(words: &str) -> Cow<'_, str> {
-    spelled(words, |letter| letter.is_control() && letter != '\n')
-}
-
-/// A name or value that has to stay on its line: a line break is spelled out too.
-pub(crate) fn line(words: &str) -> Cow<'_, str> {
-    spelled(words, char::is_control)
-}
-
-fn spelled(words: &str, obeyed: fn(char) -> bool) -> Cow<'_, str> {
-    if !words.contains(obeyed) {
-        return Cow::Borrowed(words);
+/// A text that stays on its line and means what it looks like: what a terminal would obey or not show is spelled out.
+pub(crate) fn line(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_deceptive) {
+        return Cow::Borrowed(text);
     }
-    let spell = |letter: char| if obeyed(letter) { letter.escape_default().to_string() } else { letter.to_string() };
-    Cow::Owned(words.chars().map(spell).collect())
+    let mut shown = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        match is_deceptive(letter) {
+            true => shown.extend(letter.escape_default()),
+            false => shown.push(letter),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Whether a character moves the cursor, ends the line, changes the direction of text or cannot be seen: control characters
+/// (C0, DEL, C1), line and paragraph separators, bidirectional marks, embeddings, overrides and isolates, zero-width
+/// characters, and the invisible tags.
+fn is_deceptive(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// A word as a shell reads it back: quoted where it has to be.
+pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "@%_-+=:,./".contains(letter);
+    let is_inside =
+        |(at, letter): (usize, char)| is_plain(letter) || letter == '#' && at > 0 || letter == '~' && at == 0;
+    match !word.is_empty() && word.char_indices().all(is_inside) {
+        true => Cow::Borrowed(word),
+        false => Cow::Owned(format!("'{}'", word.replace('\'', "'\\''"))),
+    }
 }
 
 /// A number of bytes for people.
@@ -107,11 +182,46 @@ pub(crate) fn bytes(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn sizes_are_short() {
         for (count, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")]
         {
-            assert_eq!(super::bytes(count), text);
+            assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn a_line_stays_a_line() {
+        for (text, shown) in [
+            ("plain ä 漢 🙂", "plain ä 漢 🙂"),
+            ("a\nerror: b", "a\\nerror: b"),
+            ("\r\t\u{1b}[2J\u{7f}", "\\r\\t\\u{1b}[2J\\u{7f}"),
+            ("\u{9b}2J\u{85}", "\\u{9b}2J\\u{85}"),
+            ("a\u{202e}b\u{2066}c\u{200f}\u{61c}", "a\\u{202e}b\\u{2066}c\\u{200f}\\u{61c}"),
+            ("a\u{200b}b\u{200d}\u{feff}", "a\\u{200b}b\\u{200d}\\u{feff}"),
+            ("a\u{2028}b\u{2029}", "a\\u{2028}b\\u{2029}"),
+            ("\u{e0041}", "\\u{e0041}"),
+        ] {
+            assert_eq!(line(text), shown);
+        }
+        assert_eq!(["a\nb", "c"].into_iter().collect::<Lines>().0, "a\\nb\nc\n");
+    }
+
+    #[test]
+    fn what_is_suggested_can_be_pasted() {
+        for (word, shown) in [
+            ("app.tar#v1", "app.tar#v1"),
+            ("ghcr.io/acme/app:1", "ghcr.io/acme/app:1"),
+            ("~/x", "~/x"),
+            ("my app.tar", "'my app.tar'"),
+            ("#x", "'#x'"),
+            ("it's", r"'it'\''s'"),
+            ("$(x)", "'$(x)'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), shown);
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::coverage::{CellFacts, table};
 use crate::failure::{Code, Failure, Result};
 use crate::notation::verification_plugins;
+use crate::output::{Lines, quoted};
 use crate::{file, keys, sigstore};
 
 /// Whether what is copied is verified first.
@@ -70,7 +71,8 @@ impl Gate {
             None => {
                 let Failure { code, message, .. } = failure(location, &verdict);
                 let message = format!("{message}, so nothing of it is copied");
-                let hint = format!("`ocikit verify --policy {} {location}` tells all of it", self.path.display());
+                let (path, place) = (self.path.display().to_string(), location.to_string());
+                let hint = format!("`ocikit verify --policy {} {}` tells all of it", quoted(&path), quoted(&place));
                 Err(Failure::new(code, message).hint(hint))
             }
         }
@@ -174,13 +176,13 @@ impl FindingFacts {
     }
 
     /// A line for the requirement, and one for each signer.
-    fn words(&self) -> String {
+    fn add_to(&self, lines: &mut Lines) {
         let FindingFacts { requirement, digest, threshold, counted, .. } = self;
         let platform = self.platform.as_ref().map_or("-".to_owned(), ToString::to_string);
-        let what = self.attestation.as_ref().map(|kind| format!(" {}", crate::output::line(kind))).unwrap_or_default();
+        let what = self.attestation.as_ref().map(|kind| format!(" {kind}")).unwrap_or_default();
         let met = if self.met { "met" } else { "not met" };
-        let heading = format!("{digest} {platform} requirement {requirement}{what}: {counted} of {threshold}, {met}\n");
-        heading + &table(&self.signatures)
+        lines.push(format!("{digest} {platform} requirement {requirement}{what}: {counted} of {threshold}, {met}"));
+        lines.append(&table(&self.signatures));
     }
 }
 
@@ -203,7 +205,11 @@ pub(crate) async fn verify(
         scope: verdict.scope.clone(),
         requirements: verdict.findings.iter().map(FindingFacts::of).collect(),
     };
-    context.output.facts(&facts, || facts.requirements.iter().map(FindingFacts::words).collect())?;
+    context.output.facts(&facts, || {
+        let mut lines = Lines::default();
+        facts.requirements.iter().for_each(|finding| finding.add_to(&mut lines));
+        lines
+    })?;
     match verdict.accept(root) {
         Some(_) => Ok(()),
         None => Err(failure(location, &verdict)),
@@ -224,5 +230,5 @@ fn failure(location: &Location, verdict: &Verdict) -> Failure {
         first.unwrap_or_default()
     );
     Failure::new(Code::Unverified, message)
-        .hint("is it the right policy, and were signatures copied along? `ocikit referrers` lists what is there")
+        .hint(format_args!("`ocikit referrers {}` lists the signatures", quoted(&location.to_string())))
 }

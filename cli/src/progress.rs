@@ -1,7 +1,5 @@
 //! Progress of copies and builds: a bar on a terminal, a line every few seconds in a log, or events as JSON.
 
-#![allow(clippy::print_stderr, reason = "progress is talk")]
-
 use std::collections::HashMap;
 use std::fmt;
 use std::io::IsTerminal;
@@ -124,7 +122,7 @@ impl Observer for Bar {
 }
 
 fn say_unpacking(place: &str) {
-    eprintln!("{place} cannot be read where it is: unpacking it to a temporary file");
+    output::note(format!("{place} cannot be read where it is: unpacking it to a temporary file"));
 }
 
 #[derive(Debug)]
@@ -155,7 +153,7 @@ impl Plain {
         }
         state.said = Instant::now();
         let (moved, total) = (output::bytes(self.moved.load(Ordering::Relaxed)), output::bytes(state.bytes));
-        eprintln!("{moved} of {total}, {} of {} blobs", state.finished, state.blobs);
+        output::note(format!("{moved} of {total}, {} of {} blobs", state.finished, state.blobs));
     }
 }
 
@@ -197,7 +195,7 @@ impl Observer for Json {
             Event::Unpacking { place } => json!({"event": "unpacking", "place": place}),
             _ => return,
         };
-        eprintln!("{line}");
+        output::note_json(&line);
     }
 }
 
@@ -217,11 +215,11 @@ struct Steps;
 impl ocikit_build::Observer for Steps {
     fn progress(&self, progress: &BuildProgress) {
         match progress {
-            BuildProgress::Completed { step, cached: true } => eprintln!("CACHED {step}"),
-            BuildProgress::Completed { step, .. } => eprintln!("DONE {step}"),
-            BuildProgress::Failed { step, error } => eprintln!("ERROR {step}: {error}"),
-            BuildProgress::Log { line, .. } => eprintln!("  | {line}"),
-            BuildProgress::Warning { message } => eprintln!("WARNING {message}"),
+            BuildProgress::Completed { step, cached: true } => output::note(format!("CACHED {step}")),
+            BuildProgress::Completed { step, .. } => output::note(format!("DONE {step}")),
+            BuildProgress::Failed { step, error } => output::note(format!("ERROR {step}: {error}")),
+            BuildProgress::Log { line, .. } => output::note(format!("  | {line}")),
+            BuildProgress::Warning { message } => output::note(format!("WARNING {message}")),
             _ => {}
         }
     }
@@ -237,6 +235,6 @@ impl ocikit_build::Observer for Json {
             BuildProgress::Warning { message } => json!({"event": "warning", "message": message}),
             _ => return,
         };
-        eprintln!("{line}");
+        output::note_json(&line);
     }
 }

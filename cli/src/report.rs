@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
-use crate::output;
+use crate::output::{self, Lines};
 
 /// What became of one target.
 #[derive(Serialize)]
@@ -60,20 +60,20 @@ pub(crate) fn partial(mut failures: Vec<(impl Display, Failure)>, succeeded: usi
     let Some(first) = codes.first() else { return Ok(()) };
     let same = codes.iter().all(|code| code == first);
     let code = if succeeded == 0 && same { *first } else { Code::Partial };
-    let lines: Vec<_> = failures.iter().map(|(name, failure)| format!("  {name}: {}", failure.message)).collect();
-    let message = format!("{} of {} {what} failed\n{}", failures.len(), failures.len() + succeeded, lines.join("\n"));
+    let details = failures.iter().map(|(name, failure)| format!("{name}: {}", failure.message)).collect();
+    let message = format!("{} of {} {what} failed", failures.len(), failures.len() + succeeded);
     let hint = failures.into_iter().find_map(|(_, failure)| failure.hint);
-    Err(Failure { code, message, hint })
+    Err(Failure { hint, details, ..Failure::new(code, message) })
 }
 
 /// Says what became of targets, where standard output is one of them and holds nothing else.
 pub(crate) fn say(context: &Context, facts: &[Facts]) {
     for fact in facts {
-        context.output.say(&fact.words());
+        context.output.say(fact.words());
         for Kept { tag, digest, not_copied } in &fact.kept {
             context
                 .output
-                .say(&format!("warning: {} keeps its own {tag} ({digest}); {not_copied} was not copied", fact.target));
+                .say(format!("warning: {} keeps its own {tag} ({digest}); {not_copied} was not copied", fact.target));
         }
     }
 }
@@ -91,7 +91,7 @@ pub(crate) fn report(context: &Context, facts: Vec<Facts>) -> Result {
             true => fact.target.clone(),
             false => format!("{}@{}", fact.target, fact.digest),
         });
-        lines.collect::<Vec<_>>().join("\n")
+        lines.collect::<Lines>()
     })
 }
 

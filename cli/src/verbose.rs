@@ -1,12 +1,10 @@
 //! What `-v` shows: each request to a registry, in a line.
 
-#![allow(clippy::print_stderr, reason = "it is talk")]
-
 use std::time::Duration;
 
 use ocikit::Registry;
 use ocikit::registry::{RequestEvent, RequestObserver, RequestOutcome};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::output::{self, Output};
 use crate::progress::Form;
@@ -25,16 +23,15 @@ impl RequestObserver for Requests {
         if !self.requests {
             return;
         }
-        let line = match self.form {
-            Form::Json => as_json(&event),
-            _ => as_words(&event),
-        };
-        eprintln!("{}", output::line(&line));
+        match self.form {
+            Form::Json => output::note_json(&as_json(&event)),
+            _ => output::note(as_words(&event)),
+        }
     }
 
     fn credential_failed(&self, registry: &Registry, problem: &str) {
         let warning = format!("warning: cannot read credentials for {registry}, trying without: {problem}");
-        self.output.say(&output::line(&warning));
+        self.output.say(warning);
     }
 }
 
@@ -50,7 +47,7 @@ fn as_words(event: &RequestEvent<'_>) -> String {
     }
 }
 
-fn as_json(event: &RequestEvent<'_>) -> String {
+fn as_json(event: &RequestEvent<'_>) -> Value {
     let RequestEvent { method, url, outcome, .. } = event;
     let milliseconds = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let mut line = json!({"event": "request", "method": method, "url": url});
@@ -69,5 +66,5 @@ fn as_json(event: &RequestEvent<'_>) -> String {
         }
         _ => {}
     }
-    line.to_string()
+    line
 }

@@ -1,3 +1,5 @@
+use std::fs::Metadata;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -127,7 +129,7 @@ impl Build {
         }
         let size = std::fs::metadata(&paths.archive).map_or(0, |metadata| metadata.len());
         let shown = paths.archive.display().to_string();
-        context.output.say(&format!("{shown}: {}", output::bytes(size)));
+        context.output.say(format!("{shown}: {}", output::bytes(size)));
         let facts = Facts { archive: shown, digest: copied.root.digest, size };
         context.output.facts(&facts, || facts.digest.to_string())
     }
@@ -156,12 +158,15 @@ impl Build {
     /// The cache, if it can be used; a build without one is slower and no less right.
     fn cache(&self, context: &Context, paths: &Paths) -> Option<Cache> {
         let directory = paths.cache.clone().filter(|_| !self.no_cache_directory)?;
-        let usable = directory.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let usable = usable.and_then(|()| tempfile::tempfile_in(directory.parent().unwrap_or(Path::new("."))));
+        let usable = match &self.context {
+            // The default is a name that every user of the machine knows.
+            None if variable("PLP_CACHE_PATH").is_none() => check_cache(&directory, Place::Shared),
+            _ => check_cache(&directory, Place::Own),
+        };
         match usable {
-            Ok(_) => Some(Cache { directory }),
+            Ok(()) => Some(Cache { directory }),
             Err(error) => {
-                context.output.say(&format!("warning: no cache at {}: {error}", directory.display()));
+                context.output.say(format!("warning: no cache at {}: {error}", directory.display()));
                 None
             }
         }
@@ -175,6 +180,56 @@ impl Build {
         };
         self.tag.iter().map(naming).collect()
     }
+}
+
+/// Whose directory a cache is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// One that the user chose.
+    Own,
+    /// A well-known name in a directory in which everybody can create files.
+    Shared,
+}
+
+/// Makes the directory that a cache is in, and refuses a cache that another user could have put there, or could change: what
+/// is in it becomes part of images.
+fn check_cache(directory: &Path, place: Place) -> io::Result<()> {
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, if place == Place::Shared { 0o700 } else { 0o777 });
+    builder.create(parent)?;
+    let probe = tempfile::tempfile_in(parent)?;
+    let mut next = directory.as_os_str().to_owned();
+    next.push(".next");
+    let kept = [directory, Path::new(&next)];
+    for path in kept.into_iter().chain((place == Place::Shared).then_some(parent)) {
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(found) => check_owner(path, &found, &probe.metadata()?, place)?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn check_owner(path: &Path, found: &Metadata, own: &Metadata, place: Place) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    let problem = match () {
+        () if !found.is_dir() => "is a symlink or no directory",
+        () if found.uid() != own.uid() => "belongs to another user",
+        () if place == Place::Shared && found.mode() & WRITABLE_BY_OTHERS != 0 => "can be written to by other users",
+        () => return Ok(()),
+    };
+    Err(io::Error::other(format!("{} {problem}", path.display())))
+}
+
+#[cfg(not(unix))]
+fn check_owner(_: &Path, _: &Metadata, _: &Metadata, _: Place) -> io::Result<()> {
+    Ok(())
 }
 
 /// Says what is wrong before BuildKit is started.
@@ -193,7 +248,7 @@ fn check(paths: &Paths, dockerfile: &Path) -> Result {
     let directory = paths.archive.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     tempfile::tempfile_in(directory).map(drop).map_err(|error| {
         let message = format!("cannot write to {}: {error}", directory.display());
-        Failure::new(Code::Other, message).hint("may this user write there?")
+        Failure::new(Code::Other, message)
     })
 }
 
@@ -235,5 +290,36 @@ fn name_value(text: &str) -> std::result::Result<(String, String), String> {
             Some(value) => Ok((text.to_owned(), value)),
             None => Err("it is not of the form NAME=VALUE, and no such variable is set".to_owned()),
         },
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_cache_that_others_can_change_is_not_used() {
+        let place = tempfile::tempdir().unwrap();
+        let cache = place.path().join("cache");
+        let buildkit = cache.join("buildkit");
+        check_cache(&buildkit, Place::Shared).unwrap();
+        assert_eq!(std::fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
+
+        std::fs::set_permissions(&cache, PermissionsExt::from_mode(0o777)).unwrap();
+        let error = check_cache(&buildkit, Place::Shared).unwrap_err();
+        assert!(error.to_string().contains("by other users"), "{error}");
+        check_cache(&buildkit, Place::Own).unwrap();
+
+        std::fs::set_permissions(&cache, PermissionsExt::from_mode(0o700)).unwrap();
+        symlink(place.path(), &buildkit).unwrap();
+        for owner in [Place::Shared, Place::Own] {
+            let error = check_cache(&buildkit, owner).unwrap_err();
+            assert!(error.to_string().contains("is a symlink"), "{error}");
+        }
+        let linked = place.path().join("linked");
+        symlink(&cache, &linked).unwrap();
+        assert!(check_cache(&linked.join("buildkit"), Place::Shared).is_err());
     }
 }

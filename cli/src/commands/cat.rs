@@ -6,6 +6,7 @@ use ocikit::{Error, Location};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::inside::Inside;
+use crate::output::quoted;
 
 /// Print the bytes of a file in an image
 ///
@@ -33,11 +34,15 @@ impl Cat {
         match outcome {
             // Whoever reads has read enough.
             Err(Error::Failed { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error @ Error::NotFound { .. }) => {
-                Err(Failure::from(error).hint(format_args!("`ocikit ls {location}` lists the files")))
-            }
-            Err(error @ Error::Unsupported { .. }) => {
-                Err(Failure::from(error).hint(format_args!("`ocikit ls {location} {}` lists what is there", self.path)))
+            Err(error @ Error::NotFound { .. }) => Err(Failure::from(error)
+                .hint(format_args!("`ocikit ls {}` lists the files", quoted(&location.to_string())))),
+            Err(Error::Unsupported { place, what }) if what.starts_with('/') => {
+                let error = Error::Unsupported { place, what };
+                Err(Failure::from(error).hint(format_args!(
+                    "`ocikit ls {} {}` lists what is there",
+                    quoted(&location.to_string()),
+                    quoted(&self.path)
+                )))
             }
             outcome => Ok(outcome?),
         }

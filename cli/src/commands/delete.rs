@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::remote;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
+use crate::output::{Lines, quoted};
 
 /// Remove a tag from a registry, or a manifest with every tag that leads to it
 ///
@@ -18,7 +19,7 @@ use crate::failure::{Failure, Result};
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
     /// The tag, or the manifest by its digest
-    location: Location,
+    location: remote::Named,
     /// Remove the manifest that the tag leads to, and every tag that leads to it
     #[arg(long)]
     digest: bool,
@@ -47,17 +48,18 @@ const AT_ONCE: usize = 8;
 
 impl Delete {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        if !matches!(self.location, Location::Registry(_)) {
-            return self.run_locally(context).await;
+        let named = self.location.required()?;
+        if !matches!(named, Location::Registry(_)) {
+            return self.run_locally(context, named).await;
         }
-        let (repository, reference) = remote::open(context, &self.location)?;
+        let (repository, reference) = remote::open(context, named)?;
         let name = match reference.tag() {
             Some(tag) => Name::Tag(tag.clone()),
-            None => self.location.name(),
+            None => named.name(),
         };
         let found = repository.head(&name).await?.ok_or_else(|| Error::not_found(&name, &repository))?;
         if let Some(wanted) = reference.digest().filter(|wanted| **wanted != found.digest) {
-            return Err(Error::mismatch(wanted, &self.location, Mismatch::Digest(found.digest)).into());
+            return Err(Error::mismatch(wanted, named, Mismatch::Digest(found.digest)).into());
         }
         let tag = reference.tag().filter(|_| !self.digest);
         let mut facts = Facts {
@@ -74,13 +76,13 @@ impl Delete {
             Some(tag) if self.replace => {
                 repository.delete_tag_by_replacing(tag).await.map_err(nothing_is_removed)?;
             }
-            Some(tag) => repository.delete_tag(tag).await.map_err(|error| no_tags(error, &self.location))?,
+            Some(tag) => repository.delete_tag(tag).await.map_err(|error| no_tags(error, named))?,
         }
         context.output.facts(&facts, || facts.words())
     }
 
     /// Takes an image off the list of an archive or a layout.
-    async fn run_locally(&self, context: &Context) -> Result {
+    async fn run_locally(&self, context: &Context, location: &Location) -> Result {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Facts {
@@ -88,7 +90,7 @@ impl Delete {
             digests: Vec<ocikit::Digest>,
             dry_run: bool,
         }
-        let location = context.expand(&self.location);
+        let location = context.expand(location);
         let session = context.session(&[&location])?;
         let removed = match self.dry_run {
             true => vec![session.source(&location).await?.find(&location.name()).await?],
@@ -98,16 +100,16 @@ impl Delete {
         let facts = Facts { place: remote::place(&location), digests, dry_run: self.dry_run };
         context.output.facts(&facts, || {
             let lines = facts.digests.iter().map(|digest| format!("{}@{digest}", facts.place));
-            lines.collect::<Vec<_>>().join("\n")
+            lines.collect::<Lines>()
         })
     }
 }
 
 impl Facts {
-    fn words(&self) -> String {
+    fn words(&self) -> Lines {
         let manifest = self.manifest.then(|| format!("{}@{}", self.repository, self.digest));
         let tags = self.tags.iter().map(|tag| format!("{}:{tag}", self.repository));
-        manifest.into_iter().chain(tags).collect::<Vec<_>>().join("\n")
+        manifest.into_iter().chain(tags).collect::<Lines>()
     }
 }
 
@@ -129,8 +131,9 @@ async fn leading_to(repository: &RemoteRepository, digest: &ocikit::Digest) -> R
 fn no_tags(error: Error, location: &Location) -> Failure {
     match error {
         Error::Refused { .. } => Failure::from(error).hint(format_args!(
-            "this registry may remove manifests only: `ocikit delete --replace {location}` removes the tag alone, \
-             `ocikit delete --digest {location}` the image with all its tags"
+            "a registry that removes manifests only takes `ocikit delete --replace {0}` for the tag alone, or \
+             `ocikit delete --digest {0}` for the image with all its tags",
+            quoted(&location.to_string())
         )),
         error => error.into(),
     }
@@ -138,7 +141,7 @@ fn no_tags(error: Error, location: &Location) -> Failure {
 
 fn nothing_is_removed(error: Error) -> Failure {
     match error {
-        Error::Refused { .. } => Failure::from(error).hint("is removing switched on in this registry?"),
+        Error::Refused { .. } => Failure::from(error).hint("allow deletion in the configuration of the registry"),
         error => error.into(),
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::commands::inspect::for_platform;
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
-use crate::output;
+use crate::output::Lines;
 
 /// Compare two images, wherever they are, down to their files
 ///
@@ -46,7 +46,7 @@ impl Diff {
         let found = ocikit::diff(&open(&left).await?, &open(&right).await?).await?;
         let facts = Facts { same: found.left == found.right, semantic: found.is_semantic(), found: &found };
         if context.output.json || !context.output.quiet {
-            context.output.facts(&facts, || found.differences.iter().map(line).collect())?;
+            context.output.facts(&facts, || found.differences.iter().map(line).collect::<Lines>())?;
         }
         let counts = counts(&found);
         if found.is_semantic() || self.exact && !facts.same {
@@ -55,7 +55,7 @@ impl Diff {
             return Err(if context.output.quiet { failure.silent() } else { failure });
         }
         if !facts.same {
-            context.output.say(&format!("{left} and {right} are the same in all that matters ({counts})"));
+            context.output.say(format!("{left} and {right} are the same in all that matters ({counts})"));
         }
         Ok(())
     }
@@ -86,11 +86,11 @@ fn line(difference: &Difference) -> String {
     let words = [difference.entry.as_deref(), Some(area), Some(&difference.at), difference.what];
     let words: Vec<_> = words.into_iter().flatten().filter(|word| !word.is_empty()).collect();
     let values = match (&difference.left, &difference.right) {
-        (Some(left), Some(right)) => format!(": {} => {}", output::line(left), output::line(right)),
-        (Some(value), None) | (None, Some(value)) => format!(": {}", output::line(value)),
+        (Some(left), Some(right)) => format!(": {left} => {right}"),
+        (Some(value), None) | (None, Some(value)) => format!(": {value}"),
         (None, None) => String::new(),
     };
-    format!("{mark} {}{values}{class}\n", words.join(" "))
+    format!("{mark} {}{values}{class}", words.join(" "))
 }
 
 fn counts(found: &Found) -> String {

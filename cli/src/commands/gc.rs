@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::output;
+use crate::output::{self, Lines};
 
 /// Remove from an archive or layout what none of its images needs
 ///
@@ -74,10 +74,11 @@ impl Gc {
     }
 }
 
-fn words(location: &Location, collected: &Collected, dry_run: bool) -> String {
-    let line = |removed: &Removed| format!("{} ({})\n", removed.name, output::bytes(removed.bytes));
-    let lines: String = collected.removed.iter().map(line).collect();
+fn words(location: &Location, collected: &Collected, dry_run: bool) -> Lines {
+    let line = |removed: &Removed| format!("{} ({})", removed.name, output::bytes(removed.bytes));
+    let mut lines: Lines = collected.removed.iter().map(line).collect();
     let (freed, kept) = (output::bytes(collected.freed), collected.kept);
     let verb = if dry_run { "would be freed" } else { "freed" };
-    format!("{lines}{location}: {freed} {verb}, {kept} blobs kept")
+    lines.push(format!("{location}: {freed} {verb}, {kept} blobs kept"));
+    lines
 }

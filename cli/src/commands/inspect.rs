@@ -1,13 +1,12 @@
-use std::fmt::Write;
-
 use bytes::Bytes;
 use clap::Args;
 use ocikit::spec::History;
 use ocikit::{Annotations, Error, Inspection, Location, Platform, Root, SourceExt};
+use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Result;
-use crate::output;
+use crate::output::{self, Lines};
 
 /// Show what there is to know about an image, an index or an artifact
 ///
@@ -34,26 +33,62 @@ pub(crate) struct Inspect {
 impl Inspect {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
-        let mut root = context.session(&[&location])?.open(&location).await?;
+        let session = context.session(&[&location])?;
+        if !self.config && !self.raw {
+            return self.each(context, session.open_each(&location).await?).await;
+        }
+        let mut root = session.open(&location).await?;
         if self.config {
             return context.output.bytes(&config(root, self.platform.as_ref()).await?);
         }
         if let Some(platform) = &self.platform {
             root = for_platform(root, platform).await?;
         }
-        if self.raw {
-            return context.output.bytes(&root.source().read(root.descriptor()).await?);
-        }
-        let mut facts = ocikit::inspect(&root).await?;
-        if self.sizes {
-            facts.measure(&root).await?;
-        }
-        context.output.facts(&facts, || {
-            let mut text = format!("{location}\n");
-            describe(&facts, 1, &mut text);
-            text
-        })
+        context.output.bytes(&root.source().read(root.descriptor()).await?)
     }
+
+    /// Shows what was opened: one image, or all of a place.
+    async fn each(&self, context: &Context, roots: Vec<(Location, Root)>) -> Result {
+        let mut images = Vec::new();
+        for (location, mut root) in roots {
+            if let Some(platform) = &self.platform {
+                root = for_platform(root, platform).await?;
+            }
+            let mut facts = ocikit::inspect(&root).await?;
+            if self.sizes {
+                facts.measure(&root).await?;
+            }
+            images.push(ImageFacts { location: location.to_string(), facts });
+        }
+        let lines = || {
+            let mut lines = Lines::default();
+            for (position, image) in images.iter().enumerate() {
+                if position > 0 {
+                    lines.push("");
+                }
+                lines.push(&image.location);
+                describe(&image.facts, 1, &mut lines);
+            }
+            lines
+        };
+        match &images[..] {
+            [image] => context.output.facts(&image.facts, lines),
+            _ => context.output.facts(&Images { images: &images }, lines),
+        }
+    }
+}
+
+/// All images of a place.
+#[derive(Serialize)]
+struct Images<'a> {
+    images: &'a [ImageFacts],
+}
+
+#[derive(Serialize)]
+struct ImageFacts {
+    location: String,
+    #[serde(flatten)]
+    facts: Inspection,
 }
 
 /// The exact bytes of a config. It belongs to one platform: of an index it is that of this machine if none is given.
@@ -74,23 +109,24 @@ pub(crate) async fn config(root: Root, platform: Option<&Platform>) -> Result<By
 
 /// The image for a platform: of an index the entry, of an image itself if it is for that platform.
 pub(crate) async fn for_platform(root: Root, platform: &Platform) -> Result<Root> {
+    let missing =
+        |found: Option<Platform>| Error::no_platform(std::slice::from_ref(platform), found, root.source()).into();
     match &root {
         Root::Index(index) => Ok(Root::Image(index.image_for(platform).await?)),
         Root::Image(image) => {
             let config = image.config().await?;
             match config.platform().is_some_and(|found| platform.accepts(found)) {
                 true => Ok(root),
-                false => Err(Error::not_found(format!("image for {platform}"), root.source()).into()),
+                false => Err(missing(config.platform().cloned())),
             }
         }
-        Root::Other(_) => Err(Error::not_found(format!("image for {platform}"), root.source()).into()),
+        Root::Other(_) => Err(missing(None)),
     }
 }
 
-fn describe(facts: &Inspection, depth: usize, text: &mut String) {
+fn describe(facts: &Inspection, depth: usize, lines: &mut Lines) {
     let mut line = |depth: usize, key: &str, value: &str| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{:indent$}{key:<width$} {value}", "", indent = 2 * depth, width = 12);
+        lines.push(format!("{:indent$}{key:<width$} {value}", "", indent = 2 * depth, width = 12));
     };
     line(depth, "kind", &facts.kind);
     line(depth, "digest", &facts.digest.to_string());
@@ -152,8 +188,8 @@ fn describe(facts: &Inspection, depth: usize, text: &mut String) {
         line(depth, "history", &told(step));
     }
     for manifest in &facts.manifests {
-        text.push('\n');
-        describe(manifest, depth + 1, text);
+        lines.push("");
+        describe(manifest, depth + 1, lines);
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::keys::{self, PasswordArguments};
+use crate::output::Lines;
 
 /// Make a pair of keys to sign with
 ///
@@ -86,6 +87,6 @@ impl Keygen {
             kind: key.public_key().kind().to_string(),
             fingerprint: key.public_key().fingerprint(),
         };
-        context.output.facts(&facts, || format!("{}\n{}", facts.private_key, facts.public_key))
+        context.output.facts(&facts, || [&facts.private_key, &facts.public_key].into_iter().collect::<Lines>())
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::context::{Context, variable};
 use crate::failure::{Failure, Result};
+use crate::output::Lines;
 
 /// Log in to a registry
 ///
@@ -42,8 +43,8 @@ impl Login {
         config.login(&self.registry, &credential).await?;
         let kept = config.path().display().to_string();
         let facts = Facts { registry: self.registry.to_string(), kept };
-        context.output.say(&format!("logged in to {}, as {} has it from now on", facts.registry, facts.kept));
-        if context.output.json { context.output.facts(&facts, String::new) } else { Ok(()) }
+        context.output.say(format!("logged in to {}, as {} has it from now on", facts.registry, facts.kept));
+        if context.output.json { context.output.facts(&facts, Lines::default) } else { Ok(()) }
     }
 }
 

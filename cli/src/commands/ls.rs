@@ -6,7 +6,7 @@ use ocikit::{Error, Image, Location};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::failure::{Failure, Result};
+use crate::failure::{Code, Failure, Result};
 use crate::inside::Inside;
 use crate::output;
 
@@ -59,29 +59,30 @@ impl Ls {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let image = self.inside.image(context, &location).await?;
-        let rows = match self.inside.layer(&image)? {
+        let listed = match self.inside.layer(&image)? {
             Some((number, layer)) => {
                 let path = Path::confined(self.path.as_bytes());
                 let entries = layer.entries().await?;
-                let rows = entries.iter().filter(|entry| entry.path.is_within(&path));
-                let rows: Vec<_> = rows.map(|entry| row(&entry.path, &entry.kind, &entry.metadata, number)).collect();
-                if rows.is_empty() && !path.is_root() { Err(self.missing(&image)) } else { Ok(rows) }
+                let rows = || {
+                    let rows = entries.iter().filter(|entry| entry.path.is_within(&path));
+                    rows.map(|entry| row(&entry.path, &entry.kind, &entry.metadata, number))
+                };
+                match rows().next().is_none() && !path.is_root() {
+                    true => Err(self.missing(&image)),
+                    false => self.print(context, rows),
+                }
             }
-            None => self.merged(&image).await,
+            None => self.merged(context, &image).await,
         };
-        let rows = rows.map_err(|failure| match failure.hint {
-            None => failure.hint(format_args!("`ocikit ls {location}` lists all files")),
-            Some(_) => failure,
-        })?;
-        if context.output.json {
-            let lines: Result<Vec<_>, _> = rows.iter().map(serde_json::to_string).collect();
-            let lines = lines.map_err(|error| Failure::new(crate::failure::Code::Other, error))?;
-            return context.output.data(&lines.join("\n"));
-        }
-        context.output.data(&if self.long { long(&rows) } else { short(&rows) })
+        listed.map_err(|failure| match (failure.code, &failure.hint) {
+            (Code::Missing, None) => {
+                failure.hint(format_args!("`ocikit ls {}` lists all files", output::quoted(&location.to_string())))
+            }
+            _ => failure,
+        })
     }
 
-    async fn merged(&self, image: &Image) -> Result<Vec<Row>> {
+    async fn merged(&self, context: &Context, image: &Image) -> Result {
         let files = image.files().await?;
         let found = files.resolve(self.path.as_bytes(), Last::Follow).unwrap_or_default();
         // An image without files has no root, and nothing to list.
@@ -90,11 +91,32 @@ impl Ls {
             None if files.is_empty() && Path::confined(self.path.as_bytes()).is_root() => Path::root(),
             None => return Err(self.missing(image)),
         };
-        let rows = files.within(&path).filter(|(path, _)| !path.is_root());
         let kind = |kind: &FileKind| Kind::File(kind.clone());
-        Ok(rows
-            .map(|(path, located)| row(path, &kind(&located.file.kind), &located.file.metadata, located.layer))
-            .collect())
+        self.print(context, || {
+            let rows = files.within(&path).filter(|(path, _)| !path.is_root());
+            rows.map(|(path, located)| row(path, &kind(&located.file.kind), &located.file.metadata, located.layer))
+        })
+    }
+
+    /// Prints rows as they are made: the text of all of them may be larger than the image.
+    fn print<I: Iterator<Item = Row>>(&self, context: &Context, rows: impl Fn() -> I) -> Result {
+        let widths = if self.long && !context.output.json { Widths::of(rows()) } else { Widths::default() };
+        let mut lines = String::new();
+        for row in rows() {
+            if context.output.json {
+                lines += &serde_json::to_string(&row).map_err(|error| Failure::new(Code::Other, error))?;
+                lines.push('\n');
+            } else if self.long {
+                lines += &long(&row, &widths);
+            } else {
+                lines += &format!("{}\n", output::line(&row.shown));
+            }
+            if lines.len() > CHUNK_BYTES {
+                context.output.bytes(lines.as_bytes())?;
+                lines.clear();
+            }
+        }
+        context.output.bytes(lines.as_bytes())
     }
 
     fn missing(&self, image: &Image) -> Failure {
@@ -103,6 +125,9 @@ impl Ls {
         failure
     }
 }
+
+/// How much of the list is written at once, in bytes.
+const CHUNK_BYTES: usize = 64 << 10;
 
 fn row(path: &Path, kind: &Kind, metadata: &Metadata, layer: usize) -> Row {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -137,29 +162,47 @@ fn row(path: &Path, kind: &Kind, metadata: &Metadata, layer: usize) -> Row {
     }
 }
 
-fn short(rows: &[Row]) -> String {
-    rows.iter().map(|row| format!("{}\n", row.shown)).collect()
+/// The widths of the columns of a long list.
+#[derive(Default)]
+struct Widths {
+    size: usize,
+    owner: usize,
+    time: usize,
 }
 
-fn long(rows: &[Row]) -> String {
-    let size = |row: &Row| match (row.size, row.device) {
+impl Widths {
+    fn of(rows: impl Iterator<Item = Row>) -> Widths {
+        let wider = |widths: Widths, row: Row| Widths {
+            size: widths.size.max(size(&row).len()),
+            owner: widths.owner.max(owner(&row).len()),
+            time: widths.time.max(row.modified.len()),
+        };
+        rows.fold(Widths::default(), wider)
+    }
+}
+
+fn size(row: &Row) -> String {
+    match (row.size, row.device) {
         (Some(size), _) => size.to_string(),
         (None, Some((major, minor))) => format!("{major},{minor}"),
         (None, None) => "-".to_owned(),
+    }
+}
+
+fn owner(row: &Row) -> String {
+    format!("{}:{}", row.uid, row.gid)
+}
+
+fn long(row: &Row, widths: &Widths) -> String {
+    let target = match (&row.target, row.kind) {
+        (Some(target), "hardlink") => format!(" = {}", output::line(target)),
+        (Some(target), _) => format!(" -> {}", output::line(target)),
+        (None, _) => String::new(),
     };
-    let owner = |row: &Row| format!("{}:{}", row.uid, row.gid);
-    let width = |column: &dyn Fn(&Row) -> String| rows.iter().map(|row| column(row).len()).max().unwrap_or(0);
-    let (sizes, owners, times) = (width(&size), width(&owner), width(&|row| row.modified.clone()));
-    let line = |row: &Row| {
-        let target = match (&row.target, row.kind) {
-            (Some(target), "hardlink") => format!(" = {}", output::line(target)),
-            (Some(target), _) => format!(" -> {}", output::line(target)),
-            (None, _) => String::new(),
-        };
-        let (bits, owner, size, time) = (permissions(row), owner(row), size(row), &row.modified);
-        format!("{bits} {owner:<owners$} {size:>sizes$} {time:<times$} {:>2} {}{target}\n", row.layer, row.shown)
-    };
-    rows.iter().map(line).collect()
+    let Widths { size: sizes, owner: owners, time: times } = widths;
+    let (bits, owner, size, time) = (permissions(row), owner(row), size(row), &row.modified);
+    let shown = output::line(&row.shown);
+    format!("{bits} {owner:<owners$} {size:>sizes$} {time:<times$} {:>2} {shown}{target}\n", row.layer)
 }
 
 /// Kind and permissions as `ls` writes them.

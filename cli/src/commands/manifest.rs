@@ -1,7 +1,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ocikit::{Location, MediaType, Platform, Root, SourceExt};
+use ocikit::spec::Document;
+use ocikit::{Location, MediaType, Name, Platform, Root, SourceExt};
 use serde::Serialize;
 
 use super::remote;
@@ -42,8 +43,8 @@ struct Get {
 struct Put {
     /// The file; `-` for standard input
     file: PathBuf,
-    /// Where to, and under which tag
-    location: Location,
+    /// Where to, and under which tag. A referrer without one is put by its digest
+    location: remote::Named,
     /// Its media type, if it does not say it itself
     #[arg(long, value_name = "TYPE")]
     media_type: Option<String>,
@@ -92,10 +93,18 @@ impl Get {
 impl Put {
     async fn run(&self, context: &Context) -> Result {
         let bytes = file::read(&self.file)?;
-        let location = context.expand(&self.location);
+        let location = context.expand(&self.location.location);
         let media_type = self.media_type.clone().map(MediaType::new);
+        let described = ocikit::describe(&bytes, media_type.clone())?;
+        let document = Document::parse(&described.media_type, bytes.clone());
+        let is_referrer = document.is_ok_and(|document| document.subject().is_some());
+        // A referrer is found by its subject: `latest`, which a reference without a tag means, would be moved for nothing.
+        let location = match is_referrer && !self.location.is_named {
+            true => location.with_name(Name::Digest(described.digest)),
+            false => location,
+        };
         let descriptor = match self.dry_run {
-            true => ocikit::describe(&bytes, media_type)?,
+            true => described,
             false => context.session(&[&location])?.put_manifest(bytes, media_type, &location).await?,
         };
         let location = match &location {

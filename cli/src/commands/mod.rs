@@ -54,6 +54,7 @@ pub(crate) enum Command {
     Cat(cat::Cat),
     Completion(completion::Completion),
     Config(config::Config),
+    #[command(visible_alias = "cp")]
     Copy(copy::Copy),
     Delete(delete::Delete),
     Diff(diff::Diff),
@@ -70,12 +71,14 @@ pub(crate) enum Command {
     Pull(pull::Pull),
     Push(push::Push),
     Referrers(referrers::Referrers),
+    #[command(visible_alias = "catalog")]
     Repos(repos::Repos),
     Serve(serve::Serve),
     Sign(sign::Sign),
     Signify(signify::Signify),
     Sync(sync::Sync),
     Tag(tag::Tag),
+    #[command(visible_aliases = ["list-tags", "ls-tags"])]
     Tags(tags::Tags),
     Tour(tour::Tour),
     Tree(tree::Tree),

@@ -10,6 +10,7 @@ use super::remote;
 use crate::context::{Context, cache_directory};
 use crate::failure::{Code, Failure, Result};
 use crate::file;
+use crate::output::Lines;
 
 /// Find out what a registry can do, by trying it
 ///
@@ -73,7 +74,7 @@ impl Probe {
             let capabilities = context.client_of([registry])?.probe(&self.repository).await?;
             let known = Known { registry: registry.to_string(), probed: now(), capabilities };
             if let Err(failure) = known.write(registry) {
-                context.output.say(&format!("not kept: {}", failure.message));
+                context.output.say(format!("not kept: {}", failure.message));
             }
             known
         };
@@ -81,7 +82,7 @@ impl Probe {
     }
 }
 
-fn words(found: &Capabilities) -> String {
+fn words(found: &Capabilities) -> Lines {
     let said = |answer: Option<bool>| match answer {
         Some(true) => "yes".to_owned(),
         Some(false) => "no".to_owned(),
@@ -103,7 +104,7 @@ fn words(found: &Capabilities) -> String {
         ("removes manifests", said(found.delete_manifest)),
         ("removes blobs", said(found.delete_blob)),
     ];
-    lines.map(|(what, answer)| format!("{what:<25} {answer}")).join("\n")
+    lines.map(|(what, answer)| format!("{what:<25} {answer}")).into_iter().collect()
 }
 
 fn now() -> u64 {

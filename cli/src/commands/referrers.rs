@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Result;
-use crate::output;
+use crate::output::{self, Lines};
 
 /// List what is about an image: signatures, attestations, SBOMs and whatever else names it as its subject
 ///
@@ -48,7 +48,7 @@ impl Referrers {
                 let kind = found.artifact_type.as_ref().unwrap_or(&found.media_type);
                 format!("{} {kind} {}", found.digest, output::bytes(found.size))
             };
-            facts.referrers.iter().map(line).collect::<Vec<_>>().join("\n")
+            facts.referrers.iter().map(line).collect::<Lines>()
         })
     }
 }

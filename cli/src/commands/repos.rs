@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::remote;
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
+use crate::output::Lines;
 
 /// List the repositories of a registry, all of them unless --limit says how many
 ///
@@ -49,6 +50,6 @@ impl Repos {
             false => repository.path().to_owned(),
         };
         let facts = Facts { registry: self.registry.to_string(), repositories: listed.iter().map(shown).collect() };
-        context.output.facts(&facts, || facts.repositories.join("\n"))
+        context.output.facts(&facts, || facts.repositories.iter().collect::<Lines>())
     }
 }

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::keys::{self, DepthArguments, FormatName, SignerArguments};
 use crate::notation::NotationArguments;
+use crate::output::Lines;
 use crate::sigstore::VoucherArguments;
 
 /// Sign an image, an index or an artifact, wherever it is
@@ -138,7 +139,7 @@ impl Facts {
     pub(crate) fn state(&self, context: &Context) -> Result {
         context.output.facts(self, || {
             let line = |made: &SignatureFacts| format!("{} {} {}", made.digest, made.format, made.signature);
-            self.signatures.iter().map(line).collect::<Vec<_>>().join("\n")
+            self.signatures.iter().map(line).collect::<Lines>()
         })
     }
 }

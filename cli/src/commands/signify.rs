@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use crate::context::{Context, variable};
 use crate::failure::{Failure, Result};
+use crate::output::Lines;
 use crate::report::partial;
-use crate::{file, keys, output};
+use crate::{file, keys};
 
 /// Have Signify record which digests the tags of images have
 ///
@@ -92,7 +93,7 @@ impl Signify {
         let value = serde_json::from_str(&request).unwrap_or_default();
         let facts = Facts { request: value, signers, skipped: &selected.skipped };
         context.output.facts(&facts, || match self.dry_run {
-            true => request,
+            true => request.lines().collect::<Lines>(),
             false => facts.signers.iter().map(SignerFacts::words).collect(),
         })?;
         let accepted = facts.signers.len() - failures.len();
@@ -159,6 +160,6 @@ impl<'a> SignerFacts<'a> {
 
     fn words(&self) -> String {
         let status = self.status.map(|status| format!(" {status}")).unwrap_or_default();
-        format!("{} {}{status}\n", output::line(self.name), self.outcome)
+        format!("{} {}{status}", self.name, self.outcome)
     }
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::remote;
 use crate::context::Context;
 use crate::failure::Result;
+use crate::output::Lines;
 
 /// Give an image more tags where it is
 ///
@@ -46,7 +47,7 @@ impl Tag {
         };
         context.output.facts(&facts, || {
             let lines = self.tag.iter().map(|tag| format!("{}@{}", remote::tagged(&location, tag), root.digest));
-            lines.collect::<Vec<_>>().join("\n")
+            lines.collect::<Lines>()
         })
     }
 }

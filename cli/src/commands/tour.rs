@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::context::{Context, variable};
 use crate::failure::{Code, Failure, Result};
-use crate::output::Output;
+use crate::output::{self, Lines, Output};
 
 /// Do the main job once, from beginning to end, with nothing installed and no network
 ///
@@ -50,7 +50,7 @@ impl Tour {
         let server = Server { remember: 0, ..Server::default() }.start().await;
         let server = server.map_err(|error| Failure::new(Code::Other, crate::failure::chain(&error)))?;
         let registry = server.registry();
-        guide.say(&format!("A registry for this tour answers at {registry}.\n"));
+        guide.say(&format!("A registry for this tour answers at {registry}.\n\n"));
 
         let built = self.build(&guide).await?;
         guide.step("What is it?", &["kind", ARCHIVE]).await?;
@@ -124,11 +124,14 @@ impl Tour {
             match guide.step("Build an image.", &["build", "app", "--no-cache-directory"]).await {
                 Ok(()) => return Ok(true),
                 Err(failure) => {
-                    guide.say(&format!("BuildKit is installed and does not work here: {}\n", failure.message));
+                    guide.say(&format!(
+                        "BuildKit is installed and does not work here: {}\n\n",
+                        output::line(&failure.message)
+                    ));
                 }
             }
         }
-        guide.say("BuildKit does not build here, so this takes an image that it built earlier.\n");
+        guide.say("BuildKit does not build here, so this takes an image that it built earlier.\n\n");
         write(ARCHIVE, BUNDLED)?;
         Ok(false)
     }
@@ -141,7 +144,7 @@ struct Guide {
 
 impl Guide {
     fn say(&self, text: &str) {
-        Output { json: false, quiet: self.quiet, mute: false }.say(text);
+        Output { json: false, quiet: self.quiet, mute: false }.say(text.lines().collect::<Lines>());
     }
 
     async fn step(&self, what: &str, arguments: &[&str]) -> Result {
@@ -150,7 +153,7 @@ impl Guide {
         let cli = crate::Cli::try_parse_from(line).map_err(Failure::usage)?;
         let context = if self.quiet { Context::mute(cli.global) } else { Context::new(cli.global) }?;
         Box::pin(cli.command.run(&context)).await?;
-        self.say("");
+        self.say("\n");
         Ok(())
     }
 }

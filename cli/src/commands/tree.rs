@@ -1,9 +1,10 @@
 use clap::Args;
 use ocikit::{Location, Relation, spec};
+use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Result;
-use crate::output;
+use crate::output::{self, Lines};
 
 /// Show what hangs together: index, manifests, layers, and the attestations and referrers of each
 #[derive(Debug, Args)]
@@ -15,24 +16,47 @@ pub(crate) struct Tree {
 impl Tree {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
-        let root = context.session(&[&location])?.open(&location).await?;
-        let tree = ocikit::tree(&root).await?;
-        context.output.facts(&tree, || {
-            let mut text = format!("{location}\n{}\n", line(&tree));
-            branches(&tree, "", &mut text);
-            text
-        })
+        let mut images = Vec::new();
+        for (location, root) in context.session(&[&location])?.open_each(&location).await? {
+            images.push(ImageTree { location: location.to_string(), tree: ocikit::tree(&root).await? });
+        }
+        let lines = || {
+            let mut lines = Lines::default();
+            for ImageTree { location, tree } in &images {
+                lines.push(location);
+                lines.push(line(tree));
+                branches(tree, "", &mut lines);
+            }
+            lines
+        };
+        match &images[..] {
+            [image] => context.output.facts(&image.tree, lines),
+            _ => context.output.facts(&Trees { images: &images }, lines),
+        }
     }
 }
 
-fn branches(tree: &ocikit::Tree, indent: &str, text: &mut String) {
+/// All images of a place.
+#[derive(Serialize)]
+struct Trees<'a> {
+    images: &'a [ImageTree],
+}
+
+#[derive(Serialize)]
+struct ImageTree {
+    location: String,
+    #[serde(flatten)]
+    tree: ocikit::Tree,
+}
+
+fn branches(tree: &ocikit::Tree, indent: &str, lines: &mut Lines) {
     for (position, child) in tree.children.iter().enumerate() {
         let (branch, below) = match position + 1 == tree.children.len() {
             true => ("└── ", "    "),
             false => ("├── ", "│   "),
         };
-        text.push_str(&format!("{indent}{branch}{}\n", line(child)));
-        branches(child, &format!("{indent}{below}"), text);
+        lines.push(format!("{indent}{branch}{}", line(child)));
+        branches(child, &format!("{indent}{below}"), lines);
     }
 }
 

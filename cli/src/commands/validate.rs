@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
-use crate::output;
+use crate::output::{self, Lines};
 
 /// Check that everything that is stored is what it claims to be
 ///
@@ -95,19 +95,20 @@ impl ProblemFacts<'_> {
     }
 }
 
-fn words(location: &str, report: &Report) -> String {
+fn words(location: &str, report: &Report) -> Lines {
     // Errors first: they may be few among many warnings.
     let of = |severity| report.problems.iter().filter(move |problem| problem.severity() == severity);
     let told = of(Severity::Error).chain(of(Severity::Warning));
-    let mut text: String = told.map(|problem| format!("{}: {problem}\n", problem.severity().as_str())).collect();
+    let mut lines: Lines = told.map(|problem| format!("{}: {problem}", problem.severity().as_str())).collect();
     if report.omitted > 0 {
-        text += &format!("and {} more\n", report.omitted);
+        lines.push(format!("and {} more", report.omitted));
     }
     let (documents, blobs, bytes) = (report.documents, report.blobs, output::bytes(report.bytes));
     let number = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let [errors, warnings] = [number(report.errors, "error"), number(report.warnings(), "warning")];
     let [documents, blobs] = [number(documents, "document"), number(blobs, "blob")];
-    text + &format!("{location}: {errors}, {warnings}; {documents}, {blobs}, {bytes}")
+    lines.push(format!("{location}: {errors}, {warnings}; {documents}, {blobs}, {bytes}"));
+    lines
 }
 
 /// A number of bytes with a unit or without one.

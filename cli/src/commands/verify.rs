@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::coverage::{CellFacts, table};
 use crate::failure::{Code, Failure, Result};
 use crate::keys::{self, DepthArguments, FormatName};
+use crate::output::quoted;
 use crate::sigstore::CertificateArguments;
 use crate::{notation, policy};
 
@@ -145,5 +146,5 @@ fn failure(location: &Location, coverage: &Coverage) -> Failure {
     let all = coverage.cells.len();
     let message = format!("{location} is not verified: {missing} of {all} signatures that were asked for are missing");
     Failure::new(Code::Unverified, message)
-        .hint("is it the right key, and were signatures copied along? `ocikit referrers` lists what is there")
+        .hint(format_args!("`ocikit referrers {}` lists the signatures", quoted(&location.to_string())))
 }
