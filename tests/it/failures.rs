@@ -23,13 +23,11 @@ fn a_file_that_is_not_there() {
     exit 3
     --- stderr
     error: cannot open gone.tar: No such file or directory (os error 2)
-    hint: is the path right? An image in a registry is written without `./` and without `.tar`
     ");
     insta::assert_snapshot!(told(&bench(), "", &["inspect", "oci:gone"]), @"
     exit 3
     --- stderr
     error: cannot open gone: No such file or directory (os error 2)
-    hint: is the path right? An image in a registry is written without `./` and without `.tar`
     ");
 }
 
@@ -44,7 +42,6 @@ fn an_archive_that_is_cut_short() {
     exit 3
     --- stderr
     error: a.tar is broken: the archive is truncated: blobs/sha256/a91932639481b208c8d620ff68d770ebd43b9781e48c6881ff1cf07212c9a8f3 at offset 4096 wants 2432 more bytes
-    hint: was it written completely? An interrupted download or build leaves such files
     ");
     assert!(registry.requests().is_empty());
     for length in (0..whole.len()).step_by(512) {
@@ -70,7 +67,6 @@ fn a_layer_whose_bytes_are_others() {
     exit 5
     --- stderr
     error: sha256:c04bff05ea31e406be1ddce1854262d6ad700f8e0dadd4f13c77356df56dddc1 in a.tar is damaged: its bytes have digest sha256:c609ed575cdca62574cfc35f7a1ae6fe93adf158ea6e3edf2d412e04a7850aea
-    hint: what is stored is not what was built: copy or build it again, and check the disk or the registry
     ");
     assert_eq!(bench.ocikit(&["digest", &reference]).code, 3, "there is no tag");
     for target in ["b.tar", "oci:layout"] {
@@ -92,7 +88,6 @@ fn a_manifest_whose_bytes_are_others() {
     exit 5
     --- stderr
     error: sha256:ef8b48ccc49e0036161617d8b451b4052403a759a518b624c351db6ac79a8452 in a.tar is damaged: its bytes have digest sha256:9a346930aa48c504e8344bb32616794adf6647810ec378f52ac0c830c1a566ea
-    hint: what is stored is not what was built: copy or build it again, and check the disk or the registry
     ");
     assert_eq!(bench.ocikit(&["annotate", "a.tar", "k=v"]).code, 5);
 }
@@ -132,7 +127,7 @@ fn a_tag_that_is_not_there() {
     exit 3
     --- stderr
     error: REGISTRY/app has no tag 1
-    hint: is the name right, and the tag or digest?
+    hint: `ocikit tags REGISTRY/app` lists tags
     ");
     let multi = testdata("buildkit-multi/image.tar").display().to_string();
     assert_eq!(told(&bench(), "", &["digest", &multi, "--platform", "linux/s390x"]).code, 3);

@@ -17,10 +17,15 @@ mod hosts;
 mod house;
 mod layouts;
 mod lies;
+mod locations;
 mod look;
+mod output;
 mod peers;
+mod platforms;
 mod plugins;
 mod policy;
+#[cfg(unix)]
+mod processes;
 mod pull;
 mod push;
 mod recovery;

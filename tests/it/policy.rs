@@ -63,7 +63,7 @@ fn so_many_of_these_signers() {
     assert_eq!(outcome.code, 5, "{outcome}");
     assert_snapshot!(outcome.stderr, @r"
     error: a.tar is not verified: by the rule for `*`, 1 of 5 requirements are not met; first requirement 2 on sha256:0af30cf7acc79ec8907e9022813e03d39bc53423c179ddc15a5f1adcf6c7eba2, with 1 of 2 signers
-    hint: is it the right policy, and were signatures copied along? `ocikit referrers` lists what is there
+    hint: `ocikit referrers a.tar` lists the signatures
     ");
     // Another rule for another repository, and the rest is the same in JSON.
     let json = ["--json", "verify", POLICY, "--scope", "ghcr.io/acme/app", "a.tar"];

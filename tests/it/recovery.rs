@@ -49,7 +49,7 @@ fn faults_that_pass_are_survived() {
             let outcome = bench.ocikit(line);
             if outcome.code != 0 {
                 // What fails says why, and leaves no tag that leads to something incomplete: looking at it checks that.
-                assert!(outcome.stderr.starts_with("error: ") && outcome.stderr.contains("hint: "), "{outcome}");
+                assert!(outcome.stderr.starts_with("error: "), "{outcome}");
                 registry.whole(&format!("case{number}"), "1");
                 return Err(format!("{}: {outcome}", line[0]));
             }

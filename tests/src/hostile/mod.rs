@@ -4,7 +4,7 @@ mod image;
 mod tar;
 
 use ocikit_archive::Compression;
-use ocikit_spec::{Descriptor, Digest, Index, MediaType};
+use ocikit_spec::{Descriptor, Digest, Index, MediaType, Platform};
 use serde_json::json;
 
 use image::{LAYOUT, Parts, compressed, compressed_zeros, manifest};
@@ -44,8 +44,8 @@ pub fn readme() -> String {
 const README: &str = "# Hostile archives
 
 By somebody who means harm, or by a program that has lost its mind. `tests/it/hostile.rs` runs the program over each of them
-and looks at the exit code, at what was written where, and at the memory that it took: 100 MiB at most. None is told to a
-terminal as it is, and none leaves half a result.
+and looks at the exit code, at what was written where, and at the memory that it took: 100 MiB at most, 200 MiB where layers
+fill the budget for trees of files. None is told to a terminal as it is, and none leaves half a result.
 
 They are made by `tests/src/hostile/`, as is this page; large ones are made when they are needed:
 
@@ -107,6 +107,14 @@ pub const CASES: &[Case] = &[
     small("index-not-utf8", "an `index.json` that is not UTF-8", [3, 3, 3], index_not_utf8),
     small("index-array", "an `index.json` that is a list", [3, 3, 3], index_array),
     small("index-escapes", "names with control characters and escapes for a terminal", [0, 0, 0], index_escapes),
+    small(
+        "text-deceptive",
+        "line breaks, escapes, overrides and invisible characters in every text",
+        [0, 0, 0],
+        text_deceptive,
+    ),
+    small("platform-deceptive", "the same in the platform of an entry of an index", [0, 0, 5], platform_deceptive),
+    small("diff-id-lies", "a config that names another layer than the manifest has", [0, 0, 5], diff_id_lies),
     small("circle", "two indexes that list each other, which right digests cannot", [5, 5, 5], circle),
     small("fan", "indexes fifteen deep, each with the one below it forty times", [0, 0, 0], fan),
     small("config-diff-ids", "a config with more layers than the manifest", [0, 0, 5], config_diff_ids),
@@ -120,6 +128,14 @@ pub const CASES: &[Case] = &[
     large("docker-tags", "a docker archive that gives an image 700,000 names", [3, 3, 3], docker_tags),
     large("gzip-bomb", "a gzip layer of 256 KiB that inflates to 256 MiB", [0, 0, 5], gzip_bomb),
     large("zstd-bomb", "a zstd layer of 8 KiB that inflates to 256 MiB", [0, 0, 5], zstd_bomb),
+    large("layer-long-paths", "a layer of 40,000 entries with paths of 4 KB", [0, 0, 5], layer_long_paths),
+    large(
+        "layer-deep-paths",
+        "a layer of 3,000 entries, each in directories of its own, 500 deep",
+        [0, 0, 0],
+        layer_deep_paths,
+    ),
+    large("layer-links", "a layer whose entries lead through forty links to deep directories", [0, 0, 0], layer_links),
     large("nested", "indexes a thousand deep", [0, 3, 5], nested),
     large("index-100k", "an `index.json` of 100,000 entries", [3, 3, 3], index_100k),
     large("index-100k-below", "an index of 100,000 entries", [1, 1, 5], index_100k_below),
@@ -424,6 +440,115 @@ fn index_escapes() -> Vec<u8> {
     parts.roots[0].annotations.insert("org.opencontainers.image.ref.name", "\u{1b}]0;owned\u{7}\u{1b}[2J\r\n\0");
     parts.roots[0].annotations.insert("\u{202e}gpj", "\u{1b}[31m");
     parts.tar()
+}
+
+/// Whatever ends a line, moves the cursor, turns text around or cannot be seen.
+pub const DECEPTIVE: &str =
+    "x\nFORGED: line\r\u{1b}[2J\t\u{7f}\u{85}\u{9b}31m\u{202e}\u{2066}\u{200b}\u{200f}\u{61c}\u{feff}\u{2028}\u{2029}";
+
+/// An image in which every text is deceptive that can be.
+fn deceptive_image() -> Parts {
+    let mut parts = Parts::new();
+    let mut tar = RawTar::default();
+    extended(&mut tar, b'x', &[("path", &format!("etc/{DECEPTIVE}")), ("uname", DECEPTIVE)]);
+    tar.file("short", b"hello\n");
+    extended(&mut tar, b'x', &[("path", "etc/link"), ("linkpath", DECEPTIVE)]);
+    tar.entry(Raw::link("short", b'2', "x"), b"");
+    let (mut layer, diff_id) = parts.gzip(&tar.end());
+    layer.annotations.insert(DECEPTIVE, DECEPTIVE);
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "created": DECEPTIVE, "author": DECEPTIVE,
+        "config": {
+            "Env": [DECEPTIVE], "Cmd": [DECEPTIVE], "Entrypoint": [DECEPTIVE], "User": DECEPTIVE, "WorkingDir": DECEPTIVE,
+            "Labels": {DECEPTIVE: DECEPTIVE}, "Volumes": {DECEPTIVE: {}}, "ExposedPorts": {DECEPTIVE: {}},
+        },
+        "history": [{"created_by": DECEPTIVE, "comment": DECEPTIVE}],
+        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+    });
+    let config = parts.put(MediaType::OCI_CONFIG, config.to_string());
+    let mut manifest = manifest(&config, std::slice::from_ref(&layer));
+    manifest["annotations"] = json!({DECEPTIVE: DECEPTIVE, "in-toto.io/predicate-type": DECEPTIVE});
+    let root = parts.put(MediaType::OCI_MANIFEST, manifest.to_string());
+    parts.roots.push(root);
+    parts
+}
+
+fn text_deceptive() -> Vec<u8> {
+    let mut parts = deceptive_image();
+    parts.roots[0].annotations.insert("org.opencontainers.image.ref.name", DECEPTIVE);
+    parts.roots[0].annotations.insert(DECEPTIVE, DECEPTIVE);
+    parts.tar()
+}
+
+fn platform_deceptive() -> Vec<u8> {
+    let mut parts = deceptive_image();
+    let text = |part: &str| format!("{part}{DECEPTIVE}");
+    let platform = Platform {
+        variant: Some(text("v")),
+        os_version: Some(text("1")),
+        ..Platform::new(text("linux"), text("amd64"))
+    };
+    let mut entry = parts.roots.remove(0);
+    entry.platform = Some(platform);
+    entry.annotations.insert(DECEPTIVE, DECEPTIVE);
+    let mut index: serde_json::Value = serde_json::from_slice(Index::of(&[entry]).bytes()).expect("an index");
+    index["annotations"] = json!({DECEPTIVE: DECEPTIVE});
+    parts.roots = vec![parts.put(MediaType::OCI_INDEX, index.to_string())];
+    parts.tar()
+}
+
+/// The image, with a config that claims the layer of [`Parts::image`] and a layer that is another.
+fn diff_id_lies() -> Vec<u8> {
+    let honest = Digest::sha256_of(&RawTar::default().file("etc/motd", b"hello\n").end());
+    let mut parts = Parts::new();
+    let (layer, _) = parts.gzip(&RawTar::default().file("etc/motd", b"owned\n").end());
+    parts.finish(vec![(layer, honest)]);
+    parts.tar()
+}
+
+/// An image whose only layer has these entries.
+fn with_entries(add: impl FnOnce(&mut RawTar)) -> Vec<u8> {
+    let (mut parts, mut tar) = (Parts::new(), RawTar::default());
+    add(&mut tar);
+    let layer = parts.gzip(&tar.end());
+    parts.finish(vec![layer]);
+    parts.tar()
+}
+
+/// About 4.4 KB for each entry in a tree: more than may be held, in a layer of less than 1 MB.
+fn layer_long_paths() -> Vec<u8> {
+    let directory = "d/".repeat(2000);
+    with_entries(|tar| {
+        for number in 0..40_000 {
+            extended(tar, b'x', &[("path", &format!("{directory}{number:05}"))]);
+            tar.file("short", b"");
+        }
+    })
+}
+
+fn layer_deep_paths() -> Vec<u8> {
+    let directory = "d/".repeat(500);
+    with_entries(|tar| {
+        for number in 0..3_000 {
+            extended(tar, b'x', &[("path", &format!("{number:04}/{directory}f"))]);
+            tar.file("short", b"");
+        }
+    })
+}
+
+fn layer_links() -> Vec<u8> {
+    let directory = "d/".repeat(900);
+    with_entries(|tar| {
+        for number in 0..30 {
+            let target = format!("{directory}{}", number + 1);
+            extended(tar, b'x', &[("path", &format!("{directory}{number}")), ("linkpath", &format!("/{target}"))]);
+            tar.entry(Raw::link("short", b'2', "x"), b"");
+        }
+        for number in 0..20_000 {
+            extended(tar, b'x', &[("path", &format!("{directory}0/{}/f", number % 2))]);
+            tar.file("short", b"");
+        }
+    })
 }
 
 fn circle() -> Vec<u8> {

@@ -1,0 +1,113 @@
+//! What locations mean, what is refused, and what messages suggest.
+
+use std::fs;
+
+use ocikit_tests::{Registry, testdata};
+
+use crate::bench;
+
+fn fixture(name: &str) -> String {
+    testdata(name).display().to_string()
+}
+
+#[test]
+fn transports_of_other_tools_are_refused_with_a_hint() {
+    for (text, instead) in [
+        ("dir:/srv/image", "oci:PATH"),
+        ("docker-daemon:alpine:latest", "docker save"),
+        ("containers-storage:alpine", "podman save"),
+        ("ostree:x@/y", "oci:PATH"),
+        ("sif:x.sif", "oci-archive:PATH"),
+    ] {
+        let outcome = bench().ocikit(&["inspect", text]);
+        assert_eq!(outcome.code, 2, "{outcome}");
+        assert!(outcome.stderr.contains(instead), "{outcome}");
+    }
+}
+
+#[test]
+fn a_missing_dot_slash_is_suggested() {
+    let bench = bench();
+    fs::create_dir(bench.path("my-layout")).unwrap();
+    // Docker Hub is not asked: nothing listens at the proxy.
+    let bench = bench.with("HTTPS_PROXY", "http://127.0.0.1:1");
+    for text in ["my-layout", "my-layout:v1"] {
+        let outcome = bench.ocikit(&["--retries", "0", "inspect", text]);
+        assert_eq!(outcome.code, 6, "{outcome}");
+        assert!(outcome.stderr.contains("hint: did you mean `./my-layout`?"), "{outcome}");
+    }
+}
+
+#[test]
+fn a_place_with_several_images_is_listed() {
+    let bench = bench();
+    let archive = fixture("buildkit-single/image.tar");
+    bench.ok(&["copy", &archive, "oci:two:one"]);
+    bench.ok(&["annotate", "oci:two:one", "k=v", "-o", "oci:two:other"]);
+    assert_eq!(bench.ok(&["tags", "oci:two"]), "one\nother");
+    assert_eq!(bench.ok(&["list-tags", "--limit", "1", "oci:two"]), "one");
+    for command in ["inspect", "tree"] {
+        let shown = bench.ok(&[command, "oci:two"]);
+        for location in ["oci:two:one", "oci:two:other"] {
+            assert!(shown.lines().any(|line| line == location), "{command}: {shown}");
+        }
+        let facts: serde_json::Value = serde_json::from_str(&bench.ok(&[command, "--json", "oci:two"])).unwrap();
+        assert_eq!(facts["images"].as_array().unwrap().len(), 2);
+        assert_eq!(facts["images"][1]["location"], "oci:two:other");
+    }
+    // A command that needs one image says how to choose it, so that it can be pasted.
+    let outcome = bench.ocikit(&["digest", "./two"]);
+    assert_eq!(outcome.code, 2, "{outcome}");
+    assert!(outcome.stderr.contains("oci:"), "{outcome}");
+    assert!(outcome.stderr.contains("two:one, "), "{outcome}");
+    assert_eq!(bench.ok(&["tags", &fixture("buildkit-tags/image.tar")]).lines().count(), 2);
+}
+
+#[test]
+fn aliases_of_other_tools_are_known() {
+    let bench = bench();
+    for line in [["cp", "--help"], ["list-tags", "--help"], ["ls-tags", "--help"], ["catalog", "--help"]] {
+        bench.ok(&line);
+    }
+}
+
+#[test]
+fn what_destroys_something_needs_a_tag_or_digest() {
+    let (bench, registry) = (bench(), Registry::start());
+    let repository = format!("{}/acme/app", registry.name());
+    let archive = fixture("buildkit-single/image.tar");
+    bench.ok(&["push", &archive, &repository]);
+    let outcome = bench.ocikit(&["delete", &repository]);
+    assert_eq!(outcome.code, 2, "{outcome}");
+    assert!(outcome.stderr.contains("names neither a tag nor a digest"), "{outcome}");
+    assert_eq!(bench.ok(&["tags", &repository]), "latest");
+    bench.ok(&["copy", &archive, "app.tar"]);
+    let outcome = bench.ocikit(&["delete", "app.tar"]);
+    assert_eq!(outcome.code, 2, "{outcome}");
+    assert!(outcome.stderr.contains("app.tar#TAG"), "{outcome}");
+    bench.ok(&["delete", &format!("{repository}:latest")]);
+    assert_eq!(bench.ok(&["tags", &repository]), "");
+}
+
+#[test]
+fn a_referrer_without_a_tag_is_put_by_its_digest() {
+    let (bench, registry) = (bench(), Registry::start());
+    let repository = format!("{}/acme/app", registry.name());
+    bench.ok(&["push", &fixture("buildkit-single/image.tar"), &repository]);
+    let digest = bench.ok(&["digest", &repository]);
+    let facts: serde_json::Value = serde_json::from_str(&bench.ok(&["digest", "--json", &repository])).unwrap();
+    fs::write(bench.path("empty"), "{}").unwrap();
+    bench.ok(&["blob", "put", "empty", &repository]);
+    let empty = serde_json::json!({
+        "mediaType": "application/vnd.oci.empty.v1+json", "size": 2,
+        "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+    });
+    let referrer = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.example", "config": empty, "layers": [empty], "subject": facts,
+    });
+    fs::write(bench.path("referrer.json"), referrer.to_string()).unwrap();
+    bench.ok(&["manifest", "put", "referrer.json", &repository]);
+    assert_eq!(bench.ok(&["digest", &repository]), digest, "`latest` was moved");
+    assert_eq!(bench.ok(&["referrers", &repository]).lines().count(), 1);
+}

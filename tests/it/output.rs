@@ -1,0 +1,134 @@
+//! What commands print of data that somebody else wrote: no text can forge a line or be obeyed by a terminal.
+
+use std::fs;
+
+use ocikit_tests::hostile::{CASES, whole_archive};
+use ocikit_tests::{Bench, Outcome, Registry};
+
+use crate::bench;
+
+fn case(name: &str) -> Vec<u8> {
+    CASES.iter().find(|case| case.name == name).unwrap().bytes()
+}
+
+/// Everything that moves a cursor, turns text around, or cannot be seen, and whatever begins a line of its own.
+fn check(line: &[&str], outcome: &Outcome) {
+    let is_deceptive = |letter: char| {
+        letter.is_control() && letter != '\n'
+            || matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    for text in [&outcome.stdout, &outcome.stderr] {
+        assert!(!text.contains(is_deceptive), "{line:?} printed a character as it is: {outcome}");
+        assert!(
+            !text.lines().any(|line| line.trim_start().starts_with("FORGED")),
+            "{line:?} let a line be forged: {outcome}"
+        );
+    }
+}
+
+fn benched() -> Bench {
+    let bench = bench();
+    for (name, bytes) in [
+        ("text.tar", case("text-deceptive")),
+        ("index.tar", case("platform-deceptive")),
+        ("honest.tar", whole_archive()),
+    ] {
+        fs::write(bench.path(name), bytes).unwrap();
+    }
+    bench
+}
+
+#[test]
+fn no_command_prints_a_deceptive_character() {
+    let bench = benched();
+    let registry = Registry::start();
+    let target = format!("{}/acme/app:1", registry.name());
+    for line in [
+        &["inspect", "text.tar"][..],
+        &["inspect", "--sizes", "text.tar"],
+        &["inspect", "index.tar"],
+        &["inspect", "--platform", "linux/s390x", "index.tar"],
+        &["tree", "text.tar"],
+        &["tree", "index.tar"],
+        &["tags", "text.tar"],
+        &["kind", "text.tar"],
+        &["digest", "index.tar"],
+        &["referrers", "text.tar"],
+        &["ls", "text.tar"],
+        &["ls", "--long", "text.tar"],
+        &["ls", "--layer", "0", "text.tar"],
+        &["ls", "index.tar"],
+        &["ls", "text.tar", "/etc/link"],
+        &["cat", "text.tar", "/etc/link"],
+        &["cat", "text.tar", "/etc"],
+        &["diff", "text.tar", "honest.tar"],
+        &["diff", "index.tar", "honest.tar"],
+        &["diff", "index.tar", "text.tar"],
+        &["validate", "text.tar"],
+        &["validate", "index.tar"],
+        &["annotate", "--dry-run", "text.tar", "k=v"],
+        &["annotate", "--platform", "linux/s390x", "index.tar", "k=v"],
+        &["gc", "--dry-run", "text.tar"],
+        &["tag", "--dry-run", "text.tar", "v2"],
+        &["delete", "--dry-run", "text.tar#nothing"],
+        &["copy", "--platform", "linux/s390x", "index.tar", "oci:none"],
+        &["copy", "text.tar", "index.tar#x\nFORGED", "oci:layout"],
+        &["copy", "text.tar", "oci:layout"],
+        &["-v", "push", "text.tar", &target],
+        &["-v", "inspect", &target],
+        &["tree", &target],
+        &["verify", "--key", "\u{202e}FORGED\n.pub", "text.tar"],
+        &["inspect", "missing\nFORGED\u{1b}[2J.tar"],
+    ] {
+        check(line, &bench.ocikit(line));
+    }
+}
+
+#[test]
+fn exact_bytes_and_json_stay_exact() {
+    let bench = benched();
+    let raw = bench.ok(&["inspect", "--raw", "text.tar"]);
+    assert_eq!(raw, bench.ok(&["manifest", "get", "text.tar"]));
+    let manifest: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    let facts: serde_json::Value = serde_json::from_str(&bench.ok(&["inspect", "--json", "text.tar"])).unwrap();
+    assert_eq!(facts["annotations"], manifest["annotations"]);
+    assert!(facts["annotations"].to_string().contains("FORGED"));
+    let rows = bench.ok(&["ls", "--json", "text.tar"]);
+    let paths: Vec<String> = rows
+        .lines()
+        .map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap()["path"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(paths.iter().any(|path| path.contains("\nFORGED")), "{paths:?}");
+}
+
+#[test]
+fn a_file_is_shown_on_one_line() {
+    let bench = benched();
+    let listed = bench.ok(&["ls", "text.tar"]);
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    assert!(listed.contains(r"\u{202e}"), "{listed}");
+}
+
+/// A config that claims the layers of another image does not make two images the same.
+#[test]
+fn diff_compares_layers_and_not_what_configs_claim() {
+    let bench = benched();
+    fs::write(bench.path("lies.tar"), case("diff-id-lies")).unwrap();
+    let outcome = bench.ocikit(&["diff", "honest.tar", "lies.tar"]);
+    assert_eq!(outcome.code, 5, "{outcome}");
+    assert!(outcome.stdout.contains("file /etc/motd content"), "{outcome}");
+}
+
+#[test]
+fn a_limit_that_is_reached_is_named() {
+    let bench = bench();
+    fs::write(bench.path("a.tar"), case("layer-long-paths")).unwrap();
+    fs::write(bench.path("b.tar"), whole_archive()).unwrap();
+    for line in
+        [&["ls", "a.tar"][..], &["ls", "--layer", "0", "a.tar"], &["cat", "a.tar", "/x"], &["diff", "a.tar", "b.tar"]]
+    {
+        let outcome = bench.ocikit(line);
+        assert_eq!(outcome.code, 1, "{line:?}: {outcome}");
+        assert!(outcome.stderr.contains("exceed the limit of 112 MiB for paths and metadata of files"), "{outcome}");
+    }
+}

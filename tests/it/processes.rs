@@ -1,0 +1,69 @@
+//! Programs that are started for a command do not see its secrets.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use ocikit_tests::Bench;
+
+use crate::bench;
+
+const SECRETS: [&str; 7] = [
+    "OCIKIT_PASSWORD",
+    "OCIKIT_KEY_PASSWORD",
+    "OCIKIT_TOKEN",
+    "COSIGN_PASSWORD",
+    "SIGSTORE_ID_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_URL",
+];
+
+/// A bench whose programs write their environment to `environment`, and keep `KEPT`.
+fn benched(programs: &[&str]) -> Bench {
+    let bench = bench();
+    let directory = bench.path("programs");
+    fs::create_dir_all(&directory).unwrap();
+    for program in programs {
+        let path = directory.join(program);
+        fs::write(&path, format!("#!/bin/sh\nenv >> '{}'\nexit 1\n", bench.path("environment").display())).unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
+    let bench = bench.with("PATH", &path).with("KEPT", "kept").with("OCIKIT_USERNAME", "alice");
+    SECRETS.iter().fold(bench, |bench, name| bench.with(name, "s3cret-value"))
+}
+
+fn check(bench: &Bench) {
+    let seen = fs::read_to_string(bench.path("environment")).unwrap();
+    assert!(seen.contains("KEPT=kept"), "{seen}");
+    assert!(!seen.contains("s3cret-value"), "{seen}");
+}
+
+#[test]
+fn credential_helpers_see_no_secrets() {
+    let bench = benched(&["docker-credential-spy"]);
+    fs::create_dir_all(bench.path("home/.docker")).unwrap();
+    fs::write(bench.path("home/.docker/config.json"), r#"{"credsStore": "spy"}"#).unwrap();
+    bench.ocikit(&["logout", "registry.example"]);
+    check(&bench);
+}
+
+#[test]
+fn buildctl_sees_no_secrets() {
+    let bench = benched(&["buildctl"]).with("BUILDKIT_HOST", "unix:///nonexistent");
+    fs::create_dir(bench.path("source")).unwrap();
+    fs::write(bench.path("source/Dockerfile"), "FROM scratch\n").unwrap();
+    bench.ocikit(&["build", "source", "--no-cache-directory"]);
+    check(&bench);
+}
+
+#[test]
+fn signing_programs_and_plugins_see_no_secrets() {
+    let bench = benched(&["sigstore-kms-spy", "notation-spy"]);
+    fs::copy(ocikit_tests::testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
+    bench.ocikit(&["sign", "--key", "spy://key", "a.tar"]);
+    check(&bench);
+    fs::remove_file(bench.path("environment")).unwrap();
+    let plugin = bench.path("programs/notation-spy").display().to_string();
+    bench.ocikit(&["sign", "--format", "notation-jws", "--plugin", &plugin, "--key-id", "k", "a.tar"]);
+    check(&bench);
+}
