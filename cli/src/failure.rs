@@ -8,7 +8,7 @@ use std::path::Path;
 use ocikit::registry::NoAnswer;
 use ocikit::{Error, Location};
 
-use crate::output::quoted;
+use crate::quote::quoted;
 
 /// A command failed.
 #[derive(Debug)]

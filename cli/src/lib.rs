@@ -19,6 +19,7 @@ mod notation;
 mod output;
 mod policy;
 mod progress;
+mod quote;
 mod report;
 mod sigstore;
 mod transfer;

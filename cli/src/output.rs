@@ -154,17 +154,6 @@ fn is_deceptive(letter: char) -> bool {
             | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// A word as a shell reads it back: quoted where it has to be.
-pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "@%_-+=:,./".contains(letter);
-    let is_inside =
-        |(at, letter): (usize, char)| is_plain(letter) || letter == '#' && at > 0 || letter == '~' && at == 0;
-    match !word.is_empty() && word.char_indices().all(is_inside) {
-        true => Cow::Borrowed(word),
-        false => Cow::Owned(format!("'{}'", word.replace('\'', "'\\''"))),
-    }
-}
-
 /// A number of bytes for people.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -207,21 +196,5 @@ mod tests {
             assert_eq!(line(text), shown);
         }
         assert_eq!(["a\nb", "c"].into_iter().collect::<Lines>().0, "a\\nb\nc\n");
-    }
-
-    #[test]
-    fn what_is_suggested_can_be_pasted() {
-        for (word, shown) in [
-            ("app.tar#v1", "app.tar#v1"),
-            ("ghcr.io/acme/app:1", "ghcr.io/acme/app:1"),
-            ("~/x", "~/x"),
-            ("my app.tar", "'my app.tar'"),
-            ("#x", "'#x'"),
-            ("it's", r"'it'\''s'"),
-            ("$(x)", "'$(x)'"),
-            ("", "''"),
-        ] {
-            assert_eq!(quoted(word), shown);
-        }
     }
 }

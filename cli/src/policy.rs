@@ -15,7 +15,8 @@ use crate::context::Context;
 use crate::coverage::{CellFacts, table};
 use crate::failure::{Code, Failure, Result};
 use crate::notation::verification_plugins;
-use crate::output::{Lines, quoted};
+use crate::output::Lines;
+use crate::quote::quoted;
 use crate::{file, keys, sigstore};
 
 /// Whether what is copied is verified first.

@@ -6,7 +6,7 @@ use ocikit::{Error, Location};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::inside::Inside;
-use crate::output::quoted;
+use crate::quote::quoted;
 
 /// Print the bytes of a file in an image
 ///

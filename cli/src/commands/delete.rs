@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::remote;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::output::{Lines, quoted};
+use crate::output::Lines;
+use crate::quote::quoted;
 
 /// Remove a tag from a registry, or a manifest with every tag that leads to it
 ///

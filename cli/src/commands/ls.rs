@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::inside::Inside;
 use crate::output;
+use crate::quote::quoted;
 
 /// List the files in an image
 ///
@@ -76,7 +77,7 @@ impl Ls {
         };
         listed.map_err(|failure| match (failure.code, &failure.hint) {
             (Code::Missing, None) => {
-                failure.hint(format_args!("`ocikit ls {}` lists all files", output::quoted(&location.to_string())))
+                failure.hint(format_args!("`ocikit ls {}` lists all files", quoted(&location.to_string())))
             }
             _ => failure,
         })

@@ -5,7 +5,7 @@ use ocikit::{Location, Name, Reference, Registry, Repository};
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::output::quoted;
+use crate::quote::quoted;
 
 /// A repository as it is typed, with `docker://` in front or without.
 pub(crate) fn repository(text: &str) -> std::result::Result<Repository, String> {

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::coverage::{CellFacts, table};
 use crate::failure::{Code, Failure, Result};
 use crate::keys::{self, DepthArguments, FormatName};
-use crate::output::quoted;
+use crate::quote::quoted;
 use crate::sigstore::CertificateArguments;
 use crate::{notation, policy};
 

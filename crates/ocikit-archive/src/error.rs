@@ -1,6 +1,6 @@
 use std::io;
 
-use crate::layer::Limit;
+use crate::limit::Limit;
 
 /// The result of reading an archive.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

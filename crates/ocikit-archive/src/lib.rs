@@ -28,6 +28,7 @@ mod error;
 mod header;
 mod index;
 pub mod layer;
+mod limit;
 mod read_at;
 mod scan;
 mod stream;

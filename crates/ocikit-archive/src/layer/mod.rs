@@ -52,9 +52,7 @@ mod whiteout;
 #[cfg(test)]
 mod tests;
 
-pub use budget::{
-    Budget, Limit, MAX_ENTRIES, MAX_INFLATION_RATIO, MAX_LOOKUP_BYTES, MAX_TREE_BYTES, MIN_INFLATED_BYTES,
-};
+pub use budget::Budget;
 pub use entry::{Entry, FileKind, Kind, Metadata, Time};
 pub use listing::Listing;
 pub use lookup::{Lookup, Step};
@@ -64,3 +62,5 @@ pub use reader::Reader;
 pub use resolve::{Last, Resolver};
 pub use tree::{File, Node, Tree};
 pub use whiteout::Whiteout;
+
+pub use crate::limit::{Limit, MAX_ENTRIES, MAX_INFLATION_RATIO, MAX_LOOKUP_BYTES, MAX_TREE_BYTES, MIN_INFLATED_BYTES};

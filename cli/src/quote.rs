@@ -1,0 +1,35 @@
+//! What is suggested, so that it can be pasted into a shell.
+
+use std::borrow::Cow;
+
+/// A word as a shell reads it back: quoted where it has to be.
+pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "@%_-+=:,./".contains(letter);
+    let is_inside =
+        |(at, letter): (usize, char)| is_plain(letter) || letter == '#' && at > 0 || letter == '~' && at == 0;
+    match !word.is_empty() && word.char_indices().all(is_inside) {
+        true => Cow::Borrowed(word),
+        false => Cow::Owned(format!("'{}'", word.replace('\'', "'\\''"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_suggested_can_be_pasted() {
+        for (word, shown) in [
+            ("app.tar#v1", "app.tar#v1"),
+            ("ghcr.io/acme/app:1", "ghcr.io/acme/app:1"),
+            ("~/x", "~/x"),
+            ("my app.tar", "'my app.tar'"),
+            ("#x", "'#x'"),
+            ("it's", r"'it'\''s'"),
+            ("$(x)", "'$(x)'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), shown);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The limits of what one operation reads from layers.
+
+use std::fmt;
+
+/// The memory that trees of files may take in one operation, in bytes. About 330,000 files with ordinary paths fit.
+pub const MAX_TREE_BYTES: u64 = 112 << 20;
+
+/// The number of entries that are read from layers in one operation.
+pub const MAX_ENTRIES: u64 = 4_000_000;
+
+/// The bytes that the layers of one operation may inflate to, however small they are.
+pub const MIN_INFLATED_BYTES: u64 = 4 << 30;
+
+/// How many times its compressed size a layer may inflate to beyond that; layers are rarely beyond ten.
+pub const MAX_INFLATION_RATIO: u64 = 100;
+
+/// The bytes of paths that are looked up in one operation while symbolic links are followed.
+pub const MAX_LOOKUP_BYTES: u64 = 512 << 20;
+
+/// A limit of a [`Budget`](crate::layer::Budget) that an operation has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// [`MAX_TREE_BYTES`].
+    TreeBytes,
+    /// [`MAX_ENTRIES`].
+    Entries,
+    /// [`MIN_INFLATED_BYTES`] and [`MAX_INFLATION_RATIO`] times the compressed size: this many bytes.
+    InflatedBytes(u64),
+    /// [`MAX_LOOKUP_BYTES`].
+    LookupBytes,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limit::TreeBytes => {
+                write!(f, "the layers exceed the limit of {} MiB for paths and metadata of files", MAX_TREE_BYTES >> 20)
+            }
+            Limit::Entries => write!(f, "the layers exceed the limit of {MAX_ENTRIES} entries"),
+            Limit::InflatedBytes(bytes) => write!(
+                f,
+                "the layers exceed the limit of {bytes} inflated bytes ({} GiB and {MAX_INFLATION_RATIO} times the compressed size)",
+                MIN_INFLATED_BYTES >> 30
+            ),
+            Limit::LookupBytes => {
+                write!(f, "the layers exceed the limit of {} MiB for lookups of paths", MAX_LOOKUP_BYTES >> 20)
+            }
+        }
+    }
+}
