@@ -107,9 +107,9 @@ impl Put {
             true => described,
             false => context.session(&[&location])?.put_manifest(bytes, media_type, &location).await?,
         };
-        let location = match &location {
-            Location::Registry(reference) if reference.digest().is_some() => remote::place(&location),
-            other => other.to_string(),
+        let location = match location.name() {
+            Name::Digest(_) => remote::place(&location),
+            _ => location.to_string(),
         };
         let facts = Facts {
             location,
