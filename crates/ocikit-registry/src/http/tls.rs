@@ -48,10 +48,8 @@ pub(crate) fn configure(settings: &TlsSettings) -> Result<ClientConfig> {
     match &settings.identity {
         None => Ok(builder.with_no_client_auth()),
         Some(Identity { certificate, key }) => {
-            let secret = Zeroizing::new(read(key)?);
-            let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|error| Error::broken(key.display(), error))?;
             builder
-                .with_client_auth_cert(certificates(certificate)?, secret)
+                .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
                 .map_err(|error| Error::broken(certificate.display(), error))
         }
     }
@@ -68,7 +66,7 @@ pub(crate) fn check(settings: &TlsSettings) -> Result<()> {
     }
     if let Some(Identity { certificate, key }) = &settings.identity {
         certificates(certificate)?;
-        PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, error))?;
+        private_key(key)?;
     }
     Ok(())
 }
@@ -87,6 +85,11 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
         return Err(Error::broken(file.display(), "it holds no certificate in PEM"));
     }
     Ok(found)
+}
+
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>> {
+    let text = Zeroizing::new(read(file)?);
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| Error::broken(file.display(), error))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
