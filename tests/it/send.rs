@@ -56,11 +56,15 @@ checked! {
         config = any::<image::Image>().config();
         open = any::<image::Index>().open(&any());
         image_for = any::<image::Index>().image_for(&any());
+        platforms = any::<image::Index>().platforms();
+        of_entries = image::platform::of_entries(&*any::<Arc<dyn Source>>(), &any::<[ocikit::spec::Descriptor; 1]>());
         open = any::<image::Layer>().open();
         decode = any::<image::Layer>().decode(any(), |_| Ok(()));
         entries = any::<image::Layer>().entries();
-        length = any::<image::Layer>().length();
+        decode_within = any::<image::Layer>().decode_within(&any(), any(), |_| Ok(()));
+        length_within = any::<image::Layer>().length_within(&any());
         tree = any::<image::Layer>().tree();
+        tree_within = any::<image::Layer>().tree_within(&any());
         narrow = image::narrow(&any(), &any::<[ocikit::Platform; 1]>());
         copy_to_each = image::copy_to_each(&any(), &any::<[image::Target; 1]>(), &any());
         blocking = image::bridge::blocking(|| Ok(()));
@@ -76,6 +80,8 @@ checked! {
     "ocikit-layout" {
         open = layout::open(any::<PathBuf>(), &any());
         open_archive = layout::open_archive(any::<PathBuf>(), &any());
+        open_docker_archive = layout::open_docker_archive(any::<PathBuf>(), &any());
+        has_docker_list = layout::has_docker_list(any::<PathBuf>(), &any());
         receive = layout::receive("-", any::<Empty>(), &any(), &any());
         inventory = any::<layout::Dir>().inventory();
         inventory = any::<layout::Tar>().inventory();
@@ -95,6 +101,7 @@ checked! {
     }
     "ocikit-registry" {
         login = any::<registry::DockerConfig>().login(&any(), &any());
+        mentions = any::<registry::DockerConfig>().mentions(&any());
         logout = any::<registry::DockerConfig>().logout(&any());
         head = any::<registry::RemoteRepository>().head(&any());
         tags = any::<registry::RemoteRepository>().tags();
@@ -156,6 +163,9 @@ checked! {
         copy = any::<ocikit::Session>().copy(&any(), &any());
         copy_root = any::<ocikit::Session>().copy_root(&any(), &any(), &any());
         push = any::<ocikit::Session>().push(&any(), &any::<[Reference; 1]>());
+        open_each = any::<ocikit::Session>().open_each(&any());
+        open_present = any::<ocikit::Session>().open_present(&any());
+        names = any::<ocikit::Session>().names(&any());
         inspect = any::<ocikit::Session>().inspect(&any());
         tags = any::<ocikit::Session>().tags(&any());
         plan = any::<ocikit::Session>().plan(&any(), &any(), &any());
@@ -192,7 +202,7 @@ fn public_async_functions(directory: &Path) -> Vec<String> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             names.extend(public_async_functions(&path));
-        } else {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).unwrap();
             let after = text.lines().filter_map(|line| line.trim_start().strip_prefix("pub async fn "));
             names.extend(after.map(|after| after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()));

@@ -32,7 +32,7 @@ fn with_tokens(double: &Double) {
 async fn debug_shows_no_password_token_or_upload_session() {
     let double = Double::start().await;
     with_tokens(&double);
-    let proxy = || Some(Secret::from(format!("http://user:{SECRET}@proxy.example:3128")));
+    let proxy = || Some(format!("http://user:{SECRET}@proxy.example:3128").into());
     let proxies = ProxyOptions { http: None, https: proxy(), except: String::new() };
     let credential = Credential::password("user", format!("{SECRET}-password"));
     let keychain = Fixed { registry: None, credential: credential.clone() };
