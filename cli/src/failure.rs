@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn choices_are_written_as_they_are_typed() {
-        let digest = ocikit::Digest::sha256_of(b"").to_string();
+        let digest = Digest::sha256_of(b"").to_string();
         let error = Error::Ambiguous { place: "a.tar".to_owned(), choices: vec!["v1".to_owned(), digest.clone()] };
         let hint = format!("choose one of them: a.tar#v1, a.tar@{digest}");
         assert_eq!(Failure::from(error).hint.unwrap(), hint);

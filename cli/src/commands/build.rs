@@ -101,7 +101,7 @@ impl Build {
         let options = TarOptions { modified: context.epoch.unwrap_or_default(), docker, ..TarOptions::default() };
         let to_stdout = is_stdout(&paths.archive);
         let archive: Arc<dyn Sink> = match to_stdout {
-            true => Arc::new(TarWriter::stream("-", std::io::stdout(), options)),
+            true => Arc::new(TarWriter::stream("-", io::stdout(), options)),
             false => Arc::new(TarWriter::create(&paths.archive, options).await?),
         };
         let session = context.session(&[])?;
