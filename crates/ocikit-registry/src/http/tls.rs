@@ -47,11 +47,9 @@ pub(crate) fn configure(settings: &TlsSettings) -> Result<ClientConfig> {
     let builder = builder(provider).dangerous().with_custom_certificate_verifier(verifier);
     match &settings.identity {
         None => Ok(builder.with_no_client_auth()),
-        Some(Identity { certificate, key }) => {
-            builder
-                .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
-                .map_err(|error| Error::broken(certificate.display(), error))
-        }
+        Some(Identity { certificate, key }) => builder
+            .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+            .map_err(|error| Error::broken(certificate.display(), error)),
     }
 }
 
