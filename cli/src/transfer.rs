@@ -92,7 +92,7 @@ impl Transfer {
         if let Some(Present { listed, platforms, .. }) = present {
             let names: Vec<_> = platforms.iter().map(ToString::to_string).collect();
             let names = crate::output::line(&names.join(", ")).into_owned();
-            context.output.say(&format!("{source} lists {listed} manifests and does not hold all; copying {names}"));
+            context.output.say(format!("{source} lists {listed} manifests and does not hold all; copying {names}"));
         }
         if let Some(gate) = gate {
             gate.check(source, &root).await?;

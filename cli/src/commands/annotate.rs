@@ -101,7 +101,7 @@ impl Annotate {
         };
         if orphans.len() > dropped {
             let what = "signatures or other referrers do not apply to the new digest";
-            context.output.say(&format!("warning: {} {what}", orphans.len() - dropped));
+            context.output.say(format!("warning: {} {what}", orphans.len() - dropped));
             if output.is_none() && !self.drop_referrers {
                 context.output.say("hint: sign the new digest, and add --drop-referrers to remove the old referrers");
             }

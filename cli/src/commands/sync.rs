@@ -108,7 +108,7 @@ impl Sync {
                 None => done += 1,
             }
             for tag in &facts.kept {
-                context.output.say(&format!("warning: {} keeps its own {tag}", facts.to));
+                context.output.say(format!("warning: {} keeps its own {tag}", facts.to));
             }
             let said = context.output.facts(&facts, || words(&facts));
             unsaid = std::mem::replace(&mut unsaid, Ok(())).and(said);

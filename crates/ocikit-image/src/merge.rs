@@ -66,7 +66,7 @@ enum There {
     /// The root, or not.
     Complete(bool),
     /// Something, or nothing, under a tag that is added to.
-    Tagged(Option<Root>),
+    Tagged(Option<Box<Root>>),
 }
 
 /// Leaves out what the target has already, and adds what the target has under tags of referrers to what is put there.
@@ -93,7 +93,7 @@ pub(crate) async fn settle(
         let there = match there {
             There::Complete(true) => continue,
             There::Complete(false) => None,
-            There::Tagged(there) => there,
+            There::Tagged(there) => there.map(|there| *there),
         };
         let Some((tag, kind)) = one.referrer_tag() else {
             lacking.push(one);
@@ -107,7 +107,7 @@ pub(crate) async fn settle(
             continue;
         };
         let sum = match there.digest() == one.root.digest() {
-            true if comparing.recheck && is_here => Sum::Other(one.root.clone()),
+            true if comparing.recheck && is_here => Sum::Other(Box::new(one.root.clone())),
             true => Sum::There,
             false => add(&there, &one.root, kind).await?,
         };
@@ -118,8 +118,8 @@ pub(crate) async fn settle(
         match sum {
             Sum::There => {}
             Sum::Other(root) => {
-                merged.insert(tag.clone(), root.clone());
-                lacking.push(Wanting { root, ..one });
+                merged.insert(tag.clone(), (*root).clone());
+                lacking.push(Wanting { root: *root, ..one });
             }
             Sum::Neither => {
                 let (there, not_copied) = (there.digest(), one.root.digest());
@@ -134,9 +134,9 @@ async fn look(one: &Wanting, to: &Arc<dyn Sink>, recheck: bool) -> Result<There>
     if let Some((tag, _)) = one.referrer_tag() {
         let Some(found) = to.tagged(tag).await? else { return Ok(There::Tagged(None)) };
         if found.digest == one.root.digest() {
-            return Ok(There::Tagged(Some(one.root.clone())));
+            return Ok(There::Tagged(Some(Box::new(one.root.clone()))));
         }
-        return Root::at(to.clone(), found).await.map(|there| There::Tagged(Some(there)));
+        return Root::at(to.clone(), found).await.map(|there| There::Tagged(Some(Box::new(there))));
     }
     if recheck {
         return Ok(There::Complete(false));
@@ -154,7 +154,7 @@ enum Sum {
     /// What is there, which has everything.
     There,
     /// This, which has everything that is there.
-    Other(Root),
+    Other(Box<Root>),
     /// One cannot be added to the other.
     Neither,
 }
@@ -171,7 +171,7 @@ async fn add(there: &Root, new: &Root, kind: ReferrerTag) -> Result<Sum> {
         ReferrerTag::List => match (there.document(), new.document()) {
             (Some(Document::Index(_)), Some(Document::Index(_))) => add_entries(there, new),
             // Some registries answer such a tag with the image that has the digest.
-            (_, Some(Document::Index(_))) => Ok(Sum::Other(new.clone())),
+            (_, Some(Document::Index(_))) => Ok(Sum::Other(Box::new(new.clone()))),
             _ => Ok(Sum::Neither),
         },
     }
@@ -194,7 +194,7 @@ async fn add_layers((there, old): (&Root, &Manifest), (new, added): (&Root, &Man
         return Ok(Sum::There);
     }
     if old.layers().iter().all(|layer| added.layers().contains(layer)) {
-        return Ok(Sum::Other(new.clone()));
+        return Ok(Sum::Other(Box::new(new.clone())));
     }
     let mut edit = old.edit();
     more.iter().for_each(|layer| {
@@ -214,7 +214,7 @@ async fn add_layers((there, old): (&Root, &Manifest), (new, added): (&Root, &Man
     }
     let manifest = edit.finish().map_err(|source| Error::document(&there.digest(), there.source(), source))?;
     let held = old.config().into_iter().chain(old.layers()).map(|blob| blob.digest).collect();
-    Ok(Sum::Other(sum(there, new, manifest.bytes(), documents, held).await?))
+    Ok(Sum::Other(Box::new(sum(there, new, manifest.bytes(), documents, held).await?)))
 }
 
 /// The config of the sum, with a digest for every layer as in the config of an image; `None` if the config is of another kind
@@ -262,7 +262,8 @@ fn add_entries(there: &Root, new: &Root) -> Result<Sum> {
     let document = edit.finish().map_err(|source| Error::document(&there.digest(), there.source(), source))?;
     let source = Summed::over(there, new, HashMap::from([(document.digest(), document.bytes().clone())]), known);
     let descriptor = replaced(there.descriptor(), document.bytes());
-    Ok(Sum::Other(Root::Index(crate::root::Index { descriptor, document, source: Arc::new(source) })))
+    let index = crate::root::Index { descriptor, document, source: Arc::new(source) };
+    Ok(Sum::Other(Box::new(Root::Index(index))))
 }
 
 async fn sum(

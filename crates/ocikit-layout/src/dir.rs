@@ -261,7 +261,7 @@ impl Sink for Dir {
         let folder = blocking(move || {
             let folder = place.made().and_then(|blobs| blobs.made(digest.algorithm().name())).map_err(&failed)?;
             let found = folder.regular(digest.hex()).map_err(&failed)?;
-            Ok((!found.is_some_and(|found| found.size == size)).then_some(folder))
+            Ok(found.is_none_or(|found| found.size != size).then_some(folder))
         });
         let Some(folder) = folder.await? else { return Ok(Put::Present) };
         let failed = self.failed("write to");

@@ -161,7 +161,8 @@ impl Content {
         let bytes = bytes.into();
         let labelled = label.is_document();
         let is_object = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-        if !labelled && !(is_object && serde_json::from_slice::<IgnoredAny>(&bytes).is_ok()) {
+        let is_json_object = || is_object && serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+        if !labelled && !is_json_object() {
             return Ok(Content::Blob);
         }
         check_length("document", &bytes, MAX_DOCUMENT_SIZE)?;

@@ -144,7 +144,7 @@ impl Keychain for DockerConfig {
                 Candidate::Helper { name, server } => {
                     let cell = lock(&self.asked).entry((name.clone(), server.clone())).or_default().clone();
                     let ask = || async { self.helper(&name).get(&server).await.map_err(Arc::new) };
-                    cell.get_or_init(ask).await.as_ref().map(Clone::clone).map_err(Error::again)
+                    cell.get_or_init(ask).await.clone().map_err(|error| Error::again(&error))
                 }
             };
             match found {
