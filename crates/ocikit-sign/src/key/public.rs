@@ -1,5 +1,6 @@
 use std::fmt;
 
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::UnparsedPublicKey;
 use base64::Engine;
@@ -44,11 +45,17 @@ impl fmt::Display for KeyKind {
 
 /// A public key that signatures are checked with. It is a point on its curve, or an RSA modulus of a length that is not
 /// too weak.
+///
+/// One key has one form here, whatever encoding it was read from: a compressed point and an uncompressed one, or RSA
+/// parameters that are absent and ones that are NULL, give the same bytes and the same fingerprint.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PublicKey {
     kind: KeyKind,
-    /// `SubjectPublicKeyInfo`, RFC 5280 4.1.2.7.
+    /// `SubjectPublicKeyInfo`, RFC 5280 4.1.2.7, as Go and OpenSSL write it: named curve, uncompressed point, NULL
+    /// parameters for RSA.
     der: Vec<u8>,
+    /// The digest of what the private key determines.
+    identity: Digest,
 }
 
 impl PublicKey {
@@ -102,8 +109,11 @@ impl PublicKey {
             other => return Err(refuse(format!("the algorithm {other} is not used"))),
         };
         let unparsed = UnparsedPublicKey::new(Scheme::of_cosign(kind).algorithm(), der);
-        unparsed.parse().map_err(|error| refuse(error.to_string()))?;
-        Ok(PublicKey { kind, der: der.to_vec() })
+        let parsed = unparsed.parse().map_err(|error| refuse(error.to_string()))?;
+        let canonical: PublicKeyX509Der<'_> = parsed.as_der().map_err(|error| refuse(error.to_string()))?;
+        let der = canonical.as_ref().to_vec();
+        let identity = identity(kind, &der).ok_or_else(|| refuse("it has no canonical form".to_owned()))?;
+        Ok(PublicKey { kind, der, identity })
     }
 
     /// The key in a certificate.
@@ -132,6 +142,12 @@ impl PublicKey {
         Digest::sha256_of(&self.der)
     }
 
+    /// What tells two private keys apart: the digest of the modulus of an RSA key, whatever its exponent, and of a point of
+    /// a curve without its sign. Whoever has the private half of one key with an identity has it of all of them.
+    pub fn identity(&self) -> Digest {
+        self.identity
+    }
+
     /// The digest as sigstore bundles have it: base64.
     pub(crate) fn hint(&self) -> String {
         STANDARD.encode(self.fingerprint().as_bytes())
@@ -154,6 +170,37 @@ impl fmt::Debug for PublicKey {
     }
 }
 
+/// What a private key determines of its public half, hashed. The DER is canonical.
+fn identity(kind: KeyKind, der: &[u8]) -> Option<Digest> {
+    let part = match kind {
+        KeyKind::Rsa { .. } => {
+            let key = rsa::PublicKey::from_der(der).ok()?;
+            key.modulus().big_endian_without_leading_zero().to_vec()
+        }
+        KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => {
+            let info = SubjectPublicKeyInfoRef::from_der(der).ok()?;
+            // SEC 1, 2.3.3: 4, then the two coordinates. With `d` whoever signs has `n - d`, which only negates the second.
+            let (form, coordinates) = info.subject_public_key.as_bytes()?.split_first()?;
+            if *form != 4 {
+                return None;
+            }
+            coordinates.get(..coordinates.len() / 2)?.to_vec()
+        }
+        KeyKind::Ed25519 => {
+            let info = SubjectPublicKeyInfoRef::from_der(der).ok()?;
+            let mut point = info.subject_public_key.as_bytes()?.to_vec();
+            // RFC 8032, 5.1.2: the highest bit of the last byte is the sign of x.
+            *point.last_mut()? &= 0x7f;
+            point
+        }
+    };
+    let algorithm = match kind {
+        KeyKind::Rsa { .. } => "RSA".to_owned(),
+        kind => kind.to_string(),
+    };
+    Some(Digest::sha256_of(&[algorithm.as_bytes(), b":", &part].concat()))
+}
+
 /// The length of a number without leading zero bytes.
 fn bits_of(big_endian: &[u8]) -> u32 {
     let first = big_endian.first().map_or(8, |first| first.leading_zeros());
@@ -166,3 +213,75 @@ const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+
+#[cfg(test)]
+mod tests {
+    use x509_cert::der::{Tag, asn1::Any};
+
+    use super::*;
+    use crate::key::PrivateKey;
+
+    /// A `SubjectPublicKeyInfo` with these parameters and this key.
+    fn info(oid: ObjectIdentifier, parameters: Option<Any>, key: &[u8]) -> Vec<u8> {
+        let algorithm = x509_cert::spki::AlgorithmIdentifierOwned { oid, parameters };
+        let subject_public_key = x509_cert::der::asn1::BitString::from_bytes(key).unwrap();
+        x509_cert::spki::SubjectPublicKeyInfoOwned { algorithm, subject_public_key }.to_der().unwrap()
+    }
+
+    fn bits(key: &PublicKey) -> Vec<u8> {
+        let info = SubjectPublicKeyInfoRef::from_der(key.to_der()).unwrap();
+        info.subject_public_key.as_bytes().unwrap().to_vec()
+    }
+
+    #[test]
+    fn a_compressed_point_is_the_same_key() {
+        for (kind, curve) in [(KeyKind::P256, P256), (KeyKind::P384, P384), (KeyKind::P521, P521)] {
+            let key = PrivateKey::generate(kind).unwrap();
+            let point = bits(key.public_key());
+            let half = (point.len() - 1) / 2;
+            let curve = Any::new(Tag::ObjectIdentifier, curve.as_bytes()).unwrap();
+            let sign = 2 + (point[point.len() - 1] & 1);
+            let read = |sign: u8| {
+                let compressed = [&[sign][..], &point[1..=half]].concat();
+                PublicKey::from_der(&info(EC, Some(curve.clone()), &compressed)).unwrap()
+            };
+            assert_eq!(&read(sign), key.public_key(), "{kind}");
+            assert_eq!(read(sign).fingerprint(), key.public_key().fingerprint(), "{kind}");
+            // The negated point: another key, which the same private key signs for.
+            let negated = read(5 - sign);
+            assert_ne!(&negated, key.public_key(), "{kind}");
+            assert_eq!(negated.identity(), key.public_key().identity(), "{kind}");
+            assert_ne!(PrivateKey::generate(kind).unwrap().public_key().identity(), negated.identity(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn rsa_parameters_and_exponents_make_no_second_key() {
+        let key = PrivateKey::generate(KeyKind::Rsa { bits: 2048 }).unwrap();
+        let key = key.public_key();
+        let null = Any::new(Tag::Null, &[][..]).unwrap();
+        assert_eq!(&PublicKey::from_der(&info(RSA, Some(null.clone()), &bits(key))).unwrap(), key);
+        // Absent parameters are the same key, or no key at all.
+        if let Ok(absent) = PublicKey::from_der(&info(RSA, None, &bits(key))) {
+            assert_eq!(&absent, key);
+        }
+        let mut numbers = bits(key);
+        let end = numbers.len();
+        assert_eq!(numbers[end - 5..], [2, 3, 1, 0, 1], "the exponent is 65537");
+        numbers[end - 1] = 3;
+        let other = PublicKey::from_der(&info(RSA, Some(null), &numbers)).unwrap();
+        assert_ne!(&other, key);
+        assert_eq!(other.identity(), key.identity());
+    }
+
+    #[test]
+    fn kinds_have_identities_of_their_own() {
+        let kinds = [KeyKind::P256, KeyKind::P384, KeyKind::P521, KeyKind::Ed25519];
+        let keys = kinds.map(|kind| PrivateKey::generate(kind).unwrap());
+        for (position, one) in keys.iter().enumerate() {
+            for other in &keys[position + 1..] {
+                assert_ne!(one.public_key().identity(), other.public_key().identity());
+            }
+        }
+    }
+}
