@@ -15,7 +15,7 @@ pub(crate) struct CellFacts {
     signer: String,
     /// The format of the signature that was found, or those of which one would have done.
     formats: Vec<&'static str>,
-    /// `verified`, `skipped` or `missing`.
+    /// `verified`, `skipped`, `missing`, or `not-understood` of an entry that is nothing known.
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     signature: Option<Digest>,
@@ -30,16 +30,26 @@ pub(crate) struct CellFacts {
     metadata: Annotations,
     /// What was attested.
     #[serde(skip_serializing_if = "Option::is_none")]
-    predicate: Option<serde_json::Value>,
+    predicate: Option<ocikit_sign::Predicate>,
     /// What was found and does not count.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     refused: Vec<RefusedFacts>,
+    /// How many more of those there are.
+    #[serde(rename = "moreRefused", skip_serializing_if = "is_zero")]
+    more_refused: usize,
+    /// Why the digest itself is not understood.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
 }
 
 #[derive(Serialize)]
 struct RefusedFacts {
     signature: Digest,
     why: String,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl CellFacts {
@@ -56,10 +66,15 @@ impl CellFacts {
             metadata: Annotations::new(),
             predicate: None,
             refused: Vec::new(),
+            more_refused: cell.more_refused,
+            problem: None,
         };
         let refused = |found: &Refused| RefusedFacts { signature: found.signature, why: found.why.to_string() };
         match &cell.outcome {
             Outcome::Skipped => facts,
+            Outcome::NotUnderstood(why) => {
+                CellFacts { outcome: "not-understood", problem: Some(why.clone()), ..facts }
+            }
             Outcome::Missing(found) => {
                 CellFacts { outcome: "missing", refused: found.iter().map(refused).collect(), ..facts }
             }
@@ -90,6 +105,12 @@ pub(crate) fn table(cells: &[CellFacts]) -> Lines {
         }
         for refused in &cell.refused {
             lines.push(format!("  {}: {}", refused.signature, refused.why));
+        }
+        if cell.more_refused > 0 {
+            text += &format!("  and {} more that do not count\n", cell.more_refused);
+        }
+        if let Some(problem) = &cell.problem {
+            text += &format!("  {}\n", output::line(problem));
         }
     }
     lines

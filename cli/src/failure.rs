@@ -218,6 +218,15 @@ impl From<ocikit_sign::Error> for Failure {
                 Failure::new(Code::Unverified, message).hint("name the image by the digest that is expected")
             }
             Error::Refused(_) => Failure::new(Code::Unverified, message),
+            Error::OtherStatement(statements) => {
+                let failure = Failure::new(Code::Unverified, message);
+                let flags = statements.iter().map(|statement| format!("--annotated-from {}", statement.named));
+                let flags = flags.collect::<Vec<_>>().join(" ");
+                match statements.iter().all(|statement| statement.is_annotated) {
+                    true => failure.hint(format_args!("add `{flags}` to sign the statements for the image as it is now")),
+                    false => failure.hint("see `--annotated-from` in `ocikit attest --help` if the image was annotated"),
+                }
+            }
             Error::Password(_) => Failure::new(Code::Denied, message)
                 .hint("give --key-password-file, or set OCIKIT_KEY_PASSWORD or COSIGN_PASSWORD"),
             Error::Key(_) | Error::Certificates(_) | Error::Policy { .. } | Error::Unsupported(_) => {

@@ -48,6 +48,22 @@ pub(crate) struct NotationArguments {
 }
 
 impl NotationArguments {
+    /// The flags that were given.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        let all = [
+            ("--certificate-chain", self.certificate_chain.is_some()),
+            ("--plugin", self.plugin.is_some()),
+            ("--key-id", self.key_id.is_some()),
+            ("--plugin-config", !self.plugin_config.is_empty()),
+            ("--expiry", self.expiry.is_some()),
+            ("--user-metadata", !self.user_metadata.is_empty()),
+            ("--timestamp-url", self.timestamp_url.is_some()),
+            ("--timestamp-root-cert", self.timestamp_root_cert.is_some()),
+            ("--signing-authority", self.signing_authority),
+        ];
+        all.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()
+    }
+
     /// What was asked for, which has to be there if it is `wanted`.
     pub(crate) fn options(
         &self,

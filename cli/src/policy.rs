@@ -1,10 +1,11 @@
 //! Policies: read from a file with the files that it names, and asked before anything is written.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use ocikit::{Digest, Location, Platform, Repository, Root};
+use ocikit::{Digest, Location, Platform, Referrers, Repository, Root};
 use ocikit_sign::{
     AuthorityFiles, CertificateTrust, Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict,
 };
@@ -34,6 +35,20 @@ pub(crate) struct GateArguments {
     /// What these plugins are told besides; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, requires = "verify_plugin")]
     verify_plugin_config: Vec<(String, String)>,
+    /// Which referrers are copied of an image that the policy lets through: by default those that its signers made or signed
+    #[arg(long, value_enum, value_name = "WHICH", requires = "policy", default_value_t = WhichReferrers::Verified)]
+    referrers: WhichReferrers,
+}
+
+/// The referrers that are copied along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WhichReferrers {
+    /// Those that the signers of the policy made or signed
+    Verified,
+    /// All; those that are not verified are named
+    All,
+    /// None
+    None,
 }
 
 /// A policy that every image has to pass before it is copied.
@@ -42,6 +57,7 @@ pub(crate) struct Gate {
     policy: Policy,
     path: PathBuf,
     scope: Option<Repository>,
+    referrers: WhichReferrers,
 }
 
 impl GateArguments {
@@ -57,7 +73,8 @@ impl GateArguments {
         let policy = read(path)?;
         let plugins = verification_plugins(&self.verify_plugin, &self.verify_plugin_config).await?;
         let policy = policy.with_plugins(plugins);
-        Ok(Some(Gate { policy, path: path.clone(), scope: self.verify_scope.clone() }))
+        let (path, scope) = (path.clone(), self.verify_scope.clone());
+        Ok(Some(Gate { policy, path, scope, referrers: self.referrers }))
     }
 }
 
@@ -77,6 +94,41 @@ impl Gate {
                 Err(Failure::new(code, message).hint(hint))
             }
         }
+    }
+}
+
+/// The most referrers that are named one by one.
+const MAX_NAMED: usize = 20;
+
+impl Gate {
+    /// Of the referrers that are to be copied, those that may be. The others are named.
+    pub(crate) async fn referrers(
+        &self,
+        context: &Context,
+        location: &Location,
+        root: &Root,
+        wanted: Referrers,
+    ) -> Result<Referrers> {
+        if wanted.is_none() || self.referrers == WhichReferrers::None {
+            return Ok(Referrers::None);
+        }
+        let options = PolicyOptions::new(scope(self.scope.as_ref(), location), Timestamp::now());
+        let check = self.policy.check_referrers(root, &options).await?;
+        let name = |digests: &BTreeSet<Digest>, what: &str| {
+            for digest in digests.iter().take(MAX_NAMED) {
+                context.output.say(&format!("{location}: {what} {digest}"));
+            }
+            if digests.len() > MAX_NAMED {
+                context.output.say(&format!("{location}: and {} more", digests.len() - MAX_NAMED));
+            }
+        };
+        name(&check.mixed, "copies signatures of which the policy verifies only some:");
+        if self.referrers == WhichReferrers::All {
+            name(&check.unverified, "copies a referrer that the policy does not verify:");
+            return Ok(wanted);
+        }
+        name(&check.unverified, "leaves out a referrer that the policy does not verify:");
+        Ok(wanted.among(check.verified.into_iter().chain(check.mixed).collect()))
     }
 }
 

@@ -51,6 +51,20 @@ pub(crate) struct VoucherArguments {
 }
 
 impl VoucherArguments {
+    /// The flags that were given. `--rekor-version` comes with `--rekor-url` only.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        let all = [
+            ("--signing-config", self.signing_config.is_some()),
+            ("--fulcio-url", self.fulcio_url.is_some()),
+            ("--rekor-url", !self.rekor_url.is_empty()),
+            ("--timestamp-server-url", !self.timestamp_server_url.is_empty()),
+            ("--identity-token", self.identity_token.is_some()),
+            ("--trusted-root", self.trusted_root.is_some()),
+            ("--certificate", self.certificate.is_some()),
+        ];
+        all.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()
+    }
+
     /// Whoever signs, and what is put beside their signatures. For a trial no service is asked: what logs were told they keep.
     pub(crate) async fn signer(
         &self,
@@ -60,6 +74,11 @@ impl VoucherArguments {
     ) -> Result<(Arc<dyn Signer>, Option<Vouchers>)> {
         let now = Timestamp::now();
         let ServiceUrls { authority, logs, timestamps } = self.services(now)?;
+        let is_any_asked = authority.is_some() || !logs.is_empty() || !timestamps.is_empty();
+        if self.trusted_root.is_some() && !is_any_asked {
+            return Err(Failure::usage("--trusted-root checks what services answer, and no service is named")
+                .hint("name one with --signing-config, --rekor-url or --timestamp-server-url, or leave out --trusted-root"));
+        }
         let root = self.trusted_root.as_deref().map(trusted_root).transpose()?;
         let signer = given.signer().await?;
         if is_trial {

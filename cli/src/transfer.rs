@@ -34,7 +34,7 @@ pub(crate) struct Transfer {
     #[arg(long)]
     recheck: bool,
     /// Leave signatures, attestations and whatever else is about the image where they are
-    #[arg(long)]
+    #[arg(long, conflicts_with = "referrers")]
     no_referrers: bool,
     /// Of what is about the image, only this artifact type goes along
     #[arg(long, value_name = "TYPE", conflicts_with = "no_referrers")]
@@ -78,13 +78,14 @@ impl Transfer {
 
     /// Opens an image, which the policy has to let through if there is one. From here on it is known by its digest: a tag that
     /// moves meanwhile moves nothing. Of an archive by `docker save` that is what it holds, unless platforms were named.
+    /// Returns it with the referrers that may be copied.
     pub(crate) async fn open(
         &self,
         context: &Context,
         session: &Session,
         source: &Location,
         gate: Option<&Gate>,
-    ) -> Result<Root> {
+    ) -> Result<(Root, Referrers)> {
         let (root, present) = match self.platform.is_empty() {
             true => session.open_present(source).await?,
             false => (session.open(source).await?, None),
@@ -94,10 +95,11 @@ impl Transfer {
             let names = crate::output::line(&names.join(", ")).into_owned();
             context.output.say(format!("{source} lists {listed} manifests and does not hold all; copying {names}"));
         }
-        if let Some(gate) = gate {
-            gate.check(source, &root).await?;
-        }
-        Ok(root)
+        let wanted = session.options().referrers.clone();
+        let Some(gate) = gate else { return Ok((root, wanted)) };
+        gate.check(source, &root).await?;
+        let referrers = gate.referrers(context, source, &root, wanted).await?;
+        Ok((root, referrers))
     }
 
     /// The policy that every image has to pass, if there is one.
@@ -167,7 +169,8 @@ pub(crate) async fn copy_to_all(
         let facts = targets.iter().zip(copied).map(|(target, copied)| Ok(Facts::of(target, &copied?))).collect();
         return report_all(context, targets, facts, transfer);
     }
-    let root = transfer.open(context, session, source, transfer.gate().await?.as_ref()).await?;
+    let (root, referrers) = transfer.open(context, session, source, transfer.gate().await?.as_ref()).await?;
+    let session = &session.with_referrers(referrers);
     let root = transfer.narrow(root).await?;
     let facts = if transfer.dry_run {
         join_all(targets.iter().map(|target| copy_to_one(session, &root, source, target, transfer))).await
@@ -275,23 +278,27 @@ pub(crate) async fn copy_several(
         if let Some(tag) = reference.tag()
             && let Some(kind) = ReferrerTag::of(tag)
         {
-            // With a policy they go along with the images that they are about, if at all.
+            // With a policy they are copied with the images that they are about, if at all.
             if gate.is_some() {
-                return Ok(Vec::new());
+                return Ok((Vec::new(), Referrers::None));
             }
             let source = session.source(&location).await?;
-            let found = tagged_referrers(&source, tag, kind, &session.options().referrers).await?;
+            let wanted = session.options().referrers.clone();
+            let found = tagged_referrers(&source, tag, kind, &wanted).await?;
             let found = found.into_iter().map(|(root, naming)| (its_name(target, &root, &naming), root, naming));
-            return Ok(found.collect());
+            return Ok((found.collect(), wanted));
         }
-        let root = transfer.open(context, session, &location, gate.as_ref()).await?;
+        let (root, referrers) = transfer.open(context, session, &location, gate.as_ref()).await?;
         let root = transfer.narrow(root).await?;
         let target = own_name(target, &reference);
         transfer.check_target(session, root.digest(), &target).await?;
-        Ok::<_, Failure>(vec![(target, root, naming(&reference))])
+        Ok::<_, Failure>((vec![(target, root, naming(&reference))], referrers))
     };
     let roots = stream::iter(references.to_vec()).map(open).buffered(AT_ONCE);
-    let roots: Vec<_> = roots.try_collect::<Vec<_>>().await?.into_iter().flatten().collect();
+    let roots: Vec<(Vec<_>, Referrers)> = roots.try_collect().await?;
+    let (roots, referrers): (Vec<_>, Vec<_>) = roots.into_iter().unzip();
+    let roots: Vec<_> = roots.into_iter().flatten().collect();
+    let session = &session.with_referrers(Referrers::of_any(referrers));
     let mut facts = Vec::new();
     if transfer.dry_run {
         for (target, root, _) in &roots {

@@ -225,7 +225,13 @@ pub fn policies(bytes: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let root = Root::at(memory.clone(), index).await.unwrap();
-        let options = PromoteOptions { predicate_types: Vec::new(), expect: None, created: now, vouchers: None };
+        let options = PromoteOptions {
+            predicate_types: Vec::new(),
+            annotated_from: Vec::new(),
+            expect: None,
+            created: now,
+            vouchers: None,
+        };
         for made in ocikit_sign::promote(&root, &*KEY, &options).await.unwrap_or_default() {
             assert_eq!(made.subject.digest, image.digest);
         }

@@ -30,6 +30,10 @@ pub(crate) struct Attest {
     /// Sign what BuildKit says of each image in an index, byte for byte: all of it, or what is of the type that is given
     #[arg(long, conflicts_with_all = ["predicate", "recursive"])]
     promote: bool,
+    /// With --promote, the digest of an image before it was annotated; may be repeated. A statement that names it is signed for
+    /// the image as it is now, and records this digest
+    #[arg(long, value_name = "DIGEST", requires = "promote")]
+    annotated_from: Vec<Digest>,
     #[command(flatten)]
     depth: DepthArguments,
     /// Attest only if it has this digest
@@ -56,7 +60,8 @@ impl Attest {
             }
             None => {
                 let predicate_types = self.kind.iter().cloned().collect();
-                let options = PromoteOptions { predicate_types, expect: self.expect, created, vouchers };
+                let (annotated_from, expect) = (self.annotated_from.clone(), self.expect);
+                let options = PromoteOptions { predicate_types, annotated_from, expect, created, vouchers };
                 ocikit_sign::promote(&root, &*signer, &options).await?
             }
         };

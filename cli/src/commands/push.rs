@@ -42,13 +42,14 @@ impl Push {
                 // Nothing is pushed before it is clear that everything has a name.
                 let (mut opened, gate) = (Vec::new(), self.transfer.gate().await?);
                 for source in sources {
-                    let root = self.transfer.open(context, &session, source, gate.as_ref()).await?;
-                    opened.push((source, own_tag(source, &root, reference)?, self.transfer.narrow(root).await?));
+                    let (root, referrers) = self.transfer.open(context, &session, source, gate.as_ref()).await?;
+                    let (target, session) = (own_tag(source, &root, reference)?, session.with_referrers(referrers));
+                    opened.push((source, target, self.transfer.narrow(root).await?, session));
                 }
                 let mut done = Vec::new();
                 let mut failures = Vec::new();
-                for (source, target, root) in &opened {
-                    match copy_to_one(&session, root, source, target, &self.transfer).await {
+                for (source, target, root, session) in &opened {
+                    match copy_to_one(session, root, source, target, &self.transfer).await {
                         Ok(facts) => done.push(facts),
                         Err(failure) => failures.push((target, failure)),
                     }

@@ -7,7 +7,7 @@ use ocikit_sign::{Format, NotationOptions, NotationPlugin, SignOptions, Signatur
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::keys::{self, DepthArguments, FormatName, SignerArguments};
 use crate::notation::NotationArguments;
 use crate::output::Lines;
@@ -43,6 +43,33 @@ pub(crate) struct Sign {
     vouchers: VoucherArguments,
 }
 
+/// The formats of cosign.
+const COSIGN: &[Format] = &[Format::Cosign, Format::CosignLegacy];
+/// The formats of the Notary Project.
+const NOTATION: &[Format] = &[Format::NotationJws, Format::NotationCose];
+
+/// The flags that only some formats use, and those formats. All other flags are for every format.
+const FLAGS_OF_FORMATS: [(&str, &[Format]); 18] = [
+    ("--reference", &[Format::CosignLegacy]),
+    ("--signing-config", COSIGN),
+    ("--fulcio-url", COSIGN),
+    ("--rekor-url", COSIGN),
+    ("--rekor-version", COSIGN),
+    ("--timestamp-server-url", COSIGN),
+    ("--identity-token", COSIGN),
+    ("--trusted-root", COSIGN),
+    ("--certificate", COSIGN),
+    ("--certificate-chain", NOTATION),
+    ("--plugin", NOTATION),
+    ("--key-id", NOTATION),
+    ("--plugin-config", NOTATION),
+    ("--expiry", NOTATION),
+    ("--user-metadata", NOTATION),
+    ("--timestamp-url", NOTATION),
+    ("--timestamp-root-cert", NOTATION),
+    ("--signing-authority", NOTATION),
+];
+
 /// Whoever signs.
 enum By {
     Plugin(NotationPlugin),
@@ -73,6 +100,7 @@ struct SignatureFacts {
 
 impl Sign {
     pub(crate) async fn run(&self, context: &Context) -> Result {
+        self.check_flags()?;
         let location = context.expand(&self.location);
         let session = context.session(&[&location])?;
         let (by, vouchers) = match self.notation.plugin().await? {
@@ -118,6 +146,25 @@ impl Sign {
         }))
     }
 
+    /// Refuses a flag that none of the formats uses: whoever gives it believes that it does something.
+    fn check_flags(&self) -> Result {
+        let mut given = [self.notation.given(), self.vouchers.given()].concat();
+        given.extend(self.reference.is_some().then_some("--reference"));
+        let chosen = self.formats();
+        for (flag, formats) in FLAGS_OF_FORMATS.iter().filter(|(flag, _)| given.contains(flag)) {
+            if chosen.iter().any(|format| formats.contains(format)) {
+                continue;
+            }
+            let words = |formats: &[Format], joint: &str| {
+                formats.iter().map(|format| format.as_str()).collect::<Vec<_>>().join(joint)
+            };
+            let message = format!("{flag} has no meaning for signatures in the format {}", words(&chosen, " or "));
+            let hint = format!("leave out {flag}, or add `--format {}`", words(&formats[..1], ""));
+            return Err(Failure::usage(message).hint(hint));
+        }
+        Ok(())
+    }
+
     fn formats(&self) -> Vec<Format> {
         let mut formats: Vec<_> = self.format.iter().map(|name| name.format()).collect();
         formats.sort_unstable();
@@ -152,6 +199,30 @@ impl SignatureFacts {
             format: made.format.as_str(),
             signature: made.root.digest(),
             tag: made.naming.tag.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The flags that mean the same in every format.
+    const FOR_ALL: [&str; 11] = [
+        "--key", "--signer-command", "--key-password-file", "--format", "--recursive", "--attestations", "--images-only",
+        "--expect", "--dry-run", "--help", "--version",
+    ];
+
+    #[test]
+    fn every_flag_is_for_all_formats_or_for_those_that_are_listed() {
+        let command = Sign::augment_args(clap::Command::new("sign"));
+        for argument in command.get_arguments().filter_map(clap::Arg::get_long) {
+            let flag = format!("--{argument}");
+            let is_listed = FLAGS_OF_FORMATS.iter().any(|(listed, _)| *listed == flag);
+            assert!(is_listed != FOR_ALL.contains(&&*flag), "{flag} is in one of the two lists");
+        }
+        for (flag, _) in FLAGS_OF_FORMATS {
+            assert!(command.get_arguments().any(|found| found.get_long() == flag.strip_prefix("--")), "{flag} exists");
         }
     }
 }

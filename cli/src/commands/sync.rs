@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use clap::Args;
 use ocikit::sync::{Config, Done, Item, Prefix, SyncError, SyncOptions, sync};
-use ocikit::{Digest, Error, Location, Put, Reference, Root, SessionOptions};
+use ocikit::{Digest, Error, Location, Put, Reference, Referrers, Root, SessionOptions};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -73,14 +73,22 @@ impl From<Error> for Missed {
     }
 }
 
+/// A policy that says what it leaves out.
+struct SayingGate<'a> {
+    gate: Gate,
+    context: &'a Context,
+}
+
 #[async_trait]
-impl ocikit::sync::Gate<Missed> for Gate {
-    async fn check(&self, from: &Reference, root: &Root) -> Result<(), Missed> {
-        let checked = Gate::check(self, &Location::Registry(from.clone()), root).await;
+impl ocikit::sync::Gate<Missed> for SayingGate<'_> {
+    async fn check(&self, from: &Reference, root: &Root, which: &Referrers) -> Result<Referrers, Missed> {
+        let from = Location::Registry(from.clone());
+        let checked = self.gate.check(&from, root).await;
         checked.map_err(|failure| match failure.code {
             Code::Unverified => Missed::Refused(failure),
             _ => Missed::Failed(failure),
-        })
+        })?;
+        self.gate.referrers(self.context, &from, root, which.clone()).await.map_err(Missed::Failed)
     }
 }
 
@@ -93,7 +101,7 @@ impl Sync {
             Failure::usage(format_args!("{}: {invalid}", self.file.display()))
                 .hint("name the target on the command line, or with `to` beside each image")
         })?;
-        let gate = self.gate.gate().await?;
+        let gate = self.gate.gate().await?.map(|gate| SayingGate { gate, context });
         let gate = gate.as_ref().map(|gate| gate as &dyn ocikit::sync::Gate<Missed>);
         let options = SessionOptions { foreign_layers: self.foreign_layers, ..SessionOptions::default() };
         let session = context.session_that_knows(&config.registries, options)?;

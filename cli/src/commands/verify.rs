@@ -81,6 +81,7 @@ struct Facts {
 impl Verify {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
+        self.check_flags()?;
         let policy = self.policy.as_deref().map(policy::read).transpose()?;
         let root = context.session(&[&location])?.open(&location).await?;
         if let Some(policy) = policy {
@@ -109,6 +110,16 @@ impl Verify {
             Some(_) => Ok(()),
             None => Err(failure(&location, &coverage)),
         }
+    }
+
+    /// Refuses a flag that nothing would look at.
+    fn check_flags(&self) -> Result {
+        let has_legacy = self.format.is_empty() || self.format.contains(&FormatName::CosignLegacy);
+        if self.signed_as.is_some() && (!has_legacy || self.attestation.is_some()) {
+            return Err(Failure::usage("--signed-as is for signatures in the format cosign-legacy, which are not asked for")
+                .hint("leave out --signed-as, or add `--format cosign-legacy`"));
+        }
+        Ok(())
     }
 
     async fn plugins(&self) -> Result<Vec<VerificationPlugin>> {
@@ -142,9 +153,17 @@ impl Verify {
 }
 
 fn failure(location: &Location, coverage: &Coverage) -> Failure {
-    let missing = coverage.cells.iter().filter(|cell| matches!(cell.outcome, Outcome::Missing(_))).count();
+    let missing = coverage.cells.iter().filter(|cell| cell.outcome.is_failure()).count();
     let all = coverage.cells.len();
     let message = format!("{location} is not verified: {missing} of {all} signatures that were asked for are missing");
+    let not_understood = coverage.cells.iter().find_map(|cell| match &cell.outcome {
+        Outcome::NotUnderstood(why) => Some((cell.subject.digest, why)),
+        _ => None,
+    });
+    if let Some((digest, why)) = not_understood {
+        let message = format!("{message}; {digest} is not understood: {}", crate::output::line(why));
+        return Failure::new(Code::Unverified, message);
+    }
     Failure::new(Code::Unverified, message)
         .hint(format_args!("`ocikit referrers {}` lists the signatures", quoted(&location.to_string())))
 }

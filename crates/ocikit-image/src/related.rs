@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use futures::future::try_join;
@@ -22,6 +22,61 @@ pub enum Referrers {
     All,
     /// Those of one of these artifact types.
     OfTypes(Vec<MediaType>),
+    /// Of those that another choice means, the ones whose manifests have these digests: a policy verified them, for one.
+    Among(Box<Referrers>, Arc<BTreeSet<Digest>>),
+}
+
+impl Referrers {
+    /// The same, and only those whose manifests have these digests.
+    #[must_use]
+    pub fn among(self, digests: BTreeSet<Digest>) -> Referrers {
+        match self {
+            Referrers::None => Referrers::None,
+            other => Referrers::Among(Box::new(other), Arc::new(digests)),
+        }
+    }
+
+    /// What any of several choices for images means, which differ in nothing but the digests that are allowed.
+    #[must_use]
+    pub fn of_any(choices: Vec<Referrers>) -> Referrers {
+        let mut choices = choices.into_iter().filter(|choice| !matches!(choice, Referrers::None));
+        let Some(first) = choices.next() else { return Referrers::None };
+        let Referrers::Among(which, digests) = first else { return first };
+        let mut all = (*digests).clone();
+        for choice in choices {
+            match choice {
+                Referrers::Among(_, digests) => all.extend(digests.iter().copied()),
+                other => return other,
+            }
+        }
+        which.among(all)
+    }
+
+    /// Whether none is meant.
+    pub fn is_none(&self) -> bool {
+        match self {
+            Referrers::None => true,
+            Referrers::All | Referrers::OfTypes(_) => false,
+            Referrers::Among(which, digests) => which.is_none() || digests.is_empty(),
+        }
+    }
+
+    /// Whether what cosign keeps under tags of its own is meant too.
+    fn takes_tags(&self) -> bool {
+        match self {
+            Referrers::None | Referrers::OfTypes(_) => false,
+            Referrers::All => true,
+            Referrers::Among(which, _) => which.takes_tags(),
+        }
+    }
+
+    /// Whether a manifest with this digest may be meant.
+    fn may_have(&self, digest: &Digest) -> bool {
+        match self {
+            Referrers::None | Referrers::All | Referrers::OfTypes(_) => true,
+            Referrers::Among(which, digests) => digests.contains(digest) && which.may_have(digest),
+        }
+    }
 }
 
 /// More things about one image than this are a mistake or an attack.
@@ -30,7 +85,7 @@ const MOST: usize = 10_000;
 /// What is about a root and what is below it, and what is about that in turn; each with the name it had.
 pub(crate) async fn related(root: &Root, which: &Referrers, platforms: &[Platform]) -> Result<Vec<(Root, Naming)>> {
     let mut found = Vec::new();
-    if *which == Referrers::None {
+    if which.is_none() {
         return Ok(found);
     }
     let source = root.source();
@@ -185,10 +240,10 @@ async fn about(
     which: &Referrers,
     held: &Held,
 ) -> Result<Vec<(Root, Naming)>> {
-    let endings: &[&str] = if *which == Referrers::All { &ENDINGS } else { &[] };
+    let endings: &[&str] = if which.takes_tags() { &ENDINGS } else { &[] };
     let tagged = stream::iter(endings).map(|ending| tagged(source, subject, ending)).buffered(ENDINGS.len()).boxed();
     let (mut found, tagged): (_, Vec<_>) = try_join(listed(source, subject, which, held), tagged.try_collect()).await?;
-    found.extend(tagged.into_iter().flatten());
+    found.extend(tagged.into_iter().flatten().filter(|(root, _)| which.may_have(&root.digest())));
     Ok(found)
 }
 
@@ -210,7 +265,7 @@ async fn open_listed(
     which: &Referrers,
     held: &Held,
 ) -> Result<Vec<(Root, Naming)>> {
-    let opened = stream::iter(listed)
+    let opened = stream::iter(listed.into_iter().filter(|listed| which.may_have(&listed.digest)))
         .map(|listed| async move {
             held.add(&listed, subject, source)?;
             match Root::at(source.clone(), listed).await {
@@ -242,7 +297,11 @@ async fn tagged(source: &Arc<dyn Source>, subject: Digest, ending: &str) -> Resu
 }
 
 fn is_of(root: &Root, which: &Referrers) -> bool {
-    let Referrers::OfTypes(types) = which else { return true };
+    let types = match which {
+        Referrers::None | Referrers::All => return true,
+        Referrers::OfTypes(types) => types,
+        Referrers::Among(which, _) => return is_of(root, which),
+    };
     let document = root.document();
     let found = match &document {
         Some(Document::Manifest(manifest)) => {

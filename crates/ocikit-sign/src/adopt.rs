@@ -1,17 +1,15 @@
-use std::sync::Arc;
-
 use bytes::Bytes;
 use jiff::Timestamp;
-use ocikit_image::{Memory, Naming, Root};
+use ocikit_image::{Naming, Root};
 use ocikit_spec::{Annotations, Descriptor, MediaType};
 
 use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::found::{COSE_TYPE, Found, JWS_TYPE, LONGEST};
+use crate::found::{COSE_TYPE, Found, JWS_TYPE, max_bytes};
 use crate::notation::{Seal, open};
 use crate::refusal::Refusal;
-use crate::sign::{Signature, added, enveloped, wrapped};
+use crate::sign::{Made, Signature, added, enveloped, signature, wrapped};
 use crate::subjects::Subject;
 use crate::verify::{Asked, Trust};
 
@@ -41,26 +39,24 @@ pub enum Foreign {
 ///
 /// [`Error::Refused`] if it is not by them, or not about this root; those of the place of the image.
 pub async fn adopt(root: &Root, foreign: Foreign, trusted: Option<&Trust>, created: Timestamp) -> Result<Signature> {
-    let memory = Arc::new(Memory::new());
-    let subject = Subject { root: root.clone(), platform: root.descriptor().platform.clone() };
+    let (place, subject) = (&Made::default(), Subject::of(root));
     let (format, layer, bytes, kind) = form(foreign, &subject).map_err(Error::Refused)?;
     if let Some(trusted) = trusted {
-        let content = Ok((layer.clone(), Bytes::from(bytes.clone())));
-        let found = Found { manifest: layer.digest, format: Some(format), content };
+        let found = Found::given(format, layer.clone(), Bytes::from(bytes.clone()));
         let predicate_type = kind.as_deref().filter(|kind| *kind != bundle::PREDICATE_TYPE);
-        trusted.verify(&subject, &found, Asked { predicate_type, signed_as: None }).map_err(Error::Refused)?;
+        trusted.verify(&subject, &found, Asked::of(predicate_type, None)).map_err(Error::Refused)?;
     }
     let (manifest, naming) = match (format, kind) {
-        (Format::Cosign, Some(kind)) => (wrapped(&subject, &kind, bytes, created, &memory)?, Naming::default()),
-        (Format::CosignLegacy | Format::Cosign, _) => added(&subject, &layer, bytes, &memory).await?,
+        (Format::Cosign, Some(kind)) => (wrapped(&subject, &kind, bytes, (created, &[]), place)?, Naming::default()),
+        (Format::CosignLegacy | Format::Cosign, _) => added(&subject, &layer, bytes, place).await?,
         (Format::NotationJws | Format::NotationCose, _) => {
             let seal = seal_of(format);
             let chain = open(seal, &bytes).map_err(Error::Refused)?.chain;
-            (enveloped(seal, &subject, &chain, bytes, (created, &Annotations::new()), &memory), Naming::default())
+            let notes = (created, &Annotations::new());
+            (enveloped(seal, &subject, &chain, bytes, notes, &place.memory), Naming::default())
         }
     };
-    let root = Root::at(memory, Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
-    Ok(Signature { subject: subject.descriptor(), platform: subject.platform, format, root, naming })
+    signature(&subject, format, &manifest, naming, place).await
 }
 
 /// What a signature is, once all was checked that needs nobody's key: its format, layer and content, and the type of its
@@ -68,11 +64,13 @@ pub async fn adopt(root: &Root, foreign: Foreign, trusted: Option<&Trust>, creat
 fn form(foreign: Foreign, subject: &Subject) -> Result<(Format, Descriptor, Vec<u8>, Option<String>), Refusal> {
     let (format, layer, bytes, kind) = match foreign {
         Foreign::Bundle(bytes) => {
+            check_length(Format::Cosign, &bytes)?;
             let kind = bundle::about_unverified(&bytes, &subject.digest())?;
             let layer = Descriptor::of(MediaType::new(bundle::MEDIA_TYPE), &bytes);
             (Format::Cosign, layer, bytes, Some(kind))
         }
         Foreign::Simple { payload, signature } => {
+            check_length(Format::CosignLegacy, &payload)?;
             let layer = simple::layer(&payload, signature.trim());
             simple::signature(&layer)?;
             simple::says(&payload, &subject.digest())?;
@@ -83,13 +81,20 @@ fn form(foreign: Foreign, subject: &Subject) -> Result<(Format, Descriptor, Vec<
                 Some(b'{') => (Format::NotationJws, JWS_TYPE),
                 _ => (Format::NotationCose, COSE_TYPE),
             };
+            check_length(format, &bytes)?;
             open(seal_of(format), &bytes)?.is_about(&subject.descriptor())?;
             (format, Descriptor::of(MediaType::new(kind), &bytes), bytes, None)
         }
     };
-    match bytes.len() as u64 > LONGEST {
-        true => Err(Refusal::Malformed(format!("it has {} bytes, which nobody reads", bytes.len()))),
-        false => Ok((format, layer, bytes, kind)),
+    Ok((format, layer, bytes, kind))
+}
+
+/// What is longer nobody reads.
+fn check_length(format: Format, bytes: &[u8]) -> Result<(), Refusal> {
+    let (length, most) = (bytes.len() as u64, max_bytes(format));
+    match length > most {
+        true => Err(Refusal::Malformed(format!("it has {length} bytes, more than the {most} that are read"))),
+        false => Ok(()),
     }
 }
 

@@ -40,6 +40,9 @@ pub enum Error {
     /// A signature that was to be stored does not count.
     #[error("the signature is not stored: {0}")]
     Refused(Refusal),
+    /// Statements of BuildKit name other digests than those of the images that their entries name.
+    #[error("{}", other_statements(.0))]
+    OtherStatement(Vec<OtherStatement>),
     /// What was asked for does not go together.
     #[error("{0}")]
     Unsupported(String),
@@ -54,4 +57,26 @@ pub enum Error {
     /// The place of the image failed.
     #[error(transparent)]
     Image(#[from] ocikit_image::Error),
+}
+
+/// A statement that names another digest than that of the image that its entry names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherStatement {
+    /// The image, by the index.
+    pub image: Digest,
+    /// What the statement names, in its words.
+    pub named: String,
+    /// Whether it is shown that the two differ in nothing but annotations.
+    pub is_annotated: bool,
+}
+
+fn other_statements(statements: &[OtherStatement]) -> String {
+    let Some(first) = statements.first() else { return "cannot promote attestations".to_owned() };
+    let OtherStatement { image, named, is_annotated } = first;
+    let why = if *is_annotated { ", the digest of that image before it was annotated" } else { "" };
+    let more = match statements.len() - 1 {
+        0 => String::new(),
+        more => format!("; the same holds for {more} more"),
+    };
+    format!("cannot promote the attestations of {image}: the statement names {named}{why}{more}")
 }

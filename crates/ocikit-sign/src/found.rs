@@ -1,64 +1,216 @@
-//! The signatures that are about a digest, as far as they can be read.
+//! The signatures that are about a digest, read one after the other.
+
+use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
-use ocikit_image::{Error, Name, Source, SourceExt};
-use ocikit_spec::{Descriptor, Digest, Document, Manifest};
+use ocikit_image::{Error, Name, Source};
+use ocikit_spec::{Descriptor, Digest, Document, Manifest, Tag};
+use tokio::sync::SemaphorePermit;
 
+use crate::budget::{
+    Budget, MAX_BUNDLE_BYTES, MAX_ENVELOPE_BYTES, MAX_SIGNATURE_MANIFEST_BYTES, MAX_SIGNATURES_OF_DIGEST,
+};
 use crate::cosign::{bundle, simple};
 use crate::format::Format;
 use crate::refusal::Refusal;
-use crate::sign::tag_of;
-
-/// More signatures of one digest are not read.
-const MOST: usize = 1000;
-/// No envelope, bundle or payload is longer than this many bytes.
-pub(crate) const LONGEST: u64 = 16 << 20;
 
 /// A signature that was found.
-#[derive(Debug, Clone)]
-pub(crate) struct Found {
+#[derive(Debug)]
+pub(crate) struct Found<'a> {
     /// The manifest that leads to it.
     pub(crate) manifest: Digest,
     /// What it claims to be, if it got so far.
     pub(crate) format: Option<Format>,
     /// Layer and content, or why there is none.
     pub(crate) content: Result<(Descriptor, Bytes), Refusal>,
+    /// Its part of what may be held, until it is dropped.
+    _permit: Option<SemaphorePermit<'a>>,
 }
 
-/// Reads the signatures of a digest in these formats. What is damaged is among them, and says so.
-pub(crate) async fn find(source: &dyn Source, subject: &Digest, formats: &[Format]) -> Result<Vec<Found>, Error> {
-    let mut found = Vec::new();
-    if formats.iter().any(|format| *format != Format::CosignLegacy) {
-        for listed in source.referrers(subject).await? {
-            if listed.artifact_type.as_ref().is_some_and(|kind| !is_of_signature(kind.as_str())) {
-                continue;
+impl Found<'static> {
+    /// One that was not read from a place.
+    pub(crate) fn given(format: Format, layer: Descriptor, content: Bytes) -> Found<'static> {
+        Found { manifest: layer.digest, format: Some(format), content: Ok((layer, content)), _permit: None }
+    }
+}
+
+/// The signatures of a digest in some formats. What is damaged is among them, and says so; what is there twice comes once.
+#[derive(Debug)]
+pub(crate) struct Signatures<'a> {
+    source: &'a dyn Source,
+    subject: Digest,
+    formats: &'a [Format],
+    budget: &'a Budget,
+    /// What the place lists, and was not read yet.
+    listed: VecDeque<Descriptor>,
+    /// Whether cosign's tag was looked for.
+    looked_for_tag: bool,
+    /// What is below the tag: its manifest and the layers that were not read yet.
+    layers: VecDeque<(Digest, Descriptor)>,
+    /// All that decides about a signature: a copy of it is not read again.
+    seen: HashSet<Digest>,
+    /// How many were looked at.
+    count: usize,
+}
+
+impl<'a> Signatures<'a> {
+    /// Those of a digest. The place is asked now what it lists.
+    pub(crate) async fn of(
+        source: &'a dyn Source,
+        subject: Digest,
+        formats: &'a [Format],
+        budget: &'a Budget,
+    ) -> Result<Signatures<'a>, Error> {
+        let mut listed = VecDeque::new();
+        if formats.iter().any(|format| *format != Format::CosignLegacy) {
+            let may_be = |listed: &Descriptor| {
+                listed.artifact_type.as_ref().is_none_or(|kind| is_of_signature(kind.as_str()))
+            };
+            let slim = |listed: Descriptor| Descriptor::new(listed.media_type, listed.digest, listed.size);
+            listed.extend(source.referrers(&subject).await?.into_iter().filter(may_be).map(slim));
+        }
+        let (layers, seen) = (VecDeque::new(), HashSet::new());
+        Ok(Signatures { source, subject, formats, budget, listed, looked_for_tag: false, layers, seen, count: 0 })
+    }
+
+    /// The next one. The one before should be dropped by then: what is held of both counts.
+    pub(crate) async fn next(&mut self) -> Result<Option<Found<'a>>, Error> {
+        while let Some(listed) = self.listed.pop_front() {
+            self.count()?;
+            if let Some(found) = self.referrer(&listed).await? {
+                return Ok(Some(found));
             }
-            found.extend(referrer(source, &listed, subject, formats).await?);
-            limit(&found, subject)?;
+        }
+        if !std::mem::replace(&mut self.looked_for_tag, true) && self.formats.contains(&Format::CosignLegacy) {
+            if let Some(found) = self.tagged().await? {
+                return Ok(Some(found));
+            }
+        }
+        while let Some((manifest, layer)) = self.layers.pop_front() {
+            self.count()?;
+            if self.is_new(Format::CosignLegacy, &layer) {
+                return self.content(manifest, Format::CosignLegacy, layer).await.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn count(&mut self) -> Result<(), Error> {
+        self.count += 1;
+        self.budget.look_at(&self.subject, self.count)
+    }
+
+    /// Whether no other signature had this content: nothing but content and layer decides whether it counts.
+    fn is_new(&mut self, format: Format, layer: &Descriptor) -> bool {
+        // Of what comes as a referrer nothing but the content is looked at.
+        let annotations = match format {
+            Format::CosignLegacy => serde_json::to_string(&layer.annotations).unwrap_or_default(),
+            _ => String::new(),
+        };
+        let key = format!("{format} {} {} {annotations}", layer.digest, layer.size);
+        self.seen.insert(Digest::sha256_of(key.as_bytes()))
+    }
+
+    async fn referrer(&mut self, listed: &Descriptor) -> Result<Option<Found<'a>>, Error> {
+        let refused =
+            |format, why| Ok(Some(Found { manifest: listed.digest, format, content: Err(why), _permit: None }));
+        let (format, layer) = match self.manifest(listed, MAX_SIGNATURE_MANIFEST_BYTES).await? {
+            Ok(Some(manifest)) => match part_of(&manifest, &self.subject) {
+                Ok(Some((format, layer))) => (format, layer),
+                Ok(None) => return Ok(None),
+                Err(why) => return refused(None, why),
+            },
+            Ok(None) => return Ok(None),
+            Err(why) => return refused(None, why),
+        };
+        if !self.formats.contains(&format) {
+            return Ok(None);
+        }
+        match layer {
+            Err(why) => refused(Some(format), why),
+            Ok(layer) if self.is_new(format, &layer) => self.content(listed.digest, format, layer).await.map(Some),
+            Ok(_) => Ok(None),
         }
     }
-    if formats.contains(&Format::CosignLegacy)
-        && let Some(tag) = tag_of(subject)
-    {
-        match source.resolve(&Name::Tag(tag)).await {
-            Ok(tagged) => found.extend(layers(source, &tagged).await?),
-            Err(error) if error.is_not_found() => {}
+
+    /// Looks below cosign's tag, where each layer is a signature.
+    async fn tagged(&mut self) -> Result<Option<Found<'a>>, Error> {
+        let Some(tag) = tag_of(&self.subject) else { return Ok(None) };
+        let tagged = match self.source.resolve(&Name::Tag(tag)).await {
+            Ok(tagged) => tagged,
+            Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error),
-        }
-        limit(&found, subject)?;
+        };
+        let manifest = match self.manifest(&tagged, ocikit_spec::MAX_DOCUMENT_SIZE).await? {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return Ok(None),
+            Err(why) => {
+                let format = Some(Format::CosignLegacy);
+                return Ok(Some(Found { manifest: tagged.digest, format, content: Err(why), _permit: None }));
+            }
+        };
+        let layers = manifest.layers().iter().filter(|layer| layer.media_type.as_str() == simple::LAYER_TYPE);
+        // One more than are read, so that it is noticed.
+        let layers = layers.take(MAX_SIGNATURES_OF_DIGEST + 1).map(|layer| (tagged.digest, simple::slim(layer)));
+        self.layers = layers.collect();
+        Ok(None)
     }
-    Ok(found)
+
+    /// A manifest, `None` for an index.
+    async fn manifest(
+        &self,
+        descriptor: &Descriptor,
+        max_bytes: u64,
+    ) -> Result<Result<Option<Manifest>, Refusal>, Error> {
+        if !descriptor.media_type.is_document() {
+            return Ok(Err(Refusal::Malformed(format!("its manifest is of type {}", descriptor.media_type))));
+        }
+        if descriptor.size > max_bytes {
+            return Ok(Err(Refusal::Malformed(format!(
+                "its manifest has {} bytes, more than the {max_bytes} that are read",
+                descriptor.size
+            ))));
+        }
+        let document = match or_refusal(self.budget.document(self.source, descriptor).await)? {
+            Ok(reading) => Document::parse(&descriptor.media_type, reading.bytes),
+            Err(why) => return Ok(Err(why)),
+        };
+        Ok(match document {
+            Ok(Document::Manifest(manifest)) => Ok(Some(manifest)),
+            Ok(Document::Index(_)) => Ok(None),
+            Err(error) => Err(Refusal::Malformed(error.to_string())),
+        })
+    }
+
+    async fn content(&self, manifest: Digest, format: Format, layer: Descriptor) -> Result<Found<'a>, Error> {
+        let found = |content, permit| Found { manifest, format: Some(format), content, _permit: permit };
+        let max_bytes = max_bytes(format);
+        if layer.size > max_bytes {
+            let why = format!("it has {} bytes, more than the {max_bytes} that are read", layer.size);
+            return Ok(found(Err(Refusal::Malformed(why)), None));
+        }
+        Ok(match or_refusal(self.budget.read(self.source, &layer).await)? {
+            Ok(reading) => found(Ok((layer, reading.bytes)), Some(reading.permit)),
+            Err(why) => found(Err(why), None),
+        })
+    }
 }
 
-fn limit(found: &[Found], subject: &Digest) -> Result<(), Error> {
-    if found.len() > MOST {
-        return Err(Error::broken(subject, format!("more than {MOST} signatures are about it")));
+/// The tag under which cosign keeps signatures of old; `None` where the digest is too long for one.
+pub(crate) fn tag_of(subject: &Digest) -> Option<Tag> {
+    format!("{}-{}.sig", subject.algorithm().name(), subject.hex()).parse().ok()
+}
+
+/// The longest signature of a format, in bytes.
+pub(crate) fn max_bytes(format: Format) -> u64 {
+    match format {
+        Format::Cosign => MAX_BUNDLE_BYTES,
+        Format::CosignLegacy | Format::NotationJws | Format::NotationCose => MAX_ENVELOPE_BYTES,
     }
-    Ok(())
 }
 
 /// Registries may leave out the type, or name that of the config.
-fn is_of_signature(kind: &str) -> bool {
+pub(crate) fn is_of_signature(kind: &str) -> bool {
     kind.is_empty()
         || kind == NOTATION_TYPE
         || kind == "application/vnd.oci.empty.v1+json"
@@ -70,38 +222,23 @@ pub(crate) const NOTATION_TYPE: &str = "application/vnd.cncf.notary.signature";
 pub(crate) const JWS_TYPE: &str = "application/jose+json";
 pub(crate) const COSE_TYPE: &str = "application/cose";
 
-async fn referrer(
-    source: &dyn Source,
-    listed: &Descriptor,
-    subject: &Digest,
-    formats: &[Format],
-) -> Result<Option<Found>, Error> {
-    let refused = |why| Ok(Some(Found { manifest: listed.digest, format: None, content: Err(why) }));
-    let manifest = match document(source, listed).await? {
-        Ok(Document::Manifest(manifest)) => manifest,
-        Ok(Document::Index(_)) => return Ok(None),
-        Err(why) => return refused(why),
-    };
+/// The format of a signature, and its layer if it has one that counts; `None` for what is no signature.
+type Part = Option<(Format, Result<Descriptor, Refusal>)>;
+
+fn part_of(manifest: &Manifest, subject: &Digest) -> Result<Part, Refusal> {
     let kind = manifest.artifact_type().or_else(|| manifest.config().map(|config| &config.media_type));
     let Some(layer) = manifest.layers().first() else { return Ok(None) };
     let format = match (kind.map(|kind| kind.as_str()), layer.media_type.as_str()) {
         (Some(NOTATION_TYPE), JWS_TYPE) => Format::NotationJws,
         (Some(NOTATION_TYPE), COSE_TYPE) => Format::NotationCose,
-        (Some(NOTATION_TYPE), other) => return refused(Refusal::NotUnderstood(format!("envelopes of type {other}"))),
+        (Some(NOTATION_TYPE), other) => return Err(Refusal::NotUnderstood(format!("envelopes of type {other}"))),
         (Some(kind), _) if kind == bundle::MEDIA_TYPE => Format::Cosign,
         (Some(kind), _) if kind.starts_with("application/vnd.dev.sigstore.bundle") => {
-            return refused(Refusal::NotUnderstood(format!("bundles of type {kind}")));
+            return Err(Refusal::NotUnderstood(format!("bundles of type {kind}")));
         }
         _ => return Ok(None),
     };
-    if !formats.contains(&format) {
-        return Ok(None);
-    }
-    let content = match well_formed(&manifest, subject) {
-        Ok(layer) => content(source, &layer).await?,
-        Err(why) => Err(why),
-    };
-    Ok(Some(Found { manifest: listed.digest, format: Some(format), content }))
+    Ok(Some((format, well_formed(manifest, subject))))
 }
 
 /// The one layer of a signature about the subject.
@@ -112,53 +249,22 @@ fn well_formed(manifest: &Manifest, subject: &Digest) -> Result<Descriptor, Refu
         None => return Err(Refusal::Malformed("its manifest has no subject".to_owned())),
     }
     match manifest.layers() {
-        [layer] => Ok(layer.clone()),
+        [layer] => {
+            let Descriptor { media_type, digest, size, .. } = layer.clone();
+            Ok(Descriptor::new(media_type, digest, size))
+        }
         _ => Err(Refusal::Malformed("its manifest has not one layer".to_owned())),
     }
 }
 
-/// The signatures below cosign's tag: one in each layer.
-async fn layers(source: &dyn Source, tagged: &Descriptor) -> Result<Vec<Found>, Error> {
-    let format = Some(Format::CosignLegacy);
-    let found = |content| Found { manifest: tagged.digest, format, content };
-    let manifest = match document(source, tagged).await? {
-        Ok(Document::Manifest(manifest)) => manifest,
-        Ok(Document::Index(_)) => return Ok(Vec::new()),
-        Err(why) => return Ok(vec![found(Err(why))]),
-    };
-    let mut all = Vec::new();
-    let wanted = manifest.layers().iter().filter(|layer| layer.media_type.as_str() == simple::LAYER_TYPE);
-    for layer in wanted.take(MOST + 1) {
-        all.push(found(content(source, layer).await?));
-    }
-    Ok(all)
-}
-
-async fn document(source: &dyn Source, descriptor: &Descriptor) -> Result<Result<Document, Refusal>, Error> {
-    if !descriptor.media_type.is_document() {
-        return Ok(Err(Refusal::Malformed(format!("its manifest is of type {}", descriptor.media_type))));
-    }
-    or_refusal(source.document(descriptor).await)
-}
-
-async fn content(source: &dyn Source, layer: &Descriptor) -> Result<Result<(Descriptor, Bytes), Refusal>, Error> {
-    if layer.size > LONGEST {
-        return Ok(Err(Refusal::Malformed(format!("it has {} bytes", layer.size))));
-    }
-    let bytes = or_refusal(source.read(layer).await)?;
-    Ok(bytes.map(|bytes| (layer.clone(), bytes)))
-}
-
-/// What is damaged or missing is a signature that does not count; a place that does not answer is no answer.
+/// What is damaged or missing is a signature that does not count; a place that does not answer is no answer, and neither is
+/// one whose limits are reached.
 fn or_refusal<T>(read: Result<T, Error>) -> Result<Result<T, Refusal>, Error> {
     match read {
         Ok(read) => Ok(Ok(read)),
-        Err(
-            error @ (Error::NotFound { .. }
-            | Error::Mismatch { .. }
-            | Error::Document { .. }
-            | Error::Unsupported { .. }),
-        ) => Ok(Err(Refusal::Malformed(error.to_string()))),
+        Err(error @ (Error::NotFound { .. } | Error::Mismatch { .. } | Error::Document { .. })) => {
+            Ok(Err(Refusal::Malformed(error.to_string())))
+        }
         Err(error) => Err(error),
     }
 }

@@ -36,6 +36,8 @@
 
 mod adopt;
 mod algorithm;
+mod beside;
+mod budget;
 mod cosign;
 mod der;
 mod error;
@@ -43,6 +45,7 @@ mod format;
 mod found;
 mod http;
 mod key;
+mod maker;
 mod notation;
 mod pki;
 mod policy;
@@ -60,16 +63,18 @@ mod timestamp;
 mod verify;
 
 pub use adopt::{Foreign, adopt};
-pub use error::{Error, Result};
+pub use cosign::Predicate;
+pub use error::{Error, OtherStatement, Result};
 pub use format::Format;
 pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
+pub use maker::Maker;
 pub use notation::{
     Chain, Level, NotationPlugin, NotationTrust, SigningScheme, TrustPolicy, TrustStore, VerificationPlugin,
 };
 pub use ocikit_image::proxy::ProxyOptions;
 pub use pki::Certificate;
-pub use policy::{AuthorityFiles, Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict};
+pub use policy::{AuthorityFiles, Finding, Policy, PolicyOptions, PolicySigner, ReferrerCheck, SignerFiles, Verdict};
 pub use predicate::predicate_type;
 pub use promote::{PromoteOptions, promote};
 pub use refusal::Refusal;

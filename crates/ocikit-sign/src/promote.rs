@@ -1,15 +1,14 @@
-use std::sync::Arc;
-
 use jiff::Timestamp;
-use ocikit_image::{Memory, Naming, Root, SourceExt};
-use ocikit_spec::{Descriptor, Digest, Document, MediaType, annotations};
+use ocikit_image::{Name, Naming, Root, SourceExt};
+use ocikit_spec::{Descriptor, Digest, Document, Manifest, MediaType, annotations};
 
+use crate::budget::{Budget, MAX_BUNDLE_BYTES};
 use crate::cosign::bundle;
-use crate::error::{Error, Result};
+use crate::error::{Error, OtherStatement, Result};
 use crate::format::Format;
-use crate::found::{LONGEST, find};
+use crate::found::Signatures;
 use crate::refusal::Refusal;
-use crate::sign::{Signature, is_of, wrapped};
+use crate::sign::{Made, Signature, is_of, signature, wrapped};
 use crate::signer::Signer;
 use crate::sigstore::Vouchers;
 use crate::subjects::{Depth, Subject, subjects};
@@ -19,6 +18,9 @@ use crate::subjects::{Depth, Subject, subjects};
 pub struct PromoteOptions {
     /// Of these types, all if none is named.
     pub predicate_types: Vec<String>,
+    /// Digests that images had before they were annotated. A statement that names one of them is signed for the image as it
+    /// is now, and records the digest that it named.
+    pub annotated_from: Vec<Digest>,
     /// The digest that the root has to have.
     pub expect: Option<Digest>,
     /// The time that the attestations say they were signed at.
@@ -36,44 +38,66 @@ pub struct PromoteOptions {
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] if a statement is about something else, [`Error::Unsupported`] if there is none to be signed,
+/// [`Error::OtherStatement`] if a statement names another digest, [`Error::Refused`] if it is malformed, [`Error::Unsupported`] if there is none to be signed,
 /// [`Error::Moved`] if the root is not what was expected; [`Error::Signer`]; those of the place.
 pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions) -> Result<Vec<Signature>> {
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
     is_of(signer, options.vouchers.as_ref())?;
-    let memory = Arc::new(Memory::new());
-    let (mut made, mut is_there) = (Vec::new(), false);
-    let all = subjects(root, Depth::Everything).await?;
-    for attestation in all.iter().filter(|subject| subject.root.descriptor().is_attestation()) {
-        let image = about(attestation, &all).map_err(Error::Refused)?;
-        let signed = match &options.vouchers {
-            None => find(&**image.root.source(), &image.digest(), &[Format::Cosign]).await?,
-            // What is put beside a signature may be what an earlier one lacks.
-            Some(_) => Vec::new(),
+    let place = &Made::default();
+    let (mut made, mut is_there, mut other) = (Vec::new(), false, Vec::new());
+    let all = subjects(root, Depth::Everything, &place.budget).await?;
+    for attestation in all.iter().filter(|subject| subject.claims.is_some()) {
+        let Document::Manifest(manifest) = attestation.source.document(&attestation.descriptor).await? else {
+            return Err(Error::Refused(malformed(attestation, "it is an index")));
         };
-        for layer in attestation.root.document().iter().flat_map(Document::children) {
-            let Some(statement) = statement(attestation, layer, options).await? else { continue };
-            let (statement, kind) = bundle::statement_about(&statement, &image.digest()).map_err(Error::Refused)?;
-            if kind == bundle::PREDICATE_TYPE {
+        let image = about(attestation, &manifest, &all).map_err(Error::Refused)?;
+        for layer in manifest.layers() {
+            let Some(bytes) = statement(attestation, layer, options, &place.budget).await? else { continue };
+            let is_before = |digest: &Digest| options.annotated_from.contains(digest);
+            let unsigned = match bundle::statement_about(&bytes, &image.digest(), is_before) {
+                Err(Refusal::OtherSubject(named)) => {
+                    let named = OtherStatement { image: image.digest(), named, is_annotated: false };
+                    if !other.iter().any(|known: &OtherStatement| known.named == named.named) {
+                        other.push(named);
+                    }
+                    continue;
+                }
+                unsigned => unsigned.map_err(Error::Refused)?,
+            };
+            drop(bytes);
+            if unsigned.kind == bundle::PREDICATE_TYPE {
                 return Err(Error::Unsupported("a statement of that type is a signature".to_owned()));
             }
-            let is_wanted = options.predicate_types.is_empty() || options.predicate_types.contains(&kind);
-            if !is_wanted {
+            if !options.predicate_types.is_empty() && !options.predicate_types.contains(&unsigned.kind) {
                 continue;
             }
-            let mut bundles = signed.iter().filter_map(|found| found.content.as_ref().ok());
-            if bundles.any(|(_, bundle)| bundle::is_of(bundle, &statement, signer.public_key())) {
+            if let Some(before) = unsigned.before
+                && origin(image, &before).await? == Origin::Other
+            {
+                return Err(Error::Unsupported(format!(
+                    "cannot sign statements about {before} for {}: the two have different layers or configs",
+                    image.digest()
+                )));
+            }
+            // What is put beside a signature may be what an earlier one lacks.
+            if options.vouchers.is_none() && is_signed(image, &unsigned.bytes, signer, &place.budget).await? {
                 is_there = true;
                 continue;
             }
-            let bundle = bundle::seal(&statement, signer, options.vouchers.as_ref()).await?;
-            let manifest = wrapped(image, &kind, bundle, options.created, &memory)?;
-            let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
-            let (subject, platform) = (image.descriptor(), image.platform.clone());
-            made.push(Signature { subject, platform, format: Format::Cosign, root, naming: Naming::default() });
+            made.push(promoted(image, unsigned, signer, options, place).await?);
         }
+    }
+    if !other.is_empty() {
+        for statement in &mut other {
+            let image = all.iter().find(|subject| subject.digest() == statement.image);
+            let named: Option<Digest> = statement.named.parse().ok();
+            if let (Some(image), Some(named)) = (image, named) {
+                statement.is_annotated = origin(image, &named).await? == Origin::Annotated;
+            }
+        }
+        return Err(Error::OtherStatement(other));
     }
     match made.is_empty() && !is_there {
         true => Err(Error::Unsupported("it has no attestations of BuildKit that could be signed".to_owned())),
@@ -81,22 +105,104 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
     }
 }
 
-/// The image that an attestation is about, as the index says and, if it says so, the manifest itself.
-fn about<'a>(attestation: &Subject, all: &'a [Subject]) -> Result<&'a Subject, Refusal> {
-    let malformed = |why: &str| Refusal::Malformed(format!("the attestation {}: {why}", attestation.digest()));
-    let named = attestation.root.descriptor().annotations.get(annotations::DOCKER_REFERENCE_DIGEST);
-    let named: Digest =
-        named.and_then(|text| text.parse().ok()).ok_or_else(|| malformed("nothing tells what it is about"))?;
-    let own = attestation.root.document().as_ref().and_then(Document::subject).map(|subject| subject.digest);
-    if own.is_some_and(|own| own != named) {
-        return Err(malformed("its index and its manifest tell two things that it is about"));
+async fn promoted(
+    image: &Subject,
+    unsigned: bundle::Unsigned,
+    signer: &dyn Signer,
+    options: &PromoteOptions,
+    place: &Made,
+) -> Result<Signature> {
+    let bundle = bundle::seal(&unsigned.bytes, signer, options.vouchers.as_ref()).await?;
+    let more = unsigned.before.map(|before| (bundle::ANNOTATED_FROM, before.to_string()));
+    let more: Vec<_> = more.into_iter().collect();
+    let manifest = wrapped(image, &unsigned.kind, bundle, (options.created, &more), place)?;
+    signature(image, Format::Cosign, &manifest, Naming::default(), place).await
+}
+
+/// Whether the same key signed this very statement already.
+async fn is_signed(image: &Subject, statement: &[u8], signer: &dyn Signer, budget: &Budget) -> Result<bool> {
+    let mut signatures = Signatures::of(&*image.source, image.digest(), &[Format::Cosign], budget).await?;
+    while let Some(found) = signatures.next().await? {
+        if let Ok((_, bundle)) = &found.content
+            && bundle::is_of(bundle, statement, signer.public_key())
+        {
+            return Ok(true);
+        }
     }
-    let image = all.iter().find(|subject| subject.digest() == named && !subject.root.descriptor().is_attestation());
-    image.ok_or_else(|| malformed("what it is about is not in the index"))
+    Ok(false)
+}
+
+/// How an image came from another one.
+#[derive(Debug, PartialEq, Eq)]
+enum Origin {
+    /// By annotations alone.
+    Annotated,
+    /// By other changes.
+    Other,
+    /// Nothing tells: the other manifest is gone.
+    Unknown,
+}
+
+/// More annotations than this are not tried in all combinations.
+const MAX_TRIED_ANNOTATIONS: usize = 8;
+
+/// How an image came from the one with this digest: by what the place still has of it or, if that is nothing, by taking
+/// annotations away until the digest is right.
+async fn origin(image: &Subject, before: &Digest) -> Result<Origin> {
+    let Document::Manifest(now) = image.source.document(&image.descriptor).await? else { return Ok(Origin::Unknown) };
+    let parts = |manifest: &Manifest| {
+        let parts = manifest.config().into_iter().chain(manifest.layers());
+        parts.map(|part| part.digest).collect::<Vec<_>>()
+    };
+    match image.source.resolve(&Name::Digest(*before)).await {
+        Ok(found) if found.digest == *before && found.media_type.is_manifest() => {
+            let Document::Manifest(old) = image.source.document(&found).await? else { return Ok(Origin::Unknown) };
+            return Ok(if parts(&old) == parts(&now) { Origin::Annotated } else { Origin::Other });
+        }
+        Ok(_) => return Ok(Origin::Other),
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error.into()),
+    }
+    let keys: Vec<_> = now.annotations().iter().map(|(key, _)| key).take(MAX_TRIED_ANNOTATIONS + 1).collect();
+    if keys.len() > MAX_TRIED_ANNOTATIONS {
+        return Ok(Origin::Unknown);
+    }
+    for chosen in 1_usize..1 << keys.len() {
+        let mut edit = now.edit();
+        for (_, key) in keys.iter().enumerate().filter(|(position, _)| chosen & (1 << position) != 0) {
+            edit.remove_annotation(key);
+        }
+        if edit.finish().is_ok_and(|old| Digest::of(before.algorithm(), old.bytes()) == *before) {
+            return Ok(Origin::Annotated);
+        }
+    }
+    Ok(Origin::Unknown)
+}
+
+fn malformed(attestation: &Subject, why: &str) -> Refusal {
+    Refusal::Malformed(format!("the attestation {}: {why}", attestation.digest()))
+}
+
+/// The image that an attestation is about, as the index says and, if it says so, the manifest itself.
+fn about<'a>(attestation: &Subject, manifest: &Manifest, all: &'a [Subject]) -> Result<&'a Subject, Refusal> {
+    let named = attestation.claims.as_ref().and_then(|claim| claim.about.as_ref());
+    let named: Digest = named
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| malformed(attestation, "nothing tells what it is about"))?;
+    if manifest.subject().is_some_and(|own| own.digest != named) {
+        return Err(malformed(attestation, "its index and its manifest tell two things that it is about"));
+    }
+    let image = all.iter().find(|subject| subject.digest() == named && subject.claims.is_none());
+    image.ok_or_else(|| malformed(attestation, "what it is about is not in the index"))
 }
 
 /// The statement in a layer, if it is one and its type is asked for.
-async fn statement(attestation: &Subject, layer: &Descriptor, options: &PromoteOptions) -> Result<Option<Vec<u8>>> {
+async fn statement(
+    attestation: &Subject,
+    layer: &Descriptor,
+    options: &PromoteOptions,
+    budget: &Budget,
+) -> Result<Option<Vec<u8>>> {
     if layer.media_type != MediaType::IN_TOTO {
         return Ok(None);
     }
@@ -106,8 +212,11 @@ async fn statement(attestation: &Subject, layer: &Descriptor, options: &PromoteO
     if !types.is_empty() && hint.is_some_and(|hint| !types.iter().any(|kind| kind == hint)) {
         return Ok(None);
     }
-    if layer.size > LONGEST {
-        return Err(Error::Unsupported(format!("a statement of {} bytes is too long", layer.size)));
+    if layer.size > MAX_BUNDLE_BYTES {
+        return Err(Error::Unsupported(format!(
+            "the statement {} has {} bytes, more than the {MAX_BUNDLE_BYTES} that are read",
+            layer.digest, layer.size
+        )));
     }
-    Ok(Some(attestation.root.source().read(layer).await?.to_vec()))
+    Ok(Some(budget.read(&*attestation.source, layer).await?.bytes.to_vec()))
 }

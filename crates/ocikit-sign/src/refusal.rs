@@ -58,3 +58,35 @@ pub enum Refusal {
     #[error("it asks for {0}, which is not understood")]
     NotUnderstood(String),
 }
+
+impl Refusal {
+    /// The same with no long text: most of it is written by whoever made the signature, and many are kept.
+    pub(crate) fn shortened(self) -> Refusal {
+        match self {
+            Refusal::Malformed(text) => Refusal::Malformed(short(text)),
+            Refusal::OtherSubject(text) => Refusal::OtherSubject(short(text)),
+            Refusal::OtherName(text) => Refusal::OtherName(short(text)),
+            Refusal::OtherPredicate(text) => Refusal::OtherPredicate(short(text)),
+            Refusal::Certificates(text) => Refusal::Certificates(short(text)),
+            Refusal::Timestamp(text) => Refusal::Timestamp(short(text)),
+            Refusal::Revoked { subject, time } => Refusal::Revoked { subject: short(subject), time: short(time) },
+            Refusal::Revocation(text) => Refusal::Revocation(short(text)),
+            Refusal::OtherIdentity(text) => Refusal::OtherIdentity(short(text)),
+            Refusal::Log(text) => Refusal::Log(short(text)),
+            Refusal::Plugin { name, why } => Refusal::Plugin { name: short(name), why: short(why) },
+            Refusal::Expired(text) => Refusal::Expired(short(text)),
+            Refusal::NotUnderstood(text) => Refusal::NotUnderstood(short(text)),
+            Refusal::OtherSigner => Refusal::OtherSigner,
+            Refusal::WrongSignature => Refusal::WrongSignature,
+        }
+    }
+}
+
+/// The beginning of a text, in memory of its own.
+fn short(text: String) -> String {
+    const MAX_CHARACTERS: usize = 300;
+    match text.char_indices().nth(MAX_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

@@ -5,17 +5,19 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Referrers, Root, Sink, SourceExt, copy_all};
-use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform, Tag, annotations};
+use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform, annotations};
 use serde_json::{Map, Value, json};
 
+use crate::beside::Beside;
+use crate::budget::{Budget, MAX_BUNDLE_BYTES, MAX_SIGNATURES_OF_DIGEST, limit};
 use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::found::{COSE_TYPE, JWS_TYPE, LONGEST, NOTATION_TYPE};
+use crate::found::{COSE_TYPE, JWS_TYPE, NOTATION_TYPE, tag_of};
 use crate::notation::{self, By, Chain, NotationPlugin, Seal, SigningScheme};
 use crate::signer::Signer;
 use crate::sigstore::Vouchers;
-use crate::subjects::{Depth, Subject, subjects};
+use crate::subjects::{Depth, Subject, SubjectKind, subjects};
 use crate::timestamp::TimestampAuthority;
 
 /// What to sign, and how.
@@ -95,11 +97,30 @@ pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Re
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
     is_of(signer, options.vouchers.as_ref())?;
-    let memory = Arc::new(Memory::new());
-    let subjects = subjects(root, options.depth).await?;
+    let place = &Made::default();
+    let subjects = signable(root, options.depth, &place.budget).await?;
     let all = subjects.iter().flat_map(|subject| options.formats.iter().map(move |format| (subject, *format)));
-    let made = all.map(|(subject, format)| one(subject, format, signer, options, &memory).boxed());
+    let made = all.map(|(subject, format)| one(subject, format, signer, options, place).boxed());
     at_once(made.collect(), options.vouchers.as_ref()).await
+}
+
+/// Where signatures are until they are stored, and how much room there is.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) budget: Budget,
+}
+
+/// What is to be signed, all of which is understood: nobody verifies a signature of something else.
+async fn signable(root: &Root, depth: Depth, budget: &Budget) -> Result<Vec<Subject>> {
+    let subjects = subjects(root, depth, budget).await?;
+    for subject in &subjects {
+        if let SubjectKind::NotUnderstood(why) = &subject.kind {
+            let digest = subject.digest();
+            return Err(Error::Unsupported(format!("cannot sign {digest} below {}: {why}", root.digest())));
+        }
+    }
+    Ok(subjects)
 }
 
 /// A signature of one thing in one format.
@@ -108,7 +129,7 @@ async fn one(
     format: Format,
     signer: &dyn Signer,
     options: &SignOptions,
-    memory: &Arc<Memory>,
+    place: &Made,
 ) -> Result<Signature> {
     let by = || {
         let needs = || Error::Unsupported("a signature of the Notary Project needs certificates".to_owned());
@@ -119,23 +140,27 @@ async fn one(
         Format::Cosign => {
             let (kind, nothing) = (bundle::PREDICATE_TYPE, Value::Object(Map::new()));
             let beside = (options.created, options.vouchers.as_ref());
-            (bundled(subject, kind, &nothing, signer, beside, memory).await?, Naming::default())
+            (bundled(subject, kind, &nothing, signer, beside, place).await?, Naming::default())
         }
-        Format::CosignLegacy => simply(subject, signer, options, memory).await?,
-        Format::NotationJws => (sealed(Seal::Jws, subject, by()?, options, memory).await?, Naming::default()),
-        Format::NotationCose => (sealed(Seal::Cose, subject, by()?, options, memory).await?, Naming::default()),
+        Format::CosignLegacy => simply(subject, signer, options, place).await?,
+        Format::NotationJws => (sealed(Seal::Jws, subject, by()?, options, place).await?, Naming::default()),
+        Format::NotationCose => (sealed(Seal::Cose, subject, by()?, options, place).await?, Naming::default()),
     };
-    signature(subject, format, &manifest, naming, memory).await
+    signature(subject, format, &manifest, naming, place).await
 }
 
-async fn signature(
+/// A signature whose manifest was made.
+pub(crate) async fn signature(
     subject: &Subject,
     format: Format,
     manifest: &Bytes,
     naming: Naming,
-    memory: &Arc<Memory>,
+    place: &Made,
 ) -> Result<Signature> {
-    let root = Root::at(memory.clone(), Descriptor::of(MediaType::OCI_MANIFEST, manifest)).await?;
+    place.budget.make_manifest(&subject.digest(), manifest.len())?;
+    // What is there already is read there, if at all.
+    let source = Beside { made: place.memory.clone(), place: subject.source.clone() };
+    let root = Root::at(Arc::new(source), Descriptor::of(MediaType::OCI_MANIFEST, manifest)).await?;
     Ok(Signature { subject: subject.descriptor(), platform: subject.platform.clone(), format, root, naming })
 }
 
@@ -157,17 +182,17 @@ pub async fn sign_by_plugin(root: &Root, plugin: &NotationPlugin, options: &Sign
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
-    let memory = Arc::new(Memory::new());
+    let place = &Made::default();
     let mut made = Vec::new();
-    for subject in subjects(root, options.depth).await? {
+    for subject in signable(root, options.depth, &place.budget).await? {
         for format in &options.formats {
             let seal = match format {
                 Format::NotationJws => Seal::Jws,
                 Format::NotationCose => Seal::Cose,
                 other => return Err(Error::Unsupported(format!("a plugin of notation does not sign as {other}"))),
             };
-            let manifest = sealed(seal, &subject, By::Plugin(plugin), options, &memory).await?;
-            made.push(signature(&subject, *format, &manifest, Naming::default(), &memory).await?);
+            let manifest = sealed(seal, &subject, By::Plugin(plugin), options, place).await?;
+            made.push(signature(&subject, *format, &manifest, Naming::default(), place).await?);
         }
     }
     Ok(made)
@@ -207,14 +232,13 @@ pub async fn attest(root: &Root, signer: &dyn Signer, options: &AttestOptions) -
     if predicate_type == bundle::PREDICATE_TYPE {
         return Err(Error::Unsupported("a statement of that type is a signature".to_owned()));
     }
-    let memory = Arc::new(Memory::new());
-    let subjects = subjects(root, options.depth).await?;
+    let place = &Made::default();
+    let subjects = signable(root, options.depth, &place.budget).await?;
     let made = subjects.iter().map(|subject| {
-        let memory = &memory;
         async move {
             let beside = (*created, options.vouchers.as_ref());
-            let manifest = bundled(subject, predicate_type, predicate, signer, beside, memory).await?;
-            signature(subject, Format::Cosign, &manifest, Naming::default(), memory).await
+            let manifest = bundled(subject, predicate_type, predicate, signer, beside, place).await?;
+            signature(subject, Format::Cosign, &manifest, Naming::default(), place).await
         }
         .boxed()
     });
@@ -251,21 +275,16 @@ pub async fn attach(signatures: &[Signature], to: &Arc<dyn Sink>, options: &Copy
     }
 }
 
-/// The tag under which cosign keeps signatures of old; `None` where the digest is too long for one.
-pub(crate) fn tag_of(subject: &Digest) -> Option<Tag> {
-    format!("{}-{}.sig", subject.algorithm().name(), subject.hex()).parse().ok()
-}
-
 async fn bundled(
     subject: &Subject,
     predicate_type: &str,
     predicate: &Value,
     signer: &dyn Signer,
     (created, vouchers): (Timestamp, Option<&Vouchers>),
-    memory: &Memory,
+    place: &Made,
 ) -> Result<Bytes> {
     let bundle = bundle::sign(&subject.digest(), predicate_type, predicate, signer, vouchers).await?;
-    wrapped(subject, predicate_type, bundle, created, memory)
+    wrapped(subject, predicate_type, bundle, (created, &[]), place)
 }
 
 /// The manifest of a bundle.
@@ -273,22 +292,29 @@ pub(crate) fn wrapped(
     subject: &Subject,
     predicate_type: &str,
     bundle: Vec<u8>,
-    created: Timestamp,
-    memory: &Memory,
+    (created, more): (Timestamp, &[(&str, String)]),
+    place: &Made,
 ) -> Result<Bytes> {
-    if bundle.len() as u64 > LONGEST {
-        return Err(Error::Unsupported(format!("the bundle would have {} bytes, which nobody reads", bundle.len())));
+    if bundle.len() as u64 > MAX_BUNDLE_BYTES {
+        let length = bundle.len();
+        let what = format!("its bundle would have {length} bytes, more than the {MAX_BUNDLE_BYTES} that are read");
+        return Err(limit(subject.digest(), what).into());
     }
+    place.budget.make(&subject.digest(), bundle.len() as u64)?;
     let notes = [
         ("dev.sigstore.bundle.content", "dsse-envelope".to_owned()),
         ("dev.sigstore.bundle.predicateType", predicate_type.to_owned()),
         (annotations::CREATED, seconds(created)),
     ];
-    let config = Descriptor::of(MediaType::new("application/vnd.oci.empty.v1+json"), EMPTY);
-    Ok(referrer(subject, Some(bundle::MEDIA_TYPE), config, (bundle::MEDIA_TYPE, bundle), &notes, memory))
+    let notes = [&notes[..], more].concat();
+    // cosign 3 writes the type of the artifact into the descriptor of the config too, and `cosign clean` finds no other
+    // bundles (sigstore/cosign pkg/oci/remote/write.go).
+    let artifact_type = Some(MediaType::new(bundle::MEDIA_TYPE));
+    let config = Descriptor { artifact_type, ..Descriptor::of(MediaType::OCI_EMPTY, EMPTY) };
+    Ok(referrer(subject, Some(bundle::MEDIA_TYPE), config, (bundle::MEDIA_TYPE, bundle), &notes, &place.memory))
 }
 
-async fn sealed(seal: Seal, subject: &Subject, by: By<'_>, options: &SignOptions, memory: &Memory) -> Result<Bytes> {
+async fn sealed(seal: Seal, subject: &Subject, by: By<'_>, options: &SignOptions, place: &Made) -> Result<Bytes> {
     let needs = || Error::Unsupported("it is not said what goes into an envelope of the Notary Project".to_owned());
     let NotationOptions { expiry, metadata, scheme, authority, .. } = options.notation.as_ref().ok_or_else(needs)?;
     let (scheme, authority) = (*scheme, authority.as_ref());
@@ -300,7 +326,8 @@ async fn sealed(seal: Seal, subject: &Subject, by: By<'_>, options: &SignOptions
         By::Plugin(_) => notation::open_extended(seal, &envelope),
     };
     let chain = opened.map_err(Error::Refused)?.chain;
-    Ok(enveloped(seal, subject, &chain, envelope, (options.created, &more), memory))
+    place.budget.make(&subject.digest(), envelope.len() as u64)?;
+    Ok(enveloped(seal, subject, &chain, envelope, (options.created, &more), &place.memory))
 }
 
 /// The manifest of an envelope of the Notary Project.
@@ -359,38 +386,48 @@ async fn simply(
     subject: &Subject,
     signer: &dyn Signer,
     options: &SignOptions,
-    memory: &Memory,
+    place: &Made,
 ) -> Result<(Bytes, Naming)> {
     let (layer, payload) =
         simple::sign(&subject.digest(), &options.reference, signer, options.vouchers.as_ref()).await?;
-    added(subject, &layer, payload, memory).await
+    added(subject, &layer, payload, place).await
 }
 
-/// Adds a signature to those that are there under the tag of the digest.
+/// The longest manifest of signatures that others are added to, in bytes. It has room for a thousand.
+const MAX_OLD_MANIFEST_BYTES: u64 = 2 << 20;
+
+/// Adds a signature to those that are there under the tag of the digest. The payloads of those stay where they are.
 pub(crate) async fn added(
     subject: &Subject,
     layer: &Descriptor,
     payload: Vec<u8>,
-    memory: &Memory,
+    place: &Made,
 ) -> Result<(Bytes, Naming)> {
     let digest = subject.digest();
     let tag = tag_of(&digest)
         .ok_or_else(|| Error::Unsupported(format!("{digest} is too long for a tag of {}", Format::CosignLegacy)))?;
-    let source = subject.root.source();
+    let source = &subject.source;
     let old = match source.resolve(&Name::Tag(tag.clone())).await {
+        Ok(found) if found.size > MAX_OLD_MANIFEST_BYTES => {
+            let size = found.size;
+            let what = format!("it has {size} bytes, more than the {MAX_OLD_MANIFEST_BYTES} that signatures are added to");
+            return Err(limit(format!("{tag} in {source}"), what).into());
+        }
         Ok(found) => Some(source.document(&found).await?),
         Err(error) if error.is_not_found() => None,
         Err(error) => return Err(error.into()),
     };
-    let is_payload = |child: &&Descriptor| child.media_type.as_str() == simple::LAYER_TYPE;
-    for layer in old.iter().flat_map(|old| old.children()).filter(is_payload) {
-        memory.insert(source.read(layer).await?);
+    let count = old.iter().flat_map(|old| old.children()).count();
+    if count > MAX_SIGNATURES_OF_DIGEST {
+        let what = format!("it has {count} signatures, and no more than {MAX_SIGNATURES_OF_DIGEST} are read");
+        return Err(limit(format!("{tag} in {source}"), what).into());
     }
     let (config, manifest) = simple::manifest(old.as_ref().map(|old| &old.bytes()[..]), layer)?;
-    memory.insert(payload);
-    memory.insert(config);
+    place.budget.make(&digest, payload.len() as u64)?;
+    place.memory.insert(payload);
+    place.memory.insert(config);
     let manifest = Bytes::from(manifest);
-    memory.insert(manifest.clone());
+    place.memory.insert(manifest.clone());
     Ok((manifest, Naming { tag: Some(tag), ..Naming::default() }))
 }
 

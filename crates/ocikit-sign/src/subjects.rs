@@ -1,7 +1,14 @@
-use std::collections::HashSet;
+//! What of a root is signed and verified.
 
-use ocikit_image::{Error, Index, Root};
-use ocikit_spec::{Descriptor, Digest, Platform};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use ocikit_image::{Error, Root, Source};
+use ocikit_spec::{Config, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform, annotations};
+
+use crate::budget::{Budget, MAX_BUNDLE_BYTES, MAX_DEPTH, MAX_SUBJECTS, limit};
+use crate::cosign::bundle;
 
 /// What of a root is signed or verified.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,68 +27,247 @@ pub enum Depth {
 /// Something that has or gets a signature of its own.
 #[derive(Debug, Clone)]
 pub(crate) struct Subject {
-    pub(crate) root: Root,
+    /// Its descriptor as signatures name it: type, digest and size. The type is that of its bytes.
+    pub(crate) descriptor: Descriptor,
     pub(crate) platform: Option<Platform>,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) kind: SubjectKind,
+    /// What its entry says that it attests, if the entry says that it is an attestation. Nothing was checked.
+    pub(crate) claims: Option<Claim>,
+}
+
+/// What an entry of an index says of itself by BuildKit's annotations.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    /// The digest of the image that it attests.
+    pub(crate) about: Option<String>,
+}
+
+/// What the bytes of a subject are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SubjectKind {
+    Index,
+    /// An image or another artifact.
+    Manifest,
+    /// BuildKit's statements about another entry.
+    Attestation,
+    /// Nothing that is known here, and why. Another tool may run it, so it is never verified.
+    NotUnderstood(String),
 }
 
 impl Subject {
-    pub(crate) fn digest(&self) -> Digest {
-        self.root.digest()
+    /// A root, whatever is below it.
+    pub(crate) fn of(root: &Root) -> Subject {
+        let Descriptor { media_type, digest, size, platform, .. } = root.descriptor().clone();
+        let kind = match root {
+            Root::Index(_) => SubjectKind::Index,
+            _ => SubjectKind::Manifest,
+        };
+        let descriptor = Descriptor::new(media_type, digest, size);
+        Subject { descriptor, platform, source: root.source().clone(), kind, claims: None }
     }
 
-    /// Its descriptor as signatures name it: type, digest and size.
+    pub(crate) fn digest(&self) -> Digest {
+        self.descriptor.digest
+    }
+
+    /// Its descriptor as signatures name it.
     pub(crate) fn descriptor(&self) -> Descriptor {
-        let Descriptor { media_type, digest, size, .. } = self.root.descriptor().clone();
-        Descriptor::new(media_type, digest, size)
+        self.descriptor.clone()
+    }
+
+    fn is_wanted(&self, depth: Depth) -> bool {
+        match (depth, &self.kind) {
+            (Depth::Root | Depth::Everything, _) => true,
+            (Depth::Images, kind) => *kind != SubjectKind::Attestation,
+            (Depth::Leaves, kind) => !matches!(kind, SubjectKind::Attestation | SubjectKind::Index),
+        }
     }
 }
 
-/// Indexes within indexes go no deeper than this, and hold no more than that.
-const DEEPEST: usize = 8;
-const MOST: usize = 10_000;
-
-/// The root and whatever else of it is meant, each once, the root first. Each was read, and its digest is right.
-pub(crate) async fn subjects(root: &Root, depth: Depth) -> Result<Vec<Subject>, Error> {
-    let mut found = vec![Subject { root: root.clone(), platform: root.descriptor().platform.clone() }];
+/// The root and whatever else of it is meant, each once, the root first.
+///
+/// Annotations and media types of entries are hints; the bytes, whose digest was checked, decide what an entry is. An entry
+/// is left out as an attestation only if it is nothing that could be run: see [`is_attestation`].
+pub(crate) async fn subjects(root: &Root, depth: Depth, budget: &Budget) -> Result<Vec<Subject>, Error> {
+    let mut found = vec![Subject::of(root)];
     if depth == Depth::Root {
         return Ok(found);
     }
-    let mut seen = HashSet::from([root.digest()]);
-    let mut level: Vec<Index> = index_of(root).into_iter().collect();
-    for _ in 0..DEEPEST {
+    let source = root.source();
+    let mut level: Vec<Entry> = match root {
+        Root::Index(index) => index.manifests().iter().map(Entry::of).collect(),
+        // Nobody has looked at its bytes.
+        Root::Other(artifact) if artifact.manifest().is_none() => {
+            let (subject, below) = look(source, Entry::of(root.descriptor()), budget).await?;
+            found = vec![subject];
+            below
+        }
+        _ => Vec::new(),
+    };
+    // An index may list the same entry any number of times, and so may several.
+    let mut seen = HashSet::from([(root.digest(), false)]);
+    level.retain(|entry| seen.insert(entry.key()));
+    for _ in 0..MAX_DEPTH {
         let mut next = Vec::new();
-        for index in level {
-            for entry in index.manifests() {
-                let is_wanted = depth == Depth::Everything || !is_attestation(entry);
-                if !is_wanted || !entry.media_type.is_document() || !seen.insert(entry.digest) {
-                    continue;
-                }
-                let root = index.open(entry).await?;
-                next.extend(index_of(&root));
-                found.push(Subject { root, platform: entry.platform.clone() });
-                if found.len() > MOST {
-                    return Err(Error::broken(index.digest(), format!("it leads to more than {MOST} manifests")));
-                }
+        let mut looked = stream::iter(level).map(|entry| look(source, entry, budget)).buffered(AT_ONCE);
+        while let Some(looked) = looked.next().await {
+            let (subject, below) = looked?;
+            found.push(subject);
+            next.extend(below.into_iter().filter(|entry| seen.insert(entry.key())));
+            if found.len() + next.len() > MAX_SUBJECTS {
+                return Err(limit(root.digest(), format!("it leads to more than {MAX_SUBJECTS} manifests")));
             }
         }
+        drop(looked);
         if next.is_empty() {
-            found.retain(|subject| depth != Depth::Leaves || index_of(&subject.root).is_none());
-            return Ok(found);
+            return Ok(found.into_iter().filter(|subject| subject.is_wanted(depth)).collect());
         }
         level = next;
     }
-    Err(Error::broken(root.digest(), "its indexes are nested too deep"))
+    Err(limit(root.digest(), format!("its indexes are nested more than {MAX_DEPTH} deep")))
 }
 
-/// Whether an entry is what BuildKit says and not an image. One for a platform, or for any, would be run as an image, whatever
-/// its annotations say.
-fn is_attestation(entry: &Descriptor) -> bool {
-    entry.is_attestation() && entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
+/// How many entries are looked at at the same time.
+const AT_ONCE: usize = 8;
+
+/// What of an entry of an index is held.
+#[derive(Debug)]
+struct Entry {
+    media_type: MediaType,
+    digest: Digest,
+    size: u64,
+    platform: Option<Platform>,
+    claims: Option<Claim>,
 }
 
-fn index_of(root: &Root) -> Option<Index> {
-    match root {
-        Root::Index(index) => Some(index.clone()),
-        _ => None,
+impl Entry {
+    fn of(entry: &Descriptor) -> Entry {
+        let claims = entry.is_attestation().then(|| Claim {
+            about: entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST).map(str::to_owned),
+        });
+        let Descriptor { media_type, digest, size, platform, .. } = entry.clone();
+        Entry { media_type, digest, size, platform, claims }
     }
+
+    /// One digest may be listed as an attestation and as an image; then it is looked at as both.
+    fn key(&self) -> (Digest, bool) {
+        (self.digest, self.may_be_attestation())
+    }
+
+    /// Whether it says that it is an attestation, and is for no platform. One for a platform, or for any, would be run as an
+    /// image, whatever its annotations say.
+    fn may_be_attestation(&self) -> bool {
+        let is_unknown = |platform: &Platform| platform.os == "unknown" && platform.architecture == "unknown";
+        self.claims.is_some() && self.platform.as_ref().is_some_and(is_unknown)
+    }
+}
+
+/// Reads an entry and says what it is, and what is below it.
+async fn look(source: &Arc<dyn Source>, entry: Entry, budget: &Budget) -> Result<(Subject, Vec<Entry>), Error> {
+    let may_be_attestation = entry.may_be_attestation();
+    let Entry { media_type, digest, size, platform, claims } = entry;
+    let subject = |media_type: MediaType, kind| {
+        let descriptor = Descriptor::new(media_type, digest, size);
+        Subject { descriptor, platform: platform.clone(), source: source.clone(), kind, claims: claims.clone() }
+    };
+    let not_understood = |why: String| (subject(media_type.clone(), SubjectKind::NotUnderstood(why)), Vec::new());
+    if size > MAX_DOCUMENT_SIZE {
+        return Ok(not_understood(format!("it has {size} bytes, and manifests are read up to {MAX_DOCUMENT_SIZE}")));
+    }
+    // Registries keep manifests apart from blobs. Whatever the label says, what another tool could run is a manifest.
+    let is_known = media_type.is_document();
+    let asked = if is_known { media_type.clone() } else { MediaType::OCI_MANIFEST };
+    let reading = match budget.document(&**source, &Descriptor::new(asked, digest, size)).await {
+        Err(error) if error.is_not_found() && !is_known => {
+            return Ok(not_understood(format!("entries of type `{media_type}`")));
+        }
+        reading => reading?,
+    };
+    let (actual, document) = match Document::sniff(reading.bytes.clone()) {
+        Ok(found) => found,
+        Err(error) => return Ok(not_understood(format!("the entry of type `{media_type}`: {error}"))),
+    };
+    match document {
+        Document::Index(index) => {
+            let below = index.manifests().iter().map(Entry::of).collect();
+            Ok((subject(actual, SubjectKind::Index), below))
+        }
+        Document::Manifest(manifest) => {
+            // Nobody may wait for another permit while holding one.
+            let parts = may_be_attestation.then(|| Parts::of(&manifest)).flatten();
+            drop((manifest, reading));
+            let is_attestation = match parts {
+                Some(parts) => parts.are_statements(&**source, budget).await?,
+                None => false,
+            };
+            let kind = if is_attestation { SubjectKind::Attestation } else { SubjectKind::Manifest };
+            Ok((subject(actual, kind), Vec::new()))
+        }
+    }
+}
+
+/// What has to be read to know whether a manifest is an attestation of BuildKit.
+struct Parts {
+    config: Descriptor,
+    statements: Vec<Descriptor>,
+}
+
+/// The longest config of an attestation, in bytes.
+const MAX_CONFIG_BYTES: u64 = 64 << 10;
+/// No attestation has more statements.
+const MAX_STATEMENTS: usize = 1000;
+
+impl Parts {
+    /// `None` if the manifest alone shows that it is no attestation.
+    fn of(manifest: &Manifest) -> Option<Parts> {
+        let config = manifest.config()?;
+        let is_config = config.media_type == MediaType::OCI_EMPTY || config.media_type.is_image_config();
+        let layers = manifest.layers();
+        let are_statements = !layers.is_empty()
+            && layers.len() <= MAX_STATEMENTS
+            && layers.iter().all(|layer| layer.media_type == MediaType::IN_TOTO && layer.size <= MAX_BUNDLE_BYTES);
+        if !is_config || config.size > MAX_CONFIG_BYTES || !are_statements {
+            return None;
+        }
+        let slim = |blob: &Descriptor| Descriptor::new(blob.media_type.clone(), blob.digest, blob.size);
+        Some(Parts { config: slim(config), statements: layers.iter().map(slim).collect() })
+    }
+
+    /// Whether nothing here could be run: the config is empty or for the platform unknown/unknown, and every layer is a
+    /// statement of in-toto, which is JSON and so no archive.
+    async fn are_statements(&self, source: &dyn Source, budget: &Budget) -> Result<bool, Error> {
+        if !read(source, &self.config, budget, is_nothing_to_run).await? {
+            return Ok(false);
+        }
+        let mut seen = HashSet::new();
+        for statement in self.statements.iter().filter(|statement| seen.insert(statement.digest)) {
+            if !read(source, statement, budget, bundle::is_statement).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// What is missing or damaged makes no attestation, so that its manifest needs a signature.
+async fn read(
+    source: &dyn Source,
+    blob: &Descriptor,
+    budget: &Budget,
+    is_right: impl Fn(&[u8]) -> bool,
+) -> Result<bool, Error> {
+    match budget.read(source, blob).await {
+        Ok(reading) => Ok(is_right(&reading.bytes)),
+        Err(Error::NotFound { .. } | Error::Mismatch { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_nothing_to_run(config: &[u8]) -> bool {
+    if config == b"{}" {
+        return true;
+    }
+    let Ok(config) = Config::parse(config.to_vec()) else { return false };
+    config.platform().is_some_and(|platform| platform.os == "unknown" && platform.architecture == "unknown")
 }

@@ -1,19 +1,21 @@
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_image::Root;
 use ocikit_spec::{Annotations, Descriptor, Digest, Platform, Reference, Repository};
-use serde_json::Value;
 
-use crate::cosign::{bundle, simple};
+use crate::budget::Budget;
+use crate::cosign::{Predicate, bundle, simple};
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::found::{Found, find};
+use crate::found::{Found, Signatures};
 use crate::key::PublicKey;
+use crate::maker::Maker;
 use crate::notation::{Level, NotationTrust, Seal};
 use crate::refusal::Refusal;
 use crate::sigstore::CertificateTrust;
-use crate::subjects::{Depth, Subject, subjects};
+use crate::subjects::{Depth, Subject, SubjectKind, subjects};
 
 /// Whose signature is asked for.
 #[derive(Debug, Clone)]
@@ -49,21 +51,20 @@ impl Trust {
         }
     }
 
-    /// The same, knowing what others have to be asked about these signatures.
-    pub(crate) async fn informed<'a>(&self, found: Vec<&'a Found>) -> Cow<'_, Trust> {
+    /// The same, knowing what others have to be asked about this signature.
+    pub(crate) async fn informed(&self, found: &Found<'_>) -> Cow<'_, Trust> {
         let Trust::Notation(trust) = self else { return Cow::Borrowed(self) };
-        if !trust.has_plugins() {
-            return Cow::Borrowed(self);
+        let seal = match found.format {
+            Some(Format::NotationJws) => Seal::Jws,
+            Some(Format::NotationCose) => Seal::Cose,
+            _ => return Cow::Borrowed(self),
+        };
+        match &found.content {
+            Ok((_, bytes)) if trust.has_plugins() => {
+                Cow::Owned(Trust::Notation(trust.informed(vec![(seal, bytes.clone())]).await))
+            }
+            _ => Cow::Borrowed(self),
         }
-        let envelopes = found.into_iter().filter_map(|found| {
-            let seal = match found.format? {
-                Format::NotationJws => Seal::Jws,
-                Format::NotationCose => Seal::Cose,
-                _ => return None,
-            };
-            Some((seal, found.content.as_ref().ok()?.1.clone()))
-        });
-        Cow::Owned(Trust::Notation(trust.informed(envelopes.collect()).await))
     }
 
     /// Whether nothing is looked at.
@@ -71,66 +72,88 @@ impl Trust {
         matches!(self, Trust::Notation(trust) if trust.level() == Level::Skip)
     }
 
-    pub(crate) fn verify(&self, subject: &Subject, found: &Found, asked: Asked<'_>) -> Result<Proof, Refusal> {
-        let Asked { predicate_type, .. } = asked;
+    /// Checks a signature, and whether it says what is asked for.
+    pub(crate) fn verify(&self, subject: &Subject, found: &Found<'_>, asked: Asked<'_>) -> Result<Proof, Refusal> {
+        if let SubjectKind::NotUnderstood(why) = &subject.kind {
+            return Err(Refusal::NotUnderstood(why.clone()));
+        }
         let (layer, content) = found.content.as_ref().map_err(Clone::clone)?;
         let format = found.format.ok_or(Refusal::OtherSigner)?;
-        let mut proof = Proof {
+        let proof = |by: String, maker: Maker| Proof {
             signature: found.manifest,
             format,
-            by: String::new(),
+            by,
+            maker,
             warnings: Vec::new(),
             metadata: Annotations::new(),
             predicate: None,
         };
+        let predicate_type = match asked.statement {
+            Statement::Signature => Some(bundle::PREDICATE_TYPE),
+            Statement::Attestation(kind) => Some(kind),
+            Statement::Any => None,
+        };
+        let attested = |predicate| matches!(asked.statement, Statement::Attestation(_)).then_some(predicate);
         let digest = subject.digest();
         let seal = match format {
             Format::NotationCose => Seal::Cose,
             _ => Seal::Jws,
         };
-        match (self, format) {
+        Ok(match (self, format) {
             (Trust::Key { key, .. }, Format::Cosign) => {
-                let wanted = predicate_type.unwrap_or(bundle::PREDICATE_TYPE);
-                let predicate = bundle::verify(content, &digest, wanted, key)?;
-                proof.predicate = predicate_type.map(|_| predicate);
-                proof.by = key.fingerprint().to_string();
+                let predicate = attested(bundle::verify(content, &digest, predicate_type, key)?);
+                Proof { predicate, ..proof(key.fingerprint().to_string(), Maker::of_key(key)) }
             }
             (Trust::Key { key, .. }, Format::CosignLegacy) => {
                 asked.check_name(&simple::verify(layer, content, &digest, key)?)?;
-                proof.by = key.fingerprint().to_string();
+                proof(key.fingerprint().to_string(), Maker::of_key(key))
             }
             (Trust::Certificate(trust), Format::Cosign) => {
-                let wanted = predicate_type.unwrap_or(bundle::PREDICATE_TYPE);
-                let (named, predicate) = bundle::verify_certificate(content, &digest, wanted, trust)?;
-                proof.predicate = predicate_type.map(|_| predicate);
-                proof.by = named.to_string();
+                let (named, maker, predicate) = bundle::verify_certificate(content, &digest, predicate_type, trust)?;
+                Proof { predicate: attested(predicate), ..proof(named.to_string(), maker) }
             }
             (Trust::Certificate(trust), Format::CosignLegacy) => {
-                let (named, reference) = simple::verify_certificate(layer, content, &digest, trust)?;
+                let (named, maker, reference) = simple::verify_certificate(layer, content, &digest, trust)?;
                 asked.check_name(&reference)?;
-                proof.by = named.to_string();
+                proof(named.to_string(), maker)
             }
             (Trust::Notation(trust), Format::NotationJws | Format::NotationCose) => {
                 let approved = trust.verify(seal, content, &subject.descriptor())?;
-                (proof.warnings, proof.metadata) = (approved.told, approved.metadata);
-                proof.by = approved.by.to_string();
+                let (warnings, metadata) = (approved.told, approved.metadata);
+                Proof { warnings, metadata, ..proof(approved.by.to_string(), approved.maker) }
             }
             _ => return Err(Refusal::OtherSigner),
-        }
-        Ok(proof)
+        })
     }
 }
 
 /// What a signature has to say besides.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Asked<'a> {
-    /// The type of the statement, if that is not a plain signature.
-    pub(crate) predicate_type: Option<&'a str>,
+    /// What bundles have to say.
+    pub(crate) statement: Statement<'a>,
     /// The repository under which it was signed, where the form has a place for it.
     pub(crate) signed_as: Option<&'a Repository>,
 }
 
-impl Asked<'_> {
+/// What a bundle says.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Statement<'a> {
+    /// Nothing but that it was signed.
+    #[default]
+    Signature,
+    /// An attestation of this type.
+    Attestation(&'a str),
+    /// Any of them.
+    Any,
+}
+
+impl<'a> Asked<'a> {
+    /// A plain signature, or an attestation of a type.
+    pub(crate) fn of(predicate_type: Option<&'a str>, signed_as: Option<&'a Repository>) -> Asked<'a> {
+        Asked { statement: predicate_type.map_or(Statement::Signature, Statement::Attestation), signed_as }
+    }
+
     fn check_name(&self, name: &str) -> Result<(), Refusal> {
         let Some(wanted) = self.signed_as else { return Ok(()) };
         match name.parse::<Reference>() {
@@ -180,6 +203,16 @@ impl VerifyOptions {
         if self.trusted.is_empty() {
             return Err(Error::Unsupported("nobody is named whose signature is asked for".to_owned()));
         }
+        // Whoever asks for two signers does not want one signature to be both.
+        let mut keys = HashMap::new();
+        for (name, key) in self.trusted.iter().filter_map(|trust| match trust {
+            Trust::Key { name, key } => Some((name, key)),
+            _ => None,
+        }) {
+            if let Some(other) = keys.insert(key.identity(), name) {
+                return Err(Error::Unsupported(format!("`{other}` and `{name}` are the same key")));
+            }
+        }
         if self.predicate_type.is_some() {
             return match self.formats.iter().all(|format| *format == Format::Cosign) {
                 true => Ok(self.trusted.iter().map(|trust| (trust, vec![Format::Cosign])).collect()),
@@ -223,6 +256,8 @@ pub struct Cell {
     pub formats: Vec<Format>,
     /// What was found.
     pub outcome: Outcome,
+    /// How many more signatures were found that do not count, beyond those that the outcome lists.
+    pub more_refused: usize,
 }
 
 /// What was found where a signature was asked for.
@@ -232,8 +267,17 @@ pub enum Outcome {
     Verified(Box<Proof>),
     /// Nothing was looked at, because a trust policy says so.
     Skipped,
-    /// None that counts; those that do not, if there are any.
+    /// None that counts; those that do not, if there are any: up to 100.
     Missing(Vec<Refused>),
+    /// The subject itself is nothing that is known here, and why. Another tool may run it, so no signature of it counts.
+    NotUnderstood(String),
+}
+
+impl Outcome {
+    /// Whether what was asked for is missing.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Outcome::Missing(_) | Outcome::NotUnderstood(_))
+    }
 }
 
 /// A signature that counts.
@@ -246,12 +290,14 @@ pub struct Proof {
     /// Who made it, in words that are the same whenever it is the same one: the digest of the public key, or whom the
     /// certificate names and who says so.
     pub by: String,
+    /// The same, to be told from others.
+    pub maker: Maker,
     /// What is wrong with it, and by the policy is only told.
     pub warnings: Vec<Refusal>,
     /// What the signer signed along, in the formats that have a place for it.
     pub metadata: Annotations,
     /// What was attested, if that was asked for.
-    pub predicate: Option<Value>,
+    pub predicate: Option<Predicate>,
 }
 
 /// A signature that does not count.
@@ -268,7 +314,7 @@ pub struct Refused {
 impl Coverage {
     /// Whether everything that was asked for is there.
     pub fn is_complete(&self) -> bool {
-        !self.cells.is_empty() && self.cells.iter().all(|cell| !matches!(cell.outcome, Outcome::Missing(_)))
+        !self.cells.is_empty() && !self.cells.iter().any(|cell| cell.outcome.is_failure())
     }
 
     /// The root as one that was verified, if everything that was asked for is there.
@@ -314,22 +360,11 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
     let wanted = options.wanted()?;
     let formats: Vec<Format> =
         Format::ALL.into_iter().filter(|format| wanted.iter().any(|(_, formats)| formats.contains(format))).collect();
-    let subjects = subjects(root, options.depth).await?;
+    let budget = &Budget::default();
+    let subjects = subjects(root, options.depth, budget).await?;
+    let asked = Asked::of(options.predicate_type.as_deref(), options.signed_as.as_ref());
     let cells: Vec<Vec<Cell>> = stream::iter(subjects)
-        .map(|subject| {
-            let (wanted, formats) = (&wanted, &formats);
-            let asked =
-                Asked { predicate_type: options.predicate_type.as_deref(), signed_as: options.signed_as.as_ref() };
-            async move {
-                let found = find(&**subject.root.source(), &subject.digest(), formats).await?;
-                let mut cells = Vec::new();
-                for (trust, formats) in wanted {
-                    let trust = trust.informed(found.iter().collect()).await;
-                    cells.push(cell(&subject, &trust, formats, &found, asked));
-                }
-                Ok::<_, Error>(cells)
-            }
-        })
+        .map(|subject| verify_subject(subject, &wanted, &formats, asked, budget))
         .buffered(options.jobs.max(1))
         .boxed()
         .try_collect()
@@ -337,28 +372,78 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
     Ok(Coverage { root: root.digest(), cells: cells.into_iter().flatten().collect() })
 }
 
-fn cell(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found], asked: Asked<'_>) -> Cell {
-    let outcome = match trust.skips() {
-        true => Outcome::Skipped,
-        false => outcome(subject, trust, formats, found, asked),
-    };
-    Cell {
-        subject: subject.descriptor(),
-        platform: subject.platform.clone(),
-        signer: trust.name().to_owned(),
-        formats: formats.to_vec(),
-        outcome,
+/// Looks at the signatures of one digest, one after the other, until nothing is missing.
+async fn verify_subject(
+    subject: Subject,
+    wanted: &[(&Trust, Vec<Format>)],
+    formats: &[Format],
+    asked: Asked<'_>,
+    budget: &Budget,
+) -> Result<Vec<Cell>> {
+    let mut cells: Vec<_> =
+        wanted.iter().map(|(trust, formats)| Cell::of(&subject, trust, formats.clone())).collect();
+    if !cells.iter().any(|cell| matches!(cell.outcome, Outcome::Missing(_))) {
+        return Ok(cells);
     }
-}
-
-/// The first signature that counts, or why none does.
-fn outcome(subject: &Subject, trust: &Trust, formats: &[Format], found: &[Found], asked: Asked<'_>) -> Outcome {
-    let mut refused = Vec::new();
-    for found in found.iter().filter(|found| found.format.is_none_or(|format| formats.contains(&format))) {
-        match trust.verify(subject, found, asked) {
-            Ok(proof) => return Outcome::Verified(Box::new(proof)),
-            Err(why) => refused.push(Refused { signature: found.manifest, format: found.format, why }),
+    let mut signatures = Signatures::of(&*subject.source, subject.digest(), formats, budget).await?;
+    while let Some(found) = signatures.next().await? {
+        for (cell, (trust, _)) in cells.iter_mut().zip(wanted) {
+            if matches!(cell.outcome, Outcome::Missing(_)) && cell.may_be(&found) {
+                let verified = trust.informed(&found).await.verify(&subject, &found, asked);
+                cell.note(&found, verified, budget)?;
+            }
+        }
+        drop(found);
+        if !cells.iter().any(|cell| matches!(cell.outcome, Outcome::Missing(_))) {
+            break;
         }
     }
-    Outcome::Missing(refused)
+    Ok(cells)
+}
+
+impl Cell {
+    /// One for which nothing was found yet.
+    pub(crate) fn of(subject: &Subject, trust: &Trust, formats: Vec<Format>) -> Cell {
+        let outcome = match &subject.kind {
+            _ if trust.skips() => Outcome::Skipped,
+            SubjectKind::NotUnderstood(why) => Outcome::NotUnderstood(why.clone()),
+            _ => Outcome::Missing(Vec::new()),
+        };
+        Cell {
+            subject: subject.descriptor(),
+            platform: subject.platform.clone(),
+            signer: trust.name().to_owned(),
+            formats,
+            outcome,
+            more_refused: 0,
+        }
+    }
+
+    /// Whether a signature is in one of the formats, or in none that is known.
+    pub(crate) fn may_be(&self, found: &Found<'_>) -> bool {
+        found.format.is_none_or(|format| self.formats.contains(&format))
+    }
+
+    /// Writes down what became of a signature. The first that counts stays.
+    pub(crate) fn note(
+        &mut self,
+        found: &Found<'_>,
+        verified: Result<Proof, Refusal>,
+        budget: &Budget,
+    ) -> Result<(), ocikit_image::Error> {
+        let Outcome::Missing(refused) = &mut self.outcome else { return Ok(()) };
+        match verified {
+            Ok(proof) => {
+                let length = proof.predicate.as_ref().map_or(0, |predicate| predicate.as_str().len());
+                budget.hold_predicate(&self.subject.digest, length)?;
+                self.outcome = Outcome::Verified(Box::new(proof));
+                self.more_refused = 0;
+            }
+            Err(why) if budget.lists_refused(refused.len()) => {
+                refused.push(Refused { signature: found.manifest, format: found.format, why: why.shortened() });
+            }
+            Err(_) => self.more_refused += 1,
+        }
+        Ok(())
+    }
 }

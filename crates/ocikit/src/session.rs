@@ -76,6 +76,12 @@ impl Session {
         &self.options
     }
 
+    /// The same session with another choice of referrers.
+    #[must_use]
+    pub fn with_referrers(&self, referrers: Referrers) -> Session {
+        Session { client: self.client.clone(), options: SessionOptions { referrers, ..self.options.clone() } }
+    }
+
     /// Opens a place for reading.
     ///
     /// # Errors

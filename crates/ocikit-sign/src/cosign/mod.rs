@@ -4,3 +4,4 @@ pub(crate) mod bundle;
 pub(crate) mod simple;
 
 pub(crate) use bundle::PAYLOAD_TYPE;
+pub use bundle::Predicate;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::key::{PublicKey, Scheme};
+use crate::maker::{Maker, Names};
 use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::signer::{Signer, checked};
@@ -156,6 +157,17 @@ fn promise(entry: &Entry) -> String {
     .to_string()
 }
 
+/// What of a layer is looked at.
+pub(crate) fn slim(layer: &Descriptor) -> Descriptor {
+    let mut slim = Descriptor::new(layer.media_type.clone(), layer.digest, layer.size);
+    for key in [SIGNATURE, CERTIFICATE, LOG, TIMESTAMP] {
+        if let Some(value) = layer.annotations.get(key) {
+            slim.annotations.insert(key, value);
+        }
+    }
+    slim
+}
+
 /// The descriptor of a payload with its signature, which is in base64.
 pub(crate) fn layer(payload: &[u8], signature: &str) -> Descriptor {
     let mut layer = Descriptor::of(MediaType::new(LAYER_TYPE), payload);
@@ -173,13 +185,13 @@ pub(crate) fn verify(layer: &Descriptor, payload: &[u8], digest: &Digest, key: &
 }
 
 /// Checks that a layer is a signature of this digest by somebody whose certificate is trusted. Returns whom the certificate
-/// names, and the name under which it was signed.
+/// names, who made it, and the name under which it was signed.
 pub(crate) fn verify_certificate(
     layer: &Descriptor,
     payload: &[u8],
     digest: &Digest,
     trust: &CertificateTrust,
-) -> Result<(Named, String), Refusal> {
+) -> Result<(Named, Maker, String), Refusal> {
     let certificate = layer.annotations.get(CERTIFICATE).ok_or(Refusal::OtherSigner)?;
     let found = Certificate::read_all(certificate.as_bytes()).map_err(|error| malformed(&error.to_string()))?;
     let [leaf] = &found[..] else { return Err(malformed("it has not one certificate")) };
@@ -189,7 +201,7 @@ pub(crate) fn verify_certificate(
     }
     let signed = Signed { by: By::Certificate(leaf), message: payload, payload, signature: &signature };
     let named = trust.check(leaf, &signed, &evidence(layer)?)?;
-    Ok((named, says(payload, digest)?))
+    Ok((named, Maker::of_certificate(leaf, Names::Alternative)?, says(payload, digest)?))
 }
 
 /// The entry of a log and the timestamp in the annotations of a layer.
@@ -321,7 +333,7 @@ mod tests {
         layer.annotations.insert(LOG, logged("2026-06-15T12:00:00Z"));
         let trust = world.trust();
         let verified = |layer: &Descriptor| verify_certificate(layer, &payload, &digest(), &trust);
-        assert_eq!(verified(&layer).unwrap().1, "registry.example/app");
+        assert_eq!(verified(&layer).unwrap().2, "registry.example/app");
         assert!(matches!(verify(&layer, &payload, &digest(), world.log.public_key()), Err(Refusal::WrongSignature)));
         for name in [SIGNATURE, CERTIFICATE, LOG] {
             let text = layer.annotations.get(name).unwrap().as_bytes().to_vec();

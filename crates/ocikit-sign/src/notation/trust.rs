@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use ocikit_spec::{Annotations, Descriptor, Digest};
 
 use crate::error::{Error, Result};
+use crate::maker::{Maker, Names};
 use crate::notation::envelope::{self, Opened, Seal, SigningScheme};
 use crate::notation::identity::Identity;
 use crate::notation::plugin::Verdict;
@@ -90,6 +91,8 @@ fn read_directory(path: &Path) -> Result<Vec<Certificate>, String> {
 pub(crate) struct Approved {
     /// The digest of the signer's public key.
     pub(crate) by: Digest,
+    /// The same, to be told from others.
+    pub(crate) maker: Maker,
     /// What failed and is only told.
     pub(crate) told: Vec<Refusal>,
     /// What the signer signed along.
@@ -206,7 +209,8 @@ impl NotationTrust {
                 (Action::Enforce, Err(why)) => return Err(why),
             }
         }
-        Ok(Approved { by: opened.chain.public_key().fingerprint(), told, metadata })
+        let maker = Maker::of_certificate(opened.chain.leaf(), Names::All)?;
+        Ok(Approved { by: opened.chain.public_key().fingerprint(), maker, told, metadata })
     }
 
     /// The certificates of all stores of a type.

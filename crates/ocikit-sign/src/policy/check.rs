@@ -6,14 +6,16 @@ use jiff::Timestamp;
 use ocikit_image::Root;
 use ocikit_spec::{Descriptor, Digest, Platform, Repository};
 
+use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::found::{Found, find};
+use crate::found::{Found, Signatures};
+use crate::maker::{Maker, count_distinct};
 use crate::notation::{NotationTrust, VerificationPlugin};
 use crate::policy::form::{Policy, PolicySigner, Requirement};
 use crate::sigstore::CertificateTrust;
-use crate::subjects::{Depth, Subject, subjects};
-use crate::verify::{Asked, Cell, Outcome, Refused, Trust, Verified};
+use crate::subjects::{Depth, Subject, SubjectKind, subjects};
+use crate::verify::{Asked, Cell, Trust, Verified};
 
 /// What a policy is asked about an image.
 #[derive(Debug, Clone)]
@@ -59,7 +61,7 @@ pub struct Finding {
     pub predicate_type: Option<String>,
     /// How many signers have to have signed.
     pub threshold: usize,
-    /// How many have. One who is two of the signers counts once.
+    /// How many have, as far as they can be told apart: by pairs, both the key and the names in the certificate differ.
     pub counted: usize,
     /// What was found of each signer.
     pub cells: Vec<Cell>,
@@ -96,53 +98,54 @@ impl Policy {
             return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
         }
         let rule = self.rule(options.repository.as_ref())?;
-        let mut trusted = self.trusted(&rule.requirements, options)?;
+        let trusted = &self.trusted(&rule.requirements, options)?;
+        let budget = &Budget::default();
         let mut meant: Vec<(Depth, Vec<Subject>)> = Vec::new();
         for requirement in &rule.requirements {
             if !meant.iter().any(|(depth, _)| *depth == requirement.depth) {
-                meant.push((requirement.depth, subjects(root, requirement.depth).await?));
+                meant.push((requirement.depth, subjects(root, requirement.depth, budget).await?));
             }
         }
-        let formats = |format: &Format| rule.requirements.iter().any(|wanted| wanted.formats.contains(format));
-        let formats: Vec<_> = Format::ALL.into_iter().filter(formats).collect();
-        let each: BTreeMap<_, _> =
-            meant.iter().flat_map(|(_, all)| all).map(|one| (one.digest(), one.clone())).collect();
-        let found: BTreeMap<Digest, Vec<Found>> = stream::iter(each)
-            .map(|(digest, subject)| {
-                let formats = &formats;
-                async move { Ok::<_, Error>((digest, find(&**subject.root.source(), &digest, formats).await?)) }
-            })
+        // Each digest is looked at once, whatever is required of it.
+        let mut each: BTreeMap<Digest, (Subject, Vec<usize>)> = BTreeMap::new();
+        for (position, requirement) in rule.requirements.iter().enumerate() {
+            let subjects = meant.iter().filter(|(depth, _)| *depth == requirement.depth).flat_map(|(_, all)| all);
+            for subject in subjects {
+                let (_, wanted) = each.entry(subject.digest()).or_insert_with(|| (subject.clone(), Vec::new()));
+                if wanted.last() != Some(&position) {
+                    wanted.push(position);
+                }
+            }
+        }
+        let requirements = &rule.requirements;
+        let found: Vec<Vec<Finding>> = stream::iter(each.into_values())
+            .map(|(subject, wanted)| check_subject(subject, requirements, wanted, trusted, budget))
             .buffered(options.jobs.max(1))
             .boxed()
             .try_collect()
             .await?;
-        for trust in trusted.values_mut() {
-            let informed = match trust.informed(found.values().flatten().collect()).await {
-                Cow::Owned(informed) => informed,
-                Cow::Borrowed(_) => continue,
-            };
-            *trust = informed;
-        }
+        let found = found.into_iter().flatten().map(|found| ((found.requirement, found.subject.digest), found));
+        let mut found: BTreeMap<_, _> = found.collect();
         let mut findings = Vec::new();
         for (position, requirement) in rule.requirements.iter().enumerate() {
-            let subjects =
-                meant.iter().find(|(depth, _)| *depth == requirement.depth).map(|(_, subjects)| &subjects[..]);
-            let subjects = subjects.unwrap_or_default();
+            let subjects = meant.iter().filter(|(depth, _)| *depth == requirement.depth).flat_map(|(_, all)| all);
+            let of_requirement = subjects.filter_map(|subject| found.remove(&(position + 1, subject.digest())));
+            let before = findings.len();
+            findings.extend(of_requirement);
             // What is asked of the images of an index that has none is met by nothing.
-            if subjects.is_empty() {
-                let root = Subject { root: root.clone(), platform: None };
-                findings.push(Finding { counted: 0, ..finding(position + 1, requirement, &root, &[], &trusted) });
-            }
-            for subject in subjects {
-                let found = found.get(&subject.digest()).map_or(&[][..], Vec::as_slice);
-                findings.push(finding(position + 1, requirement, subject, found, &trusted));
+            if findings.len() == before {
+                findings.push(Tally::new(position, requirement, &Subject::of(root), trusted).finding());
             }
         }
         Ok(Verdict { root: root.digest(), scope: rule.scope.to_string(), findings })
     }
 
     /// The signers that requirements name, as they are trusted in a repository.
-    fn trusted<'a>(&'a self, wanted: &'a [Requirement], options: &PolicyOptions) -> Result<BTreeMap<&'a str, Trust>> {
+    pub(super) fn trusted<'a>(
+        &'a self,
+        wanted: &'a [Requirement],
+        options: &PolicyOptions,
+    ) -> Result<BTreeMap<&'a str, Trust>> {
         let mut trusted = BTreeMap::new();
         for name in wanted.iter().flat_map(|requirement| &requirement.signers) {
             let Some(signer) = self.signers.get(name) else { continue };
@@ -177,94 +180,107 @@ impl PolicySigner {
     }
 }
 
-fn finding(
-    number: usize,
-    requirement: &Requirement,
-    subject: &Subject,
-    found: &[Found],
+/// Looks at the signatures of one digest, one after the other.
+pub(super) async fn check_subject(
+    subject: Subject,
+    requirements: &[Requirement],
+    wanted: Vec<usize>,
     trusted: &BTreeMap<&str, Trust>,
-) -> Finding {
-    let Requirement { signers, threshold, formats, predicate_type, .. } = requirement;
-    let asked = Asked { predicate_type: predicate_type.as_deref(), signed_as: None };
-    let (mut cells, mut signed_by) = (Vec::new(), Vec::new());
-    for (name, trust) in signers.iter().filter_map(|name| Some((name, trusted.get(name.as_str())?))) {
-        let formats: Vec<_> = trust.formats().iter().copied().filter(|format| formats.contains(format)).collect();
-        let (mut proofs, mut refused) = (Vec::new(), Vec::new());
-        for found in found.iter().filter(|found| found.format.is_none_or(|format| formats.contains(&format))) {
-            match trust.verify(subject, found, asked) {
-                Ok(proof) => proofs.push(proof),
-                Err(why) => refused.push(Refused { signature: found.manifest, format: found.format, why }),
-            }
+    budget: &Budget,
+) -> Result<Vec<Finding>> {
+    let mut tallies: Vec<_> = wanted
+        .into_iter()
+        .filter_map(|position| Some(Tally::new(position, requirements.get(position)?, &subject, trusted)))
+        .collect();
+    if matches!(subject.kind, SubjectKind::NotUnderstood(_)) {
+        return Ok(tallies.into_iter().map(Tally::finding).collect());
+    }
+    let asks_for = |format: &Format| tallies.iter().any(|tally| tally.requirement.formats.contains(format));
+    let formats: Vec<_> = Format::ALL.into_iter().filter(asks_for).collect();
+    let mut signatures = Signatures::of(&*subject.source, subject.digest(), &formats, budget).await?;
+    while let Some(found) = signatures.next().await? {
+        let informed = informed(trusted, &found).await;
+        for tally in &mut tallies {
+            tally.count(&subject, &found, &informed, budget)?;
         }
-        // Who cannot be told from others cannot be counted beside them.
-        let by = proofs.iter().map(|proof| proof.by.clone()).filter(|by| !by.is_empty());
-        signed_by.push(by.collect());
-        let outcome = match proofs.into_iter().next() {
-            Some(proof) => Outcome::Verified(Box::new(proof)),
-            None => Outcome::Missing(refused),
-        };
-        cells.push(Cell {
-            subject: subject.descriptor(),
-            platform: subject.platform.clone(),
-            signer: name.clone(),
-            formats,
-            outcome,
-        });
     }
-    Finding {
-        requirement: number,
-        subject: subject.descriptor(),
-        platform: subject.platform.clone(),
-        predicate_type: predicate_type.clone(),
-        threshold: *threshold,
-        counted: count(&signed_by),
-        cells,
-    }
+    Ok(tallies.into_iter().map(Tally::finding).collect())
 }
 
-/// How many signers can be told apart: each gets one of those by whom it is signed, and nobody is given to two. Two trust
-/// policies may trust the same one. This is a matching in a bipartite graph, found by augmenting paths.
-fn count(signed_by: &[Vec<String>]) -> usize {
-    fn place<'a>(
-        signer: usize,
-        signed_by: &'a [Vec<String>],
-        taken: &mut BTreeMap<&'a str, usize>,
-        tried: &mut Vec<&'a str>,
-    ) -> bool {
-        for by in &signed_by[signer] {
-            if tried.contains(&by.as_str()) {
+/// Those signers who know more of a signature, because a plugin was asked.
+pub(super) async fn informed<'a>(trusted: &BTreeMap<&'a str, Trust>, found: &Found<'_>) -> BTreeMap<&'a str, Trust> {
+    let mut informed = BTreeMap::new();
+    for (name, trust) in trusted {
+        if let Cow::Owned(trust) = trust.informed(found).await {
+            informed.insert(*name, trust);
+        }
+    }
+    informed
+}
+
+/// What was found so far of what a requirement asks of one digest.
+struct Tally<'a> {
+    position: usize,
+    requirement: &'a Requirement,
+    subject: Descriptor,
+    platform: Option<Platform>,
+    /// Each signer of the requirement, and what was found of it.
+    signers: Vec<(&'a str, &'a Trust, Cell)>,
+    /// Who made the signatures that count, signer by signer.
+    makers: Vec<Vec<Maker>>,
+}
+
+impl<'a> Tally<'a> {
+    fn new(
+        position: usize,
+        requirement: &'a Requirement,
+        subject: &Subject,
+        trusted: &'a BTreeMap<&str, Trust>,
+    ) -> Tally<'a> {
+        let signers = requirement.signers.iter().filter_map(|name| Some((name.as_str(), trusted.get(name.as_str())?)));
+        let cell = |(name, trust): (&'a str, &'a Trust)| {
+            let formats = trust.formats().iter().copied().filter(|format| requirement.formats.contains(format));
+            let cell = Cell { signer: name.to_owned(), ..Cell::of(subject, trust, formats.collect()) };
+            (name, trust, cell)
+        };
+        let signers: Vec<_> = signers.map(cell).collect();
+        let makers = signers.iter().map(|_| Vec::new()).collect();
+        let (subject, platform) = (subject.descriptor(), subject.platform.clone());
+        Tally { position, requirement, subject, platform, signers, makers }
+    }
+
+    fn count(
+        &mut self,
+        subject: &Subject,
+        found: &Found<'_>,
+        informed: &BTreeMap<&str, Trust>,
+        budget: &Budget,
+    ) -> Result<()> {
+        let asked = Asked::of(self.requirement.predicate_type.as_deref(), None);
+        for ((name, trust, cell), makers) in self.signers.iter_mut().zip(&mut self.makers) {
+            if !cell.may_be(found) {
                 continue;
             }
-            tried.push(by);
-            let other = taken.get(by.as_str()).copied();
-            if other.is_none_or(|other| place(other, signed_by, taken, tried)) {
-                taken.insert(by, signer);
-                return true;
+            let verified = informed.get(name).unwrap_or(trust).verify(subject, found, asked);
+            if let Ok(proof) = &verified
+                && !makers.contains(&proof.maker)
+            {
+                makers.push(proof.maker.clone());
             }
+            cell.note(found, verified, budget)?;
         }
-        false
+        Ok(())
     }
-    let mut taken = BTreeMap::new();
-    (0..signed_by.len()).filter(|signer| place(*signer, signed_by, &mut taken, &mut Vec::new())).count()
-}
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn nobody_counts_twice() {
-        for (signed_by, counted) in [
-            (&[][..], 0),
-            (&[&[][..], &["a"]], 1),
-            (&[&["a"], &["b"]], 2),
-            (&[&["a"], &["a"]], 1),
-            (&[&["a", "b"], &["a"]], 2),
-            (&[&["a", "a"], &["a"]], 1),
-            (&[&["a", "b"], &["a", "c"], &["a"]], 3),
-            (&[&["a", "b"], &["a", "b"], &["a", "b"]], 2),
-        ] {
-            let names: Vec<Vec<String>> =
-                signed_by.iter().map(|by| by.iter().map(|by| (*by).to_owned()).collect()).collect();
-            assert_eq!(super::count(&names), counted, "{signed_by:?}");
+    fn finding(self) -> Finding {
+        Finding {
+            requirement: self.position + 1,
+            subject: self.subject,
+            platform: self.platform,
+            predicate_type: self.requirement.predicate_type.clone(),
+            threshold: self.requirement.threshold,
+            counted: count_distinct(&self.makers),
+            cells: self.signers.into_iter().map(|(.., cell)| cell).collect(),
         }
     }
 }

@@ -257,7 +257,7 @@ fn distinct(signers: &BTreeMap<String, PolicySigner>) -> Result<()> {
     let mut keys = HashMap::new();
     for (name, signer) in signers {
         let PolicySigner::Key(key) = signer else { continue };
-        if let Some(other) = keys.insert(key, name) {
+        if let Some(other) = keys.insert(key.identity(), name) {
             return Err(refused(format!("the signers `{other}` and `{name}` have the same key")));
         }
     }

@@ -2,7 +2,9 @@
 
 mod check;
 mod form;
+mod referrers;
 mod scope;
 
 pub use check::{Finding, PolicyOptions, Verdict};
 pub use form::{AuthorityFiles, Policy, PolicySigner, SignerFiles};
+pub use referrers::ReferrerCheck;

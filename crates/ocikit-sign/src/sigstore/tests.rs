@@ -59,7 +59,7 @@ impl Recorded {
     }
 
     fn verify(&self, bundle: &[u8], trust: &CertificateTrust) -> Result<(), Refusal> {
-        bundle::verify_certificate(bundle, &digest(), KIND, trust).map(drop)
+        bundle::verify_certificate(bundle, &digest(), Some(KIND), trust).map(drop)
     }
 
     /// With a bundle that was changed.
@@ -103,10 +103,10 @@ fn it_is_by_whom_and_by_whose_word_was_asked_for() {
         }
         let anybody = CertificateTrust { issuer: None, ..recorded.trust() };
         assert_eq!(recorded.verify(recorded.bundle.as_bytes(), &anybody), Ok(()));
-        let another = bundle::verify_certificate(recorded.bundle.as_bytes(), &Digest::sha256_of(b""), KIND, &trust);
+        let another = bundle::verify_certificate(recorded.bundle.as_bytes(), &Digest::sha256_of(b""), Some(KIND), &trust);
         assert!(matches!(another, Err(Refusal::OtherSubject(_))), "{another:?}");
         let another =
-            bundle::verify_certificate(recorded.bundle.as_bytes(), &digest(), "https://slsa.dev/provenance/v1", &trust);
+            bundle::verify_certificate(recorded.bundle.as_bytes(), &digest(), Some("https://slsa.dev/provenance/v1"), &trust);
         assert!(matches!(another, Err(Refusal::OtherPredicate(_))), "{another:?}");
     }
 }

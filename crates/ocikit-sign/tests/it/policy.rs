@@ -2,20 +2,22 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use ocikit_image::{CopyOptions, Memory, Root, Sink, testing};
+use ocikit_image::{CopyOptions, Memory, Referrers, Root, Sink, copy, testing};
 use ocikit_sign::{
     AttestOptions, Depth, Error, Format, KeyKind, Outcome, Policy, PolicyOptions, PolicySigner, PrivateKey,
-    SignOptions, SignerFiles, Verdict, attach, attest, sign,
+    SignOptions, SignerFiles, Trust, Verdict, VerifyOptions, attach, attest, sign, verify,
 };
+use ocikit_spec::{Descriptor, MediaType};
 
 /// An index of two images, and three keys by their names.
 struct Bench {
     root: Root,
     place: Arc<dyn Sink>,
+    memory: Arc<Memory>,
     keys: BTreeMap<&'static str, PrivateKey>,
 }
 
@@ -28,7 +30,7 @@ impl Bench {
         let index = testing::index(&memory, &images);
         let root = Root::at(memory.clone(), index).await.unwrap();
         let keys = ["a", "b", "c"].map(|name| (name, PrivateKey::generate(KeyKind::P256).unwrap()));
-        Bench { root, place: memory, keys: BTreeMap::from(keys) }
+        Bench { root, place: memory.clone(), memory, keys: BTreeMap::from(keys) }
     }
 
     async fn sign(&self, key: &str, format: Format, depth: Depth) {
@@ -111,24 +113,176 @@ async fn each_digest_counts_for_itself() {
     assert_eq!((verdict.is_met(), verdict.findings.len()), (true, 4));
 }
 
+/// A manifest with this config and these layers, each with its type, as an entry for unknown/unknown that is labelled as an
+/// attestation.
+fn labelled(memory: &Memory, config: (&str, &[u8]), layers: &[(&str, &[u8])]) -> Descriptor {
+    let blob = |(kind, bytes): (&str, &[u8])| {
+        memory.insert(bytes.to_vec());
+        serde_json::json!(Descriptor::of(MediaType::new(kind), bytes))
+    };
+    let layers: Vec<_> = layers.iter().copied().map(blob).collect();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": blob(config), "layers": layers,
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let mut entry = Descriptor::of(MediaType::OCI_MANIFEST, &manifest);
+    memory.insert(manifest);
+    entry.platform = Some("unknown/unknown".parse().unwrap());
+    entry.annotations.insert("vnd.docker.reference.type", "attestation-manifest");
+    entry
+}
+
+const EMPTY: (&str, &[u8]) = ("application/vnd.oci.empty.v1+json", b"{}");
+const NOWHERE: (&str, &[u8]) = (
+    "application/vnd.oci.image.config.v1+json",
+    br#"{"architecture":"unknown","os":"unknown","config":{},"rootfs":{"type":"layers","diff_ids":[]}}"#,
+);
+const SOMEWHERE: (&str, &[u8]) = (
+    "application/vnd.oci.image.config.v1+json",
+    br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#,
+);
+const STATEMENT: (&str, &[u8]) =
+    ("application/vnd.in-toto+json", br#"{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"x:y"}"#);
+const IN_TOTO: &str = "application/vnd.in-toto+json";
+
 #[tokio::test]
-async fn an_image_is_one_whatever_it_says() {
+async fn only_what_cannot_be_run_is_an_attestation() {
     let bench = Bench::new().await;
-    bench.sign("a", Format::Cosign, Depth::Leaves).await;
-    assert!(bench.lets_through("{signers: [a], depth: leaves}").await);
     let memory = Arc::new(Memory::new());
-    for (platform, wanted) in [(Some("linux/amd64"), 2), (None, 2), (Some("unknown/unknown"), 1)] {
-        let mut entries: Vec<_> =
-            (1..=2).map(|seed| testing::image(&memory, seed, &"linux/amd64".parse().unwrap(), &[1])).collect();
-        entries[1].platform = platform.map(|platform| platform.parse().unwrap());
-        entries[1].annotations.insert("vnd.docker.reference.type", "attestation-manifest");
-        let root = Root::at(memory.clone(), testing::index(&memory, &entries)).await.unwrap();
-        for depth in ["leaves", "images"] {
+    let image = testing::image(&memory, 1, &"linux/amd64".parse().unwrap(), &[1]);
+    let mut fake = testing::image(&memory, 2, &"linux/amd64".parse().unwrap(), &[1]);
+    fake.annotations.insert("vnd.docker.reference.type", "attestation-manifest");
+    let with = |platform: Option<&str>, entry: &Descriptor| {
+        Descriptor { platform: platform.map(|platform| platform.parse().unwrap()), ..entry.clone() }
+    };
+    let real = labelled(&memory, EMPTY, &[STATEMENT]);
+    let layer = ("application/vnd.oci.image.layer.v1.tar+gzip", &b"\x1f\x8b"[..]);
+    for (entry, is_attestation, what) in [
+        (real.clone(), true, "BuildKit 0.12 and later"),
+        (labelled(&memory, NOWHERE, &[STATEMENT]), true, "BuildKit before"),
+        (with(Some("linux/amd64"), &real), false, "for a platform"),
+        (with(Some("linux/unknown"), &real), false, "for an operating system"),
+        (with(None, &real), false, "for any platform"),
+        (Descriptor { annotations: Default::default(), ..real.clone() }, false, "without the label"),
+        (with(Some("unknown/unknown"), &fake), false, "an image with the label"),
+        (labelled(&memory, SOMEWHERE, &[STATEMENT]), false, "a config that can be run"),
+        (labelled(&memory, NOWHERE, &[layer]), false, "a layer that can be unpacked"),
+        (labelled(&memory, NOWHERE, &[STATEMENT, layer]), false, "one such layer"),
+        (labelled(&memory, EMPTY, &[(IN_TOTO, b"\x1f\x8b\x08")]), false, "an archive labelled as a statement"),
+        (labelled(&memory, EMPTY, &[(IN_TOTO, b"{}")]), false, "JSON that is no statement"),
+        (labelled(&memory, EMPTY, &[]), false, "no statement"),
+        (labelled(&memory, (EMPTY.0, b"{ }"), &[STATEMENT]), false, "a config that is not empty"),
+    ] {
+        let index = testing::index(&memory, &[image.clone(), entry]);
+        let root = Root::at(memory.clone(), index).await.unwrap();
+        for (depth, wanted) in [("leaves", 2), ("images", 3)] {
             let policy = bench.policy(&format!("[{{scope: '*', require: [{{signers: [a], depth: {depth}}}]}}]"));
             let verdict = policy.check(&root, &PolicyOptions::new(None, Timestamp::UNIX_EPOCH)).await.unwrap();
-            assert_eq!(verdict.findings.len(), wanted + usize::from(depth == "images"), "{platform:?} {depth}");
+            assert_eq!(verdict.findings.len(), wanted - usize::from(is_attestation), "{what}, {depth}");
         }
     }
+    // One digest that is listed as an attestation and as an image needs its signature.
+    let twice = testing::index(&memory, &[real.clone(), with(Some("linux/amd64"), &real)]);
+    let root = Root::at(memory.clone(), twice).await.unwrap();
+    let policy = bench.policy("[{scope: '*', require: [{signers: [a], depth: leaves}]}]");
+    let verdict = policy.check(&root, &PolicyOptions::new(None, Timestamp::UNIX_EPOCH)).await.unwrap();
+    assert_eq!(verdict.findings.len(), 1);
+}
+
+#[tokio::test]
+async fn an_entry_is_what_its_bytes_are_whatever_its_type_says() {
+    let (bench, memory) = (Bench::new().await, Arc::new(Memory::new()));
+    let place: Arc<dyn Sink> = memory.clone();
+    let images = [1, 2].map(|seed| testing::image(&memory, seed, &"linux/amd64".parse().unwrap(), &[1]));
+    let signed = Root::at(memory.clone(), testing::index(&memory, &images[..1])).await.unwrap();
+    let options = SignOptions { depth: Depth::Images, ..SignOptions::new(vec![Format::Cosign], Timestamp::UNIX_EPOCH) };
+    let made = sign(&signed, &bench.keys["a"], &options).await.unwrap();
+    attach(&made, &place, &CopyOptions::default()).await.unwrap();
+    let nested = testing::index(&memory, &images[1..]);
+    memory.insert(&b"#!/bin/sh"[..]);
+    let strange = Descriptor::of(MediaType::new("application/octet-stream"), b"#!/bin/sh");
+    // The type of an entry, what it leads to, and how many subjects there are besides the image that is signed.
+    for kind in [
+        "",
+        "application/octet-stream",
+        "Application/vnd.OCI.image.Manifest.v1+json",
+        "application/vnd.oci.image.manifest.v1+json; charset=utf-8",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        "application/vnd.oci.image.index.v1+json",
+    ] {
+        for (entry, leaves) in [(&images[1], 2), (&nested, 2), (&strange, 2)] {
+            let entry = Descriptor { media_type: MediaType::new(kind), ..entry.clone() };
+            let root = Root::at(memory.clone(), testing::index(&memory, &[images[0].clone(), entry])).await.unwrap();
+            let policy = bench.policy("[{scope: '*', require: [{signers: [a], depth: leaves}]}]");
+            let verdict = policy.check(&root, &PolicyOptions::new(None, Timestamp::UNIX_EPOCH)).await.unwrap();
+            assert_eq!((verdict.is_met(), verdict.findings.len()), (false, leaves), "`{kind}`");
+            let key = bench.keys["a"].public_key().clone();
+            let trusted = vec![Trust::Key { name: "a".to_owned(), key }];
+            let asked = VerifyOptions { depth: Depth::Leaves, ..VerifyOptions::new(trusted) };
+            assert!(!verify(&root, &asked).await.unwrap().is_complete(), "`{kind}`");
+        }
+    }
+    // What is not understood is not signed either, so that signing and verifying mean the same.
+    let root = Root::at(memory.clone(), testing::index(&memory, &[images[0].clone(), strange])).await.unwrap();
+    let refused = sign(&root, &bench.keys["a"], &options).await;
+    assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_same_signature_again_is_one() {
+    let bench = Bench::new().await;
+    bench.sign("a", Format::Cosign, Depth::Root).await;
+    // Replayed in other manifests about the same image.
+    let listed = bench.place.referrers(&bench.root.digest()).await.unwrap();
+    let Root::Other(signature) = Root::at(bench.place.clone(), listed[0].clone()).await.unwrap() else { panic!() };
+    let text = String::from_utf8(signature.manifest().unwrap().bytes().to_vec()).unwrap();
+    for number in 0..5 {
+        let replayed = text.replacen("{", &format!("{{\"number\":{number},"), 1);
+        bench.memory.insert(replayed.into_bytes());
+    }
+    assert_eq!(bench.place.referrers(&bench.root.digest()).await.unwrap().len(), 6);
+    let verdict = bench.ask("{signers: [a, b], threshold: 2}").await;
+    assert_eq!((verdict.is_met(), verdict.findings[0].counted), (false, 1));
+    let verdict = bench.ask("{signers: [b]}").await;
+    let Outcome::Missing(refused) = &verdict.findings[0].cells[0].outcome else { panic!() };
+    assert_eq!(refused.len(), 1, "a replay is not read again");
+    // Two names for one key are refused before anything is counted.
+    let key = bench.keys["a"].public_key();
+    let trust = |name: &str| Trust::Key { name: name.to_owned(), key: key.clone() };
+    let twice = VerifyOptions::new(vec![trust("one"), trust("two")]);
+    assert!(matches!(verify(&bench.root, &twice).await, Err(Error::Unsupported(_))));
+}
+
+#[tokio::test]
+async fn referrers_are_sorted_by_who_made_them() {
+    let bench = Bench::new().await;
+    bench.sign("a", Format::Cosign, Depth::Images).await;
+    bench.attest("a", Depth::Root).await;
+    bench.sign("c", Format::Cosign, Depth::Images).await;
+    bench.sign("a", Format::CosignLegacy, Depth::Root).await;
+    let subject = bench.root.descriptor().clone();
+    let sbom = testing::referrer(&bench.memory, &subject, "application/spdx+json");
+    let signed_sbom = testing::referrer(&bench.memory, &subject, "application/vnd.cyclonedx+json");
+    let of_sbom = Root::at(bench.place.clone(), signed_sbom.clone()).await.unwrap();
+    let options = SignOptions::new(vec![Format::Cosign], Timestamp::UNIX_EPOCH);
+    let made = sign(&of_sbom, &bench.keys["a"], &options).await.unwrap();
+    attach(&made, &bench.place, &CopyOptions::default()).await.unwrap();
+    let policy = bench.policy("[{scope: '*', require: [{signers: [a]}]}]");
+    let options = PolicyOptions::new(None, Timestamp::UNIX_EPOCH);
+    let check = policy.check_referrers(&bench.root, &options).await.unwrap();
+    // Three signatures, one attestation, one manifest under a tag, the signed SBOM and its signature.
+    assert_eq!((check.verified.len(), check.mixed.len(), check.unverified.len()), (7, 0, 4), "{check:?}");
+    assert!(check.verified.contains(&signed_sbom.digest) && check.unverified.contains(&sbom.digest));
+    // What is copied along is what was verified.
+    let there: Arc<dyn Sink> = Arc::new(Memory::new());
+    let referrers = Referrers::All.among(check.verified.clone());
+    let copied = copy(&bench.root, &there, &CopyOptions { referrers, ..CopyOptions::default() }).await.unwrap();
+    let along: BTreeSet<_> = copied.referrers.iter().map(|referrer| referrer.digest).collect();
+    assert_eq!(along, check.verified);
+    // A tag below which a stranger signed too is neither.
+    bench.sign("c", Format::CosignLegacy, Depth::Root).await;
+    let check = policy.check_referrers(&bench.root, &options).await.unwrap();
+    assert_eq!((check.verified.len(), check.mixed.len(), check.unverified.len()), (6, 1, 4), "{check:?}");
 }
 
 #[tokio::test]

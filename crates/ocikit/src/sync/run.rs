@@ -72,7 +72,9 @@ pub enum Done {
 pub trait Gate<E>: Send + Sync {
     /// Lets an image through, or says why not. It is asked about all of an image, whatever platforms are wanted of it, and
     /// also about one that is at the target. What is copied then is this root, wherever the reference leads meanwhile.
-    async fn check(&self, from: &Reference, root: &Root) -> Result<(), E>;
+    ///
+    /// Of the referrers that the configuration means (`which`), it returns those that may be copied too.
+    async fn check(&self, from: &Reference, root: &Root, which: &Referrers) -> Result<Referrers, E>;
 }
 
 /// Mirrors what a configuration says, as far as a gate lets it through if there is one. Each image is told as soon as it is
@@ -124,7 +126,7 @@ pub async fn sync<E: From<Error> + Send>(
             }
         });
         let copies = paced.map(|name| {
-            let (from, to) = (from.clone(), to.clone());
+            let (from, to, dry_run) = (from.clone(), to.clone(), options.dry_run);
             async move {
                 let item =
                     Item { from: reference(&rule.from, &name).to_string(), to: reference(&rule.to, &name).to_string() };
@@ -133,7 +135,10 @@ pub async fn sync<E: From<Error> + Send>(
                     return (item, outcome.map_err(E::from));
                 }
                 let outcome = match open(rule, &name, from, gate).await {
-                    Ok(root) => one(session, rule, &name, root, to, options.dry_run).await.map_err(E::from),
+                    Ok((root, referrers)) => {
+                        let options = CopyOptions { referrers, ..session.copy_options(Vec::new()) };
+                        one(&name, root, to, options, dry_run).await.map_err(E::from)
+                    }
                     Err(error) => Err(error),
                 };
                 (item, outcome)
@@ -232,30 +237,23 @@ async fn expand(session: &Session, rule: &Rule, has_gate: bool) -> Expanded {
     Ok((rule.select.choose(&tags), from, to))
 }
 
-/// Opens an image that may be mirrored. From here on it is known by its digest.
+/// Opens an image that may be mirrored, and says which of its referrers may be. From here on it is known by its digest.
 async fn open<E: From<Error>>(
     rule: &Rule,
     name: &Name,
     from: RemoteRepository,
     gate: Option<&dyn Gate<E>>,
-) -> Result<Root, E> {
+) -> Result<(Root, Referrers), E> {
     let root = Root::open(Arc::new(from) as Arc<dyn Source>, name).await?;
-    if let Some(gate) = gate {
-        gate.check(&reference(&rule.from, name), &root).await?;
-    }
-    Ok(narrow(&root, &rule.platforms).await?)
+    let referrers = match gate {
+        Some(gate) => gate.check(&reference(&rule.from, name), &root, &rule.referrers).await?,
+        None => rule.referrers.clone(),
+    };
+    Ok((narrow(&root, &rule.platforms).await?, referrers))
 }
 
-async fn one(
-    session: &Session,
-    rule: &Rule,
-    name: &Name,
-    root: Root,
-    to: RemoteRepository,
-    dry_run: bool,
-) -> Result<Done> {
-    let names = vec![Naming { tag: tag_of(name), ..Naming::default() }];
-    let options = CopyOptions { referrers: rule.referrers.clone(), ..session.copy_options(names) };
+async fn one(name: &Name, root: Root, to: RemoteRepository, options: CopyOptions, dry_run: bool) -> Result<Done> {
+    let options = CopyOptions { names: vec![Naming { tag: tag_of(name), ..Naming::default() }], ..options };
     if dry_run {
         let there = match name {
             Name::Digest(_) => to.head(&Name::Digest(root.digest())).await?,

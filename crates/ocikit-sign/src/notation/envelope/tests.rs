@@ -120,7 +120,7 @@ async fn every_kind_of_key_is_sealed_and_opened() {
         for form in SEALS {
             let bytes = seal(form, &key, &chain, Some("2026-12-01")).await;
             let trust = trust("strict", &authority, "2026-07-01");
-            let Approved { by, told, metadata } = trust.verify(form, &bytes, &subject()).unwrap();
+            let Approved { by, told, metadata, .. } = trust.verify(form, &bytes, &subject()).unwrap();
             assert_eq!(by, key.public_key().fingerprint());
             assert!(told.is_empty() && metadata.is_empty(), "{kind}");
             let other = Descriptor { digest: Digest::sha256_of(b"other"), ..subject() };

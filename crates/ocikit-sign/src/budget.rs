@@ -1,0 +1,211 @@
+//! What one operation may read and hold. Places and signatures are written by strangers, so every loop over them ends here.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use ocikit_image::{Error, Source, SourceExt};
+use ocikit_spec::{Descriptor, Digest};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// The most signatures of one digest that are looked at.
+pub(crate) const MAX_SIGNATURES_OF_DIGEST: usize = 1000;
+/// The most signatures that one operation looks at.
+pub(crate) const MAX_SIGNATURES: usize = 10_000;
+/// The most manifests and indexes below a root that are signed or verified.
+pub(crate) const MAX_SUBJECTS: usize = 2000;
+/// How deep indexes may be nested.
+pub(crate) const MAX_DEPTH: usize = 8;
+/// The longest sigstore bundle, or statement of an attestation, in bytes.
+pub(crate) const MAX_BUNDLE_BYTES: u64 = 16 << 20;
+/// The longest envelope of the Notary Project, or payload of simple signing, in bytes. Real ones have a few thousand.
+pub(crate) const MAX_ENVELOPE_BYTES: u64 = 1 << 20;
+/// The longest manifest of one signature, in bytes. Real ones have about a thousand.
+pub(crate) const MAX_SIGNATURE_MANIFEST_BYTES: u64 = 256 << 10;
+/// The longest certificate in a signature, in bytes.
+pub(crate) const MAX_CERTIFICATE_BYTES: usize = 64 << 10;
+/// How many bytes one operation reads of signatures and of what they are about.
+pub(crate) const MAX_READ_BYTES: u64 = 512 << 20;
+/// How many bytes of predicates one operation returns.
+pub(crate) const MAX_PREDICATE_BYTES: u64 = 32 << 20;
+/// How many bytes of signatures one operation makes, or adds to.
+pub(crate) const MAX_MADE_BYTES: u64 = 64 << 20;
+/// How many bytes of manifests of signatures one operation makes, or adds to. Understood, a manifest takes up to twenty times
+/// its length.
+pub(crate) const MAX_MADE_MANIFEST_BYTES: u64 = 6 << 20;
+/// How many signatures that do not count are listed for each signer and digest. Others are counted.
+pub(crate) const MAX_REFUSED: usize = 100;
+/// How many of those one operation lists.
+pub(crate) const MAX_REFUSED_IN_ALL: usize = 10_000;
+
+/// How many bytes are read and checked at the same time.
+const MAX_READING_BYTES: u64 = 32 << 20;
+/// A document that was understood takes about as many times its length.
+const DOCUMENT_FACTOR: u64 = 8;
+
+/// What is left of all that for one operation.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    max_read: u64,
+    signatures: AtomicUsize,
+    read: AtomicU64,
+    predicates: AtomicU64,
+    made: AtomicU64,
+    made_manifests: AtomicU64,
+    refused: AtomicUsize,
+    reading: Semaphore,
+}
+
+/// Bytes that were read and count as held until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Reading<'a> {
+    pub(crate) bytes: Bytes,
+    pub(crate) permit: SemaphorePermit<'a>,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget {
+            max_read: MAX_READ_BYTES,
+            signatures: AtomicUsize::new(0),
+            read: AtomicU64::new(0),
+            predicates: AtomicU64::new(0),
+            made: AtomicU64::new(0),
+            made_manifests: AtomicU64::new(0),
+            refused: AtomicUsize::new(0),
+            reading: Semaphore::new(permits(MAX_READING_BYTES) as usize),
+        }
+    }
+}
+
+impl Budget {
+    /// One that reads no more than this.
+    #[cfg(test)]
+    pub(crate) fn reading_at_most(max_read: u64) -> Budget {
+        Budget { max_read, ..Budget::default() }
+    }
+
+    /// Reads a blob, once there is room for it. Whoever holds one must not wait for another.
+    pub(crate) async fn read(&self, source: &dyn Source, blob: &Descriptor) -> Result<Reading<'_>, Error> {
+        self.read_as(source, blob, 1).await
+    }
+
+    /// Reads a manifest or an index, which takes several times its length when it is understood.
+    pub(crate) async fn document(&self, source: &dyn Source, document: &Descriptor) -> Result<Reading<'_>, Error> {
+        self.read_as(source, document, DOCUMENT_FACTOR).await
+    }
+
+    async fn read_as(&self, source: &dyn Source, blob: &Descriptor, factor: u64) -> Result<Reading<'_>, Error> {
+        let over = || format!("signatures and what they are about have more than {} bytes in all", self.max_read);
+        spend(&self.read, blob.size, self.max_read).map_err(|()| limit(source, over()))?;
+        let wanted = permits(blob.size.saturating_mul(factor)).min(permits(MAX_READING_BYTES));
+        // Never closed, so this does not fail.
+        let permit = self.reading.acquire_many(wanted).await.map_err(|closed| Error::broken(source, closed))?;
+        Ok(Reading { bytes: source.read(blob).await?, permit })
+    }
+
+    /// Counts a signature that is about to be looked at, the `number`th of its subject.
+    pub(crate) fn look_at(&self, subject: &Digest, number: usize) -> Result<(), Error> {
+        if number > MAX_SIGNATURES_OF_DIGEST {
+            let what = format!("more than {MAX_SIGNATURES_OF_DIGEST} signatures may be about it, and no more are read");
+            return Err(limit(subject, what));
+        }
+        if self.signatures.fetch_add(1, Ordering::Relaxed) >= MAX_SIGNATURES {
+            let what = format!("more than {MAX_SIGNATURES} signatures may be about it and what is below it");
+            return Err(limit(subject, what));
+        }
+        Ok(())
+    }
+
+    /// Counts a predicate that is returned.
+    pub(crate) fn hold_predicate(&self, subject: &Digest, bytes: usize) -> Result<(), Error> {
+        let over = || format!("its attestations have more than {MAX_PREDICATE_BYTES} bytes in all");
+        spend(&self.predicates, bytes as u64, MAX_PREDICATE_BYTES).map_err(|()| limit(subject, over()))
+    }
+
+    /// Counts the bytes of a signature that is made, or of those that it is added to.
+    pub(crate) fn make(&self, subject: &Digest, bytes: u64) -> Result<(), Error> {
+        let over = || format!("the signatures of it and what is below it have more than {MAX_MADE_BYTES} bytes in all");
+        spend(&self.made, bytes, MAX_MADE_BYTES).map_err(|()| limit(subject, over()))
+    }
+
+    /// Counts the manifest of a signature that is made.
+    pub(crate) fn make_manifest(&self, subject: &Digest, bytes: usize) -> Result<(), Error> {
+        let over = || format!("the manifests of its signatures have more than {MAX_MADE_MANIFEST_BYTES} bytes in all");
+        spend(&self.made_manifests, bytes as u64, MAX_MADE_MANIFEST_BYTES).map_err(|()| limit(subject, over()))
+    }
+
+    /// Whether there is room for one more that does not count beside so many.
+    pub(crate) fn lists_refused(&self, before: usize) -> bool {
+        before < MAX_REFUSED && self.refused.fetch_add(1, Ordering::Relaxed) < MAX_REFUSED_IN_ALL
+    }
+}
+
+fn spend(spent: &AtomicU64, bytes: u64, max: u64) -> Result<(), ()> {
+    let add = |before: u64| before.checked_add(bytes).filter(|sum| *sum <= max);
+    spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).map(drop).map_err(drop)
+}
+
+/// A limit was reached.
+pub(crate) fn limit(place: impl ToString, what: impl Into<String>) -> Error {
+    Error::Unsupported { place: place.to_string(), what: what.into() }
+}
+
+/// Permits for so many bytes, of which each is for a KiB.
+fn permits(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use ocikit_image::Memory;
+    use ocikit_spec::MediaType;
+
+    use super::*;
+
+    fn is_limit<T>(outcome: Result<T, Error>, words: &str) -> bool {
+        matches!(outcome, Err(Error::Unsupported { what, .. }) if what.contains(words))
+    }
+
+    #[tokio::test]
+    async fn what_one_operation_reads_is_bounded() {
+        let (memory, budget) = (Memory::new(), Budget::reading_at_most(250));
+        memory.insert(vec![1; 100]);
+        let blob = Descriptor::of(MediaType::OCTET_STREAM, &[1; 100]);
+        for _ in 0..2 {
+            assert_eq!(budget.read(&memory, &blob).await.unwrap().bytes.len(), 100);
+        }
+        assert!(is_limit(budget.read(&memory, &blob).await.map(drop), "250 bytes"));
+        // What a descriptor claims counts, before anything is read.
+        let claims = Descriptor { size: u64::MAX, ..blob };
+        assert!(is_limit(Budget::default().read(&memory, &claims).await.map(drop), "536870912 bytes"));
+    }
+
+    #[tokio::test]
+    async fn what_is_held_at_the_same_time_is_bounded() {
+        let (memory, budget) = (Memory::new(), Budget::default());
+        let large = vec![0; 16 << 20];
+        let blob = Descriptor::of(MediaType::OCTET_STREAM, &large);
+        memory.insert(large);
+        let one = budget.read(&memory, &blob).await.unwrap();
+        let two = budget.read(&memory, &blob).await.unwrap();
+        assert_eq!(budget.reading.available_permits(), 0);
+        drop((one, two));
+        // A long document takes all the room, however long it is when it is understood.
+        let document = Descriptor { size: 4 << 20, ..blob };
+        assert!(budget.document(&memory, &document).await.is_err(), "its size is wrong");
+        assert_eq!(budget.reading.available_permits(), (MAX_READING_BYTES >> 10) as usize);
+    }
+
+    #[test]
+    fn signatures_are_counted() {
+        let (budget, subject) = (Budget::default(), Digest::sha256_of(b""));
+        assert!(is_limit(budget.look_at(&subject, MAX_SIGNATURES_OF_DIGEST + 1), "1000 signatures"));
+        for number in 0..MAX_SIGNATURES {
+            budget.look_at(&subject, number % MAX_SIGNATURES_OF_DIGEST).unwrap();
+        }
+        assert!(is_limit(budget.look_at(&subject, 1), "10000 signatures"));
+        assert!(is_limit(budget.make(&subject, MAX_MADE_BYTES + 1), "67108864 bytes"));
+        assert!(is_limit(budget.hold_predicate(&subject, 33 << 20), "33554432 bytes"));
+        assert!(budget.lists_refused(MAX_REFUSED - 1) && !budget.lists_refused(MAX_REFUSED));
+    }
+}

@@ -1,0 +1,160 @@
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use ocikit_image::{Name, Root, Source};
+use ocikit_spec::{Descriptor, Digest, Tag};
+
+use crate::budget::Budget;
+use crate::error::Result;
+use crate::format::Format;
+use crate::found::{Signatures, is_of_signature};
+use crate::policy::check::{PolicyOptions, check_subject, informed};
+use crate::policy::form::{Policy, Requirement};
+use crate::subjects::{Depth, Subject, SubjectKind, subjects};
+use crate::verify::{Asked, Statement, Trust};
+
+/// What a policy says of the referrers of an image.
+#[derive(Debug, Clone, Default)]
+pub struct ReferrerCheck {
+    /// Those that count: signatures and attestations by the signers of the rule, and other artifacts that the rule's
+    /// signers have signed as it demands of images.
+    pub verified: BTreeSet<Digest>,
+    /// Manifests under cosign's tags of which some signatures count and others do not.
+    pub mixed: BTreeSet<Digest>,
+    /// All others.
+    pub unverified: BTreeSet<Digest>,
+}
+
+/// How far from an image referrers of referrers are looked at.
+const MAX_DISTANCE: usize = 4;
+
+/// The endings of the tags that cosign keeps attestations and SBOMs under, which are not verified here.
+const UNREAD_ENDINGS: [&str; 2] = ["att", "sbom"];
+
+impl Policy {
+    /// Looks at the referrers of an image and of everything below it: whether those whom the rule for its repository names
+    /// have signed them. It says nothing of the image itself; [`Policy::check`] does that.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Policy::check`].
+    pub async fn check_referrers(&self, root: &Root, options: &PolicyOptions) -> Result<ReferrerCheck> {
+        let rule = self.rule(options.repository.as_ref())?;
+        let trusted = self.trusted(&rule.requirements, options)?;
+        // What is demanded of an artifact that is not a signature itself.
+        let plain = rule.requirements.iter().filter(|requirement| requirement.predicate_type.is_none());
+        let plain: Vec<_> = plain.map(|wanted| Requirement { depth: Depth::Root, ..wanted.clone() }).collect();
+        let mut search = Search { trusted: &trusted, plain: &plain, budget: Budget::default(), found: Found::default() };
+        let below = subjects(root, Depth::Everything, &search.budget).await?;
+        let parts: BTreeSet<_> = below.iter().map(Subject::digest).collect();
+        let mut waiting: VecDeque<_> = below.into_iter().map(|subject| (subject, 0)).collect();
+        let mut seen = parts.clone();
+        while let Some((subject, distance)) = waiting.pop_front() {
+            for artifact in search.look_at(&subject, &parts).await? {
+                if distance < MAX_DISTANCE && seen.insert(artifact.digest()) {
+                    waiting.push_back((artifact, distance + 1));
+                }
+            }
+        }
+        Ok(search.found.finish())
+    }
+}
+
+struct Search<'a> {
+    trusted: &'a BTreeMap<&'a str, Trust>,
+    plain: &'a [Requirement],
+    budget: Budget,
+    found: Found,
+}
+
+/// How many signatures below each manifest count, and how many do not.
+#[derive(Default)]
+struct Found(BTreeMap<Digest, (usize, usize)>);
+
+impl Found {
+    fn note(&mut self, manifest: Digest, counts: bool) {
+        let (good, bad) = self.0.entry(manifest).or_default();
+        *(if counts { good } else { bad }) += 1;
+    }
+
+    fn finish(self) -> ReferrerCheck {
+        let mut check = ReferrerCheck::default();
+        for (manifest, counts) in self.0 {
+            let list = match counts {
+                (1.., 0) => &mut check.verified,
+                (1.., _) => &mut check.mixed,
+                (0, _) => &mut check.unverified,
+            };
+            list.insert(manifest);
+        }
+        check
+    }
+}
+
+impl Search<'_> {
+    /// Looks at what is about a subject. Returns the artifacts among it that count and may have referrers of their own.
+    async fn look_at(&mut self, subject: &Subject, parts: &BTreeSet<Digest>) -> Result<Vec<Subject>> {
+        self.signatures(subject).await?;
+        let mut artifacts = Vec::new();
+        for listed in subject.source.referrers(&subject.digest()).await? {
+            // What is a part of the image is copied with it.
+            if self.found.0.contains_key(&listed.digest) || parts.contains(&listed.digest) {
+                continue;
+            }
+            let is_signature =
+                listed.artifact_type.as_ref().is_some_and(|kind| !kind.as_str().is_empty() && is_of_signature(kind.as_str()));
+            let artifact = artifact(&subject.source, &listed);
+            let counts = !is_signature && self.is_met(&artifact).await?;
+            self.found.note(listed.digest, counts);
+            if counts {
+                artifacts.push(artifact);
+            }
+        }
+        for ending in UNREAD_ENDINGS {
+            let tag = format!("{}-{}.{ending}", subject.digest().algorithm().name(), subject.digest().hex());
+            let Ok(tag) = tag.parse::<Tag>() else { continue };
+            match subject.source.resolve(&Name::Tag(tag)).await {
+                Ok(tagged) => self.found.note(tagged.digest, false),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(artifacts)
+    }
+
+    /// Whether one of the signers made each signature and attestation of a subject.
+    async fn signatures(&mut self, subject: &Subject) -> Result<()> {
+        if matches!(subject.kind, SubjectKind::NotUnderstood(_)) {
+            return Ok(());
+        }
+        let asked = Asked { statement: Statement::Any, signed_as: None };
+        let mut signatures = Signatures::of(&*subject.source, subject.digest(), &Format::ALL, &self.budget).await?;
+        while let Some(found) = signatures.next().await? {
+            let informed = informed(self.trusted, &found).await;
+            let mut signers = self.trusted.iter().map(|(name, trust)| informed.get(name).unwrap_or(trust));
+            let counts = signers.any(|trust| trust.verify(subject, &found, asked).is_ok());
+            self.found.note(found.manifest, counts);
+        }
+        Ok(())
+    }
+
+    /// Whether an artifact is signed as the rule demands of an image.
+    async fn is_met(&self, artifact: &Subject) -> Result<bool> {
+        if self.plain.is_empty() {
+            return Ok(false);
+        }
+        let all = (0..self.plain.len()).collect();
+        let findings = check_subject(artifact.clone(), self.plain, all, self.trusted, &self.budget).await?;
+        Ok(!findings.is_empty() && findings.iter().all(|finding| finding.is_met()))
+    }
+}
+
+fn artifact(source: &Arc<dyn Source>, listed: &Descriptor) -> Subject {
+    Subject {
+        descriptor: Descriptor::new(listed.media_type.clone(), listed.digest, listed.size),
+        platform: None,
+        source: source.clone(),
+        kind: SubjectKind::Manifest,
+        claims: None,
+    }
+}
