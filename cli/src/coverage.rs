@@ -72,9 +72,7 @@ impl CellFacts {
         let refused = |found: &Refused| RefusedFacts { signature: found.signature, why: found.why.to_string() };
         match &cell.outcome {
             Outcome::Skipped => facts,
-            Outcome::NotUnderstood(why) => {
-                CellFacts { outcome: "not-understood", problem: Some(why.clone()), ..facts }
-            }
+            Outcome::NotUnderstood(why) => CellFacts { outcome: "not-understood", problem: Some(why.clone()), ..facts },
             Outcome::Missing(found) => {
                 CellFacts { outcome: "missing", refused: found.iter().map(refused).collect(), ..facts }
             }

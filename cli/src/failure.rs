@@ -223,8 +223,12 @@ impl From<ocikit_sign::Error> for Failure {
                 let flags = statements.iter().map(|statement| format!("--annotated-from {}", statement.named));
                 let flags = flags.collect::<Vec<_>>().join(" ");
                 match statements.iter().all(|statement| statement.is_annotated) {
-                    true => failure.hint(format_args!("add `{flags}` to sign the statements for the image as it is now")),
-                    false => failure.hint("see `--annotated-from` in `ocikit attest --help` if the image was annotated"),
+                    true => {
+                        failure.hint(format_args!("add `{flags}` to sign the statements for the image as it is now"))
+                    }
+                    false => {
+                        failure.hint("see `--annotated-from` in `ocikit attest --help` if the image was annotated")
+                    }
                 }
             }
             Error::Password(_) => Failure::new(Code::Denied, message)

@@ -76,8 +76,9 @@ impl VoucherArguments {
         let ServiceUrls { authority, logs, timestamps } = self.services(now)?;
         let is_any_asked = authority.is_some() || !logs.is_empty() || !timestamps.is_empty();
         if self.trusted_root.is_some() && !is_any_asked {
-            return Err(Failure::usage("--trusted-root checks what services answer, and no service is named")
-                .hint("name one with --signing-config, --rekor-url or --timestamp-server-url, or leave out --trusted-root"));
+            return Err(Failure::usage("--trusted-root checks what services answer, and no service is named").hint(
+                "name one with --signing-config, --rekor-url or --timestamp-server-url, or leave out --trusted-root",
+            ));
         }
         let root = self.trusted_root.as_deref().map(trusted_root).transpose()?;
         let signer = given.signer().await?;

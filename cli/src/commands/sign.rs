@@ -209,8 +209,17 @@ mod tests {
 
     /// The flags that mean the same in every format.
     const FOR_ALL: [&str; 11] = [
-        "--key", "--signer-command", "--key-password-file", "--format", "--recursive", "--attestations", "--images-only",
-        "--expect", "--dry-run", "--help", "--version",
+        "--key",
+        "--signer-command",
+        "--key-password-file",
+        "--format",
+        "--recursive",
+        "--attestations",
+        "--images-only",
+        "--expect",
+        "--dry-run",
+        "--help",
+        "--version",
     ];
 
     #[test]

@@ -116,8 +116,10 @@ impl Verify {
     fn check_flags(&self) -> Result {
         let has_legacy = self.format.is_empty() || self.format.contains(&FormatName::CosignLegacy);
         if self.signed_as.is_some() && (!has_legacy || self.attestation.is_some()) {
-            return Err(Failure::usage("--signed-as is for signatures in the format cosign-legacy, which are not asked for")
-                .hint("leave out --signed-as, or add `--format cosign-legacy`"));
+            return Err(Failure::usage(
+                "--signed-as is for signatures in the format cosign-legacy, which are not asked for",
+            )
+            .hint("leave out --signed-as, or add `--format cosign-legacy`"));
         }
         Ok(())
     }

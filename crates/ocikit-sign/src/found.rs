@@ -63,9 +63,8 @@ impl<'a> Signatures<'a> {
     ) -> Result<Signatures<'a>, Error> {
         let mut listed = VecDeque::new();
         if formats.iter().any(|format| *format != Format::CosignLegacy) {
-            let may_be = |listed: &Descriptor| {
-                listed.artifact_type.as_ref().is_none_or(|kind| is_of_signature(kind.as_str()))
-            };
+            let may_be =
+                |listed: &Descriptor| listed.artifact_type.as_ref().is_none_or(|kind| is_of_signature(kind.as_str()));
             let slim = |listed: Descriptor| Descriptor::new(listed.media_type, listed.digest, listed.size);
             listed.extend(source.referrers(&subject).await?.into_iter().filter(may_be).map(slim));
         }

@@ -102,7 +102,8 @@ const MAX_STEPS: usize = 100_000;
 /// How many of some signers have proofs that are pairwise distinct: the largest number of signers of whom each gets one of
 /// the proofs that are its own. What cannot be searched in time is not counted.
 pub(crate) fn count_distinct(proofs: &[Vec<Maker>]) -> usize {
-    let mut signers: Vec<Vec<&Maker>> = proofs.iter().map(|own| own.iter().collect::<BTreeSet<_>>()).map(|own| own.into_iter().collect()).collect();
+    let mut signers: Vec<Vec<&Maker>> =
+        proofs.iter().map(|own| own.iter().collect::<BTreeSet<_>>()).map(|own| own.into_iter().collect()).collect();
     signers.retain(|own| !own.is_empty());
     // Those with the least choice first, so that dead ends are short.
     signers.sort_by_key(Vec::len);
@@ -173,7 +174,8 @@ mod tests {
             (&[&["k1 a", "k2 a"], &["k1 b", "k2 b"]], 2),
             (&[&["k1 a", "k2 a"], &["k1 a", "k2 a"], &["k1 a", "k2 a"]], 1),
         ] {
-            let makers: Vec<Vec<Maker>> = proofs.iter().map(|own| own.iter().map(|text| maker(text)).collect()).collect();
+            let makers: Vec<Vec<Maker>> =
+                proofs.iter().map(|own| own.iter().map(|text| maker(text)).collect()).collect();
             assert_eq!(count_distinct(&makers), counted, "{proofs:?}");
         }
     }
@@ -183,7 +185,9 @@ mod tests {
         // A thousand one-time keys of one identity, which four signers accept.
         let keyless: Vec<_> = (0..1000).map(|number| maker(&format!("k{number} alice"))).collect();
         assert_eq!(count_distinct(&vec![keyless; 4]), 1);
-        let many: Vec<Vec<_>> = (0..40).map(|signer| (0..40).map(|key| maker(&format!("k{key} n{}", (signer * key) % 13))).collect()).collect();
+        let many: Vec<Vec<_>> = (0..40)
+            .map(|signer| (0..40).map(|key| maker(&format!("k{key} n{}", (signer * key) % 13))).collect())
+            .collect();
         assert!(count_distinct(&many) >= 2);
     }
 

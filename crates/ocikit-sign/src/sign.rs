@@ -410,7 +410,8 @@ pub(crate) async fn added(
     let old = match source.resolve(&Name::Tag(tag.clone())).await {
         Ok(found) if found.size > MAX_OLD_MANIFEST_BYTES => {
             let size = found.size;
-            let what = format!("it has {size} bytes, more than the {MAX_OLD_MANIFEST_BYTES} that signatures are added to");
+            let what =
+                format!("it has {size} bytes, more than the {MAX_OLD_MANIFEST_BYTES} that signatures are added to");
             return Err(limit(format!("{tag} in {source}"), what).into());
         }
         Ok(found) => Some(source.document(&found).await?),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use ocikit_image::{Error, Root, Source};
-use ocikit_spec::{Config, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform, annotations};
+use ocikit_spec::{
+    Config, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform, annotations,
+};
 
 use crate::budget::{Budget, MAX_BUNDLE_BYTES, MAX_DEPTH, MAX_SUBJECTS, limit};
 use crate::cosign::bundle;
@@ -143,9 +145,9 @@ struct Entry {
 
 impl Entry {
     fn of(entry: &Descriptor) -> Entry {
-        let claims = entry.is_attestation().then(|| Claim {
-            about: entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST).map(str::to_owned),
-        });
+        let claims = entry
+            .is_attestation()
+            .then(|| Claim { about: entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST).map(str::to_owned) });
         let Descriptor { media_type, digest, size, platform, .. } = entry.clone();
         Entry { media_type, digest, size, platform, claims }
     }

@@ -380,8 +380,7 @@ async fn verify_subject(
     asked: Asked<'_>,
     budget: &Budget,
 ) -> Result<Vec<Cell>> {
-    let mut cells: Vec<_> =
-        wanted.iter().map(|(trust, formats)| Cell::of(&subject, trust, formats.clone())).collect();
+    let mut cells: Vec<_> = wanted.iter().map(|(trust, formats)| Cell::of(&subject, trust, formats.clone())).collect();
     if !cells.iter().any(|cell| matches!(cell.outcome, Outcome::Missing(_))) {
         return Ok(cells);
     }

@@ -448,7 +448,9 @@ pub(crate) fn statement_about(
         },
         _ => {
             let other = named.iter().flatten().find(|hex| **hex != digest.hex());
-            return Err(Refusal::OtherSubject(other.map_or_else(|| "nothing".to_owned(), |hex| format!("{name}:{hex}"))));
+            return Err(Refusal::OtherSubject(
+                other.map_or_else(|| "nothing".to_owned(), |hex| format!("{name}:{hex}")),
+            ));
         }
     };
     let bytes = with_subject(bytes, &subject.to_string()).map_err(malformed)?;
@@ -628,7 +630,9 @@ mod tests {
         assert_eq!(value["subject"][0]["annotations"][ANNOTATED_FROM], before.to_string());
         assert_eq!(value["subject"].as_array().unwrap().len(), 1);
         assert!(says(&unsigned.bytes.into(), &digest(), Some("x:y")).is_ok());
-        for subjects in [of(&other), format!("{},{}", of(&before), of(&other)), format!("{},{}", of(&digest()), of(&other))] {
+        for subjects in
+            [of(&other), format!("{},{}", of(&before), of(&other)), format!("{},{}", of(&digest()), of(&other))]
+        {
             assert!(matches!(about(&text(&subjects)), Err(Refusal::OtherSubject(_))), "{subjects}");
         }
     }
@@ -641,7 +645,8 @@ mod tests {
         // With the key nothing depends on them, and they stay text.
         let entries = bundle.replacen('}', &format!(r#"}},"tlogEntries":{zeros}"#), 1);
         assert_eq!(verify(entries.as_bytes(), &digest(), key.public_key()), Ok(()));
-        let signatures = bundle.replacen(r#""signatures":["#, &format!(r#""signatures":[{}"#, r#"{"sig":""},"#.repeat(1000)), 1);
+        let signatures =
+            bundle.replacen(r#""signatures":["#, &format!(r#""signatures":[{}"#, r#"{"sig":""},"#.repeat(1000)), 1);
         let refused = verify(signatures.as_bytes(), &digest(), key.public_key());
         assert_eq!(refused, Err(Refusal::Malformed("it has not one signature".to_owned())));
     }

@@ -44,7 +44,8 @@ impl Policy {
         // What is demanded of an artifact that is not a signature itself.
         let plain = rule.requirements.iter().filter(|requirement| requirement.predicate_type.is_none());
         let plain: Vec<_> = plain.map(|wanted| Requirement { depth: Depth::Root, ..wanted.clone() }).collect();
-        let mut search = Search { trusted: &trusted, plain: &plain, budget: Budget::default(), found: Found::default() };
+        let mut search =
+            Search { trusted: &trusted, plain: &plain, budget: Budget::default(), found: Found::default() };
         let below = subjects(root, Depth::Everything, &search.budget).await?;
         let parts: BTreeSet<_> = below.iter().map(Subject::digest).collect();
         let mut waiting: VecDeque<_> = below.into_iter().map(|subject| (subject, 0)).collect();
@@ -101,8 +102,10 @@ impl Search<'_> {
             if self.found.0.contains_key(&listed.digest) || parts.contains(&listed.digest) {
                 continue;
             }
-            let is_signature =
-                listed.artifact_type.as_ref().is_some_and(|kind| !kind.as_str().is_empty() && is_of_signature(kind.as_str()));
+            let is_signature = listed
+                .artifact_type
+                .as_ref()
+                .is_some_and(|kind| !kind.as_str().is_empty() && is_of_signature(kind.as_str()));
             let artifact = artifact(&subject.source, &listed);
             let counts = !is_signature && self.is_met(&artifact).await?;
             self.found.note(listed.digest, counts);

@@ -152,8 +152,9 @@ async fn only_what_cannot_be_run_is_an_attestation() {
     let image = testing::image(&memory, 1, &"linux/amd64".parse().unwrap(), &[1]);
     let mut fake = testing::image(&memory, 2, &"linux/amd64".parse().unwrap(), &[1]);
     fake.annotations.insert("vnd.docker.reference.type", "attestation-manifest");
-    let with = |platform: Option<&str>, entry: &Descriptor| {
-        Descriptor { platform: platform.map(|platform| platform.parse().unwrap()), ..entry.clone() }
+    let with = |platform: Option<&str>, entry: &Descriptor| Descriptor {
+        platform: platform.map(|platform| platform.parse().unwrap()),
+        ..entry.clone()
     };
     let real = labelled(&memory, EMPTY, &[STATEMENT]);
     let layer = ("application/vnd.oci.image.layer.v1.tar+gzip", &b"\x1f\x8b"[..]);
