@@ -39,6 +39,7 @@ mod sign;
 mod signify;
 mod sync;
 mod tour;
+mod trust;
 mod validate;
 mod verbose;
 

@@ -284,7 +284,7 @@ fn what_buildkit_says_is_signed() {
     fs::copy(testdata("buildkit-attested/multi.tar"), bench.path("edited.tar")).unwrap();
     bench.ok(&["annotate", "edited.tar", "a=b"]);
     let refused = promote("edited.tar");
-    assert!(refused.code == 5 && refused.stderr.contains("it is about 45b6bd216d3f"), "{refused}");
+    assert!(refused.code == 5 && refused.stderr.contains("the statement names sha256:45b6bd216d3f"), "{refused}");
 }
 
 /// An index of eight images in a layout, tagged `1`.

@@ -284,3 +284,55 @@ impl<'a> Tally<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ocikit_image::{CopyOptions, Memory, Sink, testing};
+
+    use super::*;
+    use crate::http::{Http, HttpOptions};
+    use crate::key::{KeyKind, PrivateKey};
+    use crate::policy::form::SignerFiles;
+    use crate::sign::{SignOptions, attach, sign};
+    use crate::sigstore::testing::World;
+    use crate::sigstore::{Check, Vouchers};
+
+    /// How many of two signers count, a plain key and whom a certificate names, when an image is signed by these keys.
+    async fn counted(plain: &PrivateKey, certified: &PrivateKey) -> usize {
+        let (world, memory) = (World::new(), Arc::new(Memory::new()));
+        let image = testing::image(&memory, 1, &"linux/amd64".parse().unwrap(), &[1]);
+        let root = Root::at(memory.clone(), image).await.unwrap();
+        let (place, now): (Arc<dyn Sink>, _) = (memory, world.trust().now);
+        let leaf = world.certificate(certified, |_| {});
+        let http = Http::new(&HttpOptions { system_authorities: false, ..HttpOptions::default() }).unwrap();
+        let vouchers = Vouchers { certificates: vec![leaf], ..Vouchers::new(http, now) };
+        for (key, vouchers) in [(plain, None), (certified, Some(vouchers))] {
+            let options = SignOptions { vouchers, ..SignOptions::new(vec![Format::Cosign], now) };
+            let made = sign(&root, key, &options).await.unwrap();
+            attach(&made, &place, &CopyOptions::default()).await.unwrap();
+        }
+        let text = "{version: 1, signers: {plain: {key: a}, named: {identity: a, certificateChain: b}}, \
+                    rules: [{scope: '*', require: [{signers: [plain, named]}]}]}";
+        let policy = Policy::parse(text, |files| match files {
+            SignerFiles::Key(_) => Ok::<_, Error>(PolicySigner::Key(plain.public_key().clone())),
+            _ => {
+                let trust = CertificateTrust { log: Check::Skipped, ..world.trust() };
+                Ok(PolicySigner::Certificate(Box::new(trust)))
+            }
+        });
+        let verdict = policy.unwrap().check(&root, &PolicyOptions::new(None, now)).await.unwrap();
+        let finding = &verdict.findings[0];
+        let is_verified = |cell: &Cell| matches!(cell.outcome, crate::verify::Outcome::Verified(_));
+        assert!(finding.cells.iter().all(is_verified), "{:?}", finding.cells);
+        finding.counted
+    }
+
+    #[tokio::test]
+    async fn one_key_is_one_proof_plain_and_in_a_certificate() {
+        let [one, two] = [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap());
+        assert_eq!(counted(&one, &two).await, 2);
+        assert_eq!(counted(&one, &one).await, 1);
+    }
+}
