@@ -80,10 +80,11 @@ impl<'a> Signatures<'a> {
                 return Ok(Some(found));
             }
         }
-        if !std::mem::replace(&mut self.looked_for_tag, true) && self.formats.contains(&Format::CosignLegacy) {
-            if let Some(found) = self.tagged().await? {
-                return Ok(Some(found));
-            }
+        if !std::mem::replace(&mut self.looked_for_tag, true)
+            && self.formats.contains(&Format::CosignLegacy)
+            && let Some(found) = self.tagged().await?
+        {
+            return Ok(Some(found));
         }
         while let Some((manifest, layer)) = self.layers.pop_front() {
             self.count()?;

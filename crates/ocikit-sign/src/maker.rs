@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use ocikit_spec::Digest;
-use x509_cert::der::Encode;
 use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, TeletexStringRef, Utf8StringRef};
-use x509_cert::der::{Decode, Tag, Tagged, oid::AssociatedOid};
+use x509_cert::der::{Decode, Encode, Tag, Tagged, oid::AssociatedOid};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
@@ -109,7 +108,7 @@ pub(crate) fn count_distinct(proofs: &[Vec<Maker>]) -> usize {
     signers.sort_by_key(Vec::len);
     let keys: BTreeSet<_> = signers.iter().flatten().map(|maker| maker.key).collect();
     let mut search = Search { bound: signers.len().min(keys.len()), chosen: Vec::new(), best: 0, steps: 0 };
-    search.from(&signers);
+    search.extend(&signers);
     search.best
 }
 
@@ -121,7 +120,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn from(&mut self, signers: &[Vec<&'a Maker>]) {
+    fn extend(&mut self, signers: &[Vec<&'a Maker>]) {
         self.best = self.best.max(self.chosen.len());
         let Some((own, rest)) = signers.split_first() else { return };
         for maker in own {
@@ -131,12 +130,12 @@ impl<'a> Search<'a> {
             self.steps += 1;
             if self.chosen.iter().all(|chosen| chosen.is_distinct_from(maker)) {
                 self.chosen.push(maker);
-                self.from(rest);
+                self.extend(rest);
                 self.chosen.pop();
             }
         }
         if self.chosen.len() + rest.len() > self.best && self.steps < MAX_STEPS {
-            self.from(rest);
+            self.extend(rest);
         }
     }
 }
