@@ -39,7 +39,7 @@ impl Maker {
 
     /// Whom a certificate names.
     pub(crate) fn of_certificate(certificate: &Certificate, which: Names) -> Result<Maker, Refusal> {
-        let key = certificate.key().map_err(Refusal::Certificates)?;
+        let key = certificate.key()?;
         let mut names = alternative(certificate);
         if which == Names::All || names.is_empty() {
             names.extend(distinguished(certificate));
@@ -169,7 +169,9 @@ mod tests {
             (&[&["k1 alice", "k2 bob", "k3"]], 1),
             // The choice matters: the first signer has to leave `k1` to the second.
             (&[&["k1", "k2"], &["k1"]], 2),
-            (&[&["k1 a", "k2 b"], &["k1 b", "k3 c"], &["k2 a"]], 3),
+            (&[&["k1 a", "k2 b"], &["k1 b", "k3 c"], &["k1 d"]], 3),
+            // The last proof shares its key or its name with each of the first signer.
+            (&[&["k1 a", "k2 b"], &["k1 b", "k3 c"], &["k2 a"]], 2),
             (&[&["k1 a", "k2 a"], &["k1 b", "k2 b"]], 2),
             (&[&["k1 a", "k2 a"], &["k1 a", "k2 a"], &["k1 a", "k2 a"]], 1),
         ] {

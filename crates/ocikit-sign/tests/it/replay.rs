@@ -256,7 +256,7 @@ async fn whoever_attests_does_not_sign() {
     let wanted = VerifyOptions { predicate_type: Some(options.predicate_type.clone()), ..trust(&key) };
     let Outcome::Verified(proof) = outcome(&root, &wanted).await else { panic!("it is attested") };
     let said = proof.predicate.as_ref().unwrap().as_str();
-    assert_eq!(serde_json::from_str::<serde_json::Value>(said).unwrap(), options.predicate);
+    assert_eq!(serde_json::from_str::<Value>(said).unwrap(), options.predicate);
     let signature = "https://sigstore.dev/cosign/sign/v1".to_owned();
     let refused = attest(&root, &key, &AttestOptions { predicate_type: signature, ..options }).await;
     assert!(matches!(refused, Err(Error::Unsupported(_))));
