@@ -105,10 +105,10 @@ pub(crate) fn table(cells: &[CellFacts]) -> Lines {
             lines.push(format!("  {}: {}", refused.signature, refused.why));
         }
         if cell.more_refused > 0 {
-            text += &format!("  and {} more that do not count\n", cell.more_refused);
+            lines.push(format!("  and {} more that failed", cell.more_refused));
         }
         if let Some(problem) = &cell.problem {
-            text += &format!("  {}\n", output::line(problem));
+            lines.push(format!("  {problem}"));
         }
     }
     lines

@@ -92,7 +92,7 @@ impl Transfer {
         };
         if let Some(Present { listed, platforms, .. }) = present {
             let names: Vec<_> = platforms.iter().map(ToString::to_string).collect();
-            let names = crate::output::line(&names.join(", ")).into_owned();
+            let names = names.join(", ");
             context.output.say(format!("{source} lists {listed} manifests and does not hold all; copying {names}"));
         }
         let wanted = session.options().referrers.clone();

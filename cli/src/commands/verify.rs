@@ -163,7 +163,7 @@ fn failure(location: &Location, coverage: &Coverage) -> Failure {
         _ => None,
     });
     if let Some((digest, why)) = not_understood {
-        let message = format!("{message}; {digest} is not understood: {}", crate::output::line(why));
+        let message = format!("{message}; {digest} is not understood: {}", why);
         return Failure::new(Code::Unverified, message);
     }
     Failure::new(Code::Unverified, message)
