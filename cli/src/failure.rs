@@ -53,7 +53,9 @@ impl Failure {
     /// The same with a hint to a file, if an argument was read as a name on Docker Hub, where nothing was found, and a file or
     /// directory has that name.
     pub(crate) fn with_file_hint(self, arguments: impl Iterator<Item = String>) -> Failure {
-        if !matches!(self.code, Code::Missing | Code::Denied | Code::Unreachable) {
+        // Names without a registry are names on Docker Hub, and messages show them in full.
+        let is_about_docker_hub = self.message.contains("docker.io");
+        if !is_about_docker_hub || !matches!(self.code, Code::Missing | Code::Denied | Code::Unreachable) {
             return self;
         }
         let is_file = |text: &&str| !text.is_empty() && Path::new(text).exists();

@@ -125,6 +125,7 @@ checked! {
     "ocikit-sign" {
         send = ocikit_sign::signify::send(&any(), &any::<[ocikit_sign::signify::Target; 1]>(), &any());
         check = any::<ocikit_sign::Policy>().check(&any(), &any());
+        check_referrers = any::<ocikit_sign::Policy>().check_referrers(&any(), &any());
         promote = ocikit_sign::promote(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
         verify = ocikit_sign::verify(&any(), &any());
         open = ocikit_sign::NotationPlugin::open(&any::<PathBuf>(), "key", any());
