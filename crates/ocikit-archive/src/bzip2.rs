@@ -439,16 +439,21 @@ mod tests {
     #[test]
     fn damaged_streams_are_errors() {
         let whole = include_bytes!("bzip2/text.bz2");
+        let mut harmless = 0;
         for at in 0..whole.len() {
             assert_eq!(decoded(&whole[..at]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
             for bit in 0..8 {
                 let mut damaged = whole.to_vec();
                 damaged[at] ^= 1 << bit;
-                // The level says how long blocks may be, and the last bits are of no use.
-                let harmless = at == 3 || at + 1 == whole.len();
-                assert!(harmless || decoded(&damaged).is_err(), "{at} {bit}");
+                if let Ok(text) = decoded(&damaged) {
+                    assert_eq!(text, b"hello, bzip2\n", "{at} {bit}");
+                    harmless += 1;
+                }
             }
         }
+        // The size of blocks (2 bits), tables and code lengths that no symbol uses (12), padding at the end (3). bzip2 1.0.8
+        // accepts the same 17, and blocks marked as randomised, which are refused here.
+        assert_eq!(harmless, 17);
         let whole = include_bytes!("bzip2/blocks.bz2");
         for at in (0..whole.len()).step_by(61) {
             let mut damaged = whole.to_vec();
