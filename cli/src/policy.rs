@@ -116,10 +116,10 @@ impl Gate {
         let check = self.policy.check_referrers(root, &options).await?;
         let name = |digests: &BTreeSet<Digest>, what: &str| {
             for digest in digests.iter().take(MAX_NAMED) {
-                context.output.say(&format!("{location}: {what} {digest}"));
+                context.output.say(format!("{location}: {what} {digest}"));
             }
             if digests.len() > MAX_NAMED {
-                context.output.say(&format!("{location}: and {} more", digests.len() - MAX_NAMED));
+                context.output.say(format!("{location}: and {} more", digests.len() - MAX_NAMED));
             }
         };
         name(&check.mixed, "copies signatures of which the policy verifies only some:");
