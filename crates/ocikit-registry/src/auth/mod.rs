@@ -318,7 +318,10 @@ impl Authenticator {
             match self.keychain.credential(&endpoint.registry, path).await {
                 Ok(found) => found,
                 Err(error) => {
-                    let causes = retry::causes(&error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+                    let mut causes: Vec<_> = retry::causes(&error).map(ToString::to_string).collect();
+                    // An IO error says what the error says that it wraps.
+                    causes.dedup();
+                    let causes = causes.join(": ");
                     let is_new = lock(&host.trouble).replace(causes.clone()).is_none();
                     if is_new {
                         http.tell().credential_failed(&endpoint.registry, &causes);
