@@ -39,8 +39,12 @@ fn several_images_share_an_archive() {
     for reference in [&one, &two] {
         assert_eq!(bench.ok(&["digest", &format!("both.tar#{reference}")]), bench.ok(&["digest", reference]));
     }
-    let outcome = bench.ocikit(&["inspect", "both.tar"]);
-    assert_eq!(outcome.code, 2);
+    let listed = bench.ok(&["inspect", "both.tar"]);
+    for reference in [&one, &two] {
+        assert!(listed.contains(&format!("both.tar#{reference}")), "every image is listed: {listed}");
+    }
+    let outcome = bench.ocikit(&["config", "both.tar"]);
+    assert_eq!(outcome.code, 2, "{outcome}");
     assert!(outcome.stderr.contains(&format!("both.tar#{one}")), "the choices are listed: {outcome}");
     assert_eq!(bench.ocikit(&["pull", &one, &two]).code, 2, "somebody has to say where to");
 }
