@@ -450,14 +450,20 @@ fn pipes_and_devices_where_files_are_expected_end() {
         assert!(outcome.code == 2 && outcome.stderr.contains("too long"), "{line:?}: {outcome}");
     }
     let registry = Registry::start();
-    let reference = format!("{}/a:1", registry.name());
-    for (variable, code) in [("REGISTRY_AUTH_FILE", 1), ("CONTAINERS_REGISTRIES_CONF", 2)] {
-        for file in ["/dev/zero", "pipe.tar"] {
-            let outcome = run_with(&bench, variable, file, &["push", "a.tar", &reference]);
-            assert_eq!(outcome.code, code, "{variable}={file}: {outcome}");
-        }
+    for (file, repository) in [("/dev/zero", "device"), ("pipe.tar", "pipe")] {
+        let reference = format!("{}/{repository}:1", registry.name());
+        let outcome = run_with(&bench, "CONTAINERS_REGISTRIES_CONF", file, &["push", "a.tar", &reference]);
+        assert_eq!(outcome.code, 2, "{file}: {outcome}");
+        // Credentials that cannot be read do not stop anonymous access.
+        let outcome = run_with(&bench, "REGISTRY_AUTH_FILE", file, &["push", "a.tar", &reference]);
+        let reason = if file == "pipe.tar" { "it is a pipe or socket" } else { "it has more than 16777216 bytes" };
+        assert_eq!(outcome.code, 0, "{file}: {outcome}");
+        assert!(outcome.stderr.starts_with("warning: cannot read credentials for "), "{file}: {outcome}");
+        assert_eq!(outcome.stderr.matches(reason).count(), 1, "{file}: {outcome}");
     }
-    assert_eq!(run_with(&bench, "REGISTRY_AUTH_FILE", "/dev/null", &["push", "a.tar", &reference]).code, 0);
+    let reference = format!("{}/null:1", registry.name());
+    let outcome = run_with(&bench, "REGISTRY_AUTH_FILE", "/dev/null", &["push", "a.tar", &reference]);
+    assert!(outcome.code == 0 && !outcome.stderr.contains("warning"), "{outcome}");
 }
 
 fn run_with(bench: &Bench, variable: &str, value: &str, arguments: &[&str]) -> ocikit_tests::Outcome {
