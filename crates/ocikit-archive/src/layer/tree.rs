@@ -14,7 +14,7 @@ use crate::layer::whiteout::Whiteout;
 
 /// All of a layer: the paths that it has, as they are after its last entry, and those that it hides in lower layers.
 ///
-/// Memory is bounded by a [`Budget`]; no content is kept, and no names of owners, which engines ignore.
+/// Memory is bounded by a [`Budget`](super::Budget); no content is kept, and no names of owners, which engines ignore.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     nodes: BTreeMap<Path, Node>,
