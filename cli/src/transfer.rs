@@ -72,7 +72,7 @@ impl Transfer {
     pub(crate) async fn narrow(&self, root: Root) -> Result<Root> {
         match self.sparse {
             true => Ok(root),
-            false => Ok(ocikit::image::narrow(&root, &self.platform).await?),
+            false => Ok(ocikit::image::select_platforms(&root, &self.platform).await?),
         }
     }
 

@@ -65,7 +65,7 @@ checked! {
         length_within = any::<image::Layer>().length_within(&any());
         tree = any::<image::Layer>().tree();
         tree_within = any::<image::Layer>().tree_within(&any());
-        narrow = image::narrow(&any(), &any::<[ocikit::Platform; 1]>());
+        narrow = image::select_platforms(&any(), &any::<[ocikit::Platform; 1]>());
         copy_to_each = image::copy_to_each(&any(), &any::<[image::Target; 1]>(), &any());
         blocking = image::bridge::blocking(|| Ok(()));
         consume = image::bridge::consume(any(), |_| Ok(()));

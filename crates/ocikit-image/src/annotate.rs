@@ -5,36 +5,36 @@ use ocikit_spec::{Digest, Document, Platform, annotations};
 
 use crate::edit::{ImageEdit, IndexEdit};
 use crate::error::{Error, Result};
-use crate::graph::{DEEPEST, too_deep};
+use crate::graph::{MAX_INDEX_DEPTH, too_deep};
 use crate::platform::best_entries;
 use crate::root::{Artifact, Image, Index, Root};
 
-/// Which annotations to change, and where.
+/// The annotations to change, and the documents to change them in.
 #[derive(Debug, Clone, Default)]
 pub struct AnnotateOptions {
-    /// Keys and their new values, byte for byte.
+    /// Keys and their new values, which are stored byte for byte.
     pub set: Vec<(String, String)>,
-    /// Keys that go, before the others are set.
+    /// Keys to remove, before others are set.
     pub remove: Vec<String>,
-    /// On which documents.
+    /// The documents to change.
     pub on: AnnotateOn,
-    /// Only for images of these platforms; for all if empty.
+    /// The platforms whose images are changed; all if empty.
     pub platforms: Vec<Platform>,
 }
 
-/// The places where annotations of an image can be.
+/// The documents of an image that can have annotations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AnnotateOn {
-    /// The manifests and, if there is one, the index above them.
+    /// The manifests and, if there is one, the index.
     #[default]
     ManifestsAndIndex,
     /// The manifests.
     Manifests,
     /// The index.
     Index,
-    /// The entries of the index.
+    /// The descriptors in the index.
     Descriptors,
-    /// All of them.
+    /// All of these.
     All,
 }
 
@@ -52,15 +52,15 @@ impl AnnotateOn {
     }
 }
 
-/// Changes annotations of an image or of all images of an index. Layers and configs stay as they are.
+/// Changes annotations of an image, or of all images of an index. Layers and configs are unchanged.
 ///
-/// BuildKit's attestations are not images and are not annotated; where the manifest that one speaks about gets another
-/// digest, its entry in the index follows, and so does its subject. The statement inside is left as BuildKit wrote it.
+/// BuildKit's attestation manifests are not annotated. If the manifest that one refers to gets a new digest, its
+/// descriptor in the index and its subject are updated. The statement in it is unchanged.
 ///
 /// # Errors
 ///
-/// [`Error::NoPlatform`] if no image is for the platforms, [`Error::Unsupported`] if the place for the annotations does
-/// not exist: an index above a single image, or anything on a manifest of docker's first schema.
+/// [`Error::NoPlatform`] if no image is for the platforms, [`Error::Unsupported`] if the document to annotate does not
+/// exist or has no annotations: the index of a single image, or a schema 1 manifest.
 pub async fn annotate(root: &Root, options: &AnnotateOptions) -> Result<Root> {
     let unsupported = |what: &str| {
         Err(Error::Unsupported { place: root.source().to_string(), what: format!("{} {what}", root.digest()) })
@@ -100,7 +100,7 @@ fn change(edit: &mut ImageEdit, options: &AnnotateOptions) {
     }
 }
 
-/// Edits the manifest of an image or of an artifact, which have the same form.
+/// Edits the manifest of an image or artifact, which have the same format.
 fn edit_manifest(root: &Root, change: impl FnOnce(&mut ImageEdit)) -> Result<Root> {
     let image = match root {
         Root::Image(image) => image.clone(),
@@ -118,7 +118,7 @@ fn edit_manifest(root: &Root, change: impl FnOnce(&mut ImageEdit)) -> Result<Roo
     })
 }
 
-/// Whether an image without index above it is for one of the platforms, by its config.
+/// Returns whether an image without an index is for one of the platforms, according to its config.
 async fn runs_there(image: &Image, options: &AnnotateOptions) -> Result<bool> {
     if options.platforms.is_empty() {
         return Ok(true);
@@ -127,17 +127,18 @@ async fn runs_there(image: &Image, options: &AnnotateOptions) -> Result<bool> {
     Ok(config.platform().is_some_and(|found| options.platforms.iter().any(|wanted| wanted.accepts(found))))
 }
 
-/// What became of manifests and indexes, and how many images in each were chosen: what is listed several times is edited once.
+/// The edited manifests and indexes by their old digest, with the number of images that were selected in each. One that
+/// is listed several times is edited once.
 type Done = HashMap<Digest, (Root, usize)>;
 
-/// The new index and how many of its images were chosen.
+/// Returns the new index and the number of its images that were selected.
 async fn annotate_index(
     index: &Index,
     options: &AnnotateOptions,
     depth: usize,
     done: &mut Done,
 ) -> Result<(Index, usize)> {
-    if depth > DEEPEST {
+    if depth > MAX_INDEX_DEPTH {
         return Err(too_deep(&index.digest(), &index.source));
     }
     let mut edit = index.edit();
@@ -200,7 +201,7 @@ async fn annotate_index(
     Ok((edit.finish()?, touched))
 }
 
-/// Points an entry to an edited root, and the attestations about the old one to the new one.
+/// Points an entry to an edited root, and the attestation manifests of the old one to the new one.
 async fn replace(edit: &mut IndexEdit, index: &Index, position: usize, root: &Root) -> Result<()> {
     let old = index.manifests()[position].digest;
     let new = root.descriptor();
@@ -225,13 +226,13 @@ async fn replace(edit: &mut IndexEdit, index: &Index, position: usize, root: &Ro
     Ok(())
 }
 
-/// The entries for the platforms, those that answer best; `None` if all are meant.
+/// Returns the positions of the entries with the best rank for the platforms; `None` if all are selected.
 async fn chosen(index: &Index, options: &AnnotateOptions) -> Result<Option<Vec<usize>>> {
     if options.platforms.is_empty() {
         return Ok(None);
     }
     let found = index.platforms().await?;
-    // A platform that another index of the same root has may be missing here.
+    // A platform that is missing here may be in another index of the same root.
     let best = |platform| best_entries(std::slice::from_ref(platform), &found).unwrap_or_default();
     Ok(Some(options.platforms.iter().flat_map(best).collect()))
 }

@@ -8,31 +8,31 @@ use ocikit_spec::{Descriptor, Digest, Hasher};
 
 use crate::error::{Error, Mismatch, Result};
 
-/// The bytes of a blob, or a range of them, as they come.
+/// A stream of the bytes of a blob, or of a range of it.
 pub struct Body {
     chunks: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
     length: u64,
-    /// The digest of what it is, where it ends in an error before it is anything else.
+    /// The digest that the bytes are already checked against: the stream ends with an error if they do not match.
     known: Option<Digest>,
 }
 
 impl Body {
-    /// A body of this many bytes; the stream has to keep to that.
+    /// Creates a body of `length` bytes, which the stream must produce.
     ///
-    /// The body may be polled behind its end, whatever the stream makes of that: many panic. It hands out at most 256 KiB at a
-    /// time and lets other tasks run after every MiB, so that whoever hashes or inflates the bytes does not block a runtime
-    /// of one thread, however large the chunks of the stream are.
+    /// A body can be polled after its end even if the stream would panic. It returns chunks of at most 256 KiB and
+    /// yields to other tasks after every MiB, so that a consumer that hashes or decompresses does not block a
+    /// single-threaded runtime, however large the chunks of the stream are.
     pub fn new(length: u64, chunks: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Body {
         let pieces = Pieces { chunks: Box::pin(chunks.fuse()), rest: Bytes::new(), since_yield: 0 };
         Body { chunks: Box::pin(pieces), length, known: None }
     }
 
-    /// How many bytes it has, as the place says that it comes from.
+    /// Returns the length in bytes that the source states.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// All bytes in memory.
+    /// Reads all bytes into memory.
     ///
     /// # Errors
     ///
@@ -48,12 +48,12 @@ impl Body {
         Ok(all.freeze())
     }
 
-    /// The same bytes, checked against their descriptor as they pass.
+    /// Returns the body with a check against its descriptor.
     ///
-    /// The last chunk is held back until the digest is right, so whoever gets them all got the right ones, and
-    /// whoever sends them on never completes a wrong blob. `place` is named in the error.
+    /// The last chunk is returned only after the digest was checked. A consumer that receives all bytes therefore has
+    /// the right ones, and one that forwards them never completes a wrong blob. `place` is named in the error.
     ///
-    /// A body that was checked before is not hashed again.
+    /// A body that is already checked against the digest is not hashed again.
     pub fn verified(self, descriptor: &Descriptor, place: &(impl ToString + ?Sized)) -> Body {
         if self.is_known_to_be(&descriptor.digest) && self.length == descriptor.size {
             return self;
@@ -62,7 +62,8 @@ impl Body {
         Body { length: descriptor.size, ..body }.known_to_be(&descriptor.digest)
     }
 
-    /// The same for the rest of a blob, with the hash of as many bytes that came before.
+    /// Returns the rest of a blob with a check against its descriptor, given the hash state of the first `passed`
+    /// bytes.
     pub(crate) fn verified_after(
         self,
         descriptor: &Descriptor,
@@ -75,17 +76,17 @@ impl Body {
         Body { chunks: Box::pin(verifier), length: self.length, known: None }
     }
 
-    /// The same, with the promise that whoever gets all bytes gets those of this digest.
+    /// Marks the body as already checked against this digest.
     pub(crate) fn known_to_be(self, digest: &Digest) -> Body {
         Body { known: Some(*digest), ..self }
     }
 
-    /// Whether the bytes are being checked already: the last chunk comes only if all of them have this digest.
+    /// Returns whether the body is already checked: it returns the last chunk only if all bytes have this digest.
     pub fn is_known_to_be(&self, digest: &Digest) -> bool {
         self.known.as_ref() == Some(digest)
     }
 
-    /// The same bytes; this function sees how many are in each chunk as it passes.
+    /// Returns the body and calls `watch` with the length of each chunk.
     pub fn watched(self, mut watch: impl FnMut(u64) + Send + 'static) -> Body {
         let chunks = self.chunks.inspect(move |chunk| {
             if let Ok(chunk) = chunk {
@@ -116,16 +117,16 @@ impl fmt::Debug for Body {
     }
 }
 
-/// The largest piece that a body hands out. One is hashed in about a millisecond.
+/// The maximum length of a returned chunk in bytes. Hashing one takes about a millisecond.
 const MAX_PIECE_BYTES: usize = 256 << 10;
 
-/// After how many bytes a body lets other tasks run.
+/// The number of bytes after which a body yields to other tasks.
 const YIELD_BYTES: usize = 1 << 20;
 
-/// A stream whose chunks are cut into pieces of at most [`MAX_PIECE_BYTES`].
+/// Splits the chunks of a stream into pieces of at most [`MAX_PIECE_BYTES`].
 struct Pieces {
     chunks: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
-    /// What is left of the chunk that is being cut.
+    /// The rest of the current chunk.
     rest: Bytes,
     since_yield: usize,
 }
@@ -155,7 +156,7 @@ impl Stream for Pieces {
 struct Verifier {
     descriptor: Descriptor,
     place: String,
-    /// `None` once the digest was checked or found wrong.
+    /// `None` after the digest was checked or a mismatch was found.
     hasher: Option<Hasher>,
     passed: u64,
     chunks: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
@@ -167,7 +168,7 @@ impl Verifier {
         Error::mismatch(&self.descriptor.digest, &self.place, mismatch)
     }
 
-    /// Whether everything that has passed is right, once all bytes have.
+    /// Compares the digest after all bytes were read.
     fn check(&mut self) -> Result<()> {
         if let Some(hasher) = self.hasher.take() {
             let actual = hasher.finish();
@@ -190,7 +191,7 @@ impl Stream for Verifier {
                     let mismatch = Mismatch::Size { expected: size, actual: self.passed };
                     return Poll::Ready(Some(Err(self.mismatch(mismatch))));
                 }
-                // The empty blob has no last chunk that could be held back.
+                // An empty blob has no last chunk, so its digest is checked at the end.
                 return Poll::Ready(self.check().err().map(Err));
             };
             let chunk = chunk?;

@@ -1,4 +1,4 @@
-//! The one bridge between async code and work that blocks: reading files, hashing, inflating.
+//! The bridge between async code and blocking work: reading files, hashing, decompressing.
 
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 use crate::body::Body;
 use crate::error::{Error, Result};
 
-/// The size of the chunks that a [`Feed`] sends, in bytes: large enough that a hand-over between threads costs
-/// nothing beside hashing, small enough to stay in a processor's cache on the way from file to socket.
+/// The size of the chunks that a [`Feed`] sends, in bytes: large enough that passing one between threads costs little
+/// compared with hashing it, small enough to stay in the cache of a processor on the way from file to socket.
 pub const CHUNK: usize = 256 << 10;
 
-/// How many chunks may wait between the two sides.
-const WAITING: usize = 2;
+/// The number of chunks in the queue between the two sides.
+const QUEUED_CHUNKS: usize = 2;
 
-/// Runs work that blocks on a thread made for it.
+/// Runs blocking work on a thread of its own.
 ///
 /// # Errors
 ///
@@ -32,31 +32,31 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send
     }
 }
 
-/// A body whose bytes are made by work that blocks, a few chunks ahead of whoever takes them.
+/// Returns a body whose bytes are produced by blocking work, which runs a few chunks ahead of the consumer.
 ///
-/// When the body is dropped the work is told by its next [`Feed::send`].
+/// When the body is dropped, the next [`Feed::send`] of the work returns false.
 pub fn produce(length: u64, work: impl FnOnce(&mut Feed) -> Result<()> + Send + 'static) -> Body {
-    let (sender, receiver) = mpsc::channel(WAITING);
+    let (sender, receiver) = mpsc::channel(QUEUED_CHUNKS);
     tokio::task::spawn_blocking(move || {
         let mut feed = Feed { sender, pool: Pool::default() };
         if let Err(error) = work(&mut feed) {
-            // Nobody is left to be told if this fails.
+            // Sending fails only if the body was dropped.
             let _ = feed.sender.blocking_send(Err(error));
         }
     });
     Body::new(length, stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver))))
 }
 
-/// Lets work that blocks take a body chunk by chunk, on a thread made for it.
+/// Passes the chunks of a body to blocking work, on a thread of its own.
 ///
 /// # Errors
 ///
-/// Those of the body, which the work sees as well, and those of the work.
+/// Those of the body, which the work also receives, and those of the work.
 pub async fn consume<T: Send + 'static>(
     mut body: Body,
     work: impl FnOnce(&mut Chunks) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let (sender, receiver) = mpsc::channel(WAITING);
+    let (sender, receiver) = mpsc::channel(QUEUED_CHUNKS);
     let worker = blocking(move || work(&mut Chunks { receiver, ended: false }));
     let feed = async move {
         while let Some(chunk) = body.next().await {
@@ -65,14 +65,14 @@ pub async fn consume<T: Send + 'static>(
                 return;
             }
         }
-        // The worker may have had enough already.
+        // Sending fails only if the work has returned.
         let _ = sender.send(None).await;
     };
     futures::future::join(worker, feed).await.0
 }
 
-/// The chunks of a body, in order. Where the other side gave up the last item is an error, so that half a body is not
-/// taken for a whole one.
+/// The chunks of a body, in order. If the body is dropped before its end, the last item is an error, so that a part of
+/// a body is never taken for the whole.
 #[derive(Debug)]
 pub struct Chunks {
     receiver: mpsc::Receiver<Option<Result<Bytes>>>,
@@ -95,7 +95,7 @@ impl Iterator for Chunks {
     }
 }
 
-/// Where the work behind a body puts its chunks.
+/// The sender of the chunks of a body.
 #[derive(Debug)]
 pub struct Feed {
     sender: mpsc::Sender<Result<Bytes>>,
@@ -103,8 +103,8 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Fills a chunk by this function, which gets a buffer of [`CHUNK`] bytes and says how many it wrote, and sends
-    /// it. `false` once nobody wants more.
+    /// Calls `fill` with a buffer of [`CHUNK`] bytes and sends the number of bytes that it returns. Returns false if
+    /// the body was dropped.
     ///
     /// # Errors
     ///
@@ -115,13 +115,14 @@ impl Feed {
         Ok(self.send(Bytes::from_owner(chunk)))
     }
 
-    /// Sends a chunk. `false` once nobody wants more.
+    /// Sends a chunk. Returns false if the body was dropped.
     pub fn send(&mut self, chunk: Bytes) -> bool {
         self.sender.blocking_send(Ok(chunk)).is_ok()
     }
 }
 
-/// Buffers that come back when the chunk made of them is dropped, so that a blob of any size costs a handful.
+/// A pool of buffers, which return when the chunk that uses one is dropped, so that a blob of any size needs only a
+/// few.
 #[derive(Debug, Clone, Default)]
 struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
 
@@ -152,7 +153,7 @@ impl Drop for Chunk {
     }
 }
 
-/// Chunks as a reader. An error of theirs is kept as it is, because it says more than the reader's, which merely stops.
+/// A reader of chunks. The error of a chunk is stored, because the IO error of a reader cannot carry it.
 #[derive(Debug)]
 pub(crate) struct ChunkReader<'a> {
     chunks: &'a mut Chunks,
@@ -206,7 +207,7 @@ mod tests {
             length += chunk.unwrap().len();
         }
         assert_eq!(length, 100 * CHUNK);
-        assert!(buffers.recv().unwrap().0.lock().unwrap().len() <= WAITING + 2);
+        assert!(buffers.recv().unwrap().0.lock().unwrap().len() <= QUEUED_CHUNKS + 2);
     }
 
     #[tokio::test]

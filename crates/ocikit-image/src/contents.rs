@@ -11,24 +11,24 @@ use crate::error::{Error, Result};
 use crate::layer::DiffId;
 use crate::root::{Image, Layer};
 
-/// How many layers are read at the same time. Each keeps a processor busy.
+/// The number of layers that are read in parallel. Each uses one processor.
 ///
-/// Two zstd decoders with the largest window take 64 MiB.
-const AT_ONCE: usize = 2;
+/// Two zstd decoders with the maximum window size take 64 MiB.
+const MAX_PARALLEL_LAYERS: usize = 2;
 
-/// The largest file that is kept as its layer is looked through, in bytes; a larger one is read again once it is known that it
-/// is the right one.
-const KEPT: u64 = 4 << 20;
+/// The maximum size in bytes of a file that is kept while its layer is scanned. A larger file is read again once it is
+/// known to be the right one.
+const MAX_KEPT_FILE_BYTES: u64 = 4 << 20;
 
 impl Image {
-    /// What a container of this image sees. Every layer is read, several at the same time, and checked.
+    /// Returns the file system that a container of this image sees. Reads and checks every layer, several in parallel.
     ///
     /// # Errors
     ///
-    /// As [`Layer::decode`]; [`Error::Broken`] for layers that do not fit on one another.
+    /// As [`Layer::decode`]; [`Error::Broken`] if a layer cannot be applied to those below it.
     pub async fn files(&self) -> Result<FileTree> {
         let layers: Vec<_> = self.layers().collect();
-        // A layer may be there many times, as the empty one of old builders is, and is read once.
+        // An image may list a layer several times, such as the empty layer of old builders. It is read once.
         let mut once = HashSet::new();
         let again = layers.iter().map(|layer| layer.descriptor().digest).filter(|digest| !once.insert(*digest));
         let again: HashMap<_, OnceCell<Arc<Tree>>> = again.map(|digest| (digest, OnceCell::new())).collect();
@@ -41,11 +41,11 @@ impl Image {
             }
         });
         // Boxed, so that the future is `Send` whatever the closure borrows.
-        let trees = trees.buffered(AT_ONCE).boxed();
+        let trees = trees.buffered(MAX_PARALLEL_LAYERS).boxed();
         trees.try_fold(FileTree::with_budget(&budget), async |files, tree| self.lay(files, tree).await).await
     }
 
-    /// Lays a tree over files.
+    /// Applies a layer to the files of those below it.
     async fn lay(&self, mut files: FileTree, tree: Arc<Tree>) -> Result<FileTree> {
         let place = format!("image {} in {}", self.digest(), self.source);
         blocking(move || {
@@ -59,19 +59,20 @@ impl Image {
         .await
     }
 
-    /// Writes the bytes of one file. Links are followed inside the image; layers below the one that has the file are not
-    /// read unless a link leads there.
+    /// Writes the contents of one file. Symlinks and hard links are followed inside the image; layers below the one
+    /// with the file are read only if a link leads there.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if there is no such file, [`Error::Unsupported`] if it is not a regular one, [`Error::Mismatch`] if
-    /// the layer turns out to be damaged, which may be after bytes of a large file were written. Those of the writer.
+    /// [`Error::NotFound`] if the file does not exist, [`Error::Unsupported`] if it is not a regular file,
+    /// [`Error::Mismatch`] if the layer is damaged, which may be detected after bytes of a large file were written.
+    /// Those of the writer.
     pub async fn read_file(&self, path: &[u8], writer: impl Write + Send + 'static) -> Result<()> {
         read_file(&self.layers().collect::<Vec<_>>(), path, writer).await
     }
 }
 
-/// Why layers do not fit on one another, or cannot be held.
+/// Returns the error for a layer that cannot be applied, or that exceeds a limit.
 fn refused(place: String, error: ocikit_archive::Error) -> Error {
     match error.limit() {
         Some(limit) => Error::Unsupported { place, what: limit.to_string() },
@@ -80,7 +81,7 @@ fn refused(place: String, error: ocikit_archive::Error) -> Error {
 }
 
 impl Layer {
-    /// Writes the bytes of one file of this layer, links followed inside it.
+    /// Writes the contents of one file of this layer. Links are followed inside the layer.
     ///
     /// # Errors
     ///
@@ -95,7 +96,7 @@ async fn read_file(layers: &[Layer], path: &[u8], mut writer: impl Write + Send 
         || layers.last().map_or_else(|| "an image without layers".to_owned(), |layer| layer.source().to_string());
     let wanted = Path::confined(path);
     let mut lookup = Lookup::new(layers.len(), path);
-    // Of the layer that was read last: one file at most is held, however many layers are read.
+    // The file from the layer that was read last: at most one file is held, however many layers are read.
     let mut kept = None;
     let budget = Budget::new();
     let (path, found) = loop {
@@ -133,7 +134,7 @@ async fn read_file(layers: &[Layer], path: &[u8], mut writer: impl Write + Send 
     written.map_err(failed)
 }
 
-/// The tree of a layer, and the last file that has this name in it, if it is small.
+/// Returns the tree of a layer, and the last entry with this path if its file is small.
 async fn look(layer: &Layer, expected: Path, budget: &Budget) -> Result<(Tree, Option<(u64, Vec<u8>)>)> {
     let within = budget.clone();
     let looked = layer.decode_within(budget, DiffId::Skip, move |tar| {
@@ -141,8 +142,8 @@ async fn look(layer: &Layer, expected: Path, budget: &Budget) -> Result<(Tree, O
         let tree = Tree::read_with(&mut Reader::within(&within, tar), |number, entry: &Entry, reader| {
             if entry.path == expected {
                 let mut bytes = Vec::new();
-                reader.take(KEPT + 1).read_to_end(&mut bytes)?;
-                kept = (bytes.len() as u64 <= KEPT).then_some((number, bytes));
+                reader.take(MAX_KEPT_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+                kept = (bytes.len() as u64 <= MAX_KEPT_FILE_BYTES).then_some((number, bytes));
             }
             Ok(None)
         })?;
@@ -151,7 +152,7 @@ async fn look(layer: &Layer, expected: Path, budget: &Budget) -> Result<(Tree, O
     Ok(looked.await?.0)
 }
 
-/// Copies, and tells failures of the two sides apart: the outer result is about reading.
+/// Copies bytes. The outer result is that of the reader, the inner one that of the writer.
 fn copy(reader: &mut impl Read, writer: &mut impl Write) -> ocikit_archive::Result<io::Result<()>> {
     let mut buffer = vec![0; 64 << 10];
     loop {

@@ -11,39 +11,40 @@ use tokio::task::JoinSet;
 use crate::body::Body;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::graph::{AT_ONCE, Graph, Node, add_size};
-use crate::merge::{Comparing, KeptTag, Wanting, settle};
+use crate::graph::{Graph, MAX_PARALLEL_READS, Node, add_size};
+use crate::merge::{Comparing, KeptTag, PendingRoot, settle};
 use crate::related::{Referrers, related};
 use crate::root::Root;
 use crate::source::{ByteRange, Name, Naming, Put, Sink, Source};
 
-/// How to copy.
+/// Options of [`copy`] and [`copy_all`].
 #[derive(Debug, Clone)]
 pub struct CopyOptions {
-    /// How many blobs are put at the same time, at least one. Of small ones almost as many go beside them.
+    /// The number of blobs that are copied in parallel, at least 1. Up to `jobs - 1` more small blobs run beside them.
     pub jobs: usize,
-    /// The names that the root gets, in this order, once everything is there. Without one it becomes visible without a
-    /// name, where the place has such a thing.
+    /// The names to give to the root, in this order, after everything below it is stored. If there are none, the root
+    /// is published without a name, in places that support that.
     pub names: Vec<Naming>,
-    /// What goes along.
+    /// The referrers to copy with the image.
     pub referrers: Referrers,
-    /// Of indexes, only the images for these platforms are copied, if any are named. The index stays as it is and names
-    /// what is not there, which not every registry accepts; [`narrow`](crate::narrow) makes one that does not.
+    /// The platforms to copy from each index; all if empty. The index keeps its bytes and so lists manifests that are
+    /// not copied, which some registries reject. [`select_platforms`](crate::select_platforms) creates an index without
+    /// them.
     pub only: Vec<Platform>,
-    /// Whether every part is looked for although the target has the root by its name. A place that was given only some
-    /// platforms of an index has the index and lacks the others.
+    /// Whether to check every blob even if the target already has the root under its name. A target that received only
+    /// some platforms of an index has the index and lacks the other manifests.
     pub recheck: bool,
-    /// Whether tags of the target that stand for signatures, attestations and lists of referrers (see
-    /// [`ReferrerTag`](crate::ReferrerTag)) stay as they are. Otherwise what is copied is added to what the target has there.
+    /// Whether to leave tags of the target for signatures, attestations and lists of referrers unchanged (see
+    /// [`ReferrerTag`](crate::ReferrerTag)). If false, the copied referrers are merged into them.
     pub keep_tags: bool,
-    /// Whether layers that may not be distributed, and have other places to be fetched from, are copied too.
+    /// Whether to copy non-distributable layers that have `urls`.
     pub foreign_layers: bool,
-    /// Whoever wants to see progress.
+    /// Receives progress events.
     pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Default for CopyOptions {
-    /// Eight at a time, no name, nothing goes along, all platforms, what has its name is complete, nobody watching.
+    /// Returns 8 jobs, no names, no referrers, all platforms, no recheck, and no observer.
     fn default() -> CopyOptions {
         CopyOptions {
             jobs: 8,
@@ -60,36 +61,37 @@ impl Default for CopyOptions {
 
 impl CopyOptions {
     pub(crate) fn comparing(&self) -> Comparing {
-        // A place that was given an image without its foreign layers has the image by its name.
+        // A target that received an image without its foreign layers reports the image as complete.
         let recheck = self.recheck || self.foreign_layers;
         Comparing { jobs: self.jobs, recheck, keep_tags: self.keep_tags }
     }
 }
 
-/// What a copy did.
+/// The result of a copy.
 #[derive(Debug, Clone)]
 pub struct Copied {
-    /// The root, whose digest is the same on both sides, except that of a tag of referrers that the target's were added to.
+    /// The root. Its digest is the same on both sides, unless it is the manifest of a referrer tag that was merged with
+    /// the one of the target.
     pub root: Descriptor,
-    /// What became of each blob and document, in the order in which they were planned; empty if the target said at
-    /// once that everything was there.
+    /// Each blob and document with its outcome, in the order of the plan. Empty if the target already had the whole
+    /// image.
     pub blobs: Vec<(Descriptor, Put)>,
-    /// What went along, or was there already.
+    /// The referrers that were copied or already existed.
     pub referrers: Vec<Descriptor>,
-    /// Tags of referrers that were not copied, so as not to lose what the target has there.
+    /// The referrer tags that were not copied, because that would have overwritten what the target has.
     pub kept: Vec<KeptTag>,
 }
 
-/// What a copy would do.
+/// The result of a dry run.
 #[derive(Debug, Clone)]
 pub struct Planned {
     /// The root.
     pub root: Descriptor,
-    /// Each blob and document in the order in which it would be put, and whether the target has it.
+    /// Each blob and document in the order of the copy, and whether the target already has it.
     pub blobs: Vec<(Descriptor, bool)>,
-    /// What would go along.
+    /// The referrers that would be copied.
     pub referrers: Vec<Descriptor>,
-    /// Tags of referrers that would not be copied, so as not to lose what the target has there.
+    /// The referrer tags that would not be copied, because that would overwrite what the target has.
     pub kept: Vec<KeptTag>,
 }
 
@@ -98,26 +100,28 @@ impl Copied {
         Copied { root: root.descriptor().clone(), blobs: Vec::new(), referrers: Vec::new(), kept: Vec::new() }
     }
 
-    /// How many blobs and documents it took this for, and how many bytes they have.
+    /// Returns the number of blobs and documents with this outcome, and their total size in bytes.
     pub fn count(&self, put: Put) -> (usize, u64) {
         let found = self.blobs.iter().filter(|(_, outcome)| *outcome == put);
         found.fold((0, 0), |(count, bytes), (blob, _)| (count + 1, add_size(bytes, blob)))
     }
 }
 
-/// Copies a root and everything below it: each digest once, many at a time, children before their parents, then what is
-/// about it. A target that took a root is asked for it again ([`Sink::confirm`]), and names come last.
+/// Copies a root and everything below it, then its referrers. Each digest is copied once, up to
+/// [`jobs`](CopyOptions::jobs) in parallel, children before their parents. A root that was uploaded is read back
+/// ([`Sink::confirm`]) before it gets its names, which come last.
 ///
-/// Signatures, attestations and lists of referrers that the target has under tags like `sha256-HEX.sig` are never lost: what is
-/// copied is added to them. Of an SBOM, which cosign reads only if it is alone, the target keeps its own, and the result says so.
+/// Signatures, attestations and lists of referrers that the target has under tags like `sha256-HEX.sig` are never lost:
+/// the copied ones are merged into them. An SBOM under such a tag cannot be merged, because cosign reads it only if it
+/// is the only layer; the target keeps its own, and [`Copied::kept`] reports that.
 ///
-/// If it fails nothing is visible that was not before. If its future is dropped it stops; a step that a thread or a registry
-/// had begun may still complete, and this may be the last one, which makes the root visible.
+/// If the copy fails, no name has changed at the target. If its future is dropped, the copy stops; a step that already
+/// runs on a thread or at the registry may still complete, including the last one, which publishes the root.
 ///
 /// # Errors
 ///
-/// The first one met, from either side; its place says which. [`Error::Exists`] with [`CopyOptions::keep_tags`], and if the root
-/// itself could not be added to what the target has under its tag.
+/// The first error of either side; its `place` tells which. [`Error::Exists`] with [`CopyOptions::keep_tags`], and if
+/// the root itself could not be merged with what the target has under its tag.
 pub async fn copy(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<Copied> {
     let mut copied = copy_all(&[(from.clone(), options.names.clone())], to, options).await?;
     let copied = copied.remove(0);
@@ -127,91 +131,98 @@ pub async fn copy(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Res
     }
 }
 
-/// Copies several roots in one go, from wherever they are: a blob that they share is put once, and no name is moved
-/// before everything of all of them is there. The names are given with each root; those of the options are not used.
+/// Copies several roots, which may come from different sources, in one run. A blob that they share is copied once, and
+/// no name changes before all roots are stored. The names are given with each root; [`CopyOptions::names`] is ignored.
 ///
-/// What it did is told root by root; a shared blob is told of the first that has it.
+/// There is one result for each root. A shared blob is listed in the result of the first root that has it.
 ///
 /// # Errors
 ///
-/// The first one met, from any side; its place says which.
+/// The first error of any side; its `place` tells which.
 pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<Vec<Copied>> {
     let jobs = options.jobs.max(1);
     let mut copied: Vec<_> = roots.iter().map(|(root, _)| Copied::nothing(root)).collect();
-    let wanting = roots.iter().enumerate().map(|(position, (root, names))| Wanting {
+    let pending = roots.iter().enumerate().map(|(position, (root, names))| PendingRoot {
         position,
         root: root.clone(),
         names: or_unnamed(names),
     });
     let mut merged = HashMap::new();
-    let (wanting, kept) = settle(wanting.collect(), to, options.comparing(), &mut merged).await?;
-    for Wanting { position, root, .. } in &wanting {
+    let (pending, kept) = settle(pending.collect(), to, options.comparing(), &mut merged).await?;
+    for PendingRoot { position, root, .. } in &pending {
         copied[*position].root = root.descriptor().clone();
     }
-    let graph = Graph::of(&roots_of(&wanting), &options.only, options.foreign_layers).await?;
-    let tell = Teller(options.observer.clone());
+    let graph = Graph::of(&roots_of(&pending), &options.only, options.foreign_layers).await?;
+    let progress = Progress(options.observer.clone());
     let plan = graph.plan();
-    if !wanting.is_empty() {
-        tell.planned(&plan);
+    if !pending.is_empty() {
+        progress.planned(&plan);
         to.expect(&plan).await?;
     }
-    // What is about an image is looked for while its blobs are on their way.
+    // The referrers are listed while the blobs are being copied.
     let mut stages = graph.stages();
     let blobs = stages.next().map_or(&[][..], Vec::as_slice);
-    let along = find_along(roots, to, options, &mut merged);
-    let (puts, (along, kept_along, referrers)) = put_all(blobs, to, jobs, &tell, along).await?;
-    note(&mut copied, &wanting, blobs, puts);
-    for (position, kept) in kept.into_iter().chain(kept_along) {
+    let pending_referrers = find_referrers(roots, to, options, &mut merged);
+    let (puts, (pending_referrers, kept_referrers, referrers)) =
+        put_all(blobs, to, jobs, &progress, pending_referrers).await?;
+    note(&mut copied, &pending, blobs, puts);
+    for (position, kept) in kept.into_iter().chain(kept_referrers) {
         copied[position].kept.push(kept);
     }
     for (copied, referrers) in copied.iter_mut().zip(referrers) {
         copied.referrers = referrers;
     }
-    if wanting.is_empty() && along.is_empty() {
+    if pending.is_empty() && pending_referrers.is_empty() {
         return Ok(copied);
     }
     for stage in stages {
-        let (puts, ()) = put_all(stage, to, jobs, &tell, ready(Ok(()))).await?;
-        note(&mut copied, &wanting, stage, puts);
+        let (puts, ()) = put_all(stage, to, jobs, &progress, ready(Ok(()))).await?;
+        note(&mut copied, &pending, stage, puts);
     }
-    let more = Graph::after(&graph, &roots_of(&along)).await?;
-    if !along.is_empty() {
+    let more = Graph::after(&graph, &roots_of(&pending_referrers)).await?;
+    if !pending_referrers.is_empty() {
         let behind = more.plan();
-        tell.planned(&[&plan[..], &behind].concat());
+        progress.planned(&[&plan[..], &behind].concat());
         to.expect(&behind).await?;
     }
     for stage in more.stages() {
-        let (puts, ()) = put_all(stage, to, jobs, &tell, ready(Ok(()))).await?;
-        note(&mut copied, &along, stage, puts);
+        let (puts, ()) = put_all(stage, to, jobs, &progress, ready(Ok(()))).await?;
+        note(&mut copied, &pending_referrers, stage, puts);
     }
-    let named = [&along, &wanting].map(|wanting| {
-        wanting.iter().map(|wanting| (wanting.root.descriptor(), &wanting.names[..])).collect::<Vec<_>>()
+    let named = [&pending_referrers, &pending].map(|pending| {
+        pending.iter().map(|pending| (pending.root.descriptor(), &pending.names[..])).collect::<Vec<_>>()
     });
     let blobs: Vec<_> = copied.iter().flat_map(|copied| copied.blobs.iter().cloned()).collect();
-    complete(to, &named, &blobs, &tell).await?;
+    complete(to, &named, &blobs, &progress).await?;
     Ok(copied)
 }
 
-/// Gives roots their names when everything below them was put: one list after the other, each in its order where the
-/// place keeps one.
+/// Gives roots their names after everything below them is stored. The second list follows the first; within a list the
+/// order is kept if the target [has one](Sink::keeps_order).
 pub(crate) async fn complete(
     to: &Arc<dyn Sink>,
     lists: &[Vec<(&Descriptor, &[Naming])>; 2],
     blobs: &[(Descriptor, Put)],
-    tell: &Teller,
+    progress: &Progress,
 ) -> Result<()> {
-    // What was found there was given to us just now; what was sent is asked for before a name leads to it.
+    // A root that already existed was read from the target just now. One that was uploaded is read back before it is
+    // named.
     let sent = blobs.iter().filter(|(_, put)| *put == Put::Copied).map(|(blob, _)| blob.digest);
     let mut sent: HashSet<_> = sent.collect();
     let unsure = lists.iter().flatten().filter(|(root, _)| sent.remove(&root.digest));
-    stream::iter(unsure).map(|(root, _)| to.confirm(root)).buffered(AT_ONCE).boxed().try_collect::<()>().await?;
-    let at_once = if to.keeps_order() { 1 } else { AT_ONCE };
-    // Whoever finds the image by its name finds what is about it as well.
+    stream::iter(unsure)
+        .map(|(root, _)| to.confirm(root))
+        .buffered(MAX_PARALLEL_READS)
+        .boxed()
+        .try_collect::<()>()
+        .await?;
+    let at_once = if to.keeps_order() { 1 } else { MAX_PARALLEL_READS };
+    // Referrers are published before the image, so that a client that sees the image also finds them.
     for list in lists {
         let publish = list.iter().map(|(root, names)| async move {
             for naming in *names {
                 to.publish(root, naming).await?;
-                tell.event(Event::Published { root, tag: naming.tag.as_ref() });
+                progress.event(Event::Published { root, tag: naming.tag.as_ref() });
             }
             Ok::<_, Error>(())
         });
@@ -220,20 +231,21 @@ pub(crate) async fn complete(
     to.finish().await
 }
 
-/// Says what [`copy`] would do. Nothing is put; the target is asked for every blob.
+/// Returns what [`copy`] would do, without writing. Queries the target for every blob.
 ///
 /// # Errors
 ///
-/// The first one met, from either side; its place says which.
+/// The first error of either side; its `place` tells which.
 pub async fn plan(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<Planned> {
     let related = related(from, &options.referrers, &options.only).await?;
     let referrers = related.iter().map(|(root, _)| root.descriptor().clone()).collect();
-    let along = related.into_iter().map(|(root, naming)| Wanting { position: 0, root, names: vec![naming] });
-    // The target is asked for every blob, whether or not it has the names.
+    let pending_referrers =
+        related.into_iter().map(|(root, naming)| PendingRoot { position: 0, root, names: vec![naming] });
+    // The plan lists every blob, even if the target already has the root under its name.
     let comparing = Comparing { recheck: true, ..options.comparing() };
-    let (along, kept) = settle(along.collect(), to, comparing, &mut HashMap::new()).await?;
-    let root = Wanting { position: 0, root: from.clone(), names: Vec::new() };
-    let (graph, more) = graphs(&[root], &along, options).await?;
+    let (pending_referrers, kept) = settle(pending_referrers.collect(), to, comparing, &mut HashMap::new()).await?;
+    let root = PendingRoot { position: 0, root: from.clone(), names: Vec::new() };
+    let (graph, more) = graphs(&[root], &pending_referrers, options).await?;
     let blobs = stream::iter([graph.plan(), more.plan()].concat())
         .map(|blob| async move { to.has(&blob).await.map(|has| (blob, has)) })
         .buffered(options.jobs.max(1))
@@ -243,58 +255,65 @@ pub async fn plan(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Res
     Ok(Planned { root: from.descriptor().clone(), blobs: blobs.await?, referrers, kept })
 }
 
-/// What goes along and is not complete at the target, tags that stay as they are, and for each of the roots all that goes along
-/// with it.
-async fn find_along(
+/// Returns the referrers to copy that the target lacks, the tags that stay as they are, and for each root the
+/// descriptors of all its referrers.
+async fn find_referrers(
     roots: &[(Root, Vec<Naming>)],
     to: &Arc<dyn Sink>,
     options: &CopyOptions,
     merged: &mut HashMap<Tag, Root>,
-) -> Result<(Vec<Wanting>, Vec<(usize, KeptTag)>, Vec<Vec<Descriptor>>)> {
+) -> Result<(Vec<PendingRoot>, Vec<(usize, KeptTag)>, Vec<Vec<Descriptor>>)> {
     let found = stream::iter(roots).map(|(root, _)| related(root, &options.referrers, &options.only));
     let found: Vec<_> = found.buffered(options.jobs.max(1)).boxed().try_collect().await?;
-    let all = found.iter().map(|along| along.iter().map(|(root, _)| root.descriptor().clone()).collect()).collect();
-    let along = found.into_iter().enumerate().flat_map(|(position, along)| {
-        along.into_iter().map(move |(root, naming)| Wanting { position, root, names: vec![naming] })
+    let all = found
+        .iter()
+        .map(|pending_referrers| pending_referrers.iter().map(|(root, _)| root.descriptor().clone()).collect())
+        .collect();
+    let pending_referrers = found.into_iter().enumerate().flat_map(|(position, pending_referrers)| {
+        pending_referrers.into_iter().map(move |(root, naming)| PendingRoot { position, root, names: vec![naming] })
     });
-    let (along, kept) = settle(along.collect(), to, options.comparing(), merged).await?;
-    Ok((along, kept, all))
+    let (pending_referrers, kept) = settle(pending_referrers.collect(), to, options.comparing(), merged).await?;
+    Ok((pending_referrers, kept, all))
 }
 
-/// Writes down what became of what was put, for the root that led to it.
-fn note(copied: &mut [Copied], wanting: &[Wanting], nodes: &[Node], puts: Vec<Put>) {
+/// Records the outcome of each node in the result of the root that led to it.
+fn note(copied: &mut [Copied], pending: &[PendingRoot], nodes: &[Node], puts: Vec<Put>) {
     for (node, put) in nodes.iter().zip(puts) {
-        copied[wanting[node.root].position].blobs.push((node.descriptor.clone(), put));
+        copied[pending[node.root].position].blobs.push((node.descriptor.clone(), put));
     }
 }
 
-/// What the roots lead to, and what goes along leads to beyond that.
-pub(crate) async fn graphs(wanting: &[Wanting], along: &[Wanting], options: &CopyOptions) -> Result<(Graph, Graph)> {
-    let graph = Graph::of(&roots_of(wanting), &options.only, options.foreign_layers).await?;
-    let more = Graph::after(&graph, &roots_of(along)).await?;
+/// Returns the graph below the roots, and the graph below the referrers without what is already in the first.
+pub(crate) async fn graphs(
+    pending: &[PendingRoot],
+    pending_referrers: &[PendingRoot],
+    options: &CopyOptions,
+) -> Result<(Graph, Graph)> {
+    let graph = Graph::of(&roots_of(pending), &options.only, options.foreign_layers).await?;
+    let more = Graph::after(&graph, &roots_of(pending_referrers)).await?;
     Ok((graph, more))
 }
 
-fn roots_of(wanting: &[Wanting]) -> Vec<&Root> {
-    wanting.iter().map(|wanting| &wanting.root).collect()
+fn roots_of(pending: &[PendingRoot]) -> Vec<&Root> {
+    pending.iter().map(|pending| &pending.root).collect()
 }
 
-/// A root without a name becomes visible without one.
+/// Returns the names, or a single empty one, which publishes the root without a name.
 pub(crate) fn or_unnamed(names: &[Naming]) -> Vec<Naming> {
     if names.is_empty() { vec![Naming::default()] } else { names.to_vec() }
 }
 
-/// Puts what does not depend on each other, begun in its order, and does something else meanwhile.
+/// Copies nodes that do not depend on each other, started in their order, and runs another future at the same time.
 async fn put_all<T>(
     nodes: &[Node],
     to: &Arc<dyn Sink>,
     jobs: usize,
-    tell: &Teller,
+    progress: &Progress,
     meanwhile: impl Future<Output = Result<T>>,
 ) -> Result<(Vec<Put>, T)> {
     let mut running = JoinSet::new();
-    let outcome = try_join(put_with(&mut running, nodes, to, jobs, tell), meanwhile).await;
-    // Where one failed the others stop, and what they held is let go before anybody hears of the failure.
+    let outcome = try_join(put_with(&mut running, nodes, to, jobs, progress), meanwhile).await;
+    // After a failure, the other tasks are aborted and release their resources before the error is returned.
     running.shutdown().await;
     outcome
 }
@@ -306,7 +325,7 @@ async fn put_with(
     nodes: &[Node],
     to: &Arc<dyn Sink>,
     jobs: usize,
-    tell: &Teller,
+    progress: &Progress,
 ) -> Result<Vec<Put>> {
     let mut waiting = nodes.iter().enumerate().peekable();
     let mut done = vec![None; nodes.len()];
@@ -318,17 +337,17 @@ async fn put_with(
             && let Some((position, node)) = waiting.next()
         {
             large += usize::from(!is_small(node));
-            let (to, node, tell) = (to.clone(), node.clone(), tell.clone());
+            let (to, node, progress) = (to.clone(), node.clone(), progress.clone());
             running.spawn(async move {
                 let blob = &node.descriptor;
-                tell.event(Event::Started { blob });
-                let put = match &tell.0 {
+                progress.event(Event::Started { blob });
+                let put = match &progress.0 {
                     Some(observer) => {
                         to.put(blob, &Observed { source: node.source, observer: observer.clone() }).await?
                     }
                     None => to.put(blob, &*node.source).await?,
                 };
-                tell.event(Event::Finished { blob, put });
+                progress.event(Event::Finished { blob, put });
                 Ok::<_, Error>((position, put))
             });
         }
@@ -350,15 +369,18 @@ async fn put_with(
     Ok(done.into_iter().flatten().collect())
 }
 
-/// Whether a blob takes a few round trips and hardly any bandwidth: such go beside the others.
+/// The size in bytes below which a blob counts as small.
+const SMALL_BLOB_BYTES: u64 = 64 << 10;
+
+/// Returns whether the latency of a blob matters more than its bandwidth, so that it may exceed the limit of `jobs`.
 fn is_small(node: &Node) -> bool {
-    node.descriptor.size < 64 << 10
+    node.descriptor.size < SMALL_BLOB_BYTES
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Teller(pub(crate) Option<Arc<dyn Observer>>);
+pub(crate) struct Progress(pub(crate) Option<Arc<dyn Observer>>);
 
-impl Teller {
+impl Progress {
     pub(crate) fn event(&self, event: Event<'_>) {
         if let Some(observer) = &self.0 {
             observer.event(event);
@@ -371,7 +393,7 @@ impl Teller {
     }
 }
 
-/// A source that tells how many of its bytes were read.
+/// A source that reports every chunk that is read from it to an observer.
 #[derive(Debug)]
 pub(crate) struct Observed {
     pub(crate) source: Arc<dyn Source>,

@@ -9,7 +9,7 @@ use crate::overlay::Overlay;
 use crate::root::{Image, Index, Root};
 use crate::source::Source;
 
-/// Changes to an image, which yield a new one; the old one and its place stay as they are.
+/// Changes to an image, which produce a new one. The original and its source are unchanged.
 #[derive(Debug)]
 pub struct ImageEdit {
     image: Image,
@@ -27,19 +27,19 @@ impl ImageEdit {
         self
     }
 
-    /// Removes an annotation of the manifest, if it is there.
+    /// Removes an annotation of the manifest, if it exists.
     pub fn remove_annotation(&mut self, key: &str) -> &mut ImageEdit {
         self.edit.remove_annotation(key);
         self
     }
 
-    /// Lets the subject be other bytes, for what is about an image that was edited.
+    /// Changes the subject to another manifest, for referrers of an image that was edited.
     pub fn repoint_subject(&mut self, digest: &Digest, size: u64) -> &mut ImageEdit {
         self.edit.repoint_subject(digest, size);
         self
     }
 
-    /// The image with the changes made; the same one if there are none.
+    /// Returns the image with the changes; the same image if nothing changed.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl ImageEdit {
     }
 }
 
-/// Changes to an index, which yield a new one. Entries are named by their position.
+/// Changes to an index, which produce a new one. Entries are addressed by their position.
 #[derive(Debug)]
 pub struct IndexEdit {
     index: Index,
@@ -71,25 +71,25 @@ impl IndexEdit {
         self
     }
 
-    /// Removes an annotation of the index, if it is there.
+    /// Removes an annotation of the index, if it exists.
     pub fn remove_annotation(&mut self, key: &str) -> &mut IndexEdit {
         self.edit.remove_annotation(key);
         self
     }
 
-    /// Sets an annotation of an entry, which is not one of the manifest it points to.
+    /// Sets an annotation of an entry. Annotations of the manifest that it points to are separate.
     pub fn annotate_entry(&mut self, position: usize, key: &str, value: &str) -> &mut IndexEdit {
         self.edit.annotate_entry(position, key, value);
         self
     }
 
-    /// Removes an annotation of an entry, if it is there.
+    /// Removes an annotation of an entry, if it exists.
     pub fn remove_entry_annotation(&mut self, position: usize, key: &str) -> &mut IndexEdit {
         self.edit.remove_entry_annotation(position, key);
         self
     }
 
-    /// Lets an entry point to this root from now on; whatever else it says, its platform for one, stays.
+    /// Points an entry to another root. Its other fields, such as the platform, are kept.
     pub fn replace(&mut self, position: usize, root: &Root) -> &mut IndexEdit {
         let descriptor = root.descriptor();
         self.edit.repoint(position, &descriptor.digest, descriptor.size);
@@ -97,13 +97,13 @@ impl IndexEdit {
         self
     }
 
-    /// Removes an entry; those behind it move up.
+    /// Removes an entry; the positions of those after it decrease by one.
     pub fn remove(&mut self, position: usize) -> &mut IndexEdit {
         self.edit.remove(position);
         self
     }
 
-    /// The index with the changes made; the same one if there are none.
+    /// Returns the index with the changes; the same index if nothing changed.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ fn unusable(descriptor: &Descriptor, place: &Arc<dyn Source>, source: ocikit_spe
     Error::document(&descriptor.digest, place, source)
 }
 
-/// The descriptor of new bytes, and a source that has them before everything the old ones had.
+/// Returns the descriptor of the new bytes, and a source that adds them to the original one.
 fn replaced(
     old: &Descriptor,
     bytes: &Bytes,

@@ -6,148 +6,149 @@ use std::time::Duration;
 
 use ocikit_spec::{Digest, Platform};
 
-/// The result of working with images.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Something failed, in a place, for a reason that a caller can tell apart.
+/// A failure of an operation on images, sources or sinks.
 ///
-/// `place` is how the source or sink displays itself, so that a copy says which of its sides failed.
+/// `place` is the `Display` form of the source or sink, so that the error of a copy tells which side failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A name, document or blob is not there.
+    /// A name, document or blob does not exist.
     #[error("{place} has no {what}")]
     NotFound {
-        /// What was wanted.
+        /// The name or digest that was requested.
         what: String,
-        /// Where.
+        /// The source or sink.
         place: String,
     },
-    /// There are images, and none for a platform.
+    /// An image exists, but not for a requested platform.
     #[error("{place} has no image for {}{}", listed(.wanted), only_for(.available))]
     NoPlatform {
-        /// The platforms that were wanted.
+        /// The requested platforms.
         wanted: Vec<Platform>,
-        /// Where.
+        /// The source.
         place: String,
-        /// The platforms that there are images for.
+        /// The platforms that exist.
         available: Vec<Platform>,
     },
-    /// A place holds several images and the name did not choose one.
+    /// A place holds several images and the name does not select one.
     #[error("{place} holds several images")]
     Ambiguous {
-        /// Where.
+        /// The source.
         place: String,
-        /// The names that would choose.
+        /// The names that would select an image.
         choices: Vec<String>,
     },
-    /// Bytes are not those that their digest promises.
+    /// Bytes do not match their descriptor.
     #[error("{digest} in {place} is damaged: {mismatch}")]
     Mismatch {
-        /// What was wanted.
+        /// The expected digest.
         digest: Digest,
-        /// Where it was read.
+        /// The source of the bytes.
         place: String,
-        /// How it differs.
+        /// The difference.
         mismatch: Box<Mismatch>,
     },
-    /// A document has the right digest and makes no sense.
+    /// A document has the right digest but cannot be parsed.
     #[error("{digest} in {place} cannot be understood")]
     Document {
-        /// Which.
+        /// The digest of the document.
         digest: Digest,
-        /// Where.
+        /// The source of the document.
         place: String,
-        /// Why.
+        /// The parse error.
         source: Box<ocikit_spec::Error>,
     },
-    /// The place itself is broken: an archive is truncated, a layout has no `index.json`.
+    /// The place itself is damaged: an archive is truncated, a layout has no `index.json`.
     #[error("{place} is broken")]
     Broken {
-        /// Which.
+        /// The source or sink.
         place: String,
-        /// How.
+        /// The damage.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// Something that may not be replaced is in the way.
+    /// Something exists that must not be overwritten.
     #[error("{place} already has {what}")]
     Exists {
-        /// What.
+        /// What exists.
         what: String,
-        /// Where.
+        /// The source or sink.
         place: String,
     },
-    /// Credentials are missing or were refused.
+    /// Credentials are missing or were rejected.
     #[error("{place} does not allow it: {problem}")]
     Denied {
-        /// Who refused.
+        /// The registry or repository.
         place: String,
-        /// What it said.
+        /// The message of the registry.
         problem: String,
     },
-    /// Whoever set this machine up does not want it to be used.
+    /// The configuration of this machine blocks the registry.
     #[error("{place} is blocked by {by}")]
     Blocked {
-        /// What.
+        /// The registry or repository.
         place: String,
-        /// Where that is written.
+        /// The configuration file that blocks it.
         by: &'static str,
     },
-    /// No answer, or none that could be used, after all retries.
+    /// There was no usable answer, after all retries.
     #[error("{} {place}", .cause.failed())]
     Unreachable {
-        /// Which server or repository.
+        /// The server or repository.
         place: String,
-        /// What kind of failure it was.
+        /// The kind of failure.
         cause: NoAnswer,
-        /// Why.
+        /// The underlying error.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The referrers of an image could not be listed, so that a copy would lack signatures without anybody noticing.
+    /// The referrers of an image could not be listed. This is an error because a copy would otherwise silently lack
+    /// signatures.
     #[error("cannot list the referrers of {subject} in {place}")]
     Referrers {
         /// The image, or a manifest of it.
         subject: Digest,
-        /// Where.
+        /// The source.
         place: String,
-        /// Why: [`Error::Denied`] where it is not allowed, anything else where the registry fails.
+        /// The underlying error: [`Error::Denied`] if access is denied, otherwise the failure of the registry.
         source: Arc<Error>,
     },
-    /// A registry understood and said no.
+    /// The registry rejected the request.
     #[error("{place} refused: {problem}")]
     Refused {
-        /// Who.
+        /// The registry or repository.
         place: String,
         /// The HTTP status.
         status: u16,
-        /// What it said.
+        /// The message of the registry.
         problem: String,
     },
-    /// A registry answers in a way that the distribution specification does not allow, as a web page does that answers
-    /// everything.
+    /// The answer violates the distribution specification, for example because a web server answers every request with
+    /// a page.
     #[error("{place} does not answer as a registry does: {problem}")]
     Protocol {
-        /// Who.
+        /// The server.
         place: String,
-        /// What is wrong with the answer.
+        /// The violation.
         problem: String,
     },
-    /// Something that this place, or this version, cannot do.
+    /// The place, or this version of the program, does not support the operation.
     #[error("{place}: {what}")]
     Unsupported {
-        /// Where.
+        /// The source or sink.
         place: String,
-        /// What.
+        /// The unsupported operation or input.
         what: String,
     },
-    /// An operation failed underneath.
+    /// An operation of the operating system failed.
     #[error("cannot {operation} {place}")]
     Failed {
-        /// What was tried: a verb.
+        /// The operation, as a verb.
         operation: &'static str,
-        /// On what.
+        /// The file or other object.
         place: String,
-        /// Why.
+        /// The underlying error.
         source: io::Error,
     },
 }
@@ -156,36 +157,36 @@ pub enum Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoAnswer {
-    /// Nothing listens at the port.
+    /// The connection was refused.
     ConnectionRefused,
-    /// The host name has no address.
+    /// The host name could not be resolved.
     NameResolution,
     /// The TLS handshake failed, or the certificate is not trusted.
     Tls,
-    /// TLS was begun, and the server speaks plain HTTP.
+    /// The client started TLS, and the server speaks plain HTTP.
     SpeaksPlainHttp,
-    /// Plain HTTP was sent, and the server speaks TLS.
+    /// The client sent plain HTTP, and the server speaks TLS.
     SpeaksTls,
-    /// Another server named it, and it is in a network where that server may not send us.
+    /// Another server redirected to this one, which is in a private network that redirects must not reach.
     OutOfReach,
-    /// Nothing was received for too long, or a small document took too long.
+    /// No bytes arrived within the time limit, or a small document took too long.
     TimedOut,
     /// The server limits the rate of requests (status 429).
     RateLimited {
-        /// Its `Retry-After`, if it sent one.
+        /// The `Retry-After` of the last answer, if there was one.
         retry_after: Option<Duration>,
     },
-    /// The server kept answering with this status.
+    /// Every attempt was answered with this status.
     Failing {
         /// The HTTP status: 408, 425 or 5xx.
         status: u16,
     },
-    /// Anything else: the connection broke, or the answer makes no sense.
+    /// Any other failure: the connection broke, or the answer cannot be parsed.
     Other,
 }
 
 impl NoAnswer {
-    /// Whether there was never a connection.
+    /// Returns whether no connection was established.
     pub fn is_connect(self) -> bool {
         use NoAnswer::{ConnectionRefused, NameResolution, OutOfReach, SpeaksPlainHttp, SpeaksTls, Tls};
         matches!(self, ConnectionRefused | NameResolution | OutOfReach | SpeaksPlainHttp | SpeaksTls | Tls)
@@ -196,18 +197,18 @@ impl NoAnswer {
     }
 }
 
-/// How bytes differ from what their descriptor promises.
+/// How bytes differ from their descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
-    /// They are others.
+    /// The digest is different.
     #[error("its bytes have digest {0}")]
     Digest(Digest),
-    /// They are fewer or more.
+    /// The number of bytes is different.
     #[error("it has {actual} bytes, not {expected}")]
     Size {
-        /// As the descriptor says.
+        /// The size in the descriptor.
         expected: u64,
-        /// As far as they were counted.
+        /// The number of bytes that were counted until then.
         actual: u64,
     },
 }
@@ -221,12 +222,12 @@ fn only_for(available: &[Platform]) -> String {
 }
 
 impl Error {
-    /// A missing thing.
+    /// Returns the error for a missing name, document or blob.
     pub fn not_found(what: impl ToString, place: impl ToString) -> Error {
         Error::NotFound { what: what.to_string(), place: place.to_string() }
     }
 
-    /// No image for these platforms, of which there are others.
+    /// Returns the error for missing platforms of an image that exists for others.
     pub fn no_platform(
         wanted: &[Platform],
         available: impl IntoIterator<Item = Platform>,
@@ -238,32 +239,32 @@ impl Error {
         Error::NoPlatform { wanted: wanted.to_vec(), place: place.to_string(), available }
     }
 
-    /// Bytes that are not what their digest promises.
+    /// Returns the error for bytes that do not match their descriptor.
     pub fn mismatch(digest: &Digest, place: impl ToString, mismatch: Mismatch) -> Error {
         Error::Mismatch { digest: *digest, place: place.to_string(), mismatch: Box::new(mismatch) }
     }
 
-    /// A document that makes no sense.
+    /// Returns the error for a document that cannot be parsed.
     pub fn document(digest: &Digest, place: impl ToString, source: ocikit_spec::Error) -> Error {
         Error::Document { digest: *digest, place: place.to_string(), source: Box::new(source) }
     }
 
-    /// A place that is not what it should be.
+    /// Returns the error for a damaged place.
     pub fn broken(place: impl ToString, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
         Error::Broken { place: place.to_string(), source: source.into() }
     }
 
-    /// An answer that no registry should give.
+    /// Returns the error for an answer that violates the distribution specification.
     pub fn protocol(place: impl ToString, problem: impl ToString) -> Error {
         Error::Protocol { place: place.to_string(), problem: problem.to_string() }
     }
 
-    /// A failed operation of the operating system: reading, writing, renaming.
+    /// Returns the error for a failed operation of the operating system: reading, writing, renaming.
     pub fn failed(operation: &'static str, place: impl ToString, source: io::Error) -> Error {
         Error::Failed { operation, place: place.to_string(), source }
     }
 
-    /// Why there is no usable answer from a server, if that is what failed.
+    /// Returns why there is no usable answer from a server, if that is the failure.
     pub fn no_answer(&self) -> Option<NoAnswer> {
         match self {
             Error::Unreachable { cause, .. } => Some(*cause),
@@ -271,14 +272,14 @@ impl Error {
         }
     }
 
-    /// An error on the way to the referrers of an image.
+    /// Returns the error for a list of referrers that could not be retrieved.
     pub fn referrers(subject: &Digest, place: impl ToString, source: Error) -> Error {
         Error::Referrers { subject: *subject, place: place.to_string(), source: Arc::new(source) }
     }
 
-    /// Whether a name, document, blob, or the place itself does not exist, which many callers take for an answer.
+    /// Returns whether a name, document, blob, or the place itself does not exist, which many callers handle.
     ///
-    /// A local file or directory that cannot be opened because it does not exist counts; a file that cannot be written
+    /// A local file or directory that cannot be opened because it does not exist counts. A file that cannot be written
     /// because its directory does not exist does not.
     pub fn is_not_found(&self) -> bool {
         match self {
@@ -288,7 +289,7 @@ impl Error {
         }
     }
 
-    /// The same error for somebody else: what failed for one failed for all who shared it.
+    /// Returns an equal error, for several tasks that wait for one shared operation.
     pub fn again(error: &Arc<Error>) -> Error {
         let source = || Box::new(Shared(error.clone()));
         match &**error {
@@ -323,7 +324,7 @@ impl Error {
     }
 }
 
-/// Says what the cause of an error says.
+/// The cause of a shared error, with the same text.
 #[derive(Debug)]
 struct Shared(Arc<Error>);
 

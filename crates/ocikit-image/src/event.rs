@@ -4,61 +4,61 @@ use ocikit_spec::{Descriptor, Tag};
 
 use crate::source::Put;
 
-/// Something that happened in a copy or a validation, for whoever shows progress.
+/// A progress event of a copy or a validation.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// What is going to be put is known. Comes again, for everything, if more goes along than was known before.
+    /// The plan is known. Sent again with new totals if referrers are added to the plan later.
     Planned {
-        /// How many blobs and documents.
+        /// The number of blobs and documents.
         blobs: usize,
-        /// How many bytes they have together.
+        /// Their total size in bytes.
         bytes: u64,
     },
-    /// A blob is being put.
+    /// The copy or check of a blob started.
     Started {
-        /// Which.
+        /// The blob.
         blob: &'a Descriptor,
     },
-    /// Some of its bytes were read. A sink that tries again reads bytes again, and says so here first.
+    /// A chunk of a blob was read. A sink that retries reads the same offsets again.
     Read {
-        /// Of which.
+        /// The blob.
         blob: &'a Descriptor,
-        /// Where the chunk begins.
+        /// The offset of the chunk in bytes.
         offset: u64,
-        /// Its length.
+        /// The length of the chunk in bytes.
         bytes: u64,
     },
-    /// A blob is there.
+    /// A blob is stored at the target.
     Finished {
-        /// Which.
+        /// The blob.
         blob: &'a Descriptor,
-        /// What it took.
+        /// The outcome.
         put: Put,
     },
-    /// A blob was read and compared with what is said of it.
+    /// A blob was read and compared with its descriptor.
     Checked {
-        /// Which.
+        /// The blob.
         blob: &'a Descriptor,
     },
-    /// An archive cannot be read where it lies and is copied to a temporary file first.
+    /// An archive is compressed and is decompressed to a temporary file first.
     Unpacking {
-        /// Which.
+        /// The archive.
         place: &'a str,
     },
-    /// A root is visible now.
+    /// A root was published.
     Published {
-        /// Which.
+        /// The root.
         root: &'a Descriptor,
-        /// Under this tag.
+        /// Its tag, if it has one.
         tag: Option<&'a Tag>,
     },
-    /// Whatever is watched is over, where no root becomes visible to show that.
+    /// The operation ended without publishing a root.
     Ended,
 }
 
-/// Whoever wants to know. It is called from several tasks, often, and should not keep them waiting.
+/// Receives progress events. It is called often and from several tasks, so implementations must return quickly.
 pub trait Observer: Debug + Send + Sync + 'static {
-    /// Something happened.
+    /// Handles an event.
     fn event(&self, event: Event<'_>);
 }

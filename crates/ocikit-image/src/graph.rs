@@ -10,44 +10,45 @@ use crate::related::wanted;
 use crate::root::Root;
 use crate::source::{Source, SourceExt};
 
-/// How deep indexes may be nested. Real ones are two deep.
-pub(crate) const DEEPEST: usize = 16;
+/// The maximum nesting depth of indexes. Real indexes have a depth of at most 2.
+pub(crate) const MAX_INDEX_DEPTH: usize = 16;
 
-/// How many bytes documents may have together that are held until all are there. Real ones have some hundred thousand.
-const MOST_BYTES: u64 = 32 << 20;
+/// The maximum total size of the documents of a root that are held in memory together. Real images have a few hundred
+/// KiB.
+const MAX_DOCUMENTS_BYTES: u64 = 32 << 20;
 
-/// How many documents are read at the same time.
-pub(crate) const AT_ONCE: usize = 8;
+/// The number of documents that are read in parallel.
+pub(crate) const MAX_PARALLEL_READS: usize = 8;
 
 /// Everything below some roots, each digest once, children before their parents.
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
-    /// Layers, configs and whatever else is not a document, in the order in which the documents name them.
+    /// Layers, configs and other blobs, in the order in which the documents list them.
     pub(crate) blobs: Vec<Node>,
-    /// Documents by height: those that point to no others first.
+    /// Documents by height: those without child documents first.
     pub(crate) documents: Vec<Vec<Node>>,
     heights: HashMap<Digest, usize>,
-    /// Whether layers that have other places to be fetched from are among the blobs.
+    /// Whether the blobs include foreign layers that have `urls`.
     foreign_layers: bool,
 }
 
-/// A blob or document, and where it is read.
+/// A blob or document, and the source to read it from.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) descriptor: Descriptor,
     pub(crate) source: Arc<dyn Source>,
-    /// Which of the roots led to it first.
+    /// The position of the first root that led to it.
     pub(crate) root: usize,
 }
 
 impl Graph {
-    /// Reads every document below these roots, the roots' own excepted, which were read when they were opened. Of indexes
-    /// only the entries for these platforms count, if any are named.
+    /// Reads every document below these roots. The roots themselves were read when they were opened. If `platforms` is
+    /// not empty, only the entries of indexes for these platforms are followed.
     pub(crate) async fn of(roots: &[&Root], platforms: &[Platform], foreign_layers: bool) -> Result<Graph> {
         Graph { foreign_layers, ..Graph::default() }.with(roots, platforms).await
     }
 
-    /// The same for what comes after another graph and is not in it.
+    /// Reads what is below these roots and is not part of another graph.
     pub(crate) async fn after(other: &Graph, roots: &[&Root]) -> Result<Graph> {
         let (heights, foreign_layers) = (other.heights.clone(), other.foreign_layers);
         Graph { heights, foreign_layers, ..Graph::default() }.with(roots, &[]).await
@@ -61,18 +62,18 @@ impl Graph {
         Ok(self)
     }
 
-    /// Blobs, then documents by height: the order in which they are put.
+    /// Returns the nodes in the order of the copy: blobs, then documents by height.
     pub(crate) fn stages(&self) -> impl Iterator<Item = &Vec<Node>> {
         [&self.blobs].into_iter().chain(&self.documents)
     }
 
-    /// What is put, in order.
+    /// Returns the descriptors in the order of the copy.
     pub(crate) fn plan(&self) -> Vec<Descriptor> {
         self.stages().flatten().map(|node| node.descriptor.clone()).collect()
     }
 
-    /// Adds a node behind its children and returns its height. Recursion is bounded: [`read_all`] went no deeper than
-    /// [`DEEPEST`].
+    /// Adds a node after its children and returns its height. The recursion is bounded, because [`read_all`] follows at
+    /// most [`MAX_INDEX_DEPTH`] levels.
     fn add(
         &mut self,
         descriptor: &Descriptor,
@@ -104,10 +105,10 @@ impl Graph {
     }
 }
 
-/// Documents by digest, with the media types that their bytes have.
+/// Documents by digest, with the media type that their bytes have.
 type Documents = HashMap<Digest, (MediaType, Document)>;
 
-/// Every document below a root. What is not among them is a blob.
+/// Reads every document below a root. A digest that is not in the result is a blob.
 async fn read_all(root: &Root, platforms: &[Platform]) -> Result<Documents> {
     let source = root.source();
     let root_digest = root.digest();
@@ -120,15 +121,15 @@ async fn read_all(root: &Root, platforms: &[Platform]) -> Result<Documents> {
     } else if root.descriptor().media_type.is_schema1() {
         return Err(schema1(&root.digest(), source));
     }
-    let held = Held::default();
-    for _ in 0..DEEPEST {
+    let held = DocumentBudget::default();
+    for _ in 0..MAX_INDEX_DEPTH {
         if level.is_empty() {
             return Ok(documents);
         }
         level.iter().try_for_each(|next| held.add(next, &root.digest(), source))?;
         let read: Vec<_> = stream::iter(level.drain(..))
             .map(|descriptor| read_document(source, descriptor, &root_digest, &held))
-            .buffered(AT_ONCE)
+            .buffered(MAX_PARALLEL_READS)
             .boxed()
             .try_collect()
             .await?;
@@ -140,42 +141,43 @@ async fn read_all(root: &Root, platforms: &[Platform]) -> Result<Documents> {
     Err(too_deep(&root.digest(), source))
 }
 
-/// Counts the documents that are held together.
+/// The total size of the documents that are held in memory together.
 #[derive(Debug, Default)]
-pub(crate) struct Held(AtomicU64);
+pub(crate) struct DocumentBudget(AtomicU64);
 
-impl Held {
-    /// Counts one that is about to be read, for a root: it has no more bytes than is said here, or it is not read.
+impl DocumentBudget {
+    /// Adds a document that is about to be read. Its size is at most that of the descriptor, because reading fails
+    /// otherwise.
     pub(crate) fn add(&self, document: &Descriptor, root: &Digest, place: &Arc<dyn Source>) -> Result<()> {
-        // Of the others no more than the beginning is read, as long as they are none.
+        // Of a blob only the first bytes are read, to find out whether it is a document.
         if !document.media_type.is_document() {
             return Ok(());
         }
         let add = |held| Some(add_size(held, document));
         let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or_default();
-        if add_size(before, document) <= MOST_BYTES {
+        if add_size(before, document) <= MAX_DOCUMENTS_BYTES {
             return Ok(());
         }
-        let what = format!("the documents below or about {root} have more than {MOST_BYTES} bytes");
+        let what = format!("the documents below or about {root} have more than {MAX_DOCUMENTS_BYTES} bytes");
         Err(Error::Unsupported { place: place.to_string(), what })
     }
 }
 
-/// Sizes are what documents claim, and may be anything.
+/// Adds sizes without overflow: the size in a descriptor is untrusted.
 pub(crate) fn add_size(sum: u64, blob: &Descriptor) -> u64 {
     sum.saturating_add(blob.size)
 }
 
 pub(crate) fn too_deep(digest: &Digest, place: &Arc<dyn Source>) -> Error {
-    Error::broken(place, format!("{digest} nests indexes more than {DEEPEST} deep"))
+    Error::broken(place, format!("{digest} nests indexes more than {MAX_INDEX_DEPTH} deep"))
 }
 
-/// A document, and `None` for a blob.
+/// Reads a document; returns `None` for a blob.
 async fn read_document(
     source: &Arc<dyn Source>,
     descriptor: Descriptor,
     root: &Digest,
-    held: &Held,
+    held: &DocumentBudget,
 ) -> Result<Option<(Digest, MediaType, Document)>> {
     let content = source.content(&descriptor).await?;
     let media_type = content.media_type(&descriptor.media_type);
@@ -191,22 +193,22 @@ async fn read_document(
     }
 }
 
-/// A schema 1 manifest names its layers without sizes, and distribution 3 takes no such images any more. Its manifest alone
-/// would be half an image (google/go-containerregistry#377).
+/// Schema 1 manifests list their layers without sizes, and distribution 3 rejects such images. Copying the manifest
+/// alone would produce an incomplete image (google/go-containerregistry#377).
 fn schema1(digest: &Digest, place: &Arc<dyn Source>) -> Error {
     let what = format!("{digest} is a docker schema 1 manifest, and schema 1 images are not copied");
     Error::Unsupported { place: place.to_string(), what }
 }
 
-/// What a document points to that may be a document and was not seen before.
+/// Returns the child descriptors that may be documents and were not seen before.
 fn below(document: &Document, seen: &mut HashSet<Digest>, platforms: &[Platform]) -> Vec<Descriptor> {
     let wanted = wanted(document.children().filter(|child| travels(child)), platforms);
     let documents = wanted.into_iter().filter(|child| document.may_be_document(child));
     documents.filter(|child| seen.insert(child.digest)).cloned().collect()
 }
 
-/// Whether a blob is copied unless somebody asks for all: layers that may not be distributed stay where they are, since their
-/// descriptors say where to fetch them. One without such a place is a layer like any other, whatever its type says:
+/// Returns whether a blob is copied by default. Non-distributable layers with `urls` are not: a client fetches them
+/// from there. One without `urls` is copied whatever its media type says, because it exists nowhere else:
 /// vmware-tanzu/carvel-imgpkg#8, moby/moby#34216.
 pub(crate) fn travels(descriptor: &Descriptor) -> bool {
     descriptor.urls.is_empty() || !descriptor.media_type.is_foreign_layer()

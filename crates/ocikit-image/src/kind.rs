@@ -4,7 +4,7 @@ use ocikit_spec::{Manifest, MediaType};
 
 use crate::root::Root;
 
-/// What something is, in one word.
+/// The kind of a manifest or index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -12,32 +12,32 @@ pub enum Kind {
     Image,
     /// An OCI index.
     Index,
-    /// An artifact of a type that is not named here.
+    /// An artifact of a type that is not listed here.
     Artifact,
-    /// An attestation: BuildKit's, or an in-toto statement in an envelope.
+    /// An attestation: a BuildKit attestation manifest, or an in-toto statement in an envelope.
     Attestation,
-    /// A signature by cosign in its older form.
+    /// A signature of cosign in its older format.
     CosignSignature,
-    /// A signature by notation.
+    /// A signature of the Notary Project (notation).
     NotationSignature,
-    /// A sigstore bundle: a signature or attestation by cosign in its newer form.
+    /// A Sigstore bundle: a signature or attestation of cosign in its newer format.
     SigstoreBundle,
     /// A Helm chart.
     HelmChart,
     /// A WebAssembly module or component.
     Wasm,
-    /// A docker image for one platform.
+    /// A Docker image for one platform.
     DockerImage,
-    /// A docker manifest list.
+    /// A Docker manifest list.
     DockerIndex,
-    /// A docker image of the first schema.
+    /// A Docker schema 1 image.
     DockerSchema1,
-    /// Something else.
+    /// Any other document.
     Unknown,
 }
 
 impl Kind {
-    /// What a root is, by its media types and, for an attestation of BuildKit, by the entry that led there.
+    /// Returns the kind of a root, by its media types and, for BuildKit attestation manifests, by its descriptor.
     pub fn of(root: &Root) -> Kind {
         let media_type = &root.descriptor().media_type;
         match root {
@@ -58,7 +58,7 @@ impl Kind {
         }
     }
 
-    /// The word.
+    /// Returns the name of the kind.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Image => "image",
@@ -97,7 +97,7 @@ fn by_type(manifest: &Manifest) -> Option<Kind> {
     })
 }
 
-/// What all layers have in common, for the kinds that borrow the config of an image.
+/// Returns the kind that all layers have in common, for artifacts that use an image config.
 fn by_layers(manifest: &Manifest) -> Option<Kind> {
     let mut kinds = manifest.layers().iter().map(|layer| match layer.media_type.as_str() {
         "application/vnd.in-toto+json" | "application/vnd.dsse.envelope.v1+json" => Some(Kind::Attestation),

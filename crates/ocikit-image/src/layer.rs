@@ -8,17 +8,18 @@ use crate::bridge::{self, ChunkReader};
 use crate::error::{Error, Result};
 use crate::root::Layer;
 
-/// Whether the digest of a layer's tar is wanted, by which a config names the layer. It costs about as much as inflating.
+/// Whether to compute the digest of the uncompressed tar, which is the `diff_id` in a config. It costs about as much as
+/// decompression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiffId {
-    /// It is.
+    /// Compute the digest.
     Compute,
-    /// It is not.
+    /// Do not compute the digest.
     Skip,
 }
 
 impl Layer {
-    /// Lets work that blocks read the tar of the layer, decompressed, on a thread made for it, with a budget of its own.
+    /// Passes the decompressed tar of the layer to blocking work, on a thread of its own, with a new budget.
     ///
     /// # Errors
     ///
@@ -31,16 +32,16 @@ impl Layer {
         self.decode_within(&Budget::new(), diff_id, work).await
     }
 
-    /// Lets work that blocks read the tar of the layer, decompressed, on a thread made for it. What it inflates to counts
+    /// Passes the decompressed tar of the layer to blocking work, on a thread of its own. The decompressed bytes count
     /// against the budget, which the layers of one operation share.
     ///
-    /// Size and digest of the layer are checked as it is read, to its end however much the work reads: what the work made of
-    /// it is returned only if they are right. The second value is the `diff_id`, if it was wanted.
+    /// The layer is read to its end and checked against size and digest, even if the work reads less. The result of the
+    /// work is returned only if they match. The second value is the `diff_id`, if it was requested.
     ///
     /// # Errors
     ///
-    /// As [`Layer::open`]; [`Error::Broken`] where the work fails, or the bytes cannot be decompressed;
-    /// [`Error::Unsupported`] for what is no layer of files, and where a limit of the budget is reached.
+    /// As [`Layer::open`]; [`Error::Broken`] if the work fails, or the bytes cannot be decompressed;
+    /// [`Error::Unsupported`] if it is not a file system layer, and if a limit of the budget is reached.
     pub async fn decode_within<T: Send + 'static>(
         &self,
         budget: &Budget,
@@ -66,7 +67,7 @@ impl Layer {
                     let value = work(&mut tar)?;
                     Ok((value, tar.digest()?))
                 });
-            // Bytes that are not those of the layer are why they made no sense, so the rest is looked at first.
+            // Damaged bytes are the likely cause of a failed decompression, so the error of the body takes precedence.
             match failed {
                 Some(error) => Err(error),
                 None => chunks.try_for_each(|chunk| chunk.map(drop)),
@@ -79,7 +80,7 @@ impl Layer {
         .await
     }
 
-    /// The entries of the layer, in its order, whiteouts among them.
+    /// Returns the entries of the layer in their order, including whiteouts.
     ///
     /// # Errors
     ///
@@ -91,7 +92,7 @@ impl Layer {
         Ok(self.decode_within(&budget, DiffId::Skip, work).await?.0)
     }
 
-    /// The number of bytes that its tar has, decompressed.
+    /// Returns the length of the uncompressed tar in bytes.
     ///
     /// # Errors
     ///
@@ -101,13 +102,13 @@ impl Layer {
         Ok(self.decode_within(budget, DiffId::Skip, count).await?.0)
     }
 
-    /// The bytes that a layer may inflate to without being suspected: 1 GiB, and a hundred times its compressed size.
+    /// Returns the maximum uncompressed size of a layer in bytes: 1 GiB plus a hundred times its compressed size.
     pub fn inflates_to(descriptor: &Descriptor) -> u64 {
         const ALWAYS_BYTES: u64 = 1 << 30;
         descriptor.size.saturating_mul(MAX_INFLATION_RATIO).saturating_add(ALWAYS_BYTES)
     }
 
-    /// Everything that the layer has and hides.
+    /// Returns the files and whiteouts of the layer.
     ///
     /// # Errors
     ///
@@ -116,7 +117,7 @@ impl Layer {
         self.tree_within(&Budget::new()).await
     }
 
-    /// The same within the budget of an operation.
+    /// Returns the files and whiteouts of the layer, within the budget of an operation.
     ///
     /// # Errors
     ///
@@ -128,7 +129,7 @@ impl Layer {
     }
 }
 
-/// The tar of a layer, decompressed as it is read.
+/// The tar of a layer, which is decompressed while it is read.
 #[derive(Debug)]
 pub struct LayerTar<'a> {
     decoder: Decoder<ChunkReader<'a>>,
@@ -137,12 +138,12 @@ pub struct LayerTar<'a> {
 }
 
 impl LayerTar<'_> {
-    /// How the layer is compressed.
+    /// Returns the compression of the layer.
     pub fn compression(&self) -> Compression {
         self.decoder.compression()
     }
 
-    /// The digest of the whole tar, if it is wanted.
+    /// Returns the digest of the whole tar, if it was requested.
     fn digest(&mut self) -> io::Result<Option<Digest>> {
         if self.hasher.is_some() {
             io::copy(self, &mut io::sink())?;

@@ -1,8 +1,8 @@
-//! What an image is, wherever it lives: places, nouns, edits, and the one copy.
+//! Container images independent of where they are stored: sources, sinks, roots, edits and the copy engine.
 //!
-//! A [`Source`] gives bytes for a descriptor. An [`Image`] is a cheap value that knows its descriptor and its source. An
-//! edit gives a new image. A [`Sink`] is told what to hold and where to read it. Everything else is *open → edit →
-//! [`copy`]*.
+//! A [`Source`] returns the bytes of a descriptor. An [`Image`] is a cheap value that holds its descriptor and its
+//! source. An edit returns a new image. A [`Sink`] receives a descriptor and the source to read it from. Every
+//! operation is *open → edit → [`copy`]*.
 //!
 //! ```
 //! # #[cfg(feature = "testing")]
@@ -10,26 +10,26 @@
 //! use std::sync::Arc;
 //! use ocikit_image::{AnnotateOptions, CopyOptions, Memory, Root, Sink, annotate, copy, testing};
 //!
-//! let here = Arc::new(Memory::new());
-//! let image = testing::image(&here, 1, &"linux/amd64".parse()?, &[1000]);
-//! let root = Root::at(here, image).await?;
+//! let source = Arc::new(Memory::new());
+//! let image = testing::image(&source, 1, &"linux/amd64".parse()?, &[1000]);
+//! let root = Root::at(source, image).await?;
 //!
 //! let set = vec![("org.opencontainers.image.revision".to_owned(), "abc".to_owned())];
 //! let annotated = annotate(&root, &AnnotateOptions { set, ..Default::default() }).await?;
 //!
-//! let there: Arc<dyn Sink> = Arc::new(Memory::new());
-//! let copied = copy(&annotated, &there, &CopyOptions::default()).await?;
+//! let target: Arc<dyn Sink> = Arc::new(Memory::new());
+//! let copied = copy(&annotated, &target, &CopyOptions::default()).await?;
 //! assert_eq!(copied.root.digest, annotated.digest());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
 //! ```
 //!
-//! # What this crate never does
+//! # Guarantees
 //!
-//! * It never lets bytes pass as a blob before size and digest were checked, unless the call says `unverified`.
-//! * It never makes a name visible before everything below it is there.
-//! * It never holds a layer in memory, [`Memory`] excepted.
-//! * It never prints, reads the environment or starts a runtime.
+//! * Bytes are checked against size and digest before they count as a blob, except in functions named `unverified`.
+//! * A root becomes visible only after everything below it is stored.
+//! * No layer is held in memory, except by [`Memory`].
+//! * The crate never prints, reads the environment or starts a runtime.
 
 mod annotate;
 mod body;
@@ -45,7 +45,6 @@ mod kind;
 mod layer;
 mod memory;
 mod merge;
-mod narrow;
 mod overlay;
 pub mod platform;
 pub mod process;
@@ -54,6 +53,7 @@ mod referrer_tag;
 mod related;
 pub mod retry;
 mod root;
+mod select_platforms;
 mod source;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -70,12 +70,12 @@ pub use kind::Kind;
 pub use layer::{DiffId, LayerTar};
 pub use memory::Memory;
 pub use merge::KeptTag;
-pub use narrow::narrow;
-/// What is in layers: their entries, trees, and what a container sees.
+/// The contents of layers: their entries, their file trees, and the merged file system of a container.
 pub use ocikit_archive::layer as files;
 pub use referrer_tag::ReferrerTag;
 pub use related::{Orphan, Referrers, orphans, tagged_referrers};
 pub use retry::RetryOptions;
 pub use root::{Artifact, Image, Index, Layer, Root};
+pub use select_platforms::select_platforms;
 pub use source::{ByteRange, Name, Naming, Put, Sink, Source, SourceExt};
 pub use validate::{Fault, Inventory, Problem, Report, Scope, Severity, ValidateDepth, ValidateOptions, validate};

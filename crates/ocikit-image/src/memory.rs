@@ -10,7 +10,7 @@ use crate::body::Body;
 use crate::error::{Error, Result};
 use crate::source::{ByteRange, Name, Naming, Put, Sink, Source, SourceExt};
 
-/// Images in memory: for tests, for documents made on the way, and as the plainest example of a place.
+/// Images in memory: for tests, for generated documents, and as the simplest implementation of [`Sink`].
 #[derive(Debug, Default)]
 pub struct Memory(RwLock<Contents>);
 
@@ -21,7 +21,7 @@ struct Contents {
 }
 
 impl Contents {
-    /// Whether a root is about something else that is here.
+    /// Returns whether a root has a subject that is also stored here.
     fn is_referrer(&self, root: &Descriptor) -> bool {
         let document = self.blobs.get(&root.digest).cloned().and_then(|bytes| Document::sniff(bytes).ok());
         let subject = document.as_ref().and_then(|(_, document)| document.subject());
@@ -30,12 +30,12 @@ impl Contents {
 }
 
 impl Memory {
-    /// An empty one.
+    /// Creates an empty memory.
     pub fn new() -> Memory {
         Memory::default()
     }
 
-    /// Holds these bytes and returns their digest.
+    /// Stores these bytes and returns their digest.
     pub fn insert(&self, bytes: impl Into<Bytes>) -> Digest {
         let bytes = bytes.into();
         let digest = Digest::sha256_of(&bytes);

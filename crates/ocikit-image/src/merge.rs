@@ -1,4 +1,4 @@
-//! Tags like `sha256-HEX.sig`: what a target has there stays there, and what is copied is added to it.
+//! Referrer tags like `sha256-HEX.sig`: what is copied is merged with what the target has under them.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -15,81 +15,81 @@ use crate::referrer_tag::ReferrerTag;
 use crate::root::Root;
 use crate::source::{ByteRange, Name, Naming, Sink, Source, SourceExt, read_at_most};
 
-/// A tag like `sha256-HEX.sbom` that was not copied, because the target has something else there, which would be lost.
+/// A tag like `sha256-HEX.sbom` that was not copied, because that would have overwritten what the target has there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptTag {
     /// The tag.
     pub tag: Tag,
-    /// What the target has there, and keeps.
+    /// The digest at the target, which is kept.
     pub there: Digest,
-    /// What the source has there.
+    /// The digest at the source.
     pub not_copied: Digest,
 }
 
 impl KeptTag {
-    /// The error of those who wanted nothing but this tag.
+    /// Returns the error for a copy of this tag alone.
     pub(crate) fn refuse(&self, to: &Arc<dyn Sink>) -> Error {
         Error::Exists { what: format!("{} ({})", self.tag, self.there), place: to.to_string() }
     }
 }
 
-/// A root that is to be put, and the names it gets.
+/// A root to copy, and the names to give it.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanting {
-    /// Which of the roots that were asked for it is, or goes along with.
+pub(crate) struct PendingRoot {
+    /// The position of the requested root that it is, or that it refers to.
     pub(crate) position: usize,
     pub(crate) root: Root,
     pub(crate) names: Vec<Naming>,
 }
 
-impl Wanting {
-    /// The tag, if the root gets no other name and the tag stands for what is said about an image.
+impl PendingRoot {
+    /// Returns the tag and its kind, if the only name is a referrer tag.
     fn referrer_tag(&self) -> Option<(&Tag, ReferrerTag)> {
         let [Naming { tag: Some(tag), .. }] = &self.names[..] else { return None };
         Some((tag, ReferrerTag::of(tag)?))
     }
 }
 
-/// How what is put is compared with what the target has.
+/// How roots are compared with what the target has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Comparing {
-    /// How many requests are made at the same time.
+    /// The number of requests in parallel.
     pub(crate) jobs: usize,
-    /// Everything is put although the target has it by its name.
+    /// Whether every blob is checked even if the target has the root under its name.
     pub(crate) recheck: bool,
-    /// No tag that exists is changed.
+    /// Whether no existing tag is changed.
     pub(crate) keep_tags: bool,
 }
 
 /// What the target has under the names of a root.
 enum There {
-    /// The root, or not.
+    /// Whether the target has the root and everything below it.
     Complete(bool),
-    /// Something, or nothing, under a tag that is added to.
+    /// The root under a referrer tag, which is to be merged, if the target has one.
     Tagged(Option<Box<Root>>),
 }
 
-/// Leaves out what the target has already, and adds what the target has under tags of referrers to what is put there.
+/// Removes the roots that the target already has, and merges those with referrer tags with what the target has there.
 ///
-/// `merged` holds what is going to be under such tags, for several sources that have something there.
+/// `merged` holds the roots to store under referrer tags so far, for a tag that several sources have.
 ///
 /// # Errors
 ///
-/// Those of the target; [`Error::Exists`] if a tag that has to be kept would be changed.
+/// Those of the target; [`Error::Exists`] if a tag would change that must be kept.
 pub(crate) async fn settle(
-    wanting: Vec<Wanting>,
+    pending: Vec<PendingRoot>,
     to: &Arc<dyn Sink>,
     comparing: Comparing,
     merged: &mut HashMap<Tag, Root>,
-) -> Result<(Vec<Wanting>, Vec<(usize, KeptTag)>)> {
-    let there: Vec<_> = stream::iter(&wanting)
+) -> Result<(Vec<PendingRoot>, Vec<(usize, KeptTag)>)> {
+    let there: Vec<_> = stream::iter(&pending)
         .map(|one| look(one, to, comparing.recheck))
         .buffered(comparing.jobs.max(1))
         .boxed()
         .try_collect()
         .await?;
     let (mut lacking, mut kept) = (Vec::new(), Vec::new());
-    for (one, there) in wanting.into_iter().zip(there) {
+    for (one, there) in pending.into_iter().zip(there) {
         let there = match there {
             There::Complete(true) => continue,
             There::Complete(false) => None,
@@ -119,7 +119,7 @@ pub(crate) async fn settle(
             Sum::There => {}
             Sum::Other(root) => {
                 merged.insert(tag.clone(), (*root).clone());
-                lacking.push(Wanting { root: *root, ..one });
+                lacking.push(PendingRoot { root: *root, ..one });
             }
             Sum::Neither => {
                 let (there, not_copied) = (there.digest(), one.root.digest());
@@ -130,7 +130,7 @@ pub(crate) async fn settle(
     Ok((lacking, kept))
 }
 
-async fn look(one: &Wanting, to: &Arc<dyn Sink>, recheck: bool) -> Result<There> {
+async fn look(one: &PendingRoot, to: &Arc<dyn Sink>, recheck: bool) -> Result<There> {
     if let Some((tag, _)) = one.referrer_tag() {
         let Some(found) = to.tagged(tag).await? else { return Ok(There::Tagged(None)) };
         if found.digest == one.root.digest() {
@@ -149,17 +149,17 @@ async fn look(one: &Wanting, to: &Arc<dyn Sink>, recheck: bool) -> Result<There>
     Ok(There::Complete(true))
 }
 
-/// What is to be under a tag.
+/// What to store under a tag.
 enum Sum {
-    /// What is there, which has everything.
+    /// What the target has, which includes everything.
     There,
-    /// This, which has everything that is there.
+    /// This root, which includes everything that the target has.
     Other(Box<Root>),
-    /// One cannot be added to the other.
+    /// The two cannot be merged.
     Neither,
 }
 
-/// Adds what is new to what is there.
+/// Merges the new root with what the target has.
 async fn add(there: &Root, new: &Root, kind: ReferrerTag) -> Result<Sum> {
     match kind {
         ReferrerTag::Signatures | ReferrerTag::Attestations => match (manifest_of(there), manifest_of(new)) {
@@ -185,8 +185,8 @@ fn manifest_of(root: &Root) -> Option<&Manifest> {
     }
 }
 
-/// Appends signatures to those that are there, as `cosign sign` does. Signatures are layers; several of one payload differ in
-/// their annotations.
+/// Appends the layers that are signatures, as `cosign sign` does. Several signatures of one payload differ in their
+/// annotations only.
 async fn add_layers((there, old): (&Root, &Manifest), (new, added): (&Root, &Manifest)) -> Result<Sum> {
     let is_new = |layer: &&Descriptor| !old.layers().contains(layer);
     let more: Vec<_> = added.layers().iter().filter(is_new).collect();
@@ -217,8 +217,8 @@ async fn add_layers((there, old): (&Root, &Manifest), (new, added): (&Root, &Man
     Ok(Sum::Other(Box::new(sum(there, new, manifest.bytes(), documents, held).await?)))
 }
 
-/// The config of the sum, with a digest for every layer as in the config of an image; `None` if the config is of another kind
-/// and stays.
+/// Returns the merged config, with one `diff_id` for each layer as in an image config. `None` for a config of another
+/// type, which is unchanged.
 async fn config_with(
     (there, old): (&Root, &Manifest),
     (new, added): (&Root, &Manifest),
@@ -227,7 +227,7 @@ async fn config_with(
     let (Some(config), ids) = (image_config(there, old).await?, image_config(new, added).await?) else {
         return Ok(None);
     };
-    // Payloads of cosign are not compressed.
+    // cosign does not compress payloads, so digest and `diff_id` are equal.
     let diff_id = |layer: &&Descriptor| {
         let position = added.layers().iter().position(|found| found == *layer);
         let known = ids.as_ref().zip(position).map(|(config, position)| config.rootfs().diff_ids[position]);
@@ -237,7 +237,7 @@ async fn config_with(
     config.with_layers(&ids).map(Some).map_err(|source| Error::document(&there.digest(), there.source(), source))
 }
 
-/// The config of a manifest, if it names as many layers as the manifest.
+/// Returns the config of a manifest, if it is an image config with one `diff_id` for each layer.
 async fn image_config(root: &Root, manifest: &Manifest) -> Result<Option<Config>> {
     let Some(descriptor) = manifest.config().filter(|config| config.media_type.is_image_config()) else {
         return Ok(None);
@@ -278,7 +278,7 @@ async fn sum(
     Root::at(Arc::new(Summed::over(there, new, documents, held)), descriptor).await
 }
 
-/// The descriptor of other bytes of the same type.
+/// Returns the descriptor of other bytes with the same media type.
 fn replaced(old: &Descriptor, bytes: &Bytes) -> Descriptor {
     let digest = Digest::of(old.digest.algorithm(), bytes);
     Descriptor {
@@ -287,11 +287,11 @@ fn replaced(old: &Descriptor, bytes: &Bytes) -> Descriptor {
     }
 }
 
-/// New documents, what the target has, and the rest from where it is copied.
+/// The source of a merged root: its new documents, the blobs of the target, and the rest from the source of the copy.
 #[derive(Debug)]
 struct Summed {
     documents: HashMap<Digest, Bytes>,
-    /// What is below the document that was added to.
+    /// The digests below the manifest or index of the target.
     held: HashSet<Digest>,
     there: Arc<dyn Source>,
     from: Arc<dyn Source>,

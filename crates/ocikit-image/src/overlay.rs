@@ -10,12 +10,12 @@ use crate::body::Body;
 use crate::error::Result;
 use crate::source::{ByteRange, Name, Source};
 
-/// A few new documents before everything that other sources have: what an edit yields.
+/// New documents on top of other sources: the source of an edited root.
 #[derive(Debug)]
 pub(crate) struct Overlay {
     documents: HashMap<Digest, Bytes>,
     base: Arc<dyn Source>,
-    /// Sources of entries that were replaced, which may be overlays themselves.
+    /// The sources of replaced entries, which may be overlays themselves.
     added: Vec<Arc<dyn Source>>,
 }
 
@@ -27,7 +27,7 @@ impl Overlay {
     ) -> Overlay {
         let mut distinct: Vec<Arc<dyn Source>> = Vec::new();
         for source in added {
-            // An index may list the same thing any number of times, and asking is done source by source.
+            // An index may list one manifest any number of times; each further source would cost one more lookup.
             if !Arc::ptr_eq(&source, &base) && distinct.iter().all(|known| !Arc::ptr_eq(known, &source)) {
                 distinct.push(source);
             }

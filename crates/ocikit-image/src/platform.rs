@@ -1,4 +1,4 @@
-//! The platforms of the entries of an index: what they name or, where they name none, what their configs have.
+//! The platforms of the entries of an index, from their descriptors or, if these have none, from the configs.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_spec::{Config, Content, Descriptor, Document, MAX_DOCUMENT_SIZE, Platform};
@@ -6,17 +6,18 @@ use ocikit_spec::{Config, Content, Descriptor, Document, MAX_DOCUMENT_SIZE, Plat
 use crate::error::{Error, Result};
 use crate::source::{Source, SourceExt, read_at_most};
 
-/// The number of entries without platform whose configs are read.
+/// The maximum number of entries without a platform whose configs are read.
 pub const MAX_PLATFORM_LOOKUPS: usize = 256;
 
-/// How many of them are read at the same time.
-const LOOKUPS_AT_ONCE: usize = 8;
+/// The number of configs that are read in parallel.
+const MAX_PARALLEL_LOOKUPS: usize = 8;
 
-/// The platform of each entry of an index, in order; `None` for what is no image or is not here.
+/// Returns the platform of each entry of an index, in order; `None` for an entry that is not an image or does not
+/// exist.
 ///
 /// # Errors
 ///
-/// Those of reading manifests and configs; [`Error::Unsupported`] if more than [`MAX_PLATFORM_LOOKUPS`] entries name no
+/// Those of reading manifests and configs; [`Error::Unsupported`] if more than [`MAX_PLATFORM_LOOKUPS`] entries have no
 /// platform.
 pub async fn of_entries(source: &dyn Source, entries: &[Descriptor]) -> Result<Vec<Option<Platform>>> {
     let lookups = entries.iter().filter(|entry| needs_lookup(entry)).count();
@@ -24,9 +25,9 @@ pub async fn of_entries(source: &dyn Source, entries: &[Descriptor]) -> Result<V
         let what = format!("the index exceeds the limit of {MAX_PLATFORM_LOOKUPS} entries without platform");
         return Err(Error::Unsupported { place: source.to_string(), what });
     }
-    // Boxed, since the futures of a list that is borrowed are not general enough otherwise.
+    // Boxed, because the compiler cannot prove that the futures over borrowed entries are general enough otherwise.
     let found: Vec<_> = entries.iter().map(|entry| Box::pin(of_entry(source, entry))).collect();
-    stream::iter(found).buffered(LOOKUPS_AT_ONCE).try_collect().await
+    stream::iter(found).buffered(MAX_PARALLEL_LOOKUPS).try_collect().await
 }
 
 fn needs_lookup(entry: &Descriptor) -> bool {
@@ -50,13 +51,13 @@ async fn of_entry(source: &dyn Source, entry: &Descriptor) -> Result<Option<Plat
         Ok(config.platform().cloned())
     };
     match looked.await {
-        // An index that was copied in part has entries that are not here.
+        // An index that was copied in part lists manifests that do not exist.
         Err(error) if error.is_not_found() => Ok(None),
         looked => looked,
     }
 }
 
-/// For each wanted platform the entries that answer it best; an error if one has none.
+/// Returns the positions of the entries with the best rank for each wanted platform; the platform if it has none.
 pub(crate) fn best_entries(wanted: &[Platform], found: &[Option<Platform>]) -> Result<Vec<usize>, Platform> {
     let mut chosen = Vec::new();
     for platform in wanted {

@@ -1,13 +1,12 @@
 //! Commands for other programs: credential helpers, plugins, signers, BuildKit.
 //!
-//! This is the one place where such a command is made. Whatever is started from here does not see the secrets that
-//! the environment holds for this program.
+//! Every command is created here, so that no other program receives the secrets in the environment of this one.
 
 use std::ffi::OsStr;
 use std::process::Command;
 
-/// Variables that hold secrets of this program, or give access to them. No protocol of helpers, plugins or BuildKit needs
-/// one of these.
+/// Environment variables that hold secrets of this program, or give access to them. No protocol of helpers, plugins or
+/// BuildKit needs one of these.
 pub const SECRET_VARIABLES: [&str; 7] = [
     "OCIKIT_PASSWORD",
     "OCIKIT_KEY_PASSWORD",
@@ -18,7 +17,7 @@ pub const SECRET_VARIABLES: [&str; 7] = [
     "ACTIONS_ID_TOKEN_REQUEST_URL",
 ];
 
-/// A command for a program, without the [`SECRET_VARIABLES`] in its environment.
+/// Creates a command for a program, without the [`SECRET_VARIABLES`] in its environment.
 ///
 /// ```
 /// let command = ocikit_image::process::command("docker-credential-pass");

@@ -1,15 +1,15 @@
 //! Proxies: which one a request uses, with the semantics of Go's `golang.org/x/net/http/httpproxy`.
 //!
-//! docker, podman, crane, skopeo, oras and cosign are written in Go, so that variables which work for them work here.
-//! reqwest reads them differently: it takes a port in `NO_PROXY` for a part of the name (seanmonstar/reqwest#2579) and
-//! does not match a leading dot as they do (seanmonstar/reqwest#705).
+//! docker, podman, crane, skopeo, oras and cosign are written in Go, so their settings work unchanged. reqwest differs:
+//! it treats a port in `NO_PROXY` as a part of the name (seanmonstar/reqwest#2579) and does not match a leading dot as
+//! Go does (seanmonstar/reqwest#705).
 
 use std::fmt;
 use std::net::IpAddr;
 
 use zeroize::Zeroizing;
 
-/// The proxies of a program, as the variables of the same names have them.
+/// The proxies of a program, with the values of the environment variables of the same name.
 #[derive(Clone, Default)]
 pub struct ProxyOptions {
     /// The proxy for `http` URLs: `HTTP_PROXY`. Its URL may hold a password.
@@ -64,14 +64,14 @@ impl ProxyOptions {
     }
 }
 
-/// Returns the URL that the address of a proxy means: without a scheme it is an `http` proxy.
+/// Returns the URL of a proxy. An address without a scheme is an `http` proxy.
 pub fn url_of(proxy: &str) -> Zeroizing<String> {
     let proxy = proxy.trim();
     let has_scheme = proxy.find("://").is_some_and(|at| at > 0);
     Zeroizing::new(if has_scheme { proxy.to_owned() } else { format!("http://{proxy}") })
 }
 
-/// Whether an entry of `NO_PROXY` stands for a host.
+/// Returns whether an entry of `NO_PROXY` matches a host.
 fn matches(entry: &str, host: &str, address: Option<IpAddr>, port: u16) -> bool {
     if entry == "*" {
         return true;
@@ -100,7 +100,7 @@ fn matches(entry: &str, host: &str, address: Option<IpAddr>, port: u16) -> bool 
     is_port && is_named
 }
 
-/// A host and its port as Go's `net.SplitHostPort` tells them apart: an IPv6 address with a port has brackets.
+/// Splits a host and its port like Go's `net.SplitHostPort`: an IPv6 address with a port has brackets.
 fn split_port(entry: &str) -> (&str, Option<&str>) {
     let split = match entry.strip_prefix('[') {
         Some(rest) => rest.split_once("]:"),
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn reqwest_2579_no_proxy_means_what_it_means_in_go() {
         for (except, host, port, direct) in [
-            // Never by a proxy, whatever the list says.
+            // Local hosts never use a proxy.
             ("", "localhost", 80, true),
             ("", "LOCALHOST", 80, true),
             ("", "registry.localhost", 5000, true),
@@ -178,7 +178,7 @@ mod tests {
             ("*.wildcard.io", "www.wildcard.io", 80, true),
             ("*.wildcard.io", "awildcard.io", 80, false),
             ("baz.com", "baz.com.evil", 80, false),
-            // More.
+            // Further cases.
             ("*", "ghcr.io", 443, true),
             ("a,*", "10.9.8.7", 443, true),
             ("*foo.com", "xfoo.com", 80, false),

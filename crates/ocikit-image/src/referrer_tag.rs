@@ -1,9 +1,10 @@
 use ocikit_spec::Tag;
 
-/// A tag that stands for what is said about an image, and not for an image.
+/// The kind of a tag under which referrers are stored, instead of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReferrerTag {
-    /// `sha256-HEX`: the list of referrers where a registry keeps none. Distribution specification, "Referrers Tag Schema".
+    /// `sha256-HEX`: the list of referrers, for registries without the referrers API. Distribution specification,
+    /// "Referrers Tag Schema".
     List,
     /// `sha256-HEX.sig`: signatures of cosign.
     Signatures,
@@ -13,14 +14,14 @@ pub enum ReferrerTag {
     Sbom,
 }
 
-/// The endings of cosign's tags.
-pub(crate) const COSIGN_ENDINGS: [&str; 3] = ["sig", "att", "sbom"];
+/// The suffixes of cosign's tags.
+pub(crate) const COSIGN_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
 
-/// How many hexadecimal digits of a digest are in a tag; those of longer digests are cut off.
+/// The number of hexadecimal digits of a digest in a tag; longer digests are truncated.
 const HEX_DIGITS: usize = 64;
 
 impl ReferrerTag {
-    /// What a tag stands for; `None` for an ordinary one.
+    /// Returns the kind of a tag, or `None` for an ordinary one.
     pub fn of(tag: &Tag) -> Option<ReferrerTag> {
         let (digest, ending) = match tag.as_str().split_once('.') {
             Some((digest, ending)) => (digest, Some(ending)),

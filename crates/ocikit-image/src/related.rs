@@ -6,28 +6,29 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_spec::{Content, Descriptor, Digest, Document, MediaType, Platform, Tag};
 
 use crate::error::{Error, Result};
-use crate::graph::{AT_ONCE, DEEPEST, Held};
-use crate::referrer_tag::{COSIGN_ENDINGS as ENDINGS, ReferrerTag};
+use crate::graph::{DocumentBudget, MAX_INDEX_DEPTH, MAX_PARALLEL_READS};
+use crate::referrer_tag::{COSIGN_SUFFIXES, ReferrerTag};
 use crate::root::Root;
 use crate::source::{Name, Naming, Source, SourceExt};
 
-/// Which of the things that are about an image go along with it: signatures, attestations, SBOMs, whatever has it as its
-/// subject.
+/// Which referrers of an image (signatures, attestations, SBOMs and other artifacts with it as their subject) are
+/// copied with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Referrers {
-    /// None.
+    /// No referrers.
     #[default]
     None,
-    /// All, and what cosign keeps under tags of its own: `sha256-….sig`, `.att` and `.sbom`.
+    /// All referrers, including those of cosign under the tags `sha256-HEX.sig`, `.att` and `.sbom`.
     All,
-    /// Those of one of these artifact types.
+    /// The referrers of one of these artifact types.
     OfTypes(Vec<MediaType>),
-    /// Of those that another choice means, the ones whose manifests have these digests: a policy verified them, for one.
+    /// The referrers of another selection whose manifests have one of these digests, for example those that a policy
+    /// verified.
     Among(Box<Referrers>, Arc<BTreeSet<Digest>>),
 }
 
 impl Referrers {
-    /// The same, and only those whose manifests have these digests.
+    /// Restricts the selection to manifests with these digests.
     #[must_use]
     pub fn among(self, digests: BTreeSet<Digest>) -> Referrers {
         match self {
@@ -36,7 +37,7 @@ impl Referrers {
         }
     }
 
-    /// What any of several choices for images means, which differ in nothing but the digests that are allowed.
+    /// Combines selections that differ only in the digests that they allow.
     #[must_use]
     pub fn of_any(choices: Vec<Referrers>) -> Referrers {
         let mut choices = choices.into_iter().filter(|choice| !matches!(choice, Referrers::None));
@@ -52,7 +53,7 @@ impl Referrers {
         which.among(all)
     }
 
-    /// Whether none is meant.
+    /// Returns whether nothing is selected.
     pub fn is_none(&self) -> bool {
         match self {
             Referrers::None => true,
@@ -61,7 +62,7 @@ impl Referrers {
         }
     }
 
-    /// Whether what cosign keeps under tags of its own is meant too.
+    /// Returns whether the artifacts under cosign's tags are selected.
     fn takes_tags(&self) -> bool {
         match self {
             Referrers::None | Referrers::OfTypes(_) => false,
@@ -70,7 +71,7 @@ impl Referrers {
         }
     }
 
-    /// Whether a manifest with this digest may be meant.
+    /// Returns whether a manifest with this digest can be selected.
     fn may_have(&self, digest: &Digest) -> bool {
         match self {
             Referrers::None | Referrers::All | Referrers::OfTypes(_) => true,
@@ -79,10 +80,10 @@ impl Referrers {
     }
 }
 
-/// More things about one image than this are a mistake or an attack.
-const MOST: usize = 10_000;
+/// The maximum number of referrers of one image.
+const MAX_REFERRERS: usize = 10_000;
 
-/// What is about a root and what is below it, and what is about that in turn; each with the name it had.
+/// Returns the referrers of a root and of the manifests below it, and their referrers in turn, each with its name.
 pub(crate) async fn related(root: &Root, which: &Referrers, platforms: &[Platform]) -> Result<Vec<(Root, Naming)>> {
     let mut found = Vec::new();
     if which.is_none() {
@@ -91,23 +92,23 @@ pub(crate) async fn related(root: &Root, which: &Referrers, platforms: &[Platfor
     let source = root.source();
     let mut seen = HashSet::new();
     let Below { mut subjects, parts } = Below::of(root, platforms).await?;
-    let held = Held::default();
-    for _ in 0..DEEPEST {
+    let held = DocumentBudget::default();
+    for _ in 0..MAX_INDEX_DEPTH {
         let lists: Vec<_> = stream::iter(std::mem::take(&mut subjects))
             .map(|subject| about(source, subject, which, &held))
-            .buffered(AT_ONCE)
+            .buffered(MAX_PARALLEL_READS)
             .boxed()
             .try_collect()
             .await?;
         for (root, naming) in lists.into_iter().flatten() {
-            // BuildKit's attestations have a subject, and are parts of the index all the same.
+            // BuildKit's attestation manifests can have a subject and are entries of the index as well.
             if !parts.contains(&root.digest()) && seen.insert((root.digest(), naming.tag.clone())) {
                 subjects.push(root.digest());
                 found.push((root, naming));
             }
         }
-        if found.len() > MOST {
-            return Err(Error::broken(source, format!("more than {MOST} things are about {}", root.digest())));
+        if found.len() > MAX_REFERRERS {
+            return Err(Error::broken(source, format!("more than {MAX_REFERRERS} things are about {}", root.digest())));
         }
         if subjects.is_empty() {
             break;
@@ -119,26 +120,26 @@ pub(crate) async fn related(root: &Root, which: &Referrers, platforms: &[Platfor
 /// A signature or other referrer of a digest that an edited image no longer has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orphan {
-    /// What it is about.
+    /// The digest that it refers to.
     pub subject: Digest,
     /// The referrer.
     pub referrer: Descriptor,
-    /// The tag that leads to it, if it is one of cosign's.
+    /// Its tag, if it is stored under one of cosign's.
     pub tag: Option<Tag>,
 }
 
-/// Returns what is said about digests that an image, or anything below it, had before an edit and does not have after it.
+/// Returns the referrers of manifests and indexes that an image contained before an edit and no longer contains.
 ///
 /// # Errors
 ///
-/// Those of the place of the image.
+/// Those of the source of the image.
 pub async fn orphans(before: &Root, after: &Root) -> Result<Vec<Orphan>> {
     let source = before.source();
     let (old, new) = (Below::of(before, &[]).await?, Below::of(after, &[]).await?);
     let mut subjects: Vec<_> = old.subjects.into_iter().filter(|subject| !new.parts.contains(subject)).collect();
     let (mut seen, mut found) = (old.parts, Vec::new());
-    let held = Held::default();
-    for _ in 0..DEEPEST {
+    let held = DocumentBudget::default();
+    for _ in 0..MAX_INDEX_DEPTH {
         for subject in std::mem::take(&mut subjects) {
             for (root, naming) in about(source, subject, &Referrers::All, &held).await? {
                 if seen.insert(root.digest()) {
@@ -147,18 +148,18 @@ pub async fn orphans(before: &Root, after: &Root) -> Result<Vec<Orphan>> {
                 }
             }
         }
-        if found.len() > MOST {
-            return Err(Error::broken(source, format!("more than {MOST} referrers of {}", before.digest())));
+        if found.len() > MAX_REFERRERS {
+            return Err(Error::broken(source, format!("more than {MAX_REFERRERS} referrers of {}", before.digest())));
         }
     }
     Ok(found)
 }
 
-/// What is copied of a tag that stands for what is said about an image, as one of all tags of a place; each with the name it
-/// gets at the target.
+/// Returns what to copy for a referrer tag when all tags of a repository are copied, each root with its name at the
+/// target.
 ///
-/// A list of referrers is copied as the referrers that it lists: a target that finds referrers by itself has no use for the tag,
-/// and any other adds them to its own list.
+/// A list of referrers is replaced by the referrers that it lists: a target with the referrers API needs no such tag,
+/// and any other target merges them into its own list.
 ///
 /// # Errors
 ///
@@ -175,24 +176,24 @@ pub async fn tagged_referrers(
     let root = Root::open(source.clone(), &Name::Tag(tag.clone())).await?;
     match &root {
         Root::Index(index) if kind == ReferrerTag::List => {
-            open_listed(source, index.manifests().to_vec(), &root.digest(), which, &Held::default()).await
+            open_listed(source, index.manifests().to_vec(), &root.digest(), which, &DocumentBudget::default()).await
         }
         _ => Ok(vec![(root, Naming { tag: Some(tag.clone()), ..Naming::default() })]),
     }
 }
 
-/// A root and the manifests below it.
+/// The manifests and indexes of a root, including itself.
 struct Below {
-    /// Those that something may be about, in their order.
+    /// The digests that may have referrers, in order.
     subjects: Vec<Digest>,
-    /// The same, to look them up.
+    /// The same digests, as a set.
     parts: HashSet<Digest>,
 }
 
 impl Below {
     async fn of(root: &Root, platforms: &[Platform]) -> Result<Below> {
         let mut below = Below { subjects: vec![root.digest()], parts: HashSet::from([root.digest()]) };
-        let held = Held::default();
+        let held = DocumentBudget::default();
         let mut waiting: Vec<_> = root.document().map(|document| (document, 0)).into_iter().collect();
         while let Some((document, depth)) = waiting.pop() {
             let Document::Index(index) = document else { continue };
@@ -200,9 +201,9 @@ impl Below {
                 if entry.media_type.is_blob() || !below.parts.insert(entry.digest) {
                     continue;
                 }
-                // BuildKit's attestations too: they are signed like images.
+                // BuildKit's attestation manifests included: they can be signed like images.
                 below.subjects.push(entry.digest);
-                if !entry.media_type.is_manifest() && depth < DEEPEST {
+                if !entry.media_type.is_manifest() && depth < MAX_INDEX_DEPTH {
                     held.add(entry, &root.digest(), root.source())?;
                     if let Content::Document(document) = root.source().content(entry).await? {
                         waiting.push((document, depth + 1));
@@ -214,8 +215,8 @@ impl Below {
     }
 }
 
-/// Of what a document points to, what is for one of these platforms, or for none in particular; everything if none is named.
-/// Of several variants the [best](Platform::rank) is meant.
+/// Returns the children for these platforms and those without a platform; all of them if `platforms` is empty. If
+/// several variants match, the [best](Platform::rank) is selected.
 pub(crate) fn wanted<'a>(
     children: impl Iterator<Item = &'a Descriptor>,
     platforms: &[Platform],
@@ -233,15 +234,17 @@ pub(crate) fn wanted<'a>(
     children.into_iter().filter(|child| child.platform.as_ref().is_none_or(is_best)).collect()
 }
 
-/// What is directly about a digest: what is listed, then what cosign keeps. Both are asked for at once.
+/// Returns the direct referrers of a digest: those that the source lists, then those under cosign's tags. Both are
+/// requested at the same time.
 async fn about(
     source: &Arc<dyn Source>,
     subject: Digest,
     which: &Referrers,
-    held: &Held,
+    held: &DocumentBudget,
 ) -> Result<Vec<(Root, Naming)>> {
-    let endings: &[&str] = if which.takes_tags() { &ENDINGS } else { &[] };
-    let tagged = stream::iter(endings).map(|ending| tagged(source, subject, ending)).buffered(ENDINGS.len()).boxed();
+    let endings: &[&str] = if which.takes_tags() { &COSIGN_SUFFIXES } else { &[] };
+    let tagged =
+        stream::iter(endings).map(|ending| tagged(source, subject, ending)).buffered(COSIGN_SUFFIXES.len()).boxed();
     let (mut found, tagged): (_, Vec<_>) = try_join(listed(source, subject, which, held), tagged.try_collect()).await?;
     found.extend(tagged.into_iter().flatten().filter(|(root, _)| which.may_have(&root.digest())));
     Ok(found)
@@ -251,40 +254,40 @@ async fn listed(
     source: &Arc<dyn Source>,
     subject: Digest,
     which: &Referrers,
-    held: &Held,
+    held: &DocumentBudget,
 ) -> Result<Vec<(Root, Naming)>> {
     let listed = source.referrers(&subject).await.map_err(|error| Error::referrers(&subject, source, error))?;
     open_listed(source, listed, &subject, which, held).await
 }
 
-/// Opens referrers that are listed, except those that do not exist.
+/// Opens listed referrers and skips those that do not exist.
 async fn open_listed(
     source: &Arc<dyn Source>,
     listed: Vec<Descriptor>,
     subject: &Digest,
     which: &Referrers,
-    held: &Held,
+    held: &DocumentBudget,
 ) -> Result<Vec<(Root, Naming)>> {
     let opened = stream::iter(listed.into_iter().filter(|listed| which.may_have(&listed.digest)))
         .map(|listed| async move {
             held.add(&listed, subject, source)?;
             match Root::at(source.clone(), listed).await {
                 Ok(root) => Ok(Some(root).filter(|root| is_of(root, which))),
-                // A list may name what is gone.
+                // A list of referrers may contain manifests that were deleted.
                 Err(error) if error.is_not_found() => Ok(None),
                 Err(error) => Err(error),
             }
         })
-        .buffered(AT_ONCE)
+        .buffered(MAX_PARALLEL_READS)
         .boxed();
     let opened: Vec<_> = opened.try_collect().await?;
     Ok(opened.into_iter().flatten().map(|root| (root, Naming::default())).collect())
 }
 
-/// What cosign keeps under a tag of its own.
+/// Returns the artifact under a tag of cosign, if there is one.
 async fn tagged(source: &Arc<dyn Source>, subject: Digest, ending: &str) -> Result<Option<(Root, Naming)>> {
     let tag = format!("{}-{}.{ending}", subject.algorithm().name(), subject.hex());
-    // The name of a sha512 digest is longer than a tag may be.
+    // A tag with a sha512 digest would exceed 128 characters.
     let Ok(tag) = tag.parse::<Tag>() else { return Ok(None) };
     match source.resolve(&Name::Tag(tag.clone())).await {
         Ok(descriptor) => {

@@ -1,4 +1,4 @@
-//! Whether to ask a server again, and when: the same for registries and for the services around signing.
+//! Retries: whether and when to repeat a request. Shared by the registry client and the services for signing.
 
 use std::error::Error;
 use std::io;
@@ -6,22 +6,22 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
-/// How often and how patiently a request is made again.
+/// The number and the timing of retries.
 #[derive(Debug, Clone)]
 pub struct RetryOptions {
-    /// How often a request is made at most, the first time included. An upload or download that gets on between two
-    /// failures begins to count anew.
+    /// The maximum number of attempts, including the first. The count starts again when an upload or download has made
+    /// progress between two failures.
     pub attempts: u32,
-    /// How long to wait after the first failure; after every further one it is twice as long.
+    /// The delay after the first failure; it doubles after each further one.
     pub first: Duration,
-    /// How long to wait at most.
+    /// The maximum delay.
     pub longest: Duration,
-    /// How long a server may ask us to wait. One that asks for more has failed.
+    /// The maximum `Retry-After` that is honored. A request whose answer asks for a longer delay fails.
     pub patience: Duration,
 }
 
 impl Default for RetryOptions {
-    /// Six attempts within about ten seconds; up to two minutes each where the server asks for it.
+    /// Returns 6 attempts within about 10 seconds, and a `Retry-After` of up to 120 seconds.
     fn default() -> RetryOptions {
         RetryOptions {
             attempts: 6,
@@ -33,19 +33,21 @@ impl Default for RetryOptions {
 }
 
 impl RetryOptions {
-    /// Never tries again.
+    /// Returns options without retries.
     pub fn never() -> RetryOptions {
         RetryOptions { attempts: 1, ..RetryOptions::default() }
     }
 
-    /// The same for failures that hardly ever pass, such as a refused connection: at most 3 attempts within a second.
+    /// Returns the options for failures that rarely pass, such as a refused connection: at most 3 attempts within a
+    /// second.
     pub fn briefly(&self) -> RetryOptions {
         let first = self.first.min(Duration::from_millis(250));
         RetryOptions { attempts: self.attempts.min(3), first, ..self.clone() }
     }
 
-    /// How long to wait after so many failures, if it is worth trying again; `random` is any number. The wait is between
-    /// half and all of what the schedule says; what the server asked for is never cut short.
+    /// Returns the delay after this many failures, or `None` if the request is not to be repeated; `random` is any
+    /// number. The delay is between 50 and 100 percent of the schedule, and never shorter than `asked`, the
+    /// `Retry-After` of the server.
     pub fn pause(&self, failures: u32, asked: Option<Duration>, random: u64) -> Option<Duration> {
         if failures >= self.attempts || asked.is_some_and(|asked| asked > self.patience) {
             return None;
@@ -55,40 +57,40 @@ impl RetryOptions {
         let chance = random as f64 / u64::MAX as f64;
         let varied = planned.mul_f64(0.5 + chance / 2.0);
         Some(match asked {
-            // Everyone who was told the same moment would come back at once.
+            // Jitter: otherwise all clients with the same `Retry-After` would return at the same moment.
             Some(asked) => asked.max(varied).saturating_add(self.first.mul_f64(chance)),
             None => varied,
         })
     }
 }
 
-/// Whether a server that answers with this status may answer otherwise a little later.
+/// Returns whether a request that was answered with this status may succeed later.
 pub fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// Whether this status says that a server has too much to do.
+/// Returns whether this status says that the server is overloaded.
 pub fn is_overload(status: u16) -> bool {
     matches!(status, 429 | 503)
 }
 
-/// Reads a `Retry-After` header (RFC 9110, 10.2.3): seconds, or a date. `None` if it is neither.
+/// Parses a `Retry-After` header (RFC 9110, 10.2.3): seconds or a date. Returns `None` for anything else.
 pub fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     let header = header.trim();
     if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit are more than anybody waits for.
+        // A number that exceeds 64 bits is longer than any accepted delay.
         return Some(Duration::from_secs(header.parse().unwrap_or(u64::MAX)));
     }
     let date = jiff::fmt::rfc2822::parse(header).ok()?;
     Some(SystemTime::from(Timestamp::from(&date)).duration_since(now).unwrap_or_default())
 }
 
-/// An error and everything that it goes back to: what it says of itself does not tell whether another attempt may help.
+/// Returns an error and its chain of sources, which decide whether a retry may help.
 pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| cause(*error))
 }
 
-/// An IO error passes over what it wraps when it is asked for its source.
+/// The `source` of an IO error skips the error that it wraps.
 fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),

@@ -8,18 +8,18 @@ use crate::edit::{ImageEdit, IndexEdit};
 use crate::error::{Error, Result};
 use crate::source::{Name, Source, SourceExt, read_at_most};
 
-/// What a name leads to: an image, an index of images, or something else that borrows their form.
+/// The manifest or index that a name leads to.
 #[derive(Debug, Clone)]
 pub enum Root {
     /// A container image for one platform.
     Image(Image),
-    /// A list of manifests, usually one image for several platforms.
+    /// An index: a list of manifests, usually one image for each of several platforms.
     Index(Index),
-    /// An artifact: a chart, a signature, an SBOM, or a manifest of a kind that is only passed on.
+    /// An artifact: a Helm chart, a signature, an SBOM, or a manifest of an unknown media type.
     Other(Artifact),
 }
 
-/// A container image: a manifest, and where its config and layers are. Cheap to clone.
+/// A container image: its manifest, and the source of its config and layers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Image {
     pub(crate) descriptor: Descriptor,
@@ -27,7 +27,7 @@ pub struct Image {
     pub(crate) source: Arc<dyn Source>,
 }
 
-/// An index, and where its entries are. Cheap to clone.
+/// An index, and the source of its entries. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Index {
     pub(crate) descriptor: Descriptor,
@@ -35,7 +35,7 @@ pub struct Index {
     pub(crate) source: Arc<dyn Source>,
 }
 
-/// Something in a registry or layout that is neither an image nor an index. Cheap to clone.
+/// A manifest that is neither an image nor an index. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Artifact {
     pub(crate) descriptor: Descriptor,
@@ -51,7 +51,8 @@ pub struct Layer {
 }
 
 impl Root {
-    /// Opens what a name leads to. If the name is a digest, the root has that digest, whatever the source says.
+    /// Opens the root with a name. If the name is a digest, the root is checked to have it, whatever the source
+    /// resolves it to.
     ///
     /// # Errors
     ///
@@ -61,13 +62,13 @@ impl Root {
         Root::at(source, descriptor).await
     }
 
-    /// Opens what a descriptor leads to. The descriptor of the root has the media type of its bytes, which may be another
-    /// than the one given here.
+    /// Opens the root with a descriptor. The descriptor of the result has the media type of the bytes, which may differ
+    /// from the given one.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], [`Error::Mismatch`] and [`Error::Document`] as the document is missing, damaged or
-    /// senseless.
+    /// [`Error::NotFound`], [`Error::Mismatch`] and [`Error::Document`] if the document is missing, damaged or cannot
+    /// be parsed.
     pub async fn at(source: Arc<dyn Source>, mut descriptor: Descriptor) -> Result<Root> {
         let content = source.content(&descriptor).await?;
         descriptor.media_type = content.media_type(&descriptor.media_type);
@@ -75,8 +76,8 @@ impl Root {
             Content::Schema1 | Content::Blob => Root::Other(Artifact { descriptor, manifest: None, source }),
             Content::Document(Document::Index(document)) => Root::Index(Index { descriptor, document, source }),
             Content::Document(Document::Manifest(manifest)) => {
-                // What is in the form of an image and has layers of something else is still an image to those who
-                // pass it on; only a type of its own makes it an artifact.
+                // A manifest with an image config and unusual layers is treated as an image; only an artifact type or
+                // another config type makes it an artifact.
                 let config = manifest.config().map(|config| &config.media_type);
                 if manifest.artifact_type().is_none() && config.is_some_and(MediaType::is_image_config) {
                     Root::Image(Image { descriptor, manifest, source })
@@ -87,7 +88,7 @@ impl Root {
         })
     }
 
-    /// The descriptor that led here.
+    /// Returns the descriptor.
     pub fn descriptor(&self) -> &Descriptor {
         match self {
             Root::Image(image) => &image.descriptor,
@@ -96,12 +97,12 @@ impl Root {
         }
     }
 
-    /// The digest.
+    /// Returns the digest.
     pub fn digest(&self) -> Digest {
         self.descriptor().digest
     }
 
-    /// Where it is read from.
+    /// Returns the source.
     pub fn source(&self) -> &Arc<dyn Source> {
         match self {
             Root::Image(image) => &image.source,
@@ -110,7 +111,7 @@ impl Root {
         }
     }
 
-    /// The document, unless it is of a kind that is only passed on.
+    /// Returns the document, or `None` for an unknown media type.
     pub fn document(&self) -> Option<Document> {
         match self {
             Root::Image(image) => Some(Document::Manifest(image.manifest.clone())),
@@ -119,34 +120,34 @@ impl Root {
         }
     }
 
-    /// The annotations of the document.
+    /// Returns the annotations of the document.
     pub fn annotations(&self) -> Annotations {
         self.document().map(|document| document.annotations().clone()).unwrap_or_default()
     }
 }
 
 impl Image {
-    /// The descriptor that led here.
+    /// Returns the descriptor.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }
 
-    /// The digest.
+    /// Returns the digest.
     pub fn digest(&self) -> Digest {
         self.descriptor.digest
     }
 
-    /// Where it is read from.
+    /// Returns the source.
     pub fn source(&self) -> &Arc<dyn Source> {
         &self.source
     }
 
-    /// The manifest.
+    /// Returns the manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The config, read and checked now.
+    /// Reads and checks the config.
     ///
     /// # Errors
     ///
@@ -158,34 +159,34 @@ impl Image {
         Config::parse(bytes).map_err(|source| Error::document(&descriptor.digest, &self.source, source))
     }
 
-    /// The layers, from the lowest to the highest.
+    /// Returns the layers, from the lowest to the highest.
     pub fn layers(&self) -> impl Iterator<Item = Layer> + '_ {
         self.manifest.layers().iter().map(|layer| Layer::at(self.source.clone(), layer.clone()))
     }
 
-    /// Begins an edit.
+    /// Starts an edit.
     pub fn edit(&self) -> ImageEdit {
         ImageEdit::new(self)
     }
 }
 
 impl Index {
-    /// The descriptor that led here.
+    /// Returns the descriptor.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }
 
-    /// The digest.
+    /// Returns the digest.
     pub fn digest(&self) -> Digest {
         self.descriptor.digest
     }
 
-    /// The document.
+    /// Returns the document.
     pub fn document(&self) -> &ocikit_spec::Index {
         &self.document
     }
 
-    /// The entries, in order.
+    /// Returns the entries, in order.
     pub fn manifests(&self) -> &[Descriptor] {
         self.document.manifests()
     }
@@ -199,8 +200,8 @@ impl Index {
         Root::at(self.source.clone(), entry.clone()).await
     }
 
-    /// Opens the image for a platform: the entry that [answers best](Platform::rank). Entries that do not name a platform
-    /// have that of their config.
+    /// Opens the image for a platform: the entry with the [best rank](Platform::rank). The platform of an entry that
+    /// does not state one is read from its config.
     ///
     /// # Errors
     ///
@@ -218,52 +219,52 @@ impl Index {
         }
     }
 
-    /// The platform of each entry, in order: that of its descriptor or, if that names none, that of its config
-    /// (ocidir-rs#73). Attestations, artifacts and entries that are not here have none.
+    /// Returns the platform of each entry, in order: that of its descriptor or, if it has none, that of its config
+    /// (ocidir-rs#73). Attestation manifests, artifacts and entries that the source lacks have none.
     ///
     /// # Errors
     ///
     /// Those of reading manifests and configs; [`Error::Unsupported`] if more than
-    /// [`MAX_PLATFORM_LOOKUPS`](crate::platform::MAX_PLATFORM_LOOKUPS) entries name no platform.
+    /// [`MAX_PLATFORM_LOOKUPS`](crate::platform::MAX_PLATFORM_LOOKUPS) entries state no platform.
     pub async fn platforms(&self) -> Result<Vec<Option<Platform>>> {
         crate::platform::of_entries(&*self.source, self.manifests()).await
     }
 
-    /// Begins an edit.
+    /// Starts an edit.
     pub fn edit(&self) -> IndexEdit {
         IndexEdit::new(self)
     }
 }
 
 impl Artifact {
-    /// The descriptor that led here.
+    /// Returns the descriptor.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }
 
-    /// The manifest, unless it is of a kind that is only passed on.
+    /// Returns the manifest, or `None` for an unknown media type.
     pub fn manifest(&self) -> Option<&Manifest> {
         self.manifest.as_ref()
     }
 }
 
 impl Layer {
-    /// A layer that a manifest lists, in the place where its bytes are.
+    /// Creates a layer from a descriptor of a manifest and the source of its bytes.
     pub fn at(source: Arc<dyn Source>, descriptor: Descriptor) -> Layer {
         Layer { descriptor, source }
     }
 
-    /// Type, digest and size.
+    /// Returns the descriptor: media type, digest and size.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }
 
-    /// Where it is read from.
+    /// Returns the source.
     pub fn source(&self) -> &Arc<dyn Source> {
         &self.source
     }
 
-    /// The compressed bytes, checked as they pass.
+    /// Opens the compressed bytes, which are checked as they are read.
     ///
     /// # Errors
     ///

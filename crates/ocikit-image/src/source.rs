@@ -9,52 +9,52 @@ use crate::error::{Error, Mismatch, Result};
 
 /// A place that images are read from.
 ///
-/// Shown with `Display` it says where it is, for messages.
+/// `Display` shows its location, for messages.
 #[async_trait]
 pub trait Source: Debug + Display + Send + Sync + 'static {
-    /// The descriptor that a name stands for.
+    /// Resolves a name to a descriptor.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if nothing has that name, [`Error::Ambiguous`] if [`Name::Only`] finds several.
+    /// [`Error::NotFound`] if the name does not exist, [`Error::Ambiguous`] if [`Name::Only`] matches several roots.
     async fn resolve(&self, name: &Name) -> Result<Descriptor>;
 
-    /// The bytes of a blob or document, from the range on, not checked: see [`SourceExt::open`].
+    /// Opens a range of a blob or document without checking its digest; see [`SourceExt::open`].
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if it is not here.
+    /// [`Error::NotFound`] if it does not exist.
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body>;
 
-    /// Whether a blob or document is here.
+    /// Returns whether a blob or document exists.
     ///
     /// # Errors
     ///
-    /// Only where the place could not be asked.
+    /// Only if the query fails.
     async fn has(&self, descriptor: &Descriptor) -> Result<bool>;
 
-    /// The manifests and indexes whose subject this digest is.
+    /// Returns the manifests and indexes with this digest as their subject, or an empty list.
     ///
     /// # Errors
     ///
-    /// Only where the place could not be asked; none is an empty list.
+    /// Only if the query fails.
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>>;
 
-    /// The repository that holds a blob, if it is one: its registry can take the blob over without any bytes.
+    /// Returns the repository that holds a blob, if the source is a registry, for a cross-repository mount.
     fn repository(&self, _descriptor: &Descriptor) -> Option<&Repository> {
         None
     }
 }
 
-/// What every source can do, because it follows from the rest.
+/// Operations that follow from [`Source`], available on every source.
 #[async_trait]
 pub trait SourceExt: Source {
-    /// The bytes of a blob, checked against size and digest as they pass.
+    /// Opens a blob, which is checked against size and digest as it is read.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] at once; [`Error::Mismatch`] as soon as it is known, at the latest in place of the last
-    /// chunk.
+    /// [`Error::NotFound`] immediately; [`Error::Mismatch`] as soon as it is detected, at the latest in place of the
+    /// last chunk.
     async fn open(&self, descriptor: &Descriptor) -> Result<Body> {
         let body = self.open_unverified(descriptor, ByteRange::ALL).await?;
         if body.length() != descriptor.size {
@@ -64,21 +64,21 @@ pub trait SourceExt: Source {
         Ok(body.verified(descriptor, self))
     }
 
-    /// A whole blob in memory, checked.
+    /// Reads a whole blob into memory and checks it.
     ///
     /// # Errors
     ///
-    /// As [`SourceExt::open`]; [`Error::Unsupported`] for a blob beyond 16 MiB, which is not what this is for.
+    /// As [`SourceExt::open`]; [`Error::Unsupported`] for a blob larger than 16 MiB.
     async fn read(&self, descriptor: &Descriptor) -> Result<Bytes> {
         read_at_most(self, descriptor, MAX_READ_SIZE)?;
         self.open(descriptor).await?.bytes().await
     }
 
-    /// The descriptor that a name stands for. If the name is a digest the descriptor has it, whatever the source says.
+    /// Resolves a name to a descriptor. If the name is a digest, the descriptor is checked to have it.
     ///
     /// # Errors
     ///
-    /// As [`Source::resolve`]; [`Error::Mismatch`] if the source answers a digest with something else.
+    /// As [`Source::resolve`]; [`Error::Mismatch`] if the source answers a digest with another one.
     async fn find(&self, name: &Name) -> Result<Descriptor> {
         let found = self.resolve(name).await?;
         match name {
@@ -89,12 +89,13 @@ pub trait SourceExt: Source {
         }
     }
 
-    /// Finds out what is behind a descriptor: a document, checked and parsed, or a blob, of which no more is read than that
-    /// takes. The bytes decide, since the media type of a descriptor may be wrong, unknown or missing.
+    /// Determines whether a descriptor leads to a document, which is checked and parsed, or to a blob, of which only
+    /// the first bytes are read. The bytes decide, because the media type of a descriptor may be wrong, unknown or
+    /// missing.
     ///
     /// # Errors
     ///
-    /// As [`SourceExt::document`]. Also [`Error::Document`] for documents that are not understood and name other blobs.
+    /// As [`SourceExt::document`]. Also [`Error::Document`] for documents of an unknown kind that list other blobs.
     async fn content(&self, descriptor: &Descriptor) -> Result<Content> {
         if !descriptor.media_type.is_document() {
             let start = ByteRange { offset: 0, length: Some(SNIFFED_BYTES) };
@@ -108,7 +109,7 @@ pub trait SourceExt: Source {
         Content::of(&descriptor.media_type, bytes).map_err(|source| Error::document(&descriptor.digest, self, source))
     }
 
-    /// The manifest or index behind a descriptor, checked and understood.
+    /// Reads, checks and parses a manifest or index.
     ///
     /// # Errors
     ///
@@ -123,13 +124,13 @@ pub trait SourceExt: Source {
 
 impl<S: Source + ?Sized> SourceExt for S {}
 
-/// How many bytes are read of what is not said to be a document, to see whether it may be one.
+/// The number of bytes that are read of a blob to detect a document with another media type.
 const SNIFFED_BYTES: u64 = 512;
 
-/// The longest blob that is held in memory as a whole.
+/// The maximum size in bytes of a blob that is read into memory.
 const MAX_READ_SIZE: u64 = 16 << 20;
 
-/// Refuses what is too long for what it is.
+/// Returns an error if a blob is larger than `most` bytes.
 pub(crate) fn read_at_most(place: &(impl Source + ?Sized), descriptor: &Descriptor, most: u64) -> Result<()> {
     if descriptor.size <= most {
         return Ok(());
@@ -141,35 +142,36 @@ pub(crate) fn read_at_most(place: &(impl Source + ?Sized), descriptor: &Descript
 
 /// A place that images are written to.
 ///
-/// A sink is told what to hold and where to read it, and reads when and as often as it likes: retries, resuming,
-/// mounting and "already there" are its own business.
+/// A sink receives a descriptor and the source to read it from, and decides when and how often to read. It implements
+/// retries, resumed uploads, mounts and the check for blobs that already exist.
 #[async_trait]
 pub trait Sink: Source {
-    /// What is about to be put, in the order in which it will be. Places that lay things out in a row, or ask for many
-    /// at once, make use of it; it is a promise of the caller only as to the order.
+    /// Announces what will be put, in this order. Archives use it for their layout, registries to query many blobs at
+    /// once. The caller guarantees only the order.
     ///
     /// # Errors
     ///
-    /// Where the place cannot hold that much, for example.
+    /// For example if the place has no room for that much.
     async fn expect(&self, _descriptors: &[Descriptor]) -> Result<()> {
         Ok(())
     }
 
-    /// Holds a blob or document from now on, read from the source and checked on the way.
+    /// Stores a blob or document, which is read from the source and checked.
     ///
-    /// Whatever a document points to has been put before. Nothing is visible under a name yet.
+    /// The caller has put everything that a document lists before the document. Nothing becomes visible under a name
+    /// yet.
     ///
     /// # Errors
     ///
-    /// Those of either side; then the place is as it was.
+    /// Those of either side; the place is then unchanged.
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put>;
 
-    /// Makes sure that the place gives a root that was put to whoever asks for it, before it gets a name. Places that
-    /// cannot take a document and lose it need not do anything.
+    /// Reads back a root that was put, before it gets a name. Places that cannot lose an accepted document need not
+    /// implement this.
     ///
     /// # Errors
     ///
-    /// [`Error::Mismatch`] if it gives another one, [`Error::Protocol`] if it gives none.
+    /// [`Error::Mismatch`] if the place returns another document, [`Error::Protocol`] if it returns none.
     async fn confirm(&self, _root: &Descriptor) -> Result<()> {
         Ok(())
     }
@@ -181,26 +183,27 @@ pub trait Sink: Source {
     /// Those of the place.
     async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()>;
 
-    /// Whether the order in which roots become visible can be seen afterwards: archives and layouts list them in it. Where
-    /// there is no such order many are published at the same time.
+    /// Returns whether the order of publication is visible afterwards, as it is in archives and layouts, which list
+    /// their roots. If not, roots are published in parallel.
     fn keeps_order(&self) -> bool {
         true
     }
 
-    /// Completes the place; archives become files now. Dropped without it, what is new is not kept.
+    /// Completes the place; an archive becomes a file. If the sink is dropped without this call, nothing new is kept.
     ///
     /// # Errors
     ///
-    /// Those of the place; then it is as it was.
+    /// Those of the place; it is then unchanged.
     async fn finish(&self) -> Result<()> {
         Ok(())
     }
 
-    /// The root that has a tag here, if there is one. Whoever is about to add to it asks the place itself, and not a mirror.
+    /// Returns the root with a tag, if there is one. A registry reads it from the origin and not from a mirror, because
+    /// the caller is about to merge into it.
     ///
     /// # Errors
     ///
-    /// Only where the place could not be asked.
+    /// Only if the query fails.
     async fn tagged(&self, tag: &Tag) -> Result<Option<Descriptor>> {
         match self.resolve(&Name::Tag(tag.clone())).await {
             Ok(found) => Ok(Some(found)),
@@ -209,27 +212,27 @@ pub trait Sink: Source {
         }
     }
 
-    /// Whether a root and everything below it is here already, under that tag if there is one, as far as the place can
-    /// say so by itself. `false` is always a good answer: then everything is put, one by one.
+    /// Returns whether a root and everything below it already exists, under the tag of `naming` if it has one, as far
+    /// as the place knows without checking each blob. `false` is always correct and causes every blob to be checked.
     ///
     /// # Errors
     ///
-    /// Only where the place could not be asked.
+    /// Only if the query fails.
     async fn is_complete(&self, _root: &Descriptor, _naming: &Naming) -> Result<bool> {
         Ok(false)
     }
 }
 
-/// What chooses an image in a place.
+/// The name that selects an image in a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Name {
-    /// The only one there is.
+    /// The only image.
     Only,
-    /// The one with this tag.
+    /// The image with this tag.
     Tag(Tag),
-    /// The one with this digest, or any document with it that a root leads to.
+    /// The image or any other document with this digest that a root leads to.
     Digest(Digest),
-    /// The one with this full name, in a place that keeps full names.
+    /// The image with this full name, in a place that stores full names.
     Full(String),
 }
 
@@ -245,7 +248,7 @@ impl Display for Name {
 }
 
 impl From<&Reference> for Name {
-    /// The digest if there is one, or the tag.
+    /// Returns the digest if the reference has one, otherwise its tag, or `latest`.
     fn from(reference: &Reference) -> Name {
         match (reference.digest(), reference.tag()) {
             (Some(digest), _) => Name::Digest(*digest),
@@ -254,34 +257,35 @@ impl From<&Reference> for Name {
     }
 }
 
-/// How a root becomes visible.
+/// How a root is published.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Naming {
     /// The tag to give it.
     pub tag: Option<Tag>,
-    /// Its full name, for places that keep one beside the tag.
+    /// Its full name, for places that store one in addition to the tag.
     pub full: Option<String>,
-    /// The root whose place and names it takes, if the place lists roots one by one. With a tag, only under that tag.
+    /// The root to replace: the new one takes its position and names, if the place lists its roots. With a tag, only
+    /// the entry with that tag is replaced.
     pub replaces: Option<Digest>,
 }
 
-/// What it took to hold a blob.
+/// The outcome of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Put {
-    /// It was there.
+    /// The blob already existed.
     Present,
-    /// The registry took it over from another of its repositories.
+    /// The registry mounted it from another of its repositories.
     Mounted,
-    /// Its bytes were read and written.
+    /// Its bytes were copied.
     Copied,
 }
 
-/// A range of a blob in bytes.
+/// A range of bytes of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteRange {
-    /// Where it begins; at the end or behind it the range is empty.
+    /// The offset of the first byte; at or beyond the end of the blob, the range is empty.
     pub offset: u64,
-    /// How many bytes it has at most; `None` for all that follow.
+    /// The maximum number of bytes; `None` for all that follow.
     pub length: Option<u64>,
 }
 
@@ -289,22 +293,22 @@ impl ByteRange {
     /// The whole blob.
     pub const ALL: ByteRange = ByteRange { offset: 0, length: None };
 
-    /// From this byte on.
+    /// Returns the range from this offset to the end.
     pub fn from(offset: u64) -> ByteRange {
         ByteRange { offset, length: None }
     }
 
-    /// Offset and length of the range within this many bytes.
+    /// Returns the offset and length of the range within a blob of `size` bytes.
     pub fn within(&self, size: u64) -> (u64, u64) {
         let offset = self.offset.min(size);
         let rest = size - offset;
         (offset, self.length.map_or(rest, |length| length.min(rest)))
     }
 
-    /// The range of these bytes, without a copy.
+    /// Returns the bytes of the range, without copying.
     pub fn of(&self, bytes: &Bytes) -> Bytes {
         let (offset, length) = self.within(bytes.len() as u64);
-        // Both are within the length of the bytes.
+        // Both are within the length of the bytes, so the casts are lossless.
         bytes.slice(offset as usize..(offset + length) as usize)
     }
 }

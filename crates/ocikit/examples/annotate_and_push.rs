@@ -1,4 +1,4 @@
-//! Annotates an archive where it lies, which moves no layer, and pushes it to three registries at the same time.
+//! Annotates an archive in place, without moving a layer, and pushes it to three registries in parallel.
 //!
 //! ```text
 //! cargo run --example annotate_and_push -- container-image.tar 6c22711 \
@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (target, outcome) in targets.iter().zip(session.push(&archive, &targets).await?) {
         match outcome {
             Ok(copied) => println!("{target}@{}", copied.root.digest),
-            // The others have it all the same; running this again sends only what is missing.
+            // The other targets have the image; a second run uploads only what is missing.
             Err(error) => {
                 failed += 1;
                 println!("{target}: {error}");

@@ -1,5 +1,5 @@
-//! Mirrors the tags of a repository whose names begin alike: blobs that several of them share travel once, and a tag that is
-//! up to date costs two requests.
+//! Mirrors the tags of a repository with a common prefix. Blobs that several tags share are copied once, and a tag that
+//! is up to date costs two requests.
 //!
 //! ```text
 //! cargo run --example mirror_tags -- docker.io/library/alpine localhost:5000/alpine 3.2
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let (from, to): (Repository, Repository) = (from.parse()?, to.parse()?);
 
-    // Signatures, attestations and SBOMs go along.
+    // Signatures, attestations and SBOMs are copied too.
     let options = SessionOptions { referrers: Referrers::All, ..SessionOptions::default() };
     let session = Session::new(Client::new(ClientOptions::default()), options);
     for tag in session.tags(&from).await?.into_iter().filter(|tag| tag.as_str().starts_with(prefix)) {

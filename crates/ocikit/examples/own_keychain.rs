@@ -1,4 +1,4 @@
-//! Copies between registries with credentials from a place of one's own: here a file of lines `REGISTRY USER PASSWORD`.
+//! Copies between registries with credentials from a custom keychain: here a file of lines `REGISTRY USER PASSWORD`.
 //!
 //! ```text
 //! cargo run --example own_keychain -- passwords.txt registry.internal/app:1 ghcr.io/acme/app:1
@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use ocikit::registry::{Credential, Keychain};
 use ocikit::{Client, ClientOptions, Error, Registry, Result, Session, SessionOptions};
 
-/// Asked when a registry wants to know who we are, and never before.
+/// Queried only when a registry requests credentials.
 #[derive(Debug)]
 struct Passwords(PathBuf);
 

@@ -1,4 +1,4 @@
-//! Pushes the archive that a build left, and says what that took.
+//! Pushes the archive of a build and reports what was uploaded.
 //!
 //! ```text
 //! cargo run --example push_after_build -- container-image.tar localhost:5000/app:1
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ocikit::{Client, ClientOptions, Error, Event, Kind, Location, Observer, Put, Session, SessionOptions};
 
-/// Says what becomes visible, at the moment when it does.
+/// Prints each tag at the moment when it is published.
 #[derive(Debug)]
 struct Announce;
 
@@ -31,13 +31,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = SessionOptions { observer: Some(Arc::new(Announce)), ..SessionOptions::default() };
     let session = Session::new(Client::new(ClientOptions::default()), options);
 
-    // Opened once, looked at, and pushed: what was looked at is what goes.
+    // Opened once, so that the root that was inspected is the one that is pushed.
     let image = session.open(&archive).await?;
     if !matches!(Kind::of(&image), Kind::Image | Kind::Index | Kind::DockerImage | Kind::DockerIndex) {
         return Err(format!("{archive} holds no image but {}", Kind::of(&image)).into());
     }
     let copied = match session.copy_root(&image, &archive, &target).await {
-        // An error says what can be done about it; the rest is for people.
+        // Match on the variant to react to an error; its text is for people.
         Err(Error::Denied { place, .. }) => return Err(format!("log in to {place} first").into()),
         copied => copied?,
     };

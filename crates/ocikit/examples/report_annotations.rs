@@ -1,5 +1,5 @@
-//! Reports the annotations of an archive as JSON: those of the index, of every manifest, and of the entries between them.
-//! A program without async.
+//! Reports the annotations of an archive as JSON: those of the index, of its descriptors and of every manifest. A
+//! program without async.
 //!
 //! ```text
 //! cargo run --example report_annotations --features blocking -- container-image.tar

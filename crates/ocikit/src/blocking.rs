@@ -1,4 +1,4 @@
-//! The everyday verbs for programs without async: a session with a runtime of its own.
+//! The common operations for programs without async: a session with its own runtime.
 //!
 //! ```no_run
 //! use ocikit::blocking::Session;
@@ -20,13 +20,12 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{Annotated, Inspection, Location, SessionOptions, Tree};
 
-/// A [`Session`](crate::Session) whose verbs return when they are done. Cheap to clone, and may be used by many threads at
-/// the same time; the runtime goes with the last clone.
+/// A [`Session`](crate::Session) whose operations block until they are done. Cheap to clone, and can be used by several
+/// threads at the same time; the runtime ends with the last clone.
 ///
 /// # Panics
 ///
-/// As of anything that blocks, its verbs must not be called, nor its last clone dropped, in an async task: use
-/// [`Session`](crate::Session) there.
+/// If an operation is called, or the last clone is dropped, in an async task. Use [`Session`](crate::Session) there.
 #[derive(Debug, Clone)]
 pub struct Session {
     session: crate::Session,
@@ -34,23 +33,23 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that reaches registries through this client, and the threads that it needs.
+    /// Creates a session that uses this registry client, and the threads of its runtime.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] if the system gives no threads.
+    /// [`Error::Failed`] if the system cannot create threads.
     pub fn new(client: Client, options: SessionOptions) -> Result<Session> {
         let runtime = Builder::new_multi_thread().enable_all().thread_name("ocikit").build();
         let runtime = Arc::new(runtime.map_err(|error| Error::failed("start", "the threads of a session", error))?);
         Ok(Session { session: crate::Session::new(client, options), runtime })
     }
 
-    /// The session behind it, for what has no verb here; see [`Session::wait`].
+    /// Returns the async session, for operations that are not offered here; see [`Session::wait`].
     pub fn session(&self) -> &crate::Session {
         &self.session
     }
 
-    /// Waits for anything that the other crates offer.
+    /// Blocks until a future of any of the crates completes.
     ///
     /// ```no_run
     /// # fn example(session: ocikit::blocking::Session) -> Result<(), Box<dyn std::error::Error>> {
@@ -106,7 +105,7 @@ impl Session {
         self.wait(self.session.inspect(location))
     }
 
-    /// What hangs together with what a location names: see [`tree`](crate::tree).
+    /// Returns the tree of an image: see [`tree`](crate::tree).
     ///
     /// # Errors
     ///

@@ -9,8 +9,8 @@ use crate::location::Location;
 use crate::session::{Session, unsupported};
 
 impl Session {
-    /// Opens a place that is there, to change it: what it holds stays. An archive is locked, so that two edits at once
-    /// both count, until its sink is finished or dropped.
+    /// Opens an existing place to change it; its contents are kept. An archive is locked until its sink is finished or
+    /// dropped, so that no parallel edit is lost.
     ///
     /// # Errors
     ///
@@ -19,12 +19,12 @@ impl Session {
         self.in_place(location).await
     }
 
-    /// Gives what a location names more tags where it is: in a registry that is one request to read the manifest and one
-    /// for each tag, whatever the size of the image.
+    /// Adds tags to an image in its place. In a registry this takes one request for the manifest and one for each tag,
+    /// whatever the size of the image.
     ///
     /// # Errors
     ///
-    /// Those of the place; [`Error::NotFound`] if there is nothing of that name.
+    /// Those of the place; [`Error::NotFound`] if the image does not exist.
     pub async fn tag(&self, location: &Location, tags: &[Tag]) -> Result<Descriptor> {
         let sink = self.edit(location).await?;
         let root = sink.find(&location.name()).await?;
@@ -35,13 +35,13 @@ impl Session {
         Ok(root)
     }
 
-    /// Puts a manifest or index, byte for byte, under the tag of a location if it has one. What it points to has to be
-    /// there already: the blobs of a manifest, the manifests of an index. Registries check that themselves.
+    /// Stores a manifest or index, byte for byte, under the tag of a location if it has one. Everything that it lists
+    /// must already exist: the blobs of a manifest, the manifests of an index. Registries check that themselves.
     ///
     /// # Errors
     ///
-    /// [`Error::Document`] if it is none, or not of the media type that was given; [`Error::Mismatch`] if the location
-    /// has another digest; [`Error::NotFound`] if something that it points to is missing; and those of the place.
+    /// [`Error::Document`] if the bytes are no manifest or index, or not of the given media type; [`Error::Mismatch`]
+    /// if the location has another digest; [`Error::NotFound`] if a child is missing; and those of the place.
     pub async fn put_manifest(
         &self,
         manifest: impl Into<Bytes>,
@@ -68,7 +68,7 @@ impl Session {
         if !matches!(location, Location::Registry(_)) {
             has_children(&sink, &descriptor, &memory).await?;
         }
-        // As the last of what is expected it is sent once, under its tag.
+        // The last expected descriptor is uploaded once, under its tag.
         sink.expect(std::slice::from_ref(&descriptor)).await?;
         sink.put(&descriptor, &memory).await?;
         sink.publish(&descriptor, &Naming { tag, ..Naming::default() }).await?;
@@ -76,11 +76,11 @@ impl Session {
         Ok(descriptor)
     }
 
-    /// Puts a blob, which nothing has to point to, into a repository or a layout in a directory.
+    /// Stores a blob, which no manifest has to list, in a repository or a layout directory.
     ///
     /// # Errors
     ///
-    /// Those of the place; [`Error::Unsupported`] for archives, which keep only what an image in them leads to.
+    /// Those of the place; [`Error::Unsupported`] for archives, which keep only the blobs of their images.
     pub async fn put_blob(&self, blob: &BlobFile, location: &Location) -> Result<Put> {
         match location {
             Location::Archive { .. } => Err(unsupported(location, ARCHIVES_KEEP_IMAGES)),
@@ -90,8 +90,8 @@ impl Session {
     }
 }
 
-/// Fails where something that a manifest or index points to is missing. Layers that may not be distributed may be elsewhere,
-/// and a subject always.
+/// Returns an error if a child of a manifest or index is missing. Non-distributable layers and the subject may be
+/// missing.
 async fn has_children(sink: &Arc<dyn Sink>, descriptor: &Descriptor, memory: &Memory) -> Result<()> {
     let document = memory.document(descriptor).await?;
     for child in document.children().filter(|child| child.urls.is_empty() || !child.media_type.is_foreign_layer()) {
@@ -104,11 +104,11 @@ async fn has_children(sink: &Arc<dyn Sink>, descriptor: &Descriptor, memory: &Me
 
 const ARCHIVES_KEEP_IMAGES: &str = "an archive keeps no blob that no image leads to";
 
-/// What the bytes of a manifest or index are, as they say themselves or as somebody knows better.
+/// Returns the descriptor of a manifest or index, with its own media type or the given one.
 ///
 /// # Errors
 ///
-/// [`Error::Document`] if they are none, or not of that media type.
+/// [`Error::Document`] if the bytes are no manifest or index, or not of that media type.
 pub fn describe(manifest: &[u8], media_type: Option<MediaType>) -> Result<Descriptor> {
     let bytes = Bytes::copy_from_slice(manifest);
     let refuse = |source| Error::document(&Digest::sha256_of(manifest), "the manifest", source);

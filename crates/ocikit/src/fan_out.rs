@@ -10,15 +10,14 @@ use crate::location::Location;
 use crate::session::{Session, naming};
 
 impl Session {
-    /// Copies a root to several places at the same time, as [`Session::copy_root`] does to one; `from` is where it gets its
-    /// name from where a place gives none. Each blob is read and hashed once, however many places there are; see
-    /// [`copy_to_each`]. Several names in one place cost one transfer.
+    /// Copies a root to several locations in parallel, as [`Session::copy_root`] does for one. If a target has no name,
+    /// that of `from` is used. Each blob is read and hashed once, whatever the number of targets; see [`copy_to_each`].
+    /// Several names in one place cost one transfer.
     ///
-    /// What became of each is told in the order in which they were given: one that fails does not keep the others from
-    /// being copied to.
+    /// The results are in the order of the targets. A target that fails does not stop the others.
     pub async fn copy_root_to_each(&self, root: &Root, from: &Location, to: &[Location]) -> PerTarget<Copied> {
         let mut outcomes = Pending::new(to.len());
-        // A docker archive holds a part of what the others get.
+        // A docker archive holds only one platform of what the other targets receive.
         let (alone, together): (Vec<_>, Vec<_>) =
             to.iter().enumerate().partition(|(_, location)| matches!(location, Location::DockerArchive { .. }));
         let mut places = self.places(&together, &mut outcomes).await;
@@ -34,8 +33,8 @@ impl Session {
         outcomes.finish()
     }
 
-    /// Copies the image of an archive that comes through a pipe to several places, while it comes: all get each blob as it
-    /// comes, as fast as the slowest takes it. What became of each is told in the order in which they were given.
+    /// Copies the image of an archive that is read from a pipe to several locations. Each blob goes to all of them
+    /// while it arrives, at the speed of the slowest. The results are in the order of the locations.
     ///
     /// # Errors
     ///
@@ -68,7 +67,7 @@ impl Session {
         Ok(outcomes.finish())
     }
 
-    /// The places that locations are in, each opened once.
+    /// Opens the places of the locations, each once.
     async fn places(&self, to: &[(usize, &Location)], outcomes: &mut Pending) -> Vec<Place> {
         let mut places: Vec<Place> = Vec::new();
         for (position, location) in to {
@@ -87,7 +86,7 @@ impl Session {
         places
     }
 
-    /// Copies to places what they lack, `sent` being what a pipe has brought to each of them before.
+    /// Copies the missing parts to each place; `sent` are the blobs that were already copied from a pipe.
     async fn copy_to_places(
         &self,
         root: &Root,
@@ -95,7 +94,7 @@ impl Session {
         sent: &[HashMap<Digest, Put>],
         outcomes: &mut Pending,
     ) {
-        // A place in which the root gets no name at all was not asked for: all its names failed.
+        // A place without a name for the root is skipped: every name given for it has failed.
         let wanted = |place: &Place| !place.names.is_empty();
         let targets: Vec<_> = places
             .iter()
@@ -122,16 +121,16 @@ impl Session {
     }
 }
 
-/// A place, and what is to be there.
+/// A target, and the locations in it.
 struct Place {
     sink: Arc<dyn Sink>,
-    /// With their positions; at least one.
+    /// The locations with their positions, at least one.
     locations: Vec<(usize, Location)>,
     names: Vec<Naming>,
 }
 
 impl Place {
-    /// Finds out the names that a root gets here. Where it gets none the location has failed.
+    /// Determines the names of a root in this place. A location without a valid name fails.
     fn name(&mut self, root: &Root, from: &Location, outcomes: &mut Pending) {
         for (position, location) in &self.locations {
             match naming(root, from, location) {
@@ -150,7 +149,7 @@ impl Pending {
         Pending((0..count).map(|_| None).collect())
     }
 
-    /// Takes leave of the places that failed while a pipe was read; of the others, what was put there.
+    /// Records the errors of the places that failed while a pipe was read; returns the others with what they received.
     fn of_tee(&mut self, tee: &Tee, places: Vec<Place>) -> (Vec<Place>, Vec<HashMap<Digest, Put>>) {
         let mut live = (Vec::new(), Vec::new());
         for (place, outcome) in places.into_iter().zip(tee.outcomes()) {
@@ -165,7 +164,7 @@ impl Pending {
         live
     }
 
-    /// What became of a place became of all its locations; bytes are told of the first.
+    /// Gives all locations of a place its result. The copied blobs are listed with the first one.
     fn share(&mut self, place: &Place, outcome: Result<Copied>) {
         let open = place.locations.iter().map(|(position, _)| *position).filter(|position| self.0[*position].is_none());
         let open: Vec<_> = open.collect();

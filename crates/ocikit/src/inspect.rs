@@ -8,11 +8,11 @@ use ocikit_spec::{
 };
 use serde::Serialize;
 
-/// What there is to know about an image, an index or an artifact, without its layers.
+/// The metadata of an image, an index or an artifact.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inspection {
-    /// What it is, in one word.
+    /// The kind of the document.
     pub kind: String,
     /// Its digest.
     pub digest: Digest,
@@ -20,17 +20,17 @@ pub struct Inspection {
     pub media_type: MediaType,
     /// The size of its document in bytes.
     pub size: u64,
-    /// What kind of artifact it is.
+    /// The artifact type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<MediaType>,
-    /// What it runs on.
+    /// The platform.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// The annotations of the document itself.
     pub annotations: Annotations,
-    /// The annotations of the descriptor that led here, which belong to whoever listed it.
+    /// The annotations of its descriptor in the index or layout that lists it.
     pub descriptor_annotations: Annotations,
-    /// What it is about.
+    /// The subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<Digest>,
     /// The config of an image.
@@ -39,47 +39,47 @@ pub struct Inspection {
     /// The layers, from the lowest to the highest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerFacts>,
-    /// The sizes of config and layers together, in bytes, as they are stored.
+    /// The total compressed size of config and layers in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_size: Option<u64>,
-    /// The sizes of the tars of the layers together, in bytes, if they were [measured](Inspection::measure).
+    /// The total uncompressed size of the layers in bytes, if they were [measured](Inspection::measure).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_uncompressed_size: Option<u64>,
-    /// What the attestation asserts.
+    /// The predicate types of an attestation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub predicate_types: Vec<String>,
-    /// The manifest that the attestation speaks about.
+    /// The manifest that a BuildKit attestation manifest refers to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attests: Option<String>,
     /// The entries of an index.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub manifests: Vec<Inspection>,
-    /// Why there is no more: the document is not here, as in an index that was copied in part.
+    /// Why there are no further fields: the document does not exist, for example because the index was copied in part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
 }
 
-/// What a config says.
+/// The contents of an image config.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigFacts {
-    /// The digest of the config, which docker calls the identifier of the image.
+    /// The digest of the config, which docker calls the image ID.
     pub digest: Digest,
-    /// When the image was built.
+    /// The creation time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// Who built it.
+    /// The author.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// How a container is started.
+    /// The container settings.
     #[serde(flatten)]
     pub execution: Execution,
-    /// The steps that the image was built in, the first one first.
+    /// The history of the build, oldest step first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
 }
 
-/// What a manifest says of a layer.
+/// A layer in a manifest.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LayerFacts {
@@ -87,9 +87,9 @@ pub struct LayerFacts {
     pub digest: Digest,
     /// Its media type.
     pub media_type: MediaType,
-    /// Its size in bytes, compressed.
+    /// Its compressed size in bytes.
     pub size: u64,
-    /// The size of its tar in bytes, if it was [measured](Inspection::measure).
+    /// Its uncompressed size in bytes, if it was [measured](Inspection::measure).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uncompressed_size: Option<u64>,
     /// The annotations of its descriptor.
@@ -97,14 +97,14 @@ pub struct LayerFacts {
     pub annotations: Annotations,
 }
 
-/// How deep an index is looked into.
-const DEEPEST: usize = 16;
+/// The maximum nesting depth of indexes.
+const MAX_INDEX_DEPTH: usize = 16;
 
-/// Says what there is to know about a root and what is below it.
+/// Returns the metadata of a root and of everything below it.
 ///
 /// # Errors
 ///
-/// Those of reading manifests and configs. An entry of an index that is not there is no error: it is reported as missing.
+/// Those of reading manifests and configs. A missing entry of an index is not an error but is reported as missing.
 pub async fn inspect(root: &Root) -> Result<Inspection> {
     inspect_at(root, 0, &mut HashSet::new()).await
 }
@@ -126,7 +126,7 @@ async fn inspect_at(root: &Root, depth: usize, told: &mut HashSet<Digest>) -> Re
                 manifest.layers().iter().filter_map(|layer| layer.annotations.get(annotations::PREDICATE_TYPE));
             facts.predicate_types = predicates.map(str::to_owned).collect();
         }
-        Document::Index(_) if depth > DEEPEST => facts.missing = Some("it is nested too deep".to_owned()),
+        Document::Index(_) if depth > MAX_INDEX_DEPTH => facts.missing = Some("it is nested too deep".to_owned()),
         Document::Index(_) if !told.insert(descriptor.digest) => facts.missing = Some("it is told above".to_owned()),
         Document::Index(index) => {
             facts.artifact_type = index.artifact_type().cloned();
@@ -191,8 +191,8 @@ impl Inspection {
 }
 
 impl Inspection {
-    /// Finds out how large the layers are when they are decompressed, which nothing but decompressing them tells: every one
-    /// is read once, several at the same time. Layers that are not here, as in an index that was copied in part, are left out.
+    /// Determines the uncompressed size of every layer by decompressing it: each is read once, several in parallel.
+    /// Layers that do not exist, for example because the index was copied in part, are skipped.
     ///
     /// # Errors
     ///
@@ -204,8 +204,8 @@ impl Inspection {
                 layers.insert(layer.digest, layer.descriptor());
             }
         });
-        // Each decoder of zstd may take 32 MiB.
-        const LAYERS_AT_ONCE: usize = 4;
+        // Each zstd decoder may take 32 MiB.
+        const MAX_PARALLEL_LAYERS: usize = 4;
         let budget = Budget::new();
         let layers = layers.into_values().filter(|layer| layer.media_type.is_layer());
         let lengths = stream::iter(layers).map(async |layer| {
@@ -216,7 +216,7 @@ impl Inspection {
                 Err(error) => Err(error),
             }
         });
-        let lengths: Vec<_> = lengths.buffer_unordered(LAYERS_AT_ONCE).boxed().try_collect().await?;
+        let lengths: Vec<_> = lengths.buffer_unordered(MAX_PARALLEL_LAYERS).boxed().try_collect().await?;
         let lengths: HashMap<_, _> = lengths.into_iter().flatten().collect();
         self.each(&mut |facts| {
             for layer in &mut facts.layers {
@@ -229,7 +229,7 @@ impl Inspection {
         Ok(())
     }
 
-    /// This, and everything below it.
+    /// Calls a function for this document and everything below it.
     fn each(&mut self, act: &mut dyn FnMut(&mut Inspection)) {
         act(self);
         self.manifests.iter_mut().for_each(|facts| facts.each(act));

@@ -1,4 +1,4 @@
-//! The front door of the library: any location opened by name, and the everyday verbs.
+//! The main entry point of the library: opens any location by name and offers the common operations.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,30 +13,30 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A program without async has the same as `blocking::Session`, behind the feature `blocking`. Five small publishers are in
+//! Programs without async use `blocking::Session`, behind the feature `blocking`. Five small programs are in
 //! `examples/`.
 //!
-//! What is not here is in the crates below: [`image`] has places, nouns and edits, [`layout`] images at rest, [`registry`]
-//! the client, [`spec`] the words of the specifications.
+//! Lower levels are in the crates below: [`image`] has sources, sinks, images and edits, [`layout`] layouts and
+//! archives, [`registry`] the registry client, [`spec`] the types of the specifications.
 //!
 //! # When a future is dropped
 //!
-//! Every future is `Send` and stops when it is dropped: a timeout or `select!` around a verb is safe, and nothing half-done
-//! becomes visible. What was begun before may still complete in the background:
+//! Every future is `Send` and stops when it is dropped: a timeout or `select!` around an operation is safe, and nothing
+//! incomplete becomes visible. Steps that have started may still complete in the background:
 //!
-//! * A change in place ([`Session::annotate`], [`Session::tag`], [`Session::remove`]) that is being written to an archive or to
-//!   the `index.json` of a layout is completed by the thread that writes it. Afterwards the file is either as before or as
-//!   after a success; open it to find out which. Its lock is held until then.
+//! * A change in place ([`Session::annotate`], [`Session::tag`], [`Session::remove`]) that is being written to an
+//!   archive or to the `index.json` of a layout is completed by its thread. The file is then either unchanged or
+//!   completely changed; open it to find out which. Its lock is held until then.
 //! * A new archive whose last bytes are being written may get its name.
-//! * A registry may carry out the request that it was sent last: upload a blob or manifest, or move a tag.
-//! * The upload sessions of a dropped push are cancelled with `DELETE`, best effort and for at most 5 seconds each; wait for it
-//!   with [`Client::settle`]. A session that the [`Journal`](registry::Journal) keeps stays open for the next attempt.
+//! * A registry may complete the last request that it received: upload a blob or manifest, or move a tag.
+//! * The upload sessions of a dropped push are cancelled with `DELETE`, best effort and for at most 5 seconds each;
+//!   wait for that with [`Client::settle`]. A session in the [`Journal`](registry::Journal) stays open for the next
+//!   attempt.
 //!
-//! # What this crate never does
+//! # Guarantees
 //!
-//! * It never prints, reads the environment or starts a runtime, unless it is built with the feature `blocking` and asked
-//!   for a session of that kind.
-//! * It never looks into the file system to decide what a text means.
+//! * The crate never prints, reads the environment or starts a runtime, except by `blocking::Session`.
+//! * The kind of a location is decided by its text alone, never by the file system.
 
 #[cfg(feature = "blocking")]
 pub mod blocking;

@@ -7,11 +7,11 @@ use ocikit_spec::{Descriptor, annotations};
 use crate::location::Location;
 use crate::session::{Session, unsupported};
 
-/// The number of images of one place that are opened when the location names none of them.
+/// The maximum number of images that are opened for a location without a name.
 pub const MAX_LISTED_IMAGES: usize = 1000;
 
 impl Session {
-    /// Opens what a location names or, of an archive or layout with several images of which it names none, all of them, each
+    /// Opens the image of a location, or all images of an archive or layout if the location does not select one, each
     /// with its own location.
     ///
     /// # Errors
@@ -36,8 +36,8 @@ impl Session {
         Ok(roots)
     }
 
-    /// The names of the images in an archive or layout, in its order: tags, and full names where it keeps them. Images
-    /// without a name have none.
+    /// Lists the names of the images in an archive or layout, in its order: full names if it stores them, otherwise
+    /// tags. Images without a name are skipped.
     ///
     /// # Errors
     ///
@@ -61,13 +61,13 @@ impl Session {
     }
 }
 
-/// The name of an entry: the full one if it has one.
+/// Returns the name of an entry, preferably the full one.
 fn name_of(entry: &Descriptor) -> Option<&str> {
     let full = entry.annotations.get(annotations::CONTAINERD_NAME).filter(|name| name.contains(['/', ':']));
     full.or_else(|| entry.annotations.get(annotations::REF_NAME))
 }
 
-/// What chooses an image that a place lists under this text.
+/// Returns the name that selects the image listed under this text.
 fn named(choice: &str) -> Name {
     match (choice.parse(), choice.parse()) {
         (Ok(digest), _) => Name::Digest(digest),

@@ -5,21 +5,22 @@ use std::str::FromStr;
 use ocikit_image::Name;
 use ocikit_spec::{Digest, Reference, Tag};
 
-/// Where an image is, or is to be: a directory, an archive, a registry, or a pipe.
+/// The location of an image: a directory, an archive, a registry, or a pipe.
 ///
-/// The text alone decides which, never what lies in the file system:
+/// The kind is decided by the text alone, never by the file system:
 ///
 /// | text | is |
 /// |---|---|
 /// | `oci:PATH[:TAG\|@DIGEST]` (synonyms `ocidir://`, `oci-layout://`) | OCI layout directory |
 /// | `oci-archive:PATH[:TAG\|@DIGEST]` | OCI layout in a tar |
-/// | `docker-archive:PATH[:NAME:TAG]` | what `docker save` writes |
+/// | `docker-archive:PATH[:NAME:TAG]` | archive in the format of `docker save` |
 /// | `docker://REFERENCE` | registry |
-/// | begins with `/`, `./`, `../`, `~/`, a Windows drive (`C:\`), or ends in `.tar`, `.tar.gz`, `.tgz`, `.tar.zst`, `.tar.xz`, `.tar.bz2`, then optionally `#TAG` or `@DIGEST` | path |
+/// | begins with `/`, `./`, `../`, `~/`, a Windows drive (`C:\`), or ends in `.tar`, `.tar.gz`, `.tgz`, `.tar.zst`,
+/// `.tar.xz`, `.tar.bz2`, then optionally `#TAG` or `@DIGEST` | path |
 /// | `-` | an archive on standard input or output |
 /// | anything else | registry reference |
 ///
-/// A `#` begins a tag only directly behind one of these endings: `dir#7/app.tar` and `./app#1` are paths as a whole.
+/// A `#` starts a tag only directly after one of these suffixes: `dir#7/app.tar` and `./app#1` are paths as a whole.
 ///
 /// ```
 /// use ocikit::Location;
@@ -35,29 +36,29 @@ pub enum Location {
     Layout {
         /// The directory.
         path: PathBuf,
-        /// Which of its images.
+        /// The selected image.
         name: Name,
     },
     /// An OCI layout in a tar.
     Archive {
         /// The file.
         path: PathBuf,
-        /// Which of its images.
+        /// The selected image.
         name: Name,
     },
-    /// What `docker save` writes.
+    /// An archive in the format of `docker save`.
     DockerArchive {
         /// The file.
         path: PathBuf,
-        /// Which of its images.
+        /// The selected image.
         name: Name,
     },
-    /// A path: for reading its content tells what it is; for writing a name that ends in `.tar` and the like is an OCI
+    /// A path. For reading, the contents decide what it is. For writing, a name with a suffix such as `.tar` is an OCI
     /// archive, any other an OCI layout directory.
     Path {
         /// The path.
         path: PathBuf,
-        /// Which of the images there.
+        /// The selected image.
         name: Name,
     },
     /// An archive on standard input or output.
@@ -66,10 +67,10 @@ pub enum Location {
     Registry(Reference),
 }
 
-/// The endings that make a text without a slash a path.
-const ARCHIVE_ENDINGS: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"];
+/// The suffixes that make a text without a slash a path.
+const ARCHIVE_SUFFIXES: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"];
 
-/// Transports of other tools, and what to write instead. They are never read as the name of a repository on Docker Hub.
+/// Transports of other tools, and what to write instead. They are never taken for repositories on Docker Hub.
 const FOREIGN_TRANSPORTS: [(&str, &str); 8] = [
     ("dir:", "the transport `dir:` of skopeo is not supported; write `oci:PATH` for an OCI layout"),
     (
@@ -88,7 +89,7 @@ const FOREIGN_TRANSPORTS: [(&str, &str); 8] = [
 ];
 
 impl Location {
-    /// The same place with another image of it.
+    /// Returns the location of another image in the same place.
     #[must_use]
     pub fn with_name(&self, name: Name) -> Location {
         let mut location = self.clone();
@@ -107,12 +108,12 @@ impl Location {
         location
     }
 
-    /// Whether a path that is written to will be an archive.
+    /// Returns whether writing to a path creates an archive.
     pub fn names_an_archive(path: &std::path::Path) -> bool {
         path.file_name().and_then(|name| name.to_str()).is_some_and(ends_like_an_archive)
     }
 
-    /// Which image is meant, of those that are there.
+    /// Returns the name that selects the image in its place.
     pub fn name(&self) -> Name {
         match self {
             Location::Layout { name, .. }
@@ -124,7 +125,7 @@ impl Location {
         }
     }
 
-    /// The path, if it names a file or directory.
+    /// Returns the path of a file or directory.
     pub fn path(&self) -> Option<&std::path::Path> {
         match self {
             Location::Layout { path, .. }
@@ -135,7 +136,7 @@ impl Location {
         }
     }
 
-    /// Whether both are in the same place, as far as the text tells: one repository, one archive, one directory.
+    /// Returns whether both locations are in the same repository, archive or directory, as far as the text shows.
     pub(crate) fn is_beside(&self, other: &Location) -> bool {
         match (self, other) {
             (Location::Registry(one), Location::Registry(other)) => one.repository() == other.repository(),
@@ -147,7 +148,7 @@ impl Location {
         }
     }
 
-    /// The path, if it has one.
+    /// Returns the path of a file or directory, to change it.
     pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
             Location::Layout { path, .. }
@@ -199,8 +200,8 @@ impl FromStr for Location {
     }
 }
 
-/// `PATH`, `PATH:TAG`, `PATH:FULL-NAME` or `PATH@DIGEST`, as skopeo reads it: the first colon ends the path, except the one
-/// behind a drive letter.
+/// Splits `PATH`, `PATH:TAG`, `PATH:FULL-NAME` or `PATH@DIGEST` like skopeo: the first colon ends the path, except the
+/// one of a drive letter.
 fn path_and_name(text: &str) -> (&str, Name) {
     if let Some((path, digest)) = text.rsplit_once('@')
         && let Ok(digest) = digest.parse::<Digest>()
@@ -216,16 +217,16 @@ fn path_and_name(text: &str) -> (&str, Name) {
     }
 }
 
-/// How many bytes the drive of a Windows path has: `C:`.
+/// The length of a Windows drive, `C:`, in bytes.
 const DRIVE_LENGTH: usize = 2;
 
-/// Whether a text begins with the drive of a Windows path: `C:\` or `C:/`. No tag or name begins with a slash, so the colon
-/// cannot end a path of one letter.
+/// Returns whether a text starts with a Windows drive: `C:\` or `C:/`. No tag or name starts with a slash, so such a
+/// colon cannot end a path of one letter.
 fn has_drive(text: &str) -> bool {
     matches!(text.as_bytes(), [letter, b':', b'\\' | b'/', ..] if letter.is_ascii_alphabetic())
 }
 
-/// In docker archives names are whole: one without a tag means `latest`.
+/// Returns the full name for a docker archive: a name without a tag means `latest`.
 fn full(name: Name) -> Name {
     match name {
         Name::Tag(name) => Name::Full(name.to_string()),
@@ -233,8 +234,8 @@ fn full(name: Name) -> Name {
     }
 }
 
-/// `PATH`, `PATH#TAG` or `PATH@DIGEST`. A `#` may be part of a path: only what follows the ending of an archive is a tag
-/// (docker/buildx#4092).
+/// Splits `PATH`, `PATH#TAG` or `PATH@DIGEST`. A path may contain `#`; it separates a tag only after the suffix of an
+/// archive (docker/buildx#4092).
 fn path_and_choice(text: &str) -> (&str, Name) {
     if let Some((path, digest)) = text.rsplit_once('@')
         && let Ok(digest) = digest.parse::<Digest>()
@@ -257,7 +258,7 @@ fn path_and_choice(text: &str) -> (&str, Name) {
 }
 
 fn ends_like_an_archive(text: &str) -> bool {
-    ARCHIVE_ENDINGS.iter().any(|ending| text.len() > ending.len() && text.ends_with(ending))
+    ARCHIVE_SUFFIXES.iter().any(|ending| text.len() > ending.len() && text.ends_with(ending))
 }
 
 fn refuse(text: &str, problem: &'static str) -> ocikit_spec::Error {
@@ -376,7 +377,7 @@ mod tests {
             ),
             ("C:\\dir", Location::Path { path: "C:\\dir".into(), name: Name::Only }),
             ("C:\\dir#1", Location::Path { path: "C:\\dir#1".into(), name: Name::Only }),
-            // A directory with the name `C`, and a tag.
+            // A directory named `C`, and a tag.
             ("oci:C:x", layout("C", tag("x"))),
             ("oci:C:1", layout("C", tag("1"))),
         ] {
@@ -400,7 +401,7 @@ mod tests {
             let error = text.parse::<Location>().unwrap_err().to_string();
             assert!(error.contains("write `"), "{text}: {error}");
         }
-        // Only the transport is refused, not a repository that is called like it.
+        // Only the transport is rejected, not a repository with the same name.
         assert!(matches!("docker://dir:1".parse::<Location>().unwrap(), Location::Registry(_)));
     }
 

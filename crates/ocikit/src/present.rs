@@ -1,26 +1,26 @@
-use ocikit_image::{Name, Result, Root, narrow};
+use ocikit_image::{Name, Result, Root, select_platforms};
 use ocikit_layout::has_docker_list;
 use ocikit_spec::{Descriptor, Platform};
 
 use crate::location::Location;
 use crate::session::Session;
 
-/// What an archive by `docker save` holds of an image of which it lists more.
+/// The part of an image that an archive of `docker save` holds.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Present {
-    /// How many manifests the index lists.
+    /// The number of manifests in the index.
     pub listed: usize,
-    /// The platforms of the images that are there.
+    /// The platforms of the images that exist.
     pub platforms: Vec<Platform>,
 }
 
 impl Session {
-    /// Opens what a location names, to copy it. `docker save` with containerd's image store writes the index of all
-    /// platforms and the image of one (kubernetes-sigs/kind#3795, moby/moby#49473): of such an archive, which has a
-    /// `manifest.json`, the root is what is there, the image itself or an index of those that are. The second value says so.
+    /// Opens a location for a copy. With containerd's image store, `docker save` writes the index of all platforms and
+    /// the image of one (kubernetes-sigs/kind#3795, moby/moby#49473). For such an archive, which has a `manifest.json`,
+    /// the root is what exists: the image, or an index of the images that exist. The second value then describes it.
     ///
-    /// A location with a digest means what it says, and so does a session that copies [some platforms
+    /// A location with a digest always opens that digest, and so does a session that copies [some platforms
     /// only](crate::SessionOptions::only).
     ///
     /// # Errors
@@ -40,7 +40,8 @@ impl Session {
         }
     }
 
-    /// What is there of a root, if that is less than it lists and the archive it is in was written for docker.
+    /// Returns the part of a root that exists, if it is less than the index lists and the archive was written for
+    /// docker.
     pub(crate) async fn present(
         &self,
         root: Root,
@@ -66,7 +67,7 @@ impl Session {
         let platforms: Vec<_> = images.iter().filter_map(|image| image.platform.clone()).collect();
         let root = match images[..] {
             [image] => Root::at(root.source().clone(), image.clone()).await?,
-            _ => narrow(&root, &platforms).await?,
+            _ => select_platforms(&root, &platforms).await?,
         };
         Ok((root, Some(Present { listed, platforms })))
     }

@@ -14,79 +14,81 @@ use ocikit_spec::{Descriptor, Digest, Document, Platform, Reference, Repository,
 use crate::inspect::{Inspection, inspect};
 use crate::location::Location;
 
-/// What many calls share: the client of registries with its connections, credentials and limits, and how to copy.
+/// The shared state of many operations: the registry client with its connections, credentials and limits, and the
+/// options of copies.
 #[derive(Debug, Clone)]
 pub struct Session {
     client: Client,
     options: SessionOptions,
 }
 
-/// How a session works.
+/// Options of a [`Session`].
 #[derive(Debug, Clone, Default)]
 pub struct SessionOptions {
-    /// How many blobs are copied at the same time; the default of [`CopyOptions`] if `None`.
+    /// The number of blobs that are copied in parallel; the default of [`CopyOptions`] if `None`.
     pub jobs: Option<usize>,
-    /// Whoever wants to see progress.
+    /// Receives progress events.
     pub observer: Option<Arc<dyn Observer>>,
-    /// What goes along with what is copied.
+    /// The referrers to copy with each image.
     pub referrers: Referrers,
-    /// Of indexes, only the images for these platforms are copied, if any are named; see [`CopyOptions::only`].
+    /// The platforms to copy from each index; all if empty. See [`CopyOptions::only`].
     pub only: Vec<Platform>,
-    /// Whether every part is looked for although a target has the image by its name; see [`CopyOptions::recheck`].
+    /// Whether to check every blob even if the target already has the image under its name; see
+    /// [`CopyOptions::recheck`].
     pub recheck: bool,
-    /// Whether tags of a target that stand for signatures, attestations and lists of referrers stay as they are; see
+    /// Whether tags of a target for signatures, attestations and lists of referrers are left unchanged; see
     /// [`CopyOptions::keep_tags`].
     pub keep_tags: bool,
-    /// Whether layers that may not be distributed are copied; see [`CopyOptions::foreign_layers`].
+    /// Whether non-distributable layers are copied; see [`CopyOptions::foreign_layers`].
     pub foreign_layers: bool,
-    /// How archives are written. The name of a file says how it is compressed.
+    /// How archives are written. The file name selects the compression.
     pub archive: TarOptions,
-    /// Adds to the archives that are there already instead of replacing them.
+    /// Whether to add images to existing archives instead of replacing the file.
     pub append: bool,
-    /// Where layouts keep their blobs, if they share them.
+    /// The directory of blobs that several layouts share.
     pub shared_blobs: Option<PathBuf>,
-    /// Where temporary files go that cannot be avoided; see [`Scratch`].
+    /// The directory for temporary files; see [`Scratch`].
     pub scratch: Option<PathBuf>,
 }
 
-/// What annotating did.
+/// The result of [`Session::annotate`].
 #[derive(Debug, Clone)]
 pub struct Annotated {
     /// The digest before.
     pub before: Digest,
     /// The root with its new annotations.
     pub after: Root,
-    /// Signatures and other referrers that do not apply to the new digest.
+    /// Signatures and other referrers of a digest that the image no longer has.
     pub orphans: Vec<Orphan>,
 }
 
 impl Session {
-    /// A session that reaches registries through this client.
+    /// Creates a session that uses this registry client.
     pub fn new(client: Client, options: SessionOptions) -> Session {
         Session { client, options }
     }
 
-    /// The client of registries.
+    /// Returns the registry client.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// How it works.
+    /// Returns the options.
     pub fn options(&self) -> &SessionOptions {
         &self.options
     }
 
-    /// The same session with another choice of referrers.
+    /// Returns the session with another selection of referrers.
     #[must_use]
     pub fn with_referrers(&self, referrers: Referrers) -> Session {
         Session { client: self.client.clone(), options: SessionOptions { referrers, ..self.options.clone() } }
     }
 
-    /// Opens a place for reading.
+    /// Opens the place of a location for reading.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] and [`Error::Broken`] as the place is missing or not what it should be.
+    /// [`Error::NotFound`] and [`Error::Broken`] if the place does not exist or is damaged.
     /// [`Error::Unsupported`] for a pipe, which [`Session::receive`] reads.
     pub async fn source(&self, location: &Location) -> Result<Arc<dyn Source>> {
         match location {
@@ -100,7 +102,7 @@ impl Session {
         }
     }
 
-    /// Opens what a location names.
+    /// Opens the root of a location.
     ///
     /// # Errors
     ///
@@ -109,11 +111,12 @@ impl Session {
         Root::open(self.source(location).await?, &location.name()).await
     }
 
-    /// Opens a place for writing. An archive is begun anew: what the file has now is replaced when it is finished.
+    /// Opens the place of a location for writing. An archive is created anew and replaces an existing file when it is
+    /// finished.
     ///
     /// # Errors
     ///
-    /// Those of the place. [`Error::Unsupported`] for a pipe: give a [`TarWriter::stream`] to [`Session::copy_to`].
+    /// Those of the place. [`Error::Unsupported`] for a pipe: pass a [`TarWriter::stream`] to [`Session::copy_to`].
     pub async fn sink(&self, location: &Location) -> Result<Arc<dyn Sink>> {
         match location {
             Location::Layout { path, .. } => Ok(Arc::new(self.shared(Dir::create(path).await?))),
@@ -135,7 +138,7 @@ impl Session {
         }
     }
 
-    /// A new archive, or the one that is there.
+    /// Opens a new archive, or the existing one with [`SessionOptions::append`].
     async fn archive(&self, path: &Path, options: TarOptions) -> Result<Arc<dyn Sink>> {
         if self.options.append && path.exists() {
             return Ok(Arc::new(TarEdit::open(path).await?.for_docker(options.docker)));
@@ -152,7 +155,7 @@ impl Session {
         Ok(Arc::new(TarWriter::create(path, TarOptions { compression, ..options }).await?))
     }
 
-    /// The platform that docker archives are written for.
+    /// Returns the platform of docker archives, which hold one.
     fn docker_platform(&self) -> Platform {
         match &self.options.archive.docker {
             DockerList::For(platform) | DockerList::IfLoadable(platform) => platform.clone(),
@@ -171,8 +174,8 @@ impl Session {
         Scratch { directory: self.options.scratch.clone(), observer: self.options.observer.clone() }
     }
 
-    /// Copies an image from one place to another, byte for byte. Of an archive by `docker save` that holds less than its
-    /// index lists, what is there: see [`Session::open_present`].
+    /// Copies an image between two locations, byte for byte. An archive of `docker save` may hold less than its index
+    /// lists; only what exists is copied then: see [`Session::open_present`].
     ///
     /// # Errors
     ///
@@ -183,22 +186,21 @@ impl Session {
         self.copy_root(&root, from, to).await
     }
 
-    /// Copies a root that was opened, or edited, to a place; `from` is where it gets its name from if `to` gives none.
+    /// Copies an opened or edited root to a location. If `to` has no name, that of `from` is used.
     ///
     /// # Errors
     ///
-    /// Those of either side; [`Error::Mismatch`] if `to` asks for another digest.
+    /// Those of either side; [`Error::Mismatch`] if `to` has another digest.
     pub async fn copy_root(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
         let root = self.fit(root, to).await?;
         let naming = naming(&root, from, to)?;
         self.copy_to(&root, &self.sink(to).await?, vec![naming]).await
     }
 
-    /// Pushes an image to several registries, repositories or tags at the same time. It is opened once, each blob is read
-    /// once, and goes to each repository once.
+    /// Pushes an image to several registries, repositories or tags in parallel. The image is opened once, and each blob
+    /// is read once and uploaded to each repository once.
     ///
-    /// What became of each is told in the order in which they were given: one that fails does not keep the others from
-    /// being pushed to.
+    /// The results are in the order of the targets. A target that fails does not stop the others.
     ///
     /// # Errors
     ///
@@ -209,7 +211,7 @@ impl Session {
         Ok(self.copy_root_to_each(&root, from, &to).await)
     }
 
-    /// Says what there is to know about what a location names, without its layers.
+    /// Returns the metadata of an image, without reading its layers.
     ///
     /// # Errors
     ///
@@ -218,16 +220,16 @@ impl Session {
         inspect(&self.open(location).await?).await
     }
 
-    /// The tags of a repository.
+    /// Lists the tags of a repository.
     ///
     /// # Errors
     ///
-    /// Those of the registry; [`Error::NotFound`] if there is no such repository.
+    /// Those of the registry; [`Error::NotFound`] if the repository does not exist.
     pub async fn tags(&self, repository: &Repository) -> Result<Vec<Tag>> {
         self.client.repository(repository.clone())?.tags().await
     }
 
-    /// Says what [`Session::copy_root`] would do.
+    /// Returns what [`Session::copy_root`] would do.
     ///
     /// # Errors
     ///
@@ -238,7 +240,7 @@ impl Session {
         ocikit_image::plan(&root, &self.sink(to).await?, &self.copy_options(vec![naming])).await
     }
 
-    /// What a place can hold of a root: a docker archive, one image for one platform.
+    /// Returns the part of a root that a location can hold: a docker archive holds one image for one platform.
     async fn fit(&self, root: &Root, to: &Location) -> Result<Root> {
         if !matches!(to, Location::DockerArchive { .. }) {
             return Ok(root.clone());
@@ -259,16 +261,15 @@ impl Session {
         ocikit_image::copy(root, sink, &self.copy_options(names)).await
     }
 
-    /// Says that images will be moved, before the first of them is opened: connections to registries that are far away
-    /// are then opened before they are needed. Without it nothing fails, and the first blobs wait a little longer;
-    /// [`Session::copy`] and [`Session::sink`] say it by themselves.
+    /// Announces a transfer before the first image is opened, so that connections to registries with high latency are
+    /// opened early. Optional: without it the first blobs wait a little longer. [`Session::copy`] and [`Session::sink`]
+    /// call it.
     pub fn expect_transfer(&self) {
-        // As many requests as a copy makes at the same time: for twice as many blobs, each of which is asked for as its
-        // upload begins.
+        // The number of parallel requests of a copy: up to `2 * jobs` blobs, each with a query while its upload starts.
         self.client.open_ahead(self.copy_options(Vec::new()).jobs.saturating_mul(4));
     }
 
-    /// How the session copies.
+    /// Returns the copy options of the session.
     pub fn copy_options(&self, names: Vec<Naming>) -> CopyOptions {
         let SessionOptions { jobs, observer, referrers, only, recheck, keep_tags, foreign_layers, .. } = &self.options;
         let default = CopyOptions::default();
@@ -284,8 +285,8 @@ impl Session {
         }
     }
 
-    /// Copies the image of an archive that comes through a pipe, while it comes; compressed or not. A docker archive is
-    /// read to its end first.
+    /// Copies the image of an archive that is read from a pipe, compressed or not, while it arrives. A docker archive
+    /// is first read to its end.
     ///
     /// # Errors
     ///
@@ -295,12 +296,12 @@ impl Session {
         Ok(copied.remove(0))
     }
 
-    /// Changes annotations of an image where it is: a local archive or layout is changed in place, a tag in a registry
-    /// is moved.
+    /// Changes annotations of an image in place: a local archive or layout is modified, a tag in a registry is moved to
+    /// the new manifest.
     ///
     /// # Errors
     ///
-    /// Those of the place and of [`annotate`]; [`Error::Unsupported`] for what has no tag that could be moved.
+    /// Those of the place and of [`annotate`]; [`Error::Unsupported`] for an image without a tag in a registry.
     pub async fn annotate(&self, location: &Location, options: &AnnotateOptions) -> Result<Annotated> {
         if let Location::Registry(reference) = location
             && reference.digest().is_some()
@@ -324,13 +325,13 @@ impl Session {
         Ok(Annotated { before, after, orphans })
     }
 
-    /// Removes referrers that [`Session::annotate`] left without the image that they are about, and returns how many. Those whose
-    /// subject is still listed in an archive or layout stay; a registry does not tell which tags lead to a subject, so there all
-    /// are removed.
+    /// Removes the referrers that [`Session::annotate`] left without their subject, and returns how many. In an archive
+    /// or layout, those whose subject is still listed are kept. A registry does not tell which tags lead to a subject,
+    /// so all of them are removed there.
     ///
     /// # Errors
     ///
-    /// Those of the place; [`Error::Refused`] by registries that do not delete.
+    /// Those of the place; [`Error::Refused`] by registries that do not support deletion.
     pub async fn drop_referrers(&self, location: &Location, orphans: &[Orphan]) -> Result<usize> {
         match Local::of(location) {
             Some(Local::Archive(path)) => {
@@ -364,7 +365,7 @@ impl Session {
                 };
                 let repository = self.client.repository(reference.repository().clone())?;
                 for orphan in orphans {
-                    // Deleting the manifest deletes its tag as well, and many registries delete no tags.
+                    // Deleting the manifest also deletes its tag, and many registries cannot delete a tag alone.
                     match repository.delete_manifest(&orphan.referrer.digest).await {
                         Err(error) if !error.is_not_found() => return Err(error),
                         _ => {}
@@ -375,11 +376,12 @@ impl Session {
         }
     }
 
-    /// Takes an image off the list of a local archive or layout, and says what went. Its blobs stay.
+    /// Removes an image from the list of a local archive or layout and returns the removed descriptors. Its blobs are
+    /// kept.
     ///
     /// # Errors
     ///
-    /// Those of the place; [`Error::Unsupported`] for what cannot be changed, and for registries.
+    /// Those of the place; [`Error::Unsupported`] for registries and for archives that cannot be changed.
     pub async fn remove(&self, location: &Location) -> Result<Vec<Descriptor>> {
         match Local::of(location) {
             Some(Local::Archive(path)) => {
@@ -393,13 +395,13 @@ impl Session {
         }
     }
 
-    /// What was changed goes to where it came from; what is about it is there.
+    /// Writes a changed root to its place. Its referrers are there already, so none are copied.
     async fn put_back(&self, root: &Root, sink: &Arc<dyn Sink>, naming: Naming) -> Result<Copied> {
         let options = CopyOptions { referrers: Referrers::None, only: Vec::new(), ..self.copy_options(vec![naming]) };
         ocikit_image::copy(root, sink, &options).await
     }
 
-    /// A place that is changed where it is. An archive is locked before it is read, so that two edits at once both count.
+    /// Opens a place for a change. An archive is locked before it is read, so that no parallel edit is lost.
     pub(crate) async fn in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
         match (Local::of(location), location) {
             (Some(Local::Archive(path)), _) => Ok(Arc::new(TarEdit::open(path).await?)),
@@ -410,7 +412,7 @@ impl Session {
     }
 }
 
-/// What can be changed in place without a registry.
+/// A place that is changed without a registry.
 enum Local<'a> {
     Archive(&'a Path),
     Layout(&'a Path),
@@ -428,8 +430,8 @@ impl Local<'_> {
     }
 }
 
-/// What to take off the list of an archive or layout for orphans to go, and how many go with each: the list of a subject's
-/// referrers goes as a whole.
+/// Returns the names to remove from the list of an archive or layout, and the number of orphans that each removes: the
+/// list of referrers of a subject is removed as a whole.
 async fn removable(place: &dyn Source, orphans: &[Orphan]) -> Result<Vec<(Name, usize)>> {
     let mut names = Vec::new();
     let mut gone = HashMap::new();
@@ -446,7 +448,7 @@ async fn removable(place: &dyn Source, orphans: &[Orphan]) -> Result<Vec<(Name, 
                 is_gone
             }
         };
-        // What is about an orphan goes with it, though the orphan is listed until then.
+        // A referrer of an orphan is removed as well, although the orphan is still listed at this point.
         let is_orphan = orphans.iter().any(|orphan| orphan.referrer.digest == *subject);
         if !is_gone && !is_orphan {
             continue;
@@ -468,7 +470,7 @@ async fn removable(place: &dyn Source, orphans: &[Orphan]) -> Result<Vec<(Name, 
     Ok(names)
 }
 
-/// The name that a copy gets.
+/// Returns the name of a root at the target of a copy.
 pub(crate) fn naming(root: &Root, from: &Location, to: &Location) -> Result<Naming> {
     if let Location::Registry(reference) = to {
         if let Some(digest) = reference.digest().filter(|digest| **digest != root.digest()) {
@@ -481,7 +483,7 @@ pub(crate) fn naming(root: &Root, from: &Location, to: &Location) -> Result<Nami
         (Name::Full(full), _) => {
             let reference = full.parse::<Reference>().ok();
             let tag = reference.as_ref().and_then(|reference| reference.tag().cloned());
-            // Docker takes whole names only; other readers look for the name as it was given.
+            // Docker accepts full names only; other tools look for the name as it was given.
             let whole = reference.filter(|_| matches!(to, Location::DockerArchive { .. }));
             Naming { tag, full: Some(whole.map_or(full, |whole| whole.to_string())), replaces: None }
         }

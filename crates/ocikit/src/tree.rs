@@ -8,13 +8,13 @@ use ocikit_image::{Error, Kind, Result, Root, Source};
 use ocikit_spec::{Annotations, Descriptor, Digest, Document, MediaType, Platform, annotations};
 use serde::Serialize;
 
-/// What hangs together: a root, everything below it, and what others say about each part.
+/// A root, everything below it, and the referrers of each part, as a tree.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tree {
-    /// Why it is at its place.
+    /// Its relation to the parent.
     pub relation: Relation,
-    /// What a document is, in one word; nothing for blobs.
+    /// The kind of a document; `None` for blobs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Its digest.
@@ -23,57 +23,57 @@ pub struct Tree {
     pub media_type: MediaType,
     /// Its own size in bytes.
     pub size: u64,
-    /// The sizes of everything below it and of itself, each digest once, what others say about it left out.
+    /// The total size in bytes of itself and everything below it, each digest once, without referrers.
     pub total_size: u64,
-    /// What kind of artifact it is.
+    /// The artifact type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<MediaType>,
-    /// What it runs on.
+    /// The platform.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-    /// The annotations of the descriptor that led here.
+    /// The annotations of its descriptor.
     #[serde(skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
-    /// Why there is no more: the document is not here, as in an index that was copied in part.
+    /// Why there are no children: the document does not exist, for example because the index was copied in part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
-    /// What is below: configs and layers or manifests first, then attestations, then referrers.
+    /// The children: first configs and layers, or manifests; then attestation manifests, then referrers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<Tree>,
 }
 
-/// Why something is where it is in a [`Tree`].
+/// The relation of a node in a [`Tree`] to its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Relation {
-    /// It is what was asked for.
+    /// The requested root.
     Root,
-    /// An index lists it.
+    /// An entry of the parent index.
     Manifest,
-    /// It is the config of the manifest above.
+    /// The config of the parent manifest.
     Config,
-    /// It is a layer of the manifest above.
+    /// A layer of the parent manifest.
     Layer,
-    /// The same index lists it as an attestation of the manifest above.
+    /// An attestation manifest for the parent manifest, from the same index.
     Attestation,
-    /// The document above is its subject.
+    /// A referrer, whose subject is the parent.
     Referrer,
 }
 
-/// How deep is looked, as indexes may be nested and signatures signed.
-const DEEPEST: usize = 16;
+/// The maximum depth, because indexes may be nested and signatures may be signed.
+const MAX_TREE_DEPTH: usize = 16;
 
-/// How many documents are looked at: whoever can write a list of referrers could let them name each other.
-const MOST: usize = 10_000;
+/// The maximum number of documents. Lists of referrers are untrusted and may form cycles.
+const MAX_DOCUMENTS: usize = 10_000;
 
-/// How many documents are read at the same time, on each level.
-const AT_ONCE: usize = 8;
+/// The number of documents that are read in parallel on each level.
+const MAX_PARALLEL_READS: usize = 8;
 
-/// Looks at everything that hangs together with a root. Layers and configs are not read.
+/// Reads a root, everything below it and all referrers. Layers and configs are not read.
 ///
 /// # Errors
 ///
-/// Those of reading manifests and lists of referrers. What an index lists and is not there is no error: it is reported as
+/// Those of reading manifests and lists of referrers. A missing entry of an index is not an error but is reported as
 /// missing.
 pub async fn tree(root: &Root) -> Result<Tree> {
     let walk = Walk { source: root.source(), looked_at: AtomicUsize::new(0) };
@@ -86,11 +86,11 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// A document and what hangs at it; `above` are the digests on the way here.
+    /// Returns the tree of a document; `above` are the digests of its ancestors.
     async fn document(&self, root: Root, relation: Relation, above: &[Digest]) -> Result<Tree> {
         let mut tree = Tree::of(root.descriptor(), relation);
         tree.kind = Some(Kind::of(&root).to_string());
-        if self.looked_at.fetch_add(1, Ordering::Relaxed) >= MOST || above.len() > DEEPEST {
+        if self.looked_at.fetch_add(1, Ordering::Relaxed) >= MAX_DOCUMENTS || above.len() > MAX_TREE_DEPTH {
             return Err(Error::broken(self.source, format!("more hangs at {} than is looked at", root.digest())));
         }
         let path = [above, &[root.digest()]].concat();
@@ -116,7 +116,7 @@ impl Walk<'_> {
         Ok(tree)
     }
 
-    /// The entries of an index, attestations with the entry that they speak about.
+    /// Returns the trees of the entries of an index, with attestation manifests below the entry that they refer to.
     async fn entries(&self, entries: &[Descriptor], path: &[Digest]) -> Result<Vec<Tree>> {
         let attests = |entry: &Descriptor| -> Option<Digest> {
             let digest = entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST)?.parse().ok()?;
@@ -129,9 +129,9 @@ impl Walk<'_> {
         for (attestation, entry) in attestations.into_iter().zip(&hanging) {
             let subject = trees.iter_mut().find(|tree| Some(tree.digest) == attests(entry));
             if let Some(subject) = subject {
-                // Newer attestations name their subject as well: once is enough.
+                // Newer attestation manifests also have a subject, so they are found twice.
                 subject.children.retain(|child| child.digest != attestation.digest);
-                // In front of the referrers, as it is nearer.
+                // Before the referrers, because they are part of the index.
                 let first = subject.children.iter().position(|child| child.relation == Relation::Referrer);
                 subject.children.insert(first.unwrap_or(subject.children.len()), attestation);
             }
@@ -139,7 +139,7 @@ impl Walk<'_> {
         Ok(trees)
     }
 
-    /// Boxed, since a tree is made of trees.
+    /// Boxed, because the function is recursive.
     fn all<'a>(
         &'a self,
         entries: &'a [Descriptor],
@@ -147,7 +147,7 @@ impl Walk<'_> {
         path: &'a [Digest],
     ) -> BoxFuture<'a, Result<Vec<Tree>>> {
         let looked = entries.iter().map(move |entry| self.entry(entry, relation, path));
-        stream::iter(looked).buffered(AT_ONCE).try_collect().boxed()
+        stream::iter(looked).buffered(MAX_PARALLEL_READS).try_collect().boxed()
     }
 
     async fn entry(&self, entry: &Descriptor, relation: Relation, path: &[Digest]) -> Result<Tree> {
@@ -178,7 +178,7 @@ impl Tree {
         }
     }
 
-    /// Adds up the sizes of what is below.
+    /// Adds up the sizes of everything below.
     fn add_up(&mut self) {
         let mut seen = HashSet::new();
         let mut waiting = vec![&*self];
@@ -186,7 +186,7 @@ impl Tree {
         while let Some(tree) = waiting.pop() {
             if seen.insert(tree.digest) {
                 total = total.saturating_add(tree.size);
-                // An attestation is listed by the index, so it belongs to that; a referrer belongs to nobody.
+                // An attestation manifest is an entry of the index and counts; a referrer is not part of the image.
                 waiting.extend(tree.children.iter().filter(|child| child.relation != Relation::Referrer));
             }
         }
@@ -219,7 +219,7 @@ mod tests {
         let below = &found.children[1];
         assert_eq!(shown(below)[2..], [(Attestation, attestation.digest), (Referrer, sbom.digest)]);
         assert_eq!(shown(below.children.last().unwrap()).last(), Some(&(Referrer, signature.digest)));
-        // The layer that both images have counts once.
+        // The layer that both images share counts once.
         let layers = 10 + 1000 + 1000 + 5;
         assert!(found.total_size > layers && found.total_size < layers + 5000, "{}", found.total_size);
     }

@@ -7,12 +7,13 @@ use crate::location::Location;
 use crate::session::{Session, unsupported};
 
 impl Session {
-    /// Validates what a location names: an archive or layout that is named alone with all that lies in it, anything else
-    /// with what it leads to.
+    /// Validates a location: an archive or layout without a name is validated with everything in it, any other location
+    /// with everything below its root.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ocikit_image::Error::NotFound) and [`Broken`](ocikit_image::Error::Broken) if the place cannot be opened at all, and those of [`validate`].
+    /// [`NotFound`](ocikit_image::Error::NotFound) and [`Broken`](ocikit_image::Error::Broken) if the place cannot be
+    /// opened, and those of [`validate`].
     pub async fn validate(&self, location: &Location, options: &ValidateOptions) -> Result<Report> {
         let path = match (location, location.name()) {
             (Location::Stdio, _) => return Err(unsupported(location, "a pipe cannot be validated, only a file")),
@@ -34,11 +35,11 @@ impl Session {
         validate(&source, &Scope::Root(Box::new(root)), options).await
     }
 
-    /// Removes from an archive or layout what its list of images does not lead to.
+    /// Removes unreferenced blobs from an archive or layout.
     ///
     /// # Errors
     ///
-    /// Those of [`gc`]; [`Unsupported`](ocikit_image::Error::Unsupported) for anything else, and where several layouts
+    /// Those of [`gc`]; [`Unsupported`](ocikit_image::Error::Unsupported) for other locations, and for layouts that
     /// share their blobs.
     pub async fn gc(&self, location: &Location, options: &GcOptions) -> Result<Collected> {
         match location {

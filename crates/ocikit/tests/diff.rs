@@ -1,4 +1,4 @@
-//! What differs between images that were made up on the spot.
+//! Differences between generated images.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
 
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ async fn image(memory: &Arc<Memory>, compression: Compression, layers: &[Vec<u8>
     Root::at(memory.clone(), descriptor).await.unwrap()
 }
 
-/// Class, change, area, place and aspect of each difference.
+/// Returns class, change, area, position and aspect of each difference.
 fn shown(found: &Diff) -> Vec<String> {
     let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let show = |difference: &ocikit::Difference| {
@@ -76,7 +76,7 @@ async fn files_differ_in_all_ways_that_they_can() {
 #[tokio::test]
 async fn what_a_container_does_not_see_does_not_matter() {
     let layers = [base().finish(), Tar::new().file("etc/hosts", b"x").finish()];
-    // The same files in one layer, in another order in one, with a file that is hidden again.
+    // The same files in one layer, in another order, and with a file that a whiteout removes.
     let flat = base().file("etc/hosts", b"x").finish();
     assert_eq!(
         compare(&layers, std::slice::from_ref(&flat)).await,
@@ -139,7 +139,7 @@ async fn indexes_are_compared_by_platform() {
     assert_eq!(back.count(Class::Semantic), found.count(Class::Semantic));
     assert!(back.differences.iter().any(|difference| difference.change == Change::Removed));
 
-    // One image, and an index of nothing else.
+    // An image, and an index of nothing else.
     let image = Root::at(memory.clone(), amd.clone()).await.unwrap();
     let wrapped = index(&[amd]).await;
     for (one, other) in [(&image, &wrapped), (&wrapped, &image)] {
@@ -171,7 +171,7 @@ async fn annotations_and_artifacts_are_told() {
     );
 }
 
-/// Memory that remembers what it was asked for.
+/// A memory that records the requests.
 #[derive(Debug, Default)]
 struct Watched(Memory, Mutex<Vec<Digest>>);
 
@@ -214,7 +214,7 @@ async fn what_is_the_same_is_read_once_or_not_at_all() {
     let zstd = open(Compression::Zstd, &shared).await;
     let one = open(Compression::Gzip, &[&shared[..], &[top(b"1")]].concat()).await;
     let other = open(Compression::Gzip, &[&shared[..], &[top(b"2")]].concat()).await;
-    // How many configs and layers are read.
+    // The number of configs and layers that are read.
     for (left, right, configs, layers) in
         [(&gzip, &gzip, 0, 0), (&gzip, &zstd, 1, 4), (&one, &other, 2, 4), (&gzip, &one, 2, 3), (&zstd, &one, 2, 5)]
     {

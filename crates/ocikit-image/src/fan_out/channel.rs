@@ -14,10 +14,10 @@ use crate::body::Body;
 use crate::error::{Error, Mismatch, Result};
 use crate::source::{ByteRange, Name, Source};
 
-/// How many bytes of a blob are kept for those who are behind, in whole chunks.
-const WINDOW: u64 = 1 << 20;
+/// The number of bytes of a blob that are kept for slower lanes. Chunks are kept whole.
+const WINDOW_BYTES: u64 = 1 << 20;
 
-/// A blob on its way to several lanes. It is read once, as fast as the slowest of them takes it.
+/// A blob that is read once for several lanes, at the speed of the slowest.
 #[derive(Debug)]
 pub(super) struct Channel {
     blob: Descriptor,
@@ -29,12 +29,12 @@ pub(super) struct Channel {
 #[derive(Debug)]
 struct State {
     lanes: Vec<Place>,
-    /// Chunks, each with the hash of all that comes before it.
+    /// Chunks, each with the hash state of all bytes before it.
     window: VecDeque<(Bytes, Hashed)>,
-    /// Where the first of them begins, and the last ends.
+    /// The offset of the first chunk, and the end of the last.
     base: u64,
     head: u64,
-    /// The hash of all that was read.
+    /// The hash state of all bytes that were read.
     hashed: Hashed,
     begun: bool,
     end: Option<Result<(), Arc<Error>>>,
@@ -55,25 +55,25 @@ impl fmt::Debug for Hashed {
     }
 }
 
-/// Where a lane is.
+/// The state of a lane.
 #[derive(Debug, Clone)]
 enum Place {
-    /// It will take the byte at this offset next.
+    /// It takes the byte at this offset next.
     At(u64),
-    /// It reads for itself: from here, if it was put out in the middle.
+    /// It reads by itself: from this offset, if it was detached in the middle.
     Alone(Option<(u64, Hashed)>),
 }
 
-/// What a lane gets.
+/// What a lane receives.
 enum Next {
     Chunk(Bytes),
     End,
-    /// Nothing any more: it goes on by itself, with the hash of all before an offset.
+    /// The lane was detached and continues by itself, with the hash state of all bytes before this offset.
     Alone(u64, Hashed),
 }
 
 impl State {
-    /// Puts out the lanes that nobody waits for any more, and lets go what all have taken.
+    /// Detaches the lanes that have exceeded their delay, and drops the chunks that all others have taken.
     fn settle(&mut self, pace: &Pace) {
         for lane in 0..self.lanes.len() {
             if let Place::At(position) = self.lanes[lane]
@@ -97,7 +97,7 @@ impl State {
         }
     }
 
-    /// The beginning of the chunk that holds this byte, and the hash of what is before.
+    /// Returns the start of the chunk with this offset, and the hash state of the bytes before it.
     fn before(&self, position: u64) -> (u64, Hashed) {
         let mut begin = self.base;
         for (chunk, hashed) in &self.window {
@@ -122,7 +122,7 @@ impl State {
         None
     }
 
-    /// The lanes for which the next chunk has no room, while others wait for it.
+    /// Returns the lanes that block the next chunk, if another lane waits for it.
     fn slow(&self) -> Vec<usize> {
         let at = |wanted: u64| move |place: &Place| matches!(place, Place::At(position) if *position == wanted);
         if !self.lanes.iter().any(at(self.head)) {
@@ -158,14 +158,14 @@ impl Channel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A lane has the blob, or will not have it.
+    /// Detaches a lane that has the blob or does not need it any more.
     pub(super) fn leave(&self, lane: usize) {
         self.lock().lanes[lane] = Place::Alone(None);
         self.changed.notify_waiters();
     }
 
-    /// Whether a lane can read this part here; then it is the next that it gets. The first who asks begins the reading,
-    /// unless nobody else will want the blob and the lane can read it by itself.
+    /// Attaches a lane at an offset, if the window still has it; that byte is then the next that it receives. The first
+    /// lane starts the reader, unless it is the only one left and can read by itself.
     fn join(&self, lane: usize, offset: u64, can_leave: bool) -> Joined {
         let mut state = self.lock();
         state.settle(&self.pace);
@@ -185,7 +185,7 @@ impl Channel {
         if std::mem::replace(&mut state.begun, true) { Joined::Yes } else { Joined::First }
     }
 
-    /// Reads the blob to its end, once somebody wants it, and as long as anybody does.
+    /// Waits for the first lane and reads the blob to its end, or until no lane is attached.
     pub(super) async fn fill(&self, from: &dyn Source) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -195,7 +195,7 @@ impl Channel {
             }
             changed.await;
         }
-        // Nobody waits for ever for what will not come, whatever happens here.
+        // Sets the outcome even if the task panics or is aborted, so that no lane waits forever.
         let ending = Ending(self);
         let outcome = self.read(from).await;
         self.lock().end = Some(outcome.map_err(Arc::new));
@@ -218,7 +218,7 @@ impl Channel {
             let before = hashed.clone();
             hashed.0.update(&chunk);
             position += chunk.len() as u64;
-            // The last chunk is held back until everything is right.
+            // The last chunk is passed on only after size and digest were checked.
             if position >= size {
                 if let Some(more) = next_full(&mut body).await? {
                     position += more.len() as u64;
@@ -241,7 +241,7 @@ impl Channel {
         if size == 0 { check(&hashed, digest).or_else(wrong) } else { Ok(()) }
     }
 
-    /// Waits until a chunk may be added; `false` if nobody wants it.
+    /// Waits until there is room for a chunk. Returns false if no lane is attached.
     async fn make_room(&self) -> bool {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -252,7 +252,7 @@ impl Channel {
                 if state.is_deserted() {
                     return false;
                 }
-                if state.head - state.base < WINDOW {
+                if state.head - state.base < WINDOW_BYTES {
                     return true;
                 }
                 state.slow()
@@ -310,7 +310,7 @@ enum Joined {
     No,
 }
 
-/// The end of the reading, which everybody has to hear of.
+/// Sets the outcome of the reader when it is dropped.
 struct Ending<'a>(&'a Channel);
 
 impl Drop for Ending<'_> {
@@ -321,22 +321,22 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// What one lane reads a blob from: together with the others where it can, and otherwise by itself.
+/// The source of a blob for one lane: the shared channel as far as possible, otherwise its own source.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) channel: Arc<Channel>,
     pub(super) lane: usize,
-    /// What it is read from by itself, and what everything else is asked of.
+    /// The source for reads without the channel and for all other operations.
     pub(super) source: Arc<dyn Source>,
-    /// Who reads for all, once somebody asks. `None` where somebody does already.
-    pub(super) filling: Option<Arc<Filling>>,
+    /// Starts the shared reader on the first read. `None` if it already runs.
+    pub(super) reader: Option<Arc<BlobReader>>,
 }
 
-/// The task that reads a blob for all; it ends when nobody can want the blob any more.
+/// The task that reads a blob for all lanes; it is aborted when the blob is no longer needed.
 #[derive(Debug, Default)]
-pub(super) struct Filling(Mutex<Option<AbortHandle>>);
+pub(super) struct BlobReader(Mutex<Option<AbortHandle>>);
 
-impl Filling {
+impl BlobReader {
     fn begin(&self, channel: &Arc<Channel>, source: &Arc<dyn Source>) {
         let (channel, source) = (channel.clone(), source.clone());
         let task = tokio::spawn(async move { channel.fill(&*source).await });
@@ -344,7 +344,7 @@ impl Filling {
     }
 }
 
-impl Drop for Filling {
+impl Drop for BlobReader {
     fn drop(&mut self) {
         if let Some(task) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             task.abort();
@@ -358,7 +358,7 @@ impl fmt::Display for Shared {
     }
 }
 
-/// How far a lane has read.
+/// How a lane reads.
 enum Reading {
     Together(Arc<Channel>, Arc<dyn Source>, u64),
     Alone(Body),
@@ -379,9 +379,9 @@ impl Source for Shared {
         if length == 0 && blob.size > 0 {
             return self.source.open_unverified(descriptor, range).await;
         }
-        match (self.channel.join(self.lane, offset, self.filling.is_some()), &self.filling) {
+        match (self.channel.join(self.lane, offset, self.reader.is_some()), &self.reader) {
             (Joined::No, _) => return self.source.open_unverified(descriptor, range).await,
-            (Joined::First, Some(filling)) => filling.begin(&self.channel, &self.source),
+            (Joined::First, Some(reader)) => reader.begin(&self.channel, &self.source),
             (Joined::First, None) | (Joined::Yes, _) => {}
         }
         let reading = Reading::Together(self.channel.clone(), self.source.clone(), offset);
@@ -398,7 +398,7 @@ impl Source for Shared {
             }
         });
         let body = Body::new(length, chunks);
-        // Of a part nobody knows whether all before it was seen.
+        // For a range, the channel cannot promise that the consumer has received all bytes before it.
         Ok(if length == blob.size { body.known_to_be(&blob.digest) } else { body })
     }
 
@@ -415,10 +415,11 @@ impl Source for Shared {
     }
 }
 
-/// The next chunk, of this many bytes at most.
+/// Returns the next chunk, of at most `left` bytes.
 async fn read(reading: Reading, lane: usize, left: u64) -> Result<Option<(Bytes, Reading)>> {
     let (chunk, reading) = match reading {
-        // Where all were taken the end is waited for nevertheless: an empty blob may be none.
+        // After the last byte there is no need to wait for the outcome, except for an empty blob, whose digest may be
+        // wrong.
         Reading::Together(_, _, position) if left == 0 && position > 0 => return Ok(None),
         Reading::Alone(_) if left == 0 => return Ok(None),
         Reading::Alone(mut body) => match next_full(&mut body).await? {
@@ -431,7 +432,7 @@ async fn read(reading: Reading, lane: usize, left: u64) -> Result<Option<(Bytes,
                 let whole = chunk.len() as u64;
                 chunk.truncate(left.min(whole) as usize);
                 if (chunk.len() as u64) < whole {
-                    // What was not asked for is still to be had.
+                    // Returns the bytes beyond the range to the channel.
                     channel.join(lane, position + chunk.len() as u64, false);
                 }
                 let after = position + chunk.len() as u64;

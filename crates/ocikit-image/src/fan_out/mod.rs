@@ -1,8 +1,9 @@
-//! One source, several targets: each blob is read and hashed once, and passed to all targets that want it.
+//! Copies from one source to several targets: each blob is read and hashed once and passed to every target that needs
+//! it.
 //!
-//! Targets in the same registry are one lane, since its repositories take blobs over from each other; every other target is a
-//! lane of its own. Each lane goes through the same plan by itself, and [`Pace`] keeps them near each other; a blob is read
-//! by a [`Channel`], which keeps a short piece of it for the lanes that are behind.
+//! Targets in the same registry form one lane, because blobs are mounted between its repositories; every other target
+//! is its own lane. Each lane follows the same plan, and [`Pace`] limits the distance between them. A blob is read by a
+//! [`Channel`], which keeps a short window of it for slower lanes.
 
 mod channel;
 mod lane;
@@ -17,11 +18,11 @@ use std::time::Duration;
 use futures::future::{FutureExt, join_all};
 use ocikit_spec::{Descriptor, Digest};
 
-use crate::copy::{Copied, CopyOptions, Teller, copy, graphs, or_unnamed};
+use crate::copy::{Copied, CopyOptions, Progress, copy, graphs, or_unnamed};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::graph::add_size;
-use crate::merge::{KeptTag, Wanting, settle};
+use crate::merge::{KeptTag, PendingRoot, settle};
 use crate::related::related;
 use crate::root::Root;
 use crate::source::{Naming, Put, Sink};
@@ -30,48 +31,47 @@ use lane::{Lane, Member};
 pub use per_target::PerTarget;
 pub use tee::Tee;
 
-/// How long a target may keep the others waiting, in all. Then it reads for itself.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The total time for which a target may delay the others. After that it reads from the source by itself.
+const MAX_TARGET_DELAY: Duration = Duration::from_secs(10);
 
-/// A place to copy to, and the names that the root gets there; without one it becomes visible without a name.
+/// A target of a copy, and the names to give to the root there. Without names, the root is published without one.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// The place.
+    /// The target.
     pub sink: Arc<dyn Sink>,
-    /// The names, in the order in which they are given.
+    /// The names, in the order in which they are published.
     pub names: Vec<Naming>,
 }
 
-/// Copies a root to several places at the same time, as [`copy`] does to one; the names are given with each place, and those
-/// of the options are not used.
+/// Copies a root to several targets in parallel, as [`copy`] does for one. The names are given with each target;
+/// [`CopyOptions::names`] is ignored.
 ///
-/// Each blob of the source is read once and hashed once, whatever the number of places, and no more than about a MiB of it
-/// is held. A place that is slow holds the others back for ten seconds in all, and reads for itself from then on; so does one
-/// that has to begin again somewhere. What became of each place is told in the order in which they were given: one that
-/// fails leaves, and the others go on.
+/// Each blob is read and hashed once, whatever the number of targets, and at most about 1 MiB of it is held. A slow
+/// target delays the others for at most 10 seconds in total and then reads by itself; so does one that has to restart a
+/// read. The results are in the order of the targets. A target that fails does not stop the others.
 pub async fn copy_to_each(from: &Root, targets: &[Target], options: &CopyOptions) -> PerTarget<Copied> {
     if let [target] = targets {
         let options = CopyOptions { names: target.names.clone(), ..options.clone() };
         return [copy(from, &target.sink, &options).await].into_iter().collect();
     }
     let found = related(from, &options.referrers, &options.only).await;
-    let along = match found {
-        Ok(along) => along,
+    let referrers = match found {
+        Ok(referrers) => referrers,
         Err(error) => {
             let error = Arc::new(error);
             return targets.iter().map(|_| Err(Error::again(&error))).collect();
         }
     };
-    let wants = join_all(targets.iter().map(|target| Lack::of(from, &along, target, options))).boxed().await;
+    let wanted = join_all(targets.iter().map(|target| Lack::of(from, &referrers, target, options))).boxed().await;
     let mut outcomes: Vec<Option<Result<Copied>>> = Vec::new();
     let mut groups = BTreeMap::<Wants, Vec<usize>>::new();
     let mut lacking = Vec::new();
-    for (position, wants) in wants.into_iter().enumerate() {
-        let (outcome, lack) = match wants {
+    for (position, wanted) in wanted.into_iter().enumerate() {
+        let (outcome, lack) = match wanted {
             Err(error) => (Some(Err(error)), Lack::default()),
-            Ok(lack) if lack.is_nothing() => (Some(Ok(copied(from, &along, Vec::new(), &lack))), lack),
+            Ok(lack) if lack.is_nothing() => (Some(Ok(copied(from, &referrers, Vec::new(), &lack))), lack),
             Ok(lack) => {
-                groups.entry(lack.wants(position)).or_default().push(position);
+                groups.entry(lack.wanted(position)).or_default().push(position);
                 (None, lack)
             }
         };
@@ -80,30 +80,30 @@ pub async fn copy_to_each(from: &Root, targets: &[Target], options: &CopyOptions
     }
     let copies = groups.values().map(|positions| {
         let members: Vec<_> = positions.iter().map(|position| &targets[*position]).collect();
-        // Those of a group lack the same.
+        // All targets of a group lack the same roots.
         let lack = &lacking[positions[0]];
         async move { (positions, copy_group(from, lack, &members, options).await) }
     });
     for (positions, group) in join_all(copies).boxed().await {
         for (position, outcome) in positions.iter().zip(group) {
             let lack = &lacking[*position];
-            outcomes[*position] = Some(outcome.map(|blobs| copied(from, &along, blobs, lack)));
+            outcomes[*position] = Some(outcome.map(|blobs| copied(from, &referrers, blobs, lack)));
         }
     }
     outcomes.into_iter().flatten().collect()
 }
 
-fn copied(from: &Root, along: &[(Root, Naming)], blobs: Vec<(Descriptor, Put)>, lack: &Lack) -> Copied {
-    let referrers = along.iter().map(|(root, _)| root.descriptor().clone()).collect();
+fn copied(from: &Root, referrers: &[(Root, Naming)], blobs: Vec<(Descriptor, Put)>, lack: &Lack) -> Copied {
+    let referrers = referrers.iter().map(|(root, _)| root.descriptor().clone()).collect();
     let root = lack.root.as_ref().unwrap_or(from).descriptor().clone();
     Copied { root, blobs, referrers, kept: lack.kept.clone() }
 }
 
-/// Which targets get the same: those that lack the same, unless something is added to what one of them has.
+/// The key that groups targets: those that lack the same roots, unless roots are merged with what a target has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Wants {
     root: bool,
-    along: Vec<Digest>,
+    referrers: Vec<Digest>,
     alone: Option<usize>,
 }
 
@@ -111,55 +111,59 @@ struct Wants {
 #[derive(Debug, Default)]
 struct Lack {
     root: Option<Root>,
-    along: Vec<Wanting>,
-    /// Whether something of it is the target's own, and more.
+    referrers: Vec<PendingRoot>,
+    /// Whether a root was merged with what the target has, so that it differs from that of other targets.
     merged: bool,
     kept: Vec<KeptTag>,
 }
 
 impl Lack {
-    async fn of(from: &Root, along: &[(Root, Naming)], target: &Target, options: &CopyOptions) -> Result<Lack> {
+    async fn of(from: &Root, referrers: &[(Root, Naming)], target: &Target, options: &CopyOptions) -> Result<Lack> {
         let mut merged = HashMap::new();
-        let root = Wanting { position: 0, root: from.clone(), names: or_unnamed(&target.names) };
+        let root = PendingRoot { position: 0, root: from.clone(), names: or_unnamed(&target.names) };
         let (root, kept) = settle(vec![root], &target.sink, options.comparing(), &mut merged).await?;
         if let Some((_, kept)) = kept.first() {
             return Err(kept.refuse(&target.sink));
         }
-        let wanting =
-            along.iter().map(|(root, naming)| Wanting { position: 0, root: root.clone(), names: vec![naming.clone()] });
-        let (along_lacking, kept_along) =
-            settle(wanting.collect(), &target.sink, options.comparing(), &mut merged).await?;
-        let known: HashSet<_> = along.iter().map(|(root, _)| root.digest()).chain([from.digest()]).collect();
-        let root = root.into_iter().next().map(|wanting| wanting.root);
-        let all = along_lacking.iter().map(|wanting| &wanting.root).chain(&root);
+        let pending = referrers.iter().map(|(root, naming)| PendingRoot {
+            position: 0,
+            root: root.clone(),
+            names: vec![naming.clone()],
+        });
+        let (lacking_referrers, kept_referrers) =
+            settle(pending.collect(), &target.sink, options.comparing(), &mut merged).await?;
+        let known: HashSet<_> = referrers.iter().map(|(root, _)| root.digest()).chain([from.digest()]).collect();
+        let root = root.into_iter().next().map(|pending| pending.root);
+        let all = lacking_referrers.iter().map(|pending| &pending.root).chain(&root);
         Ok(Lack {
             merged: all.into_iter().any(|root| !known.contains(&root.digest())),
             root,
-            along: along_lacking,
-            kept: kept_along.into_iter().map(|(_, kept)| kept).collect(),
+            referrers: lacking_referrers,
+            kept: kept_referrers.into_iter().map(|(_, kept)| kept).collect(),
         })
     }
 
-    fn wants(&self, position: usize) -> Wants {
+    fn wanted(&self, position: usize) -> Wants {
         Wants {
             root: self.root.is_some(),
-            along: self.along.iter().map(|wanting| wanting.root.digest()).collect(),
+            referrers: self.referrers.iter().map(|pending| pending.root.digest()).collect(),
             alone: self.merged.then_some(position),
         }
     }
 
     fn is_nothing(&self) -> bool {
-        self.root.is_none() && self.along.is_empty()
+        self.root.is_none() && self.referrers.is_empty()
     }
 }
 
 type Outcome = Result<Vec<(Descriptor, Put)>>;
 
-/// Copies to targets that lack the same.
+/// Copies to targets that lack the same roots.
 async fn copy_group(from: &Root, lack: &Lack, targets: &[&Target], options: &CopyOptions) -> Vec<Outcome> {
-    let Lack { root, along, .. } = lack;
-    let root: Vec<_> = root.iter().map(|root| Wanting { position: 0, root: root.clone(), names: Vec::new() }).collect();
-    let (graph, more) = match graphs(&root, along, options).await {
+    let Lack { root, referrers, .. } = lack;
+    let root: Vec<_> =
+        root.iter().map(|root| PendingRoot { position: 0, root: root.clone(), names: Vec::new() }).collect();
+    let (graph, more) = match graphs(&root, referrers, options).await {
         Ok(graphs) => graphs,
         Err(error) => {
             let error = Arc::new(error);
@@ -168,16 +172,16 @@ async fn copy_group(from: &Root, lack: &Lack, targets: &[&Target], options: &Cop
     };
     let plan = [graph.plan(), more.plan()].concat();
     let bytes = plan.iter().fold(0, add_size);
-    let tell = Teller(options.observer.clone());
-    tell.event(Event::Planned { blobs: plan.len(), bytes });
+    let progress = Progress(options.observer.clone());
+    progress.event(Event::Planned { blobs: plan.len(), bytes });
     let stages = graph.stages().chain(more.stages()).map(Vec::as_slice).collect::<Vec<_>>();
     let members = targets.iter().map(|target| Member {
         sink: target.sink.clone(),
         names: if root.is_empty() { Vec::new() } else { or_unnamed(&target.names) },
     });
     let lanes = Lane::sort(members.collect());
-    let named = root.first().map_or(from, |wanting| &wanting.root).descriptor();
-    lane::run(&lanes, &stages, &plan, along, named, options.jobs, &tell).await
+    let named = root.first().map_or(from, |pending| &pending.root).descriptor();
+    lane::run(&lanes, &stages, &plan, referrers, named, options.jobs, &progress).await
 }
 
 #[cfg(test)]

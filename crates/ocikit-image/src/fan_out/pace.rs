@@ -5,37 +5,37 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-/// How far the lanes are, and for how long each has kept the others waiting.
+/// The position of each lane in the plan, and the total time for which it has delayed the others.
 #[derive(Debug)]
 pub(super) struct Pace {
-    lanes: Mutex<Vec<Progress>>,
+    lanes: Mutex<Vec<LaneProgress>>,
     changed: Notify,
-    /// `None` where nobody can read by itself, so that all go as fast as the slowest.
-    patience: Option<Duration>,
-    /// How many blobs a lane may be ahead of another.
+    /// The maximum delay; `None` if no lane can read by itself, so that all follow the slowest.
+    max_delay: Option<Duration>,
+    /// The maximum number of blobs between two lanes.
     lead: usize,
 }
 
 #[derive(Debug, Default, Clone)]
-struct Progress {
+struct LaneProgress {
     finished: usize,
     held: Duration,
-    /// Until when waiting was counted: many may wait at the same time.
+    /// The end of the time that was counted, because several lanes may wait at the same time.
     counted: Option<Instant>,
-    /// Whether it is waited for no longer.
+    /// Whether the others no longer wait for this lane.
     left: bool,
 }
 
 impl Pace {
-    pub(super) fn new(lanes: usize, patience: Option<Duration>, lead: usize) -> Pace {
-        Pace { lanes: Mutex::new(vec![Progress::default(); lanes]), changed: Notify::new(), patience, lead }
+    pub(super) fn new(lanes: usize, max_delay: Option<Duration>, lead: usize) -> Pace {
+        Pace { lanes: Mutex::new(vec![LaneProgress::default(); lanes]), changed: Notify::new(), max_delay, lead }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Progress>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<LaneProgress>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a lane may begin with this blob of the plan.
+    /// Waits until a lane may start this blob of the plan.
     pub(super) async fn turn(&self, lane: usize, blob: usize) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -43,7 +43,8 @@ impl Pace {
             let behind: Vec<_> = {
                 let lanes = self.lock();
                 let others = lanes.iter().enumerate().filter(|(other, _)| *other != lane);
-                let behind = |progress: &Progress| !progress.left && progress.finished.saturating_add(self.lead) < blob;
+                let behind =
+                    |progress: &LaneProgress| !progress.left && progress.finished.saturating_add(self.lead) < blob;
                 others.filter(|(_, progress)| behind(progress)).map(|(other, _)| other).collect()
             };
             if behind.is_empty() || self.has_left(lane) {
@@ -53,20 +54,20 @@ impl Pace {
         }
     }
 
-    /// Waits for a change, on the account of these lanes.
+    /// Waits for a change and adds the time to the delay of these lanes.
     pub(super) async fn wait(&self, changed: std::pin::Pin<&mut Notified<'_>>, slow: &[usize]) {
-        let Some(patience) = self.patience.filter(|_| !slow.is_empty()) else { return changed.await };
-        let held = |lanes: &[Progress]| slow.iter().map(|lane| lanes[*lane].held).max().unwrap_or_default();
+        let Some(max_delay) = self.max_delay.filter(|_| !slow.is_empty()) else { return changed.await };
+        let held = |lanes: &[LaneProgress]| slow.iter().map(|lane| lanes[*lane].held).max().unwrap_or_default();
         let (begun, held) = (Instant::now(), held(&self.lock()));
-        // Whoever comes too late is found out below.
-        let _ = tokio::time::timeout(patience.saturating_sub(held), changed).await;
+        // A timeout is detected below, by the total delay.
+        let _ = tokio::time::timeout(max_delay.saturating_sub(held), changed).await;
         let now = Instant::now();
         for lane in slow {
             let progress = &mut self.lock()[*lane];
             let since = progress.counted.map_or(begun, |counted| counted.max(begun));
             progress.held += now.saturating_duration_since(since);
             progress.counted = Some(now);
-            progress.left |= progress.held >= patience;
+            progress.left |= progress.held >= max_delay;
         }
         self.changed.notify_waiters();
     }
@@ -75,13 +76,13 @@ impl Pace {
         self.lock()[lane].left
     }
 
-    /// A lane is done with a blob.
+    /// Records that a lane has finished a blob.
     pub(super) fn finished(&self, lane: usize) {
         self.lock()[lane].finished += 1;
         self.changed.notify_waiters();
     }
 
-    /// A lane is done with everything, or will never be.
+    /// Records that a lane has finished or failed.
     pub(super) fn over(&self, lane: usize) {
         self.lock()[lane].left = true;
         self.changed.notify_waiters();

@@ -28,28 +28,28 @@ impl<T> PerTarget<T> {
         self.0.into_iter().collect()
     }
 
-    /// The result of each target.
+    /// Returns an iterator over the result of each target.
     pub fn iter(&self) -> std::slice::Iter<'_, Result<T>> {
         self.0.iter()
     }
 
-    /// The targets that failed, by position, and why.
+    /// Returns the targets that failed, by position, and their errors.
     pub fn failures(&self) -> impl Iterator<Item = (usize, &Error)> {
         self.0.iter().enumerate().filter_map(|(position, result)| Some((position, result.as_ref().err()?)))
     }
 
-    /// How many targets there are.
+    /// Returns the number of targets.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are no targets.
+    /// Returns whether there are no targets.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// The result of the target at a position.
+/// Returns the result of the target at a position.
 ///
 /// # Panics
 ///

@@ -14,23 +14,23 @@ use crate::body::Body;
 use crate::error::{Error, Result};
 use crate::source::{ByteRange, Name, Naming, Put, Sink, Source};
 
-/// Several places as one, for blobs that can be read only once: what comes through a pipe goes to all of them as it comes, as
-/// fast as the slowest takes it. One that fails leaves, and the others go on.
+/// Several targets as one sink, for blobs that can be read only once, such as those of a pipe. Each chunk goes to all
+/// of them, at the speed of the slowest. A target that fails does not stop the others.
 ///
-/// It takes blobs and nothing else. When they are there, each place gets its copy of what leads to them.
+/// It accepts blobs only. The documents are then copied to each target.
 #[derive(Debug)]
 pub struct Tee {
     sinks: Vec<Arc<dyn Sink>>,
-    /// Positions of those in the same registry, which take blobs over from each other.
+    /// Positions of the targets in the same registry, where blobs are mounted between repositories.
     lanes: Vec<Vec<usize>>,
     outcomes: Mutex<Vec<SoFar>>,
 }
 
-/// What each blob took in a place, or what went wrong there.
+/// The outcome of each blob at a target, or its error.
 type SoFar = Result<HashMap<Digest, Put>, Arc<Error>>;
 
 impl Tee {
-    /// These places.
+    /// Creates a sink for these targets.
     pub fn new(sinks: Vec<Arc<dyn Sink>>) -> Tee {
         let lanes = by_registry(sinks.iter().enumerate(), |(_, sink)| sink);
         let lanes = lanes.into_iter().map(|lane| lane.into_iter().map(|(position, _)| position).collect()).collect();
@@ -38,11 +38,11 @@ impl Tee {
         Tee { sinks, lanes, outcomes }
     }
 
-    /// What became of each place so far: what each blob took, or what went wrong.
+    /// Returns the outcome of each blob so far, or the error, for each target.
     ///
     /// # Errors
     ///
-    /// Those of the places, each in its own.
+    /// Those of the targets, each in its own result.
     pub fn outcomes(&self) -> PerTarget<HashMap<Digest, Put>> {
         self.lock().iter().map(|outcome| outcome.clone().map_err(|error| Error::again(&error))).collect()
     }
@@ -68,7 +68,8 @@ impl Tee {
         None
     }
 
-    /// Puts a blob to the places of one lane: the first that does not fail reads it, the others find it there.
+    /// Copies a blob to the targets of one lane: the first that does not fail reads it, and it is mounted into the
+    /// others.
     async fn put_to_lane(&self, lane: &[usize], from: &Shared, blob: &Descriptor) -> Vec<Put> {
         let mut puts = Vec::new();
         let mut first: Option<usize> = None;
@@ -126,7 +127,7 @@ impl Sink for Tee {
         let channel = Channel::new(descriptor, live.len(), &pace);
         let once: Arc<dyn Source> = Arc::new(Gone { place: from.to_string() });
         let lanes = live.iter().enumerate().map(|(number, lane)| {
-            let shared = Shared { channel: channel.clone(), lane: number, source: once.clone(), filling: None };
+            let shared = Shared { channel: channel.clone(), lane: number, source: once.clone(), reader: None };
             async move { self.put_to_lane(lane, &shared, descriptor).await }
         });
         let (puts, fill) = (std::pin::pin!(join_all(lanes)), std::pin::pin!(channel.fill(from)));
@@ -137,7 +138,7 @@ impl Sink for Tee {
         let puts: Vec<_> = puts.into_iter().flatten().collect();
         match puts.iter().find(|put| **put != Put::Present).or(puts.first()) {
             Some(put) => Ok(*put),
-            // The source's own failure is that of all.
+            // If the source fails, all targets have its error.
             None => match self.lock().iter().find_map(|outcome| outcome.as_ref().err()) {
                 Some(error) => Err(Error::again(error)),
                 None => Ok(Put::Present),
@@ -151,7 +152,7 @@ impl Sink for Tee {
     }
 }
 
-/// What came through a pipe and is over.
+/// A source after the end of the pipe that it was read from.
 #[derive(Debug)]
 struct Gone {
     place: String,

@@ -16,13 +16,13 @@ use crate::memory::Memory;
 use crate::source::{ByteRange, Name, Source, SourceExt};
 use crate::testing;
 
-/// A source that counts what is read of it, and gives it in chunks.
+/// A source that counts the bytes that are read from it, and returns them in chunks.
 #[derive(Debug, Default)]
 struct Counting {
     memory: Memory,
     opened: Mutex<Vec<(Digest, u64)>>,
     read: Arc<AtomicU64>,
-    /// Whether the last byte of what is long is another than it should be.
+    /// Whether the last byte of large blobs is wrong.
     spoiled: AtomicBool,
 }
 
@@ -71,15 +71,15 @@ impl Source for Counting {
     }
 }
 
-/// How a target behaves with what is long.
+/// How a target handles large blobs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Manner {
     Good,
-    /// Waits so many seconds before each chunk.
+    /// Waits this many seconds before each chunk.
     Slow(u64),
-    /// Fails after so many bytes.
+    /// Fails after this many bytes.
     Fails(u64),
-    /// Begins again after so many bytes, where it was or at the beginning.
+    /// Reads again after this many bytes, from the same offset or from the start.
     Resumes(u64),
     Restarts(u64),
 }
@@ -88,7 +88,7 @@ enum Manner {
 struct Place {
     memory: Memory,
     manner: Manner,
-    /// Whether every long body was hashed by somebody else.
+    /// Whether every large body was already checked.
     known: AtomicBool,
     done: Mutex<Option<Instant>>,
     again: AtomicUsize,
@@ -100,7 +100,7 @@ impl Place {
         Arc::new(Place { memory, manner, known, done: Mutex::default(), again: AtomicUsize::new(0) })
     }
 
-    /// The bytes of a blob, however that goes.
+    /// Reads the bytes of a blob in the manner of the target.
     async fn take(&self, blob: &Descriptor, from: &dyn Source) -> Result<Vec<u8>> {
         let mut body = from.open_unverified(blob, ByteRange::ALL).await?;
         if !body.is_known_to_be(&blob.digest) {
@@ -174,7 +174,7 @@ impl Sink for Place {
     }
 }
 
-/// An image with layers of these lengths in a source that counts, and how many bytes it has in all.
+/// Returns an image with layers of these lengths in a counting source, and its total size in bytes.
 async fn image(layers: &[usize]) -> (Arc<Counting>, Root, u64) {
     let source = Counting::default();
     let image = testing::image(&source.memory, 1, &Platform::new("linux", "amd64"), layers);
@@ -213,7 +213,7 @@ async fn every_byte_is_read_and_hashed_once_for_all() {
         assert!(has_it(place, &root).await);
         assert!(place.known.load(Ordering::Relaxed), "nobody has to hash it again");
     }
-    // What is there is not read.
+    // Blobs that exist are not read.
     let read = source.read.load(Ordering::Relaxed);
     let some = [places[0].clone(), Place::new(Manner::Good), places[1].clone()];
     let again = copy_to_each(&root, &targets(&some), &CopyOptions::default()).await;
@@ -259,7 +259,7 @@ async fn one_that_begins_again_reads_by_itself() {
 async fn one_that_is_slow_holds_the_others_back_for_a_while_and_then_reads_by_itself() {
     let (source, root, all) = image(&[20 * CHUNK, 20 * CHUNK]).await;
     let begun = Instant::now();
-    // Two layers at the same time, twenty chunks each: 40 s alone.
+    // Two layers in parallel, twenty chunks each: 40 s for the slow target.
     let places = [Manner::Good, Manner::Slow(2), Manner::Good].map(Place::new);
     for outcome in copy_to_each(&root, &targets(&places), &CopyOptions::default()).await {
         outcome.unwrap();
@@ -267,11 +267,11 @@ async fn one_that_is_slow_holds_the_others_back_for_a_while_and_then_reads_by_it
     let took: Vec<_> = places.iter().map(|place| (place.done.lock().unwrap().unwrap() - begun).as_secs()).collect();
     assert!(took[0] <= 11 && took[2] <= 11 && took[0] >= 9, "{took:?}");
     assert!((40..=45).contains(&took[1]), "{took:?}");
-    // It reads what it lacked, from where it was put out.
+    // The detached target reads only the rest, from where it was detached.
     let read = source.read.load(Ordering::Relaxed);
     assert!(read > all && read < 2 * all, "{read} of {all}");
 
-    // One that is only a little slower keeps up, and nothing is read twice.
+    // A target that is only a little slower keeps up, and nothing is read twice.
     let (source, root, all) = image(&[8 * CHUNK]).await;
     let places = [Manner::Good, Manner::Slow(1)].map(Place::new);
     for outcome in copy_to_each(&root, &targets(&places), &CopyOptions::default()).await {
@@ -337,13 +337,13 @@ async fn what_comes_once_goes_to_all_as_fast_as_the_slowest_takes_it() {
     }
     assert!(matches!(&outcomes[2], Err(Error::Broken { .. })));
     assert!(matches!(&outcomes[3], Err(Error::Unsupported { what, .. }) if what.contains("only once")));
-    // One alone is no different.
+    // A single target behaves the same.
     let place = Place::new(Manner::Good);
     let tee = Tee::new(vec![place.clone()]);
     source.opened.lock().unwrap().clear();
     assert_eq!(tee.put(&layer, &Once(source.clone())).await.unwrap(), Put::Copied);
     assert_eq!(tee.put(&layer, &Once(source.clone())).await.unwrap(), Put::Present);
-    // Who failed is left out from then on, and when all have failed there is an end.
+    // A target that failed receives no more blobs, and when all have failed the put fails.
     let places = [Manner::Fails(0), Manner::Fails(CHUNK as u64)].map(Place::new);
     let tee = Tee::new(places.iter().map(|place| place.clone() as Arc<dyn Sink>).collect());
     source.opened.lock().unwrap().clear();

@@ -14,26 +14,26 @@ use crate::memory::Memory;
 use crate::root::Root;
 use crate::source::{ByteRange, Name, Naming, Put, Sink, Source, SourceExt};
 
-/// A place under test, empty at first.
+/// A place under test, which is empty at first.
 #[async_trait]
 pub trait Place: Send + Sync {
-    /// The place opened for writing; archives begin anew or are added to, as they like.
+    /// Opens the place for writing. An archive may be created again or extended.
     async fn sink(&self) -> Arc<dyn Sink>;
 
-    /// The place opened for reading, after what was written was finished.
+    /// Opens the place for reading, after the sink was finished.
     async fn source(&self) -> Result<Arc<dyn Source>>;
 
-    /// Whether a root can be visible without a tag.
+    /// Returns whether a root can be published without a tag.
     fn lists_untagged(&self) -> bool {
         true
     }
 
-    /// Whether the place keeps what it had when it is opened for writing again.
+    /// Returns whether the place keeps its contents when it is opened for writing again.
     fn keeps(&self) -> bool {
         true
     }
 
-    /// Whether the place finds referrers.
+    /// Returns whether the place lists referrers.
     fn finds_referrers(&self) -> bool {
         true
     }
@@ -74,7 +74,7 @@ fn named(text: &str) -> CopyOptions {
     CopyOptions { names: vec![Naming { tag: Some(tag(text)), ..Naming::default() }], ..CopyOptions::default() }
 }
 
-/// Two images that share a layer, below an index.
+/// Creates two images that share a layer, and an index of both.
 fn fixture(memory: &Memory) -> Descriptor {
     let one = image(memory, 1, &Platform::new("linux", "amd64"), &[10, 70_000]);
     let two = image(memory, 2, &Platform::new("linux", "arm64"), &[70_000, 1]);
@@ -112,7 +112,7 @@ async fn holds_what_was_copied(place: &impl Place) {
 
 async fn holds_blobs_of_every_size(place: &impl Place) {
     let memory = Arc::new(Memory::new());
-    // Around the sizes of blocks, of chunks, and of what is read ahead.
+    // Around the sizes of tar blocks, of chunks, and of the read-ahead.
     let sizes = [0, 1, 511, 512, 513, 262_143, 262_144, 262_145, 1_500_000];
     let root = open(memory.clone(), &image(&memory, 1, &Platform::new("linux", "amd64"), &sizes)).await;
     copy(&root, &place.sink().await, &named("sizes")).await.expect("a copy");
@@ -168,7 +168,7 @@ async fn refuses_damaged_blobs(place: &impl Place) {
         }
         assert!(!sink.has(&blob).await.expect("an answer"), "a damaged blob is not there");
     }
-    // And the right bytes are taken after the wrong ones.
+    // The right bytes are accepted after wrong ones.
     let honest = Liar { bytes: random(1, 300_000).into(), claims: blob.size };
     assert_eq!(sink.put(&blob, &honest).await.expect("a put"), Put::Copied);
 }
@@ -269,7 +269,7 @@ async fn finds_referrers(place: &impl Place) {
     }
 }
 
-/// A source whose bytes are not what they should be.
+/// A source whose bytes do not match their descriptor.
 #[derive(Debug)]
 struct Liar {
     bytes: Bytes,

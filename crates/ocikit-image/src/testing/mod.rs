@@ -1,4 +1,4 @@
-//! For tests: images made up on the spot, and the suite that every place has to pass.
+//! Test support: generated images, and the conformance suite that every place has to pass.
 
 mod conformance;
 mod tar;
@@ -15,13 +15,13 @@ pub use conformance::{Place, conformance};
 pub use ocikit_archive::Compression;
 pub use tar::Tar;
 
-/// A writer that writes to memory, for whoever gave it away and wants to see what came.
+/// A writer to memory whose clones share the bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Shared(pub Arc<Mutex<Vec<u8>>>);
 
 impl Write for Shared {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Nothing panics while it is held.
+        // No code panics while the lock is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
     }
 
@@ -30,7 +30,7 @@ impl Write for Shared {
     }
 }
 
-/// Bytes that do not compress and are the same for the same seed.
+/// Returns incompressible bytes, the same for each seed.
 pub fn random(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -45,17 +45,17 @@ pub fn random(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Puts an image with random layers of these lengths into memory.
+/// Stores an image with random layers of these lengths in memory.
 pub fn image(memory: &Memory, seed: u64, platform: &Platform, layers: &[usize]) -> Descriptor {
     let layers: Vec<_> = layers.iter().zip(seed..).map(|(length, seed)| random(seed, *length)).collect();
     image_of(memory, platform, Compression::None, &layers)
 }
 
-/// Puts an image into memory whose layers are these tars.
+/// Stores an image with these tars as layers in memory.
 ///
 /// # Panics
 ///
-/// Never: memory cannot fail to be written to.
+/// Never: writing to memory cannot fail.
 pub fn image_of(memory: &Memory, platform: &Platform, compression: Compression, tars: &[Vec<u8>]) -> Descriptor {
     const CANNOT_FAIL: &str = "memory can be written to";
     let media_type = match compression {
@@ -92,14 +92,14 @@ pub fn image_of(memory: &Memory, platform: &Platform, compression: Compression, 
     Descriptor { platform: Some(platform.clone()), ..Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes()) }
 }
 
-/// Puts an index of these manifests into memory.
+/// Stores an index of these manifests in memory.
 pub fn index(memory: &Memory, manifests: &[Descriptor]) -> Descriptor {
     let index = Index::of(manifests);
     memory.insert(index.bytes().clone());
     Descriptor::of(MediaType::OCI_INDEX, index.bytes())
 }
 
-/// Puts an artifact about a manifest into memory.
+/// Stores an artifact with this subject in memory.
 pub fn referrer(memory: &Memory, subject: &Descriptor, artifact_type: &str) -> Descriptor {
     memory.insert(&b"{}"[..]);
     let empty = Descriptor::of(MediaType::OCI_EMPTY, b"{}");

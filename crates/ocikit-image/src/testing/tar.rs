@@ -1,6 +1,6 @@
 use ocikit_archive::{END, Header, padding};
 
-/// The tar of a layer, entry by entry.
+/// A builder for the tar of a layer.
 ///
 /// ```
 /// # use ocikit_image::testing::Tar;
@@ -15,50 +15,50 @@ pub struct Tar {
 }
 
 impl Tar {
-    /// An empty one.
+    /// Creates an empty tar.
     pub fn new() -> Tar {
         Tar::default()
     }
 
-    /// Entries from here on have these permissions.
+    /// Sets the permissions of the following entries.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Tar {
         self.mode = Some(mode);
         self
     }
 
-    /// Entries from here on were changed at this second.
+    /// Sets the modification time of the following entries, in seconds.
     #[must_use]
     pub fn modified(mut self, seconds: u64) -> Tar {
         self.modified = seconds;
         self
     }
 
-    /// A file.
+    /// Adds a file.
     #[must_use]
     pub fn file(self, name: &str, bytes: &[u8]) -> Tar {
         self.entry(b'0', name, "", bytes)
     }
 
-    /// A directory.
+    /// Adds a directory.
     #[must_use]
     pub fn directory(self, name: &str) -> Tar {
         self.entry(b'5', &format!("{}/", name.trim_end_matches('/')), "", b"")
     }
 
-    /// A symbolic link.
+    /// Adds a symlink.
     #[must_use]
     pub fn symlink(self, name: &str, target: &str) -> Tar {
         self.entry(b'2', name, target, b"")
     }
 
-    /// A hard link.
+    /// Adds a hard link.
     #[must_use]
     pub fn link(self, name: &str, target: &str) -> Tar {
         self.entry(b'1', name, target, b"")
     }
 
-    /// An entry of any type; name and target have to fit the header.
+    /// Adds an entry of any type; name and target must fit into the header.
     #[must_use]
     pub fn entry(mut self, kind: u8, name: &str, target: &str, bytes: &[u8]) -> Tar {
         let size = bytes.len() as u64;
@@ -75,7 +75,7 @@ impl Tar {
         self
     }
 
-    /// The tar with its end.
+    /// Returns the tar, with its end marker.
     pub fn finish(mut self) -> Vec<u8> {
         self.bytes.extend_from_slice(&END);
         self.bytes

@@ -10,34 +10,34 @@ use super::report::{Fault, Problem, Report};
 use super::walk::{At, fault_of};
 use super::{ValidateDepth, ValidateOptions};
 use crate::bridge::consume;
-use crate::copy::{Observed, Teller};
+use crate::copy::{Observed, Progress};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::root::Layer;
 use crate::source::{Source, SourceExt};
 
-/// A blob to be read, and what it has to be.
+/// A blob to read, and what to check.
 #[derive(Debug)]
 pub(super) struct Blob {
-    /// Where it was met first.
+    /// The first descriptor with its digest.
     pub(super) at: At,
     pub(super) descriptor: Descriptor,
-    /// Layers that may not be distributed are fetched from elsewhere.
+    /// Non-distributable layers may be missing, because clients fetch them from their `urls`.
     pub(super) may_be_missing: bool,
-    /// What configs say that it hashes to decompressed, and where.
+    /// The `diff_ids` that configs state for it, and where.
     pub(super) diff_ids: Vec<(Digest, At)>,
 }
 
-/// Reads every blob, many at the same time, and tells of their problems in order.
+/// Reads all blobs, several in parallel, and reports their problems in order.
 pub(super) async fn check_all(
     source: &Arc<dyn Source>,
     blobs: Vec<Blob>,
     options: &ValidateOptions,
     report: &mut Report,
 ) -> Result<()> {
-    let tell = Teller(options.observer.clone());
+    let progress = Progress(options.observer.clone());
     let bytes = blobs.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.descriptor.size));
-    tell.event(Event::Planned { blobs: blobs.len(), bytes });
+    progress.event(Event::Planned { blobs: blobs.len(), bytes });
     let source: Arc<dyn Source> = match &options.observer {
         Some(observer) => Arc::new(Observed { source: source.clone(), observer: observer.clone() }),
         None => source.clone(),
@@ -50,12 +50,12 @@ pub(super) async fn check_all(
         while running.len() < options.jobs.max(1)
             && let Some((position, blob)) = waiting.next()
         {
-            let (source, tell, budget) = (source.clone(), tell.clone(), budget.clone());
+            let (source, progress, budget) = (source.clone(), progress.clone(), budget.clone());
             let (depth, most) = (options.depth, options.most_inflated);
             running.spawn(async move {
-                tell.event(Event::Started { blob: &blob.descriptor });
+                progress.event(Event::Started { blob: &blob.descriptor });
                 let problems = check(&source, &blob, depth, most, &budget).await?;
-                tell.event(Event::Checked { blob: &blob.descriptor });
+                progress.event(Event::Checked { blob: &blob.descriptor });
                 Ok::<_, Error>((position, blob.descriptor.size, problems))
             });
         }
@@ -113,7 +113,7 @@ async fn check(
     Ok(problems)
 }
 
-/// Reads a blob to its end; a layer is looked into.
+/// Reads a blob to its end and checks the contents of a layer.
 async fn read(
     source: &Arc<dyn Source>,
     blob: &Blob,
@@ -127,7 +127,7 @@ async fn read(
         while let Some(chunk) = body.next().await {
             chunk?;
         }
-        // What is not a layer is not decompressed by anybody: it is its own content.
+        // A blob that is not a layer is never decompressed, so its digest is that of its contents.
         return Ok(Contents { digests: vec![descriptor.digest], faults: Vec::new() });
     }
     let mut wanted: Vec<Algorithm> = blob.diff_ids.iter().map(|(digest, _)| digest.algorithm()).collect();
@@ -137,7 +137,7 @@ async fn read(
         ValidateDepth::Digests => None,
         ValidateDepth::Contents => Some(most.unwrap_or_else(|| Layer::inflates_to(descriptor))),
     };
-    // A user who names a limit for each layer decides how much is read in all.
+    // With a limit for each layer set by the user, the shared budget does not apply.
     let budget = if most.is_some() { Budget::new() } else { budget.clone() };
     budget.layer(most.unwrap_or(descriptor.size));
     let layer = descriptor.clone();

@@ -8,16 +8,16 @@ use super::report::Fault;
 use crate::bridge::{CHUNK, ChunkReader, Chunks};
 use crate::error::Result;
 
-/// What is in a layer.
+/// The result of reading a layer.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    /// What it hashes to decompressed, by each algorithm that was wanted; empty if it could not be read to its end.
+    /// The digests of the decompressed layer, one for each wanted algorithm; empty if it could not be read to its end.
     pub(super) digests: Vec<Digest>,
     pub(super) faults: Vec<Fault>,
 }
 
-/// Reads a layer to its end, hashing what it decompresses to. The chunks are those of a checked body, which end with an
-/// error where the digest is wrong; then nothing that was found inside counts.
+/// Reads a layer to its end and hashes its decompressed contents. The chunks come from a checked body and end with an
+/// error if the digest is wrong; in that case all other results are discarded.
 ///
 /// # Errors
 ///
@@ -34,7 +34,7 @@ pub(super) fn look_into(
     if let Some(error) = failed {
         return Err(error);
     }
-    // Whatever was wrong inside, the rest still has to show whether these are the right bytes.
+    // Even after a fault, the rest is read to check the digest of the layer.
     chunks.try_for_each(|chunk| chunk.map(drop))?;
     if let Err(error) = outcome {
         contents.digests.clear();
@@ -58,13 +58,13 @@ fn inflate(
     {
         contents.faults.push(Fault::Compression { stated: layer.media_type.clone(), actual: word(actual) });
     }
-    // What is not compressed is its own content, and is hashed on its way here.
+    // For an uncompressed layer the digest of the contents is that of the blob, which the body checks.
     if actual == Compression::None && wanted.iter().all(|algorithm| *algorithm == layer.digest.algorithm()) {
         contents.digests.push(layer.digest);
         return Ok(());
     }
     let mut hashers: Vec<_> = wanted.iter().map(|algorithm| Hasher::new(*algorithm)).collect();
-    // Without a limit only the beginning was of interest.
+    // Without a limit only the header is checked.
     let Some(limit) = most else { return Ok(()) };
     let mut buffer = vec![0; CHUNK];
     let mut length = 0;
@@ -87,7 +87,7 @@ fn inflate(
     Ok(())
 }
 
-/// The compression that a media type speaks of; `None` if it is not known.
+/// Returns the compression that a media type states; `None` if it is unknown.
 pub(super) fn stated(media_type: &MediaType) -> Option<Compression> {
     match media_type.as_str().rsplit(['.', '+']).next()? {
         "gzip" => Some(Compression::Gzip),

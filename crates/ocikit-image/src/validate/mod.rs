@@ -1,7 +1,7 @@
-//! Whether what is stored is what it claims to be: every document, every blob, and what they say of each other.
+//! Validates stored images: every document, every blob, and the relations between them.
 //!
-//! A document is believed only once its digest is right. One that is damaged is reported and not followed: what it says is
-//! nobody's statement, and a list of what is wrong below it would only hide what is wrong with it.
+//! A document counts only if its digest is right. A damaged document is reported and not followed, because its contents
+//! are not trustworthy and further problems below it would hide the cause.
 
 mod blobs;
 mod contents;
@@ -18,24 +18,24 @@ use crate::error::Result;
 use crate::event::{Event, Observer};
 use crate::source::Source;
 
-/// How to validate.
+/// Options of [`validate`].
 #[derive(Debug, Clone)]
 pub struct ValidateOptions {
-    /// How many blobs are read at the same time, at least one.
+    /// The number of blobs that are read in parallel, at least 1.
     pub jobs: usize,
-    /// How far layers are looked into.
+    /// How far layers are checked.
     pub depth: ValidateDepth,
-    /// How many bytes a layer may inflate to; a layer that goes beyond is reported and not read further. `None` allows
-    /// 1 GiB and a hundred times its compressed size.
+    /// The maximum decompressed size of a layer in bytes; a larger one is reported and not read further. `None` allows
+    /// 1 GiB plus a hundred times its compressed size.
     pub most_inflated: Option<u64>,
-    /// How many problems are told one by one.
+    /// The maximum number of problems that are listed.
     pub most_problems: usize,
-    /// Whoever wants to see progress.
+    /// Receives progress events.
     pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Default for ValidateOptions {
-    /// As many at a time as there are processors, layers decompressed, 10,000 problems, nobody watching.
+    /// Returns one job per processor, decompressed layers, a limit of 10,000 problems, and no observer.
     fn default() -> ValidateOptions {
         ValidateOptions {
             jobs: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
@@ -47,46 +47,46 @@ impl Default for ValidateOptions {
     }
 }
 
-/// How far layers are looked into.
+/// How far layers are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ValidateDepth {
-    /// Every blob is read and hashed.
+    /// Read and hash every blob.
     Digests,
-    /// And every layer is decompressed, to compare it with the config.
+    /// Also decompress every layer and compare it with the config.
     Contents,
 }
 
 /// What is validated.
 #[derive(Debug, Clone)]
 pub enum Scope {
-    /// What a descriptor leads to, and the referrers of all manifests and indexes there.
+    /// A root and everything below it, and the referrers of all its manifests and indexes.
     Root(Box<Descriptor>),
-    /// Everything that lies in a place.
+    /// Everything that is stored in a place.
     Everything(Inventory),
 }
 
-/// What lies in a place at rest, as whoever listed it found it.
+/// The contents of a layout or archive.
 #[derive(Debug, Clone)]
 pub struct Inventory {
     /// The list of roots.
     pub roots: Index,
-    /// Manifests that the list does not have and that have a subject, each behind the digest of that: what is about
-    /// something that the roots lead to belongs to it.
+    /// Manifests with a subject that the list does not have, each with the digest of its subject. They belong to the
+    /// image if the subject is reachable from the roots.
     pub referrers: Vec<(Digest, Descriptor)>,
-    /// Every blob by its name, and how long it is.
+    /// Every blob with its digest and its size in bytes.
     pub blobs: Vec<(Digest, u64)>,
-    /// What is wrong with the place itself.
+    /// The problems of the place itself.
     pub problems: Vec<Problem>,
 }
 
-/// Validates what is in a place. It goes on after a problem and tells of all.
+/// Validates a root or a whole place. Continues after a problem and reports all of them.
 ///
-/// Documents are read first, at most 4 MiB of them at a time; then every other blob is read once, many at the same time,
-/// and hashed as it is and decompressed side by side. Memory does not depend on the size of anything that is read.
+/// Documents are read first, at most 4 MiB of them at a time. Then every other blob is read once, several in parallel,
+/// and hashed both compressed and decompressed in one pass. Memory use does not depend on the size of the images.
 ///
 /// # Errors
 ///
-/// Only where the place can no longer be asked, so that nothing can be said about the rest.
+/// Only if the source fails, so that the rest cannot be checked.
 pub async fn validate(source: &Arc<dyn Source>, scope: &Scope, options: &ValidateOptions) -> Result<Report> {
     let mut walk = walk::Walk::new(source.clone(), options.most_problems);
     match scope {

@@ -2,33 +2,33 @@ use std::fmt;
 
 use ocikit_spec::{Digest, MAX_DOCUMENT_SIZE, MediaType, Platform};
 
-use crate::graph::DEEPEST;
+use crate::graph::MAX_INDEX_DEPTH;
 
-/// What a validation found.
+/// The result of a validation.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// What is wrong, in the order of the documents that lead there, then of the blobs.
+    /// The problems: first those of documents in the order of the walk, then those of blobs.
     pub problems: Vec<Problem>,
-    /// How many more there are than [`ValidateOptions::most_problems`](crate::ValidateOptions::most_problems), which
-    /// are counted and not told.
+    /// The number of further problems beyond [`ValidateOptions::most_problems`](crate::ValidateOptions::most_problems),
+    /// which are counted but not listed.
     pub omitted: usize,
-    /// How many of all are errors.
+    /// The number of problems that are errors, including omitted ones.
     pub errors: usize,
-    /// How many documents were read: indexes, manifests and configs.
+    /// The number of documents that were read: indexes, manifests and configs.
     pub documents: usize,
-    /// How many other blobs were.
+    /// The number of other blobs that were read.
     pub blobs: usize,
-    /// How many bytes these and those have together.
+    /// The total size of documents and blobs in bytes.
     pub bytes: u64,
 }
 
 impl Report {
-    /// Whether there is no error; warnings there may be.
+    /// Returns whether there are no errors; there may be warnings.
     pub fn is_valid(&self) -> bool {
         self.errors == 0
     }
 
-    /// How many of all problems are warnings.
+    /// Returns the number of problems that are warnings, including omitted ones.
     pub fn warnings(&self) -> usize {
         self.problems.len() + self.omitted - self.errors
     }
@@ -43,19 +43,19 @@ impl Report {
     }
 }
 
-/// Something that is not as it should be, and where.
+/// A fault and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The way there from the root: `index.json > manifests[1] > layers[0]`.
+    /// The path from the root: `index.json > manifests[1] > layers[0]`.
     pub place: String,
-    /// The blob or document that it is about.
+    /// The affected blob or document.
     pub digest: Option<Digest>,
-    /// What it is.
+    /// The fault.
     pub fault: Fault,
 }
 
 impl Problem {
-    /// How bad it is.
+    /// Returns the severity of the fault.
     pub fn severity(&self) -> Severity {
         self.fault.severity()
     }
@@ -65,24 +65,24 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.fault)?;
         match &self.digest {
-            // A blob that nothing leads to is named by its digest already.
+            // The path of an unreferenced blob already contains its digest.
             Some(digest) if self.place != digest.blob_path() => write!(f, " ({digest})"),
             _ => Ok(()),
         }
     }
 }
 
-/// How bad a problem is.
+/// The severity of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Severity {
-    /// Somebody who pulls or runs the image will fail, or get something else than was meant.
+    /// A client that pulls or runs the image fails, or gets wrong contents.
     Error,
-    /// It works today, or is allowed; still somebody may want to know.
+    /// Clients handle it, or the specification allows it.
     Warning,
 }
 
 impl Severity {
-    /// The word.
+    /// Returns the name of the severity.
     pub fn as_str(self) -> &'static str {
         match self {
             Severity::Error => "error",
@@ -91,153 +91,154 @@ impl Severity {
     }
 }
 
-/// What can be wrong.
+/// A fault of an image or of the place that holds it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// A document names something that is not there.
+    /// A document lists something that does not exist.
     #[error("it is missing")]
     Missing,
-    /// The descriptor gives another size than the blob has.
+    /// The size in the descriptor is wrong.
     #[error("it has {actual} bytes, its descriptor says {expected}")]
     Size {
-        /// As the descriptor says.
+        /// The size in the descriptor, in bytes.
         expected: u64,
-        /// As it is.
+        /// The actual size in bytes.
         actual: u64,
     },
-    /// The bytes are not those that their digest promises.
+    /// The bytes do not match the digest.
     #[error("it is damaged: its bytes have digest {actual}")]
     Digest {
-        /// What they have instead.
+        /// Their actual digest.
         actual: Digest,
     },
-    /// It is there and cannot be read.
+    /// The blob exists but cannot be read.
     #[error("it cannot be read: {problem}")]
     Unreadable {
-        /// Why.
+        /// The reason.
         problem: String,
     },
-    /// A document is longer than any that is read.
+    /// A document is larger than the limit.
     #[error("it has {size} bytes, and no document beyond {MAX_DOCUMENT_SIZE} is read")]
     TooLong {
-        /// As its descriptor says.
+        /// The size in the descriptor, in bytes.
         size: u64,
     },
-    /// A document makes no sense, or calls itself something else than its descriptor does.
+    /// A document cannot be parsed, or its media type differs from that of its descriptor.
     #[error("{problem}")]
     Senseless {
-        /// Why.
+        /// The reason.
         problem: String,
     },
-    /// Indexes are nested deeper than anybody follows them; what lies deeper was not looked at.
-    #[error("indexes are nested more than {DEEPEST} deep; what lies deeper was not looked at")]
+    /// Indexes are nested deeper than the limit; deeper levels were not checked.
+    #[error("indexes are nested more than {MAX_INDEX_DEPTH} deep; what lies deeper was not looked at")]
     TooDeep,
-    /// A media type that does not go with the document it is in.
+    /// A media type does not fit the document that lists it.
     #[error("its media type is `{found}`, which {problem}")]
     MediaType {
-        /// What it says.
+        /// The media type.
         found: MediaType,
-        /// Why it does not fit.
+        /// The reason.
         problem: &'static str,
     },
-    /// A layer is compressed in another way than its media type says.
+    /// The compression of a layer differs from its media type.
     #[error("it is {actual}, its media type is `{stated}`")]
     Compression {
-        /// What its descriptor says.
+        /// The media type in the descriptor.
         stated: MediaType,
-        /// What it is, in a word.
+        /// The actual compression.
         actual: &'static str,
     },
     /// A layer cannot be decompressed.
     #[error("it cannot be decompressed: {problem}")]
     Undecodable {
-        /// Why.
+        /// The reason.
         problem: String,
     },
-    /// A layer inflates to more than the [limit](crate::ValidateOptions::most_inflated), and was not followed further.
+    /// The decompressed size of a layer exceeds the [limit](crate::ValidateOptions::most_inflated); it was not read
+    /// further.
     #[error("it inflates to more than {limit} bytes and was not read further")]
     Inflates {
-        /// What was allowed.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// A layer is not what the config says of it.
+    /// The digest of the uncompressed layer differs from the `diff_id` in the config.
     #[error("its contents hash to {actual}, the config says {expected}")]
     DiffId {
-        /// As the config says.
+        /// The digest in the config.
         expected: Digest,
-        /// As it is.
+        /// The actual digest.
         actual: Digest,
     },
-    /// Manifest and config do not agree how many layers there are.
+    /// Manifest and config have different numbers of layers.
     #[error("there are {layers} layers and {diff_ids} entries in the config's `diff_ids`")]
     LayerCount {
-        /// In the manifest.
+        /// The number in the manifest.
         layers: usize,
-        /// In the config.
+        /// The number in the config.
         diff_ids: usize,
     },
-    /// The history of the config does not speak of as many layers as there are.
+    /// The history in the config does not match the number of layers.
     #[error("there are {layers} layers, the config's history tells of {history}")]
     HistoryCount {
-        /// In the manifest.
+        /// The number of layers in the manifest.
         layers: usize,
-        /// Steps of the history that made one.
+        /// The number of history entries that created a layer.
         history: usize,
     },
-    /// The descriptor promises another platform than the config has.
+    /// The platform in the descriptor differs from that in the config.
     #[error("its descriptor says {stated}, its config {actual}")]
     Platform {
-        /// As the descriptor says.
+        /// The platform in the descriptor.
         stated: Platform,
-        /// As the config says.
+        /// The platform in the config.
         actual: Platform,
     },
-    /// What a referrer is about is not here, which is allowed.
+    /// The subject of a referrer does not exist, which is allowed.
     #[error("what it is about is not here: {subject}")]
     Subject {
-        /// What is missing.
+        /// The digest of the subject.
         subject: Digest,
     },
-    /// An attestation of BuildKit speaks of a manifest that is not in the same index.
+    /// A BuildKit attestation manifest refers to a manifest that is not in the same index.
     #[error("it attests `{text}`, which the same index does not list")]
     Attestation {
-        /// What its annotation says.
+        /// The value of its annotation.
         text: String,
     },
-    /// Nothing leads to a blob.
+    /// A blob is unreferenced.
     #[error("nothing refers to it; `gc` would free {size} bytes")]
     Unreferenced {
-        /// How long it is.
+        /// The size of the blob in bytes.
         size: u64,
     },
-    /// The `oci-layout` file does not say version 1.
+    /// The `oci-layout` file does not state version 1.
     #[error("{problem}")]
     LayoutVersion {
-        /// What it says instead.
+        /// Its contents.
         problem: String,
     },
-    /// A file among the blobs whose name is no digest.
+    /// The name of a file among the blobs is not a digest.
     #[error("its name is not a digest, so nothing can refer to it")]
     Stray,
 }
 
 impl Fault {
-    /// How bad it is.
+    /// Returns the severity.
     pub fn severity(&self) -> Severity {
         match self {
-            // Not what the specification wants, and understood by everybody.
+            // Violates the specification, but all clients accept it.
             Fault::MediaType { .. } | Fault::HistoryCount { .. } => Severity::Warning,
-            // Allowed by the specification: whoever is referred to may come later, or never.
+            // The specification allows a subject that is created later, or never.
             Fault::Subject { .. } => Severity::Warning,
-            // Costs room and nothing else.
+            // Uses disk space only.
             Fault::Unreferenced { .. } | Fault::Stray => Severity::Warning,
-            // Everything else stops a pull, or gives what was not meant.
+            // All others make a pull fail, or return wrong contents.
             _ => Severity::Error,
         }
     }
 
-    /// What it is in one word, for programs; stays as it is.
+    /// Returns a stable identifier of the fault for programs.
     pub fn as_str(&self) -> &'static str {
         match self {
             Fault::Missing => "missing",

@@ -12,13 +12,13 @@ use super::Inventory;
 use super::blobs::Blob;
 use super::report::{Fault, Problem, Report};
 use crate::error::{Error, Mismatch, Result};
-use crate::graph::DEEPEST;
+use crate::graph::MAX_INDEX_DEPTH;
 use crate::source::{Source, SourceExt};
 
-/// How many documents are read at the same time.
-const AT_ONCE: usize = 8;
+/// The number of documents that are read in parallel.
+const MAX_PARALLEL_READS: usize = 8;
 
-/// Where a document or blob is named: by which document, and where in it.
+/// The position of a descriptor: its document, and the field in it.
 #[derive(Debug, Clone)]
 pub(super) struct At {
     parent: Arc<str>,
@@ -27,7 +27,7 @@ pub(super) struct At {
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// The parent itself: what was asked for.
+    /// The document itself: the requested root.
     Itself,
     Manifest(usize),
     Config,
@@ -50,25 +50,25 @@ impl fmt::Display for At {
     }
 }
 
-/// A document to be read. An index may list 100,000 of them, so this is less than a descriptor.
+/// A document to read. Smaller than a descriptor, because an index may list 100,000 of them.
 #[derive(Debug)]
 struct Pending {
     at: At,
     digest: Digest,
     size: u64,
     media_type: MediaType,
-    /// What the descriptor says of a document of unknown type, which may turn out to be a blob.
+    /// The descriptor, for an unknown media type, which may turn out to be a blob.
     unknown: Option<Box<Descriptor>>,
     depth: usize,
 }
 
-/// What reading a document gave.
+/// The result of reading a document.
 type Outcome = (Pending, Result<Read>);
 
-/// A document and its config, if it has one that is read; `None` for what turned out to be a blob.
+/// A document and its config, if it has one that is read; `None` if it turned out to be a blob.
 type Read = Option<(Document, Option<Result<Config>>)>;
 
-/// What a descriptor promises of a manifest, to be compared once the manifest's config is known.
+/// The platform that a descriptor states for a manifest, to be compared once the config is known.
 #[derive(Debug)]
 struct Promise {
     at: At,
@@ -76,28 +76,28 @@ struct Promise {
     platform: Platform,
 }
 
-/// The first half of a validation: every document, and what documents say of each other.
+/// The first half of a validation: all documents and the relations between them.
 #[derive(Debug)]
 pub(super) struct Walk {
     source: Arc<dyn Source>,
     report: Report,
     most_problems: usize,
-    /// Whether referrers are asked for; where everything is walked they are found anyway.
+    /// Whether the source is queried for referrers. Not needed if everything is walked.
     ask_for_referrers: bool,
     pending: VecDeque<Pending>,
-    /// What was met, as what, and how long it was said to be: named twice with two lengths it is looked at twice.
-    seen: HashSet<(Digest, u64, Form)>,
+    /// The documents that were seen, by digest, size and type: one that is listed with two sizes is checked twice.
+    seen: HashSet<(Digest, u64, DocumentType)>,
     reached: HashSet<Digest>,
     blobs: Vec<Blob>,
     positions: HashMap<(Digest, u64), usize>,
     promises: Vec<Promise>,
     platforms: HashMap<Digest, Platform>,
-    /// Whether every document that is here could be followed, so that what was not reached is not referred to.
+    /// Whether all existing documents could be parsed, so that a blob that was not reached is unreferenced.
     followed_all: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Form {
+enum DocumentType {
     Index,
     Manifest,
 }
@@ -128,7 +128,7 @@ impl Walk {
         self.run().await
     }
 
-    /// Walks from all roots of a place, and tells what nothing leads to.
+    /// Walks from all roots of a place, and reports what is unreferenced.
     pub(super) async fn everything(&mut self, inventory: &Inventory) -> Result<()> {
         for problem in &inventory.problems {
             self.report.add(problem.clone(), self.most_problems);
@@ -136,8 +136,8 @@ impl Walk {
         self.index(&inventory.roots, &"index.json".into(), 0);
         self.run().await?;
         let mut unlisted = inventory.referrers.clone();
-        // What is about one of these in turn comes in the next round.
-        for _ in 0..DEEPEST {
+        // Referrers of referrers are found in the next round.
+        for _ in 0..MAX_INDEX_DEPTH {
             let (about, others) = unlisted.into_iter().partition(|(subject, _)| self.reached.contains(subject));
             unlisted = others;
             for (position, (subject, referrer)) in Vec::into_iter(about).enumerate() {
@@ -156,7 +156,7 @@ impl Walk {
         Ok(())
     }
 
-    /// What was found, and the blobs that are still to be read.
+    /// Returns the report so far, and the blobs that remain to be read.
     pub(super) fn finish(mut self) -> (Report, Vec<Blob>) {
         for promise in std::mem::take(&mut self.promises) {
             if let Some(actual) = self.platforms.get(&promise.digest)
@@ -174,13 +174,13 @@ impl Walk {
         self.report.add(problem, self.most_problems);
     }
 
-    /// Reads what is pending, and what that leads to. Several are read at a time, as long as they are small, and looked at
-    /// in order.
+    /// Reads the pending documents and those below them. Several small ones are read in parallel; they are checked in
+    /// order.
     async fn run(&mut self) -> Result<()> {
         let mut running = FuturesOrdered::new();
         let mut held = 0;
         loop {
-            while running.len() < AT_ONCE
+            while running.len() < MAX_PARALLEL_READS
                 && let Some(next) = self.pending.front()
                 && (running.is_empty() || held + next.size <= MAX_DOCUMENT_SIZE)
                 && let Some(next) = self.pending.pop_front()
@@ -205,7 +205,8 @@ impl Walk {
             }
             Err(error) => {
                 let fault = fault_of(error)?;
-                // What is not here leads nowhere; what is here and cannot be followed may lead anywhere.
+                // A missing document has no known children; one that exists and cannot be parsed may reference
+                // anything.
                 self.followed_all &= fault == Fault::Missing;
                 self.add(&pending.at, &pending.digest, fault);
                 return Ok(());
@@ -235,10 +236,10 @@ impl Walk {
         Ok(())
     }
 
-    /// A document or blob that another one names.
+    /// Handles a descriptor in a document.
     fn meet(&mut self, descriptor: &Descriptor, at: At, depth: usize) {
         let (digest, size, media_type) = (descriptor.digest, descriptor.size, &descriptor.media_type);
-        let form = if media_type.is_index() { Form::Index } else { Form::Manifest };
+        let form = if media_type.is_index() { DocumentType::Index } else { DocumentType::Manifest };
         let unknown = (!media_type.is_document()).then(|| Box::new(descriptor.clone()));
         if media_type.is_blob() || unknown.is_some() && size > MAX_DOCUMENT_SIZE {
             return self.blob(descriptor, at, None);
@@ -255,9 +256,9 @@ impl Walk {
         if !self.seen.insert((digest, size, form)) {
             return;
         }
-        if depth > DEEPEST || size > MAX_DOCUMENT_SIZE {
+        if depth > MAX_INDEX_DEPTH || size > MAX_DOCUMENT_SIZE {
             self.followed_all = false;
-            let fault = if depth > DEEPEST { Fault::TooDeep } else { Fault::TooLong { size } };
+            let fault = if depth > MAX_INDEX_DEPTH { Fault::TooDeep } else { Fault::TooLong { size } };
             return self.add(&at, &digest, fault);
         }
         self.pending.push_back(Pending { at, digest, size, media_type: media_type.clone(), unknown, depth });
@@ -269,7 +270,7 @@ impl Walk {
             entry.is_attestation().then(|| about.to_owned())
         };
         let entries = index.manifests();
-        // Most indexes have none, and some have 100,000 entries.
+        // Most indexes have no attestation manifests, and some have 100,000 entries.
         let listed: HashSet<Digest> = match entries.iter().any(|entry| attests(entry).is_some()) {
             true => entries.iter().map(|entry| entry.digest).collect(),
             false => HashSet::new(),
@@ -300,7 +301,7 @@ impl Walk {
         let mut diff_ids = Vec::new();
         if let Some(descriptor) = manifest.config() {
             match config {
-                // What somebody else understands is a blob like any other.
+                // A document of an unknown type is checked like a blob.
                 None => {
                     self.blob(descriptor, at_config.clone(), None);
                     if descriptor.media_type.is_image_config() {
@@ -336,7 +337,7 @@ impl Walk {
         Ok(())
     }
 
-    /// What manifest and config say of each other. Returns what the layers have to hash to, if that can be told.
+    /// Compares manifest and config. Returns the expected `diff_id` of each layer, if they have equally many.
     fn config(&mut self, manifest: &Manifest, config: &Config, pending: &Pending) -> Vec<Digest> {
         let layers = manifest.layers().len();
         if let Some(platform) = config.platform() {
@@ -354,7 +355,7 @@ impl Walk {
         diff_ids.clone()
     }
 
-    /// What a referrer is about: allowed to be missing, and looked at where everything is.
+    /// Handles the subject of a referrer: it may be missing, and is walked if everything is.
     async fn subject(&mut self, subject: &Descriptor, pending: &Pending, place: &Arc<str>) -> Result<()> {
         if self.reached.contains(&subject.digest) {
             return Ok(());
@@ -367,7 +368,7 @@ impl Walk {
         Ok(())
     }
 
-    /// A blob that is read later, once, however often it is named.
+    /// Adds a blob to be read later, once for all descriptors with its digest.
     fn blob(&mut self, descriptor: &Descriptor, at: At, diff_id: Option<Digest>) {
         self.reached.insert(descriptor.digest);
         let key = (descriptor.digest, descriptor.size);
@@ -404,7 +405,7 @@ async fn read(source: Arc<dyn Source>, pending: Pending) -> Outcome {
         };
         let config = match &document {
             Document::Manifest(manifest) => match manifest.config() {
-                // One that is too long is a blob like any other, and reported for it.
+                // A config that exceeds the limit is handled, and reported, like any other blob.
                 Some(config) if config.media_type.is_image_config() && config.size <= MAX_DOCUMENT_SIZE => {
                     Some(read_config(&source, config).await)
                 }
@@ -423,7 +424,7 @@ async fn read_config(source: &Arc<dyn Source>, descriptor: &Descriptor) -> Resul
     Config::parse(bytes).map_err(|problem| Error::document(&descriptor.digest, source, problem))
 }
 
-/// What an error says about a document or blob; an error that says something about the place is passed on.
+/// Returns the fault of a document or blob for an error; an error of the place is passed on.
 pub(super) fn fault_of(error: Error) -> Result<Fault> {
     Ok(match error {
         Error::NotFound { .. } => Fault::Missing,
@@ -440,20 +441,20 @@ pub(super) fn fault_of(error: Error) -> Result<Fault> {
     })
 }
 
-/// Whether two platforms are the same as far as both say something.
+/// Returns whether two platforms agree in the fields that both have.
 fn agree(stated: &Platform, actual: &Platform) -> bool {
     let (stated, actual) = (stated.normalized(), actual.normalized());
     let same = |one: &Option<String>, other: &Option<String>| match (one, other) {
         (Some(one), Some(other)) => one == other,
         _ => true,
     };
-    // `arm` alone is normalized to `arm/v7`, which is a guess.
+    // `arm` without a variant is normalized to `arm/v7`, which is a guess.
     (&stated.os, &stated.architecture) == (&actual.os, &actual.architecture)
         && (same(&stated.variant, &actual.variant) || stated.architecture == "arm")
         && same(&stated.os_version, &actual.os_version)
 }
 
-/// Why the media type of a config does not go with its manifest.
+/// Returns why the media type of a config does not fit its manifest.
 fn of_config(pending: &Pending, manifest: &Manifest) -> Option<&'static str> {
     let config = &manifest.config()?.media_type;
     let is_docker = pending.media_type == MediaType::DOCKER_MANIFEST;
@@ -468,7 +469,7 @@ fn of_config(pending: &Pending, manifest: &Manifest) -> Option<&'static str> {
     }
 }
 
-/// Why the media type of a layer does not go with its manifest.
+/// Returns why the media type of a layer does not fit its manifest.
 fn of_layer(layer: &MediaType, is_docker: bool, is_image: bool) -> Option<&'static str> {
     let text = layer.as_str();
     if layer.is_document() {

@@ -1,4 +1,4 @@
-//! Documents are compared as JSON, so that what no type of ours knows counts as well.
+//! Compares documents as JSON, so that unknown fields are compared too.
 
 use ocikit_spec::MediaType;
 use serde_json::{Map, Value};
@@ -16,7 +16,7 @@ fn compare_values(report: &mut Report, area: Area, at: &str, left: Option<&Value
     }
     let nothing = Value::Object(Map::new());
     match (left, right) {
-        // A map that is missing has no values, each of which is of a class of its own.
+        // For a missing map each value is reported with its own class.
         (Some(Value::Object(_)), None) => compare_values(report, area, at, left, Some(&nothing)),
         (None, Some(Value::Object(_))) => compare_values(report, area, at, Some(&nothing), right),
         (Some(Value::Object(one)), Some(Value::Object(other))) => {
@@ -39,12 +39,12 @@ fn compare_values(report: &mut Report, area: Area, at: &str, left: Option<&Value
     }
 }
 
-/// Lists of maps, as the history is, are long and much the same; lists of words say more as a whole.
+/// Lists of maps, such as the history, are compared item by item; lists of words are reported as a whole.
 fn has_maps(left: &[Value], right: &[Value]) -> bool {
     left.iter().chain(right).all(Value::is_object)
 }
 
-/// What is empty says as much as what is not there: writers differ in which of the two they like.
+/// Returns whether two values are equal. An empty value equals a missing one, because tools differ in which they write.
 fn is_same(left: Option<&Value>, right: Option<&Value>) -> bool {
     let is_nothing = |value: Option<&Value>| match value {
         None | Some(Value::Null | Value::Bool(false)) => true,
@@ -61,7 +61,7 @@ fn below(at: &str, key: &str) -> String {
 }
 
 fn class_of(at: &str, left: Option<&Value>, right: Option<&Value>) -> Class {
-    // Keys of annotations have dots and slashes themselves.
+    // Keys of annotations contain dots and slashes themselves.
     if ["created", "timestamp", "date"].contains(&at.rsplit(['.', '/', '-', '_']).next().unwrap_or_default()) {
         return Class::Time;
     }
@@ -72,7 +72,7 @@ fn class_of(at: &str, left: Option<&Value>, right: Option<&Value>) -> Class {
     }
 }
 
-/// Whether two media types are the same thing by two names, or compressed in two ways.
+/// Returns whether two media types are equivalent: the OCI and the Docker name, or another compression.
 fn is_same_thing(left: &MediaType, right: &MediaType) -> bool {
     let both = |is: fn(&MediaType) -> bool| is(left) && is(right);
     both(MediaType::is_layer)
@@ -81,7 +81,7 @@ fn is_same_thing(left: &MediaType, right: &MediaType) -> bool {
         || both(MediaType::is_index)
 }
 
-/// Where the specification says, or everybody knows, that order means nothing.
+/// Returns whether the order of a list has no meaning, by the specification or by convention.
 fn is_unordered(at: &str) -> bool {
     at == "config.Env" || at.ends_with("os.features")
 }
@@ -99,7 +99,7 @@ fn text(value: Option<&Value>) -> Option<String> {
     value.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
 }
 
-/// A value without some of its keys.
+/// Returns a value without some of its keys.
 pub(crate) fn without(value: &Value, keys: &[&str]) -> Value {
     let mut value = value.clone();
     if let Value::Object(map) = &mut value {
@@ -108,7 +108,7 @@ pub(crate) fn without(value: &Value, keys: &[&str]) -> Value {
     value
 }
 
-/// Reports the type of two documents, which the document itself need not name.
+/// Reports different media types of two documents, which the documents themselves may omit.
 pub(crate) fn media_type(report: &mut Report, area: Area, left: &MediaType, right: &MediaType) {
     if left != right {
         let class = if is_same_thing(left, right) { Class::Encoding } else { Class::Semantic };
@@ -116,7 +116,7 @@ pub(crate) fn media_type(report: &mut Report, area: Area, left: &MediaType, righ
     }
 }
 
-/// Reports that two documents say the same in other bytes: spaces, the order of keys, what is empty.
+/// Reports documents with the same contents and different bytes: white space, order of keys, empty fields.
 pub(crate) fn spelling(report: &mut Report, area: Area, left: &[u8], right: &[u8]) {
     let same = || serde_json::from_slice::<Value>(left).ok() == serde_json::from_slice::<Value>(right).ok();
     if left != right && same() {

@@ -5,7 +5,7 @@ use ocikit_image::files::{File, FileKind, FileTree, Path};
 
 use super::report::{Area, Class, Difference, Report};
 
-/// Reports every file that differs, as containers of the two images would see it.
+/// Reports every file that differs in the file systems of the two images.
 pub(crate) fn compare(report: &mut Report, left: &FileTree, right: &FileTree) {
     let (mut lefts, mut rights) = (left.iter().peekable(), right.iter().peekable());
     loop {
@@ -30,9 +30,9 @@ pub(crate) fn compare(report: &mut Report, left: &FileTree, right: &FileTree) {
     }
 }
 
-/// Reports what differs between two files at the same path.
+/// Reports the differences between two files at the same path.
 pub(crate) fn compare_files(report: &mut Report, path: &Path, left: &Arc<File>, right: &Arc<File>) {
-    // Layers that both images have are read once.
+    // Layers that both images share are read once.
     if Arc::ptr_eq(left, right) {
         return;
     }
@@ -47,7 +47,7 @@ pub(crate) fn compare_files(report: &mut Report, path: &Path, left: &Arc<File>, 
     }
     differs("content", Class::Semantic, content(left), content(right));
     let (one, other) = (&left.metadata, &right.metadata);
-    // Links have permissions that nobody asks for, and writers put different ones there.
+    // Permissions of symlinks have no effect, and tools write different ones.
     if !matches!(left.kind, FileKind::Symlink { .. }) {
         differs("mode", Class::Semantic, format!("{:04o}", one.mode), format!("{:04o}", other.mode));
     }
@@ -63,7 +63,7 @@ pub(crate) fn compare_files(report: &mut Report, path: &Path, left: &Arc<File>, 
             report.add(difference.about("xattr"));
         }
     }
-    // A directory that no entry describes has no time of its own.
+    // A directory without an entry in a layer has no time.
     if left.entry.is_some() && right.entry.is_some() && one.modified != other.modified {
         let (one, other) = (one.modified.to_string(), other.modified.to_string());
         report.add(Difference::of(Area::File, shown(path), Class::Time, Some(one), Some(other)).about("modified"));

@@ -9,13 +9,13 @@ use ocikit_spec::{Algorithm, Digest, Hasher};
 use super::files;
 use super::report::{Area, Class, Difference, Report};
 
-/// How many layers are read at the same time: two zstd decoders with the largest window take 64 MiB.
-const AT_ONCE: usize = 2;
+/// The number of layers that are read in parallel: two zstd decoders with the maximum window size take 64 MiB.
+const MAX_PARALLEL_LAYERS: usize = 2;
 
-/// A layer of one of the images, and what was read of it.
+/// A layer of one of the images, and its contents.
 struct Read {
     layer: Layer,
-    /// The digest of its tar, computed: what a config says of it is only a claim.
+    /// The computed digest of its tar; the one in the config is not trusted.
     diff_id: Digest,
     tree: Arc<Tree>,
 }
@@ -25,7 +25,7 @@ impl Read {
         self.layer.descriptor().digest
     }
 
-    /// Whether two layers have the same tar.
+    /// Returns whether two layers have the same tar.
     fn is_same(&self, other: &Read) -> bool {
         self.digest() == other.digest() || self.diff_id == other.diff_id
     }
@@ -76,7 +76,8 @@ pub(crate) async fn compare(report: &mut Report, left: &Image, right: &Image) ->
     Ok(())
 }
 
-/// The trees of these layers, with the digests of their files and of their tars, each layer read once.
+/// Reads each of these layers once and returns their trees with the digests of the files, and the digests of their
+/// tars.
 async fn read(layers: Vec<Layer>, budget: &Budget) -> Result<HashMap<Digest, (Digest, Arc<Tree>)>> {
     let mut known = HashSet::new();
     let wanted: Vec<_> = layers.into_iter().filter(|layer| known.insert(layer.descriptor().digest)).collect();
@@ -86,7 +87,7 @@ async fn read(layers: Vec<Layer>, budget: &Budget) -> Result<HashMap<Digest, (Di
         Ok::<_, Error>((digest, (diff_id.unwrap_or(digest), Arc::new(tree))))
     });
     // Boxed, so that the future is `Send` whatever the closure borrows.
-    stream::iter(reads).buffer_unordered(AT_ONCE).boxed().try_collect().await
+    stream::iter(reads).buffer_unordered(MAX_PARALLEL_LAYERS).boxed().try_collect().await
 }
 
 async fn tree(layer: &Layer, budget: &Budget) -> Result<(Tree, Option<Digest>)> {
@@ -106,13 +107,13 @@ async fn tree(layer: &Layer, budget: &Budget) -> Result<(Tree, Option<Digest>)> 
     layer.decode_within(budget, DiffId::Compute, work).await
 }
 
-/// What matters most of what was found; how an image is cut into layers does not matter if nothing else does.
+/// Returns the most important class so far. Different layers alone do not matter if the files are the same.
 fn worst(report: &Report) -> Class {
     let has = |class: Class| report.differences.iter().any(|difference| difference.class == class);
     [Class::Semantic, Class::Time].into_iter().find(|class| has(*class)).unwrap_or(Class::Encoding)
 }
 
-/// Reports layers that differ, side by side where there are equally many between those that are the same.
+/// Reports the layers that differ, in pairs if both sides have equally many between two equal ones.
 fn pairs(report: &mut Report, lefts: &[Read], rights: &[Read], worst: Class) {
     let start = lefts.iter().zip(rights).take_while(|(one, other)| one.is_same(other)).count();
     let rest = lefts.len().min(rights.len()) - start;
@@ -124,7 +125,7 @@ fn pairs(report: &mut Report, lefts: &[Read], rights: &[Read], worst: Class) {
         if one.is_same(other) {
             recompressed(report, at, one, other);
         } else if paired && one_middle.contains(&at) {
-            // What another layer hides anyway makes no difference.
+            // A difference in files that a higher layer hides has no effect.
             let class = class_of(&one.tree, &other.tree).max(worst);
             report.add(Difference::of(Area::Layer, at.to_string(), class, one.shown(), other.shown()).about("content"));
         }
@@ -146,7 +147,7 @@ fn recompressed(report: &mut Report, at: usize, one: &Read, other: &Read) {
     }
 }
 
-/// How much two layers differ: in nothing but the form of their tars, in times only, or in earnest.
+/// Returns how much two layers differ: only in the format of their tars, only in times, or in their files.
 fn class_of(left: &Tree, right: &Tree) -> Class {
     if !left.hidden().eq(right.hidden()) || left.iter().count() != right.iter().count() {
         return Class::Semantic;

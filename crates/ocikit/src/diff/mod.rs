@@ -1,4 +1,4 @@
-//! What differs between two images, wherever they are, down to their files.
+//! Compares two images, wherever they are stored, down to their files.
 
 mod documents;
 mod files;
@@ -16,12 +16,12 @@ use documents::{compare, without};
 use report::Report;
 pub use report::{Area, Change, Class, Diff, Difference};
 
-/// Finds what differs between two roots.
+/// Compares two roots.
 ///
-/// What has the same digest is not read. Entries of indexes are compared by platform, an image with that entry of an index that
-/// is for its platform. Layers that two images share are known by their digest; if there are others, all are read once,
-/// the digests of their tars are computed, and files are compared by their digests. Nothing that a config claims about layers
-/// decides.
+/// Equal digests are not read. Entries of indexes are compared by platform; an image is compared with the entry of an
+/// index for its platform. Layers that both images share are recognized by their digest. If others remain, all are read
+/// once, the digests of their tars are computed, and files are compared by their digests. Claims of a config about
+/// layers are not trusted.
 ///
 /// Reading layers is bounded by one [`Budget`](ocikit_image::files::Budget).
 ///
@@ -34,14 +34,14 @@ pub async fn diff(left: &Root, right: &Root) -> Result<Diff> {
     Ok(Diff { left: left.digest(), right: right.digest(), differences: report.differences })
 }
 
-/// How deep indexes are looked into.
-const DEEPEST: usize = 16;
+/// The maximum nesting depth of indexes.
+const MAX_INDEX_DEPTH: usize = 16;
 
 async fn compare_roots(report: &mut Report, left: &Root, right: &Root, depth: usize) -> Result<()> {
     if left.digest() == right.digest() {
         return Ok(());
     }
-    if depth > DEEPEST {
+    if depth > MAX_INDEX_DEPTH {
         return Err(Error::broken(left.source(), format!("{} is nested too deep", left.digest())));
     }
     match (left, right) {
@@ -87,7 +87,7 @@ async fn compare_indexes(
         let other_entry = &right.manifests()[*other_at];
         let mut below = report.below(key);
         let platform = |entry: &Descriptor| entry.platform.as_ref().map(Platform::normalized);
-        // A variant that goes without saying may be left out.
+        // A default variant may be omitted.
         let keys: &[&str] = if platform(entry) == platform(other_entry) { &["platform"] } else { &[] };
         let described = |value: &Value, at: usize| without(&described(&value["manifests"][at]), keys);
         let (described, other_described) = (described(&one, *at), described(&other, *other_at));
@@ -106,7 +106,7 @@ async fn compare_indexes(
     Ok(())
 }
 
-/// An index and an image: the one entry that is for the same platform counts.
+/// Compares an index with an image: with its only entry for the same platform.
 async fn compare_index_with_image(
     report: &mut Report,
     index: &ocikit_image::Index,
@@ -116,7 +116,7 @@ async fn compare_index_with_image(
     let config = image.config().await?;
     let platform = config.platform().cloned().unwrap_or_else(Platform::of_this_machine);
     let images = index.manifests().iter().filter(|entry| !entry.is_attestation()).count();
-    // An index of one image, and perhaps what attests it, is that image in a wrapping.
+    // An index with one image, and possibly its attestation manifests, is equivalent to that image.
     let class = if images == 1 { Class::Encoding } else { Class::Semantic };
     let (one, other) = if index_is_left { ("index", "image") } else { ("image", "index") };
     report.add(Difference::of(Area::Index, "kind", class, Some(one.to_owned()), Some(other.to_owned())));
@@ -178,7 +178,7 @@ fn compare_artifacts(report: &mut Report, left: &Root, right: &Root) {
     documents::spelling(report, Area::Manifest, one.bytes(), other.bytes());
 }
 
-/// Everything in two manifests but the digests and sizes of what they point to.
+/// Compares two manifests without the digests and sizes of their children.
 fn compare_manifests(report: &mut Report, left: &Descriptor, right: &Descriptor, one: &Value, other: &Value) {
     documents::media_type(report, Area::Manifest, &left.media_type, &right.media_type);
     let rest = |value: &Value| without(value, &["mediaType", "config", "layers", "manifests"]);
@@ -186,7 +186,7 @@ fn compare_manifests(report: &mut Report, left: &Descriptor, right: &Descriptor,
     let config = |value: &Value| described(&value["config"]);
     compare(report, Area::Descriptor, "config", &config(one), &config(other));
     let count = |value: &Value| value["layers"].as_array().map_or(0, Vec::len);
-    // Where there are more on one side they belong together in no obvious way; layers are compared by what is in them.
+    // If the numbers differ, there are no obvious pairs; layers are compared by their contents.
     if count(one) == count(other) {
         for at in 0..count(one) {
             let layer = |value: &Value| described(&value["layers"][at]);
@@ -196,7 +196,7 @@ fn compare_manifests(report: &mut Report, left: &Descriptor, right: &Descriptor,
     }
 }
 
-/// What is not looked into is compared by digest.
+/// Compares blobs by digest.
 fn blobs(report: &mut Report, left: &[Descriptor], right: &[Descriptor]) {
     for at in 0..left.len().max(right.len()) {
         let (one, other) = (left.get(at), right.get(at));
@@ -207,7 +207,7 @@ fn blobs(report: &mut Report, left: &[Descriptor], right: &[Descriptor]) {
     }
 }
 
-/// A descriptor without what follows from the content of what it points to.
+/// Returns a descriptor without the fields that depend on the contents.
 fn described(descriptor: &Value) -> Value {
     let mut rest = without(descriptor, &["digest", "size"]);
     if let Some(found) = rest.get_mut("annotations") {
@@ -216,7 +216,7 @@ fn described(descriptor: &Value) -> Value {
     rest
 }
 
-/// Each entry of an index under a name that says what it is for, however the other index orders its own.
+/// Returns each entry of an index with a key for its purpose, independent of its position.
 async fn entries(index: &ocikit_image::Index) -> Result<Vec<(String, usize)>> {
     let (manifests, platforms) = (index.manifests(), index.platforms().await?);
     let mut seen: HashMap<String, usize> = HashMap::new();
@@ -246,7 +246,7 @@ async fn entries(index: &ocikit_image::Index) -> Result<Vec<(String, usize)>> {
     Ok(named)
 }
 
-/// The JSON of a document that was parsed before.
+/// Returns the JSON of a document that was parsed before.
 fn value(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap_or_default()
 }

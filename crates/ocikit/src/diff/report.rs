@@ -1,89 +1,89 @@
 use ocikit_spec::Digest;
 use serde::Serialize;
 
-/// What differs between two roots; nothing, if they are the same or differ in nothing that anybody could name.
+/// The differences between two roots; empty if they are equivalent.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Diff {
-    /// The digest of the one.
+    /// The digest of the left root.
     pub left: Digest,
-    /// The digest of the other.
+    /// The digest of the right root.
     pub right: Digest,
-    /// What differs, in the order of the documents and then of the files.
+    /// The differences, in the order of the documents and then of the files.
     pub differences: Vec<Difference>,
 }
 
 impl Diff {
-    /// Whether there are differences that matter to whoever runs the image.
+    /// Returns whether there are differences that affect a container.
     pub fn is_semantic(&self) -> bool {
         self.count(Class::Semantic) > 0
     }
 
-    /// How many differences of a class there are.
+    /// Returns the number of differences of a class.
     pub fn count(&self, class: Class) -> usize {
         self.differences.iter().filter(|difference| difference.class == class).count()
     }
 }
 
-/// One thing that differs.
+/// A difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Difference {
-    /// How much it matters.
+    /// Its class.
     pub class: Class,
-    /// Which entry of an index it is in: its platform.
+    /// The platform of the entry of the index, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
-    /// What it is in.
+    /// The part of the image.
     pub area: Area,
-    /// Where: a key of a document, the number of a layer, the path of a file.
+    /// The position: a key of a document, the number of a layer, the path of a file.
     pub at: String,
-    /// What of a file or layer.
+    /// The aspect of a file or layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub what: Option<&'static str>,
     /// Whether it is on one side only.
     pub change: Change,
-    /// What the one has.
+    /// The value on the left side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left: Option<String>,
-    /// What the other has.
+    /// The value on the right side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub right: Option<String>,
 }
 
-/// How much a difference matters; what matters most is least.
+/// The importance of a difference; the most important one is the least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Class {
-    /// The image is another one.
+    /// The image behaves differently.
     Semantic,
-    /// Only a time is another one.
+    /// Only a time differs.
     Time,
-    /// Only the order is another one, where order means nothing.
+    /// Only the order differs, where it has no meaning.
     Order,
-    /// The same is written in another way: compressed, cut into layers, laid out, typed.
+    /// Only the encoding differs: the compression, the layers, the white space, the media types.
     Encoding,
 }
 
-/// What a difference is in.
+/// The part of an image with a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Area {
     /// An index.
     Index,
-    /// What a document says of something that it points to.
+    /// A descriptor in a document.
     Descriptor,
     /// A manifest.
     Manifest,
     /// A config.
     Config,
-    /// A layer, or whatever else a manifest lists.
+    /// A layer, or another blob of a manifest.
     Layer,
     /// A file, as a container sees it.
     File,
 }
 
-/// Whether both sides have it.
+/// The sides that have a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Change {
@@ -96,7 +96,7 @@ pub enum Change {
 }
 
 impl Difference {
-    /// Something that is on the sides that have a value.
+    /// Returns the change for the sides that have a value.
     pub(crate) fn of(
         area: Area,
         at: impl Into<String>,
@@ -133,7 +133,7 @@ impl Difference {
     }
 }
 
-/// Differences as they are found, below one entry of an index or the root.
+/// The differences found so far, for one entry of an index or the root.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     entry: Option<String>,
@@ -146,7 +146,7 @@ impl Report {
         self.differences.push(Difference { entry, ..difference });
     }
 
-    /// A report about an entry of what this is about.
+    /// Returns a report for an entry of an index.
     pub(crate) fn below(&self, key: &str) -> Report {
         let entry = match &self.entry {
             Some(above) => format!("{above} / {key}"),

@@ -12,46 +12,46 @@ use serde::de::IgnoredAny;
 use super::select::Select;
 use super::skopeo;
 
-/// What is mirrored.
+/// The configuration of a sync.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// How many images are copied at the same time.
+    /// The number of images that are copied in parallel.
     pub jobs: usize,
-    /// How many images are begun in a minute at most.
+    /// The maximum number of images that are started per minute.
     pub per_minute: Option<u32>,
-    /// What is copied where.
+    /// The rules.
     pub rules: Vec<Rule>,
-    /// What the file says of registries, by their names; only skopeo's files do.
+    /// Settings for registries by name; only files in skopeo's format have them.
     pub registries: BTreeMap<String, Access>,
 }
 
-/// Some tags of a repository, and the repository in which they are kept.
+/// Some tags of a repository, and the repository that they are mirrored to.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// Where the images are.
+    /// The source repository.
     pub from: Repository,
-    /// Where they are copied to, each under its own tag.
+    /// The target repository; tags keep their names.
     pub to: Repository,
-    /// Which tags.
+    /// The tags.
     pub select: Select,
-    /// Which platforms, all if empty; see [`narrow`](ocikit_image::narrow).
+    /// The platforms; all if empty. See [`select_platforms`](ocikit_image::select_platforms).
     pub platforms: Vec<Platform>,
-    /// What goes along.
+    /// The referrers to copy.
     pub referrers: Referrers,
 }
 
-/// How a registry is spoken to.
+/// Settings of a registry.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// Who we are.
+    /// The credential.
     pub credential: Option<Credential>,
-    /// Its certificate is not checked.
+    /// Whether its certificate is not checked.
     pub insecure: bool,
     /// A directory with certificates for it.
     pub certificates: Option<PathBuf>,
 }
 
-/// A file that says what to mirror makes no sense.
+/// The configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("{problem}")]
 pub struct Invalid {
@@ -63,13 +63,13 @@ impl Invalid {
         Invalid { problem: problem.to_string() }
     }
 
-    /// The problem with one of the images that the file names.
+    /// Returns the error for one of the images in the file.
     pub(super) fn of(image: &str, problem: impl fmt::Display) -> Invalid {
         Invalid::new(format_args!("{image}: {problem}"))
     }
 }
 
-/// A registry, or a part of it, that repositories are mirrored to.
+/// A registry, or a path in it, that repositories are mirrored to.
 #[derive(Debug, Clone)]
 pub struct Prefix {
     registry: Registry,
@@ -91,13 +91,13 @@ impl FromStr for Prefix {
 }
 
 impl Prefix {
-    /// Whether the whole name of a repository goes behind it, its registry included, instead of the last part alone.
+    /// Sets whether the full name of a repository, including its registry, is appended, instead of its last component.
     #[must_use]
     pub fn scoped(self, scoped: bool) -> Prefix {
         Prefix { scoped, ..self }
     }
 
-    /// Where a repository is mirrored to.
+    /// Returns the target of a repository.
     pub(super) fn below(&self, from: &Repository) -> Result<Repository, ocikit_spec::Error> {
         let name = match self.scoped {
             true => from.to_string(),
@@ -121,7 +121,7 @@ struct File {
 struct Image {
     from: String,
     to: Option<String>,
-    /// `1.20` is a number to YAML; asked for a string, the reader gives it as it is written.
+    /// YAML reads `1.20` as a number; when a string is requested, the parser returns it as it is written.
     #[serde(default)]
     tags: Vec<String>,
     #[serde(default, rename = "match")]
@@ -149,12 +149,12 @@ impl Default for AlongWith {
 }
 
 impl Config {
-    /// Reads a file of our own form, which has a list of `images`, or one for `skopeo sync`, which names registries. `to`
-    /// is where images go that say nothing of it: all of those in skopeo's form.
+    /// Parses a file with a list of `images`, or one in the format of `skopeo sync`, which names registries. `to` is
+    /// the target of images for which the file states none: of all images in skopeo's format.
     ///
     /// # Errors
     ///
-    /// [`Invalid`] with the place of the problem.
+    /// [`Invalid`] with the position of the problem.
     pub fn parse(text: &str, to: Option<&Prefix>) -> Result<Config, Invalid> {
         let keys: BTreeMap<String, IgnoredAny> = serde_saphyr::from_str(text).map_err(Invalid::new)?;
         if !keys.contains_key("images") {
@@ -162,13 +162,13 @@ impl Config {
         }
         let file: File = serde_saphyr::from_str(text).map_err(Invalid::new)?;
         let rules = file.images.into_iter().map(|image| image.rule(to)).collect::<Result<_, _>>()?;
-        let jobs = file.jobs.unwrap_or(JOBS).max(1);
+        let jobs = file.jobs.unwrap_or(DEFAULT_JOBS).max(1);
         Ok(Config { jobs, per_minute: file.per_minute, rules, registries: BTreeMap::new() })
     }
 }
 
-/// How many images are copied at the same time where nothing is said of it.
-pub(super) const JOBS: usize = 8;
+/// The default number of images that are copied in parallel.
+pub(super) const DEFAULT_JOBS: usize = 8;
 
 impl Image {
     fn rule(self, to: Option<&Prefix>) -> Result<Rule, Invalid> {
@@ -195,7 +195,7 @@ impl Image {
     }
 }
 
-/// A repository, without a tag, since which tags are meant stands beside it.
+/// Parses a repository without a tag; the tags are stated in a separate field.
 pub(super) fn repository(text: &str) -> Result<Repository, Invalid> {
     let reference: Reference = text.parse().map_err(|error| Invalid::of(text, error))?;
     let repository = reference.repository().clone();
@@ -206,7 +206,7 @@ pub(super) fn repository(text: &str) -> Result<Repository, Invalid> {
     Ok(repository)
 }
 
-/// A user and a password.
+/// Returns the credential for a user name and a password.
 pub(super) fn password(username: String, password: String) -> Credential {
     Credential::Password { username, password: Secret::new(password) }
 }

@@ -1,4 +1,4 @@
-//! Mirroring by a file: which tags of which repositories are kept where.
+//! Mirrors images by a configuration file: which tags of which repositories are copied to which target.
 //!
 //! ```
 //! use ocikit::sync::Config;

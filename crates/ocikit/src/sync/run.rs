@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use ocikit_image::{
-    Copied, CopyOptions, Error, Name, Naming, ReferrerTag, Referrers, Result, Root, Sink, Source, copy, copy_all,
-    narrow, plan, tagged_referrers,
+    Copied, CopyOptions, Error, Name, Naming, ReferrerTag, Referrers, Result, Root, Sink, Source, copy, copy_all, plan,
+    select_platforms, tagged_referrers,
 };
 use ocikit_registry::RemoteRepository;
 use ocikit_spec::{Digest, Reference, Repository, Tag};
@@ -14,77 +14,77 @@ use ocikit_spec::{Digest, Reference, Repository, Tag};
 use super::config::{Config, Rule};
 use crate::Session;
 
-/// How to mirror.
+/// Options of [`sync`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SyncOptions {
-    /// Says what would be copied, and copies nothing.
+    /// Whether to report what would be copied, without copying.
     pub dry_run: bool,
-    /// Goes on where an image fails.
+    /// Whether to continue after an image failed.
     pub keep_going: bool,
 }
 
-/// Why not everything was mirrored.
+/// Why a sync is incomplete.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SyncError {
-    /// Two images would overwrite each other. Nothing was copied.
+    /// Two images have the same target. Nothing was copied.
     #[error("cannot mirror to {target}: {first} and {second} both map to it")]
     Conflict {
-        /// Where both go.
+        /// The target.
         target: String,
-        /// One of them.
+        /// The first image.
         first: String,
-        /// The other.
+        /// The second image.
         second: String,
     },
-    /// Some images failed; each was told.
+    /// Some images failed; each was reported.
     #[error("cannot mirror {failed} of {} images", .failed + .done)]
     Incomplete {
-        /// How many are mirrored.
+        /// The number of images that are mirrored.
         done: usize,
-        /// How many are not.
+        /// The number of images that failed.
         failed: usize,
     },
 }
 
-/// One image that a rule means.
+/// An image that a rule selects.
 #[derive(Debug, Clone)]
 pub struct Item {
-    /// The image, as in a reference.
+    /// The source reference.
     pub from: String,
-    /// Where it goes, as in a reference.
+    /// The target reference.
     pub to: String,
 }
 
-/// What became of an image.
+/// The outcome for an image.
 #[derive(Debug, Clone)]
 pub enum Done {
-    /// It was the same there, and so was what is about it.
+    /// The target already had the image and its referrers.
     Same(Digest),
-    /// It was copied.
+    /// The image was copied.
     Copied(Box<Copied>),
-    /// It would be copied: its digest, and how many bytes the target lacks.
+    /// The image would be copied: its digest, and the number of bytes that the target lacks.
     Planned(Digest, u64),
 }
 
-/// Whoever decides which images are mirrored, by their signatures for one. A refusal is an error of its own kind.
+/// Decides which images are mirrored, for example by their signatures. A rejection is its own kind of error.
 #[async_trait]
 pub trait Gate<E>: Send + Sync {
-    /// Lets an image through, or says why not. It is asked about all of an image, whatever platforms are wanted of it, and
-    /// also about one that is at the target. What is copied then is this root, wherever the reference leads meanwhile.
+    /// Accepts or rejects an image. The root includes all platforms, even those that are not mirrored, and the check
+    /// also runs for an image that the target already has. This root is then copied, even if the tag moves meanwhile.
     ///
-    /// Of the referrers that the configuration means (`which`), it returns those that may be copied too.
+    /// Returns the part of `which`, the referrers that the configuration selects, that may be copied too.
     async fn check(&self, from: &Reference, root: &Root, which: &Referrers) -> Result<Referrers, E>;
 }
 
-/// Mirrors what a configuration says, as far as a gate lets it through if there is one. Each image is told as soon as it is
-/// through, and a rule whose tags cannot be listed as if it were an image.
+/// Mirrors the images of a configuration that the gate accepts, if there is one. Each image is reported when it is
+/// finished, and a rule whose tags cannot be listed is reported like an image.
 ///
-/// Without [`SyncOptions::keep_going`] it ends with the first failure, which is told like the others. Nothing is ever removed
-/// at the target. Signatures and lists of referrers under tags of their own are added to what the target has; with a gate they
-/// are copied only with the images that they are about.
+/// Without [`SyncOptions::keep_going`], the sync stops after the first failure, which is reported like the others.
+/// Nothing is ever removed at the target. Signatures and lists of referrers under tags are merged with those of the
+/// target. With a gate they are copied only together with their subject.
 ///
-/// Returns how many images are mirrored.
+/// Returns the number of images that are mirrored.
 ///
 /// # Errors
 ///
@@ -159,7 +159,7 @@ pub async fn sync<E: From<Error> + Send>(
 
 type Expanded = Result<(Vec<Name>, RemoteRepository, RemoteRepository)>;
 
-/// Refuses two images that would get the same tag. The same image for the same platforms may be meant by several rules.
+/// Rejects two images with the same target tag. Several rules may select the same image for the same platforms.
 fn refuse_conflicts(expanded: &[(&Rule, Expanded)]) -> Result<(), SyncError> {
     let mut targets = HashMap::new();
     for (rule, found) in expanded {
@@ -182,7 +182,7 @@ fn referrer_tag(name: &Name) -> Option<ReferrerTag> {
     }
 }
 
-/// Copies what a tag of referrers stands for.
+/// Copies the referrers under a referrer tag.
 async fn said(
     session: &Session,
     rule: &Rule,
@@ -221,8 +221,8 @@ async fn said(
     })
 }
 
-/// The images that a rule means. Listed tags of referrers are left out where nothing of them would be copied, or where a gate
-/// decides about the images.
+/// Returns the images that a rule selects. Referrer tags in a list of tags are skipped if their referrers would not be
+/// copied, or if a gate decides about the images.
 async fn expand(session: &Session, rule: &Rule, has_gate: bool) -> Expanded {
     let from = session.client().repository(rule.from.clone())?;
     let to = session.client().repository(rule.to.clone())?;
@@ -237,7 +237,7 @@ async fn expand(session: &Session, rule: &Rule, has_gate: bool) -> Expanded {
     Ok((rule.select.choose(&tags), from, to))
 }
 
-/// Opens an image that may be mirrored, and says which of its referrers may be. From here on it is known by its digest.
+/// Opens an image, if the gate accepts it, with the referrers to copy. From here on it is identified by its digest.
 async fn open<E: From<Error>>(
     rule: &Rule,
     name: &Name,
@@ -249,7 +249,7 @@ async fn open<E: From<Error>>(
         Some(gate) => gate.check(&reference(&rule.from, name), &root, &rule.referrers).await?,
         None => rule.referrers.clone(),
     };
-    Ok((narrow(&root, &rule.platforms).await?, referrers))
+    Ok((select_platforms(&root, &rule.platforms).await?, referrers))
 }
 
 async fn one(name: &Name, root: Root, to: RemoteRepository, options: CopyOptions, dry_run: bool) -> Result<Done> {
@@ -261,7 +261,7 @@ async fn one(name: &Name, root: Root, to: RemoteRepository, options: CopyOptions
         };
         let to: Arc<dyn Sink> = Arc::new(to);
         let planned = plan(&root, &to, &options).await?;
-        // Sizes are what documents claim, and may be anything.
+        // Saturating, because the size in a descriptor is untrusted.
         let missing = planned.blobs.iter().filter(|(_, present)| !present);
         let missing = missing.fold(0_u64, |sum, (blob, _)| sum.saturating_add(blob.size));
         let is_same = missing == 0 && there.is_some_and(|there| there.digest == root.digest());

@@ -6,8 +6,8 @@ use regex::Regex;
 
 use super::versions::Versions;
 
-/// Which tags of a repository are meant: those that are named, match or are versions in a range, without the exceptions. If
-/// nothing of this is said, all.
+/// The selected tags of a repository: those that are listed, match a pattern or are versions in a range, without the
+/// exceptions. All tags if none of these is given.
 #[derive(Debug, Clone, Default)]
 pub struct Select {
     names: Vec<Name>,
@@ -31,12 +31,12 @@ impl Select {
         })
     }
 
-    /// Whether the tags of the repository have to be listed to know.
+    /// Returns whether the selection requires the list of tags of the repository.
     pub(super) fn needs_list(&self) -> bool {
         self.names.is_empty() || !self.matches.is_empty() || self.versions.is_some()
     }
 
-    /// Those that are meant, of these tags, and what is named whether listed or not; each once.
+    /// Returns the selected tags out of these, and the listed names whether they exist or not, each once.
     pub(super) fn choose(&self, tags: &[Tag]) -> Vec<Name> {
         let everything = self.names.is_empty() && self.matches.is_empty() && self.versions.is_none();
         let is_meant = |tag: &&Tag| {

@@ -1,4 +1,4 @@
-//! The files that `skopeo sync` reads.
+//! Parser for the files of `skopeo sync`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ocikit_image::Referrers;
 use serde::Deserialize;
 
-use super::config::{Access, Config, Invalid, JOBS, Prefix, Rule, password, repository};
+use super::config::{Access, Config, DEFAULT_JOBS, Invalid, Prefix, Rule, password, repository};
 use super::select::Select;
 
 #[derive(Deserialize)]
@@ -30,11 +30,12 @@ struct Credentials {
     password: String,
 }
 
-/// Everything is copied below one place, as skopeo does it: which is not in the file. All platforms are.
+/// Parses a file. Everything is copied below one target, which is not part of the file, and with all platforms, as
+/// skopeo does.
 pub(super) fn parse(text: &str, to: Option<&Prefix>) -> Result<Config, Invalid> {
     let file: BTreeMap<String, Registry> = serde_saphyr::from_str(text).map_err(Invalid::new)?;
     let to = to.ok_or_else(|| Invalid::new("the file does not say where the images go"))?;
-    let mut config = Config { jobs: JOBS, per_minute: None, rules: Vec::new(), registries: BTreeMap::new() };
+    let mut config = Config { jobs: DEFAULT_JOBS, per_minute: None, rules: Vec::new(), registries: BTreeMap::new() };
     for (host, registry) in file {
         let mut add = |image: &str, select: Result<Select, String>| {
             let name = format!("{host}/{image}");

@@ -2,8 +2,8 @@ use std::str::FromStr;
 
 use semver::{Version, VersionReq};
 
-/// A range of versions, as the tools around containers write it: `>=3.12, <4`, `3.12 - 3.14`, `~1.2 || ^2`, `1.x`, `!=1.3`. A
-/// version without an operator means itself, or all versions that it is the beginning of.
+/// A range of versions in the syntax of container tools: `>=3.12, <4`, `3.12 - 3.14`, `~1.2 || ^2`, `1.x`, `!=1.3`. A
+/// version without an operator matches itself, or all versions with it as their prefix.
 #[derive(Debug, Clone)]
 pub struct Versions(Vec<Alternative>);
 
@@ -14,8 +14,8 @@ struct Alternative {
 }
 
 impl Versions {
-    /// Whether a tag is a version in the range: `1.2.3`, `v1.2`, `1`. One that has a suffix, as in `1.2-alpine`, is only if the
-    /// range has one for the same version.
+    /// Returns whether a tag is a version in the range: `1.2.3`, `v1.2`, `1`. A tag with a suffix, such as
+    /// `1.2-alpine`, matches only if the range has a suffix for the same version.
     pub fn contain(&self, tag: &str) -> bool {
         let Some(version) = version(tag) else { return false };
         self.0.iter().any(|alternative| {
@@ -24,7 +24,7 @@ impl Versions {
     }
 }
 
-/// The version that a tag is; what it leaves out is zero.
+/// Parses a tag as a version; missing components are zero.
 fn version(tag: &str) -> Option<Version> {
     let text = tag.strip_prefix('v').unwrap_or(tag);
     let (numbers, rest) = text.split_at(text.find(['-', '+']).unwrap_or(text.len()));
@@ -58,7 +58,7 @@ fn alternative(text: &str) -> Result<Alternative, String> {
         let at = word.find(|letter: char| !"<>=!~^".contains(letter)).unwrap_or(word.len());
         operator.push_str(&word[..at]);
         if at == word.len() {
-            // The version follows behind a space.
+            // The version follows after a space.
             continue;
         }
         let version = bare(&word[at..]);
@@ -101,7 +101,7 @@ mod tests {
             ("1.2", vec!["1.2", "1.2.9"], vec!["1.3", "2"]),
             ("1.x", vec!["1", "1.9.9"], vec!["2.0", "0.9"]),
             ("~1.2 || ^2.1", vec!["1.2.5", "2.9"], vec!["1.3", "2.0", "3.1"]),
-            // Behind all that begin with 1.
+            // Greater than all versions with the prefix 1.
             (">1, !=2.3", vec!["2.0", "3.1"], vec!["1.4", "2.3.1"]),
             ("*", vec!["0.1", "9"], vec!["stable"]),
         ] {

@@ -6,13 +6,14 @@ use crate::error::{Error, Result};
 use crate::platform::best_entries;
 use crate::root::{Index, Root};
 
-/// What a root has for some platforms: for one the image itself, for several an index of those, with the attestations that
-/// are about them. The images stay as they are; an index that leaves something out is a new one, with another digest.
+/// Returns the part of a root for some platforms: the image itself for one platform, and for several an index with
+/// their images and the attestation manifests of these. The images keep their bytes; an index without some of its
+/// entries is a new document with a different digest.
 ///
 /// # Errors
 ///
-/// [`Error::NoPlatform`] if there is no image for one of the platforms.
-pub async fn narrow(root: &Root, platforms: &[Platform]) -> Result<Root> {
+/// [`Error::NoPlatform`] if a platform has no image.
+pub async fn select_platforms(root: &Root, platforms: &[Platform]) -> Result<Root> {
     match (root, platforms) {
         (_, []) => Ok(root.clone()),
         (Root::Index(index), [platform]) => Ok(Root::Image(index.image_for(platform).await?)),
@@ -42,7 +43,7 @@ async fn of_index(index: &Index, platforms: &[Platform]) -> Result<Index> {
         _ => kept.contains(&entry.digest.to_string()),
     };
     let mut edit = index.edit();
-    // From the back, so that positions stay right.
+    // In reverse order, so that the positions of the remaining entries stay valid.
     for position in (0..entries.len()).rev().filter(|position| !is_kept(&entries[*position])) {
         edit.remove(position);
     }
