@@ -12,7 +12,7 @@ use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MediaType};
 use crate::file::file_body;
 use crate::tar::cannot_open;
 
-/// A file that is one blob: a source of that and nothing else.
+/// A file as the source of a single blob.
 #[derive(Debug, Clone)]
 pub struct BlobFile {
     name: String,
@@ -21,7 +21,7 @@ pub struct BlobFile {
 }
 
 impl BlobFile {
-    /// Reads a file once, to know its digest.
+    /// Reads a file once to compute its digest.
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl BlobFile {
         BlobFile::of(path.display().to_string(), file.await?).await
     }
 
-    /// The same for a file that is open; messages call it by this name.
+    /// Reads an open file once to compute its digest; messages use this name.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl BlobFile {
         .await
     }
 
-    /// Digest and size.
+    /// Returns the digest and the size.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }

@@ -23,21 +23,21 @@ pub(crate) const BLOBS: &str = "blobs";
 
 /// An OCI layout in a directory.
 ///
-/// Blobs appear by rename once they were checked, so an interrupted copy leaves whole blobs and the old `index.json`.
+/// Blobs get their name after they were checked, so an interrupted copy leaves complete blobs and the old `index.json`.
 /// Changes to `index.json` are serialized between processes by a lock on the `oci-layout` file.
 #[derive(Debug)]
 pub struct Dir {
     path: PathBuf,
-    /// Where the blobs are: in the layout, as a rule.
+    /// The directory of the blobs, usually in the layout.
     blobs: PathBuf,
-    /// Shared with whatever still writes, so that the directory does not go before the last of them.
+    /// Shared with all writers, so that the directory is not removed before the last of them ends.
     tentative: Arc<Tentative>,
-    /// Held from the first blob on, so that nobody takes away what is not listed yet.
+    /// Held from the first blob on, so that garbage collection does not remove blobs that are not listed yet.
     writing: Mutex<Option<File>>,
     subjects: Subjects,
 }
 
-/// A directory that was made here goes, unless something in it becomes visible.
+/// Removes a directory that was created here, unless something in it was published.
 #[derive(Debug)]
 struct Tentative {
     path: PathBuf,
@@ -47,29 +47,29 @@ struct Tentative {
 impl Drop for Tentative {
     fn drop(&mut self) {
         if self.goes.load(Ordering::Relaxed) {
-            // Never visible: nobody misses it. If it stays, it stays.
+            // The layout was never visible, so a failure is harmless.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
 }
 
 impl Dir {
-    /// Opens a layout for reading, and for adding to it.
+    /// Opens a layout for reading and adding images.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] if there is no such directory, [`Error::Broken`] if it is not a layout.
+    /// [`Error::Failed`] if the directory does not exist, [`Error::Broken`] if it is not a layout.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Dir> {
         let dir = Dir::new(path.into(), false);
         dir.roots().await?;
         Ok(dir)
     }
 
-    /// Opens a layout for adding to it; where there is none, it will be one once something is published.
+    /// Opens a layout for adding images. If there is none, it is created when an image is published.
     ///
     /// # Errors
     ///
-    /// [`Error::Broken`] if there is a directory with other things in it, [`Error::Failed`] if one cannot be made.
+    /// [`Error::Broken`] if the directory exists with other contents, [`Error::Failed`] if it cannot be created.
     pub async fn create(path: impl Into<PathBuf>) -> Result<Dir> {
         let path = path.into();
         let shown = path.display().to_string();
@@ -87,7 +87,7 @@ impl Dir {
                     }
                     entries => entries.map_err(failed)?,
                 };
-                // An empty directory, or one that an earlier attempt has begun to fill.
+                // An empty directory, or one that an interrupted attempt has started to fill.
                 match entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == BLOBS)) {
                     true => Ok(false),
                     false => Err(Error::broken(path.display(), "it has other files in it and is not an OCI layout")),
@@ -109,18 +109,18 @@ impl Dir {
         }
     }
 
-    /// The same layout with its blobs elsewhere, in a directory that several layouts share; there a blob is
-    /// `ALGORITHM/HEX`, as skopeo has it.
+    /// Returns the layout with its blobs in a directory that several layouts share. A blob is stored there as
+    /// `ALGORITHM/HEX`, as skopeo does.
     pub fn sharing(self, blobs: impl Into<PathBuf>) -> Dir {
         Dir { blobs: blobs.into(), ..self }
     }
 
-    /// Where it is.
+    /// Returns the path of the layout.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The list of roots as it is now.
+    /// Reads the list of roots.
     ///
     /// # Errors
     ///
@@ -130,7 +130,7 @@ impl Dir {
         blocking(move || read_roots(&path)).await
     }
 
-    /// Shows whoever collects garbage that somebody is writing, until this is dropped.
+    /// Takes a shared lock that tells garbage collection that blobs are being written, until this is dropped.
     async fn announce(&self) -> Result<()> {
         if self.writing.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return Ok(());
@@ -138,7 +138,7 @@ impl Dir {
         let (place, failed) = (self.blob_place(), self.failed("write to"));
         let lock = blocking(move || {
             let blobs = place.made().map_err(failed)?;
-            // Where directories or file systems cannot be locked nobody can be told.
+            // If the directory or file system does not support locks, garbage collection cannot be prevented.
             Ok(blobs.lockable().and_then(|blobs| blobs.lock_shared().map(|()| blobs)).ok())
         });
         let lock = lock.await?;
@@ -146,13 +146,13 @@ impl Dir {
         Ok(())
     }
 
-    /// Whether its blobs may be other layouts' too.
+    /// Returns whether its blobs may belong to other layouts as well.
     pub(crate) fn is_shared(&self) -> bool {
         self.blobs != self.path.join(BLOBS)
     }
 
-    /// Manifests with a subject that may not be listed. Blobs that are kept elsewhere may be other layouts' and are not
-    /// looked at.
+    /// Returns manifests with a subject that may not be listed. Blobs in a shared directory may belong to other layouts
+    /// and are not read.
     pub(crate) async fn unlisted(&self) -> Result<Vec<Unlisted>> {
         if self.is_shared() {
             return Ok(Vec::new());
@@ -162,7 +162,7 @@ impl Dir {
             let blobs = list_blobs(&path).map_err(failed)?.into_iter();
             let blobs = blobs.filter_map(|(name, size)| Some((Digest::from_blob_path(&name)?, size)));
             unlisted::find(&place, blobs, |digest, length| {
-                // A file that went or became something else in the meantime is no referrer.
+                // A file that was removed or replaced meanwhile is not a referrer.
                 let Ok(Some((file, size))) = open_file(&path.join(digest.blob_path())) else { return Ok(Bytes::new()) };
                 read_small(&file, 0, length.min(size))
             })
@@ -170,7 +170,7 @@ impl Dir {
         .await
     }
 
-    /// Where blobs are written to.
+    /// Returns the directory that blobs are written to.
     fn blob_place(&self) -> BlobPlace {
         match self.is_shared() {
             true => BlobPlace::Shared(self.blobs.clone()),
@@ -182,11 +182,12 @@ impl Dir {
         self.blobs.join(digest.algorithm().name()).join(digest.hex())
     }
 
-    /// Takes what a name stands for off the list, and says what that was. Its blobs stay, since others may share them.
+    /// Removes an image from the list and returns the removed entries. Blobs are kept, because other images may share
+    /// them.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] and [`Error::Ambiguous`] if the name stands for nothing here or for several images.
+    /// [`Error::NotFound`] and [`Error::Ambiguous`] if the name matches no image or several.
     pub async fn remove(&self, name: &Name) -> Result<Vec<Descriptor>> {
         let (path, failed) = (self.path.clone(), self.failed("write to"));
         let locked = blocking(move || lock(&path).map_err(failed)).await?;
@@ -227,7 +228,7 @@ impl Source for Dir {
         .await;
         match opened {
             Ok((file, size)) => Ok(file_body(Arc::new(file), 0, size, range, self)),
-            // The list of roots is an image itself where it lists platforms.
+            // A list of roots that lists platforms is an image itself.
             Err(error) if error.is_not_found() && descriptor.media_type.is_index() => {
                 let roots = self.roots().await?;
                 roots::own(&roots, &roots.digest(), descriptor, range, self)
@@ -255,7 +256,7 @@ impl Source for Dir {
 impl Sink for Dir {
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
         self.announce().await?;
-        // A blob of the wrong length is left by a writer that was killed; it is written again.
+        // A blob with a wrong size was left by a killed writer and is written again.
         let (place, digest, size) = (self.blob_place(), descriptor.digest, descriptor.size);
         let failed = self.failed("write to");
         let folder = blocking(move || {
@@ -305,16 +306,16 @@ impl Sink for Dir {
     }
 }
 
-/// Where the blobs of a layout are written to.
+/// The directory that the blobs of a layout are written to.
 enum BlobPlace {
-    /// In the layout, where no symlink is followed: it may have been made by a stranger.
+    /// In the layout, which is untrusted: no symlinks are followed.
     Own(PathBuf),
-    /// In a directory that a user named.
+    /// In a directory that the user named.
     Shared(PathBuf),
 }
 
 impl BlobPlace {
-    /// The directory, made if it is not there.
+    /// Returns the directory, which is created if it does not exist.
     fn made(&self) -> io::Result<Folder> {
         match self {
             BlobPlace::Own(layout) => {
@@ -329,15 +330,15 @@ impl BlobPlace {
     }
 }
 
-/// Keeps other processes from changing the list of roots until it is dropped.
+/// Locks the list of roots against changes by other processes until this is dropped.
 pub(crate) fn lock(path: &Path) -> io::Result<File> {
     let lock = Folder::open(path)?.file(OCI_LAYOUT_FILE)?;
     lock.lock()?;
     Ok(lock)
 }
 
-/// Opens a file and says how long it is; `None` for what is there and not a file, since opening a pipe would wait for
-/// whoever writes to it.
+/// Opens a file and returns its size; `None` if it is not a regular file, because opening a pipe would wait for its
+/// writer.
 fn open_file(path: &Path) -> io::Result<Option<(File, u64)>> {
     if !fs::metadata(path)?.is_file() {
         return Ok(None);

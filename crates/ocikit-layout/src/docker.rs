@@ -1,4 +1,4 @@
-//! The `manifest.json` beside an `index.json` that lets `docker load` take an OCI archive.
+//! The `manifest.json` in addition to `index.json`, which lets `docker load` read an OCI archive.
 
 use std::collections::HashSet;
 
@@ -15,32 +15,32 @@ pub(crate) const MANIFEST_JSON: &str = "manifest.json";
 #[serde(rename_all = "PascalCase")]
 struct Item {
     config: String,
-    /// `null` where the image has no full name; then docker loads it under its identifier.
+    /// `null` if the image has no full name; docker then loads it under its ID.
     repo_tags: Option<Vec<String>>,
     layers: Vec<String>,
 }
 
-/// Whether an OCI archive is one that `docker load` takes as well: whether it has a `manifest.json`.
+/// Whether an OCI archive gets a `manifest.json`, so that `docker load` can read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DockerList {
-    /// It has none.
+    /// No `manifest.json`.
     None,
-    /// It lists each image for one platform, and of an image for several the one for this platform if there is one. An
-    /// archive without any of them has no such file.
+    /// Lists each image for one platform, and of an index the image for this platform if there is one. Without any such
+    /// image there is no `manifest.json`.
     IfLoadable(Platform),
-    /// It lists, of an image for several platforms, the one for this platform or, failing that, the first.
+    /// Lists, of an index, the image for this platform or otherwise the first one.
     For(Platform),
 }
 
 impl Default for DockerList {
-    /// Whatever `docker load` can take on this machine.
+    /// Returns a list of everything that `docker load` can read on this machine.
     fn default() -> DockerList {
         DockerList::IfLoadable(Platform::of_this_machine())
     }
 }
 
-/// The file for these roots; `None` if there is no image that it lists.
+/// Returns the `manifest.json` for these roots; `None` if it would be empty.
 pub(crate) async fn manifest_json(roots: &Index, place: &dyn Source, list: &DockerList) -> Result<Option<Vec<u8>>> {
     let (platform, or_first) = match list {
         DockerList::None => return Ok(None),
@@ -67,7 +67,7 @@ pub(crate) async fn manifest_json(roots: &Index, place: &dyn Source, list: &Dock
     Ok((!items.is_empty()).then(text))
 }
 
-/// An image in such a file. Go writes an absent list as `null`.
+/// An image in a `manifest.json`. Go writes a missing list as `null`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Listed {
@@ -82,18 +82,18 @@ fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Res
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// The images that such a file lists.
+/// Parses a `manifest.json`.
 pub(crate) fn listed(text: &[u8]) -> serde_json::Result<Vec<Listed>> {
     Ok(serde_json::from_slice::<Option<_>>(text)?.unwrap_or_default())
 }
 
-/// The entries that such a file leads to; none if it makes no sense.
+/// Returns the names of the entries that a `manifest.json` refers to; none if it cannot be parsed.
 pub(crate) fn listed_in(text: &[u8]) -> Vec<String> {
     let items = listed(text).unwrap_or_default();
     items.into_iter().flat_map(|item| [item.config].into_iter().chain(item.layers)).collect()
 }
 
-/// When the first image of an index is taken although it is not for the platform.
+/// Whether the first image of an index is used if none is for the platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OrFirst {
     OnlyIfSingle,
@@ -107,10 +107,10 @@ async fn image_below(
     or_first: OrFirst,
 ) -> Result<Option<Manifest>> {
     let mut current = root.clone();
-    // An index of indexes is rare and never deep.
+    // Nested indexes are rare and never deep.
     for _ in 0..4 {
         let content = match place.content(&current).await {
-            // An index that is copied sparsely lists what is not here.
+            // An index that was copied in part lists manifests that do not exist.
             Err(error) if error.is_not_found() => return Ok(None),
             content => content?,
         };
@@ -140,7 +140,7 @@ async fn image_below(
     Ok(None)
 }
 
-/// Whether config and layers are here: layers that may not be distributed were perhaps left where they are.
+/// Returns whether config and layers exist: non-distributable layers may not have been copied.
 async fn has_layers(manifest: &Manifest, place: &dyn Source) -> Result<bool> {
     for blob in manifest.config().into_iter().chain(manifest.layers()) {
         if !place.has(blob).await? {

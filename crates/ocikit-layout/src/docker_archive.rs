@@ -21,22 +21,23 @@ use crate::roots;
 use crate::scratch::Scratch;
 use crate::tar::cannot_open;
 
-/// What `docker save` writes, and podman, skopeo and crane after it: configs and layers that a `manifest.json` lists.
+/// An archive in the format of `docker save`, which podman, skopeo and crane also write: configs and layers that a
+/// `manifest.json` lists.
 ///
-/// Such an archive has no manifests, so each image gets an OCI manifest made up here: the same archive always gives the
-/// same digest. Where the archive is an OCI layout as well, and has the manifest of such an image, that one is taken.
-/// Layers stay as they are, uncompressed or in gzip or zstd; the specification knows no others, so what is in xz or bzip2
-/// is decompressed to a temporary file.
+/// Such an archive has no manifests, so an OCI manifest is generated for each image: the same archive always has the
+/// same digest. If the archive is an OCI layout as well and has the manifest of the image, that one is used. Layers
+/// stay uncompressed or in gzip or zstd; the specification knows no other compression, so layers in xz or bzip2 are
+/// decompressed to a temporary file.
 #[derive(Debug, Clone)]
 pub struct DockerArchive {
     path: PathBuf,
-    /// Manifests that were made up, or read from the layout.
+    /// Manifests that were generated, or read from the layout.
     manifests: Arc<HashMap<Digest, Bytes>>,
     blobs: Arc<HashMap<Digest, Blob>>,
     roots: Index,
 }
 
-/// Where the bytes of a blob are.
+/// The position of the bytes of a blob.
 #[derive(Debug, Clone)]
 struct Blob {
     file: Arc<File>,
@@ -63,8 +64,8 @@ impl DockerArchive {
         let mut roots = Vec::new();
         for item in items {
             let (root, manifest) = reader.manifest(&item, &layout)?;
-            if roots.len() + item.repo_tags.len().max(1) > MOST_ROOTS {
-                return Err(broken(format!("{MANIFEST_JSON} gives more than {MOST_ROOTS} names")));
+            if roots.len() + item.repo_tags.len().max(1) > MAX_ROOTS {
+                return Err(broken(format!("{MANIFEST_JSON} gives more than {MAX_ROOTS} names")));
             }
             manifests.insert(root.digest, manifest);
             roots.extend(named(&root, item.repo_tags));
@@ -73,21 +74,21 @@ impl DockerArchive {
         Ok(DockerArchive { manifests: Arc::new(manifests), blobs, roots: Index::of(&roots), path })
     }
 
-    /// Where it is.
+    /// Returns the path of the archive.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The images, as the `index.json` of an OCI archive would list them.
+    /// Returns the images, as the `index.json` of an OCI archive would list them.
     pub fn roots(&self) -> &Index {
         &self.roots
     }
 }
 
-/// How many names are read: as many as an `index.json` has room for.
-const MOST_ROOTS: usize = 20_000;
+/// The maximum number of names, which is about what an `index.json` has room for.
+const MAX_ROOTS: usize = 20_000;
 
-/// One entry for each name, or one without.
+/// Returns one entry for each name, or one without a name.
 fn named(root: &Descriptor, names: Vec<String>) -> Vec<Descriptor> {
     let entry = |name: &String| {
         let mut entry = root.clone();
@@ -102,7 +103,7 @@ fn named(root: &Descriptor, names: Vec<String>) -> Vec<Descriptor> {
     if names.is_empty() { vec![root.clone()] } else { names.iter().map(entry).collect() }
 }
 
-/// How many documents of a layout are read in search of the manifests of listed images.
+/// The maximum number of documents of a layout that are read to find the manifests of listed images.
 const MAX_LAYOUT_DOCUMENTS: usize = 1000;
 
 struct Reader<'a> {
@@ -111,12 +112,12 @@ struct Reader<'a> {
     index: &'a TarIndex,
     scratch: &'a Scratch,
     blobs: HashMap<Digest, Blob>,
-    /// Layers that were looked at: several images may share one.
+    /// The layers so far, because several images may share one.
     by_name: HashMap<String, Descriptor>,
 }
 
 impl Reader<'_> {
-    /// The manifests of a layout that are here, by the digest of their config.
+    /// Returns the existing manifests of a layout by the digest of their config.
     fn layout_manifests(&self, roots: &Index) -> Result<HashMap<Digest, (Descriptor, Manifest)>> {
         let mut found = HashMap::new();
         let mut seen = HashSet::new();
@@ -126,7 +127,7 @@ impl Reader<'_> {
             if !is_read || !seen.insert(next.digest) || seen.len() > MAX_LAYOUT_DOCUMENTS {
                 continue;
             }
-            // What `docker save` lists and does not hold, or holds damaged, is no manifest of a listed image.
+            // A manifest that is missing or damaged, which `docker save` may list, is skipped.
             let Some(span) = self.index.file(&next.digest.blob_path()) else { continue };
             if span.size != next.size || span.size > MAX_DOCUMENT_SIZE {
                 continue;
@@ -148,7 +149,7 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    /// The manifest of an image, as a root.
+    /// Returns the manifest of an image, as a root.
     fn manifest(
         &mut self,
         item: &Listed,
@@ -191,7 +192,7 @@ impl Reader<'_> {
         Ok((root, manifest.into()))
     }
 
-    /// Whether a manifest has the listed layers, which are here; then they are found by their digests.
+    /// Returns whether a manifest has the listed layers and all of them exist; they are then found by their digests.
     fn is_of(&mut self, manifest: &Manifest, names: &[String]) -> bool {
         let mut spans = Vec::new();
         for (layer, name) in manifest.layers().iter().zip(names) {
@@ -225,9 +226,9 @@ impl Reader<'_> {
         };
         let is_compressed = media_type != MediaType::OCI_LAYER;
         let digest = match Digest::from_blob_path(&plain(name)) {
-            // Some writers name a compressed layer by what it decompresses to.
+            // Some writers name a compressed layer by the digest of its uncompressed contents.
             Some(digest) if !is_compressed || digest != *diff_id => digest,
-            // The config says what an uncompressed layer hashes to. Whether that is true is checked when it is read.
+            // For an uncompressed layer this is the `diff_id` of the config. It is checked when the layer is read.
             _ if !is_compressed => *diff_id,
             _ => self.hash(span)?,
         };
@@ -237,7 +238,7 @@ impl Reader<'_> {
         Ok(descriptor)
     }
 
-    /// A layer in a compression that no media type stands for, decompressed.
+    /// Decompresses a layer in a compression that has no media type.
     fn decompressed(&mut self, name: &str, span: Span, diff_id: &Digest) -> Result<Descriptor> {
         let place = format!("`{name}` in {}", self.path.display());
         let mut decoder = Decoder::new(Part::new(&**self.file, span)).map_err(|error| self.failed(error))?;
@@ -249,7 +250,7 @@ impl Reader<'_> {
         Ok(descriptor)
     }
 
-    /// The digest of a compressed layer, which nothing in the archive tells.
+    /// Computes the digest of a compressed layer, which the archive does not state.
     fn hash(&self, span: Span) -> Result<Digest> {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let mut buffer = vec![0; 1 << 20];
@@ -283,7 +284,7 @@ impl Reader<'_> {
     }
 }
 
-/// The name of an entry without `.` in it, as in `./layer.tar`: containers/skopeo#999.
+/// Removes `.` components from the name of an entry, as in `./layer.tar`: containers/skopeo#999.
 fn plain(name: &str) -> Cow<'_, str> {
     if !name.split('/').any(|part| part.is_empty() || part == ".") {
         return name.into();

@@ -8,7 +8,7 @@ use ocikit_archive::{ReadAt, Span};
 use ocikit_image::bridge::produce;
 use ocikit_image::{Body, ByteRange, Error};
 
-/// A range of a blob that lies in a file from `start` on.
+/// Returns a range of a blob that starts at `start` in a file.
 pub(crate) fn file_body(file: Arc<File>, start: u64, size: u64, range: ByteRange, place: &impl Display) -> Body {
     let (offset, length) = range.within(size);
     let place = place.to_string();
@@ -34,7 +34,7 @@ pub(crate) fn file_body(file: Arc<File>, start: u64, size: u64, range: ByteRange
     })
 }
 
-/// All bytes of a range that was found to be small.
+/// Reads all bytes of a range, whose size was checked before.
 pub(crate) fn read_small(file: &(impl ReadAt + ?Sized), offset: u64, size: u64) -> io::Result<Bytes> {
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
     let mut filled = 0;
@@ -47,7 +47,7 @@ pub(crate) fn read_small(file: &(impl ReadAt + ?Sized), offset: u64, size: u64) 
     Ok(bytes.into())
 }
 
-/// Fills a buffer from the beginning of a range, as far as the range goes.
+/// Fills a buffer from the start of a range, up to the end of either.
 pub(crate) fn read_at_most(file: &(impl ReadAt + ?Sized), buffer: &mut [u8], span: Span) -> io::Result<usize> {
     let most = usize::try_from(span.size).unwrap_or(usize::MAX).min(buffer.len());
     let mut filled = 0;
@@ -60,7 +60,7 @@ pub(crate) fn read_at_most(file: &(impl ReadAt + ?Sized), buffer: &mut [u8], spa
     Ok(filled)
 }
 
-/// A range of a file, read from its beginning to its end.
+/// A reader of a range of a file.
 pub(crate) struct Part<'a, A: ?Sized> {
     file: &'a A,
     rest: Span,
@@ -81,7 +81,7 @@ impl<A: ReadAt + ?Sized> io::Read for Part<'_, A> {
     }
 }
 
-/// Writes bytes at an offset, wherever the file's own position is.
+/// Writes bytes at an offset, independent of the position of the file.
 pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::write_all_at(file, bytes, offset);
@@ -97,7 +97,7 @@ pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()>
     }
 }
 
-/// Reads some bytes at an offset, however often that is interrupted.
+/// Reads some bytes at an offset; retries if interrupted.
 pub(crate) fn read_some(file: &(impl ReadAt + ?Sized), buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     loop {
         match file.read_at(buffer, offset) {

@@ -1,7 +1,7 @@
-//! Directories that are held open, so that what is below them is reached without following a symlink.
+//! Open directories, through which the files below are accessed without following symlinks.
 //!
-//! A layout may come from a stranger. Whatever is written to it or deleted from it goes through here: a `blobs` that is a
-//! symlink, or one that becomes a symlink in the middle of the work, leads nowhere.
+//! A layout is untrusted input. Everything that is written to it or deleted from it goes through this module, so that a
+//! `blobs` that is a symlink, or becomes one during the operation, cannot redirect it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,7 +14,7 @@ use std::time::SystemTime;
 pub(crate) struct Folder {
     #[cfg(unix)]
     handle: std::os::fd::OwnedFd,
-    /// Where it was when it was opened, for messages; without handles, where it is.
+    /// Its path when it was opened, for messages; the current path on systems without handles.
     path: PathBuf,
 }
 
@@ -25,13 +25,13 @@ pub(crate) struct Found {
     pub(crate) modified: SystemTime,
 }
 
-/// The message for a symlink, or another thing, where a directory of a layout has to be.
+/// The error for a symlink, or another file, in place of a directory of a layout.
 fn no_directory(path: &Path) -> io::Error {
     let what = format!("`{}` is not a directory of the layout itself; symlinks are not followed", path.display());
     io::Error::new(io::ErrorKind::NotADirectory, what)
 }
 
-/// The message for anything else where a file of a layout has to be.
+/// The error for a file of a layout that is not regular.
 fn not_regular(path: &Path) -> io::Error {
     io::Error::other(format!(
         "`{}` is not a regular file of the layout itself; symlinks are not followed",
@@ -52,13 +52,13 @@ mod handles {
     const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
     impl Folder {
-        /// Opens a directory that a user named: symlinks on the way there are followed.
+        /// Opens a directory that the user named; symlinks in its path are followed.
         pub(crate) fn open(path: &Path) -> io::Result<Folder> {
             let handle = rustix::fs::open(path, DIRECTORY, Mode::empty())?;
             Ok(Folder { handle, path: path.to_owned() })
         }
 
-        /// Opens a directory in this one; `None` if there is nothing of that name.
+        /// Opens a subdirectory; `None` if it does not exist.
         pub(crate) fn folder(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Folder>> {
             let path = self.path.join(name.as_ref());
             match openat(&self.handle, name.as_ref(), DIRECTORY.union(OFlags::NOFOLLOW), Mode::empty()) {
@@ -69,7 +69,7 @@ mod handles {
             }
         }
 
-        /// The same, made if it is not there.
+        /// Opens a subdirectory, which is created if it does not exist.
         pub(crate) fn made(&self, name: impl AsRef<OsStr>) -> io::Result<Folder> {
             match mkdirat(&self.handle, name.as_ref(), Mode::from_raw_mode(0o777)) {
                 Ok(()) | Err(Errno::EXIST) => {}
@@ -78,7 +78,7 @@ mod handles {
             self.folder(name.as_ref())?.ok_or_else(|| io::ErrorKind::NotFound.into())
         }
 
-        /// The names in it; those that are not UTF-8 name nothing of a layout.
+        /// Lists the names in the directory, without those that are not UTF-8, which no layout has.
         pub(crate) fn names(&self) -> io::Result<Vec<String>> {
             let mut names = Vec::new();
             for entry in Dir::read_from(&self.handle)? {
@@ -90,11 +90,11 @@ mod handles {
             Ok(names)
         }
 
-        /// The regular file of that name, `None` for anything else.
+        /// Returns the regular file with a name; `None` for anything else.
         pub(crate) fn regular(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Found>> {
             match statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                    // Sizes are never below zero, and of times only the order counts.
+                    // Sizes are never negative, and of times only the order matters.
                     let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
                     let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
                     Ok(Some(Found { size: u64::try_from(stat.st_size).unwrap_or_default(), modified }))
@@ -104,7 +104,7 @@ mod handles {
             }
         }
 
-        /// Whether there is anything of that name.
+        /// Returns whether the name exists.
         pub(crate) fn has(&self, name: impl AsRef<OsStr>) -> io::Result<bool> {
             match statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(_) => Ok(true),
@@ -115,7 +115,7 @@ mod handles {
 
         /// Opens a regular file for reading.
         pub(crate) fn file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
-            // Opening a pipe would wait for its writer.
+            // Without `NONBLOCK`, opening a pipe would wait for its writer.
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let file = match openat(&self.handle, name.as_ref(), flags, Mode::empty()) {
                 Ok(file) => File::from(file),
@@ -128,18 +128,18 @@ mod handles {
             }
         }
 
-        /// Makes a file that nothing has the name of yet.
+        /// Creates a file; its name must not exist.
         pub(crate) fn create(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<File> {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             Ok(openat(&self.handle, name.as_ref(), flags, Mode::from_raw_mode(mode as rustix::fs::RawMode))?.into())
         }
 
-        /// Gives a file of this directory another name, which replaces what has it.
+        /// Renames a file of this directory and replaces the target.
         pub(crate) fn rename(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> io::Result<()> {
             Ok(renameat(&self.handle, from.as_ref(), &self.handle, to.as_ref())?)
         }
 
-        /// Removes a file, or a symlink itself; what is gone already is no error.
+        /// Removes a file, or a symlink itself; a missing file is not an error.
         pub(crate) fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
             match unlinkat(&self.handle, name.as_ref(), AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -147,15 +147,15 @@ mod handles {
             }
         }
 
-        /// The directory as a file, to be locked.
+        /// Returns the directory as a file that can be locked.
         pub(crate) fn lockable(&self) -> io::Result<File> {
             Ok(File::from(self.handle.try_clone()?))
         }
 
-        /// A file without a name, where the system has such a thing.
+        /// Creates a file without a name (`O_TMPFILE`), if the file system supports it.
         #[cfg(target_os = "linux")]
         pub(crate) fn nameless(&self, mode: u32) -> Option<File> {
-            // The name is given through /proc, so without it there is no way back.
+            // The name is later given through /proc, which must be mounted.
             if !Path::new("/proc/self/fd").exists() {
                 return None;
             }
@@ -163,7 +163,7 @@ mod handles {
             openat(&self.handle, ".", flags, Mode::from_raw_mode(mode as rustix::fs::RawMode)).ok().map(File::from)
         }
 
-        /// Gives such a file a name that nothing has.
+        /// Gives such a file a name, which must not exist.
         #[cfg(target_os = "linux")]
         pub(crate) fn link(&self, file: &File, name: impl AsRef<OsStr>) -> io::Result<()> {
             use std::os::fd::AsRawFd;
@@ -189,7 +189,7 @@ mod paths {
     }
 
     impl Folder {
-        /// Opens a directory that a user named: symlinks on the way there are followed.
+        /// Opens a directory that the user named; symlinks in its path are followed.
         pub(crate) fn open(path: &Path) -> io::Result<Folder> {
             match fs::metadata(path)?.is_dir() {
                 true => Ok(Folder { path: path.to_owned() }),
@@ -197,7 +197,7 @@ mod paths {
             }
         }
 
-        /// Opens a directory in this one; `None` if there is nothing of that name.
+        /// Opens a subdirectory; `None` if it does not exist.
         pub(crate) fn folder(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Folder>> {
             let path = self.path.join(name.as_ref());
             match absent(fs::symlink_metadata(&path))? {
@@ -207,7 +207,7 @@ mod paths {
             }
         }
 
-        /// The same, made if it is not there.
+        /// Opens a subdirectory, which is created if it does not exist.
         pub(crate) fn made(&self, name: impl AsRef<OsStr>) -> io::Result<Folder> {
             match fs::create_dir(self.path.join(name.as_ref())) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -216,7 +216,7 @@ mod paths {
             self.folder(name.as_ref())?.ok_or_else(|| io::ErrorKind::NotFound.into())
         }
 
-        /// The names in it; those that are not Unicode name nothing of a layout.
+        /// Lists the names in the directory, without those that are not Unicode, which no layout has.
         pub(crate) fn names(&self) -> io::Result<Vec<String>> {
             let mut names = Vec::new();
             for entry in fs::read_dir(&self.path)? {
@@ -226,13 +226,13 @@ mod paths {
             Ok(names)
         }
 
-        /// The regular file of that name, `None` for anything else.
+        /// Returns the regular file with a name; `None` for anything else.
         pub(crate) fn regular(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Found>> {
             let found = absent(fs::symlink_metadata(self.path.join(name.as_ref())))?.filter(fs::Metadata::is_file);
             found.map(|found| Ok(Found { size: found.len(), modified: found.modified()? })).transpose()
         }
 
-        /// Whether there is anything of that name.
+        /// Returns whether the name exists.
         pub(crate) fn has(&self, name: impl AsRef<OsStr>) -> io::Result<bool> {
             Ok(absent(fs::symlink_metadata(self.path.join(name.as_ref())))?.is_some())
         }
@@ -246,22 +246,22 @@ mod paths {
             }
         }
 
-        /// Makes a file that nothing has the name of yet.
+        /// Creates a file; its name must not exist.
         pub(crate) fn create(&self, name: impl AsRef<OsStr>, _: u32) -> io::Result<File> {
             File::options().read(true).write(true).create_new(true).open(self.path.join(name.as_ref()))
         }
 
-        /// Gives a file of this directory another name, which replaces what has it.
+        /// Renames a file of this directory and replaces the target.
         pub(crate) fn rename(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> io::Result<()> {
             fs::rename(self.path.join(from.as_ref()), self.path.join(to.as_ref()))
         }
 
-        /// Removes a file, or a symlink itself; what is gone already is no error.
+        /// Removes a file, or a symlink itself; a missing file is not an error.
         pub(crate) fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
             absent(fs::remove_file(self.path.join(name.as_ref()))).map(drop)
         }
 
-        /// The directory as a file, to be locked.
+        /// Returns the directory as a file that can be locked.
         pub(crate) fn lockable(&self) -> io::Result<File> {
             File::open(&self.path)
         }

@@ -1,4 +1,4 @@
-//! What lies in a place at rest, for whoever wants to know whether all of it is needed.
+//! The inventory of a layout or archive, for validation.
 
 use std::fs;
 use std::path::Path;
@@ -16,11 +16,11 @@ use crate::roots::OCI_LAYOUT_FILE;
 use crate::unlisted::Unlisted;
 use crate::{Dir, DockerArchive, Scratch, Tar};
 
-/// The longest `oci-layout` file that is read, in bytes; it has thirty.
-const LONGEST_MARKER: u64 = 4096;
+/// The maximum size of an `oci-layout` file in bytes; a valid one has about thirty.
+const MAX_MARKER_BYTES: u64 = 4096;
 
 impl Dir {
-    /// Lists what is there. Blobs that are kept elsewhere may be other layouts' and are not listed.
+    /// Lists the contents of the layout. Blobs in a shared directory may belong to other layouts and are not listed.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ impl Dir {
             }
             let marker = path.join(OCI_LAYOUT_FILE);
             let size = fs::metadata(&marker).map_err(failed)?.len();
-            let text = (size <= LONGEST_MARKER).then(|| fs::read(&marker)).transpose().map_err(failed)?;
+            let text = (size <= MAX_MARKER_BYTES).then(|| fs::read(&marker)).transpose().map_err(failed)?;
             found.problems.extend(of_marker(text.as_deref()));
             found.blobs.sort_unstable();
             Ok(found)
@@ -48,11 +48,11 @@ impl Dir {
 }
 
 impl Tar {
-    /// Lists what is there.
+    /// Lists the contents of the archive.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] where the file cannot be read.
+    /// [`Error::Failed`] if the file cannot be read.
     pub async fn inventory(&self) -> Result<Inventory> {
         let (tar, referrers) = (self.clone(), descriptors(self.unlisted().await?));
         blocking(move || {
@@ -63,7 +63,7 @@ impl Tar {
                 let Some(name) = entry.name.as_deref().filter(|name| name.starts_with("blobs/")) else { continue };
                 file_under(&mut found, name, tar.index().file(name).map_or(0, |span| span.size));
             }
-            let small = tar.index().file(OCI_LAYOUT_FILE).is_none_or(|span| span.size <= LONGEST_MARKER);
+            let small = tar.index().file(OCI_LAYOUT_FILE).is_none_or(|span| span.size <= MAX_MARKER_BYTES);
             let text: Option<Bytes> = if small { tar.entry(OCI_LAYOUT_FILE)? } else { None };
             found.problems.extend(of_marker(text.as_deref()));
             found.blobs.sort_unstable();
@@ -74,7 +74,7 @@ impl Tar {
 }
 
 impl DockerArchive {
-    /// Lists what its list of images leads to; it has no other blobs, only files.
+    /// Lists the images and their blobs; other entries are not blobs.
     pub fn inventory(&self) -> Inventory {
         let roots = self.roots().clone();
         Inventory { roots, referrers: Vec::new(), blobs: Vec::new(), problems: Vec::new() }
@@ -92,7 +92,7 @@ fn file_under(found: &mut Inventory, name: &str, size: u64) {
     }
 }
 
-/// What is wrong with the `oci-layout` file.
+/// Returns the problem of the `oci-layout` file, if there is one.
 fn of_marker(text: Option<&[u8]>) -> Option<Problem> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -111,7 +111,7 @@ fn of_marker(text: Option<&[u8]>) -> Option<Problem> {
     Some(Problem { place: OCI_LAYOUT_FILE.to_owned(), digest: None, fault: Fault::LayoutVersion { problem } })
 }
 
-/// Opens everything that lies at a path, to be validated as a whole.
+/// Opens a layout or archive with its inventory, to validate it as a whole.
 ///
 /// # Errors
 ///

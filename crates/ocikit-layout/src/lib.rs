@@ -1,8 +1,8 @@
-//! Images at rest: OCI layouts as directories and as archives.
+//! OCI layouts, as directories and as archives, and docker archives.
 //!
-//! An archive is read where it lies: its headers once, its blobs at random, nothing is unpacked and no temporary file
-//! made. It is changed where it lies as well, at a cost that does not depend on its size: see [`TarEdit`]. And it can
-//! come through a pipe: see [`Pipe`].
+//! An archive is read in place: its headers once, its blobs at random, without extracting it or creating temporary
+//! files. It is also edited in place, at a cost that does not depend on its size: see [`TarEdit`]. It can be read from
+//! a pipe: see [`Pipe`].
 //!
 //! ```
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,11 +24,11 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # What this crate never does
+//! # Guarantees
 //!
-//! * It never unpacks an archive, and never writes a file by a name that an archive gave it.
-//! * It never leaves half a file under a name that somebody reads: files appear by rename, edits by one block.
-//! * It never moves or rewrites a layer to change what is said about it.
+//! * The crate never extracts an archive, and never writes a file under a name from an archive.
+//! * No incomplete file is visible: files get their name by rename, edits are committed by one block.
+//! * No layer is moved or rewritten to change its metadata.
 
 mod blob_file;
 mod dir;

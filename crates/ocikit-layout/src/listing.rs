@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Files below `blobs`, by their path from the layout, without temporary ones.
+/// Lists the files below `blobs` by their path in the layout, without temporary files.
 pub(crate) fn list_blobs(layout: &Path) -> io::Result<Vec<(String, u64)>> {
     let mut found = Vec::new();
     for algorithm in list(&layout.join("blobs"))? {
@@ -13,11 +13,11 @@ pub(crate) fn list_blobs(layout: &Path) -> io::Result<Vec<(String, u64)>> {
         }
         for blob in list(&algorithm.path())? {
             let name = format!("blobs/{}/{}", algorithm.file_name().display(), blob.file_name().display());
-            // For reading links are followed: several layouts may share blobs.
+            // For reading, symlinks are followed: several layouts may share blobs that way.
             match fs::metadata(blob.path()) {
                 Ok(metadata) if metadata.is_file() && !is_temporary(&name) => found.push((name, metadata.len())),
                 Ok(_) => {}
-                // Gone since it was listed, or a link to nothing.
+                // Removed after it was listed, or a dangling symlink.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -27,7 +27,7 @@ pub(crate) fn list_blobs(layout: &Path) -> io::Result<Vec<(String, u64)>> {
     Ok(found)
 }
 
-/// The entries of a directory, none where it is missing.
+/// Returns the entries of a directory; none if it does not exist.
 fn list(path: &Path) -> io::Result<Vec<fs::DirEntry>> {
     match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -35,7 +35,7 @@ fn list(path: &Path) -> io::Result<Vec<fs::DirEntry>> {
     }
 }
 
-/// Whether a path has the name of a temporary file of this program.
+/// Returns whether a path has the name of a temporary file of this program.
 pub(crate) fn is_temporary(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|name| name.starts_with(".ocikit-"))
 }

@@ -15,11 +15,11 @@ use crate::scratch::Scratch;
 use crate::tar::{NO_INDEX_JSON, cannot_open, entry, read_index};
 use crate::{Dir, DockerArchive, Pipe, Tar};
 
-/// Opens what is at a path for reading; its content tells what it is.
+/// Opens a layout or archive for reading. Its contents decide which it is.
 ///
 /// # Errors
 ///
-/// [`Error::Failed`] if nothing is there, [`Error::Broken`] if it is nothing that holds images.
+/// [`Error::Failed`] if the path does not exist, [`Error::Broken`] if it holds no images.
 pub async fn open(path: impl Into<PathBuf>, scratch: &Scratch) -> Result<Arc<dyn Source>> {
     let path = path.into();
     let metadata = blocking({
@@ -33,18 +33,18 @@ pub async fn open(path: impl Into<PathBuf>, scratch: &Scratch) -> Result<Arc<dyn
     }
 }
 
-/// Opens an archive of either kind: one that has both lists is read as an OCI archive, which says more. One that is
-/// compressed is unpacked to a temporary file.
+/// Opens an archive of either format. One that has both lists is read as an OCI archive, which has more information. A
+/// compressed archive is decompressed to a temporary file.
 ///
 /// # Errors
 ///
-/// [`Error::Failed`] if the file cannot be opened or unpacked; [`Error::Broken`] if it is not a tar, is truncated, unpacks to
-/// far more than images do, or holds no images.
+/// [`Error::Failed`] if the file cannot be opened or decompressed; [`Error::Broken`] if it is not a tar, is truncated,
+/// decompresses to far more than images do, or holds no images.
 pub async fn open_archive(path: impl Into<PathBuf>, scratch: &Scratch) -> Result<Arc<dyn Source>> {
     Ok(archive_at(&path.into(), scratch).await?.into_source())
 }
 
-/// Opens an archive by the list that `docker save` writes, also where it is an OCI archive as well.
+/// Opens an archive by the `manifest.json` of `docker save`, even if it is an OCI archive as well.
 ///
 /// # Errors
 ///
@@ -57,7 +57,7 @@ pub async fn open_docker_archive(path: impl Into<PathBuf>, scratch: &Scratch) ->
         match entry(&file, &index, MANIFEST_JSON, &path)? {
             Some(list) => {
                 let roots = entry(&file, &index, INDEX_JSON, &path)?;
-                // What is listed is here whatever the layout says of it.
+                // The listed images are read even if the layout is invalid.
                 let roots = roots.and_then(|roots| Index::parse(roots).ok());
                 let archive = DockerArchive::of(path, file, &index, &list, roots.as_ref(), &scratch)?;
                 Ok(Arc::new(archive) as Arc<dyn Source>)
@@ -68,7 +68,7 @@ pub async fn open_docker_archive(path: impl Into<PathBuf>, scratch: &Scratch) ->
     .await
 }
 
-/// Whether an archive has a list of images for `docker load` beside that of its layout.
+/// Returns whether an archive has a `manifest.json` for `docker load`, possibly in addition to that of its layout.
 ///
 /// # Errors
 ///
@@ -82,10 +82,10 @@ pub async fn has_docker_list(path: impl Into<PathBuf>, scratch: &Scratch) -> Res
     .await
 }
 
-/// What is said of a path that holds no archive.
+/// The error for a path that is not a regular file.
 const NOT_REGULAR: &str = "it is a pipe, socket or device, which can be read once: only copying reads it";
 
-/// Opens an archive, which has to be a file: opening a pipe would wait for its writer.
+/// Opens an archive, which must be a regular file: opening a pipe would wait for its writer.
 fn open_regular(path: &Path) -> Result<File> {
     let failed = |error| cannot_open(path, error);
     match fs::metadata(path).map_err(failed)? {
@@ -95,7 +95,7 @@ fn open_regular(path: &Path) -> Result<File> {
     }
 }
 
-/// An archive of either kind.
+/// An archive of either format.
 pub(crate) enum Archive {
     Oci(Tar),
     Docker(DockerArchive),
@@ -115,10 +115,10 @@ pub(crate) async fn archive_at(path: &Path, scratch: &Scratch) -> Result<Archive
     blocking(move || archive(&path, plain(&path, open_regular(&path)?, &scratch)?, &scratch)).await
 }
 
-/// Opens an archive that comes through a pipe, compressed or not, for a copy to this sink.
+/// Opens an archive that is read from a pipe, compressed or not, for a copy to this sink.
 ///
-/// The layers of an OCI archive go there while they come, see [`Pipe::drain`]; a docker archive, whose list may be its last
-/// entry, is read to its end into a temporary file first.
+/// The layers of an OCI archive go to the sink while they arrive, see [`Pipe::drain`]. A docker archive, whose list may
+/// be its last entry, is first read to its end into a temporary file.
 ///
 /// # Errors
 ///
@@ -138,7 +138,7 @@ pub async fn receive(
             let failed = |error| Error::failed("read", &name, error);
             let mut decoder = Decoder::new(counted).map_err(failed)?;
             let mut start = Vec::new();
-            decoder.by_ref().take(LOOK_AHEAD).read_to_end(&mut start).map_err(failed)?;
+            decoder.by_ref().take(LOOK_AHEAD_BYTES).read_to_end(&mut start).map_err(failed)?;
             let is_docker = begins_like_docker(&start);
             let mut whole = Decoder::with(Compression::None, io::Cursor::new(start).chain(decoder)).map_err(failed)?;
             if !is_docker {
@@ -159,12 +159,12 @@ pub async fn receive(
     }
 }
 
-/// An archive that came through a pipe.
+/// An archive that was read from a pipe.
 #[derive(Debug)]
 pub struct Received {
-    /// What is left to be read of it.
+    /// The source of the documents, and of the blobs that are not in the sink.
     pub source: Arc<dyn Source>,
-    /// Whether it has a list of images for `docker load`.
+    /// Whether it has a `manifest.json` for `docker load`.
     pub has_docker_list: bool,
 }
 
@@ -173,11 +173,11 @@ enum Begun<R> {
     Opened(Arc<dyn Source>),
 }
 
-/// How much of a pipe is read to learn what comes: a few headers.
-const LOOK_AHEAD: u64 = 8 << 10;
+/// The number of bytes of a pipe that are read to detect the format: a few headers.
+const LOOK_AHEAD_BYTES: u64 = 8 << 10;
 
-/// Whether the first file is none that an OCI archive has. Docker archives begin with a layer or a config under a name of
-/// their own, unless they are OCI archives as well.
+/// Returns whether the first file is not one of an OCI archive. Docker archives start with a layer or a config under a
+/// name of their own, unless they are OCI archives as well.
 fn begins_like_docker(start: &[u8]) -> bool {
     let mut tar = TarStream::new(start);
     while let Ok(Some(entry)) = tar.next_entry() {
@@ -189,7 +189,7 @@ fn begins_like_docker(start: &[u8]) -> bool {
     false
 }
 
-/// The archive itself, or what it unpacks to.
+/// Returns the archive, or the file that it was decompressed to.
 fn plain(path: &Path, file: File, scratch: &Scratch) -> Result<File> {
     let mut decoder = Decoder::new(&file).map_err(|error| cannot_open(path, error))?;
     if decoder.compression() == Compression::None {
@@ -210,7 +210,7 @@ fn archive(path: &Path, file: File, scratch: &Scratch) -> Result<Archive> {
     }
 }
 
-/// Counts what was read.
+/// Counts the bytes that were read.
 struct Counted<R> {
     reader: R,
     counter: Arc<AtomicU64>,

@@ -5,20 +5,20 @@ use std::path::Path;
 
 use crate::staged::Staged;
 
-/// A file that a user named for output.
+/// An output file.
 ///
-/// A regular file appears under its name when it is complete, and replaces what has it in one step; a symlink is followed
-/// and stays. What is there and is no regular file is written to and never replaced: a device, a pipe, a socket, an open
-/// file of this process as `/dev/fd/3` (docker/cli#1514).
-pub struct OutputFile(Form);
+/// A regular file gets its name when it is complete and replaces an existing one atomically; a symlink is followed and
+/// kept. An existing file that is not regular is written to and never replaced: a device, a pipe, a socket, an open
+/// file of this process such as `/dev/fd/3` (docker/cli#1514).
+pub struct OutputFile(Output);
 
-enum Form {
+enum Output {
     Staged(Staged),
     Direct(Box<dyn Write + Send>),
 }
 
 impl OutputFile {
-    /// Begins to write. Opening a pipe waits for its reader.
+    /// Starts to write. Opening a pipe waits for its reader.
     ///
     /// # Errors
     ///
@@ -26,42 +26,42 @@ impl OutputFile {
     pub fn create(path: &Path) -> io::Result<OutputFile> {
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-            // What another process put there is not to be overwritten from its beginning.
+            // The file may be in use by another process, so it is not overwritten from its start.
             Ok(found) if found.is_file() && is_open_file(path) => {
-                Ok(OutputFile(Form::Direct(Box::new(File::options().append(true).open(path)?))))
+                Ok(OutputFile(Output::Direct(Box::new(File::options().append(true).open(path)?))))
             }
-            Ok(found) if !found.is_file() => Ok(OutputFile(Form::Direct(direct(path, &found)?))),
-            _ => Ok(OutputFile(Form::Staged(Staged::create(path)?))),
+            Ok(found) if !found.is_file() => Ok(OutputFile(Output::Direct(direct(path, &found)?))),
+            _ => Ok(OutputFile(Output::Staged(Staged::create(path)?))),
         }
     }
 
-    /// Whether what is at a path is written to as it comes, since it is there already and no regular file.
+    /// Returns whether an existing path is written to directly because it is not a regular file.
     pub fn is_stream(path: &Path) -> bool {
         fs::metadata(path).is_ok_and(|found| !found.is_dir() && (!found.is_file() || is_open_file(path)))
     }
 
-    /// The file in the making; `None` for what is written as it comes.
+    /// Returns the temporary file; the writer if the output is written directly.
     pub(crate) fn into_staged(self) -> Result<Staged, Box<dyn Write + Send>> {
         match self.0 {
-            Form::Staged(staged) => Ok(staged),
-            Form::Direct(writer) => Err(writer),
+            Output::Staged(staged) => Ok(staged),
+            Output::Direct(writer) => Err(writer),
         }
     }
 
-    /// Makes a regular file visible.
+    /// Gives a regular file its name.
     ///
     /// # Errors
     ///
     /// Those of the file system.
     pub fn commit(self) -> io::Result<()> {
         match self.0 {
-            Form::Staged(staged) => staged.commit(),
-            Form::Direct(mut writer) => writer.flush(),
+            Output::Staged(staged) => staged.commit(),
+            Output::Direct(mut writer) => writer.flush(),
         }
     }
 }
 
-/// Whether a path is the name of a file that this process has open.
+/// Returns whether a path is the name of an open file of this process.
 fn is_open_file(path: &Path) -> bool {
     ["/dev/stdout", "/dev/stderr"].iter().any(|name| path == Path::new(name))
         || path.starts_with("/dev/fd")
@@ -85,15 +85,15 @@ fn direct(path: &Path, _: &fs::Metadata) -> io::Result<Box<dyn Write + Send>> {
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
-            Form::Staged(staged) => staged.write(bytes),
-            Form::Direct(writer) => writer.write(bytes),
+            Output::Staged(staged) => staged.write(bytes),
+            Output::Direct(writer) => writer.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.0 {
-            Form::Staged(staged) => staged.flush(),
-            Form::Direct(writer) => writer.flush(),
+            Output::Staged(staged) => staged.flush(),
+            Output::Direct(writer) => writer.flush(),
         }
     }
 }
@@ -101,8 +101,8 @@ impl Write for OutputFile {
 impl fmt::Debug for OutputFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Form::Staged(staged) => f.debug_tuple("OutputFile").field(staged).finish(),
-            Form::Direct(_) => f.write_str("OutputFile"),
+            Output::Staged(staged) => f.debug_tuple("OutputFile").field(staged).finish(),
+            Output::Direct(_) => f.write_str("OutputFile"),
         }
     }
 }

@@ -17,16 +17,16 @@ use crate::docker::MANIFEST_JSON;
 use crate::roots::{self, INDEX_JSON, Subjects};
 use crate::unlisted;
 
-/// The longest blob that is held in memory because it may be a document, in bytes: what registries accept.
-const LONGEST_DOCUMENT: u64 = 4 << 20;
+/// The maximum size of a blob that is held in memory because it may be a document, in bytes: the limit of registries.
+const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 
-/// How many bytes of such blobs are held together.
-const MOST_HELD: u64 = 16 << 20;
+/// The maximum total size of such blobs in bytes.
+const MAX_HELD_BYTES: u64 = 16 << 20;
 
-/// An OCI archive that came through a pipe.
+/// An OCI archive that was read from a pipe.
 ///
-/// Its layers went straight on to a sink while they came; manifests, configs and the list of roots are held here. It is
-/// the source of a copy to that same sink, which finds the layers there already.
+/// Its layers went to a sink while they arrived; manifests, configs and the list of roots are held in memory. It is the
+/// source of a copy to that sink, which has the layers already.
 #[derive(Debug)]
 pub struct Pipe {
     name: String,
@@ -37,16 +37,16 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// Whether the archive has a list of images for `docker load` beside that of its layout.
+    /// Returns whether the archive has a `manifest.json` for `docker load`.
     pub fn has_docker_list(&self) -> bool {
         self.has_docker_list
     }
 
-    /// Reads an archive to its end, putting every blob that is not a document into a sink as soon as it begins.
+    /// Reads an archive to its end and puts every blob that is not a document into a sink while it arrives.
     ///
     /// # Errors
     ///
-    /// [`Error::Broken`] if what comes is not an OCI archive or ends early, [`Error::Mismatch`] for damaged blobs, and
+    /// [`Error::Broken`] if the input is not an OCI archive or is truncated, [`Error::Mismatch`] for damaged blobs, and
     /// those of the sink.
     pub async fn drain(
         name: impl Into<String>,
@@ -59,12 +59,12 @@ impl Pipe {
             let name = name.clone();
             move || {
                 if let Err(error) = read_entries(reader, &sender, &name) {
-                    // Nobody is left to be told if this fails.
+                    // Sending fails only if the receiver was dropped.
                     let _ = sender.blocking_send(Message::Failed(error));
                 }
             }
         };
-        // Not awaited: where the sink fails, whoever writes into the pipe may never end.
+        // Not awaited: if the sink fails, the writer of the pipe may never finish.
         drop(tokio::task::spawn_blocking(reading));
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
         let mut pipe = Pipe {
@@ -119,7 +119,7 @@ impl Pipe {
     }
 }
 
-/// What the thread that reads the pipe tells.
+/// A message of the thread that reads the pipe.
 #[derive(Debug)]
 enum Message {
     /// A whole entry: a document, or a file of the layout.
@@ -127,7 +127,7 @@ enum Message {
         name: String,
         bytes: Bytes,
     },
-    /// A blob begins; its chunks follow.
+    /// The start of a blob; its chunks follow.
     Blob {
         digest: Digest,
         size: u64,
@@ -160,8 +160,8 @@ fn read_entries(reader: impl Read, sender: &mpsc::Sender<Message>, place: &str) 
         while filled < first.len() {
             filled += tar.read(&mut first[filled..]).map_err(broken)?;
         }
-        // Documents begin with a brace. Layers do not: gzip, zstd and tar all begin with something else.
-        let small = size <= LONGEST_DOCUMENT && held + size <= MOST_HELD;
+        // Documents start with a brace. Layers do not: gzip, zstd and tar all start with other bytes.
+        let small = size <= MAX_DOCUMENT_BYTES && held + size <= MAX_HELD_BYTES;
         if digest.is_none() || (small && first.first() == Some(&b'{')) {
             if !small {
                 return Err(Error::broken(place, format!("its `{name}` has {size} bytes")));
@@ -200,12 +200,12 @@ fn read_entries(reader: impl Read, sender: &mpsc::Sender<Message>, place: &str) 
     Ok(())
 }
 
-/// The blob that comes through the pipe now. It can be read once, from its beginning.
+/// The current blob of the pipe. It can be read once, from its start.
 #[derive(Debug)]
 struct Once {
     name: String,
     blob: Descriptor,
-    /// `None` once it was opened.
+    /// `None` after it was opened.
     chunks: Mutex<Option<Messages>>,
 }
 
@@ -214,7 +214,7 @@ impl Once {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Passes over the blob if nobody wanted it.
+    /// Skips the blob if the sink did not read it.
     async fn skip_rest(&self) -> Result<()> {
         let Some(messages) = self.take() else { return Ok(()) };
         let mut messages = messages.lock().await;

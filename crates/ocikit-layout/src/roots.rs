@@ -1,4 +1,4 @@
-//! The `index.json` of a layout: what its entries are called, and how a new one finds its place.
+//! The `index.json` of a layout: the names of its entries, and the position of a new one.
 //!
 //! Image layout specification, "index.json file".
 
@@ -12,19 +12,19 @@ use tokio::sync::Mutex;
 
 use crate::unlisted::Unlisted;
 
-/// The text of the `oci-layout` file.
+/// The contents of the `oci-layout` file.
 pub(crate) const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// The name of the file that lists the roots.
 pub(crate) const INDEX_JSON: &str = "index.json";
 
-/// The name of the file that makes a directory or archive a layout.
+/// The name of the file that marks a directory or archive as a layout.
 pub(crate) const OCI_LAYOUT_FILE: &str = "oci-layout";
 
-/// How many documents are read in search of a digest that is not listed.
-const MOST_SEARCHED: usize = 10_000;
+/// The maximum number of documents that are read to find a digest that is not listed.
+const MAX_SEARCHED_DOCUMENTS: usize = 10_000;
 
-/// The entry that a name stands for, or a document below the roots if the name is its digest.
+/// Returns the entry with a name; for a digest also a document below the roots.
 pub(crate) async fn resolve(roots: &Index, place: &dyn Source, name: &Name) -> Result<Descriptor> {
     let entries = roots.manifests();
     let mut found: Vec<&Descriptor> = match name {
@@ -44,7 +44,7 @@ pub(crate) async fn resolve(roots: &Index, place: &dyn Source, name: &Name) -> R
             };
         }
     };
-    // The same image under several names is one image.
+    // One image under several names is not ambiguous.
     let mut seen = HashSet::new();
     found.retain(|entry| seen.insert(entry.digest));
     match &found[..] {
@@ -57,7 +57,7 @@ pub(crate) async fn resolve(roots: &Index, place: &dyn Source, name: &Name) -> R
     }
 }
 
-/// The list with a new root in it, or the very same list if it was there.
+/// Returns the list with a new root; the same list if it is already there.
 pub(crate) fn publish(roots: &Index, root: &Descriptor, naming: &Naming) -> ocikit_spec::Result<Index> {
     let mut edit = roots.edit();
     if let Some(old) = naming.replaces {
@@ -65,7 +65,7 @@ pub(crate) fn publish(roots: &Index, root: &Descriptor, naming: &Naming) -> ocik
             entry.digest == old && naming.tag.as_ref().is_none_or(|tag| tag_of(entry).as_ref() == Some(tag))
         };
         let old: Vec<_> = positions(roots, is_old);
-        // Everything that is said of the old root stays said of the new one.
+        // The new entry keeps the annotations of the replaced one.
         for position in &old {
             edit.repoint(*position, &root.digest, root.size);
         }
@@ -85,15 +85,15 @@ pub(crate) fn publish(roots: &Index, root: &Descriptor, naming: &Naming) -> ocik
     if old.iter().any(is_new) {
         return Ok(roots.clone());
     }
-    // From the back, so that positions stay right.
+    // In reverse order, so that the remaining positions stay valid.
     for position in old.into_iter().rev() {
         edit.remove(position);
     }
     edit.push(&new).finish()
 }
 
-/// The list without what a name stands for, and the entries that went: of a tag or a full name those that have it, of a
-/// digest all that have it.
+/// Returns the list without the entries with a name, and the removed entries: those with the tag or full name, or all
+/// with the digest.
 pub(crate) async fn remove(roots: &Index, place: &dyn Source, name: &Name) -> Result<(Index, Vec<Descriptor>)> {
     let resolved = resolve(roots, place, name).await?;
     let is_meant = |entry: &Descriptor| match name {
@@ -111,15 +111,15 @@ pub(crate) async fn remove(roots: &Index, place: &dyn Source, name: &Name) -> Re
     }
     let entries = gone.iter().map(|position| roots.manifests()[*position].clone()).collect();
     let mut edit = roots.edit();
-    // From the back, so that positions stay right.
+    // In reverse order, so that the remaining positions stay valid.
     for position in gone.into_iter().rev() {
         edit.remove(position);
     }
     Ok((edit.finish().map_err(|source| Error::broken(place, source))?, entries))
 }
 
-/// The entries that a new entry of this name takes the place of. In an archive of several images `acme/one:1` and
-/// `acme/two:1` both have the tag `1`, and are two names.
+/// Returns the entries that a new entry with this name replaces. In an archive of several images, `acme/one:1` and
+/// `acme/two:1` both have the tag `1` but are different names.
 fn same_name(roots: &Index, tag: &Tag, full: Option<&str>) -> Vec<usize> {
     let tagged = positions(roots, |entry| tag_of(entry).as_ref() == Some(tag));
     let full_name = |position: &usize| full_name_of(&roots.manifests()[*position]);
@@ -135,7 +135,7 @@ fn positions(roots: &Index, matches: impl Fn(&Descriptor) -> bool) -> Vec<usize>
     entries.filter(|(_, entry)| matches(entry)).map(|(position, _)| position).collect()
 }
 
-/// The list of roots as a blob, for whoever resolved to it; nothing else.
+/// Returns the list of roots as a blob, if it was requested by its digest.
 pub(crate) fn own(
     roots: &Index,
     digest: &Digest,
@@ -149,17 +149,17 @@ pub(crate) fn own(
     Ok(range.of(roots.bytes()).into())
 }
 
-/// Which roots are about what. Found once for each list of roots, because to find it every one of them has to be read.
+/// The referrers among the roots by subject. Computed once for each list of roots, because every root has to be read.
 #[derive(Debug, Default)]
 pub(crate) struct Subjects(Mutex<Option<(Bytes, Arc<BySubject>)>>);
 
 type BySubject = HashMap<Digest, Vec<Descriptor>>;
 
 impl Subjects {
-    /// The manifests whose subject this digest is: listed as roots, or below a root with the tag that registries without
-    /// the referrers API use, as some tools write it into layouts too.
+    /// Returns the manifests with this digest as their subject: those listed as roots, and those below a root with the
+    /// fallback tag for registries without the referrers API, which some tools also write into layouts.
     ///
-    /// Those that are not listed at all are asked for once, when they are needed: see [`crate::unlisted`].
+    /// Manifests that are not listed at all are searched once, when they are needed: see [`crate::unlisted`].
     pub(crate) async fn about(
         &self,
         subject: &Digest,
@@ -167,7 +167,7 @@ impl Subjects {
         place: &dyn Source,
         unlisted: impl Future<Output = Result<Vec<Unlisted>>> + Send,
     ) -> Result<Vec<Descriptor>> {
-        // Held while they are read: whoever else asks meanwhile wants the same.
+        // Held while the roots are read, so that concurrent callers wait for one result.
         let mut known = self.0.lock().await;
         let found = match &*known {
             Some((of, found)) if of == roots.bytes() => found.clone(),
@@ -206,13 +206,13 @@ async fn by_subject(roots: &Index, place: &dyn Source, unlisted: Vec<Unlisted>) 
     Ok(found)
 }
 
-/// The tag of an entry: the name itself, or what follows the last colon of a full name.
+/// Returns the tag of an entry: its name, or the part of a full name after the last colon.
 pub(crate) fn tag_of(entry: &Descriptor) -> Option<Tag> {
     let name = entry.annotations.get(annotations::REF_NAME)?;
     name.parse().ok().or_else(|| name.parse::<Reference>().ok()?.tag().cloned())
 }
 
-/// The full name of an entry, by either of the two annotations that may hold it.
+/// Returns the full name of an entry, from either of the two annotations that may hold it.
 pub(crate) fn full_name_of(entry: &Descriptor) -> Option<&str> {
     let is_full = |name: &&str| name.contains(['/', ':']);
     let either = [annotations::CONTAINERD_NAME, annotations::REF_NAME];
@@ -220,7 +220,7 @@ pub(crate) fn full_name_of(entry: &Descriptor) -> Option<&str> {
 }
 
 fn has_tag(entry: &Descriptor, tag: &Tag) -> bool {
-    // Most lists are long because of other names, and comparing is cheaper than parsing.
+    // Long lists consist mostly of other names, and comparing is cheaper than parsing.
     let name = entry.annotations.get(annotations::REF_NAME);
     name.is_some_and(|name| name.ends_with(tag.as_str())) && tag_of(entry).as_ref() == Some(tag)
 }
@@ -233,7 +233,7 @@ fn has_full_name(entry: &Descriptor, full: &str) -> bool {
         .any(|name| name == full || normal(name) == normal(full))
 }
 
-/// How an entry is called in a list of choices.
+/// Returns the name of an entry for a list of choices.
 fn shown(entry: &Descriptor) -> String {
     match full_name_of(entry).or_else(|| entry.annotations.get(annotations::REF_NAME)) {
         Some(name) => name.to_owned(),
@@ -247,7 +247,7 @@ fn same_names(one: &Descriptor, other: &Descriptor) -> bool {
         .all(|key| one.annotations.get(key) == other.annotations.get(key))
 }
 
-/// What a root's entry says: what its descriptor said where it came from, under its new names.
+/// Returns the entry of a root: its original descriptor with its new names.
 fn entry(root: &Descriptor, naming: &Naming) -> Descriptor {
     let mut entry = root.clone();
     if let Some(tag) = &naming.tag {
@@ -260,10 +260,10 @@ fn entry(root: &Descriptor, naming: &Naming) -> Descriptor {
     entry
 }
 
-/// The entries that stand for themselves: not referrers, as signatures are, and not those that are listed beside the index
-/// they belong to, as oras lists them.
+/// Returns the entries without referrers, such as signatures, and without the entries of a listed index, which oras
+/// lists beside it.
 async fn independent<'a>(entries: &'a [Descriptor], place: &dyn Source) -> Result<Vec<&'a Descriptor>> {
-    // An only entry is the only one, whatever it is.
+    // A single entry is selected, whatever it is.
     if entries.len() == 1 {
         return Ok(entries.iter().collect());
     }
@@ -274,7 +274,7 @@ async fn independent<'a>(entries: &'a [Descriptor], place: &dyn Source) -> Resul
         if let Some(Document::Index(index)) = &document {
             below.extend(index.manifests().iter().map(|child| child.digest));
         }
-        // Whether or not its subject is here: annotating an image leaves a signature that is about the image before.
+        // Whether or not its subject exists: annotating an image leaves the signature of the previous one.
         let is_referrer = document.as_ref().is_some_and(|document| document.subject().is_some());
         if !is_referrer && !tag_of(entry).is_some_and(|tag| is_fallback_tag(&tag)) {
             candidates.push(entry);
@@ -282,12 +282,12 @@ async fn independent<'a>(entries: &'a [Descriptor], place: &dyn Source) -> Resul
     }
     let is_named = |entry: &Descriptor| entry.annotations.get(annotations::REF_NAME).is_some();
     candidates.retain(|entry| is_named(entry) || !below.contains(&entry.digest));
-    // Where there is nothing else, they are what can be chosen from.
+    // If there is nothing else, referrers can be selected.
     Ok(if candidates.is_empty() { entries.iter().collect() } else { candidates })
 }
 
-/// Whether entries are one image for several platforms, listed without an index of their own: nobody named any of them, and
-/// each is for another platform. Then the list itself is the image's index.
+/// Returns whether the entries are one image for several platforms without an index of their own: all are unnamed and
+/// for different platforms. The list itself is then the index of the image.
 fn are_platforms_of_one(entries: &[&Descriptor]) -> bool {
     let images = entries.iter().filter(|entry| !entry.is_attestation());
     let platforms: Vec<_> =
@@ -297,14 +297,14 @@ fn are_platforms_of_one(entries: &[&Descriptor]) -> bool {
     platforms.len() > 1 && distinct.len() == platforms.len() && platforms.len() == images.count() && !named
 }
 
-/// `sha256-…`, alone or with one of cosign's endings.
+/// `sha256-HEX`, with or without one of cosign's suffixes.
 fn is_fallback_tag(tag: &Tag) -> bool {
     let text = tag.as_str();
     let text = [".sig", ".att", ".sbom"].into_iter().find_map(|ending| text.strip_suffix(ending)).unwrap_or(text);
     text.split_once('-').is_some_and(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>().is_ok())
 }
 
-/// The document of an entry; none if the entry is broken, which reading it will tell.
+/// Returns the document of an entry; `None` if it is damaged, which is reported when it is opened.
 async fn document_of(entry: &Descriptor, place: &dyn Source) -> Result<Option<Document>> {
     match place.content(entry).await {
         Ok(Content::Document(document)) => Ok(Some(document)),
@@ -316,14 +316,14 @@ async fn document_of(entry: &Descriptor, place: &dyn Source) -> Result<Option<Do
     }
 }
 
-/// A document somewhere below the roots.
+/// Finds a document below the roots.
 async fn search(entries: &[Descriptor], place: &dyn Source, digest: &Digest) -> Result<Descriptor> {
     let mut seen: HashSet<Digest> = entries.iter().map(|entry| entry.digest).collect();
     let mut waiting: Vec<Descriptor> = entries.iter().filter(|entry| may_be_index(entry)).cloned().collect();
     let mut searched = 0;
     while let Some(index) = waiting.pop() {
         searched += 1;
-        if searched > MOST_SEARCHED {
+        if searched > MAX_SEARCHED_DOCUMENTS {
             break;
         }
         let document = match place.content(&index).await {
@@ -345,7 +345,7 @@ async fn search(entries: &[Descriptor], place: &dyn Source, digest: &Digest) -> 
     Err(Error::not_found(digest, place))
 }
 
-/// Whether an entry of an index may be another index.
+/// Returns whether an entry of an index may be another index.
 fn may_be_index(entry: &Descriptor) -> bool {
     !entry.media_type.is_manifest() && !entry.media_type.is_blob()
 }

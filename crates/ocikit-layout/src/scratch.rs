@@ -6,26 +6,26 @@ use std::sync::Arc;
 use ocikit_archive::Decoder;
 use ocikit_image::{Error, Event, Observer, Result};
 
-/// Where archives go that cannot be read where they lie: compressed ones, and docker archives that come through a pipe.
+/// The place of temporary files for archives that cannot be read in place: compressed ones, and docker archives from a
+/// pipe.
 ///
-/// Such a file has no name, and goes with whoever reads it.
+/// Such a file has no name and is removed when its reader is dropped.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {
-    /// The directory; the one that the archive is in if `None`, the current one for a pipe.
+    /// The directory; if `None`, the one of the archive, or the current one for a pipe.
     pub directory: Option<PathBuf>,
-    /// Told when it happens, since it takes time and room.
+    /// Receives an event for each file, because it takes time and disk space.
     pub observer: Option<Arc<dyn Observer>>,
 }
 
-/// Any archive may unpack to this many bytes.
-const ALWAYS_ALLOWED: u64 = 256 << 20;
+/// The size in bytes that any archive may decompress to.
+const MIN_UNPACKED_LIMIT_BYTES: u64 = 256 << 20;
 
-/// Beyond that it may unpack to this many times what it has. Images come nowhere near, compressed zeros come to a
-/// thousand.
-const LARGEST_RATIO: u64 = 50;
+/// The maximum compression ratio beyond that. Images are far below, compressed zeros reach about a thousand.
+const MAX_COMPRESSION_RATIO: u64 = 50;
 
 impl Scratch {
-    /// The bytes of an archive without its compression, in a file. `read` is how many were read below so far.
+    /// Decompresses an archive to a file. `read` returns the number of compressed bytes read so far.
     pub(crate) fn unpack<R: Read>(
         &self,
         name: &str,
@@ -51,9 +51,9 @@ impl Scratch {
             };
             file.write_all(&buffer[..length]).map_err(failed)?;
             written += length as u64;
-            if written > ALWAYS_ALLOWED && written / LARGEST_RATIO > read() {
+            if written > MIN_UNPACKED_LIMIT_BYTES && written / MAX_COMPRESSION_RATIO > read() {
                 let what = format!(
-                    "it unpacks to more than {LARGEST_RATIO} times its size; if it is meant to, unpack it first"
+                    "it unpacks to more than {MAX_COMPRESSION_RATIO} times its size; if it is meant to, unpack it first"
                 );
                 return Err(Error::broken(name, what));
             }

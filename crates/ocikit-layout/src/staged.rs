@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use crate::folder::Folder;
 
-/// A file in the making: it appears under its name whole, or not at all.
+/// A temporary file that gets its name when it is complete.
 ///
-/// Where the system can, it has no name until then, so that even a killed process leaves nothing behind.
+/// Where the system supports it, the file has no name until then, so that even a killed process leaves nothing behind.
 #[derive(Debug)]
 pub(crate) struct Staged {
     folder: Arc<Folder>,
     name: OsString,
     file: File,
-    /// The name that it has until it is complete.
+    /// The temporary name, if it has one.
     temporary: Option<Temporary>,
 }
 
-/// A temporary name, which goes with whoever holds this.
+/// A temporary name, which is removed on drop.
 #[derive(Debug)]
 struct Temporary {
     folder: Arc<Folder>,
@@ -30,20 +30,19 @@ struct Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.kept {
-            // Garbage collection removes what stays.
+            // Garbage collection removes it if this fails.
             let _ = self.folder.remove(&self.name);
         }
     }
 }
 
 impl Staged {
-    /// Begins a file that a user named; what has the name now stays until it is complete. A symlink is followed: its
-    /// target is replaced, and it stays.
+    /// Creates a file that replaces an existing one when it is complete. A symlink is followed: its target is replaced.
     pub(crate) fn create(path: &Path) -> io::Result<Staged> {
         Staged::with_mode(path, 0o666)
     }
 
-    /// The same with other permissions than those of any new file.
+    /// Creates a file with permissions other than the default.
     pub(crate) fn with_mode(path: &Path, mode: u32) -> io::Result<Staged> {
         let target = followed(path)?;
         let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -51,7 +50,7 @@ impl Staged {
         Staged::begin(Arc::new(Folder::open(parent)?), name, mode)
     }
 
-    /// Begins a file in a directory. A symlink of that name is replaced, not followed.
+    /// Creates a file in a directory. A symlink of that name is replaced, not followed.
     pub(crate) fn create_in(folder: Folder, name: &str) -> io::Result<Staged> {
         Staged::begin(Arc::new(folder), name.as_ref(), 0o666)
     }
@@ -65,12 +64,12 @@ impl Staged {
         Ok(Staged { folder, name: name.to_owned(), file, temporary: Some(temporary) })
     }
 
-    /// The file as it is so far.
+    /// Returns the file.
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Gives it its name. What had it before is replaced in one step, and only after the new bytes are on the disk.
+    /// Gives the file its name. An existing file is replaced atomically, after the new bytes are flushed to the disk.
     pub(crate) fn commit(self) -> io::Result<()> {
         let Staged { folder, name, file, temporary } = self;
         if folder.has(&name)? {
@@ -82,7 +81,7 @@ impl Staged {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 done => return done,
             }
-            // Linking does not replace: take a name beside it and rename.
+            // Linking cannot replace a file, so a temporary name is linked and then renamed.
             let ((), mut temporary) = temporary_name(&folder, |temporary| folder.link(&file, temporary))?;
             folder.rename(&temporary.name, &name)?;
             temporary.kept = true;
@@ -106,34 +105,34 @@ impl Write for Staged {
     }
 }
 
-/// Replaces a small file, or creates it.
+/// Creates or replaces a small file.
 pub(crate) fn write_in(folder: Folder, name: &str, bytes: &[u8]) -> io::Result<()> {
     let staged = Staged::create_in(folder, name)?;
     staged.file().write_all(bytes)?;
     staged.commit()
 }
 
-/// The path that a symlink leads to, whether or not there is anything.
+/// Returns the target of a symlink, whether it exists or not.
 fn followed(path: &Path) -> io::Result<PathBuf> {
-    /// As many as Linux follows.
+    /// The limit of Linux.
     const MAX_LINKS: usize = 40;
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         match fs::read_link(&path) {
             Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
-            // Not a symlink, or nothing at all.
+            // Not a symlink, or not existing.
             Err(_) => return Ok(path),
         }
     }
     Err(io::Error::other("too many levels of symlinks"))
 }
 
-/// Tries names until one is free.
+/// Tries random names until one is free.
 fn temporary_name<T>(folder: &Arc<Folder>, mut make: impl FnMut(&str) -> io::Result<T>) -> io::Result<(T, Temporary)> {
     const MAX_ATTEMPTS: usize = 100;
     let mut attempts = 0;
     loop {
-        // Each `RandomState` has keys of its own.
+        // Each `RandomState` has its own keys.
         let name = format!(".ocikit-{:016x}", RandomState::new().hash_one(attempts));
         match make(&name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempts < MAX_ATTEMPTS => attempts += 1,
@@ -192,7 +191,7 @@ mod tests {
         assert_eq!(mode("staged"), mode("plain"));
     }
 
-    /// docker/cli#1514: the symlink that was named stays, whatever it leads to.
+    /// docker/cli#1514: a symlink that the user named is kept, whatever its target.
     #[cfg(unix)]
     #[test]
     fn a_symlink_that_a_user_named_is_followed() {
@@ -211,7 +210,7 @@ mod tests {
         assert!(Staged::create(&path("circle")).is_err());
     }
 
-    /// One in a layout is not.
+    /// A symlink in a layout is replaced.
     #[cfg(unix)]
     #[test]
     fn a_symlink_in_a_layout_is_replaced() {

@@ -16,14 +16,14 @@ use crate::file::{file_body, read_small};
 use crate::roots::{self, INDEX_JSON, Subjects};
 use crate::unlisted::{self, Unlisted};
 
-/// An OCI layout in a tar, read where it lies: its headers once, its blobs at random, nothing unpacked.
+/// An OCI layout in a tar, which is read in place: its headers once, its blobs at random.
 #[derive(Debug, Clone)]
 pub struct Tar {
     path: PathBuf,
     file: Arc<File>,
     index: Arc<TarIndex>,
     roots: Index,
-    /// The digest of the list of roots, which is an image itself where it lists platforms.
+    /// The digest of the list of roots, which is an image itself if it lists platforms.
     own: Digest,
     subjects: Arc<Subjects>,
 }
@@ -61,7 +61,7 @@ impl Tar {
         }
     }
 
-    /// An archive whose headers and list of roots were read.
+    /// Creates an archive from headers and a list of roots that were read before.
     pub(crate) fn with(path: PathBuf, file: File, index: TarIndex, roots: Bytes) -> Result<Tar> {
         let roots = Index::parse(roots).map_err(|source| Error::broken(path.display(), source))?;
         Ok(Tar {
@@ -74,17 +74,17 @@ impl Tar {
         })
     }
 
-    /// Where it is.
+    /// Returns the path of the archive.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The list of roots.
+    /// Returns the list of roots.
     pub fn roots(&self) -> &Index {
         &self.roots
     }
 
-    /// Manifests with a subject that may not be listed.
+    /// Returns manifests with a subject that may not be listed.
     pub(crate) async fn unlisted(&self) -> Result<Vec<Unlisted>> {
         let tar = self.clone();
         blocking(move || {
@@ -105,13 +105,13 @@ impl Tar {
         &self.index
     }
 
-    /// The bytes of a small entry that is not a blob.
+    /// Reads a small entry that is not a blob.
     pub(crate) fn entry(&self, name: &str) -> Result<Option<Bytes>> {
         entry(&self.file, &self.index, name, &self.path)
     }
 }
 
-/// What is said of a tar that holds something else.
+/// The error for a tar that is not an OCI archive.
 pub(crate) const NO_INDEX_JSON: &str = "it has no `index.json`, so it is not an OCI archive";
 
 pub(crate) fn read_index(path: &Path, file: &File) -> Result<TarIndex> {

@@ -20,20 +20,19 @@ use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
 use crate::staged::Staged;
 use crate::tar::{Tar, cannot_open};
 
-/// An OCI archive that is changed where it lies.
+/// An OCI archive that is edited in place.
 ///
-/// Documents that are put and roots that are published become part of the archive when it is finished, in one step and
-/// without moving a layer: what that costs does not depend on the size of the archive. A process that is killed at any
-/// point leaves the old archive or the new one. The file is locked against other edits until then, or until this is
-/// dropped.
+/// Documents that are put and roots that are published become part of the archive when it is finished, atomically and
+/// without moving a layer: the cost does not depend on the size of the archive. If the process is killed, the archive
+/// has either the old or the new contents. The file is locked against other edits until it is finished or dropped.
 #[derive(Debug)]
 pub struct TarEdit {
     tar: Tar,
     /// The file, open for writing.
     file: Arc<File>,
-    /// The file that was there, locked until the edit is finished.
+    /// The original file, locked until the edit is finished.
     locked: File,
-    /// The file that takes its place, where the archive has no proper end and had to be copied.
+    /// The file that replaces it, if the archive has no proper end and was copied.
     copy: Mutex<Option<Staged>>,
     tail: Tail,
     docker: Option<DockerList>,
@@ -46,37 +45,37 @@ struct State {
     roots: Index,
     /// Documents that were put, which are part of every tail from now on.
     documents: BTreeMap<Digest, Bytes>,
-    /// Blobs that were put behind the end: where their bytes are.
+    /// Blobs that were written after the end, with their position.
     grown: BTreeMap<Digest, (u64, u64)>,
-    /// Where the next such blob begins.
+    /// The position of the next such blob.
     end: u64,
     finished: bool,
 }
 
 impl TarEdit {
-    /// Opens an archive for changing.
+    /// Opens an archive for an edit.
     ///
     /// # Errors
     ///
-    /// As [`Tar::open`]; [`Error::Failed`] if the file may not be written.
+    /// As [`Tar::open`]; [`Error::Failed`] if the file is not writable.
     pub async fn open(path: impl Into<PathBuf>) -> Result<TarEdit> {
         let path = path.into();
         blocking(move || TarEdit::begin(&path)).await
     }
 
-    /// Writes the `manifest.json` by which `docker load` takes the archive anew when it finishes, or leaves it out. Without
-    /// this an archive that has such a file keeps it.
+    /// Selects whether to write a `manifest.json` for `docker load` on finish. By default, an archive keeps the one
+    /// that it has.
     pub fn for_docker(mut self, list: DockerList) -> TarEdit {
         self.docker = Some(list);
         self
     }
 
-    /// Takes what a name stands for off the list, and says what that was; when the edit is finished it is gone. Its blobs
-    /// stay, since others may share them.
+    /// Removes an image from the list, when the edit is finished, and returns the removed entries. Blobs are kept,
+    /// because other images may share them.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] and [`Error::Ambiguous`] if the name stands for nothing here or for several images.
+    /// [`Error::NotFound`] and [`Error::Ambiguous`] if the name matches no image or several.
     pub async fn remove(&self, name: &Name) -> Result<Vec<Descriptor>> {
         let roots = self.state().roots.clone();
         let (roots, removed) = roots::remove(&roots, self, name).await?;
@@ -119,7 +118,7 @@ impl TarEdit {
         move |error| Error::failed(operation, &place, error)
     }
 
-    /// Writes a blob that stays for ever behind the end, where nobody looks before the edit is committed.
+    /// Writes a blob after the end, where no reader looks before the edit is committed.
     async fn grow(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<()> {
         let body = from.open(descriptor).await?;
         let header = Header { mode: 0o444, ..Header::file(&descriptor.digest.blob_path(), descriptor.size) }.to_bytes();
@@ -151,14 +150,14 @@ impl TarEdit {
         Ok(())
     }
 
-    /// The tail to replace and the files that replace it: every document that is reachable and not in front of it, and
-    /// the metadata.
+    /// Returns the tail to replace and the files that replace it: the metadata, and every reachable document that is
+    /// not before the tail.
     async fn edition(&self) -> Result<(Tail, Vec<(String, Bytes)>)> {
         let roots = self.state().roots.clone();
         let mut tail = self.tail;
         let mut reachable = self.reachable(&roots, tail).await?;
         if reachable.blob_in_tail {
-            // Another program appended layers behind the documents. They stay, and so does everything before them.
+            // Another program appended layers after the documents. They are kept, together with everything before them.
             tail = Tail::at_end(self.tar.index());
             reachable = self.reachable(&roots, tail).await?;
         }
@@ -180,7 +179,7 @@ impl TarEdit {
         Ok((tail, files))
     }
 
-    /// Whether the list for docker stays as it is.
+    /// Returns whether the `manifest.json` is unchanged.
     async fn keeps_docker_list(&self) -> Result<bool> {
         let Some(list) = &self.docker else { return Ok(true) };
         let roots = self.state().roots.clone();
@@ -192,7 +191,7 @@ impl TarEdit {
         let mut seen = HashSet::new();
         let mut waiting: Vec<_> = roots.manifests().iter().map(|root| (root.clone(), true)).collect();
         while let Some((descriptor, may_be_document)) = waiting.pop() {
-            // What one document takes for a blob may be a document to another.
+            // A digest may be listed as a blob in one document and as a document in another.
             if !seen.insert((descriptor.digest, may_be_document)) {
                 continue;
             }
@@ -212,7 +211,7 @@ impl TarEdit {
                     continue;
                 }
                 Ok(Content::Schema1) | Err(Error::Document { .. }) => self.read(&descriptor).await?,
-                // What an archive lacks it may go on lacking: a sparse index is edited like any other.
+                // A missing document is not an error here: an index that was copied in part can be edited.
                 Err(error) if error.is_not_found() => continue,
                 Err(error) => return Err(error),
             };
@@ -223,7 +222,7 @@ impl TarEdit {
         Ok(found)
     }
 
-    /// Makes everything visible.
+    /// Makes the edit visible.
     async fn commit(&self, grown: Option<Range<u64>>) -> Result<()> {
         let (tail, files) = self.edition().await?;
         let roots = self.state().roots.clone();
@@ -245,30 +244,30 @@ impl TarEdit {
         .await
     }
 
-    /// Lets others edit. Closing would not do: the file was duplicated for reading.
+    /// Releases the lock. Closing is not enough, because the file was duplicated for reading.
     fn unlock(&self) {
-        // It goes with the last duplicate if this fails.
+        // If this fails, the lock ends with the last duplicate.
         let _ = self.locked.unlock();
     }
 
-    /// Takes back what was written and is not visible.
+    /// Removes what was written and is not visible.
     fn undo(&self) {
         if self.copy.lock().unwrap_or_else(PoisonError::into_inner).is_none() && !self.state().grown.is_empty() {
-            // Behind the end it harms nobody if it stays.
+            // Bytes after the end are harmless if this fails.
             let _ = self.file.set_len(self.tar.index().end().file);
         }
     }
 }
 
-/// What the roots lead to and is not settled in front of the tail.
+/// The reachable documents that the new tail has to contain.
 #[derive(Debug, Default)]
 struct Reachable {
     documents: BTreeMap<Digest, Bytes>,
-    /// A layer, config or other blob lies in the tail.
+    /// Whether a layer, config or other blob is in the tail.
     blob_in_tail: bool,
 }
 
-/// A compressed archive has no offsets that anything could be written to or copied from.
+/// Rejects a compressed archive, in which no offset can be written or copied.
 pub(crate) fn refuse_compressed(file: &File, path: &Path) -> Result<()> {
     let mut start = [0; Compression::MAGIC_BYTES];
     let read = read_some(file, &mut start, 0).map_err(|error| Error::failed("read", path.display(), error))?;
@@ -279,23 +278,23 @@ pub(crate) fn refuse_compressed(file: &File, path: &Path) -> Result<()> {
     Err(Error::Unsupported { place: path.display().to_string(), what })
 }
 
-/// Opens the file for writing and waits until nobody else edits it.
+/// Opens the file for writing and waits for the lock.
 pub(crate) fn lock(path: &Path) -> Result<File> {
     loop {
         let failed = |error| cannot_open(path, error);
-        // Opening a device may already do something.
+        // Opening a device may have side effects.
         if !std::fs::metadata(path).map_err(failed)?.is_file() {
             return Err(Error::broken(path.display(), "it is not a regular file, and cannot be changed in place"));
         }
         let file = File::options().read(true).write(true).open(path).map_err(failed)?;
         match file.lock() {
-            // Some file systems have no locks; they have no two editors at once either, one hopes.
+            // Some file systems have no locks; edits are then not protected against each other.
             Err(error) if error.kind() != io::ErrorKind::Unsupported => {
                 return Err(Error::failed("lock", path.display(), error));
             }
             _ => {}
         }
-        // Whoever had the lock may have put another file in its place.
+        // The previous holder of the lock may have replaced the file.
         if is_at(&file, path).map_err(|error| Error::failed("open", path.display(), error))? {
             return Ok(file);
         }
@@ -314,7 +313,7 @@ fn is_at(_: &File, _: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// A copy of an archive up to its end, with a proper end behind it.
+/// Copies an archive and adds a proper end.
 fn with_an_end(file: &File, index: &TarIndex, path: &Path) -> io::Result<Staged> {
     use std::io::{Read, Seek, Write};
     let staged = Staged::create(path)?;
@@ -330,7 +329,7 @@ fn with_an_end(file: &File, index: &TarIndex, path: &Path) -> io::Result<Staged>
     Ok(staged)
 }
 
-/// Does the steps. What fails before the first of them is on the disk is taken back.
+/// Executes the steps. A failure before the first flush to the disk is rolled back.
 fn apply(file: &File, steps: Vec<Step>, length: u64) -> io::Result<()> {
     let mut visible = false;
     for step in steps {
@@ -341,7 +340,7 @@ fn apply(file: &File, steps: Vec<Step>, length: u64) -> io::Result<()> {
         };
         if let Err(error) = done {
             if !visible && file.metadata().is_ok_and(|metadata| metadata.len() > length) {
-                // Behind the end it harms nobody if it stays.
+                // Bytes after the end are harmless if this fails.
                 let _ = file.set_len(length);
             }
             return Err(error);

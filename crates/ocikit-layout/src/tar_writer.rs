@@ -24,19 +24,19 @@ use crate::staged::Staged;
 /// How an archive is written.
 #[derive(Debug, Clone, Default)]
 pub struct TarOptions {
-    /// The time on its entries, in seconds since 1970.
+    /// The modification time of its entries, in seconds since 1970.
     pub modified: u64,
-    /// Whether `docker load` takes the archive too.
+    /// Whether it gets a `manifest.json` for `docker load`.
     pub docker: DockerList,
-    /// How a file is compressed as a whole; layers are compressed already as a rule.
+    /// The compression of the whole file; layers are usually compressed already.
     pub compression: Compression,
 }
 
-/// A new OCI archive: a file that appears under its name when it is finished, or a stream. A file that is compressed is
-/// written like a stream.
+/// A new OCI archive: a file that gets its name when it is finished, or a stream. A compressed file is written like a
+/// stream.
 ///
-/// What is put is laid out in the order in which it was [expected](Sink::expect), so the same images give the same
-/// bytes however many blobs are written at the same time. In a stream each blob waits for those before it.
+/// Blobs are stored in the order in which they were [expected](Sink::expect), so the same images give the same bytes
+/// however many blobs are written in parallel. In a stream each blob waits for those before it.
 #[derive(Debug)]
 pub struct TarWriter {
     output: Output,
@@ -47,23 +47,23 @@ pub struct TarWriter {
 
 #[derive(Debug)]
 enum Output {
-    /// `None` once it has its name.
+    /// `None` after it got its name.
     File { path: PathBuf, staged: Mutex<Option<Arc<Staged>>> },
     Stream {
         name: String,
         writer: Arc<Mutex<Writer>>,
         written: watch::Sender<u64>,
-        /// The file that it becomes, if it becomes one.
+        /// The path of the file, if it is one.
         path: Option<PathBuf>,
     },
 }
 
-/// `None` once it is complete.
+/// `None` after it was completed.
 struct Writer(Option<Box<dyn Stream>>);
 
-/// What a stream is written to.
+/// The output of a stream.
 trait Stream: Write + Send {
-    /// Everything was written.
+    /// Completes the output after everything was written.
     fn complete(self: Box<Self>) -> io::Result<()>;
 }
 
@@ -100,24 +100,24 @@ impl Writer {
 #[derive(Debug)]
 struct State {
     slots: HashMap<Digest, Arc<Slot>>,
-    /// The algorithms whose directories were laid out.
+    /// The algorithms whose directories were written.
     directories: Vec<Algorithm>,
-    /// Where the next slot begins.
+    /// The position of the next slot.
     end: u64,
     roots: Index,
-    /// Manifests and indexes, which are asked for again when the archive is finished.
+    /// Manifests and indexes, which are needed again when the archive is finished.
     documents: HashMap<Digest, Bytes>,
 }
 
-/// The place of a blob in the archive.
+/// The position of a blob in the archive.
 #[derive(Debug)]
 struct Slot {
-    /// Headers: of the blob and, for the first of its kind, of the directories it is in.
+    /// The header of the blob, after those of its directories if it is the first of its algorithm.
     header: Vec<u8>,
     start: u64,
     size: u64,
     done: AtomicBool,
-    /// Held by whoever writes it.
+    /// Held by the writer of the blob.
     writing: tokio::sync::Mutex<()>,
 }
 
@@ -131,11 +131,11 @@ impl Slot {
     }
 }
 
-/// The largest blob that anybody has, in bytes: sums of a million of them fit an offset.
-const LARGEST: u64 = 1 << 42;
+/// The maximum size of a blob in bytes. The sum of a million of them still fits into an offset.
+const MAX_BLOB_BYTES: u64 = 1 << 42;
 
-/// A stream in which something went wrong has no next place to write to.
-const BROKEN: u64 = u64::MAX;
+/// The position of a stream after a failure: nothing more can be written.
+const FAILED_POSITION: u64 = u64::MAX;
 
 impl Output {
     fn stream(name: String, writer: Box<dyn Stream>, path: Option<PathBuf>) -> Output {
@@ -145,12 +145,12 @@ impl Output {
 }
 
 impl TarWriter {
-    /// Begins an archive that will have this name; what has it now stays until then. A device or pipe of that name is
-    /// written to as the archive comes: see [`OutputFile`].
+    /// Creates an archive with this name; an existing file is kept until the new one is finished. A device or pipe is
+    /// written to directly: see [`OutputFile`].
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] if no file can be made there.
+    /// [`Error::Failed`] if the file cannot be created.
     pub async fn create(path: impl Into<PathBuf>, options: TarOptions) -> Result<TarWriter> {
         let path = path.into();
         let file = blocking({
@@ -172,7 +172,7 @@ impl TarWriter {
         Ok(TarWriter::new(output, options))
     }
 
-    /// Begins an archive that is written as it comes; the name is for messages.
+    /// Creates an archive that is written to a stream; the name is for messages.
     pub fn stream(name: impl Into<String>, writer: impl Write + Send + 'static, options: TarOptions) -> TarWriter {
         TarWriter::new(Output::stream(name.into(), Box::new(Plain(writer)), None), options)
     }
@@ -188,7 +188,7 @@ impl TarWriter {
         TarWriter { output, options, state: Mutex::new(state), subjects: Subjects::default() }
     }
 
-    /// Where the archive will be; `None` for a stream without a path.
+    /// Returns the path of the archive; `None` for a stream without one.
     pub fn path(&self) -> Option<&Path> {
         match &self.output {
             Output::File { path, .. } => Some(path),
@@ -200,12 +200,12 @@ impl TarWriter {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The place of a blob, at the end if it has none yet.
+    /// Returns the slot of a blob, which is added at the end if it has none.
     fn slot(&self, state: &mut State, blob: &Descriptor) -> Result<Arc<Slot>> {
         if let Some(slot) = state.slots.get(&blob.digest) {
             return Ok(slot.clone());
         }
-        if blob.size > LARGEST || state.end > u64::MAX >> 2 {
+        if blob.size > MAX_BLOB_BYTES || state.end > u64::MAX >> 2 {
             let what = format!("{} is too large for an archive: {} bytes", blob.digest, blob.size);
             return Err(Error::Unsupported { place: self.to_string(), what });
         }
@@ -238,7 +238,7 @@ impl TarWriter {
         move |error| Error::failed(operation, &place, error)
     }
 
-    /// The file in the making; an error once it is finished.
+    /// Returns the temporary file; an error after it was finished.
     fn staged(&self, staged: &Mutex<Option<Arc<Staged>>>) -> Result<Arc<Staged>> {
         let staged = staged.lock().unwrap_or_else(PoisonError::into_inner).clone();
         staged.ok_or_else(|| self.failed("write to")(io::Error::other("the archive is finished already")))
@@ -273,13 +273,13 @@ impl TarWriter {
                     writer.write_all(&END[..padding(slot.size) as usize]).map_err(&failed)
                 })
                 .await;
-                written.send_replace(if result.is_ok() { end } else { BROKEN });
+                written.send_replace(if result.is_ok() { end } else { FAILED_POSITION });
                 result
             }
         }
     }
 
-    /// Waits until a stream has come to this slot.
+    /// Waits until the stream has reached this slot.
     async fn turn(&self, slot: &Slot) -> Result<()> {
         if let Output::Stream { written, .. } = &self.output {
             let mut written = written.subscribe();
@@ -291,7 +291,7 @@ impl TarWriter {
         Ok(())
     }
 
-    /// What follows the blobs: the files that make it a layout, and the end.
+    /// Returns what follows the blobs: the files of a layout, and the end.
     async fn trailer(&self) -> Result<Vec<u8>> {
         let roots = self.state().roots.clone();
         let mut files = vec![(INDEX_JSON, roots.bytes().to_vec())];
@@ -362,7 +362,7 @@ impl Source for TarWriter {
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let roots = self.state().roots.clone();
-        // What was written here is listed, or not yet to be found.
+        // Referrers in a new archive are listed, or not published yet.
         self.subjects.about(subject, &roots, self, ready(Ok(Vec::new()))).await
     }
 }
@@ -372,8 +372,8 @@ impl Sink for TarWriter {
     async fn expect(&self, descriptors: &[Descriptor]) -> Result<()> {
         let state = &mut self.state();
         for descriptor in descriptors {
-            // What is too large for any archive is refused when it comes, if it does.
-            if descriptor.size <= LARGEST {
+            // A blob beyond the limit is rejected when it is put, if it is.
+            if descriptor.size <= MAX_BLOB_BYTES {
                 self.slot(state, descriptor)?;
             }
         }
@@ -381,8 +381,8 @@ impl Sink for TarWriter {
     }
 
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
-        if descriptor.size > LARGEST {
-            // That is only what its descriptor says.
+        if descriptor.size > MAX_BLOB_BYTES {
+            // The size is only that of the descriptor, and the blob may be different.
             from.open(descriptor).await?;
         }
         let slot = self.slot(&mut self.state(), descriptor)?;
@@ -420,7 +420,7 @@ impl Sink for TarWriter {
             Output::File { staged, .. } => {
                 let Some(staged) = staged.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
                 blocking(move || {
-                    // Zeros would end the archive where a blob was expected and did not come.
+                    // A slot that is still zero would end the archive for readers.
                     for slot in undone {
                         let header = padding_header(slot.start, slot.end());
                         write_at(staged.file(), &header, slot.start).map_err(&failed)?;

@@ -1,7 +1,6 @@
-//! Referrers that a layout has and `index.json` does not list.
+//! Referrers in a layout that `index.json` does not list.
 //!
-//! `cosign save` writes the manifests of signatures and attestations as blobs and nothing else: who looks for them has to
-//! look at the blobs.
+//! `cosign save` writes the manifests of signatures and attestations only as blobs, so all blobs have to be searched.
 
 use std::io;
 
@@ -9,7 +8,7 @@ use bytes::Bytes;
 use ocikit_image::{Error, Result};
 use ocikit_spec::{Descriptor, Digest, Document, MAX_DOCUMENT_SIZE};
 
-/// The most bytes that such manifests may have together, in bytes.
+/// The maximum total size of such manifests in bytes.
 const MAX_UNLISTED_BYTES: u64 = 32 << 20;
 
 /// A manifest among the blobs, and its subject.
@@ -19,7 +18,7 @@ pub(crate) struct Unlisted {
     pub(crate) subject: Digest,
 }
 
-/// Finds the manifests with a subject among blobs. `read` returns so many bytes of the beginning of a blob, or fewer.
+/// Finds the manifests with a subject among blobs. `read` returns up to this many bytes from the start of a blob.
 ///
 /// # Errors
 ///
@@ -32,7 +31,7 @@ pub(crate) fn find(
     let failed = |error| Error::failed("read", place, error);
     let (mut found, mut held) = (Vec::new(), 0);
     for (digest, size) in blobs {
-        // Layers begin with something else, so that one byte is enough for most blobs.
+        // Layers do not start with a brace, so one byte is enough for most blobs.
         if size > MAX_DOCUMENT_SIZE || read(&digest, 1).map_err(failed)? != b"{"[..] {
             continue;
         }
@@ -47,8 +46,7 @@ pub(crate) fn find(
     Ok(found)
 }
 
-/// What the bytes are if they are a manifest or index with a subject. A damaged one is none: nothing leads to it that
-/// could miss it.
+/// Parses a manifest or index with a subject. A damaged one is skipped, because nothing refers to it.
 pub(crate) fn referrer(digest: &Digest, bytes: Bytes) -> Option<Unlisted> {
     const KEY: &[u8] = br#""subject""#;
     let is_candidate = bytes.windows(KEY.len()).any(|window| window == KEY);
@@ -58,7 +56,7 @@ pub(crate) fn referrer(digest: &Digest, bytes: Bytes) -> Option<Unlisted> {
     let size = bytes.len() as u64;
     let (media_type, document) = Document::sniff(bytes).ok()?;
     let subject = document.subject()?.digest;
-    // As the referrers API of registries describes it.
+    // With the fields of a descriptor of the referrers API.
     let mut descriptor = Descriptor::new(media_type, *digest, size);
     descriptor.annotations = document.annotations().clone();
     descriptor.artifact_type = match &document {

@@ -1,25 +1,25 @@
-//! Changing an archive where it lies: which bytes to write where, decided purely.
+//! Edits of an archive in place. This module computes, without IO, which bytes to write where.
 //!
-//! No layer is moved, no byte that a reader can see is overwritten before the new state is complete, and what makes it
-//! visible is the write of one block. The trick is an entry whose only purpose is its size, the *switch*: whatever lies
-//! behind it for that many bytes is its content, so nobody looks for entries there.
+//! No layer is moved, no byte that a reader can see is overwritten before the new state is complete, and the write of a
+//! single block commits the edit. This works by an entry that exists only for its size, the *switch*: the bytes after
+//! its header count as its contents, so readers find no entries there.
 //!
 //! ```text
 //! before      layers… | index.json | oci-layout | 00
-//! written     layers… | index.json | oci-layout | 00 | manifest | index.json | oci-layout | 00      nobody looks behind 00
+//! written     layers… | index.json | oci-layout | 00 | manifest | index.json | oci-layout | 00      readers stop at the first 00
 //! committed   layers… | switch(…………………………………………)    | manifest | index.json | oci-layout | 00      one block was written
 //! ```
 //!
-//! The next edit writes behind that end again and commits by making the switch longer; the one after it finds room
-//! enough *inside* the switch, writes there, ends with a padding entry that covers what came after, and commits by
-//! making the switch shorter. So an archive that is edited for ever stays as long as three editions of its documents.
+//! The next edit writes after that end again and commits by enlarging the switch. The one after it finds enough room
+//! *inside* the switch, writes there, adds a padding entry over the bytes that follow, and commits by shrinking the
+//! switch. An archive that is edited repeatedly therefore holds at most three editions of its documents.
 //!
-//! Where `index.json` is not among the last entries, the switch is made of the first zero block of the end instead, as
-//! every reader tried stops there; then the old `index.json`, which some readers prefer because it comes first and some
-//! ignore because another follows, is made a padding entry as well, one block more. Between the two writes either kind
-//! of reader finds a whole archive.
+//! If `index.json` is not among the last entries, the first zero block of the end becomes the switch, because every
+//! tested reader stops there. The old `index.json`, which some readers prefer because it comes first and others ignore
+//! because another follows, is then turned into a padding entry as well, by a second block. Between the two writes both
+//! kinds of readers find a complete archive.
 //!
-//! An archive without a proper end offers no place where nobody looks: [`splice`] says so, and the caller copies it.
+//! An archive without a proper end has no such place: [`splice`] reports that, and the caller copies it.
 
 use std::ops::Range;
 
@@ -29,33 +29,33 @@ use ocikit_archive::{BLOCK, END, Entry, Header, Kind, TarIndex, padding};
 use crate::docker::MANIFEST_JSON;
 use crate::roots::{INDEX_JSON, OCI_LAYOUT_FILE};
 
-/// The entry behind which the documents of the current edition lie.
+/// The entry before the documents of the current edition.
 const SWITCH: &str = ".ocikit/switch";
-/// An entry whose content is of no use to anybody.
+/// An entry without meaningful contents.
 const PADDING: &str = ".ocikit/padding";
 
-/// Files of a layout that are not blobs: all are written anew by an edit.
+/// The files of a layout that are not blobs. An edit writes all of them.
 pub(crate) const METADATA: [&str; 4] = [INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT_FILE, "repositories"];
 
-/// One thing to do to the file. They are done in order.
+/// An operation on the file. The steps are executed in order.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Write {
         at: u64,
         bytes: Bytes,
     },
-    /// What was written is on the disk before anything else is.
+    /// Flushes everything that was written to the disk.
     Sync,
-    /// The file ends here.
+    /// Truncates the file here.
     Cut {
         at: u64,
     },
 }
 
-/// Where the tail of an archive begins: everything in front of it stays as it is for ever.
+/// The start of the tail of an archive. Everything before it is never changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tail {
-    /// The block that makes a new edition visible when it is written.
+    /// The block whose write makes a new edition visible.
     switch: u64,
     kind: TailKind,
 }
@@ -64,14 +64,14 @@ pub(crate) struct Tail {
 enum TailKind {
     /// It is a switch already.
     Switch,
-    /// It is the first of the last entries, which are metadata and nothing else.
+    /// It is the first of the last entries, all of which are metadata.
     Metadata,
     /// It is the first block of the end.
     End,
 }
 
 impl Tail {
-    /// Finds the tail, `None` for an archive without a proper end.
+    /// Finds the tail; `None` for an archive without a proper end.
     pub(crate) fn find(index: &TarIndex) -> Option<Tail> {
         let end = index.end();
         if end.zeros - end.start < END.len() as u64 || !end.start.is_multiple_of(BLOCK) {
@@ -84,7 +84,8 @@ impl Tail {
         let is_metadata = |entry: &&Entry| entry.kind == Kind::File && is_named(entry, &METADATA);
         let last = entries.iter().rev().take_while(is_metadata).collect::<Vec<_>>();
         match last.last() {
-            // Two of them would be two for whoever takes the first; that is what the kills of the other kind are for.
+            // With two of them, readers that use the first would find the old one; that case needs the padding of stale
+            // metadata.
             Some(first) if last.iter().any(|entry| is_named(entry, &[INDEX_JSON])) => {
                 Some(Tail { switch: first.start, kind: TailKind::Metadata })
             }
@@ -92,34 +93,34 @@ impl Tail {
         }
     }
 
-    /// The tail that leaves everything where it is.
+    /// Returns the tail that keeps all entries.
     pub(crate) fn at_end(index: &TarIndex) -> Tail {
         Tail { switch: index.end().start, kind: TailKind::End }
     }
 
-    /// Whether an offset lies in the tail, so that what is there has to be written anew by every edit.
+    /// Returns whether an offset is in the tail, so that every edit has to write its contents again.
     pub(crate) fn holds(&self, offset: u64) -> bool {
         offset >= self.switch
     }
 }
 
-/// Where entries that stay for ever, layers of an image that is added, are written before [`splice`]: behind the end,
-/// where nobody looks yet.
+/// Returns the offset for entries that are kept, such as the layers of an added image, and are written before
+/// [`splice`]: after the end, where no reader looks yet.
 pub(crate) fn growth(index: &TarIndex) -> u64 {
     index.end().zeros.next_multiple_of(BLOCK)
 }
 
-/// The steps that make these files the tail of the archive.
+/// Returns the steps that make these files the tail of the archive.
 ///
-/// `grown` are entries that were written from [`growth`] on, headers and padding included; they stay in front of the new
-/// tail.
+/// `grown` is the range of entries that were written from [`growth`] on, with headers and padding; they stay before the
+/// new tail.
 pub(crate) fn splice(index: &TarIndex, tail: Tail, files: &[(String, Bytes)], grown: Option<Range<u64>>) -> Vec<Step> {
     let region = lay_out(files);
     let length = region.len() as u64;
     let end = index.end();
     let hidden = tail.switch + BLOCK;
     let mut steps = Vec::new();
-    // What the switch covers from now on, and the name that it has.
+    // The range that the switch covers from now on, and its name.
     let (resume, name) = if let Some(grown) = grown {
         let switch = padding_named(SWITCH, grown.end, grown.end + BLOCK);
         write(&mut steps, grown.end, [&switch[..], &region, &END].concat());
@@ -135,7 +136,7 @@ pub(crate) fn splice(index: &TarIndex, tail: Tail, files: &[(String, Bytes)], gr
         (room.start, SWITCH)
     } else {
         let at = growth(index);
-        // Junk behind the end, of an edit that was interrupted, must not reach beyond what is written over it.
+        // The remains of an interrupted edit after the end must not follow the bytes that overwrite them.
         if end.file > at {
             steps.push(Step::Cut { at });
         }
@@ -155,8 +156,8 @@ pub(crate) fn splice(index: &TarIndex, tail: Tail, files: &[(String, Bytes)], gr
     steps
 }
 
-/// A range behind the switch that readers pass over today, in which a region of this length fits together with what
-/// covers the rest; its end is where a reader that came through it goes on: at the end of the archive.
+/// Returns a range inside the switch with room for `length` bytes and a padding entry over the rest. The range ends
+/// where a reader continues after it: at the end of the archive.
 fn room_inside(index: &TarIndex, tail: Tail, length: u64) -> Option<Range<u64>> {
     if tail.kind != TailKind::Switch {
         return None;
@@ -172,19 +173,19 @@ fn room_inside(index: &TarIndex, tail: Tail, length: u64) -> Option<Range<u64>> 
     };
     let fits = |room: &Range<u64>| {
         let rest = (room.end - room.start).checked_sub(length);
-        // Before what is seen now there has to be a padding entry that covers it.
+        // Before the entries that are visible now, a padding entry must cover the rest.
         rest.is_some_and(|rest| rest >= BLOCK || (rest == 0 && room.end == end))
     };
     [before, after].into_iter().find(fits).map(|room| room.start..end)
 }
 
-/// Metadata in front of the tail, which the metadata in the tail replaces for most readers but not for all.
+/// Returns the metadata before the tail, which most readers, but not all, take from the tail.
 fn stale_metadata(index: &TarIndex, tail: Tail) -> impl Iterator<Item = &Entry> {
     let replaced = [INDEX_JSON, MANIFEST_JSON];
     index.entries().iter().filter(move |entry| !tail.holds(entry.start) && is_named(entry, &replaced))
 }
 
-/// Files as entries, one after the other.
+/// Returns files as consecutive entries.
 fn lay_out(files: &[(String, Bytes)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, content) in files {
@@ -196,7 +197,7 @@ fn lay_out(files: &[(String, Bytes)]) -> Vec<u8> {
     bytes
 }
 
-/// The header of an entry that makes readers pass over everything between it and `end`.
+/// Returns the header of an entry that makes readers skip everything between it and `end`.
 pub(crate) fn padding_header(start: u64, end: u64) -> Vec<u8> {
     padding_named(PADDING, start, end)
 }
@@ -209,7 +210,7 @@ fn write(steps: &mut Vec<Step>, at: u64, bytes: Vec<u8>) {
     steps.push(Step::Write { at, bytes: bytes.into() });
 }
 
-/// Whether an entry is there for its size only.
+/// Returns whether an entry is a switch or padding.
 pub(crate) fn is_filler(entry: &Entry) -> bool {
     is_named(entry, &[SWITCH, PADDING])
 }

@@ -4,14 +4,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// An archive of these entries, in order, with its end.
+/// Creates an archive of these entries, in order, with its end.
 fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let files: Vec<_> =
         entries.iter().map(|(name, bytes)| ((*name).to_owned(), Bytes::copy_from_slice(bytes))).collect();
     [&lay_out(&files)[..], &END].concat()
 }
 
-/// The usual one, as most programs write it.
+/// Creates an archive in the order that most programs write.
 fn usual() -> Vec<u8> {
     archive(&[("blobs/a", &[1; 5000]), ("blobs/b", b"b"), ("index.json", b"old"), ("oci-layout", b"{}")])
 }
@@ -31,7 +31,7 @@ fn write_bytes(file: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     file[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-/// Every file as it is after each prefix of the steps, writes of more than a block cut at every block.
+/// Returns the file after each prefix of the steps, with writes of more than a block cut at every block.
 fn interrupted(file: &[u8], steps: &[Step]) -> Vec<Vec<u8>> {
     let mut file = file.to_vec();
     let mut states = vec![file.clone()];
@@ -49,7 +49,7 @@ fn interrupted(file: &[u8], steps: &[Step]) -> Vec<Vec<u8>> {
     states
 }
 
-/// What a reader finds that takes the last, or the first, entry of a name.
+/// Returns what a reader finds that uses the last, or the first, entry of a name.
 fn found(file: &[u8], last: bool) -> HashMap<String, Vec<u8>> {
     let index = TarIndex::read(file).unwrap();
     let mut found = HashMap::new();
@@ -76,7 +76,7 @@ fn edition(number: usize, size: usize) -> Vec<(String, Bytes)> {
     ]
 }
 
-/// Applies an edition, checks every state on the way, and returns the file.
+/// Applies an edition, checks every intermediate state, and returns the file.
 fn edit(file: &[u8], files: &[(String, Bytes)]) -> Vec<u8> {
     let index = TarIndex::read(file).unwrap();
     let tail = Tail::find(&index).expect("a proper end");

@@ -16,9 +16,9 @@ use crate::listing::is_temporary;
 
 pub(super) async fn collect(path: &Path, options: &GcOptions) -> Result<Collected> {
     let dir = Dir::open(path).await?;
-    // Nobody lists an image from here on, and nobody puts blobs that are to be listed later.
+    // From here on no image is listed and no blob is written that will be listed later.
     let _listing = lock_marker(path.to_owned()).await?;
-    let _writing = nobody_writes(path.to_owned()).await?;
+    let _writing = lock_blobs(path.to_owned()).await?;
     let needed = reachable(&dir.roots().await?, &dir, dir.unlisted().await?, options).await?;
     let (path, options) = (path.to_owned(), options.clone());
     blocking(move || {
@@ -43,19 +43,19 @@ pub(super) async fn collect(path: &Path, options: &GcOptions) -> Result<Collecte
     .await
 }
 
-/// Waits until nobody changes `index.json`, and keeps it so until this is dropped.
+/// Waits for the lock of `index.json`, which is held until this is dropped.
 async fn lock_marker(path: PathBuf) -> Result<File> {
     blocking(move || lock(&path).map_err(|error| Error::failed("lock", path.display(), error))).await
 }
 
-/// Sees to it that nobody puts blobs until this is dropped. It does not wait: a copy may take hours.
-async fn nobody_writes(path: PathBuf) -> Result<Option<File>> {
+/// Takes the lock that excludes writers of blobs until this is dropped. Does not wait: a copy may take hours.
+async fn lock_blobs(path: PathBuf) -> Result<Option<File>> {
     blocking(move || {
         let failed = |error| Error::failed("read", path.display(), error);
         let Some(blobs) = Folder::open(&path).and_then(|layout| layout.folder(BLOBS)).map_err(failed)? else {
             return Ok(None);
         };
-        // Some systems do not open directories as files.
+        // Some systems cannot open directories as files.
         let Ok(blobs) = blobs.lockable() else { return Ok(None) };
         match blobs.try_lock() {
             Ok(()) => Ok(Some(blobs)),
@@ -70,17 +70,17 @@ async fn nobody_writes(path: PathBuf) -> Result<Option<File>> {
     .await
 }
 
-/// What may be removed: regular files that have the name of a digest or of a temporary file, in directories that are the
-/// layout's own. Everything else belongs to somebody else.
+/// The files that can be removed: regular files with the name of a digest or of a temporary file, in directories of the
+/// layout itself. Any other file is not ours.
 struct Garbage {
-    /// Directory by directory, each file with what is said of it.
+    /// The files by directory, each with its report.
     files: Vec<(Folder, Vec<(String, Removed)>)>,
-    /// How many blobs stay.
+    /// The number of blobs that are kept.
     kept: usize,
 }
 
 impl Garbage {
-    /// Looks at everything before anything goes.
+    /// Finds everything before anything is removed.
     fn find(path: &Path, needed: &HashSet<Digest>, options: &GcOptions) -> io::Result<Garbage> {
         let mut garbage = Garbage { files: Vec::new(), kept: 0 };
         let layout = Folder::open(path)?;
@@ -112,7 +112,7 @@ impl Garbage {
             let Some(found) = folder.regular(&file)? else { continue };
             let goes = match &digest {
                 Some(digest) => !needed.contains(digest),
-                // A young one may still be written.
+                // A young temporary file may still be written.
                 None => options.now.duration_since(found.modified).is_ok_and(|age| age > options.young),
             };
             if goes {

@@ -1,4 +1,4 @@
-//! Dropping what nothing leads to.
+//! Garbage collection: removes unreferenced blobs.
 
 mod dir;
 mod reach;
@@ -13,60 +13,60 @@ use ocikit_spec::Digest;
 
 use crate::tar::cannot_open;
 
-/// How to collect garbage.
+/// Options of garbage collection.
 #[derive(Debug, Clone)]
 pub struct GcOptions {
-    /// Only say what would go.
+    /// Whether to report only.
     pub dry_run: bool,
-    /// What time it is: temporary files that are older than [`GcOptions::young`] were left by somebody who is gone.
+    /// The current time. Temporary files that are older than [`GcOptions::young`] belong to processes that have ended.
     pub now: SystemTime,
-    /// How long a temporary file may belong to a process that still writes it.
+    /// The age up to which a temporary file may still be in use.
     pub young: Duration,
-    /// Whether indexes may list manifests that are not here, as those do of which only some platforms were copied.
-    /// Otherwise one that is missing is an error, since what it needs cannot be told.
+    /// Whether indexes may list missing manifests, because only some platforms were copied. If not, a missing manifest
+    /// is an error, because the blobs that it needs are unknown.
     pub sparse: bool,
 }
 
 impl GcOptions {
-    /// Collects, and leaves temporary files alone for an hour.
+    /// Returns options that remove blobs, and temporary files that are older than an hour.
     pub fn at(now: SystemTime) -> GcOptions {
         GcOptions { dry_run: false, now, young: Duration::from_secs(3600), sparse: false }
     }
 }
 
-/// What went, or would go.
+/// What was removed, or would be.
 #[derive(Debug, Clone, Default)]
 pub struct Collected {
-    /// File by file, or entry by entry of an archive, in order.
+    /// The removed files, or entries of an archive, in order.
     pub removed: Vec<Removed>,
-    /// How many bytes less the place takes; of an archive with headers and padding.
+    /// The number of bytes that were freed, for an archive including headers and padding.
     pub freed: u64,
-    /// How many blobs stay.
+    /// The number of blobs that are kept.
     pub kept: usize,
 }
 
-/// Something that went.
+/// A removed file or entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
     /// Its path in the layout.
     pub name: String,
     /// Its digest, if it is a blob.
     pub digest: Option<Digest>,
-    /// How long it was.
+    /// Its size in bytes.
     pub bytes: u64,
 }
 
-/// Removes from a layout, a directory or an archive, what its list of roots does not lead to: of a directory only regular
-/// files that have the name of a digest, below `blobs`, and old temporary files of this program; symlinks are not followed. What is kept stays byte for
-/// byte; a process that is killed leaves everything that is needed.
+/// Removes unreferenced blobs from a layout or archive. In a directory only regular files below `blobs` with the name
+/// of a digest, and old temporary files of this program, are removed; symlinks are not followed. Everything else is
+/// unchanged, and if the process is killed, nothing that is needed is missing.
 ///
-/// A layout that somebody of this program writes to is left alone; an archive that somebody edits is waited for.
+/// A layout that this program is writing to is not changed; an archive that is being edited is waited for.
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`], [`Error::Mismatch`] and [`Error::Document`] if a document that is needed is missing or damaged: what
-/// it leads to cannot be told, so nothing goes. [`Error::Failed`] if `blobs` or a directory in it is a symlink.
-/// [`Error::Unsupported`] for docker archives and for a layout that is being written to.
+/// [`Error::NotFound`], [`Error::Mismatch`] and [`Error::Document`] if a needed document is missing or damaged: the
+/// blobs that it needs are then unknown, so nothing is removed. [`Error::Failed`] if `blobs` or a directory in it is a
+/// symlink. [`Error::Unsupported`] for docker archives and for a layout that is being written to.
 pub async fn gc(path: impl AsRef<Path>, options: &GcOptions) -> Result<Collected> {
     let path = path.as_ref().to_owned();
     let metadata = blocking({

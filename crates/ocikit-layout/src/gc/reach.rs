@@ -6,16 +6,16 @@ use ocikit_spec::{Content, Descriptor, Digest, Index, MediaType};
 use super::GcOptions;
 use crate::unlisted::Unlisted;
 
-/// Everything that the roots lead to: children of documents, subjects, and referrers that are not listed.
+/// Returns every digest that is reachable from the roots: children of documents, subjects, and referrers that are not
+/// listed.
 ///
-/// Listed referrers are roots themselves, or below a root with the fallback tag of their subject, so they are kept as
-/// anything else is.
+/// Listed referrers are roots themselves, or below a root with the fallback tag of their subject, so they are kept
+/// anyway.
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] where a document is missing, and those of reading where one is damaged: it may lead anywhere, so
-/// that nothing can be said. A manifest that an index lists may be missing if [`GcOptions::sparse`] says so, a subject may
-/// always.
+/// [`Error::NotFound`] if a document is missing, and those of reading if one is damaged, because the digests that it
+/// refers to are unknown. A manifest in an index may be missing with [`GcOptions::sparse`], a subject always.
 pub(super) async fn reachable(
     roots: &Index,
     place: &dyn Source,
@@ -31,7 +31,7 @@ pub(super) async fn reachable(
     let mut waiting: Waiting = roots.manifests().iter().map(|root| facts(root, Missing::IsAnError)).collect();
     while let Some((media_type, digest, size, missing)) = waiting.pop() {
         found.insert(digest);
-        // What one document takes for a blob may be a document to another.
+        // A digest may be listed as a blob in one document and as a document in another.
         if !followed.insert(digest) {
             continue;
         }
@@ -65,7 +65,7 @@ enum Missing {
     IsAnError,
 }
 
-/// What is still to be read. A layout may list 50,000 documents, so this is less than a descriptor.
+/// The documents to read. Smaller than descriptors, because a layout may list 50,000 of them.
 type Waiting = Vec<(MediaType, Digest, u64, Missing)>;
 
 fn facts(descriptor: &Descriptor, missing: Missing) -> (MediaType, Digest, u64, Missing) {

@@ -16,7 +16,7 @@ use crate::edit::is_filler;
 use crate::staged::Staged;
 use crate::tar_edit::{lock, refuse_compressed};
 
-/// Copies what is needed to a new archive, which takes the place of the old one in one step.
+/// Copies what is needed to a new archive, which replaces the old one atomically.
 pub(super) async fn collect(path: &Path, options: &GcOptions) -> Result<Collected> {
     let (locked, tar) = blocking({
         let path = path.to_owned();
@@ -43,14 +43,15 @@ pub(super) async fn collect(path: &Path, options: &GcOptions) -> Result<Collecte
             check(&tar, &staged, &keep)?;
             staged.commit().map_err(failed)?;
         }
-        // The file was duplicated, so that closing it here would not let others go on.
+        // The file was duplicated, so closing it here would not release the lock.
         let _ = locked.unlock();
         Ok(collected)
     })
     .await
 }
 
-/// The entries that stay, by their position. Whatever does not have the name of a blob stays, for those who wrote it there.
+/// Returns the positions of the entries to keep. Entries without the name of a blob are kept, because they are not
+/// ours.
 fn kept(index: &TarIndex, needed: &HashSet<String>) -> HashSet<usize> {
     let mut wanted: HashSet<&str> = HashSet::new();
     for name in needed {
@@ -71,7 +72,7 @@ fn kept(index: &TarIndex, needed: &HashSet<String>) -> HashSet<usize> {
     index.entries().iter().enumerate().filter(stays).map(|(at, _)| at).collect()
 }
 
-/// An entry, and what it is a link to.
+/// Adds an entry and the targets of its links.
 fn follow<'a>(index: &'a TarIndex, name: &str, wanted: &mut HashSet<&'a str>) {
     let mut next = index.entry(name);
     while let Some(entry) = next {
@@ -118,7 +119,7 @@ fn rewrite(path: &Path, file: &File, index: &TarIndex, keep: &HashSet<usize>) ->
     Ok(staged)
 }
 
-/// Whether the new archive has what the old one had, before it takes its place.
+/// Checks that the new archive has all entries, before it replaces the old one.
 fn check(old: &Tar, staged: &Staged, keep: &HashSet<usize>) -> Result<()> {
     let path = old.path();
     let file = staged.file().try_clone().map_err(|error| Error::failed("read", path.display(), error))?;

@@ -1,4 +1,4 @@
-//! What archives promise beyond what every place does: the same bytes, pipes, edits that cost nothing, nothing left behind.
+//! Properties of archives beyond the conformance suite: reproducible bytes, pipes, edits in place, no leftovers.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
 
@@ -21,7 +21,7 @@ async fn open(path: impl Into<PathBuf>) -> Result<Arc<dyn Source>, Error> {
     ocikit_layout::open(path, &Scratch::default()).await
 }
 
-/// An index of two images whose layers are larger than the channels between threads.
+/// Creates an index of two images whose layers are larger than the channels between threads.
 async fn root() -> Root {
     let memory = Arc::new(Memory::new());
     let one = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[3_000_000, 10, 0]);
@@ -116,7 +116,7 @@ async fn a_pipe_is_passed_on_as_it_comes() {
         memory.read(blob).await.unwrap();
     }
 
-    // From a pipe to an archive, with a change on the way: nothing that is not part of the result is in it.
+    // From a pipe to an archive, with an edit: the result has no unreferenced blobs.
     let path = directory.path().join("b.tar");
     let sink: Arc<dyn Sink> = Arc::new(TarWriter::create(&path, TarOptions::default()).await.unwrap());
     let pipe = Pipe::drain("-", io::Cursor::new(bytes), &sink).await.unwrap();
@@ -236,7 +236,7 @@ async fn an_archive_is_annotated_where_it_lies() {
     assert!(lengths[29] <= lengths[4], "{lengths:?}");
     let same = annotate_in_place(&path, "value 29").await;
     assert_eq!(after, fs::read(&path).unwrap(), "no change, no write");
-    // And the way back leads to the very digest of the beginning.
+    // The inverse edit restores the original digest.
     let root = Root::open(open(&path).await.unwrap(), &Name::Digest(same)).await.unwrap();
     let back = AnnotateOptions { remove: vec!["k".to_owned()], on: AnnotateOn::All, ..AnnotateOptions::default() };
     let back = annotate(&root, &back).await.unwrap();
@@ -263,7 +263,7 @@ async fn layers_appended_by_another_program_stay() {
     let path = directory.path().join("a.tar");
     write(&path, TarOptions::default(), 4).await;
     annotate_in_place(&path, "one").await;
-    // A second image that somebody added with `tar -r`: its layer lies behind our documents, and so does its index.json.
+    // A second image that was appended with `tar -r`: its layer and its index.json are after our documents.
     let memory = Arc::new(Memory::new());
     let added = testing::image(&memory, 9, &Platform::new("linux", "s390x"), &[50_000]);
     let Root::Image(image) = Root::at(memory.clone(), added.clone()).await.unwrap() else { panic!("an image") };

@@ -1,4 +1,4 @@
-//! Every form of a layout is a place, and so passes the suite.
+//! Runs the conformance suite on every format of a layout.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
 

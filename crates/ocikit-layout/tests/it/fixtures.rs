@@ -1,4 +1,4 @@
-//! Layouts and archives that other programs wrote, compared with what other programs say of them.
+//! Layouts and archives of other programs, compared with the output of other programs.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
 
@@ -18,7 +18,7 @@ fn testdata() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata")
 }
 
-/// The fixtures that hold an OCI layout, and what is known of each.
+/// Returns the fixtures with an OCI layout, and their expected contents.
 fn fixtures() -> Vec<(String, Value)> {
     let text = std::fs::read_to_string(testdata().join("expected.json")).unwrap();
     let expected: Value = serde_json::from_str(&text).unwrap();
@@ -67,7 +67,7 @@ async fn names_lead_to_what_others_say() {
                     _ => Name::Full(tag.clone()),
                 };
                 let found = source.resolve(&wanted).await;
-                // Where the same tag is on two images other programs take one without a word, and not the same one.
+                // If two images have the same tag, other programs silently select different ones.
                 match digest.as_str() {
                     Some(digest) => assert_eq!(found.unwrap().digest.to_string(), digest, "{name} {tag}"),
                     None => assert!(matches!(found, Err(Error::Ambiguous { .. })), "{name} {tag}"),
@@ -82,7 +82,7 @@ async fn referrers_are_those_a_registry_lists() {
     for (name, facts) in fixtures() {
         let source = open(testdata().join(&name)).await.unwrap();
         for (subject, listed) in object(&facts["referrers"]) {
-            // Only what index.json lists is found: nobody searches inside images for what is about them.
+            // Only the entries of index.json are found: other programs do not search for referrers inside images.
             let entries: BTreeSet<_> = {
                 let roots = facts["roots"].as_array().unwrap().iter();
                 roots.map(|root| root["digest"].as_str().unwrap().to_owned()).collect()

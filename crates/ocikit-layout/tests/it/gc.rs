@@ -1,4 +1,4 @@
-//! What is dropped, and what never is.
+//! Garbage collection: what is removed, and what is kept.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
 
@@ -39,7 +39,7 @@ async fn image(seed: u64) -> Root {
     Root::at(memory, image).await.unwrap()
 }
 
-/// Every place that is tested, with an image `1` that another one has replaced and one that was annotated twice.
+/// Creates each kind of place, with an image `1` that was replaced by another one and one that was annotated twice.
 async fn with_garbage(directory: &Path) -> [PathBuf; 2] {
     let (dir, tar) = (directory.join("layout"), directory.join("a.tar"));
     let sink: Arc<dyn Sink> = Arc::new(Dir::create(&dir).await.unwrap());
@@ -96,7 +96,7 @@ async fn an_archive_is_edited_after_as_before() {
     assert_eq!(problems(&tar).await, [""; 0]);
 }
 
-/// Whatever others write has nothing to lose that leads anywhere.
+/// The fixtures of other programs have no unreferenced manifests.
 #[tokio::test]
 async fn nothing_goes_that_somebody_listed() {
     let directory = tempfile::tempdir().unwrap();
@@ -116,7 +116,7 @@ async fn nothing_goes_that_somebody_listed() {
         let path = directory.path().join(name.replace('/', "-"));
         copy_tree(&testdata(name), &path);
         let roots = open_all(&path, &Scratch::default()).await.unwrap().1.roots;
-        // The archive by containerd lists platforms that it does not hold.
+        // The archive of containerd lists platforms that it does not hold.
         gc(&path, &GcOptions { sparse: name.ends_with("moby-containerd.tar"), ..options() }).await.unwrap();
         assert_eq!(problems(&path).await.iter().filter(|text| text.contains("missing")).count(), 0, "{name}");
         let source = open(&path, &Scratch::default()).await.unwrap();
@@ -210,7 +210,7 @@ async fn the_place_itself_is_looked_at() {
     }
 }
 
-/// `cosign save` lists the image and not what is about it; what is about that in turn is needed too.
+/// `cosign save` lists the image but not its referrers; their referrers are needed too.
 #[tokio::test]
 async fn referrers_that_are_not_listed_stay_with_their_subjects() {
     let directory = tempfile::tempdir().unwrap();

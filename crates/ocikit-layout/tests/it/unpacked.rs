@@ -1,4 +1,4 @@
-//! Archives that cannot be read where they lie: compressed ones, and docker archives through a pipe.
+//! Archives that cannot be read in place: compressed ones, and docker archives from a pipe.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
 
@@ -29,7 +29,7 @@ fn testdata(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
 }
 
-/// Scratch in a directory that tells whether something was left there.
+/// Creates a scratch directory that shows whether files are left in it.
 fn scratch(directory: &Path) -> (Scratch, Arc<Heard>) {
     let heard = Arc::new(Heard::default());
     (Scratch { directory: Some(directory.to_owned()), observer: Some(heard.clone()) }, heard)
@@ -155,7 +155,7 @@ async fn what_cannot_be_an_archive_is_refused() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
-/// As rules_oci of bazel writes them: blobs of a layout, one of them under the name of a file, and no layout.
+/// The archives of Bazel's rules_oci: blobs of a layout, one of them under a file name, and no layout.
 #[tokio::test]
 async fn docker_archives_whose_blobs_are_called_like_those_of_a_layout() {
     let layer = testing::Tar::new().file("etc/motd", b"hello").finish();
@@ -179,7 +179,7 @@ async fn docker_archives_whose_blobs_are_called_like_those_of_a_layout() {
             let root = Root::open(received.unwrap().source, &Name::Tag("1".parse().unwrap())).await.unwrap();
             assert!(matches!(root, Root::Image(_)));
         } else {
-            // It began like an OCI archive, so it was not kept.
+            // It started like an OCI archive, so it was not stored.
             let error = received.unwrap_err();
             assert!(matches!(&error, Error::Unsupported { what, .. } if what.contains("into a file")), "{error:?}");
         }
