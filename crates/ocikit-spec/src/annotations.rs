@@ -1,44 +1,44 @@
-//! Annotations: the free text on manifests, indexes and descriptors, and the keys that everybody knows.
+//! Annotations: the key-value pairs of manifests, indexes and descriptors, and the well-known keys.
 //!
 //! Image specification, "Annotations".
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// `org.opencontainers.image.created`: when the image was built, RFC 3339.
+/// `org.opencontainers.image.created`: the creation time, RFC 3339.
 pub const CREATED: &str = "org.opencontainers.image.created";
-/// `org.opencontainers.image.source`: where the source code is.
+/// `org.opencontainers.image.source`: the URL of the source code.
 pub const SOURCE: &str = "org.opencontainers.image.source";
 /// `org.opencontainers.image.revision`: the source control revision.
 pub const REVISION: &str = "org.opencontainers.image.revision";
 /// `org.opencontainers.image.ref.name`: the name, usually a tag, of an entry of a layout's `index.json`.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// `io.containerd.image.name`: the full reference, beside [`REF_NAME`], as BuildKit and containerd write it.
+/// `io.containerd.image.name`: the full reference, in addition to [`REF_NAME`], as BuildKit and containerd write it.
 pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
-/// `vnd.docker.reference.type`: on an index entry, `attestation-manifest` where BuildKit lists attestations.
+/// `vnd.docker.reference.type`: on an index entry, `attestation-manifest` for BuildKit's attestation manifests.
 pub const DOCKER_REFERENCE_TYPE: &str = "vnd.docker.reference.type";
-/// `vnd.docker.reference.digest`: on such an entry, the digest of the manifest that it speaks about.
+/// `vnd.docker.reference.digest`: on such an entry, the digest of the manifest that it refers to.
 pub const DOCKER_REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
-/// `in-toto.io/predicate-type`: on a layer of an attestation, what its statement asserts.
+/// `in-toto.io/predicate-type`: on a layer of an attestation manifest, the predicate type of the statement.
 pub const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 
-/// Keys and values in the order in which the document has them.
+/// Keys and values in the order of the document.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Annotations(IndexMap<String, String>);
 
 impl Annotations {
-    /// None.
+    /// Creates an empty map.
     pub fn new() -> Annotations {
         Annotations::default()
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }
 
-    /// Sets a key: in its place if it is there, at the end if it is new.
+    /// Sets a key: in its position if it exists, otherwise at the end.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<String>) {
         self.0.insert(key.into(), value.into());
     }
@@ -48,23 +48,23 @@ impl Annotations {
         self.0.shift_remove(key)
     }
 
-    /// Keys and values, in order.
+    /// Returns keys and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// How many there are.
+    /// Returns the number of annotations.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Go writes a nil map as `null`, so that is read as none.
+/// Deserializes annotations; `null`, which Go writes for a nil map, is an empty map.
 impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
         Ok(Annotations(crate::bounded::annotations(deserializer)?))

@@ -1,5 +1,5 @@
-//! Lists and maps that end: three bytes of JSON can ask for a hundred bytes of memory, so a limit on the length of a
-//! document is not enough.
+//! Bounded lists and maps. Three bytes of JSON can take a hundred bytes of memory, so a limit on the size of a document
+//! is not enough.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,25 +11,25 @@ use serde::de::{
 };
 use serde_json::{Number, Value};
 
-/// The most annotations or labels in one place. Real documents have dozens.
-const MOST_ANNOTATIONS: usize = 10_000;
+/// The maximum number of annotations or labels in one place. Real documents have dozens.
+const MAX_ANNOTATIONS: usize = 10_000;
 
-/// A list of at most `MOST` items; a longer one is an error as soon as the limit is passed. `null` is the empty list, as Go
-/// writes it.
+/// A list of at most `MAX_ITEMS` items; a longer one is an error as soon as the limit is exceeded. `null` is an empty
+/// list, as Go writes it.
 #[derive(Debug)]
-pub struct List<T, const MOST: usize>(pub Vec<T>);
+pub struct List<T, const MAX_ITEMS: usize>(pub Vec<T>);
 
-impl<T, const MOST: usize> Default for List<T, MOST> {
-    fn default() -> List<T, MOST> {
+impl<T, const MAX_ITEMS: usize> Default for List<T, MAX_ITEMS> {
+    fn default() -> List<T, MAX_ITEMS> {
         List(Vec::new())
     }
 }
 
-impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<List<T, MOST>, D::Error> {
-        struct Items<T, const MOST: usize>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Items<T, MOST> {
-            type Value = List<T, MOST>;
+impl<'de, T: Deserialize<'de>, const MAX_ITEMS: usize> Deserialize<'de> for List<T, MAX_ITEMS> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<List<T, MAX_ITEMS>, D::Error> {
+        struct Items<T, const MAX_ITEMS: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const MAX_ITEMS: usize> Visitor<'de> for Items<T, MAX_ITEMS> {
+            type Value = List<T, MAX_ITEMS>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list")
@@ -42,8 +42,8 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, M
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
                 let mut list = Vec::new();
                 while let Some(item) = items.next_element()? {
-                    if list.len() == MOST {
-                        return Err(A::Error::custom(format_args!("more than the {MOST} items that are read")));
+                    if list.len() == MAX_ITEMS {
+                        return Err(A::Error::custom(format_args!("more than the {MAX_ITEMS} items that are read")));
                     }
                     list.push(item);
                 }
@@ -54,16 +54,17 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, M
     }
 }
 
-/// A list of at most so many items, for a field of a struct.
-pub(crate) fn list<'de, D, T, const MOST: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+/// Deserializes a list of at most `MAX_ITEMS` items, for a field of a struct.
+pub(crate) fn list<'de, D, T, const MAX_ITEMS: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: DeserializeOwned,
 {
-    Ok(List::<T, MOST>::deserialize(deserializer)?.0)
+    Ok(List::<T, MAX_ITEMS>::deserialize(deserializer)?.0)
 }
 
-/// Annotations; Go's `null` is none, and so is one whose value is `null`.
+/// Deserializes annotations. `null`, which Go writes for none, is an empty map, and an annotation with the value `null`
+/// is skipped.
 pub(crate) fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IndexMap<String, String>, D::Error> {
     struct Pairs;
     impl<'de> Visitor<'de> for Pairs {
@@ -81,8 +82,8 @@ pub(crate) fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
             let mut map = IndexMap::new();
             while let Some((key, value)) = pairs.next_entry::<String, Option<String>>()? {
                 let Some(value) = value else { continue };
-                if map.len() == MOST_ANNOTATIONS {
-                    return Err(A::Error::custom(format_args!("more than {MOST_ANNOTATIONS} annotations")));
+                if map.len() == MAX_ANNOTATIONS {
+                    return Err(A::Error::custom(format_args!("more than {MAX_ANNOTATIONS} annotations")));
                 }
                 map.insert(key, value);
             }
@@ -92,10 +93,10 @@ pub(crate) fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     deserializer.deserialize_any(Pairs)
 }
 
-/// The most JSON values that the unknown fields of one descriptor may have together. Real ones have a handful.
+/// The maximum number of JSON values in the unknown fields of one descriptor. Real ones have a handful.
 pub(crate) const MAX_EXTRA_VALUES: usize = 64;
 
-/// Reads a JSON value that counts against a budget of values, nested ones included.
+/// Deserializes a JSON value that counts against a budget of values, including nested ones.
 pub(crate) struct Budgeted<'a>(pub(crate) &'a mut usize);
 
 impl<'de> DeserializeSeed<'de> for Budgeted<'_> {
@@ -157,8 +158,8 @@ impl<'de> Visitor<'de> for Budgeted<'_> {
     }
 }
 
-/// Whether a JSON text has an object that names a blob anywhere: a `digest` beside a `size`, or docker schema 1's `blobSum`.
-/// Nothing of the text is kept.
+/// Whether a JSON text has an object that refers to a blob at any level: a `digest` beside a `size`, or the `blobSum`
+/// of Docker schema 1. Nothing of the text is kept.
 #[derive(Debug)]
 pub(crate) struct NamesBlobs(pub(crate) bool);
 

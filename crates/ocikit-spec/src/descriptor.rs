@@ -7,41 +7,41 @@ use serde_json::{Map, Value};
 use crate::bounded::{Budgeted, MAX_EXTRA_VALUES};
 use crate::{Annotations, Digest, MediaType, Platform};
 
-/// What a document says of a blob: its type, digest and size, and whatever else it cares to add.
+/// A reference from a document to a blob: its media type, digest and size, and optional fields.
 ///
-/// Image specification, "Content Descriptors". Two descriptors with the same digest name the same bytes, whatever
-/// else they say.
+/// Image specification, "Content Descriptors". Two descriptors with the same digest refer to the same bytes, whatever
+/// their other fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// The type of the blob.
+    /// The media type of the blob.
     pub media_type: MediaType,
-    /// The identity of the blob.
+    /// The digest of the blob.
     pub digest: Digest,
-    /// The length of the blob in bytes.
+    /// The size of the blob in bytes.
     pub size: u64,
-    /// Other places to fetch it from, for layers that may not be distributed.
+    /// URLs to fetch the blob from, for non-distributable layers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
-    /// Annotations of the descriptor, which are not those of the document it points to.
+    /// Annotations of the descriptor. Those of the document that it refers to are separate.
     #[serde(skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
-    /// The blob itself, in base64, where it is small enough to be carried along.
+    /// The contents of a small blob in base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
-    /// The platform that the manifest runs on.
+    /// The platform of the manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-    /// The type of the artifact that the manifest describes.
+    /// The artifact type of the manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<MediaType>,
-    /// Fields that the specification does not name, kept.
+    /// Unknown fields, which are kept.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
 impl Descriptor {
-    /// A descriptor that says no more than it must.
+    /// Creates a descriptor with the required fields only.
     pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Descriptor {
         Descriptor {
             media_type,
@@ -56,20 +56,21 @@ impl Descriptor {
         }
     }
 
-    /// The descriptor of these bytes, by sha256.
+    /// Returns the descriptor of these bytes, with a sha256 digest.
     pub fn of(media_type: MediaType, bytes: &[u8]) -> Descriptor {
         Descriptor::new(media_type, Digest::sha256_of(bytes), bytes.len() as u64)
     }
 
-    /// Whether BuildKit lists an attestation here: provenance or an SBOM of another entry of the same index.
+    /// Returns whether it is an attestation manifest of BuildKit: provenance or an SBOM for another entry of the same
+    /// index.
     pub fn is_attestation(&self) -> bool {
         self.annotations.get(crate::annotations::DOCKER_REFERENCE_TYPE) == Some("attestation-manifest")
     }
 }
 
 impl<'de> Deserialize<'de> for Descriptor {
-    /// Unknown fields are kept up to a limit: a derived implementation would first hold all of them, twenty times as long as
-    /// their text.
+    /// Unknown fields are kept up to a limit. A derived implementation would first hold all of them, which takes twenty
+    /// times their text.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Descriptor, D::Error> {
         struct Fields;
         impl<'de> Visitor<'de> for Fields {
@@ -100,7 +101,7 @@ impl<'de> Deserialize<'de> for Descriptor {
                     }
                 }
                 Ok(Descriptor {
-                    // Some writers leave it out. The bytes decide what they are, see `Content`.
+                    // Some writers omit it. The bytes then decide, see `Content`.
                     media_type: media_type.flatten().unwrap_or_else(|| MediaType::new("")),
                     digest: digest.ok_or_else(|| A::Error::missing_field("digest"))?,
                     size: size.ok_or_else(|| A::Error::missing_field("size"))?,
@@ -117,7 +118,7 @@ impl<'de> Deserialize<'de> for Descriptor {
     }
 }
 
-/// Sets a field that may occur once.
+/// Sets a field that must not occur twice.
 fn once<T, E: serde::de::Error>(field: &mut Option<T>, name: &'static str, value: T) -> Result<(), E> {
     match field.replace(value) {
         Some(_) => Err(E::duplicate_field(name)),
@@ -125,7 +126,7 @@ fn once<T, E: serde::de::Error>(field: &mut Option<T>, name: &'static str, value
     }
 }
 
-/// Go writes a nil slice as `null`.
+/// Deserializes a list; `null`, which Go writes for a nil slice, is an empty one.
 pub(crate) fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,

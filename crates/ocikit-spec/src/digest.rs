@@ -16,10 +16,10 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them.
+    /// All algorithms.
     pub const ALL: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
-    /// The name before the colon of a digest, which is also the directory below `blobs/` in a layout.
+    /// Returns the name before the colon of a digest, which is also the directory below `blobs/` in a layout.
     pub fn name(self) -> &'static str {
         match self {
             Algorithm::Sha256 => "sha256",
@@ -39,9 +39,9 @@ impl Algorithm {
     }
 }
 
-/// The identity of a blob: an algorithm and the hash of its bytes, written `sha256:…` in lower-case hexadecimal.
+/// The identity of a blob: an algorithm and the hash of its bytes, written `sha256:HEX` in lower-case hexadecimal.
 ///
-/// Image specification, "Digests". Cheap to copy; ordered as its text is.
+/// Image specification, "Digests". Cheap to copy; ordered like its text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(Hash);
 
@@ -52,19 +52,19 @@ enum Hash {
 }
 
 impl Digest {
-    /// The sha256 digest of these bytes.
+    /// Returns the sha256 digest of these bytes.
     pub fn sha256_of(bytes: &[u8]) -> Digest {
         Digest::of(Algorithm::Sha256, bytes)
     }
 
-    /// The digest of these bytes.
+    /// Returns the digest of these bytes.
     pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
         let mut hasher = Hasher::new(algorithm);
         hasher.update(bytes);
         hasher.finish()
     }
 
-    /// The algorithm that made it.
+    /// Returns the algorithm.
     pub fn algorithm(&self) -> Algorithm {
         match self.0 {
             Hash::Sha256(_) => Algorithm::Sha256,
@@ -72,7 +72,7 @@ impl Digest {
         }
     }
 
-    /// The hash itself, 32 or 64 bytes.
+    /// Returns the hash, 32 or 64 bytes.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Hash::Sha256(bytes) => bytes,
@@ -80,17 +80,17 @@ impl Digest {
         }
     }
 
-    /// The part after the colon.
+    /// Returns the hash in hexadecimal, the part after the colon.
     pub fn hex(&self) -> String {
         hex::encode(self.as_bytes())
     }
 
-    /// Where a layout keeps the blob, relative to its root: `blobs/sha256/…`.
+    /// Returns the path of the blob in a layout, relative to its root: `blobs/sha256/…`.
     pub fn blob_path(&self) -> String {
         format!("blobs/{}/{}", self.algorithm().name(), self.hex())
     }
 
-    /// The digest of the blob that a layout keeps at this path, the inverse of [`Digest::blob_path`].
+    /// Returns the digest of the blob at this path of a layout, the inverse of [`Digest::blob_path`].
     pub fn from_blob_path(path: &str) -> Option<Digest> {
         let (algorithm, hex) = path.strip_prefix("blobs/")?.split_once('/')?;
         Digest::from_hex(Algorithm::named(algorithm)?, hex)
@@ -159,7 +159,7 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A digest being computed.
+/// The state of a digest computation.
 #[derive(Clone)]
 pub struct Hasher(State);
 
@@ -170,7 +170,7 @@ enum State {
 }
 
 impl Hasher {
-    /// Starts with no bytes.
+    /// Creates the state before the first byte.
     pub fn new(algorithm: Algorithm) -> Hasher {
         Hasher(match algorithm {
             Algorithm::Sha256 => State::Sha256(sha2::Sha256::new()),
@@ -178,7 +178,7 @@ impl Hasher {
         })
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             State::Sha256(state) => state.update(bytes),
@@ -186,7 +186,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all bytes taken.
+    /// Returns the digest of all bytes.
     pub fn finish(self) -> Digest {
         Digest(match self.0 {
             State::Sha256(state) => Hash::Sha256(state.finalize().into()),

@@ -13,15 +13,15 @@ use crate::error::{Error, Result};
 use crate::json::{self, Object};
 use crate::{Annotations, Descriptor, Digest, MediaType, Platform};
 
-/// The longest manifest, index or config that is read, in bytes: what registries take.
+/// The maximum size of a manifest, index or config in bytes: the limit of registries.
 ///
-/// Understood, a document can take twenty times its length in memory, so this bounds what anybody can make us hold.
+/// A parsed document can take twenty times its size in memory, so this bounds the memory that untrusted input can use.
 pub const MAX_DOCUMENT_SIZE: u64 = 4 << 20;
 
-/// The longest list of roots that is read, a layout's `index.json`, which is never pushed: 50,000 images.
+/// The maximum size of a layout's `index.json` in bytes, which is never pushed: about 50,000 images.
 pub const MAX_ROOTS_SIZE: u64 = 8 << 20;
 
-/// A manifest or an index: what a registry keeps among its manifests. Like all documents, cheap to clone.
+/// A manifest or an index. Like all documents, it is cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Document {
     /// A manifest with a config and layers.
@@ -30,21 +30,21 @@ pub enum Document {
     Index(Index),
 }
 
-/// The most layers of a manifest: as many as there is room for, if their descriptors are as long as usual.
-const MOST_LAYERS: usize = 25_000;
+/// The maximum number of layers of a manifest: as many as fit with descriptors of the usual size.
+const MAX_LAYERS: usize = 25_000;
 
-/// The most entries of an index that is not a layout's list of roots.
-const MOST_ENTRIES: usize = 25_000;
+/// The maximum number of entries of an index that is not a layout's list of roots.
+const MAX_ENTRIES: usize = 25_000;
 
-/// The most roots of a layout.
-const MOST_ROOTS: usize = 50_000;
+/// The maximum number of roots of a layout.
+const MAX_ROOTS: usize = 50_000;
 
-/// The most steps of a history.
-const MOST_STEPS: usize = 10_000;
+/// The maximum number of history entries.
+const MAX_HISTORY: usize = 10_000;
 
 impl Document {
-    /// Reads the document behind a descriptor or header with this media type. The type is a hint: registries serve an OCI
-    /// index as a Docker manifest list and the reverse (goharbor/harbor#15837), so the bytes decide what they are.
+    /// Parses the document of a descriptor or header with this media type. The type is a hint: registries serve an OCI
+    /// index as a Docker manifest list and the reverse (goharbor/harbor#15837), so the bytes decide the kind.
     ///
     /// # Errors
     ///
@@ -57,11 +57,12 @@ impl Document {
         }
     }
 
-    /// The same for a caller that states the media type and must be right, as a client does that puts a manifest.
+    /// Parses the document for a caller that states the media type and must be right, such as a client that puts a
+    /// manifest.
     ///
     /// # Errors
     ///
-    /// As [`Document::parse`], and if the document calls itself something else.
+    /// As [`Document::parse`], and if the document states another media type.
     pub fn parse_exactly(media_type: &MediaType, bytes: impl Into<Bytes>) -> Result<Document> {
         let document = Document::parse(media_type, bytes)?;
         match document.media_type(media_type) {
@@ -70,7 +71,7 @@ impl Document {
         }
     }
 
-    /// Tells a manifest from an index by the content alone, for bytes that no descriptor leads to.
+    /// Detects by its contents alone whether a document is a manifest or an index, for bytes without a descriptor.
     ///
     /// # Errors
     ///
@@ -80,8 +81,8 @@ impl Document {
         Ok((document.media_type(&MediaType::OCI_MANIFEST), document))
     }
 
-    /// Its media type: what it says of itself; else `label`, the type of the descriptor or header that led here, if that is
-    /// a type of this kind of document; else that of OCI.
+    /// Returns the media type: the one in the document; otherwise `label`, the type of the descriptor or header, if
+    /// that is a type of this kind of document; otherwise that of OCI.
     pub fn media_type(&self, label: &MediaType) -> MediaType {
         let (stated, fitting, default) = match self {
             Document::Manifest(manifest) => (&manifest.view.media_type, label.is_manifest(), MediaType::OCI_MANIFEST),
@@ -94,9 +95,9 @@ impl Document {
         }
     }
 
-    /// The descriptors that the document points to, in its order: config and layers, or manifests.
+    /// Returns the child descriptors in the order of the document: config and layers, or manifests.
     ///
-    /// The subject is not among them: what an artifact speaks about is not part of it.
+    /// The subject is not a child, because it is not part of the artifact.
     pub fn children(&self) -> Box<dyn Iterator<Item = &Descriptor> + Send + '_> {
         match self {
             Document::Manifest(manifest) => Box::new(manifest.config().into_iter().chain(manifest.layers())),
@@ -104,8 +105,8 @@ impl Document {
         }
     }
 
-    /// Whether one of its children may be another document. The entries of an index may, whatever their media type; what a
-    /// manifest points to is blobs unless the media type says otherwise.
+    /// Returns whether a child may be another document. The entries of an index may, whatever their media type; the
+    /// children of a manifest are blobs unless their media type says otherwise.
     pub fn may_be_document(&self, child: &Descriptor) -> bool {
         match self {
             Document::Manifest(_) => child.media_type.is_document(),
@@ -113,7 +114,7 @@ impl Document {
         }
     }
 
-    /// The descriptor that this document is about.
+    /// Returns the subject.
     pub fn subject(&self) -> Option<&Descriptor> {
         match self {
             Document::Manifest(manifest) => manifest.subject(),
@@ -121,7 +122,7 @@ impl Document {
         }
     }
 
-    /// Its annotations.
+    /// Returns the annotations.
     pub fn annotations(&self) -> &Annotations {
         match self {
             Document::Manifest(manifest) => manifest.annotations(),
@@ -129,7 +130,7 @@ impl Document {
         }
     }
 
-    /// The exact bytes.
+    /// Returns the exact bytes.
     pub fn bytes(&self) -> &Bytes {
         match self {
             Document::Manifest(manifest) => manifest.bytes(),
@@ -138,25 +139,25 @@ impl Document {
     }
 }
 
-/// What the bytes behind a descriptor are, whatever media type the descriptor or a header gives them.
+/// The kind of the bytes of a descriptor, whatever media type the descriptor or a header states.
 #[derive(Debug, Clone)]
 pub enum Content {
     /// A manifest or an index.
     Document(Document),
-    /// A docker schema 1 manifest. Its layers are not read.
+    /// A Docker schema 1 manifest. Its layers are not parsed.
     Schema1,
-    /// Bytes that lead to no others.
+    /// Bytes that refer to no others.
     Blob,
 }
 
 impl Content {
-    /// Decides by the bytes. The media type counts only where they leave it open.
+    /// Determines the kind by the bytes. The media type counts only if they are ambiguous.
     ///
     /// # Errors
     ///
     /// [`Error::Document`] if the media type is that of a document and the bytes are none; if they could be read as two
-    /// kinds of documents; and if they are a document of an unknown kind that names other blobs: what is not understood
-    /// must not pass for something that has no parts.
+    /// kinds of documents; and if they are a document of an unknown kind that refers to other blobs, because copying it
+    /// as a blob would lose those.
     pub fn of(label: &MediaType, bytes: impl Into<Bytes>) -> Result<Content> {
         let bytes = bytes.into();
         let labelled = label.is_document();
@@ -188,8 +189,8 @@ impl Content {
         match kind {
             Some(kind) if kind.is_index() => {
                 let index = Index::parse(bytes)?;
-                if index.manifests().len() > MOST_ENTRIES {
-                    let problem = format!("it lists more than the {MOST_ENTRIES} manifests that are read");
+                if index.manifests().len() > MAX_ENTRIES {
+                    let problem = format!("it lists more than the {MAX_ENTRIES} manifests that are read");
                     return Err(invalid("index", problem));
                 }
                 Ok(Content::Document(Document::Index(index)))
@@ -209,13 +210,13 @@ impl Content {
                         format!("it names other blobs, and `{stated}` is not a media type that is understood");
                     Err(invalid("document", problem))
                 }
-                // Nested too deep to be looked through.
+                // Nested too deep to be searched.
                 Err(error) => Err(invalid("document", error)),
             },
         }
     }
 
-    /// The media type of the bytes: that of the document, else the label.
+    /// Returns the media type of the bytes: that of the document, otherwise the label.
     pub fn media_type(&self, label: &MediaType) -> MediaType {
         match self {
             Content::Document(document) => document.media_type(label),
@@ -226,7 +227,7 @@ impl Content {
     }
 }
 
-/// The exact text of a document and its digest, common to all three.
+/// The exact text of a document and its digest, common to all three documents.
 #[derive(Clone)]
 struct Text(Bytes);
 
@@ -245,17 +246,17 @@ impl fmt::Debug for Text {
 macro_rules! text_of_document {
     ($name:ident) => {
         impl $name {
-            /// The exact bytes that were read or written; their digest is the document's.
+            /// Returns the exact bytes that were parsed or written. Their digest is that of the document.
             pub fn bytes(&self) -> &Bytes {
                 &self.text.0
             }
 
-            /// The same as text.
+            /// Returns the exact bytes as text.
             pub fn text(&self) -> &str {
                 self.text.as_str()
             }
 
-            /// The sha256 digest of the bytes.
+            /// Returns the sha256 digest of the bytes.
             pub fn digest(&self) -> Digest {
                 Digest::sha256_of(&self.text.0)
             }
@@ -263,9 +264,9 @@ macro_rules! text_of_document {
     };
 }
 
-/// An image manifest: the config and layers of one image, or of an artifact that borrows the form.
+/// An image manifest: the config and layers of an image, or of an artifact in the same format.
 ///
-/// Image specification, "Image Manifest"; docker's manifest version 2 schema 2 has the same form.
+/// Image specification, "Image Manifest"; Docker's manifest version 2 schema 2 has the same format.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     text: Text,
@@ -285,11 +286,11 @@ struct ManifestView {
 text_of_document!(Manifest);
 
 impl Manifest {
-    /// Reads a manifest.
+    /// Parses a manifest.
     ///
     /// # Errors
     ///
-    /// [`Error::Document`] if it is not one, has keys twice or in another case (`Layers`), or also lists `manifests`.
+    /// [`Error::Document`] if it is not one, has a key twice or in another case (`Layers`), or also lists `manifests`.
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Manifest> {
         const WHAT: &str = "manifest";
         let text = Text(bytes.into());
@@ -301,7 +302,7 @@ impl Manifest {
         if !draft {
             check_schema_version(WHAT, &object)?;
         }
-        let layers: List<Descriptor, MOST_LAYERS> = field(WHAT, &object, if draft { "blobs" } else { "layers" })?;
+        let layers: List<Descriptor, MAX_LAYERS> = field(WHAT, &object, if draft { "blobs" } else { "layers" })?;
         let view = ManifestView {
             artifact_type: field(WHAT, &object, "artifactType")?,
             config: field(WHAT, &object, "config")?,
@@ -316,12 +317,12 @@ impl Manifest {
         Ok(Manifest { text, view: Arc::new(view) })
     }
 
-    /// Its type: what it says of itself, or that of an OCI manifest.
+    /// Returns the media type in the document, otherwise that of an OCI manifest.
     pub fn media_type(&self) -> MediaType {
         self.view.media_type.clone().unwrap_or(MediaType::OCI_MANIFEST)
     }
 
-    /// What kind of artifact it is: its artifact type or, failing that, the type of its config.
+    /// Returns the artifact type or, if there is none, the media type of the config.
     ///
     /// Image specification, "Guidelines for Artifact Usage". `None` for a container image.
     pub fn artifact_type(&self) -> Option<&MediaType> {
@@ -332,27 +333,27 @@ impl Manifest {
             .or_else(|| config.filter(|config| !config.is_image_config() && **config != MediaType::OCI_EMPTY))
     }
 
-    /// The config; only the draft artifact manifest has none.
+    /// Returns the config; `None` only for the draft artifact manifest.
     pub fn config(&self) -> Option<&Descriptor> {
         self.view.config.as_ref()
     }
 
-    /// The layers, from the lowest to the highest.
+    /// Returns the layers, from the lowest to the highest.
     pub fn layers(&self) -> &[Descriptor] {
         &self.view.layers
     }
 
-    /// The manifest or index that this one is about.
+    /// Returns the subject.
     pub fn subject(&self) -> Option<&Descriptor> {
         self.view.subject.as_ref()
     }
 
-    /// The annotations of the manifest.
+    /// Returns the annotations of the manifest.
     pub fn annotations(&self) -> &Annotations {
         &self.view.annotations
     }
 
-    /// Begins an edit.
+    /// Starts an edit.
     pub fn edit(&self) -> ManifestEdit {
         ManifestEdit { edit: Edit::begin(&self.text), original: self.clone() }
     }
@@ -360,7 +361,7 @@ impl Manifest {
 
 /// An index: the manifests of an image for several platforms, or the roots of a layout.
 ///
-/// Image specification, "Image Index"; docker's manifest list has the same form.
+/// Image specification, "Image Index"; Docker's manifest list has the same format.
 #[derive(Debug, Clone)]
 pub struct Index {
     text: Text,
@@ -379,11 +380,11 @@ struct IndexView {
 text_of_document!(Index);
 
 impl Index {
-    /// Reads an index.
+    /// Parses an index.
     ///
     /// # Errors
     ///
-    /// [`Error::Document`] if it is not one, has keys twice or in another case, or also has a config or layers.
+    /// [`Error::Document`] if it is not one, has a key twice or in another case, or also has a config or layers.
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Index> {
         const WHAT: &str = "index";
         let text = Text(bytes.into());
@@ -391,7 +392,7 @@ impl Index {
         let known = ["schemaVersion", "mediaType", "artifactType", "manifests", "subject", "annotations"];
         check_keys(WHAT, &object, &known, &["config", "layers", "fsLayers"])?;
         check_schema_version(WHAT, &object)?;
-        let manifests: List<Descriptor, MOST_ROOTS> = field(WHAT, &object, "manifests")?;
+        let manifests: List<Descriptor, MAX_ROOTS> = field(WHAT, &object, "manifests")?;
         let view = IndexView {
             media_type: field(WHAT, &object, "mediaType")?,
             artifact_type: field(WHAT, &object, "artifactType")?,
@@ -405,16 +406,16 @@ impl Index {
         Ok(Index { text, view: Arc::new(view) })
     }
 
-    /// An OCI index with these entries, in one line.
+    /// Creates an OCI index with these entries, in one line of JSON.
     pub fn of(manifests: &[Descriptor]) -> Index {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct Form<'a> {
+        struct Layout<'a> {
             schema_version: u32,
             media_type: MediaType,
             manifests: &'a [Descriptor],
         }
-        let form = Form { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests };
+        let form = Layout { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests };
         let text = serde_json::to_vec(&form).expect("descriptors have string keys and cannot fail to serialize");
         let view = IndexView {
             media_type: Some(MediaType::OCI_INDEX),
@@ -426,32 +427,32 @@ impl Index {
         Index { text: Text(text.into()), view: Arc::new(view) }
     }
 
-    /// Its type: what it says of itself, or that of an OCI index.
+    /// Returns the media type in the document, otherwise that of an OCI index.
     pub fn media_type(&self) -> MediaType {
         self.view.media_type.clone().unwrap_or(MediaType::OCI_INDEX)
     }
 
-    /// The type of the artifact that the index describes as a whole.
+    /// Returns the artifact type of the index as a whole.
     pub fn artifact_type(&self) -> Option<&MediaType> {
         self.view.artifact_type.as_ref()
     }
 
-    /// The entries, in order.
+    /// Returns the entries, in order.
     pub fn manifests(&self) -> &[Descriptor] {
         &self.view.manifests
     }
 
-    /// The manifest or index that this one is about.
+    /// Returns the subject.
     pub fn subject(&self) -> Option<&Descriptor> {
         self.view.subject.as_ref()
     }
 
-    /// The annotations of the index.
+    /// Returns the annotations of the index.
     pub fn annotations(&self) -> &Annotations {
         &self.view.annotations
     }
 
-    /// Begins an edit.
+    /// Starts an edit.
     pub fn edit(&self) -> IndexEdit {
         IndexEdit { edit: Edit::begin(&self.text), entries: None, original: self.clone() }
     }
@@ -459,7 +460,7 @@ impl Index {
 
 /// The config of a container image.
 ///
-/// Image specification, "Image Configuration". Docker's has the same form and a few more fields, which are kept.
+/// Image specification, "Image Configuration". Docker's has the same format and a few more fields, which are kept.
 #[derive(Debug, Clone)]
 pub struct Config {
     text: Text,
@@ -470,7 +471,7 @@ pub struct Config {
 struct ConfigView {
     created: Option<String>,
     author: Option<String>,
-    // The fields of a platform one by one: a flattened struct would hold every unknown field in memory.
+    // The fields of a platform are listed one by one: a flattened struct would hold every unknown field in memory.
     architecture: Option<String>,
     os: Option<String>,
     #[serde(rename = "os.version")]
@@ -484,7 +485,7 @@ struct ConfigView {
     config: Execution,
     #[serde(default, deserialize_with = "null_is_default")]
     rootfs: RootFs,
-    #[serde(default, deserialize_with = "bounded::list::<_, _, MOST_STEPS>")]
+    #[serde(default, deserialize_with = "bounded::list::<_, _, MAX_HISTORY>")]
     history: Vec<History>,
 }
 
@@ -500,40 +501,40 @@ impl ConfigView {
     }
 }
 
-/// How a container of the image is started.
+/// The settings of a container of the image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Execution {
-    /// User, or user and group, by name or number.
+    /// The user, or user and group, by name or number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Ports, as `port/protocol`.
+    /// The exposed ports, as `port/protocol`.
     #[serde(deserialize_with = "keys_of_map", serialize_with = "map_of_keys", skip_serializing_if = "Vec::is_empty")]
     pub exposed_ports: Vec<String>,
-    /// Environment, as `NAME=value`.
+    /// The environment variables, as `NAME=value`.
     #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
     /// The program and its fixed arguments.
     #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub entrypoint: Vec<String>,
-    /// Arguments that a user may replace.
+    /// The default arguments, which a user may replace.
     #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
-    /// Directories that hold data.
+    /// The directories for data volumes.
     #[serde(deserialize_with = "keys_of_map", serialize_with = "map_of_keys", skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
-    /// Where the program starts.
+    /// The working directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
-    /// Labels.
+    /// The labels.
     #[serde(skip_serializing_if = "Annotations::is_empty")]
     pub labels: Annotations,
-    /// The signal that asks the program to end.
+    /// The signal that stops the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
 }
 
-/// The layers of the image as they are when uncompressed.
+/// The uncompressed layers of the image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootFs {
     /// Always `layers`.
@@ -544,35 +545,35 @@ pub struct RootFs {
     pub diff_ids: Vec<Digest>,
 }
 
-/// How a layer, or a step that made none, came about.
+/// A build step that created a layer or only metadata.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct History {
-    /// When, RFC 3339.
+    /// The time of the step, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// The command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    /// Who.
+    /// The author.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// Anything else.
+    /// A comment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// Whether the step made no layer.
+    /// Whether the step created no layer.
     #[serde(deserialize_with = "null_is_default", skip_serializing_if = "std::ops::Not::not")]
     pub empty_layer: bool,
 }
 
 text_of_document!(Config);
 
-/// The time of a step that has none: the zero of Go's `time.Time`, as go-containerregistry writes it.
+/// The time of a step without one: the zero value of Go's `time.Time`, as go-containerregistry writes it.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
 impl Config {
-    /// Returns the config with more layers, whose uncompressed digests these are; each gets an entry in the history if there is
-    /// one.
+    /// Returns the config with additional layers, given their `diff_ids`. Each gets a history entry if the config has a
+    /// history.
     ///
     /// # Errors
     ///
@@ -597,7 +598,7 @@ impl Config {
         }
     }
 
-    /// Reads the config of a container image.
+    /// Parses the config of a container image.
     ///
     /// # Errors
     ///
@@ -606,45 +607,45 @@ impl Config {
         const WHAT: &str = "config";
         let text = Text(bytes.into());
         parse_object(WHAT, &text.0)?;
-        // Fields that are ignored are not held to a limit on nesting, at which other readers stop.
+        // Ignored fields have no limit on nesting here, but other readers fail at theirs.
         serde_json::from_slice::<NamesBlobs>(&text.0).map_err(|error| invalid(WHAT, error))?;
         let mut view: ConfigView = serde_json::from_slice(&text.0).map_err(|error| invalid(WHAT, error))?;
         view.platform = view.take_platform();
         Ok(Config { text, view: Arc::new(view) })
     }
 
-    /// When the image was built, RFC 3339.
+    /// Returns the creation time, RFC 3339.
     pub fn created(&self) -> Option<&str> {
         self.view.created.as_deref()
     }
 
-    /// Who built it.
+    /// Returns the author.
     pub fn author(&self) -> Option<&str> {
         self.view.author.as_deref()
     }
 
-    /// What it runs on; `None` if the config does not say.
+    /// Returns the platform; `None` if the config does not state one.
     pub fn platform(&self) -> Option<&Platform> {
         self.view.platform.as_ref()
     }
 
-    /// How a container of the image is started.
+    /// Returns the settings of a container.
     pub fn execution(&self) -> &Execution {
         &self.view.config
     }
 
-    /// The uncompressed layers.
+    /// Returns the uncompressed layers.
     pub fn rootfs(&self) -> &RootFs {
         &self.view.rootfs
     }
 
-    /// How the layers came about.
+    /// Returns the history of the build.
     pub fn history(&self) -> &[History] {
         &self.view.history
     }
 }
 
-/// Changes to a manifest, which yield a new one.
+/// Changes to a manifest, which produce a new one.
 #[derive(Debug, Clone)]
 pub struct ManifestEdit {
     edit: Edit,
@@ -658,13 +659,14 @@ impl ManifestEdit {
         self
     }
 
-    /// Removes an annotation of the manifest, if it is there.
+    /// Removes an annotation of the manifest, if it exists.
     pub fn remove_annotation(&mut self, key: &str) -> &mut ManifestEdit {
         self.edit.remove_annotation(key);
         self
     }
 
-    /// Lets the subject be other bytes; whatever else is said of it stays. A manifest without subject stays without.
+    /// Changes digest and size of the subject; its other fields are kept. Has no effect on a manifest without a
+    /// subject.
     pub fn repoint_subject(&mut self, digest: &Digest, size: u64) -> &mut ManifestEdit {
         self.edit.change(|object| {
             let Some(mut subject) = object.get::<Option<Object>>("subject")? else { return Ok(false) };
@@ -677,7 +679,7 @@ impl ManifestEdit {
         self
     }
 
-    /// Adds a layer behind the others.
+    /// Adds a layer after the others.
     pub fn push_layer(&mut self, layer: &Descriptor) -> &mut ManifestEdit {
         self.edit.change(|object| {
             let mut layers: Vec<Box<RawValue>> = object.get::<Option<_>>("layers")?.unwrap_or_default();
@@ -693,7 +695,7 @@ impl ManifestEdit {
         self
     }
 
-    /// The manifest with the changes made; the very same bytes if there are none.
+    /// Returns the manifest with the changes; the same bytes if nothing changed.
     ///
     /// # Errors
     ///
@@ -706,11 +708,11 @@ impl ManifestEdit {
     }
 }
 
-/// Changes to an index, which yield a new one. Entries are named by their position.
+/// Changes to an index, which produce a new one. Entries are addressed by their position.
 #[derive(Debug, Clone)]
 pub struct IndexEdit {
     edit: Edit,
-    /// The list once it was touched.
+    /// The entries, after the first change of one.
     entries: Option<Vec<Box<RawValue>>>,
     original: Index,
 }
@@ -722,13 +724,13 @@ impl IndexEdit {
         self
     }
 
-    /// Removes an annotation of the index, if it is there.
+    /// Removes an annotation of the index, if it exists.
     pub fn remove_annotation(&mut self, key: &str) -> &mut IndexEdit {
         self.edit.remove_annotation(key);
         self
     }
 
-    /// Lets an entry point to other bytes; whatever else it says stays.
+    /// Changes digest and size of an entry; its other fields are kept.
     pub fn repoint(&mut self, position: usize, digest: &Digest, size: u64) -> &mut IndexEdit {
         self.change_entry(position, |entry| {
             entry.set("digest", raw(digest));
@@ -742,7 +744,7 @@ impl IndexEdit {
         self.change_entry(position, |entry| annotate(entry, |annotations| annotations.set(key, raw(value))).map(drop))
     }
 
-    /// Removes an annotation of an entry, if it is there.
+    /// Removes an annotation of an entry, if it exists.
     pub fn remove_entry_annotation(&mut self, position: usize, key: &str) -> &mut IndexEdit {
         self.change_entry(position, |entry| annotate(entry, |annotations| annotations.remove(key)).map(drop))
     }
@@ -753,7 +755,7 @@ impl IndexEdit {
         self.change_list(|list| list.push(value))
     }
 
-    /// Removes an entry; those behind it move up.
+    /// Removes an entry; the positions of those after it decrease by one.
     pub fn remove(&mut self, position: usize) -> &mut IndexEdit {
         self.change_list(|list| {
             if position < list.len() {
@@ -762,7 +764,7 @@ impl IndexEdit {
         })
     }
 
-    /// The index with the changes made; the very same bytes if there are none.
+    /// Returns the index with the changes; the same bytes if nothing changed.
     ///
     /// # Errors
     ///
@@ -818,7 +820,7 @@ impl IndexEdit {
     }
 }
 
-/// What both edits share. The first problem is kept and told at the end, so that calls can be chained.
+/// The common part of both edits. The first error is stored and returned at the end, so that calls can be chained.
 #[derive(Debug, Clone)]
 struct Edit {
     object: Result<Object, String>,
@@ -852,7 +854,7 @@ impl Edit {
         }
     }
 
-    /// The new text, `None` if it is the old one.
+    /// Returns the new text; `None` if it is unchanged.
     fn finish(&self, document: &'static str) -> Result<Option<String>> {
         let object = self.object.as_ref().map_err(|problem| invalid(document, problem))?;
         if !self.changed {
@@ -863,11 +865,11 @@ impl Edit {
     }
 }
 
-/// Changes the annotations of a document or descriptor; the key goes when the last annotation goes.
+/// Changes the annotations of a document or descriptor; the key is removed with the last annotation.
 fn annotate(holder: &mut Object, change: impl FnOnce(&mut Object) -> bool) -> serde_json::Result<bool> {
     let present = holder.raw("annotations").filter(|value| *value != "null");
     let mut annotations = Object::parse(present.unwrap_or("{}"))?;
-    // An annotation that is set to what it is, though spelled with other escapes, is no change.
+    // Setting an annotation to its value is no change, even if it was written with other escapes.
     let before: Annotations = holder.get("annotations")?;
     let touched = change(&mut annotations);
     let text = annotations.to_raw()?;
@@ -891,7 +893,7 @@ fn check_length(document: &'static str, bytes: &Bytes, most: u64) -> Result<()> 
     }
 }
 
-/// The fields of a document, borrowed from its text: a copy of a long list would only cost memory.
+/// The fields of a document, borrowed from its text to avoid a copy of long lists.
 type Fields<'a> = Object<&'a RawValue>;
 
 fn parse_object<'a>(document: &'static str, bytes: &'a Bytes) -> Result<Fields<'a>> {
@@ -905,11 +907,11 @@ fn field<T: DeserializeOwned>(document: &'static str, object: &Fields<'_>, key: 
     object.get(key).map_err(|error| invalid(document, format!("`{key}`: {error}")))
 }
 
-/// Go's decoder takes `Layers` for `layers`, and docker, containerd and others are written in Go: a document that says
-/// one thing to them and another to us must not pass.
+/// Go's decoder accepts `Layers` for `layers`, and docker, containerd and others are written in Go. A document that
+/// they would read differently is rejected.
 fn check_keys(document: &'static str, object: &Fields<'_>, known: &[&str], foreign: &[&str]) -> Result<()> {
     for key in object.keys() {
-        // What is `null` is absent to every reader.
+        // Every reader treats `null` as absent.
         let is_null = || object.raw(key) == Some("null");
         if foreign.iter().any(|name| name.eq_ignore_ascii_case(key)) && !is_null() {
             return Err(invalid(document, format!("it also has `{key}`, which belongs to another kind of document")));
@@ -943,7 +945,7 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Go's set: an object whose values are empty objects.
+/// Deserializes a Go set: an object whose values are empty objects.
 fn keys_of_map<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let map: Option<IndexMap<String, IgnoredAny>> = Option::deserialize(deserializer)?;
     Ok(map.unwrap_or_default().into_keys().collect())

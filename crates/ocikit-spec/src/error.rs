@@ -1,20 +1,20 @@
-//! What can be wrong with a text that claims to be one of the specification's words.
+//! Errors of parsing texts and documents.
 
-/// The result of parsing in this crate.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A text is not what it was taken for.
+/// A text or document is invalid.
 ///
-/// Every variant carries the text, or its beginning, so that a caller can show what was refused.
+/// Every variant carries the text or its start, so that a caller can show what was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Not of the form `algorithm:hex`, or of the wrong length for its algorithm.
+    /// Not of the form `algorithm:hex`, or of the wrong length for the algorithm.
     #[error("`{text}` is not a digest: {problem}")]
     Digest {
-        /// What was parsed.
+        /// The text.
         text: String,
-        /// What it lacks.
+        /// The reason.
         problem: &'static str,
     },
     /// A well-formed digest of an algorithm other than sha256 and sha512.
@@ -23,44 +23,44 @@ pub enum Error {
         /// The text before the colon.
         algorithm: String,
     },
-    /// Not a tag by the distribution specification's grammar.
+    /// Not a tag by the grammar of the distribution specification.
     #[error("`{text}` is not a tag: {problem}")]
     Tag {
-        /// What was parsed.
+        /// The text.
         text: String,
-        /// What it lacks.
+        /// The reason.
         problem: &'static str,
     },
-    /// Not a registry, repository or reference by the grammar that docker and the distribution specification share.
+    /// Not a registry, repository or reference by the common grammar of Docker and the distribution specification.
     #[error("`{text}` is not an image reference: {problem}")]
     Reference {
-        /// What was parsed.
+        /// The text.
         text: String,
-        /// What it lacks.
+        /// The reason.
         problem: &'static str,
     },
     /// Not of the form `os/architecture[/variant]`.
     #[error("`{text}` is not a platform: {problem}")]
     Platform {
-        /// What was parsed.
+        /// The text.
         text: String,
-        /// What it lacks.
+        /// The reason.
         problem: &'static str,
     },
-    /// Bytes that are not the document they were taken for.
+    /// Not a valid document.
     #[error("not a valid {document}: {problem}")]
     Document {
-        /// Which document was expected: `manifest`, `index` or `config`.
+        /// The expected document: `manifest`, `index` or `config`.
         document: &'static str,
-        /// Where it departs from the specification.
+        /// The violation of the specification.
         problem: String,
     },
 }
 
-/// The beginning of a text, short enough for a message.
+/// Returns the start of a text, short enough for a message.
 pub(crate) fn excerpt(text: &str) -> String {
-    const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
+    const MAX_EXCERPT_CHARS: usize = 200;
+    match text.char_indices().nth(MAX_EXCERPT_CHARS) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
     }

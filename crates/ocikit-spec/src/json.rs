@@ -1,7 +1,7 @@
-//! JSON objects that keep whatever they are not asked to change.
+//! JSON objects that keep the exact text of everything that is not changed.
 //!
-//! A document's digest covers its spelling, so an edit must not respell what it does not touch: not a number
-//! (`1.50`), not an escape (`\u0026`), not a key that we do not know, not the order of keys.
+//! The digest of a document covers its bytes, so an edit must keep what it does not change: numbers (`1.50`), escapes
+//! (`\u0026`), unknown keys, and the order of keys.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,12 +11,12 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// A JSON object one level deep: its keys in order, its values as they were written, owned or borrowed.
+/// A JSON object one level deep: its keys in order, and the text of its values, owned or borrowed.
 #[derive(Debug, Clone)]
 pub(crate) struct Object<V = Box<RawValue>>(Vec<(String, V)>);
 
 impl<'a, V: Deserialize<'a> + Deref<Target = RawValue>> Object<V> {
-    /// Reads an object; a key that occurs twice is an error, since readers disagree about which one counts.
+    /// Parses an object. A key that occurs twice is an error, because readers disagree about which one counts.
     pub(crate) fn parse(text: &'a str) -> serde_json::Result<Object<V>> {
         serde_json::from_str(text)
     }
@@ -31,14 +31,14 @@ impl<V: Deref<Target = RawValue>> Object<V> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.get())
     }
 
-    /// The value of a key; one that is absent is read as `null`.
+    /// Returns the value of a key; a missing one is read as `null`.
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> serde_json::Result<T> {
         serde_json::from_str(self.raw(key).unwrap_or("null"))
     }
 }
 
 impl Object {
-    /// Sets a key, in its place if it is there, at the end if it is new. Says whether anything changed.
+    /// Sets a key, in its position if it exists, otherwise at the end. Returns whether anything changed.
     pub(crate) fn set(&mut self, key: &str, value: Box<RawValue>) -> bool {
         match self.0.iter_mut().find(|(name, _)| name == key) {
             Some((_, old)) if old.get() == value.get() => false,
@@ -100,7 +100,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Object<V> {
     }
 }
 
-/// The indentation of an indented document, `None` for one that is written in one line.
+/// Returns the indentation of a document; `None` for a document in one line.
 pub(crate) fn indentation(text: &str) -> Option<&str> {
     let rest = text.trim_start().strip_prefix('{')?;
     let rest = rest.strip_prefix("\r\n").or_else(|| rest.strip_prefix('\n'))?;
@@ -108,7 +108,7 @@ pub(crate) fn indentation(text: &str) -> Option<&str> {
     (1..=8).contains(&width).then(|| &rest[..width])
 }
 
-/// Lays out valid JSON anew, in one line or indented, without respelling any key or value.
+/// Formats valid JSON in one line or indented, and keeps the text of every key and value.
 pub(crate) fn lay_out(text: &str, indent: Option<&str>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut depth = 0;
@@ -154,7 +154,7 @@ pub(crate) fn lay_out(text: &str, indent: Option<&str>) -> String {
     out
 }
 
-/// The length of the string literal at the beginning of the text, quotes included.
+/// Returns the length of the string literal at the start of the text, including quotes.
 fn string_length(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {

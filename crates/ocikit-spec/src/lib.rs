@@ -1,5 +1,5 @@
-//! The words of the OCI specifications as types: digests, descriptors, media types, platforms,
-//! annotations, references, and the three documents (manifest, index, config).
+//! The types of the OCI specifications: digests, descriptors, media types, platforms, annotations, references, and the
+//! three documents (manifest, index, config).
 //!
 //! ```
 //! use ocikit_spec::{Digest, Manifest, Reference, annotations};
@@ -12,21 +12,21 @@
 //!             "digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},
 //!   "layers":[],"com.example.unknown":1.50}"#;
 //! let manifest = Manifest::parse(text)?;
-//! assert_eq!(manifest.digest(), Digest::sha256_of(text.as_bytes())); // what was read is what travels
+//! assert_eq!(manifest.digest(), Digest::sha256_of(text.as_bytes())); // the exact bytes are kept
 //!
 //! let mut edit = manifest.edit();
 //! edit.annotate(annotations::REVISION, "abc");
 //! let edited = edit.finish()?;
-//! assert!(edited.text().contains(r#""com.example.unknown":1.50"#)); // and an edit loses nothing
+//! assert!(edited.text().contains(r#""com.example.unknown":1.50"#)); // an edit keeps unknown fields
 //! # Ok::<(), ocikit_spec::Error>(())
 //! ```
 //!
-//! # What this crate never does
+//! # Guarantees
 //!
-//! * It performs no IO, knows no async and reads no clock.
-//! * It never serializes a document again that was not edited: the bytes that were parsed are the document.
-//! * It never drops a field that it does not know, nor changes the order of keys or the spelling of a number.
-//! * It never panics, whatever the input.
+//! * The crate performs no IO, is not async and reads no clock.
+//! * A document that was not edited keeps its exact bytes.
+//! * Unknown fields, the order of keys and the spelling of numbers are kept.
+//! * No input causes a panic.
 
 mod bounded;
 mod descriptor;

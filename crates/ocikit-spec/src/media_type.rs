@@ -3,9 +3,9 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// What the bytes behind a descriptor are: a media type by RFC 6838.
+/// A media type by RFC 6838.
 ///
-/// Any text is accepted, because documents name types that nobody registered; the methods sort the known ones.
+/// Any text is accepted, because documents contain unregistered types; the methods classify the known ones.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct MediaType(Cow<'static, str>);
@@ -15,7 +15,7 @@ macro_rules! known {
         impl MediaType {
             $($(#[$doc])* pub const $name: MediaType = MediaType(Cow::Borrowed($text));)*
 
-            /// The same type without memory of its own, if it is one of the known.
+            /// Returns a known type without allocating, if the text is one.
             fn known(text: &str) -> Option<MediaType> {
                 match text {
                     $($text => Some(MediaType::$name),)*
@@ -39,45 +39,45 @@ known! {
     OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip";
     /// A zstd-compressed OCI layer.
     OCI_LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd";
-    /// The empty JSON object `{}`, which stands for "no config" or "no content".
+    /// The empty JSON object `{}`, for an artifact without a config or content.
     OCI_EMPTY = "application/vnd.oci.empty.v1+json";
-    /// The manifest that an early draft of OCI 1.1 had for artifacts; read, never written.
+    /// The artifact manifest of an early draft of OCI 1.1; read, never written.
     OCI_ARTIFACT_MANIFEST = "application/vnd.oci.artifact.manifest.v1+json";
-    /// A docker image manifest, version 2, schema 2.
+    /// A Docker image manifest, version 2, schema 2.
     DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json";
-    /// A docker manifest list.
+    /// A Docker manifest list.
     DOCKER_MANIFEST_LIST = "application/vnd.docker.distribution.manifest.list.v2+json";
-    /// A docker image configuration.
+    /// A Docker image configuration.
     DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json";
-    /// A gzip-compressed docker layer.
+    /// A gzip-compressed Docker layer.
     DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-    /// An uncompressed docker layer.
+    /// An uncompressed Docker layer.
     DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar";
-    /// A docker manifest of the first schema, unsigned; recognised, never written.
+    /// An unsigned Docker schema 1 manifest; recognized, never written.
     DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json";
-    /// A docker manifest of the first schema, signed; recognised, never written.
+    /// A signed Docker schema 1 manifest; recognized, never written.
     DOCKER_SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     /// An in-toto statement, as BuildKit stores its attestations.
     IN_TOTO = "application/vnd.in-toto+json";
-    /// The config of a cache that BuildKit exported; an index lists it beside the layers.
+    /// The config of an exported BuildKit cache, which an index lists beside the layers.
     BUILDKIT_CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0";
-    /// Bytes of no particular type.
+    /// Bytes of an unspecified type.
     OCTET_STREAM = "application/octet-stream";
 }
 
 impl MediaType {
-    /// The type with this name.
+    /// Creates a media type.
     pub fn new(text: impl Into<String>) -> MediaType {
         MediaType(Cow::Owned(text.into()))
     }
 
-    /// Its name.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The type without parameters and in lower case: `Application/JSON; charset=utf-8` is `application/json`. RFC 9110,
-    /// "Media Type".
+    /// Returns the type without parameters and in lower case: `Application/JSON; charset=utf-8` is `application/json`.
+    /// RFC 9110, "Media Type".
     pub fn essence(&self) -> MediaType {
         let text = self.bare();
         MediaType::known(text).unwrap_or_else(|| {
@@ -94,46 +94,46 @@ impl MediaType {
         known.iter().any(|known| self.bare().eq_ignore_ascii_case(known.as_str()))
     }
 
-    /// Whether it is an index: an OCI index or a docker manifest list.
+    /// Returns whether it is an index: an OCI index or a Docker manifest list.
     pub fn is_index(&self) -> bool {
         self.is_one_of(&[MediaType::OCI_INDEX, MediaType::DOCKER_MANIFEST_LIST])
     }
 
-    /// Whether it is a manifest with a config and layers (or the blobs of the draft artifact manifest).
+    /// Returns whether it is a manifest with a config and layers, or the draft artifact manifest with blobs.
     pub fn is_manifest(&self) -> bool {
         self.is_one_of(&[MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST, MediaType::OCI_ARTIFACT_MANIFEST])
     }
 
-    /// Whether it is a docker manifest of the first schema, which names its layers in a form of its own.
+    /// Returns whether it is a Docker schema 1 manifest, whose layers have a different format.
     pub fn is_schema1(&self) -> bool {
         self.is_one_of(&[MediaType::DOCKER_SCHEMA1, MediaType::DOCKER_SCHEMA1_SIGNED])
     }
 
-    /// Whether a registry keeps it among its manifests rather than among its blobs.
+    /// Returns whether it is a document that a registry stores as a manifest rather than as a blob.
     pub fn is_document(&self) -> bool {
         self.is_index() || self.is_manifest() || self.is_schema1()
     }
 
-    /// Whether it is known as the type of blobs that lead to no others: layers, configs of images, contents of artifacts. A
-    /// type that is neither this nor that of a [document](MediaType::is_document) says nothing.
+    /// Returns whether it is a known type of blobs that refer to no others: layers, image configs, contents of
+    /// artifacts. A type that is neither such a type nor that of a [document](MediaType::is_document) is unknown.
     pub fn is_blob(&self) -> bool {
         self.is_layer()
             || self.is_image_config()
             || self.is_one_of(&[MediaType::OCI_EMPTY, MediaType::IN_TOTO, MediaType::BUILDKIT_CACHE_CONFIG])
     }
 
-    /// Whether it is the configuration of a container image.
+    /// Returns whether it is the config of a container image.
     pub fn is_image_config(&self) -> bool {
         *self == MediaType::OCI_CONFIG || *self == MediaType::DOCKER_CONFIG
     }
 
-    /// Whether it is a layer that may not be distributed: OCI calls it non-distributable, docker foreign.
+    /// Returns whether it is a layer that must not be distributed: OCI calls it non-distributable, Docker foreign.
     pub fn is_foreign_layer(&self) -> bool {
         let text = self.as_str();
         text.contains(".nondistributable.") || text.contains(".rootfs.foreign.")
     }
 
-    /// Whether it is a file system layer of a container image, of any compression.
+    /// Returns whether it is a file system layer of a container image, in any compression.
     pub fn is_layer(&self) -> bool {
         let text = self.as_str();
         text.starts_with("application/vnd.oci.image.layer.") || text.starts_with("application/vnd.docker.image.rootfs.")
@@ -147,7 +147,7 @@ impl fmt::Display for MediaType {
 }
 
 impl<'de> Deserialize<'de> for MediaType {
-    /// An index may have 50,000 entries, and they say the same.
+    /// Known types are not allocated: an index may have 50,000 entries of the same type.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<MediaType, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         Ok(MediaType::known(&text).unwrap_or_else(|| MediaType::new(text)))

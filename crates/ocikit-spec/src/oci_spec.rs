@@ -1,8 +1,8 @@
-//! Conversions to and from the types of the `oci-spec` crate, for programs that speak them.
+//! Conversions to and from the types of the `oci-spec` crate.
 //!
-//! They are made field by field: that crate, at 0.10, writes `os_version` for `os.version`, so a detour through JSON
-//! would lose it. What it has no field for (an unknown key of a descriptor) is lost on the way there; documents
-//! therefore cross as text, by [`Manifest::text`](crate::Manifest::text).
+//! They are made field by field: version 0.10 of that crate writes `os_version` for `os.version`, so a conversion
+//! through JSON would lose it. Fields that it lacks, such as unknown keys of a descriptor, are lost; whole documents
+//! should therefore be converted as text, by [`Manifest::text`](crate::Manifest::text).
 
 use oci_spec::distribution as theirs_distribution;
 use oci_spec::image as theirs;
@@ -74,7 +74,7 @@ impl TryFrom<&theirs::Descriptor> for Descriptor {
     /// [`Error::Algorithm`] for digests other than sha256 and sha512.
     fn try_from(descriptor: &theirs::Descriptor) -> Result<Descriptor, Error> {
         let annotations = descriptor.annotations().clone().unwrap_or_default();
-        // Theirs is a hash map: sort, so that the same descriptor always becomes the same text.
+        // The source is a hash map. It is sorted, so that the same descriptor always gives the same text.
         let sorted: std::collections::BTreeMap<_, _> = annotations.into_iter().collect();
         Ok(Descriptor {
             urls: descriptor.urls().clone().unwrap_or_default(),
@@ -113,7 +113,7 @@ impl TryFrom<&theirs_distribution::Reference> for Reference {
 
     /// # Errors
     ///
-    /// [`Error::Reference`] where that crate is laxer than the grammar.
+    /// [`Error::Reference`] if that crate accepts a reference that the grammar does not allow.
     fn try_from(reference: &theirs_distribution::Reference) -> Result<Reference, Error> {
         reference.whole().parse()
     }
@@ -124,7 +124,7 @@ impl TryFrom<&Reference> for theirs_distribution::Reference {
 
     /// # Errors
     ///
-    /// That crate's own, for registries at an IPv6 address, which it does not know.
+    /// Those of that crate, for registries with an IPv6 address, which it does not support.
     fn try_from(reference: &Reference) -> Result<theirs_distribution::Reference, Self::Error> {
         reference.to_string().parse()
     }

@@ -5,20 +5,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, excerpt};
 
-/// What an image runs on.
+/// The platform of an image.
 ///
-/// Image specification, "Image Index Property Descriptions". Written `os/architecture[/variant]`, with the operating
-/// system's version in parentheses where there is one, as containerd does: `windows(10.0.20348)/amd64`.
+/// Image specification, "Image Index Property Descriptions". Written `os/architecture[/variant]`, with the version of
+/// the operating system in parentheses if there is one, as containerd does: `windows(10.0.20348)/amd64`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Platform {
-    /// The processor, by Go's name for it: `amd64`, `arm64`, …
+    /// The architecture, by Go's name for it: `amd64`, `arm64`, …
     pub architecture: String,
     /// The operating system, by Go's name for it: `linux`, `windows`, …
     pub os: String,
-    /// The version of the operating system; only Windows images have it.
+    /// The version of the operating system, for Windows images.
     #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
-    /// Features that the operating system must have.
+    /// The features that the operating system must have.
     #[serde(
         rename = "os.features",
         default,
@@ -26,13 +26,13 @@ pub struct Platform {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub os_features: Vec<String>,
-    /// The variant of the processor: `v7`, `v8`, …
+    /// The variant of the architecture: `v7`, `v8`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
 impl Platform {
-    /// A platform without variant.
+    /// Creates a platform without a variant.
     pub fn new(os: impl Into<String>, architecture: impl Into<String>) -> Platform {
         Platform {
             os: os.into(),
@@ -43,14 +43,14 @@ impl Platform {
         }
     }
 
-    /// The platform that this program was compiled for, with Linux as the operating system, since that is what
-    /// containers run on wherever they are started.
+    /// Returns the platform that this program was compiled for, with Linux as the operating system, because containers
+    /// run on Linux on every host.
     pub fn of_this_machine() -> Platform {
         Platform::new("linux", std::env::consts::ARCH).normalized()
     }
 
-    /// The same in the usual spelling: `x86_64` is `amd64`, `aarch64` is `arm64`, `armhf` is `arm/v7`; the variants
-    /// that go without saying, `v8` of `arm64` and `v7` of `arm`, are left out and put in.
+    /// Returns the platform in its usual spelling: `x86_64` is `amd64`, `aarch64` is `arm64`, `armhf` is `arm/v7`. The
+    /// default variant `v8` of `arm64` is removed, and `v7` of `arm` is added.
     pub fn normalized(&self) -> Platform {
         let (architecture, implied) = match self.architecture.to_ascii_lowercase().as_str() {
             "x86_64" | "x86-64" => ("amd64".to_owned(), None),
@@ -76,18 +76,18 @@ impl Platform {
         }
     }
 
-    /// Whether an image for `other` answers a request for this platform.
+    /// Returns whether an image for `other` can be used for this platform.
     pub fn accepts(&self, other: &Platform) -> bool {
         self.rank(other).is_some()
     }
 
-    /// How well an image for `found` answers a request for this platform: the lowest rank is the best, and `None` is no
-    /// answer. Of several images with one rank the first counts.
+    /// Returns how well an image for `found` fits this platform: the lowest rank is the best, and `None` means that it
+    /// cannot be used. Of several images with the same rank, the first is used.
     ///
-    /// Variants are ordered as `platforms.Only` of containerd does it: the variant that is wanted, then the lower ones that
-    /// run on it, so `linux/arm`, which means v7, takes v7, v6 and v5 in this order, and `linux/amd64/v3` takes v3, v2 and the
-    /// plain one. A request that names no variant takes higher ones when nothing else is there. Another architecture is never
-    /// taken. A version of the operating system is a prefix of that of the image.
+    /// Variants are ordered like `platforms.Only` of containerd: the requested variant, then the lower ones that run on
+    /// it, so `linux/arm`, which means v7, accepts v7, v6 and v5 in this order, and `linux/amd64/v3` accepts v3, v2 and
+    /// no variant. A platform without a variant accepts higher ones if there is nothing else. Another architecture is
+    /// never accepted. A version of the operating system must be a prefix of that of the image.
     ///
     /// ```
     /// use ocikit_spec::Platform;
@@ -99,7 +99,7 @@ impl Platform {
     /// # Ok::<(), ocikit_spec::Error>(())
     /// ```
     pub fn rank(&self, found: &Platform) -> Option<u32> {
-        /// The rank of variants that a request without variant takes only when nothing else is there.
+        /// The rank of higher variants for a platform without one, after all others.
         const LAST: u32 = 1 << 16;
         let (wanted, found) = (self.normalized(), found.normalized());
         let version = match (&wanted.os_version, &found.os_version) {
@@ -121,8 +121,8 @@ impl Platform {
         }
     }
 
-    /// The variant of a normalized platform as a number that grows with what the processor can do, for architectures on
-    /// which lower variants run as well.
+    /// Returns the variant of a normalized platform as a number that grows with the capabilities of the processor, for
+    /// architectures on which lower variants run as well.
     fn level(&self) -> Option<u32> {
         let lowest = match self.architecture.as_str() {
             "amd64" => "v1",
@@ -136,7 +136,7 @@ impl Platform {
         Some(u32::from(major) << 8 | u32::from(minor))
     }
 
-    /// Whether the platform says nothing, as BuildKit's `unknown/unknown` on attestations does.
+    /// Returns whether the platform is unspecified, such as BuildKit's `unknown/unknown` on attestation manifests.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
     }
@@ -232,7 +232,7 @@ mod tests {
         }
     }
 
-    /// moby#34875 and kaniko#1591: the first entry of an architecture was taken, whatever its variant.
+    /// moby#34875 and kaniko#1591: the first entry of an architecture was selected, whatever its variant.
     #[test]
     fn moby_34875_kaniko_1591_the_best_variant_is_chosen() {
         for (wanted, found, order) in [

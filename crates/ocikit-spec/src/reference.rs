@@ -10,8 +10,8 @@ use crate::error::{Error, Result, excerpt};
 /// A registry: a host name or address, with a port unless it is 443.
 ///
 /// A registry has one canonical name, whatever spelling it was parsed from, so that policies, blocks, credentials and
-/// certificates which are kept under its name apply to every spelling: lower case, no trailing dot, no port 443, a port
-/// without leading zeros, addresses in their shortest form. Docker Hub is `docker.io` under each of its host names.
+/// certificates stored under its name apply to every spelling: lower case, no trailing dot, no port 443, a port without
+/// leading zeros, addresses in their shortest form. Docker Hub is `docker.io` under each of its host names.
 ///
 /// ```
 /// use ocikit_spec::Registry;
@@ -22,14 +22,14 @@ use crate::error::{Error, Result, excerpt};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Registry {
-    /// The canonical name. A host that a reference would not show to be a registry keeps its port 443.
+    /// The canonical name. A host that would not be recognized as a registry in a reference keeps its port 443.
     name: String,
-    /// Whether port 443 was spelled out. It is no part of the identity.
+    /// Whether port 443 was written. It is not part of the identity.
     tls_port: bool,
 }
 
 impl Registry {
-    /// Docker Hub.
+    /// Returns Docker Hub.
     pub fn docker_hub() -> Registry {
         Registry { name: "docker.io".to_owned(), tls_port: false }
     }
@@ -39,17 +39,17 @@ impl Registry {
         &self.name
     }
 
-    /// Whether it is Docker Hub.
+    /// Returns whether it is Docker Hub.
     pub fn is_docker_hub(&self) -> bool {
         self.name == "docker.io"
     }
 
-    /// Where its API answers, which is the name itself for every registry but Docker Hub.
+    /// Returns the host and port of its API, which differ from the name only for Docker Hub.
     pub fn endpoint(&self) -> &str {
         if self.is_docker_hub() { "registry-1.docker.io" } else { &self.name }
     }
 
-    /// The host without the port, and without the brackets of an IPv6 address.
+    /// Returns the host without the port, and without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
         match self.name.strip_prefix('[') {
             Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -57,13 +57,14 @@ impl Registry {
         }
     }
 
-    /// Whether the reference spelled out port 443, which the canonical name drops. A registry that is addressed without
-    /// TLS answers there, and not at port 80.
+    /// Returns whether the reference contained port 443, which the canonical name omits. A registry that is accessed
+    /// without TLS then uses that port, and not 80.
     pub fn names_tls_port(&self) -> bool {
         self.tls_port
     }
 
-    /// Whether it is on this machine by its name alone: `localhost`, a name below it, or a loopback address.
+    /// Returns whether the name alone shows that it is on this machine: `localhost`, a name below it, or a loopback
+    /// address.
     pub fn is_loopback(&self) -> bool {
         let host = self.host();
         match host.parse::<IpAddr>() {
@@ -99,18 +100,19 @@ impl Ord for Registry {
     }
 }
 
-/// The port that a canonical name leaves out.
+/// The port that a canonical name omits.
 const TLS_PORT: u16 = 443;
 
 impl FromStr for Registry {
     type Err = Error;
 
-    /// Reads a host and a port in any spelling.
+    /// Parses a host and a port in any spelling.
     ///
     /// # Errors
     ///
-    /// [`Error::Reference`] for what is no host name, IPv4 address in dotted form or IPv6 address in brackets. Other
-    /// spellings of IPv4 addresses (`127.1`, `0x7f000001`) are refused: URLs read them as addresses, name lookup does not.
+    /// [`Error::Reference`] for anything but a host name, an IPv4 address in dotted form or an IPv6 address in
+    /// brackets. Other spellings of IPv4 addresses (`127.1`, `0x7f000001`) are rejected: URLs read them as addresses,
+    /// name lookup does not.
     fn from_str(text: &str) -> Result<Registry> {
         let refuse = |problem| Error::Reference { text: excerpt(text), problem };
         let (host, port) = match text.strip_prefix('[') {
@@ -141,7 +143,7 @@ impl FromStr for Registry {
             ) => {
                 return Ok(Registry { tls_port, ..Registry::docker_hub() });
             }
-            // Without a port, a reference that begins with this name would be one of Docker Hub.
+            // Without a port, a reference with this name would be one of Docker Hub.
             (host, None | Some(TLS_PORT)) if !(host.contains(['.', ':']) || host == "localhost") => {
                 format!("{host}:{TLS_PORT}")
             }
@@ -152,7 +154,7 @@ impl FromStr for Registry {
     }
 }
 
-/// A host name or IPv4 address in lower case and without a trailing dot.
+/// Parses a host name or IPv4 address and returns it in lower case and without a trailing dot.
 fn host_name(text: &str) -> Result<String, &'static str> {
     let host = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let is_label = |label: &str| {
@@ -165,7 +167,7 @@ fn host_name(text: &str) -> Result<String, &'static str> {
     if host.len() > 253 || !host.split('.').all(is_label) {
         return Err("the registry is not a host name");
     }
-    // URL Standard, "ends in a number checker": in a URL such a host is an IPv4 address, or nothing.
+    // URL Standard, "ends in a number checker": in a URL such a host is an IPv4 address, or invalid.
     let last = host.rsplit('.').next().unwrap_or_default();
     let is_hexadecimal = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_number =
@@ -189,8 +191,8 @@ impl fmt::Display for Registry {
 
 /// A repository in a registry: `docker.io/library/alpine`.
 ///
-/// Distribution specification, "Pulling manifests", for the grammar of the path; docker for the names that leave out
-/// the registry.
+/// Distribution specification, "Pulling manifests", for the grammar of the path; Docker's rules for names without a
+/// registry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Repository {
     registry: Registry,
@@ -198,11 +200,11 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// The repository with this path in this registry.
+    /// Creates a repository from a registry and a path.
     ///
     /// # Errors
     ///
-    /// [`Error::Reference`] if the path is not one.
+    /// [`Error::Reference`] if the path is invalid.
     pub fn new(registry: Registry, path: &str) -> Result<Repository> {
         let refuse = |problem| Error::Reference { text: excerpt(path), problem };
         if path.is_empty() {
@@ -223,18 +225,18 @@ impl Repository {
         Ok(Repository { registry, path: path.to_owned() })
     }
 
-    /// The registry.
+    /// Returns the registry.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// The path within the registry: `library/alpine`.
+    /// Returns the path within the registry: `library/alpine`.
     pub fn path(&self) -> &str {
         &self.path
     }
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+/// Returns whether a text matches `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn is_path_component(text: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let mut separator = String::new();
@@ -261,8 +263,8 @@ fn is_path_component(text: &str) -> bool {
 impl FromStr for Repository {
     type Err = Error;
 
-    /// Reads a repository, with or without its registry, by docker's rules: the first part is a registry if it has a
-    /// dot or a colon, is `localhost`, or is not in lower case.
+    /// Parses a repository, with or without its registry, by Docker's rules: the first component is a registry if it
+    /// has a dot or a colon, is `localhost`, or is not in lower case.
     fn from_str(text: &str) -> Result<Repository> {
         let is_registry = |part: &str| {
             part == "localhost" || part.contains(['.', ':']) || part.bytes().any(|byte| byte.is_ascii_uppercase())
@@ -288,19 +290,19 @@ impl fmt::Display for Repository {
     }
 }
 
-/// A tag: the name of a manifest within a repository, which can be moved.
+/// A tag: a movable name of a manifest in a repository.
 ///
 /// Distribution specification: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(String);
 
 impl Tag {
-    /// `latest`.
+    /// Returns the tag `latest`.
     pub fn latest() -> Tag {
         Tag("latest".to_owned())
     }
 
-    /// Its text.
+    /// Returns the text of the tag.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -335,7 +337,7 @@ impl fmt::Display for Tag {
 
 /// A repository and a manifest in it, by tag, by digest or by both: `ghcr.io/acme/app:1@sha256:…`.
 ///
-/// A text with neither means the tag `latest`. Where both are given the digest decides.
+/// A text with neither has the tag `latest`. If both are given, the digest decides.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
     repository: Repository,
@@ -344,32 +346,32 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// The reference of a tag.
+    /// Creates a reference with a tag.
     pub fn tagged(repository: Repository, tag: Tag) -> Reference {
         Reference { repository, tag: Some(tag), digest: None }
     }
 
-    /// The reference of a digest.
+    /// Creates a reference with a digest.
     pub fn digested(repository: Repository, digest: Digest) -> Reference {
         Reference { repository, tag: None, digest: Some(digest) }
     }
 
-    /// The registry.
+    /// Returns the registry.
     pub fn registry(&self) -> &Registry {
         &self.repository.registry
     }
 
-    /// The repository.
+    /// Returns the repository.
     pub fn repository(&self) -> &Repository {
         &self.repository
     }
 
-    /// The tag; there is one unless there is only a digest.
+    /// Returns the tag; `None` if the reference has only a digest.
     pub fn tag(&self) -> Option<&Tag> {
         self.tag.as_ref()
     }
 
-    /// The digest.
+    /// Returns the digest, if there is one.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
@@ -387,7 +389,7 @@ impl FromStr for Reference {
             Some((name, digest)) => (name, Some(digest.parse()?)),
             None => (text, None),
         };
-        // The last colon begins a tag unless a slash follows it: then it began a port.
+        // The last colon separates the tag, unless a slash follows it: then it separates a port.
         let (repository, tag) = match name.rsplit_once(':') {
             Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag.parse()?)),
             _ => (name, None),

@@ -102,7 +102,7 @@ fn null_is_absence_wherever_a_map_list_or_string_is_expected() {
     let Document::Manifest(manifest) = document else { panic!("a manifest") };
     let config = manifest.config().unwrap();
     assert_eq!(config.annotations.iter().collect::<Vec<_>>(), [("b", "1")]);
-    // What is absent stays as it is written when something else changes.
+    // Other fields keep their bytes when an annotation changes.
     let edited = manifest.edit().annotate("c", "2").finish().unwrap();
     assert!(edited.text().contains(r#""a":null,"b":"1","c":"2""#), "{}", edited.text());
     let index = Index::parse(
@@ -247,7 +247,7 @@ fn unknown_fields_of_descriptors_and_configs_are_bounded() {
     let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(1_000), "]".repeat(1_000));
     assert!(Config::parse(deep.clone()).is_err());
     assert!(Content::of(&"application/x".into(), deep).is_err());
-    // Ignored, and so takes no memory.
+    // Ignored fields take no memory.
     let config = Config::parse(format!(r#"{{"os":"linux","architecture":"amd64","x":[{zeros}]}}"#)).unwrap();
     assert_eq!(config.platform().unwrap().to_string(), "linux/amd64");
 }
