@@ -1,30 +1,31 @@
-//! Reading bzip2.
+//! A bzip2 decoder.
 //!
-//! Written here because the maintained decoder, `libbz2-rs-sys`, keeps C's interface and wrapping arithmetic: in a build with
-//! overflow checks a damaged stream makes it abort the process.
+//! It is implemented here because the maintained decoder, `libbz2-rs-sys`, keeps C's interface and wrapping arithmetic:
+//! in a build with overflow checks a damaged stream makes it abort the process.
 
 use std::io::{self, BufRead, Read};
 
-/// The bytes of a block are counted in units of 100 kB.
+/// The unit of the block size in bytes.
 const LEVEL_BYTES: usize = 100_000;
 
-/// "1AY&SY", the digits of pi: a block follows.
+/// "1AY&SY", the digits of pi: the start of a block.
 const BLOCK_MAGIC: u64 = 0x3141_5926_5359;
 
-/// The digits of the square root of pi: the stream ends.
+/// The digits of the square root of pi: the end of the stream.
 const END_MAGIC: u64 = 0x1772_4538_5090;
 
-/// The longest Huffman code, in bits.
+/// The maximum length of a Huffman code in bits.
 const MAX_CODE_BITS: usize = 20;
 
-/// How many symbols are coded with one table before the next selector counts.
+/// The number of symbols for each selector of a table.
 const GROUP_SYMBOLS: usize = 50;
 
-/// What streams of bzip2 that follow each other decompress to. Memory: four bytes for each of a block, 3.6 MB at most.
+/// A reader that decompresses consecutive bzip2 streams. It takes four bytes of memory for each byte of a block, at
+/// most 3.6 MB.
 pub(crate) struct Bzip2Reader<R> {
     bits: Bits<R>,
     state: State,
-    /// The largest block of the current stream, in bytes.
+    /// The maximum size of a block of the current stream, in bytes.
     block_limit: usize,
     stream_crc: u32,
     block: Block,
@@ -32,7 +33,7 @@ pub(crate) struct Bzip2Reader<R> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Before the header of a stream, the first of all or another.
+    /// Before the header of the first or another stream.
     Stream {
         first: bool,
     },
@@ -44,18 +45,18 @@ enum State {
     Failed,
 }
 
-/// A block of which some bytes were given out.
+/// A block, of which some bytes were already returned.
 #[derive(Debug, Default)]
 struct Block {
-    /// In the low byte a symbol, above it where the next one is.
+    /// A symbol in the low byte, and the position of the next one above it.
     links: Vec<u32>,
     position: u32,
-    /// How many symbols are left.
+    /// The number of remaining symbols.
     left: usize,
-    /// The last byte and how many times it came in a row; after four of them a count follows.
+    /// The last byte and the length of its run; after four equal bytes a count follows.
     last: u8,
     row: u8,
-    /// How many more times the last byte comes.
+    /// The number of further repetitions of the last byte.
     repeat: u8,
     crc: u32,
     wanted_crc: u32,
@@ -141,11 +142,11 @@ impl<R: BufRead> Read for Bzip2Reader<R> {
 }
 
 impl Block {
-    /// Reads a whole block and sorts it back.
+    /// Reads a whole block and inverts the transform.
     fn read<R: BufRead>(&mut self, bits: &mut Bits<R>, limit: usize) -> io::Result<()> {
         self.wanted_crc = bits.take(32)?;
         if bits.take(1)? == 1 {
-            // bzip2 0.9.0 wrote such blocks in 1998 and nothing has since.
+            // Written by bzip2 0.9.0 in 1998 and by no version since.
             return Err(damaged("a block of an obsolete form of bzip2"));
         }
         let origin = bits.take(24)? as usize;
@@ -160,7 +161,7 @@ impl Block {
             for _ in 0..GROUP_SYMBOLS {
                 let code = table.next(bits)?;
                 if code < 2 {
-                    // A run of the symbol in front, its length in digits one and two.
+                    // A run of the first symbol; its length is coded with the digits one and two.
                     if weight > limit {
                         return Err(damaged("a run is longer than a bzip2 block"));
                     }
@@ -206,7 +207,7 @@ impl Block {
         Ok(())
     }
 
-    /// Fills a buffer as far as the block goes.
+    /// Fills a buffer from the current block.
     fn give(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -243,7 +244,7 @@ impl Block {
     }
 }
 
-/// The symbols that a block has, in order.
+/// Returns the symbols that a block uses, in order.
 fn used_symbols<R: BufRead>(bits: &mut Bits<R>) -> io::Result<Vec<u8>> {
     let rows = bits.take(16)?;
     let mut symbols = Vec::with_capacity(256);
@@ -257,7 +258,7 @@ fn used_symbols<R: BufRead>(bits: &mut Bits<R>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The Huffman tables of a block, and which of them counts for each group of symbols.
+/// Returns the Huffman tables of a block, and the selector of each group of symbols.
 fn tables<R: BufRead>(bits: &mut Bits<R>, codes: usize) -> io::Result<(Vec<Table>, Vec<u8>)> {
     let count = bits.take(3)?;
     let selector_count = bits.take(15)?;
@@ -283,9 +284,9 @@ fn tables<R: BufRead>(bits: &mut Bits<R>, codes: usize) -> io::Result<(Vec<Table
 
 /// A canonical Huffman code.
 struct Table {
-    /// For each length, the first code that is too large for it, how many codes are shorter, and the first code.
+    /// For each length, the first code that is too large, the number of shorter codes, and the first code.
     limits: [(u32, usize, u32); MAX_CODE_BITS + 1],
-    /// Symbols in the order of their codes.
+    /// The symbols in the order of their codes.
     symbols: Vec<u16>,
 }
 
@@ -333,7 +334,7 @@ impl Table {
     }
 }
 
-/// Bits from the highest of each byte on.
+/// A reader of bits, the highest of each byte first.
 struct Bits<R> {
     reader: R,
     held: u64,
@@ -341,7 +342,7 @@ struct Bits<R> {
 }
 
 impl<R: BufRead> Bits<R> {
-    /// The next bits, at most 32.
+    /// Returns the next bits, at most 32.
     fn take(&mut self, count: u32) -> io::Result<u32> {
         while self.count < count {
             let available = fill(&mut self.reader)?;
@@ -359,7 +360,7 @@ impl<R: BufRead> Bits<R> {
         Ok((self.held >> self.count & ((1 << count) - 1)) as u32)
     }
 
-    /// Passes the rest of a byte.
+    /// Skips the rest of a byte.
     fn align(&mut self) {
         self.count -= self.count % 8;
     }
@@ -378,7 +379,7 @@ fn fill<R: BufRead>(reader: &mut R) -> io::Result<&[u8]> {
     reader.fill_buf()
 }
 
-/// The polynomial of Ethernet, from the highest bit on.
+/// The Ethernet polynomial, highest bit first.
 const CRC_TABLE: [u32; 256] = {
     let mut table = [0; 256];
     let mut at = 0;
@@ -412,7 +413,7 @@ mod tests {
         Ok(found)
     }
 
-    /// What `blocks.bz2` holds: text with runs of every length, in three blocks of 100 kB.
+    /// Returns the contents of `blocks.bz2`: text with runs of every length, in three blocks of 100 kB.
     fn blocks() -> Vec<u8> {
         let mut state = 1_u32;
         let mut bytes = Vec::new();

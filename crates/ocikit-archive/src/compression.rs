@@ -6,13 +6,13 @@ use lzma_rust2::XzReader;
 
 use crate::bzip2::Bzip2Reader;
 
-/// How bytes are compressed: the formats that layers and archives come in.
+/// The compression of a layer or archive.
 ///
-/// The image specification has gzip and zstd. `docker load`, podman and skopeo read xz and bzip2 as well, so those are
-/// read here, and never written.
+/// The image specification has gzip and zstd. `docker load`, podman and skopeo also read xz and bzip2, so these are
+/// supported for reading.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// RFC 1952.
@@ -25,31 +25,32 @@ pub enum Compression {
     Bzip2,
 }
 
-/// The largest window of a zstd frame, as a power of two: 32 MiB, four times what RFC 8878 asks of decoders and the largest
-/// that the compressors of BuildKit, containerd and podman use. More would let a few bytes ask for any amount of memory.
-const LARGEST_WINDOW: u32 = 25;
+/// The maximum window of a zstd frame, as a power of two: 32 MiB, four times the minimum that RFC 8878 requires of
+/// decoders, and the maximum of the compressors of BuildKit, containerd and podman. A larger one would let a few bytes
+/// of input allocate any amount of memory.
+const MAX_WINDOW_LOG2: u32 = 25;
 
-/// The most memory that an xz block may ask for, in KiB: a dictionary of 64 MiB, as `xz -9` has it, and what the decoder
-/// needs besides. bzip2 needs no limit: its blocks have at most 900 kB.
+/// The maximum memory of an xz block in KiB: the dictionary of 64 MiB of `xz -9`, plus the needs of the decoder. bzip2
+/// needs no limit, because its blocks have at most 900 kB.
 const MAX_XZ_KIB: u32 = (64 << 10) + (1 << 10);
 
-/// How much is read from below at once, in bytes.
-const BUFFER: usize = 64 << 10;
+/// The size of the input buffer in bytes.
+const BUFFER_BYTES: usize = 64 << 10;
 
 impl Compression {
-    /// How many bytes of the beginning are enough to detect a compression.
+    /// The number of bytes from the start that are needed to detect a compression.
     pub const MAGIC_BYTES: usize = 10;
 
-    /// Detects a compression by how the bytes begin; [`Compression::MAGIC_BYTES`] of them are enough.
+    /// Detects the compression from the first [`Compression::MAGIC_BYTES`] bytes.
     pub fn detect(start: &[u8]) -> Compression {
         match start {
             [0x1f, 0x8b, ..] => Compression::Gzip,
-            // A frame, or one that is to be skipped in front of it, as pzstd writes it: moby/moby#42862,
+            // A frame, or a skippable frame before it, as pzstd writes it: moby/moby#42862,
             // facebook/zstd#3255.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
-            // Three letters and a digit may begin the name of a tar entry; the number behind them, that of a block or of
-            // the end of an empty stream, may not.
+            // Three letters and a digit may start the name of a tar entry. The magic number after them, of a block or
+            // of the end of an empty stream, cannot.
             [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
             | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Compression::Bzip2,
             _ => Compression::None,
@@ -57,19 +58,18 @@ impl Compression {
     }
 }
 
-/// The bytes that were compressed.
+/// A decompressing reader.
 ///
-/// Gzip members, zstd frames, and xz and bzip2 streams that follow each other are one stream, and frames to be skipped are
-/// skipped. A stream that
-/// ends early is an error of the kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof). What it may grow to is the
-/// caller's business: memory does not depend on it.
+/// Consecutive gzip members, zstd frames, and xz and bzip2 streams are read as one stream; skippable frames are
+/// skipped. A truncated stream is an error of the kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof). The
+/// decompressed size is not limited; memory use does not depend on it.
 pub struct Decoder<R: Read> {
-    form: Form<Start<R>>,
+    form: Format<Start<R>>,
 }
 
 type Start<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 
-enum Form<R: io::BufRead> {
+enum Format<R: io::BufRead> {
     Plain(R),
     Gzip(Box<MultiGzDecoder<R>>),
     Zstd(zstd::Decoder<'static, R>),
@@ -77,7 +77,7 @@ enum Form<R: io::BufRead> {
     Bzip2(Box<Bzip2Reader<R>>),
 }
 
-/// An xz decoder that is not asked again after it failed: it keeps no state that it could go on from.
+/// An xz decoder that is not called again after a failure, because it has no state to continue from.
 struct Xz<R: Read> {
     reader: XzReader<R>,
     failed: bool,
@@ -93,7 +93,7 @@ impl<R: Read> Read for Xz<R> {
 }
 
 impl<R: Read> Decoder<R> {
-    /// Reads the beginning, to learn what it is.
+    /// Creates a decoder that detects the compression.
     ///
     /// # Errors
     ///
@@ -105,54 +105,54 @@ impl<R: Read> Decoder<R> {
         Decoder::from_start(start, reader, compression)
     }
 
-    /// Reads what is known to be compressed in this way; anything else is an error of the kind
+    /// Creates a decoder for a known compression. Input in another format is an error of the kind
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) or [`Other`](io::ErrorKind::Other) when it is read.
     ///
     /// # Errors
     ///
-    /// Those of making a decoder.
+    /// Those of creating a decoder.
     pub fn with(compression: Compression, reader: R) -> io::Result<Decoder<R>> {
         Decoder::from_start(Vec::new(), reader, compression)
     }
 
     fn from_start(start: Vec<u8>, reader: R, compression: Compression) -> io::Result<Decoder<R>> {
-        let reader = BufReader::with_capacity(BUFFER, Cursor::new(start).chain(reader));
+        let reader = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(start).chain(reader));
         let form = match compression {
-            Compression::None => Form::Plain(reader),
-            Compression::Gzip => Form::Gzip(Box::new(MultiGzDecoder::new(reader))),
+            Compression::None => Format::Plain(reader),
+            Compression::Gzip => Format::Gzip(Box::new(MultiGzDecoder::new(reader))),
             Compression::Zstd => {
                 let mut decoder = zstd::Decoder::with_buffer(reader)?;
-                decoder.window_log_max(LARGEST_WINDOW)?;
-                Form::Zstd(decoder)
+                decoder.window_log_max(MAX_WINDOW_LOG2)?;
+                Format::Zstd(decoder)
             }
             Compression::Xz => {
                 let reader = XzReader::new_mem_limit(reader, true, MAX_XZ_KIB);
-                Form::Xz(Box::new(Xz { reader, failed: false }))
+                Format::Xz(Box::new(Xz { reader, failed: false }))
             }
-            Compression::Bzip2 => Form::Bzip2(Box::new(Bzip2Reader::new(reader))),
+            Compression::Bzip2 => Format::Bzip2(Box::new(Bzip2Reader::new(reader))),
         };
         Ok(Decoder { form })
     }
 
-    /// How the bytes below are compressed.
+    /// Returns the compression of the input.
     pub fn compression(&self) -> Compression {
         match &self.form {
-            Form::Plain(_) => Compression::None,
-            Form::Gzip(_) => Compression::Gzip,
-            Form::Zstd(_) => Compression::Zstd,
-            Form::Xz(_) => Compression::Xz,
-            Form::Bzip2(_) => Compression::Bzip2,
+            Format::Plain(_) => Compression::None,
+            Format::Gzip(_) => Compression::Gzip,
+            Format::Zstd(_) => Compression::Zstd,
+            Format::Xz(_) => Compression::Xz,
+            Format::Bzip2(_) => Compression::Bzip2,
         }
     }
 
-    /// What the bytes come from; it may have been read further than was needed.
+    /// Returns the underlying reader, which may have been read further than was needed.
     pub fn into_inner(self) -> R {
         let reader = match self.form {
-            Form::Plain(reader) => reader,
-            Form::Gzip(decoder) => decoder.into_inner(),
-            Form::Zstd(decoder) => decoder.finish(),
-            Form::Xz(decoder) => decoder.reader.into_inner(),
-            Form::Bzip2(decoder) => decoder.into_inner(),
+            Format::Plain(reader) => reader,
+            Format::Gzip(decoder) => decoder.into_inner(),
+            Format::Zstd(decoder) => decoder.finish(),
+            Format::Xz(decoder) => decoder.reader.into_inner(),
+            Format::Bzip2(decoder) => decoder.into_inner(),
         };
         reader.into_inner().into_inner().1
     }
@@ -161,11 +161,11 @@ impl<R: Read> Decoder<R> {
 impl<R: Read> Read for Decoder<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.form {
-            Form::Plain(reader) => reader.read(buffer),
-            Form::Gzip(decoder) => decoder.read(buffer),
-            Form::Zstd(decoder) => decoder.read(buffer),
-            Form::Xz(decoder) => decoder.read(buffer),
-            Form::Bzip2(decoder) => decoder.read(buffer),
+            Format::Plain(reader) => reader.read(buffer),
+            Format::Gzip(decoder) => decoder.read(buffer),
+            Format::Zstd(decoder) => decoder.read(buffer),
+            Format::Xz(decoder) => decoder.read(buffer),
+            Format::Bzip2(decoder) => decoder.read(buffer),
         }
     }
 }
@@ -176,8 +176,8 @@ impl<R: Read> std::fmt::Debug for Decoder<R> {
     }
 }
 
-/// Compresses what is written to it. The same bytes give the same bytes: there is no time and no name in them, and the
-/// number of threads does not matter.
+/// A compressing writer. The output depends only on the input: it contains no time and no name, and is the same for any
+/// number of threads.
 pub struct Encoder<W: Write> {
     form: Writing<W>,
 }
@@ -189,18 +189,18 @@ enum Writing<W: Write> {
 }
 
 impl<W: Write> Encoder<W> {
-    /// Compresses in this way, at the level that the usual programs take.
+    /// Creates an encoder with the default level of the usual tools.
     ///
     /// # Errors
     ///
-    /// Those of making an encoder; of the kind [`Unsupported`](io::ErrorKind::Unsupported) for xz and bzip2.
+    /// Those of creating an encoder; of the kind [`Unsupported`](io::ErrorKind::Unsupported) for xz and bzip2.
     pub fn new(compression: Compression, writer: W) -> io::Result<Encoder<W>> {
         let form = match compression {
             Compression::None => Writing::Plain(writer),
             Compression::Gzip => Writing::Gzip(Box::new(GzEncoder::new(writer, flate2::Compression::default()))),
             Compression::Zstd => {
                 let mut encoder = zstd::Encoder::new(writer, zstd::DEFAULT_COMPRESSION_LEVEL)?;
-                // Any number but none gives the same bytes.
+                // Any number above zero gives the same bytes.
                 let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(8) as u32);
                 encoder.multithread(threads)?;
                 encoder.include_checksum(true)?;
@@ -214,7 +214,7 @@ impl<W: Write> Encoder<W> {
         Ok(Encoder { form })
     }
 
-    /// Writes what is left, and gives back what it was written to. Without it the stream is not complete.
+    /// Writes the rest and returns the underlying writer. Without this call the stream is incomplete.
     ///
     /// # Errors
     ///
@@ -258,7 +258,7 @@ mod tests {
 
     use super::*;
 
-    /// bzip2 is only read, and tested where that is.
+    /// bzip2 is only read, and tested in its own module.
     const ALL: [Compression; 4] = [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Xz];
 
     fn encoded(compression: Compression, bytes: &[u8]) -> Vec<u8> {
@@ -281,7 +281,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_written_is_read(bytes: Vec<u8>, more: Vec<u8>) {
-            // Anything may look compressed, so what is not compressed at all is marked.
+            // Random bytes may look compressed, so the uncompressed ones get a prefix.
             let bytes = [&b"mark"[..], &bytes].concat();
             for compression in ALL {
                 let once = encoded(compression, &bytes);

@@ -1,47 +1,48 @@
-/// One entry of an archive, by its header; the bytes stay where they are.
+/// An entry of an archive, without its contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The name in its plain form: no leading `./`, no doubled or trailing slashes. If it leads out of the archive
-    /// (`/etc/passwd`, `../x`) or is not UTF-8 this is `None`, and nothing finds the entry.
+    /// The name in its plain form: no leading `./`, no doubled or trailing slashes. `None` if it leads out of the
+    /// archive (`/etc/passwd`, `../x`) or is not UTF-8; the entry is then never found by name.
     pub name: Option<String>,
-    /// What it is.
+    /// The type of the entry.
     pub kind: Kind,
-    /// Where its first header begins: the extended header, where it has one.
+    /// The position of its first header, which may be an extended header.
     pub start: u64,
-    /// Where its bytes are.
+    /// The position of its contents.
     pub data: Span,
 }
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A file with bytes of its own.
+    /// A file with contents.
     File,
-    /// A hard or symbolic link to another entry of the archive, by that entry's plain name; `None` if it leads out.
+    /// A hard or symbolic link to another entry of the archive, by its plain name; `None` if it leads out of the
+    /// archive.
     Link(Option<String>),
     /// A directory.
     Directory,
-    /// A sparse file, a device, a pipe, or something unheard of: never opened.
+    /// A sparse file, a device, a pipe, or an unknown type: never opened.
     Other,
 }
 
 /// A range of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Where it begins.
+    /// The offset of its first byte.
     pub offset: u64,
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub size: u64,
 }
 
 impl Entry {
-    /// Where the next header begins.
+    /// Returns the position of the next header.
     pub fn end(&self) -> u64 {
         self.data.offset + self.data.size + crate::padding(self.data.size)
     }
 }
 
-/// The plain form of a name relative to a directory of the archive, or `None` if it leads out of it.
+/// Returns the plain form of a name relative to a directory of the archive, or `None` if it leads out of the archive.
 pub(crate) fn plain_name(directory: &str, name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
     if name.starts_with('/') || name.contains('\0') {
@@ -51,7 +52,7 @@ pub(crate) fn plain_name(directory: &str, name: &[u8]) -> Option<String> {
     for part in name.split('/') {
         match part {
             "" | "." => {}
-            // A name of an entry has no business with `..`; the target of a link does, as long as it stays inside.
+            // `..` is invalid in the name of an entry, but valid in the target of a link that stays inside.
             ".." => drop(parts.pop()?),
             part => parts.push(part),
         }

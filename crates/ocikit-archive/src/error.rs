@@ -2,49 +2,49 @@ use std::io;
 
 use crate::limit::Limit;
 
-/// The result of reading an archive.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An archive cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The archive ends before an entry does.
+    /// The archive ends inside an entry.
     #[error("the archive is truncated: {what} at offset {offset} wants {missing} more bytes")]
     Truncated {
         /// The name of the entry, or `a header`.
         what: String,
-        /// Where it begins.
+        /// The offset of the entry.
         offset: u64,
-        /// How many bytes are missing at least.
+        /// The minimum number of missing bytes.
         missing: u64,
     },
-    /// The bytes are not a tar, or one that readers would read in different ways.
+    /// The bytes are not a tar, or readers would disagree about its contents.
     #[error("not a valid tar: {problem} at offset {offset}")]
     Invalid {
-        /// Where.
+        /// The offset of the problem.
         offset: u64,
-        /// What is wrong there.
+        /// The problem.
         problem: String,
     },
-    /// An entry cannot be in the layer that has it.
+    /// An entry is invalid in its layer.
     #[error("a layer has `{path}`: {problem}")]
     Layer {
-        /// Its path.
+        /// The path of the entry.
         path: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
-    /// Reading it would cost more than one operation may spend.
+    /// Reading would exceed a limit of the operation.
     #[error("{0}")]
     Limit(Limit),
-    /// The archive could not be read at all.
+    /// Reading the archive failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl Error {
-    /// The limit that was reached, if that is why reading failed.
+    /// Returns the limit that was exceeded, if that is the failure.
     pub fn limit(&self) -> Option<Limit> {
         match self {
             Error::Limit(limit) => Some(*limit),
@@ -54,7 +54,7 @@ impl Error {
     }
 }
 
-/// For code that reads through [`io::Read`]; [`Error::limit`] finds the limit again.
+/// For code that reads through [`io::Read`]; [`Error::limit`] returns the limit after a conversion back.
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         match error {

@@ -1,58 +1,58 @@
 use tar_core::EntryType;
 use tar_core::builder::EntryBuilder;
 
-/// The unit of a tar in bytes: headers fill blocks, and bytes are padded to them.
+/// The size of a tar block in bytes: headers consist of blocks, and contents are padded to them.
 pub const BLOCK: u64 = 512;
 
-/// What ends a tar: two blocks of zeros. One alone is not enough, Go's readers refuse it.
+/// The end of a tar: two zero blocks. Go's readers reject a single one.
 pub const END: [u8; 2 * BLOCK as usize] = [0; 2 * BLOCK as usize];
 
-/// How many zeros follow this many bytes, up to the next block.
+/// Returns the number of padding zeros after this many bytes.
 pub fn padding(size: u64) -> u64 {
     size.wrapping_neg() % BLOCK
 }
 
-/// The header of an entry that is about to be written.
+/// The header of an entry to write.
 ///
-/// Owner and group are root without a name, so that the bytes depend on nothing but these fields.
+/// Owner and group are root without a name, so that the bytes depend on these fields only.
 #[derive(Debug, Clone, Copy)]
 pub struct Header<'a> {
-    /// The name; a directory's ends with a slash.
+    /// The name; that of a directory ends with a slash.
     pub name: &'a str,
-    /// How many bytes follow.
+    /// The size of the contents in bytes.
     pub size: u64,
     /// The permissions.
     pub mode: u32,
-    /// When it was changed, in seconds since 1970.
+    /// The modification time, in seconds since 1970.
     pub modified: u64,
 }
 
 impl<'a> Header<'a> {
-    /// A file that everybody may read, as old as time.
+    /// Returns the header of a file with mode 0644 and time 0.
     pub fn file(name: &'a str, size: u64) -> Header<'a> {
         Header { name, size, mode: 0o644, modified: 0 }
     }
 
-    /// A directory; its name has to end with a slash.
+    /// Returns the header of a directory; its name must end with a slash.
     pub fn directory(name: &'a str) -> Header<'a> {
         Header { name, size: 0, mode: 0o755, modified: 0 }
     }
 
-    /// The blocks to write: one, unless the name is longer than 100 bytes or the size beyond 8 GiB; then an extended
-    /// header comes before it.
+    /// Returns the blocks of the header: one, or with an extended header before it if the name is longer than 100 bytes
+    /// or the size exceeds 8 GiB.
     pub fn to_bytes(&self) -> Vec<u8> {
         const FITS: &str = "what does not fit a ustar field goes to an extended header";
-        // The largest number of the eleven octal digits that every reader knows.
-        const LARGEST: u64 = (1 << 33) - 1;
+        // The maximum number with eleven octal digits, which every reader supports.
+        const MAX_OCTAL: u64 = (1 << 33) - 1;
         let mut builder = EntryBuilder::new_ustar();
         builder.path(self.name);
         builder.mode(self.mode & 0o7777).expect(FITS);
         builder.uid(0).expect(FITS);
         builder.gid(0).expect(FITS);
-        builder.mtime(self.modified.min(LARGEST)).expect(FITS);
+        builder.mtime(self.modified.min(MAX_OCTAL)).expect(FITS);
         let kind = if self.name.ends_with('/') { EntryType::Directory } else { EntryType::Regular };
         builder.entry_type(kind);
-        if self.size > LARGEST {
+        if self.size > MAX_OCTAL {
             builder.size(0).expect(FITS);
             builder.add_pax("size", self.size.to_string());
         } else {

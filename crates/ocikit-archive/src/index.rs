@@ -8,17 +8,18 @@ use crate::header::BLOCK;
 use crate::read_at::ReadAt;
 use crate::scan::{self, Window};
 
-/// What a tar holds and where, learned in one pass over its headers; the bytes are then read at random.
+/// The entries of a tar and their positions, read in one pass over its headers, for random access to their contents.
 ///
-/// The rules, where archives differ from what their writers meant:
+/// Rules for input that tools read differently:
 ///
-/// * A name that occurs again replaces the earlier entry, as unpacking would.
-/// * Hard and symbolic links lead to another entry of the archive, at most eight steps; never outside.
+/// * A later entry replaces an earlier one with the same name, as it does on extraction.
+/// * Hard and symbolic links are followed to another entry of the archive, through at most eight steps, and never
+///   outside.
 /// * Names that lead out of the archive, sparse files, devices and pipes are listed but never found.
 /// * An entry that is longer than the archive makes the whole archive [truncated](Error::Truncated).
-/// * Zeros end it; what lies behind them is not part of the archive.
-/// * A lone block of zeros, and a global header that renames entries, are [invalid](Error::Invalid): readers disagree
-///   about them.
+/// * Zero blocks end the archive; what follows them is not part of it.
+/// * A single zero block, and a global header that renames entries, are [invalid](Error::Invalid), because readers
+///   disagree about them.
 #[derive(Debug, Clone)]
 pub struct TarIndex {
     entries: Vec<Entry>,
@@ -26,12 +27,12 @@ pub struct TarIndex {
     end: End,
 }
 
-/// Where an archive ends.
+/// The position of the end of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
-    /// Where the zeros begin: behind the last entry.
+    /// The start of the zeros, after the last entry.
     pub start: u64,
-    /// Where the zeros end: at least two blocks later, unless the writer forgot them.
+    /// The end of the zeros: at least two blocks later, unless the writer omitted them.
     pub zeros: u64,
     /// The length of the file.
     pub file: u64,
@@ -42,7 +43,7 @@ impl TarIndex {
     ///
     /// # Errors
     ///
-    /// [`Error::Truncated`] and [`Error::Invalid`] as the rules above say, [`Error::Io`] where reading fails.
+    /// [`Error::Truncated`] and [`Error::Invalid`] by the rules above, [`Error::Io`] if reading fails.
     pub fn read(archive: &(impl ReadAt + ?Sized)) -> Result<TarIndex> {
         let length = archive.length()?;
         let mut window = Random::new(archive, length);
@@ -65,7 +66,7 @@ impl TarIndex {
         Ok(TarIndex { entries, names, end: End { start, zeros, file: length } })
     }
 
-    /// Where the bytes of a file are, by its plain name; links are followed.
+    /// Returns the position of the contents of a file, by its plain name. Links are followed.
     pub fn file(&self, name: &str) -> Option<Span> {
         const MOST_LINKS: usize = 8;
         let mut name = name;
@@ -80,54 +81,54 @@ impl TarIndex {
         None
     }
 
-    /// The entry that counts of those with this plain name.
+    /// Returns the last entry with this plain name.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.get(*self.names.get(name)?)
     }
 
-    /// All entries, in order, those that were replaced included.
+    /// Returns all entries in order, including replaced ones.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Whether an entry is the one that counts of those with its name.
+    /// Returns whether an entry is the last one with its name.
     pub fn counts(&self, position: usize) -> bool {
         let name = self.entries.get(position).and_then(|entry| entry.name.as_ref());
         name.is_some_and(|name| self.names.get(name) == Some(&position))
     }
 
-    /// Where the archive ends.
+    /// Returns the position of the end.
     pub fn end(&self) -> End {
         self.end
     }
 }
 
-/// Reads headers with one system call each, or fewer where entries are small.
+/// Reads headers with at most one system call each, fewer if entries are small.
 struct Random<'a, A: ?Sized> {
     archive: &'a A,
     buffer: Vec<u8>,
-    /// Which of the buffer holds the bytes from `position` on.
+    /// The range of the buffer with the bytes from `position` on.
     filled: Range<usize>,
     position: u64,
     length: u64,
-    /// How much is read at once from here on.
+    /// The number of bytes to read at once.
     ahead: usize,
 }
 
-/// What is read where large entries lie between headers: a header and the extended header that may come before it.
-const LITTLE: usize = 1 << 10;
+/// The number of bytes to read between large entries: a header, and the extended header that may precede it.
+const MIN_READ_BYTES: usize = 1 << 10;
 
-/// What is read where entries are so small that many headers come with it.
-const MUCH: usize = 32 << 10;
+/// The number of bytes to read between small entries, so that many headers are read at once.
+const MAX_READ_BYTES: usize = 32 << 10;
 
 impl<'a, A: ReadAt + ?Sized> Random<'a, A> {
     fn new(archive: &'a A, length: u64) -> Random<'a, A> {
-        Random { archive, buffer: vec![0; MUCH], filled: 0..0, position: 0, length, ahead: LITTLE }
+        Random { archive, buffer: vec![0; MAX_READ_BYTES], filled: 0..0, position: 0, length, ahead: MIN_READ_BYTES }
     }
 
     fn jump(&mut self, offset: u64) {
         let distance = offset - self.position;
-        self.ahead = if distance < MUCH as u64 / 8 { MUCH } else { LITTLE };
+        self.ahead = if distance < MAX_READ_BYTES as u64 / 8 { MAX_READ_BYTES } else { MIN_READ_BYTES };
         self.pass(usize::try_from(distance).unwrap_or(usize::MAX).min(self.filled.len()));
         self.position = offset;
     }
@@ -150,7 +151,7 @@ impl<'a, A: ReadAt + ?Sized> Random<'a, A> {
         Ok(())
     }
 
-    /// Where the zeros end that begin at the current position.
+    /// Returns the end of the zeros that start at the current position.
     fn zeros(&mut self) -> Result<u64> {
         loop {
             let block = self.peek(BLOCK as usize)?;

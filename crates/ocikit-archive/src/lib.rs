@@ -1,5 +1,5 @@
-//! The bytes of archives and layers: reading a tar at random or as it comes, writing its headers, compression, and what is
-//! [in a layer](layer). Synchronous.
+//! The formats of archives and layers: reading a tar at random or as a stream, writing headers, compression, and the
+//! [contents of layers](layer). Synchronous.
 //!
 //! ```
 //! use ocikit_archive::{Header, TarIndex, END};
@@ -15,11 +15,11 @@
 //! # Ok::<(), ocikit_archive::Error>(())
 //! ```
 //!
-//! # What this crate never does
+//! # Guarantees
 //!
-//! * It never writes a file by a name that an archive gave it.
-//! * It never believes a size before the bytes are there.
-//! * It never allocates what an archive asks for: names and extended headers are bounded.
+//! * The crate never writes a file under a name from an archive.
+//! * A size in a header is not trusted before the bytes were read.
+//! * Memory is not allocated by sizes in an archive: names and extended headers are bounded.
 
 mod bzip2;
 mod compression;

@@ -1,23 +1,23 @@
-//! The limits of what one operation reads from layers.
+//! Limits for reading the layers of one operation.
 
 use std::fmt;
 
-/// The memory that trees of files may take in one operation, in bytes. About 330,000 files with ordinary paths fit.
+/// The maximum memory of file trees in one operation, in bytes. About 330,000 files with ordinary paths fit.
 pub const MAX_TREE_BYTES: u64 = 112 << 20;
 
-/// The number of entries that are read from layers in one operation.
+/// The maximum number of entries that are read from layers in one operation.
 pub const MAX_ENTRIES: u64 = 4_000_000;
 
-/// The bytes that the layers of one operation may inflate to, however small they are.
+/// The number of bytes that the layers of one operation may always decompress to.
 pub const MIN_INFLATED_BYTES: u64 = 4 << 30;
 
-/// How many times its compressed size a layer may inflate to beyond that; layers are rarely beyond ten.
+/// The maximum compression ratio of a layer beyond that; real layers rarely exceed ten.
 pub const MAX_INFLATION_RATIO: u64 = 100;
 
-/// The bytes of paths that are looked up in one operation while symbolic links are followed.
+/// The maximum total length of the paths that one operation looks up while it follows symlinks, in bytes.
 pub const MAX_LOOKUP_BYTES: u64 = 512 << 20;
 
-/// A limit of a [`Budget`](crate::layer::Budget) that an operation has reached.
+/// A limit of a [`Budget`](crate::layer::Budget) that was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Limit {
@@ -25,7 +25,7 @@ pub enum Limit {
     TreeBytes,
     /// [`MAX_ENTRIES`].
     Entries,
-    /// [`MIN_INFLATED_BYTES`] and [`MAX_INFLATION_RATIO`] times the compressed size: this many bytes.
+    /// [`MIN_INFLATED_BYTES`] plus [`MAX_INFLATION_RATIO`] times the compressed size: this many bytes.
     InflatedBytes(u64),
     /// [`MAX_LOOKUP_BYTES`].
     LookupBytes,

@@ -1,16 +1,16 @@
 use std::fs::File;
 use std::io;
 
-/// Bytes that can be read at any offset, by several readers at once.
+/// Bytes that several readers can read at any offset in parallel.
 pub trait ReadAt: Send + Sync {
-    /// Reads some bytes at this offset; none at or behind the end.
+    /// Reads some bytes at this offset; none at or beyond the end.
     ///
     /// # Errors
     ///
     /// Those of the operating system.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     ///
     /// # Errors
     ///

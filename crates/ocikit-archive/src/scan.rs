@@ -1,4 +1,4 @@
-//! From header blocks to entries: the rules that random and sequential reading share.
+//! Converts header blocks to entries, by the common rules of random and sequential reading.
 
 use tar_core::parse::{Limits, ParseEvent, ParsedEntry, Parser};
 use tar_core::{EntryType, PaxExtensions, SparseEntry};
@@ -7,46 +7,46 @@ use crate::entry::{Entry, Kind, Span, plain_name};
 use crate::error::{Error, Result};
 use crate::header::BLOCK;
 
-/// Where headers are read: it shows the next bytes without passing them.
+/// The input of headers: shows the next bytes without consuming them.
 pub(crate) trait Window {
-    /// At least this many bytes at the current position; fewer only where the archive ends.
+    /// Returns at least this many bytes from the current position, fewer only at the end of the archive.
     fn peek(&mut self, length: usize) -> Result<&[u8]>;
 
-    /// The offset of the current position.
+    /// Returns the offset of the current position.
     fn position(&self) -> u64;
 
-    /// Passes header bytes that were shown.
+    /// Consumes header bytes that were shown.
     fn pass(&mut self, length: usize);
 }
 
-/// What a header says, before anything was made of it.
+/// The fields of a header.
 pub(crate) struct Found<'a> {
     pub(crate) parsed: ParsedEntry<'a>,
-    /// Which parts of a sparse file are stored, and how long it is.
+    /// The stored parts of a sparse file, and its size.
     pub(crate) sparse: Option<(Vec<SparseEntry>, u64)>,
-    /// Where the first header begins.
+    /// The position of the first header.
     pub(crate) start: u64,
 }
 
-/// How numbers in extended headers are taken that cannot be read.
+/// How invalid numbers in extended headers are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Numbers {
     /// They make the archive invalid.
     Strict,
-    /// They are left to whoever converts the entry: a time before 1970 is one of them.
+    /// They are ignored here and handled by the conversion of the entry, which accepts times before 1970.
     Left,
 }
 
-/// The most that headers of one entry may take. Extended headers are bounded below that by the parser, the maps of sparse
-/// files are not.
-const MOST_HEADERS: usize = 2 << 20;
+/// The maximum size of the headers of one entry in bytes. The parser bounds extended headers below that, but not the
+/// maps of sparse files.
+const MAX_HEADER_BYTES: usize = 2 << 20;
 
-/// The next entry, its headers passed; `None` at the end, with the zero blocks of the end still ahead.
+/// Returns the next entry and consumes its headers; `None` at the end, before the zero blocks.
 pub(crate) fn next(window: &mut impl Window) -> Result<Option<Entry>> {
     Ok(next_with(window, Numbers::Strict, |_| Ok(()))?.map(|(entry, ())| entry))
 }
 
-/// The same, and what this function makes of the header beside the entry.
+/// Returns the next entry, with the result of a function for its header.
 pub(crate) fn next_with<T>(
     window: &mut impl Window,
     numbers: Numbers,
@@ -75,7 +75,7 @@ enum Header<T> {
     Global {
         consumed: usize,
     },
-    /// Two zero blocks, or nothing at all where the writer forgot them.
+    /// Two zero blocks, or the end of the file if the writer omitted them.
     End,
 }
 
@@ -105,7 +105,7 @@ fn header<T>(
         }
         let event = parser.parse(bytes).map_err(|error| invalid(start, error))?;
         let (consumed, parsed, sparse) = match event {
-            ParseEvent::NeedData { min_bytes } if min_bytes > MOST_HEADERS => {
+            ParseEvent::NeedData { min_bytes } if min_bytes > MAX_HEADER_BYTES => {
                 return Err(invalid(start, "the headers of an entry do not end"));
             }
             ParseEvent::NeedData { min_bytes } => {
@@ -128,8 +128,8 @@ fn header<T>(
     }
 }
 
-/// GNU tar ends at a lone zero block, Go's readers refuse it, others pass over it: refused, because an archive must
-/// not hold different images for different readers. At the very end of the file all agree.
+/// GNU tar ends at a single zero block, Go's readers reject it, and others skip it. It is rejected here, because an
+/// archive must not hold different images for different readers. At the very end of the file all agree.
 fn end<T>(window: &mut impl Window, start: u64) -> Result<Header<T>> {
     let two = window.peek(2 * BLOCK as usize)?;
     if two.iter().all(|byte| *byte == 0) {
@@ -142,7 +142,7 @@ fn to_entry(parsed: &ParsedEntry<'_>, sparse: bool, start: u64, data: u64) -> Re
     let name = plain_name("", &parsed.path).filter(|_| !leads_up(&parsed.path));
     let directory = name.as_deref().and_then(|name| name.rsplit_once('/')).map_or("", |(directory, _)| directory);
     let target = parsed.link_target.as_deref().unwrap_or_default();
-    // Only files have bytes. Go reads no others whatever their header claims, so that is the rule here too.
+    // Only files have contents. Go ignores the size in the headers of other types, so that is the rule here too.
     let (kind, size) = match parsed.entry_type {
         EntryType::Regular | EntryType::Continuous if parsed.path.ends_with(b"/") => (Kind::Directory, 0),
         EntryType::Regular | EntryType::Continuous if !sparse => (Kind::File, parsed.size),
@@ -161,8 +161,8 @@ fn leads_up(name: &[u8]) -> bool {
     name.split(|byte| *byte == b'/').any(|part| part == b"..")
 }
 
-/// Some readers apply global headers to every entry that follows and some do not; one that would rename or resize
-/// entries is refused.
+/// Some readers apply global headers to every following entry and some do not, so one that would rename or resize
+/// entries is rejected.
 fn refuse_renaming_globals(data: &[u8], start: u64) -> Result<()> {
     for record in PaxExtensions::new(data) {
         let record = record.map_err(|error| invalid(start, error))?;
@@ -177,7 +177,7 @@ pub(crate) fn invalid(offset: u64, problem: impl std::fmt::Display) -> Error {
     Error::Invalid { offset, problem: problem.to_string() }
 }
 
-/// The name of an entry for a message.
+/// Returns the name of an entry for a message.
 pub(crate) fn shown(entry: &Entry) -> String {
     entry.name.clone().unwrap_or_else(|| "an entry".to_owned())
 }

@@ -4,10 +4,10 @@ use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::scan::{self, Found, Numbers, Window};
 
-/// A tar that is read as it comes, entry by entry, from a pipe.
+/// A tar that is read sequentially, for example from a pipe.
 ///
-/// The rules of [`TarIndex`](crate::TarIndex) hold as far as they can: what an entry is replaced by or linked to comes
-/// later and is the caller's business.
+/// The rules of [`TarIndex`](crate::TarIndex) apply as far as possible: later entries that replace this one, and the
+/// targets of links, are left to the caller.
 #[derive(Debug)]
 pub struct TarStream<R> {
     window: Sequential<R>,
@@ -17,9 +17,9 @@ pub struct TarStream<R> {
 #[derive(Debug)]
 struct Current {
     entry: Entry,
-    /// Bytes of the entry not read yet.
+    /// The number of unread bytes of the entry.
     rest: u64,
-    /// Zeros behind them.
+    /// The number of padding zeros after them.
     padding: u64,
 }
 
@@ -29,17 +29,17 @@ impl<R: Read> TarStream<R> {
         TarStream { window: Sequential { reader, buffer: Vec::new(), position: 0 }, current: None }
     }
 
-    /// The next entry, what was not read of the last one skipped; `None` at the end. Zeros behind the end are read
-    /// too, so that whoever writes them is not cut off.
+    /// Returns the next entry and skips the rest of the last one; `None` at the end. Zeros after the end are read too,
+    /// so that the writer of a pipe does not fail.
     ///
     /// # Errors
     ///
-    /// [`Error::Truncated`] and [`Error::Invalid`] as for an index, [`Error::Io`] where reading fails.
+    /// [`Error::Truncated`] and [`Error::Invalid`] as for an index, [`Error::Io`] if reading fails.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         Ok(self.next_with(Numbers::Strict, |_| Ok(()))?.map(|(entry, ())| entry))
     }
 
-    /// The same, and what this function makes of the header beside the entry.
+    /// Returns the next entry, with the result of a function for its header.
     pub(crate) fn next_with<T>(
         &mut self,
         numbers: Numbers,
@@ -48,7 +48,7 @@ impl<R: Read> TarStream<R> {
         if let Some(mut current) = self.current.take() {
             let rest = current.rest + current.padding;
             let skipped = self.window.skip(rest)?;
-            // Padding that is missing at the very end harms nobody.
+            // Missing padding at the very end is accepted.
             if skipped < current.rest {
                 current.rest -= skipped;
                 return Err(current.truncated());
@@ -67,7 +67,7 @@ impl<R: Read> TarStream<R> {
     ///
     /// # Errors
     ///
-    /// [`Error::Truncated`] if the archive ends first, [`Error::Io`] where reading fails.
+    /// [`Error::Truncated`] if the archive ends first, [`Error::Io`] if reading fails.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let Some(current) = &mut self.current else { return Ok(0) };
         let most = usize::try_from(current.rest).unwrap_or(usize::MAX).min(buffer.len());
@@ -93,7 +93,7 @@ impl Current {
 #[derive(Debug)]
 struct Sequential<R> {
     reader: R,
-    /// Header bytes that were shown and not passed yet.
+    /// Header bytes that were shown and not consumed yet.
     buffer: Vec<u8>,
     position: u64,
 }
@@ -112,7 +112,7 @@ impl<R: Read> Sequential<R> {
         Ok(read)
     }
 
-    /// Passes up to this many bytes; fewer where the stream ends.
+    /// Skips up to this many bytes, fewer at the end of the stream.
     fn skip(&mut self, length: u64) -> io::Result<u64> {
         let mut scratch = [0; 16 << 10];
         let mut skipped = 0;

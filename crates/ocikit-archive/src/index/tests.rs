@@ -3,7 +3,7 @@ use std::io::Read;
 use super::*;
 use crate::{END, Header, TarStream};
 
-/// A tar of these entries, with its end.
+/// Creates a tar of these entries, with its end.
 fn tar(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut tar = Vec::new();
     for (name, bytes) in entries {
@@ -19,7 +19,7 @@ fn add(tar: &mut Vec<u8>, header: &[u8], bytes: &[u8]) {
     tar.resize(tar.len().next_multiple_of(512), 0);
 }
 
-/// A header block of another type, with its checksum put right.
+/// Creates a header block of another type, with a valid checksum.
 fn typed(name: &str, kind: u8, link: &str) -> Vec<u8> {
     let mut header = Header::file(name, 0).to_bytes();
     header[156] = kind;
@@ -51,7 +51,7 @@ fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
     blocks
 }
 
-/// What sequential reading finds: names and bytes.
+/// Returns the names and contents that sequential reading finds.
 fn streamed(tar: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
     let mut stream = TarStream::new(tar);
     let mut found = Vec::new();
@@ -148,7 +148,7 @@ fn only_files_have_bytes() {
 
 #[test]
 fn an_extended_header_with_a_line_break_hides_nothing() {
-    // A reader that splits records at line breaks misses the size and takes the bytes of the file for entries.
+    // A reader that splits records at line breaks misses the size and reads the contents of the file as entries.
     let smuggled = tar(&[("smuggled", b"evil!")]);
     let size = smuggled.len().to_string();
     let mut archive = pax(&[("SCHILY.xattr.user.x", b"a\nb"), ("size", size.as_bytes())]);
@@ -184,19 +184,19 @@ fn global_headers_are_passed_unless_they_rename() {
 fn zeros_end_the_archive() {
     let whole = tar(&[("a", b"1")]);
     let start = whole.len() as u64 - 1024;
-    // None, one at the very end, many: all end it.
+    // None, one at the very end, and many zero blocks end the archive.
     for zeros in [0, 512, 1024, 10_240] {
         let mut archive = whole[..start as usize].to_vec();
         archive.resize(start as usize + zeros, 0);
         let end = TarIndex::read(&archive).unwrap().end();
         assert_eq!(end, End { start, zeros: start + zeros as u64, file: archive.len() as u64 });
     }
-    // What lies behind is not part of it.
+    // Bytes after the end are not part of it.
     let junk = [&whole[..], b"junk"].concat();
     let end = TarIndex::read(&junk).unwrap().end();
     assert_eq!(end, End { start, zeros: whole.len() as u64, file: junk.len() as u64 });
     assert_eq!(streamed(&junk).unwrap().len(), 1);
-    // A lone one in the middle is refused.
+    // A single zero block in the middle is rejected.
     let lone = [&whole[..start as usize], &[0; 512], &whole].concat();
     assert!(matches!(TarIndex::read(&lone), Err(Error::Invalid { .. })));
     assert!(streamed(&lone).is_err());
@@ -208,7 +208,7 @@ fn truncation_is_noticed_at_every_byte() {
     for length in 0..whole.len() {
         let read = TarIndex::read(&whole[..length]).map(|index| index.entries().len());
         match length {
-            // An empty file, the end of an entry (its padding may be missing), or somewhere in the zeros.
+            // An empty file, the end of an entry (its padding may be missing), or a position in the zeros.
             0 => assert_eq!(read.unwrap(), 0),
             1112..=1535 => assert!(read.is_err() || read.unwrap() == 1, "{length}"),
             1536 => assert_eq!(read.unwrap(), 1),
@@ -244,7 +244,7 @@ fn reads_what_gnu_tar_wrote() {
             .args(["--format", format, "-cf", "-", "."])
             .current_dir(directory.path())
             .output();
-        // Only GNU tar knows all three formats; where it is missing this test has nothing to say.
+        // Only GNU tar writes all three formats; without it this test is skipped.
         let Ok(output) = output else { return };
         if !output.status.success() {
             return;

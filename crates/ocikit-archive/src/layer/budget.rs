@@ -1,4 +1,4 @@
-//! What reading layers may cost: one budget for all the layers that an operation reads.
+//! The resource budget of an operation, shared by all layers that it reads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::limit::{Limit, MAX_ENTRIES, MAX_INFLATION_RATIO, MAX_LOOKUP_BYTES, MAX_TREE_BYTES, MIN_INFLATED_BYTES};
 
-/// The memory that a file takes in a tree beside its path, in bytes: node, metadata, allocations.
+/// The memory of a file in a tree in addition to its path, in bytes: node, metadata, allocations.
 const FILE_BYTES: u64 = 300;
 
-/// Counts what one operation spends on reading layers. Clones share the count.
+/// Counts the resources that one operation uses for reading layers. Clones share the count.
 ///
 /// ```
 /// use ocikit_archive::layer::{Budget, Limit, MIN_INFLATED_BYTES};
@@ -33,19 +33,19 @@ struct Counts {
 }
 
 impl Budget {
-    /// A budget of which nothing is spent.
+    /// Creates an unused budget.
     pub fn new() -> Budget {
         Budget::default()
     }
 
-    /// Announces a layer of this compressed size, which may inflate to more the larger it is.
+    /// Announces a layer of this compressed size, which raises the limit of decompressed bytes.
     pub fn layer(&self, compressed: u64) {
         let add = |sum: u64| Some(sum.saturating_add(compressed));
-        // The update never fails, since the function always returns a value.
+        // The update never fails, because the function always returns a value.
         let _ = self.0.compressed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    /// Counts bytes that were inflated, or that a sparse file expands to.
+    /// Counts bytes that were decompressed, or that a sparse file expands to.
     ///
     /// # Errors
     ///
@@ -72,30 +72,30 @@ fn spend(count: &AtomicU64, amount: u64, limit: u64, exceeded: Limit) -> Result<
     match before.checked_add(amount) {
         Some(sum) if sum <= limit => Ok(()),
         _ => {
-            // What was refused does not count, so that the sum never wraps.
+            // A rejected amount is not counted, so that the sum never wraps.
             count.fetch_sub(amount, Ordering::Relaxed);
             Err(Error::Limit(exceeded))
         }
     }
 }
 
-/// The memory that a collection holds of a budget, returned when it is dropped.
+/// The memory that a collection has reserved in a budget, returned on drop.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct Reservation {
     budget: Budget,
     bytes: u64,
 }
 
-impl Held {
-    pub(crate) fn of(budget: &Budget) -> Held {
-        Held { budget: budget.clone(), bytes: 0 }
+impl Reservation {
+    pub(crate) fn of(budget: &Budget) -> Reservation {
+        Reservation { budget: budget.clone(), bytes: 0 }
     }
 
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// Takes the memory of a file with this many bytes of path and other data of any length.
+    /// Reserves memory for a file with this many bytes of path and other variable data.
     pub(crate) fn take(&mut self, bytes: usize) -> Result<()> {
         let cost = FILE_BYTES + bytes as u64;
         spend(&self.budget.0.tree_bytes, cost, MAX_TREE_BYTES, Limit::TreeBytes)?;
@@ -103,7 +103,7 @@ impl Held {
         Ok(())
     }
 
-    /// Holds exactly this much.
+    /// Sets the reservation to exactly this amount.
     pub(crate) fn set(&mut self, files: usize, bytes: u64) -> Result<()> {
         let total = FILE_BYTES.saturating_mul(files as u64).saturating_add(bytes);
         match total.checked_sub(self.bytes) {
@@ -114,7 +114,7 @@ impl Held {
         Ok(())
     }
 
-    /// Returns what was taken for a file.
+    /// Returns the reservation of a file.
     pub(crate) fn give_back(&mut self, bytes: usize) {
         let cost = (FILE_BYTES + bytes as u64).min(self.bytes);
         self.bytes -= cost;
@@ -122,15 +122,15 @@ impl Held {
     }
 }
 
-impl Clone for Held {
-    /// A copy of a collection holds as much again, whatever the limit.
-    fn clone(&self) -> Held {
+impl Clone for Reservation {
+    /// A cloned collection reserves the same amount again, regardless of the limit.
+    fn clone(&self) -> Reservation {
         self.budget.0.tree_bytes.fetch_add(self.bytes, Ordering::Relaxed);
-        Held { budget: self.budget.clone(), bytes: self.bytes }
+        Reservation { budget: self.budget.clone(), bytes: self.bytes }
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.0.tree_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -152,14 +152,14 @@ mod tests {
     #[test]
     fn dropped_collections_return_their_memory() {
         let budget = Budget::new();
-        let mut held = Held::of(&budget);
+        let mut held = Reservation::of(&budget);
         let half = (MAX_TREE_BYTES / 2) as usize;
         held.take(half).unwrap();
-        let error = Held::of(&budget).take(half).unwrap_err();
+        let error = Reservation::of(&budget).take(half).unwrap_err();
         assert_eq!(error.limit(), Some(Limit::TreeBytes));
         drop(held);
-        Held::of(&budget).take(half).unwrap();
-        let mut held = Held::of(&budget);
+        Reservation::of(&budget).take(half).unwrap();
+        let mut held = Reservation::of(&budget);
         held.take(5).unwrap();
         held.give_back(5);
         assert_eq!(budget.0.tree_bytes.load(Ordering::Relaxed), 0);

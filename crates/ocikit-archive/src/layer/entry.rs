@@ -4,84 +4,84 @@ use std::fmt;
 use crate::layer::path::Path;
 use crate::layer::whiteout::Whiteout;
 
-/// One entry of a layer, as its header has it.
+/// An entry of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Its name, confined to the root.
     pub path: Path,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
-    /// What there is to know about it.
+    /// Its metadata.
     pub metadata: Metadata,
 }
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// Something that will be there.
+    /// A file.
     File(FileKind),
-    /// One more name of a file.
+    /// Another name of a file.
     HardLink {
-        /// Another name of it, confined to the root.
+        /// An existing name of the file, confined to the root.
         target: Path,
     },
-    /// Nothing that will be there: it hides what lower layers have.
+    /// A whiteout, which hides files of lower layers.
     Whiteout(Whiteout),
 }
 
-/// What a file is, as file systems know it.
+/// The type of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileKind {
-    /// A file of this many bytes; the holes of sparse files count.
+    /// A regular file.
     Regular {
-        /// How many bytes.
+        /// The size in bytes, including holes of sparse files.
         size: u64,
     },
     /// A directory.
     Directory,
-    /// A symbolic link, whose target is not confined to anything until somebody follows it.
+    /// A symlink.
     Symlink {
-        /// Where it leads, byte for byte.
+        /// The target, byte for byte. It is not confined to the root until it is followed.
         target: Box<[u8]>,
     },
     /// A character device.
     CharacterDevice {
-        /// Which driver.
+        /// The major number.
         major: u32,
-        /// Which of its devices.
+        /// The minor number.
         minor: u32,
     },
     /// A block device.
     BlockDevice {
-        /// Which driver.
+        /// The major number.
         major: u32,
-        /// Which of its devices.
+        /// The minor number.
         minor: u32,
     },
     /// A named pipe.
     Fifo,
 }
 
-/// What there is to know about a file beside its name and its bytes.
+/// The metadata of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// Permissions, with the bits for set-user-ID, set-group-ID and sticky.
+    /// Permissions, with the set-user-ID, set-group-ID and sticky bits.
     pub mode: u32,
-    /// The number of the owner.
+    /// The user ID of the owner.
     pub uid: u64,
-    /// The number of the group.
+    /// The group ID.
     pub gid: u64,
-    /// The name of the owner, which engines pass over.
+    /// The name of the owner, which container engines ignore.
     pub user: Option<Box<str>>,
-    /// The name of the group, which engines pass over.
+    /// The name of the group, which container engines ignore.
     pub group: Option<Box<str>>,
-    /// When it was changed.
+    /// The modification time.
     pub modified: Time,
     /// Extended attributes.
     pub xattrs: BTreeMap<Box<str>, Box<[u8]>>,
 }
 
-/// A moment, as seconds since 1970 and nanoseconds.
+/// A time, as seconds since 1970 and nanoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time {
     /// Seconds; negative before 1970.
@@ -90,12 +90,12 @@ pub struct Time {
     pub nanoseconds: u32,
 }
 
-/// As RFC 3339 has it, in UTC.
+/// Formats the time by RFC 3339, in UTC.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const DAY: i64 = 24 * 60 * 60;
         let (days, second) = (self.seconds.div_euclid(DAY), self.seconds.rem_euclid(DAY));
-        // Days are counted from the first of March of a year that four hundred divides, so that leap days come last.
+        // Days are counted from the first of March of a year that is divisible by 400, so that leap days come last.
         let shifted = i128::from(days) + 719_468;
         let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
         let year = (day - day / 1460 + day / 36524 - day / 146_096) / 365;
@@ -113,13 +113,13 @@ impl fmt::Display for Time {
 }
 
 impl Metadata {
-    /// The memory that extended attributes take, in bytes.
+    /// Returns the memory of the extended attributes in bytes.
     pub(crate) fn xattr_bytes(&self) -> usize {
         const MAP_BYTES: usize = 64;
         self.xattrs.iter().map(|(name, value)| MAP_BYTES + name.len() + value.len()).sum()
     }
 
-    /// That of a directory which no entry describes.
+    /// Returns the metadata of a directory without an entry.
     pub(crate) fn of_a_directory() -> Metadata {
         Metadata { mode: 0o755, ..Metadata::default() }
     }
@@ -141,7 +141,7 @@ mod tests {
         ] {
             assert_eq!(Time { seconds, nanoseconds }.to_string(), text);
         }
-        // No number of seconds is too far away to be shown.
+        // Any number of seconds can be formatted.
         for seconds in [i64::MIN, i64::MAX] {
             assert!(Time { seconds, nanoseconds: 0 }.to_string().ends_with('Z'));
         }

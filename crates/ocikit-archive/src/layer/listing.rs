@@ -1,26 +1,26 @@
 use std::io::Read;
 
 use crate::error::Result;
-use crate::layer::budget::Held;
+use crate::layer::budget::Reservation;
 use crate::layer::entry::{Entry, FileKind, Kind};
 use crate::layer::reader::Reader;
 
-/// The entries of a layer, in its order, whiteouts among them. The memory that they take is bounded by a budget.
+/// The entries of a layer in their order, including whiteouts. A budget bounds their memory.
 #[derive(Debug)]
 pub struct Listing {
     entries: Vec<Entry>,
     /// Returned to the budget with the entries.
-    _held: Held,
+    _held: Reservation,
 }
 
 impl Listing {
-    /// Reads all entries, and nothing of the contents of files.
+    /// Reads all entries without the contents of files.
     ///
     /// # Errors
     ///
     /// Those of the reader, and [`Error::Limit`](crate::Error::Limit).
     pub fn read<R: Read>(reader: &mut Reader<R>) -> Result<Listing> {
-        let (mut entries, mut held) = (Vec::new(), Held::of(reader.budget()));
+        let (mut entries, mut held) = (Vec::new(), Reservation::of(reader.budget()));
         while let Some(entry) = reader.next_entry()? {
             held.take(bytes_of(&entry))?;
             entries.push(entry);

@@ -4,27 +4,27 @@ use crate::layer::path::Path;
 use crate::layer::resolve::{Last, Resolver};
 use crate::layer::tree::{Node, Tree};
 
-/// Finds one file in layers that lie on one another, from the highest down, so that layers below it are not needed.
+/// Finds one file in stacked layers, from the highest down, so that layers below it need not be read.
 ///
-/// It finds what [`FileTree`](crate::layer::FileTree) would have, links followed. Of a directory it
-/// knows that it is one; whatever lower layers say of it is not looked for.
+/// The result is the same as in a [`FileTree`](crate::layer::FileTree), with links followed. For a directory, metadata
+/// from lower layers is not searched.
 #[derive(Debug)]
 pub struct Lookup {
-    /// How many layers there are.
+    /// The number of layers.
     layers: usize,
-    /// The trees of the highest of them, the highest first.
+    /// The trees of the highest layers, the highest first.
     trees: Vec<Tree>,
     resolver: Resolver,
 }
 
-/// What a lookup has come to.
+/// The state of a lookup.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// It has to know what is in this layer, the lowest being 0.
+    /// It needs the tree of this layer, the lowest being 0.
     Need(usize),
-    /// This is it.
+    /// The file was found.
     Found(Path, Located),
-    /// No file has that path.
+    /// No file has this path.
     Missing,
 }
 
@@ -35,26 +35,26 @@ enum Answer {
 }
 
 impl Lookup {
-    /// Looks for a path in this many layers; a link that it ends with is followed.
+    /// Creates a lookup of a path in this many layers. A symlink at the end of the path is followed.
     pub fn new(layers: usize, path: &[u8]) -> Lookup {
         Lookup { layers, trees: Vec::new(), resolver: Resolver::new(path, Last::Follow) }
     }
 
-    /// Where the file is if there are no links that nobody knows of yet.
+    /// Returns the path of the file if no unread layer has a symlink in it.
     pub fn expected(&self) -> Path {
         self.resolver.expected()
     }
 
-    /// What is in the layer that was needed.
+    /// Adds the tree of the layer that was needed.
     pub fn give(&mut self, tree: Tree) {
         self.trees.push(tree);
     }
 
-    /// Goes on as far as it can.
+    /// Continues as far as possible.
     ///
     /// # Errors
     ///
-    /// [`Error::Layer`] where links lead on without end, or a path goes on behind a file.
+    /// [`Error::Layer`] if there are too many symlinks, or a path continues after a file.
     pub fn step(&mut self) -> Result<Step> {
         while let Some(asked) = self.resolver.question().cloned() {
             match self.at(&asked)? {
@@ -64,7 +64,7 @@ impl Lookup {
             }
         }
         let path = self.resolver.path().clone();
-        // The last answer may have been a link to a place that was known before.
+        // The last answer may have been a symlink to a path that is already known.
         Ok(match self.at(&path)? {
             Answer::Here(located) => Step::Found(path, located),
             Answer::Missing => Step::Missing,

@@ -2,44 +2,44 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::layer::budget::{Budget, Held};
+use crate::layer::budget::{Budget, Reservation};
 use crate::layer::path::Path;
 use crate::layer::resolve::{Last, Resolver};
 use crate::layer::tree::{File, Node, Tree};
 use crate::layer::whiteout::Whiteout;
 
-/// What a container sees: the trees of its layers, laid over one another.
+/// The file system of a container: the trees of its layers, applied in order.
 #[derive(Debug, Clone)]
 pub struct FileTree {
     files: BTreeMap<Path, Located>,
     layers: usize,
-    /// The bytes of paths and other data of any length.
+    /// The size of paths and other variable data in bytes.
     bytes: u64,
-    held: Held,
+    held: Reservation,
 }
 
 /// A file, and the layer that it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
-    /// The file. Names of one file share it.
+    /// The file, shared by all its names.
     pub file: Arc<File>,
-    /// Which layer its bytes and metadata come from, the lowest being 0.
+    /// The layer of its contents and metadata, the lowest being 0.
     pub layer: usize,
 }
 
 impl FileTree {
-    /// A tree without any layers: nothing, not even a root.
+    /// Creates a tree without any layers, which is empty and has no root.
     pub fn new() -> FileTree {
         FileTree::with_budget(&Budget::new())
     }
 
-    /// The same within the budget of an operation.
+    /// Creates an empty tree within the budget of an operation.
     pub fn with_budget(budget: &Budget) -> FileTree {
-        FileTree { files: BTreeMap::new(), layers: 0, bytes: 0, held: Held::of(budget) }
+        FileTree { files: BTreeMap::new(), layers: 0, bytes: 0, held: Reservation::of(budget) }
     }
 
-    /// Counts the memory of the files against the budget. Files are shared with the [`Tree`]s that they come from, so this
-    /// is called when the tree that was applied last has been dropped.
+    /// Counts the memory of the files against the budget. Files are shared with the [`Tree`]s that they come from, so
+    /// this is called after the last applied tree was dropped.
     ///
     /// # Errors
     ///
@@ -48,15 +48,15 @@ impl FileTree {
         self.held.set(self.files.len(), self.bytes)
     }
 
-    /// Lays another layer over what is there.
+    /// Applies another layer on top.
     ///
     /// # Errors
     ///
-    /// [`Error::Layer`] for a hard link to a file that is not there.
+    /// [`Error::Layer`] for a hard link to a file that does not exist.
     pub fn apply(&mut self, tree: &Tree) -> Result<()> {
         let layer = self.layers;
         self.layers += 1;
-        // Links are to files as lower layers have them, so they are looked up before anything changes.
+        // Hard links refer to files of lower layers, so they are looked up before anything changes.
         let linked = tree.iter().filter_map(|(path, node)| match node {
             Node::Link(target) => Some(self.linked(path, target)),
             Node::File(_) => None,
@@ -119,26 +119,26 @@ impl FileTree {
         }
     }
 
-    /// What is at a path; links are not followed.
+    /// Returns the file at a path; links are not followed.
     pub fn get(&self, path: &Path) -> Option<&Located> {
         self.files.get(path)
     }
 
-    /// Everything, ordered by path; the root is first, directories come before what is in them.
+    /// Returns all files ordered by path, starting with the root; directories come before their contents.
     pub fn iter(&self) -> impl Iterator<Item = (&Path, &Located)> {
         self.files.iter()
     }
 
-    /// What is at a path and below it.
+    /// Returns the files at a path and below it.
     pub fn within(&self, path: &Path) -> impl Iterator<Item = (&Path, &Located)> {
         self.files.get_key_value(path).into_iter().chain(self.files.range(path.below()))
     }
 
-    /// The path of a file, links on the way followed inside the root; `None` if it leads nowhere.
+    /// Resolves a path through symlinks inside the root; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`Error::Layer`] where links lead on without end, or a path goes on behind a file.
+    /// [`Error::Layer`] if there are too many symlinks, or a path continues after a file.
     pub fn resolve(&self, path: &[u8], last: Last) -> Result<Option<Path>> {
         let mut resolver = Resolver::new(path, last);
         while let Some(asked) = resolver.question() {
@@ -150,12 +150,12 @@ impl FileTree {
         Ok(Some(resolver.path().clone()))
     }
 
-    /// How many paths there are.
+    /// Returns the number of paths.
     pub fn len(&self) -> usize {
         self.files.len()
     }
 
-    /// Whether there is nothing at all.
+    /// Returns whether the tree is empty.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }

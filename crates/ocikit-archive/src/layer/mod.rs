@@ -1,7 +1,7 @@
-//! What is in a layer, and in layers that lie on one another.
+//! The contents of a layer, and of stacked layers.
 //!
-//! A [`Reader`] gives the entries of one layer as they come. A [`Tree`] is all of a layer: which paths it has and which it
-//! hides below it. A [`FileTree`] is what a container sees: trees laid over one another, from the lowest to the highest.
+//! A [`Reader`] returns the entries of one layer in order. A [`Tree`] holds the paths of a layer and the paths that it
+//! hides below it. A [`FileTree`] is the file system of a container: trees applied from the lowest to the highest.
 //!
 //! ```
 //! use ocikit_archive::layer::{FileTree, Path, Reader, Tree};
@@ -24,17 +24,17 @@
 //!
 //! # The rules
 //!
-//! They are those of the OCI image specification; where it leaves a choice they are those of the overlay file systems on
+//! They are those of the OCI image specification and, where it leaves a choice, those of the overlay file systems on
 //! which docker, containerd and podman run containers.
 //!
 //! * Names are confined to the root of the image: `/etc/passwd` and `../etc/passwd` both are `etc/passwd`.
-//! * A layer is a tree of its own. What is in the way of a directory that an entry needs, in the same layer, is a link that
-//!   is followed within the layer, or is replaced. A directory that no entry describes has mode 0755 and belongs to root;
-//!   it lies over a directory of a lower layer without changing it, and replaces anything else, links to directories too.
-//! * Whiteouts hide what is in lower layers, wherever among the entries of their own layer they stand.
-//! * A file that replaces a directory removes what is in it; a directory that replaces a directory does not.
-//! * Hard links are further names of a file of the same layer or of lower ones. Their own metadata does not count.
-//! * Whatever old AUFS wrote under `.wh..wh.` is passed over.
+//! * A layer is a tree of its own. If a symlink of the same layer is in the path of an entry, it is followed within the
+//!   layer; any other non-directory there is replaced. A directory without an entry has mode 0755 and belongs to root.
+//!   It keeps a directory of a lower layer unchanged, and replaces anything else, including symlinks to directories.
+//! * Whiteouts hide files of lower layers, whatever their position among the entries of their own layer.
+//! * A file that replaces a directory removes its contents; a directory that replaces a directory does not.
+//! * Hard links are further names of a file of the same layer or of a lower one. Their own metadata is ignored.
+//! * Internal files of AUFS under `.wh..wh.` are ignored.
 
 mod budget;
 mod entry;

@@ -2,24 +2,24 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-/// A path inside the root of an image: relative, without empty parts, `.` and `..`. That of the root itself is empty.
+/// A path inside the root of an image: relative, without empty components, `.` and `..`. That of the root itself is
+/// empty.
 ///
-/// Paths are bytes, as they are in file systems; shown they are text in which what cannot be printed is escaped. They are
-/// ordered by their bytes.
+/// Paths are bytes, as in file systems; `Display` escapes unprintable characters. They are ordered by their bytes.
 /// Clones share the bytes.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(Arc<[u8]>);
 
-/// The longest path that Linux opens.
-pub(crate) const LONGEST: usize = 4096;
+/// The maximum length of a path in bytes, as in Linux.
+pub(crate) const MAX_PATH_BYTES: usize = 4096;
 
 impl Path {
-    /// The path of the root.
+    /// Returns the path of the root.
     pub fn root() -> Path {
         Path::default()
     }
 
-    /// A name made plain, without any look at the files: what would lead out of the root is confined to it.
+    /// Normalizes a name without access to the files. A name that would lead out of the root is confined to it.
     ///
     /// ```
     /// # use ocikit_archive::layer::Path;
@@ -38,7 +38,7 @@ impl Path {
         Path(parts.join(&b'/').into())
     }
 
-    /// The path without its last part; the root has no parent.
+    /// Returns the parent directory; `None` for the root.
     pub fn parent(&self) -> Option<Path> {
         if self.is_root() {
             return None;
@@ -47,47 +47,47 @@ impl Path {
         Some(Path(self.0[..end].into()))
     }
 
-    /// The last part; nothing for the root.
+    /// Returns the last component; empty for the root.
     pub fn name(&self) -> &[u8] {
         let start = self.0.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
         &self.0[start..]
     }
 
-    /// The path of what has this name in this directory. The name is a plain one.
+    /// Returns the path of a plain name in this directory.
     pub(crate) fn join(&self, name: &[u8]) -> Path {
         let slash: &[u8] = if self.is_root() { b"" } else { b"/" };
         Path([&self.0, slash, name].concat().into())
     }
 
-    /// Whether it is the root.
+    /// Returns whether this is the root.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The parts, from the root on.
+    /// Returns the components, from the root on.
     pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|byte| *byte == b'/').filter(|part| !part.is_empty())
     }
 
-    /// The directories that lead here, the root first, the path itself not among them.
+    /// Returns the parent directories, the root first, without the path itself.
     pub fn ancestors(&self) -> impl Iterator<Item = &[u8]> {
         let slashes = self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         let root = (!self.is_root()).then_some(0);
         root.into_iter().chain(slashes).map(|end| &self.0[..end])
     }
 
-    /// Whether this is below another path, or that path itself.
+    /// Returns whether this path is below another one, or equal.
     pub fn is_within(&self, directory: &Path) -> bool {
         let Some(rest) = self.0.strip_prefix(&*directory.0) else { return false };
         directory.is_root() || rest.is_empty() || rest[0] == b'/'
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The range of keys that are below this path, in a map that is ordered by bytes.
+    /// Returns the range of the paths below this one, in a map that is ordered by bytes.
     pub(crate) fn below(&self) -> (std::ops::Bound<Path>, std::ops::Bound<Path>) {
         use std::ops::Bound::{Excluded, Unbounded};
         if self.is_root() {

@@ -8,9 +8,9 @@ use crate::layer::sparse::Sparse;
 use crate::scan::Numbers;
 use crate::stream::TarStream;
 
-/// The entries of a layer, as they come; between two of them it reads the bytes of a file.
+/// Reads the entries of a layer in order, and the contents of a file after its entry.
 ///
-/// What it reads is the tar: whoever has a compressed layer puts a [`Decoder`](crate::Decoder) between.
+/// The input is an uncompressed tar; use a [`Decoder`](crate::Decoder) for a compressed layer.
 #[derive(Debug)]
 pub struct Reader<R> {
     tar: TarStream<R>,
@@ -19,27 +19,29 @@ pub struct Reader<R> {
 }
 
 impl<R: Read> Reader<R> {
-    /// Starts reading, with a budget of its own.
+    /// Creates a reader with a new budget.
     pub fn new(tar: R) -> Reader<R> {
         Reader::within(&Budget::new(), tar)
     }
 
-    /// Starts reading within the budget of an operation. Bytes of the tar count where they are inflated, not here.
+    /// Creates a reader within the budget of an operation. The bytes of the tar are counted by the decompression, not
+    /// here.
     pub fn within(budget: &Budget, tar: R) -> Reader<R> {
         Reader { tar: TarStream::new(tar), sparse: None, budget: budget.clone() }
     }
 
-    /// The budget that entries count against.
+    /// Returns the budget that entries count against.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// The next entry, what was not read of the last one skipped; `None` at the end.
+    /// Returns the next entry and skips the rest of the last one; `None` at the end.
     ///
     /// # Errors
     ///
-    /// [`Error::Truncated`](crate::Error::Truncated) and [`Error::Invalid`](crate::Error::Invalid) for what is no tar, has no place in a layer, or is a sparse file that
-    /// cannot be read as it was meant. [`Error::Limit`](crate::Error::Limit) after too many entries. [`Error::Io`](crate::Error::Io) where reading fails.
+    /// [`Error::Truncated`](crate::Error::Truncated) and [`Error::Invalid`](crate::Error::Invalid) for an invalid tar,
+    /// an entry that is not allowed in a layer, or an unsupported sparse file. [`Error::Limit`](crate::Error::Limit)
+    /// after too many entries. [`Error::Io`](crate::Error::Io) if reading fails.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         loop {
             let Some((_, Record { entry, sparse })) = self.tar.next_with(Numbers::Left, record)? else {
@@ -54,13 +56,13 @@ impl<R: Read> Reader<R> {
     }
 }
 
-/// Reads the bytes of the last entry; there are none unless it is a file.
+/// Reads the contents of the last entry; empty unless it is a file.
 impl<R: Read> Read for Reader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut stored = Stored(&mut self.tar);
         match &mut self.sparse {
             Some(sparse) => {
-                // Holes take time although no bytes are stored for them.
+                // Holes count against the budget, because reading them takes time.
                 let read = sparse.read(&mut stored, buffer)?;
                 self.budget.inflated(read as u64)?;
                 Ok(read)

@@ -1,4 +1,4 @@
-//! From the header of an entry to what it means in a layer.
+//! Converts a header to an entry of a layer.
 
 use tar_core::{EntryType, PaxExtensions};
 
@@ -9,9 +9,9 @@ use crate::layer::sparse::Sparse;
 use crate::layer::whiteout::{Meaning, meaning};
 use crate::scan::{Found, invalid};
 
-/// An entry, and how its bytes are stored if it is sparse.
+/// An entry, and the stored parts of its contents if it is sparse.
 pub(crate) struct Record {
-    /// `None` for what is no part of the layer.
+    /// `None` for an entry that is ignored in layers.
     pub(crate) entry: Option<Entry>,
     pub(crate) sparse: Option<Sparse>,
 }
@@ -41,7 +41,7 @@ pub(crate) fn record(found: &Found<'_>) -> Result<Record> {
     let text = |name: &Option<std::borrow::Cow<'_, [u8]>>| {
         name.as_deref().map(|name| String::from_utf8_lossy(name).into_owned().into_boxed_str())
     };
-    // What does not fit was written in the two's complement, for times before 1970.
+    // Times before 1970 are written in two's complement.
     let plain = Time { seconds: parsed.mtime.cast_signed(), nanoseconds: 0 };
     let metadata = Metadata {
         mode: parsed.mode & 0o7777,
@@ -81,14 +81,14 @@ fn kind_of(found: &Found<'_>, sparse: Option<&Sparse>) -> Result<Kind, String> {
     }))
 }
 
-/// What an extended header says that the parser leaves to us.
+/// The fields of an extended header that the parser does not handle.
 #[derive(Default)]
 struct Extended {
     modified: Option<Time>,
 }
 
-/// Reads numbers of an extended header again: the parser passes over those that it cannot read, and only of times it is
-/// known that they may be out of its range.
+/// Parses the numbers of an extended header again: the parser ignores invalid ones, which is acceptable only for times
+/// that are out of its range.
 fn extended(found: &Found<'_>) -> Result<Extended, String> {
     let mut extended = Extended::default();
     let mut sized = false;
@@ -117,13 +117,13 @@ fn extended(found: &Found<'_>) -> Result<Extended, String> {
         }
     }
     if sized && mapped_inside {
-        // The size counts the map or does not, depending on who reads it.
+        // Readers disagree whether the size includes the map.
         return Err("a sparse file whose size is in its extended header".to_owned());
     }
     Ok(extended)
 }
 
-/// A decimal number of seconds, as POSIX has it.
+/// Parses a decimal number of seconds, by POSIX.
 fn time(text: &str) -> Option<Time> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,8 +1,9 @@
 use crate::error::{Error, Result};
 use crate::layer::entry::FileKind;
-use crate::layer::path::{LONGEST, Path};
+use crate::layer::path::{MAX_PATH_BYTES, Path};
 
-/// Follows a path through symbolic links, inside the root, wherever the files are: it asks what is at a path and is told.
+/// Resolves a path through symlinks inside the root, without access to the files: it asks for the type of a path, and
+/// the caller answers.
 ///
 /// ```
 /// use ocikit_archive::layer::{FileKind, Last, Resolver};
@@ -15,29 +16,29 @@ use crate::layer::path::{LONGEST, Path};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Resolver {
-    /// Where it has come; never a link that is to be followed.
+    /// The path resolved so far; never a symlink that is to be followed.
     at: Path,
-    /// What is still to be walked, the next part last.
+    /// The remaining components, the next one last.
     rest: Vec<Box<[u8]>>,
     asked: Option<Path>,
     last: Last,
     links: usize,
 }
 
-/// What becomes of a link that a path ends with.
+/// Whether a symlink at the end of a path is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Last {
     /// It is followed, as for reading a file.
     Follow,
-    /// It is what was meant, as for listing it.
+    /// It is the result, as for listing it.
     Keep,
 }
 
-/// How many links Linux follows.
-const MOST_LINKS: usize = 40;
+/// The maximum number of symlinks in a path, as in Linux.
+const MAX_SYMLINKS: usize = 40;
 
 impl Resolver {
-    /// Begins at the root.
+    /// Starts at the root.
     pub fn new(path: &[u8], last: Last) -> Resolver {
         let mut resolver = Resolver { at: Path::root(), rest: Vec::new(), asked: None, last, links: 0 };
         resolver.push(path);
@@ -49,7 +50,7 @@ impl Resolver {
         self.rest.extend(parts.rev().map(Into::into));
     }
 
-    /// What has to be known next; `None` when the path is [resolved](Resolver::path).
+    /// Returns the path whose type is needed next; `None` if the path is [resolved](Resolver::path).
     pub fn question(&mut self) -> Option<&Path> {
         while self.asked.is_none() {
             match &*self.rest.pop()? {
@@ -60,21 +61,21 @@ impl Resolver {
         self.asked.as_ref()
     }
 
-    /// What is at the path that was asked for. If there is nothing there is no more to ask.
+    /// Continues with the type of the requested path. If it does not exist, the path cannot be resolved.
     ///
     /// # Errors
     ///
-    /// [`Error::Layer`] where links lead on without end, or a path goes on behind a file.
+    /// [`Error::Layer`] if there are too many symlinks, or a path continues after a file.
     pub fn answer(&mut self, kind: &FileKind) -> Result<()> {
         let Some(asked) = self.asked.take() else { return Ok(()) };
         let refuse = |problem| Err(Error::Layer { path: asked.to_string(), problem });
-        if asked.as_bytes().len() > LONGEST {
+        if asked.as_bytes().len() > MAX_PATH_BYTES {
             return refuse("the path is too long");
         }
         match kind {
             FileKind::Symlink { target } if self.last == Last::Follow || !self.rest.is_empty() => {
                 self.links += 1;
-                if self.links > MOST_LINKS {
+                if self.links > MAX_SYMLINKS {
                     return refuse("too many links lead to each other");
                 }
                 if target.starts_with(b"/") {
@@ -88,14 +89,14 @@ impl Resolver {
         Ok(())
     }
 
-    /// Where the path leads if no links are on what is left of it.
+    /// Returns the path that results if the remaining components are no symlinks.
     pub fn expected(&self) -> Path {
         let asked = self.asked.as_ref().unwrap_or(&self.at);
         let rest = self.rest.iter().rev().flat_map(|part| [b"/", &**part]);
         Path::confined(&[asked.as_bytes()].into_iter().chain(rest).collect::<Vec<_>>().concat())
     }
 
-    /// Where the path has led so far.
+    /// Returns the path resolved so far.
     pub fn path(&self) -> &Path {
         &self.at
     }

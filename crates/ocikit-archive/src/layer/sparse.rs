@@ -2,23 +2,23 @@ use std::io::{self, Read};
 
 use tar_core::SparseEntry;
 
-/// Which parts of a sparse file are stored; the rest is zeros.
+/// The stored parts of a sparse file; the rest is zeros.
 #[derive(Debug, Clone)]
 pub(crate) struct Sparse {
     parts: Vec<SparseEntry>,
     size: u64,
-    /// Where the next byte is to be read, and in or before which part that is.
+    /// The position of the next byte, and the part that it is in or before.
     position: u64,
     part: usize,
 }
 
-/// The largest sparse file that is read: a few bytes may claim any size, and every zero takes its time.
-const LARGEST: u64 = 1 << 40;
+/// The maximum size of a sparse file in bytes: a few bytes may claim any size, and producing zeros takes time.
+const MAX_SPARSE_FILE_BYTES: u64 = 1 << 40;
 
 impl Sparse {
-    /// Checks a map against the size of the file and the bytes that are stored of it.
+    /// Checks a map against the size of the file and the number of stored bytes.
     pub(crate) fn new(map: &[SparseEntry], size: u64, stored: u64) -> Result<Sparse, String> {
-        if size > LARGEST {
+        if size > MAX_SPARSE_FILE_BYTES {
             return Err(format!("a sparse file claims {size} bytes"));
         }
         let mut end = 0;
@@ -39,7 +39,7 @@ impl Sparse {
         self.size
     }
 
-    /// Reads bytes of the file; those that are stored come from the reader.
+    /// Reads bytes of the file, the stored ones from `stored`.
     pub(crate) fn read(&mut self, stored: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
         let part = self.parts.get(self.part);
         let hole = part.map_or(self.size, |part| part.offset).saturating_sub(self.position);

@@ -1,4 +1,4 @@
-//! Layers as tars, read back; and trees held against a model that is too simple to be wrong.
+//! Layers are written as tars and read back, and trees are compared with a simple model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -10,7 +10,7 @@ use tar_core::{EntryType, SparseEntry};
 use super::*;
 use crate::{END, Error, Result};
 
-/// A tar that grows entry by entry.
+/// A builder for a tar.
 #[derive(Default)]
 struct Tar(Vec<u8>);
 
@@ -85,7 +85,7 @@ fn path(text: &str) -> Path {
     Path::confined(text.as_bytes())
 }
 
-/// Every path with what it is: a directory ends with a slash, a link tells where it leads.
+/// Returns every path with its type: a directory ends with a slash, a link shows its target.
 fn shown(files: &FileTree) -> Vec<String> {
     let show = |(path, located): (&Path, &Located)| match &located.file.kind {
         FileKind::Directory => format!("{path}/"),
@@ -149,7 +149,8 @@ fn kinds_are_told_apart() {
     );
 }
 
-/// Both forms of GNU tar, the three of PAX: the same file each time, two bytes and a hole of three behind each.
+/// Both formats of GNU tar and the three of PAX: the same file each time, with two bytes and a hole of three after
+/// each.
 #[test]
 fn sparse_files_are_read_as_they_were_meant() {
     let map = [(0_u64, 2_u64), (5, 2), (10, 0)];
@@ -223,7 +224,7 @@ fn a_layer_that_ends_early_is_truncated_wherever_it_ends() {
             std::io::copy(reader, &mut std::io::sink())?;
             Ok(None)
         });
-        // Behind the one file, or behind the three headers and the bytes of the other; padding may be missing.
+        // After the one file, or after the three headers and the contents of the other; padding may be missing.
         let whole = (515..=1024).contains(&length) || length >= 1024 + 3 * 512 + 600;
         assert_eq!(outcome.is_ok(), whole, "{length}");
     }
@@ -274,7 +275,7 @@ fn directories_and_files_replace_each_other() {
         (Tar::default().directory("f"), &["d/", "d/x 0", "f/"]),
         (Tar::default().file("f/x", ""), &["d/", "d/x 0", "f/", "f/x 1"]),
         (Tar::default().file("d/y", "").file("d", ""), &["d 1", "f 0"]),
-        // What a layer is after its last entry counts, not what it was on the way there.
+        // Only the state after the last entry of a layer counts.
         (Tar::default().file("d", "").file("d/y", ""), &["d/", "d/x 0", "d/y 1", "f 0"]),
     ] {
         assert_eq!(shown(&merged(vec![lower(), upper]).unwrap()), expected);
@@ -334,7 +335,7 @@ fn directories_that_nothing_describes_are_bounded() {
     assert!(matches!(tar.tree(), Err(Error::Layer { .. })));
 }
 
-// The model: a layer is nested maps, and laying one over another is a recursion of a few lines.
+// The model: a layer is nested maps, and applying one is a recursion of a few lines.
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -366,7 +367,7 @@ impl Model {
         }
     }
 
-    /// What is there, without anything on the way being made.
+    /// Returns an existing node, without creating its parents.
     fn existing(&mut self, path: &[u8]) -> Option<&mut Model> {
         let Some((first, rest)) = path.split_first() else { return Some(self) };
         match self.0.get_mut(first)? {
@@ -488,8 +489,8 @@ proptest! {
         let hides = |operation: &&Op| matches!(operation, Op::Hide(_) | Op::Empty(_));
         let first = merged(layers.iter().map(|layer| tar_of(layer)).collect()).unwrap();
         let mixed = layers.iter().map(|layer| {
-            // Only where nothing of the layer is replaced by something else: what makes way for a whiteout's directory
-            // depends on the order for good reason.
+            // Only if the layer replaces nothing of its own: what is removed for the directory of a whiteout depends on
+            // the order.
             let mut mixed: Vec<Op> = layer.iter().filter(|operation| !hides(operation)).cloned().collect();
             for (operation, at) in layer.iter().filter(hides).zip(&order) {
                 mixed.insert(at.index(mixed.len() + 1), operation.clone());

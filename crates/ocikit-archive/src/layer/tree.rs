@@ -5,50 +5,50 @@ use std::sync::Arc;
 use ocikit_spec::Digest;
 
 use crate::error::{Error, Result};
-use crate::layer::budget::Held;
+use crate::layer::budget::Reservation;
 use crate::layer::entry::{Entry, FileKind, Kind, Metadata};
-use crate::layer::path::{LONGEST, Path};
+use crate::layer::path::{MAX_PATH_BYTES, Path};
 use crate::layer::reader::Reader;
 use crate::layer::resolve::{Last, Resolver};
 use crate::layer::whiteout::Whiteout;
 
-/// All of a layer: the paths that it has, as they are after its last entry, and those that it hides in lower layers.
+/// The paths of a layer after its last entry, and the paths that it hides in lower layers.
 ///
-/// Memory is bounded by a [`Budget`](super::Budget); no content is kept, and no names of owners, which engines ignore.
+/// Memory is bounded by a [`Budget`](super::Budget). Contents are not kept, nor the names of owners, which engines ignore.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     nodes: BTreeMap<Path, Node>,
     hidden: BTreeSet<Whiteout>,
-    /// The last directory that was looked for, and where it is: neighbors come one behind the other.
+    /// The last directory that was looked up, with its resolved path: consecutive entries often share it.
     recent: Option<(Path, Path)>,
-    /// How many bytes the names of directories have that no entry describes.
+    /// The total length in bytes of the names of directories without an entry.
     undescribed: usize,
-    held: Held,
+    held: Reservation,
 }
 
-/// The limit for those names, in bytes: a single entry can make two thousand such directories, which no image needs.
+/// The maximum of that length: a single entry can create two thousand such directories, which no real image needs.
 const MAX_UNDESCRIBED_BYTES: usize = 16 << 20;
 
-/// What a layer has at a path.
+/// A node at a path of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
-    /// A file, of which the layer may have several names.
+    /// A file, which may have several names in the layer.
     File(Arc<File>),
-    /// One more name of a file that a lower layer has, by its path there.
+    /// Another name of a file in a lower layer, by its path there.
     Link(Path),
 }
 
-/// A file, as one layer has it.
+/// A file in a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// What it is.
+    /// Its type.
     pub kind: FileKind,
-    /// What there is to know about it.
+    /// Its metadata.
     pub metadata: Metadata,
-    /// Which entry of the layer it comes from, counted from 0 as [`Reader::next_entry`] gives them; `None` for a directory
-    /// that no entry describes.
+    /// The number of its entry in the layer, counted from 0 in the order of [`Reader::next_entry`]; `None` for a
+    /// directory without an entry.
     pub entry: Option<u64>,
-    /// The digest of its bytes, if it was computed.
+    /// The digest of its contents, if it was computed.
     pub digest: Option<Box<Digest>>,
 }
 
@@ -58,12 +58,12 @@ impl File {
         Arc::new(File { kind: FileKind::Directory, metadata, entry: None, digest: None })
     }
 
-    /// Whether it is a directory.
+    /// Returns whether it is a directory.
     pub fn is_directory(&self) -> bool {
         self.kind == FileKind::Directory
     }
 
-    /// The bytes that it takes in memory beside what every file takes.
+    /// Returns its memory in addition to that of every file, in bytes.
     pub(crate) fn extra_bytes(&self) -> usize {
         let target = if let FileKind::Symlink { target } = &self.kind { target.len() } else { 0 };
         let digest = self.digest.as_ref().map_or(0, |_| size_of::<Digest>());
@@ -72,17 +72,17 @@ impl File {
 }
 
 impl Tree {
-    /// Reads a whole layer and nothing of the contents of its files.
+    /// Reads a layer without the contents of its files.
     ///
     /// # Errors
     ///
-    /// Those of the reader, [`Error::Layer`] for an entry that can be at no path, and [`Error::Limit`].
+    /// Those of the reader, [`Error::Layer`] for an entry with an invalid path, and [`Error::Limit`].
     pub fn read<R: Read>(reader: &mut Reader<R>) -> Result<Tree> {
         Tree::read_with(reader, |_, _, _| Ok(None))
     }
 
-    /// Reads a whole layer. This function sees every entry that has bytes, its number, and the bytes, and may say what
-    /// digest they have.
+    /// Reads a layer. The function receives every entry with contents, its number, and the contents, and may return
+    /// their digest.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Tree {
         reader: &mut Reader<R>,
         mut look: impl FnMut(u64, &Entry, &mut Reader<R>) -> Result<Option<Digest>>,
     ) -> Result<Tree> {
-        let mut tree = Tree { held: Held::of(reader.budget()), ..Tree::default() };
+        let mut tree = Tree { held: Reservation::of(reader.budget()), ..Tree::default() };
         let mut number = 0;
         while let Some(entry) = reader.next_entry()? {
             let has_bytes = matches!(entry.kind, Kind::File(FileKind::Regular { .. }));
@@ -102,29 +102,29 @@ impl Tree {
         Ok(tree)
     }
 
-    /// What the layer has at a path.
+    /// Returns the node at a path.
     pub fn get(&self, path: &Path) -> Option<&Node> {
         self.nodes.get(path)
     }
 
-    /// Everything that the layer has, ordered by path; directories come before what is in them.
+    /// Returns all nodes ordered by path; directories come before their contents.
     pub fn iter(&self) -> impl Iterator<Item = (&Path, &Node)> {
         self.nodes.iter()
     }
 
-    /// What the layer hides in lower layers, whiteouts one by one; what it replaces is not among it.
+    /// Returns the whiteouts of the layer. Files that it replaces are not among them.
     pub fn hidden(&self) -> impl Iterator<Item = &Whiteout> {
         self.hidden.iter()
     }
 
-    /// Whether nothing of lower layers can be seen at this path.
+    /// Returns whether no file of lower layers is visible at this path.
     pub fn hides(&self, path: &Path) -> bool {
         let is_in_the_way = |node: &Node| !matches!(node, Node::File(file) if file.is_directory());
         if self.nodes.get(path).is_some_and(is_in_the_way) || self.hidden.contains(&Whiteout::Path(path.clone())) {
             return true;
         }
         path.ancestors().any(|ancestor| {
-            // Most layers hide little, so that nothing is allocated for each ancestor.
+            // Most layers have few whiteouts, so that nothing is allocated for each ancestor.
             let hidden = |make: fn(Path) -> Whiteout| self.hidden.contains(&make(Path::confined(ancestor)));
             self.nodes.get(ancestor).is_some_and(is_in_the_way)
                 || (!self.hidden.is_empty() && (hidden(Whiteout::Path) || hidden(Whiteout::Contents)))
@@ -167,7 +167,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Where an entry goes: the directory that it is in is made or found, links on the way are followed.
+    /// Returns the resolved path of an entry. Its directories are created or found, and symlinks in the path are
+    /// followed.
     fn place(&mut self, path: &Path) -> Result<Path> {
         let Some(parent) = path.parent() else { return Ok(Path::root()) };
         let place = match &self.recent {
@@ -179,7 +180,7 @@ impl Tree {
                 full
             }
         };
-        if place.as_bytes().len() > LONGEST {
+        if place.as_bytes().len() > MAX_PATH_BYTES {
             return Err(refuse(path, "the path is too long"));
         }
         Ok(place)
@@ -213,8 +214,8 @@ impl Tree {
         Ok(resolver.path().clone())
     }
 
-    /// What the nearest entry at or above a path is. Whatever is in the tree is below directories only, so a path that is
-    /// there needs no walk from the root.
+    /// Returns what the nearest node at or above a path is. All nodes are below directories, so an existing path need
+    /// not be resolved from the root.
     fn leads_to(&self, path: &Path) -> Result<Lead> {
         let mut at = path.clone();
         loop {
@@ -230,9 +231,9 @@ impl Tree {
         }
     }
 
-    /// What an earlier entry of the layer left at a path, links before the last part followed.
+    /// Returns the node of an earlier entry at a path, with symlinks before the last component followed.
     fn find(&self, path: &Path) -> Result<Option<(Path, &Node)>> {
-        // Most hard links lead to a path that is there as it is written.
+        // Most hard links refer to an existing path without symlinks.
         if let Some(node) = self.nodes.get(path) {
             return Ok(Some((path.clone(), node)));
         }
@@ -259,7 +260,7 @@ impl Tree {
         let goes_on = is_directory(&node);
         let before = self.nodes.get(&path).map(is_directory);
         if before.is_some_and(|before| before != goes_on) {
-            // What was found by way of this path may be elsewhere now.
+            // Paths that were resolved through this one may change.
             self.recent = None;
             if before == Some(true) {
                 for (path, node) in self.nodes.extract_if(path.below(), |_, _| true) {
@@ -279,11 +280,11 @@ impl Tree {
 /// What a path leads to in a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lead {
-    /// It is a directory.
+    /// A directory.
     Directory,
-    /// It is not there, and no link leads elsewhere.
+    /// Nothing, and no symlink is in the path.
     Nothing,
-    /// A link or a file is in the way: it has to be walked from the root.
+    /// A symlink or a file is in the path: it has to be resolved from the root.
     Walk,
 }
 

@@ -1,36 +1,36 @@
 use crate::layer::path::Path;
 
-/// What an entry hides of the layers below its own, by the
-/// [layer specification](https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts).
+/// What an entry hides in the layers below its own, by the [layer
+/// specification](https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Whiteout {
-    /// `.wh.NAME`: what has this path, and all below it.
+    /// `.wh.NAME`: hides this path and everything below it.
     Path(Path),
-    /// `.wh..wh..opq`: all that is in this directory, but not the directory.
+    /// `.wh..wh..opq` (opaque directory): hides the contents of this directory, but not the directory itself.
     Contents(Path),
 }
 
-/// What the name of a whiteout begins with.
+/// The prefix of whiteouts.
 const PREFIX: &[u8] = b".wh.";
 
-/// What names begin with that AUFS kept for itself.
+/// The prefix of names that are reserved for AUFS.
 const RESERVED: &[u8] = b".wh..wh.";
 
-/// The one of these that the specification took over.
+/// The name of the opaque whiteout, the only reserved name in the specification.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// What a path is to a layer.
+/// The meaning of a path in a layer.
 pub(crate) enum Meaning {
     File,
     Whiteout(Whiteout),
-    /// Left over by AUFS; nobody makes a file of it.
+    /// An internal file of AUFS, which is ignored.
     Leftover,
-    /// A whiteout of nothing, or of what is no name.
+    /// A whiteout without a valid name.
     Senseless,
 }
 
 impl Whiteout {
-    /// The whiteout that an entry of this name is, if it is one.
+    /// Returns the whiteout with this name, if it is one.
     ///
     /// ```
     /// # use ocikit_archive::layer::{Path, Whiteout};
@@ -45,14 +45,14 @@ impl Whiteout {
         }
     }
 
-    /// The path that is hidden, or whose contents are.
+    /// Returns the path that is hidden, or whose contents are.
     pub fn path(&self) -> &Path {
         match self {
             Whiteout::Path(path) | Whiteout::Contents(path) => path,
         }
     }
 
-    /// The same for another path.
+    /// Returns a whiteout of the same type for another path.
     pub(crate) fn at(&self, path: Path) -> Whiteout {
         match self {
             Whiteout::Path(_) => Whiteout::Path(path),
@@ -71,7 +71,7 @@ pub(crate) fn meaning(path: &Path) -> Meaning {
         name if name.starts_with(RESERVED) => Meaning::Leftover,
         name => match name.strip_prefix(PREFIX) {
             None => Meaning::File,
-            // Joined to the directory, these would hide the directory itself or the one above it.
+            // Joined to the directory, these would hide the directory itself or its parent.
             Some(b"" | b"." | b"..") => Meaning::Senseless,
             Some(name) => Meaning::Whiteout(Whiteout::Path(directory.join(name))),
         },
