@@ -7,35 +7,35 @@ use tempfile::TempDir;
 use crate::error::{Error, Result};
 use crate::watched::{self, Watched};
 
-/// How a daemon is started.
+/// Options of a BuildKit daemon.
 #[derive(Debug, Clone)]
 pub struct DaemonOptions {
     /// The program.
     pub program: PathBuf,
-    /// More arguments, as `BUILDKITD_FLAGS` has them for `buildctl-daemonless.sh`.
+    /// Additional arguments, like `BUILDKITD_FLAGS` of `buildctl-daemonless.sh`.
     pub arguments: Vec<String>,
-    /// The program that makes a daemon without root possible; it is used if this process is not root.
+    /// The program that runs a daemon without root; used if this process is not root.
     pub rootlesskit: PathBuf,
-    /// How long it may take to become ready.
-    pub patience: Duration,
+    /// The time limit for the daemon to become ready.
+    pub startup_timeout: Duration,
 }
 
 impl Default for DaemonOptions {
-    /// `buildkitd` and `rootlesskit` from the search path, half a minute.
+    /// Returns `buildkitd` and `rootlesskit` from the search path, and a time limit of 30 seconds.
     fn default() -> DaemonOptions {
         DaemonOptions {
             program: "buildkitd".into(),
             arguments: Vec::new(),
             rootlesskit: "rootlesskit".into(),
-            patience: Duration::from_secs(30),
+            startup_timeout: Duration::from_secs(30),
         }
     }
 }
 
-/// A BuildKit daemon of our own, in a temporary directory, for as long as this lives, or this process.
+/// A BuildKit daemon in a temporary directory. It ends when this is dropped or this process ends.
 #[derive(Debug)]
 pub struct Daemon {
-    /// `None` once it was stopped.
+    /// `None` after it was stopped.
     program: Option<Watched>,
     address: String,
     directory: TempDir,
@@ -46,7 +46,7 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] if a program is missing, [`Error::Daemon`] if it ends or takes too long.
+    /// [`Error::Start`] if a program is missing, [`Error::Daemon`] if it ends or exceeds the time limit.
     pub async fn start(options: &DaemonOptions) -> Result<Daemon> {
         let directory = tempfile::Builder::new().prefix("ocikit-buildkit-").tempdir();
         let directory = directory.map_err(Error::failed("make a temporary directory"))?;
@@ -60,24 +60,24 @@ impl Daemon {
         watched::find(program)?;
         let program = Some(Watched::start(program, &arguments, Some(directory.path()), log.into(), errors.into())?);
         let mut daemon = Daemon { program, address, directory };
-        daemon.wait_until_ready(&socket, options.patience).await?;
+        daemon.wait_until_ready(&socket, options.startup_timeout).await?;
         Ok(daemon)
     }
 
-    /// Where it listens, as `buildctl --addr` takes it.
+    /// Returns the address of the daemon, for `buildctl --addr`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Ends it and waits for that, a few seconds at most.
+    /// Stops the daemon and waits for a few seconds at most.
     pub async fn stop(mut self) {
         if let Some(program) = self.program.take() {
-            // Where the runtime is going down already nobody can wait; the closed pipe does the rest.
+            // If the runtime is shutting down, waiting is impossible; the closed pipe stops the daemon.
             let _ = tokio::task::spawn_blocking(move || drop(program)).await;
         }
     }
 
-    async fn wait_until_ready(&mut self, socket: &Path, patience: Duration) -> Result<()> {
+    async fn wait_until_ready(&mut self, socket: &Path, startup_timeout: Duration) -> Result<()> {
         const STEP: Duration = Duration::from_millis(20);
         let mut waited = Duration::ZERO;
         while !is_listening(socket) {
@@ -86,7 +86,7 @@ impl Daemon {
             if ended.flatten().is_some() {
                 return Err(Error::Daemon { problem: "ended before it was ready", log: self.log() });
             }
-            if waited >= patience {
+            if waited >= startup_timeout {
                 return Err(Error::Daemon { problem: "did not become ready in time", log: self.log() });
             }
             tokio::time::sleep(STEP).await;
@@ -95,7 +95,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of its log.
     fn log(&self) -> String {
         let log = fs::read(self.directory.path().join("log")).unwrap_or_default();
         last_lines(&String::from_utf8_lossy(&log), 20)
@@ -115,7 +115,7 @@ fn arguments(options: &DaemonOptions, directory: &Path, address: &str) -> Vec<St
     }
     arguments.push(format!("--root={}", text(&directory.join("root"))));
     arguments.push(format!("--addr={address}"));
-    // The snapshots live as long as the daemon: the one kind that works on every file system.
+    // The snapshots exist only as long as the daemon, and `native` works on every file system.
     arguments.push("--oci-worker-snapshotter=native".to_owned());
     arguments.extend(options.arguments.iter().cloned());
     arguments

@@ -1,9 +1,9 @@
 use std::io;
 
-/// The result of building.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An image was not built.
+/// Why a build failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -12,7 +12,7 @@ pub enum Error {
     Start {
         /// The program.
         program: String,
-        /// Why.
+        /// The underlying error.
         source: io::Error,
     },
     /// A BuildKit daemon was started and did not become ready.
@@ -23,23 +23,23 @@ pub enum Error {
         /// The last lines of its log.
         log: String,
     },
-    /// BuildKit did not build it: the Dockerfile is wrong, a step failed, the daemon is gone.
+    /// The build failed: the Dockerfile is invalid, a step failed, or the connection to the daemon broke.
     #[error("the build failed: {message}")]
     Solve {
-        /// What BuildKit said.
+        /// The message of BuildKit.
         message: String,
-        /// The last lines that the failed step printed.
+        /// The last lines of the failed step.
         log: String,
     },
-    /// What BuildKit built could not be read or kept.
+    /// The result could not be read or stored.
     #[error(transparent)]
     Image(#[from] ocikit_image::Error),
-    /// The system failed underneath.
+    /// An operation of the operating system failed.
     #[error("cannot {operation}")]
     Failed {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// Why.
+        /// The underlying error.
         source: io::Error,
     },
 }

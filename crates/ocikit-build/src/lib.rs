@@ -1,4 +1,4 @@
-//! From sources to images: one BuildKit solve, whose result comes through a pipe.
+//! Builds images by BuildKit and streams the result to a sink.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,11 +16,11 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # What this crate never does
+//! # Guarantees
 //!
-//! * It never uses BuildKit for anything but the solve.
-//! * It never leaves a daemon behind that it started, not even when it is killed itself.
-//! * It never puts a secret into the arguments of a process.
+//! * BuildKit is used only to build.
+//! * A daemon that was started here always ends, even if this process is killed.
+//! * No secret is passed as an argument of a process.
 
 mod daemon;
 mod error;

@@ -4,69 +4,70 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-/// What happens while BuildKit works.
+/// A progress event of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// A step began.
+    /// A step started.
     Started {
-        /// What it does: `[2/3] RUN make`.
+        /// The name of the step: `[2/3] RUN make`.
         step: String,
     },
     /// A step ended.
     Completed {
-        /// What it did.
+        /// The name of the step.
         step: String,
-        /// Its result was known already.
+        /// Whether its result was in the cache.
         cached: bool,
     },
     /// A step failed.
     Failed {
-        /// What it tried.
+        /// The name of the step.
         step: String,
-        /// What BuildKit says of it.
+        /// The error message of BuildKit.
         error: String,
     },
-    /// A step printed something.
+    /// A step printed a line.
     Log {
-        /// Which.
+        /// The name of the step.
         step: String,
-        /// A line, without its end.
+        /// The line, without its end.
         line: String,
     },
-    /// BuildKit, or the linter of Dockerfiles, has something to say.
+    /// A warning of BuildKit or of the linter for Dockerfiles.
     Warning {
-        /// What.
+        /// The warning.
         message: String,
     },
 }
 
-/// Whoever wants to know, called from the thread that reads BuildKit's progress.
+/// Receives progress events, on the thread that reads BuildKit's output.
 pub trait Observer: std::fmt::Debug + Send + Sync + 'static {
-    /// Something happened.
+    /// Handles an event.
     fn progress(&self, progress: &Progress);
 }
 
-/// Lines of `buildctl --progress=rawjson` become progress; what is not such a line is kept as a message.
+/// Converts lines of `buildctl --progress=rawjson` to events; any other line is kept as a message.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     steps: HashMap<String, Step>,
-    /// The step that failed first.
+    /// The first step that failed.
     failed: Option<String>,
-    /// The last line that was not JSON: `error: …` where the solve failed.
+    /// The last line that was not JSON: `error: …` if the build failed.
     message: Option<String>,
 }
 
 #[derive(Debug, Default)]
 struct Step {
     name: String,
-    /// When it was last started, as BuildKit wrote it.
+    /// The time of its last start, as BuildKit wrote it.
     started: Option<String>,
-    /// How it ended, as far as that was told: BuildKit looks a step up in its cache several times, and tells each time.
+    /// Whether its end was reported, and if so whether it was cached: BuildKit looks a step up in its cache several
+    /// times and reports each.
     ended: Option<bool>,
-    /// What was printed and is not a whole line yet.
+    /// Output that is not a complete line yet.
     partial: String,
-    /// The last whole lines.
+    /// The last complete lines.
     log: Vec<String>,
 }
 
@@ -109,7 +110,7 @@ struct Warning {
 }
 
 impl Reader {
-    /// What a line means.
+    /// Returns the events of a line.
     pub(crate) fn read(&mut self, line: &str) -> Vec<Progress> {
         let Ok(parsed) = serde_json::from_str::<Line>(line) else {
             if !line.trim().is_empty() {
@@ -162,7 +163,7 @@ impl Reader {
         }
     }
 
-    /// Why the solve failed, and the last lines of the step that did.
+    /// Returns why the build failed, and the last lines of the failed step.
     pub(crate) fn failure(&self) -> (String, String) {
         let message = self.message.as_deref().unwrap_or("buildctl ended without a word");
         let message = message.strip_prefix("error: ").unwrap_or(message).to_owned();

@@ -12,28 +12,28 @@ use crate::error::{Error, Result};
 use crate::progress::{Observer, Reader};
 use crate::watched::{self, Watched};
 
-/// What to build, and how.
+/// The options of a build.
 #[derive(Debug, Clone)]
 pub struct Solve {
-    /// The program that speaks to BuildKit.
+    /// The `buildctl` program.
     pub buildctl: PathBuf,
-    /// The directory that `COPY` copies from.
+    /// The build context, the directory that `COPY` copies from.
     pub context: PathBuf,
     /// The Dockerfile.
     pub dockerfile: PathBuf,
-    /// The platforms to build for; the daemon's own if empty.
+    /// The platforms to build for; that of the daemon if empty.
     pub platforms: Vec<Platform>,
     /// The stage to build; the last if `None`.
     pub target: Option<String>,
-    /// Values of `ARG`.
+    /// The values of `ARG`.
     pub build_arguments: Vec<(String, String)>,
-    /// The time that everything in the image gets, in seconds since 1970, so that the same sources give the same bytes.
+    /// The time of everything in the image, in seconds since 1970, for reproducible builds.
     pub source_date_epoch: Option<u64>,
-    /// Where layers are kept for the next build.
+    /// The build cache.
     pub cache: Option<Cache>,
 }
 
-/// A directory that keeps the steps of a build for the next one. It holds what the last build needed, and no more.
+/// A directory with the build cache. It holds only what the last build used.
 #[derive(Debug, Clone)]
 pub struct Cache {
     /// The directory.
@@ -41,7 +41,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Where the next state is written before it takes the place of the last.
+    /// Returns the directory of the next state, which then replaces the last one.
     fn next(&self) -> PathBuf {
         let mut name = self.directory.clone().into_os_string();
         name.push(".next");
@@ -65,7 +65,7 @@ impl Cache {
 }
 
 impl Solve {
-    /// A build of a directory with a `Dockerfile` in it.
+    /// Returns the options to build a directory with a `Dockerfile`.
     pub fn of(context: impl Into<PathBuf>) -> Solve {
         let context = context.into();
         Solve {
@@ -80,7 +80,7 @@ impl Solve {
         }
     }
 
-    /// The arguments of `buildctl` for a daemon at this address.
+    /// Returns the arguments of `buildctl` for a daemon with this address.
     fn arguments(&self, address: &str) -> Vec<String> {
         let directory =
             self.dockerfile.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -102,7 +102,7 @@ impl Solve {
             output.push_str(",rewrite-timestamp=true");
         }
         if let Some(cache) = &self.cache {
-            // A cache that cannot be written or read must not fail the build.
+            // A cache that cannot be read or written must not fail the build.
             let field = |key: &str, path: &Path| csv_field(&format!("{key}={}", path.display()));
             arguments
                 .push(format!("--export-cache=type=local,mode=max,ignore-error=true,{}", field("dest", &cache.next())));
@@ -116,7 +116,7 @@ impl Solve {
     }
 }
 
-/// `buildctl` reads some arguments as a line of CSV.
+/// Escapes a field: `buildctl` parses some arguments as a line of CSV.
 fn csv_field(text: &str) -> String {
     match text.contains([',', '"', '\n']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
@@ -124,13 +124,13 @@ fn csv_field(text: &str) -> String {
     }
 }
 
-/// Builds, and passes the layers on to a sink while BuildKit exports them; what comes back is the source of the copy
-/// that completes the sink.
+/// Builds an image and writes its layers to a sink while BuildKit exports them. Returns the source for the copy that
+/// completes the sink.
 ///
 /// # Errors
 ///
 /// [`Error::Start`] if `buildctl` is missing, [`Error::Solve`] if BuildKit fails, and those of the sink. Nothing is
-/// visible in the sink then.
+/// then visible in the sink.
 pub async fn build(
     solve: &Solve,
     address: &str,
@@ -138,7 +138,7 @@ pub async fn build(
     to: &Arc<dyn Sink>,
 ) -> Result<Pipe> {
     if let Some(cache) = &solve.cache {
-        // What an interrupted build has left there would be kept for ever.
+        // An interrupted build may have left it; otherwise it would be kept forever.
         let _ = fs::remove_dir_all(cache.next());
     }
     watched::find(&solve.buildctl)?;
@@ -153,7 +153,7 @@ pub async fn build(
     };
     let drained = Pipe::drain("the image from BuildKit", stdout, to).await;
     if drained.is_err() {
-        // It may be writing to a pipe that nobody reads any more. Where it failed first, it has ended by itself.
+        // It may be writing to a pipe without a reader. If it failed first, it has ended by itself.
         end_soon(&mut running).await;
     }
     let wait = tokio::task::spawn_blocking(move || running.wait());
@@ -164,7 +164,7 @@ pub async fn build(
     if status.success() || stopped_by_us {
         let pipe = drained?;
         if let Some(cache) = &solve.cache {
-            // The build is done; a cache that is not kept makes the next one slower and no less right.
+            // The build succeeded; without a cache the next one is only slower.
             let _ = cache.replace();
         }
         return Ok(pipe);
@@ -173,7 +173,7 @@ pub async fn build(
     Err(Error::Solve { message, log })
 }
 
-/// The exit code of a shell whose program was asked to end.
+/// The exit code of a shell whose program received `TERM`.
 const TERMINATED: i32 = 128 + 15;
 
 fn listen(stderr: impl Read, reader: &Mutex<Reader>, observer: Option<&dyn Observer>) {
@@ -188,7 +188,7 @@ fn listen(stderr: impl Read, reader: &Mutex<Reader>, observer: Option<&dyn Obser
     }
 }
 
-/// Ends `buildctl`, unless it ends by itself in a moment, with a reason that is better than ours.
+/// Ends `buildctl`, unless it ends by itself within a moment with an error message of its own, which is more useful.
 async fn end_soon(running: &mut Watched) {
     for _ in 0..20 {
         if !matches!(running.ended(), Ok(None)) {

@@ -7,15 +7,15 @@ use ocikit_image::process::command;
 
 use crate::error::{Error, Result};
 
-/// A program that ends when this is dropped, and when this process dies in whatever way.
+/// A program that ends when this is dropped, and when this process ends for any reason.
 ///
-/// It runs below a shell that waits for a pipe from this process to close: no signal has to reach anybody, and nobody has
-/// to be alive to send one.
+/// It runs below a shell that waits for a pipe from this process to close, so that no signal has to be sent and no
+/// process has to survive to send one.
 #[derive(Debug)]
 pub(crate) struct Watched(Child);
 
-/// Starts the program in the background with nothing on its standard input; ends it when descriptor 3 closes, gently at
-/// first; and passes its exit code on.
+/// Starts the program in the background without standard input, ends it when descriptor 3 closes, first by `TERM` and
+/// then by `KILL`, and passes on its exit code.
 const WATCHDOG: &str = r#"exec 3<&0 </dev/null
 "$@" 3<&- &
 program=$!
@@ -33,7 +33,7 @@ kill "$watch" 2>/dev/null
 exit "$code""#;
 
 impl Watched {
-    /// Starts a program with these arguments. A directory that is named as its leftovers is removed when it has ended.
+    /// Starts a program with these arguments. The directory `leftovers`, if given, is removed after it has ended.
     pub(crate) fn start(
         program: &Path,
         arguments: &[String],
@@ -45,31 +45,31 @@ impl Watched {
         command.args(["-c", WATCHDOG, "ocikit-watchdog"]).arg(program).args(arguments);
         command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
         command.env("OCIKIT_LEFTOVERS", leftovers.unwrap_or(Path::new("")));
-        // A key press that interrupts us is answered by us, in the right order.
+        // Ctrl-C reaches this process only, which stops the program in the right order.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn().map_err(|source| Error::Start { program: "sh".to_owned(), source })?;
         Ok(Watched(child))
     }
 
-    /// What it prints, for those of its outputs that are piped. Once.
+    /// Returns the piped outputs of the program. Works once.
     pub(crate) fn take_output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
         (self.0.stdout.take(), self.0.stderr.take())
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status, if it has ended.
     pub(crate) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.0.try_wait()
     }
 
-    /// Asks it to end, without waiting.
+    /// Asks the program to end, without waiting.
     pub(crate) fn ask_to_end(&mut self) {
         drop(self.0.stdin.take());
     }
 
-    /// Waits for its end.
+    /// Waits for the program to end.
     pub(crate) fn wait(&mut self) -> io::Result<ExitStatus> {
-        // `wait` of the standard library would close the pipe first, which asks it to end.
+        // `wait` of the standard library would close the pipe first, which ends the program.
         let pipe = self.0.stdin.take();
         let status = self.0.wait();
         drop(pipe);
@@ -79,18 +79,18 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        const PATIENCE: Duration = Duration::from_secs(12);
-        const STEP: Duration = Duration::from_millis(10);
+        const MAX_SHUTDOWN_WAIT: Duration = Duration::from_secs(12);
+        const POLL_INTERVAL: Duration = Duration::from_millis(10);
         self.ask_to_end();
         let mut waited = Duration::ZERO;
-        while waited < PATIENCE && matches!(self.0.try_wait(), Ok(None)) {
-            std::thread::sleep(STEP);
-            waited += STEP;
+        while waited < MAX_SHUTDOWN_WAIT && matches!(self.0.try_wait(), Ok(None)) {
+            std::thread::sleep(POLL_INTERVAL);
+            waited += POLL_INTERVAL;
         }
         if matches!(self.0.try_wait(), Ok(None)) {
             #[cfg(unix)]
             if let Some(group) = rustix::process::Pid::from_raw(self.0.id().cast_signed()) {
-                // It may have ended in this moment; either way it is gone afterwards.
+                // The program may just have ended; either way it is gone afterwards.
                 let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
             }
             let _ = self.0.kill();
@@ -99,7 +99,7 @@ impl Drop for Watched {
     }
 }
 
-/// Whether a program can be started, asked before a shell hides the answer.
+/// Checks that a program can be started, because the shell would hide that error.
 pub(crate) fn find(program: &Path) -> Result<()> {
     let mut command = command(program);
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -133,7 +133,7 @@ mod tests {
         let mut ready = [0; 6];
         output.read_exact(&mut ready).unwrap();
         drop(watched);
-        // The end of the output says that nobody is left who could write.
+        // End of file means that no process can write to the pipe any more.
         assert_eq!(output.read(&mut ready).unwrap(), 0);
     }
 
