@@ -41,7 +41,7 @@ fn an_archive_that_is_cut_short() {
     insta::assert_snapshot!(told(&bench, &registry.name(), &["push", "a.tar", &reference]), @"
     exit 3
     --- stderr
-    error: a.tar is broken: the archive is truncated: blobs/sha256/a91932639481b208c8d620ff68d770ebd43b9781e48c6881ff1cf07212c9a8f3 at offset 4096 wants 2432 more bytes
+    error: a.tar is broken: the archive is truncated: blobs/sha256/a91932639481b208c8d620ff68d770ebd43b9781e48c6881ff1cf07212c9a8f3 at offset 4096 lacks at least 2432 bytes
     ");
     assert!(registry.requests().is_empty());
     for length in (0..whole.len()).step_by(512) {
@@ -113,7 +113,7 @@ fn credentials_that_are_wrong() {
     insta::assert_snapshot!(outcome, @"
     exit 4
     --- stderr
-    error: REGISTRY/app does not allow it: UNAUTHORIZED: credentials are missing, wrong, or not enough (status 401)
+    error: cannot access REGISTRY/app: UNAUTHORIZED: credentials are missing, wrong, or not enough (status 401)
     hint: log in with `ocikit login REGISTRY`, or give --username with --password-stdin
     ");
 }

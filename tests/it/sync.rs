@@ -71,7 +71,7 @@ fn the_files_of_skopeo_are_read() {
     );
     fs::write(bench.path("skopeo.yaml"), text).unwrap();
     let outcome = bench.ocikit(&["sync", "skopeo.yaml"]);
-    assert!(outcome.code == 2 && outcome.stderr.contains("where the images go"), "{outcome}");
+    assert!(outcome.code == 2 && outcome.stderr.contains("has no target"), "{outcome}");
     bench.ok(&["sync", "skopeo.yaml", &to.name()]);
     assert_eq!(tags(&bench, &format!("{}/app", to.name())), ["2.0", "2.1-rc1"]);
     assert_eq!(tags(&bench, &format!("{}/multi", to.name())), ["1.0", "nightly"]);

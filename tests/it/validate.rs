@@ -68,7 +68,7 @@ fn all_problems_are_told_with_their_place() {
     --- stdout
     error: index.json > manifests[0] > config: it is missing (sha256:0b2cfee37d3e1618a3edd91680a2f655b5bb68d5d4cbe7a772dab9fb5ae760af)
     error: index.json > manifests[0] > layers[0]: it is damaged: its bytes have digest sha256:4030f86a2033c9ffce00943583fe31c89a23f645c4e2326d2aeb37aa7e2fbd1f (sha256:0fb53517640e24047b97a605e22fff5dee7c0c14e805fcb128bc7a51568d03ae)
-    warning: blobs/sha256/0b2cfee73d3e1618a3edd91680a2f655b5bb68d5d4cbe7a772dab9fb5ae760af: nothing refers to it; `gc` would free 237 bytes
+    warning: blobs/sha256/0b2cfee73d3e1618a3edd91680a2f655b5bb68d5d4cbe7a772dab9fb5ae760af: it is unreferenced; `gc` would free 237 bytes
     a.tar: 2 errors, 1 warning; 1 document, 2 blobs, 200.5 KiB
     --- stderr
     error: a.tar is not valid

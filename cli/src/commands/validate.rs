@@ -55,7 +55,7 @@ impl Validate {
         let options = ValidateOptions {
             jobs: context.jobs().unwrap_or(default.jobs),
             depth: if self.fast { ValidateDepth::Digests } else { ValidateDepth::Contents },
-            most_inflated: self.max_inflated,
+            max_inflated_bytes: self.max_inflated,
             observer: context.progress.of_copy(),
             ..default
         };

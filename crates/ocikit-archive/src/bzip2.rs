@@ -104,7 +104,7 @@ impl<R: BufRead> Bzip2Reader<R> {
         let header = self.bits.take(32)?;
         let level = header & 0xff;
         if header >> 8 != u32::from_be_bytes([0, b'B', b'Z', b'h']) || !(0x31..=0x39).contains(&level) {
-            return Err(damaged("what follows the bzip2 stream is not another one"));
+            return Err(damaged("the data after the bzip2 stream is not another stream"));
         }
         self.block_limit = (level - 0x30) as usize * LEVEL_BYTES;
         self.stream_crc = 0;
@@ -157,7 +157,7 @@ impl Block {
         let end = symbols.len() + 1;
         let (mut run, mut weight) = (0_usize, 1_usize);
         'block: for selector in selectors {
-            let table = tables.get(usize::from(selector)).ok_or_else(|| damaged("a table that is not there"))?;
+            let table = tables.get(usize::from(selector)).ok_or_else(|| damaged("a missing table"))?;
             for _ in 0..GROUP_SYMBOLS {
                 let code = table.next(bits)?;
                 if code < 2 {
@@ -272,7 +272,7 @@ fn tables<R: BufRead>(bits: &mut Bits<R>, codes: usize) -> io::Result<(Vec<Table
         while bits.take(1)? == 1 {
             at += 1;
             if at >= order.len() {
-                return Err(damaged("a bzip2 table that is not there"));
+                return Err(damaged("a missing bzip2 table"));
             }
         }
         order[..=at].rotate_right(1);
@@ -297,7 +297,7 @@ impl Table {
         for _ in 0..codes {
             loop {
                 if !(1..=MAX_CODE_BITS).contains(&length) {
-                    return Err(damaged("a bzip2 code of a length that there is not"));
+                    return Err(damaged("a bzip2 code with an invalid length"));
                 }
                 if bits.take(1)? == 0 {
                     break;
@@ -325,12 +325,10 @@ impl Table {
             code = code << 1 | bits.take(1)?;
             if code < *limit {
                 let symbol = code.checked_sub(*first).and_then(|at| self.symbols.get(before + at as usize));
-                return symbol
-                    .map(|symbol| usize::from(*symbol))
-                    .ok_or_else(|| damaged("a bzip2 code that is not used"));
+                return symbol.map(|symbol| usize::from(*symbol)).ok_or_else(|| damaged("an unused bzip2 code"));
             }
         }
-        Err(damaged("a bzip2 code that is not used"))
+        Err(damaged("an unused bzip2 code"))
     }
 }
 
@@ -426,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bzip2_wrote_is_read() {
+    fn reads_output_of_bzip2() {
         let text = include_bytes!("bzip2/text.bz2");
         assert_eq!(decoded(text).unwrap(), b"hello, bzip2\n");
         assert!(decoded(include_bytes!("bzip2/blocks.bz2")).unwrap() == blocks());

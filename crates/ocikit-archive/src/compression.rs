@@ -207,7 +207,7 @@ impl<W: Write> Encoder<W> {
                 Writing::Zstd(encoder)
             }
             Compression::Xz | Compression::Bzip2 => {
-                let what = "xz and bzip2 are read and not written; gzip and zstd are written";
+                let what = "xz and bzip2 are supported for reading only; write gzip or zstd";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, what));
             }
         };
@@ -280,7 +280,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read(bytes: Vec<u8>, more: Vec<u8>) {
+        fn decodes_what_was_encoded(bytes: Vec<u8>, more: Vec<u8>) {
             // Random bytes may look compressed, so the uncompressed ones get a prefix.
             let bytes = [&b"mark"[..], &bytes].concat();
             for compression in ALL {
@@ -293,7 +293,7 @@ mod tests {
         }
 
         #[test]
-        fn a_stream_that_ends_early_is_an_error(bytes in proptest::collection::vec(any::<u8>(), 1..5000), at in 0.0..1.0) {
+        fn truncated_stream_is_an_error(bytes in proptest::collection::vec(any::<u8>(), 1..5000), at in 0.0..1.0) {
             for compression in &ALL[1..] {
                 let (whole, magic) = (encoded(*compression, &bytes), Compression::MAGIC_BYTES);
                 let cut = magic + ((whole.len() - magic) as f64 * at) as usize;
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn an_xz_dictionary_that_asks_for_too_much_is_refused() {
+    fn rejects_large_xz_dictionary() {
         let mut options = lzma_rust2::XzOptions::with_preset(0);
         options.lzma_options.dict_size = 65 << 20;
         let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
@@ -344,12 +344,12 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_may_have_any_name() {
+    fn tar_entry_names_are_not_taken_for_bzip2() {
         assert_eq!(Compression::detect(b"BZh9.txt\0\0\0\0"), Compression::None);
     }
 
     #[test]
-    fn a_window_that_asks_for_too_much_is_refused() {
+    fn rejects_large_zstd_window() {
         let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
         encoder.window_log(27).unwrap();
         encoder.long_distance_matching(true).unwrap();
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_nothing() {
+    fn empty_input_stays_empty() {
         assert_eq!(decoded(b"").unwrap(), b"");
         assert_eq!(decoded(b"ab").unwrap(), b"ab");
         for compression in ALL {

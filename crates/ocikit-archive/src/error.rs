@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The archive ends inside an entry.
-    #[error("the archive is truncated: {what} at offset {offset} wants {missing} more bytes")]
+    #[error("the archive is truncated: {what} at offset {offset} lacks at least {missing} bytes")]
     Truncated {
         /// The name of the entry, or `a header`.
         what: String,
@@ -28,7 +28,7 @@ pub enum Error {
         problem: String,
     },
     /// An entry is invalid in its layer.
-    #[error("a layer has `{path}`: {problem}")]
+    #[error("invalid entry `{path}` in a layer: {problem}")]
     Layer {
         /// The path of the entry.
         path: String,

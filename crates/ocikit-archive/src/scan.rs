@@ -135,7 +135,7 @@ fn end<T>(window: &mut impl Window, start: u64) -> Result<Header<T>> {
     if two.iter().all(|byte| *byte == 0) {
         return Ok(Header::End);
     }
-    Err(invalid(start, "a lone block of zeros"))
+    Err(invalid(start, "a single zero block"))
 }
 
 fn to_entry(parsed: &ParsedEntry<'_>, sparse: bool, start: u64, data: u64) -> Result<Entry> {
@@ -167,7 +167,7 @@ fn refuse_renaming_globals(data: &[u8], start: u64) -> Result<()> {
     for record in PaxExtensions::new(data) {
         let record = record.map_err(|error| invalid(start, error))?;
         if matches!(record.key(), Ok("path" | "linkpath" | "size")) {
-            return Err(invalid(start, "a global header names or sizes every entry"));
+            return Err(invalid(start, "a global header renames or resizes entries"));
         }
     }
     Ok(())

@@ -165,7 +165,7 @@ impl Reader {
 
     /// Returns why the build failed, and the last lines of the failed step.
     pub(crate) fn failure(&self) -> (String, String) {
-        let message = self.message.as_deref().unwrap_or("buildctl ended without a word");
+        let message = self.message.as_deref().unwrap_or("buildctl ended without an error message");
         let message = message.strip_prefix("error: ").unwrap_or(message).to_owned();
         let step = self.failed.as_ref().and_then(|digest| self.steps.get(digest));
         (message, step.map(|step| step.log.join("\n")).unwrap_or_default())
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_become_progress() {
+    fn output_lines_become_progress_events() {
         let mut reader = Reader::default();
         let data = STANDARD.encode("one\r\ntw");
         let more = STANDARD.encode("o\n");

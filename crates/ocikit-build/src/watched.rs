@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_when_it_is_dropped() {
+    fn program_ends_on_drop() {
         let mut watched = shell("echo ready; exec sleep 1000");
         let mut output = watched.take_output().0.unwrap();
         let mut ready = [0; 6];
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_program_is_named() {
         assert!(
             matches!(find(Path::new("no-such-program")), Err(Error::Start { program, .. }) if program == "no-such-program")
         );

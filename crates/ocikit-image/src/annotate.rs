@@ -75,7 +75,7 @@ pub async fn annotate(root: &Root, options: &AnnotateOptions) -> Result<Root> {
             Ok(Root::Index(edited))
         }
         Root::Image(_) | Root::Other(_) if !options.on.manifests() => {
-            unsupported("is a manifest: there is no index above it to annotate")
+            unsupported("is a manifest and has no index to annotate")
         }
         Root::Image(image) => {
             if !runs_there(image, options).await? {

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn right_bytes_pass() {
+    async fn verified_body_returns_right_bytes() {
         for chunks in [&[&b"abc"[..]][..], &[b"a", b"", b"bc", b""]] {
             let (bytes, error) = passed(body(chunks).verified(&descriptor(b"abc"), "here")).await;
             assert_eq!((&bytes[..], error.is_none()), (&b"abc"[..], true));
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wrong_bytes_never_complete() {
+    async fn verified_body_never_completes_wrong_bytes() {
         for chunks in [&[&b"abx"[..]][..], &[b"a", b"bx"], &[b"ab"], &[b"abcd"], &[b"abc", b"d"], &[]] {
             let (bytes, error) = passed(body(chunks).verified(&descriptor(b"abc"), "here")).await;
             assert!(matches!(error, Some(Error::Mismatch { .. })), "{chunks:?}");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_stays_the_end() {
+    async fn body_can_be_polled_after_its_end() {
         let once = futures::stream::unfold(true, async |first| first.then(|| (Ok(Bytes::from_static(b"a")), false)));
         let mut body = Body::new(1, once).verified(&descriptor(b"a"), "here");
         assert!(body.next().await.is_some());

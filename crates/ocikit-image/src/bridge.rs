@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn any_length_costs_a_handful_of_buffers() {
+    async fn bodies_of_any_length_need_few_buffers() {
         let (told, buffers) = std::sync::mpsc::channel();
         let mut body = produce(0, move |feed| {
             for _ in 0..100 {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_ends_when_nobody_listens() {
+    async fn work_ends_when_the_body_is_dropped() {
         let (told, ended) = std::sync::mpsc::channel();
         let mut body = produce(0, move |feed| {
             while feed.fill(|_| Ok(1))? {}
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn chunks_arrive_and_half_a_body_is_an_error() {
+    async fn incomplete_body_is_an_error() {
         let count = |chunks: &mut Chunks| chunks.try_fold(0, |sum, chunk| Ok(sum + chunk?.len()));
         let body = Body::new(6, stream::iter([Ok(Bytes::from_static(b"abc")), Ok(Bytes::from_static(b"def"))]));
         assert_eq!(consume(body, count).await.unwrap(), 6);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn errors_reach_the_other_side() {
+    async fn errors_cross_the_bridge() {
         let mut body = produce(1, |_| Err(Error::not_found("x", "here")));
         assert!(body.next().await.unwrap().unwrap_err().is_not_found());
         assert!(blocking(|| Err::<(), _>(Error::not_found("x", "here"))).await.is_err());

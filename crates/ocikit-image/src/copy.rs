@@ -165,7 +165,7 @@ pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options
     let pending_referrers = find_referrers(roots, to, options, &mut merged);
     let (puts, (pending_referrers, kept_referrers, referrers)) =
         put_all(blobs, to, jobs, &progress, pending_referrers).await?;
-    note(&mut copied, &pending, blobs, puts);
+    record_outcomes(&mut copied, &pending, blobs, puts);
     for (position, kept) in kept.into_iter().chain(kept_referrers) {
         copied[position].kept.push(kept);
     }
@@ -177,7 +177,7 @@ pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options
     }
     for stage in stages {
         let (puts, ()) = put_all(stage, to, jobs, &progress, ready(Ok(()))).await?;
-        note(&mut copied, &pending, stage, puts);
+        record_outcomes(&mut copied, &pending, stage, puts);
     }
     let more = Graph::after(&graph, &roots_of(&pending_referrers)).await?;
     if !pending_referrers.is_empty() {
@@ -187,7 +187,7 @@ pub async fn copy_all(roots: &[(Root, Vec<Naming>)], to: &Arc<dyn Sink>, options
     }
     for stage in more.stages() {
         let (puts, ()) = put_all(stage, to, jobs, &progress, ready(Ok(()))).await?;
-        note(&mut copied, &pending_referrers, stage, puts);
+        record_outcomes(&mut copied, &pending_referrers, stage, puts);
     }
     let named = [&pending_referrers, &pending].map(|pending| {
         pending.iter().map(|pending| (pending.root.descriptor(), &pending.names[..])).collect::<Vec<_>>()
@@ -277,7 +277,7 @@ async fn find_referrers(
 }
 
 /// Records the outcome of each node in the result of the root that led to it.
-fn note(copied: &mut [Copied], pending: &[PendingRoot], nodes: &[Node], puts: Vec<Put>) {
+fn record_outcomes(copied: &mut [Copied], pending: &[PendingRoot], nodes: &[Node], puts: Vec<Put>) {
     for (node, put) in nodes.iter().zip(puts) {
         copied[pending[node.root].position].blobs.push((node.descriptor.clone(), put));
     }

@@ -52,7 +52,7 @@ pub enum Error {
         mismatch: Box<Mismatch>,
     },
     /// A document has the right digest but cannot be parsed.
-    #[error("{digest} in {place} cannot be understood")]
+    #[error("cannot parse {digest} in {place}")]
     Document {
         /// The digest of the document.
         digest: Digest,
@@ -78,7 +78,7 @@ pub enum Error {
         place: String,
     },
     /// Credentials are missing or were rejected.
-    #[error("{place} does not allow it: {problem}")]
+    #[error("cannot access {place}: {problem}")]
     Denied {
         /// The registry or repository.
         place: String,
@@ -126,7 +126,7 @@ pub enum Error {
     },
     /// The answer violates the distribution specification, for example because a web server answers every request with
     /// a page.
-    #[error("{place} does not answer as a registry does: {problem}")]
+    #[error("{place} violates the distribution specification: {problem}")]
     Protocol {
         /// The server.
         place: String,
@@ -291,7 +291,7 @@ impl Error {
 
     /// Returns an equal error, for several tasks that wait for one shared operation.
     pub fn again(error: &Arc<Error>) -> Error {
-        let source = || Box::new(Shared(error.clone()));
+        let source = || Box::new(SharedCause(error.clone()));
         match &**error {
             Error::NotFound { what, place } => Error::NotFound { what: what.clone(), place: place.clone() },
             Error::NoPlatform { wanted, place, available } => {
@@ -326,9 +326,9 @@ impl Error {
 
 /// The cause of a shared error, with the same text.
 #[derive(Debug)]
-struct Shared(Arc<Error>);
+struct SharedCause(Arc<Error>);
 
-impl fmt::Display for Shared {
+impl fmt::Display for SharedCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.source() {
             Some(source) => fmt::Display::fmt(source, f),
@@ -337,4 +337,4 @@ impl fmt::Display for Shared {
     }
 }
 
-impl StdError for Shared {}
+impl StdError for SharedCause {}

@@ -158,7 +158,7 @@ impl DocumentBudget {
         if add_size(before, document) <= MAX_DOCUMENTS_BYTES {
             return Ok(());
         }
-        let what = format!("the documents below or about {root} have more than {MAX_DOCUMENTS_BYTES} bytes");
+        let what = format!("the documents and referrers of {root} exceed the limit of {MAX_DOCUMENTS_BYTES} bytes");
         Err(Error::Unsupported { place: place.to_string(), what })
     }
 }
@@ -169,7 +169,7 @@ pub(crate) fn add_size(sum: u64, blob: &Descriptor) -> u64 {
 }
 
 pub(crate) fn too_deep(digest: &Digest, place: &Arc<dyn Source>) -> Error {
-    Error::broken(place, format!("{digest} nests indexes more than {MAX_INDEX_DEPTH} deep"))
+    Error::broken(place, format!("{digest} has indexes nested more than {MAX_INDEX_DEPTH} levels deep"))
 }
 
 /// Reads a document; returns `None` for a blob.
@@ -196,7 +196,7 @@ async fn read_document(
 /// Schema 1 manifests list their layers without sizes, and distribution 3 rejects such images. Copying the manifest
 /// alone would produce an incomplete image (google/go-containerregistry#377).
 fn schema1(digest: &Digest, place: &Arc<dyn Source>) -> Error {
-    let what = format!("{digest} is a docker schema 1 manifest, and schema 1 images are not copied");
+    let what = format!("{digest} is a Docker schema 1 manifest, and schema 1 images are not supported");
     Error::Unsupported { place: place.to_string(), what }
 }
 

@@ -51,7 +51,7 @@ impl Layer {
         let descriptor = self.descriptor();
         if !descriptor.media_type.is_layer() {
             let what =
-                format!("{} is of type {}, which is no layer of files", descriptor.digest, descriptor.media_type);
+                format!("{} is of type {}, which is not a file system layer", descriptor.digest, descriptor.media_type);
             return Err(Error::Unsupported { place: self.source().to_string(), what });
         }
         let place = format!("layer {} in {}", descriptor.digest, self.source());

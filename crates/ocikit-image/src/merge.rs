@@ -62,7 +62,7 @@ pub(crate) struct Comparing {
 }
 
 /// What the target has under the names of a root.
-enum There {
+enum AtTarget {
     /// Whether the target has the root and everything below it.
     Complete(bool),
     /// The root under a referrer tag, which is to be merged, if the target has one.
@@ -91,9 +91,9 @@ pub(crate) async fn settle(
     let (mut lacking, mut kept) = (Vec::new(), Vec::new());
     for (one, there) in pending.into_iter().zip(there) {
         let there = match there {
-            There::Complete(true) => continue,
-            There::Complete(false) => None,
-            There::Tagged(there) => there.map(|there| *there),
+            AtTarget::Complete(true) => continue,
+            AtTarget::Complete(false) => None,
+            AtTarget::Tagged(there) => there.map(|there| *there),
         };
         let Some((tag, kind)) = one.referrer_tag() else {
             lacking.push(one);
@@ -107,21 +107,21 @@ pub(crate) async fn settle(
             continue;
         };
         let sum = match there.digest() == one.root.digest() {
-            true if comparing.recheck && is_here => Sum::Other(Box::new(one.root.clone())),
-            true => Sum::There,
+            true if comparing.recheck && is_here => Merge::Replaced(Box::new(one.root.clone())),
+            true => Merge::Unchanged,
             false => add(&there, &one.root, kind).await?,
         };
-        let changes = !matches!(sum, Sum::There) && there.digest() != one.root.digest();
+        let changes = !matches!(sum, Merge::Unchanged) && there.digest() != one.root.digest();
         if comparing.keep_tags && is_here && changes {
             return Err(Error::Exists { what: format!("{tag} ({})", there.digest()), place: to.to_string() });
         }
         match sum {
-            Sum::There => {}
-            Sum::Other(root) => {
+            Merge::Unchanged => {}
+            Merge::Replaced(root) => {
                 merged.insert(tag.clone(), (*root).clone());
                 lacking.push(PendingRoot { root: *root, ..one });
             }
-            Sum::Neither => {
+            Merge::Impossible => {
                 let (there, not_copied) = (there.digest(), one.root.digest());
                 kept.push((one.position, KeptTag { tag: tag.clone(), there, not_copied }));
             }
@@ -130,49 +130,49 @@ pub(crate) async fn settle(
     Ok((lacking, kept))
 }
 
-async fn look(one: &PendingRoot, to: &Arc<dyn Sink>, recheck: bool) -> Result<There> {
+async fn look(one: &PendingRoot, to: &Arc<dyn Sink>, recheck: bool) -> Result<AtTarget> {
     if let Some((tag, _)) = one.referrer_tag() {
-        let Some(found) = to.tagged(tag).await? else { return Ok(There::Tagged(None)) };
+        let Some(found) = to.tagged(tag).await? else { return Ok(AtTarget::Tagged(None)) };
         if found.digest == one.root.digest() {
-            return Ok(There::Tagged(Some(Box::new(one.root.clone()))));
+            return Ok(AtTarget::Tagged(Some(Box::new(one.root.clone()))));
         }
-        return Root::at(to.clone(), found).await.map(|there| There::Tagged(Some(Box::new(there))));
+        return Root::at(to.clone(), found).await.map(|there| AtTarget::Tagged(Some(Box::new(there))));
     }
     if recheck {
-        return Ok(There::Complete(false));
+        return Ok(AtTarget::Complete(false));
     }
     for naming in &one.names {
         if !to.is_complete(one.root.descriptor(), naming).await? {
-            return Ok(There::Complete(false));
+            return Ok(AtTarget::Complete(false));
         }
     }
-    Ok(There::Complete(true))
+    Ok(AtTarget::Complete(true))
 }
 
 /// What to store under a tag.
-enum Sum {
+enum Merge {
     /// What the target has, which includes everything.
-    There,
+    Unchanged,
     /// This root, which includes everything that the target has.
-    Other(Box<Root>),
+    Replaced(Box<Root>),
     /// The two cannot be merged.
-    Neither,
+    Impossible,
 }
 
 /// Merges the new root with what the target has.
-async fn add(there: &Root, new: &Root, kind: ReferrerTag) -> Result<Sum> {
+async fn add(there: &Root, new: &Root, kind: ReferrerTag) -> Result<Merge> {
     match kind {
         ReferrerTag::Signatures | ReferrerTag::Attestations => match (manifest_of(there), manifest_of(new)) {
             (Some(old), Some(added)) => add_layers((there, old), (new, added)).await,
-            _ => Ok(Sum::Neither),
+            _ => Ok(Merge::Impossible),
         },
         // cosign reads an attached SBOM only if it is the only layer.
-        ReferrerTag::Sbom => Ok(Sum::Neither),
+        ReferrerTag::Sbom => Ok(Merge::Impossible),
         ReferrerTag::List => match (there.document(), new.document()) {
             (Some(Document::Index(_)), Some(Document::Index(_))) => add_entries(there, new),
             // Some registries answer such a tag with the image that has the digest.
-            (_, Some(Document::Index(_))) => Ok(Sum::Other(Box::new(new.clone()))),
-            _ => Ok(Sum::Neither),
+            (_, Some(Document::Index(_))) => Ok(Merge::Replaced(Box::new(new.clone()))),
+            _ => Ok(Merge::Impossible),
         },
     }
 }
@@ -187,14 +187,14 @@ fn manifest_of(root: &Root) -> Option<&Manifest> {
 
 /// Appends the layers that are signatures, as `cosign sign` does. Several signatures of one payload differ in their
 /// annotations only.
-async fn add_layers((there, old): (&Root, &Manifest), (new, added): (&Root, &Manifest)) -> Result<Sum> {
+async fn add_layers((there, old): (&Root, &Manifest), (new, added): (&Root, &Manifest)) -> Result<Merge> {
     let is_new = |layer: &&Descriptor| !old.layers().contains(layer);
     let more: Vec<_> = added.layers().iter().filter(is_new).collect();
     if more.is_empty() {
-        return Ok(Sum::There);
+        return Ok(Merge::Unchanged);
     }
     if old.layers().iter().all(|layer| added.layers().contains(layer)) {
-        return Ok(Sum::Other(Box::new(new.clone())));
+        return Ok(Merge::Replaced(Box::new(new.clone())));
     }
     let mut edit = old.edit();
     more.iter().for_each(|layer| {
@@ -214,7 +214,7 @@ async fn add_layers((there, old): (&Root, &Manifest), (new, added): (&Root, &Man
     }
     let manifest = edit.finish().map_err(|source| Error::document(&there.digest(), there.source(), source))?;
     let held = old.config().into_iter().chain(old.layers()).map(|blob| blob.digest).collect();
-    Ok(Sum::Other(Box::new(sum(there, new, manifest.bytes(), documents, held).await?)))
+    Ok(Merge::Replaced(Box::new(sum(there, new, manifest.bytes(), documents, held).await?)))
 }
 
 /// Returns the merged config, with one `diff_id` for each layer as in an image config. `None` for a config of another
@@ -248,22 +248,22 @@ async fn image_config(root: &Root, manifest: &Manifest) -> Result<Option<Config>
 }
 
 /// Adds the entries of one list of referrers to another.
-fn add_entries(there: &Root, new: &Root) -> Result<Sum> {
-    let (Root::Index(old), Root::Index(added)) = (there, new) else { return Ok(Sum::Neither) };
+fn add_entries(there: &Root, new: &Root) -> Result<Merge> {
+    let (Root::Index(old), Root::Index(added)) = (there, new) else { return Ok(Merge::Impossible) };
     let known: HashSet<_> = old.manifests().iter().map(|entry| entry.digest).collect();
     let more: Vec<_> = added.manifests().iter().filter(|entry| !known.contains(&entry.digest)).collect();
     if more.is_empty() {
-        return Ok(Sum::There);
+        return Ok(Merge::Unchanged);
     }
     let mut edit = old.document().edit();
     more.iter().for_each(|entry| {
         edit.push(entry);
     });
     let document = edit.finish().map_err(|source| Error::document(&there.digest(), there.source(), source))?;
-    let source = Summed::over(there, new, HashMap::from([(document.digest(), document.bytes().clone())]), known);
+    let source = MergedSource::over(there, new, HashMap::from([(document.digest(), document.bytes().clone())]), known);
     let descriptor = replaced(there.descriptor(), document.bytes());
     let index = crate::root::Index { descriptor, document, source: Arc::new(source) };
-    Ok(Sum::Other(Box::new(Root::Index(index))))
+    Ok(Merge::Replaced(Box::new(Root::Index(index))))
 }
 
 async fn sum(
@@ -275,7 +275,7 @@ async fn sum(
 ) -> Result<Root> {
     let descriptor = replaced(there.descriptor(), document);
     documents.insert(descriptor.digest, document.clone());
-    Root::at(Arc::new(Summed::over(there, new, documents, held)), descriptor).await
+    Root::at(Arc::new(MergedSource::over(there, new, documents, held)), descriptor).await
 }
 
 /// Returns the descriptor of other bytes with the same media type.
@@ -289,7 +289,7 @@ fn replaced(old: &Descriptor, bytes: &Bytes) -> Descriptor {
 
 /// The source of a merged root: its new documents, the blobs of the target, and the rest from the source of the copy.
 #[derive(Debug)]
-struct Summed {
+struct MergedSource {
     documents: HashMap<Digest, Bytes>,
     /// The digests below the manifest or index of the target.
     held: HashSet<Digest>,
@@ -297,9 +297,9 @@ struct Summed {
     from: Arc<dyn Source>,
 }
 
-impl Summed {
-    fn over(there: &Root, new: &Root, documents: HashMap<Digest, Bytes>, held: HashSet<Digest>) -> Summed {
-        Summed { documents, held, there: there.source().clone(), from: new.source().clone() }
+impl MergedSource {
+    fn over(there: &Root, new: &Root, documents: HashMap<Digest, Bytes>, held: HashSet<Digest>) -> MergedSource {
+        MergedSource { documents, held, there: there.source().clone(), from: new.source().clone() }
     }
 
     fn place(&self, descriptor: &Descriptor) -> &Arc<dyn Source> {
@@ -307,14 +307,14 @@ impl Summed {
     }
 }
 
-impl fmt::Display for Summed {
+impl fmt::Display for MergedSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.from, f)
     }
 }
 
 #[async_trait]
-impl Source for Summed {
+impl Source for MergedSource {
     async fn resolve(&self, name: &Name) -> Result<Descriptor> {
         self.from.resolve(name).await
     }

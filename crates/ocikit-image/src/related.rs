@@ -108,7 +108,7 @@ pub(crate) async fn related(root: &Root, which: &Referrers, platforms: &[Platfor
             }
         }
         if found.len() > MAX_REFERRERS {
-            return Err(Error::broken(source, format!("more than {MAX_REFERRERS} things are about {}", root.digest())));
+            return Err(Error::broken(source, format!("more than {MAX_REFERRERS} referrers of {}", root.digest())));
         }
         if subjects.is_empty() {
             break;

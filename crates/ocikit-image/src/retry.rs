@@ -13,11 +13,11 @@ pub struct RetryOptions {
     /// progress between two failures.
     pub attempts: u32,
     /// The delay after the first failure; it doubles after each further one.
-    pub first: Duration,
+    pub initial_delay: Duration,
     /// The maximum delay.
-    pub longest: Duration,
+    pub max_delay: Duration,
     /// The maximum `Retry-After` that is honored. A request whose answer asks for a longer delay fails.
-    pub patience: Duration,
+    pub max_retry_after: Duration,
 }
 
 impl Default for RetryOptions {
@@ -25,9 +25,9 @@ impl Default for RetryOptions {
     fn default() -> RetryOptions {
         RetryOptions {
             attempts: 6,
-            first: Duration::from_millis(250),
-            longest: Duration::from_secs(15),
-            patience: Duration::from_secs(120),
+            initial_delay: Duration::from_millis(250),
+            max_delay: Duration::from_secs(15),
+            max_retry_after: Duration::from_secs(120),
         }
     }
 }
@@ -41,24 +41,24 @@ impl RetryOptions {
     /// Returns the options for failures that rarely pass, such as a refused connection: at most 3 attempts within a
     /// second.
     pub fn briefly(&self) -> RetryOptions {
-        let first = self.first.min(Duration::from_millis(250));
-        RetryOptions { attempts: self.attempts.min(3), first, ..self.clone() }
+        let initial_delay = self.initial_delay.min(Duration::from_millis(250));
+        RetryOptions { attempts: self.attempts.min(3), initial_delay, ..self.clone() }
     }
 
     /// Returns the delay after this many failures, or `None` if the request is not to be repeated; `random` is any
     /// number. The delay is between 50 and 100 percent of the schedule, and never shorter than `asked`, the
     /// `Retry-After` of the server.
     pub fn pause(&self, failures: u32, asked: Option<Duration>, random: u64) -> Option<Duration> {
-        if failures >= self.attempts || asked.is_some_and(|asked| asked > self.patience) {
+        if failures >= self.attempts || asked.is_some_and(|asked| asked > self.max_retry_after) {
             return None;
         }
         let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
-        let planned = self.first.saturating_mul(doubled).min(self.longest);
+        let planned = self.initial_delay.saturating_mul(doubled).min(self.max_delay);
         let chance = random as f64 / u64::MAX as f64;
         let varied = planned.mul_f64(0.5 + chance / 2.0);
         Some(match asked {
             // Jitter: otherwise all clients with the same `Retry-After` would return at the same moment.
-            Some(asked) => asked.max(varied).saturating_add(self.first.mul_f64(chance)),
+            Some(asked) => asked.max(varied).saturating_add(self.initial_delay.mul_f64(chance)),
             None => varied,
         })
     }
@@ -105,14 +105,14 @@ mod tests {
     fn options() -> RetryOptions {
         RetryOptions {
             attempts: 5,
-            first: Duration::from_secs(1),
-            longest: Duration::from_secs(5),
+            initial_delay: Duration::from_secs(1),
+            max_delay: Duration::from_secs(5),
             ..Default::default()
         }
     }
 
     #[test]
-    fn waits_longer_each_time_and_then_gives_up() {
+    fn delay_doubles_up_to_the_last_attempt() {
         let pauses: Vec<_> = (1..=5).map(|failures| options().pause(failures, None, u64::MAX)).collect();
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(pauses, [seconds(1), seconds(2), seconds(4), seconds(5), None]);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hardly_ever_passes_is_given_up_within_a_second() {
+    fn brief_retries_end_within_a_second() {
         let pauses: Vec<_> =
             (1..=5).map_while(|failures| options().briefly().pause(failures, None, u64::MAX)).collect();
         assert!(pauses.len() == 2 && pauses.iter().sum::<Duration>() < Duration::from_secs(1), "{pauses:?}");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_as_long_as_it_is_asked_to() {
+    fn retry_after_is_honored_up_to_its_limit() {
         let ask = |seconds, random| options().pause(1, Some(Duration::from_secs(seconds)), random);
         assert_eq!(ask(30, 0), Some(Duration::from_secs(30)));
         assert_eq!(ask(30, u64::MAX), Some(Duration::from_secs(31)));
@@ -157,11 +157,11 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_wait_is_longer_than_allowed(failures in 1u32..100, random: u64, asked in proptest::option::of(0u64..200)) {
+        fn delay_never_exceeds_its_limit(failures in 1u32..100, random: u64, asked in proptest::option::of(0u64..200)) {
             let options = options();
             if let Some(pause) = options.pause(failures, asked.map(Duration::from_secs), random) {
                 proptest::prop_assert!(failures < 5);
-                proptest::prop_assert!(pause <= options.patience + options.first);
+                proptest::prop_assert!(pause <= options.max_retry_after + options.initial_delay);
                 proptest::prop_assert!(pause >= Duration::from_secs(asked.unwrap_or(0)));
             }
         }

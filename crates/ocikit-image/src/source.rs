@@ -135,8 +135,7 @@ pub(crate) fn read_at_most(place: &(impl Source + ?Sized), descriptor: &Descript
     if descriptor.size <= most {
         return Ok(());
     }
-    let what =
-        format!("{} has {} bytes, more than the {most} that are read at once", descriptor.digest, descriptor.size);
+    let what = format!("{} has {} bytes, which exceeds the limit of {most} bytes", descriptor.digest, descriptor.size);
     Err(Error::Unsupported { place: place.to_string(), what })
 }
 

@@ -65,7 +65,7 @@ impl DockerArchive {
         for item in items {
             let (root, manifest) = reader.manifest(&item, &layout)?;
             if roots.len() + item.repo_tags.len().max(1) > MAX_ROOTS {
-                return Err(broken(format!("{MANIFEST_JSON} gives more than {MAX_ROOTS} names")));
+                return Err(broken(format!("{MANIFEST_JSON} has more than {MAX_ROOTS} names")));
             }
             manifests.insert(root.digest, manifest);
             roots.extend(named(&root, item.repo_tags));
@@ -174,9 +174,7 @@ impl Reader<'_> {
         let diff_ids = &config.rootfs().diff_ids;
         if item.layers.len() != diff_ids.len() {
             let (layers, ids) = (item.layers.len(), diff_ids.len());
-            return Err(
-                self.broken(format!("`{}` speaks of {ids} layers, {MANIFEST_JSON} lists {layers}", item.config))
-            );
+            return Err(self.broken(format!("`{}` has {ids} layers, but {MANIFEST_JSON} lists {layers}", item.config)));
         }
         let layers = item.layers.iter().zip(diff_ids);
         let layers: Vec<_> = layers.map(|(name, diff_id)| self.layer(name, diff_id)).collect::<Result<_>>()?;
@@ -272,7 +270,7 @@ impl Reader<'_> {
 
     fn find(&self, name: &str) -> Result<Span> {
         let span = self.index.file(&plain(name));
-        span.ok_or_else(|| self.broken(format!("{MANIFEST_JSON} names `{name}`, which is not there")))
+        span.ok_or_else(|| self.broken(format!("{MANIFEST_JSON} lists `{name}`, which does not exist")))
     }
 
     fn broken(&self, problem: String) -> Error {

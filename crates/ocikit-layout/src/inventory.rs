@@ -103,10 +103,10 @@ fn of_marker(text: Option<&[u8]>) -> Option<Problem> {
         Some(Ok(marker)) if marker.image_layout_version == "1.0.0" => return None,
         Some(Ok(marker)) => {
             let version: String = marker.image_layout_version.chars().take(40).collect();
-            format!("it says version `{version}`, and 1.0.0 is the only one there is")
+            format!("its version is `{version}`, but only 1.0.0 is supported")
         }
-        Some(Err(error)) => format!("it does not say a version: {error}"),
-        None => "it is missing, or too long to be one".to_owned(),
+        Some(Err(error)) => format!("it has no version: {error}"),
+        None => "it is missing or too large".to_owned(),
     };
     Some(Problem { place: OCI_LAYOUT_FILE.to_owned(), digest: None, fault: Fault::LayoutVersion { problem } })
 }

@@ -246,7 +246,7 @@ impl Source for Once {
         }
         let messages = self.take().filter(|_| range == ByteRange::ALL);
         let Some(messages) = messages else {
-            let what = format!("{} came through a pipe, which can be read only once", descriptor.digest);
+            let what = format!("{} was read from a pipe, which can be read only once", descriptor.digest);
             return Err(Error::Unsupported { place: self.name.clone(), what });
         };
         let next = async |mut messages: OwnedMutexGuard<mpsc::Receiver<Message>>| match messages.recv().await {

@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replacement_takes_over_what_was_said() {
+    fn replacement_keeps_annotations() {
         let (a, b) = (root("a"), root("b"));
         let roots = publish(&Index::of(&[]), &a, &naming(Some("1"), Some("example.com/x:1"), None)).unwrap();
         let roots = publish(&roots, &a, &naming(Some("2"), None, None)).unwrap();

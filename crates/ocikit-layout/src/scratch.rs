@@ -47,13 +47,13 @@ impl Scratch {
                 Ok(0) => break,
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Error::broken(name, format!("it cannot be unpacked: {error}"))),
+                Err(error) => return Err(Error::broken(name, format!("it cannot be decompressed: {error}"))),
             };
             file.write_all(&buffer[..length]).map_err(failed)?;
             written += length as u64;
             if written > MIN_UNPACKED_LIMIT_BYTES && written / MAX_COMPRESSION_RATIO > read() {
                 let what = format!(
-                    "it unpacks to more than {MAX_COMPRESSION_RATIO} times its size; if it is meant to, unpack it first"
+                    "it decompresses to more than {MAX_COMPRESSION_RATIO} times its size; decompress it first if that is intended"
                 );
                 return Err(Error::broken(name, what));
             }

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn appears_whole_or_not_at_all() {
+    fn file_appears_complete_or_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("file");
         for text in ["one", "two"] {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_temporary_name_goes_with_whoever_has_it() {
+    fn temporary_name_is_removed_on_drop() {
         let directory = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(directory.path()).unwrap());
         let (file, temporary) = temporary_name(&folder, |name| folder.create(name, 0o666)).unwrap();

@@ -238,7 +238,7 @@ impl TarEdit {
             let written = Tar::of(path.clone(), file.try_clone().map_err(&failed)?)?;
             match written.roots().text() == roots.text() {
                 true => Ok(()),
-                false => Err(Error::broken(path.display(), "it does not hold what was just written to it")),
+                false => Err(Error::broken(path.display(), "it does not contain what was just written")),
             }
         })
         .await
@@ -274,7 +274,7 @@ pub(crate) fn refuse_compressed(file: &File, path: &Path) -> Result<()> {
     if Compression::detect(&start[..read]) == Compression::None {
         return Ok(());
     }
-    let what = "what is compressed as a whole cannot be changed in place; write a new archive".to_owned();
+    let what = "a compressed archive cannot be changed in place; write a new archive".to_owned();
     Err(Error::Unsupported { place: path.display().to_string(), what })
 }
 

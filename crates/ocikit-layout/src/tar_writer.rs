@@ -434,7 +434,7 @@ impl Sink for TarWriter {
             }
             Output::Stream { writer, written, .. } => {
                 if *written.borrow() != end {
-                    return Err(failed(io::Error::other("not all that was expected was written")));
+                    return Err(failed(io::Error::other("an announced blob is missing")));
                 }
                 let writer = writer.clone();
                 blocking(move || {

@@ -43,7 +43,7 @@ impl<'de, T: Deserialize<'de>, const MAX_ITEMS: usize> Deserialize<'de> for List
                 let mut list = Vec::new();
                 while let Some(item) = items.next_element()? {
                     if list.len() == MAX_ITEMS {
-                        return Err(A::Error::custom(format_args!("more than the {MAX_ITEMS} items that are read")));
+                        return Err(A::Error::custom(format_args!("more than {MAX_ITEMS} items")));
                     }
                     list.push(item);
                 }
@@ -103,9 +103,10 @@ impl<'de> DeserializeSeed<'de> for Budgeted<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        *self.0 = self.0.checked_sub(1).ok_or_else(|| {
-            D::Error::custom(format_args!("unknown fields with more than the {MAX_EXTRA_VALUES} values that are read"))
-        })?;
+        *self.0 = self
+            .0
+            .checked_sub(1)
+            .ok_or_else(|| D::Error::custom(format_args!("unknown fields with more than {MAX_EXTRA_VALUES} values")))?;
         deserializer.deserialize_any(self)
     }
 }

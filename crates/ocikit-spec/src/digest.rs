@@ -127,8 +127,8 @@ impl FromStr for Digest {
         let algorithm = Algorithm::named(name).ok_or_else(|| Error::Algorithm { algorithm: excerpt(name) })?;
         Digest::from_hex(algorithm, hex).ok_or_else(|| {
             digest_error(match algorithm {
-                Algorithm::Sha256 => "sha256 wants 64 lower-case hexadecimal digits",
-                Algorithm::Sha512 => "sha512 wants 128 lower-case hexadecimal digits",
+                Algorithm::Sha256 => "sha256 requires 64 lower-case hexadecimal digits",
+                Algorithm::Sha512 => "sha512 requires 128 lower-case hexadecimal digits",
             })
         })
     }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_a_digest() {
+    fn rejects_invalid_digests() {
         for text in [
             "",
             ":",
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn is_found_again_by_its_blob_path() {
+    fn blob_path_round_trips() {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let digest = Digest::of(algorithm, b"x");
             assert_eq!(Digest::from_blob_path(&digest.blob_path()), Some(digest));

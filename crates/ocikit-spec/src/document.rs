@@ -52,7 +52,7 @@ impl Document {
     pub fn parse(media_type: &MediaType, bytes: impl Into<Bytes>) -> Result<Document> {
         match Content::of(media_type, bytes)? {
             Content::Document(document) => Ok(document),
-            Content::Schema1 => Err(invalid("document", "it is a docker schema 1 manifest, which is not supported")),
+            Content::Schema1 => Err(invalid("document", "it is a Docker schema 1 manifest, which is not supported")),
             Content::Blob => Err(invalid("document", format!("`{media_type}` is neither a manifest nor an index"))),
         }
     }
@@ -174,7 +174,7 @@ impl Content {
         let kind = match &stated {
             Some(stated) if stated.is_document() => Some(stated),
             Some(stated) if labelled => {
-                let problem = format!("it calls itself `{stated}`, which is neither a manifest nor an index");
+                let problem = format!("its media type is `{stated}`, which is neither a manifest nor an index");
                 return Err(invalid("document", problem));
             }
             // Another kind of document, such as the envelope of an attestation.
@@ -190,7 +190,7 @@ impl Content {
             Some(kind) if kind.is_index() => {
                 let index = Index::parse(bytes)?;
                 if index.manifests().len() > MAX_ENTRIES {
-                    let problem = format!("it lists more than the {MAX_ENTRIES} manifests that are read");
+                    let problem = format!("it lists more than {MAX_ENTRIES} manifests");
                     return Err(invalid("index", problem));
                 }
                 Ok(Content::Document(Document::Index(index)))
@@ -206,8 +206,7 @@ impl Content {
                 Ok(NamesBlobs(false)) => Ok(Content::Blob),
                 Ok(NamesBlobs(true)) => {
                     let stated = stated.as_ref().unwrap_or(label);
-                    let problem =
-                        format!("it names other blobs, and `{stated}` is not a media type that is understood");
+                    let problem = format!("it refers to other blobs, and `{stated}` is not a known media type");
                     Err(invalid("document", problem))
                 }
                 // Nested too deep to be searched.
@@ -886,9 +885,7 @@ fn raw(value: &(impl Serialize + ?Sized)) -> Box<RawValue> {
 
 fn check_length(document: &'static str, bytes: &Bytes, most: u64) -> Result<()> {
     match bytes.len() as u64 {
-        length if length > most => {
-            Err(invalid(document, format!("{length} bytes are more than the {most} that are read")))
-        }
+        length if length > most => Err(invalid(document, format!("{length} bytes exceed the limit of {most} bytes"))),
         _ => Ok(()),
     }
 }
@@ -919,7 +916,7 @@ fn check_keys(document: &'static str, object: &Fields<'_>, known: &[&str], forei
         if !known.contains(&key)
             && let Some(meant) = known.iter().find(|name| name.eq_ignore_ascii_case(key))
         {
-            return Err(invalid(document, format!("it has `{key}`, which some readers take for `{meant}`")));
+            return Err(invalid(document, format!("it has `{key}`, which some readers treat as `{meant}`")));
         }
     }
     Ok(())

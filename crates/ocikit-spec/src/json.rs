@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lays_out_without_respelling() {
+    fn formatting_keeps_keys_and_values() {
         let text = r#" { "a" : [ 1.50 , 1e3,{ } ,[ ] ] , "b\"}" : "x\\", "c":{"d":null} } "#;
         assert_eq!(lay_out(text, None), r#"{"a":[1.50,1e3,{},[]],"b\"}":"x\\","c":{"d":null}}"#);
         let indented = "{\n  \"a\": [\n    1.50,\n    1e3,\n    {},\n    []\n  ],\n  \"b\\\"}\": \"x\\\\\",\n  \"c\": {\n    \"d\": null\n  }\n}";
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn sees_how_a_document_is_indented() {
+    fn detects_indentation() {
         for (text, indent) in [
             ("{\"a\":1}", None),
             ("{\n\"a\":1}", None),

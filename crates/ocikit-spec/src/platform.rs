@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn is_written_as_it_is_read() {
+    fn text_round_trips() {
         for text in ["linux/amd64", "linux/arm/v7", "windows(10.0.20348.1)/amd64", "unknown/unknown"] {
             assert_eq!(platform(text).to_string(), text);
         }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_what_runs_there() {
+    fn accepts_compatible_platforms() {
         for (wanted, found, accepts) in [
             ("linux/amd64", "linux/amd64", true),
             ("linux/x86_64", "linux/amd64", true),

@@ -173,7 +173,7 @@ fn host_name(text: &str) -> Result<String, &'static str> {
     let is_number =
         last.bytes().all(|byte| byte.is_ascii_digit()) || last.strip_prefix("0x").is_some_and(is_hexadecimal);
     if is_number && host.parse::<Ipv4Addr>().is_err() {
-        return Err("the registry ends in a number and is no IPv4 address in dotted form");
+        return Err("the registry ends in a number and is not an IPv4 address in dotted form");
     }
     Ok(host)
 }
@@ -208,13 +208,13 @@ impl Repository {
     pub fn new(registry: Registry, path: &str) -> Result<Repository> {
         let refuse = |problem| Error::Reference { text: excerpt(path), problem };
         if path.is_empty() {
-            return Err(refuse("it names no repository"));
+            return Err(refuse("it has no repository"));
         }
         if path.len() > 255 {
             return Err(refuse("the repository is longer than 255 characters"));
         }
         if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(refuse("a repository is written in lower case"));
+            return Err(refuse("a repository must be in lower case"));
         }
         if !path.split('/').all(is_path_component) {
             return Err(refuse(
@@ -395,7 +395,7 @@ impl FromStr for Reference {
             _ => (name, None),
         };
         if name.contains("://") {
-            return Err(refuse("it is a URL; leave out the part before `//`, and that too"));
+            return Err(refuse("it is a URL; remove the scheme and `//`"));
         }
         let repository = repository.parse::<Repository>().map_err(|error| match error {
             Error::Reference { problem, .. } => refuse(problem),
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_no_registry_would_take() {
+    fn rejects_invalid_references() {
         for text in [
             "",
             ":",
@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_what_is_on_this_machine() {
+    fn recognizes_loopback_registries() {
         for (text, loopback) in [
             ("localhost", true),
             ("localhost:5000", true),

@@ -42,6 +42,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         copied => copied?,
     };
     let ((sent, bytes), (there, _)) = (copied.count(Put::Copied), copied.count(Put::Present));
-    println!("{sent} blobs with {bytes} bytes were sent, {there} were there");
+    println!("{sent} blobs with {bytes} bytes were uploaded, {there} already existed");
     Ok(())
 }

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_but_a_thread_is_needed() {
+    fn works_without_an_async_runtime() {
         let session = Session::new(Client::default(), SessionOptions::default()).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let gone: Location = directory.path().join("gone.tar").display().to_string().parse().unwrap();

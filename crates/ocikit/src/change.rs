@@ -96,13 +96,13 @@ async fn has_children(sink: &Arc<dyn Sink>, descriptor: &Descriptor, memory: &Me
     let document = memory.document(descriptor).await?;
     for child in document.children().filter(|child| child.urls.is_empty() || !child.media_type.is_foreign_layer()) {
         if !sink.has(child).await? {
-            return Err(Error::not_found(format!("{}, which the manifest names", child.digest), sink));
+            return Err(Error::not_found(format!("{}, which the manifest lists", child.digest), sink));
         }
     }
     Ok(())
 }
 
-const ARCHIVES_KEEP_IMAGES: &str = "an archive keeps no blob that no image leads to";
+const ARCHIVES_KEEP_IMAGES: &str = "an archive keeps only the blobs of its images";
 
 /// Returns the descriptor of a manifest or index, with its own media type or the given one.
 ///

@@ -127,7 +127,7 @@ async fn inspect_at(root: &Root, depth: usize, told: &mut HashSet<Digest>) -> Re
             facts.predicate_types = predicates.map(str::to_owned).collect();
         }
         Document::Index(_) if depth > MAX_INDEX_DEPTH => facts.missing = Some("it is nested too deep".to_owned()),
-        Document::Index(_) if !told.insert(descriptor.digest) => facts.missing = Some("it is told above".to_owned()),
+        Document::Index(_) if !told.insert(descriptor.digest) => facts.missing = Some("it is listed above".to_owned()),
         Document::Index(index) => {
             facts.artifact_type = index.artifact_type().cloned();
             for entry in index.manifests() {

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_alone_decides() {
+    fn location_kind_depends_on_text_alone() {
         let path = |path: &str, name: Name| Location::Path { path: path.into(), name };
         let registry = |text: &str| Location::Registry(text.parse().unwrap());
         let digest = || Name::Digest(DIGEST.parse().unwrap());
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn transports_of_other_tools_are_no_repositories() {
+    fn transports_of_other_tools_are_rejected() {
         for text in [
             "dir:/x",
             "dir:x",
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_written_as_it_is_read() {
+    fn text_round_trips() {
         for text in
             ["-", "app.tar#v1", r"oci:C:\x:1", "./x", "oci:dir:v1", "oci-archive:a.tar", "docker-archive:a.tar:x:1"]
         {

@@ -147,7 +147,8 @@ impl Session {
             Some("gz" | "tgz") => Compression::Gzip,
             Some("zst") => Compression::Zstd,
             Some("xz" | "bz2") => {
-                let what = "archives in xz and bzip2 are read and not written; name it `.tar`, `.tar.gz` or `.tar.zst`";
+                let what =
+                    "archives in xz and bzip2 are supported for reading only; name it `.tar`, `.tar.gz` or `.tar.zst`";
                 return Err(Error::Unsupported { place: path.display().to_string(), what: what.to_owned() });
             }
             _ => options.compression,
@@ -248,7 +249,7 @@ impl Session {
         match root {
             Root::Index(index) => Ok(Root::Image(index.image_for(&self.docker_platform()).await?)),
             Root::Image(_) => Ok(root.clone()),
-            Root::Other(_) => Err(unsupported(to, "docker archives hold images and nothing else")),
+            Root::Other(_) => Err(unsupported(to, "docker archives hold images only")),
         }
     }
 
@@ -306,7 +307,7 @@ impl Session {
         if let Location::Registry(reference) = location
             && reference.digest().is_some()
         {
-            let what = "an image that is named by its digest cannot be changed; name a tag, or write elsewhere";
+            let what = "an image selected by its digest cannot be changed; use a tag, or write to another location";
             return Err(unsupported(location, what));
         }
         let sink = self.in_place(location).await?;
@@ -391,7 +392,7 @@ impl Session {
                 Ok(removed)
             }
             Some(Local::Layout(path)) => self.shared(Dir::open(path).await?).remove(&location.name()).await,
-            None => Err(unsupported(location, "images are taken off the lists of local archives and layouts")),
+            None => Err(unsupported(location, "images can be removed only from local archives and layouts")),
         }
     }
 

@@ -91,7 +91,10 @@ impl Walk<'_> {
         let mut tree = Tree::of(root.descriptor(), relation);
         tree.kind = Some(Kind::of(&root).to_string());
         if self.looked_at.fetch_add(1, Ordering::Relaxed) >= MAX_DOCUMENTS || above.len() > MAX_TREE_DEPTH {
-            return Err(Error::broken(self.source, format!("more hangs at {} than is looked at", root.digest())));
+            return Err(Error::broken(
+                self.source,
+                format!("too many documents and referrers below {}", root.digest()),
+            ));
         }
         let path = [above, &[root.digest()]].concat();
         match root.document() {
@@ -201,7 +204,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_hangs_together_is_shown_together() {
+    async fn tree_shows_children_and_referrers() {
         let memory = Arc::new(Memory::new());
         let one = testing::image(&memory, 1, &"linux/amd64".parse().unwrap(), &[10, 1000]);
         let two = testing::image(&memory, 2, &"linux/arm64".parse().unwrap(), &[1000]);
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_missing_is_told() {
+    async fn missing_documents_are_reported() {
         let memory = Arc::new(Memory::new());
         let absent = Descriptor::of(MediaType::OCI_MANIFEST, b"absent");
         let index = testing::index(&memory, &[absent]);

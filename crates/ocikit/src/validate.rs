@@ -44,7 +44,7 @@ impl Session {
     pub async fn gc(&self, location: &Location, options: &GcOptions) -> Result<Collected> {
         match location {
             _ if self.options().shared_blobs.is_some() => {
-                Err(unsupported(location, "its blobs are shared, and what others need cannot be told"))
+                Err(unsupported(location, "its blobs are shared with other layouts, whose needs are unknown"))
             }
             Location::Layout { path, .. } | Location::Archive { path, .. } | Location::Path { path, .. } => {
                 gc(path, options).await

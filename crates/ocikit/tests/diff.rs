@@ -38,7 +38,7 @@ fn base() -> Tar {
 }
 
 #[tokio::test]
-async fn files_differ_in_all_ways_that_they_can() {
+async fn all_kinds_of_file_differences_are_found() {
     let left = Tar::new()
         .file("content", b"a")
         .file("mode", b"")
@@ -74,7 +74,7 @@ async fn files_differ_in_all_ways_that_they_can() {
 }
 
 #[tokio::test]
-async fn what_a_container_does_not_see_does_not_matter() {
+async fn differences_hidden_from_containers_are_not_semantic() {
     let layers = [base().finish(), Tar::new().file("etc/hosts", b"x").finish()];
     // The same files in one layer, in another order, and with a file that a whiteout removes.
     let flat = base().file("etc/hosts", b"x").finish();
@@ -89,7 +89,7 @@ async fn what_a_container_does_not_see_does_not_matter() {
 }
 
 #[tokio::test]
-async fn times_alone_are_only_times() {
+async fn different_times_are_of_class_time() {
     let later = Tar::new().modified(9).directory("etc").file("etc/motd", b"hello").finish();
     let found = compare(&[base().finish()], &[later]).await;
     assert_eq!(
@@ -99,7 +99,7 @@ async fn times_alone_are_only_times() {
 }
 
 #[tokio::test]
-async fn compression_is_encoding() {
+async fn different_compression_is_of_class_encoding() {
     let memory = Arc::new(Memory::new());
     let layers = [base().finish()];
     let (gzip, zstd) =
@@ -149,7 +149,7 @@ async fn indexes_are_compared_by_platform() {
 }
 
 #[tokio::test]
-async fn annotations_and_artifacts_are_told() {
+async fn differences_of_annotations_and_artifacts_are_found() {
     let memory = Arc::new(Memory::new());
     let subject = testing::image_of(&memory, &platform(), Compression::None, &[base().finish()]);
     let one = testing::referrer(&memory, &subject, "application/x.one");
@@ -202,7 +202,7 @@ impl Source for Watched {
 }
 
 #[tokio::test]
-async fn what_is_the_same_is_read_once_or_not_at_all() {
+async fn equal_contents_are_read_at_most_once() {
     let place = Arc::new(Watched::default());
     let open = async |compression, layers: &[Vec<u8>]| {
         let descriptor = testing::image_of(&place.0, &platform(), compression, layers);

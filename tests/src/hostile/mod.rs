@@ -86,7 +86,7 @@ pub const CASES: &[Case] = &[
     small("extended-alone", "an extended header with nothing behind it", [3, 3, 3], extended_alone),
     small("extended-global", "a global header that renames every entry", [3, 3, 3], extended_global),
     small("sparse", "the layer is a sparse file of 1 TiB", [3, 3, 3], sparse),
-    small("zero-block", "a lone block of zeros between entries", [3, 3, 3], zero_block),
+    small("zero-block", "a single zero block between entries", [3, 3, 3], zero_block),
     small("empty", "nothing at all", [3, 3, 3], Vec::new),
     small("zeros", "an archive without entries", [3, 3, 3], || vec![0; 1024]),
     small("noise", "bytes that are no tar", [3, 3, 3], noise),

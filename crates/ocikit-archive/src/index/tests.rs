@@ -90,7 +90,7 @@ fn finds_files_by_their_plain_name() {
 }
 
 #[test]
-fn the_last_of_a_name_counts() {
+fn last_entry_with_a_name_is_used() {
     let tar = tar(&[("a", b"old"), ("./a", b"new")]);
     let index = TarIndex::read(&tar).unwrap();
     assert_eq!(contents(&tar, &index, "a"), Some(&b"new"[..]));
@@ -98,7 +98,7 @@ fn the_last_of_a_name_counts() {
 }
 
 #[test]
-fn names_that_lead_out_are_not_found() {
+fn names_outside_the_archive_are_not_found() {
     let tar = tar(&[("/etc/passwd", b"x"), ("../up", b"x"), ("a/../../up", b"x"), ("a/../b", b"x"), ("ok", b"y")]);
     let index = TarIndex::read(&tar).unwrap();
     assert_eq!(index.entries().iter().filter(|entry| entry.name.is_some()).count(), 1);
@@ -109,7 +109,7 @@ fn names_that_lead_out_are_not_found() {
 }
 
 #[test]
-fn links_stay_inside() {
+fn links_are_followed_inside_the_archive_only() {
     let mut tar = Vec::new();
     add(&mut tar, &Header::file("x/layer.tar", 3).to_bytes(), b"abc");
     for (name, kind, target) in [
@@ -147,7 +147,7 @@ fn only_files_have_bytes() {
 }
 
 #[test]
-fn an_extended_header_with_a_line_break_hides_nothing() {
+fn extended_header_with_line_break_hides_no_entries() {
     // A reader that splits records at line breaks misses the size and reads the contents of the file as entries.
     let smuggled = tar(&[("smuggled", b"evil!")]);
     let size = smuggled.len().to_string();
@@ -165,7 +165,7 @@ fn an_extended_header_with_a_line_break_hides_nothing() {
 }
 
 #[test]
-fn global_headers_are_passed_unless_they_rename() {
+fn global_headers_are_skipped_unless_they_rename() {
     let mut global = pax(&[("comment", b"x")]);
     global[156] = b'g';
     checksum(&mut global);
@@ -203,7 +203,7 @@ fn zeros_end_the_archive() {
 }
 
 #[test]
-fn truncation_is_noticed_at_every_byte() {
+fn truncation_is_detected_at_every_byte() {
     let whole = tar(&[("a", &[1; 600]), ("b", b"2")]);
     for length in 0..whole.len() {
         let read = TarIndex::read(&whole[..length]).map(|index| index.entries().len());
@@ -221,7 +221,7 @@ fn truncation_is_noticed_at_every_byte() {
 }
 
 #[test]
-fn what_is_not_a_tar_is_refused() {
+fn rejects_input_that_is_not_a_tar() {
     for bytes in [&[1; 512][..], &[0x1f; 4096], b"{}", &b"x".repeat(2000)] {
         assert!(TarIndex::read(bytes).is_err());
         assert!(streamed(bytes).is_err());
@@ -255,7 +255,7 @@ fn reads_what_gnu_tar_wrote() {
 }
 
 #[test]
-fn a_stream_that_stutters_is_read_all_the_same() {
+fn short_reads_do_not_change_the_result() {
     struct Stutter<'a>(&'a [u8], bool);
     impl Read for Stutter<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -281,7 +281,7 @@ fn a_stream_that_stutters_is_read_all_the_same() {
 
 proptest::proptest! {
     #[test]
-    fn both_ways_of_reading_agree(names in proptest::collection::vec("[a-c./]{1,5}|[a-z]{150}", 0..6), cut in 0..6000_usize) {
+    fn random_and_sequential_reading_agree(names in proptest::collection::vec("[a-c./]{1,5}|[a-z]{150}", 0..6), cut in 0..6000_usize) {
         let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), name.as_bytes())).collect();
         let mut tar = tar(&entries);
         tar.truncate(cut.max(1));

@@ -99,7 +99,7 @@ impl Lookup {
 fn missing(link: Option<&Path>) -> Result<Answer> {
     match link {
         None => Ok(Answer::Missing),
-        link => Err(refuse(link, "it is a hard link to a file that is not there")),
+        link => Err(refuse(link, "it is a hard link to a missing file")),
     }
 }
 

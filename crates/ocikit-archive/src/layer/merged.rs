@@ -86,7 +86,7 @@ impl FileTree {
         match self.files.get(target) {
             Some(located) if located.file.is_directory() => Err(refuse("it is a hard link to a directory")),
             Some(located) => Ok(located.clone()),
-            None => Err(refuse("it is a hard link to a file that is not there")),
+            None => Err(refuse("it is a hard link to a missing file")),
         }
     }
 

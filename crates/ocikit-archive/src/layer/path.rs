@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_is_a_range() {
+    fn paths_below_a_directory_are_a_range() {
         let names = ["", "a", "a-b", "a.b", "a/b", "a/b/c", "a0", "ab", "b"];
         let set: std::collections::BTreeSet<_> = names.iter().map(|name| Path::confined(name.as_bytes())).collect();
         let below = |name: &str| -> Vec<_> {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_printed_is_escaped() {
+    fn unprintable_characters_are_escaped() {
         assert_eq!(Path::confined(b"a\n\x1b[0m\xff\\\xc3\xa4").to_string(), "a\\n\\u{1b}[0m\\xff\\\\ä");
     }
 }

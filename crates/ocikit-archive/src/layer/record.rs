@@ -27,7 +27,7 @@ pub(crate) fn record(found: &Found<'_>) -> Result<Record> {
         Meaning::File => None,
         Meaning::Whiteout(whiteout) => Some(Kind::Whiteout(whiteout)),
         Meaning::Leftover => return Ok(Record { entry: None, sparse: None }),
-        Meaning::Senseless => return Err(refuse(format!("`{path}` hides nothing that could have a name"))),
+        Meaning::Senseless => return Err(refuse(format!("`{path}` is a whiteout without a valid name"))),
     };
     let extended = extended(found).map_err(refuse)?;
     let sparse = match &found.sparse {
@@ -77,7 +77,7 @@ fn kind_of(found: &Found<'_>, sparse: Option<&Sparse>) -> Result<Kind, String> {
         EntryType::Char => FileKind::CharacterDevice { major, minor },
         EntryType::Block => FileKind::BlockDevice { major, minor },
         EntryType::Fifo => FileKind::Fifo,
-        other => return Err(format!("no file is of type `{}`", char::from(other.to_byte()).escape_default())),
+        other => return Err(format!("unknown entry type `{}`", char::from(other.to_byte()).escape_default())),
     }))
 }
 

@@ -76,7 +76,7 @@ impl Resolver {
             FileKind::Symlink { target } if self.last == Last::Follow || !self.rest.is_empty() => {
                 self.links += 1;
                 if self.links > MAX_SYMLINKS {
-                    return refuse("too many links lead to each other");
+                    return refuse("too many levels of symlinks");
                 }
                 if target.starts_with(b"/") {
                     self.at = Path::root();

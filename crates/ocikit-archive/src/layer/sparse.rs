@@ -29,7 +29,7 @@ impl Sparse {
             sum += part.length;
         }
         if sum != stored {
-            return Err(format!("the map of a sparse file speaks of {sum} bytes, {stored} are stored"));
+            return Err(format!("the map of a sparse file has {sum} bytes, but {stored} are stored"));
         }
         let parts = map.iter().filter(|part| part.length > 0).copied().collect();
         Ok(Sparse { parts, size, position: 0, part: 0 })
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_that_cannot_be_are_refused() {
+    fn rejects_invalid_sparse_maps() {
         for (map, size, stored) in [
             (&[part(0, 2)][..], 1, 2),
             (&[part(2, 1), part(0, 1)], 3, 2),

@@ -104,7 +104,7 @@ fn merged(layers: Vec<Tar>) -> Result<FileTree> {
 }
 
 #[test]
-fn an_entry_tells_everything() {
+fn reads_all_metadata_of_an_entry() {
     let records: [(&str, &[u8]); 4] = [
         ("mtime", b"-1.5"),
         ("SCHILY.xattr.user.acme", b"two\nlines\n"),
@@ -152,7 +152,7 @@ fn kinds_are_told_apart() {
 /// Both formats of GNU tar and the three of PAX: the same file each time, with two bytes and a hole of three after
 /// each.
 #[test]
-fn sparse_files_are_read_as_they_were_meant() {
+fn sparse_files_are_expanded() {
     let map = [(0_u64, 2_u64), (5, 2), (10, 0)];
     let whole = b"ab\0\0\0cd\0\0\0";
     let mut old = EntryBuilder::new_gnu();
@@ -196,7 +196,7 @@ fn sparse_files_are_read_as_they_were_meant() {
 }
 
 #[test]
-fn what_would_be_read_wrong_is_refused() {
+fn rejects_ambiguous_entries() {
     let map = b"x,2".as_slice();
     let bad: [(&str, Tar); 9] = [
         ("a whiteout without a name", Tar::default().file("a/.wh.", "")),
@@ -259,7 +259,7 @@ fn links_within_a_layer_are_followed() {
 }
 
 #[test]
-fn a_directory_lies_over_a_link_of_a_lower_layer() {
+fn directory_without_entry_replaces_symlink_of_lower_layer() {
     let lower = || Tar::default().symlink("lib", "usr/lib").file("usr/lib/x", "");
     let files = merged(vec![lower(), Tar::default().file("lib/y", "")]).unwrap();
     assert_eq!(shown(&files), ["lib/", "lib/y 1", "usr/", "usr/lib/", "usr/lib/x 0"]);
@@ -283,7 +283,7 @@ fn directories_and_files_replace_each_other() {
 }
 
 #[test]
-fn a_directory_that_nothing_describes_changes_none() {
+fn directory_without_entry_changes_no_lower_directory() {
     let lower = Tar::default().directory("d");
     let files = merged(vec![lower, Tar::default().file("d/x", "")]).unwrap();
     assert_eq!((files.get(&path("d")).unwrap().layer, files.get(&path("d")).unwrap().file.metadata.mode), (0, 0o640));
@@ -328,7 +328,7 @@ fn hard_links_are_names_of_one_file() {
 }
 
 #[test]
-fn directories_that_nothing_describes_are_bounded() {
+fn directories_without_entries_are_bounded() {
     let deep = "x/".repeat(2000);
     let tar = (0..100)
         .fold(Tar::default(), |tar, number| tar.pax(&[("path", format!("{number}/{deep}f").as_bytes())], "f", b""));
@@ -469,7 +469,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn trees_are_what_the_model_says(layers in layers()) {
+    fn trees_agree_with_the_model(layers in layers()) {
         let files = merged(layers.iter().map(|layer| tar_of(layer)).collect()).unwrap();
         let mut model = Model::default();
         for (number, layer) in layers.iter().enumerate() {
@@ -482,7 +482,7 @@ proptest! {
     }
 
     #[test]
-    fn whiteouts_count_wherever_they_stand(
+    fn whiteouts_apply_at_any_position(
         layers in layers(),
         order in proptest::collection::vec(any::<prop::sample::Index>(), 8),
     ) {
@@ -515,7 +515,7 @@ proptest! {
     }
 
     #[test]
-    fn looking_from_the_top_finds_the_same(layers in layers(), wanted in proptest::collection::vec(b'a'..=b'c', 1..4)) {
+    fn lookup_agrees_with_merged_tree(layers in layers(), wanted in proptest::collection::vec(b'a'..=b'c', 1..4)) {
         let trees: Vec<_> = layers.iter().map(|layer| tar_of(layer).tree().unwrap()).collect();
         let mut files = FileTree::new();
         trees.iter().for_each(|tree| files.apply(tree).unwrap());
@@ -535,7 +535,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(at in 0..3000_usize, byte: u8, length in 0..3000_usize) {
+    fn random_bytes_do_not_panic(at in 0..3000_usize, byte: u8, length in 0..3000_usize) {
         let mut tar = Tar::default().directory("d").symlink("d/s", "../x").link("h", "d/s")
             .pax(&[("SCHILY.xattr.a", b"b"), ("mtime", b"1.5")], "f", b"abc").bytes();
         let at = at % tar.len();
@@ -546,7 +546,7 @@ proptest! {
 }
 
 #[test]
-fn looking_from_the_top_reads_no_further_than_it_must() {
+fn lookup_reads_only_the_layers_it_needs() {
     let trees: Vec<_> = [
         Tar::default().file("etc/passwd", "").file("usr/bin/sh", "").file("etc/hosts", ""),
         Tar::default().symlink("bin", "usr/bin").link("copy", "etc/hosts"),

@@ -203,7 +203,7 @@ impl Tree {
                 _ => {
                     self.undescribed += asked.as_bytes().len();
                     if self.undescribed > MAX_UNDESCRIBED_BYTES {
-                        return Err(refuse(path, "too many directories have no entry of their own"));
+                        return Err(refuse(path, "too many directories without an entry"));
                     }
                     self.put(asked, Node::File(File::undescribed()))?;
                     FileKind::Directory

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_tell_what_is_hidden() {
+    fn whiteout_names_are_parsed() {
         for (name, hidden) in [
             ("a/.wh.b", Some("a/b")),
             (".wh.b", Some("b")),

@@ -22,13 +22,13 @@ const WINDOW_BYTES: u64 = 1 << 20;
 pub(super) struct Channel {
     blob: Descriptor,
     pace: Arc<Pace>,
-    state: Mutex<State>,
+    state: Mutex<ChannelState>,
     changed: Notify,
 }
 
 #[derive(Debug)]
-struct State {
-    lanes: Vec<Place>,
+struct ChannelState {
+    lanes: Vec<LaneState>,
     /// Chunks, each with the hash state of all bytes before it.
     window: VecDeque<(Bytes, Hashed)>,
     /// The offset of the first chunk, and the end of the last.
@@ -57,7 +57,7 @@ impl fmt::Debug for Hashed {
 
 /// The state of a lane.
 #[derive(Debug, Clone)]
-enum Place {
+enum LaneState {
     /// It takes the byte at this offset next.
     At(u64),
     /// It reads by itself: from this offset, if it was detached in the middle.
@@ -65,26 +65,26 @@ enum Place {
 }
 
 /// What a lane receives.
-enum Next {
+enum NextChunk {
     Chunk(Bytes),
     End,
     /// The lane was detached and continues by itself, with the hash state of all bytes before this offset.
     Alone(u64, Hashed),
 }
 
-impl State {
+impl ChannelState {
     /// Detaches the lanes that have exceeded their delay, and drops the chunks that all others have taken.
     fn settle(&mut self, pace: &Pace) {
         for lane in 0..self.lanes.len() {
-            if let Place::At(position) = self.lanes[lane]
+            if let LaneState::At(position) = self.lanes[lane]
                 && pace.has_left(lane)
             {
-                self.lanes[lane] = Place::Alone(Some(self.before(position)));
+                self.lanes[lane] = LaneState::Alone(Some(self.before(position)));
             }
         }
         let positions = self.lanes.iter().filter_map(|place| match place {
-            Place::At(position) => Some(*position),
-            Place::Alone(_) => None,
+            LaneState::At(position) => Some(*position),
+            LaneState::Alone(_) => None,
         });
         let slowest = positions.min().unwrap_or(self.head);
         while let Some((chunk, _)) = self.window.front() {
@@ -124,25 +124,25 @@ impl State {
 
     /// Returns the lanes that block the next chunk, if another lane waits for it.
     fn slow(&self) -> Vec<usize> {
-        let at = |wanted: u64| move |place: &Place| matches!(place, Place::At(position) if *position == wanted);
+        let at = |wanted: u64| move |place: &LaneState| matches!(place, LaneState::At(position) if *position == wanted);
         if !self.lanes.iter().any(at(self.head)) {
             return Vec::new();
         }
         let first = self.window.front().map_or(self.head, |(chunk, _)| self.base + chunk.len() as u64);
-        let behind = |place: &Place| matches!(place, Place::At(position) if *position < first);
+        let behind = |place: &LaneState| matches!(place, LaneState::At(position) if *position < first);
         self.lanes.iter().enumerate().filter(|(_, place)| behind(place)).map(|(lane, _)| lane).collect()
     }
 
     fn is_deserted(&self) -> bool {
-        self.lanes.iter().all(|place| matches!(place, Place::Alone(_)))
+        self.lanes.iter().all(|place| matches!(place, LaneState::Alone(_)))
     }
 }
 
 impl Channel {
     pub(super) fn new(blob: &Descriptor, lanes: usize, pace: &Arc<Pace>) -> Arc<Channel> {
         let hashed = Hashed::nothing(blob);
-        let state = State {
-            lanes: vec![Place::At(0); lanes],
+        let state = ChannelState {
+            lanes: vec![LaneState::At(0); lanes],
             window: VecDeque::new(),
             base: 0,
             head: 0,
@@ -154,13 +154,13 @@ impl Channel {
         Arc::new(Channel { blob, pace, state: Mutex::new(state), changed: Notify::new() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ChannelState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Detaches a lane that has the blob or does not need it any more.
     pub(super) fn leave(&self, lane: usize) {
-        self.lock().lanes[lane] = Place::Alone(None);
+        self.lock().lanes[lane] = LaneState::Alone(None);
         self.changed.notify_waiters();
     }
 
@@ -169,18 +169,18 @@ impl Channel {
     fn join(&self, lane: usize, offset: u64, can_leave: bool) -> Joined {
         let mut state = self.lock();
         state.settle(&self.pace);
-        let here = matches!(state.lanes[lane], Place::At(_)) && (state.base..=state.head).contains(&offset);
+        let here = matches!(state.lanes[lane], LaneState::At(_)) && (state.base..=state.head).contains(&offset);
         if !here {
-            state.lanes[lane] = Place::Alone(None);
+            state.lanes[lane] = LaneState::Alone(None);
             self.changed.notify_waiters();
             return Joined::No;
         }
-        let others = state.lanes.iter().filter(|place| matches!(place, Place::At(_))).count() - 1;
+        let others = state.lanes.iter().filter(|place| matches!(place, LaneState::At(_))).count() - 1;
         if can_leave && !state.begun && others == 0 {
-            state.lanes[lane] = Place::Alone(None);
+            state.lanes[lane] = LaneState::Alone(None);
             return Joined::No;
         }
-        state.lanes[lane] = Place::At(offset);
+        state.lanes[lane] = LaneState::At(offset);
         self.changed.notify_waiters();
         if std::mem::replace(&mut state.begun, true) { Joined::Yes } else { Joined::First }
     }
@@ -196,7 +196,7 @@ impl Channel {
             changed.await;
         }
         // Sets the outcome even if the task panics or is aborted, so that no lane waits forever.
-        let ending = Ending(self);
+        let ending = EndGuard(self);
         let outcome = self.read(from).await;
         self.lock().end = Some(outcome.map_err(Arc::new));
         drop(ending);
@@ -261,26 +261,26 @@ impl Channel {
         }
     }
 
-    async fn next(&self, lane: usize, position: u64) -> Result<Next> {
+    async fn next(&self, lane: usize, position: u64) -> Result<NextChunk> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             {
                 let mut state = self.lock();
                 state.settle(&self.pace);
-                if let Place::Alone(at) = &state.lanes[lane] {
+                if let LaneState::Alone(at) = &state.lanes[lane] {
                     let (at, hashed) = at.clone().unwrap_or_else(|| (0, Hashed::nothing(&self.blob)));
-                    return Ok(Next::Alone(at, hashed));
+                    return Ok(NextChunk::Alone(at, hashed));
                 }
                 if let Some(chunk) = state.chunk_at(position) {
-                    state.lanes[lane] = Place::At(position + chunk.len() as u64);
+                    state.lanes[lane] = LaneState::At(position + chunk.len() as u64);
                     state.settle(&self.pace);
                     drop(state);
                     self.changed.notify_waiters();
-                    return Ok(Next::Chunk(chunk));
+                    return Ok(NextChunk::Chunk(chunk));
                 }
                 match &state.end {
-                    Some(Ok(())) => return Ok(Next::End),
+                    Some(Ok(())) => return Ok(NextChunk::End),
                     Some(Err(error)) => return Err(Error::again(error)),
                     None => {}
                 }
@@ -311,9 +311,9 @@ enum Joined {
 }
 
 /// Sets the outcome of the reader when it is dropped.
-struct Ending<'a>(&'a Channel);
+struct EndGuard<'a>(&'a Channel);
 
-impl Drop for Ending<'_> {
+impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
         let stopped = || Arc::new(Error::broken(self.0.blob.digest, "it was not read to its end"));
         self.0.lock().end.get_or_insert_with(|| Err(stopped()));
@@ -323,7 +323,7 @@ impl Drop for Ending<'_> {
 
 /// The source of a blob for one lane: the shared channel as far as possible, otherwise its own source.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct LaneSource {
     pub(super) channel: Arc<Channel>,
     pub(super) lane: usize,
     /// The source for reads without the channel and for all other operations.
@@ -352,7 +352,7 @@ impl Drop for BlobReader {
     }
 }
 
-impl fmt::Display for Shared {
+impl fmt::Display for LaneSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.source, f)
     }
@@ -365,7 +365,7 @@ enum Reading {
 }
 
 #[async_trait]
-impl Source for Shared {
+impl Source for LaneSource {
     async fn resolve(&self, name: &Name) -> Result<Descriptor> {
         self.source.resolve(name).await
     }
@@ -427,8 +427,8 @@ async fn read(reading: Reading, lane: usize, left: u64) -> Result<Option<(Bytes,
             Some(chunk) => (chunk, Reading::Alone(body)),
         },
         Reading::Together(channel, source, position) => match channel.next(lane, position).await? {
-            Next::End => return Ok(None),
-            Next::Chunk(mut chunk) => {
+            NextChunk::End => return Ok(None),
+            NextChunk::Chunk(mut chunk) => {
                 let whole = chunk.len() as u64;
                 chunk.truncate(left.min(whole) as usize);
                 if (chunk.len() as u64) < whole {
@@ -438,7 +438,7 @@ async fn read(reading: Reading, lane: usize, left: u64) -> Result<Option<(Bytes,
                 let after = position + chunk.len() as u64;
                 (chunk, Reading::Together(channel, source, after))
             }
-            Next::Alone(at, hashed) => {
+            NextChunk::Alone(at, hashed) => {
                 let rest = source.open_unverified(&channel.blob, ByteRange::from(at)).await?;
                 let mut body = rest.verified_after(&channel.blob, &*source, *hashed.0, at);
                 let mut skipped = at;

@@ -4,7 +4,7 @@ use futures::future::{FutureExt, join_all};
 use ocikit_spec::{Descriptor, MediaType, Registry};
 use tokio::task::JoinSet;
 
-use super::channel::{BlobReader, Channel, Shared};
+use super::channel::{BlobReader, Channel, LaneSource};
 use super::pace::Pace;
 use super::{MAX_TARGET_DELAY, Outcome};
 use crate::copy::{Observed, Progress, complete};
@@ -189,7 +189,7 @@ async fn put_to_all(
     };
     let from: Arc<dyn Source> = match channel {
         Some((channel, reader)) => {
-            Arc::new(Shared { channel: channel.clone(), lane, source, reader: Some(reader.clone()) })
+            Arc::new(LaneSource { channel: channel.clone(), lane, source, reader: Some(reader.clone()) })
         }
         None => source,
     };

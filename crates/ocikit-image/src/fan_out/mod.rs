@@ -62,46 +62,47 @@ pub async fn copy_to_each(from: &Root, targets: &[Target], options: &CopyOptions
             return targets.iter().map(|_| Err(Error::again(&error))).collect();
         }
     };
-    let wanted = join_all(targets.iter().map(|target| Lack::of(from, &referrers, target, options))).boxed().await;
+    let wanted =
+        join_all(targets.iter().map(|target| MissingRoots::of(from, &referrers, target, options))).boxed().await;
     let mut outcomes: Vec<Option<Result<Copied>>> = Vec::new();
-    let mut groups = BTreeMap::<Wants, Vec<usize>>::new();
-    let mut lacking = Vec::new();
+    let mut groups = BTreeMap::<GroupKey, Vec<usize>>::new();
+    let mut missing_by_target = Vec::new();
     for (position, wanted) in wanted.into_iter().enumerate() {
-        let (outcome, lack) = match wanted {
-            Err(error) => (Some(Err(error)), Lack::default()),
-            Ok(lack) if lack.is_nothing() => (Some(Ok(copied(from, &referrers, Vec::new(), &lack))), lack),
-            Ok(lack) => {
-                groups.entry(lack.wanted(position)).or_default().push(position);
-                (None, lack)
+        let (outcome, missing) = match wanted {
+            Err(error) => (Some(Err(error)), MissingRoots::default()),
+            Ok(missing) if missing.is_nothing() => (Some(Ok(copied(from, &referrers, Vec::new(), &missing))), missing),
+            Ok(missing) => {
+                groups.entry(missing.group_key(position)).or_default().push(position);
+                (None, missing)
             }
         };
         outcomes.push(outcome);
-        lacking.push(lack);
+        missing_by_target.push(missing);
     }
     let copies = groups.values().map(|positions| {
         let members: Vec<_> = positions.iter().map(|position| &targets[*position]).collect();
         // All targets of a group lack the same roots.
-        let lack = &lacking[positions[0]];
-        async move { (positions, copy_group(from, lack, &members, options).await) }
+        let missing = &missing_by_target[positions[0]];
+        async move { (positions, copy_group(from, missing, &members, options).await) }
     });
     for (positions, group) in join_all(copies).boxed().await {
         for (position, outcome) in positions.iter().zip(group) {
-            let lack = &lacking[*position];
-            outcomes[*position] = Some(outcome.map(|blobs| copied(from, &referrers, blobs, lack)));
+            let missing = &missing_by_target[*position];
+            outcomes[*position] = Some(outcome.map(|blobs| copied(from, &referrers, blobs, missing)));
         }
     }
     outcomes.into_iter().flatten().collect()
 }
 
-fn copied(from: &Root, referrers: &[(Root, Naming)], blobs: Vec<(Descriptor, Put)>, lack: &Lack) -> Copied {
+fn copied(from: &Root, referrers: &[(Root, Naming)], blobs: Vec<(Descriptor, Put)>, missing: &MissingRoots) -> Copied {
     let referrers = referrers.iter().map(|(root, _)| root.descriptor().clone()).collect();
-    let root = lack.root.as_ref().unwrap_or(from).descriptor().clone();
-    Copied { root, blobs, referrers, kept: lack.kept.clone() }
+    let root = missing.root.as_ref().unwrap_or(from).descriptor().clone();
+    Copied { root, blobs, referrers, kept: missing.kept.clone() }
 }
 
 /// The key that groups targets: those that lack the same roots, unless roots are merged with what a target has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Wants {
+struct GroupKey {
     root: bool,
     referrers: Vec<Digest>,
     alone: Option<usize>,
@@ -109,7 +110,7 @@ struct Wants {
 
 /// What a target lacks.
 #[derive(Debug, Default)]
-struct Lack {
+struct MissingRoots {
     root: Option<Root>,
     referrers: Vec<PendingRoot>,
     /// Whether a root was merged with what the target has, so that it differs from that of other targets.
@@ -117,8 +118,13 @@ struct Lack {
     kept: Vec<KeptTag>,
 }
 
-impl Lack {
-    async fn of(from: &Root, referrers: &[(Root, Naming)], target: &Target, options: &CopyOptions) -> Result<Lack> {
+impl MissingRoots {
+    async fn of(
+        from: &Root,
+        referrers: &[(Root, Naming)],
+        target: &Target,
+        options: &CopyOptions,
+    ) -> Result<MissingRoots> {
         let mut merged = HashMap::new();
         let root = PendingRoot { position: 0, root: from.clone(), names: or_unnamed(&target.names) };
         let (root, kept) = settle(vec![root], &target.sink, options.comparing(), &mut merged).await?;
@@ -135,7 +141,7 @@ impl Lack {
         let known: HashSet<_> = referrers.iter().map(|(root, _)| root.digest()).chain([from.digest()]).collect();
         let root = root.into_iter().next().map(|pending| pending.root);
         let all = lacking_referrers.iter().map(|pending| &pending.root).chain(&root);
-        Ok(Lack {
+        Ok(MissingRoots {
             merged: all.into_iter().any(|root| !known.contains(&root.digest())),
             root,
             referrers: lacking_referrers,
@@ -143,8 +149,8 @@ impl Lack {
         })
     }
 
-    fn wanted(&self, position: usize) -> Wants {
-        Wants {
+    fn group_key(&self, position: usize) -> GroupKey {
+        GroupKey {
             root: self.root.is_some(),
             referrers: self.referrers.iter().map(|pending| pending.root.digest()).collect(),
             alone: self.merged.then_some(position),
@@ -159,8 +165,8 @@ impl Lack {
 type Outcome = Result<Vec<(Descriptor, Put)>>;
 
 /// Copies to targets that lack the same roots.
-async fn copy_group(from: &Root, lack: &Lack, targets: &[&Target], options: &CopyOptions) -> Vec<Outcome> {
-    let Lack { root, referrers, .. } = lack;
+async fn copy_group(from: &Root, missing: &MissingRoots, targets: &[&Target], options: &CopyOptions) -> Vec<Outcome> {
+    let MissingRoots { root, referrers, .. } = missing;
     let root: Vec<_> =
         root.iter().map(|root| PendingRoot { position: 0, root: root.clone(), names: Vec::new() }).collect();
     let (graph, more) = match graphs(&root, referrers, options).await {

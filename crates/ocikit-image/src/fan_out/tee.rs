@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::future::{Either, join_all, select};
 use ocikit_spec::{Descriptor, Digest};
 
-use super::channel::{Channel, Shared};
+use super::channel::{Channel, LaneSource};
 use super::lane::by_registry;
 use super::pace::Pace;
 use super::per_target::PerTarget;
@@ -70,7 +70,7 @@ impl Tee {
 
     /// Copies a blob to the targets of one lane: the first that does not fail reads it, and it is mounted into the
     /// others.
-    async fn put_to_lane(&self, lane: &[usize], from: &Shared, blob: &Descriptor) -> Vec<Put> {
+    async fn put_to_lane(&self, lane: &[usize], from: &LaneSource, blob: &Descriptor) -> Vec<Put> {
         let mut puts = Vec::new();
         let mut first: Option<usize> = None;
         for position in lane.iter().copied().filter(|position| self.is_live(*position)) {
@@ -127,7 +127,7 @@ impl Sink for Tee {
         let channel = Channel::new(descriptor, live.len(), &pace);
         let once: Arc<dyn Source> = Arc::new(Gone { place: from.to_string() });
         let lanes = live.iter().enumerate().map(|(number, lane)| {
-            let shared = Shared { channel: channel.clone(), lane: number, source: once.clone(), reader: None };
+            let shared = LaneSource { channel: channel.clone(), lane: number, source: once.clone(), reader: None };
             async move { self.put_to_lane(lane, &shared, descriptor).await }
         });
         let (puts, fill) = (std::pin::pin!(join_all(lanes)), std::pin::pin!(channel.fill(from)));
@@ -171,7 +171,7 @@ impl Source for Gone {
     }
 
     async fn open_unverified(&self, descriptor: &Descriptor, _: ByteRange) -> Result<Body> {
-        let what = format!("{} came through a pipe, which can be read only once", descriptor.digest);
+        let what = format!("{} was read from a pipe, which can be read only once", descriptor.digest);
         Err(Error::Unsupported { place: self.place.clone(), what })
     }
 

@@ -200,7 +200,7 @@ async fn has_it(place: &Place, root: &Root) -> bool {
 const LAYERS: [usize; 3] = [10 * CHUNK, 70_000, 9 * CHUNK + 5];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_byte_is_read_and_hashed_once_for_all() {
+async fn reads_and_hashes_each_blob_once_for_all_targets() {
     let (source, root, all) = image(&LAYERS).await;
     let places: Vec<_> = (0..5).map(|_| Place::new(Manner::Good)).collect();
     for outcome in copy_to_each(&root, &targets(&places), &CopyOptions::default()).await {
@@ -211,7 +211,7 @@ async fn every_byte_is_read_and_hashed_once_for_all() {
     assert_eq!(source.opened.lock().unwrap().len(), 5);
     for place in &places {
         assert!(has_it(place, &root).await);
-        assert!(place.known.load(Ordering::Relaxed), "nobody has to hash it again");
+        assert!(place.known.load(Ordering::Relaxed), "no target hashes the bytes again");
     }
     // Blobs that exist are not read.
     let read = source.read.load(Ordering::Relaxed);
@@ -222,7 +222,7 @@ async fn every_byte_is_read_and_hashed_once_for_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_fails_leaves_and_the_others_go_on() {
+async fn failed_target_does_not_stop_the_others() {
     let (source, root, all) = image(&LAYERS).await;
     for after in [0, 3 * CHUNK as u64, 9 * CHUNK as u64] {
         source.read.store(0, Ordering::Relaxed);
@@ -238,7 +238,7 @@ async fn one_that_fails_leaves_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_begins_again_reads_by_itself() {
+async fn target_that_restarts_reads_by_itself() {
     for (manner, more) in [
         (Manner::Resumes(5 * CHUNK as u64), 2 * LAYERS[0] as u64),
         (Manner::Restarts(6 * CHUNK as u64), LAYERS[0] as u64),
@@ -256,7 +256,7 @@ async fn one_that_begins_again_reads_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_slow_holds_the_others_back_for_a_while_and_then_reads_by_itself() {
+async fn slow_target_is_detached_after_the_maximum_delay() {
     let (source, root, all) = image(&[20 * CHUNK, 20 * CHUNK]).await;
     let begun = Instant::now();
     // Two layers in parallel, twenty chunks each: 40 s for the slow target.
@@ -281,7 +281,7 @@ async fn one_that_is_slow_holds_the_others_back_for_a_while_and_then_reads_by_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_gets_a_name_nowhere() {
+async fn damaged_image_is_published_nowhere() {
     let (source, root, _) = image(&LAYERS).await;
     source.spoiled.store(true, Ordering::Relaxed);
     let places = [Manner::Good, Manner::Good].map(Place::new);
@@ -323,7 +323,7 @@ impl Source for Once {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_once_goes_to_all_as_fast_as_the_slowest_takes_it() {
+async fn pipe_is_passed_to_all_targets_at_the_speed_of_the_slowest() {
     let (source, root, _) = image(&[20 * CHUNK]).await;
     let layer = root.document().unwrap().children().last().cloned().unwrap();
     let places = [Manner::Good, Manner::Slow(3), Manner::Fails(0), Manner::Restarts(19 * CHUNK as u64)].map(Place::new);

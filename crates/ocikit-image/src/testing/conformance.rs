@@ -92,7 +92,7 @@ async fn holds_what_was_copied(place: &impl Place) {
     assert_eq!(copied.root.digest, root.digest());
     assert!(copied.blobs.iter().all(|(_, put)| *put == Put::Copied), "everything was new: {:?}", copied.blobs);
 
-    let source = place.source().await.expect("what was finished opens");
+    let source = place.source().await.expect("a finished place opens");
     for name in [Name::Tag(tag("v1")), Name::Digest(root.digest())] {
         let found = source.resolve(&name).await.expect("a name that was published");
         assert_eq!((found.digest, found.size), (root.digest(), root.descriptor().size), "{name}");
@@ -116,7 +116,7 @@ async fn holds_blobs_of_every_size(place: &impl Place) {
     let sizes = [0, 1, 511, 512, 513, 262_143, 262_144, 262_145, 1_500_000];
     let root = open(memory.clone(), &image(&memory, 1, &Platform::new("linux", "amd64"), &sizes)).await;
     copy(&root, &place.sink().await, &named("sizes")).await.expect("a copy");
-    let source = place.source().await.expect("what was finished opens");
+    let source = place.source().await.expect("a finished place opens");
     let Root::Image(image) = root else { unreachable!("an image") };
     for layer in image.manifest().layers() {
         let whole = source.read(layer).await.expect("a layer");
@@ -142,8 +142,8 @@ async fn says_what_is_missing(place: &impl Place) {
     let memory = Arc::new(Memory::new());
     let root = open(memory.clone(), &fixture(&memory)).await;
     copy(&root, &place.sink().await, &named("here")).await.expect("a copy");
-    let source = place.source().await.expect("what was finished opens");
-    let absent = Descriptor::of(MediaType::OCI_LAYER, b"nobody has this");
+    let source = place.source().await.expect("a finished place opens");
+    let absent = Descriptor::of(MediaType::OCI_LAYER, b"a missing layer");
     let document = Descriptor::of(MediaType::OCI_MANIFEST, b"nor this");
     for name in [Name::Tag(tag("gone")), Name::Digest(document.digest)] {
         assert!(source.resolve(&name).await.expect_err("a name that nothing has").is_not_found(), "{name}");
@@ -182,7 +182,7 @@ async fn puts_a_blob_once(place: &impl Place) {
     assert_eq!(sink.put(&blob, &memory).await.expect("a put"), Put::Copied);
     assert_eq!(sink.put(&blob, &memory).await.expect("a put"), Put::Present);
     let empty = Memory::new();
-    assert_eq!(sink.put(&blob, &empty).await.expect("nothing is read for what is there"), Put::Present);
+    assert_eq!(sink.put(&blob, &empty).await.expect("an existing blob is not read"), Put::Present);
 }
 
 async fn shows_nothing_before_it_is_published(place: &impl Place) {
@@ -208,7 +208,7 @@ async fn finds_the_only_root(place: &impl Place) {
     let memory = Arc::new(Memory::new());
     let root = open(memory.clone(), &fixture(&memory)).await;
     copy(&root, &place.sink().await, &CopyOptions::default()).await.expect("a copy");
-    let source = place.source().await.expect("what was finished opens");
+    let source = place.source().await.expect("a finished place opens");
     assert_eq!(source.resolve(&Name::Only).await.expect("the only root").digest, root.digest());
     assert!(source.resolve(&Name::Tag(tag("latest"))).await.expect_err("it has no tag").is_not_found());
 }
@@ -221,7 +221,7 @@ async fn moves_tags(place: &impl Place) {
     for (root, name) in [(&one, "a"), (&one, "b"), (&two, "a")] {
         copy(root, &place.sink().await, &named(name)).await.expect("a copy");
     }
-    let source = place.source().await.expect("what was finished opens");
+    let source = place.source().await.expect("a finished place opens");
     for (name, root) in [("a", &two), ("b", &one)] {
         assert_eq!(source.resolve(&Name::Tag(tag(name))).await.expect("a tag").digest, root.digest(), "{name}");
     }
@@ -244,7 +244,7 @@ async fn replaces_roots(place: &impl Place) {
     let naming = Naming { tag: Some(tag("a")), replaces: Some(old.digest()), ..Naming::default() };
     let options = CopyOptions { names: vec![naming], ..CopyOptions::default() };
     copy(&new, &place.sink().await, &options).await.expect("a copy");
-    let source = place.source().await.expect("what was finished opens");
+    let source = place.source().await.expect("a finished place opens");
     assert_eq!(source.resolve(&Name::Tag(tag("a"))).await.expect("a tag").digest, new.digest());
     if place.lists_untagged() {
         assert_eq!(source.resolve(&Name::Only).await.expect("the old root is gone").digest, new.digest());
@@ -259,12 +259,12 @@ async fn finds_referrers(place: &impl Place) {
     copy(&open(memory.clone(), &root).await, &sink, &named("a")).await.expect("a copy");
     let sink = if place.keeps() { place.sink().await } else { sink };
     copy(&open(memory.clone(), &about).await, &sink, &CopyOptions::default()).await.expect("a copy");
-    let source = place.source().await.expect("what was finished opens");
+    let source = place.source().await.expect("a finished place opens");
     let found = source.referrers(&root.digest).await.expect("an answer");
     assert_eq!(found.iter().map(|found| found.digest).collect::<Vec<_>>(), [about.digest]);
     assert_eq!(source.referrers(&about.digest).await.expect("an answer"), []);
     if place.lists_untagged() {
-        let only = source.resolve(&Name::Only).await.expect("what is about an image is not another image");
+        let only = source.resolve(&Name::Only).await.expect("a referrer is not another image");
         assert_eq!(only.digest, root.digest);
     }
 }

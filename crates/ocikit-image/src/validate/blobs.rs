@@ -51,7 +51,7 @@ pub(super) async fn check_all(
             && let Some((position, blob)) = waiting.next()
         {
             let (source, progress, budget) = (source.clone(), progress.clone(), budget.clone());
-            let (depth, most) = (options.depth, options.most_inflated);
+            let (depth, most) = (options.depth, options.max_inflated_bytes);
             running.spawn(async move {
                 progress.event(Event::Started { blob: &blob.descriptor });
                 let problems = check(&source, &blob, depth, most, &budget).await?;
@@ -80,7 +80,7 @@ pub(super) async fn check_all(
     }
     found.sort_by_key(|(position, _)| *position);
     for problem in found.into_iter().flat_map(|(_, problems)| problems) {
-        report.add(problem, options.most_problems);
+        report.add(problem, options.max_problems);
     }
     Ok(())
 }

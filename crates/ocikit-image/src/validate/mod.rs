@@ -27,9 +27,9 @@ pub struct ValidateOptions {
     pub depth: ValidateDepth,
     /// The maximum decompressed size of a layer in bytes; a larger one is reported and not read further. `None` allows
     /// 1 GiB plus a hundred times its compressed size.
-    pub most_inflated: Option<u64>,
+    pub max_inflated_bytes: Option<u64>,
     /// The maximum number of problems that are listed.
-    pub most_problems: usize,
+    pub max_problems: usize,
     /// Receives progress events.
     pub observer: Option<Arc<dyn Observer>>,
 }
@@ -40,8 +40,8 @@ impl Default for ValidateOptions {
         ValidateOptions {
             jobs: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
             depth: ValidateDepth::Contents,
-            most_inflated: None,
-            most_problems: 10_000,
+            max_inflated_bytes: None,
+            max_problems: 10_000,
             observer: None,
         }
     }
@@ -88,7 +88,7 @@ pub struct Inventory {
 ///
 /// Only if the source fails, so that the rest cannot be checked.
 pub async fn validate(source: &Arc<dyn Source>, scope: &Scope, options: &ValidateOptions) -> Result<Report> {
-    let mut walk = walk::Walk::new(source.clone(), options.most_problems);
+    let mut walk = walk::Walk::new(source.clone(), options.max_problems);
     match scope {
         Scope::Root(root) => walk.root(root).await?,
         Scope::Everything(inventory) => walk.everything(inventory).await?,

@@ -9,7 +9,7 @@ use crate::graph::MAX_INDEX_DEPTH;
 pub struct Report {
     /// The problems: first those of documents in the order of the walk, then those of blobs.
     pub problems: Vec<Problem>,
-    /// The number of further problems beyond [`ValidateOptions::most_problems`](crate::ValidateOptions::most_problems),
+    /// The number of further problems beyond [`ValidateOptions::max_problems`](crate::ValidateOptions::max_problems),
     /// which are counted but not listed.
     pub omitted: usize,
     /// The number of problems that are errors, including omitted ones.
@@ -119,7 +119,7 @@ pub enum Fault {
         problem: String,
     },
     /// A document is larger than the limit.
-    #[error("it has {size} bytes, and no document beyond {MAX_DOCUMENT_SIZE} is read")]
+    #[error("it has {size} bytes, which exceeds the limit of {MAX_DOCUMENT_SIZE} bytes for documents")]
     TooLong {
         /// The size in the descriptor, in bytes.
         size: u64,
@@ -131,7 +131,7 @@ pub enum Fault {
         problem: String,
     },
     /// Indexes are nested deeper than the limit; deeper levels were not checked.
-    #[error("indexes are nested more than {MAX_INDEX_DEPTH} deep; what lies deeper was not looked at")]
+    #[error("indexes are nested more than {MAX_INDEX_DEPTH} levels deep; deeper levels were not checked")]
     TooDeep,
     /// A media type does not fit the document that lists it.
     #[error("its media type is `{found}`, which {problem}")]
@@ -155,9 +155,9 @@ pub enum Fault {
         /// The reason.
         problem: String,
     },
-    /// The decompressed size of a layer exceeds the [limit](crate::ValidateOptions::most_inflated); it was not read
+    /// The decompressed size of a layer exceeds the [limit](crate::ValidateOptions::max_inflated_bytes); it was not read
     /// further.
-    #[error("it inflates to more than {limit} bytes and was not read further")]
+    #[error("its decompressed size exceeds {limit} bytes; it was not read further")]
     Inflates {
         /// The limit in bytes.
         limit: u64,
@@ -179,7 +179,7 @@ pub enum Fault {
         diff_ids: usize,
     },
     /// The history in the config does not match the number of layers.
-    #[error("there are {layers} layers, the config's history tells of {history}")]
+    #[error("there are {layers} layers, the config's history has {history}")]
     HistoryCount {
         /// The number of layers in the manifest.
         layers: usize,
@@ -195,7 +195,7 @@ pub enum Fault {
         actual: Platform,
     },
     /// The subject of a referrer does not exist, which is allowed.
-    #[error("what it is about is not here: {subject}")]
+    #[error("its subject {subject} does not exist")]
     Subject {
         /// The digest of the subject.
         subject: Digest,
@@ -207,7 +207,7 @@ pub enum Fault {
         text: String,
     },
     /// A blob is unreferenced.
-    #[error("nothing refers to it; `gc` would free {size} bytes")]
+    #[error("it is unreferenced; `gc` would free {size} bytes")]
     Unreferenced {
         /// The size of the blob in bytes.
         size: u64,

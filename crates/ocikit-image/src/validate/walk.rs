@@ -81,7 +81,7 @@ struct Promise {
 pub(super) struct Walk {
     source: Arc<dyn Source>,
     report: Report,
-    most_problems: usize,
+    max_problems: usize,
     /// Whether the source is queried for referrers. Not needed if everything is walked.
     ask_for_referrers: bool,
     pending: VecDeque<Pending>,
@@ -103,11 +103,11 @@ enum DocumentType {
 }
 
 impl Walk {
-    pub(super) fn new(source: Arc<dyn Source>, most_problems: usize) -> Walk {
+    pub(super) fn new(source: Arc<dyn Source>, max_problems: usize) -> Walk {
         Walk {
             source,
             report: Report::default(),
-            most_problems,
+            max_problems,
             ask_for_referrers: false,
             pending: VecDeque::new(),
             seen: HashSet::new(),
@@ -131,7 +131,7 @@ impl Walk {
     /// Walks from all roots of a place, and reports what is unreferenced.
     pub(super) async fn everything(&mut self, inventory: &Inventory) -> Result<()> {
         for problem in &inventory.problems {
-            self.report.add(problem.clone(), self.most_problems);
+            self.report.add(problem.clone(), self.max_problems);
         }
         self.index(&inventory.roots, &"index.json".into(), 0);
         self.run().await?;
@@ -150,7 +150,7 @@ impl Walk {
             for (digest, size) in inventory.blobs.iter().filter(|(digest, _)| !self.reached.contains(digest)) {
                 let fault = Fault::Unreferenced { size: *size };
                 let problem = Problem { place: digest.blob_path(), digest: Some(*digest), fault };
-                self.report.add(problem, self.most_problems);
+                self.report.add(problem, self.max_problems);
             }
         }
         Ok(())
@@ -171,7 +171,7 @@ impl Walk {
 
     fn add(&mut self, at: &At, digest: &Digest, fault: Fault) {
         let problem = Problem { place: at.to_string(), digest: Some(*digest), fault };
-        self.report.add(problem, self.most_problems);
+        self.report.add(problem, self.max_problems);
     }
 
     /// Reads the pending documents and those below them. Several small ones are read in parallel; they are checked in
@@ -213,7 +213,7 @@ impl Walk {
             }
         };
         if document.media_type(&pending.media_type) != pending.media_type.essence() && pending.unknown.is_none() {
-            let problem = "is not that of the document, which some tools refuse";
+            let problem = "is not that of the document, which some tools reject";
             self.add(&pending.at, &pending.digest, Fault::MediaType { found: pending.media_type.clone(), problem });
         }
         self.report.documents += 1;
@@ -247,7 +247,7 @@ impl Walk {
         self.reached.insert(digest);
         if media_type.is_schema1() {
             self.followed_all = false;
-            let problem = "is of docker's first schema, which is passed on and not understood";
+            let problem = "is that of a Docker schema 1 manifest, which is not checked";
             return self.add(&at, &digest, Fault::MediaType { found: media_type.clone(), problem });
         }
         if let Some(platform) = descriptor.platform.clone().filter(|platform| !platform.is_unknown()) {
@@ -399,7 +399,7 @@ async fn read(source: Arc<dyn Source>, pending: Pending) -> Outcome {
             Content::Document(document) => document,
             Content::Blob => return Ok(None),
             Content::Schema1 => {
-                let what = format!("{} is a docker schema 1 manifest, which is not understood", descriptor.digest);
+                let what = format!("{} is a Docker schema 1 manifest, which is not supported", descriptor.digest);
                 return Err(Error::Unsupported { place: source.to_string(), what });
             }
         };
@@ -463,7 +463,7 @@ fn of_config(pending: &Pending, manifest: &Manifest) -> Option<&'static str> {
     } else if !is_docker && *config == MediaType::DOCKER_CONFIG {
         Some("is docker's, and the manifest is OCI's")
     } else if *config == MediaType::OCI_EMPTY && manifest.artifact_type().is_none() {
-        Some("says that there is no config, and there is no artifact type either")
+        Some("means that there is no config, but the artifact type is missing")
     } else {
         None
     }
@@ -481,7 +481,7 @@ fn of_layer(layer: &MediaType, is_docker: bool, is_image: bool) -> Option<&'stat
     } else if !is_docker && text.starts_with("application/vnd.docker.") {
         Some("is docker's, and the manifest is OCI's")
     } else if super::contents::stated(layer).is_none() {
-        Some("is that of a layer in an unknown form")
+        Some("is that of a layer in an unknown format")
     } else {
         None
     }

@@ -104,7 +104,7 @@ async fn a_layer_gives_entries_and_its_diff_id() {
 }
 
 #[tokio::test]
-async fn layers_lie_on_one_another() {
+async fn layers_are_applied_in_order() {
     let (_, image) = image(Compression::Gzip, &three_layers()).await;
     let files = image.files().await.unwrap();
     let names: Vec<_> = files.iter().map(|(path, located)| format!("{path}:{}", located.layer)).collect();
@@ -146,7 +146,7 @@ async fn a_file_is_read_without_the_layers_below_it() {
 }
 
 #[tokio::test]
-async fn damage_is_told_whatever_it_did_to_the_tar() {
+async fn damaged_layer_is_reported_as_a_mismatch() {
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
         let (place, image) = image(compression, &three_layers()).await;
         let layer = image.layers().next().unwrap();
@@ -164,7 +164,7 @@ async fn damage_is_told_whatever_it_did_to_the_tar() {
 }
 
 #[tokio::test]
-async fn what_is_no_layer_of_files_is_told() {
+async fn rejects_layers_of_other_types() {
     let place = Arc::new(Memory::new());
     let platform = "linux/amd64".parse().unwrap();
     // Random bytes with the right digest.
@@ -184,7 +184,7 @@ async fn what_is_no_layer_of_files_is_told() {
 }
 
 #[tokio::test]
-async fn a_writer_that_fails_is_to_blame() {
+async fn failed_writer_is_reported() {
     #[derive(Debug)]
     struct Full;
     impl Write for Full {

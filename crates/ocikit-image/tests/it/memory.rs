@@ -65,7 +65,7 @@ async fn annotated(root: &Root) -> (bool, Vec<bool>, Vec<bool>) {
 }
 
 #[tokio::test]
-async fn annotates_what_it_is_told_to() {
+async fn annotates_the_selected_documents() {
     let root = attested().await;
     let none = vec![false; 3];
     let images = vec![true, true, false];
@@ -91,7 +91,7 @@ async fn annotates_what_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn attestations_follow_the_manifest_they_speak_about() {
+async fn attestation_manifests_follow_their_subject() {
     let root = attested().await;
     let new = annotate(&root, &options(AnnotateOn::Manifests, &[])).await.unwrap();
     let (Root::Index(old), Root::Index(new)) = (&root, &new) else { panic!("an index stays an index") };
@@ -101,7 +101,7 @@ async fn attestations_follow_the_manifest_they_speak_about() {
 }
 
 #[tokio::test]
-async fn an_annotation_taken_back_gives_back_the_digest() {
+async fn removing_an_annotation_restores_the_digest() {
     let root = attested().await;
     let new = annotate(&root, &options(AnnotateOn::All, &[])).await.unwrap();
     let remove = vec!["k".to_owned()];
@@ -111,7 +111,7 @@ async fn an_annotation_taken_back_gives_back_the_digest() {
 }
 
 #[tokio::test]
-async fn an_image_alone_has_no_index_to_annotate() {
+async fn image_without_index_cannot_be_annotated_on_the_index() {
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
     let root = Root::at(memory, image).await.unwrap();
@@ -123,7 +123,7 @@ async fn an_image_alone_has_no_index_to_annotate() {
 }
 
 #[tokio::test]
-async fn an_edited_root_is_copied_with_all_it_needs() {
+async fn edited_root_is_copied_completely() {
     let new = annotate(&attested().await, &options(AnnotateOn::All, &[])).await.unwrap();
     let more = AnnotateOptions { set: vec![("l".into(), "w".into())], ..options(AnnotateOn::All, &[]) };
     let new = annotate(&new, &more).await.unwrap();
@@ -173,7 +173,7 @@ async fn children_come_first_and_names_last() {
 }
 
 #[tokio::test]
-async fn a_root_that_is_nested_too_deep_is_refused() {
+async fn rejects_indexes_nested_too_deep() {
     let memory = Arc::new(Memory::new());
     let mut entry = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
     for _ in 0..20 {
@@ -240,7 +240,7 @@ async fn kinds_are_told_apart() {
 }
 
 #[tokio::test]
-async fn several_roots_share_what_they_have_in_common() {
+async fn several_roots_share_blobs() {
     let here = Arc::new(Memory::new());
     let elsewhere = Arc::new(Memory::new());
     let platform = Platform::new("linux", "amd64");
@@ -261,7 +261,7 @@ async fn several_roots_share_what_they_have_in_common() {
 }
 
 #[tokio::test]
-async fn what_is_about_it_goes_along_and_what_is_about_that() {
+async fn referrers_of_referrers_are_copied() {
     let here = Arc::new(Memory::new());
     let one = testing::image(&here, 1, &Platform::new("linux", "amd64"), &[10]);
     let two = testing::image(&here, 2, &Platform::new("linux", "arm64"), &[10]);
@@ -298,7 +298,7 @@ async fn what_is_about_it_goes_along_and_what_is_about_that() {
 }
 
 #[tokio::test]
-async fn sizes_and_jobs_beyond_all_measure_do_no_harm() {
+async fn extreme_sizes_and_jobs_are_handled() {
     let descriptor = Descriptor { size: u64::MAX, ..Descriptor::of(MediaType::OCI_LAYER, b"x") };
     let blobs = vec![(descriptor.clone(), Put::Present), (descriptor.clone(), Put::Present)];
     let copied = ocikit_image::Copied { root: descriptor, blobs, referrers: Vec::new(), kept: Vec::new() };
@@ -330,7 +330,7 @@ async fn padded(memory: &Memory, document: &Descriptor, count: usize) -> Vec<Des
 }
 
 #[tokio::test]
-async fn an_index_of_more_documents_than_fit_is_not_held_in_memory() {
+async fn documents_of_an_index_are_bounded_in_memory() {
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
     let entries = padded(&memory, &image, 9).await;
@@ -345,7 +345,7 @@ async fn an_index_of_more_documents_than_fit_is_not_held_in_memory() {
 }
 
 #[tokio::test]
-async fn more_about_an_image_than_fits_is_not_held_in_memory() {
+async fn referrers_of_an_image_are_bounded_in_memory() {
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
     let about = testing::referrer(&memory, &image, "application/vnd.x");

@@ -98,7 +98,7 @@ async fn signed(ending: &str, from: &[&str], to: &[&str]) -> (Root, Arc<Memory>,
 }
 
 #[tokio::test]
-async fn signatures_of_the_source_are_added_to_those_of_the_target() {
+async fn signatures_are_merged_with_those_of_the_target() {
     for ending in [".sig", ".att"] {
         for (from, to, expected) in [
             (&["a"][..], &[][..], &["a"][..]),
@@ -125,7 +125,7 @@ async fn signatures_of_the_source_are_added_to_those_of_the_target() {
 }
 
 #[tokio::test]
-async fn several_targets_and_several_sources_lose_no_signature() {
+async fn copies_between_several_sources_and_targets_keep_all_signatures() {
     let (root, one, tag) = signed(".sig", &["a"], &["b"]).await;
     let (_, two, _) = signed(".sig", &[], &["c"]).await;
     let three = Arc::new(Memory::new());
@@ -145,7 +145,7 @@ async fn several_targets_and_several_sources_lose_no_signature() {
 }
 
 #[tokio::test]
-async fn a_tag_of_signatures_that_is_copied_by_name_is_added_to() {
+async fn signature_tag_copied_by_name_is_merged() {
     let (root, there, tag) = signed(".sig", &["a"], &["b"]).await;
     let signature = Root::open(root.source().clone(), &Name::Tag(tag.clone())).await.unwrap();
     let sink: Arc<dyn Sink> = there.clone();
@@ -156,7 +156,7 @@ async fn a_tag_of_signatures_that_is_copied_by_name_is_added_to() {
 }
 
 #[tokio::test]
-async fn a_target_keeps_its_sbom_and_the_result_says_so() {
+async fn target_keeps_its_sbom_and_the_result_reports_it() {
     let (root, there, tag) = signed(".sbom", &["a"], &["b"]).await;
     let before = there.resolve(&Name::Tag(tag.clone())).await.unwrap().digest;
     let not_copied = root.source().resolve(&Name::Tag(tag.clone())).await.unwrap().digest;
@@ -174,7 +174,7 @@ async fn a_target_keeps_its_sbom_and_the_result_says_so() {
 }
 
 #[tokio::test]
-async fn tags_that_have_to_be_kept_are_not_added_to() {
+async fn keep_tags_prevents_merging() {
     for ending in [".sig", ".att", ".sbom"] {
         let (root, there, tag) = signed(ending, &["a"], &["b"]).await;
         let before = there.resolve(&Name::Tag(tag.clone())).await.unwrap().digest;
@@ -208,7 +208,7 @@ async fn entries(place: &Arc<Memory>, tag: &Tag) -> Vec<Digest> {
 }
 
 #[tokio::test]
-async fn lists_of_referrers_are_added_to_and_copied_as_the_referrers_that_they_list() {
+async fn lists_of_referrers_are_merged_and_their_referrers_copied() {
     let (here, there) = (Arc::new(Memory::new()), Arc::new(Memory::new()));
     let tag = tag(&Digest::sha256_of(b"x"), "");
     put_list(&here, &tag, &[1, 2]).await;

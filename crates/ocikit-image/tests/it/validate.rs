@@ -137,12 +137,12 @@ fn told(report: &Report) -> Vec<String> {
 const NONE: [&str; 0] = [];
 
 #[tokio::test]
-async fn what_is_right_is_right() {
+async fn valid_image_has_no_problems() {
     assert_eq!(Made::new().image(|_, _| {}).await, NONE);
 }
 
 #[tokio::test]
-async fn every_lie_of_an_image_is_found() {
+async fn every_inconsistency_of_an_image_is_found() {
     let made = Made::new();
     let zero = Digest::sha256_of(b"");
     assert_eq!(
@@ -152,7 +152,7 @@ async fn every_lie_of_an_image_is_found() {
     assert_eq!(
         made.image(|_, config| config["rootfs"]["diff_ids"] = json!([zero])).await,
         ["layer-count at manifest"],
-        "with one too few nobody can say which is wrong"
+        "with one too few, the wrong one is unknown"
     );
     assert_eq!(made.image(|_, config| config["history"] = json!([{}])).await, ["history-count at manifest"]);
     assert_eq!(made.image(|_, config| config["rootfs"] = json!(7)).await, ["senseless at manifest > config"]);
@@ -190,7 +190,7 @@ async fn missing_and_damaged_blobs_are_found_and_told_apart() {
 }
 
 #[tokio::test]
-async fn a_layer_that_cannot_be_decompressed() {
+async fn undecodable_layer_is_reported() {
     let made = Made::new();
     let (layers, config) = made.parts();
     let whole = made.place.open_unverified(&layers[0], ByteRange::ALL).await.unwrap().bytes().await.unwrap();
@@ -202,11 +202,11 @@ async fn a_layer_that_cannot_be_decompressed() {
 }
 
 #[tokio::test]
-async fn a_layer_that_grows_without_end_is_left() {
+async fn decompression_stops_at_the_limit() {
     let made = Made::new();
     let (layers, config) = made.parts();
     let manifest = made.manifest(&layers, &config);
-    let options = ValidateOptions { most_inflated: Some(200_000), ..ValidateOptions::default() };
+    let options = ValidateOptions { max_inflated_bytes: Some(200_000), ..ValidateOptions::default() };
     assert_eq!(
         told(&made.report(&Scope::Root(Box::new(manifest)), options).await),
         ["inflates at manifest > layers[0]"]
@@ -214,7 +214,7 @@ async fn a_layer_that_grows_without_end_is_left() {
 }
 
 #[tokio::test]
-async fn what_an_index_says_of_its_entries() {
+async fn claims_of_index_entries_are_checked() {
     let made = Made::new();
     let (layers, config) = made.parts();
     let mut image = made.manifest(&layers, &config);
@@ -243,7 +243,7 @@ async fn what_an_index_says_of_its_entries() {
 }
 
 #[tokio::test]
-async fn referrers_are_looked_at_and_their_subject_may_be_elsewhere() {
+async fn referrers_are_checked_and_their_subject_may_be_missing() {
     let made = Made::new();
     let (layers, config) = made.parts();
     let manifest = made.manifest(&layers, &config);
@@ -258,7 +258,7 @@ async fn referrers_are_looked_at_and_their_subject_may_be_elsewhere() {
 }
 
 #[tokio::test]
-async fn what_nothing_leads_to_is_told_unless_that_cannot_be_known() {
+async fn unreferenced_blobs_are_reported_if_all_documents_are_known() {
     let made = Made::new();
     let (layers, config) = made.parts();
     let manifest = made.manifest(&layers, &config);
@@ -276,7 +276,7 @@ async fn what_nothing_leads_to_is_told_unless_that_cannot_be_known() {
 }
 
 #[tokio::test]
-async fn nesting_has_an_end() {
+async fn nesting_is_bounded() {
     let made = Made::new();
     let (layers, config) = made.parts();
     let mut root = made.manifest(&layers, &config);
@@ -293,7 +293,7 @@ async fn problems_beyond_the_limit_are_counted() {
     let gone: Vec<_> =
         (0..100_u32).map(|number| Descriptor::of(MediaType::OCI_MANIFEST, &number.to_le_bytes())).collect();
     let index = testing::index(&made.place.memory, &gone);
-    let options = ValidateOptions { most_problems: 10, ..ValidateOptions::default() };
+    let options = ValidateOptions { max_problems: 10, ..ValidateOptions::default() };
     let report = made.report_all(&Scope::Root(Box::new(index)), options).await;
     assert_eq!((report.problems.len(), report.omitted, report.errors), (10, 90, 100));
 }
@@ -306,7 +306,7 @@ impl Made {
 }
 
 #[tokio::test]
-async fn every_byte_is_shown_once() {
+async fn progress_reports_every_byte_once() {
     #[derive(Debug, Default)]
     struct Watcher(Mutex<(u64, u64, usize, bool)>);
     impl Observer for Watcher {

@@ -108,7 +108,7 @@ fn edit(file: &[u8], files: &[(String, Bytes)]) -> Vec<u8> {
 }
 
 #[test]
-fn the_usual_archive_is_switched_by_one_block() {
+fn usual_archive_is_committed_by_one_block() {
     let file = usual();
     let index = TarIndex::read(&file).unwrap();
     let tail = Tail::find(&index).unwrap();
@@ -125,7 +125,7 @@ fn the_usual_archive_is_switched_by_one_block() {
 }
 
 #[test]
-fn an_archive_edited_for_ever_stays_small() {
+fn archive_stays_small_after_many_edits() {
     let mut file = usual();
     let mut lengths = Vec::new();
     for number in 0..1000 {
@@ -191,7 +191,7 @@ fn layers_grow_in_front_of_the_tail() {
         let layer = lay_out(&[(name.clone(), vec![7; 10_000].into())]);
         let mut grown = file.clone();
         write_bytes(&mut grown, start as usize, &layer);
-        assert_eq!(found(&grown, true), found(&file, true), "nobody looks there yet");
+        assert_eq!(found(&grown, true), found(&file, true), "readers do not see it yet");
         let steps = splice(&index, tail, &edition(number, 100), Some(start..start + layer.len() as u64));
         for state in interrupted(&grown, &steps) {
             for last in [false, true] {
@@ -211,7 +211,7 @@ fn layers_grow_in_front_of_the_tail() {
 }
 
 #[test]
-fn without_a_proper_end_there_is_no_place_to_write() {
+fn archive_without_end_cannot_be_edited_in_place() {
     let file = usual();
     for zeros in [0, 512] {
         let cut = &file[..file.len() - 1024 + zeros];
@@ -221,7 +221,7 @@ fn without_a_proper_end_there_is_no_place_to_write() {
 
 proptest! {
     #[test]
-    fn any_row_of_edits_is_safe(sizes in proptest::collection::vec(0..4000_usize, 1..12), order in Just(["blobs/a", "index.json", "oci-layout", "manifest.json"]).prop_shuffle()) {
+    fn any_sequence_of_edits_is_safe(sizes in proptest::collection::vec(0..4000_usize, 1..12), order in Just(["blobs/a", "index.json", "oci-layout", "manifest.json"]).prop_shuffle()) {
         let entries: Vec<(&str, &[u8])> = order.iter().map(|name| (*name, match *name {
             "blobs/a" => &[1; 5000][..],
             "index.json" => b"old",

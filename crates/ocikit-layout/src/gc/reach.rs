@@ -42,7 +42,7 @@ pub(super) async fn reachable(
             Err(error) => return Err(error),
             Ok(Content::Blob) => {}
             Ok(Content::Schema1) => {
-                let what = format!("{digest} is a docker schema 1 manifest, and what it needs is not known");
+                let what = format!("{digest} is a Docker schema 1 manifest, whose blobs are unknown");
                 return Err(Error::Unsupported { place: place.to_string(), what });
             }
             Ok(Content::Document(document)) => {

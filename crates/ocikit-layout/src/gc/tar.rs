@@ -125,5 +125,5 @@ fn check(old: &Tar, staged: &Staged, keep: &HashSet<usize>) -> Result<()> {
     let file = staged.file().try_clone().map_err(|error| Error::failed("read", path.display(), error))?;
     let new = Tar::of(path.to_owned(), file)?;
     let whole = new.roots().text() == old.roots().text() && new.index().entries().len() == keep.len();
-    if whole { Ok(()) } else { Err(Error::broken(path.display(), "what is left of it could not be written anew")) }
+    if whole { Ok(()) } else { Err(Error::broken(path.display(), "the rest of it could not be copied")) }
 }

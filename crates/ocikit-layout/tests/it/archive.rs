@@ -83,7 +83,7 @@ async fn docker_finds_the_image_for_its_platform() {
 }
 
 #[tokio::test]
-async fn docker_gets_no_image_that_it_could_not_load() {
+async fn manifest_json_lists_only_loadable_images() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.tar");
     for (docker, has_list) in [
@@ -99,7 +99,7 @@ async fn docker_gets_no_image_that_it_could_not_load() {
 }
 
 #[tokio::test]
-async fn a_pipe_is_passed_on_as_it_comes() {
+async fn pipe_is_streamed_to_the_sink() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.tar");
     let bytes = write(&path, TarOptions::default(), 4).await;
@@ -133,7 +133,7 @@ async fn a_pipe_is_passed_on_as_it_comes() {
 }
 
 #[tokio::test]
-async fn a_pipe_that_breaks_is_noticed() {
+async fn truncated_pipe_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.tar");
     let bytes = write(&path, TarOptions::default(), 4).await;
@@ -214,7 +214,7 @@ async fn annotate_in_place(path: &Path, value: &str) -> Digest {
 }
 
 #[tokio::test]
-async fn an_archive_is_annotated_where_it_lies() {
+async fn archive_is_annotated_in_place() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.tar");
     let before = write(&path, TarOptions::default(), 4).await;
@@ -297,7 +297,7 @@ async fn layers_appended_by_another_program_stay() {
 }
 
 #[tokio::test]
-async fn what_fails_leaves_nothing() {
+async fn failed_write_leaves_no_files() {
     let directory = tempfile::tempdir().unwrap();
     let missing = Memory::new();
     let root = root().await;
@@ -325,7 +325,7 @@ async fn what_fails_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_layout_is_told_apart() {
+async fn input_that_is_no_layout_is_identified() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let end = END;

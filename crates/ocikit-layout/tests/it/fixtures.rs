@@ -33,7 +33,7 @@ fn object(value: &Value) -> &Map<String, Value> {
 }
 
 #[tokio::test]
-async fn every_root_is_found_and_whole() {
+async fn every_root_is_found_and_complete() {
     for (name, facts) in fixtures() {
         let source = open(testdata().join(&name)).await.unwrap();
         for root in facts["roots"].as_array().unwrap() {
@@ -57,7 +57,7 @@ async fn every_root_is_found_and_whole() {
 }
 
 #[tokio::test]
-async fn names_lead_to_what_others_say() {
+async fn names_resolve_as_in_other_programs() {
     for (name, facts) in fixtures() {
         let source = open(testdata().join(&name)).await.unwrap();
         for (key, full) in [("tags", false), ("names", true)] {
@@ -123,7 +123,7 @@ async fn the_only_image_is_found_where_there_is_one() {
 }
 
 #[tokio::test]
-async fn attestations_are_seen_for_what_they_are() {
+async fn attestation_manifests_are_recognized() {
     for (name, kinds) in [
         ("buildkit-attested/image.tar", &[Kind::Image, Kind::Attestation][..]),
         ("buildkit-attested/config.tar", &[Kind::Image, Kind::Attestation]),
@@ -140,7 +140,7 @@ async fn attestations_are_seen_for_what_they_are() {
 }
 
 #[tokio::test]
-async fn attestations_stay_about_an_image_that_is_annotated() {
+async fn attestation_manifests_follow_an_annotated_image() {
     for name in ["buildkit-attested/image.tar", "buildkit-attested/config.tar", "buildkit-attested/multi.tar"] {
         let tar = Arc::new(Tar::open(testdata().join(name)).await.unwrap());
         let root = Root::open(tar, &Name::Only).await.unwrap();
@@ -162,7 +162,7 @@ async fn attestations_stay_about_an_image_that_is_annotated() {
 }
 
 #[tokio::test]
-async fn docker_archives_hold_what_others_find_in_them() {
+async fn docker_archives_have_the_contents_that_other_programs_find() {
     let text = std::fs::read_to_string(testdata().join("expected.json")).unwrap();
     let expected: Value = serde_json::from_str(&text).unwrap();
     let fixtures = object(&expected["fixtures"]).iter().filter(|(_, facts)| facts["docker"].is_array());
@@ -206,7 +206,7 @@ async fn an_archive_without_manifests_gets_the_same_ones_every_time() {
 }
 
 #[tokio::test]
-async fn compressed_archives_are_what_is_in_them() {
+async fn compressed_archives_have_the_same_contents() {
     for ending in ["gz", "zst"] {
         let compressed = open(testdata().join(format!("buildkit-single/image.tar.{ending}"))).await.unwrap();
         let plain = open(testdata().join("buildkit-single/image.tar")).await.unwrap();

@@ -60,7 +60,7 @@ async fn with_garbage(directory: &Path) -> [PathBuf; 2] {
 }
 
 #[tokio::test]
-async fn what_nothing_leads_to_goes() {
+async fn unreferenced_blobs_are_removed() {
     let directory = tempfile::tempdir().unwrap();
     for path in with_garbage(directory.path()).await {
         let size = |path: &Path| match path.is_dir() {
@@ -98,7 +98,7 @@ async fn an_archive_is_edited_after_as_before() {
 
 /// The fixtures of other programs have no unreferenced manifests.
 #[tokio::test]
-async fn nothing_goes_that_somebody_listed() {
+async fn listed_images_are_kept() {
     let directory = tempfile::tempdir().unwrap();
     for name in [
         "archive-nested/image.tar",
@@ -142,7 +142,7 @@ fn copy_tree(from: &Path, to: &Path) {
 }
 
 #[tokio::test]
-async fn a_damaged_document_keeps_everything() {
+async fn nothing_is_removed_if_a_document_is_damaged() {
     let directory = tempfile::tempdir().unwrap();
     let [dir, _] = with_garbage(directory.path()).await;
     let root = open(&dir, &Scratch::default()).await.unwrap().resolve(&Name::Tag("1".parse().unwrap())).await.unwrap();
@@ -156,7 +156,7 @@ async fn a_damaged_document_keeps_everything() {
 }
 
 #[tokio::test]
-async fn somebody_who_writes_is_left_alone() {
+async fn layout_with_a_writer_is_not_changed() {
     let directory = tempfile::tempdir().unwrap();
     let [dir, _] = with_garbage(directory.path()).await;
     let (writer, memory) = (Dir::open(&dir).await.unwrap(), Memory::new());
@@ -169,7 +169,7 @@ async fn somebody_who_writes_is_left_alone() {
 }
 
 #[tokio::test]
-async fn only_old_temporary_files_go() {
+async fn only_old_temporary_files_are_removed() {
     let directory = tempfile::tempdir().unwrap();
     let dir = directory.path().join("layout");
     let sink: Arc<dyn Sink> = Arc::new(Dir::create(&dir).await.unwrap());
@@ -189,7 +189,7 @@ async fn only_old_temporary_files_go() {
 }
 
 #[tokio::test]
-async fn the_place_itself_is_looked_at() {
+async fn problems_of_the_place_itself_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let dir = directory.path().join("layout");
     fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
@@ -206,13 +206,13 @@ async fn the_place_itself_is_looked_at() {
         let found = problems(&dir).await;
         assert_eq!(found.iter().any(|text| text.starts_with("oci-layout: ")), wrong, "{found:?}");
         assert!(found.iter().any(|text| text.starts_with("blobs/sha256/name: ")), "{found:?}");
-        assert!(found.iter().any(|text| text.contains("nothing refers to it")), "{found:?}");
+        assert!(found.iter().any(|text| text.contains("it is unreferenced")), "{found:?}");
     }
 }
 
 /// `cosign save` lists the image but not its referrers; their referrers are needed too.
 #[tokio::test]
-async fn referrers_that_are_not_listed_stay_with_their_subjects() {
+async fn unlisted_referrers_are_kept_with_their_subjects() {
     let directory = tempfile::tempdir().unwrap();
     let dir = directory.path().join("layout");
     let sink: Arc<dyn Sink> = Arc::new(Dir::create(&dir).await.unwrap());
@@ -244,5 +244,5 @@ async fn referrers_that_are_not_listed_stay_with_their_subjects() {
     removed.sort();
     expected.sort();
     assert_eq!(removed, expected);
-    assert_eq!(problems(&dir).await.iter().filter(|text| text.contains("nothing refers")).count(), 0);
+    assert_eq!(problems(&dir).await.iter().filter(|text| text.contains("it is unreferenced")).count(), 0);
 }

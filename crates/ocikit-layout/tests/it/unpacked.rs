@@ -46,7 +46,7 @@ fn is_empty(directory: &Path) -> bool {
 }
 
 #[tokio::test]
-async fn compressed_archives_hold_what_they_held() {
+async fn compressed_archives_are_decompressed_for_reading() {
     let (directory, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for name in ["buildkit-multi/image.tar", "docker-archive/moby-tags.tar"] {
         let name = testdata(name);
@@ -69,7 +69,7 @@ async fn compressed_archives_hold_what_they_held() {
 }
 
 #[tokio::test]
-async fn every_archive_comes_through_a_pipe() {
+async fn every_archive_can_be_read_from_a_pipe() {
     let temporary = tempfile::tempdir().unwrap();
     for (name, waits) in [
         ("buildkit-multi/image.tar", false),
@@ -122,7 +122,7 @@ async fn archives_are_written_compressed_and_always_the_same() {
 }
 
 #[tokio::test]
-async fn what_is_not_finished_is_not_there() {
+async fn unfinished_archive_is_not_created() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("image.tar.zst");
     let options = TarOptions { compression: Compression::Zstd, ..TarOptions::default() };
@@ -131,7 +131,7 @@ async fn what_is_not_finished_is_not_there() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_an_archive_is_refused() {
+async fn rejects_files_that_are_no_archive() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("image.tar.gz");
     let plain = fs::read(testdata("buildkit-single/image.tar")).unwrap();

@@ -266,7 +266,7 @@ async fn wrong_credentials_are_shown_once() {
     let repository = repository(&user(), &double, "a");
     let descriptor = blob(1, 10).1;
     let error = failed(repository.has(&descriptor).await);
-    assert_eq!(error, format!("{}/a does not allow it: UNAUTHORIZED: who are you (status 401)", double.host()));
+    assert_eq!(error, format!("cannot access {}/a: UNAUTHORIZED: who are you (status 401)", double.host()));
     for _ in 0..10 {
         failed(repository.has(&descriptor).await);
     }

@@ -84,7 +84,7 @@ pub(crate) fn said(status: &str, more: &str, body: &str) -> Vec<u8> {
 
 /// Options with which nothing is waited for.
 pub(crate) fn local() -> HttpOptions {
-    let retries = RetryOptions { first: Duration::ZERO, ..RetryOptions::default() };
+    let retries = RetryOptions { initial_delay: Duration::ZERO, ..RetryOptions::default() };
     HttpOptions { system_authorities: false, retries, ..HttpOptions::default() }
 }
 

@@ -30,7 +30,7 @@ fn an_untouched_document_keeps_its_bytes() {
 }
 
 #[test]
-fn an_edit_changes_only_what_it_is_asked_to() {
+fn edit_changes_only_the_requested_fields() {
     let manifest = Manifest::parse(MANIFEST).unwrap();
     let edited = manifest.edit().annotate("a", "x,\"=ä").annotate("c", "new").finish().unwrap();
     assert_eq!(edited.annotations().iter().collect::<Vec<_>>(), [("b", "&"), ("a", "x,\"=ä"), ("c", "new")]);
@@ -40,7 +40,7 @@ fn an_edit_changes_only_what_it_is_asked_to() {
 }
 
 #[test]
-fn annotations_go_with_the_last_one() {
+fn annotations_are_removed_with_the_last_one() {
     let edited =
         Manifest::parse(MANIFEST).unwrap().edit().remove_annotation("a").remove_annotation("b").finish().unwrap();
     assert!(!edited.text().contains("annotations"), "{}", edited.text());
@@ -73,7 +73,7 @@ fn a_subject_is_repointed_and_keeps_the_rest() {
 }
 
 #[test]
-fn entries_come_and_go() {
+fn entries_are_added_and_removed() {
     let index = Index::of(&[]);
     assert_eq!(
         index.text(),
@@ -86,7 +86,7 @@ fn entries_come_and_go() {
 }
 
 #[test]
-fn null_is_absence_wherever_a_map_list_or_string_is_expected() {
+fn null_map_list_or_string_is_absent() {
     let digest = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
     let descriptor = format!(
         r#"{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{digest}","size":2,"urls":null,
@@ -125,7 +125,7 @@ fn null_is_absence_wherever_a_map_list_or_string_is_expected() {
 }
 
 #[test]
-fn go_null_is_nothing() {
+fn go_null_is_empty() {
     let text = r#"{"schemaVersion":2,"manifests":null,"annotations":null}"#;
     let index = Index::parse(text).unwrap();
     assert!(index.manifests().is_empty());
@@ -133,7 +133,7 @@ fn go_null_is_nothing() {
 }
 
 #[test]
-fn what_could_be_read_in_two_ways_is_refused() {
+fn rejects_ambiguous_documents() {
     let config = r#""config":{"mediaType":"a/b","size":2,"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}"#;
     let good = format!(r#"{{"schemaVersion":2,{config},"layers":[]}}"#);
     assert!(Manifest::parse(good.clone()).is_ok());
@@ -167,7 +167,7 @@ fn what_could_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
-fn bytes_decide_what_a_document_is() {
+fn bytes_decide_the_kind_of_a_document() {
     let docker = MANIFEST.replace("vnd.oci.image.manifest.v1+json", "VND.docker.distribution.manifest.v2+json; a=b");
     let unstated = MANIFEST.replace(r#""mediaType": "application/vnd.oci.image.manifest.v1+json","#, "");
     assert_ne!(unstated, MANIFEST);
@@ -202,7 +202,7 @@ fn bytes_decide_what_a_document_is() {
 }
 
 #[test]
-fn what_is_not_understood_is_a_blob_only_if_it_names_none() {
+fn unknown_document_is_a_blob_only_without_references() {
     const BLOB: &str =
         r#"{"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}"#;
     let unknown = MediaType::from("application/x");

@@ -176,14 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_is_not_there() {
+    fn empty_values_equal_missing_ones() {
         let left = json!({"a": null, "b": [], "c": {}, "d": "", "e": false, "f": {"g": null}});
         assert_eq!(found(&left, &json!({"f": {}})), []);
         assert_eq!(found(&json!({"a": 0}), &json!({})).len(), 1);
     }
 
     #[test]
-    fn keys_in_another_order_are_spelling() {
+    fn order_of_keys_is_encoding() {
         let mut report = Report::default();
         spelling(&mut report, Area::Config, br#"{"a":1,"b":2}"#, br#"{"b":2, "a":1}"#);
         spelling(&mut report, Area::Config, br#"{"a":1}"#, br#"{"a":2}"#);

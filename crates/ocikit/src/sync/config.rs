@@ -177,7 +177,7 @@ impl Image {
         let to = match (&self.to, to) {
             (Some(to), _) => repository(to)?,
             (None, Some(prefix)) => prefix.below(&from).map_err(|error| invalid(&error))?,
-            (None, None) => return Err(invalid(&"nothing says where it goes")),
+            (None, None) => return Err(invalid(&"it has no target")),
         };
         let platforms = self.platforms.iter().map(|platform| platform.parse());
         Ok(Rule {
@@ -201,7 +201,7 @@ pub(super) fn repository(text: &str) -> Result<Repository, Invalid> {
     let repository = reference.repository().clone();
     let named_alone = text.contains('@') || text.rsplit('/').next().is_some_and(|last| last.contains(':'));
     if named_alone {
-        return Err(Invalid::of(text, "a tag belongs into `tags`"));
+        return Err(Invalid::of(text, "a tag belongs in `tags`"));
     }
     Ok(repository)
 }
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_form_is_read() {
+    fn reads_own_format() {
         let text = "
 jobs: 2
 perMinute: 30
@@ -245,7 +245,7 @@ images:
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn rejects_invalid_files() {
         for (text, problem) in [
             ("images: [{from: alpine}]", "where it goes"),
             ("images: [{from: 'alpine:1', to: localhost/a}]", "tags"),

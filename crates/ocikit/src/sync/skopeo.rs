@@ -34,7 +34,7 @@ struct Credentials {
 /// skopeo does.
 pub(super) fn parse(text: &str, to: Option<&Prefix>) -> Result<Config, Invalid> {
     let file: BTreeMap<String, Registry> = serde_saphyr::from_str(text).map_err(Invalid::new)?;
-    let to = to.ok_or_else(|| Invalid::new("the file does not say where the images go"))?;
+    let to = to.ok_or_else(|| Invalid::new("the file has no target for the images"))?;
     let mut config = Config { jobs: DEFAULT_JOBS, per_minute: None, rules: Vec::new(), registries: BTreeMap::new() };
     for (host, registry) in file {
         let mut add = |image: &str, select: Result<Select, String>| {
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_files_of_skopeo_are_read() {
+    fn reads_files_of_skopeo() {
         let text = "
 registry.example.com:
   images:

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_what_others_take_them_for() {
+    fn ranges_match_like_in_other_tools() {
         for (range, inside, outside) in [
             (">=3.12, <4", vec!["3.12", "v3.12.1", "3.99"], vec!["3.11.9", "4", "4.0.0", "latest", "3.13-rc1"]),
             (">= 3.12 < 4", vec!["3.12", "3.20.3"], vec!["4.0", "3.1"]),
