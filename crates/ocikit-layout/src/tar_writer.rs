@@ -372,7 +372,7 @@ impl Sink for TarWriter {
     async fn expect(&self, descriptors: &[Descriptor]) -> Result<()> {
         let state = &mut self.state();
         for descriptor in descriptors {
-            // A blob beyond the limit is rejected when it is put, if it is.
+            // A blob beyond the limit is rejected later, by `put`, if it is ever put.
             if descriptor.size <= MAX_BLOB_BYTES {
                 self.slot(state, descriptor)?;
             }
@@ -382,7 +382,7 @@ impl Sink for TarWriter {
 
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
         if descriptor.size > MAX_BLOB_BYTES {
-            // The size is only that of the descriptor, and the blob may be different.
+            // The size is a claim of the descriptor: opening the blob reports a missing one or another size first.
             from.open(descriptor).await?;
         }
         let slot = self.slot(&mut self.state(), descriptor)?;

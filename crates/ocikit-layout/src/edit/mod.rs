@@ -84,7 +84,7 @@ impl Tail {
         let is_metadata = |entry: &&Entry| entry.kind == Kind::File && is_named(entry, &METADATA);
         let last = entries.iter().rev().take_while(is_metadata).collect::<Vec<_>>();
         match last.last() {
-            // With two of them, readers that use the first would find the old one; that case needs the padding of stale
+            // An `index.json` before these entries, which readers that use the first would find, is padded as stale
             // metadata.
             Some(first) if last.iter().any(|entry| is_named(entry, &[INDEX_JSON])) => {
                 Some(Tail { switch: first.start, kind: TailKind::Metadata })
