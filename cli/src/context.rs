@@ -180,7 +180,7 @@ impl Context {
             let settings = options.hosts.named.entry(name.clone()).or_insert(others);
             // On a loopback address no TLS is needed, and nothing is said that would ask for it.
             if access.insecure && !name.is_loopback() {
-                settings.tls.verify = Verify::NorTls;
+                settings.tls.verify = Verify::InsecureAllowHttp;
             }
             if let Some(directory) = &access.certificates {
                 settings.tls.add_directory(directory)?;

@@ -9,11 +9,11 @@ use crate::http::send::Request;
 use crate::manifests::named_digest;
 use crate::target::Target;
 
-/// From how many bytes on a blob has a connection to itself.
-pub(crate) const BULK: u64 = 4 << 20;
+/// Blobs of at least this many bytes are transferred over a connection of their own.
+pub(crate) const MIN_BULK_BYTES: u64 = 4 << 20;
 
-/// Whether a blob is there. A status alone does not show that, since a web page answers everything with 200: the registry
-/// has to name the digest of the blob, or its size.
+/// Returns whether a blob exists. Status 200 alone is no proof, since a web page has it too: the answer must state the
+/// digest or the size of the blob, and neither may differ.
 pub(crate) async fn exists(
     inner: &Inner,
     target: &Target,
@@ -27,7 +27,7 @@ pub(crate) async fn exists(
         200 => {
             let named = named_digest(reply.answer.header("docker-content-digest"));
             let named = named.filter(|named| named.algorithm() == digest.algorithm());
-            // Some say zero where they mean that nothing follows.
+            // A proxy may drop the length of `HEAD`, or set it to 0 (yusing/godoxy#169).
             let length = reply.answer.length().filter(|length| *length > 0 || size == 0);
             Ok(named.is_none_or(|named| named == *digest)
                 && length.is_none_or(|length| length == size)
@@ -38,8 +38,8 @@ pub(crate) async fn exists(
     }
 }
 
-/// Whether a blob is known to be there. Who may push and not pull is refused: ECR without `ecr:BatchGetImage`
-/// (bazel-contrib/rules_oci#648). Then the blob is uploaded.
+/// Returns whether a blob is known to exist. A user who may push and not pull gets 403, as on Amazon ECR without
+/// `ecr:BatchGetImage` (bazel-contrib/rules_oci#648). That counts as unknown, and the blob is uploaded.
 pub(crate) async fn exists_to_push(
     inner: &Inner,
     target: &Target,
@@ -53,7 +53,7 @@ pub(crate) async fn exists_to_push(
     }
 }
 
-/// How many bytes a blob has, `None` if it is not there.
+/// Returns the size of a blob in bytes; `None` if it does not exist.
 pub(crate) async fn size(inner: &Inner, target: &Target, digest: &Digest) -> Result<Option<u64>> {
     let request = Request::new(Method::HEAD, target.blob(digest));
     let reply = inner.call(&target.endpoint, &target.access(), request, &target.place).await?;
@@ -68,7 +68,7 @@ pub(crate) async fn size(inner: &Inner, target: &Target, digest: &Digest) -> Res
                 let problem = format!("it answers a request for {digest} with a web page");
                 return Err(Error::protocol(&target.place, problem));
             }
-            let unsaid = || Error::protocol(&target.place, format!("it does not say how many bytes {digest} has"));
+            let unsaid = || Error::protocol(&target.place, format!("it does not state the size of {digest}"));
             reply.answer.length().ok_or_else(unsaid).map(Some)
         }
         404 => Ok(None),
@@ -76,26 +76,26 @@ pub(crate) async fn size(inner: &Inner, target: &Target, digest: &Digest) -> Res
     }
 }
 
-/// Removes a blob.
+/// Deletes a blob.
 pub(crate) async fn delete(inner: &Inner, target: &Target, digest: &Digest) -> Result<()> {
     let request = Request::new(Method::DELETE, target.blob(digest));
     let reply = inner.call(&target.endpoint, &target.access_to_delete(), request, &target.place).await?;
     match reply.answer.status {
         202 => Ok(()),
-        // Not what the specification has.
+        // The specification requires 202. Any other success is checked.
         200..300 => {
             let request = Request::new(Method::HEAD, target.blob(digest));
             let reply = inner.call(&target.endpoint, &target.access_to_delete(), request, &target.place).await?;
             match reply.answer.status {
                 404 => Ok(()),
                 200..300 => {
-                    let problem = format!("it says that {digest} was removed and still has it");
+                    let problem = format!("it reported that {digest} was deleted and still has it");
                     Err(Error::protocol(&target.place, problem))
                 }
                 _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
             }
         }
-        // The answer to the attempt that removed it was lost.
+        // An earlier attempt may have deleted it and its answer was lost.
         404 if reply.retried => Ok(()),
         _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
     }

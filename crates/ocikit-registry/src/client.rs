@@ -11,62 +11,62 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::auth::{Access, Authenticator, Authorization, Scopes};
+use crate::client_cache::ClientCache;
 use crate::credentials::{Anonymous, Keychain};
 use crate::download::ParallelOptions;
 use crate::endpoint::Endpoint;
 use crate::hosts::{HostOptions, HostSettings, ProxyOptions, Scheme, Verify};
 use crate::http::fault::Fault;
-use crate::http::observe::{RequestObserver, Teller};
+use crate::http::observe::{ObserverHandle, RequestObserver};
 use crate::http::problem::{self, Problem};
 use crate::http::send::{Http, Reply, Request};
 use crate::http::transport::{Transport, lock};
 use crate::http::{Clock, RetryOptions, SystemClock, Timeouts, tls};
 use crate::manifests::is_web_page;
-use crate::memory::Memory;
 use crate::probe::{self, Capabilities};
 use crate::repository::RemoteRepository;
 use crate::tags::{self, ListOptions};
 use crate::target::Target;
 use crate::upload::Journal;
 
-/// How much of the answer to `GET /v2/` is read.
+/// Maximum number of bytes that are read of the response to `GET /v2/`.
 const MAX_PING_BYTES: u64 = 64 << 10;
 
-/// How a client behaves.
+/// Configures a [`Client`].
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// Who knows credentials. Nobody by default.
+    /// The source of credentials. None by default.
     pub keychain: Arc<dyn Keychain>,
-    /// How registries are spoken to.
+    /// How to connect to registries.
     pub hosts: HostOptions,
     /// Proxies. None by default.
     pub proxies: ProxyOptions,
-    /// How often requests are tried again.
+    /// How often, and after which delays, requests are retried.
     pub retry: RetryOptions,
-    /// Limits on silence.
+    /// Time limits.
     pub timeouts: Timeouts,
-    /// How many requests a host gets at once, and how many uploads beside them. Fewer where it says that it is too
-    /// much.
+    /// Maximum number of concurrent requests per host, and of concurrent uploads in addition. The client lowers it for
+    /// a host that reports overload.
     pub requests_per_host: usize,
-    /// What registries were found to be able to; see [`Client::probe`]. What nobody found out is done
-    /// as every registry can.
+    /// The capabilities of registries, as found by [`Client::probe`]. A registry without an entry is used as the
+    /// specification allows for every registry.
     pub capabilities: HashMap<Registry, Capabilities>,
-    /// Where uploads are written down, to be continued by another process. Nowhere by default.
+    /// Where upload sessions are recorded, for another process to resume them. None by default.
     pub journal: Option<Arc<dyn Journal>>,
-    /// When a blob is downloaded in several ranges at the same time.
+    /// When a blob is downloaded in several concurrent ranges.
     pub parallel: ParallelOptions,
-    /// What the client calls itself.
+    /// The value of the `User-Agent` header.
     pub user_agent: String,
-    /// Where servers may send us by redirects and as token services.
+    /// Which servers a redirect or a challenge may name.
     pub redirects: Redirects,
-    /// Whoever wants to know what is asked of servers. Nobody by default.
+    /// An observer of all requests. None by default.
     pub observer: Option<Arc<dyn RequestObserver>>,
-    /// Time and chance.
+    /// The source of time and randomness.
     pub clock: Arc<dyn Clock>,
 }
 
 impl Default for ClientOptions {
-    /// Without credentials and proxies; twenty-four requests per host.
+    /// Returns options without credentials and proxies, with 24 requests per host.
     fn default() -> ClientOptions {
         ClientOptions {
             keychain: Arc::new(Anonymous),
@@ -87,29 +87,29 @@ impl Default for ClientOptions {
 }
 
 impl ClientOptions {
-    /// Checks that the files with certificates and keys that these options name can be used. It blocks.
+    /// Checks that the certificate and key files that these options name can be used. This function blocks.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] for a file that cannot be read, [`Error::Broken`] for one that holds no certificate or key.
+    /// [`Error::Failed`] if a file cannot be read, [`Error::Broken`] if it contains no certificate or key.
     pub fn check(&self) -> Result<()> {
         let settings = self.hosts.named.values().chain([&self.hosts.others]);
         settings.map(|settings| &settings.tls).try_for_each(tls::check)
     }
 }
 
-/// Where servers may send us.
+/// Which servers a registry may name in redirects and as token services.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Redirects {
-    /// Only to addresses that are as public as their own: no public server sends us to a private network, to this
-    /// machine, or to where clouds keep a machine's secrets.
+    /// Only servers with addresses as public as its own: a public server cannot redirect to a private network, to this
+    /// machine, or to the metadata service of a cloud, which returns secrets of the machine.
     #[default]
     Guarded,
-    /// Anywhere.
+    /// Any server.
     Trusted,
 }
 
-/// A client of registries. Cheap to clone; all clones share connections, tokens and what is known of registries.
+/// A client of registries. Cheap to clone; all clones share connections, tokens and the cache.
 #[derive(Debug, Clone)]
 pub struct Client(pub(crate) Arc<Inner>);
 
@@ -118,17 +118,17 @@ pub(crate) struct Inner {
     pub(crate) options: ClientOptions,
     pub(crate) http: Http,
     authenticator: Authenticator,
-    pub(crate) memory: Memory,
+    pub(crate) cache: ClientCache,
     /// Held by the one blob that is downloaded in several ranges.
     pub(crate) parallel: Arc<Semaphore>,
-    /// How many blobs are being downloaded.
+    /// Number of downloads in progress.
     pub(crate) downloads: AtomicUsize,
-    /// Upload sessions that are being cancelled because the future of their push was dropped.
+    /// The upload sessions that are being cancelled because the future of their push was dropped.
     pub(crate) cancellations: Mutex<JoinSet<()>>,
 }
 
 impl Client {
-    /// A client that behaves like this. Nothing is read or connected before the first request.
+    /// Creates a client with these options. Reads no file and opens no connection before the first request.
     pub fn new(options: ClientOptions) -> Client {
         let transport = Transport::new(&options.user_agent, options.timeouts.clone(), options.proxies.clone());
         let http = Http::new(
@@ -138,54 +138,55 @@ impl Client {
             options.hosts.clone(),
             options.requests_per_host,
             options.redirects == Redirects::Trusted,
-            Teller(options.observer.clone()),
+            ObserverHandle(options.observer.clone()),
         );
         let authenticator = Authenticator::new(options.keychain.clone());
         Client(Arc::new(Inner {
             options,
             http,
             authenticator,
-            memory: Memory::default(),
+            cache: ClientCache::default(),
             parallel: Arc::new(Semaphore::new(1)),
             downloads: AtomicUsize::new(0),
             cancellations: Mutex::default(),
         }))
     }
 
-    /// Waits until the upload sessions of dropped pushes are cancelled, each for at most 5 seconds. A program that ends
-    /// without it leaves them to expire at the registry.
+    /// Waits until the upload sessions of dropped pushes are cancelled, at most 5 seconds for each. If a program exits
+    /// without this call, those sessions remain at the registry until they expire.
     pub async fn settle(&self) {
         let mut cancellations = std::mem::take(&mut *lock(&self.0.cancellations));
         while cancellations.join_next().await.is_some() {}
     }
 
-    /// A repository, to be read or written.
+    /// Returns a repository, for reading and writing.
     ///
     /// # Errors
     ///
-    /// [`Error::Broken`] if the settings for its registry make no sense, [`Error::Blocked`].
+    /// [`Error::Broken`] if the settings of its registry are invalid, [`Error::Blocked`] if `registries.conf` blocks
+    /// it.
     pub fn repository(&self, repository: Repository) -> Result<RemoteRepository> {
         RemoteRepository::new(self.0.clone(), repository)
     }
 
-    /// Says that many requests will be made at the same time: from now on, when a server turns out to be far away and to
-    /// speak no HTTP/2, this many connections are opened to it before they are needed, or as many as was said before if
-    /// that is more. Nothing is sent over those that nobody needs.
+    /// Announces that many requests will be made concurrently. When a server then turns out to be far away and to speak
+    /// no HTTP/2, the client opens this many connections to it before they are needed; the largest number announced so
+    /// far applies. Connections that no request needs carry no data.
     pub fn open_ahead(&self, connections: usize) {
         self.0.http.open_ahead(connections.min(self.0.options.requests_per_host));
     }
 
-    /// Finds out what a registry can do, by trying it in a repository that nobody needs, and in a second one with
-    /// `-from` at the end of its name. What is put there is removed again as far as the registry allows.
+    /// Finds out what a registry supports by trying it in a scratch repository, and in a second one whose name ends in
+    /// `-from`. Deletes what it has uploaded as far as the registry allows.
     ///
     /// # Errors
     ///
-    /// Those of the registry, if it cannot be written to at all. What fails by itself is what was to be found out.
+    /// Those of the registry, if it accepts no upload at all. Failures of single checks are results.
     pub async fn probe(&self, scratch: &Repository) -> Result<Capabilities> {
         probe::run(self, scratch).await
     }
 
-    /// Asks a registry whether it lets us in: with the credential that the keychain has for it, if it asks for one.
+    /// Checks that a registry accepts the credential that the keychain has for it, if the registry requires one.
     ///
     /// # Errors
     ///
@@ -204,17 +205,17 @@ impl Client {
         }
     }
 
-    /// The repositories of a registry that lists them.
+    /// Returns the repositories of a registry.
     ///
     /// # Errors
     ///
-    /// [`Error::Protocol`] if the list may lack repositories or has something that is none by the specification. Those of the
-    /// registry; many have no such list.
+    /// [`Error::Protocol`] if the list may be incomplete or has an entry that is not a valid repository name. Those of
+    /// the registry; many have no catalog.
     pub async fn catalog(&self, registry: &Registry) -> Result<Vec<Repository>> {
         self.catalog_part(registry, &ListOptions::default()).await
     }
 
-    /// The same for a part of the list.
+    /// Returns a part of the repositories of a registry.
     ///
     /// # Errors
     ///
@@ -233,31 +234,31 @@ impl Default for Client {
 }
 
 impl Inner {
-    /// Where a registry answers; `insecure` as `registries.conf` means it.
+    /// Returns the endpoint of a registry; `insecure` as defined by `registries.conf`.
     pub(crate) fn endpoint(&self, registry: &Registry, insecure: bool) -> Result<Endpoint> {
         Inner::endpoint_with(registry, self.options.hosts.of(registry)?, insecure)
     }
 
-    /// The same for a mirror, or for what `registries.conf` has in the place of a registry.
+    /// Returns the endpoint of a mirror, or of the `location` that replaces a registry in `registries.conf`.
     pub(crate) fn mirror(&self, registry: &Registry, insecure: bool) -> Result<Endpoint> {
         Inner::endpoint_with(registry, self.options.hosts.of_other(registry)?, insecure)
     }
 
     fn endpoint_with(registry: &Registry, mut settings: HostSettings, insecure: bool) -> Result<Endpoint> {
         if insecure && settings.scheme == Scheme::Https {
-            settings.tls.verify = Verify::NorTls;
+            settings.tls.verify = Verify::InsecureAllowHttp;
         }
         Endpoint::new(registry, settings)
     }
 
-    /// A repository where its name says that it is.
+    /// Returns a repository at the registry that its name states.
     pub(crate) fn target(&self, repository: &Repository) -> Result<Target> {
         let endpoint = self.endpoint(repository.registry(), false)?;
         Ok(Target { endpoint, path: repository.path().to_owned(), place: repository.to_string() })
     }
 
-    /// Makes a request and shows who we are if that is asked for. The answer has any status but one that another
-    /// attempt may change.
+    /// Sends a request, authenticates where the registry requires it, and retries. The answer can have any status
+    /// except those that another attempt may change.
     ///
     /// # Errors
     ///
@@ -282,13 +283,14 @@ impl Inner {
         }
     }
 
-    /// Makes a request and reads the answer, again if it breaks off. The inner error is an answer that is none.
+    /// Sends a request and reads the whole answer; repeats both if the answer breaks off. The inner error is an answer
+    /// with another status than 200.
     pub(crate) async fn fetch(
         &self,
         endpoint: &Endpoint,
         access: &Access,
         request: Request,
-        most: u64,
+        max_bytes: u64,
         place: &str,
     ) -> Result<Result<Fetched, Refusal>> {
         let mut failures = 0;
@@ -299,10 +301,10 @@ impl Inner {
                 return Ok(Err(Refusal { status, problem: Problem::of(reply).await }));
             }
             let (url, headers) = (reply.url, reply.answer.headers.clone());
-            match reply.answer.read(most).await {
+            match reply.answer.read(max_bytes).await {
                 Ok(Some(body)) => return Ok(Ok(Fetched { url, headers, body })),
                 Ok(None) => {
-                    let what = format!("an answer of more than {most} bytes is not read");
+                    let what = format!("the answer has more than {max_bytes} bytes");
                     return Err(Error::Unsupported { place: place.to_owned(), what });
                 }
                 Err(fault) => {
@@ -316,8 +318,8 @@ impl Inner {
         }
     }
 
-    /// Sends a body that can be read only once. The answer may have any status; [`Streamed::Challenged`] means that a
-    /// new token is ready for whatever the caller does next.
+    /// Sends a body that can be read only once. The answer may have any status. [`Streamed::Challenged`] means that a
+    /// new token is available for the next request.
     pub(crate) async fn stream(
         &self,
         endpoint: &Endpoint,
@@ -356,7 +358,7 @@ impl Inner {
     }
 }
 
-/// A whole answer.
+/// A complete answer with status 200.
 #[derive(Debug)]
 pub(crate) struct Fetched {
     pub(crate) url: Url,
@@ -364,7 +366,7 @@ pub(crate) struct Fetched {
     pub(crate) body: Bytes,
 }
 
-/// An answer that says no.
+/// An answer with another status than 200.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
@@ -373,11 +375,11 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn error(self, what: &str, place: &str) -> Error {
-        problem::sort(self.status, self.problem, what, place)
+        problem::error_of_status(self.status, self.problem, what, place)
     }
 }
 
-/// How the sending of a body went.
+/// The outcome of one attempt to send a body.
 #[derive(Debug)]
 pub(crate) enum Streamed {
     Answered(Box<Reply>),
@@ -385,7 +387,7 @@ pub(crate) enum Streamed {
     Broken(Fault),
 }
 
-/// Whoever was denied wants to know what, not by which token service.
+/// Replaces the place of an [`Error::Denied`], which names the token service, by the one that the request was for.
 fn denied_at(error: Error, place: &str) -> Error {
     match error {
         Error::Denied { problem, .. } => Error::Denied { place: place.to_owned(), problem },

@@ -4,10 +4,10 @@ use reqwest::Url;
 
 use crate::hosts::{HostSettings, Scheme, TlsSettings};
 
-/// Where a registry answers, and how it is spoken to.
+/// The address of a registry, and how to connect to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
-    /// Its name, by which credentials are found.
+    /// Its name, which selects the credentials.
     pub(crate) registry: Registry,
     /// The root of its API, up to and without `v2/`.
     pub(crate) base: Url,
@@ -18,7 +18,8 @@ impl Endpoint {
     pub(crate) fn new(registry: &Registry, settings: HostSettings) -> Result<Endpoint> {
         let scheme = if settings.scheme == Scheme::Http { "http" } else { "https" };
         let name = registry.endpoint();
-        // The canonical name leaves out port 443, or has it where nobody asked for it.
+        // The canonical name omits port 443. Without TLS the default port is 80, so a port 443 that the user wrote is
+        // added again.
         let name = match (scheme, registry.names_tls_port(), name.strip_suffix(":443")) {
             ("http", true, None) => format!("{name}:443"),
             ("http", false, Some(host)) => host.to_owned(),
@@ -41,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_was_spelled_out_is_kept_without_tls() {
+    fn explicit_port_443_is_kept_without_tls() {
         for (name, scheme, base) in [
             ("localhost:443", Scheme::Http, "http://localhost:443/"),
             ("localhost", Scheme::Http, "http://localhost/"),

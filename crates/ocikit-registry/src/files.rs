@@ -1,14 +1,14 @@
-//! Small files that people write: configuration, credentials, certificates.
+//! Small files that users write: configuration, credentials, certificates.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-/// The longest such file that is read, in bytes.
+/// Maximum size of such a file, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// Reads a whole file. Opening a pipe would wait for its writer, and a device may never end: a pipe or socket is refused,
-/// and of anything no more than 16 MiB is read. `/dev/null` is an empty file.
+/// Reads a whole file of at most 16 MiB. Pipes and sockets are refused, since opening one blocks until it has a writer;
+/// the size limit also ends the reading of devices. `/dev/null` reads as an empty file.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     if is_pipe(&fs::metadata(path)?) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a pipe or socket, not a regular file"));
@@ -21,7 +21,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The same for text.
+/// Reads a whole file as UTF-8.
 pub(crate) fn read_to_string(path: &Path) -> io::Result<String> {
     String::from_utf8(read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pipes_sockets_and_devices_end() {
+    fn pipes_and_sockets_are_refused_and_devices_limited() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();

@@ -1,6 +1,6 @@
-//! The client side of the distribution protocol.
+//! A client of the distribution protocol.
 //!
-//! A [`RemoteRepository`] is a place like any other: what reads and writes images goes through
+//! A [`RemoteRepository`] is a location like any other: code that reads and writes images uses it through
 //! [`ocikit_image::Source`] and [`ocikit_image::Sink`].
 //!
 //! ```no_run
@@ -22,35 +22,49 @@
 //! # }).unwrap();
 //! ```
 //!
-//! # What it asks for
+//! # Requests
 //!
-//! Requests are what a registry counts and what a slow line charges for. Without failures, redirects and the requests
-//! for tokens (one for each repository and kind of access, then kept until shortly before it ends):
+//! Registries count requests, and on a slow network each one costs a round trip. The table shows the requests without
+//! failures and redirects. Token requests come on top: one for each repository and kind of access; a token is reused
+//! until shortly before it expires.
 //!
-//! | what | requests |
+//! | operation | requests |
 //! |---|---|
-//! | push again what is there | one for each tag |
-//! | push what is new | one for each tag, three for each blob (is it there, begin, send), one for each manifest below the root, one for each tag |
-//! | push a blob that this client sent to, or reads from, another repository of the registry | one if the registry mounts it, two if not |
-//! | push a blob to a registry that [`Client::probe`] found to answer mounts of what it has | two, or one if it is there |
-//! | a blob that is wanted by many at once, or again | none |
-//! | put a manifest that may be there | one, and one more if it is not |
-//! | list a referrer where the registry does not | three: read, write, read again |
-//! | push again what has no tag | one; three where the registry does not list referrers: what is it about, is it listed |
+//! | push an existing image | one per tag |
+//! | push a new image | one per tag (`HEAD`), three per blob (`HEAD`, `POST`, `PUT`), one per manifest (`PUT` by digest), one per uploaded root (`HEAD` to confirm it), one per tag (`PUT`) |
+//! | push a blob that this client uploaded to, or reads from, another repository of the registry | one if the registry mounts it, two if not |
+//! | push a blob to a registry whose mounts report existing blobs, according to [`Client::probe`] | two, or one if it exists |
+//! | push a blob that another task of this client uploads or has uploaded | none |
+//! | put a manifest that may exist | one, and one more if it does not exist |
+//! | add a referrer where the registry has no referrers API | three: read, write, read again |
+//! | push an existing image without a tag | one; three where the registry has no referrers API: subject and list of referrers are read |
 //! | open a root by its name | one |
-//! | read a blob | one; a large one over a slow line one for each [`ParallelOptions::part`] |
-//! | tags, repositories, referrers | one for each page |
+//! | read a blob | one; a large one over a slow connection one per [`ParallelOptions::part`] |
+//! | list tags, repositories, referrers | one per page |
 //!
-//! The first request brings the challenge, and other requests wait for it. Only if it was refused without a challenge, and
-//! there is a credential, `/v2/` is requested once.
+//! The first request receives the challenge, and other requests wait for it. `/v2/` is requested only if the first
+//! request was refused without a challenge and there is a credential, and then once.
 //!
-//! # Who gets to see what
+//! # Credentials
 //!
-//! A credential is sent to the registry that it is for, after that registry sent a challenge, and to the token service that
-//! the challenge names; never to where either redirects, never to an upload session elsewhere, and never without TLS to a
-//! server with which TLS was begun. A client certificate is presented to the registries of a command only. A loopback
-//! registry is addressed without TLS unless TLS is set up for it or it speaks TLS; see [`hosts::Scheme::Guess`]. No public
-//! server sends us to addresses of this machine or of a private network; see [`Redirects`].
+//! A credential is sent to the registry that it is for, after that registry sent a challenge, and to the token service
+//! that the challenge names. It is never sent to the target of a redirect, to an upload session on another host, or
+//! over plain HTTP to a server that was first contacted over TLS. A client certificate is presented only to the
+//! registries that the caller names. A loopback registry is contacted over plain HTTP unless TLS is configured for it
+//! or it speaks TLS; see [`hosts::Scheme::Guess`]. A public server cannot redirect to addresses of this machine or of a
+//! private network; see [`Redirects`].
+//!
+//! # Guarantees
+//!
+//! * It never completes an upload whose bytes do not match the digest, and never returns a manifest that does not
+//!   match.
+//! * It never puts a tag on a manifest that does not exist, and never deletes a manifest in place of a tag.
+//! * It never limits the duration of a transfer, only the time without progress.
+//! * It never holds a whole blob in memory, whatever its size.
+//! * It never shows a secret: not in messages, not in `Debug`, not in the arguments of a process.
+//! * It never prints, starts a runtime, or reads the environment, which comes in as options. One exception: the
+//!   system's certificates are located as OpenSSL locates them, which honors `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+//! * It starts no process except credential helpers.
 //!
 //! # What this crate never does
 //!
@@ -63,18 +77,18 @@
 //!   the system's certificates are found as OpenSSL does, which honors `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 //! * It starts no process but credential helpers.
 
-mod ahead;
 mod auth;
 mod blobs;
 mod client;
+mod client_cache;
 mod credentials;
 mod download;
 mod endpoint;
+mod existence;
 mod files;
 pub mod hosts;
 mod http;
 mod manifests;
-mod memory;
 #[cfg(feature = "oci-client")]
 pub mod oci_client;
 mod probe;

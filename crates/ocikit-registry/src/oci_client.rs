@@ -1,5 +1,5 @@
-//! A configured client of the crate [`oci-client`](::oci_client) as a place to read from and to write to, for programs that
-//! have one already.
+//! Uses a configured client of the crate [`oci-client`](::oci_client) as a source and a sink, for programs that already
+//! have one.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,10 +16,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What that crate does not do is not done here either: nothing is tried again or continued, other than by whoever calls;
-//! tokens are not renewed when they end; where the registry does not list referrers nobody keeps the list; and there is a
-//! request to find out who may come in before each of those to a registry that lets everybody in. So this is for programs
-//! that have such a client and want to keep its settings; [`RemoteRepository`](crate::RemoteRepository) is for all others.
+//! This adapter has the limitations of that crate: nothing is retried or resumed; tokens are not renewed when they
+//! expire; the list of referrers is not maintained where the registry has no referrers API; and every request to a
+//! public registry is preceded by one that checks for authentication. Use it to keep the settings of an existing
+//! client, and [`RemoteRepository`](crate::RemoteRepository) otherwise.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -39,7 +39,7 @@ use reqwest::header::HeaderValue;
 use crate::http::transport::lock;
 use crate::manifests::ACCEPTED;
 
-/// A repository that is reached through a client of the crate `oci-client`.
+/// A repository that is accessed with a client of the crate `oci-client`.
 #[derive(Clone)]
 pub struct ClientRepository {
     client: Client,
@@ -47,11 +47,11 @@ pub struct ClientRepository {
     repository: Repository,
 }
 
-/// How many bytes are handed over at once: in its chunked mode the client makes a request for each.
-const CHUNK: usize = 4 << 20;
+/// Number of bytes that are passed to the client at once. In its chunked mode it makes a request for each piece.
+const CHUNK_BYTES: usize = 4 << 20;
 
 impl ClientRepository {
-    /// The repository, as this client reaches it with this credential.
+    /// Creates a repository from a client, a credential and a name.
     pub fn new(client: Client, auth: RegistryAuth, repository: Repository) -> ClientRepository {
         ClientRepository { client, auth, repository }
     }
@@ -65,7 +65,7 @@ impl ClientRepository {
         ClientRepository::whole(&self.repository).clone_with_digest(digest.to_string())
     }
 
-    /// What a name chooses here, where nothing is the only one and nothing has a full name.
+    /// Returns the reference that a name selects. A repository has no full names, and no object that is the only one.
     fn named(&self, name: &Name) -> Option<Reference> {
         let (registry, path) = (self.repository.registry().to_string(), self.repository.path().to_owned());
         match name {
@@ -75,7 +75,7 @@ impl ClientRepository {
         }
     }
 
-    /// Most calls take a credential only from what was stored before.
+    /// Stores the credential in the client, since most of its methods take none.
     async fn ready(&self) {
         let reference = ClientRepository::whole(&self.repository);
         self.client.store_auth_if_needed(reference.resolve_registry(), &self.auth).await;
@@ -118,7 +118,7 @@ impl ClientRepository {
             OciDistributionError::RegistryError { envelope, .. } => {
                 let has = |codes: &[OciErrorCode]| envelope.errors.iter().any(|error| codes.contains(&error.code));
                 use OciErrorCode as Code;
-                // The status is not passed on.
+                // The error does not contain the HTTP status, so it is derived from the codes.
                 let status = if has(&[Code::BlobUnknown, Code::ManifestUnknown, Code::NameUnknown, Code::NotFound]) {
                     404
                 } else if has(&[Code::Unauthorized, Code::Denied]) {
@@ -141,7 +141,7 @@ impl ClientRepository {
 
 impl fmt::Debug for ClientRepository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Client and credential show secrets.
+        // `Debug` of the client and the credential shows secrets.
         write!(f, "ClientRepository({})", self.repository)
     }
 }
@@ -175,7 +175,7 @@ impl Source for ClientRepository {
         }
         self.ready().await;
         let (reference, digest) = (ClientRepository::whole(&self.repository), descriptor.digest.to_string());
-        // There is no range of nothing.
+        // A `Range` header cannot express an empty range.
         if length == 0 {
             if descriptor.size > 0 {
                 return Ok(Bytes::new().into());
@@ -240,8 +240,8 @@ impl Sink for ClientRepository {
         }
         if descriptor.media_type.is_document() {
             let bytes = from.read(descriptor).await?;
-            // A digest in the place of the tag makes the same URL. In its own place the client panics where a registry does
-            // not say where the manifest is.
+            // A digest in place of the tag makes the same URL. With a digest in its own field, the client panics if a
+            // registry sends no `Location`.
             let (registry, path) = (self.repository.registry().to_string(), self.repository.path().to_owned());
             let reference = Reference::with_tag(registry, path, descriptor.digest.to_string());
             self.send_manifest(reference, &descriptor.media_type, bytes).await?;
@@ -253,7 +253,7 @@ impl Sink for ClientRepository {
         {
             return Ok(Put::Mounted);
         }
-        // What goes wrong with the source is not the client's to word.
+        // An error of the source is returned as it is, and not as one of the client.
         let problem = Arc::new(Mutex::new(None));
         let keeping = problem.clone();
         let chunks = gathered(from.open(descriptor).await?).map(move |chunk| {
@@ -274,7 +274,7 @@ impl Sink for ClientRepository {
     async fn confirm(&self, root: &Descriptor) -> Result<()> {
         match self.has(root).await? {
             true => Ok(()),
-            false => Err(Error::broken(self, format!("it took {} and does not have it", root.digest))),
+            false => Err(Error::broken(self, format!("it accepted {} and does not return it", root.digest))),
         }
     }
 
@@ -302,7 +302,7 @@ impl Sink for ClientRepository {
     }
 }
 
-/// So many bytes of a stream behind those that are passed over.
+/// Skips the first bytes of a stream and shortens it to `length`.
 fn cut(
     chunks: impl Stream<Item = Result<Bytes>> + Send + 'static,
     skip: u64,
@@ -321,12 +321,12 @@ fn cut(
     })
 }
 
-/// The same bytes in larger pieces.
+/// Gathers the bytes into larger pieces.
 fn gathered(body: Body) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
     stream::unfold(Some(body), |body| async {
         let mut body = body?;
         let mut gathered = BytesMut::new();
-        while gathered.len() < CHUNK {
+        while gathered.len() < CHUNK_BYTES {
             match body.next().await {
                 Some(Ok(chunk)) => gathered.extend_from_slice(&chunk),
                 Some(Err(error)) => return Some((Err(error), None)),

@@ -9,40 +9,41 @@ use crate::client::{Client, Inner};
 use crate::http::problem;
 use crate::http::redirect;
 use crate::http::send::{Reply, Request};
-use crate::manifests::{self, Key};
+use crate::manifests::{self, ManifestKey};
 use crate::target::Target;
 
-/// What a registry can do. `None` is what could not be found out.
+/// What a registry supports; `None` if a check failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Capabilities {
-    /// It lists referrers.
+    /// Has the referrers API.
     pub referrers_api: Option<bool>,
-    /// It says so when it takes a manifest with a subject.
+    /// Answers a manifest with a subject with `OCI-Subject`.
     pub subject_header: Option<bool>,
-    /// It takes a blob over from another repository that is named.
+    /// Mounts a blob from another repository.
     pub mount: Option<bool>,
-    /// It takes a blob over from whichever repository has it.
+    /// Mounts a blob without `from`, from any repository that has it.
     pub anonymous_mount: Option<bool>,
-    /// Asked to take a blob over from the repository that it is for, it says that it is there if it is.
+    /// Answers a mount from the target repository itself with 201 if the blob exists.
     pub mount_from_itself: Option<bool>,
-    /// The least size that it wants chunks of an upload to have.
+    /// Minimum size of a chunk, in bytes.
     pub chunk_minimum: Option<u64>,
-    /// The status that it answers a chunk of an upload with. The specification has 202; some say 201.
+    /// The status of the answer to a `PATCH`. The specification requires 202; Amazon ECR sends 201
+    /// (regclient/regclient#81), Pulp 204 (pulp/pulp_container#2199).
     pub patch_status: Option<u16>,
-    /// It says how much of an upload has arrived.
+    /// Reports the progress of an upload.
     pub upload_progress: Option<bool>,
-    /// It says where a blob is when it is complete.
+    /// Returns the location of a complete blob.
     pub put_location: Option<bool>,
-    /// It sends ranges of blobs.
+    /// Serves ranges of blobs.
     pub ranges: Option<bool>,
-    /// It takes an index of manifests that it does not have.
+    /// Accepts an index whose manifests are missing.
     pub sparse_index: Option<bool>,
-    /// It removes tags and leaves what they led to.
+    /// Deletes a tag and keeps the manifest.
     pub delete_tag: Option<bool>,
-    /// It removes manifests.
+    /// Deletes manifests.
     pub delete_manifest: Option<bool>,
-    /// It removes blobs.
+    /// Deletes blobs.
     pub delete_blob: Option<bool>,
 }
 
@@ -51,7 +52,7 @@ pub(crate) async fn run(client: &Client, scratch: &Repository) -> Result<Capabil
     let second = Repository::new(scratch.registry().clone(), &format!("{}-from", scratch.path()));
     let second = second.map_err(|error| Error::broken(scratch, error))?;
     let probe = Probe { inner, here: inner.target(scratch)?, there: inner.target(&second)? };
-    // Bytes that nobody has, so that what is found is what was put.
+    // Random contents, so that nothing found here existed before.
     let blob = |name: &str| Bytes::from(format!("{name} {:016x}", inner.options.clock.random()));
     let (one, two, three) = (blob("one"), blob("two"), blob("three"));
     let mut found = Capabilities::default();
@@ -62,7 +63,8 @@ pub(crate) async fn run(client: &Client, scratch: &Repository) -> Result<Capabil
     found.delete_blob = probe.is_fine(Method::DELETE, probe.here.blob(&Digest::sha256_of(&one))).await;
     for (target, blob) in [(&probe.here, &two), (&probe.here, &three), (&probe.there, &two), (&probe.there, &three)] {
         let url = target.blob(&Digest::sha256_of(blob));
-        // Some keep a blob once for all repositories, and some take it for their fault if it is not there.
+        // Blobs may be stored once for all repositories, so an earlier deletion may have removed this one. The
+        // registry may answer the deletion of a missing blob with a server error.
         if probe.is_fine(Method::HEAD, url.clone()).await == Some(true) {
             probe.is_fine(Method::DELETE, url).await;
         }
@@ -72,14 +74,14 @@ pub(crate) async fn run(client: &Client, scratch: &Repository) -> Result<Capabil
 
 struct Probe<'a> {
     inner: &'a Inner,
-    /// What is tried, is tried here.
+    /// The repository in which everything is tried.
     here: Target,
-    /// What is mounted comes from there.
+    /// The repository to mount from.
     there: Target,
 }
 
 impl Probe<'_> {
-    /// A request by whoever may do everything.
+    /// Sends a request with the permission to read, write and delete in both repositories.
     async fn ask(&self, request: Request) -> Result<Reply> {
         let path = &self.here.path;
         let scopes = self.here.access_to_delete().scopes.with(&self.there.access_to_delete().scopes);
@@ -91,7 +93,7 @@ impl Probe<'_> {
         Some((200..300).contains(&reply.answer.status))
     }
 
-    /// Sends a blob as one chunk.
+    /// Uploads a blob as one chunk.
     async fn upload(&self, blob: &Bytes, found: &mut Capabilities) -> Result<()> {
         let begun = self.expect(Request::new(Method::POST, self.here.uploads()), "upload").await?;
         found.chunk_minimum = begun.answer.header("oci-chunk-min-length").and_then(|text| text.trim().parse().ok());
@@ -102,21 +104,21 @@ impl Probe<'_> {
         let sent = self.ask(chunk).await?;
         found.patch_status = Some(sent.answer.status);
         if !(200..300).contains(&sent.answer.status) {
-            // Then by what everybody can.
+            // Then in one piece, which every registry supports.
             return self.put_blob(&self.here, blob, found).await;
         }
         let session = self.location(&sent, &self.here).unwrap_or(session);
         let told = self.ask(Request::new(Method::GET, session.clone())).await?;
         found.upload_progress = Some(told.answer.status < 300 && told.answer.header("range").is_some());
         let session = self.location(&told, &self.here).unwrap_or(session);
-        let closed = self.expect(Request::new(Method::PUT, closing(session, blob)), "upload").await?;
+        let closed = self.expect(Request::new(Method::PUT, commit_url(session, blob)), "upload").await?;
         found.put_location = Some(closed.answer.header("location").is_some());
         Ok(())
     }
 
     async fn put_blob(&self, target: &Target, blob: &Bytes, found: &mut Capabilities) -> Result<()> {
         let begun = self.expect(Request::new(Method::POST, target.uploads()), "upload").await?;
-        let session = closing(self.location(&begun, target)?, blob);
+        let session = commit_url(self.location(&begun, target)?, blob);
         let request = Request::new(Method::PUT, session).body("application/octet-stream", blob.clone());
         let put = self.expect(request, "upload").await?;
         found.put_location = Some(put.answer.header("location").is_some());
@@ -130,10 +132,10 @@ impl Probe<'_> {
         Ok(())
     }
 
-    /// `one` is here; the others are put there.
+    /// `one` exists in the first repository; the others are put into the second.
     async fn mount(&self, one: &Bytes, two: &Bytes, three: &Bytes, found: &mut Capabilities) {
         found.mount_from_itself = self.mounts(one, Some(&self.here.path)).await;
-        // Who may write here need not be allowed to write there.
+        // The user may have no permission to write to the second repository.
         let mut ignored = Capabilities::default();
         if self.put_blob(&self.there, two, &mut ignored).await.is_ok() {
             found.mount = self.mounts(two, Some(&self.there.path)).await;
@@ -157,32 +159,32 @@ impl Probe<'_> {
         Some(mounted)
     }
 
-    /// Puts an image, what is about it, and an index of images that are not here; and removes them.
+    /// Puts an image, a referrer of it, and an index whose manifest is missing, and deletes them.
     async fn manifests(&self, config: &Bytes, found: &mut Capabilities) -> Result<()> {
         let config = Descriptor::of(MediaType::OCTET_STREAM, config);
         let image = manifest(&config, None);
         let subject = Descriptor::of(MediaType::OCI_MANIFEST, &image);
-        let tag = Key::Tag("probe".parse().map_err(|error| Error::broken(&self.here.place, error))?);
-        self.expect(self.putting(&tag, &MediaType::OCI_MANIFEST, &image), "manifest").await?;
+        let tag = ManifestKey::Tag("probe".parse().map_err(|error| Error::broken(&self.here.place, error))?);
+        self.expect(self.put_request(&tag, &MediaType::OCI_MANIFEST, &image), "manifest").await?;
 
-        let about = manifest(&config, Some(&subject));
-        let about_key = Key::Digest(Digest::sha256_of(&about));
-        let put = self.ask(self.putting(&about_key, &MediaType::OCI_MANIFEST, &about)).await?;
+        let referrer = manifest(&config, Some(&subject));
+        let referrer_key = ManifestKey::Digest(Digest::sha256_of(&referrer));
+        let put = self.ask(self.put_request(&referrer_key, &MediaType::OCI_MANIFEST, &referrer)).await?;
         if put.answer.status < 300 {
             found.subject_header = Some(put.answer.header("oci-subject").is_some());
-            found.referrers_api = Some(self.lists_referrer(&subject.digest, &about).await?);
-            self.is_fine(Method::DELETE, self.here.manifest(&about_key)).await;
+            found.referrers_api = Some(self.lists_referrer(&subject.digest, &referrer).await?);
+            self.is_fine(Method::DELETE, self.here.manifest(&referrer_key)).await;
         }
 
         let absent = Descriptor::of(MediaType::OCI_MANIFEST, &manifest(&config, Some(&config)));
         let index = Index::of(&[absent]).bytes().clone();
-        let index_key = Key::Digest(Digest::sha256_of(&index));
-        let put = self.ask(self.putting(&index_key, &MediaType::OCI_INDEX, &index)).await?;
+        let index_key = ManifestKey::Digest(Digest::sha256_of(&index));
+        let put = self.ask(self.put_request(&index_key, &MediaType::OCI_INDEX, &index)).await?;
         found.sparse_index = Some(put.answer.status < 300);
         self.is_fine(Method::DELETE, self.here.manifest(&index_key)).await;
 
         let removed = self.is_fine(Method::DELETE, self.here.manifest(&tag)).await;
-        let image_key = Key::Digest(subject.digest);
+        let image_key = ManifestKey::Digest(subject.digest);
         let head = manifests::accepting(Request::new(Method::HEAD, self.here.manifest(&image_key)));
         let stays = self.ask(head).await.ok().map(|reply| reply.answer.status == 200);
         found.delete_tag = removed.zip(stays).map(|(removed, stays)| removed && stays);
@@ -190,21 +192,21 @@ impl Probe<'_> {
         Ok(())
     }
 
-    async fn lists_referrer(&self, subject: &Digest, about: &Bytes) -> Result<bool> {
+    async fn lists_referrer(&self, subject: &Digest, referrer: &Bytes) -> Result<bool> {
         let reply = self.ask(Request::new(Method::GET, self.here.referrers(subject))).await?;
         if reply.answer.status != 200 {
             return Ok(false);
         }
         let body = reply.answer.read(1 << 20).await.ok().flatten().unwrap_or_default();
-        let digest = Digest::sha256_of(about);
+        let digest = Digest::sha256_of(referrer);
         Ok(Index::parse(body).is_ok_and(|index| index.manifests().iter().any(|listed| listed.digest == digest)))
     }
 
-    fn putting(&self, key: &Key, media_type: &MediaType, bytes: &Bytes) -> Request {
+    fn put_request(&self, key: &ManifestKey, media_type: &MediaType, bytes: &Bytes) -> Request {
         Request::new(Method::PUT, self.here.manifest(key)).body(media_type.as_str(), bytes.clone())
     }
 
-    /// A request without which there is no point in going on.
+    /// Sends a request whose failure ends the probe.
     async fn expect(&self, request: Request, what: &str) -> Result<Reply> {
         let reply = self.ask(request).await?;
         match reply.answer.status {
@@ -213,30 +215,30 @@ impl Probe<'_> {
         }
     }
 
-    /// The session that an answer names, on the registry itself.
+    /// Returns the session that an answer names, if it is on the registry itself.
     fn location(&self, reply: &Reply, target: &Target) -> Result<Url> {
         let broken = |problem: String| Error::broken(&target.place, problem);
         let location = reply.answer.header("location");
-        let location = location.ok_or_else(|| broken("it begins an upload and does not say where".to_owned()))?;
+        let location = location.ok_or_else(|| broken("it started an upload without a location".to_owned()))?;
         let url = redirect::resolve(&reply.url, location).map_err(broken)?;
         if redirect::same_server(&target.endpoint.base, &url) {
             Ok(url)
         } else {
-            Err(broken("it takes uploads on another host, which are not probed".to_owned()))
+            Err(broken("it accepts uploads on another host, which are not probed".to_owned()))
         }
     }
 }
 
-fn closing(mut session: Url, blob: &Bytes) -> Url {
+fn commit_url(mut session: Url, blob: &Bytes) -> Url {
     session.query_pairs_mut().append_pair("digest", &Digest::sha256_of(blob).to_string());
     session
 }
 
-/// An artifact with this blob as its config and its only layer.
+/// Returns an artifact manifest with this blob as its config and its only layer.
 fn manifest(config: &Descriptor, subject: Option<&Descriptor>) -> Bytes {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Form<'a> {
+    struct ArtifactManifest<'a> {
         schema_version: u32,
         media_type: MediaType,
         config: &'a Descriptor,
@@ -244,6 +246,7 @@ fn manifest(config: &Descriptor, subject: Option<&Descriptor>) -> Bytes {
         #[serde(skip_serializing_if = "Option::is_none")]
         subject: Option<&'a Descriptor>,
     }
-    let form = Form { schema_version: 2, media_type: MediaType::OCI_MANIFEST, config, layers: [config], subject };
-    serde_json::to_vec(&form).expect("descriptors have string keys and cannot fail to serialize").into()
+    let document =
+        ArtifactManifest { schema_version: 2, media_type: MediaType::OCI_MANIFEST, config, layers: [config], subject };
+    serde_json::to_vec(&document).expect("descriptors have string keys and cannot fail to serialize").into()
 }

@@ -7,20 +7,20 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::client::{Inner, Refusal};
-use crate::manifests::{self, Found, Key};
+use crate::manifests::{self, FetchedManifest, ManifestKey};
 use crate::tags::Pages;
 use crate::target::Target;
 
-/// How many referrers a registry may list, as many as an index of them could have.
-const MOST: usize = 25_000;
+/// Maximum number of referrers in a list.
+const MAX_REFERRERS: usize = 25_000;
 
-/// How often an index of referrers is written again because somebody else wrote it too.
-const ATTEMPTS: u32 = 10;
+/// Maximum number of times that an index of referrers is written because another client overwrote it.
+const MAX_INDEX_WRITES: u32 = 10;
 
-/// The manifests that are about a subject, each once, of one type if one is wanted.
+/// Returns the referrers of a subject, each once, optionally of one artifact type.
 ///
-/// Where the registry has no API for that, or answers nonsense, the index with the tag that the specification sets
-/// aside tells. Distribution specification, "Listing Referrers" and "Referrers Tag Schema".
+/// If the registry has no referrers API, or its answer is no index, the fallback tag is read. Distribution
+/// specification, "Listing Referrers" and "Referrers Tag Schema".
 pub(crate) async fn list(
     inner: &Inner,
     target: &Target,
@@ -28,15 +28,17 @@ pub(crate) async fn list(
     artifact_type: Option<&MediaType>,
 ) -> Result<Vec<Descriptor>> {
     let tag = fallback_tag(subject);
-    let asked = ask(inner, target, subject, artifact_type);
-    // Where an answer is far away nobody waits for a no before asking on.
-    let at_once = inner.memory.lists_referrers(&target.endpoint).is_none() && inner.http.is_far(&target.endpoint.base);
-    let (listed, tagged) = match at_once {
+    let by_api = list_by_api(inner, target, subject, artifact_type);
+    // At a long round-trip time both are requested at once, instead of the tag only after the API has answered with
+    // 404.
+    let concurrently =
+        inner.cache.lists_referrers(&target.endpoint).is_none() && inner.http.is_far(&target.endpoint.base);
+    let (listed, tagged) = match concurrently {
         true => {
-            let (listed, tagged) = join(asked, read_tagged(inner, target, &tag)).await;
+            let (listed, tagged) = join(by_api, read_tagged(inner, target, &tag)).await;
             (listed?, Some(tagged))
         }
-        false => (asked.await?, None),
+        false => (by_api.await?, None),
     };
     let found = match listed {
         Listing::Complete(listed) => listed,
@@ -46,7 +48,7 @@ pub(crate) async fn list(
                 None => read_tagged(inner, target, &tag).await?,
             };
             match (index, listed) {
-                // The registry may list referrers, and does not let us look.
+                // The registry may have referrers that this client is not allowed to list.
                 (None, Listing::Forbidden(refusal)) => return Err(refusal.error("referrers", &target.place)),
                 (index, _) => of_type(index.map(|index| index.manifests().to_vec()).unwrap_or_default(), artifact_type),
             }
@@ -56,26 +58,31 @@ pub(crate) async fn list(
     Ok(found.into_iter().filter(|found| seen.insert(found.digest)).collect())
 }
 
-/// What the API says.
+/// The answer of the referrers API.
 enum Listing {
     /// All referrers.
     Complete(Vec<Descriptor>),
     /// The registry has no such API.
     Unsupported,
-    /// It is not allowed to ask.
+    /// The client is not allowed to list referrers.
     Forbidden(Refusal),
 }
 
-/// Asks the API.
-async fn ask(inner: &Inner, target: &Target, subject: &Digest, artifact_type: Option<&MediaType>) -> Result<Listing> {
-    if inner.memory.lists_referrers(&target.endpoint) == Some(false) {
+/// Requests the referrers API.
+async fn list_by_api(
+    inner: &Inner,
+    target: &Target,
+    subject: &Digest,
+    artifact_type: Option<&MediaType>,
+) -> Result<Listing> {
+    if inner.cache.lists_referrers(&target.endpoint) == Some(false) {
         return Ok(Listing::Unsupported);
     }
     #[derive(Deserialize)]
     struct Page {
-        manifests: BoundedList<Descriptor, MOST>,
+        manifests: BoundedList<Descriptor, MAX_REFERRERS>,
     }
-    /// What tells a list from an image or an error, though it may be `null`.
+    /// The field that distinguishes an index from an image or an error; it may be `null`.
     #[derive(Deserialize)]
     struct Shape {
         #[serde(rename = "manifests")]
@@ -91,25 +98,25 @@ async fn ask(inner: &Inner, target: &Target, subject: &Digest, artifact_type: Op
     while let Some(page) = pages.next(inner, &target.endpoint, &target.access()).await? {
         let (headers, body) = match page {
             Ok(page) => page,
-            // One that has too much to do may have the API all the same.
+            // A registry that is overloaded may still have the API.
             Err(refusal) if first && (400..500).contains(&refusal.status) && !retry::is_passing(refusal.status) => {
                 if matches!(refusal.status, 401 | 403) {
                     return Ok(Listing::Forbidden(refusal));
                 }
-                // A repository that does not exist says nothing about what the registry can do.
+                // An unknown repository says nothing about the registry.
                 if !refusal.problem.has("NAME_UNKNOWN") {
-                    inner.memory.note_referrers(&target.endpoint, false);
+                    inner.cache.note_referrers(&target.endpoint, false);
                 }
                 return Ok(Listing::Unsupported);
             }
             Err(refusal) => return Err(refusal.error("referrers", &target.place)),
         };
         if serde_json::from_slice::<Shape>(&body).is_err() {
-            let known = inner.memory.lists_referrers(&target.endpoint) == Some(true);
+            let known = inner.cache.lists_referrers(&target.endpoint) == Some(true);
             return if first && !known {
                 Ok(Listing::Unsupported)
             } else {
-                Err(pages.broken("a page of it is no index"))
+                Err(pages.broken("one of its pages is not an index"))
             };
         }
         let page: Page = serde_json::from_slice(&body).map_err(|error| pages.broken(&error.to_string()))?;
@@ -118,22 +125,22 @@ async fn ask(inner: &Inner, target: &Target, subject: &Digest, artifact_type: Op
         let applied = applied.filter_map(|header| header.to_str().ok()).flat_map(|header| header.split(','));
         let filtered = applied.map(str::trim).any(|filter| filter.eq_ignore_ascii_case("artifactType"));
         found.extend(of_type(page.manifests.0, artifact_type.filter(|_| !filtered)));
-        if found.len() > MOST {
+        if found.len() > MAX_REFERRERS {
             return Err(pages.broken("it is too long"));
         }
     }
-    inner.memory.note_referrers(&target.endpoint, true);
+    inner.cache.note_referrers(&target.endpoint, true);
     Ok(Listing::Complete(found))
 }
 
-/// Whether the registry leaves it to its clients to keep the list of referrers.
-pub(crate) async fn is_by_tag(inner: &Inner, target: &Target, subject: &Digest) -> Result<bool> {
-    Ok(!matches!(ask(inner, target, subject, None).await?, Listing::Complete(_)))
+/// Returns whether clients have to maintain the list of referrers under the fallback tag.
+pub(crate) async fn uses_fallback_tag(inner: &Inner, target: &Target, subject: &Digest) -> Result<bool> {
+    Ok(!matches!(list_by_api(inner, target, subject, None).await?, Listing::Complete(_)))
 }
 
-/// Lists a manifest among the referrers of its subject where the registry does not do that by itself.
-pub(crate) async fn add(inner: &Inner, target: &Target, found: &Found) -> Result<()> {
-    let Some((subject, entry)) = described(found) else { return Ok(()) };
+/// Adds a manifest to the referrers of its subject, where the registry does not do so by itself.
+pub(crate) async fn add(inner: &Inner, target: &Target, found: &FetchedManifest) -> Result<()> {
+    let Some((subject, entry)) = subject_and_entry(found) else { return Ok(()) };
     edit(inner, target, &subject, |index| match index {
         Some(index) if index.manifests().iter().any(|listed| listed.digest == entry.digest) => Ok(None),
         Some(index) => index.edit().push(&entry).finish().map(Some),
@@ -142,30 +149,30 @@ pub(crate) async fn add(inner: &Inner, target: &Target, found: &Found) -> Result
     .await
 }
 
-/// The same for a manifest that was there: whoever put it may have got no further than that.
-pub(crate) async fn add_again(inner: &Inner, target: &Target, found: &Found) -> Result<()> {
-    if inner.memory.lists_referrers(&target.endpoint) == Some(true) {
+/// Adds an existing manifest to the referrers of its subject, in case an earlier push stopped before that.
+pub(crate) async fn add_if_missing(inner: &Inner, target: &Target, found: &FetchedManifest) -> Result<()> {
+    if inner.cache.lists_referrers(&target.endpoint) == Some(true) {
         return Ok(());
     }
-    match described(found) {
-        Some((subject, _)) if is_by_tag(inner, target, &subject).await? => add(inner, target, found).await,
+    match subject_and_entry(found) {
+        Some((subject, _)) if uses_fallback_tag(inner, target, &subject).await? => add(inner, target, found).await,
         _ => Ok(()),
     }
 }
 
-/// Whether a manifest that was put is found by whoever looks for what is about its subject.
-pub(crate) async fn is_listed(inner: &Inner, target: &Target, found: &Found) -> Result<bool> {
-    let Some((subject, entry)) = described(found) else { return Ok(true) };
-    if !is_by_tag(inner, target, &subject).await? {
+/// Returns whether a manifest is in the list of referrers of its subject.
+pub(crate) async fn is_listed(inner: &Inner, target: &Target, found: &FetchedManifest) -> Result<bool> {
+    let Some((subject, entry)) = subject_and_entry(found) else { return Ok(true) };
+    if !uses_fallback_tag(inner, target, &subject).await? {
         return Ok(true);
     }
     let index = read_tagged(inner, target, &fallback_tag(&subject)).await?;
     Ok(index.is_some_and(|index| index.manifests().iter().any(|listed| listed.digest == entry.digest)))
 }
 
-/// Takes a manifest that was removed out of the list of its subject's referrers, if it is there.
-pub(crate) async fn remove(inner: &Inner, target: &Target, found: &Found) -> Result<()> {
-    let Some((subject, entry)) = described(found) else { return Ok(()) };
+/// Removes a deleted manifest from the list of referrers of its subject, if it is listed.
+pub(crate) async fn remove(inner: &Inner, target: &Target, found: &FetchedManifest) -> Result<()> {
+    let Some((subject, entry)) = subject_and_entry(found) else { return Ok(()) };
     edit(inner, target, &subject, |index| {
         let listed = |index: &Index| index.manifests().iter().position(|listed| listed.digest == entry.digest);
         let Some((index, position)) = index.and_then(|index| Some((index, listed(index)?))) else { return Ok(None) };
@@ -174,52 +181,51 @@ pub(crate) async fn remove(inner: &Inner, target: &Target, found: &Found) -> Res
     .await
 }
 
-/// Changes the index of a subject's referrers until it is as it should be, that is until the change has nothing to
-/// change.
+/// Edits the referrers index of a subject until the edit is a no-op.
 ///
-/// The protocol has no way to write a tag only if nobody else did. So it is read again after it was written: whoever
-/// finds that another's index replaced theirs adds themselves to that one.
+/// The protocol has no conditional write. So the index is read again after each write: a client whose index was
+/// overwritten adds its entry to the new one.
 async fn edit(
     inner: &Inner,
     target: &Target,
     subject: &Digest,
     change: impl Fn(Option<&Index>) -> Result<Option<Index>, ocikit_spec::Error>,
 ) -> Result<()> {
-    let _alone = inner.memory.board_index(&target.endpoint, &target.path, subject).await;
+    let _inflight = inner.cache.acquire_index(&target.endpoint, &target.path, subject).await;
     let tag = fallback_tag(subject);
-    for attempt in 0..ATTEMPTS {
+    for attempt in 0..MAX_INDEX_WRITES {
         let index = read_tagged(inner, target, &tag).await?;
         let changed = change(index.as_ref());
         let changed = changed.map_err(|error| Error::document(subject, &target.place, error))?;
         let Some(changed) = changed else { return Ok(()) };
         if attempt > 0 {
-            // Two that keep in step would replace each other's forever.
+            // Two clients in lockstep would overwrite each other's index forever.
             let pause = inner.http.pause(1, None).unwrap_or_default();
             inner.http.clock().sleep(pause).await;
         }
         let descriptor = Descriptor::of(changed.media_type(), changed.bytes());
-        manifests::put(inner, target, &Key::Tag(tag.clone()), &descriptor, changed.bytes().clone()).await?;
+        manifests::put(inner, target, &ManifestKey::Tag(tag.clone()), &descriptor, changed.bytes().clone()).await?;
     }
     Err(Error::broken(
         format!("the list of referrers of {subject} in {}", target.place),
-        "somebody else keeps replacing it",
+        "another client keeps overwriting it",
     ))
 }
 
-/// The index with a tag; `None` if there is no such tag, or if something else has it: GitLab answers a tag that looks like
-/// a digest with what has the digest (oras-project/oras-go#1396).
+/// Returns the index under a tag; `None` if the tag does not exist or names something else. GitLab resolves a tag that
+/// looks like a digest to the image with that digest (oras-project/oras-go#1396).
 async fn read_tagged(inner: &Inner, target: &Target, tag: &Tag) -> Result<Option<Index>> {
-    let found = manifests::get(inner, target, &Key::Tag(tag.clone())).await?;
-    let is_subject = |found: &Found| fallback_tag(&found.descriptor.digest) == *tag;
+    let found = manifests::get(inner, target, &ManifestKey::Tag(tag.clone())).await?;
+    let is_subject = |found: &FetchedManifest| fallback_tag(&found.descriptor.digest) == *tag;
     let found = found.filter(|found| found.descriptor.media_type.is_index() && !is_subject(found));
     let Some(found) = found else { return Ok(None) };
     let digest = found.descriptor.digest;
-    // Taken for no list, it would be replaced by one that lacks what this one has.
+    // Otherwise the index would be overwritten and its entries lost.
     Index::parse(found.bytes).map(Some).map_err(|error| Error::document(&digest, &target.place, error))
 }
 
-/// The subject of a manifest, and how the list of its referrers describes the manifest.
-fn described(found: &Found) -> Option<(Digest, Descriptor)> {
+/// Returns the subject of a manifest, and the manifest's entry in the list of referrers.
+fn subject_and_entry(found: &FetchedManifest) -> Option<(Digest, Descriptor)> {
     let document = Document::parse(&found.descriptor.media_type, found.bytes.clone()).ok()?;
     let subject = document.subject()?.digest;
     let artifact_type = match &document {
@@ -240,7 +246,7 @@ fn of_type(found: Vec<Descriptor>, artifact_type: Option<&MediaType>) -> Vec<Des
     found.into_iter().filter(is_wanted).collect()
 }
 
-/// The tag that stands for the referrers of a digest.
+/// Returns the fallback tag of a subject.
 pub(crate) fn fallback_tag(subject: &Digest) -> Tag {
     let hex = subject.hex();
     let hex = &hex[..hex.len().min(64)];
@@ -254,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tag_of_a_digest_is_a_tag() {
+    fn fallback_tag_is_a_valid_tag() {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let digest = Digest::of(algorithm, b"x");
             let tag = fallback_tag(&digest).to_string();

@@ -15,27 +15,27 @@ use crate::http::link;
 use crate::http::send::Request;
 use crate::target::Target;
 
-/// The longest page of a list that is read, in bytes.
+/// Maximum size of one page of a list.
 const MAX_PAGE_BYTES: u64 = 16 << 20;
 
-/// How many pages are read, against a registry whose list never ends.
+/// Maximum number of pages, in case a list never ends.
 const MAX_PAGES: usize = 100_000;
 
-/// How many bytes all pages may have together.
+/// Maximum size of all pages together.
 const MAX_LIST_BYTES: u64 = 64 << 20;
 
-/// How many names a list may have.
+/// Maximum number of entries in a list.
 const MAX_LIST_ENTRIES: usize = 500_000;
 
-/// The names on one page.
+/// The entries of one page.
 type Names = BoundedList<String, MAX_LIST_ENTRIES>;
 
-/// Which part of a list is wanted; all of it by default.
+/// Selects a part of a list; all of it by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListOptions {
-    /// How many entries at most.
+    /// Maximum number of entries.
     pub limit: Option<usize>,
-    /// Only what the registry lists after this one.
+    /// Only entries that the registry lists after this one.
     pub after: Option<String>,
 }
 
@@ -51,7 +51,7 @@ impl ListOptions {
     }
 }
 
-/// The tags of a repository, in the order in which the registry lists them.
+/// Returns the tags of a repository, in the order of the registry.
 pub(crate) async fn list(inner: &Inner, target: &Target, options: &ListOptions) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Page {
@@ -60,8 +60,8 @@ pub(crate) async fn list(inner: &Inner, target: &Target, options: &ListOptions) 
         tags: Option<Names>,
     }
     let pages = Pages::new(options.apply(target.tags()), "tags", &target.place);
-    // Go's clients take a page without `tags` for an empty one. Here it has to be that of a repository at least, since an
-    // object without both may be anything.
+    // A page without `tags` is an empty list, as for Go's clients, which decode it so. It must have `name` then, since
+    // an object without both may be anything.
     let entries = |page: Page| page.tags.or(page.name.map(|_| Names::default()));
     pages.entries(inner, &target.endpoint, &target.access(), options, entries).await
 }
@@ -70,7 +70,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Names>, 
     Names::deserialize(deserializer).map(Some)
 }
 
-/// The repositories of a registry, as it lists them.
+/// Returns the repositories of a registry, in the order of the registry.
 pub(crate) async fn catalog(inner: &Inner, endpoint: &Endpoint, options: &ListOptions) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Page {
@@ -82,12 +82,12 @@ pub(crate) async fn catalog(inner: &Inner, endpoint: &Endpoint, options: &ListOp
     pages.entries(inner, endpoint, &access, options, |page: Page| Some(page.repositories)).await
 }
 
-/// A list that comes in pages.
+/// A list that is read page by page.
 pub(crate) struct Pages<'a> {
     next: Option<Url>,
-    /// The pages so far.
+    /// The URLs of the pages read so far.
     seen: HashSet<Url>,
-    /// How many bytes they had.
+    /// The size of those pages in bytes.
     length: u64,
     what: &'static str,
     place: &'a str,
@@ -98,7 +98,7 @@ impl<'a> Pages<'a> {
         Pages { next: Some(first), seen: HashSet::new(), length: 0, what, place }
     }
 
-    /// The next page, and the headers that it came with.
+    /// Reads the next page and returns its headers and body; `None` after the last page.
     pub(crate) async fn next(
         &mut self,
         inner: &Inner,
@@ -113,13 +113,13 @@ impl<'a> Pages<'a> {
                 Err(refusal) => return Ok(Some(Err(refusal))),
             };
         for header in headers.get_all("link") {
-            let header = header.to_str().map_err(|_| self.broken("its `Link` header makes no sense"))?;
+            let header = header.to_str().map_err(|_| self.broken("its `Link` header is malformed"))?;
             let next = link::next(&url, header).map_err(|problem| self.broken(&problem))?;
             self.next = self.next.take().or(next);
         }
         self.seen.insert(asked);
         if self.next.as_ref().is_some_and(|next| self.seen.contains(next)) || self.seen.len() > MAX_PAGES {
-            return Err(self.broken("it never ends"));
+            return Err(self.broken("it has no end"));
         }
         self.length += body.len() as u64;
         if self.length > MAX_LIST_BYTES {
@@ -128,7 +128,7 @@ impl<'a> Pages<'a> {
         Ok(Some(Ok((headers, body))))
     }
 
-    /// The entries of all pages, or of as many as it takes.
+    /// Returns the entries of all pages, or of as many as the limit needs.
     async fn entries<T: DeserializeOwned>(
         mut self,
         inner: &Inner,
@@ -139,21 +139,23 @@ impl<'a> Pages<'a> {
     ) -> Result<Vec<String>> {
         let most = options.limit.unwrap_or(usize::MAX);
         let mut found = Vec::new();
-        // Some registries send more than they were asked for, some less and say where there is more.
+        // The limit is applied here, since distribution before version 3 ignores `n` (distribution/distribution#1936).
+        // A page may also have fewer entries than requested and a link to the next one.
         while found.len() < most
             && let Some(page) = self.next(inner, endpoint, access).await?
         {
             let (_, body) = page.map_err(|refusal| refusal.error(self.what, self.place))?;
             let page = serde_json::from_slice(&body).map_err(|error| self.broken(&error.to_string()))?;
-            let mut page = entries(page).ok_or_else(|| self.broken("a page of it is no list"))?.0;
-            // Distribution before version 3 always sends everything (distribution/distribution#1936).
+            let mut page = entries(page).ok_or_else(|| self.broken("one of its pages is not a list"))?.0;
+            // Distribution before version 3 ignores `last` too and always sends everything
+            // (distribution/distribution#1936).
             if let Some(position) = page.iter().position(|entry| Some(entry) == options.after.as_ref()) {
                 found.clear();
                 page.drain(..=position);
             }
             found.append(&mut page);
             if found.len() > MAX_LIST_ENTRIES {
-                return Err(self.broken(&format!("it has more than the {MAX_LIST_ENTRIES} entries that are read")));
+                return Err(self.broken(&format!("it has more than {MAX_LIST_ENTRIES} entries")));
             }
         }
         found.truncate(most);

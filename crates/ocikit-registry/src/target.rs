@@ -3,19 +3,19 @@ use reqwest::Url;
 
 use crate::auth::{Access, Scopes};
 use crate::endpoint::Endpoint;
-use crate::manifests::Key;
+use crate::manifests::ManifestKey;
 
-/// A repository where it is asked for: at its registry, or at a mirror.
+/// A repository at one address: at its registry, or at a mirror.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) endpoint: Endpoint,
     pub(crate) path: String,
-    /// How messages call it.
+    /// Its name in messages.
     pub(crate) place: String,
 }
 
 impl Target {
-    pub(crate) fn manifest(&self, key: &Key) -> Url {
+    pub(crate) fn manifest(&self, key: &ManifestKey) -> Url {
         self.endpoint.url(&format!("{}/manifests/{key}", self.path))
     }
 
@@ -35,22 +35,22 @@ impl Target {
         self.endpoint.url(&format!("{}/referrers/{subject}", self.path))
     }
 
-    /// What reading takes.
+    /// Returns the access that reading requires.
     pub(crate) fn access(&self) -> Access {
         Access { path: self.path.clone(), scopes: Scopes::pull(&self.path) }
     }
 
-    /// What writing takes.
+    /// Returns the access that writing requires.
     pub(crate) fn access_to_push(&self) -> Access {
         Access { path: self.path.clone(), scopes: Scopes::push(&self.path) }
     }
 
-    /// What removing takes.
+    /// Returns the access that deleting requires.
     pub(crate) fn access_to_delete(&self) -> Access {
         Access { path: self.path.clone(), scopes: Scopes::delete(&self.path) }
     }
 
-    /// What taking a blob over from another repository takes.
+    /// Returns the access that mounting a blob from another repository requires.
     pub(crate) fn access_to_mount(&self, from: &str) -> Access {
         let scopes = Scopes::push(&self.path).with(&Scopes::pull(from));
         Access { path: self.path.clone(), scopes }

@@ -1,16 +1,16 @@
-//! The challenges of a `WWW-Authenticate` header.
+//! Parses the challenges of a `WWW-Authenticate` header.
 
-/// What a server wants to see: a scheme and its parameters.
+/// An authentication challenge: a scheme and its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Challenge {
     /// In lower case: `basic`, `bearer`.
     pub(crate) scheme: String,
-    /// Names in lower case.
+    /// With names in lower case.
     parameters: Vec<(String, String)>,
 }
 
 impl Challenge {
-    /// Whether it names no token service: the credential itself is wanted.
+    /// Returns whether the challenge names no token service, so that the credential itself is sent.
     pub(crate) fn is_direct(&self) -> bool {
         self.scheme == "basic" || self.parameter("realm").is_none()
     }
@@ -20,8 +20,8 @@ impl Challenge {
     }
 }
 
-/// Reads the challenges of one header by the grammar of RFC 9110, section 11.6.1: several with commas between them,
-/// which also stand between the parameters of each. Whatever cannot be read ends the list.
+/// Parses the challenges of one header by the grammar of RFC 9110, section 11.6.1: a comma separates challenges, and
+/// also the parameters of each. Parsing stops at the first syntax error.
 pub(crate) fn parse(header: &str) -> Vec<Challenge> {
     let mut rest = header;
     let mut challenges: Vec<Challenge> = Vec::new();
@@ -30,7 +30,7 @@ pub(crate) fn parse(header: &str) -> Vec<Challenge> {
         let Some((word, after)) = token(rest) else { return challenges };
         let spaced = after.trim_start_matches([' ', '\t']);
         match (spaced.strip_prefix('='), challenges.last_mut()) {
-            // `name = value` belongs to the challenge before it; a lone `=` behind a scheme would be padding.
+            // `name = value` is a parameter of the preceding challenge; a lone `=` behind a scheme would be padding.
             (Some(value), Some(challenge)) => {
                 let Some((value, after)) = read_value(value.trim_start_matches([' ', '\t'])) else { return challenges };
                 challenge.parameters.push((word.to_ascii_lowercase(), value));
@@ -51,7 +51,8 @@ fn token(text: &str) -> Option<(&str, &str)> {
     (length > 0).then(|| text.split_at(length))
 }
 
-/// A quoted string or, as some servers send it, anything up to the next comma or space.
+/// Reads a quoted string or a bare value. A bare value extends to the next comma or space, since realms are sent
+/// without quotes although URLs are no tokens.
 fn read_value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let length = text.find([',', ' ', '\t']).unwrap_or(text.len());
@@ -73,14 +74,14 @@ fn read_value(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// A scheme may be followed by a lone token, as in `Negotiate dG9rZW4=`, which means nothing to us.
+/// Skips the token68 that may follow a scheme, as in `Negotiate dG9rZW4=`. No supported scheme uses it.
 fn skip_token68(text: &str) -> &str {
     let is_token68 = |character: char| character.is_ascii_alphanumeric() || "-._~+/".contains(character);
     let length = text.find(|character| !is_token68(character)).unwrap_or(text.len());
     let after = text[length..].trim_start_matches('=');
     let padded = after.len() < text.len() - length;
     let ends = after.trim_start_matches([' ', '\t']);
-    // What looks like one and is followed by `=` and a value, or by more words, is the first parameter or scheme.
+    // A word that is followed by `=` and a value, or by more words, is the first parameter or the next scheme.
     if length > 0 && (ends.is_empty() || ends.starts_with(',')) && (padded || !text[..length].is_empty()) {
         after
     } else {
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_the_grammar() {
+    fn parses_challenges() {
         for (header, expected) in [
             (r#"Basic realm="x""#, &["basic realm=<x>"][..]),
             (
@@ -133,12 +134,12 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_ends(header in r#"[a-zA-Z0-9 ,="\\]{0,40}|.*"#) {
+        fn any_challenge_is_parsed_without_panic(header in r#"[a-zA-Z0-9 ,="\\]{0,40}|.*"#) {
             parse(&header);
         }
 
         #[test]
-        fn quoted_values_come_back(values in proptest::collection::vec("[ -~]{0,12}", 1..4)) {
+        fn quoted_values_round_trip(values in proptest::collection::vec("[ -~]{0,12}", 1..4)) {
             let quote = |value: &String| format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""));
             let parameters: Vec<_> =
                 values.iter().enumerate().map(|(at, value)| format!("p{at}={}", quote(value))).collect();

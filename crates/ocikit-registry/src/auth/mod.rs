@@ -1,4 +1,4 @@
-//! Showing who we are: challenges, scopes, tokens.
+//! Authentication: challenges, scopes and tokens.
 
 mod challenge;
 mod scope;
@@ -28,52 +28,52 @@ use challenge::Challenge;
 pub(crate) use scope::Scopes;
 use token::Token;
 
-/// How long a refusal of a token service stands before it is asked again.
-const REFUSAL: Duration = Duration::from_secs(10);
+/// How long a refusal of a token service is remembered before another request is made.
+const REFUSAL_LIFETIME: Duration = Duration::from_secs(10);
 
-/// How often a request may be answered with a challenge: without a token, with one that was revoked, with one that
-/// allows too little.
-const ROUNDS: u32 = 3;
+/// Maximum number of challenges that one request answers: without a token, with a revoked token, with a token of too
+/// narrow a scope.
+const MAX_CHALLENGES: u32 = 3;
 
-/// Shows servers who we are, in the way that each of them asks for.
+/// Authenticates requests with the scheme that each registry requires.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     keychain: Arc<dyn Keychain>,
-    hosts: Mutex<HashMap<String, Arc<Host>>>,
+    hosts: Mutex<HashMap<String, Arc<HostAuth>>>,
 }
 
-/// What is known of one registry.
+/// What is known about the authentication of one registry.
 #[derive(Debug, Default)]
-struct Host {
+struct HostAuth {
     scheme: Mutex<Scheme>,
-    /// Held by the first request, whose answer will tell the scheme.
+    /// Locked by the first request, whose answer shows the scheme.
     gate: Arc<AsyncMutex<()>>,
-    /// Whether the first request has ended, though it may have told nothing: then nobody waits any more.
+    /// Whether the first request has ended. If its answer showed no scheme, other requests no longer wait.
     tried: AtomicBool,
     credentials: Mutex<HashMap<String, Arc<OnceCell<Option<Credential>>>>>,
-    tokens: Mutex<Vec<Arc<Slot>>>,
-    /// Scopes that a request takes by the specification, and those that the registry asks for instead.
+    tokens: Mutex<Vec<Arc<TokenSlot>>>,
+    /// The scopes that an operation needs by the specification, and the ones that the registry demands instead.
     widened: Mutex<HashMap<Scopes, Scopes>>,
-    /// Whether the registry was asked for a challenge, which its answers lacked.
+    /// Whether `/v2/` was requested, because an answer lacked a challenge.
     probed: AsyncMutex<bool>,
-    /// Why a credential could not be found out.
-    trouble: Mutex<Option<String>>,
+    /// Why the keychain could not provide a credential.
+    credential_error: Mutex<Option<String>>,
 }
 
-/// What a registry wants to see.
+/// The authentication scheme of a registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 enum Scheme {
-    /// Nobody has asked yet.
+    /// No request has been answered yet.
     #[default]
     Unknown,
     Nothing,
-    /// The credential itself with every request: a password, or a token for the registry.
+    /// The credential itself with every request: a password, or a registry token.
     Direct,
-    /// A token of a token service.
+    /// A token from a token service.
     Bearer(Realm),
 }
 
-/// A token service, and how far the registry that named it may send us.
+/// A token service, and the zones that the registry that named it may name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Realm {
     url: Url,
@@ -81,18 +81,18 @@ struct Realm {
     reach: Reach,
 }
 
-/// A token for some scopes, or the place where it will be.
+/// A cached token for some scopes, or the place where it will be stored.
 #[derive(Debug)]
-struct Slot {
+struct TokenSlot {
     realm: Realm,
-    /// The repository whose credential it is fetched with.
+    /// The repository whose credential is used to fetch it.
     path: String,
     scopes: Scopes,
-    state: AsyncMutex<State>,
+    state: AsyncMutex<TokenState>,
 }
 
 #[derive(Debug, Default)]
-enum State {
+enum TokenState {
     #[default]
     Empty,
     Token(Token),
@@ -102,26 +102,26 @@ enum State {
     },
 }
 
-/// What a request may need to be allowed.
+/// The access that a request needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Access {
-    /// The repository, empty for the registry as a whole.
+    /// The repository; empty for the registry as a whole.
     pub(crate) path: String,
     pub(crate) scopes: Scopes,
 }
 
-/// What a request shows, and what to do once it was answered.
+/// The authorization of a request, and what is needed to evaluate the answer.
 #[derive(Debug, Default)]
 pub(crate) struct Authorization {
     pub(crate) header: Option<HeaderValue>,
-    /// The token in it, to be forgotten if it is refused.
-    slot: Option<Arc<Slot>>,
-    /// Why there is no token though there should be one.
+    /// The slot of the token, which is cleared if the token is refused.
+    slot: Option<Arc<TokenSlot>>,
+    /// Why there is no token although the registry requires one.
     missing: Option<String>,
-    _first: Option<First>,
-    /// Whether the token was fetched for this very request.
+    _first: Option<FirstRequest>,
+    /// Whether the token was fetched for this request.
     new: bool,
-    rounds: u32,
+    challenges_answered: u32,
 }
 
 impl Authenticator {
@@ -129,14 +129,14 @@ impl Authenticator {
         Authenticator { keychain, hosts: Mutex::default() }
     }
 
-    /// What to show for a request.
+    /// Returns the authorization for a request.
     pub(crate) async fn authorize(&self, http: &Http, endpoint: &Endpoint, access: &Access) -> Result<Authorization> {
         let host = self.host(endpoint);
         let mut first = None;
         if host.is_new() {
             let guard = host.gate.clone().lock_owned().await;
             if host.is_new() {
-                first = Some(First { host: host.clone(), _guard: guard });
+                first = Some(FirstRequest { host: host.clone(), _guard: guard });
             }
         }
         let scheme = lock(&host.scheme).clone();
@@ -147,7 +147,7 @@ impl Authenticator {
                 Ok(Authorization { header: credential.as_ref().and_then(direct), ..Authorization::default() })
             }
             Scheme::Bearer(realm) => {
-                // A token for the registry needs no token service.
+                // A registry token needs no token service.
                 if let Some(Credential::Bearer(token)) = self.credential(http, &host, endpoint, &access.path).await {
                     return Ok(Authorization { header: Some(bearer(&token)), ..Authorization::default() });
                 }
@@ -156,12 +156,12 @@ impl Authenticator {
         }
     }
 
-    /// Learns from an answer. `Ok(true)` means that the request should be made again, as [`Authenticator::authorize`]
-    /// says now.
+    /// Evaluates an answer. `Ok(true)` means that the request should be repeated with a new
+    /// [`Authenticator::authorize`].
     ///
     /// # Errors
     ///
-    /// [`Error::Denied`] if nothing more can be shown.
+    /// [`Error::Denied`] if there is no further way to authenticate.
     pub(crate) async fn learn(
         &self,
         http: &Http,
@@ -180,7 +180,7 @@ impl Authenticator {
             if self.probe(http, &host, endpoint, access, authorization, reply).await? {
                 return Ok(true);
             }
-            // A server that fails says nothing about whom it lets in.
+            // A server error says nothing about authentication.
             if status < 500 && (status != 401 || !reply.direct) && *lock(&host.scheme) == Scheme::Unknown {
                 *lock(&host.scheme) = Scheme::Nothing;
             }
@@ -190,8 +190,8 @@ impl Authenticator {
         if let Some(problem) = authorization.missing.take() {
             return self.refused(&host, endpoint, reply, Some(problem));
         }
-        authorization.rounds += 1;
-        let challenge = choose(&challenges).filter(|_| authorization.rounds <= ROUNDS);
+        authorization.challenges_answered += 1;
+        let challenge = choose(&challenges).filter(|_| authorization.challenges_answered <= MAX_CHALLENGES);
         let again = match challenge {
             None => false,
             Some(challenge) if challenge.is_direct() => {
@@ -200,7 +200,7 @@ impl Authenticator {
                 if answers || challenge.scheme == "basic" {
                     *lock(&host.scheme) = Scheme::Direct;
                 }
-                // Who shows a password that is refused need not show it again.
+                // A password that was refused is not sent again.
                 authorization.header.is_none() && answers
             }
             Some(challenge) => self.answer(http, &host, endpoint, access, authorization, challenge, reply).await?,
@@ -208,12 +208,12 @@ impl Authenticator {
         if again { Ok(true) } else { self.refused(&host, endpoint, reply, None) }
     }
 
-    /// Prepares the answer to a challenge that names a token service. Says whether a new token may help.
+    /// Prepares for a challenge that names a token service. Returns whether a new token may help.
     #[allow(clippy::too_many_arguments, reason = "they are what `learn` has, and the challenge")]
     async fn answer(
         &self,
         http: &Http,
-        host: &Host,
+        host: &HostAuth,
         endpoint: &Endpoint,
         access: &Access,
         authorization: &mut Authorization,
@@ -231,9 +231,9 @@ impl Authenticator {
         };
         {
             let mut state = slot.state.lock().await;
-            // Another request may have replaced it meanwhile.
-            if matches!(&*state, State::Token(token) if authorization.header == Some(bearer(&token.secret))) {
-                *state = State::Empty;
+            // Another request may have replaced the token meanwhile.
+            if matches!(&*state, TokenState::Token(token) if authorization.header == Some(bearer(&token.secret))) {
+                *state = TokenState::Empty;
             }
         }
         let wider = slot.scopes.follow(&asked);
@@ -241,19 +241,19 @@ impl Authenticator {
             lock(&host.widened).insert(access.scopes.clone(), wider);
             return Ok(true);
         }
-        // An old token may have been revoked; a new one for the same scopes would be refused again.
+        // A cached token may have been revoked; a new one for the same scopes would be refused again.
         Ok(!authorization.new)
     }
 
-    /// Asks a registry for a challenge if it refused an anonymous request without one and there is a credential that it
-    /// might have accepted. Says whether the request should be made again.
+    /// Requests `/v2/` to obtain a challenge, if the registry refused an anonymous request without one and there is a
+    /// credential for it. Returns whether the request should be repeated.
     ///
     /// GitHub Packages answers anonymous requests with 404 (containerd/containerd#3291), gcr.io with 403
-    /// (containers/image#211); both send a challenge for `/v2/`.
+    /// (containers/image#211). Both send a challenge for `/v2/`.
     async fn probe(
         &self,
         http: &Http,
-        host: &Host,
+        host: &HostAuth,
         endpoint: &Endpoint,
         access: &Access,
         authorization: &mut Authorization,
@@ -261,14 +261,19 @@ impl Authenticator {
     ) -> Result<bool> {
         let status = reply.answer.status;
         let is_anonymous = authorization.header.is_none() && authorization.missing.is_none();
-        if !reply.direct || !matches!(status, 401 | 403 | 404) || !is_anonymous || authorization.rounds >= ROUNDS {
+        if !reply.direct
+            || !matches!(status, 401 | 403 | 404)
+            || !is_anonymous
+            || authorization.challenges_answered >= MAX_CHALLENGES
+        {
             return Ok(false);
         }
         let Some(credential) = self.credential(http, host, endpoint, &access.path).await else { return Ok(false) };
         {
             let mut probed = host.probed.lock().await;
             if !std::mem::replace(&mut *probed, true) {
-                // This is on the way to other requests, which may be on the way to this: the future has to be boxed.
+                // `http.send` is called on the way to other requests, which may authenticate again: the recursive
+                // future must be boxed.
                 let request = Request::new(Method::GET, endpoint.url(""));
                 let answered = Box::pin(http.send(&request, &endpoint.tls)).await;
                 if let Ok(answered) = answered {
@@ -284,7 +289,7 @@ impl Authenticator {
                 }
             }
         }
-        authorization.rounds += 1;
+        authorization.challenges_answered += 1;
         Ok(match &*lock(&host.scheme) {
             Scheme::Unknown | Scheme::Nothing => false,
             Scheme::Direct => direct(&credential).is_some(),
@@ -292,39 +297,43 @@ impl Authenticator {
         })
     }
 
-    /// Ends what `learn` does with an answer: if it is a refusal and a credential could not be found out, that may be why.
-    fn refused(&self, host: &Host, endpoint: &Endpoint, reply: &Reply, problem: Option<String>) -> Result<bool> {
+    /// Returns the error of a refused request if there is one: a missing token, or a credential that could not be read.
+    fn refused(&self, host: &HostAuth, endpoint: &Endpoint, reply: &Reply, problem: Option<String>) -> Result<bool> {
         let status = reply.answer.status;
-        let trouble = lock(&host.trouble).clone().filter(|_| reply.direct && matches!(status, 401 | 403));
-        let problem = match (problem, trouble) {
+        let credential_error =
+            lock(&host.credential_error).clone().filter(|_| reply.direct && matches!(status, 401 | 403));
+        let problem = match (problem, credential_error) {
             (None, None) => return Ok(false),
             (Some(problem), None) => problem,
-            (problem, Some(trouble)) => {
-                format!("{}; no credential was used, since {trouble}", problem.unwrap_or(format!("status {status}")))
+            (problem, Some(credential_error)) => {
+                format!(
+                    "{}; no credential was used, since {credential_error}",
+                    problem.unwrap_or(format!("status {status}"))
+                )
             }
         };
         Err(Error::Denied { place: endpoint.registry.to_string(), problem })
     }
 
-    fn host(&self, endpoint: &Endpoint) -> Arc<Host> {
+    fn host(&self, endpoint: &Endpoint) -> Arc<HostAuth> {
         lock(&self.hosts).entry(endpoint.base.to_string()).or_default().clone()
     }
 
-    /// The credential for a repository, asked for once. Where it cannot be found out, requests are made without: many
-    /// images can be read by everybody.
-    async fn credential(&self, http: &Http, host: &Host, endpoint: &Endpoint, path: &str) -> Option<Credential> {
+    /// Returns the credential for a repository; the keychain is asked once. If it fails, requests are made without a
+    /// credential, since most images are public.
+    async fn credential(&self, http: &Http, host: &HostAuth, endpoint: &Endpoint, path: &str) -> Option<Credential> {
         let cell = lock(&host.credentials).entry(path.to_owned()).or_default().clone();
         let ask = || async {
             match self.keychain.credential(&endpoint.registry, path).await {
                 Ok(found) => found,
                 Err(error) => {
                     let mut causes: Vec<_> = retry::causes(&error).map(ToString::to_string).collect();
-                    // An IO error says what the error says that it wraps.
+                    // The message of an I/O error repeats the error that it wraps.
                     causes.dedup();
                     let causes = causes.join(": ");
-                    let is_new = lock(&host.trouble).replace(causes.clone()).is_none();
+                    let is_new = lock(&host.credential_error).replace(causes.clone()).is_none();
                     if is_new {
-                        http.tell().credential_failed(&endpoint.registry, &causes);
+                        http.observer().credential_failed(&endpoint.registry, &causes);
                     }
                     None
                 }
@@ -336,7 +345,7 @@ impl Authenticator {
     async fn token(
         &self,
         http: &Http,
-        host: &Host,
+        host: &HostAuth,
         endpoint: &Endpoint,
         realm: Realm,
         access: &Access,
@@ -348,14 +357,14 @@ impl Authenticator {
             if !tokens.iter().any(|slot| slot.serves(&realm, &access.path) && slot.scopes == scopes) {
                 let state = AsyncMutex::default();
                 let (realm, path, scopes) = (realm.clone(), access.path.clone(), scopes.clone());
-                tokens.push(Arc::new(Slot { realm, path, scopes, state }));
+                tokens.push(Arc::new(TokenSlot { realm, path, scopes, state }));
             }
             let serving = tokens.iter().filter(|slot| slot.serves(&realm, &access.path) && slot.scopes.cover(&scopes));
             serving.cloned().collect()
         };
-        // Whoever waits here for a token that is being fetched finds it.
+        // A token that is being fetched by another request is waited for here.
         for slot in slots.iter().filter(|slot| slot.scopes != scopes) {
-            if let State::Token(token) = &*slot.state.lock().await
+            if let TokenState::Token(token) = &*slot.state.lock().await
                 && token.is_fresh(now())
             {
                 return Ok(Authorization::of(slot, token));
@@ -365,20 +374,22 @@ impl Authenticator {
         let Some(slot) = exact else { return Ok(Authorization::default()) };
         let mut state = slot.state.lock().await;
         match &*state {
-            State::Token(token) if token.is_fresh(now()) => return Ok(Authorization::of(slot, token)),
-            State::Refused { problem, until } if now() < *until => return Ok(Authorization::missing(problem.clone())),
+            TokenState::Token(token) if token.is_fresh(now()) => return Ok(Authorization::of(slot, token)),
+            TokenState::Refused { problem, until } if now() < *until => {
+                return Ok(Authorization::missing(problem.clone()));
+            }
             _ => {}
         }
         let credential = self.credential(http, host, endpoint, &access.path).await;
         match service::fetch(http, endpoint, &slot.realm, &slot.scopes, credential.as_ref()).await {
             Ok(token) => {
                 let authorization = Authorization { new: true, ..Authorization::of(slot, &token) };
-                *state = State::Token(token);
+                *state = TokenState::Token(token);
                 Ok(authorization)
             }
-            // The registry may let us in without; if it does not, this is why.
+            // The registry may allow anonymous access. If not, this is reported as the reason.
             Err(Error::Denied { problem, .. }) => {
-                *state = State::Refused { problem: problem.clone(), until: now() + REFUSAL };
+                *state = TokenState::Refused { problem: problem.clone(), until: now() + REFUSAL_LIFETIME };
                 Ok(Authorization::missing(problem))
             }
             Err(error) => Err(error),
@@ -386,33 +397,33 @@ impl Authenticator {
     }
 }
 
-impl Host {
+impl HostAuth {
     fn is_new(&self) -> bool {
         *lock(&self.scheme) == Scheme::Unknown && !self.tried.load(Ordering::Acquire)
     }
 }
 
-/// The first request to a registry, for as long as its answer was not looked at.
+/// Marks the first request to a registry, until its answer has been evaluated.
 #[derive(Debug)]
-struct First {
-    host: Arc<Host>,
+struct FirstRequest {
+    host: Arc<HostAuth>,
     _guard: OwnedMutexGuard<()>,
 }
 
-impl Drop for First {
+impl Drop for FirstRequest {
     fn drop(&mut self) {
         self.host.tried.store(true, Ordering::Release);
     }
 }
 
-impl Slot {
+impl TokenSlot {
     fn serves(&self, realm: &Realm, path: &str) -> bool {
         self.realm == *realm && self.path == path
     }
 }
 
 impl Authorization {
-    fn of(slot: &Arc<Slot>, token: &Token) -> Authorization {
+    fn of(slot: &Arc<TokenSlot>, token: &Token) -> Authorization {
         Authorization { header: Some(bearer(&token.secret)), slot: Some(slot.clone()), ..Authorization::default() }
     }
 
@@ -420,31 +431,31 @@ impl Authorization {
         Authorization { missing: Some(problem), ..Authorization::default() }
     }
 
-    /// The same count of rounds, for the next attempt of a request.
+    /// Carries the number of challenges over to the next attempt of a request.
     pub(crate) fn after(mut self, before: &Authorization) -> Authorization {
-        self.rounds = before.rounds;
+        self.challenges_answered = before.challenges_answered;
         self
     }
 }
 
 fn challenges(reply: &Reply) -> Vec<Challenge> {
     let headers = reply.answer.headers.get_all(WWW_AUTHENTICATE);
-    // A realm may hold letters that are not ASCII.
+    // A realm may contain non-ASCII text.
     headers.iter().flat_map(|header| challenge::parse(&String::from_utf8_lossy(header.as_bytes()))).collect()
 }
 
-/// Tokens of a token service are preferred to sending a password with every request.
+/// Selects a challenge. A token service is preferred to sending a password with every request.
 fn choose(challenges: &[Challenge]) -> Option<&Challenge> {
     let of = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
     let with_service = of("bearer").filter(|challenge| challenge.parameter("realm").is_some());
     with_service.or_else(|| of("basic")).or_else(|| of("bearer"))
 }
 
-/// The token service that a challenge names, if it may be one.
+/// Returns the token service that a challenge names, if it is allowed.
 fn realm(http: &Http, endpoint: &Endpoint, challenge: &Challenge, reply: &Reply) -> Result<Realm> {
     let refused = |problem: String| Error::Denied {
         place: endpoint.registry.to_string(),
-        problem: format!("it names a token service that cannot be used: {problem}"),
+        problem: format!("it names an unusable token service: {problem}"),
     };
     let text = challenge.parameter("realm").unwrap_or_default();
     let url = redirect::resolve(&reply.url, text).map_err(refused)?;
@@ -453,7 +464,7 @@ fn realm(http: &Http, endpoint: &Endpoint, challenge: &Challenge, reply: &Reply)
     Ok(Realm { url, service: challenge.parameter("service").map(str::to_owned), reach })
 }
 
-/// Whether a credential itself is what a challenge asks for. A password is no bearer token.
+/// Returns whether a credential answers a challenge without a token service. A password is no bearer token.
 fn answers(credential: &Credential, challenge: &Challenge) -> bool {
     match credential {
         Credential::Bearer(_) => true,
@@ -462,7 +473,7 @@ fn answers(credential: &Credential, challenge: &Challenge) -> bool {
     }
 }
 
-/// The credential itself, where it can be sent to the registry.
+/// Returns the header with the credential itself, where the registry accepts it.
 fn direct(credential: &Credential) -> Option<HeaderValue> {
     match credential {
         Credential::Bearer(token) => Some(bearer(token)),

@@ -1,14 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// What a token allows: actions on resources, as the token service spells them.
+/// The scopes of a token: actions on resources, as token services spell them.
 ///
-/// Distribution's "Token Scope Documentation": `repository:path:pull,push`, several of them with spaces between.
+/// Distribution's "Token Scope Documentation": `repository:path:pull,push`; several are separated by spaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Scopes(BTreeMap<String, BTreeSet<String>>);
 
 impl Scopes {
-    /// Actions on a repository.
+    /// Returns the scope for actions on a repository.
     pub(crate) fn repository(path: &str, actions: &[&str]) -> Scopes {
         let mut scopes = Scopes::default();
         scopes.add(format!("repository:{path}"), actions.iter().copied());
@@ -27,14 +27,14 @@ impl Scopes {
         Scopes::repository(path, &["delete", "pull", "push"])
     }
 
-    /// The list of repositories of a registry.
+    /// Returns the scope for the catalog of a registry.
     pub(crate) fn catalog() -> Scopes {
         let mut scopes = Scopes::default();
         scopes.add("registry:catalog".to_owned(), ["*"]);
         scopes
     }
 
-    /// Reads the scopes of a challenge. A resource has colons of its own where it names a host.
+    /// Parses the scopes of a challenge. The name of a resource contains colons if it includes a host with a port.
     pub(crate) fn parse(text: &str) -> Scopes {
         let mut scopes = Scopes::default();
         for scope in text.split_ascii_whitespace() {
@@ -53,7 +53,7 @@ impl Scopes {
         self.0.is_empty()
     }
 
-    /// Both.
+    /// Returns the union of both.
     pub(crate) fn with(&self, other: &Scopes) -> Scopes {
         let mut both = self.clone();
         for (resource, actions) in &other.0 {
@@ -62,21 +62,22 @@ impl Scopes {
         both
     }
 
-    /// The scopes to request after a challenge that names others: both where they are about the same resource, and those of
-    /// the challenge alone where the registry calls the repository by another name than we do.
+    /// Returns the scopes to request after a challenge. If challenge and request name a resource in common, this is
+    /// their union; otherwise the scopes of the challenge alone, since the registry knows the repository by another
+    /// name.
     pub(crate) fn follow(&self, asked: &Scopes) -> Scopes {
         let is_shared = asked.0.keys().any(|resource| self.0.contains_key(resource));
         if is_shared || asked.is_empty() { self.with(asked) } else { asked.clone() }
     }
 
-    /// Whether whoever has these may do what those ask for.
+    /// Returns whether these scopes include the needed ones.
     pub(crate) fn cover(&self, needed: &Scopes) -> bool {
         needed.0.iter().all(|(resource, actions)| {
             self.0.get(resource).is_some_and(|granted| granted.contains("*") || actions.is_subset(granted))
         })
     }
 
-    /// One by one, as the parameters of a request.
+    /// Returns the scopes one by one, as parameters of a token request.
     pub(crate) fn iter(&self) -> impl Iterator<Item = String> + '_ {
         self.0.iter().map(|(resource, actions)| {
             let actions: Vec<_> = actions.iter().map(String::as_str).collect();
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_it_writes() {
+    fn scopes_round_trip() {
         for (text, shown) in [
             ("repository:a/b:pull", "repository:a/b:pull"),
             ("repository:a/b:push,pull", "repository:a/b:pull,push"),
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_challenge_decides_about_names() {
+    fn challenge_overrides_requested_scopes() {
         for (have, asked, wanted) in [
             ("repository:a:pull,push", "repository:a:pull", "repository:a:pull,push"),
             ("repository:a:pull", "repository:a:pull,push", "repository:a:pull,push"),
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_what_is_enough() {
+    fn cover_compares_actions_per_resource() {
         let push = Scopes::push("a");
         let mount = push.with(&Scopes::pull("b"));
         for (have, need, enough) in [

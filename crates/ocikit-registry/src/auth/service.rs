@@ -1,4 +1,4 @@
-//! Asking a token service for a token.
+//! Requests tokens from a token service.
 
 use ocikit_image::{Error, NoAnswer, Result};
 use reqwest::Method;
@@ -11,10 +11,10 @@ use crate::endpoint::Endpoint;
 use crate::http::problem;
 use crate::http::send::{Http, Request};
 
-/// The longest answer of a token service that is read.
-const LONGEST_TOKEN: u64 = 1 << 20;
+/// Maximum size of the answer of a token service.
+const MAX_RESPONSE_BYTES: u64 = 1 << 20;
 
-/// Asks a token service for a token.
+/// Requests a token.
 pub(super) async fn fetch(
     http: &Http,
     endpoint: &Endpoint,
@@ -23,14 +23,15 @@ pub(super) async fn fetch(
     credential: Option<&Credential>,
 ) -> Result<Token> {
     let request = match credential {
-        Some(Credential::Identity(token)) => exchange_identity(realm, scopes, token),
-        other => ask(realm, scopes, other),
+        Some(Credential::Identity(token)) => identity_exchange_request(realm, scopes, token),
+        other => token_request(realm, scopes, other),
     };
     let place = format!("{} for {}", realm.url.host_str().unwrap_or_default(), endpoint.registry);
     let tls = http.tls_of(&realm.url).map_err(|fault| problem::unreachable(fault, &place))?;
     let mut failures = 0;
     let body = loop {
-        // Tokens are fetched on the way to other requests, which may be on the way to this: the future has to be boxed.
+        // Tokens are fetched on the way to other requests, which may authenticate again: the recursive future must be
+        // boxed.
         let reply = Box::pin(http.send(&request, &tls)).await.map_err(|fault| problem::unreachable(fault, &place))?;
         let status = reply.answer.status;
         if !(200..300).contains(&status) {
@@ -40,7 +41,7 @@ pub(super) async fn fetch(
                 other => other,
             });
         }
-        match reply.answer.read(LONGEST_TOKEN).await {
+        match reply.answer.read(MAX_RESPONSE_BYTES).await {
             Ok(body) => break body.ok_or_else(|| "it is too long".to_owned()),
             Err(fault) => {
                 failures += 1;
@@ -58,8 +59,8 @@ pub(super) async fn fetch(
     })
 }
 
-/// A question by distribution's "Token Authentication Specification".
-fn ask(realm: &Realm, scopes: &Scopes, credential: Option<&Credential>) -> Request {
+/// Returns a request by distribution's "Token Authentication Specification".
+fn token_request(realm: &Realm, scopes: &Scopes, credential: Option<&Credential>) -> Request {
     let mut url = realm.url.clone();
     let account = match credential {
         Some(Credential::Password { username, .. }) => Some(("account", username.clone())),
@@ -75,8 +76,8 @@ fn ask(realm: &Realm, scopes: &Scopes, credential: Option<&Credential>) -> Reque
     request
 }
 
-/// A question by distribution's "Oauth2 Token Authentication".
-fn exchange_identity(realm: &Realm, scopes: &Scopes, token: &Secret) -> Request {
+/// Returns a request by distribution's "Oauth2 Token Authentication".
+fn identity_exchange_request(realm: &Realm, scopes: &Scopes, token: &Secret) -> Request {
     let fixed = [("grant_type", "refresh_token".to_owned()), ("client_id", "ocikit".to_owned())];
     let scopes = (!scopes.is_empty()).then(|| ("scope", scopes.to_string()));
     let mut form = realm.url.clone();

@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use crate::credentials::Secret;
 
-/// How long a token lives whose service does not say. Distribution's "Token Authentication Specification".
+/// The lifetime of a token without `expires_in`. Distribution's "Token Authentication Specification".
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 
-/// How long before its end a token is no longer begun with, at most.
-const MARGIN: Duration = Duration::from_secs(60);
+/// Maximum time before its expiry from which a token is no longer used for new requests.
+const MAX_EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 
-/// A token for a registry and when to fetch another.
+/// A token for a registry, and the time from which it is no longer used.
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
     pub(crate) secret: Secret,
@@ -20,12 +20,13 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// Reads the answer of a token service that came at this time.
+    /// Parses the answer of a token service, received at this time.
     pub(crate) fn parse(body: &[u8], now: SystemTime) -> Result<Token, String> {
-        let answer: Answer = serde_json::from_slice(body).map_err(|error| format!("it is no token: {error}"))?;
+        let answer: TokenResponse =
+            serde_json::from_slice(body).map_err(|error| format!("it is not a token response: {error}"))?;
         let texts = [answer.token, answer.access_token].into_iter().flatten();
         let secret = texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty());
-        let secret = secret.ok_or("it has no token")?;
+        let secret = secret.ok_or("it contains no token")?;
         let seconds = match answer.expires_in {
             Some(Value::Number(seconds)) => seconds.as_f64(),
             Some(Value::String(seconds)) => seconds.trim().parse().ok(),
@@ -37,18 +38,18 @@ impl Token {
         };
         let issued_at = answer.issued_at.as_ref().and_then(Value::as_str);
         let lifetime = remaining(lifetime, issued_at, now);
-        // The margin of a token that hardly lives is small, or it would never be used.
-        Ok(Token { secret: Secret::new(secret), stale: now + lifetime - MARGIN.min(lifetime / 4) })
+        // A short-lived token has a smaller margin, or it would never be used.
+        Ok(Token { secret: Secret::new(secret), stale: now + lifetime - MAX_EXPIRY_MARGIN.min(lifetime / 4) })
     }
 
-    /// Whether it may be used for a request that begins now.
+    /// Returns whether the token may be used for a request that starts now.
     pub(crate) fn is_fresh(&self, now: SystemTime) -> bool {
         now < self.stale
     }
 }
 
-/// What is left of the lifetime of a token that the service may have kept for a while. If by our clock nothing is, the
-/// clocks disagree, and the token is taken for new.
+/// Returns what remains of the lifetime of a token that the service may have cached. If nothing remains by the local
+/// clock, the clocks disagree, and the full lifetime is returned.
 fn remaining(lifetime: Duration, issued_at: Option<&str>, now: SystemTime) -> Duration {
     let issued = issued_at.and_then(|text| text.parse::<Timestamp>().ok()).map(SystemTime::from);
     let age = issued.and_then(|issued| now.duration_since(issued).ok()).unwrap_or_default();
@@ -56,11 +57,11 @@ fn remaining(lifetime: Duration, issued_at: Option<&str>, now: SystemTime) -> Du
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     token: Option<String>,
-    /// What OAuth2 calls it (google/go-containerregistry#54).
+    /// The name in OAuth2 (google/go-containerregistry#54).
     access_token: Option<String>,
-    /// A number, by the specification. Some services send a string (distribution/distribution#1746).
+    /// A number by the specification; also a string (distribution/distribution#1746).
     expires_in: Option<Value>,
     issued_at: Option<Value>,
 }
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_renewed_before_it_ends() {
+    fn token_is_replaced_before_it_expires() {
         let now = SystemTime::from("2026-01-01T00:10:00Z".parse::<Timestamp>().unwrap());
         for (answer, seconds) in [
             (r#"{"token":"t"}"#, 45),
@@ -85,7 +86,7 @@ mod tests {
             (r#"{"token":"t","expires_in":-5}"#, 45),
             (r#"{"token":"t","expires_in":300,"issued_at":"2026-01-01T00:10:00Z"}"#, 240),
             (r#"{"token":"t","expires_in":300,"issued_at":"2026-01-01T00:08:20.5Z"}"#, 150),
-            // by a clock that is ahead of ours, or long behind
+            // issued by a clock that is ahead, or far behind
             (r#"{"token":"t","expires_in":300,"issued_at":"2026-01-01T00:20:00Z"}"#, 240),
             (r#"{"token":"t","expires_in":300,"issued_at":"2025-01-01T00:00:00Z"}"#, 240),
             (r#"{"token":"t","expires_in":300,"issued_at":"yesterday"}"#, 240),
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_a_token() {
+    fn invalid_token_responses_are_errors() {
         for answer in ["", "null", "[]", "{}", r#"{"token":""}"#, r#"{"token":null}"#, r#"{"token":1}"#] {
             assert!(Token::parse(answer.as_bytes(), SystemTime::UNIX_EPOCH).is_err(), "{answer}");
         }

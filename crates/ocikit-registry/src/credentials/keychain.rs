@@ -7,31 +7,31 @@ use ocikit_spec::Registry;
 
 use super::secret::Secret;
 
-/// What a registry, or the token service it sends us to, accepts as proof of who is asking.
+/// A credential that a registry, or its token service, accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
-    /// A user and a password, or an access token in its place.
+    /// A user and a password; an access token can take the place of the password.
     Password {
-        /// The user.
+        /// The user name.
         username: String,
-        /// The password.
+        /// The password or access token.
         password: Secret,
     },
-    /// A token that the token service exchanges for others, called identity token by docker and refresh token by
-    /// OAuth2.
+    /// A token that the token service exchanges for others. Docker calls it identity token, OAuth2 calls it refresh
+    /// token.
     Identity(Secret),
-    /// A token for the registry itself, sent as it is.
+    /// A token for the registry itself, sent as is.
     Bearer(Secret),
 }
 
 impl Credential {
-    /// A user and a password.
+    /// Creates a credential from a user and a password.
     pub fn password(username: impl Into<String>, password: impl Into<Secret>) -> Credential {
         Credential::Password { username: username.into(), password: password.into() }
     }
 }
 
-/// Where credentials are kept.
+/// A source of credentials.
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -51,18 +51,18 @@ impl Credential {
 /// ```
 #[async_trait]
 pub trait Keychain: Debug + Send + Sync + 'static {
-    /// The credential for a repository: for its path in a registry, or for the registry as a whole where the path is
-    /// empty. `None` where there is none.
+    /// Returns the credential for a repository by its path, or for the registry as a whole if the path is empty. `None`
+    /// if there is none.
     ///
     /// # Errors
     ///
-    /// Only where it could not be found out. A client then tells its
-    /// [observer](crate::RequestObserver::credential_failed), makes requests without, and names the error if they are
-    /// refused.
+    /// Only if the credential could not be read. A client then calls
+    /// [`credential_failed`](crate::RequestObserver::credential_failed) of its observer and makes requests without a
+    /// credential. If they are refused, the error names this one.
     async fn credential(&self, registry: &Registry, path: &str) -> Result<Option<Credential>>;
 }
 
-/// Nobody: every registry is asked without a credential.
+/// A keychain without credentials.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Anonymous;
 
@@ -73,10 +73,10 @@ impl Keychain for Anonymous {
     }
 }
 
-/// One credential that was given by hand.
+/// A single credential, for example from command-line flags.
 #[derive(Debug, Clone)]
 pub struct Fixed {
-    /// The registry that it is for. `None` means every registry, which is right only where there is just one.
+    /// The registry that it is for. `None` means every registry, which is right only if there is just one.
     pub registry: Option<Registry>,
     /// The credential.
     pub credential: Credential,
@@ -90,10 +90,10 @@ impl Keychain for Fixed {
     }
 }
 
-/// Several keychains; the first that has a credential gives it. One that fails does not keep the others from being asked.
+/// Several keychains; the first one that has a credential provides it. If one fails, the next ones are still asked.
 #[derive(Debug, Clone, Default)]
 pub struct Keychains(
-    /// In the order in which they are asked.
+    /// In the order of priority.
     pub Vec<Arc<dyn Keychain>>,
 );
 
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_first_that_has_one_gives_it() {
+    async fn first_keychain_with_a_credential_wins() {
         let hub = Registry::docker_hub();
         let fixed = |registry: Option<&Registry>, user: &str| -> Arc<dyn Keychain> {
             Arc::new(Fixed { registry: registry.cloned(), credential: Credential::password(user, "p") })

@@ -1,4 +1,4 @@
-//! Who is asking: secrets, and the places where they are kept.
+//! Credentials, and where they are stored.
 
 mod docker;
 mod keychain;

@@ -3,17 +3,17 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
-/// A password or token: it shows nothing of itself and is wiped from memory when it goes.
+/// A password or token. It is hidden in `Debug` and `Display`, and wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes a text over.
+    /// Wraps a text.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(Zeroizing::new(text.into()))
     }
 
-    /// The text, for the one place that needs it.
+    /// Returns the text, for the request that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -31,7 +31,7 @@ impl fmt::Display for Secret {
     }
 }
 
-/// Read, never written.
+/// Secrets are deserialized, never serialized.
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
         String::deserialize(deserializer).map(Secret::new)
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_nothing() {
+    fn secrets_are_hidden_in_output() {
         let secret = Secret::from("hunter2");
         assert_eq!(format!("{secret} {secret:?} {:#?}", Some(secret.clone())), "*** *** Some(\n    ***,\n)");
         assert_eq!(secret.reveal(), "hunter2");

@@ -1,4 +1,4 @@
-//! The bytes of blobs, as many requests as it takes.
+//! Downloads blobs, with as many requests as needed.
 
 mod parallel;
 mod part;
@@ -17,7 +17,8 @@ use crate::target::Target;
 pub use parallel::ParallelOptions;
 use part::Part;
 
-/// The bytes of a range of a blob, not checked. Where an answer breaks off the rest is asked for, in the end of others.
+/// Returns the bytes of a range of a blob, not verified. If an answer breaks off, the rest is requested again, and
+/// finally from `others`.
 pub(crate) async fn open(
     inner: &Arc<Inner>,
     target: &Arc<Target>,
@@ -38,7 +39,7 @@ pub(crate) async fn open(
         position: offset,
         end: offset + length,
     };
-    let counted = Counted::new(inner);
+    let running = RunningDownload::new(inner);
     let options = &inner.options.parallel;
     let body = if options.ahead > 0
         && length >= options.threshold.max(1)
@@ -49,23 +50,23 @@ pub(crate) async fn open(
         let opened = part.open().await?;
         Body::new(part.length(&opened), part.stream(opened))
     };
-    Ok(body.watched(move |_| counted.passes()))
+    Ok(body.watched(move |_| running.keep_alive()))
 }
 
-/// One of the downloads that share a line, for as long as it runs.
-struct Counted(Arc<Inner>);
+/// Counts a running download, since downloads share the bandwidth.
+struct RunningDownload(Arc<Inner>);
 
-impl Counted {
-    fn new(inner: &Arc<Inner>) -> Counted {
+impl RunningDownload {
+    fn new(inner: &Arc<Inner>) -> RunningDownload {
         inner.downloads.fetch_add(1, Ordering::Relaxed);
-        Counted(inner.clone())
+        RunningDownload(inner.clone())
     }
 
-    /// Nothing is to be done for a chunk: it is there to be dropped with the body.
-    fn passes(&self) {}
+    /// Does nothing. Calling it makes the closure own the counter, so that it is dropped with the body.
+    fn keep_alive(&self) {}
 }
 
-impl Drop for Counted {
+impl Drop for RunningDownload {
     fn drop(&mut self) {
         self.0.downloads.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! A large blob in several ranges at the same time, handed on in order.
+//! Downloads a large blob in several concurrent ranges, and returns the bytes in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,34 +15,34 @@ use tokio::task::AbortHandle;
 use super::part::Part;
 use crate::client::Inner;
 
-/// When and how a blob is downloaded in several ranges at the same time.
+/// When and how a blob is downloaded in several concurrent ranges.
 ///
-/// It helps where one connection does not fill the line, and costs where it does. So a large blob is asked for in one
-/// piece, and how fast its first bytes come decides about what is behind the first two parts. How long the answer took to
-/// begin does not count: that is distance, which more requests do not shorten.
+/// This helps if a single connection does not fill the bandwidth, and costs time if it does. So a large blob is
+/// requested in one piece, and the throughput of its first bytes decides how everything after the first two parts is
+/// requested. The time until the answer starts does not count: it is latency, which more requests do not reduce.
 ///
-/// One blob at a time may be downloaded like this; others come in one piece meanwhile. So the bytes that wait for
-/// their turn are at most `part` times `ahead`, however many blobs there are.
+/// One blob at a time is downloaded like this; others are downloaded in one piece meanwhile. So at most `part` times
+/// `ahead` bytes wait in memory, however many blobs there are.
 #[derive(Debug, Clone)]
 pub struct ParallelOptions {
-    /// From which size on.
+    /// Minimum size of a blob, in bytes.
     pub threshold: u64,
-    /// How many bytes a range has.
+    /// Size of a range, in bytes.
     pub part: u64,
-    /// How many ranges are under way beside the one that is handed on; 0 for never.
+    /// Number of ranges that are downloaded besides the one that is being returned; 0 disables parallel downloads.
     pub ahead: usize,
-    /// Below how many bytes in a second a line is slow, all downloads that share it counted together.
+    /// Throughput in bytes per second below which a connection is slow, counting all concurrent downloads together.
     pub slow: u64,
 }
 
 impl Default for ParallelOptions {
-    /// From 32 MiB on, in ranges of 4 MiB, three ahead, below 100 MiB in a second.
+    /// Returns a threshold of 32 MiB, ranges of 4 MiB, three ahead, below 100 MiB/s.
     fn default() -> ParallelOptions {
         ParallelOptions { threshold: 32 << 20, part: 4 << 20, ahead: 3, slow: 100 << 20 }
     }
 }
 
-/// A part of a blob by one answer, and what is behind its beginning in ranges if it comes slowly.
+/// Returns the bytes of a part: from one answer, followed by concurrent ranges if that answer is slow.
 pub(super) async fn open(part: Part, options: &ParallelOptions, permit: OwnedSemaphorePermit) -> Result<Body> {
     let opened = part.open().await?;
     let length = part.length(&opened);
@@ -54,7 +54,7 @@ pub(super) async fn open(part: Part, options: &ParallelOptions, permit: OwnedSem
         inner: part.inner.clone(),
         front: part.clone().stream(opened).boxed().fuse(),
         passed: 0,
-        // Not zero, so that no speed is too fast to be called slow.
+        // Not zero, since otherwise no throughput would count as slow.
         waited: Duration::from_nanos(1),
         beginning,
         decide_at: beginning / 4 * 3,
@@ -76,12 +76,12 @@ pub(super) async fn open(part: Part, options: &ParallelOptions, permit: OwnedSem
 
 struct Download {
     inner: Arc<Inner>,
-    /// The answer that everything was asked for with.
+    /// The answer to the request for the complete part.
     front: Fuse<BoxStream<'static, Result<Bytes>>>,
     passed: u64,
-    /// How long the line made us wait between two chunks, which is not how long it took: who reads may be slow too.
+    /// The time spent waiting for the network. The total time would include a slow reader.
     waited: Duration,
-    /// How much of that answer is read where the rest comes in ranges.
+    /// Number of bytes that are taken from that answer if the rest is requested in ranges.
     beginning: u64,
     decide_at: u64,
     rest: Rest,
@@ -89,20 +89,20 @@ struct Download {
     _permit: OwnedSemaphorePermit,
 }
 
-/// What is behind the beginning.
+/// How the bytes after `beginning` are downloaded.
 enum Rest {
     Undecided(Part),
-    /// Comes with the same answer.
-    Same,
-    Parts(Ahead),
+    /// With the same answer.
+    SameAnswer,
+    Ranges(RangeQueue),
 }
 
 impl Download {
     async fn next(&mut self) -> Option<Result<Bytes>> {
-        if let Rest::Parts(ahead) = &mut self.rest
+        if let Rest::Ranges(ahead) = &mut self.rest
             && self.passed >= self.beginning
         {
-            // What was on its way behind the beginning is lost with its connection: less than a window of it.
+            // The bytes in transit beyond `beginning` are discarded with the connection: less than one TCP window.
             self.front = stream::empty().boxed().fuse();
             return ahead.next().await;
         }
@@ -111,11 +111,11 @@ impl Download {
             Ok(chunk) => chunk,
             error @ Err(_) => return Some(error),
         };
-        // The first wait was for the answer.
+        // The first wait includes the latency of the answer.
         if self.passed > 0 {
             self.waited += asked.elapsed();
         }
-        if let Rest::Parts(_) = &self.rest {
+        if let Rest::Ranges(_) = &self.rest {
             chunk.truncate(chunk.len().min((self.beginning - self.passed) as usize));
         }
         self.passed += chunk.len() as u64;
@@ -125,36 +125,36 @@ impl Download {
         Some(Ok(chunk))
     }
 
-    /// Asks for the rest, some time before the beginning ends, if that is worth it.
+    /// Decides how the rest is downloaded, and requests the first ranges before `beginning` is reached.
     fn decide(&mut self) {
         let Rest::Undecided(part) = &self.rest else { return };
         let mut rest = part.clone();
-        // A chunk may have gone beyond it.
+        // A chunk may extend beyond it.
         self.beginning = self.beginning.max(self.passed);
         rest.split(self.beginning);
         let together = self.passed as f64 * self.inner.downloads.load(Ordering::Relaxed).max(1) as f64;
         let slow = together < self.waited.as_secs_f64() * self.options.slow as f64;
         if !slow || rest.is_empty() {
-            self.rest = Rest::Same;
+            self.rest = Rest::SameAnswer;
             return;
         }
-        let mut ahead = Ahead { rest, size: self.options.part.max(1), fetching: VecDeque::new() };
+        let mut ahead = RangeQueue { rest, size: self.options.part.max(1), fetching: VecDeque::new() };
         for _ in 0..self.options.ahead {
             ahead.fetch();
         }
-        self.rest = Rest::Parts(ahead);
+        self.rest = Rest::Ranges(ahead);
     }
 }
 
-/// The ranges that are under way.
-struct Ahead {
-    /// What nobody fetches yet.
+/// The concurrent ranges.
+struct RangeQueue {
+    /// The bytes that are not requested yet.
     rest: Part,
     size: u64,
-    fetching: VecDeque<Fetching>,
+    fetching: VecDeque<FetchingRange>,
 }
 
-impl Ahead {
+impl RangeQueue {
     async fn next(&mut self) -> Option<Result<Bytes>> {
         loop {
             if let Some(chunk) = self.fetching.front_mut()?.chunks.recv().await {
@@ -165,10 +165,10 @@ impl Ahead {
         }
     }
 
-    /// Begins with the next range, if there is one.
+    /// Requests the next range, if there is one.
     fn fetch(&mut self) {
         let Some(mut part) = self.rest.split(self.size) else { return };
-        // It holds no more than the range has bytes.
+        // Unbounded is safe: the range limits the number of bytes.
         let (sender, chunks) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             let opened = match part.open_anywhere().await {
@@ -182,17 +182,17 @@ impl Ahead {
                 }
             }
         });
-        self.fetching.push_back(Fetching { chunks, task: task.abort_handle() });
+        self.fetching.push_back(FetchingRange { chunks, task: task.abort_handle() });
     }
 }
 
-/// A range on its way, which ends when nobody wants it any more.
-struct Fetching {
+/// A range that is being downloaded. Dropping it cancels the download.
+struct FetchingRange {
     chunks: mpsc::UnboundedReceiver<Result<Bytes>>,
     task: AbortHandle,
 }
 
-impl Drop for Fetching {
+impl Drop for FetchingRange {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -8,7 +8,7 @@ use ocikit_image::{Error, Result};
 use ocikit_spec::Digest;
 use reqwest::Method;
 
-use crate::blobs::BULK;
+use crate::blobs::MIN_BULK_BYTES;
 use crate::client::Inner;
 use crate::http::fault::Fault;
 use crate::http::send::Request;
@@ -16,27 +16,27 @@ use crate::http::transport::Lane;
 use crate::http::{problem, range};
 use crate::target::Target;
 
-/// A part of a blob that is still to come.
+/// The bytes of a blob that remain to be downloaded.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
     pub(super) inner: Arc<Inner>,
     pub(super) target: Arc<Target>,
-    /// The places that are asked for what is still to come when that one gives no more of it.
+    /// Other locations, for when `target` fails for good.
     pub(super) others: VecDeque<Arc<Target>>,
     pub(super) digest: Digest,
-    /// Whether nothing has come and everything is wanted: then a range need not be asked for.
+    /// Whether this is the complete blob and nothing was received yet, so that no `Range` header is needed.
     pub(super) whole: bool,
     pub(super) position: u64,
     pub(super) end: u64,
 }
 
-/// An answer whose bytes are still to come.
+/// An answer whose body has not been read yet.
 pub(super) struct Opened {
-    /// Whether it has the range that was asked for, and not the whole blob.
+    /// Whether the answer contains the requested range, and not the whole blob.
     pub(super) ranged: bool,
-    /// Whether the registry says that it knows ranges.
+    /// Whether the registry states that it supports ranges.
     pub(super) ranges: bool,
-    /// How long the registry says that the blob is.
+    /// The size of the blob, as the registry states it.
     pub(super) total: Option<u64>,
     chunks: Chunks,
 }
@@ -44,7 +44,7 @@ pub(super) struct Opened {
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, Fault>> + Send>>;
 
 impl Part {
-    /// Asks for what is still to come.
+    /// Requests the remaining bytes.
     pub(super) async fn open(&self) -> Result<Opened> {
         let Part { inner, target, digest, .. } = self;
         let wanted = self.end - self.position;
@@ -52,13 +52,13 @@ impl Part {
         if !self.whole {
             request = request.header("range", &range::request(self.position, wanted));
         }
-        request.lane = if wanted >= BULK { Lane::Bulk } else { Lane::Small };
+        request.lane = if wanted >= MIN_BULK_BYTES { Lane::Bulk } else { Lane::Small };
         let reply = inner.call(&target.endpoint, &target.access(), request, &target.place).await?;
         match reply.answer.status {
             206 if !self.whole => {
                 let header = reply.answer.header("content-range").unwrap_or_default();
                 if range::answered(header).is_some_and(|starts| starts != self.position) {
-                    let problem = format!("it sends another range of {digest} than it was asked for");
+                    let problem = format!("it sent another range of {digest} than requested");
                     return Err(Error::protocol(&target.place, problem));
                 }
                 let total = range::total(header);
@@ -69,19 +69,19 @@ impl Part {
                 let total = reply.answer.length();
                 Ok(Opened { ranged: false, ranges, total, chunks: reply.answer.chunks().boxed() })
             }
-            // The blob ends before the range begins.
+            // The blob ends before the range starts.
             416 => Ok(Opened { ranged: true, ranges: false, total: None, chunks: stream::empty().boxed() }),
             _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
         }
     }
 
-    /// Asks for what is still to come, here or elsewhere.
+    /// Requests the remaining bytes from this location or, if it fails, from the others.
     pub(super) async fn open_anywhere(&mut self) -> Result<Opened> {
         loop {
             match self.open().await {
                 Ok(opened) => return Ok(opened),
                 Err(error) => {
-                    if !self.turn() {
+                    if !self.switch_location() {
                         return Err(error);
                     }
                 }
@@ -89,21 +89,22 @@ impl Part {
         }
     }
 
-    /// Turns to the next place, if there is one.
-    fn turn(&mut self) -> bool {
+    /// Switches to the next location. Returns whether there is one.
+    fn switch_location(&mut self) -> bool {
         let next = self.others.pop_front();
         let is_there = next.is_some();
         self.target = next.unwrap_or_else(|| self.target.clone());
         is_there
     }
 
-    /// How many bytes come, as the registry says: more or fewer than were wanted only where all were.
+    /// Returns the number of bytes to expect. It differs from the requested number only for a complete blob, where the
+    /// registry's statement counts.
     pub(super) fn length(&self, opened: &Opened) -> u64 {
         let wanted = self.end - self.position;
         opened.total.filter(|_| self.whole).unwrap_or(wanted)
     }
 
-    /// The bytes of an answer and, where it breaks off, of those that follow it.
+    /// Returns the bytes of an answer and, if it breaks off, of the answers to further requests.
     pub(super) fn stream(self, opened: Opened) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
         let (ranged, chunks) = (opened.ranged, self.wanted(opened));
         let state = Some(Resumed { part: self, chunks: Some(chunks), ranged, fresh: true, failures: 0 });
@@ -116,12 +117,12 @@ impl Part {
         })
     }
 
-    /// Those bytes of an answer that were asked for.
+    /// Returns the requested bytes of an answer.
     fn wanted(&self, opened: Opened) -> Chunks {
         match (self.whole, opened.ranged) {
             (true, _) => opened.chunks,
             (false, true) => cut_out(opened.chunks, 0, self.end - self.position),
-            // A registry that knows no ranges sends everything.
+            // A registry that does not support ranges sends the whole blob.
             (false, false) => cut_out(opened.chunks, self.position, self.end - self.position),
         }
     }
@@ -130,7 +131,7 @@ impl Part {
         self.position >= self.end
     }
 
-    /// Takes so many bytes off the beginning, as a part of their own.
+    /// Splits off the first `length` bytes as a part of their own.
     pub(super) fn split(&mut self, length: u64) -> Option<Part> {
         let end = self.position.saturating_add(length).min(self.end);
         let first = Part { whole: false, end, ..self.clone() };
@@ -140,16 +141,16 @@ impl Part {
     }
 }
 
-/// A part that is asked for again when it breaks off.
+/// A download that is resumed after it breaks off.
 struct Resumed {
     part: Part,
     /// `None` between two requests.
     chunks: Option<Chunks>,
-    /// Whether the answer has a range, which may be shorter than the one that was asked for.
+    /// Whether the answer contains a range, which may be shorter than requested.
     ranged: bool,
-    /// Whether nothing came of it yet.
+    /// Whether no byte of the current answer has been received.
     fresh: bool,
-    /// Since the last byte.
+    /// Number of failures since the last received byte.
     failures: u32,
 }
 
@@ -172,12 +173,13 @@ impl Resumed {
                         (self.fresh, self.failures) = (false, 0);
                         return Some(Ok(chunk));
                     }
-                    // RFC 9110, 15.3.7: it need not be all of the range.
+                    // RFC 9110, section 15.3.7: an answer may contain only a part of the range.
                     None if self.ranged && !self.fresh && !self.part.is_empty() => {
                         self.chunks = None;
                         continue;
                     }
-                    // Too short or not is for whoever verifies to say: the registry thinks that this was all.
+                    // The registry considers the body complete. The verification of the digest detects a body that is
+                    // too short.
                     None => return None,
                     Some(Err(fault)) => fault,
                 },
@@ -190,20 +192,20 @@ impl Resumed {
             let http = &self.part.inner.http;
             let Some(pause) = http.pause(self.failures, None) else {
                 let place = self.part.target.clone();
-                if self.part.turn() {
+                if self.part.switch_location() {
                     self.failures = 0;
                     continue;
                 }
                 return Some(Err(problem::unreachable(fault, &place.place)));
             };
             let url = self.part.target.blob(&self.part.digest);
-            http.tell().retried(&Method::GET, &url, pause, self.failures);
+            http.observer().retried(&Method::GET, &url, pause, self.failures);
             http.clock().sleep(pause).await;
         }
     }
 }
 
-/// Leaves out the first bytes, and those behind so many more.
+/// Skips the first bytes of a stream, and ends it after `take` more.
 fn cut_out(chunks: Chunks, skip: u64, take: u64) -> Chunks {
     let state = (chunks, skip, take);
     Box::pin(stream::unfold(state, |(mut chunks, mut skip, mut left)| async move {
@@ -231,7 +233,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn cuts_out_what_is_wanted(lengths in proptest::collection::vec(0usize..5, 0..8), skip in 0u64..20, take in 0u64..20) {
+        fn cut_out_returns_the_requested_range(lengths in proptest::collection::vec(0usize..5, 0..8), skip in 0u64..20, take in 0u64..20) {
             let all: Vec<u8> = (0..lengths.iter().sum::<usize>() as u8).collect();
             let mut rest = Bytes::from(all.clone());
             let chunks: Vec<_> = lengths.iter().map(|length| Ok(rest.split_to(*length))).collect();

@@ -7,9 +7,9 @@ use ocikit_spec::Registry;
 
 use super::settings::{Identity, TlsSettings};
 
-/// Adds what a directory holds for a registry, in the layout of docker and podman: `HOST[:PORT]/` with authorities in
-/// `*.crt`, and a certificate of ours in `*.cert` with its key in the `*.key` of the same name. What was set by other
-/// means stays. Says whether there was anything.
+/// Adds the certificates for a registry from a directory in the layout of docker and podman: `HOST[:PORT]/` with CA
+/// certificates in `*.crt`, and a client certificate in `*.cert` with its key in the `*.key` of the same name. A client
+/// certificate that is already set is kept. Returns whether there were any.
 ///
 /// # Errors
 ///
@@ -19,7 +19,7 @@ pub(super) fn add(settings: &mut TlsSettings, directory: &Path, registry: &Regis
     let mut directories = list(directory)?;
     directories.sort();
     for directory in directories {
-        // Whatever way the name of the directory spells it.
+        // Names are compared in canonical form.
         let name = directory.file_name().and_then(|name| name.to_str()).map(str::parse::<Registry>);
         if name.is_some_and(|name| name.as_ref() == Ok(registry)) {
             found |= add_directory(settings, &directory)?;
@@ -28,7 +28,7 @@ pub(super) fn add(settings: &mut TlsSettings, directory: &Path, registry: &Regis
     Ok(found)
 }
 
-/// The same for the directory of the registry itself.
+/// Adds the certificates from the directory of the registry itself.
 pub(super) fn add_directory(settings: &mut TlsSettings, directory: &Path) -> Result<bool> {
     let mut files = list(directory)?;
     files.sort();
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_what_is_meant_for_a_host() {
+    fn finds_certificates_of_a_host() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = |name: &str| directory.path().join(name);
         fs::create_dir_all(path("a:5000")).unwrap();

@@ -1,4 +1,4 @@
-//! Which host answers for a registry, and how it is spoken to.
+//! Which host serves a registry, and how to connect to it.
 
 mod certs;
 mod registries;
@@ -6,5 +6,5 @@ mod settings;
 
 pub use ocikit_image::proxy::ProxyOptions;
 pub use registries::RegistriesConf;
-pub(crate) use registries::{Place, Serves};
+pub(crate) use registries::{MirrorScope, ReadLocation};
 pub use settings::{HostOptions, HostSettings, Identity, Scheme, TlsSettings, Verify};

@@ -1,4 +1,4 @@
-//! `registries.conf`, version 2: which registries are blocked, renamed, or mirrored.
+//! `registries.conf`, version 2: blocked registries, replaced locations, and mirrors.
 
 use std::fs;
 use std::io;
@@ -8,22 +8,22 @@ use ocikit_image::{Error, Result};
 use ocikit_spec::{Registry, Repository};
 use serde::Deserialize;
 
-/// What a `registries.conf` says, version 2 of containers-registries.conf(5).
+/// The contents of a `registries.conf`, version 2 of containers-registries.conf(5).
 ///
-/// Short names are none of its business here: a name without a registry is one of Docker Hub.
+/// Short-name aliases are not read: a name without a registry is one of Docker Hub.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RegistriesConf {
     rules: Vec<Rule>,
 }
 
-/// What is said of the repositories that begin like this.
+/// The settings for all repositories with a prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
-    /// A registry and perhaps the beginning of a path, or `*.` and a domain.
+    /// A registry and optionally the start of a path, or `*.` and a domain.
     prefix: String,
     blocked: bool,
     insecure: bool,
-    /// What stands in place of the prefix.
+    /// The replacement of the prefix.
     location: Option<String>,
     mirrors: Vec<Mirror>,
 }
@@ -32,54 +32,54 @@ struct Rule {
 struct Mirror {
     location: String,
     insecure: bool,
-    serves: Serves,
+    scope: MirrorScope,
 }
 
-/// What a place is asked for.
+/// The requests that a mirror receives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Serves {
+pub(crate) enum MirrorScope {
     #[default]
     All,
     DigestOnly,
     TagOnly,
 }
 
-/// Where a repository is read from.
+/// A location to read a repository from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct ReadLocation {
     pub(crate) repository: Repository,
-    /// Whether it may be spoken to without checking its certificate, and without TLS.
+    /// Whether certificates are not verified and plain HTTP is allowed.
     pub(crate) insecure: bool,
-    pub(crate) serves: Serves,
+    pub(crate) scope: MirrorScope,
 }
 
-/// What is to be known of a repository.
+/// The locations of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Routes {
-    /// Whether the registry itself is to be spoken to without checks.
+    /// The `insecure` setting of the registry itself.
     pub(crate) insecure: bool,
-    /// Where to read, in this order.
-    pub(crate) reads: Vec<Place>,
+    /// The locations to read from, in this order.
+    pub(crate) reads: Vec<ReadLocation>,
 }
 
 impl RegistriesConf {
-    /// Reads a configuration from its text.
+    /// Parses a configuration.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, with the line.
+    /// What is wrong with it, and the line.
     pub fn parse(text: &str) -> Result<RegistriesConf, String> {
-        let document: Form = toml::from_str(text).map_err(|error| error.to_string())?;
+        let document: Document = toml::from_str(text).map_err(|error| error.to_string())?;
         if document.registries.is_some() {
-            return Err("it is in the first format, with `[registries.search]`, which is not read".to_owned());
+            return Err("it is in version 1, with `[registries.search]`, which is not supported".to_owned());
         }
         let rules = document.registry.into_iter().map(Rule::new).collect::<Result<_, _>>()?;
         Ok(RegistriesConf { rules })
     }
 
-    /// Reads a file and the `*.conf` files of directories, those of each in the order of their names; later ones replace
-    /// what earlier ones say of the same prefix. What does not exist is empty.
+    /// Reads a file and the `*.conf` files of directories, in alphabetical order within each directory. A later file
+    /// replaces the settings of an earlier one for the same prefix. A missing file counts as empty.
     ///
     /// # Errors
     ///
@@ -102,62 +102,63 @@ impl RegistriesConf {
         Ok(whole)
     }
 
-    /// Where a repository is read from.
+    /// Returns the locations of a repository.
     ///
     /// # Errors
     ///
-    /// [`Error::Blocked`], and [`Error::Broken`] if it would be read from what is no repository.
+    /// [`Error::Blocked`], and [`Error::Broken`] if a location is not a valid repository name.
     pub(crate) fn routes(&self, repository: &Repository) -> Result<Routes> {
         let name = repository.to_string();
         let matching = self.rules.iter().filter_map(|rule| Some((rule.matched(&name)?, rule)));
         let Some((matched, rule)) = matching.max_by_key(|(matched, rule)| (*matched, !rule.prefix.starts_with('*')))
         else {
-            let place = Place { repository: repository.clone(), insecure: false, serves: Serves::All };
+            let place = ReadLocation { repository: repository.clone(), insecure: false, scope: MirrorScope::All };
             return Ok(Routes { insecure: false, reads: vec![place] });
         };
         if rule.blocked {
             return Err(Error::Blocked { place: name, by: "`registries.conf`" });
         }
-        let place = |location: Option<&str>, insecure, serves| {
+        let place = |location: Option<&str>, insecure, scope| {
             let renamed = location.map_or(Ok(repository.clone()), |location| {
                 let text = format!("{location}{}", &name[matched..]);
                 text.parse()
                     .map_err(|error| Error::broken(format!("the location of {name} in `registries.conf`"), error))
             });
-            Ok(Place { repository: renamed?, insecure, serves })
+            Ok(ReadLocation { repository: renamed?, insecure, scope })
         };
-        let mirrors = rule.mirrors.iter().map(|mirror| place(Some(&mirror.location), mirror.insecure, mirror.serves));
-        let itself = std::iter::once_with(|| place(rule.location.as_deref(), rule.insecure, Serves::All));
+        let mirrors = rule.mirrors.iter().map(|mirror| place(Some(&mirror.location), mirror.insecure, mirror.scope));
+        let itself = std::iter::once_with(|| place(rule.location.as_deref(), rule.insecure, MirrorScope::All));
         Ok(Routes { insecure: rule.insecure, reads: mirrors.chain(itself).collect::<Result<_>>()? })
     }
 }
 
 impl Rule {
-    fn new(form: RuleForm) -> Result<Rule, String> {
-        let location = form.location.map(|location| location.trim_end_matches('/').to_owned());
-        let prefix = form.prefix.or_else(|| location.clone()).ok_or("a registry has neither prefix nor location")?;
+    fn new(table: RuleTable) -> Result<Rule, String> {
+        let location = table.location.map(|location| location.trim_end_matches('/').to_owned());
+        let prefix = table.prefix.or_else(|| location.clone()).ok_or("a registry has neither prefix nor location")?;
         let prefix = prefix.trim_end_matches('/').to_owned();
         if prefix.is_empty() || prefix.contains("://") {
-            return Err(format!("`{prefix}` is not the beginning of a repository's name"));
+            return Err(format!("`{prefix}` is not a prefix of a repository name"));
         }
         if prefix.starts_with("*.") && (prefix.contains('/') || location.is_some()) {
-            return Err(format!("`{prefix}` stands for many registries, so that it can have no path and no location"));
+            return Err(format!("`{prefix}` matches many registries, so it cannot have a path or a location"));
         }
-        let mirrors = form.mirror.into_iter().map(|mirror| {
-            let by_digest = form.mirror_by_digest_only.unwrap_or_default();
-            let serves = mirror.pull_from_mirror.unwrap_or(if by_digest { Serves::DigestOnly } else { Serves::All });
+        let mirrors = table.mirror.into_iter().map(|mirror| {
+            let by_digest = table.mirror_by_digest_only.unwrap_or_default();
+            let scope =
+                mirror.pull_from_mirror.unwrap_or(if by_digest { MirrorScope::DigestOnly } else { MirrorScope::All });
             let location = mirror.location.trim_end_matches('/').to_owned();
-            Mirror { location, insecure: mirror.insecure, serves }
+            Mirror { location, insecure: mirror.insecure, scope }
         });
         let mirrors = mirrors.collect();
-        Ok(Rule { prefix: canonical(&prefix), blocked: form.blocked, insecure: form.insecure, location, mirrors })
+        Ok(Rule { prefix: canonical(&prefix), blocked: table.blocked, insecure: table.insecure, location, mirrors })
     }
 
-    /// How much of a repository's name is this prefix.
+    /// Returns how many bytes of a repository's name match this rule; `None` if it does not match.
     fn matched(&self, name: &str) -> Option<usize> {
         if let Some(domain) = self.prefix.strip_prefix('*') {
             let registry = name.split('/').next().unwrap_or_default();
-            // As in containers/image, a domain stands for its registries at every port.
+            // As in containers/image, a domain matches its registries at every port.
             let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
             return [registry, host].into_iter().find(|name| name.ends_with(domain)).map(str::len);
         }
@@ -166,7 +167,7 @@ impl Rule {
     }
 }
 
-/// A prefix with its registry by the one name that it has here.
+/// Returns a prefix with the canonical name of its registry.
 fn canonical(prefix: &str) -> String {
     if let Some(domain) = prefix.strip_prefix("*.") {
         let domain =
@@ -194,16 +195,16 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 #[derive(Deserialize)]
-struct Form {
+struct Document {
     #[serde(default)]
-    registry: Vec<RuleForm>,
-    /// The table of the first format.
+    registry: Vec<RuleTable>,
+    /// The table of the old format.
     registries: Option<toml::Table>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct RuleForm {
+struct RuleTable {
     prefix: Option<String>,
     location: Option<String>,
     #[serde(default)]
@@ -212,16 +213,16 @@ struct RuleForm {
     insecure: bool,
     mirror_by_digest_only: Option<bool>,
     #[serde(default)]
-    mirror: Vec<MirrorForm>,
+    mirror: Vec<MirrorTable>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct MirrorForm {
+struct MirrorTable {
     location: String,
     #[serde(default)]
     insecure: bool,
-    pull_from_mirror: Option<Serves>,
+    pull_from_mirror: Option<MirrorScope>,
 }
 
 #[cfg(test)]
@@ -275,11 +276,11 @@ mod tests {
             Ok(routes) => routes,
             Err(error) => return error.to_string(),
         };
-        let place = |place: &Place| {
+        let place = |place: &ReadLocation| {
             let insecure = if place.insecure { "!" } else { "" };
-            match place.serves {
-                Serves::All => format!("{}{insecure}", place.repository),
-                serves => format!("{}{insecure} {serves:?}", place.repository),
+            match place.scope {
+                MirrorScope::All => format!("{}{insecure}", place.repository),
+                scope => format!("{}{insecure} {scope:?}", place.repository),
             }
         };
         routes.reads.iter().map(place).collect::<Vec<_>>().join(", ")
@@ -318,9 +319,9 @@ mod tests {
     #[test]
     fn says_what_is_wrong() {
         for (text, problem) in [
-            ("[registries.search]\nregistries = []", "first format"),
+            ("[registries.search]\nregistries = []", "version 1"),
             ("[[registry]]\nblocked = true", "neither prefix nor location"),
-            ("[[registry]]\nprefix = \"https://x\"", "not the beginning"),
+            ("[[registry]]\nprefix = \"https://x\"", "not a prefix"),
             ("[[registry]]\nprefix = \"*.x/y\"", "many registries"),
             ("[[registry]]\nprefix = \"x\"\nblocked = \"yes\"", "line 3"),
             ("[[registry]]\nprefix = \"x\"\n[[registry.mirror]]\nlocation=\"y\"\npull-from-mirror=\"z\"", "line 5"),
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn later_files_replace_what_is_said_of_a_prefix() {
+    fn later_files_replace_settings_of_a_prefix() {
         let directory = tempfile::TempDir::new().unwrap();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
         let read = || RegistriesConf::read(&directory.path().join("registries.conf"), &[directory.path().to_owned()]);

@@ -8,23 +8,23 @@ use reqwest::Url;
 use super::certs;
 use super::registries::RegistriesConf;
 
-/// How registries are spoken to: one way for each that was named, and one for all the others.
+/// How to connect to registries: settings for named registries, and settings for all others.
 #[derive(Debug, Clone, Default)]
 pub struct HostOptions {
-    /// By registry.
+    /// Settings by registry.
     pub named: HashMap<Registry, HostSettings>,
-    /// For those without settings of their own. Servers that a registry names, in redirects or as token services, get all of
-    /// it but the client certificate.
+    /// Settings for registries that are not in `named`. Servers that a registry names, in redirects or as token
+    /// services, get these without the client certificate.
     pub others: HostSettings,
-    /// Directories like `/etc/docker/certs.d` and `/etc/containers/certs.d`. What they hold for a registry is added to
-    /// its settings.
+    /// Directories like `/etc/docker/certs.d` and `/etc/containers/certs.d`. Their certificates for a registry are
+    /// added to its settings.
     pub certificates: Vec<PathBuf>,
-    /// Mirrors, blocks and other names.
+    /// Mirrors, blocked registries and replaced locations.
     pub registries: RegistriesConf,
 }
 
 impl HostOptions {
-    /// The settings for a registry, with nothing left to guess.
+    /// Returns the settings for a registry, with the scheme decided.
     ///
     /// # Errors
     ///
@@ -34,8 +34,8 @@ impl HostOptions {
         self.settle(&self.others, registry)
     }
 
-    /// The same for a server that stands in for a registry: what was set for no registry in particular has no client
-    /// certificate for it.
+    /// Returns the settings for a server that replaces or mirrors a registry. The client certificate of the default
+    /// settings is not for it.
     pub(crate) fn of_other(&self, registry: &Registry) -> Result<HostSettings> {
         let tls = TlsSettings { identity: None, ..self.others.tls.clone() };
         self.settle(&HostSettings { tls, ..self.others.clone() }, registry)
@@ -44,70 +44,70 @@ impl HostOptions {
     fn settle(&self, others: &HostSettings, registry: &Registry) -> Result<HostSettings> {
         let named = self.named.get(registry);
         let mut settings = named.unwrap_or(others).clone();
-        // What is set for all registries does not tell that this one speaks TLS; its answer does.
+        // TLS settings for all registries do not show that this one speaks TLS; its answer does.
         let mut has_tls = named.is_some_and(|named| named.tls != TlsSettings::default()) || registry.names_tls_port();
         for directory in &self.certificates {
             has_tls |= certs::add(&mut settings.tls, directory, registry)?;
         }
         if settings.scheme == Scheme::Guess {
             settings.scheme = if registry.is_loopback() && !has_tls { Scheme::Http } else { Scheme::Https };
-            // On this machine, whoever does not want certificates checked hardly minds that there are none.
+            // On a loopback address, disabled verification implies that plain HTTP is acceptable.
             if registry.is_loopback() && settings.tls.verify == Verify::Nothing {
-                settings.tls.verify = Verify::NorTls;
+                settings.tls.verify = Verify::InsecureAllowHttp;
             }
         }
         Ok(settings)
     }
 
-    /// The TLS settings for a server that a registry named.
+    /// Returns the TLS settings for a server that a registry named.
     pub(crate) fn of_url(&self, url: &Url) -> Result<TlsSettings> {
         let host = url.host_str().unwrap_or_default();
         let name = url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
         match name.parse::<Registry>() {
             Ok(registry) => Ok(self.of_other(&registry)?.tls),
-            // An underscore, for example, is allowed in a URL and not in the name of a registry.
+            // A URL may contain characters that the name of a registry may not, such as an underscore.
             Err(_) => Ok(TlsSettings { identity: None, ..self.others.tls.clone() }),
         }
     }
 }
 
-/// How one registry is spoken to.
+/// How to connect to one registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostSettings {
-    /// With TLS or without.
+    /// Whether to use TLS.
     pub scheme: Scheme,
-    /// How TLS is set up.
+    /// The TLS settings.
     pub tls: TlsSettings,
 }
 
-/// Whether a registry is spoken to with TLS.
+/// Whether to use TLS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// With TLS, unless the registry is on this machine by its name (see [`Registry::is_loopback`]) and has no TLS settings
-    /// of its own, nor a directory of certificates. One on this machine that answers that it speaks TLS is spoken to with
-    /// TLS, and what is set for all registries applies then.
+    /// TLS, unless the registry has a loopback name (see [`Registry::is_loopback`]) and neither TLS settings nor a
+    /// certificate directory of its own. A loopback registry that answers that it speaks TLS is contacted with TLS,
+    /// with the settings for all registries.
     #[default]
     Guess,
-    /// Always without.
+    /// Always plain HTTP.
     Http,
-    /// Always with.
+    /// Always TLS.
     Https,
 }
 
-/// How TLS is set up for a registry.
+/// The TLS settings for a registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct TlsSettings {
-    /// Whether its certificate is checked.
+    /// Whether its certificate is verified.
     pub verify: Verify,
-    /// Files with certificates in PEM that are trusted besides the system's.
+    /// Files with CA certificates in PEM, in addition to those of the system.
     pub authorities: Vec<PathBuf>,
-    /// The certificate that we show, and its key.
+    /// The client certificate and its key.
     pub identity: Option<Identity>,
 }
 
 impl TlsSettings {
-    /// Adds what a directory holds: authorities in `*.crt`, and a certificate of ours in `*.cert` with its key in the `*.key` of
-    /// the same name.
+    /// Adds the certificates from a directory: CA certificates in `*.crt`, and a client certificate in `*.cert` with
+    /// its key in the `*.key` of the same name.
     ///
     /// # Errors
     ///
@@ -117,24 +117,25 @@ impl TlsSettings {
     }
 }
 
-/// Whether the certificate of a registry is checked.
+/// Whether the certificate of a registry is verified.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Verify {
-    /// It has to be valid, for the name of the registry, and from an authority that is trusted.
+    /// It must be valid, match the name of the registry, and be issued by a trusted certificate authority.
     #[default]
     Full,
-    /// It is not looked at. Whoever is between us and the registry can read and change everything.
+    /// It is not verified. An attacker on the network can read and change everything.
     Nothing,
-    /// Nor is it, and a registry that speaks no TLS is spoken to without: what docker and podman call insecure.
-    NorTls,
+    /// It is not verified, and a registry that does not speak TLS is contacted over plain HTTP: what docker and podman
+    /// call insecure.
+    InsecureAllowHttp,
 }
 
-/// Files with a certificate of ours in PEM, with those that lead to its authority, and its key.
+/// Files with a client certificate in PEM, with its intermediate certificates, and its key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// The certificates.
+    /// The file with the certificates.
     pub certificate: PathBuf,
-    /// The key.
+    /// The file with the key.
     pub key: PathBuf,
 }
 
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_certificate_is_for_the_registries_that_it_was_given_for() {
+    fn client_certificate_is_limited_to_configured_registries() {
         let identity = Some(Identity { certificate: "c".into(), key: "k".into() });
         let tls = TlsSettings { identity: identity.clone(), ..TlsSettings::default() };
         let settings = HostSettings { tls, ..HostSettings::default() };
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn only_registries_on_this_machine_are_taken_to_speak_no_tls() {
+    fn only_loopback_registries_default_to_plain_http() {
         let insecure = TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() };
         let settings = |scheme, tls: &TlsSettings| HostSettings { scheme, tls: tls.clone() };
         let default = TlsSettings::default();

@@ -1,20 +1,20 @@
-//! Which addresses a registry may send us to.
+//! Classifies addresses, and decides which of them a server may redirect to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Where an address can be reached from, the most protected last.
+/// The network zone of an address, the most protected last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Zone {
-    /// Everywhere.
+    /// The internet.
     Public,
-    /// The networks of an organization.
+    /// A private network.
     Private,
     /// This machine.
     Loopback,
-    /// This link; clouds answer there with the secrets of the machine.
+    /// The local link. Clouds serve the machine's secrets there (metadata services).
     Link,
 }
 
@@ -49,7 +49,7 @@ impl Zone {
         if address.is_loopback() || address.is_unspecified() {
             return Zone::Loopback;
         }
-        // An IPv4 address in any of its disguises is what it is.
+        // An IPv4 address embedded in an IPv6 address decides.
         if let Some(embedded) = embedded(address) {
             return embedded;
         }
@@ -64,18 +64,18 @@ impl Zone {
     }
 }
 
-/// Where clouds answer with the secrets of the machine, apart from link-local addresses: Azure, Alibaba Cloud, Oracle Cloud.
+/// Addresses of metadata services that are not link-local: Azure, Alibaba Cloud, Oracle Cloud.
 const METADATA_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
 
-/// The same for IPv6: AWS, Google Cloud, Scaleway.
+/// IPv6 addresses of metadata services: AWS, Google Cloud, Scaleway.
 const METADATA_V6: [Ipv6Addr; 3] = [
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
 ];
 
-/// The names that the same services have, for requests whose name another machine resolves.
+/// Host names of metadata services, for requests through a proxy, which resolves names itself.
 const METADATA_NAMES: [&str; 7] = [
     "metadata",
     "metadata.google.internal",
@@ -86,7 +86,7 @@ const METADATA_NAMES: [&str; 7] = [
     "metadata.tencentyun.com",
 ];
 
-/// The zone of the IPv4 address that an IPv6 address carries, if it carries one.
+/// Returns the zone of the IPv4 address embedded in an IPv6 address; `None` if there is none.
 fn embedded(address: Ipv6Addr) -> Option<Zone> {
     let v4 = |high: u16, low: u16| {
         let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
@@ -95,7 +95,8 @@ fn embedded(address: Ipv6Addr) -> Option<Zone> {
     match address.segments() {
         // IPv4-compatible and IPv4-mapped addresses (RFC 4291) and NAT64 (RFC 6052).
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
-        // Local NAT64 (RFC 8215), whose operator chooses the length of the prefix; the last 32 bits are the usual place.
+        // Local-use NAT64 (RFC 8215). The operator chooses the length of the prefix; 96 bits, with the address in the
+        // last 32, are common.
         [0x64, 0xff9b, 1, 0, 0, 0, high, low] => Some(v4(high, low)),
         // Other lengths of the prefix: 48, 56, 64 and 96 bits, with bits 64 to 71 left out (RFC 6052, 2.2).
         [0x64, 0xff9b, 1, third, fourth, fifth, high, low] => {
@@ -106,29 +107,29 @@ fn embedded(address: Ipv6Addr) -> Option<Zone> {
                 (word(fourth, fifth), word(fifth, high)),
                 (high, low),
             ];
-            // No server has an address that begins with a zero, so that this is not where it is.
+            // No server has an address that begins with a zero octet, so such a candidate is not the embedded address.
             let plausible = candidates.into_iter().filter(|(high, _)| *high > 0xff);
             plausible.map(|(high, low)| v4(high, low)).max().or(Some(Zone::Private))
         }
-        // 6to4 (RFC 3056) and the client of Teredo (RFC 4380), whose bits are inverted.
+        // 6to4 (RFC 3056), and the client address of Teredo (RFC 4380), whose bits are inverted.
         [0x2002, high, low, ..] => Some(v4(high, low)),
         [0x2001, 0, .., high, low] => Some(v4(!high, !low)),
         _ => None,
     }
 }
 
-/// How far a request may go.
+/// The addresses that a request may be sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Reach {
-    /// To wherever the user said.
+    /// Any address: the user named the server.
     Anywhere,
-    /// To where a server said that is itself in this zone.
+    /// An address that a server in this zone may name.
     From(Zone),
 }
 
 impl Reach {
-    /// A public server has no business with this machine, its network or its link, a private one none with this
-    /// machine or its link. Who is on this machine may point into its network.
+    /// Returns whether a zone may be contacted. A public server may name public addresses only; a private one may name
+    /// neither this machine nor its link; a server on this machine may name private networks.
     pub(crate) fn permits(self, to: Zone) -> bool {
         let Reach::From(from) = self else { return true };
         match from {
@@ -139,7 +140,7 @@ impl Reach {
         }
     }
 
-    /// Whether a URL may be asked for, as far as its text tells; names are looked up later.
+    /// Returns whether a URL may be requested, as far as its text shows. Host names are checked when they are resolved.
     pub(crate) fn permits_url(self, url: &Url) -> bool {
         let Some(host) = url.host_str() else { return false };
         let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -149,12 +150,12 @@ impl Reach {
         }
     }
 
-    /// Whether a URL may be asked for through a proxy, which resolves the name where we do not see it: the addresses that
-    /// this machine finds for it tell. A name that this machine cannot resolve is refused.
+    /// Returns whether a URL may be requested through a proxy, which resolves the name itself. The addresses that this
+    /// machine resolves decide. A name that this machine cannot resolve is refused.
     ///
     /// # Errors
     ///
-    /// [`OutOfReach`] if the request may not be made.
+    /// [`OutOfReach`] if the request is not allowed.
     pub(crate) async fn permits_by_proxy(self, url: &Url) -> Result<(), OutOfReach> {
         let host = url.host_str().unwrap_or_default();
         let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -173,7 +174,7 @@ impl Reach {
     }
 }
 
-/// What a name tells of itself. Other names are resolved.
+/// Returns the zone that a host name states. Other names are resolved and count as public here.
 fn zone_of_name(name: &str) -> Zone {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     if name == "localhost" || name.ends_with(".localhost") {
@@ -185,7 +186,7 @@ fn zone_of_name(name: &str) -> Zone {
     }
 }
 
-/// Resolves names and leaves out the addresses that are out of reach.
+/// A DNS resolver that removes addresses out of reach.
 #[derive(Debug)]
 pub(crate) struct Resolver(pub(crate) Reach);
 
@@ -205,7 +206,7 @@ impl Resolve for Resolver {
     }
 }
 
-/// A name that has no address.
+/// Name resolution failed.
 #[derive(Debug)]
 pub(crate) struct Unresolved(String, std::io::Error);
 
@@ -219,7 +220,7 @@ impl std::fmt::Display for Unresolved {
 
 impl std::error::Error for Unresolved {}
 
-/// A server that another one named, which has no business there.
+/// A server named another one in a zone that it may not name.
 #[derive(Debug)]
 pub(crate) struct OutOfReach {
     host: String,
@@ -232,7 +233,7 @@ impl OutOfReach {
         OutOfReach { host: host.to_owned(), is_known: true }
     }
 
-    /// This machine does not know the address of the host, and a proxy would.
+    /// This machine cannot resolve the host, and a proxy might.
     fn unknown(host: &str) -> OutOfReach {
         OutOfReach { host: host.to_owned(), is_known: false }
     }
@@ -259,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sorts_addresses() {
+    fn classifies_addresses() {
         for (address, zone) in [
             ("8.8.8.8", Zone::Public),
             ("2606:4700::1", Zone::Public),
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_out_there_sends_us_inside() {
+    fn public_servers_cannot_redirect_into_private_zones() {
         use Zone::{Link, Loopback, Private, Public};
         for (from, to) in [
             (Public, &[Public][..]),
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn literal_addresses_are_seen_in_a_url() {
+    fn literal_addresses_in_urls_are_checked() {
         for (url, permitted) in [
             ("https://example.com/", true),
             ("https://8.8.8.8/", true),
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_are_looked_up_and_sorted() {
+    async fn resolved_addresses_are_checked() {
         let ask = |reach| Resolver(reach).resolve("localhost".parse().unwrap());
         assert!(ask(Reach::Anywhere).await.unwrap().next().is_some());
         assert!(ask(Reach::From(Zone::Public)).await.is_err());
@@ -360,11 +361,11 @@ mod tests {
             async move { reach.permits_by_proxy(&url).await.is_ok() }
         };
         assert!(by_proxy(Reach::Anywhere, "http://registry.invalid/").await);
-        // It resolves to a loopback address.
+        // `localhost` resolves to a loopback address.
         assert!(!by_proxy(Reach::From(Zone::Public), "http://localhost/").await);
         assert!(by_proxy(Reach::From(Zone::Loopback), "http://localhost/").await);
         assert!(!by_proxy(Reach::From(Zone::Public), "http://registry.invalid/").await);
-        // Literal addresses are told by the URL.
+        // Literal addresses are checked by `permits_url`.
         assert!(by_proxy(Reach::From(Zone::Public), "http://8.8.8.8/").await);
     }
 }

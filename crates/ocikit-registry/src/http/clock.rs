@@ -5,20 +5,19 @@ use std::hash::{BuildHasher, Hasher};
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
-/// Time and chance, as a client sees them: when tokens end, how long it waits before it tries again, and by how much
-/// that varies.
+/// Provides time and randomness: the expiry of tokens, the delay before a retry, and its jitter.
 pub trait Clock: Debug + Send + Sync + 'static {
-    /// The time.
+    /// Returns the current time.
     fn now(&self) -> SystemTime;
 
-    /// Waits.
+    /// Waits for a duration.
     fn sleep(&self, time: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-    /// A number that nobody can foresee, so that many clients that failed together do not come back together.
+    /// Returns an unpredictable number. It spreads the retries of many clients that failed together.
     fn random(&self) -> u64;
 }
 
-/// The clock of the machine.
+/// The clock of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -32,7 +31,7 @@ impl Clock for SystemClock {
     }
 
     fn random(&self) -> u64 {
-        // Every state has keys of its own, drawn from the system's randomness.
+        // Each `RandomState` has its own keys, drawn from the system's randomness.
         RandomState::new().build_hasher().finish()
     }
 }

@@ -10,34 +10,34 @@ use super::address::{OutOfReach, Unresolved};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Why there is no answer, or no more of it.
+/// The reason why there is no answer, or why its body is incomplete.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// It would be the same again: TLS, a refused address, a setting that makes no sense.
+    /// A retry would fail the same way: TLS, a refused address, an invalid setting.
     Final(BoxError),
-    /// The server speaks TLS, and the request was sent without.
+    /// The server speaks TLS, and the request was sent over plain HTTP.
     SpeaksTls,
-    /// Nothing was sent.
+    /// The request was not sent.
     Unsent(BoxError),
-    /// The connection broke.
+    /// The connection was lost.
     Cut(BoxError),
-    /// Nothing moved for so long.
+    /// There was no progress for this time.
     Silent(Duration),
-    /// A small document was not complete after this time. It would be as slow again.
+    /// A small document was incomplete after this time. A retry would be as slow.
     Slow(Duration),
-    /// What was to be sent could not be read.
+    /// The body of the request could not be read from its source.
     Payload(Error),
-    /// The settings for the server cannot be used: a certificate file is missing, for example.
+    /// The settings for the server are unusable, for example because a certificate file is missing.
     Setup(Error),
 }
 
 impl Fault {
-    /// Whether another attempt would end the same way.
+    /// Returns whether a retry would fail the same way.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self, Fault::Final(_) | Fault::SpeaksTls | Fault::Slow(_) | Fault::Payload(_) | Fault::Setup(_))
     }
 
-    /// Whether another attempt hardly ever helps: nothing listens, or the name has no address.
+    /// Returns whether a retry rarely helps: nothing listens on the port, or name resolution failed.
     pub(crate) fn is_lasting(&self) -> bool {
         matches!(self.cause(), NoAnswer::ConnectionRefused | NoAnswer::NameResolution)
     }
@@ -62,7 +62,7 @@ fn cause_of(error: &(dyn StdError + 'static)) -> Option<NoAnswer> {
         return Some(NoAnswer::NameResolution);
     }
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
-        // The first byte of an HTTP answer is no type of a TLS record.
+        // The first byte of an HTTP answer is not a TLS record type.
         let is_http = matches!(error, rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
         return Some(if is_http { NoAnswer::SpeaksPlainHttp } else { NoAnswer::Tls });
     }
@@ -102,7 +102,7 @@ impl fmt::Display for Fault {
 
 impl StdError for Fault {}
 
-/// An error and its causes in one line: those of HTTP clients say nothing by themselves.
+/// Writes an error and its causes on one line. The message of `reqwest::Error` alone does not name the cause.
 fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn StdError + 'static)) -> fmt::Result {
     let mut last = error.to_string();
     f.write_str(&last)?;
@@ -118,12 +118,12 @@ fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn StdError + 'static)) -> 
     Ok(())
 }
 
-/// What kind of failure the HTTP client means.
-pub(super) fn sort(error: reqwest::Error) -> Fault {
-    // URLs hold signatures, and whoever reports this knows where the request went.
+/// Classifies an error of the HTTP client.
+pub(super) fn classify(error: reqwest::Error) -> Fault {
+    // The URL may contain signatures, and the caller knows it.
     let error = error.without_url();
     let unsent = error.is_connect();
-    // What TLS finds in a connection that stands is what became of the bytes on the way.
+    // A TLS error on an established connection is damage in transit, which a retry may avoid.
     let refused = |cause: &(dyn StdError + 'static)| cause.is::<OutOfReach>() || unsent && cause.is::<rustls::Error>();
     let is_final = error.is_builder() || causes(&error).any(refused);
     let error = Box::new(error);
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_tells_its_cause_in_a_few_words() {
+    fn fault_message_names_its_cause() {
         let io = |kind: io::ErrorKind| Box::new(io::Error::from(kind));
         let tls = |error: rustls::Error| Box::new(io::Error::other(error));
         let http = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);

@@ -1,4 +1,4 @@
-//! How many requests a host gets at once.
+//! Limits the number of concurrent requests per host.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,21 +6,22 @@ use tokio::sync::Notify;
 
 use super::transport::lock;
 
-/// How many are let through, found out as TCP does: one more for every round that went well, half when the host says
-/// that it is too much.
+/// The number of requests that may run, adapted as TCP adapts its congestion window: it grows by one per successful
+/// round, and is halved when the host reports overload.
 #[derive(Debug)]
 struct Window {
-    most: f64,
+    max: f64,
     size: f64,
     running: usize,
-    /// How many of those that run now began before the size was halved: their complaints are about the old size.
-    old: usize,
+    /// Number of running requests that began before the window was halved. Their overload reports concern the old size
+    /// and are ignored.
+    before_halving: usize,
 }
 
 impl Window {
-    fn new(most: usize) -> Window {
-        let most = most.max(1) as f64;
-        Window { most, size: most, running: 0, old: 0 }
+    fn new(max: usize) -> Window {
+        let max = max.max(1) as f64;
+        Window { max, size: max, running: 0, before_halving: 0 }
     }
 
     fn begin(&mut self) -> bool {
@@ -31,23 +32,23 @@ impl Window {
         free
     }
 
-    fn end(&mut self, outcome: Outcome) {
+    fn end(&mut self, outcome: LoadReport) {
         match outcome {
-            Outcome::Overload if self.old == 0 => {
+            LoadReport::Overload if self.before_halving == 0 => {
                 self.size = (self.size / 2.0).max(1.0).floor();
-                self.old = self.running;
+                self.before_halving = self.running;
             }
-            Outcome::Fine => self.size = (self.size + 1.0 / self.size).min(self.most),
-            Outcome::Overload | Outcome::Other => {}
+            LoadReport::Fine => self.size = (self.size + 1.0 / self.size).min(self.max),
+            LoadReport::Overload | LoadReport::Other => {}
         }
-        self.old = self.old.saturating_sub(1);
+        self.before_halving = self.before_halving.saturating_sub(1);
         self.running = self.running.saturating_sub(1);
     }
 }
 
-/// How a request went, as far as the number of requests is concerned.
+/// The outcome of a request, as far as the window is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum LoadReport {
     Fine,
     Overload,
     Other,
@@ -60,25 +61,25 @@ pub(crate) struct Limit {
     free: Notify,
 }
 
-/// Permission for one request, given back when it goes.
+/// Permission for one request. Dropping it returns it.
 #[derive(Debug)]
 pub(crate) struct Permit {
     limit: Arc<Limit>,
-    outcome: Outcome,
+    outcome: LoadReport,
 }
 
 impl Limit {
-    pub(crate) fn new(most: usize) -> Arc<Limit> {
-        Arc::new(Limit { window: Mutex::new(Window::new(most)), free: Notify::new() })
+    pub(crate) fn new(max: usize) -> Arc<Limit> {
+        Arc::new(Limit { window: Mutex::new(Window::new(max)), free: Notify::new() })
     }
 
     pub(crate) async fn begin(self: &Arc<Limit>) -> Permit {
         loop {
             let mut freed = std::pin::pin!(self.free.notified());
-            // What is freed after the look below is not missed, though several look at the same time.
+            // Registers before checking, so that a permit freed after the check is not missed.
             freed.as_mut().enable();
             if lock(&self.window).begin() {
-                return Permit { limit: self.clone(), outcome: Outcome::Other };
+                return Permit { limit: self.clone(), outcome: LoadReport::Other };
             }
             freed.await;
         }
@@ -86,7 +87,7 @@ impl Limit {
 }
 
 impl Permit {
-    pub(crate) fn end(mut self, outcome: Outcome) {
+    pub(crate) fn end(mut self, outcome: LoadReport) {
         self.outcome = outcome;
     }
 }
@@ -94,7 +95,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         lock(&self.limit.window).end(self.outcome);
-        // A grown window has room for one more.
+        // A window that has grown has room for two waiting requests.
         self.limit.free.notify_one();
         self.limit.free.notify_one();
     }
@@ -105,34 +106,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_once_for_all_that_ran_together_and_grows_again() {
+    fn window_halves_once_per_round_and_grows_again() {
         let mut window = Window::new(8);
         assert_eq!((0..10).filter(|_| window.begin()).count(), 8);
         for _ in 0..8 {
-            window.end(Outcome::Overload);
+            window.end(LoadReport::Overload);
         }
         assert_eq!((window.size, window.running), (4.0, 0));
         assert!(window.begin());
-        window.end(Outcome::Overload);
+        window.end(LoadReport::Overload);
         assert_eq!(window.size, 2.0);
         for _ in 0..100 {
             assert!(window.begin());
-            window.end(Outcome::Fine);
+            window.end(LoadReport::Fine);
         }
         assert_eq!(window.size, 8.0);
     }
 
     #[test]
-    fn one_is_always_let_through() {
+    fn window_never_falls_below_one() {
         let mut window = Window::new(0);
         for _ in 0..10 {
             assert!(window.begin());
-            window.end(Outcome::Overload);
+            window.end(LoadReport::Overload);
         }
     }
 
     #[tokio::test]
-    async fn nobody_waits_forever() {
+    async fn every_waiting_request_gets_a_permit() {
         let limit = Limit::new(3);
         let tasks: Vec<_> = (0..100)
             .map(|number| {
@@ -140,7 +141,7 @@ mod tests {
                 tokio::spawn(async move {
                     let permit = limit.begin().await;
                     tokio::task::yield_now().await;
-                    permit.end(if number % 7 == 0 { Outcome::Overload } else { Outcome::Fine });
+                    permit.end(if number % 7 == 0 { LoadReport::Overload } else { LoadReport::Fine });
                 })
             })
             .collect();

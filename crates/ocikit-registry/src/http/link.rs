@@ -1,28 +1,29 @@
-//! The `Link` header of lists that come in pages.
+//! Reads the `Link` header of paginated lists.
 
 use reqwest::Url;
 
-/// The next page, if the header names one. RFC 8288; distribution specification, "Listing Tags". Read as leniently as other
-/// clients do: crane and skopeo ask for no `rel`, and skopeo for no angle brackets.
+/// Returns the URL of the next page; `None` if the header names none. RFC 8288; distribution specification, "Listing
+/// Tags". As lenient as other clients: crane and skopeo do not require `rel`, and skopeo does not require angle
+/// brackets.
 ///
 /// # Errors
 ///
-/// If the header makes no sense: then the list may have more pages than are known.
+/// If the header is malformed: then the list may have more pages than are known.
 pub(crate) fn next(from: &Url, header: &str) -> Result<Option<Url>, String> {
     let Some(target) = target(header)? else { return Ok(None) };
-    let next = from.join(target).map_err(|error| format!("its next page is at no URL: {error}"))?;
+    let next = from.join(target).map_err(|error| format!("the URL of its next page is invalid: {error}"))?;
     if !matches!(next.scheme(), "http" | "https") {
-        return Err(format!("its next page is at a URL with the scheme `{}`", next.scheme()));
+        return Err(format!("the URL of its next page has the scheme `{}`", next.scheme()));
     }
-    // A registry behind a proxy may not know its own name. Pages of a list are where the list is, so only path and query
-    // count, as they do for skopeo.
+    // A registry behind a proxy may not know its own host name. As in skopeo, only path and query count: the next page
+    // is on the host of the list.
     let mut url = from.clone();
     url.set_path(next.path());
     url.set_query(next.query());
     Ok(Some(url))
 }
 
-/// The target of the link whose relation is `next`, or that has no relation.
+/// Returns the target of the link whose relation is `next`, or that has no relation.
 fn target(header: &str) -> Result<Option<&str>, String> {
     let mut rest = header.trim_matches([' ', '\t', ',']);
     if !rest.is_empty() && !rest.starts_with('<') {
@@ -30,8 +31,9 @@ fn target(header: &str) -> Result<Option<&str>, String> {
         return Ok(is_next(parameters).then_some(target.trim()));
     }
     while let Some((_, after)) = rest.split_once('<') {
-        let (target, after) = after.split_once('>').ok_or_else(|| "its `Link` header makes no sense".to_owned())?;
-        // Up to the next link: targets may hold commas and semicolons, quoted parameters no `<`.
+        let (target, after) = after.split_once('>').ok_or_else(|| "its `Link` header is malformed".to_owned())?;
+        // The parameters end at the next link: targets may contain commas and semicolons, but quoted parameters contain
+        // no `<`.
         if is_next(after.split('<').next().unwrap_or_default()) {
             return Ok(Some(target.trim()));
         }
@@ -57,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_next_page() {
+    fn parses_link_to_next_page() {
         let from: Url = "https://a/v2/x/tags/list?n=2".parse().unwrap();
         for (header, expected) in [
             (r#"</v2/x/tags/list?n=2&last=b>; rel="next""#, Ok(Some("https://a/v2/x/tags/list?n=2&last=b"))),
@@ -86,7 +88,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_header_is_read_or_ignored(header in ".*|[<>;,=a-z\"/ ]{0,40}") {
+        fn any_link_header_is_parsed_without_panic(header in ".*|[<>;,=a-z\"/ ]{0,40}") {
             let _ = next(&"https://a/".parse().unwrap(), &header);
         }
     }

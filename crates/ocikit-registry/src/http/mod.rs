@@ -1,4 +1,4 @@
-//! Requests: one exchange, what follows from its outcome, and how many there are at once.
+//! The HTTP client: single exchanges, redirects, retries, and limits on concurrency.
 
 pub(crate) mod address;
 mod clock;
@@ -7,12 +7,12 @@ mod limit;
 pub(crate) mod link;
 pub(crate) mod observe;
 pub(crate) mod problem;
-mod pulse;
 pub(crate) mod range;
 mod redact;
 pub(crate) mod redirect;
 pub(crate) mod send;
 mod spare;
+mod stall;
 pub(crate) mod tls;
 pub(crate) mod transport;
 

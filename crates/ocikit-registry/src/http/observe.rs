@@ -1,4 +1,4 @@
-//! Telling what is asked of servers, without anything that nobody should see.
+//! Reports requests to an observer, without secrets.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -9,62 +9,62 @@ use reqwest::{Method, Url};
 
 use super::fault::Fault;
 
-/// Something that became of a request.
+/// An event in the life of a request.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct RequestEvent<'a> {
-    /// Its method.
+    /// The HTTP method.
     pub method: &'a str,
-    /// Where it went, without what may be secret: names, passwords, the query, and the name of an upload's session.
+    /// The URL without the parts that may be secret: user, password, query, and the name of an upload session.
     pub url: &'a str,
-    /// What came of it.
+    /// The outcome.
     pub outcome: RequestOutcome<'a>,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestOutcome<'a> {
-    /// There is an answer, whose body may be still to come.
+    /// The server answered. The body may not have been read yet.
     Answered {
-        /// Its HTTP status.
+        /// The HTTP status.
         status: u16,
-        /// How long it took from the beginning of the request to that of the answer.
+        /// The time from the start of the request to the first byte of the answer.
         time: Duration,
     },
-    /// There is none.
+    /// The server did not answer.
     Failed {
-        /// Why.
+        /// The reason.
         problem: &'a str,
-        /// How long it took to find out.
+        /// The time from the start of the request to the failure.
         time: Duration,
     },
-    /// It will be made again.
+    /// The request will be retried.
     Retried {
-        /// After this time.
+        /// The delay before the retry.
         pause: Duration,
-        /// How often it has failed.
+        /// Number of failed attempts so far.
         failures: u32,
     },
 }
 
-/// Whoever wants to know what is asked of servers. It is called from several tasks and should not keep them waiting.
+/// Observes the requests of a client. It is called from several tasks and should return quickly.
 pub trait RequestObserver: Debug + Send + Sync + 'static {
-    /// Something became of a request.
+    /// Is called for each event of a request.
     fn request(&self, event: RequestEvent<'_>);
 
-    /// The credential for a registry could not be found out: a file cannot be read, or a credential helper is missing or
-    /// fails. Requests are made without.
+    /// Is called when the credential for a registry cannot be read: a file is unreadable, or a credential helper is
+    /// missing or fails. Requests are made without a credential.
     fn credential_failed(&self, registry: &Registry, problem: &str) {
         let _ = (registry, problem);
     }
 }
 
-/// Tells whoever wants to know, if there is anybody.
+/// Reports to the observer, if there is one.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Teller(pub(crate) Option<Arc<dyn RequestObserver>>);
+pub(crate) struct ObserverHandle(pub(crate) Option<Arc<dyn RequestObserver>>);
 
-impl Teller {
+impl ObserverHandle {
     pub(crate) fn outcome(&self, method: &Method, url: &Url, outcome: &Result<u16, &Fault>, time: Duration) {
         let Some(observer) = &self.0 else { return };
         let problem = outcome.as_ref().map_or_else(ToString::to_string, |_| String::new());
@@ -88,7 +88,8 @@ impl Teller {
     }
 }
 
-/// What of a URL may be seen by everybody. Whoever knows the name of an upload's session may be able to write to it.
+/// Returns a URL without secrets. The name of an upload session is one, since it may be all that is needed to write to
+/// the session.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
     let _ = url.set_username("");
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_secret_is_shown() {
+    fn observed_urls_contain_no_secrets() {
         for (url, expected) in [
             ("https://a/v2/x/manifests/1", "https://a/v2/x/manifests/1"),
             (

@@ -1,4 +1,4 @@
-//! What a registry says when it refuses.
+//! Reads the errors in a registry's answers.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,19 +9,19 @@ use super::fault::Fault;
 use super::redact::Secrets;
 use super::send::Reply;
 
-/// How much of an error is read.
-const LONGEST: u64 = 64 << 10;
+/// Maximum number of bytes that are read of an error.
+const MAX_ERROR_BYTES: u64 = 64 << 10;
 
-/// How much of it is shown.
-const SHOWN: usize = 300;
+/// Maximum number of characters of an error that are shown.
+const MAX_SHOWN_CHARS: usize = 300;
 
-/// The errors of an answer, as the distribution specification has them ("Error Codes").
+/// The errors in an answer. Distribution specification, "Error Codes".
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) codes: Vec<String>,
-    /// One line for people.
+    /// One line for the user.
     pub(crate) text: String,
-    /// How long the server asks to wait.
+    /// The delay that the server requests.
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -31,13 +31,13 @@ impl Problem {
         let retry_after = reply.answer.header("retry-after");
         let retry_after = retry_after.and_then(|header| retry::retry_after(header, SystemTime::now()));
         let secrets = reply.secrets;
-        let body = reply.answer.read(LONGEST).await;
+        let body = reply.answer.read(MAX_ERROR_BYTES).await;
         Problem { retry_after, ..Problem::parse(status, &body.ok().flatten().unwrap_or_default(), &secrets) }
     }
 
     fn parse(status: u16, body: &[u8], secrets: &Secrets) -> Problem {
         let clean = |text: &str| clean(&secrets.hide(text));
-        let listed = serde_json::from_slice::<Body>(body).map(|body| body.errors).unwrap_or_default();
+        let listed = serde_json::from_slice::<ErrorBody>(body).map(|body| body.errors).unwrap_or_default();
         let codes: Vec<_> = listed.iter().filter_map(|entry| entry.code.clone()).map(|code| clean(&code)).collect();
         let entries: Vec<_> = listed.iter().map(|entry| entry.shown(secrets)).filter(|text| !text.is_empty()).collect();
         let text = if entries.is_empty() {
@@ -56,25 +56,25 @@ impl Problem {
 }
 
 #[derive(Deserialize)]
-struct Body {
+struct ErrorBody {
     #[serde(default)]
-    errors: Vec<Entry>,
+    errors: Vec<ErrorEntry>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct ErrorEntry {
     code: Option<String>,
     message: Option<String>,
 }
 
-impl Entry {
+impl ErrorEntry {
     fn shown(&self, secrets: &Secrets) -> String {
         let parts = [&self.code, &self.message].into_iter().flatten().map(|part| clean(&secrets.hide(part)));
         parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
     }
 }
 
-/// What is said of a web page in place of an answer: a proxy or a load balancer sent it.
+/// Describes a web page, which a proxy or load balancer sends in place of the registry's answer.
 fn page(html: &str) -> String {
     let lower = html.to_ascii_lowercase();
     let title = lower.find("<title>").map(|at| at + "<title>".len());
@@ -85,25 +85,25 @@ fn page(html: &str) -> String {
     }
 }
 
-/// In one line, without anything that a terminal would obey, and not too long.
+/// Returns a text as one line without control characters, which a terminal would interpret, and shortened.
 fn clean(text: &str) -> String {
     let visible: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
     let mut words = visible.split_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some((at, _)) = words.char_indices().nth(SHOWN) {
+    if let Some((at, _)) = words.char_indices().nth(MAX_SHOWN_CHARS) {
         words.truncate(at);
         words.push('…');
     }
     words
 }
 
-/// The error that an answer amounts to, for something that was wanted from a place.
+/// Returns the error for an answer. `what` was requested from `place`.
 pub(crate) async fn error(reply: Reply, what: &str, place: &str) -> Error {
     let status = reply.answer.status;
     let problem = Problem::of(reply).await;
-    sort(status, problem, what, place)
+    error_of_status(status, problem, what, place)
 }
 
-pub(crate) fn sort(status: u16, problem: Problem, what: &str, place: &str) -> Error {
+pub(crate) fn error_of_status(status: u16, problem: Problem, what: &str, place: &str) -> Error {
     match status {
         401 | 403 => Error::Denied { place: place.to_owned(), problem: problem.text },
         404 => Error::not_found(what, place),
@@ -123,7 +123,7 @@ pub(crate) fn sort(status: u16, problem: Problem, what: &str, place: &str) -> Er
     }
 }
 
-/// The error that a missing answer amounts to.
+/// Returns the error for a request without an answer.
 pub(crate) fn unreachable(fault: Fault, place: &str) -> Error {
     match fault {
         Fault::Payload(error) | Fault::Setup(error) => error,
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_one_line_for_people() {
+    fn registry_error_is_shown_on_one_line() {
         for (body, codes, text) in [
             (
                 r#"{"errors":[{"code":"NAME_UNKNOWN","message":"no such\nrepository","detail":{"name":"x"}}]}"#,

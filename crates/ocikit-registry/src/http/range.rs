@@ -1,30 +1,31 @@
-//! Ranges of bytes in headers.
+//! Byte ranges in HTTP headers.
 
-/// The value of a `Range` header for bytes from an offset on, up to so many of them.
+/// Returns the value of a `Range` header for `length` bytes from an offset on.
 pub(crate) fn request(offset: u64, length: u64) -> String {
     format!("bytes={offset}-{}", offset + length.max(1) - 1)
 }
 
-/// The value of a `Content-Range` header as uploads have it: without a unit, both ends included.
+/// Returns the value of a `Content-Range` header for a chunk of an upload. The distribution specification defines it
+/// without a unit; both ends are inclusive.
 pub(crate) fn chunk(offset: u64, length: u64) -> String {
     format!("{offset}-{}", offset + length.max(1) - 1)
 }
 
-/// Where an answer begins, by its `Content-Range`.
+/// Returns the offset at which a partial answer begins, from its `Content-Range`.
 pub(crate) fn answered(header: &str) -> Option<u64> {
     let range = header.trim().strip_prefix("bytes")?.trim_start_matches([' ', '=']);
     range.split('-').next()?.trim().parse().ok()
 }
 
-/// How long the whole is, by the `Content-Range` of a part.
+/// Returns the length of the complete blob, from the `Content-Range` of a partial answer.
 pub(crate) fn total(header: &str) -> Option<u64> {
     header.rsplit_once('/')?.1.trim().parse().ok()
 }
 
-/// How many bytes of an upload have arrived, by its `Range`: `0-9` means ten.
+/// Returns the number of bytes that an upload session has received, from its `Range`: `0-9` means 10.
 ///
-/// `0-0` means one by the grammar, and none where a registry has nothing yet and no other way to say so; which of the
-/// two is for the caller to find out.
+/// `0-0` means 1 by the grammar, but registries also send it for an empty session (distribution/distribution#2363).
+/// This function returns 1; the caller resolves the ambiguity.
 pub(crate) fn received(header: &str) -> Option<u64> {
     let range = header.trim();
     let range = range.strip_prefix("bytes").map_or(range, |range| range.trim_start_matches([' ', '=']));
@@ -33,7 +34,7 @@ pub(crate) fn received(header: &str) -> Option<u64> {
     if start.trim().parse::<u64>().ok()? != 0 {
         return None;
     }
-    // Some write `0--1` for nothing.
+    // Pulp sent `0--1` for an empty session (pulp/pulp_container#430).
     if end == "-1" {
         return Some(0);
     }
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_what_arrived() {
+    fn parses_received_range() {
         for (header, count) in [
             ("0-9", Some(10)),
             ("bytes=0-9", Some(10)),
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn sees_where_an_answer_begins() {
+    fn parses_content_range() {
         for (header, offset) in [
             ("bytes 5-9/10", (Some(5), Some(10))),
             ("bytes=5-9/10", (Some(5), Some(10))),
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_are_included() {
+    fn ranges_include_both_ends() {
         assert_eq!(request(5, 10), "bytes=5-14");
         assert_eq!(chunk(0, 1), "0-0");
     }

@@ -1,4 +1,4 @@
-//! Keeps secrets out of what a server says: one that repeats the header of a request in its answer would have it printed.
+//! Removes secrets from the text of a server's answer, which may repeat the headers of the request.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,21 +6,21 @@ use reqwest::header::HeaderValue;
 
 use crate::credentials::Secret;
 
-/// What stands for a secret.
+/// Replaces a secret.
 const HIDDEN: &str = "***";
 
-/// A shorter text is no secret worth the name, and stands in messages by chance.
+/// Shorter secrets are not removed: they are no real secrets, and their text appears in messages by chance.
 const MIN_SECRET_BYTES: usize = 4;
 
-/// Fields of a form that hold secrets.
+/// Form fields that hold secrets.
 const SECRET_FIELDS: [&str; 3] = ["refresh_token", "password", "access_token"];
 
-/// The secrets of a request, in every form in which a server may repeat them.
+/// The secrets of a request, in every encoding in which a server may repeat them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Secrets(Vec<Secret>);
 
 impl Secrets {
-    /// Those of an `Authorization` header, and of a form that was sent to a token service.
+    /// Collects the secrets of an `Authorization` header, and of a form that was sent to a token service.
     pub(crate) fn of(authorization: Option<&HeaderValue>, form: Option<&[u8]>) -> Secrets {
         let mut secrets = Secrets::default();
         if let Some(header) = authorization.and_then(|value| std::str::from_utf8(value.as_bytes()).ok()) {
@@ -34,7 +34,7 @@ impl Secrets {
                 secrets.add(&value);
             }
         }
-        // A secret may be a part of another one, which has to be found whole.
+        // A secret may contain another one; the longest is replaced first.
         secrets.0.sort_by_key(|secret| std::cmp::Reverse(secret.reveal().len()));
         secrets
     }
@@ -73,7 +73,7 @@ impl Secrets {
         }
     }
 
-    /// A text without these secrets, and without whatever follows `Basic` or `Bearer` as credentials do.
+    /// Returns a text without these secrets, and without anything that looks like a credential.
     pub(crate) fn hide(&self, text: &str) -> String {
         let mut shown = text.to_owned();
         for secret in &self.0 {
@@ -85,7 +85,7 @@ impl Secrets {
     }
 }
 
-/// Hides words that look like credentials: a long word behind a scheme, a JSON web token anywhere.
+/// Replaces words that look like credentials: a long word behind `Basic` or `Bearer`, and JSON web tokens anywhere.
 fn hide_credentials(text: &str) -> String {
     const MIN_CREDENTIAL_CHARACTERS: usize = 12;
     let is_inside = |letter: char| letter.is_ascii_alphanumeric() || "-._~+/=".contains(letter);
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sent_is_not_repeated() {
+    fn secrets_of_a_request_are_redacted() {
         let basic = HeaderValue::from_static("Basic YWxpY2U6czNjcjN0L3Bhc3M=");
         let bearer = HeaderValue::from_static("Bearer abc/DEF-123");
         let form = b"grant_type=refresh_token&service=x&refresh_token=to%2Fken+1";

@@ -1,64 +1,65 @@
-//! Where to go when a server says that what was asked for is elsewhere.
+//! Decides which redirects are followed.
 
 use ocikit_spec::Registry;
 use reqwest::{Method, Url};
 
-/// How many redirects are followed for one request.
-const MOST: usize = 10;
+/// Maximum number of redirects that are followed for one request.
+const MAX_REDIRECTS: usize = 10;
 
-/// A redirect that is followed.
+/// The next request after a redirect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hop {
     pub(crate) url: Url,
     pub(crate) method: Method,
-    /// Whether it stays with the server that was asked, which may then see the credentials again.
+    /// Whether it goes to the same server, which may receive the credentials again.
     pub(crate) same: bool,
 }
 
-/// Whether an answer with this status sends us elsewhere.
+/// Returns whether a status is a redirect.
 pub(crate) fn is_redirect(status: u16) -> bool {
     matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
-/// Decides about a redirect of a request that has been to these places, the last of which answered.
+/// Decides about a redirect. `visited` are the URLs requested so far; the last of them answered.
 ///
 /// # Errors
 ///
-/// Why it is not followed.
+/// The reason why the redirect is not followed.
 pub(crate) fn follow(visited: &[Url], method: &Method, status: u16, location: Option<&str>) -> Result<Hop, String> {
-    let from = visited.last().ok_or("a redirect of nothing")?;
-    let location = location.ok_or_else(|| format!("it redirects to nowhere with status {status}"))?;
+    let from = visited.last().ok_or("no request to redirect")?;
+    let location = location.ok_or_else(|| format!("it redirects with status {status} and without a location"))?;
     let url = resolve(from, location)?;
-    if visited.len() > MOST {
-        return Err(format!("it redirects more than {MOST} times"));
+    if visited.len() > MAX_REDIRECTS {
+        return Err(format!("it redirects more than {MAX_REDIRECTS} times"));
     }
     if visited.contains(&url) {
-        return Err("it redirects in a circle".to_owned());
+        return Err("it redirects in a loop".to_owned());
     }
-    // What is not safe is repeated as it was. Browsers turn it into a GET, which means nothing to a registry.
+    // The method is kept. Browsers turn `PUT` into `GET` after 301 and 302, which means nothing to a registry.
     let method = if status == 303 && *method != Method::HEAD { Method::GET } else { method.clone() };
     Ok(Hop { same: same_server(from, &url), url, method })
 }
 
-/// The URL that a `Location` means, relative to where it was given.
+/// Resolves a `Location` header relative to the URL that answered.
 ///
-/// distribution behind a proxy that ends TLS names itself with `http` (distribution/distribution#479, #996); that is put
-/// right. To go elsewhere without TLS is refused.
+/// Distribution behind a proxy that terminates TLS names itself with `http` (distribution/distribution#479,
+/// distribution/distribution#996). For the same host the scheme is corrected; any other change from HTTPS to HTTP is
+/// refused.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// What is wrong with the location.
 pub(crate) fn resolve(from: &Url, location: &str) -> Result<Url, String> {
-    let mut url = from.join(location).map_err(|error| format!("it names a location that is no URL: {error}"))?;
+    let mut url = from.join(location).map_err(|error| format!("it names a location that is not a URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(format!("it names a location with the scheme `{}`", url.scheme()));
     }
     url.set_fragment(None);
-    // Whatever stands there is not ours to send.
+    // A user and password in a location are the server's, and are not sent.
     let _ = url.set_username("");
     let _ = url.set_password(None);
-    // A server on this machine that turned out to speak TLS names itself with `https`; the connection knows better than
-    // the scheme, which stays what it was.
+    // A loopback server that was found to speak TLS names itself with `https`. The URL keeps `http`, since the
+    // transport upgrades it for every request to this server.
     if from.scheme() == "http" && url.scheme() == "https" && is_same_loopback(from, &url) {
         let port = url.port_or_known_default();
         let _ = url.set_scheme("http");
@@ -82,14 +83,14 @@ fn is_same_loopback(one: &Url, other: &Url) -> bool {
         && one.port_or_known_default() == other.port_or_known_default()
 }
 
-/// Whether two URLs are answered by the same server as far as credentials are concerned.
+/// Returns whether two URLs belong to the same server, to which the same credentials may be sent.
 pub(crate) fn same_server(one: &Url, other: &Url) -> bool {
     one.scheme() == other.scheme()
         && one.host_str() == other.host_str()
         && one.port_or_known_default() == other.port_or_known_default()
 }
 
-/// A URL for messages: what follows the path may hold signatures and tokens.
+/// Returns a URL for messages. The query is replaced, since it may hold signatures and tokens.
 pub(crate) fn shown(url: &Url) -> String {
     let mut url = url.clone();
     let _ = url.set_username("");
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn locations_are_absolute_or_relative() {
+    fn locations_are_resolved() {
         for (from, location, to) in [
             ("https://a/v2/x", "/v2/y?z=1", Ok("https://a/v2/y?z=1")),
             ("https://a/v2/x", "y", Ok("https://a/v2/y")),
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_stay_with_the_server() {
+    fn same_server_compares_scheme_host_and_port() {
         for (one, other, same) in [
             ("https://a/x", "https://a/y", true),
             ("https://a/x", "https://a:443/y", true),
@@ -152,19 +153,19 @@ mod tests {
     }
 
     #[test]
-    fn circles_and_long_ways_end() {
-        let visited: Vec<_> = (0..=MOST).map(|step| url(&format!("https://a/{step}"))).collect();
+    fn redirect_loops_and_long_chains_are_refused() {
+        let visited: Vec<_> = (0..=MAX_REDIRECTS).map(|step| url(&format!("https://a/{step}"))).collect();
         let ask = |visited: &[Url], location| follow(visited, &Method::GET, 307, Some(location));
         assert!(ask(&visited[..1], "/1").is_ok());
         assert!(ask(&visited[..1], "/0").is_err());
         assert!(ask(&visited[..3], "/1").is_err());
-        assert!(ask(&visited[..MOST], "/new").is_ok());
+        assert!(ask(&visited[..MAX_REDIRECTS], "/new").is_ok());
         assert!(ask(&visited, "/new").is_err());
         assert!(follow(&visited[..1], &Method::GET, 307, None).is_err());
     }
 
     #[test]
-    fn the_method_stays() {
+    fn redirects_keep_the_method() {
         let visited = [url("https://a/x")];
         for (method, status, expected) in [
             (Method::GET, 302, Method::GET),
@@ -178,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_not_shown() {
+    fn query_of_a_url_is_hidden() {
         assert_eq!(shown(&url("https://u:p@a/x?X-Amz-Signature=abc")), "https://a/x?…");
         assert_eq!(shown(&url("https://a/x")), "https://a/x");
     }
 
     proptest::proptest! {
         #[test]
-        fn no_location_leads_out_of_tls(location in ".*|http://[a-z.:/]{0,20}|[a-z:/.]{0,12}") {
+        fn no_location_leaves_tls(location in ".*|http://[a-z.:/]{0,20}|[a-z:/.]{0,12}") {
             if let Ok(found) = resolve(&url("https://a/v2/"), &location) {
                 proptest::prop_assert_eq!(found.scheme(), "https");
             }

@@ -11,14 +11,14 @@ use reqwest::{Method, Url};
 use super::address::{Reach, Zone};
 use super::clock::Clock;
 use super::fault::Fault;
-use super::limit::{Limit, Outcome, Permit};
-use super::observe::Teller;
+use super::limit::{Limit, LoadReport, Permit};
+use super::observe::ObserverHandle;
 use super::redact::Secrets;
 use super::redirect::{self, Hop};
 use super::transport::{Answer, Exchange, Lane, Payload, Transport, lock};
 use crate::hosts::{HostOptions, TlsSettings};
 
-/// A request that can be made as often as it takes.
+/// A request that can be repeated.
 #[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) method: Method,
@@ -26,11 +26,12 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) lane: Lane,
-    /// How far the first hop may go; later ones go no further than the server that sent us.
+    /// The addresses that the first request may be sent to. A redirect goes no further than the server that sent it may
+    /// name.
     pub(crate) reach: Reach,
-    /// Shown to the first server only.
+    /// Sent to the first server only.
     pub(crate) authorization: Option<HeaderValue>,
-    /// Whether the body is secret too: then no other server gets it, wherever the first one points.
+    /// Whether the body is secret as well. Then a redirect to another server is an error.
     pub(crate) is_secret: bool,
 }
 
@@ -49,8 +50,8 @@ impl Request {
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Request {
-        // A value that cannot stand in a header comes from a document that nobody should have made; the registry will
-        // say what it thinks of a request without it.
+        // The value comes from a document with an invalid media type. The registry reports what is wrong with the
+        // request.
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.append(name, value);
         }
@@ -63,45 +64,47 @@ impl Request {
     }
 }
 
-/// An answer and where it came from.
+/// An answer and its origin.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) answer: Answer,
-    /// The URL that answered.
+    /// The URL that answered, after redirects.
     pub(crate) url: Url,
-    /// Whether that is the server that was asked.
+    /// Whether that is the server of the request.
     pub(crate) direct: bool,
-    /// Whether an attempt before had failed, as far as could be seen from here.
+    /// Whether an earlier attempt failed, as far as the client can tell.
     pub(crate) retried: bool,
-    /// What was sent and must not be shown, whatever the answer repeats.
+    /// The secrets of the request, to be removed from everything that is shown of the answer.
     pub(crate) secrets: Secrets,
 }
 
-/// Makes requests: as many at once as the host takes, again where that may help, elsewhere where the server says so.
+/// Sends requests: limits their number per host, retries, and follows redirects.
 #[derive(Debug)]
 pub(crate) struct Http {
     transport: Transport,
     retry: RetryOptions,
     clock: Arc<dyn Clock>,
     hosts: HostOptions,
-    /// What they say of servers that others named.
+    /// The TLS settings of servers that other servers named.
     tls: Mutex<HashMap<String, TlsSettings>>,
-    /// How many requests a host gets at once.
-    most: usize,
-    limits: Mutex<HashMap<(String, Kind), Arc<Limit>>>,
-    /// The least time that each server took for an answer to a request without a body.
-    least: Mutex<HashMap<String, Duration>>,
-    /// Whether servers may send us to addresses that they have no business with.
-    trusting: bool,
-    tell: Teller,
+    /// Maximum number of concurrent requests per host.
+    max_requests_per_host: usize,
+    limits: Mutex<HashMap<(String, PermitKind), Arc<Limit>>>,
+    /// The shortest time in which each server has answered a request without a body.
+    fastest: Mutex<HashMap<String, Duration>>,
+    /// Whether servers may name addresses in any zone.
+    trust_redirects: bool,
+    observer: ObserverHandle,
 }
 
-/// A server whose answers take less is near enough to be asked one thing after the other.
-const FAR: Duration = Duration::from_millis(40);
+/// A server is far away if even its fastest answer took at least this long. Then one additional request is better than
+/// an additional round trip.
+const FAR_RTT: Duration = Duration::from_millis(40);
 
-/// Requests and uploads are counted apart: an upload may wait for what it sends to be downloaded from the same host.
+/// The kinds of requests that are limited separately: an upload may wait for its source, which may be a download from
+/// the same host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
+enum PermitKind {
     Request,
     Upload,
 }
@@ -112,29 +115,29 @@ impl Http {
         retry: RetryOptions,
         clock: Arc<dyn Clock>,
         hosts: HostOptions,
-        most: usize,
-        trusting: bool,
-        tell: Teller,
+        max_requests_per_host: usize,
+        trust_redirects: bool,
+        observer: ObserverHandle,
     ) -> Http {
-        let (tls, limits, least) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Http { transport, retry, clock, hosts, tls, most, limits, least, trusting, tell }
+        let (tls, limits, fastest) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Http { transport, retry, clock, hosts, tls, max_requests_per_host, limits, fastest, trust_redirects, observer }
     }
 
-    /// From now on so many connections are opened ahead to each server that is far away.
+    /// Opens this many connections in advance to each server that is far away.
     pub(crate) fn open_ahead(&self, connections: usize) {
         self.transport.open_ahead(connections);
     }
 
-    pub(crate) fn tell(&self) -> &Teller {
-        &self.tell
+    pub(crate) fn observer(&self) -> &ObserverHandle {
+        &self.observer
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 
-    /// Makes a request until there is an answer that another attempt would not change, or no more are allowed. Then
-    /// that answer is returned, whatever its status, or the last fault.
+    /// Sends a request, and retries until the answer is one that a retry would not change, or no attempt is left.
+    /// Returns the last answer, whatever its status, or the last fault.
     pub(crate) async fn send(&self, request: &Request, tls: &TlsSettings) -> Result<Reply, Fault> {
         let mut failures = 0;
         loop {
@@ -149,7 +152,7 @@ impl Http {
                 Err(_) => None,
             };
             failures += 1;
-            // A server that has answered before is probably being restarted.
+            // A server that has answered before in this process is probably being restarted.
             let is_lasting =
                 outcome.as_ref().is_err_and(Fault::is_lasting) && !self.transport.has_answered(&request.url);
             let retry = if is_lasting { &self.retry.briefly() } else { &self.retry };
@@ -157,17 +160,18 @@ impl Http {
             if let Ok(reply) = outcome {
                 reply.answer.drain().await;
             }
-            self.tell.retried(&request.method, &request.url, pause, failures);
+            self.observer.retried(&request.method, &request.url, pause, failures);
             self.clock.sleep(pause).await;
         }
     }
 
-    /// Whether every answer of a server was so long in coming that a request more is better than a request later.
+    /// Returns whether every answer of a server took at least [`FAR_RTT`], so that one additional request is better
+    /// than an additional round trip.
     pub(crate) fn is_far(&self, url: &Url) -> bool {
-        lock(&self.least).get(&server(url)).is_some_and(|least| *least >= FAR)
+        lock(&self.fastest).get(&server(url)).is_some_and(|fastest| *fastest >= FAR_RTT)
     }
 
-    /// How long to wait after so many failures, if another attempt is allowed.
+    /// Returns the delay before the next attempt; `None` if no attempt is left.
     pub(crate) fn pause(&self, failures: u32, asked: Option<Duration>) -> Option<Duration> {
         self.retry.pause(failures, asked, self.clock.random())
     }
@@ -176,10 +180,11 @@ impl Http {
         retry::retry_after(answer.header(RETRY_AFTER.as_str())?, self.clock.now())
     }
 
-    /// Sends a body that can be read only once, to one server and once: what follows is for the caller to decide.
+    /// Sends a body that can be read only once, to one server and without retry. The caller decides about redirects and
+    /// retries.
     pub(crate) async fn stream(&self, request: Request, body: Body, tls: &TlsSettings) -> Result<Reply, Fault> {
         let Request { method, url, headers, authorization, reach, lane, .. } = request;
-        let permit = self.begin(&url, Kind::Upload).await;
+        let permit = self.begin(&url, PermitKind::Upload).await;
         let headers = authorized(headers, authorization.as_ref());
         let secrets = Secrets::of(authorization.as_ref(), None);
         let payload = Payload::Stream(body);
@@ -194,22 +199,22 @@ impl Http {
         let outcome = self.transport.exchange(exchange).await;
         let time = self.clock.now().duration_since(begun).unwrap_or_default();
         if small && outcome.is_ok() {
-            let mut least = lock(&self.least);
-            let least = least.entry(server(&url)).or_insert(time);
-            *least = time.min(*least);
+            let mut fastest = lock(&self.fastest);
+            let fastest = fastest.entry(server(&url)).or_insert(time);
+            *fastest = time.min(*fastest);
         }
-        self.tell.outcome(&method, &url, &outcome.as_ref().map(|answer| answer.status), time);
+        self.observer.outcome(&method, &url, &outcome.as_ref().map(|answer| answer.status), time);
         outcome
     }
 
-    /// Makes a request once, wherever that leads.
+    /// Makes one attempt, which follows redirects.
     async fn attempt(&self, request: &Request, tls: &TlsSettings) -> Result<Reply, Fault> {
         let mut visited = vec![request.url.clone()];
         let mut hop = Hop { url: request.url.clone(), method: request.method.clone(), same: true };
         let (mut direct, mut reach, mut tls) = (true, request.reach, Cow::Borrowed(tls));
         loop {
             let Hop { url, method, .. } = hop;
-            let permit = self.begin(&url, Kind::Request).await;
+            let permit = self.begin(&url, PermitKind::Request).await;
             let unchanged = method == request.method && !request.body.is_empty();
             let exchange = Exchange {
                 method: method.clone(),
@@ -232,7 +237,7 @@ impl Http {
             answer.drain().await;
             if !hop.same {
                 if request.is_secret {
-                    let problem = format!("it redirects what is for itself alone to {}", redirect::shown(&hop.url));
+                    let problem = format!("it redirects a request with credentials to {}", redirect::shown(&hop.url));
                     return Err(Fault::Final(problem.into()));
                 }
                 if direct {
@@ -245,12 +250,12 @@ impl Http {
         }
     }
 
-    /// How far a server in this zone may send us.
+    /// Returns the addresses that a server in this zone may name.
     pub(crate) fn reach_from(&self, zone: Option<Zone>) -> Reach {
-        if self.trusting { Reach::Anywhere } else { Reach::From(zone.unwrap_or(Zone::Public)) }
+        if self.trust_redirects { Reach::Anywhere } else { Reach::From(zone.unwrap_or(Zone::Public)) }
     }
 
-    /// How TLS is set up for a server that another one named.
+    /// Returns the TLS settings for a server that another server named.
     pub(crate) fn tls_of(&self, url: &Url) -> Result<TlsSettings, Fault> {
         let server = server(url);
         if let Some(found) = lock(&self.tls).get(&server) {
@@ -261,13 +266,16 @@ impl Http {
         Ok(found)
     }
 
-    async fn begin(&self, url: &Url, kind: Kind) -> Permit {
-        let limit = lock(&self.limits).entry((server(url), kind)).or_insert_with(|| Limit::new(self.most)).clone();
+    async fn begin(&self, url: &Url, kind: PermitKind) -> Permit {
+        let limit = lock(&self.limits)
+            .entry((server(url), kind))
+            .or_insert_with(|| Limit::new(self.max_requests_per_host))
+            .clone();
         limit.begin().await
     }
 }
 
-/// A server by its name and port.
+/// Returns the host and port of a URL.
 fn server(url: &Url) -> String {
     format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
 }
@@ -281,9 +289,9 @@ fn authorized(mut headers: HeaderMap, authorization: Option<&HeaderValue>) -> He
 
 fn finish(permit: Permit, outcome: Result<Answer, Fault>) -> Result<Answer, Fault> {
     permit.end(match &outcome {
-        Ok(answer) if retry::is_overload(answer.status) => Outcome::Overload,
-        Ok(answer) if answer.status < 500 => Outcome::Fine,
-        _ => Outcome::Other,
+        Ok(answer) if retry::is_overload(answer.status) => LoadReport::Overload,
+        Ok(answer) if answer.status < 500 => LoadReport::Fine,
+        _ => LoadReport::Other,
     });
     outcome
 }
@@ -296,18 +304,18 @@ mod tests {
     use crate::hosts::ProxyOptions;
 
     #[test]
-    fn only_who_is_trusted_sends_us_anywhere() {
-        let http = |trusting| {
+    fn redirects_are_limited_by_zone_unless_trusted() {
+        let http = |trust_redirects| {
             let transport = Transport::new("test", Timeouts::default(), ProxyOptions::default());
             let (retry, hosts) = (RetryOptions::default(), HostOptions::default());
-            Http::new(transport, retry, Arc::new(SystemClock), hosts, 1, trusting, Teller::default())
+            Http::new(transport, retry, Arc::new(SystemClock), hosts, 1, trust_redirects, ObserverHandle::default())
         };
         for (zone, to, permitted) in [
             (Some(Zone::Public), "http://10.0.0.1/", false),
             (Some(Zone::Public), "http://[::1]/", false),
             (Some(Zone::Private), "http://10.0.0.1/", true),
             (Some(Zone::Private), "http://169.254.169.254/", false),
-            // Behind a proxy nobody knows where the server is.
+            // Behind a proxy the zone of the server is unknown.
             (None, "http://10.0.0.1/", false),
             (None, "https://8.8.8.8/", true),
         ] {

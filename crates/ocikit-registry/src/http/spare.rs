@@ -1,10 +1,10 @@
-//! Connections that are opened before a request needs them.
+//! Opens connections before a request needs them.
 //!
-//! Over HTTP/1.1 every request beside another needs a connection of its own, and on a long line each of them waits for a
-//! round trip, with TLS for two or three, before it says anything. While the first request is under way nothing else is
-//! known of what there will be to ask, but that it will be much. The HTTP client opens connections for requests only, so
-//! a second client makes requests that go as far as the connection, which is put on a shelf where the first client finds
-//! it; nothing is ever sent for them.
+//! Over HTTP/1.1 every concurrent request needs a connection of its own, and at a long round-trip time each of them
+//! waits for one round trip, or two or three with TLS, before it can be sent. `reqwest` opens connections for requests
+//! only and has no pool that can be filled. So a second client makes requests that end as soon as there is a
+//! connection; nothing is sent for them. A layer around its connector hands the connection to a queue, and a layer
+//! around the connector of the first client takes it from there. See `docs/decisions/transport.md`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,35 +20,36 @@ use tower_service::Service;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A server whose first connection, or without TLS whose first answer, takes less is near enough.
-pub(super) const FAR: Duration = Duration::from_millis(10);
-/// Servers close what nobody uses, some of them soon.
-const FRESH: Duration = Duration::from_secs(5);
+/// A server is far enough for spare connections if its first connection takes at least this long; without TLS, if its
+/// first answer does.
+pub(super) const SPARE_RTT: Duration = Duration::from_millis(10);
+/// Spare connections older than this are discarded, since servers close idle connections.
+const MAX_SPARE_AGE: Duration = Duration::from_secs(5);
 
-/// Connections that are there or on their way.
+/// The queue of spare connections, established or being established.
 #[derive(Debug)]
-pub(super) struct Shelf<C> {
-    /// How many of them nobody has claimed yet.
+pub(super) struct SpareQueue<C> {
+    /// Number of connections in the queue that no request has claimed yet.
     unclaimed: AtomicUsize,
-    sender: mpsc::UnboundedSender<Option<Spare<C>>>,
-    receiver: Mutex<mpsc::UnboundedReceiver<Option<Spare<C>>>>,
-    cuts: Cuts,
+    sender: mpsc::UnboundedSender<Option<SpareConnection<C>>>,
+    receiver: Mutex<mpsc::UnboundedReceiver<Option<SpareConnection<C>>>>,
+    lost: LostConnections,
 }
 
 #[derive(Debug)]
-struct Spare<C> {
+struct SpareConnection<C> {
     connection: C,
     made: Instant,
-    /// How many were cut before it was made.
-    cuts: usize,
+    /// The value of [`LostConnections`] when its connection was started.
+    lost: usize,
 }
 
-/// How many connections to a server were cut. When one is, the spare ones may be as well, which nobody notices until they
-/// are used.
+/// Counts the connections to a server that were lost. After one loss the spare connections may be dead too, which shows
+/// only when they are used.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cuts(Arc<AtomicUsize>);
+pub(super) struct LostConnections(Arc<AtomicUsize>);
 
-impl Cuts {
+impl LostConnections {
     pub(super) fn count(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -58,19 +59,19 @@ impl Cuts {
     }
 }
 
-impl<C> Shelf<C> {
-    pub(super) fn new(cuts: Cuts) -> Arc<Shelf<C>> {
+impl<C> SpareQueue<C> {
+    pub(super) fn new(lost: LostConnections) -> Arc<SpareQueue<C>> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        Arc::new(Shelf { unclaimed: AtomicUsize::new(0), sender, receiver: Mutex::new(receiver), cuts })
+        Arc::new(SpareQueue { unclaimed: AtomicUsize::new(0), sender, receiver: Mutex::new(receiver), lost })
     }
 
-    /// One more is on its way, and tells what became of it.
-    fn announce(self: &Arc<Shelf<C>>) -> Coming<C> {
+    /// Registers a connection that is being established.
+    fn register(self: &Arc<SpareQueue<C>>) -> PendingConnection<C> {
         self.unclaimed.fetch_add(1, Ordering::Relaxed);
-        Coming { shelf: self.clone(), cuts: self.cuts.so_far(), connection: None }
+        PendingConnection { queue: self.clone(), lost: self.lost.so_far(), connection: None }
     }
 
-    /// One that is there or on its way, if there is any that nobody else waits for.
+    /// Waits for a connection of the queue, established or being established; `None` if all of them are claimed.
     async fn take(&self) -> Option<C> {
         loop {
             let claim = self.unclaimed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
@@ -78,9 +79,9 @@ impl<C> Shelf<C> {
             let claim = Claim(Some(&self.unclaimed));
             let found = self.receiver.lock().await.recv().await.flatten();
             claim.redeem();
-            if let Some(Spare { connection, made, cuts }) = found
-                && made.elapsed() < FRESH
-                && cuts == self.cuts.so_far()
+            if let Some(SpareConnection { connection, made, lost }) = found
+                && made.elapsed() < MAX_SPARE_AGE
+                && lost == self.lost.so_far()
             {
                 return Some(connection);
             }
@@ -88,7 +89,7 @@ impl<C> Shelf<C> {
     }
 }
 
-/// A connection that somebody waits for. Who stops waiting leaves it to others.
+/// A claim on one connection. Dropping it before it is redeemed returns the claim to the queue.
 struct Claim<'a>(Option<&'a AtomicUsize>);
 
 impl Claim<'_> {
@@ -105,65 +106,67 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// A connection on its way to the shelf. Whoever waits for it is told if it does not arrive.
-struct Coming<C> {
-    shelf: Arc<Shelf<C>>,
-    cuts: usize,
+/// A connection that is being established. Dropping it without a connection tells the waiting request that there is
+/// none.
+struct PendingConnection<C> {
+    queue: Arc<SpareQueue<C>>,
+    lost: usize,
     connection: Option<C>,
 }
 
-impl<C> Coming<C> {
-    fn ends(mut self, connection: C) {
+impl<C> PendingConnection<C> {
+    fn complete(mut self, connection: C) {
         self.connection = Some(connection);
     }
 }
 
-impl<C> Drop for Coming<C> {
+impl<C> Drop for PendingConnection<C> {
     fn drop(&mut self) {
-        let (connection, cuts) = (self.connection.take(), self.cuts);
-        let spare = connection.map(|connection| Spare { connection, made: Instant::now(), cuts });
-        // The shelf holds the other end.
-        let _ = self.shelf.sender.send(spare);
+        let (connection, lost) = (self.connection.take(), self.lost);
+        let spare = connection.map(|connection| SpareConnection { connection, made: Instant::now(), lost });
+        // The queue holds the receiver.
+        let _ = self.queue.sender.send(spare);
     }
 }
 
-/// What a client does with the shelf.
+/// The role of a client.
 #[derive(Clone)]
-pub(super) enum Does {
-    /// Puts connections there; whoever asked for one is told that there is none.
-    Keep,
-    /// Takes connections from there before it makes one, and has it filled when the first was long in coming.
+pub(super) enum SpareRole {
+    /// Opens spare connections and puts them into the queue. Its requests end with an error.
+    Fill,
+    /// Takes spare connections from the queue before it opens one; calls the function if its first connection took at
+    /// least [`SPARE_RTT`].
     Use(Arc<dyn Fn() + Send + Sync>),
 }
 
-/// What stands between a client and its connector.
-pub(super) struct Between<C> {
-    pub(super) shelf: Arc<Shelf<C>>,
-    pub(super) does: Does,
+/// The layer between a client and its connector.
+pub(super) struct SpareLayer<C> {
+    pub(super) queue: Arc<SpareQueue<C>>,
+    pub(super) role: SpareRole,
 }
 
-impl<C> Clone for Between<C> {
+impl<C> Clone for SpareLayer<C> {
     fn clone(&self) -> Self {
-        Between { shelf: self.shelf.clone(), does: self.does.clone() }
+        SpareLayer { queue: self.queue.clone(), role: self.role.clone() }
     }
 }
 
-impl<S, C> Layer<S> for Between<C> {
+impl<S, C> Layer<S> for SpareLayer<C> {
     type Service = Connector<S, C>;
 
     fn layer(&self, inner: S) -> Connector<S, C> {
-        Connector { inner, between: self.clone() }
+        Connector { inner, layer_settings: self.clone() }
     }
 }
 
 pub(super) struct Connector<S, C> {
     inner: S,
-    between: Between<C>,
+    layer_settings: SpareLayer<C>,
 }
 
 impl<S: Clone, C> Clone for Connector<S, C> {
     fn clone(&self) -> Self {
-        Connector { inner: self.inner.clone(), between: self.between.clone() }
+        Connector { inner: self.inner.clone(), layer_settings: self.layer_settings.clone() }
     }
 }
 
@@ -184,28 +187,28 @@ where
 
     fn call(&mut self, request: R) -> Self::Future {
         let clone = self.inner.clone();
-        // The one that was asked whether it is ready.
+        // `self.inner` has been polled ready, and its clone has not.
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let Between { shelf, does } = self.between.clone();
-        match does {
-            Does::Keep => {
-                let (coming, connecting) = (shelf.announce(), inner.call(request));
+        let SpareLayer { queue, role } = self.layer_settings.clone();
+        match role {
+            SpareRole::Fill => {
+                let (pending, connecting) = (queue.register(), inner.call(request));
                 async move {
-                    // Without a connection it is dropped, and says so.
-                    let (coming, connection) = (coming, connecting.await?);
-                    coming.ends(connection);
-                    Err("it is kept for others".into())
+                    // If connecting fails, `pending` is dropped, which ends the wait of the request.
+                    let (pending, connection) = (pending, connecting.await?);
+                    pending.complete(connection);
+                    Err("the connection is kept for another request".into())
                 }
                 .boxed()
             }
-            Does::Use(fill) => async move {
-                if let Some(connection) = shelf.take().await {
+            SpareRole::Use(fill) => async move {
+                if let Some(connection) = queue.take().await {
                     return Ok(connection);
                 }
                 let begun = Instant::now();
                 let connection = inner.call(request).await?;
-                // Over HTTP/2 one connection does for all.
-                if begun.elapsed() >= FAR && !connection.connected().is_negotiated_h2() {
+                // Over HTTP/2 all requests share one connection.
+                if begun.elapsed() >= SPARE_RTT && !connection.connected().is_negotiated_h2() {
                     fill();
                 }
                 Ok(connection)

@@ -1,4 +1,4 @@
-//! TLS, set up when the first connection needs it.
+//! Configures TLS when the first connection needs it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,14 +15,15 @@ use zeroize::Zeroizing;
 
 use crate::hosts::{Identity, TlsSettings, Verify};
 
-/// A configuration for a client that only speaks plain HTTP: it trusts nobody and costs nothing.
+/// Returns a configuration for plain HTTP only. It trusts no certificate authority and reads no files.
 pub(crate) fn none() -> ClientConfig {
     builder(Arc::new(aws_lc_rs::default_provider()))
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth()
 }
 
-/// Reads certificates and keys from their files, and the system's where these settings ask for them. It blocks.
+/// Returns the configuration for these settings. Reads certificates and keys from files, and the system's certificates
+/// where the settings require them. This function blocks.
 ///
 /// # Errors
 ///
@@ -30,7 +31,7 @@ pub(crate) fn none() -> ClientConfig {
 pub(crate) fn configure(settings: &TlsSettings) -> Result<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match settings.verify {
-        Verify::Nothing | Verify::NorTls => Arc::new(Unchecked(provider.clone())),
+        Verify::Nothing | Verify::InsecureAllowHttp => Arc::new(NoVerification(provider.clone())),
         Verify::Full => {
             let mut authorities = Vec::new();
             for file in &settings.authorities {
@@ -40,7 +41,7 @@ pub(crate) fn configure(settings: &TlsSettings) -> Result<ClientConfig> {
             let verifier = verifier.map_err(|error| Error::broken("the system's certificates", error))?;
             match authorities.is_empty() {
                 true => Arc::new(verifier),
-                false => Arc::new(OrExact { exact: authorities, others: Arc::new(verifier) }),
+                false => Arc::new(PinnedOrVerified { pinned: authorities, others: Arc::new(verifier) }),
             }
         }
     };
@@ -53,7 +54,7 @@ pub(crate) fn configure(settings: &TlsSettings) -> Result<ClientConfig> {
     }
 }
 
-/// Checks that the files of these settings can be used. It blocks.
+/// Checks that the files of these settings can be used. This function blocks.
 ///
 /// # Errors
 ///
@@ -80,7 +81,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     let found = found.map_err(|error| Error::broken(file.display(), error))?;
     if found.is_empty() {
-        return Err(Error::broken(file.display(), "it holds no certificate in PEM"));
+        return Err(Error::broken(file.display(), "it contains no certificate in PEM format"));
     }
     Ok(found)
 }
@@ -94,18 +95,18 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     crate::files::read(file).map_err(|error| Error::failed("read", file.display(), error))
 }
 
-/// Trusts a server that presents one of these very certificates, besides those with a chain to an authority.
+/// Trusts the listed server certificates, in addition to those with a chain to a certificate authority.
 ///
-/// A server certificate that signs itself is no authority (`CA:false`), or as `openssl req -x509` makes it an authority
-/// that serves as no server certificate to webpki. As in Go, a certificate that was given as trusted is trusted for its
-/// names while it is valid.
+/// A self-signed server certificate is not a certificate authority (`CA:false`), or, as `openssl req -x509` makes it,
+/// an authority that webpki does not accept as a server certificate. As in Go, a certificate in the list is trusted for
+/// its names while it is valid.
 #[derive(Debug)]
-struct OrExact {
-    exact: Vec<CertificateDer<'static>>,
+struct PinnedOrVerified {
+    pinned: Vec<CertificateDer<'static>>,
     others: Arc<dyn ServerCertVerifier>,
 }
 
-impl ServerCertVerifier for OrExact {
+impl ServerCertVerifier for PinnedOrVerified {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -114,7 +115,7 @@ impl ServerCertVerifier for OrExact {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let is_given = self.exact.iter().any(|exact| exact.as_ref() == certificate.as_ref());
+        let is_given = self.pinned.iter().any(|pinned| pinned.as_ref() == certificate.as_ref());
         if !is_given {
             return self.others.verify_server_cert(certificate, chain, name, ocsp, now);
         }
@@ -154,7 +155,7 @@ impl ServerCertVerifier for OrExact {
     }
 }
 
-/// The first and the last second of the validity of a certificate (RFC 5280, 4.1.2.5).
+/// Returns the first and last second of the validity of a certificate (RFC 5280, section 4.1.2.5), as Unix time.
 fn validity(certificate: &[u8]) -> Option<[i64; 2]> {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
@@ -163,7 +164,7 @@ fn validity(certificate: &[u8]) -> Option<[i64; 2]> {
     if let (VERSION, _, after) = element(rest)? {
         rest = after;
     }
-    // The serial number, the algorithm and the issuer come before it.
+    // The serial number, the algorithm and the issuer precede the validity.
     for _ in 0..3 {
         rest = element(rest)?.2;
     }
@@ -173,7 +174,7 @@ fn validity(certificate: &[u8]) -> Option<[i64; 2]> {
     Some([time(from_tag, from)?, time(to_tag, to)?])
 }
 
-/// The first element of DER: its tag, its contents, and what follows it.
+/// Splits off the first DER element: its tag, its contents, and the rest.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = der.split_first()?;
     let (first, mut rest) = rest.split_first()?;
@@ -186,13 +187,13 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*tag, rest.get(..length)?, rest.get(length..)?))
 }
 
-/// A UTCTime or a GeneralizedTime, both with seconds and in UTC as RFC 5280 has them.
+/// Parses a UTCTime or GeneralizedTime, with seconds and in UTC as RFC 5280 requires, as Unix time.
 fn time(tag: u8, text: &[u8]) -> Option<i64> {
     const UTC: u8 = 0x17;
     const GENERALIZED: u8 = 0x18;
     let text = std::str::from_utf8(text).ok()?;
     let full = match tag {
-        // Years from 50 on are those of the last century.
+        // Two-digit years from 50 on are 19xx (RFC 5280, section 4.1.2.5.1).
         UTC if text.as_bytes().first()? >= &b'5' => format!("19{text}"),
         UTC => format!("20{text}"),
         GENERALIZED => text.to_owned(),
@@ -202,11 +203,11 @@ fn time(tag: u8, text: &[u8]) -> Option<i64> {
     Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
 }
 
-/// Lets any certificate pass, and still checks that the server holds its key.
+/// Accepts any certificate, and still verifies that the server holds its key.
 #[derive(Debug)]
-struct Unchecked(Arc<CryptoProvider>);
+struct NoVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Unchecked {
+impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -248,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_that_was_given_is_trusted_for_its_names_while_it_is_valid() {
+    fn pinned_certificate_is_trusted_for_its_names_while_valid() {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let key = rcgen::KeyPair::generate().unwrap();
         let make = |is_authority: bool, years: [i32; 2]| {
@@ -263,7 +264,7 @@ mod tests {
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
         let check = |given: &CertificateDer<'static>, shown: &CertificateDer<'static>, name: &'static str| {
             let others = Arc::new(Verifier::new_with_extra_roots([given.clone()], provider.clone()).unwrap());
-            let verifier = OrExact { exact: vec![given.clone()], others };
+            let verifier = PinnedOrVerified { pinned: vec![given.clone()], others };
             let name = ServerName::try_from(name).unwrap();
             verifier.verify_server_cert(shown, &[], &name, &[], now).map(drop)
         };
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_reading_of_validity_panic() {
+    fn damaged_certificates_do_not_panic() {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
         let der = params.self_signed(&key).unwrap().der().to_vec();

@@ -13,43 +13,42 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::address::{OutOfReach, Reach, Resolver, Zone};
-use super::fault::{Fault, sort};
-use super::pulse::Pulse;
-use super::spare::{Between, Cuts, Does, FAR, Shelf};
+use super::fault::{Fault, classify};
+use super::spare::{LostConnections, SPARE_RTT, SpareLayer, SpareQueue, SpareRole};
+use super::stall::StallWatch;
 use super::tls;
 use crate::hosts::{ProxyOptions, TlsSettings, Verify};
 
-/// Limits of time. None of them ends the transfer of a blob that gets on, however slowly.
+/// Time limits. None of them ends a transfer that makes progress, however slow.
 #[derive(Debug, Clone)]
 pub struct Timeouts {
-    /// How long it may take to be connected.
+    /// For opening a connection.
     pub connect: Duration,
-    /// How long a registry may think before it begins to answer. After an upload it may take a second more for every
-    /// 16 MiB, since it reads them again or moves them.
+    /// For the start of an answer. After an upload, one second more for every 16 MiB, since registries read the bytes
+    /// again or move them.
     pub answer: Duration,
-    /// How long nothing may move, in either direction, while bytes are on their way; ten times as long where what is sent
-    /// has yet to come from elsewhere.
+    /// For a transfer without progress, in either direction; ten times as long if an upload waits for its source.
     pub silence: Duration,
-    /// How long the body of a small document may take until it is complete: a manifest, a token, a page of a list, an
-    /// error. It may take a second more for every 64 KiB received.
+    /// For the complete body of a small document: a manifest, a token, a page of a list, an error. One second more for
+    /// every 64 KiB received.
     pub document: Duration,
 }
 
 impl Default for Timeouts {
-    /// A quarter of a minute to connect, a minute otherwise.
+    /// Returns 15 s to connect and 60 s for everything else.
     fn default() -> Timeouts {
         let minute = Duration::from_secs(60);
         Timeouts { connect: minute / 4, answer: minute, silence: minute, document: minute }
     }
 }
 
-/// How many bytes of a small document are allowed a second more.
-const SLOWEST_DOCUMENT: usize = 64 << 10;
+/// Every this many bytes, a small document gets one second more.
+const DOCUMENT_BYTES_PER_SECOND: usize = 64 << 10;
 
-/// Up to how many bytes it is cheaper to read a body than to make another connection.
-const DRAINED: u64 = 64 << 10;
+/// Bodies up to this size are read to the end to reuse the connection, which is cheaper than opening a new one.
+const MAX_DRAINED_BYTES: u64 = 64 << 10;
 
-/// One request to one server, without any thought about what to do if it fails.
+/// One request to one server, without retries and redirects.
 #[derive(Debug)]
 pub(crate) struct Exchange<'a> {
     pub(crate) method: Method,
@@ -61,7 +60,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) reach: Reach,
 }
 
-/// What a request carries.
+/// The body of a request.
 #[derive(Debug)]
 pub(crate) enum Payload {
     Empty,
@@ -70,7 +69,7 @@ pub(crate) enum Payload {
 }
 
 impl Exchange<'_> {
-    /// The same with another scheme, if it could be made twice.
+    /// Returns the same request with another scheme; `None` if its body can be read only once.
     fn with_scheme(&self, scheme: &str) -> Option<Self> {
         let payload = match &self.payload {
             Payload::Empty => Payload::Empty,
@@ -84,10 +83,10 @@ impl Exchange<'_> {
         Some(exchange)
     }
 
-    /// Changes the scheme. A port that was not spelled out is that of plain HTTP once there is no TLS.
+    /// Changes the scheme. Without an explicit port, plain HTTP uses port 80; TLS keeps the port of the request.
     fn change_scheme(&mut self, scheme: &str) {
         let port = if scheme == "https" { self.url.port_or_known_default() } else { self.url.port() };
-        // Between `http` and `https` this never fails.
+        // Changing between `http` and `https` cannot fail.
         let _ = self.url.set_scheme(scheme);
         let _ = self.url.set_port(port);
     }
@@ -101,54 +100,54 @@ fn server_of(url: &Url) -> Server {
     (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or_default())
 }
 
-/// The name and port of a server.
+/// The host and port of a server.
 type Server = (String, u16);
 
-/// Which connections a request uses.
+/// The connections that a request uses.
 ///
-/// HTTP/2 saves a handshake for every small request that is made beside another. Large bodies go over HTTP/1.1, each
-/// with a connection of its own: HTTP/2 servers commonly grant all uploads on a connection 1 MiB in flight together,
-/// which is 20 MB/s at 50 ms.
+/// Small requests share one HTTP/2 connection, which saves handshakes. Large bodies use HTTP/1.1, with one connection
+/// each: HTTP/2 servers in Go grant all uploads of a connection a window of 1 MiB together, which limits them to 20
+/// MB/s at a round-trip time of 50 ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Lane {
     Small,
     Bulk,
 }
 
-/// An answer whose body is still to come.
+/// An answer whose body has not been read yet.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
-    /// Where the server is, if we see it.
+    /// The zone of the server; `None` behind a proxy.
     pub(crate) zone: Option<Zone>,
     response: reqwest::Response,
     silence: Duration,
     document: Duration,
 }
 
-/// Connections, kept for further use, by what has to be the same for them to be shared.
+/// The connection pools, by everything that has to be equal for a connection to be shared.
 #[derive(Debug)]
 pub(crate) struct Transport {
     user_agent: HeaderValue,
     timeouts: Timeouts,
     proxies: ProxyOptions,
-    clients: Mutex<HashMap<Key, Pool>>,
-    /// How many connections are opened ahead to a server that is far away.
+    clients: Mutex<HashMap<PoolKey, Pool>>,
+    /// Number of connections that are opened in advance to a server that is far away.
     ahead: Arc<AtomicUsize>,
-    /// Set up once for each, since reading the system's certificates takes longer than a request.
+    /// One configuration for each set of settings, since reading the system's certificates takes longer than a request.
     configurations: tokio::sync::Mutex<HashMap<TlsSettings, Arc<rustls::ClientConfig>>>,
-    /// Servers that speak no HTTP/2: there both lanes are one, and connections need not be made twice.
-    old: Mutex<HashSet<Server>>,
-    /// Servers that turned out to speak no TLS at all, where that is allowed.
-    plain: Mutex<HashSet<Server>>,
-    /// Servers of which that will not be believed: they have spoken it.
-    secure: Mutex<HashSet<Server>>,
-    /// Servers on this machine that speak TLS, though nothing said so beforehand.
+    /// Servers that speak no HTTP/2. Both lanes share their connections.
+    http1_only: Mutex<HashSet<Server>>,
+    /// Servers that were found to speak plain HTTP only, where the settings allow it.
+    plain_http: Mutex<HashSet<Server>>,
+    /// Servers that have spoken TLS. A later downgrade to plain HTTP is refused.
+    has_spoken_tls: Mutex<HashSet<Server>>,
+    /// Loopback servers that were found to speak TLS although no setting says so.
     upgraded: Mutex<HashSet<Server>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
+struct PoolKey {
     server: Server,
     tls: Option<TlsSettings>,
     lane: Lane,
@@ -159,9 +158,9 @@ struct Key {
 #[derive(Debug, Clone)]
 struct Pool {
     client: reqwest::Client,
-    /// Whether the server has answered anything yet.
+    /// Whether the server has answered a request.
     answered: Arc<AtomicBool>,
-    cuts: Cuts,
+    lost: LostConnections,
 }
 
 impl Transport {
@@ -173,42 +172,42 @@ impl Transport {
             clients: Mutex::default(),
             ahead: Arc::default(),
             configurations: tokio::sync::Mutex::default(),
-            old: Mutex::default(),
-            plain: Mutex::default(),
-            secure: Mutex::default(),
+            http1_only: Mutex::default(),
+            plain_http: Mutex::default(),
+            has_spoken_tls: Mutex::default(),
             upgraded: Mutex::default(),
         }
     }
 
-    /// Whether a server has answered in this process, which tells a restart from a wrong address.
+    /// Returns whether a server has answered in this process, which distinguishes a restart from a wrong address.
     pub(crate) fn has_answered(&self, url: &Url) -> bool {
         let server = server_of(url);
         lock(&self.clients).iter().any(|(key, pool)| key.server == server && pool.answered.load(Ordering::Relaxed))
     }
 
-    /// Sends a request and waits for the beginning of the answer; without TLS where the settings say that this may be
-    /// and there is none, with TLS where a server on this machine turns out to speak nothing else.
+    /// Sends a request and waits for the start of the answer. Falls back to plain HTTP where the settings allow it and
+    /// the server does not speak TLS; upgrades to TLS where a loopback server speaks nothing else.
     pub(crate) async fn exchange(&self, mut exchange: Exchange<'_>) -> Result<Answer, Fault> {
         if exchange.url.scheme() == "http" {
             return self.exchange_plain(exchange).await;
         }
-        if exchange.tls.verify != Verify::NorTls || exchange.url.scheme() != "https" {
+        if exchange.tls.verify != Verify::InsecureAllowHttp || exchange.url.scheme() != "https" {
             return self.once(exchange).await;
         }
         let server = exchange.server();
-        if lock(&self.plain).contains(&server) {
+        if lock(&self.plain_http).contains(&server) {
             exchange.change_scheme("http");
             return self.once(exchange).await;
         }
-        let plain = exchange.with_scheme("http").filter(|_| !lock(&self.secure).contains(&server));
+        let plain = exchange.with_scheme("http").filter(|_| !lock(&self.has_spoken_tls).contains(&server));
         let outcome = self.once(exchange).await;
         if outcome.is_ok() {
-            lock(&self.secure).insert(server.clone());
+            lock(&self.has_spoken_tls).insert(server.clone());
         }
         match (outcome, plain) {
             (Err(fault @ (Fault::Final(_) | Fault::Unsent(_))), Some(plain)) => match self.once(plain).await {
                 Ok(answer) => {
-                    lock(&self.plain).insert(server);
+                    lock(&self.plain_http).insert(server);
                     Ok(answer)
                 }
                 Err(_) => Err(fault),
@@ -227,7 +226,7 @@ impl Transport {
         let (secure, reach) = (if is_new { exchange.with_scheme("https") } else { None }, exchange.reach);
         let outcome = self.once(exchange).await;
         let Some(secure) = secure else { return outcome };
-        // Go and nginx answer what is no TLS with status 400, others with an alert, which is no HTTP.
+        // A TLS server answers plain HTTP with status 400 (Go, nginx), or with a TLS alert, which is no HTTP answer.
         let is_suspect = match &outcome {
             Ok(answer) => answer.status == 400,
             Err(fault) => matches!(fault, Fault::Cut(_)),
@@ -243,7 +242,7 @@ impl Transport {
         Err(Fault::SpeaksTls)
     }
 
-    /// Whether a server speaks TLS, whatever its certificate. Nothing secret is sent.
+    /// Returns whether a server speaks TLS, whatever its certificate. Sends no secret.
     async fn speaks_tls(&self, url: &Url, reach: Reach) -> bool {
         let mut url = url.clone();
         url.set_path("/");
@@ -253,7 +252,7 @@ impl Transport {
         let exchange = Exchange { method, url, headers, payload: Payload::Empty, tls: &tls, lane: Lane::Small, reach };
         match self.once(exchange).await {
             Ok(_) => true,
-            // It may want to see a certificate.
+            // It may require a client certificate.
             Err(fault) => fault.cause() == NoAnswer::Tls,
         }
     }
@@ -268,18 +267,18 @@ impl Transport {
         if is_proxied {
             reach.permits_by_proxy(&url).await.map_err(|error| Fault::Final(Box::new(error)))?;
         }
-        let lane = if lock(&self.old).contains(&server) { Lane::Small } else { lane };
+        let lane = if lock(&self.http1_only).contains(&server) { Lane::Small } else { lane };
         let tls = (url.scheme() == "https").then_some(tls);
-        let Pool { client, answered, cuts } = self.pool(&server, &url, tls, lane, reach).await.map_err(Fault::Setup)?;
+        let Pool { client, answered, lost } = self.pool(&server, &url, tls, lane, reach).await.map_err(Fault::Setup)?;
 
         headers.insert(USER_AGENT, self.user_agent.clone());
-        let (body, pulse) = match payload {
-            Payload::Empty => (None, Pulse::none()),
-            Payload::Bytes(bytes) => (Some(bytes.into()), Pulse::none()),
+        let (body, stall_watch) = match payload {
+            Payload::Empty => (None, StallWatch::none()),
+            Payload::Bytes(bytes) => (Some(bytes.into()), StallWatch::none()),
             Payload::Stream(body) => {
                 headers.insert(CONTENT_LENGTH, body.length().into());
-                let (body, pulse) = Pulse::of(body, self.timeouts.answer);
-                (Some(reqwest::Body::wrap_stream(body)), pulse)
+                let (body, stall_watch) = StallWatch::of(body, self.timeouts.answer);
+                (Some(reqwest::Body::wrap_stream(body)), stall_watch)
             }
         };
         let no_body = body.is_none();
@@ -287,14 +286,14 @@ impl Transport {
         if let Some(body) = body {
             request = request.body(body);
         } else if no_body && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
-            // Google Artifact Registry answers 411 without (oras-project/rust-oci-client#176).
+            // Google Artifact Registry answers 411 without `Content-Length` (oras-project/rust-oci-client#176).
             request = request.header(CONTENT_LENGTH, 0);
         }
-        match pulse.watch(request.send(), &self.timeouts).await {
+        match stall_watch.watch(request.send(), &self.timeouts).await {
             Ok(Ok(response)) => {
                 answered.store(true, Ordering::Relaxed);
                 if tls.is_some() && lane == Lane::Small && response.version() < Version::HTTP_2 {
-                    lock(&self.old).insert(server);
+                    lock(&self.http1_only).insert(server);
                 }
                 let address = response.remote_addr().filter(|_| !is_proxied);
                 Ok(Answer {
@@ -307,17 +306,17 @@ impl Transport {
                 })
             }
             Ok(Err(error)) => {
-                cuts.count();
-                Err(pulse.problem().map_or_else(|| sort(error), Fault::Payload))
+                lost.count();
+                Err(stall_watch.problem().map_or_else(|| classify(error), Fault::Payload))
             }
             Err(silent) => {
-                cuts.count();
+                lost.count();
                 Err(silent)
             }
         }
     }
 
-    /// From now on so many connections are opened ahead to each server that is far away.
+    /// Opens this many connections in advance to each server that is far away.
     pub(crate) fn open_ahead(&self, connections: usize) {
         self.ahead.fetch_max(connections, Ordering::Relaxed);
     }
@@ -331,7 +330,7 @@ impl Transport {
         reach: Reach,
     ) -> Result<Pool> {
         let lane = if tls.is_some() { lane } else { Lane::Small };
-        let key = Key { server: server.clone(), tls: tls.cloned(), lane, reach };
+        let key = PoolKey { server: server.clone(), tls: tls.cloned(), lane, reach };
         if let Some(pool) = lock(&self.clients).get(&key) {
             return Ok(pool.clone());
         }
@@ -344,24 +343,25 @@ impl Transport {
             Lane::Bulk => vec![b"http/1.1".to_vec()],
         };
         let broken = |error| Error::broken("the HTTP client", error);
-        let cuts = Cuts::default();
-        let shelf = Shelf::new(cuts.clone());
-        // Those of large bodies are made when there are such: by then it is known how many.
+        let lost = LostConnections::default();
+        let queue = SpareQueue::new(lost.clone());
+        // Connections for large bodies are opened when there are such bodies: then their number is known.
         let spare = match lane {
             Lane::Small => Some(self.builder(configuration.clone(), url, reach)?),
             Lane::Bulk => None,
         };
-        let keep = Between { shelf: shelf.clone(), does: Does::Keep };
+        let keep = SpareLayer { queue: queue.clone(), role: SpareRole::Fill };
         let fill = self.fill(spare.map(|spare| spare.connector_layer(keep)), url);
-        let builder =
-            self.builder(configuration, url, reach)?.connector_layer(Between { shelf, does: Does::Use(fill.clone()) });
-        let made = Pool { client: builder.build().map_err(broken)?, answered: Arc::default(), cuts };
-        // Of two that were made at the same time the first is kept, so that there is one.
+        let builder = self
+            .builder(configuration, url, reach)?
+            .connector_layer(SpareLayer { queue, role: SpareRole::Use(fill.clone()) });
+        let made = Pool { client: builder.build().map_err(broken)?, answered: Arc::default(), lost };
+        // If two tasks created one at the same time, both use the first.
         let pool = lock(&self.clients).entry(key).or_insert(made).clone();
         if tls.is_none() && self.ahead.load(Ordering::Relaxed) > 0 {
             let answered = pool.answered.clone();
             tokio::spawn(async move {
-                tokio::time::sleep(FAR).await;
+                tokio::time::sleep(SPARE_RTT).await;
                 if !answered.load(Ordering::Relaxed) {
                     fill();
                 }
@@ -370,7 +370,8 @@ impl Transport {
         Ok(pool)
     }
 
-    /// Opens connections to a server, once. The client that does is not made before.
+    /// Returns a function that opens spare connections to a server, at most once. It builds the second client only
+    /// then.
     fn fill(&self, spare: Option<reqwest::ClientBuilder>, url: &Url) -> Arc<dyn Fn() + Send + Sync> {
         let (ahead, spare, mut url) = (self.ahead.clone(), Mutex::new(spare), url.clone());
         url.set_path("");
@@ -382,7 +383,7 @@ impl Transport {
             }
             let Some(Ok(spare)) = lock(&spare).take().map(reqwest::ClientBuilder::build) else { return };
             for _ in 0..connections {
-                // It ends with an error when there is a connection.
+                // The request ends with an error as soon as there is a connection.
                 tokio::spawn(spare.head(url.clone()).send());
             }
         })
@@ -398,12 +399,12 @@ impl Transport {
             .http2_initial_stream_window_size(4 << 20)
             .http2_initial_connection_window_size(16 << 20)
             .no_proxy();
-        // Otherwise the system gives up on a silent connection when it sees fit.
+        // `reqwest` sets `TCP_USER_TIMEOUT` to 30 s otherwise, which is less than the time limit of these options.
         #[cfg(target_os = "linux")]
         {
             builder = builder.tcp_user_timeout(self.timeouts.silence);
         }
-        // A proxy is where the user said, which is often in a private network.
+        // The user chose the proxy, which is often in a private network, so its address is not restricted.
         let proxy = self.proxy(url);
         let reach = if proxy.is_some() { Reach::Anywhere } else { reach };
         builder = builder.dns_resolver(Resolver(reach));
@@ -426,7 +427,7 @@ impl Transport {
         Ok(made)
     }
 
-    /// The proxy for a URL.
+    /// Returns the proxy for a URL.
     fn proxy(&self, url: &Url) -> Option<Zeroizing<String>> {
         let (host, port) = server_of(url);
         self.proxies.proxy_for(url.scheme(), &host, port)
@@ -438,50 +439,50 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// How many bytes the server says the body has.
+    /// Returns the length of the body as the server states it.
     pub(crate) fn length(&self) -> Option<u64> {
         self.header("content-length")?.parse().ok()
     }
 
-    /// The body as it comes.
+    /// Returns the body as a stream.
     pub(crate) fn chunks(self) -> impl Stream<Item = Result<Bytes, Fault>> + Send + 'static {
         stream::unfold(Some((self.response, self.silence)), |state| async {
             let (mut response, silence) = state?;
             match tokio::time::timeout(silence, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => Some((Ok(chunk), Some((response, silence)))),
                 Ok(Ok(None)) => None,
-                Ok(Err(error)) => Some((Err(sort(error)), None)),
+                Ok(Err(error)) => Some((Err(classify(error)), None)),
                 Err(_) => Some((Err(Fault::Silent(silence)), None)),
             }
         })
     }
 
-    /// Reads what nobody wants to know if it is short: then the connection can be used again.
+    /// Reads and discards a short body, so that the connection can be reused.
     pub(crate) async fn drain(self) {
-        if self.length().is_some_and(|length| length <= DRAINED) {
-            let _ = self.read(DRAINED).await;
+        if self.length().is_some_and(|length| length <= MAX_DRAINED_BYTES) {
+            let _ = self.read(MAX_DRAINED_BYTES).await;
         }
     }
 
-    /// The whole body of a small document; `None` if it has more bytes than this.
+    /// Returns the body of a small document; `None` if it has more than this many bytes.
     ///
     /// # Errors
     ///
-    /// [`Fault::Slow`] if it is not complete within [`Timeouts::document`], however much it moves.
-    pub(crate) async fn read(self, most: u64) -> Result<Option<Bytes>, Fault> {
-        if self.length().is_some_and(|length| length > most) {
+    /// [`Fault::Slow`] if it is not complete within [`Timeouts::document`].
+    pub(crate) async fn read(self, max_bytes: u64) -> Result<Option<Bytes>, Fault> {
+        if self.length().is_some_and(|length| length > max_bytes) {
             return Ok(None);
         }
         let (begun, allowed) = (Instant::now(), self.document);
         let mut chunks = std::pin::pin!(self.chunks());
         let mut all = BytesMut::new();
         loop {
-            let allowed = allowed + Duration::from_secs((all.len() / SLOWEST_DOCUMENT) as u64);
+            let allowed = allowed + Duration::from_secs((all.len() / DOCUMENT_BYTES_PER_SECOND) as u64);
             let Ok(chunk) = tokio::time::timeout_at(begun + allowed, chunks.next()).await else {
                 return Err(Fault::Slow(allowed));
             };
             let Some(chunk) = chunk.transpose()? else { return Ok(Some(all.freeze())) };
-            if (all.len() + chunk.len()) as u64 > most {
+            if (all.len() + chunk.len()) as u64 > max_bytes {
                 return Ok(None);
             }
             all.extend_from_slice(&chunk);

@@ -1,4 +1,4 @@
-//! A repository as a place to read from and to write to.
+//! A repository in a registry as a source and a sink.
 
 mod sink;
 mod source;
@@ -11,21 +11,21 @@ use bytes::Bytes;
 use ocikit_image::{Error, Memory, Name, Result, Sink};
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Repository, Tag};
 
-use crate::ahead::Ahead;
 use crate::client::Inner;
-use crate::hosts::{Place, Serves};
+use crate::existence::ExistenceChecks;
+use crate::hosts::{MirrorScope, ReadLocation};
 use crate::http::transport::lock;
-use crate::manifests::{self, Found, Key};
+use crate::manifests::{self, FetchedManifest, ManifestKey};
 use crate::tags::{self, ListOptions};
 use crate::target::Target;
 use crate::{blobs, referrers};
 
-use source::{key, serves};
+use source::{key, mirror_scope};
 
-/// How many bytes of manifests are kept at hand.
-const CACHED: usize = 8 << 20;
+/// Maximum total size of the manifests in the cache, in bytes.
+const MAX_CACHED_MANIFEST_BYTES: usize = 8 << 20;
 
-/// A repository in a registry. Cheap to clone; all clones write to the same place.
+/// A repository in a registry. Cheap to clone; all clones share their state.
 #[derive(Debug, Clone)]
 pub struct RemoteRepository(Arc<Remote>);
 
@@ -35,33 +35,34 @@ struct Remote {
     repository: Repository,
     /// Where it is written.
     target: Arc<Target>,
-    /// Where it is read: mirrors, if there are any, and at last the registry itself.
-    reads: Vec<Read>,
-    state: Mutex<State>,
+    /// Where it is read: from the mirrors, if there are any, and finally from the registry itself.
+    reads: Vec<ReadTarget>,
+    state: Mutex<RepositoryState>,
 }
 
-/// A place to read from.
+/// A location to read from.
 #[derive(Debug)]
-struct Read {
+struct ReadTarget {
     target: Arc<Target>,
-    serves: Serves,
+    scope: MirrorScope,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct RepositoryState {
     /// Manifests that were read or put, by digest.
-    documents: HashMap<Digest, Found>,
+    documents: HashMap<Digest, FetchedManifest>,
     cached: usize,
-    /// Blobs that are expected and that nobody has asked for.
+    /// Blobs that were announced by `expect` and not checked yet.
     expected: Vec<(Digest, u64)>,
-    ahead: Ahead,
-    /// Blobs that were not here before: a manifest that names one of them is not here either.
+    checks: ExistenceChecks,
+    /// Blobs and manifests that did not exist before this push. A manifest that references one of them does not exist
+    /// either.
     new: HashSet<Digest>,
 }
 
-impl State {
-    fn cache(&mut self, found: Found) {
-        if self.cached + found.bytes.len() > CACHED {
+impl RepositoryState {
+    fn cache(&mut self, found: FetchedManifest) {
+        if self.cached + found.bytes.len() > MAX_CACHED_MANIFEST_BYTES {
             self.documents.clear();
             self.cached = 0;
         }
@@ -84,27 +85,27 @@ impl RemoteRepository {
         };
         let name = repository.to_string();
         let itself = target(&repository, routes.insecure, name.clone())?;
-        let read = |Place { repository: found, insecure, serves }: &Place| {
+        let read = |ReadLocation { repository: found, insecure, scope }: &ReadLocation| {
             let target = match found == &repository {
                 true => itself.clone(),
                 false => target(found, *insecure, format!("{name} at {found}"))?,
             };
-            Ok(Read { target, serves: *serves })
+            Ok(ReadTarget { target, scope: *scope })
         };
         let reads = routes.reads.iter().map(read).collect::<Result<_>>()?;
         Ok(RemoteRepository(Arc::new(Remote { target: itself, inner, repository, reads, state: Mutex::default() })))
     }
 
-    /// Which one it is.
+    /// Returns the name of the repository.
     pub fn name(&self) -> &Repository {
         &self.0.repository
     }
 
-    /// The descriptor of a manifest, by a request that carries no manifest; `None` if there is no such.
+    /// Returns the descriptor of a manifest with a `HEAD` request; `None` if it does not exist.
     ///
-    /// [`Source::resolve`](ocikit_image::Source::resolve) gets the manifest along with it, which is best for whoever
-    /// reads on. This is for those who only want to know: some registries count manifests against a limit and such
-    /// requests not.
+    /// [`Source::resolve`](ocikit_image::Source::resolve) downloads the manifest, which saves a request if it is read
+    /// next. Use `head` if only the descriptor is needed: Docker Hub counts `GET` requests for manifests against its
+    /// rate limit, and `HEAD` requests not (containers/image#1078).
     ///
     /// # Errors
     ///
@@ -116,66 +117,66 @@ impl RemoteRepository {
                     let key = &key;
                     async move { manifests::head(&self.0.inner, &target, key).await }
                 };
-                self.read(serves(&key), head).await
+                self.read(mirror_scope(&key), head).await
             }
             None => Ok(None),
         }
     }
 
-    /// The tags, in the order in which the registry lists them.
+    /// Returns the tags, in the order of the registry.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if there is no such repository, [`Error::Protocol`] if the list may lack tags or has something
-    /// that is no tag by the specification, and others of the registry.
+    /// [`Error::NotFound`] if the repository does not exist, [`Error::Protocol`] if the list may be incomplete or has
+    /// an invalid entry, and others of the registry.
     pub async fn tags(&self) -> Result<Vec<Tag>> {
         self.tags_part(&ListOptions::default()).await
     }
 
-    /// The same for a part of the list.
+    /// Returns a part of the tags.
     ///
     /// # Errors
     ///
     /// As [`RemoteRepository::tags`].
     pub async fn tags_part(&self, options: &ListOptions) -> Result<Vec<Tag>> {
         let list = |target: Arc<Target>| async move { tags::list(&self.0.inner, &target, options).await.map(Some) };
-        let listed = self.read(Serves::All, list).await?;
+        let listed = self.read(MirrorScope::All, list).await?;
         let invalid = |error| Error::protocol(self, format!("its list of tags cannot be used: {error}"));
         listed.unwrap_or_default().iter().map(|tag| tag.parse().map_err(invalid)).collect()
     }
 
-    /// A blob by its digest alone; `None` if there is no such.
+    /// Returns the descriptor of a blob by its digest alone; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// Those of the registry; [`Error::Protocol`] if it does not say how many bytes the blob has.
+    /// Those of the registry; [`Error::Protocol`] if it does not state the size of the blob.
     pub async fn blob(&self, digest: &Digest) -> Result<Option<Descriptor>> {
         let size = |target: Arc<Target>| async move { blobs::size(&self.0.inner, &target, digest).await };
-        let size = self.read(Serves::DigestOnly, size).await?;
+        let size = self.read(MirrorScope::DigestOnly, size).await?;
         Ok(size.map(|size| Descriptor::new(MediaType::OCTET_STREAM, *digest, size)))
     }
 
-    /// Removes a tag and leaves what it led to.
+    /// Deletes a tag and keeps the manifest.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], and [`Error::Refused`] by registries that remove manifests only by digest. That is not
-    /// done in place of this: it would take other tags along.
+    /// [`Error::NotFound`], and [`Error::Refused`] by registries that delete manifests only by digest. The manifest is
+    /// not deleted instead, since its other tags would be lost.
     pub async fn delete_tag(&self, tag: &Tag) -> Result<()> {
-        manifests::delete(&self.0.inner, &self.0.target, &Key::Tag(tag.clone())).await
+        manifests::delete(&self.0.inner, &self.0.target, &ManifestKey::Tag(tag.clone())).await
     }
 
-    /// Removes a tag from a registry that removes manifests only by digest: the tag is given to a manifest that nobody
-    /// else has, and that manifest is removed with it. For a moment the tag leads to nothing that could be run.
+    /// Deletes a tag from a registry that deletes manifests only by digest: moves the tag to a placeholder manifest
+    /// without other tags, and deletes the placeholder. Until then the tag refers to an artifact that cannot run.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if there is no such tag; [`Error::Refused`] where nothing is ever removed and
-    /// [`Error::Unsupported`] where tags outlive what they lead to: then the tag is given back to what it led to.
+    /// [`Error::NotFound`] if the tag does not exist; [`Error::Refused`] if the registry deletes nothing and
+    /// [`Error::Unsupported`] if it keeps tags of deleted manifests: then the tag is moved back.
     pub async fn delete_tag_by_replacing(&self, tag: &Tag) -> Result<()> {
         let Remote { inner, target, .. } = &*self.0;
-        let key = Key::Tag(tag.clone());
-        // Of the registry itself: what a mirror has may be old.
+        let key = ManifestKey::Tag(tag.clone());
+        // Read from the registry itself, since a mirror may be outdated.
         let old =
             manifests::get(inner, target, &key).await?.ok_or_else(|| Error::not_found(format!("tag {tag}"), self))?;
         let text = format!("a stand-in for a tag that is removed: {:016x}", inner.options.clock.random());
@@ -186,9 +187,9 @@ impl RemoteRepository {
         let bytes = stand_in(&config, &text);
         let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, &bytes);
         manifests::put(inner, target, &key, &descriptor, bytes).await?;
-        let mut deleted = manifests::delete(inner, target, &Key::Digest(descriptor.digest)).await;
+        let mut deleted = manifests::delete(inner, target, &ManifestKey::Digest(descriptor.digest)).await;
         if deleted.is_ok() && manifests::head(inner, target, &key).await?.is_some() {
-            let what = "it keeps tags that lead to what it has removed".to_owned();
+            let what = "it keeps the tags of deleted manifests".to_owned();
             deleted = Err(Error::Unsupported { place: target.place.clone(), what });
         }
         if deleted.is_err() {
@@ -197,49 +198,49 @@ impl RemoteRepository {
         deleted
     }
 
-    /// Removes a manifest and every tag that leads to it; one that is about another is no longer listed there.
+    /// Deletes a manifest and every tag that refers to it. A referrer is also removed from the list of its subject.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], and [`Error::Refused`] where nothing is ever removed.
+    /// [`Error::NotFound`], and [`Error::Refused`] if the registry deletes nothing.
     pub async fn delete_manifest(&self, digest: &Digest) -> Result<()> {
         let Remote { inner, target, state, .. } = &*self.0;
-        let key = Key::Digest(*digest);
+        let key = ManifestKey::Digest(*digest);
         let found = self.manifest(&key).await?.ok_or_else(|| Error::not_found(digest, self))?;
         lock(state).documents.remove(digest);
         manifests::delete(inner, target, &key).await?;
         let document = Document::parse(&found.descriptor.media_type, found.bytes.clone()).ok();
         match document.as_ref().and_then(Document::subject) {
-            Some(subject) if referrers::is_by_tag(inner, target, &subject.digest).await? => {
+            Some(subject) if referrers::uses_fallback_tag(inner, target, &subject.digest).await? => {
                 referrers::remove(inner, target, &found).await
             }
             _ => Ok(()),
         }
     }
 
-    /// The manifests that are about a subject, of one type of artifact.
-    /// [`Source::referrers`](ocikit_image::Source::referrers) has those of all types.
+    /// Returns the referrers of a subject with one artifact type.
+    /// [`Source::referrers`](ocikit_image::Source::referrers) returns those of all types.
     ///
     /// # Errors
     ///
-    /// Those of the registry; none is an empty list.
+    /// Those of the registry; having no referrers is an empty list.
     pub async fn referrers_of_type(&self, subject: &Digest, artifact_type: &MediaType) -> Result<Vec<Descriptor>> {
         self.list_referrers(subject, Some(artifact_type)).await
     }
 
-    /// Removes a blob, whether or not a manifest names it.
+    /// Deletes a blob, whether or not a manifest references it.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], and [`Error::Refused`] where nothing is ever removed.
+    /// [`Error::NotFound`], and [`Error::Refused`] if the registry deletes nothing.
     pub async fn delete_blob(&self, digest: &Digest) -> Result<()> {
         let Remote { inner, target, .. } = &*self.0;
-        inner.memory.forget(&target.endpoint, &target.path, digest);
+        inner.cache.forget(&target.endpoint, &target.path, digest);
         blobs::delete(inner, target, digest).await
     }
 }
 
-/// An artifact of nothing, which its annotation makes different from all others.
+/// Returns a placeholder manifest, whose annotation makes its digest unique.
 fn stand_in(config: &Descriptor, text: &str) -> Bytes {
     let (size, digest) = (config.size, config.digest);
     let empty = format!(r#"{{"mediaType":"{}","digest":"{digest}","size":{size}}}"#, config.media_type);

@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
 use ocikit_spec::{Descriptor, Digest, MAX_DOCUMENT_SIZE, MediaType, Repository};
 
-use super::{Read, Remote, RemoteRepository};
-use crate::hosts::Serves;
+use super::{ReadTarget, Remote, RemoteRepository};
+use crate::hosts::MirrorScope;
 use crate::http::transport::lock;
-use crate::manifests::{self, Found, Key};
+use crate::manifests::{self, FetchedManifest, ManifestKey};
 use crate::target::Target;
 use crate::{blobs, download, referrers};
 
@@ -27,16 +27,17 @@ impl Source for RemoteRepository {
         }
         if !descriptor.media_type.is_document() {
             let open = |target: Arc<Target>| async move {
-                let others = self.places(Serves::DigestOnly).skip_while(|place| !Arc::ptr_eq(place, &target)).skip(1);
+                let others =
+                    self.places(MirrorScope::DigestOnly).skip_while(|place| !Arc::ptr_eq(place, &target)).skip(1);
                 download::open(&self.0.inner, &target, others.cloned().collect(), descriptor, range).await.map(Some)
             };
-            match self.read(Serves::DigestOnly, open).await {
-                // The type of a manifest may be wrong, unknown or missing.
+            match self.read(MirrorScope::DigestOnly, open).await {
+                // The descriptor may have a wrong, unknown or empty media type for a manifest.
                 Err(error) if error.is_not_found() && may_be_manifest(descriptor) => {}
                 body => return body?.ok_or_else(|| Error::not_found(descriptor.digest, self)),
             }
         }
-        let found = self.manifest(&Key::Digest(descriptor.digest)).await?;
+        let found = self.manifest(&ManifestKey::Digest(descriptor.digest)).await?;
         let bytes = found.ok_or_else(|| Error::not_found(descriptor.digest, self))?.bytes;
         Ok(range.of(&bytes).into())
     }
@@ -49,17 +50,17 @@ impl Source for RemoteRepository {
                 let found = blobs::exists(inner, &target, &target.access(), digest, size).await?;
                 Ok(found.then_some(()))
             };
-            let found = self.read(Serves::DigestOnly, exists).await?.is_some();
+            let found = self.read(MirrorScope::DigestOnly, exists).await?.is_some();
             if found || !may_be_manifest(descriptor) {
                 return Ok(found);
             }
         }
-        let key = Key::Digest(descriptor.digest);
+        let key = ManifestKey::Digest(descriptor.digest);
         let head = |target: Arc<Target>| {
             let key = &key;
             async move { manifests::head(inner, &target, key).await }
         };
-        Ok(self.read(Serves::DigestOnly, head).await?.is_some())
+        Ok(self.read(MirrorScope::DigestOnly, head).await?.is_some())
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
@@ -77,23 +78,23 @@ impl RemoteRepository {
         subject: &Digest,
         artifact_type: Option<&MediaType>,
     ) -> Result<Vec<Descriptor>> {
-        // A mirror may have the image and not what was said of it later.
+        // A mirror may have the image and not its newer referrers.
         let list = |target: Arc<Target>| async move {
             let found = referrers::list(&self.0.inner, &target, subject, artifact_type).await?;
             Ok(Some(found).filter(|found| !found.is_empty()))
         };
-        Ok(self.read(Serves::DigestOnly, list).await?.unwrap_or_default())
+        Ok(self.read(MirrorScope::DigestOnly, list).await?.unwrap_or_default())
     }
 
-    /// Asks the mirrors and then the registry itself until one has it. What a mirror fails with is passed over; what
-    /// the registry says is the answer.
+    /// Asks the mirrors and then the registry itself, until one has the object. Errors of mirrors are ignored; the
+    /// outcome of the registry is returned.
     pub(super) async fn read<T, F: Future<Output = Result<Option<T>>> + Send>(
         &self,
-        kind: Serves,
+        scope: MirrorScope,
         ask: impl Fn(Arc<Target>) -> F,
     ) -> Result<Option<T>> {
         let mut answer = Ok(None);
-        for place in self.places(kind) {
+        for place in self.places(scope) {
             answer = ask(place.clone()).await;
             if matches!(answer, Ok(Some(_))) {
                 break;
@@ -102,22 +103,22 @@ impl RemoteRepository {
         answer
     }
 
-    /// The places that are asked for something, in their order.
-    fn places(&self, kind: Serves) -> impl Iterator<Item = &Arc<Target>> {
-        let asked = move |read: &&Read| read.serves == Serves::All || read.serves == kind;
+    /// Returns the locations that serve a request, in their order.
+    fn places(&self, scope: MirrorScope) -> impl Iterator<Item = &Arc<Target>> {
+        let asked = move |read: &&ReadTarget| read.scope == MirrorScope::All || read.scope == scope;
         self.0.reads.iter().filter(asked).map(|read| &read.target)
     }
 
-    /// A manifest from memory, or from the registry.
-    pub(super) async fn manifest(&self, key: &Key) -> Result<Option<Found>> {
-        if let Key::Digest(digest) = key {
+    /// Returns a manifest from the cache, or from the registry.
+    pub(super) async fn manifest(&self, key: &ManifestKey) -> Result<Option<FetchedManifest>> {
+        if let ManifestKey::Digest(digest) = key {
             let state = lock(&self.0.state);
             if let Some(found) = state.documents.get(digest) {
                 return Ok(Some(found.clone()));
             }
         }
         let get = |target: Arc<Target>| async move { manifests::get(&self.0.inner, &target, key).await };
-        let found = self.read(serves(key), get).await?;
+        let found = self.read(mirror_scope(key), get).await?;
         if let Some(found) = &found {
             lock(&self.0.state).cache(found.clone());
         }
@@ -125,24 +126,25 @@ impl RemoteRepository {
     }
 }
 
-/// Whether a registry may keep something among its manifests whose type is not that of a manifest.
+/// Returns whether a registry may store an object among its manifests although its media type is not that of a
+/// manifest.
 fn may_be_manifest(descriptor: &Descriptor) -> bool {
     !descriptor.media_type.is_blob() && descriptor.size <= MAX_DOCUMENT_SIZE
 }
 
-/// What a name chooses here, where nothing is the only one and nothing has a full name.
-pub(super) fn key(name: &Name) -> Option<Key> {
+/// Returns the tag or digest that a name selects. A repository has no full names, and no object that is the only one.
+pub(super) fn key(name: &Name) -> Option<ManifestKey> {
     match name {
-        Name::Tag(tag) => Some(Key::Tag(tag.clone())),
-        Name::Digest(digest) => Some(Key::Digest(*digest)),
+        Name::Tag(tag) => Some(ManifestKey::Tag(tag.clone())),
+        Name::Digest(digest) => Some(ManifestKey::Digest(*digest)),
         Name::Only | Name::Full(_) => None,
     }
 }
 
-/// What a place has to serve to be asked for a manifest.
-pub(super) fn serves(key: &Key) -> Serves {
+/// Returns the scope that a mirror needs to be asked for a manifest.
+pub(super) fn mirror_scope(key: &ManifestKey) -> MirrorScope {
     match key {
-        Key::Tag(_) => Serves::TagOnly,
-        Key::Digest(_) => Serves::DigestOnly,
+        ManifestKey::Tag(_) => MirrorScope::TagOnly,
+        ManifestKey::Digest(_) => MirrorScope::DigestOnly,
     }
 }

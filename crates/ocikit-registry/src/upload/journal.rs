@@ -14,95 +14,98 @@ use serde::{Deserialize, Serialize};
 use crate::http::transport::lock;
 use crate::http::{Clock, SystemClock};
 
-/// Where uploads that are under way are written down, so that the next process goes on where this one died.
+/// Records the sessions of uploads, so that the next process resumes what an earlier one did not complete.
 ///
-/// It is an aid and never a reason to fail: what cannot be written is not remembered, and what cannot be read was not.
+/// It is best effort: an upload that cannot be recorded, or whose entry cannot be read, is not resumed. Neither is an
+/// error.
 #[async_trait]
 pub trait Journal: Debug + Send + Sync + 'static {
-    /// The session in which a blob was being sent. It is handed out once: two that send into the same session would
-    /// spoil it for each other.
+    /// Returns the recorded session of a blob and removes it. Two processes that send into the same session would
+    /// corrupt it.
     async fn take(&self, blob: &JournalKey) -> Option<JournalEntry>;
 
-    /// Writes down how far a blob is, in place of what was written before.
+    /// Records the session of a blob, replacing an earlier entry.
     async fn record(&self, blob: &JournalKey, session: &JournalEntry);
 
-    /// Forgets a blob that is complete, or will not be.
+    /// Removes the entry of a blob whose upload is complete or given up.
     async fn forget(&self, blob: &JournalKey);
 
-    /// Whether uploads of this blob are written down. Their sessions stay open at the registry when an upload is given
-    /// up or its future is dropped, for another attempt to continue; those of other blobs are cancelled.
+    /// Returns whether uploads of this blob are recorded. Their sessions stay open when an upload fails or its future
+    /// is dropped, so that another attempt can resume them; sessions of other blobs are cancelled.
     fn keeps(&self, _blob: &JournalKey) -> bool {
         true
     }
 }
 
-/// A blob on its way to a repository.
+/// An upload of a blob to a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JournalKey {
-    /// Where it is sent.
+    /// The target repository.
     pub repository: Repository,
-    /// Which.
+    /// The digest of the blob.
     pub digest: Digest,
-    /// How many bytes it has.
+    /// The size of the blob in bytes.
     pub size: u64,
 }
 
-/// An upload that a registry waits for the rest of.
+/// An upload session.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalEntry {
-    /// Its URL. Whoever knows it may be able to write to it.
+    /// The URL of the session. It is a secret: it may be all that is needed to write to the session.
     pub url: String,
-    /// How many bytes the registry was known to have. It may have more by now, and is asked.
+    /// Number of bytes that the registry had received when this was recorded. The registry is asked for the current
+    /// number.
     pub offset: u64,
 }
 
 impl Debug for JournalEntry {
-    /// Without the URL: whoever knows it may be able to write to the session.
+    /// Omits the URL, which may be all that is needed to write to the session.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JournalEntry").field("offset", &self.offset).finish_non_exhaustive()
     }
 }
 
-/// A journal in a directory: a file with mode 0600 for every blob.
+/// A journal in a directory, with one file of mode 0600 per blob.
 ///
-/// Processes that share the directory do not get each other's sessions as long as both live.
+/// A lock on the file keeps processes that share the directory from using each other's sessions while both run.
 #[derive(Debug, Clone)]
 pub struct FileJournal {
     directory: PathBuf,
     options: JournalOptions,
     clock: Arc<dyn Clock>,
-    /// What was written down here and not forgotten, locked: that ends with the process, however it ends.
+    /// The files that this process has recorded and not removed, locked. The operating system releases the locks when
+    /// the process ends.
     held: Arc<Mutex<HashMap<PathBuf, File>>>,
 }
 
-/// What a journal keeps.
+/// Which uploads a journal records.
 #[derive(Debug, Clone)]
 pub struct JournalOptions {
-    /// From which size on blobs are written down. Smaller ones are sooner sent again.
-    pub smallest: u64,
-    /// For how long. Registries remove what was begun and not completed after some days, or hours.
+    /// Minimum size of a blob, in bytes. Smaller ones are faster to send again.
+    pub min_blob_bytes: u64,
+    /// Maximum age of an entry. Registries delete incomplete uploads after hours or days.
     pub lifetime: Duration,
 }
 
 impl Default for JournalOptions {
-    /// From 8 MiB on, for a day.
+    /// Returns a minimum size of 8 MiB and a maximum age of one day.
     fn default() -> JournalOptions {
-        JournalOptions { smallest: 8 << 20, lifetime: Duration::from_secs(24 * 60 * 60) }
+        JournalOptions { min_blob_bytes: 8 << 20, lifetime: Duration::from_secs(24 * 60 * 60) }
     }
 }
 
 impl FileJournal {
-    /// The journal in this directory, which is made when it is needed.
+    /// Uses a directory, which is created when needed.
     pub fn new(directory: impl Into<PathBuf>) -> FileJournal {
         FileJournal::with_options(directory, JournalOptions::default())
     }
 
-    /// The journal in this directory, which keeps these.
+    /// Uses a directory, with options.
     pub fn with_options(directory: impl Into<PathBuf>, options: JournalOptions) -> FileJournal {
         FileJournal { directory: directory.into(), options, clock: Arc::new(SystemClock), held: Arc::default() }
     }
 
-    /// Does something with the file of a blob, if the blob is worth it.
+    /// Runs a function with the path of a blob's file, if the journal keeps this blob.
     async fn with_file<T: Send + 'static>(
         &self,
         blob: &JournalKey,
@@ -117,16 +120,16 @@ impl FileJournal {
         done.ok()?.ok()
     }
 
-    /// Opens what a process wrote down that is no longer there; `None` while it is.
+    /// Opens and locks an entry; `None` while the process that recorded it runs.
     fn claim(&self, path: &Path) -> io::Result<Option<File>> {
         lock(&self.held).remove(path);
         let file = File::open(path)?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(None),
-            // Some file systems know no locks: then it may be handed out while somebody uses it.
+            // File systems without locks return an error. Then the entry may be used while its process runs.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        // Until it was locked another process may have taken it, and written down its own.
+        // Another process may have taken the entry before it was locked, and recorded a new one.
         let (claimed, now) = (file.metadata()?, fs::metadata(path)?);
         let same = claimed.len() == now.len() && claimed.modified()? == now.modified()?;
         Ok(same.then_some(file))
@@ -142,12 +145,12 @@ impl FileJournal {
         self.clock.now()
     }
 
-    /// Removes what nobody came back for.
+    /// Removes entries that no process has come back for.
     fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-            // And what processes left that died while they wrote, and never came back to the same blob.
+            // Also removes partial files of processes that died while writing.
             if matches!(extension, "json" | "partial") && self.is_stale(&path) {
                 fs::remove_file(path)?;
             }
@@ -165,7 +168,8 @@ impl Journal for FileJournal {
             let stale = journal.is_stale(&path);
             let mut text = Vec::new();
             file.read_to_end(&mut text)?;
-            // Of several processes one succeeds. One that is killed here leaves either all or nothing.
+            // Only one process succeeds in removing the file. If this process dies here, the entry is either complete
+            // or gone.
             fs::remove_file(&path)?;
             Ok((!stale).then_some(text))
         });
@@ -180,15 +184,15 @@ impl Journal for FileJournal {
                 fs::create_dir_all(&journal.directory)?;
                 journal.sweep()?;
             }
-            // A name of its own for every blob, so that whoever sends the same blob next finds what a process left that
-            // was killed while it wrote here. If two write at the same time one of them is not remembered.
+            // The name depends on the blob only, so that the next upload of the same blob removes what a process left
+            // that died while writing. If two processes write at the same time, one of the entries is lost.
             let partial = partial(&path);
             let _ = fs::remove_file(&partial);
             let name = partial.file_name().unwrap_or_default();
-            // Such files are made with mode 0600.
+            // `tempfile` creates files with mode 0600.
             let mut file = tempfile::Builder::new().prefix(name).rand_bytes(0).tempfile_in(&journal.directory)?;
             file.write_all(&text)?;
-            // Before others can see it.
+            // Locked before other processes can see it.
             let _ = file.as_file().try_lock();
             lock(&journal.held).remove(&path);
             let file = file.persist(&path)?;
@@ -199,7 +203,7 @@ impl Journal for FileJournal {
     }
 
     fn keeps(&self, blob: &JournalKey) -> bool {
-        blob.size >= self.options.smallest
+        blob.size >= self.options.min_blob_bytes
     }
 
     async fn forget(&self, blob: &JournalKey) {
@@ -212,7 +216,7 @@ impl Journal for FileJournal {
     }
 }
 
-/// Where a file is written before it takes its name.
+/// Returns the path of the temporary file for an entry.
 fn partial(path: &Path) -> PathBuf {
     path.with_extension("partial")
 }
@@ -232,11 +236,14 @@ mod tests {
     }
 
     fn journal(directory: &Path) -> FileJournal {
-        FileJournal::with_options(directory.join("journal"), JournalOptions { smallest: 100, ..Default::default() })
+        FileJournal::with_options(
+            directory.join("journal"),
+            JournalOptions { min_blob_bytes: 100, ..Default::default() },
+        )
     }
 
     #[tokio::test]
-    async fn what_was_written_down_is_handed_out_once() {
+    async fn entries_are_taken_once() {
         let directory = tempfile::TempDir::new().unwrap();
         let journal = journal(directory.path());
         assert_eq!(journal.take(&key("h.io/a")).await, None);
@@ -256,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_being_written_when_a_process_died_is_removed_by_the_next() {
+    async fn partial_files_of_dead_processes_are_removed() {
         let directory = tempfile::TempDir::new().unwrap();
         let journal = journal(directory.path());
         let count = || fs::read_dir(directory.path().join("journal")).unwrap().count();
@@ -278,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_old_or_broken_is_forgotten() {
+    async fn stale_and_invalid_entries_are_removed() {
         let directory = tempfile::TempDir::new().unwrap();
         let journal = journal(directory.path());
         journal.record(&key("h.io/a"), &session("old")).await;
@@ -299,14 +306,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_another_process_is_sending_is_not_handed_out() {
+    async fn entries_of_running_processes_are_locked() {
         let directory = tempfile::TempDir::new().unwrap();
         let [one, other] = [journal(directory.path()), journal(directory.path())];
         one.record(&key("h.io/a"), &session("one")).await;
         assert_eq!(other.take(&key("h.io/a")).await, None);
         one.record(&key("h.io/a"), &session("two")).await;
         assert_eq!(other.take(&key("h.io/a")).await, None);
-        // The process that began it may give up and come back, and whoever comes when it is gone goes on.
+        // The process that recorded it may retry, and another one takes over when that process has ended.
         assert_eq!(one.take(&key("h.io/a")).await, Some(session("two")));
         one.record(&key("h.io/a"), &session("three")).await;
         drop(one);

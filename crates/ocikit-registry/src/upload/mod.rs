@@ -1,4 +1,4 @@
-//! Sending a blob: the state machine says what, this asks and listens.
+//! Uploads blobs. `state` decides what to send next; this module sends it and evaluates the answers.
 
 mod journal;
 mod open_session;
@@ -12,10 +12,10 @@ use ocikit_image::{Body, Error, Mismatch, Put, Result, Source, retry};
 use ocikit_spec::{Algorithm, Descriptor, Digest};
 use reqwest::{Method, Url};
 
-use crate::ahead::Answer;
 use crate::auth::Access;
-use crate::blobs::{self, BULK};
+use crate::blobs::{self, MIN_BULK_BYTES};
 use crate::client::{Inner, Streamed};
+use crate::existence::ExistsReceiver;
 use crate::http::address::Reach;
 use crate::http::fault::Fault;
 use crate::http::problem::{self, Problem};
@@ -28,19 +28,19 @@ use crate::target::Target;
 pub use journal::{FileJournal, Journal, JournalEntry, JournalKey, JournalOptions};
 use open_session::OpenSession;
 use reader::Reader;
-use state::{Kind, Outcome, Step, Upload};
+use state::{Outcome, OutcomeKind, Step, Upload};
 
-/// What a registry is asked to take a blob over from.
+/// The source of a cross-repository mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mount {
-    /// Another repository; or the same, which is to ask whether the blob is there.
+    /// Another repository. The target repository itself stands for the question whether the blob exists.
     From(String),
-    /// Whichever has it.
+    /// Any repository that has the blob.
     FromAnywhere,
 }
 
-/// Sends a blob that is not there, or lets the registry take it over from another of its repositories. If somebody asked
-/// whether it is there, no byte is sent before the answer.
+/// Uploads a blob that does not exist, or mounts it. If a check whether it exists is in progress, no byte of the blob
+/// is sent before its result.
 pub(crate) async fn put(
     inner: &Arc<Inner>,
     target: &Arc<Target>,
@@ -48,9 +48,9 @@ pub(crate) async fn put(
     descriptor: &Descriptor,
     from: &dyn Source,
     mount: Option<&Mount>,
-    exists: Option<Answer>,
+    exists: Option<ExistsReceiver>,
 ) -> Result<Put> {
-    // What has no bytes is completed without anybody reading it.
+    // An empty blob is completed without reading its source, so its digest is checked here.
     let nothing = Digest::of(descriptor.digest.algorithm(), b"");
     if descriptor.size == 0 && descriptor.digest != nothing {
         return Err(Error::mismatch(&descriptor.digest, from, Mismatch::Digest(nothing)));
@@ -59,48 +59,47 @@ pub(crate) async fn put(
         Some(Mount::From(from)) if *from != target.path => target.access_to_mount(from),
         _ => target.access_to_push(),
     };
-    let (was_mount, foreign, last) = (false, None, Last::Nothing);
+    let (was_mount, other_host, last) = (false, None, LastFailure::Nothing);
     let journal = inner.options.journal.as_deref();
     let open = OpenSession::none(inner, target, journal.is_some_and(|journal| journal.keeps(key)));
-    let mut sender = Sender { inner, target, descriptor, mount, exists, was_mount, access, foreign, last, open };
-    let journal = journal.map(|journal| Page { journal, key, written: None });
-    let mut page = journal.unwrap_or(Page { journal: &Nowhere, key, written: None });
-    let recalled = page.take().await;
+    let mut uploader = Uploader { inner, target, descriptor, mount, exists, was_mount, access, other_host, last, open };
+    let journal = journal.map(|journal| JournalRecord { journal, key, written: None });
+    let mut record = journal.unwrap_or(JournalRecord { journal: &NoJournal, key, written: None });
+    let recalled = record.take().await;
     if recalled.as_ref().is_some_and(|url| !redirect::same_server(&target.endpoint.base, url)) {
-        sender.foreign = Some(inner.http.reach_from(None));
+        uploader.other_host = Some(inner.http.reach_from(None));
     }
     let mut upload = Upload::new(descriptor.size, mount.is_some(), recalled);
-    sender.open.note(upload.session(), sender.foreign);
-    let outcome = sender.run(&mut upload, &Reader::new(descriptor, from), &mut page).await;
+    uploader.open.note(upload.session(), uploader.other_host);
+    let outcome = uploader.run(&mut upload, &Reader::new(descriptor, from), &mut record).await;
     match &outcome {
         Ok(_) => {
-            page.forget().await;
-            sender.open.release();
+            record.forget().await;
+            uploader.open.release();
         }
-        // What the registry has may be continued when it can be reached again.
-        Err(Error::Unreachable { .. }) if sender.open.is_kept() => sender.open.release(),
+        // The session may be resumed when the registry is reachable again.
+        Err(Error::Unreachable { .. }) if uploader.open.is_kept() => uploader.open.release(),
         Err(_) => {
-            page.forget().await;
-            sender.open.cancel().await;
+            record.forget().await;
+            uploader.open.cancel().await;
         }
     }
     outcome
 }
 
-/// What the journal says of one upload.
-struct Page<'a> {
+/// The journal entry of one upload.
+struct JournalRecord<'a> {
     journal: &'a dyn Journal,
     key: &'a JournalKey,
     written: Option<Url>,
 }
 
-impl Page<'_> {
+impl JournalRecord<'_> {
     async fn take(&self) -> Option<Url> {
         self.journal.take(self.key).await?.url.parse().ok()
     }
 
-    /// Writes down how far it is. Where the session is does not change with every request, and how far it is the
-    /// registry knows better.
+    /// Records the session. The offset is recorded only with a new URL: the registry knows the current one.
     async fn record(&mut self, url: &Url, offset: u64) {
         if self.written.as_ref() != Some(url) {
             self.journal.record(self.key, &JournalEntry { url: url.to_string(), offset }).await;
@@ -115,12 +114,12 @@ impl Page<'_> {
     }
 }
 
-/// The journal of those who keep none.
+/// Does nothing, for clients without a journal.
 #[derive(Debug)]
-struct Nowhere;
+struct NoJournal;
 
 #[async_trait]
-impl Journal for Nowhere {
+impl Journal for NoJournal {
     async fn take(&self, _: &JournalKey) -> Option<JournalEntry> {
         None
     }
@@ -130,69 +129,69 @@ impl Journal for Nowhere {
     async fn forget(&self, _: &JournalKey) {}
 }
 
-/// Makes the requests of one upload.
-struct Sender<'a> {
+/// Sends the requests of one upload.
+struct Uploader<'a> {
     inner: &'a Arc<Inner>,
     target: &'a Target,
     descriptor: &'a Descriptor,
     mount: Option<&'a Mount>,
-    /// Whether the blob is there, until that is known.
-    exists: Option<Answer>,
-    /// Whether the session began with a wish to mount the blob.
+    /// The result of a check whether the blob exists, until it has been evaluated.
+    exists: Option<ExistsReceiver>,
+    /// Whether the session was started by a request to mount the blob.
     was_mount: bool,
     access: Access,
-    /// How far it may be reached, if the session is on another host: it gets no credentials.
-    foreign: Option<Reach>,
-    last: Last,
+    /// The zones that may be contacted, if the session is on another host, which gets no credentials.
+    other_host: Option<Reach>,
+    last: LastFailure,
     open: OpenSession,
 }
 
-/// The last thing that went wrong, for when nothing more can be done.
-enum Last {
+/// The last failure, reported when no attempt is left.
+enum LastFailure {
     Nothing,
-    /// It claimed success, and the blob is not there.
+    /// The registry reported success, and the blob does not exist.
     Absent,
     Fault(Fault),
     Problem(u16, Problem, Option<std::time::Duration>),
 }
 
-impl Last {
+impl LastFailure {
     fn asked(&self) -> Option<std::time::Duration> {
         match self {
-            Last::Problem(_, _, asked) => *asked,
+            LastFailure::Problem(_, _, asked) => *asked,
             _ => None,
         }
     }
 
     fn error(self, descriptor: &Descriptor, target: &Target) -> Error {
         match self {
-            Last::Fault(fault) => problem::unreachable(fault, &target.place),
-            // What is missing here is not the blob.
-            Last::Problem(404, problem, _) => {
+            LastFailure::Fault(fault) => problem::unreachable(fault, &target.place),
+            // 404 refers to the session here, and not to the blob.
+            LastFailure::Problem(404, problem, _) => {
                 Error::Refused { place: target.place.clone(), status: 404, problem: problem.text }
             }
-            Last::Problem(status, problem, _) => {
-                problem::sort(status, problem, &descriptor.digest.to_string(), &target.place)
+            LastFailure::Problem(status, problem, _) => {
+                problem::error_of_status(status, problem, &descriptor.digest.to_string(), &target.place)
             }
-            Last::Absent => {
+            LastFailure::Absent => {
                 let problem = format!("it accepted {} and does not return it", descriptor.digest);
                 Error::protocol(&target.place, problem)
             }
-            Last::Nothing => Error::protocol(&target.place, "it begins an upload and does not say where"),
+            LastFailure::Nothing => Error::protocol(&target.place, "it started an upload without a location"),
         }
     }
 }
 
-impl Sender<'_> {
-    /// Makes the requests that the state machine wants, until there are no more.
-    async fn run(&mut self, upload: &mut Upload, reader: &Reader<'_>, page: &mut Page<'_>) -> Result<Put> {
+impl Uploader<'_> {
+    /// Sends the requests that the state machine demands, until it ends.
+    async fn run(&mut self, upload: &mut Upload, reader: &Reader<'_>, record: &mut JournalRecord<'_>) -> Result<Put> {
         let (inner, size) = (self.inner, self.descriptor.size);
         loop {
             if upload.session().is_some()
                 && let Some(exists) = self.exists.take()
                 && self.is_there(exists).await?
             {
-                return self.cancel(upload, page).await;
+                return self.cancel(upload, record).await;
             }
             let recalled = upload.is_recalled();
             let outcome = match upload.step() {
@@ -200,7 +199,7 @@ impl Sender<'_> {
                     if !self.is_from_itself() {
                         return Ok(Put::Mounted);
                     }
-                    self.inner.memory.note_mounts(&self.target.endpoint, true);
+                    self.inner.cache.note_mounts(&self.target.endpoint, true);
                     return Ok(Put::Present);
                 }
                 Step::Done { mounted: false } => return Ok(Put::Copied),
@@ -208,22 +207,22 @@ impl Sender<'_> {
                 Step::Start { mount } => self.start(*mount).await?,
                 Step::Whole { url } => self.send(Method::PUT, url, reader, 0, size).await?,
                 Step::Chunk { url, offset, length } => self.send(Method::PATCH, url, reader, *offset, *length).await?,
-                Step::Close { url } => self.plain(Method::PUT, self.closing(url)).await?,
-                // Whatever became of what a dead process left, there is another way.
-                Step::Ask { url } if recalled => self.plain(Method::GET, url.clone()).await.unwrap_or_default(),
-                Step::Ask { url } => self.plain(Method::GET, url.clone()).await?,
-                Step::Look => self.look().await?,
+                Step::Commit { url } => self.plain(Method::PUT, self.commit_url(url)).await?,
+                // The session of a dead process is optional: if it cannot be queried, a new one is started.
+                Step::QueryOffset { url } if recalled => self.plain(Method::GET, url.clone()).await.unwrap_or_default(),
+                Step::QueryOffset { url } => self.plain(Method::GET, url.clone()).await?,
+                Step::HeadBlob => self.head_blob().await?,
             };
             let failed = upload.proceed(outcome);
-            self.open.note(upload.session(), self.foreign);
+            self.open.note(upload.session(), self.other_host);
             if let Some(url) = upload.session() {
-                page.record(url, upload.offset()).await;
+                record.record(url, upload.offset()).await;
             }
             if failed {
                 match inner.http.pause(upload.failures(), self.last.asked()) {
                     Some(pause) => {
                         let uploads = self.target.uploads();
-                        inner.http.tell().retried(&Method::PUT, &uploads, pause, upload.failures());
+                        inner.http.observer().retried(&Method::PUT, &uploads, pause, upload.failures());
                         inner.http.clock().sleep(pause).await;
                     }
                     None => return Err(self.take_last()),
@@ -232,33 +231,33 @@ impl Sender<'_> {
         }
     }
 
-    /// Whether the mount asks no more than whether the blob is there.
+    /// Returns whether the mount only checks whether the blob exists.
     fn is_from_itself(&self) -> bool {
         matches!(self.mount, Some(Mount::From(from)) if *from == self.target.path)
     }
 
-    async fn is_there(&self, exists: Answer) -> Result<bool> {
+    async fn is_there(&self, exists: ExistsReceiver) -> Result<bool> {
         match exists.await {
             Ok(exists) => Ok(exists),
             Err(_) => self.exists().await,
         }
     }
 
-    /// Ends an upload of a blob that is there.
-    async fn cancel(&mut self, upload: &Upload, page: &mut Page<'_>) -> Result<Put> {
+    /// Ends the upload of a blob that exists.
+    async fn cancel(&mut self, upload: &Upload, record: &mut JournalRecord<'_>) -> Result<Put> {
         if self.was_mount && self.is_from_itself() {
-            self.inner.memory.note_mounts(&self.target.endpoint, false);
+            self.inner.cache.note_mounts(&self.target.endpoint, false);
         }
         if let Some(url) = upload.session() {
-            page.written = Some(url.clone());
-            // It goes away by itself some day if this fails.
+            record.written = Some(url.clone());
+            // If this fails, the session expires.
             let _ = self.plain(Method::DELETE, url.clone()).await;
         }
         Ok(Put::Present)
     }
 
     fn take_last(&mut self) -> Error {
-        std::mem::replace(&mut self.last, Last::Nothing).error(self.descriptor, self.target)
+        std::mem::replace(&mut self.last, LastFailure::Nothing).error(self.descriptor, self.target)
     }
 
     async fn start(&mut self, mount: bool) -> Result<Outcome> {
@@ -277,10 +276,10 @@ impl Sender<'_> {
             self.access = self.target.access_to_push();
         }
         self.was_mount = mount;
-        self.foreign = None;
+        self.other_host = None;
         match self.plain(Method::POST, url).await {
-            // Who may not read the other repository may still write this one.
-            Err(Error::Denied { .. }) if mount => Ok(Outcome { kind: Kind::Status(403), ..Outcome::default() }),
+            // The user may have no permission to read the other repository, and still have it to write this one.
+            Err(Error::Denied { .. }) if mount => Ok(Outcome { kind: OutcomeKind::Status(403), ..Outcome::default() }),
             outcome => outcome,
         }
     }
@@ -290,18 +289,18 @@ impl Sender<'_> {
         blobs::exists_to_push(self.inner, self.target, &self.access, digest, *size).await
     }
 
-    async fn look(&mut self) -> Result<Outcome> {
+    async fn head_blob(&mut self) -> Result<Outcome> {
         let exists = self.exists().await?;
         if !exists {
-            self.last = Last::Absent;
+            self.last = LastFailure::Absent;
         }
-        Ok(Outcome { kind: Kind::Status(if exists { 200 } else { 404 }), ..Outcome::default() })
+        Ok(Outcome { kind: OutcomeKind::Status(if exists { 200 } else { 404 }), ..Outcome::default() })
     }
 
-    /// A request without a body, repeated as often as it takes.
+    /// Sends a request without a body, with retries.
     async fn plain(&mut self, method: Method, url: Url) -> Result<Outcome> {
         let mut request = Request::new(method, url);
-        let reply = match self.foreign {
+        let reply = match self.other_host {
             None => self.inner.call(&self.target.endpoint, &self.access, request, &self.target.place).await?,
             Some(reach) => {
                 request.reach = reach;
@@ -314,10 +313,10 @@ impl Sender<'_> {
             let digest = self.descriptor.digest.to_string();
             return Err(problem::error(reply, &digest, &self.target.place).await);
         }
-        self.understand(reply).await
+        self.outcome(reply).await
     }
 
-    /// Sends bytes of the blob, once.
+    /// Sends bytes of the blob in one attempt.
     async fn send(
         &mut self,
         method: Method,
@@ -327,18 +326,18 @@ impl Sender<'_> {
         length: u64,
     ) -> Result<Outcome> {
         let chunked = method == Method::PATCH;
-        let url = if chunked { url.clone() } else { self.closing(url) };
+        let url = if chunked { url.clone() } else { self.commit_url(url) };
         let mut request = Request::new(method, url).header("content-type", "application/octet-stream");
         if chunked {
             request = request.header("content-range", &range::chunk(offset, length));
         }
-        request.lane = if length >= BULK { Lane::Bulk } else { Lane::Small };
-        match self.stream_along(request, reader, offset, length).await? {
+        request.lane = if length >= MIN_BULK_BYTES { Lane::Bulk } else { Lane::Small };
+        match self.stream_with_redirects(request, reader, offset, length).await? {
             Streamed::Answered(reply) => {
                 let asked = self.inner.http.retry_after(&reply.answer);
                 let passing = retry::is_passing(reply.answer.status);
-                let outcome = self.understand(*reply).await?;
-                if let Last::Problem(_, _, after) = &mut self.last {
+                let outcome = self.outcome(*reply).await?;
+                if let LastFailure::Problem(_, _, after) = &mut self.last {
                     *after = asked;
                 }
                 Ok(if passing { Outcome::default() } else { outcome })
@@ -347,40 +346,40 @@ impl Sender<'_> {
             Streamed::Broken(Fault::Payload(error)) => Err(error),
             Streamed::Broken(fault) if fault.is_final() => Err(problem::unreachable(fault, &self.target.place)),
             Streamed::Broken(fault) => {
-                self.last = Last::Fault(fault);
+                self.last = LastFailure::Fault(fault);
                 Ok(Outcome::default())
             }
         }
     }
 
-    /// The same, to wherever the registry sends us with it.
-    async fn stream_along(
+    /// Sends a body and follows redirects, with a new body for each.
+    async fn stream_with_redirects(
         &self,
         mut request: Request,
         reader: &Reader<'_>,
         offset: u64,
         length: u64,
     ) -> Result<Streamed> {
-        let (mut foreign, mut visited) = (self.foreign, vec![request.url.clone()]);
+        let (mut other_host, mut visited) = (self.other_host, vec![request.url.clone()]);
         loop {
             let body = reader.open(offset, length).await?;
-            let reply = match self.stream(request.clone(), body, foreign).await? {
+            let reply = match self.stream(request.clone(), body, other_host).await? {
                 Streamed::Answered(reply) if redirect::is_redirect(reply.answer.status) => reply,
                 streamed => return Ok(streamed),
             };
             let (status, location) = (reply.answer.status, reply.answer.header("location"));
             let hop = redirect::follow(&visited, &request.method, status, location);
             let hop = hop.map_err(|problem| problem::unreachable(Fault::Final(problem.into()), &self.target.place))?;
-            if !hop.same && foreign.is_none() {
-                foreign = Some(self.inner.http.reach_from(reply.answer.zone));
+            if !hop.same && other_host.is_none() {
+                other_host = Some(self.inner.http.reach_from(reply.answer.zone));
             }
             request.url = hop.url.clone();
             visited.push(hop.url);
         }
     }
 
-    async fn stream(&self, mut request: Request, body: Body, foreign: Option<Reach>) -> Result<Streamed> {
-        let Some(reach) = foreign else {
+    async fn stream(&self, mut request: Request, body: Body, other_host: Option<Reach>) -> Result<Streamed> {
+        let Some(reach) = other_host else {
             return self.inner.stream(&self.target.endpoint, &self.access, request, body, &self.target.place).await;
         };
         request.reach = reach;
@@ -392,14 +391,14 @@ impl Sender<'_> {
         })
     }
 
-    fn closing(&self, url: &Url) -> Url {
+    fn commit_url(&self, url: &Url) -> Url {
         let mut url = url.clone();
         url.query_pairs_mut().append_pair("digest", &self.descriptor.digest.to_string());
         url
     }
 
-    /// What an answer means to the state machine.
-    async fn understand(&mut self, reply: Reply) -> Result<Outcome> {
+    /// Translates an answer for the state machine.
+    async fn outcome(&mut self, reply: Reply) -> Result<Outcome> {
         let status = reply.answer.status;
         let header = |name| reply.answer.header(name);
         let digest = &self.descriptor.digest;
@@ -408,7 +407,7 @@ impl Sender<'_> {
                 match redirect::resolve(&reply.url, location) {
                     Ok(location) => Some(location),
                     Err(problem) if status == 202 => return Err(Error::protocol(&self.target.place, problem)),
-                    // Nothing is sent to where a complete blob is.
+                    // No further request goes to the location of a complete blob, so an invalid one does not matter.
                     Err(_) => None,
                 }
             }
@@ -417,11 +416,11 @@ impl Sender<'_> {
         };
         if let (Some(location), 200..300) = (&location, status) {
             let own = redirect::same_server(&self.target.endpoint.base, location);
-            let reach = self.foreign.unwrap_or_else(|| self.inner.http.reach_from(reply.answer.zone));
-            self.foreign = (!own).then_some(reach);
+            let reach = self.other_host.unwrap_or_else(|| self.inner.http.reach_from(reply.answer.zone));
+            self.other_host = (!own).then_some(reach);
         }
         let outcome = Outcome {
-            kind: Kind::Status(status),
+            kind: OutcomeKind::Status(status),
             location,
             received: header("range").and_then(range::received),
             minimum: header("oci-chunk-min-length").and_then(|text| text.trim().parse().ok()),
@@ -431,7 +430,7 @@ impl Sender<'_> {
             },
         };
         if status >= 300 {
-            self.last = Last::Problem(status, Problem::of(reply).await, None);
+            self.last = LastFailure::Problem(status, Problem::of(reply).await, None);
         }
         Ok(outcome)
     }

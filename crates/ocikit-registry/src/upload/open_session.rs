@@ -1,4 +1,4 @@
-//! Upload sessions that are open at a registry, and how they are cancelled.
+//! Tracks open upload sessions, and cancels them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,54 +13,54 @@ use crate::http::send::Request;
 use crate::http::transport::lock;
 use crate::target::Target;
 
-/// How long the cancellation of an upload session may take, retries included.
+/// Time limit for cancelling an upload session, retries included.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The upload session that an upload uses now, if there is one.
+/// The current session of an upload, if there is one.
 ///
-/// Registries keep the bytes of a session until it expires, often for a week. So a session that nobody will continue is
-/// cancelled: at once by [`cancel`](OpenSession::cancel), or in the background if this is dropped with an open session,
+/// Registries keep the bytes of a session until it expires, often for a week. So a session that will not be resumed is
+/// cancelled: by [`cancel`](OpenSession::cancel), or in the background if this value is dropped with an open session,
 /// because the future of the push was dropped. A session that the journal keeps for the next attempt stays open.
 pub(super) struct OpenSession {
     inner: Arc<Inner>,
     target: Arc<Target>,
     access: Access,
-    /// Whether the journal keeps it, for another attempt to continue.
+    /// Whether the journal keeps it for another attempt.
     kept: bool,
     open: Option<Open>,
 }
 
 struct Open {
     url: Url,
-    /// How far the session may be reached, if it is on another host: it gets no credentials.
-    foreign: Option<Reach>,
+    /// The zones that may be contacted, if the session is on another host, which gets no credentials.
+    other_host: Option<Reach>,
 }
 
 impl OpenSession {
-    /// No session yet.
+    /// Starts without a session.
     pub(super) fn none(inner: &Arc<Inner>, target: &Arc<Target>, kept: bool) -> OpenSession {
         let access = target.access_to_push();
         OpenSession { inner: inner.clone(), target: target.clone(), access, kept, open: None }
     }
 
-    /// Notes the session that is used from now on, if one was begun.
-    pub(super) fn note(&mut self, url: Option<&Url>, foreign: Option<Reach>) {
+    /// Sets the current session, if there is one.
+    pub(super) fn note(&mut self, url: Option<&Url>, other_host: Option<Reach>) {
         if let Some(url) = url {
-            self.open = Some(Open { url: url.clone(), foreign });
+            self.open = Some(Open { url: url.clone(), other_host });
         }
     }
 
-    /// Whether another attempt may continue the session.
+    /// Returns whether another attempt may resume the session.
     pub(super) fn is_kept(&self) -> bool {
         self.kept
     }
 
-    /// Leaves the session as it is.
+    /// Keeps the session open.
     pub(super) fn release(mut self) {
         self.open = None;
     }
 
-    /// Cancels the session. The registry removes it some day if this fails.
+    /// Cancels the session. If this fails, the registry expires it.
     pub(super) async fn cancel(mut self) {
         if let Some(open) = self.open.take() {
             cancel(self.inner.clone(), self.target.clone(), self.access.clone(), open).await;
@@ -82,10 +82,10 @@ impl Drop for OpenSession {
     }
 }
 
-async fn cancel(inner: Arc<Inner>, target: Arc<Target>, access: Access, Open { url, foreign }: Open) {
+async fn cancel(inner: Arc<Inner>, target: Arc<Target>, access: Access, Open { url, other_host }: Open) {
     let mut request = Request::new(Method::DELETE, url);
     let cancelled = async {
-        match foreign {
+        match other_host {
             None => drop(inner.call(&target.endpoint, &access, request, &target.place).await),
             Some(reach) => {
                 request.reach = reach;
@@ -95,6 +95,6 @@ async fn cancel(inner: Arc<Inner>, target: Arc<Target>, access: Access, Open { u
             }
         }
     };
-    // Whether it worked changes nothing: an expired session is removed all the same.
+    // The outcome does not matter: the registry expires the session anyway.
     let _ = tokio::time::timeout(CANCEL_TIMEOUT, cancelled).await;
 }

@@ -7,19 +7,19 @@ use ocikit_spec::{Descriptor, Hasher};
 
 use crate::http::transport::lock;
 
-/// Reads a blob from its source, as often and from wherever an upload needs it, and hashes every byte once.
+/// Reads a blob from its source, from any offset and as often as the upload needs it, and hashes every byte once.
 ///
-/// The last chunk is held back until the digest is right, so that no wrong blob is ever completed.
+/// The last chunk is withheld until the digest matches, so that an upload of wrong bytes is never completed.
 pub(crate) struct Reader<'a> {
     descriptor: &'a Descriptor,
     from: &'a dyn Source,
     hashed: Arc<Mutex<Hashed>>,
 }
 
-/// How far the blob was hashed.
+/// The progress of the hash.
 struct Hashed {
-    /// `None` where bytes were not hashed here, because another process sent them, or somebody else does: then the
-    /// registry is the only one who can tell if the rest comes from elsewhere.
+    /// `None` if some bytes were not hashed here: another process has sent them, or the source verifies them. If the
+    /// upload then continues with other bytes, the registry checks the digest.
     hasher: Option<Hasher>,
     position: u64,
 }
@@ -30,7 +30,7 @@ impl<'a> Reader<'a> {
         Reader { descriptor, from, hashed: Arc::new(Mutex::new(Hashed { hasher, position: 0 })) }
     }
 
-    /// Some of the bytes.
+    /// Returns `length` bytes from an offset on.
     pub(crate) async fn open(&self, offset: u64, length: u64) -> Result<Body> {
         let end = offset + length;
         let size = self.descriptor.size;
@@ -62,13 +62,14 @@ fn checked(body: Body, check: Check, offset: u64, end: u64) -> impl Stream<Item 
     })
 }
 
-/// The next chunk and where it ends.
+/// Returns the next chunk and its end offset.
 async fn next(body: &mut Body, check: &Check, position: u64, end: u64) -> Result<Option<(Bytes, u64)>> {
     let Some(chunk) = next_full(body).await? else {
         return if position < end { Err(check.size(position)) } else { Ok(None) };
     };
     let after = check.pass(position, end, &chunk)?;
-    // Whoever sends this asks for nothing behind the end, so what should not be there is looked for before.
+    // The HTTP client stops reading at the announced length, so surplus bytes are detected before the last chunk is
+    // returned.
     if after == end
         && let Some(more) = next_full(body).await?
     {
@@ -91,12 +92,12 @@ struct Check {
     descriptor: Arc<Descriptor>,
     place: Arc<str>,
     hashed: Arc<Mutex<Hashed>>,
-    /// Whether the body is being checked by whoever reads it for us and others.
+    /// Whether the source verifies the digest of the body.
     trusted: bool,
 }
 
 impl Check {
-    /// Looks at a chunk that begins here and returns where it ends.
+    /// Checks a chunk that starts at `position`, and returns its end offset.
     fn pass(&self, position: u64, end: u64, chunk: &[u8]) -> Result<u64> {
         let after = position + chunk.len() as u64;
         if after > end {
@@ -117,7 +118,7 @@ impl Check {
             && let Some(hasher) = hashed.hasher.take()
         {
             let actual = hasher.clone().finish();
-            // Kept for when the end is sent again.
+            // Kept in case the end is sent again.
             hashed.hasher = Some(hasher);
             if actual != self.descriptor.digest {
                 return Err(self.mismatch(Mismatch::Digest(actual)));
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn bytes_that_are_sent_again_are_hashed_once() {
+    async fn repeated_bytes_are_hashed_once() {
         let bytes = ocikit_image::testing::random(1, 3 * bridge::CHUNK + 5);
         let memory = Memory::new();
         memory.insert(bytes.clone());
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_what_another_process_sent_passes() {
+    async fn resumed_bytes_of_another_process_pass_without_hash() {
         let memory = Memory::new();
         memory.insert(&b"abcdef"[..]);
         let descriptor = Descriptor::of(MediaType::OCI_LAYER, b"abcdef");

@@ -1,75 +1,75 @@
-//! What to send next in an upload, given what came back: no request is made here.
+//! Decides what to send next in an upload, from the answers so far. Makes no requests.
 
 use reqwest::Url;
 
-/// How often an upload may begin anew at zero.
-const MOST_RESTARTS: u32 = 5;
+/// Maximum number of times that an upload restarts from zero.
+const MAX_RESTARTS: u32 = 5;
 
-/// How often in a row nothing may arrive before less is sent at once.
-const PATIENCE: u32 = 2;
+/// Number of consecutive failures without progress after which smaller chunks are sent.
+const MAX_STALLED_ATTEMPTS: u32 = 2;
 
-/// The first size of a chunk where a registry takes no blob in one piece, and the least that it is halved to.
-const CHUNK: u64 = 64 << 20;
-const LEAST_CHUNK: u64 = 1 << 20;
+/// Initial size of a chunk if a registry refuses the blob in one piece, and minimum size after halving, in bytes.
+const INITIAL_CHUNK_BYTES: u64 = 64 << 20;
+const MIN_CHUNK_BYTES: u64 = 1 << 20;
 
-/// A request to make, or the end.
+/// The next request, or the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// `POST`: begin an upload, with a wish to mount the blob if there is where to.
+    /// `POST`: start an upload, optionally with a mount.
     Start { mount: bool },
     /// `PUT` with the digest and all bytes.
     Whole { url: Url },
     /// `PATCH` with some bytes.
     Chunk { url: Url, offset: u64, length: u64 },
     /// `PUT` with the digest and no bytes.
-    Close { url: Url },
-    /// `GET` the session: how much has arrived?
-    Ask { url: Url },
-    /// `HEAD` the blob: is it there after all?
-    Look,
-    /// It is there.
+    Commit { url: Url },
+    /// `GET` the session, to learn how many bytes have been received.
+    QueryOffset { url: Url },
+    /// `HEAD` the blob, to check whether it exists after all.
+    HeadBlob,
+    /// The blob exists.
     Done { mounted: bool },
-    /// It will not be.
+    /// No attempt is left.
     Failed,
 }
 
-/// What came back.
+/// The answer to a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    pub(crate) kind: Kind,
-    /// The session from now on, if it was named.
+    pub(crate) kind: OutcomeKind,
+    /// The URL of the session for the next request, if the answer names it.
     pub(crate) location: Option<Url>,
-    /// How many bytes the registry says it has.
+    /// Number of bytes that the registry has received.
     pub(crate) received: Option<u64>,
-    /// The least size that it wants chunks to have.
+    /// Minimum size of a chunk that the registry demands.
     pub(crate) minimum: Option<u64>,
-    /// Whether the answer names the blob, by its digest or as its location. Without that a success is only a status, which
-    /// a web page has too.
+    /// Whether the answer names the blob, by its digest or as its location. Without that a status proves nothing, since
+    /// a web page has one too.
     pub(crate) named: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// An answer with a status that another attempt would not change.
+pub(crate) enum OutcomeKind {
+    /// A status that a retry would not change.
     Status(u16),
-    /// No answer, one that may pass, or a challenge that was met.
+    /// No answer, a status that a retry may change, or a challenge that has been answered.
     #[default]
     Broken,
 }
 
-/// An upload under way.
+/// The state of an upload.
 #[derive(Debug)]
 pub(crate) struct Upload {
     size: u64,
     step: Step,
-    /// How many bytes the registry is known to have in this session.
+    /// Number of bytes that the registry has received in this session.
     offset: u64,
-    /// The most it ever had: only to get beyond that is to get on.
+    /// The maximum of `offset` over all sessions. Only more than that counts as progress.
     furthest: u64,
-    /// The session that is being asked about goes back to a process that died.
+    /// Whether the session that is being queried was started by a process that died.
     recalled: bool,
-    /// Whether a request with bytes for this session broke. What is left of it may arrive later than the answer to how much
-    /// has arrived, and then be there twice.
+    /// Whether a request with bytes for this session broke off. Its remaining bytes may arrive after the query for the
+    /// offset was answered, and are then in the session twice.
     interrupted: bool,
     /// How the bytes are sent.
     mode: Mode,
@@ -80,19 +80,19 @@ pub(crate) struct Upload {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// All at once, and after a failure what is left at once.
+    /// In one piece, and after a failure the rest in one piece.
     Whole,
-    /// In chunks of this size.
+    /// In chunks of this size, in bytes.
     Chunks(u64),
-    /// All at once and never continued: the registry cannot.
+    /// In one piece, and after a failure from zero: the registry cannot resume.
     Again,
 }
 
 impl Upload {
-    /// Begins one; in a session that is remembered if there is one.
+    /// Starts an upload, in a recorded session if there is one.
     pub(crate) fn new(size: u64, mount: bool, recalled: Option<Url>) -> Upload {
         let is_recalled = recalled.is_some();
-        let step = recalled.map_or(Step::Start { mount }, |url| Step::Ask { url });
+        let step = recalled.map_or(Step::Start { mount }, |url| Step::QueryOffset { url });
         Upload {
             size,
             step,
@@ -107,69 +107,71 @@ impl Upload {
         }
     }
 
-    /// What to do now.
+    /// Returns the next step.
     pub(crate) fn step(&self) -> &Step {
         &self.step
     }
 
-    /// The session that bytes go to now.
+    /// Returns the current session.
     pub(crate) fn session(&self) -> Option<&Url> {
         match &self.step {
-            Step::Whole { url } | Step::Chunk { url, .. } | Step::Close { url } | Step::Ask { url } => Some(url),
-            Step::Start { .. } | Step::Look | Step::Done { .. } | Step::Failed => None,
+            Step::Whole { url } | Step::Chunk { url, .. } | Step::Commit { url } | Step::QueryOffset { url } => {
+                Some(url)
+            }
+            Step::Start { .. } | Step::HeadBlob | Step::Done { .. } | Step::Failed => None,
         }
     }
 
-    /// How many bytes the registry is known to have.
+    /// Returns the number of bytes that the registry has received.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Whether a session that goes back to another process is being asked about.
+    /// Returns whether a session of another process is being queried.
     pub(crate) fn is_recalled(&self) -> bool {
         self.recalled
     }
 
-    /// How often it has failed since it last got on.
+    /// Returns the number of failures since the last progress.
     pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Takes note of what came back and decides what is next. Says whether that was a failure, after which to wait.
+    /// Processes an answer and decides the next step. Returns whether it was a failure, after which the caller waits.
     pub(crate) fn proceed(&mut self, outcome: Outcome) -> bool {
         let before = self.failures;
         self.minimum = outcome.minimum.unwrap_or(self.minimum);
         self.step = match self.step.clone() {
-            Step::Start { mount } => self.started(mount, outcome),
-            Step::Whole { url } => self.sent(url, outcome),
-            Step::Chunk { url, offset, length } => self.chunk_sent(url, offset + length, outcome),
-            Step::Close { url } => self.closed(url, outcome),
-            Step::Ask { url } => self.told(url, outcome),
-            Step::Look => self.looked(outcome),
+            Step::Start { mount } => self.start_answered(mount, outcome),
+            Step::Whole { url } => self.whole_answered(url, outcome),
+            Step::Chunk { url, offset, length } => self.chunk_answered(url, offset + length, outcome),
+            Step::Commit { url } => self.commit_answered(url, outcome),
+            Step::QueryOffset { url } => self.offset_answered(url, outcome),
+            Step::HeadBlob => self.head_answered(outcome),
             end @ (Step::Done { .. } | Step::Failed) => end,
         };
         self.failures > before
     }
 
-    fn started(&mut self, mount: bool, outcome: Outcome) -> Step {
+    fn start_answered(&mut self, mount: bool, outcome: Outcome) -> Step {
         match (outcome.kind, outcome.location) {
-            (Kind::Status(201), _) if mount && outcome.named => Step::Done { mounted: true },
-            (Kind::Status(201), None) if mount => Step::Look,
-            (Kind::Status(200..300), Some(url)) => {
+            (OutcomeKind::Status(201), _) if mount && outcome.named => Step::Done { mounted: true },
+            (OutcomeKind::Status(201), None) if mount => Step::HeadBlob,
+            (OutcomeKind::Status(200..300), Some(url)) => {
                 (self.offset, self.interrupted) = (0, false);
                 self.send(url)
             }
-            // Where the blob is may be a secret, or the registry knows no mounts.
-            (Kind::Status(_), _) if mount => Step::Start { mount: false },
+            // The registry may not support mounts, or the user may not read the source repository.
+            (OutcomeKind::Status(_), _) if mount => Step::Start { mount: false },
             _ => Step::Failed,
         }
     }
 
-    /// The next bytes to send in this session.
+    /// Returns the step that sends the next bytes in this session.
     fn send(&self, url: Url) -> Step {
         let left = self.size - self.offset;
         if left == 0 {
-            return Step::Close { url };
+            return Step::Commit { url };
         }
         let length = match self.mode {
             Mode::Chunks(size) => left.min(size.max(self.minimum)),
@@ -179,73 +181,74 @@ impl Upload {
         Step::Chunk { url, offset: self.offset, length }
     }
 
-    fn sent(&mut self, url: Url, outcome: Outcome) -> Step {
+    fn whole_answered(&mut self, url: Url, outcome: Outcome) -> Step {
         match outcome.kind {
-            // The specification has 201 and the location; anything else that claims success is looked for.
-            Kind::Status(201 | 204) if outcome.named => Step::Done { mounted: false },
-            Kind::Status(200..300) => Step::Look,
-            Kind::Broken | Kind::Status(416) => {
+            // The specification requires 201 and the location. Any other success is checked with `HEAD`.
+            OutcomeKind::Status(201 | 204) if outcome.named => Step::Done { mounted: false },
+            OutcomeKind::Status(200..300) => Step::HeadBlob,
+            OutcomeKind::Broken | OutcomeKind::Status(416) => {
                 self.failures += 1;
                 self.interrupted = true;
-                if self.mode == Mode::Again { self.restart() } else { Step::Ask { url } }
+                if self.mode == Mode::Again { self.restart() } else { Step::QueryOffset { url } }
             }
-            Kind::Status(404) => self.lost(),
-            Kind::Status(405 | 411 | 413 | 501) => self.shrink(),
-            Kind::Status(400) if self.interrupted => self.restart(),
-            Kind::Status(_) => Step::Failed,
+            OutcomeKind::Status(404) => self.lost(),
+            OutcomeKind::Status(405 | 411 | 413 | 501) => self.shrink(),
+            OutcomeKind::Status(400) if self.interrupted => self.restart(),
+            OutcomeKind::Status(_) => Step::Failed,
         }
     }
 
-    fn chunk_sent(&mut self, url: Url, end: u64, outcome: Outcome) -> Step {
+    fn chunk_answered(&mut self, url: Url, end: u64, outcome: Outcome) -> Step {
         match outcome.kind {
-            Kind::Status(200..300) => {
+            OutcomeKind::Status(200..300) => {
                 let received = outcome.received.unwrap_or(end);
                 let url = outcome.location.unwrap_or(url);
-                // It was taken and is not there: nobody may go on like that for ever.
+                // The chunk was accepted and not stored. Counting it as a failure ends a loop without progress.
                 self.failures += u32::from(received <= self.offset);
                 self.arrived(received, url)
             }
-            Kind::Broken | Kind::Status(416) => {
+            OutcomeKind::Broken | OutcomeKind::Status(416) => {
                 self.failures += 1;
                 self.interrupted = true;
-                Step::Ask { url }
+                Step::QueryOffset { url }
             }
-            Kind::Status(404) => self.lost(),
-            Kind::Status(413) => self.shrink(),
-            // A session that was begun by a PUT cannot be continued by a PATCH here.
-            Kind::Status(_) if self.mode == Mode::Whole => {
+            OutcomeKind::Status(404) => self.lost(),
+            OutcomeKind::Status(413) => self.shrink(),
+            // This registry does not accept a `PATCH` in a session with an interrupted `PUT`.
+            OutcomeKind::Status(_) if self.mode == Mode::Whole => {
                 self.mode = Mode::Again;
                 self.restart()
             }
-            Kind::Status(400) if self.interrupted => self.restart(),
-            Kind::Status(_) => Step::Failed,
+            OutcomeKind::Status(400) if self.interrupted => self.restart(),
+            OutcomeKind::Status(_) => Step::Failed,
         }
     }
 
-    fn closed(&mut self, url: Url, outcome: Outcome) -> Step {
+    fn commit_answered(&mut self, url: Url, outcome: Outcome) -> Step {
         match outcome.kind {
-            Kind::Status(201 | 204) if outcome.named => Step::Done { mounted: false },
-            Kind::Status(200..300) => Step::Look,
-            Kind::Broken | Kind::Status(416) => {
+            OutcomeKind::Status(201 | 204) if outcome.named => Step::Done { mounted: false },
+            OutcomeKind::Status(200..300) => Step::HeadBlob,
+            OutcomeKind::Broken | OutcomeKind::Status(416) => {
                 self.failures += 1;
-                Step::Ask { url }
+                Step::QueryOffset { url }
             }
-            Kind::Status(404) => self.lost(),
-            Kind::Status(400) if self.size > 0 => self.restart(),
-            Kind::Status(_) => Step::Failed,
+            OutcomeKind::Status(404) => self.lost(),
+            OutcomeKind::Status(400) if self.size > 0 => self.restart(),
+            OutcomeKind::Status(_) => Step::Failed,
         }
     }
 
-    fn told(&mut self, url: Url, outcome: Outcome) -> Step {
+    fn offset_answered(&mut self, url: Url, outcome: Outcome) -> Step {
         let url = outcome.location.unwrap_or(url);
         match (outcome.kind, outcome.received) {
-            (Kind::Status(200..300), Some(received)) => {
+            (OutcomeKind::Status(200..300), Some(received)) => {
                 self.recalled = false;
-                // Registries say `0-0` for nothing too, and a blob that lacks one byte at its beginning is refused.
+                // `0-0` also stands for an empty session (distribution/distribution#2363). If there is one byte after
+                // all, the registry refuses the result, and the upload restarts.
                 let received = if received == 1 && self.size > 1 { 0 } else { received };
                 self.arrived(received, url)
             }
-            // What a dead process left behind may be long gone: that is no failure.
+            // The session of a dead process may have expired, which is no failure.
             _ if self.recalled => {
                 self.recalled = false;
                 Step::Start { mount: false }
@@ -254,7 +257,7 @@ impl Upload {
         }
     }
 
-    /// Goes on behind what has arrived.
+    /// Continues after the bytes that have been received.
     fn arrived(&mut self, received: u64, url: Url) -> Step {
         if received > self.size {
             return self.restart();
@@ -263,38 +266,38 @@ impl Upload {
         if received > self.furthest {
             self.furthest = received;
             self.failures = 0;
-        } else if self.failures >= PATIENCE {
-            // Something between us and the registry may cut long bodies off without a word.
+        } else if self.failures >= MAX_STALLED_ATTEMPTS {
+            // A proxy between the client and the registry may cut off long bodies.
             self.mode = match self.mode {
-                Mode::Whole if self.size > CHUNK => Mode::Chunks(CHUNK),
-                Mode::Chunks(size) if size > LEAST_CHUNK && size > self.minimum => Mode::Chunks(size / 2),
+                Mode::Whole if self.size > INITIAL_CHUNK_BYTES => Mode::Chunks(INITIAL_CHUNK_BYTES),
+                Mode::Chunks(size) if size > MIN_CHUNK_BYTES && size > self.minimum => Mode::Chunks(size / 2),
                 mode => mode,
             };
         }
         self.send(url)
     }
 
-    /// The session is gone; perhaps because the blob is complete.
+    /// The session does not exist any more; the blob may be complete.
     fn lost(&mut self) -> Step {
         self.failures += 1;
-        Step::Look
+        Step::HeadBlob
     }
 
-    fn looked(&mut self, outcome: Outcome) -> Step {
+    fn head_answered(&mut self, outcome: Outcome) -> Step {
         match outcome.kind {
-            Kind::Status(200..300) => Step::Done { mounted: false },
+            OutcomeKind::Status(200..300) => Step::Done { mounted: false },
             _ => self.restart(),
         }
     }
 
-    /// The blob, or a chunk of it, was too much in one piece.
+    /// Sends smaller chunks, after the blob or a chunk was too large.
     fn shrink(&mut self) -> Step {
         self.mode = match self.mode {
-            Mode::Whole | Mode::Again => Mode::Chunks(CHUNK),
-            Mode::Chunks(size) if size > LEAST_CHUNK && size > self.minimum => Mode::Chunks(size / 2),
+            Mode::Whole | Mode::Again => Mode::Chunks(INITIAL_CHUNK_BYTES),
+            Mode::Chunks(size) if size > MIN_CHUNK_BYTES && size > self.minimum => Mode::Chunks(size / 2),
             Mode::Chunks(_) => return Step::Failed,
         };
-        // This may have spoiled the session, and to begin another costs little beside the chunks.
+        // The refused request may have damaged the session. A new one costs little compared to the chunks.
         self.offset = 0;
         Step::Start { mount: false }
     }
@@ -302,7 +305,7 @@ impl Upload {
     fn restart(&mut self) -> Step {
         self.restarts += 1;
         self.offset = 0;
-        if self.restarts > MOST_RESTARTS { Step::Failed } else { Step::Start { mount: false } }
+        if self.restarts > MAX_RESTARTS { Step::Failed } else { Step::Start { mount: false } }
     }
 }
 

@@ -100,7 +100,7 @@ async fn a_certificate_is_checked_unless_told_otherwise() {
     for tls in [
         authority.trusted(),
         TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() },
-        TlsSettings { verify: Verify::NorTls, ..TlsSettings::default() },
+        TlsSettings { verify: Verify::InsecureAllowHttp, ..TlsSettings::default() },
     ] {
         assert!(!repository(&double, secure(tls)).has(&absent()).await.unwrap());
     }
@@ -144,7 +144,7 @@ async fn a_file_that_is_no_certificate_is_named() {
 #[tokio::test]
 async fn what_is_insecure_may_speak_no_tls() {
     let double = Double::start().await;
-    let tls = TlsSettings { verify: Verify::NorTls, ..TlsSettings::default() };
+    let tls = TlsSettings { verify: Verify::InsecureAllowHttp, ..TlsSettings::default() };
     let repository = repository(&double, secure(tls));
     let memory = Memory::new();
     let bytes = testing::random(1, 100_000);
@@ -264,7 +264,7 @@ async fn what_is_blocked_is_not_spoken_to() {
 async fn what_is_insecure_and_speaks_tls_is_not_spoken_to_without() {
     let authority = Authority::new();
     let double = authority.registry(false, &["http/1.1"]).await;
-    let tls = TlsSettings { verify: Verify::NorTls, ..TlsSettings::default() };
+    let tls = TlsSettings { verify: Verify::InsecureAllowHttp, ..TlsSettings::default() };
     let repository = repository(&double, secure(tls));
     assert!(!repository.has(&absent()).await.unwrap());
     let plain = Double::instead_of(double).await;

@@ -321,7 +321,7 @@ fn dying(journal: &Arc<FileJournal>, attempts: u32) -> Client {
 #[tokio::test]
 async fn another_process_goes_on_where_one_died() {
     let directory = tempfile::TempDir::new().unwrap();
-    let options = JournalOptions { smallest: 0, ..JournalOptions::default() };
+    let options = JournalOptions { min_blob_bytes: 0, ..JournalOptions::default() };
     let journal = Arc::new(FileJournal::with_options(directory.path(), options));
     let double = Double::start().await;
     let (memory, descriptor) = blob(1, 2_000_000);
@@ -342,7 +342,7 @@ async fn another_process_goes_on_where_one_died() {
 #[tokio::test]
 async fn a_journal_that_is_out_of_date_does_no_harm() {
     let directory = tempfile::TempDir::new().unwrap();
-    let options = JournalOptions { smallest: 0, ..JournalOptions::default() };
+    let options = JournalOptions { min_blob_bytes: 0, ..JournalOptions::default() };
     let journal = Arc::new(FileJournal::with_options(directory.path(), options));
     let elsewhere = Double::start().await;
     for url in ["/v2/a/blobs/uploads/gone", "nonsense", "http://{elsewhere}/v2/x", "http://169.254.169.254/x"] {
@@ -415,7 +415,7 @@ async fn the_session_of_an_upload_that_is_given_up_is_cancelled() {
 #[tokio::test]
 async fn a_session_that_the_journal_keeps_stays_open_for_the_next_attempt() {
     let directory = tempfile::TempDir::new().unwrap();
-    let options = JournalOptions { smallest: 1_000_000, ..JournalOptions::default() };
+    let options = JournalOptions { min_blob_bytes: 1_000_000, ..JournalOptions::default() };
     let journal = Arc::new(FileJournal::with_options(directory.path(), options));
     let double = Double::start().await;
     drop_while_sending(&double, &repository(&dying(&journal, 6), &double, "a")).await;
@@ -600,7 +600,7 @@ async fn nothing_is_not_completed_as_something() {
 #[tokio::test]
 async fn a_session_elsewhere_is_remembered_as_often_as_it_takes() {
     let directory = tempfile::TempDir::new().unwrap();
-    let options = JournalOptions { smallest: 0, ..JournalOptions::default() };
+    let options = JournalOptions { min_blob_bytes: 0, ..JournalOptions::default() };
     let journal = Arc::new(FileJournal::with_options(directory.path(), options));
     let (double, elsewhere) = (Double::start().await, Double::start().await);
     let there = elsewhere.host();

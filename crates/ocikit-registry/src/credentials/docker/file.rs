@@ -1,4 +1,4 @@
-//! What stands in a `config.json` of docker or an `auth.json` of podman, and which part of it is meant.
+//! The format of docker's `config.json` and podman's `auth.json`, and which of its entries apply.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ use zeroize::Zeroizing;
 
 use crate::credentials::{Credential, Secret};
 
-/// The key under which docker keeps what it knows of Docker Hub.
-pub(crate) const HUB: &str = "https://index.docker.io/v1/";
+/// The key under which docker stores the credential of Docker Hub.
+pub(crate) const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// The user that stands for an identity token.
+/// The user name that marks an identity token.
 pub(crate) const TOKEN_USER: &str = "<token>";
 
-/// What is read of a file; everything else in it is kept and not looked at.
+/// The fields that are read; others are preserved.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct File {
     #[serde(alias = "Auths", deserialize_with = "null_is_default")]
-    auths: BTreeMap<String, Option<Entry>>,
+    auths: BTreeMap<String, Option<AuthEntry>>,
     #[serde(alias = "CredHelpers", alias = "credhelpers", deserialize_with = "null_is_default")]
     cred_helpers: BTreeMap<String, String>,
     #[serde(alias = "CredsStore", alias = "credsstore", deserialize_with = "null_is_default")]
@@ -31,7 +31,7 @@ pub(crate) struct File {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Entry {
+struct AuthEntry {
     #[serde(alias = "Auth")]
     auth: Option<Secret>,
     #[serde(alias = "Username")]
@@ -44,32 +44,32 @@ struct Entry {
     registrytoken: Option<Secret>,
 }
 
-/// Where a credential may be.
+/// A possible source of a credential.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Candidate {
-    /// A helper knows it, under the name of this server.
+    /// A credential helper, and the server name to ask for.
     Helper { name: String, server: String },
-    /// It stands in the file.
-    Here(Credential),
-    /// It should stand in the file, and cannot be read there.
+    /// An entry of the file.
+    Entry(Credential),
+    /// An entry of the file that cannot be decoded.
     Broken(String),
 }
 
 impl File {
     pub(crate) fn parse(text: &[u8]) -> Result<File, String> {
-        // What serde says of a wrong value quotes it.
+        // serde's message quotes the wrong value, which may be a secret.
         serde_json::from_slice(text)
-            .map_err(|error| format!("it is not what it should be at line {}, column {}", error.line(), error.column()))
+            .map_err(|error| format!("the JSON is invalid at line {}, column {}", error.line(), error.column()))
     }
 
-    /// Where the credential for a repository may be, the most specific entry first. As in docker, helpers for a
-    /// registry come before the store for all, and that before what stands in the file.
+    /// Returns the possible sources of a credential for a repository, the most specific first. As in docker, a helper
+    /// for the registry precedes the store for all registries, and that precedes entries of the file.
     pub(crate) fn candidates(&self, registry: &Registry, path: &str) -> Vec<Candidate> {
         let mut found = Vec::new();
         for name in names(registry, path) {
             let helpers = self.cred_helpers.iter().filter(|(key, _)| normalize(key) == name);
             found.extend(helpers.map(|(key, helper)| {
-                // What is kept for a registry as a whole is kept under one name, however the key is written.
+                // The credential of a whole registry is stored under one canonical name, however the key is spelled.
                 let server = if name == registry.as_str() { server(registry) } else { key };
                 Candidate::Helper { name: helper.clone(), server: server.to_owned() }
             }));
@@ -83,8 +83,8 @@ impl File {
                 found.extend(servers.into_iter().map(store));
             }
             for (key, entry) in entries {
-                match entry.as_ref().map_or(Ok(None), Entry::credential) {
-                    Ok(credential) => found.extend(credential.map(Candidate::Here)),
+                match entry.as_ref().map_or(Ok(None), AuthEntry::credential) {
+                    Ok(credential) => found.extend(credential.map(Candidate::Entry)),
                     Err(problem) => found.push(Candidate::Broken(format!("the entry `{key}` {problem}"))),
                 }
             }
@@ -92,7 +92,7 @@ impl File {
         found
     }
 
-    /// Whether it has a credential for a registry as a whole.
+    /// Returns whether the file has a credential or a helper for a registry as a whole.
     pub(crate) fn mentions(&self, registry: &Registry) -> bool {
         let named = |key: &String| normalize(key) == registry.as_str();
         self.cred_helpers.keys().any(named)
@@ -101,7 +101,7 @@ impl File {
             })
     }
 
-    /// The helper that keeps new credentials for a registry.
+    /// Returns the helper that stores new credentials for a registry.
     pub(crate) fn keeper(&self, registry: &Registry) -> Option<&str> {
         let helpers = self.cred_helpers.iter().find(|(key, _)| normalize(key) == registry.as_str());
         let store = Some(self.creds_store.as_str()).filter(|store| !store.is_empty());
@@ -109,7 +109,7 @@ impl File {
     }
 }
 
-impl Entry {
+impl AuthEntry {
     fn credential(&self) -> Result<Option<Credential>, &'static str> {
         let is_set = |secret: &&Secret| !secret.reveal().is_empty();
         if let Some(token) = self.registrytoken.as_ref().filter(is_set) {
@@ -120,33 +120,33 @@ impl Entry {
         }
         if let Some(auth) = self.auth.as_ref().filter(is_set) {
             let (username, password) = decode(auth).ok_or("has an `auth` that is not a user and a password")?;
-            return Ok(Some(sorted(username, password)));
+            return Ok(Some(credential_of(username, password)));
         }
         Ok(match (&self.username, &self.password) {
             (Some(username), Some(password)) if !username.is_empty() => {
-                Some(sorted(username.clone(), password.clone()))
+                Some(credential_of(username.clone(), password.clone()))
             }
             _ => None,
         })
     }
 }
 
-/// A user and a password, which may be a token in disguise.
-pub(crate) fn sorted(username: String, password: Secret) -> Credential {
+/// Returns the credential for a user and a password; the user `<token>` marks an identity token.
+pub(crate) fn credential_of(username: String, password: Secret) -> Credential {
     if username == TOKEN_USER { Credential::Identity(password) } else { Credential::Password { username, password } }
 }
 
 fn decode(auth: &Secret) -> Option<(String, Secret)> {
     let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    // Go skips line breaks.
+    // Go's decoder skips line breaks.
     let text = Zeroizing::new(auth.reveal().replace(char::is_whitespace, ""));
     let bytes = Zeroizing::new(GeneralPurpose::new(&STANDARD, lenient).decode(text.as_str()).ok()?);
     let (username, password) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
-    // docker pads with zero bytes and removes them (spring-projects/spring-boot#45290).
+    // Docker pads passwords with zero bytes and removes them when reading (spring-projects/spring-boot#45290).
     Some((username.to_owned(), Secret::new(password.trim_end_matches('\0'))))
 }
 
-/// The names under which a credential for a repository may be kept, the most specific first.
+/// Returns the names under which a credential for a repository may be stored, the most specific first.
 fn names(registry: &Registry, path: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut rest = path;
@@ -158,7 +158,7 @@ fn names(registry: &Registry, path: &str) -> Vec<String> {
     names
 }
 
-/// What a key means: docker writes a URL with the version of an API that is long gone, others just the host.
+/// Returns the canonical name of a key. Docker writes a URL with the version of an old API, other tools write the host.
 pub(crate) fn normalize(key: &str) -> String {
     let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
@@ -169,12 +169,12 @@ pub(crate) fn normalize(key: &str) -> String {
     }
 }
 
-/// The name of a registry for helpers, and the key of a new entry.
+/// Returns the name of a registry for helpers, and as the key of a new entry.
 pub(crate) fn server(registry: &Registry) -> &str {
-    if registry.is_docker_hub() { HUB } else { registry.as_str() }
+    if registry.is_docker_hub() { DOCKER_HUB_KEY } else { registry.as_str() }
 }
 
-/// Go writes what is not set as `null`.
+/// Go writes unset fields as `null`.
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn user(name: &str) -> Candidate {
-        Candidate::Here(Credential::password(name, "p"))
+        Candidate::Entry(Credential::password(name, "p"))
     }
 
     fn helper(name: &str, server: &str) -> Candidate {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_written_in_many_ways() {
+    fn keys_are_normalized() {
         for key in ["docker.io", "https://index.docker.io/v1/", "index.docker.io", "http://registry-1.docker.io/v2"] {
             assert_eq!(normalize(key), "docker.io", "{key}");
         }
@@ -231,21 +231,21 @@ mod tests {
     }
 
     #[test]
-    fn helpers_come_before_what_stands_in_the_file() {
+    fn helpers_precede_entries_of_the_file() {
         let text = r#"{"auths":{"https://index.docker.io/v1/":{},"h.io":{"username":"host","password":"p"}},
             "credsStore":"store","credHelpers":{"h.io":"special"}}"#;
-        assert_eq!(ask(text, "docker.io/a/b"), [helper("store", HUB)]);
+        assert_eq!(ask(text, "docker.io/a/b"), [helper("store", DOCKER_HUB_KEY)]);
         assert_eq!(ask(text, "h.io/a"), [helper("special", "h.io"), helper("store", "h.io"), user("host")]);
         assert_eq!(ask(text, "other.io/a"), [helper("store", "other.io")]);
         let text = r#"{"credHelpers":{"docker.io":"hub","https://h.io/":"special","h.io/ns":"own"}}"#;
-        assert_eq!(ask(text, "docker.io/a/b"), [helper("hub", HUB)]);
+        assert_eq!(ask(text, "docker.io/a/b"), [helper("hub", DOCKER_HUB_KEY)]);
         assert_eq!(ask(text, "h.io/ns/a"), [helper("own", "h.io/ns"), helper("special", "h.io")]);
     }
 
     #[test]
-    fn reads_every_form() {
+    fn parses_every_form_of_an_entry() {
         let entry = |text: &str| ask(&format!(r#"{{"auths":{{"h":{text}}}}}"#), "h").pop();
-        let here = |credential| Some(Candidate::Here(credential));
+        let here = |credential| Some(Candidate::Entry(credential));
         for (text, expected) in [
             (r#"{"auth":"dXNlcjpwOnE="}"#, here(Credential::password("user", "p:q"))),
             (r#"{"Auth":"dXNl\ncjpw\r\nOnE="}"#, here(Credential::password("user", "p:q"))),

@@ -1,4 +1,4 @@
-//! Programs that keep credentials: docker's credential helpers.
+//! Runs docker's credential helpers.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -11,36 +11,36 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use zeroize::Zeroizing;
 
-use super::file::{TOKEN_USER, sorted};
+use super::file::{TOKEN_USER, credential_of};
 use crate::credentials::{Credential, Secret};
 
-/// How much of what a helper says is read.
-const LONGEST: u64 = 1 << 20;
+/// Maximum size of a helper's output.
+const MAX_OUTPUT_BYTES: u64 = 1 << 20;
 
 /// How credential helpers are run.
 #[derive(Debug, Clone)]
 pub struct HelperOptions {
-    /// Where to look for them before the directories in which the system finds programs.
+    /// Directories that are searched before those of the operating system.
     pub directories: Vec<PathBuf>,
-    /// How long one may take.
+    /// Time limit for one run.
     pub timeout: Duration,
 }
 
 impl Default for HelperOptions {
-    /// Half a minute.
+    /// Returns a time limit of 30 s.
     fn default() -> HelperOptions {
         HelperOptions { directories: Vec::new(), timeout: Duration::from_secs(30) }
     }
 }
 
-/// A helper, by the name that stands in a configuration.
+/// A helper, by its name in the configuration.
 pub(crate) struct Helper<'a> {
     pub(crate) name: &'a str,
     pub(crate) options: &'a HelperOptions,
 }
 
 impl Helper<'_> {
-    /// What it knows of a server.
+    /// Returns the credential for a server.
     pub(crate) async fn get(&self, server: &str) -> Result<Option<Credential>> {
         let output = match self.run("get", server.as_bytes()).await? {
             Output::Answer(output) => output,
@@ -48,24 +48,24 @@ impl Helper<'_> {
         };
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
-        struct Answer {
+        struct HelperCredential {
             #[serde(default, alias = "username")]
             username: Option<String>,
             #[serde(default, alias = "secret")]
             secret: Option<Secret>,
         }
-        // As Go's decoder, this reads one value and not what follows.
-        let first = serde_json::Deserializer::from_slice(&output).into_iter::<Answer>().next();
-        let answer = first.and_then(Result::ok).ok_or_else(|| self.broken("it gives no credential"))?;
+        // Like Go's decoder, this reads one value and ignores what follows.
+        let first = serde_json::Deserializer::from_slice(&output).into_iter::<HelperCredential>().next();
+        let answer = first.and_then(Result::ok).ok_or_else(|| self.broken("it returned no credential"))?;
         let secret = answer.secret.filter(|secret| !secret.reveal().is_empty());
-        Ok(secret.map(|secret| sorted(answer.username.unwrap_or_default(), secret)))
+        Ok(secret.map(|secret| credential_of(answer.username.unwrap_or_default(), secret)))
     }
 
-    /// Lets it keep a credential.
+    /// Stores a credential.
     pub(crate) async fn store(&self, server: &str, credential: &Credential) -> Result<()> {
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
-        struct Entry<'a> {
+        struct StoreRequest<'a> {
             #[serde(rename = "ServerURL")]
             server: &'a str,
             username: &'a str,
@@ -74,14 +74,14 @@ impl Helper<'_> {
         let (username, secret) = match credential {
             Credential::Password { username, password } => (username.as_str(), password),
             Credential::Identity(token) => (TOKEN_USER, token),
-            Credential::Bearer(_) => return Err(self.broken("helpers keep no tokens for a registry")),
+            Credential::Bearer(_) => return Err(self.broken("a credential helper cannot store a registry token")),
         };
-        let entry = Entry { server, username, secret: secret.reveal() };
+        let entry = StoreRequest { server, username, secret: secret.reveal() };
         let input = Zeroizing::new(serde_json::to_vec(&entry).map_err(|error| self.broken(&error.to_string()))?);
         self.run("store", &input).await.map(drop)
     }
 
-    /// Lets it forget what it knows of a server.
+    /// Deletes the credential for a server.
     pub(crate) async fn erase(&self, server: &str) -> Result<()> {
         self.run("erase", server.as_bytes()).await.map(drop)
     }
@@ -89,12 +89,12 @@ impl Helper<'_> {
     async fn run(&self, action: &str, input: &[u8]) -> Result<Output> {
         let is_safe = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
         if self.name.is_empty() || !self.name.chars().all(is_safe) {
-            return Err(self.broken("this is not the name of one"));
+            return Err(self.broken("the name is not valid"));
         }
         let running = self.talk(action, input);
         match tokio::time::timeout(self.options.timeout, running).await {
             Ok(outcome) => outcome,
-            // The process ends with the future that waited for it.
+            // The process is killed when its future is dropped.
             Err(_) => Err(self.broken(&format!("it took longer than {} s", self.options.timeout.as_secs_f64()))),
         }
     }
@@ -114,14 +114,14 @@ impl Helper<'_> {
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let write = async {
             if let Some(mut stdin) = stdin {
-                // One that does not read what it is told says so by how it ends.
+                // A helper that does not read its input reports failure by its exit status.
                 let _ = stdin.write_all(input).await;
             }
         };
         let read = async {
             let mut output = Zeroizing::new(Vec::new());
             if let Some(stdout) = stdout {
-                stdout.take(LONGEST).read_to_end(&mut output).await?;
+                stdout.take(MAX_OUTPUT_BYTES).read_to_end(&mut output).await?;
             }
             Ok::<_, std::io::Error>(output)
         };
@@ -135,10 +135,10 @@ impl Helper<'_> {
         if said.contains("credentials not found") {
             return Ok(Output::NotFound);
         }
-        // What should have been an answer is not repeated, in case it is one.
+        // An output that looks like an answer is not shown, since it may contain the secret.
         let said = said.lines().next().filter(|line| !line.contains('{')).unwrap_or_default();
         let said: String = said.chars().filter(|character| !character.is_control()).take(200).collect();
-        Err(self.broken(&format!("it ended with {ended} and said `{said}`")))
+        Err(self.broken(&format!("it ended with {ended} and printed `{said}`")))
     }
 
     fn shown(&self) -> String {

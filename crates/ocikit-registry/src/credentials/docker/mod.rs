@@ -1,4 +1,4 @@
-//! Docker's way to keep credentials, which podman and everybody else follow.
+//! Credentials in docker's format, which podman and other tools share.
 
 mod file;
 mod helper;
@@ -20,9 +20,9 @@ use file::{Candidate, File};
 use helper::Helper;
 pub use helper::HelperOptions;
 
-/// A `config.json` of docker or an `auth.json` of podman, and the helpers that it names.
+/// Credentials in docker's `config.json` or podman's `auth.json`, and in the helpers that it names.
 ///
-/// It is read when it is first needed; one that does not exist is empty. Each helper is asked once for each registry.
+/// The file is read when it is first needed; a missing file counts as empty. Each helper is run once for each registry.
 ///
 /// ```no_run
 /// # async fn example() -> ocikit_registry::Result<()> {
@@ -38,39 +38,39 @@ pub struct DockerConfig {
     path: PathBuf,
     helpers: HelperOptions,
     file: AsyncMutex<Option<Arc<File>>>,
-    asked: Mutex<HashMap<(String, String), Asked>>,
+    helper_answers: Mutex<HashMap<(String, String), HelperAnswer>>,
 }
 
-/// What a helper said, or is about to say.
-type Asked = Arc<OnceCell<Result<Option<Credential>, Arc<Error>>>>;
+/// The answer of a helper, or a place for it.
+type HelperAnswer = Arc<OnceCell<Result<Option<Credential>, Arc<Error>>>>;
 
 impl DockerConfig {
-    /// The file at this path.
+    /// Uses the file at this path.
     pub fn new(path: impl Into<PathBuf>) -> DockerConfig {
         DockerConfig::with_helpers(path, HelperOptions::default())
     }
 
-    /// The file at this path, whose helpers are run like this.
+    /// Uses the file at this path, with options for its helpers.
     pub fn with_helpers(path: impl Into<PathBuf>, helpers: HelperOptions) -> DockerConfig {
-        DockerConfig { path: path.into(), helpers, file: AsyncMutex::default(), asked: Mutex::default() }
+        DockerConfig { path: path.into(), helpers, file: AsyncMutex::default(), helper_answers: Mutex::default() }
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the file itself names a credential or a helper for a registry. One that cannot be read does not.
+    /// Returns whether the file itself has a credential or a helper for a registry. `false` if it cannot be read.
     pub async fn mentions(&self, registry: &Registry) -> bool {
         self.read().await.is_ok_and(|file| file.mentions(registry))
     }
 
-    /// Keeps a credential for a registry: in the helper that the file names for it, or in the file, which then has
-    /// the mode 0600. Whatever else is in the file stays as it is.
+    /// Stores a credential for a registry: in the helper that the file names for it, or in the file, which then has
+    /// mode 0600. Everything else in the file is preserved.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] and [`Error::Broken`], naming the file or the helper; then both are as they were.
+    /// [`Error::Failed`] and [`Error::Broken`], naming the file or the helper; then both are unchanged.
     pub async fn login(&self, registry: &Registry, credential: &Credential) -> Result<()> {
         let mut cached = self.file.lock().await;
         let file = self.read().await?;
@@ -87,7 +87,7 @@ impl DockerConfig {
         Ok(())
     }
 
-    /// Forgets what is known of a registry, in the file and in its helper. Says whether anything was in the file.
+    /// Removes the credential for a registry, from the file and from its helper. Returns whether the file had an entry.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl DockerConfig {
 
     fn forget(&self, cached: &mut Option<Arc<File>>) {
         *cached = None;
-        lock(&self.asked).clear();
+        lock(&self.helper_answers).clear();
     }
 
     async fn read(&self) -> Result<File> {
@@ -139,10 +139,10 @@ impl Keychain for DockerConfig {
         let mut failure = None;
         for candidate in file.candidates(registry, path) {
             let found = match candidate {
-                Candidate::Here(credential) => Ok(Some(credential)),
+                Candidate::Entry(credential) => Ok(Some(credential)),
                 Candidate::Broken(problem) => Err(Error::broken(self.path.display(), problem)),
                 Candidate::Helper { name, server } => {
-                    let cell = lock(&self.asked).entry((name.clone(), server.clone())).or_default().clone();
+                    let cell = lock(&self.helper_answers).entry((name.clone(), server.clone())).or_default().clone();
                     let ask = || async { self.helper(&name).get(&server).await.map_err(Arc::new) };
                     cell.get_or_init(ask).await.clone().map_err(|error| Error::again(&error))
                 }
@@ -150,7 +150,7 @@ impl Keychain for DockerConfig {
             match found {
                 Ok(None) => {}
                 Ok(found) => return Ok(found),
-                // Another entry may help.
+                // Another source may have a credential.
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
@@ -158,27 +158,28 @@ impl Keychain for DockerConfig {
     }
 }
 
-/// Where the files may be that programs keep credentials in, as the environment says.
+/// The files in which tools store credentials, by the environment variables that locate them.
 #[derive(Debug, Clone, Default)]
 pub struct CredentialPlaces {
     /// `REGISTRY_AUTH_FILE`: a file.
     pub registry_auth_file: Option<PathBuf>,
-    /// `XDG_RUNTIME_DIR`: a directory, in which podman has `containers/auth.json`.
+    /// `XDG_RUNTIME_DIR`: a directory, which contains podman's `containers/auth.json`.
     pub runtime_directory: Option<PathBuf>,
-    /// `XDG_CONFIG_HOME`: a directory, in which podman has `containers/auth.json` too, by default `.config` at home.
+    /// `XDG_CONFIG_HOME`: a directory, which may contain podman's `containers/auth.json` too; `$HOME/.config` by
+    /// default.
     pub configuration_directory: Option<PathBuf>,
-    /// `/run/containers/UID`: a directory, in which podman has `auth.json` where there is no `XDG_RUNTIME_DIR`.
+    /// `/run/containers/UID`: a directory, which contains podman's `auth.json` if `XDG_RUNTIME_DIR` is not set.
     pub run_directory: Option<PathBuf>,
     /// `DOCKER_CONFIG`: a directory with a `config.json`.
     pub docker_config: Option<PathBuf>,
-    /// `HOME`: a directory, in which docker has `.docker/config.json` where `DOCKER_CONFIG` does not say otherwise.
+    /// `HOME`: a directory, which contains docker's `.docker/config.json` if `DOCKER_CONFIG` is not set.
     pub home: Option<PathBuf>,
 }
 
 impl CredentialPlaces {
-    /// The files in the order in which they are asked.
+    /// Returns the files in the order in which they are read.
     ///
-    /// podman looks for what `podman login` and `buildah login` wrote in several of them (containers/podman#7563, #26189;
+    /// `podman login` and `buildah login` write to several of them (containers/podman#7563, containers/podman#26189,
     /// containers/buildah#5333).
     pub fn files(&self) -> Vec<PathBuf> {
         let at_home = |name: &str| self.home.as_ref().map(|home| home.join(name));
@@ -191,7 +192,7 @@ impl CredentialPlaces {
         self.registry_auth_file.clone().into_iter().chain(podman).chain(run).chain(docker).collect()
     }
 
-    /// A keychain of all of them.
+    /// Returns a keychain of all files.
     pub fn keychain(&self, helpers: &HelperOptions) -> Keychains {
         let files = self.files().into_iter();
         let keychain = |path| Arc::new(DockerConfig::with_helpers(path, helpers.clone())) as Arc<dyn Keychain>;

@@ -1,4 +1,4 @@
-//! Writing the file. Everything here blocks.
+//! Writes the credentials file. All functions block.
 
 use std::fs;
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::file::{normalize, server};
 use crate::credentials::Credential;
 
-/// What is in the file; `None` if there is none.
+/// Returns the contents of the file; `None` if it is missing or empty.
 pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
     match crate::files::read(path) {
         Ok(text) if text.iter().all(u8::is_ascii_whitespace) => Ok(None),
@@ -25,7 +25,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
     }
 }
 
-/// Sets the entry of a registry; without a credential it only says that a helper has one.
+/// Sets the entry of a registry. Without a credential the entry is empty, which means that a helper has it.
 pub(crate) fn insert(path: &Path, registry: &Registry, credential: Option<&Credential>) -> Result<()> {
     let entry = match credential {
         None => json!({}),
@@ -44,7 +44,7 @@ pub(crate) fn insert(path: &Path, registry: &Registry, credential: Option<&Crede
     .map(drop)
 }
 
-/// Removes the entries of a registry and says whether there were any.
+/// Removes the entries of a registry and returns whether there were any.
 pub(crate) fn remove(path: &Path, registry: &Registry) -> Result<bool> {
     edit(path, |auths| {
         let before = auths.len();
@@ -53,7 +53,7 @@ pub(crate) fn remove(path: &Path, registry: &Registry) -> Result<bool> {
     })
 }
 
-/// Changes the entries, if the function says that it did, and leaves everything else as it is.
+/// Edits the entries and preserves everything else. `change` returns whether it changed anything.
 fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> Result<bool> {
     let broken = |problem: &str| Error::broken(path.display(), problem.to_owned());
     let text = read(path)?;
@@ -73,10 +73,10 @@ fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> Re
     Ok(changed)
 }
 
-/// Writes a file beside the old one and renames it, so that there is never half of one, and never one that others may
-/// read. Indented as docker does.
+/// Writes a temporary file and renames it, so that the file is never incomplete and never readable by others. Indented
+/// as docker does.
 fn write(path: &Path, file: &Value) -> io::Result<()> {
-    // What is replaced is the file, not a link to it.
+    // A symlink stays, and its target is replaced.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_directory(directory)?;
@@ -84,7 +84,7 @@ fn write(path: &Path, file: &Value) -> io::Result<()> {
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
     file.serialize(&mut serde_json::Serializer::with_formatter(&mut *text, formatter))?;
     text.push(b'\n');
-    // Such files are made with mode 0600.
+    // `tempfile` creates files with mode 0600.
     let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
     temporary.write_all(&text)?;
     temporary.as_file().sync_all()?;

@@ -7,15 +7,15 @@ fn url(text: &str) -> Url {
 }
 
 fn status(status: u16) -> Outcome {
-    Outcome { kind: Kind::Status(status), named: status == 201, ..Outcome::default() }
+    Outcome { kind: OutcomeKind::Status(status), named: status == 201, ..Outcome::default() }
 }
 
 fn at(status: u16, location: &str) -> Outcome {
-    Outcome { kind: Kind::Status(status), location: Some(url(location)), ..Outcome::default() }
+    Outcome { kind: OutcomeKind::Status(status), location: Some(url(location)), ..Outcome::default() }
 }
 
 fn has(received: u64) -> Outcome {
-    Outcome { kind: Kind::Status(204), received: Some(received), ..Outcome::default() }
+    Outcome { kind: OutcomeKind::Status(204), received: Some(received), ..Outcome::default() }
 }
 
 fn broken() -> Outcome {
@@ -31,9 +31,9 @@ fn shown(step: &Step) -> String {
         Step::Start { mount: false } => "start".to_owned(),
         Step::Whole { url } => format!("whole {}", name(url)),
         Step::Chunk { url, offset, length } => format!("chunk {} {}+{}", name(url), mib(offset), mib(length)),
-        Step::Close { url } => format!("close {}", name(url)),
-        Step::Ask { url } => format!("ask {}", name(url)),
-        Step::Look => "look".to_owned(),
+        Step::Commit { url } => format!("commit {}", name(url)),
+        Step::QueryOffset { url } => format!("query {}", name(url)),
+        Step::HeadBlob => "head".to_owned(),
         Step::Done { mounted } => if *mounted { "mounted" } else { "done" }.to_owned(),
         Step::Failed => "failed".to_owned(),
     }
@@ -53,13 +53,13 @@ fn new() -> Upload {
 }
 
 #[test]
-fn sends_all_at_once() {
+fn sends_blob_in_one_piece() {
     run(new(), vec![("start", at(202, "a")), ("whole a", status(201))], "done");
-    run(Upload::new(0, false, None), vec![("start", at(202, "a")), ("close a", status(201))], "done");
+    run(Upload::new(0, false, None), vec![("start", at(202, "a")), ("commit a", status(201))], "done");
 }
 
 #[test]
-fn mounts_or_uses_the_session_that_it_got_instead() {
+fn mounts_or_uses_the_session_of_the_mount_request() {
     let mount = || Upload::new(SIZE, true, None);
     run(mount(), vec![("mount", status(201))], "mounted");
     run(mount(), vec![("mount", at(202, "a")), ("whole a", status(201))], "done");
@@ -69,38 +69,38 @@ fn mounts_or_uses_the_session_that_it_got_instead() {
 }
 
 #[test]
-fn goes_on_where_it_broke_off() {
+fn resumes_interrupted_upload() {
     run(
         new(),
         vec![
             ("start", at(202, "a")),
             ("whole a", broken()),
-            ("ask a", Outcome { location: Some(url("b")), ..has(64 << 20) }),
+            ("query a", Outcome { location: Some(url("b")), ..has(64 << 20) }),
             ("chunk b 64M+136M", broken()),
-            ("ask b", has(100 << 20)),
+            ("query b", has(100 << 20)),
             ("chunk b 100M+100M", at(202, "c")),
-            ("close c", status(201)),
+            ("commit c", status(201)),
         ],
         "done",
     );
     run(
         new(),
-        vec![("start", at(202, "a")), ("whole a", broken()), ("ask a", has(SIZE)), ("close a", status(201))],
+        vec![("start", at(202, "a")), ("whole a", broken()), ("query a", has(SIZE)), ("commit a", status(201))],
         "done",
     );
     // nothing arrived, which some spell as one byte
-    run(new(), vec![("start", at(202, "a")), ("whole a", broken()), ("ask a", has(1))], "whole a");
+    run(new(), vec![("start", at(202, "a")), ("whole a", broken()), ("query a", has(1))], "whole a");
     // a chunk that arrived in part
     let partial = Outcome { received: Some(150 << 20), ..status(202) };
     let conversation =
-        vec![("start", at(202, "a")), ("whole a", broken()), ("ask a", has(1 << 20)), ("chunk a 1M+199M", partial)];
+        vec![("start", at(202, "a")), ("whole a", broken()), ("query a", has(1 << 20)), ("chunk a 1M+199M", partial)];
     run(new(), conversation, "chunk a 150M+50M");
 }
 
 #[test]
-fn begins_again_where_a_broken_request_arrived_late() {
+fn restarts_after_a_late_request_spoiled_the_session() {
     let conversation =
-        vec![("start", at(202, "a")), ("whole a", broken()), ("ask a", has(0)), ("whole a", status(400))];
+        vec![("start", at(202, "a")), ("whole a", broken()), ("query a", has(0)), ("whole a", status(400))];
     run(new(), conversation.clone(), "start");
     // In another session nothing can have arrived.
     let again = vec![("start", at(202, "b")), ("whole b", status(400))];
@@ -109,19 +109,19 @@ fn begins_again_where_a_broken_request_arrived_late() {
 }
 
 #[test]
-fn finds_out_whether_a_lost_session_was_a_success() {
+fn checks_blob_after_a_lost_session() {
     for lost in [status(404), status(400), has(SIZE + 1)] {
-        let conversation = vec![("start", at(202, "a")), ("whole a", broken()), ("ask a", lost.clone())];
-        let next = if lost.received.is_some() { "start" } else { "look" };
+        let conversation = vec![("start", at(202, "a")), ("whole a", broken()), ("query a", lost.clone())];
+        let next = if lost.received.is_some() { "start" } else { "head" };
         run(new(), conversation, next);
     }
-    run(new(), vec![("start", at(202, "a")), ("whole a", status(404)), ("look", status(200))], "done");
-    run(new(), vec![("start", at(202, "a")), ("whole a", status(404)), ("look", status(404))], "start");
-    run(new(), vec![("start", at(202, "a")), ("whole a", status(202)), ("look", status(200))], "done");
+    run(new(), vec![("start", at(202, "a")), ("whole a", status(404)), ("head", status(200))], "done");
+    run(new(), vec![("start", at(202, "a")), ("whole a", status(404)), ("head", status(404))], "start");
+    run(new(), vec![("start", at(202, "a")), ("whole a", status(202)), ("head", status(200))], "done");
 }
 
 #[test]
-fn sends_chunks_where_the_whole_is_refused() {
+fn sends_chunks_after_413() {
     run(
         new(),
         vec![
@@ -130,7 +130,7 @@ fn sends_chunks_where_the_whole_is_refused() {
             ("start", Outcome { minimum: Some(100 << 20), ..at(202, "b") }),
             ("chunk b 0M+100M", at(201, "c")),
             ("chunk c 100M+100M", status(202)),
-            ("close c", status(201)),
+            ("commit c", status(201)),
         ],
         "done",
     );
@@ -147,17 +147,17 @@ fn sends_chunks_where_the_whole_is_refused() {
 }
 
 #[test]
-fn sends_less_at_once_where_nothing_arrives() {
+fn sends_smaller_chunks_without_progress() {
     run(
         new(),
         vec![
             ("start", at(202, "a")),
             ("whole a", broken()),
-            ("ask a", has(0)),
+            ("query a", has(0)),
             ("whole a", broken()),
-            ("ask a", has(0)),
+            ("query a", has(0)),
             ("chunk a 0M+64M", broken()),
-            ("ask a", has(0)),
+            ("query a", has(0)),
             ("chunk a 0M+32M", status(202)),
             ("chunk a 32M+32M", status(202)),
         ],
@@ -166,13 +166,13 @@ fn sends_less_at_once_where_nothing_arrives() {
 }
 
 #[test]
-fn starts_again_where_a_session_cannot_be_continued() {
+fn restarts_if_a_session_cannot_be_resumed() {
     run(
         new(),
         vec![
             ("start", at(202, "a")),
             ("whole a", broken()),
-            ("ask a", has(1 << 20)),
+            ("query a", has(1 << 20)),
             ("chunk a 1M+199M", status(405)),
             ("start", at(202, "b")),
             ("whole b", broken()),
@@ -184,18 +184,18 @@ fn starts_again_where_a_session_cannot_be_continued() {
 }
 
 #[test]
-fn takes_up_what_a_dead_process_left() {
+fn resumes_session_of_a_dead_process() {
     let recalled = || Upload::new(SIZE, true, Some(url("old")));
-    run(recalled(), vec![("ask old", has(64 << 20))], "chunk old 64M+136M");
-    run(recalled(), vec![("ask old", has(0))], "whole old");
-    run(recalled(), vec![("ask old", status(404)), ("start", at(202, "a"))], "whole a");
-    run(recalled(), vec![("ask old", broken())], "start");
+    run(recalled(), vec![("query old", has(64 << 20))], "chunk old 64M+136M");
+    run(recalled(), vec![("query old", has(0))], "whole old");
+    run(recalled(), vec![("query old", status(404)), ("start", at(202, "a"))], "whole a");
+    run(recalled(), vec![("query old", broken())], "start");
     // what was wrong in there is not sent again
-    run(recalled(), vec![("ask old", has(SIZE)), ("close old", status(400))], "start");
+    run(recalled(), vec![("query old", has(SIZE)), ("commit old", status(400))], "start");
 }
 
 #[test]
-fn counts_failures_until_it_gets_on() {
+fn progress_resets_failures() {
     let mut upload = new();
     upload.proceed(at(202, "a"));
     assert!(upload.proceed(broken()));
@@ -207,7 +207,7 @@ fn counts_failures_until_it_gets_on() {
 }
 
 #[test]
-fn a_registry_that_takes_chunks_and_never_has_more_is_given_up() {
+fn upload_ends_without_progress() {
     for received in [0, 1, 5] {
         let mut upload = new();
         upload.proceed(at(202, "a"));
@@ -223,8 +223,8 @@ fn a_registry_that_takes_chunks_and_never_has_more_is_given_up() {
 fn outcomes() -> impl proptest::strategy::Strategy<Value = Outcome> {
     use proptest::prelude::*;
     let kind = prop_oneof![
-        Just(Kind::Broken),
-        prop::sample::select(vec![200, 201, 202, 204, 400, 401, 404, 405, 413, 416, 500]).prop_map(Kind::Status)
+        Just(OutcomeKind::Broken),
+        prop::sample::select(vec![200, 201, 202, 204, 400, 401, 404, 405, 413, 416, 500]).prop_map(OutcomeKind::Status)
     ];
     let received = prop_oneof![Just(None), (0..=SIZE + 1).prop_map(Some)];
     (kind, any::<bool>(), received, prop::option::of(0..SIZE)).prop_map(|(kind, located, received, minimum)| Outcome {
@@ -238,7 +238,7 @@ fn outcomes() -> impl proptest::strategy::Strategy<Value = Outcome> {
 
 proptest::proptest! {
     #[test]
-    fn no_answers_lead_astray(outcomes in proptest::collection::vec(outcomes(), 1..60), mount: bool) {
+    fn no_answers_lead_to_an_invalid_chunk(outcomes in proptest::collection::vec(outcomes(), 1..60), mount: bool) {
         let mut upload = Upload::new(SIZE, mount, None);
         for outcome in outcomes {
             if let Step::Chunk { offset, length, .. } = upload.step() {
@@ -249,7 +249,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn a_registry_that_only_fails_is_given_up(answers in proptest::collection::vec(outcomes(), 5)) {
+    fn upload_ends_if_every_answer_is_a_failure(answers in proptest::collection::vec(outcomes(), 5)) {
         let mut upload = Upload::new(SIZE, true, None);
         let mut failures = 0;
         for round in 0..10_000 {
@@ -260,7 +260,7 @@ proptest::proptest! {
             // Whatever it says, it never takes more bytes.
             answer.received = answer.received.map(|_| 0);
             if matches!(upload.step(), Step::Chunk { .. }) {
-                answer.kind = Kind::Broken;
+                answer.kind = OutcomeKind::Broken;
             }
             failures += u32::from(upload.proceed(answer));
         }

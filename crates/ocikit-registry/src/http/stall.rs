@@ -10,40 +10,43 @@ use ocikit_image::{Body, Error, Result, bridge};
 use super::fault::Fault;
 use super::transport::{Timeouts, lock};
 
-/// How many times longer than anybody else a source may be silent.
-const STARVING: u32 = 10;
+/// Multiple of [`Timeouts::silence`] for which the source of an upload may stall.
+const STARVED_SOURCE_FACTOR: u32 = 10;
 
-/// Watches a body on its way out.
-pub(super) struct Pulse(Option<Arc<Beat>>);
+/// Detects that an upload makes no progress.
+pub(super) struct StallWatch(Option<Arc<StallState>>);
 
 #[derive(Default)]
-struct Beat {
+struct StallState {
     chunks: AtomicU64,
     ended: AtomicBool,
-    /// Whether more is wanted than the source has yet.
-    starving: AtomicBool,
-    /// How long the server may think afterwards.
-    thinking: Duration,
+    /// Whether the connection wants more bytes than the source has.
+    waits_for_source: AtomicBool,
+    /// How long the server may take to answer after the last byte.
+    answer_timeout: Duration,
     problem: Mutex<Option<Error>>,
 }
 
-impl Pulse {
-    pub(super) fn none() -> Pulse {
-        Pulse(None)
+impl StallWatch {
+    pub(super) fn none() -> StallWatch {
+        StallWatch(None)
     }
 
-    pub(super) fn of(body: Body, answer: Duration) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, Pulse) {
+    pub(super) fn of(
+        body: Body,
+        answer: Duration,
+    ) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, StallWatch) {
         let length = body.length();
-        let thinking = answer + Duration::from_secs(length >> 24);
-        let beat = Arc::new(Beat { thinking, ..Beat::default() });
-        let watching = beat.clone();
-        let (mut body, source) = (body, beat.clone());
+        let answer_timeout = answer + Duration::from_secs(length >> 24);
+        let state = Arc::new(StallState { answer_timeout, ..StallState::default() });
+        let watching = state.clone();
+        let (mut body, source) = (body, state.clone());
         let body = stream::poll_fn(move |context| {
             let polled = body.poll_next_unpin(context);
-            source.starving.store(polled.is_pending(), Ordering::Relaxed);
+            source.waits_for_source.store(polled.is_pending(), Ordering::Relaxed);
             polled
         });
-        // A chunk counts as moving when it is taken, so that none may be large.
+        // A chunk counts as progress when the connection takes it, so chunks are split into small pieces.
         let pieces = body.flat_map(|chunk| stream::iter(Pieces(Some(chunk))));
         let mut sent = 0;
         let body = pieces.map(move |piece| {
@@ -60,41 +63,44 @@ impl Pulse {
                 }
             }
         });
-        (body, Pulse(Some(beat)))
+        (body, StallWatch(Some(state)))
     }
 
-    /// Why the body could not be read, if that is what happened.
+    /// Returns the error of the source, if reading the body failed.
     pub(super) fn problem(&self) -> Option<Error> {
-        self.0.as_ref().and_then(|beat| lock(&beat.problem).take())
+        self.0.as_ref().and_then(|state| lock(&state.problem).take())
     }
 
-    /// Waits for an answer as long as something moves.
+    /// Waits for an answer as long as the upload makes progress.
     pub(super) async fn watch<T>(&self, answer: impl Future<Output = T>, timeouts: &Timeouts) -> Result<T, Fault> {
         let mut answer = std::pin::pin!(answer);
         let mut rounds = 0;
         loop {
             let (limit, before) = match &self.0 {
                 None => (timeouts.answer, 0),
-                Some(beat) => {
-                    let ended = beat.ended.load(Ordering::Relaxed);
-                    let limit = if ended { beat.thinking } else { timeouts.silence };
-                    (limit, beat.chunks.load(Ordering::Relaxed))
+                Some(state) => {
+                    let ended = state.ended.load(Ordering::Relaxed);
+                    let limit = if ended { state.answer_timeout } else { timeouts.silence };
+                    (limit, state.chunks.load(Ordering::Relaxed))
                 }
             };
             if let Ok(answer) = tokio::time::timeout(limit, answer.as_mut()).await {
                 return Ok(answer);
             }
             match &self.0 {
-                Some(beat) if beat.chunks.load(Ordering::Relaxed) != before => rounds = 0,
-                // That nothing comes is not the server's fault: the source may be waiting where it was asked to.
-                Some(beat) if beat.starving.load(Ordering::Relaxed) && rounds < STARVING => rounds += 1,
+                Some(state) if state.chunks.load(Ordering::Relaxed) != before => rounds = 0,
+                // The source stalls, not the server: a registry that the blob is downloaded from may have sent
+                // `Retry-After`.
+                Some(state) if state.waits_for_source.load(Ordering::Relaxed) && rounds < STARVED_SOURCE_FACTOR => {
+                    rounds += 1
+                }
                 _ => return Err(Fault::Silent(limit * (rounds + 1))),
             }
         }
     }
 }
 
-/// A chunk in pieces of at most [`bridge::CHUNK`] bytes, none of them copied.
+/// Splits a chunk into pieces of at most [`bridge::CHUNK`] bytes, without copying.
 struct Pieces(Option<Result<Bytes>>);
 
 impl Iterator for Pieces {
@@ -114,7 +120,7 @@ mod tests {
 
     const PIECE: &[u8] = b"piece";
 
-    /// A body whose second chunk is this long in coming.
+    /// Returns a body of two chunks, the second of which is delayed.
     fn body(pause: Duration) -> Body {
         let chunks = stream::iter([Duration::ZERO, pause]).then(|pause| async move {
             tokio::time::sleep(pause).await;
@@ -124,25 +130,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_the_source_is_not_silent() {
+    async fn waiting_for_the_source_is_not_a_stall() {
         let timeouts = Timeouts::default();
-        // As long as a registry that we read from may ask us to wait, and longer than anybody does.
+        // A registry that is read from may request a delay, though not one longer than any allowed.
         for (pause, ends_well) in [(3 * timeouts.silence, true), (20 * timeouts.silence, false)] {
-            let (sent, pulse) = Pulse::of(body(pause), timeouts.answer);
-            let outcome = pulse.watch(sent.count(), &timeouts).await;
+            let (sent, stall_watch) = StallWatch::of(body(pause), timeouts.answer);
+            let outcome = stall_watch.watch(sent.count(), &timeouts).await;
             assert_eq!(outcome.is_ok(), ends_well, "{outcome:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_take_what_is_there_is() {
+    async fn connection_that_takes_no_bytes_is_a_stall() {
         let timeouts = Timeouts::default();
-        let (sent, pulse) = Pulse::of(body(Duration::ZERO), timeouts.answer);
+        let (sent, stall_watch) = StallWatch::of(body(Duration::ZERO), timeouts.answer);
         let mut sent = std::pin::pin!(sent);
         let stuck = async {
             sent.next().await;
             std::future::pending::<()>().await;
         };
-        assert!(matches!(pulse.watch(stuck, &timeouts).await, Err(Fault::Silent(time)) if time == timeouts.silence));
+        assert!(
+            matches!(stall_watch.watch(stuck, &timeouts).await, Err(Fault::Silent(time)) if time == timeouts.silence)
+        );
     }
 }
