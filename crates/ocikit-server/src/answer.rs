@@ -1,4 +1,4 @@
-//! From a request to its answer: log, faults, authentication, and whoever handles it.
+//! Processes a request: log, faults, authentication, handler.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api;
-use crate::auth::{Access, Guard, MAX_FORM};
+use crate::auth::{Access, Guard, MAX_FORM_BYTES};
 use crate::clock::Clock;
 use crate::deadline;
-use crate::fault::{Cut, Faults, Quirks, Scene};
+use crate::fault::{Cut, FaultContext, Faults, Quirks};
 use crate::leftover;
-use crate::limits::{Limits, Memory, Share};
-use crate::log::{Entry, Farewell, Log, Side, counted};
+use crate::limits::{Limits, MemoryBudget, Share};
+use crate::log::{Farewell, Log, LogEntry, Side, counted};
 use crate::origin;
 use crate::query::Query;
 use crate::refusal::{Code, Refusal, Result};
@@ -31,7 +31,7 @@ use crate::route::Route;
 use crate::rules::Rules;
 use crate::storage::Store;
 
-/// Everything that is the same for all requests.
+/// The state that all requests share.
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) address: SocketAddr,
@@ -39,17 +39,17 @@ pub(crate) struct Desk {
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) rules: Rules,
     pub(crate) limits: Limits,
-    /// For the documents of all requests under way.
-    pub(crate) memory: Memory,
-    /// Told while clients wait for a connection.
+    /// Memory for the manifests and forms of all requests.
+    pub(crate) memory: MemoryBudget,
+    /// Notified while clients wait for a free connection.
     pub(crate) crowded: Notify,
     pub(crate) guard: Guard,
     pub(crate) faults: Faults,
     pub(crate) clock: Clock,
     pub(crate) log: Log,
-    /// Cancelled when the server is to end.
+    /// Cancelled at shutdown.
     pub(crate) closing: CancellationToken,
-    /// Work that goes on when its connection breaks.
+    /// Tasks that continue when their connection is lost.
     pub(crate) tasks: TaskTracker,
 }
 
@@ -58,13 +58,13 @@ impl Desk {
         self.store.uploads.forget_idle(self.rules.idle_upload, self.clock.now());
     }
 
-    /// How many entries a page has at most.
+    /// Returns the maximum number of entries per page.
     pub(crate) fn page(&self) -> usize {
         self.rules.page.unwrap_or(usize::MAX)
     }
 }
 
-/// A request that is allowed, as its handler sees it, but for its body.
+/// An authorized request, without its body.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
@@ -75,7 +75,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// The value of a header, if it is text.
+    /// Returns the value of a header, if it is text.
     pub(crate) fn header(&self, name: HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -88,29 +88,29 @@ pub(crate) async fn answer(desk: Arc<Desk>, flushed: Arc<Notify>, request: Reque
     let farewell = Farewell::of(&entry);
     let body = deadline::with_idle_timeout(Body::new(body), desk.limits.body_idle_timeout);
     let body = counted(body, &entry, Side::Request, None);
-    let troubles = desk.faults.strike(parts.method.as_str(), parts.uri.path(), parts.uri.query());
-    let response = if troubles.is_empty() {
+    let faults = desk.faults.faults_of(parts.method.as_str(), parts.uri.path(), parts.uri.query());
+    let response = if faults.is_empty() {
         handle(&desk, parts, Quirks::default(), body, &entry).await
     } else {
-        let scene = Scene {
+        let context = FaultContext {
             host: host(&desk, &parts),
             target: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
             flushed,
             closing: desk.closing.clone(),
         };
-        let response = match troubles.before(&scene).await? {
+        let response = match faults.before(&context).await? {
             Some(response) => {
-                if !asks_first(&parts) {
+                if !expects_continue(&parts) {
                     drain(&desk, body);
                 }
                 response
             }
             None => {
-                let body = troubles.request_body(body, &scene);
-                handle(&desk, parts, troubles.quirks(), body, &entry).await
+                let body = faults.request_body(body, &context);
+                handle(&desk, parts, faults.quirks(), body, &entry).await
             }
         };
-        troubles.after(response, &scene).await?
+        faults.after(response, &context).await?
     };
     if let Some(entry) = &entry {
         entry.answered(response.status().as_u16());
@@ -118,9 +118,9 @@ pub(crate) async fn answer(desk: Arc<Desk>, flushed: Arc<Notify>, request: Reque
     Ok(response.map(|body| counted(body, &entry, Side::Response, farewell)))
 }
 
-async fn handle(desk: &Arc<Desk>, parts: Parts, quirks: Quirks, body: Body, entry: &Option<Arc<Entry>>) -> Response {
+async fn handle(desk: &Arc<Desk>, parts: Parts, quirks: Quirks, body: Body, entry: &Option<Arc<LogEntry>>) -> Response {
     let result = admit(desk, &parts, quirks);
-    let asks_first = asks_first(&parts);
+    let expects_continue = expects_continue(&parts);
     let (body, leftover) = leftover::lend(body);
     let result = match result {
         Err(refusal) => {
@@ -133,7 +133,7 @@ async fn handle(desk: &Arc<Desk>, parts: Parts, quirks: Quirks, body: Body, entr
         }
     };
     let mut response = result.unwrap_or_else(|refusal| refused(refusal, entry));
-    if let Some(rest) = leftover.take().filter(|_| !asks_first) {
+    if let Some(rest) = leftover.take().filter(|_| !expects_continue) {
         drain(desk, rest);
     }
     response.headers_mut().insert(API_VERSION.0, API_VERSION.1);
@@ -155,26 +155,26 @@ fn admit(desk: &Desk, parts: &Parts, quirks: Quirks) -> Result<(Route, Query, Ac
     Ok((route, query, access))
 }
 
-fn refused(refusal: Refusal, entry: &Option<Arc<Entry>>) -> Response {
+fn refused(refusal: Refusal, entry: &Option<Arc<LogEntry>>) -> Response {
     if let (Some(entry), Some(cause)) = (entry, &refusal.cause) {
         entry.failed(cause.clone());
     }
     refusal.into_response()
 }
 
-/// What the client calls this server.
+/// Returns the name by which the client addresses this server.
 fn host(desk: &Desk, parts: &Parts) -> String {
     let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let authority = parts.uri.authority().map(|authority| authority.as_str());
     authority.or(header).map_or_else(|| desk.address.to_string(), str::to_owned)
 }
 
-/// Whether the client asks before it sends. Then it has not sent anything, and is told by the answer.
-fn asks_first(parts: &Parts) -> bool {
+/// Returns whether the client waits for a response before it sends the body (`Expect: 100-continue`).
+fn expects_continue(parts: &Parts) -> bool {
     parts.headers.contains_key(EXPECT)
 }
 
-/// Throws away what is left of a body, while the answer goes out.
+/// Reads and discards the rest of a body in the background, while the response is sent.
 fn drain(desk: &Desk, rest: Body) {
     if !rest.is_end_stream() {
         let closing = desk.closing.clone();
@@ -182,16 +182,16 @@ fn drain(desk: &Desk, rest: Body) {
     }
 }
 
-/// A body that is in memory.
+/// A body in memory.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct BodyBytes {
     pub(crate) bytes: Bytes,
-    /// As long as it lives, other requests have so much less memory.
+    /// Reserves memory from the shared budget until it is dropped.
     _share: Share,
 }
 
-/// Reads a whole body of limited length, within the time and the memory that there is for documents.
-pub(crate) async fn read(desk: &Desk, body: Body, most: u64) -> Result<Held> {
+/// Reads a whole body, within the limits of size, time and shared memory.
+pub(crate) async fn read(desk: &Desk, body: Body, max_bytes: u64) -> Result<BodyBytes> {
     let mut body = body.into_data_stream();
     let mut read = Vec::new();
     let mut share = desk.memory.share();
@@ -199,11 +199,11 @@ pub(crate) async fn read(desk: &Desk, body: Body, most: u64) -> Result<Held> {
         while let Some(bytes) = body.next().await {
             let bytes = bytes.map_err(|error| Refusal::invalid(Code::SizeInvalid, error))?;
             let needed = read.len() + bytes.len();
-            if needed as u64 > most {
-                return Err(too_large(most));
+            if needed as u64 > max_bytes {
+                return Err(too_large(max_bytes));
             }
             if needed > read.capacity() {
-                let more = needed.max(read.capacity().saturating_mul(2)).min(most as usize) - read.capacity();
+                let more = needed.max(read.capacity().saturating_mul(2)).min(max_bytes as usize) - read.capacity();
                 share.grow(more).map_err(|_| too_busy())?;
                 read.reserve_exact(read.capacity() + more - read.len());
             }
@@ -212,29 +212,29 @@ pub(crate) async fn read(desk: &Desk, body: Body, most: u64) -> Result<Held> {
         Ok(())
     };
     timeout(desk.limits.document_timeout, reading).await.map_err(|_| too_slow())??;
-    Ok(Held { bytes: read.into(), _share: share })
+    Ok(BodyBytes { bytes: read.into(), _share: share })
 }
 
 fn too_slow() -> Refusal {
     Refusal::new(StatusCode::REQUEST_TIMEOUT, Code::SizeInvalid, "the body took too long")
 }
 
-/// What the server has not enough of now and may have soon.
+/// Returns status 503 for a shortage that is likely to end soon.
 pub(crate) fn too_busy() -> Refusal {
-    let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unknown, "too much is under way");
+    let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unknown, "too many requests are in progress");
     refusal.with_header(RETRY_AFTER, "1")
 }
 
-pub(crate) fn too_large(most: u64) -> Refusal {
-    let message = format_args!("the body is longer than the {most} bytes that are taken");
+pub(crate) fn too_large(max_bytes: u64) -> Refusal {
+    let message = format_args!("the body has more than {max_bytes} bytes");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid, message)
 }
 
-/// The longest form that the token endpoint reads.
-pub(crate) async fn read_form(desk: &Desk, body: Body) -> Result<Held> {
-    read(desk, body, MAX_FORM as u64).await
+/// Reads a form for the token endpoint.
+pub(crate) async fn read_form(desk: &Desk, body: Body) -> Result<BodyBytes> {
+    read(desk, body, MAX_FORM_BYTES as u64).await
 }
 
-/// Docker's clients of old take a server for a registry by this.
+/// Old Docker clients recognize a registry by this header.
 const API_VERSION: (HeaderName, HeaderValue) =
     (HeaderName::from_static("docker-distribution-api-version"), HeaderValue::from_static("registry/2.0"));

@@ -1,50 +1,50 @@
-//! The rules of an upload: which bytes may follow those that have come.
+//! Decides which bytes may continue an upload.
 
 use crate::range::ContentRange;
 
-/// How far an upload has come.
+/// The progress of an upload.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// How many bytes were received.
+    /// Number of received bytes.
     pub(crate) received: u64,
-    /// Whether a chunk was shorter than the registry asks for, which only the last may be.
+    /// Whether a chunk was shorter than the minimum, which is allowed for the last one only.
     pub(crate) short: bool,
 }
 
 impl Progress {
-    /// The `Range` header that says so.
+    /// Returns the `Range` header for this progress.
     ///
-    /// The specification has no way to say "nothing yet": the end is included. `0-0` is what docker's registry says,
-    /// and so what clients have met.
+    /// Both ends are inclusive, so an empty upload cannot be expressed. Like distribution, this returns `0-0`, which
+    /// clients expect (distribution/distribution#2363).
     pub(crate) fn range(&self) -> String {
         format!("0-{}", self.received.saturating_sub(1))
     }
 }
 
-/// What the headers say about the bytes of a request.
+/// The headers that describe the bytes of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Chunk {
-    /// `Content-Range`; without it the bytes follow those that came before.
+    /// `Content-Range`; without it the bytes follow the received ones.
     pub(crate) range: Option<ContentRange>,
-    /// `Content-Length`; without it the body ends where it ends.
+    /// `Content-Length`; `None` for a body of unknown length.
     pub(crate) length: Option<u64>,
 }
 
-/// Why the bytes of a request are not taken.
+/// Why the bytes of a request are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unfit {
-    /// They do not follow those that have come: status 416.
+    /// They do not follow the received ones: status 416.
     #[error("the chunk begins at {first}, but {received} bytes were received")]
     OutOfOrder { first: u64, received: u64 },
-    /// They are not as many as they claim to be.
+    /// Their number differs from the announced one.
     #[error("the content range has {claimed} bytes, the body has {actual}")]
     Length { claimed: u64, actual: u64 },
-    /// A shorter chunk was sent before them, so that one was the last.
+    /// A chunk below the minimum size came before, which must be the last.
     #[error("only the last chunk may be shorter than {least} bytes")]
     AfterShort { least: u64 },
 }
 
-/// Whether the bytes of a request may follow, and how many there have to be, where that is known.
+/// Returns the number of bytes to expect, where known, if the chunk may continue the upload.
 pub(crate) fn admit(progress: Progress, chunk: Chunk, least: Option<u64>) -> Result<Option<u64>, Unfit> {
     if chunk.length == Some(0) && chunk.range.is_none() {
         return Ok(Some(0));
@@ -65,7 +65,7 @@ pub(crate) fn admit(progress: Progress, chunk: Chunk, least: Option<u64>) -> Res
     }
 }
 
-/// How far an upload has come after some bytes more.
+/// Returns the progress after more bytes.
 pub(crate) fn advance(progress: Progress, bytes: u64, least: Option<u64>) -> Progress {
     Progress {
         received: progress.received + bytes,

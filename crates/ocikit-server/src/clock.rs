@@ -3,9 +3,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// Where a server has the time from: it ends tokens and idle uploads.
+/// The source of the time, which expires tokens and idle uploads.
 ///
-/// Clones are the same clock, so a test keeps one and sets it forward.
+/// Clones share one clock, so a test keeps a clone and advances it.
 #[derive(Clone)]
 pub struct Clock {
     stopped_at: Option<SystemTime>,
@@ -14,17 +14,17 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The clock of the machine.
+    /// Uses the clock of the operating system.
     pub fn system() -> Clock {
         Clock { stopped_at: None, ahead: Arc::default() }
     }
 
-    /// A clock that stands still until it is set forward.
+    /// Creates a clock that stands still until it is advanced.
     pub fn stopped(at: SystemTime) -> Clock {
         Clock { stopped_at: Some(at), ahead: Arc::default() }
     }
 
-    /// Sets the clock forward.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         self.ahead.fetch_add(by.as_millis().try_into().unwrap_or(u64::MAX), Ordering::SeqCst);
     }

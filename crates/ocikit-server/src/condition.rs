@@ -1,14 +1,14 @@
-//! Requests that depend on what is there: RFC 9110, section 13. The entity tag of content is its digest.
+//! Conditional requests: RFC 9110, section 13. The entity tag of content is its digest.
 
 use axum::http::header::{HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH, IF_RANGE};
 use ocikit_spec::Digest;
 
-/// The entity tag of content.
+/// Returns the entity tag of content.
 pub(crate) fn entity_tag(digest: &Digest) -> String {
     format!("\"{digest}\"")
 }
 
-/// What has to be there, or must not be, for a request to be answered.
+/// The preconditions of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Condition {
     matches: Option<Tags>,
@@ -25,7 +25,7 @@ enum Tags {
 impl Tags {
     fn of(headers: &HeaderMap, name: HeaderName) -> Option<Tags> {
         let text = headers.get(name)?.to_str().ok()?.trim();
-        // Content is the same whatever carries it, so weak tags are as good as strong ones.
+        // The content does not depend on its encoding here, so weak tags are equivalent to strong ones.
         let tags = || text.split(',').map(|tag| tag.trim().trim_start_matches("W/").to_owned()).collect();
         Some(if text == "*" { Tags::Any } else { Tags::List(tags()) })
     }
@@ -44,18 +44,18 @@ impl Condition {
         Condition { matches: Tags::of(headers, IF_MATCH), none_matches: Tags::of(headers, IF_NONE_MATCH) }
     }
 
-    /// Whether a request that writes may do so where this is there.
+    /// Returns whether a write is allowed, given the current content.
     pub(crate) fn holds(&self, current: Option<&Digest>) -> bool {
         self.matches.as_ref().is_none_or(|tags| tags.name(current)) && !self.is_known(current)
     }
 
-    /// Whether a client that reads has what is there already.
+    /// Returns whether the client already has the current content.
     pub(crate) fn is_known(&self, current: Option<&Digest>) -> bool {
         self.none_matches.as_ref().is_some_and(|tags| tags.name(current))
     }
 }
 
-/// Whether a range is of this content and not of what the client had before.
+/// Returns whether a range refers to this content (`If-Range`), and not to an earlier one.
 pub(crate) fn range_holds(headers: &HeaderMap, digest: &Digest) -> bool {
     headers.get(IF_RANGE).is_none_or(|tag| tag.as_bytes() == entity_tag(digest).as_bytes())
 }

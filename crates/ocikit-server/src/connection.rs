@@ -1,4 +1,4 @@
-//! Connections: accepting them, speaking HTTP on them, and ending them.
+//! Accepts connections, serves HTTP on them, and closes them.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -18,48 +18,48 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::answer::{Desk, answer};
 
-/// How often idle uploads are looked for while nobody begins new ones.
-const ROUND: Duration = Duration::from_secs(60);
+/// How often idle uploads are removed if no new upload triggers it.
+const IDLE_UPLOAD_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long to wait where no connection can be accepted: there are too many open files, most likely.
-const BREATH: Duration = Duration::from_millis(50);
+/// Delay after an error of `accept`, most likely too many open files.
+const ACCEPT_ERROR_DELAY: Duration = Duration::from_millis(50);
 
-/// How often silent connections are looked for while clients wait for one.
-const CROWDED_ROUND: Duration = Duration::from_secs(1);
+/// How often idle connections are checked while clients wait for a free one.
+const CROWDED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long nothing may move on a connection while clients wait for one.
+/// How long a connection may be idle while clients wait for a free one.
 const CROWDED_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most that is read from a connection at once, and so what an idle one may hold.
+/// Maximum number of bytes that are read from a connection at once, which is also what an idle one may occupy.
 const READ_BUFFER_BYTES: usize = 256 << 10;
 
-/// What a client of HTTP/2 may send before it is read: for a request, and for all requests of a connection.
+/// HTTP/2 flow-control windows: per request, and per connection.
 const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
 
-/// Requests at the same time over one connection of HTTP/2.
+/// Maximum number of concurrent requests per HTTP/2 connection.
 const MAX_STREAMS: u32 = 32;
 
-/// Serves whoever connects, until the server is to end; then waits for what is under way, but not for ever.
-pub(crate) async fn serve(listener: TcpListener, desk: Arc<Desk>, patience: Duration) {
+/// Serves connections until shutdown. Then waits for requests in progress, at most `shutdown_timeout`.
+pub(crate) async fn serve(listener: TcpListener, desk: Arc<Desk>, shutdown_timeout: Duration) {
     let mut connections = JoinSet::new();
-    let mut rounds = interval(ROUND);
+    let mut rounds = interval(IDLE_UPLOAD_CHECK_INTERVAL);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let places = Arc::new(Semaphore::new(desk.limits.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
-    let mut place = None;
+    let slots = Arc::new(Semaphore::new(desk.limits.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let mut slot = None;
     loop {
         tokio::select! {
             () = desk.closing.cancelled() => break,
-            free = free_place(&places, &desk), if place.is_none() => place = free,
-            accepted = listener.accept(), if place.is_some() => match accepted {
+            free = free_slot(&slots, &desk), if slot.is_none() => slot = free,
+            accepted = listener.accept(), if slot.is_some() => match accepted {
                 Ok((stream, _)) => {
-                    let (desk, place) = (desk.clone(), place.take());
+                    let (desk, slot) = (desk.clone(), slot.take());
                     connections.spawn(async move {
-                        converse(stream, desk).await;
-                        drop(place);
+                        serve_connection(stream, desk).await;
+                        drop(slot);
                     });
                 }
-                Err(_) => sleep(BREATH).await,
+                Err(_) => sleep(ACCEPT_ERROR_DELAY).await,
             },
             Some(_) = connections.join_next() => {}
             _ = rounds.tick() => desk.forget_idle_uploads(),
@@ -71,26 +71,26 @@ pub(crate) async fn serve(listener: TcpListener, desk: Arc<Desk>, patience: Dura
         while connections.join_next().await.is_some() {}
         desk.tasks.wait().await;
     };
-    if timeout(patience, all_over).await.is_err() {
+    if timeout(shutdown_timeout, all_over).await.is_err() {
         connections.shutdown().await;
-        // What was received of uploads is written now that no more can come.
+        // Bytes of uploads that were received are still written.
         desk.tasks.wait().await;
     }
 }
 
-/// Waits until there may be one more connection, and has silent ones closed for it.
-async fn free_place(places: &Arc<Semaphore>, desk: &Desk) -> Option<OwnedSemaphorePermit> {
+/// Waits for a free connection slot. Meanwhile it lets idle connections close themselves.
+async fn free_slot(slots: &Arc<Semaphore>, desk: &Desk) -> Option<OwnedSemaphorePermit> {
     loop {
-        match timeout(CROWDED_ROUND, places.clone().acquire_owned()).await {
-            // It is never closed.
-            Ok(place) => return place.ok(),
+        match timeout(CROWDED_CHECK_INTERVAL, slots.clone().acquire_owned()).await {
+            // The semaphore is never closed.
+            Ok(slot) => return slot.ok(),
             Err(_) => desk.crowded.notify_waiters(),
         }
     }
 }
 
-async fn converse(stream: TcpStream, desk: Arc<Desk>) {
-    // Small answers should not wait for more. If it cannot be set, they do.
+async fn serve_connection(stream: TcpStream, desk: Arc<Desk>) {
+    // Small responses should be sent immediately. If the option cannot be set, they are delayed.
     let _ = stream.set_nodelay(true);
     let idle = desk.limits.connection_idle_timeout;
     let flushed = Arc::new(Notify::new());
@@ -105,19 +105,19 @@ async fn converse(stream: TcpStream, desk: Arc<Desk>) {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(MAX_STREAMS);
     let service = service_fn(|request| {
-        let handled = traffic.handle();
+        let in_progress = traffic.start_request();
         let answer = answer(desk.clone(), flushed.clone(), request);
         async move {
             let answer = answer.await;
-            drop(handled);
+            drop(in_progress);
             answer
         }
     });
     let mut connection = pin!(http.serve_connection(wire, service));
-    // What goes wrong with a connection is over with it.
+    // An error of a connection concerns no other one.
     tokio::select! {
         _ = connection.as_mut() => {}
-        () = traffic.silent_for(idle) => {}
+        () = traffic.idle_for(idle) => {}
         () = crowded_out(&desk, &traffic) => {}
         () = desk.closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
@@ -126,52 +126,53 @@ async fn converse(stream: TcpStream, desk: Arc<Desk>) {
     }
 }
 
-/// Waits until the connection is silent while clients wait for one.
+/// Waits until the connection is idle while clients wait for a free one.
 async fn crowded_out(desk: &Desk, traffic: &Traffic) {
     loop {
         desk.crowded.notified().await;
-        if traffic.silence() >= CROWDED_IDLE_TIMEOUT {
+        if traffic.idle_time() >= CROWDED_IDLE_TIMEOUT {
             return;
         }
     }
 }
 
-/// When something moved on a connection last, and how many of its requests are being handled.
+/// Tracks the last activity of a connection, and the number of its requests in progress.
 #[derive(Debug)]
 struct Traffic {
     start: Instant,
-    /// Milliseconds since the start.
-    moved: AtomicU64,
-    handled: AtomicUsize,
+    /// In milliseconds since `start`.
+    last_activity: AtomicU64,
+    in_progress: AtomicUsize,
 }
 
 impl Traffic {
     fn new() -> Traffic {
-        Traffic { start: Instant::now(), moved: AtomicU64::new(0), handled: AtomicUsize::new(0) }
+        Traffic { start: Instant::now(), last_activity: AtomicU64::new(0), in_progress: AtomicUsize::new(0) }
     }
 
-    fn moves(&self) {
-        self.moved.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+    fn record_activity(&self) {
+        self.last_activity.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Counts a request as handled until the result is dropped.
-    fn handle(self: &Arc<Self>) -> Handled {
-        self.handled.fetch_add(1, Ordering::Relaxed);
-        Handled(self.clone())
+    /// Counts a request as in progress until the result is dropped.
+    fn start_request(self: &Arc<Self>) -> RequestInProgress {
+        self.in_progress.fetch_add(1, Ordering::Relaxed);
+        RequestInProgress(self.clone())
     }
 
-    /// How long nothing moved; no time while a request is being handled, which has deadlines of its own.
-    fn silence(&self) -> Duration {
-        if self.handled.load(Ordering::Relaxed) > 0 {
+    /// Returns how long the connection has been idle; zero while a request is in progress, which has timeouts of its
+    /// own.
+    fn idle_time(&self) -> Duration {
+        if self.in_progress.load(Ordering::Relaxed) > 0 {
             return Duration::ZERO;
         }
-        self.start.elapsed().saturating_sub(Duration::from_millis(self.moved.load(Ordering::Relaxed)))
+        self.start.elapsed().saturating_sub(Duration::from_millis(self.last_activity.load(Ordering::Relaxed)))
     }
 
-    /// Waits until nothing moved for so long.
-    async fn silent_for(&self, idle: Duration) {
+    /// Waits until the connection has been idle for this long.
+    async fn idle_for(&self, idle: Duration) {
         loop {
-            let left = idle.saturating_sub(self.silence());
+            let left = idle.saturating_sub(self.idle_time());
             if left.is_zero() {
                 return;
             }
@@ -180,20 +181,20 @@ impl Traffic {
     }
 }
 
-/// A request that is being handled.
+/// A request in progress.
 #[derive(Debug)]
-struct Handled(Arc<Traffic>);
+struct RequestInProgress(Arc<Traffic>);
 
-impl Drop for Handled {
+impl Drop for RequestInProgress {
     fn drop(&mut self) {
-        // The client has had nothing to read or write meanwhile.
-        self.0.moves();
-        self.0.handled.fetch_sub(1, Ordering::Relaxed);
+        // While the request was in progress, the client had nothing to read or write.
+        self.0.record_activity();
+        self.0.in_progress.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A socket that tells when everything that was written has gone out, for whoever wants to cut it just then, and when
-/// something moved.
+/// A socket that reports when all written bytes have been sent, so that a fault can cut the connection exactly then,
+/// and that records its activity.
 #[derive(Debug)]
 struct Wire {
     stream: TcpStream,
@@ -210,7 +211,7 @@ impl AsyncRead for Wire {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.traffic.moves();
+            self.traffic.record_activity();
         }
         read
     }
@@ -220,7 +221,7 @@ impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         if written.is_ready() {
-            self.traffic.moves();
+            self.traffic.record_activity();
         }
         written
     }
@@ -232,7 +233,7 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         if written.is_ready() {
-            self.traffic.moves();
+            self.traffic.record_activity();
         }
         written
     }
@@ -241,7 +242,7 @@ impl AsyncWrite for Wire {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes once it has nothing left to write.
+    /// hyper flushes when it has nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         std::task::ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         self.flushed.notify_waiters();

@@ -11,12 +11,12 @@ use crate::name::RepositoryName;
 use crate::page::Page;
 use crate::route::ManifestReference;
 use crate::rules::Children;
-use crate::storage::{Entry, NewManifest, Refused, Store, Writer};
+use crate::storage::{ManifestEntry, NewManifest, Refused, Store, Writer};
 
-/// What a repository of a running server holds, reached without the protocol.
+/// Direct access to a repository of a running server, without the protocol.
 ///
-/// A test fills a registry through it, or looks at what came of a push, without trusting the client that it tests.
-/// Nothing is counted, nothing goes wrong, and a document may point to what is not there.
+/// A test fills a registry with it, or inspects the result of a push without relying on the client under test. Nothing
+/// is logged, no faults are injected, and a document may reference missing content.
 #[derive(Debug)]
 pub struct Contents {
     store: Arc<Store>,
@@ -34,7 +34,7 @@ impl Contents {
         Some(Descriptor::new(entry.media_type, digest, entry.size))
     }
 
-    /// How many bytes there are of something, as a manifest or as a blob.
+    /// Returns the size of a manifest or blob.
     fn size(&self, digest: &Digest) -> Option<u64> {
         let manifest = self.found(&ManifestReference::Digest(*digest)).map(|found| found.size);
         manifest.or_else(|| self.store.blob(&self.name, digest))
@@ -59,11 +59,11 @@ impl Contents {
     async fn put_document(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<()> {
         let bytes = from.open(descriptor).await?.bytes().await?;
         let media_type = descriptor.media_type.clone();
-        // What cannot be understood is kept as it is, so that a client can be tried on it.
+        // A document that cannot be parsed is stored as it is, for tests of clients.
         let document = Document::parse(&media_type, bytes.clone()).ok();
         let entry = match &document {
-            Some(document) => Entry::of(media_type, document),
-            None => Entry::opaque(media_type, bytes.len() as u64),
+            Some(document) => ManifestEntry::of(media_type, document),
+            None => ManifestEntry::opaque(media_type, bytes.len() as u64),
         };
         let manifest = NewManifest {
             bytes,
@@ -92,7 +92,7 @@ impl Contents {
     fn failed(&self, refused: Refused) -> Error {
         let source = match refused {
             Refused::Failed(error) => error,
-            // The digest was checked on the way in, and neither children nor conditions were asked for.
+            // The digest has been verified before, and no children or conditions are checked.
             Refused::Digest(_) | Refused::Missing(_) | Refused::Changed => io::ErrorKind::InvalidData.into(),
         };
         Error::failed("write", self, source)

@@ -1,4 +1,4 @@
-//! Bodies that have to keep coming.
+//! Request bodies with an idle timeout.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Returns a body that fails once it has been waited for this long without a byte.
+/// Returns a body that fails after this long without a byte.
 pub(crate) fn with_idle_timeout(body: Body, idle: Duration) -> Body {
     if body.is_end_stream() {
         return body;
@@ -21,7 +21,7 @@ pub(crate) fn with_idle_timeout(body: Body, idle: Duration) -> Body {
 struct Timed {
     body: Body,
     idle: Duration,
-    /// Whether the timer runs. It does not while the server is busy with what came.
+    /// Whether the timer runs. It is stopped while the server processes received bytes.
     waiting: bool,
     timer: Pin<Box<Sleep>>,
 }

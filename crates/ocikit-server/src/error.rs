@@ -5,38 +5,38 @@ use std::path::PathBuf;
 /// The result of starting a server.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A server could not be started. Once it runs, what fails is told to the client that asked for it.
+/// Why a server could not be started. Errors of a running server are sent to the client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The address is in use, not of this machine, or needs privileges.
+    /// The address is in use, does not belong to this machine, or requires privileges.
     #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// The cause; its kind tells which.
+        /// The cause.
         source: io::Error,
     },
-    /// Another server has the directory.
+    /// Another server uses the directory.
     #[error("{} is served by another process", place.display())]
     InUse {
-        /// Which.
+        /// The directory.
         place: PathBuf,
     },
-    /// The directory is not one of ours.
+    /// The directory is not a storage directory.
     #[error("{} is not a directory of this server: {problem}", place.display())]
     Foreign {
-        /// Which.
+        /// The directory.
         place: PathBuf,
-        /// What speaks against it.
+        /// Why not.
         problem: &'static str,
     },
     /// A file or directory of the storage cannot be read or written.
     #[error("cannot open {}", place.display())]
     Storage {
-        /// Which.
+        /// The path.
         place: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }

@@ -1,7 +1,7 @@
-//! What is not read of a request's body.
+//! Handles the unread rest of a request body.
 //!
-//! A client that is refused may be in the middle of sending. If the server hung up on it, it might never see why, and
-//! the connection would be lost. So what is left is read and thrown away while the answer goes out, within bounds.
+//! A client whose request is refused may still be sending. If the server closed the connection, the client might not
+//! see the response. So the rest is read and discarded, within limits, while the response is sent.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,22 +14,22 @@ use futures::StreamExt;
 use http_body::{Frame, SizeHint};
 use tokio::time::timeout;
 
-/// How much is thrown away, and how long that may take, before the connection is given up after all.
-const MOST: u64 = 16 << 20;
-const LONGEST: Duration = Duration::from_secs(5);
+/// Limits on the discarded bytes and the time for it, after which the connection is closed.
+const MAX_DRAINED_BYTES: u64 = 16 << 20;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where the rest of a body is to be found, once whoever reads it is done.
+/// Receives the rest of a body when its reader is dropped.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Leftover(Arc<Mutex<Option<Body>>>);
 
 impl Leftover {
-    /// The rest of the body, if there is more.
+    /// Returns the rest of the body, if there is any.
     pub(crate) fn take(&self) -> Option<Body> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// Lends a body to a reader, and takes back what the reader leaves.
+/// Lends a body to a reader, and returns where its rest will be.
 pub(crate) fn lend(body: Body) -> (Body, Leftover) {
     let leftover = Leftover::default();
     if body.is_end_stream() {
@@ -75,20 +75,20 @@ impl Drop for Lent {
     }
 }
 
-/// Throws the rest of a body away.
+/// Reads and discards the rest of a body.
 pub(crate) async fn drain(body: Body) {
     let mut body = body.into_data_stream();
     let read = async {
         let mut read = 0;
         while let Some(Ok(bytes)) = body.next().await {
             read += bytes.len() as u64;
-            if read > MOST {
+            if read > MAX_DRAINED_BYTES {
                 break;
             }
         }
     };
-    // Too slow is as good as too long.
-    let _ = timeout(LONGEST, read).await;
+    // A timeout is handled like a body that is too long.
+    let _ = timeout(DRAIN_TIMEOUT, read).await;
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! The server side of the distribution protocol, small enough to run inside a test, good enough to serve a LAN.
+//! An implementation of the server side of the distribution protocol, small enough for tests and suitable for a LAN.
 //!
-//! A [`Server`] says what a registry is to be, [`Server::start`] makes it [`Running`]. By default it keeps what it holds
-//! in memory, at a free port of the loopback address, for everybody. It speaks all of the distribution specification 1.1,
-//! asks for credentials if it is told to, misbehaves if it is told to, and remembers what it was asked.
+//! A [`Server`] is the configuration of a registry, and [`Server::start`] turns it into a [`Running`] one. By default
+//! it stores everything in memory, listens at a free port of the loopback address, and requires no credentials. It
+//! implements the whole distribution specification 1.1, optional authentication, faults for tests, and a log of
+//! requests.
 //!
 //! ```no_run
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -20,7 +21,7 @@
 //! # }).unwrap();
 //! ```
 //!
-//! A registry for a LAN is one with another address and a directory:
+//! A registry for a LAN has another address and a directory:
 //!
 //! ```no_run
 //! # async fn serve() -> ocikit_server::Result<()> {
@@ -42,31 +43,31 @@
 //! # }
 //! ```
 //!
-//! # What is in a directory
+//! # Storage directory
 //!
-//! | path | is |
+//! | path | contents |
 //! |---|---|
-//! | `ocikit-server` | the version of this format, `1`; locked while a server has the directory |
+//! | `ocikit-server` | the version of this format, `1`; locked while a server uses the directory |
 //! | `blobs/sha256/<hex>`, `blobs/sha512/<hex>` | the bytes of blobs and manifests, once for all repositories |
 //! | `repositories/<name>/_blobs/sha256/<hex>` | an empty file: the repository has this blob |
-//! | `repositories/<name>/_manifests/sha256/<hex>` | the repository has this manifest; JSON: `mediaType`, `size`, and for one that is about another `subject`, `artifactType` and `annotations`, from which the lists of referrers are made |
-//! | `repositories/<name>/_tags/<tag>` | the digest that the tag points to |
-//! | `unfinished/` | uploads under way; emptied when a server starts |
+//! | `repositories/<name>/_manifests/sha256/<hex>` | the repository has this manifest; JSON: `mediaType`, `size`, and for a referrer also `subject`, `artifactType` and `annotations`, from which the lists of referrers are built |
+//! | `repositories/<name>/_tags/<tag>` | the digest that the tag refers to |
+//! | `unfinished/` | uploads in progress; emptied when a server starts |
 //!
-//! A name of a repository has no part that begins with `_`, so the directories of one do not meet those of another below
-//! it. The file system has to tell upper from lower case, since tags do. Every file comes by a rename and is never
-//! changed, so that it is there as a whole or not at all; what points to something is written after it and removed
-//! before it, so that a crash leaves nothing that points to nothing. Bytes that no repository has are removed when a
-//! server starts. At rest, a directory can be copied with any tool.
+//! No component of a repository name begins with `_`, so the directories of a repository cannot collide with those of a
+//! repository nested below it. The file system must be case-sensitive, since tags are. Every file is created by a
+//! rename and never changed, so it is either complete or missing. A reference is written after its target and deleted
+//! before it, so that a crash leaves no dangling reference. Bytes that no repository references are deleted when a
+//! server starts. While no server runs, the directory can be copied with any tool.
 //!
-//! # What this crate never does
+//! # Guarantees
 //!
-//! * It never lets bytes be seen before their digest was checked, nor a name before what it stands for.
-//! * It never holds a blob in memory, unless its storage is memory.
-//! * It never makes a path of anything but a name, a tag or a digest that `ocikit-spec` accepted.
+//! * It never serves bytes before their digest is verified, nor a reference before its target.
+//! * It never holds a whole blob in memory, unless the storage is memory.
+//! * It builds paths only from names, tags and digests that `ocikit-spec` has accepted.
 //! * It never logs or shows a credential.
 //! * It never prints, reads the environment, or starts a runtime.
-//! * It never sees `ocikit-registry`, the client: a mistake that both made would not be found.
+//! * It does not depend on the client, `ocikit-registry`: a mistake that both made would not be detected.
 
 mod answer;
 mod api;

@@ -4,56 +4,56 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What clients may take of the server: connections, memory and time.
+/// Limits on the connections, memory and time that clients can use.
 ///
-/// The upload of a blob may take as long as it makes progress.
+/// The upload of a blob has no time limit while it makes progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at the same time. Further clients wait. While they do, connections on which nothing moved for
-    /// 10 seconds are closed.
+    /// Maximum number of connections. Further clients wait. While they do, connections that are idle for 10 seconds are
+    /// closed.
     pub max_connections: usize,
-    /// Upload sessions at the same time.
+    /// Maximum number of upload sessions.
     pub max_uploads: usize,
-    /// Bytes of manifests and forms that are held in memory at the same time, for all requests.
+    /// Maximum number of bytes of manifests and forms in memory, for all requests together.
     pub max_document_bytes: usize,
-    /// How long a manifest or form may take to arrive as a whole.
+    /// Time limit for a complete manifest or form.
     pub document_timeout: Duration,
-    /// How long the body of a request may bring no byte.
+    /// How long a request body may bring no byte.
     pub body_idle_timeout: Duration,
-    /// How long a connection may lie idle, take to bring the head of a request, or not read its answer.
+    /// How long a connection may be idle, take to send a request head, or not read a response.
     pub connection_idle_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            // Together with a file for each, below the 1024 open files that a process usually has.
+            // Together with one file for each, below the usual limit of 1024 open files per process.
             max_connections: 384,
             max_uploads: 10_000,
             max_document_bytes: 64 << 20,
             document_timeout: Duration::from_secs(60),
             body_idle_timeout: Duration::from_secs(120),
-            // Longer than the 90 seconds after which Go's clients give up idle connections, so that it is not the server
-            // that hangs up on a request on its way.
+            // Go's clients close idle connections after 90 seconds. A longer timeout avoids closing a connection while
+            // a request arrives on it.
             connection_idle_timeout: Duration::from_secs(120),
         }
     }
 }
 
-/// Memory that all requests share.
+/// The memory budget that all requests share.
 #[derive(Debug, Clone)]
-pub(crate) struct Memory(Arc<Semaphore>);
+pub(crate) struct MemoryBudget(Arc<Semaphore>);
 
-/// A part of the shared memory; dropping it gives it back.
+/// A part of the memory budget; dropping it returns it.
 #[derive(Debug)]
 pub(crate) struct Share {
-    memory: Memory,
+    memory: MemoryBudget,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Memory {
-    pub(crate) fn new(bytes: usize) -> Memory {
-        Memory(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+impl MemoryBudget {
+    pub(crate) fn new(bytes: usize) -> MemoryBudget {
+        MemoryBudget(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
     }
 
     /// Returns an empty share.
@@ -63,7 +63,7 @@ impl Memory {
 }
 
 impl Share {
-    /// Adds bytes to the share, or fails if the requests under way hold too many.
+    /// Adds bytes to the share, or fails if other requests hold too many.
     pub(crate) fn grow(&mut self, bytes: usize) -> io::Result<()> {
         let exhausted = || io::Error::from(io::ErrorKind::OutOfMemory);
         let count = u32::try_from(bytes).map_err(|_| exhausted())?;
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn dropped_shares_are_given_back() {
-        let memory = Memory::new(10);
+        let memory = MemoryBudget::new(10);
         let (mut one, mut two) = (memory.share(), memory.share());
         one.grow(4).unwrap();
         one.grow(2).unwrap();

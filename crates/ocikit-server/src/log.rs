@@ -16,8 +16,8 @@ use http_body::{Frame, SizeHint};
 
 use crate::pattern::Pattern;
 
-/// The headers of a request that are logged. None holds a secret.
-const LOGGED: [HeaderName; 10] = [
+/// The request headers that are logged. None contains a secret.
+const LOGGED_HEADERS: [HeaderName; 10] = [
     ACCEPT,
     CONTENT_LENGTH,
     CONTENT_RANGE,
@@ -30,34 +30,34 @@ const LOGGED: [HeaderName; 10] = [
     USER_AGENT,
 ];
 
-/// A request and what became of it.
+/// A request and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exchange {
-    /// `GET`, `PUT` …
+    /// The method, such as `GET`.
     pub method: String,
-    /// The path, as it was sent.
+    /// The path, as sent.
     pub path: String,
-    /// What followed the question mark.
+    /// The query, without the question mark.
     pub query: Option<String>,
-    /// The status of the answer, `None` if there was none, or is none yet.
+    /// The status of the response; `None` if there is none yet, or the connection was cut.
     pub status: Option<u16>,
-    /// How many bytes of the request's body were read.
+    /// Number of bytes that were read of the request body.
     pub request_bytes: u64,
-    /// How many bytes of the answer's body were handed over to the connection.
+    /// Number of bytes of the response body that were passed to the connection.
     pub response_bytes: u64,
-    /// How the request was authorized: the scheme, never what followed it.
+    /// The authentication scheme of the request, without the credential.
     pub authorization: Option<Authorization>,
-    /// Those headers of the request that tell what a client is up to, names in lower case.
+    /// The headers of the request that are logged, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// What failed inside the server, if the answer is that something did.
+    /// The internal cause, if the status is 500.
     pub failure: Option<String>,
 }
 
 /// The scheme of an `Authorization` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authorization {
-    /// Name and password.
+    /// User name and password.
     Basic,
     /// A token.
     Bearer,
@@ -66,14 +66,15 @@ pub enum Authorization {
 }
 
 impl Exchange {
-    /// Whether the request is of this kind: `GET /v2/**/blobs/*`, or a [`Pattern`] for the path alone.
+    /// Returns whether the request is of a kind: a method and a [`Pattern`] such as `GET /v2/**/blobs/*`, or a pattern
+    /// for the path alone.
     ///
-    /// A pattern with a question mark is held against path and query.
+    /// A pattern with a question mark is matched against path and query.
     pub fn is(&self, kind: &str) -> bool {
-        Kind::parse(kind).matches(&self.method, &self.path, self.query.as_deref())
+        RequestKind::parse(kind).matches(&self.method, &self.path, self.query.as_deref())
     }
 
-    /// A header of the request, by its name in lower case, if it is logged.
+    /// Returns a logged header of the request, by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -81,18 +82,18 @@ impl Exchange {
 
 /// A kind of request: a method, or any, and a pattern for the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kind {
+pub(crate) struct RequestKind {
     method: Option<String>,
     path: Pattern,
 }
 
-impl Kind {
-    pub(crate) fn parse(text: &str) -> Kind {
+impl RequestKind {
+    pub(crate) fn parse(text: &str) -> RequestKind {
         match text.split_once(' ') {
             Some((method, path)) => {
-                Kind { method: (method != "*").then(|| method.to_owned()), path: Pattern::new(path) }
+                RequestKind { method: (method != "*").then(|| method.to_owned()), path: Pattern::new(path) }
             }
-            None => Kind { method: None, path: Pattern::new(text) },
+            None => RequestKind { method: None, path: Pattern::new(text) },
         }
     }
 
@@ -107,26 +108,26 @@ impl Kind {
     }
 }
 
-/// Whoever wants to know of every request, as soon as it was answered or given up.
+/// Observes all requests. It is called after the response was sent or the request was aborted.
 ///
-/// It is called by the tasks that serve, and should not keep them waiting.
+/// It is called by the tasks that serve requests and should return quickly.
 pub trait Observer: Debug + Send + Sync + 'static {
-    /// A request is over.
+    /// Is called when a request is over.
     fn exchange(&self, exchange: &Exchange);
 }
 
-/// The last requests, from the moment they arrive.
+/// The last requests, logged when they arrive.
 #[derive(Debug)]
 pub(crate) struct Log {
-    /// How many are kept.
-    most: usize,
-    entries: Mutex<VecDeque<Arc<Entry>>>,
+    /// Maximum number of entries.
+    max_entries: usize,
+    entries: Mutex<VecDeque<Arc<LogEntry>>>,
     observer: Option<Arc<dyn Observer>>,
 }
 
-/// One of them. It is in the log before anything is answered, so that whoever has an answer finds it there.
+/// A logged request. It is logged before it is answered, so that a client that has a response finds it in the log.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct LogEntry {
     request: Exchange,
     status: AtomicU16,
     request_bytes: AtomicU64,
@@ -136,19 +137,19 @@ pub(crate) struct Entry {
 }
 
 impl Log {
-    pub(crate) fn new(most: usize, observer: Option<Arc<dyn Observer>>) -> Log {
-        Log { most, entries: Mutex::default(), observer }
+    pub(crate) fn new(max_entries: usize, observer: Option<Arc<dyn Observer>>) -> Log {
+        Log { max_entries, entries: Mutex::default(), observer }
     }
 
-    /// Takes note of a request, unless nobody wants to know.
-    pub(crate) fn begin(&self, request: &Parts) -> Option<Arc<Entry>> {
-        if self.most == 0 && self.observer.is_none() {
+    /// Logs a request; `None` if neither the log nor an observer needs it.
+    pub(crate) fn begin(&self, request: &Parts) -> Option<Arc<LogEntry>> {
+        if self.max_entries == 0 && self.observer.is_none() {
             return None;
         }
-        let entry = Arc::new(Entry::new(request, self.observer.clone()));
-        if self.most > 0 {
+        let entry = Arc::new(LogEntry::new(request, self.observer.clone()));
+        if self.max_entries > 0 {
             let mut entries = self.lock();
-            if entries.len() >= self.most {
+            if entries.len() >= self.max_entries {
                 entries.pop_front();
             }
             entries.push_back(entry.clone());
@@ -164,13 +165,13 @@ impl Log {
         self.lock().clear();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Entry>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<LogEntry>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Entry {
-    fn new(request: &Parts, observer: Option<Arc<dyn Observer>>) -> Entry {
+impl LogEntry {
+    fn new(request: &Parts, observer: Option<Arc<dyn Observer>>) -> LogEntry {
         let text = |name: &HeaderName| {
             let value = request.headers.get(name)?;
             Some((name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
@@ -191,10 +192,10 @@ impl Entry {
             request_bytes: 0,
             response_bytes: 0,
             authorization,
-            headers: LOGGED.iter().filter_map(text).collect(),
+            headers: LOGGED_HEADERS.iter().filter_map(text).collect(),
             failure: None,
         };
-        Entry {
+        LogEntry {
             request,
             status: AtomicU16::new(0),
             request_bytes: AtomicU64::new(0),
@@ -209,7 +210,7 @@ impl Entry {
     }
 
     pub(crate) fn failed(&self, cause: String) {
-        // The first cause is the cause.
+        // Only the first cause is kept.
         let _ = self.failure.set(cause);
     }
 
@@ -225,15 +226,15 @@ impl Entry {
     }
 }
 
-/// Whose bytes are counted.
+/// The direction of the counted bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Side {
     Request,
     Response,
 }
 
-/// A body whose bytes are counted as they pass.
-pub(crate) fn counted(body: Body, entry: &Option<Arc<Entry>>, side: Side, farewell: Option<Farewell>) -> Body {
+/// Returns a body whose bytes are counted.
+pub(crate) fn counted(body: Body, entry: &Option<Arc<LogEntry>>, side: Side, farewell: Option<Farewell>) -> Body {
     match entry {
         Some(entry) => Body::new(Counted { body, entry: entry.clone(), side, _farewell: farewell }),
         None => body,
@@ -242,7 +243,7 @@ pub(crate) fn counted(body: Body, entry: &Option<Arc<Entry>>, side: Side, farewe
 
 struct Counted {
     body: Body,
-    entry: Arc<Entry>,
+    entry: Arc<LogEntry>,
     side: Side,
     _farewell: Option<Farewell>,
 }
@@ -275,12 +276,12 @@ impl HttpBody for Counted {
     }
 }
 
-/// Tells the observer when it is dropped: with the body of the answer, or with the request if there was no answer.
+/// Notifies the observer when dropped: with the response body, or with the request if there was no response.
 #[derive(Debug)]
-pub(crate) struct Farewell(Arc<Entry>);
+pub(crate) struct Farewell(Arc<LogEntry>);
 
 impl Farewell {
-    pub(crate) fn of(entry: &Option<Arc<Entry>>) -> Option<Farewell> {
+    pub(crate) fn of(entry: &Option<Arc<LogEntry>>) -> Option<Farewell> {
         entry.as_ref().filter(|entry| entry.observer.is_some()).map(|entry| Farewell(entry.clone()))
     }
 }
@@ -345,7 +346,7 @@ mod tests {
             ("POST /v2/**/uploads/?mount=**", "POST", "/v2/a/blobs/uploads/", false),
         ] {
             let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-            assert_eq!(Kind::parse(kind).matches(method, path, query), expected, "{kind} {method} {target}");
+            assert_eq!(RequestKind::parse(kind).matches(method, path, query), expected, "{kind} {method} {target}");
         }
     }
 }

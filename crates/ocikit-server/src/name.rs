@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ocikit_spec::{Error, Registry, Repository};
 
-/// The path of a repository within this registry, `<name>` in the specification: cheap to clone, safe as a file path.
+/// The name of a repository within this registry, `<name>` in the specification: cheap to clone, and safe as a path.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RepositoryName(Arc<str>);
 
@@ -17,9 +17,9 @@ impl RepositoryName {
 impl FromStr for RepositoryName {
     type Err = Error;
 
-    /// Reads a path by the grammar of `ocikit-spec`, which knows no empty part, no `..` and no leading `_`.
+    /// Parses a name by the grammar of `ocikit-spec`, which excludes empty components, `..` and a leading `_`.
     fn from_str(text: &str) -> Result<RepositoryName, Error> {
-        // Any registry serves: only the path is kept, and its grammar is the same everywhere.
+        // The registry does not matter: only the path is kept, and its grammar is the same for all registries.
         Repository::new(Registry::docker_hub(), text).map(|repository| RepositoryName(repository.path().into()))
     }
 }

@@ -1,9 +1,9 @@
-//! Requests that a web page makes a browser send.
+//! Refuses requests that web pages make browsers send.
 //!
-//! A server on a loopback or private address is within reach of every browser on the machine or network, and so of every
-//! page that such a browser shows. Two checks keep pages out. The host that a request names has to be one of this
-//! server's, because a page may have its own name resolve to this server's address (DNS rebinding), and is then of the
-//! same origin for the browser. A request that changes something must not come from a page of another origin.
+//! A server on a loopback or private address can be reached by every browser on the machine or network, and so by every
+//! page that such a browser shows. Two checks keep pages out. The `Host` of a request must be one of this server's,
+//! because a page can let its own name resolve to this server's address (DNS rebinding), which makes both the same
+//! origin for the browser. A request that changes something must not come from a page of another origin.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ use crate::refusal::{Code, Refusal, Result};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses a request that names another host, or that a page of another origin sent to change something.
+/// Refuses a request for another host, or one that changes something and was sent by a page of another origin.
 pub(crate) fn check(parts: &Parts, allowed_hosts: &[String]) -> Result<()> {
     let host = host(parts)?;
     if let Some(host) = host.as_ref().filter(|host| !is_own(host, allowed_hosts)) {
@@ -47,10 +47,10 @@ fn host(parts: &Parts) -> Result<Option<Authority>> {
     }
 }
 
-/// Whether a host is this server's, whatever the port: a tunnel or a container may publish another one.
+/// Returns whether a host is this server's, at any port, since a tunnel or container may publish another port.
 ///
-/// A page cannot have an address or `localhost` for its own name, so these are allowed always. An address need not be
-/// the server's own, which may be behind one that is translated.
+/// The name of an attacker's page cannot be an IP address or `localhost`, so these are always allowed. The address need
+/// not be the server's own: network address translation may be in front of it.
 fn is_own(host: &Authority, allowed_hosts: &[String]) -> bool {
     if host.as_str().contains('@') {
         return false;
@@ -61,8 +61,8 @@ fn is_own(host: &Authority, allowed_hosts: &[String]) -> bool {
     is_loopback || name.parse::<IpAddr>().is_ok() || allowed_hosts.iter().any(|host| host.eq_ignore_ascii_case(&name))
 }
 
-/// Whether a request comes from no web page or from one of this server. Browsers say where from in requests that may
-/// change something; other clients do not.
+/// Returns whether a request comes from no web page, or from one of this server. Browsers state the origin in requests
+/// that may change something; other clients do not.
 fn is_same_origin(headers: &HeaderMap, host: Option<&Authority>) -> bool {
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter().peekable();
     if sites.peek().is_some() {
@@ -133,7 +133,7 @@ mod tests {
             ("PUT", "origin", "http://evil.example", 403),
             ("PATCH", "origin", "http://evil.example", 403),
             ("DELETE", "sec-fetch-site", "cross-site", 403),
-            // The browser does not let the page read the answer.
+            // The browser does not let the page read the response.
             ("GET", "origin", "http://evil.example", 200),
             ("POST", "content-type", "text/plain", 200),
         ] {

@@ -1,18 +1,18 @@
-//! Lists in pages: `n`, `last` and the `Link` to what follows.
+//! Pagination: `n`, `last`, and the `Link` to the next page.
 
 use crate::query::Query;
 
-/// What part of a list is asked for.
+/// The requested part of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Page {
-    /// At most this many.
+    /// Maximum number of entries.
     pub(crate) n: Option<usize>,
-    /// Those behind this one.
+    /// Only entries after this one.
     pub(crate) last: Option<String>,
 }
 
 impl Page {
-    /// Reads the parameters; `None` if `n` is not a number.
+    /// Parses the parameters; `None` if `n` is not a number.
     pub(crate) fn of(query: &Query) -> Option<Page> {
         let n = match query.get("n") {
             None => None,
@@ -21,16 +21,16 @@ impl Page {
         Some(Page { n, last: query.get("last").map(str::to_owned) })
     }
 
-    /// The entries of this page out of a sorted list, and whether there are more.
+    /// Returns the entries of this page of a sorted list, and whether there are more.
     ///
-    /// The server gives no more than `most` at once, whatever is asked for. Nothing asked for is nothing more to have.
+    /// A page has at most `max_entries` entries, whatever `n` is. `n=0` returns an empty page without a next one.
     pub(crate) fn cut<T>(
         &self,
         list: impl Iterator<Item = T>,
         key: impl Fn(&T) -> String,
-        most: usize,
+        max_entries: usize,
     ) -> (Vec<T>, bool) {
-        let limit = self.n.unwrap_or(usize::MAX).min(most);
+        let limit = self.n.unwrap_or(usize::MAX).min(max_entries);
         if limit == 0 {
             return (Vec::new(), false);
         }
@@ -40,7 +40,7 @@ impl Page {
         (page, more)
     }
 
-    /// The `Link` header (RFC 8288) to the page behind the entry `last`; `filter` is a parameter to be kept.
+    /// Returns the `Link` header (RFC 8288) to the page after the entry `last`; `filter` is a parameter to repeat.
     pub(crate) fn link(&self, path: &str, last: &str, filter: Option<(&str, &str)>) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if let Some(n) = self.n {
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn a_list_is_cut_into_pages() {
         let list = ["a", "b", "c", "d"];
-        for (query, most, expected, more) in [
+        for (query, max_entries, expected, more) in [
             ("", 100, &["a", "b", "c", "d"][..], false),
             ("n=4", 100, &["a", "b", "c", "d"], false),
             ("n=2", 100, &["a", "b"], true),
@@ -77,7 +77,7 @@ mod tests {
             ("", 3, &["a", "b", "c"], true),
             ("n=9", 3, &["a", "b", "c"], true),
         ] {
-            let found = page(query).cut(list.iter().copied(), |entry| (*entry).to_owned(), most);
+            let found = page(query).cut(list.iter().copied(), |entry| (*entry).to_owned(), max_entries);
             assert_eq!(found, (expected.to_vec(), more), "{query}");
         }
     }

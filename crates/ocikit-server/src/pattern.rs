@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// A pattern for paths: `*` stands for anything but a slash, `**` for anything at all.
+/// A pattern for paths: `*` matches anything except a slash, `**` matches anything.
 ///
 /// ```
 /// use ocikit_server::Pattern;
@@ -25,7 +25,7 @@ enum Token {
 }
 
 impl Pattern {
-    /// The pattern with this text; every text is one.
+    /// Creates a pattern; every text is valid.
     pub fn new(text: impl Into<String>) -> Pattern {
         let text = text.into();
         let mut tokens = Vec::with_capacity(text.len());
@@ -42,19 +42,19 @@ impl Pattern {
         Pattern { text, tokens }
     }
 
-    /// The pattern that matches everything.
+    /// Returns the pattern that matches everything.
     pub fn any() -> Pattern {
         Pattern::new("**")
     }
 
-    /// Its text.
+    /// Returns the text of the pattern.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether the whole text matches. Takes time by the product of both lengths, whatever they are.
+    /// Returns whether the whole text matches. The time is bounded by the product of both lengths.
     pub fn matches(&self, text: &str) -> bool {
-        // `reached[i]`: the first i tokens match what was read so far.
+        // `reached[i]`: the first i tokens match the text up to here.
         let mut reached = vec![false; self.tokens.len() + 1];
         let mut next = reached.clone();
         reached[0] = true;
@@ -75,7 +75,7 @@ impl Pattern {
         reached[self.tokens.len()]
     }
 
-    /// Both stars also stand for nothing.
+    /// Both wildcards also match the empty text.
     fn pass_empty(&self, reached: &mut [bool]) {
         for (at, token) in self.tokens.iter().enumerate() {
             if reached[at] && matches!(token, Token::Part | Token::Rest) {

@@ -1,4 +1,4 @@
-/// The parameters of a request, from its URL or from a form, decoded.
+/// The decoded parameters of a URL or form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Query(Vec<(String, String)>);
 
@@ -11,12 +11,12 @@ impl Query {
         Query(form_urlencoded::parse(bytes).into_owned().collect())
     }
 
-    /// The first value of a key.
+    /// Returns the first value of a key.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// All values of a key.
+    /// Returns all values of a key.
     pub(crate) fn all(&self, key: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
     }

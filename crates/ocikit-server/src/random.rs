@@ -1,8 +1,8 @@
-//! Names that nobody can guess: of uploads, of tokens, and the lines between the parts of an answer.
+//! Random values: identifiers of uploads, tokens, and multipart boundaries.
 
 use std::io;
 
-/// A UUID, version 4 (RFC 9562), as the specification wants it for uploads.
+/// Returns a UUID, version 4 (RFC 9562), which identifies an upload.
 pub(crate) fn uuid() -> io::Result<String> {
     let mut bytes = [0; 16];
     fill(&mut bytes)?;
@@ -12,7 +12,7 @@ pub(crate) fn uuid() -> io::Result<String> {
     Ok([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
 }
 
-/// 256 bits as hexadecimal.
+/// Returns 256 bits in hexadecimal.
 pub(crate) fn secret() -> io::Result<String> {
     let mut bytes = [0; 32];
     fill(&mut bytes)?;

@@ -1,41 +1,41 @@
-//! The two headers that name bytes: `Range` of a request for a blob, and `Content-Range` of a chunk of an upload.
+//! Parses byte ranges: `Range` in requests for blobs, and `Content-Range` of upload chunks.
 
 use std::ops::Range;
 
-/// How many ranges one request may ask for. More are not refused, but the whole blob is the answer.
-const MOST_RANGES: usize = 64;
+/// Maximum number of ranges in one request. A request with more gets the whole blob.
+const MAX_RANGES: usize = 64;
 
-/// What a request for a blob asks for.
+/// The part of a blob that a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    /// All of it: status 200.
+pub(crate) enum RequestedRanges {
+    /// The whole blob: status 200.
     Whole,
-    /// Some of it: status 206. Never empty, and no range is.
-    Parts(Vec<Range<u64>>),
-    /// Nothing that there is: status 416.
-    Nothing,
+    /// Some ranges, none of them empty: status 206.
+    Ranges(Vec<Range<u64>>),
+    /// No satisfiable range: status 416.
+    Unsatisfiable,
 }
 
-/// Reads a `Range` header by RFC 9110, section 14.2, for a blob of this size.
+/// Parses a `Range` header by RFC 9110, section 14.2, for a blob of this size.
 ///
-/// A header that is no list of byte ranges is as good as none, as the RFC has it. A range that ends before it begins is
-/// one that there is nothing of.
-pub(crate) fn wanted(header: Option<&str>, size: u64) -> Wanted {
-    let Some(specifiers) = header.and_then(byte_ranges) else { return Wanted::Whole };
+/// A header that is not a list of byte ranges is ignored, as the RFC requires. A range whose end precedes its start is
+/// not satisfiable.
+pub(crate) fn requested_ranges(header: Option<&str>, size: u64) -> RequestedRanges {
+    let Some(specifiers) = header.and_then(byte_ranges) else { return RequestedRanges::Whole };
     let parts: Vec<_> = specifiers.iter().filter_map(|specifier| specifier.within(size)).collect();
-    // Many small ranges that overlap are how servers are made to send a blob many times over.
+    // Many small overlapping ranges could make the server send a blob many times over.
     let total: u64 = parts.iter().map(|part| part.end - part.start).fold(0, u64::saturating_add);
     match parts.len() {
-        0 => Wanted::Nothing,
-        1 => Wanted::Parts(parts),
-        _ if parts.len() > MOST_RANGES || total > size => Wanted::Whole,
-        _ => Wanted::Parts(parts),
+        0 => RequestedRanges::Unsatisfiable,
+        1 => RequestedRanges::Ranges(parts),
+        _ if parts.len() > MAX_RANGES || total > size => RequestedRanges::Whole,
+        _ => RequestedRanges::Ranges(parts),
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Specifier {
-    /// `first-last`, or `first-` with no last.
+    /// `first-last`, or `first-` without an end.
     From(u64, Option<u64>),
     /// `-length`
     Last(u64),
@@ -71,13 +71,13 @@ fn byte_ranges(header: &str) -> Option<Vec<Specifier>> {
     specifiers.filter(|specifiers| !specifiers.is_empty())
 }
 
-/// Decimal digits and nothing else. What does not fit is larger than any blob, and stays so.
+/// Parses decimal digits only. An overflow saturates, since it exceeds the size of any blob.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-/// Where a chunk of an upload belongs, both ends included.
+/// The position of a chunk in an upload, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ContentRange {
     pub(crate) first: u64,
@@ -85,7 +85,7 @@ pub(crate) struct ContentRange {
 }
 
 impl ContentRange {
-    /// Reads `first-last`, the form of the distribution specification, or `bytes first-last/total` of RFC 9110.
+    /// Parses `first-last`, the form of the distribution specification, or `bytes first-last/total` of RFC 9110.
     pub(crate) fn parse(header: &str) -> Option<ContentRange> {
         let text = header.trim();
         let text = match text.get(..5) {
@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn a_range_is_whole_partial_or_nothing() {
-        let parts = |parts: &[(u64, u64)]| Wanted::Parts(parts.iter().map(|(start, end)| *start..*end).collect());
+        let parts =
+            |parts: &[(u64, u64)]| RequestedRanges::Ranges(parts.iter().map(|(start, end)| *start..*end).collect());
         for (header, expected) in [
             ("bytes=0-0", parts(&[(0, 1)])),
             ("bytes=0-9", parts(&[(0, 10)])),
@@ -121,27 +122,27 @@ mod tests {
             ("bytes=0-1, 4-5,,8-", parts(&[(0, 2), (4, 6), (8, 10)])),
             ("bytes=0-1,50-60", parts(&[(0, 2)])),
             ("bytes=9-99999999999999999999999", parts(&[(9, 10)])),
-            ("bytes=10-", Wanted::Nothing),
-            ("bytes=10-20", Wanted::Nothing),
-            ("bytes=-0", Wanted::Nothing),
-            ("bytes=5-2", Wanted::Nothing),
-            ("bytes=99999999999999999999999-", Wanted::Nothing),
-            ("bytes=0-9,0-9", Wanted::Whole),
-            ("bytes=", Wanted::Whole),
-            ("bytes", Wanted::Whole),
-            ("bytes=a-b", Wanted::Whole),
-            ("bytes=1-2,x", Wanted::Whole),
-            ("bytes=+1-2", Wanted::Whole),
-            ("bytes=-", Wanted::Whole),
-            ("items=0-1", Wanted::Whole),
-            ("", Wanted::Whole),
+            ("bytes=10-", RequestedRanges::Unsatisfiable),
+            ("bytes=10-20", RequestedRanges::Unsatisfiable),
+            ("bytes=-0", RequestedRanges::Unsatisfiable),
+            ("bytes=5-2", RequestedRanges::Unsatisfiable),
+            ("bytes=99999999999999999999999-", RequestedRanges::Unsatisfiable),
+            ("bytes=0-9,0-9", RequestedRanges::Whole),
+            ("bytes=", RequestedRanges::Whole),
+            ("bytes", RequestedRanges::Whole),
+            ("bytes=a-b", RequestedRanges::Whole),
+            ("bytes=1-2,x", RequestedRanges::Whole),
+            ("bytes=+1-2", RequestedRanges::Whole),
+            ("bytes=-", RequestedRanges::Whole),
+            ("items=0-1", RequestedRanges::Whole),
+            ("", RequestedRanges::Whole),
         ] {
-            assert_eq!(wanted(Some(header), 10), expected, "{header}");
+            assert_eq!(requested_ranges(Some(header), 10), expected, "{header}");
         }
-        assert_eq!(wanted(None, 10), Wanted::Whole);
-        assert_eq!(wanted(Some("bytes=0-"), 0), Wanted::Nothing);
+        assert_eq!(requested_ranges(None, 10), RequestedRanges::Whole);
+        assert_eq!(requested_ranges(Some("bytes=0-"), 0), RequestedRanges::Unsatisfiable);
         let many = format!("bytes={}", (0..100).map(|at| format!("{at}-{at}")).collect::<Vec<_>>().join(","));
-        assert_eq!(wanted(Some(&many), 1000), Wanted::Whole);
+        assert_eq!(requested_ranges(Some(&many), 1000), RequestedRanges::Whole);
     }
 
     #[test]
@@ -171,14 +172,14 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_range_is_within_the_blob(header in "bytes=[0-9, -]{0,40}|.*", size in 0u64..100) {
-            match wanted(Some(&header), size) {
-                Wanted::Parts(parts) => {
+            match requested_ranges(Some(&header), size) {
+                RequestedRanges::Ranges(parts) => {
                     proptest::prop_assert!(!parts.is_empty());
                     for part in parts {
                         proptest::prop_assert!(part.start < part.end && part.end <= size, "{part:?}");
                     }
                 }
-                Wanted::Whole | Wanted::Nothing => {}
+                RequestedRanges::Whole | RequestedRanges::Unsatisfiable => {}
             }
         }
 

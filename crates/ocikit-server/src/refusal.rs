@@ -10,13 +10,13 @@ use serde::Serialize;
 use crate::chunk::Unfit;
 use crate::name::RepositoryName;
 
-/// An answer that says no, in the JSON form of the specification.
+/// An error response, in the JSON form of the specification.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     problems: Vec<Problem>,
     headers: Vec<(HeaderName, String)>,
-    /// What went wrong inside, for the log; a client does not see it.
+    /// The internal cause, for the log; it is not sent to the client.
     pub(crate) cause: Option<String>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) enum Code {
     Unauthorized,
     Denied,
     Unsupported,
-    /// Not of the specification, whose codes are for the errors of clients.
+    /// Not in the specification, whose codes are for client errors.
     Unknown,
 }
 
@@ -87,7 +87,7 @@ impl Refusal {
         Refusal::new(StatusCode::NOT_FOUND, Code::BlobUploadUnknown, "no such upload is under way")
     }
 
-    /// What a manifest points to and the repository lacks, one problem for each.
+    /// Returns one problem for each missing child of a manifest.
     pub(crate) fn children_unknown(missing: &[Digest]) -> Refusal {
         let problem = |digest: &Digest| Problem {
             code: Code::ManifestBlobUnknown,
@@ -98,7 +98,7 @@ impl Refusal {
         Refusal { status: StatusCode::NOT_FOUND, problems, headers: Vec::new(), cause: None }
     }
 
-    /// Something failed that is not the client's business.
+    /// Returns status 500. The cause is logged and not sent.
     pub(crate) fn internal(cause: impl Display) -> Refusal {
         let refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, "the registry failed");
         Refusal { cause: Some(cause.to_string()), ..refusal }
@@ -117,10 +117,10 @@ impl From<Unfit> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         #[derive(Serialize)]
-        struct Form {
+        struct ErrorBody {
             errors: Vec<Problem>,
         }
-        let body = serde_json::to_vec(&Form { errors: self.problems }).unwrap_or_default();
+        let body = serde_json::to_vec(&ErrorBody { errors: self.problems }).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,6 +1,6 @@
-//! From method and path to what is asked for.
+//! Maps method and path to an endpoint.
 //!
-//! A repository's name has slashes in it, so a path is read from its end. `axum`'s router cannot do that.
+//! The name of a repository contains slashes, so a path is parsed from its end. `axum`'s router cannot do that.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use percent_encoding::percent_decode_str;
 use crate::name::RepositoryName;
 use crate::refusal::{Code, Refusal, Result};
 
-/// Where tokens are had. Not below `/v2/`, where a repository could have the same path.
+/// The path of the token endpoint. Not below `/v2/`, where a repository could have the same path.
 pub(crate) const TOKEN_PATH: &str = "/token";
 
-/// What a request is about.
+/// The endpoint and object of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
     Ping,
@@ -24,13 +24,13 @@ pub(crate) enum Route {
     Referrers(RepositoryName, Digest),
     Manifest(RepositoryName, ManifestReference),
     Blob(RepositoryName, Digest),
-    /// Where uploads begin.
+    /// The collection of uploads.
     Uploads(RepositoryName),
-    /// One upload, by the name that the server gave it.
+    /// One upload, by its identifier.
     Upload(RepositoryName, String),
 }
 
-/// How a manifest is named.
+/// Names a manifest in a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ManifestReference {
     Tag(Tag),
@@ -47,9 +47,9 @@ impl fmt::Display for ManifestReference {
 }
 
 impl Route {
-    /// Reads a path.
+    /// Parses a path.
     ///
-    /// A reference that cannot be one is a manifest that is not there for whoever reads, a mistake for whoever writes.
+    /// An invalid reference is "manifest unknown" for a request that reads, and an error for one that writes.
     pub(crate) fn parse(method: &Method, path: &str) -> Result<Route> {
         let path = percent_decode_str(path)
             .decode_utf8()
@@ -91,7 +91,7 @@ pub(crate) fn digest(text: &str) -> Result<Digest> {
 }
 
 fn reference(method: &Method, text: &str) -> Result<ManifestReference> {
-    // A tag has no colon and a digest has one.
+    // Digests contain a colon and tags do not.
     let parsed = if text.contains(':') {
         text.parse().map(ManifestReference::Digest).map_err(|error| Refusal::invalid(Code::DigestInvalid, error))
     } else {

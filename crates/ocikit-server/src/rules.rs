@@ -1,31 +1,31 @@
 use std::time::Duration;
 
-/// What the specification leaves to a registry.
+/// Behaviour that the specification leaves to the registry.
 ///
-/// The defaults are those of a strict registry with every feature.
+/// The defaults are those of a strict registry with all features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// The longest manifest that is taken, in bytes. The specification wants 4 MiB at least.
+    /// Maximum size of a manifest, in bytes. The specification requires at least 4 MiB.
     pub max_manifest: u64,
-    /// What becomes of a manifest that points to something that is not there.
+    /// What happens to a manifest with missing children.
     pub children: Children,
-    /// Whether manifests of types that this server does not know are stored, as they are.
+    /// Whether manifests of unknown media types are stored, unparsed.
     pub unknown_manifests: Switch,
-    /// Whether there is a referrers API. Without it clients keep an index under a tag made of the subject's digest.
+    /// Whether there is a referrers API. Without it clients maintain a list of referrers under the fallback tag.
     pub referrers: Switch,
-    /// Whether a blob is mounted that the client does not say where to find.
+    /// Whether a blob is mounted without `from`.
     pub anonymous_mount: Switch,
     /// Whether manifests and blobs can be deleted.
     pub delete: Switch,
-    /// Whether tags can be deleted, their manifests staying.
+    /// Whether tags can be deleted without their manifests.
     pub delete_tags: Switch,
-    /// Whether the repositories are listed to whoever asks.
+    /// Whether the catalog lists the repositories.
     pub catalog: Switch,
-    /// The shortest chunk of an upload, but for the last one. `None` leaves it to the client.
+    /// Minimum size of a chunk except the last one, in bytes. `None` leaves it to the client.
     pub min_chunk: Option<u64>,
-    /// How many entries a list has at most before it goes on on another page. `None` lets it be as long as it is.
+    /// Maximum number of entries on a page of a list. `None` means unlimited.
     pub page: Option<usize>,
-    /// How long an upload may lie idle before it is given up.
+    /// How long an upload may be idle before it is removed.
     pub idle_upload: Duration,
 }
 
@@ -50,21 +50,21 @@ impl Default for Rules {
 /// Whether the server has a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Switch {
-    /// It has.
+    /// The feature exists.
     On,
-    /// It behaves as a registry that never heard of it.
+    /// The server behaves as if the feature did not exist.
     Off,
 }
 
-/// What becomes of a manifest that points to something that is not there.
+/// What happens to a manifest with missing children.
 ///
-/// A subject need never be there, nor a layer that may not be distributed.
+/// A missing subject, or a missing layer that may not be distributed, is always accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Children {
     /// It is refused.
     Required,
-    /// An index is taken, a manifest is refused: an index may have been copied for some platforms only.
+    /// An index is accepted, since it may have been copied for some platforms only; a manifest is refused.
     SparseIndexes,
-    /// It is taken.
+    /// It is accepted.
     Any,
 }

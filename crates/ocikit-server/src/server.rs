@@ -17,40 +17,40 @@ use crate::connection;
 use crate::contents::Contents;
 use crate::error::{Error, Result};
 use crate::fault::Faults;
-use crate::limits::{Limits, Memory};
+use crate::limits::{Limits, MemoryBudget};
 use crate::log::{Exchange, Log, Observer};
 use crate::rules::Rules;
 use crate::storage::Storage;
 
-/// A registry that is not running yet.
+/// The configuration of a registry.
 ///
-/// By default it is what a test wants: in memory, at a free port of this machine's loopback address, open to everybody.
+/// The defaults suit tests: storage in memory, a free port of the loopback address, no authentication.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// Where it listens; port 0 is any that is free.
+    /// The address to listen on; port 0 selects a free port.
     pub address: SocketAddr,
-    /// Where it keeps what it holds.
+    /// Where blobs, manifests and tags are stored.
     pub storage: Storage,
-    /// Who may do what.
+    /// Users and their permissions.
     pub authentication: Authentication,
-    /// Host names under which clients may address it, besides IP addresses, `localhost` and names below `localhost`.
-    /// Requests that name another host are refused, because they may come from a web page that had its own name resolve
-    /// to this server's address.
+    /// Host names by which clients may address the server, in addition to IP addresses, `localhost` and names below
+    /// `localhost`. Requests with another `Host` are refused, because they may come from a web page whose own name
+    /// resolves to this server's address (DNS rebinding).
     pub allowed_hosts: Vec<String>,
-    /// What the specification leaves to a registry.
+    /// Behaviour that the specification leaves to the registry.
     pub rules: Rules,
-    /// What clients may take of it.
+    /// Limits on the resources that clients can use.
     pub limits: Limits,
-    /// What goes wrong.
+    /// The faults to inject.
     pub faults: Faults,
-    /// Where it has the time from.
+    /// The source of the time.
     pub clock: Clock,
-    /// Whoever wants to know of every request.
+    /// An observer of all requests.
     pub observer: Option<Arc<dyn Observer>>,
-    /// How many requests [`Running::requests`] remembers; the oldest are forgotten first.
+    /// Maximum number of requests that [`Running::requests`] returns; the oldest are dropped first.
     pub remember: usize,
-    /// How long requests under way may take once the server is to end, before they are cut off.
-    pub patience: Duration,
+    /// How long requests in progress may take after shutdown has begun, before they are aborted.
+    pub shutdown_timeout: Duration,
 }
 
 impl Default for Server {
@@ -66,13 +66,13 @@ impl Default for Server {
             clock: Clock::system(),
             observer: None,
             remember: 10_000,
-            patience: Duration::from_secs(5),
+            shutdown_timeout: Duration::from_secs(5),
         }
     }
 }
 
 impl Server {
-    /// Opens the storage, listens, and serves from now on, in tasks of the runtime that this is called in.
+    /// Opens the storage, listens, and serves requests in tasks of the current runtime.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl Server {
             allowed_hosts: self.allowed_hosts,
             rules: self.rules,
             limits: self.limits,
-            memory: Memory::new(self.limits.max_document_bytes),
+            memory: MemoryBudget::new(self.limits.max_document_bytes),
             crowded: Notify::new(),
             guard: Guard::new(self.authentication, self.clock.clone()),
             faults: self.faults,
@@ -98,14 +98,14 @@ impl Server {
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
-        let serving = tokio::spawn(connection::serve(listener, desk.clone(), self.patience));
+        let serving = tokio::spawn(connection::serve(listener, desk.clone(), self.shutdown_timeout));
         Ok(Running { registry, desk, serving })
     }
 }
 
 /// A registry that runs until it is shut down or dropped.
 ///
-/// Dropped, it ends at once, whatever is under way; a directory is free for another server a moment later.
+/// Dropping it aborts all requests; another server can open the directory a moment later.
 pub struct Running {
     registry: Registry,
     desk: Arc<Desk>,
@@ -113,51 +113,51 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.desk.address
     }
 
-    /// Its name in references, `127.0.0.1:37123`.
+    /// Returns its name in references, such as `127.0.0.1:37123`.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// What a repository holds, reached without the protocol, so without authentication, faults and counting.
+    /// Returns direct access to a repository, without the protocol: no authentication, faults or logging.
     ///
     /// # Errors
     ///
-    /// [`ocikit_spec::Error::Reference`] if the path is not one.
+    /// [`ocikit_spec::Error::Reference`] if the path is not a valid repository name.
     pub fn contents(&self, path: &str) -> Result<Contents, ocikit_spec::Error> {
         let repository = Repository::new(self.registry.clone(), path)?;
         Ok(Contents::new(self.desk.store.clone(), path.parse()?, repository))
     }
 
-    /// What goes wrong at present.
+    /// Returns the active faults.
     pub fn faults(&self) -> &Faults {
         &self.desk.faults
     }
 
-    /// Ends every token that was given out, but identity tokens.
+    /// Expires all tokens except identity tokens.
     pub fn expire_tokens(&self) {
         self.desk.guard.expire_tokens();
     }
 
-    /// The last requests in the order of their arrival, those under way included.
+    /// Returns the last requests in the order of their arrival, including those in progress.
     pub fn requests(&self) -> Vec<Exchange> {
         self.desk.log.exchanges()
     }
 
-    /// Forgets all requests.
+    /// Clears the log of requests.
     pub fn clear_requests(&self) {
         self.desk.log.clear();
     }
 
-    /// Ends the server: takes no more connections, waits for the requests under way as long as it has patience, and
-    /// then lets go of the storage.
+    /// Shuts the server down: accepts no further connections, waits for requests in progress until
+    /// [`Server::shutdown_timeout`], and closes the storage.
     pub async fn shutdown(mut self) {
         self.desk.closing.cancel();
-        // The task cannot fail but by a panic, and then it has ended too.
+        // The task fails only by a panic, and then it has ended as well.
         let _ = (&mut self.serving).await;
     }
 }
@@ -175,14 +175,14 @@ impl fmt::Debug for Running {
     }
 }
 
-/// The name of a registry at this address, as a client on the same machine would use it.
+/// Returns the registry name of an address, for clients on the same machine.
 fn registry(address: SocketAddr) -> Registry {
     let host = match address.ip() {
         ip if !ip.is_unspecified() => ip,
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
     };
-    // Made anew, since a scope of an IPv6 address has no place in a reference.
+    // Built from the address, since a reference cannot contain the scope of an IPv6 address.
     let text = SocketAddr::new(host, address.port()).to_string();
     text.parse().expect("an IP address with a port is a registry")
 }

@@ -1,4 +1,4 @@
-//! Blobs: whole, in part, and away with them.
+//! Blobs: downloading whole or in ranges, and deleting.
 
 use std::io;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use crate::answer::{Call, Desk};
 use crate::condition::{Condition, entity_tag, range_holds};
 use crate::name::RepositoryName;
 use crate::random;
-use crate::range::{Wanted, wanted};
+use crate::range::{RequestedRanges, requested_ranges};
 use crate::refusal::{Code, Refusal, Result};
 use crate::rules::Switch;
 use crate::storage::Reader;
@@ -38,14 +38,14 @@ pub(super) async fn get(desk: &Arc<Desk>, name: &RepositoryName, digest: Digest,
     if call.method == Method::HEAD {
         return Ok(head(StatusCode::OK, size, headers));
     }
-    let parts = match wanted(range(call, &digest), size) {
-        Wanted::Nothing => {
+    let parts = match requested_ranges(range(call, &digest), size) {
+        RequestedRanges::Unsatisfiable => {
             let refusal =
                 Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, Code::SizeInvalid, "the blob ends before that");
             return Err(refusal.with_header(CONTENT_RANGE, format!("bytes */{size}")));
         }
-        Wanted::Whole => Vec::new(),
-        Wanted::Parts(parts) => parts,
+        RequestedRanges::Whole => Vec::new(),
+        RequestedRanges::Ranges(parts) => parts,
     };
     let reader = desk.store.reader(digest).await.map_err(Refusal::internal)?;
     Ok(match &parts[..] {
@@ -65,7 +65,7 @@ pub(super) async fn delete(desk: &Arc<Desk>, name: RepositoryName, digest: Diges
     }
 }
 
-/// The `Range` header, unless it is only for another blob than this (RFC 9110, section 13.1.5).
+/// Returns the `Range` header, unless `If-Range` names other content (RFC 9110, section 13.1.5).
 fn range<'a>(call: &'a Call, digest: &Digest) -> Option<&'a str> {
     if !range_holds(&call.headers, digest) || call.quirks.ignore_range {
         return None;
@@ -89,7 +89,7 @@ fn partial(reader: &Reader, part: Range<u64>, size: u64, headers: Headers) -> Re
     response
 }
 
-/// Several ranges in one answer: RFC 9110, section 14.6. Whoever pulls layers lazily asks for them.
+/// Returns several ranges in one response (RFC 9110, section 14.6). Clients that pull lazily request them.
 fn multipart(reader: &Reader, parts: Vec<Range<u64>>, size: u64, headers: Headers) -> Result<Response> {
     let boundary = random::uuid().map_err(Refusal::internal)?;
     let heads: Vec<_> = parts

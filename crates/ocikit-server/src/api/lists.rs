@@ -15,8 +15,8 @@ use crate::rules::Switch;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-/// How long a list of referrers gets before it goes on on another page: clients read no manifest that is longer.
-const LONGEST: usize = 4 << 20;
+/// Maximum size of a page of referrers, in bytes: clients read no larger manifests.
+const MAX_REFERRERS_PAGE_BYTES: usize = 4 << 20;
 
 pub(super) fn catalog(desk: &Desk, call: &Call) -> Result<Response> {
     if desk.rules.catalog == Switch::Off {
@@ -45,13 +45,13 @@ pub(super) fn referrers(desk: &Desk, name: &RepositoryName, subject: Digest, cal
     }
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Form {
+    struct ReferrersIndex {
         schema_version: u32,
         media_type: MediaType,
         manifests: Vec<Descriptor>,
     }
     let page = page(&call.query)?;
-    // No media type has a space: what became one was a plus sign that the client did not escape.
+    // Media types contain no spaces, so a space is a `+` that the client did not escape.
     let filter = call.query.get("artifactType").map(|filter| filter.replace(' ', "+"));
     let filter = filter.as_deref();
     let wanted = |found: &Descriptor| {
@@ -59,7 +59,7 @@ pub(super) fn referrers(desk: &Desk, name: &RepositoryName, subject: Digest, cal
     };
     let found = desk.store.referrers(name, &subject).into_iter().filter(wanted);
     let (mut manifests, mut more) = page.cut(found, |found| found.digest.to_string(), desk.page());
-    let fitting = fitting(&manifests, LONGEST);
+    let fitting = fitting(&manifests, MAX_REFERRERS_PAGE_BYTES);
     more |= fitting < manifests.len();
     manifests.truncate(fitting);
 
@@ -67,8 +67,8 @@ pub(super) fn referrers(desk: &Desk, name: &RepositoryName, subject: Digest, cal
     let filter = filter.map(|filter| ("artifactType", filter));
     let next = next(more, manifests.last(), |last| page.link(&path, &last.digest.to_string(), filter));
     let applied = filter.map(|_| [(FILTERS_APPLIED, "artifactType")]);
-    let form = Form { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests };
-    let mut response = (next, json(MediaType::OCI_INDEX.as_str(), &form)).into_response();
+    let index = ReferrersIndex { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests };
+    let mut response = (next, json(MediaType::OCI_INDEX.as_str(), &index)).into_response();
     for (name, value) in applied.into_iter().flatten() {
         response.headers_mut().insert(name, axum::http::HeaderValue::from_static(value));
     }
@@ -79,12 +79,12 @@ fn page(query: &Query) -> Result<Page> {
     Page::of(query).ok_or_else(|| Refusal::invalid(Code::Unsupported, "`n` is not a number"))
 }
 
-/// How many descriptors fit into an answer of this length; one always does.
-fn fitting(descriptors: &[Descriptor], longest: usize) -> usize {
+/// Returns how many descriptors fit into a response of this size; at least one.
+fn fitting(descriptors: &[Descriptor], max_bytes: usize) -> usize {
     let mut length = 0;
     for (at, descriptor) in descriptors.iter().enumerate() {
         length += serde_json::to_vec(descriptor).map_or(0, |text| text.len() + 1);
-        if length > longest {
+        if length > max_bytes {
             return at.max(1);
         }
     }
@@ -110,8 +110,8 @@ mod tests {
     fn a_list_of_referrers_is_no_longer_than_it_may_be() {
         let descriptors: Vec<_> = (0..10_u8).map(|byte| Descriptor::of(MediaType::OCI_MANIFEST, &[byte])).collect();
         let one = serde_json::to_vec(&descriptors[0]).unwrap().len() + 1;
-        for (longest, expected) in [(usize::MAX, 10), (3 * one, 3), (3 * one + 1, 3), (1, 1), (0, 1)] {
-            assert_eq!(fitting(&descriptors, longest), expected, "{longest}");
+        for (max_bytes, expected) in [(usize::MAX, 10), (3 * one, 3), (3 * one + 1, 3), (1, 1), (0, 1)] {
+            assert_eq!(fitting(&descriptors, max_bytes), expected, "{max_bytes}");
         }
         assert_eq!(fitting(&[], 0), 0);
     }

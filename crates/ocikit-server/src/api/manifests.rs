@@ -16,13 +16,13 @@ use crate::name::RepositoryName;
 use crate::refusal::{Code, Refusal, Result};
 use crate::route::ManifestReference;
 use crate::rules::{Rules, Switch};
-use crate::storage::{Entry, NewManifest, Refused};
+use crate::storage::{ManifestEntry, NewManifest, Refused};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
 
-/// How many tags one request may set.
-const MOST_TAGS: usize = 100;
+/// Maximum number of tags that one request sets.
+const MAX_TAGS: usize = 100;
 
 pub(super) async fn get(
     desk: &Arc<Desk>,
@@ -55,20 +55,20 @@ pub(super) async fn put(
     call: &Call,
     body: Body,
 ) -> Result<Response> {
-    let most = desk.rules.max_manifest;
+    let max_bytes = desk.rules.max_manifest;
     let claimed = call.header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-    if claimed.is_some_and(|claimed| claimed > most) {
-        return Err(too_large(most));
+    if claimed.is_some_and(|claimed| claimed > max_bytes) {
+        return Err(too_large(max_bytes));
     }
     let tags = tags(&reference, call)?;
     let stated = call.header(CONTENT_TYPE).map(str::to_owned);
-    let held = read(desk, body, most).await?;
+    let held = read(desk, body, max_bytes).await?;
     let bytes = held.bytes.clone();
     let digest = match &reference {
         ManifestReference::Digest(digest) => *digest,
         ManifestReference::Tag(_) => Digest::sha256_of(&bytes),
     };
-    let (entry, document) = understand(stated.as_deref(), &bytes, &desk.rules)?;
+    let (entry, document) = metadata(stated.as_deref(), &bytes, &desk.rules)?;
     let subject = entry.subject;
     let put = NewManifest {
         bytes,
@@ -120,23 +120,23 @@ pub(super) async fn delete(desk: &Arc<Desk>, name: RepositoryName, reference: Ma
     }
 }
 
-/// The tags that a request sets: the one in its path, or those in its query beside a digest.
+/// Returns the tags that a request sets: the one in its path, or those in its query if the path has a digest.
 fn tags(reference: &ManifestReference, call: &Call) -> Result<Vec<Tag>> {
     if let ManifestReference::Tag(tag) = reference {
         return Ok(vec![tag.clone()]);
     }
     let tags: Vec<_> = call.query.all("tag").map(str::parse::<Tag>).collect();
-    if tags.len() > MOST_TAGS {
-        let message = format_args!("one request sets {MOST_TAGS} tags at most");
+    if tags.len() > MAX_TAGS {
+        let message = format_args!("one request sets at max_bytes {MAX_TAGS} tags");
         return Err(Refusal::new(StatusCode::URI_TOO_LONG, Code::ManifestInvalid, message));
     }
     tags.into_iter().collect::<Result<_, _>>().map_err(|error| Refusal::invalid(Code::ManifestInvalid, error))
 }
 
-/// What a manifest is: its type from the header, which the document must not contradict.
-fn understand(stated: Option<&str>, bytes: &Bytes, rules: &Rules) -> Result<(Entry, Option<Document>)> {
+/// Determines the media type of a manifest from the header, which the document must not contradict.
+fn metadata(stated: Option<&str>, bytes: &Bytes, rules: &Rules) -> Result<(ManifestEntry, Option<Document>)> {
     let invalid = |problem: &dyn std::fmt::Display| Refusal::invalid(Code::ManifestInvalid, problem);
-    // The specification has parameters of the type ignored.
+    // The specification requires that parameters of the media type are ignored.
     let stated = stated.and_then(|stated| stated.split(';').next()).map(str::trim).filter(|stated| !stated.is_empty());
     let (media_type, document) = match stated.map(MediaType::from) {
         None => {
@@ -148,11 +148,11 @@ fn understand(stated: Option<&str>, bytes: &Bytes, rules: &Rules) -> Result<(Ent
             (media_type, Some(document))
         }
         Some(media_type) if rules.unknown_manifests == Switch::On => (media_type, None),
-        Some(media_type) => return Err(invalid(&format_args!("`{media_type}` is no type of manifests"))),
+        Some(media_type) => return Err(invalid(&format_args!("`{media_type}` is not a media type of manifests"))),
     };
     let entry = match &document {
-        Some(document) => Entry::of(media_type, document),
-        None => Entry::opaque(media_type, bytes.len() as u64),
+        Some(document) => ManifestEntry::of(media_type, document),
+        None => ManifestEntry::opaque(media_type, bytes.len() as u64),
     };
     Ok((entry, document))
 }
@@ -187,11 +187,11 @@ mod tests {
             (Some(&oci), &"nonsense".to_owned(), None),
             (None, &"[]".to_owned(), None),
         ] {
-            let found = understand(stated, &Bytes::from(text.clone()), &rules).ok();
+            let found = metadata(stated, &Bytes::from(text.clone()), &rules).ok();
             let found = found.map(|(entry, _)| entry.media_type.to_string());
             assert_eq!(found.as_ref(), expected, "{stated:?} {text}");
         }
         let lenient = Rules { unknown_manifests: Switch::On, ..rules };
-        assert!(understand(Some("application/x"), &Bytes::from_static(b"?"), &lenient).is_ok());
+        assert!(metadata(Some("application/x"), &Bytes::from_static(b"?"), &lenient).is_ok());
     }
 }

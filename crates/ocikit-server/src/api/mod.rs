@@ -1,4 +1,4 @@
-//! The endpoints of the specification.
+//! The endpoints of the distribution specification.
 
 mod blobs;
 mod lists;
@@ -20,7 +20,7 @@ use crate::route::Route;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// Hands a request to whoever handles it.
+/// Calls the handler of a request.
 pub(crate) async fn dispatch(desk: &Arc<Desk>, route: Route, call: Call, body: Body) -> Result<Response> {
     match (&call.method, route) {
         (&Method::GET | &Method::HEAD, Route::Ping) => Ok(([(CONTENT_TYPE, "application/json")], "{}").into_response()),
@@ -61,12 +61,12 @@ async fn token(desk: &Desk, call: &Call, body: Body) -> Result<Response> {
     desk.guard.issue(&call.method, &call.headers, &call.query, &form.bytes)
 }
 
-/// An answer without a body.
+/// Returns a response without a body.
 fn empty(status: StatusCode, headers: impl IntoIterator<Item = (HeaderName, String)>) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     for (name, value) in headers {
-        // Everything that is sent so is ASCII: paths, digests, numbers.
+        // All values are ASCII: paths, digests, numbers.
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().append(name, value);
         }
@@ -74,14 +74,14 @@ fn empty(status: StatusCode, headers: impl IntoIterator<Item = (HeaderName, Stri
     response
 }
 
-/// An answer that says how much would have come.
+/// Returns a response to `HEAD`, with the length of the omitted body.
 fn head(status: StatusCode, length: u64, headers: impl IntoIterator<Item = (HeaderName, String)>) -> Response {
     let mut response = empty(status, headers);
     response.headers_mut().insert(CONTENT_LENGTH, length.into());
     response
 }
 
-/// Where something was created.
+/// Returns status 201 with a location.
 fn created(location: String, digest: &Digest) -> Response {
     empty(StatusCode::CREATED, [(LOCATION, location), (CONTENT_DIGEST, digest.to_string())])
 }

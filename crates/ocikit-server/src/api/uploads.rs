@@ -1,4 +1,4 @@
-//! Uploads: in one request or many, and blobs that need none because another repository has them.
+//! Uploads in one or several requests, and cross-repository mounts.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ use crate::storage::{Draft, Received, Refused, Stopped, Turn, Upload};
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
-/// The parameter that an upload's URL carries where it was told to carry one.
-const SECRET: &str = "_state";
+/// The parameter that the URL of an upload carries if a fault requires it.
+const SECRET_PARAMETER: &str = "_state";
 
 pub(super) async fn begin(desk: &Arc<Desk>, name: RepositoryName, call: Call, body: Body) -> Result<Response> {
     if let Some(digest) = call.query.get("mount") {
@@ -42,7 +42,7 @@ pub(super) async fn begin(desk: &Arc<Desk>, name: RepositoryName, call: Call, bo
     let upload = desk.store.uploads.begin(name, draft, desk.clock.now(), desk.limits.max_uploads);
     let upload = upload.map_err(Refusal::internal)?.ok_or_else(too_busy)?;
     match digest {
-        // Nobody knows the name of this upload, so it ends with the request.
+        // No client knows the name of this upload, so it ends with the request.
         Some(digest) => {
             let id = upload.id.clone();
             let result = complete(desk, upload, call, body, digest).await;
@@ -54,14 +54,14 @@ pub(super) async fn begin(desk: &Arc<Desk>, name: RepositoryName, call: Call, bo
                 let secret = random::secret().map_err(Refusal::internal)?;
                 let _ = upload.secret.set(secret); // It is new and has none.
             }
-            let mut headers = under_way(&upload, Progress::default());
+            let mut headers = progress_headers(&upload, Progress::default());
             headers.extend(desk.rules.min_chunk.map(|least| (CHUNK_MIN_LENGTH, least.to_string())));
             Ok(empty(StatusCode::ACCEPTED, headers))
         }
     }
 }
 
-/// Takes a blob over from another repository, if the client may read it there.
+/// Mounts a blob from another repository, if the client may read it there.
 async fn mount(desk: &Arc<Desk>, name: &RepositoryName, digest: Digest, call: &Call) -> Result<Option<Response>> {
     if call.quirks.refuse_mount {
         return Ok(None);
@@ -83,7 +83,7 @@ pub(super) async fn status(desk: &Arc<Desk>, name: &RepositoryName, id: &str, ca
     let upload = find(desk, name, id, call)?;
     let mut turn = turn(desk, &upload).await?;
     turn.lose(call.quirks.lose_bytes).map_err(Refusal::internal)?;
-    Ok(empty(StatusCode::NO_CONTENT, under_way(&upload, turn.progress())))
+    Ok(empty(StatusCode::NO_CONTENT, progress_headers(&upload, turn.progress())))
 }
 
 pub(super) async fn append(
@@ -94,7 +94,7 @@ pub(super) async fn append(
     body: Body,
 ) -> Result<Response> {
     let upload = find(desk, name, id, &call)?;
-    // The bytes that have come are kept even if the connection breaks and nobody waits for the answer.
+    // Received bytes are kept even if the connection is lost and no client waits for the response.
     let append = {
         let (desk, upload) = (desk.clone(), upload.clone());
         async move {
@@ -105,7 +105,7 @@ pub(super) async fn append(
         }
     };
     let progress = desk.tasks.spawn(append).await.map_err(Refusal::internal)??;
-    Ok(empty(StatusCode::ACCEPTED, under_way(&upload, progress)))
+    Ok(empty(StatusCode::ACCEPTED, progress_headers(&upload, progress)))
 }
 
 pub(super) async fn finish(
@@ -117,7 +117,7 @@ pub(super) async fn finish(
 ) -> Result<Response> {
     let upload = find(desk, name, id, &call)?;
     let digest = call.query.get("digest");
-    let digest = digest.ok_or_else(|| Refusal::invalid(Code::DigestInvalid, "there is no parameter `digest`"))?;
+    let digest = digest.ok_or_else(|| Refusal::invalid(Code::DigestInvalid, "the parameter `digest` is missing"))?;
     let digest = route::digest(digest)?;
     complete(desk, upload, call, body, digest).await
 }
@@ -130,7 +130,7 @@ pub(super) fn cancel(desk: &Desk, name: &RepositoryName, id: &str, call: &Call) 
     }
 }
 
-/// Takes the last bytes of an upload and makes it a blob.
+/// Receives the last bytes of an upload and stores it as a blob.
 async fn complete(desk: &Arc<Desk>, upload: Arc<Upload>, call: Call, body: Body, digest: Digest) -> Result<Response> {
     let name = upload.name.clone();
     let complete = {
@@ -152,7 +152,7 @@ async fn store(desk: &Desk, name: RepositoryName, draft: Draft, digest: Digest) 
     match desk.store.put_blob(name, draft, digest).await {
         Ok(()) => Ok(()),
         Err(Refused::Digest(actual)) => {
-            let message = format_args!("the bytes that came have digest {actual}, not {digest}");
+            let message = format_args!("the received bytes have digest {actual}, not {digest}");
             Err(Refusal::invalid(Code::DigestInvalid, message))
         }
         Err(Refused::Failed(error)) => Err(Refusal::internal(error)),
@@ -163,7 +163,7 @@ async fn store(desk: &Desk, name: RepositoryName, draft: Draft, digest: Digest) 
 fn find(desk: &Desk, name: &RepositoryName, id: &str, call: &Call) -> Result<Arc<Upload>> {
     let upload = desk.store.uploads.find(name, id).ok_or_else(Refusal::upload_unknown)?;
     match upload.secret.get() {
-        Some(secret) if call.query.get(SECRET) != Some(secret) => {
+        Some(secret) if call.query.get(SECRET_PARAMETER) != Some(secret) => {
             let message = "the URL lacks the query that it was given with";
             Err(Refusal::invalid(Code::BlobUploadInvalid, message))
         }
@@ -175,7 +175,7 @@ async fn turn(desk: &Desk, upload: &Arc<Upload>) -> Result<Turn> {
     upload.turn(desk.clock.now()).await.ok_or_else(Refusal::upload_unknown)
 }
 
-/// Takes the bytes of a request, if they may follow those that came before.
+/// Receives the bytes of a request, if they continue the upload.
 async fn receive(desk: &Desk, upload: &Upload, turn: &mut Turn, headers: &HeaderMap, body: Body) -> Result<()> {
     let least = desk.rules.min_chunk;
     let expected = chunk(headers, &body).and_then(|chunk| {
@@ -184,7 +184,7 @@ async fn receive(desk: &Desk, upload: &Upload, turn: &mut Turn, headers: &Header
     });
     let expected = expected.map_err(|refusal| refusal.with_header(LOCATION, location(upload)))?;
     let received = turn.receive(body.into_data_stream(), expected, least).await.map_err(|error| {
-        // What was written is not known any more, so nobody can go on.
+        // The number of written bytes is unknown, so the upload cannot be resumed.
         desk.store.uploads.forget(&upload.id);
         Refusal::internal(error)
     })?;
@@ -201,8 +201,8 @@ fn check(received: Received, expected: Option<u64>) -> Result<()> {
             Err(Refusal::invalid(Code::SizeInvalid, message))
         }
         (Stopped::Broken, _) => Err(Refusal::invalid(Code::BlobUploadInvalid, "the body broke off")),
-        (Stopped::Over, _) => {
-            let message = "another request goes on with this upload";
+        (Stopped::TakenOver, _) => {
+            let message = "another request continues this upload";
             Err(Refusal::new(StatusCode::CONFLICT, Code::BlobUploadInvalid, message))
         }
     }
@@ -217,7 +217,7 @@ fn chunk(headers: &HeaderMap, body: &Body) -> Result<Chunk> {
             Some(ContentRange::parse(text).ok_or_else(wrong)?)
         }
     };
-    // Without the header there may be no body at all.
+    // Without `Content-Length` there may be no body at all.
     let stated = text(CONTENT_LENGTH).and_then(|length| length.parse().ok());
     Ok(Chunk { range, length: stated.or(body.size_hint().exact()) })
 }
@@ -233,15 +233,15 @@ fn algorithm(name: Option<&str>) -> Result<Algorithm> {
     }
 }
 
-/// What every answer about an upload under way says.
-fn under_way(upload: &Upload, progress: Progress) -> Vec<(HeaderName, String)> {
+/// Returns the headers of every response about an upload in progress.
+fn progress_headers(upload: &Upload, progress: Progress) -> Vec<(HeaderName, String)> {
     vec![(LOCATION, location(upload)), (RANGE, progress.range()), (UPLOAD_UUID, upload.id.clone())]
 }
 
 fn location(upload: &Upload) -> String {
     let path = format!("/v2/{}/blobs/uploads/{}", upload.name, upload.id);
     match upload.secret.get() {
-        Some(secret) => format!("{path}?{SECRET}={secret}"),
+        Some(secret) => format!("{path}?{SECRET_PARAMETER}={secret}"),
         None => path,
     }
 }

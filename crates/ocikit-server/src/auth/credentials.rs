@@ -1,4 +1,4 @@
-//! What a client brings in its `Authorization` header, and how it is told what to bring.
+//! Parses `Authorization` headers, and builds challenges.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,7 +7,7 @@ use crate::auth::scope::{Permission, Scope, join};
 use crate::query::Query;
 use crate::route::Route;
 
-/// What an `Authorization` header holds.
+/// The contents of an `Authorization` header.
 #[derive(PartialEq, Eq)]
 pub(crate) enum Credentials {
     None,
@@ -16,7 +16,7 @@ pub(crate) enum Credentials {
         password: String,
     },
     Bearer(String),
-    /// Something that no scheme of ours explains.
+    /// Neither of the two schemes, or malformed.
     Malformed,
 }
 
@@ -39,11 +39,11 @@ impl Credentials {
     }
 }
 
-/// What a request has to be allowed to do.
+/// The scopes that a request needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
     pub(crate) scopes: Vec<Scope>,
-    /// The scope of a repository to mount from, without which the request does no more than begin an upload.
+    /// The scope of the repository to mount from. Without it the request starts an upload.
     pub(crate) optional: Option<Scope>,
 }
 
@@ -57,7 +57,7 @@ impl Needs {
         };
         let upload = matches!(route, Route::Uploads(_) | Route::Upload(..));
         let permissions = match method {
-            // To ask how far an upload is, or to give it up, is part of pushing.
+            // Querying and cancelling an upload are part of pushing.
             _ if upload => &[Permission::Pull, Permission::Push][..],
             "GET" | "HEAD" => &[Permission::Pull],
             "DELETE" => &[Permission::Delete],
@@ -73,13 +73,13 @@ impl Needs {
         }
     }
 
-    /// Everything that could be of use.
+    /// Returns all scopes, the optional one included.
     pub(crate) fn all(&self) -> Vec<Scope> {
         self.scopes.iter().chain(&self.optional).cloned().collect()
     }
 }
 
-/// The `WWW-Authenticate` header that sends a client to the token endpoint.
+/// Returns a `WWW-Authenticate` header that names the token endpoint.
 pub(crate) fn bearer_challenge(realm: &str, service: &str, needs: &Needs, error: Option<&str>) -> String {
     let mut challenge = format!("Bearer realm={},service={}", quoted(realm), quoted(service));
     let scopes = needs.all();
@@ -92,7 +92,7 @@ pub(crate) fn bearer_challenge(realm: &str, service: &str, needs: &Needs, error:
     challenge
 }
 
-/// RFC 9110, section 5.6.4; characters that a header cannot have are left out.
+/// Returns a quoted string (RFC 9110, section 5.6.4); control characters are dropped.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for character in text.chars().filter(|character| !character.is_control()) {

@@ -1,4 +1,4 @@
-//! Who may do what: credentials, scopes, tokens.
+//! Authentication and authorization: credentials, scopes, tokens.
 
 mod credentials;
 mod scope;
@@ -23,10 +23,10 @@ use tokens::{Token, Tokens};
 use users::shrink;
 
 pub use scope::Permission;
-pub(crate) use token::MAX_FORM;
+pub(crate) use token::MAX_FORM_BYTES;
 pub use users::{Authentication, Bearer, Grant, Password, Ping, Scheme, TokenField, User};
 
-/// Asks everybody who comes.
+/// Authenticates and authorizes requests.
 #[derive(Debug)]
 pub(crate) struct Guard {
     authentication: Authentication,
@@ -34,7 +34,7 @@ pub(crate) struct Guard {
     clock: Clock,
 }
 
-/// What whoever sent a request may do.
+/// What an authenticated request may do.
 #[derive(Debug)]
 pub(crate) enum Access {
     Everything,
@@ -51,7 +51,7 @@ impl Access {
         }
     }
 
-    /// Whether a repository may be read.
+    /// Returns whether a repository may be read.
     pub(crate) fn may_pull(&self, name: &RepositoryName) -> bool {
         self.allows(&Scope::repository(name, &[Permission::Pull]))
     }
@@ -62,12 +62,12 @@ impl Guard {
         Guard { authentication, tokens: Tokens::default(), clock }
     }
 
-    /// Ends every token but identity tokens.
+    /// Expires all tokens except identity tokens.
     pub(crate) fn expire_tokens(&self) {
         self.tokens.expire_all();
     }
 
-    /// Whether a request may go on. `host` is what the client calls this server.
+    /// Authorizes a request. `host` is the name by which the client addresses this server.
     pub(crate) fn admit(
         &self,
         method: &str,
@@ -117,8 +117,8 @@ impl Guard {
     ) -> Result<Access> {
         let Credentials::Bearer(text) = credentials else { return Err(challenge(None)) };
         let token = self.tokens.find(&text, self.clock.now()).ok_or_else(|| challenge(Some("invalid_token")))?;
-        // A scope that was asked for and not granted would not be granted the next time either, so whoever may not read
-        // where a mount comes from uploads. Whoever did not ask is told to.
+        // A token that was requested with the optional scope and does not have it would not get it the next time
+        // either, so the mount becomes an upload. A token that was requested without it is challenged.
         let asked = |scope: &Scope| token.asked.iter().any(|asked| asked.resource == scope.resource);
         let asked_for_optional = needs.optional.as_ref().is_none_or(asked);
         let access = Access::Scoped(token.clone());
@@ -128,7 +128,7 @@ impl Guard {
         Err(challenge(Some("insufficient_scope")))
     }
 
-    /// The name of the user who brings name and password, `None` if none were brought.
+    /// Returns the name of the authenticated user; `None` without credentials.
     fn basic_user(&self, credentials: &Credentials) -> Result<Option<String>> {
         match credentials {
             Credentials::None => Ok(None),

@@ -3,10 +3,10 @@ use std::fmt;
 
 use crate::name::RepositoryName;
 
-/// Something that may be done in a repository.
+/// An action in a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Permission {
-    /// Reading: blobs, manifests, tags, referrers.
+    /// Reading blobs, manifests, tags and referrers.
     Pull,
     /// Writing.
     Push,
@@ -15,7 +15,7 @@ pub enum Permission {
 }
 
 impl Permission {
-    /// Every permission.
+    /// All permissions.
     pub const ALL: [Permission; 3] = [Permission::Pull, Permission::Push, Permission::Delete];
 
     fn name(self) -> &'static str {
@@ -27,14 +27,14 @@ impl Permission {
     }
 }
 
-/// What a scope is about.
+/// The resource of a scope.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Resource {
     Repository(RepositoryName),
     Catalog,
 }
 
-/// What a token allows or is asked to allow: `repository:acme/app:pull,push` or `registry:catalog:*`.
+/// A granted or requested scope: `repository:acme/app:pull,push` or `registry:catalog:*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Scope {
     pub(crate) resource: Resource,
@@ -51,11 +51,11 @@ impl Scope {
         Scope { resource: Resource::Catalog, permissions: BTreeSet::from([Permission::Pull]) }
     }
 
-    /// Reads one scope. What this registry does not know, of kinds or of actions, it cannot grant and leaves out.
+    /// Parses one scope. Unknown resource types and actions cannot be granted and are ignored.
     pub(crate) fn parse(text: &str) -> Option<Scope> {
         let (kind, rest) = text.split_once(':')?;
         let (name, actions) = rest.rsplit_once(':')?;
-        // A class in parentheses, as in `repository(plugin)`, is docker's and changes nothing here.
+        // Docker writes a class in parentheses, as in `repository(plugin)`. It is ignored.
         let kind = kind.split_once('(').map_or(kind, |(kind, _)| kind);
         match (kind, name) {
             ("registry", "catalog") => (actions == "*").then(Scope::catalog),
@@ -73,12 +73,12 @@ impl Scope {
         }
     }
 
-    /// Reads a list of scopes, with spaces between them.
+    /// Parses a space-separated list of scopes.
     pub(crate) fn parse_list(text: &str) -> impl Iterator<Item = Scope> {
         text.split(' ').filter_map(Scope::parse)
     }
 
-    /// Whether this scope allows all that the other one asks for.
+    /// Returns whether this scope includes the other one.
     pub(crate) fn covers(&self, other: &Scope) -> bool {
         self.resource == other.resource && other.permissions.is_subset(&self.permissions)
     }
@@ -96,7 +96,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Several scopes as one text, as challenges and tokens have it.
+/// Returns scopes as a space-separated list, for challenges and token responses.
 pub(crate) fn join(scopes: &[Scope]) -> String {
     scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }

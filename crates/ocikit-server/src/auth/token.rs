@@ -1,4 +1,4 @@
-//! The token endpoint: `GET` with name and password, as docker has it, and `POST` by OAuth2.
+//! The token endpoint: `GET` with user name and password, as in docker, and `POST` as in OAuth2.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::query::Query;
 use crate::refusal::{Code, Refusal, Result};
 use crate::rules::Switch;
 
-/// The longest form that is read.
-pub(crate) const MAX_FORM: usize = 64 << 10;
+/// Maximum size of a form, in bytes.
+pub(crate) const MAX_FORM_BYTES: usize = 64 << 10;
 
 impl Credentials {
     pub(crate) fn of(headers: &HeaderMap) -> Credentials {
@@ -26,12 +26,12 @@ impl Credentials {
     }
 }
 
-/// Who asks for a token, and for what.
+/// A token request.
 #[derive(Debug)]
-struct Asked {
+struct TokenRequest {
     user: Option<String>,
     scopes: Vec<Scope>,
-    /// An identity token to be given along: a new one, or the one that was brought.
+    /// The identity token to return: a new one, or the one in the request.
     identity: Option<Identity>,
 }
 
@@ -42,26 +42,26 @@ enum Identity {
 }
 
 impl Guard {
-    /// Answers a request for a token. `form` is the body of a `POST`.
+    /// Answers a token request. `form` is the body of a `POST`.
     pub(crate) fn issue(&self, method: &Method, headers: &HeaderMap, query: &Query, form: &[u8]) -> Result<Response> {
         let Scheme::Bearer(bearer) = &self.authentication.scheme else {
             return Err(Refusal::new(StatusCode::NOT_FOUND, Code::Unsupported, "this registry gives out no tokens"));
         };
         let asked = match *method {
-            Method::GET => self.asked_by_basic(headers, query)?,
-            Method::POST => self.asked_by_form(&Query::parse_bytes(form))?,
+            Method::GET => self.request_by_basic(headers, query)?,
+            Method::POST => self.request_by_form(&Query::parse_bytes(form))?,
             _ => return Err(Refusal::unsupported("tokens are had by GET or POST")),
         };
         self.answer(bearer, asked)
     }
 
-    fn asked_by_basic(&self, headers: &HeaderMap, query: &Query) -> Result<Asked> {
+    fn request_by_basic(&self, headers: &HeaderMap, query: &Query) -> Result<TokenRequest> {
         let user = self.basic_user(&Credentials::of(headers))?;
         let offline = query.get("offline_token") == Some("true") && user.is_some();
-        Ok(Asked { user, scopes: scopes(query), identity: offline.then_some(Identity::New) })
+        Ok(TokenRequest { user, scopes: scopes(query), identity: offline.then_some(Identity::New) })
     }
 
-    fn asked_by_form(&self, form: &Query) -> Result<Asked> {
+    fn request_by_form(&self, form: &Query) -> Result<TokenRequest> {
         let field = |key| form.get(key).unwrap_or_default();
         let offline = form.get("access_type") == Some("offline");
         let (user, identity) = match field("grant_type") {
@@ -80,17 +80,17 @@ impl Guard {
                 return Err(Refusal::invalid(Code::Unsupported, message));
             }
         };
-        Ok(Asked { user: Some(user), scopes: scopes(form), identity })
+        Ok(TokenRequest { user: Some(user), scopes: scopes(form), identity })
     }
 
-    fn answer(&self, bearer: &Bearer, asked: Asked) -> Result<Response> {
+    fn answer(&self, bearer: &Bearer, asked: TokenRequest) -> Result<Response> {
         let grants = self.authentication.grants(asked.user.as_deref());
         if asked.user.is_none() && grants.is_empty() {
             return Err(basic_challenge());
         }
         let granted: Vec<_> = asked.scopes.iter().filter_map(|scope| shrink(scope, grants)).collect();
         let now = self.clock.now();
-        let expires = now.checked_add(bearer.lifetime).unwrap_or(now + FOREVER);
+        let expires = now.checked_add(bearer.lifetime).unwrap_or(now + MAX_TOKEN_LIFETIME);
         let scope = join(&granted);
         let token = Token { granted, asked: asked.scopes, expires };
         let text = self.tokens.issue(token, now).map_err(Refusal::internal)?;
@@ -119,9 +119,9 @@ impl Guard {
 }
 
 /// Longer than any server runs.
-const FOREVER: Duration = Duration::from_secs(1 << 32);
+const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(1 << 32);
 
-/// The parameter may come several times, and each may be a list.
+/// The parameter may be repeated, and each value may be a list.
 fn scopes(query: &Query) -> Vec<Scope> {
     query.all("scope").flat_map(Scope::parse_list).collect()
 }

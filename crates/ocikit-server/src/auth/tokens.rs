@@ -8,51 +8,51 @@ use ocikit_spec::Digest;
 use crate::auth::scope::Scope;
 use crate::random;
 
-/// How many tokens are kept before those that have ended are looked for.
-const MANY: usize = 1024;
+/// Number of tokens from which expired ones are removed before another is added.
+const MAX_TOKENS_BEFORE_CLEANUP: usize = 1024;
 
-/// What a token stands for.
+/// The scopes of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Token {
-    /// What it allows.
+    /// The granted scopes.
     pub(crate) granted: Vec<Scope>,
-    /// What was asked for when it was made, which may have been more.
+    /// The requested scopes, which may be more.
     pub(crate) asked: Vec<Scope>,
     pub(crate) expires: SystemTime,
 }
 
-/// The tokens that were given out, by the digest of their text: who reads the memory of the server cannot use them.
+/// The issued tokens by the digest of their text, so that a copy of the server's memory does not reveal usable tokens.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     access: Mutex<HashMap<Digest, Arc<Token>>>,
-    /// Identity tokens and whose they are; they do not end.
+    /// Identity tokens and their users; they do not expire.
     identity: Mutex<HashMap<Digest, String>>,
 }
 
 impl Tokens {
-    /// A new text that stands for this token.
+    /// Issues a token and returns its text.
     pub(crate) fn issue(&self, token: Token, now: SystemTime) -> io::Result<String> {
         let text = random::secret()?;
         let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-        if access.len() >= MANY {
+        if access.len() >= MAX_TOKENS_BEFORE_CLEANUP {
             access.retain(|_, token| token.expires > now);
         }
         access.insert(Digest::sha256_of(text.as_bytes()), Arc::new(token));
         Ok(text)
     }
 
-    /// What a text stands for, until it ends.
+    /// Returns the token with a text, unless it has expired.
     pub(crate) fn find(&self, text: &str, now: SystemTime) -> Option<Arc<Token>> {
         let access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
         access.get(&Digest::sha256_of(text.as_bytes())).filter(|token| token.expires > now).cloned()
     }
 
-    /// Ends every token but identity tokens.
+    /// Expires all tokens except identity tokens.
     pub(crate) fn expire_all(&self) {
         self.access.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// A new identity token.
+    /// Issues an identity token and returns its text.
     pub(crate) fn issue_identity(&self, user: &str) -> io::Result<String> {
         let text = random::secret()?;
         let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,7 +60,7 @@ impl Tokens {
         Ok(text)
     }
 
-    /// Whose identity token this is.
+    /// Returns the user of an identity token.
     pub(crate) fn identity(&self, text: &str) -> Option<String> {
         let identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
         identity.get(&Digest::sha256_of(text.as_bytes())).cloned()
@@ -89,11 +89,11 @@ mod tests {
     #[test]
     fn ended_tokens_are_forgotten() {
         let tokens = Tokens::default();
-        for second in 0..3 * MANY as u64 {
+        for second in 0..3 * MAX_TOKENS_BEFORE_CLEANUP as u64 {
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
             let expires = now + Duration::from_secs(5);
             tokens.issue(Token { granted: Vec::new(), asked: Vec::new(), expires }, now).unwrap();
         }
-        assert!(tokens.access.lock().unwrap().len() <= MANY);
+        assert!(tokens.access.lock().unwrap().len() <= MAX_TOKENS_BEFORE_CLEANUP);
     }
 }

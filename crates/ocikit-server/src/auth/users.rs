@@ -8,7 +8,7 @@ use crate::auth::scope::{Permission, Resource, Scope};
 use crate::pattern::Pattern;
 use crate::rules::Switch;
 
-/// Who may do what, and how they prove who they are.
+/// Users, their permissions, and how clients authenticate.
 ///
 /// ```
 /// use ocikit_server::{Authentication, Grant, User};
@@ -21,37 +21,37 @@ use crate::rules::Switch;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Authentication {
-    /// How credentials are brought.
+    /// The authentication scheme.
     pub scheme: Scheme,
-    /// Who is known.
+    /// The known users.
     pub users: Vec<User>,
-    /// What may be done without credentials; nothing by default.
+    /// What is allowed without credentials; nothing by default.
     pub anonymous: Vec<Grant>,
-    /// What `/v2/` answers to whoever brings no credentials.
+    /// The answer of `/v2/` to a request without credentials.
     pub ping: Ping,
 }
 
 impl Authentication {
-    /// Everybody may do everything.
+    /// No authentication: everything is allowed.
     pub fn none() -> Authentication {
         Authentication::default()
     }
 
-    /// Name and password with every request.
+    /// User name and password with every request.
     pub fn basic(users: impl IntoIterator<Item = User>) -> Authentication {
         Authentication { scheme: Scheme::Basic, users: users.into_iter().collect(), ..Authentication::default() }
     }
 
-    /// Tokens for name and password, from an endpoint of this server.
+    /// Tokens in exchange for a user name and password, from an endpoint of this server.
     pub fn bearer(users: impl IntoIterator<Item = User>) -> Authentication {
         let scheme = Scheme::Bearer(Bearer::default());
         Authentication { scheme, users: users.into_iter().collect(), ..Authentication::default() }
     }
 
-    /// The user with these credentials.
+    /// Returns the user with these credentials.
     pub(crate) fn user(&self, name: &str, password: &str) -> Option<&User> {
         let mut found = None;
-        // Every user is tried, so that the time taken does not tell which names there are.
+        // Every user is compared, so that the time taken does not reveal which names exist.
         for user in &self.users {
             if user.password.is(password) & (user.name == name) {
                 found = Some(user);
@@ -60,7 +60,7 @@ impl Authentication {
         found
     }
 
-    /// What a user may do, or whoever brings no credentials.
+    /// Returns the grants of a user, or those of anonymous requests.
     pub(crate) fn grants(&self, user: Option<&str>) -> &[Grant] {
         match user {
             None => &self.anonymous,
@@ -69,30 +69,30 @@ impl Authentication {
     }
 }
 
-/// How credentials are brought.
+/// The authentication scheme.
 #[derive(Debug, Clone, Default)]
 pub enum Scheme {
-    /// Not at all: everybody may do everything.
+    /// None: everything is allowed.
     #[default]
     None,
-    /// Name and password with every request.
+    /// User name and password with every request.
     Basic,
     /// A token with every request.
     Bearer(Bearer),
 }
 
-/// How tokens are given out.
+/// How tokens are issued.
 #[derive(Debug, Clone)]
 pub struct Bearer {
     /// The name of the service in the challenge.
     pub service: String,
-    /// Where tokens are had; by default the endpoint of this server, by the name that the client knows it by.
+    /// The URL of the token service; by default the endpoint of this server, with the host name that the client uses.
     pub realm: Option<String>,
-    /// How long a token lasts.
+    /// The lifetime of a token.
     pub lifetime: Duration,
-    /// How an answer names the token.
+    /// The field of the response that contains the token.
     pub field: TokenField,
-    /// Whether identity tokens are given to whoever asks for one.
+    /// Whether identity tokens are issued to clients that request one.
     pub identity_tokens: Switch,
 }
 
@@ -108,52 +108,52 @@ impl Default for Bearer {
     }
 }
 
-/// Registries disagree about the key that the token has in the answer.
+/// The field of a token response that contains the token; token services differ (google/go-containerregistry#54).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TokenField {
     /// `token` and `access_token`.
     #[default]
     Both,
-    /// Only `token`, as of old.
+    /// Only `token`, the older form.
     Token,
-    /// Only `access_token`, as OAuth2 has it.
+    /// Only `access_token`, as in OAuth2.
     AccessToken,
 }
 
-/// What `/v2/` answers to whoever brings no credentials.
+/// The answer of `/v2/` to a request without credentials.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Ping {
-    /// A challenge, by which clients find out how to bring them.
+    /// A challenge, which tells clients how to authenticate.
     #[default]
     Challenged,
-    /// That all is well, as if no credentials were needed anywhere.
+    /// Status 200, as if no credentials were needed anywhere.
     Open,
 }
 
 /// A user.
 #[derive(Debug, Clone)]
 pub struct User {
-    /// The name.
+    /// The user name.
     pub name: String,
     /// The password.
     pub password: Password,
-    /// What the user may do.
+    /// The permissions of the user.
     pub grants: Vec<Grant>,
 }
 
 impl User {
-    /// A user who may do everything.
+    /// Creates a user with all permissions.
     pub fn new(name: impl Into<String>, password: impl Into<Password>) -> User {
         User { name: name.into(), password: password.into(), grants: vec![Grant::everything()] }
     }
 }
 
-/// A password, of which only a digest is kept, and that is not shown.
+/// A password. Only its digest is stored, and `Debug` hides it.
 #[derive(Clone, Copy)]
 pub struct Password(Digest);
 
 impl Password {
-    /// Whether this is the password; takes as long for a wrong one as for the right one.
+    /// Compares in constant time.
     fn is(&self, password: &str) -> bool {
         Password::from(password).0.as_bytes().ct_eq(self.0.as_bytes()).into()
     }
@@ -171,29 +171,29 @@ impl fmt::Debug for Password {
     }
 }
 
-/// What may be done, and where.
+/// Permissions for a set of repositories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// In which repositories.
+    /// The repositories.
     pub repositories: Pattern,
-    /// What.
+    /// The permissions.
     pub permissions: Vec<Permission>,
-    /// Whether the catalog of all repositories may be read.
+    /// Whether the catalog of repositories may be read.
     pub catalog: Switch,
 }
 
 impl Grant {
-    /// Everything everywhere.
+    /// Grants everything.
     pub fn everything() -> Grant {
         Grant { repositories: Pattern::any(), permissions: Permission::ALL.to_vec(), catalog: Switch::On }
     }
 
-    /// Reading in these repositories.
+    /// Grants reading in these repositories.
     pub fn pull(repositories: impl Into<Pattern>) -> Grant {
         Grant { repositories: repositories.into(), permissions: vec![Permission::Pull], catalog: Switch::Off }
     }
 
-    /// Reading and writing in these repositories.
+    /// Grants reading and writing in these repositories.
     pub fn push(repositories: impl Into<Pattern>) -> Grant {
         let permissions = vec![Permission::Pull, Permission::Push];
         Grant { repositories: repositories.into(), permissions, catalog: Switch::Off }
@@ -209,7 +209,7 @@ impl Grant {
     }
 }
 
-/// The part of a scope that the grants allow, `None` if that is nothing.
+/// Returns the part of a scope that the grants allow; `None` if nothing is left.
 pub(crate) fn shrink(scope: &Scope, grants: &[Grant]) -> Option<Scope> {
     let allowed = |permission: &Permission| grants.iter().any(|grant| grant.allows(&scope.resource, *permission));
     let permissions: std::collections::BTreeSet<_> = scope.permissions.iter().copied().filter(allowed).collect();

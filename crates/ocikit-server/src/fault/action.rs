@@ -2,103 +2,103 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-/// What goes wrong.
+/// The effect of a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
-    /// The request is answered with this and does nothing.
+    /// The request is answered with this reply and has no effect.
     Answer(Reply),
-    /// The request is sent to another URL, status 307. `{path}` in it stands for path and query of the request, so a
-    /// URL of only that is a redirect that leads to itself.
+    /// The request is redirected to another URL with status 307. `{path}` in it is replaced by path and query of the
+    /// request, so `{path}` alone is a redirect loop.
     Redirect(String),
     /// The connection is cut.
     Cut(Point),
-    /// The request is looked at so much later, as if the registry were far away.
+    /// Processing of the request is delayed, as with a long round-trip time.
     Delay(Duration),
-    /// Nothing more comes, and the connection stays.
+    /// No further bytes are sent or read, and the connection stays open.
     Stall(Point),
-    /// The body of the answer comes at this many bytes per second.
+    /// The response body is sent at this many bytes per second.
     Drip(u64),
-    /// The request does what it should, and the answer has this status.
+    /// The request is processed, and the response has this status.
     Status(u16),
-    /// The answer has another value in this header, or has no such header.
+    /// A header of the response is replaced, or removed.
     Header(&'static str, Option<String>),
-    /// The `Content-Length` of the answer is this much more than there is. What is longer never arrives in full; what is
-    /// shorter arrives cut off.
+    /// The `Content-Length` of the response is off by this many bytes. A body that is announced as too long never
+    /// arrives in full; one that is announced as too short arrives truncated.
     ContentLength(i64),
-    /// One byte of the answer's body is another one: that at this offset, or the last one if there are fewer.
+    /// One byte of the response body is changed: the one at this offset, or the last one of a shorter body.
     Corrupt(u64),
-    /// A `Location` is of this form.
+    /// `Location` has this form.
     Location(Location),
-    /// Mounting a blob begins an upload, as if it were not there.
+    /// A mount starts an upload, as if the blob did not exist.
     RefuseMount,
-    /// The upload that the request is for is forgotten before the request is looked at.
+    /// The upload session of the request is deleted before the request is processed.
     LoseUpload,
-    /// So many of the last bytes of an upload are lost after they came, and `Range` says so.
+    /// This many of the last received bytes of an upload are lost, and `Range` reports it.
     LoseBytes(u64),
-    /// All tokens end before the request is looked at.
+    /// All tokens expire before the request is processed.
     ExpireTokens,
-    /// `Range` is not heard: the answer is all of the blob, status 200.
+    /// `Range` is ignored: the response is the whole blob with status 200.
     IgnoreRange,
 }
 
 impl Action {
-    /// The `Docker-Content-Digest` of the answer is that of something else.
+    /// The response has a wrong `Docker-Content-Digest`.
     pub fn wrong_digest() -> Action {
         let digest = ocikit_spec::Digest::sha256_of(b"something else");
         Action::Header("docker-content-digest", Some(digest.to_string()))
     }
 
-    /// The method is not supported, as some registries say of `HEAD`.
+    /// The method is not supported: status 405, as for `HEAD` of manifests on Nexus (merll/docker-registry-util#3).
     pub fn unsupported() -> Action {
         Action::Answer(Reply::status(405))
     }
 
-    /// The request is redirected to itself, for ever.
+    /// The request is redirected to itself.
     pub fn redirect_loop() -> Action {
         Action::Redirect("{path}".to_owned())
     }
 }
 
-/// Where in an exchange something happens.
+/// The point of an exchange at which a fault happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
-    /// Before the request is looked at.
+    /// Before the request is processed.
     Request,
-    /// After so many bytes of the request's body. If it has fewer nothing happens.
+    /// After this many bytes of the request body. If it is shorter, nothing happens.
     RequestBody(u64),
-    /// After the request did what it should, before anything is answered.
+    /// After the request is processed, before the response is sent.
     Answer,
-    /// After so many bytes of the answer's body. If it has fewer nothing happens.
+    /// After this many bytes of the response body. If it is shorter, nothing happens.
     AnswerBody(u64),
 }
 
-/// An answer made up.
+/// A response made by a fault.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reply {
-    /// The status; what HTTP does not know as one is a 500.
+    /// The status; an invalid one becomes 500.
     pub status: u16,
-    /// Headers. Those that HTTP does not allow are left out.
+    /// The headers. Invalid ones are dropped.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,
 }
 
 impl Reply {
-    /// A status and nothing else.
+    /// Returns a reply with a status only.
     pub fn status(status: u16) -> Reply {
         Reply { status, ..Reply::default() }
     }
 }
 
-/// The form of a `Location` header; this server's own is a path.
+/// The form of a `Location` header; by default this server sends a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// A URL with scheme and host.
     Absolute,
-    /// The location of an upload has a query, without which later requests fail.
+    /// The location of an upload has a query, which later requests must repeat.
     WithQuery,
-    /// There is none.
+    /// There is no `Location`.
     Missing,
     /// The same path on another host: `http://127.0.0.1:5000`.
     Elsewhere(String),

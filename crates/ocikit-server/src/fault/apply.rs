@@ -1,4 +1,4 @@
-//! What goes wrong with one request, in the order in which an exchange goes on.
+//! Applies the faults of one request, in the order of an exchange.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,31 +15,31 @@ use super::body;
 
 /// The connection is to be cut.
 #[derive(Debug, thiserror::Error)]
-#[error("the connection is cut, as it was asked for")]
+#[error("a fault cut the connection")]
 pub(crate) struct Cut;
 
-/// What a fault needs to know of the exchange.
+/// What faults need to know about an exchange.
 #[derive(Debug)]
-pub(crate) struct Scene {
-    /// What the client calls this server.
+pub(crate) struct FaultContext {
+    /// The name by which the client addresses this server.
     pub(crate) host: String,
     /// Path and query.
     pub(crate) target: String,
-    /// Told whenever all that was written has gone out.
+    /// Notified whenever all written bytes have been sent.
     pub(crate) flushed: Arc<Notify>,
-    /// When the server ends, so does every stall.
+    /// Cancelled at shutdown, which ends every stall.
     pub(crate) closing: CancellationToken,
 }
 
-/// What goes wrong with one request.
+/// The faults of one request.
 #[derive(Debug, Default)]
-pub(crate) struct Troubles {
+pub(crate) struct RequestFaults {
     actions: Vec<Action>,
-    /// Set where the connection is cut while the request's body is read.
+    /// Set when the connection is cut while the request body is read.
     cut: Arc<AtomicBool>,
 }
 
-/// Faults that only whoever handles the request can have.
+/// Faults that the handler of the request implements.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Quirks {
     pub(crate) expire_tokens: bool,
@@ -50,9 +50,9 @@ pub(crate) struct Quirks {
     pub(crate) location_with_query: bool,
 }
 
-impl Troubles {
-    pub(crate) fn new(actions: Vec<Action>) -> Troubles {
-        Troubles { actions, cut: Arc::default() }
+impl RequestFaults {
+    pub(crate) fn new(actions: Vec<Action>) -> RequestFaults {
+        RequestFaults { actions, cut: Arc::default() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -75,31 +75,31 @@ impl Troubles {
         quirks
     }
 
-    /// Before the request is looked at: an answer in its place, if there is one.
-    pub(crate) async fn before(&self, scene: &Scene) -> Result<Option<Response>, Cut> {
+    /// Applies the faults before a request is processed. Returns a response that replaces processing, if there is one.
+    pub(crate) async fn before(&self, context: &FaultContext) -> Result<Option<Response>, Cut> {
         for action in &self.actions {
             if let Action::Delay(time) = action {
                 tokio::time::sleep(*time).await;
             }
         }
-        self.reach(Point::Request, scene).await?;
+        self.reach(Point::Request, context).await?;
         Ok(self.actions.iter().find_map(|action| match action {
             Action::Answer(reply) => Some(answer(reply)),
             Action::Redirect(to) => {
-                let to = to.replace("{path}", &scene.target);
+                let to = to.replace("{path}", &context.target);
                 Some(answer(&Reply { headers: vec![("location".to_owned(), to)], ..Reply::status(307) }))
             }
             _ => None,
         }))
     }
 
-    /// The body of the request as the server is to see it.
-    pub(crate) fn request_body(&self, mut request: Body, scene: &Scene) -> Body {
+    /// Returns the request body with faults.
+    pub(crate) fn request_body(&self, mut request: Body, context: &FaultContext) -> Body {
         for action in &self.actions {
             request = match action {
                 Action::Cut(Point::RequestBody(after)) => body::cut_request(request, *after, self.cut.clone()),
                 Action::Stall(Point::RequestBody(after)) => {
-                    body::stall(request, *after, scene.closing.clone(), Some(self.cut.clone()))
+                    body::stall(request, *after, context.closing.clone(), Some(self.cut.clone()))
                 }
                 _ => request,
             };
@@ -107,24 +107,24 @@ impl Troubles {
         request
     }
 
-    /// After the request was handled: the answer as the client is to see it.
-    pub(crate) async fn after(&self, mut response: Response, scene: &Scene) -> Result<Response, Cut> {
+    /// Applies the faults to a response.
+    pub(crate) async fn after(&self, mut response: Response, context: &FaultContext) -> Result<Response, Cut> {
         if self.cut.load(Ordering::SeqCst) {
             return Err(Cut);
         }
-        self.reach(Point::Answer, scene).await?;
+        self.reach(Point::Answer, context).await?;
         for action in &self.actions {
-            response = change(response, action, scene);
+            response = change(response, action, context);
         }
         Ok(response)
     }
 
-    async fn reach(&self, point: Point, scene: &Scene) -> Result<(), Cut> {
+    async fn reach(&self, point: Point, context: &FaultContext) -> Result<(), Cut> {
         for action in &self.actions {
             match action {
                 Action::Cut(at) if *at == point => return Err(Cut),
                 Action::Stall(at) if *at == point => {
-                    scene.closing.cancelled().await;
+                    context.closing.cancelled().await;
                     return Err(Cut);
                 }
                 _ => {}
@@ -145,7 +145,7 @@ fn answer(reply: &Reply) -> Response {
     response
 }
 
-fn change(mut response: Response, action: &Action, scene: &Scene) -> Response {
+fn change(mut response: Response, action: &Action, context: &FaultContext) -> Response {
     match action {
         Action::Status(status) => {
             if let Ok(status) = StatusCode::from_u16(*status) {
@@ -160,25 +160,25 @@ fn change(mut response: Response, action: &Action, scene: &Scene) -> Response {
                 }
             }
         }
-        Action::Location(form) => change_location(&mut response, form, scene),
-        Action::ContentLength(more) => change_length(&mut response, *more, scene),
+        Action::Location(form) => change_location(&mut response, form, context),
+        Action::ContentLength(more) => change_length(&mut response, *more, context),
         Action::Corrupt(offset) => return response.map(|body| body::corrupt(body, *offset)),
-        Action::Drip(rate) => return response.map(|body| body::drip(body, *rate)),
+        Action::Drip(rate) => return response.map(|body| body::slow(body, *rate)),
         Action::Cut(Point::AnswerBody(after)) => {
-            return response.map(|body| body::cut(body, *after, scene.flushed.clone()));
+            return response.map(|body| body::cut(body, *after, context.flushed.clone()));
         }
         Action::Stall(Point::AnswerBody(after)) => {
-            return response.map(|body| body::stall(body, *after, scene.closing.clone(), None));
+            return response.map(|body| body::stall(body, *after, context.closing.clone(), None));
         }
         _ => {}
     }
     response
 }
 
-fn change_location(response: &mut Response, form: &Location, scene: &Scene) {
+fn change_location(response: &mut Response, form: &Location, context: &FaultContext) {
     let Some(path) = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()) else { return };
     let changed = match form {
-        Location::Absolute => Some(format!("http://{}{path}", scene.host)),
+        Location::Absolute => Some(format!("http://{}{path}", context.host)),
         Location::Elsewhere(base) => Some(format!("{base}{path}")),
         Location::WithQuery => return, // The query is there already: uploads::location.
         Location::Missing => None,
@@ -189,15 +189,15 @@ fn change_location(response: &mut Response, form: &Location, scene: &Scene) {
     }
 }
 
-/// hyper holds itself to the header once it cannot know the length of the body: it takes no more than that, and where
-/// there is less the connection has to end.
-fn change_length(response: &mut Response, more: i64, scene: &Scene) {
+/// Sends a body without a known length, so that hyper relies on the header: it sends no more than announced, and closes
+/// the connection after a shorter body.
+fn change_length(response: &mut Response, more: i64, context: &FaultContext) {
     let exact = axum::body::HttpBody::size_hint(response.body()).exact();
     let stated = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if let Some(length) = stated.or(exact) {
         let length = length.saturating_add_signed(more);
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
         let body = std::mem::take(response.body_mut());
-        *response.body_mut() = body::of_unknown_length(body, scene.flushed.clone());
+        *response.body_mut() = body::of_unknown_length(body, context.flushed.clone());
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies that go wrong.
+//! Bodies with faults.
 
 use std::io;
 use std::sync::Arc;
@@ -13,30 +13,30 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::Cut;
 
-/// How many times a second a dripping body drips.
-const DRIPS: u64 = 20;
+/// Number of pieces per second of a slow body.
+const PIECES_PER_SECOND: u64 = 20;
 
-/// What happens behind the last byte that passes.
+/// What happens after the last byte.
 enum End {
-    /// The connection is cut once everything that was written has gone out.
+    /// The connection is cut when all written bytes have been sent.
     Cut(Arc<Notify>),
-    /// Whoever handles the request sees it end, and the flag says that nothing is to be answered.
+    /// The handler sees the body end, and the flag suppresses the response.
     CutRequest(Arc<AtomicBool>),
-    /// Nothing comes until the server ends.
+    /// Nothing happens until shutdown.
     Stall(CancellationToken, Option<Arc<AtomicBool>>),
 }
 
-/// A body that breaks off, together with its connection.
+/// Returns a body that breaks off and cuts the connection.
 pub(super) fn cut(body: Body, after: u64, flushed: Arc<Notify>) -> Body {
     broken(body, after, End::Cut(flushed))
 }
 
-/// A request's body that breaks off.
+/// Returns a request body that breaks off.
 pub(super) fn cut_request(body: Body, after: u64, cut: Arc<AtomicBool>) -> Body {
     broken(body, after, End::CutRequest(cut))
 }
 
-/// A body that goes no further.
+/// Returns a body that stalls.
 pub(super) fn stall(body: Body, after: u64, closing: CancellationToken, cut: Option<Arc<AtomicBool>>) -> Body {
     broken(body, after, End::Stall(closing, cut))
 }
@@ -81,13 +81,14 @@ impl End {
     }
 }
 
-/// A body with one wrong byte.
+/// Returns a body with one changed byte.
 pub(super) fn corrupt(body: Body, offset: u64) -> Body {
-    // The last chunk is held back until it is known to be the last, since the offset may lie behind the end.
+    // Each chunk is held back until the next one arrives, since the offset may be beyond the end and then means the
+    // last byte.
     struct Corrupt {
         body: Fuse<BodyDataStream>,
         held: Option<Bytes>,
-        /// How far the offset is from here.
+        /// The distance from here to the offset.
         within: u64,
         done: bool,
     }
@@ -120,30 +121,33 @@ pub(super) fn corrupt(body: Body, offset: u64) -> Body {
     }))
 }
 
-/// A body that comes slowly.
-pub(super) fn drip(body: Body, bytes_per_second: u64) -> Body {
+/// Returns a body that is sent slowly.
+pub(super) fn slow(body: Body, bytes_per_second: u64) -> Body {
     let state = (body.into_data_stream(), Bytes::new(), pace(bytes_per_second));
-    Body::from_stream(stream::unfold(state, async |(mut body, mut rest, (most, pause))| {
+    Body::from_stream(stream::unfold(state, async |(mut body, mut rest, (piece_bytes, pause))| {
         while rest.is_empty() {
             match body.next().await? {
                 Ok(bytes) => rest = bytes,
-                Err(error) => return Some((Err(error), (body, rest, (most, pause)))),
+                Err(error) => return Some((Err(error), (body, rest, (piece_bytes, pause)))),
             }
         }
         tokio::time::sleep(pause).await;
-        let drop = rest.split_to(most.min(rest.len()));
-        Some((Ok(drop), (body, rest, (most, pause))))
+        let drop = rest.split_to(piece_bytes.min(rest.len()));
+        Some((Ok(drop), (body, rest, (piece_bytes, pause))))
     }))
 }
 
-/// How many bytes come at once, and how long the pause is between them.
+/// Returns the size of a piece in bytes and the pause between pieces.
 fn pace(bytes_per_second: u64) -> (usize, Duration) {
     let rate = bytes_per_second.max(1);
-    let most = (rate / DRIPS).max(1);
-    (usize::try_from(most).unwrap_or(usize::MAX), Duration::from_nanos(most.saturating_mul(1_000_000_000) / rate))
+    let piece_bytes = (rate / PIECES_PER_SECOND).max(1);
+    (
+        usize::try_from(piece_bytes).unwrap_or(usize::MAX),
+        Duration::from_nanos(piece_bytes.saturating_mul(1_000_000_000) / rate),
+    )
 }
 
-/// The same body, of which nobody can tell how long it is, and the connection is cut behind it.
+/// Returns the body without a known length; the connection is cut after it.
 pub(super) fn of_unknown_length(body: Body, flushed: Arc<Notify>) -> Body {
     let cut = async move { Err(End::Cut(flushed).reach().await) };
     Body::from_stream(body.into_data_stream().map_err(io::Error::other).chain(stream::once(cut)))
@@ -159,7 +163,7 @@ mod tests {
         Body::from_stream(stream::iter(chunks))
     }
 
-    /// What came, and whether it broke off.
+    /// Returns the received text, and whether the body broke off.
     async fn collect(body: Body) -> (String, bool) {
         let mut stream = body.into_data_stream();
         let mut text = String::new();
@@ -205,13 +209,13 @@ mod tests {
 
     #[tokio::test]
     async fn every_drop_arrives() {
-        assert_eq!(collect(drip(body(&["abc", "def"]), 1_000_000)).await, ("abcdef".to_owned(), false));
+        assert_eq!(collect(slow(body(&["abc", "def"]), 1_000_000)).await, ("abcdef".to_owned(), false));
     }
 
     #[test]
     fn the_pace_is_that_of_the_rate() {
-        for (rate, most, pause) in [(0, 1, 1000), (1, 1, 1000), (10, 1, 100), (20, 1, 50), (2000, 100, 50)] {
-            assert_eq!(pace(rate), (most, Duration::from_millis(pause)), "{rate}");
+        for (rate, piece_bytes, pause) in [(0, 1, 1000), (1, 1, 1000), (10, 1, 100), (20, 1, 50), (2000, 100, 50)] {
+            assert_eq!(pace(rate), (piece_bytes, Duration::from_millis(pause)), "{rate}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Misbehaving on request, which is how the resilience of clients is tested.
+//! Injects faults, to test the resilience of clients.
 
 mod action;
 mod apply;
@@ -7,28 +7,28 @@ mod body;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::log::Kind;
+use crate::log::RequestKind;
 
 pub use action::{Action, Location, Point, Reply};
-pub(crate) use apply::{Cut, Quirks, Scene, Troubles};
+pub(crate) use apply::{Cut, FaultContext, Quirks, RequestFaults};
 
-/// Something that goes wrong: for which requests, when, and how.
+/// A fault: the requests that it affects, when, and how.
 ///
 /// ```
 /// use ocikit_server::{Action, Fault, Reply};
 ///
-/// // The second time that a blob is asked for, the registry is overloaded.
+/// The second request for a blob is answered with 503.
 /// let busy = Reply { headers: vec![("retry-after".into(), "1".into())], ..Reply::status(503) };
 /// let fault = Fault::on("GET /v2/**/blobs/*", Action::Answer(busy)).nth(2);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Fault {
-    kind: Kind,
+    kind: RequestKind,
     when: When,
     action: Action,
 }
 
-/// Which of the matching requests a fault happens to; they are counted from 1.
+/// Which of the matching requests are affected, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum When {
     Always,
@@ -39,30 +39,30 @@ enum When {
 }
 
 impl Fault {
-    /// Something that goes wrong with every request of a kind.
+    /// Creates a fault for all requests of a kind.
     ///
-    /// A kind is a method and a [`Pattern`](crate::Pattern) for the path, `GET /v2/**/blobs/*`; `*` in place of the
-    /// method is any. A pattern with a question mark is held against path and query.
+    /// A kind is a method and a [`Pattern`](crate::Pattern) for the path, such as `GET /v2/**/blobs/*`; `*` matches any
+    /// method. A pattern with a question mark is matched against path and query.
     pub fn on(kind: &str, action: Action) -> Fault {
-        Fault { kind: Kind::parse(kind), when: When::Always, action }
+        Fault { kind: RequestKind::parse(kind), when: When::Always, action }
     }
 
-    /// Only with this many of them, the first ones.
+    /// Affects only the first `times` requests.
     pub fn first(self, times: u64) -> Fault {
         Fault { when: When::First(times), ..self }
     }
 
-    /// Only with one of them, counted from 1.
+    /// Affects only one request, counted from 1.
     pub fn nth(self, nth: u64) -> Fault {
         Fault { when: When::Nth(nth), ..self }
     }
 
-    /// Only with those that follow this many.
+    /// Affects only the requests after the first `times`.
     pub fn after(self, times: u64) -> Fault {
         Fault { when: When::After(times), ..self }
     }
 
-    /// Only with some of them, out of 1; the same seed chooses the same ones.
+    /// Affects each request with a probability from 0 to 1. The same seed selects the same requests.
     pub fn sometimes(self, probability: f64, seed: u64) -> Fault {
         Fault { when: When::Sometimes { probability, seed }, ..self }
     }
@@ -80,7 +80,7 @@ impl When {
     }
 }
 
-/// A number from 0 up to 1 that looks random: splitmix64 of seed and position.
+/// Returns a pseudorandom number from 0 (inclusive) to 1 (exclusive): splitmix64 of seed and position.
 fn fraction(seed: u64, nth: u64) -> f64 {
     let mut state = seed.wrapping_add(nth.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -89,55 +89,55 @@ fn fraction(seed: u64, nth: u64) -> f64 {
     (state >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// What goes wrong at present; it can be changed while the server runs. Clones are the same list.
+/// The active faults, which can be changed while the server runs. Clones share one list.
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<Mutex<Vec<Armed>>>);
+pub struct Faults(Arc<Mutex<Vec<FaultEntry>>>);
 
 #[derive(Debug)]
-struct Armed {
+struct FaultEntry {
     fault: Fault,
-    /// How many requests matched.
+    /// Number of requests that have matched.
     seen: u64,
     happened: Arc<AtomicU64>,
 }
 
 impl Faults {
-    /// Nothing goes wrong.
+    /// Creates an empty list.
     pub fn new() -> Faults {
         Faults::default()
     }
 
-    /// From now on this goes wrong, after what goes wrong already. Several faults can happen to one request.
+    /// Adds a fault after the existing ones. Several faults can affect one request.
     pub fn add(&self, fault: Fault) -> Active {
         let happened = Arc::new(AtomicU64::new(0));
-        self.lock().push(Armed { fault, seen: 0, happened: happened.clone() });
+        self.lock().push(FaultEntry { fault, seen: 0, happened: happened.clone() });
         Active { happened, faults: self.clone() }
     }
 
-    /// Nothing goes wrong any more.
+    /// Removes all faults.
     pub fn clear(&self) {
         self.lock().clear();
     }
 
-    /// What happens to this request; it counts.
-    pub(crate) fn strike(&self, method: &str, path: &str, query: Option<&str>) -> Troubles {
+    /// Returns the faults of a request, and counts it.
+    pub(crate) fn faults_of(&self, method: &str, path: &str, query: Option<&str>) -> RequestFaults {
         let mut actions = Vec::new();
-        for armed in self.lock().iter_mut().filter(|armed| armed.fault.kind.matches(method, path, query)) {
-            armed.seen += 1;
-            if armed.fault.when.happens(armed.seen) {
-                armed.happened.fetch_add(1, Ordering::SeqCst);
-                actions.push(armed.fault.action.clone());
+        for entry in self.lock().iter_mut().filter(|entry| entry.fault.kind.matches(method, path, query)) {
+            entry.seen += 1;
+            if entry.fault.when.happens(entry.seen) {
+                entry.happened.fetch_add(1, Ordering::SeqCst);
+                actions.push(entry.fault.action.clone());
             }
         }
-        Troubles::new(actions)
+        RequestFaults::new(actions)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Armed>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<FaultEntry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A fault that was added.
+/// A fault in the list.
 #[derive(Debug, Clone)]
 pub struct Active {
     happened: Arc<AtomicU64>,
@@ -145,14 +145,14 @@ pub struct Active {
 }
 
 impl Active {
-    /// How many times it has happened.
+    /// Returns how many requests the fault has affected.
     pub fn happened(&self) -> u64 {
         self.happened.load(Ordering::SeqCst)
     }
 
-    /// From now on it happens no more.
+    /// Removes the fault.
     pub fn remove(&self) {
-        self.faults.lock().retain(|armed| !Arc::ptr_eq(&armed.happened, &self.happened));
+        self.faults.lock().retain(|entry| !Arc::ptr_eq(&entry.happened, &self.happened));
     }
 }
 
@@ -195,7 +195,7 @@ mod tests {
             ("GET", "/v2/a/blobs/y", true),
             ("GET", "/v2/a/blobs/y", false),
         ] {
-            assert_eq!(!faults.strike(method, path, None).is_empty(), struck, "{method} {path}");
+            assert_eq!(!faults.faults_of(method, path, None).is_empty(), struck, "{method} {path}");
         }
         assert_eq!(active.happened(), 1);
         active.remove();

@@ -1,4 +1,4 @@
-//! The directory that a registry is kept in. The crate's documentation describes it.
+//! The storage directory. The documentation of the crate describes its layout.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -10,23 +10,23 @@ use ocikit_spec::{Digest, Tag};
 use tempfile::NamedTempFile;
 
 use super::Durability;
-use super::state::{Entry, State};
+use super::state::{ManifestEntry, RegistryIndex};
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
 
-/// Says that the directory is one of these, and in which version; locked as long as it is served.
+/// Marks a storage directory and states its version; locked while a server uses it.
 const MARKER: &str = "ocikit-server";
 const VERSION: &str = "1\n";
 const BLOBS: &str = "blobs";
 const REPOSITORIES: &str = "repositories";
 const UNFINISHED: &str = "unfinished";
 
-/// What a repository holds; no part of a repository's name begins with `_`.
-const OWN_BLOBS: &str = "_blobs";
-const OWN_MANIFESTS: &str = "_manifests";
-const OWN_TAGS: &str = "_tags";
+/// The directories of a repository. No component of a repository name begins with `_`.
+const REPOSITORY_BLOBS: &str = "_blobs";
+const REPOSITORY_MANIFESTS: &str = "_manifests";
+const REPOSITORY_TAGS: &str = "_tags";
 
-/// A directory, locked against other processes.
+/// A storage directory, locked against other processes.
 #[derive(Debug)]
 pub(crate) struct Disk {
     root: PathBuf,
@@ -36,8 +36,8 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Opens a directory, or begins one where there is none or an empty one, and reads what it holds.
-    pub(crate) fn open(root: &Path, durability: Durability) -> Result<(Disk, State)> {
+    /// Opens a storage directory, or creates one in a missing or empty directory, and reads its contents.
+    pub(crate) fn open(root: &Path, durability: Durability) -> Result<(Disk, RegistryIndex)> {
         let marker = Disk::mark(root)?;
         let disk = Disk { root: root.to_owned(), durability, _marker: marker };
         let state = disk.load()?;
@@ -58,7 +58,7 @@ impl Disk {
             Err(TryLockError::WouldBlock) => return Err(Error::InUse { place: root.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(broken(&path)(source)),
         }
-        // Written under the lock, so that two servers that begin the same directory write it once.
+        // Written under the lock, so that two servers that start at the same time write it once.
         match fs::read_to_string(&path).map_err(broken(&path))?.as_str() {
             "" => (&file).write_all(VERSION.as_bytes()).map_err(broken(&path))?,
             VERSION => {}
@@ -70,8 +70,8 @@ impl Disk {
         Ok(file)
     }
 
-    /// Reads what is there, and removes what was never finished.
-    fn load(&self) -> Result<State> {
+    /// Reads the contents, and deletes unfinished uploads.
+    fn load(&self) -> Result<RegistryIndex> {
         for path in files(&self.unfinished())? {
             fs::remove_file(&path).map_err(broken(&path))?;
         }
@@ -83,7 +83,7 @@ impl Disk {
                 }
             }
         }
-        let mut state = State::default();
+        let mut state = RegistryIndex::default();
         self.load_repositories(&self.root.join(REPOSITORIES), "", &sizes, &mut state)?;
         for digest in sizes.keys().filter(|digest| state.held(digest).is_none()) {
             let path = self.blob_path(digest);
@@ -92,14 +92,14 @@ impl Disk {
         Ok(state)
     }
 
-    fn load_repositories(&self, directory: &Path, name: &str, sizes: &Sizes, state: &mut State) -> Result<()> {
+    fn load_repositories(&self, directory: &Path, name: &str, sizes: &Sizes, state: &mut RegistryIndex) -> Result<()> {
         if let Ok(name) = name.parse::<RepositoryName>() {
             self.load_repository(directory, &name, sizes, state)?;
         }
         for path in subdirectories(directory)? {
             let Some(part) = path.file_name().and_then(OsStr::to_str) else { continue };
             let name = if name.is_empty() { part.to_owned() } else { format!("{name}/{part}") };
-            // Names end somewhere, and so does this recursion.
+            // The length of a repository name is limited, and so is the depth of this recursion.
             if name.parse::<RepositoryName>().is_ok() {
                 self.load_repositories(&path, &name, sizes, state)?;
             }
@@ -107,26 +107,32 @@ impl Disk {
         Ok(())
     }
 
-    /// What points to bytes that are not there is left out, and left alone: a crash does not do that, and whoever did
-    /// may bring them back.
-    fn load_repository(&self, directory: &Path, name: &RepositoryName, sizes: &Sizes, state: &mut State) -> Result<()> {
-        for algorithm in subdirectories(&directory.join(OWN_BLOBS))? {
+    /// Reads a repository. References to missing bytes are ignored and kept: a crash does not cause them, and the bytes
+    /// may be restored.
+    fn load_repository(
+        &self,
+        directory: &Path,
+        name: &RepositoryName,
+        sizes: &Sizes,
+        state: &mut RegistryIndex,
+    ) -> Result<()> {
+        for algorithm in subdirectories(&directory.join(REPOSITORY_BLOBS))? {
             for path in files(&algorithm)? {
                 if let Some((digest, size)) = found(&path, sizes) {
                     state.add_blob(name, digest, size);
                 }
             }
         }
-        for algorithm in subdirectories(&directory.join(OWN_MANIFESTS))? {
+        for algorithm in subdirectories(&directory.join(REPOSITORY_MANIFESTS))? {
             for path in files(&algorithm)? {
                 let Some((digest, size)) = found(&path, sizes) else { continue };
                 let bytes = fs::read(&path).map_err(broken(&path))?;
                 let damaged = |error| broken(&path)(io::Error::new(io::ErrorKind::InvalidData, error));
-                let entry: Entry = serde_json::from_slice(&bytes).map_err(damaged)?;
-                state.add_manifest(name, digest, Entry { size, ..entry });
+                let entry: ManifestEntry = serde_json::from_slice(&bytes).map_err(damaged)?;
+                state.add_manifest(name, digest, ManifestEntry { size, ..entry });
             }
         }
-        for path in files(&directory.join(OWN_TAGS))? {
+        for path in files(&directory.join(REPOSITORY_TAGS))? {
             let tag = path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse::<Tag>().ok());
             let digest = fs::read_to_string(&path).map_err(broken(&path))?.trim().parse::<Digest>().ok();
             if let (Some(tag), Some(digest)) = (tag, digest) {
@@ -136,7 +142,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Where drafts are written, on the file system that they will be renamed in.
+    /// Returns the directory for drafts, on the same file system, so that they can be renamed.
     pub(crate) fn unfinished(&self) -> PathBuf {
         self.root.join(UNFINISHED)
     }
@@ -145,16 +151,16 @@ impl Disk {
         File::open(self.blob_path(digest))
     }
 
-    /// Sees to it that the bytes of a draft are on the disk, before anything says that they are.
-    pub(crate) fn settle(&self, draft: &NamedTempFile) -> io::Result<()> {
+    /// Syncs the bytes of a draft, before anything references them.
+    pub(crate) fn sync(&self, draft: &NamedTempFile) -> io::Result<()> {
         match self.durability {
             Durability::PowerLoss => draft.as_file().sync_data(),
             Durability::Crash => Ok(()),
         }
     }
 
-    /// Makes a settled draft the bytes of this digest.
-    pub(crate) fn place(&self, draft: NamedTempFile, digest: &Digest) -> io::Result<()> {
+    /// Stores a synced draft under a digest.
+    pub(crate) fn store(&self, draft: NamedTempFile, digest: &Digest) -> io::Result<()> {
         self.rename(draft, &self.blob_path(digest))
     }
 
@@ -163,22 +169,22 @@ impl Disk {
     }
 
     pub(crate) fn add_blob(&self, name: &RepositoryName, digest: &Digest) -> io::Result<()> {
-        let path = self.own_path(name, OWN_BLOBS, digest);
+        let path = self.repository_entry_path(name, REPOSITORY_BLOBS, digest);
         self.ensure(parent(&path))?;
         File::create(&path)?;
         self.sync_directory(parent(&path))
     }
 
     pub(crate) fn remove_blob(&self, name: &RepositoryName, digest: &Digest) -> io::Result<()> {
-        self.remove(&self.own_path(name, OWN_BLOBS, digest))
+        self.remove(&self.repository_entry_path(name, REPOSITORY_BLOBS, digest))
     }
 
-    pub(crate) fn add_manifest(&self, name: &RepositoryName, digest: &Digest, entry: &Entry) -> io::Result<()> {
-        self.write(&self.own_path(name, OWN_MANIFESTS, digest), &serde_json::to_vec(entry)?)
+    pub(crate) fn add_manifest(&self, name: &RepositoryName, digest: &Digest, entry: &ManifestEntry) -> io::Result<()> {
+        self.write(&self.repository_entry_path(name, REPOSITORY_MANIFESTS, digest), &serde_json::to_vec(entry)?)
     }
 
     pub(crate) fn remove_manifest(&self, name: &RepositoryName, digest: &Digest) -> io::Result<()> {
-        self.remove(&self.own_path(name, OWN_MANIFESTS, digest))
+        self.remove(&self.repository_entry_path(name, REPOSITORY_MANIFESTS, digest))
     }
 
     pub(crate) fn set_tag(&self, name: &RepositoryName, tag: &Tag, digest: &Digest) -> io::Result<()> {
@@ -193,23 +199,23 @@ impl Disk {
         self.root.join(digest.blob_path())
     }
 
-    fn own_path(&self, name: &RepositoryName, kind: &str, digest: &Digest) -> PathBuf {
+    fn repository_entry_path(&self, name: &RepositoryName, kind: &str, digest: &Digest) -> PathBuf {
         self.repository_path(name).join(kind).join(digest.algorithm().name()).join(digest.hex())
     }
 
     fn tag_path(&self, name: &RepositoryName, tag: &Tag) -> PathBuf {
-        self.repository_path(name).join(OWN_TAGS).join(tag.as_str())
+        self.repository_path(name).join(REPOSITORY_TAGS).join(tag.as_str())
     }
 
     fn repository_path(&self, name: &RepositoryName) -> PathBuf {
         self.root.join(REPOSITORIES).join(name.as_str())
     }
 
-    /// Writes a small file so that it is there as a whole or not at all.
+    /// Writes a small file atomically.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut file = tempfile::Builder::new().prefix("write-").tempfile_in(self.unfinished())?;
         file.write_all(bytes)?;
-        self.settle(&file)?;
+        self.sync(&file)?;
         self.rename(file, path)
     }
 
@@ -219,7 +225,7 @@ impl Disk {
         self.sync_directory(parent(path))
     }
 
-    /// Removes a file, and the directories that are empty without it.
+    /// Deletes a file, and the directories that become empty.
     fn remove(&self, path: &Path) -> io::Result<()> {
         match fs::remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -236,7 +242,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes a directory and those above it.
+    /// Creates a directory and its parents.
     fn ensure(&self, directory: &Path) -> io::Result<()> {
         if directory.is_dir() {
             return Ok(());
@@ -246,7 +252,7 @@ impl Disk {
         self.sync_directory(parent(directory))
     }
 
-    /// A new name is kept by the directory, which has to reach the disk as well.
+    /// Syncs a directory, which contains the name of a new file.
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         match self.durability {
             Durability::PowerLoss if cfg!(unix) => File::open(directory)?.sync_all(),
@@ -255,27 +261,27 @@ impl Disk {
     }
 }
 
-/// Of the bytes that are there.
+/// The sizes of the stored bytes by digest.
 type Sizes = HashMap<Digest, u64>;
 
-/// The directory of a path that this file joined to the root, and that so has one.
+/// Returns the parent of a path below the root, which always has one.
 fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }
 
-/// The digest that a path ends in and how many bytes it has, if they are there.
+/// Returns the digest at the end of a path and its size, if the bytes are stored.
 fn found(path: &Path, sizes: &Sizes) -> Option<(Digest, u64)> {
     sizes.get_key_value(&digest_of(path)?).map(|(digest, size)| (*digest, *size))
 }
 
-/// `…/sha256/<hex>`
+/// Parses the digest at the end of a path: `…/sha256/<hex>`.
 fn digest_of(path: &Path) -> Option<Digest> {
     let hex = path.file_name()?.to_str()?;
     let algorithm = path.parent()?.file_name()?.to_str()?;
     format!("{algorithm}:{hex}").parse().ok()
 }
 
-/// Makes a directory and those above it, unless they are there.
+/// Creates a directory and its parents.
 fn make_directory(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|source| {
         let is_other = source.kind() == io::ErrorKind::AlreadyExists;
@@ -283,7 +289,7 @@ fn make_directory(path: &Path) -> Result<()> {
     })
 }
 
-/// An error with the path that it is about.
+/// Adds the path to an error.
 fn broken(path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Storage { place: path.to_owned(), source }
 }
@@ -296,7 +302,7 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     list(path, fs::FileType::is_file)
 }
 
-/// The entries of a directory that are of this type; links are of neither. A directory that is not there has none.
+/// Returns the entries of a directory with a file type; symlinks are skipped. A missing directory is empty.
 fn list(path: &Path, is: impl Fn(&fs::FileType) -> bool) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -5,29 +5,29 @@ use bytes::{Bytes, BytesMut};
 use ocikit_spec::{Algorithm, Digest, Hasher};
 use tempfile::NamedTempFile;
 
-/// How much is read at once where bytes have to be hashed again.
-const CHUNK: usize = 256 << 10;
+/// Number of bytes that are read at once when a draft is hashed again.
+const READ_BUFFER_BYTES: usize = 256 << 10;
 
-/// Bytes on their way in: hashed as they come, visible nowhere, gone when dropped.
+/// Bytes of an upload in progress: hashed as they arrive, not served, and deleted when dropped.
 #[derive(Debug)]
 pub(crate) struct Draft {
     length: u64,
-    /// `None` once it no longer agrees with the bytes.
+    /// `None` once the draft was truncated.
     hasher: Option<(Algorithm, Hasher)>,
-    target: Target,
+    target: DraftTarget,
 }
 
 #[derive(Debug)]
-enum Target {
+enum DraftTarget {
     Memory(Vec<Bytes>),
-    /// The file is made when the first byte comes, so that an upload that never begins costs nothing.
+    /// Created with the first byte, so that an upload without bytes costs nothing.
     File {
         directory: PathBuf,
         file: Option<NamedTempFile>,
     },
 }
 
-/// A draft that will not change any more.
+/// A complete draft.
 #[derive(Debug)]
 pub(crate) enum Sealed {
     Memory(Vec<Bytes>),
@@ -36,14 +36,14 @@ pub(crate) enum Sealed {
 
 impl Draft {
     pub(crate) fn in_memory() -> Draft {
-        Draft::new(Target::Memory(Vec::new()))
+        Draft::new(DraftTarget::Memory(Vec::new()))
     }
 
     pub(crate) fn in_directory(directory: PathBuf) -> Draft {
-        Draft::new(Target::File { directory, file: None })
+        Draft::new(DraftTarget::File { directory, file: None })
     }
 
-    fn new(target: Target) -> Draft {
+    fn new(target: DraftTarget) -> Draft {
         Draft { length: 0, hasher: Some((Algorithm::Sha256, Hasher::new(Algorithm::Sha256))), target }
     }
 
@@ -51,23 +51,23 @@ impl Draft {
         self.length
     }
 
-    /// Says which digest will be asked for; without it, or too late, it is computed from the start at the end.
+    /// Selects the digest algorithm. If this is not called before the first byte, the digest is computed at the end.
     pub(crate) fn expect(&mut self, algorithm: Algorithm) {
         if self.length == 0 {
             self.hasher = Some((algorithm, Hasher::new(algorithm)));
         }
     }
 
-    /// Takes the next bytes. After an error the draft is of no use any more.
+    /// Appends bytes. After an error the draft is unusable.
     pub(crate) fn append(&mut self, batch: &[Bytes]) -> io::Result<()> {
         match &mut self.target {
-            Target::Memory(segments) => {
-                // Copied, because what comes from a socket is a slice of a buffer that is larger.
+            DraftTarget::Memory(segments) => {
+                // Copied, because the bytes from a socket are a slice of a larger buffer.
                 let mut segment = BytesMut::with_capacity(batch.iter().map(Bytes::len).sum());
                 batch.iter().for_each(|bytes| segment.extend_from_slice(bytes));
                 segments.push(segment.freeze());
             }
-            Target::File { directory, file } => {
+            DraftTarget::File { directory, file } => {
                 let file = match file {
                     Some(file) => file,
                     None => file.insert(new_file(directory)?),
@@ -86,21 +86,21 @@ impl Draft {
         Ok(())
     }
 
-    /// Forgets what is behind this length.
+    /// Removes the bytes beyond this length.
     pub(crate) fn truncate(&mut self, length: u64) -> io::Result<()> {
         if length >= self.length {
             return Ok(());
         }
         match &mut self.target {
-            Target::Memory(segments) => {
+            DraftTarget::Memory(segments) => {
                 let mut rest = length as usize;
                 for segment in segments {
                     segment.truncate(rest);
                     rest -= segment.len();
                 }
             }
-            Target::File { file: None, .. } => {}
-            Target::File { file: Some(file), .. } => {
+            DraftTarget::File { file: None, .. } => {}
+            DraftTarget::File { file: Some(file), .. } => {
                 file.as_file_mut().set_len(length)?;
                 file.seek(SeekFrom::Start(length))?;
             }
@@ -110,7 +110,7 @@ impl Draft {
         Ok(())
     }
 
-    /// The digest of all bytes.
+    /// Returns the digest of all bytes.
     pub(crate) fn digest(&mut self, algorithm: Algorithm) -> io::Result<Digest> {
         match &self.hasher {
             Some((computed, hasher)) if *computed == algorithm => Ok(hasher.clone().finish()),
@@ -121,10 +121,10 @@ impl Draft {
     fn hash_again(&mut self, algorithm: Algorithm) -> io::Result<Digest> {
         let mut hasher = Hasher::new(algorithm);
         match &mut self.target {
-            Target::Memory(segments) => segments.iter().for_each(|segment| hasher.update(segment)),
-            Target::File { file: None, .. } => {}
-            Target::File { file: Some(file), .. } => {
-                let mut buffer = vec![0; CHUNK];
+            DraftTarget::Memory(segments) => segments.iter().for_each(|segment| hasher.update(segment)),
+            DraftTarget::File { file: None, .. } => {}
+            DraftTarget::File { file: Some(file), .. } => {
+                let mut buffer = vec![0; READ_BUFFER_BYTES];
                 file.seek(SeekFrom::Start(0))?;
                 loop {
                     match file.read(&mut buffer)? {
@@ -139,9 +139,9 @@ impl Draft {
 
     pub(crate) fn seal(self) -> io::Result<Sealed> {
         Ok(match self.target {
-            Target::Memory(segments) => Sealed::Memory(segments),
-            Target::File { file: Some(file), .. } => Sealed::File(file),
-            Target::File { directory, file: None } => Sealed::File(new_file(&directory)?),
+            DraftTarget::Memory(segments) => Sealed::Memory(segments),
+            DraftTarget::File { file: Some(file), .. } => Sealed::File(file),
+            DraftTarget::File { directory, file: None } => Sealed::File(new_file(&directory)?),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Where a registry keeps what it holds.
+//! Stores blobs, manifests and tags.
 
 mod disk;
 mod draft;
@@ -18,18 +18,18 @@ use crate::error::{Error, Result};
 
 pub(crate) use draft::Draft;
 pub(crate) use reader::Reader;
-pub(crate) use state::Entry;
+pub(crate) use state::ManifestEntry;
 pub(crate) use store::{NewManifest, Refused, Store};
 pub(crate) use upload::{Received, Stopped, Turn, Upload, Writer};
 
-/// Where a registry keeps what it holds.
+/// The storage of a registry.
 ///
-/// Clones are the same place: two servers with one storage are one registry with two addresses.
+/// Clones share one storage: two servers with it are one registry with two addresses.
 #[derive(Clone)]
-pub struct Storage(Kind);
+pub struct Storage(StorageKind);
 
 #[derive(Clone)]
-enum Kind {
+enum StorageKind {
     Memory(Arc<Store>),
     Directory(Arc<Directory>),
 }
@@ -37,48 +37,48 @@ enum Kind {
 struct Directory {
     path: PathBuf,
     durability: Durability,
-    /// Open as long as a server is.
+    /// Set while a server uses the directory.
     open: Mutex<Weak<Store>>,
 }
 
-/// What a directory outlives without losing anything that was acknowledged.
+/// Which failures acknowledged data survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// The end of the process, whatever ended it.
+    /// A crash of the process.
     Crash,
-    /// The end of the machine as well: whatever is acknowledged has reached the disk. Slower.
+    /// A power loss too: acknowledged data is synced to the disk. Slower.
     PowerLoss,
 }
 
 impl Storage {
-    /// Memory. It is kept as long as there is a clone of it, also while no server runs.
+    /// Creates storage in memory. It exists as long as a clone of it, also without a running server.
     pub fn memory() -> Storage {
-        Storage(Kind::Memory(Arc::new(Store::in_memory())))
+        Storage(StorageKind::Memory(Arc::new(Store::in_memory())))
     }
 
-    /// A directory, which outlives power loss; it is made if it is not there, and opened when the server starts.
+    /// Uses a directory, with [`Durability::PowerLoss`]. It is created if necessary, and opened when the server starts.
     pub fn directory(path: impl Into<PathBuf>) -> Storage {
         Storage::directory_with(path, Durability::PowerLoss)
     }
 
-    /// A directory that outlives what it has to.
+    /// Uses a directory, with a durability.
     pub fn directory_with(path: impl Into<PathBuf>, durability: Durability) -> Storage {
         let directory = Directory { path: path.into(), durability, open: Mutex::default() };
-        Storage(Kind::Directory(Arc::new(directory)))
+        Storage(StorageKind::Directory(Arc::new(directory)))
     }
 
-    /// The path of the directory, `None` for memory.
+    /// Returns the path of the directory; `None` for memory.
     pub fn path(&self) -> Option<&Path> {
         match &self.0 {
-            Kind::Memory(_) => None,
-            Kind::Directory(directory) => Some(&directory.path),
+            StorageKind::Memory(_) => None,
+            StorageKind::Directory(directory) => Some(&directory.path),
         }
     }
 
     pub(crate) async fn open(&self) -> Result<Arc<Store>> {
         let directory = match &self.0 {
-            Kind::Memory(store) => return Ok(store.clone()),
-            Kind::Directory(directory) => directory.clone(),
+            StorageKind::Memory(store) => return Ok(store.clone()),
+            StorageKind::Directory(directory) => directory.clone(),
         };
         let mut open = directory.open.lock().await;
         if let Some(store) = open.upgrade() {
@@ -107,7 +107,7 @@ impl fmt::Debug for Storage {
     }
 }
 
-/// Runs work that blocks on a thread made for it. A panic there goes on here.
+/// Runs blocking work on a thread for it. A panic is propagated.
 pub(crate) async fn blocking<T: Send + 'static, E: From<io::Error> + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, E> {

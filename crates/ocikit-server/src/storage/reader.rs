@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 
-/// How much is read from a file at once: large enough that the hand-over between threads costs nothing beside it.
-const CHUNK: u64 = 512 << 10;
+/// Number of bytes that are read from a file at once: large enough that switching threads costs little in comparison.
+const READ_CHUNK_BYTES: u64 = 512 << 10;
 
-/// The bytes of a blob, which stay readable even if it is deleted meanwhile.
+/// The bytes of a blob. They stay readable after the blob is deleted.
 #[derive(Debug, Clone)]
 pub(crate) enum Reader {
     Memory(Arc<[Bytes]>),
@@ -17,19 +17,19 @@ pub(crate) enum Reader {
 }
 
 impl Reader {
-    /// Some of the bytes, as they come. No thread waits while nobody takes them, so a slow client costs little.
+    /// Returns a range of the bytes as a stream. No thread waits for a slow client.
     pub(crate) fn stream(&self, range: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
         match self {
             Reader::Memory(segments) => stream::iter(cut(segments, range)).map(Ok).boxed(),
             Reader::File(file) => {
                 let file = file.clone();
-                let chunks = range.clone().step_by(CHUNK as usize);
+                let chunks = range.clone().step_by(READ_CHUNK_BYTES as usize);
                 let read = move |start: u64| {
                     let file = file.clone();
-                    let length = CHUNK.min(range.end - start);
+                    let length = READ_CHUNK_BYTES.min(range.end - start);
                     super::blocking(move || read(&file, start, length))
                 };
-                // One chunk is read while the one before it is sent.
+                // The next chunk is read while the current one is sent.
                 stream::iter(chunks).map(read).buffered(2).boxed()
             }
         }
@@ -60,7 +60,7 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
 }
 
-/// The parts of the segments that are within the range.
+/// Returns the parts of the segments within the range.
 fn cut(segments: &[Bytes], range: Range<u64>) -> Vec<Bytes> {
     let mut start = 0;
     let mut parts = Vec::new();
@@ -90,12 +90,19 @@ mod tests {
 
     #[tokio::test]
     async fn any_range_is_read_from_memory_and_from_a_file() {
-        let content: Vec<u8> = (0..3 * CHUNK + 7).map(|at| (at % 251) as u8).collect();
+        let content: Vec<u8> = (0..3 * READ_CHUNK_BYTES + 7).map(|at| (at % 251) as u8).collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&content).unwrap();
         let segments: Vec<_> = content.chunks(300_000).map(Bytes::copy_from_slice).collect();
         for reader in [Reader::Memory(segments.into()), Reader::File(Arc::new(file))] {
-            for range in [0..0, 0..1, 5..CHUNK, CHUNK..CHUNK + 1, 0..content.len() as u64, 299_999..300_001] {
+            for range in [
+                0..0,
+                0..1,
+                5..READ_CHUNK_BYTES,
+                READ_CHUNK_BYTES..READ_CHUNK_BYTES + 1,
+                0..content.len() as u64,
+                299_999..300_001,
+            ] {
                 let expected = &content[range.start as usize..range.end as usize];
                 assert!(collect(&reader, range.clone()).await == expected, "{range:?}");
             }

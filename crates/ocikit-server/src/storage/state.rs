@@ -1,6 +1,6 @@
-//! What a registry holds, as a value: which repository has which blobs, manifests, tags and referrers.
+//! The index of a registry: which repository has which blobs, manifests, tags and referrers.
 //!
-//! It knows no bytes. Both kinds of storage keep one in memory; the one on disk also writes down each change.
+//! It contains no bytes. Both kinds of storage keep an index in memory; the one on disk also writes down each change.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -11,13 +11,13 @@ use crate::name::RepositoryName;
 use crate::route::ManifestReference;
 use crate::rules::Children;
 
-/// What is known of a manifest without reading it.
+/// The metadata of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Entry {
+pub(crate) struct ManifestEntry {
     pub(crate) media_type: MediaType,
     pub(crate) size: u64,
-    /// What it is about. The fields below are kept for the list of referrers, and only then.
+    /// The subject. The fields below are set only for a manifest with a subject, for the list of referrers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) subject: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,14 +26,14 @@ pub(crate) struct Entry {
     pub(crate) annotations: Annotations,
 }
 
-impl Entry {
-    /// A manifest that is not understood.
-    pub(crate) fn opaque(media_type: MediaType, size: u64) -> Entry {
-        Entry { media_type, size, subject: None, artifact_type: None, annotations: Annotations::new() }
+impl ManifestEntry {
+    /// Creates the metadata of a manifest that cannot be parsed.
+    pub(crate) fn opaque(media_type: MediaType, size: u64) -> ManifestEntry {
+        ManifestEntry { media_type, size, subject: None, artifact_type: None, annotations: Annotations::new() }
     }
 
-    pub(crate) fn of(media_type: MediaType, document: &Document) -> Entry {
-        let mut entry = Entry::opaque(media_type, document.bytes().len() as u64);
+    pub(crate) fn of(media_type: MediaType, document: &Document) -> ManifestEntry {
+        let mut entry = ManifestEntry::opaque(media_type, document.bytes().len() as u64);
         if let Some(subject) = document.subject() {
             entry.subject = Some(subject.digest);
             entry.artifact_type = listed_type(document);
@@ -51,8 +51,9 @@ impl Entry {
     }
 }
 
-/// The artifact type in a list of referrers: distribution specification, "Listing Referrers". Unlike in the image
-/// specification, a manifest without one has the type of its config even if that is the config of a container.
+/// Returns the artifact type for a list of referrers: distribution specification, "Listing Referrers". Unlike in the
+/// image specification, a manifest without one has the media type of its config, even if that is the config of a
+/// container image.
 fn listed_type(document: &Document) -> Option<MediaType> {
     let stated = match document {
         Document::Manifest(manifest) => manifest.artifact_type(),
@@ -65,63 +66,67 @@ fn listed_type(document: &Document) -> Option<MediaType> {
     stated.filter(|stated| !stated.as_str().is_empty()).or(config).cloned()
 }
 
-/// What a registry holds.
+/// The index of a registry.
 #[derive(Debug, Default)]
-pub(crate) struct State {
-    repositories: BTreeMap<RepositoryName, Holdings>,
-    bytes: HashMap<Digest, Held>,
+pub(crate) struct RegistryIndex {
+    repositories: BTreeMap<RepositoryName, RepositoryContents>,
+    bytes: HashMap<Digest, StoredBytes>,
 }
 
 #[derive(Debug, Default)]
-struct Holdings {
+struct RepositoryContents {
     blobs: HashSet<Digest>,
-    manifests: HashMap<Digest, Entry>,
+    manifests: HashMap<Digest, ManifestEntry>,
     tags: BTreeMap<Tag, Digest>,
     /// By subject.
     referrers: HashMap<Digest, BTreeSet<Digest>>,
 }
 
-impl Holdings {
+impl RepositoryContents {
     fn is_empty(&self) -> bool {
         self.blobs.is_empty() && self.manifests.is_empty()
     }
 }
 
 #[derive(Debug)]
-struct Held {
+struct StoredBytes {
     size: u64,
-    /// How many times repositories hold it, as a blob or as a manifest.
-    times: usize,
+    /// Number of references by repositories, as a blob or as a manifest.
+    references: usize,
 }
 
-/// What is to be done with the bytes of something that was removed.
+/// Whether the bytes of a deleted object are still referenced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Leftover {
-    /// Somebody else holds them.
-    Shared,
-    /// Nobody does.
-    Orphan,
+pub(crate) enum ByteReferences {
+    /// Another repository references them.
+    Remaining,
+    /// Nothing references them.
+    None,
 }
 
-impl State {
-    /// The size of some bytes, whoever holds them.
+impl RegistryIndex {
+    /// Returns the size of stored bytes, whichever repository references them.
     pub(crate) fn held(&self, digest: &Digest) -> Option<u64> {
         self.bytes.get(digest).map(|held| held.size)
     }
 
-    /// The size of a blob of a repository.
+    /// Returns the size of a blob of a repository.
     pub(crate) fn blob(&self, name: &RepositoryName, digest: &Digest) -> Option<u64> {
         let holds = self.repositories.get(name).is_some_and(|holdings| holdings.blobs.contains(digest));
         holds.then(|| self.held(digest)).flatten()
     }
 
-    /// The repositories that have a blob.
+    /// Returns the repositories that have a blob.
     pub(crate) fn repositories_with(&self, digest: &Digest) -> impl Iterator<Item = &RepositoryName> {
         self.repositories.iter().filter(|(_, holdings)| holdings.blobs.contains(digest)).map(|(name, _)| name)
     }
 
-    /// The manifest that a reference stands for.
-    pub(crate) fn manifest(&self, name: &RepositoryName, reference: &ManifestReference) -> Option<(Digest, &Entry)> {
+    /// Returns the manifest that a reference names.
+    pub(crate) fn manifest(
+        &self,
+        name: &RepositoryName,
+        reference: &ManifestReference,
+    ) -> Option<(Digest, &ManifestEntry)> {
         let holdings = self.repositories.get(name)?;
         let digest = match reference {
             ManifestReference::Digest(digest) => digest,
@@ -130,38 +135,38 @@ impl State {
         holdings.manifests.get(digest).map(|entry| (*digest, entry))
     }
 
-    /// The tags of a repository in order, `None` if there is no such repository.
+    /// Returns the tags of a repository in order; `None` if the repository does not exist.
     pub(crate) fn tags(&self, name: &RepositoryName) -> Option<impl Iterator<Item = &Tag>> {
         self.repositories.get(name).map(|holdings| holdings.tags.keys())
     }
 
-    /// The tags of a manifest.
+    /// Returns the tags of a manifest.
     pub(crate) fn tags_of(&self, name: &RepositoryName, digest: &Digest) -> Vec<Tag> {
         let tags = self.repositories.get(name).into_iter().flat_map(|holdings| &holdings.tags);
         tags.filter(|(_, tagged)| *tagged == digest).map(|(tag, _)| tag.clone()).collect()
     }
 
-    /// All repositories in order.
+    /// Returns all repositories in order.
     pub(crate) fn repositories(&self) -> impl Iterator<Item = &RepositoryName> {
         self.repositories.keys()
     }
 
-    /// The manifests of a repository that are about a subject, in the order of their digests.
+    /// Returns the referrers of a subject in a repository, in the order of their digests.
     pub(crate) fn referrers(&self, name: &RepositoryName, subject: &Digest) -> Vec<Descriptor> {
         let Some(holdings) = self.repositories.get(name) else { return Vec::new() };
         let listed = holdings.referrers.get(subject).into_iter().flatten();
         listed.filter_map(|digest| Some(holdings.manifests.get(digest)?.descriptor(*digest))).collect()
     }
 
-    /// What a document points to and the repository lacks.
+    /// Returns the children of a document that the repository lacks.
     pub(crate) fn missing(&self, name: &RepositoryName, document: &Document, rule: Children) -> Vec<Digest> {
         match (rule, document) {
             (Children::Any, _) | (Children::SparseIndexes, Document::Index(_)) => return Vec::new(),
             _ => {}
         }
-        let empty = Holdings::default();
+        let empty = RepositoryContents::default();
         let holdings = self.repositories.get(name).unwrap_or(&empty);
-        // An index may list what is no manifest: BuildKit keeps caches in that form.
+        // An index may list blobs: BuildKit stores caches in this form.
         let here = |child: &&Descriptor| match child.media_type.is_document() {
             true => holdings.manifests.contains_key(&child.digest),
             false => holdings.blobs.contains(&child.digest) || holdings.manifests.contains_key(&child.digest),
@@ -170,22 +175,22 @@ impl State {
         children.filter(|child| !here(child)).map(|child| child.digest).collect()
     }
 
-    /// Gives a repository a blob.
+    /// Adds a blob to a repository.
     pub(crate) fn add_blob(&mut self, name: &RepositoryName, digest: Digest, size: u64) {
         if self.repositories.entry(name.clone()).or_default().blobs.insert(digest) {
             self.hold(digest, size);
         }
     }
 
-    /// Takes a blob from a repository; `None` if it had none.
-    pub(crate) fn remove_blob(&mut self, name: &RepositoryName, digest: &Digest) -> Option<Leftover> {
+    /// Removes a blob from a repository; `None` if it does not have it.
+    pub(crate) fn remove_blob(&mut self, name: &RepositoryName, digest: &Digest) -> Option<ByteReferences> {
         let removed = self.repositories.get_mut(name)?.blobs.remove(digest);
         self.forget_if_empty(name);
         removed.then(|| self.release(digest))
     }
 
-    /// Gives a repository a manifest.
-    pub(crate) fn add_manifest(&mut self, name: &RepositoryName, digest: Digest, entry: Entry) {
+    /// Adds a manifest to a repository.
+    pub(crate) fn add_manifest(&mut self, name: &RepositoryName, digest: Digest, entry: ManifestEntry) {
         let size = entry.size;
         let holdings = self.repositories.entry(name.clone()).or_default();
         if let Some(subject) = entry.subject {
@@ -196,8 +201,8 @@ impl State {
         }
     }
 
-    /// Takes a manifest and its tags from a repository; `None` if it had none.
-    pub(crate) fn remove_manifest(&mut self, name: &RepositoryName, digest: &Digest) -> Option<Leftover> {
+    /// Removes a manifest and its tags from a repository; `None` if it does not have it.
+    pub(crate) fn remove_manifest(&mut self, name: &RepositoryName, digest: &Digest) -> Option<ByteReferences> {
         let holdings = self.repositories.get_mut(name)?;
         let entry = holdings.manifests.remove(digest)?;
         holdings.tags.retain(|_, tagged| tagged != digest);
@@ -213,7 +218,7 @@ impl State {
         Some(self.release(digest))
     }
 
-    /// Points a tag to a manifest, which has to be there.
+    /// Points a tag to a manifest, which must exist.
     pub(crate) fn set_tag(&mut self, name: &RepositoryName, tag: Tag, digest: Digest) {
         if let Some(holdings) = self.repositories.get_mut(name)
             && holdings.manifests.contains_key(&digest)
@@ -222,37 +227,37 @@ impl State {
         }
     }
 
-    /// Removes a tag and says whether it was there.
+    /// Removes a tag and returns whether it existed.
     pub(crate) fn remove_tag(&mut self, name: &RepositoryName, tag: &Tag) -> bool {
         self.repositories.get_mut(name).is_some_and(|holdings| holdings.tags.remove(tag).is_some())
     }
 
     fn hold(&mut self, digest: Digest, size: u64) {
-        self.bytes.entry(digest).or_insert(Held { size, times: 0 }).times += 1;
+        self.bytes.entry(digest).or_insert(StoredBytes { size, references: 0 }).references += 1;
     }
 
-    fn release(&mut self, digest: &Digest) -> Leftover {
+    fn release(&mut self, digest: &Digest) -> ByteReferences {
         match self.bytes.get_mut(digest) {
-            Some(held) if held.times > 1 => {
-                held.times -= 1;
-                Leftover::Shared
+            Some(held) if held.references > 1 => {
+                held.references -= 1;
+                ByteReferences::Remaining
             }
             _ => {
                 self.bytes.remove(digest);
-                Leftover::Orphan
+                ByteReferences::None
             }
         }
     }
 
-    /// A repository is there as long as it holds something.
+    /// Removes a repository without contents.
     fn forget_if_empty(&mut self, name: &RepositoryName) {
-        if self.repositories.get(name).is_some_and(Holdings::is_empty) {
+        if self.repositories.get(name).is_some_and(RepositoryContents::is_empty) {
             self.repositories.remove(name);
         }
     }
 }
 
-/// Layers that may not be distributed are had elsewhere: their descriptor says where.
+/// Returns whether a layer may be distributed. Others are downloaded from the URLs in their descriptor.
 fn may_be_distributed(descriptor: &Descriptor) -> bool {
     let name = descriptor.media_type.as_str();
     !(name.contains(".nondistributable.") || name.contains(".rootfs.foreign."))
@@ -270,13 +275,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn entry(subject: Option<Digest>) -> Entry {
-        Entry { subject, ..Entry::opaque(MediaType::OCI_MANIFEST, 9) }
+    fn entry(subject: Option<Digest>) -> ManifestEntry {
+        ManifestEntry { subject, ..ManifestEntry::opaque(MediaType::OCI_MANIFEST, 9) }
     }
 
     #[test]
     fn bytes_are_held_as_long_as_somebody_holds_them() {
-        let mut state = State::default();
+        let mut state = RegistryIndex::default();
         let digest = Digest::sha256_of(b"x");
         state.add_blob(&name("a"), digest, 1);
         state.add_blob(&name("a"), digest, 1);
@@ -285,17 +290,17 @@ mod tests {
         assert_eq!(state.blob(&name("c"), &digest), None);
         assert_eq!(state.repositories_with(&digest).count(), 2);
         assert_eq!(state.remove_blob(&name("c"), &digest), None);
-        assert_eq!(state.remove_blob(&name("a"), &digest), Some(Leftover::Shared));
+        assert_eq!(state.remove_blob(&name("a"), &digest), Some(ByteReferences::Remaining));
         assert_eq!(state.remove_blob(&name("a"), &digest), None);
-        assert_eq!(state.remove_blob(&name("b"), &digest), Some(Leftover::Shared));
-        assert_eq!(state.remove_manifest(&name("b"), &digest), Some(Leftover::Orphan));
+        assert_eq!(state.remove_blob(&name("b"), &digest), Some(ByteReferences::Remaining));
+        assert_eq!(state.remove_manifest(&name("b"), &digest), Some(ByteReferences::None));
         assert_eq!(state.held(&digest), None);
         assert_eq!(state.repositories().count(), 0);
     }
 
     #[test]
     fn tags_go_with_their_manifest() {
-        let mut state = State::default();
+        let mut state = RegistryIndex::default();
         let (one, two) = (Digest::sha256_of(b"1"), Digest::sha256_of(b"2"));
         state.set_tag(&name("a"), tag("lost"), one);
         state.add_manifest(&name("a"), one, entry(None));
@@ -313,13 +318,13 @@ mod tests {
 
     #[test]
     fn referrers_come_and_go() {
-        let mut state = State::default();
+        let mut state = RegistryIndex::default();
         let subject = Digest::sha256_of(b"subject");
         let (one, two) = (Digest::sha256_of(b"1"), Digest::sha256_of(b"2"));
         for digest in [one, two, one] {
             state.add_manifest(&name("a"), digest, entry(Some(subject)));
         }
-        let listed = |state: &State| state.referrers(&name("a"), &subject).len();
+        let listed = |state: &RegistryIndex| state.referrers(&name("a"), &subject).len();
         assert_eq!(listed(&state), 2);
         assert_eq!(state.referrers(&name("b"), &subject), []);
         state.remove_manifest(&name("a"), &one);
@@ -342,8 +347,8 @@ mod tests {
         let listed = Descriptor::of(MediaType::OCI_MANIFEST, manifest.bytes());
         let index = Document::Index(ocikit_spec::Index::of(&[listed.clone(), layers[0].clone()]));
 
-        let mut state = State::default();
-        let missing = |state: &State, document, rule| state.missing(&name("a"), document, rule);
+        let mut state = RegistryIndex::default();
+        let missing = |state: &RegistryIndex, document, rule| state.missing(&name("a"), document, rule);
         assert_eq!(missing(&state, &manifest, Children::Required), [config.digest, layers[0].digest]);
         assert_eq!(missing(&state, &manifest, Children::SparseIndexes).len(), 2);
         assert_eq!(missing(&state, &manifest, Children::Any), []);

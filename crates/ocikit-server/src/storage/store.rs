@@ -10,7 +10,7 @@ use ocikit_spec::{Descriptor, Digest, Document, Tag};
 use super::disk::Disk;
 use super::draft::{Draft, Sealed};
 use super::reader::Reader;
-use super::state::{Entry, Leftover, State};
+use super::state::{ByteReferences, ManifestEntry, RegistryIndex};
 use super::upload::Uploads;
 use super::{Durability, blocking};
 use crate::condition::Condition;
@@ -20,11 +20,11 @@ use crate::page::Page;
 use crate::route::ManifestReference;
 use crate::rules::Children;
 
-/// Bytes, and who holds them. Readers never wait for a disk that is being written.
+/// The bytes and their index. Readers never wait for a write to the disk.
 #[derive(Debug)]
 pub(crate) struct Store {
-    state: RwLock<State>,
-    /// Held from before a change of the disk until after that of the state, so that both see changes in one order.
+    state: RwLock<RegistryIndex>,
+    /// Locked during a change of both disk and index, so that both apply changes in the same order.
     changes: Mutex<()>,
     content: Content,
     pub(crate) uploads: Uploads,
@@ -36,27 +36,27 @@ enum Content {
     Disk(Disk),
 }
 
-/// A manifest that is to be stored.
+/// A manifest to store.
 #[derive(Debug)]
 pub(crate) struct NewManifest {
     pub(crate) bytes: Bytes,
     pub(crate) digest: Digest,
-    pub(crate) entry: Entry,
-    /// What the bytes mean, if what they point to has to be there.
+    pub(crate) entry: ManifestEntry,
+    /// The document and the rule for its children, if they must exist.
     pub(crate) children: Option<(Document, Children)>,
     pub(crate) tags: Vec<Tag>,
-    /// What the request depends on, and under which name.
+    /// The precondition of the request, and the reference that it applies to.
     pub(crate) condition: Option<(ManifestReference, Condition)>,
 }
 
-/// Why something was not stored.
+/// Why an object was not stored.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// The bytes have another digest.
+    /// The bytes have this digest instead.
     Digest(Digest),
-    /// The manifest points to what is not there.
+    /// These children of the manifest do not exist.
     Missing(Vec<Digest>),
-    /// What has the name now is not what the request depends on.
+    /// The precondition does not hold.
     Changed,
     Failed(io::Error),
 }
@@ -69,7 +69,7 @@ impl From<io::Error> for Refused {
 
 impl Store {
     pub(crate) fn in_memory() -> Store {
-        Store::new(State::default(), Content::Memory(RwLock::default()))
+        Store::new(RegistryIndex::default(), Content::Memory(RwLock::default()))
     }
 
     pub(crate) fn open(path: &Path, durability: Durability) -> Result<Store> {
@@ -77,45 +77,49 @@ impl Store {
         Ok(Store::new(state, Content::Disk(disk)))
     }
 
-    fn new(state: State, content: Content) -> Store {
+    fn new(state: RegistryIndex, content: Content) -> Store {
         Store { state: RwLock::new(state), changes: Mutex::default(), content, uploads: Uploads::default() }
     }
 
-    /// The size of a blob of a repository.
+    /// Returns the size of a blob of a repository.
     pub(crate) fn blob(&self, name: &RepositoryName, digest: &Digest) -> Option<u64> {
         self.read_state().blob(name, digest)
     }
 
-    /// The repositories that have a blob.
+    /// Returns the repositories that have a blob.
     pub(crate) fn repositories_with(&self, digest: &Digest) -> Vec<RepositoryName> {
         self.read_state().repositories_with(digest).cloned().collect()
     }
 
-    /// The manifest that a reference stands for.
-    pub(crate) fn manifest(&self, name: &RepositoryName, reference: &ManifestReference) -> Option<(Digest, Entry)> {
+    /// Returns the manifest that a reference names.
+    pub(crate) fn manifest(
+        &self,
+        name: &RepositoryName,
+        reference: &ManifestReference,
+    ) -> Option<(Digest, ManifestEntry)> {
         self.read_state().manifest(name, reference).map(|(digest, entry)| (digest, entry.clone()))
     }
 
-    /// A page of the tags of a repository, and whether there are more; `None` if there is no such repository.
+    /// Returns a page of the tags of a repository, and whether there are more; `None` if the repository does not exist.
     pub(crate) fn tags(&self, name: &RepositoryName, page: &Page, most: usize) -> Option<(Vec<Tag>, bool)> {
         let state = self.read_state();
         let (tags, more) = page.cut(state.tags(name)?, ToString::to_string, most);
         Some((tags.into_iter().cloned().collect(), more))
     }
 
-    /// A page of the repositories, and whether there are more.
+    /// Returns a page of the repositories, and whether there are more.
     pub(crate) fn repositories(&self, page: &Page, most: usize) -> (Vec<RepositoryName>, bool) {
         let state = self.read_state();
         let (names, more) = page.cut(state.repositories(), ToString::to_string, most);
         (names.into_iter().cloned().collect(), more)
     }
 
-    /// The manifests of a repository that are about a subject.
+    /// Returns the referrers of a subject in a repository.
     pub(crate) fn referrers(&self, name: &RepositoryName, subject: &Digest) -> Vec<Descriptor> {
         self.read_state().referrers(name, subject)
     }
 
-    /// The bytes with this digest, for whoever knows that they are here.
+    /// Returns the bytes with this digest. The caller checks that the client may read them.
     pub(crate) async fn reader(self: &Arc<Self>, digest: Digest) -> io::Result<Reader> {
         match &self.content {
             Content::Memory(bytes) => {
@@ -133,7 +137,7 @@ impl Store {
         }
     }
 
-    /// A whole document, of which there are no large ones.
+    /// Returns a whole document, whose size is limited.
     pub(crate) async fn read(self: &Arc<Self>, digest: Digest, size: u64) -> io::Result<Bytes> {
         let reader = self.reader(digest).await?;
         let chunks: Vec<Bytes> = reader.stream(0..size).try_collect().await?;
@@ -143,7 +147,7 @@ impl Store {
         })
     }
 
-    /// Where bytes can be collected.
+    /// Creates a draft.
     pub(crate) fn draft(&self) -> Draft {
         match &self.content {
             Content::Memory(_) => Draft::in_memory(),
@@ -151,7 +155,7 @@ impl Store {
         }
     }
 
-    /// Makes a draft a blob of a repository, if it is what it should be.
+    /// Stores a draft as a blob of a repository, if its digest matches.
     pub(crate) async fn put_blob(
         self: &Arc<Self>,
         name: RepositoryName,
@@ -163,9 +167,9 @@ impl Store {
             if actual != digest {
                 return Err(Refused::Digest(actual));
             }
-            let sealed = store.settle(draft)?;
+            let sealed = store.seal_and_sync(draft)?;
             let _changes = store.lock_changes();
-            store.place(sealed, &digest)?;
+            store.store_bytes(sealed, &digest)?;
             if let Content::Disk(disk) = &store.content {
                 disk.add_blob(&name, &digest)?;
             }
@@ -175,7 +179,7 @@ impl Store {
         .await
     }
 
-    /// Gives a repository a blob that another one has, if that is so still.
+    /// Adds a blob of another repository to a repository, if the blob still exists.
     pub(crate) async fn mount(
         self: &Arc<Self>,
         from: RepositoryName,
@@ -194,7 +198,7 @@ impl Store {
         .await
     }
 
-    /// Stores a manifest and points its tags to it.
+    /// Stores a manifest and sets its tags.
     pub(crate) async fn put_manifest(
         self: &Arc<Self>,
         name: RepositoryName,
@@ -209,7 +213,7 @@ impl Store {
             if actual != digest {
                 return Err(Refused::Digest(actual));
             }
-            let sealed = store.settle(draft)?;
+            let sealed = store.seal_and_sync(draft)?;
             let _changes = store.lock_changes();
             if let Some((reference, condition)) = &condition {
                 let current = store.read_state().manifest(&name, reference).map(|(digest, _)| digest);
@@ -223,7 +227,7 @@ impl Store {
                     return Err(Refused::Missing(missing));
                 }
             }
-            store.place(sealed, &digest)?;
+            store.store_bytes(sealed, &digest)?;
             if let Content::Disk(disk) = &store.content {
                 disk.add_manifest(&name, &digest, &entry)?;
             }
@@ -234,7 +238,7 @@ impl Store {
         .await
     }
 
-    /// Points a tag to a manifest, and says whether that is there.
+    /// Sets a tag and returns whether the manifest exists.
     pub(crate) async fn tag(self: &Arc<Self>, name: RepositoryName, tag: Tag, digest: Digest) -> io::Result<bool> {
         self.change(move |store| {
             let _changes = store.lock_changes();
@@ -247,20 +251,20 @@ impl Store {
         .await
     }
 
-    /// Takes a blob from a repository and says whether it was there.
+    /// Removes a blob from a repository and returns whether it existed.
     pub(crate) async fn delete_blob(self: &Arc<Self>, name: RepositoryName, digest: Digest) -> io::Result<bool> {
         self.change(move |store| {
             let _changes = store.lock_changes();
             if let Content::Disk(disk) = &store.content {
                 disk.remove_blob(&name, &digest)?;
             }
-            let leftover = store.write_state().remove_blob(&name, &digest);
-            store.sweep(leftover, &digest)
+            let references = store.write_state().remove_blob(&name, &digest);
+            store.remove_unreferenced(references, &digest)
         })
         .await
     }
 
-    /// Takes a manifest and its tags from a repository and says whether it was there.
+    /// Removes a manifest and its tags from a repository and returns whether it existed.
     pub(crate) async fn delete_manifest(self: &Arc<Self>, name: RepositoryName, digest: Digest) -> io::Result<bool> {
         self.change(move |store| {
             let _changes = store.lock_changes();
@@ -269,13 +273,13 @@ impl Store {
                 tags.iter().try_for_each(|tag| disk.remove_tag(&name, tag))?;
                 disk.remove_manifest(&name, &digest)?;
             }
-            let leftover = store.write_state().remove_manifest(&name, &digest);
-            store.sweep(leftover, &digest)
+            let references = store.write_state().remove_manifest(&name, &digest);
+            store.remove_unreferenced(references, &digest)
         })
         .await
     }
 
-    /// Removes a tag and says whether it was there.
+    /// Removes a tag and returns whether it existed.
     pub(crate) async fn delete_tag(self: &Arc<Self>, name: RepositoryName, tag: Tag) -> io::Result<bool> {
         self.change(move |store| {
             let _changes = store.lock_changes();
@@ -287,7 +291,7 @@ impl Store {
         .await
     }
 
-    /// A disk keeps a thread busy, which should not be one that serves others.
+    /// Runs a change; on a separate thread if it writes to a disk.
     async fn change<T: Send + 'static, E: From<io::Error> + Send + 'static>(
         self: &Arc<Self>,
         change: impl FnOnce(&Store) -> Result<T, E> + Send + 'static,
@@ -301,16 +305,16 @@ impl Store {
         }
     }
 
-    fn settle(&self, draft: Draft) -> io::Result<Sealed> {
+    fn seal_and_sync(&self, draft: Draft) -> io::Result<Sealed> {
         let sealed = draft.seal()?;
         if let (Content::Disk(disk), Sealed::File(file)) = (&self.content, &sealed) {
-            disk.settle(file)?;
+            disk.sync(file)?;
         }
         Ok(sealed)
     }
 
-    /// Makes bytes those of a digest, unless it has some.
-    fn place(&self, sealed: Sealed, digest: &Digest) -> io::Result<()> {
+    /// Stores bytes under a digest, unless they are already stored.
+    fn store_bytes(&self, sealed: Sealed, digest: &Digest) -> io::Result<()> {
         if self.read_state().held(digest).is_some() {
             return Ok(());
         }
@@ -319,7 +323,7 @@ impl Store {
                 bytes.write().unwrap_or_else(PoisonError::into_inner).insert(*digest, segments.into());
                 Ok(())
             }
-            (Content::Disk(disk), Sealed::File(file)) => disk.place(file, digest),
+            (Content::Disk(disk), Sealed::File(file)) => disk.store(file, digest),
             _ => Err(io::Error::other("the draft is of another storage")),
         }
     }
@@ -332,13 +336,13 @@ impl Store {
         Ok(())
     }
 
-    /// Removes bytes that nobody holds any more.
-    fn sweep(&self, leftover: Option<Leftover>, digest: &Digest) -> io::Result<bool> {
-        match (leftover, &self.content) {
+    /// Deletes bytes without references.
+    fn remove_unreferenced(&self, references: Option<ByteReferences>, digest: &Digest) -> io::Result<bool> {
+        match (references, &self.content) {
             (None, _) => return Ok(false),
-            (Some(Leftover::Shared), _) => {}
-            (Some(Leftover::Orphan), Content::Disk(disk)) => disk.remove_bytes(digest)?,
-            (Some(Leftover::Orphan), Content::Memory(bytes)) => {
+            (Some(ByteReferences::Remaining), _) => {}
+            (Some(ByteReferences::None), Content::Disk(disk)) => disk.remove_bytes(digest)?,
+            (Some(ByteReferences::None), Content::Memory(bytes)) => {
                 bytes.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
             }
         }
@@ -349,11 +353,11 @@ impl Store {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_state(&self) -> RwLockReadGuard<'_, State> {
+    fn read_state(&self) -> RwLockReadGuard<'_, RegistryIndex> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_state(&self) -> RwLockWriteGuard<'_, State> {
+    fn write_state(&self) -> RwLockWriteGuard<'_, RegistryIndex> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,8 @@
-//! Uploads under way.
+//! Uploads in progress.
 //!
-//! An upload outlives the requests that carry it, and so their connections: the bytes that came are kept. Requests for
-//! one upload come one after the other; a later one ends the one before it, whose connection is broken more often than
-//! not, and then goes on where that one really stopped.
+//! An upload survives the requests and connections that carry it: received bytes are kept. Requests for one upload run
+//! one after the other. A later request ends the current one, whose connection is usually lost, and continues after the
+//! bytes that were received.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,18 +20,18 @@ use crate::chunk::{Progress, advance};
 use crate::name::RepositoryName;
 use crate::random;
 
-/// How many bytes are collected before they are hashed and written on another thread, while the next ones come.
-const BATCH: usize = 1 << 20;
+/// Number of bytes that are collected before they are hashed and written on another thread, while the next ones arrive.
+const WRITE_BATCH_BYTES: usize = 1 << 20;
 
-/// How long to wait for more before the bytes that came are written, so that uploads that stall hold no memory.
-const STALL: Duration = Duration::from_secs(1);
+/// How long to wait for more bytes before the collected ones are written, so that stalled uploads occupy no memory.
+const STALLED_WRITE_DELAY: Duration = Duration::from_secs(1);
 
-/// The uploads under way, by the name that the server gave them.
+/// The uploads in progress, by their identifier.
 #[derive(Debug, Default)]
 pub(crate) struct Uploads(Mutex<HashMap<String, Arc<Upload>>>);
 
 impl Uploads {
-    /// Begins an upload, unless so many are under way.
+    /// Starts an upload; `None` if the maximum number is in progress.
     pub(crate) fn begin(
         &self,
         name: RepositoryName,
@@ -42,7 +42,7 @@ impl Uploads {
         let upload = Arc::new(Upload {
             id: random::uuid()?,
             name,
-            pen: Arc::new(tokio::sync::Mutex::new(Pen { draft: Some(draft), progress: Progress::default() })),
+            data: Arc::new(tokio::sync::Mutex::new(UploadData { draft: Some(draft), progress: Progress::default() })),
             turns: watch::Sender::new(()),
             touched: Mutex::new(now),
             secret: OnceLock::new(),
@@ -55,12 +55,12 @@ impl Uploads {
         Ok(Some(upload))
     }
 
-    /// The upload of that name to that repository.
+    /// Returns the upload with an identifier in a repository.
     pub(crate) fn find(&self, name: &RepositoryName, id: &str) -> Option<Arc<Upload>> {
         self.lock().get(id).filter(|upload| upload.name == *name).cloned()
     }
 
-    /// Forgets an upload and what came of it, and says whether it was there.
+    /// Removes an upload and its bytes, and returns whether it existed.
     pub(crate) fn forget(&self, id: &str) -> bool {
         let forgotten = self.lock().remove(id);
         if let Some(upload) = &forgotten {
@@ -69,11 +69,11 @@ impl Uploads {
         forgotten.is_some()
     }
 
-    /// Forgets the uploads that nobody went on with for this long.
+    /// Removes the uploads that had no request for this long.
     pub(crate) fn forget_idle(&self, idle: Duration, now: SystemTime) {
         let is_idle = |upload: &Arc<Upload>| {
             let touched = *upload.touched.lock().unwrap_or_else(PoisonError::into_inner);
-            now.duration_since(touched).is_ok_and(|since| since >= idle) && upload.pen.try_lock().is_ok()
+            now.duration_since(touched).is_ok_and(|since| since >= idle) && upload.data.try_lock().is_ok()
         };
         self.lock().retain(|_, upload| !is_idle(upload));
     }
@@ -83,53 +83,53 @@ impl Uploads {
     }
 }
 
-/// An upload under way.
+/// An upload in progress.
 #[derive(Debug)]
 pub(crate) struct Upload {
     pub(crate) id: String,
     pub(crate) name: RepositoryName,
-    pen: Arc<tokio::sync::Mutex<Pen>>,
-    /// Tells whoever has the pen that somebody else wants it.
+    data: Arc<tokio::sync::Mutex<UploadData>>,
+    /// Notifies the current request that another one takes over.
     turns: watch::Sender<()>,
     touched: Mutex<SystemTime>,
-    /// What every further URL has to carry, if the first one did.
+    /// The query that every further URL must carry, if the first one did.
     pub(crate) secret: OnceLock<String>,
 }
 
-/// Only who has it writes.
+/// The writable part of an upload. Only one request at a time holds its lock.
 #[derive(Debug)]
-struct Pen {
-    /// `None` once the upload is finished, or something failed that cannot be made good.
+struct UploadData {
+    /// `None` once the upload is complete, or after a write error.
     draft: Option<Draft>,
     progress: Progress,
 }
 
 impl Upload {
-    /// Waits for a turn, which ends that of whoever has it.
+    /// Ends the current request and waits for the lock; `None` if the upload is over.
     pub(crate) async fn turn(self: &Arc<Self>, now: SystemTime) -> Option<Turn> {
-        let over = {
-            // In one step, so that of two who come at the same time one ends the other.
+        let taken_over = {
+            // In one step, so that of two concurrent requests one ends the other.
             let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
             *touched = now;
             self.turns.send_replace(());
             self.turns.subscribe()
         };
-        let pen = self.pen.clone().lock_owned().await;
-        pen.draft.is_some().then_some(Turn { pen, over })
+        let data = self.data.clone().lock_owned().await;
+        data.draft.is_some().then_some(Turn { data, taken_over })
     }
 }
 
-/// The time in which one request alone goes on with an upload.
+/// Exclusive access of one request to an upload.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    pen: OwnedMutexGuard<Pen>,
-    over: watch::Receiver<()>,
+    data: OwnedMutexGuard<UploadData>,
+    taken_over: watch::Receiver<()>,
 }
 
-/// What came of the bytes of a request.
+/// The outcome of receiving the bytes of a request.
 #[derive(Debug)]
 pub(crate) struct Received {
-    /// How many were kept.
+    /// Number of bytes that were kept.
     pub(crate) bytes: u64,
     /// Why there are no more.
     pub(crate) stopped: Stopped,
@@ -137,45 +137,46 @@ pub(crate) struct Received {
 
 #[derive(Debug)]
 pub(crate) enum Stopped {
-    /// That was all.
+    /// The body is complete.
     End,
-    /// There were more than there should have been.
+    /// The body is longer than announced.
     TooMany,
-    /// The connection broke.
+    /// The connection was lost.
     Broken,
-    /// Somebody else goes on.
-    Over,
+    /// Another request has taken over.
+    TakenOver,
 }
 
 impl Turn {
     pub(crate) fn progress(&self) -> Progress {
-        self.pen.progress
+        self.data.progress
     }
 
-    /// Says which digest will be asked for.
+    /// Selects the digest algorithm.
     pub(crate) fn expect(&mut self, algorithm: ocikit_spec::Algorithm) {
-        if let Some(draft) = &mut self.pen.draft {
+        if let Some(draft) = &mut self.data.draft {
             draft.expect(algorithm);
         }
     }
 
-    /// Takes bytes until they end, for whatever reason; those that came are kept. `most` is how many there should be.
+    /// Receives bytes until the body ends, for whatever reason; received bytes are kept. `most` is their announced
+    /// number.
     pub(crate) async fn receive<E>(
         &mut self,
         mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
         most: Option<u64>,
         least_chunk: Option<u64>,
     ) -> io::Result<Received> {
-        let draft = self.pen.draft.take().ok_or_else(|| io::Error::other("the upload is over"))?;
+        let draft = self.data.draft.take().ok_or_else(|| io::Error::other("the upload is over"))?;
         let before = draft.length();
         let mut writer = Writer::new(draft);
         let mut left = most.unwrap_or(u64::MAX);
         let stopped = loop {
             let next = tokio::select! {
                 biased;
-                _ = self.over.changed() => break Stopped::Over,
+                _ = self.taken_over.changed() => break Stopped::TakenOver,
                 next = body.next() => next,
-                () = sleep(STALL), if writer.holds_bytes() => {
+                () = sleep(STALLED_WRITE_DELAY), if writer.holds_bytes() => {
                     writer.write().await?;
                     continue;
                 }
@@ -195,24 +196,24 @@ impl Turn {
         };
         let draft = writer.finish().await?;
         let bytes = draft.length() - before;
-        self.pen.progress = advance(self.pen.progress, bytes, least_chunk);
-        self.pen.draft = Some(draft);
+        self.data.progress = advance(self.data.progress, bytes, least_chunk);
+        self.data.draft = Some(draft);
         Ok(Received { bytes, stopped })
     }
 
-    /// Loses the last bytes that came.
+    /// Removes the last received bytes.
     pub(crate) fn lose(&mut self, bytes: u64) -> io::Result<()> {
-        if let Some(draft) = &mut self.pen.draft {
+        if let Some(draft) = &mut self.data.draft {
             let length = draft.length().saturating_sub(bytes);
             draft.truncate(length)?;
-            self.pen.progress.received = length;
+            self.data.progress.received = length;
         }
         Ok(())
     }
 
-    /// Everything that came; the upload is over.
+    /// Returns the received bytes and ends the upload.
     pub(crate) fn finish(mut self) -> Option<Draft> {
-        self.pen.draft.take()
+        self.data.draft.take()
     }
 }
 
@@ -233,7 +234,7 @@ impl Writer {
     pub(crate) async fn push(&mut self, bytes: Bytes) -> io::Result<()> {
         self.collected += bytes.len();
         self.batch.push(bytes);
-        if self.collected >= BATCH {
+        if self.collected >= WRITE_BATCH_BYTES {
             self.write().await?;
         }
         Ok(())
@@ -261,7 +262,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The draft, once what is being written is.
+    /// Waits for the current write and returns the draft.
     async fn written(&mut self) -> io::Result<Draft> {
         match self.writing.take() {
             Some(writing) => writing.await.map_err(io::Error::other)?,

@@ -88,7 +88,7 @@ async fn shutting_down_waits_for_what_is_under_way() {
 
 #[tokio::test]
 async fn shutting_down_does_not_wait_for_ever() {
-    let (running, _http) = start_with(Server { patience: Duration::ZERO, ..Server::default() }).await;
+    let (running, _http) = start_with(Server { shutdown_timeout: Duration::ZERO, ..Server::default() }).await;
     let mut stream = TcpStream::connect(running.address()).await.unwrap();
     stream
         .write_all(b"PUT /v2/a/manifests/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
