@@ -1,5 +1,5 @@
-//! Sends a file as a blob, or gets a blob and throws it away: to measure what a transfer costs, and as an example of a
-//! source of one's own.
+//! Uploads a file as a blob, or downloads a blob and discards it: measures the cost of a transfer, and shows how to
+//! implement a source.
 //!
 //! ```text
 //! cargo run --release --example transfer -- put [--journal DIRECTORY] FILE… 127.0.0.1:5000/some/repository
@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
 
 async fn put(file: &str, repository: &RemoteRepository) -> Result<(), Box<dyn StdError>> {
     let source = OneFile(file.into());
-    // A digest beside the file saves reading it twice.
+    // A digest in a file beside it saves reading the file twice.
     let digest = match std::fs::read_to_string(format!("{file}.digest")) {
         Ok(digest) => digest.trim().parse()?,
         Err(_) => source.digest().await?,
@@ -68,7 +68,7 @@ async fn put(file: &str, repository: &RemoteRepository) -> Result<(), Box<dyn St
     Ok(())
 }
 
-/// A source that has one blob, whatever it is asked for.
+/// A source with one blob, which it returns for every request.
 #[derive(Debug)]
 struct OneFile(PathBuf);
 

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_follow_each_other() {
+    fn chunks_must_be_contiguous() {
         for (received, range, length, expected) in [
             (0, "", None, Ok(None)),
             (0, "", Some(5), Ok(Some(5))),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_told_as_a_range() {
+    fn progress_is_reported_as_a_range() {
         for (received, range) in [(0, "0-0"), (1, "0-0"), (2, "0-1"), (1000, "0-999")] {
             assert_eq!(Progress { received, short: false }.range(), range);
         }

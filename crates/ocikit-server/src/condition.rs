@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conditions_hold_or_not() {
+    fn evaluates_preconditions() {
         let (one, two) = (Digest::sha256_of(b"1"), Digest::sha256_of(b"2"));
         let tag = entity_tag(&one);
         let both = format!("\"x\", W/{tag}");

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_not_read_is_left() {
+    async fn unread_rest_is_returned() {
         let (lent, leftover) = lend(body());
         assert!(leftover.take().is_none(), "it is still lent");
         let mut lent = lent.into_data_stream();

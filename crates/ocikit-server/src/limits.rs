@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dropped_shares_are_given_back() {
+    fn dropped_shares_are_returned() {
         let memory = MemoryBudget::new(10);
         let (mut one, mut two) = (memory.share(), memory.share());
         one.grow(4).unwrap();

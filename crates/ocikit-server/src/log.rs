@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_requests_are_kept() {
+    fn last_requests_are_logged() {
         let log = Log::new(2, None);
         for path in ["/a", "/b", "/c"] {
             log.begin(&parts("GET", path, &[])).unwrap().answered(200);
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(paths, ["/b", "/c"]);
         log.clear();
         assert_eq!(log.exchanges(), []);
-        assert!(Log::new(0, None).begin(&parts("GET", "/", &[])).is_none(), "nobody wants to know");
+        assert!(Log::new(0, None).begin(&parts("GET", "/", &[])).is_none(), "neither log nor observer");
     }
 
     #[test]
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_is_a_method_and_a_path() {
+    fn request_kinds_match_method_and_path() {
         for (kind, method, target, expected) in [
             ("GET /v2/", "GET", "/v2/", true),
             ("GET /v2/", "HEAD", "/v2/", false),

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_an_address_a_local_name_or_an_allowed_one() {
+    fn only_addresses_local_and_allowed_host_names_are_accepted() {
         for (host, expected) in [
             ("127.0.0.1:5000", 200),
             ("127.0.0.1", 200),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_origin_changes_nothing() {
+    fn writes_of_another_origin_are_refused() {
         for (method, header, value, expected) in [
             ("POST", "origin", "http://evil.example", 403),
             ("POST", "origin", "null", 403),

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_cut_into_pages() {
+    fn lists_are_paginated() {
         let list = ["a", "b", "c", "d"];
         for (query, max_entries, expected, more) in [
             ("", 100, &["a", "b", "c", "d"][..], false),

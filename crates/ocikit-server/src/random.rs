@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uuid_says_that_it_is_random() {
+    fn uuid_has_version_4() {
         let uuid = uuid().unwrap();
         let lengths: Vec<_> = uuid.split('-').map(str::len).collect();
         assert_eq!(lengths, [8, 4, 4, 4, 12]);

@@ -71,27 +71,27 @@ impl Refusal {
     }
 
     pub(crate) fn blob_unknown(digest: &Digest) -> Refusal {
-        Refusal::new(StatusCode::NOT_FOUND, Code::BlobUnknown, format_args!("no blob {digest} is here"))
+        Refusal::new(StatusCode::NOT_FOUND, Code::BlobUnknown, format_args!("blob {digest} does not exist"))
     }
 
     pub(crate) fn manifest_unknown(reference: impl Display) -> Refusal {
-        let message = format_args!("no manifest {reference} is here");
+        let message = format_args!("manifest {reference} does not exist");
         Refusal::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, message)
     }
 
     pub(crate) fn name_unknown(name: &RepositoryName) -> Refusal {
-        Refusal::new(StatusCode::NOT_FOUND, Code::NameUnknown, format_args!("no repository {name} is here"))
+        Refusal::new(StatusCode::NOT_FOUND, Code::NameUnknown, format_args!("repository {name} does not exist"))
     }
 
     pub(crate) fn upload_unknown() -> Refusal {
-        Refusal::new(StatusCode::NOT_FOUND, Code::BlobUploadUnknown, "no such upload is under way")
+        Refusal::new(StatusCode::NOT_FOUND, Code::BlobUploadUnknown, "the upload does not exist")
     }
 
     /// Returns one problem for each missing child of a manifest.
     pub(crate) fn children_unknown(missing: &[Digest]) -> Refusal {
         let problem = |digest: &Digest| Problem {
             code: Code::ManifestBlobUnknown,
-            message: format!("the manifest points to {digest}, which is not here"),
+            message: format!("the manifest refers to {digest}, which does not exist"),
             detail: Some(serde_json::json!({ "digest": digest })),
         };
         let problems = missing.iter().map(problem).collect();
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_refusal_has_the_form_of_the_specification() {
+    async fn error_response_follows_the_specification() {
         let missing = [Digest::sha256_of(b"a"), Digest::sha256_of(b"b")];
         let response = Refusal::children_unknown(&missing).into_response();
         assert_eq!(response.status(), 404);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_inside_is_not_told() {
+    fn internal_causes_are_not_sent() {
         let refusal = Refusal::internal("disk on fire");
         assert_eq!(refusal.cause.as_deref(), Some("disk on fire"));
         assert!(!format!("{:?}", refusal.problems).contains("fire"));

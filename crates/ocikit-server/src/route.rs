@@ -79,7 +79,7 @@ impl Route {
 }
 
 fn nothing_here() -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, Code::Unsupported, "the specification has no such path")
+    Refusal::new(StatusCode::NOT_FOUND, Code::Unsupported, "the path is not an endpoint of the specification")
 }
 
 fn name(text: &str) -> Result<RepositoryName> {
@@ -98,7 +98,7 @@ fn reference(method: &Method, text: &str) -> Result<ManifestReference> {
         text.parse().map(ManifestReference::Tag).map_err(|error| Refusal::invalid(Code::ManifestInvalid, error))
     };
     match *method {
-        Method::GET | Method::HEAD => parsed.map_err(|_| Refusal::manifest_unknown("of that name")),
+        Method::GET | Method::HEAD => parsed.map_err(|_| Refusal::manifest_unknown("with this name")),
         _ => parsed,
     }
 }
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_reads_is_told_that_an_impossible_manifest_is_not_there() {
+    fn invalid_reference_is_not_found_for_reads() {
         for reference in [".x", "sha256:x", "md5:d41d8cd98f00b204e9800998ecf8427e"] {
             let path = format!("/v2/a/manifests/{reference}");
             assert_eq!(Route::parse(&Method::GET, &path).unwrap_err().status, 404, "{path}");
@@ -182,7 +182,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_path_is_read_or_refused(path in "(/v2)?(/[a-z0-9._%:-]{0,8}|/blobs|/uploads|/manifests|/tags|/list){0,7}|.*") {
+        fn any_path_is_parsed_without_panic(path in "(/v2)?(/[a-z0-9._%:-]{0,8}|/blobs|/uploads|/manifests|/tags|/list){0,7}|.*") {
             if let Ok(Route::Tags(name) | Route::Uploads(name) | Route::Upload(name, _)) =
                 Route::parse(&Method::GET, &path)
             {

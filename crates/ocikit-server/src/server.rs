@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_a_registry() {
+    fn address_is_a_valid_registry() {
         for (address, expected) in [
             ("127.0.0.1:5000", "127.0.0.1:5000"),
             ("0.0.0.0:5000", "127.0.0.1:5000"),

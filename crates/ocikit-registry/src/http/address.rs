@@ -334,7 +334,7 @@ mod tests {
             ("https://127.0.0.1/", false),
             ("https://[::1]/", false),
             ("https://[::ffff:10.0.0.1]/", false),
-            ("https://2130706433/", false), // which is 127.0.0.1 to those who parse URLs
+            ("https://2130706433/", false), // URL parsers read this as 127.0.0.1
             ("https://0x7f.1/", false),
             ("https://localhost/", false),
             ("https://LOCALHOST./", false),

@@ -272,7 +272,7 @@ mod tests {
         let leave = || fs::write(partial(&file), "{").unwrap();
         leave();
         journal.record(&key("h.io/a"), &session("two")).await;
-        assert_eq!(count(), 1, "in the way of nobody");
+        assert_eq!(count(), 1, "the partial file is replaced");
         leave();
         assert_eq!(journal.take(&key("h.io/a")).await, Some(session("two")));
         assert_eq!(count(), 0);

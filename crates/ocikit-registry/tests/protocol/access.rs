@@ -1,4 +1,4 @@
-//! Registries that answer as others do not: without a challenge, to those who may only push, too slowly, too often.
+//! Registries with unusual access control, slow answers and rate limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn is_anonymous(seen: &Seen) -> bool {
     seen.header("authorization").is_empty()
 }
 
-/// A registry that answers anonymous requests like this, and sends a challenge for `/v2/` alone.
+/// A registry that answers anonymous requests like this, and sends a challenge for `/v2/` only.
 async fn without_challenge(answer: u16) -> Double {
     let double = Double::start().await;
     double.put_blob("a", &b"absent"[..]);
@@ -50,7 +50,7 @@ async fn containerd_3291_github_packages_answers_404_without_a_challenge() {
     let log = double.log();
     assert_eq!(log.len(), 3, "{log:?}");
     assert_eq!(log[1], "GET /v2/");
-    // Without a credential 404 means that it is not there, and nothing more is asked.
+    // Without a credential, 404 means "not found", and no further request is made.
     assert!(!repository(&Client::new(options()), &double, "a").has(&absent()).await.unwrap());
     assert_eq!(double.log().len(), 1);
 }
@@ -68,7 +68,7 @@ async fn containers_image_211_gcr_answers_403_without_a_challenge() {
 }
 
 #[tokio::test]
-async fn credentials_are_shown_to_no_registry_that_never_asks() {
+async fn no_credentials_without_a_challenge() {
     for answer in [401, 403, 404] {
         let double = Double::start().await;
         double.rule(move |_| status(answer));
@@ -83,7 +83,7 @@ async fn credentials_are_shown_to_no_registry_that_never_asks() {
 }
 
 #[tokio::test]
-async fn the_scope_of_a_token_is_that_of_the_challenge() {
+async fn challenge_decides_the_scope_of_a_token() {
     let double = Double::start().await;
     let realm = format!("http://{}/token", double.host());
     double.rule(move |seen| match seen.path.as_str() {
@@ -120,7 +120,7 @@ async fn rules_oci_648_who_may_push_need_not_be_allowed_to_look() {
 }
 
 #[tokio::test]
-async fn a_small_document_has_a_time_limit_however_it_moves() {
+async fn small_documents_have_a_total_time_limit() {
     for line in ["200 OK", "404 Not Found"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap();
@@ -156,7 +156,7 @@ async fn a_small_document_has_a_time_limit_however_it_moves() {
 }
 
 #[tokio::test]
-async fn a_rate_limit_tells_how_long_it_lasts() {
+async fn rate_limit_error_has_retry_after() {
     let double = Double::start().await;
     double.rule(|_| {
         let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#;
@@ -170,11 +170,11 @@ async fn a_rate_limit_tells_how_long_it_lasts() {
         double.host()
     );
     assert_eq!(failed::<()>(Err(error)), expected);
-    assert_eq!(double.log().len(), 1, "nobody waits as long as that");
+    assert_eq!(double.log().len(), 1, "a delay this long is not waited for");
 }
 
 #[tokio::test]
-async fn tls_to_a_plain_port_is_named() {
+async fn error_names_tls_to_a_plain_http_port() {
     let double = Double::start().await;
     let settings = HostSettings { scheme: Scheme::Https, tls: TlsSettings::default() };
     let hosts = HostOptions { others: settings, ..HostOptions::default() };
@@ -185,14 +185,14 @@ async fn tls_to_a_plain_port_is_named() {
 }
 
 #[tokio::test]
-async fn a_list_of_referrers_that_may_not_be_read_is_not_an_empty_one() {
+async fn forbidden_referrers_are_not_an_empty_list() {
     let double = Double::start().await;
     double.rule(|seen| if seen.path.contains("/referrers/") { status(403) } else { Action::Pass });
     let repository = repository(&user(), &double, "a");
     let subject = Digest::sha256_of(b"x");
     let error = repository.referrers(&subject).await.unwrap_err();
     assert!(matches!(error, Error::Denied { .. }), "{error:?}");
-    // An index under the fallback tag says as much as the API would.
+    // An index under the fallback tag is as good as the API.
     let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
     let tag = subject.to_string().replace(':', "-");
     double.put_manifest("a", &tag, MediaType::OCI_INDEX.as_str(), index);
@@ -200,7 +200,7 @@ async fn a_list_of_referrers_that_may_not_be_read_is_not_an_empty_one() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_not_asked_for_names_that_may_be_private() {
+async fn names_of_servers_are_resolved_before_a_proxy_is_used() {
     let proxy = Double::start().await;
     proxy.put_blob("a", &b"absent"[..]);
     proxy.script(

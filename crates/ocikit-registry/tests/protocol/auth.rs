@@ -1,4 +1,4 @@
-//! Challenges, tokens, and who gets to see credentials.
+//! Challenges, tokens, and which servers receive credentials.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use ocikit_spec::{Descriptor, MediaType, Registry};
 use crate::double::{Action, Double, Seen, status};
 use crate::support::{Quick, failed, options, repository};
 
-/// A token service that answers on the registry's own port, and the door that it keeps.
+/// A token service on the registry's own port, and the access control of the registry.
 #[derive(Clone)]
 struct Door {
     inner: Arc<Mutex<Inner>>,
@@ -25,14 +25,14 @@ struct Door {
 
 #[derive(Default)]
 struct Inner {
-    /// What each token allows.
+    /// The scopes of each token.
     tokens: HashMap<String, Vec<String>>,
     next: usize,
-    /// Refused from now on.
+    /// The revoked tokens.
     revoked: Vec<String>,
-    /// `user:password`, or the refresh token; without it anybody gets what they ask for.
+    /// `user:password`, or the refresh token; without it every request for a token is granted.
     secret: Option<String>,
-    /// What nobody is granted.
+    /// The scopes that are never granted.
     withheld: Option<&'static str>,
     expires_in: u64,
 }
@@ -140,7 +140,7 @@ fn tokens(log: &[String]) -> usize {
 }
 
 #[tokio::test]
-async fn a_push_fetches_one_token() {
+async fn push_fetches_one_token() {
     let (double, door) = guarded().await;
     door.change(|inner| inner.secret = Some("user:pass".to_owned()));
     let repository = repository(&user(), &double, "a");
@@ -155,13 +155,13 @@ async fn a_push_fetches_one_token() {
     assert_eq!(seen[1].parameter("scope").unwrap(), "repository:a:pull,push");
     assert_eq!(seen[1].parameter("account").unwrap(), "user");
     assert!(!seen.iter().any(|seen| seen.path != "/token" && seen.header("authorization").starts_with("Basic")));
-    // What was allowed to write may read.
+    // A token for pushing also allows pulling.
     assert!(repository.has(&blob(0, 1000).1).await.unwrap());
     assert_eq!(tokens(&double.log()), 0);
 }
 
 #[tokio::test]
-async fn a_hundred_tasks_fetch_one_token() {
+async fn concurrent_requests_share_one_token() {
     let (double, _door) = guarded().await;
     let repository = repository(&user(), &double, "a");
     let descriptor = blob(1, 10).1;
@@ -172,7 +172,7 @@ async fn a_hundred_tasks_fetch_one_token() {
 }
 
 #[tokio::test]
-async fn an_identity_token_is_exchanged() {
+async fn identity_token_is_exchanged() {
     let (double, door) = guarded().await;
     door.change(|inner| inner.secret = Some("refresh&me=1".to_owned()));
     let repository = repository(&client(Credential::Identity("refresh&me=1".into())), &double, "a");
@@ -185,7 +185,7 @@ async fn an_identity_token_is_exchanged() {
 }
 
 #[tokio::test]
-async fn a_token_for_the_registry_is_sent_as_it_is() {
+async fn registry_token_is_sent_as_is() {
     let (double, door) = guarded().await;
     door.change(|inner| drop(inner.tokens.insert("given".to_owned(), vec!["repository:a:pull".to_owned()])));
     let client = client(Credential::Bearer("given".into()));
@@ -198,7 +198,7 @@ async fn a_token_for_the_registry_is_sent_as_it_is() {
 }
 
 #[tokio::test]
-async fn tokens_are_fetched_again_before_they_end_and_when_they_are_revoked() {
+async fn tokens_are_renewed_when_expired_or_revoked() {
     let (double, door) = guarded().await;
     let clock = Arc::new(Quick::default());
     let client = Client::new(ClientOptions { clock: clock.clone(), ..options() });
@@ -215,7 +215,7 @@ async fn tokens_are_fetched_again_before_they_end_and_when_they_are_revoked() {
 }
 
 #[tokio::test]
-async fn an_upload_survives_the_end_of_its_token() {
+async fn upload_survives_expired_token() {
     for length in [1000, 10_000_000] {
         let (double, door) = guarded().await;
         let revoking = door.clone();
@@ -234,7 +234,7 @@ async fn an_upload_survives_the_end_of_its_token() {
 }
 
 #[tokio::test]
-async fn a_mount_shows_that_it_may_read_the_other_repository() {
+async fn mount_requests_the_scope_of_its_source() {
     let (double, _door) = guarded().await;
     let client = user();
     let (memory, descriptor) = blob(1, 1000);
@@ -250,7 +250,7 @@ async fn a_mount_shows_that_it_may_read_the_other_repository() {
 }
 
 #[tokio::test]
-async fn what_is_withheld_is_said_and_not_asked_for_forever() {
+async fn missing_scope_is_an_error_without_endless_retries() {
     let (double, door) = guarded().await;
     door.change(|inner| inner.withheld = Some("push"));
     let (memory, descriptor) = blob(1, 1000);
@@ -260,7 +260,7 @@ async fn what_is_withheld_is_said_and_not_asked_for_forever() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_shown_once() {
+async fn wrong_credentials_are_sent_once() {
     let (double, door) = guarded().await;
     door.change(|inner| inner.secret = Some("user:other".to_owned()));
     let repository = repository(&user(), &double, "a");
@@ -274,7 +274,7 @@ async fn wrong_credentials_are_shown_once() {
 }
 
 #[tokio::test]
-async fn a_challenge_may_come_for_one_repository_only() {
+async fn challenge_may_come_for_one_repository_only() {
     let (double, door) = guarded().await;
     let open = Double::start().await;
     let look = door.clone();
@@ -286,13 +286,14 @@ async fn a_challenge_may_come_for_one_repository_only() {
     let descriptor = blob(1, 10).1;
     for (path, tokens_fetched) in [("open/a", 0), ("closed/a", 1), ("open/a", 1), ("closed/b", 1), ("closed/a", 0)] {
         assert!(!repository(&client, &open, path).has(&descriptor).await.unwrap());
-        // Once the registry has named a service it is asked at once, which costs an open repository one request.
+        // Once the registry has named a token service, a token is requested first, which costs one request for a public
+        // repository.
         assert_eq!(tokens(&double.log()), tokens_fetched, "{path}");
     }
 }
 
 #[tokio::test]
-async fn basic_is_shown_with_every_request_and_to_nobody_before_it_asks() {
+async fn basic_credentials_are_sent_only_after_a_challenge() {
     let double = Double::start().await;
     double.rule(|seen| match seen.header("authorization") {
         "Basic dXNlcjpwYXNz" => Action::Pass,
@@ -313,7 +314,7 @@ async fn basic_is_shown_with_every_request_and_to_nobody_before_it_asks() {
 }
 
 #[tokio::test]
-async fn a_token_service_out_of_reach_is_refused() {
+async fn token_service_out_of_reach_is_refused() {
     let double = Double::start().await;
     let challenge = r#"Bearer realm="http://169.254.169.254/token""#.to_owned();
     double.rule(move |_| Action::Reply(401, vec![("www-authenticate", challenge.clone())], Bytes::new()));
@@ -322,7 +323,7 @@ async fn a_token_service_out_of_reach_is_refused() {
 }
 
 #[tokio::test]
-async fn a_failing_token_service_is_asked_again() {
+async fn failing_token_service_is_retried() {
     let (double, _door) = guarded().await;
     let flaky = Double::start().await;
     flaky.script("GET /token", vec![status(503), status(429)]);
@@ -333,7 +334,7 @@ async fn a_failing_token_service_is_asked_again() {
     assert_eq!(tokens(&flaky.log()), 3);
 }
 
-/// A keychain that counts, and fails if it is told to.
+/// A keychain that counts its calls, and fails if `broken` is set.
 #[derive(Debug, Default)]
 struct Counting {
     asked: Mutex<Vec<String>>,
@@ -352,7 +353,7 @@ impl Keychain for Counting {
 }
 
 #[tokio::test]
-async fn a_keychain_is_asked_once_for_each_repository_and_its_failure_is_told() {
+async fn keychain_is_asked_once_per_repository_and_failure_is_reported() {
     let (double, door) = guarded().await;
     double.put_blob("a", testing::random(1, 10));
     let keychain = Arc::new(Counting::default());
@@ -362,7 +363,7 @@ async fn a_keychain_is_asked_once_for_each_repository_and_its_failure_is_told() 
         repository(&client, &double, "b").has(&blob(1, 10).1).await.unwrap();
     }
     assert_eq!(*keychain.asked.lock().unwrap(), ["a", "b"]);
-    // What everybody may read needs no credential, so that its lack is a warning until something is refused.
+    // Public repositories need no credential, so a failing keychain is a warning until a request is refused.
     let broken = Arc::new(Counting { broken: true, ..Counting::default() });
     let told = Arc::new(Told::default());
     let client = Client::new(ClientOptions { keychain: broken, observer: Some(told.clone()), ..options() });
@@ -378,7 +379,7 @@ async fn a_keychain_is_asked_once_for_each_repository_and_its_failure_is_told() 
     assert!(error.contains("who are you") && error.ends_with("it is locked"), "{error}");
 }
 
-/// Writes down what an observer is told.
+/// Records the calls of an observer.
 #[derive(Debug, Default)]
 struct Told(Mutex<String>);
 
@@ -393,7 +394,7 @@ impl RequestObserver for Told {
 }
 
 #[tokio::test]
-async fn an_observer_is_told_every_request_and_no_secret() {
+async fn observer_sees_every_request_without_secrets() {
     for credential in
         [Credential::password("user", "pass-secret"), Credential::Identity(Secret::new("identity-secret"))]
     {
@@ -425,7 +426,7 @@ async fn an_observer_is_told_every_request_and_no_secret() {
 }
 
 #[tokio::test]
-async fn an_identity_token_is_not_carried_to_where_the_token_service_redirects() {
+async fn identity_token_is_not_sent_to_redirect_targets() {
     for status in [301, 302, 307, 308] {
         let elsewhere = Double::start().await;
         let location = format!("http://{}/token", elsewhere.host());
@@ -441,7 +442,7 @@ async fn an_identity_token_is_not_carried_to_where_the_token_service_redirects()
 }
 
 #[tokio::test]
-async fn a_token_that_was_revoked_is_replaced_once_for_all_who_showed_it() {
+async fn revoked_token_is_replaced_once() {
     let (double, door) = guarded().await;
     let repository = repository(&user(), &double, "a");
     let descriptor = blob(1, 10).1;

@@ -9,7 +9,7 @@ use ocikit_spec::Repository;
 
 use crate::double::{Double, Manners};
 
-/// A repository of its own in a registry, opened by a new client each time.
+/// A new repository in a registry, opened by a new client each time.
 struct Fresh {
     repository: Repository,
     _double: Option<Arc<Double>>,
@@ -42,7 +42,7 @@ async fn a_registry_conforms() {
     }
 }
 
-/// By hand, against a real one: `OCIKIT_TEST_REGISTRY=127.0.0.1:5000 cargo test -p ocikit-registry -- --ignored real`
+/// Runs against a real registry: `OCIKIT_TEST_REGISTRY=127.0.0.1:5000 cargo test -p ocikit-registry -- --ignored real`
 #[tokio::test]
 #[ignore = "needs a registry"]
 async fn a_real_registry_conforms() {

@@ -1,4 +1,4 @@
-//! Files and helpers as they are on people's machines: real files, real programs.
+//! Credential files and helpers, with real files and programs.
 
 use std::fs;
 use std::io::Write;
@@ -28,12 +28,12 @@ impl Home {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// A helper that logs what it is told and behaves like this.
+    /// Creates a helper that logs its input and behaves like this.
     fn helper(&self, name: &str, script: &str) {
         let (path, log) = (self.path(&format!("docker-credential-{name}")), self.path("log"));
         let text = format!("#!/bin/sh\ninput=$(cat)\necho \"$1 $input\" >>'{}'\n{script}\n", log.display());
-        // Written by another process: a file that this one has open for writing while another test starts a program
-        // cannot be run.
+        // Written by another process: if this process has the file open for writing while another test starts a
+        // program, the file cannot be executed.
         let mut writer = Command::new("sh")
             .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
             .arg(path)
@@ -68,7 +68,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_found_and_forgotten() {
+async fn login_stores_and_logout_removes_a_credential() {
     let home = Home::new();
     let nested = DockerConfig::new(home.path("a/b/config.json"));
     assert_eq!(nested.credential(&ghcr(), "").await.unwrap(), None);
@@ -91,7 +91,7 @@ async fn what_is_kept_is_found_and_forgotten() {
 }
 
 #[tokio::test]
-async fn what_else_is_in_the_file_stays() {
+async fn other_fields_of_the_file_are_preserved() {
     let home = Home::new();
     let before = "{\n\t\"z\": 1,\n\t\"auths\": {\n\t\t\"index.docker.io\": {\n\t\t\t\"auth\": \"b2xkOm9sZA==\"\n\t\t},\n\t\t\"b\": {}\n\t},\n\t\"a\": null\n}\n";
     let config = home.config(before);
@@ -109,7 +109,7 @@ async fn what_else_is_in_the_file_stays() {
 }
 
 #[tokio::test]
-async fn a_link_stays_a_link() {
+async fn symlink_is_kept() {
     let home = Home::new();
     fs::write(home.path("real.json"), "{}").unwrap();
     std::os::unix::fs::symlink(home.path("real.json"), home.path("config.json")).unwrap();
@@ -119,7 +119,7 @@ async fn a_link_stays_a_link() {
 }
 
 #[tokio::test]
-async fn a_helper_is_asked_once() {
+async fn helper_runs_once() {
     let home = Home::new();
     home.helper("x", r#"echo '{"ServerURL":"h","Username":"user","Secret":"s3cret"}'"#);
     let config = home.config(r#"{"credHelpers":{"ghcr.io":"x"}}"#);
@@ -133,7 +133,7 @@ async fn a_helper_is_asked_once() {
 }
 
 #[tokio::test]
-async fn a_store_knows_docker_hub_by_its_old_name() {
+async fn store_uses_the_legacy_key_of_docker_hub() {
     let home = Home::new();
     home.helper("x", r#"if [ "$input" = https://index.docker.io/v1/ ]; then echo '{"Username":"<token>","Secret":"t"}'; else echo 'credentials not found in native keychain'; exit 1; fi"#);
     let config = home.config(r#"{"credsStore":"x","auths":{"ghcr.io":{"auth":"dTpw"}}}"#);
@@ -143,7 +143,7 @@ async fn a_store_knows_docker_hub_by_its_old_name() {
 }
 
 #[tokio::test]
-async fn a_broken_helper_is_named_and_its_words_are_not_repeated() {
+async fn failing_helper_is_named_and_its_output_hidden() {
     let home = Home::new();
     for (script, said) in [
         ("echo 'keychain is locked'; exit 1", Some("keychain is locked")),
@@ -168,7 +168,7 @@ async fn a_broken_helper_is_named_and_its_words_are_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_helper_that_fails_is_run_once_and_hides_no_other_entry() {
+async fn failing_helper_runs_once_and_hides_no_other_entry() {
     let home = Home::new();
     home.helper("x", "echo 'keychain is locked'; exit 1");
     let config = home.config(r#"{"credsStore":"x","auths":{"ghcr.io":{"auth":"dTpw"},"quay.io":{"auth":"!"}}}"#);
@@ -185,7 +185,7 @@ async fn a_helper_that_fails_is_run_once_and_hides_no_other_entry() {
 }
 
 #[tokio::test]
-async fn a_helper_may_say_more_than_a_credential() {
+async fn output_after_the_credential_is_ignored() {
     let home = Home::new();
     for (script, expected) in [
         (r#"echo '{"ServerURL":"h","Username":null,"Secret":""}'"#, None),
@@ -198,7 +198,7 @@ async fn a_helper_may_say_more_than_a_credential() {
 }
 
 #[tokio::test]
-async fn a_helper_keeps_what_it_is_given() {
+async fn login_and_logout_use_the_helper() {
     let home = Home::new();
     home.helper("x", "true");
     let config = home.config(r#"{"credHelpers":{"docker.io":"x"}}"#);
@@ -217,7 +217,8 @@ async fn a_helper_keeps_what_it_is_given() {
 async fn podman_7563_files_are_asked_in_order() {
     let home = Home::new();
     let entry = |user: &str| format!(r#"{{"auths":{{"ghcr.io":{{"username":"{user}","password":"p"}}}}}}"#);
-    // containers/podman#7563, #26189 and containers/buildah#5333: what `podman login` wrote is found wherever that is.
+    // containers/podman#7563, containers/podman#26189 and containers/buildah#5333: credentials of `podman login` are
+    // found in every location.
     let files = [
         "first.json",
         "run/containers/auth.json",

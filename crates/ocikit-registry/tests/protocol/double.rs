@@ -1,5 +1,5 @@
-//! A double of a registry: enough of the protocol to be talked to, in the process of the test, and whatever mischief
-//! the test asks for. It shares no code with the client, nor with our server.
+//! A test double of a registry: enough of the protocol for the client, in the process of the test, with faults on
+//! demand. It shares no code with the client or with the server of ocikit.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
-/// What was asked, as a rule sees it.
+/// A request, as a rule sees it.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) method: Method,
@@ -31,7 +31,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Method and path, the way the log has them.
+    /// Method and path, as in the log.
     pub(crate) fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
@@ -40,7 +40,7 @@ impl Seen {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// A parameter of the query, or of a form that was read into it.
+    /// Returns a parameter of the query, or of a form that was merged into it.
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         self.parameters(name).next()
     }
@@ -56,17 +56,17 @@ impl Seen {
 pub(crate) enum Action {
     /// Nothing: the next rule, or the registry, answers.
     Pass,
-    /// Answers in the registry's place.
+    /// Sends this answer in place of the registry's.
     Reply(u16, Vec<(&'static str, String)>, Bytes),
-    /// Reads so many bytes of the body and cuts the connection; what an upload got stays.
+    /// Reads this many bytes of the body and cuts the connection. An upload keeps the received bytes.
     CutRequest(usize),
-    /// Answers as it should, and cuts the connection after so many bytes of the body.
+    /// Answers normally, and cuts the connection after this many bytes of the body.
     CutResponse(usize),
-    /// The same, and never goes on instead.
+    /// Answers normally, and stalls after this many bytes of the body.
     StallResponse(usize),
-    /// Answers as it should, with these headers besides; an empty value removes one.
+    /// Answers normally, with these additional headers; an empty value removes one.
     Headers(Vec<(&'static str, String)>),
-    /// Does as it is told and does not answer.
+    /// Processes the request and does not answer.
     Swallow,
     /// Reads everything and answers 201.
     Taken,
@@ -80,7 +80,7 @@ pub(crate) fn status(status: u16) -> Action {
 
 type Rule = Box<dyn FnMut(&Seen) -> Action + Send>;
 
-/// How the registry behaves where the specification leaves a choice, or is not followed.
+/// Variations in the behaviour of the registry.
 #[derive(Debug, Clone)]
 pub(crate) struct Manners {
     pub(crate) referrers: bool,
@@ -135,12 +135,12 @@ impl Double {
         Double::run(manners, None).await
     }
 
-    /// A registry that speaks TLS.
+    /// Starts a registry that speaks TLS.
     pub(crate) async fn secure(tls: ServerConfig) -> Double {
         Double::run(Manners::default(), Some(TlsAcceptor::from(Arc::new(tls)))).await
     }
 
-    /// One without TLS where another was, which is dropped.
+    /// Starts a plain HTTP registry at the address of another one, which is dropped.
     pub(crate) async fn instead_of(other: Double) -> Double {
         let address = other.inner.address;
         drop(other);
@@ -186,17 +186,17 @@ impl Double {
         Double { inner, server }
     }
 
-    /// `127.0.0.1:PORT`
+    /// Returns `127.0.0.1:PORT`.
     pub(crate) fn host(&self) -> String {
         self.inner.address.to_string()
     }
 
-    /// Adds a rule, which sees every request that those before it passed.
+    /// Adds a rule, which sees every request that earlier rules passed on.
     pub(crate) fn rule(&self, rule: impl FnMut(&Seen) -> Action + Send + 'static) {
         lock(&self.inner.rules).push(Box::new(rule));
     }
 
-    /// Adds a rule that acts on the first requests whose log line begins like this, one action each.
+    /// Adds a rule that applies one action each to the first requests whose log line starts with a prefix.
     pub(crate) fn script(&self, line: &'static str, actions: Vec<Action>) {
         let mut actions = actions.into_iter();
         self.rule(
@@ -210,12 +210,12 @@ impl Double {
         change(&mut lock(&self.inner.manners));
     }
 
-    /// The requests so far, and forgets them.
+    /// Returns the log lines of the requests so far, and clears the log.
     pub(crate) fn log(&self) -> Vec<String> {
         self.seen().iter().map(Seen::line).collect()
     }
 
-    /// The same in full.
+    /// Returns the requests so far, and clears the log.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         std::mem::take(&mut lock(&self.inner.log))
     }
@@ -246,13 +246,13 @@ impl Double {
         digest
     }
 
-    /// Whether it holds nothing, and waits for nothing.
+    /// Returns whether it is empty, without open uploads.
     pub(crate) fn is_empty(&self) -> bool {
         let contents = lock(&self.inner.contents);
         contents.blobs.is_empty() && contents.manifests.is_empty() && contents.uploads.is_empty()
     }
 
-    /// Whether an upload was begun and neither completed nor ended.
+    /// Returns whether an upload was started and neither completed nor cancelled.
     pub(crate) fn is_uploading(&self) -> bool {
         !lock(&self.inner.contents).uploads.is_empty()
     }
@@ -271,11 +271,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Answers what comes over one connection.
+/// Answers the requests of one connection.
 async fn converse(inner: Arc<Inner>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
     let service = service_fn(move |request| answer(inner.clone(), request));
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    // A cut connection is an error here, and meant.
+    // A cut connection is an error here, and intended.
     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -322,7 +322,7 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Reply, 
         }
         Action::CutResponse(after) => {
             let bytes = receive(&inner, &seen, &mut body, usize::MAX).await.ok_or_else(cut)?;
-            // The head and the first bytes have to be on their way before the connection goes.
+            // The head and the first bytes must be sent before the connection is cut.
             let end = async move {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                 Err(cut())
@@ -358,7 +358,7 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Reply, 
     }
 }
 
-/// The beginning of an answer, and then this.
+/// Sends the start of an answer, and then performs the action.
 async fn begun(
     reply: Reply,
     after: usize,
@@ -385,7 +385,7 @@ fn act(inner: &Inner, seen: &Seen) -> Action {
     Action::Pass
 }
 
-/// The body, or the beginning of it; `None` if the client went away.
+/// Reads the body, or the start of it; `None` if the client disconnected.
 async fn receive(inner: &Inner, seen: &Seen, body: &mut Incoming, most: usize) -> Option<Bytes> {
     let mut bytes = BytesMut::new();
     while bytes.len() < most {
@@ -429,7 +429,7 @@ fn error(status: u16, code: &str) -> Reply {
     reply(status, &[], format!(r#"{{"errors":[{{"code":"{code}","message":"by the double"}}]}}"#))
 }
 
-/// What a registry does.
+/// The regular behaviour of a registry.
 fn serve(inner: &Inner, seen: &Seen, body: Bytes) -> Reply {
     let Some(path) = seen.path.strip_prefix("/v2/") else { return error(404, "NOT_FOUND") };
     if path.is_empty() {

@@ -1,4 +1,4 @@
-//! What is done for registries that are far away.
+//! Behaviour at a long round-trip time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ async fn far(manners: Manners) -> (Client, Double) {
     (Client::new(ClientOptions { clock, ..ClientOptions::default() }), double)
 }
 
-/// Puts blobs one after the other, as a copy announces them.
+/// Puts blobs one after the other, announced as by a copy.
 async fn put_all(client: &Client, double: &Double, lengths: &[usize]) -> Vec<Put> {
     let (memory, to) = (Memory::new(), repository(client, double, "a"));
     let blobs: Vec<_> = lengths.iter().map(|length| memory.insert(testing::random(7, *length))).collect();
@@ -34,7 +34,7 @@ async fn put_all(client: &Client, double: &Double, lengths: &[usize]) -> Vec<Put
         .zip(lengths)
         .map(|(digest, length)| Descriptor::new(MediaType::OCI_LAYER, *digest, *length as u64))
         .collect();
-    // From its answer is known how far it is.
+    // The first answer shows the round-trip time.
     assert!(to.head(&Name::Digest(Digest::sha256_of(b"nothing"))).await.unwrap().is_none());
     to.expect(&blobs).await.unwrap();
     let mut puts = Vec::new();
@@ -50,14 +50,15 @@ fn count(log: &[String], line: &str) -> usize {
 }
 
 #[tokio::test]
-async fn an_upload_begins_before_it_is_known_whether_it_is_needed() {
+async fn upload_starts_before_the_check_has_ended() {
     let (client, double) = far(Manners::default()).await;
     double.put_blob("a", testing::random(7, 2000));
     double.put_blob("a", testing::random(7, 3000));
     let puts = put_all(&client, &double, &[1000, 2000, 3000, 4000]).await;
     assert_eq!(puts, [Put::Copied, Put::Present, Put::Present, Put::Copied]);
     let log = double.log();
-    // The third is told by the mount alone, and so is the fourth: by then it was seen that the registry does that.
+    // The third and the fourth blob are checked by mounts alone, since the registry has answered an earlier mount with
+    // 201.
     assert_eq!(count(&log, "POST /v2/a/blobs/uploads/"), 4, "{log:#?}");
     assert_eq!(count(&log, "PUT /v2/a/blobs/uploads/"), 2, "{log:#?}");
     assert!(count(&log, "HEAD /v2/a/blobs/") <= 4, "{log:#?}");
@@ -65,14 +66,15 @@ async fn an_upload_begins_before_it_is_known_whether_it_is_needed() {
 }
 
 #[tokio::test]
-async fn an_upload_that_turns_out_not_to_be_needed_is_ended() {
+async fn unneeded_upload_is_cancelled() {
     let (client, double) = far(Manners { mount: false, ..Manners::default() }).await;
     double.put_blob("a", testing::random(7, 2000));
     double.put_blob("a", testing::random(7, 3000));
     let puts = put_all(&client, &double, &[1000, 2000, 3000, 4000]).await;
     assert_eq!(puts, [Put::Copied, Put::Present, Put::Present, Put::Copied]);
     let log = double.log();
-    // After the second the registry is known to take no mount for an answer, and is asked first.
+    // After the second blob it is known that the registry does not report existing blobs for mounts, and `HEAD` is sent
+    // first.
     assert_eq!(count(&log, "POST /v2/a/blobs/uploads/"), 3, "{log:#?}");
     assert_eq!(count(&log, "PUT /v2/a/blobs/uploads/"), 2, "{log:#?}");
     assert_eq!(count(&log, "DELETE /v2/a/blobs/uploads/"), 1, "{log:#?}");
@@ -81,7 +83,7 @@ async fn an_upload_that_turns_out_not_to_be_needed_is_ended() {
 }
 
 #[tokio::test]
-async fn referrers_are_asked_for_both_ways_at_once() {
+async fn referrers_api_and_fallback_tag_are_requested_concurrently() {
     for referrers in [true, false] {
         let (client, double) = far(Manners { referrers, ..Manners::default() }).await;
         let from = repository(&client, &double, "a");
@@ -98,7 +100,7 @@ async fn referrers_are_asked_for_both_ways_at_once() {
     }
 }
 
-/// A server that answers nothing before it has so many connections, and then every request with 404.
+/// A server that answers nothing until it has a number of connections, and then every request with 404.
 struct Slow {
     address: std::net::SocketAddr,
     connections: watch::Receiver<usize>,
@@ -141,12 +143,12 @@ impl Drop for Slow {
 }
 
 #[tokio::test]
-async fn connections_are_there_before_they_are_needed() {
+async fn connections_are_opened_in_advance() {
     let slow = Slow::until(5).await;
     let client = client();
     client.open_ahead(4);
     let repository = client.repository(format!("{}/a", slow.address).parse().unwrap()).unwrap();
-    // Its answer comes when the others were opened, which nobody asked for anything.
+    // The answer arrives only when the other connections are open, and no request has asked for them.
     let head = |number: usize| {
         let (repository, digest) = (&repository, Digest::sha256_of(number.to_string().as_bytes()));
         async move { repository.head(&Name::Digest(digest)).await.unwrap() }
@@ -158,7 +160,7 @@ async fn connections_are_there_before_they_are_needed() {
 }
 
 #[tokio::test]
-async fn nobody_opens_connections_that_nobody_asked_for() {
+async fn no_spare_connections_unless_announced() {
     let slow = Slow::until(1).await;
     let repository = client().repository(format!("{}/a", slow.address).parse().unwrap()).unwrap();
     assert_eq!(repository.head(&Name::Digest(Digest::sha256_of(b"x"))).await.unwrap(), None);

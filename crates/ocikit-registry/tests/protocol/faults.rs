@@ -1,4 +1,4 @@
-//! Every way in which a transfer can be disturbed, one at a time.
+//! Disturbs a transfer in every possible way, one at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ fn named() -> CopyOptions {
     CopyOptions { names: vec![naming], ..CopyOptions::default() }
 }
 
-/// Pushes and pulls through a registry and says how many requests that took.
+/// Pushes and pulls through a registry, and returns the number of requests.
 async fn round_trip(double: &Double) -> Result<usize, Error> {
     let root = source().await;
     let to: Arc<dyn Sink> = Arc::new(repository(&client(), double, "a"));
@@ -51,7 +51,7 @@ fn disturb(double: &Double, number: usize, action: impl Fn() -> Action + Send + 
 }
 
 #[tokio::test]
-async fn a_disturbance_of_any_request_is_survived() {
+async fn one_fault_at_any_request_is_survived() {
     let requests = round_trip(&Double::start().await).await.unwrap();
     let actions: [fn() -> Action; 8] = [
         || status(429),
@@ -76,7 +76,7 @@ async fn a_disturbance_of_any_request_is_survived() {
 }
 
 #[tokio::test]
-async fn many_disturbances_are_survived() {
+async fn many_faults_are_survived() {
     for one_in in [3, 5, 11] {
         let double = Double::start().await;
         let mut count = 0;
@@ -89,7 +89,7 @@ async fn many_disturbances_are_survived() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_helped_fails_and_leaves_no_tag() {
+async fn permanent_faults_fail_and_leave_no_tag() {
     let requests = round_trip(&Double::start().await).await.unwrap();
     for number in 0..requests {
         let double = Double::start().await;
@@ -103,7 +103,7 @@ async fn what_cannot_be_helped_fails_and_leaves_no_tag() {
 }
 
 #[tokio::test]
-async fn waits_as_long_as_it_is_told() {
+async fn retry_after_is_respected() {
     let double = Double::start().await;
     let clock = Arc::new(Quick::default());
     let client = Client::new(ClientOptions { clock: clock.clone(), ..options() });
@@ -124,7 +124,7 @@ async fn waits_as_long_as_it_is_told() {
 }
 
 #[tokio::test]
-async fn an_upload_that_stands_still_is_taken_up_again() {
+async fn stalled_upload_is_resumed() {
     let double = Double::start().await;
     double.script("PUT", vec![Action::Hang]);
     let silence = Duration::from_millis(200);
@@ -136,7 +136,7 @@ async fn an_upload_that_stands_still_is_taken_up_again() {
 }
 
 #[tokio::test]
-async fn a_download_that_stands_still_is_taken_up_again() {
+async fn stalled_download_is_resumed() {
     let double = Double::start().await;
     let (memory, descriptor) = blob(1_000_000);
     double.put_blob("a", memory.read(&descriptor).await.unwrap());
@@ -148,8 +148,8 @@ async fn a_download_that_stands_still_is_taken_up_again() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_given_up_within_a_second() {
-    // A port that nobody listens on any more.
+async fn refused_connection_fails_within_a_second() {
+    // A port on which nothing listens any more.
     let host = Double::start().await.host();
     let clock = Arc::new(Quick::default());
     let client = Client::new(ClientOptions { clock: clock.clone(), ..options() });

@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use crate::double::{Action, Double, status};
 use crate::support::{failed, options};
 
-/// An authority that made a certificate for a server on this machine and one for a client.
+/// A certificate authority that has issued certificates for a loopback server and for a client.
 struct Authority {
     directory: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -48,7 +48,7 @@ impl Authority {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    /// A registry with a certificate of this authority.
+    /// Starts a registry with a certificate of this authority.
     async fn registry(&self, asks_for_certificate: bool, protocols: &[&str]) -> Double {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
@@ -94,7 +94,7 @@ fn absent() -> Descriptor {
 }
 
 #[tokio::test]
-async fn a_certificate_is_checked_unless_told_otherwise() {
+async fn certificates_are_verified_by_default() {
     let authority = Authority::new();
     let double = authority.registry(false, &["http/1.1"]).await;
     for tls in [
@@ -111,7 +111,7 @@ async fn a_certificate_is_checked_unless_told_otherwise() {
 }
 
 #[tokio::test]
-async fn our_certificate_is_shown_where_it_is_asked_for() {
+async fn client_certificate_is_presented_on_request() {
     let authority = Authority::new();
     let double = authority.registry(true, &["http/1.1"]).await;
     let identity = Identity { certificate: authority.path("client.cert"), key: authority.path("client.key") };
@@ -119,7 +119,7 @@ async fn our_certificate_is_shown_where_it_is_asked_for() {
     assert!(!repository(&double, secure(shown)).has(&absent()).await.unwrap());
     failed(repository(&double, secure(authority.trusted())).has(&absent()).await);
 
-    // The same from a directory, which also says that this loopback registry speaks TLS.
+    // The same from a directory, which also implies that this loopback registry speaks TLS.
     for file in ["ca.crt", "client.cert", "client.key"] {
         let text = std::fs::read_to_string(authority.path(file)).unwrap();
         authority.write(&format!("certs.d/{}/{file}", double.host()), &text);
@@ -130,7 +130,7 @@ async fn our_certificate_is_shown_where_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_certificate_is_named() {
+async fn error_names_an_invalid_certificate_file() {
     let authority = Authority::new();
     let double = authority.registry(false, &["http/1.1"]).await;
     authority.write("empty.crt", "");
@@ -142,7 +142,7 @@ async fn a_file_that_is_no_certificate_is_named() {
 }
 
 #[tokio::test]
-async fn what_is_insecure_may_speak_no_tls() {
+async fn insecure_registry_may_use_plain_http() {
     let double = Double::start().await;
     let tls = TlsSettings { verify: Verify::InsecureAllowHttp, ..TlsSettings::default() };
     let repository = repository(&double, secure(tls));
@@ -178,7 +178,7 @@ async fn small_requests_share_a_connection_and_large_bodies_have_their_own() {
 }
 
 #[tokio::test]
-async fn a_redirect_out_of_tls_is_refused() {
+async fn redirect_from_tls_to_plain_http_is_refused() {
     let authority = Authority::new();
     let (double, plain) = (authority.registry(false, &[]).await, Double::start().await);
     let location = format!("http://{}/x", plain.host());
@@ -189,7 +189,7 @@ async fn a_redirect_out_of_tls_is_refused() {
 }
 
 #[tokio::test]
-async fn a_proxy_stands_between_us_and_all_but_loopback() {
+async fn proxy_is_used_except_for_loopback() {
     let proxy = Double::start().await;
     proxy.put_blob("a", &b"blob"[..]);
     let blob = Descriptor::of(MediaType::OCI_LAYER, b"blob");
@@ -216,7 +216,7 @@ async fn a_proxy_stands_between_us_and_all_but_loopback() {
 }
 
 #[tokio::test]
-async fn mirrors_are_asked_first_and_never_written() {
+async fn mirrors_are_read_first_and_never_written() {
     let [registry, mirror, by_digest] = [Double::start().await, Double::start().await, Double::start().await];
     let conf = format!(
         "[[registry]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}\"\npull-from-mirror = \"digest-only\"\n\
@@ -251,7 +251,7 @@ async fn mirrors_are_asked_first_and_never_written() {
 }
 
 #[tokio::test]
-async fn what_is_blocked_is_not_spoken_to() {
+async fn blocked_registries_are_not_contacted() {
     let double = Double::start().await;
     let conf = format!("[[registry]]\nlocation = \"{}\"\nblocked = true\n", double.host());
     let registries = RegistriesConf::parse(&conf).unwrap();
@@ -261,7 +261,7 @@ async fn what_is_blocked_is_not_spoken_to() {
 }
 
 #[tokio::test]
-async fn what_is_insecure_and_speaks_tls_is_not_spoken_to_without() {
+async fn insecure_registry_with_tls_is_not_downgraded() {
     let authority = Authority::new();
     let double = authority.registry(false, &["http/1.1"]).await;
     let tls = TlsSettings { verify: Verify::InsecureAllowHttp, ..TlsSettings::default() };
@@ -281,7 +281,7 @@ fn mirrored(registry: &Double, mirror: &Double) -> RemoteRepository {
 }
 
 #[tokio::test]
-async fn a_mirror_that_gives_another_manifest_is_passed_over() {
+async fn mirror_with_a_wrong_manifest_is_skipped() {
     let [registry, mirror] = [Double::start().await, Double::start().await];
     let text = r#"{"schemaVersion":2,"manifests":[]}"#;
     let digest = registry.put_manifest("a", "v1", MediaType::OCI_INDEX.as_str(), text);
@@ -295,7 +295,7 @@ async fn a_mirror_that_gives_another_manifest_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_tag_that_could_not_be_removed_is_given_back_to_what_the_registry_had_there() {
+async fn tag_is_restored_if_deletion_fails() {
     let [registry, mirror] = [Double::start().await, Double::start().await];
     let put = |double: &Double, text: &'static str| double.put_manifest("a", "v1", MediaType::OCI_INDEX.as_str(), text);
     let digest = put(&registry, r#"{"schemaVersion":2,"manifests":[]}"#);
@@ -306,7 +306,7 @@ async fn a_tag_that_could_not_be_removed_is_given_back_to_what_the_registry_had_
 }
 
 #[tokio::test]
-async fn a_mirror_for_digests_alone_lists_no_tags_and_one_for_tags_no_referrers() {
+async fn mirror_scope_limits_lists() {
     let [registry, by_digest, by_tag] = [Double::start().await, Double::start().await, Double::start().await];
     let mirror = |double: &Double, serves: &str| {
         format!("[[registry.mirror]]\nlocation = \"{}\"\npull-from-mirror = \"{serves}\"\n", double.host())
@@ -328,7 +328,7 @@ async fn a_mirror_for_digests_alone_lists_no_tags_and_one_for_tags_no_referrers(
 }
 
 #[tokio::test]
-async fn what_a_mirror_breaks_off_the_registry_completes() {
+async fn registry_completes_an_interrupted_mirror_download() {
     for (length, then) in [(500_000, Action::CutResponse(0)), (500_000, status(503)), (40 << 20, status(404))] {
         let [registry, mirror] = [Double::start().await, Double::start().await];
         let bytes = testing::random(7, length);
@@ -340,7 +340,7 @@ async fn what_a_mirror_breaks_off_the_registry_completes() {
             false => then.clone(),
         });
         let descriptor = Descriptor::new(MediaType::OCI_LAYER, digest, length as u64);
-        // It takes nothing but bytes of that digest.
+        // `put` verifies the digest.
         Memory::new().put(&descriptor, &mirrored(&registry, &mirror)).await.unwrap();
         let seen = registry.seen();
         assert!(!seen[0].header("range").is_empty(), "{seen:?}");
@@ -350,7 +350,7 @@ async fn what_a_mirror_breaks_off_the_registry_completes() {
 }
 
 #[tokio::test]
-async fn a_loopback_registry_that_speaks_tls_is_spoken_to_with_tls() {
+async fn loopback_registry_with_tls_is_upgraded() {
     let authority = Authority::new();
     for (tls, trusted) in [(authority.trusted(), true), (TlsSettings::default(), false)] {
         let double = authority.registry(false, &["http/1.1"]).await;
@@ -384,7 +384,7 @@ async fn a_loopback_registry_that_speaks_tls_is_spoken_to_with_tls() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_signs_itself_is_trusted_where_it_is_given() {
+async fn self_signed_certificate_is_trusted_if_configured() {
     for is_authority in [false, true] {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();

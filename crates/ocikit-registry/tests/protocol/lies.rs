@@ -1,4 +1,4 @@
-//! A registry that lies in any status, header or body of any answer.
+//! A registry that sends wrong statuses, headers and bodies.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::support::{client, failed, repository};
 
 const PAGE: &str = "<!DOCTYPE html><html><title>Sign in</title></html>";
 
-/// Another image than the one that was asked for.
+/// Another image than the requested one.
 const OTHER: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#;
 
-/// An index of two images, and every blob and document of it.
+/// An index of two images, with all their blobs and manifests.
 async fn image() -> (Root, Vec<Descriptor>) {
     let memory = Arc::new(Memory::new());
     let one = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10, 5_000]);
@@ -37,7 +37,7 @@ fn named(tag: &str) -> CopyOptions {
     CopyOptions { names: vec![naming], ..CopyOptions::default() }
 }
 
-/// Whether a repository holds an image, every byte of it.
+/// Returns whether a repository has a complete image.
 fn holds(double: &Double, parts: &[Descriptor]) -> bool {
     parts.iter().all(|part| match part.media_type.is_document() {
         true => double.manifest("a", &part.digest).is_some_and(|bytes| Digest::sha256_of(&bytes) == part.digest),
@@ -45,18 +45,18 @@ fn holds(double: &Double, parts: &[Descriptor]) -> bool {
     })
 }
 
-/// What a registry says instead of the truth.
+/// A wrong answer.
 #[derive(Debug, Clone)]
 enum Lie {
-    /// It does nothing and answers this.
+    /// Has no effect and sends this answer.
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: &'static str },
-    /// It does what it should and has other headers.
+    /// Processes the request and sends other headers.
     Headers(Vec<(&'static str, String)>),
 }
 
 impl Lie {
     fn told_to(&self, seen: &Seen) -> Action {
-        // A length that is not that of the body breaks the connection, where there is a body.
+        // A `Content-Length` that differs from the length of the body breaks the connection.
         let fitting = |headers: &[(&'static str, String)]| {
             let is_head = seen.method == Method::HEAD;
             headers.iter().filter(|(name, _)| is_head || *name != "content-length").cloned().collect::<Vec<_>>()
@@ -113,7 +113,7 @@ fn lie() -> impl Strategy<Value = Lie> {
     ]
 }
 
-/// Lies, and whether each is told once, at that request, or to every request from there on of one method.
+/// Wrong answers, each sent once at one request, or to every later request of one method.
 fn lies() -> impl Strategy<Value = Vec<(usize, Option<Method>, Lie)>> {
     let methods = vec![None, None, Some(Method::GET), Some(Method::HEAD), Some(Method::PUT), Some(Method::POST)];
     prop::collection::vec((0..25_usize, prop::sample::select(methods), lie()), 1..4)
@@ -137,7 +137,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_pinned_digest_gives_its_bytes_or_an_error(lies in lies()) {
+    fn pinned_digest_returns_its_bytes_or_an_error(lies in lies()) {
         tokio::runtime::Runtime::new().unwrap().block_on(async {
             let (root, parts) = image().await;
             let double = Double::start().await;
@@ -159,7 +159,7 @@ proptest! {
     }
 
     #[test]
-    fn success_means_that_every_blob_is_at_the_target(lies in lies()) {
+    fn successful_push_means_complete_target(lies in lies()) {
         tokio::runtime::Runtime::new().unwrap().block_on(async {
             let (root, parts) = image().await;
             let double = Double::start().await;
@@ -174,7 +174,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn a_web_page_is_no_registry_whatever_its_status() {
+async fn web_page_with_any_status_is_an_error() {
     let (root, _) = image().await;
     for status in [200, 201, 202, 204] {
         let double = Double::start().await;
@@ -206,7 +206,7 @@ async fn a_web_page_is_no_registry_whatever_its_status() {
 
 /// Quay answers `/v2/` with `true` as `text/html`, and uploads with HTML content types.
 #[tokio::test]
-async fn quay_is_a_registry_though_it_says_html() {
+async fn quay_with_html_content_types_is_accepted() {
     let double = Double::start().await;
     double.rule(|seen| match seen.path.as_str() {
         "/v2/" => Action::Reply(200, vec![("content-type", "text/html; charset=utf-8".to_owned())], "true".into()),
@@ -222,7 +222,7 @@ async fn quay_is_a_registry_though_it_says_html() {
 }
 
 #[tokio::test]
-async fn a_blob_is_there_if_the_answer_shows_it() {
+async fn blob_exists_only_if_the_answer_proves_it() {
     let double = Double::start().await;
     let digest = double.put_blob("a", "12345");
     let blob = Descriptor::new(MediaType::OCI_LAYER, digest, 5);
@@ -243,7 +243,7 @@ async fn a_blob_is_there_if_the_answer_shows_it() {
 }
 
 #[tokio::test]
-async fn lists_are_read_leniently_and_whole() {
+async fn lists_are_parsed_leniently_and_completely() {
     let pages = [
         (r#"{"name":"a","tags":["x","y"]}"#, vec![], Some(vec!["x", "y"])),
         (r#"{"tags":["x"],"extra":[1,{"a":[]}]}"#, vec![], Some(vec!["x"])),
@@ -254,7 +254,7 @@ async fn lists_are_read_leniently_and_whole() {
         (r#"{"errors":[]}"#, vec![], None),
         ("[]", vec![], None),
         (r#"{"tags":["x",null]}"#, vec![], None),
-        // One that cannot be shown is not left out.
+        // An invalid entry is an error and is not skipped.
         (r#"{"tags":["x","not a tag"]}"#, vec![], None),
         (r#"{"tags":["x"]}"#, vec!["</v2/a/tags/list?last=x>"], Some(vec!["x", "end"])),
         (r#"{"tags":["x"]}"#, vec!["</other>; rel=\"first\"", "<?last=x>; rel=next"], Some(vec!["x", "end"])),
@@ -277,7 +277,7 @@ async fn lists_are_read_leniently_and_whole() {
 }
 
 #[tokio::test]
-async fn unknown_fields_of_a_list_take_no_memory() {
+async fn unknown_fields_of_a_list_are_skipped() {
     let zeros = vec!["0"; 1_000_000].join(",");
     let (subject, listed) = (Digest::sha256_of(b"subject"), Descriptor::of(MediaType::OCI_MANIFEST, b"listed"));
     for (index, is_fine) in [
@@ -303,9 +303,9 @@ fn entry(listed: &Descriptor, extra: &str) -> String {
     format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size},"x":{extra}}}"#)
 }
 
-/// What cannot be read must not be replaced by a list that lacks it.
+/// An unreadable list must not be replaced by one that lacks its entries.
 #[tokio::test]
-async fn a_fallback_tag_that_is_not_understood_is_not_overwritten() {
+async fn unreadable_fallback_tag_is_not_overwritten() {
     let double = Double::with(crate::double::Manners { referrers: false, ..Default::default() }).await;
     let memory = Arc::new(Memory::new());
     let subject = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
@@ -320,7 +320,7 @@ async fn a_fallback_tag_that_is_not_understood_is_not_overwritten() {
 }
 
 #[tokio::test]
-async fn labels_are_hints_and_the_bytes_decide() {
+async fn content_type_is_a_hint_and_the_bytes_decide() {
     let (root, parts) = image().await;
     let labels = [
         MediaType::DOCKER_MANIFEST_LIST.to_string(),

@@ -1,4 +1,4 @@
-//! The client against a double of a registry, on loopback and in this process.
+//! Tests the client against a test double of a registry, on loopback and in this process.
 #![allow(clippy::unwrap_used, reason = "all of it is tests, not only the functions that are marked as such")]
 
 mod access;

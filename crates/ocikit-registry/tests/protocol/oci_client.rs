@@ -1,4 +1,4 @@
-//! The places that are reached through somebody else's client.
+//! Sources and sinks that use a client of the crate `oci-client`.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ struct Fresh {
 fn place(double: &Double, path: &str, monolithic: bool) -> ClientRepository {
     let config =
         ClientConfig { protocol: ClientProtocol::Http, use_monolithic_push: monolithic, ..ClientConfig::default() };
-    // Whoever has such a client has chosen its TLS; it fails the second time, which is as good.
+    // A program with such a client has chosen its TLS provider. A second call fails, which does not matter.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let client = Client::try_from(config).unwrap();
     ClientRepository::new(client, RegistryAuth::Anonymous, format!("{}/{path}", double.host()).parse().unwrap())
@@ -43,13 +43,13 @@ impl Place for Fresh {
     }
 
     fn finds_referrers(&self) -> bool {
-        // The crate does not keep the list where the registry does not.
+        // The crate does not maintain the list of referrers.
         self.referrers
     }
 }
 
 #[tokio::test]
-async fn a_repository_behind_another_client_conforms() {
+async fn repository_with_oci_client_conforms() {
     for (monolithic, referrers) in [(true, true), (false, true), (true, false)] {
         conformance(async || {
             let double = Arc::new(Double::with(Manners { referrers, ..Manners::default() }).await);
@@ -60,7 +60,7 @@ async fn a_repository_behind_another_client_conforms() {
 }
 
 #[tokio::test]
-async fn a_copy_goes_from_one_client_to_the_other() {
+async fn copies_between_both_clients() {
     let double = Double::start().await;
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10, 6_000_000]);
@@ -80,7 +80,7 @@ async fn a_copy_goes_from_one_client_to_the_other() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_sorted() {
+async fn errors_of_oci_client_are_classified() {
     for (code, expected) in [(404, "not found"), (401, "denied"), (503, "unreachable"), (400, "refused")] {
         let double = Double::start().await;
         double.rule(move |seen| if seen.path.ends_with("/v2/") { crate::double::Action::Pass } else { status(code) });

@@ -1,4 +1,4 @@
-//! What a pull asks for, and what it survives.
+//! The requests of a pull, and its resilience.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ fn manifest(double: &Double, tag: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_root_takes_one_request() {
+async fn opening_a_root_takes_one_request() {
     let double = Double::start().await;
     manifest(&double, "v1");
     let source = Arc::new(repository(&client(), &double, "a"));
@@ -42,7 +42,7 @@ async fn a_root_takes_one_request() {
 }
 
 #[tokio::test]
-async fn the_type_of_a_manifest_is_found_out() {
+async fn media_type_of_a_manifest_is_detected() {
     for header in
         ["", "application/json", "text/plain; charset=utf-8", "application/vnd.oci.image.manifest.v1+json; x=y"]
     {
@@ -59,7 +59,7 @@ async fn the_type_of_a_manifest_is_found_out() {
 }
 
 #[tokio::test]
-async fn a_manifest_with_another_digest_is_refused() {
+async fn manifest_with_a_wrong_digest_is_refused() {
     let double = Double::start().await;
     manifest(&double, "v1");
     let lie = ocikit_spec::Digest::sha256_of(b"lie");
@@ -76,7 +76,7 @@ async fn a_manifest_with_another_digest_is_refused() {
 }
 
 #[tokio::test]
-async fn a_manifest_without_end_is_not_read() {
+async fn endless_manifest_is_an_error() {
     let double = Double::start().await;
     double.put_manifest("a", "v1", MANIFEST, vec![b' '; 17 << 20]);
     let source = repository(&client(), &double, "a");
@@ -84,7 +84,7 @@ async fn a_manifest_without_end_is_not_read() {
 }
 
 #[tokio::test]
-async fn a_cut_download_goes_on_where_it_was() {
+async fn interrupted_download_is_resumed() {
     for ranges in [true, false] {
         let double = Double::start().await;
         double.manners(|manners| manners.ranges = ranges);
@@ -100,7 +100,7 @@ async fn a_cut_download_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn ranges_are_had_from_registries_that_know_none() {
+async fn ranges_work_without_support_by_the_registry() {
     for ranges in [true, false] {
         let double = Double::start().await;
         double.manners(|manners| manners.ranges = ranges);
@@ -118,11 +118,11 @@ async fn ranges_are_had_from_registries_that_know_none() {
 }
 
 #[tokio::test]
-async fn a_range_may_come_in_pieces() {
+async fn short_ranges_are_continued() {
     let (double, all) = (Double::start().await, testing::random(1, 500_000));
     let descriptor = blob(&double, 500_000);
     let bytes = all.clone();
-    // As some networks in front of registries do: no answer has more than so much.
+    // A proxy that limits the size of every answer.
     double.rule(move |seen| {
         let range = seen.header("range").strip_prefix("bytes=").and_then(|range| range.split_once('-'));
         let Some((start, end)) = range else { return Action::Pass };
@@ -136,7 +136,7 @@ async fn a_range_may_come_in_pieces() {
     let body = source.open_unverified(&descriptor, range).await.unwrap();
     assert!(body.bytes().await.unwrap() == all[50_000..450_000]);
     assert_eq!(double.log().len(), 4);
-    // One without a byte ends it.
+    // An answer without a byte ends the download.
     let double = Double::start().await;
     let empty = ("content-range", "bytes 50000-49999/500000".to_owned());
     double.rule(move |_| Action::Reply(206, vec![empty.clone()], bytes::Bytes::new()));
@@ -146,7 +146,7 @@ async fn a_range_may_come_in_pieces() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_wrong_short_or_many_are_noticed() {
+async fn wrong_missing_and_surplus_bytes_are_detected() {
     for bytes in [testing::random(2, 1000), testing::random(1, 999), testing::random(1, 1001), Vec::new()] {
         let double = Double::start().await;
         let descriptor = blob(&double, 1000);
@@ -157,7 +157,7 @@ async fn bytes_that_are_wrong_short_or_many_are_noticed() {
 }
 
 #[tokio::test]
-async fn a_redirect_elsewhere_carries_no_credentials() {
+async fn redirect_to_another_host_has_no_credentials() {
     let (double, elsewhere) = (Double::start().await, Double::start().await);
     let descriptor = blob(&double, 1000);
     blob(&elsewhere, 1000);
@@ -180,7 +180,7 @@ async fn a_redirect_elsewhere_carries_no_credentials() {
 }
 
 #[tokio::test]
-async fn a_redirect_in_circles_ends() {
+async fn redirect_loop_is_an_error() {
     let double = Double::start().await;
     let descriptor = blob(&double, 1000);
     double.rule(|seen| {
@@ -193,7 +193,7 @@ async fn a_redirect_in_circles_ends() {
 }
 
 #[tokio::test]
-async fn nobody_sends_us_to_a_link_local_address() {
+async fn redirect_to_a_link_local_address_is_refused() {
     let double = Double::start().await;
     let descriptor = blob(&double, 1000);
     double.rule(|_| {
@@ -205,7 +205,7 @@ async fn nobody_sends_us_to_a_link_local_address() {
 }
 
 #[tokio::test]
-async fn a_body_dropped_half_way_ends_the_request() {
+async fn dropped_body_ends_the_request() {
     let double = Double::start().await;
     let descriptor = blob(&double, 10_000_000);
     let source = repository(&client(), &double, "a");
@@ -230,7 +230,7 @@ async fn all_pages_of_tags_are_read() {
 }
 
 #[tokio::test]
-async fn a_part_of_a_list_takes_no_more_pages_than_it_needs() {
+async fn limited_list_reads_only_needed_pages() {
     let double = Double::start().await;
     double.manners(|manners| manners.page = 2);
     for tag in ["a", "b", "c", "d", "e"] {
@@ -254,7 +254,7 @@ async fn a_part_of_a_list_takes_no_more_pages_than_it_needs() {
         assert_eq!(part(limit, after).await, expected);
         assert_eq!(double.log().len(), requests, "{limit:?} {after:?}");
     }
-    // Distribution 2.8 sends everything, in no order.
+    // Distribution 2.8 sends everything, in no order (distribution/distribution#1936).
     let all = || Action::Reply(200, Vec::new(), r#"{"tags":["d","b","a","c"]}"#.into());
     double.script("GET", vec![all(), all()]);
     assert_eq!(part(None, Some("b")).await, "ac");
@@ -262,7 +262,7 @@ async fn a_part_of_a_list_takes_no_more_pages_than_it_needs() {
 }
 
 #[tokio::test]
-async fn a_blob_is_found_by_its_digest_alone() {
+async fn blob_is_found_by_its_digest() {
     let double = Double::start().await;
     let descriptor = blob(&double, 1000);
     let repository = repository(&client(), &double, "a");
@@ -272,7 +272,7 @@ async fn a_blob_is_found_by_its_digest_alone() {
 }
 
 #[tokio::test]
-async fn a_removal_whose_answer_was_lost_is_a_removal() {
+async fn deletion_with_a_lost_answer_succeeds() {
     let double = Double::start().await;
     manifest(&double, "v1");
     let repository = repository(&client(), &double, "a");
@@ -285,7 +285,7 @@ async fn a_removal_whose_answer_was_lost_is_a_removal() {
 }
 
 #[tokio::test]
-async fn what_is_removed_is_gone() {
+async fn deleted_content_is_gone() {
     let double = Double::start().await;
     let text = manifest(&double, "v1");
     manifest(&double, "v2");
@@ -306,7 +306,7 @@ async fn what_is_removed_is_gone() {
 }
 
 #[tokio::test]
-async fn silence_is_not_waited_out() {
+async fn stalled_answer_times_out() {
     let double = Double::start().await;
     let descriptor = blob(&double, 1000);
     double.script("HEAD", vec![Action::Hang]);
@@ -316,14 +316,14 @@ async fn silence_is_not_waited_out() {
     assert!(double.log().len() >= 2);
 }
 
-/// A client to which small blobs are large, and every line is slow, or none.
+/// A client with a low size threshold, for which every connection is slow, or none.
 fn parallel(slow: u64) -> ocikit_registry::Client {
     let parallel = ocikit_registry::ParallelOptions { threshold: 100_000, part: 40_000, ahead: 3, slow };
     ocikit_registry::Client::new(ocikit_registry::ClientOptions { parallel, ..crate::support::options() })
 }
 
 #[tokio::test]
-async fn a_large_blob_comes_in_ranges_whatever_happens_to_them() {
+async fn large_blob_in_ranges_survives_faults() {
     for (ranges, slow) in [(true, u64::MAX), (true, 0), (false, u64::MAX)] {
         let double = Double::start().await;
         double.manners(|manners| manners.ranges = ranges);
@@ -346,21 +346,21 @@ async fn a_large_blob_comes_in_ranges_whatever_happens_to_them() {
 }
 
 #[tokio::test]
-async fn a_large_blob_takes_no_more_requests_than_it_is_worth() {
+async fn ranges_are_used_only_for_slow_connections() {
     let double = Double::start().await;
     let descriptor = blob(&double, 510_001);
-    // One for all of it, and where that comes slowly one for each part behind the beginning.
+    // One request for the whole blob; if that is slow, one for each part after the first two.
     for (slow, requests) in [(u64::MAX, 2..=12), (0, 1..=1)] {
         repository(&parallel(slow), &double, "a").read(&descriptor).await.unwrap();
         let made = double.log().len();
         assert!(requests.contains(&made), "{made}");
     }
-    // and one request where ranges are not known
+    // one request if the registry does not support ranges
     double.manners(|manners| manners.ranges = false);
     let source = repository(&parallel(u64::MAX), &double, "a");
     source.read(&descriptor).await.unwrap();
     assert_eq!(double.log().len(), 1);
-    // Only one blob at a time is that greedy.
+    // Only one blob at a time is downloaded in ranges.
     double.manners(|manners| manners.ranges = true);
     let first = source.open(&descriptor).await.unwrap();
     double.log();
@@ -372,7 +372,7 @@ async fn a_large_blob_takes_no_more_requests_than_it_is_worth() {
 }
 
 #[tokio::test]
-async fn a_large_blob_that_is_wrong_is_noticed() {
+async fn wrong_bytes_of_a_large_blob_are_detected() {
     let double = Double::start().await;
     let descriptor = blob(&double, 510_001);
     for slow in [0, u64::MAX] {
@@ -389,7 +389,7 @@ async fn a_large_blob_that_is_wrong_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_digest_leads_to_no_other_manifest() {
+async fn digest_returns_no_other_manifest() {
     let double = Double::start().await;
     manifest(&double, "v1");
     let other = r#"{"schemaVersion":2,"manifests":[]}"#;
@@ -404,7 +404,7 @@ async fn a_digest_leads_to_no_other_manifest() {
     assert!(error.contains("damaged"), "{error}");
     let error = failed(Root::open(source.clone(), &Name::Digest(wanted)).await);
     assert!(error.contains("damaged"), "{error}");
-    // Nor is a tag given to it.
+    // It is not tagged either.
     let root = Descriptor::new(MediaType::OCI_MANIFEST, wanted, 1);
     let naming = ocikit_image::Naming { tag: Some("v2".parse().unwrap()), ..Default::default() };
     assert!(failed(ocikit_image::Sink::publish(&*source, &root, &naming).await).contains("damaged"));
@@ -412,7 +412,7 @@ async fn a_digest_leads_to_no_other_manifest() {
 }
 
 #[tokio::test]
-async fn a_list_that_goes_round_in_circles_is_left() {
+async fn pagination_loop_is_an_error() {
     let double = Double::start().await;
     double.rule(|seen| {
         let next = match seen.query.as_str() {
@@ -430,13 +430,13 @@ async fn a_list_that_goes_round_in_circles_is_left() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_too_long_is_not_held() {
+async fn endless_list_is_an_error() {
     let double = Double::start().await;
     let page = bytes::Bytes::from(format!(r#"{{"tags":["{}"]}}"#, "x".repeat(15 << 20)));
     let mut count = 0;
     double.rule(move |seen| {
         count += 1;
-        // One that ends, so that the test does.
+        // The list must end, so that the test ends.
         let link = format!("<{}?last={count}>; rel=\"next\"", seen.path);
         let headers = if count < 6 { vec![("link", link)] } else { Vec::new() };
         Action::Reply(200, headers, page.clone())
@@ -447,7 +447,7 @@ async fn a_list_that_is_too_long_is_not_held() {
 }
 
 #[tokio::test]
-async fn a_head_without_a_size_is_not_taken_for_an_empty_manifest() {
+async fn head_without_a_size_is_no_empty_manifest() {
     let double = Double::start().await;
     let text = manifest(&double, "v1");
     double.script("HEAD", vec![Action::Headers(vec![("content-length", "0".to_owned())])]);

@@ -1,4 +1,4 @@
-//! What a push asks for, and what it survives.
+//! The requests of a push, and its resilience.
 
 use std::sync::Arc;
 
@@ -46,14 +46,14 @@ async fn put(double: &Double, path: &str, seed: u64, length: usize) -> Result<Pu
 }
 
 #[tokio::test]
-async fn a_new_image_takes_three_requests_for_each_blob_and_three_for_its_manifest() {
+async fn new_image_takes_three_requests_per_blob_and_manifest() {
     let double = Double::start().await;
     let root = image(&[10, 70_000]).await;
     push(&root, &repository(&client(), &double, "a/b"), &["v1"]).await.unwrap();
     let mut log = double.log();
     assert_eq!(log.remove(0), "HEAD /v2/a/b/manifests/v1");
     assert_eq!(log.pop().unwrap(), "PUT /v2/a/b/manifests/v1");
-    // It has no name before it is there, and was seen there.
+    // It is tagged only after it was put and confirmed.
     assert_eq!(log.pop().unwrap(), format!("HEAD /v2/a/b/manifests/{}", root.digest()));
     assert_eq!(log.pop().unwrap(), format!("PUT /v2/a/b/manifests/{}", root.digest()));
     let blobs = 3; // with the config
@@ -76,7 +76,7 @@ async fn what_is_there_takes_one_request_for_each_tag() {
     double.log();
     push(&root, &repository(&client(), &double, "a"), &["v1", "v2"]).await.unwrap();
     assert_eq!(double.log(), ["HEAD /v2/a/manifests/v1", "HEAD /v2/a/manifests/v2"]);
-    // Another tag of the same: what is there is asked for and not sent.
+    // Another tag of the same image: existing content is checked and not uploaded.
     let puts = push(&root, &repository(&client(), &double, "a"), &["v3"]).await.unwrap();
     assert!(puts.iter().all(|put| *put == Put::Present), "{puts:?}");
     assert_eq!(
@@ -133,7 +133,7 @@ async fn what_a_registry_does_not_give_back_gets_no_name() {
 }
 
 #[tokio::test]
-async fn a_registry_may_take_a_moment_before_it_shows_what_it_took() {
+async fn confirmation_waits_for_a_slow_registry() {
     let double = Double::start().await;
     let root = image(&[10]).await;
     let (path, mut times) = (format!("HEAD /v2/a/manifests/{}", root.digest()), 0);
@@ -143,7 +143,7 @@ async fn a_registry_may_take_a_moment_before_it_shows_what_it_took() {
     });
     push(&root, &repository(&client(), &double, "a"), &["v1"]).await.unwrap();
     assert_eq!(double.tag("a", "v1"), Some(root.digest()));
-    // One that knows no HEAD for it is asked for the bytes.
+    // A registry that does not support `HEAD` of manifests gets a `GET`.
     let double = Double::start().await;
     let path = format!("HEAD /v2/a/manifests/{}", root.digest());
     double.rule(move |seen| if seen.line() == path { status(405) } else { Action::Pass });
@@ -152,7 +152,7 @@ async fn a_registry_may_take_a_moment_before_it_shows_what_it_took() {
 }
 
 #[tokio::test]
-async fn a_blob_is_sent_once_however_many_ask_for_it() {
+async fn concurrent_puts_upload_a_blob_once() {
     let double = Double::start().await;
     let (memory, descriptor) = blob(1, 100_000);
     let repository = repository(&client(), &double, "a");
@@ -162,7 +162,7 @@ async fn a_blob_is_sent_once_however_many_ask_for_it() {
 }
 
 #[tokio::test]
-async fn a_blob_is_mounted_from_wherever_it_went_first() {
+async fn blob_is_mounted_from_an_earlier_target() {
     let double = Double::start().await;
     let client = client();
     let (memory, descriptor) = blob(1, 1000);
@@ -171,11 +171,11 @@ async fn a_blob_is_mounted_from_wherever_it_went_first() {
     double.log();
     assert_eq!(two.put(&descriptor, &memory).await.unwrap(), Put::Mounted);
     assert_eq!(double.log(), ["POST /v2/two/blobs/uploads/"]);
-    // from the source itself, even by a client that knows nothing
+    // mounts from the source repository, also with a new client
     let other = crate::support::client();
     assert_eq!(repository(&other, &double, "three").put(&descriptor, &one).await.unwrap(), Put::Mounted);
     assert_eq!(three.put(&descriptor, &three).await.unwrap(), Put::Present);
-    // and where mounts are refused the session that came instead is used
+    // if mounts are refused, the session of the answer is used
     double.manners(|manners| manners.mount = false);
     double.log();
     assert_eq!(repository(&client, &double, "four").put(&descriptor, &memory).await.unwrap(), Put::Copied);
@@ -189,7 +189,7 @@ async fn the_empty_blob_is_a_blob() {
 }
 
 #[tokio::test]
-async fn a_cut_upload_goes_on_where_it_was() {
+async fn interrupted_upload_is_resumed() {
     let double = Double::start().await;
     double.script("PUT /v2/a/blobs", vec![Action::CutRequest(300_000)]);
     double.script("PATCH /v2/a/blobs", vec![Action::CutRequest(400_000)]);
@@ -225,7 +225,7 @@ async fn a_success_whose_answer_was_lost_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_registry_that_keeps_failing_is_given_up() {
+async fn permanently_failing_registry_is_an_error() {
     let double = Double::start().await;
     double.rule(|seen| if seen.method == "PUT" { status(503) } else { Action::Pass });
     let (memory, descriptor) = blob(1, 1000);
@@ -302,7 +302,7 @@ async fn a_session_on_another_host_gets_no_credentials() {
 }
 
 #[tokio::test]
-async fn a_blob_that_changed_under_way_is_never_completed() {
+async fn changed_blob_is_never_completed() {
     let double = Double::start().await;
     let (memory, mut descriptor) = blob(1, 1_000_000);
     let wrong = Memory::new();
@@ -312,14 +312,14 @@ async fn a_blob_that_changed_under_way_is_never_completed() {
     assert!(failed(repository(&client(), &double, "a").put(&descriptor, &memory).await).contains("memory has no"));
 }
 
-/// A client with a journal, which gives up at once as a process does that is killed.
+/// A client with a journal, which gives up at once, like a process that is killed.
 fn dying(journal: &Arc<FileJournal>, attempts: u32) -> Client {
     let retry = RetryOptions { attempts, ..RetryOptions::default() };
     Client::new(ClientOptions { journal: Some(journal.clone()), retry, ..crate::support::options() })
 }
 
 #[tokio::test]
-async fn another_process_goes_on_where_one_died() {
+async fn next_process_resumes_an_upload() {
     let directory = tempfile::TempDir::new().unwrap();
     let options = JournalOptions { min_blob_bytes: 0, ..JournalOptions::default() };
     let journal = Arc::new(FileJournal::with_options(directory.path(), options));
@@ -340,7 +340,7 @@ async fn another_process_goes_on_where_one_died() {
 }
 
 #[tokio::test]
-async fn a_journal_that_is_out_of_date_does_no_harm() {
+async fn outdated_journal_entry_is_harmless() {
     let directory = tempfile::TempDir::new().unwrap();
     let options = JournalOptions { min_blob_bytes: 0, ..JournalOptions::default() };
     let journal = Arc::new(FileJournal::with_options(directory.path(), options));
@@ -363,7 +363,7 @@ async fn a_journal_that_is_out_of_date_does_no_harm() {
 }
 
 #[tokio::test]
-async fn what_will_not_be_completed_is_cancelled() {
+async fn unfinished_session_is_cancelled() {
     let double = Double::start().await;
     let (_, descriptor) = blob(1, 300_000);
     let broken = Broken(testing::random(1, 299_999));
@@ -371,7 +371,8 @@ async fn what_will_not_be_completed_is_cancelled() {
     assert_eq!(double.log().last().unwrap(), "DELETE /v2/a/blobs/uploads/session-1");
 }
 
-/// Puts a blob of 1 MB to a registry that never answers the upload, and drops the future once the registry has the request.
+/// Puts a blob of 1 MB to a registry that never answers the upload, and drops the future when the registry has received
+/// the request.
 async fn drop_while_sending(double: &Double, repository: &RemoteRepository) {
     let (memory, descriptor) = blob(1, 1_000_000);
     let sending = Arc::new(tokio::sync::Notify::new());
@@ -389,7 +390,7 @@ async fn drop_while_sending(double: &Double, repository: &RemoteRepository) {
     }
 }
 
-/// Waits until the registry was asked this. The test's own time limit ends it otherwise.
+/// Waits until the registry has received this request. The time limit of the test ends it otherwise.
 async fn wait_for(double: &Double, line: &str) {
     while !double.log().iter().any(|found| found == line) {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -413,7 +414,7 @@ async fn the_session_of_an_upload_that_is_given_up_is_cancelled() {
 }
 
 #[tokio::test]
-async fn a_session_that_the_journal_keeps_stays_open_for_the_next_attempt() {
+async fn session_kept_by_the_journal_stays_open() {
     let directory = tempfile::TempDir::new().unwrap();
     let options = JournalOptions { min_blob_bytes: 1_000_000, ..JournalOptions::default() };
     let journal = Arc::new(FileJournal::with_options(directory.path(), options));
@@ -427,7 +428,7 @@ async fn a_session_that_the_journal_keeps_stays_open_for_the_next_attempt() {
     assert!(seen.iter().any(|seen| seen.method == "GET" && seen.path.ends_with("session-1")), "{seen:#?}");
 }
 
-/// A source that says it has more than it has.
+/// A source whose body is shorter than announced.
 #[derive(Debug)]
 struct Broken(Vec<u8>);
 
@@ -458,7 +459,7 @@ impl Source for Broken {
 }
 
 #[tokio::test]
-async fn what_is_expected_is_asked_for_once() {
+async fn announced_blobs_are_checked_once() {
     let double = Double::start().await;
     let root = image(&[10, 11, 12, 13, 14, 15]).await;
     let to: Arc<dyn Sink> = Arc::new(repository(&client(), &double, "a"));
@@ -469,7 +470,7 @@ async fn what_is_expected_is_asked_for_once() {
 }
 
 #[tokio::test]
-async fn a_registry_that_tells_by_a_mount_is_asked_by_a_mount() {
+async fn mount_replaces_head_if_probed() {
     let double = Double::start().await;
     let known = Capabilities { mount_from_itself: Some(true), ..Capabilities::default() };
     let capabilities = std::collections::HashMap::from([(double.host().parse().unwrap(), known)]);
@@ -483,7 +484,7 @@ async fn a_registry_that_tells_by_a_mount_is_asked_by_a_mount() {
 }
 
 #[tokio::test]
-async fn two_copies_at_once_do_not_take_each_others_root() {
+async fn concurrent_copies_keep_their_own_roots() {
     let double = Double::start().await;
     let to: Arc<dyn Sink> = Arc::new(repository(&client(), &double, "a"));
     let (one, two) = (image(&[10]).await, image(&[20]).await);
@@ -500,7 +501,7 @@ async fn two_copies_at_once_do_not_take_each_others_root() {
 }
 
 #[tokio::test]
-async fn a_probe_finds_out_and_cleans_up() {
+async fn probe_finds_capabilities_and_cleans_up() {
     for able in [true, false] {
         let double = Double::start().await;
         double.manners(|manners| {
@@ -535,7 +536,7 @@ async fn a_probe_finds_out_and_cleans_up() {
 }
 
 #[tokio::test]
-async fn an_upload_goes_where_it_is_sent() {
+async fn upload_redirects_are_followed() {
     for length in [1000, 8_000_000] {
         let (double, elsewhere) = (Double::start().await, Double::start().await);
         let there = elsewhere.host();
@@ -543,21 +544,21 @@ async fn an_upload_goes_where_it_is_sent() {
             let location = format!("http://{there}{}?{}", seen.path, seen.query);
             Action::Reply(307, vec![("location", location)], bytes::Bytes::new())
         };
-        // The whole upload, from its beginning.
+        // The whole upload is redirected, from its start.
         let redirect = to.clone();
         double.rule(move |seen| if seen.method == "POST" { redirect(seen) } else { Action::Pass });
         let (memory, descriptor) = blob(1, length);
         repository(&client(), &double, "a").put(&descriptor, &memory).await.unwrap();
         assert_eq!(elsewhere.blob("a", &descriptor.digest).unwrap().len(), length);
 
-        // Or only its bytes: what they go to is not asked for a session.
+        // Only the body is redirected; the target is not asked for a session.
         let (double, elsewhere) = (Double::start().await, Double::start().await);
         let there = elsewhere.host();
         double.rule(move |seen| match seen.method == "PUT" {
             true => Action::Reply(307, vec![("location", format!("http://{there}/bucket?sig=x"))], bytes::Bytes::new()),
             false => Action::Pass,
         });
-        // The bucket says nothing of the registry, which is asked whether it has the blob now.
+        // The answer of the bucket does not name the blob, so the registry is asked whether it exists.
         let mut asked = 0;
         double.rule(move |seen| {
             asked += u32::from(seen.method == "HEAD");
@@ -575,19 +576,19 @@ async fn an_upload_goes_where_it_is_sent() {
 }
 
 #[tokio::test]
-async fn where_a_complete_blob_is_said_to_be_does_not_matter() {
+async fn location_of_a_complete_blob_is_ignored() {
     let double = Double::start().await;
     double.script("PUT", vec![Action::Headers(vec![("location", "ftp://inside/blob".to_owned())])]);
     let (memory, descriptor) = blob(1, 1000);
     assert_eq!(repository(&client(), &double, "a").put(&descriptor, &memory).await.unwrap(), Put::Copied);
-    // Where a session is does.
+    // An invalid location of a session is an error.
     let double = Double::start().await;
     double.script("POST", vec![Action::Headers(vec![("location", "ftp://inside/session".to_owned())])]);
     assert!(failed(repository(&client(), &double, "a").put(&descriptor, &memory).await).contains("ftp"));
 }
 
 #[tokio::test]
-async fn nothing_is_not_completed_as_something() {
+async fn empty_body_is_not_completed_as_another_digest() {
     let double = Double::start().await;
     double.script("PUT", vec![Action::Taken]);
     let memory = Memory::new();
@@ -598,7 +599,7 @@ async fn nothing_is_not_completed_as_something() {
 }
 
 #[tokio::test]
-async fn a_session_elsewhere_is_remembered_as_often_as_it_takes() {
+async fn session_on_another_host_is_resumed_repeatedly() {
     let directory = tempfile::TempDir::new().unwrap();
     let options = JournalOptions { min_blob_bytes: 0, ..JournalOptions::default() };
     let journal = Arc::new(FileJournal::with_options(directory.path(), options));
@@ -612,7 +613,7 @@ async fn a_session_elsewhere_is_remembered_as_often_as_it_takes() {
         ),
         false => Action::Pass,
     });
-    // What is in the journal is taken for a public address unless it is the registry's own.
+    // A session URL from the journal counts as public, unless it is the registry's own.
     let client = |attempts| {
         let retry = RetryOptions { attempts, ..RetryOptions::default() };
         let redirects = ocikit_registry::Redirects::Trusted;

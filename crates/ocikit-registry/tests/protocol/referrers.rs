@@ -1,4 +1,4 @@
-//! Referrers by the API, by the fallback tag, and from registries that answer nonsense.
+//! Referrers by the API, by the fallback tag, and from registries with invalid answers.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use ocikit_spec::{Descriptor, Digest, Platform};
 use crate::double::{Action, Double, status};
 use crate::support::{client, failed, repository};
 
-/// An image in a repository, and artifacts about it in memory.
+/// An image in a repository, and referrers of it in memory.
 async fn subject(repository: &RemoteRepository, types: &[&str]) -> (Arc<Memory>, Descriptor, Vec<Descriptor>) {
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
@@ -34,7 +34,7 @@ fn digests(found: &[Descriptor]) -> Vec<Digest> {
 const TYPES: [&str; 3] = ["application/vnd.a", "application/vnd.b", "application/vnd.c"];
 
 #[tokio::test]
-async fn what_was_put_is_listed_whoever_keeps_the_list() {
+async fn referrers_are_listed_by_api_or_fallback_tag() {
     for api in [true, false] {
         let double = Double::start().await;
         double.manners(|manners| (manners.referrers, manners.page) = (api, 2));
@@ -57,7 +57,7 @@ async fn what_was_put_is_listed_whoever_keeps_the_list() {
 }
 
 #[tokio::test]
-async fn a_registry_without_the_api_is_asked_for_it_once() {
+async fn missing_referrers_api_is_requested_once() {
     let double = Double::start().await;
     double.manners(|manners| manners.referrers = false);
     let repository = repository(&client(), &double, "a");
@@ -68,7 +68,7 @@ async fn a_registry_without_the_api_is_asked_for_it_once() {
 }
 
 #[tokio::test]
-async fn nonsense_is_no_api() {
+async fn invalid_answers_mean_no_referrers_api() {
     for action in [
         || status(405),
         || status(400),
@@ -85,14 +85,14 @@ async fn nonsense_is_no_api() {
         push(&repository, &memory, &about[0]).await.unwrap();
         assert_eq!(digests(&repository.referrers(&image.digest).await.unwrap()), digests(&about));
     }
-    // A failure is not an answer.
+    // An error is not an empty list.
     let double = Double::start().await;
     double.rule(|_| status(500));
     failed(repository(&client(), &double, "a").referrers(&Digest::sha256_of(b"x")).await);
 }
 
 #[tokio::test]
-async fn a_tag_that_leads_to_the_image_itself_is_no_list() {
+async fn fallback_tag_of_the_image_itself_is_no_list() {
     let double = Double::start().await;
     double.manners(|manners| manners.referrers = false);
     let repository = repository(&client(), &double, "a");
@@ -128,7 +128,7 @@ async fn filters_that_the_registry_ignores_are_applied_here() {
 }
 
 #[tokio::test]
-async fn many_writers_lose_nothing() {
+async fn concurrent_writers_lose_no_referrer() {
     let double = Double::start().await;
     double.manners(|manners| manners.referrers = false);
     let types: Vec<_> = (0..12).map(|number| format!("application/vnd.{number}")).collect();
@@ -140,7 +140,7 @@ async fn many_writers_lose_nothing() {
 }
 
 #[tokio::test]
-async fn an_entry_that_another_process_overwrote_is_written_again() {
+async fn overwritten_entry_is_written_again() {
     let double = Double::start().await;
     double.manners(|manners| manners.referrers = false);
     let repository = repository(&client(), &double, "a");
@@ -150,7 +150,7 @@ async fn an_entry_that_another_process_overwrote_is_written_again() {
     let before = double.tag("a", &tag).unwrap();
     let before = double.manifest("a", &before).unwrap();
 
-    // Another process, which read the list before ours was in it, writes its own right after ours.
+    // Another process, which has read the list before this client's entry was in it, overwrites it.
     let line = format!("PUT /v2/a/manifests/{tag}");
     let theirs = testing::referrer(&memory, &image, "application/vnd.theirs");
     let document = ocikit_spec::Index::parse(before).unwrap().edit().push(&theirs).finish().unwrap();
@@ -180,7 +180,7 @@ async fn an_entry_that_another_process_overwrote_is_written_again() {
 }
 
 #[tokio::test]
-async fn a_registry_that_is_too_busy_to_list_does_not_list_nothing() {
+async fn overloaded_registry_is_not_an_empty_list() {
     let double = Double::start().await;
     let repository = repository(&client(), &double, "a");
     let (memory, image, about) = subject(&repository, &TYPES[..1]).await;
@@ -198,7 +198,7 @@ async fn a_registry_that_is_too_busy_to_list_does_not_list_nothing() {
 }
 
 #[tokio::test]
-async fn what_one_repository_keeps_secret_says_nothing_of_the_others() {
+async fn forbidden_referrers_of_one_repository_do_not_affect_others() {
     let double = Double::start().await;
     double.rule(|seen| match seen.path.starts_with("/v2/secret/referrers/") {
         true => status(403),
@@ -214,7 +214,7 @@ async fn what_one_repository_keeps_secret_says_nothing_of_the_others() {
 }
 
 #[tokio::test]
-async fn what_was_put_and_not_listed_is_listed_by_the_next_who_puts_it() {
+async fn unlisted_referrer_is_listed_by_the_next_put() {
     let double = Double::start().await;
     double.manners(|manners| manners.referrers = false);
     let (memory, image, about) = subject(&repository(&client(), &double, "a"), &TYPES[..1]).await;
@@ -227,7 +227,7 @@ async fn what_was_put_and_not_listed_is_listed_by_the_next_who_puts_it() {
 }
 
 #[tokio::test]
-async fn a_list_of_more_referrers_than_an_index_may_have_is_refused() {
+async fn too_many_referrers_are_an_error() {
     let double = Double::start().await;
     let mut count = 0;
     double.rule(move |seen| {
@@ -238,7 +238,7 @@ async fn a_list_of_more_referrers_than_an_index_may_have_is_refused() {
             serde_json::json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest.to_string(), "size": 1 })
         };
         let index = serde_json::json!({ "schemaVersion": 2, "manifests": (0..10_000).map(entry).collect::<Vec<_>>() });
-        // One that ends, so that the test does.
+        // The list must end, so that the test ends.
         let link = format!("<{}?page={count}>; rel=\"next\"", seen.path);
         let headers = if count < 5 { vec![("link", link)] } else { Vec::new() };
         Action::Reply(200, headers, index.to_string().into())
@@ -254,7 +254,7 @@ async fn oras_go_1396_an_index_is_not_the_list_of_its_own_referrers() {
     double.manners(|manners| manners.referrers = false);
     let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":2}]}"#;
     let subject = Digest::sha256_of(index.as_bytes());
-    // GitLab resolves the tag of the fallback to what has the digest.
+    // GitLab resolves the fallback tag to the image with that digest (oras-project/oras-go#1396).
     double.put_manifest("a", &subject.to_string().replace(':', "-"), "application/vnd.oci.image.index.v1+json", index);
     assert_eq!(repository(&client(), &double, "a").referrers(&subject).await.unwrap(), []);
 }

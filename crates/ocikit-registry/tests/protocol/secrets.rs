@@ -1,4 +1,4 @@
-//! What `Debug` never shows.
+//! Checks that `Debug` shows no secrets.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::support::{options, repository};
 
 const SECRET: &str = "correct-horse";
 
-/// Refuses requests without the token, which its own token service gives to whoever shows the password.
+/// Refuses requests without the token, which its token service issues in exchange for the password.
 fn with_tokens(double: &Double) {
     let realm = format!("http://{}/token", double.host());
     double.rule(move |seen| {

@@ -8,14 +8,14 @@ use ocikit_registry::{Client, ClientOptions, Clock, RemoteRepository};
 
 use crate::double::Double;
 
-/// A clock that nobody waits for: to sleep is to move it.
+/// A clock without real delays: `sleep` advances it.
 #[derive(Debug, Default)]
 pub(crate) struct Quick {
     slept: Mutex<Vec<Duration>>,
 }
 
 impl Quick {
-    /// How long everyone has slept so far.
+    /// The total of all delays so far.
     pub(crate) fn slept(&self) -> Vec<Duration> {
         self.slept.lock().unwrap().clone()
     }
@@ -40,7 +40,7 @@ impl Clock for Quick {
     }
 }
 
-/// Options with a clock that nobody waits for.
+/// Options with a clock without real delays.
 pub(crate) fn options() -> ClientOptions {
     ClientOptions { clock: Arc::new(Quick::default()), ..ClientOptions::default() }
 }
@@ -53,7 +53,7 @@ pub(crate) fn repository(client: &Client, double: &Double, path: &str) -> Remote
     client.repository(format!("{}/{path}", double.host()).parse().unwrap()).unwrap()
 }
 
-/// An error and its causes in one line.
+/// Returns an error and its causes on one line.
 pub(crate) fn whole(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -40,8 +40,11 @@ pub(super) async fn get(desk: &Arc<Desk>, name: &RepositoryName, digest: Digest,
     }
     let parts = match requested_ranges(range(call, &digest), size) {
         RequestedRanges::Unsatisfiable => {
-            let refusal =
-                Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, Code::SizeInvalid, "the blob ends before that");
+            let refusal = Refusal::new(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                Code::SizeInvalid,
+                "the range starts beyond the end of the blob",
+            );
             return Err(refusal.with_header(CONTENT_RANGE, format!("bytes */{size}")));
         }
         RequestedRanges::Whole => Vec::new(),
@@ -57,7 +60,7 @@ pub(super) async fn get(desk: &Arc<Desk>, name: &RepositoryName, digest: Digest,
 
 pub(super) async fn delete(desk: &Arc<Desk>, name: RepositoryName, digest: Digest) -> Result<Response> {
     if desk.rules.delete == Switch::Off {
-        return Err(Refusal::unsupported("blobs are not deleted here"));
+        return Err(Refusal::unsupported("this registry does not delete blobs"));
     }
     match desk.store.delete_blob(name, digest).await.map_err(Refusal::internal)? {
         true => Ok(empty(StatusCode::ACCEPTED, [])),

@@ -20,7 +20,7 @@ const MAX_REFERRERS_PAGE_BYTES: usize = 4 << 20;
 
 pub(super) fn catalog(desk: &Desk, call: &Call) -> Result<Response> {
     if desk.rules.catalog == Switch::Off {
-        return Err(Refusal::new(StatusCode::NOT_FOUND, Code::Unsupported, "there is no catalog here"));
+        return Err(Refusal::new(StatusCode::NOT_FOUND, Code::Unsupported, "this registry has no catalog"));
     }
     let page = page(&call.query)?;
     let (names, more) = desk.store.repositories(&page, desk.page());
@@ -41,7 +41,7 @@ pub(super) fn tags(desk: &Desk, name: &RepositoryName, call: &Call) -> Result<Re
 
 pub(super) fn referrers(desk: &Desk, name: &RepositoryName, subject: Digest, call: &Call) -> Result<Response> {
     if desk.rules.referrers == Switch::Off {
-        return Err(Refusal::new(StatusCode::NOT_FOUND, Code::Unsupported, "there is no list of referrers here"));
+        return Err(Refusal::new(StatusCode::NOT_FOUND, Code::Unsupported, "this registry has no referrers API"));
     }
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_of_referrers_is_no_longer_than_it_may_be() {
+    fn page_of_referrers_is_limited_in_size() {
         let descriptors: Vec<_> = (0..10_u8).map(|byte| Descriptor::of(MediaType::OCI_MANIFEST, &[byte])).collect();
         let one = serde_json::to_vec(&descriptors[0]).unwrap().len() + 1;
         for (max_bytes, expected) in [(usize::MAX, 10), (3 * one, 3), (3 * one + 1, 3), (1, 1), (0, 1)] {

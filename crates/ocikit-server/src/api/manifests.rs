@@ -106,10 +106,10 @@ pub(super) async fn delete(desk: &Arc<Desk>, name: RepositoryName, reference: Ma
     let unknown = Refusal::manifest_unknown(&reference);
     let deleted = match reference {
         ManifestReference::Tag(_) if desk.rules.delete_tags == Switch::Off => {
-            return Err(Refusal::unsupported("tags are not deleted here"));
+            return Err(Refusal::unsupported("this registry does not delete tags"));
         }
         ManifestReference::Digest(_) if desk.rules.delete == Switch::Off => {
-            return Err(Refusal::unsupported("manifests are not deleted here"));
+            return Err(Refusal::unsupported("this registry does not delete manifests"));
         }
         ManifestReference::Tag(tag) => desk.store.delete_tag(name, tag).await,
         ManifestReference::Digest(digest) => desk.store.delete_manifest(name, digest).await,
@@ -165,7 +165,7 @@ mod tests {
         "digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}"#;
 
     #[test]
-    fn the_type_is_what_header_and_document_agree_on() {
+    fn header_and_document_must_agree_on_the_media_type() {
         let plain = format!(r#"{{"schemaVersion":2,"config":{EMPTY},"layers":[]}}"#);
         let docker = format!(
             r#"{{"schemaVersion":2,"mediaType":"{}","config":{EMPTY},"layers":[]}}"#,

@@ -200,7 +200,7 @@ fn check(received: Received, expected: Option<u64>) -> Result<()> {
             let message = format_args!("the body has more than {} bytes", claimed.unwrap_or(bytes));
             Err(Refusal::invalid(Code::SizeInvalid, message))
         }
-        (Stopped::Broken, _) => Err(Refusal::invalid(Code::BlobUploadInvalid, "the body broke off")),
+        (Stopped::Broken, _) => Err(Refusal::invalid(Code::BlobUploadInvalid, "the body is incomplete")),
         (Stopped::TakenOver, _) => {
             let message = "another request continues this upload";
             Err(Refusal::new(StatusCode::CONFLICT, Code::BlobUploadInvalid, message))
@@ -213,7 +213,7 @@ fn chunk(headers: &HeaderMap, body: &Body) -> Result<Chunk> {
     let range = match text(CONTENT_RANGE) {
         None => None,
         Some(text) => {
-            let wrong = || Refusal::invalid(Code::BlobUploadInvalid, format_args!("`{text}` is no content range"));
+            let wrong = || Refusal::invalid(Code::BlobUploadInvalid, format_args!("`{text}` is not a content range"));
             Some(ContentRange::parse(text).ok_or_else(wrong)?)
         }
     };

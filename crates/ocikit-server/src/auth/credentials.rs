@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_are_read() {
+    fn parses_credentials() {
         let basic = |name: &str, password: &str| Credentials::Basic { name: name.into(), password: password.into() };
         for (header, expected) in [
             (None, Credentials::None),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_needs_what_it_does() {
+    fn scopes_of_requests() {
         let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         for (method, target, expected) in [
             ("GET", "/v2/".to_owned(), ""),

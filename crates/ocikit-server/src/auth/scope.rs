@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scopes_are_read_and_written() {
+    fn scopes_round_trip() {
         for (text, expected) in [
             ("repository:a/b:pull", Some("repository:a/b:pull")),
             ("repository:a/b:push,pull", Some("repository:a/b:pull,push")),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_covers_what_asks_for_less() {
+    fn scope_covers_smaller_scopes() {
         let scope = |text| Scope::parse(text).unwrap();
         assert!(scope("repository:a:pull,push").covers(&scope("repository:a:pull")));
         assert!(!scope("repository:a:pull").covers(&scope("repository:a:pull,push")));
@@ -141,7 +141,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_scope_is_read_or_left_out(text in "(repository|registry)?[a-z:(),/*]{0,30}|.*") {
+        fn any_scope_is_parsed_without_panic(text in "(repository|registry)?[a-z:(),/*]{0,30}|.*") {
             if let Some(scope) = Scope::parse(&text) {
                 proptest::prop_assert_eq!(Scope::parse(&scope.to_string()), Some(scope));
             }

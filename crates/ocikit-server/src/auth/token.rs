@@ -45,12 +45,12 @@ impl Guard {
     /// Answers a token request. `form` is the body of a `POST`.
     pub(crate) fn issue(&self, method: &Method, headers: &HeaderMap, query: &Query, form: &[u8]) -> Result<Response> {
         let Scheme::Bearer(bearer) = &self.authentication.scheme else {
-            return Err(Refusal::new(StatusCode::NOT_FOUND, Code::Unsupported, "this registry gives out no tokens"));
+            return Err(Refusal::new(StatusCode::NOT_FOUND, Code::Unsupported, "this registry issues no tokens"));
         };
         let asked = match *method {
             Method::GET => self.request_by_basic(headers, query)?,
             Method::POST => self.request_by_form(&Query::parse_bytes(form))?,
-            _ => return Err(Refusal::unsupported("tokens are had by GET or POST")),
+            _ => return Err(Refusal::unsupported("a token is requested with GET or POST")),
         };
         self.answer(bearer, asked)
     }

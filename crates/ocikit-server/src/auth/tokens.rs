@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_ends() {
+    fn token_expires() {
         let tokens = Tokens::default();
         let now = SystemTime::UNIX_EPOCH;
         let token = Token { granted: Vec::new(), asked: Vec::new(), expires: now + Duration::from_secs(10) };
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn ended_tokens_are_forgotten() {
+    fn expired_tokens_are_removed() {
         let tokens = Tokens::default();
         for second in 0..3 * MAX_TOKENS_BEFORE_CLEANUP as u64 {
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(second);

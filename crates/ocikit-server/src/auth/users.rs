@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scope_shrinks_to_what_is_granted() {
+    fn scope_is_limited_by_grants() {
         let grants = [Grant::pull("**"), Grant::push("alice/**")];
         for (asked, granted) in [
             ("repository:alice/app:pull,push", Some("repository:alice/app:pull,push")),

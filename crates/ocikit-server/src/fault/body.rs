@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_breaks_off_where_it_should() {
+    async fn body_breaks_off_at_the_requested_point() {
         for (after, expected) in
             [(0, ("", true)), (1, ("a", true)), (4, ("abcd", true)), (6, ("abcdef", true)), (7, ("abcdef", false))]
         {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stall_ends_with_the_server() {
+    async fn stall_ends_at_shutdown() {
         let closing = CancellationToken::new();
         let mut stream = stall(body(&["abc"]), 2, closing.clone(), None).into_data_stream();
         assert_eq!(stream.next().await.unwrap().unwrap(), "ab");
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_byte_is_wrong() {
+    async fn one_byte_is_changed() {
         for (offset, expected) in [(0, "AbcdeF"), (2, "abCdeF"), (4, "abcdEF"), (5, "abcdef"), (99, "abcdef")] {
             let (text, broke) = collect(corrupt(body(&["ab", "", "cd", "eF"]), offset)).await;
             assert_eq!((text.as_str(), broke), (expected, false), "{offset}");
@@ -208,12 +208,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_drop_arrives() {
+    async fn slow_body_arrives_completely() {
         assert_eq!(collect(slow(body(&["abc", "def"]), 1_000_000)).await, ("abcdef".to_owned(), false));
     }
 
     #[test]
-    fn the_pace_is_that_of_the_rate() {
+    fn pace_matches_the_rate() {
         for (rate, piece_bytes, pause) in [(0, 1, 1000), (1, 1, 1000), (10, 1, 100), (20, 1, 50), (2000, 100, 50)] {
             assert_eq!(pace(rate), (piece_bytes, Duration::from_millis(pause)), "{rate}");
         }

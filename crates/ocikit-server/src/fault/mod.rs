@@ -17,7 +17,7 @@ pub(crate) use apply::{Cut, FaultContext, Quirks, RequestFaults};
 /// ```
 /// use ocikit_server::{Action, Fault, Reply};
 ///
-/// The second request for a blob is answered with 503.
+/// // The second request for a blob is answered with 503.
 /// let busy = Reply { headers: vec![("retry-after".into(), "1".into())], ..Reply::status(503) };
 /// let fault = Fault::on("GET /v2/**/blobs/*", Action::Answer(busy)).nth(2);
 /// ```
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_happens_when_it_should() {
+    fn faults_affect_the_selected_requests() {
         assert_eq!(happens(When::Always), [1, 2, 3, 4, 5]);
         assert_eq!(happens(When::First(2)), [1, 2]);
         assert_eq!(happens(When::Nth(2)), [2]);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_is_fair_and_repeats_itself() {
+    fn probability_is_fair_and_reproducible() {
         let count =
             |probability, seed| (1..=10_000).filter(|nth| When::Sometimes { probability, seed }.happens(*nth)).count();
         assert_eq!(count(0.0, 1), 0);

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_hashed_as_they_come() {
+    fn bytes_are_hashed_as_they_arrive() {
         for (mut draft, _directory) in drafts() {
             assert_eq!(draft.digest(Algorithm::Sha256).unwrap(), Digest::sha256_of(b""));
             draft.append(&bytes("ab")).unwrap();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_off_is_hashed_no_more() {
+    fn truncated_bytes_are_not_hashed() {
         for (mut draft, _directory) in drafts() {
             draft.append(&bytes("abc")).unwrap();
             draft.append(&bytes("def")).unwrap();
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_draft_leaves_nothing() {
+    fn dropped_draft_leaves_no_file() {
         let [_, (mut draft, directory)] = drafts();
         let directory = directory.unwrap();
         let files = || std::fs::read_dir(directory.path()).unwrap().count();

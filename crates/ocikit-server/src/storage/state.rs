@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_held_as_long_as_somebody_holds_them() {
+    fn bytes_are_kept_while_referenced() {
         let mut state = RegistryIndex::default();
         let digest = Digest::sha256_of(b"x");
         state.add_blob(&name("a"), digest, 1);
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_go_with_their_manifest() {
+    fn tags_are_removed_with_their_manifest() {
         let mut state = RegistryIndex::default();
         let (one, two) = (Digest::sha256_of(b"1"), Digest::sha256_of(b"2"));
         state.set_tag(&name("a"), tag("lost"), one);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn referrers_come_and_go() {
+    fn referrers_follow_their_manifests() {
         let mut state = RegistryIndex::default();
         let subject = Digest::sha256_of(b"subject");
         let (one, two) = (Digest::sha256_of(b"1"), Digest::sha256_of(b"2"));
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_depends_on_the_rule() {
+    fn missing_children_depend_on_the_rule() {
         let config = Descriptor::of(MediaType::OCI_CONFIG, b"config");
         let foreign = MediaType::from("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
         let layers = [Descriptor::of(MediaType::OCI_LAYER, b"layer"), Descriptor::of(foreign, b"foreign")];

@@ -11,7 +11,7 @@ fn basic(name: &str, password: &str) -> String {
     format!("authorization: Basic {}", STANDARD.encode(format!("{name}:{password}")))
 }
 
-/// Alice may do everything, bob writes below `bob/` and reads everywhere.
+/// Alice may do everything, Bob writes below `bob/` and reads everywhere.
 fn users() -> [User; 2] {
     let grants = vec![Grant::pull("**"), Grant::push("bob/**")];
     [User::new("alice", "a"), User { grants, ..User::new("bob", "b") }]
@@ -21,7 +21,7 @@ async fn start(authentication: Authentication) -> (Running, Http) {
     start_with(Server { authentication, ..Server::default() }).await
 }
 
-/// Asks for a token the old way, as a user or as nobody.
+/// Requests a token with `GET`, as a user or anonymously.
 async fn token(http: &Http, who: &str, scope: &str) -> serde_json::Value {
     let answer = http.send(&format!("GET /token?service=ocikit-server&{scope}"), who, "").await;
     assert_eq!(answer.status, 200);
@@ -33,7 +33,7 @@ fn bearer(answer: &serde_json::Value) -> String {
 }
 
 #[tokio::test]
-async fn basic_credentials_are_asked_for() {
+async fn basic_credentials_are_required() {
     let (running, http) = start(Authentication::basic(users())).await;
     for (line, headers, status) in [
         ("GET /v2/", String::new(), 401),
@@ -68,7 +68,7 @@ async fn basic_credentials_are_asked_for() {
 }
 
 #[tokio::test]
-async fn reading_can_be_free() {
+async fn anonymous_reads_can_be_allowed() {
     let anonymous = vec![Grant::pull("public/**")];
     let (_running, http) = start(Authentication { anonymous, ..Authentication::basic(users()) }).await;
     for (line, status) in [
@@ -86,7 +86,7 @@ async fn reading_can_be_free() {
 }
 
 #[tokio::test]
-async fn a_challenge_leads_to_a_token() {
+async fn challenge_leads_to_a_token() {
     let (running, http) = start(Authentication::bearer(users())).await;
     let realm = format!("http://{}/token", running.registry());
     let plain = http.get("/v2/").await;
@@ -118,7 +118,7 @@ async fn a_challenge_leads_to_a_token() {
 }
 
 #[tokio::test]
-async fn a_scope_shrinks_to_what_the_user_may_do() {
+async fn granted_scope_is_limited_by_permissions() {
     let (_running, http) = start(Authentication::bearer(users())).await;
     let two = "scope=repository:bob/x:pull,push&scope=repository:alice/x:pull,push,delete%20registry:catalog:*";
     let answer = token(&http, &basic("bob", "b"), two).await;
@@ -131,7 +131,7 @@ async fn a_scope_shrinks_to_what_the_user_may_do() {
 }
 
 #[tokio::test]
-async fn nobody_in_particular_gets_a_token_where_something_is_free() {
+async fn anonymous_token_for_public_repositories() {
     let (_running, http) = start(Authentication::bearer(users())).await;
     assert_eq!(http.status("GET /token?scope=repository:a:pull").await, 401);
 
@@ -144,7 +144,7 @@ async fn nobody_in_particular_gets_a_token_where_something_is_free() {
 }
 
 #[tokio::test]
-async fn tokens_end() {
+async fn tokens_expire() {
     let clock = Clock::system();
     let scheme = Scheme::Bearer(Bearer { lifetime: Duration::from_secs(60), ..Bearer::default() });
     let authentication = Authentication { scheme, ..Authentication::bearer(users()) };
@@ -163,7 +163,7 @@ async fn tokens_end() {
 }
 
 #[tokio::test]
-async fn oauth2_gives_tokens_and_identity_tokens() {
+async fn oauth2_issues_tokens_and_identity_tokens() {
     let (running, http) = start(Authentication::bearer(users())).await;
     let form = "content-type: application/x-www-form-urlencoded";
     let ask = async |body: &str| http.send("POST /token", form, body.to_owned()).await;
@@ -200,7 +200,7 @@ async fn oauth2_gives_tokens_and_identity_tokens() {
 }
 
 #[tokio::test]
-async fn the_token_has_the_names_that_are_wanted() {
+async fn token_field_is_configurable() {
     for (field, names) in [
         (TokenField::Both, &["token", "access_token"][..]),
         (TokenField::Token, &["token"]),
@@ -215,7 +215,7 @@ async fn the_token_has_the_names_that_are_wanted() {
 }
 
 #[tokio::test]
-async fn a_mount_needs_to_read_where_it_comes_from() {
+async fn mount_requires_read_access_to_its_source() {
     let mut bob = users()[1].clone();
     bob.grants = vec![Grant::push("bob/**")];
     let (running, http) = start(Authentication::bearer([users()[0].clone(), bob])).await;

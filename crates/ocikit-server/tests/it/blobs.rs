@@ -4,7 +4,7 @@ use ocikit_spec::{Algorithm, Digest};
 use crate::http::{start, start_with};
 
 #[tokio::test]
-async fn a_blob_is_there_or_not() {
+async fn existing_and_missing_blobs() {
     let (_running, http) = start().await;
     let digest = http.push("a/b", b"hello").await;
     let absent = Digest::sha256_of(b"absent");
@@ -79,7 +79,7 @@ async fn several_ranges_come_in_one_answer() {
 }
 
 #[tokio::test]
-async fn what_a_client_has_is_not_sent_again() {
+async fn conditional_get_returns_304() {
     let (_running, http) = start().await;
     let digest = http.push("a", b"hello").await;
     let path = format!("GET /v2/a/blobs/{digest}");
@@ -89,7 +89,7 @@ async fn what_a_client_has_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn sha512_is_as_good() {
+async fn sha512_is_supported() {
     let (_running, http) = start().await;
     let bytes = vec![7; 3_000_000];
     let digest = Digest::of(Algorithm::Sha512, &bytes);
@@ -97,7 +97,7 @@ async fn sha512_is_as_good() {
     assert_eq!(http.send(&single, "", bytes.clone()).await.status, 201);
     assert!(http.get(&format!("/v2/a/blobs/{digest}")).await.body == bytes);
 
-    // Announced, and not announced until the end.
+    // With and without an announced length.
     for query in ["?digest-algorithm=sha512", ""] {
         let begun = http.send(&format!("POST /v2/b/blobs/uploads/{query}"), "", "").await;
         let location = begun.header("location");
@@ -126,7 +126,7 @@ async fn a_deleted_blob_is_gone_from_one_repository() {
 }
 
 #[tokio::test]
-async fn other_methods_are_told_which_there_are() {
+async fn unsupported_method_lists_allowed_ones() {
     let (_running, http) = start().await;
     let digest = Digest::sha256_of(b"");
     for (line, allowed) in [

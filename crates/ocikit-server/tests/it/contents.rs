@@ -44,7 +44,7 @@ async fn contents_in_a_directory_conform() {
 }
 
 #[tokio::test]
-async fn what_is_put_directly_is_served() {
+async fn directly_stored_content_is_served() {
     let (running, http) = start().await;
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, 1, &"linux/amd64".parse().unwrap(), &[1000]);
@@ -59,7 +59,7 @@ async fn what_is_put_directly_is_served() {
 }
 
 #[tokio::test]
-async fn two_servers_can_have_one_storage() {
+async fn two_servers_can_share_one_storage() {
     let storage = Storage::memory();
     let one = Server { storage: storage.clone(), ..Server::default() }.start().await.unwrap();
     let two = Server { storage, ..Server::default() }.start().await.unwrap();

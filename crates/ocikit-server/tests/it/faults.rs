@@ -1,4 +1,4 @@
-//! Each thing that can go wrong, as a client sees it.
+//! Every fault, as a client sees it.
 
 use ocikit_server::{Action, Authentication, Fault, Location, Point, Reply, Running, Server, Storage, User};
 use ocikit_spec::Digest;
@@ -7,7 +7,7 @@ use crate::http::{Http, start, start_with};
 
 const HELLO: &[u8] = b"hello";
 
-/// A server with one blob, and where it is.
+/// Starts a server with one blob, and returns the path of the blob.
 async fn start_with_blob() -> (Running, Http, String) {
     let (running, http) = start().await;
     let digest = http.push("a", HELLO).await;
@@ -15,7 +15,7 @@ async fn start_with_blob() -> (Running, Http, String) {
     (running, http, format!("/v2/a/blobs/{digest}"))
 }
 
-/// What comes of a blob before the connection ends, and whether that was the end of the blob.
+/// Returns the received bytes of a blob, and whether the blob was complete.
 async fn pull(running: &Running, path: &str) -> (Vec<u8>, bool) {
     let mut answer = crate::http::client().get(format!("http://{}{path}", running.registry())).send().await.unwrap();
     let mut bytes = Vec::new();
@@ -29,7 +29,7 @@ async fn pull(running: &Running, path: &str) -> (Vec<u8>, bool) {
 }
 
 #[tokio::test]
-async fn an_answer_is_made_up() {
+async fn fault_replaces_the_response() {
     let (running, http, blob) = start_with_blob().await;
     let busy = Reply {
         headers: vec![("retry-after".to_owned(), "7".to_owned()), ("bad name".to_owned(), String::new())],
@@ -57,7 +57,7 @@ async fn an_answer_is_made_up() {
 }
 
 #[tokio::test]
-async fn a_refused_request_does_nothing_and_its_body_is_read() {
+async fn refused_request_has_no_effect_and_its_body_is_read() {
     let (running, http) = start().await;
     running.faults().add(Fault::on("PUT /v2/**", Action::Answer(Reply::status(503))).first(1));
     let text = crate::http::manifest("layer", "");
@@ -69,7 +69,7 @@ async fn a_refused_request_does_nothing_and_its_body_is_read() {
 }
 
 #[tokio::test]
-async fn a_connection_is_cut_where_it_should_be() {
+async fn connection_is_cut_at_the_requested_point() {
     let (running, http, blob) = start_with_blob().await;
     let fault = running.faults().add(Fault::on("GET /v2/**", Action::Cut(Point::Request)));
     assert!(http.try_send(&format!("GET {blob}"), "", "").await.is_err());
@@ -87,7 +87,7 @@ async fn a_connection_is_cut_where_it_should_be() {
 }
 
 #[tokio::test]
-async fn exactly_so_many_bytes_arrive_before_a_cut() {
+async fn exact_number_of_bytes_arrives_before_a_cut() {
     let (running, http) = start().await;
     let bytes = ocikit_image::testing::random(1, 3_000_000);
     let digest = http.push("a", &bytes).await;
@@ -100,7 +100,7 @@ async fn exactly_so_many_bytes_arrive_before_a_cut() {
 }
 
 #[tokio::test]
-async fn an_upload_is_cut_and_goes_on() {
+async fn interrupted_upload_continues() {
     let (running, http) = start().await;
     let digest = Digest::sha256_of(HELLO);
     let location = http.begin("a").await;
@@ -110,7 +110,7 @@ async fn an_upload_is_cut_and_goes_on() {
     assert_eq!(status.header("range"), "0-2");
     assert_eq!(http.send(&format!("PATCH {location}"), "content-range: 3-4", "lo").await.status, 202);
 
-    // What was done before the answer was lost stays done.
+    // What was processed before the response was lost has taken effect.
     running.faults().add(Fault::on("PUT /v2/**", Action::Cut(Point::Answer)));
     assert!(http.try_send(&format!("PUT {location}?digest={digest}"), "", "").await.is_err());
     assert_eq!(http.status(&format!("HEAD /v2/a/blobs/{digest}")).await, 200);
@@ -118,7 +118,7 @@ async fn an_upload_is_cut_and_goes_on() {
 }
 
 #[tokio::test]
-async fn a_stalled_exchange_ends_with_the_server() {
+async fn stalled_exchange_ends_at_shutdown() {
     let (running, http, blob) = start_with_blob().await;
     let location = http.begin("a").await;
     running.faults().add(Fault::on("HEAD /v2/**", Action::Stall(Point::Request)));
@@ -156,14 +156,14 @@ async fn a_stalled_exchange_ends_with_the_server() {
 }
 
 #[tokio::test]
-async fn bytes_drip() {
+async fn slow_response_arrives_completely() {
     let (running, _http, blob) = start_with_blob().await;
     running.faults().add(Fault::on("GET /v2/**", Action::Drip(1000)));
     assert_eq!(pull(&running, &blob).await, (HELLO.to_vec(), true));
 }
 
 #[tokio::test]
-async fn answers_are_changed() {
+async fn faults_change_the_response() {
     let (running, http, blob) = start_with_blob().await;
     let cases = [
         (Action::wrong_digest(), 200, "docker-content-digest", Digest::sha256_of(b"something else").to_string()),
@@ -186,7 +186,7 @@ async fn answers_are_changed() {
 }
 
 #[tokio::test]
-async fn the_length_of_an_answer_is_wrong() {
+async fn content_length_can_be_wrong() {
     let (running, http, blob) = start_with_blob().await;
     let fault = running.faults().add(Fault::on("* /v2/**", Action::ContentLength(-2)));
     assert_eq!(pull(&running, &blob).await, (b"hel".to_vec(), true));
@@ -198,7 +198,7 @@ async fn the_length_of_an_answer_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_blob_is_elsewhere() {
+async fn blob_is_redirected() {
     let (running, http, blob) = start_with_blob().await;
     let (other, _) = start().await;
     let to = format!("http://{}{{path}}", other.registry());
@@ -218,7 +218,7 @@ async fn a_blob_is_elsewhere() {
 }
 
 #[tokio::test]
-async fn locations_have_many_forms() {
+async fn forms_of_location() {
     let storage = Storage::memory();
     let (running, http) = start_with(Server { storage: storage.clone(), ..Server::default() }).await;
     let (other, _) = start_with(Server { storage, ..Server::default() }).await;
@@ -258,7 +258,7 @@ async fn locations_have_many_forms() {
 }
 
 #[tokio::test]
-async fn uploads_are_lost_in_whole_or_in_part() {
+async fn uploads_can_be_lost_completely_or_partly() {
     let (running, http) = start().await;
     let digest = Digest::sha256_of(HELLO);
     let location = http.begin("a").await;
@@ -282,7 +282,7 @@ async fn uploads_are_lost_in_whole_or_in_part() {
 }
 
 #[tokio::test]
-async fn a_mount_becomes_an_upload() {
+async fn refused_mount_starts_an_upload() {
     let (running, http) = start().await;
     let digest = http.push("a", HELLO).await;
     let mount = format!("POST /v2/b/blobs/uploads/?mount={digest}&from=a");
@@ -294,7 +294,7 @@ async fn a_mount_becomes_an_upload() {
 }
 
 #[tokio::test]
-async fn a_range_is_not_heard() {
+async fn range_can_be_ignored() {
     let (running, http, blob) = start_with_blob().await;
     running.faults().add(Fault::on("GET /v2/**/blobs/*", Action::IgnoreRange).first(1));
     for status in [200, 206] {
@@ -305,7 +305,7 @@ async fn a_range_is_not_heard() {
 }
 
 #[tokio::test]
-async fn tokens_end_in_the_middle() {
+async fn tokens_expire_during_a_push() {
     let authentication = Authentication::bearer([User::new("alice", "a")]);
     let (running, http) = start_with(Server { authentication, ..Server::default() }).await;
     let alice = "authorization: Basic YWxpY2U6YQ==";
@@ -321,7 +321,7 @@ async fn tokens_end_in_the_middle() {
 }
 
 #[tokio::test]
-async fn several_things_go_wrong_with_one_request() {
+async fn several_faults_affect_one_request() {
     let (running, http, blob) = start_with_blob().await;
     running.faults().add(Fault::on("GET /v2/**", Action::IgnoreRange));
     running.faults().add(Fault::on("GET /v2/**/blobs/*", Action::Corrupt(0)));

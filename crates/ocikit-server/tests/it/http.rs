@@ -1,11 +1,11 @@
-//! A plain HTTP client, and what every test says with it.
+//! A plain HTTP client, and helpers for all tests.
 
 use ocikit_server::{Running, Server};
 use ocikit_spec::{Descriptor, Digest, MediaType};
 use reqwest::redirect::Policy;
 use reqwest::{Body, Client, ClientBuilder, Method};
 
-/// A client of one server, which follows no redirects and repeats nothing.
+/// A client of one server, which follows no redirects and does not retry.
 pub(crate) struct Http {
     client: Client,
     base: String,
@@ -18,7 +18,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The value of a header, empty if there is none.
+    /// Returns the value of a header; empty if it is missing.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -27,19 +27,19 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The code of the first error.
+    /// Returns the code of the first error.
     pub(crate) fn code(&self) -> String {
         self.json()["errors"][0]["code"].as_str().unwrap().to_owned()
     }
 }
 
-/// A client that does nothing by itself.
+/// Creates a client without automatic behaviour.
 pub(crate) fn client() -> Client {
     builder().redirect(Policy::none()).retry(reqwest::retry::never()).build().unwrap()
 }
 
-/// A client that asks for TLS before it knows that it will need none: where another crate of the workspace has the library
-/// built without an implementation, one has to be named.
+/// Creates a builder with a TLS provider. No test needs TLS, but if another crate of the workspace builds the library
+/// without a default provider, one must be named.
 pub(crate) fn builder() -> ClientBuilder {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Client::builder().no_proxy()
@@ -60,7 +60,7 @@ impl Http {
         Http { client: client(), base: format!("http://{registry}") }
     }
 
-    /// Sends a request, `GET /v2/` for example, with headers in lines.
+    /// Sends a request such as `GET /v2/`, with one header per line.
     pub(crate) async fn try_send(&self, line: &str, headers: &str, body: impl Into<Body>) -> reqwest::Result<Answer> {
         let (method, path) = line.split_once(' ').unwrap();
         let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.base) };
@@ -82,12 +82,12 @@ impl Http {
         self.send(&format!("GET {path}"), "", "").await
     }
 
-    /// The status of a request without a body.
+    /// Returns the status of a request without a body.
     pub(crate) async fn status(&self, line: &str) -> u16 {
         self.send(line, "", "").await.status
     }
 
-    /// Begins an upload and returns its location.
+    /// Starts an upload and returns its location.
     pub(crate) async fn begin(&self, name: &str) -> String {
         let answer = self.send(&format!("POST /v2/{name}/blobs/uploads/"), "", "").await;
         assert_eq!(answer.status, 202);
@@ -107,7 +107,7 @@ impl Http {
         self.send(&format!("PUT /v2/{name}/manifests/{reference}"), &headers, manifest.to_owned()).await
     }
 
-    /// Pushes an image of one small layer under a tag, and returns its manifest.
+    /// Pushes an image with one small layer under a tag, and returns its manifest.
     pub(crate) async fn push_image(&self, name: &str, tag: &str, seed: &str) -> String {
         for blob in [CONFIG, seed] {
             self.push(name, blob.as_bytes()).await;
@@ -120,7 +120,7 @@ impl Http {
 
 pub(crate) const CONFIG: &str = "{}";
 
-/// The manifest of an image of one layer, with more fields if there are any.
+/// Returns the manifest of an image with one layer, with additional fields.
 pub(crate) fn manifest(layer: &str, more: &str) -> String {
     let config = json(&Descriptor::of(MediaType::OCI_CONFIG, CONFIG.as_bytes()));
     let layer = json(&Descriptor::of(MediaType::OCI_LAYER, layer.as_bytes()));

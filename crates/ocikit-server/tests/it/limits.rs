@@ -1,4 +1,4 @@
-//! What a server does not let clients take of it, and whom it does not listen to.
+//! Limits on clients, and requests that are refused because of their origin.
 
 use std::fs;
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ async fn send(running: &Running, text: &str) -> TcpStream {
     stream
 }
 
-/// Reads what has the length of a status line.
+/// Reads as many bytes as a status line has.
 async fn status(stream: &mut TcpStream) -> String {
     let mut line = [0; 12];
     stream.read_exact(&mut line).await.unwrap();
@@ -32,7 +32,7 @@ async fn status(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn a_page_that_rebinds_its_name_is_refused() {
+async fn rebound_host_names_are_refused() {
     let (running, http) = start().await;
     let port = running.address().port();
     for host in ["evil.example".to_owned(), format!("evil.example:{port}"), format!("localhost.evil.example:{port}")] {
@@ -51,10 +51,10 @@ async fn a_page_that_rebinds_its_name_is_refused() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_pushes_nothing() {
+async fn requests_of_another_origin_are_refused() {
     let (_running, http) = start().await;
     let blob = Digest::sha256_of(b"hello");
-    // What a browser sends for a form or `fetch` without asking first.
+    // Requests that a browser sends for a form or `fetch` without a preflight request.
     let line = format!("POST /v2/a/blobs/uploads/?digest={blob}");
     for headers in [
         "origin: http://evil.example\ncontent-type: text/plain",
@@ -69,7 +69,7 @@ async fn a_page_of_another_origin_pushes_nothing() {
 }
 
 #[tokio::test]
-async fn stalled_manifests_share_a_limited_memory() {
+async fn stalled_manifests_share_a_memory_budget() {
     let limits = Limits { max_document_bytes: 1 << 20, ..Limits::default() };
     let (running, http) = limited(limits).await;
     let body = " ".repeat(600_000);
@@ -80,7 +80,7 @@ async fn stalled_manifests_share_a_limited_memory() {
         while running.requests().first().is_none_or(|request| request.request_bytes < 600_000) {
             tokio::task::yield_now().await;
         }
-        // The first one holds more than half.
+        // The first one occupies more than half of the budget.
         let mut second = send(&running, &text).await;
         assert_eq!(status(&mut second).await, "HTTP/1.1 503");
         // Small ones still fit.
@@ -92,7 +92,7 @@ async fn stalled_manifests_share_a_limited_memory() {
 }
 
 #[tokio::test]
-async fn a_manifest_that_drips_takes_a_limited_time() {
+async fn slow_manifest_times_out() {
     let (running, _http) = limited(Limits { document_timeout: SHORT, ..Limits::default() }).await;
     let head = "PUT /v2/a/manifests/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n";
     let (mut answer, mut dripping) = send(&running, head).await.into_split();
@@ -113,7 +113,7 @@ async fn a_manifest_that_drips_takes_a_limited_time() {
 }
 
 #[tokio::test]
-async fn a_blob_that_stalls_is_given_up_and_its_upload_kept() {
+async fn stalled_request_ends_and_its_upload_is_kept() {
     let (running, http) = limited(Limits { body_idle_timeout: SHORT, ..Limits::default() }).await;
     let location = http.begin("a").await;
     let head = format!("PATCH {location} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nhello");
@@ -123,7 +123,7 @@ async fn a_blob_that_stalls_is_given_up_and_its_upload_kept() {
 }
 
 #[tokio::test]
-async fn a_blob_that_stalls_holds_no_memory() {
+async fn stalled_blob_occupies_no_memory() {
     let directory = tempfile::tempdir().unwrap();
     let storage = Storage::directory_with(directory.path(), Durability::Crash);
     let (running, http) = start_with(Server { storage, ..Server::default() }).await;
@@ -143,7 +143,7 @@ async fn a_blob_that_stalls_holds_no_memory() {
 async fn connections_are_limited() {
     let (running, http) = limited(Limits { max_connections: 1, ..Limits::default() }).await;
     assert_eq!(http.status("GET /v2/").await, 200);
-    // That connection is kept, so this one waits.
+    // That connection is kept open, so this one waits.
     let mut second = send(&running, "GET /v2/second/tags/list HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     for _ in 0..20 {
         assert_eq!(http.status("GET /v2/").await, 200);
@@ -153,7 +153,7 @@ async fn connections_are_limited() {
     assert_eq!(status(&mut second).await, "HTTP/1.1 404");
 }
 
-/// The exchanges that are over.
+/// Returns the exchanges that are over.
 #[derive(Debug, Default)]
 struct Ended(Mutex<Vec<Exchange>>);
 
@@ -164,7 +164,7 @@ impl Observer for Ended {
 }
 
 #[tokio::test]
-async fn a_silent_connection_is_closed() {
+async fn idle_connection_is_closed() {
     let ended = Arc::new(Ended::default());
     let limits = Limits { connection_idle_timeout: SHORT, ..Limits::default() };
     let (running, http) = start_with(Server { limits, observer: Some(ended.clone()), ..Server::default() }).await;
@@ -172,12 +172,12 @@ async fn a_silent_connection_is_closed() {
         let mut stream = send(&running, bytes).await;
         let _ = stream.read_to_end(&mut Vec::new()).await; // A reset is an end, too.
     }
-    // One that does not read its answer as well.
+    // A client that does not read its response is disconnected too.
     let large = vec![7; 32 << 20];
     let digest = http.push("a", &large).await;
     let head = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let mut stream = send(&running, &head).await;
-    // The exchange is over though the client read nothing.
+    // The exchange is over although the client has read nothing.
     let is_over = || ended.0.lock().unwrap().iter().any(|exchange| exchange.is("GET /v2/a/blobs/*"));
     while !is_over() {
         tokio::time::sleep(SHORT).await;

@@ -114,7 +114,7 @@ async fn referrers_are_listed_filtered_and_in_pages() {
 }
 
 #[tokio::test]
-async fn without_the_referrers_api_there_is_none() {
+async fn referrers_api_can_be_disabled() {
     let rules = Rules { referrers: Switch::Off, ..Rules::default() };
     let (_running, http) = start_with(Server { rules, ..Server::default() }).await;
     assert_eq!(http.status(&format!("GET /v2/a/referrers/{}", Digest::sha256_of(b""))).await, 404);

@@ -1,5 +1,5 @@
-//! The server as clients meet it, over sockets of this machine.
-// Clippy takes only functions marked `#[test]` for tests, not what they share.
+//! Tests the server from the outside, over loopback sockets.
+// Clippy recognizes only functions marked `#[test]` as tests, and not their helpers.
 #![allow(clippy::unwrap_used)]
 
 mod authentication;

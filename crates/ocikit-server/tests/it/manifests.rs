@@ -49,7 +49,7 @@ async fn a_manifest_is_put_by_its_digest() {
 }
 
 #[tokio::test]
-async fn a_tag_moves() {
+async fn tag_is_moved() {
     let (_running, http) = start().await;
     let one = http.push_image("a", "v1", "one").await;
     let two = http.push_image("a", "v1", "two").await;
@@ -59,7 +59,7 @@ async fn a_tag_moves() {
 }
 
 #[tokio::test]
-async fn a_tag_moves_only_from_where_it_is_thought_to_be() {
+async fn if_match_protects_a_tag() {
     let (_running, http) = start().await;
     let one = http.push_image("a", "v1", "layer").await;
     let two = manifest("layer", r#","x":1"#);
@@ -101,7 +101,7 @@ async fn hostile_manifests_are_refused() {
 }
 
 #[tokio::test]
-async fn the_size_of_a_manifest_is_bounded() {
+async fn size_of_a_manifest_is_limited() {
     let (_running, http) = start().await;
     http.push_image("a", "v1", "layer").await;
     let padded = |length: usize| {
@@ -112,16 +112,17 @@ async fn the_size_of_a_manifest_is_bounded() {
     assert_eq!(http.put_manifest("a", "large", &padded((4 << 20) - around)).await.status, 201);
     let large = http.put_manifest("a", "larger", &padded((4 << 20) - around + 1)).await;
     assert_eq!((large.status, large.code().as_str()), (413, "SIZE_INVALID"));
-    // And if nobody says beforehand how long it is.
+    // The same without an announced length.
     let chunks = futures::stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(vec![b' '; 100_000])));
     let large = http.try_send("PUT /v2/a/manifests/larger", "", reqwest::Body::wrap_stream(chunks)).await;
-    // The server hangs up on whoever goes on, and not every client then sees the answer.
+    // The server closes the connection of a client that continues to send, and not every client then reads the
+    // response.
     assert!(large.is_err() || large.is_ok_and(|answer| answer.status == 413));
     assert_eq!(http.status("GET /v2/a/manifests/larger").await, 404);
 }
 
 #[tokio::test]
-async fn what_a_manifest_points_to_has_to_be_there() {
+async fn children_of_a_manifest_must_exist() {
     let text = manifest("layer", "");
     let listed = Descriptor::of(MediaType::OCI_MANIFEST, text.as_bytes());
     let index = String::from_utf8(Index::of(&[listed]).bytes().to_vec()).unwrap();
@@ -140,7 +141,7 @@ async fn what_a_manifest_points_to_has_to_be_there() {
         }
         assert_eq!(http.put_manifest("a", "y", &index).await.status, of_index, "{children:?}");
     }
-    // Another repository's blobs do not count, and foreign layers do not matter.
+    // Blobs of another repository do not count, and foreign layers need not exist.
     let (_running, http) = start().await;
     http.push_image("a", "v1", "layer").await;
     assert_eq!(http.put_manifest("b", "v1", &text).await.status, 404);
@@ -151,7 +152,7 @@ async fn what_a_manifest_points_to_has_to_be_there() {
 }
 
 #[tokio::test]
-async fn manifests_of_unknown_types_are_kept_where_that_is_wanted() {
+async fn unknown_manifests_are_stored_if_allowed() {
     let schema1 = "content-type: application/vnd.docker.distribution.manifest.v1+prettyjws";
     let (_running, http) = start().await;
     let answer = http.send("PUT /v2/a/manifests/old", schema1, r#"{"schemaVersion":1}"#).await;

@@ -1,4 +1,4 @@
-//! The server as such: starting, ending, counting, and whoever does not speak HTTP.
+//! Starting and stopping the server, its log, and clients that do not speak HTTP.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::http::{Http, start, start_with};
 
 #[tokio::test]
-async fn every_request_is_remembered() {
+async fn every_request_is_logged() {
     let (running, http) = start().await;
     http.push("a", b"hello").await;
     http.send("GET /v2/a/tags/list?n=3", "authorization: Bearer secret\nuser-agent: test", "").await;
@@ -45,7 +45,7 @@ impl Observer for Seen {
 }
 
 #[tokio::test]
-async fn an_observer_sees_every_request_in_the_end() {
+async fn observer_sees_every_request() {
     let seen = Arc::new(Seen::default());
     let server = Server { observer: Some(seen.clone()), remember: 0, ..Server::default() };
     let (running, http) = start_with(server).await;
@@ -60,14 +60,14 @@ async fn an_observer_sees_every_request_in_the_end() {
 }
 
 #[tokio::test]
-async fn an_address_is_taken_once() {
+async fn address_in_use_is_an_error() {
     let (running, _http) = start().await;
     let error = Server { address: running.address(), ..Server::default() }.start().await.unwrap_err();
     assert!(matches!(error, Error::Listen { address, .. } if address == running.address()), "{error:?}");
 }
 
 #[tokio::test]
-async fn shutting_down_waits_for_what_is_under_way() {
+async fn shutdown_waits_for_requests_in_progress() {
     let (running, http) = start().await;
     http.push("a", &vec![0; 100_000]).await;
     running.faults().add(Fault::on("GET /v2/a/blobs/*", Action::Drip(1_000_000)));
@@ -80,14 +80,14 @@ async fn shutting_down_waits_for_what_is_under_way() {
         }
         let address = running.address();
         running.shutdown().await;
-        assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+        assert!(TcpStream::connect(address).await.is_err(), "the server has stopped listening");
     };
     let (answer, ()) = tokio::join!(pull, shutdown);
     assert_eq!(answer.body.len(), 100_000);
 }
 
 #[tokio::test]
-async fn shutting_down_does_not_wait_for_ever() {
+async fn shutdown_has_a_time_limit() {
     let (running, _http) = start_with(Server { shutdown_timeout: Duration::ZERO, ..Server::default() }).await;
     let mut stream = TcpStream::connect(running.address()).await.unwrap();
     stream
@@ -102,7 +102,7 @@ async fn shutting_down_does_not_wait_for_ever() {
 }
 
 #[tokio::test]
-async fn a_dropped_server_is_gone() {
+async fn dropped_server_stops() {
     let (running, http) = start().await;
     assert_eq!(http.status("GET /v2/").await, 200);
     drop(running);
@@ -111,7 +111,7 @@ async fn a_dropped_server_is_gone() {
     }
 }
 
-/// Sends bytes and returns what comes until the connection is closed.
+/// Sends bytes and returns what is received until the connection is closed.
 async fn speak(running: &ocikit_server::Running, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(running.address()).await.unwrap();
     stream.write_all(bytes).await.unwrap();
@@ -122,7 +122,7 @@ async fn speak(running: &ocikit_server::Running, bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn requests_can_follow_each_other_without_waiting() {
+async fn pipelined_requests_are_answered() {
     let (running, _http) = start().await;
     let last = "GET /v2/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let mut stream = TcpStream::connect(running.address()).await.unwrap();
@@ -134,7 +134,7 @@ async fn requests_can_follow_each_other_without_waiting() {
 }
 
 #[tokio::test]
-async fn a_refused_body_does_not_cost_the_connection() {
+async fn connection_survives_a_refused_body() {
     let (running, _http) = start().await;
     let body = "x".repeat(1_000_000);
     let refused = format!(
@@ -150,7 +150,7 @@ async fn a_refused_body_does_not_cost_the_connection() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_first_is_told_first() {
+async fn expect_100_continue_is_answered_before_the_body() {
     let (running, _http) = start().await;
     let mut stream = TcpStream::connect(running.address()).await.unwrap();
     let head =
@@ -162,7 +162,7 @@ async fn a_client_that_asks_first_is_told_first() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_speak_http_does_no_harm() {
+async fn clients_without_http_do_no_harm() {
     let (running, http) = start().await;
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(2_000_000));
     let headers = format!("GET /v2/ HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(10_000));
@@ -186,10 +186,10 @@ async fn whoever_does_not_speak_http_does_no_harm() {
 }
 
 #[tokio::test]
-async fn http2_is_spoken_to_whoever_knows() {
+async fn http2_is_supported() {
     let (running, _http) = start().await;
     let mut stream = TcpStream::connect(running.address()).await.unwrap();
-    // The preface, and empty settings.
+    // The HTTP/2 preface and an empty SETTINGS frame.
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let mut frame = [0; 9];
     stream.read_exact(&mut frame).await.unwrap();
@@ -197,7 +197,7 @@ async fn http2_is_spoken_to_whoever_knows() {
 }
 
 #[tokio::test]
-async fn the_version_of_the_protocol_is_told() {
+async fn api_version_header_is_sent() {
     let (_running, http) = start().await;
     for path in ["/v2/", "/v2"] {
         let answer = http.get(path).await;

@@ -1,4 +1,4 @@
-//! Directories: what outlives a server, and what should not.
+//! Storage directories: what remains after a server has ended, and what is removed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ async fn start(directory: &TempDir) -> (Running, Http) {
     start_with(Server { storage, ..Server::default() }).await
 }
 
-/// All files below a directory, relative to it.
+/// Returns all files below a directory, relative to it.
 fn files(root: &Path) -> Vec<PathBuf> {
     fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(directory).unwrap() {
@@ -30,7 +30,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn a_directory_outlives_its_server() {
+async fn contents_of_a_directory_persist() {
     let directory = tempfile::tempdir().unwrap();
     let storage = Storage::directory(directory.path());
     let (running, http) = start_with(Server { storage: storage.clone(), ..Server::default() }).await;
@@ -66,7 +66,7 @@ async fn a_directory_outlives_its_server() {
 }
 
 #[tokio::test]
-async fn the_bytes_of_a_blob_are_there_once() {
+async fn bytes_of_a_blob_are_stored_once() {
     let directory = tempfile::tempdir().unwrap();
     let (running, http) = start(&directory).await;
     let digest = http.push("a", b"hello").await;
@@ -94,7 +94,7 @@ async fn the_bytes_of_a_blob_are_there_once() {
 }
 
 #[tokio::test]
-async fn deleting_everything_leaves_nothing() {
+async fn deleting_everything_leaves_no_files() {
     let directory = tempfile::tempdir().unwrap();
     let (_running, http) = start(&directory).await;
     let text = http.push_image("a", "v1", "layer").await;
@@ -110,7 +110,7 @@ async fn deleting_everything_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn what_was_left_by_a_crash_is_cleaned_up() {
+async fn leftovers_of_a_crash_are_removed() {
     let directory = tempfile::tempdir().unwrap();
     let (running, http) = start(&directory).await;
     let text = http.push_image("a", "v1", "layer").await;
@@ -118,10 +118,10 @@ async fn what_was_left_by_a_crash_is_cleaned_up() {
     let (manifest, lost) = (Digest::sha256_of(text.as_bytes()), Digest::sha256_of(b"lost"));
     let root = directory.path();
     fs::write(root.join("unfinished/upload-x"), "half").unwrap();
-    fs::write(root.join(lost.blob_path()), "nobody has this").unwrap();
+    fs::write(root.join(lost.blob_path()), "unreferenced").unwrap();
     fs::write(root.join("repositories/a/_tags/dangling"), lost.to_string()).unwrap();
     fs::write(root.join("repositories/a/_tags/empty"), "").unwrap();
-    // What is not of this format is left alone and not served.
+    // Files that are not in this format are kept and not served.
     fs::write(root.join("repositories/a/_blobs/sha256/..hidden"), "").unwrap();
     fs::write(root.join("repositories/a/_tags/-bad"), manifest.to_string()).unwrap();
     fs::create_dir_all(root.join("repositories/UPPER/_tags")).unwrap();
@@ -156,7 +156,7 @@ async fn abandoned_uploads_leave_no_file() {
 }
 
 #[tokio::test]
-async fn a_directory_has_one_server_at_a_time() {
+async fn directory_is_locked_by_its_server() {
     let directory = tempfile::tempdir().unwrap();
     let (running, _http) = start(&directory).await;
     let second = Server { storage: Storage::directory(directory.path()), ..Server::default() };
@@ -179,7 +179,7 @@ async fn other_directories_are_left_alone() {
 }
 
 #[tokio::test]
-async fn tags_and_blobs_pushed_at_once_are_all_there() {
+async fn concurrent_pushes_are_complete() {
     let directory = tempfile::tempdir().unwrap();
     let (running, http) = start(&directory).await;
     let pushes = (0..20).map(async |at| {
@@ -191,7 +191,7 @@ async fn tags_and_blobs_pushed_at_once_are_all_there() {
     running.shutdown().await;
     let (_running, http) = start(&directory).await;
     assert_eq!(http.get("/v2/a/tags/list").await.json()["tags"].as_array().unwrap().len(), 21);
-    assert_eq!(http.get("/v2/a/manifests/latest").await.body, latest, "memory and disk agree on who was last");
+    assert_eq!(http.get("/v2/a/manifests/latest").await.body, latest, "memory and disk agree on the last write");
     for at in 0..20 {
         let text = manifest(&format!("layer {}", at % 5), "");
         assert_eq!(http.get(&format!("/v2/a/manifests/v{at}")).await.body, text.as_bytes());
@@ -199,7 +199,7 @@ async fn tags_and_blobs_pushed_at_once_are_all_there() {
 }
 
 #[tokio::test]
-async fn a_large_blob_goes_in_and_out() {
+async fn large_blob_round_trips() {
     let directory = tempfile::tempdir().unwrap();
     let (_running, http) = start(&directory).await;
     let bytes = ocikit_image::testing::random(1, 5_000_000);
@@ -212,7 +212,7 @@ async fn a_large_blob_goes_in_and_out() {
 }
 
 #[tokio::test]
-async fn a_blob_that_is_deleted_while_it_is_read_is_read_to_its_end() {
+async fn deleted_blob_is_read_to_its_end() {
     let directory = tempfile::tempdir().unwrap();
     let (_running, http) = start(&directory).await;
     let bytes = ocikit_image::testing::random(1, 20_000_000);

@@ -11,7 +11,7 @@ use crate::http::{start, start_with};
 const HELLO: &str = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
 
 #[tokio::test]
-async fn a_blob_comes_in_one_request_or_two() {
+async fn blob_is_uploaded_in_one_or_two_requests() {
     let (_running, http) = start().await;
     let single = http.send(&format!("POST /v2/a/blobs/uploads/?digest={HELLO}"), "", "hello").await;
     assert_eq!(single.status, 201);
@@ -29,7 +29,7 @@ async fn a_blob_comes_in_one_request_or_two() {
 }
 
 #[tokio::test]
-async fn a_blob_comes_in_chunks() {
+async fn blob_is_uploaded_in_chunks() {
     let (_running, http) = start().await;
     let location = http.begin("a").await;
     assert_eq!(http.get(&location).await.header("range"), "0-0");
@@ -77,13 +77,13 @@ async fn chunks_that_do_not_follow_are_refused() {
             assert_eq!((answer.header("range"), answer.header("location")), ("0-1", &*location));
         }
     }
-    // Nothing of it was kept, so the upload goes on where it was.
+    // Nothing was kept, so the upload continues at the same offset.
     assert_eq!(http.send(&patch, "content-range: 2-4", "llo").await.status, 202);
     assert_eq!(http.status(&format!("PUT {location}?digest={HELLO}")).await, 201);
 }
 
 #[tokio::test]
-async fn wrong_bytes_are_not_a_blob() {
+async fn wrong_digest_is_refused() {
     let (_running, http) = start().await;
     let wrong = http.send(&format!("POST /v2/a/blobs/uploads/?digest={HELLO}"), "", "jello").await;
     assert_eq!((wrong.status, wrong.code().as_str()), (400, "DIGEST_INVALID"));
@@ -96,7 +96,7 @@ async fn wrong_bytes_are_not_a_blob() {
 }
 
 #[tokio::test]
-async fn a_short_chunk_is_the_last_one() {
+async fn short_chunk_must_be_the_last() {
     let rules = Rules { min_chunk: Some(4), ..Rules::default() };
     let (_running, http) = start_with(Server { rules, ..Server::default() }).await;
     let begun = http.send("POST /v2/a/blobs/uploads/", "", "").await;
@@ -156,7 +156,7 @@ async fn a_mounted_blob_is_not_uploaded() {
 }
 
 #[tokio::test]
-async fn an_idle_upload_is_given_up() {
+async fn idle_upload_is_removed() {
     let clock = Clock::system();
     let rules = Rules { idle_upload: Duration::from_secs(60), ..Rules::default() };
     let (_running, http) = start_with(Server { clock: clock.clone(), rules, ..Server::default() }).await;
@@ -169,7 +169,7 @@ async fn an_idle_upload_is_given_up() {
     assert_eq!(http.status(&format!("GET {idle}")).await, 404);
 }
 
-/// The first bytes of a chunk, on a connection of their own.
+/// Sends the first bytes of a chunk over a separate connection.
 async fn begin_chunk(
     running: &ocikit_server::Running,
     location: &str,
@@ -185,7 +185,7 @@ async fn begin_chunk(
     stream
 }
 
-/// Waits until the server has read so many bytes of the last request.
+/// Waits until the server has read this many bytes of the last request.
 async fn read_by_server(running: &ocikit_server::Running, bytes: u64) {
     while running.requests().last().unwrap().request_bytes < bytes {
         tokio::task::yield_now().await;
@@ -193,7 +193,7 @@ async fn read_by_server(running: &ocikit_server::Running, bytes: u64) {
 }
 
 #[tokio::test]
-async fn what_came_before_a_broken_connection_is_kept() {
+async fn received_bytes_survive_a_lost_connection() {
     let (running, http) = start().await;
     let location = http.begin("a").await;
     let stream = begin_chunk(&running, &location, "0-4", 5, "hel").await;
@@ -206,7 +206,7 @@ async fn what_came_before_a_broken_connection_is_kept() {
 }
 
 #[tokio::test]
-async fn a_later_request_ends_one_that_hangs() {
+async fn later_request_ends_a_stalled_one() {
     let (running, http) = start().await;
     let location = http.begin("a").await;
     let mut hanging = begin_chunk(&running, &location, "0-4", 5, "hel").await;
@@ -220,7 +220,7 @@ async fn a_later_request_ends_one_that_hangs() {
 }
 
 #[tokio::test]
-async fn a_cancelled_upload_ends_the_request_that_carries_it() {
+async fn cancelling_an_upload_ends_its_request() {
     let (running, http) = start().await;
     let location = http.begin("a").await;
     let mut hanging = begin_chunk(&running, &location, "0-4", 5, "hel").await;
@@ -232,7 +232,7 @@ async fn a_cancelled_upload_ends_the_request_that_carries_it() {
 }
 
 #[tokio::test]
-async fn many_push_the_same_blob_at_once() {
+async fn concurrent_pushes_of_one_blob() {
     let (_running, http) = start().await;
     let bytes = vec![1; 2_000_000];
     let digest = Digest::sha256_of(&bytes);
