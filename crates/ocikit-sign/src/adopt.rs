@@ -13,31 +13,31 @@ use crate::sign::{Made, Signature, added, enveloped, signature, wrapped};
 use crate::subjects::Subject;
 use crate::verify::{Asked, Trust};
 
-/// A signature that somebody made elsewhere, without storing it.
+/// A signature made by another tool, not yet stored in the image's location.
 #[derive(Debug, Clone)]
 pub enum Foreign {
-    /// A sigstore bundle: a signature or an attestation.
+    /// A sigstore bundle that holds a signature or an attestation.
     Bundle(Vec<u8>),
-    /// A payload of simple signing, and its signature in base64.
+    /// A simple signing payload and its signature in base64.
     Simple {
-        /// What was signed.
+        /// The payload: the bytes that are signed.
         payload: Vec<u8>,
-        /// The signature.
+        /// The signature in base64.
         signature: String,
     },
-    /// An envelope of the Notary Project: JWS, which is JSON, or COSE, which is not.
+    /// A Notary Project envelope. JWS envelopes are JSON; anything else is read as COSE.
     Envelope(Vec<u8>),
 }
 
-/// Takes a signature that was made elsewhere for one of a root, once it was checked. Nothing is written:
-/// [`attach`](crate::attach) does that.
+/// Imports a signature made by another tool as a signature of `root`. Nothing is written; [`attach`](crate::attach)
+/// stores the result.
 ///
-/// It has to be by `trusted`. If nobody is named, only its form is checked, and that it is about this root: then whoever
-/// reads it has to ask who made it, as always.
+/// With `trusted`, the signature must verify against it. Without `trusted`, only its format and its subject are
+/// checked, and a later `verify` decides who made it.
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] if it is not by them, or not about this root; those of the place of the image.
+/// [`Error::Refused`] if the signature does not verify or is about another subject; errors of the image's location.
 pub async fn adopt(root: &Root, foreign: Foreign, trusted: Option<&Trust>, created: Timestamp) -> Result<Signature> {
     let (place, subject) = (&Made::default(), Subject::of(root));
     let (format, layer, bytes, kind) = form(foreign, &subject).map_err(Error::Refused)?;
@@ -59,8 +59,8 @@ pub async fn adopt(root: &Root, foreign: Foreign, trusted: Option<&Trust>, creat
     signature(&subject, format, &manifest, naming, place).await
 }
 
-/// What a signature is, once all was checked that needs nobody's key: its format, layer and content, and the type of its
-/// statement if it has one.
+/// Checks everything that needs no key. Returns the format, the layer, its content and the predicate type, if the
+/// signature has one.
 fn form(foreign: Foreign, subject: &Subject) -> Result<(Format, Descriptor, Vec<u8>, Option<String>), Refusal> {
     let (format, layer, bytes, kind) = match foreign {
         Foreign::Bundle(bytes) => {
@@ -89,7 +89,7 @@ fn form(foreign: Foreign, subject: &Subject) -> Result<(Format, Descriptor, Vec<
     Ok((format, layer, bytes, kind))
 }
 
-/// What is longer nobody reads.
+/// Checks that the signature is not longer than what verification reads.
 fn check_length(format: Format, bytes: &[u8]) -> Result<(), Refusal> {
     let (length, most) = (bytes.len() as u64, max_bytes(format));
     match length > most {

@@ -1,4 +1,4 @@
-//! How certificates, lists of revoked ones and timestamps are signed.
+//! Signature and hash algorithms of certificates, certificate revocation lists and timestamps.
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{self, VerificationAlgorithm};
@@ -8,7 +8,7 @@ use x509_cert::der::{Error, Tag, Tagged};
 use crate::der::{Fields, outer};
 use crate::key::KeyKind;
 
-/// The hashes that are taken. SHA-1 is none of them.
+/// The supported hashes. SHA-1 is not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hash {
     Sha256,
@@ -39,7 +39,7 @@ impl Hash {
     }
 }
 
-/// An `AlgorithmIdentifier`.
+/// An X.509 `AlgorithmIdentifier`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Algorithm<'a> {
     pub(crate) oid: ObjectIdentifier,
@@ -51,7 +51,7 @@ impl<'a> Algorithm<'a> {
         Algorithm { oid, parameters }
     }
 
-    /// The next field of a structure.
+    /// Reads the next field of a structure.
     pub(crate) fn read(fields: &mut Fields<'a>) -> Result<Algorithm<'a>, Error> {
         let mut fields = fields.fields(Tag::Sequence)?;
         let oid = fields.decode()?;
@@ -60,7 +60,7 @@ impl<'a> Algorithm<'a> {
         Ok(Algorithm { oid, parameters })
     }
 
-    /// The hash that it is; parameters are missing or nothing, RFC 5754 2.
+    /// Returns the hash, if this is a supported hash algorithm. RFC 5754, 2: parameters are absent or NULL.
     pub(crate) fn hash(self) -> Option<Hash> {
         Hash::of_oid(self.oid).filter(|_| self.has_no_parameters())
     }
@@ -69,7 +69,8 @@ impl<'a> Algorithm<'a> {
         self.parameters.is_none_or(AnyRef::is_null)
     }
 
-    /// How signatures by a key of this kind are checked. Some name the hash elsewhere: `hash` is that, if it is known.
+    /// Returns the algorithm that verifies signatures by a key of this kind. Some identifiers leave the hash to
+    /// another field; `hash` is the hash from that field, if there is one.
     pub(crate) fn verification(self, kind: KeyKind, hash: Option<Hash>) -> Option<&'static dyn VerificationAlgorithm> {
         if self.oid == RSA_PSS {
             let found = pss(self.parameters?)?;
@@ -92,7 +93,7 @@ impl<'a> Algorithm<'a> {
             ECDSA_SHA256 | RSA_SHA256 => Hash::Sha256,
             ECDSA_SHA384 | RSA_SHA384 => Hash::Sha384,
             ECDSA_SHA512 | RSA_SHA512 => Hash::Sha512,
-            // RFC 3370 3.2: the kind of the key alone.
+            // RFC 3370, 3.2: the identifier names the key type only.
             RSA => hash?,
             _ => return None,
         };
@@ -118,7 +119,8 @@ impl<'a> Algorithm<'a> {
     }
 }
 
-/// The hash of RSA-PSS, RFC 4055 3.1: the same for the message and the mask, and as long as the salt.
+/// Returns the hash of RSA-PSS parameters (RFC 4055, 3.1). Message and mask must use the same hash, and the salt must
+/// be as long as the hash.
 fn pss(parameters: AnyRef<'_>) -> Option<Hash> {
     if parameters.tag() != Tag::Sequence {
         return None;

@@ -1,4 +1,4 @@
-//! What was just made, and everything that is at the place of its subject.
+//! A source that serves new documents from memory and everything else from the location of the subject.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use ocikit_image::{Body, ByteRange, Memory, Name, Result, Source};
 use ocikit_spec::{Descriptor, Digest, Repository};
 
-/// New documents and blobs in memory before a place.
+/// Documents and blobs in memory, layered over a location.
 #[derive(Debug)]
 pub(crate) struct Beside {
     pub(crate) made: Arc<Memory>,
@@ -42,7 +42,7 @@ impl Source for Beside {
     }
 
     fn repository(&self, _descriptor: &Descriptor) -> Option<&Repository> {
-        // What was made is in no repository, and what was not is at the target already.
+        // New blobs are in no repository, and all others already exist at the target.
         None
     }
 }

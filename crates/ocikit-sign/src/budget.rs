@@ -1,4 +1,5 @@
-//! What one operation may read and hold. Places and signatures are written by strangers, so every loop over them ends here.
+//! Limits on what one operation reads and holds. Locations and signatures are untrusted input, so every loop over
+//! them is bounded here.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -7,42 +8,43 @@ use ocikit_image::{Error, Source, SourceExt};
 use ocikit_spec::{Descriptor, Digest};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// The most signatures of one digest that are looked at.
+/// The maximum number of signatures of one digest that are examined.
 pub(crate) const MAX_SIGNATURES_OF_DIGEST: usize = 1000;
-/// The most signatures that one operation looks at.
+/// The maximum number of signatures that one operation examines.
 pub(crate) const MAX_SIGNATURES: usize = 10_000;
-/// The most manifests and indexes below a root that are signed or verified.
+/// The maximum number of manifests and indexes below a root that are signed or verified.
 pub(crate) const MAX_SUBJECTS: usize = 2000;
-/// How deep indexes may be nested.
+/// The maximum nesting depth of indexes.
 pub(crate) const MAX_DEPTH: usize = 8;
-/// The longest sigstore bundle, or statement of an attestation, in bytes.
+/// The maximum size of a sigstore bundle or of an attestation's statement, in bytes.
 pub(crate) const MAX_BUNDLE_BYTES: u64 = 16 << 20;
-/// The longest envelope of the Notary Project, or payload of simple signing, in bytes. Real ones have a few thousand.
+/// The maximum size of a Notary Project envelope or a simple signing payload, in bytes. Real ones have a few
+/// thousand.
 pub(crate) const MAX_ENVELOPE_BYTES: u64 = 1 << 20;
-/// The longest manifest of one signature, in bytes. Real ones have about a thousand.
+/// The maximum size of the manifest of one signature, in bytes. Real ones have about a thousand.
 pub(crate) const MAX_SIGNATURE_MANIFEST_BYTES: u64 = 256 << 10;
-/// The longest certificate in a signature, in bytes.
+/// The maximum size of a certificate in a signature, in bytes.
 pub(crate) const MAX_CERTIFICATE_BYTES: usize = 64 << 10;
-/// How many bytes one operation reads of signatures and of what they are about.
+/// The maximum number of bytes of signatures and subjects that one operation reads.
 pub(crate) const MAX_READ_BYTES: u64 = 512 << 20;
-/// How many bytes of predicates one operation returns.
+/// The maximum number of bytes of predicates that one operation returns.
 pub(crate) const MAX_PREDICATE_BYTES: u64 = 32 << 20;
-/// How many bytes of signatures one operation makes, or adds to.
+/// The maximum number of bytes of signatures that one operation creates or extends.
 pub(crate) const MAX_MADE_BYTES: u64 = 64 << 20;
-/// How many bytes of manifests of signatures one operation makes, or adds to. Understood, a manifest takes up to twenty times
-/// its length.
+/// The maximum number of bytes of signature manifests that one operation creates or extends. A parsed manifest takes
+/// up to twenty times its size.
 pub(crate) const MAX_MADE_MANIFEST_BYTES: u64 = 6 << 20;
-/// How many signatures that do not count are listed for each signer and digest. Others are counted.
+/// The maximum number of refused signatures listed per signer and digest. The rest are only counted.
 pub(crate) const MAX_REFUSED: usize = 100;
-/// How many of those one operation lists.
+/// The maximum number of refused signatures that one operation lists.
 pub(crate) const MAX_REFUSED_IN_ALL: usize = 10_000;
 
-/// How many bytes are read and checked at the same time.
+/// The maximum number of bytes that are read and checked concurrently.
 const MAX_READING_BYTES: u64 = 32 << 20;
-/// A document that was understood takes about as many times its length.
+/// A parsed document takes about this many times its size in memory.
 const DOCUMENT_FACTOR: u64 = 8;
 
-/// What is left of all that for one operation.
+/// The counters of one operation, checked against the limits above.
 #[derive(Debug)]
 pub(crate) struct Budget {
     max_read: u64,
@@ -55,7 +57,7 @@ pub(crate) struct Budget {
     reading: Semaphore,
 }
 
-/// Bytes that were read and count as held until this is dropped.
+/// Bytes that were read. They count against the budget until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Reading<'a> {
     pub(crate) bytes: Bytes,
@@ -78,18 +80,19 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// One that reads no more than this.
+    /// Returns a budget that reads at most this many bytes.
     #[cfg(test)]
     pub(crate) fn reading_at_most(max_read: u64) -> Budget {
         Budget { max_read, ..Budget::default() }
     }
 
-    /// Reads a blob, once there is room for it. Whoever holds one must not wait for another.
+    /// Reads a blob once the budget has room for it. To avoid a deadlock, a caller that holds a `Reading` must not
+    /// request another.
     pub(crate) async fn read(&self, source: &dyn Source, blob: &Descriptor) -> Result<Reading<'_>, Error> {
         self.read_as(source, blob, 1).await
     }
 
-    /// Reads a manifest or an index, which takes several times its length when it is understood.
+    /// Reads a manifest or index, which takes several times its size once parsed.
     pub(crate) async fn document(&self, source: &dyn Source, document: &Descriptor) -> Result<Reading<'_>, Error> {
         self.read_as(source, document, DOCUMENT_FACTOR).await
     }
@@ -98,12 +101,12 @@ impl Budget {
         let over = || format!("signatures and what they are about have more than {} bytes in all", self.max_read);
         spend(&self.read, blob.size, self.max_read).map_err(|()| limit(source, over()))?;
         let wanted = permits(blob.size.saturating_mul(factor)).min(permits(MAX_READING_BYTES));
-        // Never closed, so this does not fail.
+        // The semaphore is never closed, so this does not fail.
         let permit = self.reading.acquire_many(wanted).await.map_err(|closed| Error::broken(source, closed))?;
         Ok(Reading { bytes: source.read(blob).await?, permit })
     }
 
-    /// Counts a signature that is about to be looked at, the `number`th of its subject.
+    /// Counts a signature that is about to be examined, the `number`th of its subject.
     pub(crate) fn look_at(&self, subject: &Digest, number: usize) -> Result<(), Error> {
         if number > MAX_SIGNATURES_OF_DIGEST {
             let what = format!("more than {MAX_SIGNATURES_OF_DIGEST} signatures may be about it, and no more are read");
@@ -122,19 +125,19 @@ impl Budget {
         spend(&self.predicates, bytes as u64, MAX_PREDICATE_BYTES).map_err(|()| limit(subject, over()))
     }
 
-    /// Counts the bytes of a signature that is made, or of those that it is added to.
+    /// Counts the bytes of a new signature, or of the existing signatures that it is added to.
     pub(crate) fn make(&self, subject: &Digest, bytes: u64) -> Result<(), Error> {
         let over = || format!("the signatures of it and what is below it have more than {MAX_MADE_BYTES} bytes in all");
         spend(&self.made, bytes, MAX_MADE_BYTES).map_err(|()| limit(subject, over()))
     }
 
-    /// Counts the manifest of a signature that is made.
+    /// Counts the manifest of a new signature.
     pub(crate) fn make_manifest(&self, subject: &Digest, bytes: usize) -> Result<(), Error> {
         let over = || format!("the manifests of its signatures have more than {MAX_MADE_MANIFEST_BYTES} bytes in all");
         spend(&self.made_manifests, bytes as u64, MAX_MADE_MANIFEST_BYTES).map_err(|()| limit(subject, over()))
     }
 
-    /// Whether there is room for one more that does not count beside so many.
+    /// Returns whether one more refused signature is listed, when `before` are listed already.
     pub(crate) fn lists_refused(&self, before: usize) -> bool {
         before < MAX_REFUSED && self.refused.fetch_add(1, Ordering::Relaxed) < MAX_REFUSED_IN_ALL
     }
@@ -145,12 +148,12 @@ fn spend(spent: &AtomicU64, bytes: u64, max: u64) -> Result<(), ()> {
     spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).map(drop).map_err(drop)
 }
 
-/// A limit was reached.
+/// Returns the error for a limit that was exceeded.
 pub(crate) fn limit(place: impl ToString, what: impl Into<String>) -> Error {
     Error::Unsupported { place: place.to_string(), what: what.into() }
 }
 
-/// Permits for so many bytes, of which each is for a KiB.
+/// Returns the number of permits for this many bytes; one permit is 1 KiB.
 fn permits(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
 }
@@ -175,7 +178,7 @@ mod tests {
             assert_eq!(budget.read(&memory, &blob).await.unwrap().bytes.len(), 100);
         }
         assert!(is_limit(budget.read(&memory, &blob).await.map(drop), "250 bytes"));
-        // What a descriptor claims counts, before anything is read.
+        // The size in a descriptor counts before anything is read.
         let claims = Descriptor { size: u64::MAX, ..blob };
         assert!(is_limit(Budget::default().read(&memory, &claims).await.map(drop), "536870912 bytes"));
     }
@@ -190,7 +193,7 @@ mod tests {
         let two = budget.read(&memory, &blob).await.unwrap();
         assert_eq!(budget.reading.available_permits(), 0);
         drop((one, two));
-        // A long document takes all the room, however long it is when it is understood.
+        // A long document takes all permits, however large it is once parsed.
         let document = Descriptor { size: 4 << 20, ..blob };
         assert!(budget.document(&memory, &document).await.is_err(), "its size is wrong");
         assert_eq!(budget.reading.available_permits(), (MAX_READING_BYTES >> 10) as usize);

@@ -5,68 +5,69 @@ use crate::refusal::Refusal;
 /// The result of signing and verifying.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Signing or verifying could not be done. That a signature does not count is no error but a [`Refusal`](crate::Refusal).
+/// An error of signing or verifying. A signature that does not verify is not an error but a
+/// [`Refusal`](crate::Refusal).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A key file is not what it should be, or of a kind that is not used.
+    /// A key file is malformed, or its key is of an unsupported kind.
     #[error("the key cannot be used: {0}")]
     Key(String),
-    /// A key is encrypted, and there was no password or a wrong one.
+    /// A key is encrypted, and the password is missing or wrong.
     #[error("the key is encrypted and {0}")]
     Password(&'static str),
-    /// Certificates cannot be used for what was asked.
+    /// Certificates are malformed or not valid for their use.
     #[error("the certificates cannot be used: {0}")]
     Certificates(String),
-    /// Whoever signs for us did not, or not with the key that was named.
+    /// The signer failed, or signed with another key than the one it was opened with.
     #[error("the signer failed: {0}")]
     Signer(String),
-    /// A service that was asked did not answer, or not as it should have.
+    /// A service failed or returned an unexpected response.
     #[error("{place}: {problem}")]
     Service {
-        /// Its address, without what could be secret.
+        /// The address of the service, without credentials and query.
         place: String,
-        /// What is wrong.
+        /// What went wrong.
         problem: String,
     },
-    /// A tag does not lead to what the caller expects.
+    /// A tag points to another digest than the caller expects.
     #[error("it is {actual}, not {expected}")]
     Moved {
-        /// What the caller expects.
+        /// The digest that the caller expects.
         expected: Box<Digest>,
-        /// What is there.
+        /// The digest that the tag points to.
         actual: Box<Digest>,
     },
-    /// A signature that was to be stored does not count.
+    /// A signature that was about to be stored does not verify.
     #[error("the signature is not stored: {0}")]
     Refused(Refusal),
-    /// Statements of BuildKit name other digests than those of the images that their entries name.
+    /// BuildKit statements name other digests than the images that their index entries name.
     #[error("{}", other_statements(.0))]
     OtherStatement(Vec<OtherStatement>),
-    /// What was asked for does not go together.
+    /// The options contradict each other, or the request is not supported.
     #[error("{0}")]
     Unsupported(String),
-    /// A file of rules, a trust policy for one, is not what its format demands.
+    /// A configuration file, such as a trust policy, breaks the rules of its format.
     #[error("{what} is not valid: {problem}")]
     Policy {
-        /// Which file.
+        /// The kind of file.
         what: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// The place of the image failed.
+    /// The location of the image failed.
     #[error(transparent)]
     Image(#[from] ocikit_image::Error),
 }
 
-/// A statement that names another digest than that of the image that its entry names.
+/// A statement that names another digest than the image that its index entry names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherStatement {
-    /// The image, by the index.
+    /// The image that the index entry names.
     pub image: Digest,
-    /// What the statement names, in its words.
+    /// The digest in the statement, as written there.
     pub named: String,
-    /// Whether it is shown that the two differ in nothing but annotations.
+    /// Whether the two are known to differ in annotations only.
     pub is_annotated: bool,
 }
 

@@ -3,12 +3,12 @@ use std::str::FromStr;
 
 use crate::error::Error;
 
-/// The forms of signatures.
+/// A signature format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
-    /// A sigstore bundle as a referrer, as cosign 3 writes it.
+    /// A sigstore bundle stored as a referrer, the format of cosign 3.
     Cosign,
-    /// Simple signing under the tag `sha256-….sig`, as cosign wrote it before.
+    /// Simple signing under the tag `sha256-….sig`, the format of older cosign versions.
     CosignLegacy,
     /// A JWS envelope of the Notary Project.
     NotationJws,
@@ -17,10 +17,10 @@ pub enum Format {
 }
 
 impl Format {
-    /// All of them.
+    /// All formats.
     pub const ALL: [Format; 4] = [Format::Cosign, Format::CosignLegacy, Format::NotationJws, Format::NotationCose];
 
-    /// The word for it.
+    /// Returns the name of the format, as options and output spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Format::Cosign => "cosign",
@@ -30,7 +30,7 @@ impl Format {
         }
     }
 
-    /// Whether it is one of the Notary Project, which wants certificates.
+    /// Returns whether this is a Notary Project format, which requires certificates.
     pub fn is_notation(self) -> bool {
         matches!(self, Format::NotationJws | Format::NotationCose)
     }

@@ -1,4 +1,4 @@
-//! The signatures that are about a digest, read one after the other.
+//! The signatures of a digest, read one after the other.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -17,44 +17,45 @@ use crate::refusal::Refusal;
 /// A signature that was found.
 #[derive(Debug)]
 pub(crate) struct Found<'a> {
-    /// The manifest that leads to it.
+    /// The manifest that holds the signature.
     pub(crate) manifest: Digest,
-    /// What it claims to be, if it got so far.
+    /// The format of the signature, if it is known.
     pub(crate) format: Option<Format>,
-    /// Layer and content, or why there is none.
+    /// The layer and its content, or why they cannot be used.
     pub(crate) content: Result<(Descriptor, Bytes), Refusal>,
-    /// Its part of what may be held, until it is dropped.
+    /// The share of the budget that the content takes until it is dropped.
     _permit: Option<SemaphorePermit<'a>>,
 }
 
 impl Found<'static> {
-    /// One that was not read from a place.
+    /// Returns a signature that was not read from a location.
     pub(crate) fn given(format: Format, layer: Descriptor, content: Bytes) -> Found<'static> {
         Found { manifest: layer.digest, format: Some(format), content: Ok((layer, content)), _permit: None }
     }
 }
 
-/// The signatures of a digest in some formats. What is damaged is among them, and says so; what is there twice comes once.
+/// The signatures of a digest in some formats. Damaged signatures are returned with the reason; duplicates are
+/// returned once.
 #[derive(Debug)]
 pub(crate) struct Signatures<'a> {
     source: &'a dyn Source,
     subject: Digest,
     formats: &'a [Format],
     budget: &'a Budget,
-    /// What the place lists, and was not read yet.
+    /// Referrers that the location lists and that are not read yet.
     listed: VecDeque<Descriptor>,
-    /// Whether cosign's tag was looked for.
+    /// Whether cosign's signature tag was resolved.
     looked_for_tag: bool,
-    /// What is below the tag: its manifest and the layers that were not read yet.
+    /// The manifest under cosign's signature tag, and its layers that are not read yet.
     layers: VecDeque<(Digest, Descriptor)>,
-    /// All that decides about a signature: a copy of it is not read again.
+    /// Hashes of everything that decides about a signature, so that a copy is not read again.
     seen: HashSet<Digest>,
-    /// How many were looked at.
+    /// The number of signatures examined so far.
     count: usize,
 }
 
 impl<'a> Signatures<'a> {
-    /// Those of a digest. The place is asked now what it lists.
+    /// Lists the signatures of a digest. This requests the list of referrers.
     pub(crate) async fn of(
         source: &'a dyn Source,
         subject: Digest,
@@ -72,7 +73,7 @@ impl<'a> Signatures<'a> {
         Ok(Signatures { source, subject, formats, budget, listed, looked_for_tag: false, layers, seen, count: 0 })
     }
 
-    /// The next one. The one before should be dropped by then: what is held of both counts.
+    /// Returns the next signature. Drop the previous one first: both count against the budget.
     pub(crate) async fn next(&mut self) -> Result<Option<Found<'a>>, Error> {
         while let Some(listed) = self.listed.pop_front() {
             self.count()?;
@@ -100,9 +101,9 @@ impl<'a> Signatures<'a> {
         self.budget.look_at(&self.subject, self.count)
     }
 
-    /// Whether no other signature had this content: nothing but content and layer decides whether it counts.
+    /// Returns whether no earlier signature had this format, layer and content, which alone decide about a signature.
     fn is_new(&mut self, format: Format, layer: &Descriptor) -> bool {
-        // Of what comes as a referrer nothing but the content is looked at.
+        // For signatures stored as referrers, annotations are not evaluated.
         let annotations = match format {
             Format::CosignLegacy => serde_json::to_string(&layer.annotations).unwrap_or_default(),
             _ => String::new(),
@@ -133,7 +134,7 @@ impl<'a> Signatures<'a> {
         }
     }
 
-    /// Looks below cosign's tag, where each layer is a signature.
+    /// Reads the manifest under cosign's signature tag; each of its layers is a signature.
     async fn tagged(&mut self) -> Result<Option<Found<'a>>, Error> {
         let Some(tag) = tag_of(&self.subject) else { return Ok(None) };
         let tagged = match self.source.resolve(&Name::Tag(tag)).await {
@@ -150,13 +151,13 @@ impl<'a> Signatures<'a> {
             }
         };
         let layers = manifest.layers().iter().filter(|layer| layer.media_type.as_str() == simple::LAYER_TYPE);
-        // One more than are read, so that it is noticed.
+        // One more than the limit, so that exceeding it is noticed.
         let layers = layers.take(MAX_SIGNATURES_OF_DIGEST + 1).map(|layer| (tagged.digest, simple::slim(layer)));
         self.layers = layers.collect();
         Ok(None)
     }
 
-    /// A manifest, `None` for an index.
+    /// Reads a manifest; `None` for an index.
     async fn manifest(
         &self,
         descriptor: &Descriptor,
@@ -196,12 +197,12 @@ impl<'a> Signatures<'a> {
     }
 }
 
-/// The tag under which cosign keeps signatures of old; `None` where the digest is too long for one.
+/// Returns the tag under which older cosign versions store signatures; `None` if the digest is too long for a tag.
 pub(crate) fn tag_of(subject: &Digest) -> Option<Tag> {
     format!("{}-{}.sig", subject.algorithm().name(), subject.hex()).parse().ok()
 }
 
-/// The longest signature of a format, in bytes.
+/// Returns the maximum size of a signature in a format, in bytes.
 pub(crate) fn max_bytes(format: Format) -> u64 {
     match format {
         Format::Cosign => MAX_BUNDLE_BYTES,
@@ -209,7 +210,8 @@ pub(crate) fn max_bytes(format: Format) -> u64 {
     }
 }
 
-/// Registries may leave out the type, or name that of the config.
+/// Returns whether an artifact type may be that of a signature. Registries may omit the type, or list the media type
+/// of the config.
 pub(crate) fn is_of_signature(kind: &str) -> bool {
     kind.is_empty()
         || kind == NOTATION_TYPE
@@ -217,12 +219,12 @@ pub(crate) fn is_of_signature(kind: &str) -> bool {
         || kind.starts_with("application/vnd.dev.sigstore.bundle")
 }
 
-/// The artifact type of signatures of the Notary Project, and once the type of their config.
+/// The artifact type of Notary Project signatures; older ones have it as the media type of their config.
 pub(crate) const NOTATION_TYPE: &str = "application/vnd.cncf.notary.signature";
 pub(crate) const JWS_TYPE: &str = "application/jose+json";
 pub(crate) const COSE_TYPE: &str = "application/cose";
 
-/// The format of a signature, and its layer if it has one that counts; `None` for what is no signature.
+/// The format of a signature and its layer, or why the layer cannot be used; `None` for other artifacts.
 type Part = Option<(Format, Result<Descriptor, Refusal>)>;
 
 fn part_of(manifest: &Manifest, subject: &Digest) -> Result<Part, Refusal> {
@@ -241,7 +243,7 @@ fn part_of(manifest: &Manifest, subject: &Digest) -> Result<Part, Refusal> {
     Ok(Some((format, well_formed(manifest, subject))))
 }
 
-/// The one layer of a signature about the subject.
+/// Returns the only layer of a signature manifest about this subject.
 fn well_formed(manifest: &Manifest, subject: &Digest) -> Result<Descriptor, Refusal> {
     match manifest.subject() {
         Some(found) if found.digest == *subject => {}
@@ -257,8 +259,8 @@ fn well_formed(manifest: &Manifest, subject: &Digest) -> Result<Descriptor, Refu
     }
 }
 
-/// What is damaged or missing is a signature that does not count; a place that does not answer is no answer, and neither is
-/// one whose limits are reached.
+/// Turns a missing or damaged document into a refused signature. Errors of the location and exceeded limits stay
+/// errors.
 fn or_refusal<T>(read: Result<T, Error>) -> Result<Result<T, Refusal>, Error> {
     match read {
         Ok(read) => Ok(Ok(read)),

@@ -20,38 +20,40 @@ mod retry;
 
 pub(crate) use retry::Fault;
 
-/// How the services around signing are spoken to: authorities of certificates and of time, logs, whoever keeps keys.
+/// Options of the HTTP client for signing services: certificate authorities, timestamp authorities, transparency
+/// logs, key management.
 pub struct HttpOptions {
-    /// Certificates in PEM of authorities that are trusted besides those of the system, or nothing.
+    /// CA certificates in PEM that are trusted in addition to those of the system; may be empty.
     pub authorities: Vec<u8>,
-    /// Whether the authorities of the system are trusted.
+    /// Whether the CA certificates of the system are trusted.
     pub system_authorities: bool,
-    /// Who we are, for services that want to see a certificate.
+    /// The client certificate, for services that require one.
     pub identity: Option<HttpIdentity>,
     /// The proxies. The environment is not read.
     pub proxies: ProxyOptions,
-    /// How long it may take to be connected.
+    /// The connect timeout.
     pub connect: Duration,
-    /// How long a request may take until all of its answer is there. One that is made again has as long again.
+    /// The timeout of one attempt, from the request to the last byte of the response. Each retry has the same
+    /// timeout.
     pub total: Duration,
-    /// How often a request is made again.
+    /// How often and when failed requests are retried.
     pub retries: RetryOptions,
-    /// What we call ourselves.
+    /// The `User-Agent` header.
     pub user_agent: String,
 }
 
-/// A certificate of a client and its key. The key is wiped from memory when it goes.
+/// A client certificate and its key. The key is wiped from memory when it is dropped.
 #[derive(Clone)]
 pub struct HttpIdentity {
-    /// The certificate and those that lead from it to a root, in PEM.
+    /// The client certificate and its intermediates, in PEM.
     pub chain: Vec<u8>,
     /// The private key in PEM, not encrypted.
     pub key: Zeroizing<Vec<u8>>,
 }
 
 impl Default for HttpOptions {
-    /// The authorities of the system, no identity, no proxy, a quarter of a minute to connect, a minute for everything, and
-    /// five further attempts.
+    /// The system's CA certificates, no client certificate, no proxy, a connect timeout of 15 seconds, a total
+    /// timeout of 60 seconds and five retries.
     fn default() -> HttpOptions {
         let minute = Duration::from_secs(60);
         HttpOptions {
@@ -80,7 +82,7 @@ impl fmt::Debug for HttpIdentity {
 }
 
 impl fmt::Debug for HttpAnswer {
-    /// Without the body and the location: token services answer with tokens.
+    /// Omits the body and the location: token services return tokens in them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpAnswer")
             .field("status", &self.status)
@@ -90,48 +92,47 @@ impl fmt::Debug for HttpAnswer {
     }
 }
 
-/// A client for the services around signing. Redirects are answers, and what was sent is in no message.
+/// An HTTP client for signing services. It does not follow redirects, and errors never contain what was sent.
 ///
-/// Where a fault may pass the service is asked again, as [`RetryOptions`] says: if it cannot be reached, the connection breaks,
-/// there is no answer in time, or it answers with 408, 425, 429, 500, 502, 503 or 504. One whose certificate nobody vouches for
-/// is not.
+/// Requests are retried as [`RetryOptions`] says if the connection fails or breaks, the request times out, or the
+/// status is 408, 425, 429, 500, 502, 503 or 504. A TLS certificate that is not trusted is not retried.
 #[derive(Debug, Clone)]
 pub struct Http {
     client: reqwest::Client,
     retries: RetryOptions,
 }
 
-/// What a service said.
+/// The response of a service.
 #[derive(Clone)]
 pub struct HttpAnswer {
-    /// The status, 200 for one.
+    /// The status code.
     pub status: u16,
-    /// The type of the body; empty if it was not said.
+    /// The media type of the body; empty if the header is missing.
     pub content_type: String,
-    /// Where it says that something is, unread.
+    /// The `Location` header, unparsed.
     pub location: Option<String>,
-    /// The body, no longer than was asked for.
+    /// The body, at most as long as the caller allows.
     pub body: Vec<u8>,
-    /// How long the service wants to be left alone, if it says so.
+    /// The delay in `Retry-After`, if the header is present.
     pub retry_after: Option<Duration>,
-    /// How often it was asked until it said this.
+    /// The number of attempts that were made.
     pub attempts: u32,
 }
 
 impl HttpAnswer {
-    /// How often it was asked, to be put behind what is wrong; nothing if it was once.
+    /// Returns the number of attempts as a suffix for an error message; empty for a single attempt.
     pub(crate) fn times(&self) -> String {
         retry::times(self.attempts)
     }
 }
 
 impl Http {
-    /// A client. It reads the certificates of the system where they are wanted, which takes some milliseconds.
+    /// Creates a client. Loading the CA certificates of the system takes a few milliseconds.
     ///
     /// # Errors
     ///
-    /// [`Error::Certificates`] if those that were given are none, or the system has none; [`Error::Key`] if the key of the
-    /// identity is not one that goes with its certificate; [`Error::Unsupported`] for a proxy that is no URL.
+    /// [`Error::Certificates`] if the CA certificates are malformed or the system has none; [`Error::Key`] if the
+    /// client key does not match its certificate; [`Error::Unsupported`] if a proxy is not a URL.
     pub fn new(options: &HttpOptions) -> Result<Http> {
         let refuse = |why: &'static str| move |_: reqwest::Error| Error::Unsupported(why.to_owned());
         let mut builder = reqwest::Client::builder()
@@ -143,7 +144,7 @@ impl Http {
             .user_agent(&options.user_agent)
             .no_proxy();
         for proxy in [&options.proxies.http, &options.proxies.https].into_iter().flatten() {
-            // What the parser says may show the address.
+            // The parser's error may contain the address, which may hold a password.
             let is_url = proxy.trim().is_empty() || Url::parse(&proxy::url_of(proxy)).is_ok();
             if !is_url {
                 return Err(Error::Unsupported("the address of the proxy is no URL".to_owned()));
@@ -159,8 +160,8 @@ impl Http {
         Ok(Http { client, retries: options.retries.clone() })
     }
 
-    /// Whether what is sent to an address can be read by nobody on the way: it has TLS, or is on this machine. A token goes
-    /// nowhere else.
+    /// Returns whether a connection to this URL cannot be read by others: it uses TLS or a loopback address. Tokens
+    /// are sent to such addresses only.
     pub fn is_private(url: &str) -> bool {
         let Ok(url) = Url::parse(url) else { return false };
         let is_here = url.host_str().is_some_and(|host| {
@@ -170,12 +171,12 @@ impl Http {
         url.scheme() == "https" || url.scheme() == "http" && is_here
     }
 
-    /// Asks for something, again where that may help.
+    /// Sends a GET request and retries it.
     ///
     /// # Errors
     ///
-    /// [`Error::Service`] if there is no whole answer, or one of more than `most` bytes. What status it has is the caller's
-    /// business, also where that of the last attempt is one that may pass.
+    /// [`Error::Service`] if there is no complete response, or its body has more than `max_bytes` bytes. Every status
+    /// is a response, including a retryable one on the last attempt.
     pub async fn get(&self, url: &str, headers: &[(&str, &str)], most: usize) -> Result<HttpAnswer> {
         let url = parsed(url)?;
         let fields = fields(&url, headers)?;
@@ -183,10 +184,10 @@ impl Http {
         retry::again(&url, ask, |attempts, outcome| retry::after(&self.retries, attempts, outcome)).await
     }
 
-    /// Sends something, and waits for what is said to it; again where that may help.
+    /// Sends a POST request and retries it.
     ///
-    /// Nobody knows whether a service has done what was asked of it before a connection broke. So this is for what does no harm
-    /// if it is done twice: a certificate that is thrown away, a timestamp or an entry in a log more.
+    /// If a connection breaks, the service may have processed the request. So this is only for requests that are safe
+    /// to repeat: an unused certificate, a further timestamp or a further log entry.
     ///
     /// # Errors
     ///
@@ -203,8 +204,8 @@ impl Http {
         self.post_until(url, content_type, headers, body, most, pause).await
     }
 
-    /// The same by the caller's own rules: as often as `pause` gives a time to wait for, which gets how often that was and
-    /// what came of it.
+    /// Sends a POST request with a retry rule of the caller. `pause` gets the number of attempts and the last
+    /// outcome, and returns the delay before the next attempt, or `None` to stop.
     pub(crate) async fn post_until(
         &self,
         url: &str,
@@ -266,14 +267,14 @@ async fn answer(request: reqwest::RequestBuilder, most: usize) -> Result<HttpAns
     Ok(HttpAnswer { status, content_type, location, body, retry_after, attempts: 1 })
 }
 
-/// Names the host and the path only: a query, a name or a password is nobody's business.
+/// Returns an error that names scheme, host, port and path only: user information and query may be secret.
 pub(crate) fn failed(url: &Url, problem: impl Into<String>) -> Error {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let place = format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path());
     Error::Service { place, problem: problem.into() }
 }
 
-/// An error and its causes in one line: those of HTTP clients say nothing by themselves.
+/// Returns an error and its causes in one line. The outermost error of an HTTP client says nothing by itself.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -1,4 +1,4 @@
-//! Who made this image: signing and verifying.
+//! Signing and verifying container images.
 //!
 //! ```
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -6,33 +6,35 @@
 //! use ocikit_image::{CopyOptions, Memory, Root, Sink, testing};
 //! use ocikit_sign::{Format, KeyKind, PrivateKey, SignOptions, Trust, VerifyOptions, attach, sign, verify};
 //!
-//! let here = Arc::new(Memory::new());
-//! let image = testing::image(&here, 1, &"linux/amd64".parse()?, &[1000]);
-//! let root = Root::at(here.clone(), image).await?;
+//! let memory = Arc::new(Memory::new());
+//! let image = testing::image(&memory, 1, &"linux/amd64".parse()?, &[1000]);
+//! let root = Root::at(memory.clone(), image).await?;
 //!
 //! let key = PrivateKey::generate(KeyKind::P256)?;
 //! let signed = sign(&root, &key, &SignOptions::new(vec![Format::Cosign], jiff::Timestamp::UNIX_EPOCH)).await?;
-//! let place: Arc<dyn Sink> = here;
-//! attach(&signed, &place, &CopyOptions::default()).await?;
+//! let location: Arc<dyn Sink> = memory;
+//! attach(&signed, &location, &CopyOptions::default()).await?;
 //!
 //! let trusted = Trust::Key { name: "release".to_owned(), key: key.public_key().clone() };
-//! let coverage = verify(&root, &VerifyOptions::new(vec![trusted])).await?;
-//! assert!(coverage.is_complete());
+//! let report = verify(&root, &VerifyOptions::new(vec![trusted])).await?;
+//! assert!(report.is_complete());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
 //! ```
 //!
-//! A [`Policy`] says whose signatures the images of which repositories have to have. [`promote`] signs what BuildKit says of its
-//! images, [`adopt`] takes what others signed, and [`signify`] asks a service that signs in its own way.
+//! A [`Policy`] defines which signers the images of each repository require. [`promote`] signs the attestations that
+//! BuildKit stored in an index, [`import_signature`] accepts signatures of other tools, and [`signify`] requests
+//! signatures from a Signify service.
 //!
-//! # What this crate never does
+//! # Guarantees
 //!
-//! * It never trusts bytes before their digest was checked, nor what a signature says before the signature was.
-//! * It never lets a signature count that has a part which it does not understand.
-//! * It never shows a private key or a password, and wipes both from memory.
-//! * It never asks a network for anything but the place of the image, and the services that its caller names.
-//! * It never starts a program, but for those that its caller names: [`CommandSigner`], [`KmsSigner`],
-//!   [`NotationPlugin`], [`VerificationPlugin`].
+//! * Bytes are not used before their digest is checked, and signed content is not used before its signature is
+//!   verified.
+//! * A signature with a part that is not understood is refused.
+//! * Private keys and passwords are never printed, and are wiped from memory.
+//! * Network requests go to the location of the image and to the services that the caller names, and nowhere else.
+//! * The only programs started are those that the caller names: [`CommandSigner`], [`KmsSigner`], [`NotationPlugin`],
+//!   [`VerificationPlugin`].
 
 mod adopt;
 mod algorithm;

@@ -1,4 +1,4 @@
-//! Who made a signature, as far as two of them can be told apart.
+//! Who made a signature, for telling two signers apart.
 
 use std::collections::BTreeSet;
 
@@ -12,32 +12,33 @@ use crate::key::PublicKey;
 use crate::pki::Certificate;
 use crate::refusal::Refusal;
 
-/// Who made a signature: a key, and whom a certificate names as its owner.
+/// The maker of a signature: a key, and the names in its certificate.
 ///
-/// Two signatures count as two proofs only if both differ. The same key in another encoding or in a certificate is the same
-/// key, and a name is the same name whoever certified it and however it is capitalised.
+/// Two signatures count as two proofs only if both the keys and the names differ. A key is the same key in another
+/// encoding or in a certificate, and a name is the same name whichever authority certified it and in whichever case
+/// it is written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Maker {
     key: Digest,
     names: BTreeSet<String>,
 }
 
-/// The names of a certificate that tell its owner from others.
+/// Which names of a certificate identify its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Names {
-    /// The alternative names, which sigstore asks for; the distinguished name where there are none.
+    /// The subject alternative names, as sigstore uses them; the distinguished name if there are none.
     Alternative,
-    /// The distinguished name, which the Notary Project asks for, and the alternative ones.
+    /// The distinguished name, as the Notary Project uses it, and the subject alternative names.
     All,
 }
 
 impl Maker {
-    /// Whoever has the private half of a key that no certificate names.
+    /// Returns the maker of signatures by a key without a certificate.
     pub(crate) fn of_key(key: &PublicKey) -> Maker {
         Maker { key: key.identity(), names: BTreeSet::new() }
     }
 
-    /// Whom a certificate names.
+    /// Returns the maker of signatures by a certificate.
     pub(crate) fn of_certificate(certificate: &Certificate, which: Names) -> Result<Maker, Refusal> {
         let key = certificate.key()?;
         let mut names = alternative(certificate);
@@ -47,13 +48,14 @@ impl Maker {
         Ok(Maker { key: key.identity(), names })
     }
 
-    /// Whether key and names both differ. Of a key without a certificate nobody knows the owner, so the key alone decides.
+    /// Returns whether both key and names differ. For a key without a certificate the owner is unknown, so the key
+    /// alone decides.
     pub fn is_distinct_from(&self, other: &Maker) -> bool {
         self.key != other.key && self.names.is_disjoint(&other.names)
     }
 }
 
-/// The subject as one text, in which order, case and spaces are the same for the same name (RFC 5280, 7.1). `None` if it is
+/// Returns the subject as text that does not depend on order, case and white space (RFC 5280, 7.1). `None` if it is
 /// empty.
 fn distinguished(certificate: &Certificate) -> Option<String> {
     let mut parts = Vec::new();
@@ -74,7 +76,7 @@ fn distinguished(certificate: &Certificate) -> Option<String> {
     (!parts.is_empty()).then(|| format!("subject:{}", parts.join(",")))
 }
 
-/// Mail addresses, URIs and whatever else names the owner.
+/// Returns the subject alternative names: mail addresses, URIs and others.
 fn alternative(certificate: &Certificate) -> BTreeSet<String> {
     let extensions = certificate.parsed().tbs_certificate().extensions().into_iter().flatten();
     let found = extensions.filter(|extension| extension.extn_id == SubjectAltName::OID);
@@ -85,7 +87,7 @@ fn alternative(certificate: &Certificate) -> BTreeSet<String> {
 fn text_of(name: &GeneralName) -> Option<String> {
     match name {
         GeneralName::Rfc822Name(text) | GeneralName::DnsName(text) => Some(format!("name:{}", folded(text.as_str()))),
-        // What follows the host of a URI tells upper case from lower: repositories, workflows.
+        // The path of a URI is case-sensitive: repositories, workflows.
         GeneralName::UniformResourceIdentifier(text) => Some(format!("uri:{}", text.as_str())),
         other => Some(format!("other:{}", hex::encode(other.to_der().ok()?))),
     }
@@ -95,16 +97,16 @@ fn folded(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
-/// How many steps a search for a largest set takes at most. Real policies need a few.
+/// The maximum number of steps of one search. Real policies need a few.
 const MAX_STEPS: usize = 100_000;
 
-/// How many of some signers have proofs that are pairwise distinct: the largest number of signers of whom each gets one of
-/// the proofs that are its own. What cannot be searched in time is not counted.
+/// Returns the largest number of signers that can each be assigned one of their own proofs so that all proofs are
+/// pairwise distinct. If the search runs out of steps, returns the best number found so far.
 pub(crate) fn count_distinct(proofs: &[Vec<Maker>]) -> usize {
     let mut signers: Vec<Vec<&Maker>> =
         proofs.iter().map(|own| own.iter().collect::<BTreeSet<_>>()).map(|own| own.into_iter().collect()).collect();
     signers.retain(|own| !own.is_empty());
-    // Those with the least choice first, so that dead ends are short.
+    // Signers with the fewest proofs first, so that dead ends are short.
     signers.sort_by_key(Vec::len);
     let keys: BTreeSet<_> = signers.iter().flatten().map(|maker| maker.key).collect();
     let mut search = Search { bound: signers.len().min(keys.len()), chosen: Vec::new(), best: 0, steps: 0 };
@@ -163,14 +165,14 @@ mod tests {
             // One name with two keys.
             (&[&["k1 alice"], &["k2 alice"]], 1),
             (&[&["k1 alice"], &["k2 bob"]], 2),
-            // A certificate with two names is that of each.
+            // A certificate with two names counts for both names.
             (&[&["k1 alice bob"], &["k2 bob"], &["k3 alice"]], 2),
             // One signer counts once, however many proofs it has.
             (&[&["k1 alice", "k2 bob", "k3"]], 1),
-            // The choice matters: the first signer has to leave `k1` to the second.
+            // The first signer must leave `k1` to the second.
             (&[&["k1", "k2"], &["k1"]], 2),
             (&[&["k1 a", "k2 b"], &["k1 b", "k3 c"], &["k1 d"]], 3),
-            // The last proof shares its key or its name with each of the first signer.
+            // The last proof shares its key or its name with each proof of the first signer.
             (&[&["k1 a", "k2 b"], &["k1 b", "k3 c"], &["k2 a"]], 2),
             (&[&["k1 a", "k2 a"], &["k1 b", "k2 b"]], 2),
             (&[&["k1 a", "k2 a"], &["k1 a", "k2 a"], &["k1 a", "k2 a"]], 1),
@@ -183,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_search_that_takes_long_ends() {
-        // A thousand one-time keys of one identity, which four signers accept.
+        // A thousand one-time keys of one identity that four signers accept.
         let keyless: Vec<_> = (0..1000).map(|number| maker(&format!("k{number} alice"))).collect();
         assert_eq!(count_distinct(&vec![keyless; 4]), 1);
         let many: Vec<Vec<_>> = (0..40)
@@ -214,7 +216,7 @@ mod tests {
         assert!(!of(&one, Names::All).is_distinct_from(&of(&same, Names::All)), "one distinguished name");
         assert!(!of(&one, Names::All).is_distinct_from(&of(&other, Names::All)), "one mail address");
         assert!(of(&same, Names::All).is_distinct_from(&of(&other, Names::All)));
-        // SPIFFE certificates share a distinguished name; what names their owners is another.
+        // SPIFFE certificates share a distinguished name; the alternative names tell their owners apart.
         assert!(of(&one, Names::Alternative).is_distinct_from(&of(&same, Names::Alternative)));
         let key = Maker::of_key(&one.key().unwrap());
         assert!(!key.is_distinct_from(&of(&one, Names::All)), "one key, plain and in a certificate");

@@ -1,4 +1,4 @@
-/// The types of attestations that have short names, which are those of cosign; others are URIs.
+/// The short names that cosign has for predicate types. All other types are URIs.
 const PREDICATE_TYPES: [(&str, &str); 10] = [
     ("slsaprovenance", "https://slsa.dev/provenance/v0.2"),
     ("slsaprovenance02", "https://slsa.dev/provenance/v0.2"),
@@ -12,11 +12,11 @@ const PREDICATE_TYPES: [(&str, &str); 10] = [
     ("custom", "https://cosign.sigstore.dev/attestation/v1"),
 ];
 
-/// The type of an attestation by the name that cosign has for it, or by its URI.
+/// Returns the predicate type for cosign's short name or for a URI.
 ///
 /// # Errors
 ///
-/// What is wrong, in words, if it is neither.
+/// A message if the text is neither.
 pub fn predicate_type(text: &str) -> Result<String, String> {
     if let Some((_, uri)) = PREDICATE_TYPES.iter().find(|(name, _)| *name == text) {
         return Ok((*uri).to_owned());

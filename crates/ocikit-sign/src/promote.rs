@@ -13,33 +13,34 @@ use crate::signer::Signer;
 use crate::sigstore::Vouchers;
 use crate::subjects::{Depth, Subject, subjects};
 
-/// Which of BuildKit's attestations are signed.
+/// Options of promoting BuildKit attestations.
 #[derive(Debug, Clone)]
 pub struct PromoteOptions {
-    /// Of these types, all if none is named.
+    /// The predicate types to sign; empty for all.
     pub predicate_types: Vec<String>,
-    /// Digests that images had before they were annotated. A statement that names one of them is signed for the image as it
-    /// is now, and records the digest that it named.
+    /// Digests of images before they were annotated. A statement about one of them is signed for the image as it is
+    /// now, and records the digest that it named.
     pub annotated_from: Vec<Digest>,
-    /// The digest that the root has to have.
+    /// The expected digest of the root.
     pub expect: Option<Digest>,
-    /// The time that the attestations say they were signed at.
+    /// The creation time in the new attestations.
     pub created: Timestamp,
-    /// What is put beside them: certificates, entries in logs, timestamps.
+    /// The verification material to add: certificates, log entries, timestamps.
     pub vouchers: Option<Vouchers>,
 }
 
-/// Signs what BuildKit says about the images of an index: each statement, byte for byte, in a bundle about the image.
-/// Nothing is written, and BuildKit's own stay where they are.
+/// Signs the statements that BuildKit attached to the images of an index, byte for byte, as bundles about these
+/// images. Nothing is written; BuildKit's own attestation manifests are unchanged.
 ///
-/// A statement has to be about the image that its entry and its manifest name, and about nothing else; BuildKit leaves the
-/// subject out where the image had no name yet, and then it is put in. A statement that the same key signed already is not
-/// signed again, unless something is put beside signatures.
+/// The only subject of a statement must be the image that its index entry and its manifest name. BuildKit omits the
+/// subject if the image had no name yet; it is then inserted. A statement that the same key signed already is
+/// skipped, unless verification material is added.
 ///
 /// # Errors
 ///
-/// [`Error::OtherStatement`] if a statement names another digest, [`Error::Refused`] if it is malformed, [`Error::Unsupported`] if there is none to be signed,
-/// [`Error::Moved`] if the root is not what was expected; [`Error::Signer`]; those of the place.
+/// [`Error::OtherStatement`] if a statement names another digest, [`Error::Refused`] if it is malformed,
+/// [`Error::Unsupported`] if there is none to sign, [`Error::Moved`] if the root is not the expected one;
+/// [`Error::Signer`]; errors of the location.
 pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions) -> Result<Vec<Signature>> {
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
@@ -81,7 +82,7 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
                     image.digest()
                 )));
             }
-            // What is put beside a signature may be what an earlier one lacks.
+            // The existing signature may lack the verification material.
             if options.vouchers.is_none() && is_signed(image, &unsigned.bytes, signer, &place.budget).await? {
                 is_there = true;
                 continue;
@@ -119,7 +120,7 @@ async fn promoted(
     signature(image, Format::Cosign, &manifest, Naming::default(), place).await
 }
 
-/// Whether the same key signed this very statement already.
+/// Returns whether the same key signed this statement already.
 async fn is_signed(image: &Subject, statement: &[u8], signer: &dyn Signer, budget: &Budget) -> Result<bool> {
     let mut signatures = Signatures::of(&*image.source, image.digest(), &[Format::Cosign], budget).await?;
     while let Some(found) = signatures.next().await? {
@@ -132,22 +133,22 @@ async fn is_signed(image: &Subject, statement: &[u8], signer: &dyn Signer, budge
     Ok(false)
 }
 
-/// How an image came from another one.
+/// How an image differs from an earlier one.
 #[derive(Debug, PartialEq, Eq)]
 enum Origin {
-    /// By annotations alone.
+    /// In annotations only.
     Annotated,
-    /// By other changes.
+    /// In its config or layers as well.
     Other,
-    /// Nothing tells: the other manifest is gone.
+    /// Unknown, because the earlier manifest no longer exists.
     Unknown,
 }
 
-/// More annotations than this are not tried in all combinations.
+/// The maximum number of annotations that are removed in all combinations.
 const MAX_TRIED_ANNOTATIONS: usize = 8;
 
-/// How an image came from the one with this digest: by what the place still has of it or, if that is nothing, by taking
-/// annotations away until the digest is right.
+/// Returns how an image differs from the one with digest `before`. Compares the two manifests if the location still
+/// has the earlier one; otherwise removes annotations until the digest matches.
 async fn origin(image: &Subject, before: &Digest) -> Result<Origin> {
     let Document::Manifest(now) = image.source.document(&image.descriptor).await? else { return Ok(Origin::Unknown) };
     let parts = |manifest: &Manifest| {
@@ -183,7 +184,8 @@ fn malformed(attestation: &Subject, why: &str) -> Refusal {
     Refusal::Malformed(format!("the attestation {}: {why}", attestation.digest()))
 }
 
-/// The image that an attestation is about, as the index says and, if it says so, the manifest itself.
+/// Returns the image that an attestation is about: the one that the index entry names, and the manifest too if it has
+/// a subject.
 fn about<'a>(attestation: &Subject, manifest: &Manifest, all: &'a [Subject]) -> Result<&'a Subject, Refusal> {
     let named = attestation.claims.as_ref().and_then(|claim| claim.about.as_ref());
     let named: Digest = named
@@ -196,7 +198,7 @@ fn about<'a>(attestation: &Subject, manifest: &Manifest, all: &'a [Subject]) -> 
     image.ok_or_else(|| malformed(attestation, "what it is about is not in the index"))
 }
 
-/// The statement in a layer, if it is one and its type is asked for.
+/// Reads the statement in a layer, if it is one and its type is wanted.
 async fn statement(
     attestation: &Subject,
     layer: &Descriptor,
@@ -207,7 +209,7 @@ async fn statement(
         return Ok(None);
     }
     let types = &options.predicate_types;
-    // The annotation is nothing but a hint, which saves reading what is not wanted.
+    // The annotation is only a hint that saves reading unwanted statements.
     let hint = layer.annotations.get(annotations::PREDICATE_TYPE);
     if !types.is_empty() && hint.is_some_and(|hint| !types.iter().any(|kind| kind == hint)) {
         return Ok(None);

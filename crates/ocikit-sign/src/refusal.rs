@@ -1,66 +1,67 @@
-/// Why a signature that was found does not count.
+/// Why a signature is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// It, or the manifest that leads to it, is not of the form that it claims.
+    /// The signature or its manifest is malformed.
     #[error("it is malformed: {0}")]
     Malformed(String),
-    /// It does not lead to the key or certificate that was asked for.
+    /// The signature is not by the expected key or certificate.
     #[error("it is by somebody else")]
     OtherSigner,
-    /// It names the key that was asked for, or is all there is to try it on, and is not by that key, or not of these bytes.
+    /// The signature does not verify. It names the expected key or names none, and either the key or the signed bytes
+    /// differ.
     #[error("its signature is wrong")]
     WrongSignature,
-    /// It is a good signature of something else.
+    /// The signature is about another subject.
     #[error("it is about {0}")]
     OtherSubject(String),
-    /// It is a good signature, made under another name.
+    /// The signature was made under another name.
     #[error("it was made for {0}")]
     OtherName(String),
-    /// It is a good signature of a statement of another type.
+    /// The statement has another predicate type.
     #[error("it is a statement of type {0}")]
     OtherPredicate(String),
-    /// Its certificates break a rule.
+    /// A certificate is not valid.
     #[error("its certificates are not valid: {0}")]
     Certificates(String),
-    /// Its timestamp is missing, malformed, of something else, or by nobody who is trusted.
+    /// The timestamp is missing, malformed, about something else, or not by a trusted authority.
     #[error("its timestamp is not valid: {0}")]
     Timestamp(String),
-    /// One of its certificates was revoked by its issuer.
+    /// A certificate was revoked by its issuer.
     #[error("the certificate {subject} was revoked at {time}")]
     Revoked {
-        /// Whose certificate.
+        /// The subject of the certificate.
         subject: String,
-        /// When.
+        /// The time of revocation.
         time: String,
     },
-    /// Its certificates may have been revoked, and nothing that tells is at hand, or good.
+    /// The revocation status is unknown: no usable certificate revocation list is available.
     #[error("nobody knows whether its certificates were revoked: {0}")]
     Revocation(String),
-    /// It was made by somebody else than was asked for: whom its certificate names, and who says so.
+    /// The certificate has another identity or issuer.
     #[error("it is by {0}")]
     OtherIdentity(String),
-    /// Its entry in a transparency log is missing, malformed, about something else, or not shown to be in the log.
+    /// The transparency log entry is missing, malformed, about something else, or not proven to be in the log.
     #[error("its entry in a transparency log is not valid: {0}")]
     Log(String),
-    /// The plugin that it asks for does not agree, or does not answer.
+    /// The verification plugin refused the signature or failed.
     #[error("the verification plugin {name} does not agree: {why}")]
     Plugin {
-        /// Its name.
+        /// The name of the plugin.
         name: String,
-        /// What it says.
+        /// The reason it gives.
         why: String,
     },
-    /// It is older than its signer wanted it to be trusted.
+    /// The signature has expired.
     #[error("it expired at {0}")]
     Expired(String),
-    /// It needs something that is not done here: a plugin, an unknown critical attribute.
+    /// The signature requires something that is not supported, such as a plugin or an unknown critical attribute.
     #[error("it asks for {0}, which is not understood")]
     NotUnderstood(String),
 }
 
 impl Refusal {
-    /// The same with no long text: most of it is written by whoever made the signature, and many are kept.
+    /// Shortens all texts. Most of them come from the signature, which is untrusted, and many refusals are kept.
     pub(crate) fn shortened(self) -> Refusal {
         match self {
             Refusal::Malformed(text) => Refusal::Malformed(short(text)),
@@ -82,7 +83,7 @@ impl Refusal {
     }
 }
 
-/// The beginning of a text, in memory of its own.
+/// Returns the first characters of a text in a new allocation.
 fn short(text: String) -> String {
     const MAX_CHARACTERS: usize = 300;
     match text.char_indices().nth(MAX_CHARACTERS) {

@@ -1,4 +1,4 @@
-//! Lists of revoked certificates (RFC 5280, 5). They are given, not looked for.
+//! Certificate revocation lists (RFC 5280, 5). They are given by the caller and never downloaded.
 
 use aws_lc_rs::signature::UnparsedPublicKey;
 use jiff::Timestamp;
@@ -22,11 +22,11 @@ use crate::key::blocks;
 use crate::pki::{Certificate, Violation};
 use crate::refusal::Refusal;
 
-/// No list has more bytes.
+/// The maximum size of a list, in bytes.
 const LONGEST: usize = 16 << 20;
 
-/// A list of the certificates that an issuer has revoked, as the bytes that it came in. It is checked when it is used, since
-/// only then its issuer is known.
+/// A certificate revocation list (CRL) with its original bytes. Its signature is verified on use, because the
+/// issuer's certificate is not known before.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RevocationList {
     der: Vec<u8>,
@@ -34,11 +34,11 @@ pub struct RevocationList {
 }
 
 impl RevocationList {
-    /// Reads one in DER.
+    /// Parses a list in DER.
     ///
     /// # Errors
     ///
-    /// [`Error::Certificates`] if it is none.
+    /// [`Error::Certificates`] if it is malformed.
     pub fn from_der(der: &[u8]) -> Result<RevocationList> {
         if der.len() > LONGEST {
             return Err(Error::Certificates("a list of revoked ones is too long".to_owned()));
@@ -55,13 +55,13 @@ impl RevocationList {
         Ok(RevocationList { der: der.to_vec(), issuer: whole().map_err(refuse)? })
     }
 
-    /// Reads all lists of a file in PEM, or the one in DER.
+    /// Reads all lists of a PEM file, or the one in a DER file.
     ///
     /// # Errors
     ///
-    /// [`Error::Certificates`] if there is none, or something else among them.
+    /// [`Error::Certificates`] if the file has no list, or contains other PEM blocks.
     pub fn read_all(file: &[u8]) -> Result<Vec<RevocationList>> {
-        // What is DER begins with a sequence.
+        // DER begins with the tag of a sequence.
         if file.first() == Some(&0x30) {
             return Ok(vec![RevocationList::from_der(file)?]);
         }
@@ -72,7 +72,8 @@ impl RevocationList {
         blocks.iter().map(|block| RevocationList::from_der(&block.bytes)).collect()
     }
 
-    /// Returns the entries for a certificate, which may be several; `None` if the list would not have it.
+    /// Returns the entries for a certificate, which may be several; `None` if the certificate is outside of the
+    /// list's scope.
     fn entries_for(
         &self,
         certificate: &Certificate,
@@ -92,7 +93,7 @@ impl RevocationList {
         let mut found = Vec::new();
         while !entries.is_finished() {
             let entry = Entry::read(&mut entries)?;
-            // Whose certificates an entry is about is such an extension, in indirect lists.
+            // In indirect lists, a critical extension names the issuer of the revoked certificate.
             if let Some(oid) = entry.unknown {
                 return Err(Unusable::UnknownCriticalExtension(oid));
             }
@@ -104,7 +105,7 @@ impl RevocationList {
     }
 }
 
-/// Why a list of the right issuer does not tell whether a certificate was revoked.
+/// Why a list of the right issuer cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum Unusable {
     #[error("it is malformed: {0}")]
@@ -150,7 +151,7 @@ impl std::fmt::Debug for RevocationList {
     }
 }
 
-/// `CertificateList`, apart from its entries.
+/// The `CertificateList` structure with its entries unparsed.
 struct Content<'a> {
     signed: &'a [u8],
     algorithm: Algorithm<'a>,
@@ -167,14 +168,14 @@ impl<'a> Content<'a> {
         let mut list = Fields::of(der, Tag::Sequence)?;
         let signed = list.bytes()?;
         let algorithm = Algorithm::read(&mut list)?;
-        // A string of bits, of which none is left over.
+        // A bit string without unused bits.
         let signature = match list.value(Tag::BitString)? {
             [0, signature @ ..] => signature,
             _ => return Err(der::Error::from(Tag::BitString.value_error()).into()),
         };
         list.finish()?;
         let mut list = Fields::of(signed, Tag::Sequence)?;
-        // Version 2 is written as 1; there are no extensions in version 1.
+        // Version 2 is encoded as 1. Version 1 has no extensions.
         let version = list.optional(Tag::Integer)?;
         if version.is_some_and(|version| version != [1]) || Algorithm::read(&mut list)? != algorithm {
             return Err(der::Error::from(Tag::Integer.value_error()).into());
@@ -208,21 +209,21 @@ impl<'a> Content<'a> {
         Fields::within(self.entries)
     }
 
-    /// The value of an extension, if it has one.
+    /// Returns the value of an extension, if it is present.
     fn extension<'b, T: Decode<'b, Error = der::Error> + AssociatedOid>(&'b self) -> Result<Option<T>, der::Error> {
         let found = self.extensions.iter().find(|found| found.extn_id == T::OID);
         found.map(|found| T::from_der(found.extn_value.as_bytes())).transpose()
     }
 
-    /// Whether it names another key than that of the issuer: a certificate authority that changed its key has one list for
-    /// each, under one name.
+    /// Returns whether the list names another key than that of the issuer. A certificate authority that changed its
+    /// key has one list per key under the same name.
     fn is_of_another_key(&self, issuer: &Certificate) -> Result<bool, Unusable> {
         let named = self.extension::<AuthorityKeyIdentifier>()?.and_then(|found| found.key_identifier);
         let key = issuer.extension::<SubjectKeyIdentifier>()?.map(|(_, found)| found.0);
         Ok(named.zip(key).is_some_and(|(named, key)| named != key))
     }
 
-    /// Checks that the issuer signed it, that it is complete and current, and that nothing in it is unknown and critical.
+    /// Checks that the list is signed by the issuer, complete and current, and has no unknown critical extension.
     fn check(&self, issuer: &Certificate, now: Timestamp) -> Result<(), Unusable> {
         let key = issuer.key()?;
         let algorithm = self.algorithm.verification(key.kind(), None).ok_or(Unusable::SignatureAlgorithm)?;
@@ -242,7 +243,7 @@ impl<'a> Content<'a> {
             Some(next) => return Err(Unusable::Expired(next)),
             None => return Err(Unusable::NoExpiry),
         }
-        // It has to be critical, and is a delta list even if its issuer forgot that.
+        // The delta indicator must be critical, but it makes a delta list even if the issuer did not mark it.
         if self.extensions.iter().any(|found| found.extn_id == DELTA_INDICATOR) {
             return Err(Unusable::Delta);
         }
@@ -253,7 +254,8 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// Whether a certificate would be on it if it were revoked. A list may be a part of all that there is.
+    /// Returns whether a certificate is in the scope of the list, which may cover only a part of the issuer's
+    /// certificates.
     fn is_for(&self, certificate: &Certificate) -> Result<bool, Unusable> {
         let Some(place) = self.extension::<IssuingDistributionPoint>()? else { return Ok(true) };
         if place.indirect_crl || place.only_some_reasons.is_some() {
@@ -278,13 +280,13 @@ impl<'a> Content<'a> {
     }
 }
 
-/// A certificate on a list.
+/// A revoked certificate.
 struct Entry {
     /// The serial number in DER.
     serial: Vec<u8>,
-    /// When it was revoked.
+    /// The time of revocation.
     time: Time,
-    /// Since when the certificate is not to be trusted, if that is not when it was revoked.
+    /// The time at which the certificate became invalid, if it is not the time of revocation.
     invalid_since: Option<GeneralizedTime>,
     unknown: Option<ObjectIdentifier>,
 }
@@ -302,7 +304,7 @@ impl Entry {
                     INVALIDITY_DATE => {
                         entry.invalid_since = Some(GeneralizedTime::from_der(extension.extn_value.as_bytes())?);
                     }
-                    // A certificate on a complete list is revoked, whatever the reason: `removeFromCRL` belongs into delta
+                    // A certificate on a complete list is revoked for any reason: `removeFromCRL` belongs in delta
                     // lists (RFC 5280, 5.3.1).
                     REASON => {}
                     other if extension.critical => entry.unknown = Some(other),
@@ -314,7 +316,7 @@ impl Entry {
         Ok(entry)
     }
 
-    /// Whether it revokes the certificate for a signature that was made at that time, if the time is known.
+    /// Returns whether the entry revokes the certificate for a signature made at `signed`, if that time is known.
     fn revokes(&self, signed: Option<Timestamp>) -> bool {
         let since = self.invalid_since.map(|since| since.to_unix_duration().as_secs());
         let signed = signed.and_then(|signed| u64::try_from(signed.as_second()).ok());
@@ -322,11 +324,11 @@ impl Entry {
     }
 }
 
-/// Checks that no certificate of a chain was revoked; the last one is a root, which has no issuer that could revoke it. Where it
-/// is known when something was signed, an entry counts unless that was before the certificate became invalid.
+/// Checks that no certificate of a chain is revoked. The root, which is last, has no issuer that could revoke it. If
+/// the signing time is known, an entry does not apply to signatures made before the certificate became invalid.
 ///
-/// A list of the issuer that cannot be used leaves the answer unknown, even if another list of the issuer can be used: the
-/// certificate may be on the first. One entry that revokes is enough.
+/// A list of the issuer that cannot be used makes the status unknown even if another list of the issuer can be used:
+/// the certificate may be on the first. One entry that revokes is enough.
 pub(crate) fn check(
     chain: &[Certificate],
     lists: &[RevocationList],
@@ -350,17 +352,17 @@ pub(crate) fn check(
                 Err(problem) => why = Some(format!("the list of {name}: {problem}")),
             }
         }
-        // Who issues certificates without saying where such lists are, and gives none, revokes none.
+        // An issuer that names no distribution point, with no list given, revokes nothing.
         if why.is_some() || !is_told && is_told_elsewhere(certificate)? {
             let why = why.unwrap_or_else(|| format!("there is no list for {}", certificate.subject()));
             unknown = unknown.or(Some(why));
         }
     }
-    // One that was revoked is worse than one of which nothing is known.
+    // A revoked certificate is reported before one of unknown status.
     unknown.map_or(Ok(()), |why| Err(Refusal::Revocation(why)))
 }
 
-/// Whether a certificate names places that tell whether it was revoked.
+/// Returns whether a certificate names a CRL distribution point or an OCSP responder.
 fn is_told_elsewhere(certificate: &Certificate) -> Result<bool, Violation> {
     let has_list = certificate.extension::<CrlDistributionPoints>()?.is_some();
     let access = certificate.extension::<AuthorityInfoAccessSyntax>()?;

@@ -20,44 +20,44 @@ use crate::sigstore::Vouchers;
 use crate::subjects::{Depth, Subject, SubjectKind, subjects};
 use crate::timestamp::TimestampAuthority;
 
-/// What to sign, and how.
+/// Options of signing.
 #[derive(Debug, Clone)]
 pub struct SignOptions {
-    /// The forms of signatures to make, each for every digest.
+    /// The signature formats; each digest gets one signature per format.
     pub formats: Vec<Format>,
-    /// How far down.
+    /// Which manifests below the root are signed.
     pub depth: Depth,
-    /// The digest that the root has to have, for those who resolved a tag before.
+    /// The expected digest of the root, for callers that resolved a tag before.
     pub expect: Option<Digest>,
-    /// The name under which images are signed, where the form has a place for it: registry and repository. An image in an
-    /// archive may have none, and then it is empty.
+    /// The name under which images are signed, in formats that have one: registry and repository. Empty for an image
+    /// outside of a repository, such as in an archive.
     pub reference: String,
-    /// The time that signatures say they were made at.
+    /// The creation time in signatures.
     pub created: Timestamp,
-    /// What the formats of the Notary Project need besides.
+    /// Options for the Notary Project formats; required for them.
     pub notation: Option<NotationOptions>,
-    /// What is put beside signatures in the formats of cosign: certificates, entries in logs, timestamps.
+    /// The verification material to add in cosign's formats: certificates, log entries, timestamps.
     pub vouchers: Option<Vouchers>,
 }
 
-/// What goes into an envelope of the Notary Project besides the digest.
+/// Options for Notary Project envelopes.
 #[derive(Debug, Clone)]
 pub struct NotationOptions {
-    /// The certificate of the signer and those that lead from it to a root. A plugin has its own, and does not look at them.
+    /// The certificate chain of the signer; ignored for plugins, which have their own.
     pub chain: Option<Chain>,
-    /// The time after which the signature is not to be trusted.
+    /// The expiry time of the signature.
     pub expiry: Option<Timestamp>,
-    /// What else is signed along: keys and values of the signer's own.
+    /// Additional metadata to sign.
     pub metadata: Annotations,
-    /// Who says when it was signed.
+    /// Where the signing time comes from.
     pub scheme: SigningScheme,
-    /// An authority that says so besides the signer. It is asked for each signature, and what it says is checked and stored
-    /// with the signature.
+    /// A timestamp authority. It is requested for each signature, and the timestamp is verified and stored with the
+    /// signature.
     pub authority: Option<TimestampAuthority>,
 }
 
 impl SignOptions {
-    /// For these formats and this time: the root alone, whatever digest it has, without a name.
+    /// Returns options for these formats and this time: the root only, any digest, no name.
     pub fn new(formats: Vec<Format>, created: Timestamp) -> SignOptions {
         SignOptions {
             formats,
@@ -71,27 +71,27 @@ impl SignOptions {
     }
 }
 
-/// A signature that was made and is not yet anywhere: [`attach`] puts it where it is found.
+/// A signature that is not stored yet; [`attach`] stores it with its subject.
 #[derive(Debug, Clone)]
 pub struct Signature {
-    /// What was signed: its type, digest and size.
+    /// The signed subject: media type, digest and size.
     pub subject: Descriptor,
-    /// The platform, if that is an entry of an index for one.
+    /// The platform of the index entry, if it has one.
     pub platform: Option<Platform>,
-    /// The form.
+    /// The format.
     pub format: Format,
-    /// The manifest that leads to the signature, and what is below it.
+    /// The manifest of the signature and everything below it.
     pub root: Root,
-    /// The tag under which it is found, in the form that has one.
+    /// The tag of the signature, in formats that have one.
     pub naming: Naming,
 }
 
-/// Signs a root, and what is below it where that is wanted. Nothing is written.
+/// Signs a root and, depending on the options, manifests below it. Nothing is written.
 ///
 /// # Errors
 ///
-/// [`Error::Moved`] if the root is not what was expected; [`Error::Signer`] if the signer did not sign; those of the place
-/// of the image.
+/// [`Error::Moved`] if the root is not the expected one; [`Error::Signer`] if the signer fails; errors of the image's
+/// location.
 pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Result<Vec<Signature>> {
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
@@ -104,14 +104,14 @@ pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Re
     at_once(made.collect(), options.vouchers.as_ref()).await
 }
 
-/// Where signatures are until they are stored, and how much room there is.
+/// New signatures before they are stored, and the budget of the operation.
 #[derive(Debug, Default)]
 pub(crate) struct Made {
     pub(crate) memory: Arc<Memory>,
     pub(crate) budget: Budget,
 }
 
-/// What is to be signed, all of which is understood: nobody verifies a signature of something else.
+/// Returns the subjects to sign. All must be understood: verification refuses signatures of anything else.
 async fn signable(root: &Root, depth: Depth, budget: &Budget) -> Result<Vec<Subject>> {
     let subjects = subjects(root, depth, budget).await?;
     for subject in &subjects {
@@ -123,7 +123,7 @@ async fn signable(root: &Root, depth: Depth, budget: &Budget) -> Result<Vec<Subj
     Ok(subjects)
 }
 
-/// A signature of one thing in one format.
+/// Signs one subject in one format.
 async fn one(
     subject: &Subject,
     format: Format,
@@ -149,7 +149,7 @@ async fn one(
     signature(subject, format, &manifest, naming, place).await
 }
 
-/// A signature whose manifest was made.
+/// Returns the signature for a manifest that was created.
 pub(crate) async fn signature(
     subject: &Subject,
     format: Format,
@@ -158,26 +158,25 @@ pub(crate) async fn signature(
     place: &Made,
 ) -> Result<Signature> {
     place.budget.make_manifest(&subject.digest(), manifest.len())?;
-    // What is there already is read there, if at all.
+    // Existing layers are not copied to memory but read from the location of the subject.
     let source = Beside { made: place.memory.clone(), place: subject.source.clone() };
     let root = Root::at(Arc::new(source), Descriptor::of(MediaType::OCI_MANIFEST, manifest)).await?;
     Ok(Signature { subject: subject.descriptor(), platform: subject.platform.clone(), format, root, naming })
 }
 
-/// What is made, in order. Logs take a second for an entry, so that several are asked for at once; a signer that works alone does one
-/// after the other.
+/// Runs the signing operations, in order. Logs take about a second per entry, so with verification material 8 run
+/// concurrently. A signer alone runs one at a time.
 async fn at_once(made: Vec<BoxFuture<'_, Result<Signature>>>, vouchers: Option<&Vouchers>) -> Result<Vec<Signature>> {
     let jobs = if vouchers.is_some() { 8 } else { 1 };
     stream::iter(made).buffered(jobs).try_collect().await
 }
 
-/// Signs by a plugin of notation, in formats of the Notary Project, a root and what is below it where that is wanted. Nothing is
-/// written.
+/// Signs with a notation plugin, in the Notary Project formats. Nothing is written.
 ///
 /// # Errors
 ///
-/// Those of [`sign`]; [`Error::Unsupported`] for other formats; [`Error::Refused`] if the plugin makes an envelope that would
-/// not count.
+/// Those of [`sign`]; [`Error::Unsupported`] for other formats; [`Error::Refused`] if the plugin creates an envelope
+/// that verification would refuse.
 pub async fn sign_by_plugin(root: &Root, plugin: &NotationPlugin, options: &SignOptions) -> Result<Vec<Signature>> {
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
@@ -198,37 +197,37 @@ pub async fn sign_by_plugin(root: &Root, plugin: &NotationPlugin, options: &Sign
     Ok(made)
 }
 
-/// A statement about images, and what it is about.
+/// Options of attesting.
 #[derive(Debug, Clone)]
 pub struct AttestOptions {
-    /// The type of the predicate, a URI.
+    /// The predicate type, a URI.
     pub predicate_type: String,
-    /// What is said, in the form that the type demands.
+    /// The predicate, in the format that its type defines.
     pub predicate: Value,
-    /// How far down; the same is said of each.
+    /// Which manifests below the root are attested; each gets the same predicate.
     pub depth: Depth,
-    /// The digest that the root has to have.
+    /// The expected digest of the root.
     pub expect: Option<Digest>,
-    /// The time that the attestations say they were made at.
+    /// The creation time in attestations.
     pub created: Timestamp,
-    /// What is put beside them: certificates, entries in logs, timestamps.
+    /// The verification material to add: certificates, log entries, timestamps.
     pub vouchers: Option<Vouchers>,
 }
 
-/// Signs a statement about a root, and about what is below it where that is wanted: an in-toto statement in a bundle as
-/// cosign has it. Nothing is written.
+/// Attests a root and, depending on the options, manifests below it: signs an in-toto statement in a bundle, as
+/// cosign does. Nothing is written.
 ///
 /// # Errors
 ///
-/// Those of [`sign`]; [`Error::Unsupported`] if the type is that of plain signatures, or the statement too long to be read
-/// again.
+/// Those of [`sign`]; [`Error::Unsupported`] if the predicate type is that of plain signatures, or the statement is
+/// longer than what verification reads.
 pub async fn attest(root: &Root, signer: &dyn Signer, options: &AttestOptions) -> Result<Vec<Signature>> {
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
     let AttestOptions { predicate_type, predicate, created, .. } = options;
     is_of(signer, options.vouchers.as_ref())?;
-    // Who says that something was built must not be taken to say that it is approved.
+    // An attestation must not be mistaken for an approval of the image.
     if predicate_type == bundle::PREDICATE_TYPE {
         return Err(Error::Unsupported("a statement of that type is a signature".to_owned()));
     }
@@ -245,7 +244,7 @@ pub async fn attest(root: &Root, signer: &dyn Signer, options: &AttestOptions) -
     at_once(made.collect(), options.vouchers.as_ref()).await
 }
 
-/// Whether the certificate is that of the signer.
+/// Checks that the certificate in the verification material belongs to the signer.
 pub(crate) fn is_of(signer: &dyn Signer, vouchers: Option<&Vouchers>) -> Result<()> {
     let Some(leaf) = vouchers.and_then(Vouchers::leaf) else { return Ok(()) };
     match leaf.key() {
@@ -254,19 +253,19 @@ pub(crate) fn is_of(signer: &dyn Signer, vouchers: Option<&Vouchers>) -> Result<
     }
 }
 
-/// Puts signatures where the image is: as referrers, or under their tags. Nothing else is changed there, and the sink is
+/// Stores signatures with their subjects: as referrers, or under their tags. Nothing else is changed, and the sink is
 /// finished.
 ///
 /// # Errors
 ///
-/// Those of the place.
+/// Errors of the location.
 pub async fn attach(signatures: &[Signature], to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<()> {
     let roots: Vec<_> =
         signatures.iter().map(|signature| (signature.root.clone(), vec![signature.naming.clone()])).collect();
     let options = CopyOptions { referrers: Referrers::None, only: Vec::new(), ..options.clone() };
     let copied = copy_all(&roots, to, &options).await?;
     match copied.iter().flat_map(|copied| &copied.kept).next() {
-        // What has the tag is no list of signatures.
+        // The tag points to something other than signatures, and was not overwritten.
         Some(kept) => {
             let what = format!("{} ({})", kept.tag, kept.there);
             Err(ocikit_image::Error::Exists { what, place: to.to_string() }.into())
@@ -287,7 +286,7 @@ async fn bundled(
     wrapped(subject, predicate_type, bundle, (created, &[]), place)
 }
 
-/// The manifest of a bundle.
+/// Creates the manifest of a bundle.
 pub(crate) fn wrapped(
     subject: &Subject,
     predicate_type: &str,
@@ -307,8 +306,8 @@ pub(crate) fn wrapped(
         (annotations::CREATED, seconds(created)),
     ];
     let notes = [&notes[..], more].concat();
-    // cosign 3 writes the type of the artifact into the descriptor of the config too, and `cosign clean` finds no other
-    // bundles (sigstore/cosign pkg/oci/remote/write.go).
+    // cosign 3 also writes the artifact type into the config descriptor, and `cosign clean` finds no other bundles
+    // (sigstore/cosign, pkg/oci/remote/write.go).
     let artifact_type = Some(MediaType::new(bundle::MEDIA_TYPE));
     let config = Descriptor { artifact_type, ..Descriptor::of(MediaType::OCI_EMPTY, EMPTY) };
     Ok(referrer(subject, Some(bundle::MEDIA_TYPE), config, (bundle::MEDIA_TYPE, bundle), &notes, &place.memory))
@@ -320,7 +319,7 @@ async fn sealed(seal: Seal, subject: &Subject, by: By<'_>, options: &SignOptions
     let (scheme, authority) = (*scheme, authority.as_ref());
     let inside = notation::Options { by, time: options.created, expiry: *expiry, metadata, scheme, authority };
     let (envelope, more) = notation::sign(seal, &subject.descriptor(), &inside).await?;
-    // A plugin brings its certificates in the envelope, and may ask for another plugin there.
+    // A plugin puts its own certificates into the envelope, and may name a verification plugin.
     let opened = match by {
         By::Key { .. } => notation::open(seal, &envelope),
         By::Plugin(_) => notation::open_extended(seal, &envelope),
@@ -330,7 +329,7 @@ async fn sealed(seal: Seal, subject: &Subject, by: By<'_>, options: &SignOptions
     Ok(enveloped(seal, subject, &chain, envelope, (options.created, &more), &place.memory))
 }
 
-/// The manifest of an envelope of the Notary Project.
+/// Creates the manifest of a Notary Project envelope.
 pub(crate) fn enveloped(
     seal: Seal,
     subject: &Subject,
@@ -351,12 +350,14 @@ pub(crate) fn enveloped(
         Seal::Jws => JWS_TYPE,
         Seal::Cose => COSE_TYPE,
     };
-    // notation 1.3 writes the type of the artifact as that of its config, and finds no other in a layout.
+    // notation 1.3 writes the artifact type as the media type of the config, and finds no other signatures in an OCI
+    // layout.
     let config = Descriptor::of(MediaType::new(NOTATION_TYPE), EMPTY);
     referrer(subject, None, config, (layer_type, envelope), &notes, memory)
 }
 
-/// The manifest of an artifact of one layer about a subject. Image specification, "Guidelines for Artifact Usage".
+/// Creates the manifest of an artifact with one layer and a subject. Image specification, "Guidelines for Artifact
+/// Usage".
 fn referrer(
     subject: &Subject,
     artifact_type: Option<&str>,
@@ -393,10 +394,11 @@ async fn simply(
     added(subject, &layer, payload, place).await
 }
 
-/// The longest manifest of signatures that others are added to, in bytes. It has room for a thousand.
+/// The maximum size of an existing signature manifest that is extended, in bytes. It is enough for a thousand
+/// signatures.
 const MAX_OLD_MANIFEST_BYTES: u64 = 2 << 20;
 
-/// Adds a signature to those that are there under the tag of the digest. The payloads of those stay where they are.
+/// Adds a signature to those under the tag of the digest. Existing payloads stay where they are.
 pub(crate) async fn added(
     subject: &Subject,
     layer: &Descriptor,
@@ -432,7 +434,7 @@ pub(crate) async fn added(
     Ok((manifest, Naming { tag: Some(tag), ..Naming::default() }))
 }
 
-/// A time as RFC 3339 has it, without fractions of seconds.
+/// Formats a time as RFC 3339 without fractions of seconds.
 fn seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -15,19 +15,19 @@ use crate::error::{Error, Result};
 use crate::key::{PrivateKey, PublicKey, Scheme};
 use crate::signer::program::{Complaints, PATIENCE};
 
-/// Whoever makes signatures with a key: a key in memory, a program, a service.
+/// A signer: a key in memory, a program or a service.
 #[async_trait]
 pub trait Signer: Debug + Send + Sync {
-    /// The public half of the key.
+    /// Returns the public key.
     fn public_key(&self) -> &PublicKey;
 
     /// Signs a message. ECDSA signatures are in ASN.1.
     ///
-    /// Callers go through [`sign`](crate::sign), which checks the signature before it is used.
+    /// [`sign`](crate::sign) verifies the result before it is used.
     ///
     /// # Errors
     ///
-    /// [`Error::Signer`] if it could not.
+    /// [`Error::Signer`] if signing fails.
     async fn sign(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>>;
 }
 
@@ -53,8 +53,8 @@ impl<S: Signer + ?Sized> Signer for Arc<S> {
     }
 }
 
-/// A signature that was checked: a signer that errs, or has another key than it says, is found out here and not by those
-/// who verify.
+/// Signs a message and verifies the signature, so that a signer with a fault or with another key is detected here and
+/// not by those who verify.
 pub(crate) async fn checked(signer: &dyn Signer, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>> {
     let signature = signer.sign(scheme, message).await?;
     if !signer.public_key().verifies(scheme, message, &signature) {
@@ -63,11 +63,11 @@ pub(crate) async fn checked(signer: &dyn Signer, scheme: Scheme, message: &[u8])
     Ok(signature)
 }
 
-/// A program that signs: it gets the message on standard input and answers with the signature on standard output, as bytes
-/// or in base64.
+/// A signing program: it reads the message from standard input and writes the signature, as bytes or in base64, to
+/// standard output.
 ///
-/// The variable `OCIKIT_SIGNATURE_SCHEME` tells it the scheme, in the words of [`Scheme::as_str`]. It is given no key and
-/// no secret.
+/// The environment variable `OCIKIT_SIGNATURE_SCHEME` contains the scheme, as [`Scheme::as_str`] spells it. The
+/// program gets neither keys nor secrets.
 #[derive(Debug, Clone)]
 pub struct CommandSigner {
     program: String,
@@ -77,11 +77,11 @@ pub struct CommandSigner {
 }
 
 impl CommandSigner {
-    /// A signer by a program and its arguments, with words separated by spaces; no shell reads them.
+    /// Creates a signer from a command line. Words are separated by spaces; no shell is involved.
     ///
     /// # Errors
     ///
-    /// [`Error::Signer`] if there are no words.
+    /// [`Error::Signer`] if the command line is empty.
     pub fn new(line: &str, public: PublicKey) -> Result<CommandSigner> {
         let mut words = line.split_whitespace().map(str::to_owned);
         let program = words.next().ok_or_else(|| Error::Signer("there is no program".to_owned()))?;
@@ -98,14 +98,14 @@ impl CommandSigner {
         }
     }
 
-    /// The same with another limit of time, after which the program is killed. It is five minutes if nobody says so.
+    /// Sets the timeout of each signature, after which the program is killed. The default is 5 minutes.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> CommandSigner {
         CommandSigner { patience, ..self }
     }
 }
 
-/// The longest signature, RSA of 8192 bits in base64, has fewer bytes than this.
+/// The maximum size of a signature, in bytes. RSA of 8192 bits in base64 is smaller.
 const LONGEST_ANSWER: u64 = 16 << 10;
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! What of a root is signed and verified.
+//! The manifests and indexes that are signed and verified.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,53 +12,53 @@ use ocikit_spec::{
 use crate::budget::{Budget, MAX_BUNDLE_BYTES, MAX_DEPTH, MAX_SUBJECTS, limit};
 use crate::cosign::bundle;
 
-/// What of a root is signed or verified.
+/// Which manifests and indexes of a root are signed or verified.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Depth {
-    /// The root itself: of an index its own bytes, which name those of its entries.
+    /// The root only. For an index that is its own bytes, which contain the digests of its entries.
     #[default]
     Root,
-    /// The root and, of an index, every image and index below it.
+    /// The root and, for an index, every image and index below it.
     Images,
-    /// Every image below an index, and none of the indexes; a root that is no index itself.
+    /// Every image below an index without the indexes; the root if it is not an index.
     Leaves,
-    /// The root, whatever is below it, and BuildKit's attestations.
+    /// The root, everything below it, and BuildKit attestations.
     Everything,
 }
 
-/// Something that has or gets a signature of its own.
+/// A manifest or index that is signed or verified.
 #[derive(Debug, Clone)]
 pub(crate) struct Subject {
-    /// Its descriptor as signatures name it: type, digest and size. The type is that of its bytes.
+    /// The descriptor in signatures: media type, digest and size. The media type is the one that its bytes have.
     pub(crate) descriptor: Descriptor,
     pub(crate) platform: Option<Platform>,
     pub(crate) source: Arc<dyn Source>,
     pub(crate) kind: SubjectKind,
-    /// What its entry says that it attests, if the entry says that it is an attestation. Nothing was checked.
+    /// What its index entry claims if the entry is labelled as an attestation. The claim is not verified.
     pub(crate) claims: Option<Claim>,
 }
 
-/// What an entry of an index says of itself by BuildKit's annotations.
+/// BuildKit's annotations on an index entry.
 #[derive(Debug, Clone)]
 pub(crate) struct Claim {
-    /// The digest of the image that it attests.
+    /// The digest of the attested image.
     pub(crate) about: Option<String>,
 }
 
-/// What the bytes of a subject are.
+/// The kind of a subject, determined from its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SubjectKind {
     Index,
     /// An image or another artifact.
     Manifest,
-    /// BuildKit's statements about another entry.
+    /// A BuildKit attestation manifest.
     Attestation,
-    /// Nothing that is known here, and why. Another tool may run it, so it is never verified.
+    /// An unknown kind, and why. Another tool may run it, so it never verifies.
     NotUnderstood(String),
 }
 
 impl Subject {
-    /// A root, whatever is below it.
+    /// Returns the root as a subject.
     pub(crate) fn of(root: &Root) -> Subject {
         let Descriptor { media_type, digest, size, platform, .. } = root.descriptor().clone();
         let kind = match root {
@@ -73,7 +73,7 @@ impl Subject {
         self.descriptor.digest
     }
 
-    /// Its descriptor as signatures name it.
+    /// Returns the descriptor in signatures.
     pub(crate) fn descriptor(&self) -> Descriptor {
         self.descriptor.clone()
     }
@@ -87,10 +87,10 @@ impl Subject {
     }
 }
 
-/// The root and whatever else of it is meant, each once, the root first.
+/// Returns the subjects of a root, each once, the root first.
 ///
-/// Annotations and media types of entries are hints; the bytes, whose digest was checked, decide what an entry is. An entry
-/// is left out as an attestation only if it is nothing that could be run: see [`is_attestation`].
+/// Annotations and media types of entries are hints; the bytes, whose digest is checked, decide what an entry is. An
+/// entry is left out as an attestation only if it cannot be run; see [`Parts::are_statements`].
 pub(crate) async fn subjects(root: &Root, depth: Depth, budget: &Budget) -> Result<Vec<Subject>, Error> {
     let mut found = vec![Subject::of(root)];
     if depth == Depth::Root {
@@ -99,7 +99,7 @@ pub(crate) async fn subjects(root: &Root, depth: Depth, budget: &Budget) -> Resu
     let source = root.source();
     let mut level: Vec<Entry> = match root {
         Root::Index(index) => index.manifests().iter().map(Entry::of).collect(),
-        // Nobody has looked at its bytes.
+        // The bytes of a root without a parsed manifest are examined first.
         Root::Other(artifact) if artifact.manifest().is_none() => {
             let (subject, below) = look(source, Entry::of(root.descriptor()), budget).await?;
             found = vec![subject];
@@ -107,7 +107,7 @@ pub(crate) async fn subjects(root: &Root, depth: Depth, budget: &Budget) -> Resu
         }
         _ => Vec::new(),
     };
-    // An index may list the same entry any number of times, and so may several.
+    // One index, or several, may list the same entry any number of times.
     let mut seen = HashSet::from([(root.digest(), false)]);
     level.retain(|entry| seen.insert(entry.key()));
     for _ in 0..MAX_DEPTH {
@@ -130,10 +130,10 @@ pub(crate) async fn subjects(root: &Root, depth: Depth, budget: &Budget) -> Resu
     Err(limit(root.digest(), format!("its indexes are nested more than {MAX_DEPTH} deep")))
 }
 
-/// How many entries are looked at at the same time.
+/// The number of entries that are read concurrently.
 const AT_ONCE: usize = 8;
 
-/// What of an entry of an index is held.
+/// The parts of an index entry that are kept.
 #[derive(Debug)]
 struct Entry {
     media_type: MediaType,
@@ -152,20 +152,20 @@ impl Entry {
         Entry { media_type, digest, size, platform, claims }
     }
 
-    /// One digest may be listed as an attestation and as an image; then it is looked at as both.
+    /// Returns the key for deduplication. A digest listed both as an attestation and as an image is examined as both.
     fn key(&self) -> (Digest, bool) {
         (self.digest, self.may_be_attestation())
     }
 
-    /// Whether it says that it is an attestation, and is for no platform. One for a platform, or for any, would be run as an
-    /// image, whatever its annotations say.
+    /// Returns whether the entry is labelled as an attestation and has the platform unknown/unknown. With any other
+    /// platform, or none, it could be run as an image, whatever its annotations say.
     fn may_be_attestation(&self) -> bool {
         let is_unknown = |platform: &Platform| platform.os == "unknown" && platform.architecture == "unknown";
         self.claims.is_some() && self.platform.as_ref().is_some_and(is_unknown)
     }
 }
 
-/// Reads an entry and says what it is, and what is below it.
+/// Reads an entry and determines what it is. Returns it and the entries below it.
 async fn look(source: &Arc<dyn Source>, entry: Entry, budget: &Budget) -> Result<(Subject, Vec<Entry>), Error> {
     let may_be_attestation = entry.may_be_attestation();
     let Entry { media_type, digest, size, platform, claims } = entry;
@@ -177,7 +177,8 @@ async fn look(source: &Arc<dyn Source>, entry: Entry, budget: &Budget) -> Result
     if size > MAX_DOCUMENT_SIZE {
         return Ok(not_understood(format!("it has {size} bytes, and manifests are read up to {MAX_DOCUMENT_SIZE}")));
     }
-    // Registries keep manifests apart from blobs. Whatever the label says, what another tool could run is a manifest.
+    // Registries store manifests and blobs separately. An entry with an unknown media type is requested as a
+    // manifest, because that is what another tool could run.
     let is_known = media_type.is_document();
     let asked = if is_known { media_type.clone() } else { MediaType::OCI_MANIFEST };
     let reading = match budget.document(&**source, &Descriptor::new(asked, digest, size)).await {
@@ -196,7 +197,7 @@ async fn look(source: &Arc<dyn Source>, entry: Entry, budget: &Budget) -> Result
             Ok((subject(actual, SubjectKind::Index), below))
         }
         Document::Manifest(manifest) => {
-            // Nobody may wait for another permit while holding one.
+            // Release the permit before requesting another one: waiting while holding one can deadlock.
             let parts = may_be_attestation.then(|| Parts::of(&manifest)).flatten();
             drop((manifest, reading));
             let is_attestation = match parts {
@@ -209,19 +210,19 @@ async fn look(source: &Arc<dyn Source>, entry: Entry, budget: &Budget) -> Result
     }
 }
 
-/// What has to be read to know whether a manifest is an attestation of BuildKit.
+/// The blobs that decide whether a manifest is a BuildKit attestation.
 struct Parts {
     config: Descriptor,
     statements: Vec<Descriptor>,
 }
 
-/// The longest config of an attestation, in bytes.
+/// The maximum size of the config of an attestation, in bytes.
 const MAX_CONFIG_BYTES: u64 = 64 << 10;
-/// No attestation has more statements.
+/// The maximum number of statements in an attestation manifest.
 const MAX_STATEMENTS: usize = 1000;
 
 impl Parts {
-    /// `None` if the manifest alone shows that it is no attestation.
+    /// Returns `None` if the manifest alone shows that it is not an attestation.
     fn of(manifest: &Manifest) -> Option<Parts> {
         let config = manifest.config()?;
         let is_config = config.media_type == MediaType::OCI_EMPTY || config.media_type.is_image_config();
@@ -236,8 +237,8 @@ impl Parts {
         Some(Parts { config: slim(config), statements: layers.iter().map(slim).collect() })
     }
 
-    /// Whether nothing here could be run: the config is empty or for the platform unknown/unknown, and every layer is a
-    /// statement of in-toto, which is JSON and so no archive.
+    /// Returns whether nothing here can be run: the config is empty or has the platform unknown/unknown, and every
+    /// layer is an in-toto statement, which is JSON and thus not an archive.
     async fn are_statements(&self, source: &dyn Source, budget: &Budget) -> Result<bool, Error> {
         if !read(source, &self.config, budget, is_nothing_to_run).await? {
             return Ok(false);
@@ -252,7 +253,7 @@ impl Parts {
     }
 }
 
-/// What is missing or damaged makes no attestation, so that its manifest needs a signature.
+/// Reads and tests a blob. A missing or damaged blob fails the test, so that its manifest requires a signature.
 async fn read(
     source: &dyn Source,
     blob: &Descriptor,

@@ -1,13 +1,13 @@
-//! Times as text.
+//! Parsing of times.
 
 use jiff::Timestamp;
 
-/// Reads a time of RFC 3339, as protocol buffers and Go read it: capital letters, all fields, a fraction of at most nine digits,
-/// no leap second. General parsers take more, and then two programs disagree on what is valid.
+/// Parses a time in RFC 3339 as strictly as protocol buffers and Go: capital letters, all fields, a fraction of at
+/// most nine digits, no leap second. General parsers accept more, and then two programs disagree on what is valid.
 pub(crate) fn rfc3339(text: &str) -> Option<Timestamp> {
     let shape = text.get(..19)?.bytes().zip("0000-00-00T00:00:00".bytes());
     let fits = |(byte, wanted): (u8, u8)| if wanted == b'0' { byte.is_ascii_digit() } else { byte == wanted };
-    // RFC 3339, 5.7: the last second is 60 only if a second was inserted. Nothing here can tell.
+    // RFC 3339, 5.7: second 60 is valid only for an inserted leap second, which is not known here.
     if !{ shape }.all(fits) || text.get(17..19)? > "59" || text.get(11..13)? > "23" {
         return None;
     }
@@ -42,7 +42,7 @@ mod tests {
             ("2022-04-13T20:06:15.000Z", Some("2022-04-13T20:06:15Z")),
             ("2022-12-31T23:59:59.999Z", Some("2022-12-31T23:59:59.999Z")),
             ("2022-04-13T20:06:15.123456789Z", Some("2022-04-13T20:06:15.123456789Z")),
-            // Go writes the offset of the place where it runs.
+            // Go writes the local offset.
             ("2024-04-04T14:20:21-07:00", Some("2024-04-04T21:20:21Z")),
             ("2024-04-04T14:20:21.5+05:30", Some("2024-04-04T08:50:21.5Z")),
             ("2024-02-29T00:00:00Z", Some("2024-02-29T00:00:00Z")),

@@ -1,8 +1,8 @@
-//! Timestamps (RFC 3161): what an authority signs to say that some bytes were there at a time.
+//! Timestamps (RFC 3161): a signature of a timestamp authority over a hash and a time.
 //!
-//! A token is CMS (RFC 5652) as narrow as timestamps have it: DER, one signer, signed attributes, among them the certificate
-//! by its hash (RFC 5816). What of a token no signature covers does not decide: certificates that no chain needs, lists of
-//! revoked ones, attributes that are not signed.
+//! A token is a restricted CMS structure (RFC 5652): DER, one signer, and signed attributes that include the hash of
+//! the signer's certificate (RFC 5816). Parts that no signature covers are not evaluated: surplus certificates,
+//! revocation lists, unsigned attributes.
 
 mod authority;
 
@@ -24,48 +24,48 @@ use crate::pki::{Certificate, Violation};
 use crate::refusal::Refusal;
 use crate::signer::program::line;
 
-/// No token and no answer has more bytes.
+/// The maximum size of a token or response, in bytes.
 pub(crate) const LONGEST: u64 = 1 << 20;
-/// No token brings more certificates.
+/// The maximum number of certificates in a token.
 const MOST: usize = 16;
 
-/// Whose timestamps count.
+/// The trusted timestamp authorities.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Authorities<'a> {
-    /// Where chains end.
+    /// Trust anchors.
     pub(crate) roots: &'a [Certificate],
-    /// What may be on the way, besides what the token brings: a token may leave out even the certificate of its signer.
+    /// Intermediates in addition to those in the token. A token may even omit the certificate of its signer.
     pub(crate) others: &'a [Certificate],
 }
 
-/// What a token says that was checked.
+/// A verified timestamp.
 #[derive(Debug, Clone)]
 pub(crate) struct Stamp {
-    /// The time, give or take the accuracy.
+    /// The time, with an error of at most the accuracy.
     pub(crate) time: Timestamp,
     accuracy: SignedDuration,
-    /// The number of the request, as bytes without leading zeros.
+    /// The nonce of the request, as bytes without leading zeros.
     pub(crate) nonce: Option<Vec<u8>>,
-    /// From the certificate of the signer to a root. Each was valid at the time.
+    /// The chain from the signer's certificate to a trust anchor. All were valid at the time.
     pub(crate) chain: Vec<Certificate>,
 }
 
 impl Stamp {
-    /// The earliest time that it may have been.
+    /// Returns the earliest time within the accuracy.
     pub(crate) fn earliest(&self) -> Timestamp {
         self.time.saturating_sub(self.accuracy).unwrap_or(Timestamp::MIN)
     }
 
-    /// The latest.
+    /// Returns the latest time within the accuracy.
     pub(crate) fn latest(&self) -> Timestamp {
         self.time.saturating_add(self.accuracy).unwrap_or(Timestamp::MAX)
     }
 }
 
-/// The question for a timestamp of a message, of which only the hash is told. The answer has to have the same nonce, and brings
-/// certificates if it is told to.
+/// Encodes a request for a timestamp of a message, which contains only the hash of the message. The response must
+/// have the same nonce, and includes certificates if requested.
 pub(crate) fn request(hash: Hash, message: &[u8], nonce: u64, certificates: bool) -> Result<Vec<u8>, der::Error> {
-    // There are authorities that want the parameters, which are nothing.
+    // Some authorities require the NULL parameters.
     let algorithm = field(Tag::Sequence, &[hash.oid().to_der()?, ().to_der()?].concat())?;
     let imprint = [algorithm, field(Tag::OctetString, &hash.digest(message))?].concat();
     let mut parts = vec![1u8.to_der()?, field(Tag::Sequence, &imprint)?, nonce.to_der()?];
@@ -75,13 +75,13 @@ pub(crate) fn request(hash: Hash, message: &[u8], nonce: u64, certificates: bool
     field(Tag::Sequence, &parts.concat())
 }
 
-/// The token in the answer of an authority, not checked; or what it says instead.
+/// Returns the token in the response of an authority, not verified.
 pub(crate) fn token(answer: &[u8]) -> Result<&[u8], Refusal> {
     let read = || {
         let mut answer = Fields::of(bounded(answer)?, Tag::Sequence)?;
         let mut status = answer.fields(Tag::Sequence)?;
         let granted = status.decode::<u32>()?;
-        // RFC 3161 2.4.2: granted, or granted with changes.
+        // RFC 3161, 2.4.2: granted, or granted with changes.
         if granted > 1 {
             let mut said = String::new();
             if let Some(texts) = status.optional(Tag::Sequence)? {
@@ -97,24 +97,24 @@ pub(crate) fn token(answer: &[u8]) -> Result<&[u8], Refusal> {
     read().map_err(|Wrong(why)| Refusal::Timestamp(why))
 }
 
-/// Checks that a token is of these bytes, by an authority that counts.
+/// Verifies a token of a message by a trusted authority.
 pub(crate) fn verify(token: &[u8], message: &[u8], authorities: Authorities<'_>) -> Result<Stamp, Refusal> {
     let checked = bounded(token).and_then(Token::read).and_then(|token| token.check(message, authorities));
     checked.map_err(|Wrong(why)| Refusal::Timestamp(why))
 }
 
-/// When it was that some bytes were there, as an authority says whose certificate leads to one of these. It says so in a token, or
-/// in the answer that brought one.
+/// Verifies a timestamp of a message by an authority with a path to one of these roots, and returns its time. `bytes`
+/// is a token, or the response with the token.
 ///
 /// # Errors
 ///
-/// [`Refusal::Timestamp`] with what is wrong.
+/// [`Refusal::Timestamp`] with the reason.
 pub fn verify_timestamp(bytes: &[u8], message: &[u8], roots: &[Certificate]) -> Result<Timestamp, Refusal> {
     let token = token(bytes).unwrap_or(bytes);
     Ok(verify(token, message, Authorities { roots, others: &[] })?.time)
 }
 
-/// What is wrong with a token.
+/// Why a token is refused.
 struct Wrong(String);
 
 impl From<der::Error> for Wrong {
@@ -148,24 +148,24 @@ fn bounded(bytes: &[u8]) -> Result<&[u8], Wrong> {
     }
 }
 
-/// `SignedData` with one `SignerInfo`.
+/// A `SignedData` structure with one `SignerInfo`.
 struct Token<'a> {
-    /// `TSTInfo`.
+    /// The `TSTInfo` structure, unparsed.
     content: &'a [u8],
     certificates: Vec<Certificate>,
-    /// By whom it says it is.
+    /// The identifier of the signer's certificate.
     signer: Identifier<'a>,
     hash: Hash,
-    /// The attributes without the tag that they have in the token.
+    /// The signed attributes, without the tag that they have in the token.
     attributes: &'a [u8],
     algorithm: Algorithm<'a>,
     signature: &'a [u8],
 }
 
 enum Identifier<'a> {
-    /// Name of the issuer and serial number.
+    /// Issuer and serial number.
     Issued(Name, &'a [u8]),
-    /// The identifier of the key.
+    /// Subject key identifier.
     Key(&'a [u8]),
 }
 
@@ -179,7 +179,7 @@ impl<'a> Token<'a> {
         outermost.finish()?;
         let mut data = explicit.fields(Tag::Sequence)?;
         explicit.finish()?;
-        // RFC 5652 5.1: the version for content that is not plain data.
+        // RFC 5652, 5.1: version 3 is for content other than plain data.
         if data.decode::<u8>()? != 3 {
             return Err("it is signed data of another version".into());
         }
@@ -207,12 +207,12 @@ impl<'a> Token<'a> {
                 certificates.push(certificate);
             }
         }
-        // Lists of revoked certificates are looked at where they are given, not here.
+        // Revocation lists in a token are ignored; the caller provides them.
         data.optional(outer(1))?;
         let mut signers = data.fields(Tag::Set)?;
         data.finish()?;
         let mut signer = signers.fields(Tag::Sequence)?;
-        // RFC 3161 2.4.2: one signature, that of the authority.
+        // RFC 3161, 2.4.2: one signature, that of the authority.
         signers.finish()?;
         let version = signer.decode::<u8>()?;
         let identifier = match version {
@@ -242,7 +242,7 @@ impl<'a> Token<'a> {
         let key = signer.key()?;
         let algorithm = self.algorithm.verification(key.kind(), Some(self.hash));
         let algorithm = algorithm.ok_or("its signature algorithm is not used")?;
-        // RFC 5652 5.4: what is signed has the tag of a set.
+        // RFC 5652, 5.4: the attributes are signed with the tag of a set.
         let signed = field(Tag::Set, self.attributes)?;
         if UnparsedPublicKey::new(algorithm, key.to_der()).verify(&signed, self.signature).is_err() {
             return Err("its signature is wrong".into());
@@ -254,7 +254,7 @@ impl<'a> Token<'a> {
         Ok(Stamp { time, accuracy, nonce, chain })
     }
 
-    /// The certificate that the signed attributes name. They are checked along the way.
+    /// Checks the signed attributes and returns the certificate that they name.
     fn signer(&self, others: &[Certificate]) -> Result<Certificate, Wrong> {
         let mut attributes = Fields::within(self.attributes)?;
         let (mut kind, mut digest, mut named) = (None, None, None);
@@ -284,7 +284,7 @@ impl<'a> Token<'a> {
             return Err("its content is not what was signed".into());
         }
         digest.finish()?;
-        // RFC 5035 3: the first is that of the signer; the others, and policies, are hints.
+        // RFC 5035, 3: the first identifier is that of the signer; further ones and policies are hints.
         let mut named = named.fields(Tag::Sequence)?.fields(Tag::Sequence)?.fields(Tag::Sequence)?;
         let mut hash = Hash::Sha256;
         let mut print = named.optional(Tag::OctetString)?;
@@ -299,7 +299,7 @@ impl<'a> Token<'a> {
         if let Some(issuer) = named.optional(Tag::Sequence)? {
             let mut issuer = Fields::within(issuer)?;
             let mut names = issuer.fields(Tag::Sequence)?;
-            // A directory name, RFC 5280 4.2.1.6.
+            // A directory name (RFC 5280, 4.2.1.6).
             let name = names.fields(outer(4))?.decode::<Name>()?;
             names.finish()?;
             if name != *certificate.issuer() || issuer.bytes()? != certificate.serial_number().to_der()? {
@@ -323,7 +323,7 @@ impl<'a> Token<'a> {
     }
 }
 
-/// What is read from `TSTInfo`.
+/// The fields of `TSTInfo` that are used.
 struct Facts {
     time: Timestamp,
     accuracy: SignedDuration,
@@ -349,12 +349,12 @@ impl Facts {
             Some(accuracy) => accuracy_of(Fields::within(accuracy)?)?,
             None => SignedDuration::ZERO,
         };
-        // ETSI EN 319 421: who follows it is right to a second at least.
+        // ETSI EN 319 421: its baseline policy requires an accuracy of one second or better.
         let accuracy = match accuracy.is_zero() && policy == BASELINE_POLICY {
             true => SignedDuration::from_secs(1),
             false => accuracy,
         };
-        // In which order times of one authority were is of no matter.
+        // The ordering of timestamps is not used.
         facts.optional(Tag::Boolean)?;
         let nonce = facts.optional(Tag::Integer)?.map(trimmed);
         facts.optional(outer(0))?;
@@ -372,17 +372,17 @@ impl Facts {
     }
 }
 
-/// A number without its leading zeros.
+/// Returns a number without leading zeros.
 fn trimmed(number: &[u8]) -> Vec<u8> {
     number.iter().copied().skip_while(|byte| *byte == 0).collect()
 }
 
-/// Whether an answer is to the question with this nonce.
+/// Returns whether a timestamp has this nonce.
 pub(crate) fn is_answer(stamp: &Stamp, nonce: u64) -> bool {
     stamp.nonce.as_deref() == Some(&trimmed(&nonce.to_be_bytes()))
 }
 
-/// `20260601120000.25Z`: RFC 3161 2.4.2 allows fractions.
+/// Parses a time such as `20260601120000.25Z`; RFC 3161, 2.4.2, allows fractions.
 fn time(text: &[u8]) -> Option<Timestamp> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
@@ -408,7 +408,7 @@ fn accuracy_of(mut fields: Fields<'_>) -> Result<SignedDuration, Wrong> {
     Ok(SignedDuration::from_secs(seconds) + SignedDuration::from_micros(millis * 1000 + micros))
 }
 
-/// A number that is not negative and has at most 32 bits; zero if there is none.
+/// Returns a non-negative number of at most 32 bits; 0 if it is absent.
 fn number(value: Option<&[u8]>) -> Result<i64, Wrong> {
     let value = value.unwrap_or_default();
     let bytes = trimmed(value);

@@ -17,24 +17,24 @@ use crate::refusal::Refusal;
 use crate::sigstore::CertificateTrust;
 use crate::subjects::{Depth, Subject, SubjectKind, subjects};
 
-/// Whose signature is asked for.
+/// A trusted signer.
 #[derive(Debug, Clone)]
 pub enum Trust {
-    /// That of whoever has the private half of a key.
+    /// The owner of a key.
     Key {
-        /// What to call them.
+        /// The name of the signer in reports.
         name: String,
-        /// The public half.
+        /// The public key.
         key: PublicKey,
     },
-    /// That of whom a certificate names.
+    /// An identity in a certificate.
     Certificate(Box<CertificateTrust>),
-    /// That of somebody whom a trust policy of the Notary Project trusts.
+    /// Any signer that a Notary Project trust policy trusts.
     Notation(NotationTrust),
 }
 
 impl Trust {
-    /// What it is called.
+    /// Returns the name of the signer.
     pub fn name(&self) -> &str {
         match self {
             Trust::Key { name, .. } => name,
@@ -43,7 +43,7 @@ impl Trust {
         }
     }
 
-    /// The formats in which such a signature can be.
+    /// Returns the formats of signatures by this signer.
     pub fn formats(&self) -> &'static [Format] {
         match self {
             Trust::Key { .. } | Trust::Certificate(_) => &[Format::Cosign, Format::CosignLegacy],
@@ -51,7 +51,7 @@ impl Trust {
         }
     }
 
-    /// The same, knowing what others have to be asked about this signature.
+    /// Returns the trust with the results of verification plugins for this signature.
     pub(crate) async fn informed(&self, found: &Found<'_>) -> Cow<'_, Trust> {
         let Trust::Notation(trust) = self else { return Cow::Borrowed(self) };
         let seal = match found.format {
@@ -67,12 +67,12 @@ impl Trust {
         }
     }
 
-    /// Whether nothing is looked at.
+    /// Returns whether the trust policy skips verification.
     fn skips(&self) -> bool {
         matches!(self, Trust::Notation(trust) if trust.level() == Level::Skip)
     }
 
-    /// Checks a signature, and whether it says what is asked for.
+    /// Verifies a signature: its signer, its subject and the expected content.
     pub(crate) fn verify(&self, subject: &Subject, found: &Found<'_>, asked: Asked<'_>) -> Result<Proof, Refusal> {
         if let SubjectKind::NotUnderstood(why) = &subject.kind {
             return Err(Refusal::NotUnderstood(why.clone()));
@@ -127,29 +127,29 @@ impl Trust {
     }
 }
 
-/// What a signature has to say besides.
+/// The expected content of a signature.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Asked<'a> {
-    /// What bundles have to say.
+    /// The expected statement in a bundle.
     pub(crate) statement: Statement<'a>,
-    /// The repository under which it was signed, where the form has a place for it.
+    /// The repository under which it was signed, in formats that record one.
     pub(crate) signed_as: Option<&'a Repository>,
 }
 
-/// What a bundle says.
+/// The kind of statement in a bundle.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) enum Statement<'a> {
-    /// Nothing but that it was signed.
+    /// A plain signature.
     #[default]
     Signature,
-    /// An attestation of this type.
+    /// An attestation with this predicate type.
     Attestation(&'a str),
-    /// Any of them.
+    /// Any statement.
     Any,
 }
 
 impl<'a> Asked<'a> {
-    /// A plain signature, or an attestation of a type.
+    /// Expects an attestation if a predicate type is given, and a plain signature otherwise.
     pub(crate) fn of(predicate_type: Option<&'a str>, signed_as: Option<&'a Repository>) -> Asked<'a> {
         Asked { statement: predicate_type.map_or(Statement::Signature, Statement::Attestation), signed_as }
     }
@@ -164,28 +164,30 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// What to verify.
+/// Options of verification.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
-    /// Whose signatures are asked for: every one of them.
+    /// The signers; a signature of every one of them is required.
     pub trusted: Vec<Trust>,
-    /// The formats that are asked for, every one of them; if none is named, one signature in any of them will do.
+    /// The formats; a signature in every one of them is required. If empty, one signature in any format is
+    /// sufficient.
     pub formats: Vec<Format>,
-    /// The type of an attestation that is asked for instead of a plain signature. Only bundles hold them.
+    /// The predicate type of an attestation that is required instead of a plain signature. Only bundles contain
+    /// attestations.
     pub predicate_type: Option<String>,
-    /// The repository under which signatures have to have been made in cosign's older format, which names one. Those of other
-    /// formats hold wherever the image is.
+    /// The repository that signatures in cosign's older format must name. Signatures in other formats are valid
+    /// wherever the image is stored.
     pub signed_as: Option<Repository>,
-    /// How far down.
+    /// Which manifests below the root are verified.
     pub depth: Depth,
-    /// The digest that the root has to have.
+    /// The expected digest of the root.
     pub expect: Option<Digest>,
-    /// How many digests are looked at at the same time, at least one.
+    /// The number of digests that are verified concurrently, at least 1.
     pub jobs: usize,
 }
 
 impl VerifyOptions {
-    /// For these signers: any format, the root alone, whatever digest it has, eight at a time.
+    /// Returns options for these signers: any format, the root only, any digest, 8 concurrent verifications.
     pub fn new(trusted: Vec<Trust>) -> VerifyOptions {
         VerifyOptions {
             trusted,
@@ -198,12 +200,12 @@ impl VerifyOptions {
         }
     }
 
-    /// What is asked for of each digest: a signer, and formats of which one will do.
+    /// Returns the requirements for each digest: a signer, and formats of which one is sufficient.
     fn wanted(&self) -> Result<Vec<(&Trust, Vec<Format>)>> {
         if self.trusted.is_empty() {
             return Err(Error::Unsupported("nobody is named whose signature is asked for".to_owned()));
         }
-        // Whoever asks for two signers does not want one signature to be both.
+        // A signature must not count for two required signers.
         let mut keys = HashMap::new();
         for (name, key) in self.trusted.iter().filter_map(|trust| match trust {
             Trust::Key { name, key } => Some((name, key)),
@@ -234,97 +236,96 @@ impl VerifyOptions {
     }
 }
 
-/// Which signatures there are of what was asked for: digest × signer × format.
+/// The result of verification: one check per digest, signer and format.
 #[derive(Debug, Clone)]
 pub struct Coverage {
-    /// The root.
+    /// The digest of the root.
     pub root: Digest,
-    /// Each combination that was asked for, digest by digest, the root first.
+    /// All checks, by digest, those of the root first.
     pub cells: Vec<Cell>,
 }
 
-/// Whether there is one signature that was asked for.
+/// The result for one required signature.
 #[derive(Debug, Clone)]
 pub struct Cell {
-    /// What it is of.
+    /// The image or index that was verified.
     pub subject: Descriptor,
-    /// The platform, if that is an entry of an index for one.
+    /// The platform of the index entry, if it has one.
     pub platform: Option<Platform>,
-    /// Whose.
+    /// The name of the signer.
     pub signer: String,
-    /// In one of these formats.
+    /// The accepted formats.
     pub formats: Vec<Format>,
-    /// What was found.
+    /// The outcome.
     pub outcome: Outcome,
-    /// How many more signatures were found that do not count, beyond those that the outcome lists.
+    /// The number of refused signatures beyond those that the outcome lists.
     pub more_refused: usize,
 }
 
-/// What was found where a signature was asked for.
+/// The outcome of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// One that counts.
+    /// A valid signature was found.
     Verified(Box<Proof>),
-    /// Nothing was looked at, because a trust policy says so.
+    /// The trust policy skips verification.
     Skipped,
-    /// None that counts; those that do not, if there are any: up to 100.
+    /// No valid signature was found. Lists up to 100 refused signatures.
     Missing(Vec<Refused>),
-    /// The subject itself is nothing that is known here, and why. Another tool may run it, so no signature of it counts.
+    /// The subject is of an unknown kind, and why. Another tool may run it, so no signature of it is accepted.
     NotUnderstood(String),
 }
 
 impl Outcome {
-    /// Whether what was asked for is missing.
+    /// Returns whether the required signature is missing.
     pub fn is_failure(&self) -> bool {
         matches!(self, Outcome::Missing(_) | Outcome::NotUnderstood(_))
     }
 }
 
-/// A signature that counts.
+/// A valid signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
-    /// The manifest that leads to it.
+    /// The digest of its manifest.
     pub signature: Digest,
     /// Its format.
     pub format: Format,
-    /// Who made it, in words that are the same whenever it is the same one: the digest of the public key, or whom the
-    /// certificate names and who says so.
+    /// The signer in a stable text form: the digest of the public key, or identity and issuer in the certificate.
     pub by: String,
-    /// The same, to be told from others.
+    /// The signer, for telling signers apart.
     pub maker: Maker,
-    /// What is wrong with it, and by the policy is only told.
+    /// Checks that failed and that the trust policy only logs.
     pub warnings: Vec<Refusal>,
-    /// What the signer signed along, in the formats that have a place for it.
+    /// The signed metadata, in formats that have it.
     pub metadata: Annotations,
-    /// What was attested, if that was asked for.
+    /// The predicate, if an attestation was requested.
     pub predicate: Option<Predicate>,
 }
 
-/// A signature that does not count.
+/// A refused signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// The manifest that leads to it.
+    /// The digest of its manifest.
     pub signature: Digest,
-    /// Its format, if it got so far.
+    /// Its format, if it is known.
     pub format: Option<Format>,
-    /// Why not.
+    /// Why it is refused.
     pub why: Refusal,
 }
 
 impl Coverage {
-    /// Whether everything that was asked for is there.
+    /// Returns whether every required signature was found.
     pub fn is_complete(&self) -> bool {
         !self.cells.is_empty() && !self.cells.iter().any(|cell| cell.outcome.is_failure())
     }
 
-    /// The root as one that was verified, if everything that was asked for is there.
+    /// Returns the root as a verified one, if every required signature was found.
     pub fn accept(&self, root: &Root) -> Option<Verified<Root>> {
         (self.is_complete() && self.root == root.digest()).then(|| Verified(root.clone()))
     }
 }
 
-/// Something whose signatures were checked. Only [`Coverage::accept`] and [`Verdict::accept`](crate::Verdict::accept) make
-/// one.
+/// Something whose signatures were verified. Only [`VerifyReport::accept`] and
+/// [`Verdict::accept`](crate::Verdict::accept) create it.
 #[derive(Debug, Clone)]
 pub struct Verified<T>(T);
 
@@ -333,7 +334,7 @@ impl<T> Verified<T> {
         Verified(inner)
     }
 
-    /// What was verified.
+    /// Returns what was verified.
     pub fn into_inner(self) -> T {
         self.0
     }
@@ -347,12 +348,12 @@ impl<T> std::ops::Deref for Verified<T> {
     }
 }
 
-/// Looks for the signatures that are asked for, of the root and of what is below it where that is wanted.
+/// Verifies a root and, depending on the options, manifests below it.
 ///
 /// # Errors
 ///
-/// [`Error::Moved`] if the root is not what was expected; [`Error::Unsupported`] if nobody is named, or a format that none
-/// of them can have signed in; those of the place. A signature that is missing or does not count is no error.
+/// [`Error::Moved`] if the root is not the expected one; [`Error::Unsupported`] if there is no signer, or a format
+/// that none of the signers can use; errors of the location. A signature that is missing or refused is not an error.
 pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
@@ -372,7 +373,7 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
     Ok(Coverage { root: root.digest(), cells: cells.into_iter().flatten().collect() })
 }
 
-/// Looks at the signatures of one digest, one after the other, until nothing is missing.
+/// Verifies the signatures of one digest, one after the other, until every check has a valid one.
 async fn verify_subject(
     subject: Subject,
     wanted: &[(&Trust, Vec<Format>)],
@@ -401,7 +402,7 @@ async fn verify_subject(
 }
 
 impl Cell {
-    /// One for which nothing was found yet.
+    /// Returns a check without results.
     pub(crate) fn of(subject: &Subject, trust: &Trust, formats: Vec<Format>) -> Cell {
         let outcome = match &subject.kind {
             _ if trust.skips() => Outcome::Skipped,
@@ -418,12 +419,12 @@ impl Cell {
         }
     }
 
-    /// Whether a signature is in one of the formats, or in none that is known.
+    /// Returns whether a signature is in one of the formats, or in an unknown one.
     pub(crate) fn may_be(&self, found: &Found<'_>) -> bool {
         found.format.is_none_or(|format| self.formats.contains(&format))
     }
 
-    /// Writes down what became of a signature. The first that counts stays.
+    /// Records the result for a signature. The first valid one is kept.
     pub(crate) fn note(
         &mut self,
         found: &Found<'_>,

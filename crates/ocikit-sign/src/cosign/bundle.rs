@@ -1,4 +1,4 @@
-//! Sigstore bundles of version 0.3 with an in-toto statement in a DSSE envelope, signed by a key or by whom a certificate names.
+//! Sigstore bundles v0.3: an in-toto statement in a DSSE envelope, verified with a key or a certificate.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,16 +23,17 @@ use crate::sigstore::entry::{By, Signed};
 use crate::sigstore::log::Entry;
 use crate::sigstore::{Base64, CertificateTrust, Evidence, Named, TimestampForm, Timestamps, Vouchers};
 
-/// The media type of bundles, of their layer and of the artifact.
+/// The media type of bundles, their layers and their artifacts.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-/// What a statement says that is nothing but a signature.
+/// The predicate type of a statement that is a plain signature.
 pub(crate) const PREDICATE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
 pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
-/// What cosign calls its attestations still; the fields that count are the same.
+/// The statement type that cosign still writes in attestations. The fields read here are the same.
 const STATEMENT_TYPE_BEFORE: &str = "https://in-toto.io/Statement/v0.1";
 
-/// A bundle as it is read. What is long is borrowed, and what is not looked at stays text: a stranger wrote it.
+/// A bundle as it is read. Long fields are borrowed, and unused fields stay unparsed, because the bundle is untrusted
+/// input.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Bundle<'a> {
@@ -42,7 +43,7 @@ struct Bundle<'a> {
     verification_material: Material<'a>,
     #[serde(borrow)]
     dsse_envelope: Option<Envelope<'a>>,
-    /// The other kind of content; no image is signed so.
+    /// The other kind of content that bundles allow. Images are not signed this way.
     #[serde(default)]
     message_signature: Option<IgnoredAny>,
 }
@@ -56,7 +57,7 @@ struct Material<'a> {
     certificate: Option<RawCertificate>,
     #[serde(default)]
     x509_certificate_chain: Option<IgnoredAny>,
-    /// With a key at hand these add nothing that is trusted.
+    /// A signature verified with a key does not depend on log entries or timestamps.
     #[serde(default, borrow)]
     tlog_entries: Option<&'a RawValue>,
     #[serde(default, borrow)]
@@ -94,7 +95,7 @@ struct EnvelopeSignature {
     keyid: String,
 }
 
-/// A list of which no more than two are held: several are refused anyway.
+/// Deserializes a list of signatures and keeps at most two: several are refused anyway.
 fn the_only_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EnvelopeSignature>, D::Error> {
     struct Few;
 
@@ -142,8 +143,8 @@ struct NewMaterial {
     timestamp_verification_data: Option<Timestamps>,
 }
 
-/// What was signed, in-toto "Statement layer specification" v1. It is read after its signature was checked, so fields that
-/// are not known are the signer's business.
+/// The signed statement: in-toto "Statement layer specification" v1. It is read after its signature is verified, so
+/// unknown fields are allowed.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Statement<'a> {
@@ -157,7 +158,7 @@ struct Statement<'a> {
     predicate: Option<&'a RawValue>,
 }
 
-/// Of the digests of a subject only those are held that images have.
+/// A subject of the statement. Only digests with algorithms that images use are kept.
 #[derive(Serialize, Deserialize)]
 struct Subject<'a> {
     #[serde(borrow)]
@@ -181,7 +182,7 @@ impl<'a> Digests<'a> {
         }
     }
 
-    /// The one by the same algorithm as another.
+    /// Returns the digest with the same algorithm as `digest`.
     fn like(&self, digest: &Digest) -> Option<&str> {
         match digest.algorithm() {
             Algorithm::Sha512 => self.sha512.as_deref(),
@@ -190,14 +191,14 @@ impl<'a> Digests<'a> {
     }
 }
 
-/// What an attestation says, as the JSON text that was signed.
+/// The predicate of an attestation, as the JSON text that was signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Predicate(Bytes);
 
 impl Predicate {
-    /// The text of JSON.
+    /// Returns the JSON text.
     pub fn as_str(&self) -> &str {
-        // It was a part of text that was parsed.
+        // The bytes are a slice of text that was parsed, so they are UTF-8.
         std::str::from_utf8(&self.0).unwrap_or("null")
     }
 }
@@ -209,7 +210,7 @@ impl Serialize for Predicate {
     }
 }
 
-/// Makes a bundle that says something of a digest: with [`PREDICATE_TYPE`] and an empty predicate, that it was signed.
+/// Creates a bundle with a statement about a digest. [`PREDICATE_TYPE`] with an empty predicate is a plain signature.
 pub(crate) async fn sign(
     digest: &Digest,
     predicate_type: &str,
@@ -227,7 +228,7 @@ pub(crate) async fn sign(
     seal(&json(&statement)?, signer, vouchers).await
 }
 
-/// Makes a bundle of a statement, byte for byte.
+/// Creates a bundle that signs this statement byte for byte.
 pub(crate) async fn seal(payload: &[u8], signer: &dyn Signer, vouchers: Option<&Vouchers>) -> Result<Vec<u8>> {
     let public = signer.public_key();
     let message = authenticated(PAYLOAD_TYPE, payload);
@@ -258,7 +259,7 @@ pub(crate) async fn seal(payload: &[u8], signer: &dyn Signer, vouchers: Option<&
     })
 }
 
-/// Whether a bundle is of this very statement, and by this key.
+/// Returns whether a bundle holds exactly this statement, signed by this key.
 pub(crate) fn is_of(bundle: &[u8], statement: &[u8], key: &PublicKey) -> bool {
     let signed = Bundle::read(bundle).and_then(|bundle| bundle.signed());
     signed.is_ok_and(|(payload, signature)| {
@@ -266,9 +267,11 @@ pub(crate) fn is_of(bundle: &[u8], statement: &[u8], key: &PublicKey) -> bool {
     })
 }
 
-/// Checks that a bundle is by this key and says something of this type, or of any, of this digest. Returns what it says.
+/// Verifies a bundle with a key: its signature, its subject and, if one is given, its predicate type. Returns the
+/// predicate.
 ///
-/// Entries of transparency logs and timestamps in it are not looked at: with the key at hand nothing depends on them.
+/// Transparency log entries and timestamps are not checked, because a signature verified with a key does not depend
+/// on them.
 pub(crate) fn verify(
     bundle: &[u8],
     digest: &Digest,
@@ -281,7 +284,7 @@ pub(crate) fn verify(
         return Err(Refusal::OtherSigner);
     }
     let hint = material.public_key.as_ref().ok_or_else(|| malformed("it does not say by what it is verified"))?;
-    // The hint is not signed. One that names another key only saves the work.
+    // The hint is not signed. A hint for another key only saves the verification.
     if !hint.hint.is_empty() && hint.hint != key.hint() {
         return Err(Refusal::OtherSigner);
     }
@@ -292,8 +295,8 @@ pub(crate) fn verify(
     says(&payload.into(), digest, predicate_type)
 }
 
-/// Checks that a bundle is by somebody whose certificate is trusted, and says something of this type, or of any, of this
-/// digest. Returns whom the certificate names, who made it, and what it says.
+/// Verifies a bundle with its certificate, which must lead to a trusted authority: signature, subject and, if one is
+/// given, predicate type. Returns the identity in the certificate, the maker and the predicate.
 pub(crate) fn verify_certificate(
     bundle: &[u8],
     digest: &Digest,
@@ -328,14 +331,14 @@ impl<'a> Bundle<'a> {
         if bundle.media_type != MEDIA_TYPE {
             return Err(Refusal::NotUnderstood(format!("bundles of type {}", bundle.media_type)));
         }
-        // Version 0.3 has the certificate alone.
+        // Bundles v0.3 hold the leaf certificate without its chain.
         if bundle.verification_material.x509_certificate_chain.is_some() {
             return Err(Refusal::OtherSigner);
         }
         Ok(bundle)
     }
 
-    /// What was signed, and its signature. Neither was checked.
+    /// Returns the payload and the signature. Neither is verified.
     fn signed(&self) -> Result<(Vec<u8>, Vec<u8>), Refusal> {
         if self.message_signature.is_some() {
             return Err(Refusal::NotUnderstood("a signature without a statement".to_owned()));
@@ -367,20 +370,21 @@ impl Material<'_> {
     }
 }
 
-/// What raw JSON is; `None` for null.
+/// Parses raw JSON; `None` for null.
 fn parsed<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> serde_json::Result<Option<T>> {
     serde_json::from_str(raw.get())
 }
 
-/// The longest entries in logs, and the longest timestamps, of a signature in bytes. An entry holds its own copy of a
-/// statement's hash and not the statement, so that real ones have less than 20,000.
+/// The maximum size of the log entries, and of the timestamps, of one signature, in bytes. An entry holds the hash of
+/// the statement instead of the statement, so real ones have less than 20,000.
 const MAX_EVIDENCE_BYTES: usize = 1 << 20;
 
 fn malformed(why: &str) -> Refusal {
     Refusal::Malformed(why.to_owned())
 }
 
-/// The type of what a bundle says. Nothing was checked: this is for whoever checks it next.
+/// Returns the predicate type of a bundle. Nothing is verified; the caller must verify the bundle before it trusts
+/// the type.
 pub(crate) fn predicate_type_unverified(bundle: &[u8]) -> Result<String, Refusal> {
     let malformed = |error: serde_json::Error| Refusal::Malformed(error.to_string());
     let bundle: Bundle<'_> = serde_json::from_slice(bundle).map_err(malformed)?;
@@ -389,7 +393,7 @@ pub(crate) fn predicate_type_unverified(bundle: &[u8]) -> Result<String, Refusal
     Ok(serde_json::from_slice::<Statement<'_>>(&payload).map_err(malformed)?.predicate_type.into_owned())
 }
 
-/// Checks all of a bundle that needs no key: its form, and that it is about this digest. Returns the type of what it says.
+/// Checks everything about a bundle that needs no key: its format and its subject. Returns the predicate type.
 pub(crate) fn about_unverified(bundle: &[u8], digest: &Digest) -> Result<String, Refusal> {
     let kind = predicate_type_unverified(bundle)?;
     let (payload, _) = Bundle::read(bundle)?.signed()?;
@@ -397,7 +401,7 @@ pub(crate) fn about_unverified(bundle: &[u8], digest: &Digest) -> Result<String,
     Ok(kind)
 }
 
-/// Whether bytes are a statement of in-toto, whatever it says.
+/// Returns whether bytes are an in-toto statement of any type.
 pub(crate) fn is_statement(bytes: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Form<'a> {
@@ -407,21 +411,22 @@ pub(crate) fn is_statement(bytes: &[u8]) -> bool {
     serde_json::from_slice::<Form<'_>>(bytes).is_ok_and(|form| form.kind.starts_with("https://in-toto.io/Statement/"))
 }
 
-/// A statement that nobody signed, and what it is about.
+/// An unsigned statement and its subject.
 pub(crate) struct Unsigned {
-    /// Its bytes, which are those that came unless something was put in.
+    /// The statement's bytes, unchanged unless a subject was inserted.
     pub(crate) bytes: Vec<u8>,
-    /// Its type.
+    /// The predicate type.
     pub(crate) kind: String,
-    /// The digest that it named, if another was put in its place.
+    /// The digest that the statement named before it was replaced, if it was.
     pub(crate) before: Option<Digest>,
 }
 
-/// The key of what a promoted statement says of its subject: the digest that it named when BuildKit wrote it.
+/// The annotation on the subject of a promoted statement that records the digest BuildKit wrote.
 pub(crate) const ANNOTATED_FROM: &str = "dev.ocikit.annotated-from";
 
-/// A statement that nobody signed, about this digest and nothing else. One that names no subject gets this one; one that
-/// names nothing but a digest which `is_before` accepts gets it too, and says so.
+/// Returns an unsigned statement whose only subject is `digest`. A statement without a subject gets this one. A
+/// statement whose only subject is a digest that `is_before` accepts gets this one too, and an annotation with the
+/// old digest.
 pub(crate) fn statement_about(
     bytes: &[u8],
     digest: &Digest,
@@ -458,7 +463,7 @@ pub(crate) fn statement_about(
     Ok(Unsigned { bytes, kind, before })
 }
 
-/// A statement with another subject, and every other byte as it was.
+/// Replaces the subject of a statement and keeps every other byte.
 fn with_subject(bytes: &[u8], subject: &str) -> serde_json::Result<Vec<u8>> {
     #[derive(Deserialize)]
     struct Form<'a> {
@@ -466,27 +471,28 @@ fn with_subject(bytes: &[u8], subject: &str) -> serde_json::Result<Vec<u8>> {
         subject: &'a RawValue,
     }
     let Form { subject: old } = serde_json::from_slice(bytes)?;
-    // Raw values are parts of what they were read from.
+    // A `RawValue` borrows from the text it was read from, so its address gives its position.
     let start = (old.get().as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
     let (before, after) = (bytes.get(..start), bytes.get(start.saturating_add(old.get().len())..));
     Ok([before.unwrap_or_default(), subject.as_bytes(), after.unwrap_or_default()].concat())
 }
 
-/// What a statement, whose signature was checked, says of a digest, if it is of that type. Any will do if none is named.
+/// Checks the type and the subject of a statement whose signature was verified. Returns its predicate. `None` accepts
+/// every predicate type.
 fn says(payload: &Bytes, digest: &Digest, predicate_type: Option<&str>) -> Result<Predicate, Refusal> {
     let statement: Statement<'_> =
         serde_json::from_slice(payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
     if ![STATEMENT_TYPE, STATEMENT_TYPE_BEFORE].contains(&&*statement.kind) {
         return Err(Refusal::NotUnderstood(format!("statements of type {}", statement.kind)));
     }
-    // An attestation is signed as well, and does not say what a signature says.
+    // An attestation is signed as well, but it is not a signature of the image.
     if predicate_type.is_some_and(|wanted| statement.predicate_type != wanted) {
         return Err(Refusal::OtherPredicate(statement.predicate_type.into_owned()));
     }
     let hex = digest.hex();
     if statement.subject.iter().any(|subject| subject.digest.like(digest) == Some(&hex)) {
         let predicate = statement.predicate.map_or("null", RawValue::get);
-        // A part of the payload, which is then held as a whole.
+        // The predicate is a slice of the payload, which is then kept in memory as a whole.
         let is_part = payload.as_ptr_range().contains(&predicate.as_ptr());
         return Ok(Predicate(match is_part {
             true => payload.slice_ref(predicate.as_bytes()),
@@ -497,7 +503,7 @@ fn says(payload: &Bytes, digest: &Digest, predicate_type: Option<&str>) -> Resul
     Err(Refusal::OtherSubject(other.unwrap_or("nothing").to_owned()))
 }
 
-/// The bytes that a DSSE signature is of: "Pre-Authentication Encoding".
+/// Returns the bytes that a DSSE signature covers: the "Pre-Authentication Encoding".
 fn authenticated(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let mut bytes = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     bytes.extend_from_slice(payload);
@@ -575,7 +581,7 @@ mod tests {
         );
         let bundle = sign(&digest(), &key).await.unwrap();
         let mut value: Value = serde_json::from_slice(&bundle).unwrap();
-        // A second signature, a second content, another kind of material: each is another bundle than this reads.
+        // A second signature, a second content or another kind of material makes a bundle that is not supported.
         let copy = value["dsseEnvelope"]["signatures"][0].clone();
         value["dsseEnvelope"]["signatures"].as_array_mut().unwrap().push(copy);
         assert!(verify(value.to_string().as_bytes(), &digest(), key.public_key()).is_err());
@@ -642,7 +648,7 @@ mod tests {
         let key = PrivateKey::generate(KeyKind::P256).unwrap();
         let bundle = String::from_utf8(sign(&digest(), &key).await.unwrap()).unwrap();
         let zeros = format!("[{}0]", "0,".repeat(1000));
-        // With the key nothing depends on them, and they stay text.
+        // Verification with a key does not depend on log entries, so they are not parsed.
         let entries = bundle.replacen('}', &format!(r#"}},"tlogEntries":{zeros}"#), 1);
         assert_eq!(verify(entries.as_bytes(), &digest(), key.public_key()), Ok(()));
         let signatures =

@@ -1,4 +1,4 @@
-//! What cosign writes: bundles and simple signing.
+//! The signature formats of cosign: bundles and simple signing.
 
 pub(crate) mod bundle;
 pub(crate) mod simple;

@@ -1,4 +1,4 @@
-//! Simple signing: a payload in a layer, its signature in an annotation of the layer.
+//! Simple signing, the older format of cosign: the payload is a layer, its signature an annotation of the layer.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,17 +18,17 @@ use crate::sigstore::{Base64, CertificateTrust, Evidence, LogVersion, Named, Num
 
 /// The media type of a payload.
 pub(crate) const LAYER_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-/// The annotation that has the signature, in base64.
+/// The annotation with the signature in base64.
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
-/// The certificate of the signer, in PEM.
+/// The annotation with the signer's certificate in PEM.
 const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
-/// Those between it and the root, which a trusted root has as well; they are written and not looked at.
+/// The annotation with the intermediate certificates. It is written but not read: a trusted root has them as well.
 const CHAIN: &str = "dev.sigstore.cosign/chain";
-/// An entry of a log of version 1, with the signature of the log.
+/// The annotation with a Rekor v1 log entry, signed by the log.
 const LOG: &str = "dev.sigstore.cosign/bundle";
-/// The answer of an authority for timestamps.
+/// The annotation with the response of a timestamp authority.
 const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
-/// What a payload calls itself.
+/// The type that a payload gives for itself.
 const KIND: &str = "cosign container image signature";
 
 #[derive(Deserialize)]
@@ -82,7 +82,8 @@ struct Image {
     digest: String,
 }
 
-/// Makes a payload about a digest under a name, and the descriptor of its layer with the signature.
+/// Creates a payload for a digest and a name. Returns the descriptor of its layer, which holds the signature, and the
+/// payload.
 pub(crate) async fn sign(
     digest: &Digest,
     reference: &str,
@@ -107,7 +108,7 @@ pub(crate) async fn sign(
     Ok((layer, payload))
 }
 
-/// Puts what vouches for a signature into the annotations of its layer.
+/// Requests the verification material of a signature and adds it to the annotations of its layer.
 async fn vouch(
     layer: &mut Descriptor,
     payload: &[u8],
@@ -141,12 +142,12 @@ async fn vouch(
     Ok(())
 }
 
-/// What a log of version 1 promised, as an annotation.
+/// Returns the annotation with a Rekor v1 log entry and the log's signed entry timestamp.
 fn promise(entry: &Entry) -> String {
     let promise = entry.inclusion_promise.as_ref().map(|promise| &promise.signed_entry_timestamp);
     json!({
         "SignedEntryTimestamp": promise,
-        // Numbers here, where bundles have text.
+        // This format has JSON numbers where bundles have strings.
         "Payload": {
             "body": entry.canonicalized_body,
             "integratedTime": entry.integrated_time.0,
@@ -157,7 +158,7 @@ fn promise(entry: &Entry) -> String {
     .to_string()
 }
 
-/// What of a layer is looked at.
+/// Returns a copy of a layer descriptor with only the fields and annotations that verification reads.
 pub(crate) fn slim(layer: &Descriptor) -> Descriptor {
     let mut slim = Descriptor::new(layer.media_type.clone(), layer.digest, layer.size);
     for key in [SIGNATURE, CERTIFICATE, LOG, TIMESTAMP] {
@@ -168,24 +169,24 @@ pub(crate) fn slim(layer: &Descriptor) -> Descriptor {
     slim
 }
 
-/// The descriptor of a payload with its signature, which is in base64.
+/// Returns the layer descriptor of a payload with its signature, which is in base64.
 pub(crate) fn layer(payload: &[u8], signature: &str) -> Descriptor {
     let mut layer = Descriptor::of(MediaType::new(LAYER_TYPE), payload);
     layer.annotations.insert(SIGNATURE, signature);
     layer
 }
 
-/// Checks that a layer is a signature by this key of this digest, and returns the name under which it was signed.
+/// Verifies the signature of a layer with a key, and its subject. Returns the name under which it was signed.
 pub(crate) fn verify(layer: &Descriptor, payload: &[u8], digest: &Digest, key: &PublicKey) -> Result<String, Refusal> {
     if !key.verifies_cosign(payload, &signature(layer)?) {
-        // Nothing tells whether it is another's or was changed.
+        // A signature by another key and a changed payload look the same here.
         return Err(Refusal::WrongSignature);
     }
     says(payload, digest)
 }
 
-/// Checks that a layer is a signature of this digest by somebody whose certificate is trusted. Returns whom the certificate
-/// names, who made it, and the name under which it was signed.
+/// Verifies the signature of a layer with its certificate, which must lead to a trusted authority, and its subject.
+/// Returns the identity in the certificate, the maker and the name under which it was signed.
 pub(crate) fn verify_certificate(
     layer: &Descriptor,
     payload: &[u8],
@@ -204,7 +205,7 @@ pub(crate) fn verify_certificate(
     Ok((named, Maker::of_certificate(leaf, Names::Alternative)?, says(payload, digest)?))
 }
 
-/// The entry of a log and the timestamp in the annotations of a layer.
+/// Returns the log entry and the timestamp in the annotations of a layer.
 fn evidence(layer: &Descriptor) -> Result<Evidence, Refusal> {
     let mut evidence = Evidence::default();
     let wrong = |error: serde_json::Error| malformed(&error.to_string());
@@ -217,7 +218,7 @@ fn evidence(layer: &Descriptor) -> Result<Evidence, Refusal> {
         let body: Value = serde_json::from_slice(&payload.body.0).map_err(wrong)?;
         let said = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let key_id = hex::decode(&payload.log_id).map_err(|_| malformed("the ID of its log is not hexadecimal"))?;
-        // Upper case would be another way to write the same.
+        // Upper-case digits would be a second encoding of the same ID.
         if hex::encode(&key_id) != payload.log_id {
             return Err(malformed("the ID of its log is not hexadecimal"));
         }
@@ -234,7 +235,7 @@ fn evidence(layer: &Descriptor) -> Result<Evidence, Refusal> {
     Ok(evidence)
 }
 
-/// The signature in the annotations of a layer.
+/// Returns the signature in the annotations of a layer.
 pub(crate) fn signature(layer: &Descriptor) -> Result<Vec<u8>, Refusal> {
     let signature = layer.annotations.get(SIGNATURE).ok_or_else(|| malformed("its layer has no signature"))?;
     STANDARD.decode(signature).map_err(|_| malformed("it is not in base64"))
@@ -244,7 +245,7 @@ fn malformed(why: &str) -> Refusal {
     Refusal::Malformed(why.to_owned())
 }
 
-/// The name under which a payload says that a digest was signed.
+/// Checks that a payload is about `digest`. Returns the name under which it was signed.
 pub(crate) fn says(payload: &[u8], digest: &Digest) -> Result<String, Refusal> {
     let Payload { critical } =
         serde_json::from_slice(payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
@@ -257,9 +258,8 @@ pub(crate) fn says(payload: &[u8], digest: &Digest) -> Result<String, Refusal> {
     Ok(critical.identity.reference)
 }
 
-/// The manifest of all signatures of one digest: what was there, and one more layer. What the old one says besides stays.
-///
-/// Returns the config and the manifest.
+/// Returns the config and the manifest that hold all signatures of one digest: the layers of `old` and one more.
+/// Other fields of `old` are kept.
 pub(crate) fn manifest(old: Option<&[u8]>, layer: &Descriptor) -> Result<(Vec<u8>, Vec<u8>)> {
     let refuse = |why: &str| Error::Unsupported(format!("the signatures that are there cannot be added to: {why}"));
     let mut manifest = match old {
@@ -270,7 +270,7 @@ pub(crate) fn manifest(old: Option<&[u8]>, layer: &Descriptor) -> Result<(Vec<u8
     let layers = manifest.get_mut("layers").and_then(Value::as_array_mut).ok_or_else(|| refuse("it has no layers"))?;
     layers.push(layer);
     let digests: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
-    // As go-containerregistry writes the config of an image of nothing, which cosign and registries expect.
+    // go-containerregistry writes this config for an empty image; cosign and registries expect it.
     let created = "0001-01-01T00:00:00Z";
     let history: Vec<_> = digests.iter().map(|_| json!({"created": created})).collect();
     let config = json!({
@@ -343,13 +343,13 @@ mod tests {
                     changed[position] ^= mask;
                     let mut layer = layer.clone();
                     layer.annotations.insert(name, String::from_utf8(changed).unwrap());
-                    // Space at the end of a line of PEM is none of the certificate.
+                    // White space at the end of a PEM line is not part of the certificate.
                     let is_space = name == CERTIFICATE && text[position] == b'\n' && mask == 1;
                     assert!(is_space || verified(&layer).is_err(), "{name} {position} {mask}");
                 }
             }
         }
-        // Logged before and after the certificate was valid; of something else; not at all.
+        // Logged before the certificate was valid, after it, for another signature, and not logged.
         let (_, other) = sign(&digest(), "another", &key, None).await.unwrap();
         for logged in [
             logged("2026-05-31T23:59:59Z"),
@@ -361,7 +361,7 @@ mod tests {
             layer.annotations.insert(LOG, logged);
             assert!(verified(&layer).is_err());
         }
-        // A timestamp beside it has to be right as well.
+        // A timestamp next to the log entry must be valid as well.
         let stamp = |message: &[u8]| {
             let answer = world.tsa.answer(message, &Making::at("20260615120000Z"));
             serde_json::to_string(&TimestampForm { timestamp: Base64(answer) }).unwrap()

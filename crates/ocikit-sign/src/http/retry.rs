@@ -1,4 +1,4 @@
-//! Asking a service again where a fault may pass.
+//! Retries of requests to signing services.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use reqwest::Url;
 use super::{HttpAnswer, chain, failed};
 use crate::error::Result;
 
-/// How long to wait before a service that was asked so often is asked again, if that may help.
+/// Returns the delay before the next attempt, or `None` if a retry cannot help or enough attempts were made.
 pub(super) fn after(retries: &RetryOptions, attempts: u32, outcome: &Result<HttpAnswer, Fault>) -> Option<Duration> {
     let asked = match outcome {
         Ok(answer) if is_passing(answer.status) => answer.retry_after,
@@ -23,18 +23,18 @@ pub(super) fn after(retries: &RetryOptions, attempts: u32, outcome: &Result<Http
         _ => retries,
     };
     let mut random = [0; 8];
-    // Without randomness everyone comes back at the same time, and that is all.
+    // Without randomness the delay has no jitter, which is acceptable.
     let _ = rand::fill(&mut random);
     retries.pause(attempts, asked, u64::from_be_bytes(random))
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 pub(crate) struct Fault {
     problem: String,
-    /// It would be the same again.
+    /// A retry would fail in the same way.
     is_final: bool,
-    /// Another attempt hardly ever helps: nothing listens, or the name has no address.
+    /// A retry hardly ever helps: the connection was refused, or the host name was not resolved.
     is_lasting: bool,
 }
 
@@ -47,21 +47,21 @@ impl Fault {
 impl From<reqwest::Error> for Fault {
     fn from(error: reqwest::Error) -> Fault {
         let error = error.without_url();
-        // What TLS finds in a connection that stands is what became of the bytes on the way.
+        // Only TLS errors during the handshake are final. Later ones mean that data was damaged in transit.
         let is_refused = error.is_connect() && causes(&error).any(|cause| cause.is::<rustls::Error>());
         let is_lasting = error.is_connect() && causes(&error).any(is_unreachable);
         Fault { problem: chain(&error), is_final: is_refused || error.is_builder(), is_lasting }
     }
 }
 
-/// Whether a connection was refused, or the name of the host was not resolved. The latter has no type of its own.
+/// Returns whether a connection was refused or a host name was not resolved. The latter has no error type of its own.
 fn is_unreachable(cause: &(dyn std::error::Error + 'static)) -> bool {
     let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     kind == Some(std::io::ErrorKind::ConnectionRefused) || cause.to_string() == "dns error"
 }
 
-/// Asks as often as `pause` gives a time to wait for, which gets how often that was and what came of it. The last outcome
-/// counts.
+/// Calls `ask` until `pause` returns `None`. `pause` gets the number of attempts and the last outcome. Returns the
+/// last outcome.
 pub(super) async fn again<A: Future<Output = Result<HttpAnswer, Fault>>>(
     url: &Url,
     ask: impl Fn() -> A,
@@ -79,7 +79,7 @@ pub(super) async fn again<A: Future<Output = Result<HttpAnswer, Fault>>>(
     }
 }
 
-/// How often a service was asked, to be put behind what is wrong; nothing if it was once.
+/// Returns the number of attempts as a suffix for an error message; empty for a single attempt.
 pub(super) fn times(attempts: u32) -> String {
     if attempts > 1 { format!(", asked {attempts} times") } else { String::new() }
 }

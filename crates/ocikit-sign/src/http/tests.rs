@@ -10,8 +10,8 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 
 use super::*;
 
-/// A server on this machine that gives one answer after the other, the last one from then on, and keeps what it was asked
-/// last and how often. An answer without a byte breaks the connection.
+/// A loopback server that returns the given responses in order, repeats the last one, and records the last request
+/// and the number of requests. An empty response closes the connection.
 pub(crate) struct Server {
     pub(crate) port: u16,
     asked: Arc<Mutex<Vec<u8>>>,
@@ -48,7 +48,7 @@ impl Server {
         String::from_utf8_lossy(&self.asked.lock().unwrap()).into_owned()
     }
 
-    /// How many connections there were, each for one request.
+    /// Returns the number of connections, each for one request.
     pub(crate) fn times(&self) -> usize {
         self.times.load(Relaxed)
     }
@@ -82,7 +82,7 @@ pub(crate) fn said(status: &str, more: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{more}\r\n{body}", body.len()).into_bytes()
 }
 
-/// Options with which nothing is waited for.
+/// Returns options without delays between retries.
 pub(crate) fn local() -> HttpOptions {
     let retries = RetryOptions { initial_delay: Duration::ZERO, ..RetryOptions::default() };
     HttpOptions { system_authorities: false, retries, ..HttpOptions::default() }
@@ -116,7 +116,7 @@ async fn long_answers_are_cut_off_and_nothing_secret_is_told() {
         assert_eq!(error, format!("http://127.0.0.1:{}/path: its answer has more than 5 bytes", server.port));
         assert_eq!(http.get(&url, &[], 6).await.unwrap().body, b"123456");
     }
-    // Nobody listens on port 1.
+    // No server listens on port 1.
     for url in ["http://secret@127.0.0.1:1/?secret", "ftp://secret/", "secret", "https://secret@127.0.0.1:1/"] {
         let error = http.get(url, &[], 5).await.unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
@@ -165,7 +165,7 @@ async fn what_may_pass_is_asked_again() {
             assert!(asked.contains("\r\nx: y\r\n") && asked.ends_with("\r\n\r\nbody") == is_post, "{asked}");
         }
     }
-    // Every status that may pass, and no answer at all.
+    // Every retryable status, and no response at all.
     for status in [408, 425, 429, 500, 502, 503, 504] {
         let server = Server::answering(vec![said(&format!("{status} x"), "", ""), fine.clone()], None).await;
         let answer = http.get(&format!("http://127.0.0.1:{}/", server.port), &[], 100).await.unwrap();
@@ -212,7 +212,7 @@ async fn both_sides_show_certificates() {
     let known = HttpOptions { identity: Some(identity.clone()), ..trusting() };
     let answer = Http::new(&known).unwrap().get(&url, &[], 100).await.unwrap();
     assert_eq!(answer.body, b"it is you");
-    // Who shows nothing is not served, and a server that nobody vouches for is not asked.
+    // A client without a certificate is refused, and so is a server whose certificate is not trusted.
     assert!(Http::new(&trusting()).unwrap().get(&url, &[], 100).await.is_err());
     let stranger = HttpOptions { identity: Some(identity.clone()), ..local() };
     let error = Http::new(&stranger).unwrap().get(&url, &[], 100).await.unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The encrypted keys of cosign: scrypt and NaCl's secretbox around PKCS #8, in JSON.
+//! Cosign's encrypted private keys: JSON with PKCS #8 in NaCl's secretbox, with a key derived by scrypt.
 
 use aws_lc_rs::rand;
 use base64::Engine;
@@ -12,13 +12,13 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 
-/// The labels of such keys; the first is the one that is written.
+/// The PEM labels of encrypted keys. The first one is written.
 pub(crate) const LABELS: [&str; 2] = ["ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY"];
 
-/// The cost that cosign 3 asks for: 2^16. Files of older versions ask for 2^15. The unit tests of this crate derive dozens of
-/// keys and write cheaper ones; those of the program write real ones.
+/// The scrypt cost as log2(N). cosign 3 uses 2^16 and older versions 2^15. Unit tests of this crate derive dozens of
+/// keys and use a lower cost; the program's tests use the real one.
 const LOG_N: u8 = if cfg!(test) { 10 } else { 16 };
-/// As much as a file may ask for: memory is 128 · r · N bytes, and a file is anybody's.
+/// The maximum scrypt cost that is accepted as log2(N): memory is 128 · r · N bytes, and the file is untrusted input.
 const MOST_LOG_N: u8 = 18;
 
 #[derive(Serialize, Deserialize)]
@@ -96,7 +96,8 @@ fn derive(password: &[u8], salt: &[u8], log_n: u8) -> Result<Zeroizing<[u8; 32]>
     Ok(key)
 }
 
-/// NaCl's `crypto_secretbox`: the first 32 bytes of the stream are the key of the tag that stands before the rest.
+/// Encrypts like NaCl's `crypto_secretbox`: the first 32 bytes of the key stream are the key of the tag, which
+/// precedes the ciphertext.
 fn seal(key: &[u8; 32], nonce: &[u8; 24], plain: &[u8]) -> Vec<u8> {
     let (tag_key, mut stream) = streams(key, nonce);
     let mut text = plain.to_vec();
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_box_of_nacl_is_opened() {
-        // The vector of NaCl's own tests, `tests/secretbox.c` and `tests/secretbox.out`.
+        // The test vector of NaCl, `tests/secretbox.c` and `tests/secretbox.out`.
         let key = hex::decode("1b27556473e985d462cd51197a9a46c76009549eac6474f206c4ee0844f68389").unwrap();
         let nonce = hex::decode("69696ee955b62b73cd62bda875fc73d68219e0036b7a0b37").unwrap();
         let plain = hex::decode(

@@ -1,4 +1,4 @@
-//! Keys: read from files, made, wiped from memory when they go.
+//! Keys: reading, generating and writing. Private keys are wiped from memory when they are dropped.
 
 mod encrypted;
 mod pem;

@@ -2,18 +2,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-/// No key and no chain of certificates is longer than this many bytes.
+/// The maximum size of a PEM file, in bytes. Keys and certificate chains are shorter.
 const LONGEST: usize = 1 << 20;
 
 /// A block of a PEM file.
 pub(crate) struct Block {
-    /// What stands between `BEGIN` and the dashes.
+    /// The label between `BEGIN` and the dashes.
     pub(crate) label: String,
     pub(crate) bytes: Zeroizing<Vec<u8>>,
 }
 
-/// The blocks of a PEM file (RFC 7468), in order. Text around them is passed over; a block that is not whole, or has
-/// headers as encrypted keys of old have, is none.
+/// Parses the blocks of a PEM file (RFC 7468), in order. Text outside of blocks is ignored. Incomplete blocks and
+/// blocks with headers, as in old encrypted keys, are refused.
 pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, &'static str> {
     if text.len() > LONGEST {
         return Err("it is too long");
@@ -23,7 +23,7 @@ pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, &'static str> {
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         let Some(label) = boundary(line, "BEGIN") else { continue };
-        // Memory that is outgrown is not wiped, so nothing is.
+        // Reserve all memory now: a buffer that grows leaves a copy that is not wiped.
         let mut body = Zeroizing::new(String::with_capacity(text.len()));
         loop {
             let line = lines.next().ok_or("a block has no end")?;
@@ -45,7 +45,7 @@ fn boundary<'a>(line: &'a str, word: &str) -> Option<&'a str> {
     line.trim().strip_prefix("-----")?.strip_prefix(word)?.strip_prefix(' ')?.strip_suffix("-----")
 }
 
-/// A block as text, in lines of 64 letters.
+/// Encodes a PEM block, with 64 characters per line.
 pub(crate) fn write(label: &str, bytes: &[u8]) -> Zeroizing<String> {
     let body = Zeroizing::new(STANDARD.encode(bytes));
     let mut text = Zeroizing::new(String::with_capacity(body.len() + body.len() / 64 + 2 * label.len() + 64));

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::key::{KeyKind, PublicKey, Scheme, encrypted, pem};
 
-/// A private key. It is wiped from memory when it goes, and is shown by its public half only.
+/// A private key. It is wiped from memory when it is dropped, and its `Debug` output shows the public key only.
 pub struct PrivateKey {
     pair: Pair,
     public: PublicKey,
@@ -22,11 +22,11 @@ enum Pair {
 }
 
 impl PrivateKey {
-    /// Makes a key.
+    /// Generates a key.
     ///
     /// # Errors
     ///
-    /// [`Error::Key`] for RSA of other than 2048, 3072, 4096 or 8192 bits, and if the system has no randomness.
+    /// [`Error::Key`] for RSA sizes other than 2048, 3072, 4096 or 8192 bits, and if the system has no randomness.
     pub fn generate(kind: KeyKind) -> Result<PrivateKey> {
         let failed = |_| Error::Key("it could not be made".to_owned());
         let ecdsa = |algorithm| EcdsaKeyPair::generate(algorithm).map(Pair::Ecdsa).map_err(failed);
@@ -49,15 +49,15 @@ impl PrivateKey {
         PrivateKey::of(pair)
     }
 
-    /// Reads a key in PEM: PKCS #8, SEC 1 (`EC PRIVATE KEY`), PKCS #1 (`RSA PRIVATE KEY`), or in the encrypted form of
-    /// cosign, which needs the password.
+    /// Reads a key in PEM: PKCS #8, SEC 1 (`EC PRIVATE KEY`), PKCS #1 (`RSA PRIVATE KEY`) or cosign's encrypted
+    /// format, which needs the password.
     ///
     /// # Errors
     ///
-    /// [`Error::Password`] if there is none or if it is wrong; [`Error::Key`] if it is no such key.
+    /// [`Error::Password`] if the password is missing or wrong; [`Error::Key`] if it is not such a key.
     pub fn from_pem(text: &[u8], password: Option<&[u8]>) -> Result<PrivateKey> {
         let blocks = pem::blocks(text).map_err(|why| Error::Key(why.to_owned()))?;
-        // OpenSSL writes the name of the curve in front of the key.
+        // OpenSSL writes a block with the curve in front of the key.
         let mut keys = blocks.iter().filter(|block| block.label != "EC PARAMETERS");
         let (Some(block), None) = (keys.next(), keys.next()) else {
             return Err(Error::Key(format!("it holds {} PEM blocks and not one", blocks.len())));
@@ -77,7 +77,7 @@ impl PrivateKey {
         }
     }
 
-    /// Whether a file holds a key that needs a password.
+    /// Returns whether a file holds a key that needs a password.
     pub fn is_encrypted(text: &[u8]) -> bool {
         let blocks = pem::blocks(text).unwrap_or_default();
         blocks.iter().any(|block| encrypted::LABELS.contains(&block.label.as_str()))
@@ -111,25 +111,25 @@ impl PrivateKey {
         Ok(PrivateKey { pair, public })
     }
 
-    /// The public half.
+    /// Returns the public key.
     pub fn public_key(&self) -> &PublicKey {
         &self.public
     }
 
-    /// The key in PEM as PKCS #8, not encrypted.
+    /// Returns the key in PEM as PKCS #8, not encrypted.
     ///
     /// # Errors
     ///
-    /// [`Error::Key`] if it cannot be written so.
+    /// [`Error::Key`] if encoding fails.
     pub fn to_pem(&self) -> Result<Zeroizing<String>> {
         Ok(pem::write("PRIVATE KEY", &self.to_pkcs8()?))
     }
 
-    /// The key in the encrypted form of cosign.
+    /// Returns the key in cosign's encrypted format.
     ///
     /// # Errors
     ///
-    /// [`Error::Key`] if it cannot be written so.
+    /// [`Error::Key`] if encoding or encryption fails.
     pub fn to_encrypted_pem(&self, password: &[u8]) -> Result<Zeroizing<String>> {
         Ok(pem::write(encrypted::LABELS[0], &encrypted::encrypt(&self.to_pkcs8()?, password)?))
     }
@@ -138,17 +138,17 @@ impl PrivateKey {
         let failed = |_| Error::Key("it cannot be written".to_owned());
         Ok(Zeroizing::new(match &self.pair {
             Pair::Ecdsa(pair) => pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec(),
-            // Readers other than this one know version 1, without the public half.
+            // Other tools read version 1 only, which omits the public key.
             Pair::Ed25519(pair) => pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec(),
             Pair::Rsa(pair) => pair.as_der().map_err(failed)?.as_ref().to_vec(),
         }))
     }
 
-    /// Signs a message. ECDSA signatures are in ASN.1.
+    /// Signs a message. ECDSA signatures are encoded in ASN.1.
     ///
     /// # Errors
     ///
-    /// [`Error::Signer`] if keys of this kind do not sign in that scheme.
+    /// [`Error::Signer`] if the key does not support the scheme.
     pub fn sign(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>> {
         let failed = |_| Error::Signer(format!("a key of kind {} did not sign", self.public.kind()));
         let other = || Error::Signer(format!("keys of kind {} do not sign with {scheme}", self.public.kind()));
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn weak_and_strange_keys_are_refused() {
-        // 1024 bits of RSA, and a point of the curve secp256k1, each as OpenSSL wrote it.
+        // An RSA key of 1024 bits and a point on secp256k1, both written by OpenSSL.
         const WEAK: &str = "-----BEGIN PUBLIC KEY-----\nMIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCa4Oi8Mf257oVd3TUB03i2Hgmv\n\
          3AR8xN5oeorNlegpPMhtiWRYmhK5tGtk6ZVY1uZ2ku1nAWdhZSNSEYdualuff1AG\n\
          4i8V/2kvmEUGPowG2aUGx7Wee/if2HvbczG57fLMkbu4s11ovRjBJbDOzB7y6gv+\n\

@@ -13,7 +13,7 @@ use x509_cert::spki::SubjectPublicKeyInfoRef;
 use crate::error::{Error, Result};
 use crate::key::{Scheme, pem};
 
-/// What kind a key is of.
+/// The kind of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyKind {
     /// Elliptic curve P-256.
@@ -26,7 +26,7 @@ pub enum KeyKind {
     Ed25519,
     /// RSA.
     Rsa {
-        /// The length of the modulus; from 2048 to 8192.
+        /// The length of the modulus in bits, from 2048 to 8192.
         bits: u32,
     },
 }
@@ -43,18 +43,17 @@ impl fmt::Display for KeyKind {
     }
 }
 
-/// A public key that signatures are checked with. It is a point on its curve, or an RSA modulus of a length that is not
-/// too weak.
+/// A public key. It is a valid point on its curve, or an RSA modulus of 2048 to 8192 bits.
 ///
-/// One key has one form here, whatever encoding it was read from: a compressed point and an uncompressed one, or RSA
-/// parameters that are absent and ones that are NULL, give the same bytes and the same fingerprint.
+/// The encoding is canonical: a compressed and an uncompressed point, or absent and NULL RSA parameters, give the
+/// same bytes and the same fingerprint.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PublicKey {
     kind: KeyKind,
-    /// `SubjectPublicKeyInfo`, RFC 5280 4.1.2.7, as Go and OpenSSL write it: named curve, uncompressed point, NULL
+    /// `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7) as Go and OpenSSL write it: named curve, uncompressed point, NULL
     /// parameters for RSA.
     der: Vec<u8>,
-    /// The digest of what the private key determines.
+    /// The digest that identifies the private key; see [`PublicKey::identity`].
     identity: Digest,
 }
 
@@ -63,7 +62,7 @@ impl PublicKey {
     ///
     /// # Errors
     ///
-    /// [`Error::Key`] if there is not exactly one, or if it is of no kind that is used.
+    /// [`Error::Key`] if there is not exactly one block, or the key is of an unsupported kind.
     pub fn from_pem(text: &[u8]) -> Result<PublicKey> {
         let blocks = pem::blocks(text).map_err(|why| Error::Key(why.to_owned()))?;
         match &blocks[..] {
@@ -78,7 +77,7 @@ impl PublicKey {
     ///
     /// # Errors
     ///
-    /// [`Error::Key`] if it is none, or of no kind that is used.
+    /// [`Error::Key`] if it is malformed, or the key is of an unsupported kind.
     pub fn from_der(der: &[u8]) -> Result<PublicKey> {
         let refuse = |why: String| Error::Key(why);
         let info = SubjectPublicKeyInfoRef::from_der(der)
@@ -116,49 +115,50 @@ impl PublicKey {
         Ok(PublicKey { kind, der, identity })
     }
 
-    /// The key in a certificate.
+    /// Returns the key in a certificate.
     pub(crate) fn of_certificate(certificate: &x509_cert::Certificate) -> Result<PublicKey> {
         let info = certificate.tbs_certificate().subject_public_key_info();
         PublicKey::from_der(&info.to_der().map_err(|error| Error::Key(error.to_string()))?)
     }
 
-    /// What kind it is of.
+    /// Returns the kind of the key.
     pub fn kind(&self) -> KeyKind {
         self.kind
     }
 
-    /// `SubjectPublicKeyInfo` in DER.
+    /// Returns the `SubjectPublicKeyInfo` in DER.
     pub fn to_der(&self) -> &[u8] {
         &self.der
     }
 
-    /// The same in PEM.
+    /// Returns the key in PEM.
     pub fn to_pem(&self) -> String {
         pem::write("PUBLIC KEY", &self.der).to_string()
     }
 
-    /// The digest of the DER form, by which people tell keys apart.
+    /// Returns the SHA-256 digest of the DER encoding.
     pub fn fingerprint(&self) -> Digest {
         Digest::sha256_of(&self.der)
     }
 
-    /// What tells two private keys apart: the digest of the modulus of an RSA key, whatever its exponent, and of a point of
-    /// a curve without its sign. Whoever has the private half of one key with an identity has it of all of them.
+    /// Returns a digest that identifies the private key: that of an RSA modulus without the exponent, or of a curve
+    /// point without its sign. The private key of one public key is sufficient for all public keys with the same
+    /// identity.
     pub fn identity(&self) -> Digest {
         self.identity
     }
 
-    /// The digest as sigstore bundles have it: base64.
+    /// Returns the fingerprint in base64, as sigstore bundles have it.
     pub(crate) fn hint(&self) -> String {
         STANDARD.encode(self.fingerprint().as_bytes())
     }
 
-    /// Whether this key made the signature of the message in that scheme. ECDSA signatures are in ASN.1.
+    /// Verifies a signature of a message in one scheme. ECDSA signatures are in ASN.1.
     pub fn verifies(&self, scheme: Scheme, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(scheme.algorithm(), &self.der).verify(message, signature).is_ok()
     }
 
-    /// Whether this key made the signature in one of the schemes of cosign.
+    /// Verifies a signature in each scheme that cosign may have used.
     pub(crate) fn verifies_cosign(&self, message: &[u8], signature: &[u8]) -> bool {
         Scheme::accepted_from_cosign(self.kind).iter().any(|scheme| self.verifies(*scheme, message, signature))
     }
@@ -170,7 +170,7 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// What a private key determines of its public half, hashed. The DER is canonical.
+/// Hashes the part of a public key that the private key determines. `der` is canonical.
 fn identity(kind: KeyKind, der: &[u8]) -> Option<Digest> {
     let part = match kind {
         KeyKind::Rsa { .. } => {
@@ -179,7 +179,8 @@ fn identity(kind: KeyKind, der: &[u8]) -> Option<Digest> {
         }
         KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => {
             let info = SubjectPublicKeyInfoRef::from_der(der).ok()?;
-            // SEC 1, 2.3.3: 4, then the two coordinates. With `d` whoever signs has `n - d`, which only negates the second.
+            // SEC 1, 2.3.3: the byte 4, then the two coordinates. The owner of `d` also has `n - d`, whose point
+            // differs only in the sign of the second coordinate.
             let (form, coordinates) = info.subject_public_key.as_bytes()?.split_first()?;
             if *form != 4 {
                 return None;
@@ -201,7 +202,7 @@ fn identity(kind: KeyKind, der: &[u8]) -> Option<Digest> {
     Some(Digest::sha256_of(&[algorithm.as_bytes(), b":", &part].concat()))
 }
 
-/// The length of a number without leading zero bytes.
+/// Returns the length in bits of a number without leading zero bytes.
 fn bits_of(big_endian: &[u8]) -> u32 {
     let first = big_endian.first().map_or(8, |first| first.leading_zeros());
     (big_endian.len() as u32).saturating_mul(8).saturating_sub(first)
@@ -221,7 +222,7 @@ mod tests {
     use super::*;
     use crate::key::PrivateKey;
 
-    /// A `SubjectPublicKeyInfo` with these parameters and this key.
+    /// Encodes a `SubjectPublicKeyInfo` with these parameters and this key.
     fn info(oid: ObjectIdentifier, parameters: Option<Any>, key: &[u8]) -> Vec<u8> {
         let algorithm = x509_cert::spki::AlgorithmIdentifierOwned { oid, parameters };
         let subject_public_key = x509_cert::der::asn1::BitString::from_bytes(key).unwrap();
@@ -247,7 +248,7 @@ mod tests {
             };
             assert_eq!(&read(sign), key.public_key(), "{kind}");
             assert_eq!(read(sign).fingerprint(), key.public_key().fingerprint(), "{kind}");
-            // The negated point: another key, which the same private key signs for.
+            // The negated point is another public key of the same private key.
             let negated = read(5 - sign);
             assert_ne!(&negated, key.public_key(), "{kind}");
             assert_eq!(negated.identity(), key.public_key().identity(), "{kind}");
@@ -261,7 +262,7 @@ mod tests {
         let key = key.public_key();
         let null = Any::new(Tag::Null, &[][..]).unwrap();
         assert_eq!(&PublicKey::from_der(&info(RSA, Some(null.clone()), &bits(key))).unwrap(), key);
-        // Absent parameters are the same key, or no key at all.
+        // Absent parameters give the same key, or are refused.
         if let Ok(absent) = PublicKey::from_der(&info(RSA, None, &bits(key))) {
             assert_eq!(&absent, key);
         }

@@ -4,36 +4,36 @@ use aws_lc_rs::signature::{self, VerificationAlgorithm};
 
 use crate::key::KeyKind;
 
-/// How a message becomes a signature.
+/// A signature scheme: algorithm, curve or padding, and hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// ECDSA on P-256 with SHA-256.
     EcdsaP256Sha256,
-    /// ECDSA on P-384 with SHA-256: only verified.
+    /// ECDSA on P-384 with SHA-256; verified, never used to sign.
     EcdsaP384Sha256,
     /// ECDSA on P-384 with SHA-384.
     EcdsaP384Sha384,
-    /// ECDSA on P-521 with SHA-256: only verified.
+    /// ECDSA on P-521 with SHA-256; verified, never used to sign.
     EcdsaP521Sha256,
     /// ECDSA on P-521 with SHA-512.
     EcdsaP521Sha512,
-    /// Ed25519 of the message itself, not of its hash.
+    /// Ed25519 over the message, not over its hash.
     Ed25519,
     /// RSA PKCS #1 v1.5 with SHA-256.
     RsaPkcs1Sha256,
-    /// RSA-PSS with SHA-256 and a salt of that length.
+    /// RSA-PSS with SHA-256 and a salt of 32 bytes.
     RsaPssSha256,
-    /// RSA-PSS with SHA-384 and a salt of that length.
+    /// RSA-PSS with SHA-384 and a salt of 48 bytes.
     RsaPssSha384,
-    /// RSA-PSS with SHA-512 and a salt of that length.
+    /// RSA-PSS with SHA-512 and a salt of 64 bytes.
     RsaPssSha512,
 }
 
 impl Scheme {
-    /// How cosign signs with keys of this kind.
+    /// Returns the scheme that cosign verifies for keys of this kind.
     ///
-    /// cosign 3.1 itself uses Ed25519ph for its own signatures with Ed25519 keys and then verifies Ed25519; this is what
-    /// it verifies.
+    /// cosign 3.1 signs with Ed25519ph and then verifies Ed25519, so its own Ed25519 signatures fail; this returns
+    /// Ed25519.
     pub fn of_cosign(kind: KeyKind) -> Scheme {
         match kind {
             KeyKind::P256 => Scheme::EcdsaP256Sha256,
@@ -44,7 +44,8 @@ impl Scheme {
         }
     }
 
-    /// How the Notary Project signs with keys of this kind; `None` for kinds that its specification does not know.
+    /// Returns the scheme of the Notary Project for keys of this kind; `None` if its specification does not allow the
+    /// kind.
     pub fn of_notation(kind: KeyKind) -> Option<Scheme> {
         Some(match kind {
             KeyKind::P256 => Scheme::EcdsaP256Sha256,
@@ -57,8 +58,8 @@ impl Scheme {
         })
     }
 
-    /// The schemes in which cosign may have signed: it once hashed by SHA-256 whatever the curve, and still does where its
-    /// flags say so.
+    /// Returns the schemes that cosign may have used. Older versions always hash with SHA-256, and newer ones do if a
+    /// flag says so.
     pub(crate) fn accepted_from_cosign(kind: KeyKind) -> &'static [Scheme] {
         match kind {
             KeyKind::P256 => &[Scheme::EcdsaP256Sha256],
@@ -69,7 +70,7 @@ impl Scheme {
         }
     }
 
-    /// The word for it, which signers that are other programs are told.
+    /// Returns the name of the scheme, as it is passed to signing programs.
     pub fn as_str(self) -> &'static str {
         match self {
             Scheme::EcdsaP256Sha256 => "ecdsa-p256-sha256",

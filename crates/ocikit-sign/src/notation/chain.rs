@@ -7,55 +7,56 @@ use crate::key::{PublicKey, Scheme};
 use crate::pki::path::CODE_SIGNING;
 use crate::pki::{Certificate, Rule, Violation, names};
 
-/// Certificates from that of a signer to a self-signed root, each issued by the next, or one that is self-signed. Every rule
-/// of the specification holds but those of time and trust: Notary Project, "Certificate Requirements".
+/// An ordered certificate chain from the signer to a self-signed root, each certificate issued by the next, or a
+/// single self-signed certificate. All rules of the Notary Project, "Certificate Requirements", are checked except
+/// those on time and trust.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
     certificates: Vec<Certificate>,
     key: PublicKey,
 }
 
-/// No chain has more certificates.
+/// The maximum number of certificates in a chain.
 const MAX_CERTIFICATES: usize = 16;
 
 impl Chain {
-    /// A chain of these, that of the signer first.
+    /// Checks and creates a chain from certificates in order, the signer first.
     ///
     /// # Errors
     ///
-    /// [`Error::Certificates`] with the rule that does not hold.
+    /// [`Error::Certificates`] with the rule that is violated.
     pub fn new(certificates: Vec<Certificate>) -> Result<Chain> {
         let key = check(&certificates)?;
         Ok(Chain { certificates, key })
     }
 
-    /// The certificates, that of the signer first.
+    /// Returns the certificates, the signer first.
     pub fn certificates(&self) -> &[Certificate] {
         &self.certificates
     }
 
-    /// The key of the signer.
+    /// Returns the key of the signer.
     pub fn public_key(&self) -> &PublicKey {
         &self.key
     }
 
-    /// The certificate of the signer.
+    /// Returns the certificate of the signer.
     pub(crate) fn leaf(&self) -> &Certificate {
-        // `check` lets no empty chain through.
+        // `check` refuses an empty chain.
         &self.certificates[0]
     }
 
-    /// How the signer signs.
+    /// Returns the signature scheme of the signer's key.
     pub(crate) fn scheme(&self) -> Option<Scheme> {
         Scheme::of_notation(self.key.kind())
     }
 
-    /// The first certificate that is not valid at a time.
+    /// Returns the first certificate that is not valid at a time.
     pub(crate) fn invalid_at(&self, time: Timestamp) -> Option<&Certificate> {
         self.certificates.iter().find(|certificate| !certificate.is_valid_at(time))
     }
 
-    /// Whether one of them is not valid any more.
+    /// Returns whether a certificate has expired at a time.
     pub(crate) fn has_expired_at(&self, time: Timestamp) -> bool {
         self.certificates.iter().any(|certificate| certificate.has_expired_at(time))
     }
@@ -87,7 +88,7 @@ fn check_rules(leaf: &Certificate, certificates: &[Certificate]) -> Result<Publi
     }
     check_leaf(leaf)?;
     for (position, issuer) in certificates.iter().enumerate().skip(1) {
-        // The specification counts all certificates below, as notation does, self-issued ones among them.
+        // Path lengths: the specification and notation count all certificates below, including self-issued ones.
         issuer.check_authority(position - 1)?;
         issuer.check_constraints_critical()?;
         issuer.critical_key_usage()?;
@@ -97,7 +98,7 @@ fn check_rules(leaf: &Certificate, certificates: &[Certificate]) -> Result<Publi
     leaf.key()
 }
 
-/// Checks that a certificate is for signing code and nothing else.
+/// Checks that a certificate is for code signing only.
 fn check_leaf(leaf: &Certificate) -> Result<(), Violation> {
     leaf.check_end_entity()?;
     let usage = leaf.critical_key_usage()?;
@@ -128,7 +129,7 @@ fn check_leaf(leaf: &Certificate) -> Result<(), Violation> {
     }
 }
 
-/// Uses that a certificate to sign code with must not have: any, servers, clients, mail, timestamps, OCSP.
+/// Extended key usages that a code signing certificate must not have: any, server, client, mail, timestamping, OCSP.
 const NOT_FOR_CODE: [ObjectIdentifier; 6] = [
     ObjectIdentifier::new_unwrap("2.5.29.37.0"),
     ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1"),

@@ -1,4 +1,4 @@
-//! Envelopes in COSE: `COSE_Sign1_Tagged` of RFC 9052, as the Notary Project narrows it.
+//! COSE envelopes: `COSE_Sign1_Tagged` of RFC 9052 with the restrictions of the Notary Project.
 
 use coset::cbor::value::Value;
 use coset::iana::Algorithm;
@@ -12,9 +12,9 @@ use crate::key::Scheme;
 use crate::notation::envelope::{self, Attributes, Opened, Options, PAYLOAD_TYPE};
 use crate::refusal::Refusal;
 
-/// The label of certificates, RFC 9360. Notation wants a list, even of one.
+/// The label of the certificate chain (RFC 9360). Notation requires a list, even for one certificate.
 const X5CHAIN: Label = Label::Int(33);
-/// The tag of a number of seconds since 1970, RFC 8949 3.4.2.
+/// The CBOR tag for seconds since 1970 (RFC 8949, 3.4.2).
 const EPOCH: u64 = 1;
 
 pub(crate) async fn sign(payload: Vec<u8>, options: &Options<'_>) -> Result<Vec<u8>> {
@@ -38,7 +38,7 @@ pub(crate) async fn sign(payload: Vec<u8>, options: &Options<'_>) -> Result<Vec<
     let sealed = options.seal(scheme, &unsigned.tbs_data(&[])).await?;
     let certificates = sealed.chain.certificates().iter();
     let certificates = certificates.map(|certificate| Value::Bytes(certificate.to_der().to_vec())).collect();
-    // No `io.cncf.notary.signingAgent`: it would not be signed, and nothing needs it.
+    // `io.cncf.notary.signingAgent` is not written: it would be unsigned, and nothing reads it.
     let mut rest = vec![(X5CHAIN, Value::Array(certificates))];
     rest.extend(sealed.timestamp.map(|token| (text(envelope::TIMESTAMP), Value::Bytes(token))));
     let unprotected = Header { rest, ..Header::default() };
@@ -49,7 +49,8 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     let malformed = |why: &str| Refusal::Malformed(why.to_owned());
     let envelope = CoseSign1::from_tagged_slice(bytes).map_err(|error| malformed(&error.to_string()))?;
     check_headers(&envelope.unprotected, &envelope.protected.header)?;
-    // Nothing depends on the others: `io.cncf.notary.signingAgent`, which notation 1.0 spelled `SigningAgent`, among them.
+    // Other unsigned attributes are ignored, such as `io.cncf.notary.signingAgent`, which notation 1.0 wrote as
+    // `SigningAgent`.
     let unsigned =
         |wanted: &Label| envelope.unprotected.rest.iter().find(|(label, _)| label == wanted).map(|(_, value)| value);
     let certificates = unsigned(&X5CHAIN).and_then(Value::as_array);
@@ -65,7 +66,7 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
         .collect();
     let ders = ders.ok_or_else(|| malformed("its certificates are none"))?;
     let (chain, scheme) = envelope::chain(ders.into_iter())?;
-    // The bytes of the protected header are those that came.
+    // `coset` keeps the original bytes of the protected header for this.
     let Some(payload) = envelope.payload.clone() else { return Err(malformed("it has no payload")) };
     if !envelope::verifies(chain.public_key(), scheme, &envelope.tbs_data(&[]), &envelope.signature) {
         return Err(Refusal::WrongSignature);
@@ -98,7 +99,8 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     Ok(Opened { payload, chain, said, signature: envelope.signature, timestamp, extended })
 }
 
-/// Checks that no attribute is in both headers, and none that has to be signed in the one that is not: RFC 9052, 3 and 3.1.
+/// Checks that no attribute is in both headers, and that the unprotected header has no attribute that must be signed
+/// (RFC 9052, 3 and 3.1).
 fn check_headers(unsigned: &Header, signed: &Header) -> Result<(), Refusal> {
     let refuse = |name: &str| Err(Refusal::Malformed(format!("the attribute {name} is not signed")));
     if !unsigned.crit.is_empty() {
@@ -117,7 +119,8 @@ fn check_headers(unsigned: &Header, signed: &Header) -> Result<(), Refusal> {
     }
 }
 
-/// An attribute that is none of those above. One that JSON does not have is missing then, and not understood if it is critical.
+/// Converts an attribute without a meaning of its own to JSON. A value that JSON cannot represent is dropped, and the
+/// attribute then counts as unknown if it is critical.
 fn other((label, value): &(Label, Value)) -> Option<(String, serde_json::Value)> {
     let Label::Text(name) = label else { return None };
     if [envelope::SCHEME, envelope::SIGNING_TIME, envelope::AUTHENTIC_TIME, envelope::EXPIRY].contains(&name.as_str()) {
@@ -127,14 +130,14 @@ fn other((label, value): &(Label, Value)) -> Option<(String, serde_json::Value)>
         Value::Text(text) => text.as_str().into(),
         Value::Bool(value) => (*value).into(),
         Value::Integer(number) => i64::try_from(*number).ok()?.into(),
-        // The name alone tells of attributes of the specification.
+        // For attributes of the specification, the name alone decides.
         _ if name.starts_with(envelope::RESERVED) => serde_json::Value::Null,
         _ => return None,
     };
     Some((name.clone(), value))
 }
 
-/// RFC 9053 2.1 and RFC 8230 2.
+/// RFC 9053, 2.1, and RFC 8230, 2.
 fn algorithm(scheme: Scheme) -> Option<Algorithm> {
     match scheme {
         Scheme::EcdsaP256Sha256 => Some(Algorithm::ES256),
@@ -147,7 +150,7 @@ fn algorithm(scheme: Scheme) -> Option<Algorithm> {
     }
 }
 
-/// Seconds since 1970, as an integer or with a fraction (RFC 8949, 3.4.2).
+/// Reads seconds since 1970, as an integer or with a fraction (RFC 8949, 3.4.2).
 fn time(value: &Value) -> Result<Timestamp, Refusal> {
     let time = match value {
         Value::Tag(EPOCH, inner) => match **inner {

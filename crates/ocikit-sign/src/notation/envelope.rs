@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 use crate::signer::{Signer, checked};
 use crate::timestamp::{Stamp, TimestampAuthority};
 
-/// The type of what is signed.
+/// The media type of the payload.
 pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.cncf.notary.payload.v1+json";
 pub(crate) const SCHEME: &str = "io.cncf.notary.signingScheme";
 pub(crate) const SIGNING_TIME: &str = "io.cncf.notary.signingTime";
@@ -24,23 +24,23 @@ pub(crate) const TIMESTAMP: &str = "io.cncf.notary.timestampSignature";
 const PLUGIN: &str = "io.cncf.notary.verificationPlugin";
 const PLUGIN_VERSION: &str = "io.cncf.notary.verificationPluginMinVersion";
 const PLUGIN_ATTRIBUTES: [&str; 2] = [PLUGIN, PLUGIN_VERSION];
-/// Keys of annotations and names of attributes that begin so are the specification's.
+/// The prefix of annotation keys and attribute names that the specification reserves.
 pub(crate) const RESERVED: &str = "io.cncf.notary";
 
-/// Who says when something was signed. Notary Project, "Signing Scheme".
+/// Where the signing time comes from. Notary Project, "Signing Scheme".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SigningScheme {
-    /// The signer, whom nobody believes; a timestamp tells.
+    /// The signer claims it. The claim is not trusted; a timestamp proves the time.
     #[default]
     X509,
-    /// A service that signs for others, and is believed as well.
+    /// A trusted service that signs for others asserts it.
     SigningAuthority,
 }
 
 impl SigningScheme {
     const ALL: [SigningScheme; 2] = [SigningScheme::X509, SigningScheme::SigningAuthority];
 
-    /// The word for it in envelopes.
+    /// Returns the name in envelopes.
     pub fn as_str(self) -> &'static str {
         match self {
             SigningScheme::X509 => "notary.x509",
@@ -48,7 +48,7 @@ impl SigningScheme {
         }
     }
 
-    /// The type of the trust stores of those who sign so.
+    /// Returns the type of trust store that holds the signer's certificates.
     pub(crate) fn store(self) -> &'static str {
         match self {
             SigningScheme::X509 => "ca",
@@ -56,7 +56,7 @@ impl SigningScheme {
         }
     }
 
-    /// The attribute that has the time.
+    /// Returns the attribute with the time.
     pub(crate) fn time(self) -> &'static str {
         match self {
             SigningScheme::X509 => SIGNING_TIME,
@@ -65,35 +65,35 @@ impl SigningScheme {
     }
 }
 
-/// What a signer wants somebody else to look at, in attributes that are critical.
+/// What the critical attributes of an envelope ask a verification plugin to check.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Extended {
-    /// The name of the plugin that has to be asked.
+    /// The name of the plugin.
     pub(crate) plugin: String,
-    /// It has to be of this version at least.
+    /// The minimum version of the plugin.
     pub(crate) version: Option<String>,
-    /// What it has to understand.
+    /// The critical attributes that the plugin must process.
     pub(crate) others: Map<String, Value>,
 }
 
-/// The two envelopes.
+/// The two envelope formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seal {
     Jws,
     Cose,
 }
 
-/// Whoever signs.
+/// What signs an envelope.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum By<'a> {
-    /// A key, and the certificates of it.
+    /// A key and its certificate chain.
     Key { signer: &'a dyn Signer, chain: &'a Chain },
     /// A plugin, which has both.
     Plugin(&'a NotationPlugin),
 }
 
 impl By<'_> {
-    /// How they sign; none that makes envelopes gets here.
+    /// Returns the signature scheme. Plugins that create whole envelopes do not get here.
     pub(crate) fn scheme(&self) -> Result<Scheme> {
         let scheme = match self {
             By::Key { chain, .. } => chain.scheme(),
@@ -103,7 +103,7 @@ impl By<'_> {
     }
 }
 
-/// What is in an envelope besides the descriptor.
+/// The content of an envelope in addition to the descriptor.
 #[derive(Debug, Clone)]
 pub(crate) struct Options<'a> {
     pub(crate) by: By<'a>,
@@ -111,20 +111,20 @@ pub(crate) struct Options<'a> {
     pub(crate) expiry: Option<Timestamp>,
     pub(crate) metadata: &'a Annotations,
     pub(crate) scheme: SigningScheme,
-    /// Who says when it was signed, besides the signer.
+    /// The timestamp authority that proves the signing time.
     pub(crate) authority: Option<&'a TimestampAuthority>,
 }
 
 impl Options<'_> {
-    /// The attributes that have to be understood.
+    /// Returns the names of the critical attributes.
     pub(crate) fn critical(&self) -> Vec<String> {
         let time = (self.scheme == SigningScheme::SigningAuthority).then_some(AUTHENTIC_TIME);
         let all = [Some(SCHEME), time, self.expiry.map(|_| EXPIRY)];
         all.into_iter().flatten().map(str::to_owned).collect()
     }
 
-    /// A signature in the form of JOSE and COSE, what is not signed beside it, and all of it checked as those who verify check
-    /// it.
+    /// Signs a message. Returns the signature in the encoding of JOSE and COSE, the chain and the timestamp, all
+    /// checked as verification checks them.
     pub(crate) async fn seal(&self, scheme: Scheme, message: &[u8]) -> Result<Sealed> {
         let (signature, chain) = match self.by {
             By::Key { signer, chain } => (to_fixed(scheme, checked(signer, scheme, message).await?)?, chain.clone()),
@@ -146,14 +146,14 @@ impl Options<'_> {
     }
 }
 
-/// A signature and what is beside it.
+/// A signature, its certificate chain and its timestamp.
 pub(crate) struct Sealed {
     pub(crate) signature: Vec<u8>,
     pub(crate) chain: Chain,
     pub(crate) timestamp: Option<Vec<u8>>,
 }
 
-/// The hash of timestamps: that of the signature.
+/// Returns the hash for timestamps, which is that of the signature.
 fn hash(scheme: Scheme) -> Option<Hash> {
     match scheme {
         Scheme::EcdsaP256Sha256 | Scheme::RsaPssSha256 => Some(Hash::Sha256),
@@ -163,7 +163,7 @@ fn hash(scheme: Scheme) -> Option<Hash> {
     }
 }
 
-/// Whether all of a chain was valid at a timestamp, as early and as late as it may have been.
+/// Checks that every certificate of a chain was valid at a timestamp, at both ends of its accuracy.
 pub(crate) fn within(stamp: &Stamp, chain: &Chain) -> Result<(), Refusal> {
     let invalid = chain.invalid_at(stamp.earliest()).or_else(|| chain.invalid_at(stamp.latest()));
     match invalid {
@@ -172,21 +172,22 @@ pub(crate) fn within(stamp: &Stamp, chain: &Chain) -> Result<(), Refusal> {
     }
 }
 
-/// What an envelope says. The signature is by the key of the chain, which obeys every rule but those of time and trust.
+/// An envelope whose signature is verified with the key of its chain. The chain follows all rules except those on
+/// time and trust.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) payload: Vec<u8>,
     pub(crate) chain: Chain,
     pub(crate) said: Said,
-    /// As it came, of which timestamps are.
+    /// The signature as it is encoded in the envelope, which timestamps cover.
     pub(crate) signature: Vec<u8>,
-    /// A token that was not looked at.
+    /// The timestamp token, not verified.
     pub(crate) timestamp: Option<Vec<u8>>,
-    /// What is not understood here, and a plugin may.
+    /// The part of the envelope that only a plugin can check.
     pub(crate) extended: Option<Extended>,
 }
 
-/// What the signed attributes say.
+/// The signed attributes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Said {
     pub(crate) scheme: SigningScheme,
@@ -200,14 +201,14 @@ struct Payload {
     target_artifact: Descriptor,
 }
 
-/// Signs a descriptor. Returns the envelope, and annotations for its manifest where a plugin has some.
+/// Signs a descriptor. Returns the envelope, and the annotations that a plugin adds to its manifest.
 pub(crate) async fn sign(seal: Seal, subject: &Descriptor, options: &Options<'_>) -> Result<(Vec<u8>, Annotations)> {
     let Options { time, metadata, .. } = options;
     if let By::Key { signer, chain } = options.by {
         if chain.public_key() != signer.public_key() {
             return Err(Error::Certificates("the first is not for the key that signs".to_owned()));
         }
-        // Before anybody is asked to sign.
+        // Check the chain before the signer is used, which may prompt a person.
         options.check(chain)?;
     }
     if options.expiry.is_some_and(|expiry| expiry <= *time) {
@@ -233,8 +234,8 @@ pub(crate) async fn sign(seal: Seal, subject: &Descriptor, options: &Options<'_>
     Ok((envelope, Annotations::new()))
 }
 
-/// An envelope that a plugin makes. Whatever would be refused when it is read is refused here, unless another plugin understands
-/// it.
+/// Requests a whole envelope from a plugin. An envelope that verification would refuse is refused here, unless it
+/// names another plugin that may understand it.
 async fn whole(
     seal: Seal,
     subject: &Descriptor,
@@ -254,7 +255,7 @@ async fn whole(
     let (envelope, annotations) = plugin.envelope(envelope_type, payload, expiry).await?;
     let opened = open_extended(seal, &envelope).map_err(Error::Refused)?;
     let said = opened.is_about(subject).map_err(Error::Refused)?;
-    // A plugin may add to what is signed along, and must not take from it.
+    // A plugin may add metadata, but must not remove any.
     let is_kept = |(key, value): (&str, &str)| said.get(key) == Some(value);
     match options.metadata.iter().all(is_kept) && opened.said.expiry.is_some() == options.expiry.is_some() {
         true => Ok((envelope, annotations)),
@@ -262,7 +263,8 @@ async fn whole(
     }
 }
 
-/// Opens an envelope and checks all that it says about itself. One that asks for a plugin is refused.
+/// Opens an envelope: verifies its signature and checks its attributes. An envelope that requires a plugin is
+/// refused.
 pub(crate) fn open(seal: Seal, envelope: &[u8]) -> Result<Opened, Refusal> {
     let opened = open_extended(seal, envelope)?;
     match &opened.extended {
@@ -271,13 +273,13 @@ pub(crate) fn open(seal: Seal, envelope: &[u8]) -> Result<Opened, Refusal> {
     }
 }
 
-/// The same for those who ask the plugin.
+/// Opens an envelope like [`open`], but leaves the plugin to the caller.
 pub(crate) fn open_extended(seal: Seal, envelope: &[u8]) -> Result<Opened, Refusal> {
     let opened = match seal {
         Seal::Jws => jws::open(envelope)?,
         Seal::Cose => cose::open(envelope)?,
     };
-    // When it was signed is the claim of the signer, which counts only against it.
+    // The signing time is the signer's claim, so it can only lead to a refusal.
     let time = opened.said.time;
     match opened.chain.invalid_at(time) {
         Some(invalid) => Err(Refusal::Certificates(format!("{} is not valid at {time}", invalid.subject()))),
@@ -286,7 +288,7 @@ pub(crate) fn open_extended(seal: Seal, envelope: &[u8]) -> Result<Opened, Refus
 }
 
 impl Opened {
-    /// Whether it is about this descriptor; the metadata of the signer, if so.
+    /// Checks that the envelope is about this descriptor. Returns the metadata of the signer.
     pub(crate) fn is_about(&self, subject: &Descriptor) -> Result<Annotations, Refusal> {
         let payload: Payload =
             serde_json::from_slice(&self.payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
@@ -299,21 +301,21 @@ impl Opened {
     }
 }
 
-/// Checks the attributes that both envelopes have in the same words.
+/// The attributes that JWS and COSE envelopes share.
 pub(crate) struct Attributes<'a> {
-    /// The critical ones, as listed.
+    /// The names of critical attributes, as listed.
     pub(crate) critical: Vec<String>,
     pub(crate) content_type: Option<&'a str>,
     pub(crate) scheme: Option<&'a str>,
     pub(crate) time: Option<Timestamp>,
     pub(crate) authentic_time: Option<Timestamp>,
     pub(crate) expiry: Option<Timestamp>,
-    /// All others, as far as they are text, numbers and the like.
+    /// All other attributes whose values JSON can represent.
     pub(crate) others: Map<String, Value>,
 }
 
 impl Attributes<'_> {
-    /// What they say, and what they want somebody else to look at.
+    /// Checks the attributes. Returns the signed attributes, and what a plugin must check.
     pub(crate) fn check(&self) -> Result<(Said, Option<Extended>), Refusal> {
         let malformed = |why: &str| Refusal::Malformed(why.to_owned());
         for (position, name) in self.critical.iter().enumerate() {
@@ -350,8 +352,8 @@ impl Attributes<'_> {
         Ok((Said { scheme, time, expiry: self.expiry }, self.extended()?))
     }
 
-    /// What a plugin has to look at. Attributes of the specification that are not known are refused, be they critical or not: a
-    /// plugin that is named must not be passed over because its name was not marked.
+    /// Returns what a plugin must check. Unknown attributes in the reserved namespace are refused even if they are
+    /// not critical: a plugin must not be skipped because its name was not marked as critical.
     fn extended(&self) -> Result<Option<Extended>, Refusal> {
         let is_critical = |name: &str| self.critical.iter().any(|listed| listed == name);
         let is_understood =
@@ -377,22 +379,23 @@ impl Attributes<'_> {
     }
 }
 
-/// The chain in an envelope, and how its signer signs.
+/// Returns the chain in an envelope and the signature scheme of its signer.
 pub(crate) fn chain(ders: impl Iterator<Item = Vec<u8>>) -> Result<(Chain, Scheme), Refusal> {
     let refuse = |error: Error| Refusal::Certificates(error.to_string());
-    // One more than any chain may have, so that a longer one is seen to be longer.
+    // One more than a chain may have, so that a longer chain is refused.
     let certificates = ders.take(17).map(|der| crate::pki::Certificate::from_der(&der)).collect::<Result<_>>();
     let chain = Chain::new(certificates.map_err(refuse)?).map_err(refuse)?;
     let scheme = chain.scheme().ok_or_else(|| Refusal::Certificates("its key is not used".to_owned()))?;
     Ok((chain, scheme))
 }
 
-/// A time as RFC 3339 has it, without fractions of seconds.
+/// Formats a time as RFC 3339 without fractions of seconds.
 pub(crate) fn seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// An ECDSA signature as JOSE and COSE have it: two numbers of the length of the curve. Others stay.
+/// Converts an ECDSA signature from ASN.1 to the encoding of JOSE and COSE: two numbers with the length of the curve.
+/// Other signatures are returned unchanged.
 pub(crate) fn to_fixed(scheme: Scheme, signature: Vec<u8>) -> Result<Vec<u8>> {
     let Some(length) = fixed_length(scheme) else { return Ok(signature) };
     let failed = || Error::Signer("the signature is not two numbers".to_owned());
@@ -409,7 +412,7 @@ pub(crate) fn to_fixed(scheme: Scheme, signature: Vec<u8>) -> Result<Vec<u8>> {
     Ok(fixed)
 }
 
-/// Whether a key made a signature in the form of JOSE and COSE.
+/// Verifies a signature in the encoding of JOSE and COSE.
 pub(crate) fn verifies(key: &PublicKey, scheme: Scheme, message: &[u8], signature: &[u8]) -> bool {
     let Some(length) = fixed_length(scheme) else { return key.verifies(scheme, message, signature) };
     if signature.len() != 2 * length {

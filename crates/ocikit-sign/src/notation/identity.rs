@@ -4,14 +4,14 @@ use x509_cert::Certificate;
 use x509_cert::der::asn1::{ObjectIdentifier, PrintableStringRef, TeletexStringRef, Utf8StringRef};
 use x509_cert::der::{Tag, Tagged};
 
-/// A distinguished name, or a part of one: attributes by their short names, each once.
+/// A distinguished name, or a part of one: attributes by their short names, each at most once.
 ///
-/// Notary Project, "Trusted Identities Constraints"; the text form is that of RFC 4514.
+/// Notary Project, "Trusted Identities Constraints"; the text format is that of RFC 4514.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity(BTreeMap<String, String>);
 
 impl Identity {
-    /// Reads `C=US, ST=WA, O=Acme`.
+    /// Parses text such as `C=US, ST=WA, O=Acme`.
     pub(crate) fn parse(text: &str) -> Result<Identity, String> {
         if text.contains("=#") {
             return Err(format!("`{text}` has a value in hexadecimal digits"));
@@ -27,7 +27,7 @@ impl Identity {
         Ok(identity)
     }
 
-    /// The subject of a certificate.
+    /// Returns the subject of a certificate.
     pub(crate) fn of(certificate: &Certificate) -> Result<Identity, String> {
         let mut found = BTreeMap::new();
         for part in certificate.tbs_certificate().subject().iter_rdn() {
@@ -42,7 +42,7 @@ impl Identity {
                     Tag::Utf8String => value.decode_as::<Utf8StringRef<'_>>().map(|text| text.to_string()),
                     Tag::PrintableString => value.decode_as::<PrintableStringRef<'_>>().map(|text| text.to_string()),
                     Tag::TeletexString => value.decode_as::<TeletexStringRef<'_>>().map(|text| text.to_string()),
-                    // What nobody can name in a policy matches nothing.
+                    // An attribute that a policy cannot name matches nothing.
                     _ => continue,
                 };
                 add(&mut found, name, text.map_err(|error| error.to_string())?)?;
@@ -58,7 +58,7 @@ impl Identity {
         missing.map_or(Ok(()), |name| Err(format!("a name without {name} names nobody")))
     }
 
-    /// Whether every attribute of this one is one of the other.
+    /// Returns whether the other name has every attribute of this one.
     pub(crate) fn is_part_of(&self, other: &Identity) -> bool {
         self.0.iter().all(|(name, value)| other.0.get(name) == Some(value))
     }
@@ -72,7 +72,7 @@ fn add(found: &mut BTreeMap<String, String>, name: String, value: String) -> Res
     }
 }
 
-/// The parts between commas that are not escaped.
+/// Splits text at commas that are not escaped.
 fn split(text: &str) -> Result<Vec<String>, String> {
     let (mut parts, mut part) = (Vec::new(), String::new());
     let mut escaped = false;
@@ -88,11 +88,11 @@ fn split(text: &str) -> Result<Vec<String>, String> {
     Ok(parts)
 }
 
-/// A value with its escapes undone; spaces around it that are not escaped do not count.
+/// Returns a value without its escapes and without unescaped surrounding spaces.
 fn unescape(text: &str) -> Result<String, String> {
     let text = text.trim_start();
     let kept = text.trim_end();
-    // A space behind a backslash is a part of the value.
+    // A space after a backslash belongs to the value.
     let text = if kept.ends_with('\\') && text.len() > kept.len() { &text[..=kept.len()] } else { kept };
     let mut bytes = Vec::new();
     let mut letters = text.chars();

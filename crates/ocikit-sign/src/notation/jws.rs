@@ -1,4 +1,4 @@
-//! Envelopes in JWS: RFC 7515 in its flattened JSON form, as the Notary Project narrows it.
+//! JWS envelopes: the flattened JSON serialization of RFC 7515 with the restrictions of the Notary Project.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -21,13 +21,14 @@ struct Envelope {
     signature: String,
 }
 
-/// The header that is not signed.
+/// The unprotected header.
 #[derive(Serialize, Deserialize)]
 struct Header {
     x5c: Vec<String>,
     #[serde(rename = "io.cncf.notary.timestampSignature", default, skip_serializing_if = "Option::is_none")]
     timestamp: Option<String>,
-    /// Nothing depends on the others: `io.cncf.notary.signingAgent`, which notation 1.0 spelled `SigningAgent`, among them.
+    /// Other attributes are ignored, such as `io.cncf.notary.signingAgent`, which notation 1.0 wrote as
+    /// `SigningAgent`.
     #[serde(flatten)]
     ignored: Map<String, Value>,
 }
@@ -45,7 +46,7 @@ struct Protected {
     scheme: String,
     #[serde(rename = "io.cncf.notary.signingTime", default, skip_serializing_if = "Option::is_none")]
     time: Option<String>,
-    /// Attributes that are not critical.
+    /// All other attributes, critical or not.
     #[serde(flatten)]
     more: Map<String, Value>,
 }
@@ -70,7 +71,7 @@ pub(crate) async fn sign(payload: &[u8], options: &Options<'_>) -> Result<Vec<u8
     let timestamp = sealed.timestamp.map(|token| STANDARD.encode(token));
     let signature = URL_SAFE_NO_PAD.encode(sealed.signature);
     let x5c = sealed.chain.certificates().iter().map(|certificate| STANDARD.encode(certificate.to_der())).collect();
-    // No `io.cncf.notary.signingAgent`: it would not be signed, and nothing needs it.
+    // `io.cncf.notary.signingAgent` is not written: it would be unsigned, and nothing reads it.
     let header = Header { x5c, timestamp, ignored: Map::new() };
     serde_json::to_vec(&Envelope { payload, protected, header, signature }).map_err(failed)
 }
@@ -82,7 +83,7 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     let ders: Result<Vec<_>, _> = envelope.header.x5c.iter().map(|text| STANDARD.decode(text)).collect();
     let ders = ders.map_err(|_| malformed("its certificates are not in base64"))?;
     let (chain, scheme) = envelope::chain(ders.into_iter())?;
-    // What was signed is the text as it came.
+    // The signature covers the original text.
     let message = format!("{}.{}", envelope.protected, envelope.payload);
     let signature = decode(&envelope.signature)?;
     if !envelope::verifies(chain.public_key(), scheme, message.as_bytes(), &signature) {
@@ -91,7 +92,7 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     let protected = decode(&envelope.protected)?;
     let signed: Map<String, Value> =
         serde_json::from_slice(&protected).map_err(|error| malformed(&error.to_string()))?;
-    // RFC 7515, 7.2.1: no name is in both headers, and `crit` is in the signed one.
+    // RFC 7515, 7.2.1: no name is in both headers, and `crit` is in the protected one.
     if let Some(name) = envelope.header.ignored.keys().find(|name| *name == "crit" || signed.contains_key(*name)) {
         return Err(malformed(&format!("the attribute {name} is not signed")));
     }
@@ -115,7 +116,7 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     Ok(Opened { payload: decode(&envelope.payload)?, chain, said, signature, timestamp, extended })
 }
 
-/// RFC 7518 3.1.
+/// RFC 7518, 3.1.
 fn algorithm(scheme: Scheme) -> &'static str {
     match scheme {
         Scheme::EcdsaP256Sha256 => "ES256",
@@ -124,7 +125,7 @@ fn algorithm(scheme: Scheme) -> &'static str {
         Scheme::RsaPssSha256 => "PS256",
         Scheme::RsaPssSha384 => "PS384",
         Scheme::RsaPssSha512 => "PS512",
-        // `Scheme::of_notation` gives no other.
+        // `Scheme::of_notation` returns no other scheme.
         _ => "none",
     }
 }

@@ -1,4 +1,4 @@
-//! What the Notary Project signs: envelopes in JWS and COSE, certificates, and who is trusted.
+//! Notary Project signatures: JWS and COSE envelopes, certificate chains, plugins, trust policies and trust stores.
 
 mod chain;
 mod cose;

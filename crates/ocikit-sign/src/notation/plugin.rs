@@ -19,10 +19,11 @@ use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::signer::program::{Complaints, PATIENCE, line, run};
 
-/// A program that signs for notation and has the certificates as well: `notation-NAME`, by version 1.0 of its protocol. Notary
-/// Project, "Plugin Extensibility".
+/// A signing plugin of notation: a program `notation-NAME` that implements version 1.0 of the plugin protocol and has
+/// its own certificates. Notary Project, "Plugin Extensibility".
 ///
-/// It is told what to do as its one argument, and everything else in JSON on standard input; what it signs is checked.
+/// The program gets a command as its only argument and a JSON request on standard input. Its signatures are verified
+/// before they are used.
 #[derive(Debug, Clone)]
 pub struct NotationPlugin {
     program: Program,
@@ -39,9 +40,9 @@ struct Program {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Capability {
-    /// It makes signatures of bytes, in this scheme.
+    /// It signs bytes with this scheme.
     Raw(Scheme),
-    /// It makes whole envelopes.
+    /// It creates whole envelopes.
     Envelope,
 }
 
@@ -88,11 +89,11 @@ struct Complaint {
 }
 
 impl NotationPlugin {
-    /// Asks a plugin what it can do, and of what kind a key is.
+    /// Starts a plugin and requests its capabilities and the kind of a key.
     ///
     /// # Errors
     ///
-    /// [`Error::Signer`] if it does not answer as it should, or cannot sign.
+    /// [`Error::Signer`] if the response is invalid, or the plugin cannot sign.
     pub async fn open(path: &Path, key: &str, config: BTreeMap<String, String>) -> Result<NotationPlugin> {
         let (program, found) = Program::open(path, config).await?;
         let can = if found.has("SIGNATURE_GENERATOR.RAW") {
@@ -112,15 +113,14 @@ impl NotationPlugin {
         Ok(NotationPlugin { program, key: key.to_owned(), can })
     }
 
-    /// The same with another limit of time for each answer, after which the program is killed. It is five minutes if nobody
-    /// says so.
+    /// Sets the timeout of each request, after which the program is killed. The default is 5 minutes.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> NotationPlugin {
         self.program.patience = patience;
         self
     }
 
-    /// How it signs; `None` if it makes envelopes.
+    /// Returns the scheme in which it signs; `None` if it creates envelopes.
     pub(crate) fn scheme(&self) -> Option<Scheme> {
         match self.can {
             Capability::Raw(scheme) => Some(scheme),
@@ -128,7 +128,8 @@ impl NotationPlugin {
         }
     }
 
-    /// A signature as JOSE and COSE have it, and the certificates of the key, which it is by.
+    /// Signs a message. Returns the signature in the encoding of JOSE and COSE and the certificate chain, whose key
+    /// verifies it.
     pub(crate) async fn sign(&self, scheme: Scheme, message: &[u8]) -> Result<(Vec<u8>, Chain)> {
         let words = SCHEMES.iter().find(|(known, ..)| *known == scheme);
         let (_, spec, hash, algorithm) =
@@ -148,7 +149,7 @@ impl NotationPlugin {
         }
     }
 
-    /// An envelope of this type about a payload, not checked, and annotations for its manifest.
+    /// Requests an envelope for a payload. Returns the envelope, not verified, and annotations for its manifest.
     pub(crate) async fn envelope(
         &self,
         envelope_type: &str,
@@ -172,8 +173,8 @@ impl NotationPlugin {
     }
 }
 
-/// A program that verifies for notation what signers want to be verified by it: who may sign, whether certificates were revoked. It
-/// is asked only about envelopes that name it, whose certificates lead to a trust store, and whose signature is right.
+/// A verification plugin of notation, which checks who may sign, whether certificates are revoked, or both. It is
+/// started only for envelopes that name it, whose signature is verified and whose certificates are in a trust store.
 #[derive(Debug, Clone)]
 pub struct VerificationPlugin {
     program: Program,
@@ -183,7 +184,7 @@ pub struct VerificationPlugin {
     knows_revocation: bool,
 }
 
-/// What a plugin says of an envelope; nothing of what it does not know, or was not asked.
+/// The results of a plugin; `None` for a check that the plugin does not support or that was not requested.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Verdict {
     pub(crate) identity: Option<Result<(), Refusal>>,
@@ -191,11 +192,11 @@ pub(crate) struct Verdict {
 }
 
 impl VerificationPlugin {
-    /// Asks a plugin what it can do.
+    /// Starts a plugin and requests its capabilities.
     ///
     /// # Errors
     ///
-    /// [`Error::Signer`] if it does not answer as it should, or cannot verify.
+    /// [`Error::Signer`] if the response is invalid, or the plugin cannot verify.
     pub async fn open(path: &Path, config: BTreeMap<String, String>) -> Result<VerificationPlugin> {
         let (program, found) = Program::open(path, config).await?;
         let [knows_identities, knows_revocation] = [IDENTITY, REVOCATION].map(|capability| found.has(capability));
@@ -206,12 +207,13 @@ impl VerificationPlugin {
         Ok(VerificationPlugin { program, name: found.name, version, knows_identities, knows_revocation })
     }
 
-    /// The name by which envelopes ask for it.
+    /// Returns the name that envelopes use for it.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it says of an envelope, by the identities of a policy and, if that is wanted, of revocation.
+    /// Requests the verification of an envelope with the identities of a trust policy and, if `revocation` is set, a
+    /// revocation check.
     pub(crate) async fn verify(
         &self,
         opened: &Opened,
@@ -264,7 +266,7 @@ impl VerificationPlugin {
     }
 }
 
-/// Three numbers. Versions with more than that are before or beside those without, and are none here.
+/// Parses `MAJOR.MINOR.PATCH`. Pre-release and build versions are not supported.
 fn version(text: &str) -> Option<[u64; 3]> {
     let numbers: Option<Vec<u64>> = text.split('.').map(|part| part.parse().ok()).collect();
     numbers?.try_into().ok()
@@ -292,7 +294,7 @@ impl Metadata {
 }
 
 impl Program {
-    /// A program, and what it says of itself.
+    /// Starts a program and returns it with its metadata.
     async fn open(path: &Path, config: BTreeMap<String, String>) -> Result<(Program, Metadata)> {
         let program = Program { path: path.to_owned(), config, patience: PATIENCE };
         let found: Metadata = program.ask("get-plugin-metadata", json!({})).await?;
@@ -335,9 +337,9 @@ impl Program {
 const VERSION: &str = "1.0";
 const IDENTITY: &str = "SIGNATURE_VERIFIER.TRUSTED_IDENTITY";
 const REVOCATION: &str = "SIGNATURE_VERIFIER.REVOCATION_CHECK";
-/// Envelopes in base64 have fewer bytes than this.
+/// The maximum size of a response, in bytes. Envelopes in base64 are smaller.
 const LONGEST_ANSWER: u64 = 4 << 20;
-/// Schemes, kinds of keys, hashes and algorithms in the words of the protocol.
+/// Schemes with the names that the protocol has for their key, hash and signature algorithm.
 const SCHEMES: [(Scheme, &str, &str, &str); 6] = [
     (Scheme::EcdsaP256Sha256, "EC-256", "SHA-256", "ECDSA-SHA-256"),
     (Scheme::EcdsaP384Sha384, "EC-384", "SHA-384", "ECDSA-SHA-384"),

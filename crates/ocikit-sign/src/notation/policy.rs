@@ -8,26 +8,26 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::notation::identity::Identity;
 
-/// A trust policy for images, as notation has it in `trustpolicy.json`. Notary Project, "Trust Policy for OCI artifacts".
+/// A trust policy for images: the `trustpolicy.json` of notation. Notary Project, "Trust Policy for OCI artifacts".
 #[derive(Debug, Clone)]
 pub struct TrustPolicy {
     statements: Vec<Statement>,
 }
 
-/// How strict a statement of a trust policy is.
+/// The verification level of a trust policy statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Everything is enforced.
+    /// All checks are enforced.
     Strict,
-    /// The signature and its signer are; what depends on time is only told.
+    /// Integrity and authenticity are enforced; timestamp, expiry and revocation are logged.
     Permissive,
-    /// The signature is; who signed is only told.
+    /// Integrity is enforced; all other checks are logged.
     Audit,
-    /// Nothing is looked at.
+    /// Nothing is verified.
     Skip,
 }
 
-/// What becomes of a check that fails.
+/// What happens if a check fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Enforce,
@@ -35,7 +35,7 @@ pub(crate) enum Action {
     Skip,
 }
 
-/// One statement, checked.
+/// A statement that was checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Statement {
     pub(crate) name: String,
@@ -45,13 +45,13 @@ pub(crate) struct Statement {
     pub(crate) timestamp: Action,
     pub(crate) expiry: Action,
     pub(crate) revocation: Action,
-    /// Whether a timestamp is asked for even where all certificates are still valid.
+    /// Whether a timestamp is required even if all certificates are still valid.
     pub(crate) always_timestamp: bool,
-    /// Types and names of stores.
+    /// Types and names of trust stores.
     pub(crate) stores: Vec<(String, String)>,
-    /// `None` if anybody in the stores is trusted.
+    /// `None` if every certificate in the trust stores is trusted.
     pub(crate) identities: Option<Vec<Identity>>,
-    /// The same as they stand in the policy.
+    /// The identities as the policy spells them.
     pub(crate) identity_texts: Vec<String>,
 }
 
@@ -85,11 +85,11 @@ struct Verification {
 }
 
 impl TrustPolicy {
-    /// Reads a policy.
+    /// Parses a policy.
     ///
     /// # Errors
     ///
-    /// [`Error::Policy`] with the first rule of the specification that it breaks.
+    /// [`Error::Policy`] with the first rule of the specification that is violated.
     pub fn parse(json: &[u8]) -> Result<TrustPolicy> {
         let refuse = |problem: String| Error::Policy { what: "the trust policy".to_owned(), problem };
         let form: Form = serde_json::from_slice(json).map_err(|error| refuse(error.to_string()))?;
@@ -115,11 +115,12 @@ impl TrustPolicy {
         Ok(TrustPolicy { statements })
     }
 
-    /// The statement for a repository, which is named with its registry: its own, or the one for all.
+    /// Returns the statement for a repository with its registry: the one with this scope, or else the one with the
+    /// scope `*`. `scope` is empty for an image outside of a repository.
     ///
     /// # Errors
     ///
-    /// [`Error::Policy`] if the policy has neither, or if `scope` is not a repository. It is empty for an image in none.
+    /// [`Error::Policy`] if the policy has neither statement, or `scope` is not a repository.
     pub(crate) fn statement(&self, scope: &str) -> Result<&Statement> {
         let refuse = |problem: String| Error::Policy { what: "the trust policy".to_owned(), problem };
         let scope = match scope {
@@ -138,7 +139,7 @@ impl TrustPolicy {
         })
     }
 
-    /// The stores that its statements name: their types and names.
+    /// Returns types and names of the trust stores that the statements use.
     pub fn stores(&self) -> impl Iterator<Item = (&str, &str)> {
         self.statements
             .iter()
@@ -220,13 +221,13 @@ impl Statement {
         })
     }
 
-    /// Whether it asks for timestamps at all.
+    /// Returns whether it has a trust store of timestamp authorities.
     pub(crate) fn has_timestamp_store(&self) -> bool {
         self.stores.iter().any(|(kind, _)| kind == "tsa")
     }
 }
 
-/// A scope that is not one.
+/// An invalid scope.
 #[derive(Debug, thiserror::Error)]
 #[error("the scope `{scope}` is not REGISTRY/REPOSITORY: {why}")]
 struct InvalidScope {
@@ -234,10 +235,10 @@ struct InvalidScope {
     why: String,
 }
 
-/// Reads a scope: a registry and a repository, and nothing else. The grammar is that of notation, and the registry is then
-/// written as references are, so that `GHCR.io/acme/app` is the scope of `ghcr.io/acme/app`.
+/// Parses a scope: a registry and a repository. The grammar is that of notation. The registry is then normalized as
+/// in references, so that `GHCR.io/acme/app` matches `ghcr.io/acme/app`.
 ///
-/// A scope that is not read would never match, and the statement for all repositories would decide in its place.
+/// An invalid scope is an error: it would never match, and the statement with the scope `*` would decide instead.
 fn repository(scope: &str) -> Result<String, InvalidScope> {
     const NAMES: &str = r"[a-z0-9]+(?:(?:[._]|__|-*)[a-z0-9]+)*";
     const LABEL: &str = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])";
@@ -257,17 +258,18 @@ fn repository(scope: &str) -> Result<String, InvalidScope> {
             _ => "it has a character that names do not have",
         }));
     }
-    // The grammar leaves no other letter that could be a capital one.
+    // By the grammar, only the registry can have upper-case letters here.
     let scope = scope.to_ascii_lowercase();
     let registry = scope.split('/').next().unwrap_or_default();
     match registry == "localhost" || registry.contains(['.', ':']) {
         true => scope.parse::<Repository>().map(|scope| scope.to_string()).map_err(|error| refuse(&error.to_string())),
-        // The name of a layout, as notation has it: `local/app`.
+        // The name of an OCI layout, as notation has it: `local/app`.
         false => Ok(scope),
     }
 }
 
-/// `ca:name`. The name becomes that of a directory, so it has letters that cannot lead anywhere else.
+/// Parses `TYPE:NAME`, such as `ca:acme`. The name becomes the name of a directory, so the allowed characters exclude
+/// paths.
 fn parse_store(text: &str) -> Result<(String, String), String> {
     let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is not of the form TYPE:NAME"))?;
     if !["ca", "signingAuthority", "tsa"].contains(&kind) {
@@ -290,7 +292,7 @@ fn identities(texts: &[String]) -> Result<Option<Vec<Identity>>, String> {
     let mut found: Vec<Identity> = Vec::new();
     for text in texts {
         let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is no identity"))?;
-        // Notation passes over kinds that it does not know; then nobody is trusted by them.
+        // Notation ignores unknown kinds of identities; they match no signer.
         if kind != "x509.subject" {
             continue;
         }
@@ -402,7 +404,7 @@ mod tests {
             value["trustPolicies"].as_array_mut().unwrap().push(second);
         });
         assert!(twice.unwrap_err().to_string().contains("two statements are for"));
-        // Nor is a name that is asked for taken for another one.
+        // An invalid image name is not matched by the statement for all repositories.
         let all = policy(|value| value["trustPolicies"][0]["registryScopes"] = json!(["*"])).unwrap();
         assert!(all.statement("registry.example/a").is_ok() && all.statement("").is_ok());
         for name in ["https://registry.example/a", "registry.example/a:1", "registry.example"] {

@@ -19,27 +19,28 @@ use crate::refusal::Refusal;
 use crate::revocation::{self, RevocationList};
 use crate::timestamp::{self, Authorities};
 
-/// Certificates by the type and name of their store.
+/// Certificates by type and name of their trust store.
 #[derive(Debug, Clone, Default)]
 pub struct TrustStore(BTreeMap<(String, String), Vec<Certificate>>);
 
 impl TrustStore {
-    /// An empty one.
+    /// Creates a store without certificates.
     pub fn new() -> TrustStore {
         TrustStore::default()
     }
 
-    /// Adds certificates to a store.
+    /// Adds certificates to a trust store.
     pub fn add(&mut self, kind: &str, name: &str, certificates: Vec<Certificate>) {
         self.0.entry((kind.to_owned(), name.to_owned())).or_default().extend(certificates);
     }
 
-    /// Reads the stores that a policy names from a directory as notation has it, where they are `x509/TYPE/NAME`. It blocks:
+    /// Reads the trust stores that a policy uses from notation's directory structure, `x509/TYPE/NAME`. This blocks;
     /// the files are few and short.
     ///
     /// # Errors
     ///
-    /// [`Error::Policy`] if a store is missing, empty, or holds links or what is no certificate.
+    /// [`Error::Policy`] if a trust store is missing or empty, contains symlinks, or a file that is not a
+    /// certificate.
     pub fn read(directory: &Path, policy: &TrustPolicy) -> Result<TrustStore> {
         let mut store = TrustStore::new();
         for (kind, name) in policy.stores() {
@@ -58,7 +59,7 @@ impl TrustStore {
 }
 
 fn read_directory(path: &Path) -> Result<Vec<Certificate>, String> {
-    // Certificates are short, and a store is not a place for anything else.
+    // The maximum size of a certificate file, in bytes.
     const LONGEST: u64 = 1 << 20;
     let told = |error: io::Error| error.to_string();
     if fs::symlink_metadata(path).map_err(told)?.is_symlink() {
@@ -86,39 +87,41 @@ fn read_directory(path: &Path) -> Result<Vec<Certificate>, String> {
     Ok(found)
 }
 
-/// An envelope that counts.
+/// An envelope that was verified.
 #[derive(Debug)]
 pub(crate) struct Approved {
     /// The digest of the signer's public key.
     pub(crate) by: Digest,
-    /// The same, to be told from others.
+    /// The signer, for telling signers apart.
     pub(crate) maker: Maker,
-    /// What failed and is only told.
+    /// Checks that failed and that the policy only logs.
     pub(crate) told: Vec<Refusal>,
-    /// What the signer signed along.
+    /// The signed metadata.
     pub(crate) metadata: Annotations,
 }
 
-/// Whom a trust policy trusts in one repository.
+/// The statement of a trust policy for one repository, with its certificates, certificate revocation lists and
+/// plugins.
 #[derive(Debug, Clone)]
 pub struct NotationTrust {
     statement: Statement,
-    /// Those of the stores that the statement names, by the type of the store.
+    /// The certificates of the statement's trust stores, by type of store.
     certificates: BTreeMap<String, Vec<Certificate>>,
     now: Timestamp,
     lists: Vec<RevocationList>,
     plugins: Vec<VerificationPlugin>,
-    /// What they said of envelopes, by the digest of these.
+    /// Results of plugins, by the digest of the envelope.
     verdicts: BTreeMap<Digest, Result<Verdict, Refusal>>,
 }
 
 impl NotationTrust {
-    /// What a policy says of a repository, which is named with its registry, at a time. An image in an archive is in no
-    /// repository, and then the name is empty or one that the caller knows.
+    /// Returns the trust that a policy defines for a repository with its registry. For an image outside of a
+    /// repository, such as in an archive, `scope` is empty or a name that the caller chooses. `now` is the time at
+    /// which certificates must be valid.
     ///
     /// # Errors
     ///
-    /// [`Error::Policy`] if it says nothing of it, or names a store that is not there.
+    /// [`Error::Policy`] if the policy has no statement for the repository, or uses a trust store that is missing.
     pub fn new(policy: &TrustPolicy, store: &TrustStore, scope: &str, now: Timestamp) -> Result<NotationTrust> {
         let statement = policy.statement(scope)?.clone();
         let mut certificates = BTreeMap::<_, Vec<_>>::new();
@@ -133,19 +136,20 @@ impl NotationTrust {
         Ok(NotationTrust { statement, certificates, now, lists, plugins, verdicts })
     }
 
-    /// The same with lists of revoked certificates: of signers, of authorities, of those for timestamps.
+    /// Adds certificate revocation lists of signers, certificate authorities and timestamp authorities.
     #[must_use]
     pub fn with_revocation_lists(self, lists: Vec<RevocationList>) -> NotationTrust {
         NotationTrust { lists, ..self }
     }
 
-    /// The same with plugins that are asked about envelopes that ask for them. Others that ask for any do not count.
+    /// Adds plugins for envelopes that require one. Envelopes that require any other plugin are refused.
     #[must_use]
     pub fn with_plugins(self, plugins: Vec<VerificationPlugin>) -> NotationTrust {
         NotationTrust { plugins, ..self }
     }
 
-    /// The same, knowing what plugins say of these envelopes. None is asked about envelopes of strangers.
+    /// Returns a copy with the plugin results for these envelopes. Plugins are not started for envelopes of untrusted
+    /// signers.
     pub(crate) async fn informed(&self, envelopes: Vec<(Seal, Bytes)>) -> NotationTrust {
         let mut informed = self.clone();
         for (seal, bytes) in envelopes {
@@ -162,28 +166,28 @@ impl NotationTrust {
         informed
     }
 
-    /// Whether anybody is asked.
+    /// Returns whether there are plugins.
     pub(crate) fn has_plugins(&self) -> bool {
         !self.plugins.is_empty()
     }
 
-    /// The name of the statement.
+    /// Returns the name of the statement.
     pub fn name(&self) -> &str {
         &self.statement.name
     }
 
-    /// How strict the statement is.
+    /// Returns the level of the statement.
     pub fn level(&self) -> Level {
         self.statement.level
     }
 
-    /// Whether a signature counts only if it is by somebody who is trusted. Statements that only audit, or skip, or override
-    /// that, say nothing of who signed.
+    /// Returns whether a signature must be by a trusted signer. Statements that only audit, skip verification or
+    /// override authenticity do not enforce it.
     pub fn names_signers(&self) -> bool {
         self.statement.authenticity == Action::Enforce
     }
 
-    /// Checks an envelope about a subject.
+    /// Verifies an envelope about a subject.
     pub(crate) fn verify(&self, seal: Seal, bytes: &[u8], subject: &Descriptor) -> Result<Approved, Refusal> {
         let opened = envelope::open_extended(seal, bytes)?;
         let verdict = match (&opened.extended, self.verdicts.get(&Digest::sha256_of(bytes))) {
@@ -213,18 +217,18 @@ impl NotationTrust {
         Ok(Approved { by: opened.chain.public_key().fingerprint(), maker, told, metadata })
     }
 
-    /// The certificates of all stores of a type.
+    /// Returns the certificates of all trust stores of a type.
     fn store(&self, kind: &str) -> &[Certificate] {
         self.certificates.get(kind).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether a certificate of its signer is in a store.
+    /// Returns whether a certificate of the chain is in a trust store.
     fn is_in_store(&self, opened: &Opened) -> bool {
         let trusted = self.store(opened.said.scheme.store());
         opened.chain.certificates().iter().any(|found| trusted.contains(found))
     }
 
-    /// Whether its signer is one of those who are trusted, by the policy or by the plugin that knows.
+    /// Checks that the signer is trusted, by the identities of the policy or by the result of the plugin.
     fn authenticity(&self, opened: &Opened, told: Option<Result<(), Refusal>>) -> Result<(), Refusal> {
         if !self.is_in_store(opened) {
             return Err(Refusal::OtherSigner);
@@ -247,10 +251,10 @@ impl NotationTrust {
         }
     }
 
-    /// Whether the certificates were valid when it was signed. Without a timestamp by somebody who is trusted, nobody knows
-    /// when that was but the signer, so they have to be valid now.
+    /// Checks that the certificates were valid when the envelope was signed. Without a trusted timestamp that time is
+    /// unknown, so they must be valid now.
     fn timestamp(&self, opened: &Opened) -> Result<(), Refusal> {
-        // Whoever is trusted as such an authority is believed the time, and `open` checked it.
+        // A trusted signing authority is trusted for the time, and `open` checked the certificates at that time.
         if opened.said.scheme == SigningScheme::SigningAuthority {
             return Ok(());
         }
@@ -270,12 +274,13 @@ impl NotationTrust {
             return Err(Refusal::Timestamp("its authority is no root".to_owned()));
         }
         envelope::within(&stamp, &opened.chain)?;
-        // The level of revocation is that of the signer; an authority that was revoked tells no time.
+        // The revocation level of the statement covers the signer only. A timestamp of a revoked authority is not
+        // valid.
         revocation::check(&stamp.chain, &self.lists, self.now, None).map_err(|why| Refusal::Timestamp(why.to_string()))
     }
 
-    /// Nothing is asked over a network here, so a certificate that says where one has to ask is one of which nothing is known
-    /// unless a list was given.
+    /// Checks the certificate revocation lists. OCSP responders and distribution points are not contacted, so a
+    /// certificate that names one is of unknown status unless a list was given.
     fn revocation(&self, opened: &Opened) -> Result<(), Refusal> {
         let signed = (opened.said.scheme == SigningScheme::SigningAuthority).then_some(opened.said.time);
         revocation::check(opened.chain.certificates(), &self.lists, self.now, signed)

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::key::{PublicKey, blocks, write};
 use crate::pki::{Rule, Violation};
 
-/// A certificate (RFC 5280), as the bytes that it came in.
+/// An X.509 certificate (RFC 5280) with its original bytes.
 #[derive(Clone)]
 pub struct Certificate {
     der: Vec<u8>,
@@ -22,13 +22,13 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Reads a certificate in DER.
+    /// Parses a certificate in DER.
     ///
     /// # Errors
     ///
-    /// [`Error::Certificates`] if the bytes are not a certificate, or one that breaks a rule of RFC 5280, 4.1, on which parsers
-    /// disagree: an extension occurs twice, extensions in a version other than 3, two signature algorithms, a negative serial
-    /// number, an empty issuer.
+    /// [`Error::Certificates`] if the bytes are not a certificate, or violate a rule of RFC 5280, 4.1, on which
+    /// parsers disagree: a duplicate extension, extensions in a version other than 3, two signature algorithms, a
+    /// negative serial number, an empty issuer.
     pub fn from_der(der: &[u8]) -> Result<Certificate> {
         let refuse = |why: &str| Error::Certificates(format!("not a certificate: {why}"));
         let parsed = x509_cert::Certificate::from_der(der).map_err(|error| refuse(&error.to_string()))?;
@@ -36,11 +36,11 @@ impl Certificate {
         Ok(Certificate { der: der.to_vec(), parsed })
     }
 
-    /// Reads all certificates of a file in PEM, or the one in DER, in their order.
+    /// Reads all certificates of a PEM file in order, or the one in a DER file.
     ///
     /// # Errors
     ///
-    /// [`Error::Certificates`] if there is none, or something else among them.
+    /// [`Error::Certificates`] if the file has no certificate, or contains other PEM blocks.
     pub fn read_all(file: &[u8]) -> Result<Vec<Certificate>> {
         // DER begins with the tag of a sequence.
         if file.first() == Some(&0x30) {
@@ -87,13 +87,13 @@ impl Certificate {
         }
     }
 
-    /// The first and the last second at which it is valid, in seconds since 1970.
+    /// Returns the first and the last second of its validity, in seconds since 1970.
     fn validity(&self) -> (u64, u64) {
         let validity = self.parsed.tbs_certificate().validity();
         (validity.not_before.to_unix_duration().as_secs(), validity.not_after.to_unix_duration().as_secs())
     }
 
-    /// Whether a time is after the last second of its validity, even if only by a fraction of a second.
+    /// Returns whether a time is after the last second of its validity, even by a fraction of a second.
     pub(crate) fn has_expired_at(&self, time: Timestamp) -> bool {
         let Ok(seconds) = u64::try_from(time.as_second()) else { return false };
         let last = self.validity().1;
@@ -113,23 +113,23 @@ impl Certificate {
         self.check_issued_by(self).is_ok()
     }
 
-    /// Whether it names itself as its issuer (RFC 5280, 3.2).
+    /// Returns whether issuer and subject are equal (RFC 5280, 3.2).
     pub(crate) fn is_self_issued(&self) -> bool {
         self.names_issuer(self)
     }
 
-    /// Whether its issuer has the name of the other.
+    /// Returns whether its issuer is the subject of the other certificate.
     pub(crate) fn names_issuer(&self, issuer: &Certificate) -> bool {
         self.parsed.tbs_certificate().issuer() == issuer.parsed.tbs_certificate().subject()
     }
 
-    /// The bytes that the issuer signed.
+    /// Returns the bytes that the issuer signed.
     pub(crate) fn signed_bytes(&self) -> Option<&[u8]> {
         let outer = AnyRef::from_der(&self.der).ok()?;
         SliceReader::new(outer.value()).ok()?.tlv_bytes().ok()
     }
 
-    /// Checks that the other issued this one, by name and by signature.
+    /// Checks that the other certificate issued this one, by name and by signature.
     pub(crate) fn check_issued_by(&self, issuer: &Certificate) -> Result<(), Violation> {
         if !self.names_issuer(issuer) {
             return Err(self.violates(Rule::OtherIssuer(self.parsed.tbs_certificate().issuer().to_string())));
@@ -149,7 +149,8 @@ impl Certificate {
         if verified { Ok(()) } else { Err(self.violates(Rule::WrongSignature)) }
     }
 
-    /// Checks that every critical extension is one that is evaluated (RFC 5280, 4.2), and the rules on a certificate of any kind.
+    /// Checks that every critical extension is supported (RFC 5280, 4.2), and the rules that hold for certificates of
+    /// any kind.
     pub(crate) fn check_extensions(&self) -> Result<(), Violation> {
         let extensions = self.parsed.tbs_certificate().extensions().into_iter().flatten();
         let mut unknown = extensions.filter(|extension| extension.critical && !EVALUATED.contains(&extension.extn_id));
@@ -167,9 +168,9 @@ impl Certificate {
         }
     }
 
-    /// Checks that it is a certificate authority that may have so many certificate authorities below it.
+    /// Checks that this is a certificate authority that may have `below` certificate authorities below it.
     pub(crate) fn check_authority(&self, below: usize) -> Result<(), Violation> {
-        // Without a name nothing can be issued in it (RFC 5280, 4.1.2.6).
+        // Certificates name their issuer, so an issuer needs a subject (RFC 5280, 4.1.2.6).
         if self.parsed.tbs_certificate().subject().is_empty() {
             return Err(self.violates(Rule::NoSubject));
         }
@@ -185,7 +186,7 @@ impl Certificate {
         }
     }
 
-    /// Checks that the issuer marked its basic constraints as critical, as RFC 5280, 4.2.1.9 demands of those who issue them.
+    /// Checks that the basic constraints are critical, as RFC 5280, 4.2.1.9, requires of certificate authorities.
     pub(crate) fn check_constraints_critical(&self) -> Result<(), Violation> {
         match self.extension::<BasicConstraints>()? {
             Some((false, _)) => Err(self.violates(Rule::BasicConstraintsNotCritical)),
@@ -193,7 +194,7 @@ impl Certificate {
         }
     }
 
-    /// Checks that it is not a certificate authority, and has nothing that only they have.
+    /// Checks that this is not a certificate authority and has no extension that is reserved for them.
     pub(crate) fn check_end_entity(&self) -> Result<(), Violation> {
         if self.extension::<BasicConstraints>()?.is_some_and(|(_, constraints)| constraints.ca) {
             return Err(self.violates(Rule::Authority));
@@ -205,7 +206,7 @@ impl Certificate {
         self.check_extensions()
     }
 
-    /// Checks that its extended key usage, if it has any, includes this one or all.
+    /// Checks that the extended key usage, if present, includes this usage or any usage.
     pub(crate) fn check_may_issue_for(&self, usage: ObjectIdentifier, name: &'static str) -> Result<(), Violation> {
         match self.extension::<ExtendedKeyUsage>()? {
             Some((_, usages)) if !usages.0.iter().any(|found| [usage, ANY_USAGE].contains(found)) => {
@@ -215,7 +216,7 @@ impl Certificate {
         }
     }
 
-    /// The key usage, which an issuer has to mark as critical in most profiles.
+    /// Returns the key usage, which must be present and critical.
     pub(crate) fn critical_key_usage(&self) -> Result<KeyUsage, Violation> {
         match self.extension::<KeyUsage>()? {
             None => Err(self.violates(Rule::NoKeyUsage)),
@@ -228,7 +229,7 @@ impl Certificate {
         PublicKey::of_certificate(&self.parsed).map_err(|error| self.violates(Rule::Key(error.to_string())))
     }
 
-    /// Whether an extension is critical, and its value. There is at most one of each.
+    /// Returns whether an extension is critical, and its value. `check_form` refuses duplicates.
     pub(crate) fn extension<'a, T>(&'a self) -> Result<Option<(bool, T)>, Violation>
     where
         T: Decode<'a, Error = der::Error> + AssociatedOid,
@@ -238,7 +239,7 @@ impl Certificate {
     }
 }
 
-/// The rules on the form of a certificate that the parser does not check.
+/// Checks the rules on the form of a certificate that the parser does not check.
 fn check_form(certificate: &x509_cert::Certificate) -> Result<(), &'static str> {
     let signed = certificate.tbs_certificate();
     let extensions: Vec<_> = signed.extensions().into_iter().flatten().map(|extension| extension.extn_id).collect();
@@ -281,6 +282,6 @@ impl fmt::Debug for Certificate {
 
 const ANY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 
-/// The extensions that are evaluated, and may therefore be critical.
+/// The supported extensions, which may be critical.
 const EVALUATED: [ObjectIdentifier; 5] =
     [BasicConstraints::OID, KeyUsage::OID, ExtendedKeyUsage::OID, SubjectAltName::OID, NameConstraints::OID];

@@ -1,7 +1,8 @@
-//! Name constraints (RFC 5280, 4.2.1.10): which names a certificate authority may certify, for every certificate below it.
+//! Name constraints (RFC 5280, 4.2.1.10): the names that a certificate authority may certify, for every certificate
+//! below it.
 //!
-//! All of them are evaluated, critical or not: mail addresses, host names, URIs, IP addresses and directory names. Where a
-//! constraint applies to another kind of name, or to a name that cannot be read, the path is refused.
+//! All constraints are evaluated, critical or not: mail addresses, host names, URIs, IP addresses and directory
+//! names. The path is refused if a constraint applies to another kind of name, or to a malformed name.
 
 use x509_cert::attr::AttributeValue;
 use x509_cert::der::asn1::{Ia5String, ObjectIdentifier};
@@ -13,11 +14,11 @@ use x509_cert::name::Name;
 
 use crate::pki::{Certificate, Rule, Violation};
 
-/// At most this many names are compared with constraints for one path.
+/// The maximum number of comparisons of names with constraints per path.
 const MAX_COMPARISONS: usize = 100_000;
 
-/// Checks the names of every certificate of a path against the constraints of all certificates above it. The path begins with
-/// the certificate of the signer and ends with the trusted one, whose constraints count as well.
+/// Checks the names of every certificate of a path against the constraints of all certificates above it. The path
+/// begins with the signer's certificate and ends with the trusted one, whose constraints count as well.
 pub(crate) fn check(path: &[&Certificate]) -> Result<(), Violation> {
     let mut comparisons = 0;
     for (position, authority) in path.iter().enumerate().skip(1) {
@@ -41,13 +42,14 @@ pub(crate) fn check(path: &[&Certificate]) -> Result<(), Violation> {
     Ok(())
 }
 
-/// The subject of a certificate, its alternative names, and the mail addresses in its subject, where older ones have them.
+/// Returns the subject of a certificate, its alternative names, and the mail addresses in its subject, where older
+/// certificates have them.
 fn names_of(certificate: &Certificate) -> Result<Vec<GeneralName>, Violation> {
     let subject = certificate.parsed().tbs_certificate().subject();
     let mut names = certificate.extension::<SubjectAltName>()?.map(|(_, names)| names.0).unwrap_or_default();
     for attribute in subject.iter().filter(|attribute| attribute.oid == EMAIL_ADDRESS) {
         let address = text_of(&attribute.value).unwrap_or_default();
-        // What is not ASCII is as malformed as an empty address.
+        // An address that is not ASCII is malformed, as an empty one is.
         if let Ok(address) = Ia5String::new(&address).or_else(|_| Ia5String::new("")) {
             names.push(GeneralName::Rfc822Name(address));
         }
@@ -58,7 +60,7 @@ fn names_of(certificate: &Certificate) -> Result<Vec<GeneralName>, Violation> {
     Ok(names)
 }
 
-/// The constraints of one certificate authority.
+/// The name constraints of one certificate authority.
 struct Constraints {
     permitted: Vec<Subtree>,
     excluded: Vec<Subtree>,
@@ -113,7 +115,7 @@ enum Kind {
     Mail,
     Uri,
     Address,
-    /// One that is not evaluated.
+    /// A kind that is not supported.
     Other(&'static str),
 }
 
@@ -147,25 +149,25 @@ fn text_of_name(name: &GeneralName) -> String {
 
 /// A set of names.
 enum Subtree {
-    /// Those that begin with these parts.
+    /// Directory names that begin with these parts.
     Directory(Vec<Part>),
-    /// This host and those below it; all if it is empty.
+    /// This host and the hosts below it; all hosts if empty.
     Hosts(String),
-    /// Those at one host, or the one host of a URI.
+    /// Mail addresses at one host, or URIs with this host.
     AtHost(Kind, String),
-    /// Those at hosts below this one.
+    /// Mail addresses or URIs at hosts below this one.
     BelowHost(Kind, String),
     /// One mail address.
     Mailbox { local: String, host: String },
-    /// Addresses that are the same under the mask.
+    /// IP addresses in a network.
     Network { address: Vec<u8>, mask: Vec<u8> },
-    /// Names of a kind that is not evaluated.
+    /// Names of an unsupported kind.
     Other(&'static str),
 }
 
 impl Subtree {
     fn read(subtree: GeneralSubtree) -> Result<Subtree, &'static str> {
-        // RFC 5280 knows no other values.
+        // RFC 5280 allows no other values.
         if subtree.minimum != 0 || subtree.maximum.is_some() {
             return Err("a subtree has a minimum or a maximum");
         }
@@ -214,11 +216,11 @@ impl Subtree {
         }
     }
 
-    /// Whether all that a name stands for is in it.
+    /// Returns whether the set contains all names that `name` stands for.
     fn holds(&self, name: &Presented) -> bool {
         match (self, name) {
             (Subtree::Directory(base), Presented::Directory(parts)) => parts.starts_with(base),
-            // A wildcard stands for hosts below the rest.
+            // A wildcard stands for hosts below the rest of the name.
             (Subtree::Hosts(base), Presented::Host { host, .. }) => {
                 base.is_empty() || host == base || is_below(host, base)
             }
@@ -234,8 +236,8 @@ impl Subtree {
         }
     }
 
-    /// Whether something that a name stands for is in it. That differs for wildcards: `*.example.com` stands for
-    /// `test.example.com` among others (CVE-2025-61727 of Go).
+    /// Returns whether the set contains any name that `name` stands for. This differs from `holds` for wildcards:
+    /// `*.example.com` stands for `test.example.com` among others (Go, CVE-2025-61727).
     fn meets(&self, name: &Presented) -> bool {
         let is_one_below = |base: &str, host: &str| base.split_once('.').is_some_and(|(_, parent)| parent == host);
         match (self, name) {
@@ -253,7 +255,7 @@ impl Subtree {
     }
 }
 
-/// Whether a mask is ones and then zeros.
+/// Returns whether a mask is ones followed by zeros.
 fn is_prefix(mask: &[u8]) -> bool {
     let mut rest = mask.iter().skip_while(|byte| **byte == 0xff);
     let first = rest.next().copied().unwrap_or_default();
@@ -264,10 +266,10 @@ fn is_below(host: &str, base: &str) -> bool {
     host.strip_suffix(base).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// A name of a certificate, as it is compared.
+/// A name in a certificate, normalized for comparison.
 enum Presented {
     Directory(Vec<Part>),
-    /// A host, or the hosts below it.
+    /// A host, or with a wildcard the hosts below it.
     Host {
         host: String,
         is_wildcard: bool,
@@ -281,7 +283,7 @@ enum Presented {
 }
 
 impl Presented {
-    /// `None` if the name is malformed, or of a kind that is not evaluated.
+    /// Returns `None` if the name is malformed or of an unsupported kind.
     fn read(name: &GeneralName) -> Option<Presented> {
         match name {
             GeneralName::DirectoryName(name) => Some(Presented::Directory(parts_of(name))),
@@ -307,7 +309,8 @@ impl Presented {
     }
 }
 
-/// A host name in lower case. Nothing else that stands for a host is one: no IP address, no trailing dot.
+/// Returns a host name in lower case. Names that only resemble one are refused, such as IP addresses and names with a
+/// trailing dot.
 fn host(text: &str) -> Option<String> {
     let is_label = |label: &str| {
         let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -318,7 +321,8 @@ fn host(text: &str) -> Option<String> {
     is_host.then(|| text.to_ascii_lowercase())
 }
 
-/// The parts of a mail address: the first as it is, the host in lower case. One in quotation marks is not read.
+/// Splits a mail address into the local part, unchanged, and the host in lower case. Quoted local parts are not
+/// supported.
 fn mailbox(text: &str) -> Option<(String, String)> {
     let (local, at) = text.split_once('@')?;
     let is_atom = |byte: u8| byte.is_ascii_graphic() && !br#""(),:;<>[\]"#.contains(&byte);
@@ -326,7 +330,8 @@ fn mailbox(text: &str) -> Option<(String, String)> {
     Some((local.to_owned(), host(at)?))
 }
 
-/// The host of a URI (RFC 3986, 3.2). One with letters that URIs do not have is read by others in other ways.
+/// Returns the host of a URI (RFC 3986, 3.2). URIs with invalid characters are refused, because parsers disagree on
+/// their host.
 fn authority_of(uri: &str) -> Option<String> {
     uri.bytes().all(|byte| byte.is_ascii_graphic() && !br#""<>\^`{|}"#.contains(&byte)).then_some(())?;
     let (scheme, rest) = uri.split_once("://")?;
@@ -338,15 +343,15 @@ fn authority_of(uri: &str) -> Option<String> {
     port.bytes().all(|byte| byte.is_ascii_digit()).then(|| host(name))?
 }
 
-/// A relative distinguished name: its attributes in an order that is always the same.
+/// A relative distinguished name with its attributes sorted.
 type Part = Vec<(ObjectIdentifier, Value)>;
 
 /// The value of an attribute.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Value {
-    /// Text, in whatever type of string and in whatever case (RFC 5280, 7.1).
+    /// Text, without regard to string type and case (RFC 5280, 7.1).
     Text(String),
-    /// Something else.
+    /// Any other value.
     Bytes(u32, Vec<u8>),
 }
 

@@ -6,28 +6,30 @@ use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage};
 
 use crate::pki::{Certificate, Rule, Violation, names};
 
-/// What the certificate at the beginning of a path signs.
+/// The purpose of the certificate at the beginning of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Software, as Fulcio certifies it.
+    /// Code signing, as certified by Fulcio.
     CodeSigning,
     /// Timestamps (RFC 3161, 2.3).
     TimeStamping,
 }
 
-/// A path has at most this many certificates between its ends.
+/// The maximum number of certificates between the ends of a path.
 const MAX_INTERMEDIATES: usize = 16;
-/// At most this many signatures are checked for one path: many certificates of one name and key have many paths.
+/// The maximum number of signatures that are checked per path. Many certificates with the same name and key can form
+/// many paths.
 const MAX_SIGNATURES: usize = 100;
 
-/// Finds the path from a certificate to a trusted one, and checks every rule on it: those of each certificate, validity, path
-/// lengths, usages, name constraints. Trusted certificates obey the same rules as the others.
+/// Finds a path from a certificate to a trusted one and checks every rule on it: those on each certificate, validity,
+/// path lengths, usages, name constraints. Trusted certificates follow the same rules as the others.
 ///
-/// The path begins with `leaf`. It is `leaf` alone if that is trusted itself, which is possible for timestamps only.
+/// The path begins with `leaf`. It is `leaf` alone if `leaf` itself is trusted, which is possible for timestamps
+/// only.
 ///
 /// # Errors
 ///
-/// The rule that the last certificate broke which could have been on the path, or [`Rule::NoPath`].
+/// The last rule that a candidate certificate violated, or [`Rule::NoPath`].
 pub(crate) fn find<'a>(
     leaf: &'a Certificate,
     trusted: &'a [Certificate],
@@ -53,14 +55,14 @@ struct Search<'a, 'b> {
     intermediates: &'b [&'a Certificate],
     purpose: Purpose,
     time: Timestamp,
-    /// How many were checked.
+    /// The number of signatures checked so far.
     signatures: usize,
-    /// The rule that was broken last.
+    /// The last rule that was violated.
     problem: Option<Violation>,
 }
 
 impl<'a> Search<'a, '_> {
-    /// Completes a path that ends with an untrusted certificate. Returns whether it could.
+    /// Extends a path that ends with an untrusted certificate to a trusted one. Returns whether that succeeded.
     fn extend(&mut self, path: &mut Vec<&'a Certificate>) -> bool {
         for root in self.trusted {
             if self.take(root, path) {
@@ -86,7 +88,7 @@ impl<'a> Search<'a, '_> {
         false
     }
 
-    /// Adds a certificate to the path if it issued the last one there and may have.
+    /// Adds a certificate to the path if it issued the last one and may have done so.
     fn take(&mut self, issuer: &'a Certificate, path: &mut Vec<&'a Certificate>) -> bool {
         let Some(last) = path.last().copied().filter(|last| last.names_issuer(issuer)) else { return false };
         // RFC 5280, 6.1.4 (l): self-issued certificates do not count for path lengths.
@@ -113,7 +115,8 @@ impl<'a> Search<'a, '_> {
                 issuer.check_constraints_critical()?;
                 issuer.check_may_issue_for(CODE_SIGNING, "code signing")
             }
-            // Roots made with OpenSSL's defaults have basic constraints that are not critical, and notation takes them.
+            // Roots created with OpenSSL's defaults have basic constraints that are not critical, and notation
+            // accepts them.
             Purpose::TimeStamping => issuer.check_may_issue_for(TIME_STAMPING, "timestamping"),
         }
     }

@@ -1,4 +1,4 @@
-//! Every rule on certificates, on the three paths that follow them: sigstore, timestamp authorities, the Notary Project.
+//! Every rule on certificates, checked on the three kinds of paths: sigstore, timestamp authorities, Notary Project.
 
 use std::sync::LazyLock;
 
@@ -19,9 +19,9 @@ use crate::key::{KeyKind, PrivateKey, Scheme};
 use crate::notation::Chain;
 use crate::sigstore::TrustedRoot;
 
-/// A change of a certificate before it is signed.
+/// A change to a certificate before it is signed.
 type Change = fn(&mut CertificateParams);
-/// A change of the fields of a certificate, after which it is signed again.
+/// A change to the fields of a certificate, which is then signed again.
 type Edit = fn(&mut Vec<Vec<u8>>);
 
 /// Which certificate of a path a test changes.
@@ -78,7 +78,8 @@ const EXTENDED_KEY_USAGE: &[u64] = &[2, 5, 29, 37];
 const UNKNOWN: &[u64] = &[1, 3, 6, 1, 4, 1, 99999, 1];
 const FOR_TIMESTAMPS: &[u8] = &[0x30, 0x0a, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 8];
 
-/// The certificates of signer, intermediate and root in DER, good for one path but for a change.
+/// Returns the certificates of signer, intermediate and root in DER, valid for one kind of path except for the
+/// change.
 fn certificates(path: Path, changed: At, change: Change) -> Vec<Vec<u8>> {
     let of = |at: At, params: &mut CertificateParams| {
         if at == changed {
@@ -109,7 +110,7 @@ fn certificates(path: Path, changed: At, change: Change) -> Vec<Vec<u8>> {
     [leaf.der(), between.der(), top.der()].map(|der| der.to_vec()).to_vec()
 }
 
-/// Why a path is refused at a time, if it is.
+/// Returns why a path is refused at a time, or `None` if it is valid.
 fn refused(path: Path, ders: &[Vec<u8>], time: Timestamp) -> Option<String> {
     let read = ders.iter().map(|der| Certificate::from_der(der)).collect::<Result<Vec<_>, _>>();
     let found = match read {
@@ -134,12 +135,12 @@ fn refused(path: Path, ders: &[Vec<u8>], time: Timestamp) -> Option<String> {
 }
 
 const DURING: &str = "2026-06-15T12:00:00Z";
-/// What a path that is accepted is refused for.
+/// The expected message for a path that is accepted.
 const NOTHING: &str = "";
 
 #[test]
 fn every_path_follows_every_rule() {
-    // What is changed, where, and what is then said on each path: of sigstore, of timestamps, of the Notary Project.
+    // The change, the certificate, and the expected message per kind of path: sigstore, timestamps, Notary Project.
     let cases: &[(&str, At, Change, [&str; 3])] = &[
         ("nothing", Leaf, |_| {}, [NOTHING; 3]),
         ("no authority", Root, |root| root.is_ca = IsCa::ExplicitNoCa, ["not a certificate authority"; 3]),
@@ -479,7 +480,7 @@ fn every_path_follows_every_rule() {
     }
 }
 
-/// Name constraints that exclude mail addresses at a host.
+/// Returns name constraints that exclude mail addresses at a host.
 fn excluding(host: &str, critical: bool) -> CustomExtension {
     let base = GeneralName::Rfc822Name(x509_cert::der::asn1::Ia5String::new(host).unwrap());
     let subtree = GeneralSubtree { base, minimum: 0, maximum: None };
@@ -487,7 +488,7 @@ fn excluding(host: &str, critical: bool) -> CustomExtension {
     extension(NAME_CONSTRAINTS, critical, &constraints.to_der().unwrap())
 }
 
-/// The same certificate with fields of its signed part changed, signed by the key of its issuer.
+/// Returns the certificate with changed fields, signed again with the key of its issuer.
 fn edited(der: &[u8], issuer: At, edit: Edit, algorithm: Option<&[u8]>) -> Vec<u8> {
     let mut whole = Fields::of(der, Tag::Sequence).unwrap();
     let mut signed = whole.fields(Tag::Sequence).unwrap();
@@ -514,7 +515,7 @@ fn the_form_of_certificates_is_checked_on_every_path() {
         ("version 4", |fields| fields[0] = vec![0xa0, 3, 2, 1, 3], None, "not a certificate"),
         ("a negative serial number", |fields| fields[1] = vec![2, 1, 0x80], None, "serial number is negative"),
         ("a serial number of 22 bytes", |fields| fields[1] = [&[2, 22, 1][..], &[0; 21]].concat(), None, "not a cert"),
-        // In use: roots of Starfield and Go Daddy.
+        // In use: the roots of Starfield and Go Daddy.
         ("a serial number of zero", |fields| fields[1] = vec![2, 1, 0], None, NOTHING),
         ("another algorithm outside", |_| {}, Some(SHA384), "two signature algorithms"),
         ("another algorithm inside", |fields| fields[2] = SHA384.to_vec(), None, "two signature algorithms"),
@@ -547,7 +548,7 @@ fn the_form_of_certificates_is_checked_on_every_path() {
             assert!(is_expected, "{path:?}: {what}: {found:?}");
         }
     }
-    // Signed by another key of the same name, and by an authority of another name.
+    // Signed by another key of the same name, and issued by an authority of another name.
     for path in PATHS {
         let mut ders = certificates(path, Leaf, |_| {});
         ders[0] = edited(&ders[0], Root, |_| {}, None);
@@ -615,9 +616,9 @@ fn a_path_is_found_among_others_and_the_search_ends() {
     assert_eq!(rule(find(&trusted, &[])), Rule::NoPath);
     assert_eq!(rule(find(&[stranger], &[middle])), Rule::NoPath);
     assert_eq!(rule(find(&[], &[middle, root])), Rule::NoPath);
-    // A certificate that is trusted itself is no authority.
+    // A trusted leaf certificate is not an authority.
     assert_eq!(rule(find(std::slice::from_ref(leaf), &[])), Rule::NoPath);
-    // Many certificates of one name and key, none of which leads anywhere.
+    // Many certificates with one name and key, none of which leads to a root.
     let many: Vec<_> = (2..30)
         .map(|number| {
             let mut params = params("middle");

@@ -5,7 +5,7 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use crate::key::KeyKind;
 use crate::refusal::Refusal;
 
-/// A certificate that breaks a rule, and the rule.
+/// A rule that a certificate violates.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{subject}: {rule}")]
 pub(crate) struct Violation {

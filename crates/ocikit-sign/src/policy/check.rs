@@ -17,82 +17,85 @@ use crate::sigstore::CertificateTrust;
 use crate::subjects::{Depth, Subject, SubjectKind, subjects};
 use crate::verify::{Asked, Cell, Trust, Verified};
 
-/// What a policy is asked about an image.
+/// Options of a policy check.
 #[derive(Debug, Clone)]
 pub struct PolicyOptions {
-    /// The repository that the image is in, by which the policy chooses its rule; an image in an archive may be in none.
+    /// The repository of the image, which selects the rule; `None` for an image outside of a repository, such as in
+    /// an archive.
     pub repository: Option<Repository>,
-    /// The time at which certificates have to be valid.
+    /// The time at which certificates must be valid.
     pub now: Timestamp,
-    /// The digest that the root has to have.
+    /// The expected digest of the root.
     pub expect: Option<Digest>,
-    /// How many digests are looked at at the same time, at least one.
+    /// The number of digests that are checked concurrently, at least 1.
     pub jobs: usize,
 }
 
 impl PolicyOptions {
-    /// For an image in this repository, or in none: at this time, whatever digest it has, eight at a time.
+    /// Returns options for an image in this repository at this time: any digest, 8 concurrent checks.
     pub fn new(repository: Option<Repository>, now: Timestamp) -> PolicyOptions {
         PolicyOptions { repository, now, expect: None, jobs: 8 }
     }
 }
 
-/// What a policy says of an image.
+/// The result of checking an image against a policy.
 #[derive(Debug, Clone)]
 pub struct Verdict {
-    /// The root.
+    /// The digest of the root.
     pub root: Digest,
-    /// The scope of the rule that decided.
+    /// The scope of the rule that applied.
     pub scope: String,
-    /// What was found: for each requirement, digest by digest.
+    /// The findings: for each requirement, one per digest.
     pub findings: Vec<Finding>,
 }
 
-/// Whether a requirement of a policy is met for one digest.
+/// Whether one digest meets one requirement of a policy.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// Which requirement of the rule, counted from 1.
+    /// The number of the requirement in its rule, counted from 1.
     pub requirement: usize,
-    /// What it is of.
+    /// The image or index that was checked.
     pub subject: Descriptor,
-    /// The platform, if that is an entry of an index for one.
+    /// The platform of the index entry, if it has one.
     pub platform: Option<Platform>,
-    /// The type of the attestation, if one is asked for.
+    /// The predicate type, if the requirement asks for an attestation.
     pub predicate_type: Option<String>,
-    /// How many signers have to have signed.
+    /// The number of signers that are required.
     pub threshold: usize,
-    /// How many have, as far as they can be told apart: by pairs, both the key and the names in the certificate differ.
+    /// The number of distinct signers that were found. Two signers are distinct if their keys and the names in their
+    /// certificates all differ.
     pub counted: usize,
-    /// What was found of each signer.
+    /// The result for each signer.
     pub cells: Vec<Cell>,
 }
 
 impl Finding {
-    /// Whether enough have signed.
+    /// Returns whether enough signers were found.
     pub fn is_met(&self) -> bool {
         self.threshold > 0 && self.counted >= self.threshold
     }
 }
 
 impl Verdict {
-    /// Whether every requirement is met for every digest that it is about, of which there is at least one.
+    /// Returns whether every requirement is met for every digest it applies to, and there is at least one.
     pub fn is_met(&self) -> bool {
         !self.findings.is_empty() && self.findings.iter().all(Finding::is_met)
     }
 
-    /// The root as one that was verified, if every requirement is met.
+    /// Returns the root as a verified one, if every requirement is met.
     pub fn accept(&self, root: &Root) -> Option<Verified<Root>> {
         (self.is_met() && self.root == root.digest()).then(|| Verified::new(root.clone()))
     }
 }
 
 impl Policy {
-    /// Looks for the signatures that the policy asks for.
+    /// Checks an image against the policy.
     ///
     /// # Errors
     ///
-    /// [`Error::Policy`] if it has no rule for the repository, or a trust policy that it names does not; [`Error::Moved`] if
-    /// the root is not what was expected; those of the place. A signature that is missing or does not count is no error.
+    /// [`Error::Policy`] if there is no rule for the repository, or a trust policy has no statement for it;
+    /// [`Error::Moved`] if the root is not the expected one; errors of the location. A signature that is missing or
+    /// refused is not an error.
     pub async fn check(&self, root: &Root, options: &PolicyOptions) -> Result<Verdict> {
         if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
             return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
@@ -106,7 +109,7 @@ impl Policy {
                 meant.push((requirement.depth, subjects(root, requirement.depth, budget).await?));
             }
         }
-        // Each digest is looked at once, whatever is required of it.
+        // Each digest is read once, even if several requirements apply to it.
         let mut each: BTreeMap<Digest, (Subject, Vec<usize>)> = BTreeMap::new();
         for (position, requirement) in rule.requirements.iter().enumerate() {
             let subjects = meant.iter().filter(|(depth, _)| *depth == requirement.depth).flat_map(|(_, all)| all);
@@ -132,7 +135,7 @@ impl Policy {
             let of_requirement = subjects.filter_map(|subject| found.remove(&(position + 1, subject.digest())));
             let before = findings.len();
             findings.extend(of_requirement);
-            // What is asked of the images of an index that has none is met by nothing.
+            // A requirement on the images of an index without images is not met.
             if findings.len() == before {
                 findings.push(Tally::new(position, requirement, &Subject::of(root), trusted).finding());
             }
@@ -140,7 +143,7 @@ impl Policy {
         Ok(Verdict { root: root.digest(), scope: rule.scope.to_string(), findings })
     }
 
-    /// The signers that requirements name, as they are trusted in a repository.
+    /// Returns the trust of the signers that requirements name, for one repository.
     pub(super) fn trusted<'a>(
         &'a self,
         wanted: &'a [Requirement],
@@ -167,7 +170,7 @@ impl PolicySigner {
                 let scope = options.repository.as_ref().map(ToString::to_string).unwrap_or_default();
                 let trust = NotationTrust::new(policy, store, &scope, options.now)?;
                 let trust = trust.with_revocation_lists(lists.clone()).with_plugins(plugins.to_vec());
-                // What anybody could have signed is signed by nobody who could be counted.
+                // Without enforced authenticity any signature passes, so it cannot count as one by this signer.
                 match trust.names_signers() {
                     true => Ok(Trust::Notation(trust)),
                     false => Err(Error::Policy {
@@ -180,7 +183,7 @@ impl PolicySigner {
     }
 }
 
-/// Looks at the signatures of one digest, one after the other.
+/// Checks the signatures of one digest, one after the other.
 pub(super) async fn check_subject(
     subject: Subject,
     requirements: &[Requirement],
@@ -207,7 +210,7 @@ pub(super) async fn check_subject(
     Ok(tallies.into_iter().map(Tally::finding).collect())
 }
 
-/// Those signers who know more of a signature, because a plugin was asked.
+/// Returns the signers for which plugins gave results on a signature, with those results.
 pub(super) async fn informed<'a>(trusted: &BTreeMap<&'a str, Trust>, found: &Found<'_>) -> BTreeMap<&'a str, Trust> {
     let mut informed = BTreeMap::new();
     for (name, trust) in trusted {
@@ -218,15 +221,15 @@ pub(super) async fn informed<'a>(trusted: &BTreeMap<&'a str, Trust>, found: &Fou
     informed
 }
 
-/// What was found so far of what a requirement asks of one digest.
+/// The results so far for one requirement and one digest.
 struct Tally<'a> {
     position: usize,
     requirement: &'a Requirement,
     subject: Descriptor,
     platform: Option<Platform>,
-    /// Each signer of the requirement, and what was found of it.
+    /// Each signer of the requirement and its result.
     signers: Vec<(&'a str, &'a Trust, Cell)>,
-    /// Who made the signatures that count, signer by signer.
+    /// The makers of the verified signatures, per signer.
     makers: Vec<Vec<Maker>>,
 }
 
@@ -299,7 +302,8 @@ mod tests {
     use crate::sigstore::testing::World;
     use crate::sigstore::{Check, Vouchers};
 
-    /// How many of two signers count, a plain key and whom a certificate names, when an image is signed by these keys.
+    /// Signs an image with both keys and returns how many signers count: a plain key, and the identity in a
+    /// certificate.
     async fn counted(plain: &PrivateKey, certified: &PrivateKey) -> usize {
         let (world, memory) = (World::new(), Arc::new(Memory::new()));
         let image = testing::image(&memory, 1, &"linux/amd64".parse().unwrap(), &[1]);

@@ -15,7 +15,7 @@ use crate::revocation::RevocationList;
 use crate::sigstore::{CertificateTrust, Check, Pattern};
 use crate::subjects::Depth;
 
-/// Whose signatures images have to have, by the repository that they are in. An image that no rule is for is refused.
+/// A policy: the signers that images require, by repository. An image without a matching rule is refused.
 ///
 /// ```yaml
 /// version: 1
@@ -24,7 +24,7 @@ use crate::subjects::Depth;
 ///   build: {key: build.pub}
 ///   corp: {trustPolicy: trustpolicy.json, trustStore: truststore}
 ///   ci: {identity: me@example.com, issuer: "https://accounts.example", trustedRoot: trusted_root.json}
-/// rules:                                    # the first whose scope fits decides
+/// rules:                                    # the first rule with a matching scope applies
 ///   - scope: ghcr.io/acme/*
 ///     depth: images
 ///     require:
@@ -34,7 +34,8 @@ use crate::subjects::Depth;
 ///     require: [{signers: [corp]}]
 /// ```
 ///
-/// A signature in any of the formats will do, every signer counts once, and all have to sign where there is no threshold.
+/// A signature in any of the formats is sufficient and every signer counts once. Without a threshold, all signers are
+/// required.
 ///
 /// ```
 /// # fn main() -> ocikit_sign::Result<()> {
@@ -46,7 +47,7 @@ use crate::subjects::Depth;
 ///     SignerFiles::Key(path) if path.ends_with("a.pub") => Ok(PolicySigner::Key(key.public_key().clone())),
 ///     _ => Err(Error::Unsupported("another file".to_owned())),
 /// })?;
-/// // And then `policy.check(&root, &PolicyOptions::new(repository, now)).await?.accept(&root)`.
+/// // Then call `policy.check(&root, &PolicyOptions::new(repository, now)).await?.accept(&root)`.
 /// # drop(policy);
 /// # Ok(())
 /// # }
@@ -58,78 +59,77 @@ pub struct Policy {
     rules: Vec<Rule>,
 }
 
-/// Who a signer is, as the file says: by files, whose names are those that the file has.
+/// The files that define a signer, with the paths that the policy file has.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SignerFiles {
     /// A public key.
     Key(PathBuf),
-    /// A trust policy of the Notary Project and, if they are named, its stores.
+    /// A Notary Project trust policy and its trust stores.
     Notation {
         /// The trust policy.
         policy: PathBuf,
-        /// The directory of the stores.
+        /// The directory of the trust stores, if the policy file names it.
         store: Option<PathBuf>,
-        /// Lists of revoked certificates.
+        /// Certificate revocation lists.
         lists: Vec<PathBuf>,
     },
-    /// Whom a certificate names.
+    /// The identity in a certificate.
     Certificate {
-        /// A mail address, a URI or the name of a user.
+        /// The mail address, URI or user name.
         identity: Pattern,
-        /// Who has to have checked that; authorities of one's own may not say.
+        /// The OIDC issuer; optional with a certificate chain of one's own.
         issuer: Option<Pattern>,
-        /// Who is trusted to say so.
+        /// The trusted certificate authorities.
         authorities: AuthorityFiles,
-        /// Whether the signature has to be in a transparency log.
+        /// Whether a transparency log entry is required.
         log: Check,
-        /// Whether the certificate has to be in a log of certificates.
+        /// Whether a signed certificate timestamp (SCT) is required.
         certificate_log: Check,
     },
 }
 
-/// Whose certificates are believed, as the file says.
+/// The files with the trusted certificate authorities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthorityFiles {
-    /// A trusted root of sigstore.
+    /// A sigstore trusted root.
     Root(PathBuf),
-    /// The certificates of an authority of one's own and, if they are named, those of an authority for timestamps: the one
-    /// that issues first, the root last.
+    /// Certificate chains of a private authority, ordered from the issuing certificate to the root.
     Own {
-        /// The first of them.
+        /// The chain of the certificate authority.
         certificates: PathBuf,
-        /// The second.
+        /// The chain of the timestamp authority, if the policy file names one.
         timestamps: Option<PathBuf>,
     },
 }
 
-/// Who a signer is.
+/// A signer of a policy.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum PolicySigner {
-    /// Whoever has the private half of this key.
+    /// The owner of this key.
     Key(PublicKey),
-    /// Whomever a trust policy of the Notary Project trusts.
+    /// Every signer that a Notary Project trust policy trusts.
     Notation {
         /// The trust policy.
         policy: TrustPolicy,
-        /// Its stores.
+        /// Its trust stores.
         store: TrustStore,
-        /// Lists of revoked certificates.
+        /// Certificate revocation lists.
         lists: Vec<RevocationList>,
     },
-    /// Whom a certificate names. Its name and time are not used: they are those of the signer and of the check.
+    /// The identity in a certificate. `name` and `now` are replaced: the policy sets them for each check.
     Certificate(Box<CertificateTrust>),
 }
 
-/// What is asked of the images of some repositories.
+/// The requirements for the images of some repositories.
 #[derive(Debug, Clone)]
 pub(super) struct Rule {
     pub(super) scope: Scope,
     pub(super) requirements: Vec<Requirement>,
 }
 
-/// So many of these signers, each in one of these formats.
+/// A number of these signers, each with a signature in one of these formats.
 #[derive(Debug, Clone)]
 pub(super) struct Requirement {
     pub(super) signers: Vec<String>,
@@ -196,16 +196,17 @@ enum DepthForm {
     Everything,
 }
 
-/// No file is longer, and none has more signers or rules than this.
+/// The limits of a policy file: its size in bytes, and the number of its signers, its rules and the requirements of a
+/// rule.
 const LONGEST: usize = 1 << 20;
 const MOST: usize = 1000;
 
 impl Policy {
-    /// Reads a policy in YAML, or in JSON, which YAML includes. The files of its signers are read by whoever calls.
+    /// Parses a policy in YAML, or in JSON, which is a subset of YAML. `read` reads the files of a signer.
     ///
     /// # Errors
     ///
-    /// [`Error::Policy`] if it makes no sense, or could never be met; those of `read`.
+    /// [`Error::Policy`] if it is malformed, contradictory, or could never be met; errors of `read`.
     pub fn parse<E: From<Error>>(
         text: &str,
         mut read: impl FnMut(&SignerFiles) -> Result<PolicySigner, E>,
@@ -229,14 +230,14 @@ impl Policy {
         Ok(Policy { rules: rules(file.rules, &signers)?, signers, plugins: Vec::new() })
     }
 
-    /// The same with plugins that are asked about envelopes that ask for them, whichever trust policy is to say who signed.
-    /// No file says which programs are started.
+    /// Adds verification plugins for envelopes that require one. They apply to every trust policy. A policy file
+    /// cannot name programs to start.
     #[must_use]
     pub fn with_plugins(self, plugins: Vec<VerificationPlugin>) -> Policy {
         Policy { plugins, ..self }
     }
 
-    /// The rule that decides for an image in this repository, or in none.
+    /// Returns the rule for an image in this repository, or outside of a repository.
     pub(super) fn rule(&self, repository: Option<&Repository>) -> Result<&Rule> {
         let found = self.rules.iter().find(|rule| rule.scope.fits(repository));
         found.ok_or_else(|| {
@@ -252,7 +253,7 @@ fn refused(problem: String) -> Error {
     Error::Policy { what: "the policy".to_owned(), problem }
 }
 
-/// One who signs twice must not count as two.
+/// Checks that no key belongs to two signers, which would count twice.
 fn distinct(signers: &BTreeMap<String, PolicySigner>) -> Result<()> {
     let mut keys = HashMap::new();
     for (name, signer) in signers {
@@ -323,7 +324,7 @@ impl SignerForm {
     }
 }
 
-/// What has to be named, exactly or by an expression.
+/// Returns a pattern from the exact or the regular expression field.
 fn pattern(exact: &Option<String>, expression: &Option<String>) -> Result<Option<Pattern>, String> {
     match (exact, expression) {
         (Some(_), Some(_)) => Err("it names somebody both exactly and by an expression".to_owned()),
@@ -407,7 +408,7 @@ mod tests {
     static KEYS: LazyLock<[PublicKey; 2]> =
         LazyLock::new(|| [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap().public_key().clone()));
 
-    /// With the keys `a` and `b`, and any trust policy.
+    /// Returns the keys `a` and `b`, and any trust policy.
     fn read(files: &SignerFiles) -> Result<PolicySigner> {
         match files {
             SignerFiles::Key(path) => Ok(PolicySigner::Key(KEYS[usize::from(*path == *"b")].clone())),

@@ -1,4 +1,4 @@
-//! Policies: whose signatures an image has to have, by the repository that it is in.
+//! Policies: the signers that an image requires, by repository.
 
 mod check;
 mod form;

@@ -13,27 +13,27 @@ use crate::policy::form::{Policy, Requirement};
 use crate::subjects::{Depth, Subject, SubjectKind, subjects};
 use crate::verify::{Asked, Statement, Trust};
 
-/// What a policy says of the referrers of an image.
+/// The result of checking the referrers of an image against a policy.
 #[derive(Debug, Clone, Default)]
 pub struct ReferrerCheck {
-    /// Those that count: signatures and attestations by the signers of the rule, and other artifacts that the rule's
-    /// signers have signed as it demands of images.
+    /// Verified referrers: signatures and attestations by the signers of the rule, and other artifacts that these
+    /// signers have signed as the rule requires of images.
     pub verified: BTreeSet<Digest>,
-    /// Manifests under cosign's tags of which some signatures count and others do not.
+    /// Manifests under cosign's signature tags with both verified and unverified signatures.
     pub mixed: BTreeSet<Digest>,
-    /// All others.
+    /// All other referrers.
     pub unverified: BTreeSet<Digest>,
 }
 
-/// How far from an image referrers of referrers are looked at.
+/// The maximum distance from the image at which referrers of referrers are checked.
 const MAX_DISTANCE: usize = 4;
 
-/// The endings of the tags that cosign keeps attestations and SBOMs under, which are not verified here.
+/// The suffixes of cosign's tags for attestations and SBOMs, which are not verified here.
 const UNREAD_ENDINGS: [&str; 2] = ["att", "sbom"];
 
 impl Policy {
-    /// Looks at the referrers of an image and of everything below it: whether those whom the rule for its repository names
-    /// have signed them. It says nothing of the image itself; [`Policy::check`] does that.
+    /// Checks the referrers of an image and of everything below it: whether the signers of the rule for its
+    /// repository have signed them. The image itself is checked by [`Policy::check`].
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ impl Policy {
     pub async fn check_referrers(&self, root: &Root, options: &PolicyOptions) -> Result<ReferrerCheck> {
         let rule = self.rule(options.repository.as_ref())?;
         let trusted = self.trusted(&rule.requirements, options)?;
-        // What is demanded of an artifact that is not a signature itself.
+        // The requirements for an artifact that is not a signature itself.
         let plain = rule.requirements.iter().filter(|requirement| requirement.predicate_type.is_none());
         let plain: Vec<_> = plain.map(|wanted| Requirement { depth: Depth::Root, ..wanted.clone() }).collect();
         let mut search =
@@ -68,7 +68,7 @@ struct Search<'a> {
     found: Found,
 }
 
-/// How many signatures below each manifest count, and how many do not.
+/// The number of verified and unverified signatures per manifest.
 #[derive(Default)]
 struct Found(BTreeMap<Digest, (usize, usize)>);
 
@@ -93,12 +93,12 @@ impl Found {
 }
 
 impl Search<'_> {
-    /// Looks at what is about a subject. Returns the artifacts among it that count and may have referrers of their own.
+    /// Checks the referrers of a subject. Returns the verified artifacts, which may have referrers of their own.
     async fn look_at(&mut self, subject: &Subject, parts: &BTreeSet<Digest>) -> Result<Vec<Subject>> {
         self.signatures(subject).await?;
         let mut artifacts = Vec::new();
         for listed in subject.source.referrers(&subject.digest()).await? {
-            // What is a part of the image is copied with it.
+            // A part of the image is copied with the image.
             if self.found.0.contains_key(&listed.digest) || parts.contains(&listed.digest) {
                 continue;
             }
@@ -125,7 +125,7 @@ impl Search<'_> {
         Ok(artifacts)
     }
 
-    /// Whether one of the signers made each signature and attestation of a subject.
+    /// Checks each signature and attestation of a subject against all signers.
     async fn signatures(&mut self, subject: &Subject) -> Result<()> {
         if matches!(subject.kind, SubjectKind::NotUnderstood(_)) {
             return Ok(());
@@ -141,7 +141,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Whether an artifact is signed as the rule demands of an image.
+    /// Returns whether an artifact is signed as the rule requires of an image.
     async fn is_met(&self, artifact: &Subject) -> Result<bool> {
         if self.plain.is_empty() {
             return Ok(false);

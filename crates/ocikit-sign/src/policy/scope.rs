@@ -2,19 +2,20 @@ use std::fmt;
 
 use ocikit_spec::Repository;
 
-/// Which repositories a rule is for.
+/// The scope of a rule: the repositories that it applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// All, and images that are in none.
+    /// All repositories, and images outside of a repository.
     All,
-    /// Those whose whole name begins so, which ends in a slash.
+    /// Repositories whose full name has this prefix, which ends with a slash.
     Below(String),
-    /// This one.
+    /// This repository.
     One(String),
 }
 
 impl Scope {
-    /// Reads `*`, `ghcr.io/acme/*` or `ghcr.io/acme/app`. Names without a registry are Docker Hub's, as everywhere.
+    /// Parses `*`, `ghcr.io/acme/*` or `ghcr.io/acme/app`. Names without a registry are on Docker Hub, as in
+    /// references.
     pub(crate) fn parse(text: &str) -> Result<Scope, String> {
         if text == "*" {
             return Ok(Scope::All);
@@ -22,7 +23,7 @@ impl Scope {
         let whole = |text: &str| text.parse::<Repository>().map(|repository| repository.to_string());
         match text.strip_suffix("/*") {
             Some(prefix) => {
-                // With two parts behind it even Docker Hub's own name is not taken for an image in `library`.
+                // With two more parts, a name on Docker Hub is not expanded to `library/NAME`.
                 let probe = whole(&format!("{prefix}/x/x")).map_err(|error| format!("`{text}`: {error}"))?;
                 Ok(Scope::Below(probe.strip_suffix("x/x").unwrap_or_default().to_owned()))
             }
@@ -30,7 +31,7 @@ impl Scope {
         }
     }
 
-    /// Whether it is for an image in this repository, or in none.
+    /// Returns whether the rule applies to an image in this repository, or outside of a repository.
     pub(crate) fn fits(&self, repository: Option<&Repository>) -> bool {
         match (self, repository) {
             (Scope::All, _) => true,
@@ -40,7 +41,7 @@ impl Scope {
         }
     }
 
-    /// Whether nothing that the other is for is left for it.
+    /// Returns whether every repository in the other scope is in this one.
     pub(crate) fn covers(&self, other: &Scope) -> bool {
         match (self, other) {
             (Scope::All, _) => true,

@@ -10,7 +10,7 @@ use super::*;
 use crate::der::{field, inner};
 use crate::key::{KeyKind, PrivateKey, Scheme};
 
-/// A root, an authority below it and a signer, and the keys of the first two.
+/// A root, an intermediate and a signer, with the keys of the first two.
 struct Pki {
     chain: Vec<Certificate>,
     keys: [PrivateKey; 2],
@@ -45,7 +45,7 @@ fn pki(of_authority: impl FnOnce(&mut CertificateParams), of_signer: impl FnOnce
     Pki { chain: chain.map(|der| Certificate::from_der(der).unwrap()).to_vec(), keys }
 }
 
-/// What a list says, and who signs it.
+/// The content of a list and its signer.
 struct Making {
     this: &'static str,
     next: Option<&'static str>,
@@ -110,7 +110,7 @@ fn with_place(params: &mut CertificateParams) {
 
 static PKI: LazyLock<Pki> = LazyLock::new(|| pki(with_place, with_place));
 
-/// What becomes of a signer by a list of its authority, with a good one of the root beside it.
+/// Returns the result for a signer with this list of its authority and a valid list of the root.
 fn outcome(making: &Making) -> Result<(), Refusal> {
     let [_, authority, root] = &PKI.chain[..] else { panic!("there are three") };
     let lists = [list(root, &PKI.keys[0], &self::making(vec![])), list(authority, &PKI.keys[1], making)];
@@ -125,14 +125,14 @@ fn who_is_on_a_list_is_revoked() {
     assert_eq!(outcome(&making(vec![(other.clone(), vec![])])), Ok(()));
     let revoked = outcome(&making(vec![(other, vec![]), (serial(signer), vec![])])).unwrap_err();
     assert_eq!(revoked.to_string(), "the certificate CN=signer was revoked at 2026-05-15T00:00:00Z");
-    // An authority is no better, and comes before what is not known of the signer.
+    // A revoked authority is reported before a signer of unknown status.
     let lists = [list(root, &PKI.keys[0], &making(vec![(serial(authority), vec![])]))];
     let found = check(&PKI.chain, &lists, now(), None);
     assert!(matches!(found, Err(Refusal::Revoked { .. })), "{found:?}");
-    // Without a list nobody knows.
+    // Without a list the status is unknown.
     let found = check(&PKI.chain, &[], now(), None).unwrap_err();
     assert!(matches!(found, Refusal::Revocation(_)), "{found}");
-    // Whoever names no place where it would be told revokes nobody; but a list that is there counts.
+    // A certificate without distribution points is not revoked unless a list that was given says so.
     let silent = pki(|_| {}, |_| {});
     assert_eq!(check(&silent.chain, &[], now(), None), Ok(()));
     let told = [list(&silent.chain[1], &silent.keys[1], &making(vec![(serial(&silent.chain[0]), vec![])]))];
@@ -165,7 +165,7 @@ fn a_list_that_cannot_be_used_leaves_the_answer_unknown() {
             let found = check(&PKI.chain, &lists, now(), None);
             assert!(matches!(found, Err(Refusal::Revocation(_))), "{name}: {found:?}");
         }
-        // One that revokes is enough, wherever it stands.
+        // One list that revokes is enough, in any position.
         let revoking = list(authority, &PKI.keys[1], &making(vec![(serial(signer), vec![])]));
         for lists in [[of_root(), bad.clone(), revoking.clone()], [of_root(), revoking, bad]] {
             let found = check(&PKI.chain, &lists, now(), None);
@@ -185,7 +185,7 @@ fn lists_of_another_key_of_the_issuer_are_not_its_own() {
     let own = authority.extension::<SubjectKeyIdentifier>().unwrap().unwrap().1;
     let of_root = list(root, &PKI.keys[0], &making(vec![]));
     let good = list(authority, &PKI.keys[1], &named(own.0.as_bytes()));
-    // After a change of keys both lists have the same name.
+    // After a key change, both lists have the same issuer name.
     let older = list(authority, &PKI.keys[0], &named(b"another key"));
     assert_eq!(check(&PKI.chain, &[of_root.clone(), older.clone(), good], now(), None), Ok(()));
     assert!(matches!(check(&PKI.chain, &[of_root, older], now(), None), Err(Refusal::Revocation(_))));
@@ -203,7 +203,7 @@ fn of_several_entries_one_that_revokes_is_enough() {
         (vec![vec![]], None, true),
         (vec![reason(1), reason(8)], None, true),
         (vec![reason(8), reason(1)], None, true),
-        // Only a delta list takes something off another list.
+        // Only a delta list removes an entry of another list.
         (vec![reason(8)], None, true),
         (vec![reason(6), reason(8)], None, true),
         (vec![later.clone()], signed, false),
@@ -281,7 +281,7 @@ fn lists_that_break_a_rule_tell_nothing() {
         assert_eq!(found.is_ok(), counts, "{name}: {found:?}");
         assert!(counts || matches!(found, Err(Refusal::Revocation(_))), "{name}: {found:?}");
     }
-    // By another key, by one that may not, and of an issuer of another name.
+    // Signed by another key, by an authority without the right usage, and for an issuer of another name.
     let [_, authority, root] = &PKI.chain[..] else { panic!("there are three") };
     let of_root = list(root, &PKI.keys[0], &making(vec![]));
     let forged = list(authority, &PKI.keys[0], &making(vec![]));

@@ -14,10 +14,11 @@ use crate::key::{PublicKey, Scheme};
 use crate::signer::Signer;
 use crate::signer::program::{Complaints, PATIENCE, line, run};
 
-/// A key that a plugin of cosign keeps: a program `sigstore-kms-NAME`, by version 1 of its protocol.
+/// A key that a KMS plugin of cosign manages: a program `sigstore-kms-NAME` that implements version 1 of the plugin
+/// protocol.
 ///
-/// It is told the key and what is to be done as arguments, and what is to be signed on standard input. It has its secrets from its
-/// environment, which is ours; none is given.
+/// The program gets the key and the request as arguments, and the message on standard input. It reads its credentials
+/// from its environment, which it inherits.
 #[derive(Debug, Clone)]
 pub struct KmsSigner {
     program: Program,
@@ -32,24 +33,24 @@ struct Program {
 }
 
 impl KmsSigner {
-    /// Whether this is how a plugin and its key are named: `NAME://KEY`.
+    /// Returns whether the text has the form `NAME://KEY`.
     pub fn is_reference(text: &str) -> bool {
         parts(text).is_some()
     }
 
-    /// Asks the plugin that is on the search path for the public half of a key.
+    /// Starts the plugin `sigstore-kms-NAME` on the search path and requests the public key.
     ///
     /// # Errors
     ///
-    /// [`Error::Signer`] if this is no such name, or the plugin does not answer; [`Error::Key`] if what it answers is no key.
+    /// [`Error::Signer`] if the reference is malformed or the plugin fails; [`Error::Key`] if its response is not a
+    /// public key.
     pub async fn open(reference: &str) -> Result<KmsSigner> {
         let (name, key) =
             parts(reference).ok_or_else(|| Error::Signer("a plugin and its key are named as NAME://KEY".to_owned()))?;
         KmsSigner::open_program(format!("sigstore-kms-{name}").into(), key).await
     }
 
-    /// The same with another limit of time for each answer, after which the program is killed. It is five minutes if nobody
-    /// says so.
+    /// Sets the timeout of each request, after which the program is killed. The default is 5 minutes.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> KmsSigner {
         self.program.patience = patience;
@@ -58,7 +59,7 @@ impl KmsSigner {
 
     async fn open_program(name: OsString, key: &str) -> Result<KmsSigner> {
         let program = Program { name, key: key.to_owned(), patience: PATIENCE };
-        // The hash is that of signing; here it is of no matter, and has to be one.
+        // The protocol requires a hash here, which has no effect on this request.
         let answer = program.ask("publicKey", &json!({"publicKeyOptions": {"rpcOptions": rpc()}}), SHA256, &[]).await?;
         let pem = answer.public_key.map(|found| found.public_key_pem).unwrap_or_default();
         let pem = STANDARD.decode(pem).map_err(|_| program.failed("its key is not in base64"))?;
@@ -66,14 +67,14 @@ impl KmsSigner {
     }
 }
 
-/// The name of the plugin, which becomes that of a file, and the key.
+/// Splits a reference into the name of the plugin, which becomes part of a file name, and the key.
 fn parts(text: &str) -> Option<(&str, &str)> {
     let (name, key) = text.split_once("://")?;
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
     (!name.is_empty() && name.chars().all(is_plain) && !key.is_empty()).then_some((name, key))
 }
 
-/// What cosign says where nothing was asked for.
+/// Returns the options that cosign sends by default.
 fn rpc() -> serde_json::Value {
     json!({"keyVersion": "", "remoteVerification": false})
 }
@@ -136,7 +137,7 @@ impl Program {
         command.args([VERSION, &question]);
         let answer = run(command, input, LONGEST_ANSWER, Complaints::Shown, self.patience).await;
         let answer = answer.map_err(|error| self.failed(&error.to_string()))?;
-        // How it ended says nothing: plugins that fail say why, and end as they like.
+        // The exit status is not checked: plugins report errors in the response and exit with any status.
         let said: Said = serde_json::from_slice(&answer.output)
             .map_err(|error| self.failed(&format!("it ended with {} and no answer: {error}", answer.status)))?;
         match said.error_message.is_empty() {
@@ -170,9 +171,9 @@ impl Signer for KmsSigner {
 }
 
 const VERSION: &str = "v1";
-/// Keys and signatures have fewer bytes than this.
+/// The maximum size of a response, in bytes. Keys and signatures are smaller.
 const LONGEST_ANSWER: u64 = 64 << 10;
-/// Hashes as the `crypto` package of Go numbers them.
+/// Hashes by their numbers in Go's `crypto` package.
 const SHA256: u8 = 5;
 const SHA384: u8 = 6;
 const SHA512: u8 = 7;

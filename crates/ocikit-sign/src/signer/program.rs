@@ -1,4 +1,4 @@
-//! Programs that sign: how they are started, and what becomes of those that do not behave.
+//! Running signing programs with limits on time and output.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -7,28 +7,28 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-/// How long a program may take: somebody may have to touch a key, or to type a number.
+/// The default timeout of a program. It is long because a person may have to touch a security key or enter a PIN.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What a program answered.
+/// The output of a program.
 pub(crate) struct Answer {
     pub(crate) status: ExitStatus,
     pub(crate) output: Vec<u8>,
-    /// What it complained of; nothing if that went to where our own complaints go.
+    /// Standard error; empty if it was inherited.
     pub(crate) complaints: Vec<u8>,
 }
 
-/// Where complaints go.
+/// Where standard error of a program goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Complaints {
-    /// To whoever reads ours.
+    /// To the standard error of this process.
     Shown,
-    /// Into the answer.
+    /// Into [`ProgramOutput::stderr`].
     Kept,
 }
 
-/// Starts a program, gives it its input, and waits for its end. It is killed if it takes longer than `patience`, answers with more
-/// than `most` bytes, or nobody waits any more.
+/// Runs a program with input on standard input. The program is killed if it takes longer than `timeout`, writes more
+/// than `max_bytes` bytes, or the future is dropped.
 pub(crate) async fn run(
     mut command: Command,
     input: &[u8],
@@ -44,7 +44,7 @@ pub(crate) async fn run(
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let write = async {
         if let Some(mut stdin) = stdin {
-            // A program that does not read its input closes it; what it answers tells.
+            // A program that ignores its input closes it, which is not an error. Its output decides.
             let _ = stdin.write_all(input).await;
         }
         Ok(())
@@ -70,7 +70,7 @@ async fn read(from: Option<impl AsyncRead + Unpin>, most: u64) -> io::Result<Vec
     }
 }
 
-/// What a program says, as a part of one line.
+/// Returns program output as part of one line.
 pub(crate) fn line(text: &str) -> String {
     const LONGEST: usize = 300;
     text.trim().chars().take(LONGEST).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()

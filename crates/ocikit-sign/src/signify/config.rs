@@ -12,51 +12,52 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::http::HttpIdentity;
 
-/// Which services sign for which repositories: the part `sign-config` of an image builder's configuration.
+/// The configuration of signing services by repository: the `sign-config` section of an image builder's
+/// configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
     enabled: BTreeMap<String, Vec<String>>,
     services: Vec<Service>,
 }
 
-/// One service.
+/// A signing service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// What it is called.
+    /// The name of the service.
     pub name: String,
-    /// Where it is asked: an address with `https`, and without a name or a password.
+    /// The URL of the service: `https`, without user name and password.
     pub endpoint: String,
-    /// How long one request may take.
+    /// The timeout of one request.
     pub timeout: Duration,
-    /// How long to wait before it is asked again.
+    /// The delay before a retry.
     pub pause: Duration,
-    /// The file with the certificate of the client, as the configuration has it; [`identity`] reads what is in it.
+    /// The path of the file with the client certificate, as in the configuration; [`identity`] parses its content.
     pub secret: PathBuf,
-    /// The kinds of jobs whose images it signs; all if there are none.
+    /// The CI job types whose images the service signs; empty for all.
     pub job_types: Vec<String>,
 }
 
-/// Where something is built.
+/// The kind of build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
-    /// On somebody's machine.
+    /// A build outside CI.
     Local,
-    /// In a CI system that does not tell the kind of the job.
+    /// A CI job of an unknown type.
     Unknown,
-    /// In a job of this kind, `postsubmit` for one.
+    /// A CI job of this type, such as `postsubmit`.
     Of(String),
 }
 
-/// The services that sign, of which there is at least one, and those that do not.
+/// The services that were selected, at least one, and those that were skipped.
 #[derive(Debug, Clone)]
 pub struct Selected<'a> {
-    /// Those that sign.
+    /// The selected services.
     pub services: Vec<&'a Service>,
-    /// The names of those that are for other kinds of jobs.
+    /// The names of services for other job types.
     pub skipped: Vec<&'a str>,
 }
 
-/// What is not about signing is somebody else's.
+/// Other sections of the file are ignored.
 #[derive(Deserialize)]
 struct File {
     #[serde(rename = "sign-config")]
@@ -74,7 +75,7 @@ struct Form {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct SignerForm {
     name: String,
-    /// There is one type, whatever it is called.
+    /// Only one type exists, so its name is ignored.
     #[serde(default, rename = "type")]
     _kind: Option<String>,
     #[serde(default)]
@@ -99,7 +100,7 @@ struct SecretForm {
     _kind: Option<String>,
 }
 
-/// What renews the certificates keeps more in the same file.
+/// Other fields are ignored: tools that renew certificates store more in the same file.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Secret {
@@ -107,17 +108,17 @@ struct Secret {
     private_key_data: String,
 }
 
-/// No file is longer, none has more signers, and nothing is waited for longer than this.
+/// The limits of a configuration: its size in bytes, its number of signers, and every duration in it.
 const LONGEST: usize = 1 << 20;
 const MOST: usize = 1000;
 const SLOWEST: Duration = Duration::from_secs(3600);
 
 impl Config {
-    /// Reads a configuration in YAML.
+    /// Parses a configuration in YAML.
     ///
     /// # Errors
     ///
-    /// [`Error::Policy`] if it makes no sense.
+    /// [`Error::Policy`] if it is malformed or contradictory.
     pub fn parse(text: &str) -> Result<Config> {
         if text.len() > LONGEST {
             return Err(refused(format!("it has more than {LONGEST} bytes")));
@@ -141,12 +142,13 @@ impl Config {
         Ok(Config { enabled: sign.enabled_signers, services })
     }
 
-    /// The services that sign what is built from sources in a repository, named as `organization/repository`: those for all
-    /// and its own, except those that are for other kinds of jobs.
+    /// Selects the services for a source repository, named `organization/repository`: those enabled for `*` and for
+    /// this repository, except those for other job types.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] if nobody signs: that an image was signed is never said of one that was not.
+    /// [`Error::Unsupported`] if no service remains, because an image that no service signed must not be reported as
+    /// signed.
     pub fn select(&self, sources: &str, job: &Job) -> Result<Selected<'_>> {
         let enabled = |service: &&Service| {
             let named = |key: &str| self.enabled.get(key).is_some_and(|names| names.contains(&service.name));
@@ -173,7 +175,7 @@ impl Config {
 impl Service {
     fn of(form: SignerForm) -> Result<Service, String> {
         let ServiceForm { endpoint, timeout, retry_timeout, secret } = form.config;
-        // What is wrong with it may be a password in it, so it is not shown.
+        // The invalid URL may contain a password, so the error does not show it.
         let endpoint = Url::parse(&endpoint).map_err(|_| "its endpoint is no URL".to_owned())?;
         if endpoint.scheme() != "https" || !endpoint.username().is_empty() || endpoint.password().is_some() {
             return Err("its endpoint is not https, or names a user; what it wants to see is a certificate".to_owned());
@@ -187,7 +189,7 @@ impl Service {
         Ok(Service { name, endpoint, timeout, pause, secret: secret.path, job_types })
     }
 
-    /// A service for some kinds of jobs signs nothing elsewhere; one that does not know the kind is not kept from it.
+    /// Returns whether the service signs for this job. A job of unknown type is not excluded.
     fn signs(&self, job: &Job) -> bool {
         match job {
             _ if self.job_types.is_empty() => true,
@@ -198,11 +200,11 @@ impl Service {
     }
 }
 
-/// Reads the certificate of a client and its key: JSON with `certData` and `privateKeyData`, PEM in base64.
+/// Parses a client certificate and its key: JSON with `certData` and `privateKeyData`, each PEM in base64.
 ///
 /// # Errors
 ///
-/// [`Error::Key`] if they are not there. What is there is in no message.
+/// [`Error::Key`] if a part is missing or malformed. The message contains none of the content.
 pub fn identity(json: &[u8]) -> Result<HttpIdentity> {
     let refuse = |why: &str| Error::Key(format!("that of the client is not there: {why}"));
     let secret: Secret = serde_json::from_slice(json).map_err(|_| refuse("it is no JSON with both parts"))?;
@@ -211,7 +213,7 @@ pub fn identity(json: &[u8]) -> Result<HttpIdentity> {
     Ok(HttpIdentity { chain: decode(&chain)?, key: Zeroizing::new(decode(&key)?) })
 }
 
-/// A duration as Go writes it: `5m`, `1m30s`, `500ms`.
+/// Parses a duration in Go's syntax: `5m`, `1m30s`, `500ms`.
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<SignedDuration>().ok().and_then(|found| Duration::try_from(found).ok());
     match parsed {

@@ -1,7 +1,8 @@
-//! Signify: a service that records which digest a tag of a repository has, with keys of its own.
+//! Signify: a service that records the digest of a tag and signs it with its own keys.
 //!
-//! It takes names, digests and sizes in the words of The Update Framework, from whoever has the certificate of a client.
-//! Nothing is signed here and nothing is stored with the image; all that comes back is that the service has taken it.
+//! Requests contain names, digests and sizes in the terms of The Update Framework and are authenticated with a client
+//! certificate. Nothing is signed locally and nothing is stored with the image; the only result is that the service
+//! accepted the request.
 
 mod config;
 mod send;

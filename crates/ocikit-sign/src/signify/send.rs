@@ -5,26 +5,26 @@ use crate::error::{Error, Result};
 use crate::http::{Fault, Http, HttpAnswer};
 use crate::signify::Service;
 
-/// A tag, and what it is to mean.
+/// A tag and the digest that it points to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The globally unique name of the repository: Docker Hub is `index.docker.io` in it.
+    /// The globally unique name (GUN) of the repository; Docker Hub is `index.docker.io` in it.
     pub gun: String,
     /// The tag.
     pub tag: String,
-    /// The digest of the image or index, which is of SHA-256.
+    /// The SHA-256 digest of the image or index.
     pub digest: Digest,
-    /// How many bytes its manifest or index has.
+    /// The size of the manifest or index, in bytes.
     pub size: u64,
 }
 
 impl Target {
-    /// What a reference leads to.
+    /// Creates a target from a reference and its descriptor.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] if it has no tag, since a digest has no name that could be recorded, or if the digest is of
-    /// another algorithm.
+    /// [`Error::Unsupported`] if the reference has no tag, which is what the service records, or the digest is not
+    /// SHA-256.
     pub fn new(reference: &Reference, found: &Descriptor) -> Result<Target> {
         let tag = reference.tag().ok_or_else(|| Error::Unsupported(format!("{reference} has no tag")))?;
         if found.digest.algorithm().name() != "sha256" {
@@ -40,18 +40,18 @@ impl Target {
     }
 }
 
-/// A service has taken the request.
+/// The response of a service that accepted the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// The status of its answer, which is 202.
+    /// The status, which is 202.
     pub status: u16,
-    /// What it said.
+    /// The body of the response.
     pub body: String,
-    /// How often it was asked.
+    /// The number of attempts.
     pub attempts: u32,
 }
 
-/// What is sent: one collection for each target.
+/// Returns the body of the request: one collection per target.
 pub fn body(targets: &[Target]) -> String {
     let collection = |target: &Target| {
         let Target { gun, tag, digest, size } = target;
@@ -60,19 +60,19 @@ pub fn body(targets: &[Target]) -> String {
     json!({"trustedCollections": targets.iter().map(collection).collect::<Vec<_>>()}).to_string()
 }
 
-/// The one status that is a success.
+/// The only status that means success.
 const ACCEPTED: u16 = 202;
-/// How often a service is asked.
+/// The maximum number of attempts.
 const ATTEMPTS: u32 = 5;
-/// What is read of an answer, and what of that is told.
+/// The maximum size of a response in bytes, and how many characters of it an error quotes.
 const LONGEST_ANSWER: usize = 64 << 10;
 const LONGEST_TOLD: usize = 200;
 
-/// Asks a service to sign, again where that may help: five times in all. `http` has the certificate of the client.
+/// Sends a signing request, with up to 5 attempts. `http` must have the client certificate.
 ///
 /// # Errors
 ///
-/// [`Error::Service`] unless it has answered 202; what it answered is told.
+/// [`Error::Service`] with the response, if its status is not 202.
 pub async fn send(service: &Service, targets: &[Target], http: &Http) -> Result<Accepted> {
     if targets.is_empty() {
         return Err(Error::Unsupported("nothing is to be signed".to_owned()));
@@ -93,14 +93,14 @@ pub async fn send(service: &Service, targets: &[Target], http: &Http) -> Result<
     }
 }
 
-/// Whether it makes no sense to ask again: what is wrong with a request stays wrong, unless the service was only busy.
+/// Returns whether a retry is pointless. Client errors are final, except for 408, 425 and 429.
 fn is_final(status: u16) -> bool {
     (400..500).contains(&status) && ![408, 425, 429].contains(&status)
 }
 
 fn told(answer: &HttpAnswer) -> String {
     let text = String::from_utf8_lossy(&answer.body);
-    // On one line, whatever it says.
+    // Any white space becomes a space, so that the message is one line.
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let text: String = text.chars().take(LONGEST_TOLD).collect();
     let said = if text.is_empty() { text } else { format!(" and said: {text}") };
@@ -108,7 +108,7 @@ fn told(answer: &HttpAnswer) -> String {
     format!("it answered {} and not {ACCEPTED}{said}{times}", answer.status)
 }
 
-/// Host and path: a query is nobody's business.
+/// Returns name and address of the service without the query, which may be secret.
 fn place(service: &Service) -> String {
     let endpoint = service.endpoint.split(['?', '#']).next().unwrap_or_default();
     format!("{} at {endpoint}", service.name)

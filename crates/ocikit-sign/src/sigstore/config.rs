@@ -5,45 +5,46 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::sigstore::json::Validity;
 
-/// Which services vouch for signatures: a signing configuration of sigstore.
+/// A sigstore signing configuration: the services that a signer uses.
 #[derive(Debug, Clone)]
 pub struct SigningConfig(Form);
 
-/// The services of a configuration that are asked.
+/// The services of a configuration that were selected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceUrls {
-    /// Whoever issues certificates, if there is somebody.
+    /// The certificate authority, if there is one.
     pub authority: Option<String>,
-    /// Every log that gets an entry.
+    /// The transparency logs; each gets an entry.
     pub logs: Vec<LogUrl>,
-    /// Everybody who says when it was.
+    /// The timestamp authorities; each provides a timestamp.
     pub timestamps: Vec<String>,
 }
 
-/// Where a transparency log is, and how it is spoken to.
+/// The address and API version of a transparency log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogUrl {
-    /// Its address, to which the path of the API is added.
+    /// The base URL of the API.
     pub url: String,
-    /// The version of Rekor's API that it has.
+    /// The version of Rekor's API.
     pub version: LogVersion,
 }
 
-/// A version of the API of Rekor.
+/// A version of Rekor's API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogVersion {
-    /// The first, which says when it got an entry.
+    /// Version 1, whose entries have a time signed by the log.
     One,
-    /// The second, which leaves that to an authority for timestamps.
+    /// Version 2, whose entries have no time; a timestamp authority provides it.
     Two,
 }
 
 impl SigningConfig {
-    /// Reads a `signing_config.json` of version 0.2, as sigstore publishes it and `cosign signing-config create` writes it.
+    /// Parses a `signing_config.json` of version 0.2, as published by sigstore and written by `cosign signing-config
+    /// create`.
     ///
     /// # Errors
     ///
-    /// [`Error::Policy`] if it is of another type or version, or says something that is not known here.
+    /// [`Error::Policy`] if it has another media type or version, or unknown fields.
     pub fn parse(json: &[u8]) -> Result<SigningConfig> {
         let form: Form = serde_json::from_slice(json).map_err(|error| refuse(error.to_string()))?;
         match form.media_type.as_str() {
@@ -52,11 +53,11 @@ impl SigningConfig {
         }
     }
 
-    /// The services to ask at a time.
+    /// Selects the services to use at a time.
     ///
     /// # Errors
     ///
-    /// [`Error::Policy`] if those that it demands are not there, or speak in versions that are not spoken here.
+    /// [`Error::Policy`] if required services are missing, or support no known API version.
     pub fn services(&self, now: Timestamp) -> Result<ServiceUrls> {
         let Form { ca_urls, rekor_tlog_urls, rekor_tlog_config, tsa_urls, tsa_config, .. } = &self.0;
         let authority = choose("authority", ca_urls, &Selection::default(), &[1], now)?;
@@ -74,8 +75,8 @@ impl SigningConfig {
     }
 }
 
-/// As many services as the selection says, of the first of these versions that some have: the newest of each operator, the
-/// newest first.
+/// Selects the number of services that the selector asks for. Only services with the first of `versions` that any of
+/// them has are considered, the newest per operator, in order from the newest.
 fn choose<'a>(
     what: &str,
     all: &'a [Service],
@@ -126,7 +127,7 @@ struct Form {
     media_type: String,
     #[serde(default)]
     ca_urls: Vec<Service>,
-    /// Tokens come from elsewhere.
+    /// Not used: the caller provides the token.
     #[serde(rename = "oidcUrls")]
     _oidc_urls: Option<Value>,
     #[serde(default)]
@@ -197,7 +198,7 @@ mod tests {
         let found = services(|_| {}).unwrap();
         assert_eq!(found.authority.as_deref(), Some("https://ca"));
         assert_eq!((found.logs, found.timestamps), (vec![new.clone()], vec!["https://tsa".to_owned()]));
-        // Where nobody speaks the newer version, the older one.
+        // The older version is used if no service has the newer one.
         let found = services(|config| config["rekorTlogUrls"].as_array_mut().unwrap().truncate(1)).unwrap();
         assert_eq!(found.logs, [log("https://v1", LogVersion::One)]);
         for selection in [json!({"selector": "ALL"}), json!({"selector": "EXACT", "count": 2})] {

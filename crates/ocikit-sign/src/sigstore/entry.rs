@@ -1,4 +1,4 @@
-//! What an entry of a transparency log is about.
+//! The body of a transparency log entry: what the entry is about.
 
 use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
 use base64::Engine;
@@ -12,27 +12,27 @@ use crate::refusal::Refusal;
 use crate::sigstore::json::Base64;
 use crate::sigstore::log::KindVersion;
 
-/// A signature with everything that an entry can be about.
+/// A signature with everything that an entry can refer to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Signed<'a> {
-    /// Whose it is.
+    /// The key or certificate of the signer.
     pub(crate) by: By<'a>,
-    /// The bytes that were signed.
+    /// The signed bytes.
     pub(crate) message: &'a [u8],
-    /// What is inside of them, if that is an envelope.
+    /// The payload inside of them if they are an envelope; otherwise the same bytes.
     pub(crate) payload: &'a [u8],
-    /// The signature, of which there is one.
+    /// The signature.
     pub(crate) signature: &'a [u8],
 }
 
 impl Signed<'_> {
-    /// Whether the message is an envelope with a payload, and not the payload itself.
+    /// Returns whether the message is an envelope around the payload.
     pub(crate) fn is_envelope(&self) -> bool {
         self.message != self.payload
     }
 }
 
-/// What a signature is verified with.
+/// The key or certificate that verifies a signature.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum By<'a> {
     Certificate(&'a Certificate),
@@ -40,7 +40,7 @@ pub(crate) enum By<'a> {
 }
 
 impl<'a> By<'a> {
-    /// It as PEM has it: label and content.
+    /// Returns the PEM label and the DER encoding.
     pub(crate) fn block(self) -> (&'static str, &'a [u8]) {
         match self {
             By::Certificate(certificate) => ("CERTIFICATE", certificate.to_der()),
@@ -49,7 +49,7 @@ impl<'a> By<'a> {
     }
 }
 
-/// Checks that the body of an entry of that kind is about this signature.
+/// Checks that the body of an entry is of this kind and about this signature.
 pub(crate) fn check(kind: &KindVersion, body: &[u8], signed: &Signed<'_>) -> Result<(), Refusal> {
     let refuse = |why: &str| Refusal::Log(why.to_owned());
     let malformed = |_| refuse("its body is malformed");
@@ -71,7 +71,7 @@ pub(crate) fn check(kind: &KindVersion, body: &[u8], signed: &Signed<'_>) -> Res
     }
 }
 
-/// A body is what the log hashed, and only it has to know all of its fields.
+/// Unknown fields are ignored: the log hashed the body, and only the log must know all fields.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body {
@@ -122,8 +122,8 @@ fn envelope_v1(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
     Ok(payload_hash.is_of(signed.payload) && signature.0 == signed.signature && is_verifier(&verifier.0, signed))
 }
 
-/// What `dsse` replaced, which bundles of 2023 have (sigstore-conformance, `intoto-with-custom-trust-root`). The signature is in
-/// base64 twice.
+/// The predecessor of `dsse`, which bundles from 2023 have (sigstore-conformance, `intoto-with-custom-trust-root`).
+/// Its signature is base64-encoded twice.
 fn intoto(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
     #[derive(Deserialize)]
     struct Spec {
@@ -151,7 +151,7 @@ fn intoto(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
     Ok(payload_hash.is_of(signed.payload) && is_signature && is_verifier(&public_key.0, signed))
 }
 
-/// A hash in hexadecimal digits, as version 1 has it.
+/// A hash in hexadecimal digits, the format of version 1.
 #[derive(Deserialize)]
 struct Hash {
     algorithm: String,
@@ -170,7 +170,7 @@ impl Hash {
     }
 }
 
-/// Whether it is what the signature is verified with, in PEM.
+/// Returns whether PEM contains exactly the key or certificate of the signature.
 fn is_verifier(pem: &[u8], signed: &Signed<'_>) -> bool {
     let Ok(blocks) = blocks(pem) else { return false };
     matches!(&blocks[..], [block] if (block.label.as_str(), &block.bytes[..]) == signed.by.block())
@@ -266,7 +266,7 @@ mod tests {
     use crate::key::{KeyKind, PrivateKey, Scheme};
     use crate::sigstore::testing::World;
 
-    /// An entry of each kind about a signature.
+    /// Returns an entry of each kind for a signature.
     fn bodies(signed: &Signed<'_>) -> Vec<Value> {
         let text = |bytes: &[u8]| STANDARD.encode(bytes);
         let (label, der) = signed.by.block();
@@ -322,7 +322,7 @@ mod tests {
                 ] {
                     assert_eq!(about(&another).is_err(), is_told, "{body}");
                 }
-                // Of another kind, or version, than it says; with a second signature.
+                // Another kind or version than declared, and a second signature.
                 let otherwise = KindVersion { kind: "rekord".to_owned(), version: kind.version.clone() };
                 assert!(check(&otherwise, body.to_string().as_bytes(), &signed).is_err());
                 for place in ["/spec/signatures", "/spec/dsseV002/signatures", "/spec/content/envelope/signatures"] {

@@ -9,26 +9,26 @@ use x509_cert::ext::pkix::name::GeneralName;
 use crate::error::{Error, Result};
 use crate::pki::Certificate;
 
-/// A text, or texts of a kind.
+/// A pattern for an identity or issuer.
 #[derive(Debug, Clone)]
 pub enum Pattern {
-    /// This one.
+    /// This text.
     Exact(String),
-    /// Those that the expression matches, from the first letter to the last.
+    /// Texts that the regular expression matches from the first to the last character.
     Matching(Regex),
-    /// Every one.
+    /// Any text.
     Any,
 }
 
 impl Pattern {
-    /// Texts that an expression matches as a whole: nothing may stand before or behind.
+    /// Returns the pattern for a regular expression, which must match the whole text.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] if it is none, or one that takes much memory.
+    /// [`Error::Unsupported`] if the expression is malformed or takes too much memory.
     pub fn matching(expression: &str) -> Result<Pattern> {
         let whole = RegexBuilder::new(&format!(r"\A(?:{expression})\z")).size_limit(1 << 20).build();
-        // An expression like `a)|(b` is one only with what was put around it.
+        // An expression such as `a)|(b` is valid only inside of the added group, so it is checked alone as well.
         let alone = RegexBuilder::new(expression).size_limit(1 << 20).build();
         match (whole, alone) {
             (Ok(whole), Ok(_)) => Ok(Pattern::Matching(whole)),
@@ -61,19 +61,21 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Whom a certificate names.
+/// The identity in a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Named {
-    /// Mail addresses, URIs and names of users.
+    /// Mail addresses, URIs and user names.
     pub(crate) subjects: Vec<String>,
-    /// Who checked who they are, if an authority of sigstore's kind says so.
+    /// The OIDC issuer, if the certificate has Fulcio's extension.
     pub(crate) issuer: Option<String>,
 }
 
 impl Named {
+    /// Reads the identity from a certificate.
+    ///
     /// # Errors
     ///
-    /// What is malformed.
+    /// A message about what is malformed.
     pub(crate) fn of(certificate: &Certificate) -> Result<Named, String> {
         let mut named = Named { subjects: Vec::new(), issuer: None };
         let (mut old, mut new) = (None, None);
@@ -121,12 +123,12 @@ fn text_of(name: &GeneralName) -> Result<Option<String>, String> {
             let text = other.value.decode_as::<Utf8StringRef<'_>>();
             Some(text.map_err(|_| "the name of its owner is not text")?.to_string())
         }
-        // Nobody can ask for those.
+        // No pattern can ask for other names.
         _ => None,
     })
 }
 
-/// Fulcio's `docs/oid-info.md`.
+/// Fulcio, `docs/oid-info.md`.
 const ISSUER_OLD: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.1");
 const ISSUER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.8");
 const USER_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");

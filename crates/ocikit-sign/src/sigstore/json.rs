@@ -1,4 +1,4 @@
-//! How protocol buffers look in JSON, as far as sigstore's documents have them.
+//! The JSON encoding of protocol buffers, as far as sigstore uses it.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::time::rfc3339;
 
-/// Bytes in base64, written in the one way there is for them.
+/// Bytes in canonical base64.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Base64(pub(crate) Vec<u8>);
 
@@ -27,7 +27,7 @@ impl<'de> Deserialize<'de> for Base64 {
     }
 }
 
-/// A number of 64 bits that is not negative: text of digits, or a number. What is zero may be left out.
+/// A non-negative number of at most 63 bits: a string of digits or a JSON number. Zero may be omitted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Number(pub(crate) u64);
 
@@ -59,14 +59,14 @@ impl<'de> Deserialize<'de> for Number {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<u64, E> {
-                // Other ways to write the same number are not taken: `+5`, `05`.
+                // Other spellings of a number, such as `+5` and `05`, are refused.
                 let number = text.parse::<u64>().ok().filter(|number| number.to_string() == text);
                 number.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
             }
         }
 
         let number = deserializer.deserialize_any(Either)?;
-        // The others who read it have a sign.
+        // Other readers use signed 64-bit numbers.
         match i64::try_from(number) {
             Ok(_) => Ok(Number(number)),
             Err(_) => Err(D::Error::custom("a number is too large")),
@@ -74,7 +74,7 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// A time of RFC 3339.
+/// A time in RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Time(pub(crate) Timestamp);
 
@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-/// From when to when something may be used. Both ends belong to it; what has no end may be used for ever.
+/// A validity period with both ends included. Without an end it does not end.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Validity {
@@ -98,7 +98,7 @@ impl Validity {
         self.start.is_none_or(|start| start.0 <= time) && self.end.is_none_or(|end| time <= end.0)
     }
 
-    /// The time since when it may be used, for those who choose the newest.
+    /// Returns the beginning of the period, for selecting the newest service.
     pub(crate) fn start(&self) -> Option<Timestamp> {
         self.start.map(|start| start.0)
     }

@@ -1,4 +1,4 @@
-//! Entries of transparency logs, and that they are in the log: RFC 9162, and checkpoints as C2SP has them.
+//! Transparency log entries and their proofs: inclusion proofs (RFC 9162) and checkpoints (C2SP).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use crate::sigstore::entry::{self, Signed};
 use crate::sigstore::json::{Base64, Number};
 use crate::sigstore::root::{Log, TrustedRoot};
 
-/// An entry as bundles have it.
+/// A log entry in the JSON format of bundles.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Entry {
@@ -41,7 +41,7 @@ pub(crate) struct KindVersion {
     pub(crate) version: String,
 }
 
-/// The signature of a log of version 1 below an entry and its time.
+/// A signed entry timestamp: the signature of a v1 log over an entry and its time.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Promise {
@@ -55,7 +55,7 @@ pub(crate) struct Proof {
     pub(crate) log_index: Number,
     pub(crate) root_hash: Base64,
     pub(crate) tree_size: Number,
-    /// Of the first entry of a log there are none.
+    /// Empty for the only entry of a log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) hashes: Vec<Base64>,
     pub(crate) checkpoint: CheckpointText,
@@ -68,14 +68,14 @@ pub(crate) struct CheckpointText {
 }
 
 impl Entry {
-    /// Whether it is of a log of the second version, which knows no time.
+    /// Returns whether the entry is of a v2 log, which has no time.
     fn is_v2(&self) -> bool {
         self.kind_version.version == "0.0.2" && ["hashedrekord", "dsse"].contains(&self.kind_version.kind.as_str())
     }
 
-    /// Checks that an entry is of this signature and in a log that is trusted.
+    /// Verifies that an entry is about this signature and in a trusted log.
     ///
-    /// Returns the time at which the log says that it got it, if it signed that, and the log.
+    /// Returns the time that the log signed, if it signed one, and the log.
     pub(crate) fn verify<'a>(
         &self,
         signed: &Signed<'_>,
@@ -98,9 +98,9 @@ impl Entry {
         }
     }
 
-    /// The time in a promise that was checked.
+    /// Verifies a signed entry timestamp and returns its time.
     fn promised(&self, promise: &Promise, log: &Log) -> Result<Timestamp, &'static str> {
-        // The form of RFC 8785, whose order of the fields is this.
+        // Canonical JSON (RFC 8785) with sorted fields.
         let said = format!(
             r#"{{"body":"{}","integratedTime":{},"logID":"{}","logIndex":{}}}"#,
             STANDARD.encode(&self.canonicalized_body.0),
@@ -124,7 +124,8 @@ impl Entry {
         if checkpoint.size != proof.tree_size.0 || checkpoint.root != proof.root_hash.0 {
             return Err("the proof is of another state of the log than the checkpoint");
         }
-        // A log of version 1 is one of several, and counts over all of them where it is not the proof.
+        // A v1 log consists of several trees. The index of the entry counts over all of them, that of the proof
+        // within one.
         if self.is_v2() && self.log_index != proof.log_index {
             return Err("it has two places in the log");
         }
@@ -140,7 +141,8 @@ fn refuse(why: &str) -> Refusal {
     Refusal::Log(why.to_owned())
 }
 
-/// The root of a tree of that size that has an entry at an index, by the hashes beside the way: RFC 9162, 2.1.3.2.
+/// Computes the root hash of a tree of this size from an entry, its index and the hashes of an inclusion proof: RFC
+/// 9162, 2.1.3.2.
 fn root_of(entry: &[u8], index: u64, size: u64, hashes: &[Base64]) -> Option<Digest> {
     let (mut place, mut last) = (index, size.checked_sub(1)?);
     if index > last {
@@ -166,14 +168,14 @@ fn root_of(entry: &[u8], index: u64, size: u64, hashes: &[Base64]) -> Option<Dig
     (last == 0).then_some(root)
 }
 
-/// What a log says of itself: how many entries it has, and the root of the tree over them.
+/// A checkpoint: the size of the log and the root hash of its tree.
 struct Checkpoint {
     size: u64,
     root: Vec<u8>,
 }
 
 impl Checkpoint {
-    /// Reads a signed note and checks the signature of the log. What others, witnesses, signed beside is not looked at.
+    /// Parses a signed note and verifies the log's signature. Signatures of witnesses are ignored.
     fn verify(note: &str, log: &Log, is_v2: bool) -> Result<Checkpoint, &'static str> {
         const MALFORMED: &str = "its checkpoint is malformed";
         if note.len() > LONGEST {
@@ -183,7 +185,7 @@ impl Checkpoint {
         let signatures = signatures.strip_suffix('\n').ok_or(MALFORMED)?;
         let lines: Vec<_> = text.split('\n').collect();
         let [origin, size, root, ..] = lines[..] else { return Err(MALFORMED) };
-        // Rekor of version 1 writes the number of its tree behind its name.
+        // Rekor v1 appends the tree ID to its name.
         let name = if is_v2 { origin } else { origin.split_once(" - ").map_or(origin, |(name, _)| name) };
         if is_v2 && name != log.host {
             return Err("its checkpoint is of another log");
@@ -195,7 +197,7 @@ impl Checkpoint {
             let signature = STANDARD.decode(signature).map_err(|_| MALFORMED)?;
             let (hint, signature) = signature.split_at_checked(4).ok_or(MALFORMED)?;
             if signer == name && log.hint.starts_with(hint) {
-                // What is signed ends with the line before the empty one.
+                // The signed text ends with the line before the empty line.
                 is_signed |= log.key.verifies_cosign(format!("{text}\n").as_bytes(), signature);
             }
         }
@@ -236,7 +238,7 @@ mod tests {
         let text = format!("log.example\n5\n{root}\n");
         let (right, name) = (signed(&text, "log.example"), "log.example");
         assert_eq!(check(&right, true), Ok(5));
-        // More lines belong to what is signed, more signatures to nobody.
+        // Further lines are part of the signed text; further signatures are ignored.
         assert_eq!(check(&signed(&format!("{text}more\n"), name), true), Ok(5));
         let witness = line(&other, "witness.example", &[1; 4], &text);
         assert_eq!(check(&format!("{right}{witness}"), true), Ok(5));
@@ -267,7 +269,7 @@ mod tests {
         }
     }
 
-    /// The root of the tree over entries (RFC 9162, 2.1.1), and the hashes beside the way to one of them.
+    /// Returns the root hash of the tree over entries (RFC 9162, 2.1.1) and the inclusion proof of one entry.
     fn tree(entries: &[Vec<u8>], index: usize) -> (Vec<u8>, Vec<Base64>) {
         if let [entry] = entries {
             return (Digest::sha256_of(&[&[0], &entry[..]].concat()).as_bytes().to_vec(), Vec::new());

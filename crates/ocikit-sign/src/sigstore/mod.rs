@@ -1,4 +1,4 @@
-//! What sigstore adds to a signature: a certificate that names its signer, entries in logs, timestamps.
+//! Sigstore: keyless signing with Fulcio certificates, transparency log entries and timestamps.
 
 mod config;
 pub(crate) mod entry;

@@ -12,7 +12,8 @@ use crate::refusal::Refusal;
 use crate::sigstore::json::{Base64, Validity};
 use crate::timestamp::{self, Authorities, Stamp};
 
-/// Who is trusted to say who signed, when, and that everybody can see it: a trusted root of sigstore.
+/// A sigstore trusted root: the trusted certificate authorities, transparency logs, certificate logs and timestamp
+/// authorities.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedRoot {
     pub(crate) authorities: Vec<Authority>,
@@ -21,23 +22,23 @@ pub struct TrustedRoot {
     pub(crate) certificate_logs: Vec<Log>,
 }
 
-/// Who issues certificates.
+/// A certificate authority or timestamp authority.
 #[derive(Debug, Clone)]
 pub(crate) struct Authority {
-    /// Each issued by the next; the last is trusted as it is.
+    /// The chain, each certificate issued by the next; the last one is the trust anchor.
     pub(crate) chain: Vec<Certificate>,
     pub(crate) valid: Validity,
 }
 
-/// A log that everybody can read.
+/// A transparency log.
 #[derive(Clone)]
 pub(crate) struct Log {
-    /// The host of its address, which it calls itself in checkpoints.
+    /// The host of its URL, which is its name in checkpoints.
     pub(crate) host: String,
     pub(crate) key: PublicKey,
-    /// What entries name it by.
+    /// The log ID in entries.
     pub(crate) id: Vec<u8>,
-    /// What checkpoints name its key by.
+    /// The key ID in checkpoints.
     pub(crate) hint: Vec<u8>,
     pub(crate) valid: Validity,
 }
@@ -49,13 +50,13 @@ impl fmt::Debug for Log {
 }
 
 impl TrustedRoot {
-    /// Reads a `trusted_root.json`, as sigstore publishes it and `cosign trusted-root create` writes it.
+    /// Parses a `trusted_root.json`, as published by sigstore and written by `cosign trusted-root create`.
     ///
     /// # Errors
     ///
-    /// [`Error::Policy`] if it is of another type or version, has an unknown field, a certificate that is malformed, a log or an
-    /// authority that does not say since when it is valid, or a key of another type than its `keyDetails` say. A log whose
-    /// `keyDetails` are not supported is left out.
+    /// [`Error::Policy`] if it has another media type or version, an unknown field, a malformed certificate, a log or
+    /// authority without a start of validity, or a key that does not match its `keyDetails`. A log with unsupported
+    /// `keyDetails` is skipped.
     pub fn parse(json: &[u8]) -> Result<TrustedRoot> {
         if json.len() > LONGEST {
             return Err(refuse(format!("it has more than {LONGEST} bytes")));
@@ -78,12 +79,12 @@ impl TrustedRoot {
         })
     }
 
-    /// A root of authorities that are not in such a file: for each a chain of certificates, every one issued by the next, the
-    /// last one trusted as it is. There are no logs in it.
+    /// Creates a root from certificate chains. In each chain every certificate is issued by the next, and the last
+    /// one is the trust anchor. The root has no logs.
     ///
     /// # Errors
     ///
-    /// [`Error::Certificates`] if a chain is empty, or not one.
+    /// [`Error::Certificates`] if a chain is empty or broken.
     pub fn of_authorities(issuers: Vec<Vec<Certificate>>, timestamps: Vec<Vec<Certificate>>) -> Result<TrustedRoot> {
         let authorities = |chains: Vec<Vec<Certificate>>| {
             let authority = |chain| Authority::new(chain, Validity::default());
@@ -96,13 +97,13 @@ impl TrustedRoot {
         })
     }
 
-    /// The log that entries name so.
+    /// Returns the log with this ID.
     pub(crate) fn log(&self, id: &[u8]) -> Option<&Log> {
         self.logs.iter().find(|log| log.id == id)
     }
 
-    /// Finds the certificate authority that issued the certificate of a signer, which was valid at a time. Returns the
-    /// certificate that issued it.
+    /// Finds the certificate authority that issued a leaf certificate valid at this time. Returns the issuing
+    /// certificate.
     pub(crate) fn issuer<'a>(&'a self, leaf: &'a Certificate, time: Timestamp) -> Result<&'a Certificate, Refusal> {
         let mut why = Refusal::from(leaf.violates(Rule::NoPath));
         for authority in &self.authorities {
@@ -116,7 +117,7 @@ impl TrustedRoot {
                     ));
                 }
                 Ok(path) => return path.get(1).copied().ok_or(why),
-                // Other authorities have nothing to do with the certificate.
+                // An authority that did not issue the certificate gives no reason.
                 Err(violation) if violation.rule == Rule::NoPath => {}
                 Err(violation) => why = violation.into(),
             }
@@ -124,9 +125,9 @@ impl TrustedRoot {
         Err(why)
     }
 
-    /// What somebody who is trusted says of the time of a signature.
+    /// Verifies a timestamp of a signature by a trusted timestamp authority.
     pub(crate) fn stamped(&self, stamp: &[u8], signature: &[u8]) -> Result<Stamp, Refusal> {
-        // Bundles hold whole answers, others the token in them.
+        // Bundles hold the whole response of the authority, other formats only its token.
         let token = timestamp::token(stamp).unwrap_or(stamp);
         let mut why = Refusal::Timestamp("no authority for timestamps is trusted".to_owned());
         for authority in &self.timestamp_authorities {
@@ -164,14 +165,14 @@ impl Authority {
         chain.map_err(|error| refuse(error.to_string()))
     }
 
-    /// Whether it may be used at a time, by what the root says of it.
+    /// Returns whether the root trusts it at this time.
     pub(crate) fn is_valid_at(&self, time: Timestamp) -> bool {
         self.valid.holds(time)
     }
 }
 
 impl Log {
-    /// `None` if its key is of a type that is not supported: the signature may be in another log.
+    /// Returns `None` if the type of its key is not supported: the signature may be in another log.
     fn of(form: LogForm, what: &str) -> Result<Option<Log>> {
         if let Some(algorithm) = form.hash_algorithm.as_deref().filter(|algorithm| *algorithm != "SHA2_256") {
             return Err(refuse(format!("a {what} hashes with {algorithm}")));
@@ -196,8 +197,9 @@ impl Log {
     }
 }
 
-/// A validity that says when it begins. Without a beginning it would be valid since ever, while it may have been added because
-/// an older one was compromised; clients of sigstore refuse it (sigstore-conformance, `trust-root-tlog-missing-validity-start`).
+/// Checks that a validity has a start. Without one the entry would be valid for all past times, but it may have
+/// replaced a compromised one; sigstore clients refuse it (sigstore-conformance,
+/// `trust-root-tlog-missing-validity-start`).
 fn checked(validity: Validity, what: &str) -> Result<Validity> {
     match validity.start() {
         Some(_) => Ok(validity),
@@ -205,7 +207,7 @@ fn checked(validity: Validity, what: &str) -> Result<Validity> {
     }
 }
 
-/// A key of the type that its details say; `None` if that type is not supported.
+/// Returns a key of the type in its details; `None` if the type is not supported.
 fn key(form: &KeyForm, what: &str) -> Result<Option<PublicKey>> {
     let details = form.key_details.as_str();
     let is_of: fn(KeyKind) -> bool = match details {
@@ -218,7 +220,7 @@ fn key(form: &KeyForm, what: &str) -> Result<Option<PublicKey>> {
         "PKIX_RSA_PKCS1V15_3072_SHA256" => |kind| kind == KeyKind::Rsa { bits: 3072 },
         "PKIX_RSA_PKCS1V15_4096_SHA256" => |kind| kind == KeyKind::Rsa { bits: 4096 },
         "" | "PUBLIC_KEY_DETAILS_UNSPECIFIED" => return Err(refuse(format!("a {what} has a key without keyDetails"))),
-        // RSA-PSS, Ed25519ph, the deprecated forms of PKCS #1, post-quantum signatures and what is still to come.
+        // RSA-PSS, Ed25519ph, the deprecated PKCS #1 types, post-quantum algorithms and future types.
         _ => return Ok(None),
     };
     match PublicKey::from_der(&form.raw_bytes.0) {
@@ -232,7 +234,7 @@ fn refuse(problem: String) -> Error {
     Error::Policy { what: "the trusted root".to_owned(), problem }
 }
 
-/// The root of sigstore's public services has 7 KiB.
+/// The maximum size of a trusted root, in bytes. That of sigstore's public instance has 7 KiB.
 const LONGEST: usize = 4 << 20;
 const MAX_CERTIFICATES: usize = 16;
 const MEDIA_TYPES: [&str; 3] = [
@@ -241,7 +243,7 @@ const MEDIA_TYPES: [&str; 3] = [
     "application/vnd.dev.sigstore.trustedroot.v0.2+json",
 ];
 
-/// What such a file may say. What is not here could forbid something.
+/// The file. Unknown fields are refused, because they could contain restrictions.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Form {

@@ -1,4 +1,4 @@
-//! Signed certificate timestamps inside certificates: RFC 6962, 3.2 and 3.3.
+//! Signed certificate timestamps (SCTs) embedded in certificates: RFC 6962, 3.2 and 3.3.
 
 use jiff::Timestamp;
 use x509_cert::der::asn1::{ObjectIdentifier, OctetStringRef};
@@ -9,11 +9,11 @@ use crate::key::{KeyKind, PublicKey, Scheme};
 use crate::pki::Certificate;
 use crate::sigstore::root::Log;
 
-/// Checks that one of the logs has promised to show a certificate.
+/// Checks that a certificate has a valid SCT of a trusted log.
 ///
 /// # Errors
 ///
-/// Why none has.
+/// A message with the reason.
 pub(crate) fn verify(leaf: &Certificate, issuer: &Certificate, logs: &[Log]) -> Result<(), String> {
     let malformed = || "its proof that a log has it is malformed".to_owned();
     let extensions = leaf.parsed().tbs_certificate().extensions().into_iter().flatten();
@@ -37,13 +37,13 @@ pub(crate) fn verify(leaf: &Certificate, issuer: &Certificate, logs: &[Log]) -> 
     Err(why)
 }
 
-/// What a log promised.
+/// A signed certificate timestamp.
 struct Promise<'a> {
     log: &'a [u8],
     /// Milliseconds since 1970.
     time: u64,
     extensions: &'a [u8],
-    /// Hash and signature, as TLS 1.2 counts them.
+    /// Hash and signature algorithm, as numbered by TLS 1.2.
     algorithm: [u8; 2],
     signature: &'a [u8],
 }
@@ -59,12 +59,12 @@ impl Promise<'_> {
             ([4, 1], KeyKind::Rsa { .. }) => Scheme::RsaPkcs1Sha256,
             _ => return Err("a log of certificates signs in a way that is not used"),
         };
-        // Version 1, a promise about a certificate, which was shown without the promise.
+        // Version 1, type `certificate_timestamp`; further below, entry type `precert_entry`.
         let mut signed = vec![0, 0];
         signed.extend(self.time.to_be_bytes());
         signed.extend([0, 1]);
         signed.extend(issuer);
-        // No certificate that was read is longer than 2^24 bytes.
+        // A certificate that was parsed is shorter than 2^24 bytes.
         signed.extend(&(certificate.len() as u32).to_be_bytes()[1..]);
         signed.extend(certificate);
         signed.extend((self.extensions.len() as u16).to_be_bytes());
@@ -76,7 +76,7 @@ impl Promise<'_> {
     }
 }
 
-/// The promises of version 1 in a list; none of them may be cut short, and nothing may follow.
+/// Parses a list of SCTs and returns those of version 1. A truncated SCT or trailing bytes make the list malformed.
 fn promises(list: &[u8]) -> Option<Vec<Promise<'_>>> {
     let (mut list, rest) = vector(list)?;
     let mut found = Vec::new();
@@ -101,13 +101,13 @@ fn promises(list: &[u8]) -> Option<Vec<Promise<'_>>> {
     rest.is_empty().then_some(found)
 }
 
-/// What follows a length of two bytes, and what comes after it.
+/// Splits off a vector with a length of two bytes. Returns its content and the rest.
 fn vector(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<2>()?;
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
-/// The signed part of a certificate as the log saw it, before the promises were put in.
+/// Returns the signed part of a certificate without the SCT list, as the log signed it.
 fn without_promises(certificate: &Certificate) -> Result<Vec<u8>, Error> {
     let extensions = outer(3);
     let mut certificate = Fields::of(certificate.signed_bytes().unwrap_or_default(), Tag::Sequence)?;

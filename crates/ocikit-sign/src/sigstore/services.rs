@@ -1,4 +1,4 @@
-//! The services that vouch for a signature: authorities, logs, clocks.
+//! Signing services: certificate authorities, transparency logs and timestamp authorities.
 
 use aws_lc_rs::rand;
 use base64::Engine;
@@ -21,31 +21,33 @@ use crate::sigstore::trust::{CertificateTrust, Check, Evidence};
 use crate::sigstore::{TrustedRoot, submit};
 use crate::timestamp;
 
-/// What is put beside signatures so that others trust them who do not know the key, or later.
+/// The verification material to add to signatures, and the services that provide it. It lets others verify a
+/// signature without the key, or after its certificate has expired.
 #[derive(Debug, Clone)]
 pub struct Vouchers {
-    /// How services are spoken to.
+    /// The HTTP client for the services.
     pub http: Http,
-    /// The certificate of the signer, and those that lead from it to a root. None for one who is known by the key.
+    /// The signer's certificate and its intermediates; empty to sign with a key alone.
     pub certificates: Vec<Certificate>,
-    /// The logs that get an entry of each signature.
+    /// The transparency logs; each signature gets an entry in each of them.
     pub logs: Vec<LogUrl>,
-    /// Who says when each signature was made, by their addresses.
+    /// The URLs of timestamp authorities; each signature gets a timestamp from each of them.
     pub timestamps: Vec<String>,
-    /// Who is trusted, to check what the services say before it is stored.
+    /// The trusted root that verifies the services' responses before they are stored.
     pub root: Option<TrustedRoot>,
-    /// The time at which certificates have to be valid if nobody says when they were used.
+    /// The time at which certificates must be valid if no log or timestamp proves one.
     pub now: Timestamp,
 }
 
-/// Asks an authority of sigstore's kind for a certificate of whom a token names. Returns it and those that lead to a root.
+/// Requests a certificate for the identity in an OIDC token from Fulcio or a compatible certificate authority.
+/// Returns the certificate and its chain.
 ///
-/// The token goes nowhere but to this address, and only where nobody can read it on the way.
+/// The token is sent to this URL only, and only over TLS or a loopback address.
 ///
 /// # Errors
 ///
-/// [`Error::Unsupported`] if the token is none, or the address has no TLS; [`Error::Service`] if the authority does not answer
-/// with a certificate of this key.
+/// [`Error::Unsupported`] if the token is malformed, or the URL has no TLS; [`Error::Service`] if the response is not
+/// a certificate for this key.
 pub async fn certify(http: &Http, authority: &str, token: &str, signer: &dyn Signer) -> Result<Vec<Certificate>> {
     if !Http::is_private(authority) {
         return Err(Error::Unsupported(format!("a token is not sent to {authority}, where others can read it")));
@@ -64,7 +66,7 @@ pub async fn certify(http: &Http, authority: &str, token: &str, signer: &dyn Sig
     let answer = http.post(&url, JSON, &[], question.to_string().into_bytes(), LONGEST).await?;
     let refuse = |problem: String| Error::Service { place: url.clone(), problem };
     let Certified { embedded, detached } = read(&url, &answer).map_err(|error| match error {
-        // One that repeats what it was sent does not make us show it.
+        // The error message of a service may repeat the token, which must not be shown.
         Error::Service { problem, .. } if token.split('.').any(|part| !part.is_empty() && problem.contains(part)) => {
             refuse(format!("it answers with status {}{}", answer.status, answer.times()))
         }
@@ -80,12 +82,12 @@ pub async fn certify(http: &Http, authority: &str, token: &str, signer: &dyn Sig
     }
 }
 
-/// Asks GitHub for the token of a workflow that has the permission `id-token: write`: at the address and with the secret
-/// that the workflow is given.
+/// Requests the OIDC token of a GitHub workflow with the permission `id-token: write`, from the URL and with the
+/// secret that GitHub gives the workflow.
 ///
 /// # Errors
 ///
-/// [`Error::Unsupported`] if the address has no TLS; [`Error::Service`] if it does not answer with a token.
+/// [`Error::Unsupported`] if the URL has no TLS; [`Error::Service`] if the response is not a token.
 pub async fn github_token(http: &Http, url: &str, secret: &str) -> Result<Zeroizing<String>> {
     if !Http::is_private(url) {
         return Err(Error::Unsupported("the address of GitHub's tokens has no TLS".to_owned()));
@@ -98,8 +100,8 @@ pub async fn github_token(http: &Http, url: &str, secret: &str) -> Result<Zeroiz
     read::<GitHub>(place, &answer).map(|answer| Zeroizing::new(answer.value))
 }
 
-/// Whom a token names, which is what has to be signed to prove that one has the key: the mail address, or the subject.
-/// Nothing is checked; that is the authority's business.
+/// Returns the mail address or subject in a token, which is signed as proof of possession of the key. The token is
+/// not verified; the authority does that.
 fn subject(token: &str) -> Result<String> {
     #[derive(Deserialize)]
     struct Claims {
@@ -115,17 +117,17 @@ fn subject(token: &str) -> Result<String> {
 }
 
 impl Vouchers {
-    /// For nobody: no services, no certificates.
+    /// Returns empty verification material: no certificates, no services.
     pub fn new(http: Http, now: Timestamp) -> Vouchers {
         Vouchers { http, certificates: Vec::new(), logs: Vec::new(), timestamps: Vec::new(), root: None, now }
     }
 
-    /// The certificate of the signer.
+    /// Returns the signer's certificate.
     pub(crate) fn leaf(&self) -> Option<&Certificate> {
         self.certificates.first()
     }
 
-    /// Asks every service about a signature. What they say is checked as far as is known who they are.
+    /// Requests all timestamps and log entries for a signature. They are verified if there is a trusted root.
     pub(crate) async fn vouch(&self, signed: &Signed<'_>, signer: &dyn Signer) -> Result<Evidence> {
         let mut evidence = Evidence { needs_proofs: true, ..Evidence::default() };
         for url in &self.timestamps {
@@ -138,12 +140,12 @@ impl Vouchers {
         Ok(evidence)
     }
 
-    /// An answer of an authority for timestamps.
+    /// Requests a timestamp. Returns the response of the authority.
     async fn stamp(&self, url: &str, signature: &[u8]) -> Result<Vec<u8>> {
         let refuse = |problem: String| Error::Service { place: url.to_owned(), problem };
         let mut nonce = [0; 8];
         rand::fill(&mut nonce).map_err(|_| Error::Signer("the system has no randomness".to_owned()))?;
-        // The highest bit would make it one byte longer, and zero in front another way to write it.
+        // DER integers are signed and minimal: without the highest bit, and not zero, the number has one encoding.
         let nonce = u64::from_be_bytes(nonce) >> 1 | 1;
         let question = timestamp::request(Hash::Sha256, signature, nonce, self.root.is_none());
         let question = question.map_err(|error| refuse(error.to_string()))?;
@@ -161,7 +163,7 @@ impl Vouchers {
         Ok(answer.body)
     }
 
-    /// Checks what is to be stored as those do who verify it later.
+    /// Verifies the evidence as a later verification does, before it is stored.
     fn check(&self, signed: &Signed<'_>, evidence: &Evidence) -> Result<(), crate::refusal::Refusal> {
         let Some(root) = &self.root else { return Ok(()) };
         let log = if self.logs.is_empty() { Check::Skipped } else { Check::Required };
@@ -181,11 +183,11 @@ impl Vouchers {
     }
 }
 
-/// The body of an answer that says yes.
+/// Parses the JSON body of a successful response.
 pub(super) fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &HttpAnswer) -> Result<T> {
     let refuse = |problem: String| Error::Service { place: url.to_owned(), problem };
     if !(200..300).contains(&answer.status) {
-        // Services say in words what they did not like.
+        // Services explain errors in the body.
         let said = String::from_utf8_lossy(&answer.body);
         let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
         let times = answer.times();
@@ -195,7 +197,7 @@ pub(super) fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &HttpAnswer) -
 }
 
 pub(super) const JSON: &str = "application/json";
-/// No answer is longer than this many bytes.
+/// The maximum size of a response, in bytes.
 pub(super) const LONGEST: usize = 1 << 20;
 
 #[derive(Deserialize)]

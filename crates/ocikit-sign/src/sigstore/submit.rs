@@ -1,4 +1,4 @@
-//! How an entry of a signature gets into a transparency log, by the API of Rekor in both its versions.
+//! Creating transparency log entries with both versions of Rekor's API.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +18,13 @@ use crate::sigstore::json::{Base64, Number};
 use crate::sigstore::log::{CheckpointText, Entry, KindVersion, LogId, Promise, Proof};
 use crate::sigstore::services::{JSON, LONGEST, read};
 
-/// Has a log make an entry of a signature, which was made as cosign does with keys of this kind. What it answers is about
-/// this signature; whether it is true is for the caller to check.
+/// Creates a log entry for a signature by a key of this kind. The entry is checked to be about this signature; the
+/// caller must verify the log's proofs.
 ///
 /// # Errors
 ///
-/// [`Error::Unsupported`] for kinds of keys that the log does not take, [`Error::Service`] if it does not answer with an
-/// entry, [`Error::Refused`] if that is about something else.
+/// [`Error::Unsupported`] for kinds of keys that logs do not accept, [`Error::Service`] if the response is not an
+/// entry, [`Error::Refused`] if the entry is about something else.
 pub(super) async fn submit(http: &Http, log: &LogUrl, signed: &Signed<'_>, kind: KeyKind) -> Result<Entry> {
     let base = log.url.trim_end_matches('/');
     let entry = match log.version {
@@ -43,7 +43,8 @@ pub(super) async fn submit(http: &Http, log: &LogUrl, signed: &Signed<'_>, kind:
 async fn submit_v1(http: &Http, base: &str, signed: &Signed<'_>, kind: KeyKind) -> Result<Entry> {
     let url = format!("{base}/api/v1/log/entries");
     let mut answer = http.post(&url, JSON, &[], request_v1(signed, kind)?.to_string().into_bytes(), LONGEST).await?;
-    // It has one already, as those who sign the same twice with RSA find out. Where the log says that it is, only the end counts.
+    // Conflict: the entry exists already, for example if the same content is signed twice with RSA. Only the last
+    // part of the location is used.
     let there = answer.location.as_deref().and_then(|location| location.rsplit('/').next());
     if let (409, Some(id)) = (answer.status, there)
         && !id.is_empty()
@@ -62,7 +63,7 @@ async fn submit_v1(http: &Http, base: &str, signed: &Signed<'_>, kind: KeyKind) 
         .ok_or_else(|| refuse("its answer is malformed: a hash is not hexadecimal, or the body not of an entry"))
 }
 
-/// What a log of version 1 is sent: the hash of what was signed, or the envelope itself, which it does not keep.
+/// Returns the request for a v1 log: the hash of the message, or the envelope, which the log does not keep.
 fn request_v1(signed: &Signed<'_>, kind: KeyKind) -> Result<Value> {
     let text = |bytes: &[u8]| STANDARD.encode(bytes);
     let (label, der) = signed.by.block();
@@ -84,7 +85,7 @@ fn request_v1(signed: &Signed<'_>, kind: KeyKind) -> Result<Value> {
     }}))
 }
 
-/// The hash that cosign signs with keys of a kind.
+/// Returns the hash that cosign uses with keys of a kind.
 fn hash(kind: KeyKind) -> Result<(&'static str, &'static Algorithm)> {
     match kind {
         KeyKind::P256 | KeyKind::Rsa { .. } => Ok(("sha256", &SHA256)),
@@ -94,7 +95,7 @@ fn hash(kind: KeyKind) -> Result<(&'static str, &'static Algorithm)> {
     }
 }
 
-/// Logs take the form with a hash, which is another signature.
+/// Logs accept Ed25519ph only, which is another signature.
 fn not_taken(kind: KeyKind) -> Error {
     Error::Unsupported(format!("logs take no signatures by keys of kind {kind}"))
 }
@@ -125,7 +126,7 @@ fn request_v2(signed: &Signed<'_>, kind: KeyKind) -> Result<Value> {
     }}))
 }
 
-/// An entry as a log of version 1 tells it, below its UUID.
+/// The response of a v1 log, below the UUID of the entry.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AnswerV1 {
@@ -155,7 +156,7 @@ struct ProofV1 {
 }
 
 impl AnswerV1 {
-    /// The same as bundles have it. `None` if a hash is none, or the body is not an entry.
+    /// Converts the entry to the format of bundles. `None` if a hash is not hexadecimal, or the body is not an entry.
     fn into_entry(self) -> Option<Entry> {
         let bytes = |text: &String| hex::decode(text).ok().map(Base64);
         let KindVersionV1 { kind, api_version } = serde_json::from_slice(&self.body.0).ok()?;

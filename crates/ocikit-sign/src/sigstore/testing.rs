@@ -1,4 +1,4 @@
-//! Authorities and a log of the tests, which err where they are told to.
+//! Certificate authorities and a log for tests, with configurable faults.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,12 +20,12 @@ use crate::timestamp::testing::Tsa;
 pub(crate) const WHO: &str = "signer@example.com";
 pub(crate) const ISSUER: &str = "https://issuer.example";
 
-/// Everybody who is trusted, and their keys.
+/// All trusted services and their keys.
 pub(crate) struct World {
     issuer: Issuer<'static, KeyPair>,
     pub(crate) chain: Vec<Certificate>,
     pub(crate) tsa: Tsa,
-    /// That of a log of version 1.
+    /// The key of a v1 log.
     pub(crate) log: PrivateKey,
 }
 
@@ -46,7 +46,7 @@ impl World {
         World::with(|_| {}, |_| {})
     }
 
-    /// A root and an intermediate, changed.
+    /// Creates services with changes to the root and the intermediate certificate.
     pub(crate) fn with(
         of_root: impl FnOnce(&mut CertificateParams),
         of_middle: impl FnOnce(&mut CertificateParams),
@@ -70,7 +70,7 @@ impl World {
         World { issuer: Issuer::new(middle, key), chain, tsa: Tsa::new(), log }
     }
 
-    /// The certificate of a key as Fulcio makes it, changed. It is valid for all of June.
+    /// Issues a certificate as Fulcio does, with changes. It is valid in June 2026.
     pub(crate) fn certificate(&self, key: &PrivateKey, change: impl FnOnce(&mut CertificateParams)) -> Certificate {
         let mut leaf = CertificateParams::default();
         leaf.distinguished_name = rcgen::DistinguishedName::new();
@@ -98,7 +98,7 @@ impl World {
         }
     }
 
-    /// Whoever these vouch for, with a log and without a log of certificates.
+    /// Returns the trust in these services, with a transparency log and without SCTs.
     pub(crate) fn trust(&self) -> CertificateTrust {
         CertificateTrust {
             name: WHO.to_owned(),
@@ -111,7 +111,7 @@ impl World {
         }
     }
 
-    /// What a log of version 1 answers to whoever sent it this body of its first entry.
+    /// Returns the response of a v1 log to this body as its first entry.
     pub(crate) fn entered(&self, body: &Value, time: &str) -> Value {
         let (body, root) =
             (STANDARD.encode(body.to_string()), Digest::sha256_of(&[&[0], body.to_string().as_bytes()].concat()));
@@ -133,7 +133,7 @@ impl World {
         }})
     }
 
-    /// What a log of version 1 says of a payload that was signed, as the older form of cosign stores it.
+    /// Returns the v1 log entry for a signed payload in the format of cosign's annotation.
     pub(crate) fn logged(&self, payload: &[u8], signature: &[u8], leaf: &Certificate, time: &str) -> Value {
         let body = json!({
             "apiVersion": "0.0.1", "kind": "hashedrekord",

@@ -11,7 +11,7 @@ use crate::cosign::bundle;
 use crate::key::{KeyKind, PrivateKey};
 use crate::refusal::Refusal;
 
-/// A bundle, the root that it leads to, and what it says.
+/// A bundle, the trusted root that verifies it, and its content.
 struct Recorded {
     bundle: &'static str,
     root: &'static str,
@@ -62,14 +62,14 @@ impl Recorded {
         bundle::verify_certificate(bundle, &digest(), Some(KIND), trust).map(drop)
     }
 
-    /// With a bundle that was changed.
+    /// Verifies with changes to the bundle.
     fn changed(&self, change: impl FnOnce(&mut Value)) -> Result<(), Refusal> {
         let mut value = serde_json::from_str(self.bundle).unwrap();
         change(&mut value);
         self.verify(value.to_string().as_bytes(), &self.trust())
     }
 
-    /// With a root that was changed.
+    /// Verifies with changes to the trusted root.
     fn with_root(&self, change: impl FnOnce(&mut Value)) -> Result<(), Refusal> {
         let mut value = serde_json::from_str(self.root).unwrap();
         change(&mut value);
@@ -140,7 +140,7 @@ fn nothing_of_a_root_may_be_missing_or_of_another_time() {
         }
         let other = BOTH.iter().find(|other| other.root != recorded.root).unwrap();
         assert!(recorded.verify(recorded.bundle.as_bytes(), &other.trust()).is_err());
-        // A log is known by its ID and believed by its key.
+        // A log is found by its ID and verified by its key.
         let key = STANDARD.encode(testing::World::new().log.public_key().to_der());
         for part in ["tlogs", "ctlogs"] {
             let with_another_key = recorded.with_root(|root| {
@@ -160,13 +160,13 @@ fn what_is_skipped_is_not_asked_for() {
     let mut without = trust.clone();
     without.root.certificate_logs.clear();
     assert_eq!(VERSION_1.verify(VERSION_1.bundle.as_bytes(), &without), Ok(()));
-    // Without the log nobody says when it was signed, and now the certificate is not valid.
+    // Without the log the signing time is unknown, and the certificate is not valid now.
     let trust = CertificateTrust { log: Check::Skipped, ..VERSION_1.trust() };
     let refused = VERSION_1.verify(VERSION_1.bundle.as_bytes(), &trust);
     assert!(matches!(refused, Err(Refusal::Certificates(_))), "{refused:?}");
     let then = CertificateTrust { now: "2025-09-01T12:14:00Z".parse().unwrap(), ..trust };
     assert_eq!(VERSION_1.verify(VERSION_1.bundle.as_bytes(), &then), Ok(()));
-    // A timestamp does without the log.
+    // A timestamp replaces the log.
     let trust = CertificateTrust { log: Check::Skipped, ..VERSION_2.trust() };
     assert_eq!(VERSION_2.verify(VERSION_2.bundle.as_bytes(), &trust), Ok(()));
 }
@@ -204,7 +204,7 @@ fn parts_of_a_bundle_cannot_be_left_out_or_exchanged() {
             assert!(recorded.changed(change).is_err(), "{number}");
         }
     }
-    // A log of version 1 that did not sign its time says none; one of version 2 never does.
+    // A v1 entry without a signed entry timestamp has no time; a v2 entry never has one.
     let refused = VERSION_1.changed(|bundle| {
         bundle["verificationMaterial"]["tlogEntries"][0].as_object_mut().unwrap().remove("inclusionPromise");
     });
@@ -213,8 +213,8 @@ fn parts_of_a_bundle_cannot_be_left_out_or_exchanged() {
     assert!(matches!(refused, Err(Refusal::Timestamp(_))), "{refused:?}");
 }
 
-/// Where in a bundle no signature reaches and nothing depends on it: what witnesses signed beside the log, and the certificates
-/// in a timestamp, which the root has as well.
+/// Returns the parts of a bundle that no signature covers and that are not evaluated: the signatures of witnesses,
+/// and the certificates in a timestamp, which the trusted root has as well.
 fn uncovered(bundle: &str) -> Vec<Range<usize>> {
     let value: Value = serde_json::from_str(bundle).unwrap();
     let material = &value["verificationMaterial"];
@@ -233,7 +233,7 @@ fn uncovered(bundle: &str) -> Vec<Range<usize>> {
         let ranges = known.filter_map(|known| {
             let known = known.to_der();
             let start = bytes.windows(known.len()).position(|window| window == known)?;
-            // Three bytes are four letters.
+            // Three bytes are four characters in base64.
             Some(start / 3 * 4..(start + known.len()).div_ceil(3) * 4)
         });
         let start = place(stamp).start;
@@ -277,7 +277,7 @@ fn roots_are_read_strictly() {
         &|root| root["tlogs"][0]["publicKey"]["validFor"] = json!({"start": "once"}),
         &|root| root["certificateAuthorities"][0]["certChain"]["certificates"] = json!([]),
         &|root| root["certificateAuthorities"][0]["certChain"]["certificates"][0]["rawBytes"] = json!("AAAA"),
-        // The intermediate does not issue itself.
+        // The intermediate did not issue itself.
         &|root| {
             let certificates = &mut root["certificateAuthorities"][0]["certChain"]["certificates"];
             certificates[1] = certificates[0].clone();
@@ -286,7 +286,7 @@ fn roots_are_read_strictly() {
     for (number, change) in refused.into_iter().enumerate() {
         assert!(changed(change).is_err(), "{number}");
     }
-    // A log whose key is of a type that is not supported is left out.
+    // A log whose key type is not supported is skipped.
     let other = changed(&|root| {
         root["tlogs"][0]["publicKey"]["rawBytes"] = json!("AAAA");
         root["tlogs"][0]["publicKey"]["keyDetails"] = json!("ML_DSA_65");
@@ -327,7 +327,7 @@ fn a_key_in_a_root_is_of_the_type_that_its_details_say() {
     let key = |kind| PrivateKey::generate(kind).unwrap().public_key().to_der().to_vec();
     let (p256, p384, p521) = (key(KeyKind::P256), key(KeyKind::P384), key(KeyKind::P521));
     let (ed25519, rsa) = (key(KeyKind::Ed25519), key(KeyKind::Rsa { bits: 2048 }));
-    // The key, its details, and whether there is a log then; `None` if the root is refused.
+    // The key, its details, and whether the log is kept; `None` if the root is refused.
     for (key, details, expected) in [
         (&p256[..], json!("PKIX_ECDSA_P256_SHA_256"), Some(true)),
         (&p384, json!("PKIX_ECDSA_P384_SHA_384"), Some(true)),

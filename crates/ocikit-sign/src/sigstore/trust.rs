@@ -10,48 +10,48 @@ use crate::sigstore::log::Entry;
 use crate::sigstore::root::{Log, TrustedRoot};
 use crate::sigstore::sct;
 
-/// Whose signature counts where there is no key that is known: whom a certificate names, by authorities, logs and clocks
-/// that are trusted. Nothing is asked over a network.
+/// Trust in signatures by an identity in a certificate, verified with trusted certificate authorities, logs and
+/// timestamp authorities. No network is used.
 #[derive(Debug, Clone)]
 pub struct CertificateTrust {
-    /// What to call them.
+    /// The name of the signer in reports.
     pub name: String,
-    /// A mail address, a URI or the name of a user, which the certificate has to name.
+    /// The identity that the certificate must have: a mail address, a URI or a user name.
     pub identity: Pattern,
-    /// Who has to have checked that: the issuer of their token, as authorities of sigstore's kind write it down. Authorities
-    /// of one's own may not.
+    /// The OIDC issuer that the certificate must have. Optional, because certificates of private authorities may not
+    /// have one.
     pub issuer: Option<Pattern>,
-    /// Who is trusted to say so.
+    /// The trusted root.
     pub root: TrustedRoot,
-    /// Whether the signature has to be in a transparency log.
+    /// Whether a transparency log entry is required.
     pub log: Check,
-    /// Whether the certificate has to be in a log of certificates.
+    /// Whether a signed certificate timestamp (SCT) is required.
     pub certificate_log: Check,
-    /// The time at which certificates have to be valid if nobody says when they were used, which is taken only if no
-    /// transparency log is asked for.
+    /// The time at which certificates must be valid if no timestamp proves one. It is used only if no log entry is
+    /// required.
     pub now: Timestamp,
 }
 
-/// Whether something is looked at.
+/// Whether a log is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// It has to be there and right.
+    /// An entry must be present and valid.
     Required,
-    /// It is not looked at.
+    /// Entries are not checked.
     Skipped,
 }
 
-/// What stands beside a signature that was made with a certificate.
+/// The evidence that a certificate-based signature comes with.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Evidence {
     pub(crate) entries: Vec<Entry>,
-    /// Answers of authorities, or the tokens in them.
+    /// Responses of timestamp authorities, or the tokens in them.
     pub(crate) timestamps: Vec<Vec<u8>>,
-    /// Whether entries need a proof that the log has them; of old only its signature was stored.
+    /// Whether entries need an inclusion proof. Cosign's older format has only the log's signature.
     pub(crate) needs_proofs: bool,
 }
 
-/// Timestamps as bundles have them.
+/// Timestamps in the JSON format of bundles.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Timestamps {
@@ -65,12 +65,12 @@ pub(crate) struct TimestampForm {
     pub(crate) signed_timestamp: Base64,
 }
 
-/// No signature has more entries or timestamps.
+/// The maximum number of log entries, and of timestamps, per signature.
 const MOST: usize = 16;
 
 impl CertificateTrust {
-    /// Checks who made a signature, which was checked with the key of the certificate before. Everything that stands beside it
-    /// has to be right, not one of each; an entry is not looked at if none is asked for.
+    /// Checks the identity and the evidence of a signature that was already verified with the certificate's key. All
+    /// evidence must be valid, not just one of each kind; log entries are ignored if none is required.
     pub(crate) fn check(&self, leaf: &Certificate, signed: &Signed<'_>, evidence: &Evidence) -> Result<Named, Refusal> {
         if evidence.entries.len().max(evidence.timestamps.len()) > MOST {
             return Err(Refusal::Malformed("it has more entries or timestamps than anybody needs".to_owned()));
@@ -78,7 +78,7 @@ impl CertificateTrust {
         let named = Named::of(leaf).map_err(Refusal::Certificates)?;
         let is_identity = named.subjects.iter().any(|subject| self.identity.matches(subject));
         let is_issuer = self.issuer.as_ref().is_none_or(|wanted| {
-            // Of somebody who is known by nobody's word no pattern is true.
+            // A missing issuer matches no pattern.
             named.issuer.as_deref().is_some_and(|issuer| wanted.matches(issuer))
         });
         if !is_identity || !is_issuer {
@@ -107,7 +107,7 @@ impl CertificateTrust {
         Ok(named)
     }
 
-    /// The logs that have the signature. Their times come to those that are there.
+    /// Verifies the log entries and returns their logs. The times of entries are added to `times`.
     fn logged<'a>(
         &'a self,
         signed: &Signed<'_>,

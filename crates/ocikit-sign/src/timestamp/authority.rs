@@ -6,8 +6,7 @@ use crate::error::{Error, Result};
 use crate::http::{Http, failed, parsed};
 use crate::pki::Certificate;
 
-/// An authority that is asked over HTTP when it was that a signature was there (RFC 3161, 3.4). It learns the hash of the
-/// signature and nothing else.
+/// A timestamp authority with an HTTP interface (RFC 3161, 3.4). It gets only the hash of a signature.
 #[derive(Debug, Clone)]
 pub struct TimestampAuthority {
     http: Http,
@@ -16,12 +15,12 @@ pub struct TimestampAuthority {
 }
 
 impl TimestampAuthority {
-    /// The one at this address, whose certificate leads to one of these.
+    /// Returns the authority at this URL; its certificates must lead to one of these roots.
     pub fn new(http: Http, url: String, roots: Vec<Certificate>) -> TimestampAuthority {
         TimestampAuthority { http, url, roots }
     }
 
-    /// Asks for a timestamp of a message. What it says was checked.
+    /// Requests a timestamp of a message. Returns the token and the verified timestamp.
     pub(crate) async fn stamp(&self, hash: Hash, message: &[u8]) -> Result<(Vec<u8>, Stamp)> {
         let url = parsed(&self.url)?;
         let refuse = |why: &dyn std::fmt::Display| failed(&url, why.to_string());

@@ -1,4 +1,4 @@
-//! An authority of the tests, which errs where it is told to.
+//! A timestamp authority for tests, with configurable faults.
 
 use rcgen::{BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
@@ -11,14 +11,14 @@ pub(crate) struct Tsa {
     pub(crate) root: Certificate,
 }
 
-/// What a token says.
+/// The content of a token.
 pub(crate) struct Making {
     pub(crate) hash: Hash,
-    /// As `20260601120000Z`.
+    /// In the form `20260601120000Z`.
     pub(crate) time: String,
     pub(crate) nonce: u64,
     pub(crate) with_certificate: bool,
-    /// The attribute that names the certificate, and what it names.
+    /// The attribute that names the signer's certificate, and its content.
     pub(crate) named: Option<Vec<u8>>,
     pub(crate) digest: Option<Vec<u8>>,
     pub(crate) critical: bool,
@@ -49,7 +49,7 @@ fn params(name: &str) -> CertificateParams {
     params
 }
 
-/// The extended key usage of an authority for timestamps, which `rcgen` writes as not critical.
+/// Returns the extended key usage of a timestamp authority; `rcgen` writes it as not critical.
 pub(crate) fn usage(critical: bool, der: &[u8]) -> CustomExtension {
     let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 37], der.to_vec());
     extension.set_criticality(critical);
@@ -148,7 +148,7 @@ impl Tsa {
         sequence(&[oid(SIGNED_DATA), field(outer(0), &data).unwrap()])
     }
 
-    /// The answer of a server: a token, granted.
+    /// Returns the response of a server: a granted token.
     pub(crate) fn answer(&self, message: &[u8], making: &Making) -> Vec<u8> {
         let status = field(Tag::Sequence, &0u8.to_der().unwrap()).unwrap();
         field(Tag::Sequence, &[status, self.token(message, making)].concat()).unwrap()

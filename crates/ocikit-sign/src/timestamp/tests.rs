@@ -46,7 +46,7 @@ fn a_token_and_the_answer_that_brings_it_are_the_same() {
 fn what_others_make_is_read() {
     let chain = Certificate::read_all(&fixture("sigstore.pem")).unwrap();
     let [signer, between, root] = &chain[..] else { panic!("there are three") };
-    // The token brings its signer, and the one between is known; or it brings none.
+    // The token has the signer's certificate and the intermediate is given, or the token has no certificates.
     for (name, others) in [("sigstore.tsr", &chain[1..2]), ("sigstore-bare.tsr", &chain[..2])] {
         let answer = fixture(name);
         let token = token(&answer).unwrap();
@@ -78,8 +78,8 @@ fn weak_keys_and_hashes_are_refused() {
     }
 }
 
-/// What no signature covers, and of which a change is not seen: certificates that the chain does not need. Here that is
-/// the root, which the one that is trusted stands for.
+/// Certificates in a token that the chain does not need are not covered by a signature. Here that is the root, for
+/// which the trust anchor is used.
 #[test]
 fn no_byte_of_a_token_can_be_changed() {
     let tsa = Tsa::new();
@@ -143,7 +143,7 @@ fn tokens_that_break_a_rule_are_refused() {
         let said_here = why(check(&tsa, &tsa.token(MESSAGE, &making)));
         assert!(said_here.contains(said), "{name}: {said_here}");
     }
-    // What is not signed does not matter.
+    // Unsigned attributes are ignored.
     let unsigned = field(outer(1), &[0x30, 0]).unwrap();
     assert!(check(&tsa, &tsa.token(MESSAGE, &Making { unsigned, ..Making::at(NOON) })).is_ok());
     let bare = tsa.token(MESSAGE, &Making { with_certificate: false, ..Making::at(NOON) });
@@ -229,7 +229,7 @@ fn times_are_read_as_the_standard_says() {
     }
 }
 
-/// A server that answers each question with a token of the message, as the change makes it.
+/// Starts a server that responds with a token of the requested message, with changes.
 async fn serve(tsa: Tsa, status: &'static str, kind: &'static str, change: fn(&mut Making)) -> u16 {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -238,7 +238,7 @@ async fn serve(tsa: Tsa, status: &'static str, kind: &'static str, change: fn(&m
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
             let (mut asked, mut buffer) = (Vec::new(), [0; 4096]);
-            // The question follows its head, and has a length of one byte.
+            // The hash follows its header, whose length is one byte.
             let question = loop {
                 let read = client.read(&mut buffer).await.unwrap();
                 asked.extend_from_slice(&buffer[..read]);

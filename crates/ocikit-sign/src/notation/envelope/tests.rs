@@ -14,7 +14,7 @@ use crate::notation::{NotationTrust, TrustPolicy, TrustStore};
 use crate::pki::Certificate;
 use crate::timestamp::testing::{Making, Tsa};
 
-/// Keys and certificates as an authority gives them out, by what a test changes in them.
+/// Keys and certificates that an authority issues, with changes by the test.
 struct Authority {
     root: rcgen::Certificate,
     issuer: Issuer<'static, rcgen::KeyPair>,
@@ -161,7 +161,8 @@ async fn levels_decide_what_is_only_told() {
     let chain = Chain::new(vec![known.issue(&key, |_| {}), known.certificate()]).unwrap();
     for form in SEALS {
         let bytes = seal(form, &key, &chain, Some("2026-07-01")).await;
-        // level, whom the store has, when: and how many things are told, if it is accepted.
+        // The level, the authority in the trust store, the time, and the number of warnings if the envelope is
+        // accepted.
         for (level, trusted, now, outcome) in [
             ("strict", &known, "2026-06-15", Some(0)),
             ("strict", &known, "2026-08-01", None),
@@ -179,7 +180,7 @@ async fn levels_decide_what_is_only_told() {
                 "{form:?} {level} {now} {found:?}"
             );
         }
-        // Bytes that were changed are refused at every level.
+        // Changed bytes are refused at every level.
         let mut changed = bytes.clone();
         *changed.last_mut().unwrap() ^= 1;
         assert!(trust("audit", &known, "2026-06-15").verify(form, &changed, &subject()).is_err());
@@ -259,7 +260,7 @@ async fn the_signer_is_who_the_certificate_says() {
     }
 }
 
-/// The envelope with a token in its place, as if an authority had given it.
+/// Returns the envelope with this timestamp token.
 fn stamped(form: Seal, bytes: &[u8], token: Vec<u8>) -> Vec<u8> {
     use base64::Engine;
     use coset::TaggedCborSerializable;
@@ -311,7 +312,7 @@ async fn a_timestamp_outlives_certificates() {
             stamped(form, &bytes, tsa.token(message, &Making { hash: Hash::Sha384, ..Making::at(time) }))
         };
         let good = token(&tsa, &signature, "20260601000001Z");
-        // policy, envelope, when: why it is refused, if it is.
+        // The policy, the envelope, the time, and why it is refused, if it is.
         for (policy, bytes, now, why) in [
             (&always, &good, "2026-07-01", None),
             (&always, &good, "2028-07-01", None),
@@ -336,7 +337,7 @@ async fn a_timestamp_outlives_certificates() {
             assert_eq!(said.is_some(), why.is_some(), "{form:?} {policy} {now} {said:?}");
             assert!(said.unwrap_or_default().contains(why.unwrap_or_default()), "{form:?} {policy} {now} {found:?}");
         }
-        // Without a store for them nobody asks for timestamps, and they prolong nothing.
+        // Without a `tsa` trust store timestamps are ignored, and do not extend the validity.
         let trust = trust_with(always.clone(), &[("ca", &root)], "2028-07-01");
         assert!(trust.verify(form, &good, &subject()).is_err());
         let trust = trust_with(always.clone(), &[("ca", &root), ("tsa", &tsa.root)], "2026-07-01");
@@ -364,12 +365,13 @@ async fn signing_authorities_are_trusted_as_such() {
     for form in SEALS {
         let theirs = sign(form, &subject(), &said).await.unwrap().0;
         let ours = seal(form, &key, &chain, None).await;
-        // The stores, when: whether theirs counts, and ours.
+        // The trust stores, the time, and whether the envelopes of the signing authority and of the signer are
+        // accepted.
         for (stores, now, counts) in [
             (&["signingAuthority"][..], "2026-07-01", [true, false]),
             (&["ca"], "2026-07-01", [false, true]),
             (&["ca", "signingAuthority"], "2026-07-01", [true, true]),
-            // What it says of the time is believed, so its certificates need not be valid any more.
+            // Its signing time is trusted, so its certificates may have expired since.
             (&["ca", "signingAuthority"], "2028-07-01", [true, false]),
             (&["ca", "signingAuthority"], "2029-07-01", [false, false]),
         ] {
@@ -478,7 +480,7 @@ async fn plugins_are_named_in_both_envelopes() {
     }
 }
 
-/// What notation's own tests have in their mock registry: `io.cncf.notary.SigningAgent`, as notation 1.0 wrote it.
+/// Taken from the mock registry of notation's tests: `io.cncf.notary.SigningAgent`, as notation 1.0 wrote it.
 #[tokio::test]
 async fn notation_unsigned_attributes_that_are_unknown_are_ignored() {
     use coset::TaggedCborSerializable;
@@ -507,9 +509,10 @@ async fn notation_unsigned_attributes_that_are_unknown_are_ignored() {
             ("io.cncf.notary.signingAgent", true),
             ("io.cncf.notary.SigningAgent", true),
             ("com.example.note", true),
-            // A plugin that the signer did not ask for.
+            // A plugin that the envelope does not require.
             (PLUGIN, true),
-            // What is signed cannot be said again, and a timestamp is one or is missing.
+            // A signed attribute must not be repeated in the unprotected header, and a timestamp must be valid or
+            // absent.
             (SCHEME, false),
             (SIGNING_TIME, false),
         ] {
@@ -517,7 +520,7 @@ async fn notation_unsigned_attributes_that_are_unknown_are_ignored() {
             assert_eq!(found.is_ok(), counts, "{form:?} {name}: {found:?}");
         }
     }
-    // What has to be signed is not taken from where it is not.
+    // Attributes that must be signed are not read from the unprotected header.
     let jws = seal(Seal::Jws, &key, &chain, None).await;
     for name in ["crit", "alg", "cty"] {
         assert!(trust.verify(Seal::Jws, &with(Seal::Jws, &jws, name), &subject()).is_err(), "{name}");
@@ -540,7 +543,7 @@ async fn notation_unsigned_attributes_that_are_unknown_are_ignored() {
     assert!(trust.verify(Seal::Cose, &envelope.to_tagged_vec().unwrap(), &subject()).is_ok());
 }
 
-/// notation-core-go decodes times with a library that takes floating point numbers (RFC 8949, 3.4.2).
+/// notation-core-go decodes times with a library that accepts floating point numbers (RFC 8949, 3.4.2).
 #[tokio::test]
 async fn notation_times_in_cose_may_have_fractions() {
     use coset::TaggedCborSerializable;
@@ -650,7 +653,7 @@ proptest! {
         for form in SEALS {
             prop_assert!(TRUST.verify(form, &bytes, &subject()).is_err());
         }
-        // Behind the tag of COSE_Sign1 and a list of four.
+        // After the tag of COSE_Sign1 and a list of four.
         prop_assert!(TRUST.verify(Seal::Cose, &[&[0xd2, 0x84][..], &bytes].concat(), &subject()).is_err());
     }
 }
