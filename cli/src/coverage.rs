@@ -1,7 +1,7 @@
 //! What is told of signatures that were looked for.
 
 use ocikit::{Annotations, Digest, Platform};
-use ocikit_sign::{Cell, Outcome, Refused};
+use ocikit_sign::{Check, Outcome, Refused};
 use serde::Serialize;
 
 use crate::output::Lines;
@@ -53,7 +53,7 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl CellFacts {
-    pub(crate) fn of(cell: &Cell) -> CellFacts {
+    pub(crate) fn of(cell: &Check) -> CellFacts {
         let facts = CellFacts {
             digest: cell.subject.digest,
             platform: cell.platform.clone(),

@@ -224,7 +224,7 @@ impl FindingFacts {
             threshold: finding.threshold,
             counted: finding.counted,
             met: finding.is_met(),
-            signatures: finding.cells.iter().map(CellFacts::of).collect(),
+            signatures: finding.checks.iter().map(CellFacts::of).collect(),
         }
     }
 

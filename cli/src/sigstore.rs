@@ -7,8 +7,8 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 use ocikit_sign::{
-    Certificate, CertificateTrust, Check, Http, KeyKind, LogUrl, LogVersion, Pattern, PrivateKey, ServiceUrls, Signer,
-    SigningConfig, TrustedRoot, Vouchers, certify, github_token,
+    Certificate, CertificateTrust, Http, KeyKind, LogCheck, LogUrl, LogVersion, Pattern, PrivateKey, ServiceUrls,
+    Signer, SigningConfig, TrustedRoot, VerificationMaterial, certify, github_token,
 };
 use zeroize::Zeroizing;
 
@@ -71,7 +71,7 @@ impl VoucherArguments {
         given: &SignerArguments,
         context: &Context,
         is_trial: bool,
-    ) -> Result<(Arc<dyn Signer>, Option<Vouchers>)> {
+    ) -> Result<(Arc<dyn Signer>, Option<VerificationMaterial>)> {
         let now = Timestamp::now();
         let ServiceUrls { authority, logs, timestamps } = self.services(now)?;
         let is_any_asked = authority.is_some() || !logs.is_empty() || !timestamps.is_empty();
@@ -96,7 +96,16 @@ impl VoucherArguments {
                 None => Vec::new(),
             };
             let http = Http::new(&context.http_options()?)?;
-            return Ok((signer, Some(Vouchers { certificates, logs, timestamps, root, ..Vouchers::new(http, now) })));
+            return Ok((
+                signer,
+                Some(VerificationMaterial {
+                    certificates,
+                    logs,
+                    timestamps,
+                    root,
+                    ..VerificationMaterial::new(http, now)
+                }),
+            ));
         }
         let authority = authority.ok_or_else(|| {
             Failure::usage("there is no key, and no authority that gives a certificate without one")
@@ -107,7 +116,10 @@ impl VoucherArguments {
         // It is forgotten when this ends; the certificate says how long it may be used.
         let key = PrivateKey::generate(KeyKind::P256)?;
         let certificates = certify(&http, &authority, &token, &key).await?;
-        Ok((Arc::new(key), Some(Vouchers { certificates, logs, timestamps, root, ..Vouchers::new(http, now) })))
+        Ok((
+            Arc::new(key),
+            Some(VerificationMaterial { certificates, logs, timestamps, root, ..VerificationMaterial::new(http, now) }),
+        ))
     }
 
     fn services(&self, now: Timestamp) -> Result<ServiceUrls> {
@@ -208,7 +220,7 @@ impl CertificateArguments {
                     .hint("give --trusted-root, or --certificate-chain for an authority of your own"));
             }
         };
-        let check = |skips: bool| if skips { Check::Skipped } else { Check::Required };
+        let check = |skips: bool| if skips { LogCheck::Skipped } else { LogCheck::Required };
         Ok(Some(CertificateTrust {
             name: identity.to_string(),
             identity,

@@ -191,7 +191,9 @@ pub fn policies(bytes: &[u8]) {
 
     use ocikit_image::{Memory, Root};
     use ocikit_sign::signify::{self, Job};
-    use ocikit_sign::{Foreign, KeyKind, Policy, PolicyOptions, PolicySigner, PrivateKey, PromoteOptions, SignerFiles};
+    use ocikit_sign::{
+        ExternalSignature, KeyKind, Policy, PolicyOptions, PolicySigner, PrivateKey, PromoteOptions, SignerFiles,
+    };
     use ocikit_spec::Descriptor;
     use serde_json::json;
 
@@ -230,13 +232,13 @@ pub fn policies(bytes: &[u8]) {
             annotated_from: Vec::new(),
             expect: None,
             created: now,
-            vouchers: None,
+            material: None,
         };
         for made in ocikit_sign::promote(&root, &*KEY, &options).await.unwrap_or_default() {
             assert_eq!(made.subject.digest, image.digest);
         }
-        let _ = ocikit_sign::adopt(&root, Foreign::Bundle(bytes.to_vec()), None, now).await;
-        let _ = ocikit_sign::adopt(&root, Foreign::Envelope(bytes.to_vec()), None, now).await;
+        let _ = ocikit_sign::import_signature(&root, ExternalSignature::Bundle(bytes.to_vec()), None, now).await;
+        let _ = ocikit_sign::import_signature(&root, ExternalSignature::Envelope(bytes.to_vec()), None, now).await;
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         let read = |_: &SignerFiles| Ok::<_, ocikit_sign::Error>(PolicySigner::Key(KEY.public_key().clone()));
         if let Ok(policy) = Policy::parse(text, read) {
@@ -257,7 +259,7 @@ pub fn signatures(bytes: &[u8]) {
 
     use ocikit_image::{Memory, Name, Naming, Root, Sink};
     use ocikit_sign::{
-        Certificate, CertificateTrust, Chain, Check, NotationTrust, Pattern, PrivateKey, PublicKey, RevocationList,
+        Certificate, CertificateTrust, Chain, LogCheck, NotationTrust, Pattern, PrivateKey, PublicKey, RevocationList,
         SigningConfig, Trust, TrustPolicy, TrustStore, TrustedRoot, VerifyOptions,
     };
     use ocikit_spec::Descriptor;
@@ -293,8 +295,8 @@ pub fn signatures(bytes: &[u8]) {
             identity: Pattern::Any,
             issuer: None,
             root: TrustedRoot::parse(root.as_bytes()).unwrap(),
-            log: Check::Required,
-            certificate_log: Check::Required,
+            log: LogCheck::Required,
+            certificate_log: LogCheck::Required,
             now,
         }))
     };
@@ -332,12 +334,12 @@ pub fn signatures(bytes: &[u8]) {
     runtime.block_on(async {
         memory.publish(&legacy, &Naming { tag, ..Naming::default() }).await.unwrap();
         let root = Root::open(memory, &Name::Digest(image.digest)).await.unwrap();
-        let coverage = ocikit_sign::verify(&root, &VerifyOptions::new(trusted)).await.unwrap();
+        let report = ocikit_sign::verify(&root, &VerifyOptions::new(trusted)).await.unwrap();
         assert!(
-            coverage
-                .cells
+            report
+                .checks
                 .iter()
-                .all(|cell| matches!(&cell.outcome, ocikit_sign::Outcome::Missing(all) if all.len() == 2))
+                .all(|check| matches!(&check.outcome, ocikit_sign::Outcome::Missing(all) if all.len() == 2))
         );
     });
 }

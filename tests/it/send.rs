@@ -132,7 +132,7 @@ checked! {
         open = ocikit_sign::VerificationPlugin::open(&any::<PathBuf>(), any());
         certify = ocikit_sign::certify(&any(), "url", "token", &*any::<Box<dyn ocikit_sign::Signer>>());
         github_token = ocikit_sign::github_token(&any(), "url", "secret");
-        adopt = ocikit_sign::adopt(&any(), any(), any::<Option<&ocikit_sign::Trust>>(), any());
+        import_signature = ocikit_sign::import_signature(&any(), any(), any::<Option<&ocikit_sign::Trust>>(), any());
         sign = ocikit_sign::sign(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
         sign_by_plugin = ocikit_sign::sign_by_plugin(&any(), &any(), &any());
         attest = ocikit_sign::attest(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());

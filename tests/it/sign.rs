@@ -376,8 +376,8 @@ fn no_stored_byte_can_be_changed() {
                 let (dir, name) = (Dir::open(&layout).await.unwrap(), Name::Tag("1".parse().unwrap()));
                 let root = Root::open(Arc::new(dir), &name).await.unwrap();
                 // What is broken beyond that is no answer, and not a good one.
-                let Ok(coverage) = verify(&root, &options).await else { return false };
-                matches!(coverage.cells[0].outcome, Outcome::Verified(_))
+                let Ok(report) = verify(&root, &options).await else { return false };
+                matches!(report.checks[0].outcome, Outcome::Verified(_))
             })
         };
         assert!(verified());

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jiff::Timestamp;
 use ocikit::{Digest, Location, Root};
-use ocikit_sign::{Error, Foreign, NotationTrust, Trust};
+use ocikit_sign::{Error, ExternalSignature, NotationTrust, Trust};
 
 use super::sign::Facts;
 use crate::context::Context;
@@ -65,7 +65,8 @@ impl Attach {
         if let Some(expected) = self.expect.filter(|expected| *expected != root.digest()) {
             return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) }.into());
         }
-        let adopted = [ocikit_sign::adopt(&root, foreign, trusted.as_ref(), keys::now(context.epoch)?).await?];
+        let adopted =
+            [ocikit_sign::import_signature(&root, foreign, trusted.as_ref(), keys::now(context.epoch)?).await?];
         ocikit_sign::attach(&adopted, &place, &session.copy_options(Vec::new())).await?;
         if self.unverified {
             context.output.say("checked: its form, and that it is about the image; not checked: whose it is");
@@ -95,16 +96,16 @@ impl Attach {
         }
     }
 
-    fn read(&self) -> Result<Foreign> {
+    fn read(&self) -> Result<ExternalSignature> {
         if let Some(envelope) = &self.envelope {
-            return Ok(Foreign::Envelope(read(envelope)?));
+            return Ok(ExternalSignature::Envelope(read(envelope)?));
         }
         match (&self.bundle, &self.payload, &self.signature) {
-            (Some(bundle), ..) => Ok(Foreign::Bundle(read(bundle)?)),
+            (Some(bundle), ..) => Ok(ExternalSignature::Bundle(read(bundle)?)),
             (None, Some(payload), Some(signature)) => {
                 let text = String::from_utf8(read(signature)?);
                 let signature = text.map_err(|_| Failure::usage("the signature is not in base64"))?;
-                Ok(Foreign::Simple { payload: read(payload)?, signature })
+                Ok(ExternalSignature::Simple { payload: read(payload)?, signature })
             }
             _ => Err(Failure::usage("give --bundle, --envelope, or --payload and --signature")),
         }

@@ -55,13 +55,13 @@ impl Attest {
         let made = match said {
             Some((predicate_type, predicate)) => {
                 let (depth, expect) = (self.depth.depth(), self.expect);
-                let options = AttestOptions { predicate_type, predicate, depth, expect, created, vouchers };
+                let options = AttestOptions { predicate_type, predicate, depth, expect, created, material: vouchers };
                 ocikit_sign::attest(&root, &*signer, &options).await?
             }
             None => {
                 let predicate_types = self.kind.iter().cloned().collect();
                 let (annotated_from, expect) = (self.annotated_from.clone(), self.expect);
-                let options = PromoteOptions { predicate_types, annotated_from, expect, created, vouchers };
+                let options = PromoteOptions { predicate_types, annotated_from, expect, created, material: vouchers };
                 ocikit_sign::promote(&root, &*signer, &options).await?
             }
         };

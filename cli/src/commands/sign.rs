@@ -116,7 +116,7 @@ impl Sign {
             expect: self.expect,
             reference: self.reference.clone().unwrap_or_else(|| keys::repository(&location)),
             notation: self.notation(context, created)?,
-            vouchers,
+            material: vouchers,
             ..SignOptions::new(self.formats(), created)
         };
         // The place is held from before the image is read, so that nobody changes it in between.

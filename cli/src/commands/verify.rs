@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 use ocikit::{Digest, Location, Repository};
-use ocikit_sign::{Coverage, NotationTrust, Outcome, Trust, VerificationPlugin, VerifyOptions};
+use ocikit_sign::{NotationTrust, Outcome, Trust, VerificationPlugin, VerifyOptions, VerifyReport};
 use serde::Serialize;
 
 use super::annotate::key_value;
@@ -103,7 +103,7 @@ impl Verify {
             location: location.to_string(),
             digest: coverage.root,
             verified: coverage.is_complete(),
-            signatures: coverage.cells.iter().map(CellFacts::of).collect(),
+            signatures: coverage.checks.iter().map(CellFacts::of).collect(),
         };
         context.output.facts(&facts, || table(&facts.signatures))?;
         match coverage.accept(&root) {
@@ -154,11 +154,11 @@ impl Verify {
     }
 }
 
-fn failure(location: &Location, coverage: &Coverage) -> Failure {
-    let missing = coverage.cells.iter().filter(|cell| cell.outcome.is_failure()).count();
-    let all = coverage.cells.len();
+fn failure(location: &Location, coverage: &VerifyReport) -> Failure {
+    let missing = coverage.checks.iter().filter(|cell| cell.outcome.is_failure()).count();
+    let all = coverage.checks.len();
     let message = format!("{location} is not verified: {missing} of {all} signatures that were asked for are missing");
-    let not_understood = coverage.cells.iter().find_map(|cell| match &cell.outcome {
+    let not_understood = coverage.checks.iter().find_map(|cell| match &cell.outcome {
         Outcome::NotUnderstood(why) => Some((cell.subject.digest, why)),
         _ => None,
     });

@@ -30,14 +30,14 @@ pub(crate) const MAX_READ_BYTES: u64 = 512 << 20;
 /// The maximum number of bytes of predicates that one operation returns.
 pub(crate) const MAX_PREDICATE_BYTES: u64 = 32 << 20;
 /// The maximum number of bytes of signatures that one operation creates or extends.
-pub(crate) const MAX_MADE_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_CREATED_BYTES: u64 = 64 << 20;
 /// The maximum number of bytes of signature manifests that one operation creates or extends. A parsed manifest takes
 /// up to twenty times its size.
-pub(crate) const MAX_MADE_MANIFEST_BYTES: u64 = 6 << 20;
+pub(crate) const MAX_CREATED_MANIFEST_BYTES: u64 = 6 << 20;
 /// The maximum number of refused signatures listed per signer and digest. The rest are only counted.
 pub(crate) const MAX_REFUSED: usize = 100;
 /// The maximum number of refused signatures that one operation lists.
-pub(crate) const MAX_REFUSED_IN_ALL: usize = 10_000;
+pub(crate) const MAX_REFUSED_TOTAL: usize = 10_000;
 
 /// The maximum number of bytes that are read and checked concurrently.
 const MAX_READING_BYTES: u64 = 32 << 20;
@@ -107,7 +107,7 @@ impl Budget {
     }
 
     /// Counts a signature that is about to be examined, the `number`th of its subject.
-    pub(crate) fn look_at(&self, subject: &Digest, number: usize) -> Result<(), Error> {
+    pub(crate) fn count_signature(&self, subject: &Digest, number: usize) -> Result<(), Error> {
         if number > MAX_SIGNATURES_OF_DIGEST {
             let what = format!("more than {MAX_SIGNATURES_OF_DIGEST} signatures may be about it, and no more are read");
             return Err(limit(subject, what));
@@ -120,26 +120,28 @@ impl Budget {
     }
 
     /// Counts a predicate that is returned.
-    pub(crate) fn hold_predicate(&self, subject: &Digest, bytes: usize) -> Result<(), Error> {
+    pub(crate) fn count_predicate(&self, subject: &Digest, bytes: usize) -> Result<(), Error> {
         let over = || format!("its attestations have more than {MAX_PREDICATE_BYTES} bytes in all");
         spend(&self.predicates, bytes as u64, MAX_PREDICATE_BYTES).map_err(|()| limit(subject, over()))
     }
 
     /// Counts the bytes of a new signature, or of the existing signatures that it is added to.
-    pub(crate) fn make(&self, subject: &Digest, bytes: u64) -> Result<(), Error> {
-        let over = || format!("the signatures of it and what is below it have more than {MAX_MADE_BYTES} bytes in all");
-        spend(&self.made, bytes, MAX_MADE_BYTES).map_err(|()| limit(subject, over()))
+    pub(crate) fn count_created(&self, subject: &Digest, bytes: u64) -> Result<(), Error> {
+        let over =
+            || format!("the signatures of it and what is below it have more than {MAX_CREATED_BYTES} bytes in all");
+        spend(&self.made, bytes, MAX_CREATED_BYTES).map_err(|()| limit(subject, over()))
     }
 
     /// Counts the manifest of a new signature.
-    pub(crate) fn make_manifest(&self, subject: &Digest, bytes: usize) -> Result<(), Error> {
-        let over = || format!("the manifests of its signatures have more than {MAX_MADE_MANIFEST_BYTES} bytes in all");
-        spend(&self.made_manifests, bytes as u64, MAX_MADE_MANIFEST_BYTES).map_err(|()| limit(subject, over()))
+    pub(crate) fn count_created_manifest(&self, subject: &Digest, bytes: usize) -> Result<(), Error> {
+        let over =
+            || format!("the manifests of its signatures have more than {MAX_CREATED_MANIFEST_BYTES} bytes in all");
+        spend(&self.made_manifests, bytes as u64, MAX_CREATED_MANIFEST_BYTES).map_err(|()| limit(subject, over()))
     }
 
     /// Returns whether one more refused signature is listed, when `before` are listed already.
     pub(crate) fn lists_refused(&self, before: usize) -> bool {
-        before < MAX_REFUSED && self.refused.fetch_add(1, Ordering::Relaxed) < MAX_REFUSED_IN_ALL
+        before < MAX_REFUSED && self.refused.fetch_add(1, Ordering::Relaxed) < MAX_REFUSED_TOTAL
     }
 }
 
@@ -202,13 +204,13 @@ mod tests {
     #[test]
     fn signatures_are_counted() {
         let (budget, subject) = (Budget::default(), Digest::sha256_of(b""));
-        assert!(is_limit(budget.look_at(&subject, MAX_SIGNATURES_OF_DIGEST + 1), "1000 signatures"));
+        assert!(is_limit(budget.count_signature(&subject, MAX_SIGNATURES_OF_DIGEST + 1), "1000 signatures"));
         for number in 0..MAX_SIGNATURES {
-            budget.look_at(&subject, number % MAX_SIGNATURES_OF_DIGEST).unwrap();
+            budget.count_signature(&subject, number % MAX_SIGNATURES_OF_DIGEST).unwrap();
         }
-        assert!(is_limit(budget.look_at(&subject, 1), "10000 signatures"));
-        assert!(is_limit(budget.make(&subject, MAX_MADE_BYTES + 1), "67108864 bytes"));
-        assert!(is_limit(budget.hold_predicate(&subject, 33 << 20), "33554432 bytes"));
+        assert!(is_limit(budget.count_signature(&subject, 1), "10000 signatures"));
+        assert!(is_limit(budget.count_created(&subject, MAX_CREATED_BYTES + 1), "67108864 bytes"));
+        assert!(is_limit(budget.count_predicate(&subject, 33 << 20), "33554432 bytes"));
         assert!(budget.lists_refused(MAX_REFUSED - 1) && !budget.lists_refused(MAX_REFUSED));
     }
 }

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 
 mod retry;
 
-pub(crate) use retry::Fault;
+pub(crate) use retry::RequestError;
 
 /// Options of the HTTP client for signing services: certificate authorities, timestamp authorities, transparency
 /// logs, key management.
@@ -81,7 +81,7 @@ impl fmt::Debug for HttpIdentity {
     }
 }
 
-impl fmt::Debug for HttpAnswer {
+impl fmt::Debug for HttpResponse {
     /// Omits the body and the location: token services return tokens in them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpAnswer")
@@ -104,7 +104,7 @@ pub struct Http {
 
 /// The response of a service.
 #[derive(Clone)]
-pub struct HttpAnswer {
+pub struct HttpResponse {
     /// The status code.
     pub status: u16,
     /// The media type of the body; empty if the header is missing.
@@ -119,7 +119,7 @@ pub struct HttpAnswer {
     pub attempts: u32,
 }
 
-impl HttpAnswer {
+impl HttpResponse {
     /// Returns the number of attempts as a suffix for an error message; empty for a single attempt.
     pub(crate) fn times(&self) -> String {
         retry::times(self.attempts)
@@ -177,10 +177,10 @@ impl Http {
     ///
     /// [`Error::Service`] if there is no complete response, or its body has more than `max_bytes` bytes. Every status
     /// is a response, including a retryable one on the last attempt.
-    pub async fn get(&self, url: &str, headers: &[(&str, &str)], most: usize) -> Result<HttpAnswer> {
+    pub async fn get(&self, url: &str, headers: &[(&str, &str)], max_bytes: usize) -> Result<HttpResponse> {
         let url = parsed(url)?;
         let fields = fields(&url, headers)?;
-        let ask = || answer(self.client.get(url.clone()).headers(fields.clone()), most);
+        let ask = || answer(self.client.get(url.clone()).headers(fields.clone()), max_bytes);
         retry::again(&url, ask, |attempts, outcome| retry::after(&self.retries, attempts, outcome)).await
     }
 
@@ -198,10 +198,10 @@ impl Http {
         content_type: &str,
         headers: &[(&str, &str)],
         body: Vec<u8>,
-        most: usize,
-    ) -> Result<HttpAnswer> {
+        max_bytes: usize,
+    ) -> Result<HttpResponse> {
         let pause = |attempts, outcome: &_| retry::after(&self.retries, attempts, outcome);
-        self.post_until(url, content_type, headers, body, most, pause).await
+        self.post_until(url, content_type, headers, body, max_bytes, pause).await
     }
 
     /// Sends a POST request with a retry rule of the caller. `pause` gets the number of attempts and the last
@@ -212,15 +212,15 @@ impl Http {
         content_type: &str,
         headers: &[(&str, &str)],
         body: Vec<u8>,
-        most: usize,
-        pause: impl Fn(u32, &Result<HttpAnswer, Fault>) -> Option<Duration>,
-    ) -> Result<HttpAnswer> {
+        max_bytes: usize,
+        pause: impl Fn(u32, &Result<HttpResponse, RequestError>) -> Option<Duration>,
+    ) -> Result<HttpResponse> {
         let url = parsed(url)?;
         let mut fields = fields(&url, headers)?;
         let content_type = HeaderValue::from_str(content_type);
         fields.insert(CONTENT_TYPE, content_type.map_err(|_| failed(&url, "the type of the body is no header"))?);
         let body = Bytes::from(body);
-        let ask = || answer(self.client.post(url.clone()).headers(fields.clone()).body(body.clone()), most);
+        let ask = || answer(self.client.post(url.clone()).headers(fields.clone()).body(body.clone()), max_bytes);
         retry::again(&url, ask, pause).await
     }
 }
@@ -246,10 +246,10 @@ fn fields(url: &Url, headers: &[(&str, &str)]) -> Result<HeaderMap> {
     Ok(fields)
 }
 
-async fn answer(request: reqwest::RequestBuilder, most: usize) -> Result<HttpAnswer, Fault> {
-    let too_long = || Fault::last(format!("its answer has more than {most} bytes"));
+async fn answer(request: reqwest::RequestBuilder, max_bytes: usize) -> Result<HttpResponse, RequestError> {
+    let too_long = || RequestError::last(format!("its answer has more than {max_bytes} bytes"));
     let mut response = request.send().await?;
-    if response.content_length().is_some_and(|length| length > most as u64) {
+    if response.content_length().is_some_and(|length| length > max_bytes as u64) {
         return Err(too_long());
     }
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
@@ -259,12 +259,12 @@ async fn answer(request: reqwest::RequestBuilder, most: usize) -> Result<HttpAns
     let status = response.status().as_u16();
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > most {
+        if body.len() + chunk.len() > max_bytes {
             return Err(too_long());
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(HttpAnswer { status, content_type, location, body, retry_after, attempts: 1 })
+    Ok(HttpResponse { status, content_type, location, body, retry_after, attempts: 1 })
 }
 
 /// Returns an error that names scheme, host, port and path only: user information and query may be secret.

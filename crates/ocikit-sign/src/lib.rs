@@ -36,19 +36,18 @@
 //! * The only programs started are those that the caller names: [`CommandSigner`], [`KmsSigner`], [`NotationPlugin`],
 //!   [`VerificationPlugin`].
 
-mod adopt;
 mod algorithm;
-mod beside;
 mod budget;
 mod cosign;
 mod der;
 mod error;
 mod format;
-mod found;
 mod http;
+mod import;
 mod key;
 mod maker;
 mod notation;
+mod overlay;
 mod pki;
 mod policy;
 mod predicate;
@@ -56,6 +55,7 @@ mod promote;
 mod refusal;
 mod revocation;
 mod sign;
+mod signatures;
 mod signer;
 pub mod signify;
 mod sigstore;
@@ -64,11 +64,11 @@ mod time;
 mod timestamp;
 mod verify;
 
-pub use adopt::{Foreign, adopt};
 pub use cosign::Predicate;
 pub use error::{Error, OtherStatement, Result};
 pub use format::Format;
-pub use http::{Http, HttpAnswer, HttpIdentity, HttpOptions};
+pub use http::{Http, HttpIdentity, HttpOptions, HttpResponse};
+pub use import::{ExternalSignature, import_signature};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
 pub use maker::Maker;
 pub use notation::{
@@ -85,9 +85,9 @@ pub use sign::{AttestOptions, NotationOptions, SignOptions, Signature, attach, a
 pub use signer::kms::KmsSigner;
 pub use signer::{CommandSigner, Signer};
 pub use sigstore::{
-    CertificateTrust, Check, LogUrl, LogVersion, Pattern, ServiceUrls, SigningConfig, TrustedRoot, Vouchers, certify,
-    github_token,
+    CertificateTrust, LogCheck, LogUrl, LogVersion, Pattern, ServiceUrls, SigningConfig, TrustedRoot,
+    VerificationMaterial, certify, github_token,
 };
 pub use subjects::Depth;
 pub use timestamp::{TimestampAuthority, verify_timestamp};
-pub use verify::{Cell, Coverage, Outcome, Proof, Refused, Trust, Verified, VerifyOptions, verify};
+pub use verify::{Check, Outcome, Proof, Refused, Trust, Verified, VerifyOptions, VerifyReport, verify};

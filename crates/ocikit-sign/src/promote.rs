@@ -6,11 +6,11 @@ use crate::budget::{Budget, MAX_BUNDLE_BYTES};
 use crate::cosign::bundle;
 use crate::error::{Error, OtherStatement, Result};
 use crate::format::Format;
-use crate::found::Signatures;
 use crate::refusal::Refusal;
-use crate::sign::{Made, Signature, is_of, signature, wrapped};
+use crate::sign::{Signature, SigningContext, is_of, signature, wrapped};
+use crate::signatures::Signatures;
 use crate::signer::Signer;
-use crate::sigstore::Vouchers;
+use crate::sigstore::VerificationMaterial;
 use crate::subjects::{Depth, Subject, subjects};
 
 /// Options of promoting BuildKit attestations.
@@ -26,7 +26,7 @@ pub struct PromoteOptions {
     /// The creation time in the new attestations.
     pub created: Timestamp,
     /// The verification material to add: certificates, log entries, timestamps.
-    pub vouchers: Option<Vouchers>,
+    pub material: Option<VerificationMaterial>,
 }
 
 /// Signs the statements that BuildKit attached to the images of an index, byte for byte, as bundles about these
@@ -45,8 +45,8 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
-    is_of(signer, options.vouchers.as_ref())?;
-    let place = &Made::default();
+    is_of(signer, options.material.as_ref())?;
+    let place = &SigningContext::default();
     let (mut made, mut is_there, mut other) = (Vec::new(), false, Vec::new());
     let all = subjects(root, Depth::Everything, &place.budget).await?;
     for attestation in all.iter().filter(|subject| subject.claims.is_some()) {
@@ -83,7 +83,7 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
                 )));
             }
             // The existing signature may lack the verification material.
-            if options.vouchers.is_none() && is_signed(image, &unsigned.bytes, signer, &place.budget).await? {
+            if options.material.is_none() && is_signed(image, &unsigned.bytes, signer, &place.budget).await? {
                 is_there = true;
                 continue;
             }
@@ -111,9 +111,9 @@ async fn promoted(
     unsigned: bundle::Unsigned,
     signer: &dyn Signer,
     options: &PromoteOptions,
-    place: &Made,
+    place: &SigningContext,
 ) -> Result<Signature> {
-    let bundle = bundle::seal(&unsigned.bytes, signer, options.vouchers.as_ref()).await?;
+    let bundle = bundle::seal(&unsigned.bytes, signer, options.material.as_ref()).await?;
     let more = unsigned.before.map(|before| (bundle::ANNOTATED_FROM, before.to_string()));
     let more: Vec<_> = more.into_iter().collect();
     let manifest = wrapped(image, &unsigned.kind, bundle, (options.created, &more), place)?;

@@ -23,7 +23,7 @@ use crate::pki::{Certificate, Violation};
 use crate::refusal::Refusal;
 
 /// The maximum size of a list, in bytes.
-const LONGEST: usize = 16 << 20;
+const MAX_CRL_BYTES: usize = 16 << 20;
 
 /// A certificate revocation list (CRL) with its original bytes. Its signature is verified on use, because the
 /// issuer's certificate is not known before.
@@ -40,18 +40,18 @@ impl RevocationList {
     ///
     /// [`Error::Certificates`] if it is malformed.
     pub fn from_der(der: &[u8]) -> Result<RevocationList> {
-        if der.len() > LONGEST {
+        if der.len() > MAX_CRL_BYTES {
             return Err(Error::Certificates("a list of revoked ones is too long".to_owned()));
         }
         let whole = || {
-            let content = Content::read(der)?;
+            let content = CertificateList::read(der)?;
             let mut entries = content.entries()?;
             while !entries.is_finished() {
-                Entry::read(&mut entries)?;
+                RevokedCertificate::read(&mut entries)?;
             }
             Ok(content.issuer)
         };
-        let refuse = |error: Unusable| Error::Certificates(format!("not a revocation list: {error}"));
+        let refuse = |error: CrlError| Error::Certificates(format!("not a revocation list: {error}"));
         Ok(RevocationList { der: der.to_vec(), issuer: whole().map_err(refuse)? })
     }
 
@@ -79,8 +79,8 @@ impl RevocationList {
         certificate: &Certificate,
         issuer: &Certificate,
         now: Timestamp,
-    ) -> Result<Option<Vec<Entry>>, Unusable> {
-        let content = Content::read(&self.der)?;
+    ) -> Result<Option<Vec<RevokedCertificate>>, CrlError> {
+        let content = CertificateList::read(&self.der)?;
         if content.is_of_another_key(issuer)? {
             return Ok(None);
         }
@@ -92,10 +92,10 @@ impl RevocationList {
         let mut entries = content.entries()?;
         let mut found = Vec::new();
         while !entries.is_finished() {
-            let entry = Entry::read(&mut entries)?;
+            let entry = RevokedCertificate::read(&mut entries)?;
             // In indirect lists, a critical extension names the issuer of the revoked certificate.
             if let Some(oid) = entry.unknown {
-                return Err(Unusable::UnknownCriticalExtension(oid));
+                return Err(CrlError::UnknownCriticalExtension(oid));
             }
             if entry.serial == serial {
                 found.push(entry);
@@ -107,7 +107,7 @@ impl RevocationList {
 
 /// Why a list of the right issuer cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum Unusable {
+enum CrlError {
     #[error("it is malformed: {0}")]
     Malformed(#[from] der::Error),
     #[error("an extension occurs twice")]
@@ -137,10 +137,10 @@ enum Unusable {
 }
 
 /// RFC 5280, 5.2: an extension occurs once.
-fn check_unique(extensions: &[Extension]) -> Result<(), Unusable> {
+fn check_unique(extensions: &[Extension]) -> Result<(), CrlError> {
     let mut positions = extensions.iter().enumerate();
     match positions.any(|(position, one)| extensions[..position].iter().any(|other| other.extn_id == one.extn_id)) {
-        true => Err(Unusable::DuplicateExtension),
+        true => Err(CrlError::DuplicateExtension),
         false => Ok(()),
     }
 }
@@ -152,7 +152,7 @@ impl std::fmt::Debug for RevocationList {
 }
 
 /// The `CertificateList` structure with its entries unparsed.
-struct Content<'a> {
+struct CertificateList<'a> {
     signed: &'a [u8],
     algorithm: Algorithm<'a>,
     signature: &'a [u8],
@@ -163,8 +163,8 @@ struct Content<'a> {
     extensions: Vec<Extension>,
 }
 
-impl<'a> Content<'a> {
-    fn read(der: &'a [u8]) -> Result<Content<'a>, Unusable> {
+impl<'a> CertificateList<'a> {
+    fn read(der: &'a [u8]) -> Result<CertificateList<'a>, CrlError> {
         let mut list = Fields::of(der, Tag::Sequence)?;
         let signed = list.bytes()?;
         let algorithm = Algorithm::read(&mut list)?;
@@ -181,7 +181,7 @@ impl<'a> Content<'a> {
             return Err(der::Error::from(Tag::Integer.value_error()).into());
         }
         let (issuer, this_update) = (list.decode()?, list.decode()?);
-        let mut content = Content {
+        let mut content = CertificateList {
             signed,
             algorithm,
             signature,
@@ -217,49 +217,49 @@ impl<'a> Content<'a> {
 
     /// Returns whether the list names another key than that of the issuer. A certificate authority that changed its
     /// key has one list per key under the same name.
-    fn is_of_another_key(&self, issuer: &Certificate) -> Result<bool, Unusable> {
+    fn is_of_another_key(&self, issuer: &Certificate) -> Result<bool, CrlError> {
         let named = self.extension::<AuthorityKeyIdentifier>()?.and_then(|found| found.key_identifier);
         let key = issuer.extension::<SubjectKeyIdentifier>()?.map(|(_, found)| found.0);
         Ok(named.zip(key).is_some_and(|(named, key)| named != key))
     }
 
     /// Checks that the list is signed by the issuer, complete and current, and has no unknown critical extension.
-    fn check(&self, issuer: &Certificate, now: Timestamp) -> Result<(), Unusable> {
+    fn check(&self, issuer: &Certificate, now: Timestamp) -> Result<(), CrlError> {
         let key = issuer.key()?;
-        let algorithm = self.algorithm.verification(key.kind(), None).ok_or(Unusable::SignatureAlgorithm)?;
+        let algorithm = self.algorithm.verification(key.kind(), None).ok_or(CrlError::SignatureAlgorithm)?;
         if UnparsedPublicKey::new(algorithm, key.to_der()).verify(self.signed, self.signature).is_err() {
-            return Err(Unusable::WrongSignature);
+            return Err(CrlError::WrongSignature);
         }
         if issuer.extension::<KeyUsage>()?.is_some_and(|(_, usage)| !usage.crl_sign()) {
-            return Err(Unusable::NotAllowed);
+            return Err(CrlError::NotAllowed);
         }
         let seconds = |time: &Time| i128::from(time.to_unix_duration().as_secs());
         let now = i128::from(now.as_second());
         if seconds(&self.this_update) > now {
-            return Err(Unusable::Future(self.this_update));
+            return Err(CrlError::Future(self.this_update));
         }
         match self.next_update {
             Some(next) if seconds(&next) >= now => {}
-            Some(next) => return Err(Unusable::Expired(next)),
-            None => return Err(Unusable::NoExpiry),
+            Some(next) => return Err(CrlError::Expired(next)),
+            None => return Err(CrlError::NoExpiry),
         }
         // The delta indicator must be critical, but it makes a delta list even if the issuer did not mark it.
         if self.extensions.iter().any(|found| found.extn_id == DELTA_INDICATOR) {
-            return Err(Unusable::Delta);
+            return Err(CrlError::Delta);
         }
         let is_known = |found: &&Extension| !found.critical || found.extn_id == IssuingDistributionPoint::OID;
         match self.extensions.iter().find(|found| !is_known(found)) {
-            Some(found) => Err(Unusable::UnknownCriticalExtension(found.extn_id)),
+            Some(found) => Err(CrlError::UnknownCriticalExtension(found.extn_id)),
             None => Ok(()),
         }
     }
 
     /// Returns whether a certificate is in the scope of the list, which may cover only a part of the issuer's
     /// certificates.
-    fn is_for(&self, certificate: &Certificate) -> Result<bool, Unusable> {
+    fn is_for(&self, certificate: &Certificate) -> Result<bool, CrlError> {
         let Some(place) = self.extension::<IssuingDistributionPoint>()? else { return Ok(true) };
         if place.indirect_crl || place.only_some_reasons.is_some() {
-            return Err(Unusable::Partial);
+            return Err(CrlError::Partial);
         }
         let is_authority = certificate.extension::<BasicConstraints>()?.is_some_and(|(_, found)| found.ca);
         if place.only_contains_attribute_certs
@@ -270,7 +270,7 @@ impl<'a> Content<'a> {
         }
         let Some(name) = place.distribution_point else { return Ok(true) };
         let DistributionPointName::FullName(names) = name else {
-            return Err(Unusable::RelativeName);
+            return Err(CrlError::RelativeName);
         };
         let Some((_, places)) = certificate.extension::<CrlDistributionPoints>()? else { return Ok(false) };
         Ok(places.0.iter().any(|place| match &place.distribution_point {
@@ -281,7 +281,7 @@ impl<'a> Content<'a> {
 }
 
 /// A revoked certificate.
-struct Entry {
+struct RevokedCertificate {
     /// The serial number in DER.
     serial: Vec<u8>,
     /// The time of revocation.
@@ -291,11 +291,11 @@ struct Entry {
     unknown: Option<ObjectIdentifier>,
 }
 
-impl Entry {
-    fn read(entries: &mut Fields<'_>) -> Result<Entry, Unusable> {
+impl RevokedCertificate {
+    fn read(entries: &mut Fields<'_>) -> Result<RevokedCertificate, CrlError> {
         let mut fields = entries.fields(Tag::Sequence)?;
         let (serial, time) = (fields.bytes()?.to_vec(), fields.decode()?);
-        let mut entry = Entry { serial, time, invalid_since: None, unknown: None };
+        let mut entry = RevokedCertificate { serial, time, invalid_since: None, unknown: None };
         if !fields.is_finished() {
             let extensions: Vec<Extension> = fields.decode()?;
             check_unique(&extensions)?;

@@ -8,15 +8,15 @@ use ocikit_image::{CopyOptions, Memory, Name, Naming, Referrers, Root, Sink, Sou
 use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform, annotations};
 use serde_json::{Map, Value, json};
 
-use crate::beside::Beside;
 use crate::budget::{Budget, MAX_BUNDLE_BYTES, MAX_SIGNATURES_OF_DIGEST, limit};
 use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::found::{COSE_TYPE, JWS_TYPE, NOTATION_TYPE, tag_of};
-use crate::notation::{self, By, Chain, NotationPlugin, Seal, SigningScheme};
+use crate::notation::{self, Chain, EnvelopeFormat, EnvelopeSigner, NotationPlugin, SigningScheme};
+use crate::overlay::Overlay;
+use crate::signatures::{COSE_TYPE, JWS_TYPE, NOTATION_TYPE, tag_of};
 use crate::signer::Signer;
-use crate::sigstore::Vouchers;
+use crate::sigstore::VerificationMaterial;
 use crate::subjects::{Depth, Subject, SubjectKind, subjects};
 use crate::timestamp::TimestampAuthority;
 
@@ -37,7 +37,7 @@ pub struct SignOptions {
     /// Options for the Notary Project formats; required for them.
     pub notation: Option<NotationOptions>,
     /// The verification material to add in cosign's formats: certificates, log entries, timestamps.
-    pub vouchers: Option<Vouchers>,
+    pub material: Option<VerificationMaterial>,
 }
 
 /// Options for Notary Project envelopes.
@@ -66,7 +66,7 @@ impl SignOptions {
             reference: String::new(),
             created,
             notation: None,
-            vouchers: None,
+            material: None,
         }
     }
 }
@@ -96,17 +96,17 @@ pub async fn sign(root: &Root, signer: &dyn Signer, options: &SignOptions) -> Re
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
-    is_of(signer, options.vouchers.as_ref())?;
-    let place = &Made::default();
+    is_of(signer, options.material.as_ref())?;
+    let place = &SigningContext::default();
     let subjects = signable(root, options.depth, &place.budget).await?;
     let all = subjects.iter().flat_map(|subject| options.formats.iter().map(move |format| (subject, *format)));
     let made = all.map(|(subject, format)| one(subject, format, signer, options, place).boxed());
-    at_once(made.collect(), options.vouchers.as_ref()).await
+    at_once(made.collect(), options.material.as_ref()).await
 }
 
 /// New signatures before they are stored, and the budget of the operation.
 #[derive(Debug, Default)]
-pub(crate) struct Made {
+pub(crate) struct SigningContext {
     pub(crate) memory: Arc<Memory>,
     pub(crate) budget: Budget,
 }
@@ -129,22 +129,24 @@ async fn one(
     format: Format,
     signer: &dyn Signer,
     options: &SignOptions,
-    place: &Made,
+    place: &SigningContext,
 ) -> Result<Signature> {
     let by = || {
         let needs = || Error::Unsupported("a signature of the Notary Project needs certificates".to_owned());
         let chain = options.notation.as_ref().and_then(|notation| notation.chain.as_ref()).ok_or_else(needs)?;
-        Ok::<_, Error>(By::Key { signer, chain })
+        Ok::<_, Error>(EnvelopeSigner::Key { signer, chain })
     };
     let (manifest, naming) = match format {
         Format::Cosign => {
             let (kind, nothing) = (bundle::PREDICATE_TYPE, Value::Object(Map::new()));
-            let beside = (options.created, options.vouchers.as_ref());
+            let beside = (options.created, options.material.as_ref());
             (bundled(subject, kind, &nothing, signer, beside, place).await?, Naming::default())
         }
         Format::CosignLegacy => simply(subject, signer, options, place).await?,
-        Format::NotationJws => (sealed(Seal::Jws, subject, by()?, options, place).await?, Naming::default()),
-        Format::NotationCose => (sealed(Seal::Cose, subject, by()?, options, place).await?, Naming::default()),
+        Format::NotationJws => (sealed(EnvelopeFormat::Jws, subject, by()?, options, place).await?, Naming::default()),
+        Format::NotationCose => {
+            (sealed(EnvelopeFormat::Cose, subject, by()?, options, place).await?, Naming::default())
+        }
     };
     signature(subject, format, &manifest, naming, place).await
 }
@@ -155,19 +157,22 @@ pub(crate) async fn signature(
     format: Format,
     manifest: &Bytes,
     naming: Naming,
-    place: &Made,
+    place: &SigningContext,
 ) -> Result<Signature> {
-    place.budget.make_manifest(&subject.digest(), manifest.len())?;
+    place.budget.count_created_manifest(&subject.digest(), manifest.len())?;
     // Existing layers are not copied to memory but read from the location of the subject.
-    let source = Beside { made: place.memory.clone(), place: subject.source.clone() };
+    let source = Overlay { made: place.memory.clone(), place: subject.source.clone() };
     let root = Root::at(Arc::new(source), Descriptor::of(MediaType::OCI_MANIFEST, manifest)).await?;
     Ok(Signature { subject: subject.descriptor(), platform: subject.platform.clone(), format, root, naming })
 }
 
 /// Runs the signing operations, in order. Logs take about a second per entry, so with verification material 8 run
 /// concurrently. A signer alone runs one at a time.
-async fn at_once(made: Vec<BoxFuture<'_, Result<Signature>>>, vouchers: Option<&Vouchers>) -> Result<Vec<Signature>> {
-    let jobs = if vouchers.is_some() { 8 } else { 1 };
+async fn at_once(
+    made: Vec<BoxFuture<'_, Result<Signature>>>,
+    material: Option<&VerificationMaterial>,
+) -> Result<Vec<Signature>> {
+    let jobs = if material.is_some() { 8 } else { 1 };
     stream::iter(made).buffered(jobs).try_collect().await
 }
 
@@ -181,16 +186,16 @@ pub async fn sign_by_plugin(root: &Root, plugin: &NotationPlugin, options: &Sign
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
-    let place = &Made::default();
+    let place = &SigningContext::default();
     let mut made = Vec::new();
     for subject in signable(root, options.depth, &place.budget).await? {
         for format in &options.formats {
-            let seal = match format {
-                Format::NotationJws => Seal::Jws,
-                Format::NotationCose => Seal::Cose,
+            let envelope_format = match format {
+                Format::NotationJws => EnvelopeFormat::Jws,
+                Format::NotationCose => EnvelopeFormat::Cose,
                 other => return Err(Error::Unsupported(format!("a plugin of notation does not sign as {other}"))),
             };
-            let manifest = sealed(seal, &subject, By::Plugin(plugin), options, place).await?;
+            let manifest = sealed(envelope_format, &subject, EnvelopeSigner::Plugin(plugin), options, place).await?;
             made.push(signature(&subject, *format, &manifest, Naming::default(), place).await?);
         }
     }
@@ -211,7 +216,7 @@ pub struct AttestOptions {
     /// The creation time in attestations.
     pub created: Timestamp,
     /// The verification material to add: certificates, log entries, timestamps.
-    pub vouchers: Option<Vouchers>,
+    pub material: Option<VerificationMaterial>,
 }
 
 /// Attests a root and, depending on the options, manifests below it: signs an in-toto statement in a bundle, as
@@ -226,27 +231,27 @@ pub async fn attest(root: &Root, signer: &dyn Signer, options: &AttestOptions) -
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
     let AttestOptions { predicate_type, predicate, created, .. } = options;
-    is_of(signer, options.vouchers.as_ref())?;
+    is_of(signer, options.material.as_ref())?;
     // An attestation must not be mistaken for an approval of the image.
     if predicate_type == bundle::PREDICATE_TYPE {
         return Err(Error::Unsupported("a statement of that type is a signature".to_owned()));
     }
-    let place = &Made::default();
+    let place = &SigningContext::default();
     let subjects = signable(root, options.depth, &place.budget).await?;
     let made = subjects.iter().map(|subject| {
         async move {
-            let beside = (*created, options.vouchers.as_ref());
+            let beside = (*created, options.material.as_ref());
             let manifest = bundled(subject, predicate_type, predicate, signer, beside, place).await?;
             signature(subject, Format::Cosign, &manifest, Naming::default(), place).await
         }
         .boxed()
     });
-    at_once(made.collect(), options.vouchers.as_ref()).await
+    at_once(made.collect(), options.material.as_ref()).await
 }
 
 /// Checks that the certificate in the verification material belongs to the signer.
-pub(crate) fn is_of(signer: &dyn Signer, vouchers: Option<&Vouchers>) -> Result<()> {
-    let Some(leaf) = vouchers.and_then(Vouchers::leaf) else { return Ok(()) };
+pub(crate) fn is_of(signer: &dyn Signer, material: Option<&VerificationMaterial>) -> Result<()> {
+    let Some(leaf) = material.and_then(VerificationMaterial::leaf) else { return Ok(()) };
     match leaf.key() {
         Ok(key) if key == *signer.public_key() => Ok(()),
         _ => Err(Error::Certificates(format!("that of `{}` is of another key", leaf.subject()))),
@@ -279,10 +284,10 @@ async fn bundled(
     predicate_type: &str,
     predicate: &Value,
     signer: &dyn Signer,
-    (created, vouchers): (Timestamp, Option<&Vouchers>),
-    place: &Made,
+    (created, material): (Timestamp, Option<&VerificationMaterial>),
+    place: &SigningContext,
 ) -> Result<Bytes> {
-    let bundle = bundle::sign(&subject.digest(), predicate_type, predicate, signer, vouchers).await?;
+    let bundle = bundle::sign(&subject.digest(), predicate_type, predicate, signer, material).await?;
     wrapped(subject, predicate_type, bundle, (created, &[]), place)
 }
 
@@ -292,14 +297,14 @@ pub(crate) fn wrapped(
     predicate_type: &str,
     bundle: Vec<u8>,
     (created, more): (Timestamp, &[(&str, String)]),
-    place: &Made,
+    place: &SigningContext,
 ) -> Result<Bytes> {
     if bundle.len() as u64 > MAX_BUNDLE_BYTES {
         let length = bundle.len();
         let what = format!("its bundle would have {length} bytes, more than the {MAX_BUNDLE_BYTES} that are read");
         return Err(limit(subject.digest(), what).into());
     }
-    place.budget.make(&subject.digest(), bundle.len() as u64)?;
+    place.budget.count_created(&subject.digest(), bundle.len() as u64)?;
     let notes = [
         ("dev.sigstore.bundle.content", "dsse-envelope".to_owned()),
         ("dev.sigstore.bundle.predicateType", predicate_type.to_owned()),
@@ -313,25 +318,31 @@ pub(crate) fn wrapped(
     Ok(referrer(subject, Some(bundle::MEDIA_TYPE), config, (bundle::MEDIA_TYPE, bundle), &notes, &place.memory))
 }
 
-async fn sealed(seal: Seal, subject: &Subject, by: By<'_>, options: &SignOptions, place: &Made) -> Result<Bytes> {
+async fn sealed(
+    envelope_format: EnvelopeFormat,
+    subject: &Subject,
+    by: EnvelopeSigner<'_>,
+    options: &SignOptions,
+    place: &SigningContext,
+) -> Result<Bytes> {
     let needs = || Error::Unsupported("it is not said what goes into an envelope of the Notary Project".to_owned());
     let NotationOptions { expiry, metadata, scheme, authority, .. } = options.notation.as_ref().ok_or_else(needs)?;
     let (scheme, authority) = (*scheme, authority.as_ref());
     let inside = notation::Options { by, time: options.created, expiry: *expiry, metadata, scheme, authority };
-    let (envelope, more) = notation::sign(seal, &subject.descriptor(), &inside).await?;
+    let (envelope, more) = notation::sign(envelope_format, &subject.descriptor(), &inside).await?;
     // A plugin puts its own certificates into the envelope, and may name a verification plugin.
     let opened = match by {
-        By::Key { .. } => notation::open(seal, &envelope),
-        By::Plugin(_) => notation::open_extended(seal, &envelope),
+        EnvelopeSigner::Key { .. } => notation::open(envelope_format, &envelope),
+        EnvelopeSigner::Plugin(_) => notation::open_extended(envelope_format, &envelope),
     };
     let chain = opened.map_err(Error::Refused)?.chain;
-    place.budget.make(&subject.digest(), envelope.len() as u64)?;
-    Ok(enveloped(seal, subject, &chain, envelope, (options.created, &more), &place.memory))
+    place.budget.count_created(&subject.digest(), envelope.len() as u64)?;
+    Ok(enveloped(envelope_format, subject, &chain, envelope, (options.created, &more), &place.memory))
 }
 
 /// Creates the manifest of a Notary Project envelope.
 pub(crate) fn enveloped(
-    seal: Seal,
+    envelope_format: EnvelopeFormat,
     subject: &Subject,
     chain: &Chain,
     envelope: Vec<u8>,
@@ -346,9 +357,9 @@ pub(crate) fn enveloped(
     let is_new = |key: &str| notes.iter().all(|(known, _)| *known != key);
     let more: Vec<_> = more.iter().filter(|(key, _)| is_new(key)).map(|(key, value)| (key, value.to_owned())).collect();
     notes.extend(more);
-    let layer_type = match seal {
-        Seal::Jws => JWS_TYPE,
-        Seal::Cose => COSE_TYPE,
+    let layer_type = match envelope_format {
+        EnvelopeFormat::Jws => JWS_TYPE,
+        EnvelopeFormat::Cose => COSE_TYPE,
     };
     // notation 1.3 writes the artifact type as the media type of the config, and finds no other signatures in an OCI
     // layout.
@@ -387,10 +398,10 @@ async fn simply(
     subject: &Subject,
     signer: &dyn Signer,
     options: &SignOptions,
-    place: &Made,
+    place: &SigningContext,
 ) -> Result<(Bytes, Naming)> {
     let (layer, payload) =
-        simple::sign(&subject.digest(), &options.reference, signer, options.vouchers.as_ref()).await?;
+        simple::sign(&subject.digest(), &options.reference, signer, options.material.as_ref()).await?;
     added(subject, &layer, payload, place).await
 }
 
@@ -403,7 +414,7 @@ pub(crate) async fn added(
     subject: &Subject,
     layer: &Descriptor,
     payload: Vec<u8>,
-    place: &Made,
+    place: &SigningContext,
 ) -> Result<(Bytes, Naming)> {
     let digest = subject.digest();
     let tag = tag_of(&digest)
@@ -426,7 +437,7 @@ pub(crate) async fn added(
         return Err(limit(format!("{tag} in {source}"), what).into());
     }
     let (config, manifest) = simple::manifest(old.as_ref().map(|old| &old.bytes()[..]), layer)?;
-    place.budget.make(&digest, payload.len() as u64)?;
+    place.budget.count_created(&digest, payload.len() as u64)?;
     place.memory.insert(payload);
     place.memory.insert(config);
     let manifest = Bytes::from(manifest);

@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use crate::error::{Error, Result};
 use crate::key::{PrivateKey, PublicKey, Scheme};
-use crate::signer::program::{Complaints, PATIENCE};
+use crate::signer::program::{PROGRAM_TIMEOUT, StderrMode};
 
 /// A signer: a key in memory, a program or a service.
 #[async_trait]
@@ -73,7 +73,7 @@ pub struct CommandSigner {
     program: String,
     arguments: Vec<String>,
     public: PublicKey,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl CommandSigner {
@@ -85,28 +85,28 @@ impl CommandSigner {
     pub fn new(line: &str, public: PublicKey) -> Result<CommandSigner> {
         let mut words = line.split_whitespace().map(str::to_owned);
         let program = words.next().ok_or_else(|| Error::Signer("there is no program".to_owned()))?;
-        Ok(CommandSigner { program, arguments: words.collect(), public, patience: PATIENCE })
+        Ok(CommandSigner { program, arguments: words.collect(), public, timeout: PROGRAM_TIMEOUT })
     }
 
     async fn run(&self, scheme: Scheme, message: &[u8]) -> std::io::Result<Vec<u8>> {
         let mut command = Command::from(process::command(&self.program));
         command.args(&self.arguments).env("OCIKIT_SIGNATURE_SCHEME", scheme.as_str());
-        let answer = program::run(command, message, LONGEST_ANSWER, Complaints::Shown, self.patience).await?;
-        match answer.status.success() {
-            true => Ok(answer.output),
-            false => Err(std::io::Error::other(format!("it ended with {}", answer.status))),
+        let response = program::run(command, message, MAX_SIGNATURE_BYTES, StderrMode::Inherit, self.timeout).await?;
+        match response.status.success() {
+            true => Ok(response.output),
+            false => Err(std::io::Error::other(format!("it ended with {}", response.status))),
         }
     }
 
     /// Sets the timeout of each signature, after which the program is killed. The default is 5 minutes.
     #[must_use]
-    pub fn with_patience(self, patience: Duration) -> CommandSigner {
-        CommandSigner { patience, ..self }
+    pub fn with_timeout(self, timeout: Duration) -> CommandSigner {
+        CommandSigner { timeout, ..self }
     }
 }
 
 /// The maximum size of a signature, in bytes. RSA of 8192 bits in base64 is smaller.
-const LONGEST_ANSWER: u64 = 16 << 10;
+const MAX_SIGNATURE_BYTES: u64 = 16 << 10;
 
 #[async_trait]
 impl Signer for CommandSigner {
@@ -115,12 +115,12 @@ impl Signer for CommandSigner {
     }
 
     async fn sign(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>> {
-        let answer = self.run(scheme, message).await;
-        let answer = answer.map_err(|error| Error::Signer(format!("{}: {error}", self.program)))?;
-        if self.public.verifies(scheme, message, &answer) {
-            return Ok(answer);
+        let response = self.run(scheme, message).await;
+        let response = response.map_err(|error| Error::Signer(format!("{}: {error}", self.program)))?;
+        if self.public.verifies(scheme, message, &response) {
+            return Ok(response);
         }
-        let text = answer.trim_ascii();
+        let text = response.trim_ascii();
         STANDARD.decode(text).map_err(|_| {
             Error::Signer(format!("{}: its answer is no {scheme} signature by the key that was named", self.program))
         })

@@ -35,12 +35,12 @@ pub(crate) struct Subject {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) kind: SubjectKind,
     /// What its index entry claims if the entry is labelled as an attestation. The claim is not verified.
-    pub(crate) claims: Option<Claim>,
+    pub(crate) claims: Option<AttestationClaim>,
 }
 
 /// BuildKit's annotations on an index entry.
 #[derive(Debug, Clone)]
-pub(crate) struct Claim {
+pub(crate) struct AttestationClaim {
     /// The digest of the attested image.
     pub(crate) about: Option<String>,
 }
@@ -90,18 +90,18 @@ impl Subject {
 /// Returns the subjects of a root, each once, the root first.
 ///
 /// Annotations and media types of entries are hints; the bytes, whose digest is checked, decide what an entry is. An
-/// entry is left out as an attestation only if it cannot be run; see [`Parts::are_statements`].
+/// entry is left out as an attestation only if it cannot be run; see [`AttestationParts::are_statements`].
 pub(crate) async fn subjects(root: &Root, depth: Depth, budget: &Budget) -> Result<Vec<Subject>, Error> {
     let mut found = vec![Subject::of(root)];
     if depth == Depth::Root {
         return Ok(found);
     }
     let source = root.source();
-    let mut level: Vec<Entry> = match root {
-        Root::Index(index) => index.manifests().iter().map(Entry::of).collect(),
+    let mut level: Vec<IndexEntry> = match root {
+        Root::Index(index) => index.manifests().iter().map(IndexEntry::of).collect(),
         // The bytes of a root without a parsed manifest are examined first.
         Root::Other(artifact) if artifact.manifest().is_none() => {
-            let (subject, below) = look(source, Entry::of(root.descriptor()), budget).await?;
+            let (subject, below) = examine(source, IndexEntry::of(root.descriptor()), budget).await?;
             found = vec![subject];
             below
         }
@@ -112,7 +112,7 @@ pub(crate) async fn subjects(root: &Root, depth: Depth, budget: &Budget) -> Resu
     level.retain(|entry| seen.insert(entry.key()));
     for _ in 0..MAX_DEPTH {
         let mut next = Vec::new();
-        let mut looked = stream::iter(level).map(|entry| look(source, entry, budget)).buffered(AT_ONCE);
+        let mut looked = stream::iter(level).map(|entry| examine(source, entry, budget)).buffered(CONCURRENT_READS);
         while let Some(looked) = looked.next().await {
             let (subject, below) = looked?;
             found.push(subject);
@@ -131,25 +131,25 @@ pub(crate) async fn subjects(root: &Root, depth: Depth, budget: &Budget) -> Resu
 }
 
 /// The number of entries that are read concurrently.
-const AT_ONCE: usize = 8;
+const CONCURRENT_READS: usize = 8;
 
 /// The parts of an index entry that are kept.
 #[derive(Debug)]
-struct Entry {
+struct IndexEntry {
     media_type: MediaType,
     digest: Digest,
     size: u64,
     platform: Option<Platform>,
-    claims: Option<Claim>,
+    claims: Option<AttestationClaim>,
 }
 
-impl Entry {
-    fn of(entry: &Descriptor) -> Entry {
-        let claims = entry
-            .is_attestation()
-            .then(|| Claim { about: entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST).map(str::to_owned) });
+impl IndexEntry {
+    fn of(entry: &Descriptor) -> IndexEntry {
+        let claims = entry.is_attestation().then(|| AttestationClaim {
+            about: entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST).map(str::to_owned),
+        });
         let Descriptor { media_type, digest, size, platform, .. } = entry.clone();
-        Entry { media_type, digest, size, platform, claims }
+        IndexEntry { media_type, digest, size, platform, claims }
     }
 
     /// Returns the key for deduplication. A digest listed both as an attestation and as an image is examined as both.
@@ -166,9 +166,13 @@ impl Entry {
 }
 
 /// Reads an entry and determines what it is. Returns it and the entries below it.
-async fn look(source: &Arc<dyn Source>, entry: Entry, budget: &Budget) -> Result<(Subject, Vec<Entry>), Error> {
+async fn examine(
+    source: &Arc<dyn Source>,
+    entry: IndexEntry,
+    budget: &Budget,
+) -> Result<(Subject, Vec<IndexEntry>), Error> {
     let may_be_attestation = entry.may_be_attestation();
-    let Entry { media_type, digest, size, platform, claims } = entry;
+    let IndexEntry { media_type, digest, size, platform, claims } = entry;
     let subject = |media_type: MediaType, kind| {
         let descriptor = Descriptor::new(media_type, digest, size);
         Subject { descriptor, platform: platform.clone(), source: source.clone(), kind, claims: claims.clone() }
@@ -193,12 +197,12 @@ async fn look(source: &Arc<dyn Source>, entry: Entry, budget: &Budget) -> Result
     };
     match document {
         Document::Index(index) => {
-            let below = index.manifests().iter().map(Entry::of).collect();
+            let below = index.manifests().iter().map(IndexEntry::of).collect();
             Ok((subject(actual, SubjectKind::Index), below))
         }
         Document::Manifest(manifest) => {
             // Release the permit before requesting another one: waiting while holding one can deadlock.
-            let parts = may_be_attestation.then(|| Parts::of(&manifest)).flatten();
+            let parts = may_be_attestation.then(|| AttestationParts::of(&manifest)).flatten();
             drop((manifest, reading));
             let is_attestation = match parts {
                 Some(parts) => parts.are_statements(&**source, budget).await?,
@@ -211,7 +215,7 @@ async fn look(source: &Arc<dyn Source>, entry: Entry, budget: &Budget) -> Result
 }
 
 /// The blobs that decide whether a manifest is a BuildKit attestation.
-struct Parts {
+struct AttestationParts {
     config: Descriptor,
     statements: Vec<Descriptor>,
 }
@@ -221,9 +225,9 @@ const MAX_CONFIG_BYTES: u64 = 64 << 10;
 /// The maximum number of statements in an attestation manifest.
 const MAX_STATEMENTS: usize = 1000;
 
-impl Parts {
+impl AttestationParts {
     /// Returns `None` if the manifest alone shows that it is not an attestation.
-    fn of(manifest: &Manifest) -> Option<Parts> {
+    fn of(manifest: &Manifest) -> Option<AttestationParts> {
         let config = manifest.config()?;
         let is_config = config.media_type == MediaType::OCI_EMPTY || config.media_type.is_image_config();
         let layers = manifest.layers();
@@ -234,7 +238,7 @@ impl Parts {
             return None;
         }
         let slim = |blob: &Descriptor| Descriptor::new(blob.media_type.clone(), blob.digest, blob.size);
-        Some(Parts { config: slim(config), statements: layers.iter().map(slim).collect() })
+        Some(AttestationParts { config: slim(config), statements: layers.iter().map(slim).collect() })
     }
 
     /// Returns whether nothing here can be run: the config is empty or has the platform unknown/unknown, and every

@@ -25,9 +25,9 @@ use crate::refusal::Refusal;
 use crate::signer::program::line;
 
 /// The maximum size of a token or response, in bytes.
-pub(crate) const LONGEST: u64 = 1 << 20;
+pub(crate) const MAX_TIMESTAMP_BYTES: u64 = 1 << 20;
 /// The maximum number of certificates in a token.
-const MOST: usize = 16;
+const MAX_TOKEN_CERTIFICATES: usize = 16;
 
 /// The trusted timestamp authorities.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ pub(crate) struct Authorities<'a> {
 
 /// A verified timestamp.
 #[derive(Debug, Clone)]
-pub(crate) struct Stamp {
+pub(crate) struct VerifiedTimestamp {
     /// The time, with an error of at most the accuracy.
     pub(crate) time: Timestamp,
     accuracy: SignedDuration,
@@ -50,7 +50,7 @@ pub(crate) struct Stamp {
     pub(crate) chain: Vec<Certificate>,
 }
 
-impl Stamp {
+impl VerifiedTimestamp {
     /// Returns the earliest time within the accuracy.
     pub(crate) fn earliest(&self) -> Timestamp {
         self.time.saturating_sub(self.accuracy).unwrap_or(Timestamp::MIN)
@@ -88,19 +88,21 @@ pub(crate) fn token(answer: &[u8]) -> Result<&[u8], Refusal> {
                 let text = Fields::within(texts)?.value(Tag::Utf8String)?;
                 said = line(&String::from_utf8_lossy(text));
             }
-            return Err(Wrong(format!("the authority answers with status {granted} {said}").trim_end().to_owned()));
+            return Err(TokenError(
+                format!("the authority answers with status {granted} {said}").trim_end().to_owned(),
+            ));
         }
         let token = answer.bytes()?;
         answer.finish()?;
         Ok(token)
     };
-    read().map_err(|Wrong(why)| Refusal::Timestamp(why))
+    read().map_err(|TokenError(why)| Refusal::Timestamp(why))
 }
 
 /// Verifies a token of a message by a trusted authority.
-pub(crate) fn verify(token: &[u8], message: &[u8], authorities: Authorities<'_>) -> Result<Stamp, Refusal> {
+pub(crate) fn verify(token: &[u8], message: &[u8], authorities: Authorities<'_>) -> Result<VerifiedTimestamp, Refusal> {
     let checked = bounded(token).and_then(Token::read).and_then(|token| token.check(message, authorities));
-    checked.map_err(|Wrong(why)| Refusal::Timestamp(why))
+    checked.map_err(|TokenError(why)| Refusal::Timestamp(why))
 }
 
 /// Verifies a timestamp of a message by an authority with a path to one of these roots, and returns its time. `bytes`
@@ -115,34 +117,34 @@ pub fn verify_timestamp(bytes: &[u8], message: &[u8], roots: &[Certificate]) -> 
 }
 
 /// Why a token is refused.
-struct Wrong(String);
+struct TokenError(String);
 
-impl From<der::Error> for Wrong {
-    fn from(error: der::Error) -> Wrong {
-        Wrong(format!("it is malformed: {error}"))
+impl From<der::Error> for TokenError {
+    fn from(error: der::Error) -> TokenError {
+        TokenError(format!("it is malformed: {error}"))
     }
 }
 
-impl From<Violation> for Wrong {
-    fn from(violation: Violation) -> Wrong {
-        Wrong(violation.to_string())
+impl From<Violation> for TokenError {
+    fn from(violation: Violation) -> TokenError {
+        TokenError(violation.to_string())
     }
 }
 
-impl From<&str> for Wrong {
-    fn from(why: &str) -> Wrong {
-        Wrong(why.to_owned())
+impl From<&str> for TokenError {
+    fn from(why: &str) -> TokenError {
+        TokenError(why.to_owned())
     }
 }
 
-impl From<String> for Wrong {
-    fn from(why: String) -> Wrong {
-        Wrong(why)
+impl From<String> for TokenError {
+    fn from(why: String) -> TokenError {
+        TokenError(why)
     }
 }
 
-fn bounded(bytes: &[u8]) -> Result<&[u8], Wrong> {
-    match bytes.len() as u64 <= LONGEST {
+fn bounded(bytes: &[u8]) -> Result<&[u8], TokenError> {
+    match bytes.len() as u64 <= MAX_TIMESTAMP_BYTES {
         true => Ok(bytes),
         false => Err("it is too long".into()),
     }
@@ -170,7 +172,7 @@ enum Identifier<'a> {
 }
 
 impl<'a> Token<'a> {
-    fn read(token: &'a [u8]) -> Result<Token<'a>, Wrong> {
+    fn read(token: &'a [u8]) -> Result<Token<'a>, TokenError> {
         let mut outermost = Fields::of(token, Tag::Sequence)?;
         if outermost.decode::<ObjectIdentifier>()? != SIGNED_DATA {
             return Err("it is not signed data".into());
@@ -200,7 +202,7 @@ impl<'a> Token<'a> {
         if let Some(found) = data.optional(outer(0))? {
             let mut found = Fields::within(found)?;
             while !found.is_finished() {
-                if certificates.len() == MOST {
+                if certificates.len() == MAX_TOKEN_CERTIFICATES {
                     return Err("it brings too many certificates".into());
                 }
                 let certificate = Certificate::from_der(found.bytes()?).map_err(|error| error.to_string())?;
@@ -237,7 +239,7 @@ impl<'a> Token<'a> {
         Ok(Token { content, certificates, signer: identifier, hash, attributes, algorithm, signature })
     }
 
-    fn check(&self, message: &[u8], authorities: Authorities<'_>) -> Result<Stamp, Wrong> {
+    fn check(&self, message: &[u8], authorities: Authorities<'_>) -> Result<VerifiedTimestamp, TokenError> {
         let signer = self.signer(authorities.others)?;
         let key = signer.key()?;
         let algorithm = self.algorithm.verification(key.kind(), Some(self.hash));
@@ -247,15 +249,15 @@ impl<'a> Token<'a> {
         if UnparsedPublicKey::new(algorithm, key.to_der()).verify(&signed, self.signature).is_err() {
             return Err("its signature is wrong".into());
         }
-        let Facts { time, accuracy, nonce } = Facts::read(self.content, message)?;
+        let TimestampInfo { time, accuracy, nonce } = TimestampInfo::read(self.content, message)?;
         let intermediates: Vec<_> = self.certificates.iter().chain(authorities.others).collect();
         let path = path::find(&signer, authorities.roots, &intermediates, Purpose::TimeStamping, time)?;
         let chain = path.into_iter().cloned().collect();
-        Ok(Stamp { time, accuracy, nonce, chain })
+        Ok(VerifiedTimestamp { time, accuracy, nonce, chain })
     }
 
     /// Checks the signed attributes and returns the certificate that they name.
-    fn signer(&self, others: &[Certificate]) -> Result<Certificate, Wrong> {
+    fn signer(&self, others: &[Certificate]) -> Result<Certificate, TokenError> {
         let mut attributes = Fields::within(self.attributes)?;
         let (mut kind, mut digest, mut named) = (None, None, None);
         while !attributes.is_finished() {
@@ -324,28 +326,28 @@ impl<'a> Token<'a> {
 }
 
 /// The fields of `TSTInfo` that are used.
-struct Facts {
+struct TimestampInfo {
     time: Timestamp,
     accuracy: SignedDuration,
     nonce: Option<Vec<u8>>,
 }
 
-impl Facts {
-    fn read(content: &[u8], message: &[u8]) -> Result<Facts, Wrong> {
-        let mut facts = Fields::of(content, Tag::Sequence)?;
-        if facts.decode::<u8>()? != 1 {
+impl TimestampInfo {
+    fn read(content: &[u8], message: &[u8]) -> Result<TimestampInfo, TokenError> {
+        let mut info = Fields::of(content, Tag::Sequence)?;
+        if info.decode::<u8>()? != 1 {
             return Err("it is of another version".into());
         }
-        let policy: ObjectIdentifier = facts.decode()?;
-        let mut imprint = facts.fields(Tag::Sequence)?;
+        let policy: ObjectIdentifier = info.decode()?;
+        let mut imprint = info.fields(Tag::Sequence)?;
         let hash = Algorithm::read(&mut imprint)?.hash().ok_or("it is of a hash that is not used")?;
         if imprint.value(Tag::OctetString)? != hash.digest(message) {
             return Err("it is of something else".into());
         }
         imprint.finish()?;
-        facts.value(Tag::Integer)?;
-        let time = time(facts.value(Tag::GeneralizedTime)?).ok_or("its time is none")?;
-        let accuracy = match facts.optional(Tag::Sequence)? {
+        info.value(Tag::Integer)?;
+        let time = time(info.value(Tag::GeneralizedTime)?).ok_or("its time is none")?;
+        let accuracy = match info.optional(Tag::Sequence)? {
             Some(accuracy) => accuracy_of(Fields::within(accuracy)?)?,
             None => SignedDuration::ZERO,
         };
@@ -355,10 +357,10 @@ impl Facts {
             false => accuracy,
         };
         // The ordering of timestamps is not used.
-        facts.optional(Tag::Boolean)?;
-        let nonce = facts.optional(Tag::Integer)?.map(trimmed);
-        facts.optional(outer(0))?;
-        if let Some(extensions) = facts.optional(outer(1))? {
+        info.optional(Tag::Boolean)?;
+        let nonce = info.optional(Tag::Integer)?.map(trimmed);
+        info.optional(outer(0))?;
+        if let Some(extensions) = info.optional(outer(1))? {
             let mut extensions = Fields::within(extensions)?;
             while !extensions.is_finished() {
                 let extension: Extension = extensions.decode()?;
@@ -367,8 +369,8 @@ impl Facts {
                 }
             }
         }
-        facts.finish()?;
-        Ok(Facts { time, accuracy, nonce })
+        info.finish()?;
+        Ok(TimestampInfo { time, accuracy, nonce })
     }
 }
 
@@ -378,7 +380,7 @@ fn trimmed(number: &[u8]) -> Vec<u8> {
 }
 
 /// Returns whether a timestamp has this nonce.
-pub(crate) fn is_answer(stamp: &Stamp, nonce: u64) -> bool {
+pub(crate) fn is_answer(stamp: &VerifiedTimestamp, nonce: u64) -> bool {
     stamp.nonce.as_deref() == Some(&trimmed(&nonce.to_be_bytes()))
 }
 
@@ -398,7 +400,7 @@ fn time(text: &[u8]) -> Option<Timestamp> {
     Some(time.ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
-fn accuracy_of(mut fields: Fields<'_>) -> Result<SignedDuration, Wrong> {
+fn accuracy_of(mut fields: Fields<'_>) -> Result<SignedDuration, TokenError> {
     let seconds = number(fields.optional(Tag::Integer)?)?;
     let (millis, micros) = (number(fields.optional(inner(0))?)?, number(fields.optional(inner(1))?)?);
     fields.finish()?;
@@ -409,7 +411,7 @@ fn accuracy_of(mut fields: Fields<'_>) -> Result<SignedDuration, Wrong> {
 }
 
 /// Returns a non-negative number of at most 32 bits; 0 if it is absent.
-fn number(value: Option<&[u8]>) -> Result<i64, Wrong> {
+fn number(value: Option<&[u8]>) -> Result<i64, TokenError> {
     let value = value.unwrap_or_default();
     let bytes = trimmed(value);
     if value.first().is_some_and(|first| *first > 127) || bytes.len() > 4 {

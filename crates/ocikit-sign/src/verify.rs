@@ -9,11 +9,11 @@ use crate::budget::Budget;
 use crate::cosign::{Predicate, bundle, simple};
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::found::{Found, Signatures};
 use crate::key::PublicKey;
 use crate::maker::Maker;
-use crate::notation::{Level, NotationTrust, Seal};
+use crate::notation::{EnvelopeFormat, Level, NotationTrust};
 use crate::refusal::Refusal;
+use crate::signatures::{FoundSignature, Signatures};
 use crate::sigstore::CertificateTrust;
 use crate::subjects::{Depth, Subject, SubjectKind, subjects};
 
@@ -52,16 +52,16 @@ impl Trust {
     }
 
     /// Returns the trust with the results of verification plugins for this signature.
-    pub(crate) async fn informed(&self, found: &Found<'_>) -> Cow<'_, Trust> {
+    pub(crate) async fn informed(&self, found: &FoundSignature<'_>) -> Cow<'_, Trust> {
         let Trust::Notation(trust) = self else { return Cow::Borrowed(self) };
-        let seal = match found.format {
-            Some(Format::NotationJws) => Seal::Jws,
-            Some(Format::NotationCose) => Seal::Cose,
+        let envelope_format = match found.format {
+            Some(Format::NotationJws) => EnvelopeFormat::Jws,
+            Some(Format::NotationCose) => EnvelopeFormat::Cose,
             _ => return Cow::Borrowed(self),
         };
         match &found.content {
             Ok((_, bytes)) if trust.has_plugins() => {
-                Cow::Owned(Trust::Notation(trust.informed(vec![(seal, bytes.clone())]).await))
+                Cow::Owned(Trust::Notation(trust.informed(vec![(envelope_format, bytes.clone())]).await))
             }
             _ => Cow::Borrowed(self),
         }
@@ -73,7 +73,12 @@ impl Trust {
     }
 
     /// Verifies a signature: its signer, its subject and the expected content.
-    pub(crate) fn verify(&self, subject: &Subject, found: &Found<'_>, asked: Asked<'_>) -> Result<Proof, Refusal> {
+    pub(crate) fn verify(
+        &self,
+        subject: &Subject,
+        found: &FoundSignature<'_>,
+        asked: Expected<'_>,
+    ) -> Result<Proof, Refusal> {
         if let SubjectKind::NotUnderstood(why) = &subject.kind {
             return Err(Refusal::NotUnderstood(why.clone()));
         }
@@ -95,9 +100,9 @@ impl Trust {
         };
         let attested = |predicate| matches!(asked.statement, Statement::Attestation(_)).then_some(predicate);
         let digest = subject.digest();
-        let seal = match format {
-            Format::NotationCose => Seal::Cose,
-            _ => Seal::Jws,
+        let envelope_format = match format {
+            Format::NotationCose => EnvelopeFormat::Cose,
+            _ => EnvelopeFormat::Jws,
         };
         Ok(match (self, format) {
             (Trust::Key { key, .. }, Format::Cosign) => {
@@ -118,8 +123,8 @@ impl Trust {
                 proof(named.to_string(), maker)
             }
             (Trust::Notation(trust), Format::NotationJws | Format::NotationCose) => {
-                let approved = trust.verify(seal, content, &subject.descriptor())?;
-                let (warnings, metadata) = (approved.told, approved.metadata);
+                let approved = trust.verify(envelope_format, content, &subject.descriptor())?;
+                let (warnings, metadata) = (approved.warnings, approved.metadata);
                 Proof { warnings, metadata, ..proof(approved.by.to_string(), approved.maker) }
             }
             _ => return Err(Refusal::OtherSigner),
@@ -129,7 +134,7 @@ impl Trust {
 
 /// The expected content of a signature.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct Expected<'a> {
     /// The expected statement in a bundle.
     pub(crate) statement: Statement<'a>,
     /// The repository under which it was signed, in formats that record one.
@@ -148,10 +153,10 @@ pub(crate) enum Statement<'a> {
     Any,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> Expected<'a> {
     /// Expects an attestation if a predicate type is given, and a plain signature otherwise.
-    pub(crate) fn of(predicate_type: Option<&'a str>, signed_as: Option<&'a Repository>) -> Asked<'a> {
-        Asked { statement: predicate_type.map_or(Statement::Signature, Statement::Attestation), signed_as }
+    pub(crate) fn of(predicate_type: Option<&'a str>, signed_as: Option<&'a Repository>) -> Expected<'a> {
+        Expected { statement: predicate_type.map_or(Statement::Signature, Statement::Attestation), signed_as }
     }
 
     fn check_name(&self, name: &str) -> Result<(), Refusal> {
@@ -238,16 +243,16 @@ impl VerifyOptions {
 
 /// The result of verification: one check per digest, signer and format.
 #[derive(Debug, Clone)]
-pub struct Coverage {
+pub struct VerifyReport {
     /// The digest of the root.
     pub root: Digest,
     /// All checks, by digest, those of the root first.
-    pub cells: Vec<Cell>,
+    pub checks: Vec<Check>,
 }
 
 /// The result for one required signature.
 #[derive(Debug, Clone)]
-pub struct Cell {
+pub struct Check {
     /// The image or index that was verified.
     pub subject: Descriptor,
     /// The platform of the index entry, if it has one.
@@ -312,10 +317,10 @@ pub struct Refused {
     pub why: Refusal,
 }
 
-impl Coverage {
+impl VerifyReport {
     /// Returns whether every required signature was found.
     pub fn is_complete(&self) -> bool {
-        !self.cells.is_empty() && !self.cells.iter().any(|cell| cell.outcome.is_failure())
+        !self.checks.is_empty() && !self.checks.iter().any(|check| check.outcome.is_failure())
     }
 
     /// Returns the root as a verified one, if every required signature was found.
@@ -354,7 +359,7 @@ impl<T> std::ops::Deref for Verified<T> {
 ///
 /// [`Error::Moved`] if the root is not the expected one; [`Error::Unsupported`] if there is no signer, or a format
 /// that none of the signers can use; errors of the location. A signature that is missing or refused is not an error.
-pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
+pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<VerifyReport> {
     if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
         return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
     }
@@ -363,14 +368,14 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<Coverage> {
         Format::ALL.into_iter().filter(|format| wanted.iter().any(|(_, formats)| formats.contains(format))).collect();
     let budget = &Budget::default();
     let subjects = subjects(root, options.depth, budget).await?;
-    let asked = Asked::of(options.predicate_type.as_deref(), options.signed_as.as_ref());
-    let cells: Vec<Vec<Cell>> = stream::iter(subjects)
+    let asked = Expected::of(options.predicate_type.as_deref(), options.signed_as.as_ref());
+    let checks: Vec<Vec<Check>> = stream::iter(subjects)
         .map(|subject| verify_subject(subject, &wanted, &formats, asked, budget))
         .buffered(options.jobs.max(1))
         .boxed()
         .try_collect()
         .await?;
-    Ok(Coverage { root: root.digest(), cells: cells.into_iter().flatten().collect() })
+    Ok(VerifyReport { root: root.digest(), checks: checks.into_iter().flatten().collect() })
 }
 
 /// Verifies the signatures of one digest, one after the other, until every check has a valid one.
@@ -378,38 +383,39 @@ async fn verify_subject(
     subject: Subject,
     wanted: &[(&Trust, Vec<Format>)],
     formats: &[Format],
-    asked: Asked<'_>,
+    asked: Expected<'_>,
     budget: &Budget,
-) -> Result<Vec<Cell>> {
-    let mut cells: Vec<_> = wanted.iter().map(|(trust, formats)| Cell::of(&subject, trust, formats.clone())).collect();
-    if !cells.iter().any(|cell| matches!(cell.outcome, Outcome::Missing(_))) {
-        return Ok(cells);
+) -> Result<Vec<Check>> {
+    let mut checks: Vec<_> =
+        wanted.iter().map(|(trust, formats)| Check::of(&subject, trust, formats.clone())).collect();
+    if !checks.iter().any(|check| matches!(check.outcome, Outcome::Missing(_))) {
+        return Ok(checks);
     }
     let mut signatures = Signatures::of(&*subject.source, subject.digest(), formats, budget).await?;
     while let Some(found) = signatures.next().await? {
-        for (cell, (trust, _)) in cells.iter_mut().zip(wanted) {
-            if matches!(cell.outcome, Outcome::Missing(_)) && cell.may_be(&found) {
+        for (check, (trust, _)) in checks.iter_mut().zip(wanted) {
+            if matches!(check.outcome, Outcome::Missing(_)) && check.may_be(&found) {
                 let verified = trust.informed(&found).await.verify(&subject, &found, asked);
-                cell.note(&found, verified, budget)?;
+                check.note(&found, verified, budget)?;
             }
         }
         drop(found);
-        if !cells.iter().any(|cell| matches!(cell.outcome, Outcome::Missing(_))) {
+        if !checks.iter().any(|check| matches!(check.outcome, Outcome::Missing(_))) {
             break;
         }
     }
-    Ok(cells)
+    Ok(checks)
 }
 
-impl Cell {
+impl Check {
     /// Returns a check without results.
-    pub(crate) fn of(subject: &Subject, trust: &Trust, formats: Vec<Format>) -> Cell {
+    pub(crate) fn of(subject: &Subject, trust: &Trust, formats: Vec<Format>) -> Check {
         let outcome = match &subject.kind {
             _ if trust.skips() => Outcome::Skipped,
             SubjectKind::NotUnderstood(why) => Outcome::NotUnderstood(why.clone()),
             _ => Outcome::Missing(Vec::new()),
         };
-        Cell {
+        Check {
             subject: subject.descriptor(),
             platform: subject.platform.clone(),
             signer: trust.name().to_owned(),
@@ -420,14 +426,14 @@ impl Cell {
     }
 
     /// Returns whether a signature is in one of the formats, or in an unknown one.
-    pub(crate) fn may_be(&self, found: &Found<'_>) -> bool {
+    pub(crate) fn may_be(&self, found: &FoundSignature<'_>) -> bool {
         found.format.is_none_or(|format| self.formats.contains(&format))
     }
 
     /// Records the result for a signature. The first valid one is kept.
     pub(crate) fn note(
         &mut self,
-        found: &Found<'_>,
+        found: &FoundSignature<'_>,
         verified: Result<Proof, Refusal>,
         budget: &Budget,
     ) -> Result<(), ocikit_image::Error> {
@@ -435,7 +441,7 @@ impl Cell {
         match verified {
             Ok(proof) => {
                 let length = proof.predicate.as_ref().map_or(0, |predicate| predicate.as_str().len());
-                budget.hold_predicate(&self.subject.digest, length)?;
+                budget.count_predicate(&self.subject.digest, length)?;
                 self.outcome = Outcome::Verified(Box::new(proof));
                 self.more_refused = 0;
             }

@@ -19,9 +19,11 @@ use crate::maker::{Maker, Names};
 use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::signer::{Signer, checked};
-use crate::sigstore::entry::{By, Signed};
-use crate::sigstore::log::Entry;
-use crate::sigstore::{Base64, CertificateTrust, Evidence, Named, TimestampForm, Timestamps, Vouchers};
+use crate::sigstore::entry::{SignedMessage, VerificationKey};
+use crate::sigstore::log::LogEntry;
+use crate::sigstore::{
+    Base64, CertificateIdentity, CertificateTrust, Evidence, TimestampJson, TimestampsJson, VerificationMaterial,
+};
 
 /// The media type of bundles, their layers and their artifacts.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -30,7 +32,7 @@ pub(crate) const PREDICATE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
 pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// The statement type that cosign still writes in attestations. The fields read here are the same.
-const STATEMENT_TYPE_BEFORE: &str = "https://in-toto.io/Statement/v0.1";
+const STATEMENT_TYPE_V0_1: &str = "https://in-toto.io/Statement/v0.1";
 
 /// A bundle as it is read. Long fields are borrowed, and unused fields stay unparsed, because the bundle is untrusted
 /// input.
@@ -40,7 +42,7 @@ struct Bundle<'a> {
     #[serde(borrow)]
     media_type: Cow<'a, str>,
     #[serde(borrow)]
-    verification_material: Material<'a>,
+    verification_material: MaterialJson<'a>,
     #[serde(borrow)]
     dsse_envelope: Option<Envelope<'a>>,
     /// The other kind of content that bundles allow. Images are not signed this way.
@@ -50,11 +52,11 @@ struct Bundle<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Material<'a> {
+struct MaterialJson<'a> {
     #[serde(default)]
-    public_key: Option<Hint>,
+    public_key: Option<PublicKeyJson>,
     #[serde(default)]
-    certificate: Option<RawCertificate>,
+    certificate: Option<CertificateJson>,
     #[serde(default)]
     x509_certificate_chain: Option<IgnoredAny>,
     /// A signature verified with a key does not depend on log entries or timestamps.
@@ -66,13 +68,13 @@ struct Material<'a> {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RawCertificate {
+struct CertificateJson {
     raw_bytes: Base64,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Hint {
+struct PublicKeyJson {
     #[serde(default)]
     hint: String,
 }
@@ -83,7 +85,7 @@ struct Envelope<'a> {
     #[serde(borrow)]
     payload: Cow<'a, str>,
     payload_type: Cow<'a, str>,
-    #[serde(deserialize_with = "the_only_one")]
+    #[serde(deserialize_with = "at_most_two")]
     signatures: Vec<EnvelopeSignature>,
 }
 
@@ -96,10 +98,10 @@ struct EnvelopeSignature {
 }
 
 /// Deserializes a list of signatures and keeps at most two: several are refused anyway.
-fn the_only_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EnvelopeSignature>, D::Error> {
-    struct Few;
+fn at_most_two<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EnvelopeSignature>, D::Error> {
+    struct AtMostTwo;
 
-    impl<'de> Visitor<'de> for Few {
+    impl<'de> Visitor<'de> for AtMostTwo {
         type Value = Vec<EnvelopeSignature>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,7 +120,7 @@ fn the_only_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Envelo
         }
     }
 
-    deserializer.deserialize_seq(Few)
+    deserializer.deserialize_seq(AtMostTwo)
 }
 
 /// A bundle as it is written.
@@ -126,21 +128,21 @@ fn the_only_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Envelo
 #[serde(rename_all = "camelCase")]
 struct NewBundle<'a> {
     media_type: &'a str,
-    verification_material: NewMaterial,
+    verification_material: NewMaterialJson,
     dsse_envelope: Envelope<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct NewMaterial {
+struct NewMaterialJson {
     #[serde(skip_serializing_if = "Option::is_none")]
-    public_key: Option<Hint>,
+    public_key: Option<PublicKeyJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    certificate: Option<RawCertificate>,
+    certificate: Option<CertificateJson>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tlog_entries: Vec<Entry>,
+    tlog_entries: Vec<LogEntry>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    timestamp_verification_data: Option<Timestamps>,
+    timestamp_verification_data: Option<TimestampsJson>,
 }
 
 /// The signed statement: in-toto "Statement layer specification" v1. It is read after its signature is verified, so
@@ -162,23 +164,23 @@ struct Statement<'a> {
 #[derive(Serialize, Deserialize)]
 struct Subject<'a> {
     #[serde(borrow)]
-    digest: Digests<'a>,
+    digest: SubjectDigests<'a>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
-struct Digests<'a> {
+struct SubjectDigests<'a> {
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     sha256: Option<Cow<'a, str>>,
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     sha512: Option<Cow<'a, str>>,
 }
 
-impl<'a> Digests<'a> {
-    fn of(digest: &Digest) -> Digests<'a> {
+impl<'a> SubjectDigests<'a> {
+    fn of(digest: &Digest) -> SubjectDigests<'a> {
         let hex = Some(Cow::Owned(digest.hex()));
         match digest.algorithm() {
-            Algorithm::Sha512 => Digests { sha512: hex, sha256: None },
-            _ => Digests { sha256: hex, sha512: None },
+            Algorithm::Sha512 => SubjectDigests { sha512: hex, sha256: None },
+            _ => SubjectDigests { sha256: hex, sha512: None },
         }
     }
 
@@ -216,36 +218,44 @@ pub(crate) async fn sign(
     predicate_type: &str,
     predicate: &Value,
     signer: &dyn Signer,
-    vouchers: Option<&Vouchers>,
+    material: Option<&VerificationMaterial>,
 ) -> Result<Vec<u8>> {
     let predicate = to_raw_value(predicate).map_err(|error| Error::Signer(error.to_string()))?;
     let statement = Statement {
         kind: STATEMENT_TYPE.into(),
-        subject: vec![Subject { digest: Digests::of(digest) }],
+        subject: vec![Subject { digest: SubjectDigests::of(digest) }],
         predicate_type: predicate_type.into(),
         predicate: Some(&predicate),
     };
-    seal(&json(&statement)?, signer, vouchers).await
+    seal(&json(&statement)?, signer, material).await
 }
 
 /// Creates a bundle that signs this statement byte for byte.
-pub(crate) async fn seal(payload: &[u8], signer: &dyn Signer, vouchers: Option<&Vouchers>) -> Result<Vec<u8>> {
+pub(crate) async fn seal(
+    payload: &[u8],
+    signer: &dyn Signer,
+    material: Option<&VerificationMaterial>,
+) -> Result<Vec<u8>> {
     let public = signer.public_key();
-    let message = authenticated(PAYLOAD_TYPE, payload);
+    let message = pre_authentication_encoding(PAYLOAD_TYPE, payload);
     let sig = checked(signer, Scheme::of_cosign(public.kind()), &message).await?;
-    let leaf = vouchers.and_then(Vouchers::leaf);
-    let by = leaf.map_or(By::Key(public), By::Certificate);
-    let evidence = match vouchers {
-        Some(vouchers) => vouchers.vouch(&Signed { by, message: &message, payload, signature: &sig }, signer).await?,
+    let leaf = material.and_then(VerificationMaterial::leaf);
+    let by = leaf.map_or(VerificationKey::Key(public), VerificationKey::Certificate);
+    let evidence = match material {
+        Some(material) => {
+            material
+                .collect_evidence(&SignedMessage { by, message: &message, payload, signature: &sig }, signer)
+                .await?
+        }
         None => Evidence::default(),
     };
-    let certificate = leaf.map(|leaf| RawCertificate { raw_bytes: Base64(leaf.to_der().to_vec()) });
-    let public_key = certificate.is_none().then(|| Hint { hint: public.hint() });
-    let forms = evidence.timestamps.into_iter().map(|stamp| TimestampForm { signed_timestamp: Base64(stamp) });
-    let timestamps = Timestamps { rfc3161_timestamps: forms.collect() };
+    let certificate = leaf.map(|leaf| CertificateJson { raw_bytes: Base64(leaf.to_der().to_vec()) });
+    let public_key = certificate.is_none().then(|| PublicKeyJson { hint: public.hint() });
+    let forms = evidence.timestamps.into_iter().map(|stamp| TimestampJson { signed_timestamp: Base64(stamp) });
+    let timestamps = TimestampsJson { rfc3161_timestamps: forms.collect() };
     json(&NewBundle {
         media_type: MEDIA_TYPE,
-        verification_material: NewMaterial {
+        verification_material: NewMaterialJson {
             public_key,
             certificate,
             tlog_entries: evidence.entries,
@@ -263,7 +273,7 @@ pub(crate) async fn seal(payload: &[u8], signer: &dyn Signer, vouchers: Option<&
 pub(crate) fn is_of(bundle: &[u8], statement: &[u8], key: &PublicKey) -> bool {
     let signed = Bundle::read(bundle).and_then(|bundle| bundle.signed());
     signed.is_ok_and(|(payload, signature)| {
-        payload == statement && key.verifies_cosign(&authenticated(PAYLOAD_TYPE, &payload), &signature)
+        payload == statement && key.verifies_cosign(&pre_authentication_encoding(PAYLOAD_TYPE, &payload), &signature)
     })
 }
 
@@ -289,10 +299,10 @@ pub(crate) fn verify(
         return Err(Refusal::OtherSigner);
     }
     let (payload, signature) = bundle.signed()?;
-    if !key.verifies_cosign(&authenticated(PAYLOAD_TYPE, &payload), &signature) {
+    if !key.verifies_cosign(&pre_authentication_encoding(PAYLOAD_TYPE, &payload), &signature) {
         return Err(Refusal::WrongSignature);
     }
-    says(&payload.into(), digest, predicate_type)
+    check_statement(&payload.into(), digest, predicate_type)
 }
 
 /// Verifies a bundle with its certificate, which must lead to a trusted authority: signature, subject and, if one is
@@ -302,7 +312,7 @@ pub(crate) fn verify_certificate(
     digest: &Digest,
     predicate_type: Option<&str>,
     trust: &CertificateTrust,
-) -> Result<(Named, Maker, Predicate), Refusal> {
+) -> Result<(CertificateIdentity, Maker, Predicate), Refusal> {
     let bundle = Bundle::read(bundle)?;
     let material = &bundle.verification_material;
     if material.public_key.is_some() {
@@ -314,15 +324,20 @@ pub(crate) fn verify_certificate(
     }
     let leaf = Certificate::from_der(&leaf.raw_bytes.0).map_err(|error| malformed(&error.to_string()))?;
     let (payload, signature) = bundle.signed()?;
-    let message = authenticated(PAYLOAD_TYPE, &payload);
+    let message = pre_authentication_encoding(PAYLOAD_TYPE, &payload);
     if !leaf.key()?.verifies_cosign(&message, &signature) {
         return Err(Refusal::WrongSignature);
     }
-    let signed = Signed { by: By::Certificate(&leaf), message: &message, payload: &payload, signature: &signature };
+    let signed = SignedMessage {
+        by: VerificationKey::Certificate(&leaf),
+        message: &message,
+        payload: &payload,
+        signature: &signature,
+    };
     let named = trust.check(&leaf, &signed, &material.evidence()?)?;
     let maker = Maker::of_certificate(&leaf, Names::Alternative)?;
     drop(message);
-    Ok((named, maker, says(&payload.into(), digest, predicate_type)?))
+    Ok((named, maker, check_statement(&payload.into(), digest, predicate_type)?))
 }
 
 impl<'a> Bundle<'a> {
@@ -353,7 +368,7 @@ impl<'a> Bundle<'a> {
     }
 }
 
-impl Material<'_> {
+impl MaterialJson<'_> {
     fn evidence(&self) -> Result<Evidence, Refusal> {
         let wrong = |error: serde_json::Error| malformed(&error.to_string());
         // Real ones have a few thousand bytes each, and no signature needs many.
@@ -361,8 +376,8 @@ impl Material<'_> {
         if self.tlog_entries.as_ref().is_some_and(long) || self.timestamp_verification_data.as_ref().is_some_and(long) {
             return Err(malformed("its entries in logs, or its timestamps, are too long"));
         }
-        let entries: Option<Vec<Entry>> = self.tlog_entries.map(parsed).transpose().map_err(wrong)?.flatten();
-        let timestamps: Option<Timestamps> =
+        let entries: Option<Vec<LogEntry>> = self.tlog_entries.map(parsed).transpose().map_err(wrong)?.flatten();
+        let timestamps: Option<TimestampsJson> =
             self.timestamp_verification_data.map(parsed).transpose().map_err(wrong)?.flatten();
         let timestamps = timestamps.unwrap_or_default().rfc3161_timestamps;
         let timestamps = timestamps.into_iter().map(|form| form.signed_timestamp.0).collect();
@@ -394,10 +409,10 @@ pub(crate) fn predicate_type_unverified(bundle: &[u8]) -> Result<String, Refusal
 }
 
 /// Checks everything about a bundle that needs no key: its format and its subject. Returns the predicate type.
-pub(crate) fn about_unverified(bundle: &[u8], digest: &Digest) -> Result<String, Refusal> {
+pub(crate) fn check_unverified(bundle: &[u8], digest: &Digest) -> Result<String, Refusal> {
     let kind = predicate_type_unverified(bundle)?;
     let (payload, _) = Bundle::read(bundle)?.signed()?;
-    says(&payload.into(), digest, Some(&kind))?;
+    check_statement(&payload.into(), digest, Some(&kind))?;
     Ok(kind)
 }
 
@@ -440,7 +455,7 @@ pub(crate) fn statement_about(
     named.dedup();
     let (subject, before) = match named[..] {
         [Some(hex)] if hex == digest.hex() => {
-            says(&Bytes::copy_from_slice(bytes), digest, Some(&kind))?;
+            check_statement(&Bytes::copy_from_slice(bytes), digest, Some(&kind))?;
             return Ok(Unsigned { bytes: bytes.to_vec(), kind, before: None });
         }
         [] => (serde_json::json!([{"name": "", "digest": {name: digest.hex()}}]), None),
@@ -459,7 +474,7 @@ pub(crate) fn statement_about(
         }
     };
     let bytes = with_subject(bytes, &subject.to_string()).map_err(malformed)?;
-    says(&Bytes::copy_from_slice(&bytes), digest, Some(&kind))?;
+    check_statement(&Bytes::copy_from_slice(&bytes), digest, Some(&kind))?;
     Ok(Unsigned { bytes, kind, before })
 }
 
@@ -479,10 +494,10 @@ fn with_subject(bytes: &[u8], subject: &str) -> serde_json::Result<Vec<u8>> {
 
 /// Checks the type and the subject of a statement whose signature was verified. Returns its predicate. `None` accepts
 /// every predicate type.
-fn says(payload: &Bytes, digest: &Digest, predicate_type: Option<&str>) -> Result<Predicate, Refusal> {
+fn check_statement(payload: &Bytes, digest: &Digest, predicate_type: Option<&str>) -> Result<Predicate, Refusal> {
     let statement: Statement<'_> =
         serde_json::from_slice(payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
-    if ![STATEMENT_TYPE, STATEMENT_TYPE_BEFORE].contains(&&*statement.kind) {
+    if ![STATEMENT_TYPE, STATEMENT_TYPE_V0_1].contains(&&*statement.kind) {
         return Err(Refusal::NotUnderstood(format!("statements of type {}", statement.kind)));
     }
     // An attestation is signed as well, but it is not a signature of the image.
@@ -504,7 +519,7 @@ fn says(payload: &Bytes, digest: &Digest, predicate_type: Option<&str>) -> Resul
 }
 
 /// Returns the bytes that a DSSE signature covers: the "Pre-Authentication Encoding".
-fn authenticated(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let mut bytes = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     bytes.extend_from_slice(payload);
     bytes
@@ -576,7 +591,7 @@ mod tests {
             digest().hex()
         );
         assert_eq!(
-            says(&payload.into(), &digest(), Some(PREDICATE_TYPE)),
+            check_statement(&payload.into(), &digest(), Some(PREDICATE_TYPE)),
             Err(Refusal::OtherPredicate("https://slsa.dev/provenance/v1".to_owned()))
         );
         let bundle = sign(&digest(), &key).await.unwrap();
@@ -610,7 +625,7 @@ mod tests {
         let put_in = about(&text("[]")).unwrap().bytes;
         let wanted = text(&format!(r#"[{{"name":"","digest":{{"sha256":"{hex}"}}}}]"#));
         assert_eq!(String::from_utf8(put_in.clone()).unwrap(), wanted, "numbers and order stay");
-        let said = says(&put_in.into(), &digest(), Some("x:y")).unwrap();
+        let said = check_statement(&put_in.into(), &digest(), Some("x:y")).unwrap();
         assert_eq!((said.as_str(), serde_json::to_string(&said).unwrap().as_str()), (r#"{"n":1.50}"#, r#"{"n":1.50}"#));
         let other = r#"{"name":"b","digest":{"sha256":"00"}}"#;
         for subject in [format!("[{own}, {other}]"), format!("[{other}]"), r#"[{"name":"a","digest":{}}]"#.to_owned()] {
@@ -635,7 +650,7 @@ mod tests {
         let value: Value = serde_json::from_slice(&unsigned.bytes).unwrap();
         assert_eq!(value["subject"][0]["annotations"][ANNOTATED_FROM], before.to_string());
         assert_eq!(value["subject"].as_array().unwrap().len(), 1);
-        assert!(says(&unsigned.bytes.into(), &digest(), Some("x:y")).is_ok());
+        assert!(check_statement(&unsigned.bytes.into(), &digest(), Some("x:y")).is_ok());
         for subjects in
             [of(&other), format!("{},{}", of(&before), of(&other)), format!("{},{}", of(&digest()), of(&other))]
         {
@@ -660,7 +675,7 @@ mod tests {
     #[test]
     fn the_encoding_is_that_of_the_specification() {
         // The example of DSSE's `protocol.md`.
-        let bytes = authenticated("http://example.com/HelloWorld", b"hello world");
+        let bytes = pre_authentication_encoding("http://example.com/HelloWorld", b"hello world");
         assert_eq!(bytes, b"DSSEv1 29 http://example.com/HelloWorld 11 hello world");
     }
 
@@ -670,8 +685,8 @@ mod tests {
             use std::sync::LazyLock;
             static KEY: LazyLock<PrivateKey> = LazyLock::new(|| PrivateKey::generate(KeyKind::P256).unwrap());
             let _ = verify(&bytes, &digest(), KEY.public_key());
-            let _ = says(&bytes.clone().into(), &digest(), None);
-            let _ = (about_unverified(&bytes, &digest()), is_statement(&bytes));
+            let _ = check_statement(&bytes.clone().into(), &digest(), None);
+            let _ = (check_unverified(&bytes, &digest()), is_statement(&bytes));
             let _ = statement_about(&bytes, &digest(), |_| true);
         }
     }

@@ -12,24 +12,26 @@ use crate::maker::{Maker, Names};
 use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::signer::{Signer, checked};
-use crate::sigstore::entry::{By, Signed};
-use crate::sigstore::log::{Entry, KindVersion, LogId, Promise};
-use crate::sigstore::{Base64, CertificateTrust, Evidence, LogVersion, Named, Number, Vouchers};
+use crate::sigstore::entry::{SignedMessage, VerificationKey};
+use crate::sigstore::log::{InclusionPromise, KindVersion, LogEntry, LogId};
+use crate::sigstore::{
+    Base64, CertificateIdentity, CertificateTrust, Evidence, LogVersion, Number, VerificationMaterial,
+};
 
 /// The media type of a payload.
 pub(crate) const LAYER_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// The annotation with the signature in base64.
-const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 /// The annotation with the signer's certificate in PEM.
-const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
+const CERTIFICATE_ANNOTATION: &str = "dev.sigstore.cosign/certificate";
 /// The annotation with the intermediate certificates. It is written but not read: a trusted root has them as well.
-const CHAIN: &str = "dev.sigstore.cosign/chain";
+const CHAIN_ANNOTATION: &str = "dev.sigstore.cosign/chain";
 /// The annotation with a Rekor v1 log entry, signed by the log.
-const LOG: &str = "dev.sigstore.cosign/bundle";
+const LOG_ANNOTATION: &str = "dev.sigstore.cosign/bundle";
 /// The annotation with the response of a timestamp authority.
-const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
+const TIMESTAMP_ANNOTATION: &str = "dev.sigstore.cosign/rfc3161timestamp";
 /// The type that a payload gives for itself.
-const KIND: &str = "cosign container image signature";
+const PAYLOAD_KIND: &str = "cosign container image signature";
 
 #[derive(Deserialize)]
 struct Payload {
@@ -38,14 +40,14 @@ struct Payload {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TimestampForm {
+struct TimestampAnnotation {
     #[serde(rename = "SignedRFC3161Timestamp")]
     timestamp: Base64,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LogForm {
+struct LogAnnotation {
     #[serde(rename = "SignedEntryTimestamp")]
     promise: Base64,
     #[serde(rename = "Payload")]
@@ -88,13 +90,13 @@ pub(crate) async fn sign(
     digest: &Digest,
     reference: &str,
     signer: &dyn Signer,
-    vouchers: Option<&Vouchers>,
+    material: Option<&VerificationMaterial>,
 ) -> Result<(Descriptor, Vec<u8>)> {
     let payload = json!({
         "critical": {
             "identity": {"docker-reference": reference},
             "image": {"docker-manifest-digest": digest},
-            "type": KIND,
+            "type": PAYLOAD_KIND,
         },
         "optional": null,
     })
@@ -102,48 +104,49 @@ pub(crate) async fn sign(
     .into_bytes();
     let signature = checked(signer, Scheme::of_cosign(signer.public_key().kind()), &payload).await?;
     let mut layer = layer(&payload, &STANDARD.encode(&signature));
-    if let Some(vouchers) = vouchers {
-        vouch(&mut layer, &payload, &signature, signer, vouchers).await?;
+    if let Some(material) = material {
+        add_material(&mut layer, &payload, &signature, signer, material).await?;
     }
     Ok((layer, payload))
 }
 
 /// Requests the verification material of a signature and adds it to the annotations of its layer.
-async fn vouch(
+async fn add_material(
     layer: &mut Descriptor,
     payload: &[u8],
     signature: &[u8],
     signer: &dyn Signer,
-    vouchers: &Vouchers,
+    material: &VerificationMaterial,
 ) -> Result<()> {
     let unsupported = |what: &str| Err(Error::Unsupported(format!("the older form of cosign has no place for {what}")));
-    if vouchers.logs.iter().any(|log| log.version != LogVersion::One) {
+    if material.logs.iter().any(|log| log.version != LogVersion::One) {
         return unsupported("entries of logs of version 2");
     }
-    if vouchers.timestamps.len().max(vouchers.logs.len()) > 1 {
+    if material.timestamps.len().max(material.logs.len()) > 1 {
         return unsupported("several timestamps, or entries of several logs");
     }
-    let by = vouchers.leaf().map_or(By::Key(signer.public_key()), By::Certificate);
-    let evidence = vouchers.vouch(&Signed { by, message: payload, payload, signature }, signer).await?;
-    if let Some((leaf, chain)) = vouchers.certificates.split_first() {
-        layer.annotations.insert(CERTIFICATE, leaf.to_pem());
+    let by = material.leaf().map_or(VerificationKey::Key(signer.public_key()), VerificationKey::Certificate);
+    let evidence =
+        material.collect_evidence(&SignedMessage { by, message: payload, payload, signature }, signer).await?;
+    if let Some((leaf, chain)) = material.certificates.split_first() {
+        layer.annotations.insert(CERTIFICATE_ANNOTATION, leaf.to_pem());
         if !chain.is_empty() {
-            layer.annotations.insert(CHAIN, chain.iter().map(Certificate::to_pem).collect::<String>());
+            layer.annotations.insert(CHAIN_ANNOTATION, chain.iter().map(Certificate::to_pem).collect::<String>());
         }
     }
     for entry in &evidence.entries {
-        layer.annotations.insert(LOG, promise(entry));
+        layer.annotations.insert(LOG_ANNOTATION, log_annotation(entry));
     }
     for timestamp in evidence.timestamps {
-        let form = TimestampForm { timestamp: Base64(timestamp) };
+        let form = TimestampAnnotation { timestamp: Base64(timestamp) };
         let text = serde_json::to_string(&form).map_err(|error| Error::Signer(error.to_string()))?;
-        layer.annotations.insert(TIMESTAMP, text);
+        layer.annotations.insert(TIMESTAMP_ANNOTATION, text);
     }
     Ok(())
 }
 
 /// Returns the annotation with a Rekor v1 log entry and the log's signed entry timestamp.
-fn promise(entry: &Entry) -> String {
+fn log_annotation(entry: &LogEntry) -> String {
     let promise = entry.inclusion_promise.as_ref().map(|promise| &promise.signed_entry_timestamp);
     json!({
         "SignedEntryTimestamp": promise,
@@ -159,20 +162,20 @@ fn promise(entry: &Entry) -> String {
 }
 
 /// Returns a copy of a layer descriptor with only the fields and annotations that verification reads.
-pub(crate) fn slim(layer: &Descriptor) -> Descriptor {
-    let mut slim = Descriptor::new(layer.media_type.clone(), layer.digest, layer.size);
-    for key in [SIGNATURE, CERTIFICATE, LOG, TIMESTAMP] {
+pub(crate) fn without_unused_fields(layer: &Descriptor) -> Descriptor {
+    let mut without_unused_fields = Descriptor::new(layer.media_type.clone(), layer.digest, layer.size);
+    for key in [SIGNATURE_ANNOTATION, CERTIFICATE_ANNOTATION, LOG_ANNOTATION, TIMESTAMP_ANNOTATION] {
         if let Some(value) = layer.annotations.get(key) {
-            slim.annotations.insert(key, value);
+            without_unused_fields.annotations.insert(key, value);
         }
     }
-    slim
+    without_unused_fields
 }
 
 /// Returns the layer descriptor of a payload with its signature, which is in base64.
 pub(crate) fn layer(payload: &[u8], signature: &str) -> Descriptor {
     let mut layer = Descriptor::of(MediaType::new(LAYER_TYPE), payload);
-    layer.annotations.insert(SIGNATURE, signature);
+    layer.annotations.insert(SIGNATURE_ANNOTATION, signature);
     layer
 }
 
@@ -182,7 +185,7 @@ pub(crate) fn verify(layer: &Descriptor, payload: &[u8], digest: &Digest, key: &
         // A signature by another key and a changed payload look the same here.
         return Err(Refusal::WrongSignature);
     }
-    says(payload, digest)
+    check_payload(payload, digest)
 }
 
 /// Verifies the signature of a layer with its certificate, which must lead to a trusted authority, and its subject.
@@ -192,29 +195,30 @@ pub(crate) fn verify_certificate(
     payload: &[u8],
     digest: &Digest,
     trust: &CertificateTrust,
-) -> Result<(Named, Maker, String), Refusal> {
-    let certificate = layer.annotations.get(CERTIFICATE).ok_or(Refusal::OtherSigner)?;
+) -> Result<(CertificateIdentity, Maker, String), Refusal> {
+    let certificate = layer.annotations.get(CERTIFICATE_ANNOTATION).ok_or(Refusal::OtherSigner)?;
     let found = Certificate::read_all(certificate.as_bytes()).map_err(|error| malformed(&error.to_string()))?;
     let [leaf] = &found[..] else { return Err(malformed("it has not one certificate")) };
     let signature = signature(layer)?;
     if !leaf.key()?.verifies_cosign(payload, &signature) {
         return Err(Refusal::WrongSignature);
     }
-    let signed = Signed { by: By::Certificate(leaf), message: payload, payload, signature: &signature };
+    let signed =
+        SignedMessage { by: VerificationKey::Certificate(leaf), message: payload, payload, signature: &signature };
     let named = trust.check(leaf, &signed, &evidence(layer)?)?;
-    Ok((named, Maker::of_certificate(leaf, Names::Alternative)?, says(payload, digest)?))
+    Ok((named, Maker::of_certificate(leaf, Names::Alternative)?, check_payload(payload, digest)?))
 }
 
 /// Returns the log entry and the timestamp in the annotations of a layer.
 fn evidence(layer: &Descriptor) -> Result<Evidence, Refusal> {
     let mut evidence = Evidence::default();
     let wrong = |error: serde_json::Error| malformed(&error.to_string());
-    if let Some(text) = layer.annotations.get(TIMESTAMP) {
-        let TimestampForm { timestamp } = serde_json::from_str(text).map_err(wrong)?;
+    if let Some(text) = layer.annotations.get(TIMESTAMP_ANNOTATION) {
+        let TimestampAnnotation { timestamp } = serde_json::from_str(text).map_err(wrong)?;
         evidence.timestamps.push(timestamp.0);
     }
-    if let Some(text) = layer.annotations.get(LOG) {
-        let LogForm { promise, payload } = serde_json::from_str(text).map_err(wrong)?;
+    if let Some(text) = layer.annotations.get(LOG_ANNOTATION) {
+        let LogAnnotation { promise, payload } = serde_json::from_str(text).map_err(wrong)?;
         let body: Value = serde_json::from_slice(&payload.body.0).map_err(wrong)?;
         let said = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let key_id = hex::decode(&payload.log_id).map_err(|_| malformed("the ID of its log is not hexadecimal"))?;
@@ -222,12 +226,12 @@ fn evidence(layer: &Descriptor) -> Result<Evidence, Refusal> {
         if hex::encode(&key_id) != payload.log_id {
             return Err(malformed("the ID of its log is not hexadecimal"));
         }
-        evidence.entries.push(Entry {
+        evidence.entries.push(LogEntry {
             log_index: payload.log_index,
             log_id: LogId { key_id: Base64(key_id) },
             kind_version: KindVersion { kind: said("kind"), version: said("apiVersion") },
             integrated_time: payload.integrated_time,
-            inclusion_promise: Some(Promise { signed_entry_timestamp: promise }),
+            inclusion_promise: Some(InclusionPromise { signed_entry_timestamp: promise }),
             inclusion_proof: None,
             canonicalized_body: payload.body,
         });
@@ -237,7 +241,8 @@ fn evidence(layer: &Descriptor) -> Result<Evidence, Refusal> {
 
 /// Returns the signature in the annotations of a layer.
 pub(crate) fn signature(layer: &Descriptor) -> Result<Vec<u8>, Refusal> {
-    let signature = layer.annotations.get(SIGNATURE).ok_or_else(|| malformed("its layer has no signature"))?;
+    let signature =
+        layer.annotations.get(SIGNATURE_ANNOTATION).ok_or_else(|| malformed("its layer has no signature"))?;
     STANDARD.decode(signature).map_err(|_| malformed("it is not in base64"))
 }
 
@@ -246,10 +251,10 @@ fn malformed(why: &str) -> Refusal {
 }
 
 /// Checks that a payload is about `digest`. Returns the name under which it was signed.
-pub(crate) fn says(payload: &[u8], digest: &Digest) -> Result<String, Refusal> {
+pub(crate) fn check_payload(payload: &[u8], digest: &Digest) -> Result<String, Refusal> {
     let Payload { critical } =
         serde_json::from_slice(payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
-    if critical.kind != KIND {
+    if critical.kind != PAYLOAD_KIND {
         return Err(Refusal::NotUnderstood(format!("payloads of type {}", critical.kind)));
     }
     if critical.image.digest != digest.to_string() {
@@ -288,8 +293,8 @@ pub(crate) fn manifest(old: Option<&[u8]>, layer: &Descriptor) -> Result<(Vec<u8
 mod tests {
     use super::*;
     use crate::key::{KeyKind, PrivateKey};
-    use crate::sigstore::testing::World;
-    use crate::timestamp::testing::Making;
+    use crate::sigstore::testing::TestServices;
+    use crate::timestamp::testing::TokenContent;
 
     fn digest() -> Digest {
         Digest::sha256_of(b"an image")
@@ -305,13 +310,13 @@ mod tests {
             changed[position] ^= 1;
             assert_eq!(verify(&layer, &changed, &digest(), key.public_key()), Err(Refusal::WrongSignature));
         }
-        let signature = layer.annotations.get(SIGNATURE).unwrap().as_bytes().to_vec();
+        let signature = layer.annotations.get(SIGNATURE_ANNOTATION).unwrap().as_bytes().to_vec();
         for position in 0..signature.len() {
             for mask in [1, 2, 4, 8, 16, 32, 64] {
                 let mut changed = signature.clone();
                 changed[position] ^= mask;
                 let mut layer = layer.clone();
-                layer.annotations.insert(SIGNATURE, String::from_utf8(changed).unwrap());
+                layer.annotations.insert(SIGNATURE_ANNOTATION, String::from_utf8(changed).unwrap());
                 assert!(verify(&layer, &payload, &digest(), key.public_key()).is_err(), "{position} {mask}");
             }
         }
@@ -324,18 +329,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_of_old_and_a_certificate() {
-        let (world, key) = (World::new(), PrivateKey::generate(KeyKind::P256).unwrap());
+        let (world, key) = (TestServices::new(), PrivateKey::generate(KeyKind::P256).unwrap());
         let leaf = world.certificate(&key, |_| {});
         let (mut layer, payload) = sign(&digest(), "registry.example/app", &key, None).await.unwrap();
         let made = signature(&layer).unwrap();
         let logged = |time: &str| world.logged(&payload, &made, &leaf, time).to_string();
-        layer.annotations.insert(CERTIFICATE, leaf.to_pem());
-        layer.annotations.insert(LOG, logged("2026-06-15T12:00:00Z"));
+        layer.annotations.insert(CERTIFICATE_ANNOTATION, leaf.to_pem());
+        layer.annotations.insert(LOG_ANNOTATION, logged("2026-06-15T12:00:00Z"));
         let trust = world.trust();
         let verified = |layer: &Descriptor| verify_certificate(layer, &payload, &digest(), &trust);
         assert_eq!(verified(&layer).unwrap().2, "registry.example/app");
         assert!(matches!(verify(&layer, &payload, &digest(), world.log.public_key()), Err(Refusal::WrongSignature)));
-        for name in [SIGNATURE, CERTIFICATE, LOG] {
+        for name in [SIGNATURE_ANNOTATION, CERTIFICATE_ANNOTATION, LOG_ANNOTATION] {
             let text = layer.annotations.get(name).unwrap().as_bytes().to_vec();
             for position in 0..text.len() {
                 for mask in [1, 0x20] {
@@ -344,7 +349,7 @@ mod tests {
                     let mut layer = layer.clone();
                     layer.annotations.insert(name, String::from_utf8(changed).unwrap());
                     // White space at the end of a PEM line is not part of the certificate.
-                    let is_space = name == CERTIFICATE && text[position] == b'\n' && mask == 1;
+                    let is_space = name == CERTIFICATE_ANNOTATION && text[position] == b'\n' && mask == 1;
                     assert!(is_space || verified(&layer).is_err(), "{name} {position} {mask}");
                 }
             }
@@ -358,17 +363,17 @@ mod tests {
             "{}".to_owned(),
         ] {
             let mut layer = layer.clone();
-            layer.annotations.insert(LOG, logged);
+            layer.annotations.insert(LOG_ANNOTATION, logged);
             assert!(verified(&layer).is_err());
         }
         // A timestamp next to the log entry must be valid as well.
         let stamp = |message: &[u8]| {
-            let answer = world.tsa.answer(message, &Making::at("20260615120000Z"));
-            serde_json::to_string(&TimestampForm { timestamp: Base64(answer) }).unwrap()
+            let answer = world.tsa.answer(message, &TokenContent::at("20260615120000Z"));
+            serde_json::to_string(&TimestampAnnotation { timestamp: Base64(answer) }).unwrap()
         };
-        layer.annotations.insert(TIMESTAMP, stamp(&made));
+        layer.annotations.insert(TIMESTAMP_ANNOTATION, stamp(&made));
         assert!(verified(&layer).is_ok());
-        layer.annotations.insert(TIMESTAMP, stamp(b"another"));
+        layer.annotations.insert(TIMESTAMP_ANNOTATION, stamp(b"another"));
         assert!(matches!(verified(&layer), Err(Refusal::Timestamp(_))));
     }
 

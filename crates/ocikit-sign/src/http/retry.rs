@@ -8,11 +8,15 @@ use ocikit_image::RetryOptions;
 use ocikit_image::retry::{causes, is_passing};
 use reqwest::Url;
 
-use super::{HttpAnswer, chain, failed};
+use super::{HttpResponse, chain, failed};
 use crate::error::Result;
 
 /// Returns the delay before the next attempt, or `None` if a retry cannot help or enough attempts were made.
-pub(super) fn after(retries: &RetryOptions, attempts: u32, outcome: &Result<HttpAnswer, Fault>) -> Option<Duration> {
+pub(super) fn after(
+    retries: &RetryOptions,
+    attempts: u32,
+    outcome: &Result<HttpResponse, RequestError>,
+) -> Option<Duration> {
     let asked = match outcome {
         Ok(answer) if is_passing(answer.status) => answer.retry_after,
         Err(fault) if !fault.is_final => None,
@@ -30,7 +34,7 @@ pub(super) fn after(retries: &RetryOptions, attempts: u32, outcome: &Result<Http
 
 /// Why there is no response.
 #[derive(Debug)]
-pub(crate) struct Fault {
+pub(crate) struct RequestError {
     problem: String,
     /// A retry would fail in the same way.
     is_final: bool,
@@ -38,19 +42,19 @@ pub(crate) struct Fault {
     is_lasting: bool,
 }
 
-impl Fault {
-    pub(super) fn last(problem: String) -> Fault {
-        Fault { problem, is_final: true, is_lasting: false }
+impl RequestError {
+    pub(super) fn last(problem: String) -> RequestError {
+        RequestError { problem, is_final: true, is_lasting: false }
     }
 }
 
-impl From<reqwest::Error> for Fault {
-    fn from(error: reqwest::Error) -> Fault {
+impl From<reqwest::Error> for RequestError {
+    fn from(error: reqwest::Error) -> RequestError {
         let error = error.without_url();
         // Only TLS errors during the handshake are final. Later ones mean that data was damaged in transit.
         let is_refused = error.is_connect() && causes(&error).any(|cause| cause.is::<rustls::Error>());
         let is_lasting = error.is_connect() && causes(&error).any(is_unreachable);
-        Fault { problem: chain(&error), is_final: is_refused || error.is_builder(), is_lasting }
+        RequestError { problem: chain(&error), is_final: is_refused || error.is_builder(), is_lasting }
     }
 }
 
@@ -62,18 +66,18 @@ fn is_unreachable(cause: &(dyn std::error::Error + 'static)) -> bool {
 
 /// Calls `ask` until `pause` returns `None`. `pause` gets the number of attempts and the last outcome. Returns the
 /// last outcome.
-pub(super) async fn again<A: Future<Output = Result<HttpAnswer, Fault>>>(
+pub(super) async fn again<A: Future<Output = Result<HttpResponse, RequestError>>>(
     url: &Url,
     ask: impl Fn() -> A,
-    pause: impl Fn(u32, &Result<HttpAnswer, Fault>) -> Option<Duration>,
-) -> Result<HttpAnswer> {
+    pause: impl Fn(u32, &Result<HttpResponse, RequestError>) -> Option<Duration>,
+) -> Result<HttpResponse> {
     let mut attempts = 0;
     loop {
         let outcome = ask().await;
         attempts += 1;
         match (pause(attempts, &outcome), outcome) {
             (Some(pause), _) => tokio::time::sleep(pause).await,
-            (None, Ok(answer)) => return Ok(HttpAnswer { attempts, ..answer }),
+            (None, Ok(answer)) => return Ok(HttpResponse { attempts, ..answer }),
             (None, Err(fault)) => return Err(failed(url, fault.problem + &times(attempts))),
         }
     }

@@ -19,27 +19,27 @@ pub(crate) const LABELS: [&str; 2] = ["ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPT
 /// keys and use a lower cost; the program's tests use the real one.
 const LOG_N: u8 = if cfg!(test) { 10 } else { 16 };
 /// The maximum scrypt cost that is accepted as log2(N): memory is 128 · r · N bytes, and the file is untrusted input.
-const MOST_LOG_N: u8 = 18;
+const MAX_LOG_N: u8 = 18;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Form {
-    kdf: Kdf,
-    cipher: Cipher,
+struct EncryptedKeyJson {
+    kdf: KdfJson,
+    cipher: CipherJson,
     ciphertext: String,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Kdf {
+struct KdfJson {
     name: String,
-    params: Params,
+    params: KdfParamsJson,
     salt: String,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Params {
+struct KdfParamsJson {
     #[serde(rename = "N")]
     n: u64,
     r: u32,
@@ -48,25 +48,25 @@ struct Params {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Cipher {
+struct CipherJson {
     name: String,
     nonce: String,
 }
 
 pub(crate) fn decrypt(json: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
     let refuse = |why: &str| Error::Key(format!("its encryption is not understood: {why}"));
-    let form: Form = serde_json::from_slice(json).map_err(|error| refuse(&error.to_string()))?;
-    if form.kdf.name != "scrypt" || form.cipher.name != "nacl/secretbox" {
+    let json: EncryptedKeyJson = serde_json::from_slice(json).map_err(|error| refuse(&error.to_string()))?;
+    if json.kdf.name != "scrypt" || json.cipher.name != "nacl/secretbox" {
         return Err(refuse("it is other than scrypt and nacl/secretbox"));
     }
-    let Params { n, r, p } = form.kdf.params;
+    let KdfParamsJson { n, r, p } = json.kdf.params;
     let log_n = n.checked_ilog2().and_then(|log| u8::try_from(log).ok());
-    let log_n = log_n.filter(|log| n.is_power_of_two() && (1..=MOST_LOG_N).contains(log) && r == 8 && p == 1);
+    let log_n = log_n.filter(|log| n.is_power_of_two() && (1..=MAX_LOG_N).contains(log) && r == 8 && p == 1);
     let log_n = log_n.ok_or_else(|| refuse("scrypt is asked for more than keys of cosign ask for"))?;
     let decode = |text: &str| STANDARD.decode(text).map_err(|_| refuse("it is not in base64"));
-    let nonce: [u8; 24] = decode(&form.cipher.nonce)?.try_into().map_err(|_| refuse("the nonce has not 24 bytes"))?;
-    let key = derive(password, &decode(&form.kdf.salt)?, log_n)?;
-    open(&key, &nonce, &decode(&form.ciphertext)?).ok_or(Error::Password("the password is wrong"))
+    let nonce: [u8; 24] = decode(&json.cipher.nonce)?.try_into().map_err(|_| refuse("the nonce has not 24 bytes"))?;
+    let key = derive(password, &decode(&json.kdf.salt)?, log_n)?;
+    open(&key, &nonce, &decode(&json.ciphertext)?).ok_or(Error::Password("the password is wrong"))
 }
 
 pub(crate) fn encrypt(plain: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
@@ -75,16 +75,16 @@ pub(crate) fn encrypt(plain: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>
         rand::fill(bytes).map_err(|_| Error::Key("the system has no randomness".to_owned()))?;
     }
     let key = derive(password, &salt, LOG_N)?;
-    let form = Form {
-        kdf: Kdf {
+    let json = EncryptedKeyJson {
+        kdf: KdfJson {
             name: "scrypt".to_owned(),
-            params: Params { n: 1 << LOG_N, r: 8, p: 1 },
+            params: KdfParamsJson { n: 1 << LOG_N, r: 8, p: 1 },
             salt: STANDARD.encode(salt),
         },
-        cipher: Cipher { name: "nacl/secretbox".to_owned(), nonce: STANDARD.encode(nonce) },
+        cipher: CipherJson { name: "nacl/secretbox".to_owned(), nonce: STANDARD.encode(nonce) },
         ciphertext: STANDARD.encode(seal(&key, &nonce, plain)),
     };
-    let json = serde_json::to_vec(&form).map_err(|error| Error::Key(error.to_string()))?;
+    let json = serde_json::to_vec(&json).map_err(|error| Error::Key(error.to_string()))?;
     Ok(Zeroizing::new(json))
 }
 

@@ -3,7 +3,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 /// The maximum size of a PEM file, in bytes. Keys and certificate chains are shorter.
-const LONGEST: usize = 1 << 20;
+const MAX_PEM_BYTES: usize = 1 << 20;
 
 /// A block of a PEM file.
 pub(crate) struct Block {
@@ -15,7 +15,7 @@ pub(crate) struct Block {
 /// Parses the blocks of a PEM file (RFC 7468), in order. Text outside of blocks is ignored. Incomplete blocks and
 /// blocks with headers, as in old encrypted keys, are refused.
 pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, &'static str> {
-    if text.len() > LONGEST {
+    if text.len() > MAX_PEM_BYTES {
         return Err("it is too long");
     }
     let text = std::str::from_utf8(text).map_err(|_| "it is not text")?;
@@ -84,7 +84,7 @@ mod tests {
             assert!(blocks(text.as_bytes()).is_err(), "{text}");
         }
         assert!(blocks(&[0xff]).is_err());
-        assert!(blocks(&vec![b'a'; LONGEST + 1]).is_err());
+        assert!(blocks(&vec![b'a'; MAX_PEM_BYTES + 1]).is_err());
     }
 
     proptest! {

@@ -7,12 +7,12 @@ use x509_cert::der::{Decode, Encode, Reader, SliceReader, Tag};
 
 use crate::algorithm::Hash;
 use crate::error::{Error, Result};
-use crate::found::{COSE_TYPE, JWS_TYPE};
 use crate::key::{PublicKey, Scheme};
 use crate::notation::{Chain, NotationPlugin, cose, jws};
 use crate::refusal::Refusal;
+use crate::signatures::{COSE_TYPE, JWS_TYPE};
 use crate::signer::{Signer, checked};
-use crate::timestamp::{Stamp, TimestampAuthority};
+use crate::timestamp::{TimestampAuthority, VerifiedTimestamp};
 
 /// The media type of the payload.
 pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.cncf.notary.payload.v1+json";
@@ -67,7 +67,7 @@ impl SigningScheme {
 
 /// What the critical attributes of an envelope ask a verification plugin to check.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Extended {
+pub(crate) struct PluginRequest {
     /// The name of the plugin.
     pub(crate) plugin: String,
     /// The minimum version of the plugin.
@@ -78,26 +78,26 @@ pub(crate) struct Extended {
 
 /// The two envelope formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seal {
+pub(crate) enum EnvelopeFormat {
     Jws,
     Cose,
 }
 
 /// What signs an envelope.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum By<'a> {
+pub(crate) enum EnvelopeSigner<'a> {
     /// A key and its certificate chain.
     Key { signer: &'a dyn Signer, chain: &'a Chain },
     /// A plugin, which has both.
     Plugin(&'a NotationPlugin),
 }
 
-impl By<'_> {
+impl EnvelopeSigner<'_> {
     /// Returns the signature scheme. Plugins that create whole envelopes do not get here.
     pub(crate) fn scheme(&self) -> Result<Scheme> {
         let scheme = match self {
-            By::Key { chain, .. } => chain.scheme(),
-            By::Plugin(plugin) => plugin.scheme(),
+            EnvelopeSigner::Key { chain, .. } => chain.scheme(),
+            EnvelopeSigner::Plugin(plugin) => plugin.scheme(),
         };
         scheme.ok_or_else(|| Error::Certificates("the key is not used".to_owned()))
     }
@@ -106,7 +106,7 @@ impl By<'_> {
 /// The content of an envelope in addition to the descriptor.
 #[derive(Debug, Clone)]
 pub(crate) struct Options<'a> {
-    pub(crate) by: By<'a>,
+    pub(crate) by: EnvelopeSigner<'a>,
     pub(crate) time: Timestamp,
     pub(crate) expiry: Option<Timestamp>,
     pub(crate) metadata: &'a Annotations,
@@ -127,8 +127,10 @@ impl Options<'_> {
     /// checked as verification checks them.
     pub(crate) async fn seal(&self, scheme: Scheme, message: &[u8]) -> Result<Sealed> {
         let (signature, chain) = match self.by {
-            By::Key { signer, chain } => (to_fixed(scheme, checked(signer, scheme, message).await?)?, chain.clone()),
-            By::Plugin(plugin) => plugin.sign(scheme, message).await?,
+            EnvelopeSigner::Key { signer, chain } => {
+                (to_fixed(scheme, checked(signer, scheme, message).await?)?, chain.clone())
+            }
+            EnvelopeSigner::Plugin(plugin) => plugin.sign(scheme, message).await?,
         };
         self.check(&chain)?;
         let Some(authority) = self.authority else { return Ok(Sealed { signature, chain, timestamp: None }) };
@@ -164,7 +166,7 @@ fn hash(scheme: Scheme) -> Option<Hash> {
 }
 
 /// Checks that every certificate of a chain was valid at a timestamp, at both ends of its accuracy.
-pub(crate) fn within(stamp: &Stamp, chain: &Chain) -> Result<(), Refusal> {
+pub(crate) fn within(stamp: &VerifiedTimestamp, chain: &Chain) -> Result<(), Refusal> {
     let invalid = chain.invalid_at(stamp.earliest()).or_else(|| chain.invalid_at(stamp.latest()));
     match invalid {
         Some(invalid) => Err(Refusal::Timestamp(format!("{} may not be valid at {}", invalid.subject(), stamp.time))),
@@ -178,18 +180,18 @@ pub(crate) fn within(stamp: &Stamp, chain: &Chain) -> Result<(), Refusal> {
 pub(crate) struct Opened {
     pub(crate) payload: Vec<u8>,
     pub(crate) chain: Chain,
-    pub(crate) said: Said,
+    pub(crate) said: SignedAttributes,
     /// The signature as it is encoded in the envelope, which timestamps cover.
     pub(crate) signature: Vec<u8>,
     /// The timestamp token, not verified.
     pub(crate) timestamp: Option<Vec<u8>>,
     /// The part of the envelope that only a plugin can check.
-    pub(crate) extended: Option<Extended>,
+    pub(crate) extended: Option<PluginRequest>,
 }
 
 /// The signed attributes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Said {
+pub(crate) struct SignedAttributes {
     pub(crate) scheme: SigningScheme,
     pub(crate) time: Timestamp,
     pub(crate) expiry: Option<Timestamp>,
@@ -202,9 +204,13 @@ struct Payload {
 }
 
 /// Signs a descriptor. Returns the envelope, and the annotations that a plugin adds to its manifest.
-pub(crate) async fn sign(seal: Seal, subject: &Descriptor, options: &Options<'_>) -> Result<(Vec<u8>, Annotations)> {
+pub(crate) async fn sign(
+    envelope_format: EnvelopeFormat,
+    subject: &Descriptor,
+    options: &Options<'_>,
+) -> Result<(Vec<u8>, Annotations)> {
     let Options { time, metadata, .. } = options;
-    if let By::Key { signer, chain } = options.by {
+    if let EnvelopeSigner::Key { signer, chain } = options.by {
         if chain.public_key() != signer.public_key() {
             return Err(Error::Certificates("the first is not for the key that signs".to_owned()));
         }
@@ -222,14 +228,14 @@ pub(crate) async fn sign(seal: Seal, subject: &Descriptor, options: &Options<'_>
     }
     let target_artifact = Descriptor { annotations: (*metadata).clone(), ..subject.clone() };
     let payload = serde_json::to_vec(&Payload { target_artifact }).map_err(|error| Error::Signer(error.to_string()))?;
-    if let By::Plugin(plugin) = options.by
+    if let EnvelopeSigner::Plugin(plugin) = options.by
         && plugin.scheme().is_none()
     {
-        return whole(seal, subject, plugin, &payload, options).await;
+        return whole(envelope_format, subject, plugin, &payload, options).await;
     }
-    let envelope = match seal {
-        Seal::Jws => jws::sign(&payload, options).await?,
-        Seal::Cose => cose::sign(payload, options).await?,
+    let envelope = match envelope_format {
+        EnvelopeFormat::Jws => jws::sign(&payload, options).await?,
+        EnvelopeFormat::Cose => cose::sign(payload, options).await?,
     };
     Ok((envelope, Annotations::new()))
 }
@@ -237,7 +243,7 @@ pub(crate) async fn sign(seal: Seal, subject: &Descriptor, options: &Options<'_>
 /// Requests a whole envelope from a plugin. An envelope that verification would refuse is refused here, unless it
 /// names another plugin that may understand it.
 async fn whole(
-    seal: Seal,
+    envelope_format: EnvelopeFormat,
     subject: &Descriptor,
     plugin: &NotationPlugin,
     payload: &[u8],
@@ -248,12 +254,12 @@ async fn whole(
         return Err(Error::Unsupported(why.to_owned()));
     }
     let expiry = options.expiry.map(|expiry| expiry.duration_since(options.time).unsigned_abs());
-    let envelope_type = match seal {
-        Seal::Jws => JWS_TYPE,
-        Seal::Cose => COSE_TYPE,
+    let envelope_type = match envelope_format {
+        EnvelopeFormat::Jws => JWS_TYPE,
+        EnvelopeFormat::Cose => COSE_TYPE,
     };
     let (envelope, annotations) = plugin.envelope(envelope_type, payload, expiry).await?;
-    let opened = open_extended(seal, &envelope).map_err(Error::Refused)?;
+    let opened = open_extended(envelope_format, &envelope).map_err(Error::Refused)?;
     let said = opened.is_about(subject).map_err(Error::Refused)?;
     // A plugin may add metadata, but must not remove any.
     let is_kept = |(key, value): (&str, &str)| said.get(key) == Some(value);
@@ -265,8 +271,8 @@ async fn whole(
 
 /// Opens an envelope: verifies its signature and checks its attributes. An envelope that requires a plugin is
 /// refused.
-pub(crate) fn open(seal: Seal, envelope: &[u8]) -> Result<Opened, Refusal> {
-    let opened = open_extended(seal, envelope)?;
+pub(crate) fn open(envelope_format: EnvelopeFormat, envelope: &[u8]) -> Result<Opened, Refusal> {
+    let opened = open_extended(envelope_format, envelope)?;
     match &opened.extended {
         Some(extended) => Err(Refusal::NotUnderstood(format!("the verification plugin {}", extended.plugin))),
         None => Ok(opened),
@@ -274,10 +280,10 @@ pub(crate) fn open(seal: Seal, envelope: &[u8]) -> Result<Opened, Refusal> {
 }
 
 /// Opens an envelope like [`open`], but leaves the plugin to the caller.
-pub(crate) fn open_extended(seal: Seal, envelope: &[u8]) -> Result<Opened, Refusal> {
-    let opened = match seal {
-        Seal::Jws => jws::open(envelope)?,
-        Seal::Cose => cose::open(envelope)?,
+pub(crate) fn open_extended(envelope_format: EnvelopeFormat, envelope: &[u8]) -> Result<Opened, Refusal> {
+    let opened = match envelope_format {
+        EnvelopeFormat::Jws => jws::open(envelope)?,
+        EnvelopeFormat::Cose => cose::open(envelope)?,
     };
     // The signing time is the signer's claim, so it can only lead to a refusal.
     let time = opened.said.time;
@@ -316,7 +322,7 @@ pub(crate) struct Attributes<'a> {
 
 impl Attributes<'_> {
     /// Checks the attributes. Returns the signed attributes, and what a plugin must check.
-    pub(crate) fn check(&self) -> Result<(Said, Option<Extended>), Refusal> {
+    pub(crate) fn check(&self) -> Result<(SignedAttributes, Option<PluginRequest>), Refusal> {
         let malformed = |why: &str| Refusal::Malformed(why.to_owned());
         for (position, name) in self.critical.iter().enumerate() {
             match name.as_str() {
@@ -349,12 +355,12 @@ impl Attributes<'_> {
         if self.expiry.is_some_and(|expiry| expiry <= time) {
             return Err(malformed("it expired before it was signed"));
         }
-        Ok((Said { scheme, time, expiry: self.expiry }, self.extended()?))
+        Ok((SignedAttributes { scheme, time, expiry: self.expiry }, self.extended()?))
     }
 
     /// Returns what a plugin must check. Unknown attributes in the reserved namespace are refused even if they are
     /// not critical: a plugin must not be skipped because its name was not marked as critical.
-    fn extended(&self) -> Result<Option<Extended>, Refusal> {
+    fn extended(&self) -> Result<Option<PluginRequest>, Refusal> {
         let is_critical = |name: &str| self.critical.iter().any(|listed| listed == name);
         let is_understood =
             |name: &str| !name.starts_with(RESERVED) || PLUGIN_ATTRIBUTES.contains(&name) && is_critical(name);
@@ -375,7 +381,7 @@ impl Attributes<'_> {
         let others = self.others.iter();
         let others = others.filter(|(name, _)| is_critical(name) && !PLUGIN_ATTRIBUTES.contains(&name.as_str()));
         let others = others.map(|(name, value)| (name.clone(), value.clone())).collect();
-        Ok(Some(Extended { plugin, version: text(PLUGIN_VERSION)?, others }))
+        Ok(Some(PluginRequest { plugin, version: text(PLUGIN_VERSION)?, others }))
     }
 }
 

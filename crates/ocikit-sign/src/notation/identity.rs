@@ -8,11 +8,11 @@ use x509_cert::der::{Tag, Tagged};
 ///
 /// Notary Project, "Trusted Identities Constraints"; the text format is that of RFC 4514.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity(BTreeMap<String, String>);
+pub(crate) struct DistinguishedName(BTreeMap<String, String>);
 
-impl Identity {
+impl DistinguishedName {
     /// Parses text such as `C=US, ST=WA, O=Acme`.
-    pub(crate) fn parse(text: &str) -> Result<Identity, String> {
+    pub(crate) fn parse(text: &str) -> Result<DistinguishedName, String> {
         if text.contains("=#") {
             return Err(format!("`{text}` has a value in hexadecimal digits"));
         }
@@ -22,13 +22,13 @@ impl Identity {
                 part.split_once('=').ok_or_else(|| format!("`{part}` is not of the form NAME=VALUE"))?;
             add(&mut found, name.trim().to_owned(), unescape(value)?)?;
         }
-        let identity = Identity(found);
+        let identity = DistinguishedName(found);
         identity.check()?;
         Ok(identity)
     }
 
     /// Returns the subject of a certificate.
-    pub(crate) fn of(certificate: &Certificate) -> Result<Identity, String> {
+    pub(crate) fn of(certificate: &Certificate) -> Result<DistinguishedName, String> {
         let mut found = BTreeMap::new();
         for part in certificate.tbs_certificate().subject().iter_rdn() {
             if part.len() != 1 {
@@ -48,7 +48,7 @@ impl Identity {
                 add(&mut found, name, text.map_err(|error| error.to_string())?)?;
             }
         }
-        let identity = Identity(found);
+        let identity = DistinguishedName(found);
         identity.check()?;
         Ok(identity)
     }
@@ -59,7 +59,7 @@ impl Identity {
     }
 
     /// Returns whether the other name has every attribute of this one.
-    pub(crate) fn is_part_of(&self, other: &Identity) -> bool {
+    pub(crate) fn is_part_of(&self, other: &DistinguishedName) -> bool {
         self.0.iter().all(|(name, value)| other.0.get(name) == Some(value))
     }
 }
@@ -134,23 +134,23 @@ mod tests {
 
     #[test]
     fn names_are_read_as_the_standard_says() {
-        let one = Identity::parse("C=US, ST=WA,O = Acme\\, Inc., CN=\\41b\\ ").unwrap();
+        let one = DistinguishedName::parse("C=US, ST=WA,O = Acme\\, Inc., CN=\\41b\\ ").unwrap();
         let found: Vec<_> = one.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(found, [("C", "US"), ("CN", "Ab "), ("O", "Acme, Inc."), ("ST", "WA")]);
-        let part = Identity::parse("O=Acme\\, Inc.,S=WA,C=US").unwrap();
+        let part = DistinguishedName::parse("O=Acme\\, Inc.,S=WA,C=US").unwrap();
         assert!(part.is_part_of(&one) && !one.is_part_of(&part));
         for text in
             ["", "C=US,ST=WA", "C=US,ST=WA,O=a,O=b", "C=US,ST=WA,O=a+OU=b", "C=#13,ST=a,O=b", "C=US,ST=WA,O=a\\"]
         {
-            assert!(Identity::parse(text).is_err(), "{text}");
+            assert!(DistinguishedName::parse(text).is_err(), "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn nothing_panics(text in ".*") {
-            let _ = Identity::parse(&text);
-            let _ = Identity::parse(&format!("C=US,ST=WA,O={text}"));
+            let _ = DistinguishedName::parse(&text);
+            let _ = DistinguishedName::parse(&format!("C=US,ST=WA,O={text}"));
         }
     }
 }

@@ -15,4 +15,4 @@ pub use plugin::{NotationPlugin, VerificationPlugin};
 pub use policy::{Level, TrustPolicy};
 pub use trust::{NotationTrust, TrustStore};
 
-pub(crate) use envelope::{By, Options, Seal, open, open_extended, sign};
+pub(crate) use envelope::{EnvelopeFormat, EnvelopeSigner, Options, open, open_extended, sign};

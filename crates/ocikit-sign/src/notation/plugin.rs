@@ -14,10 +14,10 @@ use tokio::process::Command;
 use crate::error::{Error, Result};
 use crate::key::Scheme;
 use crate::notation::Chain;
-use crate::notation::envelope::{self, Extended, Opened, PAYLOAD_TYPE, SigningScheme};
+use crate::notation::envelope::{self, Opened, PAYLOAD_TYPE, PluginRequest, SigningScheme};
 use crate::pki::Certificate;
 use crate::refusal::Refusal;
-use crate::signer::program::{Complaints, PATIENCE, line, run};
+use crate::signer::program::{PROGRAM_TIMEOUT, StderrMode, line, run};
 
 /// A signing plugin of notation: a program `notation-NAME` that implements version 1.0 of the plugin protocol and has
 /// its own certificates. Notary Project, "Plugin Extensibility".
@@ -35,7 +35,7 @@ pub struct NotationPlugin {
 struct Program {
     path: PathBuf,
     config: BTreeMap<String, String>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,14 +57,14 @@ struct Metadata {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Described {
+struct DescribeKeyResponse {
     key_id: String,
     key_spec: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Signed {
+struct GenerateSignatureResponse {
     key_id: String,
     signature: String,
     signing_algorithm: String,
@@ -73,7 +73,7 @@ struct Signed {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Enveloped {
+struct GenerateEnvelopeResponse {
     signature_envelope: String,
     signature_envelope_type: String,
     #[serde(default)]
@@ -82,7 +82,7 @@ struct Enveloped {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Complaint {
+struct ErrorResponse {
     error_code: String,
     #[serde(default)]
     error_message: String,
@@ -97,8 +97,8 @@ impl NotationPlugin {
     pub async fn open(path: &Path, key: &str, config: BTreeMap<String, String>) -> Result<NotationPlugin> {
         let (program, found) = Program::open(path, config).await?;
         let can = if found.has("SIGNATURE_GENERATOR.RAW") {
-            let question = json!({"contractVersion": VERSION, "keyId": key});
-            let described: Described = program.ask("describe-key", question).await?;
+            let request = json!({"contractVersion": PROTOCOL_VERSION, "keyId": key});
+            let described: DescribeKeyResponse = program.ask("describe-key", request).await?;
             if described.key_id != key {
                 return Err(program.failed("it describes another key"));
             }
@@ -115,8 +115,8 @@ impl NotationPlugin {
 
     /// Sets the timeout of each request, after which the program is killed. The default is 5 minutes.
     #[must_use]
-    pub fn with_patience(mut self, patience: Duration) -> NotationPlugin {
-        self.program.patience = patience;
+    pub fn with_timeout(mut self, timeout: Duration) -> NotationPlugin {
+        self.program.timeout = timeout;
         self
     }
 
@@ -134,9 +134,9 @@ impl NotationPlugin {
         let words = SCHEMES.iter().find(|(known, ..)| *known == scheme);
         let (_, spec, hash, algorithm) =
             words.ok_or_else(|| self.program.failed(&format!("it does not sign with {scheme}")))?;
-        let question = json!({"contractVersion": VERSION, "keyId": self.key, "keySpec": spec, "hashAlgorithm": hash,
+        let request = json!({"contractVersion": PROTOCOL_VERSION, "keyId": self.key, "keySpec": spec, "hashAlgorithm": hash,
             "payload": STANDARD.encode(message)});
-        let signed: Signed = self.program.ask("generate-signature", question).await?;
+        let signed: GenerateSignatureResponse = self.program.ask("generate-signature", request).await?;
         if signed.key_id != self.key || signed.signing_algorithm != *algorithm {
             return Err(self.program.failed("it signed with another key, or otherwise"));
         }
@@ -156,12 +156,12 @@ impl NotationPlugin {
         payload: &[u8],
         expiry: Option<Duration>,
     ) -> Result<(Vec<u8>, Annotations)> {
-        let mut question = json!({"contractVersion": VERSION, "keyId": self.key, "payloadType": PAYLOAD_TYPE,
+        let mut request = json!({"contractVersion": PROTOCOL_VERSION, "keyId": self.key, "payloadType": PAYLOAD_TYPE,
             "signatureEnvelopeType": envelope_type, "payload": STANDARD.encode(payload)});
         if let Some(expiry) = expiry {
-            question["expiryDurationInSeconds"] = expiry.as_secs().into();
+            request["expiryDurationInSeconds"] = expiry.as_secs().into();
         }
-        let made: Enveloped = self.program.ask("generate-envelope", question).await?;
+        let made: GenerateEnvelopeResponse = self.program.ask("generate-envelope", request).await?;
         match made.signature_envelope_type == envelope_type {
             true => Ok((self.decoded(&made.signature_envelope)?, made.annotations)),
             false => Err(self.program.failed("it made an envelope of another type")),
@@ -186,7 +186,7 @@ pub struct VerificationPlugin {
 
 /// The results of a plugin; `None` for a check that the plugin does not support or that was not requested.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Verdict {
+pub(crate) struct PluginVerdict {
     pub(crate) identity: Option<Result<(), Refusal>>,
     pub(crate) revocation: Option<Result<(), Refusal>>,
 }
@@ -217,10 +217,10 @@ impl VerificationPlugin {
     pub(crate) async fn verify(
         &self,
         opened: &Opened,
-        extended: &Extended,
+        extended: &PluginRequest,
         identities: &[String],
         revocation: bool,
-    ) -> Result<Verdict, Refusal> {
+    ) -> Result<PluginVerdict, Refusal> {
         let refuse = |why: String| Refusal::Plugin { name: self.name.clone(), why };
         if let Some(least) = &extended.version
             && version(least).is_none_or(|least| self.version < least)
@@ -241,20 +241,20 @@ impl VerificationPlugin {
         if opened.said.scheme == SigningScheme::SigningAuthority {
             critical["authenticSigningTime"] = envelope::seconds(opened.said.time).into();
         }
-        let question = json!({"contractVersion": VERSION, "signature": {"criticalAttributes": critical,
+        let request = json!({"contractVersion": PROTOCOL_VERSION, "signature": {"criticalAttributes": critical,
             "unprocessedAttributes": names, "certificateChain": chain},
             "trustPolicy": {"trustedIdentities": identities, "signatureVerification": wanted}});
-        let answer: Judged = match wanted.is_empty() {
-            true => Judged::default(),
-            false => self.program.ask("verify-signature", question).await.map_err(|error| refuse(error.to_string()))?,
+        let response: VerifySignatureResponse = match wanted.is_empty() {
+            true => VerifySignatureResponse::default(),
+            false => self.program.ask("verify-signature", request).await.map_err(|error| refuse(error.to_string()))?,
         };
-        let is_processed = |name: &String| answer.processed_attributes.iter().any(|found| found == name.as_str());
+        let is_processed = |name: &String| response.processed_attributes.iter().any(|found| found == name.as_str());
         if let Some(name) = extended.others.keys().find(|name| !is_processed(name)) {
             return Err(refuse(format!("it did not look at the critical attribute {name}")));
         }
-        let mut verdict = Verdict::default();
+        let mut verdict = PluginVerdict::default();
         for capability in wanted {
-            let found = answer.verification_results.get(capability);
+            let found = response.verification_results.get(capability);
             let found = found.ok_or_else(|| refuse(format!("it does not tell the outcome of {capability}")))?;
             let outcome = if found.success { Ok(()) } else { Err(refuse(line(&found.reason))) };
             match capability {
@@ -274,14 +274,14 @@ fn version(text: &str) -> Option<[u64; 3]> {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
-struct Judged {
-    verification_results: BTreeMap<String, Judgment>,
+struct VerifySignatureResponse {
+    verification_results: BTreeMap<String, VerificationResult>,
     #[serde(default)]
     processed_attributes: Vec<Value>,
 }
 
 #[derive(Deserialize)]
-struct Judgment {
+struct VerificationResult {
     success: bool,
     #[serde(default)]
     reason: String,
@@ -296,36 +296,36 @@ impl Metadata {
 impl Program {
     /// Starts a program and returns it with its metadata.
     async fn open(path: &Path, config: BTreeMap<String, String>) -> Result<(Program, Metadata)> {
-        let program = Program { path: path.to_owned(), config, patience: PATIENCE };
+        let program = Program { path: path.to_owned(), config, timeout: PROGRAM_TIMEOUT };
         let found: Metadata = program.ask("get-plugin-metadata", json!({})).await?;
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let name = name.strip_suffix(".exe").unwrap_or(name);
         if name.strip_prefix("notation-") != Some(&found.name) {
             return Err(program.failed(&format!("it says that it is `{}`, and would be notation-{0} then", found.name)));
         }
-        if !found.supported_contract_versions.iter().any(|version| version == VERSION) {
-            return Err(program.failed(&format!("it does not know version {VERSION} of the protocol")));
+        if !found.supported_contract_versions.iter().any(|version| version == PROTOCOL_VERSION) {
+            return Err(program.failed(&format!("it does not know version {PROTOCOL_VERSION} of the protocol")));
         }
         Ok((program, found))
     }
 
-    async fn ask<T: DeserializeOwned>(&self, what: &str, mut question: Value) -> Result<T> {
+    async fn ask<T: DeserializeOwned>(&self, what: &str, mut request: Value) -> Result<T> {
         if !self.config.is_empty() {
-            question["pluginConfig"] = json!(self.config);
+            request["pluginConfig"] = json!(self.config);
         }
         let mut command = Command::from(process::command(&self.path));
         command.arg(what);
-        let input = question.to_string();
-        let answer = run(command, input.as_bytes(), LONGEST_ANSWER, Complaints::Kept, self.patience).await;
-        let answer = answer.map_err(|error| self.failed(&format!("{what}: {error}")))?;
-        if !answer.status.success() {
-            let why = match serde_json::from_slice(&answer.complaints) {
-                Ok(Complaint { error_code, error_message }) => format!("{error_code} {error_message}"),
-                Err(_) => format!("it ended with {} {}", answer.status, String::from_utf8_lossy(&answer.complaints)),
+        let input = request.to_string();
+        let response = run(command, input.as_bytes(), MAX_RESPONSE_BYTES, StderrMode::Capture, self.timeout).await;
+        let response = response.map_err(|error| self.failed(&format!("{what}: {error}")))?;
+        if !response.status.success() {
+            let why = match serde_json::from_slice(&response.stderr) {
+                Ok(ErrorResponse { error_code, error_message }) => format!("{error_code} {error_message}"),
+                Err(_) => format!("it ended with {} {}", response.status, String::from_utf8_lossy(&response.stderr)),
             };
             return Err(self.failed(&format!("{what}: {why}")));
         }
-        serde_json::from_slice(&answer.output)
+        serde_json::from_slice(&response.output)
             .map_err(|error| self.failed(&format!("{what}: its answer is malformed: {error}")))
     }
 
@@ -334,11 +334,11 @@ impl Program {
     }
 }
 
-const VERSION: &str = "1.0";
+const PROTOCOL_VERSION: &str = "1.0";
 const IDENTITY: &str = "SIGNATURE_VERIFIER.TRUSTED_IDENTITY";
 const REVOCATION: &str = "SIGNATURE_VERIFIER.REVOCATION_CHECK";
 /// The maximum size of a response, in bytes. Envelopes in base64 are smaller.
-const LONGEST_ANSWER: u64 = 4 << 20;
+const MAX_RESPONSE_BYTES: u64 = 4 << 20;
 /// Schemes with the names that the protocol has for their key, hash and signature algorithm.
 const SCHEMES: [(Scheme, &str, &str, &str); 6] = [
     (Scheme::EcdsaP256Sha256, "EC-256", "SHA-256", "ECDSA-SHA-256"),

@@ -6,7 +6,7 @@ use regex::Regex;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::notation::identity::Identity;
+use crate::notation::identity::DistinguishedName;
 
 /// A trust policy for images: the `trustpolicy.json` of notation. Notary Project, "Trust Policy for OCI artifacts".
 #[derive(Debug, Clone)]
@@ -50,24 +50,24 @@ pub(crate) struct Statement {
     /// Types and names of trust stores.
     pub(crate) stores: Vec<(String, String)>,
     /// `None` if every certificate in the trust stores is trusted.
-    pub(crate) identities: Option<Vec<Identity>>,
+    pub(crate) identities: Option<Vec<DistinguishedName>>,
     /// The identities as the policy spells them.
     pub(crate) identity_texts: Vec<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Form {
+struct TrustPolicyJson {
     version: String,
-    trust_policies: Vec<StatementForm>,
+    trust_policies: Vec<StatementJson>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct StatementForm {
+struct StatementJson {
     name: String,
     registry_scopes: Vec<String>,
-    signature_verification: Verification,
+    signature_verification: VerificationJson,
     #[serde(default)]
     trust_stores: Vec<String>,
     #[serde(default)]
@@ -76,7 +76,7 @@ struct StatementForm {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Verification {
+struct VerificationJson {
     level: String,
     #[serde(default, rename = "override")]
     overrides: BTreeMap<String, String>,
@@ -92,7 +92,7 @@ impl TrustPolicy {
     /// [`Error::Policy`] with the first rule of the specification that is violated.
     pub fn parse(json: &[u8]) -> Result<TrustPolicy> {
         let refuse = |problem: String| Error::Policy { what: "the trust policy".to_owned(), problem };
-        let form: Form = serde_json::from_slice(json).map_err(|error| refuse(error.to_string()))?;
+        let form: TrustPolicyJson = serde_json::from_slice(json).map_err(|error| refuse(error.to_string()))?;
         if form.version != "1.0" {
             return Err(refuse(format!("its version is {} and not 1.0", form.version)));
         }
@@ -149,7 +149,7 @@ impl TrustPolicy {
 }
 
 impl Statement {
-    fn of(form: StatementForm) -> Result<Statement, String> {
+    fn of(form: StatementJson) -> Result<Statement, String> {
         if form.name.is_empty() {
             return Err("it has no name".to_owned());
         }
@@ -282,21 +282,21 @@ fn parse_store(text: &str) -> Result<(String, String), String> {
     Ok((kind.to_owned(), name.to_owned()))
 }
 
-fn identities(texts: &[String]) -> Result<Option<Vec<Identity>>, String> {
+fn identities(texts: &[String]) -> Result<Option<Vec<DistinguishedName>>, String> {
     if texts.iter().any(|text| text == "*") {
         return match texts.len() {
             1 => Ok(None),
             _ => Err("it trusts everybody and some".to_owned()),
         };
     }
-    let mut found: Vec<Identity> = Vec::new();
+    let mut found: Vec<DistinguishedName> = Vec::new();
     for text in texts {
         let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is no identity"))?;
         // Notation ignores unknown kinds of identities; they match no signer.
         if kind != "x509.subject" {
             continue;
         }
-        let identity = Identity::parse(name)?;
+        let identity = DistinguishedName::parse(name)?;
         if found.iter().any(|other| other.is_part_of(&identity) || identity.is_part_of(other)) {
             return Err(format!("`{name}` is a part of another identity, or another is of it"));
         }

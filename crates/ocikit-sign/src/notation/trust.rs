@@ -9,9 +9,9 @@ use ocikit_spec::{Annotations, Descriptor, Digest};
 
 use crate::error::{Error, Result};
 use crate::maker::{Maker, Names};
-use crate::notation::envelope::{self, Opened, Seal, SigningScheme};
-use crate::notation::identity::Identity;
-use crate::notation::plugin::Verdict;
+use crate::notation::envelope::{self, EnvelopeFormat, Opened, SigningScheme};
+use crate::notation::identity::DistinguishedName;
+use crate::notation::plugin::PluginVerdict;
 use crate::notation::policy::{Action, Level, Statement};
 use crate::notation::{TrustPolicy, VerificationPlugin};
 use crate::pki::Certificate;
@@ -60,15 +60,15 @@ impl TrustStore {
 
 fn read_directory(path: &Path) -> Result<Vec<Certificate>, String> {
     // The maximum size of a certificate file, in bytes.
-    const LONGEST: u64 = 1 << 20;
-    let told = |error: io::Error| error.to_string();
-    if fs::symlink_metadata(path).map_err(told)?.is_symlink() {
+    const MAX_CERTIFICATE_FILE_BYTES: u64 = 1 << 20;
+    let message = |error: io::Error| error.to_string();
+    if fs::symlink_metadata(path).map_err(message)?.is_symlink() {
         return Err("it is a link".to_owned());
     }
     let mut found = Vec::new();
-    for entry in fs::read_dir(path).map_err(told)? {
-        let entry = entry.map_err(told)?;
-        let kind = entry.file_type().map_err(told)?;
+    for entry in fs::read_dir(path).map_err(message)? {
+        let entry = entry.map_err(message)?;
+        let kind = entry.file_type().map_err(message)?;
         if kind.is_dir() {
             continue;
         }
@@ -77,8 +77,8 @@ fn read_directory(path: &Path) -> Result<Vec<Certificate>, String> {
             return Err(format!("{name} is no file"));
         }
         let mut bytes = Vec::new();
-        let file = fs::File::open(entry.path()).map_err(told)?;
-        file.take(LONGEST).read_to_end(&mut bytes).map_err(told)?;
+        let file = fs::File::open(entry.path()).map_err(message)?;
+        file.take(MAX_CERTIFICATE_FILE_BYTES).read_to_end(&mut bytes).map_err(message)?;
         found.extend(Certificate::read_all(&bytes).map_err(|error| format!("{name}: {error}"))?);
     }
     if found.is_empty() {
@@ -89,13 +89,13 @@ fn read_directory(path: &Path) -> Result<Vec<Certificate>, String> {
 
 /// An envelope that was verified.
 #[derive(Debug)]
-pub(crate) struct Approved {
+pub(crate) struct VerifiedEnvelope {
     /// The digest of the signer's public key.
     pub(crate) by: Digest,
     /// The signer, for telling signers apart.
     pub(crate) maker: Maker,
     /// Checks that failed and that the policy only logs.
-    pub(crate) told: Vec<Refusal>,
+    pub(crate) warnings: Vec<Refusal>,
     /// The signed metadata.
     pub(crate) metadata: Annotations,
 }
@@ -111,7 +111,7 @@ pub struct NotationTrust {
     lists: Vec<RevocationList>,
     plugins: Vec<VerificationPlugin>,
     /// Results of plugins, by the digest of the envelope.
-    verdicts: BTreeMap<Digest, Result<Verdict, Refusal>>,
+    verdicts: BTreeMap<Digest, Result<PluginVerdict, Refusal>>,
 }
 
 impl NotationTrust {
@@ -150,10 +150,10 @@ impl NotationTrust {
 
     /// Returns a copy with the plugin results for these envelopes. Plugins are not started for envelopes of untrusted
     /// signers.
-    pub(crate) async fn informed(&self, envelopes: Vec<(Seal, Bytes)>) -> NotationTrust {
+    pub(crate) async fn informed(&self, envelopes: Vec<(EnvelopeFormat, Bytes)>) -> NotationTrust {
         let mut informed = self.clone();
-        for (seal, bytes) in envelopes {
-            let Ok(opened) = envelope::open_extended(seal, &bytes) else { continue };
+        for (envelope_format, bytes) in envelopes {
+            let Ok(opened) = envelope::open_extended(envelope_format, &bytes) else { continue };
             let Some(extended) = &opened.extended else { continue };
             let Some(plugin) = self.plugins.iter().find(|plugin| plugin.name() == extended.plugin) else { continue };
             if !self.is_in_store(&opened) {
@@ -188,10 +188,15 @@ impl NotationTrust {
     }
 
     /// Verifies an envelope about a subject.
-    pub(crate) fn verify(&self, seal: Seal, bytes: &[u8], subject: &Descriptor) -> Result<Approved, Refusal> {
-        let opened = envelope::open_extended(seal, bytes)?;
+    pub(crate) fn verify(
+        &self,
+        envelope_format: EnvelopeFormat,
+        bytes: &[u8],
+        subject: &Descriptor,
+    ) -> Result<VerifiedEnvelope, Refusal> {
+        let opened = envelope::open_extended(envelope_format, bytes)?;
         let verdict = match (&opened.extended, self.verdicts.get(&Digest::sha256_of(bytes))) {
-            (None, _) => Verdict::default(),
+            (None, _) => PluginVerdict::default(),
             (Some(_), Some(verdict)) => verdict.clone()?,
             (Some(_), None) if !self.is_in_store(&opened) => return Err(Refusal::OtherSigner),
             (Some(extended), None) => {
@@ -200,7 +205,7 @@ impl NotationTrust {
         };
         let metadata = opened.is_about(subject)?;
         let statement = &self.statement;
-        let mut told = Vec::new();
+        let mut warnings = Vec::new();
         for (action, outcome) in [
             (statement.authenticity, self.authenticity(&opened, verdict.identity)),
             (statement.expiry, self.expiry(&opened)),
@@ -209,12 +214,12 @@ impl NotationTrust {
         ] {
             match (action, outcome) {
                 (_, Ok(())) | (Action::Skip, _) => {}
-                (Action::Log, Err(why)) => told.push(why),
+                (Action::Log, Err(why)) => warnings.push(why),
                 (Action::Enforce, Err(why)) => return Err(why),
             }
         }
         let maker = Maker::of_certificate(opened.chain.leaf(), Names::All)?;
-        Ok(Approved { by: opened.chain.public_key().fingerprint(), maker, told, metadata })
+        Ok(VerifiedEnvelope { by: opened.chain.public_key().fingerprint(), maker, warnings, metadata })
     }
 
     /// Returns the certificates of all trust stores of a type.
@@ -229,15 +234,15 @@ impl NotationTrust {
     }
 
     /// Checks that the signer is trusted, by the identities of the policy or by the result of the plugin.
-    fn authenticity(&self, opened: &Opened, told: Option<Result<(), Refusal>>) -> Result<(), Refusal> {
+    fn authenticity(&self, opened: &Opened, warnings: Option<Result<(), Refusal>>) -> Result<(), Refusal> {
         if !self.is_in_store(opened) {
             return Err(Refusal::OtherSigner);
         }
-        if let Some(told) = told {
-            return told;
+        if let Some(warnings) = warnings {
+            return warnings;
         }
         let Some(identities) = &self.statement.identities else { return Ok(()) };
-        let leaf = Identity::of(opened.chain.leaf().parsed()).map_err(Refusal::Certificates)?;
+        let leaf = DistinguishedName::of(opened.chain.leaf().parsed()).map_err(Refusal::Certificates)?;
         match identities.iter().any(|identity| identity.is_part_of(&leaf)) {
             true => Ok(()),
             false => Err(Refusal::OtherSigner),

@@ -91,9 +91,9 @@ impl Constraints {
         }
         let authority = authority.to_owned();
         let text = text_of_name(name);
-        let Some(presented) = Presented::read(name) else {
+        let Some(presented) = ComparableName::read(name) else {
             return Err(match kind_of(name) {
-                Kind::Other(kind) => Rule::NameKind { kind, authority },
+                NameKind::Other(kind) => Rule::NameKind { kind, authority },
                 _ => Rule::MalformedName { name: text, authority },
             });
         };
@@ -109,7 +109,7 @@ impl Constraints {
 
 /// A kind of name. Constraints on one kind do not apply to the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum NameKind {
     Directory,
     Host,
     Mail,
@@ -119,16 +119,16 @@ enum Kind {
     Other(&'static str),
 }
 
-fn kind_of(name: &GeneralName) -> Kind {
+fn kind_of(name: &GeneralName) -> NameKind {
     match name {
-        GeneralName::DirectoryName(_) => Kind::Directory,
-        GeneralName::DnsName(_) => Kind::Host,
-        GeneralName::Rfc822Name(_) => Kind::Mail,
-        GeneralName::UniformResourceIdentifier(_) => Kind::Uri,
-        GeneralName::IpAddress(_) => Kind::Address,
-        GeneralName::OtherName(_) => Kind::Other("name of another type"),
-        GeneralName::EdiPartyName(_) => Kind::Other("EDI party name"),
-        GeneralName::RegisteredId(_) => Kind::Other("registered identifier"),
+        GeneralName::DirectoryName(_) => NameKind::Directory,
+        GeneralName::DnsName(_) => NameKind::Host,
+        GeneralName::Rfc822Name(_) => NameKind::Mail,
+        GeneralName::UniformResourceIdentifier(_) => NameKind::Uri,
+        GeneralName::IpAddress(_) => NameKind::Address,
+        GeneralName::OtherName(_) => NameKind::Other("name of another type"),
+        GeneralName::EdiPartyName(_) => NameKind::Other("EDI party name"),
+        GeneralName::RegisteredId(_) => NameKind::Other("registered identifier"),
     }
 }
 
@@ -150,13 +150,13 @@ fn text_of_name(name: &GeneralName) -> String {
 /// A set of names.
 enum Subtree {
     /// Directory names that begin with these parts.
-    Directory(Vec<Part>),
+    Directory(Vec<NamePart>),
     /// This host and the hosts below it; all hosts if empty.
     Hosts(String),
     /// Mail addresses at one host, or URIs with this host.
-    AtHost(Kind, String),
+    AtHost(NameKind, String),
     /// Mail addresses or URIs at hosts below this one.
-    BelowHost(Kind, String),
+    BelowHost(NameKind, String),
     /// One mail address.
     Mailbox { local: String, host: String },
     /// IP addresses in a network.
@@ -180,7 +180,7 @@ impl Subtree {
             },
             GeneralName::Rfc822Name(text) | GeneralName::UniformResourceIdentifier(text) => {
                 let text = text.as_str();
-                if kind == Kind::Mail && text.contains('@') {
+                if kind == NameKind::Mail && text.contains('@') {
                     let (local, host) = mailbox(text).ok_or("a mail address is malformed")?;
                     return Ok(Subtree::Mailbox { local, host });
                 }
@@ -199,36 +199,36 @@ impl Subtree {
                 }
             }
             _ => match kind {
-                Kind::Other(kind) => Ok(Subtree::Other(kind)),
+                NameKind::Other(kind) => Ok(Subtree::Other(kind)),
                 _ => Err("a name is of an unknown kind"),
             },
         }
     }
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> NameKind {
         match self {
-            Subtree::Directory(_) => Kind::Directory,
-            Subtree::Hosts(_) => Kind::Host,
+            Subtree::Directory(_) => NameKind::Directory,
+            Subtree::Hosts(_) => NameKind::Host,
             Subtree::AtHost(kind, _) | Subtree::BelowHost(kind, _) => *kind,
-            Subtree::Mailbox { .. } => Kind::Mail,
-            Subtree::Network { .. } => Kind::Address,
-            Subtree::Other(kind) => Kind::Other(kind),
+            Subtree::Mailbox { .. } => NameKind::Mail,
+            Subtree::Network { .. } => NameKind::Address,
+            Subtree::Other(kind) => NameKind::Other(kind),
         }
     }
 
     /// Returns whether the set contains all names that `name` stands for.
-    fn holds(&self, name: &Presented) -> bool {
+    fn holds(&self, name: &ComparableName) -> bool {
         match (self, name) {
-            (Subtree::Directory(base), Presented::Directory(parts)) => parts.starts_with(base),
+            (Subtree::Directory(base), ComparableName::Directory(parts)) => parts.starts_with(base),
             // A wildcard stands for hosts below the rest of the name.
-            (Subtree::Hosts(base), Presented::Host { host, .. }) => {
+            (Subtree::Hosts(base), ComparableName::Host { host, .. }) => {
                 base.is_empty() || host == base || is_below(host, base)
             }
-            (Subtree::AtHost(..) | Subtree::BelowHost(..), Presented::At { host, .. }) => self.has_host(host),
-            (Subtree::Mailbox { local, host }, Presented::At { local: Some(name), host: at }) => {
+            (Subtree::AtHost(..) | Subtree::BelowHost(..), ComparableName::At { host, .. }) => self.has_host(host),
+            (Subtree::Mailbox { local, host }, ComparableName::At { local: Some(name), host: at }) => {
                 local == name && host == at
             }
-            (Subtree::Network { address, mask }, Presented::Address(bytes)) => {
+            (Subtree::Network { address, mask }, ComparableName::Address(bytes)) => {
                 bytes.len() == address.len()
                     && bytes.iter().zip(address).zip(mask).all(|((byte, address), mask)| byte & mask == address & mask)
             }
@@ -238,10 +238,12 @@ impl Subtree {
 
     /// Returns whether the set contains any name that `name` stands for. This differs from `holds` for wildcards:
     /// `*.example.com` stands for `test.example.com` among others (Go, CVE-2025-61727).
-    fn meets(&self, name: &Presented) -> bool {
+    fn meets(&self, name: &ComparableName) -> bool {
         let is_one_below = |base: &str, host: &str| base.split_once('.').is_some_and(|(_, parent)| parent == host);
         match (self, name) {
-            (Subtree::Hosts(base), Presented::Host { host, is_wildcard: true }) if is_one_below(base, host) => true,
+            (Subtree::Hosts(base), ComparableName::Host { host, is_wildcard: true }) if is_one_below(base, host) => {
+                true
+            }
             _ => self.holds(name),
         }
     }
@@ -267,8 +269,8 @@ fn is_below(host: &str, base: &str) -> bool {
 }
 
 /// A name in a certificate, normalized for comparison.
-enum Presented {
-    Directory(Vec<Part>),
+enum ComparableName {
+    Directory(Vec<NamePart>),
     /// A host, or with a wildcard the hosts below it.
     Host {
         host: String,
@@ -282,27 +284,27 @@ enum Presented {
     Address(Vec<u8>),
 }
 
-impl Presented {
+impl ComparableName {
     /// Returns `None` if the name is malformed or of an unsupported kind.
-    fn read(name: &GeneralName) -> Option<Presented> {
+    fn read(name: &GeneralName) -> Option<ComparableName> {
         match name {
-            GeneralName::DirectoryName(name) => Some(Presented::Directory(parts_of(name))),
+            GeneralName::DirectoryName(name) => Some(ComparableName::Directory(parts_of(name))),
             GeneralName::DnsName(text) => {
                 let text = text.as_str();
                 let rest = text.strip_prefix("*.");
                 let host = host(rest.unwrap_or(text))?;
-                Some(Presented::Host { host, is_wildcard: rest.is_some() })
+                Some(ComparableName::Host { host, is_wildcard: rest.is_some() })
             }
             GeneralName::Rfc822Name(text) => {
                 let (local, host) = mailbox(text.as_str())?;
-                Some(Presented::At { local: Some(local), host })
+                Some(ComparableName::At { local: Some(local), host })
             }
             GeneralName::UniformResourceIdentifier(text) => {
                 let host = authority_of(text.as_str())?;
-                Some(Presented::At { local: None, host })
+                Some(ComparableName::At { local: None, host })
             }
             GeneralName::IpAddress(bytes) if [4, 16].contains(&bytes.as_bytes().len()) => {
-                Some(Presented::Address(bytes.as_bytes().to_vec()))
+                Some(ComparableName::Address(bytes.as_bytes().to_vec()))
             }
             _ => None,
         }
@@ -344,7 +346,7 @@ fn authority_of(uri: &str) -> Option<String> {
 }
 
 /// A relative distinguished name with its attributes sorted.
-type Part = Vec<(ObjectIdentifier, Value)>;
+type NamePart = Vec<(ObjectIdentifier, Value)>;
 
 /// The value of an attribute.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -355,10 +357,10 @@ enum Value {
     Bytes(u32, Vec<u8>),
 }
 
-fn parts_of(name: &Name) -> Vec<Part> {
+fn parts_of(name: &Name) -> Vec<NamePart> {
     name.iter_rdn()
         .map(|part| {
-            let mut attributes: Part =
+            let mut attributes: NamePart =
                 part.iter().map(|attribute| (attribute.oid, value_of(&attribute.value))).collect();
             attributes.sort();
             attributes

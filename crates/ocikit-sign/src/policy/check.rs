@@ -9,13 +9,13 @@ use ocikit_spec::{Descriptor, Digest, Platform, Repository};
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::found::{Found, Signatures};
 use crate::maker::{Maker, count_distinct};
 use crate::notation::{NotationTrust, VerificationPlugin};
-use crate::policy::form::{Policy, PolicySigner, Requirement};
+use crate::policy::file::{Policy, PolicySigner, Requirement};
+use crate::signatures::{FoundSignature, Signatures};
 use crate::sigstore::CertificateTrust;
 use crate::subjects::{Depth, Subject, SubjectKind, subjects};
-use crate::verify::{Asked, Cell, Trust, Verified};
+use crate::verify::{Check, Expected, Trust, Verified};
 
 /// Options of a policy check.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ pub struct Finding {
     /// certificates all differ.
     pub counted: usize,
     /// The result for each signer.
-    pub cells: Vec<Cell>,
+    pub checks: Vec<Check>,
 }
 
 impl Finding {
@@ -211,7 +211,10 @@ pub(super) async fn check_subject(
 }
 
 /// Returns the signers for which plugins gave results on a signature, with those results.
-pub(super) async fn informed<'a>(trusted: &BTreeMap<&'a str, Trust>, found: &Found<'_>) -> BTreeMap<&'a str, Trust> {
+pub(super) async fn informed<'a>(
+    trusted: &BTreeMap<&'a str, Trust>,
+    found: &FoundSignature<'_>,
+) -> BTreeMap<&'a str, Trust> {
     let mut informed = BTreeMap::new();
     for (name, trust) in trusted {
         if let Cow::Owned(trust) = trust.informed(found).await {
@@ -228,7 +231,7 @@ struct Tally<'a> {
     subject: Descriptor,
     platform: Option<Platform>,
     /// Each signer of the requirement and its result.
-    signers: Vec<(&'a str, &'a Trust, Cell)>,
+    signers: Vec<(&'a str, &'a Trust, Check)>,
     /// The makers of the verified signatures, per signer.
     makers: Vec<Vec<Maker>>,
 }
@@ -241,12 +244,12 @@ impl<'a> Tally<'a> {
         trusted: &'a BTreeMap<&str, Trust>,
     ) -> Tally<'a> {
         let signers = requirement.signers.iter().filter_map(|name| Some((name.as_str(), trusted.get(name.as_str())?)));
-        let cell = |(name, trust): (&'a str, &'a Trust)| {
+        let check = |(name, trust): (&'a str, &'a Trust)| {
             let formats = trust.formats().iter().copied().filter(|format| requirement.formats.contains(format));
-            let cell = Cell { signer: name.to_owned(), ..Cell::of(subject, trust, formats.collect()) };
-            (name, trust, cell)
+            let check = Check { signer: name.to_owned(), ..Check::of(subject, trust, formats.collect()) };
+            (name, trust, check)
         };
-        let signers: Vec<_> = signers.map(cell).collect();
+        let signers: Vec<_> = signers.map(check).collect();
         let makers = signers.iter().map(|_| Vec::new()).collect();
         let (subject, platform) = (subject.descriptor(), subject.platform.clone());
         Tally { position, requirement, subject, platform, signers, makers }
@@ -255,13 +258,13 @@ impl<'a> Tally<'a> {
     fn count(
         &mut self,
         subject: &Subject,
-        found: &Found<'_>,
+        found: &FoundSignature<'_>,
         informed: &BTreeMap<&str, Trust>,
         budget: &Budget,
     ) -> Result<()> {
-        let asked = Asked::of(self.requirement.predicate_type.as_deref(), None);
-        for ((name, trust, cell), makers) in self.signers.iter_mut().zip(&mut self.makers) {
-            if !cell.may_be(found) {
+        let asked = Expected::of(self.requirement.predicate_type.as_deref(), None);
+        for ((name, trust, check), makers) in self.signers.iter_mut().zip(&mut self.makers) {
+            if !check.may_be(found) {
                 continue;
             }
             let verified = informed.get(name).unwrap_or(trust).verify(subject, found, asked);
@@ -270,7 +273,7 @@ impl<'a> Tally<'a> {
             {
                 makers.push(proof.maker.clone());
             }
-            cell.note(found, verified, budget)?;
+            check.note(found, verified, budget)?;
         }
         Ok(())
     }
@@ -283,7 +286,7 @@ impl<'a> Tally<'a> {
             predicate_type: self.requirement.predicate_type.clone(),
             threshold: self.requirement.threshold,
             counted: count_distinct(&self.makers),
-            cells: self.signers.into_iter().map(|(.., cell)| cell).collect(),
+            checks: self.signers.into_iter().map(|(.., check)| check).collect(),
         }
     }
 }
@@ -297,23 +300,23 @@ mod tests {
     use super::*;
     use crate::http::{Http, HttpOptions};
     use crate::key::{KeyKind, PrivateKey};
-    use crate::policy::form::SignerFiles;
+    use crate::policy::file::SignerFiles;
     use crate::sign::{SignOptions, attach, sign};
-    use crate::sigstore::testing::World;
-    use crate::sigstore::{Check, Vouchers};
+    use crate::sigstore::testing::TestServices;
+    use crate::sigstore::{LogCheck, VerificationMaterial};
 
     /// Signs an image with both keys and returns how many signers count: a plain key, and the identity in a
     /// certificate.
     async fn counted(plain: &PrivateKey, certified: &PrivateKey) -> usize {
-        let (world, memory) = (World::new(), Arc::new(Memory::new()));
+        let (world, memory) = (TestServices::new(), Arc::new(Memory::new()));
         let image = testing::image(&memory, 1, &"linux/amd64".parse().unwrap(), &[1]);
         let root = Root::at(memory.clone(), image).await.unwrap();
         let (place, now): (Arc<dyn Sink>, _) = (memory, world.trust().now);
         let leaf = world.certificate(certified, |_| {});
         let http = Http::new(&HttpOptions { system_authorities: false, ..HttpOptions::default() }).unwrap();
-        let vouchers = Vouchers { certificates: vec![leaf], ..Vouchers::new(http, now) };
-        for (key, vouchers) in [(plain, None), (certified, Some(vouchers))] {
-            let options = SignOptions { vouchers, ..SignOptions::new(vec![Format::Cosign], now) };
+        let material = VerificationMaterial { certificates: vec![leaf], ..VerificationMaterial::new(http, now) };
+        for (key, material) in [(plain, None), (certified, Some(material))] {
+            let options = SignOptions { material, ..SignOptions::new(vec![Format::Cosign], now) };
             let made = sign(&root, key, &options).await.unwrap();
             attach(&made, &place, &CopyOptions::default()).await.unwrap();
         }
@@ -322,14 +325,14 @@ mod tests {
         let policy = Policy::parse(text, |files| match files {
             SignerFiles::Key(_) => Ok::<_, Error>(PolicySigner::Key(plain.public_key().clone())),
             _ => {
-                let trust = CertificateTrust { log: Check::Skipped, ..world.trust() };
+                let trust = CertificateTrust { log: LogCheck::Skipped, ..world.trust() };
                 Ok(PolicySigner::Certificate(Box::new(trust)))
             }
         });
         let verdict = policy.unwrap().check(&root, &PolicyOptions::new(None, now)).await.unwrap();
         let finding = &verdict.findings[0];
-        let is_verified = |cell: &Cell| matches!(cell.outcome, crate::verify::Outcome::Verified(_));
-        assert!(finding.cells.iter().all(is_verified), "{:?}", finding.cells);
+        let is_verified = |check: &Check| matches!(check.outcome, crate::verify::Outcome::Verified(_));
+        assert!(finding.checks.iter().all(is_verified), "{:?}", finding.checks);
         finding.counted
     }
 

@@ -7,11 +7,11 @@ use ocikit_spec::{Descriptor, Digest, Tag};
 use crate::budget::Budget;
 use crate::error::Result;
 use crate::format::Format;
-use crate::found::{Signatures, is_of_signature};
 use crate::policy::check::{PolicyOptions, check_subject, informed};
-use crate::policy::form::{Policy, Requirement};
+use crate::policy::file::{Policy, Requirement};
+use crate::signatures::{Signatures, is_of_signature};
 use crate::subjects::{Depth, Subject, SubjectKind, subjects};
-use crate::verify::{Asked, Statement, Trust};
+use crate::verify::{Expected, Statement, Trust};
 
 /// The result of checking the referrers of an image against a policy.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +29,7 @@ pub struct ReferrerCheck {
 const MAX_DISTANCE: usize = 4;
 
 /// The suffixes of cosign's tags for attestations and SBOMs, which are not verified here.
-const UNREAD_ENDINGS: [&str; 2] = ["att", "sbom"];
+const UNVERIFIED_TAG_SUFFIXES: [&str; 2] = ["att", "sbom"];
 
 impl Policy {
     /// Checks the referrers of an image and of everything below it: whether the signers of the rule for its
@@ -45,7 +45,7 @@ impl Policy {
         let plain = rule.requirements.iter().filter(|requirement| requirement.predicate_type.is_none());
         let plain: Vec<_> = plain.map(|wanted| Requirement { depth: Depth::Root, ..wanted.clone() }).collect();
         let mut search =
-            Search { trusted: &trusted, plain: &plain, budget: Budget::default(), found: Found::default() };
+            Search { trusted: &trusted, plain: &plain, budget: Budget::default(), found: SignatureCounts::default() };
         let below = subjects(root, Depth::Everything, &search.budget).await?;
         let parts: BTreeSet<_> = below.iter().map(Subject::digest).collect();
         let mut waiting: VecDeque<_> = below.into_iter().map(|subject| (subject, 0)).collect();
@@ -65,14 +65,14 @@ struct Search<'a> {
     trusted: &'a BTreeMap<&'a str, Trust>,
     plain: &'a [Requirement],
     budget: Budget,
-    found: Found,
+    found: SignatureCounts,
 }
 
 /// The number of verified and unverified signatures per manifest.
 #[derive(Default)]
-struct Found(BTreeMap<Digest, (usize, usize)>);
+struct SignatureCounts(BTreeMap<Digest, (usize, usize)>);
 
-impl Found {
+impl SignatureCounts {
     fn note(&mut self, manifest: Digest, counts: bool) {
         let (good, bad) = self.0.entry(manifest).or_default();
         *(if counts { good } else { bad }) += 1;
@@ -113,8 +113,8 @@ impl Search<'_> {
                 artifacts.push(artifact);
             }
         }
-        for ending in UNREAD_ENDINGS {
-            let tag = format!("{}-{}.{ending}", subject.digest().algorithm().name(), subject.digest().hex());
+        for suffix in UNVERIFIED_TAG_SUFFIXES {
+            let tag = format!("{}-{}.{suffix}", subject.digest().algorithm().name(), subject.digest().hex());
             let Ok(tag) = tag.parse::<Tag>() else { continue };
             match subject.source.resolve(&Name::Tag(tag)).await {
                 Ok(tagged) => self.found.note(tagged.digest, false),
@@ -130,7 +130,7 @@ impl Search<'_> {
         if matches!(subject.kind, SubjectKind::NotUnderstood(_)) {
             return Ok(());
         }
-        let asked = Asked { statement: Statement::Any, signed_as: None };
+        let asked = Expected { statement: Statement::Any, signed_as: None };
         let mut signatures = Signatures::of(&*subject.source, subject.digest(), &Format::ALL, &self.budget).await?;
         while let Some(found) = signatures.next().await? {
             let informed = informed(self.trusted, &found).await;

@@ -46,7 +46,7 @@ fn pki(of_authority: impl FnOnce(&mut CertificateParams), of_signer: impl FnOnce
 }
 
 /// The content of a list and its signer.
-struct Making {
+struct CrlContent {
     this: &'static str,
     next: Option<&'static str>,
     /// Serial numbers and their extensions.
@@ -54,8 +54,8 @@ struct Making {
     extensions: Vec<u8>,
 }
 
-fn making(entries: Vec<(Vec<u8>, Vec<u8>)>) -> Making {
-    Making { this: "260601000000Z", next: Some("260701000000Z"), entries, extensions: Vec::new() }
+fn crl_content(entries: Vec<(Vec<u8>, Vec<u8>)>) -> CrlContent {
+    CrlContent { this: "260601000000Z", next: Some("260701000000Z"), entries, extensions: Vec::new() }
 }
 
 fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
@@ -67,28 +67,28 @@ fn extension(oid: ObjectIdentifier, critical: bool, value: &[u8]) -> Vec<u8> {
     sequence(&[oid.to_der().unwrap(), critical, field(Tag::OctetString, value).unwrap()])
 }
 
-fn list(issuer: &Certificate, key: &PrivateKey, making: &Making) -> RevocationList {
-    RevocationList::from_der(&der(issuer, key, making)).unwrap()
+fn list(issuer: &Certificate, key: &PrivateKey, crl_content: &CrlContent) -> RevocationList {
+    RevocationList::from_der(&der(issuer, key, crl_content)).unwrap()
 }
 
-fn der(issuer: &Certificate, key: &PrivateKey, making: &Making) -> Vec<u8> {
+fn der(issuer: &Certificate, key: &PrivateKey, crl_content: &CrlContent) -> Vec<u8> {
     let time = |text: &str| field(Tag::UtcTime, text.as_bytes()).unwrap();
     let algorithm = sequence(&[ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2").to_der().unwrap()]);
     let entry = |(serial, extensions): &(Vec<u8>, Vec<u8>)| {
         let extensions = if extensions.is_empty() { Vec::new() } else { sequence(std::slice::from_ref(extensions)) };
         sequence(&[serial.clone(), time("260515000000Z"), extensions])
     };
-    let entries: Vec<_> = making.entries.iter().map(entry).collect();
-    let extensions = match making.extensions.is_empty() {
+    let entries: Vec<_> = crl_content.entries.iter().map(entry).collect();
+    let extensions = match crl_content.extensions.is_empty() {
         true => Vec::new(),
-        false => field(outer(0), &sequence(std::slice::from_ref(&making.extensions))).unwrap(),
+        false => field(outer(0), &sequence(std::slice::from_ref(&crl_content.extensions))).unwrap(),
     };
     let signed = sequence(&[
         1u8.to_der().unwrap(),
         algorithm.clone(),
         issuer.parsed().tbs_certificate().subject().to_der().unwrap(),
-        time(making.this),
-        making.next.map(time).unwrap_or_default(),
+        time(crl_content.this),
+        crl_content.next.map(time).unwrap_or_default(),
         if entries.is_empty() { Vec::new() } else { sequence(&entries) },
         extensions,
     ]);
@@ -111,9 +111,9 @@ fn with_place(params: &mut CertificateParams) {
 static PKI: LazyLock<Pki> = LazyLock::new(|| pki(with_place, with_place));
 
 /// Returns the result for a signer with this list of its authority and a valid list of the root.
-fn outcome(making: &Making) -> Result<(), Refusal> {
+fn outcome(crl_content: &CrlContent) -> Result<(), Refusal> {
     let [_, authority, root] = &PKI.chain[..] else { panic!("there are three") };
-    let lists = [list(root, &PKI.keys[0], &self::making(vec![])), list(authority, &PKI.keys[1], making)];
+    let lists = [list(root, &PKI.keys[0], &self::crl_content(vec![])), list(authority, &PKI.keys[1], crl_content)];
     check(&PKI.chain, &lists, now(), None)
 }
 
@@ -121,12 +121,12 @@ fn outcome(making: &Making) -> Result<(), Refusal> {
 fn who_is_on_a_list_is_revoked() {
     let [signer, authority, root] = &PKI.chain[..] else { panic!("there are three") };
     let other = 1u8.to_der().unwrap();
-    assert_eq!(outcome(&making(vec![])), Ok(()));
-    assert_eq!(outcome(&making(vec![(other.clone(), vec![])])), Ok(()));
-    let revoked = outcome(&making(vec![(other, vec![]), (serial(signer), vec![])])).unwrap_err();
+    assert_eq!(outcome(&crl_content(vec![])), Ok(()));
+    assert_eq!(outcome(&crl_content(vec![(other.clone(), vec![])])), Ok(()));
+    let revoked = outcome(&crl_content(vec![(other, vec![]), (serial(signer), vec![])])).unwrap_err();
     assert_eq!(revoked.to_string(), "the certificate CN=signer was revoked at 2026-05-15T00:00:00Z");
     // A revoked authority is reported before a signer of unknown status.
-    let lists = [list(root, &PKI.keys[0], &making(vec![(serial(authority), vec![])]))];
+    let lists = [list(root, &PKI.keys[0], &crl_content(vec![(serial(authority), vec![])]))];
     let found = check(&PKI.chain, &lists, now(), None);
     assert!(matches!(found, Err(Refusal::Revoked { .. })), "{found:?}");
     // Without a list the status is unknown.
@@ -135,7 +135,7 @@ fn who_is_on_a_list_is_revoked() {
     // A certificate without distribution points is not revoked unless a list that was given says so.
     let silent = pki(|_| {}, |_| {});
     assert_eq!(check(&silent.chain, &[], now(), None), Ok(()));
-    let told = [list(&silent.chain[1], &silent.keys[1], &making(vec![(serial(&silent.chain[0]), vec![])]))];
+    let told = [list(&silent.chain[1], &silent.keys[1], &crl_content(vec![(serial(&silent.chain[0]), vec![])]))];
     assert!(matches!(check(&silent.chain, &told, now(), None), Err(Refusal::Revoked { .. })));
 }
 
@@ -143,30 +143,30 @@ fn who_is_on_a_list_is_revoked() {
 fn a_list_that_cannot_be_used_leaves_the_answer_unknown() {
     let [signer, authority, root] = &PKI.chain[..] else { panic!("there are three") };
     let unknown = ObjectIdentifier::new_unwrap("1.2.3");
-    let with = |extensions| Making { extensions, ..making(vec![]) };
+    let with = |extensions| CrlContent { extensions, ..crl_content(vec![]) };
     let indirect = sequence(&[field(inner(4), &[0xff]).unwrap()]);
     let makings = [
         ("a delta list", with(extension(DELTA_INDICATOR, true, &[2, 1, 1]))),
         ("a delta list whose issuer forgot to say so", with(extension(DELTA_INDICATOR, false, &[2, 1, 1]))),
         ("something critical", with(extension(unknown, true, b""))),
         ("an indirect list", with(extension(IssuingDistributionPoint::OID, true, &indirect))),
-        ("out of date", Making { next: Some("260610000000Z"), ..making(vec![]) }),
-        ("of the future", Making { this: "260620000000Z", ..making(vec![]) }),
-        ("without an end", Making { next: None, ..making(vec![]) }),
-        ("a critical entry", making(vec![(1u8.to_der().unwrap(), extension(unknown, true, &[5, 0]))])),
+        ("out of date", CrlContent { next: Some("260610000000Z"), ..crl_content(vec![]) }),
+        ("of the future", CrlContent { this: "260620000000Z", ..crl_content(vec![]) }),
+        ("without an end", CrlContent { next: None, ..crl_content(vec![]) }),
+        ("a critical entry", crl_content(vec![(1u8.to_der().unwrap(), extension(unknown, true, &[5, 0]))])),
     ];
-    let good = || list(authority, &PKI.keys[1], &making(vec![]));
-    let of_root = || list(root, &PKI.keys[0], &making(vec![]));
+    let good = || list(authority, &PKI.keys[1], &crl_content(vec![]));
+    let of_root = || list(root, &PKI.keys[0], &crl_content(vec![]));
     assert_eq!(check(&PKI.chain, &[of_root(), good(), good()], now(), None), Ok(()));
-    let unusable = makings.iter().map(|(name, making)| (*name, list(authority, &PKI.keys[1], making)));
-    let forged = ("by another key", list(authority, &PKI.keys[0], &making(vec![])));
+    let unusable = makings.iter().map(|(name, crl_content)| (*name, list(authority, &PKI.keys[1], crl_content)));
+    let forged = ("by another key", list(authority, &PKI.keys[0], &crl_content(vec![])));
     for (name, bad) in unusable.chain([forged]) {
         for lists in [[of_root(), bad.clone(), good()], [of_root(), good(), bad.clone()]] {
             let found = check(&PKI.chain, &lists, now(), None);
             assert!(matches!(found, Err(Refusal::Revocation(_))), "{name}: {found:?}");
         }
         // One list that revokes is enough, in any position.
-        let revoking = list(authority, &PKI.keys[1], &making(vec![(serial(signer), vec![])]));
+        let revoking = list(authority, &PKI.keys[1], &crl_content(vec![(serial(signer), vec![])]));
         for lists in [[of_root(), bad.clone(), revoking.clone()], [of_root(), revoking, bad]] {
             let found = check(&PKI.chain, &lists, now(), None);
             assert!(matches!(found, Err(Refusal::Revoked { .. })), "{name}: {found:?}");
@@ -180,10 +180,10 @@ fn lists_of_another_key_of_the_issuer_are_not_its_own() {
     let named = |key: &[u8]| {
         let value = sequence(&[field(inner(0), key).unwrap()]);
         let extensions = extension(AuthorityKeyIdentifier::OID, false, &value);
-        Making { extensions, ..making(vec![]) }
+        CrlContent { extensions, ..crl_content(vec![]) }
     };
     let own = authority.extension::<SubjectKeyIdentifier>().unwrap().unwrap().1;
-    let of_root = list(root, &PKI.keys[0], &making(vec![]));
+    let of_root = list(root, &PKI.keys[0], &crl_content(vec![]));
     let good = list(authority, &PKI.keys[1], &named(own.0.as_bytes()));
     // After a key change, both lists have the same issuer name.
     let older = list(authority, &PKI.keys[0], &named(b"another key"));
@@ -194,7 +194,7 @@ fn lists_of_another_key_of_the_issuer_are_not_its_own() {
 #[test]
 fn of_several_entries_one_that_revokes_is_enough() {
     let [signer, authority, root] = &PKI.chain[..] else { panic!("there are three") };
-    let of_root = list(root, &PKI.keys[0], &making(vec![]));
+    let of_root = list(root, &PKI.keys[0], &crl_content(vec![]));
     let reason = |code: u8| extension(REASON, false, &[10, 1, code]);
     let since = |time: &[u8]| extension(INVALIDITY_DATE, false, &field(Tag::GeneralizedTime, time).unwrap());
     let signed = Some("2026-05-01T00:00:00Z".parse().unwrap());
@@ -212,7 +212,7 @@ fn of_several_entries_one_that_revokes_is_enough() {
         (vec![later, since(b"20260401000000Z")], signed, true),
     ] {
         let entries: Vec<_> = entries.into_iter().map(|extensions| (serial(signer), extensions)).collect();
-        let lists = [of_root.clone(), list(authority, &PKI.keys[1], &making(entries))];
+        let lists = [of_root.clone(), list(authority, &PKI.keys[1], &crl_content(entries))];
         let found = check(&PKI.chain, &lists, now(), signed);
         assert_eq!(matches!(found, Err(Refusal::Revoked { .. })), is_revoked, "{found:?}");
         assert_eq!(found.is_ok(), !is_revoked);
@@ -224,8 +224,10 @@ fn an_extension_occurs_once() {
     let [signer, authority, _] = &PKI.chain[..] else { panic!("there are three") };
     let twice = extension(ObjectIdentifier::new_unwrap("2.5.29.20"), false, &[2, 1, 1]).repeat(2);
     let reasons = extension(REASON, false, &[10, 1, 1]).repeat(2);
-    for making in [Making { extensions: twice, ..making(vec![]) }, making(vec![(serial(signer), reasons)])] {
-        let error = RevocationList::from_der(&der(authority, &PKI.keys[1], &making)).unwrap_err();
+    for crl_content in
+        [CrlContent { extensions: twice, ..crl_content(vec![]) }, crl_content(vec![(serial(signer), reasons)])]
+    {
+        let error = RevocationList::from_der(&der(authority, &PKI.keys[1], &crl_content)).unwrap_err();
         assert!(error.to_string().contains("an extension occurs twice"), "{error}");
     }
 }
@@ -235,7 +237,7 @@ fn what_was_signed_before_a_key_was_lost_counts() {
     let [signer, authority, root] = &PKI.chain[..] else { panic!("there are three") };
     let since = field(Tag::GeneralizedTime, b"20260510000000Z").unwrap();
     let entries = vec![(serial(signer), extension(INVALIDITY_DATE, false, &since))];
-    let lists = [list(root, &PKI.keys[0], &making(vec![])), list(authority, &PKI.keys[1], &making(entries))];
+    let lists = [list(root, &PKI.keys[0], &crl_content(vec![])), list(authority, &PKI.keys[1], &crl_content(entries))];
     for (signed, counts) in [("2026-05-09", true), ("2026-05-11", false)] {
         let signed = Some(format!("{signed}T00:00:00Z").parse().unwrap());
         assert_eq!(check(&PKI.chain, &lists, now(), signed).is_ok(), counts);
@@ -254,12 +256,12 @@ fn lists_that_break_a_rule_tell_nothing() {
     let unknown = ObjectIdentifier::new_unwrap("1.2.3");
     let delta = ObjectIdentifier::new_unwrap("2.5.29.27");
     let issuer_of_entry = ObjectIdentifier::new_unwrap("2.5.29.29");
-    let with = |extensions| Making { extensions, ..making(vec![]) };
-    for (name, making, counts) in [
-        ("of now", making(vec![]), true),
-        ("of the future", Making { this: "260620000000Z", ..making(vec![]) }, false),
-        ("out of date", Making { next: Some("260610000000Z"), ..making(vec![]) }, false),
-        ("without an end", Making { next: None, ..making(vec![]) }, false),
+    let with = |extensions| CrlContent { extensions, ..crl_content(vec![]) };
+    for (name, crl_content, counts) in [
+        ("of now", crl_content(vec![]), true),
+        ("of the future", CrlContent { this: "260620000000Z", ..crl_content(vec![]) }, false),
+        ("out of date", CrlContent { next: Some("260610000000Z"), ..crl_content(vec![]) }, false),
+        ("without an end", CrlContent { next: None, ..crl_content(vec![]) }, false),
         ("with a number", with(extension(ObjectIdentifier::new_unwrap("2.5.29.20"), false, &[2, 1, 1])), true),
         ("something critical", with(extension(unknown, true, b"")), false),
         ("something else", with(extension(unknown, false, b"")), true),
@@ -273,18 +275,18 @@ fn lists_that_break_a_rule_tell_nothing() {
         ("of some reasons", with(place(&[field(inner(3), &[6, 0x40]).unwrap()])), false),
         (
             "an entry of another issuer",
-            making(vec![(1u8.to_der().unwrap(), extension(issuer_of_entry, true, &[0x30, 0]))]),
+            crl_content(vec![(1u8.to_der().unwrap(), extension(issuer_of_entry, true, &[0x30, 0]))]),
             false,
         ),
     ] {
-        let found = outcome(&making);
+        let found = outcome(&crl_content);
         assert_eq!(found.is_ok(), counts, "{name}: {found:?}");
         assert!(counts || matches!(found, Err(Refusal::Revocation(_))), "{name}: {found:?}");
     }
     // Signed by another key, by an authority without the right usage, and for an issuer of another name.
     let [_, authority, root] = &PKI.chain[..] else { panic!("there are three") };
-    let of_root = list(root, &PKI.keys[0], &making(vec![]));
-    let forged = list(authority, &PKI.keys[0], &making(vec![]));
+    let of_root = list(root, &PKI.keys[0], &crl_content(vec![]));
+    let forged = list(authority, &PKI.keys[0], &crl_content(vec![]));
     assert!(check(&PKI.chain, &[of_root.clone(), forged], now(), None).is_err());
     assert!(check(&PKI.chain, &[of_root], now(), None).is_err());
     let weak = pki(
@@ -294,7 +296,7 @@ fn lists_that_break_a_rule_tell_nothing() {
         },
         with_place,
     );
-    let lists = [0, 1].map(|at| list(&weak.chain[2 - at], &weak.keys[at], &making(vec![])));
+    let lists = [0, 1].map(|at| list(&weak.chain[2 - at], &weak.keys[at], &crl_content(vec![])));
     let found = check(&weak.chain, &lists, now(), None).unwrap_err();
     assert!(found.to_string().contains("may not sign revocation lists"), "{found}");
 }
@@ -302,8 +304,8 @@ fn lists_that_break_a_rule_tell_nothing() {
 #[test]
 fn no_byte_of_a_list_can_be_changed() {
     let [signer, authority, root] = &PKI.chain[..] else { panic!("there are three") };
-    let of_root = list(root, &PKI.keys[0], &making(vec![]));
-    let good = list(authority, &PKI.keys[1], &making(vec![(serial(signer), vec![])])).der;
+    let of_root = list(root, &PKI.keys[0], &crl_content(vec![]));
+    let good = list(authority, &PKI.keys[1], &crl_content(vec![(serial(signer), vec![])])).der;
     for position in 0..good.len() {
         let mut changed = good.clone();
         changed[position] ^= 1;
@@ -316,7 +318,7 @@ fn no_byte_of_a_list_can_be_changed() {
 #[test]
 fn files_hold_one_or_several() {
     let root = &PKI.chain[2];
-    let list = list(root, &PKI.keys[0], &making(vec![]));
+    let list = list(root, &PKI.keys[0], &crl_content(vec![]));
     let pem = |label: &str| crate::key::pem(label, &list.der).to_string();
     assert_eq!(RevocationList::read_all(&list.der).unwrap(), std::slice::from_ref(&list));
     assert_eq!(RevocationList::read_all(pem("X509 CRL").repeat(2).as_bytes()).unwrap(), [list.clone(), list.clone()]);

@@ -12,7 +12,7 @@ use tokio::process::Command;
 use crate::error::{Error, Result};
 use crate::key::{PublicKey, Scheme};
 use crate::signer::Signer;
-use crate::signer::program::{Complaints, PATIENCE, line, run};
+use crate::signer::program::{PROGRAM_TIMEOUT, StderrMode, line, run};
 
 /// A key that a KMS plugin of cosign manages: a program `sigstore-kms-NAME` that implements version 1 of the plugin
 /// protocol.
@@ -29,7 +29,7 @@ pub struct KmsSigner {
 struct Program {
     name: OsString,
     key: String,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl KmsSigner {
@@ -52,16 +52,17 @@ impl KmsSigner {
 
     /// Sets the timeout of each request, after which the program is killed. The default is 5 minutes.
     #[must_use]
-    pub fn with_patience(mut self, patience: Duration) -> KmsSigner {
-        self.program.patience = patience;
+    pub fn with_timeout(mut self, timeout: Duration) -> KmsSigner {
+        self.program.timeout = timeout;
         self
     }
 
     async fn open_program(name: OsString, key: &str) -> Result<KmsSigner> {
-        let program = Program { name, key: key.to_owned(), patience: PATIENCE };
+        let program = Program { name, key: key.to_owned(), timeout: PROGRAM_TIMEOUT };
         // The protocol requires a hash here, which has no effect on this request.
-        let answer = program.ask("publicKey", &json!({"publicKeyOptions": {"rpcOptions": rpc()}}), SHA256, &[]).await?;
-        let pem = answer.public_key.map(|found| found.public_key_pem).unwrap_or_default();
+        let response =
+            program.ask("publicKey", &json!({"publicKeyOptions": {"rpcOptions": rpc()}}), SHA256, &[]).await?;
+        let pem = response.public_key.map(|found| found.public_key_pem).unwrap_or_default();
         let pem = STANDARD.decode(pem).map_err(|_| program.failed("its key is not in base64"))?;
         Ok(KmsSigner { program, public: PublicKey::from_pem(&pem)? })
     }
@@ -81,7 +82,7 @@ fn rpc() -> serde_json::Value {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Question<'a> {
+struct PluginRequest<'a> {
     init_options: InitOptions<'a>,
     method_name: &'a str,
     #[serde(flatten)]
@@ -100,31 +101,31 @@ struct InitOptions<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Said {
+struct PluginResponse {
     #[serde(default)]
     error_message: String,
     #[serde(default)]
-    public_key: Option<PublicKeySaid>,
+    public_key: Option<PublicKeyResponse>,
     #[serde(default)]
-    sign_message: Option<SignMessageSaid>,
+    sign_message: Option<SignMessageResponse>,
 }
 
 #[derive(Deserialize)]
-struct PublicKeySaid {
+struct PublicKeyResponse {
     #[serde(rename = "publicKeyPEM")]
     public_key_pem: String,
 }
 
 #[derive(Deserialize)]
-struct SignMessageSaid {
+struct SignMessageResponse {
     signature: String,
 }
 
 impl Program {
-    async fn ask(&self, method: &str, arguments: &serde_json::Value, hash: u8, input: &[u8]) -> Result<Said> {
-        let question = Question {
+    async fn ask(&self, method: &str, arguments: &serde_json::Value, hash: u8, input: &[u8]) -> Result<PluginResponse> {
+        let request = PluginRequest {
             init_options: InitOptions {
-                protocol_version: VERSION,
+                protocol_version: PROTOCOL_VERSION,
                 key: &self.key,
                 hash_func: hash,
                 rpc_options: rpc(),
@@ -132,14 +133,14 @@ impl Program {
             method_name: method,
             method: [(method.to_owned(), arguments.clone())].into_iter().collect(),
         };
-        let question = serde_json::to_string(&question).map_err(|error| self.failed(&error.to_string()))?;
+        let request = serde_json::to_string(&request).map_err(|error| self.failed(&error.to_string()))?;
         let mut command = Command::from(process::command(&self.name));
-        command.args([VERSION, &question]);
-        let answer = run(command, input, LONGEST_ANSWER, Complaints::Shown, self.patience).await;
-        let answer = answer.map_err(|error| self.failed(&error.to_string()))?;
+        command.args([PROTOCOL_VERSION, &request]);
+        let response = run(command, input, MAX_RESPONSE_BYTES, StderrMode::Inherit, self.timeout).await;
+        let response = response.map_err(|error| self.failed(&error.to_string()))?;
         // The exit status is not checked: plugins report errors in the response and exit with any status.
-        let said: Said = serde_json::from_slice(&answer.output)
-            .map_err(|error| self.failed(&format!("it ended with {} and no answer: {error}", answer.status)))?;
+        let said: PluginResponse = serde_json::from_slice(&response.output)
+            .map_err(|error| self.failed(&format!("it ended with {} and no answer: {error}", response.status)))?;
         match said.error_message.is_empty() {
             true => Ok(said),
             false => Err(self.failed(&said.error_message)),
@@ -164,15 +165,15 @@ impl Signer for KmsSigner {
             _ => SHA256,
         };
         let options = json!({"signOptions": {"rpcOptions": rpc(), "messageOptions": {"hashFunc": hash}}});
-        let answer = self.program.ask("signMessage", &options, hash, message).await?;
-        let signature = answer.sign_message.map(|found| found.signature).unwrap_or_default();
+        let response = self.program.ask("signMessage", &options, hash, message).await?;
+        let signature = response.sign_message.map(|found| found.signature).unwrap_or_default();
         STANDARD.decode(signature).map_err(|_| self.program.failed("its signature is not in base64"))
     }
 }
 
-const VERSION: &str = "v1";
+const PROTOCOL_VERSION: &str = "v1";
 /// The maximum size of a response, in bytes. Keys and signatures are smaller.
-const LONGEST_ANSWER: u64 = 64 << 10;
+const MAX_RESPONSE_BYTES: u64 = 64 << 10;
 /// Hashes by their numbers in Go's `crypto` package.
 const SHA256: u8 = 5;
 const SHA384: u8 = 6;

@@ -8,23 +8,23 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 /// The default timeout of a program. It is long because a person may have to touch a security key or enter a PIN.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PROGRAM_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The output of a program.
-pub(crate) struct Answer {
+pub(crate) struct ProgramOutput {
     pub(crate) status: ExitStatus,
     pub(crate) output: Vec<u8>,
     /// Standard error; empty if it was inherited.
-    pub(crate) complaints: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
 }
 
 /// Where standard error of a program goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Complaints {
+pub(crate) enum StderrMode {
     /// To the standard error of this process.
-    Shown,
+    Inherit,
     /// Into [`ProgramOutput::stderr`].
-    Kept,
+    Capture,
 }
 
 /// Runs a program with input on standard input. The program is killed if it takes longer than `timeout`, writes more
@@ -32,12 +32,12 @@ pub(crate) enum Complaints {
 pub(crate) async fn run(
     mut command: Command,
     input: &[u8],
-    most: u64,
-    complaints: Complaints,
-    patience: Duration,
-) -> io::Result<Answer> {
+    max_bytes: u64,
+    stderr: StderrMode,
+    timeout: Duration,
+) -> io::Result<ProgramOutput> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-    if complaints == Complaints::Kept {
+    if stderr == StderrMode::Capture {
         command.stderr(Stdio::piped());
     }
     let mut child = command.spawn()?;
@@ -50,58 +50,58 @@ pub(crate) async fn run(
         Ok(())
     };
     let all = async {
-        let ((), output, complaints) = futures::try_join!(write, read(stdout, most), read(stderr, most))?;
-        Ok(Answer { status: child.wait().await?, output, complaints })
+        let ((), output, stderr) = futures::try_join!(write, read(stdout, max_bytes), read(stderr, max_bytes))?;
+        Ok(ProgramOutput { status: child.wait().await?, output, stderr })
     };
-    match tokio::time::timeout(patience, all).await {
-        Ok(answer) => answer,
-        Err(_) => Err(io::Error::other(format!("it took longer than {} seconds", patience.as_secs()))),
+    match tokio::time::timeout(timeout, all).await {
+        Ok(response) => response,
+        Err(_) => Err(io::Error::other(format!("it took longer than {} seconds", timeout.as_secs()))),
     }
 }
 
-async fn read(from: Option<impl AsyncRead + Unpin>, most: u64) -> io::Result<Vec<u8>> {
+async fn read(from: Option<impl AsyncRead + Unpin>, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(from) = from {
-        from.take(most + 1).read_to_end(&mut bytes).await?;
+        from.take(max_bytes + 1).read_to_end(&mut bytes).await?;
     }
-    match bytes.len() as u64 > most {
-        true => Err(io::Error::other(format!("its answer has more than {most} bytes"))),
+    match bytes.len() as u64 > max_bytes {
+        true => Err(io::Error::other(format!("its answer has more than {max_bytes} bytes"))),
         false => Ok(bytes),
     }
 }
 
 /// Returns program output as part of one line.
 pub(crate) fn line(text: &str) -> String {
-    const LONGEST: usize = 300;
-    text.trim().chars().take(LONGEST).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+    const MAX_LINE_CHARACTERS: usize = 300;
+    text.trim().chars().take(MAX_LINE_CHARACTERS).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    async fn run_line(line: &str, most: u64, patience: u64) -> io::Result<Answer> {
+    async fn run_line(line: &str, max_bytes: u64, timeout: u64) -> io::Result<ProgramOutput> {
         let mut words = line.split(' ');
         let mut command = Command::new(words.next().unwrap());
         command.args(words);
-        run(command, &[b'x'; 1 << 20], most, Complaints::Kept, Duration::from_millis(patience)).await
+        run(command, &[b'x'; 1 << 20], max_bytes, StderrMode::Capture, Duration::from_millis(timeout)).await
     }
 
     #[tokio::test]
     async fn programs_that_do_not_behave_are_not_waited_for() {
         let begun = std::time::Instant::now();
-        for (line, most, patience, said) in [
+        for (line, max_bytes, timeout, said) in [
             ("sleep 60", 10, 200, "took longer"),
             ("yes", 1000, 60_000, "more than 1000 bytes"),
             ("cat", 1000, 60_000, "more than 1000 bytes"),
             ("/nonexistent", 10, 1000, "No such file"),
         ] {
-            let error = run_line(line, most, patience).await.map(|answer| answer.output).unwrap_err();
+            let error = run_line(line, max_bytes, timeout).await.map(|response| response.output).unwrap_err();
             assert!(error.to_string().contains(said), "{line}: {error}");
         }
         assert!(begun.elapsed() < Duration::from_secs(30));
         assert_eq!(run_line("cat", 2 << 20, 60_000).await.unwrap().output.len(), 1 << 20);
-        let answer = run_line("cat /nonexistent", 1000, 60_000).await.unwrap();
-        assert!(!answer.status.success() && answer.output.is_empty() && !answer.complaints.is_empty());
+        let response = run_line("cat /nonexistent", 1000, 60_000).await.unwrap();
+        assert!(!response.status.success() && response.output.is_empty() && !response.stderr.is_empty());
     }
 }

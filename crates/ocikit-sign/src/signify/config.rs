@@ -59,42 +59,42 @@ pub struct Selected<'a> {
 
 /// Other sections of the file are ignored.
 #[derive(Deserialize)]
-struct File {
+struct ConfigYaml {
     #[serde(rename = "sign-config")]
-    sign: Form,
+    sign: SignConfigYaml,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Form {
+struct SignConfigYaml {
     enabled_signers: BTreeMap<String, Vec<String>>,
-    signers: Vec<SignerForm>,
+    signers: Vec<SignerYaml>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct SignerForm {
+struct SignerYaml {
     name: String,
     /// Only one type exists, so its name is ignored.
     #[serde(default, rename = "type")]
     _kind: Option<String>,
     #[serde(default)]
     job_type: Vec<String>,
-    config: ServiceForm,
+    config: ServiceYaml,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct ServiceForm {
+struct ServiceYaml {
     endpoint: String,
     timeout: Option<String>,
     retry_timeout: Option<String>,
-    secret: SecretForm,
+    secret: SecretYaml,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SecretForm {
+struct SecretYaml {
     path: PathBuf,
     #[serde(default, rename = "type")]
     _kind: Option<String>,
@@ -103,15 +103,17 @@ struct SecretForm {
 /// Other fields are ignored: tools that renew certificates store more in the same file.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Secret {
+struct SecretJson {
     cert_data: String,
     private_key_data: String,
 }
 
-/// The limits of a configuration: its size in bytes, its number of signers, and every duration in it.
-const LONGEST: usize = 1 << 20;
-const MOST: usize = 1000;
-const SLOWEST: Duration = Duration::from_secs(3600);
+/// The maximum size of a configuration, in bytes.
+const MAX_CONFIG_BYTES: usize = 1 << 20;
+/// The maximum number of signers.
+const MAX_SIGNERS: usize = 1000;
+/// The maximum of every duration in a configuration.
+const MAX_DURATION: Duration = Duration::from_secs(3600);
 
 impl Config {
     /// Parses a configuration in YAML.
@@ -120,20 +122,20 @@ impl Config {
     ///
     /// [`Error::Policy`] if it is malformed or contradictory.
     pub fn parse(text: &str) -> Result<Config> {
-        if text.len() > LONGEST {
-            return Err(refused(format!("it has more than {LONGEST} bytes")));
+        if text.len() > MAX_CONFIG_BYTES {
+            return Err(refused(format!("it has more than {MAX_CONFIG_BYTES} bytes")));
         }
-        let File { sign } = serde_saphyr::from_str(text).map_err(|error| refused(error.to_string()))?;
-        if sign.signers.len() > MOST {
-            return Err(refused(format!("it has more than {MOST} signers")));
+        let ConfigYaml { sign } = serde_saphyr::from_str(text).map_err(|error| refused(error.to_string()))?;
+        if sign.signers.len() > MAX_SIGNERS {
+            return Err(refused(format!("it has more than {MAX_SIGNERS} signers")));
         }
         let mut services: Vec<Service> = Vec::new();
-        for form in sign.signers {
-            let name = form.name.clone();
+        for yaml in sign.signers {
+            let name = yaml.name.clone();
             if services.iter().any(|service| service.name == name) {
                 return Err(refused(format!("two signers are called `{name}`")));
             }
-            services.push(Service::of(form).map_err(|why| refused(format!("the signer `{name}`: {why}")))?);
+            services.push(Service::of(yaml).map_err(|why| refused(format!("the signer `{name}`: {why}")))?);
         }
         let is_known = |name: &String| services.iter().any(|service| service.name == *name);
         if let Some(unknown) = sign.enabled_signers.values().flatten().find(|name| !is_known(name)) {
@@ -173,8 +175,8 @@ impl Config {
 }
 
 impl Service {
-    fn of(form: SignerForm) -> Result<Service, String> {
-        let ServiceForm { endpoint, timeout, retry_timeout, secret } = form.config;
+    fn of(yaml: SignerYaml) -> Result<Service, String> {
+        let ServiceYaml { endpoint, timeout, retry_timeout, secret } = yaml.config;
         // The invalid URL may contain a password, so the error does not show it.
         let endpoint = Url::parse(&endpoint).map_err(|_| "its endpoint is no URL".to_owned())?;
         if endpoint.scheme() != "https" || !endpoint.username().is_empty() || endpoint.password().is_some() {
@@ -185,7 +187,7 @@ impl Service {
         if timeout.is_zero() {
             return Err("it has no time at all to answer".to_owned());
         }
-        let (name, endpoint, job_types) = (form.name, endpoint.to_string(), form.job_type);
+        let (name, endpoint, job_types) = (yaml.name, endpoint.to_string(), yaml.job_type);
         Ok(Service { name, endpoint, timeout, pause, secret: secret.path, job_types })
     }
 
@@ -207,7 +209,7 @@ impl Service {
 /// [`Error::Key`] if a part is missing or malformed. The message contains none of the content.
 pub fn identity(json: &[u8]) -> Result<HttpIdentity> {
     let refuse = |why: &str| Error::Key(format!("that of the client is not there: {why}"));
-    let secret: Secret = serde_json::from_slice(json).map_err(|_| refuse("it is no JSON with both parts"))?;
+    let secret: SecretJson = serde_json::from_slice(json).map_err(|_| refuse("it is no JSON with both parts"))?;
     let [chain, key] = [secret.cert_data, secret.private_key_data].map(Zeroizing::new);
     let decode = |text: &str| STANDARD.decode(text.trim()).map_err(|_| refuse("a part is not in base64"));
     Ok(HttpIdentity { chain: decode(&chain)?, key: Zeroizing::new(decode(&key)?) })
@@ -217,7 +219,7 @@ pub fn identity(json: &[u8]) -> Result<HttpIdentity> {
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<SignedDuration>().ok().and_then(|found| Duration::try_from(found).ok());
     match parsed {
-        Some(duration) if duration <= SLOWEST => Ok(duration),
+        Some(duration) if duration <= MAX_DURATION => Ok(duration),
         _ => Err(format!("`{text}` is no duration of an hour at most, such as 30s")),
     }
 }

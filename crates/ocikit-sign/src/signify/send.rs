@@ -2,7 +2,7 @@ use ocikit_spec::{Descriptor, Digest, Reference};
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::http::{Fault, Http, HttpAnswer};
+use crate::http::{Http, HttpResponse, RequestError};
 use crate::signify::Service;
 
 /// A tag and the digest that it points to.
@@ -63,10 +63,11 @@ pub fn body(targets: &[Target]) -> String {
 /// The only status that means success.
 const ACCEPTED: u16 = 202;
 /// The maximum number of attempts.
-const ATTEMPTS: u32 = 5;
-/// The maximum size of a response in bytes, and how many characters of it an error quotes.
-const LONGEST_ANSWER: usize = 64 << 10;
-const LONGEST_TOLD: usize = 200;
+const MAX_ATTEMPTS: u32 = 5;
+/// The maximum size of a response, in bytes.
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
+/// How many characters of a response an error quotes.
+const MAX_QUOTED_CHARACTERS: usize = 200;
 
 /// Sends a signing request, with up to 5 attempts. `http` must have the client certificate.
 ///
@@ -77,17 +78,17 @@ pub async fn send(service: &Service, targets: &[Target], http: &Http) -> Result<
     if targets.is_empty() {
         return Err(Error::Unsupported("nothing is to be signed".to_owned()));
     }
-    let pause = |attempts, outcome: &Result<HttpAnswer, Fault>| match outcome {
-        Ok(answer) if answer.status == ACCEPTED || is_final(answer.status) => None,
-        _ => (attempts < ATTEMPTS).then_some(service.pause),
+    let pause = |attempts, outcome: &Result<HttpResponse, RequestError>| match outcome {
+        Ok(response) if response.status == ACCEPTED || is_final(response.status) => None,
+        _ => (attempts < MAX_ATTEMPTS).then_some(service.pause),
     };
     let body = body(targets).into_bytes();
-    let sent = http.post_until(&service.endpoint, "application/json", &[], body, LONGEST_ANSWER, pause).await;
+    let sent = http.post_until(&service.endpoint, "application/json", &[], body, MAX_RESPONSE_BYTES, pause).await;
     match sent {
-        Ok(HttpAnswer { status: ACCEPTED, body, attempts, .. }) => {
+        Ok(HttpResponse { status: ACCEPTED, body, attempts, .. }) => {
             Ok(Accepted { status: ACCEPTED, body: String::from_utf8_lossy(&body).into_owned(), attempts })
         }
-        Ok(answer) => Err(Error::Service { place: place(service), problem: told(&answer) }),
+        Ok(response) => Err(Error::Service { place: place(service), problem: describe(&response) }),
         Err(Error::Service { problem, .. }) => Err(Error::Service { place: place(service), problem }),
         Err(error) => Err(error),
     }
@@ -98,14 +99,14 @@ fn is_final(status: u16) -> bool {
     (400..500).contains(&status) && ![408, 425, 429].contains(&status)
 }
 
-fn told(answer: &HttpAnswer) -> String {
-    let text = String::from_utf8_lossy(&answer.body);
+fn describe(response: &HttpResponse) -> String {
+    let text = String::from_utf8_lossy(&response.body);
     // Any white space becomes a space, so that the message is one line.
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let text: String = text.chars().take(LONGEST_TOLD).collect();
+    let text: String = text.chars().take(MAX_QUOTED_CHARACTERS).collect();
     let said = if text.is_empty() { text } else { format!(" and said: {text}") };
-    let times = if answer.attempts == 1 { ", asked once".to_owned() } else { answer.times() };
-    format!("it answered {} and not {ACCEPTED}{said}{times}", answer.status)
+    let times = if response.attempts == 1 { ", asked once".to_owned() } else { response.times() };
+    format!("it answered {} and not {ACCEPTED}{said}{times}", response.status)
 }
 
 /// Returns name and address of the service without the query, which may be secret.

@@ -7,7 +7,7 @@ use crate::sigstore::json::Validity;
 
 /// A sigstore signing configuration: the services that a signer uses.
 #[derive(Debug, Clone)]
-pub struct SigningConfig(Form);
+pub struct SigningConfig(SigningConfigJson);
 
 /// The services of a configuration that were selected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,9 +46,9 @@ impl SigningConfig {
     ///
     /// [`Error::Policy`] if it has another media type or version, or unknown fields.
     pub fn parse(json: &[u8]) -> Result<SigningConfig> {
-        let form: Form = serde_json::from_slice(json).map_err(|error| refuse(error.to_string()))?;
-        match form.media_type.as_str() {
-            "application/vnd.dev.sigstore.signingconfig.v0.2+json" => Ok(SigningConfig(form)),
+        let json: SigningConfigJson = serde_json::from_slice(json).map_err(|error| refuse(error.to_string()))?;
+        match json.media_type.as_str() {
+            "application/vnd.dev.sigstore.signingconfig.v0.2+json" => Ok(SigningConfig(json)),
             other => Err(refuse(format!("it is of type {other}"))),
         }
     }
@@ -59,8 +59,8 @@ impl SigningConfig {
     ///
     /// [`Error::Policy`] if required services are missing, or support no known API version.
     pub fn services(&self, now: Timestamp) -> Result<ServiceUrls> {
-        let Form { ca_urls, rekor_tlog_urls, rekor_tlog_config, tsa_urls, tsa_config, .. } = &self.0;
-        let authority = choose("authority", ca_urls, &Selection::default(), &[1], now)?;
+        let SigningConfigJson { ca_urls, rekor_tlog_urls, rekor_tlog_config, tsa_urls, tsa_config, .. } = &self.0;
+        let authority = choose("authority", ca_urls, &SelectionJson::default(), &[1], now)?;
         let version = |version| if version == 1 { LogVersion::One } else { LogVersion::Two };
         let logs = choose("transparency log", rekor_tlog_urls, rekor_tlog_config, &[2, 1], now)?;
         let timestamps = choose("timestamp authority", tsa_urls, tsa_config, &[1], now)?;
@@ -79,11 +79,11 @@ impl SigningConfig {
 /// them has are considered, the newest per operator, in order from the newest.
 fn choose<'a>(
     what: &str,
-    all: &'a [Service],
-    selection: &Selection,
+    all: &'a [ServiceJson],
+    selection: &SelectionJson,
     versions: &[u32],
     now: Timestamp,
-) -> Result<Vec<&'a Service>> {
+) -> Result<Vec<&'a ServiceJson>> {
     let valid: Vec<_> = all.iter().filter(|service| service.valid_for.holds(now)).collect();
     if valid.is_empty() {
         return match all.is_empty() {
@@ -95,7 +95,7 @@ fn choose<'a>(
     let spoken = versions.iter().find(|version| of(**version).next().is_some());
     let mut spoken: Vec<_> = spoken.into_iter().flat_map(|version| of(*version)).collect();
     spoken.sort_by_key(|service| std::cmp::Reverse(service.valid_for.start()));
-    let mut chosen: Vec<&Service> = Vec::new();
+    let mut chosen: Vec<&ServiceJson> = Vec::new();
     for service in spoken {
         if chosen.iter().all(|other| other.operator != service.operator) {
             chosen.push(service);
@@ -123,26 +123,26 @@ fn refuse(problem: String) -> Error {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Form {
+struct SigningConfigJson {
     media_type: String,
     #[serde(default)]
-    ca_urls: Vec<Service>,
+    ca_urls: Vec<ServiceJson>,
     /// Not used: the caller provides the token.
     #[serde(rename = "oidcUrls")]
     _oidc_urls: Option<Value>,
     #[serde(default)]
-    rekor_tlog_urls: Vec<Service>,
+    rekor_tlog_urls: Vec<ServiceJson>,
     #[serde(default)]
-    rekor_tlog_config: Selection,
+    rekor_tlog_config: SelectionJson,
     #[serde(default)]
-    tsa_urls: Vec<Service>,
+    tsa_urls: Vec<ServiceJson>,
     #[serde(default)]
-    tsa_config: Selection,
+    tsa_config: SelectionJson,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Service {
+struct ServiceJson {
     url: String,
     #[serde(default)]
     major_api_version: u32,
@@ -154,7 +154,7 @@ struct Service {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Selection {
+struct SelectionJson {
     #[serde(default)]
     selector: String,
     count: Option<usize>,

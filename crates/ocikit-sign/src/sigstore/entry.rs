@@ -14,9 +14,9 @@ use crate::sigstore::log::KindVersion;
 
 /// A signature with everything that an entry can refer to.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Signed<'a> {
+pub(crate) struct SignedMessage<'a> {
     /// The key or certificate of the signer.
-    pub(crate) by: By<'a>,
+    pub(crate) by: VerificationKey<'a>,
     /// The signed bytes.
     pub(crate) message: &'a [u8],
     /// The payload inside of them if they are an envelope; otherwise the same bytes.
@@ -25,7 +25,7 @@ pub(crate) struct Signed<'a> {
     pub(crate) signature: &'a [u8],
 }
 
-impl Signed<'_> {
+impl SignedMessage<'_> {
     /// Returns whether the message is an envelope around the payload.
     pub(crate) fn is_envelope(&self) -> bool {
         self.message != self.payload
@@ -34,23 +34,23 @@ impl Signed<'_> {
 
 /// The key or certificate that verifies a signature.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum By<'a> {
+pub(crate) enum VerificationKey<'a> {
     Certificate(&'a Certificate),
     Key(&'a PublicKey),
 }
 
-impl<'a> By<'a> {
+impl<'a> VerificationKey<'a> {
     /// Returns the PEM label and the DER encoding.
     pub(crate) fn block(self) -> (&'static str, &'a [u8]) {
         match self {
-            By::Certificate(certificate) => ("CERTIFICATE", certificate.to_der()),
-            By::Key(key) => ("PUBLIC KEY", key.to_der()),
+            VerificationKey::Certificate(certificate) => ("CERTIFICATE", certificate.to_der()),
+            VerificationKey::Key(key) => ("PUBLIC KEY", key.to_der()),
         }
     }
 }
 
 /// Checks that the body of an entry is of this kind and about this signature.
-pub(crate) fn check(kind: &KindVersion, body: &[u8], signed: &Signed<'_>) -> Result<(), Refusal> {
+pub(crate) fn check(kind: &KindVersion, body: &[u8], signed: &SignedMessage<'_>) -> Result<(), Refusal> {
     let refuse = |why: &str| Refusal::Log(why.to_owned());
     let malformed = |_| refuse("its body is malformed");
     let body: Body = serde_json::from_slice(body).map_err(malformed)?;
@@ -80,7 +80,7 @@ struct Body {
     spec: Value,
 }
 
-fn hashed_v1(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
+fn hashed_v1(spec: Value, signed: &SignedMessage<'_>) -> serde_json::Result<bool> {
     #[derive(Deserialize)]
     struct Spec {
         data: Data,
@@ -105,7 +105,7 @@ fn hashed_v1(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
     Ok(data.hash.is_of(signed.message) && content.0 == signed.signature && is_verifier(&public_key.content.0, signed))
 }
 
-fn envelope_v1(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
+fn envelope_v1(spec: Value, signed: &SignedMessage<'_>) -> serde_json::Result<bool> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Spec {
@@ -124,7 +124,7 @@ fn envelope_v1(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
 
 /// The predecessor of `dsse`, which bundles from 2023 have (sigstore-conformance, `intoto-with-custom-trust-root`).
 /// Its signature is base64-encoded twice.
-fn intoto(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
+fn intoto(spec: Value, signed: &SignedMessage<'_>) -> serde_json::Result<bool> {
     #[derive(Deserialize)]
     struct Spec {
         content: Content,
@@ -171,12 +171,12 @@ impl Hash {
 }
 
 /// Returns whether PEM contains exactly the key or certificate of the signature.
-fn is_verifier(pem: &[u8], signed: &Signed<'_>) -> bool {
+fn is_verifier(pem: &[u8], signed: &SignedMessage<'_>) -> bool {
     let Ok(blocks) = blocks(pem) else { return false };
     matches!(&blocks[..], [block] if (block.label.as_str(), &block.bytes[..]) == signed.by.block())
 }
 
-fn hashed_v2(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
+fn hashed_v2(spec: Value, signed: &SignedMessage<'_>) -> serde_json::Result<bool> {
     #[derive(Deserialize)]
     struct Outer {
         #[serde(rename = "hashedRekordV002")]
@@ -191,7 +191,7 @@ fn hashed_v2(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
     Ok(data.is_of(signed.message) && signature.is(signed))
 }
 
-fn envelope_v2(spec: Value, signed: &Signed<'_>) -> serde_json::Result<bool> {
+fn envelope_v2(spec: Value, signed: &SignedMessage<'_>) -> serde_json::Result<bool> {
     #[derive(Deserialize)]
     struct Outer {
         #[serde(rename = "dsseV002")]
@@ -246,11 +246,11 @@ struct Raw {
 }
 
 impl SignatureV2 {
-    fn is(&self, signed: &Signed<'_>) -> bool {
+    fn is(&self, signed: &SignedMessage<'_>) -> bool {
         let Verifier { x509_certificate, public_key } = &self.verifier;
         let found = match signed.by {
-            By::Certificate(_) => x509_certificate,
-            By::Key(_) => public_key,
+            VerificationKey::Certificate(_) => x509_certificate,
+            VerificationKey::Key(_) => public_key,
         };
         let (_, wanted) = signed.by.block();
         self.content.0 == signed.signature && found.as_ref().is_some_and(|found| found.raw_bytes.0 == wanted)
@@ -264,17 +264,17 @@ mod tests {
 
     use super::*;
     use crate::key::{KeyKind, PrivateKey, Scheme};
-    use crate::sigstore::testing::World;
+    use crate::sigstore::testing::TestServices;
 
     /// Returns an entry of each kind for a signature.
-    fn bodies(signed: &Signed<'_>) -> Vec<Value> {
+    fn bodies(signed: &SignedMessage<'_>) -> Vec<Value> {
         let text = |bytes: &[u8]| STANDARD.encode(bytes);
         let (label, der) = signed.by.block();
         let pem = text(crate::key::write(label, der).as_bytes());
         let hash = |bytes: &[u8]| json!({"algorithm": "sha256", "value": Digest::sha256_of(bytes).hex()});
         let output =
             |bytes: &[u8]| json!({"algorithm": "SHA2_256", "digest": text(Digest::sha256_of(bytes).as_bytes())});
-        let name = if matches!(signed.by, By::Certificate(_)) { "x509Certificate" } else { "publicKey" };
+        let name = if matches!(signed.by, VerificationKey::Certificate(_)) { "x509Certificate" } else { "publicKey" };
         let signature = json!({"content": text(signed.signature), "verifier": {name: {"rawBytes": text(der)}}});
         vec![
             json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
@@ -300,25 +300,29 @@ mod tests {
 
     #[test]
     fn an_entry_is_about_one_signature() {
-        let (world, key) = (World::new(), PrivateKey::generate(KeyKind::P256).unwrap());
+        let (world, key) = (TestServices::new(), PrivateKey::generate(KeyKind::P256).unwrap());
         let [leaf, other] = [(); 2].map(|()| world.certificate(&key, |_| {}));
         let signature = key.sign(Scheme::EcdsaP256Sha256, b"message").unwrap();
-        let by_certificate =
-            Signed { by: By::Certificate(&leaf), message: b"message", payload: b"payload", signature: &signature };
-        let by_key = Signed { by: By::Key(key.public_key()), ..by_certificate };
+        let by_certificate = SignedMessage {
+            by: VerificationKey::Certificate(&leaf),
+            message: b"message",
+            payload: b"payload",
+            signature: &signature,
+        };
+        let by_key = SignedMessage { by: VerificationKey::Key(key.public_key()), ..by_certificate };
         for signed in [by_certificate, by_key] {
             for body in bodies(&signed) {
                 let named = |name: &str| body[name].as_str().unwrap().to_owned();
                 let kind = KindVersion { kind: named("kind"), version: named("apiVersion") };
-                let about = |signed: &Signed<'_>| check(&kind, body.to_string().as_bytes(), signed);
+                let about = |signed: &SignedMessage<'_>| check(&kind, body.to_string().as_bytes(), signed);
                 assert_eq!(about(&signed), Ok(()), "{body}");
                 let is_envelope = kind.kind != "hashedrekord";
                 for (another, is_told) in [
-                    (Signed { message: b"another", ..signed }, !is_envelope),
-                    (Signed { payload: b"another", ..signed }, is_envelope),
-                    (Signed { signature: b"another", ..signed }, true),
-                    (Signed { by: By::Certificate(&other), ..signed }, true),
-                    (Signed { by: By::Key(world.log.public_key()), ..signed }, true),
+                    (SignedMessage { message: b"another", ..signed }, !is_envelope),
+                    (SignedMessage { payload: b"another", ..signed }, is_envelope),
+                    (SignedMessage { signature: b"another", ..signed }, true),
+                    (SignedMessage { by: VerificationKey::Certificate(&other), ..signed }, true),
+                    (SignedMessage { by: VerificationKey::Key(world.log.public_key()), ..signed }, true),
                 ] {
                     assert_eq!(about(&another).is_err(), is_told, "{body}");
                 }

@@ -63,21 +63,21 @@ impl fmt::Display for Pattern {
 
 /// The identity in a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Named {
+pub(crate) struct CertificateIdentity {
     /// Mail addresses, URIs and user names.
     pub(crate) subjects: Vec<String>,
     /// The OIDC issuer, if the certificate has Fulcio's extension.
     pub(crate) issuer: Option<String>,
 }
 
-impl Named {
+impl CertificateIdentity {
     /// Reads the identity from a certificate.
     ///
     /// # Errors
     ///
     /// A message about what is malformed.
-    pub(crate) fn of(certificate: &Certificate) -> Result<Named, String> {
-        let mut named = Named { subjects: Vec::new(), issuer: None };
+    pub(crate) fn of(certificate: &Certificate) -> Result<CertificateIdentity, String> {
+        let mut named = CertificateIdentity { subjects: Vec::new(), issuer: None };
         let (mut old, mut new) = (None, None);
         let malformed = |_| "it names its owner in a form that is malformed".to_owned();
         for extension in certificate.parsed().tbs_certificate().extensions().into_iter().flatten() {
@@ -103,7 +103,7 @@ impl Named {
     }
 }
 
-impl fmt::Display for Named {
+impl fmt::Display for CertificateIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.subjects.is_empty() {
             true => f.write_str("nobody")?,

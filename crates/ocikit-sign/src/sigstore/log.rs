@@ -7,14 +7,14 @@ use ocikit_spec::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::refusal::Refusal;
-use crate::sigstore::entry::{self, Signed};
+use crate::sigstore::entry::{self, SignedMessage};
 use crate::sigstore::json::{Base64, Number};
 use crate::sigstore::root::{Log, TrustedRoot};
 
 /// A log entry in the JSON format of bundles.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Entry {
+pub(crate) struct LogEntry {
     #[serde(default)]
     pub(crate) log_index: Number,
     pub(crate) log_id: LogId,
@@ -22,9 +22,9 @@ pub(crate) struct Entry {
     #[serde(default, skip_serializing_if = "Number::is_zero")]
     pub(crate) integrated_time: Number,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) inclusion_promise: Option<Promise>,
+    pub(crate) inclusion_promise: Option<InclusionPromise>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) inclusion_proof: Option<Proof>,
+    pub(crate) inclusion_proof: Option<InclusionProof>,
     pub(crate) canonicalized_body: Base64,
 }
 
@@ -44,13 +44,13 @@ pub(crate) struct KindVersion {
 /// A signed entry timestamp: the signature of a v1 log over an entry and its time.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Promise {
+pub(crate) struct InclusionPromise {
     pub(crate) signed_entry_timestamp: Base64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Proof {
+pub(crate) struct InclusionProof {
     #[serde(default)]
     pub(crate) log_index: Number,
     pub(crate) root_hash: Base64,
@@ -67,7 +67,7 @@ pub(crate) struct CheckpointText {
     pub(crate) envelope: String,
 }
 
-impl Entry {
+impl LogEntry {
     /// Returns whether the entry is of a v2 log, which has no time.
     fn is_v2(&self) -> bool {
         self.kind_version.version == "0.0.2" && ["hashedrekord", "dsse"].contains(&self.kind_version.kind.as_str())
@@ -78,7 +78,7 @@ impl Entry {
     /// Returns the time that the log signed, if it signed one, and the log.
     pub(crate) fn verify<'a>(
         &self,
-        signed: &Signed<'_>,
+        signed: &SignedMessage<'_>,
         root: &'a TrustedRoot,
         needs_proof: bool,
     ) -> Result<(Option<Timestamp>, &'a Log), Refusal> {
@@ -99,7 +99,7 @@ impl Entry {
     }
 
     /// Verifies a signed entry timestamp and returns its time.
-    fn promised(&self, promise: &Promise, log: &Log) -> Result<Timestamp, &'static str> {
+    fn promised(&self, promise: &InclusionPromise, log: &Log) -> Result<Timestamp, &'static str> {
         // Canonical JSON (RFC 8785) with sorted fields.
         let said = format!(
             r#"{{"body":"{}","integratedTime":{},"logID":"{}","logIndex":{}}}"#,
@@ -119,7 +119,7 @@ impl Entry {
         }
     }
 
-    fn prove(&self, proof: &Proof, log: &Log) -> Result<(), &'static str> {
+    fn prove(&self, proof: &InclusionProof, log: &Log) -> Result<(), &'static str> {
         let checkpoint = Checkpoint::verify(&proof.checkpoint.envelope, log, self.is_v2())?;
         if checkpoint.size != proof.tree_size.0 || checkpoint.root != proof.root_hash.0 {
             return Err("the proof is of another state of the log than the checkpoint");
@@ -178,7 +178,7 @@ impl Checkpoint {
     /// Parses a signed note and verifies the log's signature. Signatures of witnesses are ignored.
     fn verify(note: &str, log: &Log, is_v2: bool) -> Result<Checkpoint, &'static str> {
         const MALFORMED: &str = "its checkpoint is malformed";
-        if note.len() > LONGEST {
+        if note.len() > MAX_CHECKPOINT_BYTES {
             return Err("its checkpoint is too long");
         }
         let (text, signatures) = note.split_once("\n\n").ok_or(MALFORMED)?;
@@ -210,7 +210,7 @@ impl Checkpoint {
     }
 }
 
-const LONGEST: usize = 64 << 10;
+const MAX_CHECKPOINT_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -263,7 +263,7 @@ mod tests {
             (signed("log.example\n5\n", name), true),
             (text.clone(), true),
             (String::new(), true),
-            ("\n".repeat(LONGEST + 1), true),
+            ("\n".repeat(MAX_CHECKPOINT_BYTES + 1), true),
         ] {
             assert!(check(&note, is_v2).is_err(), "{note}");
         }

@@ -14,12 +14,12 @@ mod trust;
 pub use config::{LogUrl, LogVersion, ServiceUrls, SigningConfig};
 pub use identity::Pattern;
 pub use root::TrustedRoot;
-pub use services::{Vouchers, certify, github_token};
-pub use trust::{CertificateTrust, Check};
+pub use services::{VerificationMaterial, certify, github_token};
+pub use trust::{CertificateTrust, LogCheck};
 
-pub(crate) use identity::Named;
+pub(crate) use identity::CertificateIdentity;
 pub(crate) use json::{Base64, Number};
-pub(crate) use trust::{Evidence, TimestampForm, Timestamps};
+pub(crate) use trust::{Evidence, TimestampJson, TimestampsJson};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -10,7 +10,7 @@ use crate::pki::path::{self, Purpose};
 use crate::pki::{Certificate, Rule};
 use crate::refusal::Refusal;
 use crate::sigstore::json::{Base64, Validity};
-use crate::timestamp::{self, Authorities, Stamp};
+use crate::timestamp::{self, Authorities, VerifiedTimestamp};
 
 /// A sigstore trusted root: the trusted certificate authorities, transparency logs, certificate logs and timestamp
 /// authorities.
@@ -58,24 +58,24 @@ impl TrustedRoot {
     /// authority without a start of validity, or a key that does not match its `keyDetails`. A log with unsupported
     /// `keyDetails` is skipped.
     pub fn parse(json: &[u8]) -> Result<TrustedRoot> {
-        if json.len() > LONGEST {
-            return Err(refuse(format!("it has more than {LONGEST} bytes")));
+        if json.len() > MAX_TRUSTED_ROOT_BYTES {
+            return Err(refuse(format!("it has more than {MAX_TRUSTED_ROOT_BYTES} bytes")));
         }
-        let form: Form = serde_json::from_slice(json).map_err(|error| refuse(error.to_string()))?;
-        if !MEDIA_TYPES.contains(&form.media_type.as_str()) {
-            return Err(refuse(format!("it is of type {}", form.media_type)));
+        let json: TrustedRootJson = serde_json::from_slice(json).map_err(|error| refuse(error.to_string()))?;
+        if !MEDIA_TYPES.contains(&json.media_type.as_str()) {
+            return Err(refuse(format!("it is of type {}", json.media_type)));
         }
-        let authorities = |found: Vec<AuthorityForm>, what: &str| {
+        let authorities = |found: Vec<AuthorityJson>, what: &str| {
             found.into_iter().map(|authority| Authority::of(authority, what)).collect::<Result<_>>()
         };
-        let logs = |found: Vec<LogForm>, what: &str| -> Result<Vec<Log>> {
+        let logs = |found: Vec<LogJson>, what: &str| -> Result<Vec<Log>> {
             found.into_iter().filter_map(|log| Log::of(log, what).transpose()).collect()
         };
         Ok(TrustedRoot {
-            authorities: authorities(form.certificate_authorities, "certificate authority")?,
-            timestamp_authorities: authorities(form.timestamp_authorities, "timestamp authority")?,
-            logs: logs(form.tlogs, "transparency log")?,
-            certificate_logs: logs(form.ctlogs, "certificate transparency log")?,
+            authorities: authorities(json.certificate_authorities, "certificate authority")?,
+            timestamp_authorities: authorities(json.timestamp_authorities, "timestamp authority")?,
+            logs: logs(json.tlogs, "transparency log")?,
+            certificate_logs: logs(json.ctlogs, "certificate transparency log")?,
         })
     }
 
@@ -126,7 +126,7 @@ impl TrustedRoot {
     }
 
     /// Verifies a timestamp of a signature by a trusted timestamp authority.
-    pub(crate) fn stamped(&self, stamp: &[u8], signature: &[u8]) -> Result<Stamp, Refusal> {
+    pub(crate) fn stamped(&self, stamp: &[u8], signature: &[u8]) -> Result<VerifiedTimestamp, Refusal> {
         // Bundles hold the whole response of the authority, other formats only its token.
         let token = timestamp::token(stamp).unwrap_or(stamp);
         let mut why = Refusal::Timestamp("no authority for timestamps is trusted".to_owned());
@@ -157,9 +157,9 @@ impl Authority {
         Ok(Authority { chain, valid })
     }
 
-    fn of(form: AuthorityForm, what: &str) -> Result<Authority> {
-        let valid = checked(form.valid_for, what)?;
-        let certificates = form.cert_chain.certificates.iter();
+    fn of(json: AuthorityJson, what: &str) -> Result<Authority> {
+        let valid = checked(json.valid_for, what)?;
+        let certificates = json.cert_chain.certificates.iter();
         let chain = certificates.map(|certificate| Certificate::from_der(&certificate.raw_bytes.0));
         let chain = chain.collect::<Result<Vec<_>>>().and_then(|chain| Authority::new(chain, valid));
         chain.map_err(|error| refuse(error.to_string()))
@@ -173,26 +173,26 @@ impl Authority {
 
 impl Log {
     /// Returns `None` if the type of its key is not supported: the signature may be in another log.
-    fn of(form: LogForm, what: &str) -> Result<Option<Log>> {
-        if let Some(algorithm) = form.hash_algorithm.as_deref().filter(|algorithm| *algorithm != "SHA2_256") {
+    fn of(json: LogJson, what: &str) -> Result<Option<Log>> {
+        if let Some(algorithm) = json.hash_algorithm.as_deref().filter(|algorithm| *algorithm != "SHA2_256") {
             return Err(refuse(format!("a {what} hashes with {algorithm}")));
         }
-        let id = form.log_id.key_id.0;
+        let id = json.log_id.key_id.0;
         if id.len() != 32 {
             return Err(refuse(format!("the ID of a {what} has not 32 bytes")));
         }
-        let hint = match form.checkpoint_key_id {
+        let hint = match json.checkpoint_key_id {
             Some(hint) => hint.key_id.0,
             None => id.clone(),
         };
-        let host = form.base_url.split_once("://").map_or(form.base_url.as_str(), |(_, rest)| rest);
+        let host = json.base_url.split_once("://").map_or(json.base_url.as_str(), |(_, rest)| rest);
         let host = host.split('/').next().unwrap_or_default();
         let host = host.rsplit_once(':').map_or(host, |(host, _)| host).to_owned();
         if hint.len() < 4 || host.is_empty() {
             return Err(refuse(format!("a {what} has no address, or a key ID of less than 4 bytes")));
         }
-        let valid = checked(form.public_key.valid_for, what)?;
-        let key = key(&form.public_key, what)?;
+        let valid = checked(json.public_key.valid_for, what)?;
+        let key = key(&json.public_key, what)?;
         Ok(key.map(|key| Log { host, key, id, hint, valid }))
     }
 }
@@ -208,8 +208,8 @@ fn checked(validity: Validity, what: &str) -> Result<Validity> {
 }
 
 /// Returns a key of the type in its details; `None` if the type is not supported.
-fn key(form: &KeyForm, what: &str) -> Result<Option<PublicKey>> {
-    let details = form.key_details.as_str();
+fn key(json: &KeyJson, what: &str) -> Result<Option<PublicKey>> {
+    let details = json.key_details.as_str();
     let is_of: fn(KeyKind) -> bool = match details {
         "PKIX_ECDSA_P256_SHA_256" => |kind| kind == KeyKind::P256,
         "PKIX_ECDSA_P384_SHA_384" | "PKIX_ECDSA_P384_SHA_256" => |kind| kind == KeyKind::P384,
@@ -223,7 +223,7 @@ fn key(form: &KeyForm, what: &str) -> Result<Option<PublicKey>> {
         // RSA-PSS, Ed25519ph, the deprecated PKCS #1 types, post-quantum algorithms and future types.
         _ => return Ok(None),
     };
-    match PublicKey::from_der(&form.raw_bytes.0) {
+    match PublicKey::from_der(&json.raw_bytes.0) {
         Ok(key) if is_of(key.kind()) => Ok(Some(key)),
         Ok(key) => Err(refuse(format!("a {what} has a key of type {}, and its keyDetails are {details}", key.kind()))),
         Err(error) => Err(refuse(format!("a {what} has a key that is not of type {details}: {error}"))),
@@ -235,7 +235,7 @@ fn refuse(problem: String) -> Error {
 }
 
 /// The maximum size of a trusted root, in bytes. That of sigstore's public instance has 7 KiB.
-const LONGEST: usize = 4 << 20;
+const MAX_TRUSTED_ROOT_BYTES: usize = 4 << 20;
 const MAX_CERTIFICATES: usize = 16;
 const MEDIA_TYPES: [&str; 3] = [
     "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
@@ -246,34 +246,34 @@ const MEDIA_TYPES: [&str; 3] = [
 /// The file. Unknown fields are refused, because they could contain restrictions.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Form {
+struct TrustedRootJson {
     media_type: String,
     #[serde(default)]
-    tlogs: Vec<LogForm>,
+    tlogs: Vec<LogJson>,
     #[serde(default)]
-    certificate_authorities: Vec<AuthorityForm>,
+    certificate_authorities: Vec<AuthorityJson>,
     #[serde(default)]
-    ctlogs: Vec<LogForm>,
+    ctlogs: Vec<LogJson>,
     #[serde(default)]
-    timestamp_authorities: Vec<AuthorityForm>,
+    timestamp_authorities: Vec<AuthorityJson>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct LogForm {
+struct LogJson {
     #[serde(default)]
     base_url: String,
     hash_algorithm: Option<String>,
-    public_key: KeyForm,
-    log_id: IdForm,
-    checkpoint_key_id: Option<IdForm>,
+    public_key: KeyJson,
+    log_id: LogIdJson,
+    checkpoint_key_id: Option<LogIdJson>,
     #[serde(rename = "operator")]
     _operator: Option<Value>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct KeyForm {
+struct KeyJson {
     raw_bytes: Base64,
     #[serde(default)]
     key_details: String,
@@ -283,32 +283,32 @@ struct KeyForm {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct IdForm {
+struct LogIdJson {
     key_id: Base64,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct AuthorityForm {
+struct AuthorityJson {
     #[serde(rename = "subject")]
     _subject: Option<Value>,
     #[serde(rename = "uri")]
     _uri: Option<Value>,
     #[serde(rename = "operator")]
     _operator: Option<Value>,
-    cert_chain: ChainForm,
+    cert_chain: ChainJson,
     #[serde(default)]
     valid_for: Validity,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ChainForm {
-    certificates: Vec<CertificateForm>,
+struct ChainJson {
+    certificates: Vec<CertificateJson>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct CertificateForm {
+struct CertificateJson {
     raw_bytes: Base64,
 }

@@ -22,13 +22,13 @@ pub(crate) fn verify(leaf: &Certificate, issuer: &Certificate, logs: &[Log]) -> 
         return Err("no log of certificates has promised to show it".to_owned());
     };
     let list = <&OctetStringRef>::from_der(list.extn_value.as_bytes()).map_err(|_| malformed())?;
-    let promises = promises(list.as_bytes()).ok_or_else(malformed)?;
-    let signed = without_promises(leaf).map_err(|_| malformed())?;
+    let parse_scts = parse_scts(list.as_bytes()).ok_or_else(malformed)?;
+    let signed = without_scts(leaf).map_err(|_| malformed())?;
     let issuer = PublicKey::of_certificate(issuer.parsed()).map_err(|error| error.to_string())?;
     let mut why = "no log of certificates that is known has promised to show it".to_owned();
-    for promise in promises {
-        for log in logs.iter().filter(|log| log.id == promise.log) {
-            match promise.check(log, issuer.fingerprint().as_bytes(), &signed) {
+    for sct in parse_scts {
+        for log in logs.iter().filter(|log| log.id == sct.log) {
+            match sct.check(log, issuer.fingerprint().as_bytes(), &signed) {
                 Ok(()) => return Ok(()),
                 Err(problem) => why = problem.to_owned(),
             }
@@ -38,7 +38,7 @@ pub(crate) fn verify(leaf: &Certificate, issuer: &Certificate, logs: &[Log]) -> 
 }
 
 /// A signed certificate timestamp.
-struct Promise<'a> {
+struct Sct<'a> {
     log: &'a [u8],
     /// Milliseconds since 1970.
     time: u64,
@@ -48,7 +48,7 @@ struct Promise<'a> {
     signature: &'a [u8],
 }
 
-impl Promise<'_> {
+impl Sct<'_> {
     fn check(&self, log: &Log, issuer: &[u8], certificate: &[u8]) -> Result<(), &'static str> {
         let time = i64::try_from(self.time).ok().and_then(|time| Timestamp::from_millisecond(time).ok());
         if !time.is_some_and(|time| log.valid.holds(time)) {
@@ -77,26 +77,26 @@ impl Promise<'_> {
 }
 
 /// Parses a list of SCTs and returns those of version 1. A truncated SCT or trailing bytes make the list malformed.
-fn promises(list: &[u8]) -> Option<Vec<Promise<'_>>> {
+fn parse_scts(list: &[u8]) -> Option<Vec<Sct<'_>>> {
     let (mut list, rest) = vector(list)?;
     let mut found = Vec::new();
     while !list.is_empty() {
-        let (promise, others) = vector(list)?;
+        let (sct, others) = vector(list)?;
         list = others;
-        let (version, promise) = promise.split_first()?;
+        let (version, sct) = sct.split_first()?;
         if *version != 0 {
             continue;
         }
-        let (log, promise) = promise.split_at_checked(32)?;
-        let (time, promise) = promise.split_first_chunk::<8>()?;
-        let (extensions, promise) = vector(promise)?;
-        let (algorithm, promise) = promise.split_first_chunk::<2>()?;
-        let (signature, after) = vector(promise)?;
-        if !after.is_empty() || found.len() == MOST {
+        let (log, sct) = sct.split_at_checked(32)?;
+        let (time, sct) = sct.split_first_chunk::<8>()?;
+        let (extensions, sct) = vector(sct)?;
+        let (algorithm, sct) = sct.split_first_chunk::<2>()?;
+        let (signature, after) = vector(sct)?;
+        if !after.is_empty() || found.len() == MAX_SCTS {
             return None;
         }
         let (time, algorithm) = (u64::from_be_bytes(*time), *algorithm);
-        found.push(Promise { log, time, extensions, algorithm, signature });
+        found.push(Sct { log, time, extensions, algorithm, signature });
     }
     rest.is_empty().then_some(found)
 }
@@ -108,7 +108,7 @@ fn vector(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Returns the signed part of a certificate without the SCT list, as the log signed it.
-fn without_promises(certificate: &Certificate) -> Result<Vec<u8>, Error> {
+fn without_scts(certificate: &Certificate) -> Result<Vec<u8>, Error> {
     let extensions = outer(3);
     let mut certificate = Fields::of(certificate.signed_bytes().unwrap_or_default(), Tag::Sequence)?;
     let mut content = Vec::new();
@@ -131,4 +131,4 @@ fn without_promises(certificate: &Certificate) -> Result<Vec<u8>, Error> {
 }
 
 const SCTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11129.2.4.2");
-const MOST: usize = 16;
+const MAX_SCTS: usize = 16;

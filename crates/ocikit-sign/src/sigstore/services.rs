@@ -10,21 +10,21 @@ use zeroize::Zeroizing;
 
 use crate::algorithm::Hash;
 use crate::error::{Error, Result};
-use crate::http::{Http, HttpAnswer};
+use crate::http::{Http, HttpResponse};
 use crate::key::Scheme;
 use crate::pki::Certificate;
 use crate::signer::{Signer, checked};
 use crate::sigstore::config::LogUrl;
-use crate::sigstore::entry::{By, Signed};
+use crate::sigstore::entry::{SignedMessage, VerificationKey};
 use crate::sigstore::identity::Pattern;
-use crate::sigstore::trust::{CertificateTrust, Check, Evidence};
+use crate::sigstore::trust::{CertificateTrust, Evidence, LogCheck};
 use crate::sigstore::{TrustedRoot, submit};
 use crate::timestamp;
 
 /// The verification material to add to signatures, and the services that provide it. It lets others verify a
 /// signature without the key, or after its certificate has expired.
 #[derive(Debug, Clone)]
-pub struct Vouchers {
+pub struct VerificationMaterial {
     /// The HTTP client for the services.
     pub http: Http,
     /// The signer's certificate and its intermediates; empty to sign with a key alone.
@@ -55,7 +55,7 @@ pub async fn certify(http: &Http, authority: &str, token: &str, signer: &dyn Sig
     let subject = subject(token)?;
     let scheme = Scheme::of_cosign(signer.public_key().kind());
     let proof = checked(signer, scheme, subject.as_bytes()).await?;
-    let question = json!({
+    let request = json!({
         "credentials": {"oidcIdentityToken": token},
         "publicKeyRequest": {
             "publicKey": {"content": signer.public_key().to_pem()},
@@ -63,9 +63,9 @@ pub async fn certify(http: &Http, authority: &str, token: &str, signer: &dyn Sig
         },
     });
     let url = format!("{}/api/v2/signingCert", authority.trim_end_matches('/'));
-    let answer = http.post(&url, JSON, &[], question.to_string().into_bytes(), LONGEST).await?;
+    let answer = http.post(&url, JSON, &[], request.to_string().into_bytes(), MAX_RESPONSE_BYTES).await?;
     let refuse = |problem: String| Error::Service { place: url.clone(), problem };
-    let Certified { embedded, detached } = read(&url, &answer).map_err(|error| match error {
+    let CertificateResponse { embedded, detached } = read(&url, &answer).map_err(|error| match error {
         // The error message of a service may repeat the token, which must not be shown.
         Error::Service { problem, .. } if token.split('.').any(|part| !part.is_empty() && problem.contains(part)) => {
             refuse(format!("it answers with status {}{}", answer.status, answer.times()))
@@ -95,9 +95,9 @@ pub async fn github_token(http: &Http, url: &str, secret: &str) -> Result<Zeroiz
     let separator = if url.contains('?') { '&' } else { '?' };
     let url = format!("{url}{separator}audience=sigstore");
     let bearer = Zeroizing::new(format!("Bearer {secret}"));
-    let answer = http.get(&url, &[("authorization", &bearer), ("accept", JSON)], LONGEST).await?;
+    let answer = http.get(&url, &[("authorization", &bearer), ("accept", JSON)], MAX_RESPONSE_BYTES).await?;
     let place = url.split('?').next().unwrap_or_default();
-    read::<GitHub>(place, &answer).map(|answer| Zeroizing::new(answer.value))
+    read::<GitHubTokenResponse>(place, &answer).map(|answer| Zeroizing::new(answer.value))
 }
 
 /// Returns the mail address or subject in a token, which is signed as proof of possession of the key. The token is
@@ -116,10 +116,17 @@ fn subject(token: &str) -> Result<String> {
     Ok(email.filter(|email| !email.is_empty()).unwrap_or(sub))
 }
 
-impl Vouchers {
+impl VerificationMaterial {
     /// Returns empty verification material: no certificates, no services.
-    pub fn new(http: Http, now: Timestamp) -> Vouchers {
-        Vouchers { http, certificates: Vec::new(), logs: Vec::new(), timestamps: Vec::new(), root: None, now }
+    pub fn new(http: Http, now: Timestamp) -> VerificationMaterial {
+        VerificationMaterial {
+            http,
+            certificates: Vec::new(),
+            logs: Vec::new(),
+            timestamps: Vec::new(),
+            root: None,
+            now,
+        }
     }
 
     /// Returns the signer's certificate.
@@ -128,7 +135,7 @@ impl Vouchers {
     }
 
     /// Requests all timestamps and log entries for a signature. They are verified if there is a trusted root.
-    pub(crate) async fn vouch(&self, signed: &Signed<'_>, signer: &dyn Signer) -> Result<Evidence> {
+    pub(crate) async fn collect_evidence(&self, signed: &SignedMessage<'_>, signer: &dyn Signer) -> Result<Evidence> {
         let mut evidence = Evidence { needs_proofs: true, ..Evidence::default() };
         for url in &self.timestamps {
             evidence.timestamps.push(self.stamp(url, signed.signature).await?);
@@ -147,9 +154,9 @@ impl Vouchers {
         rand::fill(&mut nonce).map_err(|_| Error::Signer("the system has no randomness".to_owned()))?;
         // DER integers are signed and minimal: without the highest bit, and not zero, the number has one encoding.
         let nonce = u64::from_be_bytes(nonce) >> 1 | 1;
-        let question = timestamp::request(Hash::Sha256, signature, nonce, self.root.is_none());
-        let question = question.map_err(|error| refuse(error.to_string()))?;
-        let answer = self.http.post(url, "application/timestamp-query", &[], question, LONGEST).await?;
+        let request = timestamp::request(Hash::Sha256, signature, nonce, self.root.is_none());
+        let request = request.map_err(|error| refuse(error.to_string()))?;
+        let answer = self.http.post(url, "application/timestamp-query", &[], request, MAX_RESPONSE_BYTES).await?;
         if !(200..300).contains(&answer.status) {
             return Err(refuse(format!("it answers with status {}{}", answer.status, answer.times())));
         }
@@ -164,27 +171,27 @@ impl Vouchers {
     }
 
     /// Verifies the evidence as a later verification does, before it is stored.
-    fn check(&self, signed: &Signed<'_>, evidence: &Evidence) -> Result<(), crate::refusal::Refusal> {
+    fn check(&self, signed: &SignedMessage<'_>, evidence: &Evidence) -> Result<(), crate::refusal::Refusal> {
         let Some(root) = &self.root else { return Ok(()) };
-        let log = if self.logs.is_empty() { Check::Skipped } else { Check::Required };
-        let By::Certificate(leaf) = signed.by else {
+        let log = if self.logs.is_empty() { LogCheck::Skipped } else { LogCheck::Required };
+        let VerificationKey::Certificate(leaf) = signed.by else {
             return evidence.entries.iter().try_for_each(|entry| entry.verify(signed, root, true).map(drop));
         };
-        let anybody = CertificateTrust {
+        let any_signer = CertificateTrust {
             name: String::new(),
             identity: Pattern::Any,
             issuer: None,
             root: root.clone(),
             log,
-            certificate_log: Check::Skipped,
+            certificate_log: LogCheck::Skipped,
             now: self.now,
         };
-        anybody.check(leaf, signed, evidence).map(drop)
+        any_signer.check(leaf, signed, evidence).map(drop)
     }
 }
 
 /// Parses the JSON body of a successful response.
-pub(super) fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &HttpAnswer) -> Result<T> {
+pub(super) fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &HttpResponse) -> Result<T> {
     let refuse = |problem: String| Error::Service { place: url.to_owned(), problem };
     if !(200..300).contains(&answer.status) {
         // Services explain errors in the body.
@@ -198,28 +205,28 @@ pub(super) fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &HttpAnswer) -
 
 pub(super) const JSON: &str = "application/json";
 /// The maximum size of a response, in bytes.
-pub(super) const LONGEST: usize = 1 << 20;
+pub(super) const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 #[derive(Deserialize)]
-struct Certified {
+struct CertificateResponse {
     #[serde(rename = "signedCertificateEmbeddedSct")]
-    embedded: Option<Issued>,
+    embedded: Option<CertificateChainJson>,
     #[serde(rename = "signedCertificateDetachedSct")]
-    detached: Option<Issued>,
+    detached: Option<CertificateChainJson>,
 }
 
 #[derive(Deserialize)]
-struct Issued {
-    chain: IssuedChain,
+struct CertificateChainJson {
+    chain: CertificatesJson,
 }
 
 #[derive(Deserialize)]
-struct IssuedChain {
+struct CertificatesJson {
     certificates: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct GitHub {
+struct GitHubTokenResponse {
     value: String,
 }
 

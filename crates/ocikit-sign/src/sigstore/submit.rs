@@ -13,10 +13,10 @@ use crate::error::{Error, Result};
 use crate::http::Http;
 use crate::key::{self, KeyKind};
 use crate::sigstore::config::{LogUrl, LogVersion};
-use crate::sigstore::entry::{self, By, Signed};
+use crate::sigstore::entry::{self, SignedMessage, VerificationKey};
 use crate::sigstore::json::{Base64, Number};
-use crate::sigstore::log::{CheckpointText, Entry, KindVersion, LogId, Promise, Proof};
-use crate::sigstore::services::{JSON, LONGEST, read};
+use crate::sigstore::log::{CheckpointText, InclusionPromise, InclusionProof, KindVersion, LogEntry, LogId};
+use crate::sigstore::services::{JSON, MAX_RESPONSE_BYTES, read};
 
 /// Creates a log entry for a signature by a key of this kind. The entry is checked to be about this signature; the
 /// caller must verify the log's proofs.
@@ -25,14 +25,15 @@ use crate::sigstore::services::{JSON, LONGEST, read};
 ///
 /// [`Error::Unsupported`] for kinds of keys that logs do not accept, [`Error::Service`] if the response is not an
 /// entry, [`Error::Refused`] if the entry is about something else.
-pub(super) async fn submit(http: &Http, log: &LogUrl, signed: &Signed<'_>, kind: KeyKind) -> Result<Entry> {
+pub(super) async fn submit(http: &Http, log: &LogUrl, signed: &SignedMessage<'_>, kind: KeyKind) -> Result<LogEntry> {
     let base = log.url.trim_end_matches('/');
     let entry = match log.version {
         LogVersion::One => submit_v1(http, base, signed, kind).await?,
         LogVersion::Two => {
             let url = format!("{base}/api/v2/log/entries");
-            let answer =
-                http.post(&url, JSON, &[], request_v2(signed, kind)?.to_string().into_bytes(), LONGEST).await?;
+            let answer = http
+                .post(&url, JSON, &[], request_v2(signed, kind)?.to_string().into_bytes(), MAX_RESPONSE_BYTES)
+                .await?;
             read(&url, &answer)?
         }
     };
@@ -40,9 +41,10 @@ pub(super) async fn submit(http: &Http, log: &LogUrl, signed: &Signed<'_>, kind:
     Ok(entry)
 }
 
-async fn submit_v1(http: &Http, base: &str, signed: &Signed<'_>, kind: KeyKind) -> Result<Entry> {
+async fn submit_v1(http: &Http, base: &str, signed: &SignedMessage<'_>, kind: KeyKind) -> Result<LogEntry> {
     let url = format!("{base}/api/v1/log/entries");
-    let mut answer = http.post(&url, JSON, &[], request_v1(signed, kind)?.to_string().into_bytes(), LONGEST).await?;
+    let mut answer =
+        http.post(&url, JSON, &[], request_v1(signed, kind)?.to_string().into_bytes(), MAX_RESPONSE_BYTES).await?;
     // Conflict: the entry exists already, for example if the same content is signed twice with RSA. Only the last
     // part of the location is used.
     let there = answer.location.as_deref().and_then(|location| location.rsplit('/').next());
@@ -50,10 +52,10 @@ async fn submit_v1(http: &Http, base: &str, signed: &Signed<'_>, kind: KeyKind) 
         && !id.is_empty()
         && id.bytes().all(|byte| byte.is_ascii_hexdigit())
     {
-        answer = http.get(&format!("{url}/{id}"), &[("accept", JSON)], LONGEST).await?;
+        answer = http.get(&format!("{url}/{id}"), &[("accept", JSON)], MAX_RESPONSE_BYTES).await?;
     }
     let refuse = |problem: &str| Error::Service { place: url.clone(), problem: problem.to_owned() };
-    let answer: BTreeMap<String, AnswerV1> = read(&url, &answer)?;
+    let answer: BTreeMap<String, LogEntryV1> = read(&url, &answer)?;
     let mut entries = answer.into_values();
     let (Some(entry), None) = (entries.next(), entries.next()) else {
         return Err(refuse("it answers with not one entry"));
@@ -64,7 +66,7 @@ async fn submit_v1(http: &Http, base: &str, signed: &Signed<'_>, kind: KeyKind) 
 }
 
 /// Returns the request for a v1 log: the hash of the message, or the envelope, which the log does not keep.
-fn request_v1(signed: &Signed<'_>, kind: KeyKind) -> Result<Value> {
+fn request_v1(signed: &SignedMessage<'_>, kind: KeyKind) -> Result<Value> {
     let text = |bytes: &[u8]| STANDARD.encode(bytes);
     let (label, der) = signed.by.block();
     let verifier = text(key::write(label, der).as_bytes());
@@ -100,7 +102,7 @@ fn not_taken(kind: KeyKind) -> Error {
     Error::Unsupported(format!("logs take no signatures by keys of kind {kind}"))
 }
 
-fn request_v2(signed: &Signed<'_>, kind: KeyKind) -> Result<Value> {
+fn request_v2(signed: &SignedMessage<'_>, kind: KeyKind) -> Result<Value> {
     let details = match kind {
         KeyKind::P256 => "PKIX_ECDSA_P256_SHA_256",
         KeyKind::P384 => "PKIX_ECDSA_P384_SHA_384",
@@ -114,8 +116,8 @@ fn request_v2(signed: &Signed<'_>, kind: KeyKind) -> Result<Value> {
     let (_, algorithm) = hash(kind)?;
     let (_, by) = signed.by.block();
     let name = match signed.by {
-        By::Certificate(_) => "x509Certificate",
-        By::Key(_) => "publicKey",
+        VerificationKey::Certificate(_) => "x509Certificate",
+        VerificationKey::Key(_) => "publicKey",
     };
     Ok(json!({"hashedRekordRequestV002": {
         "digest": text(digest(algorithm, signed.message).as_ref()),
@@ -129,7 +131,7 @@ fn request_v2(signed: &Signed<'_>, kind: KeyKind) -> Result<Value> {
 /// The response of a v1 log, below the UUID of the entry.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct AnswerV1 {
+struct LogEntryV1 {
     body: Base64,
     integrated_time: Number,
     #[serde(rename = "logID")]
@@ -155,19 +157,19 @@ struct ProofV1 {
     tree_size: Number,
 }
 
-impl AnswerV1 {
+impl LogEntryV1 {
     /// Converts the entry to the format of bundles. `None` if a hash is not hexadecimal, or the body is not an entry.
-    fn into_entry(self) -> Option<Entry> {
+    fn into_entry(self) -> Option<LogEntry> {
         let bytes = |text: &String| hex::decode(text).ok().map(Base64);
         let KindVersionV1 { kind, api_version } = serde_json::from_slice(&self.body.0).ok()?;
         let VerificationV1 { inclusion_proof: proof, signed_entry_timestamp } = self.verification;
-        Some(Entry {
+        Some(LogEntry {
             log_index: self.log_index,
             log_id: LogId { key_id: bytes(&self.log_id)? },
             kind_version: KindVersion { kind, version: api_version },
             integrated_time: self.integrated_time,
-            inclusion_promise: Some(Promise { signed_entry_timestamp }),
-            inclusion_proof: Some(Proof {
+            inclusion_promise: Some(InclusionPromise { signed_entry_timestamp }),
+            inclusion_proof: Some(InclusionProof {
                 log_index: proof.log_index,
                 root_hash: bytes(&proof.root_hash)?,
                 tree_size: proof.tree_size,

@@ -21,7 +21,7 @@ pub(crate) const WHO: &str = "signer@example.com";
 pub(crate) const ISSUER: &str = "https://issuer.example";
 
 /// All trusted services and their keys.
-pub(crate) struct World {
+pub(crate) struct TestServices {
     issuer: Issuer<'static, KeyPair>,
     pub(crate) chain: Vec<Certificate>,
     pub(crate) tsa: Tsa,
@@ -41,16 +41,16 @@ fn params(name: &str) -> CertificateParams {
     params
 }
 
-impl World {
-    pub(crate) fn new() -> World {
-        World::with(|_| {}, |_| {})
+impl TestServices {
+    pub(crate) fn new() -> TestServices {
+        TestServices::with(|_| {}, |_| {})
     }
 
     /// Creates services with changes to the root and the intermediate certificate.
     pub(crate) fn with(
         of_root: impl FnOnce(&mut CertificateParams),
         of_middle: impl FnOnce(&mut CertificateParams),
-    ) -> World {
+    ) -> TestServices {
         let mut root = params("root");
         root.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -67,7 +67,7 @@ impl World {
         let signed = middle.signed_by(&key, &top_issuer).unwrap();
         let chain = [signed.der(), top.der()].map(|der| Certificate::from_der(der).unwrap()).to_vec();
         let log = PrivateKey::generate(KeyKind::P256).unwrap();
-        World { issuer: Issuer::new(middle, key), chain, tsa: Tsa::new(), log }
+        TestServices { issuer: Issuer::new(middle, key), chain, tsa: Tsa::new(), log }
     }
 
     /// Issues a certificate as Fulcio does, with changes. It is valid in June 2026.
@@ -105,8 +105,8 @@ impl World {
             identity: Pattern::Exact(WHO.to_owned()),
             issuer: Some(Pattern::Exact(ISSUER.to_owned())),
             root: self.root(),
-            log: Check::Required,
-            certificate_log: Check::Skipped,
+            log: LogCheck::Required,
+            certificate_log: LogCheck::Skipped,
             now: at("2026-06-15T12:00:00Z"),
         }
     }

@@ -52,8 +52,8 @@ impl Recorded {
             identity: Pattern::matching(self.identity).unwrap(),
             issuer: Some(Pattern::Exact(self.issuer.to_owned())),
             root: TrustedRoot::parse(self.root.as_bytes()).unwrap(),
-            log: Check::Required,
-            certificate_log: Check::Required,
+            log: LogCheck::Required,
+            certificate_log: LogCheck::Required,
             now: Timestamp::UNIX_EPOCH,
         }
     }
@@ -141,7 +141,7 @@ fn nothing_of_a_root_may_be_missing_or_of_another_time() {
         let other = BOTH.iter().find(|other| other.root != recorded.root).unwrap();
         assert!(recorded.verify(recorded.bundle.as_bytes(), &other.trust()).is_err());
         // A log is found by its ID and verified by its key.
-        let key = STANDARD.encode(testing::World::new().log.public_key().to_der());
+        let key = STANDARD.encode(testing::TestServices::new().log.public_key().to_der());
         for part in ["tlogs", "ctlogs"] {
             let with_another_key = recorded.with_root(|root| {
                 for log in root[part].as_array_mut().unwrap() {
@@ -156,18 +156,18 @@ fn nothing_of_a_root_may_be_missing_or_of_another_time() {
 
 #[test]
 fn what_is_skipped_is_not_asked_for() {
-    let trust = CertificateTrust { certificate_log: Check::Skipped, ..VERSION_1.trust() };
+    let trust = CertificateTrust { certificate_log: LogCheck::Skipped, ..VERSION_1.trust() };
     let mut without = trust.clone();
     without.root.certificate_logs.clear();
     assert_eq!(VERSION_1.verify(VERSION_1.bundle.as_bytes(), &without), Ok(()));
     // Without the log the signing time is unknown, and the certificate is not valid now.
-    let trust = CertificateTrust { log: Check::Skipped, ..VERSION_1.trust() };
+    let trust = CertificateTrust { log: LogCheck::Skipped, ..VERSION_1.trust() };
     let refused = VERSION_1.verify(VERSION_1.bundle.as_bytes(), &trust);
     assert!(matches!(refused, Err(Refusal::Certificates(_))), "{refused:?}");
     let then = CertificateTrust { now: "2025-09-01T12:14:00Z".parse().unwrap(), ..trust };
     assert_eq!(VERSION_1.verify(VERSION_1.bundle.as_bytes(), &then), Ok(()));
     // A timestamp replaces the log.
-    let trust = CertificateTrust { log: Check::Skipped, ..VERSION_2.trust() };
+    let trust = CertificateTrust { log: LogCheck::Skipped, ..VERSION_2.trust() };
     assert_eq!(VERSION_2.verify(VERSION_2.bundle.as_bytes(), &trust), Ok(()));
 }
 

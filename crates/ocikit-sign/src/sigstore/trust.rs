@@ -3,10 +3,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::pki::Certificate;
 use crate::refusal::Refusal;
-use crate::sigstore::entry::Signed;
-use crate::sigstore::identity::{Named, Pattern};
+use crate::sigstore::entry::SignedMessage;
+use crate::sigstore::identity::{CertificateIdentity, Pattern};
 use crate::sigstore::json::Base64;
-use crate::sigstore::log::Entry;
+use crate::sigstore::log::LogEntry;
 use crate::sigstore::root::{Log, TrustedRoot};
 use crate::sigstore::sct;
 
@@ -24,9 +24,9 @@ pub struct CertificateTrust {
     /// The trusted root.
     pub root: TrustedRoot,
     /// Whether a transparency log entry is required.
-    pub log: Check,
+    pub log: LogCheck,
     /// Whether a signed certificate timestamp (SCT) is required.
-    pub certificate_log: Check,
+    pub certificate_log: LogCheck,
     /// The time at which certificates must be valid if no timestamp proves one. It is used only if no log entry is
     /// required.
     pub now: Timestamp,
@@ -34,7 +34,7 @@ pub struct CertificateTrust {
 
 /// Whether a log is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Check {
+pub enum LogCheck {
     /// An entry must be present and valid.
     Required,
     /// Entries are not checked.
@@ -44,7 +44,7 @@ pub enum Check {
 /// The evidence that a certificate-based signature comes with.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Evidence {
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<LogEntry>,
     /// Responses of timestamp authorities, or the tokens in them.
     pub(crate) timestamps: Vec<Vec<u8>>,
     /// Whether entries need an inclusion proof. Cosign's older format has only the log's signature.
@@ -54,28 +54,33 @@ pub(crate) struct Evidence {
 /// Timestamps in the JSON format of bundles.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Timestamps {
+pub(crate) struct TimestampsJson {
     #[serde(default)]
-    pub(crate) rfc3161_timestamps: Vec<TimestampForm>,
+    pub(crate) rfc3161_timestamps: Vec<TimestampJson>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct TimestampForm {
+pub(crate) struct TimestampJson {
     pub(crate) signed_timestamp: Base64,
 }
 
 /// The maximum number of log entries, and of timestamps, per signature.
-const MOST: usize = 16;
+const MAX_EVIDENCE: usize = 16;
 
 impl CertificateTrust {
     /// Checks the identity and the evidence of a signature that was already verified with the certificate's key. All
     /// evidence must be valid, not just one of each kind; log entries are ignored if none is required.
-    pub(crate) fn check(&self, leaf: &Certificate, signed: &Signed<'_>, evidence: &Evidence) -> Result<Named, Refusal> {
-        if evidence.entries.len().max(evidence.timestamps.len()) > MOST {
+    pub(crate) fn check(
+        &self,
+        leaf: &Certificate,
+        signed: &SignedMessage<'_>,
+        evidence: &Evidence,
+    ) -> Result<CertificateIdentity, Refusal> {
+        if evidence.entries.len().max(evidence.timestamps.len()) > MAX_EVIDENCE {
             return Err(Refusal::Malformed("it has more entries or timestamps than anybody needs".to_owned()));
         }
-        let named = Named::of(leaf).map_err(Refusal::Certificates)?;
+        let named = CertificateIdentity::of(leaf).map_err(Refusal::Certificates)?;
         let is_identity = named.subjects.iter().any(|subject| self.identity.matches(subject));
         let is_issuer = self.issuer.as_ref().is_none_or(|wanted| {
             // A missing issuer matches no pattern.
@@ -89,7 +94,7 @@ impl CertificateTrust {
             times.push(self.root.stamped(stamp, signed.signature)?.time);
         }
         let logs = self.logged(signed, evidence, &mut times)?;
-        if times.is_empty() && self.log == Check::Skipped {
+        if times.is_empty() && self.log == LogCheck::Skipped {
             times.push(self.now);
         }
         if times.is_empty() {
@@ -100,7 +105,7 @@ impl CertificateTrust {
                 return Err(Refusal::Log(format!("the log was not trusted at {time}")));
             }
             let issuer = self.root.issuer(leaf, time)?;
-            if self.certificate_log == Check::Required {
+            if self.certificate_log == LogCheck::Required {
                 sct::verify(leaf, issuer, &self.root.certificate_logs).map_err(Refusal::Certificates)?;
             }
         }
@@ -110,12 +115,12 @@ impl CertificateTrust {
     /// Verifies the log entries and returns their logs. The times of entries are added to `times`.
     fn logged<'a>(
         &'a self,
-        signed: &Signed<'_>,
+        signed: &SignedMessage<'_>,
         evidence: &Evidence,
         times: &mut Vec<Timestamp>,
     ) -> Result<Vec<&'a Log>, Refusal> {
         let mut logs = Vec::new();
-        if self.log == Check::Skipped {
+        if self.log == LogCheck::Skipped {
             return Ok(logs);
         }
         if evidence.entries.is_empty() {

@@ -1,6 +1,6 @@
 use aws_lc_rs::rand;
 
-use super::{Authorities, LONGEST, Stamp, is_answer, request, token, verify};
+use super::{Authorities, MAX_TIMESTAMP_BYTES, VerifiedTimestamp, is_answer, request, token, verify};
 use crate::algorithm::Hash;
 use crate::error::{Error, Result};
 use crate::http::{Http, failed, parsed};
@@ -21,22 +21,23 @@ impl TimestampAuthority {
     }
 
     /// Requests a timestamp of a message. Returns the token and the verified timestamp.
-    pub(crate) async fn stamp(&self, hash: Hash, message: &[u8]) -> Result<(Vec<u8>, Stamp)> {
+    pub(crate) async fn stamp(&self, hash: Hash, message: &[u8]) -> Result<(Vec<u8>, VerifiedTimestamp)> {
         let url = parsed(&self.url)?;
         let refuse = |why: &dyn std::fmt::Display| failed(&url, why.to_string());
         let mut nonce = [0; 8];
         rand::fill(&mut nonce).map_err(|_| Error::Signer("the system has no randomness".to_owned()))?;
         let nonce = u64::from_be_bytes(nonce);
-        let question = request(hash, message, nonce, true).map_err(|error| refuse(&error))?;
-        let headers = [("accept", ANSWER)];
-        let answer = self.http.post(&self.url, QUESTION, &headers, question, LONGEST as usize).await?;
-        if answer.status != 200 && answer.status != 201 {
-            return Err(refuse(&format_args!("it answers with status {}{}", answer.status, answer.times())));
+        let request_body = request(hash, message, nonce, true).map_err(|error| refuse(&error))?;
+        let headers = [("accept", RESPONSE_TYPE)];
+        let response =
+            self.http.post(&self.url, REQUEST_TYPE, &headers, request_body, MAX_TIMESTAMP_BYTES as usize).await?;
+        if response.status != 200 && response.status != 201 {
+            return Err(refuse(&format_args!("it answers with status {}{}", response.status, response.times())));
         }
-        if answer.content_type.split(';').next().map(str::trim) != Some(ANSWER) {
+        if response.content_type.split(';').next().map(str::trim) != Some(RESPONSE_TYPE) {
             return Err(refuse(&"its answer is no timestamp"));
         }
-        let token = token(&answer.body).map_err(|why| refuse(&why))?;
+        let token = token(&response.body).map_err(|why| refuse(&why))?;
         let authorities = Authorities { roots: &self.roots, others: &[] };
         let stamp = verify(token, message, authorities).map_err(|why| refuse(&why))?;
         match is_answer(&stamp, nonce) {
@@ -46,5 +47,5 @@ impl TimestampAuthority {
     }
 }
 
-const QUESTION: &str = "application/timestamp-query";
-const ANSWER: &str = "application/timestamp-reply";
+const REQUEST_TYPE: &str = "application/timestamp-query";
+const RESPONSE_TYPE: &str = "application/timestamp-reply";

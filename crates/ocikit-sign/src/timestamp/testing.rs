@@ -12,7 +12,7 @@ pub(crate) struct Tsa {
 }
 
 /// The content of a token.
-pub(crate) struct Making {
+pub(crate) struct TokenContent {
     pub(crate) hash: Hash,
     /// In the form `20260601120000Z`.
     pub(crate) time: String,
@@ -25,9 +25,9 @@ pub(crate) struct Making {
     pub(crate) unsigned: Vec<u8>,
 }
 
-impl Making {
-    pub(crate) fn at(time: &str) -> Making {
-        Making {
+impl TokenContent {
+    pub(crate) fn at(time: &str) -> TokenContent {
+        TokenContent {
             hash: Hash::Sha256,
             time: time.to_owned(),
             nonce: 7,
@@ -88,7 +88,7 @@ impl Tsa {
         }
     }
 
-    pub(crate) fn token(&self, message: &[u8], making: &Making) -> Vec<u8> {
+    pub(crate) fn token(&self, message: &[u8], making: &TokenContent) -> Vec<u8> {
         let sequence = |parts: &[Vec<u8>]| field(Tag::Sequence, &parts.concat()).unwrap();
         let set = |parts: &[Vec<u8>]| field(Tag::Set, &parts.concat()).unwrap();
         let oid = |oid: ObjectIdentifier| oid.to_der().unwrap();
@@ -149,7 +149,7 @@ impl Tsa {
     }
 
     /// Returns the response of a server: a granted token.
-    pub(crate) fn answer(&self, message: &[u8], making: &Making) -> Vec<u8> {
+    pub(crate) fn answer(&self, message: &[u8], making: &TokenContent) -> Vec<u8> {
         let status = field(Tag::Sequence, &0u8.to_der().unwrap()).unwrap();
         field(Tag::Sequence, &[status, self.token(message, making)].concat()).unwrap()
     }

@@ -1,17 +1,17 @@
 use proptest::prelude::*;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyUsagePurpose};
 
-use super::testing::{FOR_TIMESTAMPS, Making, Tsa, usage};
+use super::testing::{FOR_TIMESTAMPS, TokenContent, Tsa, usage};
 use super::*;
 
 const MESSAGE: &[u8] = b"a message";
 const NOON: &str = "20260601120000Z";
 
-fn check(tsa: &Tsa, token: &[u8]) -> Result<Stamp, Refusal> {
+fn check(tsa: &Tsa, token: &[u8]) -> Result<VerifiedTimestamp, Refusal> {
     verify(token, MESSAGE, Authorities { roots: std::slice::from_ref(&tsa.root), others: &[] })
 }
 
-fn why(found: Result<Stamp, Refusal>) -> String {
+fn why(found: Result<VerifiedTimestamp, Refusal>) -> String {
     found.map(|stamp| stamp.time).unwrap_err().to_string()
 }
 
@@ -24,7 +24,7 @@ fn fixture(name: &str) -> Vec<u8> {
 fn a_timestamp_is_a_time_give_or_take() {
     let tsa = Tsa::new();
     for hash in [Hash::Sha256, Hash::Sha384, Hash::Sha512] {
-        let stamp = check(&tsa, &tsa.token(MESSAGE, &Making { hash, ..Making::at(NOON) })).unwrap();
+        let stamp = check(&tsa, &tsa.token(MESSAGE, &TokenContent { hash, ..TokenContent::at(NOON) })).unwrap();
         assert_eq!(stamp.time.to_string(), "2026-06-01T12:00:00Z");
         assert_eq!(stamp.earliest().to_string(), "2026-06-01T11:59:57.5Z");
         assert_eq!(stamp.latest().to_string(), "2026-06-01T12:00:02.5Z");
@@ -83,7 +83,7 @@ fn weak_keys_and_hashes_are_refused() {
 #[test]
 fn no_byte_of_a_token_can_be_changed() {
     let tsa = Tsa::new();
-    let mut tokens = vec![(tsa.token(MESSAGE, &Making::at(NOON)), vec![tsa.root.clone()], Vec::new())];
+    let mut tokens = vec![(tsa.token(MESSAGE, &TokenContent::at(NOON)), vec![tsa.root.clone()], Vec::new())];
     let answer = fixture("openssl.tsr");
     tokens.push((
         token(&answer).unwrap().to_vec(),
@@ -120,24 +120,28 @@ fn no_byte_of_a_token_can_be_changed() {
 #[test]
 fn tokens_that_break_a_rule_are_refused() {
     let tsa = Tsa::new();
-    let makings: Vec<(&str, Making, &str)> = vec![
-        ("no certificate named", Making { named: Some(Vec::new()), ..Making::at(NOON) }, "does not name"),
-        ("nothing named", Making { named: Some(vec![0x30, 0]), ..Making::at(NOON) }, "malformed"),
+    let makings: Vec<(&str, TokenContent, &str)> = vec![
+        ("no certificate named", TokenContent { named: Some(Vec::new()), ..TokenContent::at(NOON) }, "does not name"),
+        ("nothing named", TokenContent { named: Some(vec![0x30, 0]), ..TokenContent::at(NOON) }, "malformed"),
         (
             "another certificate named",
-            Making {
+            TokenContent {
                 named: Some([&[0x30, 0x26, 0x30, 0x24, 0x30, 0x22, 4, 32][..], &[1; 32]].concat()),
-                ..Making::at(NOON)
+                ..TokenContent::at(NOON)
             },
             "is missing",
         ),
-        ("another content", Making { digest: Some(vec![1; 32]), ..Making::at(NOON) }, "not what was signed"),
-        ("something critical", Making { critical: true, ..Making::at(NOON) }, "1.2.3 is not understood"),
-        ("no certificate", Making { with_certificate: false, ..Making::at(NOON) }, "is missing"),
-        ("before its certificate", Making::at("20250601120000Z"), "is not valid at"),
-        ("after its certificate", Making::at("20310601120000Z"), "is not valid at"),
-        ("no time", Making::at("20260601120000+0100"), "its time is none"),
-        ("a leap day that is none", Making::at("20260229120000Z"), "its time is none"),
+        (
+            "another content",
+            TokenContent { digest: Some(vec![1; 32]), ..TokenContent::at(NOON) },
+            "not what was signed",
+        ),
+        ("something critical", TokenContent { critical: true, ..TokenContent::at(NOON) }, "1.2.3 is not understood"),
+        ("no certificate", TokenContent { with_certificate: false, ..TokenContent::at(NOON) }, "is missing"),
+        ("before its certificate", TokenContent::at("20250601120000Z"), "is not valid at"),
+        ("after its certificate", TokenContent::at("20310601120000Z"), "is not valid at"),
+        ("no time", TokenContent::at("20260601120000+0100"), "its time is none"),
+        ("a leap day that is none", TokenContent::at("20260229120000Z"), "its time is none"),
     ];
     for (name, making, said) in makings {
         let said_here = why(check(&tsa, &tsa.token(MESSAGE, &making)));
@@ -145,13 +149,13 @@ fn tokens_that_break_a_rule_are_refused() {
     }
     // Unsigned attributes are ignored.
     let unsigned = field(outer(1), &[0x30, 0]).unwrap();
-    assert!(check(&tsa, &tsa.token(MESSAGE, &Making { unsigned, ..Making::at(NOON) })).is_ok());
-    let bare = tsa.token(MESSAGE, &Making { with_certificate: false, ..Making::at(NOON) });
+    assert!(check(&tsa, &tsa.token(MESSAGE, &TokenContent { unsigned, ..TokenContent::at(NOON) })).is_ok());
+    let bare = tsa.token(MESSAGE, &TokenContent { with_certificate: false, ..TokenContent::at(NOON) });
     let others = [tsa.certificate.clone()];
     assert!(verify(&bare, MESSAGE, Authorities { roots: std::slice::from_ref(&tsa.root), others: &others }).is_ok());
-    let token = tsa.token(b"another", &Making::at(NOON));
+    let token = tsa.token(b"another", &TokenContent::at(NOON));
     assert!(why(check(&tsa, &token)).contains("of something else"));
-    assert!(why(check(&Tsa::new(), &tsa.token(MESSAGE, &Making::at(NOON)))).contains("the signature is wrong"));
+    assert!(why(check(&Tsa::new(), &tsa.token(MESSAGE, &TokenContent::at(NOON)))).contains("the signature is wrong"));
 }
 
 #[test]
@@ -168,7 +172,7 @@ fn authorities_obey_the_rules() {
     ];
     for (name, change) in signers {
         let tsa = Tsa::with(|_| {}, change);
-        assert!(check(&tsa, &tsa.token(MESSAGE, &Making::at(NOON))).is_err(), "{name}");
+        assert!(check(&tsa, &tsa.token(MESSAGE, &TokenContent::at(NOON))).is_err(), "{name}");
     }
     let roots: Vec<(&str, Change)> = vec![
         ("no authority", Box::new(|params| params.is_ca = IsCa::ExplicitNoCa)),
@@ -192,7 +196,7 @@ fn authorities_obey_the_rules() {
     ];
     for (name, change) in roots {
         let tsa = Tsa::with(change, |_| {});
-        assert!(check(&tsa, &tsa.token(MESSAGE, &Making::at(NOON))).is_err(), "{name}");
+        assert!(check(&tsa, &tsa.token(MESSAGE, &TokenContent::at(NOON))).is_err(), "{name}");
     }
 }
 
@@ -203,7 +207,7 @@ fn requests_and_answers() {
     assert_eq!(asked[..2], [0x30, 0x4d]);
     assert!(asked.windows(48).any(|window| window == print) && asked.ends_with(&[2, 2, 0, 0x80, 1, 1, 0xff]));
     let tsa = Tsa::new();
-    let answer = tsa.answer(MESSAGE, &Making::at(NOON));
+    let answer = tsa.answer(MESSAGE, &TokenContent::at(NOON));
     assert!(check(&tsa, token(&answer).unwrap()).is_ok());
     let refused = [&[0x30, 13, 0x30, 11, 2, 1, 2, 0x30, 6, 12, 4][..], b"late"].concat();
     assert!(token(&refused).unwrap_err().to_string().contains("status 2 late"));
@@ -230,7 +234,7 @@ fn times_are_read_as_the_standard_says() {
 }
 
 /// Starts a server that responds with a token of the requested message, with changes.
-async fn serve(tsa: Tsa, status: &'static str, kind: &'static str, change: fn(&mut Making)) -> u16 {
+async fn serve(tsa: Tsa, status: &'static str, kind: &'static str, change: fn(&mut TokenContent)) -> u16 {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -251,7 +255,7 @@ async fn serve(tsa: Tsa, status: &'static str, kind: &'static str, change: fn(&m
             let mut fields = Fields::of(&question, Tag::Sequence).unwrap();
             fields.bytes().unwrap();
             fields.bytes().unwrap();
-            let mut making = Making { nonce: fields.decode().unwrap(), ..Making::at(NOON) };
+            let mut making = TokenContent { nonce: fields.decode().unwrap(), ..TokenContent::at(NOON) };
             change(&mut making);
             let answer = tsa.answer(MESSAGE, &making);
             let head = format!(
@@ -270,7 +274,7 @@ async fn what_an_authority_says_is_checked() {
     let http = crate::Http::new(&crate::HttpOptions { system_authorities: false, retries, ..Default::default() });
     let http = http.unwrap();
     const KIND: &str = "application/timestamp-reply";
-    type Case<'a> = (&'static str, &'static str, fn(&mut Making), &'a [u8], &'a str);
+    type Case<'a> = (&'static str, &'static str, fn(&mut TokenContent), &'a [u8], &'a str);
     let cases: [Case<'_>; 6] = [
         ("200 OK", KIND, |_| {}, MESSAGE, ""),
         ("200 OK", KIND, |making| making.nonce = 1, MESSAGE, "another question"),
@@ -300,6 +304,6 @@ proptest! {
         let authorities = Authorities { roots: &[], others: &[] };
         prop_assert!(verify(&bytes, MESSAGE, authorities).is_err());
         let _ = token(&bytes);
-        let _ = Facts::read(&field(Tag::Sequence, &bytes).unwrap(), MESSAGE);
+        let _ = TimestampInfo::read(&field(Tag::Sequence, &bytes).unwrap(), MESSAGE);
     }
 }

@@ -46,7 +46,7 @@ impl Bench {
             depth,
             expect: None,
             created: Timestamp::UNIX_EPOCH,
-            vouchers: None,
+            material: None,
         };
         let made = attest(&self.root, &self.keys[key], &options).await.unwrap();
         attach(&made, &self.place, &CopyOptions::default()).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_threshold_counts_signers_and_not_signatures() {
     bench.sign("c", Format::CosignLegacy, Depth::Root).await;
     let verdict = bench.ask(two).await;
     assert_eq!((verdict.is_met(), verdict.findings[0].counted), (true, 2));
-    let signed = verdict.findings[0].cells.iter().map(|cell| matches!(cell.outcome, Outcome::Verified(_)));
+    let signed = verdict.findings[0].checks.iter().map(|check| matches!(check.outcome, Outcome::Verified(_)));
     assert_eq!(signed.collect::<Vec<_>>(), [true, false, true]);
     assert!(!bench.lets_through("{signers: [a, b, c]}").await, "without a threshold it is all of them");
     assert!(!bench.lets_through("{signers: [a, c], formats: [cosign]}").await, "one of them has signed otherwise");
@@ -245,7 +245,7 @@ async fn the_same_signature_again_is_one() {
     let verdict = bench.ask("{signers: [a, b], threshold: 2}").await;
     assert_eq!((verdict.is_met(), verdict.findings[0].counted), (false, 1));
     let verdict = bench.ask("{signers: [b]}").await;
-    let Outcome::Missing(refused) = &verdict.findings[0].cells[0].outcome else { panic!() };
+    let Outcome::Missing(refused) = &verdict.findings[0].checks[0].outcome else { panic!() };
     assert_eq!(refused.len(), 1, "a replay is not read again");
     // Two names for one key are refused before anything is counted.
     let key = bench.keys["a"].public_key();

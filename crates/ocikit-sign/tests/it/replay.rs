@@ -7,9 +7,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, Source, SourceExt, testing};
 use ocikit_sign::{
-    AttestOptions, Certificate, CertificateTrust, Check, Depth, Error, Foreign, Format, Http, HttpOptions, KeyKind,
-    Outcome, Pattern, PrivateKey, Refusal, SignOptions, Trust, TrustedRoot, VerifyOptions, Vouchers, attach, attest,
-    sign, verify,
+    AttestOptions, Certificate, CertificateTrust, Depth, Error, ExternalSignature, Format, Http, HttpOptions, KeyKind,
+    LogCheck, Outcome, Pattern, PrivateKey, Refusal, SignOptions, Trust, TrustedRoot, VerificationMaterial,
+    VerifyOptions, attach, attest, sign, verify,
 };
 use ocikit_spec::{Descriptor, Document};
 use rcgen::{
@@ -30,7 +30,7 @@ fn trust(key: &PrivateKey) -> VerifyOptions {
 }
 
 async fn outcome(root: &Root, options: &VerifyOptions) -> Outcome {
-    verify(root, options).await.unwrap().cells.remove(0).outcome
+    verify(root, options).await.unwrap().checks.remove(0).outcome
 }
 
 /// Puts a document about `to` that was made about another: the same signature in a manifest of its own.
@@ -99,8 +99,8 @@ async fn a_certificate_signs_one_image_too_and_at_its_time() {
             identity: Pattern::Exact(identity.to_owned()),
             issuer: None,
             root: TrustedRoot::of_authorities(vec![issuers.to_vec()], Vec::new()).unwrap(),
-            log: Check::Skipped,
-            certificate_log: Check::Skipped,
+            log: LogCheck::Skipped,
+            certificate_log: LogCheck::Skipped,
             now,
         };
         VerifyOptions::new(vec![Trust::Certificate(Box::new(trust))])
@@ -109,8 +109,9 @@ async fn a_certificate_signs_one_image_too_and_at_its_time() {
     for format in FORMATS {
         let memory = Arc::new(Memory::new());
         let (signed, unsigned) = (image(&memory, 1).await, image(&memory, 2).await);
-        let vouchers = Vouchers { certificates: certificates.clone(), ..Vouchers::new(http.clone(), now) };
-        let options = SignOptions { vouchers: Some(vouchers), ..SignOptions::new(vec![format], Timestamp::UNIX_EPOCH) };
+        let material =
+            VerificationMaterial { certificates: certificates.clone(), ..VerificationMaterial::new(http.clone(), now) };
+        let options = SignOptions { material: Some(material), ..SignOptions::new(vec![format], Timestamp::UNIX_EPOCH) };
         replay(&signed, &unsigned, &memory, &key, &options).await;
         let refused = |outcome: Outcome| match outcome {
             Outcome::Missing(refused) => refused.into_iter().next().map(|refused| refused.why),
@@ -139,8 +140,8 @@ async fn a_certificate_signs_one_image_too_and_at_its_time() {
     // A certificate of another key is found out before anything is signed.
     let other = PrivateKey::generate(KeyKind::P256).unwrap();
     let memory = Arc::new(Memory::new());
-    let vouchers = Vouchers { certificates, ..Vouchers::new(http, now) };
-    let options = SignOptions { vouchers: Some(vouchers), ..SignOptions::new(FORMATS.to_vec(), Timestamp::UNIX_EPOCH) };
+    let material = VerificationMaterial { certificates, ..VerificationMaterial::new(http, now) };
+    let options = SignOptions { material: Some(material), ..SignOptions::new(FORMATS.to_vec(), Timestamp::UNIX_EPOCH) };
     let refused = sign(&image(&memory, 1).await, &other, &options).await;
     assert!(matches!(refused, Err(Error::Certificates(_))));
 }
@@ -150,8 +151,8 @@ async fn a_place_without_signatures_verifies_nothing() {
     let key = PrivateKey::generate(KeyKind::P256).unwrap();
     let memory = Arc::new(Memory::new());
     let root = image(&memory, 1).await;
-    let coverage = verify(&root, &trust(&key)).await.unwrap();
-    assert!(!coverage.is_complete() && coverage.accept(&root).is_none());
+    let report = verify(&root, &trust(&key)).await.unwrap();
+    assert!(!report.is_complete() && report.accept(&root).is_none());
     assert!(matches!(verify(&root, &VerifyOptions::new(Vec::new())).await, Err(Error::Unsupported(_))));
     let expect = Some(image(&memory, 2).await.digest());
     assert!(matches!(verify(&root, &VerifyOptions { expect, ..trust(&key) }).await, Err(Error::Moved { .. })));
@@ -176,10 +177,10 @@ async fn what_was_verified_is_what_was_asked_for() {
     let tag = format!("sha256-{}.sig", root.digest().hex()).parse().unwrap();
     assert!(memory.resolve(&Name::Tag(tag)).await.is_ok());
     let options = VerifyOptions { formats: FORMATS.to_vec(), ..trust(&key) };
-    let coverage = verify(&root, &options).await.unwrap();
-    assert_eq!(coverage.cells.len(), 2);
-    assert!(coverage.accept(&other).is_none());
-    assert_eq!(coverage.accept(&root).unwrap().digest(), root.digest());
+    let report = verify(&root, &options).await.unwrap();
+    assert_eq!(report.checks.len(), 2);
+    assert!(report.accept(&other).is_none());
+    assert_eq!(report.accept(&root).unwrap().digest(), root.digest());
 }
 
 #[tokio::test]
@@ -215,20 +216,23 @@ async fn what_was_made_elsewhere_is_checked_first() {
         let layer = &manifest.layers()[0];
         let bytes = made.root.source().read(layer).await.unwrap().to_vec();
         let foreign = || match layer.annotations.get("dev.cosignproject.cosign/signature") {
-            Some(signature) => Foreign::Simple { payload: bytes.clone(), signature: format!("{signature}\n") },
-            None => Foreign::Bundle(bytes.clone()),
+            Some(signature) => {
+                ExternalSignature::Simple { payload: bytes.clone(), signature: format!("{signature}\n") }
+            }
+            None => ExternalSignature::Bundle(bytes.clone()),
         };
-        let adopt = async |root: &Root, key: &PrivateKey| {
+        let import_signature = async |root: &Root, key: &PrivateKey| {
             let trusted = Trust::Key { name: "key".to_owned(), key: key.public_key().clone() };
-            ocikit_sign::adopt(root, foreign(), Some(&trusted), Timestamp::UNIX_EPOCH).await
+            ocikit_sign::import_signature(root, foreign(), Some(&trusted), Timestamp::UNIX_EPOCH).await
         };
-        assert!(matches!(adopt(&another, &key).await, Err(Error::Refused(Refusal::OtherSubject(_)))));
-        assert!(matches!(adopt(&root, &other).await, Err(Error::Refused(_))));
+        assert!(matches!(import_signature(&another, &key).await, Err(Error::Refused(Refusal::OtherSubject(_)))));
+        assert!(matches!(import_signature(&root, &other).await, Err(Error::Refused(_))));
         // What it is about is checked even if nobody is asked who made it.
-        let unverified = async |root: &Root| ocikit_sign::adopt(root, foreign(), None, Timestamp::UNIX_EPOCH).await;
+        let unverified =
+            async |root: &Root| ocikit_sign::import_signature(root, foreign(), None, Timestamp::UNIX_EPOCH).await;
         assert!(matches!(unverified(&another).await, Err(Error::Refused(Refusal::OtherSubject(_)))));
         assert_eq!(unverified(&root).await.unwrap().format, format);
-        let adopted = [adopt(&root, &key).await.unwrap()];
+        let adopted = [import_signature(&root, &key).await.unwrap()];
         assert_eq!(adopted[0].format, format);
         attach(&adopted, &place, &CopyOptions::default()).await.unwrap();
         let options = VerifyOptions { formats: vec![format], ..trust(&key) };
@@ -247,7 +251,7 @@ async fn whoever_attests_does_not_sign() {
         depth: Depth::Root,
         expect: None,
         created: Timestamp::UNIX_EPOCH,
-        vouchers: None,
+        material: None,
     };
     let place: Arc<dyn Sink> = memory.clone();
     attach(&attest(&root, &key, &options).await.unwrap(), &place, &CopyOptions::default()).await.unwrap();

@@ -9,10 +9,10 @@ use rcgen::{
 
 use super::*;
 use crate::key::{KeyKind, PrivateKey};
-use crate::notation::trust::Approved;
+use crate::notation::trust::VerifiedEnvelope;
 use crate::notation::{NotationTrust, TrustPolicy, TrustStore};
 use crate::pki::Certificate;
-use crate::timestamp::testing::{Making, Tsa};
+use crate::timestamp::testing::{TokenContent, Tsa};
 
 /// Keys and certificates that an authority issues, with changes by the test.
 struct Authority {
@@ -78,7 +78,7 @@ fn subject() -> Descriptor {
 
 fn plain<'a>(signer: &'a dyn Signer, chain: &'a Chain, metadata: &'a Annotations) -> Options<'a> {
     Options {
-        by: By::Key { signer, chain },
+        by: EnvelopeSigner::Key { signer, chain },
         time: at("2026-06-01"),
         expiry: None,
         metadata,
@@ -87,10 +87,10 @@ fn plain<'a>(signer: &'a dyn Signer, chain: &'a Chain, metadata: &'a Annotations
     }
 }
 
-async fn seal(seal: Seal, key: &PrivateKey, chain: &Chain, expiry: Option<&str>) -> Vec<u8> {
+async fn seal(envelope_format: EnvelopeFormat, key: &PrivateKey, chain: &Chain, expiry: Option<&str>) -> Vec<u8> {
     let metadata = Annotations::new();
     let options = Options { expiry: expiry.map(at), ..plain(key, chain, &metadata) };
-    sign(seal, &subject(), &options).await.unwrap().0
+    sign(envelope_format, &subject(), &options).await.unwrap().0
 }
 
 fn policy(level: &str) -> TrustPolicy {
@@ -108,7 +108,7 @@ fn trust(level: &str, trusted: &Authority, now: &str) -> NotationTrust {
     NotationTrust::new(&policy(level), &store, "", at(now)).unwrap()
 }
 
-const SEALS: [Seal; 2] = [Seal::Jws, Seal::Cose];
+const SEALS: [EnvelopeFormat; 2] = [EnvelopeFormat::Jws, EnvelopeFormat::Cose];
 
 #[tokio::test]
 async fn every_kind_of_key_is_sealed_and_opened() {
@@ -120,9 +120,9 @@ async fn every_kind_of_key_is_sealed_and_opened() {
         for form in SEALS {
             let bytes = seal(form, &key, &chain, Some("2026-12-01")).await;
             let trust = trust("strict", &authority, "2026-07-01");
-            let Approved { by, told, metadata, .. } = trust.verify(form, &bytes, &subject()).unwrap();
+            let VerifiedEnvelope { by, warnings, metadata, .. } = trust.verify(form, &bytes, &subject()).unwrap();
             assert_eq!(by, key.public_key().fingerprint());
-            assert!(told.is_empty() && metadata.is_empty(), "{kind}");
+            assert!(warnings.is_empty() && metadata.is_empty(), "{kind}");
             let other = Descriptor { digest: Digest::sha256_of(b"other"), ..subject() };
             assert!(matches!(trust.verify(form, &bytes, &other), Err(Refusal::OtherSubject(_))));
             let other = Descriptor { media_type: MediaType::OCI_INDEX, ..subject() };
@@ -175,7 +175,7 @@ async fn levels_decide_what_is_only_told() {
         ] {
             let found = trust(level, trusted, now).verify(form, &bytes, &subject());
             assert_eq!(
-                found.as_ref().map(|approved| approved.told.len()).ok(),
+                found.as_ref().map(|approved| approved.warnings.len()).ok(),
                 outcome,
                 "{form:?} {level} {now} {found:?}"
             );
@@ -261,17 +261,17 @@ async fn the_signer_is_who_the_certificate_says() {
 }
 
 /// Returns the envelope with this timestamp token.
-fn stamped(form: Seal, bytes: &[u8], token: Vec<u8>) -> Vec<u8> {
+fn stamped(form: EnvelopeFormat, bytes: &[u8], token: Vec<u8>) -> Vec<u8> {
     use base64::Engine;
     use coset::TaggedCborSerializable;
 
     match form {
-        Seal::Jws => {
+        EnvelopeFormat::Jws => {
             let mut envelope: Value = serde_json::from_slice(bytes).unwrap();
             envelope["header"][TIMESTAMP] = base64::engine::general_purpose::STANDARD.encode(token).into();
             serde_json::to_vec(&envelope).unwrap()
         }
-        Seal::Cose => {
+        EnvelopeFormat::Cose => {
             let mut envelope = coset::CoseSign1::from_tagged_slice(bytes).unwrap();
             let label = coset::Label::Text(TIMESTAMP.to_owned());
             envelope.unprotected.rest.push((label, coset::cbor::Value::Bytes(token)));
@@ -309,7 +309,7 @@ async fn a_timestamp_outlives_certificates() {
         let bytes = seal(form, &key, &chain, None).await;
         let signature = open(form, &bytes).unwrap().signature;
         let token = |tsa: &Tsa, message: &[u8], time: &str| {
-            stamped(form, &bytes, tsa.token(message, &Making { hash: Hash::Sha384, ..Making::at(time) }))
+            stamped(form, &bytes, tsa.token(message, &TokenContent { hash: Hash::Sha384, ..TokenContent::at(time) }))
         };
         let good = token(&tsa, &signature, "20260601000001Z");
         // The policy, the envelope, the time, and why it is refused, if it is.
@@ -410,7 +410,7 @@ fn a_plugin_that_nobody_asks_is_not_passed_over() {
         &[PLUGIN, PLUGIN_VERSION, "com.example.must"],
     );
     let others = json!({"com.example.must": "x"}).as_object().unwrap().clone();
-    assert_eq!(extended, Ok(Some(Extended { plugin: "p".to_owned(), version: Some("1.0.0".to_owned()), others })));
+    assert_eq!(extended, Ok(Some(PluginRequest { plugin: "p".to_owned(), version: Some("1.0.0".to_owned()), others })));
     for (others, critical) in [
         (json!({PLUGIN: "p"}), &[][..]),
         (json!({PLUGIN: "p", PLUGIN_VERSION: "1.0.0"}), &[PLUGIN]),
@@ -438,8 +438,8 @@ async fn plugins_are_named_in_both_envelopes() {
     let sealed = |message: &[u8]| {
         to_fixed(Scheme::EcdsaP256Sha256, key.sign(Scheme::EcdsaP256Sha256, message).unwrap()).unwrap()
     };
-    let again = |form: Seal, bytes: &[u8], more: &[(&str, &str)]| match form {
-        Seal::Jws => {
+    let again = |form: EnvelopeFormat, bytes: &[u8], more: &[(&str, &str)]| match form {
+        EnvelopeFormat::Jws => {
             let mut envelope: Value = serde_json::from_slice(bytes).unwrap();
             let protected = URL_SAFE_NO_PAD.decode(envelope["protected"].as_str().unwrap()).unwrap();
             let mut protected: Value = serde_json::from_slice(&protected).unwrap();
@@ -453,7 +453,7 @@ async fn plugins_are_named_in_both_envelopes() {
             envelope["signature"] = URL_SAFE_NO_PAD.encode(sealed(message.as_bytes())).into();
             envelope.to_string().into_bytes()
         }
-        Seal::Cose => {
+        EnvelopeFormat::Cose => {
             let mut envelope = coset::CoseSign1::from_tagged_slice(bytes).unwrap();
             envelope.protected.original_data = None;
             for (name, value) in more {
@@ -490,13 +490,13 @@ async fn notation_unsigned_attributes_that_are_unknown_are_ignored() {
     let key = PrivateKey::generate(KeyKind::P256).unwrap();
     let chain = Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).unwrap();
     let trust = trust("strict", &authority, "2026-07-01");
-    let with = |form: Seal, bytes: &[u8], name: &str| match form {
-        Seal::Jws => {
+    let with = |form: EnvelopeFormat, bytes: &[u8], name: &str| match form {
+        EnvelopeFormat::Jws => {
             let mut envelope: Value = serde_json::from_slice(bytes).unwrap();
             envelope["header"][name] = "x".into();
             envelope.to_string().into_bytes()
         }
-        Seal::Cose => {
+        EnvelopeFormat::Cose => {
             let mut envelope = coset::CoseSign1::from_tagged_slice(bytes).unwrap();
             let label = coset::Label::Text(name.to_owned());
             envelope.unprotected.rest.push((label, Cbor::Text("x".to_owned())));
@@ -521,9 +521,12 @@ async fn notation_unsigned_attributes_that_are_unknown_are_ignored() {
         }
     }
     // Attributes that must be signed are not read from the unprotected header.
-    let jws = seal(Seal::Jws, &key, &chain, None).await;
+    let jws = seal(EnvelopeFormat::Jws, &key, &chain, None).await;
     for name in ["crit", "alg", "cty"] {
-        assert!(trust.verify(Seal::Jws, &with(Seal::Jws, &jws, name), &subject()).is_err(), "{name}");
+        assert!(
+            trust.verify(EnvelopeFormat::Jws, &with(EnvelopeFormat::Jws, &jws, name), &subject()).is_err(),
+            "{name}"
+        );
     }
     let changes: [fn(&mut coset::Header); 5] = [
         |header| header.alg = Some(coset::RegisteredLabelWithPrivate::Assigned(coset::iana::Algorithm::ES256)),
@@ -532,15 +535,18 @@ async fn notation_unsigned_attributes_that_are_unknown_are_ignored() {
         |header| header.rest.push((coset::Label::Text(TIMESTAMP.to_owned()), Cbor::Text("x".to_owned()))),
         |header| header.rest.clear(),
     ];
-    let cose = seal(Seal::Cose, &key, &chain, None).await;
+    let cose = seal(EnvelopeFormat::Cose, &key, &chain, None).await;
     for (number, change) in changes.into_iter().enumerate() {
         let mut envelope = coset::CoseSign1::from_tagged_slice(&cose).unwrap();
         change(&mut envelope.unprotected);
-        assert!(trust.verify(Seal::Cose, &envelope.to_tagged_vec().unwrap(), &subject()).is_err(), "{number}");
+        assert!(
+            trust.verify(EnvelopeFormat::Cose, &envelope.to_tagged_vec().unwrap(), &subject()).is_err(),
+            "{number}"
+        );
     }
     let mut envelope = coset::CoseSign1::from_tagged_slice(&cose).unwrap();
     envelope.unprotected.key_id = b"a key".to_vec();
-    assert!(trust.verify(Seal::Cose, &envelope.to_tagged_vec().unwrap(), &subject()).is_ok());
+    assert!(trust.verify(EnvelopeFormat::Cose, &envelope.to_tagged_vec().unwrap(), &subject()).is_ok());
 }
 
 /// notation-core-go decodes times with a library that accepts floating point numbers (RFC 8949, 3.4.2).
@@ -552,7 +558,7 @@ async fn notation_times_in_cose_may_have_fractions() {
     let authority = authority("root", |_| {});
     let key = PrivateKey::generate(KeyKind::P256).unwrap();
     let chain = Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).unwrap();
-    let bytes = seal(Seal::Cose, &key, &chain, None).await;
+    let bytes = seal(EnvelopeFormat::Cose, &key, &chain, None).await;
     let noon = at("2026-06-01").as_second();
     for (time, expected) in [
         (Cbor::Tag(1, Box::new(Cbor::Integer(noon.into()))), Some("2026-06-01T00:00:00Z")),
@@ -573,7 +579,8 @@ async fn notation_times_in_cose_may_have_fractions() {
         place.1 = time.clone();
         let signature = key.sign(Scheme::EcdsaP256Sha256, &envelope.tbs_data(&[])).unwrap();
         envelope.signature = to_fixed(Scheme::EcdsaP256Sha256, signature).unwrap();
-        let found = open(Seal::Cose, &envelope.to_tagged_vec().unwrap()).map(|opened| opened.said.time.to_string());
+        let found =
+            open(EnvelopeFormat::Cose, &envelope.to_tagged_vec().unwrap()).map(|opened| opened.said.time.to_string());
         assert_eq!(found.as_deref().ok(), expected, "{time:?} {found:?}");
     }
 }
@@ -586,7 +593,7 @@ async fn times_in_jws_are_those_of_rfc_3339() {
     let authority = authority("root", |_| {});
     let key = PrivateKey::generate(KeyKind::P256).unwrap();
     let chain = Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).unwrap();
-    let bytes = seal(Seal::Jws, &key, &chain, None).await;
+    let bytes = seal(EnvelopeFormat::Jws, &key, &chain, None).await;
     for (time, is_read) in [
         ("2026-06-01T00:00:00Z", true),
         // notation writes local times.
@@ -605,7 +612,7 @@ async fn times_in_jws_are_those_of_rfc_3339() {
         let signature = key.sign(Scheme::EcdsaP256Sha256, message.as_bytes()).unwrap();
         envelope["protected"] = protected.into();
         envelope["signature"] = URL_SAFE_NO_PAD.encode(to_fixed(Scheme::EcdsaP256Sha256, signature).unwrap()).into();
-        assert_eq!(open(Seal::Jws, envelope.to_string().as_bytes()).is_ok(), is_read, "{time}");
+        assert_eq!(open(EnvelopeFormat::Jws, envelope.to_string().as_bytes()).is_ok(), is_read, "{time}");
     }
 }
 
@@ -654,6 +661,6 @@ proptest! {
             prop_assert!(TRUST.verify(form, &bytes, &subject()).is_err());
         }
         // After the tag of COSE_Sign1 and a list of four.
-        prop_assert!(TRUST.verify(Seal::Cose, &[&[0xd2, 0x84][..], &bytes].concat(), &subject()).is_err());
+        prop_assert!(TRUST.verify(EnvelopeFormat::Cose, &[&[0xd2, 0x84][..], &bytes].concat(), &subject()).is_err());
     }
 }

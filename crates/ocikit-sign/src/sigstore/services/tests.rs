@@ -6,8 +6,8 @@ use crate::http::tests::{Server, local, said};
 use crate::key::{KeyKind, PrivateKey};
 use crate::refusal::Refusal;
 use crate::sigstore::LogVersion;
-use crate::sigstore::testing::{WHO, World, at};
-use crate::timestamp::testing::Making;
+use crate::sigstore::testing::{TestServices, WHO, at};
+use crate::timestamp::testing::TokenContent;
 
 fn http() -> Http {
     Http::new(&local()).unwrap()
@@ -38,7 +38,7 @@ fn a_token_names_a_mail_address_or_a_subject() {
 
 #[tokio::test]
 async fn a_certificate_is_of_the_key_and_a_token_goes_to_no_one_else() {
-    let (world, key) = (World::new(), PrivateKey::generate(KeyKind::P256).unwrap());
+    let (world, key) = (TestServices::new(), PrivateKey::generate(KeyKind::P256).unwrap());
     let other = PrivateKey::generate(KeyKind::P256).unwrap();
     let chain = |key: &PrivateKey| {
         let leaf = world.certificate(key, |_| {});
@@ -90,19 +90,24 @@ async fn a_certificate_is_of_the_key_and_a_token_goes_to_no_one_else() {
 
 #[tokio::test]
 async fn what_services_say_is_checked_before_it_is_stored() {
-    let (world, key) = (World::new(), PrivateKey::generate(KeyKind::P256).unwrap());
+    let (world, key) = (TestServices::new(), PrivateKey::generate(KeyKind::P256).unwrap());
     let leaf = world.certificate(&key, |_| {});
     let signature = key.sign(Scheme::EcdsaP256Sha256, b"message").unwrap();
-    let signed = Signed { by: By::Certificate(&leaf), message: b"message", payload: b"message", signature: &signature };
-    let vouchers = |logs: Vec<LogUrl>, timestamps| Vouchers {
+    let signed = SignedMessage {
+        by: VerificationKey::Certificate(&leaf),
+        message: b"message",
+        payload: b"message",
+        signature: &signature,
+    };
+    let material = |logs: Vec<LogUrl>, timestamps| VerificationMaterial {
         certificates: vec![leaf.clone()],
         logs,
         timestamps,
         root: Some(world.root()),
-        ..Vouchers::new(http(), at("2026-06-15T12:00:00Z"))
+        ..VerificationMaterial::new(http(), at("2026-06-15T12:00:00Z"))
     };
     // The nonce of these is 7 and not the one that was asked for.
-    let making = Making::at("20260615120000Z");
+    let making = TokenContent::at("20260615120000Z");
     let right = world.tsa.answer(&signature, &making);
     let wrong = world.tsa.answer(b"another", &making);
     let rejected = vec![0x30, 5, 0x30, 3, 2, 1, 2];
@@ -116,7 +121,7 @@ async fn what_services_say_is_checked_before_it_is_stored() {
         let answer = [std::mem::take(&mut answer).into_bytes(), body].concat();
         let server = Server::start(answer, None).await;
         let url = format!("http://127.0.0.1:{}/", server.port);
-        let error = vouchers(Vec::new(), vec![url]).vouch(&signed, &key).await.unwrap_err().to_string();
+        let error = material(Vec::new(), vec![url]).collect_evidence(&signed, &key).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{expected}: {error}");
     }
     let entry = json!({
@@ -127,21 +132,26 @@ async fn what_services_say_is_checked_before_it_is_stored() {
         let server = Server::start(said("201 Created", "", &body), None).await;
         let url = format!("http://127.0.0.1:{}", server.port);
         let log = LogUrl { url, version: LogVersion::Two };
-        let error = vouchers(vec![log], Vec::new()).vouch(&signed, &key).await.unwrap_err();
+        let error = material(vec![log], Vec::new()).collect_evidence(&signed, &key).await.unwrap_err();
         assert!(matches!(error, Error::Refused(Refusal::Log(_)) | Error::Service { .. }), "{error}");
     }
     // Without any service the certificate has to be valid now.
-    assert!(vouchers(Vec::new(), Vec::new()).vouch(&signed, &key).await.is_ok());
-    let late = Vouchers { now: at("2026-08-01T00:00:00Z"), ..vouchers(Vec::new(), Vec::new()) };
-    assert!(late.vouch(&signed, &key).await.is_err());
+    assert!(material(Vec::new(), Vec::new()).collect_evidence(&signed, &key).await.is_ok());
+    let late = VerificationMaterial { now: at("2026-08-01T00:00:00Z"), ..material(Vec::new(), Vec::new()) };
+    assert!(late.collect_evidence(&signed, &key).await.is_err());
 }
 
 #[tokio::test]
 async fn a_log_of_version_1_says_when_it_got_an_entry() {
-    let (world, key) = (World::new(), PrivateKey::generate(KeyKind::P256).unwrap());
+    let (world, key) = (TestServices::new(), PrivateKey::generate(KeyKind::P256).unwrap());
     let leaf = world.certificate(&key, |_| {});
     let signature = key.sign(Scheme::EcdsaP256Sha256, b"message").unwrap();
-    let bare = Signed { by: By::Certificate(&leaf), message: b"message", payload: b"message", signature: &signature };
+    let bare = SignedMessage {
+        by: VerificationKey::Certificate(&leaf),
+        message: b"message",
+        payload: b"message",
+        signature: &signature,
+    };
     let hash = |text: &[u8]| json!({"algorithm": "sha256", "value": ocikit_spec::Digest::sha256_of(text).hex()});
     let (pem, content) = (STANDARD.encode(leaf.to_pem()), STANDARD.encode(&signature));
     let hashed = json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
@@ -152,20 +162,21 @@ async fn a_log_of_version_1_says_when_it_got_an_entry() {
         "signatures": [{"signature": content, "verifier": pem}],
     }});
     let time = "2026-06-15T12:00:00Z";
-    let asked = async |answers: Vec<Vec<u8>>, signed: &Signed<'_>| {
+    let asked = async |answers: Vec<Vec<u8>>, signed: &SignedMessage<'_>| {
         let server = Server::answering(answers, None).await;
         let log = LogUrl { url: format!("http://127.0.0.1:{}/", server.port), version: LogVersion::One };
         // The time is the log's and not this one, at which the certificate is no longer valid.
         let now = at("2026-08-01T00:00:00Z");
         let (certificates, root) = (vec![leaf.clone()], Some(world.root()));
-        let vouchers = Vouchers { certificates, logs: vec![log], root, ..Vouchers::new(http(), now) };
-        let evidence = vouchers.vouch(signed, &key).await;
+        let material =
+            VerificationMaterial { certificates, logs: vec![log], root, ..VerificationMaterial::new(http(), now) };
+        let evidence = material.collect_evidence(signed, &key).await;
         (evidence.map(|evidence| evidence.entries.len()), server.asked())
     };
-    let vouch = async |answer: &Value, signed: &Signed<'_>| {
+    let vouch = async |answer: &Value, signed: &SignedMessage<'_>| {
         asked(vec![said("201 Created", "", &answer.to_string())], signed).await
     };
-    let sealed = Signed { payload: b"payload", ..bare };
+    let sealed = SignedMessage { payload: b"payload", ..bare };
     for (signed, body) in [(bare, &hashed), (sealed, &envelope)] {
         let (made, asked) = vouch(&world.entered(body, time), &signed).await;
         assert_eq!(made.unwrap(), 1);

@@ -9,19 +9,19 @@ use ocikit_spec::{Descriptor, Digest, Repository};
 
 /// Documents and blobs in memory, layered over a location.
 #[derive(Debug)]
-pub(crate) struct Beside {
+pub(crate) struct Overlay {
     pub(crate) made: Arc<Memory>,
     pub(crate) place: Arc<dyn Source>,
 }
 
-impl fmt::Display for Beside {
+impl fmt::Display for Overlay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.place, f)
     }
 }
 
 #[async_trait]
-impl Source for Beside {
+impl Source for Overlay {
     async fn resolve(&self, name: &Name) -> Result<Descriptor> {
         self.place.resolve(name).await
     }

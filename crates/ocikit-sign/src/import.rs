@@ -6,16 +6,16 @@ use ocikit_spec::{Annotations, Descriptor, MediaType};
 use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::found::{COSE_TYPE, Found, JWS_TYPE, max_bytes};
-use crate::notation::{Seal, open};
+use crate::notation::{EnvelopeFormat, open};
 use crate::refusal::Refusal;
-use crate::sign::{Made, Signature, added, enveloped, signature, wrapped};
+use crate::sign::{Signature, SigningContext, added, enveloped, signature, wrapped};
+use crate::signatures::{COSE_TYPE, FoundSignature, JWS_TYPE, max_bytes};
 use crate::subjects::Subject;
-use crate::verify::{Asked, Trust};
+use crate::verify::{Expected, Trust};
 
 /// A signature made by another tool, not yet stored in the image's location.
 #[derive(Debug, Clone)]
-pub enum Foreign {
+pub enum ExternalSignature {
     /// A sigstore bundle that holds a signature or an attestation.
     Bundle(Vec<u8>),
     /// A simple signing payload and its signature in base64.
@@ -38,22 +38,27 @@ pub enum Foreign {
 /// # Errors
 ///
 /// [`Error::Refused`] if the signature does not verify or is about another subject; errors of the image's location.
-pub async fn adopt(root: &Root, foreign: Foreign, trusted: Option<&Trust>, created: Timestamp) -> Result<Signature> {
-    let (place, subject) = (&Made::default(), Subject::of(root));
-    let (format, layer, bytes, kind) = form(foreign, &subject).map_err(Error::Refused)?;
+pub async fn import_signature(
+    root: &Root,
+    external: ExternalSignature,
+    trusted: Option<&Trust>,
+    created: Timestamp,
+) -> Result<Signature> {
+    let (place, subject) = (&SigningContext::default(), Subject::of(root));
+    let (format, layer, bytes, kind) = parse(external, &subject).map_err(Error::Refused)?;
     if let Some(trusted) = trusted {
-        let found = Found::given(format, layer.clone(), Bytes::from(bytes.clone()));
+        let found = FoundSignature::given(format, layer.clone(), Bytes::from(bytes.clone()));
         let predicate_type = kind.as_deref().filter(|kind| *kind != bundle::PREDICATE_TYPE);
-        trusted.verify(&subject, &found, Asked::of(predicate_type, None)).map_err(Error::Refused)?;
+        trusted.verify(&subject, &found, Expected::of(predicate_type, None)).map_err(Error::Refused)?;
     }
     let (manifest, naming) = match (format, kind) {
         (Format::Cosign, Some(kind)) => (wrapped(&subject, &kind, bytes, (created, &[]), place)?, Naming::default()),
         (Format::CosignLegacy | Format::Cosign, _) => added(&subject, &layer, bytes, place).await?,
         (Format::NotationJws | Format::NotationCose, _) => {
-            let seal = seal_of(format);
-            let chain = open(seal, &bytes).map_err(Error::Refused)?.chain;
+            let envelope_format = envelope_format_of(format);
+            let chain = open(envelope_format, &bytes).map_err(Error::Refused)?.chain;
             let notes = (created, &Annotations::new());
-            (enveloped(seal, &subject, &chain, bytes, notes, &place.memory), Naming::default())
+            (enveloped(envelope_format, &subject, &chain, bytes, notes, &place.memory), Naming::default())
         }
     };
     signature(&subject, format, &manifest, naming, place).await
@@ -61,28 +66,31 @@ pub async fn adopt(root: &Root, foreign: Foreign, trusted: Option<&Trust>, creat
 
 /// Checks everything that needs no key. Returns the format, the layer, its content and the predicate type, if the
 /// signature has one.
-fn form(foreign: Foreign, subject: &Subject) -> Result<(Format, Descriptor, Vec<u8>, Option<String>), Refusal> {
-    let (format, layer, bytes, kind) = match foreign {
-        Foreign::Bundle(bytes) => {
+fn parse(
+    external: ExternalSignature,
+    subject: &Subject,
+) -> Result<(Format, Descriptor, Vec<u8>, Option<String>), Refusal> {
+    let (format, layer, bytes, kind) = match external {
+        ExternalSignature::Bundle(bytes) => {
             check_length(Format::Cosign, &bytes)?;
-            let kind = bundle::about_unverified(&bytes, &subject.digest())?;
+            let kind = bundle::check_unverified(&bytes, &subject.digest())?;
             let layer = Descriptor::of(MediaType::new(bundle::MEDIA_TYPE), &bytes);
             (Format::Cosign, layer, bytes, Some(kind))
         }
-        Foreign::Simple { payload, signature } => {
+        ExternalSignature::Simple { payload, signature } => {
             check_length(Format::CosignLegacy, &payload)?;
             let layer = simple::layer(&payload, signature.trim());
             simple::signature(&layer)?;
-            simple::says(&payload, &subject.digest())?;
+            simple::check_payload(&payload, &subject.digest())?;
             (Format::CosignLegacy, layer, payload, None)
         }
-        Foreign::Envelope(bytes) => {
+        ExternalSignature::Envelope(bytes) => {
             let (format, kind) = match bytes.trim_ascii_start().first() {
                 Some(b'{') => (Format::NotationJws, JWS_TYPE),
                 _ => (Format::NotationCose, COSE_TYPE),
             };
             check_length(format, &bytes)?;
-            open(seal_of(format), &bytes)?.is_about(&subject.descriptor())?;
+            open(envelope_format_of(format), &bytes)?.is_about(&subject.descriptor())?;
             (format, Descriptor::of(MediaType::new(kind), &bytes), bytes, None)
         }
     };
@@ -98,9 +106,9 @@ fn check_length(format: Format, bytes: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-fn seal_of(format: Format) -> Seal {
+fn envelope_format_of(format: Format) -> EnvelopeFormat {
     match format {
-        Format::NotationCose => Seal::Cose,
-        _ => Seal::Jws,
+        Format::NotationCose => EnvelopeFormat::Cose,
+        _ => EnvelopeFormat::Jws,
     }
 }

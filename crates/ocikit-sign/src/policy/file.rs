@@ -12,7 +12,7 @@ use crate::notation::{TrustPolicy, TrustStore, VerificationPlugin};
 use crate::policy::scope::Scope;
 use crate::predicate::predicate_type;
 use crate::revocation::RevocationList;
-use crate::sigstore::{CertificateTrust, Check, Pattern};
+use crate::sigstore::{CertificateTrust, LogCheck, Pattern};
 use crate::subjects::Depth;
 
 /// A policy: the signers that images require, by repository. An image without a matching rule is refused.
@@ -83,9 +83,9 @@ pub enum SignerFiles {
         /// The trusted certificate authorities.
         authorities: AuthorityFiles,
         /// Whether a transparency log entry is required.
-        log: Check,
+        log: LogCheck,
         /// Whether a signed certificate timestamp (SCT) is required.
-        certificate_log: Check,
+        certificate_log: LogCheck,
     },
 }
 
@@ -141,15 +141,15 @@ pub(super) struct Requirement {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct File {
+struct PolicyYaml {
     version: u64,
-    signers: BTreeMap<String, SignerForm>,
-    rules: Vec<RuleForm>,
+    signers: BTreeMap<String, SignerYaml>,
+    rules: Vec<RuleYaml>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct SignerForm {
+struct SignerYaml {
     key: Option<PathBuf>,
     trust_policy: Option<PathBuf>,
     trust_store: Option<PathBuf>,
@@ -170,36 +170,36 @@ struct SignerForm {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RuleForm {
+struct RuleYaml {
     scope: String,
-    depth: Option<DepthForm>,
-    require: Vec<RequirementForm>,
+    depth: Option<DepthYaml>,
+    require: Vec<RequirementYaml>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RequirementForm {
+struct RequirementYaml {
     signers: Vec<String>,
     threshold: Option<usize>,
     #[serde(default)]
     formats: Vec<String>,
     attestation: Option<String>,
-    depth: Option<DepthForm>,
+    depth: Option<DepthYaml>,
 }
 
 #[derive(Deserialize, Clone, Copy)]
 #[serde(rename_all = "camelCase")]
-enum DepthForm {
+enum DepthYaml {
     Root,
     Images,
     Leaves,
     Everything,
 }
 
-/// The limits of a policy file: its size in bytes, and the number of its signers, its rules and the requirements of a
-/// rule.
-const LONGEST: usize = 1 << 20;
-const MOST: usize = 1000;
+/// The maximum size of a policy file, in bytes.
+const MAX_POLICY_BYTES: usize = 1 << 20;
+/// The maximum number of signers, of rules, and of requirements of a rule.
+const MAX_POLICY_ITEMS: usize = 1000;
 
 impl Policy {
     /// Parses a policy in YAML, or in JSON, which is a subset of YAML. `read` reads the files of a signer.
@@ -211,19 +211,19 @@ impl Policy {
         text: &str,
         mut read: impl FnMut(&SignerFiles) -> Result<PolicySigner, E>,
     ) -> Result<Policy, E> {
-        if text.len() > LONGEST {
-            return Err(refused(format!("it has more than {LONGEST} bytes")).into());
+        if text.len() > MAX_POLICY_BYTES {
+            return Err(refused(format!("it has more than {MAX_POLICY_BYTES} bytes")).into());
         }
-        let file: File = serde_saphyr::from_str(text).map_err(|error| refused(error.to_string()))?;
+        let file: PolicyYaml = serde_saphyr::from_str(text).map_err(|error| refused(error.to_string()))?;
         if file.version != 1 {
             return Err(refused(format!("its version is {} and not 1", file.version)).into());
         }
-        if file.signers.len() > MOST || file.rules.len() > MOST {
-            return Err(refused(format!("it has more than {MOST} signers or rules")).into());
+        if file.signers.len() > MAX_POLICY_ITEMS || file.rules.len() > MAX_POLICY_ITEMS {
+            return Err(refused(format!("it has more than {MAX_POLICY_ITEMS} signers or rules")).into());
         }
         let mut signers = BTreeMap::new();
-        for (name, form) in file.signers {
-            let files = form.files().map_err(|why| refused(format!("the signer `{name}`: {why}")))?;
+        for (name, yaml) in file.signers {
+            let files = yaml.files().map_err(|why| refused(format!("the signer `{name}`: {why}")))?;
             signers.insert(name, read(&files)?);
         }
         distinct(&signers)?;
@@ -265,11 +265,11 @@ fn distinct(signers: &BTreeMap<String, PolicySigner>) -> Result<()> {
     Ok(())
 }
 
-fn rules(forms: Vec<RuleForm>, signers: &BTreeMap<String, PolicySigner>) -> Result<Vec<Rule>> {
+fn rules(yaml_rules: Vec<RuleYaml>, signers: &BTreeMap<String, PolicySigner>) -> Result<Vec<Rule>> {
     let mut rules: Vec<Rule> = Vec::new();
-    for form in forms {
-        let text = form.scope.clone();
-        let rule = Rule::of(form, signers).map_err(|why| refused(format!("the rule for `{text}`: {why}")))?;
+    for yaml in yaml_rules {
+        let text = yaml.scope.clone();
+        let rule = Rule::of(yaml, signers).map_err(|why| refused(format!("the rule for `{text}`: {why}")))?;
         if let Some(before) = rules.iter().find(|before| before.scope.covers(&rule.scope)) {
             return Err(refused(format!(
                 "the rule for `{text}` never decides: one for `{}` is before it",
@@ -284,7 +284,7 @@ fn rules(forms: Vec<RuleForm>, signers: &BTreeMap<String, PolicySigner>) -> Resu
     }
 }
 
-impl SignerForm {
+impl SignerYaml {
     fn files(self) -> Result<SignerFiles, String> {
         let issuer = pattern(&self.issuer, &self.issuer_regexp)?;
         let identity = pattern(&self.identity, &self.identity_regexp)?;
@@ -296,7 +296,7 @@ impl SignerForm {
         };
         let is_own = matches!(authorities, Some(AuthorityFiles::Own { .. }));
         let ignores = self.insecure_ignore_tlog || self.insecure_ignore_sct;
-        let check = |skips: bool| if is_own || skips { Check::Skipped } else { Check::Required };
+        let check = |skips: bool| if is_own || skips { LogCheck::Skipped } else { LogCheck::Required };
         match (self.key, self.trust_policy, identity) {
             (Some(key), None, None) if issuer.is_none() && authorities.is_none() && !ignores => {
                 match (self.trust_store, self.crl.is_empty()) {
@@ -344,36 +344,36 @@ impl PolicySigner {
 }
 
 impl Rule {
-    fn of(form: RuleForm, signers: &BTreeMap<String, PolicySigner>) -> Result<Rule, String> {
-        if form.require.is_empty() || form.require.len() > MOST {
+    fn of(yaml: RuleYaml, signers: &BTreeMap<String, PolicySigner>) -> Result<Rule, String> {
+        if yaml.require.is_empty() || yaml.require.len() > MAX_POLICY_ITEMS {
             return Err("it requires nothing, or more than anybody would".to_owned());
         }
-        let depth = form.depth.unwrap_or(DepthForm::Root);
-        let requirements = form.require.into_iter().map(|form| Requirement::of(form, depth, signers));
-        Ok(Rule { scope: Scope::parse(&form.scope)?, requirements: requirements.collect::<Result<_, _>>()? })
+        let depth = yaml.depth.unwrap_or(DepthYaml::Root);
+        let requirements = yaml.require.into_iter().map(|yaml| Requirement::of(yaml, depth, signers));
+        Ok(Rule { scope: Scope::parse(&yaml.scope)?, requirements: requirements.collect::<Result<_, _>>()? })
     }
 }
 
 impl Requirement {
     fn of(
-        form: RequirementForm,
-        depth: DepthForm,
+        yaml: RequirementYaml,
+        depth: DepthYaml,
         signers: &BTreeMap<String, PolicySigner>,
     ) -> Result<Requirement, String> {
         let mut named: Vec<&PolicySigner> = Vec::new();
-        for (position, name) in form.signers.iter().enumerate() {
+        for (position, name) in yaml.signers.iter().enumerate() {
             named.push(signers.get(name).ok_or_else(|| format!("there is no signer `{name}`"))?);
-            if form.signers[..position].contains(name) {
+            if yaml.signers[..position].contains(name) {
                 return Err(format!("the signer `{name}` is named twice"));
             }
         }
-        let threshold = form.threshold.unwrap_or(named.len());
+        let threshold = yaml.threshold.unwrap_or(named.len());
         if threshold == 0 || threshold > named.len() {
             return Err(format!("{threshold} of {} signers is no threshold", named.len()));
         }
-        let formats = form.formats.iter().map(|text| text.parse::<Format>().map_err(|error| error.to_string()));
+        let formats = yaml.formats.iter().map(|text| text.parse::<Format>().map_err(|error| error.to_string()));
         let mut formats: Vec<_> = formats.collect::<Result<_, _>>()?;
-        let predicate_type = form.attestation.as_deref().map(predicate_type).transpose()?;
+        let predicate_type = yaml.attestation.as_deref().map(predicate_type).transpose()?;
         if predicate_type.as_deref() == Some(bundle::PREDICATE_TYPE) {
             return Err("an attestation of that type is a signature".to_owned());
         }
@@ -384,16 +384,16 @@ impl Requirement {
             return Err("attestations are in bundles of cosign only".to_owned());
         }
         let is_able = |signer: &PolicySigner| signer.formats().iter().any(|format| formats.contains(format));
-        if let Some((name, _)) = form.signers.iter().zip(&named).find(|(_, signer)| !is_able(signer)) {
+        if let Some((name, _)) = yaml.signers.iter().zip(&named).find(|(_, signer)| !is_able(signer)) {
             return Err(format!("the signer `{name}` cannot sign so"));
         }
-        let depth = match form.depth.unwrap_or(depth) {
-            DepthForm::Root => Depth::Root,
-            DepthForm::Images => Depth::Images,
-            DepthForm::Leaves => Depth::Leaves,
-            DepthForm::Everything => Depth::Everything,
+        let depth = match yaml.depth.unwrap_or(depth) {
+            DepthYaml::Root => Depth::Root,
+            DepthYaml::Images => Depth::Images,
+            DepthYaml::Leaves => Depth::Leaves,
+            DepthYaml::Everything => Depth::Everything,
         };
-        Ok(Requirement { signers: form.signers, threshold, formats, predicate_type, depth })
+        Ok(Requirement { signers: yaml.signers, threshold, formats, predicate_type, depth })
     }
 }
 
@@ -474,7 +474,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        let (required, skipped) = (Check::Required, Check::Skipped);
+        let (required, skipped) = (LogCheck::Required, LogCheck::Skipped);
         let strict = trust("{identity: me@example.com, issuer: 'https://accounts.example', trustedRoot: root.json}");
         assert_eq!((strict.log, strict.certificate_log), (required, required));
         assert!(strict.identity.matches("me@example.com") && !strict.identity.matches("you@example.com"));
@@ -544,7 +544,7 @@ mod tests {
             let error = Policy::parse(text, read).unwrap_err().to_string();
             assert!(error.contains(problem), "{text}: {error}");
         }
-        let long = format!("#{}", " ".repeat(LONGEST));
+        let long = format!("#{}", " ".repeat(MAX_POLICY_BYTES));
         assert!(Policy::parse(&long, read).unwrap_err().to_string().contains("bytes"));
     }
 

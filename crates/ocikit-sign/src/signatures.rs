@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 
 /// A signature that was found.
 #[derive(Debug)]
-pub(crate) struct Found<'a> {
+pub(crate) struct FoundSignature<'a> {
     /// The manifest that holds the signature.
     pub(crate) manifest: Digest,
     /// The format of the signature, if it is known.
@@ -27,10 +27,10 @@ pub(crate) struct Found<'a> {
     _permit: Option<SemaphorePermit<'a>>,
 }
 
-impl Found<'static> {
+impl FoundSignature<'static> {
     /// Returns a signature that was not read from a location.
-    pub(crate) fn given(format: Format, layer: Descriptor, content: Bytes) -> Found<'static> {
-        Found { manifest: layer.digest, format: Some(format), content: Ok((layer, content)), _permit: None }
+    pub(crate) fn given(format: Format, layer: Descriptor, content: Bytes) -> FoundSignature<'static> {
+        FoundSignature { manifest: layer.digest, format: Some(format), content: Ok((layer, content)), _permit: None }
     }
 }
 
@@ -74,7 +74,7 @@ impl<'a> Signatures<'a> {
     }
 
     /// Returns the next signature. Drop the previous one first: both count against the budget.
-    pub(crate) async fn next(&mut self) -> Result<Option<Found<'a>>, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Option<FoundSignature<'a>>, Error> {
         while let Some(listed) = self.listed.pop_front() {
             self.count()?;
             if let Some(found) = self.referrer(&listed).await? {
@@ -98,7 +98,7 @@ impl<'a> Signatures<'a> {
 
     fn count(&mut self) -> Result<(), Error> {
         self.count += 1;
-        self.budget.look_at(&self.subject, self.count)
+        self.budget.count_signature(&self.subject, self.count)
     }
 
     /// Returns whether no earlier signature had this format, layer and content, which alone decide about a signature.
@@ -112,11 +112,12 @@ impl<'a> Signatures<'a> {
         self.seen.insert(Digest::sha256_of(key.as_bytes()))
     }
 
-    async fn referrer(&mut self, listed: &Descriptor) -> Result<Option<Found<'a>>, Error> {
-        let refused =
-            |format, why| Ok(Some(Found { manifest: listed.digest, format, content: Err(why), _permit: None }));
+    async fn referrer(&mut self, listed: &Descriptor) -> Result<Option<FoundSignature<'a>>, Error> {
+        let refused = |format, why| {
+            Ok(Some(FoundSignature { manifest: listed.digest, format, content: Err(why), _permit: None }))
+        };
         let (format, layer) = match self.manifest(listed, MAX_SIGNATURE_MANIFEST_BYTES).await? {
-            Ok(Some(manifest)) => match part_of(&manifest, &self.subject) {
+            Ok(Some(manifest)) => match signature_part(&manifest, &self.subject) {
                 Ok(Some((format, layer))) => (format, layer),
                 Ok(None) => return Ok(None),
                 Err(why) => return refused(None, why),
@@ -135,7 +136,7 @@ impl<'a> Signatures<'a> {
     }
 
     /// Reads the manifest under cosign's signature tag; each of its layers is a signature.
-    async fn tagged(&mut self) -> Result<Option<Found<'a>>, Error> {
+    async fn tagged(&mut self) -> Result<Option<FoundSignature<'a>>, Error> {
         let Some(tag) = tag_of(&self.subject) else { return Ok(None) };
         let tagged = match self.source.resolve(&Name::Tag(tag)).await {
             Ok(tagged) => tagged,
@@ -147,12 +148,14 @@ impl<'a> Signatures<'a> {
             Ok(None) => return Ok(None),
             Err(why) => {
                 let format = Some(Format::CosignLegacy);
-                return Ok(Some(Found { manifest: tagged.digest, format, content: Err(why), _permit: None }));
+                return Ok(Some(FoundSignature { manifest: tagged.digest, format, content: Err(why), _permit: None }));
             }
         };
         let layers = manifest.layers().iter().filter(|layer| layer.media_type.as_str() == simple::LAYER_TYPE);
         // One more than the limit, so that exceeding it is noticed.
-        let layers = layers.take(MAX_SIGNATURES_OF_DIGEST + 1).map(|layer| (tagged.digest, simple::slim(layer)));
+        let layers = layers
+            .take(MAX_SIGNATURES_OF_DIGEST + 1)
+            .map(|layer| (tagged.digest, simple::without_unused_fields(layer)));
         self.layers = layers.collect();
         Ok(None)
     }
@@ -183,8 +186,8 @@ impl<'a> Signatures<'a> {
         })
     }
 
-    async fn content(&self, manifest: Digest, format: Format, layer: Descriptor) -> Result<Found<'a>, Error> {
-        let found = |content, permit| Found { manifest, format: Some(format), content, _permit: permit };
+    async fn content(&self, manifest: Digest, format: Format, layer: Descriptor) -> Result<FoundSignature<'a>, Error> {
+        let found = |content, permit| FoundSignature { manifest, format: Some(format), content, _permit: permit };
         let max_bytes = max_bytes(format);
         if layer.size > max_bytes {
             let why = format!("it has {} bytes, more than the {max_bytes} that are read", layer.size);
@@ -225,9 +228,9 @@ pub(crate) const JWS_TYPE: &str = "application/jose+json";
 pub(crate) const COSE_TYPE: &str = "application/cose";
 
 /// The format of a signature and its layer, or why the layer cannot be used; `None` for other artifacts.
-type Part = Option<(Format, Result<Descriptor, Refusal>)>;
+type SignaturePart = Option<(Format, Result<Descriptor, Refusal>)>;
 
-fn part_of(manifest: &Manifest, subject: &Digest) -> Result<Part, Refusal> {
+fn signature_part(manifest: &Manifest, subject: &Digest) -> Result<SignaturePart, Refusal> {
     let kind = manifest.artifact_type().or_else(|| manifest.config().map(|config| &config.media_type));
     let Some(layer) = manifest.layers().first() else { return Ok(None) };
     let format = match (kind.map(|kind| kind.as_str()), layer.media_type.as_str()) {
@@ -240,11 +243,11 @@ fn part_of(manifest: &Manifest, subject: &Digest) -> Result<Part, Refusal> {
         }
         _ => return Ok(None),
     };
-    Ok(Some((format, well_formed(manifest, subject))))
+    Ok(Some((format, only_layer(manifest, subject))))
 }
 
 /// Returns the only layer of a signature manifest about this subject.
-fn well_formed(manifest: &Manifest, subject: &Digest) -> Result<Descriptor, Refusal> {
+fn only_layer(manifest: &Manifest, subject: &Digest) -> Result<Descriptor, Refusal> {
     match manifest.subject() {
         Some(found) if found.digest == *subject => {}
         Some(other) => return Err(Refusal::OtherSubject(other.digest.to_string())),
