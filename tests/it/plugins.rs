@@ -1,4 +1,4 @@
-//! Programs that sign for us, by the protocols of notation and of cosign.
+//! Signing and verifying with plugins of notation and of cosign.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::bench;
 use crate::company::Company;
 
-/// A bench with plugins, an image, and a policy that trusts a company.
+/// Returns a bench with plugins, an image, and a policy that trusts a company.
 fn with_plugins() -> (Bench, Vec<String>) {
     let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
     for name in ["notation-raw", "notation-whole", "notation-checks", "sigstore-kms-ours"] {
@@ -36,7 +36,7 @@ fn sign<'a>(plugin: &'a str, format: &'a str, config: &'a [String]) -> Vec<&'a s
 }
 
 #[test]
-fn plugins_of_notation_sign() {
+fn notation_plugins_sign() {
     let (bench, config) = with_plugins();
     let verify = ["verify", "a.tar", "--trust-policy", "notation/trustpolicy.json", "--json"];
     for (plugin, format) in
@@ -50,7 +50,7 @@ fn plugins_of_notation_sign() {
         let facts: serde_json::Value = serde_json::from_str(&bench.ok(&verify)).unwrap();
         assert_eq!(facts["signatures"][0]["metadata"], json!({"a": "b"}), "{plugin} {format}");
     }
-    // Where notation installs them, by their names.
+    // The directory where notation installs plugins.
     fs::create_dir_all(bench.path("notation/plugins/raw")).unwrap();
     symlink(bench.path("notation-raw"), bench.path("notation/plugins/raw/notation-raw")).unwrap();
     let bench = bench.with("NOTATION_CONFIG", "notation");
@@ -58,7 +58,7 @@ fn plugins_of_notation_sign() {
 }
 
 #[test]
-fn plugins_that_do_not_do_as_they_are_told_are_found_out() {
+fn faulty_notation_plugins_are_detected() {
     let (bench, config) = with_plugins();
     let before = fs::read(bench.path("a.tar")).unwrap();
     for (plugin, errs, code, said) in [
@@ -87,7 +87,7 @@ fn plugins_that_do_not_do_as_they_are_told_are_found_out() {
 }
 
 #[test]
-fn plugins_of_notation_verify_what_asks_for_them() {
+fn notation_plugins_verify_envelopes_that_name_them() {
     let (bench, config) = with_plugins();
     let mut line = sign("./notation-whole", "notation-jws", &config);
     line.extend(["--plugin-config", "asks=checks"]);
@@ -107,7 +107,8 @@ fn plugins_of_notation_verify_what_asks_for_them() {
     assert!(alone.code == 5 && alone.stdout.contains("the verification plugin checks"), "{alone}");
     const IDENTITY: &str = "SIGNATURE_VERIFIER.TRUSTED_IDENTITY";
     const REVOCATION: &str = "SIGNATURE_VERIFIER.REVOCATION_CHECK";
-    // What the plugin says is wrong, the policy of revocation and of authenticity: whether it counts, and what is said.
+    // The fault of the plugin, the policy for revocation and authenticity, whether the signature is accepted, and the
+    // message.
     for (errs, revocation, authenticity, counts, said) in [
         ("", "enforce", "enforce", true, ""),
         (IDENTITY, "enforce", "enforce", false, "plugin checks does not agree: so it is"),
@@ -118,13 +119,13 @@ fn plugins_of_notation_verify_what_asks_for_them() {
         ("processed", "enforce", "enforce", false, "the critical attribute com.example.must"),
         ("denies", "log", "log", false, "ACCESS_DENIED"),
     ] {
-        // Whom the policy trusts by name is the plugin's business then.
+        // With a plugin, the plugin decides which identities are trusted.
         policy(revocation, authenticity, "x509.subject: C=US, ST=WA, O=Somebody");
         let outcome = verify(&["--plugin", "./notation-checks", "--plugin-config", &format!("errs={errs}")]);
         assert_eq!(outcome.code == 0, counts, "{errs} {revocation} {authenticity}: {outcome}");
         assert!(outcome.stdout.contains(said), "{errs} {revocation} {authenticity}: {outcome}");
     }
-    // A policy file asks those that the command line names.
+    // A policy file uses the plugins that the command line names.
     policy("enforce", "enforce", "x509.subject: C=US, ST=WA, O=Somebody");
     let rules = "rules: [{scope: '*', require: [{signers: [corp]}]}]\n";
     let text = format!("version: 1\nsigners: {{corp: {{trustPolicy: notation/trustpolicy.json}}}}\n{rules}");
@@ -149,7 +150,7 @@ fn plugins_of_notation_verify_what_asks_for_them() {
             assert_eq!(outcome.code, code, "{errs}: {outcome}");
         }
     }
-    // Nobody is started for a policy that cannot be read.
+    // No plugin is started for an invalid policy.
     for line in [
         ["verify", "a.tar", "--policy", "none.yaml", "--plugin", "./none"],
         ["copy", "a.tar", "b.tar", "--verify=none.yaml", "--verify-plugin", "./none"],
@@ -161,7 +162,7 @@ fn plugins_of_notation_verify_what_asks_for_them() {
     assert!(unasked.code == 5 && unasked.stdout.contains("the verification plugin checks"), "{unasked}");
     let nowhere = bench.ocikit(&["verify", "a.tar", "--key", "x.pub", "--plugin", "./notation-checks"]);
     assert_eq!(nowhere.code, 2, "{nowhere}");
-    // Nobody is asked about strangers, and a plugin that does not verify is none.
+    // A plugin is not started for untrusted signers, and one that cannot verify is refused.
     Company::new(bench.path(""), "acme");
     let stranger = verify(&["--plugin", "./notation-checks", "--plugin-config", "errs=denies"]);
     assert!(stranger.code == 5 && stranger.stdout.contains("by somebody else"), "{stranger}");
@@ -170,25 +171,25 @@ fn plugins_of_notation_verify_what_asks_for_them() {
 }
 
 #[test]
-fn an_authority_that_does_not_answer_changes_nothing() {
+fn an_unreachable_timestamp_authority_changes_nothing() {
     let (bench, _) = with_plugins();
     let before = fs::read(bench.path("a.tar")).unwrap();
     let [key, chain] = Company::new(bench.path(""), "timed").signer("one", |_| {});
     let line = ["sign", "a.tar", "--format", "notation-jws", "--key", &key, "--certificate-chain", &chain];
-    // Nobody listens there.
+    // No server listens on this port.
     let times = ["--timestamp-url", "http://127.0.0.1:1/", "--timestamp-root-cert", &chain];
     let refused = bench.ocikit(&[&line[..], &times, &["--retries", "1"]].concat());
     assert!(refused.code == 6 && refused.stderr.contains("http://127.0.0.1:1/"), "{refused}");
     assert!(refused.stderr.contains(", asked 2 times"), "{refused}");
     assert_eq!(fs::read(bench.path("a.tar")).unwrap(), before);
-    // A trial asks nobody.
+    // `--dry-run` sends no requests.
     bench.ok(&[&line[..], &times, &["--dry-run"]].concat());
     let alone = bench.ocikit(&[&line[..], &times[..2]].concat());
     assert_eq!(alone.code, 2, "{alone}");
 }
 
 #[test]
-fn plugins_of_cosign_sign() {
+fn cosign_kms_plugins_sign() {
     let (bench, _) = with_plugins();
     bench.ok(&["keygen", "--unencrypted", "-o", "mine"]);
     bench.ok(&["keygen", "--unencrypted", "-o", "others"]);

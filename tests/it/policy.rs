@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::bench;
 
-/// Three pairs of keys, and a policy in a directory of its own beside two of them.
+/// Writes three key pairs, and a policy next to two of the public keys in a directory of its own.
 fn with_policy(rules: &str) -> Bench {
     let bench = bench();
     for name in ["release", "ci", "stranger"] {
@@ -27,7 +27,7 @@ const POLICY: &str = "--policy=policy/policy.yaml";
 const GATE: &str = "--verify=policy/policy.yaml";
 
 #[test]
-fn so_many_of_these_signers() {
+fn a_policy_requires_a_threshold_of_signers() {
     let bench = with_policy(
         "  - {scope: 'ghcr.io/acme/*', require: [{signers: [release]}]}
   - scope: '*'
@@ -40,7 +40,7 @@ fn so_many_of_these_signers() {
     bench.ok(&["sign", "--key", "ci.key", "--recursive", "a.tar"]);
     bench.ok(&["sign", "--key", "stranger.key", "a.tar"]);
     let outcome = bench.ocikit(&["verify", POLICY, "a.tar"]);
-    // Signatures are random, and so are keys.
+    // Signatures and keys are random.
     let told = outcome.stdout.lines().filter(|line| !line.starts_with(' '));
     let told = told.map(|line| line.split(" by ").next().unwrap().split_once(' ').unwrap().1.to_owned() + "\n");
     assert_snapshot!(told.collect::<String>(), @r"
@@ -65,7 +65,7 @@ fn so_many_of_these_signers() {
     error: a.tar is not verified: by the rule for `*`, 1 of 5 requirements are not met; first requirement 2 on sha256:0af30cf7acc79ec8907e9022813e03d39bc53423c179ddc15a5f1adcf6c7eba2, with 1 of 2 signers
     hint: `ocikit referrers a.tar` lists the signatures
     ");
-    // Another rule for another repository, and the rest is the same in JSON.
+    // Another rule for another repository, with the same result in JSON.
     let json = ["--json", "verify", POLICY, "--scope", "ghcr.io/acme/app", "a.tar"];
     let facts: Value = serde_json::from_str(&bench.ocikit(&json).stdout).unwrap();
     assert_eq!((&facts["verified"], &facts["scope"]), (&false.into(), &"ghcr.io/acme/*".into()));
@@ -85,7 +85,7 @@ fn so_many_of_these_signers() {
 }
 
 #[test]
-fn policies_that_make_no_sense_are_told() {
+fn invalid_policies_are_reported() {
     let bench = with_policy("  - {scope: 'ghcr.io/acme/*', require: [{signers: [release]}]}\n");
     fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
     let nothing = bench.ocikit(&["verify", POLICY, "a.tar"]);
@@ -110,7 +110,7 @@ fn policies_that_make_no_sense_are_told() {
 }
 
 #[test]
-fn what_does_not_pass_is_not_copied() {
+fn images_that_fail_a_policy_are_not_copied() {
     let bench = with_policy("  - {scope: '*', require: [{signers: [release]}]}\n");
     let (from, to) = (Registry::start(), Registry::start());
     let image = testdata("buildkit-multi/image.tar").display().to_string();
@@ -147,14 +147,14 @@ fn what_does_not_pass_is_not_copied() {
     let resolved = asked.iter().filter(|asked| asked.path == "/v2/acme/app/manifests/1").count();
     assert_eq!(resolved, 1, "what was verified is what is copied, wherever the tag leads later");
     bench.ok(&["verify", POLICY, &target]);
-    // An image of it is what the index says that it is.
+    // The platform of an image is that of its index entry.
     bench.ok(&["copy", GATE, "--platform", "linux/arm64", &source, "oci:layout:1"]);
     bench.ok(&["pull", GATE, &source, "-o", "copy.tar"]);
     bench.ok(&["push", GATE, "copy.tar", &format!("{}/acme/again:1", to.name())]);
 }
 
 #[test]
-fn of_several_images_all_have_to_pass() {
+fn all_images_of_one_copy_must_pass() {
     let bench = with_policy("  - {scope: '*', require: [{signers: [release]}]}\n");
     let (from, to) = (Registry::start(), Registry::start());
     let repository = format!("{}/acme/app", from.name());
@@ -175,7 +175,7 @@ fn of_several_images_all_have_to_pass() {
 }
 
 #[test]
-fn a_pipe_cannot_be_verified_first() {
+fn a_pipe_cannot_be_verified_before_it_is_copied() {
     let bench = with_policy("  - {scope: '*', require: [{signers: [release]}]}\n");
     let archive = fs::read(testdata("buildkit-single/image.tar")).unwrap();
     let outcome = bench.ocikit_with_input(&["copy", GATE, "-", "oci:layout:1"], &archive);
@@ -189,7 +189,7 @@ fn a_pipe_cannot_be_verified_first() {
 }
 
 #[test]
-fn a_mirror_refuses_what_does_not_pass() {
+fn sync_refuses_images_that_fail_the_policy() {
     let bench = with_policy("  - {scope: '*', require: [{signers: [release]}]}\n");
     let (from, to) = (Registry::start(), Registry::start());
     let repository = format!("{}/acme/app", from.name());
@@ -229,12 +229,12 @@ fn a_mirror_refuses_what_does_not_pass() {
     }
     assert_eq!(bench.ok(&["tags", &format!("{}/mirror", to.name())]), "1");
     bench.ok(&["verify", POLICY, &format!("{}/mirror:1", to.name())]);
-    // What is missing is another failure.
+    // A missing image is another failure.
     let mixed = sync("'2', gone", &["-k"]);
     assert_eq!(mixed.code, 7, "{mixed}");
     assert!(mixed.stdout.contains("refused from/acme/app:2") && mixed.stdout.contains("failed from/acme/app:gone"));
 
-    // What is there already has to pass, too.
+    // Images that exist at the target must pass as well.
     assert_eq!(bench.ocikit(&["sync", "sync.yaml", "-k"]).code, 7);
     let again = sync("'1', '2'", &["-k", "--json"]);
     let facts: Vec<Value> = again.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -246,7 +246,7 @@ fn a_mirror_refuses_what_does_not_pass() {
 }
 
 #[test]
-fn of_what_is_mirrored_in_part_the_whole_has_to_pass() {
+fn sync_with_platforms_verifies_the_whole_index() {
     let bench = with_policy("  - {scope: 'example.com/acme', require: [{signers: [release]}]}\n");
     let (from, to) = (Registry::start(), Registry::start());
     let source = format!("{}/acme/app", from.name());
@@ -265,7 +265,7 @@ fn of_what_is_mirrored_in_part_the_whole_has_to_pass() {
     bench.ok(&["sign", "--key", "release.key", &format!("{source}:1")]);
     sync(&scope).ok();
     assert_eq!(bench.ok(&["kind", &format!("{}/app:1", to.name())]), "image");
-    // A file that makes no sense is found before anything is asked.
+    // An invalid policy file is found before any request.
     fs::write(bench.path("policy/policy.yaml"), "version: 2").unwrap();
     from.forget();
     assert_eq!((sync(&[]).code, from.requests().len()), (2, 0));

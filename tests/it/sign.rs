@@ -1,4 +1,4 @@
-//! `keygen`, `sign` and `verify`, without anybody else's program.
+//! `keygen`, `sign` and `verify` without tools of other projects.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -33,7 +33,7 @@ fn with_keys() -> Bench {
 const BOTH: [&str; 2] = ["--format=cosign", "--format=cosign-legacy"];
 
 #[test]
-fn keys_are_the_owners_and_are_not_overwritten() {
+fn key_files_are_private_and_not_overwritten() {
     let bench = bench().with("COSIGN_PASSWORD", "secret");
     assert_eq!(bench.ok(&["keygen", "-o", "a.b"]), "a.b.key\na.b.pub");
     for name in ["a.b.key", "a.b.pub"] {
@@ -47,7 +47,7 @@ fn keys_are_the_owners_and_are_not_overwritten() {
     let again = bench.ocikit(&["keygen", "-o", "a.b"]);
     assert_eq!(again.code, 2, "{again}");
     assert_eq!(fs::read(bench.path("a.b.key")).unwrap(), before);
-    // Half of a pair is none.
+    // An existing public key prevents writing the private key.
     fs::write(bench.path("half.pub"), "").unwrap();
     assert_eq!(bench.ocikit(&["keygen", "-o", "half"]).code, 2);
     assert!(!bench.path("half.key").exists());
@@ -77,7 +77,7 @@ fn passwords_come_from_a_file_or_the_environment() {
 }
 
 #[test]
-fn what_is_signed_is_verified_wherever_it_is() {
+fn signatures_verify_in_archives_layouts_and_registries() {
     let (bench, registry) = (with_keys(), Registry::start());
     fs::copy(testdata("buildkit-attested/multi.tar"), bench.path("a.tar")).unwrap();
     bench.ok(&["copy", "a.tar", "oci:layout:1"]);
@@ -103,7 +103,7 @@ fn what_is_signed_is_verified_wherever_it_is() {
         assert_eq!(bench.ok(&["digest", place]), digest, "{place}: it is still the only image");
         bench.ok(&["validate", place]);
     }
-    // What was signed in the archive is signed wherever it goes.
+    // Signatures made in an archive are copied with the image.
     let other = format!("{}/acme/other:1", registry.name());
     bench.ok(&["push", "a.tar", &other]);
     for flag in BOTH {
@@ -114,7 +114,7 @@ fn what_is_signed_is_verified_wherever_it_is() {
 }
 
 #[test]
-fn a_digest_that_is_not_expected_is_not_signed() {
+fn an_unexpected_digest_is_not_signed() {
     let bench = with_keys();
     fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
     let before = fs::read(bench.path("a.tar")).unwrap();
@@ -128,7 +128,7 @@ fn a_digest_that_is_not_expected_is_not_signed() {
 }
 
 #[test]
-fn coverage_is_told_cell_by_cell() {
+fn verify_reports_each_digest_signer_and_format() {
     let bench = with_keys().with("SOURCE_DATE_EPOCH", "1700000000");
     fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
     bench.ok(&["sign", "--key", "ocikit.key", "--recursive", "a.tar"]);
@@ -136,7 +136,7 @@ fn coverage_is_told_cell_by_cell() {
     let line = ["verify", "--recursive", "--key", "ocikit.pub", "--key", "other.pub", "--format", "cosign", "a.tar"];
     let outcome = bench.ocikit(&line);
     assert_eq!(outcome.code, 5, "{outcome}");
-    // Signatures are random; what they are of is not.
+    // Signatures are random; their subjects are not.
     let lines = outcome.stdout.lines().filter(|line| !line.starts_with(' '));
     let told = lines.map(|line| line.split(" by ").next().unwrap().to_owned() + "\n");
     let told = told.map(|line| line.split_once(' ').unwrap().1.to_owned()).collect::<String>();
@@ -164,7 +164,7 @@ fn coverage_is_told_cell_by_cell() {
     assert_eq!(unable.code, 2, "{unable}");
 }
 
-/// A certificate for signing with its key, below an authority that the trust policy beside it trusts.
+/// Writes a certificate for the key, and a trust policy that trusts its authority.
 fn write_certificates(bench: &Bench) {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
     use rcgen::{DnType, KeyUsagePurpose};
@@ -195,7 +195,7 @@ fn write_certificates(bench: &Bench) {
 }
 
 #[test]
-fn envelopes_are_attached_where_they_belong() {
+fn envelopes_are_attached_to_their_subject_only() {
     let (bench, stranger) = (with_keys(), bench());
     write_certificates(&bench);
     write_certificates(&stranger);
@@ -229,7 +229,7 @@ fn envelopes_are_attached_where_they_belong() {
         let facts: Value = serde_json::from_str(&attach(&[trusted, "oci:to:1"]).ok()).unwrap();
         assert_eq!((&facts["checked"], &facts["signatures"][0]["format"]), (&"signer".into(), &format.into()));
         assert_eq!(verify("oci:to:1"), 0, "{format}");
-        // A byte that is not as it was is found without anybody's certificate.
+        // A changed byte is detected without a trust policy.
         for position in (0..envelope.len()).step_by(97) {
             let mut changed = envelope.clone();
             changed[position] ^= 1;
@@ -240,7 +240,7 @@ fn envelopes_are_attached_where_they_belong() {
 }
 
 #[test]
-fn what_buildkit_says_is_signed() {
+fn buildkit_attestations_are_promoted() {
     let (bench, registry) = (with_keys(), Registry::start());
     for (name, platforms) in [("multi", 2), ("image", 1), ("config", 1)] {
         let archive = format!("{name}.tar");
@@ -264,13 +264,13 @@ fn what_buildkit_says_is_signed() {
         bench.ok(&[&promote[..], &[&archive]].concat());
         verify("spdxjson", &archive).ok();
         assert_eq!(bench.ok(&["digest", &archive]), digest, "{name}");
-        // What the same key has signed is not signed again; another key signs it as well.
+        // A statement signed by the same key is not signed again; another key signs it as well.
         let before = fs::read(bench.path(&archive)).unwrap();
         assert_eq!(bench.ok(&[&promote[..], &[&archive]].concat()), "", "{name}");
         assert!(fs::read(bench.path(&archive)).unwrap() == before, "{name}");
         let other = bench.ok(&["attest", "--key", "other.key", "--promote", "--type", "spdxjson", &archive]);
         assert_eq!(other.lines().count(), platforms, "{name}");
-        // Who signs what is said does not sign the image.
+        // A key that signs attestations has not signed the image.
         assert_eq!(bench.ocikit(&["verify", "--key", "ocikit.pub", "--recursive", &archive]).code, 5, "{name}");
         let reference = format!("{}/acme/{name}:1", registry.name());
         bench.ok(&["push", &archive, &reference]);
@@ -280,14 +280,14 @@ fn what_buildkit_says_is_signed() {
     let promote = |place: &str| bench.ocikit(&["attest", "--key", "ocikit.key", "--promote", place]);
     let nothing = promote("plain.tar");
     assert!(nothing.code == 2 && nothing.stderr.contains("no attestations of BuildKit"), "{nothing}");
-    // A statement that names the image as it was before it was edited is about that one.
+    // A statement about an image before it was edited names another digest and is refused.
     fs::copy(testdata("buildkit-attested/multi.tar"), bench.path("edited.tar")).unwrap();
     bench.ok(&["annotate", "edited.tar", "a=b"]);
     let refused = promote("edited.tar");
     assert!(refused.code == 5 && refused.stderr.contains("the statement names sha256:45b6bd216d3f"), "{refused}");
 }
 
-/// An index of eight images in a layout, tagged `1`.
+/// Writes an index of eight images to a layout, tagged `1`.
 fn eight(path: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -302,7 +302,7 @@ fn eight(path: &Path) {
 }
 
 #[test]
-fn a_registry_is_asked_for_what_is_needed() {
+fn sign_and_verify_send_no_needless_requests() {
     let (bench, registry) = (with_keys(), Registry::start());
     eight(&bench.path("layout"));
     let reference = format!("{}/acme/app:1", registry.name());
@@ -311,8 +311,8 @@ fn a_registry_is_asked_for_what_is_needed() {
         registry.forget();
         bench.ok(line);
         let mut counts = std::collections::BTreeMap::new();
-        // A registry whose every answer takes long is asked for the tag of referrers as well, and how long they take
-        // depends on what else this machine does.
+        // When every response is slow, the referrers tag is requested early. Whether that happens depends on the load
+        // of this machine.
         let is_speculative = |path: &str| path.contains("/manifests/sha256-") && !path.contains('.');
         for asked in registry.requests().iter().filter(|asked| !is_speculative(&asked.path)) {
             let kind = match asked.path.strip_prefix("/v2/acme/app/").and_then(|path| path.split('/').next()) {
@@ -323,8 +323,8 @@ fn a_registry_is_asked_for_what_is_needed() {
         }
         counts.into_iter().map(|(kind, count)| format!("{count} {kind}\n")).collect::<String>()
     };
-    // Of each image it reads the manifest, of each signature it sends bundle and manifest, and looks whether it has arrived; the
-    // empty config is sent once.
+    // For each image the manifest is read; for each signature bundle and manifest are uploaded and checked. The empty
+    // config is uploaded once.
     assert_snapshot!(asked(&["sign", "--key", "ocikit.key", "--recursive", &reference]), @r"
     9 GET manifests
     10 HEAD blobs
@@ -333,8 +333,8 @@ fn a_registry_is_asked_for_what_is_needed() {
     10 PUT blobs
     9 PUT manifests
     ");
-    // Manifests are those of the images and of their signatures. The tags under which cosign kept signatures before are not
-    // requested once everything that was asked for is verified.
+    // Manifests are those of the images and of their signatures. Cosign's older tags are not requested once every
+    // required signature is found.
     assert_snapshot!(asked(&["verify", "--key", "ocikit.pub", "--recursive", &reference]), @r"
     9 GET blobs
     18 GET manifests
@@ -345,7 +345,7 @@ fn a_registry_is_asked_for_what_is_needed() {
     2 GET manifests
     1 GET referrers
     ");
-    // An archive and a layout ask nobody.
+    // Archives and layouts need no requests.
     bench.ok(&["copy", "oci:layout:1", "a.tar"]);
     assert_snapshot!(asked(&["sign", "--key", "ocikit.key", "--recursive", "a.tar"]), @"");
     assert_snapshot!(asked(&["verify", "--key", "ocikit.pub", "--recursive", "a.tar"]), @"");
@@ -353,7 +353,7 @@ fn a_registry_is_asked_for_what_is_needed() {
     assert_snapshot!(asked(&["verify", "--key", "ocikit.pub", "--recursive", "oci:layout:1"]), @"");
 }
 
-/// The blobs of a layout.
+/// Returns the file names of the blobs in a layout.
 fn blobs(layout: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(layout.join("blobs/sha256")).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -375,7 +375,7 @@ fn no_stored_byte_can_be_changed() {
             runtime.block_on(async {
                 let (dir, name) = (Dir::open(&layout).await.unwrap(), Name::Tag("1".parse().unwrap()));
                 let root = Root::open(Arc::new(dir), &name).await.unwrap();
-                // What is broken beyond that is no answer, and not a good one.
+                // Damage that makes verification fail with an error is not a success either.
                 let Ok(report) = verify(&root, &options).await else { return false };
                 matches!(report.checks[0].outcome, Outcome::Verified(_))
             })
@@ -385,7 +385,7 @@ fn no_stored_byte_can_be_changed() {
         for blob in blobs(&layout).difference(&before) {
             let path = layout.join("blobs/sha256").join(blob);
             let bytes = fs::read(&path).unwrap();
-            // The config says nothing, and nobody reads it.
+            // The config has no content and is not read.
             if bytes == b"{}" || bytes.starts_with(b"{\"architecture\"") {
                 continue;
             }
@@ -403,7 +403,7 @@ fn no_stored_byte_can_be_changed() {
     }
 }
 
-/// A root, and a chain and key of a signer it issued, in files; `valid` is from year to year.
+/// Writes files with a root and with the chain and key of a signer that it issued, valid between these years.
 fn company(bench: &Bench, name: &str, valid: (i32, i32)) {
     let mut root = CertificateParams::default();
     root.distinguished_name.push(DnType::CommonName, "company");
@@ -424,11 +424,11 @@ fn company(bench: &Bench, name: &str, valid: (i32, i32)) {
 }
 
 #[test]
-fn certificates_name_who_signed() {
+fn certificates_identify_the_signer() {
     let bench = bench();
     fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
     let identity = "--certificate-identity=dev@acme.example";
-    // Both a company of the same name, and what was issued for other times.
+    // Another company of the same name, and certificates with other validity periods.
     for (name, valid) in
         [("now", (2020, 4000)), ("other", (2020, 4000)), ("past", (2020, 2021)), ("next", (3999, 4000))]
     {
@@ -461,13 +461,13 @@ fn certificates_name_who_signed() {
         let refused = verify(name, identity, &[]);
         assert!(refused.code == 5 && refused.stdout.contains("is not valid at"), "{refused}");
     }
-    // Somebody who is known by the key asks for the key.
+    // A signer with a known key must be verified with the key.
     let refused = bench.ocikit(&["sign", "--key", "now.key", "--certificate", "other.chain", "a.tar"]);
     assert_eq!(refused.code, 2, "{refused}");
 }
 
 #[test]
-fn who_is_believed_has_to_be_said() {
+fn keyless_flags_must_name_root_identity_and_issuer() {
     let bench = with_keys();
     fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
     let root = testdata("sigstore/rekor2-root.json").display().to_string();
@@ -486,7 +486,7 @@ fn who_is_believed_has_to_be_said() {
         let outcome = bench.ocikit(&[&["verify"], &words[..], &["a.tar"]].concat());
         assert_eq!(outcome.code, code, "{words:?}: {outcome}");
     }
-    // Nobody listens at this port, and for a trial nobody is asked.
+    // No server listens on this port, and `--dry-run` sends no requests.
     let nobody = ["--retries", "0", "--fulcio-url", "http://127.0.0.1:1"];
     fs::write(bench.path("token"), "e30.eyJzdWIiOiIxIn0.c2VjcmV0").unwrap();
     for (words, code) in [
@@ -507,11 +507,11 @@ fn who_is_believed_has_to_be_said() {
 }
 
 #[test]
-fn a_service_that_stumbles_does_not_keep_anybody_from_signing() {
+fn requests_to_a_failing_timestamp_authority_are_retried() {
     let bench = with_keys();
     let image = testdata("buildkit-single/image.tar");
     fs::copy(&image, bench.path("a.tar")).unwrap();
-    // What it is a timestamp of is not looked at where no authority is known.
+    // Without a trusted timestamp authority, the content of the timestamp is not checked.
     let stamp = answer("200 OK", &fs::read(testdata("timestamps/openssl.tsr")).unwrap());
     let busy = answer("503 Busy", b"busy");
     let sign = |url: &str, more: &[&str]| {

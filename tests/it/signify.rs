@@ -1,4 +1,4 @@
-//! `signify`, against a service that wants to see a certificate.
+//! `signify` against a service that requires a client certificate.
 
 use std::fs;
 
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::bench;
 use crate::service::{Service, answer};
 
-/// The service behind its TLS: it gives these statuses one after the other, the last one from then on.
+/// A TLS service that returns these statuses in order and then repeats the last one.
 fn service(statuses: &[u16]) -> Service {
     let said = |status| answer(&format!("{status} x"), format!("said {status}").as_bytes());
     Service::answering(statuses.iter().map(said).collect())
 }
 
-/// The program with a certificate that an authority has given it, and a registry with an image and an index.
+/// The program with a client certificate issued by an authority, and a registry with an image and an index.
 struct Place {
     bench: Bench,
     registry: Registry,
@@ -91,7 +91,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn one_collection_for_each_image() {
+fn a_request_has_one_collection_per_image() {
     let place = Place::new(&[202]);
     let registry = place.registry.name();
     let mut expected = Vec::new();
@@ -100,7 +100,7 @@ fn one_collection_for_each_image() {
         let outcome = place.signify(&[&JOB[..], &["--json", &reference]].concat());
         let raw = place.bench.ok(&["manifest", "get", &reference]);
         let digest = place.bench.ok(&["digest", &reference]);
-        // The very bytes, in this order.
+        // The exact bytes, in this order.
         let collection = format!(
             r#"{{"gun":"{registry}/acme/app","targets":[{{"name":"{tag}","byteSize":{},"digest":"{}"}}]}}"#,
             raw.len(),
@@ -121,7 +121,7 @@ fn one_collection_for_each_image() {
         expected.push(collection);
     }
     assert_eq!(place.service.asked().len(), 2);
-    // Several images, and still one request.
+    // Several images in one request.
     place.signify(&[&JOB[..], &[&place.reference("index"), &place.reference("image")]].concat()).ok();
     let asked = place.service.asked();
     assert_eq!((asked.len(), &asked[2].1), (3, &format!(r#"{{"trustedCollections":[{}]}}"#, expected.join(","))));
@@ -131,7 +131,7 @@ fn one_collection_for_each_image() {
 }
 
 #[test]
-fn nothing_but_202_is_success() {
+fn only_status_202_is_success() {
     for (statuses, code, asked) in [
         (&[500][..], 6, 5),
         (&[200], 6, 5),
@@ -158,7 +158,7 @@ fn nothing_but_202_is_success() {
 }
 
 #[test]
-fn a_certificate_of_somebody_else_is_not_let_in() {
+fn client_certificates_of_other_authorities_are_refused() {
     let place = Place::new(&[202]);
     place.write_secret(&Authority::new());
     let outcome = place.signify(&[&JOB[..], &["--json", &place.reference("index")]].concat());
@@ -166,7 +166,7 @@ fn a_certificate_of_somebody_else_is_not_let_in() {
     assert!(outcome.stderr.contains("asked 5 times"), "{outcome}");
     let facts: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!((&facts["signers"][0]["outcome"], &facts["signers"][0]["status"]), (&"failed".into(), &Value::Null));
-    // And a service whose certificate nobody knows gets nothing.
+    // A service whose certificate is not trusted gets no request.
     place.write_secret(&Authority::new());
     let line = ["signify", "--config", "config.yaml", &place.reference("index")];
     assert_eq!(place.bench.ocikit(&[&line[..], &JOB].concat()).code, 6);
@@ -180,7 +180,7 @@ fn a_certificate_of_somebody_else_is_not_let_in() {
 }
 
 #[test]
-fn nobody_signs_is_a_failure() {
+fn an_image_that_no_service_signs_is_an_error() {
     let place = Place::new(&[202]);
     let reference = place.reference("index");
     assert_snapshot!(place.signify(&[&reference]), @r"
@@ -216,7 +216,7 @@ fn nobody_signs_is_a_failure() {
 }
 
 #[test]
-fn the_environment_of_ci_chooses() {
+fn ci_environment_variables_select_the_services() {
     let mut place = Place::new(&[202]);
     place.write_config("'*': [one], acme/app: [two]");
     let paths = |place: &Place| {
@@ -232,11 +232,11 @@ fn the_environment_of_ci_chooses() {
     assert_eq!(place.signify(&[&reference]).ok(), "two accepted 202");
     place.bench = place.bench.with("JOB_TYPE", "postsubmit");
     assert_eq!(place.signify(&[&reference]).ok(), "one accepted 202\ntwo accepted 202");
-    // Where CI does not say the kind of the job, nobody is left out.
+    // If CI does not set the job type, no service is skipped.
     place.bench = place.bench.with("JOB_TYPE", "");
     assert_eq!(place.signify(&[&reference]).ok(), "one accepted 202\ntwo accepted 202");
     assert_eq!(paths(&place), ["/two", "/sign?token=hidden", "/two", "/sign?token=hidden", "/two"]);
-    // One that fails does not keep the others from signing.
+    // A failing service does not prevent requests to the others.
     let place = Place::new(&[403, 202]);
     place.write_config("'*': [one, two]");
     let outcome = place.signify(&[&JOB[..], &[&place.reference("index")]].concat());

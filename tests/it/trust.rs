@@ -1,4 +1,4 @@
-//! What `verify`, `sign` and copies with a policy do with what strangers put beside images.
+//! How `verify`, `sign` and copies with a policy handle untrusted content stored with images.
 
 use std::fs;
 use std::path::Path;
@@ -51,7 +51,7 @@ impl Layout<'_> {
         self.manifest(json!({"config": config, "layers": []}))
     }
 
-    /// A manifest that leads to a bundle about a subject.
+    /// Writes the manifest of a bundle about a subject.
     fn bundle(&self, subject: &Descriptor, layer: &Descriptor, number: usize) -> Descriptor {
         let config = self.blob(MediaType::OCI_EMPTY.as_str(), b"{}");
         self.manifest(json!({"artifactType": BUNDLE, "config": config, "layers": [layer], "subject": subject,
@@ -67,7 +67,7 @@ impl Layout<'_> {
     }
 }
 
-/// JSON with a long list of zeros, which takes twenty times its length when it is understood.
+/// Returns JSON with a long list of zeros, which takes twenty times its size once parsed.
 fn zeros(before: &str, after: &str, bytes: usize) -> Vec<u8> {
     let mut text = before.as_bytes().to_vec();
     while text.len() + after.len() + 3 < bytes {
@@ -79,7 +79,7 @@ fn zeros(before: &str, after: &str, bytes: usize) -> Vec<u8> {
 }
 
 #[test]
-fn signatures_of_strangers_take_no_memory() {
+fn untrusted_signatures_take_bounded_memory() {
     let bench = with_keys();
     fs::create_dir(bench.path("layout")).unwrap();
     let path = bench.path("layout");
@@ -102,7 +102,7 @@ fn signatures_of_strangers_take_no_memory() {
     assert_eq!(outcome.code, 5, "{outcome}");
     assert_eq!(outcome.stdout.matches("its signature is wrong").count(), 4, "each content is read once\n{outcome}");
     assert!(cost.kibibytes < 200 << 10, "{} KiB", cost.kibibytes);
-    // And more of them than anybody reads.
+    // More signatures than the limit.
     others.extend((1000..2000).map(|number| layout.bundle(&image, &large, number)));
     layout.finish(&image, &others);
     let outcome = bench.ocikit(&["verify", "--key", "release.pub", "oci:layout:1"]);
@@ -208,7 +208,7 @@ fn flags_that_a_format_ignores_are_refused() {
     let signed_as = ["verify", "--key", "release.pub", "--signed-as", "acme/app", "--format", "cosign", "a.tar"];
     assert_eq!(bench.ocikit(&signed_as).code, 2);
     assert!(fs::read(bench.path("a.tar")).unwrap() == before);
-    // What one of several formats uses is taken.
+    // A flag is accepted if one of several formats uses it.
     let both = [
         "sign",
         "--key",
@@ -242,9 +242,9 @@ fn statements_about_an_image_before_it_was_annotated_are_signed_on_request() {
     let manifest: Value = serde_json::from_str(&manifest).unwrap();
     let recorded = manifest["annotations"]["dev.ocikit.annotated-from"].as_str().unwrap();
     assert!(flags.contains(&recorded), "{manifest}");
-    // As cosign writes it, so that `cosign clean` finds it.
+    // cosign writes the artifact type into the config descriptor, and `cosign clean` depends on it.
     assert_eq!((&manifest["config"]["artifactType"], &manifest["artifactType"]), (&BUNDLE.into(), &BUNDLE.into()));
-    // Another digest is not accepted.
+    // Another digest is refused.
     let zeros = Digest::sha256_of(b"").to_string();
     assert_eq!(promote(&["--annotated-from", &zeros]).code, 5);
 }

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_one_operation_reads_is_bounded() {
+    async fn bytes_read_per_operation_are_bounded() {
         let (memory, budget) = (Memory::new(), Budget::reading_at_most(250));
         memory.insert(vec![1; 100]);
         let blob = Descriptor::of(MediaType::OCTET_STREAM, &[1; 100]);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_held_at_the_same_time_is_bounded() {
+    async fn bytes_read_concurrently_are_bounded() {
         let (memory, budget) = (Memory::new(), Budget::default());
         let large = vec![0; 16 << 20];
         let blob = Descriptor::of(MediaType::OCTET_STREAM, &large);

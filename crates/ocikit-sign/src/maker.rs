@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_in_key_and_name_counts_twice() {
+    fn only_makers_with_other_keys_and_names_are_distinct() {
         for (proofs, counted) in [
             (&[][..], 0),
             (&[&[][..], &["k1"]], 1),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_that_takes_long_ends() {
+    fn a_long_search_ends() {
         // A thousand one-time keys of one identity that four signers accept.
         let keyless: Vec<_> = (0..1000).map(|number| maker(&format!("k{number} alice"))).collect();
         assert_eq!(count_distinct(&vec![keyless; 4]), 1);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_the_same_however_they_are_written() {
+    fn names_are_normalized() {
         let make = |names: &[(rcgen::DnType, &str)], mail: Option<&str>| {
             let key = PrivateKey::generate(KeyKind::P256).unwrap();
             let pair = rcgen::KeyPair::from_pem(&key.to_pem().unwrap()).unwrap();

@@ -133,7 +133,7 @@ mod tests {
     use crate::key::KeyKind;
 
     #[tokio::test]
-    async fn a_program_that_signs_otherwise_is_found_out() {
+    async fn wrong_signatures_of_a_program_are_detected() {
         let public = PrivateKey::generate(KeyKind::P256).unwrap().public_key().clone();
         for (line, said) in [
             ("cat", "its answer is no"),

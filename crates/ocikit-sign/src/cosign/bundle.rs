@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bundle_is_by_its_key_and_about_its_digest() {
+    async fn a_bundle_verifies_with_its_key_and_digest() {
         let key = PrivateKey::generate(KeyKind::P256).unwrap();
         let other = PrivateKey::generate(KeyKind::P256).unwrap();
         let bundle = sign(&digest(), &key).await.unwrap();
@@ -584,7 +584,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_signed_attestation_is_no_signature() {
+    async fn an_attestation_is_not_a_signature() {
         let key = PrivateKey::generate(KeyKind::P256).unwrap();
         let payload = format!(
             r#"{{"_type":"{STATEMENT_TYPE}","subject":[{{"digest":{{"sha256":"{}"}}}}],"predicateType":"https://slsa.dev/provenance/v1","predicate":{{}}}}"#,
@@ -609,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_is_about_one_digest_or_gets_it() {
+    fn a_missing_subject_is_inserted() {
         let hex = digest().hex();
         let text = |subject: &str| {
             format!(
@@ -638,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_about_the_digest_before_says_so() {
+    fn a_statement_about_an_earlier_digest_records_it() {
         let (before, other) = (Digest::sha256_of(b"before"), Digest::sha256_of(b"other"));
         let text = |subjects: &str| {
             format!(r#"{{"_type":"{STATEMENT_TYPE}","subject":[{subjects}],"predicateType":"x:y","predicate":{{}}}}"#)
@@ -659,7 +659,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_stranger_writes_into_a_bundle_is_not_held() {
+    async fn untrusted_lists_in_a_bundle_are_not_kept_in_memory() {
         let key = PrivateKey::generate(KeyKind::P256).unwrap();
         let bundle = String::from_utf8(sign(&digest(), &key).await.unwrap()).unwrap();
         let zeros = format!("[{}0]", "0,".repeat(1000));
@@ -673,7 +673,7 @@ mod tests {
     }
 
     #[test]
-    fn the_encoding_is_that_of_the_specification() {
+    fn pre_authentication_encoding_follows_dsse() {
         // The example of DSSE's `protocol.md`.
         let bytes = pre_authentication_encoding("http://example.com/HelloWorld", b"hello world");
         assert_eq!(bytes, b"DSSEv1 29 http://example.com/HelloWorld 11 hello world");
@@ -681,7 +681,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+        fn untrusted_input_does_not_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
             use std::sync::LazyLock;
             static KEY: LazyLock<PrivateKey> = LazyLock::new(|| PrivateKey::generate(KeyKind::P256).unwrap());
             let _ = verify(&bytes, &digest(), KEY.public_key());

@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_of_old_and_a_certificate() {
+    async fn a_v1_log_entry_and_a_certificate_verify() {
         let (world, key) = (TestServices::new(), PrivateKey::generate(KeyKind::P256).unwrap());
         let leaf = world.certificate(&key, |_| {});
         let (mut layer, payload) = sign(&digest(), "registry.example/app", &key, None).await.unwrap();
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_there_stays() {
+    async fn existing_signatures_are_kept() {
         let key = PrivateKey::generate(KeyKind::P256).unwrap();
         let (one, _) = sign(&digest(), "a", &key, None).await.unwrap();
         let (two, _) = sign(&digest(), "b", &key, None).await.unwrap();
@@ -397,7 +397,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_panics(text in ".*") {
+        fn untrusted_input_does_not_panic(text in ".*") {
             let _ = manifest(Some(text.as_bytes()), &Descriptor::of(MediaType::OCTET_STREAM, b""));
         }
     }

@@ -89,7 +89,7 @@ pub(crate) fn local() -> HttpOptions {
 }
 
 #[tokio::test]
-async fn what_is_said_is_an_answer_whatever_it_is() {
+async fn every_status_is_a_response() {
     let server = Server::start(said("201 Created", "content-type: application/json\r\n", "{}"), None).await;
     let (http, url) = (Http::new(&local()).unwrap(), format!("http://127.0.0.1:{}/a/b?c=d", server.port));
     let answer = http.post(&url, "text/x", &[("authorization", "Bearer secret")], b"body".to_vec(), 2).await.unwrap();
@@ -106,7 +106,7 @@ async fn what_is_said_is_an_answer_whatever_it_is() {
 }
 
 #[tokio::test]
-async fn long_answers_are_cut_off_and_nothing_secret_is_told() {
+async fn long_responses_are_refused_and_secrets_are_not_shown() {
     let http = Http::new(&local()).unwrap();
     let endless = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n123456".to_vec();
     for answer in [said("200 OK", "", "123456"), endless] {
@@ -127,7 +127,7 @@ async fn long_answers_are_cut_off_and_nothing_secret_is_told() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_ever() {
+async fn requests_time_out() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let http = Http::new(&HttpOptions { total: Duration::from_millis(200), ..local() }).unwrap();
@@ -136,7 +136,7 @@ async fn nobody_waits_for_ever() {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_asked_again() {
+async fn transient_errors_are_retried() {
     let http = Http::new(&local()).unwrap();
     let (fine, busy) = (said("200 OK", "", "fine"), said("503 Busy", "", "busy"));
     let soon = said("429 Slowly", "retry-after: 0\r\n", "");
@@ -185,7 +185,7 @@ async fn what_may_pass_is_asked_again() {
 }
 
 #[tokio::test]
-async fn both_sides_show_certificates() {
+async fn mutual_tls_works() {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -230,7 +230,7 @@ async fn both_sides_show_certificates() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_asked_for_what_is_not_here() {
+async fn proxies_are_used_for_remote_hosts() {
     let proxy = Server::start(said("200 OK", "", "from afar"), None).await;
     let url = Zeroizing::new(format!("http://127.0.0.1:{}", proxy.port));
     let proxies = ProxyOptions { http: Some(url), ..ProxyOptions::default() };
@@ -245,7 +245,7 @@ async fn a_proxy_is_asked_for_what_is_not_here() {
 }
 
 #[test]
-fn what_is_private() {
+fn tls_and_loopback_urls_are_private() {
     for (url, expected) in [
         ("https://fulcio.example", true),
         ("http://localhost:1/x", true),

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_box_of_nacl_is_opened() {
+    fn nacl_test_vector_decrypts() {
         // The test vector of NaCl, `tests/secretbox.c` and `tests/secretbox.out`.
         let key = hex::decode("1b27556473e985d462cd51197a9a46c76009549eac6474f206c4ee0844f68389").unwrap();
         let nonce = hex::decode("69696ee955b62b73cd62bda875fc73d68219e0036b7a0b37").unwrap();
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn greedy_files_are_refused() {
+    fn excessive_scrypt_costs_are_refused() {
         let sealed = encrypt(b"plain", b"password").unwrap();
         let text = std::str::from_utf8(&sealed).unwrap();
         let cost = format!("\"N\":{}", 1 << LOG_N);
@@ -170,7 +170,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_change_is_found(plain in proptest::collection::vec(any::<u8>(), 1..100), place in any::<usize>()) {
+        fn any_changed_byte_is_detected(plain in proptest::collection::vec(any::<u8>(), 1..100), place in any::<usize>()) {
             let (key, nonce) = ([7; 32], [9; 24]);
             let mut sealed = seal(&key, &nonce, &plain);
             prop_assert_eq!(&**open(&key, &nonce, &sealed).unwrap(), &plain);
@@ -180,7 +180,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn untrusted_input_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decrypt(&bytes, b"");
         }
     }

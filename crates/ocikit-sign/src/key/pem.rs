@@ -89,14 +89,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn pem_blocks_round_trip(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let found = blocks(write("A KEY", &bytes).as_bytes()).unwrap();
             prop_assert_eq!(found.len(), 1);
             prop_assert_eq!(&*found[0].bytes, &bytes);
         }
 
         #[test]
-        fn nothing_panics(text in ".*") {
+        fn untrusted_input_does_not_panic(text in ".*") {
             let _ = blocks(format!("-----BEGIN A-----\n{text}\n-----END A-----").as_bytes());
         }
     }

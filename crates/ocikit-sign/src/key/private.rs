@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_verifies_and_nothing_else_does() {
+    fn only_the_signed_message_verifies() {
         for kind in kinds() {
             let (key, other) = (PrivateKey::generate(kind).unwrap(), PrivateKey::generate(kind).unwrap());
             for scheme in [Some(Scheme::of_cosign(kind)), Scheme::of_notation(kind)].into_iter().flatten() {
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn weak_and_strange_keys_are_refused() {
+    fn weak_and_unsupported_keys_are_refused() {
         // An RSA key of 1024 bits and a point on secp256k1, both written by OpenSSL.
         const WEAK: &str = "-----BEGIN PUBLIC KEY-----\nMIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCa4Oi8Mf257oVd3TUB03i2Hgmv\n\
          3AR8xN5oeorNlegpPMhtiWRYmhK5tGtk6ZVY1uZ2ku1nAWdhZSNSEYdualuff1AG\n\

@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_a_rule_is_refused() {
+    fn invalid_statements_are_refused() {
         let changes: Vec<(&str, Change)> = vec![
             ("version", Box::new(|value| value["version"] = "2.0".into())),
             ("unknown field", Box::new(|value| value["more"] = 1.into())),

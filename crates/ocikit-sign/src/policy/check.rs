@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_key_is_one_proof_plain_and_in_a_certificate() {
+    async fn one_key_counts_once_plain_and_in_a_certificate() {
         let [one, two] = [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap());
         assert_eq!(counted(&one, &two).await, 2);
         assert_eq!(counted(&one, &one).await, 1);

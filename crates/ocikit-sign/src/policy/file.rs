@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_that_fits_decides() {
+    fn the_first_matching_rule_applies() {
         let policy = parse(
             "
   - scope: ghcr.io/acme/*
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_a_certificate_has_to_name_is_said_in_full() {
+    fn certificate_signers_need_identity_issuer_and_root() {
         let trust = |signer: &str| {
             let text = format!(
                 "{{version: 1, signers: {{a: {signer}}}, rules: [{{scope: '*', require: [{{signers: [a]}}]}}]}}"
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_policies_are_refused() {
         let requires = |what: &str| format!("[{{scope: '*', require: [{what}]}}]");
         for (rules, problem) in [
             ("[]".to_owned(), "no rules"),
@@ -550,7 +550,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_panics(text in ".*") {
+        fn untrusted_input_does_not_panic(text in ".*") {
             let _ = Policy::parse(&text, read);
             let _ = parse(&text);
         }

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scopes_fit_whole_parts_of_names() {
+    fn scopes_match_whole_path_components() {
         for (scope, repository, fits) in [
             ("*", "ghcr.io/acme/app", true),
             ("ghcr.io/*", "ghcr.io/acme/app", true),

@@ -118,7 +118,7 @@ fn outcome(crl_content: &CrlContent) -> Result<(), Refusal> {
 }
 
 #[test]
-fn who_is_on_a_list_is_revoked() {
+fn a_listed_certificate_is_revoked() {
     let [signer, authority, root] = &PKI.chain[..] else { panic!("there are three") };
     let other = 1u8.to_der().unwrap();
     assert_eq!(outcome(&crl_content(vec![])), Ok(()));
@@ -233,7 +233,7 @@ fn an_extension_occurs_once() {
 }
 
 #[test]
-fn what_was_signed_before_a_key_was_lost_counts() {
+fn signatures_before_the_invalidity_date_are_accepted() {
     let [signer, authority, root] = &PKI.chain[..] else { panic!("there are three") };
     let since = field(Tag::GeneralizedTime, b"20260510000000Z").unwrap();
     let entries = vec![(serial(signer), extension(INVALIDITY_DATE, false, &since))];
@@ -246,7 +246,7 @@ fn what_was_signed_before_a_key_was_lost_counts() {
 }
 
 #[test]
-fn lists_that_break_a_rule_tell_nothing() {
+fn lists_that_violate_a_rule_give_no_status() {
     let place = |parts: &[Vec<u8>]| extension(IssuingDistributionPoint::OID, true, &sequence(parts));
     let named = |uri: &[u8]| {
         let name = field(inner(6), uri).unwrap();
@@ -331,7 +331,7 @@ fn files_hold_one_or_several() {
 
 proptest! {
     #[test]
-    fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn untrusted_input_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = RevocationList::from_der(&bytes);
         let _ = RevocationList::from_der(&sequence(&[sequence(&[bytes])]));
     }

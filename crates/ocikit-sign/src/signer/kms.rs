@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_plugins_lead_nowhere_else() {
+    fn plugin_names_cannot_be_paths() {
         for (text, found) in [
             ("vault://a/b?c", Some(("vault", "a/b?c"))),
             ("my-hsm://1://2", Some(("my-hsm", "1://2"))),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn plugins_that_answer_nothing_are_refused() {
+    async fn plugins_without_a_response_are_refused() {
         for (program, said) in
             [("true", "no answer"), ("cat", "no answer"), ("sigstore-kms-that-is-not-there", "No such file")]
         {

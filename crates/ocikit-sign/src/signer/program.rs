@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn programs_that_do_not_behave_are_not_waited_for() {
+    async fn programs_are_killed_at_their_limits() {
         let begun = std::time::Instant::now();
         for (line, max_bytes, timeout, said) in [
             ("sleep 60", 10, 200, "took longer"),

@@ -279,7 +279,7 @@ sign-config:
     }
 
     #[test]
-    fn configurations_that_make_no_sense_are_refused() {
+    fn invalid_configurations_are_refused() {
         for (from, to, problem) in [
             ("job-type: [postsubmit, schedule]", "jobtype: [postsubmit]", "jobtype"),
             ("'*': [all]", "'*': [nobody]", "no signer `nobody`"),
@@ -299,7 +299,7 @@ sign-config:
     }
 
     #[test]
-    fn a_secret_is_two_texts_in_base64() {
+    fn a_secret_has_two_base64_fields() {
         let found = identity(br#"{"certData": "QUJD\n", "privateKeyData": "REVG", "clientID": "x"}"#).unwrap();
         assert_eq!((&found.chain[..], &found.key[..]), (&b"ABC"[..], &b"DEF"[..]));
         for text in ["", "{}", r#"{"certData": "QUJD"}"#, r#"{"certData": "QUJD", "privateKeyData": "TOP-SECRET!"}"#] {
@@ -310,7 +310,7 @@ sign-config:
 
     proptest::proptest! {
         #[test]
-        fn nothing_panics(text in ".*") {
+        fn untrusted_input_does_not_panic(text in ".*") {
             let _ = Config::parse(&text);
             let _ = identity(text.as_bytes());
             let _ = duration(&text);

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repositories_have_their_whole_names() {
+    fn repositories_have_globally_unique_names() {
         let found = Descriptor::new(MediaType::OCI_INDEX, Digest::sha256_of(b"x"), 7);
         for (reference, gun, tag) in [
             ("alpine", "index.docker.io/library/alpine", "latest"),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_request_stays_wrong() {
+    fn client_errors_are_final() {
         for (status, expected) in [(200, false), (302, false), (400, true), (403, true), (429, false), (500, false)] {
             assert_eq!(is_final(status), expected, "{status}");
         }

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_each_operator_is_asked() {
+    fn the_newest_service_of_each_operator_is_selected() {
         let log = |url: &str, version| LogUrl { url: url.to_owned(), version };
         let [new, other] = ["https://new", "https://other"].map(|url| log(url, LogVersion::Two));
         let found = services(|_| {}).unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_had_is_refused() {
+    fn unavailable_services_are_refused() {
         let changes: [&dyn Fn(&mut Value); 8] = [
             &|config| config["rekorTlogConfig"] = json!({"selector": "EXACT", "count": 3}),
             &|config| config["rekorTlogConfig"] = json!({"selector": "EXACT"}),

@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_about_one_signature() {
+    fn an_entry_must_be_about_the_signature() {
         let (world, key) = (TestServices::new(), PrivateKey::generate(KeyKind::P256).unwrap());
         let [leaf, other] = [(); 2].map(|()| world.certificate(&key, |_| {}));
         let signature = key.sign(Scheme::EcdsaP256Sha256, b"message").unwrap();

@@ -79,14 +79,14 @@ impl Recorded {
 }
 
 #[test]
-fn what_public_logs_have_is_verified() {
+fn bundles_of_public_logs_verify() {
     for recorded in &BOTH {
         assert_eq!(recorded.verify(recorded.bundle.as_bytes(), &recorded.trust()), Ok(()));
     }
 }
 
 #[test]
-fn it_is_by_whom_and_by_whose_word_was_asked_for() {
+fn identity_and_issuer_must_match() {
     for recorded in &BOTH {
         let exact = |text: &str| Pattern::Exact(text.to_owned());
         let trust = recorded.trust();
@@ -117,7 +117,7 @@ fn it_is_by_whom_and_by_whose_word_was_asked_for() {
 }
 
 #[test]
-fn nothing_of_a_root_may_be_missing_or_of_another_time() {
+fn every_part_of_a_trusted_root_is_required_and_valid() {
     for (recorded, parts) in [
         (&VERSION_1, &["tlogs", "certificateAuthorities", "ctlogs"][..]),
         (&VERSION_2, &["tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities"]),
@@ -155,7 +155,7 @@ fn nothing_of_a_root_may_be_missing_or_of_another_time() {
 }
 
 #[test]
-fn what_is_skipped_is_not_asked_for() {
+fn skipped_checks_need_no_evidence() {
     let trust = CertificateTrust { certificate_log: LogCheck::Skipped, ..VERSION_1.trust() };
     let mut without = trust.clone();
     without.root.certificate_logs.clear();
@@ -389,7 +389,7 @@ fn times_in_a_root_are_those_of_rfc_3339() {
 
 proptest::proptest! {
     #[test]
-    fn nothing_panics(text in ".*", place in 0_usize..7000, byte in proptest::prelude::any::<u8>()) {
+    fn untrusted_input_does_not_panic(text in ".*", place in 0_usize..7000, byte in proptest::prelude::any::<u8>()) {
         let _ = TrustedRoot::parse(text.as_bytes());
         let trust = VERSION_2.trust();
         let mut bundle = VERSION_2.bundle.as_bytes().to_vec();

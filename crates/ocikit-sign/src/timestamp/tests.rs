@@ -21,7 +21,7 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_timestamp_is_a_time_give_or_take() {
+fn a_timestamp_has_an_accuracy() {
     let tsa = Tsa::new();
     for hash in [Hash::Sha256, Hash::Sha384, Hash::Sha512] {
         let stamp = check(&tsa, &tsa.token(MESSAGE, &TokenContent { hash, ..TokenContent::at(NOON) })).unwrap();
@@ -34,7 +34,7 @@ fn a_timestamp_is_a_time_give_or_take() {
 }
 
 #[test]
-fn a_token_and_the_answer_that_brings_it_are_the_same() {
+fn a_token_and_its_response_verify_alike() {
     let (root, answer) = (Certificate::read_all(&fixture("openssl.pem")).unwrap(), fixture("openssl.tsr"));
     let found = [&answer[..], token(&answer).unwrap()].map(|bytes| verify_timestamp(bytes, MESSAGE, &root).unwrap());
     assert_eq!(found[0], found[1]);
@@ -43,7 +43,7 @@ fn a_token_and_the_answer_that_brings_it_are_the_same() {
 }
 
 #[test]
-fn what_others_make_is_read() {
+fn timestamps_of_public_authorities_verify() {
     let chain = Certificate::read_all(&fixture("sigstore.pem")).unwrap();
     let [signer, between, root] = &chain[..] else { panic!("there are three") };
     // The token has the signer's certificate and the intermediate is given, or the token has no certificates.
@@ -217,7 +217,7 @@ fn requests_and_answers() {
 }
 
 #[test]
-fn times_are_read_as_the_standard_says() {
+fn times_follow_rfc_3161() {
     for (text, found) in [
         ("20260601120000Z", Some("2026-06-01T12:00:00Z")),
         ("20260601120000.25Z", Some("2026-06-01T12:00:00.25Z")),
@@ -269,7 +269,7 @@ async fn serve(tsa: Tsa, status: &'static str, kind: &'static str, change: fn(&m
 }
 
 #[tokio::test]
-async fn what_an_authority_says_is_checked() {
+async fn responses_of_authorities_are_verified() {
     let retries = ocikit_image::RetryOptions::never();
     let http = crate::Http::new(&crate::HttpOptions { system_authorities: false, retries, ..Default::default() });
     let http = http.unwrap();
@@ -300,7 +300,7 @@ async fn what_an_authority_says_is_checked() {
 
 proptest! {
     #[test]
-    fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn untrusted_input_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let authorities = Authorities { roots: &[], others: &[] };
         prop_assert!(verify(&bytes, MESSAGE, authorities).is_err());
         let _ = token(&bytes);

@@ -1,4 +1,4 @@
-//! Policies, and signatures in places where they do not belong.
+//! Policies, and signatures stored with the wrong subject.
 
 mod policy;
 mod replay;

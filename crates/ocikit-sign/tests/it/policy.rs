@@ -1,4 +1,4 @@
-//! What policies let through and what they do not.
+//! What policies accept and refuse.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
 
@@ -13,7 +13,7 @@ use ocikit_sign::{
 };
 use ocikit_spec::{Descriptor, MediaType};
 
-/// An index of two images, and three keys by their names.
+/// An index of two images, and three named keys.
 struct Bench {
     root: Root,
     place: Arc<dyn Sink>,
@@ -80,7 +80,7 @@ async fn a_threshold_counts_signers_and_not_signatures() {
     let bench = Bench::new().await;
     let two = "{signers: [a, b, c], threshold: 2}";
     assert!(!bench.lets_through(two).await);
-    // The same one twice, in two forms and again, is one.
+    // The same signer in two formats and repeated counts once.
     for format in [Format::Cosign, Format::CosignLegacy, Format::Cosign] {
         bench.sign("a", format, Depth::Root).await;
         let verdict = bench.ask(two).await;
@@ -99,7 +99,7 @@ async fn a_threshold_counts_signers_and_not_signatures() {
 }
 
 #[tokio::test]
-async fn each_digest_counts_for_itself() {
+async fn each_digest_needs_its_own_signatures() {
     let bench = Bench::new().await;
     bench.sign("a", Format::Cosign, Depth::Root).await;
     assert!(bench.lets_through("{signers: [a]}").await);
@@ -113,8 +113,8 @@ async fn each_digest_counts_for_itself() {
     assert_eq!((verdict.is_met(), verdict.findings.len()), (true, 4));
 }
 
-/// A manifest with this config and these layers, each with its type, as an entry for unknown/unknown that is labelled as an
-/// attestation.
+/// Returns the index entry of a manifest with this config and these layers, each with its media type. The entry has
+/// the platform unknown/unknown and is labelled as an attestation.
 fn labelled(memory: &Memory, config: (&str, &[u8]), layers: &[(&str, &[u8])]) -> Descriptor {
     let blob = |(kind, bytes): (&str, &[u8])| {
         memory.insert(bytes.to_vec());
@@ -146,7 +146,7 @@ const STATEMENT: (&str, &[u8]) =
 const IN_TOTO: &str = "application/vnd.in-toto+json";
 
 #[tokio::test]
-async fn only_what_cannot_be_run_is_an_attestation() {
+async fn only_manifests_that_cannot_be_run_are_attestations() {
     let bench = Bench::new().await;
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, 1, &"linux/amd64".parse().unwrap(), &[1]);
@@ -182,7 +182,7 @@ async fn only_what_cannot_be_run_is_an_attestation() {
             assert_eq!(verdict.findings.len(), wanted - usize::from(is_attestation), "{what}, {depth}");
         }
     }
-    // One digest that is listed as an attestation and as an image needs its signature.
+    // A digest listed both as an attestation and as an image needs a signature.
     let twice = testing::index(&memory, &[real.clone(), with(Some("linux/amd64"), &real)]);
     let root = Root::at(memory.clone(), twice).await.unwrap();
     let policy = bench.policy("[{scope: '*', require: [{signers: [a], depth: leaves}]}]");
@@ -191,7 +191,7 @@ async fn only_what_cannot_be_run_is_an_attestation() {
 }
 
 #[tokio::test]
-async fn an_entry_is_what_its_bytes_are_whatever_its_type_says() {
+async fn entries_are_classified_by_their_bytes() {
     let (bench, memory) = (Bench::new().await, Arc::new(Memory::new()));
     let place: Arc<dyn Sink> = memory.clone();
     let images = [1, 2].map(|seed| testing::image(&memory, seed, &"linux/amd64".parse().unwrap(), &[1]));
@@ -202,7 +202,7 @@ async fn an_entry_is_what_its_bytes_are_whatever_its_type_says() {
     let nested = testing::index(&memory, &images[1..]);
     memory.insert(&b"#!/bin/sh"[..]);
     let strange = Descriptor::of(MediaType::new("application/octet-stream"), b"#!/bin/sh");
-    // The type of an entry, what it leads to, and how many subjects there are besides the image that is signed.
+    // The media type of an entry, what it points to, and the expected number of subjects.
     for kind in [
         "",
         "application/octet-stream",
@@ -223,17 +223,17 @@ async fn an_entry_is_what_its_bytes_are_whatever_its_type_says() {
             assert!(!verify(&root, &asked).await.unwrap().is_complete(), "`{kind}`");
         }
     }
-    // What is not understood is not signed either, so that signing and verifying mean the same.
+    // A subject of unknown kind is not signed either, so that signing and verifying agree.
     let root = Root::at(memory.clone(), testing::index(&memory, &[images[0].clone(), strange])).await.unwrap();
     let refused = sign(&root, &bench.keys["a"], &options).await;
     assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
 }
 
 #[tokio::test]
-async fn the_same_signature_again_is_one() {
+async fn duplicate_signatures_count_once() {
     let bench = Bench::new().await;
     bench.sign("a", Format::Cosign, Depth::Root).await;
-    // Replayed in other manifests about the same image.
+    // The same signature in other manifests about the same image.
     let listed = bench.place.referrers(&bench.root.digest()).await.unwrap();
     let Root::Other(signature) = Root::at(bench.place.clone(), listed[0].clone()).await.unwrap() else { panic!() };
     let text = String::from_utf8(signature.manifest().unwrap().bytes().to_vec()).unwrap();
@@ -247,7 +247,7 @@ async fn the_same_signature_again_is_one() {
     let verdict = bench.ask("{signers: [b]}").await;
     let Outcome::Missing(refused) = &verdict.findings[0].checks[0].outcome else { panic!() };
     assert_eq!(refused.len(), 1, "a replay is not read again");
-    // Two names for one key are refused before anything is counted.
+    // Two names for one key are refused before signatures are counted.
     let key = bench.keys["a"].public_key();
     let trust = |name: &str| Trust::Key { name: name.to_owned(), key: key.clone() };
     let twice = VerifyOptions::new(vec![trust("one"), trust("two")]);
@@ -255,7 +255,7 @@ async fn the_same_signature_again_is_one() {
 }
 
 #[tokio::test]
-async fn referrers_are_sorted_by_who_made_them() {
+async fn referrers_are_classified_by_signer() {
     let bench = Bench::new().await;
     bench.sign("a", Format::Cosign, Depth::Images).await;
     bench.attest("a", Depth::Root).await;
@@ -274,20 +274,20 @@ async fn referrers_are_sorted_by_who_made_them() {
     // Three signatures, one attestation, one manifest under a tag, the signed SBOM and its signature.
     assert_eq!((check.verified.len(), check.mixed.len(), check.unverified.len()), (7, 0, 4), "{check:?}");
     assert!(check.verified.contains(&signed_sbom.digest) && check.unverified.contains(&sbom.digest));
-    // What is copied along is what was verified.
+    // Only verified referrers are copied.
     let there: Arc<dyn Sink> = Arc::new(Memory::new());
     let referrers = Referrers::All.among(check.verified.clone());
     let copied = copy(&bench.root, &there, &CopyOptions { referrers, ..CopyOptions::default() }).await.unwrap();
     let along: BTreeSet<_> = copied.referrers.iter().map(|referrer| referrer.digest).collect();
     assert_eq!(along, check.verified);
-    // A tag below which a stranger signed too is neither.
+    // A signature manifest with an additional unknown signature is mixed.
     bench.sign("c", Format::CosignLegacy, Depth::Root).await;
     let check = policy.check_referrers(&bench.root, &options).await.unwrap();
     assert_eq!((check.verified.len(), check.mixed.len(), check.unverified.len()), (6, 1, 4), "{check:?}");
 }
 
 #[tokio::test]
-async fn an_attestation_is_asked_for_by_its_type_and_its_signer() {
+async fn attestations_are_required_by_type_and_signer() {
     let bench = Bench::new().await;
     let wanted = "{signers: [a], attestation: slsaprovenance1, depth: leaves}";
     bench.sign("a", Format::Cosign, Depth::Images).await;
@@ -303,7 +303,7 @@ async fn an_attestation_is_asked_for_by_its_type_and_its_signer() {
 }
 
 #[tokio::test]
-async fn what_a_policy_says_nothing_of_is_refused() {
+async fn images_without_a_rule_are_refused() {
     let bench = Bench::new().await;
     bench.sign("a", Format::Cosign, Depth::Root).await;
     let policy = bench.policy("[{scope: ghcr.io/acme/*, require: [{signers: [a]}]}]");
@@ -320,7 +320,7 @@ async fn what_a_policy_says_nothing_of_is_refused() {
         ..PolicyOptions::new(Some("ghcr.io/acme/app".parse().unwrap()), Timestamp::UNIX_EPOCH)
     };
     assert!(matches!(policy.check(&bench.root, &other).await, Err(Error::Moved { .. })));
-    // An index without images has nothing that could be signed, and that is not enough.
+    // An index without images has nothing to sign and is refused.
     let memory = Arc::new(Memory::new());
     let empty = Root::at(memory.clone(), testing::index(&memory, &[])).await.unwrap();
     let policy = bench.policy("[{scope: '*', require: [{signers: [a], depth: leaves}]}]");

@@ -1,4 +1,4 @@
-//! Signatures that are where they do not belong, and places that hold what nobody signed.
+//! Signatures stored with the wrong subject, and locations with damaged or unsigned content.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
 
@@ -33,7 +33,7 @@ async fn outcome(root: &Root, options: &VerifyOptions) -> Outcome {
     verify(root, options).await.unwrap().checks.remove(0).outcome
 }
 
-/// Puts a document about `to` that was made about another: the same signature in a manifest of its own.
+/// Stores a signature about `from` as a referrer of `to`: the same signature in a new manifest.
 async fn replay(from: &Root, to: &Root, memory: &Arc<Memory>, key: &PrivateKey, options: &SignOptions) {
     let format = options.formats[0];
     let signed = sign(from, key, options).await.unwrap().remove(0);
@@ -63,14 +63,14 @@ async fn a_signature_of_another_image_is_refused() {
         replay(&signed, &unsigned, &memory, &key, &options).await;
         let Outcome::Missing(refused) = outcome(&unsigned, &trust(&key)).await else { panic!("it is another's") };
         assert!(matches!(&refused[..], [only] if matches!(only.why, Refusal::OtherSubject(_))), "{refused:?}");
-        // A good one beside it counts.
+        // A valid signature next to it is found.
         let place: Arc<dyn Sink> = memory.clone();
         attach(&sign(&unsigned, &key, &options).await.unwrap(), &place, &CopyOptions::default()).await.unwrap();
         assert!(matches!(outcome(&unsigned, &trust(&key)).await, Outcome::Verified(_)));
     }
 }
 
-/// A certificate of a key, and the authority of one's own that issued it; valid from this year to that.
+/// Returns a certificate for a key and the private authority that issued it, valid between these years.
 fn certified(key: &PrivateKey, from: i32, to: i32) -> Vec<Certificate> {
     let mut root = CertificateParams::default();
     root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -133,11 +133,11 @@ async fn a_certificate_signs_one_image_too_and_at_its_time() {
             let why = refused(outcome(&signed, &trust(identity, issuers, now)).await);
             assert!(why.is_some(), "{format} {identity} {now}");
         }
-        // Whoever asks for the key alone: a bundle names the certificate instead.
+        // Trust in the key alone does not accept it: the bundle has a certificate instead of a key hint.
         let keyed = VerifyOptions::new(vec![Trust::Key { name: "key".to_owned(), key: key.public_key().clone() }]);
         assert_eq!(matches!(outcome(&signed, &keyed).await, Outcome::Verified(_)), format == Format::CosignLegacy);
     }
-    // A certificate of another key is found out before anything is signed.
+    // A certificate for another key is refused before anything is signed.
     let other = PrivateKey::generate(KeyKind::P256).unwrap();
     let memory = Arc::new(Memory::new());
     let material = VerificationMaterial { certificates, ..VerificationMaterial::new(http, now) };
@@ -163,7 +163,7 @@ async fn a_place_without_signatures_verifies_nothing() {
 }
 
 #[tokio::test]
-async fn what_was_verified_is_what_was_asked_for() {
+async fn only_the_verified_root_is_accepted() {
     let key = PrivateKey::generate(KeyKind::Ed25519).unwrap();
     let memory = Arc::new(Memory::new());
     let (root, other) = (image(&memory, 1).await, image(&memory, 2).await);
@@ -184,7 +184,7 @@ async fn what_was_verified_is_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_signature_for_another_repository_is_refused_where_that_is_asked_for() {
+async fn a_signature_for_another_repository_is_refused_on_request() {
     let key = PrivateKey::generate(KeyKind::P256).unwrap();
     let memory = Arc::new(Memory::new());
     let root = image(&memory, 1).await;
@@ -205,7 +205,7 @@ async fn a_signature_for_another_repository_is_refused_where_that_is_asked_for()
 }
 
 #[tokio::test]
-async fn what_was_made_elsewhere_is_checked_first() {
+async fn external_signatures_are_verified_before_they_are_imported() {
     let [key, other] = [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap());
     let memory = Arc::new(Memory::new());
     let (root, another) = (image(&memory, 1).await, image(&memory, 2).await);
@@ -227,7 +227,7 @@ async fn what_was_made_elsewhere_is_checked_first() {
         };
         assert!(matches!(import_signature(&another, &key).await, Err(Error::Refused(Refusal::OtherSubject(_)))));
         assert!(matches!(import_signature(&root, &other).await, Err(Error::Refused(_))));
-        // What it is about is checked even if nobody is asked who made it.
+        // The subject is checked even without a trusted signer.
         let unverified =
             async |root: &Root| ocikit_sign::import_signature(root, foreign(), None, Timestamp::UNIX_EPOCH).await;
         assert!(matches!(unverified(&another).await, Err(Error::Refused(Refusal::OtherSubject(_)))));
@@ -241,7 +241,7 @@ async fn what_was_made_elsewhere_is_checked_first() {
 }
 
 #[tokio::test]
-async fn whoever_attests_does_not_sign() {
+async fn an_attestation_does_not_count_as_a_signature() {
     let key = PrivateKey::generate(KeyKind::P256).unwrap();
     let memory = Arc::new(Memory::new());
     let root = image(&memory, 1).await;

@@ -111,7 +111,7 @@ fn trust(level: &str, trusted: &Authority, now: &str) -> NotationTrust {
 const SEALS: [EnvelopeFormat; 2] = [EnvelopeFormat::Jws, EnvelopeFormat::Cose];
 
 #[tokio::test]
-async fn every_kind_of_key_is_sealed_and_opened() {
+async fn envelopes_with_every_kind_of_key_verify() {
     let authority = authority("root", |_| {});
     for kind in [KeyKind::P256, KeyKind::P384, KeyKind::P521, KeyKind::Rsa { bits: 2048 }, KeyKind::Rsa { bits: 3072 }]
     {
@@ -155,7 +155,7 @@ async fn no_byte_can_be_changed() {
 }
 
 #[tokio::test]
-async fn levels_decide_what_is_only_told() {
+async fn levels_decide_which_failures_are_warnings() {
     let (known, stranger) = (authority("root", |_| {}), authority("stranger", |_| {}));
     let key = PrivateKey::generate(KeyKind::P256).unwrap();
     let chain = Chain::new(vec![known.issue(&key, |_| {}), known.certificate()]).unwrap();
@@ -241,7 +241,7 @@ fn certificates_obey_the_rules() {
 }
 
 #[tokio::test]
-async fn the_signer_is_who_the_certificate_says() {
+async fn trusted_identities_select_the_signer() {
     let authority = authority("root", |_| {});
     let [key, other] = [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap());
     let chain = Chain::new(vec![authority.issue(&key, |_| {}), authority.certificate()]).unwrap();
@@ -350,7 +350,7 @@ async fn a_timestamp_outlives_certificates() {
 }
 
 #[tokio::test]
-async fn signing_authorities_are_trusted_as_such() {
+async fn signing_authorities_need_their_own_trust_store() {
     let authority = authority("root", |_| {});
     let root = authority.certificate();
     let key = PrivateKey::generate(KeyKind::P256).unwrap();
@@ -390,7 +390,7 @@ async fn signing_authorities_are_trusted_as_such() {
 }
 
 #[test]
-fn a_plugin_that_nobody_asks_is_not_passed_over() {
+fn an_unavailable_plugin_is_not_skipped() {
     let attributes = |others: Value, critical: &[&str]| {
         let attributes = Attributes {
             critical: [&[SCHEME], critical].concat().into_iter().map(str::to_owned).collect(),
@@ -656,7 +656,7 @@ static TRUST: LazyLock<NotationTrust> = LazyLock::new(|| trust("audit", &authori
 
 proptest! {
     #[test]
-    fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn untrusted_input_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         for form in SEALS {
             prop_assert!(TRUST.verify(form, &bytes, &subject()).is_err());
         }

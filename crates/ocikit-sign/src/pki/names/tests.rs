@@ -13,7 +13,7 @@ static KEY: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate().unwrap());
 
 const NAME_CONSTRAINTS: &[u64] = &[2, 5, 29, 30];
 
-/// A certificate of the authority `CN=issuer` with these names.
+/// Returns a certificate issued by `CN=issuer` with these names.
 fn certificate(subject: &[(DnType, &str)], names: &[SanType], constraints: Option<Vec<u8>>) -> Certificate {
     let issuer = subject_of(&[(DnType::CommonName, "issuer")]);
     let params = |subject: DistinguishedName| {
@@ -50,7 +50,7 @@ fn ia5(text: &str) -> Ia5String {
     Ia5String::new(text).unwrap()
 }
 
-/// `dns:`, `mail:`, `uri:`, `dir:` or an IP address with a mask or without.
+/// Parses `dns:`, `mail:`, `uri:`, `dir:` or an IP address with or without a mask.
 fn base(text: &str) -> GeneralName {
     match text.split_once(':').filter(|(kind, _)| ["dns", "mail", "uri", "dir", "other"].contains(kind)) {
         Some(("dns", text)) => GeneralName::DnsName(ia5(text)),
@@ -79,8 +79,8 @@ fn name(text: &str) -> SanType {
 }
 
 #[test]
-fn names_are_within_what_an_authority_may_certify() {
-    // What is permitted, what is excluded, the name, and whether it may be certified.
+fn name_constraints_are_enforced() {
+    // The permitted names, the excluded names, the name, and whether it may be certified.
     let cases: &[(&[&str], &[&str], &str, bool)] = &[
         // Hosts: the base and everything below it.
         (&["dns:example.com"], &[], "dns:example.com", true),
@@ -98,13 +98,13 @@ fn names_are_within_what_an_authority_may_certify() {
         (&["dns:example.com"], &["dns:a.example.com"], "dns:a.example.com", false),
         (&["dns:"], &[], "dns:example.com", true),
         (&[], &["dns:"], "dns:example.com", false),
-        // Wildcards: all that they stand for has to be permitted, nothing of it excluded.
+        // Wildcards: all names they stand for must be permitted, and none excluded.
         (&["dns:example.com"], &[], "dns:*.example.com", true),
         (&["dns:a.example.com"], &[], "dns:*.example.com", false),
         (&[], &["dns:a.example.com"], "dns:*.example.com", false),
         (&[], &["dns:b.a.example.com"], "dns:*.example.com", true),
         (&[], &["dns:example.com"], "dns:*.example.com", false),
-        // Names that are none.
+        // Malformed names.
         (&["dns:example.com"], &[], "dns:.example.com", false),
         (&["dns:example.com"], &[], "dns:a.example.com.", false),
         (&["dns:example.com"], &[], "dns:a..example.com", false),
@@ -112,7 +112,7 @@ fn names_are_within_what_an_authority_may_certify() {
         (&["dns:example.com"], &[], "dns:a b.example.com", false),
         (&[], &["dns:example.com"], "dns:a.example.com.", false),
         (&[], &["dns:example.com"], "dns:192.0.2.1", false),
-        // Mail addresses: one of them, those at a host, those at hosts below one.
+        // Mail addresses: a single one, those at a host, those at hosts below one.
         (&["mail:a@example.com"], &[], "mail:a@example.com", true),
         (&["mail:a@example.com"], &[], "mail:a@EXAMPLE.com", true),
         (&["mail:a@example.com"], &[], "mail:A@example.com", false),
@@ -155,7 +155,7 @@ fn names_are_within_what_an_authority_may_certify() {
         (&["192.0.2.0/255.255.255.0"], &[], "2001:db8::7", false),
         (&[], &["0.0.0.0/0.0.0.0"], "192.0.2.7", false),
         (&["192.0.2.7/255.255.255.255"], &[], "192.0.2.7", true),
-        // Constraints of one kind leave the others alone, but for kinds that are not evaluated.
+        // Constraints of one kind do not apply to other kinds, except for unsupported kinds.
         (&["dns:example.com"], &[], "mail:a@example.org", true),
         (&[], &["192.0.2.0/255.255.255.0"], "dns:example.com", true),
         (&["dns:example.com"], &[], "other:a", true),
@@ -172,7 +172,7 @@ fn names_are_within_what_an_authority_may_certify() {
 }
 
 #[test]
-fn subjects_are_within_directories() {
+fn directory_name_constraints_are_enforced() {
     let organization = (DnType::OrganizationName, "Acme");
     let subject = [(DnType::CountryName, "US"), organization.clone(), (DnType::CommonName, "signer")];
     for (permitted, excluded, expected) in [
@@ -193,7 +193,7 @@ fn subjects_are_within_directories() {
         let leaf = certificate(&subject, &[], None);
         assert_eq!(check(&[&leaf, &authority]).is_ok(), expected, "{permitted} {excluded}");
     }
-    // In another type of string it is the same name.
+    // The same name in another type of string.
     let excluded = constraints(&[], &[base("dir:O=Acme")]);
     let authority = certificate(&[(DnType::CommonName, "issuer")], &[], Some(excluded));
     for value in [
@@ -222,7 +222,7 @@ fn older_certificates_have_mail_addresses_in_their_subject() {
 }
 
 #[test]
-fn kinds_of_names_that_are_not_evaluated_are_refused_where_they_are_constrained() {
+fn constrained_names_of_unsupported_kinds_are_refused() {
     let registered = CustomExtension::from_oid_content(
         &[2, 5, 29, 17],
         SubjectAltName(vec![GeneralName::RegisteredId(ObjectIdentifier::new_unwrap("1.2.3.4"))]).to_der().unwrap(),
@@ -261,7 +261,7 @@ fn constraints_are_well_formed() {
         (vec![0x30, 4, 0xa0, 0, 0xa1, 0], "a list of subtrees is empty"),
         (vec![0x30, 2, 0xa2, 0], "2.5.29.30 is malformed"),
         (vec![5, 0], "2.5.29.30 is malformed"),
-        // X.400 addresses are not even read.
+        // X.400 addresses are not even parsed.
         (vec![0x30, 6, 0xa0, 4, 0x30, 2, 0xa3, 0], "2.5.29.30 is malformed"),
         (constraints(&[base("dns:.example.com")], &[]), "a host name is malformed"),
         (constraints(&[base("dns:*.example.com")], &[]), "a host name is malformed"),
@@ -280,7 +280,7 @@ fn constraints_are_well_formed() {
 }
 
 #[test]
-fn constraints_hold_for_the_whole_path() {
+fn constraints_apply_to_the_whole_path() {
     let permits = |hosts: &[&str]| {
         let bases: Vec<_> = hosts.iter().map(|host| base(&format!("dns:{host}"))).collect();
         Some(constraints(&bases, &[]))
@@ -293,7 +293,7 @@ fn constraints_hold_for_the_whole_path() {
     for (of_middle, of_root, expected) in [
         (permits(&["a.example.com", "b.example.com"]), permits(&["example.com"]), true),
         (permits(&["b.example.com"]), permits(&["example.com"]), false),
-        // What an authority below may certify cannot be more than what the one above may.
+        // A lower authority cannot certify more than a higher one.
         (permits(&["a.example.com"]), permits(&["b.example.com"]), false),
         (None, permits(&["b.example.com"]), false),
         (None, None, true),
@@ -301,7 +301,7 @@ fn constraints_hold_for_the_whole_path() {
         let (middle, root) = (middle(of_middle), root(of_root));
         assert_eq!(check(&[&leaf, &middle, &root]).is_ok(), expected);
     }
-    // The names of authorities count as well, unless they certify themselves.
+    // The names of authorities are constrained as well, unless they are self-issued.
     let named = authority("middle", &[name("dns:example.org")], None);
     assert!(check(&[&leaf, &named, &root(permits(&["example.com"]))]).is_err());
     let renewed = authority("issuer", &[name("dns:example.org")], None);
@@ -322,7 +322,7 @@ fn many_names_and_constraints_are_refused() {
 
 proptest::proptest! {
     #[test]
-    fn nothing_panics(text in ".*", host in "[a-z.:@/*\\[\\]0-9]*", bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+    fn untrusted_input_does_not_panic(text in ".*", host in "[a-z.:@/*\\[\\]0-9]*", bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
         for text in [&text, &host] {
             let _ = (super::host(text), mailbox(text), authority_of(text), authority_of(&format!("https://{text}")));
         }

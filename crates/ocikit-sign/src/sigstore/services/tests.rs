@@ -18,7 +18,7 @@ fn token(claims: &Value) -> String {
 }
 
 #[test]
-fn a_token_names_a_mail_address_or_a_subject() {
+fn a_token_has_a_mail_address_or_a_subject() {
     for (claims, expected) in [
         (json!({"sub": "1", "email": WHO}), Some(WHO)),
         (json!({"sub": "repo:acme/app:ref", "email": ""}), Some("repo:acme/app:ref")),
@@ -37,7 +37,7 @@ fn a_token_names_a_mail_address_or_a_subject() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_of_the_key_and_a_token_goes_to_no_one_else() {
+async fn certificates_match_the_key_and_tokens_are_not_leaked() {
     let (world, key) = (TestServices::new(), PrivateKey::generate(KeyKind::P256).unwrap());
     let other = PrivateKey::generate(KeyKind::P256).unwrap();
     let chain = |key: &PrivateKey| {
@@ -72,7 +72,7 @@ async fn a_certificate_is_of_the_key_and_a_token_goes_to_no_one_else() {
         }
         assert!(server.asked().starts_with("POST /api/v2/signingCert "), "{}", server.asked());
     }
-    // What passes has not happened, and everything is sent once more.
+    // After a transient error, the whole request is sent again.
     let busy = said("500 Oh", "", &token);
     let server = Server::answering(vec![busy.clone(), Vec::new(), said("201 Created", "", &chain(&key))], None).await;
     let url = format!("http://127.0.0.1:{}/", server.port);
@@ -89,7 +89,7 @@ async fn a_certificate_is_of_the_key_and_a_token_goes_to_no_one_else() {
 }
 
 #[tokio::test]
-async fn what_services_say_is_checked_before_it_is_stored() {
+async fn responses_of_services_are_verified_before_they_are_stored() {
     let (world, key) = (TestServices::new(), PrivateKey::generate(KeyKind::P256).unwrap());
     let leaf = world.certificate(&key, |_| {});
     let signature = key.sign(Scheme::EcdsaP256Sha256, b"message").unwrap();
@@ -106,7 +106,7 @@ async fn what_services_say_is_checked_before_it_is_stored() {
         root: Some(world.root()),
         ..VerificationMaterial::new(http(), at("2026-06-15T12:00:00Z"))
     };
-    // The nonce of these is 7 and not the one that was asked for.
+    // The nonce of these responses is 7 and not the requested one.
     let making = TokenContent::at("20260615120000Z");
     let right = world.tsa.answer(&signature, &making);
     let wrong = world.tsa.answer(b"another", &making);
@@ -135,14 +135,14 @@ async fn what_services_say_is_checked_before_it_is_stored() {
         let error = material(vec![log], Vec::new()).collect_evidence(&signed, &key).await.unwrap_err();
         assert!(matches!(error, Error::Refused(Refusal::Log(_)) | Error::Service { .. }), "{error}");
     }
-    // Without any service the certificate has to be valid now.
+    // Without any service the certificate must be valid now.
     assert!(material(Vec::new(), Vec::new()).collect_evidence(&signed, &key).await.is_ok());
     let late = VerificationMaterial { now: at("2026-08-01T00:00:00Z"), ..material(Vec::new(), Vec::new()) };
     assert!(late.collect_evidence(&signed, &key).await.is_err());
 }
 
 #[tokio::test]
-async fn a_log_of_version_1_says_when_it_got_an_entry() {
+async fn a_v1_log_signs_the_time_of_an_entry() {
     let (world, key) = (TestServices::new(), PrivateKey::generate(KeyKind::P256).unwrap());
     let leaf = world.certificate(&key, |_| {});
     let signature = key.sign(Scheme::EcdsaP256Sha256, b"message").unwrap();
@@ -165,7 +165,7 @@ async fn a_log_of_version_1_says_when_it_got_an_entry() {
     let asked = async |answers: Vec<Vec<u8>>, signed: &SignedMessage<'_>| {
         let server = Server::answering(answers, None).await;
         let log = LogUrl { url: format!("http://127.0.0.1:{}/", server.port), version: LogVersion::One };
-        // The time is the log's and not this one, at which the certificate is no longer valid.
+        // The time is that of the log and not the current one, at which the certificate is no longer valid.
         let now = at("2026-08-01T00:00:00Z");
         let (certificates, root) = (vec![leaf.clone()], Some(world.root()));
         let material =
@@ -216,7 +216,7 @@ async fn a_log_of_version_1_says_when_it_got_an_entry() {
     {
         assert!(vouch(&answer, &bare).await.0.is_err(), "{answer}");
     }
-    // What is there already is told where it is, by whatever name the log calls itself.
+    // An existing entry is fetched from the log that was asked, whatever host its location names.
     let conflict = |location: &str| said("409 Conflict", &format!("location: {location}\r\n"), "there");
     let told = said("200 OK", "", &world.entered(&hashed, time).to_string());
     let there = "https://elsewhere.example/api/v1/log/entries/00ff";
