@@ -66,7 +66,7 @@ fn faulty_notation_plugins_are_detected() {
         ("./notation-raw", "version", 1, "version 1.0 of the protocol"),
         ("./notation-raw", "denies", 1, "ACCESS_DENIED not you"),
         ("./notation-raw", "key", 1, "another key"),
-        ("./notation-raw", "signature", 1, "no signature by the key"),
+        ("./notation-raw", "signature", 1, "its signature does not match its certificate"),
         ("./notation-whole", "signature", 5, "its signature is wrong"),
         ("./notation-whole", "subject", 5, "malformed"),
         ("./notation-none", "", 1, "No such file"),
@@ -165,7 +165,7 @@ fn notation_plugins_verify_envelopes_that_name_them() {
     // A plugin is not started for untrusted signers, and one that cannot verify is refused.
     Company::new(bench.path(""), "acme");
     let stranger = verify(&["--plugin", "./notation-checks", "--plugin-config", "errs=denies"]);
-    assert!(stranger.code == 5 && stranger.stdout.contains("by somebody else"), "{stranger}");
+    assert!(stranger.code == 5 && stranger.stdout.contains("not by the expected signer"), "{stranger}");
     let other = verify(&["--plugin", "./notation-raw"]);
     assert!(other.code == 1 && other.stderr.contains("it does not verify"), "{other}");
 }

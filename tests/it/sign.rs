@@ -156,7 +156,7 @@ fn verify_reports_each_digest_signer_and_format() {
     let missing = &facts["signatures"][3];
     assert_eq!(
         (&missing["outcome"], &missing["refused"][0]["why"]),
-        (&"missing".into(), &"it is by somebody else".into())
+        (&"missing".into(), &"it is not by the expected signer".into())
     );
     let nothing = bench.ocikit(&["verify", "a.tar"]);
     assert_eq!(nothing.code, 2, "{nothing}");

@@ -98,7 +98,7 @@ impl Budget {
     }
 
     async fn read_as(&self, source: &dyn Source, blob: &Descriptor, factor: u64) -> Result<Reading<'_>, Error> {
-        let over = || format!("signatures and what they are about have more than {} bytes in all", self.max_read);
+        let over = || format!("signatures and their subjects have more than {} bytes in total", self.max_read);
         spend(&self.read, blob.size, self.max_read).map_err(|()| limit(source, over()))?;
         let wanted = permits(blob.size.saturating_mul(factor)).min(permits(MAX_READING_BYTES));
         // The semaphore is never closed, so this does not fail.
@@ -109,11 +109,11 @@ impl Budget {
     /// Counts a signature that is about to be examined, the `number`th of its subject.
     pub(crate) fn count_signature(&self, subject: &Digest, number: usize) -> Result<(), Error> {
         if number > MAX_SIGNATURES_OF_DIGEST {
-            let what = format!("more than {MAX_SIGNATURES_OF_DIGEST} signatures may be about it, and no more are read");
+            let what = format!("it has more than {MAX_SIGNATURES_OF_DIGEST} possible signatures");
             return Err(limit(subject, what));
         }
         if self.signatures.fetch_add(1, Ordering::Relaxed) >= MAX_SIGNATURES {
-            let what = format!("more than {MAX_SIGNATURES} signatures may be about it and what is below it");
+            let what = format!("it and the manifests below it have more than {MAX_SIGNATURES} possible signatures");
             return Err(limit(subject, what));
         }
         Ok(())
@@ -121,21 +121,24 @@ impl Budget {
 
     /// Counts a predicate that is returned.
     pub(crate) fn count_predicate(&self, subject: &Digest, bytes: usize) -> Result<(), Error> {
-        let over = || format!("its attestations have more than {MAX_PREDICATE_BYTES} bytes in all");
+        let over = || format!("its attestations have more than {MAX_PREDICATE_BYTES} bytes in total");
         spend(&self.predicates, bytes as u64, MAX_PREDICATE_BYTES).map_err(|()| limit(subject, over()))
     }
 
     /// Counts the bytes of a new signature, or of the existing signatures that it is added to.
     pub(crate) fn count_created(&self, subject: &Digest, bytes: u64) -> Result<(), Error> {
-        let over =
-            || format!("the signatures of it and what is below it have more than {MAX_CREATED_BYTES} bytes in all");
+        let over = || {
+            format!(
+                "the signatures of it and of the manifests below it have more than {MAX_CREATED_BYTES} bytes in total"
+            )
+        };
         spend(&self.made, bytes, MAX_CREATED_BYTES).map_err(|()| limit(subject, over()))
     }
 
     /// Counts the manifest of a new signature.
     pub(crate) fn count_created_manifest(&self, subject: &Digest, bytes: usize) -> Result<(), Error> {
         let over =
-            || format!("the manifests of its signatures have more than {MAX_CREATED_MANIFEST_BYTES} bytes in all");
+            || format!("the manifests of its signatures have more than {MAX_CREATED_MANIFEST_BYTES} bytes in total");
         spend(&self.made_manifests, bytes as u64, MAX_CREATED_MANIFEST_BYTES).map_err(|()| limit(subject, over()))
     }
 
@@ -204,11 +207,11 @@ mod tests {
     #[test]
     fn signatures_are_counted() {
         let (budget, subject) = (Budget::default(), Digest::sha256_of(b""));
-        assert!(is_limit(budget.count_signature(&subject, MAX_SIGNATURES_OF_DIGEST + 1), "1000 signatures"));
+        assert!(is_limit(budget.count_signature(&subject, MAX_SIGNATURES_OF_DIGEST + 1), "1000 possible signatures"));
         for number in 0..MAX_SIGNATURES {
             budget.count_signature(&subject, number % MAX_SIGNATURES_OF_DIGEST).unwrap();
         }
-        assert!(is_limit(budget.count_signature(&subject, 1), "10000 signatures"));
+        assert!(is_limit(budget.count_signature(&subject, 1), "10000 possible signatures"));
         assert!(is_limit(budget.count_created(&subject, MAX_CREATED_BYTES + 1), "67108864 bytes"));
         assert!(is_limit(budget.count_predicate(&subject, 33 << 20), "33554432 bytes"));
         assert!(budget.lists_refused(MAX_REFUSED - 1) && !budget.lists_refused(MAX_REFUSED));

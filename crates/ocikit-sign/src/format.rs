@@ -47,6 +47,6 @@ impl FromStr for Format {
 
     fn from_str(text: &str) -> Result<Format, Error> {
         let found = Format::ALL.into_iter().find(|format| format.as_str() == text);
-        found.ok_or_else(|| Error::Unsupported(format!("`{text}` is no format of signatures")))
+        found.ok_or_else(|| Error::Unsupported(format!("`{text}` is not a signature format")))
     }
 }

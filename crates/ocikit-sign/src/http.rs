@@ -147,7 +147,7 @@ impl Http {
             // The parser's error may contain the address, which may hold a password.
             let is_url = proxy.trim().is_empty() || Url::parse(&proxy::url_of(proxy)).is_ok();
             if !is_url {
-                return Err(Error::Unsupported("the address of the proxy is no URL".to_owned()));
+                return Err(Error::Unsupported("the address of the proxy is not a URL".to_owned()));
             }
         }
         let proxies = options.proxies.clone();
@@ -156,7 +156,7 @@ impl Http {
             let proxy = proxies.proxy_for(url.scheme(), url.host_str().unwrap_or_default(), port)?;
             Url::parse(&proxy).ok()
         }));
-        let client = builder.build().map_err(refuse("the HTTP client could not be made"))?;
+        let client = builder.build().map_err(refuse("cannot create the HTTP client"))?;
         Ok(Http { client, retries: options.retries.clone() })
     }
 
@@ -218,7 +218,7 @@ impl Http {
         let url = parsed(url)?;
         let mut fields = fields(&url, headers)?;
         let content_type = HeaderValue::from_str(content_type);
-        fields.insert(CONTENT_TYPE, content_type.map_err(|_| failed(&url, "the type of the body is no header"))?);
+        fields.insert(CONTENT_TYPE, content_type.map_err(|_| failed(&url, "the content type is not a valid header"))?);
         let body = Bytes::from(body);
         let ask = || answer(self.client.post(url.clone()).headers(fields.clone()).body(body.clone()), max_bytes);
         retry::again(&url, ask, pause).await
@@ -226,7 +226,7 @@ impl Http {
 }
 
 pub(crate) fn parsed(url: &str) -> Result<Url> {
-    let refuse = || Error::Unsupported("the address of a service is no http or https URL".to_owned());
+    let refuse = || Error::Unsupported("the address of a service is not an http or https URL".to_owned());
     let url = Url::parse(url).map_err(|_| refuse())?;
     match url.scheme() {
         "http" | "https" => Ok(url),
@@ -237,7 +237,7 @@ pub(crate) fn parsed(url: &str) -> Result<Url> {
 fn fields(url: &Url, headers: &[(&str, &str)]) -> Result<HeaderMap> {
     let mut fields = HeaderMap::new();
     for (name, value) in headers {
-        let refuse = || failed(url, "what is to be sent is no header");
+        let refuse = || failed(url, "a header is not valid");
         let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| refuse())?;
         let mut value = HeaderValue::from_str(value).map_err(|_| refuse())?;
         value.set_sensitive(true);
@@ -309,16 +309,16 @@ fn tls(options: &HttpOptions) -> Result<ClientConfig> {
     };
     let Some(HttpIdentity { chain, key }) = &options.identity else { return Ok(builder.with_no_client_auth()) };
     let key = PrivateKeyDer::from_pem_slice(key);
-    let key = key.map_err(|_| Error::Key("that of the client holds no private key in PEM".to_owned()))?;
+    let key = key.map_err(|_| Error::Key("the client key is not a PEM private key".to_owned()))?;
     let configured = builder.with_client_auth_cert(certificates(chain)?, key);
-    configured.map_err(|error| Error::Key(format!("that of the client does not go with its certificate: {error}")))
+    configured.map_err(|error| Error::Key(format!("the client key does not match the client certificate: {error}")))
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(Error::Certificates("there are none in PEM".to_owned())),
+        _ => Err(Error::Certificates("it has no PEM certificates".to_owned())),
     }
 }
 

@@ -69,7 +69,7 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
             };
             drop(bytes);
             if unsigned.kind == bundle::PREDICATE_TYPE {
-                return Err(Error::Unsupported("a statement of that type is a signature".to_owned()));
+                return Err(Error::Unsupported("that predicate type is reserved for signatures".to_owned()));
             }
             if !options.predicate_types.is_empty() && !options.predicate_types.contains(&unsigned.kind) {
                 continue;

@@ -6,7 +6,7 @@ pub enum Refusal {
     #[error("it is malformed: {0}")]
     Malformed(String),
     /// The signature is not by the expected key or certificate.
-    #[error("it is by somebody else")]
+    #[error("it is not by the expected signer")]
     OtherSigner,
     /// The signature does not verify. It names the expected key or names none, and either the key or the signed bytes
     /// differ.
@@ -36,7 +36,7 @@ pub enum Refusal {
         time: String,
     },
     /// The revocation status is unknown: no usable certificate revocation list is available.
-    #[error("nobody knows whether its certificates were revoked: {0}")]
+    #[error("the revocation status of its certificates is unknown: {0}")]
     Revocation(String),
     /// The certificate has another identity or issuer.
     #[error("it is by {0}")]
@@ -56,7 +56,7 @@ pub enum Refusal {
     #[error("it expired at {0}")]
     Expired(String),
     /// The signature requires something that is not supported, such as a plugin or an unknown critical attribute.
-    #[error("it asks for {0}, which is not understood")]
+    #[error("it requires {0}, which is not supported")]
     NotUnderstood(String),
 }
 

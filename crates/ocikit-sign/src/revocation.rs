@@ -41,7 +41,7 @@ impl RevocationList {
     /// [`Error::Certificates`] if it is malformed.
     pub fn from_der(der: &[u8]) -> Result<RevocationList> {
         if der.len() > MAX_CRL_BYTES {
-            return Err(Error::Certificates("a list of revoked ones is too long".to_owned()));
+            return Err(Error::Certificates("a revocation list is too long".to_owned()));
         }
         let whole = || {
             let content = CertificateList::read(der)?;
@@ -67,7 +67,7 @@ impl RevocationList {
         }
         let blocks = blocks(file).map_err(|why| Error::Certificates(why.to_owned()))?;
         if blocks.is_empty() || blocks.iter().any(|block| block.label != "X509 CRL") {
-            return Err(Error::Certificates("a file holds something else than lists of revoked ones".to_owned()));
+            return Err(Error::Certificates("a file has contents other than revocation lists".to_owned()));
         }
         blocks.iter().map(|block| RevocationList::from_der(&block.bytes)).collect()
     }

@@ -234,7 +234,7 @@ pub async fn attest(root: &Root, signer: &dyn Signer, options: &AttestOptions) -
     is_of(signer, options.material.as_ref())?;
     // An attestation must not be mistaken for an approval of the image.
     if predicate_type == bundle::PREDICATE_TYPE {
-        return Err(Error::Unsupported("a statement of that type is a signature".to_owned()));
+        return Err(Error::Unsupported("that predicate type is reserved for signatures".to_owned()));
     }
     let place = &SigningContext::default();
     let subjects = signable(root, options.depth, &place.budget).await?;
@@ -254,7 +254,7 @@ pub(crate) fn is_of(signer: &dyn Signer, material: Option<&VerificationMaterial>
     let Some(leaf) = material.and_then(VerificationMaterial::leaf) else { return Ok(()) };
     match leaf.key() {
         Ok(key) if key == *signer.public_key() => Ok(()),
-        _ => Err(Error::Certificates(format!("that of `{}` is of another key", leaf.subject()))),
+        _ => Err(Error::Certificates(format!("that of `{}` is for another key", leaf.subject()))),
     }
 }
 
@@ -325,7 +325,7 @@ async fn sealed(
     options: &SignOptions,
     place: &SigningContext,
 ) -> Result<Bytes> {
-    let needs = || Error::Unsupported("it is not said what goes into an envelope of the Notary Project".to_owned());
+    let needs = || Error::Unsupported("Notary Project signatures need `notation` options".to_owned());
     let NotationOptions { expiry, metadata, scheme, authority, .. } = options.notation.as_ref().ok_or_else(needs)?;
     let (scheme, authority) = (*scheme, authority.as_ref());
     let inside = notation::Options { by, time: options.created, expiry: *expiry, metadata, scheme, authority };

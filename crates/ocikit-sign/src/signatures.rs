@@ -258,7 +258,7 @@ fn only_layer(manifest: &Manifest, subject: &Digest) -> Result<Descriptor, Refus
             let Descriptor { media_type, digest, size, .. } = layer.clone();
             Ok(Descriptor::new(media_type, digest, size))
         }
-        _ => Err(Refusal::Malformed("its manifest has not one layer".to_owned())),
+        _ => Err(Refusal::Malformed("its manifest does not have exactly one layer".to_owned())),
     }
 }
 

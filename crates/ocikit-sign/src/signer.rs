@@ -58,7 +58,7 @@ impl<S: Signer + ?Sized> Signer for Arc<S> {
 pub(crate) async fn checked(signer: &dyn Signer, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>> {
     let signature = signer.sign(scheme, message).await?;
     if !signer.public_key().verifies(scheme, message, &signature) {
-        return Err(Error::Signer(format!("what it returned is no {scheme} signature by the key that was named")));
+        return Err(Error::Signer(format!("its response is not a {scheme} signature by the given key")));
     }
     Ok(signature)
 }
@@ -122,7 +122,7 @@ impl Signer for CommandSigner {
         }
         let text = response.trim_ascii();
         STANDARD.decode(text).map_err(|_| {
-            Error::Signer(format!("{}: its answer is no {scheme} signature by the key that was named", self.program))
+            Error::Signer(format!("{}: its output is not a {scheme} signature by the given key", self.program))
         })
     }
 }
@@ -136,10 +136,10 @@ mod tests {
     async fn wrong_signatures_of_a_program_are_detected() {
         let public = PrivateKey::generate(KeyKind::P256).unwrap().public_key().clone();
         for (line, said) in [
-            ("cat", "its answer is no"),
+            ("cat", "its output is not a"),
             ("false", "ended with"),
             ("/nonexistent/signer --now", "/nonexistent/signer"),
-            ("printf QUJD", "what it returned is no"),
+            ("printf QUJD", "its response is not a"),
         ] {
             let signer = CommandSigner::new(line, public.clone()).unwrap();
             let error = checked(&signer, Scheme::EcdsaP256Sha256, b"\xffmessage").await.unwrap_err();

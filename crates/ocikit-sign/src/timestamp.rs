@@ -227,7 +227,7 @@ impl<'a> Token<'a> {
             3 => Identifier::Key(signer.value(inner(0))?),
             _ => return Err("its signer has another version".into()),
         };
-        let hash = Algorithm::read(&mut signer)?.hash().ok_or("its hash is not used")?;
+        let hash = Algorithm::read(&mut signer)?.hash().ok_or("its hash is not supported")?;
         if !listed.contains(&Some(hash)) {
             return Err("its hash is not among those that it lists".into());
         }
@@ -243,7 +243,7 @@ impl<'a> Token<'a> {
         let signer = self.signer(authorities.others)?;
         let key = signer.key()?;
         let algorithm = self.algorithm.verification(key.kind(), Some(self.hash));
-        let algorithm = algorithm.ok_or("its signature algorithm is not used")?;
+        let algorithm = algorithm.ok_or("its signature algorithm is not supported")?;
         // RFC 5652, 5.4: the attributes are signed with the tag of a set.
         let signed = field(Tag::Set, self.attributes)?;
         if UnparsedPublicKey::new(algorithm, key.to_der()).verify(&signed, self.signature).is_err() {
@@ -320,7 +320,7 @@ impl<'a> Token<'a> {
         };
         match same {
             true => Ok(found.clone()),
-            false => Err("its signer is not whom its certificate names".into()),
+            false => Err("its signer is not the owner of its certificate".into()),
         }
     }
 }
@@ -340,13 +340,13 @@ impl TimestampInfo {
         }
         let policy: ObjectIdentifier = info.decode()?;
         let mut imprint = info.fields(Tag::Sequence)?;
-        let hash = Algorithm::read(&mut imprint)?.hash().ok_or("it is of a hash that is not used")?;
+        let hash = Algorithm::read(&mut imprint)?.hash().ok_or("its message hash is not supported")?;
         if imprint.value(Tag::OctetString)? != hash.digest(message) {
             return Err("it is of something else".into());
         }
         imprint.finish()?;
         info.value(Tag::Integer)?;
-        let time = time(info.value(Tag::GeneralizedTime)?).ok_or("its time is none")?;
+        let time = time(info.value(Tag::GeneralizedTime)?).ok_or("its time is malformed")?;
         let accuracy = match info.optional(Tag::Sequence)? {
             Some(accuracy) => accuracy_of(Fields::within(accuracy)?)?,
             None => SignedDuration::ZERO,
@@ -405,7 +405,7 @@ fn accuracy_of(mut fields: Fields<'_>) -> Result<SignedDuration, TokenError> {
     let (millis, micros) = (number(fields.optional(inner(0))?)?, number(fields.optional(inner(1))?)?);
     fields.finish()?;
     if millis > 999 || micros > 999 {
-        return Err("its accuracy is none".into());
+        return Err("its accuracy is malformed".into());
     }
     Ok(SignedDuration::from_secs(seconds) + SignedDuration::from_micros(millis * 1000 + micros))
 }
@@ -415,7 +415,7 @@ fn number(value: Option<&[u8]>) -> Result<i64, TokenError> {
     let value = value.unwrap_or_default();
     let bytes = trimmed(value);
     if value.first().is_some_and(|first| *first > 127) || bytes.len() > 4 {
-        return Err("its accuracy is none".into());
+        return Err("its accuracy is malformed".into());
     }
     Ok(bytes.iter().fold(0, |number, byte| number << 8 | i64::from(*byte)))
 }

@@ -208,7 +208,7 @@ impl VerifyOptions {
     /// Returns the requirements for each digest: a signer, and formats of which one is sufficient.
     fn wanted(&self) -> Result<Vec<(&Trust, Vec<Format>)>> {
         if self.trusted.is_empty() {
-            return Err(Error::Unsupported("nobody is named whose signature is asked for".to_owned()));
+            return Err(Error::Unsupported("no signer is given".to_owned()));
         }
         // A signature must not count for two required signers.
         let mut keys = HashMap::new();
@@ -223,7 +223,7 @@ impl VerifyOptions {
         if self.predicate_type.is_some() {
             return match self.formats.iter().all(|format| *format == Format::Cosign) {
                 true => Ok(self.trusted.iter().map(|trust| (trust, vec![Format::Cosign])).collect()),
-                false => Err(Error::Unsupported("attestations are in bundles of cosign only".to_owned())),
+                false => Err(Error::Unsupported("attestations support the format `cosign` only".to_owned())),
             };
         }
         if self.formats.is_empty() {
@@ -233,7 +233,7 @@ impl VerifyOptions {
         for format in &self.formats {
             let able: Vec<_> = self.trusted.iter().filter(|trust| trust.formats().contains(format)).collect();
             if able.is_empty() {
-                return Err(Error::Unsupported(format!("nobody is named who could have signed as {format}")));
+                return Err(Error::Unsupported(format!("no given signer can sign as {format}")));
             }
             wanted.extend(able.into_iter().map(|trust| (trust, vec![*format])));
         }

@@ -289,7 +289,7 @@ fn cosign_signs_and_we_verify() {
         // There is no log of certificates here, and nobody may pass over that without saying so.
         let trust = services.trust(WHO);
         let strict = bench.ocikit(&["verify", &trust[0], &trust[1], &trust[2], &reference]);
-        assert!(strict.code == 5 && strict.stdout.contains("no log of certificates"), "{kind}: {strict}");
+        assert!(strict.code == 5 && strict.stdout.contains("no signed certificate timestamp"), "{kind}: {strict}");
         // What cosign attests is no signature.
         let attested = Place::new(&bench, &registry, "said");
         let said = format!("{}@{}", attested.repository, attested.digests[0]);

@@ -198,7 +198,7 @@ fn revoked_certificates_are_the_same_ones() {
             let said = match known {
                 Some(true) => "",
                 Some(false) => "was revoked at",
-                None => "nobody knows whether",
+                None => "the revocation status of its certificates is unknown",
             };
             assert!(revocation == "skip" || ours.stdout.contains(said), "{name} {revocation}: {ours}");
         }

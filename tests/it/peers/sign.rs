@@ -465,7 +465,7 @@ fn we_verify_what_notation_signs() {
             assert_eq!(verify().code, 5, "{kind} {envelope}");
             notation.trust("audit", "stranger");
             let facts: Value = serde_json::from_str(&verify().ok()).unwrap();
-            assert_eq!(facts["signatures"][0]["warnings"][0], "it is by somebody else", "{facts}");
+            assert_eq!(facts["signatures"][0]["warnings"][0], "it is not by the expected signer", "{facts}");
             notation.trust("strict", "acme");
         }
     }

@@ -362,7 +362,9 @@ impl<'a> Bundle<'a> {
         if envelope.payload_type != PAYLOAD_TYPE {
             return Err(Refusal::NotUnderstood(format!("payloads of type {}", envelope.payload_type)));
         }
-        let [signature] = &envelope.signatures[..] else { return Err(malformed("it has not one signature")) };
+        let [signature] = &envelope.signatures[..] else {
+            return Err(malformed("it does not have exactly one signature"));
+        };
         let decode = |text: &str| STANDARD.decode(text).map_err(|_| malformed("it is not in base64"));
         Ok((decode(&envelope.payload)?, decode(&signature.sig)?))
     }
@@ -669,7 +671,7 @@ mod tests {
         let signatures =
             bundle.replacen(r#""signatures":["#, &format!(r#""signatures":[{}"#, r#"{"sig":""},"#.repeat(1000)), 1);
         let refused = verify(signatures.as_bytes(), &digest(), key.public_key());
-        assert_eq!(refused, Err(Refusal::Malformed("it has not one signature".to_owned())));
+        assert_eq!(refused, Err(Refusal::Malformed("it does not have exactly one signature".to_owned())));
     }
 
     #[test]

@@ -118,7 +118,7 @@ async fn add_material(
     signer: &dyn Signer,
     material: &VerificationMaterial,
 ) -> Result<()> {
-    let unsupported = |what: &str| Err(Error::Unsupported(format!("the older form of cosign has no place for {what}")));
+    let unsupported = |what: &str| Err(Error::Unsupported(format!("the format cosign-legacy does not support {what}")));
     if material.logs.iter().any(|log| log.version != LogVersion::One) {
         return unsupported("entries of logs of version 2");
     }
@@ -198,7 +198,7 @@ pub(crate) fn verify_certificate(
 ) -> Result<(CertificateIdentity, Maker, String), Refusal> {
     let certificate = layer.annotations.get(CERTIFICATE_ANNOTATION).ok_or(Refusal::OtherSigner)?;
     let found = Certificate::read_all(certificate.as_bytes()).map_err(|error| malformed(&error.to_string()))?;
-    let [leaf] = &found[..] else { return Err(malformed("it has not one certificate")) };
+    let [leaf] = &found[..] else { return Err(malformed("it does not have exactly one certificate")) };
     let signature = signature(layer)?;
     if !leaf.key()?.verifies_cosign(payload, &signature) {
         return Err(Refusal::WrongSignature);
@@ -266,7 +266,7 @@ pub(crate) fn check_payload(payload: &[u8], digest: &Digest) -> Result<String, R
 /// Returns the config and the manifest that hold all signatures of one digest: the layers of `old` and one more.
 /// Other fields of `old` are kept.
 pub(crate) fn manifest(old: Option<&[u8]>, layer: &Descriptor) -> Result<(Vec<u8>, Vec<u8>)> {
-    let refuse = |why: &str| Error::Unsupported(format!("the signatures that are there cannot be added to: {why}"));
+    let refuse = |why: &str| Error::Unsupported(format!("cannot extend the existing signatures: {why}"));
     let mut manifest = match old {
         Some(old) => serde_json::from_slice(old).map_err(|error| refuse(&error.to_string()))?,
         None => json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": null, "layers": []}),

@@ -122,7 +122,7 @@ async fn long_responses_are_refused_and_secrets_are_not_shown() {
         assert!(!error.contains("secret"), "{error}");
     }
     let error = http.get("http://127.0.0.1:1/", &[("x", "se\ncret")], 5).await.unwrap_err().to_string();
-    assert_eq!(error, "http://127.0.0.1:1/: what is to be sent is no header");
+    assert_eq!(error, "http://127.0.0.1:1/: a header is not valid");
     assert!(!format!("{http:?}{:?}", local()).contains("secret"));
 }
 

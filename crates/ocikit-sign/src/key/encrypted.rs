@@ -54,15 +54,15 @@ struct CipherJson {
 }
 
 pub(crate) fn decrypt(json: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-    let refuse = |why: &str| Error::Key(format!("its encryption is not understood: {why}"));
+    let refuse = |why: &str| Error::Key(format!("its encryption is not supported: {why}"));
     let json: EncryptedKeyJson = serde_json::from_slice(json).map_err(|error| refuse(&error.to_string()))?;
     if json.kdf.name != "scrypt" || json.cipher.name != "nacl/secretbox" {
-        return Err(refuse("it is other than scrypt and nacl/secretbox"));
+        return Err(refuse("it is not scrypt and nacl/secretbox"));
     }
     let KdfParamsJson { n, r, p } = json.kdf.params;
     let log_n = n.checked_ilog2().and_then(|log| u8::try_from(log).ok());
     let log_n = log_n.filter(|log| n.is_power_of_two() && (1..=MAX_LOG_N).contains(log) && r == 8 && p == 1);
-    let log_n = log_n.ok_or_else(|| refuse("scrypt is asked for more than keys of cosign ask for"))?;
+    let log_n = log_n.ok_or_else(|| refuse("its scrypt parameters are not those of cosign"))?;
     let decode = |text: &str| STANDARD.decode(text).map_err(|_| refuse("it is not in base64"));
     let nonce: [u8; 24] = decode(&json.cipher.nonce)?.try_into().map_err(|_| refuse("the nonce has not 24 bytes"))?;
     let key = derive(password, &decode(&json.kdf.salt)?, log_n)?;

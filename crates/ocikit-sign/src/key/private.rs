@@ -94,9 +94,9 @@ impl PrivateKey {
         }
         match RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der)) {
             Ok(pair) => PrivateKey::of(Pair::Rsa(pair)),
-            Err(_) => {
-                Err(Error::Key("it is none of P-256, P-384, P-521, Ed25519 or RSA of 2048 bits or more".to_owned()))
-            }
+            Err(_) => Err(Error::Key(
+                "its kind is not P-256, P-384, P-521, Ed25519 or RSA with at least 2048 bits".to_owned(),
+            )),
         }
     }
 

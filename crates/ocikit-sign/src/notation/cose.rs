@@ -64,7 +64,7 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
         .iter()
         .map(|value| value.as_bytes().cloned())
         .collect();
-    let ders = ders.ok_or_else(|| malformed("its certificates are none"))?;
+    let ders = ders.ok_or_else(|| malformed("its certificates are malformed"))?;
     let (chain, scheme) = envelope::chain(ders.into_iter())?;
     // `coset` keeps the original bytes of the protected header for this.
     let Some(payload) = envelope.payload.clone() else { return Err(malformed("it has no payload")) };

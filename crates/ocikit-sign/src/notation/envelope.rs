@@ -99,7 +99,7 @@ impl EnvelopeSigner<'_> {
             EnvelopeSigner::Key { chain, .. } => chain.scheme(),
             EnvelopeSigner::Plugin(plugin) => plugin.scheme(),
         };
-        scheme.ok_or_else(|| Error::Certificates("the key is not used".to_owned()))
+        scheme.ok_or_else(|| Error::Certificates("the key is not supported".to_owned()))
     }
 }
 
@@ -134,7 +134,7 @@ impl Options<'_> {
         };
         self.check(&chain)?;
         let Some(authority) = self.authority else { return Ok(Sealed { signature, chain, timestamp: None }) };
-        let hash = hash(scheme).ok_or_else(|| Error::Certificates("the key is not used".to_owned()))?;
+        let hash = hash(scheme).ok_or_else(|| Error::Certificates("the key is not supported".to_owned()))?;
         let (token, stamp) = authority.stamp(hash, &signature).await?;
         within(&stamp, &chain).map_err(|why| Error::Unsupported(why.to_string()))?;
         Ok(Sealed { signature, chain, timestamp: Some(token) })
@@ -218,7 +218,7 @@ pub(crate) async fn sign(
         options.check(chain)?;
     }
     if options.expiry.is_some_and(|expiry| expiry <= *time) {
-        return Err(Error::Unsupported("the signature would have expired already".to_owned()));
+        return Err(Error::Unsupported("the expiry is not after the signing time".to_owned()));
     }
     if options.authority.is_some() && options.scheme == SigningScheme::SigningAuthority {
         return Err(Error::Unsupported("a signing authority needs no timestamp by another".to_owned()));
@@ -346,11 +346,11 @@ impl Attributes<'_> {
         let lists = |name: &str| self.critical.iter().any(|listed| listed == name);
         let is_listed = |name: &str, time: Option<Timestamp>| time.is_some() == lists(name);
         if !lists(SCHEME) || !is_listed(EXPIRY, self.expiry) || !is_listed(AUTHENTIC_TIME, self.authentic_time) {
-            return Err(malformed("what has to be critical is not"));
+            return Err(malformed("a required attribute is not critical"));
         }
         let time = match (scheme, self.time, self.authentic_time) {
             (SigningScheme::X509, Some(time), None) | (SigningScheme::SigningAuthority, None, Some(time)) => time,
-            _ => return Err(malformed("it has not the signing time of its signing scheme")),
+            _ => return Err(malformed("it does not have the signing time of its signing scheme")),
         };
         if self.expiry.is_some_and(|expiry| expiry <= time) {
             return Err(malformed("it expired before it was signed"));
@@ -391,7 +391,7 @@ pub(crate) fn chain(ders: impl Iterator<Item = Vec<u8>>) -> Result<(Chain, Schem
     // One more than a chain may have, so that a longer chain is refused.
     let certificates = ders.take(17).map(|der| crate::pki::Certificate::from_der(&der)).collect::<Result<_>>();
     let chain = Chain::new(certificates.map_err(refuse)?).map_err(refuse)?;
-    let scheme = chain.scheme().ok_or_else(|| Refusal::Certificates("its key is not used".to_owned()))?;
+    let scheme = chain.scheme().ok_or_else(|| Refusal::Certificates("its key is not supported".to_owned()))?;
     Ok((chain, scheme))
 }
 

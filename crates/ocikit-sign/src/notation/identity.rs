@@ -55,7 +55,7 @@ impl DistinguishedName {
 
     fn check(&self) -> Result<(), String> {
         let missing = ["C", "ST", "O"].into_iter().find(|name| self.0.get(*name).is_none_or(String::is_empty));
-        missing.map_or(Ok(()), |name| Err(format!("a name without {name} names nobody")))
+        missing.map_or(Ok(()), |name| Err(format!("a name without {name} identifies no signer")))
     }
 
     /// Returns whether the other name has every attribute of this one.

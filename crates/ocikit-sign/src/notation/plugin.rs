@@ -103,7 +103,7 @@ impl NotationPlugin {
                 return Err(program.failed("it describes another key"));
             }
             let scheme = SCHEMES.iter().find(|(_, spec, ..)| *spec == described.key_spec);
-            let refuse = || program.failed(&format!("keys of kind {} are not used", described.key_spec));
+            let refuse = || program.failed(&format!("keys of kind {} are not supported", described.key_spec));
             Capability::Raw(scheme.ok_or_else(refuse)?.0)
         } else if found.has("SIGNATURE_GENERATOR.ENVELOPE") {
             Capability::Envelope
@@ -145,7 +145,7 @@ impl NotationPlugin {
         let (signature, chain) = (self.decoded(&signed.signature)?, Chain::new(certificates)?);
         match chain.scheme() == Some(scheme) && envelope::verifies(chain.public_key(), scheme, message, &signature) {
             true => Ok((signature, chain)),
-            false => Err(self.program.failed("what it returned is no signature by the key of its certificate")),
+            false => Err(self.program.failed("its signature does not match its certificate")),
         }
     }
 
@@ -169,7 +169,7 @@ impl NotationPlugin {
     }
 
     fn decoded(&self, text: &str) -> Result<Vec<u8>> {
-        STANDARD.decode(text).map_err(|_| self.program.failed("its answer is not in base64"))
+        STANDARD.decode(text).map_err(|_| self.program.failed("its response is not in base64"))
     }
 }
 
@@ -203,7 +203,7 @@ impl VerificationPlugin {
         if !knows_identities && !knows_revocation {
             return Err(program.failed("it does not verify"));
         }
-        let version = version(&found.version).ok_or_else(|| program.failed("its version is none"))?;
+        let version = version(&found.version).ok_or_else(|| program.failed("its version is malformed"))?;
         Ok(VerificationPlugin { program, name: found.name, version, knows_identities, knows_revocation })
     }
 
@@ -250,12 +250,12 @@ impl VerificationPlugin {
         };
         let is_processed = |name: &String| response.processed_attributes.iter().any(|found| found == name.as_str());
         if let Some(name) = extended.others.keys().find(|name| !is_processed(name)) {
-            return Err(refuse(format!("it did not look at the critical attribute {name}")));
+            return Err(refuse(format!("it did not process the critical attribute {name}")));
         }
         let mut verdict = PluginVerdict::default();
         for capability in wanted {
             let found = response.verification_results.get(capability);
-            let found = found.ok_or_else(|| refuse(format!("it does not tell the outcome of {capability}")))?;
+            let found = found.ok_or_else(|| refuse(format!("its response has no result for {capability}")))?;
             let outcome = if found.success { Ok(()) } else { Err(refuse(line(&found.reason))) };
             match capability {
                 IDENTITY => verdict.identity = Some(outcome),
@@ -326,7 +326,7 @@ impl Program {
             return Err(self.failed(&format!("{what}: {why}")));
         }
         serde_json::from_slice(&response.output)
-            .map_err(|error| self.failed(&format!("{what}: its answer is malformed: {error}")))
+            .map_err(|error| self.failed(&format!("{what}: its response is malformed: {error}")))
     }
 
     fn failed(&self, why: &str) -> Error {

@@ -154,10 +154,10 @@ impl Statement {
             return Err("it has no name".to_owned());
         }
         if form.registry_scopes.is_empty() {
-            return Err("it is for no repository".to_owned());
+            return Err("it has no scopes".to_owned());
         }
         if form.registry_scopes.len() > 1 && form.registry_scopes.iter().any(|scope| scope == "*") {
-            return Err("it is for all repositories and for some".to_owned());
+            return Err("the scope `*` cannot be combined with other scopes".to_owned());
         }
         let scopes = form.registry_scopes.iter();
         let scopes = scopes.map(|scope| if scope == "*" { Ok(scope.clone()) } else { repository(scope) });
@@ -169,17 +169,17 @@ impl Statement {
             "permissive" => (Level::Permissive, [Enforce, Log, Log, Log]),
             "audit" => (Level::Audit, [Log, Log, Log, Log]),
             "skip" => (Level::Skip, [Skip, Skip, Skip, Skip]),
-            other => return Err(format!("`{other}` is no level")),
+            other => return Err(format!("`{other}` is not a verification level")),
         };
         if level == Level::Skip {
             if !verification.overrides.is_empty()
                 || !form.trust_stores.is_empty()
                 || !form.trusted_identities.is_empty()
             {
-                return Err("nothing is looked at, and it says how".to_owned());
+                return Err("the level is `skip`, and it has stores, identities or overrides".to_owned());
             }
             if form.registry_scopes.iter().any(|scope| scope == "*") {
-                return Err("nothing is looked at, and that everywhere".to_owned());
+                return Err("the level is `skip` for the scope `*`".to_owned());
             }
         } else if form.trust_stores.is_empty() || form.trusted_identities.is_empty() {
             return Err("it names no trust stores, or no trusted identities".to_owned());
@@ -202,7 +202,7 @@ impl Statement {
         let always_timestamp = match verification.verify_timestamp.as_deref() {
             None | Some("" | "always") => true,
             Some("afterCertExpiry") => false,
-            Some(other) => return Err(format!("`{other}` is no value of verifyTimestamp")),
+            Some(other) => return Err(format!("`{other}` is not a value of verifyTimestamp")),
         };
         let stores = form.trust_stores.iter().map(|store| parse_store(store)).collect::<Result<_, _>>()?;
         let identities = identities(&form.trusted_identities)?;
@@ -273,7 +273,7 @@ fn repository(scope: &str) -> Result<String, InvalidScope> {
 fn parse_store(text: &str) -> Result<(String, String), String> {
     let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is not of the form TYPE:NAME"))?;
     if !["ca", "signingAuthority", "tsa"].contains(&kind) {
-        return Err(format!("`{kind}` is no type of trust stores"));
+        return Err(format!("`{kind}` is not a type of trust store"));
     }
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
     if name.is_empty() || !name.chars().all(is_plain) || name.chars().all(|letter| letter == '.') {
@@ -286,12 +286,12 @@ fn identities(texts: &[String]) -> Result<Option<Vec<DistinguishedName>>, String
     if texts.iter().any(|text| text == "*") {
         return match texts.len() {
             1 => Ok(None),
-            _ => Err("it trusts everybody and some".to_owned()),
+            _ => Err("`*` cannot be combined with other identities".to_owned()),
         };
     }
     let mut found: Vec<DistinguishedName> = Vec::new();
     for text in texts {
-        let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is no identity"))?;
+        let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is not an identity"))?;
         // Notation ignores unknown kinds of identities; they match no signer.
         if kind != "x509.subject" {
             continue;

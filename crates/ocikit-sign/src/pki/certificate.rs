@@ -51,7 +51,7 @@ impl Certificate {
             return Err(Error::Certificates(format!("there is a {} among them", other.label)));
         }
         if blocks.is_empty() {
-            return Err(Error::Certificates("there are none in the file".to_owned()));
+            return Err(Error::Certificates("the file has no certificates".to_owned()));
         }
         blocks.iter().map(|block| Certificate::from_der(&block.bytes)).collect()
     }

@@ -308,10 +308,9 @@ impl SignerYaml {
                 Ok(SignerFiles::Notation { policy, store: self.trust_store, lists: self.crl })
             }
             (None, None, Some(identity)) if self.trust_store.is_none() && self.crl.is_empty() => {
-                let authorities =
-                    authorities.ok_or("an `identity` needs a `trustedRoot`, or a `certificateChain` of one's own")?;
+                let authorities = authorities.ok_or("an `identity` needs a `trustedRoot`, or a `certificateChain`")?;
                 if is_own && ignores {
-                    return Err("authorities of one's own have no logs that could be ignored".to_owned());
+                    return Err("a `certificateChain` has no logs to ignore".to_owned());
                 }
                 if !is_own && issuer.is_none() {
                     return Err("an `identity` needs an `issuer`, who has checked it".to_owned());
@@ -327,7 +326,7 @@ impl SignerYaml {
 /// Returns a pattern from the exact or the regular expression field.
 fn pattern(exact: &Option<String>, expression: &Option<String>) -> Result<Option<Pattern>, String> {
     match (exact, expression) {
-        (Some(_), Some(_)) => Err("it names somebody both exactly and by an expression".to_owned()),
+        (Some(_), Some(_)) => Err("it has both an exact value and a regular expression".to_owned()),
         (Some(exact), None) => Ok(Some(Pattern::Exact(exact.clone()))),
         (None, Some(expression)) => Pattern::matching(expression).map(Some).map_err(|error| error.to_string()),
         (None, None) => Ok(None),
@@ -346,7 +345,7 @@ impl PolicySigner {
 impl Rule {
     fn of(yaml: RuleYaml, signers: &BTreeMap<String, PolicySigner>) -> Result<Rule, String> {
         if yaml.require.is_empty() || yaml.require.len() > MAX_POLICY_ITEMS {
-            return Err("it requires nothing, or more than anybody would".to_owned());
+            return Err(format!("it has no requirements, or more than {MAX_POLICY_ITEMS}"));
         }
         let depth = yaml.depth.unwrap_or(DepthYaml::Root);
         let requirements = yaml.require.into_iter().map(|yaml| Requirement::of(yaml, depth, signers));
@@ -369,23 +368,23 @@ impl Requirement {
         }
         let threshold = yaml.threshold.unwrap_or(named.len());
         if threshold == 0 || threshold > named.len() {
-            return Err(format!("{threshold} of {} signers is no threshold", named.len()));
+            return Err(format!("a threshold of {threshold} with {} signers is not possible", named.len()));
         }
         let formats = yaml.formats.iter().map(|text| text.parse::<Format>().map_err(|error| error.to_string()));
         let mut formats: Vec<_> = formats.collect::<Result<_, _>>()?;
         let predicate_type = yaml.attestation.as_deref().map(predicate_type).transpose()?;
         if predicate_type.as_deref() == Some(bundle::PREDICATE_TYPE) {
-            return Err("an attestation of that type is a signature".to_owned());
+            return Err("that predicate type is reserved for signatures".to_owned());
         }
         if formats.is_empty() {
             formats = if predicate_type.is_some() { vec![Format::Cosign] } else { Format::ALL.to_vec() };
         }
         if predicate_type.is_some() && formats != [Format::Cosign] {
-            return Err("attestations are in bundles of cosign only".to_owned());
+            return Err("attestations support the format `cosign` only".to_owned());
         }
         let is_able = |signer: &PolicySigner| signer.formats().iter().any(|format| formats.contains(format));
         if let Some((name, _)) = yaml.signers.iter().zip(&named).find(|(_, signer)| !is_able(signer)) {
-            return Err(format!("the signer `{name}` cannot sign so"));
+            return Err(format!("the signer `{name}` does not support the required formats"));
         }
         let depth = match yaml.depth.unwrap_or(depth) {
             DepthYaml::Root => Depth::Root,
@@ -492,19 +491,22 @@ mod tests {
         let requires = |what: &str| format!("[{{scope: '*', require: [{what}]}}]");
         for (rules, problem) in [
             ("[]".to_owned(), "no rules"),
-            (requires(""), "requires nothing"),
-            (requires("{signers: []}"), "0 of 0"),
-            (requires("{signers: [a], threshold: 0}"), "0 of 1"),
-            (requires("{signers: [a], threshold: 2}"), "2 of 1"),
+            (requires(""), "no requirements"),
+            (requires("{signers: []}"), "a threshold of 0 with 0"),
+            (requires("{signers: [a], threshold: 0}"), "a threshold of 0 with 1"),
+            (requires("{signers: [a], threshold: 2}"), "a threshold of 2 with 1"),
             (requires("{signers: [a, a]}"), "twice"),
             (requires("{signers: [c]}"), "no signer `c`"),
             (requires("{signers: [a], formats: [pgp]}"), "pgp"),
-            (requires("{signers: [a], formats: [notation-jws]}"), "cannot sign so"),
-            (requires("{signers: [corp], attestation: custom}"), "cannot sign so"),
-            (requires("{signers: [a, corp], threshold: 1, formats: [cosign]}"), "`corp` cannot sign so"),
+            (requires("{signers: [a], formats: [notation-jws]}"), "does not support the required formats"),
+            (requires("{signers: [corp], attestation: custom}"), "does not support the required formats"),
+            (
+                requires("{signers: [a, corp], threshold: 1, formats: [cosign]}"),
+                "`corp` does not support the required formats",
+            ),
             (requires("{signers: [a], attestation: nonsense}"), "URI"),
-            (requires("{signers: [a], attestation: 'https://sigstore.dev/cosign/sign/v1'}"), "is a signature"),
-            (requires("{signers: [a], attestation: custom, formats: [cosign-legacy]}"), "bundles"),
+            (requires("{signers: [a], attestation: 'https://sigstore.dev/cosign/sign/v1'}"), "reserved for signatures"),
+            (requires("{signers: [a], attestation: custom, formats: [cosign-legacy]}"), "the format `cosign` only"),
             (requires("{signers: [a], treshold: 1}"), "treshold"),
             (requires("{signers: [a], depth: deep}"), "deep"),
             ("[{scope: 'a:1', require: [{signers: [a]}]}]".to_owned(), "a:1"),

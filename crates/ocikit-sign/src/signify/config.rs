@@ -178,14 +178,14 @@ impl Service {
     fn of(yaml: SignerYaml) -> Result<Service, String> {
         let ServiceYaml { endpoint, timeout, retry_timeout, secret } = yaml.config;
         // The invalid URL may contain a password, so the error does not show it.
-        let endpoint = Url::parse(&endpoint).map_err(|_| "its endpoint is no URL".to_owned())?;
+        let endpoint = Url::parse(&endpoint).map_err(|_| "its endpoint is not a URL".to_owned())?;
         if endpoint.scheme() != "https" || !endpoint.username().is_empty() || endpoint.password().is_some() {
-            return Err("its endpoint is not https, or names a user; what it wants to see is a certificate".to_owned());
+            return Err("its endpoint is not https, or has credentials; use a client certificate".to_owned());
         }
         let timeout = timeout.as_deref().map(duration).transpose()?.unwrap_or(Duration::from_secs(60));
         let pause = retry_timeout.as_deref().map(duration).transpose()?.unwrap_or_default();
         if timeout.is_zero() {
-            return Err("it has no time at all to answer".to_owned());
+            return Err("its timeout is zero".to_owned());
         }
         let (name, endpoint, job_types) = (yaml.name, endpoint.to_string(), yaml.job_type);
         Ok(Service { name, endpoint, timeout, pause, secret: secret.path, job_types })
@@ -208,7 +208,7 @@ impl Service {
 ///
 /// [`Error::Key`] if a part is missing or malformed. The message contains none of the content.
 pub fn identity(json: &[u8]) -> Result<HttpIdentity> {
-    let refuse = |why: &str| Error::Key(format!("that of the client is not there: {why}"));
+    let refuse = |why: &str| Error::Key(format!("the client key is missing: {why}"));
     let secret: SecretJson = serde_json::from_slice(json).map_err(|_| refuse("it is no JSON with both parts"))?;
     let [chain, key] = [secret.cert_data, secret.private_key_data].map(Zeroizing::new);
     let decode = |text: &str| STANDARD.decode(text.trim()).map_err(|_| refuse("a part is not in base64"));
@@ -220,7 +220,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<SignedDuration>().ok().and_then(|found| Duration::try_from(found).ok());
     match parsed {
         Some(duration) if duration <= MAX_DURATION => Ok(duration),
-        _ => Err(format!("`{text}` is no duration of an hour at most, such as 30s")),
+        _ => Err(format!("`{text}` is not a duration of at most 1 hour, such as 30s")),
     }
 }
 
@@ -285,12 +285,12 @@ sign-config:
             ("'*': [all]", "'*': [nobody]", "no signer `nobody`"),
             ("name: unused", "name: all", "two signers"),
             ("https://sign.example:1234/", "http://sign.example/", "not https"),
-            ("https://sign.example:1234/", "https://me:secret@sign.example/", "names a user"),
-            ("https://sign.example:1234/", "nowhere", "no URL"),
-            ("timeout: 5m", "timeout: 5", "`5` is no duration"),
-            ("timeout: 5m", "timeout: 2h", "an hour at most"),
-            ("timeout: 5m", "timeout: 0s", "no time"),
-            ("timeout: 5m", "timeout: -1s", "no duration"),
+            ("https://sign.example:1234/", "https://me:secret@sign.example/", "has credentials"),
+            ("https://sign.example:1234/", "nowhere", "not a URL"),
+            ("timeout: 5m", "timeout: 5", "`5` is not a duration"),
+            ("timeout: 5m", "timeout: 2h", "at most 1 hour"),
+            ("timeout: 5m", "timeout: 0s", "timeout is zero"),
+            ("timeout: 5m", "timeout: -1s", "not a duration"),
             ("sign-config:", "sign-configs:", "sign-config"),
         ] {
             let error = Config::parse(&TEXT.replace(from, to)).unwrap_err().to_string();
@@ -304,7 +304,7 @@ sign-config:
         assert_eq!((&found.chain[..], &found.key[..]), (&b"ABC"[..], &b"DEF"[..]));
         for text in ["", "{}", r#"{"certData": "QUJD"}"#, r#"{"certData": "QUJD", "privateKeyData": "TOP-SECRET!"}"#] {
             let error = identity(text.as_bytes()).unwrap_err().to_string();
-            assert!(error.contains("not there") && !error.contains("SECRET"), "{error}");
+            assert!(error.contains("the client key is missing") && !error.contains("SECRET"), "{error}");
         }
     }
 

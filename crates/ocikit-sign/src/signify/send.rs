@@ -28,7 +28,7 @@ impl Target {
     pub fn new(reference: &Reference, found: &Descriptor) -> Result<Target> {
         let tag = reference.tag().ok_or_else(|| Error::Unsupported(format!("{reference} has no tag")))?;
         if found.digest.algorithm().name() != "sha256" {
-            return Err(Error::Unsupported(format!("{} is no digest of SHA-256", found.digest)));
+            return Err(Error::Unsupported(format!("{} is not a SHA-256 digest", found.digest)));
         }
         let repository = reference.repository();
         let registry = match repository.registry().is_docker_hub() {
@@ -76,7 +76,7 @@ const MAX_QUOTED_CHARACTERS: usize = 200;
 /// [`Error::Service`] with the response, if its status is not 202.
 pub async fn send(service: &Service, targets: &[Target], http: &Http) -> Result<Accepted> {
     if targets.is_empty() {
-        return Err(Error::Unsupported("nothing is to be signed".to_owned()));
+        return Err(Error::Unsupported("there is nothing to sign".to_owned()));
     }
     let pause = |attempts, outcome: &Result<HttpResponse, RequestError>| match outcome {
         Ok(response) if response.status == ACCEPTED || is_final(response.status) => None,

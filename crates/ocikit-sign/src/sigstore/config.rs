@@ -105,7 +105,7 @@ fn choose<'a>(
         ("" | "ANY", _) => 1,
         ("ALL", _) => chosen.len().max(1),
         ("EXACT", Some(count)) if count > 0 => count,
-        _ => return Err(refuse(format!("how many {what}s are asked is not understood"))),
+        _ => return Err(refuse(format!("the selector of {what}s is not supported"))),
     };
     if chosen.len() < wanted {
         return Err(refuse(format!(

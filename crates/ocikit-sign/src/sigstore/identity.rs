@@ -33,7 +33,7 @@ impl Pattern {
         match (whole, alone) {
             (Ok(whole), Ok(_)) => Ok(Pattern::Matching(whole)),
             (Err(error), _) | (_, Err(error)) => {
-                Err(Error::Unsupported(format!("`{expression}` is no expression that is used: {error}")))
+                Err(Error::Unsupported(format!("`{expression}` is not a supported regular expression: {error}")))
             }
         }
     }

@@ -82,11 +82,11 @@ impl LogEntry {
         root: &'a TrustedRoot,
         needs_proof: bool,
     ) -> Result<(Option<Timestamp>, &'a Log), Refusal> {
-        let log = root.log(&self.log_id.key_id.0).ok_or_else(|| refuse("the log is not one that is trusted"))?;
+        let log = root.log(&self.log_id.key_id.0).ok_or_else(|| refuse("the log is not trusted"))?;
         entry::check(&self.kind_version, &self.canonicalized_body.0, signed)?;
         match &self.inclusion_proof {
             Some(proof) => self.prove(proof, log).map_err(refuse)?,
-            None if needs_proof || self.is_v2() => return Err(refuse("there is no proof that the log has it")),
+            None if needs_proof || self.is_v2() => return Err(refuse("it has no inclusion proof")),
             None => {}
         }
         match (&self.inclusion_promise, self.is_v2()) {
@@ -94,7 +94,7 @@ impl LogEntry {
             (None, true) if self.integrated_time.is_zero() => Ok((None, log)),
             (_, true) => Err(refuse("it has a time, which logs of that version do not know")),
             (None, false) if self.inclusion_proof.is_some() => Ok((None, log)),
-            (None, false) => Err(refuse("the log has not signed it")),
+            (None, false) => Err(refuse("it is not signed by the log")),
         }
     }
 
@@ -109,10 +109,10 @@ impl LogEntry {
             self.log_index.0
         );
         if !log.key.verifies_cosign(said.as_bytes(), &promise.signed_entry_timestamp.0) {
-            return Err("the log has not signed it");
+            return Err("it is not signed by the log");
         }
         let time = i64::try_from(self.integrated_time.0).ok().and_then(|time| Timestamp::from_second(time).ok());
-        let time = time.ok_or("its time is none")?;
+        let time = time.ok_or("its time is malformed")?;
         match log.valid.holds(time) {
             true => Ok(time),
             false => Err("the log was not trusted at its time"),

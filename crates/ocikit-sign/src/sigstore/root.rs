@@ -112,7 +112,7 @@ impl TrustedRoot {
             match path::find(leaf, std::slice::from_ref(trusted), &intermediates, Purpose::CodeSigning, time) {
                 Ok(_) if !authority.is_valid_at(time) => {
                     why = Refusal::Certificates(format!(
-                        "{}: the trusted root does not trust it at {time}",
+                        "{}: it is not valid at {time} in the trusted root",
                         trusted.subject()
                     ));
                 }
@@ -129,7 +129,7 @@ impl TrustedRoot {
     pub(crate) fn stamped(&self, stamp: &[u8], signature: &[u8]) -> Result<VerifiedTimestamp, Refusal> {
         // Bundles hold the whole response of the authority, other formats only its token.
         let token = timestamp::token(stamp).unwrap_or(stamp);
-        let mut why = Refusal::Timestamp("no authority for timestamps is trusted".to_owned());
+        let mut why = Refusal::Timestamp("no timestamp authority is trusted".to_owned());
         for authority in &self.timestamp_authorities {
             let Some((last, others)) = authority.chain.split_last() else { continue };
             let authorities = Authorities { roots: std::slice::from_ref(last), others };

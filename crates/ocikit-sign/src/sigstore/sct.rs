@@ -15,17 +15,17 @@ use crate::sigstore::root::Log;
 ///
 /// A message with the reason.
 pub(crate) fn verify(leaf: &Certificate, issuer: &Certificate, logs: &[Log]) -> Result<(), String> {
-    let malformed = || "its proof that a log has it is malformed".to_owned();
+    let malformed = || "its signed certificate timestamps are malformed".to_owned();
     let extensions = leaf.parsed().tbs_certificate().extensions().into_iter().flatten();
     let mut lists = extensions.filter(|extension| extension.extn_id == SCTS);
     let (Some(list), None) = (lists.next(), lists.next()) else {
-        return Err("no log of certificates has promised to show it".to_owned());
+        return Err("it has no signed certificate timestamp".to_owned());
     };
     let list = <&OctetStringRef>::from_der(list.extn_value.as_bytes()).map_err(|_| malformed())?;
     let parse_scts = parse_scts(list.as_bytes()).ok_or_else(malformed)?;
     let signed = without_scts(leaf).map_err(|_| malformed())?;
     let issuer = PublicKey::of_certificate(issuer.parsed()).map_err(|error| error.to_string())?;
-    let mut why = "no log of certificates that is known has promised to show it".to_owned();
+    let mut why = "it has no signed certificate timestamp of a trusted log".to_owned();
     for sct in parse_scts {
         for log in logs.iter().filter(|log| log.id == sct.log) {
             match sct.check(log, issuer.fingerprint().as_bytes(), &signed) {
@@ -52,12 +52,12 @@ impl Sct<'_> {
     fn check(&self, log: &Log, issuer: &[u8], certificate: &[u8]) -> Result<(), &'static str> {
         let time = i64::try_from(self.time).ok().and_then(|time| Timestamp::from_millisecond(time).ok());
         if !time.is_some_and(|time| log.valid.holds(time)) {
-            return Err("a log of certificates promised to show it when it was not trusted");
+            return Err("its signed certificate timestamp is of a time at which the log was not trusted");
         }
         let scheme = match (self.algorithm, log.key.kind()) {
             ([4, 3], KeyKind::P256) => Scheme::EcdsaP256Sha256,
             ([4, 1], KeyKind::Rsa { .. }) => Scheme::RsaPkcs1Sha256,
-            _ => return Err("a log of certificates signs in a way that is not used"),
+            _ => return Err("the signature algorithm of its signed certificate timestamp is not supported"),
         };
         // Version 1, type `certificate_timestamp`; further below, entry type `precert_entry`.
         let mut signed = vec![0, 0];
@@ -71,7 +71,7 @@ impl Sct<'_> {
         signed.extend(self.extensions);
         match log.key.verifies(scheme, &signed, self.signature) {
             true => Ok(()),
-            false => Err("the promise of a log of certificates has a wrong signature"),
+            false => Err("the signature of its signed certificate timestamp is wrong"),
         }
     }
 }

@@ -72,13 +72,13 @@ pub async fn certify(http: &Http, authority: &str, token: &str, signer: &dyn Sig
         }
         error => error,
     })?;
-    let issued = embedded.or(detached).ok_or_else(|| refuse("it answers without a certificate".to_owned()))?;
+    let issued = embedded.or(detached).ok_or_else(|| refuse("its response has no certificate".to_owned()))?;
     let certificates = Certificate::read_all(issued.chain.certificates.join("\n").as_bytes());
     let certificates = certificates.map_err(|error| refuse(error.to_string()))?;
     let key = certificates.first().map(Certificate::key);
     match key {
         Some(Ok(key)) if key == *signer.public_key() => Ok(certificates),
-        _ => Err(refuse("its certificate is of another key".to_owned())),
+        _ => Err(refuse("its certificate is for another key".to_owned())),
     }
 }
 
@@ -164,7 +164,7 @@ impl VerificationMaterial {
         if let Some(root) = &self.root {
             let stamp = root.stamped(token, signature).map_err(Error::Refused)?;
             if !timestamp::is_answer(&stamp, nonce) {
-                return Err(refuse("it answers to another question".to_owned()));
+                return Err(refuse("its response is to another request".to_owned()));
             }
         }
         Ok(answer.body)
@@ -200,7 +200,7 @@ pub(super) fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &HttpResponse)
         let times = answer.times();
         return Err(refuse(format!("it answers with status {}{times}: {}", answer.status, said.trim())));
     }
-    serde_json::from_slice(&answer.body).map_err(|error| refuse(format!("its answer is malformed: {error}")))
+    serde_json::from_slice(&answer.body).map_err(|error| refuse(format!("its response is malformed: {error}")))
 }
 
 pub(super) const JSON: &str = "application/json";

@@ -58,11 +58,11 @@ async fn submit_v1(http: &Http, base: &str, signed: &SignedMessage<'_>, kind: Ke
     let answer: BTreeMap<String, LogEntryV1> = read(&url, &answer)?;
     let mut entries = answer.into_values();
     let (Some(entry), None) = (entries.next(), entries.next()) else {
-        return Err(refuse("it answers with not one entry"));
+        return Err(refuse("its response does not have exactly one entry"));
     };
     entry
         .into_entry()
-        .ok_or_else(|| refuse("its answer is malformed: a hash is not hexadecimal, or the body not of an entry"))
+        .ok_or_else(|| refuse("its response is malformed: a hash is not hexadecimal, or the body not of an entry"))
 }
 
 /// Returns the request for a v1 log: the hash of the message, or the envelope, which the log does not keep.

@@ -78,7 +78,7 @@ impl CertificateTrust {
         evidence: &Evidence,
     ) -> Result<CertificateIdentity, Refusal> {
         if evidence.entries.len().max(evidence.timestamps.len()) > MAX_EVIDENCE {
-            return Err(Refusal::Malformed("it has more entries or timestamps than anybody needs".to_owned()));
+            return Err(Refusal::Malformed(format!("it has more than {MAX_EVIDENCE} log entries or timestamps")));
         }
         let named = CertificateIdentity::of(leaf).map_err(Refusal::Certificates)?;
         let is_identity = named.subjects.iter().any(|subject| self.identity.matches(subject));
@@ -98,7 +98,7 @@ impl CertificateTrust {
             times.push(self.now);
         }
         if times.is_empty() {
-            return Err(Refusal::Timestamp("nobody says when it was signed".to_owned()));
+            return Err(Refusal::Timestamp("the signing time is unknown".to_owned()));
         }
         for time in times {
             if logs.iter().any(|log| !log.valid.holds(time)) {

@@ -35,14 +35,14 @@ impl TimestampAuthority {
             return Err(refuse(&format_args!("it answers with status {}{}", response.status, response.times())));
         }
         if response.content_type.split(';').next().map(str::trim) != Some(RESPONSE_TYPE) {
-            return Err(refuse(&"its answer is no timestamp"));
+            return Err(refuse(&"its response is not a timestamp"));
         }
         let token = token(&response.body).map_err(|why| refuse(&why))?;
         let authorities = Authorities { roots: &self.roots, others: &[] };
         let stamp = verify(token, message, authorities).map_err(|why| refuse(&why))?;
         match is_answer(&stamp, nonce) {
             true => Ok((token.to_vec(), stamp)),
-            false => Err(refuse(&"its answer is to another question")),
+            false => Err(refuse(&"its response is to another request")),
         }
     }
 }

@@ -68,7 +68,7 @@ fn weak_keys_and_hashes_are_refused() {
     let root = Certificate::read_all(&fixture("openssl.pem")).unwrap();
     for (name, said) in [
         ("openssl-weak.tsr", "2048 to 8192 bits"),
-        ("openssl-sha1.tsr", "its hash is not used"),
+        ("openssl-sha1.tsr", "its hash is not supported"),
         ("openssl-sha1-certificate.tsr", "does not name"),
     ] {
         let answer = fixture(name);
@@ -140,8 +140,8 @@ fn tokens_that_break_a_rule_are_refused() {
         ("no certificate", TokenContent { with_certificate: false, ..TokenContent::at(NOON) }, "is missing"),
         ("before its certificate", TokenContent::at("20250601120000Z"), "is not valid at"),
         ("after its certificate", TokenContent::at("20310601120000Z"), "is not valid at"),
-        ("no time", TokenContent::at("20260601120000+0100"), "its time is none"),
-        ("a leap day that is none", TokenContent::at("20260229120000Z"), "its time is none"),
+        ("no time", TokenContent::at("20260601120000+0100"), "its time is malformed"),
+        ("a leap day that is none", TokenContent::at("20260229120000Z"), "its time is malformed"),
     ];
     for (name, making, said) in makings {
         let said_here = why(check(&tsa, &tsa.token(MESSAGE, &making)));
@@ -277,11 +277,11 @@ async fn responses_of_authorities_are_verified() {
     type Case<'a> = (&'static str, &'static str, fn(&mut TokenContent), &'a [u8], &'a str);
     let cases: [Case<'_>; 6] = [
         ("200 OK", KIND, |_| {}, MESSAGE, ""),
-        ("200 OK", KIND, |making| making.nonce = 1, MESSAGE, "another question"),
+        ("200 OK", KIND, |making| making.nonce = 1, MESSAGE, "another request"),
         ("200 OK", KIND, |_| {}, b"other", "of something else"),
         ("200 OK", KIND, |making| making.critical = true, MESSAGE, "not understood"),
         ("500 Oh", KIND, |_| {}, MESSAGE, "status 500"),
-        ("200 OK", "text/html", |_| {}, MESSAGE, "no timestamp"),
+        ("200 OK", "text/html", |_| {}, MESSAGE, "not a timestamp"),
     ];
     for (status, kind, change, message, said) in cases {
         let tsa = Tsa::new();

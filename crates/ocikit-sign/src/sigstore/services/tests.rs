@@ -49,9 +49,9 @@ async fn certificates_match_the_key_and_tokens_are_not_leaked() {
     for (status, body, expected) in [
         ("200 OK", chain(&key), None),
         ("200 OK", chain(&key).replace("Embedded", "Detached"), None),
-        ("200 OK", chain(&other), Some("of another key")),
-        ("200 OK", "{}".to_owned(), Some("without a certificate")),
-        ("200 OK", chain(&key).replace("BEGIN", "BEGUN"), Some("there are none")),
+        ("200 OK", chain(&other), Some("for another key")),
+        ("200 OK", "{}".to_owned(), Some("no certificate")),
+        ("200 OK", chain(&key).replace("BEGIN", "BEGUN"), Some("the file has no certificates")),
         ("200 OK", "[".to_owned(), Some("malformed")),
         ("400 Bad Request", "no\n".to_owned(), Some("status 400: no")),
         ("400 Bad Request", format!("not {token}"), Some("status 400")),
@@ -112,7 +112,7 @@ async fn responses_of_services_are_verified_before_they_are_stored() {
     let wrong = world.tsa.answer(b"another", &making);
     let rejected = vec![0x30, 5, 0x30, 3, 2, 1, 2];
     for (body, expected) in [
-        (right, "answers to another question"),
+        (right, "response is to another request"),
         (wrong, "it is of something else"),
         (rejected, "status 2"),
         (b"no".to_vec(), "malformed"),
