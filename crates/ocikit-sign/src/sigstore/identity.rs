@@ -8,6 +8,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 use crate::error::{Error, Result};
 use crate::pki::Certificate;
+use crate::refusal::Refusal;
 
 /// A pattern for an identity or issuer.
 #[derive(Debug, Clone)]
@@ -61,6 +62,25 @@ impl fmt::Display for Pattern {
     }
 }
 
+/// Why the identity in a certificate cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IdentityError {
+    #[error("its identity or issuer is malformed")]
+    Malformed,
+    #[error("its issuer is not text")]
+    Issuer,
+    #[error("its user name is not text")]
+    UserName,
+    #[error("it names two issuers")]
+    TwoIssuers,
+}
+
+impl From<IdentityError> for Refusal {
+    fn from(error: IdentityError) -> Refusal {
+        Refusal::Certificates(error.to_string())
+    }
+}
+
 /// The identity in a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CertificateIdentity {
@@ -75,11 +95,11 @@ impl CertificateIdentity {
     ///
     /// # Errors
     ///
-    /// A message about what is malformed.
-    pub(crate) fn of(certificate: &Certificate) -> Result<CertificateIdentity, String> {
+    /// The part of the certificate that is malformed.
+    pub(crate) fn of(certificate: &Certificate) -> Result<CertificateIdentity, IdentityError> {
         let mut named = CertificateIdentity { subjects: Vec::new(), issuer: None };
         let (mut old, mut new) = (None, None);
-        let malformed = |_| "it names its owner in a form that is malformed".to_owned();
+        let malformed = |_| IdentityError::Malformed;
         for extension in certificate.parsed().tbs_certificate().extensions().into_iter().flatten() {
             let value = extension.extn_value.as_bytes();
             match extension.extn_id {
@@ -88,7 +108,7 @@ impl CertificateIdentity {
                         named.subjects.extend(text_of(&name)?);
                     }
                 }
-                ISSUER_OLD => old = Some(String::from_utf8(value.to_vec()).map_err(|_| "its issuer is not text")?),
+                ISSUER_OLD => old = Some(String::from_utf8(value.to_vec()).map_err(|_| IdentityError::Issuer)?),
                 ISSUER => new = Some(Utf8StringRef::from_der(value).map_err(malformed)?.to_string()),
                 _ => {}
             }
@@ -96,7 +116,7 @@ impl CertificateIdentity {
         if let (Some(old), Some(new)) = (&old, &new)
             && old != new
         {
-            return Err("it names two issuers".to_owned());
+            return Err(IdentityError::TwoIssuers);
         }
         named.issuer = new.or(old);
         Ok(named)
@@ -106,7 +126,7 @@ impl CertificateIdentity {
 impl fmt::Display for CertificateIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.subjects.is_empty() {
-            true => f.write_str("nobody")?,
+            true => f.write_str("no identity")?,
             false => f.write_str(&self.subjects.join(", "))?,
         }
         match &self.issuer {
@@ -116,12 +136,12 @@ impl fmt::Display for CertificateIdentity {
     }
 }
 
-fn text_of(name: &GeneralName) -> Result<Option<String>, String> {
+fn text_of(name: &GeneralName) -> Result<Option<String>, IdentityError> {
     Ok(match name {
         GeneralName::Rfc822Name(text) | GeneralName::UniformResourceIdentifier(text) => Some(text.to_string()),
         GeneralName::OtherName(other) if other.type_id == USER_NAME => {
             let text = other.value.decode_as::<Utf8StringRef<'_>>();
-            Some(text.map_err(|_| "the name of its owner is not text")?.to_string())
+            Some(text.map_err(|_| IdentityError::UserName)?.to_string())
         }
         // No pattern can ask for other names.
         _ => None,

@@ -5,36 +5,61 @@ use x509_cert::der::asn1::{ObjectIdentifier, OctetStringRef};
 use x509_cert::der::{Decode, Error, Tag};
 
 use crate::der::{Fields, field, outer};
-use crate::key::{KeyKind, PublicKey, Scheme};
-use crate::pki::Certificate;
+use crate::key::{KeyKind, Scheme};
+use crate::pki::{Certificate, Violation};
+use crate::refusal::Refusal;
 use crate::sigstore::root::Log;
 
 /// Checks that a certificate has a valid SCT of a trusted log.
 ///
 /// # Errors
 ///
-/// A message with the reason.
-pub(crate) fn verify(leaf: &Certificate, issuer: &Certificate, logs: &[Log]) -> Result<(), String> {
-    let malformed = || "its signed certificate timestamps are malformed".to_owned();
+/// The reason: that of the last SCT that was checked, if any was by a known log.
+pub(crate) fn verify(leaf: &Certificate, issuer: &Certificate, logs: &[Log]) -> Result<(), SctError> {
     let extensions = leaf.parsed().tbs_certificate().extensions().into_iter().flatten();
     let mut lists = extensions.filter(|extension| extension.extn_id == SCTS);
     let (Some(list), None) = (lists.next(), lists.next()) else {
-        return Err("it has no signed certificate timestamp".to_owned());
+        return Err(SctError::Missing);
     };
-    let list = <&OctetStringRef>::from_der(list.extn_value.as_bytes()).map_err(|_| malformed())?;
-    let parse_scts = parse_scts(list.as_bytes()).ok_or_else(malformed)?;
-    let signed = without_scts(leaf).map_err(|_| malformed())?;
-    let issuer = PublicKey::of_certificate(issuer.parsed()).map_err(|error| error.to_string())?;
-    let mut why = "it has no signed certificate timestamp of a trusted log".to_owned();
-    for sct in parse_scts {
+    let list = <&OctetStringRef>::from_der(list.extn_value.as_bytes()).map_err(|_| SctError::Malformed)?;
+    let scts = parse_scts(list.as_bytes()).ok_or(SctError::Malformed)?;
+    let signed = without_scts(leaf).map_err(|_| SctError::Malformed)?;
+    let issuer = issuer.key()?;
+    let mut why = SctError::UnknownLog;
+    for sct in scts {
         for log in logs.iter().filter(|log| log.id == sct.log) {
             match sct.check(log, issuer.fingerprint().as_bytes(), &signed) {
                 Ok(()) => return Ok(()),
-                Err(problem) => why = problem.to_owned(),
+                Err(problem) => why = problem,
             }
         }
     }
     Err(why)
+}
+
+/// Why no SCT of a certificate is accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SctError {
+    #[error("it has no signed certificate timestamp")]
+    Missing,
+    #[error("its signed certificate timestamps are malformed")]
+    Malformed,
+    #[error(transparent)]
+    Issuer(#[from] Violation),
+    #[error("it has no signed certificate timestamp of a trusted log")]
+    UnknownLog,
+    #[error("its signed certificate timestamp is of a time at which the log was not trusted")]
+    UntrustedTime,
+    #[error("the signature algorithm of its signed certificate timestamp is not supported")]
+    SignatureAlgorithm,
+    #[error("the signature of its signed certificate timestamp is wrong")]
+    WrongSignature,
+}
+
+impl From<SctError> for Refusal {
+    fn from(error: SctError) -> Refusal {
+        Refusal::Certificates(error.to_string())
+    }
 }
 
 /// A signed certificate timestamp.
@@ -49,15 +74,15 @@ struct Sct<'a> {
 }
 
 impl Sct<'_> {
-    fn check(&self, log: &Log, issuer: &[u8], certificate: &[u8]) -> Result<(), &'static str> {
+    fn check(&self, log: &Log, issuer: &[u8], certificate: &[u8]) -> Result<(), SctError> {
         let time = i64::try_from(self.time).ok().and_then(|time| Timestamp::from_millisecond(time).ok());
         if !time.is_some_and(|time| log.valid.holds(time)) {
-            return Err("its signed certificate timestamp is of a time at which the log was not trusted");
+            return Err(SctError::UntrustedTime);
         }
         let scheme = match (self.algorithm, log.key.kind()) {
             ([4, 3], KeyKind::P256) => Scheme::EcdsaP256Sha256,
             ([4, 1], KeyKind::Rsa { .. }) => Scheme::RsaPkcs1Sha256,
-            _ => return Err("the signature algorithm of its signed certificate timestamp is not supported"),
+            _ => return Err(SctError::SignatureAlgorithm),
         };
         // Version 1, type `certificate_timestamp`; further below, entry type `precert_entry`.
         let mut signed = vec![0, 0];
@@ -71,7 +96,7 @@ impl Sct<'_> {
         signed.extend(self.extensions);
         match log.key.verifies(scheme, &signed, self.signature) {
             true => Ok(()),
-            false => Err("the signature of its signed certificate timestamp is wrong"),
+            false => Err(SctError::WrongSignature),
         }
     }
 }

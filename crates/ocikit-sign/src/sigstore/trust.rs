@@ -80,7 +80,7 @@ impl CertificateTrust {
         if evidence.entries.len().max(evidence.timestamps.len()) > MAX_EVIDENCE {
             return Err(Refusal::Malformed(format!("it has more than {MAX_EVIDENCE} log entries or timestamps")));
         }
-        let named = CertificateIdentity::of(leaf).map_err(Refusal::Certificates)?;
+        let named = CertificateIdentity::of(leaf)?;
         let is_identity = named.subjects.iter().any(|subject| self.identity.matches(subject));
         let is_issuer = self.issuer.as_ref().is_none_or(|wanted| {
             // A missing issuer matches no pattern.
@@ -106,7 +106,7 @@ impl CertificateTrust {
             }
             let issuer = self.root.issuer(leaf, time)?;
             if self.certificate_log == LogCheck::Required {
-                sct::verify(leaf, issuer, &self.root.certificate_logs).map_err(Refusal::Certificates)?;
+                sct::verify(leaf, issuer, &self.root.certificate_logs)?;
             }
         }
         Ok(named)
