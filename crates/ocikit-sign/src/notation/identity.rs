@@ -4,22 +4,54 @@ use x509_cert::Certificate;
 use x509_cert::der::asn1::{ObjectIdentifier, PrintableStringRef, TeletexStringRef, Utf8StringRef};
 use x509_cert::der::{Tag, Tagged};
 
+use crate::refusal::Refusal;
+
 /// A distinguished name, or a part of one: attributes by their short names, each at most once.
 ///
 /// Notary Project, "Trusted Identities Constraints"; the text format is that of RFC 4514.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DistinguishedName(BTreeMap<String, String>);
 
+/// Why a distinguished name is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NameError {
+    #[error("`{0}` has a value in hexadecimal digits")]
+    HexValue(String),
+    #[error("`{0}` is not of the form NAME=VALUE")]
+    NotAPair(String),
+    #[error("its subject has an attribute with several values")]
+    MultiValuedSubject,
+    #[error("`{0}` has an attribute with several values")]
+    MultiValued(String),
+    #[error("a name without {0} identifies no signer")]
+    Missing(&'static str),
+    #[error("a name has {0} twice")]
+    Duplicate(String),
+    #[error("`{0}` ends with a backslash")]
+    TrailingBackslash(String),
+    #[error("`{0}` has half a byte")]
+    HalfByte(String),
+    #[error("`{0}` is not UTF-8")]
+    NotText(String),
+    #[error("its subject is malformed: {0}")]
+    Malformed(#[from] x509_cert::der::Error),
+}
+
+impl From<NameError> for Refusal {
+    fn from(error: NameError) -> Refusal {
+        Refusal::Certificates(error.to_string())
+    }
+}
+
 impl DistinguishedName {
     /// Parses text such as `C=US, ST=WA, O=Acme`.
-    pub(crate) fn parse(text: &str) -> Result<DistinguishedName, String> {
+    pub(crate) fn parse(text: &str) -> Result<DistinguishedName, NameError> {
         if text.contains("=#") {
-            return Err(format!("`{text}` has a value in hexadecimal digits"));
+            return Err(NameError::HexValue(text.to_owned()));
         }
         let mut found = BTreeMap::new();
         for part in split(text)? {
-            let (name, value) =
-                part.split_once('=').ok_or_else(|| format!("`{part}` is not of the form NAME=VALUE"))?;
+            let (name, value) = part.split_once('=').ok_or_else(|| NameError::NotAPair(part.clone()))?;
             add(&mut found, name.trim().to_owned(), unescape(value)?)?;
         }
         let identity = DistinguishedName(found);
@@ -28,11 +60,11 @@ impl DistinguishedName {
     }
 
     /// Returns the subject of a certificate.
-    pub(crate) fn of(certificate: &Certificate) -> Result<DistinguishedName, String> {
+    pub(crate) fn of(certificate: &Certificate) -> Result<DistinguishedName, NameError> {
         let mut found = BTreeMap::new();
         for part in certificate.tbs_certificate().subject().iter_rdn() {
             if part.len() != 1 {
-                return Err("its subject has an attribute of several values".to_owned());
+                return Err(NameError::MultiValuedSubject);
             }
             for attribute in part.iter() {
                 let name = NAMES.iter().find(|(_, oid)| *oid == attribute.oid);
@@ -45,7 +77,7 @@ impl DistinguishedName {
                     // An attribute that a policy cannot name matches nothing.
                     _ => continue,
                 };
-                add(&mut found, name, text.map_err(|error| error.to_string())?)?;
+                add(&mut found, name, text?)?;
             }
         }
         let identity = DistinguishedName(found);
@@ -53,9 +85,9 @@ impl DistinguishedName {
         Ok(identity)
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), NameError> {
         let missing = ["C", "ST", "O"].into_iter().find(|name| self.0.get(*name).is_none_or(String::is_empty));
-        missing.map_or(Ok(()), |name| Err(format!("a name without {name} identifies no signer")))
+        missing.map_or(Ok(()), |name| Err(NameError::Missing(name)))
     }
 
     /// Returns whether the other name has every attribute of this one.
@@ -64,22 +96,22 @@ impl DistinguishedName {
     }
 }
 
-fn add(found: &mut BTreeMap<String, String>, name: String, value: String) -> Result<(), String> {
+fn add(found: &mut BTreeMap<String, String>, name: String, value: String) -> Result<(), NameError> {
     let name = if name == "S" { "ST".to_owned() } else { name };
     match found.insert(name.clone(), value) {
         None => Ok(()),
-        Some(_) => Err(format!("a name has {name} twice")),
+        Some(_) => Err(NameError::Duplicate(name)),
     }
 }
 
 /// Splits text at commas that are not escaped.
-fn split(text: &str) -> Result<Vec<String>, String> {
+fn split(text: &str) -> Result<Vec<String>, NameError> {
     let (mut parts, mut part) = (Vec::new(), String::new());
     let mut escaped = false;
     for letter in text.chars() {
         match letter {
             ',' | ';' if !escaped => parts.push(std::mem::take(&mut part)),
-            '+' if !escaped => return Err(format!("`{text}` has an attribute of several values")),
+            '+' if !escaped => return Err(NameError::MultiValued(text.to_owned())),
             _ => part.push(letter),
         }
         escaped = letter == '\\' && !escaped;
@@ -89,7 +121,7 @@ fn split(text: &str) -> Result<Vec<String>, String> {
 }
 
 /// Returns a value without its escapes and without unescaped surrounding spaces.
-fn unescape(text: &str) -> Result<String, String> {
+fn unescape(text: &str) -> Result<String, NameError> {
     let text = text.trim_start();
     let kept = text.trim_end();
     // A space after a backslash belongs to the value.
@@ -101,17 +133,17 @@ fn unescape(text: &str) -> Result<String, String> {
             bytes.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
             continue;
         }
-        let next = letters.next().ok_or_else(|| format!("`{text}` ends in a backslash"))?;
+        let next = letters.next().ok_or_else(|| NameError::TrailingBackslash(text.to_owned()))?;
         match next.to_digit(16) {
             Some(high) => {
                 let low = letters.next().and_then(|letter| letter.to_digit(16));
-                let low = low.ok_or_else(|| format!("`{text}` has half a byte"))?;
+                let low = low.ok_or_else(|| NameError::HalfByte(text.to_owned()))?;
                 bytes.push((high * 16 + low) as u8);
             }
             None => bytes.extend_from_slice(next.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
-    String::from_utf8(bytes).map_err(|_| format!("`{text}` is not text"))
+    String::from_utf8(bytes).map_err(|_| NameError::NotText(text.to_owned()))
 }
 
 const NAMES: [(&str, ObjectIdentifier); 9] = [

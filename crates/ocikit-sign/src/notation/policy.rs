@@ -296,9 +296,9 @@ fn identities(texts: &[String]) -> Result<Option<Vec<DistinguishedName>>, String
         if kind != "x509.subject" {
             continue;
         }
-        let identity = DistinguishedName::parse(name)?;
+        let identity = DistinguishedName::parse(name).map_err(|error| error.to_string())?;
         if found.iter().any(|other| other.is_part_of(&identity) || identity.is_part_of(other)) {
-            return Err(format!("`{name}` is a part of another identity, or another is of it"));
+            return Err(format!("`{name}` overlaps with another identity"));
         }
         found.push(identity);
     }

@@ -242,7 +242,7 @@ impl NotationTrust {
             return warnings;
         }
         let Some(identities) = &self.statement.identities else { return Ok(()) };
-        let leaf = DistinguishedName::of(opened.chain.leaf().parsed()).map_err(Refusal::Certificates)?;
+        let leaf = DistinguishedName::of(opened.chain.leaf().parsed())?;
         match identities.iter().any(|identity| identity.is_part_of(&leaf)) {
             true => Ok(()),
             false => Err(Refusal::OtherSigner),
