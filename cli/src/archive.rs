@@ -1,37 +1,41 @@
+//! Arguments for writing archives.
+
 use clap::Args;
 use ocikit::layout::{DockerList, TarOptions};
 use ocikit::{Platform, SessionOptions};
 
-/// How archives are written by commands that may write one.
+/// Arguments of commands that can write an archive.
 #[derive(Debug, Args)]
-pub(crate) struct Archive {
-    /// Let `docker load` take the image for this platform, or the first if there is none for it. By default it takes an
-    /// image for one platform, and of several the one for this machine
+pub(crate) struct ArchiveArguments {
+    /// Make `docker load` use this platform, or that of this machine
+    ///
+    /// If the image has no such platform, the first one is used. Without this flag, `docker load` accepts an archive
+    /// that holds one platform, or several that include the platform of this machine.
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", num_args = 0..=1, require_equals = true, default_missing_value = "")]
-    docker: Option<Choice>,
-    /// Leave out the `manifest.json` by which `docker load` takes an archive
+    docker: Option<DockerPlatform>,
+    /// Leave out the `manifest.json` that `docker load` needs
     #[arg(long, conflicts_with = "docker")]
     no_docker: bool,
-    /// Add to the archive that is there instead of replacing it
+    /// Add to an existing archive instead of replacing it
     #[arg(long)]
     append: bool,
 }
 
-/// A platform, or that of this machine.
+/// The value of `--docker`: a platform, or `None` for the platform of this machine.
 #[derive(Debug, Clone)]
-struct Choice(Option<Platform>);
+struct DockerPlatform(Option<Platform>);
 
-impl std::str::FromStr for Choice {
+impl std::str::FromStr for DockerPlatform {
     type Err = ocikit::spec::Error;
 
-    fn from_str(text: &str) -> Result<Choice, Self::Err> {
+    fn from_str(text: &str) -> Result<DockerPlatform, Self::Err> {
         let platform = (!text.is_empty()).then(|| text.parse()).transpose();
-        platform.map(Choice)
+        platform.map(DockerPlatform)
     }
 }
 
-impl Archive {
-    /// The options of a session with these in them.
+impl ArchiveArguments {
+    /// Returns session options with these arguments applied.
     pub(crate) fn options(&self) -> SessionOptions {
         let docker = match &self.docker {
             _ if self.no_docker => DockerList::None,

@@ -18,90 +18,98 @@ use ocikit_sign::HttpOptions;
 use zeroize::Zeroizing;
 
 use crate::commands::login;
-use crate::commands::probe::Known;
+use crate::commands::probe::ProbeResult;
 use crate::failure::{Code, Failure, Result};
 use crate::hosts;
 use crate::output::Output;
-use crate::progress::Form;
-use crate::verbose::Requests;
+use crate::progress::ProgressFormat;
+use crate::verbose::RequestLog;
 
 /// How long a failed or interrupted command may take to cancel its upload sessions.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What every command takes.
+/// Flags of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// State facts as JSON, one object per command
+    /// Print results as JSON, one object per command
     #[arg(long, global = true, help_heading = "Output")]
     json: bool,
-    /// Say nothing but the result
+    /// Print results only
     #[arg(long, short, global = true, help_heading = "Output")]
     quiet: bool,
-    /// Show each request to a registry, on standard error: method, address, status and time
+    /// Print each request to a registry: method, URL, status and time
     #[arg(long, short, global = true, conflicts_with = "quiet", help_heading = "Output")]
     verbose: bool,
-    /// How progress is shown, on standard error
+    /// Show progress in this format on standard error
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM", help_heading = "Output")]
-    progress: Form,
-    /// How many blobs are moved at the same time
+    progress: ProgressFormat,
+    /// Copy this many blobs in parallel
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Registry")]
     jobs: Option<u16>,
-    /// The directory in which OCI layouts keep their blobs together
+    /// Keep the blobs of OCI layouts in this directory
     #[arg(long, global = true, value_name = "DIR", help_heading = "Archives and layouts")]
     shared_blobs: Option<PathBuf>,
-    /// Speak plain HTTP to this registry, or to all; one on a loopback address needs no flag
+    /// Use plain HTTP for this registry, or for all registries
+    ///
+    /// A registry on a loopback address does not need this flag.
     #[arg(long, global = true, value_name = "HOST", num_args = 0..=1, require_equals = true, default_missing_value = "*", help_heading = "Registry")]
     plain_http: Vec<String>,
-    /// Do not check the certificate of this registry, or of any
+    /// Do not verify the TLS certificate of this registry, or of any
     #[arg(long, global = true, value_name = "HOST", num_args = 0..=1, require_equals = true, default_missing_value = "*", help_heading = "Registry")]
     insecure: Vec<String>,
-    /// With `false`, the same as --insecure
+    /// Verify TLS certificates; `false` is a synonym of --insecure
     #[arg(long, global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Registry")]
     tls_verify: Option<bool>,
-    /// Trust the certificates in this file as well (PEM): certificate authorities, or the registry's own
+    /// Also trust the CA certificates in this file (PEM)
+    ///
+    /// The file may also hold the self-signed certificate of a registry.
     #[arg(long, global = true, value_name = "FILE", help_heading = "Registry")]
     ca_file: Option<PathBuf>,
-    /// Present this certificate to registries (PEM)
+    /// Send this client certificate to registries (PEM)
     #[arg(long, global = true, value_name = "FILE", requires = "key_file", help_heading = "Registry")]
     cert: Option<PathBuf>,
-    /// The key of that certificate (PEM)
+    /// Use this private key for the client certificate (PEM)
     #[arg(long, global = true, value_name = "FILE", requires = "cert", help_heading = "Registry")]
     key_file: Option<PathBuf>,
-    /// Follow redirects and token services of public registries to addresses of private networks and of this machine
+    /// Allow public registries to redirect to private and local addresses
+    ///
+    /// Applies to redirects and to token services.
     #[arg(long, global = true, help_heading = "Registry")]
     trust_redirects: bool,
-    /// How often a request that failed is tried again
+    /// Retry a failed request this many times
     #[arg(long, global = true, value_name = "N", help_heading = "Registry")]
     retries: Option<u32>,
-    /// Give up a connection on which nothing has moved for this many seconds
+    /// Give up a connection after this many seconds without data
     #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Registry")]
     timeout: Option<u64>,
-    /// Read credentials from this file before all others (config.json of docker, auth.json of podman)
+    /// Read credentials from this file first (config.json or auth.json)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Registry")]
     authfile: Option<PathBuf>,
-    /// Log in with this name; the password comes from --password-stdin or OCIKIT_PASSWORD
+    /// Log in with this user name
+    ///
+    /// The password comes from --password-stdin or OCIKIT_PASSWORD.
     #[arg(long, short = 'u', global = true, value_name = "NAME", help_heading = "Registry")]
     username: Option<String>,
     /// Read the password from standard input
     #[arg(long, global = true, conflicts_with = "token_stdin", help_heading = "Registry")]
     password_stdin: bool,
-    /// Read a token for the registry from standard input
+    /// Read a registry token from standard input
     #[arg(long, global = true, help_heading = "Registry")]
     token_stdin: bool,
 }
 
-/// What every command has: the flags that all take, the environment, and where words go.
+/// What every command has: the global flags, the environment and the output.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) output: Output,
-    pub(crate) progress: Form,
+    pub(crate) progress: ProgressFormat,
     global: Global,
-    /// `SOURCE_DATE_EPOCH`, for everything that names a time.
+    /// `SOURCE_DATE_EPOCH`: the time to write instead of the current time, in seconds since 1970.
     pub(crate) epoch: Option<u64>,
-    secret: Option<login::Given>,
-    /// The clients of all sessions, for [`Context::settle`].
+    secret: Option<login::LoginInput>,
+    /// The clients of all sessions, which [`Context::settle`] waits for.
     clients: Mutex<Vec<Client>>,
-    environment: login::Environment,
+    environment: login::EnvironmentCredentials,
 }
 
 impl Context {
@@ -109,36 +117,38 @@ impl Context {
         let output = Output { json: global.json, quiet: global.quiet, mute: false };
         let epoch = match variable("SOURCE_DATE_EPOCH") {
             Some(text) => {
-                let refuse = |_| Failure::usage(format_args!("SOURCE_DATE_EPOCH is `{text}`, not a number of seconds"));
+                let refuse = |_| {
+                    Failure::usage(format_args!("cannot read SOURCE_DATE_EPOCH: `{text}` is not a number of seconds"))
+                };
                 Some(text.parse().map_err(refuse)?)
             }
             None => None,
         };
-        let environment = login::Environment::read()?;
+        let environment = login::EnvironmentCredentials::read()?;
         let (name, stdin) = (global.username.as_deref(), (global.password_stdin, global.token_stdin));
         let secret = login::given(name, stdin.0, stdin.1, &environment)?;
         let progress = global.progress.settled(global.quiet || global.json, global.verbose);
         Ok(Context { output, progress, global, epoch, secret, environment, clients: Mutex::default() })
     }
 
-    /// The same for a command that is a part of another and says nothing.
+    /// Returns a context without any output, for a command that runs as a step of another command.
     pub(crate) fn mute(global: Global) -> Result<Context> {
         let context = Context::new(global)?;
         let output = Output { quiet: true, mute: true, ..context.output };
-        Ok(Context { output, progress: Form::None, ..context })
+        Ok(Context { output, progress: ProgressFormat::None, ..context })
     }
 
-    /// A session for a command that speaks of these locations.
+    /// Returns a session for a command that uses these locations.
     pub(crate) fn session(&self, locations: &[&Location]) -> Result<Session> {
         self.session_with(locations, SessionOptions::default())
     }
 
-    /// The same with options of the command's own; what all commands take is set here.
+    /// Returns a session with options of the command. The global flags are applied here.
     pub(crate) fn session_with(&self, locations: &[&Location], options: SessionOptions) -> Result<Session> {
         Ok(self.session_of(self.client(locations)?, options))
     }
 
-    /// Waits for the upload sessions of a failed or interrupted command to be cancelled, for a moment.
+    /// Waits up to [`SETTLE_TIMEOUT`] until the upload sessions of a failed or interrupted command are cancelled.
     pub(crate) async fn settle(&self) {
         let clients = std::mem::take(&mut *self.clients.lock().unwrap_or_else(PoisonError::into_inner));
         let settled = join_all(clients.iter().map(Client::settle));
@@ -158,15 +168,15 @@ impl Context {
         Session::new(client, options)
     }
 
-    /// A session for a command whose file says how registries are spoken to.
-    pub(crate) fn session_that_knows(
+    /// Returns a session for a command whose input file has settings for registries.
+    pub(crate) fn session_with_registries(
         &self,
         registries: &BTreeMap<String, Access>,
         session: SessionOptions,
     ) -> Result<Session> {
         if self.secret.is_some() {
-            return Err(Failure::usage("one name and password, and more than one registry")
-                .hint("log in to each with `ocikit login`"));
+            return Err(Failure::usage("cannot use one credential for several registries")
+                .hint("log in to each registry with `ocikit login`"));
         }
         let mut options = self.client_options()?;
         self.add_environment(
@@ -178,7 +188,7 @@ impl Context {
             let name: Registry = name.parse()?;
             let others = options.hosts.others.clone();
             let settings = options.hosts.named.entry(name.clone()).or_insert(others);
-            // On a loopback address no TLS is needed, and nothing is said that would ask for it.
+            // A loopback registry is addressed with plain HTTP by default; a TLS option would turn TLS on.
             if access.insecure && !name.is_loopback() {
                 settings.tls.verify = Verify::InsecureAllowHttp;
             }
@@ -187,35 +197,34 @@ impl Context {
             }
             credentials.extend(access.credential.clone().map(|credential| (name, credential)));
         }
-        options.keychain = Arc::new(FromFile { credentials, others: options.keychain });
+        options.keychain = Arc::new(FileKeychain { credentials, others: options.keychain });
         Ok(self.session_of(Client::new(options), session))
     }
 
-    /// How many blobs are moved or read at the same time, if the command line says so.
+    /// Returns the value of `--jobs`: the number of blobs to copy or read in parallel.
     pub(crate) fn jobs(&self) -> Option<usize> {
         self.global.jobs.map(usize::from)
     }
 
-    /// What the command line gives to log in to a registry, or else the environment.
-    pub(crate) fn given(&self, registry: &Registry) -> Result<Option<login::Given>> {
+    /// Returns the credential for a registry from the command line, or else from the environment.
+    pub(crate) fn given(&self, registry: &Registry) -> Result<Option<login::LoginInput>> {
         match &self.secret {
-            Some(login::Given::Name(name)) => Ok(Some(self.environment.complete(name, registry))),
+            Some(login::LoginInput::Name(name)) => Ok(Some(self.environment.complete(name, registry))),
             Some(given) => Ok(Some(given.clone())),
             None => self.environment.given(registry),
         }
     }
 
-    /// Adds the credential of the environment: for the registry that the environment names, and without that only for the
-    /// one registry of the command.
+    /// Adds the credential of the environment, for the registry in `OCIKIT_REGISTRY`. Without that variable it is used only if
+    /// the command names exactly one registry.
     fn add_environment(&self, options: &mut ClientOptions, registries: &BTreeSet<Registry>) -> Result {
         let Some(credential) = self.environment.credential()? else { return Ok(()) };
         let registry = match self.environment.registry() {
             Some(registry) => registry,
             None if registries.len() > 1 => {
-                self.output.say(
-                    "warning: the credentials of the environment are not used, since the command names several registries\n\
-                     hint: set OCIKIT_REGISTRY to the registry that they are for",
-                );
+                let problem = "OCIKIT_USERNAME, OCIKIT_PASSWORD and OCIKIT_TOKEN are ignored: the command names several registries";
+                self.output.say(format!("warning: {problem}"));
+                self.output.say("hint: set OCIKIT_REGISTRY to the registry of the credentials");
                 return Ok(());
             }
             None => match registries.first() {
@@ -228,12 +237,12 @@ impl Context {
         Ok(())
     }
 
-    /// A client for a command that speaks of these locations.
+    /// Returns a client for a command that uses these locations.
     fn client(&self, locations: &[&Location]) -> Result<Client> {
         self.client_of(locations.iter().filter_map(|location| registry_of(location)))
     }
 
-    /// A session for a command with a credential of its own for some of its locations.
+    /// Returns a session with separate credentials for some locations, as `copy --src-creds` needs it.
     pub(crate) fn session_as(
         &self,
         locations: &[&Location],
@@ -244,10 +253,10 @@ impl Context {
         let mut own: BTreeMap<&Registry, &Credential> = BTreeMap::new();
         for (location, credential) in credentials {
             let registry = registry_of(location).ok_or_else(|| {
-                Failure::usage(format_args!("there are credentials for {location}, which is in no registry"))
+                Failure::usage(format_args!("cannot use credentials for {location}: it is not in a registry"))
             })?;
             if own.insert(registry, credential).is_some_and(|other| other != credential) {
-                return Err(Failure::usage(format_args!("there are two credentials for {registry}")));
+                return Err(Failure::usage(format_args!("cannot use two different credentials for {registry}")));
             }
         }
         let mut client = self.options_of(&registries)?;
@@ -259,51 +268,51 @@ impl Context {
         Ok(self.session_of(Client::new(client), options))
     }
 
-    /// A client for a command that speaks to these registries.
+    /// Returns a client for a command that uses these registries.
     pub(crate) fn client_of<'a>(&self, registries: impl IntoIterator<Item = &'a Registry>) -> Result<Client> {
         Ok(Client::new(self.options_of(&registries.into_iter().collect())?))
     }
 
     fn options_of(&self, registries: &BTreeSet<&Registry>) -> Result<ClientOptions> {
-        // Who looks into an archive is not told that a file about registries is wrong.
+        // A command on local files must not fail because of a broken registries.conf.
         let mut options = if registries.is_empty() { self.flags()? } else { self.client_options()? };
         registries.iter().try_for_each(|registry| hosts::check(&options.hosts, registry))?;
-        let known = |registry: &&Registry| Some(((*registry).clone(), Known::read(registry)?.capabilities));
+        let known = |registry: &&Registry| Some(((*registry).clone(), ProbeResult::read(registry)?.capabilities));
         options.capabilities = registries.iter().filter_map(known).collect();
         let Some(given) = &self.secret else {
             self.add_environment(&mut options, &registries.iter().map(|registry| (*registry).clone()).collect())?;
             return Ok(options);
         };
-        // One credential for several registries would show it to the wrong one.
+        // With several registries, the credential would be sent to the wrong one.
         let registry = match registries.iter().copied().collect::<Vec<_>>()[..] {
             [] => return Ok(options),
             [registry] => registry,
             _ => {
-                return Err(Failure::usage("one name and password, and more than one registry")
-                    .hint("log in to each with `ocikit login`"));
+                return Err(Failure::usage("cannot use one credential for several registries")
+                    .hint("log in to each registry with `ocikit login`"));
             }
         };
         let given = match given {
-            login::Given::Name(name) => self.environment.complete(name, registry),
+            login::LoginInput::Name(name) => self.environment.complete(name, registry),
             given => given.clone(),
         };
-        let login::Given::Whole(credential) = given else {
-            return Err(Failure::usage("there is a name and no password for it")
-                .hint("give --password-stdin, or set OCIKIT_PASSWORD"));
+        let login::LoginInput::Whole(credential) = given else {
+            return Err(Failure::usage("cannot log in: --username is given without a password")
+                .hint("add --password-stdin, or set OCIKIT_PASSWORD"));
         };
         options.keychain = Arc::new(Fixed { registry: Some(registry.clone()), credential });
         Ok(options)
     }
 
-    /// How registries are spoken to, with what the files of this machine say, and the credentials that docker and podman
-    /// keep.
+    /// Returns the client options from the command line, the configuration files of this machine, and the credentials of
+    /// docker and podman.
     pub(crate) fn client_options(&self) -> Result<ClientOptions> {
         let mut options = self.flags()?;
         hosts::add_files(&mut options.hosts)?;
         Ok(options)
     }
 
-    /// The same as far as the command line says it.
+    /// Returns the client options without the configuration files.
     fn flags(&self) -> Result<ClientOptions> {
         let global = &self.global;
         let default = ClientOptions::default();
@@ -317,9 +326,9 @@ impl Context {
         let keychain: Arc<dyn Keychain> = Arc::new(keychains);
         let retry = self.retry();
         let timeouts = match global.timeout.map(Duration::from_secs) {
-            // A small document may take longer than one pause, and not forever.
+            // The limit for a whole document is at least as long as the limit for a pause.
             Some(limit) => {
-                Timeouts { connect: limit, answer: limit, silence: limit, document: limit.max(SHORTEST_DOCUMENT) }
+                Timeouts { connect: limit, answer: limit, silence: limit, document: limit.max(MIN_DOCUMENT_TIMEOUT) }
             }
             None => Timeouts::default(),
         };
@@ -329,7 +338,7 @@ impl Context {
         let hosts = self.hosts()?;
         let redirects = if global.trust_redirects { Redirects::Trusted } else { Redirects::Guarded };
         let proxies = proxies();
-        let requests = Requests { form: self.progress, output: self.output, requests: global.verbose };
+        let requests = RequestLog { form: self.progress, output: self.output, requests: global.verbose };
         let observer = Some(Arc::new(requests) as Arc<dyn RequestObserver>);
         let default = ClientOptions { retry, timeouts, user_agent, journal, observer, ..default };
         let options = ClientOptions { keychain, hosts, proxies, redirects, ..default };
@@ -337,7 +346,7 @@ impl Context {
             let failure = Failure::from(error);
             let code =
                 if failure.code == Code::Missing && !named_files_exist(global) { Code::Missing } else { Code::Usage };
-            Failure { code, ..failure }.hint("name a PEM file with --ca-file, --cert or --key-file")
+            Failure { code, ..failure }.hint("give PEM files with --ca-file, --cert and --key-file")
         })?;
         Ok(options)
     }
@@ -376,14 +385,14 @@ impl Context {
         Ok(hosts)
     }
 
-    /// How services around signing are spoken to: with the authorities of --ca-file besides those of the system, through the
-    /// proxies of the environment, again as often as registries.
+    /// Returns the HTTP options for signing services. They trust `--ca-file` besides the system's certificate authorities, and
+    /// use the same proxies and the same number of retries as registries.
     pub(crate) fn http_options(&self) -> Result<HttpOptions> {
         let authorities = self.global.ca_file.as_deref().map(crate::file::read).transpose()?.unwrap_or_default();
         Ok(HttpOptions { authorities, proxies: proxies(), retries: self.retry(), ..HttpOptions::default() })
     }
 
-    /// How often anybody is asked again.
+    /// Returns the retry options for registries and signing services.
     fn retry(&self) -> RetryOptions {
         match self.global.retries {
             Some(retries) => RetryOptions { attempts: retries.saturating_add(1), ..RetryOptions::default() },
@@ -391,11 +400,12 @@ impl Context {
         }
     }
 
-    /// The file that logging in to a registry writes to: the one that is named, or the first that has a credential for the
-    /// registry and would hide another, or docker's.
+    /// Returns the credential file that `login` writes to: the named file, or the first file that already has a credential for
+    /// the registry and would take precedence, or the file of docker.
     pub(crate) async fn docker_config(&self, registry: &Registry) -> Result<DockerConfig> {
         let places = credential_places();
-        let none = || Failure::usage("there is no home directory to keep credentials in").hint("set DOCKER_CONFIG");
+        let none =
+            || Failure::usage("cannot store credentials: HOME is not set").hint("set DOCKER_CONFIG to a directory");
         if let Some(path) = self.global.authfile.clone().or(places.registry_auth_file.clone()) {
             return Ok(DockerConfig::with_helpers(path, helpers()));
         }
@@ -410,7 +420,7 @@ impl Context {
         Ok(DockerConfig::with_helpers(last, helpers()))
     }
 
-    /// Where something is written, as it was typed; a name that the system has for standard output is `-`.
+    /// Expands a location to write to; `/dev/stdout` and its synonyms become `-`.
     pub(crate) fn expand_output(&self, location: &Location) -> Location {
         match location {
             Location::Path { path, .. } if crate::file::is_stdout(path) => Location::Stdio,
@@ -418,7 +428,7 @@ impl Context {
         }
     }
 
-    /// Where something is read, as it was typed; a name that the system has for standard input is `-`.
+    /// Expands a location to read from; `/dev/stdin` and its synonyms become `-`.
     pub(crate) fn expand_input(&self, location: &Location) -> Location {
         match location {
             Location::Path { path, .. } if crate::file::is_stdin(path) => Location::Stdio,
@@ -426,7 +436,7 @@ impl Context {
         }
     }
 
-    /// A location as it was typed, `~/` meaning the home directory where no shell has seen to that.
+    /// Expands a leading `~/` of a location, which the shell leaves as it is behind `oci:`.
     pub(crate) fn expand(&self, location: &Location) -> Location {
         let mut location = location.clone();
         if let (Some(path), Some(home)) = (location.path_mut(), std::env::var_os("HOME"))
@@ -445,15 +455,15 @@ fn registry_of(location: &Location) -> Option<&Registry> {
     }
 }
 
-/// Credentials that a file gives for some registries, before those that are kept elsewhere.
+/// A keychain with the credentials of an input file, which take precedence over all others.
 #[derive(Debug)]
-struct FromFile {
+struct FileKeychain {
     credentials: HashMap<Registry, Credential>,
     others: Arc<dyn Keychain>,
 }
 
 #[async_trait]
-impl Keychain for FromFile {
+impl Keychain for FileKeychain {
     async fn credential(&self, registry: &Registry, path: &str) -> ocikit::Result<Option<Credential>> {
         match self.credentials.get(registry) {
             Some(credential) => Ok(Some(credential.clone())),
@@ -462,12 +472,12 @@ impl Keychain for FromFile {
     }
 }
 
-/// A variable of the environment; one that is empty counts as unset.
+/// Returns an environment variable; an empty one counts as unset.
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Where we keep what can be found out again.
+/// Returns the cache directory of ocikit, whose content can be deleted at any time.
 pub(crate) fn cache_directory() -> Option<PathBuf> {
     let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")));
@@ -491,10 +501,10 @@ fn helpers() -> HelperOptions {
     HelperOptions { directories, ..HelperOptions::default() }
 }
 
-/// Proxies as Go's `httpproxy` reads them from the environment: in upper case, or else in lower case.
+/// Returns the proxies of the environment, read as Go's `httpproxy` does: upper case first, then lower case.
 fn proxies() -> ProxyOptions {
     let either = |name: &str| variable(name).or_else(|| variable(&name.to_lowercase()));
-    // Where a web server starts us, HTTP_PROXY is a header of a request (https://httpoxy.org).
+    // In a CGI program, HTTP_PROXY is controlled by the request header `Proxy` (https://httpoxy.org).
     let http = if variable("REQUEST_METHOD").is_some() { None } else { either("HTTP_PROXY") };
     ProxyOptions {
         http: http.map(Zeroizing::new),
@@ -503,7 +513,7 @@ fn proxies() -> ProxyOptions {
     }
 }
 
-/// The number of the user, from the owner of our entry in `/proc`.
+/// Returns the user ID of this process: the owner of its entry in `/proc`.
 #[cfg(unix)]
 fn user_id() -> Option<u32> {
     use std::os::unix::fs::MetadataExt;
@@ -515,13 +525,13 @@ fn user_id() -> Option<u32> {
     None
 }
 
-/// Whether the files that the command line names are there.
+/// Returns whether the certificate and key files of the command line exist.
 fn named_files_exist(global: &Global) -> bool {
     [&global.ca_file, &global.cert, &global.key_file].into_iter().flatten().all(|file| file.exists())
 }
 
-/// How long a small document may take at least, however short --timeout is.
-const SHORTEST_DOCUMENT: Duration = Duration::from_secs(10);
+/// The minimum time limit for a whole small document, even if `--timeout` is shorter.
+const MIN_DOCUMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -530,17 +540,17 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Line {
+    struct TestArguments {
         #[command(flatten)]
         global: Global,
     }
 
     #[test]
-    fn servers_are_trusted_with_redirects_only_where_that_is_said() {
+    fn redirects_are_trusted_only_with_the_flag() {
         for (arguments, redirects) in
             [(&["ocikit"][..], Redirects::Guarded), (&["ocikit", "--trust-redirects"], Redirects::Trusted)]
         {
-            let context = Context::new(Line::parse_from(arguments).global).unwrap();
+            let context = Context::new(TestArguments::parse_from(arguments).global).unwrap();
             assert_eq!(context.flags().unwrap().redirects, redirects);
         }
     }

@@ -1,4 +1,4 @@
-//! What is told of signatures that were looked for.
+//! The output of verification: one check per digest, signer and format.
 
 use ocikit::{Annotations, Digest, Platform};
 use ocikit_sign::{Check, Outcome, Refused};
@@ -6,44 +6,44 @@ use serde::Serialize;
 
 use crate::output::Lines;
 
-/// What was found of one signer's signature of one digest.
+/// The result of checking one digest for a signature of one signer.
 #[derive(Serialize)]
-pub(crate) struct CellFacts {
+pub(crate) struct CheckOutput {
     digest: Digest,
     #[serde(skip_serializing_if = "Option::is_none")]
     platform: Option<Platform>,
     signer: String,
-    /// The format of the signature that was found, or those of which one would have done.
+    /// The format of the verified signature, or else all accepted formats.
     formats: Vec<&'static str>,
-    /// `verified`, `skipped`, `missing`, or `not-understood` of an entry that is nothing known.
+    /// `verified`, `skipped`, `missing`, or `not-understood` for an entry of unknown type.
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     signature: Option<Digest>,
-    /// Who made it: the digest of the public key, or whom the certificate names.
+    /// The signer: the digest of the public key, or the identity in the certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<String>,
-    /// What is wrong and by the policy does not matter.
+    /// Failed checks that the verification level of the policy only logs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
-    /// What the signer signed along.
+    /// The user metadata of the signature.
     #[serde(skip_serializing_if = "Annotations::is_empty")]
     metadata: Annotations,
-    /// What was attested.
+    /// The predicate of the attestation.
     #[serde(skip_serializing_if = "Option::is_none")]
     predicate: Option<ocikit_sign::Predicate>,
-    /// What was found and does not count.
+    /// Signatures that failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    refused: Vec<RefusedFacts>,
-    /// How many more of those there are.
+    refused: Vec<FailedSignature>,
+    /// The number of further failed signatures.
     #[serde(rename = "moreRefused", skip_serializing_if = "is_zero")]
     more_refused: usize,
-    /// Why the digest itself is not understood.
+    /// The reason for `not-understood`.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
 }
 
 #[derive(Serialize)]
-struct RefusedFacts {
+struct FailedSignature {
     signature: Digest,
     why: String,
 }
@@ -52,9 +52,9 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-impl CellFacts {
-    pub(crate) fn of(cell: &Check) -> CellFacts {
-        let facts = CellFacts {
+impl CheckOutput {
+    pub(crate) fn of(cell: &Check) -> CheckOutput {
+        let check = CheckOutput {
             digest: cell.subject.digest,
             platform: cell.platform.clone(),
             signer: cell.signer.clone(),
@@ -69,14 +69,16 @@ impl CellFacts {
             more_refused: cell.more_refused,
             problem: None,
         };
-        let refused = |found: &Refused| RefusedFacts { signature: found.signature, why: found.why.to_string() };
+        let refused = |found: &Refused| FailedSignature { signature: found.signature, why: found.why.to_string() };
         match &cell.outcome {
-            Outcome::Skipped => facts,
-            Outcome::NotUnderstood(why) => CellFacts { outcome: "not-understood", problem: Some(why.clone()), ..facts },
-            Outcome::Missing(found) => {
-                CellFacts { outcome: "missing", refused: found.iter().map(refused).collect(), ..facts }
+            Outcome::Skipped => check,
+            Outcome::NotUnderstood(why) => {
+                CheckOutput { outcome: "not-understood", problem: Some(why.clone()), ..check }
             }
-            Outcome::Verified(proof) => CellFacts {
+            Outcome::Missing(found) => {
+                CheckOutput { outcome: "missing", refused: found.iter().map(refused).collect(), ..check }
+            }
+            Outcome::Verified(proof) => CheckOutput {
                 formats: vec![proof.format.as_str()],
                 outcome: "verified",
                 signature: Some(proof.signature),
@@ -84,19 +86,19 @@ impl CellFacts {
                 warnings: proof.warnings.iter().map(ToString::to_string).collect(),
                 metadata: proof.metadata.clone(),
                 predicate: proof.predicate.clone(),
-                ..facts
+                ..check
             },
         }
     }
 }
 
-/// A line for each cell, and below it what is wrong with what was found.
-pub(crate) fn table(cells: &[CellFacts]) -> Lines {
+/// Returns a line for each check, followed by lines for its warnings and failed signatures.
+pub(crate) fn table(cells: &[CheckOutput]) -> Lines {
     let mut lines = Lines::default();
     for cell in cells {
         let platform = cell.platform.as_ref().map_or("-".to_owned(), ToString::to_string);
         let by = cell.signature.map(|signature| format!(" by {signature}")).unwrap_or_default();
-        let CellFacts { digest, signer, outcome, .. } = cell;
+        let CheckOutput { digest, signer, outcome, .. } = cell;
         lines.push(format!("{digest} {platform} {signer} {} {outcome}{by}", cell.formats.join("|")));
         for warning in &cell.warnings {
             lines.push(format!("  warning: {warning}"));
@@ -105,7 +107,7 @@ pub(crate) fn table(cells: &[CellFacts]) -> Lines {
             lines.push(format!("  {}: {}", refused.signature, refused.why));
         }
         if cell.more_refused > 0 {
-            lines.push(format!("  and {} more that failed", cell.more_refused));
+            lines.push(format!("  and {} more failed signatures", cell.more_refused));
         }
         if let Some(problem) = &cell.problem {
             lines.push(format!("  {problem}"));

@@ -1,4 +1,4 @@
-//! What went wrong, sorted into the exit codes that the documentation promises, with a hint where one helps.
+//! Failures of commands: the documented exit code, the message and a hint.
 
 use std::error::Error as StdError;
 use std::fmt::Display;
@@ -10,18 +10,18 @@ use ocikit::{Error, Location};
 
 use crate::quote::quoted;
 
-/// A command failed.
+/// The failure of a command.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: Code,
-    /// The message and its causes, in one line; empty if nothing is to be said.
+    /// The message with its causes, on one line; empty if nothing is to be printed.
     pub(crate) message: String,
-    /// More lines below the message: what became of each target, the end of a log.
+    /// Lines below the message: the failure of each target, or the end of a log.
     pub(crate) details: Vec<String>,
     pub(crate) hint: Option<String>,
 }
 
-/// The exit codes, as `docs/` has them.
+/// The exit codes, as documented in `docs/guide.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     Other = 1,
@@ -50,10 +50,10 @@ impl Failure {
         self
     }
 
-    /// The same with a hint to a file, if an argument was read as a name on Docker Hub, where nothing was found, and a file or
-    /// directory has that name.
+    /// Adds a hint if an argument was read as a name on Docker Hub that could not be resolved, and a file or directory has that
+    /// name.
     pub(crate) fn with_file_hint(self, arguments: impl Iterator<Item = String>) -> Failure {
-        // Names without a registry are names on Docker Hub, and messages show them in full.
+        // A name without a registry is on Docker Hub, and messages show it with the registry.
         let is_about_docker_hub = self.message.contains("docker.io");
         if !is_about_docker_hub || !matches!(self.code, Code::Missing | Code::Denied | Code::Unreachable) {
             return self;
@@ -75,26 +75,26 @@ impl Failure {
         }
     }
 
-    /// The same without a word: the exit code says it all.
+    /// Removes the message, so that only the exit code reports the failure.
     pub(crate) fn silent(self) -> Failure {
         Failure { message: String::new(), details: Vec::new(), hint: None, ..self }
     }
 
-    /// A failed operation of the system, on something that the user named.
+    /// Returns the failure of a system call on an object that the user named.
     pub(crate) fn io(operation: &str, what: impl Display, error: &io::Error) -> Failure {
         let code = if error.kind() == io::ErrorKind::NotFound { Code::Missing } else { Code::Other };
         Failure::new(code, format_args!("cannot {operation} {what}: {error}"))
     }
 }
 
-/// An error and its causes, each once.
+/// Returns an error with its causes. A cause that the text already ends with is left out.
 pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
         }
         cause = error.source();
     }
@@ -136,7 +136,7 @@ fn hint(error: &Error) -> Option<String> {
             format!("choose one of them: {}{more}", shown.join(", "))
         }
         Error::Exists { .. } => {
-            "leave out --no-clobber to add signatures and attestations to it; delete the tag first to replace an SBOM"
+            "leave out --no-clobber to add signatures and attestations to the tag; delete the tag first to replace an SBOM"
                 .to_owned()
         }
         Error::NotFound { what, place } if what.starts_with("tag ") => {
@@ -150,7 +150,7 @@ fn hint(error: &Error) -> Option<String> {
             let registry = place.split('/').next().unwrap_or(place);
             format!("log in with `ocikit login {registry}`, or give --username with --password-stdin")
         }
-        Error::Blocked { .. } => "change that file, or name another registry".to_owned(),
+        Error::Blocked { .. } => "remove the block from that file, or use another registry".to_owned(),
         Error::Unreachable { place, cause, .. } => return connection_hint(place, *cause),
         Error::Referrers { place, source, .. } => match &**source {
             Error::Denied { .. } => format!(
@@ -161,17 +161,17 @@ fn hint(error: &Error) -> Option<String> {
             _ => "add `--no-referrers` to leave out signatures and other referrers".to_owned(),
         },
         Error::Failed { source, .. } => match source.kind() {
-            io::ErrorKind::StorageFull => "free some space on the disk".to_owned(),
+            io::ErrorKind::StorageFull => "free disk space".to_owned(),
             _ => return None,
         },
         Error::Refused { status: 413, .. } => {
-            "raise the limit for the size of uploads in the registry or in the proxy before it".to_owned()
+            "raise the upload size limit of the registry or of the proxy in front of it".to_owned()
         }
         _ => return None,
     })
 }
 
-/// What to do about a server that gave no usable answer, where the cause is known.
+/// Returns the hint for a server that gave no usable answer, if the cause is known.
 fn connection_hint(place: &str, cause: NoAnswer) -> Option<String> {
     let registry = registry_of(place);
     Some(match cause {
@@ -191,14 +191,14 @@ fn connection_hint(place: &str, cause: NoAnswer) -> Option<String> {
     })
 }
 
-/// The registry that a message names first.
+/// Returns the registry at the beginning of a place.
 fn registry_of(place: &str) -> &str {
     place.split(['/', ' ']).next().unwrap_or(place)
 }
 
-/// How one image of several in a place is named.
+/// Returns the location of one of several images in a place.
 fn choose(place: &str, choice: &str) -> String {
-    // Behind the path of a directory `#` begins no tag.
+    // `#TAG` is valid only after the path of an archive.
     let (prefix, separator) = if Location::names_an_archive(Path::new(place)) { ("", '#') } else { ("oci:", ':') };
     let separator = if choice.parse::<ocikit::Digest>().is_ok() { '@' } else { separator };
     quoted(&format!("{prefix}{place}{separator}{choice}")).into_owned()
@@ -217,7 +217,7 @@ impl From<ocikit_sign::Error> for Failure {
         match error {
             Error::Image(error) => error.into(),
             Error::Moved { .. } => {
-                Failure::new(Code::Unverified, message).hint("name the image by the digest that is expected")
+                Failure::new(Code::Unverified, message).hint("name the image by its digest: REPOSITORY@DIGEST")
             }
             Error::Refused(_) => Failure::new(Code::Unverified, message),
             Error::OtherStatement(statements) => {
@@ -229,17 +229,17 @@ impl From<ocikit_sign::Error> for Failure {
                         failure.hint(format_args!("add `{flags}` to sign the statements for the image as it is now"))
                     }
                     false => {
-                        failure.hint("see `--annotated-from` in `ocikit attest --help` if the image was annotated")
+                        failure.hint("if the image was annotated, see `--annotated-from` in `ocikit attest --help`")
                     }
                 }
             }
             Error::Password(_) => Failure::new(Code::Denied, message)
-                .hint("give --key-password-file, or set OCIKIT_KEY_PASSWORD or COSIGN_PASSWORD"),
+                .hint("give the password with --key-password-file, OCIKIT_KEY_PASSWORD or COSIGN_PASSWORD"),
             Error::Key(_) | Error::Certificates(_) | Error::Policy { .. } | Error::Unsupported(_) => {
                 Failure::new(Code::Usage, message)
             }
             Error::Service { .. } => Failure::new(Code::Unreachable, message)
-                .hint("is the address right, does the service run, and does it want --ca-file?"),
+                .hint("check the URL of the service; if its CA is not a public one, add --ca-file"),
             _ => Failure::new(Code::Other, message),
         }
     }
@@ -253,12 +253,12 @@ impl From<ocikit_build::Error> for Failure {
             Error::Image(error) => error.into(),
             Error::Start { program, .. } => {
                 let hint = match program.as_str() {
-                    "buildctl" => "install BuildKit's `buildctl`; it does the solve and nothing else",
-                    "buildkitd" => "install BuildKit's `buildkitd`, or set BUILDKIT_HOST to one that runs",
+                    "buildctl" => "install `buildctl` of BuildKit",
+                    "buildkitd" => "install `buildkitd` of BuildKit, or set BUILDKIT_HOST to a running one",
                     "rootlesskit" => {
-                        "without root, buildkitd needs `rootlesskit` and `newuidmap`; or set BUILDKIT_HOST"
+                        "install `rootlesskit` and `newuidmap`, which buildkitd needs without root, or set BUILDKIT_HOST"
                     }
-                    _ => "install it, or put its directory into PATH",
+                    _ => "install the program, or add its directory to PATH",
                 };
                 Failure::new(Code::Missing, message).hint(hint)
             }
@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_condition_has_its_code() {
+    fn errors_map_to_exit_codes() {
         let place = || "app.tar".to_owned();
         let io = |kind: io::ErrorKind| Error::failed("write to", "app.tar", kind.into());
         for (error, code) in [
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_does_not_answer_is_unreachable() {
+    fn a_failed_service_has_exit_code_6() {
         let (place, problem) = ("http://localhost:1/".to_owned(), "x".to_owned());
         let failure = Failure::from(ocikit_sign::Error::Service { place, problem });
         assert_eq!(failure.code, Code::Unreachable);
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn choices_are_written_as_they_are_typed() {
+    fn choices_can_be_pasted() {
         let digest = Digest::sha256_of(b"").to_string();
         let error = Error::Ambiguous { place: "a.tar".to_owned(), choices: vec!["v1".to_owned(), digest.clone()] };
         let hint = format!("choose one of them: a.tar#v1, a.tar@{digest}");
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_told_once() {
+    fn repeated_causes_are_left_out() {
         let inner = io::Error::other("full");
         assert_eq!(chain(&Error::failed("write to", "a", inner)), "cannot write to a: full");
     }

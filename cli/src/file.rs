@@ -1,4 +1,4 @@
-//! Files that commands read and write themselves.
+//! Files that commands read and write without the library.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,26 +10,26 @@ use ocikit::layout::OutputFile;
 
 use crate::failure::{Failure, Result};
 
-/// How long a pipe, socket or device that stands for a file may take to give all its bytes.
+/// The time limit for reading a pipe, socket or device to its end.
 const PIPE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Whether a path is standard input: `-`, or a name that the system has for it.
+/// Returns whether a path is standard input: `-`, or `/dev/stdin` or a synonym.
 pub(crate) fn is_stdin(path: &Path) -> bool {
     ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"].iter().any(|name| path == Path::new(name))
 }
 
-/// Whether a path is standard output: `-`, or a name that the system has for it.
+/// Returns whether a path is standard output: `-`, or `/dev/stdout` or a synonym.
 pub(crate) fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
 }
 
-/// A file that becomes visible when all of it is written; a device, a pipe or standard output is written to as it comes.
+/// A file that appears under its name when it is complete. A device, a pipe or standard output is written to directly.
 pub(crate) struct NewFile<'a> {
-    form: Form,
+    destination: Destination,
     path: &'a Path,
 }
 
-enum Form {
+enum Destination {
     Stdout(io::Stdout),
     File(OutputFile),
 }
@@ -37,31 +37,31 @@ enum Form {
 impl<'a> NewFile<'a> {
     pub(crate) fn create(path: &'a Path) -> Result<NewFile<'a>> {
         if is_stdout(path) {
-            return Ok(NewFile { form: Form::Stdout(io::stdout()), path });
+            return Ok(NewFile { destination: Destination::Stdout(io::stdout()), path });
         }
         let file = OutputFile::create(path).map_err(|error| Failure::io("write to", path.display(), &error))?;
-        Ok(NewFile { form: Form::File(file), path })
+        Ok(NewFile { destination: Destination::File(file), path })
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result {
-        let written = match &mut self.form {
-            Form::Stdout(stdout) => read_enough(stdout.write_all(bytes)),
-            Form::File(file) => file.write_all(bytes),
+        let written = match &mut self.destination {
+            Destination::Stdout(stdout) => ignore_closed_pipe(stdout.write_all(bytes)),
+            Destination::File(file) => file.write_all(bytes),
         };
         written.map_err(|error| Failure::io("write to", self.path.display(), &error))
     }
 
     pub(crate) fn finish(self) -> Result {
-        let finished = match self.form {
-            Form::Stdout(mut stdout) => read_enough(stdout.flush()),
-            Form::File(file) => file.commit(),
+        let finished = match self.destination {
+            Destination::Stdout(mut stdout) => ignore_closed_pipe(stdout.flush()),
+            Destination::File(file) => file.commit(),
         };
         finished.map_err(|error| Failure::io("write to", self.path.display(), &error))
     }
 }
 
-/// A reader of standard output that goes away has read enough.
-fn read_enough(written: io::Result<()>) -> io::Result<()> {
+/// Ignores a closed pipe: a reader such as `head` has read all it needs.
+fn ignore_closed_pipe(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
@@ -75,24 +75,24 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result {
     file.finish()
 }
 
-/// Reads a whole file that is a document; `-` is standard input.
+/// Reads a file of at most [`ocikit::spec::MAX_DOCUMENT_SIZE`] bytes; `-` is standard input.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     read_at_most(path, ocikit::spec::MAX_DOCUMENT_SIZE)
 }
 
-/// Reads a whole file, unless it has more bytes than that; `-` is standard input. A pipe, as `<(command)` makes one, is read
-/// like a file, for a minute at most.
-pub(crate) fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>> {
+/// Reads a file of at most `limit` bytes; `-` is standard input. A pipe, such as `<(command)`, is read like a file, within
+/// [`PIPE_TIMEOUT`].
+pub(crate) fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    read_into(path, most, &mut bytes)?;
+    read_into(path, limit, &mut bytes)?;
     Ok(bytes)
 }
 
-/// Reads a whole file into memory of the caller's, which has room for one byte more than may be read.
-pub(crate) fn read_into(path: &Path, most: u64, bytes: &mut Vec<u8>) -> Result {
+/// Reads a file of at most `limit` bytes into a buffer of the caller, which needs capacity for one byte more than the limit.
+pub(crate) fn read_into(path: &Path, limit: u64, bytes: &mut Vec<u8>) -> Result {
     let failed = |error: io::Error| Failure::io("read", path.display(), &error);
-    // One more, so that a longer one is seen to be longer.
-    let taken = most.saturating_add(1);
+    // One byte more than the limit shows that the file is too long.
+    let taken = limit.saturating_add(1);
     if path == Path::new("-") {
         io::stdin().take(taken).read_to_end(bytes).map_err(failed)?;
     } else if std::fs::metadata(path).map_err(failed)?.is_file() {
@@ -100,22 +100,22 @@ pub(crate) fn read_into(path: &Path, most: u64, bytes: &mut Vec<u8>) -> Result {
     } else {
         read_pipe(path, taken, bytes)?;
     }
-    match bytes.len() as u64 > most {
-        true => Err(Failure::usage(format_args!("{} has more than {most} bytes, which is too long", path.display()))),
+    match bytes.len() as u64 > limit {
+        true => Err(Failure::usage(format_args!("cannot read {}: it has more than {limit} bytes", path.display()))),
         false => Ok(()),
     }
 }
 
-/// Reads what is not a regular file. Opening a pipe that nobody writes to never ends, and neither may reading it, so that is
-/// done beside this thread, which waits for so long and no longer.
+/// Reads a pipe, socket or device in a thread of its own. Opening and reading a pipe without a writer blocks forever, so this
+/// thread waits for at most [`PIPE_TIMEOUT`].
 fn read_pipe(path: &Path, taken: u64, bytes: &mut Vec<u8>) -> Result {
     let (sender, receiver) = mpsc::sync_channel(1);
     let opened = path.to_owned();
-    // Not joined: where it waits for ever, it goes with the process.
+    // The thread is not joined: if it is blocked, it ends with the process.
     std::thread::spawn(move || {
         let mut found = zeroize::Zeroizing::new(Vec::new());
         let read = File::open(opened).and_then(|file| file.take(taken).read_to_end(&mut found));
-        // Nobody is there to be told if this fails.
+        // Sending fails only after the timeout, when the result is no longer needed.
         let _ = sender.send(read.map(|_| found));
     });
     match receiver.recv_timeout(PIPE_TIMEOUT) {
@@ -126,7 +126,7 @@ fn read_pipe(path: &Path, taken: u64, bytes: &mut Vec<u8>) -> Result {
         Err(_) => {
             let error = io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("it is a pipe or device, and did not end within {} seconds", PIPE_TIMEOUT.as_secs()),
+                format!("the pipe or device did not end within {} seconds", PIPE_TIMEOUT.as_secs()),
             );
             Err(Failure::io("read", path.display(), &error))
         }

@@ -1,5 +1,5 @@
-//! Where it is written down how registries are spoken to: `registries.conf` and directories of certificates, in the
-//! places where podman, skopeo and docker have them.
+//! Reads the registry configuration of this machine: `registries.conf` and `certs.d` directories, in the places where podman,
+//! skopeo and docker keep them.
 
 use std::path::{Path, PathBuf};
 
@@ -9,38 +9,40 @@ use ocikit::registry::hosts::{HostOptions, RegistriesConf};
 use crate::context::variable;
 use crate::failure::{Code, Failure, Result};
 
-/// Adds what the files of this machine and of this user say.
+/// Adds the registry configuration of this machine and of this user.
 ///
 /// # Errors
 ///
-/// A file that is broken, or was named and is not there.
+/// Fails if a file is not valid, or if the file that CONTAINERS_REGISTRIES_CONF names does not exist.
 pub(crate) fn add_files(hosts: &mut HostOptions) -> Result {
     let (file, directories) = places(named_file().as_deref(), configuration_home().as_deref(), &|path| path.exists());
-    hosts.registries = RegistriesConf::read(&file, &directories).map_err(wrong)?;
+    hosts.registries = RegistriesConf::read(&file, &directories).map_err(configuration_failure)?;
     let own = configuration_home().map(|home| home.join("containers/certs.d"));
     let common = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
     hosts.certificates = own.into_iter().chain(common).collect();
     if let Some(named) = named_file().filter(|named| !named.is_file()) {
-        return Err(Failure::usage(format_args!("{} is not there", named.display()))
-            .hint("CONTAINERS_REGISTRIES_CONF names a file in the format of registries.conf"));
+        let reason = if named.exists() { "not a regular file" } else { "no such file" };
+        return Err(Failure::usage(format_args!("cannot read {}: {reason}", named.display()))
+            .hint("set CONTAINERS_REGISTRIES_CONF to a file in the format of registries.conf"));
     }
     Ok(())
 }
 
-/// Complains of what is wrong in the files that speak of a registry, before anything is done.
+/// Checks the configuration of a registry before the first request.
 pub(crate) fn check(hosts: &HostOptions, registry: &Registry) -> Result {
-    hosts.of(registry).map(drop).map_err(wrong)
+    hosts.of(registry).map(drop).map_err(configuration_failure)
 }
 
-/// A configuration that cannot be used is a mistake of whoever wrote it, not a broken image.
-fn wrong(error: ocikit::Error) -> Failure {
+/// Turns an error in a configuration file into a usage failure: without this, it has the exit code of a broken image.
+fn configuration_failure(error: ocikit::Error) -> Failure {
     let failure = Failure::from(error);
-    let hint = "it says how registries are spoken to; see containers-registries.conf(5) and containers-certs.d(5)";
+    let hint = "correct the file; see containers-registries.conf(5) and containers-certs.d(5)";
     Failure { code: Code::Usage, ..failure }.hint(hint)
 }
 
-/// The file and the directories that count, later ones more: as in containers-registries.conf(5), a file of the user's
-/// takes the place of the system's, directory included, and a file that was named takes the place of both files.
+/// Returns the `registries.conf` and the drop-in directories to read, in order of increasing precedence. As in
+/// containers-registries.conf(5), the file of the user replaces the file and the drop-in directory of the system, and a file
+/// named by CONTAINERS_REGISTRIES_CONF replaces both files.
 fn places(
     named: Option<&Path>,
     configuration: Option<&Path>,
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_ones_own_takes_the_place_of_the_systems() {
+    fn the_file_of_the_user_replaces_the_file_of_the_system() {
         let system = ("/etc/containers/registries.conf", "/etc/containers/registries.conf.d");
         let own = ("/home/a/.config/containers/registries.conf", "/home/a/.config/containers/registries.conf.d");
         for (named, home, exists, file, directories) in [

@@ -1,4 +1,4 @@
-//! Keys and their passwords: where they are read from, and how they are written.
+//! Reads and writes keys, certificates, passwords and trust policies.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
@@ -17,16 +17,16 @@ use crate::context::variable;
 use crate::failure::{Failure, Result};
 use crate::file;
 
-/// The forms of signatures on the command line.
+/// The values of `--format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FormatName {
-    /// A sigstore bundle as a referrer, as cosign 3 writes it
+    /// Sigstore bundle, stored as a referrer (cosign 3)
     Cosign,
-    /// Simple signing under the tag sha256-….sig, as cosign wrote it before
+    /// Simple signing under the tag sha256-….sig (cosign 1 and 2)
     CosignLegacy,
-    /// A JWS envelope of the Notary Project
+    /// JWS envelope of the Notary Project
     NotationJws,
-    /// A COSE envelope of the Notary Project
+    /// COSE envelope of the Notary Project
     NotationCose,
 }
 
@@ -41,16 +41,16 @@ impl FormatName {
     }
 }
 
-/// What of an image is meant.
+/// Which manifests of an image to sign or verify.
 #[derive(Debug, Args)]
 pub(crate) struct DepthArguments {
-    /// Of an index, every image below it as well
+    /// Include every image of an index
     #[arg(long, short)]
     recursive: bool,
-    /// And the attestations that BuildKit put there
+    /// Include the attestation manifests of BuildKit
     #[arg(long, requires = "recursive")]
     attestations: bool,
-    /// But not the indexes themselves
+    /// Leave out the indexes themselves
     #[arg(long, requires = "recursive", conflicts_with = "attestations")]
     images_only: bool,
 }
@@ -66,16 +66,18 @@ impl DepthArguments {
     }
 }
 
-/// Where the password of a key comes from.
+/// The source of the password of a key.
 #[derive(Debug, Args)]
 pub(crate) struct PasswordArguments {
-    /// The file with the password of the key; OCIKIT_KEY_PASSWORD, COSIGN_PASSWORD or a question if this is not given
+    /// Read the password of the key from this file
+    ///
+    /// Without it, the password comes from OCIKIT_KEY_PASSWORD or COSIGN_PASSWORD, or from a prompt.
     #[arg(long, value_name = "FILE")]
     key_password_file: Option<PathBuf>,
 }
 
 impl PasswordArguments {
-    /// The password of a key that is there.
+    /// Returns the password of an existing key, from the arguments, the environment or a prompt.
     pub(crate) fn password(&self) -> Result<Zeroizing<String>> {
         match self.given()? {
             Some(password) => Ok(password),
@@ -83,25 +85,26 @@ impl PasswordArguments {
         }
     }
 
-    /// The password of a key that is made, which is asked for twice.
+    /// Returns the password of a new key. A prompt asks for it twice.
     pub(crate) fn new_password(&self) -> Result<Zeroizing<String>> {
         if let Some(password) = self.given()? {
             return Ok(password);
         }
         let password = ask("Password for the new key: ")?;
-        match *password == *ask("The same again: ")? {
+        match *password == *ask("Repeat the password: ")? {
             true => Ok(password),
-            false => Err(Failure::usage("the two passwords differ")),
+            false => Err(Failure::usage("cannot create the key: the passwords differ")),
         }
     }
 
     fn given(&self) -> Result<Option<Zeroizing<String>>> {
         if let Some(path) = &self.key_password_file {
             let text = read_secret(path)?;
-            let text = std::str::from_utf8(&text).map_err(|_| Failure::usage("the password is not text"))?;
+            let text = std::str::from_utf8(&text)
+                .map_err(|_| Failure::usage(format_args!("cannot read {}: it is not UTF-8", path.display())))?;
             return Ok(Some(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())));
         }
-        // Set and empty is a password for cosign, and so here.
+        // As in cosign, a variable that is set to the empty string is an empty password.
         let found = ["OCIKIT_KEY_PASSWORD", "COSIGN_PASSWORD"].into_iter().find_map(|name| std::env::var(name).ok());
         Ok(found.map(Zeroizing::new))
     }
@@ -109,22 +112,26 @@ impl PasswordArguments {
 
 fn ask(prompt: &str) -> Result<Zeroizing<String>> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::usage("there is nobody to ask for the password of the key")
-            .hint("give --key-password-file, or set OCIKIT_KEY_PASSWORD"));
+        return Err(Failure::usage("cannot ask for the password of the key: standard input is not a terminal")
+            .hint("add --key-password-file, or set OCIKIT_KEY_PASSWORD"));
     }
     let password = rpassword::prompt_password(prompt);
     Ok(Zeroizing::new(password.map_err(|error| Failure::io("read", "from the terminal", &error))?))
 }
 
-/// Whoever signs.
+/// The key that signs.
 #[derive(Debug, Args)]
 pub(crate) struct SignerArguments {
-    /// The key (PEM): PKCS #8, SEC 1, PKCS #1, or encrypted as cosign does it; with --signer-command the public key; or
-    /// NAME://KEY for one that a plugin of cosign keeps, a program sigstore-kms-NAME
+    /// Sign with this private key (PEM)
+    ///
+    /// Formats: PKCS #8, SEC 1, PKCS #1, or the encrypted format of cosign. With --signer-command, the public key.
+    /// NAME://KEY uses the key management plugin sigstore-kms-NAME.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// A program that signs instead: it gets what is to be signed on standard input and writes the signature, as bytes or in
-    /// base64. Words are separated by spaces
+    /// Create signatures with this program instead of the key
+    ///
+    /// The program receives the bytes to sign on standard input and writes the signature, raw or in base64. Arguments
+    /// are separated by spaces.
     #[arg(long, value_name = "COMMAND", requires = "key")]
     signer_command: Option<String>,
     #[command(flatten)]
@@ -132,7 +139,7 @@ pub(crate) struct SignerArguments {
 }
 
 impl SignerArguments {
-    /// Whoever has the key, if there is one.
+    /// Returns the signer with the key, or `None` without `--key`.
     pub(crate) async fn signer(&self) -> Result<Option<Arc<dyn Signer>>> {
         let Some(key) = &self.key else { return Ok(None) };
         Ok(Some(match (&self.signer_command, key.to_str().filter(|text| KmsSigner::is_reference(text))) {
@@ -143,7 +150,7 @@ impl SignerArguments {
     }
 }
 
-/// Reads a private key, asking for its password only if it has one.
+/// Reads a private key. The password is needed only if the key is encrypted.
 fn private_key(path: &Path, password: &PasswordArguments) -> Result<PrivateKey> {
     let text = read_secret(path)?;
     let password = match PrivateKey::is_encrypted(&text) {
@@ -159,7 +166,7 @@ pub(crate) fn public_key(path: &Path) -> Result<PublicKey> {
     PublicKey::from_pem(&read_secret(path)?).map_err(|error| named(path, error))
 }
 
-/// The same, or what a plugin of cosign says it is.
+/// Reads a public key from a file, or from a key management plugin for NAME://KEY.
 pub(crate) async fn public_key_of(path: &Path) -> Result<PublicKey> {
     match path.to_str().filter(|text| KmsSigner::is_reference(text)) {
         Some(reference) => Ok(KmsSigner::open(reference).await?.public_key().clone()),
@@ -167,7 +174,7 @@ pub(crate) async fn public_key_of(path: &Path) -> Result<PublicKey> {
     }
 }
 
-/// Reads the certificates of a signer.
+/// Reads the certificate chain of a signer.
 pub(crate) fn chain(path: &Path) -> Result<Chain> {
     Chain::new(certificates(path)?).map_err(|error| named(path, error))
 }
@@ -177,18 +184,19 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<Certificate>> {
     Certificate::read_all(&file::read(path)?).map_err(|error| named(path, error))
 }
 
-/// Reads lists of revoked certificates, which may be longer than other files.
+/// Reads certificate revocation lists.
 pub(crate) fn revocation_lists(paths: &[PathBuf]) -> Result<Vec<RevocationList>> {
-    const LONGEST: u64 = 16 << 20;
+    // Revocation lists of public authorities exceed the limit for other documents.
+    const MAX_REVOCATION_LIST_BYTES: u64 = 16 << 20;
     let mut lists = Vec::new();
     for path in paths {
-        let found = RevocationList::read_all(&file::read_at_most(path, LONGEST)?);
+        let found = RevocationList::read_all(&file::read_at_most(path, MAX_REVOCATION_LIST_BYTES)?);
         lists.extend(found.map_err(|error| named(path, error))?);
     }
     Ok(lists)
 }
 
-/// Reads a trust policy and the stores that it names.
+/// Reads a trust policy of the Notary Project and the trust stores that it names.
 pub(crate) fn trust(path: &Path, store: Option<&Path>) -> Result<(TrustPolicy, TrustStore)> {
     let policy = TrustPolicy::parse(&file::read(path)?).map_err(|error| named(path, error))?;
     let beside = path.parent().unwrap_or(Path::new("")).join("truststore");
@@ -196,25 +204,24 @@ pub(crate) fn trust(path: &Path, store: Option<&Path>) -> Result<(TrustPolicy, T
     Ok((policy, store))
 }
 
-/// The same failure with the name of the file.
+/// Turns an error into a failure whose message starts with the file name.
 pub(crate) fn named(path: &Path, error: ocikit_sign::Error) -> Failure {
     let failure = Failure::from(error);
     Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
 }
 
-/// Reads a short file into memory that is wiped.
+/// Reads a file of at most [`MAX_SECRET_BYTES`] into memory that is wiped when it is dropped.
 pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    // Memory that is outgrown is not wiped, so it is taken at once.
-    const LONGEST: usize = LONGEST_SECRET;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
-    file::read_into(path, LONGEST as u64, &mut bytes)?;
+    // A buffer that grows leaves copies in memory that are not wiped, so it gets its full capacity first.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES + 1));
+    file::read_into(path, MAX_SECRET_BYTES as u64, &mut bytes)?;
     Ok(bytes)
 }
 
-/// No key, password or token has as many bytes.
-pub(crate) const LONGEST_SECRET: usize = 64 << 10;
+/// The maximum length of a key, a password or a token, in bytes.
+pub(crate) const MAX_SECRET_BYTES: usize = 64 << 10;
 
-/// Writes a file that is not there yet, and that nobody else may read.
+/// Writes a new file that only its owner may read.
 pub(crate) fn write_new(path: &Path, text: &str) -> Result {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -223,13 +230,15 @@ pub(crate) fn write_new(path: &Path, text: &str) -> Result {
     let written =
         options.open(path).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
     written.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Failure::usage(format_args!("{} is there already", path.display()))
-            .hint("name another with --output, or move it out of the way: a key that is lost is lost"),
+        io::ErrorKind::AlreadyExists => {
+            Failure::usage(format_args!("cannot write to {}: the file already exists", path.display()))
+                .hint("choose another name with `--output`, or move the file away")
+        }
         _ => Failure::io("write to", path.display(), &error),
     })
 }
 
-/// The time that signatures say they were made at.
+/// Returns the creation time for signatures: SOURCE_DATE_EPOCH, or else the current time.
 pub(crate) fn now(epoch: Option<u64>) -> Result<jiff::Timestamp> {
     match epoch {
         None => Ok(jiff::Timestamp::now()),
@@ -237,12 +246,12 @@ pub(crate) fn now(epoch: Option<u64>) -> Result<jiff::Timestamp> {
             let seconds = i64::try_from(seconds).ok();
             let time = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
             let name = variable("SOURCE_DATE_EPOCH").unwrap_or_default();
-            time.ok_or_else(|| Failure::usage(format_args!("SOURCE_DATE_EPOCH is `{name}`, which is no time")))
+            time.ok_or_else(|| Failure::usage(format_args!("cannot use SOURCE_DATE_EPOCH: `{name}` is out of range")))
         }
     }
 }
 
-/// The name of a repository in a registry; what lies elsewhere has none.
+/// Returns the name of the repository of a location in a registry, and an empty text for other locations.
 pub(crate) fn repository(location: &Location) -> String {
     match location {
         Location::Registry(reference) => reference.repository().to_string(),

@@ -1,10 +1,10 @@
-//! The program `ocikit`: arguments in, a library call, words out.
+//! The program `ocikit`: parses arguments, calls the library and prints the result.
 //!
-//! # What this crate never does
+//! # Rules of this crate
 //!
-//! * It never decides anything that another program that embeds the library would have to decide as well.
-//! * It never prints data to standard error, nor talk to standard output.
-//! * It never shows a secret.
+//! * Decisions that every program needs belong in the library, not here.
+//! * Results go to standard output, all other text goes to standard error.
+//! * Secrets are never printed.
 
 mod archive;
 mod commands;
@@ -12,6 +12,7 @@ mod context;
 mod coverage;
 mod failure;
 mod file;
+mod help;
 mod hosts;
 mod inside;
 mod keys;
@@ -28,14 +29,14 @@ mod verbose;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{FromArgMatches, Parser};
 
 use crate::context::{Context, Global};
 use crate::failure::{Code, Failure, Result};
 
-/// Everything with container images except the solve
+/// Build, copy, inspect, change, sign and serve container images
 ///
-/// Reads and writes OCI archives, layouts and registries; no daemon, no root, no temporary copies.
+/// Reads and writes OCI archives, OCI layouts and registries. Needs no daemon, no root and no temporary copies.
 #[derive(Debug, Parser)]
 #[command(name = "ocikit", version, max_term_width = 120, arg_required_else_help = true)]
 struct Cli {
@@ -47,7 +48,7 @@ struct Cli {
 
 /// Runs the program with the arguments and the environment of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             output::usage(&error);
@@ -59,10 +60,16 @@ pub fn main() -> ExitCode {
         Err(failure) => {
             let arguments = std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok());
             let failure = failure.with_file_hint(arguments);
-            output::complain(&failure);
+            output::print_failure(&failure);
             ExitCode::from(failure.code as u8)
         }
     }
+}
+
+/// Parses the arguments of this process.
+fn parse() -> std::result::Result<Cli, clap::Error> {
+    let matches = help::command().try_get_matches()?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut help::command()))
 }
 
 fn run(cli: Cli) -> Result {
@@ -80,15 +87,15 @@ fn run(cli: Cli) -> Result {
         outcome
     });
     match &outcome {
-        // A thread that waits for standard input would keep the program from ending.
+        // A thread that is blocked on standard input would keep the program running.
         Ok(()) => runtime.shutdown_background(),
-        // What was begun is undone by whoever began it.
+        // Tasks get a moment to undo what they began, such as temporary files.
         Err(_) => runtime.shutdown_timeout(Duration::from_secs(1)),
     }
     outcome
 }
 
-/// Returns when somebody wants the program to end. What it was doing is dropped, and so undone.
+/// Returns on SIGINT or SIGTERM. The caller then drops the running command, which undoes unfinished work.
 async fn interrupted() {
     let interrupt = tokio::signal::ctrl_c();
     #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! The program. All of it is in the library beside this file, so that tests can start it too.
+//! The program. All of its code is in the library of this package, so that tests can run it too.
 
 use std::process::ExitCode;
 

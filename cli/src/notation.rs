@@ -1,4 +1,4 @@
-//! What the formats of the Notary Project need on the command line.
+//! Arguments for signatures of the Notary Project.
 
 use std::path::{Path, PathBuf};
 
@@ -13,42 +13,47 @@ use crate::context::{Context, variable};
 use crate::failure::{Failure, Result};
 use crate::keys;
 
-/// What goes into envelopes of the Notary Project.
+/// The content of Notary Project envelopes.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Notary Project")]
 pub(crate) struct NotationArguments {
-    /// The certificate of the key and those that lead from it to a root (PEM)
+    /// Use this certificate chain of the key, root last (PEM)
     #[arg(long, value_name = "FILE", group = "certified")]
     certificate_chain: Option<PathBuf>,
-    /// A plugin of notation that signs instead of a key, and has the certificates: the name of one that notation has installed, or
-    /// the path of the program
+    /// Sign with this notation plugin, which has the key and certificates
+    ///
+    /// The name of an installed plugin, or the path of its program.
     #[arg(long, value_name = "NAME", group = "certified", requires = "key_id", conflicts_with_all = ["key", "signer_command", "signing_config", "fulcio_url", "rekor_url", "timestamp_server_url", "certificate"])]
     plugin: Option<PathBuf>,
-    /// The key of that plugin
+    /// Use this key of the plugin
     #[arg(long, value_name = "ID", requires = "plugin")]
     key_id: Option<String>,
-    /// What that plugin is told besides; may be repeated
+    /// Pass this configuration to the plugin; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, requires = "plugin")]
     plugin_config: Vec<(String, String)>,
-    /// How long the signature is to be trusted, as `24h` or `90d`
+    /// Let the signature expire after this time, such as `24h` or `90d`
     #[arg(long, value_name = "DURATION", requires = "certified")]
     expiry: Option<Span>,
-    /// What is signed along; may be repeated
+    /// Add this metadata to the signature; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, requires = "certified")]
     user_metadata: Vec<(String, String)>,
-    /// An authority that is asked over HTTP when it was signed (RFC 3161). It learns the hash of the signature
+    /// Request a timestamp (RFC 3161) from this authority
+    ///
+    /// The authority is contacted over HTTP and receives the hash of the signature.
     #[arg(long, value_name = "URL", requires_all = ["certified", "timestamp_root_cert"])]
     timestamp_url: Option<String>,
-    /// The root to which the certificate of that authority leads (PEM or DER)
+    /// Verify the timestamp with this root certificate (PEM or DER)
     #[arg(long, value_name = "FILE", requires = "timestamp_url")]
     timestamp_root_cert: Option<PathBuf>,
-    /// Sign as a service that is believed the time, which a trust store of type signingAuthority has to trust
+    /// Sign with the scheme `signingAuthority`, whose signing time is trusted
+    ///
+    /// Verifiers need a trust store of type signingAuthority.
     #[arg(long, requires = "certified", conflicts_with = "timestamp_url")]
     signing_authority: bool,
 }
 
 impl NotationArguments {
-    /// The flags that were given.
+    /// Returns the flags that were given.
     pub(crate) fn given(&self) -> Vec<&'static str> {
         let all = [
             ("--certificate-chain", self.certificate_chain.is_some()),
@@ -64,16 +69,19 @@ impl NotationArguments {
         all.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()
     }
 
-    /// What was asked for, which has to be there if it is `wanted`.
+    /// Returns the options for envelopes, or `None` without a certificate chain and a plugin, which is an error if the
+    /// options are `required`.
     pub(crate) fn options(
         &self,
         context: &Context,
         created: Timestamp,
-        wanted: bool,
+        required: bool,
     ) -> Result<Option<NotationOptions>> {
         if self.certificate_chain.is_none() && self.plugin.is_none() {
-            return match wanted {
-                true => Err(Failure::usage("signatures of the Notary Project need --certificate-chain, or --plugin")),
+            return match required {
+                true => Err(Failure::usage(
+                    "cannot sign in a format of the Notary Project: add --certificate-chain or --plugin",
+                )),
                 false => Ok(None),
             };
         }
@@ -93,14 +101,14 @@ impl NotationArguments {
         }))
     }
 
-    /// The plugin that signs, if there is one.
+    /// Starts the plugin that signs, if one is given.
     pub(crate) async fn plugin(&self) -> Result<Option<NotationPlugin>> {
         let (Some(plugin), Some(key)) = (&self.plugin, &self.key_id) else { return Ok(None) };
         let config = self.plugin_config.iter().cloned().collect();
         Ok(Some(NotationPlugin::open(&program(plugin)?, key, config).await?))
     }
 
-    /// Who is asked for the time.
+    /// Returns the timestamp authority, if one is given.
     fn authority(&self, context: &Context) -> Result<Option<TimestampAuthority>> {
         let (Some(url), Some(root)) = (&self.timestamp_url, &self.timestamp_root_cert) else { return Ok(None) };
         let http = Http::new(&context.http_options()?)?;
@@ -108,7 +116,7 @@ impl NotationArguments {
     }
 }
 
-/// The plugins that are asked about signatures.
+/// Starts the verification plugins.
 pub(crate) async fn verification_plugins(
     names: &[PathBuf],
     config: &[(String, String)],
@@ -120,7 +128,7 @@ pub(crate) async fn verification_plugins(
     Ok(plugins)
 }
 
-/// The program of a plugin, by its path or by its name.
+/// Returns the program of a plugin, given its path or the name of an installed plugin.
 fn program(plugin: &Path) -> Result<PathBuf> {
     match plugin.to_str().filter(|name| !name.contains('/')) {
         Some(name) => Ok(plugins()?.join(name).join(format!("notation-{name}"))),
@@ -128,13 +136,14 @@ fn program(plugin: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Where notation installs plugins.
+/// Returns the directory where notation installs plugins.
 fn plugins() -> Result<PathBuf> {
     let below = |name: &str, rest: &str| variable(name).map(|directory| PathBuf::from(directory).join(rest));
     let directory = below("NOTATION_LIBEXEC", "")
         .or_else(|| below("NOTATION_CONFIG", ""))
         .or_else(|| below("XDG_CONFIG_HOME", "notation"))
         .or_else(|| below("HOME", ".config/notation"));
-    let directory = directory.ok_or_else(|| Failure::usage("there is no HOME, and nothing says where plugins are"))?;
+    let directory = directory
+        .ok_or_else(|| Failure::usage("cannot find plugins of notation: neither HOME nor NOTATION_LIBEXEC is set"))?;
     Ok(directory.join("plugins"))
 }

@@ -1,10 +1,10 @@
-//! The one place that prints: results on standard output, everything else on standard error.
+//! The only module that prints: results on standard output, everything else on standard error.
 //!
-//! Text for people is made of [`Lines`]. What a line is made of may come from anywhere, so every line is escaped as it is
-//! added: nothing in an image or an answer of a registry can end a line, move the cursor or reorder what is shown. Exact
-//! bytes and JSON go through [`Output::bytes`] and are not changed.
+//! Human-readable text consists of [`Lines`]. A line may contain untrusted text, so every line is escaped when it is added:
+//! text of an image or a registry cannot end the line, move the cursor or reorder the output. Exact bytes and JSON go through
+//! [`Output::bytes`] and are not changed.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the one place that prints")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the only module that prints")]
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -13,48 +13,48 @@ use serde::Serialize;
 
 use crate::failure::{Code, Failure, Result};
 
-/// How much is said, and in which form.
+/// How much to print, and in which format.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     pub(crate) json: bool,
     pub(crate) quiet: bool,
-    /// Facts are not stated either: the command is a part of another, which states its own.
+    /// Prints no results either: the command is a step of another command, which prints its own result.
     pub(crate) mute: bool,
 }
 
 impl Output {
-    /// Prints a result: one JSON object, or these lines.
-    pub(crate) fn facts<L: Into<Lines>>(self, facts: &impl Serialize, lines: impl FnOnce() -> L) -> Result {
+    /// Prints a result: as one JSON object with `--json`, and else as these lines.
+    pub(crate) fn result<L: Into<Lines>>(self, result: &impl Serialize, lines: impl FnOnce() -> L) -> Result {
         if !self.json {
             return self.bytes(lines().into().0.as_bytes());
         }
-        let text = serde_json::to_string(facts).map_err(|error| Failure::new(Code::Other, error))?;
+        let text = serde_json::to_string(result).map_err(|error| Failure::new(Code::Other, error))?;
         self.bytes(format!("{text}\n").as_bytes())
     }
 
-    /// Writes bytes to standard output as they are.
+    /// Writes bytes to standard output unchanged.
     pub(crate) fn bytes(self, bytes: &[u8]) -> Result {
         if self.mute {
             return Ok(());
         }
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            // The reader has read enough.
+            // The reader, such as `head`, closed the pipe; that is not a failure.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(Failure::io("write to", "standard output", &error)),
             Ok(()) => Ok(()),
         }
     }
 
-    /// Prints lines that are no result to standard error, unless they are not wanted.
+    /// Prints lines to standard error, unless `--quiet` is given.
     pub(crate) fn say(self, lines: impl Into<Lines>) {
         if !self.quiet {
-            note(lines);
+            print_lines(lines);
         }
     }
 }
 
-/// Lines of text for people. Every line is escaped, line breaks in it too, so a line always is what was added as one.
+/// Lines of human-readable text. Every line is escaped, including line breaks, so an added line stays one line.
 #[derive(Debug, Default)]
 pub(crate) struct Lines(String);
 
@@ -72,7 +72,7 @@ impl Lines {
 }
 
 impl<S: AsRef<str>> From<S> for Lines {
-    /// One line.
+    /// Returns the text as one line.
     fn from(text: S) -> Lines {
         [text].into_iter().collect()
     }
@@ -87,20 +87,20 @@ impl<S: AsRef<str>> FromIterator<S> for Lines {
 }
 
 /// Prints lines to standard error.
-pub(crate) fn note(lines: impl Into<Lines>) {
+pub(crate) fn print_lines(lines: impl Into<Lines>) {
     eprint!("{}", lines.into().0);
 }
 
-/// Prints JSON to standard error, on a line.
-pub(crate) fn note_json(value: &serde_json::Value) {
+/// Prints JSON to standard error, on one line.
+pub(crate) fn print_json(value: &serde_json::Value) {
     eprintln!("{value}");
 }
 
-/// Prints what is wrong with the command line, or the help that was asked for. The parser repeats arguments as they are.
+/// Prints an error of the command line, or the requested help. clap does not escape the arguments that it repeats.
 pub(crate) fn usage(error: &clap::Error) {
     let arguments: Vec<_> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     if !arguments.iter().any(|argument| argument.contains(is_deceptive)) {
-        // Help and version are answers, not errors; clap knows which stream each belongs to.
+        // clap prints help and version to standard output, and errors to standard error.
         let _ = error.print();
         return;
     }
@@ -108,27 +108,27 @@ pub(crate) fn usage(error: &clap::Error) {
     for argument in arguments.iter().filter(|argument| argument.contains(is_deceptive)) {
         text = text.replace(argument.as_str(), &line(argument));
     }
-    note(text.lines().collect::<Lines>());
+    print_lines(text.lines().collect::<Lines>());
 }
 
-/// Asks for a line.
+/// Prints a prompt to standard error.
 pub(crate) fn prompt(text: &str) {
     eprint!("{}", line(text));
 }
 
-/// Says why a command failed.
-pub(crate) fn complain(failure: &Failure) {
+/// Prints the message, the details and the hint of a failure.
+pub(crate) fn print_failure(failure: &Failure) {
     if failure.message.is_empty() {
         return;
     }
-    note(format!("error: {}", failure.message));
-    note(failure.details.iter().map(|detail| format!("  {detail}")).collect::<Lines>());
+    print_lines(format!("error: {}", failure.message));
+    print_lines(failure.details.iter().map(|detail| format!("  {detail}")).collect::<Lines>());
     if let Some(hint) = &failure.hint {
-        note(format!("hint: {hint}"));
+        print_lines(format!("hint: {hint}"));
     }
 }
 
-/// A text that stays on its line and means what it looks like: what a terminal would obey or not show is spelled out.
+/// Escapes the characters of a text that a terminal would interpret or not show.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     if !text.contains(is_deceptive) {
         return Cow::Borrowed(text);
@@ -143,7 +143,7 @@ pub(crate) fn line(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether a character moves the cursor, ends the line, changes the direction of text or cannot be seen: control characters
+/// Returns whether a character moves the cursor, ends the line, changes the text direction or is invisible: control characters
 /// (C0, DEL, C1), line and paragraph separators, bidirectional marks, embeddings, overrides and isolates, zero-width
 /// characters, and the invisible tags.
 fn is_deceptive(letter: char) -> bool {
@@ -154,7 +154,7 @@ fn is_deceptive(letter: char) -> bool {
             | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// A number of bytes for people.
+/// Formats a number of bytes with a binary unit.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1024 {
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_short() {
+    fn sizes_have_binary_units() {
         for (count, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")]
         {
             assert_eq!(bytes(count), text);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_stays_a_line() {
+    fn lines_are_escaped() {
         for (text, shown) in [
             ("plain ä 漢 🙂", "plain ä 漢 🙂"),
             ("a\nerror: b", "a\\nerror: b"),

@@ -1,4 +1,4 @@
-//! Policies: read from a file with the files that it names, and asked before anything is written.
+//! Signature policies: reads a policy with the files that it names, and checks images before they are copied.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,41 +13,41 @@ use serde::Serialize;
 
 use crate::commands::annotate::key_value;
 use crate::context::Context;
-use crate::coverage::{CellFacts, table};
+use crate::coverage::{CheckOutput, table};
 use crate::failure::{Code, Failure, Result};
 use crate::notation::verification_plugins;
 use crate::output::Lines;
 use crate::quote::quoted;
 use crate::{file, keys, sigstore};
 
-/// Whether what is copied is verified first.
+/// Arguments for verifying images before they are copied.
 #[derive(Debug, Args)]
 pub(crate) struct GateArguments {
-    /// Copy only what this policy lets through; see `ocikit verify --policy`
+    /// Copy only images that pass this policy; see `ocikit verify --policy`
     #[arg(long = "verify", value_name = "POLICY")]
     policy: Option<PathBuf>,
-    /// The repository by which the policy chooses; that of the source if this is not given
+    /// Select the rule for this repository; default: that of the source
     #[arg(long, value_name = "NAME", requires = "policy")]
     verify_scope: Option<Repository>,
-    /// A plugin of notation that is asked about signatures that ask for it; see `ocikit verify --plugin`
+    /// Use this notation plugin; see `ocikit verify --plugin`
     #[arg(long, value_name = "NAME", requires = "policy")]
     verify_plugin: Vec<PathBuf>,
-    /// What these plugins are told besides; may be repeated
+    /// Pass this configuration to the plugins; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, requires = "verify_plugin")]
     verify_plugin_config: Vec<(String, String)>,
-    /// Which referrers are copied of an image that the policy lets through: by default those that its signers made or signed
+    /// Choose which referrers of a verified image to copy
     #[arg(long, value_enum, value_name = "WHICH", requires = "policy", default_value_t = WhichReferrers::Verified)]
     referrers: WhichReferrers,
 }
 
-/// The referrers that are copied along.
+/// The values of `--referrers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum WhichReferrers {
-    /// Those that the signers of the policy made or signed
+    /// Referrers that the signers of the policy made or signed
     Verified,
-    /// All; those that are not verified are named
+    /// All referrers; prints the unverified ones
     All,
-    /// None
+    /// No referrers
     None,
 }
 
@@ -61,15 +61,15 @@ pub(crate) struct Gate {
 }
 
 impl GateArguments {
-    /// Whether there is a policy.
+    /// Returns whether a policy is given.
     pub(crate) fn is_given(&self) -> bool {
         self.policy.is_some()
     }
 
-    /// Reads the policy, if there is one.
+    /// Reads the policy, if one is given.
     pub(crate) async fn gate(&self) -> Result<Option<Gate>> {
         let Some(path) = &self.policy else { return Ok(None) };
-        // No program is started for a policy that cannot be read.
+        // The policy is read first, so that no plugin is started for a policy that is not valid.
         let policy = read(path)?;
         let plugins = verification_plugins(&self.verify_plugin, &self.verify_plugin_config).await?;
         let policy = policy.with_plugins(plugins);
@@ -79,8 +79,7 @@ impl GateArguments {
 }
 
 impl Gate {
-    /// Fails unless the policy lets a root through that was opened at a location. What is copied has to be this root, and
-    /// not whatever its name leads to later.
+    /// Fails unless a root passes the policy. The caller has to copy this root, because its tag may move meanwhile.
     pub(crate) async fn check(&self, location: &Location, root: &Root) -> Result {
         let options = PolicyOptions::new(scope(self.scope.as_ref(), location), Timestamp::now());
         let verdict = self.policy.check(root, &options).await?;
@@ -88,20 +87,21 @@ impl Gate {
             Some(_) => Ok(()),
             None => {
                 let Failure { code, message, .. } = failure(location, &verdict);
-                let message = format!("{message}, so nothing of it is copied");
+                let message = format!("{message}; nothing was copied");
                 let (path, place) = (self.path.display().to_string(), location.to_string());
-                let hint = format!("`ocikit verify --policy {} {}` tells all of it", quoted(&path), quoted(&place));
+                let hint =
+                    format!("`ocikit verify --policy {} {}` prints all requirements", quoted(&path), quoted(&place));
                 Err(Failure::new(code, message).hint(hint))
             }
         }
     }
 }
 
-/// The most referrers that are named one by one.
-const MAX_NAMED: usize = 20;
+/// The number of referrers that are listed by digest; further ones are only counted.
+const MAX_LISTED_REFERRERS: usize = 20;
 
 impl Gate {
-    /// Of the referrers that are to be copied, those that may be. The others are named.
+    /// Returns the referrers that may be copied, out of those that the command would copy, and prints the others.
     pub(crate) async fn referrers(
         &self,
         context: &Context,
@@ -115,27 +115,27 @@ impl Gate {
         let options = PolicyOptions::new(scope(self.scope.as_ref(), location), Timestamp::now());
         let check = self.policy.check_referrers(root, &options).await?;
         let name = |digests: &BTreeSet<Digest>, what: &str| {
-            for digest in digests.iter().take(MAX_NAMED) {
+            for digest in digests.iter().take(MAX_LISTED_REFERRERS) {
                 context.output.say(format!("{location}: {what} {digest}"));
             }
-            if digests.len() > MAX_NAMED {
-                context.output.say(format!("{location}: and {} more", digests.len() - MAX_NAMED));
+            if digests.len() > MAX_LISTED_REFERRERS {
+                context.output.say(format!("{location}: and {} more referrers", digests.len() - MAX_LISTED_REFERRERS));
             }
         };
-        name(&check.mixed, "copies signatures of which the policy verifies only some:");
+        name(&check.mixed, "copying a manifest of which only some signatures are verified:");
         if self.referrers == WhichReferrers::All {
-            name(&check.unverified, "copies a referrer that the policy does not verify:");
+            name(&check.unverified, "copying a referrer that the policy does not verify:");
             return Ok(wanted);
         }
-        name(&check.unverified, "leaves out a referrer that the policy does not verify:");
+        name(&check.unverified, "skipping a referrer that the policy does not verify:");
         Ok(wanted.among(check.verified.into_iter().chain(check.mixed).collect()))
     }
 }
 
-/// Reads a policy and the files of its signers, which lie beside it unless it says otherwise.
+/// Reads a policy and the files of its signers. Relative paths are relative to the policy.
 pub(crate) fn read(path: &Path) -> Result<Policy> {
     let text = String::from_utf8(file::read(path)?);
-    let text = text.map_err(|_| Failure::usage(format_args!("{} is not text", path.display())))?;
+    let text = text.map_err(|_| Failure::usage(format_args!("cannot read {}: it is not UTF-8", path.display())))?;
     let directory = path.parent().unwrap_or(Path::new(""));
     let mut broken = None;
     let policy = Policy::parse(&text, |files| {
@@ -177,11 +177,11 @@ fn signer(directory: &Path, files: &SignerFiles) -> Result<PolicySigner> {
                 now: Timestamp::now(),
             })))
         }
-        _ => Err(Failure::usage("the policy has a signer of a kind that is not known here")),
+        _ => Err(Failure::usage("cannot read the policy: it has a signer of an unknown type")),
     }
 }
 
-/// The repository by which a policy chooses its rule.
+/// Returns the repository that selects the rule of a policy.
 fn scope(given: Option<&Repository>, location: &Location) -> Option<Repository> {
     match (given, location) {
         (Some(given), _) => Some(given.clone()),
@@ -191,17 +191,17 @@ fn scope(given: Option<&Repository>, location: &Location) -> Option<Repository> 
 }
 
 #[derive(Serialize)]
-struct Facts {
+struct PolicyOutput {
     location: String,
     digest: Digest,
     verified: bool,
-    /// The scope of the rule that decided.
+    /// The scope of the selected rule.
     scope: String,
-    requirements: Vec<FindingFacts>,
+    requirements: Vec<RequirementOutput>,
 }
 
 #[derive(Serialize)]
-struct FindingFacts {
+struct RequirementOutput {
     requirement: usize,
     digest: Digest,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,12 +211,12 @@ struct FindingFacts {
     threshold: usize,
     counted: usize,
     met: bool,
-    signatures: Vec<CellFacts>,
+    signatures: Vec<CheckOutput>,
 }
 
-impl FindingFacts {
-    fn of(finding: &Finding) -> FindingFacts {
-        FindingFacts {
+impl RequirementOutput {
+    fn of(finding: &Finding) -> RequirementOutput {
+        RequirementOutput {
             requirement: finding.requirement,
             digest: finding.subject.digest,
             platform: finding.platform.clone(),
@@ -224,13 +224,13 @@ impl FindingFacts {
             threshold: finding.threshold,
             counted: finding.counted,
             met: finding.is_met(),
-            signatures: finding.checks.iter().map(CellFacts::of).collect(),
+            signatures: finding.checks.iter().map(CheckOutput::of).collect(),
         }
     }
 
-    /// A line for the requirement, and one for each signer.
+    /// Adds a line for the requirement, and the lines for its signers.
     fn add_to(&self, lines: &mut Lines) {
-        let FindingFacts { requirement, digest, threshold, counted, .. } = self;
+        let RequirementOutput { requirement, digest, threshold, counted, .. } = self;
         let platform = self.platform.as_ref().map_or("-".to_owned(), ToString::to_string);
         let what = self.attestation.as_ref().map(|kind| format!(" {kind}")).unwrap_or_default();
         let met = if self.met { "met" } else { "not met" };
@@ -239,7 +239,7 @@ impl FindingFacts {
     }
 }
 
-/// Asks a policy about a root, and states what it says.
+/// Checks a root against a policy, prints the result, and fails if the policy is not met.
 pub(crate) async fn verify(
     context: &Context,
     location: &Location,
@@ -248,19 +248,19 @@ pub(crate) async fn verify(
     given: Option<&Repository>,
     expect: Option<Digest>,
 ) -> Result {
-    // Whether certificates are valid is a matter of now, whatever the time of a build.
+    // Certificates have to be valid now, so SOURCE_DATE_EPOCH does not apply.
     let options = PolicyOptions { expect, ..PolicyOptions::new(scope(given, location), Timestamp::now()) };
     let verdict = policy.check(root, &options).await?;
-    let facts = Facts {
+    let result = PolicyOutput {
         location: location.to_string(),
         digest: verdict.root,
         verified: verdict.is_met(),
         scope: verdict.scope.clone(),
-        requirements: verdict.findings.iter().map(FindingFacts::of).collect(),
+        requirements: verdict.findings.iter().map(RequirementOutput::of).collect(),
     };
-    context.output.facts(&facts, || {
+    context.output.result(&result, || {
         let mut lines = Lines::default();
-        facts.requirements.iter().for_each(|finding| finding.add_to(&mut lines));
+        result.requirements.iter().for_each(|finding| finding.add_to(&mut lines));
         lines
     })?;
     match verdict.accept(root) {
@@ -273,10 +273,10 @@ fn failure(location: &Location, verdict: &Verdict) -> Failure {
     let unmet: Vec<_> = verdict.findings.iter().filter(|finding| !finding.is_met()).collect();
     let first = unmet.first().map(|finding| {
         let Finding { requirement, counted, threshold, subject, .. } = finding;
-        format!("; first requirement {requirement} on {}, with {counted} of {threshold} signers", subject.digest)
+        format!("; requirement {requirement} has {counted} of {threshold} signers for {}", subject.digest)
     });
     let message = format!(
-        "{location} is not verified: by the rule for `{}`, {} of {} requirements are not met{}",
+        "{location} is not verified: {1} of {2} requirements of the rule for `{0}` are not met{3}",
         verdict.scope,
         unmet.len(),
         verdict.findings.len(),

@@ -15,68 +15,69 @@ use serde_json::json;
 
 use crate::output;
 
-/// The form of progress.
+/// The values of `--progress`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Form {
-    /// A bar on a terminal, lines elsewhere.
+pub(crate) enum ProgressFormat {
+    /// A bar on a terminal, lines elsewhere
     #[default]
     Auto,
-    /// A bar.
+    /// A bar
     Tty,
-    /// A line every few seconds.
+    /// A line every few seconds
     Plain,
-    /// One JSON object per event and line.
+    /// One JSON object per event
     Json,
-    /// Nothing.
+    /// Nothing
     None,
 }
 
-impl Form {
-    /// What `auto` means here. A bar and lines about something else do not go together.
-    pub(crate) fn settled(self, quiet: bool, lines: bool) -> Form {
+impl ProgressFormat {
+    /// Resolves `auto` for the terminal and the other flags. With lines on standard error, such as those of `-v`, there is no
+    /// bar, because both would overwrite each other.
+    pub(crate) fn settled(self, quiet: bool, lines: bool) -> ProgressFormat {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         match self {
-            Form::Auto if quiet => Form::None,
-            Form::Auto if std::io::stderr().is_terminal() && !dumb && !lines => Form::Tty,
-            Form::Auto => Form::Plain,
+            ProgressFormat::Auto if quiet => ProgressFormat::None,
+            ProgressFormat::Auto if std::io::stderr().is_terminal() && !dumb && !lines => ProgressFormat::Tty,
+            ProgressFormat::Auto => ProgressFormat::Plain,
             form => form,
         }
     }
 
-    /// Whoever shows a copy in this form.
+    /// Returns the observer that shows the progress of a copy.
     pub(crate) fn of_copy(self) -> Option<Arc<dyn Observer>> {
         match self {
-            Form::Tty => Some(Arc::new(Bar { bar: bar(), tally: Tally::default() })),
-            Form::Plain | Form::Auto => Some(Arc::new(Plain::new())),
-            Form::Json => Some(Arc::new(Json)),
-            Form::None => None,
+            ProgressFormat::Tty => Some(Arc::new(Bar { bar: bar(), tally: ByteCounter::default() })),
+            ProgressFormat::Plain | ProgressFormat::Auto => Some(Arc::new(Plain::new())),
+            ProgressFormat::Json => Some(Arc::new(Json)),
+            ProgressFormat::None => None,
         }
     }
 
-    /// Whoever shows a build in this form.
+    /// Returns the observer that shows the progress of a build.
     pub(crate) fn of_build(self) -> Option<Arc<dyn ocikit_build::Observer>> {
         match self {
-            Form::Json => Some(Arc::new(Json)),
-            Form::None => None,
+            ProgressFormat::Json => Some(Arc::new(Json)),
+            ProgressFormat::None => None,
             _ => Some(Arc::new(Steps)),
         }
     }
 }
 
-/// A log gets a line this often.
-const PAUSE: Duration = Duration::from_secs(3);
+/// The interval between two lines of plain progress.
+const LOG_INTERVAL: Duration = Duration::from_secs(3);
 
 struct Bar {
     bar: ProgressBar,
-    tally: Tally,
+    tally: ByteCounter,
 }
 
-/// Counts bytes that move. What is read again after an interruption is not progress.
+/// Counts copied bytes. Bytes that are read again after an interruption count once.
 #[derive(Debug, Default)]
-struct Tally(Mutex<HashMap<Digest, u64>>);
+struct ByteCounter(Mutex<HashMap<Digest, u64>>);
 
-impl Tally {
-    /// How many of these bytes are new.
+impl ByteCounter {
+    /// Returns how many bytes of an event were not counted before.
     fn fresh(&self, event: &Event<'_>) -> u64 {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (blob, end) = match event {
@@ -94,7 +95,7 @@ impl Tally {
 fn bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
     let template = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
-    // The template is fixed, so this cannot fail; without a style the bar is merely plain.
+    // The template is constant, so this does not fail; without a style the bar has the default look.
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
@@ -122,38 +123,38 @@ impl Observer for Bar {
 }
 
 fn say_unpacking(place: &str) {
-    output::note(format!("{place} cannot be read where it is: unpacking it to a temporary file"));
+    output::print_lines(format!("unpacking {place} to a temporary file: its compression allows no random access"));
 }
 
 #[derive(Debug)]
 struct Plain {
-    tally: Tally,
+    tally: ByteCounter,
     moved: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<PlainState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct PlainState {
     blobs: usize,
     bytes: u64,
     finished: usize,
-    said: Instant,
+    printed: Instant,
 }
 
 impl Plain {
     fn new() -> Plain {
-        let state = State { blobs: 0, bytes: 0, finished: 0, said: Instant::now() };
-        Plain { tally: Tally::default(), moved: AtomicU64::new(0), state: Mutex::new(state) }
+        let state = PlainState { blobs: 0, bytes: 0, finished: 0, printed: Instant::now() };
+        Plain { tally: ByteCounter::default(), moved: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
     fn maybe_say(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.said.elapsed() < PAUSE {
+        if state.printed.elapsed() < LOG_INTERVAL {
             return;
         }
-        state.said = Instant::now();
+        state.printed = Instant::now();
         let (moved, total) = (output::bytes(self.moved.load(Ordering::Relaxed)), output::bytes(state.bytes));
-        output::note(format!("{moved} of {total}, {} of {} blobs", state.finished, state.blobs));
+        output::print_lines(format!("{moved} of {total}, {} of {} blobs", state.finished, state.blobs));
     }
 }
 
@@ -195,11 +196,11 @@ impl Observer for Json {
             Event::Unpacking { place } => json!({"event": "unpacking", "place": place}),
             _ => return,
         };
-        output::note_json(&line);
+        output::print_json(&line);
     }
 }
 
-/// What a blob took, in one word.
+/// Returns the word for the result of storing a blob in JSON events.
 pub(crate) fn put_word(put: Put) -> &'static str {
     match put {
         Put::Present => "present",
@@ -208,18 +209,18 @@ pub(crate) fn put_word(put: Put) -> &'static str {
     }
 }
 
-/// The steps of a build, line by line, as BuildKit's own plain progress has them.
+/// Shows the steps of a build line by line, like the plain progress of BuildKit.
 #[derive(Debug)]
 struct Steps;
 
 impl ocikit_build::Observer for Steps {
     fn progress(&self, progress: &BuildProgress) {
         match progress {
-            BuildProgress::Completed { step, cached: true } => output::note(format!("CACHED {step}")),
-            BuildProgress::Completed { step, .. } => output::note(format!("DONE {step}")),
-            BuildProgress::Failed { step, error } => output::note(format!("ERROR {step}: {error}")),
-            BuildProgress::Log { line, .. } => output::note(format!("  | {line}")),
-            BuildProgress::Warning { message } => output::note(format!("WARNING {message}")),
+            BuildProgress::Completed { step, cached: true } => output::print_lines(format!("CACHED {step}")),
+            BuildProgress::Completed { step, .. } => output::print_lines(format!("DONE {step}")),
+            BuildProgress::Failed { step, error } => output::print_lines(format!("ERROR {step}: {error}")),
+            BuildProgress::Log { line, .. } => output::print_lines(format!("  | {line}")),
+            BuildProgress::Warning { message } => output::print_lines(format!("WARNING {message}")),
             _ => {}
         }
     }
@@ -235,6 +236,6 @@ impl ocikit_build::Observer for Json {
             BuildProgress::Warning { message } => json!({"event": "warning", "message": message}),
             _ => return,
         };
-        output::note_json(&line);
+        output::print_json(&line);
     }
 }

@@ -1,8 +1,8 @@
-//! What is suggested, so that it can be pasted into a shell.
+//! Quotes suggested commands, so that they can be pasted into a shell.
 
 use std::borrow::Cow;
 
-/// A word as a shell reads it back: quoted where it has to be.
+/// Returns a word quoted for a shell, if it needs quotes.
 pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "@%_-+=:,./".contains(letter);
     let is_inside =
@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_suggested_can_be_pasted() {
+    fn suggestions_can_be_pasted() {
         for (word, shown) in [
             ("app.tar#v1", "app.tar#v1"),
             ("ghcr.io/acme/app:1", "ghcr.io/acme/app:1"),

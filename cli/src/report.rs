@@ -1,4 +1,4 @@
-//! What became of copies, in words and as facts.
+//! The output of copies.
 
 use std::fmt::Display;
 
@@ -10,48 +10,49 @@ use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::output::{self, Lines};
 
-/// What became of one target.
+/// The result of a copy to one target.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Facts {
+pub(crate) struct TargetOutput {
     target: String,
     pub(crate) digest: Digest,
-    sent: Count,
-    mounted: Count,
-    present: Count,
-    /// What went along.
+    sent: BlobCount,
+    mounted: BlobCount,
+    present: BlobCount,
+    /// The copied referrers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     referrers: Vec<Digest>,
-    /// Tags of referrers that the target keeps as they are.
+    /// Tags of referrers that the target keeps unchanged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    kept: Vec<Kept>,
-    /// Nothing was done; this is what would be.
+    kept: Vec<KeptTagOutput>,
+    /// Whether this is the plan of a dry run.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
 }
 
-/// A tag that was not copied, so as not to lose what the target has there.
+/// A tag that was not copied, because that would remove a referrer from the target.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Kept {
+struct KeptTagOutput {
     tag: String,
     digest: Digest,
     not_copied: Digest,
 }
 
-impl From<&KeptTag> for Kept {
-    fn from(kept: &KeptTag) -> Kept {
-        Kept { tag: kept.tag.to_string(), digest: kept.there, not_copied: kept.not_copied }
+impl From<&KeptTag> for KeptTagOutput {
+    fn from(kept: &KeptTag) -> KeptTagOutput {
+        KeptTagOutput { tag: kept.tag.to_string(), digest: kept.there, not_copied: kept.not_copied }
     }
 }
 
 #[derive(Default, Serialize)]
-struct Count {
+struct BlobCount {
     blobs: usize,
     bytes: u64,
 }
 
-/// One failure of one is that failure; some of several, a partial success.
+/// Combines the failures of several items: the failure itself if there was only one item, and else a summary, with the exit
+/// code for partial success if the items differ.
 pub(crate) fn partial(mut failures: Vec<(impl Display, Failure)>, succeeded: usize, what: &str) -> Result {
     if failures.len() == 1 && succeeded == 0 {
         return Err(failures.remove(0).1);
@@ -66,87 +67,92 @@ pub(crate) fn partial(mut failures: Vec<(impl Display, Failure)>, succeeded: usi
     Err(Failure { hint, details, ..Failure::new(code, message) })
 }
 
-/// Says what became of targets, where standard output is one of them and holds nothing else.
-pub(crate) fn say(context: &Context, facts: &[Facts]) {
-    for fact in facts {
-        context.output.say(fact.words());
-        for Kept { tag, digest, not_copied } in &fact.kept {
+/// Prints the results on standard error. It is the only output of a copy whose archive goes to standard output.
+pub(crate) fn say(context: &Context, results: &[TargetOutput]) {
+    for result in results {
+        context.output.say(result.words());
+        for KeptTagOutput { tag, digest, not_copied } in &result.kept {
             context
                 .output
-                .say(format!("warning: {} keeps its own {tag} ({digest}); {not_copied} was not copied", fact.target));
+                .say(format!("warning: {} keeps {tag} at {digest}; {not_copied} was not copied", result.target));
         }
     }
 }
 
-/// States what became of the targets that succeeded.
-pub(crate) fn report(context: &Context, facts: Vec<Facts>) -> Result {
+/// Prints the results of the targets that succeeded.
+pub(crate) fn report(context: &Context, results: Vec<TargetOutput>) -> Result {
     #[derive(Serialize)]
-    struct All {
-        targets: Vec<Facts>,
+    struct CopyOutput {
+        targets: Vec<TargetOutput>,
     }
-    say(context, &facts);
-    let all = All { targets: facts };
-    context.output.facts(&all, || {
-        let lines = all.targets.iter().map(|fact| match fact.target.contains('@') {
-            true => fact.target.clone(),
-            false => format!("{}@{}", fact.target, fact.digest),
+    say(context, &results);
+    let all = CopyOutput { targets: results };
+    context.output.result(&all, || {
+        let lines = all.targets.iter().map(|result| match result.target.contains('@') {
+            true => result.target.clone(),
+            false => format!("{}@{}", result.target, result.digest),
         });
         lines.collect::<Lines>()
     })
 }
 
-impl Facts {
+impl TargetOutput {
     fn words(&self) -> String {
         let mut parts = Vec::new();
-        let sent = if self.dry_run { "to send" } else { "sent" };
-        for (count, what) in [(&self.sent, sent), (&self.mounted, "mounted"), (&self.present, "there already")] {
+        let copied = if self.dry_run { "to copy" } else { "copied" };
+        let exist = if self.present.blobs == 1 { "already exists" } else { "already exist" };
+        for (count, what) in [(&self.sent, copied), (&self.mounted, "mounted"), (&self.present, exist)] {
             if count.blobs > 0 {
-                parts.push(format!("{} blobs {what} ({})", count.blobs, output::bytes(count.bytes)));
+                let noun = if count.blobs == 1 { "blob" } else { "blobs" };
+                parts.push(format!("{} {noun} {what} ({})", count.blobs, output::bytes(count.bytes)));
             }
         }
         if parts.is_empty() {
-            parts.push("it was all there already".to_owned());
+            parts.push("already exists, skipped".to_owned());
         }
         if !self.referrers.is_empty() {
-            parts.push(format!("{} referrers along with it", self.referrers.len()));
+            let noun = if self.referrers.len() == 1 { "referrer" } else { "referrers" };
+            parts.push(format!("{} {noun}", self.referrers.len()));
         }
-        format!("{}: {}", self.target, parts.join(", "))
+        let dry_run = if self.dry_run { "dry run: " } else { "" };
+        format!("{dry_run}{}: {}", self.target, parts.join(", "))
     }
 
-    /// What would become of a target. What could be mounted cannot be told before it is tried, and counts as sent.
-    pub(crate) fn of_plan(target: &Location, planned: &Planned) -> Facts {
+    /// Returns the plan for a target. Whether a blob can be mounted is known only after the attempt, so blobs to mount count as
+    /// blobs to copy.
+    pub(crate) fn of_plan(target: &Location, planned: &Planned) -> TargetOutput {
         let count = |wanted: bool| {
             let found = planned.blobs.iter().filter(|(_, present)| *present == wanted);
-            found.fold(Count::default(), |count, (blob, _)| Count {
+            found.fold(BlobCount::default(), |count, (blob, _)| BlobCount {
                 blobs: count.blobs + 1,
                 bytes: count.bytes.saturating_add(blob.size),
             })
         };
-        Facts {
+        TargetOutput {
             target: target.to_string(),
             digest: planned.root.digest,
             sent: count(false),
-            mounted: Count::default(),
+            mounted: BlobCount::default(),
             present: count(true),
             referrers: planned.referrers.iter().map(|referrer| referrer.digest).collect(),
-            kept: planned.kept.iter().map(Kept::from).collect(),
+            kept: planned.kept.iter().map(KeptTagOutput::from).collect(),
             dry_run: true,
         }
     }
 
-    pub(crate) fn of(target: &Location, copied: &Copied) -> Facts {
+    pub(crate) fn of(target: &Location, copied: &Copied) -> TargetOutput {
         let count = |put| {
             let (blobs, bytes) = copied.count(put);
-            Count { blobs, bytes }
+            BlobCount { blobs, bytes }
         };
-        Facts {
+        TargetOutput {
             target: target.to_string(),
             digest: copied.root.digest,
             sent: count(Put::Copied),
             mounted: count(Put::Mounted),
             present: count(Put::Present),
             referrers: copied.referrers.iter().map(|referrer| referrer.digest).collect(),
-            kept: copied.kept.iter().map(Kept::from).collect(),
+            kept: copied.kept.iter().map(KeptTagOutput::from).collect(),
             dry_run: false,
         }
     }

@@ -1,4 +1,4 @@
-//! Signing and verifying where there is no key: who vouches for signatures, and whom to believe.
+//! Arguments for certificates, transparency logs and timestamps: for keyless signing, and for verifying its signatures.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -17,41 +17,47 @@ use crate::failure::{Failure, Result};
 use crate::keys::{SignerArguments, named, read_secret};
 use crate::{file, keys};
 
-/// Who vouches for signatures.
+/// The certificate authority, transparency logs and timestamp authorities of new signatures.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Certificates, logs and timestamps")]
-pub(crate) struct VoucherArguments {
-    /// The services to ask, as cosign has them in a file: with --key those for logs and timestamps, without it the authority
-    /// for certificates as well
+pub(crate) struct VerificationMaterialArguments {
+    /// Use the services of this sigstore signing configuration
+    ///
+    /// With --key, uses its transparency logs and timestamp authorities; without a key, its certificate authority too.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["fulcio_url", "rekor_url", "timestamp_server_url"])]
     signing_config: Option<PathBuf>,
-    /// The authority (Fulcio) that gives a certificate for an identity token, for a key that is made for it and forgotten
+    /// Get a certificate for keyless signing from this authority (Fulcio)
+    ///
+    /// The authority issues a certificate for the identity in the OIDC token and for a key that is used once.
     #[arg(long, value_name = "URL", conflicts_with = "key")]
     fulcio_url: Option<String>,
-    /// A transparency log (Rekor) that gets an entry of each signature; may be repeated
+    /// Add each signature to this transparency log (Rekor); repeatable
     #[arg(long, value_name = "URL")]
     rekor_url: Vec<String>,
-    /// The version of the API of these logs: 2, or 1 as that of sigstore.dev has had it since 2021
+    /// Use this API version of the logs: 2, or 1 as on rekor.sigstore.dev
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2), requires = "rekor_url")]
     rekor_version: u8,
-    /// An authority that says when each signature was made (RFC 3161); may be repeated
+    /// Request timestamps (RFC 3161) from this authority; repeatable
     #[arg(long, value_name = "URL")]
     timestamp_server_url: Vec<String>,
-    /// The file with the identity token, or - for standard input; SIGSTORE_ID_TOKEN, as GitLab sets it, or what GitHub gives
-    /// to a workflow with `id-token: write` if this is not given
+    /// Read the OIDC token from this file, or - for standard input
+    ///
+    /// Without it, the token comes from SIGSTORE_ID_TOKEN, as in GitLab, or from GitHub Actions for a workflow with
+    /// `id-token: write`.
     #[arg(long, value_name = "FILE", conflicts_with = "key")]
     identity_token: Option<PathBuf>,
-    /// Check what the services answer against this trusted root before it is stored
+    /// Verify the responses of the services against this trusted root
     #[arg(long, value_name = "FILE")]
     trusted_root: Option<PathBuf>,
-    /// The certificate of the key, and those that lead from it to a root (PEM), which cosign's formats then name instead of the
-    /// key
+    /// Use this certificate chain of the key (PEM), for formats of cosign
+    ///
+    /// Signatures then carry the certificate instead of the public key.
     #[arg(long, value_name = "FILE", requires = "key")]
     certificate: Option<PathBuf>,
 }
 
-impl VoucherArguments {
-    /// The flags that were given. `--rekor-version` comes with `--rekor-url` only.
+impl VerificationMaterialArguments {
+    /// Returns the flags that were given. `--rekor-version` requires `--rekor-url`, so it is not listed.
     pub(crate) fn given(&self) -> Vec<&'static str> {
         let all = [
             ("--signing-config", self.signing_config.is_some()),
@@ -65,24 +71,24 @@ impl VoucherArguments {
         all.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()
     }
 
-    /// Whoever signs, and what is put beside their signatures. For a trial no service is asked: what logs were told they keep.
+    /// Returns the signer and the verification material of its signatures. A dry run contacts no service, because an entry in
+    /// a transparency log cannot be deleted.
     pub(crate) async fn signer(
         &self,
         given: &SignerArguments,
         context: &Context,
-        is_trial: bool,
+        dry_run: bool,
     ) -> Result<(Arc<dyn Signer>, Option<VerificationMaterial>)> {
         let now = Timestamp::now();
         let ServiceUrls { authority, logs, timestamps } = self.services(now)?;
-        let is_any_asked = authority.is_some() || !logs.is_empty() || !timestamps.is_empty();
-        if self.trusted_root.is_some() && !is_any_asked {
-            return Err(Failure::usage("--trusted-root checks what services answer, and no service is named").hint(
-                "name one with --signing-config, --rekor-url or --timestamp-server-url, or leave out --trusted-root",
-            ));
+        let has_service = authority.is_some() || !logs.is_empty() || !timestamps.is_empty();
+        if self.trusted_root.is_some() && !has_service {
+            return Err(Failure::usage("--trusted-root verifies the responses of services, but no service is named")
+                .hint("add --signing-config, --rekor-url or --timestamp-server-url, or leave out --trusted-root"));
         }
         let root = self.trusted_root.as_deref().map(trusted_root).transpose()?;
         let signer = given.signer().await?;
-        if is_trial {
+        if dry_run {
             let signer =
                 signer.map_or_else(|| PrivateKey::generate(KeyKind::P256).map(|key| Arc::new(key) as _), Ok)?;
             return Ok((signer, None));
@@ -108,12 +114,12 @@ impl VoucherArguments {
             ));
         }
         let authority = authority.ok_or_else(|| {
-            Failure::usage("there is no key, and no authority that gives a certificate without one")
-                .hint("give --key; or --signing-config or --fulcio-url, and a token that says who signs")
+            Failure::usage("cannot sign: neither a key nor a certificate authority is given")
+                .hint("add --key, or add --signing-config or --fulcio-url with --identity-token for keyless signing")
         })?;
         let http = Http::new(&context.http_options()?)?;
         let token = self.token(&http).await?;
-        // It is forgotten when this ends; the certificate says how long it may be used.
+        // The key is used for this command only; the certificate limits its validity.
         let key = PrivateKey::generate(KeyKind::P256)?;
         let certificates = certify(&http, &authority, &token, &key).await?;
         Ok((
@@ -137,15 +143,16 @@ impl VoucherArguments {
         }
     }
 
-    /// What says who signs.
+    /// Returns the OIDC token that identifies the signer.
     async fn token(&self, http: &Http) -> Result<Zeroizing<String>> {
         if let Some(path) = &self.identity_token {
-            // What is on a command line everybody can see; what is in a message, whoever reads the log.
+            // Other users can see the command line, and readers of logs can see messages, so the message must not repeat the token.
             if path.as_os_str().len() > 100 && path.to_string_lossy().split('.').count() == 3 && !path.exists() {
-                return Err(Failure::usage("--identity-token takes a file that holds the token, not the token"));
+                return Err(Failure::usage("--identity-token takes a file with the token, not the token itself"));
             }
             let text = if path == Path::new("-") { read_stdin()? } else { read_secret(path)? };
-            let text = std::str::from_utf8(&text).map_err(|_| Failure::usage("the identity token is not text"))?;
+            let text = std::str::from_utf8(&text)
+                .map_err(|_| Failure::usage("cannot read the identity token: it is not UTF-8"))?;
             return Ok(Zeroizing::new(text.trim().to_owned()));
         }
         if let Some(token) = variable("SIGSTORE_ID_TOKEN") {
@@ -154,70 +161,71 @@ impl VoucherArguments {
         let github = variable("ACTIONS_ID_TOKEN_REQUEST_URL").zip(variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN"));
         match github {
             Some((url, secret)) => Ok(github_token(http, &url, &Zeroizing::new(secret)).await?),
-            None => Err(Failure::usage("there is no key, and no token that says who signs").hint(
-                "give --identity-token, set SIGSTORE_ID_TOKEN, or give the workflow the permission `id-token: write`",
+            None => Err(Failure::usage("cannot sign: neither a key nor an OIDC token is given").hint(
+                "add --identity-token, set SIGSTORE_ID_TOKEN, or give the workflow the permission `id-token: write`",
             )),
         }
     }
 }
 
-/// Whose certificates are believed.
+/// Which certificates are trusted when signatures are verified.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Certificates, logs and timestamps")]
 pub(crate) struct CertificateArguments {
-    /// Whom the certificate has to name: a mail address, a URI, the name of a user
+    /// Require this identity in the certificate: an email, URI or name
     #[arg(long, value_name = "TEXT")]
     certificate_identity: Option<String>,
-    /// The same as an expression, which has to match all of it
+    /// Require an identity that this regular expression matches completely
     #[arg(long, value_name = "REGEX", conflicts_with = "certificate_identity")]
     certificate_identity_regexp: Option<String>,
-    /// Who has to have checked that: the issuer of the identity token
+    /// Require this issuer of the OIDC token
     #[arg(long, value_name = "URL")]
     certificate_oidc_issuer: Option<String>,
-    /// The same as an expression, which has to match all of it
+    /// Require an issuer that this regular expression matches completely
     #[arg(long, value_name = "REGEX", conflicts_with = "certificate_oidc_issuer")]
     certificate_oidc_issuer_regexp: Option<String>,
-    /// The authorities and logs that are believed, as sigstore publishes them and cosign writes them
+    /// Trust the authorities and logs of this sigstore trusted root
     #[arg(long, value_name = "FILE")]
     trusted_root: Option<PathBuf>,
-    /// The certificates of an authority of one's own, the one that issues first and the root last (PEM), instead of a trusted
-    /// root; logs are not asked for then
+    /// Trust these certificates of a private authority, root last (PEM)
+    ///
+    /// Replaces the trusted root. No transparency log entry and no SCT is required.
     #[arg(long, value_name = "FILE", conflicts_with = "trusted_root")]
     certificate_chain: Option<PathBuf>,
-    /// With it, those of an authority for timestamps
+    /// Trust these certificates of a timestamp authority
     #[arg(long, value_name = "FILE", requires = "certificate_chain")]
     timestamp_certificate_chain: Option<PathBuf>,
-    /// Do not ask for an entry in a transparency log
+    /// Do not require a transparency log entry
     #[arg(long, requires = "trusted_root")]
     insecure_ignore_tlog: bool,
-    /// Do not ask for the promise of a log of certificates
+    /// Do not require an SCT of a certificate transparency log
     #[arg(long, requires = "trusted_root")]
     insecure_ignore_sct: bool,
 }
 
 impl CertificateArguments {
-    /// Who is trusted, if somebody is named.
+    /// Returns the trusted identity with its authorities, or `None` if no identity is given.
     pub(crate) fn trust(&self) -> Result<Option<CertificateTrust>> {
         let identity = pattern(&self.certificate_identity, &self.certificate_identity_regexp)?;
         let issuer = pattern(&self.certificate_oidc_issuer, &self.certificate_oidc_issuer_regexp)?;
         let Some(identity) = identity else {
             let is_given = issuer.is_some() || self.trusted_root.is_some() || self.certificate_chain.is_some();
             return match is_given {
-                true => Err(Failure::usage("whose certificate is asked for?")
-                    .hint("give --certificate-identity or --certificate-identity-regexp")),
+                true => Err(Failure::usage("cannot verify certificates: no identity is given")
+                    .hint("add --certificate-identity or --certificate-identity-regexp")),
                 false => Ok(None),
             };
         };
         let (root, is_own) = match (&self.trusted_root, &self.certificate_chain) {
             (Some(path), _) if issuer.is_some() => (trusted_root(path)?, false),
             (Some(_), _) => {
-                return Err(Failure::usage("who has to have checked the identity?")
-                    .hint("give --certificate-oidc-issuer or --certificate-oidc-issuer-regexp"));
+                return Err(Failure::usage("cannot verify certificates: no OIDC issuer is given")
+                    .hint("add --certificate-oidc-issuer or --certificate-oidc-issuer-regexp"));
             }
             (None, Some(path)) => (own_root(path, self.timestamp_certificate_chain.as_deref())?, true),
             (None, None) => {
-                return Err(Failure::usage("whose certificates are believed?")
-                    .hint("give --trusted-root, or --certificate-chain for an authority of your own"));
+                return Err(Failure::usage("cannot verify certificates: no certificate authority is given")
+                    .hint("add --trusted-root, or --certificate-chain for a private certificate authority"));
             }
         };
         let check = |skips: bool| if skips { LogCheck::Skipped } else { LogCheck::Required };
@@ -228,13 +236,13 @@ impl CertificateArguments {
             root,
             log: check(is_own || self.insecure_ignore_tlog),
             certificate_log: check(is_own || self.insecure_ignore_sct),
-            // Whether certificates are valid is a matter of now, whatever the time of a build.
+            // Certificates have to be valid now, so SOURCE_DATE_EPOCH does not apply.
             now: Timestamp::now(),
         }))
     }
 }
 
-/// Reads the certificates of an authority of one's own, and those of one for timestamps.
+/// Reads the certificates of a private certificate authority, and those of a timestamp authority.
 pub(crate) fn own_root(path: &Path, timestamps: Option<&Path>) -> Result<TrustedRoot> {
     let read = |path: &Path| Certificate::read_all(&file::read(path)?).map_err(|error| named(path, error));
     let timestamps = timestamps.map(read).transpose()?;
@@ -250,18 +258,18 @@ fn pattern(exact: &Option<String>, expression: &Option<String>) -> Result<Option
     }
 }
 
-/// Reads whom to believe, as sigstore publishes it.
+/// Reads a trusted root in the format of sigstore.
 pub(crate) fn trusted_root(path: &Path) -> Result<TrustedRoot> {
     TrustedRoot::parse(&file::read(path)?).map_err(|error| named(path, error))
 }
 
-/// Reads a secret from standard input into memory that is wiped.
+/// Reads a secret from standard input into memory that is wiped when it is dropped.
 fn read_stdin() -> Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(keys::LONGEST_SECRET + 1));
-    let read = std::io::stdin().take(keys::LONGEST_SECRET as u64).read_to_end(&mut bytes);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(keys::MAX_SECRET_BYTES + 1));
+    let read = std::io::stdin().take(keys::MAX_SECRET_BYTES as u64).read_to_end(&mut bytes);
     read.map_err(|error| Failure::io("read", "from standard input", &error))?;
-    match bytes.len() == keys::LONGEST_SECRET {
-        true => Err(Failure::usage("what standard input holds is too long for a token")),
+    match bytes.len() == keys::MAX_SECRET_BYTES {
+        true => Err(Failure::usage("cannot read the token from standard input: it is too long")),
         false => Ok(bytes),
     }
 }

@@ -1,4 +1,4 @@
-//! Copying, as several commands do it.
+//! Arguments and functions that the commands for copying share.
 
 use std::fs::File;
 use std::io::Read;
@@ -18,45 +18,49 @@ use ocikit::{
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::policy::{Gate, GateArguments};
-use crate::report::{Facts, partial, report, say};
+use crate::report::{TargetOutput, partial, report, say};
 
-/// What is copied, and under which conditions: for commands that copy images.
+/// Arguments of commands that copy images: what to copy, and under which conditions.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Copying")]
-pub(crate) struct Transfer {
-    /// Only the image for this platform; of several named an index of those, which is a new one
+pub(crate) struct TransferArguments {
+    /// Copy only the image for this platform; repeatable
+    ///
+    /// With several platforms, the copy is a new index of those images.
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Vec<Platform>,
-    /// With --platform, leave the index as it is although it names what is not copied
+    /// With --platform, keep the index unchanged although it is incomplete
     #[arg(long, requires = "platform")]
     sparse: bool,
-    /// Look for every part of an image though the target has it by this name: a copy with --sparse left some out
+    /// Check every blob even if the target already has the manifest
+    ///
+    /// Use it after a copy with --sparse, which left blobs out.
     #[arg(long)]
     recheck: bool,
-    /// Leave signatures, attestations and whatever else is about the image where they are
+    /// Do not copy signatures, attestations and other referrers
     #[arg(long, conflicts_with = "referrers")]
     no_referrers: bool,
-    /// Of what is about the image, only this artifact type goes along
+    /// Copy only referrers of this artifact type; repeatable
     #[arg(long, value_name = "TYPE", conflicts_with = "no_referrers")]
     referrers_type: Vec<MediaType>,
-    /// Copy layers that may not be distributed, which stay where their descriptors say otherwise
+    /// Copy non-distributable layers instead of referring to their URLs
     #[arg(long)]
     foreign_layers: bool,
-    /// Do not overwrite or change existing tags, those of signatures and attestations included
+    /// Do not overwrite existing tags, including those of signatures
     #[arg(long)]
     no_clobber: bool,
-    /// Say what would be copied, and copy nothing
+    /// Print what would be copied without copying anything
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,
-    /// Write the digest to this file as well
+    /// Also write the digest to this file
     #[arg(long, value_name = "FILE")]
     digest_file: Option<PathBuf>,
     #[command(flatten)]
     gate: GateArguments,
 }
 
-impl Transfer {
-    /// The options of a session with these in them.
+impl TransferArguments {
+    /// Returns session options with these arguments applied.
     pub(crate) fn options(&self, options: SessionOptions) -> SessionOptions {
         let referrers = match (self.no_referrers, &self.referrers_type[..]) {
             (true, _) => Referrers::None,
@@ -68,17 +72,18 @@ impl Transfer {
         SessionOptions { referrers, only, recheck: self.recheck, keep_tags: self.no_clobber, foreign_layers, ..options }
     }
 
-    /// What is copied of a root.
-    pub(crate) async fn narrow(&self, root: Root) -> Result<Root> {
+    /// Returns the part of a root for the chosen platforms; the whole root with `--sparse`.
+    pub(crate) async fn select_platforms(&self, root: Root) -> Result<Root> {
         match self.sparse {
             true => Ok(root),
             false => Ok(ocikit::image::select_platforms(&root, &self.platform).await?),
         }
     }
 
-    /// Opens an image, which the policy has to let through if there is one. From here on it is known by its digest: a tag that
-    /// moves meanwhile moves nothing. Of an archive by `docker save` that is what it holds, unless platforms were named.
-    /// Returns it with the referrers that may be copied.
+    /// Opens an image, checks it against the policy if there is one, and returns it with the referrers that may be copied.
+    ///
+    /// The root is pinned to its digest, so a tag that moves during the copy has no effect. For an archive of `docker save`
+    /// without `--platform`, the root is the part that the archive holds.
     pub(crate) async fn open(
         &self,
         context: &Context,
@@ -93,7 +98,9 @@ impl Transfer {
         if let Some(Present { listed, platforms, .. }) = present {
             let names: Vec<_> = platforms.iter().map(ToString::to_string).collect();
             let names = names.join(", ");
-            context.output.say(format!("{source} lists {listed} manifests and does not hold all; copying {names}"));
+            context
+                .output
+                .say(format!("{source} lists {listed} manifests but does not hold all of them; copying {names}"));
         }
         let wanted = session.options().referrers.clone();
         let Some(gate) = gate else { return Ok((root, wanted)) };
@@ -102,27 +109,27 @@ impl Transfer {
         Ok((root, referrers))
     }
 
-    /// The policy that every image has to pass, if there is one.
+    /// Reads the policy that every image has to pass, if there is one.
     pub(crate) async fn gate(&self) -> Result<Option<Gate>> {
         self.gate.gate().await
     }
 
-    /// Refuses what cannot be done with an image that can be read only once.
+    /// Fails for flags that need to read the source more than once, which a pipe does not allow.
     pub(crate) fn check_pipe(&self) -> Result {
         if self.gate.is_given() {
-            return Err(Failure::usage(
-                "an archive that comes through a pipe is copied while it comes, before it could be verified",
-            )
-            .hint("write it to a file first, and copy that with --verify"));
+            return Err(Failure::usage("cannot verify an archive from a pipe: it is copied while it is read")
+                .hint("write the archive to a file and copy the file with --verify"));
         }
         if !self.platform.is_empty() || self.dry_run || self.no_clobber {
-            return Err(Failure::usage("an archive that comes through a pipe is copied as it comes, all of it")
-                .hint("write it to a file first to choose platforms, to plan, or to compare"));
+            return Err(Failure::usage(
+                "cannot use --platform, --dry-run or --no-clobber with an archive from a pipe: it is copied while it is read",
+            )
+            .hint("write the archive to a file and copy the file"));
         }
         Ok(())
     }
 
-    /// Fails if a copy would let the target's name mean another image.
+    /// Fails with `--no-clobber` if the target tag already points to a different image.
     pub(crate) async fn check_target(&self, session: &Session, root: Digest, target: &Location) -> Result {
         if !self.no_clobber || *target == Location::Stdio || is_stream(target) {
             return Ok(());
@@ -135,52 +142,54 @@ impl Transfer {
             Ok(found) if found.digest == root => Ok(()),
             Err(error) if error.is_not_found() => Ok(()),
             Ok(found) => {
-                let message = format!("{target} is {} already", found.digest);
-                Err(Failure::new(Code::Other, message).hint("leave out --no-clobber to replace it"))
+                let message = format!("cannot overwrite {target}: it already points to {}", found.digest);
+                Err(Failure::new(Code::Other, message).hint("leave out --no-clobber to overwrite the tag"))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Writes the digest where it was asked for.
+    /// Writes the digest to the file of `--digest-file`.
     pub(crate) fn write_digest(&self, digest: Digest) -> Result {
         let Some(path) = &self.digest_file else { return Ok(()) };
         crate::file::write(path, format!("{digest}\n").as_bytes())
     }
 }
 
-/// Whether a target is a device or pipe, which holds nothing.
+/// Returns whether a target is a device or a pipe, which cannot hold an earlier image.
 fn is_stream(target: &Location) -> bool {
     target.path().is_some_and(OutputFile::is_stream)
 }
 
-/// Copies an image to all targets at the same time, each tried even if another fails.
+/// Copies an image to all targets in parallel. A failed target does not stop the others.
 pub(crate) async fn copy_to_all(
     context: &Context,
     session: &Session,
     source: &Location,
     targets: &[Location],
-    transfer: &Transfer,
+    transfer: &TransferArguments,
 ) -> Result {
     session.expect_transfer();
     if let Some(pipe) = pipe(source).await? {
         transfer.check_pipe()?;
         let copied = session.receive_to_each(pipe, targets).await?;
-        let facts = targets.iter().zip(copied).map(|(target, copied)| Ok(Facts::of(target, &copied?))).collect();
-        return report_all(context, targets, facts, transfer);
+        let results =
+            targets.iter().zip(copied).map(|(target, copied)| Ok(TargetOutput::of(target, &copied?))).collect();
+        return report_all(context, targets, results, transfer);
     }
     let (root, referrers) = transfer.open(context, session, source, transfer.gate().await?.as_ref()).await?;
     let session = &session.with_referrers(referrers);
-    let root = transfer.narrow(root).await?;
-    let facts = if transfer.dry_run {
+    let root = transfer.select_platforms(root).await?;
+    let results = if transfer.dry_run {
         join_all(targets.iter().map(|target| copy_to_one(session, &root, source, target, transfer))).await
     } else {
         copy_together(session, &root, source, targets, transfer).await
     };
-    report_all(context, targets, facts, transfer)
+    report_all(context, targets, results, transfer)
 }
 
-/// What can be read once and forward: standard input, or a pipe, socket or device that a path leads to, as `<(command)` does.
+/// Opens a source that can be read only once: standard input, or a pipe, socket or device such as that of `<(command)`.
+/// Returns `None` for any other source.
 async fn pipe(source: &Location) -> Result<Option<Box<dyn Read + Send>>> {
     let path = match source {
         Location::Stdio => return Ok(Some(Box::new(std::io::stdin()))),
@@ -188,7 +197,7 @@ async fn pipe(source: &Location) -> Result<Option<Box<dyn Read + Send>>> {
         _ => return Ok(None),
     };
     Ok(ocikit::image::bridge::blocking(move || {
-        // What is not there is told by whoever opens it.
+        // A missing file is reported when the source is opened.
         if std::fs::metadata(&path).map_or(true, |found| found.is_file() || found.is_dir()) {
             return Ok(None);
         }
@@ -198,79 +207,85 @@ async fn pipe(source: &Location) -> Result<Option<Box<dyn Read + Send>>> {
     .await?)
 }
 
-/// Copies an image to targets, reading it once for all but standard output, where nothing can be tried again.
+/// Copies an image to targets. The source is read once for all of them; standard output is copied separately, because a
+/// write to it cannot be retried.
 async fn copy_together(
     session: &Session,
     root: &Root,
     source: &Location,
     targets: &[Location],
-    transfer: &Transfer,
-) -> Vec<Result<Facts>> {
+    transfer: &TransferArguments,
+) -> Vec<Result<TargetOutput>> {
     let checks = join_all(targets.iter().map(|target| transfer.check_target(session, root.digest(), target))).await;
     let wanted = targets.iter().zip(&checks).filter(|(_, check)| check.is_ok()).map(|(target, _)| target);
     let (streams, places): (Vec<_>, Vec<_>) = wanted.cloned().partition(|target| *target == Location::Stdio);
     let stream = join_all(streams.iter().map(|stream| copy_out(session, root, source, stream)));
     let (copied, streamed) = join(session.copy_root_to_each(root, source, &places), stream).await;
     let (mut copied, mut streamed) = (copied.into_iter(), streamed.into_iter());
-    let fact = |(target, check): (&Location, Result)| {
+    let result = |(target, check): (&Location, Result)| {
         check?;
-        let lost = || Failure::new(Code::Other, format_args!("nothing was heard of {target}"));
+        let lost = || Failure::new(Code::Other, format_args!("cannot copy to {target}: the copy returned no result"));
         let copied = match target {
             Location::Stdio => streamed.next().ok_or_else(lost)??,
             _ => copied.next().ok_or_else(lost)??,
         };
-        Ok(Facts::of(target, &copied))
+        Ok(TargetOutput::of(target, &copied))
     };
-    targets.iter().zip(checks).map(fact).collect()
+    targets.iter().zip(checks).map(result).collect()
 }
 
-/// States what became of each target; one that failed is the failure of all, partly if others succeeded.
-fn report_all(context: &Context, targets: &[Location], facts: Vec<Result<Facts>>, transfer: &Transfer) -> Result {
+/// Prints the result of each target and returns a failure if any target failed.
+fn report_all(
+    context: &Context,
+    targets: &[Location],
+    results: Vec<Result<TargetOutput>>,
+    transfer: &TransferArguments,
+) -> Result {
     let mut done = Vec::new();
     let mut failures = Vec::new();
-    for (target, outcome) in targets.iter().zip(facts) {
+    for (target, outcome) in targets.iter().zip(results) {
         match outcome {
-            Ok(facts) => done.push((target, facts)),
+            Ok(result) => done.push((target, result)),
             Err(failure) => failures.push((target, failure)),
         }
     }
-    if let Some((_, facts)) = done.first() {
-        transfer.write_digest(facts.digest)?;
+    if let Some((_, result)) = done.first() {
+        transfer.write_digest(result.digest)?;
     }
     let succeeded = done.len();
-    let facts: Vec<_> = done.into_iter().map(|(_, facts)| facts).collect();
+    let results: Vec<_> = done.into_iter().map(|(_, result)| result).collect();
     match targets.contains(&Location::Stdio) {
-        true => say(context, &facts),
-        false => report(context, facts)?,
+        true => say(context, &results),
+        false => report(context, results)?,
     }
     partial(failures, succeeded, "targets")
 }
 
-/// Copies an image to one target, or plans to.
+/// Copies an image to one target, or with `--dry-run` plans the copy.
 pub(crate) async fn copy_to_one(
     session: &Session,
     root: &Root,
     source: &Location,
     target: &Location,
-    transfer: &Transfer,
-) -> Result<Facts> {
+    transfer: &TransferArguments,
+) -> Result<TargetOutput> {
     transfer.check_target(session, root.digest(), target).await?;
     if transfer.dry_run {
-        return Ok(Facts::of_plan(target, &session.plan(root, source, target).await?));
+        return Ok(TargetOutput::of_plan(target, &session.plan(root, source, target).await?));
     }
-    Ok(Facts::of(target, &copy_out(session, root, source, target).await?))
+    Ok(TargetOutput::of(target, &copy_out(session, root, source, target).await?))
 }
 
-/// How many images are opened at the same time.
-const AT_ONCE: usize = 8;
+/// The number of images that are opened concurrently.
+const CONCURRENT_OPENS: usize = 8;
 
-/// Copies several images of a registry to one place, each under its own name. Nothing is named before all are there.
+/// Copies several images of registries to one place, each under its own tag. Tags are written after all images are complete.
 pub(crate) async fn copy_several(
     context: &Context,
     session: &Session,
     references: &[Reference],
     target: &Location,
-    transfer: &Transfer,
+    transfer: &TransferArguments,
 ) -> Result {
     let gate = &transfer.gate().await?;
     let open = |reference: Reference| async move {
@@ -278,49 +293,49 @@ pub(crate) async fn copy_several(
         if let Some(tag) = reference.tag()
             && let Some(kind) = ReferrerTag::of(tag)
         {
-            // With a policy they are copied with the images that they are about, if at all.
+            // With a policy, referrers are copied together with their subjects, and only if the policy allows it.
             if gate.is_some() {
                 return Ok((Vec::new(), Referrers::None));
             }
             let source = session.source(&location).await?;
             let wanted = session.options().referrers.clone();
             let found = tagged_referrers(&source, tag, kind, &wanted).await?;
-            let found = found.into_iter().map(|(root, naming)| (its_name(target, &root, &naming), root, naming));
+            let found = found.into_iter().map(|(root, naming)| (referrer_target(target, &root, &naming), root, naming));
             return Ok((found.collect(), wanted));
         }
         let (root, referrers) = transfer.open(context, session, &location, gate.as_ref()).await?;
-        let root = transfer.narrow(root).await?;
-        let target = own_name(target, &reference);
+        let root = transfer.select_platforms(root).await?;
+        let target = image_target(target, &reference);
         transfer.check_target(session, root.digest(), &target).await?;
         Ok::<_, Failure>((vec![(target, root, naming(&reference))], referrers))
     };
-    let roots = stream::iter(references.to_vec()).map(open).buffered(AT_ONCE);
+    let roots = stream::iter(references.to_vec()).map(open).buffered(CONCURRENT_OPENS);
     let roots: Vec<(Vec<_>, Referrers)> = roots.try_collect().await?;
     let (roots, referrers): (Vec<_>, Vec<_>) = roots.into_iter().unzip();
     let roots: Vec<_> = roots.into_iter().flatten().collect();
     let session = &session.with_referrers(Referrers::of_any(referrers));
-    let mut facts = Vec::new();
+    let mut results = Vec::new();
     if transfer.dry_run {
         for (target, root, _) in &roots {
-            facts.push(Facts::of_plan(target, &session.plan(root, target, target).await?));
+            results.push(TargetOutput::of_plan(target, &session.plan(root, target, target).await?));
         }
-        return report(context, facts);
+        return report(context, results);
     }
     let sink = session.sink(target).await?;
     let named: Vec<_> = roots.iter().map(|(_, root, naming)| (root.clone(), vec![naming.clone()])).collect();
     let copied = copy_all(&named, &sink, &session.copy_options(Vec::new())).await?;
-    report(context, roots.iter().zip(&copied).map(|((target, ..), copied)| Facts::of(target, copied)).collect())
+    report(context, roots.iter().zip(&copied).map(|((target, ..), copied)| TargetOutput::of(target, copied)).collect())
 }
 
-/// The name that an image of a registry has in a place that keeps names.
+/// Returns the names of an image of a registry in an archive or layout.
 fn naming(reference: &Reference) -> Naming {
     let tag = reference.tag().cloned();
     let full = tag.clone().map(|tag| Reference::tagged(reference.repository().clone(), tag).to_string());
     Naming { tag, full, replaces: None }
 }
 
-/// One of several images that go to the same place.
-fn own_name(target: &Location, reference: &Reference) -> Location {
+/// Returns the target of one of several images: the same tag in the target repository, or the target itself.
+fn image_target(target: &Location, reference: &Reference) -> Location {
     match (target, reference.tag()) {
         (Location::Registry(target), Some(tag)) => {
             Location::Registry(Reference::tagged(target.repository().clone(), tag.clone()))
@@ -329,8 +344,8 @@ fn own_name(target: &Location, reference: &Reference) -> Location {
     }
 }
 
-/// The name that something said about an image has at a target, where one without a tag is known by its digest.
-fn its_name(target: &Location, root: &Root, naming: &Naming) -> Location {
+/// Returns the target of a referrer: its tag in the target repository, or its digest if it has no tag.
+fn referrer_target(target: &Location, root: &Root, naming: &Naming) -> Location {
     match (target, &naming.tag) {
         (Location::Registry(target), Some(tag)) => {
             Location::Registry(Reference::tagged(target.repository().clone(), tag.clone()))
@@ -342,7 +357,7 @@ fn its_name(target: &Location, root: &Root, naming: &Naming) -> Location {
     }
 }
 
-/// Copies a root to a place, standard output included.
+/// Copies a root to a location, which may be standard output.
 pub(crate) async fn copy_out(session: &Session, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
     if *to != Location::Stdio {
         return Ok(session.copy_root(root, from, to).await?);

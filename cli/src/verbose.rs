@@ -1,4 +1,4 @@
-//! What `-v` shows: each request to a registry, in a line.
+//! The output of `-v`: one line for each request to a registry.
 
 use std::time::Duration;
 
@@ -7,30 +7,31 @@ use ocikit::registry::{RequestEvent, RequestObserver, RequestOutcome};
 use serde_json::{Value, json};
 
 use crate::output::{self, Output};
-use crate::progress::Form;
+use crate::progress::ProgressFormat;
 
-/// Shows requests, where that is wanted, in the form in which progress is shown, and warns about credentials.
+/// Prints requests in the format of progress, if requested, and warnings about credentials.
 #[derive(Debug)]
-pub(crate) struct Requests {
-    pub(crate) form: Form,
+pub(crate) struct RequestLog {
+    pub(crate) form: ProgressFormat,
     pub(crate) output: Output,
-    /// Whether requests are shown.
+    /// Whether to print requests.
     pub(crate) requests: bool,
 }
 
-impl RequestObserver for Requests {
+impl RequestObserver for RequestLog {
     fn request(&self, event: RequestEvent<'_>) {
         if !self.requests {
             return;
         }
         match self.form {
-            Form::Json => output::note_json(&as_json(&event)),
-            _ => output::note(as_words(&event)),
+            ProgressFormat::Json => output::print_json(&as_json(&event)),
+            _ => output::print_lines(as_words(&event)),
         }
     }
 
     fn credential_failed(&self, registry: &Registry, problem: &str) {
-        let warning = format!("warning: cannot read credentials for {registry}, trying without: {problem}");
+        let warning =
+            format!("warning: cannot read credentials for {registry}: {problem}; continuing without credentials");
         self.output.say(warning);
     }
 }
@@ -41,7 +42,7 @@ fn as_words(event: &RequestEvent<'_>) -> String {
         RequestOutcome::Answered { status, time } => format!("{method} {url}: {status} in {} ms", time.as_millis()),
         RequestOutcome::Failed { problem, time } => format!("{method} {url}: {problem} after {} ms", time.as_millis()),
         RequestOutcome::Retried { pause, failures } => {
-            format!("{method} {url}: failed {failures} times, again in {} ms", pause.as_millis())
+            format!("{method} {url}: failed {failures} times, retrying in {} ms", pause.as_millis())
         }
         _ => format!("{method} {url}"),
     }

@@ -74,7 +74,7 @@ fn a_file_that_is_named_counts_and_has_to_be_there() {
     bench.ok(&["digest", &name]);
     fs::remove_file(bench.path("own.conf")).unwrap();
     let outcome = bench.ocikit(&["digest", &name]);
-    assert!(outcome.code == 2 && outcome.stderr.contains("own.conf is not there"), "{outcome}");
+    assert!(outcome.code == 2 && outcome.stderr.contains("own.conf: no such file"), "{outcome}");
 }
 
 #[test]

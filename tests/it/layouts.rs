@@ -447,7 +447,7 @@ fn pipes_and_devices_where_files_are_expected_end() {
         &["sync", "/dev/zero"],
     ] {
         let outcome = bench.ocikit(line);
-        assert!(outcome.code == 2 && outcome.stderr.contains("too long"), "{line:?}: {outcome}");
+        assert!(outcome.code == 2 && outcome.stderr.contains("it has more than"), "{line:?}: {outcome}");
     }
     let registry = Registry::start();
     for (file, repository) in [("/dev/zero", "device"), ("pipe.tar", "pipe")] {

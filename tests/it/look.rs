@@ -77,8 +77,8 @@ fn annotations_are_told_wherever_they_are() {
       digest       sha256:f5d21cc84447b76c45b1cbfe308bbda881e1bb62c396ff4ba0fa8bab7127e4ba
       media type   application/vnd.oci.image.index.v1+json
       annotation   com.acme.index=the index
-      listed with  com.acme.index-descriptor=the descriptor in index.json
-      listed with  org.opencontainers.image.created=2024-01-01T00:00:00Z
+      descriptor   com.acme.index-descriptor=the descriptor in index.json
+      descriptor   org.opencontainers.image.created=2024-01-01T00:00:00Z
 
         kind         image
         digest       sha256:6d0be1aa713d536b5ae8f83af202dafd11b987376f68b152b26c8705a9bfeb83
@@ -88,8 +88,8 @@ fn annotations_are_told_wherever_they_are() {
         annotation   com.acme.bare=every manifest
         annotation   com.acme.manifest=every manifest
         annotation   com.acme.manifest-amd64=the manifest for amd64
-        listed with  com.acme.manifest-descriptor=every descriptor in the index
-        listed with  com.acme.manifest-descriptor-amd64=the descriptor for amd64
+        descriptor   com.acme.manifest-descriptor=every descriptor in the index
+        descriptor   com.acme.manifest-descriptor-amd64=the descriptor for amd64
 
         kind         image
         digest       sha256:ae921bab852f766092daa74967fd3ed7771e381036057ca34e149d809368b832
@@ -99,7 +99,7 @@ fn annotations_are_told_wherever_they_are() {
         annotation   com.acme.bare=every manifest
         annotation   com.acme.bare-arm64=the manifest for arm64
         annotation   com.acme.manifest=every manifest
-        listed with  com.acme.manifest-descriptor=every descriptor in the index
+        descriptor   com.acme.manifest-descriptor=every descriptor in the index
     ");
     let outcome = bench().ok(&["inspect", "--json", &fixture("buildkit-annotated/image.tar")]);
     let facts: Value = serde_json::from_str(&outcome).unwrap();
@@ -135,7 +135,7 @@ fn one_image_is_told_in_full() {
       annotation   org.opencontainers.image.created=2024-01-01T00:00:00Z
       annotation   org.opencontainers.image.revision=0123456789abcdef0123456789abcdef01234567
       annotation   org.opencontainers.image.source=https://git.acme.example/app
-      listed with  org.opencontainers.image.created=2024-01-01T00:00:00Z
+      descriptor   org.opencontainers.image.created=2024-01-01T00:00:00Z
       layer        sha256:a8a91dd2dbbd034d0f96f5bc1e771fce481bd3651907fa5392723decd5f9581a 373 B, 7.0 KiB decompressed, application/vnd.oci.image.layer.v1.tar+gzip
       layer        sha256:d513f2cf7475b97a62a5b99258e535d21ed7f19465e0225b210a1a74d7b2b015 175 B, 3.0 KiB decompressed, application/vnd.oci.image.layer.v1.tar+gzip
       layer        sha256:8f045b0310770ae377aa55aec9c6e9e98056a599b80af329c3b3484fe23e193a 116 B, 2.0 KiB decompressed, application/vnd.oci.image.layer.v1.tar+gzip

@@ -62,7 +62,7 @@ fn a_policy_requires_a_threshold_of_signers() {
     ");
     assert_eq!(outcome.code, 5, "{outcome}");
     assert_snapshot!(outcome.stderr, @r"
-    error: a.tar is not verified: by the rule for `*`, 1 of 5 requirements are not met; first requirement 2 on sha256:0af30cf7acc79ec8907e9022813e03d39bc53423c179ddc15a5f1adcf6c7eba2, with 1 of 2 signers
+    error: a.tar is not verified: 1 of 5 requirements of the rule for `*` are not met; requirement 2 has 1 of 2 signers for sha256:0af30cf7acc79ec8907e9022813e03d39bc53423c179ddc15a5f1adcf6c7eba2
     hint: `ocikit referrers a.tar` lists the signatures
     ");
     // Another rule for another repository, with the same result in JSON.
@@ -122,8 +122,8 @@ fn images_that_fail_a_policy_are_not_copied() {
     assert_snapshot!(refused.redacted(&[(&from.name(), "registry")]), @r"
     exit 5
     --- stderr
-    error: registry/acme/app:1 is not verified: by the rule for `*`, 1 of 1 requirements are not met; first requirement 1 on sha256:0af30cf7acc79ec8907e9022813e03d39bc53423c179ddc15a5f1adcf6c7eba2, with 0 of 1 signers, so nothing of it is copied
-    hint: `ocikit verify --policy policy/policy.yaml registry/acme/app:1` tells all of it
+    error: registry/acme/app:1 is not verified: 1 of 1 requirements of the rule for `*` are not met; requirement 1 has 0 of 1 signers for sha256:0af30cf7acc79ec8907e9022813e03d39bc53423c179ddc15a5f1adcf6c7eba2; nothing was copied
+    hint: `ocikit verify --policy policy/policy.yaml registry/acme/app:1` prints all requirements
     ");
     for line in [
         vec!["push", GATE, "signed.tar", &target],
@@ -182,8 +182,8 @@ fn a_pipe_cannot_be_verified_before_it_is_copied() {
     assert_snapshot!(outcome, @r"
     exit 2
     --- stderr
-    error: an archive that comes through a pipe is copied while it comes, before it could be verified
-    hint: write it to a file first, and copy that with --verify
+    error: cannot verify an archive from a pipe: it is copied while it is read
+    hint: write the archive to a file and copy the file with --verify
     ");
     assert!(!bench.path("layout").exists());
 }
@@ -219,8 +219,8 @@ fn sync_refuses_images_that_fail_the_policy() {
     assert_eq!(outcome.code, 5, "{outcome}");
     assert_snapshot!(outcome.stderr, @r"
     error: 1 of 2 images failed
-      from/acme/app:2: from/acme/app:2 is not verified: by the rule for `*`, 1 of 1 requirements are not met; first requirement 1 on sha256:0af30cf7acc79ec8907e9022813e03d39bc53423c179ddc15a5f1adcf6c7eba2, with 0 of 1 signers, so nothing of it is copied
-    hint: `ocikit verify --policy policy/policy.yaml from/acme/app:2` tells all of it
+      from/acme/app:2: from/acme/app:2 is not verified: 1 of 1 requirements of the rule for `*` are not met; requirement 1 has 0 of 1 signers for sha256:0af30cf7acc79ec8907e9022813e03d39bc53423c179ddc15a5f1adcf6c7eba2; nothing was copied
+    hint: `ocikit verify --policy policy/policy.yaml from/acme/app:2` prints all requirements
     ");
     for tag in ["1", "2"] {
         let path = format!("/v2/acme/app/manifests/{tag}");

@@ -163,7 +163,7 @@ fn a_registry_that_removes_no_tags_is_not_made_to_remove_manifests() {
     assert!(
         refused
             .stderr
-            .contains(&format!("hint: a registry that removes manifests only takes `ocikit delete --replace {two}`")),
+            .contains(&format!("hint: if the registry deletes manifests only, use `ocikit delete --replace {two}`")),
         "{refused}"
     );
     assert_eq!(bench.ok(&["tags", &repository]), "1\n2");

@@ -70,7 +70,7 @@ fn passwords_come_from_a_file_or_the_environment() {
     exit 4
     --- stderr
     error: ocikit.key: the key is encrypted and the password is wrong
-    hint: give --key-password-file, or set OCIKIT_KEY_PASSWORD or COSIGN_PASSWORD
+    hint: give the password with --key-password-file, OCIKIT_KEY_PASSWORD or COSIGN_PASSWORD
     ");
     let public = bench.ocikit(&["sign", "--key", "ocikit.pub", "a.tar"]);
     assert_eq!(public.code, 2, "{public}");
@@ -150,7 +150,7 @@ fn verify_reports_each_digest_signer_and_format() {
     linux/arm/v7 ocikit.pub cosign verified
     linux/arm/v7 other.pub cosign missing
     ");
-    assert!(outcome.stderr.contains("3 of 8 signatures"), "{outcome}");
+    assert!(outcome.stderr.contains("3 of 8 required signatures"), "{outcome}");
     let facts: Value = serde_json::from_str(&bench.ocikit(&[&["--json"], &line[..]].concat()).stdout).unwrap();
     assert_eq!((&facts["verified"], facts["signatures"].as_array().unwrap().len()), (&false.into(), 8));
     let missing = &facts["signatures"][3];

@@ -186,8 +186,8 @@ fn an_image_that_no_service_signs_is_an_error() {
     assert_snapshot!(place.signify(&[&reference]), @r"
     exit 2
     --- stderr
-    error: nothing tells the repository of the sources, by which signers are chosen
-    hint: give --repo ORG/REPO; in CI, REPO_OWNER and REPO_NAME tell it
+    error: cannot select signers: the source repository is not given
+    hint: add --repo ORG/REPO, or set CI=true, REPO_OWNER and REPO_NAME
     ");
     assert_snapshot!(place.signify(&["--repo", "acme/app", &reference]), @r"
     exit 2

@@ -34,7 +34,7 @@ fn every_request_is_shown_and_no_secret() {
         format!("PUT {root}/blobs/uploads/…: 201 in "),
         format!("HEAD {root}/manifests/{digest}: 200 in "),
         format!("PUT {root}/manifests/1: 503 in "),
-        format!("PUT {root}/manifests/1: failed 1 times, again in "),
+        format!("PUT {root}/manifests/1: failed 1 times, retrying in "),
         format!("PUT {root}/manifests/1: 201 in "),
     ] {
         assert!(push.stderr.lines().any(|found| found.starts_with(&line)), "{line}\n{push}");

@@ -6,33 +6,42 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 
-/// Change annotations of an image, of one platform or of all
+const EXAMPLES: &str = "\
+Examples:
+  ocikit annotate app.tar org.opencontainers.image.revision=6c22711
+  ocikit annotate --on index ghcr.io/acme/app:1 team=web
+  ocikit annotate --remove team --platform linux/amd64 oci:layout:1
+  ocikit annotate -o annotated.tar app.tar team=web";
+
+/// Change annotations of an image, for one platform or for all
 ///
-/// A local archive or layout is changed where it is, at a cost that does not depend on its size; a tag in a registry is
-/// moved. Prints the digest of the result. Signatures and other referrers apply to the old digest: says how many there are.
+/// Changes a local archive or layout in place, in a time that does not depend on its size, and moves a tag in a
+/// registry. Prints the new digest. Signatures and other referrers apply to the old digest; a warning says how many
+/// there are.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Annotate {
-    /// The image
+    /// Image to annotate
     location: Location,
-    /// Annotations to set. Values are taken byte for byte
+    /// Annotations to set; values are taken byte for byte
     #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
-    /// Remove an annotation
+    /// Remove this annotation; repeatable
     #[arg(long, value_name = "KEY")]
     remove: Vec<String>,
-    /// Where: the manifests and the index above them, if this is not given
+    /// Annotate these documents; default: manifests and their index
     #[arg(long, value_enum)]
     on: Option<On>,
-    /// Only the image for this platform; may be repeated
+    /// Annotate only the image for this platform; repeatable
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Vec<Platform>,
-    /// Write the result there and leave the original as it is
+    /// Write the result to this location and leave the original unchanged
     #[arg(long, short, value_name = "LOCATION")]
     output: Option<Location>,
-    /// Remove signatures and other referrers that do not apply to the new digest
+    /// Remove referrers that do not apply to the new digest
     #[arg(long, conflicts_with = "output")]
     drop_referrers: bool,
-    /// Only print what the digest would be
+    /// Print the new digest without changing anything
     #[arg(long)]
     dry_run: bool,
 }
@@ -47,7 +56,7 @@ enum On {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Facts {
+struct AnnotateOutput {
     location: String,
     before: ocikit::Digest,
     digest: ocikit::Digest,
@@ -55,7 +64,7 @@ struct Facts {
     /// Signatures and other referrers that do not apply to the new digest.
     #[serde(skip_serializing_if = "is_zero")]
     orphaned_referrers: usize,
-    /// How many of them were removed.
+    /// The number of removed referrers.
     #[serde(skip_serializing_if = "is_zero")]
     dropped_referrers: usize,
 }
@@ -67,7 +76,7 @@ fn is_zero(count: &usize) -> bool {
 impl Annotate {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         if self.set.is_empty() && self.remove.is_empty() {
-            return Err(Failure::usage("nothing to change: give KEY=VALUE or --remove KEY"));
+            return Err(Failure::usage("cannot annotate: give KEY=VALUE or --remove KEY"));
         }
         let location = context.expand(&self.location);
         let output = self.output.as_ref().map(|output| context.expand_output(output));
@@ -103,7 +112,7 @@ impl Annotate {
             let what = "signatures or other referrers do not apply to the new digest";
             context.output.say(format!("warning: {} {what}", orphans.len() - dropped));
             if output.is_none() && !self.drop_referrers {
-                context.output.say("hint: sign the new digest, and add --drop-referrers to remove the old referrers");
+                context.output.say("hint: sign the new digest; add --drop-referrers to remove the old referrers");
             }
         }
         if matches!(output, Some(Location::Stdio)) {
@@ -111,13 +120,19 @@ impl Annotate {
         }
         let changed = digest != before;
         let location = output.as_ref().unwrap_or(&location).to_string();
-        let facts =
-            Facts { location, before, digest, changed, orphaned_referrers: orphans.len(), dropped_referrers: dropped };
-        context.output.facts(&facts, || digest.to_string())
+        let result = AnnotateOutput {
+            location,
+            before,
+            digest,
+            changed,
+            orphaned_referrers: orphans.len(),
+            dropped_referrers: dropped,
+        };
+        context.output.result(&result, || digest.to_string())
     }
 }
 
-/// The first `=` ends the key; whatever follows, other such signs included, is the value.
+/// Parses KEY=VALUE. The first `=` ends the key; the value may contain further ones.
 pub(crate) fn key_value(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),

@@ -5,51 +5,59 @@ use jiff::Timestamp;
 use ocikit::{Digest, Location, Root};
 use ocikit_sign::{Error, ExternalSignature, NotationTrust, Trust};
 
-use super::sign::Facts;
+use super::sign::SignOutput;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::keys;
 use crate::sigstore::CertificateArguments;
 
-/// Store a signature or attestation that was made elsewhere
+const EXAMPLES: &str = "\
+Examples:
+  ocikit attach --key cosign.pub --bundle app.sigstore.json ghcr.io/acme/app:1
+  ocikit attach --key cosign.pub --payload payload.json --signature payload.sig app.tar
+  ocikit attach --trust-policy trustpolicy.json --envelope app.jws ghcr.io/acme/app:1
+  ocikit attach --unverified --bundle app.sigstore.json app.tar";
+
+/// Store an existing signature or attestation with its image
 ///
-/// It is checked first: it has to be by the key, by somebody whom the trust policy trusts, or whose certificate names whom it
-/// should, and about the image. Prints what it is about and the digest of its manifest.
+/// Verifies the signature first: against the key, the trust policy or the identity in the certificate, and against the
+/// digest of the image. Prints the digest of the image and of the stored manifest.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Attach {
-    /// The image
+    /// Image that was signed
     location: Location,
-    /// The public key (PEM) of whoever signed
+    /// Verify with this public key of the signer (PEM)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["envelope", "certificate_identity", "certificate_identity_regexp"])]
     #[arg(required_unless_present_any = ["trust_policy", "certificate_identity", "certificate_identity_regexp", "unverified"])]
     key: Option<PathBuf>,
-    /// A trust policy of the Notary Project, as notation has it, which has to trust whoever signed
+    /// Require a signer that this Notary Project trust policy trusts
     #[arg(long, value_name = "FILE", requires = "envelope")]
     trust_policy: Option<PathBuf>,
-    /// The trust stores that it names, as notation has them; `truststore` beside it if this is not given
+    /// Read trust stores here; default: `truststore` next to the policy
     #[arg(long, value_name = "DIR", requires = "trust_policy")]
     trust_store: Option<PathBuf>,
-    /// The repository by which the policy chooses; that of the image if this is not given
+    /// Select the policy of this repository; default: that of the image
     #[arg(long, value_name = "NAME", requires = "trust_policy")]
     scope: Option<String>,
     #[command(flatten)]
     certificates: CertificateArguments,
-    /// Check its form, and that it is about the image, and not whose it is
+    /// Check the format and the subject, but not the signer
     #[arg(long, conflicts_with_all = ["key", "trust_policy", "certificate_identity", "certificate_identity_regexp"])]
     unverified: bool,
-    /// A sigstore bundle
+    /// Store this sigstore bundle
     #[arg(long, value_name = "FILE", required_unless_present_any = ["payload", "envelope"])]
     bundle: Option<PathBuf>,
-    /// An envelope of the Notary Project, JWS or COSE
+    /// Store this envelope of the Notary Project, JWS or COSE
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "payload"])]
     envelope: Option<PathBuf>,
-    /// A payload of simple signing, as `cosign generate` prints it
+    /// Store this simple signing payload, as `cosign generate` prints it
     #[arg(long, value_name = "FILE", requires = "signature", conflicts_with = "bundle")]
     payload: Option<PathBuf>,
-    /// Its signature in base64
+    /// Read the base64 signature of the payload from this file
     #[arg(long, value_name = "FILE", requires = "payload")]
     signature: Option<PathBuf>,
-    /// Attach only if the image has this digest
+    /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST")]
     expect: Option<Digest>,
 }
@@ -59,7 +67,7 @@ impl Attach {
         let location = context.expand(&self.location);
         let session = context.session(&[&location])?;
         let (trusted, foreign) = (self.trusted(&location)?, self.read()?);
-        // The place is held from before the image is read, so that nobody changes it in between.
+        // An archive or layout is locked before the image is read, so that no other process changes it in between.
         let place = session.edit(&location).await?;
         let root = Root::open(place.clone(), &location.name()).await?;
         if let Some(expected) = self.expect.filter(|expected| *expected != root.digest()) {
@@ -69,10 +77,10 @@ impl Attach {
             [ocikit_sign::import_signature(&root, foreign, trusted.as_ref(), keys::now(context.epoch)?).await?];
         ocikit_sign::attach(&adopted, &place, &session.copy_options(Vec::new())).await?;
         if self.unverified {
-            context.output.say("checked: its form, and that it is about the image; not checked: whose it is");
+            context.output.say("warning: only the format and the subject were checked; the signer was not verified");
         }
         let checked = if self.unverified { "subject" } else { "signer" };
-        Facts::of(&location, &root, &adopted).checked(checked).state(context)
+        SignOutput::of(&location, &root, &adopted).checked(checked).state(context)
     }
 
     fn trusted(&self, location: &Location) -> Result<Option<Trust>> {
@@ -81,7 +89,7 @@ impl Attach {
         }
         if let Some(trust) = self.certificates.trust()? {
             if self.bundle.is_none() {
-                return Err(Failure::usage("certificates come with bundles: give --bundle"));
+                return Err(Failure::usage("cannot verify a certificate without a bundle: add --bundle"));
             }
             return Ok(Some(Trust::Certificate(Box::new(trust))));
         }
@@ -91,8 +99,8 @@ impl Attach {
         let trusted = NotationTrust::new(&policy, &store, &scope, Timestamp::now())?;
         match trusted.names_signers() {
             true => Ok(Some(Trust::Notation(trusted))),
-            false => Err(Failure::usage("the trust policy does not enforce who signed")
-                .hint("give --unverified to store it whoever signed")),
+            false => Err(Failure::usage("the trust policy does not verify the identity of the signer")
+                .hint("add --unverified to store the signature without verifying the signer")),
         }
     }
 
@@ -104,7 +112,7 @@ impl Attach {
             (Some(bundle), ..) => Ok(ExternalSignature::Bundle(read(bundle)?)),
             (None, Some(payload), Some(signature)) => {
                 let text = String::from_utf8(read(signature)?);
-                let signature = text.map_err(|_| Failure::usage("the signature is not in base64"))?;
+                let signature = text.map_err(|_| Failure::usage("cannot read the signature: it is not base64"))?;
                 Ok(ExternalSignature::Simple { payload: read(payload)?, signature })
             }
             _ => Err(Failure::usage("give --bundle, --envelope, or --payload and --signature")),
@@ -112,6 +120,9 @@ impl Attach {
     }
 }
 
+/// The maximum size of a bundle, envelope, payload or signature, in bytes.
+const MAX_BUNDLE_BYTES: u64 = 16 << 20;
+
 fn read(path: &Path) -> Result<Vec<u8>> {
-    crate::file::read_at_most(path, 16 << 20)
+    crate::file::read_at_most(path, MAX_BUNDLE_BYTES)
 }

@@ -13,8 +13,14 @@ use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::file::{NewFile, is_stdin};
 
-/// Get or put a blob: a layer, a config, or whatever else a manifest points to
+const EXAMPLES: &str = "\
+Examples:
+  ocikit blob get app.tar@sha256:ef8b48ccc49e0036161617d8b451b4052403a759a518b624c351db6ac79a8452 -o layer.tar.gz
+  ocikit blob put layer.tar.gz ghcr.io/acme/app";
+
+/// Get or put a blob, such as a layer or a config
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Blob {
     #[command(subcommand)]
     command: Command,
@@ -26,37 +32,49 @@ enum Command {
     Put(Put),
 }
 
-/// Write a blob to standard output or to a file, checked against its digest
+const GET_EXAMPLES: &str = "\
+Examples:
+  ocikit blob get app.tar@sha256:ef8b48ccc49e0036161617d8b451b4052403a759a518b624c351db6ac79a8452 -o layer.tar.gz
+  ocikit blob get ghcr.io/acme/app@sha256:ef8b48ccc49e0036161617d8b451b4052403a759a518b624c351db6ac79a8452 > blob";
+
+/// Write a blob to standard output or a file and verify its digest
 #[derive(Debug, Args)]
+#[command(after_help = GET_EXAMPLES)]
 struct Get {
-    /// Which: REPOSITORY@DIGEST, or a file with @DIGEST
+    /// Blob to read: REPOSITORY@DIGEST, or an archive or layout with @DIGEST
     location: Location,
-    /// Write it to this file
+    /// Write to this file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
-/// Put a file as a blob into a repository or a layout
+const PUT_EXAMPLES: &str = "\
+Examples:
+  ocikit blob put layer.tar.gz ghcr.io/acme/app
+  ocikit blob put --dry-run - oci:layout < config.json";
+
+/// Store a file as a blob in a repository or a layout
 ///
-/// Registries remove what no manifest points to after a while. Prints the digest.
+/// Registries delete blobs that no manifest lists after some time. Prints the digest.
 #[derive(Debug, Args)]
+#[command(after_help = PUT_EXAMPLES)]
 struct Put {
-    /// The file; `-` for standard input
+    /// File to store; `-` reads standard input
     file: PathBuf,
-    /// Where to: a repository, or a layout in a directory
+    /// Repository or layout to store the blob in
     location: Location,
-    /// Only print what the digest would be
+    /// Print the digest without storing anything
     #[arg(long)]
     dry_run: bool,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Facts {
+struct StoredBlob {
     place: String,
     digest: Digest,
     size: u64,
-    /// `false` if it was there already, or is not to be put.
+    /// `false` if the blob already existed, or in a dry run.
     sent: bool,
     dry_run: bool,
 }
@@ -74,8 +92,8 @@ impl Get {
     async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let Name::Digest(digest) = location.name() else {
-            return Err(Failure::usage(format_args!("{location} has no digest"))
-                .hint("a blob is named by its digest: REPOSITORY@sha256:…"));
+            return Err(Failure::usage(format_args!("cannot read a blob from {location}: it has no digest"))
+                .hint("name the blob by its digest: REPOSITORY@sha256:…"));
         };
         let mut body = open(context, &location, &digest).await?;
         let mut file = self.output.as_deref().map(NewFile::create).transpose()?;
@@ -89,7 +107,7 @@ impl Get {
     }
 }
 
-/// A blob of which only the digest is known.
+/// Opens a blob whose size is not known.
 async fn open(context: &Context, location: &Location, digest: &Digest) -> Result<Body> {
     if let Location::Registry(_) = location {
         let (repository, _) = remote::open(context, location)?;
@@ -127,18 +145,18 @@ impl Put {
             true => None,
             false => Some(context.session(&[&location])?.put_blob(&blob, &location).await?),
         };
-        let facts = Facts {
+        let result = StoredBlob {
             place: remote::place(&location),
             digest,
             size: blob.descriptor().size,
             sent: outcome == Some(Outcome::Copied),
             dry_run: self.dry_run,
         };
-        context.output.facts(&facts, || digest.to_string())
+        context.output.result(&result, || digest.to_string())
     }
 }
 
-/// What comes through a pipe, in a file without a name: its digest has to be known before it is sent.
+/// Writes the content of a pipe to an unnamed temporary file, because the digest has to be known before the upload.
 async fn spooled(name: String, mut pipe: impl Read + Send + 'static) -> Result<BlobFile> {
     let shown = name.clone();
     let spool = ocikit::image::bridge::blocking(move || {

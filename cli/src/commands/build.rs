@@ -16,43 +16,50 @@ use crate::failure::{Code, Failure, Result};
 use crate::file::is_stdout;
 use crate::output;
 
-/// Build an image with BuildKit and leave it as an annotated OCI archive
+const EXAMPLES: &str = "\
+Examples:
+  ocikit build .
+  ocikit build --platform linux/amd64 --platform linux/arm64 -o app.tar .
+  ocikit build -t ghcr.io/acme/app:1 --build-arg VERSION=1.0 .";
+
+/// Build an image with BuildKit and write an annotated OCI archive
 ///
-/// BuildKit does the solve: the one at BUILDKIT_HOST, or one that is started for this build. Its result is read from a
-/// pipe, annotated with what git says, and appears under its name when it is complete; what had that name stays until
-/// then. `docker load` takes the archive too. Without CONTEXT the directories come from PLP_SOURCE_PATH, PLP_BUILD_PATH
-/// and PLP_CACHE_PATH.
+/// Uses the BuildKit at BUILDKIT_HOST, or starts one for this build. Reads the result from a pipe, adds annotations
+/// from GIT_REPOSITORY_URL and GIT_SHA, and replaces the archive when it is complete. `docker load` accepts the
+/// archive. Without CONTEXT, PLP_SOURCE_PATH, PLP_BUILD_PATH and PLP_CACHE_PATH name the directories. Prints the
+/// digest.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Build {
-    /// The directory to build from
+    /// Directory to build from
     context: Option<PathBuf>,
-    /// The archive to write
+    /// Write this archive; default: container-image.tar
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// The Dockerfile, if it is not `Dockerfile` in CONTEXT
+    /// Use this Dockerfile; default: `Dockerfile` in CONTEXT
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Build for this platform; may be repeated
+    /// Build for this platform; repeatable
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Vec<Platform>,
-    /// The stage to build
+    /// Build this stage
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
-    /// The value of an ARG; may be repeated
+    /// Set an ARG; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_value)]
     build_arg: Vec<(String, String)>,
-    /// A name for the image in the archive: `docker load` will use it
+    /// Name the image in the archive, for `docker load`; repeatable
     #[arg(long, short, value_name = "REFERENCE")]
     tag: Vec<ocikit::Reference>,
-    /// Leave out the `manifest.json` by which `docker load` takes the archive
+    /// Leave out the `manifest.json` that `docker load` needs
     #[arg(long)]
     no_docker: bool,
-    /// Keep no layers for the next build
+    /// Do not keep layers for the next build
     #[arg(long)]
     no_cache_directory: bool,
 }
 
-/// Where things are.
+/// The paths of a build.
 struct Paths {
     source: PathBuf,
     archive: PathBuf,
@@ -60,20 +67,20 @@ struct Paths {
 }
 
 #[derive(Serialize)]
-struct Facts {
+struct BuildOutput {
     archive: String,
     digest: ocikit::Digest,
     size: u64,
 }
 
-/// The name of the archive, for whoever looks for it in the build directory.
+/// The name of the archive in the build directory; part of the contract with the builder plugin.
 const ARCHIVE: &str = "container-image.tar";
 
 impl Build {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let plugin = self.context.is_none();
         self.build(context).await.map_err(|failure| match failure.code {
-            // Whoever calls us as a plugin knows 0 and 1.
+            // The caller of the builder plugin knows the exit codes 0 and 1 only.
             Code::Missing | Code::Unverified | Code::Unreachable if plugin => Failure { code: Code::Other, ..failure },
             _ => failure,
         })
@@ -130,8 +137,8 @@ impl Build {
         let size = std::fs::metadata(&paths.archive).map_or(0, |metadata| metadata.len());
         let shown = paths.archive.display().to_string();
         context.output.say(format!("{shown}: {}", output::bytes(size)));
-        let facts = Facts { archive: shown, digest: copied.root.digest, size };
-        context.output.facts(&facts, || facts.digest.to_string())
+        let result = BuildOutput { archive: shown, digest: copied.root.digest, size };
+        context.output.result(&result, || result.digest.to_string())
     }
 
     fn paths(&self) -> Paths {
@@ -155,18 +162,18 @@ impl Build {
         paths
     }
 
-    /// The cache, if it can be used; a build without one is slower and no less right.
+    /// Returns the layer cache, or `None` if it cannot be used: a build without a cache is slower but has the same result.
     fn cache(&self, context: &Context, paths: &Paths) -> Option<Cache> {
         let directory = paths.cache.clone().filter(|_| !self.no_cache_directory)?;
         let usable = match &self.context {
-            // The default is a name that every user of the machine knows.
+            // Other users can predict the default path and create it first.
             None if variable("PLP_CACHE_PATH").is_none() => check_cache(&directory, Place::Shared),
             _ => check_cache(&directory, Place::Own),
         };
         match usable {
             Ok(()) => Some(Cache { directory }),
             Err(error) => {
-                context.output.say(format!("warning: no cache at {}: {error}", directory.display()));
+                context.output.say(format!("warning: building without a cache at {}: {error}", directory.display()));
                 None
             }
         }
@@ -182,17 +189,17 @@ impl Build {
     }
 }
 
-/// Whose directory a cache is in.
+/// The owner of the directory of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// One that the user chose.
     Own,
-    /// A well-known name in a directory in which everybody can create files.
+    /// A predictable path in a directory where all users can create files.
     Shared,
 }
 
-/// Makes the directory that a cache is in, and refuses a cache that another user could have put there, or could change: what
-/// is in it becomes part of images.
+/// Creates the parent directory of a cache. Fails for a cache that another user can have created or can change, because its
+/// content becomes part of images.
 fn check_cache(directory: &Path, place: Place) -> io::Result<()> {
     let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = std::fs::DirBuilder::new();
@@ -219,7 +226,7 @@ fn check_owner(path: &Path, found: &Metadata, own: &Metadata, place: Place) -> i
     use std::os::unix::fs::MetadataExt;
     const WRITABLE_BY_OTHERS: u32 = 0o022;
     let problem = match () {
-        () if !found.is_dir() => "is a symlink or no directory",
+        () if !found.is_dir() => "is a symlink or not a directory",
         () if found.uid() != own.uid() => "belongs to another user",
         () if place == Place::Shared && found.mode() & WRITABLE_BY_OTHERS != 0 => "can be written to by other users",
         () => return Ok(()),
@@ -232,15 +239,21 @@ fn check_owner(_: &Path, _: &Metadata, _: &Metadata, _: Place) -> io::Result<()>
     Ok(())
 }
 
-/// Says what is wrong before BuildKit is started.
+/// Checks the paths before BuildKit is started.
 fn check(paths: &Paths, dockerfile: &Path) -> Result {
     if !paths.source.is_dir() {
-        return Err(Failure::new(Code::Missing, format_args!("there is no directory {}", paths.source.display()))
-            .hint("name the directory to build from: `ocikit build CONTEXT`"));
+        return Err(Failure::new(
+            Code::Missing,
+            format_args!("cannot build from {}: no such directory", paths.source.display()),
+        )
+        .hint("name the directory to build from: `ocikit build CONTEXT`"));
     }
     if !dockerfile.is_file() {
-        return Err(Failure::new(Code::Missing, format_args!("there is no Dockerfile at {}", dockerfile.display()))
-            .hint("name another with --file"));
+        return Err(Failure::new(
+            Code::Missing,
+            format_args!("cannot read the Dockerfile {}: no such file", dockerfile.display()),
+        )
+        .hint("name the Dockerfile with --file"));
     }
     if is_stdout(&paths.archive) || OutputFile::is_stream(&paths.archive) {
         return Ok(());
@@ -252,12 +265,12 @@ fn check(paths: &Paths, dockerfile: &Path) -> Result {
     })
 }
 
-/// What git and the clock say; a variable that is unset leaves its annotation out.
+/// Returns the annotations from the git variables and the time. An unset variable leaves its annotation out.
 fn git_annotations(context: &Context) -> Result<Vec<(String, String)>> {
     let created = match context.epoch {
         Some(epoch) => {
             let seconds = i64::try_from(epoch).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-            seconds.ok_or_else(|| Failure::usage("SOURCE_DATE_EPOCH is beyond all times"))?
+            seconds.ok_or_else(|| Failure::usage("cannot use SOURCE_DATE_EPOCH: the time is out of range"))?
         }
         None => Timestamp::now(),
     };
@@ -269,8 +282,7 @@ fn git_annotations(context: &Context) -> Result<Vec<(String, String)>> {
     Ok(known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
 }
 
-/// The image with its annotations, on the manifests and on the index if there is one; and the same time on the entry
-/// that lists it.
+/// Annotates the manifests and the index, if there is one, and sets the creation time on the descriptor in `index.json` too.
 async fn annotated(root: &Root, annotations: Vec<(String, String)>) -> Result<Root> {
     let created = annotations.iter().find(|(key, _)| key == CREATED).map(|(_, value)| value.clone());
     let options = AnnotateOptions { set: annotations, on: AnnotateOn::ManifestsAndIndex, ..AnnotateOptions::default() };
@@ -285,10 +297,10 @@ async fn annotated(root: &Root, annotations: Vec<(String, String)>) -> Result<Ro
 fn name_value(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        // As docker does it: a name alone takes the value of that variable.
+        // As in docker, a name without a value takes the value of the environment variable.
         _ => match variable(text) {
             Some(value) => Ok((text.to_owned(), value)),
-            None => Err("it is not of the form NAME=VALUE, and no such variable is set".to_owned()),
+            None => Err("it is not of the form NAME=VALUE, and no environment variable has this name".to_owned()),
         },
     }
 }

@@ -5,21 +5,26 @@ use ocikit::{Error, Location};
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::inside::Inside;
+use crate::inside::ImageSelection;
 use crate::quote::quoted;
 
-/// Print the bytes of a file in an image
+const EXAMPLES: &str = "\
+Examples:
+  ocikit cat alpine:3.22 /etc/os-release
+  ocikit cat --platform linux/arm64 app.tar /etc/passwd";
+
+/// Print the content of a file in an image
 ///
-/// Layers are read from the highest down, and no further than the one that has the file. Links are followed inside the
-/// image.
+/// Reads layers from the highest down and stops at the layer that has the file. Follows links inside the image.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Cat {
-    /// The image
+    /// Image to read
     location: Location,
-    /// The file, from the root of the image
+    /// Path of the file from the root of the image
     path: String,
     #[command(flatten)]
-    inside: Inside,
+    inside: ImageSelection,
 }
 
 impl Cat {
@@ -32,14 +37,14 @@ impl Cat {
             None => image.read_file(path, io::stdout()).await,
         };
         match outcome {
-            // Whoever reads has read enough.
+            // The reader, such as `head`, closed the pipe; that is not a failure.
             Err(Error::Failed { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error @ Error::NotFound { .. }) => Err(Failure::from(error)
                 .hint(format_args!("`ocikit ls {}` lists the files", quoted(&location.to_string())))),
             Err(Error::Unsupported { place, what }) if what.starts_with('/') => {
                 let error = Error::Unsupported { place, what };
                 Err(Failure::from(error).hint(format_args!(
-                    "`ocikit ls {} {}` lists what is there",
+                    "`ocikit ls {} {}` lists the directory",
                     quoted(&location.to_string()),
                     quoted(&self.path)
                 )))

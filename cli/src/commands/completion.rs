@@ -4,10 +4,16 @@ use clap_complete::Shell;
 use crate::context::Context;
 use crate::failure::Result;
 
-/// Print a script that completes commands and options in a shell
+const EXAMPLES: &str = "\
+Examples:
+  ocikit completion bash > /etc/bash_completion.d/ocikit
+  ocikit completion zsh > ~/.zfunc/_ocikit";
+
+/// Print a completion script for a shell
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Completion {
-    /// The shell
+    /// Shell to complete for
     shell: Shell,
 }
 

@@ -5,12 +5,18 @@ use super::inspect;
 use crate::context::Context;
 use crate::failure::Result;
 
-/// Print the exact bytes of an image's config; of an index that of this machine's platform
+const EXAMPLES: &str = "\
+Examples:
+  ocikit config alpine:3.22
+  ocikit config --platform linux/arm64 app.tar";
+
+/// Print the exact bytes of the config of an image
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Config {
-    /// The image
+    /// Image to read
     location: Location,
-    /// The config of the image for this platform
+    /// Choose this platform of an index; default: that of this machine
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
 }

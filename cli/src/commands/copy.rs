@@ -2,40 +2,51 @@ use clap::Args;
 use ocikit::registry::{Credential, Secret};
 use ocikit::{Location, Reference};
 
-use crate::archive::Archive;
+use crate::archive::ArchiveArguments;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::transfer::{Transfer, copy_several, copy_to_all};
+use crate::transfer::{TransferArguments, copy_several, copy_to_all};
 
-/// Copy an image from one place to others
+const EXAMPLES: &str = "\
+Examples:
+  ocikit copy alpine:3.22 oci:alpine:3.22
+  ocikit copy app.tar ghcr.io/acme/app:1 ghcr.io/acme/app:latest
+  ocikit copy --platform linux/amd64 alpine:3.22 alpine.tar
+  ocikit copy --all-tags ghcr.io/acme/app registry.example.com/mirror/app";
+
+/// Copy an image between registries, layouts and archives
 ///
-/// Every platform is copied and every byte kept, so the digest stays the same; signatures, attestations and other referrers go
-/// along. Prints each target with its digest.
+/// Copies every platform and keeps every byte, so the digest does not change. Copies signatures, attestations and other
+/// referrers too. Prints each target with its digest.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Copy {
-    /// Where it is
+    /// Image to copy
     source: Location,
-    /// Where to copy it to
+    /// Where to copy the image; several targets are written in parallel
     #[arg(required = true)]
     target: Vec<Location>,
-    /// Copy every tag of the source's repository
+    /// Copy every tag of the source repository
     #[arg(long, help_heading = "Copying")]
     all_tags: bool,
-    /// Log in to the source's registry with these credentials
+    /// Use these credentials for the registry of the source
     #[arg(long, value_name = "USER:PASSWORD", help_heading = "Registry")]
     src_creds: Option<Secret>,
-    /// Log in to the target's registry with these credentials
+    /// Use these credentials for the registries of the targets
     #[arg(long, value_name = "USER:PASSWORD", help_heading = "Registry")]
     dest_creds: Option<Secret>,
     #[command(flatten)]
-    transfer: Transfer,
+    transfer: TransferArguments,
     #[command(flatten)]
-    archive: Archive,
+    archive: ArchiveArguments,
 }
 
-/// A user and a password. What is wrong with them is said without quoting them.
+/// Parses USER:PASSWORD. The error does not repeat the text, which is a secret.
 fn pair(text: &Secret) -> Result<Credential> {
-    let wrong = || Failure::usage("credentials are not a user and a password").hint("give `USER:PASSWORD`");
+    let wrong = || {
+        Failure::usage("cannot read the credentials: they are not of the form USER:PASSWORD")
+            .hint("give `--src-creds USER:PASSWORD` or `--dest-creds USER:PASSWORD`")
+    };
     let (username, password) = text.reveal().split_once(':').ok_or_else(wrong)?;
     Ok(Credential::password(username, password))
 }
@@ -58,7 +69,9 @@ impl Copy {
             return copy_to_all(context, &session, &source, &targets, &self.transfer).await;
         }
         let (Location::Registry(source), [target]) = (&source, &targets[..]) else {
-            return Err(Failure::usage("--all-tags copies one repository of a registry to one place"));
+            return Err(Failure::usage(
+                "--all-tags needs a repository in a registry as the source, and exactly one target",
+            ));
         };
         let repository = source.repository();
         let tags = session.client().repository(repository.clone())?.tags().await?;

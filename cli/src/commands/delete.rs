@@ -11,41 +11,52 @@ use crate::failure::{Failure, Result};
 use crate::output::Lines;
 use crate::quote::quoted;
 
-/// Remove a tag from a registry, or a manifest with every tag that leads to it
+const EXAMPLES: &str = "\
+Examples:
+  ocikit delete ghcr.io/acme/app:old
+  ocikit delete --digest --dry-run ghcr.io/acme/app:old
+  ocikit delete oci:layout:old";
+
+/// Delete a tag or a manifest
 ///
-/// From an archive or a layout an image is taken off the list, and its blobs stay.
+/// REPOSITORY:TAG deletes the tag and keeps the image. REPOSITORY@DIGEST, or --digest, deletes the manifest and with it
+/// every tag that points to it; --dry-run lists those tags. REPOSITORY:TAG@DIGEST deletes the tag only if it still
+/// points to that digest.
 ///
-/// REPOSITORY:TAG removes the tag and leaves the image. REPOSITORY@DIGEST, or --digest, removes the image, and with it every
-/// tag that leads to it: --dry-run says which. REPOSITORY:TAG@DIGEST removes the tag if it still leads there.
+/// In an archive or layout, deletes the entry in `index.json`. The blobs stay until `ocikit gc`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Delete {
-    /// The tag, or the manifest by its digest
-    location: remote::Named,
-    /// Remove the manifest that the tag leads to, and every tag that leads to it
+    /// Tag, or manifest by its digest
+    location: remote::NamedLocation,
+    /// Delete the manifest that the tag points to, and all its tags
     #[arg(long)]
     digest: bool,
-    /// Where the registry removes no tags: give the tag to a manifest that nobody else has, and remove that
+    /// Delete the tag by moving it to a temporary manifest
+    ///
+    /// For registries that delete manifests but not tags: moves the tag to a new, otherwise unused manifest and deletes
+    /// that manifest.
     #[arg(long, conflicts_with = "digest")]
     replace: bool,
-    /// Only print what would be removed
+    /// Print what would be deleted without deleting anything
     #[arg(long)]
     dry_run: bool,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Facts {
+struct DeleteOutput {
     repository: String,
     digest: ocikit::Digest,
-    /// Whether the manifest goes; otherwise it is left.
+    /// Whether the manifest is deleted, not only a tag.
     manifest: bool,
-    /// The tags that go, as far as that was found out.
+    /// The deleted tags, as far as they are known.
     tags: Vec<String>,
     dry_run: bool,
 }
 
-/// How many tags are asked at the same time where they lead to.
-const AT_ONCE: usize = 8;
+/// The number of tags that are resolved concurrently.
+const CONCURRENT_HEADS: usize = 8;
 
 impl Delete {
     pub(crate) async fn run(&self, context: &Context) -> Result {
@@ -63,7 +74,7 @@ impl Delete {
             return Err(Error::mismatch(wanted, named, Mismatch::Digest(found.digest)).into());
         }
         let tag = reference.tag().filter(|_| !self.digest);
-        let mut facts = Facts {
+        let mut result = DeleteOutput {
             repository: repository.to_string(),
             digest: found.digest,
             manifest: tag.is_none(),
@@ -72,21 +83,21 @@ impl Delete {
         };
         match tag {
             _ if self.dry_run && tag.is_some() => {}
-            None if self.dry_run => facts.tags = leading_to(&repository, &found.digest).await?,
-            None => repository.delete_manifest(&found.digest).await.map_err(nothing_is_removed)?,
+            None if self.dry_run => result.tags = tags_of(&repository, &found.digest).await?,
+            None => repository.delete_manifest(&found.digest).await.map_err(manifest_failure)?,
             Some(tag) if self.replace => {
-                repository.delete_tag_by_replacing(tag).await.map_err(nothing_is_removed)?;
+                repository.delete_tag_by_replacing(tag).await.map_err(manifest_failure)?;
             }
-            Some(tag) => repository.delete_tag(tag).await.map_err(|error| no_tags(error, named))?,
+            Some(tag) => repository.delete_tag(tag).await.map_err(|error| tag_failure(error, named))?,
         }
-        context.output.facts(&facts, || facts.words())
+        context.output.result(&result, || result.words())
     }
 
-    /// Takes an image off the list of an archive or a layout.
+    /// Removes an image from the `index.json` of an archive or a layout.
     async fn run_locally(&self, context: &Context, location: &Location) -> Result {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct Facts {
+        struct DeletedImages {
             place: String,
             digests: Vec<ocikit::Digest>,
             dry_run: bool,
@@ -98,15 +109,15 @@ impl Delete {
             false => session.remove(&location).await?,
         };
         let digests = removed.iter().map(|removed| removed.digest).collect();
-        let facts = Facts { place: remote::place(&location), digests, dry_run: self.dry_run };
-        context.output.facts(&facts, || {
-            let lines = facts.digests.iter().map(|digest| format!("{}@{digest}", facts.place));
+        let result = DeletedImages { place: remote::place(&location), digests, dry_run: self.dry_run };
+        context.output.result(&result, || {
+            let lines = result.digests.iter().map(|digest| format!("{}@{digest}", result.place));
             lines.collect::<Lines>()
         })
     }
 }
 
-impl Facts {
+impl DeleteOutput {
     fn words(&self) -> Lines {
         let manifest = self.manifest.then(|| format!("{}@{}", self.repository, self.digest));
         let tags = self.tags.iter().map(|tag| format!("{}:{tag}", self.repository));
@@ -114,35 +125,36 @@ impl Facts {
     }
 }
 
-/// The tags that lead to a manifest.
-async fn leading_to(repository: &RemoteRepository, digest: &ocikit::Digest) -> Result<Vec<String>> {
+/// Returns the tags that point to a manifest.
+async fn tags_of(repository: &RemoteRepository, digest: &ocikit::Digest) -> Result<Vec<String>> {
     let tags = match repository.tags().await {
         Err(error) if error.is_not_found() => Vec::new(),
         tags => tags?,
     };
-    let asked = tags.into_iter().map(|tag| async move {
+    let checks = tags.into_iter().map(|tag| async move {
         let found = repository.head(&Name::Tag(tag.clone())).await?;
         Ok::<_, Error>(found.filter(|found| found.digest == *digest).map(|_| tag.to_string()))
     });
-    let found: Vec<_> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+    let found: Vec<_> = stream::iter(checks).buffered(CONCURRENT_HEADS).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The registry refused to remove a tag, and would remove a manifest, which is something else.
-fn no_tags(error: Error, location: &Location) -> Failure {
+/// Adds the hint for a registry that refuses to delete a tag. Deleting the manifest instead would delete its other tags too.
+fn tag_failure(error: Error, location: &Location) -> Failure {
     match error {
         Error::Refused { .. } => Failure::from(error).hint(format_args!(
-            "a registry that removes manifests only takes `ocikit delete --replace {0}` for the tag alone, or \
-             `ocikit delete --digest {0}` for the image with all its tags",
+            "if the registry deletes manifests only, use `ocikit delete --replace {0}` for the tag, or \
+             `ocikit delete --digest {0}` for the manifest and all its tags",
             quoted(&location.to_string())
         )),
         error => error.into(),
     }
 }
 
-fn nothing_is_removed(error: Error) -> Failure {
+/// Adds the hint for a registry that refuses to delete a manifest.
+fn manifest_failure(error: Error) -> Failure {
     match error {
-        Error::Refused { .. } => Failure::from(error).hint("allow deletion in the configuration of the registry"),
+        Error::Refused { .. } => Failure::from(error).hint("enable deletion in the configuration of the registry"),
         error => error.into(),
     }
 }

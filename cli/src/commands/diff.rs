@@ -7,25 +7,33 @@ use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::output::Lines;
 
-/// Compare two images, wherever they are, down to their files
+const EXAMPLES: &str = "\
+Examples:
+  ocikit diff alpine:3.21 alpine:3.22
+  ocikit diff --platform linux/amd64 app.tar ghcr.io/acme/app:1
+  ocikit diff --exact one.tar two.tar";
+
+/// Compare two images down to their files
 ///
-/// Exits with 0 if they are the same, or differ in nothing but times, orders and encodings; with 5 if they differ in earnest.
+/// Exits with 0 if the images are the same or differ only in times, order or encoding, and with 5 if they differ in
+/// anything else.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Diff {
-    /// The one image
+    /// First image
     left: Location,
-    /// The other
+    /// Second image
     right: Location,
     /// Compare the images for this platform instead of the indexes
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// Exit with 5 whatever differs
+    /// Exit with 5 on any difference
     #[arg(long)]
     exact: bool,
 }
 
 #[derive(Serialize)]
-struct Facts<'a> {
+struct DiffOutput<'a> {
     same: bool,
     semantic: bool,
     #[serde(flatten)]
@@ -44,24 +52,24 @@ impl Diff {
             }
         };
         let found = ocikit::diff(&open(&left).await?, &open(&right).await?).await?;
-        let facts = Facts { same: found.left == found.right, semantic: found.is_semantic(), found: &found };
+        let result = DiffOutput { same: found.left == found.right, semantic: found.is_semantic(), found: &found };
         if context.output.json || !context.output.quiet {
-            context.output.facts(&facts, || found.differences.iter().map(line).collect::<Lines>())?;
+            context.output.result(&result, || found.differences.iter().map(line).collect::<Lines>())?;
         }
         let counts = counts(&found);
-        if found.is_semantic() || self.exact && !facts.same {
+        if found.is_semantic() || self.exact && !result.same {
             let failure = Failure::new(Code::Unverified, format_args!("{left} and {right} differ ({counts})"));
-            // Whoever asks for quiet asks for the exit code.
+            // With --quiet, the exit code is the only output.
             return Err(if context.output.quiet { failure.silent() } else { failure });
         }
-        if !facts.same {
-            context.output.say(format!("{left} and {right} are the same in all that matters ({counts})"));
+        if !result.same {
+            context.output.say(format!("{left} and {right} have no relevant differences ({counts})"));
         }
         Ok(())
     }
 }
 
-/// One difference in one line: what it is in, where, and what both sides have.
+/// Returns a difference as a line: where it is, and the values of both sides.
 fn line(difference: &Difference) -> String {
     let mark = match (difference.change, difference.class) {
         (Change::Added, _) => '+',
@@ -95,12 +103,12 @@ fn line(difference: &Difference) -> String {
 
 fn counts(found: &Found) -> String {
     let words = [
-        (Class::Semantic, "differences that matter"),
+        (Class::Semantic, "relevant differences"),
         (Class::Time, "in time"),
         (Class::Order, "in order"),
         (Class::Encoding, "in encoding"),
     ];
     let counts = words.map(|(class, word)| (found.count(class), word)).into_iter().filter(|(count, _)| *count > 0);
     let counts: Vec<_> = counts.map(|(count, word)| format!("{count} {word}")).collect();
-    if counts.is_empty() { "in nothing but the digest".to_owned() } else { counts.join(", ") }
+    if counts.is_empty() { "only the digest".to_owned() } else { counts.join(", ") }
 }

@@ -5,19 +5,28 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::Result;
 
-/// Print the digest that a registry has, or will have, for an image
+const EXAMPLES: &str = "\
+Examples:
+  ocikit digest alpine:3.22
+  ocikit digest app.tar
+  ocikit digest --platform linux/arm64 alpine:3.22";
+
+/// Print the digest of an image, an index or an artifact
+///
+/// For an archive or layout, this is the digest that the image has in a registry after a push.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Digest {
-    /// The image
+    /// Image, index or artifact
     location: Location,
-    /// The digest of the image for this platform instead of that of the index
+    /// Print the digest of the image for this platform, not of the index
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Facts {
+struct DigestOutput {
     digest: ocikit::Digest,
     media_type: ocikit::MediaType,
     size: u64,
@@ -32,7 +41,8 @@ impl Digest {
             let root = super::inspect::for_platform(Root::at(source, descriptor).await?, platform).await?;
             descriptor = root.descriptor().clone();
         }
-        let facts = Facts { digest: descriptor.digest, media_type: descriptor.media_type, size: descriptor.size };
-        context.output.facts(&facts, || facts.digest.to_string())
+        let result =
+            DigestOutput { digest: descriptor.digest, media_type: descriptor.media_type, size: descriptor.size };
+        context.output.result(&result, || result.digest.to_string())
     }
 }

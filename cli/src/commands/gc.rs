@@ -8,35 +8,41 @@ use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::{self, Lines};
 
-/// Remove from an archive or layout what none of its images needs
+const EXAMPLES: &str = "\
+Examples:
+  ocikit gc --dry-run app.tar
+  ocikit gc oci:layout";
+
+/// Remove blobs that no image uses from an archive or a layout
 ///
-/// Keeps everything that `index.json` leads to, with referrers and their subjects. Of a directory only regular files named
-/// by a digest below `blobs` are removed, and old temporary files of this program; symlinks are not followed. An archive is
-/// written anew, byte for byte as far as it stays, and replaces the old one in one step.
+/// Keeps everything that `index.json` leads to, including referrers and their subjects. In a layout, removes only
+/// regular files below `blobs` that are named by a digest, and old temporary files of ocikit; symlinks are not
+/// followed. An archive is rewritten with its remaining bytes unchanged and replaced in one step.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Gc {
-    /// The archive or layout
+    /// Archive or layout
     location: Location,
-    /// Only print what would be removed
+    /// Print what would be removed without removing anything
     #[arg(long)]
     dry_run: bool,
-    /// Accept that an index lists manifests that are missing, as after a copy of some platforms
+    /// Accept an index with missing manifests, as after `copy --sparse`
     #[arg(long)]
     sparse: bool,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Facts {
+struct GcOutput {
     location: String,
-    removed: Vec<RemovedFacts>,
+    removed: Vec<RemovedFile>,
     freed: u64,
     kept: usize,
     dry_run: bool,
 }
 
 #[derive(Serialize)]
-struct RemovedFacts {
+struct RemovedFile {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<ocikit::Digest>,
@@ -47,30 +53,30 @@ impl Gc {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         if location.path().is_none() {
-            return Err(Failure::usage("garbage is collected in archives and layouts; a registry does so by itself"));
+            return Err(Failure::usage("cannot collect garbage in a registry: name an archive or a layout"));
         }
         if location.name() != ocikit::Name::Only {
-            return Err(Failure::usage("garbage is collected for an archive or layout as a whole")
-                .hint("give its path without a tag or digest"));
+            return Err(Failure::usage("cannot collect garbage for one image: it needs the whole archive or layout")
+                .hint("give the path without a tag or digest"));
         }
         let options = GcOptions { dry_run: self.dry_run, sparse: self.sparse, ..GcOptions::at(SystemTime::now()) };
         let collected = context.session(&[&location])?.gc(&location, &options).await;
         let collected = collected.map_err(|error| match error {
             error @ Error::NotFound { .. } if !self.sparse => Failure::from(error).hint(
-                "what a missing manifest needs cannot be told; if its index was copied for some platforms only, add --sparse",
+                "blobs of a missing manifest cannot be identified; if the index was copied for some platforms only, add --sparse",
             ),
             error => error.into(),
         })?;
         let words = words(&location, &collected, self.dry_run);
         let removed = collected.removed.into_iter();
-        let facts = Facts {
+        let result = GcOutput {
             location: location.to_string(),
-            removed: removed.map(|Removed { name, digest, bytes }| RemovedFacts { name, digest, bytes }).collect(),
+            removed: removed.map(|Removed { name, digest, bytes }| RemovedFile { name, digest, bytes }).collect(),
             freed: collected.freed,
             kept: collected.kept,
             dry_run: self.dry_run,
         };
-        context.output.facts(&facts, || words)
+        context.output.result(&result, || words)
     }
 }
 

@@ -8,24 +8,32 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::output::{self, Lines};
 
-/// Show what there is to know about an image, an index or an artifact
+const EXAMPLES: &str = "\
+Examples:
+  ocikit inspect app.tar
+  ocikit inspect --platform linux/arm64 alpine:3.22
+  ocikit inspect --raw ghcr.io/acme/app:1
+  ocikit inspect --json oci:layout";
+
+/// Show annotations, platforms, config and layers of an image or artifact
 ///
-/// Annotations of the index, of its entries and of the manifests are always shown; of an image in an index what else there
-/// is with --platform, or with --json.
+/// Shows the annotations of the index, of its descriptors and of the manifests. For an image in an index, `--platform`
+/// and `--json` also show the config and the layers. For an archive or layout with several images, shows all of them.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Inspect {
-    /// What to look at
+    /// Image, index or artifact to inspect
     location: Location,
     /// Print the exact bytes of the manifest or index
     #[arg(long, conflicts_with = "config")]
     raw: bool,
-    /// Print the exact bytes of the image's config
+    /// Print the exact bytes of the config
     #[arg(long)]
     config: bool,
-    /// Look at the image for this platform instead of the index
+    /// Inspect the image for this platform instead of the index
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// Also say how large the layers are decompressed, which takes reading them
+    /// Also show the decompressed size of each layer; reads all layers
     #[arg(long, conflicts_with_all = ["raw", "config"])]
     sizes: bool,
 }
@@ -47,18 +55,18 @@ impl Inspect {
         context.output.bytes(&root.source().read(root.descriptor()).await?)
     }
 
-    /// Shows what was opened: one image, or all of a place.
+    /// Prints the opened images.
     async fn each(&self, context: &Context, roots: Vec<(Location, Root)>) -> Result {
         let mut images = Vec::new();
         for (location, mut root) in roots {
             if let Some(platform) = &self.platform {
                 root = for_platform(root, platform).await?;
             }
-            let mut facts = ocikit::inspect(&root).await?;
+            let mut inspection = ocikit::inspect(&root).await?;
             if self.sizes {
-                facts.measure(&root).await?;
+                inspection.measure(&root).await?;
             }
-            images.push(ImageFacts { location: location.to_string(), facts });
+            images.push(InspectedImage { location: location.to_string(), inspection });
         }
         let lines = || {
             let mut lines = Lines::default();
@@ -67,31 +75,32 @@ impl Inspect {
                     lines.push("");
                 }
                 lines.push(&image.location);
-                describe(&image.facts, 1, &mut lines);
+                describe(&image.inspection, 1, &mut lines);
             }
             lines
         };
         match &images[..] {
-            [image] => context.output.facts(&image.facts, lines),
-            _ => context.output.facts(&Images { images: &images }, lines),
+            [image] => context.output.result(&image.inspection, lines),
+            _ => context.output.result(&InspectedImages { images: &images }, lines),
         }
     }
 }
 
-/// All images of a place.
+/// The output for several images of a location.
 #[derive(Serialize)]
-struct Images<'a> {
-    images: &'a [ImageFacts],
+struct InspectedImages<'a> {
+    images: &'a [InspectedImage],
 }
 
 #[derive(Serialize)]
-struct ImageFacts {
+struct InspectedImage {
     location: String,
     #[serde(flatten)]
-    facts: Inspection,
+    inspection: Inspection,
 }
 
-/// The exact bytes of a config. It belongs to one platform: of an index it is that of this machine if none is given.
+/// Returns the exact bytes of the config of an image. For an index, the image is that for `platform`, or for the platform of
+/// this machine.
 pub(crate) async fn config(root: Root, platform: Option<&Platform>) -> Result<Bytes> {
     let root = match (platform, &root) {
         (Some(platform), _) => for_platform(root, platform).await?,
@@ -107,7 +116,7 @@ pub(crate) async fn config(root: Root, platform: Option<&Platform>) -> Result<By
     Ok(root.source().read(config).await?)
 }
 
-/// The image for a platform: of an index the entry, of an image itself if it is for that platform.
+/// Returns the image for a platform: the entry of an index, or the root itself if it is an image for that platform.
 pub(crate) async fn for_platform(root: Root, platform: &Platform) -> Result<Root> {
     let missing =
         |found: Option<Platform>| Error::no_platform(std::slice::from_ref(platform), found, root.source()).into();
@@ -124,37 +133,37 @@ pub(crate) async fn for_platform(root: Root, platform: &Platform) -> Result<Root
     }
 }
 
-fn describe(facts: &Inspection, depth: usize, lines: &mut Lines) {
+fn describe(inspection: &Inspection, depth: usize, lines: &mut Lines) {
     let mut line = |depth: usize, key: &str, value: &str| {
         lines.push(format!("{:indent$}{key:<width$} {value}", "", indent = 2 * depth, width = 12));
     };
-    line(depth, "kind", &facts.kind);
-    line(depth, "digest", &facts.digest.to_string());
-    line(depth, "media type", facts.media_type.as_str());
-    if let Some(artifact_type) = &facts.artifact_type {
+    line(depth, "kind", &inspection.kind);
+    line(depth, "digest", &inspection.digest.to_string());
+    line(depth, "media type", inspection.media_type.as_str());
+    if let Some(artifact_type) = &inspection.artifact_type {
         line(depth, "artifact", artifact_type.as_str());
     }
-    if let Some(platform) = &facts.platform {
+    if let Some(platform) = &inspection.platform {
         line(depth, "platform", &platform.to_string());
     }
-    if let Some(size) = facts.total_size {
-        let beyond = facts.total_uncompressed_size.map(|size| format!(", {} decompressed", output::bytes(size)));
+    if let Some(size) = inspection.total_size {
+        let beyond = inspection.total_uncompressed_size.map(|size| format!(", {} decompressed", output::bytes(size)));
         let (size, beyond) = (output::bytes(size), beyond.unwrap_or_default());
-        line(depth, "size", &format!("{size} in {} layers{beyond}", facts.layers.len()));
+        line(depth, "size", &format!("{size} in {} layers{beyond}", inspection.layers.len()));
     }
-    if let Some(subject) = &facts.subject {
+    if let Some(subject) = &inspection.subject {
         line(depth, "subject", &subject.to_string());
     }
-    if let Some(attests) = &facts.attests {
+    if let Some(attests) = &inspection.attests {
         line(depth, "attests", attests);
     }
-    for predicate in &facts.predicate_types {
+    for predicate in &inspection.predicate_types {
         line(depth, "predicate", predicate);
     }
-    if let Some(missing) = &facts.missing {
+    if let Some(missing) = &inspection.missing {
         line(depth, "missing", missing);
     }
-    if let Some(config) = facts.config.as_ref().filter(|_| depth == 1) {
+    if let Some(config) = inspection.config.as_ref().filter(|_| depth == 1) {
         line(depth, "config", &config.digest.to_string());
         let execution = &config.execution;
         for (key, value) in [
@@ -177,28 +186,28 @@ fn describe(facts: &Inspection, depth: usize, lines: &mut Lines) {
     let mut annotations = |key: &str, annotations: &Annotations| {
         annotations.iter().for_each(|(name, value)| line(depth, key, &format!("{name}={value}")));
     };
-    annotations("annotation", &facts.annotations);
-    annotations("listed with", &facts.descriptor_annotations);
-    for layer in facts.layers.iter().filter(|_| depth == 1) {
+    annotations("annotation", &inspection.annotations);
+    annotations("descriptor", &inspection.descriptor_annotations);
+    for layer in inspection.layers.iter().filter(|_| depth == 1) {
         let beyond = layer.uncompressed_size.map(|size| format!(", {} decompressed,", output::bytes(size)));
         let (size, beyond) = (output::bytes(layer.size), beyond.unwrap_or_default());
         line(depth, "layer", &format!("{} {size}{beyond} {}", layer.digest, layer.media_type));
     }
-    for step in facts.config.iter().filter(|_| depth == 1).flat_map(|config| &config.history) {
-        line(depth, "history", &told(step));
+    for step in inspection.config.iter().filter(|_| depth == 1).flat_map(|config| &config.history) {
+        line(depth, "history", &history_line(step));
     }
-    for manifest in &facts.manifests {
+    for manifest in &inspection.manifests {
         lines.push("");
         describe(manifest, depth + 1, lines);
     }
 }
 
-/// A step of the history on one line; the whole of a long one is in the JSON.
-fn told(step: &History) -> String {
-    const MOST: usize = 100;
+/// Returns a step of the history on one line, cut after 100 characters. The JSON output has the full text.
+fn history_line(step: &History) -> String {
+    const MAX_STEP_CHARS: usize = 100;
     let words = step.created_by.as_deref().or(step.comment.as_deref()).unwrap_or_default();
     let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-    let cut = words.char_indices().nth(MOST).map(|(end, _)| format!("{}…", &words[..end]));
+    let cut = words.char_indices().nth(MAX_STEP_CHARS).map(|(end, _)| format!("{}…", &words[..end]));
     let empty = if step.empty_layer { ", no layer" } else { "" };
     format!("{}{empty}", cut.unwrap_or(words))
 }

@@ -9,18 +9,24 @@ use crate::failure::Result;
 use crate::keys::{self, PasswordArguments};
 use crate::output::Lines;
 
-/// Make a pair of keys to sign with
+const EXAMPLES: &str = "\
+Examples:
+  ocikit keygen -o release
+  ocikit keygen --type ed25519 --key-password-file password.txt";
+
+/// Create a key pair for signing
 ///
-/// The private key is written in the encrypted form of cosign, which cosign reads, and only its owner may read it; the public
-/// key is beside it. Files that are there are not overwritten.
+/// Writes the private key in the encrypted format of cosign, readable by its owner only, and the public key next to it.
+/// Existing files are not overwritten. Prints both paths.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Keygen {
-    /// What the files are called: this and `.key`, this and `.pub`
+    /// Write the keys to PREFIX.key and PREFIX.pub
     #[arg(long, short, value_name = "PREFIX", default_value = "ocikit")]
     output: PathBuf,
-    /// The kind of key
+    /// Create a key of this type
     #[arg(long = "type", value_enum, default_value = "p256", value_name = "KIND")]
-    kind: Kind,
+    kind: KeyType,
     /// Write the private key as PKCS #8 without a password
     #[arg(long, conflicts_with = "key_password_file")]
     unencrypted: bool,
@@ -29,7 +35,7 @@ pub(crate) struct Keygen {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
+enum KeyType {
     P256,
     P384,
     P521,
@@ -44,7 +50,7 @@ enum Kind {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Facts {
+struct KeyFiles {
     private_key: String,
     public_key: String,
     kind: String,
@@ -58,13 +64,13 @@ impl Keygen {
             false => Some(self.password.new_password()?),
         };
         let key = PrivateKey::generate(match self.kind {
-            Kind::P256 => KeyKind::P256,
-            Kind::P384 => KeyKind::P384,
-            Kind::P521 => KeyKind::P521,
-            Kind::Ed25519 => KeyKind::Ed25519,
-            Kind::Rsa2048 => KeyKind::Rsa { bits: 2048 },
-            Kind::Rsa3072 => KeyKind::Rsa { bits: 3072 },
-            Kind::Rsa4096 => KeyKind::Rsa { bits: 4096 },
+            KeyType::P256 => KeyKind::P256,
+            KeyType::P384 => KeyKind::P384,
+            KeyType::P521 => KeyKind::P521,
+            KeyType::Ed25519 => KeyKind::Ed25519,
+            KeyType::Rsa2048 => KeyKind::Rsa { bits: 2048 },
+            KeyType::Rsa3072 => KeyKind::Rsa { bits: 3072 },
+            KeyType::Rsa4096 => KeyKind::Rsa { bits: 4096 },
         })?;
         let text = match &password {
             Some(password) => key.to_encrypted_pem(password.as_bytes())?,
@@ -78,15 +84,15 @@ impl Keygen {
         });
         keys::write_new(&private, &text)?;
         keys::write_new(&public, &key.public_key().to_pem()).inspect_err(|_| {
-            // It was written a moment ago, and is of no use without the other.
+            // The private key was just created, and is useless without its public key.
             let _ = std::fs::remove_file(&private);
         })?;
-        let facts = Facts {
+        let result = KeyFiles {
             private_key: private.display().to_string(),
             public_key: public.display().to_string(),
             kind: key.public_key().kind().to_string(),
             fingerprint: key.public_key().fingerprint(),
         };
-        context.output.facts(&facts, || [&facts.private_key, &facts.public_key].into_iter().collect::<Lines>())
+        context.output.result(&result, || [&result.private_key, &result.public_key].into_iter().collect::<Lines>())
     }
 }

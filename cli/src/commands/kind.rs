@@ -5,19 +5,25 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::Result;
 
-/// Print in one word what something is: image, index, artifact, attestation, …
+const EXAMPLES: &str = "\
+Examples:
+  ocikit kind app.tar
+  ocikit kind ghcr.io/acme/app:1";
+
+/// Print the kind of an image or artifact in one word
 ///
-/// One of: image, index, artifact, attestation, cosign-signature, notation-signature, sigstore-bundle, helm-chart, wasm,
-/// docker-image, docker-index, docker-schema1, unknown.
+/// One of: image, index, artifact, attestation, cosign-signature, notation-signature, sigstore-bundle, helm-chart,
+/// wasm, docker-image, docker-index, docker-schema1, unknown.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Kind {
-    /// What to look at
+    /// Image or artifact
     location: Location,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Facts {
+struct KindOutput {
     kind: &'static str,
     digest: ocikit::Digest,
     media_type: ocikit::MediaType,
@@ -28,7 +34,7 @@ impl Kind {
         let location = context.expand(&self.location);
         let root = context.session(&[&location])?.open(&location).await?;
         let kind = ocikit::Kind::of(&root).as_str();
-        let facts = Facts { kind, digest: root.digest(), media_type: root.descriptor().media_type.clone() };
-        context.output.facts(&facts, || kind.to_owned())
+        let result = KindOutput { kind, digest: root.digest(), media_type: root.descriptor().media_type.clone() };
+        context.output.result(&result, || kind.to_owned())
     }
 }

@@ -10,19 +10,25 @@ use crate::context::{Context, variable};
 use crate::failure::{Failure, Result};
 use crate::output::Lines;
 
+const EXAMPLES: &str = "\
+Examples:
+  ocikit login ghcr.io
+  ocikit login -u alice --password-stdin registry.example.com < password.txt";
+
 /// Log in to a registry
 ///
-/// The password is asked for, or comes from --password-stdin or OCIKIT_PASSWORD; it is tried before it is kept, in docker's
-/// config.json or by the credential helper that is set up there.
+/// Prompts for the password unless --password-stdin or OCIKIT_PASSWORD provides it. Tests the credentials, then stores
+/// them in the config.json of docker or in the credential helper that is configured there.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Login {
-    /// The registry
+    /// Registry to log in to
     #[arg(value_parser = registry)]
     registry: Registry,
 }
 
 #[derive(Serialize)]
-struct Facts {
+struct LoginOutput {
     registry: String,
     kept: String,
 }
@@ -30,8 +36,8 @@ struct Facts {
 impl Login {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let credential = match context.given(&self.registry)? {
-            Some(Given::Whole(credential)) => credential,
-            Some(Given::Name(name)) => Credential::password(name, ask("Password: ", true)?),
+            Some(LoginInput::Whole(credential)) => credential,
+            Some(LoginInput::Name(name)) => Credential::password(name, ask("Password: ", true)?),
             None => {
                 let name = ask("Username: ", false)?;
                 Credential::password(name.reveal(), ask("Password: ", true)?)
@@ -42,36 +48,36 @@ impl Login {
         let config = context.docker_config(&self.registry).await?;
         config.login(&self.registry, &credential).await?;
         let kept = config.path().display().to_string();
-        let facts = Facts { registry: self.registry.to_string(), kept };
-        context.output.say(format!("logged in to {}, as {} has it from now on", facts.registry, facts.kept));
-        if context.output.json { context.output.facts(&facts, Lines::default) } else { Ok(()) }
+        let result = LoginOutput { registry: self.registry.to_string(), kept };
+        context.output.say(format!("logged in to {}; credentials stored by {}", result.registry, result.kept));
+        if context.output.json { context.output.result(&result, Lines::default) } else { Ok(()) }
     }
 }
 
-/// What the command line or the environment gives to log in.
+/// A credential, or a part of it, from the command line or the environment.
 #[derive(Debug, Clone)]
-pub(crate) enum Given {
+pub(crate) enum LoginInput {
     Whole(Credential),
-    /// A name whose password has to be asked for.
+    /// A user name without a password.
     Name(String),
 }
 
-/// Reads what the flags give. A password from standard input may belong to the name in the environment.
+/// Reads the credential of the flags. A password from standard input may belong to the user name in the environment.
 pub(crate) fn given(
     username: Option<&str>,
     password_stdin: bool,
     token_stdin: bool,
-    environment: &Environment,
-) -> Result<Option<Given>> {
+    environment: &EnvironmentCredentials,
+) -> Result<Option<LoginInput>> {
     if token_stdin {
-        return Ok(Some(Given::Whole(Credential::Bearer(from_stdin("token")?))));
+        return Ok(Some(LoginInput::Whole(Credential::Bearer(from_stdin("token")?))));
     }
     let password = if password_stdin { Some(from_stdin("password")?) } else { None };
     match (username.map(str::to_owned), password) {
-        (Some(username), Some(password)) => Ok(Some(Given::Whole(Credential::Password { username, password }))),
-        (Some(username), None) => Ok(Some(Given::Name(username))),
+        (Some(username), Some(password)) => Ok(Some(LoginInput::Whole(Credential::Password { username, password }))),
+        (Some(username), None) => Ok(Some(LoginInput::Name(username))),
         (None, Some(password)) => match environment.username.clone() {
-            Some(username) => Ok(Some(Given::Whole(Credential::Password { username, password }))),
+            Some(username) => Ok(Some(LoginInput::Whole(Credential::Password { username, password }))),
             None => Err(no_name()),
         },
         (None, None) => Ok(None),
@@ -79,32 +85,33 @@ pub(crate) fn given(
 }
 
 fn no_name() -> Failure {
-    Failure::usage("there is a password and no name for it").hint("give --username, or set OCIKIT_USERNAME")
+    Failure::usage("cannot log in: a password is given without a user name")
+        .hint("add --username, or set OCIKIT_USERNAME")
 }
 
-/// What the environment gives to log in, and the registry that it is for.
+/// The credentials in the environment, and the registry that they are for.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Environment {
+pub(crate) struct EnvironmentCredentials {
     registry: Option<Registry>,
     username: Option<String>,
     password: Option<Secret>,
     token: Option<Secret>,
 }
 
-impl Environment {
-    pub(crate) fn read() -> Result<Environment> {
+impl EnvironmentCredentials {
+    pub(crate) fn read() -> Result<EnvironmentCredentials> {
         let registry = variable("OCIKIT_REGISTRY").map(|text| registry(&text)).transpose()?;
         let secret = |name: &str| variable(name).map(Secret::new);
         let (password, token) = (secret("OCIKIT_PASSWORD"), secret("OCIKIT_TOKEN"));
-        Ok(Environment { registry, username: variable("OCIKIT_USERNAME"), password, token })
+        Ok(EnvironmentCredentials { registry, username: variable("OCIKIT_USERNAME"), password, token })
     }
 
-    /// The registry that the credentials are for, if that is said.
+    /// Returns the registry in `OCIKIT_REGISTRY`.
     pub(crate) fn registry(&self) -> Option<&Registry> {
         self.registry.as_ref()
     }
 
-    /// A credential that is complete.
+    /// Returns the credential, or `None` if it is incomplete.
     pub(crate) fn credential(&self) -> Result<Option<Credential>> {
         match (&self.username, &self.password, &self.token) {
             (Some(username), Some(password), _) => Ok(Some(Credential::password(username, password.clone()))),
@@ -118,32 +125,32 @@ impl Environment {
         self.registry.as_ref().is_none_or(|meant| meant == registry)
     }
 
-    /// What there is for a registry.
-    pub(crate) fn given(&self, registry: &Registry) -> Result<Option<Given>> {
+    /// Returns the credential, or the user name, for a registry.
+    pub(crate) fn given(&self, registry: &Registry) -> Result<Option<LoginInput>> {
         if !self.is_for(registry) {
             return Ok(None);
         }
-        let name = || self.username.clone().map(Given::Name);
-        Ok(self.credential()?.map(Given::Whole).or_else(name))
+        let name = || self.username.clone().map(LoginInput::Name);
+        Ok(self.credential()?.map(LoginInput::Whole).or_else(name))
     }
 
-    /// A name of the command line, with the password of the environment if that is for the registry.
-    pub(crate) fn complete(&self, name: &str, registry: &Registry) -> Given {
+    /// Returns a user name of the command line, with the password of the environment if that is for the registry.
+    pub(crate) fn complete(&self, name: &str, registry: &Registry) -> LoginInput {
         match self.password.clone().filter(|_| self.is_for(registry)) {
-            Some(password) => Given::Whole(Credential::password(name, password)),
-            None => Given::Name(name.to_owned()),
+            Some(password) => LoginInput::Whole(Credential::password(name, password)),
+            None => LoginInput::Name(name.to_owned()),
         }
     }
 }
 
 fn from_stdin(what: &str) -> Result<Secret> {
-    // No registry has secrets as long as that; something else was piped in.
-    const LONGEST: u64 = 64 << 10;
+    // No registry has longer secrets; the limit protects from a wrong file on standard input.
+    const MAX_SECRET_BYTES: u64 = 64 << 10;
     let mut text = String::new();
-    let read = io::stdin().lock().take(LONGEST).read_to_string(&mut text);
+    let read = io::stdin().lock().take(MAX_SECRET_BYTES).read_to_string(&mut text);
     read.map_err(|error| Failure::io("read", format_args!("the {what} from standard input"), &error))?;
     match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(Failure::usage(format_args!("standard input holds no {what}"))),
+        "" => Err(Failure::usage(format_args!("cannot read the {what} from standard input: it is empty"))),
         secret => Ok(Secret::new(secret)),
     }
 }
@@ -151,8 +158,8 @@ fn from_stdin(what: &str) -> Result<Secret> {
 fn ask(prompt: &str, hidden: bool) -> Result<Secret> {
     let failed = |error: io::Error| Failure::io("read", "from the terminal", &error);
     if !io::stdin().is_terminal() {
-        return Err(Failure::usage("there is nobody to ask for the password")
-            .hint("give --username and --password-stdin, or set OCIKIT_USERNAME and OCIKIT_PASSWORD"));
+        return Err(Failure::usage("cannot ask for the password: standard input is not a terminal")
+            .hint("add --username and --password-stdin, or set OCIKIT_USERNAME and OCIKIT_PASSWORD"));
     }
     if hidden {
         return Ok(Secret::new(rpassword::prompt_password(prompt).map_err(failed)?));
@@ -163,7 +170,7 @@ fn ask(prompt: &str, hidden: bool) -> Result<Secret> {
     Ok(Secret::new(line.trim()))
 }
 
-/// A registry; people also type the repository they mean to push to, or a URL.
+/// Parses a registry. Also accepts a URL, or a repository in the registry.
 pub(crate) fn registry(text: &str) -> std::result::Result<Registry, ocikit::spec::Error> {
     let text = text.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
     match text.split_once('/') {

@@ -6,16 +6,22 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::output::Lines;
 
-/// Forget the credentials for a registry
+const EXAMPLES: &str = "\
+Examples:
+  ocikit logout ghcr.io
+  ocikit logout --authfile auth.json registry.example.com";
+
+/// Remove the stored credentials for a registry
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Logout {
-    /// The registry
+    /// Registry to log out of
     #[arg(value_parser = super::login::registry)]
     registry: Registry,
 }
 
 #[derive(Serialize)]
-struct Facts {
+struct LogoutOutput {
     registry: String,
     removed: bool,
 }
@@ -23,11 +29,11 @@ struct Facts {
 impl Logout {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let removed = context.docker_config(&self.registry).await?.logout(&self.registry).await?;
-        let facts = Facts { registry: self.registry.to_string(), removed };
+        let result = LogoutOutput { registry: self.registry.to_string(), removed };
         context.output.say(match removed {
-            true => format!("logged out of {}", facts.registry),
-            false => format!("there were no credentials for {}", facts.registry),
+            true => format!("logged out of {}", result.registry),
+            false => format!("no stored credentials for {}", result.registry),
         });
-        if context.output.json { context.output.facts(&facts, Lines::default) } else { Ok(()) }
+        if context.output.json { context.output.result(&result, Lines::default) } else { Ok(()) }
     }
 }

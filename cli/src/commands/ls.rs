@@ -7,28 +7,36 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
-use crate::inside::Inside;
+use crate::inside::ImageSelection;
 use crate::output;
 use crate::quote::quoted;
 
+const EXAMPLES: &str = "\
+Examples:
+  ocikit ls alpine:3.22
+  ocikit ls -l app.tar /etc
+  ocikit ls --layer 0 app.tar";
+
 /// List the files in an image
 ///
-/// As a container would see them, or as one layer has them, in its order and with its whiteouts.
+/// Lists the files that a container would see. With `--layer`, lists the entries of one layer in their order, including
+/// whiteouts.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Ls {
-    /// The image
+    /// Image to read
     location: Location,
-    /// List this directory or file and what is below it
+    /// File or directory to list, with everything below it
     #[arg(default_value = "/")]
     path: String,
     #[command(flatten)]
-    inside: Inside,
-    /// Show permissions, owner, size, time and layer as well
+    inside: ImageSelection,
+    /// Also show permissions, owner, size, time and layer
     #[arg(long, short)]
     long: bool,
 }
 
-/// A line of the list.
+/// An entry of the list.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -47,9 +55,9 @@ struct Row {
     device: Option<(u32, u32)>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     xattrs: BTreeMap<String, String>,
-    /// Where the bytes and the metadata are.
+    /// The number of the layer that has the file.
     layer: usize,
-    /// The path as it is printed, with what cannot be printed escaped.
+    /// The path as it is printed, with unprintable bytes escaped.
     #[serde(skip)]
     shown: String,
     #[serde(skip)]
@@ -86,7 +94,7 @@ impl Ls {
     async fn merged(&self, context: &Context, image: &Image) -> Result {
         let files = image.files().await?;
         let found = files.resolve(self.path.as_bytes(), Last::Follow).unwrap_or_default();
-        // An image without files has no root, and nothing to list.
+        // An image without files has no root directory; its list is empty.
         let path = match found {
             Some(path) => path,
             None if files.is_empty() && Path::confined(self.path.as_bytes()).is_root() => Path::root(),
@@ -99,9 +107,9 @@ impl Ls {
         })
     }
 
-    /// Prints rows as they are made: the text of all of them may be larger than the image.
+    /// Prints rows in chunks, because the text of all rows may be larger than the image.
     fn print<I: Iterator<Item = Row>>(&self, context: &Context, rows: impl Fn() -> I) -> Result {
-        let widths = if self.long && !context.output.json { Widths::of(rows()) } else { Widths::default() };
+        let widths = if self.long && !context.output.json { ColumnWidths::of(rows()) } else { ColumnWidths::default() };
         let mut lines = String::new();
         for row in rows() {
             if context.output.json {
@@ -127,7 +135,7 @@ impl Ls {
     }
 }
 
-/// How much of the list is written at once, in bytes.
+/// The size of a chunk of output, in bytes.
 const CHUNK_BYTES: usize = 64 << 10;
 
 fn row(path: &Path, kind: &Kind, metadata: &Metadata, layer: usize) -> Row {
@@ -163,22 +171,22 @@ fn row(path: &Path, kind: &Kind, metadata: &Metadata, layer: usize) -> Row {
     }
 }
 
-/// The widths of the columns of a long list.
+/// The widths of the columns with `--long`, in characters.
 #[derive(Default)]
-struct Widths {
+struct ColumnWidths {
     size: usize,
     owner: usize,
     time: usize,
 }
 
-impl Widths {
-    fn of(rows: impl Iterator<Item = Row>) -> Widths {
-        let wider = |widths: Widths, row: Row| Widths {
+impl ColumnWidths {
+    fn of(rows: impl Iterator<Item = Row>) -> ColumnWidths {
+        let wider = |widths: ColumnWidths, row: Row| ColumnWidths {
             size: widths.size.max(size(&row).len()),
             owner: widths.owner.max(owner(&row).len()),
             time: widths.time.max(row.modified.len()),
         };
-        rows.fold(Widths::default(), wider)
+        rows.fold(ColumnWidths::default(), wider)
     }
 }
 
@@ -194,19 +202,19 @@ fn owner(row: &Row) -> String {
     format!("{}:{}", row.uid, row.gid)
 }
 
-fn long(row: &Row, widths: &Widths) -> String {
+fn long(row: &Row, widths: &ColumnWidths) -> String {
     let target = match (&row.target, row.kind) {
         (Some(target), "hardlink") => format!(" = {}", output::line(target)),
         (Some(target), _) => format!(" -> {}", output::line(target)),
         (None, _) => String::new(),
     };
-    let Widths { size: sizes, owner: owners, time: times } = widths;
+    let ColumnWidths { size: sizes, owner: owners, time: times } = widths;
     let (bits, owner, size, time) = (permissions(row), owner(row), size(row), &row.modified);
     let shown = output::line(&row.shown);
     format!("{bits} {owner:<owners$} {size:>sizes$} {time:<times$} {:>2} {shown}{target}\n", row.layer)
 }
 
-/// Kind and permissions as `ls` writes them.
+/// Returns the file type and the permissions in the notation of `ls -l`.
 fn permissions(row: &Row) -> String {
     let kind = match row.kind {
         "directory" => 'd',

@@ -10,8 +10,14 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::file;
 
-/// Get or put the exact bytes of a manifest or index
+const EXAMPLES: &str = "\
+Examples:
+  ocikit manifest get ghcr.io/acme/app:1 -o manifest.json
+  ocikit manifest put manifest.json ghcr.io/acme/app:2";
+
+/// Get or put the exact bytes of a manifest or an index
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Manifest {
     #[command(subcommand)]
     command: Command,
@@ -23,39 +29,53 @@ enum Command {
     Put(Put),
 }
 
-/// Print a manifest or index, byte for byte
+const GET_EXAMPLES: &str = "\
+Examples:
+  ocikit manifest get ghcr.io/acme/app:1
+  ocikit manifest get --platform linux/amd64 app.tar -o manifest.json";
+
+/// Print a manifest or an index byte for byte
 #[derive(Debug, Args)]
+#[command(after_help = GET_EXAMPLES)]
 struct Get {
-    /// Which
+    /// Image, index or artifact
     location: Location,
-    /// The manifest for this platform instead of the index
+    /// Print the manifest for this platform instead of the index
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// Write it to this file
+    /// Write to this file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
-/// Put a manifest or index, byte for byte
+const PUT_EXAMPLES: &str = "\
+Examples:
+  ocikit manifest put manifest.json ghcr.io/acme/app:2
+  ocikit manifest put --media-type application/vnd.oci.image.manifest.v1+json - oci:layout:2 < manifest.json";
+
+/// Store a manifest or an index byte for byte
 ///
-/// What it points to has to be there already. Prints the reference with the digest.
+/// The blobs and manifests that it lists have to exist. Prints the reference with the digest.
 #[derive(Debug, Args)]
+#[command(after_help = PUT_EXAMPLES)]
 struct Put {
-    /// The file; `-` for standard input
+    /// File to store; `-` reads standard input
     file: PathBuf,
-    /// Where to, and under which tag. A referrer without one is put by its digest
-    location: remote::Named,
-    /// Its media type, if it does not say it itself
+    /// Where to store it, with a tag
+    ///
+    /// A referrer without a tag is stored by its digest.
+    location: remote::NamedLocation,
+    /// Use this media type if the document does not state one
     #[arg(long, value_name = "TYPE")]
     media_type: Option<String>,
-    /// Only print what the digest would be
+    /// Print the digest without storing anything
     #[arg(long)]
     dry_run: bool,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Facts {
+struct StoredManifest {
     location: String,
     digest: ocikit::Digest,
     media_type: MediaType,
@@ -77,7 +97,7 @@ impl Get {
         let location = context.expand(&self.location);
         let source = context.session(&[&location])?.source(&location).await?;
         let mut descriptor = source.find(&location.name()).await?;
-        // Without a platform nothing has to be understood to be printed.
+        // Without a platform, a document of any media type can be printed.
         if let Some(platform) = &self.platform {
             let root = Root::at(source.clone(), descriptor).await?;
             descriptor = super::inspect::for_platform(root, platform).await?.descriptor().clone();
@@ -98,7 +118,7 @@ impl Put {
         let described = ocikit::describe(&bytes, media_type.clone())?;
         let document = Document::parse(&described.media_type, bytes.clone());
         let is_referrer = document.is_ok_and(|document| document.subject().is_some());
-        // A referrer is found by its subject: `latest`, which a reference without a tag means, would be moved for nothing.
+        // A reference without a tag means `latest`. A referrer is found by its subject, so that tag must not be moved.
         let location = match is_referrer && !self.location.is_named {
             true => location.with_name(Name::Digest(described.digest)),
             false => location,
@@ -111,13 +131,13 @@ impl Put {
             Name::Digest(_) => remote::place(&location),
             _ => location.to_string(),
         };
-        let facts = Facts {
+        let result = StoredManifest {
             location,
             digest: descriptor.digest,
             media_type: descriptor.media_type,
             size: descriptor.size,
             dry_run: self.dry_run,
         };
-        context.output.facts(&facts, || format!("{}@{}", facts.location, facts.digest))
+        context.output.result(&result, || format!("{}@{}", result.location, result.digest))
     }
 }

@@ -1,4 +1,4 @@
-//! One file per command: its arguments, whose comments are the help, a `run`, and words.
+//! One file per command: its arguments (their doc comments are the help text), its `run` and its output.
 
 pub(crate) mod annotate;
 mod attach;

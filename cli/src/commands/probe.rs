@@ -12,39 +12,46 @@ use crate::failure::{Code, Failure, Result};
 use crate::file;
 use crate::output::Lines;
 
-/// Find out what a registry can do, by trying it
+const EXAMPLES: &str = "\
+Examples:
+  ocikit probe registry.example.com/scratch
+  ocikit probe --cached registry.example.com/scratch";
+
+/// Test which features a registry supports
 ///
-/// Puts a few bytes into the repository, and into one with `-from` at the end of its name, and removes them again as far as
-/// the registry allows. What is found is kept for a month, and later pushes to the registry make use of it.
+/// Uploads a few bytes to the repository and to a second one with `-from` appended to its name, and deletes them as far
+/// as the registry allows. The result is cached for 30 days, and later pushes to the registry use it.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Probe {
-    /// A repository that nobody needs: REGISTRY/REPOSITORY
+    /// Unused repository for the test: REGISTRY/REPOSITORY
     #[arg(value_parser = remote::repository)]
     repository: Repository,
-    /// Print what was found before and ask nothing
+    /// Print the cached result without contacting the registry
     #[arg(long)]
     cached: bool,
 }
 
-/// What was found out, and when.
+/// The result of a probe, as it is cached.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Known {
+pub(crate) struct ProbeResult {
     registry: String,
-    /// Seconds since 1970.
+    /// The time of the probe, in seconds since 1970.
     probed: u64,
     pub(crate) capabilities: Capabilities,
 }
 
-/// How long it is believed: registries are upgraded.
-const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long a result is used. It expires because registries are upgraded.
+const CACHE_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-impl Known {
-    /// What was found out about a registry some time ago. It is an aid: what cannot be read is not known.
-    pub(crate) fn read(registry: &Registry) -> Option<Known> {
-        let known: Known = serde_json::from_slice(&std::fs::read(Known::path(registry)?).ok()?).ok()?;
+impl ProbeResult {
+    /// Reads the cached result for a registry. A missing, expired or unreadable result is `None`, because it is only an
+    /// optimization.
+    pub(crate) fn read(registry: &Registry) -> Option<ProbeResult> {
+        let known: ProbeResult = serde_json::from_slice(&std::fs::read(ProbeResult::path(registry)?).ok()?).ok()?;
         let age = now().checked_sub(known.probed)?;
-        (known.registry == registry.as_str() && age < LIFETIME.as_secs()).then_some(known)
+        (known.registry == registry.as_str() && age < CACHE_LIFETIME.as_secs()).then_some(known)
     }
 
     fn path(registry: &Registry) -> Option<PathBuf> {
@@ -53,7 +60,7 @@ impl Known {
     }
 
     fn write(&self, registry: &Registry) -> Result {
-        let Some(path) = Known::path(registry) else { return Ok(()) };
+        let Some(path) = ProbeResult::path(registry) else { return Ok(()) };
         let text = serde_json::to_vec(self).map_err(|error| Failure::new(Code::Other, error))?;
         let directory = path.parent().unwrap_or(&path);
         std::fs::create_dir_all(directory).map_err(|error| Failure::io("create", directory.display(), &error))?;
@@ -66,45 +73,45 @@ impl Probe {
         let registry = self.repository.registry();
         let known = if self.cached {
             let unknown = || {
-                Failure::new(Code::Missing, format_args!("nothing was found out about {registry} within a month"))
-                    .hint("find it out without --cached")
+                Failure::new(Code::Missing, format_args!("no cached result for {registry} from the last 30 days"))
+                    .hint("run the command without --cached")
             };
-            Known::read(registry).ok_or_else(unknown)?
+            ProbeResult::read(registry).ok_or_else(unknown)?
         } else {
             let capabilities = context.client_of([registry])?.probe(&self.repository).await?;
-            let known = Known { registry: registry.to_string(), probed: now(), capabilities };
+            let known = ProbeResult { registry: registry.to_string(), probed: now(), capabilities };
             if let Err(failure) = known.write(registry) {
-                context.output.say(format!("not kept: {}", failure.message));
+                context.output.say(format!("warning: cannot cache the result: {}", failure.message));
             }
             known
         };
-        context.output.facts(&known, || words(&known.capabilities))
+        context.output.result(&known, || words(&known.capabilities))
     }
 }
 
 fn words(found: &Capabilities) -> Lines {
-    let said = |answer: Option<bool>| match answer {
+    let word = |answer: Option<bool>| match answer {
         Some(true) => "yes".to_owned(),
         Some(false) => "no".to_owned(),
-        None => "not found out".to_owned(),
+        None => "unknown".to_owned(),
     };
     let lines = [
-        ("lists referrers", said(found.referrers_api)),
-        ("says that it lists them", said(found.subject_header)),
-        ("mounts from a repository", said(found.mount)),
-        ("mounts from anywhere", said(found.anonymous_mount)),
-        ("mounts what it has", said(found.mount_from_itself)),
-        ("least size of chunks", found.chunk_minimum.map_or("none".to_owned(), crate::output::bytes)),
-        ("status of a chunk", found.patch_status.map_or_else(|| said(None), |status| status.to_string())),
-        ("says how far an upload is", said(found.upload_progress)),
-        ("says where a blob is", said(found.put_location)),
-        ("sends ranges", said(found.ranges)),
-        ("takes sparse indexes", said(found.sparse_index)),
-        ("removes tags", said(found.delete_tag)),
-        ("removes manifests", said(found.delete_manifest)),
-        ("removes blobs", said(found.delete_blob)),
+        ("referrers API", word(found.referrers_api)),
+        ("OCI-Subject header", word(found.subject_header)),
+        ("mount from a repository", word(found.mount)),
+        ("mount without source", word(found.anonymous_mount)),
+        ("mount from same repository", word(found.mount_from_itself)),
+        ("minimum chunk size", found.chunk_minimum.map_or("none".to_owned(), crate::output::bytes)),
+        ("status of a chunk upload", found.patch_status.map_or_else(|| word(None), |status| status.to_string())),
+        ("upload progress", word(found.upload_progress)),
+        ("blob location header", word(found.put_location)),
+        ("range requests", word(found.ranges)),
+        ("sparse indexes", word(found.sparse_index)),
+        ("delete tags", word(found.delete_tag)),
+        ("delete manifests", word(found.delete_manifest)),
+        ("delete blobs", word(found.delete_blob)),
     ];
-    lines.map(|(what, answer)| format!("{what:<25} {answer}")).into_iter().collect()
+    lines.map(|(what, answer)| format!("{what:<26} {answer}")).into_iter().collect()
 }
 
 fn now() -> u64 {

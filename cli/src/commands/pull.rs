@@ -3,26 +3,37 @@ use std::path::PathBuf;
 use clap::Args;
 use ocikit::{Location, Reference};
 
-use crate::archive::Archive;
+use crate::archive::ArchiveArguments;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::transfer::{Transfer, copy_several, copy_to_all};
+use crate::transfer::{TransferArguments, copy_several, copy_to_all};
+
+const EXAMPLES: &str = "\
+Examples:
+  ocikit pull ghcr.io/acme/app:1
+  ocikit pull ghcr.io/acme/app:1 -o image.tar.gz
+  ocikit pull --platform linux/arm64 alpine:3.22 -o ./alpine
+  ocikit pull alpine:3.22 busybox:1.37 -o images.tar";
 
 /// Pull images from registries into an archive or a layout
 ///
-/// Every platform is pulled and every byte kept. Prints where each image is and its digest.
+/// Pulls every platform and keeps every byte. Prints the location and the digest of each image.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Pull {
-    /// The images
+    /// Images to pull
     #[arg(required = true)]
     reference: Vec<Reference>,
-    /// Where to: a name that ends in `.tar` is an archive, any other a layout, `-` standard output. NAME.tar if not given
+    /// Write to this archive or layout; default: NAME.tar
+    ///
+    /// A name that ends in `.tar` is an archive, any other name is a layout, and `-` is standard output. The NAME of
+    /// the default is the last part of the repository.
     #[arg(long, short, value_name = "LOCATION")]
     output: Option<Location>,
     #[command(flatten)]
-    transfer: Transfer,
+    transfer: TransferArguments,
     #[command(flatten)]
-    archive: Archive,
+    archive: ArchiveArguments,
 }
 
 impl Pull {
@@ -30,11 +41,14 @@ impl Pull {
         let output = match (&self.output, &self.reference[..]) {
             (Some(output), _) => context.expand_output(output),
             (None, [reference]) => default_output(reference),
-            (None, _) => return Err(Failure::usage("several images need --output to say where they go")),
+            (None, _) => return Err(Failure::usage("cannot pull several images without --output")),
         };
         if let Location::Registry(reference) = &output {
-            return Err(Failure::usage(format_args!("{reference} is a registry reference, not a file")).hint(
-                "a directory is written with `./`, an archive ends in `.tar`; for a registry use `ocikit copy`",
+            return Err(Failure::usage(format_args!(
+                "cannot pull to {reference}: it is a registry reference, not a file"
+            ))
+            .hint(
+                "write a directory as `./NAME` and an archive as `NAME.tar`; to copy to a registry, use `ocikit copy`",
             ));
         }
         let sources: Vec<_> = self.reference.iter().cloned().map(Location::Registry).collect();
@@ -47,7 +61,7 @@ impl Pull {
     }
 }
 
-/// The last part of the repository, as an archive in the current directory.
+/// Returns the default output: an archive in the current directory, named by the last part of the repository.
 fn default_output(reference: &Reference) -> Location {
     let path = reference.repository().path();
     let name = path.rsplit('/').next().unwrap_or(path);

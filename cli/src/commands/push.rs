@@ -4,19 +4,29 @@ use ocikit::{Location, Name, Reference, SessionOptions};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::report::{partial, report};
-use crate::transfer::{Transfer, copy_to_all, copy_to_one};
+use crate::transfer::{TransferArguments, copy_to_all, copy_to_one};
 
-/// Push archives or layouts to registries
+const EXAMPLES: &str = "\
+Examples:
+  ocikit push app.tar ghcr.io/acme/app:1 ghcr.io/acme/app:latest
+  ocikit push oci:layout:1 ghcr.io/acme/app:1
+  ocikit push one.tar two.tar ghcr.io/acme/app
+  ocikit push - localhost:5000/app:1 < app.tar";
+
+/// Push images from archives and layouts to registries
 ///
-/// The archive is read where it lies; nothing is unpacked. `-` reads it from standard input and begins to upload while it
-/// is still being written. Prints each reference with its digest.
+/// Reads an archive in place, without unpacking it. `-` reads an archive from standard input and starts to upload while
+/// it is still being written. Prints each reference with its digest.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Push {
-    /// One archive and the references it gets; or several archives and one repository, in which each gets its own tag
+    /// Archives or layouts, then references to push to
+    ///
+    /// One archive is pushed to every reference. Several archives are pushed to one repository, each under its own tag.
     #[arg(required = true, num_args = 2.., value_name = "ARCHIVE… REFERENCE")]
     locations: Vec<Location>,
     #[command(flatten)]
-    transfer: Transfer,
+    transfer: TransferArguments,
 }
 
 impl Push {
@@ -26,31 +36,34 @@ impl Push {
         let sources = locations.iter().take_while(|location| is_local(location)).count();
         let (sources, targets) = locations.split_at(sources);
         if sources.is_empty() {
-            return Err(Failure::usage(format_args!("{} is a registry reference, not an archive", locations[0]))
-                .hint("a file is written with `./` or ends in `.tar`; between registries use `ocikit copy`"));
+            return Err(Failure::usage(format_args!(
+                "cannot push {}: it is a registry reference, not an archive",
+                locations[0]
+            ))
+            .hint("write a file name as `./NAME` or `NAME.tar`; to copy between registries, use `ocikit copy`"));
         }
         if let Some(local) = targets.iter().find(|location| is_local(location)) {
-            return Err(Failure::usage(format_args!("{local} is not a registry reference"))
-                .hint("archives come first, then references; between places of other kinds use `ocikit copy`"));
+            return Err(Failure::usage(format_args!("cannot push to {local}: it is not a registry reference"))
+                .hint("give archives first, then references; to copy to an archive or layout, use `ocikit copy`"));
         }
         let options = self.transfer.options(SessionOptions::default());
         let session = context.session_with(&locations.iter().collect::<Vec<_>>(), options)?;
         match (sources, targets) {
-            (_, []) => Err(Failure::usage("no reference says where to push to")),
+            (_, []) => Err(Failure::usage("cannot push: no reference is given")),
             ([source], targets) => copy_to_all(context, &session, source, targets, &self.transfer).await,
             (sources, [Location::Registry(reference)]) => {
-                // Nothing is pushed before it is clear that everything has a name.
+                // All tags are determined first, so that an untagged archive fails before anything is pushed.
                 let (mut opened, gate) = (Vec::new(), self.transfer.gate().await?);
                 for source in sources {
                     let (root, referrers) = self.transfer.open(context, &session, source, gate.as_ref()).await?;
                     let (target, session) = (own_tag(source, &root, reference)?, session.with_referrers(referrers));
-                    opened.push((source, target, self.transfer.narrow(root).await?, session));
+                    opened.push((source, target, self.transfer.select_platforms(root).await?, session));
                 }
                 let mut done = Vec::new();
                 let mut failures = Vec::new();
                 for (source, target, root, session) in &opened {
                     match copy_to_one(session, root, source, target, &self.transfer).await {
-                        Ok(facts) => done.push(facts),
+                        Ok(result) => done.push(result),
                         Err(failure) => failures.push((target, failure)),
                     }
                 }
@@ -58,12 +71,12 @@ impl Push {
                 report(context, done)?;
                 partial(failures, succeeded, "targets")
             }
-            _ => Err(Failure::usage("several archives go to one repository, each under its own tag")),
+            _ => Err(Failure::usage("cannot push several archives to several references: give one repository")),
         }
     }
 }
 
-/// The reference of one archive of several: the tag it was asked for by, or that its `index.json` gives it.
+/// Returns the reference for one of several archives: with the tag in its location, or else the tag in its `index.json`.
 fn own_tag(source: &Location, root: &ocikit::Root, reference: &Reference) -> Result<Location> {
     let named = root.descriptor().annotations.get(ocikit::spec::annotations::REF_NAME);
     let tag = match source.name() {
@@ -71,8 +84,8 @@ fn own_tag(source: &Location, root: &ocikit::Root, reference: &Reference) -> Res
         _ => named.and_then(|name| name.parse().ok().or_else(|| name.parse::<Reference>().ok()?.tag().cloned())),
     };
     let untagged = || {
-        Failure::usage(format_args!("the image in {source} has no tag of its own"))
-            .hint("push it alone, with the tag in the reference")
+        Failure::usage(format_args!("cannot push {source}: the image has no tag"))
+            .hint("push this archive separately, with the tag in the reference")
     };
     Ok(Location::Registry(Reference::tagged(reference.repository().clone(), tag.ok_or_else(untagged)?)))
 }

@@ -6,23 +6,30 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::output::{self, Lines};
 
-/// List what is about an image: signatures, attestations, SBOMs and whatever else names it as its subject
+const EXAMPLES: &str = "\
+Examples:
+  ocikit referrers ghcr.io/acme/app:1
+  ocikit referrers --platform linux/amd64 app.tar
+  ocikit referrers --artifact-type application/spdx+json ghcr.io/acme/app:1";
+
+/// List the signatures, attestations and other referrers of an image
 ///
-/// Of an index those of the index itself; `tree` shows those of its entries as well.
+/// For an index, lists the referrers of the index itself. `ocikit tree` also shows the referrers of its manifests.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Referrers {
-    /// The image
+    /// Image, index or artifact
     location: Location,
-    /// Only those of this type
+    /// List only referrers with this artifact type
     #[arg(long, value_name = "TYPE")]
     artifact_type: Option<String>,
-    /// What is about the image for this platform
+    /// List the referrers of the image for this platform
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
 }
 
 #[derive(Serialize)]
-struct Facts {
+struct ReferrersOutput {
     subject: ocikit::Digest,
     referrers: Vec<Descriptor>,
 }
@@ -38,23 +45,23 @@ impl Referrers {
         }
         let mut referrers = Vec::new();
         for found in source.referrers(&subject.digest).await? {
-            referrers.push(with_its_type(found, &source).await?);
+            referrers.push(with_artifact_type(found, &source).await?);
         }
         let wanted = self.artifact_type.clone().map(MediaType::new);
         referrers.retain(|found| wanted.is_none() || found.artifact_type == wanted);
-        let facts = Facts { subject: subject.digest, referrers };
-        context.output.facts(&facts, || {
+        let result = ReferrersOutput { subject: subject.digest, referrers };
+        context.output.result(&result, || {
             let line = |found: &Descriptor| {
                 let kind = found.artifact_type.as_ref().unwrap_or(&found.media_type);
                 format!("{} {kind} {}", found.digest, output::bytes(found.size))
             };
-            facts.referrers.iter().map(line).collect::<Lines>()
+            result.referrers.iter().map(line).collect::<Lines>()
         })
     }
 }
 
-/// Layouts list manifests without saying what kind of artifact they are; registries do.
-async fn with_its_type(found: Descriptor, source: &std::sync::Arc<dyn ocikit::Source>) -> Result<Descriptor> {
+/// Adds the artifact type to a descriptor. Registries state it in the list of referrers; `index.json` of a layout does not.
+async fn with_artifact_type(found: Descriptor, source: &std::sync::Arc<dyn ocikit::Source>) -> Result<Descriptor> {
     if found.artifact_type.is_some() {
         return Ok(found);
     }

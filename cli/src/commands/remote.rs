@@ -1,4 +1,4 @@
-//! What commands on registries have in common.
+//! Functions that commands on registries share.
 
 use ocikit::registry::RemoteRepository;
 use ocikit::{Location, Name, Reference, Registry, Repository};
@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::quote::quoted;
 
-/// A repository as it is typed, with `docker://` in front or without.
+/// Parses a repository, with or without `docker://`.
 pub(crate) fn repository(text: &str) -> std::result::Result<Repository, String> {
     let name = text.strip_prefix("docker://").unwrap_or(text);
     name.parse().map_err(|error: ocikit::spec::Error| match name.parse::<Reference>() {
@@ -16,24 +16,24 @@ pub(crate) fn repository(text: &str) -> std::result::Result<Repository, String> 
     })
 }
 
-/// A registry as it is typed, with `docker://` in front or without.
+/// Parses a registry, with or without `docker://`.
 pub(crate) fn registry(text: &str) -> std::result::Result<Registry, String> {
     let name = text.strip_prefix("docker://").unwrap_or(text).trim_end_matches('/');
     name.parse().map_err(|error: ocikit::spec::Error| error.to_string())
 }
 
-/// A location, and whether its text names one image of the place: a reference without tag and digest means `latest`, which
-/// is too little for a command that destroys something.
+/// A location, and whether its text has a tag or digest. A reference without one means `latest`, which is not explicit enough
+/// for a destructive command.
 #[derive(Debug, Clone)]
-pub(crate) struct Named {
+pub(crate) struct NamedLocation {
     pub(crate) location: Location,
     pub(crate) is_named: bool,
 }
 
-impl std::str::FromStr for Named {
+impl std::str::FromStr for NamedLocation {
     type Err = ocikit::spec::Error;
 
-    fn from_str(text: &str) -> std::result::Result<Named, Self::Err> {
+    fn from_str(text: &str) -> std::result::Result<NamedLocation, Self::Err> {
         let location: Location = text.parse()?;
         let is_named = match &location {
             Location::Registry(reference) => {
@@ -42,12 +42,12 @@ impl std::str::FromStr for Named {
             }
             other => other.name() != Name::Only,
         };
-        Ok(Named { location, is_named })
+        Ok(NamedLocation { location, is_named })
     }
 }
 
-impl Named {
-    /// The location, if it names one image.
+impl NamedLocation {
+    /// Returns the location, or fails if it has neither a tag nor a digest.
     pub(crate) fn required(&self) -> Result<&Location> {
         if self.is_named {
             return Ok(&self.location);
@@ -59,21 +59,21 @@ impl Named {
         };
         let message = format!("cannot change {place}: it names neither a tag nor a digest");
         Err(Failure::usage(message)
-            .hint(format_args!("write {place}{tag}TAG or {place}@DIGEST; `ocikit tags {}` lists tags", quoted(&place))))
+            .hint(format_args!("give {place}{tag}TAG or {place}@DIGEST; `ocikit tags {}` lists tags", quoted(&place))))
     }
 }
 
-/// The repository of a location that has to be in a registry.
+/// Opens the repository of a location, which has to be in a registry.
 pub(crate) fn open<'a>(context: &Context, location: &'a Location) -> Result<(RemoteRepository, &'a Reference)> {
     let Location::Registry(reference) = location else {
-        return Err(Failure::usage(format_args!("{location} is not in a registry"))
-            .hint("a registry reference is written without `./` and does not end in `.tar`"));
+        return Err(Failure::usage(format_args!("{location} is not a registry reference"))
+            .hint("write a registry reference as HOST/REPOSITORY, without `./` and `.tar`"));
     };
     let client = context.client_of([reference.registry()])?;
     Ok((client.repository(reference.repository().clone())?, reference))
 }
 
-/// A location without its tag or digest, as others of the same place are written.
+/// Returns the text of a location without its tag or digest.
 pub(crate) fn place(location: &Location) -> String {
     match location {
         Location::Registry(reference) => reference.repository().to_string(),
@@ -85,7 +85,7 @@ pub(crate) fn place(location: &Location) -> String {
     }
 }
 
-/// What separates a tag from the place that it is in.
+/// Returns the text of a location with another tag.
 pub(crate) fn tagged(location: &Location, tag: &ocikit::Tag) -> String {
     let separator = if matches!(location, Location::Path { .. }) { '#' } else { ':' };
     format!("{}{separator}{tag}", place(location))

@@ -8,27 +8,33 @@ use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::output::Lines;
 
-/// List the repositories of a registry, all of them unless --limit says how many
+const EXAMPLES: &str = "\
+Examples:
+  ocikit repos localhost:5000
+  ocikit repos --full --limit 100 registry.example.com";
+
+/// List the repositories of a registry
 ///
-/// Many public registries tell nobody.
+/// Lists all repositories unless `--limit` is given. Many public registries do not offer this list.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Repos {
-    /// The registry
+    /// Registry to list
     #[arg(value_parser = remote::registry)]
     registry: Registry,
-    /// List no more than this many
+    /// List at most this many repositories
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// List only what the registry lists after this one
+    /// List only the repositories that follow this one in the registry's list
     #[arg(long, value_name = "REPOSITORY")]
     after: Option<String>,
-    /// Print them with the name of the registry, as other commands take them
+    /// Print names with the registry, as other commands accept them
     #[arg(long)]
     full: bool,
 }
 
 #[derive(Serialize)]
-struct Facts {
+struct RepositoryList {
     registry: String,
     repositories: Vec<String>,
 }
@@ -39,7 +45,7 @@ impl Repos {
         let options = ListOptions { limit: self.limit.map(|limit| limit as usize), after: self.after.clone() };
         let listed = client.catalog_part(&self.registry, &options).await;
         let listed = listed.map_err(|error| match Failure::from(error) {
-            // Whether it would tell somebody else nobody can see from its answer.
+            // The response does not show whether the registry has no catalog or hides it from this user.
             Failure { code: Code::Other | Code::Missing, message, .. } => {
                 Failure::new(Code::Other, message).hint("many registries do not list their repositories")
             }
@@ -49,7 +55,8 @@ impl Repos {
             true => repository.to_string(),
             false => repository.path().to_owned(),
         };
-        let facts = Facts { registry: self.registry.to_string(), repositories: listed.iter().map(shown).collect() };
-        context.output.facts(&facts, || facts.repositories.iter().collect::<Lines>())
+        let result =
+            RepositoryList { registry: self.registry.to_string(), repositories: listed.iter().map(shown).collect() };
+        context.output.result(&result, || result.repositories.iter().collect::<Lines>())
     }
 }

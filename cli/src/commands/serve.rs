@@ -9,25 +9,34 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result, chain};
 
-/// Serve a registry, for tests and for a LAN, until interrupted
+const EXAMPLES: &str = "\
+Examples:
+  ocikit serve
+  ocikit serve --storage ./registry --address 0.0.0.0:5000 --allow-host registry.lan";
+
+/// Serve a registry for tests or a local network until interrupted
 ///
-/// Prints its address once it answers. Everybody may read and write, except web pages of another origin. Clients address
-/// it by an IP address, by `localhost` or a name below it, or by a name given with `--allow-host`.
+/// Prints the address when the registry is ready. Everyone can read and write, except web pages of other origins.
+/// Clients address the registry by an IP address, by `localhost` or a name below it, or by a name given with
+/// `--allow-host`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Serve {
-    /// Keep images in this directory; in memory, if it is not given
+    /// Store images in this directory; default: memory
     #[arg(long, value_name = "DIR")]
     storage: Option<PathBuf>,
-    /// Where to listen; port 0 takes a free one
+    /// Listen on this address; port 0 chooses a free port
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000")]
     address: SocketAddr,
-    /// Accept requests that address this host name, besides IP addresses and `localhost`; repeatable
+    /// Accept this host name besides IP addresses and `localhost`
+    ///
+    /// Repeatable.
     #[arg(long, value_name = "NAME", value_parser = host_name)]
     allow_host: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Facts {
+struct ServeOutput {
     address: String,
 }
 
@@ -37,17 +46,17 @@ impl Serve {
         let allowed_hosts = self.allow_host.clone();
         let server = Server { address: self.address, allowed_hosts, storage, remember: 0, ..Server::default() };
         let running = server.start().await.map_err(failure)?;
-        let facts = Facts { address: running.address().to_string() };
-        context.output.facts(&facts, || facts.address.clone())?;
-        // Interruption drops this future, and with it the server.
+        let result = ServeOutput { address: running.address().to_string() };
+        context.output.result(&result, || result.address.clone())?;
+        // An interrupt drops this future, which stops the server.
         std::future::pending().await
     }
 }
 
-/// The ports below need privileges on Unix.
+/// The lowest port that needs no privileges on Unix.
 const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
-/// Adds the hint that fits the cause, if there is one.
+/// Turns an error of the server into a failure, with a hint if the cause is known.
 fn failure(error: Error) -> Failure {
     let failure = Failure::new(Code::Other, chain(&error));
     match &error {
@@ -65,7 +74,7 @@ fn failure(error: Error) -> Failure {
     }
 }
 
-/// A host name without a port.
+/// Parses a host name without a port.
 fn host_name(text: &str) -> Result<String, &'static str> {
     let is_name = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))

@@ -11,36 +11,45 @@ use crate::failure::{Failure, Result};
 use crate::keys::{self, DepthArguments, FormatName, SignerArguments};
 use crate::notation::NotationArguments;
 use crate::output::Lines;
-use crate::sigstore::VoucherArguments;
+use crate::sigstore::VerificationMaterialArguments;
 
-/// Sign an image, an index or an artifact, wherever it is
+const EXAMPLES: &str = "\
+Examples:
+  ocikit sign --key ocikit.key ghcr.io/acme/app:1
+  ocikit sign --key ocikit.key --recursive app.tar
+  ocikit sign --format notation-jws --key signer.key --certificate-chain chain.pem ghcr.io/acme/app:1
+  ocikit sign --signing-config signing.json --identity-token token.jwt ghcr.io/acme/app:1";
+
+/// Sign an image, an index or an artifact
 ///
-/// What is signed is the digest, with a key or, without one, with a certificate that names whoever signs. In a registry the signature is a referrer; in an archive or layout it is stored inside and
-/// goes along with the next push. Prints what was signed and the digest of each signature's manifest.
+/// Signs the digest with a key, or without a key with a certificate for an identity (keyless signing). In a registry
+/// the signature is stored as a referrer. In an archive or layout it is stored inside and copied by the next push.
+/// Prints each signed digest with the digest of its signature.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Sign {
-    /// The image
+    /// Image, index or artifact to sign
     location: Location,
     #[command(flatten)]
     signer: SignerArguments,
-    /// The form of the signature; may be repeated
+    /// Sign in this format; repeatable
     #[arg(long, value_enum, value_name = "FORMAT", default_values = ["cosign"])]
     format: Vec<FormatName>,
     #[command(flatten)]
     depth: DepthArguments,
-    /// Sign only if it has this digest
+    /// Sign only if the image has this digest
     #[arg(long, value_name = "DIGEST")]
     expect: Option<Digest>,
-    /// The name that the older form of cosign records; the repository if this is not given
+    /// Record this name in cosign-legacy signatures; default: repository
     #[arg(long, value_name = "NAME")]
     reference: Option<String>,
     #[command(flatten)]
     notation: NotationArguments,
-    /// Only print what would be signed
+    /// Print what would be signed without storing anything
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    vouchers: VoucherArguments,
+    vouchers: VerificationMaterialArguments,
 }
 
 /// The formats of cosign.
@@ -48,7 +57,7 @@ const COSIGN: &[Format] = &[Format::Cosign, Format::CosignLegacy];
 /// The formats of the Notary Project.
 const NOTATION: &[Format] = &[Format::NotationJws, Format::NotationCose];
 
-/// The flags that only some formats use, and those formats. All other flags are for every format.
+/// The flags that apply to some formats only, with those formats. All other flags apply to every format.
 const FLAGS_OF_FORMATS: [(&str, &[Format]); 18] = [
     ("--reference", &[Format::CosignLegacy]),
     ("--signing-config", COSIGN),
@@ -70,25 +79,25 @@ const FLAGS_OF_FORMATS: [(&str, &[Format]); 18] = [
     ("--signing-authority", NOTATION),
 ];
 
-/// Whoever signs.
-enum By {
+/// The implementation that signs: a plugin of notation, or a key.
+enum SigningMethod {
     Plugin(NotationPlugin),
     Signer(Arc<dyn Signer>),
 }
 
-/// What was signed, or attested.
+/// The result of signing or attesting.
 #[derive(Serialize)]
-pub(crate) struct Facts {
+pub(crate) struct SignOutput {
     location: String,
     digest: Digest,
-    /// Of what was made elsewhere: `signer`, or `subject` where only form and subject were checked.
+    /// For an existing signature that was stored: `signer`, or `subject` if only format and subject were checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     checked: Option<&'static str>,
-    signatures: Vec<SignatureFacts>,
+    signatures: Vec<SignatureOutput>,
 }
 
 #[derive(Serialize)]
-struct SignatureFacts {
+struct SignatureOutput {
     digest: Digest,
     #[serde(skip_serializing_if = "Option::is_none")]
     platform: Option<Platform>,
@@ -104,10 +113,10 @@ impl Sign {
         let location = context.expand(&self.location);
         let session = context.session(&[&location])?;
         let (by, vouchers) = match self.notation.plugin().await? {
-            Some(plugin) => (By::Plugin(plugin), None),
+            Some(plugin) => (SigningMethod::Plugin(plugin), None),
             None => {
                 let (signer, vouchers) = self.vouchers.signer(&self.signer, context, self.dry_run).await?;
-                (By::Signer(signer), vouchers)
+                (SigningMethod::Signer(signer), vouchers)
             }
         };
         let created = keys::now(context.epoch)?;
@@ -119,34 +128,34 @@ impl Sign {
             material: vouchers,
             ..SignOptions::new(self.formats(), created)
         };
-        // The place is held from before the image is read, so that nobody changes it in between.
+        // An archive or layout is locked before the image is read, so that no other process changes it in between.
         let place = if self.dry_run { None } else { Some(session.edit(&location).await?) };
         let root = match &place {
             Some(place) => Root::open(place.clone(), &location.name()).await?,
             None => session.open(&location).await?,
         };
         let signatures = match &by {
-            By::Plugin(plugin) => ocikit_sign::sign_by_plugin(&root, plugin, &options).await?,
-            By::Signer(signer) => ocikit_sign::sign(&root, &**signer, &options).await?,
+            SigningMethod::Plugin(plugin) => ocikit_sign::sign_by_plugin(&root, plugin, &options).await?,
+            SigningMethod::Signer(signer) => ocikit_sign::sign(&root, &**signer, &options).await?,
         };
         if let Some(place) = &place {
             ocikit_sign::attach(&signatures, place, &session.copy_options(Vec::new())).await?;
         }
-        Facts::of(&location, &root, &signatures).state(context)
+        SignOutput::of(&location, &root, &signatures).state(context)
     }
 
-    /// What goes into envelopes of the Notary Project, if there are to be any.
+    /// Returns the options for Notary Project envelopes, if any are given.
     fn notation(&self, context: &Context, created: Timestamp) -> Result<Option<NotationOptions>> {
         let is_wanted = self.formats().iter().any(|format| format.is_notation());
         let options = self.notation.options(context, created, is_wanted)?;
-        // A trial asks no service.
+        // A dry run contacts no service.
         Ok(options.map(|mut options| {
             options.authority = options.authority.filter(|_| !self.dry_run);
             options
         }))
     }
 
-    /// Refuses a flag that none of the formats uses: whoever gives it believes that it does something.
+    /// Fails for a flag that applies to none of the chosen formats and would be ignored.
     fn check_flags(&self) -> Result {
         let mut given = [self.notation.given(), self.vouchers.given()].concat();
         given.extend(self.reference.is_some().then_some("--reference"));
@@ -158,7 +167,7 @@ impl Sign {
             let words = |formats: &[Format], joint: &str| {
                 formats.iter().map(|format| format.as_str()).collect::<Vec<_>>().join(joint)
             };
-            let message = format!("{flag} has no meaning for signatures in the format {}", words(&chosen, " or "));
+            let message = format!("{flag} does not apply to the format {}", words(&chosen, " or "));
             let hint = format!("leave out {flag}, or add `--format {}`", words(&formats[..1], ""));
             return Err(Failure::usage(message).hint(hint));
         }
@@ -173,27 +182,27 @@ impl Sign {
     }
 }
 
-impl Facts {
-    pub(crate) fn of(location: &Location, root: &Root, signatures: &[Signature]) -> Facts {
-        let signatures = signatures.iter().map(SignatureFacts::of).collect();
-        Facts { location: location.to_string(), digest: root.digest(), checked: None, signatures }
+impl SignOutput {
+    pub(crate) fn of(location: &Location, root: &Root, signatures: &[Signature]) -> SignOutput {
+        let signatures = signatures.iter().map(SignatureOutput::of).collect();
+        SignOutput { location: location.to_string(), digest: root.digest(), checked: None, signatures }
     }
 
-    pub(crate) fn checked(self, checked: &'static str) -> Facts {
-        Facts { checked: Some(checked), ..self }
+    pub(crate) fn checked(self, checked: &'static str) -> SignOutput {
+        SignOutput { checked: Some(checked), ..self }
     }
 
     pub(crate) fn state(&self, context: &Context) -> Result {
-        context.output.facts(self, || {
-            let line = |made: &SignatureFacts| format!("{} {} {}", made.digest, made.format, made.signature);
+        context.output.result(self, || {
+            let line = |made: &SignatureOutput| format!("{} {} {}", made.digest, made.format, made.signature);
             self.signatures.iter().map(line).collect::<Lines>()
         })
     }
 }
 
-impl SignatureFacts {
-    fn of(made: &Signature) -> SignatureFacts {
-        SignatureFacts {
+impl SignatureOutput {
+    fn of(made: &Signature) -> SignatureOutput {
+        SignatureOutput {
             digest: made.subject.digest,
             platform: made.platform.clone(),
             format: made.format.as_str(),
@@ -207,7 +216,7 @@ impl SignatureFacts {
 mod tests {
     use super::*;
 
-    /// The flags that mean the same in every format.
+    /// The flags that apply to every format.
     const FOR_ALL: [&str; 11] = [
         "--key",
         "--signer-command",
@@ -223,7 +232,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_flag_is_for_all_formats_or_for_those_that_are_listed() {
+    fn every_flag_is_for_all_formats_or_listed_formats() {
         let command = Sign::augment_args(clap::Command::new("sign"));
         for argument in command.get_arguments().filter_map(clap::Arg::get_long) {
             let flag = format!("--{argument}");

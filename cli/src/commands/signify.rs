@@ -12,45 +12,55 @@ use crate::output::Lines;
 use crate::report::partial;
 use crate::{file, keys};
 
-/// Have Signify record which digests the tags of images have
+const EXAMPLES: &str = "\
+Examples:
+  ocikit signify --config config.yaml --repo acme/app ghcr.io/acme/app:1
+  ocikit signify --config config.yaml --repo acme/app --dry-run ghcr.io/acme/app:1";
+
+/// Record the digests of tags with the Signify service
 ///
-/// The service signs with keys of its own, and nothing is stored with the images. Which signers are asked is told by the
-/// configuration of the image builder, its part `sign-config`, by the repository of the sources and the kind of the job.
-/// Prints what each of them answered; ends with an error if nobody is asked, or somebody does not accept it.
+/// The service signs with its own keys, and nothing is stored with the images. The section `sign-config` of the image
+/// builder's configuration selects the signers by source repository and job type. Prints the answer of each signer;
+/// fails if no signer is selected or a signer does not accept the request.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Signify {
-    /// The images in their registries, by their tags
+    /// Images to record, by tag
     #[arg(required = true)]
     reference: Vec<Reference>,
-    /// The configuration
+    /// Read the configuration of the image builder from this file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The repository of the sources; $REPO_OWNER/$REPO_NAME where CI=true if this is not given
+    /// Select signers by this repository; default: $REPO_OWNER/$REPO_NAME
+    ///
+    /// The default applies only if CI=true.
     #[arg(long, value_name = "ORG/REPO")]
     repo: Option<String>,
-    /// The kind of the job; $JOB_TYPE where CI=true if this is not given
+    /// Select signers by this type of job; default: $JOB_TYPE
+    ///
+    /// The default applies only if CI=true.
     #[arg(long, value_name = "KIND")]
     job_type: Option<String>,
-    /// Sign only if all of them have this digest
+    /// Fail unless all images have this digest
     #[arg(long, value_name = "DIGEST")]
     expect: Option<Digest>,
-    /// Only print what would be sent
+    /// Print the request without sending it
     #[arg(long)]
     dry_run: bool,
 }
 
 #[derive(Serialize)]
-struct Facts<'a> {
-    /// What was sent to each signer.
+struct SignifyOutput<'a> {
+    /// The request that each signer received.
     request: serde_json::Value,
-    signers: Vec<SignerFacts<'a>>,
-    /// Those that sign for this repository in other kinds of jobs.
+    signers: Vec<SignerOutput<'a>>,
+    /// The signers for this repository that are enabled for other types of jobs only.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     skipped: &'a [&'a str],
 }
 
 #[derive(Serialize)]
-struct SignerFacts<'a> {
+struct SignerOutput<'a> {
     name: &'a str,
     endpoint: &'a str,
     /// `accepted`, `failed` or `planned`.
@@ -68,45 +78,46 @@ struct SignerFacts<'a> {
 impl Signify {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let text = String::from_utf8(file::read(&self.config)?);
-        let text = text.map_err(|_| Failure::usage(format_args!("{} is not text", self.config.display())))?;
+        let text =
+            text.map_err(|_| Failure::usage(format_args!("cannot read {}: it is not UTF-8", self.config.display())))?;
         let config = Config::parse(&text).map_err(|error| keys::named(&self.config, error))?;
         let selected = config.select(&self.sources()?, &self.job())?;
-        // A certificate that cannot be read is found before anybody is asked.
+        // All certificates are read before the first request, so that a broken one leaves nothing half done.
         let clients = selected.services.iter().map(|service| self.client(context, service));
         let clients = if self.dry_run { Vec::new() } else { clients.collect::<Result<_>>()? };
         let targets = self.targets(context).await?;
         let (mut signers, mut failures) = (Vec::new(), Vec::new());
         if self.dry_run {
-            signers.extend(selected.services.iter().map(|service| SignerFacts::of(service, "planned")));
+            signers.extend(selected.services.iter().map(|service| SignerOutput::of(service, "planned")));
         }
         for (service, client) in selected.services.iter().zip(&clients) {
             match signify::send(service, &targets, client).await {
-                Ok(accepted) => signers.push(SignerFacts::of(service, "accepted").with(accepted)),
+                Ok(accepted) => signers.push(SignerOutput::of(service, "accepted").with(accepted)),
                 Err(error) => {
-                    let told = Some(error.to_string());
-                    signers.push(SignerFacts { error: told, ..SignerFacts::of(service, "failed") });
+                    let message = Some(error.to_string());
+                    signers.push(SignerOutput { error: message, ..SignerOutput::of(service, "failed") });
                     failures.push((&service.name, Failure::from(error)));
                 }
             }
         }
         let request = signify::body(&targets);
         let value = serde_json::from_str(&request).unwrap_or_default();
-        let facts = Facts { request: value, signers, skipped: &selected.skipped };
-        context.output.facts(&facts, || match self.dry_run {
+        let result = SignifyOutput { request: value, signers, skipped: &selected.skipped };
+        context.output.result(&result, || match self.dry_run {
             true => request.lines().collect::<Lines>(),
-            false => facts.signers.iter().map(SignerFacts::words).collect(),
+            false => result.signers.iter().map(SignerOutput::words).collect(),
         })?;
-        let accepted = facts.signers.len() - failures.len();
+        let accepted = result.signers.len() - failures.len();
         partial(failures, accepted, "signers")
     }
 
-    /// The repository of the sources.
+    /// Returns the source repository.
     fn sources(&self) -> Result<String> {
         let found = || Some(format!("{}/{}", variable("REPO_OWNER")?, variable("REPO_NAME")?));
         let found = self.repo.clone().or_else(|| found().filter(|_| in_ci()));
         found.filter(|name| !name.is_empty()).ok_or_else(|| {
-            Failure::usage("nothing tells the repository of the sources, by which signers are chosen")
-                .hint("give --repo ORG/REPO; in CI, REPO_OWNER and REPO_NAME tell it")
+            Failure::usage("cannot select signers: the source repository is not given")
+                .hint("add --repo ORG/REPO, or set CI=true, REPO_OWNER and REPO_NAME")
         })
     }
 
@@ -126,7 +137,7 @@ impl Signify {
         Http::new(&options).map_err(|error| keys::named(&path, error))
     }
 
-    /// What the references lead to: the manifest or index itself, whose size was checked.
+    /// Resolves the references to their manifest or index, with verified size and digest.
     async fn targets(&self, context: &Context) -> Result<Vec<Target>> {
         let locations: Vec<_> = self.reference.iter().cloned().map(Location::Registry).collect();
         let session = context.session(&locations.iter().collect::<Vec<_>>())?;
@@ -146,16 +157,16 @@ fn in_ci() -> bool {
     variable("CI").as_deref() == Some("true")
 }
 
-impl<'a> SignerFacts<'a> {
-    fn of(service: &'a Service, outcome: &'static str) -> SignerFacts<'a> {
-        // A query is nobody's business.
+impl<'a> SignerOutput<'a> {
+    fn of(service: &'a Service, outcome: &'static str) -> SignerOutput<'a> {
+        // The query may hold a secret.
         let endpoint = service.endpoint.split('?').next().unwrap_or_default();
         let name = service.name.as_str();
-        SignerFacts { name, endpoint, outcome, status: None, attempts: None, answer: None, error: None }
+        SignerOutput { name, endpoint, outcome, status: None, attempts: None, answer: None, error: None }
     }
 
-    fn with(self, Accepted { status, body, attempts }: Accepted) -> SignerFacts<'a> {
-        SignerFacts { status: Some(status), attempts: Some(attempts), answer: Some(body), ..self }
+    fn with(self, Accepted { status, body, attempts }: Accepted) -> SignerOutput<'a> {
+        SignerOutput { status: Some(status), attempts: Some(attempts), answer: Some(body), ..self }
     }
 
     fn words(&self) -> String {

@@ -7,24 +7,30 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::output::Lines;
 
-/// Give an image more tags where it is
+const EXAMPLES: &str = "\
+Examples:
+  ocikit tag ghcr.io/acme/app:1 latest stable
+  ocikit tag oci:layout:1 latest";
+
+/// Add tags to an image in place
 ///
-/// In a registry that is one request for each tag, however large the image is. A tag that is there is moved.
+/// In a registry this takes one request per tag, whatever the size of the image. An existing tag is moved.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Tag {
-    /// The image
+    /// Image to tag
     location: Location,
-    /// The tags, without the name of the repository
+    /// Tags to add, without the repository
     #[arg(required = true)]
     tag: Vec<ocikit::Tag>,
-    /// Only print what would be done
+    /// Print what would be tagged without changing anything
     #[arg(long)]
     dry_run: bool,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Facts {
+struct TagOutput {
     place: String,
     digest: ocikit::Digest,
     tags: Vec<String>,
@@ -39,13 +45,13 @@ impl Tag {
             true => session.source(&location).await?.find(&location.name()).await?,
             false => session.tag(&location, &self.tag).await?,
         };
-        let facts = Facts {
+        let result = TagOutput {
             place: remote::place(&location),
             digest: root.digest,
             tags: self.tag.iter().map(ToString::to_string).collect(),
             dry_run: self.dry_run,
         };
-        context.output.facts(&facts, || {
+        context.output.result(&result, || {
             let lines = self.tag.iter().map(|tag| format!("{}@{}", remote::tagged(&location, tag), root.digest));
             lines.collect::<Lines>()
         })

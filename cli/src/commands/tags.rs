@@ -8,30 +8,34 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::output::Lines;
 
-/// List the tags of a repository, an archive or a layout, all of them unless --limit says how many
+const EXAMPLES: &str = "\
+Examples:
+  ocikit tags ghcr.io/acme/app
+  ocikit tags --omit-digest-tags --limit 100 ghcr.io/acme/app
+  ocikit tags app.tar
+  ocikit tags oci:layout";
+
+/// List the tags of a repository, an archive or a layout
 ///
-/// Examples:
-///   ocikit tags ghcr.io/acme/app
-///   ocikit tags app.tar
-///   ocikit tags oci:layout
+/// Lists all tags unless `--limit` is given.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Tags {
-    /// The repository, or an archive or layout
+    /// Repository, archive or layout
     #[arg(value_parser = place)]
     place: Place,
-    /// List no more than this many
+    /// List at most this many tags
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// List only what the registry lists after this one
+    /// List only the tags that follow this one in the list of the registry
     #[arg(long, value_name = "TAG")]
     after: Option<String>,
-    /// Leave out tags that stand for digests: `sha256-…`, which hold signatures and the like
+    /// Leave out tags such as `sha256-…`, which hold signatures and referrers
     #[arg(long)]
     omit_digest_tags: bool,
 }
 
-/// What has tags.
+/// A location that has tags.
 #[derive(Debug, Clone)]
 enum Place {
     Repository(Repository),
@@ -45,26 +49,26 @@ fn place(text: &str) -> std::result::Result<Place, String> {
             Err("it names one image; leave out the tag or digest".to_owned())
         }
         Ok(location) => Ok(Place::Local(location)),
-        // A repository is not always a reference, and what is wrong with a path is said by its own grammar.
+        // A repository is not always a valid reference. For a path, the error of the location grammar is the useful one.
         Err(error) => remote::repository(text).map(Place::Repository).map_err(|_| error.to_string()),
     }
 }
 
 #[derive(Serialize)]
-struct Facts {
+struct TagList {
     repository: String,
     tags: Vec<String>,
 }
 
 impl Tags {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let facts = match &self.place {
+        let result = match &self.place {
             Place::Repository(repository) => {
                 let client = context.client_of([repository.registry()])?;
                 let remote = client.repository(repository.clone())?;
                 let options = ListOptions { limit: self.limit.map(|limit| limit as usize), after: self.after.clone() };
                 let listed = remote.tags_part(&options).await?;
-                Facts { repository: repository.to_string(), tags: listed.iter().map(Tag::to_string).collect() }
+                TagList { repository: repository.to_string(), tags: listed.iter().map(Tag::to_string).collect() }
             }
             Place::Local(location) => {
                 let location = context.expand(location);
@@ -72,17 +76,17 @@ impl Tags {
                 let after = self.after.as_ref().and_then(|after| names.iter().position(|name| name == after));
                 let names = names.into_iter().skip(after.map_or(0, |at| at + 1));
                 let limit = self.limit.map_or(usize::MAX, |limit| limit as usize);
-                Facts { repository: location.to_string(), tags: names.take(limit).collect() }
+                TagList { repository: location.to_string(), tags: names.take(limit).collect() }
             }
         };
-        let wanted = |tag: &String| !(self.omit_digest_tags && tag.parse().is_ok_and(|tag| stands_for_a_digest(&tag)));
-        let facts = Facts { tags: facts.tags.into_iter().filter(wanted).collect(), ..facts };
-        context.output.facts(&facts, || facts.tags.iter().collect::<Lines>())
+        let wanted = |tag: &String| !(self.omit_digest_tags && tag.parse().is_ok_and(|tag| is_digest_tag(&tag)));
+        let result = TagList { tags: result.tags.into_iter().filter(wanted).collect(), ..result };
+        context.output.result(&result, || result.tags.iter().collect::<Lines>())
     }
 }
 
-/// `sha256-<hex>`, with or without `.sig` and the like.
-fn stands_for_a_digest(tag: &Tag) -> bool {
+/// Returns whether a tag is `sha256-<hex>` or `sha512-<hex>`, optionally with a suffix such as `.sig`.
+fn is_digest_tag(tag: &Tag) -> bool {
     let hex = tag.as_str().strip_prefix("sha256-").or_else(|| tag.as_str().strip_prefix("sha512-"));
     let hex = hex.map(|rest| rest.split('.').next().unwrap_or_default());
     hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -91,9 +95,9 @@ fn stands_for_a_digest(tag: &Tag) -> bool {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_tag_that_stands_for_a_digest_is_known_by_its_form() {
+    fn digest_tags_have_64_hex_digits() {
         let hex = "0123456789abcdef".repeat(4);
-        for (tag, stands) in [
+        for (tag, expected) in [
             (format!("sha256-{hex}"), true),
             (format!("sha256-{hex}.sig"), true),
             (format!("sha512-{hex}"), true),
@@ -101,7 +105,7 @@ mod tests {
             ("sha256-x".to_owned(), false),
             (format!("v{hex}"), false),
         ] {
-            assert_eq!(super::stands_for_a_digest(&tag.parse().unwrap()), stands, "{tag}");
+            assert_eq!(super::is_digest_tag(&tag.parse().unwrap()), expected, "{tag}");
         }
     }
 }

@@ -9,25 +9,31 @@ use crate::context::{Context, variable};
 use crate::failure::{Code, Failure, Result};
 use crate::output::{self, Lines, Output};
 
-/// Do the main job once, from beginning to end, with nothing installed and no network
+const EXAMPLES: &str = "\
+Examples:
+  ocikit tour
+  ocikit tour --no-build";
+
+/// Run the main workflow offline against a built-in registry
 ///
-/// Takes place in a temporary directory, against a registry inside this process: builds an image if BuildKit is there or
-/// takes one that was built before, annotates it, looks at it, signs it, pushes it, verifies it, copies it, and checks that
-/// the digest is the same everywhere. Each step is printed as the command that does it.
+/// Works in a temporary directory: builds an image if BuildKit is installed, or uses a bundled one, then annotates,
+/// inspects, signs, pushes, verifies, copies and pulls it, and checks that the digest is the same everywhere. Prints
+/// each step as the command that runs it.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Tour {
-    /// Do not build, even if BuildKit is there
+    /// Use the bundled image even if BuildKit is installed
     #[arg(long)]
     no_build: bool,
 }
 
-/// What BuildKit made of a small image for three platforms, in case it is not there to do so.
+/// A small image for three platforms, built with BuildKit, for machines without BuildKit.
 const BUNDLED: &[u8] = include_bytes!("../../../testdata/buildkit-multi/image.tar");
 
 const ARCHIVE: &str = "container-image.tar";
 
 #[derive(Serialize)]
-struct Facts {
+struct TourOutput {
     digest: String,
     reference: String,
     built: bool,
@@ -38,7 +44,7 @@ impl Tour {
         let home = std::env::current_dir().map_err(|error| Failure::io("find", "the current directory", &error))?;
         let failed = |error| Failure::io("make", "a temporary directory", &error);
         let directory = tempfile::Builder::new().prefix("ocikit-tour-").tempdir().map_err(failed)?;
-        // So that the commands are the ones a user would type there.
+        // The printed commands use relative paths, so that a user can run them.
         std::env::set_current_dir(directory.path()).map_err(failed)?;
         let outcome = self.steps(context).await;
         std::env::set_current_dir(home).map_err(|error| Failure::io("return to", "the current directory", &error))?;
@@ -46,53 +52,52 @@ impl Tour {
     }
 
     async fn steps(&self, context: &Context) -> Result {
-        let guide = Guide { quiet: context.output.json };
+        let guide = TourGuide { quiet: context.output.json };
         let server = Server { remember: 0, ..Server::default() }.start().await;
         let server = server.map_err(|error| Failure::new(Code::Other, crate::failure::chain(&error)))?;
         let registry = server.registry();
-        guide.say(&format!("A registry for this tour answers at {registry}.\n\n"));
+        guide.say(&format!("Started a registry at {registry} for this tour.\n\n"));
 
         let built = self.build(&guide).await?;
-        guide.step("What is it?", &["kind", ARCHIVE]).await?;
+        guide.step("Print the kind of the archive.", &["kind", ARCHIVE]).await?;
         let annotations =
             ["org.opencontainers.image.revision=6c22711", "org.opencontainers.image.source=https://example.com/app"];
         guide
-            .step(
-                "Say where it comes from. No layer is moved for that.",
-                &[&["annotate", ARCHIVE], &annotations[..]].concat(),
-            )
+            .step("Add annotations in place. No layer is copied.", &[&["annotate", ARCHIVE], &annotations[..]].concat())
             .await?;
-        guide.step("Look at it.", &["inspect", ARCHIVE]).await?;
-        guide.step("The digest that registries will know it by.", &["digest", ARCHIVE]).await?;
+        guide.step("Show the image.", &["inspect", ARCHIVE]).await?;
+        guide.step("Print the digest that the image has in every registry.", &["digest", ARCHIVE]).await?;
         guide
             .step(
-                "A key to sign with, gone with this tour. Yours gets a password.",
+                "Create a key pair for this tour. Without --unencrypted, the private key gets a password.",
                 &["keygen", "--unencrypted", "-o", "tour"],
             )
             .await?;
         guide
             .step(
-                "Sign the index and every image in it. The signatures lie in the archive, whose digest stays.",
+                "Sign the index and every image in it. The signatures are stored in the archive; the digest does not change.",
                 &["sign", "--key", "tour.key", "--recursive", ARCHIVE],
             )
             .await?;
         let (one, latest) = (format!("{registry}/tour/app:1"), format!("{registry}/tour/app:latest"));
-        guide.step("Push it under two tags. The signatures go along.", &["push", ARCHIVE, &one, &latest]).await?;
+        guide
+            .step("Push the image under two tags. The signatures are copied too.", &["push", ARCHIVE, &one, &latest])
+            .await?;
         guide
             .step(
-                "Push it again: the registry is asked once for each tag and each signature.",
+                "Push it again: this takes one request for each tag and each signature.",
                 &["push", ARCHIVE, &one, &latest],
             )
             .await?;
         let verify = ["verify", "--key", "tour.pub", "--recursive"];
-        guide.step("Who signed what the registry has?", &[&verify[..], &[&one]].concat()).await?;
-        guide.step("Copy it from the registry to a layout.", &["copy", &one, "oci:layout:1"]).await?;
+        guide.step("Verify the signatures in the registry.", &[&verify[..], &[&one]].concat()).await?;
+        guide.step("Copy the image from the registry to a layout.", &["copy", &one, "oci:layout:1"]).await?;
         guide
-            .step("There it is verified as well, with no network.", &[&verify[..], &["oci:layout:1"]].concat())
+            .step("Verify the signatures in the layout, without a network.", &[&verify[..], &["oci:layout:1"]].concat())
             .await?;
         guide
             .step(
-                "And pull it into an archive that docker loads, too.",
+                "Pull the image into an archive that `docker load` accepts.",
                 &["pull", &one, "-o", "pulled.tar", "--docker"],
             )
             .await?;
@@ -102,17 +107,20 @@ impl Tour {
         for place in [&*one, &latest, "oci:layout:1", "pulled.tar"] {
             let found = digest_of(&session, place).await?;
             if found != digest {
-                return Err(Failure::new(Code::Unverified, format_args!("{place} has {found}, not {digest}")));
+                return Err(Failure::new(
+                    Code::Unverified,
+                    format_args!("digest mismatch: {place} has {found}, expected {digest}"),
+                ));
             }
         }
         server.shutdown().await;
-        guide.say("The digest is the same in all five places.");
-        let facts = Facts { digest, reference: one, built };
-        context.output.facts(&facts, || format!("pushed {}", facts.digest))
+        guide.say("The digest is the same in all five locations.");
+        let result = TourOutput { digest, reference: one, built };
+        context.output.result(&result, || format!("pushed {}", result.digest))
     }
 
-    /// Builds an image, if that can be done here; whether it was.
-    async fn build(&self, guide: &Guide) -> Result<bool> {
+    /// Builds an image if BuildKit works on this machine, or else writes the bundled one. Returns whether it was built.
+    async fn build(&self, guide: &TourGuide) -> Result<bool> {
         let write = |path: &str, bytes: &[u8]| {
             std::fs::write(path, bytes).map_err(|error| Failure::io("write to", path, &error))
         };
@@ -121,28 +129,28 @@ impl Tour {
             std::fs::create_dir("app").map_err(|error| Failure::io("make", "a directory", &error))?;
             write("app/Dockerfile", b"FROM scratch\nCOPY hello /hello\nCMD [\"/hello\"]\n")?;
             write("app/hello", b"hello\n")?;
-            match guide.step("Build an image.", &["build", "app", "--no-cache-directory"]).await {
+            match guide.step("Build an image with BuildKit.", &["build", "app", "--no-cache-directory"]).await {
                 Ok(()) => return Ok(true),
                 Err(failure) => {
                     guide.say(&format!(
-                        "BuildKit is installed and does not work here: {}\n\n",
+                        "BuildKit is installed but the build failed: {}\n\n",
                         output::line(&failure.message)
                     ));
                 }
             }
         }
-        guide.say("BuildKit does not build here, so this takes an image that it built earlier.\n\n");
+        guide.say("Using a bundled image that was built with BuildKit.\n\n");
         write(ARCHIVE, BUNDLED)?;
         Ok(false)
     }
 }
 
-/// Prints a step and does it, as if it had been typed.
-struct Guide {
+/// Prints the steps of the tour and runs them as commands.
+struct TourGuide {
     quiet: bool,
 }
 
-impl Guide {
+impl TourGuide {
     fn say(&self, text: &str) {
         Output { json: false, quiet: self.quiet, mute: false }.say(text.lines().collect::<Lines>());
     }

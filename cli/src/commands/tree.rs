@@ -6,10 +6,16 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::output::{self, Lines};
 
-/// Show what hangs together: index, manifests, layers, and the attestations and referrers of each
+const EXAMPLES: &str = "\
+Examples:
+  ocikit tree app.tar
+  ocikit tree ghcr.io/acme/app:1";
+
+/// Show an image as a tree of index, manifests, layers and referrers
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Tree {
-    /// What to look at
+    /// Image, index or artifact
     location: Location,
 }
 
@@ -30,13 +36,13 @@ impl Tree {
             lines
         };
         match &images[..] {
-            [image] => context.output.facts(&image.tree, lines),
-            _ => context.output.facts(&Trees { images: &images }, lines),
+            [image] => context.output.result(&image.tree, lines),
+            _ => context.output.result(&Trees { images: &images }, lines),
         }
     }
 }
 
-/// All images of a place.
+/// The output for several images of a location.
 #[derive(Serialize)]
 struct Trees<'a> {
     images: &'a [ImageTree],
@@ -69,11 +75,11 @@ fn line(tree: &ocikit::Tree) -> String {
     };
     let predicate = tree.annotations.get(spec::annotations::PREDICATE_TYPE);
     let size = match (&tree.missing, tree.relation) {
-        (Some(_), _) => "not here".to_owned(),
+        (Some(_), _) => "missing".to_owned(),
         (None, Relation::Config | Relation::Layer) => output::bytes(tree.size),
         (None, _) => output::bytes(tree.total_size),
     };
-    let relation = (tree.relation == Relation::Referrer).then(|| "refers to it".to_owned());
+    let relation = (tree.relation == Relation::Referrer).then(|| "(referrer)".to_owned());
     let words = [
         Some(word.to_owned()),
         tree.platform.as_ref().map(ToString::to_string),

@@ -6,26 +6,36 @@ use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::output::{self, Lines};
 
-/// Check that everything that is stored is what it claims to be
+const EXAMPLES: &str = "\
+Examples:
+  ocikit validate app.tar
+  ocikit validate --fast oci:layout
+  ocikit validate ghcr.io/acme/app:1";
+
+/// Check digests, sizes and structure of an archive, layout or image
 ///
-/// Reads every document and blob once: sizes, digests, layers against their config, media types, platforms, what refers
-/// to what. An archive or layout is checked with all that lies in it; with a tag or digest, and in a registry, one image
-/// and its referrers. Goes on after a problem and prints all of them; ends with 5 if there are errors.
+/// Reads every document and blob once. Checks sizes, digests, media types, platforms, references between documents, and
+/// layers against their config. Checks the whole content of an archive or layout; with a tag or digest, and in a
+/// registry, checks one image and its referrers. Continues after a problem and prints all problems; exits with 5 if
+/// there are errors.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Validate {
-    /// An archive, a layout, or an image
+    /// Archive, layout or image to check
     location: Location,
-    /// Check digests only: do not decompress layers to compare them with the config
+    /// Check digests only; do not decompress layers
     #[arg(long)]
     fast: bool,
-    /// How much a layer may inflate to, as `500MiB` or `20GiB`; 1 GiB and a hundred times its size if this is not given
+    /// Limit the decompressed size of a layer, such as `500MiB` or `20GiB`
+    ///
+    /// The default is 1 GiB plus 100 times the compressed size of the layer.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_inflated: Option<u64>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Facts<'a> {
+struct ValidateOutput<'a> {
     location: String,
     valid: bool,
     errors: usize,
@@ -33,13 +43,13 @@ struct Facts<'a> {
     documents: usize,
     blobs: usize,
     bytes: u64,
-    problems: Vec<ProblemFacts<'a>>,
-    /// Problems that are counted and not told.
+    problems: Vec<ProblemOutput<'a>>,
+    /// The number of further problems, which are not listed.
     omitted: usize,
 }
 
 #[derive(Serialize)]
-struct ProblemFacts<'a> {
+struct ProblemOutput<'a> {
     severity: &'static str,
     kind: &'static str,
     place: &'a str,
@@ -61,7 +71,7 @@ impl Validate {
         };
         let report = context.session(&[&location])?.validate(&location, &options).await?;
         let name = location.to_string();
-        context.output.facts(&facts(&name, &report), || words(&name, &report))?;
+        context.output.result(&result(&name, &report), || words(&name, &report))?;
         match report.is_valid() {
             true => Ok(()),
             false => Err(Failure::new(Code::Unverified, format_args!("{name} is not valid"))),
@@ -69,8 +79,8 @@ impl Validate {
     }
 }
 
-fn facts<'a>(location: &str, report: &'a Report) -> Facts<'a> {
-    Facts {
+fn result<'a>(location: &str, report: &'a Report) -> ValidateOutput<'a> {
+    ValidateOutput {
         location: location.to_owned(),
         valid: report.is_valid(),
         errors: report.errors,
@@ -78,14 +88,14 @@ fn facts<'a>(location: &str, report: &'a Report) -> Facts<'a> {
         documents: report.documents,
         blobs: report.blobs,
         bytes: report.bytes,
-        problems: report.problems.iter().map(ProblemFacts::of).collect(),
+        problems: report.problems.iter().map(ProblemOutput::of).collect(),
         omitted: report.omitted,
     }
 }
 
-impl ProblemFacts<'_> {
-    fn of(problem: &Problem) -> ProblemFacts<'_> {
-        ProblemFacts {
+impl ProblemOutput<'_> {
+    fn of(problem: &Problem) -> ProblemOutput<'_> {
+        ProblemOutput {
             severity: problem.severity().as_str(),
             kind: problem.fault.as_str(),
             place: &problem.place,
@@ -96,12 +106,12 @@ impl ProblemFacts<'_> {
 }
 
 fn words(location: &str, report: &Report) -> Lines {
-    // Errors first: they may be few among many warnings.
+    // Errors come first, because there may be many more warnings.
     let of = |severity| report.problems.iter().filter(move |problem| problem.severity() == severity);
-    let told = of(Severity::Error).chain(of(Severity::Warning));
-    let mut lines: Lines = told.map(|problem| format!("{}: {problem}", problem.severity().as_str())).collect();
+    let ordered = of(Severity::Error).chain(of(Severity::Warning));
+    let mut lines: Lines = ordered.map(|problem| format!("{}: {problem}", problem.severity().as_str())).collect();
     if report.omitted > 0 {
-        lines.push(format!("and {} more", report.omitted));
+        lines.push(format!("and {} more problems", report.omitted));
     }
     let (documents, blobs, bytes) = (report.documents, report.blobs, output::bytes(report.bytes));
     let number = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
@@ -111,7 +121,7 @@ fn words(location: &str, report: &Report) -> Lines {
     lines
 }
 
-/// A number of bytes with a unit or without one.
+/// Parses a number of bytes with an optional binary unit.
 fn size(text: &str) -> std::result::Result<u64, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let shift = match &text[digits.len()..] {
@@ -122,6 +132,6 @@ fn size(text: &str) -> std::result::Result<u64, String> {
         "TiB" => 40,
         unit => return Err(format!("`{unit}` is not B, KiB, MiB, GiB or TiB")),
     };
-    let number: u64 = digits.parse().map_err(|_| "it is not a number with a unit, as in 20GiB".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "that is too much".to_owned())
+    let number: u64 = digits.parse().map_err(|_| "it is not a number with a unit, such as 20GiB".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "it is too large".to_owned())
 }

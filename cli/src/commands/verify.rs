@@ -8,62 +8,77 @@ use serde::Serialize;
 
 use super::annotate::key_value;
 use crate::context::Context;
-use crate::coverage::{CellFacts, table};
+use crate::coverage::{CheckOutput, table};
 use crate::failure::{Code, Failure, Result};
 use crate::keys::{self, DepthArguments, FormatName};
 use crate::quote::quoted;
 use crate::sigstore::CertificateArguments;
 use crate::{notation, policy};
 
-/// Check who signed an image, an index or an artifact
+const EXAMPLES: &str = "\
+Examples:
+  ocikit verify --key ocikit.pub ghcr.io/acme/app:1
+  ocikit verify --key ocikit.pub --attestation slsaprovenance1 app.tar
+  ocikit verify --policy policy.yaml ghcr.io/acme/app:1
+  ocikit verify --trusted-root root.json --certificate-identity dev@example.com --certificate-oidc-issuer https://issuer.example.com app.tar";
+
+/// Verify the signatures or attestations of an image
 ///
-/// Prints a line for each digest, signer and format that is asked for, and ends with 5 if a signature is missing. Nothing
-/// but the place of the image is asked: entries in transparency logs and timestamps are checked as they were stored, against a
-/// trusted root, and beside a signature by a key that is given they are not looked at.
+/// Prints a line for each digest, signer and format, and exits with 5 if a required signature is missing. Contacts only
+/// the location of the image: transparency log entries and timestamps are verified as stored, against a trusted root.
+/// With --key they are not checked.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Verify {
-    /// The image
+    /// Image, index or artifact to verify
     location: Location,
-    /// A public key (PEM), or NAME://KEY of a plugin of cosign, whose signature has to be there; may be repeated, and then each
-    /// of them has to have signed
+    /// Require a signature by this public key (PEM); repeatable
+    ///
+    /// NAME://KEY uses the key management plugin sigstore-kms-NAME. With several keys, each of them has to have signed.
     #[arg(long, value_name = "FILE", required_unless_present_any = ["trust_policy", "policy", "certificate_identity", "certificate_identity_regexp"])]
     key: Vec<PathBuf>,
-    /// A policy in YAML: signers, and how many of them have to have signed what in which repositories; it says all that the
-    /// flags for keys, formats and depth say
+    /// Require the signers that this policy (YAML) lists for the repository
+    ///
+    /// Replaces the flags for keys, formats and depth.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "trust_policy", "certificate_identity", "certificate_identity_regexp", "trusted_root", "certificate_chain", "format", "attestation", "recursive"])]
     policy: Option<PathBuf>,
-    /// A trust policy of the Notary Project, as notation has it; somebody whom it trusts has to have signed
+    /// Require a signer that this Notary Project trust policy trusts
     #[arg(long, value_name = "FILE")]
     trust_policy: Option<PathBuf>,
-    /// The trust stores that it names, as notation has them; `truststore` beside it if this is not given
+    /// Read trust stores here; default: `truststore` next to the policy
     #[arg(long, value_name = "DIR", requires = "trust_policy")]
     trust_store: Option<PathBuf>,
-    /// The repository by which the policy chooses; that of the image if this is not given
+    /// Select the policy of this repository; default: that of the image
     #[arg(long, value_name = "NAME")]
     scope: Option<String>,
-    /// A list of revoked certificates (PEM or DER) of one of the issuers; may be repeated. They are not looked for elsewhere
+    /// Reject certificates on this revocation list (PEM or DER); repeatable
+    ///
+    /// Revocation lists are not downloaded.
     #[arg(long, value_name = "FILE", requires = "trust_policy")]
     crl: Vec<PathBuf>,
-    /// A plugin of notation that is asked about signatures that ask for it: the name of one that notation has installed, or the path
-    /// of the program; may be repeated. Without it they do not count
+    /// Use this notation plugin for signatures that need one; repeatable
+    ///
+    /// The name of an installed plugin, or the path of its program. Without the plugin, signatures that require one
+    /// fail.
     #[arg(long, value_name = "NAME")]
     plugin: Vec<PathBuf>,
-    /// What these plugins are told besides; may be repeated
+    /// Pass this configuration to the plugins; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, requires = "plugin")]
     plugin_config: Vec<(String, String)>,
-    /// A form in which there has to be a signature; may be repeated, and then each is asked for. Any one will do if this is
-    /// not given
+    /// Require a signature in this format; repeatable
+    ///
+    /// With several formats, each of them is required. Without this flag, any format is accepted.
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Vec<FormatName>,
-    /// Ask for an attestation of this type instead of a plain signature; --json prints what it says
+    /// Require an attestation of this type; --json prints its predicate
     #[arg(long, value_name = "TYPE", value_parser = ocikit_sign::predicate_type, conflicts_with = "trust_policy")]
     attestation: Option<String>,
-    /// The repository under which a signature in the form cosign-legacy has to have been made; the others name none
+    /// Require this repository in cosign-legacy signatures
     #[arg(long, value_name = "NAME", conflicts_with = "policy")]
     signed_as: Option<Repository>,
     #[command(flatten)]
     depth: DepthArguments,
-    /// The image has to have this digest
+    /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST")]
     expect: Option<Digest>,
     #[command(flatten)]
@@ -71,11 +86,11 @@ pub(crate) struct Verify {
 }
 
 #[derive(Serialize)]
-struct Facts {
+struct VerifyOutput {
     location: String,
     digest: Digest,
     verified: bool,
-    signatures: Vec<CellFacts>,
+    signatures: Vec<CheckOutput>,
 }
 
 impl Verify {
@@ -99,25 +114,25 @@ impl Verify {
             ..VerifyOptions::new(trusted)
         };
         let coverage = ocikit_sign::verify(&root, &options).await?;
-        let facts = Facts {
+        let result = VerifyOutput {
             location: location.to_string(),
             digest: coverage.root,
             verified: coverage.is_complete(),
-            signatures: coverage.checks.iter().map(CellFacts::of).collect(),
+            signatures: coverage.checks.iter().map(CheckOutput::of).collect(),
         };
-        context.output.facts(&facts, || table(&facts.signatures))?;
+        context.output.result(&result, || table(&result.signatures))?;
         match coverage.accept(&root) {
             Some(_) => Ok(()),
             None => Err(failure(&location, &coverage)),
         }
     }
 
-    /// Refuses a flag that nothing would look at.
+    /// Fails for a flag that would be ignored.
     fn check_flags(&self) -> Result {
         let has_legacy = self.format.is_empty() || self.format.contains(&FormatName::CosignLegacy);
         if self.signed_as.is_some() && (!has_legacy || self.attestation.is_some()) {
             return Err(Failure::usage(
-                "--signed-as is for signatures in the format cosign-legacy, which are not asked for",
+                "--signed-as applies to signatures in the format cosign-legacy, which is not selected",
             )
             .hint("leave out --signed-as, or add `--format cosign-legacy`"));
         }
@@ -131,7 +146,7 @@ impl Verify {
     async fn trusted(&self, location: &Location) -> Result<Vec<Trust>> {
         for (name, is_given) in [("--scope", self.scope.is_some()), ("--plugin", !self.plugin.is_empty())] {
             if is_given && self.trust_policy.is_none() {
-                return Err(Failure::usage(format_args!("{name} goes with --policy or --trust-policy")));
+                return Err(Failure::usage(format_args!("{name} needs --policy or --trust-policy")));
             }
         }
         let mut trusted = Vec::new();
@@ -144,7 +159,7 @@ impl Verify {
         if let Some(path) = &self.trust_policy {
             let (policy, store) = keys::trust(path, self.trust_store.as_deref())?;
             let scope = self.scope.clone().unwrap_or_else(|| keys::repository(location));
-            // Whether certificates are valid is a matter of now, whatever the time of a build.
+            // Certificates have to be valid now, so SOURCE_DATE_EPOCH does not apply.
             let trust = NotationTrust::new(&policy, &store, &scope, Timestamp::now())?;
             let lists = keys::revocation_lists(&self.crl)?;
             let trust = trust.with_revocation_lists(lists).with_plugins(self.plugins().await?);
@@ -157,13 +172,13 @@ impl Verify {
 fn failure(location: &Location, coverage: &VerifyReport) -> Failure {
     let missing = coverage.checks.iter().filter(|cell| cell.outcome.is_failure()).count();
     let all = coverage.checks.len();
-    let message = format!("{location} is not verified: {missing} of {all} signatures that were asked for are missing");
+    let message = format!("{location} is not verified: {missing} of {all} required signatures are missing");
     let not_understood = coverage.checks.iter().find_map(|cell| match &cell.outcome {
         Outcome::NotUnderstood(why) => Some((cell.subject.digest, why)),
         _ => None,
     });
     if let Some((digest, why)) = not_understood {
-        let message = format!("{message}; {digest} is not understood: {}", why);
+        let message = format!("{message}; {digest} has an unknown type: {}", why);
         return Failure::new(Code::Unverified, message);
     }
     Failure::new(Code::Unverified, message)

@@ -92,7 +92,7 @@ impl StallWatch {
                 // The source stalls, not the server: a registry that the blob is downloaded from may have sent
                 // `Retry-After`.
                 Some(state) if state.waits_for_source.load(Ordering::Relaxed) && rounds < STARVED_SOURCE_FACTOR => {
-                    rounds += 1
+                    rounds += 1;
                 }
                 _ => return Err(Fault::Silent(limit * (rounds + 1))),
             }
