@@ -108,7 +108,7 @@ impl TargetOutput {
             }
         }
         if parts.is_empty() {
-            parts.push("already exists, skipped".to_owned());
+            parts.push("already exists".to_owned());
         }
         if !self.referrers.is_empty() {
             let noun = if self.referrers.len() == 1 { "referrer" } else { "referrers" };

@@ -43,11 +43,11 @@ pub(crate) struct Sign {
     /// Record this name in cosign-legacy signatures; default: repository
     #[arg(long, value_name = "NAME")]
     reference: Option<String>,
-    #[command(flatten)]
-    notation: NotationArguments,
     /// Print what would be signed without storing anything
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    notation: NotationArguments,
     #[command(flatten)]
     vouchers: VerificationMaterialArguments,
 }
