@@ -64,6 +64,36 @@ fn a_layout_loses_no_signature() {
 }
 
 #[test]
+fn signatures_under_tags_are_copied_to_new_places() {
+    let bench = with_keys();
+    let from = "signed.tar";
+    bench.ok(&["copy", &archive(), from]);
+    bench.ok(&["sign", "--key", "one.key", "--format=cosign-legacy", from]);
+    fs::create_dir(bench.path("empty")).unwrap();
+    let registry = Registry::start();
+    let repository = format!("{}/app", registry.name());
+    bench.ok(&["push", from, &format!("{repository}:1")]);
+    let pushed = format!("{repository}:1");
+    for (arguments, written) in [
+        (vec!["copy", from, "oci:layout:1"], vec!["oci:layout:1"]),
+        (vec!["copy", from, "oci:empty:1"], vec!["oci:empty:1"]),
+        (vec!["copy", "--no-clobber", from, "oci:kept:1"], vec!["oci:kept:1"]),
+        (vec!["copy", "--no-clobber", from, "kept.tar"], vec!["kept.tar"]),
+        (vec!["copy", from, "oci:first:1", "second.tar"], vec!["oci:first:1", "second.tar"]),
+        (vec!["copy", "--all-tags", &repository, "oci:all"], vec!["oci:all:1"]),
+        (vec!["copy", "--all-tags", &repository, "all.tar"], vec!["all.tar"]),
+        (vec!["pull", "-o", "./pulled/", &pushed], vec!["oci:pulled"]),
+        (vec!["pull", "-o", "pulled.tar", &pushed], vec!["pulled.tar"]),
+    ] {
+        bench.ok(&arguments);
+        written.iter().for_each(|place| assert!(verified(&bench, "one", place), "{arguments:?}"));
+    }
+    for output in ["oci:annotated", "annotated.tar"] {
+        bench.ok(&["annotate", from, "k=v", "-o", output]);
+    }
+}
+
+#[test]
 fn existing_tags_of_signatures_stay_with_no_clobber() {
     let bench = with_keys();
     let registries = [Registry::start(), Registry::start()];

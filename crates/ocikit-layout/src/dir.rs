@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ocikit_image::bridge::{blocking, consume};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
-use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE};
+use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE, Tag};
 
 use crate::file::{file_body, read_small};
 use crate::folder::Folder;
@@ -113,6 +113,12 @@ impl Dir {
     /// `ALGORITHM/HEX`, as skopeo does.
     pub fn sharing(self, blobs: impl Into<PathBuf>) -> Dir {
         Dir { blobs: blobs.into(), ..self }
+    }
+
+    /// Returns whether the layout has no `oci-layout` file yet, which the first published image writes.
+    async fn is_unwritten(&self) -> Result<bool> {
+        let marker = self.path.join(OCI_LAYOUT_FILE);
+        blocking(move || Ok(!marker.exists())).await
     }
 
     /// Returns the path of the layout.
@@ -303,6 +309,18 @@ impl Sink for Dir {
         .await?;
         self.tentative.goes.store(false, Ordering::Relaxed);
         Ok(())
+    }
+
+    async fn tagged(&self, tag: &Tag) -> Result<Option<Descriptor>> {
+        // A layout that is not written yet has no tags.
+        if self.is_unwritten().await? {
+            return Ok(None);
+        }
+        match self.resolve(&Name::Tag(tag.clone())).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
