@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use ocikit_spec::{Descriptor, Digest, MediaType};
 use ocikit_tests::{Bench, Compression, Registry, Tar, testdata, write_image};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bench;
 
@@ -566,6 +566,49 @@ fn signatures_that_cosign_save_does_not_list_are_found_and_kept() {
     bench.ok(&["delete", "oci:saved:1"]);
     let collected = bench.ok(&["gc", "oci:saved"]);
     assert!(collected.contains(&referrer["sha256:".len()..]) && collected.contains(&image["sha256:".len()..]));
+}
+
+/// Makes the `index.json` of a layout that of `cosign save`: entries without tags, of which an annotation says what they are.
+fn list_like_cosign(list: &Path) {
+    let mut index: Value = serde_json::from_slice(&fs::read(list).unwrap()).unwrap();
+    for entry in index["manifests"].as_array_mut().unwrap() {
+        let tag = entry["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap_or_default();
+        let kind = if tag.ends_with(".sig") { "sigs" } else { "image" };
+        entry["annotations"] = json!({"kind": format!("dev.cosignproject.cosign/{kind}")});
+    }
+    fs::write(list, index.to_string()).unwrap();
+}
+
+#[test]
+fn legacy_signatures_that_cosign_save_lists_belong_to_the_image() {
+    let bench = bench();
+    write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
+    bench.ok(&["keygen", "--unencrypted", "--output", "k"]);
+    bench.ok(&["copy", "a.tar", "oci:saved:1"]);
+    let image = bench.ok(&["digest", "oci:saved:1"]);
+    bench.ok(&["sign", "--key", "k.key", "--format=cosign-legacy", "oci:saved:1"]);
+    list_like_cosign(&bench.path("saved/index.json"));
+    let verify = |place: &str| bench.ocikit(&["verify", "--key", "k.pub", "--format=cosign-legacy", place]).code;
+    assert_eq!(bench.ok(&["digest", "oci:saved"]), image);
+    assert_eq!(verify("oci:saved"), 0);
+    let registry = Registry::start();
+    let reference = format!("{}/saved:1", registry.name());
+    for target in ["out.tar", "oci:out", &reference] {
+        bench.ok(&["copy", "oci:saved", target]);
+        assert_eq!(verify(target), 0, "{target}");
+    }
+    let packed = Command::new("tar").args(["-cf", "../saved.tar", "."]).current_dir(bench.path("saved")).status();
+    assert!(packed.unwrap().success());
+    assert_eq!(
+        bench.ocikit_with_input(&["copy", "-", "oci:piped"], &fs::read(bench.path("saved.tar")).unwrap()).code,
+        0
+    );
+    assert_eq!(verify("oci:piped"), 0);
+    // Beside another image the payload tells which one was signed.
+    write_image(&bench.path("b.tar"), Compression::Gzip, &[Tar::new().file("other.txt", b"other\n").finish()]);
+    bench.ok(&["copy", "b.tar", "oci:saved:other"]);
+    assert_eq!(verify(&format!("oci:saved@{image}")), 0);
+    assert_ne!(verify("oci:saved:other"), 0);
 }
 
 #[test]

@@ -35,7 +35,10 @@ pub(crate) async fn resolve(roots: &Index, place: &dyn Source, name: &Name) -> R
             }
             found
         }
-        Name::Tag(tag) => entries.iter().filter(|entry| has_tag(entry, tag)).collect(),
+        Name::Tag(tag) => {
+            let tagged: Vec<_> = entries.iter().filter(|entry| has_tag(entry, tag)).collect();
+            if tagged.is_empty() { saved_by_cosign(entries, place, tag).await? } else { tagged }
+        }
         Name::Full(full) => entries.iter().filter(|entry| has_full_name(entry, full)).collect(),
         Name::Digest(digest) => {
             return match entries.iter().find(|entry| entry.digest == *digest) {
@@ -97,7 +100,9 @@ pub(crate) fn publish(roots: &Index, root: &Descriptor, naming: &Naming) -> ocik
 pub(crate) async fn remove(roots: &Index, place: &dyn Source, name: &Name) -> Result<(Index, Vec<Descriptor>)> {
     let resolved = resolve(roots, place, name).await?;
     let is_meant = |entry: &Descriptor| match name {
-        Name::Tag(tag) => has_tag(entry, tag),
+        Name::Tag(tag) => {
+            has_tag(entry, tag) || cosign_ending(entry).is_some_and(|ending| tag.as_str().ends_with(ending))
+        }
         Name::Full(full) => has_full_name(entry, full),
         Name::Only | Name::Digest(_) => true,
     };
@@ -276,7 +281,7 @@ async fn independent<'a>(entries: &'a [Descriptor], place: &dyn Source) -> Resul
         }
         // Whether or not its subject exists: annotating an image leaves the signature of the previous one.
         let is_referrer = document.as_ref().is_some_and(|document| document.subject().is_some());
-        if !is_referrer && !tag_of(entry).is_some_and(|tag| is_fallback_tag(&tag)) {
+        if !is_referrer && cosign_ending(entry).is_none() && !tag_of(entry).is_some_and(|tag| is_fallback_tag(&tag)) {
             candidates.push(entry);
         }
     }
@@ -302,6 +307,61 @@ fn is_fallback_tag(tag: &Tag) -> bool {
     let text = tag.as_str();
     let text = [".sig", ".att", ".sbom"].into_iter().find_map(|ending| text.strip_suffix(ending)).unwrap_or(text);
     text.split_once('-').is_some_and(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>().is_ok())
+}
+
+/// The maximum size of a simple-signing payload, in bytes.
+const MAX_PAYLOAD_BYTES: u64 = 1 << 20;
+
+/// Returns the suffix of cosign's tag for an entry that `cosign save` lists without a tag: signatures, attestations or an SBOM.
+/// `None` for every other entry.
+fn cosign_ending(entry: &Descriptor) -> Option<&'static str> {
+    match entry.annotations.get("kind")?.strip_prefix("dev.cosignproject.cosign/")? {
+        "sigs" => Some(".sig"),
+        "atts" => Some(".att"),
+        "sboms" => Some(".sbom"),
+        _ => None,
+    }
+}
+
+/// Returns the entries that `cosign save` lists without a tag and that have this tag in a registry.
+async fn saved_by_cosign<'a>(entries: &'a [Descriptor], place: &dyn Source, tag: &Tag) -> Result<Vec<&'a Descriptor>> {
+    let is_tagged = |subject: &Digest, ending: &str| {
+        tag.as_str() == format!("{}-{}{ending}", subject.algorithm().name(), subject.hex())
+    };
+    let saved = entries.iter().filter_map(|entry| Some((entry, cosign_ending(entry)?)));
+    let saved: Vec<_> = saved.filter(|(_, ending)| tag.as_str().ends_with(ending)).collect();
+    if saved.is_empty() {
+        return Ok(Vec::new());
+    }
+    let images = independent(entries, place).await?.into_iter().filter(|entry| cosign_ending(entry).is_none());
+    let images: HashSet<_> = images.map(|entry| entry.digest).collect();
+    let only = images.iter().next().filter(|_| images.len() == 1);
+    let mut found = Vec::new();
+    for (entry, ending) in saved {
+        let subject = payload_subject(entry, place).await?;
+        if subject.as_ref().or(only).is_some_and(|subject| is_tagged(subject, ending)) {
+            found.push(entry);
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the digest that the first simple-signing payload of a manifest names; `None` if the payload is missing or damaged.
+async fn payload_subject(entry: &Descriptor, place: &dyn Source) -> Result<Option<Digest>> {
+    let Some(Document::Manifest(manifest)) = document_of(entry, place).await? else { return Ok(None) };
+    let is_payload = |layer: &&Descriptor| {
+        layer.media_type.as_str() == "application/vnd.dev.cosign.simplesigning.v1+json"
+            && layer.size <= MAX_PAYLOAD_BYTES
+    };
+    let Some(layer) = manifest.layers().iter().find(is_payload) else { return Ok(None) };
+    let bytes = match place.read(layer).await {
+        Ok(bytes) => bytes,
+        Err(Error::NotFound { .. } | Error::Mismatch { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let payload: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+    let digest = payload.as_ref().and_then(|payload| payload.pointer("/critical/image/docker-manifest-digest"));
+    Ok(digest.and_then(|digest| digest.as_str()?.parse().ok()))
 }
 
 /// Returns the document of an entry; `None` if it is damaged, which is reported when it is opened.
