@@ -205,7 +205,8 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// [`Error::NoPlatform`] if there is none, otherwise as [`Root::at`].
+    /// [`Error::NoPlatform`] if there is none, or if its place has only images for other platforms; otherwise as
+    /// [`Root::at`].
     pub async fn image_for(&self, platform: &Platform) -> Result<Image> {
         let platforms = self.platforms().await?;
         let found = self.manifests().iter().zip(&platforms);
@@ -213,9 +214,25 @@ impl Index {
         let best = ranked.min_by_key(|(rank, _)| *rank);
         let missing =
             || Error::no_platform(std::slice::from_ref(platform), platforms.iter().flatten().cloned(), &self.source);
-        match self.open(best.ok_or_else(missing)?.1).await? {
-            Root::Image(image) => Ok(image),
-            _ => Err(missing()),
+        match self.open(best.ok_or_else(missing)?.1).await {
+            Ok(Root::Image(image)) => Ok(image),
+            Ok(_) => Err(missing()),
+            // `docker save` lists more platforms than it holds: moby/moby#49473.
+            Err(error) if error.is_not_found() => {
+                let mut present = Vec::new();
+                for (entry, found) in self.manifests().iter().zip(&platforms) {
+                    if let Some(found) = found.as_ref().filter(|found| platform.rank(found).is_none())
+                        && self.source.has(entry).await?
+                    {
+                        present.push(found.clone());
+                    }
+                }
+                match present.is_empty() {
+                    true => Err(error),
+                    false => Err(Error::no_platform(std::slice::from_ref(platform), present, &self.source)),
+                }
+            }
+            Err(error) => Err(error),
         }
     }
 
