@@ -95,13 +95,7 @@ impl TransferArguments {
             true => session.open_present(source).await?,
             false => (session.open(source).await?, None),
         };
-        if let Some(Present { listed, platforms, .. }) = present {
-            let names: Vec<_> = platforms.iter().map(ToString::to_string).collect();
-            let names = names.join(", ");
-            context
-                .output
-                .say(format!("{source} lists {listed} manifests but does not hold all of them; copying {names}"));
-        }
+        say_present(context, source, present.as_ref());
         let wanted = session.options().referrers.clone();
         let Some(gate) = gate else { return Ok((root, wanted)) };
         gate.check(source, &root).await?;
@@ -161,6 +155,14 @@ fn is_stream(target: &Location) -> bool {
     target.path().is_some_and(OutputFile::is_stream)
 }
 
+/// Reports which platforms are copied of an index that lists more than its archive holds.
+pub(crate) fn say_present(context: &Context, source: &Location, present: Option<&Present>) {
+    let Some(Present { listed, platforms, .. }) = present else { return };
+    let names: Vec<_> = platforms.iter().map(ToString::to_string).collect();
+    let names = names.join(", ");
+    context.output.say(format!("{source} lists {listed} manifests but does not hold all of them; copying {names}"));
+}
+
 /// Copies an image to all targets in parallel. A failed target does not stop the others.
 pub(crate) async fn copy_to_all(
     context: &Context,
@@ -172,7 +174,8 @@ pub(crate) async fn copy_to_all(
     session.expect_transfer();
     if let Some(pipe) = pipe(source).await? {
         transfer.check_pipe()?;
-        let copied = session.receive_to_each(pipe, targets).await?;
+        let (copied, present) = session.receive_present_to_each(pipe, targets).await?;
+        say_present(context, source, present.as_ref());
         let results =
             targets.iter().zip(copied).map(|(target, copied)| Ok(TargetOutput::of(target, &copied?))).collect();
         return report_all(context, targets, results, transfer);

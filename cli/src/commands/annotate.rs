@@ -94,7 +94,14 @@ impl Annotate {
             platforms: self.platform.clone(),
         };
         let (before, digest, orphans) = if self.dry_run || output.is_some() {
-            let root = session.open(&location).await?;
+            let root = match output.is_some() && self.platform.is_empty() {
+                true => {
+                    let (root, present) = session.open_present(&location).await?;
+                    crate::transfer::say_present(context, &location, present.as_ref());
+                    root
+                }
+                false => session.open(&location).await?,
+            };
             let after = ocikit::image::annotate(&root, &options).await?;
             if let Some(output) = output.as_ref().filter(|_| !self.dry_run) {
                 crate::transfer::copy_out(&session, &after, &location, output).await?;

@@ -7,6 +7,7 @@ use ocikit_image::{Copied, Error, Name, Naming, PerTarget, Put, Result, Root, Si
 use ocikit_spec::Digest;
 
 use crate::location::Location;
+use crate::present::Present;
 use crate::session::{Session, naming};
 
 impl Session {
@@ -44,10 +45,23 @@ impl Session {
         reader: impl Read + Send + 'static,
         to: &[Location],
     ) -> Result<PerTarget<Copied>> {
+        Ok(self.receive_present_to_each(reader, to).await?.0)
+    }
+
+    /// The same; the second value says what was copied of an image of which the archive [lists more](Self::open_present).
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::receive_to_each`].
+    pub async fn receive_present_to_each(
+        &self,
+        reader: impl Read + Send + 'static,
+        to: &[Location],
+    ) -> Result<(PerTarget<Copied>, Option<Present>)> {
         let mut outcomes = Pending::new(to.len());
         let mut places = self.places(&to.iter().enumerate().collect::<Vec<_>>(), &mut outcomes).await;
         if places.is_empty() {
-            return Ok(outcomes.finish());
+            return Ok((outcomes.finish(), None));
         }
         let tee = Arc::new(Tee::new(places.iter().map(|place| place.sink.clone()).collect()));
         let sink: Arc<dyn Sink> = tee.clone();
@@ -55,16 +69,16 @@ impl Session {
         let (live, sent) = outcomes.of_tee(&tee, places);
         places = live;
         if places.is_empty() {
-            return Ok(outcomes.finish());
+            return Ok((outcomes.finish(), None));
         }
         let received = source?;
         let root = Root::open(received.source, &Name::Only).await?;
-        let (root, _) = self.present(root, ready(Ok(received.has_docker_list))).await?;
+        let (root, present) = self.present(root, ready(Ok(received.has_docker_list))).await?;
         for place in &mut places {
             place.name(&root, &Location::Stdio, &mut outcomes);
         }
         self.copy_to_places(&root, places, &sent, &mut outcomes).await;
-        Ok(outcomes.finish())
+        Ok((outcomes.finish(), present))
     }
 
     /// Opens the places of the locations, each once.
