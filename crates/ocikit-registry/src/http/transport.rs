@@ -408,9 +408,13 @@ impl Transport {
         let reach = if proxy.is_some() { Reach::Anywhere } else { reach };
         builder = builder.dns_resolver(Resolver(reach));
         if let Some(proxy) = proxy {
-            let proxy = Proxy::all(proxy.as_str());
-            builder =
-                builder.proxy(proxy.map_err(|error| Error::broken("the address of the proxy", error.without_url()))?);
+            let proxy = Proxy::all(proxy.as_str()).map_err(|error| {
+                let variable = if url.scheme() == "https" { "HTTPS_PROXY" } else { "HTTP_PROXY" };
+                let error = error.without_url();
+                let problem = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                Error::Proxy { variable, problem }
+            });
+            builder = builder.proxy(proxy?);
         }
         Ok(builder)
     }
