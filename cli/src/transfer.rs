@@ -11,12 +11,13 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit::image::{ReferrerTag, copy_all, tagged_referrers};
 use ocikit::layout::{OutputFile, TarWriter};
 use ocikit::{
-    Copied, Digest, Error, Location, MediaType, Naming, Platform, Present, Reference, Referrers, Root, Session,
+    Copied, Digest, Error, Location, MediaType, Name, Naming, Platform, Present, Reference, Referrers, Root, Session,
     SessionOptions, Sink, SourceExt,
 };
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
+use crate::file::writes_to_stdout;
 use crate::policy::{Gate, GateArguments};
 use crate::report::{Facts, partial, report, say};
 
@@ -86,9 +87,10 @@ impl Transfer {
         source: &Location,
         gate: Option<&Gate>,
     ) -> Result<(Root, Referrers)> {
-        let (root, present) = match self.platform.is_empty() {
-            true => session.open_present(source).await?,
-            false => (session.open(source).await?, None),
+        let (root, present) = match (pipe(source).await?, self.platform.is_empty()) {
+            (Some(pipe), _) => session.open_pipe(source, pipe).await?,
+            (None, true) => session.open_present(source).await?,
+            (None, false) => (session.open(source).await?, None),
         };
         if let Some(Present { listed, platforms, .. }) = present {
             let names: Vec<_> = platforms.iter().map(ToString::to_string).collect();
@@ -163,7 +165,11 @@ pub(crate) async fn copy_to_all(
     transfer: &Transfer,
 ) -> Result {
     session.expect_transfer();
-    if let Some(pipe) = pipe(source).await? {
+    // An image with a name is looked up in the whole archive.
+    if source.name() == Name::Only
+        && !matches!(source, Location::DockerArchive { .. })
+        && let Some(pipe) = pipe(source).await?
+    {
         transfer.check_pipe()?;
         let copied = session.receive_to_each(pipe, targets).await?;
         let facts = targets.iter().zip(copied).map(|(target, copied)| Ok(Facts::of(target, &copied?))).collect();
@@ -184,8 +190,10 @@ pub(crate) async fn copy_to_all(
 async fn pipe(source: &Location) -> Result<Option<Box<dyn Read + Send>>> {
     let path = match source {
         Location::Stdio => return Ok(Some(Box::new(std::io::stdin()))),
-        Location::Path { path, .. } | Location::Archive { path, .. } => path.clone(),
-        _ => return Ok(None),
+        Location::Path { path, .. } | Location::Archive { path, .. } | Location::DockerArchive { path, .. } => {
+            path.clone()
+        }
+        Location::Layout { .. } | Location::Registry(_) => return Ok(None),
     };
     Ok(ocikit::image::bridge::blocking(move || {
         // What is not there is told by whoever opens it.
@@ -239,7 +247,7 @@ fn report_all(context: &Context, targets: &[Location], facts: Vec<Result<Facts>>
     }
     let succeeded = done.len();
     let facts: Vec<_> = done.into_iter().map(|(_, facts)| facts).collect();
-    match targets.contains(&Location::Stdio) {
+    match targets.iter().any(writes_to_stdout) {
         true => say(context, &facts),
         false => report(context, facts)?,
     }
@@ -309,7 +317,12 @@ pub(crate) async fn copy_several(
     let sink = session.sink(target).await?;
     let named: Vec<_> = roots.iter().map(|(_, root, naming)| (root.clone(), vec![naming.clone()])).collect();
     let copied = copy_all(&named, &sink, &session.copy_options(Vec::new())).await?;
-    report(context, roots.iter().zip(&copied).map(|((target, ..), copied)| Facts::of(target, copied)).collect())
+    let facts: Vec<_> = roots.iter().zip(&copied).map(|((target, ..), copied)| Facts::of(target, copied)).collect();
+    match writes_to_stdout(target) {
+        true => say(context, &facts),
+        false => report(context, facts)?,
+    }
+    Ok(())
 }
 
 /// The name that an image of a registry has in a place that keeps names.

@@ -96,7 +96,7 @@ impl Session {
             Location::DockerArchive { path, .. } => ocikit_layout::open_docker_archive(path, &self.scratch()).await,
             Location::Path { path, .. } => ocikit_layout::open(path, &self.scratch()).await,
             Location::Registry(reference) => Ok(Arc::new(self.client.repository(reference.repository().clone())?)),
-            Location::Stdio => Err(unsupported(location, "a pipe cannot be opened, only received")),
+            Location::Stdio => Err(Error::pipe(location)),
         }
     }
 
