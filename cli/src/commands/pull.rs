@@ -17,7 +17,7 @@ pub(crate) struct Pull {
     #[arg(required = true)]
     reference: Vec<Reference>,
     /// Where to: a name that ends in `.tar` is an archive, any other a layout, `-` standard output. NAME.tar if not given
-    #[arg(long, short, value_name = "LOCATION")]
+    #[arg(long, short, value_name = "LOCATION", value_parser = Location::parse_path)]
     output: Option<Location>,
     #[command(flatten)]
     transfer: Transfer,
