@@ -13,7 +13,7 @@ use ocikit::registry::{
     Keychains, Redirects, RequestObserver, RetryOptions, Timeouts,
 };
 use ocikit::sync::Access;
-use ocikit::{Client, Location, Registry, Session, SessionOptions};
+use ocikit::{Client, Location, Name, Registry, Session, SessionOptions};
 use ocikit_sign::HttpOptions;
 use zeroize::Zeroizing;
 
@@ -213,9 +213,9 @@ impl Context {
             Some(registry) => registry,
             None if registries.len() > 1 => {
                 self.output.say(
-                    "warning: the credentials of the environment are not used, since the command names several registries\n\
-                     hint: set OCIKIT_REGISTRY to the registry that they are for",
+                    "warning: the credentials of the environment are not used, since the command names several registries",
                 );
+                self.output.say("hint: set OCIKIT_REGISTRY to the registry that they are for");
                 return Ok(());
             }
             None => match registries.first() {
@@ -413,7 +413,7 @@ impl Context {
     /// Where something is written, as it was typed; a name that the system has for standard output is `-`.
     pub(crate) fn expand_output(&self, location: &Location) -> Location {
         match location {
-            Location::Path { path, .. } if crate::file::is_stdout(path) => Location::Stdio,
+            Location::Path { path, name: Name::Only } if crate::file::is_stdout(path) => Location::Stdio,
             location => self.expand(location),
         }
     }
@@ -421,7 +421,7 @@ impl Context {
     /// Where something is read, as it was typed; a name that the system has for standard input is `-`.
     pub(crate) fn expand_input(&self, location: &Location) -> Location {
         match location {
-            Location::Path { path, .. } if crate::file::is_stdin(path) => Location::Stdio,
+            Location::Path { path, name: Name::Only } if crate::file::is_stdin(path) => Location::Stdio,
             location => self.expand(location),
         }
     }
