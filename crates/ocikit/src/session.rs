@@ -405,6 +405,7 @@ impl Session {
             (Some(Local::Archive(path)), _) => Ok(Arc::new(TarEdit::open(path).await?)),
             (Some(Local::Layout(path)), _) => Ok(Arc::new(self.shared(Dir::open(path).await?))),
             (None, Location::Registry(_)) => self.sink(location).await,
+            (None, Location::Stdio) => Err(Error::pipe(location)),
             (None, _) => Err(unsupported(location, "it cannot be changed")),
         }
     }

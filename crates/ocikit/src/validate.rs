@@ -48,6 +48,7 @@ impl Session {
             Location::Layout { path, .. } | Location::Archive { path, .. } | Location::Path { path, .. } => {
                 gc(path, options).await
             }
+            Location::Stdio => Err(Error::pipe(location)),
             _ => Err(unsupported(location, "it is neither an OCI archive nor an OCI layout")),
         }
     }
