@@ -137,7 +137,7 @@ fn hint(error: &Error) -> Option<String> {
         }
         Error::Proxy { variable, .. } => {
             let lower = variable.to_lowercase();
-            format!("set {variable} (or {lower}) to a URL as `http://proxy.example:3128`, or unset it")
+            format!("set {variable} (or {lower}) to a URL such as `http://proxy.example:3128`, or unset it")
         }
         Error::Pipe { .. } => "save it to a file first, and name the file".to_owned(),
         Error::Exists { .. } => {

@@ -410,9 +410,13 @@ impl Transport {
         if let Some(proxy) = proxy {
             let proxy = Proxy::all(proxy.as_str()).map_err(|error| {
                 let variable = if url.scheme() == "https" { "HTTPS_PROXY" } else { "HTTP_PROXY" };
+                // Only the innermost cause says what is wrong.
                 let error = error.without_url();
-                let problem = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-                Error::Proxy { variable, problem }
+                let mut cause: &dyn std::error::Error = &error;
+                while let Some(inner) = cause.source() {
+                    cause = inner;
+                }
+                Error::Proxy { variable, problem: cause.to_string() }
             });
             builder = builder.proxy(proxy?);
         }
