@@ -1,5 +1,6 @@
 //! Copying, as several commands do it.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use ocikit::image::{ReferrerTag, copy_all, tagged_referrers};
 use ocikit::layout::{OutputFile, TarWriter};
 use ocikit::{
     Copied, Digest, Error, Location, MediaType, Name, Naming, Platform, Present, Reference, Referrers, Root, Session,
-    SessionOptions, Sink, SourceExt,
+    SessionOptions, Sink, SourceExt, Tag,
 };
 
 use crate::context::Context;
@@ -272,18 +273,42 @@ pub(crate) async fn copy_to_one(
 /// How many images are opened at the same time.
 const AT_ONCE: usize = 8;
 
-/// Copies several images of a registry to one place, each under its own name. Nothing is named before all are there.
+/// One of several images that go to one place, and its name there.
+#[derive(Clone)]
+pub(crate) struct Named {
+    location: Location,
+    naming: Naming,
+}
+
+impl Named {
+    /// An image of a registry.
+    pub(crate) fn of_reference(reference: &Reference) -> Named {
+        Named { location: Location::Registry(reference.clone()), naming: naming(reference) }
+    }
+
+    /// An image that an archive or layout lists under this name: a tag or a full name.
+    pub(crate) fn listed(place: &Location, name: &str) -> Named {
+        if let Ok(tag) = name.parse::<Tag>() {
+            let location = place.with_name(Name::Tag(tag.clone()));
+            return Named { location, naming: Naming { tag: Some(tag), ..Naming::default() } };
+        }
+        let tag = name.parse::<Reference>().ok().and_then(|reference| reference.tag().cloned());
+        let naming = Naming { tag, full: Some(name.to_owned()), replaces: None };
+        Named { location: place.with_name(Name::Full(name.to_owned())), naming }
+    }
+}
+
+/// Copies several images to one place, each under its own name. Nothing is named before all are there.
 pub(crate) async fn copy_several(
     context: &Context,
     session: &Session,
-    references: &[Reference],
+    images: Vec<Named>,
     target: &Location,
     transfer: &Transfer,
 ) -> Result {
     let gate = &transfer.gate().await?;
-    let open = |reference: Reference| async move {
-        let location = Location::Registry(reference.clone());
-        if let Some(tag) = reference.tag()
+    let open = |Named { location, naming }: Named| async move {
+        if let Some(tag) = &naming.tag
             && let Some(kind) = ReferrerTag::of(tag)
         {
             // With a policy they are copied with the images that they are about, if at all.
@@ -298,14 +323,15 @@ pub(crate) async fn copy_several(
         }
         let (root, referrers) = transfer.open(context, session, &location, gate.as_ref()).await?;
         let root = transfer.narrow(root).await?;
-        let target = own_name(target, &reference);
+        let target = own_name(target, &location, &naming)?;
         transfer.check_target(session, root.digest(), &target).await?;
-        Ok::<_, Failure>((vec![(target, root, naming(&reference))], referrers))
+        Ok::<_, Failure>((vec![(target, root, naming)], referrers))
     };
-    let roots = stream::iter(references.to_vec()).map(open).buffered(AT_ONCE);
+    let roots = stream::iter(images).map(open).buffered(AT_ONCE);
     let roots: Vec<(Vec<_>, Referrers)> = roots.try_collect().await?;
     let (roots, referrers): (Vec<_>, Vec<_>) = roots.into_iter().unzip();
     let roots: Vec<_> = roots.into_iter().flatten().collect();
+    check_distinct(&roots)?;
     let session = &session.with_referrers(Referrers::of_any(referrers));
     let mut facts = Vec::new();
     if transfer.dry_run {
@@ -333,13 +359,35 @@ fn naming(reference: &Reference) -> Naming {
 }
 
 /// One of several images that go to the same place.
-fn own_name(target: &Location, reference: &Reference) -> Location {
-    match (target, reference.tag()) {
+fn own_name(target: &Location, source: &Location, naming: &Naming) -> Result<Location> {
+    match (target, &naming.tag) {
         (Location::Registry(target), Some(tag)) => {
-            Location::Registry(Reference::tagged(target.repository().clone(), tag.clone()))
+            Ok(Location::Registry(Reference::tagged(target.repository().clone(), tag.clone())))
         }
-        _ => target.clone(),
+        (Location::Registry(target), None) => {
+            let repository = target.repository();
+            let failure = Failure::usage(format_args!("cannot copy {source} to {repository}: its name has no tag"));
+            Err(failure.hint("copy it alone, with a tag in the target"))
+        }
+        _ => Ok(target.clone()),
     }
+}
+
+/// Fails if two different images get one tag of a registry: the second would overwrite the first.
+fn check_distinct(images: &[(Location, Root, Naming)]) -> Result {
+    let mut digests: HashMap<String, (Digest, String)> = HashMap::new();
+    for (target, root, naming) in images {
+        let Location::Registry(reference) = target else { continue };
+        let name = naming.full.clone().unwrap_or_else(|| root.digest().to_string());
+        let Some((digest, first)) = digests.insert(reference.to_string(), (root.digest(), name.clone())) else {
+            continue;
+        };
+        if digest != root.digest() {
+            return Err(Failure::usage(format_args!("cannot copy {first} and {name}: both go to {target}"))
+                .hint("copy each alone, with a tag in the target"));
+        }
+    }
+    Ok(())
 }
 
 /// The name that something said about an image has at a target, where one without a tag is known by its digest.

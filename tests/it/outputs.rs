@@ -69,7 +69,7 @@ fn several_images_in_an_archive_on_standard_output_are_not_followed_by_results()
     let file = File::create(bench.path("out.tar")).unwrap();
     let line = ["pull", "-q", &one, &two, "-o", "oci-archive:/dev/stdout"];
     assert!(bench.command(&line).stdout(file).status().unwrap().success());
-    assert_eq!(bench.ok(&["tags", "out.tar"]), "1\n2");
+    assert_eq!(bench.ok(&["tags", "out.tar"]), format!("{one}\n{two}"));
 }
 
 #[test]
@@ -169,6 +169,11 @@ fn commands_that_cannot_read_a_pipe_say_so() {
             assert!(outcome.stderr.contains("hint: save it to a file first"), "{command} {location}: {outcome}");
         }
     }
+    for line in [&["annotate", "-", "k=v"][..], &["annotate", "/dev/stdin", "k=v"], &["gc", "/dev/stdin"]] {
+        let outcome = bench.ocikit_with_input(line, &bytes);
+        assert_eq!(outcome.code, 2, "{line:?}: {outcome}");
+        assert!(outcome.stderr.contains("cannot read a pipe here"), "{line:?}: {outcome}");
+    }
 }
 
 #[test]
@@ -192,4 +197,44 @@ fn a_warning_with_a_hint_is_two_lines() {
     let outcome = bench.ocikit(&["push", "a.tar", &targets[0], &targets[1]]);
     assert_eq!(outcome.code, 0, "{outcome}");
     assert!(outcome.stderr.contains("\nhint: set OCIKIT_REGISTRY") && !outcome.stderr.contains("\\n"), "{outcome}");
+}
+
+#[test]
+fn all_tags_are_copied_between_any_two_places() {
+    let (bench, registry) = (two_archives(), Registry::start());
+    bench.ok(&["copy", "a.tar", "oci:names:one"]);
+    bench.ok(&["copy", "b.tar", "oci:names:two"]);
+    let (one, two) = (bench.ok(&["digest", "a.tar"]), bench.ok(&["digest", "b.tar"]));
+    let repository = format!("{}/app", registry.name());
+    for (from, to) in [
+        ("oci:names", "names.tar"),
+        ("names.tar", "oci:again"),
+        ("oci:again", &repository),
+        (&repository, "pulled.tar"),
+        ("pulled.tar", &format!("{}/other", registry.name())),
+    ] {
+        bench.ok(&["copy", "--all-tags", from, to]);
+        let separator = if to.ends_with(".tar") { '#' } else { ':' };
+        assert_eq!(bench.ok(&["digest", &format!("{to}{separator}one")]), one, "{from} {to}");
+        assert_eq!(bench.ok(&["digest", &format!("{to}{separator}two")]), two, "{from} {to}");
+    }
+    let single = fixture("buildkit-single/image.tar");
+    for (line, code) in [(["oci:names:one", "x.tar"], 2), ([single.as_str(), "x.tar"], 3), (["-", "x.tar"], 2)] {
+        let outcome = bench.ocikit(&["copy", "--all-tags", line[0], line[1]]);
+        assert_eq!(outcome.code, code, "{line:?}: {outcome}");
+    }
+}
+
+#[test]
+fn names_that_lead_to_one_tag_are_refused_before_anything_is_copied() {
+    let (bench, registry) = (two_archives(), Registry::start());
+    let (one, two) = (format!("{}/one:v1", registry.name()), format!("{}/two:v1", registry.name()));
+    bench.ok(&["push", "a.tar", &one]);
+    bench.ok(&["push", "b.tar", &two]);
+    bench.ok(&["pull", &one, &two, "-o", "both.tar"]);
+    let to = format!("{}/to", registry.name());
+    let outcome = bench.ocikit(&["copy", "--all-tags", "both.tar", &to]);
+    assert_eq!(outcome.code, 2, "{outcome}");
+    assert!(outcome.stderr.contains(&one) && outcome.stderr.contains(&two), "{outcome}");
+    assert_eq!(bench.ocikit(&["tags", &to]).code, 3, "nothing was copied");
 }

@@ -6,7 +6,7 @@ use ocikit::{Location, Reference};
 use crate::archive::Archive;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::transfer::{Transfer, copy_several, copy_to_all};
+use crate::transfer::{Named, Transfer, copy_several, copy_to_all};
 
 /// Pull images from registries into an archive or a layout
 ///
@@ -43,7 +43,8 @@ impl Pull {
         if let [source] = &sources[..] {
             return copy_to_all(context, &session, source, &[output], &self.transfer).await;
         }
-        copy_several(context, &session, &self.reference, &output, &self.transfer).await
+        let images = self.reference.iter().map(Named::of_reference).collect();
+        copy_several(context, &session, images, &output, &self.transfer).await
     }
 }
 
