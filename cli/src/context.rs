@@ -13,7 +13,7 @@ use ocikit::registry::{
     Keychains, Redirects, RequestObserver, RetryOptions, Timeouts,
 };
 use ocikit::sync::Access;
-use ocikit::{Client, Location, Registry, Session, SessionOptions};
+use ocikit::{Client, Location, Name, Registry, Session, SessionOptions};
 use ocikit_sign::HttpOptions;
 use zeroize::Zeroizing;
 
@@ -423,7 +423,7 @@ impl Context {
     /// Expands a location to write to; `/dev/stdout` and its synonyms become `-`.
     pub(crate) fn expand_output(&self, location: &Location) -> Location {
         match location {
-            Location::Path { path, .. } if crate::file::is_stdout(path) => Location::Stdio,
+            Location::Path { path, name: Name::Only } if crate::file::is_stdout(path) => Location::Stdio,
             location => self.expand(location),
         }
     }
@@ -431,7 +431,7 @@ impl Context {
     /// Expands a location to read from; `/dev/stdin` and its synonyms become `-`.
     pub(crate) fn expand_input(&self, location: &Location) -> Location {
         match location {
-            Location::Path { path, .. } if crate::file::is_stdin(path) => Location::Stdio,
+            Location::Path { path, name: Name::Only } if crate::file::is_stdin(path) => Location::Stdio,
             location => self.expand(location),
         }
     }

@@ -112,7 +112,7 @@ fn code_of(error: &Error) -> Code {
         Error::NotFound { .. } | Error::NoPlatform { .. } | Error::Document { .. } | Error::Broken { .. } => {
             Code::Missing
         }
-        Error::Ambiguous { .. } => Code::Usage,
+        Error::Ambiguous { .. } | Error::Pipe { .. } | Error::Proxy { .. } => Code::Usage,
         Error::Mismatch { .. } => Code::Unverified,
         Error::Denied { .. } | Error::Blocked { .. } => Code::Denied,
         Error::Unreachable { .. } => Code::Unreachable,
@@ -135,6 +135,11 @@ fn hint(error: &Error) -> Option<String> {
             };
             format!("choose one of them: {}{more}", shown.join(", "))
         }
+        Error::Proxy { variable, .. } => {
+            let lower = variable.to_lowercase();
+            format!("set {variable} (or {lower}) to a URL such as `http://proxy.example:3128`, or unset it")
+        }
+        Error::Pipe { .. } => "save it to a file first, and name the file".to_owned(),
         Error::Exists { .. } => {
             "leave out --no-clobber to add signatures and attestations to the tag; delete the tag first to replace an SBOM"
                 .to_owned()

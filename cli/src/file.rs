@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use ocikit::Location;
 use ocikit::layout::OutputFile;
 
 use crate::failure::{Failure, Result};
@@ -21,6 +22,12 @@ pub(crate) fn is_stdin(path: &Path) -> bool {
 /// Returns whether a path is standard output: `-`, or `/dev/stdout` or a synonym.
 pub(crate) fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
+}
+
+/// Returns whether a location writes to standard output, under whichever prefix. A file may have the name `-`: only the location `-`
+/// is standard output.
+pub(crate) fn writes_to_stdout(location: &Location) -> bool {
+    *location == Location::Stdio || location.path().is_some_and(|path| path != Path::new("-") && is_stdout(path))
 }
 
 /// A file that appears under its name when it is complete. A device, a pipe or standard output is written to directly.

@@ -1,5 +1,6 @@
 //! Arguments and functions that the commands for copying share.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -11,12 +12,13 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit::image::{ReferrerTag, copy_all, tagged_referrers};
 use ocikit::layout::{OutputFile, TarWriter};
 use ocikit::{
-    Copied, Digest, Error, Location, MediaType, Naming, Platform, Present, Reference, Referrers, Root, Session,
-    SessionOptions, Sink, SourceExt,
+    Copied, Digest, Error, Location, MediaType, Name, Naming, Platform, Present, Reference, Referrers, Root, Session,
+    SessionOptions, Sink, SourceExt, Tag,
 };
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
+use crate::file::writes_to_stdout;
 use crate::policy::{Gate, GateArguments};
 use crate::report::{TargetOutput, partial, report, say};
 
@@ -91,9 +93,10 @@ impl TransferArguments {
         source: &Location,
         gate: Option<&Gate>,
     ) -> Result<(Root, Referrers)> {
-        let (root, present) = match self.platform.is_empty() {
-            true => session.open_present(source).await?,
-            false => (session.open(source).await?, None),
+        let (root, present) = match (pipe(source).await?, self.platform.is_empty()) {
+            (Some(pipe), _) => session.open_pipe(source, pipe).await?,
+            (None, true) => session.open_present(source).await?,
+            (None, false) => (session.open(source).await?, None),
         };
         say_present(context, source, present.as_ref());
         let wanted = session.options().referrers.clone();
@@ -172,7 +175,11 @@ pub(crate) async fn copy_to_all(
     transfer: &TransferArguments,
 ) -> Result {
     session.expect_transfer();
-    if let Some(pipe) = pipe(source).await? {
+    // An image with a name is looked up in the whole archive.
+    if source.name() == Name::Only
+        && !matches!(source, Location::DockerArchive { .. })
+        && let Some(pipe) = pipe(source).await?
+    {
         transfer.check_pipe()?;
         let (copied, present) = session.receive_present_to_each(pipe, targets).await?;
         say_present(context, source, present.as_ref());
@@ -196,8 +203,10 @@ pub(crate) async fn copy_to_all(
 async fn pipe(source: &Location) -> Result<Option<Box<dyn Read + Send>>> {
     let path = match source {
         Location::Stdio => return Ok(Some(Box::new(std::io::stdin()))),
-        Location::Path { path, .. } | Location::Archive { path, .. } => path.clone(),
-        _ => return Ok(None),
+        Location::Path { path, .. } | Location::Archive { path, .. } | Location::DockerArchive { path, .. } => {
+            path.clone()
+        }
+        Location::Layout { .. } | Location::Registry(_) => return Ok(None),
     };
     Ok(ocikit::image::bridge::blocking(move || {
         // A missing file is reported when the source is opened.
@@ -256,8 +265,8 @@ fn report_all(
         transfer.write_digest(result.digest)?;
     }
     let succeeded = done.len();
-    let results: Vec<_> = done.into_iter().map(|(_, result)| result).collect();
-    match targets.contains(&Location::Stdio) {
+    let results: Vec<_> = done.into_iter().map(|(_, results)| results).collect();
+    match targets.iter().any(writes_to_stdout) {
         true => say(context, &results),
         false => report(context, results)?,
     }
@@ -282,18 +291,42 @@ pub(crate) async fn copy_to_one(
 /// The number of images that are opened concurrently.
 const CONCURRENT_OPENS: usize = 8;
 
-/// Copies several images of registries to one place, each under its own tag. Tags are written after all images are complete.
+/// One of several images that go to one place, and its name there.
+#[derive(Clone)]
+pub(crate) struct Named {
+    location: Location,
+    naming: Naming,
+}
+
+impl Named {
+    /// An image of a registry.
+    pub(crate) fn of_reference(reference: &Reference) -> Named {
+        Named { location: Location::Registry(reference.clone()), naming: naming(reference) }
+    }
+
+    /// An image that an archive or layout lists under this name: a tag or a full name.
+    pub(crate) fn listed(place: &Location, name: &str) -> Named {
+        if let Ok(tag) = name.parse::<Tag>() {
+            let location = place.with_name(Name::Tag(tag.clone()));
+            return Named { location, naming: Naming { tag: Some(tag), ..Naming::default() } };
+        }
+        let tag = name.parse::<Reference>().ok().and_then(|reference| reference.tag().cloned());
+        let naming = Naming { tag, full: Some(name.to_owned()), replaces: None };
+        Named { location: place.with_name(Name::Full(name.to_owned())), naming }
+    }
+}
+
+/// Copies several images to one place, each under its own name. Tags are written after all images are complete.
 pub(crate) async fn copy_several(
     context: &Context,
     session: &Session,
-    references: &[Reference],
+    images: Vec<Named>,
     target: &Location,
     transfer: &TransferArguments,
 ) -> Result {
     let gate = &transfer.gate().await?;
-    let open = |reference: Reference| async move {
-        let location = Location::Registry(reference.clone());
-        if let Some(tag) = reference.tag()
+    let open = |Named { location, naming }: Named| async move {
+        if let Some(tag) = &naming.tag
             && let Some(kind) = ReferrerTag::of(tag)
         {
             // With a policy, referrers are copied together with their subjects, and only if the policy allows it.
@@ -308,14 +341,15 @@ pub(crate) async fn copy_several(
         }
         let (root, referrers) = transfer.open(context, session, &location, gate.as_ref()).await?;
         let root = transfer.select_platforms(root).await?;
-        let target = image_target(target, &reference);
+        let target = image_target(target, &location, &naming)?;
         transfer.check_target(session, root.digest(), &target).await?;
-        Ok::<_, Failure>((vec![(target, root, naming(&reference))], referrers))
+        Ok::<_, Failure>((vec![(target, root, naming)], referrers))
     };
-    let roots = stream::iter(references.to_vec()).map(open).buffered(CONCURRENT_OPENS);
+    let roots = stream::iter(images).map(open).buffered(CONCURRENT_OPENS);
     let roots: Vec<(Vec<_>, Referrers)> = roots.try_collect().await?;
     let (roots, referrers): (Vec<_>, Vec<_>) = roots.into_iter().unzip();
     let roots: Vec<_> = roots.into_iter().flatten().collect();
+    check_distinct(&roots)?;
     let session = &session.with_referrers(Referrers::of_any(referrers));
     let mut results = Vec::new();
     if transfer.dry_run {
@@ -327,7 +361,13 @@ pub(crate) async fn copy_several(
     let sink = session.sink(target).await?;
     let named: Vec<_> = roots.iter().map(|(_, root, naming)| (root.clone(), vec![naming.clone()])).collect();
     let copied = copy_all(&named, &sink, &session.copy_options(Vec::new())).await?;
-    report(context, roots.iter().zip(&copied).map(|((target, ..), copied)| TargetOutput::of(target, copied)).collect())
+    let results: Vec<_> =
+        roots.iter().zip(&copied).map(|((target, ..), copied)| TargetOutput::of(target, copied)).collect();
+    match writes_to_stdout(target) {
+        true => say(context, &results),
+        false => report(context, results)?,
+    }
+    Ok(())
 }
 
 /// Returns the names of an image of a registry in an archive or layout.
@@ -338,13 +378,35 @@ fn naming(reference: &Reference) -> Naming {
 }
 
 /// Returns the target of one of several images: the same tag in the target repository, or the target itself.
-fn image_target(target: &Location, reference: &Reference) -> Location {
-    match (target, reference.tag()) {
+fn image_target(target: &Location, source: &Location, naming: &Naming) -> Result<Location> {
+    match (target, &naming.tag) {
         (Location::Registry(target), Some(tag)) => {
-            Location::Registry(Reference::tagged(target.repository().clone(), tag.clone()))
+            Ok(Location::Registry(Reference::tagged(target.repository().clone(), tag.clone())))
         }
-        _ => target.clone(),
+        (Location::Registry(target), None) => {
+            let repository = target.repository();
+            let failure = Failure::usage(format_args!("cannot copy {source} to {repository}: its name has no tag"));
+            Err(failure.hint("copy it alone, with a tag in the target"))
+        }
+        _ => Ok(target.clone()),
     }
+}
+
+/// Fails if two different images get one tag of a registry: the second would overwrite the first.
+fn check_distinct(images: &[(Location, Root, Naming)]) -> Result {
+    let mut digests: HashMap<String, (Digest, String)> = HashMap::new();
+    for (target, root, naming) in images {
+        let Location::Registry(reference) = target else { continue };
+        let name = naming.full.clone().unwrap_or_else(|| root.digest().to_string());
+        let Some((digest, first)) = digests.insert(reference.to_string(), (root.digest(), name.clone())) else {
+            continue;
+        };
+        if digest != root.digest() {
+            return Err(Failure::usage(format_args!("cannot copy {first} and {name}: both go to {target}"))
+                .hint("copy each alone, with a tag in the target"));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the target of a referrer: its tag in the target repository, or its digest if it has no tag.

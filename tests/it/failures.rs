@@ -143,7 +143,7 @@ fn words_that_make_no_sense() {
         &["digest", "localhost:5000/UPPER"],
         &["digest", "a.tar", "--platform", "linux"],
         &["nonsense"],
-        &["pull", "localhost:5000/a", "-o", "localhost:5000/b"],
+        &["pull", "localhost:5000/a", "-o", "docker://localhost:5000/b"],
     ] {
         let outcome = bench().ocikit(line);
         assert_eq!(outcome.code, 2, "{line:?}: {outcome}");

@@ -20,6 +20,8 @@ mod lies;
 mod locations;
 mod look;
 mod output;
+#[cfg(unix)]
+mod outputs;
 mod peers;
 mod platforms;
 mod plugins;

@@ -122,7 +122,7 @@ impl Annotate {
                 context.output.say("hint: sign the new digest; add --drop-referrers to remove the old referrers");
             }
         }
-        if matches!(output, Some(Location::Stdio)) {
+        if output.as_ref().is_some_and(crate::file::writes_to_stdout) {
             return Ok(());
         }
         let changed = digest != before;

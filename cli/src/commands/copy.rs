@@ -1,11 +1,11 @@
 use clap::Args;
 use ocikit::registry::{Credential, Secret};
-use ocikit::{Location, Reference};
+use ocikit::{Location, Name, Reference};
 
 use crate::archive::ArchiveArguments;
 use crate::context::Context;
-use crate::failure::{Failure, Result};
-use crate::transfer::{TransferArguments, copy_several, copy_to_all};
+use crate::failure::{Code, Failure, Result};
+use crate::transfer::{Named, TransferArguments, copy_several, copy_to_all};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,7 +26,7 @@ pub(crate) struct Copy {
     /// Where to copy the image; several targets are written in parallel
     #[arg(required = true)]
     target: Vec<Location>,
-    /// Copy every tag of the source repository
+    /// Copy every tag of a repository, archive or layout
     #[arg(long, help_heading = "Copying")]
     all_tags: bool,
     /// Use these credentials for the registry of the source
@@ -68,14 +68,25 @@ impl Copy {
         if !self.all_tags {
             return copy_to_all(context, &session, &source, &targets, &self.transfer).await;
         }
-        let (Location::Registry(source), [target]) = (&source, &targets[..]) else {
-            return Err(Failure::usage(
-                "--all-tags needs a repository in a registry as the source, and exactly one target",
-            ));
+        let [target] = &targets[..] else {
+            return Err(Failure::usage("--all-tags copies to one place").hint("run the command once for each target"));
         };
-        let repository = source.repository();
-        let tags = session.client().repository(repository.clone())?.tags().await?;
-        let references: Vec<_> = tags.into_iter().map(|tag| Reference::tagged(repository.clone(), tag)).collect();
-        copy_several(context, &session, &references, target, &self.transfer).await
+        let images: Vec<_> = if let Location::Registry(source) = &source {
+            let repository = source.repository();
+            let tags = session.client().repository(repository.clone())?.tags().await?;
+            tags.into_iter().map(|tag| Named::of_reference(&Reference::tagged(repository.clone(), tag))).collect()
+        } else {
+            if !matches!(source.name(), Name::Only) {
+                return Err(Failure::usage(format_args!("cannot copy all tags of {source}: it names one image"))
+                    .hint("leave out the tag or digest, or leave out `--all-tags`"));
+            }
+            let names = session.names(&source).await?;
+            if names.is_empty() {
+                let message = format!("cannot copy all tags of {source}: it has none");
+                return Err(Failure::new(Code::Missing, message).hint("leave out `--all-tags`"));
+            }
+            names.iter().map(|name| Named::listed(&source, name)).collect()
+        };
+        copy_several(context, &session, images, target, &self.transfer).await
     }
 }

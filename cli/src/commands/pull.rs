@@ -6,7 +6,7 @@ use ocikit::{Location, Reference};
 use crate::archive::ArchiveArguments;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::transfer::{TransferArguments, copy_several, copy_to_all};
+use crate::transfer::{Named, TransferArguments, copy_several, copy_to_all};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,7 +28,7 @@ pub(crate) struct Pull {
     ///
     /// A name that ends in `.tar` is an archive, any other name is a layout, and `-` is standard output. The NAME of
     /// the default is the last part of the repository.
-    #[arg(long, short, value_name = "LOCATION")]
+    #[arg(long, short, value_name = "LOCATION", value_parser = Location::parse_path)]
     output: Option<Location>,
     #[command(flatten)]
     transfer: TransferArguments,
@@ -57,7 +57,8 @@ impl Pull {
         if let [source] = &sources[..] {
             return copy_to_all(context, &session, source, &[output], &self.transfer).await;
         }
-        copy_several(context, &session, &self.reference, &output, &self.transfer).await
+        let images = self.reference.iter().map(Named::of_reference).collect();
+        copy_several(context, &session, images, &output, &self.transfer).await
     }
 }
 

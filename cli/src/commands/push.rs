@@ -1,5 +1,5 @@
 use clap::Args;
-use ocikit::{Location, Name, Reference, SessionOptions};
+use ocikit::{Location, Name, Reference, Root, Session, SessionOptions};
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -59,6 +59,7 @@ impl Push {
                     let (target, session) = (own_tag(source, &root, reference)?, session.with_referrers(referrers));
                     opened.push((source, target, self.transfer.select_platforms(root).await?, session));
                 }
+                check_distinct(&opened)?;
                 let mut done = Vec::new();
                 let mut failures = Vec::new();
                 for (source, target, root, session) in &opened {
@@ -76,8 +77,20 @@ impl Push {
     }
 }
 
+/// Fails if two archives with different images lead to one tag: the second would overwrite the first.
+fn check_distinct(opened: &[(&Location, Location, Root, Session)]) -> Result {
+    for (at, (source, target, root, _)) in opened.iter().enumerate() {
+        let same = opened[..at].iter().find(|(_, other, first, _)| other == target && first.digest() != root.digest());
+        if let Some((first, ..)) = same {
+            return Err(Failure::usage(format_args!("cannot push {first} and {source}: both go to {target}"))
+                .hint("push each alone, with the tag in the reference"));
+        }
+    }
+    Ok(())
+}
+
 /// Returns the reference for one of several archives: with the tag in its location, or else the tag in its `index.json`.
-fn own_tag(source: &Location, root: &ocikit::Root, reference: &Reference) -> Result<Location> {
+fn own_tag(source: &Location, root: &Root, reference: &Reference) -> Result<Location> {
     let named = root.descriptor().annotations.get(ocikit::spec::annotations::REF_NAME);
     let tag = match source.name() {
         Name::Tag(tag) => Some(tag),

@@ -133,6 +133,20 @@ pub enum Error {
         /// The violation.
         problem: String,
     },
+    /// The address of a proxy is not a URL.
+    #[error("cannot use the proxy in {variable}: {problem}")]
+    Proxy {
+        /// The variable that programs read the address from: `HTTP_PROXY` or `HTTPS_PROXY`.
+        variable: &'static str,
+        /// What is wrong with the address, which is not repeated: it may hold a password.
+        problem: String,
+    },
+    /// A pipe, socket or device, where an archive is read more than once.
+    #[error("cannot read a pipe here: {place} can be read only once")]
+    Pipe {
+        /// The pipe.
+        place: String,
+    },
     /// The place, or this version of the program, does not support the operation.
     #[error("{place}: {what}")]
     Unsupported {
@@ -254,6 +268,11 @@ impl Error {
         Error::Broken { place: place.to_string(), source: source.into() }
     }
 
+    /// Returns the error for a pipe where an archive is read more than once.
+    pub fn pipe(place: impl ToString) -> Error {
+        Error::Pipe { place: place.to_string() }
+    }
+
     /// Returns the error for an answer that violates the distribution specification.
     pub fn protocol(place: impl ToString, problem: impl ToString) -> Error {
         Error::Protocol { place: place.to_string(), problem: problem.to_string() }
@@ -309,6 +328,8 @@ impl Error {
             Error::Referrers { subject, place, source } => {
                 Error::Referrers { subject: *subject, place: place.clone(), source: source.clone() }
             }
+            Error::Proxy { variable, problem } => Error::Proxy { variable, problem: problem.clone() },
+            Error::Pipe { place } => Error::pipe(place),
             Error::Unsupported { place, what } => Error::Unsupported { place: place.clone(), what: what.clone() },
             Error::Failed { operation, place, source } => {
                 Error::failed(operation, place, io::Error::new(source.kind(), source.to_string()))

@@ -58,7 +58,9 @@ pub use docker_archive::DockerArchive;
 pub use gc::{Collected, GcOptions, Removed, gc};
 pub use inventory::open_all;
 pub use ocikit_archive::Compression;
-pub use open::{Received, has_docker_list, open, open_archive, open_docker_archive, receive};
+pub use open::{
+    Received, has_docker_list, open, open_archive, open_docker_archive, open_docker_pipe, open_pipe, receive,
+};
 pub use output::OutputFile;
 pub use pipe::Pipe;
 pub use scratch::Scratch;

@@ -29,7 +29,7 @@ pub async fn open(path: impl Into<PathBuf>, scratch: &Scratch) -> Result<Arc<dyn
     match metadata.await? {
         metadata if metadata.is_dir() => Ok(Arc::new(Dir::open(path).await?)),
         metadata if metadata.is_file() => open_archive(path, scratch).await,
-        _ => Err(Error::broken(path.display(), NOT_REGULAR)),
+        _ => Err(Error::pipe(path.display())),
     }
 }
 
@@ -51,21 +51,20 @@ pub async fn open_archive(path: impl Into<PathBuf>, scratch: &Scratch) -> Result
 /// As [`open_archive`]; [`Error::Broken`] if it has no such list.
 pub async fn open_docker_archive(path: impl Into<PathBuf>, scratch: &Scratch) -> Result<Arc<dyn Source>> {
     let (path, scratch) = (path.into(), scratch.clone());
-    blocking(move || {
-        let file = plain(&path, open_regular(&path)?, &scratch)?;
-        let index = read_index(&path, &file)?;
-        match entry(&file, &index, MANIFEST_JSON, &path)? {
-            Some(list) => {
-                let roots = entry(&file, &index, INDEX_JSON, &path)?;
-                // The listed images are read even if the layout is invalid.
-                let roots = roots.and_then(|roots| Index::parse(roots).ok());
-                let archive = DockerArchive::of(path, file, &index, &list, roots.as_ref(), &scratch)?;
-                Ok(Arc::new(archive) as Arc<dyn Source>)
-            }
-            None => Err(Error::broken(path.display(), "it has no `manifest.json`, so it is not a docker archive")),
+    blocking(move || docker_archive(path.clone(), plain(&path, open_regular(&path)?, &scratch)?, &scratch)).await
+}
+
+fn docker_archive(path: PathBuf, file: File, scratch: &Scratch) -> Result<Arc<dyn Source>> {
+    let index = read_index(&path, &file)?;
+    match entry(&file, &index, MANIFEST_JSON, &path)? {
+        Some(list) => {
+            let roots = entry(&file, &index, INDEX_JSON, &path)?;
+            // The listed images are read even if the layout is invalid.
+            let roots = roots.and_then(|roots| Index::parse(roots).ok());
+            Ok(Arc::new(DockerArchive::of(path, file, &index, &list, roots.as_ref(), scratch)?))
         }
-    })
-    .await
+        None => Err(Error::broken(path.display(), "it has no `manifest.json`, so it is not a docker archive")),
+    }
 }
 
 /// Returns whether an archive has a `manifest.json` for `docker load`, possibly in addition to that of its layout.
@@ -82,16 +81,13 @@ pub async fn has_docker_list(path: impl Into<PathBuf>, scratch: &Scratch) -> Res
     .await
 }
 
-/// The error for a path that is not a regular file.
-const NOT_REGULAR: &str = "it is a pipe, socket or device, which can be read once: only copying reads it";
-
 /// Opens an archive, which must be a regular file: opening a pipe would wait for its writer.
 fn open_regular(path: &Path) -> Result<File> {
     let failed = |error| cannot_open(path, error);
     match fs::metadata(path).map_err(failed)? {
         metadata if metadata.is_file() => File::open(path).map_err(failed),
         metadata if metadata.is_dir() => Err(cannot_open(path, io::ErrorKind::IsADirectory.into())),
-        _ => Err(Error::broken(path.display(), NOT_REGULAR)),
+        _ => Err(Error::pipe(path.display())),
     }
 }
 
@@ -157,6 +153,50 @@ pub async fn receive(
         }
         Begun::Opened(source) => Ok(Received { source, has_docker_list: true }),
     }
+}
+
+/// Reads an archive that comes through a pipe, compressed or not, to its end into a temporary file, and opens it there.
+/// `name` is how messages name it.
+///
+/// # Errors
+///
+/// As [`open_archive`].
+pub async fn open_pipe(
+    name: impl Into<String>,
+    reader: impl Read + Send + 'static,
+    scratch: &Scratch,
+) -> Result<Received> {
+    let (name, scratch) = (PathBuf::from(name.into()), scratch.clone());
+    blocking(move || {
+        let file = unpack_pipe(&name, reader, &scratch)?;
+        let has_docker_list = read_index(&name, &file)?.file(MANIFEST_JSON).is_some();
+        Ok(Received { source: archive(&name, file, &scratch)?.into_source(), has_docker_list })
+    })
+    .await
+}
+
+/// Opens an archive that comes through a pipe as [`open_pipe`] does, by the list that `docker save` writes.
+///
+/// # Errors
+///
+/// As [`open_docker_archive`].
+pub async fn open_docker_pipe(
+    name: impl Into<String>,
+    reader: impl Read + Send + 'static,
+    scratch: &Scratch,
+) -> Result<Arc<dyn Source>> {
+    let (name, scratch) = (PathBuf::from(name.into()), scratch.clone());
+    blocking(move || docker_archive(name.clone(), unpack_pipe(&name, reader, &scratch)?, &scratch)).await
+}
+
+/// The bytes of an archive that comes through a pipe, without its compression, in a temporary file.
+fn unpack_pipe(name: &Path, reader: impl Read, scratch: &Scratch) -> Result<File> {
+    let name = name.display().to_string();
+    let counter = Arc::new(AtomicU64::new(0));
+    let counted = Counted { reader, counter: counter.clone() };
+    let mut decoder = Decoder::new(counted).map_err(|error| Error::failed("read", &name, error))?;
+    // Not beside the pipe: `/dev` and `/proc` hold no files.
+    scratch.unpack(&name, Path::new("-"), &mut decoder, &|| counter.load(Ordering::Relaxed))
 }
 
 /// An archive that was read from a pipe.

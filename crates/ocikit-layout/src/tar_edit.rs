@@ -283,8 +283,12 @@ pub(crate) fn lock(path: &Path) -> Result<File> {
     loop {
         let failed = |error| cannot_open(path, error);
         // Opening a device may have side effects.
-        if !std::fs::metadata(path).map_err(failed)?.is_file() {
-            return Err(Error::broken(path.display(), "it is not a regular file, and cannot be changed in place"));
+        match std::fs::metadata(path).map_err(failed)? {
+            found if found.is_dir() => {
+                return Err(Error::broken(path.display(), "it is a directory, not an archive"));
+            }
+            found if !found.is_file() => return Err(Error::pipe(path.display())),
+            _ => {}
         }
         let file = File::options().read(true).write(true).open(path).map_err(failed)?;
         match file.lock() {

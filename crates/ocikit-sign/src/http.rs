@@ -143,11 +143,12 @@ impl Http {
             .timeout(options.total)
             .user_agent(&options.user_agent)
             .no_proxy();
-        for proxy in [&options.proxies.http, &options.proxies.https].into_iter().flatten() {
+        for (variable, proxy) in [("HTTP_PROXY", &options.proxies.http), ("HTTPS_PROXY", &options.proxies.https)] {
+            let Some(proxy) = proxy else { continue };
             // The parser's error may contain the address, which may hold a password.
             let is_url = proxy.trim().is_empty() || Url::parse(&proxy::url_of(proxy)).is_ok();
             if !is_url {
-                return Err(Error::Unsupported("the address of the proxy is not a URL".to_owned()));
+                return Err(Error::Unsupported(format!("the address of the proxy in {variable} is not a URL")));
             }
         }
         let proxies = options.proxies.clone();

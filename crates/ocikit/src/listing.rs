@@ -43,7 +43,11 @@ impl Session {
     ///
     /// Those of the place; [`Error::Unsupported`] for registries and pipes.
     pub async fn names(&self, location: &Location) -> Result<Vec<String>> {
-        let path = location.path().ok_or_else(|| unsupported(location, "it is neither an archive nor a layout"))?;
+        let path = match (location, location.path()) {
+            (_, Some(path)) => path,
+            (Location::Stdio, _) => return Err(Error::pipe(location)),
+            (_, None) => return Err(unsupported(location, "it is neither an archive nor a layout")),
+        };
         let roots = match path.is_dir() {
             true => self.shared(Dir::open(path).await?).roots().await?,
             false => {

@@ -164,6 +164,40 @@ impl FromStr for Location {
     type Err = ocikit_spec::Error;
 
     fn from_str(text: &str) -> Result<Location, Self::Err> {
+        Location::parse_or(text, |text| Ok(Location::Registry(text.parse()?)))
+    }
+}
+
+impl Location {
+    /// Reads a location where only a file or directory is possible: a text that names nothing else is a path, not a registry
+    /// reference.
+    ///
+    /// ```
+    /// use ocikit::Location;
+    ///
+    /// assert!(matches!(Location::parse_path("app")?, Location::Path { .. }));
+    /// assert!(matches!(Location::parse_path("oci:app:v1")?, Location::Layout { .. }));
+    /// # Ok::<(), ocikit::spec::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// An empty text, a prefix without a path, and transports of other tools.
+    pub fn parse_path(text: &str) -> Result<Location, ocikit_spec::Error> {
+        Location::parse_or(text, |text| match text.is_empty() {
+            true => Err(refuse(text, "the path is empty")),
+            false => {
+                let (path, name) = path_and_choice(text);
+                Ok(Location::Path { path: path.into(), name })
+            }
+        })
+    }
+
+    /// Reads a location; `otherwise` reads what is neither `-`, nor has a prefix, nor looks like a path.
+    fn parse_or(
+        text: &str,
+        otherwise: impl Fn(&str) -> Result<Location, ocikit_spec::Error>,
+    ) -> Result<Location, ocikit_spec::Error> {
         if text == "-" {
             return Ok(Location::Stdio);
         }
@@ -196,7 +230,7 @@ impl FromStr for Location {
         if is_path || has_drive(text) || ends_like_an_archive(path) {
             return Ok(Location::Path { path: path.into(), name });
         }
-        Ok(Location::Registry(text.parse()?))
+        otherwise(text)
     }
 }
 

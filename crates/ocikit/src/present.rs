@@ -1,3 +1,6 @@
+use std::future::ready;
+use std::io::Read;
+
 use ocikit_image::{Name, Result, Root, select_platforms};
 use ocikit_layout::has_docker_list;
 use ocikit_spec::{Descriptor, Platform};
@@ -37,6 +40,30 @@ impl Session {
         match path {
             Some(path) => self.present(root, has_docker_list(path, &self.scratch())).await,
             None => Ok((root, None)),
+        }
+    }
+
+    /// As [`Session::open_present`], of an archive that comes through a pipe: it is read to its end into a temporary file
+    /// first. [`Session::receive`] copies it while it comes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the archive and [`Root::open`].
+    pub async fn open_pipe(
+        &self,
+        location: &Location,
+        reader: impl Read + Send + 'static,
+    ) -> Result<(Root, Option<Present>)> {
+        let (place, name) = (location.to_string(), location.name());
+        if let Location::DockerArchive { .. } = location {
+            let source = ocikit_layout::open_docker_pipe(place, reader, &self.scratch()).await?;
+            return Ok((Root::open(source, &name).await?, None));
+        }
+        let received = ocikit_layout::open_pipe(place, reader, &self.scratch()).await?;
+        let root = Root::open(received.source, &name).await?;
+        match name {
+            Name::Digest(_) => Ok((root, None)),
+            _ => self.present(root, ready(Ok(received.has_docker_list))).await,
         }
     }
 

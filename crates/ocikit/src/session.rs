@@ -98,7 +98,7 @@ impl Session {
             Location::DockerArchive { path, .. } => ocikit_layout::open_docker_archive(path, &self.scratch()).await,
             Location::Path { path, .. } => ocikit_layout::open(path, &self.scratch()).await,
             Location::Registry(reference) => Ok(Arc::new(self.client.repository(reference.repository().clone())?)),
-            Location::Stdio => Err(unsupported(location, "a pipe cannot be opened, only received")),
+            Location::Stdio => Err(Error::pipe(location)),
         }
     }
 
@@ -408,6 +408,7 @@ impl Session {
             (Some(Local::Archive(path)), _) => Ok(Arc::new(TarEdit::open(path).await?)),
             (Some(Local::Layout(path)), _) => Ok(Arc::new(self.shared(Dir::open(path).await?))),
             (None, Location::Registry(_)) => self.sink(location).await,
+            (None, Location::Stdio) => Err(Error::pipe(location)),
             (None, _) => Err(unsupported(location, "it cannot be changed")),
         }
     }

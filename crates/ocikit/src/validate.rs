@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use ocikit_image::{Name, Report, Result, Scope, Source, SourceExt, ValidateOptions, validate};
+use ocikit_image::{Error, Name, Report, Result, Scope, Source, SourceExt, ValidateOptions, validate};
 use ocikit_layout::{Collected, Dir, GcOptions, gc, open_all};
 
 use crate::location::Location;
@@ -16,7 +16,7 @@ impl Session {
     /// opened, and those of [`validate`].
     pub async fn validate(&self, location: &Location, options: &ValidateOptions) -> Result<Report> {
         let path = match (location, location.name()) {
-            (Location::Stdio, _) => return Err(unsupported(location, "a pipe cannot be validated, only a file")),
+            (Location::Stdio, _) => return Err(Error::pipe(location)),
             (_, Name::Only) => location.path(),
             _ => None,
         };
@@ -49,6 +49,7 @@ impl Session {
             Location::Layout { path, .. } | Location::Archive { path, .. } | Location::Path { path, .. } => {
                 gc(path, options).await
             }
+            Location::Stdio => Err(Error::pipe(location)),
             _ => Err(unsupported(location, "it is neither an OCI archive nor an OCI layout")),
         }
     }

@@ -76,6 +76,6 @@ pub async fn gc(path: impl AsRef<Path>, options: &GcOptions) -> Result<Collected
     match metadata.await? {
         metadata if metadata.is_dir() => dir::collect(&path, options).await,
         metadata if metadata.is_file() => tar::collect(&path, options).await,
-        _ => Err(Error::broken(path.display(), "it is neither a file nor a directory")),
+        _ => Err(Error::pipe(path.display())),
     }
 }

@@ -409,9 +409,17 @@ impl Transport {
         let reach = if proxy.is_some() { Reach::Anywhere } else { reach };
         builder = builder.dns_resolver(Resolver(reach));
         if let Some(proxy) = proxy {
-            let proxy = Proxy::all(proxy.as_str());
-            builder =
-                builder.proxy(proxy.map_err(|error| Error::broken("the address of the proxy", error.without_url()))?);
+            let proxy = Proxy::all(proxy.as_str()).map_err(|error| {
+                let variable = if url.scheme() == "https" { "HTTPS_PROXY" } else { "HTTP_PROXY" };
+                // Only the innermost cause says what is wrong.
+                let error = error.without_url();
+                let mut cause: &dyn std::error::Error = &error;
+                while let Some(inner) = cause.source() {
+                    cause = inner;
+                }
+                Error::Proxy { variable, problem: cause.to_string() }
+            });
+            builder = builder.proxy(proxy?);
         }
         Ok(builder)
     }
