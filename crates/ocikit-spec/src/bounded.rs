@@ -11,6 +11,8 @@ use serde::de::{
 };
 use serde_json::{Number, Value};
 
+use crate::keys::folds_to;
+
 /// The maximum number of annotations or labels in one place. Real documents have dozens.
 const MAX_ANNOTATIONS: usize = 10_000;
 
@@ -209,9 +211,9 @@ impl<'de> Deserialize<'de> for NamesBlobs {
             fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<NamesBlobs, A::Error> {
                 let (mut digest, mut size, mut found) = (false, false, false);
                 while let Some(key) = pairs.next_key::<std::borrow::Cow<'de, str>>()? {
-                    digest |= key == "digest";
-                    size |= key == "size";
-                    found |= key == "blobSum";
+                    digest |= folds_to(&key, "digest");
+                    size |= folds_to(&key, "size");
+                    found |= folds_to(&key, "blobSum");
                     if found {
                         pairs.next_value::<IgnoredAny>()?;
                     } else {

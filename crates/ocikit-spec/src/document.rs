@@ -11,6 +11,7 @@ use crate::bounded::{self, List, NamesBlobs};
 use crate::descriptor::null_is_empty;
 use crate::error::{Error, Result};
 use crate::json::{self, Object};
+use crate::keys;
 use crate::{Annotations, Descriptor, Digest, MediaType, Platform};
 
 /// The maximum size of a manifest, index or config in bytes: the limit of registries.
@@ -168,7 +169,9 @@ impl Content {
         }
         check_length("document", &bytes, MAX_DOCUMENT_SIZE)?;
         let fields = parse_object("document", &bytes)?;
-        let has = |key| fields.raw(key).is_some_and(|value| value != "null");
+        // A key in another case also decides the kind: parsing then fails.
+        let key_of = |name| fields.keys().find(|key| keys::folds_to(key, name) && fields.raw(key) != Some("null"));
+        let has = |name| key_of(name).is_some();
         let stated: Option<MediaType> = field("document", &fields, "mediaType")?;
         let stated = stated.filter(|stated| !stated.as_str().is_empty());
         let kind = match &stated {
@@ -195,12 +198,13 @@ impl Content {
                 }
                 Ok(Content::Document(Document::Index(index)))
             }
-            Some(kind) if kind.is_schema1() => {
-                match ["manifests", "layers", "config"].into_iter().find(|key| fields.raw(key).is_some()) {
-                    Some(key) => Err(invalid("document", format!("it is a docker schema 1 manifest and has `{key}`"))),
-                    None => Ok(Content::Schema1),
+            Some(kind) if kind.is_schema1() => match ["manifests", "layers", "config"].into_iter().find_map(key_of) {
+                Some(key) => {
+                    let key = key.escape_default();
+                    Err(invalid("document", format!("it is a docker schema 1 manifest and has `{key}`")))
                 }
-            }
+                None => Ok(Content::Schema1),
+            },
             Some(_) => Ok(Content::Document(Document::Manifest(Manifest::parse(bytes)?))),
             None => match serde_json::from_slice::<NamesBlobs>(&bytes) {
                 Ok(NamesBlobs(false)) => Ok(Content::Blob),
@@ -289,13 +293,14 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// [`Error::Document`] if it is not one, has a key twice or in another case (`Layers`), or also lists `manifests`.
+    /// [`Error::Document`] if it is not one, has a known key twice or in another case (`Layers`) at any depth, or also
+    /// lists `manifests`.
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Manifest> {
         const WHAT: &str = "manifest";
         let text = Text(bytes.into());
         let object = parse_object(WHAT, &text.0)?;
-        let known = ["schemaVersion", "mediaType", "artifactType", "config", "layers", "subject", "annotations"];
-        check_keys(WHAT, &object, &known, &["manifests", "fsLayers"])?;
+        check_keys(WHAT, &text, keys::MANIFEST)?;
+        check_kind(WHAT, &object, &["manifests", "fsLayers"])?;
         let media_type: Option<MediaType> = field(WHAT, &object, "mediaType")?;
         let draft = media_type == Some(MediaType::OCI_ARTIFACT_MANIFEST);
         if !draft {
@@ -383,13 +388,14 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// [`Error::Document`] if it is not one, has a key twice or in another case, or also has a config or layers.
+    /// [`Error::Document`] if it is not one, has a known key twice or in another case at any depth, or also has a config
+    /// or layers.
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Index> {
         const WHAT: &str = "index";
         let text = Text(bytes.into());
         let object = parse_object(WHAT, &text.0)?;
-        let known = ["schemaVersion", "mediaType", "artifactType", "manifests", "subject", "annotations"];
-        check_keys(WHAT, &object, &known, &["config", "layers", "fsLayers"])?;
+        check_keys(WHAT, &text, keys::INDEX)?;
+        check_kind(WHAT, &object, &["config", "layers", "fsLayers"])?;
         check_schema_version(WHAT, &object)?;
         let manifests: List<Descriptor, MAX_ROOTS> = field(WHAT, &object, "manifests")?;
         let view = IndexView {
@@ -601,11 +607,12 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Error::Document`] if it is not one.
+    /// [`Error::Document`] if it is not one, or has a known key twice or in another case (`Architecture`) at any depth.
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Config> {
         const WHAT: &str = "config";
         let text = Text(bytes.into());
         parse_object(WHAT, &text.0)?;
+        check_keys(WHAT, &text, keys::CONFIG)?;
         // Ignored fields have no limit on nesting here, but other readers fail at theirs.
         serde_json::from_slice::<NamesBlobs>(&text.0).map_err(|error| invalid(WHAT, error))?;
         let mut view: ConfigView = serde_json::from_slice(&text.0).map_err(|error| invalid(WHAT, error))?;
@@ -904,19 +911,19 @@ fn field<T: DeserializeOwned>(document: &'static str, object: &Fields<'_>, key: 
     object.get(key).map_err(|error| invalid(document, format!("`{key}`: {error}")))
 }
 
-/// Go's decoder accepts `Layers` for `layers`, and docker, containerd and others are written in Go. A document that
-/// they would read differently is rejected.
-fn check_keys(document: &'static str, object: &Fields<'_>, known: &[&str], foreign: &[&str]) -> Result<()> {
+/// Rejects a document that readers written in Go would read differently, at any depth.
+fn check_keys(document: &'static str, text: &Text, known: keys::Keys) -> Result<()> {
+    keys::check(text.as_str(), known).map_err(|problem| invalid(document, problem))
+}
+
+/// Rejects a document that could be read as another kind of document.
+fn check_kind(document: &'static str, object: &Fields<'_>, foreign: &[&str]) -> Result<()> {
     for key in object.keys() {
         // Every reader treats `null` as absent.
         let is_null = || object.raw(key) == Some("null");
-        if foreign.iter().any(|name| name.eq_ignore_ascii_case(key)) && !is_null() {
-            return Err(invalid(document, format!("it also has `{key}`, which belongs to another kind of document")));
-        }
-        if !known.contains(&key)
-            && let Some(meant) = known.iter().find(|name| name.eq_ignore_ascii_case(key))
-        {
-            return Err(invalid(document, format!("it has `{key}`, which some readers treat as `{meant}`")));
+        if foreign.iter().any(|name| keys::folds_to(key, name)) && !is_null() {
+            let problem = format!("it also has `{}`, which belongs to another kind of document", key.escape_default());
+            return Err(invalid(document, problem));
         }
     }
     Ok(())

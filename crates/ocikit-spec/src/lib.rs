@@ -34,6 +34,7 @@ mod digest;
 mod document;
 mod error;
 mod json;
+mod keys;
 mod media_type;
 #[cfg(feature = "oci-spec")]
 mod oci_spec;

@@ -150,6 +150,10 @@ fn rejects_ambiguous_documents() {
         good.replace(r#""size":2"#, r#""size":99999999999999999999"#),
         good.replace(r#""size":2"#, r#""size":2.5"#),
         good.replace(r#""size":2"#, r#""size":2,"size":3"#),
+        good.replace(r#""size":2"#, r#""size":2,"Size":3"#),
+        good.replace(r#""size":2"#, "\"size\":2,\"\u{17f}ize\":3"),
+        good.replace(r#""layers":[]"#, "\"layers\":[],\"layer\u{17f}\":[]"),
+        good.replace(r#""layers":[]"#, "\"layers\":[],\"manife\u{17f}ts\":[]"),
         good.replace("sha256:44", "sha256:4"),
         good.replace("sha256:44", "sha1:44"),
         good[..good.len() - 1].to_owned(),
@@ -164,6 +168,40 @@ fn rejects_ambiguous_documents() {
     assert!(Index::parse(good).is_err());
     assert!(Index::parse(r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#).is_err());
     assert!(Index::parse(r#"{"schemaVersion":2}"#).is_err());
+    let entry = r#""manifests":[{"mediaType":"a/b","size":2,"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","platform":{"os":"linux","architecture":"amd64"}}]"#;
+    let index = format!(r#"{{"schemaVersion":2,{entry}}}"#);
+    assert!(Index::parse(index.clone()).is_ok());
+    for (from, to) in [
+        (r#""size":2"#, r#""size":2,"Digest":"sha256:1""#),
+        (r#""size":2"#, r#""size":2,"dige\u017ft":"sha256:1""#),
+        (r#""size":2"#, r#""size":2,"Platform":null"#),
+        (r#""os":"linux""#, r#""os":"linux","OS":"windows""#),
+        (r#""schemaVersion":2"#, r#""schemaVersion":2,"Manifests":[]"#),
+        (r#""schemaVersion":2"#, r#""schemaVersion":2,"manife\u017fts":[]"#),
+        (r#""schemaVersion":2"#, r#""schemaVersion":2,"layer\u017f":[]"#),
+    ] {
+        let error = Index::parse(index.replace(from, to)).unwrap_err().to_string();
+        assert!(error.contains("which"), "{error}");
+        assert!(Content::of(&MediaType::OCI_INDEX, index.replace(from, to)).is_err(), "{to}");
+    }
+    for bad in [
+        r#"{"os":"linux","architecture":"unknown","Architecture":"arm64"}"#,
+        r#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[],"Diff_IDs":[]}}"#,
+        r#"{"os":"linux","architecture":"amd64","rootf\u017f":{}}"#,
+        r#"{"config":{"Env":[],"env":[]}}"#,
+        r#"{"history":[{"Empty_layer":true}]}"#,
+    ] {
+        assert!(Config::parse(bad).is_err(), "{bad}");
+    }
+    // Other media types hide no document in keys of another case.
+    let unknown = MediaType::from("application/x");
+    for bad in [
+        r#"{"schemaVersion":2,"Manifests":[]}"#,
+        r#"{"schemaVersion":2,"Config":{},"layer\u017f":[]}"#,
+        r#"{"x":{"Digest":"sha256:1","\u017fize":1}}"#,
+    ] {
+        assert!(Content::of(&unknown, bad).is_err(), "{bad}");
+    }
 }
 
 #[test]
