@@ -142,6 +142,74 @@ fn an_entry_that_is_not_understood_is_not_verified() {
 }
 
 #[test]
+fn documents_that_go_reads_differently_are_not_verified() {
+    let bench = with_keys();
+    fs::create_dir(bench.path("layout")).unwrap();
+    let policy = "version: 1\nsigners: {release: {key: release.pub}}\n\
+        rules: [{scope: '*', depth: leaves, require: [{signers: [release]}]}]\n";
+    fs::write(bench.path("policy.yaml"), policy).unwrap();
+    let path = bench.path("layout");
+    let layout = Layout(&path);
+    let (signed, other) = (layout.image(0), layout.image(1));
+    let (signed_entry, other_entry) = (json!(signed).to_string(), json!(other).to_string());
+    let index = |text: String| layout.blob(MediaType::OCI_INDEX.as_str(), text.as_bytes());
+    let list = |entries: &str| {
+        format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{entries}]}}"#, MediaType::OCI_INDEX)
+    };
+    let with = |object: &str, more: &str| format!("{},{more}}}", &object[..object.len() - 1]);
+    let statement = layout.blob(
+        "application/vnd.in-toto+json",
+        br#"{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"x","subject":[],"predicate":{}}"#,
+    );
+    // An attestation manifest needs no signature, unless it could be run.
+    let attestation = |config: &str, more: &str| {
+        let config = layout.blob(MediaType::OCI_CONFIG.as_str(), config.as_bytes());
+        let manifest = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config,
+            "layers": [statement]});
+        let manifest = with(&manifest.to_string(), more);
+        let entry = layout.blob(MediaType::OCI_MANIFEST.as_str(), manifest.as_bytes());
+        with(
+            &json!(entry).to_string(),
+            r#""platform":{"architecture":"unknown","os":"unknown"},"annotations":{"vnd.docker.reference.type":"attestation-manifest"}"#,
+        )
+    };
+    let unknown = r#"{"architecture":"unknown","os":"unknown","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let evil = |digest: &str, size: &str| format!(r#""{digest}":"{}","{size}":{}"#, other.digest, other.size);
+    layout.finish(&index(list(&signed_entry)), &[]);
+    bench.ok(&["sign", "--key", "release.key", "--recursive", "oci:layout:1"]);
+    let roots: Value = serde_json::from_slice(&fs::read(path.join("index.json")).unwrap()).unwrap();
+    let roots: Vec<Descriptor> = serde_json::from_value(roots["manifests"].clone()).unwrap();
+    let good = attestation(unknown, r#""x":1"#);
+    let both = |entry: &str| list(&format!("{signed_entry},{entry}"));
+    for (number, (text, accepted)) in [
+        (both(&good), true),
+        (list(&with(&signed_entry, &evil("Digest", "Size"))), false),
+        (list(&with(&signed_entry, &evil("dige\u{17f}t", "\u{17f}ize"))), false),
+        (with(&list(&signed_entry), &format!("\"manife\u{17f}ts\":[{other_entry}]")), false),
+        (both(&with(&good, &evil("Digest", "Size"))), false),
+        (both(&with(&good, r#""Platform":{"architecture":"arm64","os":"linux"}"#)), false),
+        (both(&good.replace(r#""os":"unknown""#, r#""os":"unknown","OS":"linux""#)), false),
+        (both(&attestation(unknown, "\"layer\u{17f}\":[]")), false),
+        (both(&attestation(&with(unknown, r#""Architecture":"arm64","OS":"linux""#), r#""x":1"#)), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        layout.finish(&index(text.clone()), &roots[1..]);
+        let verify = ["verify", "--key", "release.pub", "--recursive", "--images-only", "oci:layout:1"];
+        let target = format!("oci:copied-{number}:1");
+        let copy = ["copy", "--verify", "policy.yaml", "oci:layout:1", &target];
+        for line in [&verify[..], &copy] {
+            let outcome = bench.ocikit(line);
+            let expected: &[i32] = if accepted { &[0] } else { &[3, 5] };
+            assert!(expected.contains(&outcome.code), "{text}: {outcome}");
+        }
+        let copied = bench.path(&format!("copied-{number}")).join("index.json");
+        assert_eq!(copied.exists(), accepted, "{text}");
+    }
+}
+
+#[test]
 fn only_verified_referrers_are_copied_with_a_policy() {
     let bench = with_keys();
     let rules = "[{scope: '*', require: [{signers: [release]}]}]";

@@ -100,6 +100,12 @@ pub const CASES: &[Case] = &[
     small("json-deep-known", "20,000 brackets where the layers should be", [3, 3, 5], json_deep_known),
     small("json-twice", "a manifest with two lists of layers", [3, 3, 5], json_twice),
     small("json-case", "a manifest with `layers` and `Layers`", [3, 3, 5], json_case),
+    small(
+        "json-fold",
+        "an index whose entry has `digest` and `dige\\u017ft`, the same key for Go",
+        [3, 3, 5],
+        json_fold,
+    ),
     small("json-both", "a document that is a manifest and an index", [3, 3, 5], json_both),
     small("json-not-utf8", "a manifest that is not UTF-8", [3, 3, 5], json_not_utf8),
     small("json-nul", "a manifest with a NUL behind it", [3, 3, 5], json_nul),
@@ -409,6 +415,16 @@ fn json_twice() -> Vec<u8> {
 
 fn json_case() -> Vec<u8> {
     with_manifest(|text| format!("{},\"Layers\":[]}}", &text[..text.len() - 1]).into_bytes())
+}
+
+fn json_fold() -> Vec<u8> {
+    let mut parts = Parts::image();
+    let mut entry = json!(parts.roots.remove(0));
+    entry["dige\u{17f}t"] = json!(parts.layer().digest);
+    let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [entry]});
+    let root = parts.put(MediaType::OCI_INDEX, index.to_string());
+    parts.roots.push(root);
+    parts.tar()
 }
 
 fn json_both() -> Vec<u8> {
