@@ -50,7 +50,7 @@ pub enum Error {
     /// Not a valid document.
     #[error("not a valid {document}: {problem}")]
     Document {
-        /// The expected document: `manifest`, `index` or `config`.
+        /// The expected document: `document`, `manifest`, `index`, `config` or `statement`.
         document: &'static str,
         /// The violation of the specification.
         problem: String,

@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::error::Error;
+
 /// The known keys of an object and what their values are.
 pub(crate) type Keys = &'static [(&'static str, Holds)];
 
@@ -97,6 +99,32 @@ const ROOTFS: Keys = &[("type", Data), ("diff_ids", Data)];
 
 const HISTORY: Keys =
     &[("created", Data), ("created_by", Data), ("author", Data), ("comment", Data), ("empty_layer", Data)];
+
+/// Attestation Framework of in-toto, "Statement" and "ResourceDescriptor". The keys of `digest` are those of a map.
+const STATEMENT: Keys =
+    &[("_type", Data), ("subject", List(STATEMENT_SUBJECT)), ("predicateType", Data), ("predicate", Data)];
+
+const STATEMENT_SUBJECT: Keys = &[
+    ("name", Data),
+    ("uri", Data),
+    ("digest", Data),
+    ("content", Data),
+    ("downloadLocation", Data),
+    ("mediaType", Data),
+    ("annotations", Data),
+];
+
+/// Checks that readers written in Go find the same subjects and the same predicate in an in-toto statement as this
+/// program: no known key of the statement or of a subject may occur twice or in another case.
+///
+/// # Errors
+///
+/// [`Error::Document`] with the key and its place.
+pub fn check_statement_keys(statement: &[u8]) -> Result<(), Error> {
+    let invalid = |problem| Error::Document { document: "statement", problem };
+    let text = std::str::from_utf8(statement).map_err(|error| invalid(error.to_string()))?;
+    check(text, STATEMENT).map_err(invalid)
+}
 
 /// Returns whether Go's `encoding/json` reads a key as this name, which is ASCII. U+017F (long s) and U+212A (Kelvin
 /// sign) are the only characters beyond ASCII that fold to ASCII.
@@ -296,7 +324,9 @@ mod tests {
 
     #[test]
     fn tables_are_unambiguous_and_fit_the_bit_mask() {
-        for keys in [INDEX, MANIFEST, DESCRIPTOR, PLATFORM, CONFIG, EXECUTION, ROOTFS, HISTORY] {
+        for keys in
+            [INDEX, MANIFEST, DESCRIPTOR, PLATFORM, CONFIG, EXECUTION, ROOTFS, HISTORY, STATEMENT, STATEMENT_SUBJECT]
+        {
             assert!(keys.len() <= 64);
             for (at, (name, _)) in keys.iter().enumerate() {
                 assert!(name.is_ascii());
@@ -322,6 +352,8 @@ mod tests {
             (CONFIG, CONFIG, "@", ""),
             (CONFIG, EXECUTION, r#"{"config":@}"#, "config"),
             (CONFIG, ROOTFS, r#"{"rootfs":@}"#, "rootfs"),
+            (STATEMENT, STATEMENT, "@", ""),
+            (STATEMENT, STATEMENT_SUBJECT, r#"{"subject":[@]}"#, "subject[0]"),
             (CONFIG, HISTORY, r#"{"history":[{},{},@]}"#, "history[2]"),
         ];
         for (document, object, template, place) in places {
@@ -365,6 +397,7 @@ mod tests {
             (INDEX, r#"{"manifests":[{"annotations":{"a":"","A":""},"x":[{"Platform":{},"platform":{}}]}]}"#),
             (CONFIG, r#"{"config":{"Labels":{"os":"","OS":""},"Volumes":{"/a":{},"/A":{}},"Env":["a","A"]}}"#),
             (CONFIG, r#"{"container_config":{"env":[],"Env":[]},"docker_version":"1"}"#),
+            (STATEMENT, r#"{"subject":[{"digest":{"sha256":"","SHA256":""}}],"predicate":{"a":1,"A":2}}"#),
             (MANIFEST, r#"{"config":null,"layers":{"Digest":1},"subject":[{"Digest":1}]}"#),
         ] {
             assert_eq!(check(text, keys), Ok(()), "{text}");

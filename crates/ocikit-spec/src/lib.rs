@@ -52,6 +52,7 @@ pub use document::{
     ManifestEdit, RootFs,
 };
 pub use error::{Error, Result};
+pub use keys::check_statement_keys;
 pub use media_type::MediaType;
 pub use platform::Platform;
 pub use reference::{Reference, Registry, Repository, Tag};

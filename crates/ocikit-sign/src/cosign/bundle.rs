@@ -499,6 +499,8 @@ fn with_subject(bytes: &[u8], subject: &str) -> serde_json::Result<Vec<u8>> {
 fn check_statement(payload: &Bytes, digest: &Digest, predicate_type: Option<&str>) -> Result<Predicate, Refusal> {
     let statement: Statement<'_> =
         serde_json::from_slice(payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
+    // Statements of BuildKit are signed after this check, and cosign must find the same subject in them.
+    ocikit_spec::check_statement_keys(payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
     if ![STATEMENT_TYPE, STATEMENT_TYPE_V0_1].contains(&&*statement.kind) {
         return Err(Refusal::NotUnderstood(format!("statements of type {}", statement.kind)));
     }
@@ -633,6 +635,14 @@ mod tests {
         for subject in [format!("[{own}, {other}]"), format!("[{other}]"), r#"[{"name":"a","digest":{}}]"#.to_owned()] {
             let refused = about(&text(&subject)).map(|unsigned| unsigned.kind);
             assert!(matches!(refused, Err(Refusal::OtherSubject(_))), "{subject}: {refused:?}");
+        }
+        for (from, to) in [
+            (r#""predicateType""#, format!(r#""Subject":[{other}],"predicateType""#)),
+            (r#""predicateType""#, format!("\"\u{17f}ubject\":[{other}],\"predicateType\"")),
+            (r#""name":"a""#, r#""name":"a","Digest":{"sha256":"00"}"#.to_owned()),
+        ] {
+            let refused = about(&text(&format!("[{own}]")).replace(from, &to)).map(|unsigned| unsigned.kind);
+            assert!(matches!(refused, Err(Refusal::Malformed(_))), "{to}: {refused:?}");
         }
         for text in [text("{}"), text("null"), text("[]").replace("/v1", "/v9"), "[]".to_owned()] {
             assert!(about(&text).is_err(), "{text}");
