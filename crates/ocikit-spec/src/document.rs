@@ -170,7 +170,7 @@ impl Content {
         check_length("document", &bytes, MAX_DOCUMENT_SIZE)?;
         let fields = parse_object("document", &bytes)?;
         // A key in another case also decides the kind: parsing then fails.
-        let key_of = |name| fields.keys().find(|key| keys::folds_to(key, name) && fields.raw(key) != Some("null"));
+        let key_of = |name| fields.keys_with_value().find(|key| keys::folds_to(key, name));
         let has = |name| key_of(name).is_some();
         let stated: Option<MediaType> = field("document", &fields, "mediaType")?;
         let stated = stated.filter(|stated| !stated.as_str().is_empty());
@@ -918,10 +918,8 @@ fn check_keys(document: &'static str, text: &Text, known: keys::Keys) -> Result<
 
 /// Rejects a document that could be read as another kind of document.
 fn check_kind(document: &'static str, object: &Fields<'_>, foreign: &[&str]) -> Result<()> {
-    for key in object.keys() {
-        // Every reader treats `null` as absent.
-        let is_null = || object.raw(key) == Some("null");
-        if foreign.iter().any(|name| keys::folds_to(key, name)) && !is_null() {
+    for key in object.keys_with_value() {
+        if foreign.iter().any(|name| keys::folds_to(key, name)) {
             let problem = format!("it also has `{}`, which belongs to another kind of document", key.escape_default());
             return Err(invalid(document, problem));
         }

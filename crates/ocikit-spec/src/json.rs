@@ -23,8 +23,9 @@ impl<'a, V: Deserialize<'a> + Deref<Target = RawValue>> Object<V> {
 }
 
 impl<V: Deref<Target = RawValue>> Object<V> {
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(key, _)| key.as_str())
+    /// Returns the keys whose value is not `null`, which every reader treats as absent.
+    pub(crate) fn keys_with_value(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(_, value)| value.get() != "null").map(|(key, _)| key.as_str())
     }
 
     pub(crate) fn raw(&self, key: &str) -> Option<&str> {
