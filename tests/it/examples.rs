@@ -28,9 +28,12 @@ fn an_archive_is_pushed_after_a_build() {
         example(&bench, env!("CARGO_BIN_EXE_example-push-after-build"), &["app.tar", &target]).ok()
     };
     let said = push();
-    assert!(said.starts_with(&format!("1 is {digest}\n")) && said.ends_with(" were sent, 0 were there"), "{said}");
+    assert!(
+        said.starts_with(&format!("1 is {digest}\n")) && said.ends_with(" were uploaded, 0 already existed"),
+        "{said}"
+    );
     assert_eq!(registry.whole("app", "1").unwrap().to_string(), digest);
-    assert!(push().ends_with("0 blobs with 0 bytes were sent, 0 were there"), "and again nothing is sent");
+    assert!(push().ends_with("0 blobs with 0 bytes were uploaded, 0 already existed"), "nothing is uploaded again");
     let denied = Registry::for_user("alice", "secret");
     let target = format!("{}/app:1", denied.name());
     let outcome = example(&bench, env!("CARGO_BIN_EXE_example-push-after-build"), &["app.tar", &target]);

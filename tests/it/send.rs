@@ -65,7 +65,7 @@ checked! {
         length_within = any::<image::Layer>().length_within(&any());
         tree = any::<image::Layer>().tree();
         tree_within = any::<image::Layer>().tree_within(&any());
-        narrow = image::select_platforms(&any(), &any::<[ocikit::Platform; 1]>());
+        select_platforms = image::select_platforms(&any(), &any::<[ocikit::Platform; 1]>());
         copy_to_each = image::copy_to_each(&any(), &any::<[image::Target; 1]>(), &any());
         blocking = image::bridge::blocking(|| Ok(()));
         consume = image::bridge::consume(any(), |_| Ok(()));
@@ -81,6 +81,8 @@ checked! {
         open = layout::open(any::<PathBuf>(), &any());
         open_archive = layout::open_archive(any::<PathBuf>(), &any());
         open_docker_archive = layout::open_docker_archive(any::<PathBuf>(), &any());
+        open_pipe = layout::open_pipe("name", any::<Empty>(), &any());
+        open_docker_pipe = layout::open_docker_pipe("name", any::<Empty>(), &any());
         has_docker_list = layout::has_docker_list(any::<PathBuf>(), &any());
         receive = layout::receive("-", any::<Empty>(), &any(), &any());
         inventory = any::<layout::Dir>().inventory();
@@ -157,6 +159,8 @@ checked! {
         gc = any::<ocikit::Session>().gc(&any(), &any());
         sync = ocikit::sync::sync::<ocikit::Error>(&any(), &any(), any(), any(), &mut |_, _| ());
         copy_root_to_each = any::<ocikit::Session>().copy_root_to_each(&any(), &any(), &any::<[Location; 1]>());
+        receive_present_to_each =
+            any::<ocikit::Session>().receive_present_to_each(any::<Empty>(), &any::<[Location; 1]>());
         receive_to_each = any::<ocikit::Session>().receive_to_each(any::<Empty>(), &any::<[Location; 1]>());
         source = any::<ocikit::Session>().source(&any());
         open = any::<ocikit::Session>().open(&any());
@@ -166,6 +170,7 @@ checked! {
         push = any::<ocikit::Session>().push(&any(), &any::<[Reference; 1]>());
         open_each = any::<ocikit::Session>().open_each(&any());
         open_present = any::<ocikit::Session>().open_present(&any());
+        open_pipe = any::<ocikit::Session>().open_pipe(&any(), any::<Empty>());
         names = any::<ocikit::Session>().names(&any());
         inspect = any::<ocikit::Session>().inspect(&any());
         tags = any::<ocikit::Session>().tags(&any());

@@ -247,7 +247,7 @@ images:
     #[test]
     fn rejects_invalid_files() {
         for (text, problem) in [
-            ("images: [{from: alpine}]", "where it goes"),
+            ("images: [{from: alpine}]", "it has no target"),
             ("images: [{from: 'alpine:1', to: localhost/a}]", "tags"),
             ("images: [{from: alpine, to: localhost/a, tagz: [1]}]", "tagz"),
             ("images: [{from: alpine, to: localhost/a, match: ['(']}]", "regex"),
