@@ -235,19 +235,20 @@ impl Default for Client {
 impl Inner {
     /// Where a registry answers; `insecure` as `registries.conf` means it.
     pub(crate) fn endpoint(&self, registry: &Registry, insecure: bool) -> Result<Endpoint> {
-        Inner::endpoint_with(registry, self.options.hosts.of(registry)?, insecure)
+        self.endpoint_with(registry, self.options.hosts.of(registry)?, insecure)
     }
 
     /// The same for a mirror, or for what `registries.conf` has in the place of a registry.
     pub(crate) fn mirror(&self, registry: &Registry, insecure: bool) -> Result<Endpoint> {
-        Inner::endpoint_with(registry, self.options.hosts.of_other(registry)?, insecure)
+        self.endpoint_with(registry, self.options.hosts.of_other(registry)?, insecure)
     }
 
-    fn endpoint_with(registry: &Registry, mut settings: HostSettings, insecure: bool) -> Result<Endpoint> {
+    fn endpoint_with(&self, registry: &Registry, mut settings: HostSettings, insecure: bool) -> Result<Endpoint> {
         if insecure && settings.scheme == Scheme::Https {
             settings.tls.verify = Verify::NorTls;
         }
-        Endpoint::new(registry, settings)
+        let is_tls_expected = self.options.hosts.is_tls_expected(registry);
+        Ok(Endpoint { is_tls_expected, ..Endpoint::new(registry, settings)? })
     }
 
     /// A repository where its name says that it is.

@@ -313,6 +313,10 @@ impl Authenticator {
     /// The credential for a repository, asked for once. Where it cannot be found out, requests are made without: many
     /// images can be read by everybody.
     async fn credential(&self, http: &Http, host: &Host, endpoint: &Endpoint, path: &str) -> Option<Credential> {
+        if endpoint.is_tls_expected && !http.uses_tls(&endpoint.base) {
+            *lock(&host.trouble) = Some("a TLS option applies to this registry and it speaks plain HTTP".to_owned());
+            return None;
+        }
         let cell = lock(&host.credentials).entry(path.to_owned()).or_default().clone();
         let ask = || async {
             match self.keychain.credential(&endpoint.registry, path).await {

@@ -59,6 +59,16 @@ impl HostOptions {
         Ok(settings)
     }
 
+    /// Returns whether a registry gets no credentials over plain HTTP: a TLS option applies to it, and plain HTTP is only
+    /// how a loopback registry is addressed until it answers that it speaks TLS.
+    pub(crate) fn is_tls_expected(&self, registry: &Registry) -> bool {
+        let settings = self.named.get(registry).unwrap_or(&self.others);
+        let TlsSettings { verify, authorities, identity } = &settings.tls;
+        settings.scheme == Scheme::Guess
+            && registry.is_loopback()
+            && (*verify == Verify::Nothing || !authorities.is_empty() || identity.is_some())
+    }
+
     /// The TLS settings for a server that a registry named.
     pub(crate) fn of_url(&self, url: &Url) -> Result<TlsSettings> {
         let host = url.host_str().unwrap_or_default();

@@ -32,6 +32,11 @@ impl Pulse {
         Pulse(None)
     }
 
+    /// Returns whether there is a body to watch.
+    pub(super) fn is_streamed(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub(super) fn of(body: Body, answer: Duration) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, Pulse) {
         let length = body.length();
         let thinking = answer + Duration::from_secs(length >> 24);

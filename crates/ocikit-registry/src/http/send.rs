@@ -15,7 +15,7 @@ use super::limit::{Limit, Outcome, Permit};
 use super::observe::Teller;
 use super::redact::Secrets;
 use super::redirect::{self, Hop};
-use super::transport::{Answer, Exchange, Lane, Payload, Transport, lock};
+use super::transport::{Answer, Exchange, Lane, Payload, TimeLimit, Transport, lock};
 use crate::hosts::{HostOptions, TlsSettings};
 
 /// A request that can be made as often as it takes.
@@ -26,6 +26,8 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) lane: Lane,
+    /// The limit on the total time of each response.
+    pub(crate) limit: TimeLimit,
     /// How far the first hop may go; later ones go no further than the server that sent us.
     pub(crate) reach: Reach,
     /// Shown to the first server only.
@@ -36,7 +38,9 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn new(method: Method, url: Url) -> Request {
+        let is_small = matches!(method, Method::GET | Method::HEAD);
         Request {
+            limit: if is_small { TimeLimit::Document } else { TimeLimit::None },
             method,
             url,
             headers: HeaderMap::new(),
@@ -96,6 +100,9 @@ pub(crate) struct Http {
     tell: Teller,
 }
 
+/// The number of attempts for a small document that may time out without an answer.
+const MAX_TIMEOUTS: u32 = 2;
+
 /// A server whose answers take less is near enough to be asked one thing after the other.
 const FAR: Duration = Duration::from_millis(40);
 
@@ -125,6 +132,11 @@ impl Http {
         self.transport.open_ahead(connections);
     }
 
+    /// Returns whether requests to a server are sent with TLS, including those whose URL has the scheme `http`.
+    pub(crate) fn uses_tls(&self, url: &Url) -> bool {
+        url.scheme() == "https" || self.transport.is_upgraded(url)
+    }
+
     pub(crate) fn tell(&self) -> &Teller {
         &self.tell
     }
@@ -136,9 +148,15 @@ impl Http {
     /// Makes a request until there is an answer that another attempt would not change, or no more are allowed. Then
     /// that answer is returned, whatever its status, or the last fault.
     pub(crate) async fn send(&self, request: &Request, tls: &TlsSettings) -> Result<Reply, Fault> {
-        let mut failures = 0;
+        let (mut failures, mut timeouts) = (0, 0);
         loop {
             let mut outcome = self.attempt(request, tls).await;
+            if request.limit == TimeLimit::Document && matches!(outcome, Err(Fault::Silent(_))) {
+                timeouts += 1;
+                if timeouts >= MAX_TIMEOUTS {
+                    return outcome;
+                }
+            }
             if let Ok(reply) = &mut outcome {
                 reply.retried = failures > 0;
             }
@@ -178,12 +196,12 @@ impl Http {
 
     /// Sends a body that can be read only once, to one server and once: what follows is for the caller to decide.
     pub(crate) async fn stream(&self, request: Request, body: Body, tls: &TlsSettings) -> Result<Reply, Fault> {
-        let Request { method, url, headers, authorization, reach, lane, .. } = request;
+        let Request { method, url, headers, authorization, reach, lane, limit, .. } = request;
         let permit = self.begin(&url, Kind::Upload).await;
         let headers = authorized(headers, authorization.as_ref());
         let secrets = Secrets::of(authorization.as_ref(), None);
         let payload = Payload::Stream(body);
-        let exchange = Exchange { method, url: url.clone(), headers, payload, tls, lane, reach };
+        let exchange = Exchange { method, url: url.clone(), headers, payload, tls, lane, limit, reach };
         let answer = finish(permit, self.exchange(exchange).await)?;
         Ok(Reply { answer, url, direct: true, retried: false, secrets })
     }
@@ -218,6 +236,7 @@ impl Http {
                 payload: if unchanged { Payload::Bytes(request.body.clone()) } else { Payload::Empty },
                 tls: &tls,
                 lane: request.lane,
+                limit: request.limit,
                 reach,
             };
             let answer = finish(permit, self.exchange(exchange).await)?;

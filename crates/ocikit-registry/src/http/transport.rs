@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::{Stream, StreamExt, stream};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
 use ocikit_image::{Body, Error, NoAnswer, Result, bridge};
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, USER_AGENT};
 use reqwest::{Method, Proxy, Url, Version};
@@ -30,8 +31,8 @@ pub struct Timeouts {
     /// How long nothing may move, in either direction, while bytes are on their way; ten times as long where what is sent
     /// has yet to come from elsewhere.
     pub silence: Duration,
-    /// How long the body of a small document may take until it is complete: a manifest, a token, a page of a list, an
-    /// error. It may take a second more for every 64 KiB received.
+    /// How long a small document may take from the request until it is complete: a manifest, a config, a signature, a
+    /// token, a page of a list, an error. It may take a second more for every 64 KiB received.
     pub document: Duration,
 }
 
@@ -58,6 +59,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) payload: Payload,
     pub(crate) tls: &'a TlsSettings,
     pub(crate) lane: Lane,
+    pub(crate) limit: TimeLimit,
     pub(crate) reach: Reach,
 }
 
@@ -77,9 +79,9 @@ impl Exchange<'_> {
             Payload::Bytes(bytes) => Payload::Bytes(bytes.clone()),
             Payload::Stream(_) => return None,
         };
-        let Exchange { tls, lane, reach, .. } = *self;
+        let Exchange { tls, lane, limit, reach, .. } = *self;
         let (method, url, headers) = (self.method.clone(), self.url.clone(), self.headers.clone());
-        let mut exchange = Exchange { method, url, headers, payload, tls, lane, reach };
+        let mut exchange = Exchange { method, url, headers, payload, tls, lane, limit, reach };
         exchange.change_scheme(scheme);
         Some(exchange)
     }
@@ -115,6 +117,15 @@ pub(crate) enum Lane {
     Bulk,
 }
 
+/// The limit on the total time of a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TimeLimit {
+    /// None while bytes arrive.
+    None,
+    /// That of a small document, [`Timeouts::document`], from the request to the end of the body.
+    Document,
+}
+
 /// An answer whose body is still to come.
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -124,6 +135,8 @@ pub(crate) struct Answer {
     response: reqwest::Response,
     silence: Duration,
     document: Duration,
+    /// When the request was sent; for a streamed body, when the response began.
+    begun: Instant,
 }
 
 /// Connections, kept for further use, by what has to be the same for them to be shared.
@@ -184,6 +197,11 @@ impl Transport {
     pub(crate) fn has_answered(&self, url: &Url) -> bool {
         let server = server_of(url);
         lock(&self.clients).iter().any(|(key, pool)| key.server == server && pool.answered.load(Ordering::Relaxed))
+    }
+
+    /// Returns whether a server turned out to speak TLS, so that requests for `http` URLs are sent with TLS.
+    pub(crate) fn is_upgraded(&self, url: &Url) -> bool {
+        lock(&self.upgraded).contains(&server_of(url))
     }
 
     /// Sends a request and waits for the beginning of the answer; without TLS where the settings say that this may be
@@ -250,7 +268,8 @@ impl Transport {
         url.set_query(None);
         let tls = TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() };
         let (method, headers) = (Method::HEAD, HeaderMap::new());
-        let exchange = Exchange { method, url, headers, payload: Payload::Empty, tls: &tls, lane: Lane::Small, reach };
+        let (payload, lane, limit) = (Payload::Empty, Lane::Small, TimeLimit::Document);
+        let exchange = Exchange { method, url, headers, payload, tls: &tls, lane, limit, reach };
         match self.once(exchange).await {
             Ok(_) => true,
             // It may want to see a certificate.
@@ -260,7 +279,7 @@ impl Transport {
 
     async fn once(&self, exchange: Exchange<'_>) -> Result<Answer, Fault> {
         let server = exchange.server();
-        let Exchange { method, url, mut headers, payload, tls, lane, reach } = exchange;
+        let Exchange { method, url, mut headers, payload, tls, lane, limit, reach } = exchange;
         if !reach.permits_url(&url) {
             return Err(Fault::Final(Box::new(OutOfReach::private(url.host_str().unwrap_or_default()))));
         }
@@ -282,6 +301,7 @@ impl Transport {
                 (Some(reqwest::Body::wrap_stream(body)), pulse)
             }
         };
+        let begun = (!pulse.is_streamed()).then(Instant::now);
         let no_body = body.is_none();
         let mut request = client.request(method.clone(), url).headers(headers);
         if let Some(body) = body {
@@ -290,7 +310,11 @@ impl Transport {
             // Google Artifact Registry answers 411 without (oras-project/rust-oci-client#176).
             request = request.header(CONTENT_LENGTH, 0);
         }
-        match pulse.watch(request.send(), &self.timeouts).await {
+        let mut timeouts = self.timeouts.clone();
+        if limit == TimeLimit::Document {
+            timeouts.answer = timeouts.answer.min(timeouts.document);
+        }
+        match pulse.watch(request.send(), &timeouts).await {
             Ok(Ok(response)) => {
                 answered.store(true, Ordering::Relaxed);
                 if tls.is_some() && lane == Lane::Small && response.version() < Version::HTTP_2 {
@@ -303,6 +327,7 @@ impl Transport {
                     zone: address.map(|address| Zone::of(address.ip())),
                     silence: self.timeouts.silence,
                     document: self.timeouts.document,
+                    begun: begun.unwrap_or_else(Instant::now),
                     response,
                 })
             }
@@ -443,6 +468,33 @@ impl Answer {
         self.header("content-length")?.parse().ok()
     }
 
+    /// The body as it comes, within a limit.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Slow`] for a small document that is not complete within [`Timeouts::document`], however much it moves.
+    pub(crate) fn chunks_within(self, limit: TimeLimit) -> BoxStream<'static, Result<Bytes, Fault>> {
+        let (begun, document) = (self.begun, self.document);
+        let chunks = self.chunks().boxed();
+        if limit == TimeLimit::None {
+            return chunks;
+        }
+        let limited = stream::unfold(Some((chunks, 0)), move |state| async move {
+            let (mut chunks, received) = state?;
+            let allowed = document + Duration::from_secs((received / SLOWEST_DOCUMENT) as u64);
+            match tokio::time::timeout_at(begun + allowed, chunks.next()).await {
+                Ok(Some(Ok(chunk))) => {
+                    let received = received + chunk.len();
+                    Some((Ok(chunk), Some((chunks, received))))
+                }
+                Ok(Some(Err(fault))) => Some((Err(fault), None)),
+                Ok(None) => None,
+                Err(_) => Some((Err(Fault::Slow(allowed)), None)),
+            }
+        });
+        limited.boxed()
+    }
+
     /// The body as it comes.
     pub(crate) fn chunks(self) -> impl Stream<Item = Result<Bytes, Fault>> + Send + 'static {
         stream::unfold(Some((self.response, self.silence)), |state| async {
@@ -472,15 +524,10 @@ impl Answer {
         if self.length().is_some_and(|length| length > most) {
             return Ok(None);
         }
-        let (begun, allowed) = (Instant::now(), self.document);
-        let mut chunks = std::pin::pin!(self.chunks());
+        let mut chunks = self.chunks_within(TimeLimit::Document);
         let mut all = BytesMut::new();
         loop {
-            let allowed = allowed + Duration::from_secs((all.len() / SLOWEST_DOCUMENT) as u64);
-            let Ok(chunk) = tokio::time::timeout_at(begun + allowed, chunks.next()).await else {
-                return Err(Fault::Slow(allowed));
-            };
-            let Some(chunk) = chunk.transpose()? else { return Ok(Some(all.freeze())) };
+            let Some(chunk) = chunks.next().await.transpose()? else { return Ok(Some(all.freeze())) };
             if (all.len() + chunk.len()) as u64 > most {
                 return Ok(None);
             }
