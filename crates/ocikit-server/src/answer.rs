@@ -39,6 +39,8 @@ pub(crate) struct Desk {
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) rules: Rules,
     pub(crate) limits: Limits,
+    /// For the unfinished uploads of a storage in memory.
+    pub(crate) upload_memory: Memory,
     /// For the documents of all requests under way.
     pub(crate) memory: Memory,
     /// Told while clients wait for a connection.

@@ -14,6 +14,9 @@ pub struct Limits {
     pub max_connections: usize,
     /// Upload sessions at the same time.
     pub max_uploads: usize,
+    /// Bytes of unfinished uploads that are held in memory at the same time, for all sessions. Uploads to a directory are
+    /// not limited.
+    pub max_upload_bytes: usize,
     /// Bytes of manifests and forms that are held in memory at the same time, for all requests.
     pub max_document_bytes: usize,
     /// How long a manifest or form may take to arrive as a whole.
@@ -29,7 +32,8 @@ impl Default for Limits {
         Limits {
             // Together with a file for each, below the 1024 open files that a process usually has.
             max_connections: 384,
-            max_uploads: 10_000,
+            max_uploads: 1024,
+            max_upload_bytes: 256 << 20,
             max_document_bytes: 64 << 20,
             document_timeout: Duration::from_secs(60),
             body_idle_timeout: Duration::from_secs(120),
@@ -63,6 +67,13 @@ impl Memory {
 }
 
 impl Share {
+    /// Gives back bytes of the share.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        if let Some(permit) = &mut self.permit {
+            drop(permit.split(bytes.min(permit.num_permits())));
+        }
+    }
+
     /// Adds bytes to the share, or fails if the requests under way hold too many.
     pub(crate) fn grow(&mut self, bytes: usize) -> io::Result<()> {
         let exhausted = || io::Error::from(io::ErrorKind::OutOfMemory);

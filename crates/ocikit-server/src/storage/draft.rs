@@ -5,6 +5,8 @@ use bytes::{Bytes, BytesMut};
 use ocikit_spec::{Algorithm, Digest, Hasher};
 use tempfile::NamedTempFile;
 
+use crate::limits::Share;
+
 /// How much is read at once where bytes have to be hashed again.
 const CHUNK: usize = 256 << 10;
 
@@ -19,7 +21,10 @@ pub(crate) struct Draft {
 
 #[derive(Debug)]
 enum Target {
-    Memory(Vec<Bytes>),
+    Memory {
+        segments: Vec<Bytes>,
+        share: Option<Share>,
+    },
     /// The file is made when the first byte comes, so that an upload that never begins costs nothing.
     File {
         directory: PathBuf,
@@ -35,8 +40,9 @@ pub(crate) enum Sealed {
 }
 
 impl Draft {
-    pub(crate) fn in_memory() -> Draft {
-        Draft::new(Target::Memory(Vec::new()))
+    /// A draft in memory, whose bytes count for a share if there is one.
+    pub(crate) fn in_memory(share: Option<Share>) -> Draft {
+        Draft::new(Target::Memory { segments: Vec::new(), share })
     }
 
     pub(crate) fn in_directory(directory: PathBuf) -> Draft {
@@ -61,9 +67,13 @@ impl Draft {
     /// Takes the next bytes. After an error the draft is of no use any more.
     pub(crate) fn append(&mut self, batch: &[Bytes]) -> io::Result<()> {
         match &mut self.target {
-            Target::Memory(segments) => {
+            Target::Memory { segments, share } => {
+                let length = batch.iter().map(Bytes::len).sum();
+                if let Some(share) = share {
+                    share.grow(length)?;
+                }
                 // Copied, because what comes from a socket is a slice of a buffer that is larger.
-                let mut segment = BytesMut::with_capacity(batch.iter().map(Bytes::len).sum());
+                let mut segment = BytesMut::with_capacity(length);
                 batch.iter().for_each(|bytes| segment.extend_from_slice(bytes));
                 segments.push(segment.freeze());
             }
@@ -92,7 +102,10 @@ impl Draft {
             return Ok(());
         }
         match &mut self.target {
-            Target::Memory(segments) => {
+            Target::Memory { segments, share } => {
+                if let Some(share) = share {
+                    share.shrink((self.length - length) as usize);
+                }
                 let mut rest = length as usize;
                 for segment in segments {
                     segment.truncate(rest);
@@ -121,7 +134,7 @@ impl Draft {
     fn hash_again(&mut self, algorithm: Algorithm) -> io::Result<Digest> {
         let mut hasher = Hasher::new(algorithm);
         match &mut self.target {
-            Target::Memory(segments) => segments.iter().for_each(|segment| hasher.update(segment)),
+            Target::Memory { segments, .. } => segments.iter().for_each(|segment| hasher.update(segment)),
             Target::File { file: None, .. } => {}
             Target::File { file: Some(file), .. } => {
                 let mut buffer = vec![0; CHUNK];
@@ -139,7 +152,7 @@ impl Draft {
 
     pub(crate) fn seal(self) -> io::Result<Sealed> {
         Ok(match self.target {
-            Target::Memory(segments) => Sealed::Memory(segments),
+            Target::Memory { segments, .. } => Sealed::Memory(segments),
             Target::File { file: Some(file), .. } => Sealed::File(file),
             Target::File { directory, file: None } => Sealed::File(new_file(&directory)?),
         })
@@ -153,10 +166,14 @@ fn new_file(directory: &PathBuf) -> io::Result<NamedTempFile> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Memory;
 
     fn drafts() -> [(Draft, Option<tempfile::TempDir>); 2] {
         let directory = tempfile::tempdir().unwrap();
-        [(Draft::in_memory(), None), (Draft::in_directory(directory.path().to_owned()), Some(directory))]
+        [
+            (Draft::in_memory(Some(Memory::new(100).share())), None),
+            (Draft::in_directory(directory.path().to_owned()), Some(directory)),
+        ]
     }
 
     fn bytes(text: &'static str) -> Vec<Bytes> {

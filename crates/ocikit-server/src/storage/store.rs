@@ -15,6 +15,7 @@ use super::upload::Uploads;
 use super::{Durability, blocking};
 use crate::condition::Condition;
 use crate::error::Result;
+use crate::limits::Memory;
 use crate::name::RepositoryName;
 use crate::page::Page;
 use crate::route::ManifestReference;
@@ -143,10 +144,10 @@ impl Store {
         })
     }
 
-    /// Where bytes can be collected.
-    pub(crate) fn draft(&self) -> Draft {
+    /// Where bytes can be collected. In memory, they count for the given limit.
+    pub(crate) fn draft(&self, memory: Option<&Memory>) -> Draft {
         match &self.content {
-            Content::Memory(_) => Draft::in_memory(),
+            Content::Memory(_) => Draft::in_memory(memory.map(Memory::share)),
             Content::Disk(disk) => Draft::in_directory(disk.unfinished()),
         }
     }
@@ -202,7 +203,7 @@ impl Store {
     ) -> Result<(), Refused> {
         self.change(move |store| {
             let NewManifest { bytes, digest, entry, children, tags, condition } = manifest;
-            let mut draft = store.draft();
+            let mut draft = store.draft(None);
             draft.expect(digest.algorithm());
             draft.append(&[bytes])?;
             let actual = draft.digest(digest.algorithm())?;
