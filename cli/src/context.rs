@@ -61,6 +61,9 @@ pub(crate) struct Global {
     /// Trust the certificates in this file as well (PEM): certificate authorities, or the registry's own
     #[arg(long, global = true, value_name = "FILE", help_heading = "Registry")]
     ca_file: Option<PathBuf>,
+    /// Whether the command calls services around signing, which --ca-file is for as well.
+    #[arg(skip)]
+    pub(crate) calls_services: bool,
     /// Present this certificate to registries (PEM)
     #[arg(long, global = true, value_name = "FILE", requires = "key_file", help_heading = "Registry")]
     cert: Option<PathBuf>,
@@ -178,8 +181,8 @@ impl Context {
             let name: Registry = name.parse()?;
             let others = options.hosts.others.clone();
             let settings = options.hosts.named.entry(name.clone()).or_insert(others);
-            // On a loopback address no TLS is needed, and nothing is said that would ask for it.
-            if access.insecure && !name.is_loopback() {
+            // A loopback registry is addressed with plain HTTP anyway, unless a TLS option applies to it.
+            if access.insecure && (!name.is_loopback() || settings.scheme == Scheme::Https) {
                 settings.tls.verify = Verify::NorTls;
             }
             if let Some(directory) = &access.certificates {
@@ -344,8 +347,13 @@ impl Context {
 
     fn hosts(&self) -> Result<HostOptions> {
         let global = &self.global;
+        // Services around signing need --ca-file too, beside a loopback registry with plain HTTP; that one gets no
+        // credentials.
+        let needs_tls = global.cert.is_some()
+            || global.tls_verify == Some(true)
+            || global.ca_file.is_some() && !global.calls_services;
         let common = HostSettings {
-            scheme: Scheme::default(),
+            scheme: if needs_tls { Scheme::Https } else { Scheme::Guess },
             tls: TlsSettings {
                 verify: Verify::default(),
                 authorities: global.ca_file.iter().cloned().collect(),
@@ -358,7 +366,13 @@ impl Context {
         };
         let mut hosts = HostOptions { others: common.clone(), ..HostOptions::default() };
         let set_plain: fn(&mut HostSettings) = |settings| settings.scheme = Scheme::Http;
-        let set_insecure: fn(&mut HostSettings) = |settings| settings.tls.verify = Verify::Nothing;
+        let set_insecure: fn(&mut HostSettings) = |settings| {
+            settings.tls.verify = Verify::Nothing;
+            // An explicit --plain-http has precedence.
+            if settings.scheme == Scheme::Guess {
+                settings.scheme = Scheme::Https;
+            }
+        };
         if global.tls_verify == Some(false) {
             set_insecure(&mut hosts.others);
         }
