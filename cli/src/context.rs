@@ -65,6 +65,9 @@ pub(crate) struct Global {
     /// The file may also hold the self-signed certificate of a registry.
     #[arg(long, global = true, value_name = "FILE", help_heading = "Registry")]
     ca_file: Option<PathBuf>,
+    /// Whether the command calls signing services, which --ca-file applies to as well.
+    #[arg(skip)]
+    pub(crate) calls_services: bool,
     /// Send this client certificate to registries (PEM)
     #[arg(long, global = true, value_name = "FILE", requires = "key_file", help_heading = "Registry")]
     cert: Option<PathBuf>,
@@ -188,8 +191,8 @@ impl Context {
             let name: Registry = name.parse()?;
             let others = options.hosts.others.clone();
             let settings = options.hosts.named.entry(name.clone()).or_insert(others);
-            // A loopback registry is addressed with plain HTTP by default; a TLS option would turn TLS on.
-            if access.insecure && !name.is_loopback() {
+            // A loopback registry is addressed with plain HTTP by default, unless a TLS option applies to it.
+            if access.insecure && (!name.is_loopback() || settings.scheme == Scheme::Https) {
                 settings.tls.verify = Verify::InsecureAllowHttp;
             }
             if let Some(directory) = &access.certificates {
@@ -353,8 +356,13 @@ impl Context {
 
     fn hosts(&self) -> Result<HostOptions> {
         let global = &self.global;
+        // Services around signing need --ca-file too, beside a loopback registry with plain HTTP; that one gets no
+        // credentials.
+        let needs_tls = global.cert.is_some()
+            || global.tls_verify == Some(true)
+            || global.ca_file.is_some() && !global.calls_services;
         let common = HostSettings {
-            scheme: Scheme::default(),
+            scheme: if needs_tls { Scheme::Https } else { Scheme::Guess },
             tls: TlsSettings {
                 verify: Verify::default(),
                 authorities: global.ca_file.iter().cloned().collect(),
@@ -367,7 +375,13 @@ impl Context {
         };
         let mut hosts = HostOptions { others: common.clone(), ..HostOptions::default() };
         let set_plain: fn(&mut HostSettings) = |settings| settings.scheme = Scheme::Http;
-        let set_insecure: fn(&mut HostSettings) = |settings| settings.tls.verify = Verify::Nothing;
+        let set_insecure: fn(&mut HostSettings) = |settings| {
+            settings.tls.verify = Verify::Nothing;
+            // An explicit --plain-http has precedence.
+            if settings.scheme == Scheme::Guess {
+                settings.scheme = Scheme::Https;
+            }
+        };
         if global.tls_verify == Some(false) {
             set_insecure(&mut hosts.others);
         }

@@ -76,7 +76,9 @@ fn run(cli: Cli) -> Result {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("start", "the runtime", &error))?;
     let outcome = runtime.block_on(async {
-        let context = Context::new(cli.global)?;
+        let mut global = cli.global;
+        global.calls_services = cli.command.calls_services();
+        let context = Context::new(global)?;
         let outcome = tokio::select! {
             outcome = cli.command.run(&context) => outcome,
             () = interrupted() => Err(Failure::new(Code::Interrupted, "interrupted")),

@@ -95,7 +95,17 @@ fn a_loopback_registry_that_speaks_tls_is_reached() {
     assert!(untrusted.stderr.contains("TLS failed: ") && untrusted.stderr.contains("`--ca-file FILE`"), "{untrusted}");
 
     // The option is for both, and one of them speaks no TLS.
-    bench.ok(&["copy", "-q", "--ca-file", "ca.pem", &name, &format!("{}/app:2", registry.name())]);
+    let copy = ["copy", "-q", "--ca-file", "ca.pem", &name, &format!("{}/app:2", registry.name())];
+    let refused = bench.ocikit(&copy);
+    assert_eq!(refused.code, 6, "{refused}");
+    assert!(refused.stderr.contains("the server speaks plain HTTP, not TLS"), "{refused}");
+    bench.ok(&[&copy[..], &[&format!("--plain-http={}", registry.name())]].concat());
+    for option in ["--insecure", "--tls-verify=false", "--tls-verify=true", "--ca-file=ca.pem"] {
+        let refused = bench.ocikit(&["digest", option, &plain]);
+        assert_eq!(refused.code, 6, "{refused}");
+        assert!(refused.stderr.contains("the server speaks plain HTTP, not TLS"), "{refused}");
+        bench.ok(&["digest", option, "--plain-http", &plain]);
+    }
     let own = bench.ocikit(&["digest", &format!("--insecure={}", secure.name()), &name]);
     assert_eq!(own.code, 0, "{own}");
 

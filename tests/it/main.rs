@@ -17,6 +17,7 @@ mod hosts;
 mod house;
 mod layouts;
 mod lies;
+mod local_lies;
 mod locations;
 mod look;
 mod output;

@@ -168,7 +168,8 @@ impl Build {
         let usable = match &self.context {
             // Other users can predict the default path and create it first.
             None if variable("PLP_CACHE_PATH").is_none() => check_cache(&directory, Place::Shared),
-            _ => check_cache(&directory, Place::Own),
+            None => check_cache(&directory, Place::Own),
+            Some(_) => check_cache(&directory, Place::Home),
         };
         match usable {
             Ok(()) => Some(Cache { directory }),
@@ -192,8 +193,10 @@ impl Build {
 /// The owner of the directory of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// One that the user chose.
+    /// One that the user chose, for example a volume that all users of a container may write to.
     Own,
+    /// The cache directory of the user.
+    Home,
     /// A predictable path in a directory where all users can create files.
     Shared,
 }
@@ -218,20 +221,53 @@ fn check_cache(directory: &Path, place: Place) -> io::Result<()> {
             Ok(found) => check_owner(path, &found, &probe.metadata()?, place)?,
         }
     }
-    Ok(())
+    match place {
+        Place::Own => Ok(()),
+        Place::Home => check_above(directory),
+        Place::Shared => check_above(parent),
+    }
 }
 
 #[cfg(unix)]
 fn check_owner(path: &Path, found: &Metadata, own: &Metadata, place: Place) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     const WRITABLE_BY_OTHERS: u32 = 0o022;
+    const WRITABLE_BY_ALL: u32 = 0o002;
     let problem = match () {
         () if !found.is_dir() => "is a symlink or not a directory",
         () if found.uid() != own.uid() => "belongs to another user",
-        () if place == Place::Shared && found.mode() & WRITABLE_BY_OTHERS != 0 => "can be written to by other users",
+        () if found.mode() & if place == Place::Shared { WRITABLE_BY_OTHERS } else { WRITABLE_BY_ALL } != 0 => {
+            "can be written to by other users"
+        }
         () => return Ok(()),
     };
     Err(io::Error::other(format!("{} {problem}", path.display())))
+}
+
+/// Refuses a directory whose own directory lets another user rename it or put another in its place.
+#[cfg(unix)]
+fn check_above(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    const ROOT: u32 = 0;
+    const STICKY: u32 = 0o1000;
+    const WRITABLE_BY_ALL: u32 = 0o002;
+    let own = directory.metadata()?.uid();
+    let above = directory.canonicalize()?;
+    let Some(above) = above.parent() else { return Ok(()) };
+    let found = above.metadata()?;
+    let problem = match () {
+        () if ![ROOT, own].contains(&found.uid()) => "belongs to another user",
+        () if found.mode() & WRITABLE_BY_ALL != 0 && found.mode() & STICKY == 0 => {
+            "can be written to by other users and is not sticky"
+        }
+        () => return Ok(()),
+    };
+    Err(io::Error::other(format!("{} {problem}", above.display())))
+}
+
+#[cfg(not(unix))]
+fn check_above(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(not(unix))]
@@ -325,6 +361,20 @@ mod tests {
         check_cache(&buildkit, Place::Own).unwrap();
 
         std::fs::set_permissions(&cache, PermissionsExt::from_mode(0o700)).unwrap();
+        std::fs::create_dir(&buildkit).unwrap();
+        std::fs::set_permissions(&buildkit, PermissionsExt::from_mode(0o777)).unwrap();
+        for owner in [Place::Shared, Place::Own, Place::Home] {
+            let error = check_cache(&buildkit, owner).unwrap_err();
+            assert!(error.to_string().contains("by other users"), "{error}");
+        }
+        std::fs::remove_dir(&buildkit).unwrap();
+
+        for (mode, is_used) in [(0o777, false), (0o1777, true), (0o755, true)] {
+            std::fs::set_permissions(place.path(), PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(check_cache(&buildkit, Place::Shared).is_ok(), is_used, "{mode:o}");
+            assert_eq!(check_cache(&cache, Place::Home).is_ok(), is_used, "{mode:o}");
+        }
+
         symlink(place.path(), &buildkit).unwrap();
         for owner in [Place::Shared, Place::Own] {
             let error = check_cache(&buildkit, owner).unwrap_err();

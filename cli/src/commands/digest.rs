@@ -40,6 +40,9 @@ impl Digest {
         if let Some(platform) = &self.platform {
             let root = super::inspect::for_platform(Root::at(source, descriptor).await?, platform).await?;
             descriptor = root.descriptor().clone();
+        } else if !matches!(location, Location::Registry(_)) {
+            // The list of an archive or layout only names the digest; the bytes must have it.
+            source.read(&descriptor).await?;
         }
         let result =
             DigestOutput { digest: descriptor.digest, media_type: descriptor.media_type, size: descriptor.size };

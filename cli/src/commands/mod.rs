@@ -88,6 +88,12 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Returns whether the command calls services around signing: timestamp and certificate authorities, transparency
+    /// logs, lists of revoked certificates.
+    pub(crate) fn calls_services(&self) -> bool {
+        matches!(self, Command::Attest(_) | Command::Sign(_) | Command::Signify(_) | Command::Verify(_))
+    }
+
     pub(crate) async fn run(&self, context: &Context) -> Result {
         match self {
             Command::Annotate(command) => command.run(context).await,

@@ -326,6 +326,13 @@ impl Source for MergedSource {
         }
     }
 
+    async fn open_small(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        match self.documents.get(&descriptor.digest) {
+            Some(bytes) => Ok(range.of(bytes).into()),
+            None => self.place(descriptor).open_small(descriptor, range).await,
+        }
+    }
+
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
         Ok(self.documents.contains_key(&descriptor.digest) || self.place(descriptor).has(descriptor).await?)
     }

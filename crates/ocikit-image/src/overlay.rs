@@ -62,6 +62,19 @@ impl Source for Overlay {
         self.base.open_unverified(descriptor, range).await
     }
 
+    async fn open_small(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        if let Some(bytes) = self.documents.get(&descriptor.digest) {
+            return Ok(range.of(bytes).into());
+        }
+        for source in &self.added {
+            match source.open_small(descriptor, range).await {
+                Err(error) if error.is_not_found() => {}
+                opened => return opened,
+            }
+        }
+        self.base.open_small(descriptor, range).await
+    }
+
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
         if self.documents.contains_key(&descriptor.digest) {
             return Ok(true);

@@ -26,6 +26,16 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
     /// [`Error::NotFound`] if it does not exist.
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body>;
 
+    /// Opens a range of at most [`MAX_DOCUMENT_SIZE`] bytes that is read into memory at once, without checking its digest. A
+    /// place behind a network limits the total time; the default is [`Source::open_unverified`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::open_unverified`]; reading fails with [`Error::Unreachable`] if it takes too long.
+    async fn open_small(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        self.open_unverified(descriptor, range).await
+    }
+
     /// Returns whether a blob or document exists.
     ///
     /// # Errors
@@ -56,12 +66,7 @@ pub trait SourceExt: Source {
     /// [`Error::NotFound`] immediately; [`Error::Mismatch`] as soon as it is detected, at the latest in place of the
     /// last chunk.
     async fn open(&self, descriptor: &Descriptor) -> Result<Body> {
-        let body = self.open_unverified(descriptor, ByteRange::ALL).await?;
-        if body.length() != descriptor.size {
-            let mismatch = Mismatch::Size { expected: descriptor.size, actual: body.length() };
-            return Err(Error::mismatch(&descriptor.digest, self, mismatch));
-        }
-        Ok(body.verified(descriptor, self))
+        verified(self, self.open_unverified(descriptor, ByteRange::ALL).await?, descriptor)
     }
 
     /// Reads a whole blob into memory and checks it.
@@ -71,7 +76,11 @@ pub trait SourceExt: Source {
     /// As [`SourceExt::open`]; [`Error::Unsupported`] for a blob larger than 16 MiB.
     async fn read(&self, descriptor: &Descriptor) -> Result<Bytes> {
         read_at_most(self, descriptor, MAX_READ_SIZE)?;
-        self.open(descriptor).await?.bytes().await
+        let body = match descriptor.size <= MAX_DOCUMENT_SIZE {
+            true => self.open_small(descriptor, ByteRange::ALL).await?,
+            false => self.open_unverified(descriptor, ByteRange::ALL).await?,
+        };
+        verified(self, body, descriptor)?.bytes().await
     }
 
     /// Resolves a name to a descriptor. If the name is a digest, the descriptor is checked to have it.
@@ -99,7 +108,7 @@ pub trait SourceExt: Source {
     async fn content(&self, descriptor: &Descriptor) -> Result<Content> {
         if !descriptor.media_type.is_document() {
             let start = ByteRange { offset: 0, length: Some(SNIFFED_BYTES) };
-            let start = self.open_unverified(descriptor, start).await?.bytes().await?;
+            let start = self.open_small(descriptor, start).await?.bytes().await?;
             if start.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
                 return Ok(Content::Blob);
             }
@@ -123,6 +132,15 @@ pub trait SourceExt: Source {
 }
 
 impl<S: Source + ?Sized> SourceExt for S {}
+
+/// Checks the length of a body, and its bytes as they are read.
+fn verified(place: &(impl Source + ?Sized), body: Body, descriptor: &Descriptor) -> Result<Body> {
+    if body.length() != descriptor.size {
+        let mismatch = Mismatch::Size { expected: descriptor.size, actual: body.length() };
+        return Err(Error::mismatch(&descriptor.digest, place, mismatch));
+    }
+    Ok(body.verified(descriptor, place))
+}
 
 /// The number of bytes that are read of a blob to detect a document with another media type.
 const SNIFFED_BYTES: u64 = 512;

@@ -236,19 +236,20 @@ impl Default for Client {
 impl Inner {
     /// Returns the endpoint of a registry; `insecure` as defined by `registries.conf`.
     pub(crate) fn endpoint(&self, registry: &Registry, insecure: bool) -> Result<Endpoint> {
-        Inner::endpoint_with(registry, self.options.hosts.of(registry)?, insecure)
+        self.endpoint_with(registry, self.options.hosts.of(registry)?, insecure)
     }
 
     /// Returns the endpoint of a mirror, or of the `location` that replaces a registry in `registries.conf`.
     pub(crate) fn mirror(&self, registry: &Registry, insecure: bool) -> Result<Endpoint> {
-        Inner::endpoint_with(registry, self.options.hosts.of_other(registry)?, insecure)
+        self.endpoint_with(registry, self.options.hosts.of_other(registry)?, insecure)
     }
 
-    fn endpoint_with(registry: &Registry, mut settings: HostSettings, insecure: bool) -> Result<Endpoint> {
+    fn endpoint_with(&self, registry: &Registry, mut settings: HostSettings, insecure: bool) -> Result<Endpoint> {
         if insecure && settings.scheme == Scheme::Https {
             settings.tls.verify = Verify::InsecureAllowHttp;
         }
-        Endpoint::new(registry, settings)
+        let is_tls_expected = self.options.hosts.is_tls_expected(registry);
+        Ok(Endpoint { is_tls_expected, ..Endpoint::new(registry, settings)? })
     }
 
     /// Returns a repository at the registry that its name states.

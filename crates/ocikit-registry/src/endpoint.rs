@@ -12,6 +12,8 @@ pub(crate) struct Endpoint {
     /// The root of its API, up to and without `v2/`.
     pub(crate) base: Url,
     pub(crate) tls: TlsSettings,
+    /// Whether credentials are sent over TLS only, although the URL has the scheme `http`.
+    pub(crate) is_tls_expected: bool,
 }
 
 impl Endpoint {
@@ -27,7 +29,7 @@ impl Endpoint {
         };
         let base = format!("{scheme}://{name}/");
         let base = base.parse().map_err(|error| Error::broken(registry, error))?;
-        Ok(Endpoint { registry: registry.clone(), base, tls: settings.tls })
+        Ok(Endpoint { registry: registry.clone(), base, tls: settings.tls, is_tls_expected: false })
     }
 
     pub(crate) fn url(&self, path: &str) -> Url {

@@ -39,6 +39,8 @@ pub(crate) struct Desk {
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) rules: Rules,
     pub(crate) limits: Limits,
+    /// Memory for unfinished uploads, if the storage is in memory.
+    pub(crate) upload_memory: MemoryBudget,
     /// Memory for the manifests and forms of all requests.
     pub(crate) memory: MemoryBudget,
     /// Notified while clients wait for a free connection.

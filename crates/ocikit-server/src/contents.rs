@@ -78,7 +78,7 @@ impl Contents {
 
     async fn put_blob(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<()> {
         let mut body = from.open(descriptor).await?;
-        let mut draft = self.store.draft();
+        let mut draft = self.store.draft(None);
         draft.expect(descriptor.digest.algorithm());
         let mut writer = Writer::new(draft);
         while let Some(bytes) = body.next().await.transpose()? {

@@ -14,6 +14,9 @@ pub struct Limits {
     pub max_connections: usize,
     /// Maximum number of upload sessions.
     pub max_uploads: usize,
+    /// Maximum number of bytes of unfinished uploads in memory, for all sessions together. Uploads to a directory are not
+    /// limited.
+    pub max_upload_bytes: usize,
     /// Maximum number of bytes of manifests and forms in memory, for all requests together.
     pub max_document_bytes: usize,
     /// Time limit for a complete manifest or form.
@@ -29,7 +32,8 @@ impl Default for Limits {
         Limits {
             // Together with one file for each, below the usual limit of 1024 open files per process.
             max_connections: 384,
-            max_uploads: 10_000,
+            max_uploads: 1024,
+            max_upload_bytes: 256 << 20,
             max_document_bytes: 64 << 20,
             document_timeout: Duration::from_secs(60),
             body_idle_timeout: Duration::from_secs(120),
@@ -63,6 +67,13 @@ impl MemoryBudget {
 }
 
 impl Share {
+    /// Returns bytes of the share.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        if let Some(permit) = &mut self.permit {
+            drop(permit.split(bytes.min(permit.num_permits())));
+        }
+    }
+
     /// Adds bytes to the share, or fails if other requests hold too many.
     pub(crate) fn grow(&mut self, bytes: usize) -> io::Result<()> {
         let exhausted = || io::Error::from(io::ErrorKind::OutOfMemory);

@@ -90,6 +90,7 @@ impl Server {
             rules: self.rules,
             limits: self.limits,
             memory: MemoryBudget::new(self.limits.max_document_bytes),
+            upload_memory: MemoryBudget::new(self.limits.max_upload_bytes),
             crowded: Notify::new(),
             guard: Guard::new(self.authentication, self.clock.clone()),
             faults: self.faults,

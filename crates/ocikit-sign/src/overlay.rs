@@ -33,6 +33,13 @@ impl Source for Overlay {
         }
     }
 
+    async fn open_small(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        match self.made.open_small(descriptor, range).await {
+            Err(error) if error.is_not_found() => self.place.open_small(descriptor, range).await,
+            opened => opened,
+        }
+    }
+
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
         Ok(self.made.has(descriptor).await? || self.place.has(descriptor).await?)
     }

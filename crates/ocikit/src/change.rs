@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ocikit_image::{Error, Memory, Mismatch, Name, Naming, Put, Result, Sink, SourceExt};
+use ocikit_image::{ByteRange, Error, Memory, Mismatch, Name, Naming, Put, Result, Sink, SourceExt};
 use ocikit_layout::BlobFile;
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Tag};
 
@@ -41,7 +41,7 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::Document`] if the bytes are no manifest or index, or not of the given media type; [`Error::Mismatch`]
-    /// if the location has another digest; [`Error::NotFound`] if a child is missing; and those of the place.
+    /// if the location has another digest; [`Error::NotFound`] if a child is missing; [`Error::Mismatch`] if one has another size; and those of the place.
     pub async fn put_manifest(
         &self,
         manifest: impl Into<Bytes>,
@@ -90,13 +90,17 @@ impl Session {
     }
 }
 
-/// Returns an error if a child of a manifest or index is missing. Non-distributable layers and the subject may be
+/// Returns an error if a child of a manifest or index is missing or has another size. Non-distributable layers and the subject may be
 /// missing.
 async fn has_children(sink: &Arc<dyn Sink>, descriptor: &Descriptor, memory: &Memory) -> Result<()> {
     let document = memory.document(descriptor).await?;
     for child in document.children().filter(|child| child.urls.is_empty() || !child.media_type.is_foreign_layer()) {
         if !sink.has(child).await? {
             return Err(Error::not_found(format!("{}, which the manifest lists", child.digest), sink));
+        }
+        let actual = sink.open_unverified(child, ByteRange::ALL).await?.length();
+        if actual != child.size {
+            return Err(Error::mismatch(&child.digest, sink, Mismatch::Size { expected: child.size, actual }));
         }
     }
     Ok(())

@@ -322,6 +322,11 @@ impl Authenticator {
     /// Returns the credential for a repository; the keychain is asked once. If it fails, requests are made without a
     /// credential, since most images are public.
     async fn credential(&self, http: &Http, host: &HostAuth, endpoint: &Endpoint, path: &str) -> Option<Credential> {
+        if endpoint.is_tls_expected && !http.uses_tls(&endpoint.base) {
+            let problem = "a TLS option applies to this registry, but it speaks plain HTTP";
+            *lock(&host.credential_error) = Some(problem.to_owned());
+            return None;
+        }
         let cell = lock(&host.credentials).entry(path.to_owned()).or_default().clone();
         let ask = || async {
             match self.keychain.credential(&endpoint.registry, path).await {

@@ -12,6 +12,7 @@ use ocikit_image::{Body, ByteRange, Result};
 use ocikit_spec::Descriptor;
 
 use crate::client::Inner;
+use crate::http::transport::TimeLimit;
 use crate::target::Target;
 
 pub use parallel::ParallelOptions;
@@ -25,6 +26,7 @@ pub(crate) async fn open(
     others: VecDeque<Arc<Target>>,
     descriptor: &Descriptor,
     range: ByteRange,
+    limit: TimeLimit,
 ) -> Result<Body> {
     let (offset, length) = range.within(descriptor.size);
     if length == 0 && descriptor.size > 0 {
@@ -38,6 +40,7 @@ pub(crate) async fn open(
         whole: offset == 0 && length == descriptor.size,
         position: offset,
         end: offset + length,
+        limit,
     };
     let running = RunningDownload::new(inner);
     let options = &inner.options.parallel;

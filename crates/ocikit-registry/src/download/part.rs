@@ -12,7 +12,7 @@ use crate::blobs::MIN_BULK_BYTES;
 use crate::client::Inner;
 use crate::http::fault::Fault;
 use crate::http::send::Request;
-use crate::http::transport::Lane;
+use crate::http::transport::{Lane, TimeLimit};
 use crate::http::{problem, range};
 use crate::target::Target;
 
@@ -28,6 +28,8 @@ pub(super) struct Part {
     pub(super) whole: bool,
     pub(super) position: u64,
     pub(super) end: u64,
+    /// The limit on the total time of each response.
+    pub(super) limit: TimeLimit,
 }
 
 /// An answer whose body has not been read yet.
@@ -52,6 +54,7 @@ impl Part {
         if !self.whole {
             request = request.header("range", &range::request(self.position, wanted));
         }
+        request.limit = self.limit;
         request.lane = if wanted >= MIN_BULK_BYTES { Lane::Bulk } else { Lane::Small };
         let reply = inner.call(&target.endpoint, &target.access(), request, &target.place).await?;
         match reply.answer.status {
@@ -62,12 +65,12 @@ impl Part {
                     return Err(Error::protocol(&target.place, problem));
                 }
                 let total = range::total(header);
-                Ok(Opened { ranged: true, ranges: true, total, chunks: reply.answer.chunks().boxed() })
+                Ok(Opened { ranged: true, ranges: true, total, chunks: reply.answer.chunks_within(self.limit) })
             }
             200 => {
                 let ranges = self.whole && reply.answer.header("accept-ranges") == Some("bytes");
                 let total = reply.answer.length();
-                Ok(Opened { ranged: false, ranges, total, chunks: reply.answer.chunks().boxed() })
+                Ok(Opened { ranged: false, ranges, total, chunks: reply.answer.chunks_within(self.limit) })
             }
             // The blob ends before the range starts.
             416 => Ok(Opened { ranged: true, ranges: false, total: None, chunks: stream::empty().boxed() }),
@@ -170,7 +173,11 @@ impl Resumed {
                     Some(Ok(chunk)) => {
                         self.part.position += chunk.len() as u64;
                         self.part.whole = false;
-                        (self.fresh, self.failures) = (false, 0);
+                        self.fresh = false;
+                        // Otherwise a server that sends one byte per response would never end.
+                        if self.part.limit == TimeLimit::None {
+                            self.failures = 0;
+                        }
                         return Some(Ok(chunk));
                     }
                     // RFC 9110, section 15.3.7: an answer may contain only a part of the range.
@@ -190,7 +197,8 @@ impl Resumed {
             self.failures += 1;
             self.chunks = None;
             let http = &self.part.inner.http;
-            let Some(pause) = http.pause(self.failures, None) else {
+            let is_slow = matches!(fault, Fault::Slow(_));
+            let Some(pause) = http.pause(self.failures, None).filter(|_| !is_slow) else {
                 let place = self.part.target.clone();
                 if self.part.switch_location() {
                     self.failures = 0;

@@ -59,6 +59,16 @@ impl HostOptions {
         Ok(settings)
     }
 
+    /// Returns whether a registry must not receive credentials over plain HTTP: a TLS option applies to it, and plain
+    /// HTTP is only the first attempt for a loopback registry.
+    pub(crate) fn is_tls_expected(&self, registry: &Registry) -> bool {
+        let settings = self.named.get(registry).unwrap_or(&self.others);
+        let TlsSettings { verify, authorities, identity } = &settings.tls;
+        settings.scheme == Scheme::Guess
+            && registry.is_loopback()
+            && (*verify == Verify::Nothing || !authorities.is_empty() || identity.is_some())
+    }
+
     /// Returns the TLS settings for a server that a registry named.
     pub(crate) fn of_url(&self, url: &Url) -> Result<TlsSettings> {
         let host = url.host_str().unwrap_or_default();

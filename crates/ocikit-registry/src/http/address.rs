@@ -95,6 +95,8 @@ fn embedded(address: Ipv6Addr) -> Option<Zone> {
     match address.segments() {
         // IPv4-compatible and IPv4-mapped addresses (RFC 4291) and NAT64 (RFC 6052).
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
+        // IPv4-translated addresses of stateless translators (RFC 2765).
+        [0, 0, 0, 0, 0xffff, 0, high, low] => Some(v4(high, low)),
         // Local-use NAT64 (RFC 8215). The operator chooses the length of the prefix; 96 bits, with the address in the
         // last 32, are common.
         [0x64, 0xff9b, 1, 0, 0, 0, high, low] => Some(v4(high, low)),
@@ -292,6 +294,10 @@ mod tests {
             ("2002:808:808::", Zone::Public),
             ("2001::80ff:fffe", Zone::Loopback),
             ("::127.0.0.1", Zone::Loopback),
+            ("::ffff:0:10.0.0.1", Zone::Private),
+            ("::ffff:0:127.0.0.1", Zone::Loopback),
+            ("::ffff:0:169.254.169.254", Zone::Link),
+            ("::ffff:0:8.8.8.8", Zone::Public),
             ("fec0::1", Zone::Private),
             ("feff::1", Zone::Private),
             ("168.63.129.16", Zone::Link),

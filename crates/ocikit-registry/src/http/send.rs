@@ -15,7 +15,7 @@ use super::limit::{Limit, LoadReport, Permit};
 use super::observe::ObserverHandle;
 use super::redact::Secrets;
 use super::redirect::{self, Hop};
-use super::transport::{Answer, Exchange, Lane, Payload, Transport, lock};
+use super::transport::{Answer, Exchange, Lane, Payload, TimeLimit, Transport, lock};
 use crate::hosts::{HostOptions, TlsSettings};
 
 /// A request that can be repeated.
@@ -26,6 +26,8 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) lane: Lane,
+    /// The limit on the total time of each response.
+    pub(crate) limit: TimeLimit,
     /// The addresses that the first request may be sent to. A redirect goes no further than the server that sent it may
     /// name.
     pub(crate) reach: Reach,
@@ -37,7 +39,9 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn new(method: Method, url: Url) -> Request {
+        let is_small = matches!(method, Method::GET | Method::HEAD);
         Request {
+            limit: if is_small { TimeLimit::Document } else { TimeLimit::None },
             method,
             url,
             headers: HeaderMap::new(),
@@ -97,6 +101,9 @@ pub(crate) struct Http {
     observer: ObserverHandle,
 }
 
+/// The maximum number of attempts for a small document that times out without an answer.
+const MAX_TIMEOUTS: u32 = 2;
+
 /// A server is far away if even its fastest answer took at least this long. Then one additional request is better than
 /// an additional round trip.
 const FAR_RTT: Duration = Duration::from_millis(40);
@@ -128,6 +135,11 @@ impl Http {
         self.transport.open_ahead(connections);
     }
 
+    /// Returns whether requests to a server are sent with TLS, including those whose URL has the scheme `http`.
+    pub(crate) fn uses_tls(&self, url: &Url) -> bool {
+        url.scheme() == "https" || self.transport.is_upgraded(url)
+    }
+
     pub(crate) fn observer(&self) -> &ObserverHandle {
         &self.observer
     }
@@ -139,9 +151,15 @@ impl Http {
     /// Sends a request, and retries until the answer is one that a retry would not change, or no attempt is left.
     /// Returns the last answer, whatever its status, or the last fault.
     pub(crate) async fn send(&self, request: &Request, tls: &TlsSettings) -> Result<Reply, Fault> {
-        let mut failures = 0;
+        let (mut failures, mut timeouts) = (0, 0);
         loop {
             let mut outcome = self.attempt(request, tls).await;
+            if request.limit == TimeLimit::Document && matches!(outcome, Err(Fault::Silent(_))) {
+                timeouts += 1;
+                if timeouts >= MAX_TIMEOUTS {
+                    return outcome;
+                }
+            }
             if let Ok(reply) = &mut outcome {
                 reply.retried = failures > 0;
             }
@@ -183,12 +201,12 @@ impl Http {
     /// Sends a body that can be read only once, to one server and without retry. The caller decides about redirects and
     /// retries.
     pub(crate) async fn stream(&self, request: Request, body: Body, tls: &TlsSettings) -> Result<Reply, Fault> {
-        let Request { method, url, headers, authorization, reach, lane, .. } = request;
+        let Request { method, url, headers, authorization, reach, lane, limit, .. } = request;
         let permit = self.begin(&url, PermitKind::Upload).await;
         let headers = authorized(headers, authorization.as_ref());
         let secrets = Secrets::of(authorization.as_ref(), None);
         let payload = Payload::Stream(body);
-        let exchange = Exchange { method, url: url.clone(), headers, payload, tls, lane, reach };
+        let exchange = Exchange { method, url: url.clone(), headers, payload, tls, lane, limit, reach };
         let answer = finish(permit, self.exchange(exchange).await)?;
         Ok(Reply { answer, url, direct: true, retried: false, secrets })
     }
@@ -223,6 +241,7 @@ impl Http {
                 payload: if unchanged { Payload::Bytes(request.body.clone()) } else { Payload::Empty },
                 tls: &tls,
                 lane: request.lane,
+                limit: request.limit,
                 reach,
             };
             let answer = finish(permit, self.exchange(exchange).await)?;

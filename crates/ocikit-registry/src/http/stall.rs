@@ -32,6 +32,11 @@ impl StallWatch {
         StallWatch(None)
     }
 
+    /// Returns whether there is a body to watch.
+    pub(super) fn is_streamed(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub(super) fn of(
         body: Body,
         answer: Duration,

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::{Stream, StreamExt, stream};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
 use ocikit_image::{Body, Error, NoAnswer, Result, bridge};
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, USER_AGENT};
 use reqwest::{Method, Proxy, Url, Version};
@@ -29,8 +30,8 @@ pub struct Timeouts {
     pub answer: Duration,
     /// For a transfer without progress, in either direction; ten times as long if an upload waits for its source.
     pub silence: Duration,
-    /// For the complete body of a small document: a manifest, a token, a page of a list, an error. One second more for
-    /// every 64 KiB received.
+    /// The maximum time of a small document, from the request to the end of the body: a manifest, a config, a signature, a
+    /// token, a page of a list, an error. One second more for every 64 KiB received.
     pub document: Duration,
 }
 
@@ -57,6 +58,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) payload: Payload,
     pub(crate) tls: &'a TlsSettings,
     pub(crate) lane: Lane,
+    pub(crate) limit: TimeLimit,
     pub(crate) reach: Reach,
 }
 
@@ -76,9 +78,9 @@ impl Exchange<'_> {
             Payload::Bytes(bytes) => Payload::Bytes(bytes.clone()),
             Payload::Stream(_) => return None,
         };
-        let Exchange { tls, lane, reach, .. } = *self;
+        let Exchange { tls, lane, limit, reach, .. } = *self;
         let (method, url, headers) = (self.method.clone(), self.url.clone(), self.headers.clone());
-        let mut exchange = Exchange { method, url, headers, payload, tls, lane, reach };
+        let mut exchange = Exchange { method, url, headers, payload, tls, lane, limit, reach };
         exchange.change_scheme(scheme);
         Some(exchange)
     }
@@ -114,6 +116,15 @@ pub(crate) enum Lane {
     Bulk,
 }
 
+/// The limit on the total time of a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TimeLimit {
+    /// None while bytes arrive.
+    None,
+    /// That of a small document, [`Timeouts::document`], from the request to the end of the body.
+    Document,
+}
+
 /// An answer whose body has not been read yet.
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -123,6 +134,8 @@ pub(crate) struct Answer {
     response: reqwest::Response,
     silence: Duration,
     document: Duration,
+    /// When the request was sent; for a streamed body, when the response began.
+    begun: Instant,
 }
 
 /// The connection pools, by everything that has to be equal for a connection to be shared.
@@ -183,6 +196,11 @@ impl Transport {
     pub(crate) fn has_answered(&self, url: &Url) -> bool {
         let server = server_of(url);
         lock(&self.clients).iter().any(|(key, pool)| key.server == server && pool.answered.load(Ordering::Relaxed))
+    }
+
+    /// Returns whether a server turned out to speak TLS, so that requests for `http` URLs are sent with TLS.
+    pub(crate) fn is_upgraded(&self, url: &Url) -> bool {
+        lock(&self.upgraded).contains(&server_of(url))
     }
 
     /// Sends a request and waits for the start of the answer. Falls back to plain HTTP where the settings allow it and
@@ -249,7 +267,8 @@ impl Transport {
         url.set_query(None);
         let tls = TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() };
         let (method, headers) = (Method::HEAD, HeaderMap::new());
-        let exchange = Exchange { method, url, headers, payload: Payload::Empty, tls: &tls, lane: Lane::Small, reach };
+        let (payload, lane, limit) = (Payload::Empty, Lane::Small, TimeLimit::Document);
+        let exchange = Exchange { method, url, headers, payload, tls: &tls, lane, limit, reach };
         match self.once(exchange).await {
             Ok(_) => true,
             // It may require a client certificate.
@@ -259,7 +278,7 @@ impl Transport {
 
     async fn once(&self, exchange: Exchange<'_>) -> Result<Answer, Fault> {
         let server = exchange.server();
-        let Exchange { method, url, mut headers, payload, tls, lane, reach } = exchange;
+        let Exchange { method, url, mut headers, payload, tls, lane, limit, reach } = exchange;
         if !reach.permits_url(&url) {
             return Err(Fault::Final(Box::new(OutOfReach::private(url.host_str().unwrap_or_default()))));
         }
@@ -281,6 +300,7 @@ impl Transport {
                 (Some(reqwest::Body::wrap_stream(body)), stall_watch)
             }
         };
+        let begun = (!stall_watch.is_streamed()).then(Instant::now);
         let no_body = body.is_none();
         let mut request = client.request(method.clone(), url).headers(headers);
         if let Some(body) = body {
@@ -289,7 +309,11 @@ impl Transport {
             // Google Artifact Registry answers 411 without `Content-Length` (oras-project/rust-oci-client#176).
             request = request.header(CONTENT_LENGTH, 0);
         }
-        match stall_watch.watch(request.send(), &self.timeouts).await {
+        let mut timeouts = self.timeouts.clone();
+        if limit == TimeLimit::Document {
+            timeouts.answer = timeouts.answer.min(timeouts.document);
+        }
+        match stall_watch.watch(request.send(), &timeouts).await {
             Ok(Ok(response)) => {
                 answered.store(true, Ordering::Relaxed);
                 if tls.is_some() && lane == Lane::Small && response.version() < Version::HTTP_2 {
@@ -302,6 +326,7 @@ impl Transport {
                     zone: address.map(|address| Zone::of(address.ip())),
                     silence: self.timeouts.silence,
                     document: self.timeouts.document,
+                    begun: begun.unwrap_or_else(Instant::now),
                     response,
                 })
             }
@@ -452,6 +477,33 @@ impl Answer {
         self.header("content-length")?.parse().ok()
     }
 
+    /// Returns the body as a stream with a limit on its total time.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Slow`] for a small document that is not complete within [`Timeouts::document`], however much it moves.
+    pub(crate) fn chunks_within(self, limit: TimeLimit) -> BoxStream<'static, Result<Bytes, Fault>> {
+        let (begun, document) = (self.begun, self.document);
+        let chunks = self.chunks().boxed();
+        if limit == TimeLimit::None {
+            return chunks;
+        }
+        let limited = stream::unfold(Some((chunks, 0)), move |state| async move {
+            let (mut chunks, received) = state?;
+            let allowed = document + Duration::from_secs((received / DOCUMENT_BYTES_PER_SECOND) as u64);
+            match tokio::time::timeout_at(begun + allowed, chunks.next()).await {
+                Ok(Some(Ok(chunk))) => {
+                    let received = received + chunk.len();
+                    Some((Ok(chunk), Some((chunks, received))))
+                }
+                Ok(Some(Err(fault))) => Some((Err(fault), None)),
+                Ok(None) => None,
+                Err(_) => Some((Err(Fault::Slow(allowed)), None)),
+            }
+        });
+        limited.boxed()
+    }
+
     /// Returns the body as a stream.
     pub(crate) fn chunks(self) -> impl Stream<Item = Result<Bytes, Fault>> + Send + 'static {
         stream::unfold(Some((self.response, self.silence)), |state| async {
@@ -481,15 +533,10 @@ impl Answer {
         if self.length().is_some_and(|length| length > max_bytes) {
             return Ok(None);
         }
-        let (begun, allowed) = (Instant::now(), self.document);
-        let mut chunks = std::pin::pin!(self.chunks());
+        let mut chunks = self.chunks_within(TimeLimit::Document);
         let mut all = BytesMut::new();
         loop {
-            let allowed = allowed + Duration::from_secs((all.len() / DOCUMENT_BYTES_PER_SECOND) as u64);
-            let Ok(chunk) = tokio::time::timeout_at(begun + allowed, chunks.next()).await else {
-                return Err(Fault::Slow(allowed));
-            };
-            let Some(chunk) = chunk.transpose()? else { return Ok(Some(all.freeze())) };
+            let Some(chunk) = chunks.next().await.transpose()? else { return Ok(Some(all.freeze())) };
             if (all.len() + chunk.len()) as u64 > max_bytes {
                 return Ok(None);
             }

@@ -6,7 +6,7 @@ use ocikit_spec::{Descriptor, Digest, MAX_DOCUMENT_SIZE, MediaType, Repository};
 
 use super::{ReadTarget, Remote, RemoteRepository};
 use crate::hosts::MirrorScope;
-use crate::http::transport::lock;
+use crate::http::transport::{TimeLimit, lock};
 use crate::manifests::{self, FetchedManifest, ManifestKey};
 use crate::target::Target;
 use crate::{blobs, download, referrers};
@@ -22,24 +22,13 @@ impl Source for RemoteRepository {
     }
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        if let Some(found) = lock(&self.0.state).documents.get(&descriptor.digest) {
-            return Ok(range.of(&found.bytes).into());
-        }
-        if !descriptor.media_type.is_document() {
-            let open = |target: Arc<Target>| async move {
-                let others =
-                    self.places(MirrorScope::DigestOnly).skip_while(|place| !Arc::ptr_eq(place, &target)).skip(1);
-                download::open(&self.0.inner, &target, others.cloned().collect(), descriptor, range).await.map(Some)
-            };
-            match self.read(MirrorScope::DigestOnly, open).await {
-                // The descriptor may have a wrong, unknown or empty media type for a manifest.
-                Err(error) if error.is_not_found() && may_be_manifest(descriptor) => {}
-                body => return body?.ok_or_else(|| Error::not_found(descriptor.digest, self)),
-            }
-        }
-        let found = self.manifest(&ManifestKey::Digest(descriptor.digest)).await?;
-        let bytes = found.ok_or_else(|| Error::not_found(descriptor.digest, self))?.bytes;
-        Ok(range.of(&bytes).into())
+        // The config of an image is small whether it is read or copied.
+        let is_config = descriptor.media_type.is_image_config() && descriptor.size <= MAX_DOCUMENT_SIZE;
+        self.open_within(descriptor, range, if is_config { TimeLimit::Document } else { TimeLimit::None }).await
+    }
+
+    async fn open_small(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        self.open_within(descriptor, range, TimeLimit::Document).await
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
@@ -73,6 +62,29 @@ impl Source for RemoteRepository {
 }
 
 impl RemoteRepository {
+    async fn open_within(&self, descriptor: &Descriptor, range: ByteRange, limit: TimeLimit) -> Result<Body> {
+        if let Some(found) = lock(&self.0.state).documents.get(&descriptor.digest) {
+            return Ok(range.of(&found.bytes).into());
+        }
+        if !descriptor.media_type.is_document() {
+            let open = |target: Arc<Target>| async move {
+                let others =
+                    self.places(MirrorScope::DigestOnly).skip_while(|place| !Arc::ptr_eq(place, &target)).skip(1);
+                download::open(&self.0.inner, &target, others.cloned().collect(), descriptor, range, limit)
+                    .await
+                    .map(Some)
+            };
+            match self.read(MirrorScope::DigestOnly, open).await {
+                // The descriptor may have a wrong, unknown or empty media type for a manifest.
+                Err(error) if error.is_not_found() && may_be_manifest(descriptor) => {}
+                body => return body?.ok_or_else(|| Error::not_found(descriptor.digest, self)),
+            }
+        }
+        let found = self.manifest(&ManifestKey::Digest(descriptor.digest)).await?;
+        let bytes = found.ok_or_else(|| Error::not_found(descriptor.digest, self))?.bytes;
+        Ok(range.of(&bytes).into())
+    }
+
     pub(super) async fn list_referrers(
         &self,
         subject: &Digest,

@@ -1,11 +1,12 @@
 //! Registries with unusual access control, slow answers and rate limits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, Source, SourceExt, copy, testing};
-use ocikit_registry::hosts::{HostOptions, HostSettings, ProxyOptions, Scheme, TlsSettings};
+use ocikit_registry::hosts::{HostOptions, HostSettings, ProxyOptions, Scheme, TlsSettings, Verify};
 use ocikit_registry::{Client, ClientOptions, Credential, Error, Fixed, NoAnswer, Timeouts};
 use ocikit_spec::{Descriptor, Digest, MediaType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -152,6 +153,98 @@ async fn small_documents_have_a_total_time_limit() {
             assert!(error.is_not_found());
         }
         server.abort();
+    }
+}
+
+/// Starts a server that answers each request with these parts, one every 10 ms, and the last part over and over.
+async fn dripping(parts: fn(&str) -> Vec<String>) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (host, requests) = (listener.local_addr().unwrap().to_string(), Arc::new(AtomicUsize::new(0)));
+    let counter = requests.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                let length = stream.read(&mut request).await.unwrap_or_default();
+                let parts = parts(&String::from_utf8_lossy(&request[..length]));
+                let last = parts.last().cloned().unwrap_or_default();
+                for part in parts.into_iter().chain(std::iter::repeat(last)) {
+                    if stream.write_all(part.as_bytes()).await.is_err() {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            });
+        }
+    });
+    (host, requests)
+}
+
+#[tokio::test]
+async fn response_headers_count_for_the_time_limit_of_a_document() {
+    let headers: fn(&str) -> Vec<String> = |_| vec!["HTTP/1.1 200 OK\r\nx-slow: ".to_owned(), "a".to_owned()];
+    let hints: fn(&str) -> Vec<String> = |_| vec!["HTTP/1.1 103 Early Hints\r\n\r\n".to_owned()];
+    for parts in [headers, hints] {
+        let (host, requests) = dripping(parts).await;
+        let timeouts = Timeouts { document: Duration::from_millis(200), ..Timeouts::default() };
+        let client = Client::new(ClientOptions { timeouts, ..options() });
+        let repository = client.repository(format!("{host}/a").parse().unwrap()).unwrap();
+        let error = repository.resolve(&Name::Tag("v1".parse().unwrap())).await.unwrap_err();
+        assert_eq!(error.no_answer(), Some(NoAnswer::TimedOut));
+        assert_eq!(requests.load(Ordering::Relaxed), 2, "one retry");
+    }
+}
+
+#[tokio::test]
+async fn a_blob_that_is_read_into_memory_has_the_time_limit_of_a_document() {
+    let body: fn(&str) -> Vec<String> =
+        |_| vec!["HTTP/1.1 200 OK\r\ncontent-length: 4000\r\n\r\n".to_owned(), " ".to_owned()];
+    let (host, requests) = dripping(body).await;
+    let timeouts = Timeouts { document: Duration::from_millis(200), ..Timeouts::default() };
+    let client = Client::new(ClientOptions { timeouts, ..options() });
+    let repository = client.repository(format!("{host}/a").parse().unwrap()).unwrap();
+    for (media_type, is_content) in
+        [("application/vnd.dev.sigstore.bundle.v0.3+json", false), ("application/x", true), ("application/x", false)]
+    {
+        let descriptor = Descriptor::new(MediaType::new(media_type), Digest::sha256_of(b"x"), 4000);
+        let before = requests.load(Ordering::Relaxed);
+        let error = match is_content {
+            true => repository.content(&descriptor).await.map(drop).unwrap_err(),
+            false => repository.read(&descriptor).await.map(drop).unwrap_err(),
+        };
+        assert_eq!(error.no_answer(), Some(NoAnswer::TimedOut), "{media_type}");
+        assert_eq!(requests.load(Ordering::Relaxed), before + 1, "a retry would be as slow");
+    }
+    // A config is small where it is copied too; a layer may take as long as bytes arrive.
+    let config = Descriptor::new(MediaType::OCI_CONFIG, Digest::sha256_of(b"x"), 4000);
+    let copied = repository.open(&config).await.unwrap().bytes().await;
+    assert_eq!(copied.unwrap_err().no_answer(), Some(NoAnswer::TimedOut));
+    let layer = Descriptor::new(MediaType::OCI_LAYER, Digest::sha256_of(b"x"), 4000);
+    let layer = repository.open(&layer).await.unwrap().bytes();
+    assert!(tokio::time::timeout(Duration::from_millis(400), layer).await.is_err());
+}
+
+#[tokio::test]
+async fn a_tls_option_keeps_credentials_from_plain_http_on_loopback() {
+    let double = Double::start().await;
+    double.rule(|seen| if is_anonymous(seen) { basic() } else { Action::Pass });
+    let keychain = Arc::new(Fixed { registry: None, credential: Credential::password("user", "pass") });
+    let insecure = TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() };
+    for (scheme, is_sent) in [(Scheme::Guess, false), (Scheme::Http, true)] {
+        let others = HostSettings { scheme, tls: insecure.clone() };
+        let hosts = HostOptions { others, ..HostOptions::default() };
+        let client = Client::new(ClientOptions { keychain: keychain.clone(), hosts, ..options() });
+        let outcome = repository(&client, &double, "a").has(&absent()).await;
+        let seen = double.seen();
+        assert_eq!(seen.iter().any(|seen| !is_anonymous(seen)), is_sent, "{scheme:?}");
+        match is_sent {
+            true => assert!(!outcome.unwrap()),
+            false => {
+                assert!(failed(outcome).contains("a TLS option applies to this registry and it speaks plain HTTP"))
+            }
+        }
+        double.log();
     }
 }
 

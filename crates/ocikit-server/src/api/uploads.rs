@@ -1,5 +1,6 @@
 //! Uploads in one or several requests, and cross-repository mounts.
 
+use std::io;
 use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
@@ -33,7 +34,7 @@ pub(super) async fn begin(desk: &Arc<Desk>, name: RepositoryName, call: Call, bo
         }
     }
     let digest = call.query.get("digest").map(route::digest).transpose()?;
-    let mut draft = desk.store.draft();
+    let mut draft = desk.store.draft(Some(&desk.upload_memory));
     draft.expect(match digest {
         Some(digest) => digest.algorithm(),
         None => algorithm(call.query.get("digest-algorithm"))?,
@@ -183,12 +184,26 @@ async fn receive(desk: &Desk, upload: &Upload, turn: &mut Turn, headers: &Header
         admit(turn.progress(), chunk, least).map_err(unfit)
     });
     let expected = expected.map_err(|refusal| refusal.with_header(LOCATION, location(upload)))?;
+    let before = turn.progress().received;
     let received = turn.receive(body.into_data_stream(), expected, least).await.map_err(|error| {
         // The number of written bytes is unknown, so the upload cannot be resumed.
         desk.store.uploads.forget(&upload.id);
-        Refusal::internal(error)
+        match error.kind() {
+            io::ErrorKind::OutOfMemory => no_memory(desk, before),
+            _ => Refusal::internal(error),
+        }
     })?;
     check(received, expected)
+}
+
+/// The response to an upload for which the storage in memory has no room.
+fn no_memory(desk: &Desk, received: u64) -> Refusal {
+    let max = desk.limits.max_upload_bytes;
+    let message = format_args!(
+        "unfinished uploads may hold {max} bytes of memory together, and this one had {received} before; serve with a storage \
+         directory for larger uploads"
+    );
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid, message)
 }
 
 fn check(received: Received, expected: Option<u64>) -> Result<()> {

@@ -5,6 +5,8 @@ use bytes::{Bytes, BytesMut};
 use ocikit_spec::{Algorithm, Digest, Hasher};
 use tempfile::NamedTempFile;
 
+use crate::limits::Share;
+
 /// Number of bytes that are read at once when a draft is hashed again.
 const READ_BUFFER_BYTES: usize = 256 << 10;
 
@@ -19,7 +21,10 @@ pub(crate) struct Draft {
 
 #[derive(Debug)]
 enum DraftTarget {
-    Memory(Vec<Bytes>),
+    Memory {
+        segments: Vec<Bytes>,
+        share: Option<Share>,
+    },
     /// Created with the first byte, so that an upload without bytes costs nothing.
     File {
         directory: PathBuf,
@@ -35,8 +40,9 @@ pub(crate) enum Sealed {
 }
 
 impl Draft {
-    pub(crate) fn in_memory() -> Draft {
-        Draft::new(DraftTarget::Memory(Vec::new()))
+    /// Returns a draft in memory, whose bytes count against the share if there is one.
+    pub(crate) fn in_memory(share: Option<Share>) -> Draft {
+        Draft::new(DraftTarget::Memory { segments: Vec::new(), share })
     }
 
     pub(crate) fn in_directory(directory: PathBuf) -> Draft {
@@ -61,9 +67,13 @@ impl Draft {
     /// Appends bytes. After an error the draft is unusable.
     pub(crate) fn append(&mut self, batch: &[Bytes]) -> io::Result<()> {
         match &mut self.target {
-            DraftTarget::Memory(segments) => {
+            DraftTarget::Memory { segments, share } => {
+                let length = batch.iter().map(Bytes::len).sum();
+                if let Some(share) = share {
+                    share.grow(length)?;
+                }
                 // Copied, because the bytes from a socket are a slice of a larger buffer.
-                let mut segment = BytesMut::with_capacity(batch.iter().map(Bytes::len).sum());
+                let mut segment = BytesMut::with_capacity(length);
                 batch.iter().for_each(|bytes| segment.extend_from_slice(bytes));
                 segments.push(segment.freeze());
             }
@@ -92,7 +102,10 @@ impl Draft {
             return Ok(());
         }
         match &mut self.target {
-            DraftTarget::Memory(segments) => {
+            DraftTarget::Memory { segments, share } => {
+                if let Some(share) = share {
+                    share.shrink((self.length - length) as usize);
+                }
                 let mut rest = length as usize;
                 for segment in segments {
                     segment.truncate(rest);
@@ -121,7 +134,7 @@ impl Draft {
     fn hash_again(&mut self, algorithm: Algorithm) -> io::Result<Digest> {
         let mut hasher = Hasher::new(algorithm);
         match &mut self.target {
-            DraftTarget::Memory(segments) => segments.iter().for_each(|segment| hasher.update(segment)),
+            DraftTarget::Memory { segments, .. } => segments.iter().for_each(|segment| hasher.update(segment)),
             DraftTarget::File { file: None, .. } => {}
             DraftTarget::File { file: Some(file), .. } => {
                 let mut buffer = vec![0; READ_BUFFER_BYTES];
@@ -139,7 +152,7 @@ impl Draft {
 
     pub(crate) fn seal(self) -> io::Result<Sealed> {
         Ok(match self.target {
-            DraftTarget::Memory(segments) => Sealed::Memory(segments),
+            DraftTarget::Memory { segments, .. } => Sealed::Memory(segments),
             DraftTarget::File { file: Some(file), .. } => Sealed::File(file),
             DraftTarget::File { directory, file: None } => Sealed::File(new_file(&directory)?),
         })
@@ -153,10 +166,14 @@ fn new_file(directory: &PathBuf) -> io::Result<NamedTempFile> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MemoryBudget;
 
     fn drafts() -> [(Draft, Option<tempfile::TempDir>); 2] {
         let directory = tempfile::tempdir().unwrap();
-        [(Draft::in_memory(), None), (Draft::in_directory(directory.path().to_owned()), Some(directory))]
+        [
+            (Draft::in_memory(Some(MemoryBudget::new(100).share())), None),
+            (Draft::in_directory(directory.path().to_owned()), Some(directory)),
+        ]
     }
 
     fn bytes(text: &'static str) -> Vec<Bytes> {

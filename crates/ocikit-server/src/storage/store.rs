@@ -15,6 +15,7 @@ use super::upload::Uploads;
 use super::{Durability, blocking};
 use crate::condition::Condition;
 use crate::error::Result;
+use crate::limits::MemoryBudget;
 use crate::name::RepositoryName;
 use crate::page::Page;
 use crate::route::ManifestReference;
@@ -147,10 +148,10 @@ impl Store {
         })
     }
 
-    /// Creates a draft.
-    pub(crate) fn draft(&self) -> Draft {
+    /// Creates a draft. In memory, its bytes count against the given budget.
+    pub(crate) fn draft(&self, memory: Option<&MemoryBudget>) -> Draft {
         match &self.content {
-            Content::Memory(_) => Draft::in_memory(),
+            Content::Memory(_) => Draft::in_memory(memory.map(MemoryBudget::share)),
             Content::Disk(disk) => Draft::in_directory(disk.unfinished()),
         }
     }
@@ -206,7 +207,7 @@ impl Store {
     ) -> Result<(), Refused> {
         self.change(move |store| {
             let NewManifest { bytes, digest, entry, children, tags, condition } = manifest;
-            let mut draft = store.draft();
+            let mut draft = store.draft(None);
             draft.expect(digest.algorithm());
             draft.append(&[bytes])?;
             let actual = draft.digest(digest.algorithm())?;

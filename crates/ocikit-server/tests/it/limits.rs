@@ -196,3 +196,33 @@ async fn upload_sessions_are_limited() {
     assert_eq!(http.status(&format!("DELETE {location}")).await, 204);
     http.begin("a").await;
 }
+
+#[tokio::test]
+async fn unfinished_uploads_in_memory_share_a_limit() {
+    let (_running, http) = limited(Limits { max_upload_bytes: 1000, ..Limits::default() }).await;
+    let (first, second) = (http.begin("a").await, http.begin("a").await);
+    let bytes = "x".repeat(600);
+    assert_eq!(http.send(&format!("PATCH {first}"), "", bytes.clone()).await.status, 202);
+    let answer = http.send(&format!("PATCH {second}"), "", bytes.clone()).await;
+    assert_eq!((answer.status, answer.code().as_str()), (413, "SIZE_INVALID"));
+    assert_eq!(http.status(&format!("GET {second}")).await, 404);
+    // A finished upload does not count, nor does a cancelled one.
+    let digest = Digest::sha256_of(bytes.as_bytes());
+    let separator = if first.contains('?') { '&' } else { '?' };
+    assert_eq!(http.status(&format!("PUT {first}{separator}digest={digest}")).await, 201);
+    let third = http.begin("a").await;
+    assert_eq!(http.send(&format!("PATCH {third}"), "", bytes.clone()).await.status, 202);
+    assert_eq!(http.status(&format!("DELETE {third}")).await, 204);
+    let fourth = http.begin("a").await;
+    assert_eq!(http.send(&format!("PATCH {fourth}"), "", bytes.clone()).await.status, 202);
+}
+
+#[tokio::test]
+async fn unfinished_uploads_to_a_directory_are_not_limited() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = Limits { max_upload_bytes: 1000, ..Limits::default() };
+    let storage = Storage::directory_with(directory.path(), Durability::Crash);
+    let (_running, http) = start_with(Server { limits, storage, ..Server::default() }).await;
+    let location = http.begin("a").await;
+    assert_eq!(http.send(&format!("PATCH {location}"), "", "x".repeat(5000)).await.status, 202);
+}
