@@ -241,7 +241,7 @@ async fn a_tls_option_keeps_credentials_from_plain_http_on_loopback() {
         match is_sent {
             true => assert!(!outcome.unwrap()),
             false => {
-                assert!(failed(outcome).contains("a TLS option applies to this registry and it speaks plain HTTP"))
+                assert!(failed(outcome).contains("a TLS option applies to this registry, but it speaks plain HTTP"));
             }
         }
         double.log();
