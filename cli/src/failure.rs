@@ -181,7 +181,9 @@ fn connection_hint(place: &str, cause: NoAnswer) -> Option<String> {
     let registry = registry_of(place);
     Some(match cause {
         NoAnswer::ConnectionRefused => format!("start the registry, or correct the host and port `{registry}`"),
-        NoAnswer::NameResolution => format!("correct the host name `{registry}`"),
+        NoAnswer::NameResolution => {
+            format!("check the spelling of the host name `{registry}` and the name servers of this machine")
+        }
         NoAnswer::Tls => format!(
             "trust the registry's certificate with `--ca-file FILE`, or do not check it with `--insecure={registry}`"
         ),

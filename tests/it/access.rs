@@ -136,5 +136,5 @@ fn a_name_without_an_address_is_said_to_be_one() {
     let outcome = bench().ocikit(&["digest", "registry.invalid/app:1"]);
     assert_eq!(outcome.code, 6, "{outcome}");
     assert!(outcome.stderr.contains("cannot connect to registry.invalid/app: name resolution"), "{outcome}");
-    assert!(outcome.stderr.contains("hint: correct the host name `registry.invalid`"), "{outcome}");
+    assert!(outcome.stderr.contains("hint: check the spelling of the host name `registry.invalid`"), "{outcome}");
 }

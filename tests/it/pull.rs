@@ -76,6 +76,7 @@ fn credentials_are_tried_kept_and_forgotten() {
     };
     let wrong = login("s3cret");
     assert_eq!(wrong.code, 4, "{wrong}");
+    assert!(wrong.stderr.contains("hint: check the user name and the password or token"), "{wrong}");
     assert!(!bench.path("home/.docker/config.json").exists(), "what was refused is not kept");
     let right = login("s3cret,\"=ä\n");
     assert_eq!(right.code, 0, "{right}");

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use ocikit::registry::{Client, ClientOptions, Credential, Fixed, Secret};
-use ocikit::{Registry, Repository};
+use ocikit::{Error, Registry, Repository};
 use serde::Serialize;
 
 use crate::context::{Context, variable};
@@ -44,7 +44,13 @@ impl Login {
             }
         };
         let keychain = Arc::new(Fixed { registry: Some(self.registry.clone()), credential: credential.clone() });
-        Client::new(ClientOptions { keychain, ..context.client_options()? }).check(&self.registry).await?;
+        Client::new(ClientOptions { keychain, ..context.client_options()? }).check(&self.registry).await.map_err(
+            |error| {
+                let refused = matches!(error, Error::Denied { .. });
+                let failure = Failure::from(error);
+                if refused { failure.hint("check the user name and the password or token") } else { failure }
+            },
+        )?;
         let config = context.docker_config(&self.registry).await?;
         config.login(&self.registry, &credential).await?;
         let kept = config.path().display().to_string();
