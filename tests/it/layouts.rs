@@ -481,7 +481,7 @@ fn run_with(bench: &Bench, variable: &str, value: &str, arguments: &[&str]) -> o
 fn an_annotated_archive_with_a_signature_is_opened() {
     let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
-    bench.ok(&["keygen", "--output", "k"]);
+    bench.ok(&["keygen", "--unencrypted", "--output", "k"]);
     bench.ok(&["sign", "a.tar", "--key", "k.key"]);
     let before = bench.ok(&["digest", "a.tar"]);
     bench.ok(&["annotate", "a.tar", "k=v"]);
@@ -525,7 +525,7 @@ fn manifest_put_needs_what_the_manifest_names() {
 /// list.
 fn saved_by_cosign(bench: &Bench) -> (String, String) {
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
-    bench.ok(&["keygen", "--output", "k"]);
+    bench.ok(&["keygen", "--unencrypted", "--output", "k"]);
     bench.ok(&["sign", "a.tar", "--key", "k.key"]);
     bench.ok(&["copy", "a.tar", "oci:saved:1"]);
     let image = bench.ok(&["digest", "oci:saved:1"]);

@@ -54,7 +54,7 @@ fn signing(registry: &Registry) -> Bench {
     let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
     std::fs::copy(fixture("buildkit-single"), bench.path("one.tar")).unwrap();
     std::fs::write(bench.path("predicate.json"), "{}").unwrap();
-    bench.ok(&["keygen", "-o", "k"]);
+    bench.ok(&["keygen", "--unencrypted", "-o", "k"]);
     bench.ok(&["push", "-q", "one.tar", &format!("{}/a:1", registry.name())]);
     bench.ok(&["push", "-q", &fixture("buildkit-zstd"), &format!("{}/a:2", registry.name())]);
     // What is at the other tag is signed, so that it would pass.
