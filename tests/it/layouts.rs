@@ -24,7 +24,7 @@ fn inspect(bench: &Bench, location: &str) -> Value {
     serde_json::from_str(&bench.ok(&["inspect", "--json", location])).unwrap()
 }
 
-/// What a directory next to a layout holds that nobody may touch, and a layout whose `blobs` leads there.
+/// Creates files next to a layout that no command may change, and a layout whose `blobs` is a symlink to them.
 fn hostile(bench: &Bench) -> Vec<String> {
     let outside = bench.path("outside");
     fs::create_dir_all(outside.join("sha256")).unwrap();
@@ -432,7 +432,7 @@ fn pipes_and_devices_where_files_are_expected_end() {
     let bench = bench();
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
     assert!(Command::new("mkfifo").arg(bench.path("pipe.tar")).status().unwrap().success());
-    // Nobody writes to the pipe: whoever opened it would wait for ever.
+    // The pipe has no writer: opening it for reading would block.
     for line in [
         &["inspect", "pipe.tar"][..],
         &["inspect", "docker-archive:pipe.tar"],

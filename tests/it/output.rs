@@ -1,4 +1,4 @@
-//! What commands print of data that somebody else wrote: no text can forge a line or be obeyed by a terminal.
+//! Output of untrusted text: it can neither forge a line nor control the terminal.
 
 use std::fs;
 

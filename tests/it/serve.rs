@@ -1,4 +1,4 @@
-//! `serve`: whom it listens to, and why it does not start.
+//! `serve`: which requests it refuses, and why it cannot start.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

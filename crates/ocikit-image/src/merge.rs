@@ -170,7 +170,7 @@ async fn add(there: &Root, new: &Root, kind: ReferrerTag) -> Result<Merge> {
         ReferrerTag::Sbom => Ok(Merge::Impossible),
         ReferrerTag::List => match (there.document(), new.document()) {
             (Some(Document::Index(_)), Some(Document::Index(_))) => add_entries(there, new),
-            // Some registries answer such a tag with the image that has the digest.
+            // GitLab resolves such a tag to the image with that digest (oras-project/oras-go#1396).
             (_, Some(Document::Index(_))) => Ok(Merge::Replaced(Box::new(new.clone()))),
             _ => Ok(Merge::Impossible),
         },

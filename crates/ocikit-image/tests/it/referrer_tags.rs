@@ -167,7 +167,7 @@ async fn target_keeps_its_sbom_and_the_result_reports_it() {
     let kept = &copied.kept[0];
     assert_eq!((&kept.tag, kept.there, kept.not_copied), (&tag, before, not_copied));
     assert_eq!(there.resolve(&Name::Tag(tag.clone())).await.unwrap().digest, before);
-    // Whoever wants nothing else is told by an error.
+    // A copy of the SBOM itself to that tag is an error instead.
     let sbom = Root::open(root.source().clone(), &Name::Tag(tag.clone())).await.unwrap();
     let options = CopyOptions { names: vec![named(&tag)], ..CopyOptions::default() };
     assert!(matches!(copy(&sbom, &sink, &options).await, Err(Error::Exists { .. })));
