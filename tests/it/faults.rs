@@ -143,8 +143,8 @@ fn cut_everywhere(way: Way, transfer: impl Fn(&Proxy, usize) + Sync, registry: &
         transfer(&proxy, number);
         happened.fetch_add(usize::from(proxy.happened()), Ordering::Relaxed);
         let again = proxy.passed(way).saturating_sub(needed);
-        // What a registry had not read when it was asked how much it has is lost. How much that is depends on how busy the
-        // machine is; twice is never needed.
+        // Bytes that the registry had not read when it was queried for the offset are lost. Their number depends on the
+        // load of the machine.
         assert!(again < needed + AGAIN, "{number}: {again} bytes again");
         most.fetch_max(again as usize, Ordering::Relaxed);
         all.fetch_add(again as usize, Ordering::Relaxed);
@@ -152,7 +152,8 @@ fn cut_everywhere(way: Way, transfer: impl Fn(&Proxy, usize) + Sync, registry: &
     // How long requests are differs by a few bytes from case to case.
     assert!(happened.into_inner() >= CUTS - 2);
     let (all, most) = (all.into_inner(), most.into_inner());
-    assert!(all < CUTS * AGAIN as usize / 4, "{all} bytes again, at most {most}");
+    // Without resuming, about a quarter of the bytes would be sent again.
+    assert!(all < CUTS * needed as usize / 16, "{all} bytes again, at most {most}");
     tell(&format!("{CUTS} cuts, {needed} bytes each: at most {most} bytes again, {all} in all"));
 }
 
@@ -202,7 +203,7 @@ fn a_push_that_was_killed_is_continued_by_the_next() {
     let proxy = Proxy::before(registry.address());
     bench.ok(&["push", "-q", "a.tar", &format!("{}/whole:1", proxy.name())]);
     let needed = proxy.passed(Way::Up);
-    let (killed, again) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (killed, again, all) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     for_each(100, |number| {
         let proxy = Proxy::before(registry.address());
         let (repository, reference) = (format!("case{number}"), format!("{}/case{number}:1", proxy.name()));
@@ -215,9 +216,13 @@ fn a_push_that_was_killed_is_continued_by_the_next() {
         bench.ok(&push);
         assert_eq!(registry.whole(&repository, "1"), Some(digest), "{number}");
         let more = proxy.passed(Way::Up).saturating_sub(needed);
-        assert!(more < AGAIN, "{number}: {more} bytes again");
+        // The registry may not have read all bytes of the dead process when it is queried, on a busy machine.
+        assert!(more < needed / 2 + AGAIN, "{number}: {more} bytes again");
         again.fetch_max(more as usize, Ordering::Relaxed);
+        all.fetch_add(more as usize, Ordering::Relaxed);
     });
+    // Without resuming, about half of the bytes would be sent again.
+    assert!(all.load(Ordering::Relaxed) < 100 * needed as usize / 32, "{all:?} bytes again, at most {again:?}");
     assert!(killed.load(Ordering::Relaxed) >= 98, "{killed:?}");
     tell(&format!("{killed:?} kills, {needed} bytes each: at most {again:?} bytes again"));
     let left = std::fs::read_dir(bench.path("home/.cache/ocikit/uploads")).map_or(0, Iterator::count);

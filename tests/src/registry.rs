@@ -1,7 +1,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocikit_image::{CopyOptions, Memory, Name, Root, Sink, Source, copy};
 use ocikit_server::{Authentication, Exchange, Faults, Observer, Running, Server, User};
@@ -14,6 +14,9 @@ pub struct Registry {
     runtime: Runtime,
     over: Arc<Over>,
 }
+
+/// Maximum time to wait for uploads that are being stored.
+const MAX_WRITE_WAIT: Duration = Duration::from_secs(3);
 
 /// The paths of requests that are over.
 #[derive(Debug, Default)]
@@ -98,7 +101,7 @@ impl Registry {
         })
     }
 
-    /// Waits until nothing is under way in a repository: what a client that was killed had sent has arrived then.
+    /// Waits until all requests to a repository are processed: what a client that was killed had sent is then stored.
     pub fn wait_until_quiet(&self, repository: &str) {
         let prefix = format!("/v2/{repository}/");
         let is_quiet = || {
@@ -108,6 +111,11 @@ impl Registry {
                 && asked.iter().filter_map(whole_blob).all(|blob| self.has_blob(repository, &blob))
         };
         while !is_quiet() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Uploads to other repositories count too, so this ends after a while.
+        let deadline = Instant::now() + MAX_WRITE_WAIT;
+        while self.running().pending_writes() > 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -149,6 +149,11 @@ impl Running {
         self.desk.log.exchanges()
     }
 
+    /// Returns the number of uploads whose received bytes are being stored. That continues after their connection is lost.
+    pub fn pending_writes(&self) -> usize {
+        self.desk.tasks.len()
+    }
+
     /// Clears the log of requests.
     pub fn clear_requests(&self) {
         self.desk.log.clear();
