@@ -10,11 +10,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::answer::Desk;
 use crate::auth::{Authentication, Guard};
 use crate::clock::Clock;
 use crate::connection;
 use crate::contents::Contents;
+use crate::desk::Desk;
 use crate::error::{Error, Result};
 use crate::fault::Faults;
 use crate::limits::{Limits, MemoryBudget};
