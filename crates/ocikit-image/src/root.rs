@@ -4,7 +4,6 @@ use ocikit_spec::{
     Annotations, Config, Content, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform,
 };
 
-use crate::edit::{ImageEdit, IndexEdit};
 use crate::error::{Error, Result};
 use crate::source::{Name, Source, SourceExt, read_at_most};
 
@@ -163,11 +162,6 @@ impl Image {
     pub fn layers(&self) -> impl Iterator<Item = Layer> + '_ {
         self.manifest.layers().iter().map(|layer| Layer::at(self.source.clone(), layer.clone()))
     }
-
-    /// Starts an edit.
-    pub fn edit(&self) -> ImageEdit {
-        ImageEdit::new(self)
-    }
 }
 
 impl Index {
@@ -245,11 +239,6 @@ impl Index {
     /// [`MAX_PLATFORM_LOOKUPS`](crate::platform::MAX_PLATFORM_LOOKUPS) entries state no platform.
     pub async fn platforms(&self) -> Result<Vec<Option<Platform>>> {
         crate::platform::of_entries(&*self.source, self.manifests()).await
-    }
-
-    /// Starts an edit.
-    pub fn edit(&self) -> IndexEdit {
-        IndexEdit::new(self)
     }
 }
 

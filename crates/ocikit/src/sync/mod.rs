@@ -19,6 +19,7 @@
 //! ```
 
 mod config;
+mod file;
 mod run;
 mod select;
 mod skopeo;
