@@ -113,7 +113,7 @@ fn credentials_that_are_wrong() {
     insta::assert_snapshot!(outcome, @"
     exit 4
     --- stderr
-    error: cannot access REGISTRY/app: UNAUTHORIZED: credentials are missing, wrong, or not enough (status 401)
+    error: cannot access REGISTRY/app: UNAUTHORIZED: credentials are missing, wrong, or not enough (status 401); the credential is from OCIKIT_USERNAME and OCIKIT_PASSWORD
     hint: log in with `ocikit login REGISTRY`, or give --username with --password-stdin
     ");
 }
