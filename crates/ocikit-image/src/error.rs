@@ -103,10 +103,12 @@ pub enum Error {
         /// The underlying error.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The referrers of an image could not be listed. This is an error because a copy would otherwise silently lack
-    /// signatures.
-    #[error("cannot list the referrers of {subject} in {place}")]
+    /// The referrers of an image could not be listed, or their list not be updated. This is an error because a copy
+    /// would otherwise silently lack signatures.
+    #[error("cannot {operation} the referrers of {subject} in {place}")]
     Referrers {
+        /// The operation, as a verb: `list` or `update`.
+        operation: &'static str,
         /// The image, or a manifest of it.
         subject: Digest,
         /// The source.
@@ -293,7 +295,12 @@ impl Error {
 
     /// Returns the error for a list of referrers that could not be retrieved.
     pub fn referrers(subject: &Digest, place: impl ToString, source: Error) -> Error {
-        Error::Referrers { subject: *subject, place: place.to_string(), source: Arc::new(source) }
+        Error::Referrers { operation: "list", subject: *subject, place: place.to_string(), source: Arc::new(source) }
+    }
+
+    /// Returns the error for a list of referrers that could not be updated.
+    pub fn referrers_update(subject: &Digest, place: impl ToString, source: Error) -> Error {
+        Error::Referrers { operation: "update", subject: *subject, place: place.to_string(), source: Arc::new(source) }
     }
 
     /// Returns whether a name, document, blob, or the place itself does not exist, which many callers handle.
@@ -325,8 +332,9 @@ impl Error {
                 Error::Refused { place: place.clone(), status: *status, problem: problem.clone() }
             }
             Error::Protocol { place, problem } => Error::protocol(place, problem),
-            Error::Referrers { subject, place, source } => {
-                Error::Referrers { subject: *subject, place: place.clone(), source: source.clone() }
+            Error::Referrers { operation, subject, place, source } => {
+                let source = source.clone();
+                Error::Referrers { operation, subject: *subject, place: place.clone(), source }
             }
             Error::Proxy { variable, problem } => Error::Proxy { variable, problem: problem.clone() },
             Error::Pipe { place } => Error::pipe(place),
