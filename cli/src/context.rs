@@ -101,6 +101,13 @@ pub(crate) struct Global {
     token_stdin: bool,
 }
 
+impl Global {
+    /// Returns whether results and errors are printed as JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+}
+
 /// What every command has: the global flags, the environment and the output.
 #[derive(Debug)]
 pub(crate) struct Context {
