@@ -243,9 +243,18 @@ fn connection_hint(place: &str, cause: NoAnswer) -> Option<String> {
         NoAnswer::NameResolution => {
             format!("check the spelling of the host name `{registry}` and the name servers of this machine")
         }
-        NoAnswer::Tls => format!(
+        NoAnswer::UntrustedCertificate => format!(
             "trust the registry's certificate with `--ca-file FILE`, or do not check it with `--insecure={registry}`"
         ),
+        NoAnswer::CertificateName => {
+            format!("use a host name of the certificate, or do not check it with `--insecure={registry}`")
+        }
+        NoAnswer::CertificateTime => {
+            format!("check the clock of this machine, or do not check the certificate with `--insecure={registry}`")
+        }
+        NoAnswer::Proxy => {
+            format!("correct the proxy in HTTPS_PROXY or HTTP_PROXY, or list `{registry}` in NO_PROXY")
+        }
         NoAnswer::SpeaksPlainHttp => format!("add `--plain-http={registry}`"),
         NoAnswer::SpeaksTls => format!("leave out `--plain-http` for {registry}"),
         NoAnswer::OutOfReach => {
@@ -401,7 +410,10 @@ mod tests {
         for (cause, part) in [
             (NoAnswer::ConnectionRefused, "`ghcr.io`"),
             (NoAnswer::NameResolution, "`ghcr.io`"),
-            (NoAnswer::Tls, "`--insecure=ghcr.io`"),
+            (NoAnswer::UntrustedCertificate, "`--ca-file FILE`"),
+            (NoAnswer::CertificateName, "`--insecure=ghcr.io`"),
+            (NoAnswer::CertificateTime, "the clock"),
+            (NoAnswer::Proxy, "`ghcr.io` in NO_PROXY"),
             (NoAnswer::SpeaksPlainHttp, "`--plain-http=ghcr.io`"),
             (NoAnswer::SpeaksTls, "leave out `--plain-http`"),
             (NoAnswer::OutOfReach, "`--trust-redirects`"),
@@ -410,7 +422,12 @@ mod tests {
         ] {
             assert!(hint(cause).contains(part), "{cause:?}: {}", hint(cause));
         }
-        for cause in [NoAnswer::Failing { status: 503 }, NoAnswer::RateLimited { retry_after: None }, NoAnswer::Other] {
+        for cause in [
+            NoAnswer::Tls,
+            NoAnswer::Failing { status: 503 },
+            NoAnswer::RateLimited { retry_after: None },
+            NoAnswer::Other,
+        ] {
             assert_eq!(hint(cause), "", "the cause is not known");
         }
         let denied = Error::Denied { place: "ghcr.io/a/b".to_owned(), problem: String::new() };

@@ -177,8 +177,16 @@ pub enum NoAnswer {
     ConnectionRefused,
     /// The host name could not be resolved.
     NameResolution,
-    /// The TLS handshake failed, or the certificate is not trusted.
+    /// The TLS handshake failed for a reason that is not one of the following.
     Tls,
+    /// No trusted certificate authority issued the certificate of the server.
+    UntrustedCertificate,
+    /// The certificate of the server is for other names.
+    CertificateName,
+    /// The certificate of the server has expired, or is not valid yet.
+    CertificateTime,
+    /// The proxy cannot be reached, or it refuses to connect to the server.
+    Proxy,
     /// The client started TLS, and the server speaks plain HTTP.
     SpeaksPlainHttp,
     /// The client sent plain HTTP, and the server speaks TLS.
@@ -204,8 +212,12 @@ pub enum NoAnswer {
 impl NoAnswer {
     /// Returns whether no connection was established.
     pub fn is_connect(self) -> bool {
-        use NoAnswer::{ConnectionRefused, NameResolution, OutOfReach, SpeaksPlainHttp, SpeaksTls, Tls};
-        matches!(self, ConnectionRefused | NameResolution | OutOfReach | SpeaksPlainHttp | SpeaksTls | Tls)
+        use NoAnswer::*;
+        match self {
+            ConnectionRefused | NameResolution | OutOfReach | Proxy => true,
+            SpeaksPlainHttp | SpeaksTls | Tls | UntrustedCertificate | CertificateName | CertificateTime => true,
+            TimedOut | RateLimited { .. } | Failing { .. } | Other => false,
+        }
     }
 
     fn failed(self) -> &'static str {
