@@ -10,7 +10,7 @@ use ocikit::layout::TarOptions;
 use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};
 use ocikit::registry::{
     ClientOptions, Credential, CredentialPlaces, DockerConfig, FileJournal, Fixed, HelperOptions, Journal, Keychain,
-    Keychains, Redirects, RequestObserver, RetryOptions, Timeouts,
+    Keychains, Named, Redirects, RequestObserver, RetryOptions, Timeouts,
 };
 use ocikit::sync::Access;
 use ocikit::{Client, Location, Name, Registry, Session, SessionOptions};
@@ -99,6 +99,13 @@ pub(crate) struct Global {
     /// Read a registry token from standard input
     #[arg(long, global = true, help_heading = "Registry")]
     token_stdin: bool,
+}
+
+impl Global {
+    /// Returns whether results and errors are printed as JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
 }
 
 /// What every command has: the global flags, the environment and the output.
@@ -218,6 +225,16 @@ impl Context {
         }
     }
 
+    /// Returns the flags, and the variable, that the credential of the command line comes from.
+    fn origin_of_secret(&self) -> &'static str {
+        match (&self.global.username, self.global.token_stdin, self.global.password_stdin) {
+            (_, true, _) => "--token-stdin",
+            (Some(_), _, true) => "--username and --password-stdin",
+            (Some(_), _, false) => "--username and OCIKIT_PASSWORD",
+            (None, ..) => "OCIKIT_USERNAME and --password-stdin",
+        }
+    }
+
     /// Adds the credential of the environment, for the registry in `OCIKIT_REGISTRY`. Without that variable it is used only if
     /// the command names exactly one registry.
     fn add_environment(&self, options: &mut ClientOptions, registries: &BTreeSet<Registry>) -> Result {
@@ -235,7 +252,9 @@ impl Context {
                 None => return Ok(()),
             },
         };
-        let own = Arc::new(Fixed { registry: Some(registry.clone()), credential });
+        let origin = self.environment.origin().to_owned();
+        let keychain = Fixed { registry: Some(registry.clone()), credential };
+        let own = Arc::new(Named { origin, keychain });
         options.keychain = Arc::new(Keychains(vec![own, options.keychain.clone()]));
         Ok(())
     }
@@ -264,7 +283,8 @@ impl Context {
         }
         let mut client = self.options_of(&registries)?;
         let fixed = |(registry, credential): (&Registry, &Credential)| {
-            Arc::new(Fixed { registry: Some(registry.clone()), credential: credential.clone() }) as Arc<dyn Keychain>
+            let keychain = Fixed { registry: Some(registry.clone()), credential: credential.clone() };
+            Arc::new(Named { origin: "--src-creds or --dest-creds".to_owned(), keychain }) as Arc<dyn Keychain>
         };
         let own = own.into_iter().map(fixed).chain([client.keychain.clone()]);
         client.keychain = Arc::new(Keychains(own.collect()));
@@ -303,7 +323,8 @@ impl Context {
             return Err(Failure::usage("cannot log in: --username is given without a password")
                 .hint("add --password-stdin, or set OCIKIT_PASSWORD"));
         };
-        options.keychain = Arc::new(Fixed { registry: Some(registry.clone()), credential });
+        let keychain = Fixed { registry: Some(registry.clone()), credential };
+        options.keychain = Arc::new(Named { origin: self.origin_of_secret().to_owned(), keychain });
         Ok(options)
     }
 
@@ -482,6 +503,13 @@ impl Keychain for FileKeychain {
         match self.credentials.get(registry) {
             Some(credential) => Ok(Some(credential.clone())),
             None => self.others.credential(registry, path).await,
+        }
+    }
+
+    async fn origin(&self, registry: &Registry, path: &str) -> Option<String> {
+        match self.credentials.contains_key(registry) {
+            true => Some("the file that names the registry".to_owned()),
+            false => self.others.origin(registry, path).await,
         }
     }
 }

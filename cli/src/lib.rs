@@ -13,6 +13,7 @@ mod coverage;
 mod failure;
 mod file;
 mod help;
+mod hint;
 mod hosts;
 mod inside;
 mod keys;
@@ -48,28 +49,41 @@ struct Cli {
 
 /// Runs the program with the arguments and the environment of this process.
 pub fn main() -> ExitCode {
-    let cli = match parse() {
-        Ok(cli) => cli,
+    let (cli, command) = match parse() {
+        Ok(parsed) => parsed,
         Err(error) => {
             output::usage(&error);
             return ExitCode::from(error.exit_code() as u8);
         }
     };
+    let json = cli.global.is_json();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let arguments = std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok());
-            let failure = failure.with_file_hint(arguments);
-            output::print_failure(&failure);
+            let arguments = || std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok());
+            let failure = failure.with_file_hint(arguments()).as_typed(arguments());
+            output::print_failure(&failure, failure.hint_for(&help::command(), &command), json);
             ExitCode::from(failure.code as u8)
         }
     }
 }
 
-/// Parses the arguments of this process.
-fn parse() -> std::result::Result<Cli, clap::Error> {
+/// Parses the arguments of this process. Returns them, and the names of the command and its subcommand.
+fn parse() -> std::result::Result<(Cli, Vec<String>), clap::Error> {
     let matches = help::command().try_get_matches()?;
-    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut help::command()))
+    let mut command = Vec::new();
+    let mut level = matches.subcommand();
+    while let Some((name, matches)) = level {
+        command.push(name.to_owned());
+        level = matches.subcommand();
+    }
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut help::command()))?;
+    Ok((cli, command))
+}
+
+/// Returns whether arguments that could not be parsed contain `--json`.
+fn wants_json(arguments: &[String]) -> bool {
+    arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json")
 }
 
 fn run(cli: Cli) -> Result {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ocikit_server::{Action, Fault, Reply};
+use ocikit_server::{Action, Fault, Reply, Rules, Server, Switch};
 use ocikit_tests::{Authority, Bench, Registry, Secure, testdata};
 
 use crate::bench;
@@ -118,7 +118,7 @@ fn a_loopback_registry_that_speaks_tls_is_reached() {
 
 #[test]
 fn referrers_that_cannot_be_listed_can_be_left_out() {
-    for (status, code, part) in [(500, 6, "status 500"), (403, 4, "or log in as a user who may list them")] {
+    for (status, code, part) in [(500, 6, "status 500"), (403, 4, "or log in as a user who may read and list them")] {
         let (bench, registry) = (bench(), Registry::start());
         let name = format!("{}/app:1", registry.name());
         bench.ok(&["push", "-q", &single(), &name]);
@@ -128,6 +128,46 @@ fn referrers_that_cannot_be_listed_can_be_left_out() {
         assert!(failed.stderr.contains("cannot list the referrers of sha256:"), "{failed}");
         assert!(failed.stderr.contains("`--no-referrers`") && failed.stderr.contains(part), "{failed}");
         bench.ok(&["pull", "-q", "--no-referrers", &name, "-o", "a.tar"]);
+    }
+}
+
+#[test]
+fn push_only_credentials_cannot_update_a_list_of_referrers() {
+    let (bench, from) = (bench(), Registry::start());
+    let image = format!("{}/app:1", from.name());
+    bench.ok(&["keygen", "--unencrypted", "-o", "key"]);
+    bench.ok(&["push", "-q", &single(), &image]);
+    bench.ok(&["sign", "-q", "--key", "key.key", &image]);
+    bench.ok(&["pull", "-q", &image, "-o", "signed.tar"]);
+    for path in ["GET /v2/app/manifests/sha256-**", "PUT /v2/app/manifests/sha256-**", "GET /v2/app/referrers/**"] {
+        let rules = Rules { referrers: Switch::Off, ..Rules::default() };
+        let registry = Registry::of(Server { rules, ..Server::default() });
+        let target = format!("{}/app:1", registry.name());
+        registry.faults().add(Fault::on(path, Action::Answer(Reply::status(403))));
+        let outcome = bench.ocikit(&["push", "signed.tar", &target]);
+        if outcome.code == 0 {
+            // A list that exists under the fallback tag needs no API.
+            assert!(path.contains("referrers"), "{path}: {outcome}");
+        } else {
+            assert_eq!(outcome.code, 4, "{path}: {outcome}");
+            assert!(outcome.stderr.contains(" the referrers of sha256:"), "{path}: {outcome}");
+            assert!(outcome.stderr.contains("hint: add `--no-referrers`"), "{path}: {outcome}");
+        }
+        bench.ok(&["push", "-q", "--no-referrers", "signed.tar", &target]);
+    }
+}
+
+#[test]
+fn hint_for_referrers_names_only_flags_of_the_command() {
+    let (bench, registry) = (bench(), Registry::start());
+    let name = format!("{}/app:1", registry.name());
+    bench.ok(&["push", "-q", &single(), &name]);
+    registry.faults().add(Fault::on("GET /v2/app/referrers/**", Action::Answer(Reply::status(403))));
+    for (line, has_flag) in [(&["annotate", &name, "a=b"][..], false), (&["pull", &name, "-o", "a.tar"], true)] {
+        let outcome = bench.ocikit(line);
+        assert_eq!(outcome.code, 4, "{outcome}");
+        assert_eq!(outcome.stderr.contains("--no-referrers"), has_flag, "{outcome}");
+        assert!(outcome.stderr.contains("log in as a user who may read and list them"), "{outcome}");
     }
 }
 

@@ -113,9 +113,41 @@ fn credentials_that_are_wrong() {
     insta::assert_snapshot!(outcome, @"
     exit 4
     --- stderr
-    error: cannot access REGISTRY/app: UNAUTHORIZED: credentials are missing, wrong, or not enough (status 401)
+    error: cannot access REGISTRY/app: UNAUTHORIZED: credentials are missing, wrong, or not enough (status 401); the credential is from OCIKIT_USERNAME and OCIKIT_PASSWORD
     hint: log in with `ocikit login REGISTRY`, or give --username with --password-stdin
     ");
+}
+
+#[test]
+fn json_errors_are_one_object() {
+    let object = |outcome: &Outcome| -> serde_json::Value {
+        assert_eq!((outcome.stdout.as_str(), outcome.stderr.lines().count()), ("", 1), "{outcome}");
+        let text: serde_json::Value = serde_json::from_str(&outcome.stderr).unwrap();
+        assert_eq!(text["error"]["exitCode"], outcome.code, "{outcome}");
+        text["error"].clone()
+    };
+    let (bench, registry) = (bench(), Registry::start());
+    let single = testdata("buildkit-single/image.tar").display().to_string();
+    let missing = object(&bench.ocikit(&["digest", "--json", &format!("{}/app:1", registry.name())]));
+    assert_eq!(missing["kind"], "not-found");
+    assert_eq!(missing["message"], format!("{}/app has no tag 1", registry.name()));
+    assert_eq!(missing["hint"], format!("`ocikit tags {}/app` lists tags", registry.name()));
+    let gone = object(&bench.ocikit(&["--json", "inspect", "gone.tar"]));
+    assert_eq!((&gone["kind"], &gone["hint"]), (&"not-found".into(), &serde_json::Value::Null));
+    for line in [&["push", "--json", "app", "localhost:5000/app"][..], &["nonsense", "--json"], &["digest", "--json"]] {
+        let usage = object(&bench.ocikit(line));
+        assert_eq!(usage["kind"], "usage", "{line:?}: {usage}");
+        assert!(!usage["message"].as_str().unwrap().is_empty());
+    }
+    let there = format!("{}/app:1", registry.name());
+    let partly = bench.ocikit(&["push", "--json", "--retries", "0", &single, &there, "localhost:1/app:1"]);
+    assert_eq!(partly.code, 7, "{partly}");
+    let error = partly.stderr.lines().last().unwrap();
+    let error: serde_json::Value = serde_json::from_str(error).unwrap();
+    let failed = &error["error"]["failed"];
+    assert_eq!(failed.as_array().unwrap().len(), 1, "{error}");
+    assert_eq!((&failed[0]["target"], &failed[0]["kind"]), (&"localhost:1/app:1".into(), &"unreachable".into()));
+    assert_eq!(failed[0]["exitCode"], 6);
 }
 
 #[test]

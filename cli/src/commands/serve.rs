@@ -112,7 +112,7 @@ mod tests {
         ] {
             let failure = failure(error);
             assert!(failure.message.contains(message), "{}", failure.message);
-            let given = failure.hint.unwrap_or_default();
+            let given = failure.hints.concat();
             assert!(given.contains(hint) && given.is_empty() == hint.is_empty(), "{message}: {given}");
         }
     }

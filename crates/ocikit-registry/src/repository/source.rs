@@ -14,21 +14,25 @@ use crate::{blobs, download, referrers};
 #[async_trait]
 impl Source for RemoteRepository {
     async fn resolve(&self, name: &Name) -> Result<Descriptor> {
-        let found = match key(name) {
-            Some(key) => self.manifest(&key).await?,
-            None => None,
+        let find = || async {
+            let found = match key(name) {
+                Some(key) => self.manifest(&key).await?,
+                None => None,
+            };
+            found.map(|found| found.descriptor).ok_or_else(|| Error::not_found(name, self))
         };
-        found.map(|found| found.descriptor).ok_or_else(|| Error::not_found(name, self))
+        self.explain_denial(find().await).await
     }
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         // The config of an image is small whether it is read or copied.
         let is_config = descriptor.media_type.is_image_config() && descriptor.size <= MAX_DOCUMENT_SIZE;
-        self.open_within(descriptor, range, if is_config { TimeLimit::Document } else { TimeLimit::None }).await
+        let limit = if is_config { TimeLimit::Document } else { TimeLimit::None };
+        self.explain_denial(self.open_within(descriptor, range, limit).await).await
     }
 
     async fn open_small(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        self.open_within(descriptor, range, TimeLimit::Document).await
+        self.explain_denial(self.open_within(descriptor, range, TimeLimit::Document).await).await
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
@@ -53,7 +57,7 @@ impl Source for RemoteRepository {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        self.list_referrers(subject, None).await
+        self.explain_denial(self.list_referrers(subject, None).await).await
     }
 
     fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {

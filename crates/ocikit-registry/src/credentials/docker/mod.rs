@@ -126,9 +126,9 @@ impl DockerConfig {
     }
 }
 
-#[async_trait]
-impl Keychain for DockerConfig {
-    async fn credential(&self, registry: &Registry, path: &str) -> Result<Option<Credential>> {
+impl DockerConfig {
+    /// Returns the credential for a repository, and the helper that it is from, if it is from one.
+    async fn find(&self, registry: &Registry, path: &str) -> Result<Option<(Credential, Option<String>)>> {
         let file = {
             let mut cached = self.file.lock().await;
             match &*cached {
@@ -138,23 +138,41 @@ impl Keychain for DockerConfig {
         };
         let mut failure = None;
         for candidate in file.candidates(registry, path) {
+            let mut helper = None;
             let found = match candidate {
                 Candidate::Entry(credential) => Ok(Some(credential)),
                 Candidate::Broken(problem) => Err(Error::broken(self.path.display(), problem)),
                 Candidate::Helper { name, server } => {
                     let cell = lock(&self.helper_answers).entry((name.clone(), server.clone())).or_default().clone();
                     let ask = || async { self.helper(&name).get(&server).await.map_err(Arc::new) };
-                    cell.get_or_init(ask).await.clone().map_err(|error| Error::again(&error))
+                    let answer = cell.get_or_init(ask).await.clone().map_err(|error| Error::again(&error));
+                    helper = Some(name);
+                    answer
                 }
             };
             match found {
                 Ok(None) => {}
-                Ok(found) => return Ok(found),
+                Ok(Some(credential)) => return Ok(Some((credential, helper))),
                 // Another source may have a credential.
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
         failure.map_or(Ok(None), Err)
+    }
+}
+
+#[async_trait]
+impl Keychain for DockerConfig {
+    async fn credential(&self, registry: &Registry, path: &str) -> Result<Option<Credential>> {
+        Ok(self.find(registry, path).await?.map(|(credential, _)| credential))
+    }
+
+    async fn origin(&self, registry: &Registry, path: &str) -> Option<String> {
+        let (_, helper) = self.find(registry, path).await.ok()??;
+        Some(match helper {
+            Some(helper) => format!("the credential helper `{helper}`, which {} names", self.path.display()),
+            None => self.path.display().to_string(),
+        })
     }
 }
 
