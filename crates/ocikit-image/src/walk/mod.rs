@@ -247,6 +247,15 @@ impl<'a, T: Send + 'a> Walk<'a, T> {
         self.push(None, Edge::Start(name.into()), root, Task::Read, Repeat::Never)
     }
 
+    /// Starts at a document that is visited without being read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Walk::add`].
+    pub fn start_unread(&mut self, root: &Descriptor) -> Result<bool> {
+        self.push(None, Edge::Start(kind_of(root).into()), root, Task::Nothing, Repeat::Never)
+    }
+
     /// Starts at a document that was read before.
     ///
     /// # Errors
