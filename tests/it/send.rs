@@ -72,6 +72,7 @@ checked! {
         orphans = image::orphans(&any(), &any());
         tagged_referrers = image::tagged_referrers(&any(), &any(), any(), &any());
         validate = image::validate(&any(), &any(), &any());
+        next = any::<image::walk::Walk<'static>>().next();
         conformance = image::testing::conformance(any::<fn() -> Ready<NoPlace>>());
         copy = image::copy(&any(), &any(), &any());
         copy_all = image::copy_all(&any::<[(Root, Vec<Naming>); 1]>(), &any(), &any());

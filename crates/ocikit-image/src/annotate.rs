@@ -5,9 +5,9 @@ use ocikit_spec::{Digest, Document, Platform, annotations};
 
 use crate::edit::{ImageEdit, IndexEdit};
 use crate::error::{Error, Result};
-use crate::graph::{MAX_INDEX_DEPTH, too_deep};
 use crate::platform::best_entries;
 use crate::root::{Artifact, Image, Index, Root};
+use crate::walk::limits::{MAX_DEPTH, too_deep};
 
 /// The annotations to change, and the documents to change them in.
 #[derive(Debug, Clone, Default)]
@@ -138,7 +138,7 @@ async fn annotate_index(
     depth: usize,
     done: &mut Done,
 ) -> Result<(Index, usize)> {
-    if depth > MAX_INDEX_DEPTH {
+    if depth > MAX_DEPTH {
         return Err(too_deep(&index.digest(), &index.source));
     }
     let mut edit = index.edit();

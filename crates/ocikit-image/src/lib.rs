@@ -58,6 +58,7 @@ mod source;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod validate;
+pub mod walk;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
 pub use body::Body;

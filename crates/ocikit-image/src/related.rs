@@ -1,15 +1,14 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use futures::future::try_join;
-use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_spec::{Content, Descriptor, Digest, Document, MediaType, Platform, Tag};
 
-use crate::error::{Error, Result};
-use crate::graph::{DocumentBudget, MAX_INDEX_DEPTH, MAX_PARALLEL_READS};
+use crate::error::Result;
 use crate::referrer_tag::{COSIGN_SUFFIXES, ReferrerTag};
 use crate::root::Root;
-use crate::source::{Name, Naming, Source, SourceExt};
+use crate::source::{Name, Naming, Source};
+use crate::walk::limits::Limits;
+use crate::walk::{Edge, Found, Node, Walk, children};
 
 /// Which referrers of an image (signatures, attestations, SBOMs and other artifacts with it as their subject) are
 /// copied with it.
@@ -80,41 +79,14 @@ impl Referrers {
     }
 }
 
-/// The maximum number of referrers of one image.
-const MAX_REFERRERS: usize = 10_000;
-
 /// Returns the referrers of a root and of the manifests below it, and their referrers in turn, each with its name.
 pub(crate) async fn related(root: &Root, which: &Referrers, platforms: &[Platform]) -> Result<Vec<(Root, Naming)>> {
-    let mut found = Vec::new();
     if which.is_none() {
-        return Ok(found);
+        return Ok(Vec::new());
     }
-    let source = root.source();
-    let mut seen = HashSet::new();
-    let Below { mut subjects, parts } = Below::of(root, platforms).await?;
-    let held = DocumentBudget::default();
-    for _ in 0..MAX_INDEX_DEPTH {
-        let lists: Vec<_> = stream::iter(std::mem::take(&mut subjects))
-            .map(|subject| about(source, subject, which, &held))
-            .buffered(MAX_PARALLEL_READS)
-            .boxed()
-            .try_collect()
-            .await?;
-        for (root, naming) in lists.into_iter().flatten() {
-            // BuildKit's attestation manifests can have a subject and are entries of the index as well.
-            if !parts.contains(&root.digest()) && seen.insert((root.digest(), naming.tag.clone())) {
-                subjects.push(root.digest());
-                found.push((root, naming));
-            }
-        }
-        if found.len() > MAX_REFERRERS {
-            return Err(Error::broken(source, format!("more than {MAX_REFERRERS} referrers of {}", root.digest())));
-        }
-        if subjects.is_empty() {
-            break;
-        }
-    }
-    Ok(found)
+    let parts = parts(root, platforms).await?;
+    let found = referrers_of(root.source(), &parts, &parts, which).await?;
+    Ok(found.into_iter().map(|(_, root, naming)| (root, naming)).collect())
 }
 
 /// A signature or other referrer of a digest that an edited image no longer has.
@@ -134,25 +106,18 @@ pub struct Orphan {
 ///
 /// Those of the source of the image.
 pub async fn orphans(before: &Root, after: &Root) -> Result<Vec<Orphan>> {
-    let source = before.source();
-    let (old, new) = (Below::of(before, &[]).await?, Below::of(after, &[]).await?);
-    let mut subjects: Vec<_> = old.subjects.into_iter().filter(|subject| !new.parts.contains(subject)).collect();
-    let (mut seen, mut found) = (old.parts, Vec::new());
-    let held = DocumentBudget::default();
-    for _ in 0..MAX_INDEX_DEPTH {
-        for subject in std::mem::take(&mut subjects) {
-            for (root, naming) in about(source, subject, &Referrers::All, &held).await? {
-                if seen.insert(root.digest()) {
-                    subjects.push(root.digest());
-                    found.push(Orphan { subject, referrer: root.descriptor().clone(), tag: naming.tag });
-                }
-            }
-        }
-        if found.len() > MAX_REFERRERS {
-            return Err(Error::broken(source, format!("more than {MAX_REFERRERS} referrers of {}", before.digest())));
-        }
-    }
-    Ok(found)
+    let (old, new) = (parts(before, &[]).await?, parts(after, &[]).await?);
+    let kept: HashSet<_> = new.iter().map(|part| part.digest).collect();
+    let lost: Vec<_> = old.iter().filter(|part| !kept.contains(&part.digest)).cloned().collect();
+    let found = referrers_of(before.source(), &lost, &old, &Referrers::All).await?;
+    let mut seen = HashSet::new();
+    let once = found.into_iter().filter(|(_, root, _)| seen.insert(root.digest()));
+    let orphan = |(subject, root, naming): (Digest, Root, Naming)| Orphan {
+        subject,
+        referrer: root.descriptor().clone(),
+        tag: naming.tag,
+    };
+    Ok(once.map(orphan).collect())
 }
 
 /// Returns what to copy for a referrer tag when all tags of a repository are copied, each root with its name at the
@@ -174,129 +139,121 @@ pub async fn tagged_referrers(
         return Ok(Vec::new());
     }
     let root = Root::open(source.clone(), &Name::Tag(tag.clone())).await?;
-    match &root {
-        Root::Index(index) if kind == ReferrerTag::List => {
-            open_listed(source, index.manifests().to_vec(), &root.digest(), which, &DocumentBudget::default()).await
+    let index = match &root {
+        Root::Index(index) if kind == ReferrerTag::List => index,
+        _ => return Ok(vec![(root, Naming { tag: Some(tag.clone()), ..Naming::default() })]),
+    };
+    let mut walk = Walk::new(source, Limits::IMAGE);
+    let mut found = Vec::new();
+    walk.start_unread(root.descriptor())?;
+    while let Some(node) = walk.next().await {
+        if node.path.distance > 0 {
+            found.extend(opened(source, node, which)?.map(|(_, root, naming)| (root, naming)));
+            continue;
         }
-        _ => Ok(vec![(root, Naming { tag: Some(tag.clone()), ..Naming::default() })]),
+        let listed = index.manifests().iter().enumerate();
+        for (position, entry) in listed.filter(|(_, entry)| which.may_have(&entry.digest)) {
+            walk.add(&node.path, Edge::Referrer(position), entry)?;
+        }
     }
+    Ok(found)
 }
 
-/// The manifests and indexes of a root, including itself.
-struct Below {
-    /// The digests that may have referrers, in order.
-    subjects: Vec<Digest>,
-    /// The same digests, as a set.
-    parts: HashSet<Digest>,
-}
-
-impl Below {
-    async fn of(root: &Root, platforms: &[Platform]) -> Result<Below> {
-        let mut below = Below { subjects: vec![root.digest()], parts: HashSet::from([root.digest()]) };
-        let held = DocumentBudget::default();
-        let mut waiting: Vec<_> = root.document().map(|document| (document, 0)).into_iter().collect();
-        while let Some((document, depth)) = waiting.pop() {
-            let Document::Index(index) = document else { continue };
-            for entry in wanted(index.manifests().iter(), platforms) {
-                if entry.media_type.is_blob() || !below.parts.insert(entry.digest) {
-                    continue;
-                }
-                // BuildKit's attestation manifests included: they can be signed like images.
-                below.subjects.push(entry.digest);
-                if !entry.media_type.is_manifest() && depth < MAX_INDEX_DEPTH {
-                    held.add(entry, &root.digest(), root.source())?;
-                    if let Content::Document(document) = root.source().content(entry).await? {
-                        waiting.push((document, depth + 1));
-                    }
-                }
+/// Returns the manifests and indexes of a root that may have referrers, including itself. BuildKit's attestation
+/// manifests are among them: they can be signed like images.
+async fn parts(root: &Root, platforms: &[Platform]) -> Result<Vec<Descriptor>> {
+    let mut parts = Vec::new();
+    let mut walk = Walk::new(root.source(), Limits::IMAGE);
+    walk.start_at(root)?;
+    while let Some(node) = walk.next().await {
+        if let Found::Content(content) = node.found
+            && let Content::Document(document @ Document::Index(_)) = content?
+        {
+            for (edge, entry) in wanted(children(&document), platforms) {
+                match &entry.media_type {
+                    kind if kind.is_blob() => false,
+                    kind if kind.is_manifest() => walk.add_unread(&node.path, edge, entry)?,
+                    _ => walk.add(&node.path, edge, entry)?,
+                };
             }
         }
-        Ok(below)
+        parts.push(Descriptor::new(node.descriptor.media_type, node.path.digest, node.descriptor.size));
     }
+    Ok(parts)
+}
+
+/// Returns the referrers of these subjects, and their referrers in turn, each with its subject and its name. A referrer
+/// that is also one of the parts of the image is left out: BuildKit's attestation manifests can have a subject and are
+/// entries of the index as well.
+async fn referrers_of(
+    source: &Arc<dyn Source>,
+    subjects: &[Descriptor],
+    parts: &[Descriptor],
+    which: &Referrers,
+) -> Result<Vec<(Digest, Root, Naming)>> {
+    let suffixes: &[&str] = if which.takes_tags() { &COSIGN_SUFFIXES } else { &[] };
+    let mut walk = Walk::new(source, Limits::IMAGE);
+    for subject in subjects {
+        walk.start_unread(subject)?;
+    }
+    let parts: HashSet<_> = parts.iter().map(|part| part.digest).collect();
+    let is_selected = |digest: &Digest| which.may_have(digest) && !parts.contains(digest);
+    let mut found = Vec::new();
+    while let Some(node) = walk.next().await {
+        let path = node.path.clone();
+        match node.found {
+            Found::Referrers(listed) => {
+                for referrer in listed?.into_iter().filter(|referrer| is_selected(&referrer.descriptor.digest)) {
+                    walk.add(&path, referrer.edge, &referrer.descriptor)?;
+                }
+                continue;
+            }
+            Found::Content(_) => match opened(source, node, which)? {
+                Some(referrer) => found.push(referrer),
+                None => continue,
+            },
+            Found::Unread => {}
+        }
+        walk.add_referrers(&path, suffixes);
+    }
+    Ok(found)
 }
 
 /// Returns the children for these platforms and those without a platform; all of them if `platforms` is empty. If
 /// several variants match, the [best](Platform::rank) is selected.
 pub(crate) fn wanted<'a>(
-    children: impl Iterator<Item = &'a Descriptor>,
+    children: impl Iterator<Item = (Edge, &'a Descriptor)>,
     platforms: &[Platform],
-) -> Vec<&'a Descriptor> {
-    let children: Vec<_> = children.collect();
+) -> Vec<(Edge, &'a Descriptor)> {
+    let mut children: Vec<_> = children.collect();
     if platforms.is_empty() {
         return children;
     }
     let best = |platform: &Platform| {
-        let found = children.iter().filter_map(|child| child.platform.as_ref());
+        let found = children.iter().filter_map(|(_, child)| child.platform.as_ref());
         found.filter_map(|found| platform.rank(found)).min()
     };
     let best: Vec<_> = platforms.iter().filter_map(|platform| Some((platform, best(platform)?))).collect();
     let is_best = |found: &Platform| best.iter().any(|(platform, rank)| platform.rank(found) == Some(*rank));
-    children.into_iter().filter(|child| child.platform.as_ref().is_none_or(is_best)).collect()
+    children.retain(|(_, child)| child.platform.as_ref().is_none_or(is_best));
+    children
 }
 
-/// Returns the direct referrers of a digest: those that the source lists, then those under cosign's tags. Both are
-/// requested at the same time.
-async fn about(
-    source: &Arc<dyn Source>,
-    subject: Digest,
-    which: &Referrers,
-    held: &DocumentBudget,
-) -> Result<Vec<(Root, Naming)>> {
-    let endings: &[&str] = if which.takes_tags() { &COSIGN_SUFFIXES } else { &[] };
-    let tagged =
-        stream::iter(endings).map(|ending| tagged(source, subject, ending)).buffered(COSIGN_SUFFIXES.len()).boxed();
-    let (mut found, tagged): (_, Vec<_>) = try_join(listed(source, subject, which, held), tagged.try_collect()).await?;
-    found.extend(tagged.into_iter().flatten().filter(|(root, _)| which.may_have(&root.digest())));
-    Ok(found)
-}
-
-async fn listed(
-    source: &Arc<dyn Source>,
-    subject: Digest,
-    which: &Referrers,
-    held: &DocumentBudget,
-) -> Result<Vec<(Root, Naming)>> {
-    let listed = source.referrers(&subject).await.map_err(|error| Error::referrers(&subject, source, error))?;
-    open_listed(source, listed, &subject, which, held).await
-}
-
-/// Opens listed referrers and skips those that do not exist.
-async fn open_listed(
-    source: &Arc<dyn Source>,
-    listed: Vec<Descriptor>,
-    subject: &Digest,
-    which: &Referrers,
-    held: &DocumentBudget,
-) -> Result<Vec<(Root, Naming)>> {
-    let opened = stream::iter(listed.into_iter().filter(|listed| which.may_have(&listed.digest)))
-        .map(|listed| async move {
-            held.add(&listed, subject, source)?;
-            match Root::at(source.clone(), listed).await {
-                Ok(root) => Ok(Some(root).filter(|root| is_of(root, which))),
-                // A list of referrers may contain manifests that were deleted.
-                Err(error) if error.is_not_found() => Ok(None),
-                Err(error) => Err(error),
-            }
-        })
-        .buffered(MAX_PARALLEL_READS)
-        .boxed();
-    let opened: Vec<_> = opened.try_collect().await?;
-    Ok(opened.into_iter().flatten().map(|root| (root, Naming::default())).collect())
-}
-
-/// Returns the artifact under a tag of cosign, if there is one.
-async fn tagged(source: &Arc<dyn Source>, subject: Digest, ending: &str) -> Result<Option<(Root, Naming)>> {
-    let tag = format!("{}-{}.{ending}", subject.algorithm().name(), subject.hex());
-    // A tag with a sha512 digest would exceed 128 characters.
-    let Ok(tag) = tag.parse::<Tag>() else { return Ok(None) };
-    match source.resolve(&Name::Tag(tag.clone())).await {
-        Ok(descriptor) => {
-            let naming = Naming { tag: Some(tag), ..Naming::default() };
-            Ok(Some((Root::at(source.clone(), descriptor).await?, naming)))
-        }
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(Error::referrers(&subject, source, error)),
-    }
+/// Returns a referrer that was read, with its subject and its name, if it is selected.
+fn opened(source: &Arc<dyn Source>, node: Node, which: &Referrers) -> Result<Option<(Digest, Root, Naming)>> {
+    let (Found::Content(content), Some(subject)) = (node.found, &node.path.parent) else { return Ok(None) };
+    let tag = match &node.path.edge {
+        Edge::Tag(tag) => Some(tag.clone()),
+        _ => None,
+    };
+    let content = match content {
+        // A list of referrers may contain manifests that were deleted.
+        Err(error) if error.is_not_found() && tag.is_none() => return Ok(None),
+        content => content?,
+    };
+    let root = Root::of(source.clone(), node.descriptor, content);
+    let is_selected = tag.is_some() || is_of(&root, which);
+    Ok(is_selected.then(|| (subject.digest, root, Naming { tag, ..Naming::default() })))
 }
 
 fn is_of(root: &Root, which: &Referrers) -> bool {

@@ -68,10 +68,15 @@ impl Root {
     ///
     /// [`Error::NotFound`], [`Error::Mismatch`] and [`Error::Document`] if the document is missing, damaged or cannot
     /// be parsed.
-    pub async fn at(source: Arc<dyn Source>, mut descriptor: Descriptor) -> Result<Root> {
+    pub async fn at(source: Arc<dyn Source>, descriptor: Descriptor) -> Result<Root> {
         let content = source.content(&descriptor).await?;
+        Ok(Root::of(source, descriptor, content))
+    }
+
+    /// Returns the root with a descriptor and the content that was read for it.
+    pub(crate) fn of(source: Arc<dyn Source>, mut descriptor: Descriptor, content: Content) -> Root {
         descriptor.media_type = content.media_type(&descriptor.media_type);
-        Ok(match content {
+        match content {
             Content::Schema1 | Content::Blob => Root::Other(Artifact { descriptor, manifest: None, source }),
             Content::Document(Document::Index(document)) => Root::Index(Index { descriptor, document, source }),
             Content::Document(Document::Manifest(manifest)) => {
@@ -84,7 +89,7 @@ impl Root {
                     Root::Other(Artifact { descriptor, manifest: Some(manifest), source })
                 }
             }
-        })
+        }
     }
 
     /// Returns the descriptor.

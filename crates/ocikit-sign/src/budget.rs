@@ -14,8 +14,6 @@ pub(crate) const MAX_SIGNATURES_OF_DIGEST: usize = 1000;
 pub(crate) const MAX_SIGNATURES: usize = 10_000;
 /// The maximum number of manifests and indexes below a root that are signed or verified.
 pub(crate) const MAX_SUBJECTS: usize = 2000;
-/// The maximum nesting depth of indexes.
-pub(crate) const MAX_DEPTH: usize = 8;
 /// The maximum size of a sigstore bundle or of an attestation's statement, in bytes.
 pub(crate) const MAX_BUNDLE_BYTES: u64 = 16 << 20;
 /// The maximum size of a Notary Project envelope or a simple signing payload, in bytes. Real ones have a few

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
+use ocikit_image::walk::limits::Limits;
+use ocikit_image::walk::{Found, Walk, children};
 use ocikit_image::{Error, Root, Source};
 use ocikit_spec::{
     Config, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform, annotations,
 };
 
-use crate::budget::{Budget, MAX_BUNDLE_BYTES, MAX_DEPTH, MAX_SUBJECTS, limit};
+use crate::budget::{Budget, MAX_BUNDLE_BYTES, MAX_SUBJECTS};
 use crate::cosign::bundle;
 
 /// Which manifests and indexes of a root are signed or verified.
@@ -92,92 +93,61 @@ impl Subject {
 /// Annotations and media types of entries are hints; the bytes, whose digest is checked, decide what an entry is. An
 /// entry is left out as an attestation only if it cannot be run; see [`AttestationParts::are_statements`].
 pub(crate) async fn subjects(root: &Root, depth: Depth, budget: &Budget) -> Result<Vec<Subject>, Error> {
-    let mut found = vec![Subject::of(root)];
     if depth == Depth::Root {
-        return Ok(found);
+        return Ok(vec![Subject::of(root)]);
     }
     let source = root.source();
-    let mut level: Vec<IndexEntry> = match root {
-        Root::Index(index) => index.manifests().iter().map(IndexEntry::of).collect(),
+    let limits = Limits::PLACE.with_documents(MAX_SUBJECTS);
+    let mut walk = Walk::reading(source, limits, |entry| examine(source.clone(), entry, budget));
+    match root {
         // The bytes of a root without a parsed manifest are examined first.
-        Root::Other(artifact) if artifact.manifest().is_none() => {
-            let (subject, below) = examine(source, IndexEntry::of(root.descriptor()), budget).await?;
-            found = vec![subject];
-            below
+        Root::Other(artifact) if artifact.manifest().is_none() => _ = walk.start(root.descriptor())?,
+        Root::Index(index) => {
+            let below = Some(Document::Index(index.document().clone()));
+            walk.start_with(root.descriptor(), Ok((Subject::of(root), below)))?;
         }
-        _ => Vec::new(),
-    };
+        _ => walk.start_with(root.descriptor(), Ok((Subject::of(root), None)))?,
+    }
+    let mut found = Vec::new();
     // One index, or several, may list the same entry any number of times.
     let mut seen = HashSet::from([(root.digest(), false)]);
-    level.retain(|entry| seen.insert(entry.key()));
-    for _ in 0..MAX_DEPTH {
-        let mut next = Vec::new();
-        let mut looked = stream::iter(level).map(|entry| examine(source, entry, budget)).buffered(CONCURRENT_READS);
-        while let Some(looked) = looked.next().await {
-            let (subject, below) = looked?;
-            found.push(subject);
-            next.extend(below.into_iter().filter(|entry| seen.insert(entry.key())));
-            if found.len() + next.len() > MAX_SUBJECTS {
-                return Err(limit(root.digest(), format!("it leads to more than {MAX_SUBJECTS} manifests")));
+    while let Some(node) = walk.next().await {
+        let Found::Content(examined) = node.found else { continue };
+        let (subject, index) = examined?;
+        found.push(subject);
+        for (edge, entry) in index.iter().flat_map(children) {
+            // A digest listed both as an attestation and as an image is examined as both.
+            if seen.insert((entry.digest, may_be_attestation(entry))) {
+                walk.add_again(&node.path, edge, entry)?;
             }
         }
-        drop(looked);
-        if next.is_empty() {
-            return Ok(found.into_iter().filter(|subject| subject.is_wanted(depth)).collect());
-        }
-        level = next;
     }
-    Err(limit(root.digest(), format!("its indexes are nested more than {MAX_DEPTH} deep")))
+    Ok(found.into_iter().filter(|subject| subject.is_wanted(depth)).collect())
 }
 
-/// The number of entries that are read concurrently.
-const CONCURRENT_READS: usize = 8;
-
-/// The parts of an index entry that are kept.
-#[derive(Debug)]
-struct IndexEntry {
-    media_type: MediaType,
-    digest: Digest,
-    size: u64,
-    platform: Option<Platform>,
-    claims: Option<AttestationClaim>,
+/// Returns whether an entry is labelled as an attestation and has the platform unknown/unknown. With any other platform,
+/// or none, it could be run as an image, whatever its annotations say.
+fn may_be_attestation(entry: &Descriptor) -> bool {
+    let is_unknown = |platform: &Platform| platform.os == "unknown" && platform.architecture == "unknown";
+    entry.is_attestation() && entry.platform.as_ref().is_some_and(is_unknown)
 }
 
-impl IndexEntry {
-    fn of(entry: &Descriptor) -> IndexEntry {
-        let claims = entry.is_attestation().then(|| AttestationClaim {
-            about: entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST).map(str::to_owned),
-        });
-        let Descriptor { media_type, digest, size, platform, .. } = entry.clone();
-        IndexEntry { media_type, digest, size, platform, claims }
-    }
-
-    /// Returns the key for deduplication. A digest listed both as an attestation and as an image is examined as both.
-    fn key(&self) -> (Digest, bool) {
-        (self.digest, self.may_be_attestation())
-    }
-
-    /// Returns whether the entry is labelled as an attestation and has the platform unknown/unknown. With any other
-    /// platform, or none, it could be run as an image, whatever its annotations say.
-    fn may_be_attestation(&self) -> bool {
-        let is_unknown = |platform: &Platform| platform.os == "unknown" && platform.architecture == "unknown";
-        self.claims.is_some() && self.platform.as_ref().is_some_and(is_unknown)
-    }
-}
-
-/// Reads an entry and determines what it is. Returns it and the entries below it.
+/// Reads an entry and determines what it is. Returns it, and the document if it is an index.
 async fn examine(
-    source: &Arc<dyn Source>,
-    entry: IndexEntry,
+    source: Arc<dyn Source>,
+    entry: Descriptor,
     budget: &Budget,
-) -> Result<(Subject, Vec<IndexEntry>), Error> {
-    let may_be_attestation = entry.may_be_attestation();
-    let IndexEntry { media_type, digest, size, platform, claims } = entry;
+) -> Result<(Subject, Option<Document>), Error> {
+    let may_be_attestation = may_be_attestation(&entry);
+    let claims = entry.is_attestation().then(|| AttestationClaim {
+        about: entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST).map(str::to_owned),
+    });
+    let Descriptor { media_type, digest, size, platform, .. } = entry;
     let subject = |media_type: MediaType, kind| {
         let descriptor = Descriptor::new(media_type, digest, size);
         Subject { descriptor, platform: platform.clone(), source: source.clone(), kind, claims: claims.clone() }
     };
-    let not_understood = |why: String| (subject(media_type.clone(), SubjectKind::NotUnderstood(why)), Vec::new());
+    let not_understood = |why: String| (subject(media_type.clone(), SubjectKind::NotUnderstood(why)), None);
     if size > MAX_DOCUMENT_SIZE {
         return Ok(not_understood(format!("it has {size} bytes, and manifests are read up to {MAX_DOCUMENT_SIZE}")));
     }
@@ -185,7 +155,7 @@ async fn examine(
     // manifest, because that is what another tool could run.
     let is_known = media_type.is_document();
     let asked = if is_known { media_type.clone() } else { MediaType::OCI_MANIFEST };
-    let reading = match budget.document(&**source, &Descriptor::new(asked, digest, size)).await {
+    let reading = match budget.document(&*source, &Descriptor::new(asked, digest, size)).await {
         Err(error) if error.is_not_found() && !is_known => {
             return Ok(not_understood(format!("entries of type `{media_type}`")));
         }
@@ -196,20 +166,17 @@ async fn examine(
         Err(error) => return Ok(not_understood(format!("the entry of type `{media_type}`: {error}"))),
     };
     match document {
-        Document::Index(index) => {
-            let below = index.manifests().iter().map(IndexEntry::of).collect();
-            Ok((subject(actual, SubjectKind::Index), below))
-        }
+        Document::Index(_) => Ok((subject(actual, SubjectKind::Index), Some(document))),
         Document::Manifest(manifest) => {
             // Release the permit before requesting another one: waiting while holding one can deadlock.
             let parts = may_be_attestation.then(|| AttestationParts::of(&manifest)).flatten();
             drop((manifest, reading));
             let is_attestation = match parts {
-                Some(parts) => parts.are_statements(&**source, budget).await?,
+                Some(parts) => parts.are_statements(&*source, budget).await?,
                 None => false,
             };
             let kind = if is_attestation { SubjectKind::Attestation } else { SubjectKind::Manifest };
-            Ok((subject(actual, kind), Vec::new()))
+            Ok((subject(actual, kind), None))
         }
     }
 }

@@ -2,7 +2,7 @@ use std::fmt;
 
 use ocikit_spec::{Digest, MAX_DOCUMENT_SIZE, MediaType, Platform};
 
-use crate::graph::MAX_INDEX_DEPTH;
+use crate::walk::limits::MAX_DEPTH;
 
 /// The result of a validation.
 #[derive(Debug, Clone, Default)]
@@ -131,7 +131,7 @@ pub enum Fault {
         problem: String,
     },
     /// Indexes are nested deeper than the limit; deeper levels were not checked.
-    #[error("indexes are nested more than {MAX_INDEX_DEPTH} levels deep; deeper levels were not checked")]
+    #[error("indexes are nested more than {MAX_DEPTH} levels deep; deeper levels were not checked")]
     TooDeep,
     /// A media type does not fit the document that lists it.
     #[error("its media type is `{found}`, which {problem}")]

@@ -12,8 +12,8 @@ use super::Inventory;
 use super::blobs::Blob;
 use super::report::{Fault, Problem, Report};
 use crate::error::{Error, Mismatch, Result};
-use crate::graph::MAX_INDEX_DEPTH;
 use crate::source::{Source, SourceExt};
+use crate::walk::limits::MAX_DEPTH;
 
 /// The number of documents that are read in parallel.
 const MAX_PARALLEL_READS: usize = 8;
@@ -137,7 +137,7 @@ impl Walk {
         self.run().await?;
         let mut unlisted = inventory.referrers.clone();
         // Referrers of referrers are found in the next round.
-        for _ in 0..MAX_INDEX_DEPTH {
+        for _ in 0..MAX_DEPTH {
             let (about, others) = unlisted.into_iter().partition(|(subject, _)| self.reached.contains(subject));
             unlisted = others;
             for (position, (subject, referrer)) in Vec::into_iter(about).enumerate() {
@@ -256,9 +256,9 @@ impl Walk {
         if !self.seen.insert((digest, size, form)) {
             return;
         }
-        if depth > MAX_INDEX_DEPTH || size > MAX_DOCUMENT_SIZE {
+        if depth > MAX_DEPTH || size > MAX_DOCUMENT_SIZE {
             self.followed_all = false;
-            let fault = if depth > MAX_INDEX_DEPTH { Fault::TooDeep } else { Fault::TooLong { size } };
+            let fault = if depth > MAX_DEPTH { Fault::TooDeep } else { Fault::TooLong { size } };
             return self.add(&at, &digest, fault);
         }
         self.pending.push_back(Pending { at, digest, size, media_type: media_type.clone(), unknown, depth });

@@ -1,8 +1,10 @@
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ocikit_image::{Name, Root, Source};
-use ocikit_spec::{Descriptor, Digest, Tag};
+use ocikit_image::walk::limits::Limits;
+use ocikit_image::walk::{Edge, Found, Walk};
+use ocikit_image::{Root, Source};
+use ocikit_spec::{Descriptor, Digest};
 
 use crate::budget::Budget;
 use crate::error::Result;
@@ -47,15 +49,35 @@ impl Policy {
         let mut search =
             Search { trusted: &trusted, plain: &plain, budget: Budget::default(), found: SignatureCounts::default() };
         let below = subjects(root, Depth::Everything, &search.budget).await?;
-        let parts: BTreeSet<_> = below.iter().map(Subject::digest).collect();
-        let mut waiting: VecDeque<_> = below.into_iter().map(|subject| (subject, 0)).collect();
-        let mut seen = parts.clone();
-        while let Some((subject, distance)) = waiting.pop_front() {
-            for artifact in search.look_at(&subject, &parts).await? {
-                if distance < MAX_DISTANCE && seen.insert(artifact.digest()) {
-                    waiting.push_back((artifact, distance + 1));
+        let mut walk = Walk::new(root.source(), Limits::IMAGE);
+        let mut parts: BTreeMap<Digest, Vec<Subject>> = BTreeMap::new();
+        for part in below {
+            walk.start_unread(&part.descriptor)?;
+            parts.entry(part.digest()).or_default().push(part);
+        }
+        while let Some(node) = walk.next().await {
+            match node.found {
+                Found::Referrers(listed) => {
+                    for referrer in listed? {
+                        match referrer.edge {
+                            Edge::Tag(_) => search.found.note(referrer.descriptor.digest, false),
+                            edge => _ = walk.add_unread(&node.path, edge, &referrer.descriptor)?,
+                        }
+                    }
+                    continue;
+                }
+                _ if node.path.distance > 0 => {
+                    let artifact = search.artifact(root.source(), &node.descriptor).await?;
+                    let Some(artifact) = artifact.filter(|_| node.path.distance <= MAX_DISTANCE) else { continue };
+                    search.signatures(&artifact).await?;
+                }
+                _ => {
+                    for part in parts.get(&node.path.digest).into_iter().flatten() {
+                        search.signatures(part).await?;
+                    }
                 }
             }
+            walk.add_referrers(&node.path, &UNVERIFIED_TAG_SUFFIXES);
         }
         Ok(search.found.finish())
     }
@@ -93,36 +115,19 @@ impl SignatureCounts {
 }
 
 impl Search<'_> {
-    /// Checks the referrers of a subject. Returns the verified artifacts, which may have referrers of their own.
-    async fn look_at(&mut self, subject: &Subject, parts: &BTreeSet<Digest>) -> Result<Vec<Subject>> {
-        self.signatures(subject).await?;
-        let mut artifacts = Vec::new();
-        for listed in subject.source.referrers(&subject.digest()).await? {
-            // A part of the image is copied with the image.
-            if self.found.0.contains_key(&listed.digest) || parts.contains(&listed.digest) {
-                continue;
-            }
-            let is_signature = listed
-                .artifact_type
-                .as_ref()
-                .is_some_and(|kind| !kind.as_str().is_empty() && is_of_signature(kind.as_str()));
-            let artifact = artifact(&subject.source, &listed);
-            let counts = !is_signature && self.is_met(&artifact).await?;
-            self.found.note(listed.digest, counts);
-            if counts {
-                artifacts.push(artifact);
-            }
+    /// Checks a referrer that was not found as a signature, and returns it if it is verified.
+    async fn artifact(&mut self, source: &Arc<dyn Source>, listed: &Descriptor) -> Result<Option<Subject>> {
+        if self.found.0.contains_key(&listed.digest) {
+            return Ok(None);
         }
-        for suffix in UNVERIFIED_TAG_SUFFIXES {
-            let tag = format!("{}-{}.{suffix}", subject.digest().algorithm().name(), subject.digest().hex());
-            let Ok(tag) = tag.parse::<Tag>() else { continue };
-            match subject.source.resolve(&Name::Tag(tag)).await {
-                Ok(tagged) => self.found.note(tagged.digest, false),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(artifacts)
+        let is_signature = listed
+            .artifact_type
+            .as_ref()
+            .is_some_and(|kind| !kind.as_str().is_empty() && is_of_signature(kind.as_str()));
+        let artifact = artifact(source, listed);
+        let counts = !is_signature && self.is_met(&artifact).await?;
+        self.found.note(listed.digest, counts);
+        Ok(counts.then_some(artifact))
     }
 
     /// Checks each signature and attestation of a subject against all signers.
