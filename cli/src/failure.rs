@@ -432,7 +432,7 @@ mod tests {
         }
         let denied = Error::Denied { place: "ghcr.io/a/b".to_owned(), problem: String::new() };
         let referrers = |source| Failure::from(Error::referrers(&Digest::sha256_of(b""), "ghcr.io/a/b", source)).hints;
-        let root = crate::help::command();
+        let root = crate::parser();
         let hint = |error, command: &str| {
             let failure = Failure { hints: referrers(error), ..Failure::new(Code::Denied, "") };
             failure.hint_for(&root, &[command.to_owned()]).unwrap_or_default().to_owned()

@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn hint_is_for_commands_that_have_its_flags() {
-        let root = crate::help::command();
+        let root = crate::parser();
         for (hint, command, expected) in [
             ("add `--no-referrers`", &["push"][..], true),
             ("add `--no-referrers`", &["annotate"], false),
@@ -92,7 +92,7 @@ mod tests {
     /// A hint that is written in the file of a command must be for that command, and a hint in a shared file for some command.
     #[test]
     fn flags_of_hints_in_the_source_exist() {
-        let mut root = crate::help::command();
+        let mut root = crate::parser();
         root.build();
         let all = |flag: &str| {
             let mut commands: Vec<&Command> = vec![&root];

@@ -100,7 +100,7 @@ pub(crate) fn print_json(value: &serde_json::Value) {
 /// Prints an error of the command line, or the requested help. clap does not escape the arguments that it repeats.
 pub(crate) fn usage(error: &clap::Error) {
     let arguments: Vec<_> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    if error.use_stderr() && crate::wants_json(&arguments) {
+    if error.use_stderr() && wants_json(&arguments) {
         let text = error.render().to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
         let message = text.split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
@@ -199,6 +199,11 @@ pub(crate) fn bytes(count: u64) -> String {
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
+}
+
+/// Returns whether arguments that could not be parsed contain `--json`.
+fn wants_json(arguments: &[String]) -> bool {
+    arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json")
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use ocikit::layout::BlobFile;
 use ocikit::{Descriptor, Digest, Error, Location, MediaType, Name, Put as Outcome, SourceExt};
 use serde::Serialize;
 
-use super::remote;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::file::{NewFile, is_stdin};
+use crate::remote;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -5,11 +5,11 @@ use ocikit::registry::RemoteRepository;
 use ocikit::{Error, Location, Name, SourceExt, Tag};
 use serde::Serialize;
 
-use super::remote;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::Lines;
 use crate::quote::quoted;
+use crate::remote;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,10 +6,10 @@ use ocikit::{Digest, Location, Repository};
 use ocikit_sign::{NotationTrust, Outcome, Trust, VerificationPlugin, VerifyOptions, VerifyReport};
 use serde::Serialize;
 
-use super::annotate::key_value;
 use crate::context::Context;
 use crate::coverage::{CheckOutput, table};
 use crate::failure::{Code, Failure, Result};
+use crate::key_value::key_value;
 use crate::keys::{self, DepthArguments, FormatName};
 use crate::quote::quoted;
 use crate::sigstore::CertificateArguments;

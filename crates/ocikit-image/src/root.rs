@@ -128,6 +128,27 @@ impl Root {
     pub fn annotations(&self) -> Annotations {
         self.document().map(|document| document.annotations().clone()).unwrap_or_default()
     }
+
+    /// Returns the image for a platform: the entry of an index, or the root itself if it is an image for that platform.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPlatform`] with the existing platforms if there is none; those of reading manifests and configs.
+    pub async fn for_platform(self, platform: &Platform) -> Result<Root> {
+        let missing =
+            |found: Option<Platform>| Error::no_platform(std::slice::from_ref(platform), found, self.source());
+        match &self {
+            Root::Index(index) => Ok(Root::Image(index.image_for(platform).await?)),
+            Root::Image(image) => {
+                let config = image.config().await?;
+                match config.platform().is_some_and(|found| platform.accepts(found)) {
+                    true => Ok(self),
+                    false => Err(missing(config.platform().cloned())),
+                }
+            }
+            Root::Other(_) => Err(missing(None)),
+        }
+    }
 }
 
 impl Image {
