@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocikit_image::{
-    AnnotateOptions, Copied, CopyOptions, Error, Mismatch, Name, Naming, Observer, Orphan, PerTarget, Planned,
-    Referrers, Result, Root, Sink, Source, SourceExt, annotate, orphans,
+    AnnotateOptions, Copied, CopyOptions, Error, Name, Naming, Observer, Orphan, PerTarget, Planned, Referrers, Result,
+    Root, Sink, Source, SourceExt, annotate, orphans,
 };
 use ocikit_layout::{Compression, Dir, DockerList, OutputFile, Scratch, TarEdit, TarOptions, TarWriter};
 use ocikit_registry::Client;
@@ -191,7 +191,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of either side; [`Error::Mismatch`] if `to` has another digest.
+    /// Those of either side; [`Error::OtherDigest`] if `to` has another digest.
     pub async fn copy_root(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
         let root = self.fit(root, to).await?;
         let naming = naming(&root, from, to)?;
@@ -475,8 +475,8 @@ async fn removable(place: &dyn Source, orphans: &[Orphan]) -> Result<Vec<(Name, 
 /// Returns the name of a root at the target of a copy.
 pub(crate) fn naming(root: &Root, from: &Location, to: &Location) -> Result<Naming> {
     if let Location::Registry(reference) = to {
-        if let Some(digest) = reference.digest().filter(|digest| **digest != root.digest()) {
-            return Err(Error::mismatch(digest, root.source(), Mismatch::Digest(root.digest())));
+        if reference.digest().is_some_and(|digest| *digest != root.digest()) {
+            return Err(Error::other_digest(to, from, root.digest()));
         }
         return Ok(Naming { tag: reference.tag().cloned(), ..Naming::default() });
     }
@@ -490,7 +490,7 @@ pub(crate) fn naming(root: &Root, from: &Location, to: &Location) -> Result<Nami
             Naming { tag, full: Some(whole.map_or(full, |whole| whole.to_string())), replaces: None }
         }
         (Name::Digest(digest), _) if digest != root.digest() => {
-            return Err(Error::mismatch(&digest, root.source(), Mismatch::Digest(root.digest())));
+            return Err(Error::other_digest(to, from, root.digest()));
         }
         (_, Location::Registry(reference)) => {
             let tagged = |tag| Reference::tagged(reference.repository().clone(), tag).to_string();

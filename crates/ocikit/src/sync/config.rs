@@ -51,21 +51,57 @@ pub struct Access {
     pub certificates: Option<PathBuf>,
 }
 
-/// The configuration is invalid.
+/// Why a configuration is invalid.
 #[derive(Debug, thiserror::Error)]
-#[error("{problem}")]
-pub struct Invalid {
-    problem: String,
+#[non_exhaustive]
+pub enum Invalid {
+    /// The text is not YAML, or has unknown or missing keys.
+    #[error("{problem}")]
+    Syntax {
+        /// The problem, with its position.
+        problem: String,
+    },
+    /// The file states no target for an image, and there is no default.
+    #[error("{image}: it has no target")]
+    NoTarget {
+        /// The image; in skopeo's format the first one.
+        image: String,
+    },
+    /// The source of an image is not a repository.
+    #[error("{image}: {problem}")]
+    Source {
+        /// The image, as it is written.
+        image: String,
+        /// The problem.
+        problem: String,
+    },
+    /// The target of an image is not a repository.
+    #[error("the target {target} of {image}: {problem}")]
+    Target {
+        /// The image.
+        image: String,
+        /// The target, as it is written.
+        target: String,
+        /// The problem.
+        problem: String,
+    },
+    /// The tags or platforms of an image cannot be parsed.
+    #[error("{image}: {problem}")]
+    Selection {
+        /// The image.
+        image: String,
+        /// The problem.
+        problem: String,
+    },
 }
 
 impl Invalid {
-    pub(super) fn new(problem: impl fmt::Display) -> Invalid {
-        Invalid { problem: problem.to_string() }
+    pub(super) fn syntax(problem: impl fmt::Display) -> Invalid {
+        Invalid::Syntax { problem: problem.to_string() }
     }
 
-    /// Returns the error for one of the images in the file.
-    pub(super) fn of(image: &str, problem: impl fmt::Display) -> Invalid {
-        Invalid::new(format_args!("{image}: {problem}"))
+    pub(super) fn selection(image: &str, problem: impl fmt::Display) -> Invalid {
+        Invalid::Selection { image: image.to_owned(), problem: problem.to_string() }
     }
 }
 
@@ -97,8 +133,17 @@ impl Prefix {
         Prefix { scoped, ..self }
     }
 
+    /// Returns the target of an image of the file.
+    pub(super) fn target(&self, image: &str, from: &Repository) -> Result<Repository, Invalid> {
+        self.below(from).map_err(|error| Invalid::Target {
+            image: image.to_owned(),
+            target: format!("{}/{}", self.registry, self.path).trim_end_matches('/').to_owned(),
+            problem: error.to_string(),
+        })
+    }
+
     /// Returns the target of a repository.
-    pub(super) fn below(&self, from: &Repository) -> Result<Repository, ocikit_spec::Error> {
+    fn below(&self, from: &Repository) -> Result<Repository, ocikit_spec::Error> {
         let name = match self.scoped {
             true => from.to_string(),
             false => from.path().rsplit('/').next().unwrap_or_default().to_owned(),
@@ -156,11 +201,11 @@ impl Config {
     ///
     /// [`Invalid`] with the position of the problem.
     pub fn parse(text: &str, to: Option<&Prefix>) -> Result<Config, Invalid> {
-        let keys: BTreeMap<String, IgnoredAny> = serde_saphyr::from_str(text).map_err(Invalid::new)?;
+        let keys: BTreeMap<String, IgnoredAny> = serde_saphyr::from_str(text).map_err(Invalid::syntax)?;
         if !keys.contains_key("images") {
             return skopeo::parse(text, to);
         }
-        let file: File = serde_saphyr::from_str(text).map_err(Invalid::new)?;
+        let file: File = serde_saphyr::from_str(text).map_err(Invalid::syntax)?;
         let rules = file.images.into_iter().map(|image| image.rule(to)).collect::<Result<_, _>>()?;
         let jobs = file.jobs.unwrap_or(DEFAULT_JOBS).max(1);
         Ok(Config { jobs, per_minute: file.per_minute, rules, registries: BTreeMap::new() })
@@ -172,20 +217,24 @@ pub(super) const DEFAULT_JOBS: usize = 8;
 
 impl Image {
     fn rule(self, to: Option<&Prefix>) -> Result<Rule, Invalid> {
-        let invalid = |problem: &dyn fmt::Display| Invalid::of(&self.from, problem);
-        let from = repository(&self.from)?;
+        let image = &self.from;
+        let from = source(image)?;
         let to = match (&self.to, to) {
-            (Some(to), _) => repository(to)?,
-            (None, Some(prefix)) => prefix.below(&from).map_err(|error| invalid(&error))?,
-            (None, None) => return Err(invalid(&"it has no target")),
+            (Some(to), _) => repository(to).map_err(|problem| Invalid::Target {
+                image: image.clone(),
+                target: to.clone(),
+                problem,
+            })?,
+            (None, Some(prefix)) => prefix.target(image, &from)?,
+            (None, None) => return Err(Invalid::NoTarget { image: image.clone() }),
         };
         let platforms = self.platforms.iter().map(|platform| platform.parse());
         Ok(Rule {
             from,
             to,
             select: Select::of(&self.tags, &self.matches, self.semver.as_deref(), &self.except)
-                .map_err(|problem| invalid(&problem))?,
-            platforms: platforms.collect::<Result<_, _>>().map_err(|error| invalid(&error))?,
+                .map_err(|problem| Invalid::selection(image, problem))?,
+            platforms: platforms.collect::<Result<_, _>>().map_err(|error| Invalid::selection(image, error))?,
             referrers: match self.referrers {
                 AlongWith::Whether(true) => Referrers::All,
                 AlongWith::Whether(false) => Referrers::None,
@@ -195,13 +244,18 @@ impl Image {
     }
 }
 
+/// Parses the source of an image.
+pub(super) fn source(text: &str) -> Result<Repository, Invalid> {
+    repository(text).map_err(|problem| Invalid::Source { image: text.to_owned(), problem })
+}
+
 /// Parses a repository without a tag; the tags are stated in a separate field.
-pub(super) fn repository(text: &str) -> Result<Repository, Invalid> {
-    let reference: Reference = text.parse().map_err(|error| Invalid::of(text, error))?;
+fn repository(text: &str) -> Result<Repository, String> {
+    let reference: Reference = text.parse().map_err(|error: ocikit_spec::Error| error.to_string())?;
     let repository = reference.repository().clone();
     let named_alone = text.contains('@') || text.rsplit('/').next().is_some_and(|last| last.contains(':'));
     if named_alone {
-        return Err(Invalid::of(text, "a tag belongs in `tags`"));
+        return Err("a tag belongs in `tags`".to_owned());
     }
     Ok(repository)
 }
