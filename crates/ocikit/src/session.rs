@@ -241,8 +241,13 @@ impl Session {
         ocikit_image::plan(&root, &self.sink(to).await?, &self.copy_options(vec![naming])).await
     }
 
-    /// Returns the part of a root that a location can hold: a docker archive holds one image for one platform.
-    async fn fit(&self, root: &Root, to: &Location) -> Result<Root> {
+    /// Returns the part of a root that a copy to a location stores there: a docker archive holds one image for one
+    /// platform, that of [`SessionOptions::docker`] or of this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPlatform`] if an index has no image for that platform, [`Error::Unsupported`] for an artifact.
+    pub async fn fit(&self, root: &Root, to: &Location) -> Result<Root> {
         if !matches!(to, Location::DockerArchive { .. }) {
             return Ok(root.clone());
         }
