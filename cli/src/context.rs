@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -120,6 +120,8 @@ pub(crate) struct Context {
     /// The clients of all sessions, which [`Context::settle`] waits for.
     clients: Mutex<Vec<Client>>,
     environment: login::EnvironmentCredentials,
+    /// The credentials of `--authfile`.
+    authfile: OnceLock<Arc<DockerConfig>>,
 }
 
 impl Context {
@@ -138,7 +140,16 @@ impl Context {
         let (name, stdin) = (global.username.as_deref(), (global.password_stdin, global.token_stdin));
         let secret = login::given(name, stdin.0, stdin.1, &environment)?;
         let progress = global.progress.settled(global.quiet || global.json, global.verbose);
-        Ok(Context { output, progress, global, epoch, secret, environment, clients: Mutex::default() })
+        Ok(Context {
+            output,
+            progress,
+            global,
+            epoch,
+            secret,
+            environment,
+            clients: Mutex::default(),
+            authfile: OnceLock::new(),
+        })
     }
 
     /// Returns a context without any output, for a command that runs as a step of another command.
@@ -342,10 +353,7 @@ impl Context {
         let default = ClientOptions::default();
         let mut keychains = credential_places().keychain(&helpers());
         if let Some(file) = &global.authfile {
-            if !file.is_file() {
-                return Err(Failure::new(Code::Missing, format_args!("cannot read {}: no such file", file.display())));
-            }
-            keychains.0.insert(0, Arc::new(DockerConfig::with_helpers(file, helpers())));
+            keychains.0.insert(0, self.credentials_file(file)?);
         }
         let keychain: Arc<dyn Keychain> = Arc::new(keychains);
         let retry = self.retry();
@@ -373,6 +381,23 @@ impl Context {
             Failure { code, ..failure }.hint("give PEM files with --ca-file, --cert and --key-file")
         })?;
         Ok(options)
+    }
+
+    /// Returns the credentials of `--authfile`. A pipe, such as `<(command)`, is read at once, since it can be read only
+    /// once.
+    fn credentials_file(&self, file: &Path) -> Result<Arc<DockerConfig>> {
+        if let Some(found) = self.authfile.get() {
+            return Ok(found.clone());
+        }
+        let metadata = std::fs::metadata(file).map_err(|error| Failure::io("read", file.display(), &error))?;
+        if metadata.is_dir() {
+            return Err(Failure::usage(format_args!("cannot read {}: it is a directory", file.display())));
+        }
+        let config = match metadata.is_file() {
+            true => DockerConfig::with_helpers(file, helpers()),
+            false => DockerConfig::parse(file, &Zeroizing::new(crate::file::read(file)?), helpers())?,
+        };
+        Ok(self.authfile.get_or_init(|| Arc::new(config)).clone())
     }
 
     fn hosts(&self) -> Result<HostOptions> {

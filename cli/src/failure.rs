@@ -163,7 +163,7 @@ fn code_of(error: &Error) -> Code {
             Code::Missing
         }
         Error::Ambiguous { .. } | Error::Pipe { .. } | Error::Proxy { .. } => Code::Usage,
-        Error::Mismatch { .. } => Code::Unverified,
+        Error::Mismatch { .. } | Error::OtherDigest { .. } => Code::Unverified,
         Error::Denied { .. } | Error::Blocked { .. } => Code::Denied,
         Error::Unreachable { .. } => Code::Unreachable,
         Error::Referrers { source, .. } => code_of(source),

@@ -166,6 +166,20 @@ pub(crate) fn say_present(context: &Context, source: &Location, present: Option<
     context.output.say(format!("{source} lists {listed} manifests but does not hold all of them; copying {names}"));
 }
 
+/// Reports which platform of an index is copied to a docker archive, which holds one only.
+async fn say_fit(context: &Context, session: &Session, root: &Root, targets: &[Location]) {
+    for target in targets.iter().filter(|target| matches!(target, Location::DockerArchive { .. })) {
+        // A failure is reported by the copy.
+        if let Root::Index(_) = root
+            && let Ok(Root::Image(image)) = session.fit(root, target).await
+            && let Ok(config) = image.config().await
+            && let Some(platform) = config.platform()
+        {
+            context.output.say(format!("{target} holds one platform; copying {platform}"));
+        }
+    }
+}
+
 /// Copies an image to all targets in parallel. A failed target does not stop the others.
 pub(crate) async fn copy_to_all(
     context: &Context,
@@ -190,6 +204,7 @@ pub(crate) async fn copy_to_all(
     let (root, referrers) = transfer.open(context, session, source, transfer.gate().await?.as_ref()).await?;
     let session = &session.with_referrers(referrers);
     let root = transfer.select_platforms(root).await?;
+    say_fit(context, session, &root, targets).await;
     let results = if transfer.dry_run {
         join_all(targets.iter().map(|target| copy_to_one(session, &root, source, target, transfer))).await
     } else {

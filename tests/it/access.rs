@@ -55,6 +55,17 @@ fn podman_7563_credentials_are_found_where_podman_writes_them() {
     fs::write(bench.path("own.json"), &auths).unwrap();
     bench.ok(&["digest", "--authfile", "own.json", &name]);
     assert_eq!(bench.ocikit(&["digest", "--authfile", "none.json", &name]).code, 3);
+    // A pipe can be read only once, and a command may need the credentials for several clients.
+    for (file, code) in [("<(cat own.json)", 0), ("<(echo broken)", 3), ("home", 2)] {
+        let script = format!("exec \"$0\" copy -q --authfile {file} {name} {name}-copy");
+        let program = bench.command::<&str>(&[]);
+        let mut command = std::process::Command::new("bash");
+        command.args(["-c", &script]).arg(program.get_program()).current_dir(bench.path(""));
+        command.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", "/usr/bin:/bin");
+        let outcome = ocikit_tests::run(&mut command, &[]);
+        assert_eq!(outcome.code, code, "{file}: {outcome}");
+    }
     write(&bench, ".config/containers/auth.json", &auths);
     bench.ok(&["digest", &name]);
 }

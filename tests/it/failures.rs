@@ -76,6 +76,28 @@ fn a_layer_whose_bytes_are_others() {
 }
 
 #[test]
+fn a_name_with_the_digest_of_another_image() {
+    let (bench, registry) = (bench(), Registry::start());
+    let single = testdata("buildkit-single/image.tar").display().to_string();
+    let other = format!("sha256:{:064}", 0);
+    let image = format!("{}/app", registry.name());
+    bench.ok(&["push", "-q", &single, &format!("{image}:1")]);
+    for line in [
+        &["copy", &single, &format!("oci:layout@{other}")][..],
+        &["push", &single, &format!("{image}@{other}")],
+        &["delete", &format!("{image}:1@{other}")],
+        &["blob", "put", &single, &format!("{image}@{other}")],
+    ] {
+        let outcome = bench.ocikit(line);
+        assert_eq!(outcome.code, 5, "{line:?}: {outcome}");
+        assert!(!outcome.stderr.contains("damaged"), "{line:?}: {outcome}");
+        assert!(outcome.stderr.contains(" has digest sha256:"), "{line:?}: {outcome}");
+        assert!(outcome.stderr.contains(", not the one in "), "{line:?}: {outcome}");
+        assert!(outcome.stderr.contains(&other), "{line:?}: {outcome}");
+    }
+}
+
+#[test]
 fn a_manifest_whose_bytes_are_others() {
     let bench = bench();
     let mut bytes = fs::read(testdata("buildkit-single/image.tar")).unwrap();

@@ -74,6 +74,7 @@ fn a_missing_platform_lists_those_that_exist() {
             &["copy", "--platform", "linux/s390x", archive, "x.tar"],
             &["copy", "--platform", "linux/amd64", "--platform", "linux/s390x", archive, "x.tar"],
             &["annotate", "--platform", "linux/s390x", archive, "k=v", "-o", "x.tar"],
+            &["annotate", "--platform", "linux/amd64", "--platform", "linux/s390x", archive, "k=v", "-o", "x.tar"],
         ] {
             let outcome = bench.ocikit(line);
             assert_eq!(outcome.code, 3, "{outcome}");

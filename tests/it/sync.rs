@@ -99,3 +99,21 @@ fn one_failure_ends_it_or_does_not() {
     }
     assert_eq!(bench.ocikit(&["sync", "none.yaml"]).code, 3);
 }
+
+#[test]
+fn hint_for_an_invalid_file_names_the_side() {
+    let bench = bench();
+    for (text, to, problem, hint) in [
+        ("images: [{from: alpine}]", None, "it has no target", "name the target"),
+        ("images: [{from: 'alpine:1', to: localhost/a}]", None, "alpine:1: ", "the name of the image in the file"),
+        ("images: [{from: alpine, to: 'localhost/A'}]", None, "the target localhost/A of alpine", "correct the target"),
+        ("registry.example: {images: {app: []}}", None, "registry.example/app: it has no target", "name the target"),
+        ("images: [{from: alpine, to: localhost/a, tagz: [1]}]", Some("localhost/b"), "tagz", ""),
+    ] {
+        fs::write(bench.path("sync.yaml"), text).unwrap();
+        let outcome = bench.ocikit(&[&["sync", "sync.yaml"], to.as_slice()].concat());
+        assert_eq!(outcome.code, 2, "{text}: {outcome}");
+        assert!(outcome.stderr.contains(problem) && outcome.stderr.contains(hint), "{text}: {outcome}");
+        assert_eq!(outcome.stderr.contains("hint: "), !hint.is_empty(), "{text}: {outcome}");
+    }
+}

@@ -139,7 +139,7 @@ impl Put {
         if let Name::Digest(wanted) = location.name()
             && wanted != digest
         {
-            return Err(Error::mismatch(&wanted, &blob, ocikit::image::Mismatch::Digest(digest)).into());
+            return Err(Error::other_digest(&location, &blob, digest).into());
         }
         let outcome = match self.dry_run {
             true => None,

@@ -1,5 +1,5 @@
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use ocikit_spec::{Digest, Document, Platform, annotations};
 
@@ -7,6 +7,7 @@ use crate::edit::{ImageEdit, IndexEdit};
 use crate::error::{Error, Result};
 use crate::platform::best_entries;
 use crate::root::{Artifact, Image, Index, Root};
+use crate::select_platforms::select_platforms;
 use crate::walk::limits::{MAX_DEPTH, too_deep};
 
 /// The annotations to change, and the documents to change them in.
@@ -59,7 +60,7 @@ impl AnnotateOn {
 ///
 /// # Errors
 ///
-/// [`Error::NoPlatform`] if no image is for the platforms, [`Error::Unsupported`] if the document to annotate does not
+/// [`Error::NoPlatform`] if there is no image for one of the platforms, [`Error::Unsupported`] if the document to annotate does not
 /// exist or has no annotations: the index of a single image, or a schema 1 manifest.
 pub async fn annotate(root: &Root, options: &AnnotateOptions) -> Result<Root> {
     let unsupported = |what: &str| {
@@ -67,20 +68,22 @@ pub async fn annotate(root: &Root, options: &AnnotateOptions) -> Result<Root> {
     };
     match root {
         Root::Index(index) => {
-            let (edited, touched) = annotate_index(index, options, 0, &mut Done::new()).await?;
-            if touched == 0 && !options.platforms.is_empty() {
-                let found = index.platforms().await?;
-                return Err(Error::no_platform(&options.platforms, found.into_iter().flatten(), &index.source));
+            let mut done = Done::default();
+            let (edited, _) = annotate_index(index, options, 0, &mut done).await?;
+            let missing: Vec<_> = options.platforms.iter().filter(|wanted| !done.matched.contains(wanted)).collect();
+            if !missing.is_empty() {
+                let missing: Vec<_> = missing.into_iter().cloned().collect();
+                return Err(Error::no_platform(&missing, done.platforms, &index.source));
             }
             Ok(Root::Index(edited))
         }
         Root::Image(_) | Root::Other(_) if !options.on.manifests() => {
             unsupported("is a manifest and has no index to annotate")
         }
-        Root::Image(image) => {
-            if !runs_there(image, options).await? {
-                let found = image.config().await?.platform().cloned();
-                return Err(Error::no_platform(&options.platforms, found, root.source()));
+        Root::Image(_) => {
+            if !options.platforms.is_empty() {
+                // By the same rule as everywhere.
+                select_platforms(root, &options.platforms).await?;
             }
             edit_manifest(root, |edit| change(edit, options))
         }
@@ -118,18 +121,17 @@ fn edit_manifest(root: &Root, change: impl FnOnce(&mut ImageEdit)) -> Result<Roo
     })
 }
 
-/// Returns whether an image without an index is for one of the platforms, according to its config.
-async fn runs_there(image: &Image, options: &AnnotateOptions) -> Result<bool> {
-    if options.platforms.is_empty() {
-        return Ok(true);
-    }
-    let config = image.config().await?;
-    Ok(config.platform().is_some_and(|found| options.platforms.iter().any(|wanted| wanted.accepts(found))))
+/// What [`annotate_index`] has done so far.
+#[derive(Default)]
+struct Done {
+    /// The edited manifests and indexes by their old digest, with the number of images that were selected in each. One
+    /// that is listed several times is edited once.
+    edited: HashMap<Digest, (Root, usize)>,
+    /// The requested platforms that some image is for.
+    matched: HashSet<Platform>,
+    /// The platforms of all images.
+    platforms: Vec<Platform>,
 }
-
-/// The edited manifests and indexes by their old digest, with the number of images that were selected in each. One that
-/// is listed several times is edited once.
-type Done = HashMap<Digest, (Root, usize)>;
 
 /// Returns the new index and the number of its images that were selected.
 async fn annotate_index(
@@ -142,23 +144,23 @@ async fn annotate_index(
         return Err(too_deep(&index.digest(), &index.source));
     }
     let mut edit = index.edit();
-    let chosen = chosen(index, options).await?;
+    let chosen = chosen(index, options, done).await?;
     let mut touched = 0_usize;
     for (position, entry) in index.manifests().iter().enumerate() {
         if entry.is_attestation() || entry.media_type.is_blob() {
             continue;
         }
-        let opened = match entry.media_type.is_manifest() || done.contains_key(&entry.digest) {
+        let opened = match entry.media_type.is_manifest() || done.edited.contains_key(&entry.digest) {
             true => None,
             false => Some(index.open(entry).await?),
         };
-        let known = done.get(&entry.digest).map(|(root, _)| root);
+        let known = done.edited.get(&entry.digest).map(|(root, _)| root);
         if matches!(opened.as_ref().or(known), Some(Root::Index(_))) {
             if let Some(Root::Index(nested)) = opened {
                 let (edited, chosen) = Box::pin(annotate_index(&nested, options, depth + 1, done)).await?;
-                done.insert(entry.digest, (Root::Index(edited), chosen));
+                done.edited.insert(entry.digest, (Root::Index(edited), chosen));
             }
-            if let Some((edited, chosen)) = done.get(&entry.digest) {
+            if let Some((edited, chosen)) = done.edited.get(&entry.digest) {
                 touched = touched.saturating_add(*chosen);
                 replace(&mut edit, index, position, edited).await?;
             }
@@ -168,7 +170,7 @@ async fn annotate_index(
             continue;
         }
         if options.on.manifests() {
-            let edited = match done.entry(entry.digest) {
+            let edited = match done.edited.entry(entry.digest) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => {
                     let root = index.open(entry).await?;
@@ -227,12 +229,19 @@ async fn replace(edit: &mut IndexEdit, index: &Index, position: usize, root: &Ro
 }
 
 /// Returns the positions of the entries with the best rank for the platforms; `None` if all are selected.
-async fn chosen(index: &Index, options: &AnnotateOptions) -> Result<Option<Vec<usize>>> {
+async fn chosen(index: &Index, options: &AnnotateOptions, done: &mut Done) -> Result<Option<Vec<usize>>> {
     if options.platforms.is_empty() {
         return Ok(None);
     }
     let found = index.platforms().await?;
     // A platform that is missing here may be in another index of the same root.
-    let best = |platform| best_entries(std::slice::from_ref(platform), &found).unwrap_or_default();
-    Ok(Some(options.platforms.iter().flat_map(best).collect()))
+    let mut chosen = Vec::new();
+    for platform in &options.platforms {
+        if let Ok(best) = best_entries(std::slice::from_ref(platform), &found) {
+            done.matched.insert(platform.clone());
+            chosen.extend(best);
+        }
+    }
+    done.platforms.extend(found.into_iter().flatten());
+    Ok(Some(chosen))
 }

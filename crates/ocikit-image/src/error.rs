@@ -51,6 +51,16 @@ pub enum Error {
         /// The difference.
         mismatch: Box<Mismatch>,
     },
+    /// The digest in a name is not that of what gets the name, or of what already has it.
+    #[error("{what} has digest {actual}, not the one in {name}")]
+    OtherDigest {
+        /// The location with the digest.
+        name: String,
+        /// The image, file or tag.
+        what: String,
+        /// The digest of that.
+        actual: Digest,
+    },
     /// A document has the right digest but cannot be parsed.
     #[error("cannot parse {digest} in {place}")]
     Document {
@@ -272,6 +282,11 @@ impl Error {
         Error::Mismatch { digest: *digest, place: place.to_string(), mismatch: Box::new(mismatch) }
     }
 
+    /// Returns the error for something with another digest than the name that it is for.
+    pub fn other_digest(name: impl ToString, what: impl ToString, actual: Digest) -> Error {
+        Error::OtherDigest { name: name.to_string(), what: what.to_string(), actual }
+    }
+
     /// Returns the error for a document that cannot be parsed.
     pub fn document(digest: &Digest, place: impl ToString, source: ocikit_spec::Error) -> Error {
         Error::Document { digest: *digest, place: place.to_string(), source: Box::new(source) }
@@ -337,6 +352,7 @@ impl Error {
             }
             Error::Ambiguous { place, choices } => Error::Ambiguous { place: place.clone(), choices: choices.clone() },
             Error::Mismatch { digest, place, mismatch } => Error::mismatch(digest, place, **mismatch),
+            Error::OtherDigest { name, what, actual } => Error::other_digest(name, what, *actual),
             Error::Exists { what, place } => Error::Exists { what: what.clone(), place: place.clone() },
             Error::Denied { place, problem } => Error::Denied { place: place.clone(), problem: problem.clone() },
             Error::Blocked { place, by } => Error::Blocked { place: place.clone(), by },

@@ -48,21 +48,57 @@ pub struct Access {
     pub certificates: Option<PathBuf>,
 }
 
-/// The configuration is invalid.
+/// Why a configuration is invalid.
 #[derive(Debug, thiserror::Error)]
-#[error("{problem}")]
-pub struct Invalid {
-    problem: String,
+#[non_exhaustive]
+pub enum Invalid {
+    /// The text is not YAML, or has unknown or missing keys.
+    #[error("{problem}")]
+    Syntax {
+        /// The problem, with its position.
+        problem: String,
+    },
+    /// The file states no target for an image, and there is no default.
+    #[error("{image}: it has no target")]
+    NoTarget {
+        /// The image; in skopeo's format the first one.
+        image: String,
+    },
+    /// The source of an image is not a repository.
+    #[error("{image}: {problem}")]
+    Source {
+        /// The image, as it is written.
+        image: String,
+        /// The problem.
+        problem: String,
+    },
+    /// The target of an image is not a repository.
+    #[error("the target {target} of {image}: {problem}")]
+    Target {
+        /// The image.
+        image: String,
+        /// The target, as it is written.
+        target: String,
+        /// The problem.
+        problem: String,
+    },
+    /// The tags or platforms of an image cannot be parsed.
+    #[error("{image}: {problem}")]
+    Selection {
+        /// The image.
+        image: String,
+        /// The problem.
+        problem: String,
+    },
 }
 
 impl Invalid {
-    pub(super) fn new(problem: impl fmt::Display) -> Invalid {
-        Invalid { problem: problem.to_string() }
+    pub(super) fn syntax(problem: impl fmt::Display) -> Invalid {
+        Invalid::Syntax { problem: problem.to_string() }
     }
 
-    /// Returns the error for one of the images in the file.
-    pub(super) fn of(image: &str, problem: impl fmt::Display) -> Invalid {
-        Invalid::new(format_args!("{image}: {problem}"))
+    pub(super) fn selection(image: &str, problem: impl fmt::Display) -> Invalid {
+        Invalid::Selection { image: image.to_owned(), problem: problem.to_string() }
     }
 }
 
@@ -94,6 +130,15 @@ impl Prefix {
         Prefix { scoped, ..self }
     }
 
+    /// Returns the target of an image of the file.
+    pub(super) fn target(&self, image: &str, from: &Repository) -> Result<Repository, Invalid> {
+        self.below(from).map_err(|error| Invalid::Target {
+            image: image.to_owned(),
+            target: format!("{}/{}", self.registry, self.path).trim_end_matches('/').to_owned(),
+            problem: error.to_string(),
+        })
+    }
+
     /// Returns the target of a repository.
     pub(super) fn below(&self, from: &Repository) -> Result<Repository, ocikit_spec::Error> {
         let name = match self.scoped {
@@ -108,13 +153,18 @@ impl Prefix {
 /// The default number of images that are copied in parallel.
 pub(super) const DEFAULT_JOBS: usize = 8;
 
+/// Parses the source of an image.
+pub(super) fn source(text: &str) -> Result<Repository, Invalid> {
+    repository(text).map_err(|problem| Invalid::Source { image: text.to_owned(), problem })
+}
+
 /// Parses a repository without a tag; the tags are stated in a separate field.
-pub(super) fn repository(text: &str) -> Result<Repository, Invalid> {
-    let reference: Reference = text.parse().map_err(|error| Invalid::of(text, error))?;
+pub(super) fn repository(text: &str) -> Result<Repository, String> {
+    let reference: Reference = text.parse().map_err(|error: ocikit_spec::Error| error.to_string())?;
     let repository = reference.repository().clone();
     let named_alone = text.contains('@') || text.rsplit('/').next().is_some_and(|last| last.contains(':'));
     if named_alone {
-        return Err(Invalid::of(text, "a tag belongs in `tags`"));
+        return Err("a tag belongs in `tags`".to_owned());
     }
     Ok(repository)
 }

@@ -1,12 +1,11 @@
 use std::collections::BTreeMap;
-use std::fmt;
 
 use ocikit_image::Referrers;
 use ocikit_spec::MediaType;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::config::{Config, DEFAULT_JOBS, Invalid, Prefix, Rule, repository};
+use super::config::{Config, DEFAULT_JOBS, Invalid, Prefix, Rule, repository, source};
 use super::select::Select;
 use super::skopeo;
 
@@ -58,11 +57,11 @@ impl Config {
     ///
     /// [`Invalid`] with the position of the problem.
     pub fn parse(text: &str, to: Option<&Prefix>) -> Result<Config, Invalid> {
-        let keys: BTreeMap<String, IgnoredAny> = serde_saphyr::from_str(text).map_err(Invalid::new)?;
+        let keys: BTreeMap<String, IgnoredAny> = serde_saphyr::from_str(text).map_err(Invalid::syntax)?;
         if !keys.contains_key("images") {
             return skopeo::parse(text, to);
         }
-        let file: File = serde_saphyr::from_str(text).map_err(Invalid::new)?;
+        let file: File = serde_saphyr::from_str(text).map_err(Invalid::syntax)?;
         let rules = file.images.into_iter().map(|image| image.rule(to)).collect::<Result<_, _>>()?;
         let jobs = file.jobs.unwrap_or(DEFAULT_JOBS).max(1);
         Ok(Config { jobs, per_minute: file.per_minute, rules, registries: BTreeMap::new() })
@@ -71,20 +70,24 @@ impl Config {
 
 impl Image {
     fn rule(self, to: Option<&Prefix>) -> Result<Rule, Invalid> {
-        let invalid = |problem: &dyn fmt::Display| Invalid::of(&self.from, problem);
-        let from = repository(&self.from)?;
+        let image = &self.from;
+        let from = source(image)?;
         let to = match (&self.to, to) {
-            (Some(to), _) => repository(to)?,
-            (None, Some(prefix)) => prefix.below(&from).map_err(|error| invalid(&error))?,
-            (None, None) => return Err(invalid(&"it has no target")),
+            (Some(to), _) => repository(to).map_err(|problem| Invalid::Target {
+                image: image.clone(),
+                target: to.clone(),
+                problem,
+            })?,
+            (None, Some(prefix)) => prefix.target(image, &from)?,
+            (None, None) => return Err(Invalid::NoTarget { image: image.clone() }),
         };
         let platforms = self.platforms.iter().map(|platform| platform.parse());
         Ok(Rule {
             from,
             to,
             select: Select::of(&self.tags, &self.matches, self.semver.as_deref(), &self.except)
-                .map_err(|problem| invalid(&problem))?,
-            platforms: platforms.collect::<Result<_, _>>().map_err(|error| invalid(&error))?,
+                .map_err(|problem| Invalid::selection(image, problem))?,
+            platforms: platforms.collect::<Result<_, _>>().map_err(|error| Invalid::selection(image, error))?,
             referrers: match self.referrers {
                 AlongWith::Whether(true) => Referrers::All,
                 AlongWith::Whether(false) => Referrers::None,

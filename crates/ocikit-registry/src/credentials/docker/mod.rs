@@ -55,6 +55,18 @@ impl DockerConfig {
         DockerConfig { path: path.into(), helpers, file: AsyncMutex::default(), helper_answers: Mutex::default() }
     }
 
+    /// Uses the contents of a file that can be read only once, such as a pipe. The path names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Broken`] if it is not in docker's format.
+    pub fn parse(path: impl Into<PathBuf>, text: &[u8], helpers: HelperOptions) -> Result<DockerConfig> {
+        let path = path.into();
+        let file = File::parse(text).map_err(|problem| Error::broken(path.display(), problem))?;
+        let file = AsyncMutex::new(Some(Arc::new(file)));
+        Ok(DockerConfig { path, helpers, file, helper_answers: Mutex::default() })
+    }
+
     /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
