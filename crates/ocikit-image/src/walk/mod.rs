@@ -235,16 +235,7 @@ impl<'a, T: Send + 'a> Walk<'a, T> {
     ///
     /// As [`Walk::add`].
     pub fn start(&mut self, root: &Descriptor) -> Result<bool> {
-        self.start_named(root, kind_of(root))
-    }
-
-    /// Starts at a document, with the text that its [`Path`] begins with.
-    ///
-    /// # Errors
-    ///
-    /// As [`Walk::add`].
-    pub fn start_named(&mut self, root: &Descriptor, name: impl Into<Arc<str>>) -> Result<bool> {
-        self.push(None, Edge::Start(name.into()), root, Task::Read, Repeat::Never)
+        self.push(None, Edge::Start(kind_of(root).into()), root, Task::Read, Repeat::Never)
     }
 
     /// Starts at a document that is visited without being read.

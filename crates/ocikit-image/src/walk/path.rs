@@ -39,12 +39,25 @@ pub struct Path {
     pub distance: usize,
 }
 
+impl Path {
+    /// Returns the path of a start, with the text that it begins with.
+    pub fn start(name: impl Into<Arc<str>>, digest: Digest) -> Arc<Path> {
+        Arc::new(Path { parent: None, edge: Edge::Start(name.into()), digest, depth: 0, distance: 0 })
+    }
+}
+
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(parent) = &self.parent {
             write!(f, "{parent} > ")?;
         }
-        match &self.edge {
+        self.edge.fmt(f)
+    }
+}
+
+impl fmt::Display for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Edge::Start(name) => f.write_str(name),
             Edge::Manifest(at) => write!(f, "manifests[{at}]"),
             Edge::Config => f.write_str("config"),
