@@ -53,9 +53,9 @@ struct Promise {
 
 /// The first half of a validation: all documents and the relations between them.
 #[derive(Debug)]
-pub(super) struct DocumentCheck {
-    source: Arc<dyn Source>,
-    walk: Walk<'static, Result<Read>>,
+pub(super) struct DocumentCheck<'a> {
+    source: &'a dyn Source,
+    walk: Walk<'a, Result<Read>>,
     report: Report,
     max_problems: usize,
     /// Whether the source is queried for referrers. Not needed if everything is walked.
@@ -77,12 +77,11 @@ enum DocumentType {
     Manifest,
 }
 
-impl DocumentCheck {
-    pub(super) fn new(source: Arc<dyn Source>, max_problems: usize) -> DocumentCheck {
-        let place = source.clone();
+impl<'a> DocumentCheck<'a> {
+    pub(super) fn new(source: &'a dyn Source, max_problems: usize) -> DocumentCheck<'a> {
         DocumentCheck {
-            walk: Walk::reading(&source, Limits::PLACE, move |descriptor| read(place.clone(), descriptor)),
             source,
+            walk: Walk::reading(source, Limits::PLACE, move |descriptor| read(source, descriptor)),
             report: Report::default(),
             max_problems,
             ask_for_referrers: false,
@@ -109,7 +108,7 @@ impl DocumentCheck {
         for problem in &inventory.problems {
             self.report.add(problem.clone(), self.max_problems);
         }
-        self.index(&inventory.roots, &Path::start("index.json", inventory.roots.digest()))?;
+        self.index(&inventory.roots, &Path::list("index.json", inventory.roots.digest()))?;
         self.run().await?;
         let mut unlisted = inventory.referrers.clone();
         // Referrers of referrers are found in the next round.
@@ -121,7 +120,7 @@ impl DocumentCheck {
             }
             unlisted = others;
             for (position, (subject, referrer)) in about.iter().enumerate() {
-                let parent = Path::start(subject.to_string(), *subject);
+                let parent = Path::list(subject.to_string(), *subject);
                 self.meet(referrer, At::below(&parent, Edge::Referrer(position)))?;
             }
             self.run().await?;
@@ -375,7 +374,7 @@ impl DocumentCheck {
 
 /// Reads a document, and its config if it is an image. A config that exceeds the limit is handled, and reported, like
 /// any other blob.
-async fn read(source: Arc<dyn Source>, descriptor: Descriptor) -> Result<Read> {
+async fn read(source: &dyn Source, descriptor: Descriptor) -> Result<Read> {
     let document = match source.content(&descriptor).await? {
         Content::Document(document) => document,
         Content::Blob => return Ok(None),
@@ -390,13 +389,13 @@ async fn read(source: Arc<dyn Source>, descriptor: Descriptor) -> Result<Read> {
         Document::Index(_) => None,
     };
     let config = match config {
-        Some(config) => Some(read_config(&source, &config).await),
+        Some(config) => Some(read_config(source, &config).await),
         None => None,
     };
     Ok(Some((document, config)))
 }
 
-async fn read_config(source: &Arc<dyn Source>, descriptor: &Descriptor) -> Result<Config> {
+async fn read_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Config> {
     let bytes = source.read(descriptor).await?;
     Config::parse(bytes).map_err(|problem| Error::document(&descriptor.digest, source, problem))
 }

@@ -88,7 +88,7 @@ pub struct Inventory {
 ///
 /// Only if the source fails, so that the rest cannot be checked.
 pub async fn validate(source: &Arc<dyn Source>, scope: &Scope, options: &ValidateOptions) -> Result<Report> {
-    let mut documents = documents::DocumentCheck::new(source.clone(), options.max_problems);
+    let mut documents = documents::DocumentCheck::new(&**source, options.max_problems);
     match scope {
         Scope::Root(root) => documents.root(root).await?,
         Scope::Everything(inventory) => documents.everything(inventory).await?,
