@@ -56,7 +56,7 @@ impl Graph {
     /// Reads every document below a root that is not in the graph. A digest without an outline is a blob.
     async fn read(&self, root: &Root, platforms: &[Platform]) -> Result<Outlines> {
         let mut outlines = Outlines::new();
-        let mut walk = Walk::new(root.source(), Limits::IMAGE);
+        let mut walk = Walk::new(&**root.source(), Limits::IMAGE);
         walk.start_at(root)?;
         while let Some(node) = walk.next().await {
             let Found::Content(content) = node.found else { continue };

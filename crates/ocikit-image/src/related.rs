@@ -143,7 +143,7 @@ pub async fn tagged_referrers(
         Root::Index(index) if kind == ReferrerTag::List => index,
         _ => return Ok(vec![(root, Naming { tag: Some(tag.clone()), ..Naming::default() })]),
     };
-    let mut walk = Walk::new(source, Limits::IMAGE);
+    let mut walk = Walk::new(&**source, Limits::IMAGE);
     let mut found = Vec::new();
     walk.start_unread(root.descriptor())?;
     while let Some(node) = walk.next().await {
@@ -163,7 +163,7 @@ pub async fn tagged_referrers(
 /// manifests are among them: they can be signed like images.
 async fn parts(root: &Root, platforms: &[Platform]) -> Result<Vec<Descriptor>> {
     let mut parts = Vec::new();
-    let mut walk = Walk::new(root.source(), Limits::IMAGE);
+    let mut walk = Walk::new(&**root.source(), Limits::IMAGE);
     walk.start_at(root)?;
     while let Some(node) = walk.next().await {
         if let Found::Content(content) = node.found
@@ -192,7 +192,7 @@ async fn referrers_of(
     which: &Referrers,
 ) -> Result<Vec<(Digest, Root, Naming)>> {
     let suffixes: &[&str] = if which.takes_tags() { &COSIGN_SUFFIXES } else { &[] };
-    let mut walk = Walk::new(source, Limits::IMAGE);
+    let mut walk = Walk::new(&**source, Limits::IMAGE);
     for subject in subjects {
         walk.start_unread(subject)?;
     }

@@ -6,6 +6,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ocikit_image::walk::limits::{Limits, MAX_DOCUMENTS};
+use ocikit_image::walk::{Edge, Found, Path, Walk, children};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Result, Source, SourceExt};
 use ocikit_spec::{Content, Descriptor, Digest, Document, Index, Platform, Reference, Tag, annotations};
 use tokio::sync::Mutex;
@@ -20,9 +22,6 @@ pub(crate) const INDEX_JSON: &str = "index.json";
 
 /// The name of the file that marks a directory or archive as a layout.
 pub(crate) const OCI_LAYOUT_FILE: &str = "oci-layout";
-
-/// The maximum number of documents that are read to find a digest that is not listed.
-const MAX_SEARCHED_DOCUMENTS: usize = 10_000;
 
 /// Returns the entry with a name; for a digest also a document below the roots.
 pub(crate) async fn resolve(roots: &Index, place: &dyn Source, name: &Name) -> Result<Descriptor> {
@@ -43,7 +42,7 @@ pub(crate) async fn resolve(roots: &Index, place: &dyn Source, name: &Name) -> R
         Name::Digest(digest) => {
             return match entries.iter().find(|entry| entry.digest == *digest) {
                 Some(entry) => Ok(entry.clone()),
-                None => search(entries, place, digest).await,
+                None => search(roots, place, digest).await,
             };
         }
     };
@@ -377,28 +376,29 @@ async fn document_of(entry: &Descriptor, place: &dyn Source) -> Result<Option<Do
 }
 
 /// Finds a document below the roots.
-async fn search(entries: &[Descriptor], place: &dyn Source, digest: &Digest) -> Result<Descriptor> {
-    let mut seen: HashSet<Digest> = entries.iter().map(|entry| entry.digest).collect();
-    let mut waiting: Vec<Descriptor> = entries.iter().filter(|entry| may_be_index(entry)).cloned().collect();
+async fn search(roots: &Index, place: &dyn Source, digest: &Digest) -> Result<Descriptor> {
+    let mut walk = Walk::new(place, Limits::PLACE);
+    let list = Path::list(INDEX_JSON, roots.digest());
+    for (position, root) in roots.manifests().iter().enumerate().filter(|(_, root)| may_be_index(root)) {
+        walk.add(&list, Edge::Manifest(position), root)?;
+    }
     let mut searched = 0;
-    while let Some(index) = waiting.pop() {
+    while let Some(node) = walk.next().await {
         searched += 1;
-        if searched > MAX_SEARCHED_DOCUMENTS {
+        if searched > MAX_DOCUMENTS {
             break;
         }
-        let document = match place.content(&index).await {
-            Err(error) if error.is_not_found() => continue,
-            Ok(Content::Document(document)) => document,
-            Ok(Content::Schema1 | Content::Blob) => continue,
-            Err(error) => return Err(error),
+        let document = match node.found {
+            Found::Content(Ok(Content::Document(document))) => document,
+            Found::Content(Err(error)) if !error.is_not_found() => return Err(error),
+            _ => continue,
         };
-        let is_index = matches!(document, Document::Index(_));
-        for child in document.children().filter(|child| seen.insert(child.digest)) {
+        for (edge, child) in children(&document) {
             if child.digest == *digest {
                 return Ok(child.clone());
             }
-            if is_index && may_be_index(child) {
-                waiting.push(child.clone());
+            if matches!(edge, Edge::Manifest(_)) && may_be_index(child) && !walk.is_deepest(&node.path) {
+                walk.add(&node.path, edge, child)?;
             }
         }
     }

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -10,6 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ocikit_archive::{Compression, Header, TarIndex, padding};
 use ocikit_image::bridge::{blocking, consume};
+use ocikit_image::walk::limits::Limits;
+use ocikit_image::walk::{self, Edge, Found, Walk, children};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Content, Descriptor, Digest, Index};
 
@@ -188,35 +190,36 @@ impl TarEdit {
 
     async fn reachable(&self, roots: &Index, tail: Tail) -> Result<Reachable> {
         let mut found = Reachable::default();
-        let mut seen = HashSet::new();
-        let mut waiting: Vec<_> = roots.manifests().iter().map(|root| (root.clone(), true)).collect();
-        while let Some((descriptor, may_be_document)) = waiting.pop() {
-            // A digest may be listed as a blob in one document and as a document in another.
-            if !seen.insert((descriptor.digest, may_be_document)) {
-                continue;
-            }
-            let span = self.tar.index().file(&descriptor.digest.blob_path());
-            let in_tail = span.is_some_and(|span| tail.holds(span.offset));
-            if !may_be_document {
-                found.blob_in_tail |= in_tail;
-                continue;
-            }
-            let bytes = match self.content(&descriptor).await {
+        let span = |digest: &Digest| self.tar.index().file(&digest.blob_path());
+        let is_in_tail = |digest: &Digest| span(digest).is_some_and(|span| tail.holds(span.offset));
+        let mut walk = Walk::new(self, Limits::PLACE);
+        let list = walk::Path::list(INDEX_JSON, roots.digest());
+        for (position, root) in roots.manifests().iter().enumerate() {
+            walk.add(&list, Edge::Manifest(position), root)?;
+        }
+        while let Some(node) = walk.next().await {
+            let (Found::Content(content), digest) = (node.found, node.path.digest) else { continue };
+            let bytes = match content {
                 Ok(Content::Document(document)) => {
-                    waiting.extend(document.children().map(|child| (child.clone(), document.may_be_document(child))));
+                    for (edge, child) in children(&document) {
+                        match document.may_be_document(child) {
+                            true => _ = walk.add(&node.path, edge, child)?,
+                            false => found.blob_in_tail |= is_in_tail(&child.digest),
+                        }
+                    }
                     document.bytes().clone()
                 }
                 Ok(Content::Blob) => {
-                    found.blob_in_tail |= in_tail;
+                    found.blob_in_tail |= is_in_tail(&digest);
                     continue;
                 }
-                Ok(Content::Schema1) | Err(Error::Document { .. }) => self.read(&descriptor).await?,
+                Ok(Content::Schema1) | Err(Error::Document { .. }) => self.read(&node.descriptor).await?,
                 // A missing document is not an error here: an index that was copied in part can be edited.
                 Err(error) if error.is_not_found() => continue,
                 Err(error) => return Err(error),
             };
-            if in_tail || span.is_none() {
-                found.documents.insert(descriptor.digest, bytes);
+            if is_in_tail(&digest) || span(&digest).is_none() {
+                found.documents.insert(digest, bytes);
             }
         }
         Ok(found)

@@ -98,7 +98,7 @@ pub(crate) async fn subjects(root: &Root, depth: Depth, budget: &Budget) -> Resu
     }
     let source = root.source();
     let limits = Limits::PLACE.with_documents(MAX_SUBJECTS);
-    let mut walk = Walk::reading(source, limits, |entry| examine(source.clone(), entry, budget));
+    let mut walk = Walk::reading(&**source, limits, |entry| examine(source.clone(), entry, budget));
     match root {
         // The bytes of a root without a parsed manifest are examined first.
         Root::Other(artifact) if artifact.manifest().is_none() => _ = walk.start(root.descriptor())?,

@@ -6,8 +6,8 @@ use ocikit_spec::{Algorithm, Descriptor, Digest};
 use tokio::task::JoinSet;
 
 use super::contents::{Contents, look_into};
+use super::documents::{At, fault_of};
 use super::report::{Fault, Problem, Report};
-use super::walk::{At, fault_of};
 use super::{ValidateDepth, ValidateOptions};
 use crate::bridge::consume;
 use crate::copy::{Observed, Progress};

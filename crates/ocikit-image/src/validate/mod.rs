@@ -5,8 +5,8 @@
 
 mod blobs;
 mod contents;
+mod documents;
 mod report;
-mod walk;
 
 use std::sync::Arc;
 
@@ -88,12 +88,12 @@ pub struct Inventory {
 ///
 /// Only if the source fails, so that the rest cannot be checked.
 pub async fn validate(source: &Arc<dyn Source>, scope: &Scope, options: &ValidateOptions) -> Result<Report> {
-    let mut walk = walk::Walk::new(source.clone(), options.max_problems);
+    let mut documents = documents::DocumentCheck::new(&**source, options.max_problems);
     match scope {
-        Scope::Root(root) => walk.root(root).await?,
-        Scope::Everything(inventory) => walk.everything(inventory).await?,
+        Scope::Root(root) => documents.root(root).await?,
+        Scope::Everything(inventory) => documents.everything(inventory).await?,
     }
-    let (mut report, blobs) = walk.finish();
+    let (mut report, blobs) = documents.finish();
     blobs::check_all(source, blobs, options, &mut report).await?;
     if let Some(observer) = &options.observer {
         observer.event(Event::Ended);

@@ -2,7 +2,6 @@
 //!
 //! Documents and lists of referrers are untrusted input, so a walk is bounded in depth, in number and in memory.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ocikit_spec::{Descriptor, Digest, MAX_DOCUMENT_SIZE};
@@ -63,7 +62,7 @@ impl Limits {
 }
 
 /// Returns the error for indexes or referrers that are nested deeper than [`MAX_DEPTH`].
-pub fn too_deep(digest: &Digest, place: &Arc<dyn Source>) -> Error {
+pub fn too_deep(digest: &Digest, place: impl ToString) -> Error {
     Error::broken(place, format!("{digest} is nested more than {MAX_DEPTH} levels deep"))
 }
 
@@ -80,7 +79,7 @@ impl Meter {
     }
 
     /// Adds a document before it is read. Its size is at most that of the descriptor, because reading fails otherwise.
-    pub(crate) fn add(&self, document: &Descriptor, root: &Digest, place: &Arc<dyn Source>) -> Result<()> {
+    pub(crate) fn add(&self, document: &Descriptor, root: &Digest, place: &dyn Source) -> Result<()> {
         let add = |read: u64| Some(read.saturating_add(document.size));
         let before = self.read.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or_default();
         if before.saturating_add(document.size) <= self.max {

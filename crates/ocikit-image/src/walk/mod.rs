@@ -41,15 +41,14 @@ use limits::{Limits, MAX_PARALLEL_READS, MAX_READ_AHEAD_BYTES, Meter, too_deep};
 /// # #[cfg(feature = "testing")]
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
 /// # use std::sync::Arc;
-/// # use ocikit_image::{Memory, Source, testing};
+/// # use ocikit_image::{Memory, testing};
 /// # let memory = Arc::new(Memory::new());
 /// # let image = testing::image(&memory, 1, &"linux/amd64".parse()?, &[1000]);
 /// # let root = testing::index(&memory, &[image.clone(), image]);
-/// # let source: Arc<dyn Source> = memory;
 /// use ocikit_image::walk::{Found, Walk, limits::Limits};
 /// use ocikit_spec::Content;
 ///
-/// let mut walk = Walk::new(&source, Limits::IMAGE);
+/// let mut walk = Walk::new(&*memory, Limits::IMAGE);
 /// walk.start(&root)?;
 /// let mut digests = Vec::new();
 /// while let Some(node) = walk.next().await {
@@ -65,7 +64,7 @@ use limits::{Limits, MAX_PARALLEL_READS, MAX_READ_AHEAD_BYTES, Meter, too_deep};
 /// # }).unwrap();
 /// ```
 pub struct Walk<'a, T = Result<Content>> {
-    source: Arc<dyn Source>,
+    source: &'a dyn Source,
     limits: Limits,
     read: Box<dyn Fn(Descriptor) -> BoxFuture<'a, T> + Send + Sync + 'a>,
     meter: Arc<Meter>,
@@ -165,10 +164,10 @@ impl From<Identity> for Descriptor {
 
 impl<'a> Walk<'a> {
     /// Creates a walk that reads documents from a source.
-    pub fn new(source: &Arc<dyn Source>, limits: Limits) -> Walk<'a> {
+    pub fn new(source: &'a dyn Source, limits: Limits) -> Walk<'a> {
         let meter = Arc::new(Meter::new(limits.bytes));
-        let (place, counter) = (source.clone(), meter.clone());
-        let read = move |descriptor| content(place.clone(), descriptor, counter.clone()).boxed();
+        let counter = meter.clone();
+        let read = move |descriptor| content(source, descriptor, counter.clone()).boxed();
         Walk::with(source, limits, meter, Box::new(read))
     }
 
@@ -190,7 +189,7 @@ impl<'a> Walk<'a> {
 impl<'a, T: Send + 'a> Walk<'a, T> {
     /// Creates a walk that reads documents in another way, for example together with their configs.
     pub fn reading<F>(
-        source: &Arc<dyn Source>,
+        source: &'a dyn Source,
         limits: Limits,
         read: impl Fn(Descriptor) -> F + Send + Sync + 'a,
     ) -> Walk<'a, T>
@@ -202,13 +201,13 @@ impl<'a, T: Send + 'a> Walk<'a, T> {
     }
 
     fn with(
-        source: &Arc<dyn Source>,
+        source: &'a dyn Source,
         limits: Limits,
         meter: Arc<Meter>,
         read: Box<dyn Fn(Descriptor) -> BoxFuture<'a, T> + Send + Sync + 'a>,
     ) -> Walk<'a, T> {
         Walk {
-            source: source.clone(),
+            source,
             limits,
             read,
             meter,
@@ -235,16 +234,7 @@ impl<'a, T: Send + 'a> Walk<'a, T> {
     ///
     /// As [`Walk::add`].
     pub fn start(&mut self, root: &Descriptor) -> Result<bool> {
-        self.start_named(root, kind_of(root))
-    }
-
-    /// Starts at a document, with the text that its [`Path`] begins with.
-    ///
-    /// # Errors
-    ///
-    /// As [`Walk::add`].
-    pub fn start_named(&mut self, root: &Descriptor, name: impl Into<Arc<str>>) -> Result<bool> {
-        self.push(None, Edge::Start(name.into()), root, Task::Read, Repeat::Never)
+        self.push(None, Edge::Start(kind_of(root).into()), root, Task::Read, Repeat::Never)
     }
 
     /// Starts at a document that is visited without being read.
@@ -339,10 +329,10 @@ impl<'a, T: Send + 'a> Walk<'a, T> {
         }
         let is_blob = matches!(task, Task::Nothing) && matches!(edge, Edge::Config | Edge::Layer(_));
         if !is_blob && parent.is_some_and(|parent| self.is_deepest(parent)) {
-            return Err(too_deep(&root, &self.source));
+            return Err(too_deep(&root, self.source));
         }
         let limit = |number, most, what| match number > most {
-            true => Err(Error::broken(&self.source, format!("{root} has more than {most} {what}"))),
+            true => Err(Error::broken(self.source, format!("{root} has more than {most} {what}"))),
             false => Ok(()),
         };
         match edge {
@@ -358,7 +348,7 @@ impl<'a, T: Send + 'a> Walk<'a, T> {
         }
         // Of an unknown type only the first bytes are read, to find out whether it is a document.
         if matches!(task, Task::Read) && descriptor.media_type.is_document() {
-            self.meter.add(descriptor, &root, &self.source)?;
+            self.meter.add(descriptor, &root, self.source)?;
         }
         self.pending.push_back(Pending { parent: parent.cloned(), edge, descriptor: descriptor.into(), task });
         Ok(true)
@@ -388,14 +378,12 @@ impl<'a, T: Send + 'a> Walk<'a, T> {
         let Pending { parent, edge, descriptor, task } = pending;
         let descriptor = Descriptor::from(descriptor);
         if let Task::List { suffixes, of } = task {
-            let listed = list(self.source.clone(), descriptor.digest, suffixes);
+            let listed = list(self.source, descriptor.digest, suffixes);
             return listed
                 .map(move |found| Node { descriptor, path: of, found: Found::Referrers(found), cost })
                 .boxed();
         }
-        let (depth, distance) = parent.as_ref().map_or((0, 0), |parent| (parent.depth + 1, parent.distance));
-        let distance = distance + usize::from(matches!(edge, Edge::Referrer(_) | Edge::Tag(_)));
-        let path = Arc::new(Path { parent, edge, digest: descriptor.digest, depth, distance });
+        let path = Arc::new(Path::below(parent, edge, descriptor.digest));
         match task {
             Task::Read => {
                 let read = (self.read)(descriptor.clone());
@@ -434,19 +422,19 @@ fn kind_of(root: &Descriptor) -> &'static str {
     if root.media_type.is_index() { "index" } else { "manifest" }
 }
 
-async fn content(source: Arc<dyn Source>, descriptor: Descriptor, meter: Arc<Meter>) -> Result<Content> {
+async fn content(source: &dyn Source, descriptor: Descriptor, meter: Arc<Meter>) -> Result<Content> {
     let content = source.content(&descriptor).await?;
     if matches!(content, Content::Document(_)) && !descriptor.media_type.is_document() {
-        meter.add(&descriptor, &descriptor.digest, &source)?;
+        meter.add(&descriptor, &descriptor.digest, source)?;
     }
     Ok(content)
 }
 
 /// Returns the direct referrers of a digest: those that the source lists, then those under fallback tags. Both are
 /// requested at the same time.
-async fn list(source: Arc<dyn Source>, subject: Digest, suffixes: &'static [&'static str]) -> Result<Vec<Referrer>> {
-    let failed = |error| Error::referrers(&subject, &source, error);
-    let tagged = suffixes.iter().map(|suffix| tagged(source.clone(), subject, suffix).boxed());
+async fn list(source: &dyn Source, subject: Digest, suffixes: &'static [&'static str]) -> Result<Vec<Referrer>> {
+    let failed = |error| Error::referrers(&subject, source, error);
+    let tagged = suffixes.iter().map(|suffix| tagged(source, subject, suffix).boxed());
     let tagged = try_join_all(tagged.collect::<Vec<_>>());
     let (listed, tagged) = try_join(source.referrers(&subject), tagged).await.map_err(failed)?;
     let listed = listed.into_iter().enumerate();
@@ -455,7 +443,7 @@ async fn list(source: Arc<dyn Source>, subject: Digest, suffixes: &'static [&'st
 }
 
 /// Returns the artifact under a fallback tag, if there is one.
-async fn tagged(source: Arc<dyn Source>, subject: Digest, suffix: &str) -> Result<Option<Referrer>> {
+async fn tagged(source: &dyn Source, subject: Digest, suffix: &str) -> Result<Option<Referrer>> {
     let tag = format!("{}-{}.{suffix}", subject.algorithm().name(), subject.hex());
     // A tag with a sha512 digest would exceed 128 characters.
     let Ok(tag) = tag.parse::<Tag>() else { return Ok(None) };

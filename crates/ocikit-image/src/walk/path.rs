@@ -9,6 +9,8 @@ use ocikit_spec::{Descriptor, Digest, Document, Tag};
 pub enum Edge {
     /// A start of the walk, with the text for the beginning of a path.
     Start(Arc<str>),
+    /// A list of documents outside of them, such as `index.json`, with its name.
+    List(Arc<str>),
     /// An entry of an index, by position.
     Manifest(usize),
     /// The config of a manifest.
@@ -33,10 +35,34 @@ pub struct Path {
     pub edge: Edge,
     /// The digest of the node.
     pub digest: Digest,
-    /// The number of steps.
+    /// The number of steps. A list of documents does not count: its entries have depth 0.
     pub depth: usize,
     /// The number of steps from a subject to a referrer among them; 0 for the parts of an image.
     pub distance: usize,
+}
+
+impl Path {
+    /// Returns the path of a list of documents, such as `index.json`, as the parent of its entries.
+    pub fn list(name: impl Into<Arc<str>>, digest: Digest) -> Arc<Path> {
+        Arc::new(Path { parent: None, edge: Edge::List(name.into()), digest, depth: 0, distance: 0 })
+    }
+
+    /// Returns the path of a node below its parent.
+    pub(super) fn below(parent: Option<Arc<Path>>, edge: Edge, digest: Digest) -> Path {
+        let depth = parent.as_ref().map_or(0, |parent| parent.depth + usize::from(!parent.is_list()));
+        let is_referrer = matches!(edge, Edge::Referrer(_) | Edge::Tag(_));
+        let distance = parent.as_ref().map_or(0, |parent| parent.distance) + usize::from(is_referrer);
+        Path { parent, edge, digest, depth, distance }
+    }
+
+    fn is_list(&self) -> bool {
+        matches!(self.edge, Edge::List(_))
+    }
+
+    /// Returns whether it is a start or an entry of a list.
+    pub fn is_root(&self) -> bool {
+        self.parent.as_ref().is_none_or(|parent| parent.is_list())
+    }
 }
 
 impl fmt::Display for Path {
@@ -44,8 +70,14 @@ impl fmt::Display for Path {
         if let Some(parent) = &self.parent {
             write!(f, "{parent} > ")?;
         }
-        match &self.edge {
-            Edge::Start(name) => f.write_str(name),
+        self.edge.fmt(f)
+    }
+}
+
+impl fmt::Display for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Edge::Start(name) | Edge::List(name) => f.write_str(name),
             Edge::Manifest(at) => write!(f, "manifests[{at}]"),
             Edge::Config => f.write_str("config"),
             Edge::Layer(at) => write!(f, "layers[{at}]"),

@@ -132,7 +132,7 @@ async fn naive(source: &Counting, root: &Descriptor) -> Vec<Visit> {
     unreachable!("the graph is finite")
 }
 
-async fn walked(source: &Arc<dyn Source>, root: &Descriptor, limits: Limits) -> Result<Vec<Visit>> {
+async fn walked(source: &dyn Source, root: &Descriptor, limits: Limits) -> Result<Vec<Visit>> {
     let mut walk = Walk::new(source, limits);
     walk.start(root)?;
     let mut visits = Vec::new();
@@ -176,9 +176,7 @@ proptest! {
             let (model, deep) = (naive(&source, &root).await, Limits { depth: usize::MAX, ..Limits::IMAGE });
             source.reads.lock().unwrap().clear();
             source.most.store(0, Ordering::Relaxed);
-            let source = Arc::new(source);
-            let place: Arc<dyn Source> = source.clone();
-            let visits = walked(&place, &root, deep).await.unwrap();
+            let visits = walked(&source, &root, deep).await.unwrap();
             assert_eq!(visits, model);
             assert_eq!(visits.iter().map(|(digest, ..)| digest).collect::<HashSet<_>>().len(), visits.len());
             assert!(source.reads.lock().unwrap().values().all(|reads| *reads == 1));
@@ -186,7 +184,7 @@ proptest! {
 
             // A limit that is exceeded is an error, and no more is read than it allows.
             source.reads.lock().unwrap().clear();
-            let limited = walked(&place, &root, deep.with_documents(most)).await;
+            let limited = walked(&source, &root, deep.with_documents(most)).await;
             let reads = source.reads.lock().unwrap().len();
             let referrers = visits.iter().filter(|(_, _, distance)| *distance > 0).count();
             assert!(limited.map_or_else(|error| matches!(error, Error::Broken { .. }), |visits| visits == model));
@@ -198,24 +196,24 @@ proptest! {
 #[tokio::test]
 async fn limits_are_errors() {
     let memory = Arc::new(Memory::new());
-    let source: Arc<dyn Source> = memory.clone();
+    let source: &dyn Source = &*memory;
     let image = testing::image(&memory, 1, &"linux/amd64".parse().unwrap(), &[10]);
     let mut root = image.clone();
     for _ in 0..MAX_DEPTH {
         root = testing::index(&memory, &[root]);
     }
-    assert_eq!(walked(&source, &root, Limits::IMAGE).await.unwrap().len(), MAX_DEPTH + 3);
-    let deeper = walked(&source, &testing::index(&memory, &[root.clone()]), Limits::IMAGE).await;
+    assert_eq!(walked(source, &root, Limits::IMAGE).await.unwrap().len(), MAX_DEPTH + 3);
+    let deeper = walked(source, &testing::index(&memory, &[root.clone()]), Limits::IMAGE).await;
     assert!(matches!(deeper, Err(Error::Broken { .. })));
 
     let bytes = Limits { bytes: image.size, ..Limits::IMAGE };
-    assert!(matches!(walked(&source, &root, bytes).await, Err(Error::Unsupported { .. })));
+    assert!(matches!(walked(source, &root, bytes).await, Err(Error::Unsupported { .. })));
     for _ in 0..3 {
         root = testing::referrer(&memory, &image, &format!("application/{}", root.digest.hex()));
     }
     let referrers = Limits { referrers: 2, ..Limits::IMAGE };
-    assert!(walked(&source, &image, referrers).await.is_err());
-    assert_eq!(walked(&source, &image, Limits { referrers: 3, ..referrers }).await.unwrap().len(), 7);
+    assert!(walked(source, &image, referrers).await.is_err());
+    assert_eq!(walked(source, &image, Limits { referrers: 3, ..referrers }).await.unwrap().len(), 7);
 }
 
 #[tokio::test]
@@ -227,8 +225,7 @@ async fn a_part_is_not_a_referrer_and_a_tag_is_a_node_of_its_own() {
     let tag: Tag = format!("sha256-{}.sig", image.digest.hex()).parse().unwrap();
     let naming = crate::source::Naming { tag: Some(tag.clone()), ..Default::default() };
     crate::source::Sink::publish(&*memory, &listed, &naming).await.unwrap();
-    let source: Arc<dyn Source> = memory;
-    let mut walk = Walk::new(&source, Limits::IMAGE);
+    let mut walk = Walk::new(&*memory, Limits::IMAGE);
     walk.start(&root).unwrap();
     let mut paths = Vec::new();
     while let Some(Node { path, found, .. }) = walk.next().await {

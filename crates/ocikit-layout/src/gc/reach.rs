@@ -1,9 +1,12 @@
 use std::collections::{HashMap, HashSet};
 
-use ocikit_image::{Error, Result, Source, SourceExt};
-use ocikit_spec::{Content, Descriptor, Digest, Index, MediaType};
+use ocikit_image::walk::limits::Limits;
+use ocikit_image::walk::{Edge, Found, Path, Walk, children};
+use ocikit_image::{Error, Result, Source};
+use ocikit_spec::{Content, Descriptor, Digest, Index};
 
 use super::GcOptions;
+use crate::roots::INDEX_JSON;
 use crate::unlisted::Unlisted;
 
 /// Returns every digest that is reachable from the roots: children of documents, subjects, and referrers that are not
@@ -26,48 +29,56 @@ pub(super) async fn reachable(
     for Unlisted { descriptor, subject } in unlisted {
         by_subject.entry(subject).or_default().push(descriptor);
     }
-    let listed = if options.sparse { Missing::IsAllowed } else { Missing::IsAnError };
-    let (mut found, mut followed) = (HashSet::new(), HashSet::new());
-    let mut waiting: Waiting = roots.manifests().iter().map(|root| facts(root, Missing::IsAnError)).collect();
-    while let Some((media_type, digest, size, missing)) = waiting.pop() {
-        found.insert(digest);
-        // A digest may be listed as a blob in one document and as a document in another.
-        if !followed.insert(digest) {
-            continue;
-        }
-        let about = by_subject.remove(&digest).unwrap_or_default();
-        waiting.extend(about.iter().map(|referrer| facts(referrer, Missing::IsAnError)));
-        match place.content(&Descriptor::new(media_type, digest, size)).await {
-            Err(error) if error.is_not_found() && missing == Missing::IsAllowed => {}
-            Err(error) => return Err(error),
-            Ok(Content::Blob) => {}
-            Ok(Content::Schema1) => {
-                let what = format!("{digest} is a Docker schema 1 manifest, whose blobs are unknown");
-                return Err(Error::Unsupported { place: place.to_string(), what });
-            }
-            Ok(Content::Document(document)) => {
-                waiting.extend(document.subject().map(|subject| facts(subject, Missing::IsAllowed)));
-                let (documents, blobs): (Vec<_>, Vec<_>) =
-                    document.children().partition(|child| document.may_be_document(child));
-                let documents = documents.into_iter().filter(|child| !followed.contains(&child.digest));
-                waiting.extend(documents.map(|child| facts(child, listed)));
-                found.extend(blobs.into_iter().map(|blob| blob.digest));
-            }
-        }
+    let mut walk = Walk::new(place, Limits::PLACE);
+    let list = Path::list(INDEX_JSON, roots.digest());
+    for (position, root) in roots.manifests().iter().enumerate() {
+        walk.add(&list, Edge::Manifest(position), &bare(root))?;
     }
-    Ok(found)
+    let (mut found, mut absent, mut subjects) = (HashSet::new(), HashSet::new(), Vec::new());
+    loop {
+        while let Some(node) = walk.next().await {
+            let (digest, path) = (node.path.digest, node.path);
+            found.insert(digest);
+            for (position, referrer) in by_subject.remove(&digest).unwrap_or_default().iter().enumerate() {
+                walk.add(&path, Edge::Referrer(position), &bare(referrer))?;
+            }
+            let Found::Content(content) = node.found else { continue };
+            let may_be_missing = match &path.edge {
+                Edge::Subject => true,
+                Edge::Manifest(_) | Edge::Config | Edge::Layer(_) => options.sparse && !path.is_root(),
+                _ => false,
+            };
+            let document = match content {
+                Ok(Content::Document(document)) => document,
+                Ok(Content::Blob) => continue,
+                Ok(Content::Schema1) => {
+                    let what = format!("{digest} is a Docker schema 1 manifest, whose blobs are unknown");
+                    return Err(Error::Unsupported { place: place.to_string(), what });
+                }
+                Err(error) if error.is_not_found() && may_be_missing => {
+                    absent.insert(digest);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            subjects.extend(document.subject().map(|subject| (path.clone(), bare(subject))));
+            for (edge, child) in children(&document) {
+                match document.may_be_document(child) {
+                    true if !options.sparse && absent.contains(&child.digest) => {
+                        return Err(Error::not_found(child.digest, place));
+                    }
+                    true => _ = walk.add(&path, edge, &bare(child))?,
+                    false => _ = found.insert(child.digest),
+                }
+            }
+        }
+        // Subjects come last, because one that an index lists as well must exist.
+        let Some((path, subject)) = subjects.pop() else { return Ok(found) };
+        walk.add(&path, Edge::Subject, &subject)?;
+    }
 }
 
-/// Whether a document may be missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Missing {
-    IsAllowed,
-    IsAnError,
-}
-
-/// The documents to read. Smaller than descriptors, because a layout may list 50,000 of them.
-type Waiting = Vec<(MediaType, Digest, u64, Missing)>;
-
-fn facts(descriptor: &Descriptor, missing: Missing) -> (MediaType, Digest, u64, Missing) {
-    (descriptor.media_type.clone(), descriptor.digest, descriptor.size, missing)
+/// Returns a descriptor without the optional fields, because a layout may list 50,000 of them.
+fn bare(descriptor: &Descriptor) -> Descriptor {
+    Descriptor::new(descriptor.media_type.clone(), descriptor.digest, descriptor.size)
 }

@@ -49,7 +49,7 @@ impl Policy {
         let mut search =
             Search { trusted: &trusted, plain: &plain, budget: Budget::default(), found: SignatureCounts::default() };
         let below = subjects(root, Depth::Everything, &search.budget).await?;
-        let mut walk = Walk::new(root.source(), Limits::IMAGE);
+        let mut walk = Walk::new(&**root.source(), Limits::IMAGE);
         let mut parts: BTreeMap<Digest, Vec<Subject>> = BTreeMap::new();
         for part in below {
             walk.start_unread(&part.descriptor)?;

@@ -1,9 +1,7 @@
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use futures::StreamExt;
-use futures::stream::FuturesOrdered;
 use ocikit_spec::{
     Config, Content, Descriptor, Digest, Document, Index, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform, annotations,
 };
@@ -13,57 +11,34 @@ use super::blobs::Blob;
 use super::report::{Fault, Problem, Report};
 use crate::error::{Error, Mismatch, Result};
 use crate::source::{Source, SourceExt};
-use crate::walk::limits::MAX_DEPTH;
-
-/// The number of documents that are read in parallel.
-const MAX_PARALLEL_READS: usize = 8;
+use crate::walk::limits::Limits;
+use crate::walk::{Edge, Found, Node, Path, Walk};
 
 /// The position of a descriptor: its document, and the field in it.
 #[derive(Debug, Clone)]
 pub(super) struct At {
-    parent: Arc<str>,
-    step: Step,
+    parent: Option<Arc<Path>>,
+    edge: Edge,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    /// The document itself: the requested root.
-    Itself,
-    Manifest(usize),
-    Config,
-    Layer(usize),
-    Referrer(usize),
-    Subject,
+impl At {
+    fn below(parent: &Arc<Path>, edge: Edge) -> At {
+        At { parent: Some(parent.clone()), edge }
+    }
+
+    fn of(path: &Path) -> At {
+        At { parent: path.parent.clone(), edge: path.edge.clone() }
+    }
 }
 
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parent = &self.parent;
-        match self.step {
-            Step::Itself => f.write_str(parent),
-            Step::Manifest(at) => write!(f, "{parent} > manifests[{at}]"),
-            Step::Config => write!(f, "{parent} > config"),
-            Step::Layer(at) => write!(f, "{parent} > layers[{at}]"),
-            Step::Subject => write!(f, "{parent} > subject"),
-            Step::Referrer(at) => write!(f, "{parent} > referrers[{at}]"),
+        match &self.parent {
+            Some(parent) => write!(f, "{parent} > {}", self.edge),
+            None => self.edge.fmt(f),
         }
     }
 }
-
-/// A document to read. Smaller than a descriptor, because an index may list 100,000 of them.
-#[derive(Debug)]
-struct Pending {
-    at: At,
-    digest: Digest,
-    size: u64,
-    media_type: MediaType,
-    /// The descriptor, for an unknown media type, which may turn out to be a blob.
-    unknown: Option<Box<Descriptor>>,
-    depth: usize,
-}
-
-/// The result of reading a document.
-type Outcome = (Pending, Result<Read>);
 
 /// A document and its config, if it has one that is read; `None` if it turned out to be a blob.
 type Read = Option<(Document, Option<Result<Config>>)>;
@@ -78,13 +53,13 @@ struct Promise {
 
 /// The first half of a validation: all documents and the relations between them.
 #[derive(Debug)]
-pub(super) struct Walk {
-    source: Arc<dyn Source>,
+pub(super) struct DocumentCheck<'a> {
+    source: &'a dyn Source,
+    walk: Walk<'a, Result<Read>>,
     report: Report,
     max_problems: usize,
     /// Whether the source is queried for referrers. Not needed if everything is walked.
     ask_for_referrers: bool,
-    pending: VecDeque<Pending>,
     /// The documents that were seen, by digest, size and type: one that is listed with two sizes is checked twice.
     seen: HashSet<(Digest, u64, DocumentType)>,
     reached: HashSet<Digest>,
@@ -102,14 +77,14 @@ enum DocumentType {
     Manifest,
 }
 
-impl Walk {
-    pub(super) fn new(source: Arc<dyn Source>, max_problems: usize) -> Walk {
-        Walk {
+impl<'a> DocumentCheck<'a> {
+    pub(super) fn new(source: &'a dyn Source, max_problems: usize) -> DocumentCheck<'a> {
+        DocumentCheck {
             source,
+            walk: Walk::reading(source, Limits::PLACE, move |descriptor| read(source, descriptor)),
             report: Report::default(),
             max_problems,
             ask_for_referrers: false,
-            pending: VecDeque::new(),
             seen: HashSet::new(),
             reached: HashSet::new(),
             blobs: Vec::new(),
@@ -120,29 +95,33 @@ impl Walk {
         }
     }
 
-    /// Walks from one root.
+    /// Checks the documents of one root.
     pub(super) async fn root(&mut self, root: &Descriptor) -> Result<()> {
         self.ask_for_referrers = true;
         let name: &str = if root.media_type.is_index() { "index" } else { "manifest" };
-        self.meet(root, At { parent: name.into(), step: Step::Itself }, 0);
+        self.meet(root, At { parent: None, edge: Edge::Start(name.into()) })?;
         self.run().await
     }
 
-    /// Walks from all roots of a place, and reports what is unreferenced.
+    /// Checks the documents of all roots of a place, and reports what is unreferenced.
     pub(super) async fn everything(&mut self, inventory: &Inventory) -> Result<()> {
         for problem in &inventory.problems {
             self.report.add(problem.clone(), self.max_problems);
         }
-        self.index(&inventory.roots, &"index.json".into(), 0);
+        self.index(&inventory.roots, &Path::list("index.json", inventory.roots.digest()))?;
         self.run().await?;
         let mut unlisted = inventory.referrers.clone();
         // Referrers of referrers are found in the next round.
-        for _ in 0..MAX_DEPTH {
-            let (about, others) = unlisted.into_iter().partition(|(subject, _)| self.reached.contains(subject));
+        loop {
+            let (about, others): (Vec<_>, _) =
+                unlisted.into_iter().partition(|(subject, _)| self.reached.contains(subject));
+            if about.is_empty() {
+                break;
+            }
             unlisted = others;
-            for (position, (subject, referrer)) in Vec::into_iter(about).enumerate() {
-                let at = At { parent: subject.to_string().into(), step: Step::Referrer(position) };
-                self.meet(&referrer, at, 0);
+            for (position, (subject, referrer)) in about.iter().enumerate() {
+                let parent = Path::list(subject.to_string(), *subject);
+                self.meet(referrer, At::below(&parent, Edge::Referrer(position)))?;
             }
             self.run().await?;
         }
@@ -174,33 +153,27 @@ impl Walk {
         self.report.add(problem, self.max_problems);
     }
 
-    /// Reads the pending documents and those below them. Several small ones are read in parallel; they are checked in
-    /// order.
     async fn run(&mut self) -> Result<()> {
-        let mut running = FuturesOrdered::new();
-        let mut held = 0;
-        loop {
-            while running.len() < MAX_PARALLEL_READS
-                && let Some(next) = self.pending.front()
-                && (running.is_empty() || held + next.size <= MAX_DOCUMENT_SIZE)
-                && let Some(next) = self.pending.pop_front()
-            {
-                held += next.size;
-                running.push_back(read(self.source.clone(), next));
+        while let Some(Node { descriptor, path, found, .. }) = self.walk.next().await {
+            match found {
+                Found::Content(read) => self.visit(&descriptor, &path, read).await?,
+                Found::Referrers(listed) => {
+                    for referrer in listed? {
+                        self.meet(&referrer.descriptor, At::below(&path, referrer.edge))?;
+                    }
+                }
+                Found::Unread => {}
             }
-            let Some((pending, outcome)) = running.next().await else { return Ok(()) };
-            held -= pending.size;
-            self.visit(pending, outcome).await?;
         }
+        Ok(())
     }
 
-    async fn visit(&mut self, pending: Pending, outcome: Result<Read>) -> Result<()> {
-        let (document, config) = match outcome {
+    async fn visit(&mut self, descriptor: &Descriptor, path: &Arc<Path>, read: Result<Read>) -> Result<()> {
+        let at = At::of(path);
+        let (document, config) = match read {
             Ok(Some(read)) => read,
             Ok(None) => {
-                if let Some(descriptor) = &pending.unknown {
-                    self.blob(descriptor, pending.at.clone(), None);
-                }
+                self.blob(descriptor, at, None);
                 return Ok(());
             }
             Err(error) => {
@@ -208,75 +181,81 @@ impl Walk {
                 // A missing document has no known children; one that exists and cannot be parsed may reference
                 // anything.
                 self.followed_all &= fault == Fault::Missing;
-                self.add(&pending.at, &pending.digest, fault);
+                self.add(&at, &descriptor.digest, fault);
                 return Ok(());
             }
         };
-        if document.media_type(&pending.media_type) != pending.media_type.essence() && pending.unknown.is_none() {
+        let stated = &descriptor.media_type;
+        if document.media_type(stated) != stated.essence() && stated.is_document() {
             let problem = "is not that of the document, which some tools reject";
-            self.add(&pending.at, &pending.digest, Fault::MediaType { found: pending.media_type.clone(), problem });
+            self.add(&at, &descriptor.digest, Fault::MediaType { found: stated.clone(), problem });
         }
         self.report.documents += 1;
-        self.report.bytes += pending.size;
-        let place: Arc<str> = pending.at.to_string().into();
+        self.report.bytes += descriptor.size;
         match &document {
-            Document::Index(index) => self.index(index, &place, pending.depth),
-            Document::Manifest(manifest) => self.manifest(manifest, config, &pending, &place)?,
+            Document::Index(index) => self.index(index, path)?,
+            Document::Manifest(manifest) => self.manifest(manifest, config, stated, path)?,
         }
         if let Some(subject) = document.subject() {
-            self.subject(subject, &pending, &place).await?;
+            self.subject(subject, path).await?;
         }
         if self.ask_for_referrers {
-            let referrers = self.source.referrers(&pending.digest).await?;
-            for (position, referrer) in referrers.iter().enumerate() {
-                let at = At { parent: place.clone(), step: Step::Referrer(position) };
-                self.meet(referrer, at, pending.depth + 1);
-            }
+            self.walk.add_referrers(path, &[]);
         }
         Ok(())
     }
 
     /// Handles a descriptor in a document.
-    fn meet(&mut self, descriptor: &Descriptor, at: At, depth: usize) {
+    fn meet(&mut self, descriptor: &Descriptor, at: At) -> Result<()> {
         let (digest, size, media_type) = (descriptor.digest, descriptor.size, &descriptor.media_type);
         let form = if media_type.is_index() { DocumentType::Index } else { DocumentType::Manifest };
-        let unknown = (!media_type.is_document()).then(|| Box::new(descriptor.clone()));
-        if media_type.is_blob() || unknown.is_some() && size > MAX_DOCUMENT_SIZE {
-            return self.blob(descriptor, at, None);
+        let is_unknown = !media_type.is_document();
+        if media_type.is_blob() || is_unknown && size > MAX_DOCUMENT_SIZE {
+            self.blob(descriptor, at, None);
+            return Ok(());
         }
         self.reached.insert(digest);
         if media_type.is_schema1() {
             self.followed_all = false;
             let problem = "is that of a Docker schema 1 manifest, which is not checked";
-            return self.add(&at, &digest, Fault::MediaType { found: media_type.clone(), problem });
+            self.add(&at, &digest, Fault::MediaType { found: media_type.clone(), problem });
+            return Ok(());
         }
         if let Some(platform) = descriptor.platform.clone().filter(|platform| !platform.is_unknown()) {
             self.promises.push(Promise { at: at.clone(), digest, platform });
         }
         if !self.seen.insert((digest, size, form)) {
-            return;
+            return Ok(());
         }
-        if depth > MAX_DEPTH || size > MAX_DOCUMENT_SIZE {
+        let is_too_deep = at.parent.as_ref().is_some_and(|parent| self.walk.is_deepest(parent));
+        if is_too_deep || size > MAX_DOCUMENT_SIZE {
             self.followed_all = false;
-            let fault = if depth > MAX_DEPTH { Fault::TooDeep } else { Fault::TooLong { size } };
-            return self.add(&at, &digest, fault);
+            let fault = if is_too_deep { Fault::TooDeep } else { Fault::TooLong { size } };
+            self.add(&at, &digest, fault);
+            return Ok(());
         }
-        self.pending.push_back(Pending { at, digest, size, media_type: media_type.clone(), unknown, depth });
+        // Only of a blob the other fields are needed.
+        let bare = (!is_unknown).then(|| Descriptor::new(media_type.clone(), digest, size));
+        let descriptor = bare.as_ref().unwrap_or(descriptor);
+        match &at.parent {
+            Some(parent) => self.walk.add_again(parent, at.edge, descriptor),
+            None => self.walk.start(descriptor).map(drop),
+        }
     }
 
-    fn index(&mut self, index: &Index, place: &Arc<str>, depth: usize) {
+    fn index(&mut self, index: &Index, path: &Arc<Path>) -> Result<()> {
         let attests = |entry: &Descriptor| {
             let about = entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST)?;
             entry.is_attestation().then(|| about.to_owned())
         };
         let entries = index.manifests();
-        // Most indexes have no attestation manifests, and some have 100,000 entries.
+        // Most indexes have no attestation manifests, and some have 25,000 entries.
         let listed: HashSet<Digest> = match entries.iter().any(|entry| attests(entry).is_some()) {
             true => entries.iter().map(|entry| entry.digest).collect(),
             false => HashSet::new(),
         };
         for (position, entry) in entries.iter().enumerate() {
-            let at = At { parent: place.clone(), step: Step::Manifest(position) };
+            let at = At::below(path, Edge::Manifest(position));
             if let Some(text) = attests(entry)
                 && !text.parse().is_ok_and(|digest| listed.contains(&digest))
             {
@@ -286,18 +265,19 @@ impl Walk {
                 let problem = "is neither that of a manifest nor that of an index";
                 self.add(&at, &entry.digest, Fault::MediaType { found: entry.media_type.clone(), problem });
             }
-            self.meet(entry, at, depth + 1);
+            self.meet(entry, at)?;
         }
+        Ok(())
     }
 
     fn manifest(
         &mut self,
         manifest: &Manifest,
         config: Option<Result<Config>>,
-        pending: &Pending,
-        place: &Arc<str>,
+        stated: &MediaType,
+        path: &Arc<Path>,
     ) -> Result<()> {
-        let at_config = At { parent: place.clone(), step: Step::Config };
+        let at_config = At::below(path, Edge::Config);
         let mut diff_ids = Vec::new();
         if let Some(descriptor) = manifest.config() {
             match config {
@@ -312,22 +292,22 @@ impl Walk {
                     self.reached.insert(descriptor.digest);
                     self.report.documents += 1;
                     self.report.bytes += descriptor.size;
-                    diff_ids = self.config(manifest, &config, pending);
+                    diff_ids = self.config(manifest, &config, path);
                 }
                 Some(Err(error)) => {
                     self.reached.insert(descriptor.digest);
                     self.add(&at_config, &descriptor.digest, fault_of(error)?);
                 }
             }
-            if let Some(problem) = of_config(pending, manifest) {
+            if let Some(problem) = of_config(stated, manifest) {
                 let found = descriptor.media_type.clone();
                 self.add(&at_config, &descriptor.digest, Fault::MediaType { found, problem });
             }
         }
-        let is_docker = pending.media_type == MediaType::DOCKER_MANIFEST;
+        let is_docker = *stated == MediaType::DOCKER_MANIFEST;
         let has_layers = manifest.layers().iter().any(|layer| layer.media_type.is_layer());
         for (position, layer) in manifest.layers().iter().enumerate() {
-            let at = At { parent: place.clone(), step: Step::Layer(position) };
+            let at = At::below(path, Edge::Layer(position));
             let is_image = has_layers && manifest.config().is_some_and(|config| config.media_type.is_image_config());
             if let Some(problem) = of_layer(&layer.media_type, is_docker, is_image) {
                 self.add(&at, &layer.digest, Fault::MediaType { found: layer.media_type.clone(), problem });
@@ -338,32 +318,32 @@ impl Walk {
     }
 
     /// Compares manifest and config. Returns the expected `diff_id` of each layer, if they have equally many.
-    fn config(&mut self, manifest: &Manifest, config: &Config, pending: &Pending) -> Vec<Digest> {
+    fn config(&mut self, manifest: &Manifest, config: &Config, path: &Path) -> Vec<Digest> {
         let layers = manifest.layers().len();
         if let Some(platform) = config.platform() {
-            self.platforms.insert(pending.digest, platform.clone());
+            self.platforms.insert(path.digest, platform.clone());
         }
         let made: usize = config.history().iter().filter(|step| !step.empty_layer).count();
         if !config.history().is_empty() && made != layers {
-            self.add(&pending.at, &pending.digest, Fault::HistoryCount { layers, history: made });
+            self.add(&At::of(path), &path.digest, Fault::HistoryCount { layers, history: made });
         }
         let diff_ids = &config.rootfs().diff_ids;
         if diff_ids.len() != layers {
-            self.add(&pending.at, &pending.digest, Fault::LayerCount { layers, diff_ids: diff_ids.len() });
+            self.add(&At::of(path), &path.digest, Fault::LayerCount { layers, diff_ids: diff_ids.len() });
             return Vec::new();
         }
         diff_ids.clone()
     }
 
-    /// Handles the subject of a referrer: it may be missing, and is walked if everything is.
-    async fn subject(&mut self, subject: &Descriptor, pending: &Pending, place: &Arc<str>) -> Result<()> {
+    /// Handles the subject of a referrer: it may be missing, and is checked if everything is.
+    async fn subject(&mut self, subject: &Descriptor, path: &Arc<Path>) -> Result<()> {
         if self.reached.contains(&subject.digest) {
             return Ok(());
         }
         if !self.source.has(subject).await? {
-            self.add(&pending.at, &pending.digest, Fault::Subject { subject: subject.digest });
+            self.add(&At::of(path), &path.digest, Fault::Subject { subject: subject.digest });
         } else if !self.ask_for_referrers {
-            self.meet(subject, At { parent: place.clone(), step: Step::Subject }, pending.depth + 1);
+            self.meet(subject, At::below(path, Edge::Subject))?;
         }
         Ok(())
     }
@@ -392,34 +372,30 @@ impl Walk {
     }
 }
 
-async fn read(source: Arc<dyn Source>, pending: Pending) -> Outcome {
-    let descriptor = Descriptor::new(pending.media_type.clone(), pending.digest, pending.size);
-    let read = async {
-        let document = match source.content(&descriptor).await? {
-            Content::Document(document) => document,
-            Content::Blob => return Ok(None),
-            Content::Schema1 => {
-                let what = format!("{} is a Docker schema 1 manifest, which is not supported", descriptor.digest);
-                return Err(Error::Unsupported { place: source.to_string(), what });
-            }
-        };
-        let config = match &document {
-            Document::Manifest(manifest) => match manifest.config() {
-                // A config that exceeds the limit is handled, and reported, like any other blob.
-                Some(config) if config.media_type.is_image_config() && config.size <= MAX_DOCUMENT_SIZE => {
-                    Some(read_config(&source, config).await)
-                }
-                _ => None,
-            },
-            Document::Index(_) => None,
-        };
-        Ok(Some((document, config)))
+/// Reads a document, and its config if it is an image. A config that exceeds the limit is handled, and reported, like
+/// any other blob.
+async fn read(source: &dyn Source, descriptor: Descriptor) -> Result<Read> {
+    let document = match source.content(&descriptor).await? {
+        Content::Document(document) => document,
+        Content::Blob => return Ok(None),
+        Content::Schema1 => {
+            let what = format!("{} is a Docker schema 1 manifest, which is not supported", descriptor.digest);
+            return Err(Error::Unsupported { place: source.to_string(), what });
+        }
     };
-    let outcome = read.await;
-    (pending, outcome)
+    let is_read = |config: &&Descriptor| config.media_type.is_image_config() && config.size <= MAX_DOCUMENT_SIZE;
+    let config = match &document {
+        Document::Manifest(manifest) => manifest.config().filter(is_read).cloned(),
+        Document::Index(_) => None,
+    };
+    let config = match config {
+        Some(config) => Some(read_config(source, &config).await),
+        None => None,
+    };
+    Ok(Some((document, config)))
 }
 
-async fn read_config(source: &Arc<dyn Source>, descriptor: &Descriptor) -> Result<Config> {
+async fn read_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Config> {
     let bytes = source.read(descriptor).await?;
     Config::parse(bytes).map_err(|problem| Error::document(&descriptor.digest, source, problem))
 }
@@ -455,9 +431,9 @@ fn agree(stated: &Platform, actual: &Platform) -> bool {
 }
 
 /// Returns why the media type of a config does not fit its manifest.
-fn of_config(pending: &Pending, manifest: &Manifest) -> Option<&'static str> {
+fn of_config(stated: &MediaType, manifest: &Manifest) -> Option<&'static str> {
     let config = &manifest.config()?.media_type;
-    let is_docker = pending.media_type == MediaType::DOCKER_MANIFEST;
+    let is_docker = *stated == MediaType::DOCKER_MANIFEST;
     if is_docker && *config == MediaType::OCI_CONFIG {
         Some("is OCI's, and the manifest is docker's")
     } else if !is_docker && *config == MediaType::DOCKER_CONFIG {
