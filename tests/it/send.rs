@@ -75,7 +75,10 @@ checked! {
         conformance = image::testing::conformance(any::<fn() -> Ready<NoPlace>>());
         copy = image::copy(&any(), &any(), &any());
         copy_all = image::copy_all(&any::<[(Root, Vec<Naming>); 1]>(), &any(), &any());
+        copy_all_to_each =
+            image::copy_all_to_each(&any::<[(Root, Vec<Naming>); 1]>(), &any::<[Arc<dyn Sink>; 1]>(), &any());
         plan = image::plan(&any(), &any(), &any());
+        plan_to_each = image::plan_to_each(&any(), &any::<[Arc<dyn Sink>; 1]>(), &any());
     }
     "ocikit-layout" {
         open = layout::open(any::<PathBuf>(), &any());

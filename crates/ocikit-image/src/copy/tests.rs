@@ -1,11 +1,12 @@
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use ocikit_spec::{Digest, Platform};
+use ocikit_spec::{Descriptor, Digest, Platform};
 use tokio::time::Instant;
 
 use super::*;
