@@ -96,9 +96,9 @@ impl Progress {
 
 /// A source that reports every chunk that is read from it to an observer.
 #[derive(Debug)]
-pub(crate) struct Observed {
-    pub(crate) source: Arc<dyn Source>,
-    pub(crate) observer: Arc<dyn Observer>,
+struct Observed {
+    source: Arc<dyn Source>,
+    observer: Arc<dyn Observer>,
 }
 
 impl fmt::Display for Observed {

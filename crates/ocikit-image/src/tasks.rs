@@ -2,13 +2,15 @@
 
 use tokio::task::JoinSet;
 
+use crate::error::Error;
+
 /// The reason why a task did not run to its end: the runtime is shutting down.
 #[derive(Debug)]
 pub(crate) struct RuntimeStopped;
 
-impl From<RuntimeStopped> for std::io::Error {
-    fn from(_: RuntimeStopped) -> std::io::Error {
-        std::io::Error::other("the runtime is shutting down")
+impl From<RuntimeStopped> for Error {
+    fn from(_: RuntimeStopped) -> Error {
+        Error::failed("finish", "work", std::io::Error::other("the runtime is shutting down"))
     }
 }
 
@@ -39,7 +41,7 @@ impl<T: Send + 'static, E: From<RuntimeStopped> + Send + 'static> Tasks<T, E> {
         items: impl IntoIterator<Item = I>,
         jobs: usize,
         is_small: impl Fn(&I) -> bool,
-        mut task: impl FnMut(usize, I) -> F,
+        mut task: impl FnMut(I) -> F,
     ) -> Result<Vec<T>, E> {
         let jobs = jobs.max(1);
         let mut waiting = items.into_iter().enumerate().peekable();
@@ -54,7 +56,7 @@ impl<T: Send + 'static, E: From<RuntimeStopped> + Send + 'static> Tasks<T, E> {
                 let is_small = is_small(&item);
                 large += usize::from(!is_small);
                 values.push(None);
-                let task = task(position, item);
+                let task = task(item);
                 self.0.spawn(async move { task.await.map(|value| Finished { position, is_small, value }) });
             }
             match self.0.join_next().await {
@@ -85,15 +87,6 @@ mod tests {
 
     use super::*;
 
-    #[derive(Debug, PartialEq)]
-    struct Stop;
-
-    impl From<RuntimeStopped> for Stop {
-        fn from(_: RuntimeStopped) -> Stop {
-            Stop
-        }
-    }
-
     /// The number of tasks that run, and the highest number so far.
     #[derive(Debug, Default)]
     struct Load(AtomicUsize, AtomicUsize);
@@ -119,13 +112,13 @@ mod tests {
         for (items, jobs, most) in [(vec![9; 20], 4, 4), (vec![1; 20], 4, 7), ([vec![9; 4], vec![1; 9]].concat(), 4, 7)]
         {
             let load = Arc::new(Load::default());
-            let mut tasks = Tasks::<_, Stop>::new();
+            let mut tasks = Tasks::<_, Error>::new();
             let values = tasks
                 .run(
-                    items.clone(),
+                    items.iter().copied().enumerate(),
                     jobs,
-                    |size| *size < 5,
-                    |position, size| {
+                    |(_, size)| *size < 5,
+                    |(position, size)| {
                         let load = load.clone();
                         async move {
                             let _running = Running::of(&load);
@@ -144,24 +137,24 @@ mod tests {
     #[tokio::test]
     async fn first_error_ends_the_run_and_stop_releases_what_the_others_hold() {
         let load = Arc::new(Load::default());
-        let mut tasks = Tasks::<(), Stop>::new();
+        let mut tasks = Tasks::<(), Error>::new();
         let outcome = tasks.run(
             0..100,
             3,
             |_| false,
-            |position, _| {
+            |position| {
                 let load = load.clone();
                 async move {
                     let _running = Running::of(&load);
                     match position {
-                        5 => Err(Stop),
+                        5 => Err(Error::not_found("item 5", "the list")),
                         0..5 => Ok(()),
                         _ => std::future::pending().await,
                     }
                 }
             },
         );
-        assert_eq!(outcome.await, Err(Stop));
+        assert!(outcome.await.unwrap_err().is_not_found());
         tasks.stop().await;
         assert_eq!(load.0.load(Ordering::Relaxed), 0);
     }

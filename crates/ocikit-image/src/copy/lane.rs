@@ -62,8 +62,7 @@ impl TargetState {
 
     /// Returns the error of a target that failed, or whose tasks ended with the runtime.
     pub(super) fn error(&self) -> Error {
-        let stopped = || Error::failed("copy to", &self.sink, RuntimeStopped.into());
-        self.lock().failed.take().unwrap_or_else(stopped)
+        self.lock().failed.take().unwrap_or_else(|| RuntimeStopped.into())
     }
 
     fn record(&self, blob: &Descriptor, put: Put) {
@@ -213,7 +212,7 @@ impl LaneRun<'_> {
         states: &Arc<[Arc<TargetState>]>,
     ) -> Result<(), AllFailed> {
         if self.mode == Mode::Copy && !plan.is_empty() {
-            let expected: Vec<_> = plan.blobs().map(|(_, blob)| blob.clone()).collect();
+            let expected = plan.graph.plan();
             for state in states.iter().filter(|state| !state.has_failed()) {
                 if let Err(error) = state.sink.expect(&expected).await {
                     state.fail(error);
@@ -230,7 +229,7 @@ impl LaneRun<'_> {
         };
         for stage in stages {
             let is_small = |node: &&Node| !is_dry_run && node.descriptor.size < SMALL_BLOB_BYTES;
-            tasks.run(stage, self.jobs, is_small, |_, node| self.put(node, shared.next(), states)).await?;
+            tasks.run(stage, self.jobs, is_small, |node| self.put(node, shared.next(), states)).await?;
         }
         Ok(())
     }

@@ -12,8 +12,6 @@ use std::slice;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-// For validation, which reports its progress in the same way.
-pub(crate) use crate::event::{Observed, Progress};
 use crate::root::Root;
 use crate::source::{Naming, Put, Sink};
 
