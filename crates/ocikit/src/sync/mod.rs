@@ -21,6 +21,7 @@
 mod config;
 mod run;
 mod select;
+mod shared;
 mod skopeo;
 mod versions;
 
