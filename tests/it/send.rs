@@ -162,6 +162,7 @@ checked! {
         gc = any::<ocikit::Session>().gc(&any(), &any());
         sync = ocikit::sync::sync::<ocikit::Error>(&any(), &any(), any(), any(), &mut |_, _| ());
         copy_root_to_each = any::<ocikit::Session>().copy_root_to_each(&any(), &any(), &any::<[Location; 1]>());
+        plan_root_to_each = any::<ocikit::Session>().plan_root_to_each(&any(), &any(), &any::<[Location; 1]>());
         receive_present_to_each =
             any::<ocikit::Session>().receive_present_to_each(any::<Empty>(), &any::<[Location; 1]>());
         receive_to_each = any::<ocikit::Session>().receive_to_each(any::<Empty>(), &any::<[Location; 1]>());
