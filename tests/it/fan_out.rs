@@ -1,6 +1,9 @@
 //! One source, several targets.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
+use std::process::Stdio;
 
 use ocikit_server::{Action, Fault, Point};
 use ocikit_tests::{Archive, Bench, Proxy, Registry, Trouble, Way, testdata, whole, write_archive};
@@ -175,5 +178,128 @@ fn what_is_about_an_image_goes_to_all_targets() {
     for target in &targets {
         assert_eq!(bench.ok(&["referrers", target]), about);
         assert_eq!(bench.ok(&["digest", target]), digest);
+    }
+}
+
+/// Returns how often each blob was looked for and uploaded, at least once each: the highest number of any blob.
+fn most_often(registry: &Registry, method: &str) -> usize {
+    let mut counts = BTreeMap::<String, usize>::new();
+    for request in registry.requests().into_iter().filter(|request| request.method.as_str() == method) {
+        let digest = match method {
+            "HEAD" => request.path.split_once("/blobs/").map(|(_, digest)| digest.to_owned()),
+            _ => request.query.and_then(|query| Some(query.split_once("digest=")?.1.to_owned())),
+        };
+        digest.into_iter().for_each(|digest| *counts.entry(digest).or_default() += 1);
+    }
+    counts.into_values().max().unwrap_or_default()
+}
+
+/// Writes a layout with an image for each tag. All share their layers and their config.
+fn sharing(bench: &Bench, name: &str, tags: &[&str]) {
+    let digest = write_archive(&bench.path("base.tar"), Archive { layers: 2, size: 100_000, honest: true });
+    for tag in tags {
+        let place = format!("oci:{name}:{tag}");
+        bench.ok(&["annotate", "base.tar", &format!("tag={tag}"), "-o", &place]);
+        assert_ne!(bench.ok(&["digest", &place]), digest.to_string());
+    }
+}
+
+#[test]
+fn shared_blobs_of_archives_and_tags_are_looked_for_and_uploaded_once() {
+    let bench = bench();
+    let [to, mirror] = [(); 2].map(|()| Registry::start());
+    let tags = ["1", "2", "3", "4", "5"];
+    sharing(&bench, "images", &tags);
+    let check = |registry: &Registry, repository: &str| {
+        // Two layers and a config; a manifest for each tag.
+        assert_eq!(count(registry, "PUT", "/uploads/"), 3, "{:?}", registry.requests());
+        assert_eq!((most_often(registry, "HEAD"), most_often(registry, "PUT")), (1, 1), "{:?}", registry.requests());
+        for tag in tags {
+            let digest = bench.ok(&["digest", &format!("oci:images:{tag}")]);
+            assert_eq!(registry.whole(repository, tag).unwrap().to_string(), digest);
+        }
+        registry.forget();
+    };
+    let sources = tags.map(|tag| format!("oci:images:{tag}"));
+    let repository = format!("{}/several", to.name());
+    bench.ok(&[vec!["push", "-q"], sources.iter().map(String::as_str).collect(), vec![&*repository]].concat());
+    check(&to, "several");
+    bench.ok(&["copy", "-q", "--all-tags", "oci:images", &format!("{}/tags", mirror.name())]);
+    check(&mirror, "tags");
+    let from = format!("{}/tags", mirror.name());
+    let fresh = Registry::start();
+    fs::write(bench.path("sync.yaml"), format!("jobs: 5\nimages: [{{from: {from}, to: {}/sync}}]", fresh.name()))
+        .unwrap();
+    bench.ok(&["sync", "-q", "sync.yaml"]);
+    check(&fresh, "sync");
+    // Each blob is read once as well.
+    assert_eq!(count(&mirror, "GET", "/blobs/"), 3, "{:?}", mirror.requests());
+}
+
+#[test]
+fn failed_target_is_named_and_the_others_are_complete() {
+    let bench = bench();
+    let registries = [(); 3].map(|()| Registry::start());
+    let digest = layers(&bench, 1 << 20);
+    let forbidden = Fault::on("POST /v2/**", Action::Answer(ocikit_server::Reply::status(403)));
+    registries[1].faults().add(forbidden);
+    let targets = registries.each_ref().map(|registry| format!("{}/app:1", registry.name()));
+    let outcome = bench.ocikit(&["push", "-q", "a.tar", &targets[0], &targets[1], &targets[2]]);
+    assert_eq!(outcome.code, 7, "{outcome}");
+    let errors: Vec<_> = outcome.stderr.lines().filter(|line| line.contains(&targets[1])).collect();
+    assert!(!errors.is_empty() && !outcome.stderr.contains(&targets[0]), "{outcome}");
+    let whole = registries.each_ref().map(|registry| registry.whole("app", "1").map(|digest| digest.to_string()));
+    assert_eq!(whole, [Some(digest.clone()), None, Some(digest)]);
+}
+
+#[test]
+fn killed_copy_leaves_no_tag_at_any_target() {
+    let bench = bench();
+    let registries = [(); 2].map(|()| Registry::start());
+    layers(&bench, 3 << 20);
+    let archive = fs::read(bench.path("a.tar")).unwrap();
+    let targets = registries.each_ref().map(|registry| format!("{}/app:1", registry.name()));
+    let mut command = bench.command(&["push", "-q", "-", &targets[0], &targets[1]]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // The last bytes are missing, so the copy waits for them.
+    child.stdin.as_mut().unwrap().write_all(&archive[..archive.len() - 20_000]).unwrap();
+    while registries.iter().any(|registry| count(registry, "PUT", "/uploads/") == 0) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before the archive did");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for registry in &registries {
+        assert_eq!(registry.whole("app", "1"), None);
+        assert_eq!(count(registry, "PUT", "/manifests/"), 0);
+    }
+}
+
+#[test]
+fn dry_run_reads_the_source_once_for_all_targets() {
+    let bench = bench();
+    let registries = [(); 4].map(|()| Registry::start());
+    bench.ok(&["push", "-q", &fixture("buildkit-multi/image.tar"), &format!("{}/app:1", registries[0].name())]);
+    let [from, one, two, three] = registries.each_ref().map(|registry| format!("{}/app:1", registry.name()));
+    let reads = |targets: &[&str]| {
+        registries[0].forget();
+        let planned =
+            bench.ok(&[vec!["copy", "--json", "--dry-run", "--no-referrers", &*from], targets.to_vec()].concat());
+        (count(&registries[0], "GET", ""), facts(&planned))
+    };
+    let (alone, planned) = reads(&[&one]);
+    assert_eq!(reads(&[&one, &two, &three]), (alone, [&planned[..]; 3].concat()));
+    for registry in &registries[1..] {
+        assert!(registry.requests().iter().all(|request| request.method == "HEAD"), "{:?}", registry.requests());
+    }
+}
+
+#[test]
+fn docker_archive_has_room_for_several_names() {
+    let bench = bench();
+    let digest = layers(&bench, 1000);
+    bench.ok(&["copy", "-q", "a.tar", "docker-archive:b.tar:one:1", "docker-archive:b.tar:two:2", "c.tar"]);
+    for place in ["docker-archive:b.tar:one:1", "docker-archive:b.tar:two:2", "c.tar"] {
+        assert_eq!(bench.ok(&["digest", place]), digest);
     }
 }

@@ -76,7 +76,10 @@ checked! {
         conformance = image::testing::conformance(any::<fn() -> Ready<NoPlace>>());
         copy = image::copy(&any(), &any(), &any());
         copy_all = image::copy_all(&any::<[(Root, Vec<Naming>); 1]>(), &any(), &any());
+        copy_all_to_each =
+            image::copy_all_to_each(&any::<[(Root, Vec<Naming>); 1]>(), &any::<[Arc<dyn Sink>; 1]>(), &any());
         plan = image::plan(&any(), &any(), &any());
+        plan_to_each = image::plan_to_each(&any(), &any::<[Arc<dyn Sink>; 1]>(), &any());
     }
     "ocikit-layout" {
         open = layout::open(any::<PathBuf>(), &any());
@@ -160,6 +163,7 @@ checked! {
         gc = any::<ocikit::Session>().gc(&any(), &any());
         sync = ocikit::sync::sync::<ocikit::Error>(&any(), &any(), any(), any(), &mut |_, _| ());
         copy_root_to_each = any::<ocikit::Session>().copy_root_to_each(&any(), &any(), &any::<[Location; 1]>());
+        plan_root_to_each = any::<ocikit::Session>().plan_root_to_each(&any(), &any(), &any::<[Location; 1]>());
         receive_present_to_each =
             any::<ocikit::Session>().receive_present_to_each(any::<Empty>(), &any::<[Location; 1]>());
         receive_to_each = any::<ocikit::Session>().receive_to_each(any::<Empty>(), &any::<[Location; 1]>());

@@ -193,9 +193,8 @@ impl Session {
     ///
     /// Those of either side; [`Error::OtherDigest`] if `to` has another digest.
     pub async fn copy_root(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
-        let root = self.fit(root, to).await?;
-        let naming = naming(&root, from, to)?;
-        self.copy_to(&root, &self.sink(to).await?, vec![naming]).await
+        let mut copied = self.copy_root_to_each(root, from, std::slice::from_ref(to)).await.all()?;
+        Ok(copied.remove(0))
     }
 
     /// Pushes an image to several registries, repositories or tags in parallel. The image is opened once, and each blob
@@ -236,9 +235,8 @@ impl Session {
     ///
     /// Those of either side.
     pub async fn plan(&self, root: &Root, from: &Location, to: &Location) -> Result<Planned> {
-        let root = self.fit(root, to).await?;
-        let naming = naming(&root, from, to)?;
-        ocikit_image::plan(&root, &self.sink(to).await?, &self.copy_options(vec![naming])).await
+        let mut planned = self.plan_root_to_each(root, from, std::slice::from_ref(to)).await.all()?;
+        Ok(planned.remove(0))
     }
 
     /// Returns the part of a root that a copy to a location stores there: a docker archive holds one image for one

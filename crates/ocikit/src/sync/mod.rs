@@ -22,6 +22,7 @@ mod config;
 mod file;
 mod run;
 mod select;
+mod shared;
 mod skopeo;
 mod versions;
 
