@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ocikit::{Digest, Location, Reference, Root};
 use ocikit_sign::signify::{self, Accepted, Config, Job, Service, Target};
-use ocikit_sign::{Error, Http, HttpOptions};
+use ocikit_sign::{Http, HttpOptions};
 use serde::Serialize;
 
 use crate::context::{Context, variable};
@@ -144,9 +144,7 @@ impl Signify {
         let mut targets = Vec::new();
         for (reference, location) in self.reference.iter().zip(&locations) {
             let root: Root = session.open(location).await?;
-            if let Some(expected) = self.expect.filter(|expected| *expected != root.digest()) {
-                return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) }.into());
-            }
+            ocikit_sign::expect_digest(&root, self.expect)?;
             targets.push(Target::new(reference, root.descriptor())?);
         }
         Ok(targets)

@@ -1,3 +1,4 @@
+use ocikit_image::Root;
 use ocikit_spec::Digest;
 
 use crate::refusal::Refusal;
@@ -58,6 +59,19 @@ pub enum Error {
     /// The location of the image failed.
     #[error(transparent)]
     Image(#[from] ocikit_image::Error),
+}
+
+/// Checks that a root has the digest that the caller expects, if there is one. Operations with an option `expect`
+/// call this before anything else.
+///
+/// # Errors
+///
+/// [`Error::Moved`].
+pub fn expect_digest(root: &Root, expected: Option<Digest>) -> Result<()> {
+    match expected.filter(|expected| *expected != root.digest()) {
+        Some(expected) => Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) }),
+        None => Ok(()),
+    }
 }
 
 /// A statement that names another digest than the image that its index entry names.

@@ -27,8 +27,6 @@ use crate::sigstore::{
 
 /// The media type of bundles, their layers and their artifacts.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-/// The predicate type of a statement that is a plain signature.
-pub(crate) const PREDICATE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
 pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// The statement type that cosign still writes in attestations. The fields read here are the same.
@@ -212,7 +210,7 @@ impl Serialize for Predicate {
     }
 }
 
-/// Creates a bundle with a statement about a digest. [`PREDICATE_TYPE`] with an empty predicate is a plain signature.
+/// Creates a bundle with a statement about a digest. [`SIGNATURE_PREDICATE_TYPE`](crate::predicate::SIGNATURE_PREDICATE_TYPE) with an empty predicate is a plain signature.
 pub(crate) async fn sign(
     digest: &Digest,
     predicate_type: &str,
@@ -537,17 +535,18 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::key::{KeyKind, PrivateKey};
+    use crate::predicate::SIGNATURE_PREDICATE_TYPE;
 
     fn digest() -> Digest {
         Digest::sha256_of(b"an image")
     }
 
     async fn sign(digest: &Digest, signer: &dyn Signer) -> Result<Vec<u8>> {
-        super::sign(digest, PREDICATE_TYPE, &serde_json::json!({}), signer, None).await
+        super::sign(digest, SIGNATURE_PREDICATE_TYPE, &serde_json::json!({}), signer, None).await
     }
 
     fn verify(bundle: &[u8], digest: &Digest, key: &PublicKey) -> Result<(), Refusal> {
-        super::verify(bundle, digest, Some(PREDICATE_TYPE), key).map(drop)
+        super::verify(bundle, digest, Some(SIGNATURE_PREDICATE_TYPE), key).map(drop)
     }
 
     #[tokio::test]
@@ -595,7 +594,7 @@ mod tests {
             digest().hex()
         );
         assert_eq!(
-            check_statement(&payload.into(), &digest(), Some(PREDICATE_TYPE)),
+            check_statement(&payload.into(), &digest(), Some(SIGNATURE_PREDICATE_TYPE)),
             Err(Refusal::OtherPredicate("https://slsa.dev/provenance/v1".to_owned()))
         );
         let bundle = sign(&digest(), &key).await.unwrap();

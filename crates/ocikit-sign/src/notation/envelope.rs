@@ -10,7 +10,6 @@ use crate::error::{Error, Result};
 use crate::key::{PublicKey, Scheme};
 use crate::notation::{Chain, NotationPlugin, cose, jws};
 use crate::refusal::Refusal;
-use crate::signatures::{COSE_TYPE, JWS_TYPE};
 use crate::signer::{Signer, checked};
 use crate::timestamp::{TimestampAuthority, VerifiedTimestamp};
 
@@ -83,6 +82,30 @@ pub(crate) enum EnvelopeFormat {
     Cose,
 }
 
+impl EnvelopeFormat {
+    const ALL: [EnvelopeFormat; 2] = [EnvelopeFormat::Jws, EnvelopeFormat::Cose];
+
+    /// Returns the media type of envelopes.
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            EnvelopeFormat::Jws => "application/jose+json",
+            EnvelopeFormat::Cose => "application/cose",
+        }
+    }
+
+    pub(crate) fn of_media_type(media_type: &str) -> Option<EnvelopeFormat> {
+        EnvelopeFormat::ALL.into_iter().find(|format| format.media_type() == media_type)
+    }
+
+    /// Returns the format of an envelope, which [`open`] then checks: JWS envelopes are JSON.
+    pub(crate) fn of_bytes(envelope: &[u8]) -> EnvelopeFormat {
+        match envelope.trim_ascii_start().first() {
+            Some(b'{') => EnvelopeFormat::Jws,
+            _ => EnvelopeFormat::Cose,
+        }
+    }
+}
+
 /// What signs an envelope.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum EnvelopeSigner<'a> {
@@ -101,6 +124,22 @@ impl EnvelopeSigner<'_> {
         };
         scheme.ok_or_else(|| Error::Certificates("the key is not supported".to_owned()))
     }
+}
+
+/// Options for Notary Project envelopes.
+#[derive(Debug, Clone)]
+pub struct NotationOptions {
+    /// The certificate chain of the signer; ignored for plugins, which have their own.
+    pub chain: Option<Chain>,
+    /// The expiry time of the signature.
+    pub expiry: Option<Timestamp>,
+    /// Additional metadata to sign.
+    pub metadata: Annotations,
+    /// Where the signing time comes from.
+    pub scheme: SigningScheme,
+    /// A timestamp authority. It is requested for each signature, and the timestamp is verified and stored with the
+    /// signature.
+    pub authority: Option<TimestampAuthority>,
 }
 
 /// The content of an envelope in addition to the descriptor.
@@ -254,11 +293,7 @@ async fn whole(
         return Err(Error::Unsupported(why.to_owned()));
     }
     let expiry = options.expiry.map(|expiry| expiry.duration_since(options.time).unsigned_abs());
-    let envelope_type = match envelope_format {
-        EnvelopeFormat::Jws => JWS_TYPE,
-        EnvelopeFormat::Cose => COSE_TYPE,
-    };
-    let (envelope, annotations) = plugin.envelope(envelope_type, payload, expiry).await?;
+    let (envelope, annotations) = plugin.envelope(envelope_format.media_type(), payload, expiry).await?;
     let opened = open_extended(envelope_format, &envelope).map_err(Error::Refused)?;
     let said = opened.is_about(subject).map_err(Error::Refused)?;
     // A plugin may add metadata, but must not remove any.
@@ -393,11 +428,6 @@ pub(crate) fn chain(ders: impl Iterator<Item = Vec<u8>>) -> Result<(Chain, Schem
     let chain = Chain::new(certificates.map_err(refuse)?).map_err(refuse)?;
     let scheme = chain.scheme().ok_or_else(|| Refusal::Certificates("its key is not supported".to_owned()))?;
     Ok((chain, scheme))
-}
-
-/// Formats a time as RFC 3339 without fractions of seconds.
-pub(crate) fn seconds(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Converts an ECDSA signature from ASN.1 to the encoding of JOSE and COSE: two numbers with the length of the curve.

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::key::Scheme;
 use crate::notation::envelope::{self, Attributes, Opened, Options, PAYLOAD_TYPE, SigningScheme};
 use crate::refusal::Refusal;
-use crate::time::rfc3339;
+use crate::time::{rfc3339, seconds};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,13 +54,13 @@ struct Protected {
 pub(crate) async fn sign(payload: &[u8], options: &Options<'_>) -> Result<Vec<u8>> {
     let failed = |error: serde_json::Error| Error::Signer(error.to_string());
     let scheme = options.by.scheme()?;
-    let time = |scheme| (options.scheme == scheme).then(|| envelope::seconds(options.time));
+    let time = |scheme| (options.scheme == scheme).then(|| seconds(options.time));
     let protected = Protected {
         alg: algorithm(scheme).to_owned(),
         authentic_time: time(SigningScheme::SigningAuthority),
         crit: options.critical(),
         cty: PAYLOAD_TYPE.to_owned(),
-        expiry: options.expiry.map(envelope::seconds),
+        expiry: options.expiry.map(seconds),
         scheme: options.scheme.as_str().to_owned(),
         time: time(SigningScheme::X509),
         more: Map::new(),

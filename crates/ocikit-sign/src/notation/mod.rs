@@ -10,7 +10,7 @@ mod policy;
 mod trust;
 
 pub use chain::Chain;
-pub use envelope::SigningScheme;
+pub use envelope::{NotationOptions, SigningScheme};
 pub use plugin::{NotationPlugin, VerificationPlugin};
 pub use policy::{Level, TrustPolicy};
 pub use trust::{NotationTrust, TrustStore};

@@ -18,6 +18,7 @@ use crate::notation::envelope::{self, Opened, PAYLOAD_TYPE, PluginRequest, Signi
 use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::signer::program::{PROGRAM_TIMEOUT, StderrMode, line, run};
+use crate::time::seconds;
 
 /// A signing plugin of notation: a program `notation-NAME` that implements version 1.0 of the plugin protocol and has
 /// its own certificates. Notary Project, "Plugin Extensibility".
@@ -236,10 +237,10 @@ impl VerificationPlugin {
         let mut critical = json!({"contentType": PAYLOAD_TYPE, "signingScheme": opened.said.scheme.as_str(),
             "extendedAttributes": extended.others});
         if let Some(expiry) = opened.said.expiry {
-            critical["expiry"] = envelope::seconds(expiry).into();
+            critical["expiry"] = seconds(expiry).into();
         }
         if opened.said.scheme == SigningScheme::SigningAuthority {
-            critical["authenticSigningTime"] = envelope::seconds(opened.said.time).into();
+            critical["authenticSigningTime"] = seconds(opened.said.time).into();
         }
         let request = json!({"contractVersion": PROTOCOL_VERSION, "signature": {"criticalAttributes": critical,
             "unprocessedAttributes": names, "certificateChain": chain},

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 use ocikit_spec::Repository;
 use serde::Deserialize;
 
-use crate::cosign::bundle;
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::key::PublicKey;
 use crate::notation::{TrustPolicy, TrustStore, VerificationPlugin};
 use crate::policy::scope::Scope;
-use crate::predicate::predicate_type;
+use crate::predicate::{check_not_reserved, predicate_type};
 use crate::revocation::RevocationList;
 use crate::sigstore::{CertificateTrust, LogCheck, Pattern};
 use crate::subjects::Depth;
+use crate::trust::SignerKind;
 
 /// A policy: the signers that images require, by repository. An image without a matching rule is refused.
 ///
@@ -334,10 +334,11 @@ fn pattern(exact: &Option<String>, expression: &Option<String>) -> Result<Option
 }
 
 impl PolicySigner {
-    fn formats(&self) -> &'static [Format] {
+    fn kind(&self) -> SignerKind {
         match self {
-            PolicySigner::Key(_) | PolicySigner::Certificate(_) => &[Format::Cosign, Format::CosignLegacy],
-            PolicySigner::Notation { .. } => &[Format::NotationJws, Format::NotationCose],
+            PolicySigner::Key(_) => SignerKind::Key,
+            PolicySigner::Certificate(_) => SignerKind::Certificate,
+            PolicySigner::Notation { .. } => SignerKind::Notation,
         }
     }
 }
@@ -372,17 +373,17 @@ impl Requirement {
         }
         let formats = yaml.formats.iter().map(|text| text.parse::<Format>().map_err(|error| error.to_string()));
         let mut formats: Vec<_> = formats.collect::<Result<_, _>>()?;
-        let predicate_type = yaml.attestation.as_deref().map(predicate_type).transpose()?;
-        if predicate_type.as_deref() == Some(bundle::PREDICATE_TYPE) {
-            return Err("that predicate type is reserved for signatures".to_owned());
+        let predicate_type =
+            yaml.attestation.as_deref().map(predicate_type).transpose().map_err(|error| error.to_string())?;
+        if let Some(predicate_type) = &predicate_type {
+            check_not_reserved(predicate_type).map_err(|error| error.to_string())?;
+            Format::check_attestations(&formats).map_err(|error| error.to_string())?;
         }
         if formats.is_empty() {
-            formats = if predicate_type.is_some() { vec![Format::Cosign] } else { Format::ALL.to_vec() };
+            formats = if predicate_type.is_some() { Format::of_attestations() } else { Format::ALL.to_vec() };
         }
-        if predicate_type.is_some() && formats != [Format::Cosign] {
-            return Err("attestations support the format `cosign` only".to_owned());
-        }
-        let is_able = |signer: &PolicySigner| signer.formats().iter().any(|format| formats.contains(format));
+        let is_able =
+            |signer: &PolicySigner| Format::of_signers(signer.kind()).iter().any(|format| formats.contains(format));
         if let Some((name, _)) = yaml.signers.iter().zip(&named).find(|(_, signer)| !is_able(signer)) {
             return Err(format!("the signer `{name}` does not support the required formats"));
         }
