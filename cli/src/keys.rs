@@ -187,10 +187,16 @@ pub(crate) fn trust(path: &Path, store: Option<&Path>) -> Result<(TrustPolicy, T
     Ok((policy, store))
 }
 
-/// Turns an error into a failure whose message starts with the file name.
+/// Turns an error into a failure that names the file.
 pub(crate) fn named(path: &Path, error: ocikit_sign::Error) -> Failure {
-    let failure = Failure::from(error);
-    Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
+    Failure::from(error).in_file(path)
+}
+
+impl Failure {
+    /// Puts the name of a file before the message.
+    pub(crate) fn in_file(self, path: &Path) -> Failure {
+        Failure { message: format!("{}: {}", path.display(), self.message), ..self }
+    }
 }
 
 /// Reads a file of at most [`MAX_SECRET_BYTES`] into memory that is wiped when it is dropped.
