@@ -3,7 +3,7 @@ use ocikit_image::{Name, Root, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Document, Manifest, MediaType, annotations};
 
 use crate::budget::{Budget, MAX_BUNDLE_BYTES};
-use crate::cosign::bundle;
+use crate::cosign::{bundle, statement};
 use crate::error::{Error, OtherStatement, Result, expect_digest};
 use crate::format::{Format, of_bundle};
 use crate::predicate::check_not_reserved;
@@ -55,9 +55,9 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
         };
         let image = about(attestation, &manifest, &all).map_err(Error::Refused)?;
         for layer in manifest.layers() {
-            let Some(bytes) = statement(attestation, layer, options, &new.budget).await? else { continue };
+            let Some(bytes) = read_statement(attestation, layer, options, &new.budget).await? else { continue };
             let is_before = |digest: &Digest| options.annotated_from.contains(digest);
-            let unsigned = match bundle::statement_about(&bytes, &image.digest(), is_before) {
+            let unsigned = match statement::for_subject(&bytes, &image.digest(), is_before) {
                 Err(Refusal::OtherSubject(named)) => {
                     let named = OtherStatement { image: image.digest(), named, is_annotated: false };
                     if !other.iter().any(|known: &OtherStatement| known.named == named.named) {
@@ -106,14 +106,14 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
 
 async fn promoted(
     image: &Subject,
-    unsigned: bundle::Unsigned,
+    unsigned: statement::Unsigned,
     signer: &dyn Signer,
     options: &PromoteOptions,
     new: &NewSignatures,
 ) -> Result<Signature> {
     let bundle = bundle::seal(&unsigned.bytes, signer, options.material.as_ref()).await?;
     let mut content = of_bundle(bundle.into(), unsigned.kind, options.created);
-    let annotated_from = unsigned.before.map(|before| (bundle::ANNOTATED_FROM.to_owned(), before.to_string()));
+    let annotated_from = unsigned.before.map(|before| (statement::ANNOTATED_FROM.to_owned(), before.to_string()));
     content.annotations.extend(annotated_from);
     new.add(image, Format::Cosign, content).await
 }
@@ -197,7 +197,7 @@ fn about<'a>(attestation: &Subject, manifest: &Manifest, all: &'a [Subject]) -> 
 }
 
 /// Reads the statement in a layer, if it is one and its type is wanted.
-async fn statement(
+async fn read_statement(
     attestation: &Subject,
     layer: &Descriptor,
     options: &PromoteOptions,

@@ -10,7 +10,7 @@ use ocikit_spec::{
 };
 
 use crate::budget::{Budget, MAX_BUNDLE_BYTES, MAX_DEPTH, MAX_SUBJECTS, limit};
-use crate::cosign::bundle;
+use crate::cosign::statement;
 
 /// Which manifests and indexes of a root are signed or verified.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -249,7 +249,7 @@ impl AttestationParts {
         }
         let mut seen = HashSet::new();
         for statement in self.statements.iter().filter(|statement| seen.insert(statement.digest)) {
-            if !read(source, statement, budget, bundle::is_statement).await? {
+            if !read(source, statement, budget, statement::is_statement).await? {
                 return Ok(false);
             }
         }

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::key::Scheme;
-use crate::notation::envelope::{self, Attributes, Opened, Options, PAYLOAD_TYPE, SigningScheme};
+use crate::notation::attributes::{self, Attributes, Opened, PAYLOAD_TYPE, SigningScheme};
+use crate::notation::options::Options;
 use crate::refusal::Refusal;
 use crate::time::{rfc3339, seconds};
 
@@ -82,11 +83,11 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| malformed("it is not in base64"));
     let ders: Result<Vec<_>, _> = envelope.header.x5c.iter().map(|text| STANDARD.decode(text)).collect();
     let ders = ders.map_err(|_| malformed("its certificates are not in base64"))?;
-    let (chain, scheme) = envelope::chain(ders.into_iter())?;
+    let (chain, scheme) = attributes::chain(ders.into_iter())?;
     // The signature covers the original text.
     let message = format!("{}.{}", envelope.protected, envelope.payload);
     let signature = decode(&envelope.signature)?;
-    if !envelope::verifies(chain.public_key(), scheme, message.as_bytes(), &signature) {
+    if !attributes::verifies(chain.public_key(), scheme, message.as_bytes(), &signature) {
         return Err(Refusal::WrongSignature);
     }
     let protected = decode(&envelope.protected)?;

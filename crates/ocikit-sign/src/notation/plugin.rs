@@ -13,8 +13,8 @@ use tokio::process::Command;
 
 use crate::error::{Error, Result};
 use crate::key::Scheme;
-use crate::notation::Chain;
-use crate::notation::envelope::{self, Opened, PAYLOAD_TYPE, PluginRequest, SigningScheme};
+use crate::notation::attributes::{self, Opened, PAYLOAD_TYPE, PluginRequest, SigningScheme};
+use crate::notation::chain::Chain;
 use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::signer::program::{PROGRAM_TIMEOUT, StderrMode, line, run};
@@ -144,7 +144,7 @@ impl NotationPlugin {
         let ders = signed.certificate_chain.iter().map(|text| self.decoded(text));
         let certificates = ders.map(|der| Certificate::from_der(&der?)).collect::<Result<_>>()?;
         let (signature, chain) = (self.decoded(&signed.signature)?, Chain::new(certificates)?);
-        match chain.scheme() == Some(scheme) && envelope::verifies(chain.public_key(), scheme, message, &signature) {
+        match chain.scheme() == Some(scheme) && attributes::verifies(chain.public_key(), scheme, message, &signature) {
             true => Ok((signature, chain)),
             false => Err(self.program.failed("its signature does not match its certificate")),
         }

@@ -9,11 +9,11 @@ use ocikit_spec::{Annotations, Descriptor, Digest};
 
 use crate::error::{Error, Result};
 use crate::maker::{Maker, Names};
-use crate::notation::envelope::{self, EnvelopeFormat, Opened, SigningScheme};
+use crate::notation::attributes::{self, Opened, SigningScheme};
+use crate::notation::envelope::{self, EnvelopeFormat};
 use crate::notation::identity::DistinguishedName;
-use crate::notation::plugin::PluginVerdict;
-use crate::notation::policy::{Action, Level, Statement};
-use crate::notation::{TrustPolicy, VerificationPlugin};
+use crate::notation::plugin::{PluginVerdict, VerificationPlugin};
+use crate::notation::policy::{Action, Level, Statement, TrustPolicy};
 use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::revocation::{self, RevocationList};
@@ -278,7 +278,7 @@ impl NotationTrust {
         if !stamp.chain.last().is_some_and(Certificate::is_self_signed) {
             return Err(Refusal::Timestamp("its authority is no root".to_owned()));
         }
-        envelope::within(&stamp, &opened.chain)?;
+        attributes::within(&stamp, &opened.chain)?;
         // The revocation level of the statement covers the signer only. A timestamp of a revoked authority is not
         // valid.
         revocation::check(&stamp.chain, &self.lists, self.now, None).map_err(|why| Refusal::Timestamp(why.to_string()))
@@ -291,3 +291,6 @@ impl NotationTrust {
         revocation::check(opened.chain.certificates(), &self.lists, self.now, signed)
     }
 }
+
+#[cfg(test)]
+mod tests;

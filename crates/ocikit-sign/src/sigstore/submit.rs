@@ -8,12 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cosign::PAYLOAD_TYPE;
 use crate::error::{Error, Result};
 use crate::http::Http;
 use crate::key::{self, KeyKind};
 use crate::sigstore::config::{LogUrl, LogVersion};
-use crate::sigstore::entry::{self, SignedMessage, VerificationKey};
+use crate::sigstore::entry::{self, PAYLOAD_TYPE, SignedMessage, VerificationKey};
 use crate::sigstore::json::{Base64, Number};
 use crate::sigstore::log::{CheckpointText, InclusionPromise, InclusionProof, KindVersion, LogEntry, LogId};
 use crate::sigstore::services::{JSON, MAX_RESPONSE_BYTES, read};
@@ -37,7 +36,7 @@ pub(super) async fn submit(http: &Http, log: &LogUrl, signed: &SignedMessage<'_>
             read(&url, &answer)?
         }
     };
-    entry::check(&entry.kind_version, &entry.canonicalized_body.0, signed).map_err(Error::Refused)?;
+    entry::check(entry.kind_version.parts(), &entry.canonicalized_body.0, signed).map_err(Error::Refused)?;
     Ok(entry)
 }
 
