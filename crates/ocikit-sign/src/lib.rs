@@ -67,7 +67,7 @@ mod trust;
 mod verify;
 
 pub use cosign::Predicate;
-pub use error::{Error, OtherStatement, Result, expect_digest};
+pub use error::{Error, OtherStatement, PolicyEntry, PolicyFile, Result, expect_digest};
 pub use format::{Format, SignInput};
 pub use http::{Http, HttpIdentity, HttpOptions, HttpResponse};
 pub use import::{ExternalSignature, import_signature};

@@ -7,7 +7,7 @@ use ocikit_image::Root;
 use ocikit_spec::{Descriptor, Digest, Platform, Repository};
 
 use crate::budget::Budget;
-use crate::error::{Error, Result, expect_digest};
+use crate::error::{Error, PolicyEntry, PolicyFile, Result, expect_digest};
 use crate::format::Format;
 use crate::maker::{Maker, count_distinct};
 use crate::notation::{NotationTrust, VerificationPlugin};
@@ -172,10 +172,11 @@ impl PolicySigner {
                 // Without enforced authenticity any signature passes, so it cannot count as one by this signer.
                 match trust.names_signers() {
                     true => Ok(Trust::Notation(trust)),
-                    false => Err(Error::Policy {
-                        what: format!("the trust policy of the signer `{name}`"),
-                        problem: format!("the statement `{}` does not enforce who signed", trust.name()),
-                    }),
+                    false => {
+                        let problem = format!("the statement `{}` does not enforce who signed", trust.name());
+                        let entry = PolicyEntry::Signer(name.to_owned());
+                        Err(Error::policy(PolicyFile::TrustPolicy, problem).in_entry(entry))
+                    }
                 }
             }
         }

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, PolicyFile, Result};
 use crate::sigstore::json::Validity;
 
 /// A sigstore signing configuration: the services that a signer uses.
@@ -118,7 +118,7 @@ fn choose<'a>(
 }
 
 fn refuse(problem: String) -> Error {
-    Error::Policy { what: "the signing configuration".to_owned(), problem }
+    Error::policy(PolicyFile::SigningConfig, problem)
 }
 
 #[derive(Debug, Clone, Deserialize)]
