@@ -54,7 +54,7 @@ impl Tour {
     async fn steps(&self, context: &Context) -> Result {
         let guide = TourGuide { quiet: context.output.json };
         let server = Server { remember: 0, ..Server::default() }.start().await;
-        let server = server.map_err(|error| Failure::new(Code::Other, crate::failure::chain(&error)))?;
+        let server = server.map_err(|error| Failure::new(Code::Other, ocikit::spec::with_causes(&error)))?;
         let registry = server.registry();
         guide.say(&format!("Started a registry at {registry} for this tour.\n\n"));
 
