@@ -52,6 +52,7 @@ mod pki;
 mod policy;
 mod predicate;
 mod promote;
+mod redact;
 mod refusal;
 mod revocation;
 mod sign;

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,11 +33,18 @@ pub struct NotationPlugin {
     can: Capability,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Program {
     path: PathBuf,
     config: BTreeMap<String, String>,
     timeout: Duration,
+}
+
+/// Shows the keys of the configuration, because its values may be secret.
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program").field("path", &self.path).field("config", &self.config.keys()).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

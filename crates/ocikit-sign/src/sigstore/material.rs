@@ -1,5 +1,7 @@
 //! Verification material of new signatures: certificates, transparency log entries and timestamps.
 
+use std::fmt;
+
 use aws_lc_rs::rand;
 use jiff::Timestamp;
 
@@ -7,6 +9,7 @@ use crate::algorithm::Hash;
 use crate::error::{Error, Result};
 use crate::http::Http;
 use crate::pki::Certificate;
+use crate::redact::{RedactedList, address};
 use crate::refusal::Refusal;
 use crate::signer::Signer;
 use crate::sigstore::config::LogUrl;
@@ -20,7 +23,7 @@ use crate::timestamp;
 
 /// The verification material to add to signatures, and the services that provide it. It lets others verify a
 /// signature without the key, or after its certificate has expired.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct VerificationMaterial {
     /// The HTTP client for the services.
     pub http: Http,
@@ -34,6 +37,16 @@ pub struct VerificationMaterial {
     pub root: Option<TrustedRoot>,
     /// The time at which certificates must be valid if no log or timestamp proves one.
     pub now: Timestamp,
+}
+
+impl fmt::Debug for VerificationMaterial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerificationMaterial")
+            .field("certificates", &self.certificates)
+            .field("logs", &self.logs)
+            .field("timestamps", &RedactedList(&self.timestamps))
+            .finish_non_exhaustive()
+    }
 }
 
 impl VerificationMaterial {
@@ -69,7 +82,7 @@ impl VerificationMaterial {
 
     /// Requests a timestamp. Returns the response of the authority.
     async fn stamp(&self, url: &str, signature: &[u8]) -> Result<Vec<u8>> {
-        let refuse = |problem: String| Error::Service { place: url.to_owned(), problem };
+        let refuse = |problem: String| Error::Service { place: address(url), problem };
         let mut nonce = [0; 8];
         rand::fill(&mut nonce).map_err(|_| Error::Signer("the system has no randomness".to_owned()))?;
         // DER integers are signed and minimal: without the highest bit, and not zero, the number has one encoding.

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::http::{Http, HttpResponse};
 use crate::key::Scheme;
 use crate::pki::Certificate;
+use crate::redact::address;
 use crate::signer::{Signer, checked};
 
 /// Requests a certificate for the identity in an OIDC token from Fulcio or a compatible certificate authority.
@@ -23,7 +24,10 @@ use crate::signer::{Signer, checked};
 /// a certificate for this key.
 pub async fn certify(http: &Http, authority: &str, token: &str, signer: &dyn Signer) -> Result<Vec<Certificate>> {
     if !Http::is_private(authority) {
-        return Err(Error::Unsupported(format!("a token is not sent to {authority}, where others can read it")));
+        return Err(Error::Unsupported(format!(
+            "a token is not sent to {}, where others can read it",
+            address(authority)
+        )));
     }
     let subject = subject(token)?;
     let scheme = Scheme::of_cosign(signer.public_key().kind());
@@ -37,7 +41,7 @@ pub async fn certify(http: &Http, authority: &str, token: &str, signer: &dyn Sig
     });
     let url = format!("{}/api/v2/signingCert", authority.trim_end_matches('/'));
     let answer = http.post(&url, JSON, &[], request.to_string().into_bytes(), MAX_RESPONSE_BYTES).await?;
-    let refuse = |problem: String| Error::Service { place: url.clone(), problem };
+    let refuse = |problem: String| Error::Service { place: address(&url), problem };
     let CertificateResponse { embedded, detached } = read(&url, &answer).map_err(|error| match error {
         // The error message of a service may repeat the token, which must not be shown.
         Error::Service { problem, .. } if token.split('.').any(|part| !part.is_empty() && problem.contains(part)) => {
@@ -69,8 +73,7 @@ pub async fn github_token(http: &Http, url: &str, secret: &str) -> Result<Zeroiz
     let url = format!("{url}{separator}audience=sigstore");
     let bearer = Zeroizing::new(format!("Bearer {secret}"));
     let answer = http.get(&url, &[("authorization", &bearer), ("accept", JSON)], MAX_RESPONSE_BYTES).await?;
-    let place = url.split('?').next().unwrap_or_default();
-    read::<GitHubTokenResponse>(place, &answer).map(|answer| Zeroizing::new(answer.value))
+    read::<GitHubTokenResponse>(&url, &answer).map(|answer| Zeroizing::new(answer.value))
 }
 
 /// Returns the mail address or subject in a token, which is signed as proof of possession of the key. The token is
@@ -91,7 +94,7 @@ fn subject(token: &str) -> Result<String> {
 
 /// Parses the JSON body of a successful response.
 pub(super) fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &HttpResponse) -> Result<T> {
-    let refuse = |problem: String| Error::Service { place: url.to_owned(), problem };
+    let refuse = |problem: String| Error::Service { place: address(url), problem };
     if !(200..300).contains(&answer.status) {
         // Services explain errors in the body.
         let said = String::from_utf8_lossy(&answer.body);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::http::Http;
 use crate::key::{self, KeyKind};
+use crate::redact::address;
 use crate::sigstore::config::{LogUrl, LogVersion};
 use crate::sigstore::entry::{self, PAYLOAD_TYPE, SignedMessage, VerificationKey};
 use crate::sigstore::json::{Base64, Number};
@@ -53,7 +54,7 @@ async fn submit_v1(http: &Http, base: &str, signed: &SignedMessage<'_>, kind: Ke
     {
         answer = http.get(&format!("{url}/{id}"), &[("accept", JSON)], MAX_RESPONSE_BYTES).await?;
     }
-    let refuse = |problem: &str| Error::Service { place: url.clone(), problem: problem.to_owned() };
+    let refuse = |problem: &str| Error::Service { place: address(&url), problem: problem.to_owned() };
     let answer: BTreeMap<String, LogEntryV1> = read(&url, &answer)?;
     let mut entries = answer.into_values();
     let (Some(entry), None) = (entries.next(), entries.next()) else {
