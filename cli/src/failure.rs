@@ -1,11 +1,11 @@
 //! Failures of commands: the documented exit code, the message and a hint.
 
-use std::error::Error as StdError;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
 use ocikit::registry::NoAnswer;
+use ocikit::spec::with_causes;
 use ocikit::{Error, Location};
 
 use crate::quote::quoted;
@@ -137,23 +137,9 @@ impl Failure {
     }
 }
 
-/// Returns an error with its causes. A cause that the text already ends with is left out.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure { hints: hints(&error), ..Failure::new(code_of(&error), chain(&error)) }
+        Failure { hints: hints(&error), ..Failure::new(code_of(&error), with_causes(&error)) }
     }
 }
 
@@ -302,7 +288,7 @@ impl From<ocikit::spec::Error> for Failure {
 impl From<ocikit_sign::Error> for Failure {
     fn from(error: ocikit_sign::Error) -> Failure {
         use ocikit_sign::Error;
-        let message = chain(&error);
+        let message = with_causes(&error);
         match error {
             Error::Image(error) => error.into(),
             Error::Moved { .. } => {
@@ -337,7 +323,7 @@ impl From<ocikit_sign::Error> for Failure {
 impl From<ocikit_build::Error> for Failure {
     fn from(error: ocikit_build::Error) -> Failure {
         use ocikit_build::Error;
-        let message = chain(&error);
+        let message = with_causes(&error);
         match error {
             Error::Image(error) => error.into(),
             Error::Start { program, .. } => {
@@ -474,6 +460,6 @@ mod tests {
     #[test]
     fn repeated_causes_are_left_out() {
         let inner = io::Error::other("full");
-        assert_eq!(chain(&Error::failed("write to", "a", inner)), "cannot write to a: full");
+        assert_eq!(with_causes(&Error::failed("write to", "a", inner)), "cannot write to a: full");
     }
 }

@@ -7,7 +7,7 @@ use ocikit_image::Referrers;
 use serde::Deserialize;
 
 use super::config::{Access, Config, DEFAULT_JOBS, Invalid, Prefix, Rule, password, source};
-use super::select::Select;
+use super::select::{InvalidSelection, Select};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -36,7 +36,7 @@ pub(super) fn parse(text: &str, to: Option<&Prefix>) -> Result<Config, Invalid> 
     let file: BTreeMap<String, Registry> = serde_saphyr::from_str(text).map_err(Invalid::syntax)?;
     let mut config = Config { jobs: DEFAULT_JOBS, per_minute: None, rules: Vec::new(), registries: BTreeMap::new() };
     for (host, registry) in file {
-        let mut add = |image: &str, select: Result<Select, String>| {
+        let mut add = |image: &str, select: Result<Select, InvalidSelection>| {
             let name = format!("{host}/{image}");
             let from = source(&name)?;
             let to = to.ok_or_else(|| Invalid::NoTarget { image: name.clone() })?.target(&name, &from)?;
