@@ -1,4 +1,4 @@
-//! Who gets to see credentials, how registries are connected to, and what is said if that fails.
+//! Credentials, TLS and plain HTTP, and the messages of failed connections.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ fn single() -> String {
     testdata("buildkit-single/image.tar").display().to_string()
 }
 
-/// Writes a file below the home directory of a bench.
+/// Writes a file below the home directory.
 fn write(bench: &Bench, name: &str, text: &str) {
     let path = bench.path("home").join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -23,14 +23,14 @@ fn alice(bench: Bench) -> Bench {
 }
 
 #[test]
-fn credentials_of_the_environment_are_for_one_registry() {
+fn environment_credentials_are_sent_to_one_registry() {
     let (guarded, open) = (Registry::for_user("alice", "s3cret"), Registry::start());
     let (from, to) = (format!("{}/app:1", guarded.name()), format!("{}/app:1", open.name()));
     alice(bench()).ok(&["push", "-q", &single(), &from]);
 
     let unnamed = alice(bench()).ocikit(&["copy", &from, &to]);
     assert!(unnamed.code == 4 && unnamed.stderr.contains("set OCIKIT_REGISTRY"), "{unnamed}");
-    // Another spelling of the same registry: the port has a leading zero.
+    // The same registry in another spelling: the port has a leading zero.
     let (host, port) = guarded.name().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
     let named = alice(bench()).with("OCIKIT_REGISTRY", &format!("{host}:0{port}"));
     named.ok(&["copy", "-q", &from, &to]);
@@ -45,7 +45,7 @@ fn credentials_of_the_environment_are_for_one_registry() {
 }
 
 #[test]
-fn podman_7563_credentials_are_found_where_podman_writes_them() {
+fn podman_7563_credentials_of_podman_login_are_found() {
     let registry = Registry::for_user("alice", "s3cret");
     let name = format!("{}/app:1", registry.name());
     alice(bench()).ok(&["push", "-q", &single(), &name]);
@@ -71,7 +71,7 @@ fn podman_7563_credentials_are_found_where_podman_writes_them() {
 }
 
 #[test]
-fn credentials_that_cannot_be_read_stop_nobody_who_needs_none() {
+fn unreadable_credentials_fail_only_where_they_are_required() {
     let (guarded, open) = (Registry::for_user("alice", "s3cret"), Registry::start());
     let (closed, public) = (format!("{}/app:1", guarded.name()), format!("{}/app:1", open.name()));
     alice(bench()).ok(&["push", "-q", &single(), &closed]);
@@ -91,7 +91,7 @@ fn credentials_that_cannot_be_read_stop_nobody_who_needs_none() {
 }
 
 #[test]
-fn a_loopback_registry_that_speaks_tls_is_reached() {
+fn loopback_registry_may_speak_tls() {
     let (bench, registry, authority) = (bench(), Registry::start(), Authority::new());
     let secure = Secure::before(registry.address(), &authority, false);
     let name = format!("{}/app:1", secure.name());
@@ -105,7 +105,7 @@ fn a_loopback_registry_that_speaks_tls_is_reached() {
     assert_eq!(untrusted.code, 6, "{untrusted}");
     assert!(untrusted.stderr.contains("TLS failed: ") && untrusted.stderr.contains("`--ca-file FILE`"), "{untrusted}");
 
-    // The option is for both, and one of them speaks no TLS.
+    // `--ca-file` applies to both registries, and one of them speaks plain HTTP.
     let copy = ["copy", "-q", "--ca-file", "ca.pem", &name, &format!("{}/app:2", registry.name())];
     let refused = bench.ocikit(&copy);
     assert_eq!(refused.code, 6, "{refused}");
@@ -128,7 +128,7 @@ fn a_loopback_registry_that_speaks_tls_is_reached() {
 }
 
 #[test]
-fn referrers_that_cannot_be_listed_can_be_left_out() {
+fn no_referrers_skips_a_failing_referrers_api() {
     for (status, code, part) in [(500, 6, "status 500"), (403, 4, "or log in as a user who may read and list them")] {
         let (bench, registry) = (bench(), Registry::start());
         let name = format!("{}/app:1", registry.name());
@@ -183,7 +183,7 @@ fn hint_for_referrers_names_only_flags_of_the_command() {
 }
 
 #[test]
-fn a_name_without_an_address_is_said_to_be_one() {
+fn unresolvable_host_name_is_reported() {
     let outcome = bench().ocikit(&["digest", "registry.invalid/app:1"]);
     assert_eq!(outcome.code, 6, "{outcome}");
     assert!(outcome.stderr.contains("cannot connect to registry.invalid/app: name resolution"), "{outcome}");

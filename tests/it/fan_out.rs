@@ -1,4 +1,4 @@
-//! One source, several targets.
+//! Copies from one source to several targets.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,20 +20,20 @@ fn count(registry: &Registry, method: &str, part: &str) -> usize {
     requests.iter().filter(|request| request.method.as_str() == method && request.path.contains(part)).count()
 }
 
-/// What was sent, mounted and there already of the targets, in blobs.
+/// Returns the number of copied, mounted and existing blobs of each target.
 fn facts(text: &str) -> Vec<[u64; 3]> {
     let facts: Value = serde_json::from_str(text).unwrap();
     let targets = facts["targets"].as_array().unwrap().iter();
     targets.map(|target| ["sent", "mounted", "present"].map(|kind| target[kind]["blobs"].as_u64().unwrap())).collect()
 }
 
-/// An archive of two layers in the bench, and its digest.
+/// Writes an archive with two layers of this size to `a.tar` and returns its digest.
 fn layers(bench: &Bench, size: u64) -> String {
     write_archive(&bench.path("a.tar"), Archive { layers: 2, size, honest: true }).to_string()
 }
 
 #[test]
-fn a_registry_is_read_once_for_all_targets() {
+fn source_is_read_once_for_all_targets() {
     let bench = bench();
     let [from, one, two] = [(); 3].map(|()| Registry::start());
     let digest = layers(&bench, 3 << 20);
@@ -52,19 +52,19 @@ fn a_registry_is_read_once_for_all_targets() {
     }
     assert_eq!(whole(&bench.path("b.tar")).to_string(), digest);
     assert_eq!(one.whole("app", "1").unwrap().to_string(), digest);
-    // Again, nothing is read and each registry is asked once.
+    // A second copy reads no blob and sends one request to each registry.
     [&from, &one, &two].into_iter().for_each(Registry::forget);
     bench.ok(&arguments[..5]);
     assert_eq!((count(&from, "GET", "/blobs/"), one.requests().len(), two.requests().len()), (0, 1, 1));
 }
 
 #[test]
-fn tags_of_a_repository_cost_one_transfer_and_repositories_of_a_registry_mount() {
+fn tags_share_uploads_and_repositories_mount_blobs() {
     let (bench, registry) = (bench(), Registry::start());
     let digest = layers(&bench, 1 << 20);
     let targets = ["app:1", "app:2", "other:1", "app:3"].map(|name| format!("{}/{name}", registry.name()));
     let arguments = [vec!["push", "--json", "a.tar"], targets.iter().map(String::as_str).collect()].concat();
-    // A manifest is put into each repository; only blobs can be taken over.
+    // Only blobs can be mounted; the manifest is uploaded to each repository.
     assert_eq!(facts(&bench.ok(&arguments)), [[4, 0, 0], [0, 0, 4], [1, 3, 0], [0, 0, 4]]);
     assert_eq!((count(&registry, "PUT", "/uploads/"), count(&registry, "POST", "/uploads/")), (3, 6));
     for (repository, tag) in [("app", "1"), ("app", "2"), ("app", "3"), ("other", "1")] {
@@ -73,7 +73,7 @@ fn tags_of_a_repository_cost_one_transfer_and_repositories_of_a_registry_mount()
 }
 
 #[test]
-fn one_archive_has_room_for_several_names() {
+fn archive_and_layout_take_several_tags() {
     let bench = bench();
     let digest = layers(&bench, 1000);
     bench.ok(&["copy", "-q", "a.tar", "b.tar#one", "b.tar#two", "oci:layout:one", "oci:layout:two"]);
@@ -83,19 +83,19 @@ fn one_archive_has_room_for_several_names() {
 }
 
 #[test]
-fn standard_output_is_a_target_like_others() {
+fn standard_output_can_be_one_of_several_targets() {
     let (bench, registry) = (bench(), Registry::start());
     let digest = layers(&bench, 1 << 20);
     let target = format!("{}/app:1", registry.name());
     let output = bench.command(&["copy", "-q", "a.tar", "-", &target, "b.tar"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let archive = fs::read(bench.path("b.tar")).unwrap();
-    assert!(output.stdout == archive, "and nothing but the archive is there");
+    assert!(output.stdout == archive, "standard output holds only the archive");
     assert_eq!(registry.whole("app", "1").unwrap().to_string(), digest);
 }
 
 #[test]
-fn a_pipe_goes_to_several_targets() {
+fn pipe_is_copied_to_several_targets() {
     let bench = bench();
     let [one, two] = [(); 2].map(|()| Registry::start());
     let digest = layers(&bench, 3 << 20);
@@ -115,7 +115,7 @@ fn a_pipe_goes_to_several_targets() {
     assert_eq!(whole(&bench.path("b.tar")).to_string(), digest);
     assert_eq!(one.whole("other", "1").unwrap().to_string(), digest);
 
-    // One that fails leaves; the pipe is read to its end for the others.
+    // A target fails; the pipe is read to its end for the others.
     let bad = "localhost:1/app:1";
     let outcome =
         bench.ocikit_with_input(&["push", "--retries", "0", "-", bad, &targets[0], "localhost:1/b:1"], &archive);
@@ -123,7 +123,7 @@ fn a_pipe_goes_to_several_targets() {
     assert!(outcome.stdout.starts_with(&targets[0]) && outcome.stderr.contains("2 of 3 targets failed"), "{outcome}");
     let outcome = bench.ocikit_with_input(&["push", "--retries", "0", "-", bad, "localhost:1/b:1"], &archive);
     assert_eq!(outcome.code, 6, "{outcome}");
-    // An archive that is cut short leads to no tag anywhere.
+    // A truncated archive is tagged in no registry.
     let fresh = [format!("{}/cut:1", one.name()), format!("{}/cut:1", two.name())];
     let cut = bench.ocikit_with_input(&["push", "-", &fresh[0], &fresh[1]], &archive[..4 << 20]);
     assert_eq!(cut.code, 3, "{cut}");
@@ -131,7 +131,7 @@ fn a_pipe_goes_to_several_targets() {
 }
 
 #[test]
-fn one_target_in_trouble_tries_again_by_itself() {
+fn failing_target_is_retried_without_the_others() {
     let bench = bench();
     let [one, two] = [(); 2].map(|()| Registry::start());
     let digest = layers(&bench, 4 << 20);
@@ -145,7 +145,7 @@ fn one_target_in_trouble_tries_again_by_itself() {
     for registry in [&one, &two] {
         assert_eq!(registry.whole("app", "1").unwrap().to_string(), digest);
     }
-    // What keeps failing in one place is no reason to stop in the other.
+    // A permanent failure of one target does not stop the other.
     two.faults().add(Fault::on("* /v2/more/**", Action::Answer(ocikit_server::Reply::status(500))));
     let targets = [format!("{}/more:1", two.name()), format!("{}/more:1", one.name())];
     let outcome = bench.ocikit(&["push", "-q", "--retries", "0", "a.tar", &targets[0], &targets[1]]);
@@ -154,7 +154,7 @@ fn one_target_in_trouble_tries_again_by_itself() {
 }
 
 #[test]
-fn what_is_about_an_image_goes_to_all_targets() {
+fn referrers_are_copied_to_all_targets() {
     let bench = bench();
     let [from, one, two] = [(); 3].map(|()| Registry::start());
     let source = format!("{}/app:1", from.name());
@@ -171,7 +171,7 @@ fn what_is_about_an_image_goes_to_all_targets() {
     bench.ok(&["manifest", "put", "referrer.json", &repository]);
     let about = bench.ok(&["referrers", &source]);
     let targets = [format!("{}/app:1", one.name()), format!("{}/app:1", two.name())];
-    // One has the image and lacks what is about it.
+    // The first target has the image without its referrers.
     bench.ok(&["copy", "-q", "--no-referrers", &source, &targets[0]]);
     let facts = facts(&bench.ok(&["copy", "--json", &source, &targets[0], &targets[1]]));
     assert!(facts[0] == [1, 0, 1] && facts[1][0] == 18, "{facts:?}");
