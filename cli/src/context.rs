@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use clap::Args;
 use futures::future::join_all;
 use ocikit::layout::TarOptions;
-use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};
+use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, Pem, ProxyOptions, Scheme, TlsSettings, Verify};
 use ocikit::registry::{
     ClientOptions, Credential, CredentialPlaces, DockerConfig, FileJournal, Fixed, HelperOptions, Journal, Keychain,
     Keychains, Redirects, RequestObserver, RetryOptions, Timeouts,
@@ -196,7 +196,7 @@ impl Context {
                 settings.tls.verify = Verify::InsecureAllowHttp;
             }
             if let Some(directory) = &access.certificates {
-                settings.tls.add_directory(directory)?;
+                settings.add_certificates(directory)?;
             }
             credentials.extend(access.credential.clone().map(|credential| (name, credential)));
         }
@@ -365,12 +365,13 @@ impl Context {
             scheme: if needs_tls { Scheme::Https } else { Scheme::Guess },
             tls: TlsSettings {
                 verify: Verify::default(),
-                authorities: global.ca_file.iter().cloned().collect(),
+                authorities: global.ca_file.iter().cloned().map(Pem::File).collect(),
                 identity: global
                     .cert
                     .clone()
                     .zip(global.key_file.clone())
-                    .map(|(certificate, key)| Identity { certificate, key }),
+                    .map(|(certificate, key)| Identity { certificate: certificate.into(), key: key.into() }),
+                ..TlsSettings::default()
             },
         };
         let mut hosts = HostOptions { others: common.clone(), ..HostOptions::default() };
@@ -402,8 +403,10 @@ impl Context {
     /// Returns the HTTP options for signing services. They trust `--ca-file` besides the system's certificate authorities, and
     /// use the same proxies and the same number of retries as registries.
     pub(crate) fn http_options(&self) -> Result<HttpOptions> {
-        let authorities = self.global.ca_file.as_deref().map(crate::file::read).transpose()?.unwrap_or_default();
-        Ok(HttpOptions { authorities, proxies: proxies(), retries: self.retry(), ..HttpOptions::default() })
+        let authorities = self.global.ca_file.as_deref().map(crate::file::read).transpose()?;
+        let tls =
+            TlsSettings { authorities: authorities.into_iter().map(Pem::from).collect(), ..TlsSettings::default() };
+        Ok(HttpOptions { tls, proxies: proxies(), retries: self.retry(), ..HttpOptions::default() })
     }
 
     /// Returns the retry options for registries and signing services.

@@ -79,33 +79,41 @@
 
 mod auth;
 mod blobs;
+mod capabilities;
 mod client;
 mod client_cache;
 mod credentials;
 mod download;
 mod endpoint;
 mod existence;
-mod files;
 pub mod hosts;
-mod http;
+mod inner;
+mod journal;
+mod link;
 mod manifests;
 #[cfg(feature = "oci-client")]
 pub mod oci_client;
+mod options;
 mod probe;
+mod problem;
+mod range;
 mod referrers;
 mod repository;
 mod tags;
 mod target;
 mod upload;
 
-pub use client::{Client, ClientOptions, Redirects};
+pub use capabilities::Capabilities;
+pub use client::Client;
 pub use credentials::{
     Anonymous, Credential, CredentialPlaces, DockerConfig, Fixed, HelperOptions, Keychain, Keychains, Secret,
 };
-pub use download::ParallelOptions;
-pub use http::{Clock, RequestEvent, RequestObserver, RequestOutcome, RetryOptions, SystemClock, Timeouts};
+pub use journal::{FileJournal, Journal, JournalEntry, JournalKey, JournalOptions};
+pub use ocikit_http::{
+    Clock, Redirects, RequestEvent, RequestObserver, RequestOutcome, Resolver, RetryOptions, SystemClock,
+    SystemResolver, Timeouts,
+};
 pub use ocikit_image::{Error, NoAnswer, Result};
-pub use probe::Capabilities;
+pub use options::{ClientOptions, ParallelOptions};
 pub use repository::RemoteRepository;
 pub use tags::ListOptions;
-pub use upload::{FileJournal, Journal, JournalEntry, JournalKey, JournalOptions};

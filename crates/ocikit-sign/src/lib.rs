@@ -67,14 +67,14 @@ mod verify;
 pub use cosign::Predicate;
 pub use error::{Error, OtherStatement, Result};
 pub use format::Format;
-pub use http::{Http, HttpIdentity, HttpOptions, HttpResponse};
+pub use http::{Http, HttpOptions};
 pub use import::{ExternalSignature, import_signature};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
 pub use maker::Maker;
 pub use notation::{
     Chain, Level, NotationPlugin, NotationTrust, SigningScheme, TrustPolicy, TrustStore, VerificationPlugin,
 };
-pub use ocikit_image::proxy::ProxyOptions;
+pub use ocikit_http::{Document, Identity, Pem, ProxyOptions, RetryOptions, TlsSettings};
 pub use pki::Certificate;
 pub use policy::{AuthorityFiles, Finding, Policy, PolicyOptions, PolicySigner, ReferrerCheck, SignerFiles, Verdict};
 pub use predicate::predicate_type;

@@ -71,7 +71,7 @@ impl Authority {
     }
 
     fn trusted(&self) -> TlsSettings {
-        TlsSettings { authorities: vec![self.path("ca.crt")], ..TlsSettings::default() }
+        TlsSettings { authorities: vec![self.path("ca.crt").into()], ..TlsSettings::default() }
     }
 }
 
@@ -114,7 +114,8 @@ async fn certificates_are_verified_by_default() {
 async fn client_certificate_is_presented_on_request() {
     let authority = Authority::new();
     let double = authority.registry(true, &["http/1.1"]).await;
-    let identity = Identity { certificate: authority.path("client.cert"), key: authority.path("client.key") };
+    let identity =
+        Identity { certificate: authority.path("client.cert").into(), key: authority.path("client.key").into() };
     let shown = TlsSettings { identity: Some(identity), ..authority.trusted() };
     assert!(!repository(&double, secure(shown)).has(&absent()).await.unwrap());
     failed(repository(&double, secure(authority.trusted())).has(&absent()).await);
@@ -135,7 +136,7 @@ async fn error_names_an_invalid_certificate_file() {
     let double = authority.registry(false, &["http/1.1"]).await;
     authority.write("empty.crt", "");
     for file in ["empty.crt", "missing.crt"] {
-        let tls = TlsSettings { authorities: vec![authority.path(file)], ..TlsSettings::default() };
+        let tls = TlsSettings { authorities: vec![authority.path(file).into()], ..TlsSettings::default() };
         let error = failed(repository(&double, secure(tls)).has(&absent()).await);
         assert!(error.contains(file), "{error}");
     }
@@ -400,7 +401,7 @@ async fn self_signed_certificate_is_trusted_if_configured() {
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
         let double = Double::secure(config).await;
-        let tls = TlsSettings { authorities: vec![file], ..TlsSettings::default() };
+        let tls = TlsSettings { authorities: vec![file.into()], ..TlsSettings::default() };
         assert!(!repository(&double, secure(tls)).has(&absent()).await.unwrap(), "{is_authority}");
         failed(repository(&double, secure(TlsSettings::default())).has(&absent()).await);
     }

@@ -5,12 +5,11 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
-use reqwest::Url;
+use ocikit_http::{Identity, Url};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::http::HttpIdentity;
 
 /// The configuration of signing services by repository: the `sign-config` section of an image builder's
 /// configuration.
@@ -178,8 +177,8 @@ impl Service {
     fn of(yaml: SignerYaml) -> Result<Service, String> {
         let ServiceYaml { endpoint, timeout, retry_timeout, secret } = yaml.config;
         // The invalid URL may contain a password, so the error does not show it.
-        let endpoint = Url::parse(&endpoint).map_err(|_| "its endpoint is not a URL".to_owned())?;
-        if endpoint.scheme() != "https" || !endpoint.username().is_empty() || endpoint.password().is_some() {
+        let endpoint = endpoint.parse::<Url>().map_err(|_| "its endpoint is not a URL".to_owned())?;
+        if endpoint.scheme() != "https" || endpoint.has_user_information() {
             return Err("its endpoint is not https, or has credentials; use a client certificate".to_owned());
         }
         let timeout = timeout.as_deref().map(duration).transpose()?.unwrap_or(Duration::from_secs(60));
@@ -187,7 +186,7 @@ impl Service {
         if timeout.is_zero() {
             return Err("its timeout is zero".to_owned());
         }
-        let (name, endpoint, job_types) = (yaml.name, endpoint.to_string(), yaml.job_type);
+        let (name, endpoint, job_types) = (yaml.name, endpoint.reveal().to_owned(), yaml.job_type);
         Ok(Service { name, endpoint, timeout, pause, secret: secret.path, job_types })
     }
 
@@ -207,12 +206,12 @@ impl Service {
 /// # Errors
 ///
 /// [`Error::Key`] if a part is missing or malformed. The message contains none of the content.
-pub fn identity(json: &[u8]) -> Result<HttpIdentity> {
+pub fn identity(json: &[u8]) -> Result<Identity> {
     let refuse = |why: &str| Error::Key(format!("the client key is missing: {why}"));
     let secret: SecretJson = serde_json::from_slice(json).map_err(|_| refuse("it is no JSON with both parts"))?;
     let [chain, key] = [secret.cert_data, secret.private_key_data].map(Zeroizing::new);
     let decode = |text: &str| STANDARD.decode(text.trim()).map_err(|_| refuse("a part is not in base64"));
-    Ok(HttpIdentity { chain: decode(&chain)?, key: Zeroizing::new(decode(&key)?) })
+    Ok(Identity { certificate: decode(&chain)?.into(), key: decode(&key)?.into() })
 }
 
 /// Parses a duration in Go's syntax: `5m`, `1m30s`, `500ms`.
@@ -301,7 +300,7 @@ sign-config:
     #[test]
     fn a_secret_has_two_base64_fields() {
         let found = identity(br#"{"certData": "QUJD\n", "privateKeyData": "REVG", "clientID": "x"}"#).unwrap();
-        assert_eq!((&found.chain[..], &found.key[..]), (&b"ABC"[..], &b"DEF"[..]));
+        assert_eq!((found.certificate, found.key), (b"ABC".to_vec().into(), b"DEF".to_vec().into()));
         for text in ["", "{}", r#"{"certData": "QUJD"}"#, r#"{"certData": "QUJD", "privateKeyData": "TOP-SECRET!"}"#] {
             let error = identity(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains("the client key is missing") && !error.contains("SECRET"), "{error}");

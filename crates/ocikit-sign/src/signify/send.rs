@@ -1,8 +1,9 @@
+use ocikit_http::{Document, RequestError};
 use ocikit_spec::{Descriptor, Digest, Reference};
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::http::{Http, HttpResponse, RequestError};
+use crate::http::{Http, times};
 use crate::signify::Service;
 
 /// A tag and the digest that it points to.
@@ -78,14 +79,14 @@ pub async fn send(service: &Service, targets: &[Target], http: &Http) -> Result<
     if targets.is_empty() {
         return Err(Error::Unsupported("there is nothing to sign".to_owned()));
     }
-    let pause = |attempts, outcome: &Result<HttpResponse, RequestError>| match outcome {
+    let pause = |attempts, outcome: Result<&Document, &RequestError>| match outcome {
         Ok(response) if response.status == ACCEPTED || is_final(response.status) => None,
         _ => (attempts < MAX_ATTEMPTS).then_some(service.pause),
     };
     let body = body(targets).into_bytes();
-    let sent = http.post_until(&service.endpoint, "application/json", &[], body, MAX_RESPONSE_BYTES, pause).await;
+    let sent = http.post_until(&service.endpoint, "application/json", body, MAX_RESPONSE_BYTES, pause).await;
     match sent {
-        Ok(HttpResponse { status: ACCEPTED, body, attempts, .. }) => {
+        Ok(Document { status: ACCEPTED, body, attempts, .. }) => {
             Ok(Accepted { status: ACCEPTED, body: String::from_utf8_lossy(&body).into_owned(), attempts })
         }
         Ok(response) => Err(Error::Service { place: place(service), problem: describe(&response) }),
@@ -99,13 +100,13 @@ fn is_final(status: u16) -> bool {
     (400..500).contains(&status) && ![408, 425, 429].contains(&status)
 }
 
-fn describe(response: &HttpResponse) -> String {
+fn describe(response: &Document) -> String {
     let text = String::from_utf8_lossy(&response.body);
     // Any white space becomes a space, so that the message is one line.
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let text: String = text.chars().take(MAX_QUOTED_CHARACTERS).collect();
     let said = if text.is_empty() { text } else { format!(" and said: {text}") };
-    let times = if response.attempts == 1 { ", asked once".to_owned() } else { response.times() };
+    let times = if response.attempts == 1 { ", asked once".to_owned() } else { times(response.attempts) };
     format!("it answered {} and not {ACCEPTED}{said}{times}", response.status)
 }
 

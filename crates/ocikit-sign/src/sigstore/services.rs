@@ -4,13 +4,14 @@ use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
+use ocikit_http::Document;
 use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::algorithm::Hash;
 use crate::error::{Error, Result};
-use crate::http::{Http, HttpResponse};
+use crate::http::{Http, times};
 use crate::key::Scheme;
 use crate::pki::Certificate;
 use crate::signer::{Signer, checked};
@@ -68,7 +69,7 @@ pub async fn certify(http: &Http, authority: &str, token: &str, signer: &dyn Sig
     let CertificateResponse { embedded, detached } = read(&url, &answer).map_err(|error| match error {
         // The error message of a service may repeat the token, which must not be shown.
         Error::Service { problem, .. } if token.split('.').any(|part| !part.is_empty() && problem.contains(part)) => {
-            refuse(format!("it answers with status {}{}", answer.status, answer.times()))
+            refuse(format!("it answers with status {}{}", answer.status, times(answer.attempts)))
         }
         error => error,
     })?;
@@ -158,7 +159,7 @@ impl VerificationMaterial {
         let request = request.map_err(|error| refuse(error.to_string()))?;
         let answer = self.http.post(url, "application/timestamp-query", &[], request, MAX_RESPONSE_BYTES).await?;
         if !(200..300).contains(&answer.status) {
-            return Err(refuse(format!("it answers with status {}{}", answer.status, answer.times())));
+            return Err(refuse(format!("it answers with status {}{}", answer.status, times(answer.attempts))));
         }
         let token = timestamp::token(&answer.body).map_err(|why| refuse(why.to_string()))?;
         if let Some(root) = &self.root {
@@ -167,7 +168,7 @@ impl VerificationMaterial {
                 return Err(refuse("its response is to another request".to_owned()));
             }
         }
-        Ok(answer.body)
+        Ok(answer.body.into())
     }
 
     /// Verifies the evidence as a later verification does, before it is stored.
@@ -191,13 +192,13 @@ impl VerificationMaterial {
 }
 
 /// Parses the JSON body of a successful response.
-pub(super) fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &HttpResponse) -> Result<T> {
+pub(super) fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &Document) -> Result<T> {
     let refuse = |problem: String| Error::Service { place: url.to_owned(), problem };
     if !(200..300).contains(&answer.status) {
         // Services explain errors in the body.
         let said = String::from_utf8_lossy(&answer.body);
         let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
-        let times = answer.times();
+        let times = times(answer.attempts);
         return Err(refuse(format!("it answers with status {}{times}: {}", answer.status, said.trim())));
     }
     serde_json::from_slice(&answer.body).map_err(|error| refuse(format!("its response is malformed: {error}")))
