@@ -36,6 +36,7 @@
 //! * It knows no protocol above HTTP, except that it hides the names of upload sessions.
 
 mod address;
+mod answer;
 mod body;
 mod certs;
 mod client;
@@ -47,6 +48,7 @@ mod lock;
 mod observe;
 mod proxy;
 mod redact;
+mod request;
 mod request_error;
 pub mod retry;
 mod secret;
@@ -61,21 +63,23 @@ mod trust;
 mod url;
 
 pub use address::{Reach, Resolver, SystemResolver, Zone};
+pub use answer::Answer;
 pub use body::{BodySource, StreamBody};
-pub use client::{Document, HttpClient, HttpClientOptions, OtherServers, Redirects, Reply, Request};
+pub use client::{HttpClient, HttpClientOptions, OtherServers, Redirects};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use lock::lock;
 pub use observe::{RequestEvent, RequestObserver, RequestOutcome};
 pub use proxy::ProxyOptions;
 pub use redact::Secrets;
+pub use request::{Document, Reply, Request};
 pub use request_error::{BoxError, Cause, RequestError};
 pub use reqwest::{Method, header};
 pub use retry::RetryOptions;
 pub use secret::Secret;
 pub use settings::{Identity, Pem, TlsConfig, TlsSettings, Verify};
 pub use speculation::Speculation;
-pub use timeouts::Timeouts;
-pub use transport::{Answer, Lane, TimeLimit};
+pub use timeouts::{TimeLimit, Timeouts};
+pub use transport::Lane;
 pub use trust::{Origin, resolve};
 pub use url::{InvalidUrl, Url};

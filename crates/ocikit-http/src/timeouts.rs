@@ -22,3 +22,12 @@ impl Default for Timeouts {
         Timeouts { connect: minute / 4, answer: minute, silence: minute, document: minute }
     }
 }
+
+/// The limit on the total time of a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeLimit {
+    /// None while bytes arrive.
+    None,
+    /// That of a small document, [`Timeouts::document`], from the request to the end of the body.
+    Document,
+}
