@@ -131,10 +131,10 @@ enum PermitKind {
     Upload,
 }
 
-/// The failed attempts of one request.
+/// The attempts of one request so far.
 #[derive(Debug, Default)]
-struct Failures {
-    total: u32,
+struct Attempts {
+    made: u32,
     /// Those without any answer in time.
     timeouts: u32,
 }
@@ -164,17 +164,17 @@ impl HttpClient {
     ///
     /// The failure of the last attempt.
     pub async fn send(&self, request: &Request) -> Result<Reply, RequestError> {
-        let mut failures = Failures::default();
+        let mut attempts = Attempts::default();
         loop {
             let outcome = self.attempt(request, None).await;
             let status = outcome.as_ref().map(|reply| (reply.answer.status, self.retry_after(&reply.answer)));
-            let Some(pause) = self.retry_pause(request, &mut failures, status) else {
-                return outcome.map(|reply| Reply { attempts: failures.total.max(1), ..reply });
+            let Some(pause) = self.retry_pause(request, &mut attempts, status) else {
+                return outcome.map(|reply| Reply { attempts: attempts.made, ..reply });
             };
             if let Ok(reply) = outcome {
                 reply.answer.drain().await;
             }
-            self.wait(&request.method, &request.url, pause, failures.total).await;
+            self.wait(&request.method, &request.url, pause, attempts.made).await;
         }
     }
 
@@ -194,10 +194,10 @@ impl HttpClient {
     /// The failure of the last attempt, with the number of attempts; [`RequestError::TooLong`] for a body of more than
     /// `max_bytes` bytes.
     pub async fn fetch(&self, request: &Request, max_bytes: u64) -> Result<Document, (RequestError, u32)> {
-        let mut failures = Failures::default();
+        let mut attempts = Attempts::default();
         self.fetch_until(request, max_bytes, |_, outcome| {
             let status = outcome.map(|document| (document.status, document.retry_after));
-            self.retry_pause(request, &mut failures, status)
+            self.retry_pause(request, &mut attempts, status)
         })
         .await
     }
@@ -234,10 +234,10 @@ impl HttpClient {
 
     /// Makes one attempt, which follows redirects.
     async fn attempt(&self, request: &Request, source: Option<&dyn BodySource>) -> Result<Reply, RequestError> {
-        let (mut visited, mut method) = (vec![request.url.clone()], request.method.clone());
+        let (mut url, mut method) = (request.url.clone(), request.method.clone());
         let (mut origin, mut direct) = (request.origin.clone(), true);
+        let mut visited = vec![url.clone()];
         loop {
-            let url = visited.last().cloned().unwrap_or_else(|| request.url.clone());
             let tls = self.tls_of(&origin, &url)?;
             let payload = match source {
                 _ if method != request.method => Payload::Empty,
@@ -265,17 +265,17 @@ impl HttpClient {
             }
             let next = trust::follow(&visited, &method, answer.status, answer.header("location"));
             let (next, next_method) = next.map_err(|problem| RequestError::Final(problem.into()))?;
-            let next_origin = origin.of_named(&url, &next, self.reach_from(answer.zone));
+            let other = origin.of_other(&url, &next, self.reach_from(answer.zone));
             answer.drain().await;
-            if !url.is_same_server(&next) {
+            if let Some(other) = other {
                 if request.is_secret {
                     let problem = format!("it redirects a request with credentials to {next}");
                     return Err(RequestError::Final(problem.into()));
                 }
-                direct = false;
+                (origin, direct) = (other, false);
             }
-            (origin, method) = (next_origin, next_method);
-            visited.push(next);
+            visited.push(next.clone());
+            (url, method) = (next, next_method);
         }
     }
 
@@ -298,13 +298,13 @@ impl HttpClient {
     fn retry_pause(
         &self,
         request: &Request,
-        failures: &mut Failures,
+        attempts: &mut Attempts,
         outcome: Result<(u16, Option<Duration>), &RequestError>,
     ) -> Option<Duration> {
-        failures.total += 1;
+        attempts.made += 1;
         if request.limit == TimeLimit::Document && matches!(outcome, Err(RequestError::Silent(_))) {
-            failures.timeouts += 1;
-            if failures.timeouts >= MAX_TIMEOUTS {
+            attempts.timeouts += 1;
+            if attempts.timeouts >= MAX_TIMEOUTS {
                 return None;
             }
         }
@@ -317,7 +317,7 @@ impl HttpClient {
         // A server that has answered before in this process is probably being restarted.
         let is_lasting = outcome.is_err_and(RequestError::is_lasting) && !self.transport.has_answered(&request.url);
         let retry = if is_lasting { &self.retry.briefly() } else { &self.retry };
-        retry.pause(failures.total, asked, self.clock.random())
+        retry.pause(attempts.made, asked, self.clock.random())
     }
 
     /// Waits before the next attempt of a request that the caller repeats by itself. Returns `false` at once if no
@@ -345,15 +345,19 @@ impl HttpClient {
     /// Returns the origin of a URL that an answer names, other than as a redirect: a token service, the location of an
     /// upload session. `home` is a server that the user named.
     pub fn origin_of(&self, to: &Url, home: (&Url, &Arc<TlsSettings>), named_by: &Reply) -> Origin {
-        match home.0.is_same_server(to) {
-            true => Origin::User(home.1.clone()),
-            false => named_by.origin.of_named(&named_by.url, to, self.reach_from(named_by.answer.zone)),
+        let Reply { url, origin, answer, .. } = named_by;
+        let reach = self.reach_from(answer.zone);
+        let user = Origin::User(home.1.clone());
+        match user.of_other(home.0, to, reach) {
+            None => user,
+            Some(_) => origin.of_other(url, to, reach).unwrap_or_else(|| origin.clone()),
         }
     }
 
     /// Returns the origin of a URL that a server named to another process.
     pub fn origin_of_recorded(&self, to: &Url, home: (&Url, &Arc<TlsSettings>)) -> Origin {
-        Origin::User(home.1.clone()).of_named(home.0, to, self.reach_from(None))
+        let user = Origin::User(home.1.clone());
+        user.of_other(home.0, to, self.reach_from(None)).unwrap_or(user)
     }
 
     /// Returns the addresses that a server in this zone may name. The zone is not known behind a proxy.

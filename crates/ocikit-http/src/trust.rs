@@ -22,15 +22,15 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Returns the origin of a URL that the server at `from` named, which itself has this origin: the same for the same
-    /// server. `reach` is what a server at the address of `from` may name.
+    /// Returns the origin of a URL that the server at `from` named, which itself has this origin; `None` if the URL is
+    /// on the same server, which is trusted as before. `reach` is what a server at the address of `from` may name.
     ///
     /// This is the one place that decides whether a URL in an answer is trusted like the server that sent it.
-    pub(crate) fn of_named(&self, from: &Url, to: &Url, reach: Reach) -> Origin {
+    pub(crate) fn of_other(&self, from: &Url, to: &Url, reach: Reach) -> Option<Origin> {
         match self {
-            _ if from.is_same_server(to) => self.clone(),
-            Origin::User(_) => Origin::Server(reach),
-            Origin::Server(before) => Origin::Server(before.narrowed(reach)),
+            _ if is_same_server(from, to) => None,
+            Origin::User(_) => Some(Origin::Server(reach)),
+            Origin::Server(before) => Some(Origin::Server(before.narrowed(reach))),
         }
     }
 
@@ -41,6 +41,11 @@ impl Origin {
             Origin::Server(reach) => *reach,
         }
     }
+}
+
+/// Returns whether two URLs belong to the same server, which may get the same credentials.
+fn is_same_server(one: &Url, other: &Url) -> bool {
+    one.scheme() == other.scheme() && one.host() == other.host() && one.port() == other.port()
 }
 
 /// Returns whether a status is a redirect.
@@ -157,7 +162,7 @@ mod tests {
             ("https://a/x", "https://b.a/y", false),
             ("https://a/x", "https://A/y", true),
         ] {
-            assert_eq!(url(one).is_same_server(&url(other)), same, "{one} {other}");
+            assert_eq!(is_same_server(&url(one), &url(other)), same, "{one} {other}");
         }
     }
 
@@ -192,19 +197,19 @@ mod tests {
         let user = Origin::User(Arc::default());
         let (public, private) = (Origin::Server(Reach::From(Zone::Public)), Origin::Server(Reach::From(Zone::Private)));
         for (origin, to, from_zone, expected) in [
-            (&user, "https://a/y", Zone::Public, &user),
-            (&user, "https://b/y", Zone::Public, &public),
-            (&user, "https://a:444/y", Zone::Private, &private),
-            (&public, "https://a/y", Zone::Public, &public),
-            (&public, "https://b/y", Zone::Private, &public),
-            (&private, "https://b/y", Zone::Public, &public),
-            (&private, "https://b/y", Zone::Loopback, &private),
+            (&user, "https://a/y", Zone::Public, None),
+            (&user, "https://b/y", Zone::Public, Some(&public)),
+            (&user, "https://a:444/y", Zone::Private, Some(&private)),
+            (&public, "https://a/y", Zone::Public, None),
+            (&public, "https://b/y", Zone::Private, Some(&public)),
+            (&private, "https://b/y", Zone::Public, Some(&public)),
+            (&private, "https://b/y", Zone::Loopback, Some(&private)),
         ] {
-            let found = origin.of_named(&url("https://a/x"), &url(to), Reach::From(from_zone));
-            assert_eq!(found, *expected, "{origin:?} {to}");
+            let found = origin.of_other(&url("https://a/x"), &url(to), Reach::From(from_zone));
+            assert_eq!(found.as_ref(), expected, "{origin:?} {to}");
         }
-        let trusting = user.of_named(&url("https://a/x"), &url("https://b/y"), Reach::Anywhere);
-        assert_eq!(trusting, Origin::Server(Reach::Anywhere));
+        let trusting = user.of_other(&url("https://a/x"), &url("https://b/y"), Reach::Anywhere);
+        assert_eq!(trusting, Some(Origin::Server(Reach::Anywhere)));
     }
 
     proptest::proptest! {

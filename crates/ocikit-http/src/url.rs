@@ -94,11 +94,6 @@ impl Url {
         self.0.query_pairs_mut().append_pair(name, value);
     }
 
-    /// Returns whether two URLs belong to the same server, which may get the same credentials.
-    pub(crate) fn is_same_server(&self, other: &Url) -> bool {
-        self.scheme() == other.scheme() && self.host() == other.host() && self.port() == other.port()
-    }
-
     /// Returns whether others cannot read what is sent there: the URL uses TLS, or an address of this machine.
     pub fn is_confidential(&self) -> bool {
         self.scheme() == "https" || self.scheme() == "http" && self.names_this_machine()
