@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use clap::Args;
 use futures::future::join_all;
 use ocikit::layout::TarOptions;
-use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};
+use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, Pem, Scheme, TlsSettings, Verify};
 use ocikit::registry::{
-    ClientOptions, Credential, CredentialPlaces, DockerConfig, FileJournal, Fixed, HelperOptions, Journal, Keychain,
-    Keychains, Named, Redirects, RequestObserver, RetryOptions, Timeouts,
+    ClientOptions, Credential, DockerConfig, Environment, FileJournal, Fixed, Journal, Keychain, Keychains, Named,
+    Redirects, RequestObserver, RetryOptions, Timeouts,
 };
 use ocikit::sync::Access;
 use ocikit::{Client, Location, Name, Registry, Session, SessionOptions};
@@ -122,6 +122,8 @@ pub(crate) struct Context {
     environment: login::EnvironmentCredentials,
     /// The credentials of `--authfile`.
     authfile: OnceLock<Arc<DockerConfig>>,
+    /// Where docker and podman keep the settings of registries.
+    registries: Environment,
 }
 
 impl Context {
@@ -148,6 +150,7 @@ impl Context {
             secret,
             environment,
             clients: Mutex::default(),
+            registries: Environment::of_process(),
             authfile: OnceLock::new(),
         })
     }
@@ -214,7 +217,7 @@ impl Context {
                 settings.tls.verify = Verify::InsecureAllowHttp;
             }
             if let Some(directory) = &access.certificates {
-                settings.tls.add_directory(directory)?;
+                settings.add_certificates(directory)?;
             }
             credentials.extend(access.credential.clone().map(|credential| (name, credential)));
         }
@@ -343,7 +346,7 @@ impl Context {
     /// docker and podman.
     pub(crate) fn client_options(&self) -> Result<ClientOptions> {
         let mut options = self.flags()?;
-        hosts::add_files(&mut options.hosts)?;
+        self.registries.add_to(&mut options.hosts).map_err(hosts::configuration_failure)?;
         Ok(options)
     }
 
@@ -351,7 +354,7 @@ impl Context {
     fn flags(&self) -> Result<ClientOptions> {
         let global = &self.global;
         let default = ClientOptions::default();
-        let mut keychains = credential_places().keychain(&helpers());
+        let mut keychains = self.registries.credential_places().keychain(&self.registries.helpers());
         if let Some(file) = &global.authfile {
             keychains.0.insert(0, self.credentials_file(file)?);
         }
@@ -369,7 +372,7 @@ impl Context {
             cache_directory().map(|cache| Arc::new(FileJournal::new(cache.join("uploads"))) as Arc<dyn Journal>);
         let hosts = self.hosts()?;
         let redirects = if global.trust_redirects { Redirects::Trusted } else { Redirects::Guarded };
-        let proxies = proxies();
+        let proxies = self.registries.proxies();
         let requests = RequestLog { form: self.progress, output: self.output, requests: global.verbose };
         let observer = Some(Arc::new(requests) as Arc<dyn RequestObserver>);
         let default = ClientOptions { retry, timeouts, user_agent, journal, observer, ..default };
@@ -394,8 +397,8 @@ impl Context {
             return Err(Failure::usage(format_args!("cannot read {}: it is a directory", file.display())));
         }
         let config = match metadata.is_file() {
-            true => DockerConfig::with_helpers(file, helpers()),
-            false => DockerConfig::parse(file, &Zeroizing::new(crate::file::read(file)?), helpers())?,
+            true => DockerConfig::with_helpers(file, self.registries.helpers()),
+            false => DockerConfig::parse(file, &Zeroizing::new(crate::file::read(file)?), self.registries.helpers())?,
         };
         Ok(self.authfile.get_or_init(|| Arc::new(config)).clone())
     }
@@ -411,12 +414,13 @@ impl Context {
             scheme: if needs_tls { Scheme::Https } else { Scheme::Guess },
             tls: TlsSettings {
                 verify: Verify::default(),
-                authorities: global.ca_file.iter().cloned().collect(),
+                authorities: global.ca_file.iter().cloned().map(Pem::File).collect(),
                 identity: global
                     .cert
                     .clone()
                     .zip(global.key_file.clone())
-                    .map(|(certificate, key)| Identity { certificate, key }),
+                    .map(|(certificate, key)| Identity { certificate: certificate.into(), key: key.into() }),
+                ..TlsSettings::default()
             },
         };
         let mut hosts = HostOptions { others: common.clone(), ..HostOptions::default() };
@@ -448,8 +452,10 @@ impl Context {
     /// Returns the HTTP options for signing services. They trust `--ca-file` besides the system's certificate authorities, and
     /// use the same proxies and the same number of retries as registries.
     pub(crate) fn http_options(&self) -> Result<HttpOptions> {
-        let authorities = self.global.ca_file.as_deref().map(crate::file::read).transpose()?.unwrap_or_default();
-        Ok(HttpOptions { authorities, proxies: proxies(), retries: self.retry(), ..HttpOptions::default() })
+        let authorities = self.global.ca_file.as_deref().map(crate::file::read).transpose()?;
+        let tls =
+            TlsSettings { authorities: authorities.into_iter().map(Pem::from).collect(), ..TlsSettings::default() };
+        Ok(HttpOptions { tls, proxies: self.registries.proxies(), retries: self.retry(), ..HttpOptions::default() })
     }
 
     /// Returns the retry options for registries and signing services.
@@ -463,21 +469,21 @@ impl Context {
     /// Returns the credential file that `login` writes to: the named file, or the first file that already has a credential for
     /// the registry and would take precedence, or the file of docker.
     pub(crate) async fn docker_config(&self, registry: &Registry) -> Result<DockerConfig> {
-        let places = credential_places();
+        let places = self.registries.credential_places();
         let none =
             || Failure::usage("cannot store credentials: HOME is not set").hint("set DOCKER_CONFIG to a directory");
         if let Some(path) = self.global.authfile.clone().or(places.registry_auth_file.clone()) {
-            return Ok(DockerConfig::with_helpers(path, helpers()));
+            return Ok(DockerConfig::with_helpers(path, self.registries.helpers()));
         }
         let mut files = places.files();
         let last = files.pop().ok_or_else(none)?;
         for file in files {
-            let file = DockerConfig::with_helpers(file, helpers());
+            let file = DockerConfig::with_helpers(file, self.registries.helpers());
             if file.mentions(registry).await {
                 return Ok(file);
             }
         }
-        Ok(DockerConfig::with_helpers(last, helpers()))
+        Ok(DockerConfig::with_helpers(last, self.registries.helpers()))
     }
 
     /// Expands a location to write to; `/dev/stdout` and its synonyms become `-`.
@@ -549,47 +555,6 @@ pub(crate) fn cache_directory() -> Option<PathBuf> {
     let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")));
     Some(cache?.join("ocikit"))
-}
-
-fn credential_places() -> CredentialPlaces {
-    let path = |name: &str| variable(name).map(PathBuf::from);
-    CredentialPlaces {
-        registry_auth_file: path("REGISTRY_AUTH_FILE"),
-        runtime_directory: path("XDG_RUNTIME_DIR"),
-        configuration_directory: path("XDG_CONFIG_HOME"),
-        run_directory: user_id().map(|user| PathBuf::from(format!("/run/containers/{user}"))),
-        docker_config: path("DOCKER_CONFIG"),
-        home: path("HOME"),
-    }
-}
-
-fn helpers() -> HelperOptions {
-    let directories = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
-    HelperOptions { directories, ..HelperOptions::default() }
-}
-
-/// Returns the proxies of the environment, read as Go's `httpproxy` does: upper case first, then lower case.
-fn proxies() -> ProxyOptions {
-    let either = |name: &str| variable(name).or_else(|| variable(&name.to_lowercase()));
-    // In a CGI program, HTTP_PROXY is controlled by the request header `Proxy` (https://httpoxy.org).
-    let http = if variable("REQUEST_METHOD").is_some() { None } else { either("HTTP_PROXY") };
-    ProxyOptions {
-        http: http.map(Zeroizing::new),
-        https: either("HTTPS_PROXY").map(Zeroizing::new),
-        except: either("NO_PROXY").unwrap_or_default(),
-    }
-}
-
-/// Returns the user ID of this process: the owner of its entry in `/proc`.
-#[cfg(unix)]
-fn user_id() -> Option<u32> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").ok().map(|metadata| metadata.uid())
-}
-
-#[cfg(not(unix))]
-fn user_id() -> Option<u32> {
-    None
 }
 
 /// Returns whether the certificate and key files of the command line exist.

@@ -105,6 +105,15 @@ checked! {
         create = layout::TarWriter::create(any::<PathBuf>(), any());
         gc = layout::gc(any::<PathBuf>(), &any());
     }
+    "ocikit-http" {
+        send = any::<ocikit_http::HttpClient>().send(&any());
+        stream = any::<ocikit_http::HttpClient>().stream(&any(), &*any::<Box<dyn ocikit_http::BodySource + Send>>());
+        fetch = any::<ocikit_http::HttpClient>().fetch(&any(), 1);
+        fetch_until = any::<ocikit_http::HttpClient>().fetch_until(&any(), 1, |_, _| None);
+        back_off = any::<ocikit_http::HttpClient>().back_off(&any(), &any(), 1, None);
+        drain = any::<ocikit_http::Answer>().drain();
+        read = any::<ocikit_http::Answer>().read(1);
+    }
     "ocikit-registry" {
         login = any::<registry::DockerConfig>().login(&any(), &any());
         mentions = any::<registry::DockerConfig>().mentions(&any());

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ocikit::{Digest, Location, Reference, Root};
 use ocikit_sign::signify::{self, Accepted, Config, Job, Service, Target};
-use ocikit_sign::{Http, HttpOptions};
+use ocikit_sign::{Http, HttpOptions, TlsSettings};
 use serde::Serialize;
 
 use crate::context::{Context, variable};
@@ -133,7 +133,9 @@ impl Signify {
         let path = self.config.parent().unwrap_or(Path::new("")).join(&service.secret);
         let secret = keys::read_secret(&path)?;
         let identity = signify::identity(&secret).map_err(|error| failure_of(error).in_file(&path))?;
-        let options = HttpOptions { identity: Some(identity), total: service.timeout, ..context.http_options()? };
+        let common = context.http_options()?;
+        let tls = TlsSettings { identity: Some(identity), ..common.tls };
+        let options = HttpOptions { tls, total: service.timeout, ..common };
         Http::new(&options).map_err(|error| Failure::from(error).in_file(&path))
     }
 

@@ -50,8 +50,8 @@ impl Source for Overlay {
     }
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        if let Some(bytes) = self.documents.get(&descriptor.digest) {
-            return Ok(range.of(bytes).into());
+        if let Some(bytes) = self.held(&descriptor.digest) {
+            return Ok(range.of(&bytes).into());
         }
         for source in &self.added {
             match source.open_unverified(descriptor, range).await {
@@ -63,8 +63,8 @@ impl Source for Overlay {
     }
 
     async fn open_small(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        if let Some(bytes) = self.documents.get(&descriptor.digest) {
-            return Ok(range.of(bytes).into());
+        if let Some(bytes) = self.held(&descriptor.digest) {
+            return Ok(range.of(&bytes).into());
         }
         for source in &self.added {
             match source.open_small(descriptor, range).await {
@@ -76,7 +76,7 @@ impl Source for Overlay {
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        if self.documents.contains_key(&descriptor.digest) {
+        if self.held(&descriptor.digest).is_some() {
             return Ok(true);
         }
         for source in &self.added {
@@ -85,6 +85,13 @@ impl Source for Overlay {
             }
         }
         self.base.has(descriptor).await
+    }
+
+    /// Returns a new document, also one of a replaced entry: those entries have the same base, which would be asked for
+    /// the documents of the other entries in vain.
+    fn held(&self, digest: &Digest) -> Option<Bytes> {
+        let own = self.documents.get(digest).cloned();
+        own.or_else(|| self.added.iter().find_map(|source| source.held(digest)))
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {

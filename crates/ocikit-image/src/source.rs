@@ -50,6 +50,11 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
     /// Only if the query fails.
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>>;
 
+    /// Returns a document whose bytes the source holds in memory, without looking anywhere else.
+    fn held(&self, _digest: &Digest) -> Option<Bytes> {
+        None
+    }
+
     /// Returns the repository that holds a blob, if the source is a registry, for a cross-repository mount.
     fn repository(&self, _descriptor: &Descriptor) -> Option<&Repository> {
         None

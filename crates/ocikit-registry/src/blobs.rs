@@ -1,12 +1,11 @@
+use ocikit_http::Method;
 use ocikit_image::{Error, Mismatch, Result};
 use ocikit_spec::Digest;
-use reqwest::Method;
 
 use crate::auth::Access;
-use crate::client::Inner;
-use crate::http::problem;
-use crate::http::send::Request;
+use crate::inner::Inner;
 use crate::manifests::named_digest;
+use crate::problem;
 use crate::target::Target;
 
 /// Blobs of at least this many bytes are transferred over a connection of their own.
@@ -21,7 +20,7 @@ pub(crate) async fn exists(
     digest: &Digest,
     size: u64,
 ) -> Result<bool> {
-    let request = Request::new(Method::HEAD, target.blob(digest));
+    let request = target.request(Method::HEAD, target.blob(digest));
     let reply = inner.call(&target.endpoint, access, request, &target.place).await?;
     match reply.answer.status {
         200 => {
@@ -55,7 +54,7 @@ pub(crate) async fn exists_to_push(
 
 /// Returns the size of a blob in bytes; `None` if it does not exist.
 pub(crate) async fn size(inner: &Inner, target: &Target, digest: &Digest) -> Result<Option<u64>> {
-    let request = Request::new(Method::HEAD, target.blob(digest));
+    let request = target.request(Method::HEAD, target.blob(digest));
     let reply = inner.call(&target.endpoint, &target.access(), request, &target.place).await?;
     match reply.answer.status {
         200 => {
@@ -78,13 +77,13 @@ pub(crate) async fn size(inner: &Inner, target: &Target, digest: &Digest) -> Res
 
 /// Deletes a blob.
 pub(crate) async fn delete(inner: &Inner, target: &Target, digest: &Digest) -> Result<()> {
-    let request = Request::new(Method::DELETE, target.blob(digest));
+    let request = target.request(Method::DELETE, target.blob(digest));
     let reply = inner.call(&target.endpoint, &target.access_to_delete(), request, &target.place).await?;
     match reply.answer.status {
         202 => Ok(()),
         // The specification requires 202. Any other success is checked.
         200..300 => {
-            let request = Request::new(Method::HEAD, target.blob(digest));
+            let request = target.request(Method::HEAD, target.blob(digest));
             let reply = inner.call(&target.endpoint, &target.access_to_delete(), request, &target.place).await?;
             match reply.answer.status {
                 404 => Ok(()),
@@ -96,7 +95,7 @@ pub(crate) async fn delete(inner: &Inner, target: &Target, digest: &Digest) -> R
             }
         }
         // An earlier attempt may have deleted it and its answer was lost.
-        404 if reply.retried => Ok(()),
+        404 if reply.attempts > 1 => Ok(()),
         _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
     }
 }

@@ -1,11 +1,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use ocikit_http::lock;
 use ocikit_spec::Digest;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::endpoint::Endpoint;
-use crate::http::transport::lock;
 
 /// What a client has learned about registries, shared by all its repositories, so that no request is repeated.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl ClientCache {
 
     /// Waits until no other task of this client edits the referrers index of a subject.
     pub(crate) async fn acquire_index(&self, endpoint: &Endpoint, path: &str, subject: &Digest) -> InflightGuard<'_> {
-        self.acquire_key((endpoint.url(path).to_string(), *subject)).await
+        self.acquire_key((endpoint.url(path).reveal().to_owned(), *subject)).await
     }
 
     async fn acquire_key(&self, key: BlobKey) -> InflightGuard<'_> {
@@ -43,23 +43,23 @@ impl ClientCache {
 
     /// Returns whether a registry has the referrers API; `None` if unknown.
     pub(crate) fn lists_referrers(&self, endpoint: &Endpoint) -> Option<bool> {
-        lock(&self.referrers).get(endpoint.base.as_str()).copied()
+        lock(&self.referrers).get(endpoint.base.reveal()).copied()
     }
 
     /// Records whether a registry has the referrers API. Once it had, a later "no" is ignored.
     pub(crate) fn note_referrers(&self, endpoint: &Endpoint, listed: bool) {
-        *lock(&self.referrers).entry(endpoint.base.to_string()).or_default() |= listed;
+        *lock(&self.referrers).entry(endpoint.base.reveal().to_owned()).or_default() |= listed;
     }
 
     /// Returns whether a registry answers a mount from the target repository itself by whether the blob exists; `None`
     /// if unknown.
     pub(crate) fn mounts_from_itself(&self, endpoint: &Endpoint) -> Option<bool> {
-        lock(&self.mounts).get(endpoint.base.as_str()).copied()
+        lock(&self.mounts).get(endpoint.base.reveal()).copied()
     }
 
     /// Records whether a registry answers a mount from the target repository itself by whether the blob exists.
     pub(crate) fn note_mounts(&self, endpoint: &Endpoint, mounts: bool) {
-        lock(&self.mounts).insert(endpoint.base.to_string(), mounts);
+        lock(&self.mounts).insert(endpoint.base.reveal().to_owned(), mounts);
     }
 
     pub(crate) fn holds(&self, endpoint: &Endpoint, path: &str, digest: &Digest) -> bool {
@@ -91,7 +91,7 @@ impl ClientCache {
 }
 
 fn key(endpoint: &Endpoint, digest: &Digest) -> BlobKey {
-    (endpoint.base.to_string(), *digest)
+    (endpoint.base.reveal().to_owned(), *digest)
 }
 
 /// Exclusive access to a key of the in-flight table.

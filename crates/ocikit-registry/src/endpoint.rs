@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
+use ocikit_http::{Method, Origin, Request, TlsSettings, Url};
 use ocikit_image::{Error, Result};
 use ocikit_spec::Registry;
-use reqwest::Url;
 
-use crate::hosts::{HostSettings, Scheme, TlsSettings};
+use crate::hosts::{HostSettings, Scheme};
 
 /// The address of a registry, and how to connect to it.
 #[derive(Debug, Clone)]
@@ -11,7 +13,7 @@ pub(crate) struct Endpoint {
     pub(crate) registry: Registry,
     /// The root of its API, up to and without `v2/`.
     pub(crate) base: Url,
-    pub(crate) tls: TlsSettings,
+    pub(crate) tls: Arc<TlsSettings>,
     /// Whether credentials are sent over TLS only, although the URL has the scheme `http`.
     pub(crate) is_tls_expected: bool,
 }
@@ -28,14 +30,29 @@ impl Endpoint {
             _ => name.to_owned(),
         };
         let base = format!("{scheme}://{name}/");
-        let base = base.parse().map_err(|error| Error::broken(registry, error))?;
-        Ok(Endpoint { registry: registry.clone(), base, tls: settings.tls, is_tls_expected: false })
+        let base = base.parse::<Url>().map_err(|error| Error::broken(registry, error))?;
+        Ok(Endpoint { registry: registry.clone(), base, tls: Arc::new(settings.tls), is_tls_expected: false })
     }
 
     pub(crate) fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
-        url.set_path(&format!("v2/{path}"));
+        url.set_path_and_query(&format!("v2/{path}"), None);
         url
+    }
+
+    /// Creates a request to the registry.
+    pub(crate) fn request(&self, method: Method, url: Url) -> Request {
+        Request::new(method, url, self.origin())
+    }
+
+    /// Returns the origin of URLs of the registry: the user named it.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin::User(self.tls.clone())
+    }
+
+    /// Returns what decides whether a URL in an answer belongs to the registry.
+    pub(crate) fn home(&self) -> (&Url, &Arc<TlsSettings>) {
+        (&self.base, &self.tls)
     }
 }
 
@@ -55,7 +72,7 @@ mod tests {
             ("docker.io", Scheme::Https, "https://registry-1.docker.io/"),
         ] {
             let settings = HostSettings { scheme, ..HostSettings::default() };
-            assert_eq!(Endpoint::new(&name.parse().unwrap(), settings).unwrap().base.as_str(), base, "{name}");
+            assert_eq!(Endpoint::new(&name.parse().unwrap(), settings).unwrap().base.reveal(), base, "{name}");
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use crate::blobs;
-use crate::client::Inner;
+use crate::inner::Inner;
 use crate::target::Target;
 
 /// Maximum number of concurrent checks. Over HTTP/1.1 each needs a connection of its own.

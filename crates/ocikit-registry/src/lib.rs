@@ -54,7 +54,7 @@
 //! or it speaks TLS; see [`hosts::Scheme::Guess`]. A public server cannot redirect to addresses of this machine or of a
 //! private network; see [`Redirects`].
 //!
-//! # Guarantees
+//! # What this crate never does
 //!
 //! * It never completes an upload whose bytes do not match the digest, and never returns a manifest that does not
 //!   match.
@@ -62,50 +62,52 @@
 //! * It never limits the duration of a transfer, only the time without progress.
 //! * It never holds a whole blob in memory, whatever its size.
 //! * It never shows a secret: not in messages, not in `Debug`, not in the arguments of a process.
-//! * It never prints, starts a runtime, or reads the environment, which comes in as options. One exception: the
-//!   system's certificates are located as OpenSSL locates them, which honors `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+//! * It never prints, starts a runtime, or reads the environment, which comes in as options. Two exceptions:
+//!   `ClientOptions::from_env`, behind the feature `env`, reads it; and the system's certificates are located as OpenSSL
+//!   locates them, which honors `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 //! * It starts no process except credential helpers.
-//!
-//! # What this crate never does
-//!
-//! * It never completes a blob whose bytes are not those of its digest, nor hands on a manifest that is another.
-//! * It never gives a tag to what is not there, and never removes a manifest in place of a tag.
-//! * It never limits how long a transfer takes, only how long nothing moves.
-//! * It never holds a blob in memory, whatever its size.
-//! * It never shows a secret: not in a message, not in `Debug`, not to a process in its arguments.
-//! * It never prints, starts a runtime, or reads the environment, which comes in as options. One exception is not ours:
-//!   the system's certificates are found as OpenSSL does, which honors `SSL_CERT_FILE` and `SSL_CERT_DIR`.
-//! * It starts no process but credential helpers.
 
 mod auth;
 mod blobs;
+mod capabilities;
 mod client;
 mod client_cache;
 mod credentials;
 mod download;
 mod endpoint;
+#[cfg(feature = "env")]
+mod env;
 mod existence;
-mod files;
 pub mod hosts;
-mod http;
+mod inner;
+mod journal;
+mod link;
 mod manifests;
 #[cfg(feature = "oci-client")]
 pub mod oci_client;
+mod options;
 mod probe;
+mod problem;
+mod range;
 mod referrers;
 mod repository;
 mod tags;
 mod target;
 mod upload;
 
-pub use client::{Client, ClientOptions, Redirects};
+pub use capabilities::Capabilities;
+pub use client::Client;
 pub use credentials::{
     Anonymous, Credential, CredentialPlaces, DockerConfig, Fixed, HelperOptions, Keychain, Keychains, Named, Secret,
 };
-pub use download::ParallelOptions;
-pub use http::{Clock, RequestEvent, RequestObserver, RequestOutcome, RetryOptions, SystemClock, Timeouts};
+#[cfg(feature = "env")]
+pub use env::Environment;
+pub use journal::{FileJournal, Journal, JournalEntry, JournalKey, JournalOptions};
+pub use ocikit_http::{
+    Clock, Redirects, RequestEvent, RequestObserver, RequestOutcome, Resolver, RetryOptions, SystemClock,
+    SystemResolver, Timeouts,
+};
 pub use ocikit_image::{Error, NoAnswer, Result};
-pub use probe::Capabilities;
+pub use options::{ClientOptions, ParallelOptions};
 pub use repository::RemoteRepository;
 pub use tags::ListOptions;
-pub use upload::{FileJournal, Journal, JournalEntry, JournalKey, JournalOptions};

@@ -1,40 +1,12 @@
-use std::fmt;
-
 use bytes::Bytes;
+use ocikit_http::{Method, Request};
 use ocikit_image::{Error, Mismatch, Result};
-use ocikit_spec::{Algorithm, Content, Descriptor, Digest, MAX_DOCUMENT_SIZE, MediaType, Tag};
-use reqwest::Method;
+use ocikit_spec::{Algorithm, Content, Descriptor, Digest, MAX_DOCUMENT_SIZE, MediaType};
 
 use crate::auth::Access;
-use crate::client::{Fetched, Inner};
-use crate::http::problem::{self, Problem};
-use crate::http::send::Request;
-use crate::target::Target;
-
-/// Names a manifest in a repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ManifestKey {
-    Tag(Tag),
-    Digest(Digest),
-}
-
-impl fmt::Display for ManifestKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ManifestKey::Tag(tag) => fmt::Display::fmt(tag, f),
-            ManifestKey::Digest(digest) => fmt::Display::fmt(digest, f),
-        }
-    }
-}
-
-impl ManifestKey {
-    fn describe(&self) -> String {
-        match self {
-            ManifestKey::Tag(tag) => format!("tag {tag}"),
-            ManifestKey::Digest(digest) => digest.to_string(),
-        }
-    }
-}
+use crate::inner::{Fetched, Inner};
+use crate::problem::{self, Problem};
+use crate::target::{ManifestKey, Target};
 
 /// A manifest as received, with the digest of its bytes.
 #[derive(Debug, Clone)]
@@ -66,7 +38,7 @@ pub(crate) async fn head_to_push(inner: &Inner, target: &Target, key: &ManifestK
 }
 
 async fn head_as(inner: &Inner, target: &Target, key: &ManifestKey, access: &Access) -> Result<Option<Descriptor>> {
-    let request = accepting(Request::new(Method::HEAD, target.manifest(key)));
+    let request = accepting(target.request(Method::HEAD, target.manifest(key)));
     let reply = inner.call(&target.endpoint, access, request, &target.place).await?;
     match reply.answer.status {
         200 => {}
@@ -104,7 +76,7 @@ pub(crate) async fn get_to_push(inner: &Inner, target: &Target, key: &ManifestKe
 }
 
 async fn get_as(inner: &Inner, target: &Target, key: &ManifestKey, access: &Access) -> Result<Option<FetchedManifest>> {
-    let request = accepting(Request::new(Method::GET, target.manifest(key)));
+    let request = accepting(target.request(Method::GET, target.manifest(key)));
     let fetched = inner.fetch(&target.endpoint, access, request, MAX_DOCUMENT_SIZE, &target.place).await?;
     let Fetched { headers, body, .. } = match fetched {
         Ok(fetched) => fetched,
@@ -178,11 +150,10 @@ async fn read_back(inner: &Inner, target: &Target, key: &ManifestKey, descriptor
     loop {
         let Some(found) = head_as(inner, target, key, &target.access_to_push()).await? else {
             failures += 1;
-            let Some(pause) = inner.http.pause(failures, None) else {
+            if !inner.http.back_off(&Method::HEAD, &target.manifest(key), failures, None).await {
                 let problem = format!("it accepted {} and does not return it", descriptor.digest);
                 return Err(Error::protocol(&target.place, problem));
-            };
-            inner.http.clock().sleep(pause).await;
+            }
             continue;
         };
         let mut digest = found.digest;
@@ -213,7 +184,7 @@ pub(crate) async fn put(
     descriptor: &Descriptor,
     bytes: Bytes,
 ) -> Result<AcceptedManifest> {
-    let request = Request::new(Method::PUT, target.manifest(key)).body(descriptor.media_type.as_str(), bytes);
+    let request = target.request(Method::PUT, target.manifest(key)).body(descriptor.media_type.as_str(), bytes);
     let reply = inner.call(&target.endpoint, &target.access_to_push(), request, &target.place).await?;
     let status = reply.answer.status;
     if !(200..300).contains(&status) {
@@ -254,7 +225,7 @@ pub(crate) async fn put(
 
 /// Deletes a tag, or a manifest and every tag that refers to it.
 pub(crate) async fn delete(inner: &Inner, target: &Target, key: &ManifestKey) -> Result<()> {
-    let request = Request::new(Method::DELETE, target.manifest(key));
+    let request = target.request(Method::DELETE, target.manifest(key));
     let reply = inner.call(&target.endpoint, &target.access_to_delete(), request, &target.place).await?;
     match reply.answer.status {
         202 => Ok(()),
@@ -267,7 +238,7 @@ pub(crate) async fn delete(inner: &Inner, target: &Target, key: &ManifestKey) ->
             }
         },
         // An earlier attempt may have deleted it and its answer was lost.
-        404 if reply.retried => Ok(()),
+        404 if reply.attempts > 1 => Ok(()),
         _ => Err(problem::error(reply, &key.describe(), &target.place).await),
     }
 }

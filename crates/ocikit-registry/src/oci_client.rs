@@ -31,12 +31,11 @@ use ::oci_client::{Client, Reference};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
-use ocikit_image::retry::is_passing;
+use ocikit_http::header::HeaderValue;
+use ocikit_http::{lock, retry::is_passing};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, NoAnswer, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Repository};
-use reqwest::header::HeaderValue;
 
-use crate::http::transport::lock;
 use crate::manifests::ACCEPTED;
 
 /// A repository that is accessed with a client of the crate `oci-client`.

@@ -1,54 +1,18 @@
 use bytes::Bytes;
+use ocikit_http::{Method, Origin, Reply, Request, Url};
 use ocikit_image::{Error, Result};
 use ocikit_spec::{Descriptor, Digest, Index, MediaType, Repository};
-use reqwest::{Method, Url};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::auth::Access;
-use crate::client::{Client, Inner};
-use crate::http::problem;
-use crate::http::redirect;
-use crate::http::send::{Reply, Request};
-use crate::manifests::{self, ManifestKey};
-use crate::target::Target;
+use crate::capabilities::Capabilities;
+use crate::inner::Inner;
+use crate::manifests;
+use crate::problem;
+use crate::target::{ManifestKey, Target};
 
-/// What a registry supports; `None` if a check failed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Capabilities {
-    /// Has the referrers API.
-    pub referrers_api: Option<bool>,
-    /// Answers a manifest with a subject with `OCI-Subject`.
-    pub subject_header: Option<bool>,
-    /// Mounts a blob from another repository.
-    pub mount: Option<bool>,
-    /// Mounts a blob without `from`, from any repository that has it.
-    pub anonymous_mount: Option<bool>,
-    /// Answers a mount from the target repository itself with 201 if the blob exists.
-    pub mount_from_itself: Option<bool>,
-    /// Minimum size of a chunk, in bytes.
-    pub chunk_minimum: Option<u64>,
-    /// The status of the answer to a `PATCH`. The specification requires 202; Amazon ECR sends 201
-    /// (regclient/regclient#81), Pulp 204 (pulp/pulp_container#2199).
-    pub patch_status: Option<u16>,
-    /// Reports the progress of an upload.
-    pub upload_progress: Option<bool>,
-    /// Returns the location of a complete blob.
-    pub put_location: Option<bool>,
-    /// Serves ranges of blobs.
-    pub ranges: Option<bool>,
-    /// Accepts an index whose manifests are missing.
-    pub sparse_index: Option<bool>,
-    /// Deletes a tag and keeps the manifest.
-    pub delete_tag: Option<bool>,
-    /// Deletes manifests.
-    pub delete_manifest: Option<bool>,
-    /// Deletes blobs.
-    pub delete_blob: Option<bool>,
-}
-
-pub(crate) async fn run(client: &Client, scratch: &Repository) -> Result<Capabilities> {
-    let inner = &*client.0;
+/// Finds out what a registry supports.
+pub(crate) async fn run(inner: &Inner, scratch: &Repository) -> Result<Capabilities> {
     let second = Repository::new(scratch.registry().clone(), &format!("{}-from", scratch.path()));
     let second = second.map_err(|error| Error::broken(scratch, error))?;
     let probe = Probe { inner, here: inner.target(scratch)?, there: inner.target(&second)? };
@@ -89,16 +53,18 @@ impl Probe<'_> {
     }
 
     async fn is_fine(&self, method: Method, url: Url) -> Option<bool> {
-        let reply = self.ask(Request::new(method, url)).await.ok()?;
+        let reply = self.ask(self.here.request(method, url)).await.ok()?;
         Some((200..300).contains(&reply.answer.status))
     }
 
     /// Uploads a blob as one chunk.
     async fn upload(&self, blob: &Bytes, found: &mut Capabilities) -> Result<()> {
-        let begun = self.expect(Request::new(Method::POST, self.here.uploads()), "upload").await?;
+        let begun = self.expect(self.here.request(Method::POST, self.here.uploads()), "upload").await?;
         found.chunk_minimum = begun.answer.header("oci-chunk-min-length").and_then(|text| text.trim().parse().ok());
         let session = self.location(&begun, &self.here)?;
-        let chunk = Request::new(Method::PATCH, session.clone())
+        let chunk = self
+            .here
+            .request(Method::PATCH, session.clone())
             .header("content-range", &format!("0-{}", blob.len() - 1))
             .body("application/octet-stream", blob.clone());
         let sent = self.ask(chunk).await?;
@@ -108,18 +74,18 @@ impl Probe<'_> {
             return self.put_blob(&self.here, blob, found).await;
         }
         let session = self.location(&sent, &self.here).unwrap_or(session);
-        let told = self.ask(Request::new(Method::GET, session.clone())).await?;
+        let told = self.ask(self.here.request(Method::GET, session.clone())).await?;
         found.upload_progress = Some(told.answer.status < 300 && told.answer.header("range").is_some());
         let session = self.location(&told, &self.here).unwrap_or(session);
-        let closed = self.expect(Request::new(Method::PUT, commit_url(session, blob)), "upload").await?;
+        let closed = self.expect(self.here.request(Method::PUT, commit_url(session, blob)), "upload").await?;
         found.put_location = Some(closed.answer.header("location").is_some());
         Ok(())
     }
 
     async fn put_blob(&self, target: &Target, blob: &Bytes, found: &mut Capabilities) -> Result<()> {
-        let begun = self.expect(Request::new(Method::POST, target.uploads()), "upload").await?;
+        let begun = self.expect(self.here.request(Method::POST, target.uploads()), "upload").await?;
         let session = commit_url(self.location(&begun, target)?, blob);
-        let request = Request::new(Method::PUT, session).body("application/octet-stream", blob.clone());
+        let request = self.here.request(Method::PUT, session).body("application/octet-stream", blob.clone());
         let put = self.expect(request, "upload").await?;
         found.put_location = Some(put.answer.header("location").is_some());
         Ok(())
@@ -127,7 +93,7 @@ impl Probe<'_> {
 
     async fn read(&self, blob: &Bytes, found: &mut Capabilities) -> Result<()> {
         let url = self.here.blob(&Digest::sha256_of(blob));
-        let reply = self.ask(Request::new(Method::GET, url).header("range", "bytes=1-2")).await?;
+        let reply = self.ask(self.here.request(Method::GET, url).header("range", "bytes=1-2")).await?;
         found.ranges = Some(reply.answer.status == 206);
         Ok(())
     }
@@ -147,11 +113,11 @@ impl Probe<'_> {
 
     async fn mounts(&self, blob: &Bytes, from: Option<&str>) -> Option<bool> {
         let mut url = self.here.uploads();
-        url.query_pairs_mut().append_pair("mount", &Digest::sha256_of(blob).to_string());
+        url.append_query("mount", &Digest::sha256_of(blob).to_string());
         if let Some(from) = from {
-            url.query_pairs_mut().append_pair("from", from);
+            url.append_query("from", from);
         }
-        let reply = self.ask(Request::new(Method::POST, url)).await.ok()?;
+        let reply = self.ask(self.here.request(Method::POST, url)).await.ok()?;
         let mounted = reply.answer.status == 201;
         if let (false, Ok(session)) = (mounted, self.location(&reply, &self.here)) {
             self.is_fine(Method::DELETE, session).await;
@@ -185,7 +151,7 @@ impl Probe<'_> {
 
         let removed = self.is_fine(Method::DELETE, self.here.manifest(&tag)).await;
         let image_key = ManifestKey::Digest(subject.digest);
-        let head = manifests::accepting(Request::new(Method::HEAD, self.here.manifest(&image_key)));
+        let head = manifests::accepting(self.here.request(Method::HEAD, self.here.manifest(&image_key)));
         let stays = self.ask(head).await.ok().map(|reply| reply.answer.status == 200);
         found.delete_tag = removed.zip(stays).map(|(removed, stays)| removed && stays);
         found.delete_manifest = self.is_fine(Method::DELETE, self.here.manifest(&image_key)).await;
@@ -193,17 +159,17 @@ impl Probe<'_> {
     }
 
     async fn lists_referrer(&self, subject: &Digest, referrer: &Bytes) -> Result<bool> {
-        let reply = self.ask(Request::new(Method::GET, self.here.referrers(subject))).await?;
+        let reply = self.ask(self.here.request(Method::GET, self.here.referrers(subject))).await?;
         if reply.answer.status != 200 {
             return Ok(false);
         }
-        let body = reply.answer.read(1 << 20).await.ok().flatten().unwrap_or_default();
+        let body = reply.answer.read(1 << 20).await.unwrap_or_default();
         let digest = Digest::sha256_of(referrer);
         Ok(Index::parse(body).is_ok_and(|index| index.manifests().iter().any(|listed| listed.digest == digest)))
     }
 
     fn put_request(&self, key: &ManifestKey, media_type: &MediaType, bytes: &Bytes) -> Request {
-        Request::new(Method::PUT, self.here.manifest(key)).body(media_type.as_str(), bytes.clone())
+        self.here.request(Method::PUT, self.here.manifest(key)).body(media_type.as_str(), bytes.clone())
     }
 
     /// Sends a request whose failure ends the probe.
@@ -220,17 +186,16 @@ impl Probe<'_> {
         let broken = |problem: String| Error::broken(&target.place, problem);
         let location = reply.answer.header("location");
         let location = location.ok_or_else(|| broken("it started an upload without a location".to_owned()))?;
-        let url = redirect::resolve(&reply.url, location).map_err(broken)?;
-        if redirect::same_server(&target.endpoint.base, &url) {
-            Ok(url)
-        } else {
-            Err(broken("it accepts uploads on another host, which are not probed".to_owned()))
+        let url = ocikit_http::resolve(&reply.url, location).map_err(broken)?;
+        match self.inner.http.origin_of(&url, target.endpoint.home(), reply) {
+            Origin::User(_) => Ok(url),
+            Origin::Server(_) => Err(broken("it accepts uploads on another host, which are not probed".to_owned())),
         }
     }
 }
 
 fn commit_url(mut session: Url, blob: &Bytes) -> Url {
-    session.query_pairs_mut().append_pair("digest", &Digest::sha256_of(blob).to_string());
+    session.append_query("digest", &Digest::sha256_of(blob).to_string());
     session
 }
 

@@ -1,15 +1,16 @@
 use std::collections::HashSet;
 
 use futures::future::join;
-use ocikit_image::{Error, Result, retry};
+use ocikit_http::{Method, retry};
+use ocikit_image::{Error, Result};
 use ocikit_spec::{BoundedList, Descriptor, Digest, Document, Index, MediaType, Tag};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::client::{Inner, Refusal};
-use crate::manifests::{self, FetchedManifest, ManifestKey};
+use crate::inner::{Inner, Refusal};
+use crate::manifests::{self, FetchedManifest};
 use crate::tags::Pages;
-use crate::target::Target;
+use crate::target::{ManifestKey, Target};
 
 /// Maximum number of referrers in a list.
 const MAX_REFERRERS: usize = 25_000;
@@ -31,8 +32,8 @@ pub(crate) async fn list(
     let by_api = list_by_api(inner, target, subject, artifact_type);
     // At a long round-trip time both are requested at once, instead of the tag only after the API has answered with
     // 404.
-    let concurrently =
-        inner.cache.lists_referrers(&target.endpoint).is_none() && inner.http.is_far(&target.endpoint.base);
+    let concurrently = inner.cache.lists_referrers(&target.endpoint).is_none()
+        && inner.http.speculation(&target.endpoint.base).requests;
     let (listed, tagged) = match concurrently {
         true => {
             let (listed, tagged) = join(by_api, read_tagged(inner, target, &tag)).await;
@@ -90,7 +91,7 @@ async fn list_by_api(
     }
     let mut url = target.referrers(subject);
     if let Some(artifact_type) = artifact_type {
-        url.query_pairs_mut().append_pair("artifactType", artifact_type.as_str());
+        url.append_query("artifactType", artifact_type.as_str());
     }
     let mut pages = Pages::new(url, "referrers", &target.place);
     let mut found = Vec::new();
@@ -216,8 +217,8 @@ async fn edit(
         let Some(changed) = changed else { return Ok(()) };
         if attempt > 0 {
             // Two clients in lockstep would overwrite each other's index forever.
-            let pause = inner.http.pause(1, None).unwrap_or_default();
-            inner.http.clock().sleep(pause).await;
+            let url = target.manifest(&ManifestKey::Tag(tag.clone()));
+            inner.http.back_off(&Method::PUT, &url, attempt, None).await;
         }
         let descriptor = Descriptor::of(changed.media_type(), changed.bytes());
         manifests::put(inner, target, &ManifestKey::Tag(tag.clone()), &descriptor, changed.bytes().clone()).await?;

@@ -1,18 +1,17 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use ocikit_http::header::HeaderMap;
+use ocikit_http::{Method, Url};
 use ocikit_image::{Error, Result};
 use ocikit_spec::BoundedList;
-use reqwest::header::HeaderMap;
-use reqwest::{Method, Url};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use crate::auth::{Access, Scopes};
-use crate::client::{Fetched, Inner, Refusal};
 use crate::endpoint::Endpoint;
-use crate::http::link;
-use crate::http::send::Request;
+use crate::inner::{Fetched, Inner, Refusal};
+use crate::link;
 use crate::target::Target;
 
 /// Maximum size of one page of a list.
@@ -42,10 +41,10 @@ pub struct ListOptions {
 impl ListOptions {
     fn apply(&self, mut url: Url) -> Url {
         if let Some(limit) = self.limit {
-            url.query_pairs_mut().append_pair("n", &limit.to_string());
+            url.append_query("n", &limit.to_string());
         }
         if let Some(after) = &self.after {
-            url.query_pairs_mut().append_pair("last", after);
+            url.append_query("last", after);
         }
         url
     }
@@ -106,7 +105,7 @@ impl<'a> Pages<'a> {
         access: &Access,
     ) -> Result<Option<Result<(HeaderMap, Bytes), Refusal>>> {
         let Some(asked) = self.next.take() else { return Ok(None) };
-        let request = Request::new(Method::GET, asked.clone());
+        let request = endpoint.request(Method::GET, asked.clone());
         let Fetched { url, headers, body } =
             match inner.fetch(endpoint, access, request, MAX_PAGE_BYTES, self.place).await? {
                 Ok(fetched) => fetched,

@@ -1,9 +1,12 @@
-use ocikit_spec::Digest;
-use reqwest::Url;
+use std::fmt;
+
+use ocikit_http::{Method, Request, Url};
+use ocikit_image::Name;
+use ocikit_spec::{Digest, Tag};
 
 use crate::auth::{Access, Scopes};
 use crate::endpoint::Endpoint;
-use crate::manifests::ManifestKey;
+use crate::hosts::MirrorScope;
 
 /// A repository at one address: at its registry, or at a mirror.
 #[derive(Debug, Clone)]
@@ -14,7 +17,55 @@ pub(crate) struct Target {
     pub(crate) place: String,
 }
 
+/// Names a manifest in a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ManifestKey {
+    Tag(Tag),
+    Digest(Digest),
+}
+
+impl ManifestKey {
+    /// Returns the tag or digest that a name selects. A repository has no full names, and no object that is the only
+    /// one.
+    pub(crate) fn of(name: &Name) -> Option<ManifestKey> {
+        match name {
+            Name::Tag(tag) => Some(ManifestKey::Tag(tag.clone())),
+            Name::Digest(digest) => Some(ManifestKey::Digest(*digest)),
+            Name::Only | Name::Full(_) => None,
+        }
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            ManifestKey::Tag(tag) => format!("tag {tag}"),
+            ManifestKey::Digest(digest) => digest.to_string(),
+        }
+    }
+
+    /// Returns the scope that a mirror needs to be asked for the manifest.
+    pub(crate) fn mirror_scope(&self) -> MirrorScope {
+        match self {
+            ManifestKey::Tag(_) => MirrorScope::TagOnly,
+            ManifestKey::Digest(_) => MirrorScope::DigestOnly,
+        }
+    }
+}
+
+impl fmt::Display for ManifestKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ManifestKey::Tag(tag) => fmt::Display::fmt(tag, f),
+            ManifestKey::Digest(digest) => fmt::Display::fmt(digest, f),
+        }
+    }
+}
+
 impl Target {
+    /// Creates a request to the registry.
+    pub(crate) fn request(&self, method: Method, url: Url) -> Request {
+        self.endpoint.request(method, url)
+    }
+
     pub(crate) fn manifest(&self, key: &ManifestKey) -> Url {
         self.endpoint.url(&format!("{}/manifests/{key}", self.path))
     }

@@ -70,7 +70,7 @@ mod verify;
 pub use cosign::Predicate;
 pub use error::{Error, OtherStatement, PolicyEntry, PolicyFile, Result, expect_digest};
 pub use format::{Format, SignInput};
-pub use http::{Http, HttpIdentity, HttpOptions, HttpResponse};
+pub use http::{Http, HttpOptions};
 pub use import::{ExternalSignature, import_signature};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
 pub use maker::Maker;
@@ -78,7 +78,7 @@ pub use notation::{
     Chain, Level, NotationOptions, NotationPlugin, NotationTrust, SigningScheme, TrustPolicy, TrustStore,
     VerificationPlugin,
 };
-pub use ocikit_image::proxy::ProxyOptions;
+pub use ocikit_http::{Document, Identity, Pem, ProxyOptions, RetryOptions, TlsSettings};
 pub use pki::Certificate;
 pub use policy::{AuthorityFiles, Finding, Policy, PolicyOptions, PolicySigner, ReferrerCheck, SignerFiles, Verdict};
 pub use predicate::predicate_type;

@@ -2,16 +2,11 @@
 
 use std::fmt;
 
-use reqwest::Url;
+use ocikit_http::Url;
 
 /// Returns scheme, host, port and path of a URL: user information and query may be secret.
 pub(crate) fn address(url: &str) -> String {
-    let Ok(mut url) = Url::parse(url) else { return "(not a URL)".to_owned() };
-    url.set_query(None);
-    url.set_fragment(None);
-    // These fail only for URLs that have no user information.
-    let _ = (url.set_username(""), url.set_password(None));
-    url.into()
+    url.parse::<Url>().map_or_else(|_| "(not a URL)".to_owned(), |url| url.to_string())
 }
 
 /// Shows the [`address`] of a URL.
@@ -35,6 +30,7 @@ impl fmt::Debug for RedactedList<'_> {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use ocikit_http::TlsSettings;
 
     use crate::http::{Http, HttpOptions};
     use crate::sigstore::{LogUrl, LogVersion, ServiceUrls, VerificationMaterial};
@@ -43,7 +39,8 @@ mod tests {
     #[test]
     fn urls_are_shown_without_secrets() {
         let url = "https://me:hidden@log.example:8443/api?token=hidden#hidden".to_owned();
-        let http = Http::new(&HttpOptions { system_authorities: false, ..HttpOptions::default() }).unwrap();
+        let tls = TlsSettings { system_authorities: false, ..TlsSettings::default() };
+        let http = Http::new(&HttpOptions { tls, ..HttpOptions::default() }).unwrap();
         let log = LogUrl { url: url.clone(), version: LogVersion::Two };
         let (logs, timestamps) = (vec![log], vec![url.clone()]);
         let now = Timestamp::UNIX_EPOCH;

@@ -14,13 +14,13 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
+use ocikit_http::{Document, Identity, RequestError, Url};
 use ocikit_spec::{Descriptor, Digest, Reference};
-use reqwest::Url;
 use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::http::{Http, HttpIdentity, HttpResponse, RequestError};
+use crate::http::Http;
 
 /// The result of an operation of this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -296,8 +296,8 @@ impl Service {
     fn of(yaml: SignerYaml) -> Result<Service, SignerProblem> {
         let ServiceYaml { endpoint, timeout, retry_timeout, secret } = yaml.config;
         // The invalid URL may contain a password, so the error does not show it.
-        let endpoint = Url::parse(&endpoint).map_err(|_| SignerProblem::NotUrl)?;
-        if endpoint.scheme() != "https" || !endpoint.username().is_empty() || endpoint.password().is_some() {
+        let endpoint = endpoint.parse::<Url>().map_err(|_| SignerProblem::NotUrl)?;
+        if endpoint.scheme() != "https" || endpoint.has_user_information() {
             return Err(SignerProblem::NotHttps);
         }
         let timeout = timeout.as_deref().map(duration).transpose()?.unwrap_or(Duration::from_secs(60));
@@ -305,7 +305,7 @@ impl Service {
         if timeout.is_zero() {
             return Err(SignerProblem::NoTimeout);
         }
-        let (name, endpoint, job_types) = (yaml.name, endpoint.to_string(), yaml.job_type);
+        let (name, endpoint, job_types) = (yaml.name, endpoint.reveal().to_owned(), yaml.job_type);
         Ok(Service { name, endpoint, timeout, pause, secret: secret.path, job_types })
     }
 
@@ -330,13 +330,13 @@ impl Service {
 /// # Errors
 ///
 /// [`Error::ClientCertificate`] if a part is missing or malformed. The message contains none of the content.
-pub fn identity(json: &[u8]) -> Result<HttpIdentity> {
+pub fn identity(json: &[u8]) -> Result<Identity> {
     let refuse = |problem| Error::ClientCertificate { problem };
     let secret: SecretJson =
         serde_json::from_slice(json).map_err(|_| refuse("it is not JSON with `certData` and `privateKeyData`"))?;
     let [chain, key] = [secret.cert_data, secret.private_key_data].map(Zeroizing::new);
     let decode = |text: &str| STANDARD.decode(text.trim()).map_err(|_| refuse("a part is not in base64"));
-    Ok(HttpIdentity { chain: decode(&chain)?, key: Zeroizing::new(decode(&key)?) })
+    Ok(Identity { certificate: decode(&chain)?.into(), key: decode(&key)?.into() })
 }
 
 /// Parses a duration in Go's syntax: `5m`, `1m30s`, `500ms`.
@@ -424,18 +424,18 @@ pub async fn send(service: &Service, targets: &[Target], http: &Http) -> Result<
     if targets.is_empty() {
         return Err(Error::NoTargets);
     }
-    let pause = |attempts, outcome: &Result<HttpResponse, RequestError>| match outcome {
+    let pause = |attempts, outcome: Result<&Document, &RequestError>| match outcome {
         Ok(response) if response.status == ACCEPTED || is_final(response.status) => None,
         _ => (attempts < MAX_ATTEMPTS).then_some(service.pause),
     };
     let body = body(targets).into_bytes();
-    let sent = http.post_until(&service.endpoint, "application/json", &[], body, MAX_RESPONSE_BYTES, pause).await;
+    let sent = http.post_until(&service.endpoint, "application/json", body, MAX_RESPONSE_BYTES, pause).await;
     match sent {
-        Ok(HttpResponse { status: ACCEPTED, body, attempts, .. }) => {
+        Ok(Document { status: ACCEPTED, body, attempts, .. }) => {
             Ok(Accepted { status: ACCEPTED, body: String::from_utf8_lossy(&body).into_owned(), attempts })
         }
         Ok(response) => {
-            let HttpResponse { status, attempts, .. } = response;
+            let Document { status, attempts, .. } = response;
             Err(Error::NotAccepted { service: named(service), status, response: excerpt(&response.body), attempts })
         }
         Err(error) => {

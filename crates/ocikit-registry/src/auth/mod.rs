@@ -1,6 +1,8 @@
 //! Authentication: challenges, scopes and tokens.
 
 mod challenge;
+mod header;
+mod realm;
 mod scope;
 mod service;
 mod token;
@@ -10,22 +12,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use ocikit_image::{Error, Result, retry};
-use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{Method, Url};
+use ocikit_http::header::{HeaderValue, WWW_AUTHENTICATE};
+use ocikit_http::{HttpClient, Method, Reply, lock, retry};
+use ocikit_image::{Error, Result};
 use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard};
 
-use crate::credentials::{Credential, Keychain, Secret};
+use crate::credentials::{Credential, Keychain};
 use crate::endpoint::Endpoint;
-use crate::http::address::Reach;
-use crate::http::problem::Problem;
-use crate::http::redirect;
-use crate::http::send::{Http, Reply, Request};
-use crate::http::transport::lock;
+use crate::problem::Problem;
 
 use challenge::Challenge;
+use header::{bearer, direct};
+use realm::Realm;
 pub(crate) use scope::Scopes;
 use token::Token;
 
@@ -72,14 +70,6 @@ enum Scheme {
     Direct,
     /// A token from a token service.
     Bearer(Realm),
-}
-
-/// A token service, and the zones that the registry that named it may name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Realm {
-    url: Url,
-    service: Option<String>,
-    reach: Reach,
 }
 
 /// A cached token for some scopes, or the place where it will be stored.
@@ -131,7 +121,12 @@ impl Authenticator {
     }
 
     /// Returns the authorization for a request.
-    pub(crate) async fn authorize(&self, http: &Http, endpoint: &Endpoint, access: &Access) -> Result<Authorization> {
+    pub(crate) async fn authorize(
+        &self,
+        http: &HttpClient,
+        endpoint: &Endpoint,
+        access: &Access,
+    ) -> Result<Authorization> {
         let host = self.host(endpoint);
         let mut first = None;
         if host.is_new() {
@@ -165,7 +160,7 @@ impl Authenticator {
     /// [`Error::Denied`] if there is no further way to authenticate.
     pub(crate) async fn learn(
         &self,
-        http: &Http,
+        http: &HttpClient,
         endpoint: &Endpoint,
         access: &Access,
         authorization: &mut Authorization,
@@ -213,7 +208,7 @@ impl Authenticator {
     #[allow(clippy::too_many_arguments, reason = "they are what `learn` has, and the challenge")]
     async fn answer(
         &self,
-        http: &Http,
+        http: &HttpClient,
         host: &HostAuth,
         endpoint: &Endpoint,
         access: &Access,
@@ -253,7 +248,7 @@ impl Authenticator {
     /// (containers/image#211). Both send a challenge for `/v2/`.
     async fn probe(
         &self,
-        http: &Http,
+        http: &HttpClient,
         host: &HostAuth,
         endpoint: &Endpoint,
         access: &Access,
@@ -275,8 +270,8 @@ impl Authenticator {
             if !std::mem::replace(&mut *probed, true) {
                 // `http.send` is called on the way to other requests, which may authenticate again: the recursive
                 // future must be boxed.
-                let request = Request::new(Method::GET, endpoint.url(""));
-                let answered = Box::pin(http.send(&request, &endpoint.tls)).await;
+                let request = endpoint.request(Method::GET, endpoint.url(""));
+                let answered = Box::pin(http.send(&request)).await;
                 if let Ok(answered) = answered {
                     let challenges = challenges(&answered);
                     if let Some(challenge) = choose(&challenges).filter(|_| answered.direct) {
@@ -300,7 +295,7 @@ impl Authenticator {
 
     /// Returns why the registry, or its token service, rejects the credential for a repository; `None` if there is no
     /// credential or it is accepted. A registry that hides repositories answers 404 to a rejected credential too.
-    pub(crate) async fn rejection(&self, http: &Http, endpoint: &Endpoint, access: &Access) -> Option<String> {
+    pub(crate) async fn rejection(&self, http: &HttpClient, endpoint: &Endpoint, access: &Access) -> Option<String> {
         let host = self.host(endpoint);
         let credential = self.credential(http, &host, endpoint, &access.path).await?;
         let scheme = lock(&host.scheme).clone();
@@ -311,9 +306,9 @@ impl Authenticator {
                 self.token(http, &host, endpoint, realm, access).await.ok()?.missing
             }
             Scheme::Bearer(_) | Scheme::Direct => {
-                let mut request = Request::new(Method::GET, endpoint.url(""));
+                let mut request = endpoint.request(Method::GET, endpoint.url(""));
                 request.authorization = Some(direct(&credential)?);
-                let reply = Box::pin(http.send(&request, &endpoint.tls)).await.ok()?;
+                let reply = Box::pin(http.send(&request)).await.ok()?;
                 let is_rejected = reply.direct && reply.answer.status == 401;
                 if is_rejected { Some(Problem::of(reply).await.text) } else { None }
             }
@@ -321,7 +316,7 @@ impl Authenticator {
     }
 
     /// Returns where the credential for a repository comes from, if there is one and its keychain names it.
-    pub(crate) async fn origin(&self, http: &Http, endpoint: &Endpoint, path: &str) -> Option<String> {
+    pub(crate) async fn origin(&self, http: &HttpClient, endpoint: &Endpoint, path: &str) -> Option<String> {
         self.credential(http, &self.host(endpoint), endpoint, path).await?;
         self.keychain.origin(&endpoint.registry, path).await
     }
@@ -345,12 +340,18 @@ impl Authenticator {
     }
 
     fn host(&self, endpoint: &Endpoint) -> Arc<HostAuth> {
-        lock(&self.hosts).entry(endpoint.base.to_string()).or_default().clone()
+        lock(&self.hosts).entry(endpoint.base.reveal().to_owned()).or_default().clone()
     }
 
     /// Returns the credential for a repository; the keychain is asked once. If it fails, requests are made without a
     /// credential, since most images are public.
-    async fn credential(&self, http: &Http, host: &HostAuth, endpoint: &Endpoint, path: &str) -> Option<Credential> {
+    async fn credential(
+        &self,
+        http: &HttpClient,
+        host: &HostAuth,
+        endpoint: &Endpoint,
+        path: &str,
+    ) -> Option<Credential> {
         if endpoint.is_tls_expected && !http.uses_tls(&endpoint.base) {
             let problem = "a TLS option applies to this registry, but it speaks plain HTTP";
             *lock(&host.credential_error) = Some(problem.to_owned());
@@ -366,8 +367,8 @@ impl Authenticator {
                     causes.dedup();
                     let causes = causes.join(": ");
                     let is_new = lock(&host.credential_error).replace(causes.clone()).is_none();
-                    if is_new {
-                        http.observer().credential_failed(&endpoint.registry, &causes);
+                    if is_new && let Some(observer) = http.observer() {
+                        observer.credential_failed(&endpoint.registry, &causes);
                     }
                     None
                 }
@@ -378,7 +379,7 @@ impl Authenticator {
 
     async fn token(
         &self,
-        http: &Http,
+        http: &HttpClient,
         host: &HostAuth,
         endpoint: &Endpoint,
         realm: Realm,
@@ -486,16 +487,15 @@ fn choose(challenges: &[Challenge]) -> Option<&Challenge> {
 }
 
 /// Returns the token service that a challenge names, if it is allowed.
-fn realm(http: &Http, endpoint: &Endpoint, challenge: &Challenge, reply: &Reply) -> Result<Realm> {
+fn realm(http: &HttpClient, endpoint: &Endpoint, challenge: &Challenge, reply: &Reply) -> Result<Realm> {
     let refused = |problem: String| Error::Denied {
         place: endpoint.registry.to_string(),
         problem: format!("it names an unusable token service: {problem}"),
     };
     let text = challenge.parameter("realm").unwrap_or_default();
-    let url = redirect::resolve(&reply.url, text).map_err(refused)?;
-    let same = redirect::same_server(&reply.url, &url);
-    let reach = if same { Reach::Anywhere } else { http.reach_from(reply.answer.zone) };
-    Ok(Realm { url, service: challenge.parameter("service").map(str::to_owned), reach })
+    let url = ocikit_http::resolve(&reply.url, text).map_err(refused)?;
+    let origin = http.origin_of(&url, endpoint.home(), reply);
+    Ok(Realm { url, service: challenge.parameter("service").map(str::to_owned), origin })
 }
 
 /// Returns whether a credential answers a challenge without a token service. A password is no bearer token.
@@ -505,30 +505,4 @@ fn answers(credential: &Credential, challenge: &Challenge) -> bool {
         Credential::Password { .. } => challenge.scheme == "basic",
         Credential::Identity(_) => false,
     }
-}
-
-/// Returns the header with the credential itself, where the registry accepts it.
-fn direct(credential: &Credential) -> Option<HeaderValue> {
-    match credential {
-        Credential::Bearer(token) => Some(bearer(token)),
-        Credential::Password { .. } => basic(credential),
-        Credential::Identity(_) => None,
-    }
-}
-
-fn basic(credential: &Credential) -> Option<HeaderValue> {
-    let Credential::Password { username, password } = credential else { return None };
-    let pair = zeroize::Zeroizing::new(format!("{username}:{}", password.reveal()));
-    secret_header(format!("Basic {}", STANDARD.encode(pair.as_bytes())))
-}
-
-fn bearer(token: &Secret) -> HeaderValue {
-    secret_header(format!("Bearer {}", token.reveal())).unwrap_or(HeaderValue::from_static("Bearer"))
-}
-
-fn secret_header(text: String) -> Option<HeaderValue> {
-    let text = zeroize::Zeroizing::new(text);
-    let mut header = HeaderValue::from_str(&text).ok()?;
-    header.set_sensitive(true);
-    Some(header)
 }

@@ -1,22 +1,22 @@
 //! Requests tokens from a token service.
 
+use ocikit_http::{HttpClient, Method, Request};
 use ocikit_image::{Error, NoAnswer, Result};
-use reqwest::Method;
 
+use super::header::basic;
+use super::realm::Realm;
 use super::scope::Scopes;
 use super::token::Token;
-use super::{Realm, basic};
 use crate::credentials::{Credential, Secret};
 use crate::endpoint::Endpoint;
-use crate::http::problem;
-use crate::http::send::{Http, Request};
+use crate::problem;
 
 /// Maximum size of the answer of a token service.
 const MAX_RESPONSE_BYTES: u64 = 1 << 20;
 
 /// Requests a token.
 pub(super) async fn fetch(
-    http: &Http,
+    http: &HttpClient,
     endpoint: &Endpoint,
     realm: &Realm,
     scopes: &Scopes,
@@ -26,13 +26,12 @@ pub(super) async fn fetch(
         Some(Credential::Identity(token)) => identity_exchange_request(realm, scopes, token),
         other => token_request(realm, scopes, other),
     };
-    let place = format!("{} for {}", realm.url.host_str().unwrap_or_default(), endpoint.registry);
-    let tls = http.tls_of(&realm.url).map_err(|fault| problem::unreachable(fault, &place))?;
+    let place = format!("{} for {}", realm.url.host(), endpoint.registry);
     let mut failures = 0;
     let body = loop {
         // Tokens are fetched on the way to other requests, which may authenticate again: the recursive future must be
         // boxed.
-        let reply = Box::pin(http.send(&request, &tls)).await.map_err(|fault| problem::unreachable(fault, &place))?;
+        let reply = Box::pin(http.send(&request)).await.map_err(|error| problem::unreachable(error, &place))?;
         let status = reply.answer.status;
         if !(200..300).contains(&status) {
             return Err(match problem::error(reply, "token service", &place).await {
@@ -42,17 +41,16 @@ pub(super) async fn fetch(
             });
         }
         match reply.answer.read(MAX_RESPONSE_BYTES).await {
-            Ok(body) => break body.ok_or_else(|| "it is too long".to_owned()),
-            Err(fault) => {
+            Ok(body) => break body,
+            Err(error) => {
                 failures += 1;
-                let Some(pause) = http.pause(failures, None).filter(|_| !fault.is_final()) else {
-                    return Err(problem::unreachable(fault, &place));
-                };
-                http.clock().sleep(pause).await;
+                if error.is_final() || !http.back_off(&request.method, &request.url, failures, None).await {
+                    return Err(problem::unreachable(error, &place));
+                }
             }
         }
     };
-    body.and_then(|body| Token::parse(&body, http.clock().now())).map_err(|problem| Error::Unreachable {
+    Token::parse(&body, http.clock().now()).map_err(|problem| Error::Unreachable {
         place,
         cause: NoAnswer::Other,
         source: format!("its answer cannot be used: {problem}").into(),
@@ -68,10 +66,9 @@ fn token_request(realm: &Realm, scopes: &Scopes, credential: Option<&Credential>
     };
     let scopes = scopes.iter().map(|scope| ("scope", scope));
     for (name, value) in service(realm).chain(scopes).chain(account) {
-        url.query_pairs_mut().append_pair(name, &value);
+        url.append_query(name, &value);
     }
-    let mut request = Request::new(Method::GET, url);
-    request.reach = realm.reach;
+    let mut request = Request::new(Method::GET, url, realm.origin.clone());
     request.authorization = credential.and_then(basic);
     request
 }
@@ -81,14 +78,13 @@ fn identity_exchange_request(realm: &Realm, scopes: &Scopes, token: &Secret) -> 
     let fixed = [("grant_type", "refresh_token".to_owned()), ("client_id", "ocikit".to_owned())];
     let scopes = (!scopes.is_empty()).then(|| ("scope", scopes.to_string()));
     let mut form = realm.url.clone();
-    form.set_query(None);
+    form.set_path_and_query(realm.url.path(), None);
     for (name, value) in fixed.into_iter().chain(service(realm)).chain(scopes) {
-        form.query_pairs_mut().append_pair(name, &value);
+        form.append_query(name, &value);
     }
-    form.query_pairs_mut().append_pair("refresh_token", token.reveal());
+    form.append_query("refresh_token", token.reveal());
     let body = form.query().unwrap_or_default().to_owned();
-    let mut request = Request::new(Method::POST, realm.url.clone());
-    request.reach = realm.reach;
+    let mut request = Request::new(Method::POST, realm.url.clone(), realm.origin.clone());
     request.is_secret = true;
     request.body("application/x-www-form-urlencoded", body.into())
 }

@@ -2,10 +2,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use ocikit_http::Secret;
 use ocikit_image::Result;
 use ocikit_spec::Registry;
-
-use super::secret::Secret;
 
 /// A credential that a registry, or its token service, accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]

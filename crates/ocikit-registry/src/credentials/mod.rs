@@ -2,8 +2,7 @@
 
 mod docker;
 mod keychain;
-mod secret;
 
 pub use docker::{CredentialPlaces, DockerConfig, HelperOptions};
 pub use keychain::{Anonymous, Credential, Fixed, Keychain, Keychains, Named};
-pub use secret::Secret;
+pub use ocikit_http::Secret;

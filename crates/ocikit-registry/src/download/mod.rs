@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use ocikit_http::TimeLimit;
 use ocikit_image::{Body, ByteRange, Result};
 use ocikit_spec::Descriptor;
 
-use crate::client::Inner;
-use crate::http::transport::TimeLimit;
+use crate::inner::Inner;
 use crate::target::Target;
 
-pub use parallel::ParallelOptions;
 use part::Part;
 
 /// Returns the bytes of a range of a blob, not verified. If an answer breaks off, the rest is requested again, and

@@ -13,34 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::AbortHandle;
 
 use super::part::Part;
-use crate::client::Inner;
-
-/// When and how a blob is downloaded in several concurrent ranges.
-///
-/// This helps if a single connection does not fill the bandwidth, and costs time if it does. So a large blob is
-/// requested in one piece, and the throughput of its first bytes decides how everything after the first two parts is
-/// requested. The time until the answer starts does not count: it is latency, which more requests do not reduce.
-///
-/// One blob at a time is downloaded like this; others are downloaded in one piece meanwhile. So at most `part` times
-/// `ahead` bytes wait in memory, however many blobs there are.
-#[derive(Debug, Clone)]
-pub struct ParallelOptions {
-    /// Minimum size of a blob, in bytes.
-    pub threshold: u64,
-    /// Size of a range, in bytes.
-    pub part: u64,
-    /// Number of ranges that are downloaded besides the one that is being returned; 0 disables parallel downloads.
-    pub ahead: usize,
-    /// Throughput in bytes per second below which a connection is slow, counting all concurrent downloads together.
-    pub slow: u64,
-}
-
-impl Default for ParallelOptions {
-    /// Returns a threshold of 32 MiB, ranges of 4 MiB, three ahead, below 100 MiB/s.
-    fn default() -> ParallelOptions {
-        ParallelOptions { threshold: 32 << 20, part: 4 << 20, ahead: 3, slow: 100 << 20 }
-    }
-}
+use crate::inner::Inner;
+use crate::options::ParallelOptions;
 
 /// Returns the bytes of a part: from one answer, followed by concurrent ranges if that answer is slow.
 pub(super) async fn open(part: Part, options: &ParallelOptions, permit: OwnedSemaphorePermit) -> Result<Body> {

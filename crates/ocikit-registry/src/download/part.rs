@@ -4,17 +4,14 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures::{Stream, StreamExt, stream};
+use ocikit_http::{Lane, Method, RequestError, TimeLimit};
 use ocikit_image::{Error, Result};
 use ocikit_spec::Digest;
-use reqwest::Method;
 
 use crate::blobs::MIN_BULK_BYTES;
-use crate::client::Inner;
-use crate::http::fault::Fault;
-use crate::http::send::Request;
-use crate::http::transport::{Lane, TimeLimit};
-use crate::http::{problem, range};
+use crate::inner::Inner;
 use crate::target::Target;
+use crate::{problem, range};
 
 /// The bytes of a blob that remain to be downloaded.
 #[derive(Debug, Clone)]
@@ -43,14 +40,14 @@ pub(super) struct Opened {
     chunks: Chunks,
 }
 
-type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, Fault>> + Send>>;
+type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, RequestError>> + Send>>;
 
 impl Part {
     /// Requests the remaining bytes.
     pub(super) async fn open(&self) -> Result<Opened> {
         let Part { inner, target, digest, .. } = self;
         let wanted = self.end - self.position;
-        let mut request = Request::new(Method::GET, target.blob(digest));
+        let mut request = target.request(Method::GET, target.blob(digest));
         if !self.whole {
             request = request.header("range", &range::request(self.position, wanted));
         }
@@ -197,18 +194,16 @@ impl Resumed {
             self.failures += 1;
             self.chunks = None;
             let http = &self.part.inner.http;
-            let is_slow = matches!(fault, Fault::Slow(_));
-            let Some(pause) = http.pause(self.failures, None).filter(|_| !is_slow) else {
+            let is_slow = matches!(fault, RequestError::Slow(_));
+            let url = self.part.target.blob(&self.part.digest);
+            if is_slow || !http.back_off(&Method::GET, &url, self.failures, None).await {
                 let place = self.part.target.clone();
                 if self.part.switch_location() {
                     self.failures = 0;
                     continue;
                 }
                 return Some(Err(problem::unreachable(fault, &place.place)));
-            };
-            let url = self.part.target.blob(&self.part.digest);
-            http.observer().retried(&Method::GET, &url, pause, self.failures);
-            http.clock().sleep(pause).await;
+            }
         }
     }
 }

@@ -91,7 +91,7 @@ impl RegistriesConf {
             paths.extend(list(directory)?);
         }
         for path in paths {
-            let text = match crate::files::read_to_string(&path) {
+            let text = match ocikit_http::files::read_to_string(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 text => text.map_err(|error| Error::failed("read", path.display(), error))?,
             };

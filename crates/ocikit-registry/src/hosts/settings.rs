@@ -1,12 +1,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use ocikit_http::{OtherServers, TlsSettings, Url, Verify};
 use ocikit_image::Result;
 use ocikit_spec::Registry;
-use reqwest::Url;
 
-use super::certs;
 use super::registries::RegistriesConf;
+use crate::problem;
 
 /// How to connect to registries: settings for named registries, and settings for all others.
 #[derive(Debug, Clone, Default)]
@@ -31,23 +31,23 @@ impl HostOptions {
     /// [`Error::Failed`](ocikit_image::Error::Failed) if a directory of certificates cannot be read,
     /// [`Error::Broken`](ocikit_image::Error::Broken) if a key is missing there.
     pub fn of(&self, registry: &Registry) -> Result<HostSettings> {
-        self.settle(&self.others, registry)
+        self.settle(&self.others, registry).map_err(problem::unusable)
     }
 
     /// Returns the settings for a server that replaces or mirrors a registry. The client certificate of the default
     /// settings is not for it.
-    pub(crate) fn of_other(&self, registry: &Registry) -> Result<HostSettings> {
-        let tls = TlsSettings { identity: None, ..self.others.tls.clone() };
+    pub(crate) fn of_other(&self, registry: &Registry) -> ocikit_http::Result<HostSettings> {
+        let tls = self.others.tls.without_identity();
         self.settle(&HostSettings { tls, ..self.others.clone() }, registry)
     }
 
-    fn settle(&self, others: &HostSettings, registry: &Registry) -> Result<HostSettings> {
+    fn settle(&self, others: &HostSettings, registry: &Registry) -> ocikit_http::Result<HostSettings> {
         let named = self.named.get(registry);
         let mut settings = named.unwrap_or(others).clone();
         // TLS settings for all registries do not show that this one speaks TLS; its answer does.
         let mut has_tls = named.is_some_and(|named| named.tls != TlsSettings::default()) || registry.names_tls_port();
         for directory in &self.certificates {
-            has_tls |= certs::add(&mut settings.tls, directory, registry)?;
+            has_tls |= settings.tls.add_registry(directory, registry)?;
         }
         if settings.scheme == Scheme::Guess {
             settings.scheme = if registry.is_loopback() && !has_tls { Scheme::Http } else { Scheme::Https };
@@ -63,20 +63,19 @@ impl HostOptions {
     /// HTTP is only the first attempt for a loopback registry.
     pub(crate) fn is_tls_expected(&self, registry: &Registry) -> bool {
         let settings = self.named.get(registry).unwrap_or(&self.others);
-        let TlsSettings { verify, authorities, identity } = &settings.tls;
+        let TlsSettings { verify, authorities, identity, config, .. } = &settings.tls;
         settings.scheme == Scheme::Guess
             && registry.is_loopback()
-            && (*verify == Verify::Nothing || !authorities.is_empty() || identity.is_some())
+            && (*verify == Verify::Nothing || !authorities.is_empty() || identity.is_some() || config.is_some())
     }
+}
 
-    /// Returns the TLS settings for a server that a registry named.
-    pub(crate) fn of_url(&self, url: &Url) -> Result<TlsSettings> {
-        let host = url.host_str().unwrap_or_default();
-        let name = url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
-        match name.parse::<Registry>() {
+impl OtherServers for HostOptions {
+    fn tls(&self, url: &Url) -> ocikit_http::Result<TlsSettings> {
+        match url.authority().parse::<Registry>() {
             Ok(registry) => Ok(self.of_other(&registry)?.tls),
             // A URL may contain characters that the name of a registry may not, such as an underscore.
-            Err(_) => Ok(TlsSettings { identity: None, ..self.others.tls.clone() }),
+            Err(_) => Ok(self.others.tls.without_identity()),
         }
     }
 }
@@ -88,6 +87,19 @@ pub struct HostSettings {
     pub scheme: Scheme,
     /// The TLS settings.
     pub tls: TlsSettings,
+}
+
+impl HostSettings {
+    /// Adds the certificates from a directory: CA certificates in `*.crt`, and a client certificate in `*.cert` with
+    /// its key in the `*.key` of the same name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`](ocikit_image::Error::Failed) if the directory cannot be read,
+    /// [`Error::Broken`](ocikit_image::Error::Broken) if a key is missing.
+    pub fn add_certificates(&mut self, directory: &Path) -> Result<()> {
+        self.tls.add_directory(directory).map(drop).map_err(problem::unusable)
+    }
 }
 
 /// Whether to use TLS.
@@ -104,58 +116,15 @@ pub enum Scheme {
     Https,
 }
 
-/// The TLS settings for a registry.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct TlsSettings {
-    /// Whether its certificate is verified.
-    pub verify: Verify,
-    /// Files with CA certificates in PEM, in addition to those of the system.
-    pub authorities: Vec<PathBuf>,
-    /// The client certificate and its key.
-    pub identity: Option<Identity>,
-}
-
-impl TlsSettings {
-    /// Adds the certificates from a directory: CA certificates in `*.crt`, and a client certificate in `*.cert` with
-    /// its key in the `*.key` of the same name.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`](ocikit_image::Error::Failed) if the directory cannot be read, [`Error::Broken`](ocikit_image::Error::Broken) if a key is missing.
-    pub fn add_directory(&mut self, directory: &Path) -> Result<()> {
-        certs::add_directory(self, directory).map(drop)
-    }
-}
-
-/// Whether the certificate of a registry is verified.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Verify {
-    /// It must be valid, match the name of the registry, and be issued by a trusted certificate authority.
-    #[default]
-    Full,
-    /// It is not verified. An attacker on the network can read and change everything.
-    Nothing,
-    /// It is not verified, and a registry that does not speak TLS is contacted over plain HTTP: what docker and podman
-    /// call insecure.
-    InsecureAllowHttp,
-}
-
-/// Files with a client certificate in PEM, with its intermediate certificates, and its key.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Identity {
-    /// The file with the certificates.
-    pub certificate: PathBuf,
-    /// The file with the key.
-    pub key: PathBuf,
-}
-
 #[cfg(test)]
 mod tests {
+    use ocikit_http::Identity;
+
     use super::*;
 
     #[test]
     fn client_certificate_is_limited_to_configured_registries() {
-        let identity = Some(Identity { certificate: "c".into(), key: "k".into() });
+        let identity = Some(Identity { certificate: Path::new("c").into(), key: Path::new("k").into() });
         let tls = TlsSettings { identity: identity.clone(), ..TlsSettings::default() };
         let settings = HostSettings { tls, ..HostSettings::default() };
         let named = HashMap::from([("named.test".parse().unwrap(), settings.clone())]);
@@ -166,7 +135,7 @@ mod tests {
             ("https://auth.named.test/token", None),
             ("https://a_b.test/token", None),
         ] {
-            assert_eq!(options.of_url(&url.parse().unwrap()).unwrap().identity, expected, "{url}");
+            assert_eq!(options.tls(&url.parse().unwrap()).unwrap().identity, expected, "{url}");
         }
         assert_eq!(options.of(&"registry.test".parse().unwrap()).unwrap().tls.identity, identity);
     }

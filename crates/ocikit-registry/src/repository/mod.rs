@@ -8,19 +8,17 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use ocikit_http::lock;
 use ocikit_image::{Error, Memory, Name, Result, Sink};
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Repository, Tag};
 
-use crate::client::Inner;
 use crate::existence::ExistenceChecks;
 use crate::hosts::{MirrorScope, ReadLocation};
-use crate::http::transport::lock;
-use crate::manifests::{self, FetchedManifest, ManifestKey};
+use crate::inner::Inner;
+use crate::manifests::{self, FetchedManifest};
 use crate::tags::{self, ListOptions};
-use crate::target::Target;
+use crate::target::{ManifestKey, Target};
 use crate::{blobs, referrers};
-
-use source::{key, mirror_scope};
 
 /// Maximum total size of the manifests in the cache, in bytes.
 const MAX_CACHED_MANIFEST_BYTES: usize = 8 << 20;
@@ -124,13 +122,13 @@ impl RemoteRepository {
     ///
     /// Those of the registry.
     pub async fn head(&self, name: &Name) -> Result<Option<Descriptor>> {
-        match key(name) {
+        match ManifestKey::of(name) {
             Some(key) => {
                 let head = |target: Arc<Target>| {
                     let key = &key;
                     async move { manifests::head(&self.0.inner, &target, key).await }
                 };
-                self.explain_denial(self.read(mirror_scope(&key), head).await).await
+                self.explain_denial(self.read(key.mirror_scope(), head).await).await
             }
             None => Ok(None),
         }

@@ -1,12 +1,14 @@
 use async_trait::async_trait;
+use ocikit_http::lock;
 use ocikit_image::{Error, Naming, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Document, Tag};
 
 use super::{Remote, RemoteRepository};
 use crate::existence::{ExistenceChecks, ExistsReceiver};
-use crate::http::transport::lock;
-use crate::manifests::{self, FetchedManifest, ManifestKey};
-use crate::upload::{JournalKey, Mount};
+use crate::journal::JournalKey;
+use crate::manifests::{self, FetchedManifest};
+use crate::target::ManifestKey;
+use crate::upload::Mount;
 use crate::{blobs, referrers, upload};
 
 #[async_trait]
@@ -97,7 +99,7 @@ impl RemoteRepository {
             Some(mount) => upload::put(inner, target, &key, descriptor, from, Some(&mount), None).await?,
             // The round-trip time is long: the upload starts before it is known whether the blob exists. It starts as a
             // mount from the target repository itself, since most registries answer that with 201 if the blob exists.
-            None if inner.http.is_far(&endpoint.base)
+            None if inner.http.speculation(&endpoint.base).requests
                 && inner.cache.mounts_from_itself(endpoint).is_none()
                 && let Some(answer) = self.pending_check(digest) =>
             {

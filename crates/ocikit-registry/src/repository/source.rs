@@ -1,21 +1,21 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use ocikit_http::{TimeLimit, lock};
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
 use ocikit_spec::{Descriptor, Digest, MAX_DOCUMENT_SIZE, MediaType, Repository};
 
 use super::{ReadTarget, Remote, RemoteRepository};
 use crate::hosts::MirrorScope;
-use crate::http::transport::{TimeLimit, lock};
-use crate::manifests::{self, FetchedManifest, ManifestKey};
-use crate::target::Target;
+use crate::manifests::{self, FetchedManifest};
+use crate::target::{ManifestKey, Target};
 use crate::{blobs, download, referrers};
 
 #[async_trait]
 impl Source for RemoteRepository {
     async fn resolve(&self, name: &Name) -> Result<Descriptor> {
         let find = || async {
-            let found = match key(name) {
+            let found = match ManifestKey::of(name) {
                 Some(key) => self.manifest(&key).await?,
                 None => None,
             };
@@ -144,7 +144,7 @@ impl RemoteRepository {
             }
         }
         let get = |target: Arc<Target>| async move { manifests::get(&self.0.inner, &target, key).await };
-        let found = self.read(mirror_scope(key), get).await?;
+        let found = self.read(key.mirror_scope(), get).await?;
         if let Some(found) = &found {
             lock(&self.0.state).cache(found.clone());
         }
@@ -156,21 +156,4 @@ impl RemoteRepository {
 /// manifest.
 fn may_be_manifest(descriptor: &Descriptor) -> bool {
     !descriptor.media_type.is_blob() && descriptor.size <= MAX_DOCUMENT_SIZE
-}
-
-/// Returns the tag or digest that a name selects. A repository has no full names, and no object that is the only one.
-pub(super) fn key(name: &Name) -> Option<ManifestKey> {
-    match name {
-        Name::Tag(tag) => Some(ManifestKey::Tag(tag.clone())),
-        Name::Digest(digest) => Some(ManifestKey::Digest(*digest)),
-        Name::Only | Name::Full(_) => None,
-    }
-}
-
-/// Returns the scope that a mirror needs to be asked for a manifest.
-pub(super) fn mirror_scope(key: &ManifestKey) -> MirrorScope {
-    match key {
-        ManifestKey::Tag(_) => MirrorScope::TagOnly,
-        ManifestKey::Digest(_) => MirrorScope::DigestOnly,
-    }
 }

@@ -1,31 +1,29 @@
-//! Uploads blobs. `state` decides what to send next; this module sends it and evaluates the answers.
+//! Uploads a blob. Distribution specification, "Pushing Blobs".
+//!
+//! [`state`] decides what to send next, from the answers so far, and makes no requests. This file has the requests, in the
+//! order of the protocol: `POST` starts or mounts, `PUT` or `PATCH` sends bytes, `GET` queries how many arrived after a
+//! failure, an empty `PUT` commits, `HEAD` checks the result, `DELETE` cancels.
 
-mod journal;
 mod open_session;
 mod reader;
 mod state;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use async_trait::async_trait;
-use ocikit_image::{Body, Error, Mismatch, Put, Result, Source, retry};
+use ocikit_http::{Lane, Method, Origin, Reply, Request, RequestError, Url, retry};
+use ocikit_image::{Error, Mismatch, Put, Result, Source};
 use ocikit_spec::{Algorithm, Descriptor, Digest};
-use reqwest::{Method, Url};
 
 use crate::auth::Access;
 use crate::blobs::{self, MIN_BULK_BYTES};
-use crate::client::{Inner, Streamed};
 use crate::existence::ExistsReceiver;
-use crate::http::address::Reach;
-use crate::http::fault::Fault;
-use crate::http::problem::{self, Problem};
-use crate::http::send::{Reply, Request};
-use crate::http::transport::Lane;
-use crate::http::{range, redirect};
-use crate::manifests;
+use crate::inner::{Inner, Streamed};
+use crate::journal::{JournalKey, JournalRecord};
+use crate::problem::{self, Problem};
 use crate::target::Target;
+use crate::{manifests, range};
 
-pub use journal::{FileJournal, Journal, JournalEntry, JournalKey, JournalOptions};
 use open_session::OpenSession;
 use reader::Reader;
 use state::{Outcome, OutcomeKind, Step, Upload};
@@ -59,18 +57,18 @@ pub(crate) async fn put(
         Some(Mount::From(from)) if *from != target.path => target.access_to_mount(from),
         _ => target.access_to_push(),
     };
-    let (was_mount, other_host, last) = (false, None, LastFailure::Nothing);
     let journal = inner.options.journal.as_deref();
     let open = OpenSession::none(inner, target, journal.is_some_and(|journal| journal.keeps(key)));
-    let mut uploader = Uploader { inner, target, descriptor, mount, exists, was_mount, access, other_host, last, open };
-    let journal = journal.map(|journal| JournalRecord { journal, key, written: None });
-    let mut record = journal.unwrap_or(JournalRecord { journal: &NoJournal, key, written: None });
+    let mut record = JournalRecord::new(journal, key);
     let recalled = record.take().await;
-    if recalled.as_ref().is_some_and(|url| !redirect::same_server(&target.endpoint.base, url)) {
-        uploader.other_host = Some(inner.http.reach_from(None));
-    }
+    let origin = match &recalled {
+        Some(session) => inner.http.origin_of_recorded(session, target.endpoint.home()),
+        None => target.endpoint.origin(),
+    };
+    let (was_mount, last) = (false, LastFailure::Nothing);
+    let mut uploader = Uploader { inner, target, descriptor, mount, exists, was_mount, access, origin, last, open };
     let mut upload = Upload::new(descriptor.size, mount.is_some(), recalled);
-    uploader.open.note(upload.session(), uploader.other_host);
+    uploader.open.note(upload.session(), &uploader.origin);
     let outcome = uploader.run(&mut upload, &Reader::new(descriptor, from), &mut record).await;
     match &outcome {
         Ok(_) => {
@@ -87,48 +85,6 @@ pub(crate) async fn put(
     outcome
 }
 
-/// The journal entry of one upload.
-struct JournalRecord<'a> {
-    journal: &'a dyn Journal,
-    key: &'a JournalKey,
-    written: Option<Url>,
-}
-
-impl JournalRecord<'_> {
-    async fn take(&self) -> Option<Url> {
-        self.journal.take(self.key).await?.url.parse().ok()
-    }
-
-    /// Records the session. The offset is recorded only with a new URL: the registry knows the current one.
-    async fn record(&mut self, url: &Url, offset: u64) {
-        if self.written.as_ref() != Some(url) {
-            self.journal.record(self.key, &JournalEntry { url: url.to_string(), offset }).await;
-            self.written = Some(url.clone());
-        }
-    }
-
-    async fn forget(&self) {
-        if self.written.is_some() {
-            self.journal.forget(self.key).await;
-        }
-    }
-}
-
-/// Does nothing, for clients without a journal.
-#[derive(Debug)]
-struct NoJournal;
-
-#[async_trait]
-impl Journal for NoJournal {
-    async fn take(&self, _: &JournalKey) -> Option<JournalEntry> {
-        None
-    }
-
-    async fn record(&self, _: &JournalKey, _: &JournalEntry) {}
-
-    async fn forget(&self, _: &JournalKey) {}
-}
-
 /// Sends the requests of one upload.
 struct Uploader<'a> {
     inner: &'a Arc<Inner>,
@@ -140,95 +96,168 @@ struct Uploader<'a> {
     /// Whether the session was started by a request to mount the blob.
     was_mount: bool,
     access: Access,
-    /// The zones that may be contacted, if the session is on another host, which gets no credentials.
-    other_host: Option<Reach>,
+    /// Whether the session is on the registry or on another host, which gets no credentials.
+    origin: Origin,
     last: LastFailure,
     open: OpenSession,
-}
-
-/// The last failure, reported when no attempt is left.
-enum LastFailure {
-    Nothing,
-    /// The registry reported success, and the blob does not exist.
-    Absent,
-    Fault(Fault),
-    Problem(u16, Problem, Option<std::time::Duration>),
-}
-
-impl LastFailure {
-    fn asked(&self) -> Option<std::time::Duration> {
-        match self {
-            LastFailure::Problem(_, _, asked) => *asked,
-            _ => None,
-        }
-    }
-
-    fn error(self, descriptor: &Descriptor, target: &Target) -> Error {
-        match self {
-            LastFailure::Fault(fault) => problem::unreachable(fault, &target.place),
-            // 404 refers to the session here, and not to the blob.
-            LastFailure::Problem(404, problem, _) => {
-                Error::Refused { place: target.place.clone(), status: 404, problem: problem.text }
-            }
-            LastFailure::Problem(status, problem, _) => {
-                problem::error_of_status(status, problem, &descriptor.digest.to_string(), &target.place)
-            }
-            LastFailure::Absent => {
-                let problem = format!("it accepted {} and does not return it", descriptor.digest);
-                Error::protocol(&target.place, problem)
-            }
-            LastFailure::Nothing => Error::protocol(&target.place, "it started an upload without a location"),
-        }
-    }
 }
 
 impl Uploader<'_> {
     /// Sends the requests that the state machine demands, until it ends.
     async fn run(&mut self, upload: &mut Upload, reader: &Reader<'_>, record: &mut JournalRecord<'_>) -> Result<Put> {
-        let (inner, size) = (self.inner, self.descriptor.size);
+        let size = self.descriptor.size;
         loop {
             if upload.session().is_some()
                 && let Some(exists) = self.exists.take()
                 && self.is_there(exists).await?
             {
-                return self.cancel(upload, record).await;
+                self.cancel(upload, record).await;
+                return Ok(Put::Present);
             }
             let recalled = upload.is_recalled();
             let outcome = match upload.step() {
-                Step::Done { mounted: true } => {
-                    if !self.is_from_itself() {
-                        return Ok(Put::Mounted);
-                    }
-                    self.inner.cache.note_mounts(&self.target.endpoint, true);
-                    return Ok(Put::Present);
+                Step::Start { mount } => self.start_session(*mount).await?,
+                Step::Whole { url } => self.send_bytes(Method::PUT, url, reader, 0, size).await?,
+                Step::Chunk { url, offset, length } => {
+                    self.send_bytes(Method::PATCH, url, reader, *offset, *length).await?
                 }
-                Step::Done { mounted: false } => return Ok(Put::Copied),
-                Step::Failed => return Err(self.take_last()),
-                Step::Start { mount } => self.start(*mount).await?,
-                Step::Whole { url } => self.send(Method::PUT, url, reader, 0, size).await?,
-                Step::Chunk { url, offset, length } => self.send(Method::PATCH, url, reader, *offset, *length).await?,
-                Step::Commit { url } => self.plain(Method::PUT, self.commit_url(url)).await?,
                 // The session of a dead process is optional: if it cannot be queried, a new one is started.
-                Step::QueryOffset { url } if recalled => self.plain(Method::GET, url.clone()).await.unwrap_or_default(),
-                Step::QueryOffset { url } => self.plain(Method::GET, url.clone()).await?,
+                Step::QueryOffset { url } if recalled => self.query_offset(url).await.unwrap_or_default(),
+                Step::QueryOffset { url } => self.query_offset(url).await?,
+                Step::Commit { url } => self.commit(url).await?,
                 Step::HeadBlob => self.head_blob().await?,
+                Step::Done { mounted } => return Ok(self.done(*mounted)),
+                Step::Failed => return Err(self.take_last()),
             };
             let failed = upload.proceed(outcome);
-            self.open.note(upload.session(), self.other_host);
+            self.open.note(upload.session(), &self.origin);
             if let Some(url) = upload.session() {
                 record.record(url, upload.offset()).await;
             }
-            if failed {
-                match inner.http.pause(upload.failures(), self.last.asked()) {
-                    Some(pause) => {
-                        let uploads = self.target.uploads();
-                        inner.http.observer().retried(&Method::PUT, &uploads, pause, upload.failures());
-                        inner.http.clock().sleep(pause).await;
-                    }
-                    None => return Err(self.take_last()),
-                }
+            if failed && !self.back_off(upload.failures()).await {
+                return Err(self.take_last());
             }
         }
+    }
+
+    /// `POST`: starts a session, or mounts the blob.
+    async fn start_session(&mut self, mount: bool) -> Result<Outcome> {
+        let mut url = self.target.uploads();
+        let algorithm = self.descriptor.digest.algorithm();
+        if algorithm != Algorithm::Sha256 {
+            url.append_query("digest-algorithm", algorithm.name());
+        }
+        if mount {
+            url.append_query("mount", &self.descriptor.digest.to_string());
+        }
+        if let Some(Mount::From(from)) = self.mount.filter(|_| mount) {
+            url.append_query("from", from);
+        }
+        if !mount {
+            self.access = self.target.access_to_push();
+        }
+        self.was_mount = mount;
+        self.origin = self.target.endpoint.origin();
+        match self.send_empty(Method::POST, url).await {
+            // The user may have no permission to read the other repository, and still have it to write this one.
+            Err(Error::Denied { .. }) if mount => Ok(Outcome { kind: OutcomeKind::Status(403), ..Outcome::default() }),
+            outcome => outcome,
+        }
+    }
+
+    /// `PUT`: sends all bytes and commits. `PATCH`: sends a chunk. One attempt.
+    async fn send_bytes(
+        &mut self,
+        method: Method,
+        url: &Url,
+        reader: &Reader<'_>,
+        offset: u64,
+        length: u64,
+    ) -> Result<Outcome> {
+        let is_chunk = method == Method::PATCH;
+        let url = if is_chunk { url.clone() } else { self.commit_url(url) };
+        let request = Request::new(method, url, self.origin.clone());
+        let mut request = request.header("content-type", "application/octet-stream");
+        if is_chunk {
+            request = request.header("content-range", &range::chunk(offset, length));
+        }
+        request.lane = if length >= MIN_BULK_BYTES { Lane::Bulk } else { Lane::Small };
+        let (endpoint, place) = (&self.target.endpoint, &self.target.place);
+        match self.inner.stream(endpoint, &self.access, request, &reader.part(offset, length), place).await? {
+            Streamed::Answered(reply) => {
+                let asked = self.inner.http.retry_after(&reply.answer);
+                let is_passing = retry::is_passing(reply.answer.status);
+                let outcome = self.outcome(*reply).await?;
+                if let LastFailure::Problem(_, _, after) = &mut self.last {
+                    *after = asked;
+                }
+                Ok(if is_passing { Outcome::default() } else { outcome })
+            }
+            Streamed::Challenged => Ok(Outcome::default()),
+            Streamed::Broken(error) if error.is_final() => Err(problem::unreachable(error, place)),
+            Streamed::Broken(error) => {
+                self.last = LastFailure::NoAnswer(error);
+                Ok(Outcome::default())
+            }
+        }
+    }
+
+    /// `GET`: asks how many bytes have been received.
+    async fn query_offset(&mut self, url: &Url) -> Result<Outcome> {
+        self.send_empty(Method::GET, url.clone()).await
+    }
+
+    /// `PUT` without bytes: commits what has been received.
+    async fn commit(&mut self, url: &Url) -> Result<Outcome> {
+        self.send_empty(Method::PUT, self.commit_url(url)).await
+    }
+
+    fn commit_url(&self, url: &Url) -> Url {
+        let mut url = url.clone();
+        url.append_query("digest", &self.descriptor.digest.to_string());
+        url
+    }
+
+    /// `HEAD`: checks whether the blob exists, after an answer that does not prove it.
+    async fn head_blob(&mut self) -> Result<Outcome> {
+        let exists = self.exists().await?;
+        if !exists {
+            self.last = LastFailure::Absent;
+        }
+        Ok(Outcome { kind: OutcomeKind::Status(if exists { 200 } else { 404 }), ..Outcome::default() })
+    }
+
+    /// Returns the result of an upload that is complete.
+    fn done(&self, mounted: bool) -> Put {
+        match mounted {
+            false => Put::Copied,
+            true if self.is_from_itself() => {
+                self.inner.cache.note_mounts(&self.target.endpoint, true);
+                Put::Present
+            }
+            true => Put::Mounted,
+        }
+    }
+
+    /// `DELETE`: ends the session of a blob that turned out to exist.
+    async fn cancel(&mut self, upload: &Upload, record: &mut JournalRecord<'_>) {
+        if self.was_mount && self.is_from_itself() {
+            self.inner.cache.note_mounts(&self.target.endpoint, false);
+        }
+        if let Some(url) = upload.session() {
+            record.note(url);
+            // If this fails, the session expires.
+            let _ = self.send_empty(Method::DELETE, url.clone()).await;
+        }
+    }
+
+    /// Waits before the next attempt. Returns whether there is one.
+    async fn back_off(&self, failures: u32) -> bool {
+        let asked = match &self.last {
+            LastFailure::Problem(_, _, asked) => *asked,
+            _ => None,
+        };
+        self.inner.http.back_off(&Method::PUT, &self.target.uploads(), failures, asked).await
     }
 
     /// Returns whether the mount only checks whether the blob exists.
@@ -243,158 +272,20 @@ impl Uploader<'_> {
         }
     }
 
-    /// Ends the upload of a blob that exists.
-    async fn cancel(&mut self, upload: &Upload, record: &mut JournalRecord<'_>) -> Result<Put> {
-        if self.was_mount && self.is_from_itself() {
-            self.inner.cache.note_mounts(&self.target.endpoint, false);
-        }
-        if let Some(url) = upload.session() {
-            record.written = Some(url.clone());
-            // If this fails, the session expires.
-            let _ = self.plain(Method::DELETE, url.clone()).await;
-        }
-        Ok(Put::Present)
-    }
-
-    fn take_last(&mut self) -> Error {
-        std::mem::replace(&mut self.last, LastFailure::Nothing).error(self.descriptor, self.target)
-    }
-
-    async fn start(&mut self, mount: bool) -> Result<Outcome> {
-        let mut url = self.target.uploads();
-        let algorithm = self.descriptor.digest.algorithm();
-        if algorithm != Algorithm::Sha256 {
-            url.query_pairs_mut().append_pair("digest-algorithm", algorithm.name());
-        }
-        if mount {
-            url.query_pairs_mut().append_pair("mount", &self.descriptor.digest.to_string());
-        }
-        if let Some(Mount::From(from)) = self.mount.filter(|_| mount) {
-            url.query_pairs_mut().append_pair("from", from);
-        }
-        if !mount {
-            self.access = self.target.access_to_push();
-        }
-        self.was_mount = mount;
-        self.other_host = None;
-        match self.plain(Method::POST, url).await {
-            // The user may have no permission to read the other repository, and still have it to write this one.
-            Err(Error::Denied { .. }) if mount => Ok(Outcome { kind: OutcomeKind::Status(403), ..Outcome::default() }),
-            outcome => outcome,
-        }
-    }
-
     async fn exists(&self) -> Result<bool> {
         let Descriptor { digest, size, .. } = self.descriptor;
         blobs::exists_to_push(self.inner, self.target, &self.access, digest, *size).await
     }
 
-    async fn head_blob(&mut self) -> Result<Outcome> {
-        let exists = self.exists().await?;
-        if !exists {
-            self.last = LastFailure::Absent;
-        }
-        Ok(Outcome { kind: OutcomeKind::Status(if exists { 200 } else { 404 }), ..Outcome::default() })
-    }
-
     /// Sends a request without a body, with retries.
-    async fn plain(&mut self, method: Method, url: Url) -> Result<Outcome> {
-        let mut request = Request::new(method, url);
-        let reply = match self.other_host {
-            None => self.inner.call(&self.target.endpoint, &self.access, request, &self.target.place).await?,
-            Some(reach) => {
-                request.reach = reach;
-                let unreachable = |fault| problem::unreachable(fault, &self.target.place);
-                let tls = self.inner.http.tls_of(&request.url).map_err(unreachable)?;
-                self.inner.http.send(&request, &tls).await.map_err(unreachable)?
-            }
-        };
+    async fn send_empty(&mut self, method: Method, url: Url) -> Result<Outcome> {
+        let Target { endpoint, place, .. } = self.target;
+        let request = Request::new(method, url, self.origin.clone());
+        let reply = self.inner.call(endpoint, &self.access, request, place).await?;
         if retry::is_passing(reply.answer.status) {
-            let digest = self.descriptor.digest.to_string();
-            return Err(problem::error(reply, &digest, &self.target.place).await);
+            return Err(problem::error(reply, &self.descriptor.digest.to_string(), place).await);
         }
         self.outcome(reply).await
-    }
-
-    /// Sends bytes of the blob in one attempt.
-    async fn send(
-        &mut self,
-        method: Method,
-        url: &Url,
-        reader: &Reader<'_>,
-        offset: u64,
-        length: u64,
-    ) -> Result<Outcome> {
-        let chunked = method == Method::PATCH;
-        let url = if chunked { url.clone() } else { self.commit_url(url) };
-        let mut request = Request::new(method, url).header("content-type", "application/octet-stream");
-        if chunked {
-            request = request.header("content-range", &range::chunk(offset, length));
-        }
-        request.lane = if length >= MIN_BULK_BYTES { Lane::Bulk } else { Lane::Small };
-        match self.stream_with_redirects(request, reader, offset, length).await? {
-            Streamed::Answered(reply) => {
-                let asked = self.inner.http.retry_after(&reply.answer);
-                let passing = retry::is_passing(reply.answer.status);
-                let outcome = self.outcome(*reply).await?;
-                if let LastFailure::Problem(_, _, after) = &mut self.last {
-                    *after = asked;
-                }
-                Ok(if passing { Outcome::default() } else { outcome })
-            }
-            Streamed::Challenged => Ok(Outcome::default()),
-            Streamed::Broken(Fault::Payload(error)) => Err(error),
-            Streamed::Broken(fault) if fault.is_final() => Err(problem::unreachable(fault, &self.target.place)),
-            Streamed::Broken(fault) => {
-                self.last = LastFailure::Fault(fault);
-                Ok(Outcome::default())
-            }
-        }
-    }
-
-    /// Sends a body and follows redirects, with a new body for each.
-    async fn stream_with_redirects(
-        &self,
-        mut request: Request,
-        reader: &Reader<'_>,
-        offset: u64,
-        length: u64,
-    ) -> Result<Streamed> {
-        let (mut other_host, mut visited) = (self.other_host, vec![request.url.clone()]);
-        loop {
-            let body = reader.open(offset, length).await?;
-            let reply = match self.stream(request.clone(), body, other_host).await? {
-                Streamed::Answered(reply) if redirect::is_redirect(reply.answer.status) => reply,
-                streamed => return Ok(streamed),
-            };
-            let (status, location) = (reply.answer.status, reply.answer.header("location"));
-            let hop = redirect::follow(&visited, &request.method, status, location);
-            let hop = hop.map_err(|problem| problem::unreachable(Fault::Final(problem.into()), &self.target.place))?;
-            if !hop.same && other_host.is_none() {
-                other_host = Some(self.inner.http.reach_from(reply.answer.zone));
-            }
-            request.url = hop.url.clone();
-            visited.push(hop.url);
-        }
-    }
-
-    async fn stream(&self, mut request: Request, body: Body, other_host: Option<Reach>) -> Result<Streamed> {
-        let Some(reach) = other_host else {
-            return self.inner.stream(&self.target.endpoint, &self.access, request, body, &self.target.place).await;
-        };
-        request.reach = reach;
-        let tls = self.inner.http.tls_of(&request.url);
-        let tls = tls.map_err(|fault| problem::unreachable(fault, &self.target.place))?;
-        Ok(match self.inner.http.stream(request, body, &tls).await {
-            Ok(reply) => Streamed::Answered(Box::new(reply)),
-            Err(fault) => Streamed::Broken(fault),
-        })
-    }
-
-    fn commit_url(&self, url: &Url) -> Url {
-        let mut url = url.clone();
-        url.query_pairs_mut().append_pair("digest", &self.descriptor.digest.to_string());
-        url
     }
 
     /// Translates an answer for the state machine.
@@ -404,7 +295,7 @@ impl Uploader<'_> {
         let digest = &self.descriptor.digest;
         let location = match (header("location"), header("docker-upload-uuid")) {
             (Some(location), _) => {
-                match redirect::resolve(&reply.url, location) {
+                match ocikit_http::resolve(&reply.url, location) {
                     Ok(location) => Some(location),
                     Err(problem) if status == 202 => return Err(Error::protocol(&self.target.place, problem)),
                     // No further request goes to the location of a complete blob, so an invalid one does not matter.
@@ -415,9 +306,7 @@ impl Uploader<'_> {
             (None, _) => None,
         };
         if let (Some(location), 200..300) = (&location, status) {
-            let own = redirect::same_server(&self.target.endpoint.base, location);
-            let reach = self.other_host.unwrap_or_else(|| self.inner.http.reach_from(reply.answer.zone));
-            self.other_host = (!own).then_some(reach);
+            self.origin = self.inner.http.origin_of(location, self.target.endpoint.home(), &reply);
         }
         let outcome = Outcome {
             kind: OutcomeKind::Status(status),
@@ -433,5 +322,39 @@ impl Uploader<'_> {
             self.last = LastFailure::Problem(status, Problem::of(reply).await, None);
         }
         Ok(outcome)
+    }
+
+    fn take_last(&mut self) -> Error {
+        std::mem::replace(&mut self.last, LastFailure::Nothing).error(self.descriptor, self.target)
+    }
+}
+
+/// The last failure, reported when no attempt is left.
+enum LastFailure {
+    Nothing,
+    /// The registry reported success, and the blob does not exist.
+    Absent,
+    NoAnswer(RequestError),
+    /// An answer with this status, and its `Retry-After`.
+    Problem(u16, Problem, Option<Duration>),
+}
+
+impl LastFailure {
+    fn error(self, descriptor: &Descriptor, target: &Target) -> Error {
+        match self {
+            LastFailure::NoAnswer(error) => problem::unreachable(error, &target.place),
+            // 404 refers to the session here, and not to the blob.
+            LastFailure::Problem(404, problem, _) => {
+                Error::Refused { place: target.place.clone(), status: 404, problem: problem.text }
+            }
+            LastFailure::Problem(status, problem, _) => {
+                problem::error_of_status(status, problem, &descriptor.digest.to_string(), &target.place)
+            }
+            LastFailure::Absent => {
+                let problem = format!("it accepted {} and does not return it", descriptor.digest);
+                Error::protocol(&target.place, problem)
+            }
+            LastFailure::Nothing => Error::protocol(&target.place, "it started an upload without a location"),
+        }
     }
 }

@@ -3,14 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Method, Url};
+use ocikit_http::{Method, Origin, Request, Url, lock};
 use tokio::runtime::Handle;
 
 use crate::auth::Access;
-use crate::client::Inner;
-use crate::http::address::Reach;
-use crate::http::send::Request;
-use crate::http::transport::lock;
+use crate::inner::Inner;
 use crate::target::Target;
 
 /// Time limit for cancelling an upload session, retries included.
@@ -32,8 +29,8 @@ pub(super) struct OpenSession {
 
 struct Open {
     url: Url,
-    /// The zones that may be contacted, if the session is on another host, which gets no credentials.
-    other_host: Option<Reach>,
+    /// Whether the session is on the registry or on another host, which gets no credentials.
+    origin: Origin,
 }
 
 impl OpenSession {
@@ -44,9 +41,9 @@ impl OpenSession {
     }
 
     /// Sets the current session, if there is one.
-    pub(super) fn note(&mut self, url: Option<&Url>, other_host: Option<Reach>) {
+    pub(super) fn note(&mut self, url: Option<&Url>, origin: &Origin) {
         if let Some(url) = url {
-            self.open = Some(Open { url: url.clone(), other_host });
+            self.open = Some(Open { url: url.clone(), origin: origin.clone() });
         }
     }
 
@@ -82,19 +79,9 @@ impl Drop for OpenSession {
     }
 }
 
-async fn cancel(inner: Arc<Inner>, target: Arc<Target>, access: Access, Open { url, other_host }: Open) {
-    let mut request = Request::new(Method::DELETE, url);
-    let cancelled = async {
-        match other_host {
-            None => drop(inner.call(&target.endpoint, &access, request, &target.place).await),
-            Some(reach) => {
-                request.reach = reach;
-                if let Ok(tls) = inner.http.tls_of(&request.url) {
-                    drop(inner.http.send(&request, &tls).await);
-                }
-            }
-        }
-    };
+async fn cancel(inner: Arc<Inner>, target: Arc<Target>, access: Access, Open { url, origin }: Open) {
+    let request = Request::new(Method::DELETE, url, origin);
+    let cancelled = inner.call(&target.endpoint, &access, request, &target.place);
     // The outcome does not matter: the registry expires the session anyway.
     let _ = tokio::time::timeout(CANCEL_TIMEOUT, cancelled).await;
 }

@@ -1,11 +1,11 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt, stream};
+use ocikit_http::{BodySource, BoxError, StreamBody, lock};
 use ocikit_image::{Body, ByteRange, Error, Mismatch, Result, Source};
 use ocikit_spec::{Descriptor, Hasher};
-
-use crate::http::transport::lock;
 
 /// Reads a blob from its source, from any offset and as often as the upload needs it, and hashes every byte once.
 ///
@@ -30,6 +30,11 @@ impl<'a> Reader<'a> {
         Reader { descriptor, from, hashed: Arc::new(Mutex::new(Hashed { hasher, position: 0 })) }
     }
 
+    /// Returns `length` bytes from an offset on as the body of a request, which is opened when the request is sent.
+    pub(crate) fn part(&self, offset: u64, length: u64) -> BlobPart<'_> {
+        BlobPart { reader: self, offset, length }
+    }
+
     /// Returns `length` bytes from an offset on.
     pub(crate) async fn open(&self, offset: u64, length: u64) -> Result<Body> {
         let end = offset + length;
@@ -45,6 +50,23 @@ impl<'a> Reader<'a> {
         let trusted = body.is_known_to_be(&self.descriptor.digest);
         let check = Check { descriptor, place: place.into(), hashed: self.hashed.clone(), trusted };
         Ok(Body::new(length, checked(body, check, offset, end)))
+    }
+}
+
+/// Bytes of a blob as the body of a request.
+pub(crate) struct BlobPart<'a> {
+    reader: &'a Reader<'a>,
+    offset: u64,
+    length: u64,
+}
+
+impl BodySource for BlobPart<'_> {
+    fn open(&self) -> BoxFuture<'_, Result<StreamBody, BoxError>> {
+        Box::pin(async {
+            let body = self.reader.open(self.offset, self.length).await?;
+            let chunks = body.map(|chunk| chunk.map_err(BoxError::from)).boxed();
+            Ok(StreamBody { length: self.length, chunks })
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Decides what to send next in an upload, from the answers so far. Makes no requests.
 
-use reqwest::Url;
+use ocikit_http::Url;
 
 /// Maximum number of times that an upload restarts from zero.
 const MAX_RESTARTS: u32 = 5;

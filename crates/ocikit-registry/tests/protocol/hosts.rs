@@ -1,14 +1,16 @@
 //! TLS, proxies and mirrors.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use futures::future::BoxFuture;
 use ocikit_image::{Memory, Name, Sink, Source, SourceExt, testing};
 use ocikit_registry::hosts::{
     HostOptions, HostSettings, Identity, ProxyOptions, RegistriesConf, Scheme, TlsSettings, Verify,
 };
-use ocikit_registry::{Client, ClientOptions, NoAnswer, RemoteRepository};
+use ocikit_registry::{Client, ClientOptions, NoAnswer, RemoteRepository, Resolver};
 use ocikit_spec::{Descriptor, MediaType};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use tempfile::TempDir;
@@ -77,7 +79,7 @@ impl Authority {
     }
 
     fn trusted(&self) -> TlsSettings {
-        TlsSettings { authorities: vec![self.path("ca.crt")], ..TlsSettings::default() }
+        TlsSettings { authorities: vec![self.path("ca.crt").into()], ..TlsSettings::default() }
     }
 }
 
@@ -120,7 +122,8 @@ async fn certificates_are_verified_by_default() {
 async fn client_certificate_is_presented_on_request() {
     let authority = Authority::new();
     let double = authority.registry(true, &["http/1.1"]).await;
-    let identity = Identity { certificate: authority.path("client.cert"), key: authority.path("client.key") };
+    let identity =
+        Identity { certificate: authority.path("client.cert").into(), key: authority.path("client.key").into() };
     let shown = TlsSettings { identity: Some(identity), ..authority.trusted() };
     assert!(!repository(&double, secure(shown)).has(&absent()).await.unwrap());
     failed(repository(&double, secure(authority.trusted())).has(&absent()).await);
@@ -141,7 +144,7 @@ async fn error_names_an_invalid_certificate_file() {
     let double = authority.registry(false, &["http/1.1"]).await;
     authority.write("empty.crt", "");
     for file in ["empty.crt", "missing.crt"] {
-        let tls = TlsSettings { authorities: vec![authority.path(file)], ..TlsSettings::default() };
+        let tls = TlsSettings { authorities: vec![authority.path(file).into()], ..TlsSettings::default() };
         let error = failed(repository(&double, secure(tls)).has(&absent()).await);
         assert!(error.contains(file), "{error}");
     }
@@ -475,7 +478,7 @@ async fn self_signed_certificate_is_trusted_if_configured() {
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
         let double = Double::secure(config).await;
-        let tls = TlsSettings { authorities: vec![file], ..TlsSettings::default() };
+        let tls = TlsSettings { authorities: vec![file.into()], ..TlsSettings::default() };
         assert!(!repository(&double, secure(tls)).has(&absent()).await.unwrap(), "{is_authority}");
         let untrusted = repository(&double, secure(TlsSettings::default())).has(&absent()).await.unwrap_err();
         assert_eq!(untrusted.no_answer(), Some(NoAnswer::UntrustedCertificate), "{untrusted:?}");
@@ -495,4 +498,68 @@ async fn certificate_for_another_name_is_named_in_the_error() {
     let error = failed::<()>(Err(error));
     let expected = "TLS failed: the server's certificate is for 127.0.0.1, registry.example, not for localhost";
     assert!(error.ends_with(expected), "{error}");
+}
+
+/// A resolver that knows one name, of this machine.
+#[derive(Debug)]
+struct OneName(&'static str);
+
+impl Resolver for OneName {
+    fn resolve(&self, host: &str) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
+        let found = if host == self.0 { vec![IpAddr::from([127, 0, 0, 1])] } else { Vec::new() };
+        Box::pin(async { Ok(found) })
+    }
+}
+
+#[tokio::test]
+async fn certificates_configuration_and_resolver_can_come_from_the_caller() {
+    let authority = Authority::new();
+    let read = |name: &str| std::fs::read(authority.path(name)).unwrap();
+    let identity = || Identity { certificate: read("client.cert").into(), key: read("client.key").into() };
+    let from_memory = || TlsSettings {
+        authorities: vec![read("ca.crt").into()],
+        identity: Some(identity()),
+        ..TlsSettings::default()
+    };
+    let configured = from_memory().load().unwrap();
+    assert!(configured.config.is_some() && configured.identity.is_none());
+    for (tls, reads) in [
+        (from_memory(), true),
+        (TlsSettings { system_authorities: false, ..from_memory() }, true),
+        (configured.clone(), true),
+        (TlsSettings { identity: None, ..from_memory() }, false),
+        (configured.without_identity(), false),
+    ] {
+        let double = authority.registry(true, &["http/1.1"]).await;
+        let outcome = repository(&double, secure(tls)).has(&absent()).await;
+        assert_eq!(outcome.is_ok(), reads, "{outcome:?}");
+    }
+
+    let double = Double::start().await;
+    let (_, port) = double.host().split_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
+    let others = HostSettings { scheme: Scheme::Http, ..HostSettings::default() };
+    let hosts = HostOptions { others, ..HostOptions::default() };
+    let resolver = Arc::new(OneName("registry.test"));
+    let retry = ocikit_registry::RetryOptions::never();
+    let client = Client::new(ClientOptions { hosts, resolver, retry, ..options() });
+    let at = |host: &str| client.repository(format!("{host}:{port}/a").parse().unwrap()).unwrap();
+    assert!(!at("registry.test").has(&absent()).await.unwrap());
+    assert!(at("other.test").has(&absent()).await.is_err());
+}
+
+/// A configuration of the caller presents its client certificate only to the registries that the caller names.
+#[tokio::test]
+async fn client_certificate_of_a_configuration_is_not_presented_after_a_redirect() {
+    let authority = Authority::new();
+    let identity =
+        Identity { certificate: authority.path("client.cert").into(), key: authority.path("client.key").into() };
+    let tls = TlsSettings { identity: Some(identity), ..authority.trusted() }.load().unwrap();
+    let [registry, other] =
+        [authority.registry(true, &["http/1.1"]).await, authority.registry(true, &["http/1.1"]).await];
+    let target = format!("https://{}/blob", other.host());
+    registry.rule(move |_| Action::Reply(307, vec![("location", target.clone())], bytes::Bytes::new()));
+    let hosts = HostOptions { others: secure(tls), ..HostOptions::default() };
+    let repository = crate::support::repository(&client_with(hosts), &registry, "a");
+    let error = repository.has(&absent()).await.unwrap_err();
+    assert!(!registry.log().is_empty() && other.log().is_empty(), "{error:?}");
 }

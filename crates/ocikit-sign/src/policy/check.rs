@@ -298,7 +298,7 @@ mod tests {
     use ocikit_image::{CopyOptions, Memory, Sink, testing};
 
     use super::*;
-    use crate::http::{Http, HttpOptions};
+    use crate::http::Http;
     use crate::key::{KeyKind, PrivateKey};
     use crate::policy::file::SignerFiles;
     use crate::sign::{SignOptions, attach, sign};
@@ -313,7 +313,7 @@ mod tests {
         let root = Root::at(memory.clone(), image).await.unwrap();
         let (place, now): (Arc<dyn Sink>, _) = (memory, world.trust().now);
         let leaf = world.certificate(certified, |_| {});
-        let http = Http::new(&HttpOptions { system_authorities: false, ..HttpOptions::default() }).unwrap();
+        let http = Http::new(&crate::http::tests::local()).unwrap();
         let material = VerificationMaterial { certificates: vec![leaf], ..VerificationMaterial::new(http, now) };
         for (key, material) in [(plain, None), (certified, Some(material))] {
             let options = SignOptions { material, ..SignOptions::new(vec![Format::Cosign], now) };

@@ -71,7 +71,7 @@ fn invalid_configurations_are_refused() {
 #[test]
 fn a_secret_has_two_base64_fields() {
     let found = identity(br#"{"certData": "QUJD\n", "privateKeyData": "REVG", "clientID": "x"}"#).unwrap();
-    assert_eq!((&found.chain[..], &found.key[..]), (&b"ABC"[..], &b"DEF"[..]));
+    assert_eq!((found.certificate, found.key), (b"ABC".to_vec().into(), b"DEF".to_vec().into()));
     for text in ["", "{}", r#"{"certData": "QUJD"}"#, r#"{"certData": "QUJD", "privateKeyData": "TOP-SECRET!"}"#] {
         let error = identity(text.as_bytes()).unwrap_err().to_string();
         assert!(error.contains("cannot use the client certificate") && !error.contains("SECRET"), "{error}");

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::algorithm::Hash;
 use crate::error::{Error, Result};
-use crate::http::Http;
+use crate::http::{Http, times};
 use crate::pki::Certificate;
 use crate::redact::{RedactedList, address};
 use crate::refusal::Refusal;
@@ -91,7 +91,7 @@ impl VerificationMaterial {
         let request = request.map_err(|error| refuse(error.to_string()))?;
         let answer = self.http.post(url, "application/timestamp-query", &[], request, MAX_RESPONSE_BYTES).await?;
         if !(200..300).contains(&answer.status) {
-            return Err(refuse(format!("it answers with status {}{}", answer.status, answer.times())));
+            return Err(refuse(format!("it answers with status {}{}", answer.status, times(answer.attempts))));
         }
         let token = timestamp::token(&answer.body).map_err(|why| refuse(why.to_string()))?;
         if let Some(root) = &self.root {
@@ -100,7 +100,7 @@ impl VerificationMaterial {
                 return Err(refuse("its response is to another request".to_owned()));
             }
         }
-        Ok(answer.body)
+        Ok(answer.body.into())
     }
 
     /// Verifies the evidence as a later verification does, before it is stored.

@@ -2,12 +2,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ocikit_http::Document;
 use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::http::{Http, HttpResponse};
+use crate::http::{Http, times};
 use crate::key::Scheme;
 use crate::pki::Certificate;
 use crate::redact::address;
@@ -45,7 +46,7 @@ pub async fn certify(http: &Http, authority: &str, token: &str, signer: &dyn Sig
     let CertificateResponse { embedded, detached } = read(&url, &answer).map_err(|error| match error {
         // The error message of a service may repeat the token, which must not be shown.
         Error::Service { problem, .. } if token.split('.').any(|part| !part.is_empty() && problem.contains(part)) => {
-            refuse(format!("it answers with status {}{}", answer.status, answer.times()))
+            refuse(format!("it answers with status {}{}", answer.status, times(answer.attempts)))
         }
         error => error,
     })?;
@@ -93,13 +94,13 @@ fn subject(token: &str) -> Result<String> {
 }
 
 /// Parses the JSON body of a successful response.
-pub(super) fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &HttpResponse) -> Result<T> {
+pub(super) fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &Document) -> Result<T> {
     let refuse = |problem: String| Error::Service { place: address(url), problem };
     if !(200..300).contains(&answer.status) {
         // Services explain errors in the body.
         let said = String::from_utf8_lossy(&answer.body);
         let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
-        let times = answer.times();
+        let times = times(answer.attempts);
         return Err(refuse(format!("it answers with status {}{times}: {}", answer.status, said.trim())));
     }
     serde_json::from_slice(&answer.body).map_err(|error| refuse(format!("its response is malformed: {error}")))

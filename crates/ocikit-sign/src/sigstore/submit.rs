@@ -47,7 +47,7 @@ async fn submit_v1(http: &Http, base: &str, signed: &SignedMessage<'_>, kind: Ke
         http.post(&url, JSON, &[], request_v1(signed, kind)?.to_string().into_bytes(), MAX_RESPONSE_BYTES).await?;
     // Conflict: the entry exists already, for example if the same content is signed twice with RSA. Only the last
     // part of the location is used.
-    let there = answer.location.as_deref().and_then(|location| location.rsplit('/').next());
+    let there = answer.header("location").and_then(|location| location.rsplit('/').next());
     if let (409, Some(id)) = (answer.status, there)
         && !id.is_empty()
         && id.bytes().all(|byte| byte.is_ascii_hexdigit())

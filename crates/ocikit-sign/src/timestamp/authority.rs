@@ -5,7 +5,7 @@ use aws_lc_rs::rand;
 use super::{Authorities, MAX_TIMESTAMP_BYTES, VerifiedTimestamp, is_answer, request, token, verify};
 use crate::algorithm::Hash;
 use crate::error::{Error, Result};
-use crate::http::{Http, failed, parsed};
+use crate::http::{Http, failed, parsed, times};
 use crate::pki::Certificate;
 use crate::redact::Redacted;
 
@@ -41,9 +41,13 @@ impl TimestampAuthority {
         let response =
             self.http.post(&self.url, REQUEST_TYPE, &headers, request_body, MAX_TIMESTAMP_BYTES as usize).await?;
         if response.status != 200 && response.status != 201 {
-            return Err(refuse(&format_args!("it answers with status {}{}", response.status, response.times())));
+            return Err(refuse(&format_args!(
+                "it answers with status {}{}",
+                response.status,
+                times(response.attempts)
+            )));
         }
-        if response.content_type.split(';').next().map(str::trim) != Some(RESPONSE_TYPE) {
+        if response.header("content-type").unwrap_or_default().split(';').next().map(str::trim) != Some(RESPONSE_TYPE) {
             return Err(refuse(&"its response is not a timestamp"));
         }
         let token = token(&response.body).map_err(|why| refuse(&why))?;

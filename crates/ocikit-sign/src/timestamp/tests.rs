@@ -270,9 +270,8 @@ async fn serve(tsa: Tsa, status: &'static str, kind: &'static str, change: fn(&m
 
 #[tokio::test]
 async fn responses_of_authorities_are_verified() {
-    let retries = ocikit_image::RetryOptions::never();
-    let http = crate::Http::new(&crate::HttpOptions { system_authorities: false, retries, ..Default::default() });
-    let http = http.unwrap();
+    let retries = ocikit_http::RetryOptions::never();
+    let http = crate::Http::new(&crate::HttpOptions { retries, ..crate::http::tests::local() }).unwrap();
     const KIND: &str = "application/timestamp-reply";
     type Case<'a> = (&'static str, &'static str, fn(&mut TokenContent), &'a [u8], &'a str);
     let cases: [Case<'_>; 6] = [

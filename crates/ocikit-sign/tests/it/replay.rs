@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, Source, SourceExt, testing};
 use ocikit_sign::{
     AttestOptions, Certificate, CertificateTrust, Depth, Error, ExternalSignature, Format, Http, HttpOptions, KeyKind,
-    LogCheck, Outcome, Pattern, PrivateKey, Refusal, SignOptions, Trust, TrustedRoot, VerificationMaterial,
-    VerifyOptions, attach, attest, sign, verify,
+    LogCheck, Outcome, Pattern, PrivateKey, Refusal, SignOptions, TlsSettings, Trust, TrustedRoot,
+    VerificationMaterial, VerifyOptions, attach, attest, sign, verify,
 };
 use ocikit_spec::{Descriptor, Document};
 use rcgen::{
@@ -91,7 +91,8 @@ fn certified(key: &PrivateKey, from: i32, to: i32) -> Vec<Certificate> {
 async fn a_certificate_signs_one_image_too_and_at_its_time() {
     let key = PrivateKey::generate(KeyKind::P256).unwrap();
     let now: Timestamp = "2026-06-15T12:00:00Z".parse().unwrap();
-    let http = Http::new(&HttpOptions { system_authorities: false, ..HttpOptions::default() }).unwrap();
+    let tls = TlsSettings { system_authorities: false, ..TlsSettings::default() };
+    let http = Http::new(&HttpOptions { tls, ..HttpOptions::default() }).unwrap();
     let certificates = certified(&key, 2026, 2027);
     let trust = |identity: &str, issuers: &[Certificate], now: Timestamp| {
         let trust = CertificateTrust {

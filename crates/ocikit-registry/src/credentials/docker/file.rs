@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use ocikit_http::Secret;
 use ocikit_spec::Registry;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::credentials::{Credential, Secret};
+use crate::credentials::keychain::Credential;
 
 /// The key under which docker stores the credential of Docker Hub.
 pub(crate) const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use ocikit_http::Secret;
 use ocikit_image::process::command;
 use ocikit_image::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use tokio::process::Command;
 use zeroize::Zeroizing;
 
 use super::file::{TOKEN_USER, credential_of};
-use crate::credentials::{Credential, Secret};
+use crate::credentials::keychain::Credential;
 
 /// Maximum size of a helper's output.
 const MAX_OUTPUT_BYTES: u64 = 1 << 20;

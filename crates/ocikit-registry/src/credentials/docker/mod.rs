@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use ocikit_http::lock;
 use ocikit_image::{Error, Result, bridge};
 use ocikit_spec::Registry;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
-use super::{Credential, Keychain, Keychains};
-use crate::http::transport::lock;
+use super::keychain::{Credential, Keychain, Keychains};
 
 use file::{Candidate, File};
 use helper::Helper;

@@ -13,11 +13,11 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::file::{normalize, server};
-use crate::credentials::Credential;
+use crate::credentials::keychain::Credential;
 
 /// Returns the contents of the file; `None` if it is missing or empty.
 pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    match crate::files::read(path) {
+    match ocikit_http::files::read(path) {
         Ok(text) if text.iter().all(u8::is_ascii_whitespace) => Ok(None),
         Ok(text) => Ok(Some(Zeroizing::new(text))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -9,7 +9,11 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Reads a whole file of at most 16 MiB. Pipes and sockets are refused, since opening one blocks until it has a writer;
 /// the size limit also ends the reading of devices. `/dev/null` reads as an empty file.
-pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+///
+/// Those of the file system; `InvalidInput` for a pipe or socket, `FileTooLarge` for a larger file.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     if is_pipe(&fs::metadata(path)?) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a pipe or socket, not a regular file"));
     }
@@ -22,7 +26,11 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Reads a whole file as UTF-8.
-pub(crate) fn read_to_string(path: &Path) -> io::Result<String> {
+///
+/// # Errors
+///
+/// As [`read`], and `InvalidData` if it is not UTF-8.
+pub fn read_to_string(path: &Path) -> io::Result<String> {
     String::from_utf8(read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 

@@ -2,12 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use ocikit_image::{Error, NoAnswer, retry};
+use ocikit_http::{Cause, Reply, RequestError, Secrets, retry};
+use ocikit_image::{Error, NoAnswer};
 use serde::Deserialize;
-
-use super::fault::Fault;
-use super::redact::Secrets;
-use super::send::Reply;
 
 /// Maximum number of bytes that are read of an error.
 const MAX_ERROR_BYTES: u64 = 64 << 10;
@@ -32,7 +29,7 @@ impl Problem {
         let retry_after = retry_after.and_then(|header| retry::retry_after(header, SystemTime::now()));
         let secrets = reply.secrets;
         let body = reply.answer.read(MAX_ERROR_BYTES).await;
-        Problem { retry_after, ..Problem::parse(status, &body.ok().flatten().unwrap_or_default(), &secrets) }
+        Problem { retry_after, ..Problem::parse(status, &body.unwrap_or_default(), &secrets) }
     }
 
     fn parse(status: u16, body: &[u8], secrets: &Secrets) -> Problem {
@@ -124,10 +121,44 @@ pub(crate) fn error_of_status(status: u16, problem: Problem, what: &str, place: 
 }
 
 /// Returns the error for a request without an answer.
-pub(crate) fn unreachable(fault: Fault, place: &str) -> Error {
-    match fault {
-        Fault::Payload(error) | Fault::Setup(error) => error,
-        fault => Error::Unreachable { place: place.to_owned(), cause: fault.cause(), source: Box::new(fault) },
+pub(crate) fn unreachable(error: RequestError, place: &str) -> Error {
+    match error {
+        // The source of an upload fails with an error of this type.
+        RequestError::Payload(error) => match error.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(error) => Error::broken(place, error),
+        },
+        RequestError::Setup(error) => unusable(error),
+        error => Error::Unreachable { place: place.to_owned(), cause: no_answer(error.cause()), source: error.into() },
+    }
+}
+
+fn no_answer(cause: Cause) -> NoAnswer {
+    match cause {
+        Cause::ConnectionRefused => NoAnswer::ConnectionRefused,
+        Cause::NameResolution => NoAnswer::NameResolution,
+        Cause::Tls => NoAnswer::Tls,
+        Cause::UntrustedCertificate => NoAnswer::UntrustedCertificate,
+        Cause::CertificateName => NoAnswer::CertificateName,
+        Cause::CertificateTime => NoAnswer::CertificateTime,
+        Cause::Proxy => NoAnswer::Proxy,
+        Cause::SpeaksPlainHttp => NoAnswer::SpeaksPlainHttp,
+        Cause::SpeaksTls => NoAnswer::SpeaksTls,
+        Cause::OutOfReach => NoAnswer::OutOfReach,
+        Cause::TimedOut => NoAnswer::TimedOut,
+        _ => NoAnswer::Other,
+    }
+}
+
+/// Returns the error for settings that cannot be used.
+pub(crate) fn unusable(error: ocikit_http::Error) -> Error {
+    match error {
+        ocikit_http::Error::Read { path, source } => Error::failed("read", path.display(), source),
+        ocikit_http::Error::Certificates { place, source } | ocikit_http::Error::Identity { place, source } => {
+            Error::Broken { place, source }
+        }
+        ocikit_http::Error::Proxy { variable, problem } => Error::Proxy { variable, problem },
+        error => Error::broken("the HTTP client", error),
     }
 }
 

@@ -1,13 +1,18 @@
 //! Classifies addresses, and decides which of them a server may redirect to.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt::{self, Debug};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
-use reqwest::Url;
+use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::url::{Url, bare};
 
 /// The network zone of an address, the most protected last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Zone {
+pub enum Zone {
     /// The internet.
     Public,
     /// A private network.
@@ -19,7 +24,8 @@ pub(crate) enum Zone {
 }
 
 impl Zone {
-    pub(crate) fn of(address: IpAddr) -> Zone {
+    /// Returns the zone of an address.
+    pub fn of(address: IpAddr) -> Zone {
         match address {
             IpAddr::V4(address) => Zone::of_v4(address),
             IpAddr::V6(address) => Zone::of_v6(address),
@@ -122,7 +128,7 @@ fn embedded(address: Ipv6Addr) -> Option<Zone> {
 
 /// The addresses that a request may be sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Reach {
+pub enum Reach {
     /// Any address: the user named the server.
     Anywhere,
     /// An address that a server in this zone may name.
@@ -144,11 +150,19 @@ impl Reach {
 
     /// Returns whether a URL may be requested, as far as its text shows. Host names are checked when they are resolved.
     pub(crate) fn permits_url(self, url: &Url) -> bool {
-        let Some(host) = url.host_str() else { return false };
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        match bare.parse::<IpAddr>() {
+        let host = bare(url.host());
+        match host.parse::<IpAddr>() {
             Ok(address) => self.permits(Zone::of(address)),
-            Err(_) => self.permits(zone_of_name(bare)),
+            Err(_) => !host.is_empty() && self.permits(zone_of_name(host)),
+        }
+    }
+
+    /// Returns what both permit.
+    pub(crate) fn narrowed(self, other: Reach) -> Reach {
+        match (self, other) {
+            (Reach::Anywhere, reach) | (reach, Reach::Anywhere) => reach,
+            // What a zone may name includes what a less protected zone may name.
+            (Reach::From(one), Reach::From(other)) => Reach::From(one.min(other)),
         }
     }
 
@@ -158,20 +172,18 @@ impl Reach {
     /// # Errors
     ///
     /// [`OutOfReach`] if the request is not allowed.
-    pub(crate) async fn permits_by_proxy(self, url: &Url) -> Result<(), OutOfReach> {
-        let host = url.host_str().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        if self == Reach::Anywhere || bare.parse::<IpAddr>().is_ok() {
+    pub(crate) async fn permits_by_proxy(self, url: &Url, resolver: &dyn Resolver) -> Result<(), OutOfReach> {
+        let host = bare(url.host());
+        if self == Reach::Anywhere || host.parse::<IpAddr>().is_ok() {
             return Ok(());
         }
-        let Ok(found) = tokio::net::lookup_host((bare, 0)).await else {
-            return Err(OutOfReach::unknown(bare));
+        let Ok(found) = resolver.resolve(host).await else {
+            return Err(OutOfReach::unknown(host));
         };
-        let zones: Vec<_> = found.map(|found| Zone::of(found.ip())).collect();
         // The proxy may choose any of them.
-        match zones.iter().all(|zone| self.permits(*zone)) && !zones.is_empty() {
+        match found.iter().all(|found| self.permits(Zone::of(*found))) && !found.is_empty() {
             true => Ok(()),
-            false => Err(OutOfReach::private(bare)),
+            false => Err(OutOfReach::private(host)),
         }
     }
 }
@@ -188,32 +200,55 @@ fn zone_of_name(name: &str) -> Zone {
     }
 }
 
-/// A DNS resolver that removes addresses out of reach.
-#[derive(Debug)]
-pub(crate) struct Resolver(pub(crate) Reach);
+/// Resolves host names. Which of the addresses may be contacted is decided afterwards.
+pub trait Resolver: Debug + Send + Sync + 'static {
+    /// Returns the addresses of a host, the preferred one first.
+    fn resolve(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
+}
 
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let reach = self.0;
+/// The resolver of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemResolver;
+
+impl Resolver for SystemResolver {
+    fn resolve(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let host = host.to_owned();
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let found: Vec<_> = found.map_err(|error| Unresolved(name.as_str().to_owned(), error))?.collect();
+            let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
+            Ok(found.map(|found| found.ip()).collect())
+        })
+    }
+}
+
+/// A resolver that removes addresses out of reach.
+#[derive(Debug)]
+pub(crate) struct GuardedResolver {
+    pub(crate) reach: Reach,
+    pub(crate) resolver: Arc<dyn Resolver>,
+}
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (reach, resolving) = (self.reach, self.resolver.resolve(name.as_str()));
+        Box::pin(async move {
+            let found = resolving.await.map_err(|error| Unresolved(name.as_str().to_owned(), error))?;
             let any = !found.is_empty();
-            let reachable: Vec<_> = found.into_iter().filter(|found| reach.permits(Zone::of(found.ip()))).collect();
+            let reachable: Vec<_> = found.into_iter().filter(|found| reach.permits(Zone::of(*found))).collect();
             if any && reachable.is_empty() {
                 return Err(Box::<dyn std::error::Error + Send + Sync>::from(OutOfReach::private(name.as_str())));
             }
-            Ok(Box::new(reachable.into_iter()) as Addrs)
+            // The client sets the port.
+            Ok(Box::new(reachable.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
     }
 }
 
 /// Name resolution failed.
 #[derive(Debug)]
-pub(crate) struct Unresolved(String, std::io::Error);
+pub(crate) struct Unresolved(String, io::Error);
 
-impl std::fmt::Display for Unresolved {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let problem = self.1.to_string();
         let problem = problem.strip_prefix("failed to lookup address information: ").unwrap_or(&problem);
         write!(f, "name resolution of `{}` failed: {problem}", self.0)
@@ -241,8 +276,8 @@ impl OutOfReach {
     }
 }
 
-impl std::fmt::Display for OutOfReach {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for OutOfReach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = &self.host;
         match self.is_known {
             true => write!(f, "a public server names `{host}`, an address of a private network or of this machine"),
@@ -333,6 +368,20 @@ mod tests {
     }
 
     #[test]
+    fn narrowed_reach_permits_what_both_permit() {
+        let zones = [Zone::Public, Zone::Private, Zone::Loopback, Zone::Link];
+        let reaches: Vec<_> = zones.map(Reach::From).into_iter().chain([Reach::Anywhere]).collect();
+        for one in &reaches {
+            for other in &reaches {
+                for zone in zones {
+                    let both = one.permits(zone) && other.permits(zone);
+                    assert_eq!(one.narrowed(*other).permits(zone), both, "{one:?} {other:?} {zone:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn literal_addresses_in_urls_are_checked() {
         for (url, permitted) in [
             ("https://example.com/", true),
@@ -359,12 +408,15 @@ mod tests {
 
     #[tokio::test]
     async fn resolved_addresses_are_checked() {
-        let ask = |reach| Resolver(reach).resolve("localhost".parse().unwrap());
+        let ask = |reach| {
+            let guarded = GuardedResolver { reach, resolver: Arc::new(SystemResolver) };
+            guarded.resolve("localhost".parse().unwrap())
+        };
         assert!(ask(Reach::Anywhere).await.unwrap().next().is_some());
         assert!(ask(Reach::From(Zone::Public)).await.is_err());
         let by_proxy = |reach: Reach, url: &str| {
             let url: Url = url.parse().unwrap();
-            async move { reach.permits_by_proxy(&url).await.is_ok() }
+            async move { reach.permits_by_proxy(&url, &SystemResolver).await.is_ok() }
         };
         assert!(by_proxy(Reach::Anywhere, "http://registry.invalid/").await);
         // `localhost` resolves to a loopback address.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ocikit_spec::Registry;
-use reqwest::{Method, Url};
+use reqwest::Method;
 
-use super::fault::Fault;
+use crate::request_error::RequestError;
+use crate::url::Url;
 
 /// An event in the life of a request.
 #[derive(Debug, Clone, Copy)]
@@ -65,63 +66,19 @@ pub trait RequestObserver: Debug + Send + Sync + 'static {
 pub(crate) struct ObserverHandle(pub(crate) Option<Arc<dyn RequestObserver>>);
 
 impl ObserverHandle {
-    pub(crate) fn outcome(&self, method: &Method, url: &Url, outcome: &Result<u16, &Fault>, time: Duration) {
+    pub(crate) fn outcome(&self, method: &Method, url: &Url, outcome: &Result<u16, &RequestError>, time: Duration) {
         let Some(observer) = &self.0 else { return };
         let problem = outcome.as_ref().map_or_else(ToString::to_string, |_| String::new());
         let outcome = match outcome {
             Ok(status) => RequestOutcome::Answered { status: *status, time },
             Err(_) => RequestOutcome::Failed { problem: &problem, time },
         };
-        observer.request(RequestEvent { method: method.as_str(), url: &shown(url), outcome });
-    }
-
-    pub(crate) fn credential_failed(&self, registry: &Registry, problem: &str) {
-        if let Some(observer) = &self.0 {
-            observer.credential_failed(registry, problem);
-        }
+        observer.request(RequestEvent { method: method.as_str(), url: &url.to_string(), outcome });
     }
 
     pub(crate) fn retried(&self, method: &Method, url: &Url, pause: Duration, failures: u32) {
         let Some(observer) = &self.0 else { return };
         let outcome = RequestOutcome::Retried { pause, failures };
-        observer.request(RequestEvent { method: method.as_str(), url: &shown(url), outcome });
-    }
-}
-
-/// Returns a URL without secrets. The name of an upload session is one, since it may be all that is needed to write to
-/// the session.
-fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_query(None);
-    url.set_fragment(None);
-    const UPLOADS: &str = "/blobs/uploads/";
-    match url.as_str().find(UPLOADS) {
-        Some(at) if url.as_str().len() > at + UPLOADS.len() => format!("{}…", &url.as_str()[..at + UPLOADS.len()]),
-        _ => url.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn observed_urls_contain_no_secrets() {
-        for (url, expected) in [
-            ("https://a/v2/x/manifests/1", "https://a/v2/x/manifests/1"),
-            (
-                "https://user:secret@a:5000/v2/x/blobs/sha256:ab?token=secret#secret",
-                "https://a:5000/v2/x/blobs/sha256:ab",
-            ),
-            ("https://a/v2/x/blobs/uploads/", "https://a/v2/x/blobs/uploads/"),
-            ("https://a/v2/x/blobs/uploads/?digest=sha256:ab&mount=secret", "https://a/v2/x/blobs/uploads/"),
-            ("https://a/v2/x/blobs/uploads/secret?_state=secret", "https://a/v2/x/blobs/uploads/…"),
-            ("https://a/v2/x/blobs/uploads/secret/secret", "https://a/v2/x/blobs/uploads/…"),
-            ("https://a/token?service=a&scope=b&account=c", "https://a/token"),
-        ] {
-            assert_eq!(shown(&url.parse().unwrap()), expected);
-        }
+        observer.request(RequestEvent { method: method.as_str(), url: &url.to_string(), outcome });
     }
 }

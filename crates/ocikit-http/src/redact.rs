@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
 
-use crate::credentials::Secret;
+use crate::secret::Secret;
 
 /// Replaces a secret.
 const HIDDEN: &str = "***";
@@ -17,7 +17,7 @@ const SECRET_FIELDS: [&str; 3] = ["refresh_token", "password", "access_token"];
 
 /// The secrets of a request, in every encoding in which a server may repeat them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Secrets(Vec<Secret>);
+pub struct Secrets(Vec<Secret>);
 
 impl Secrets {
     /// Collects the secrets of an `Authorization` header, and of a form that was sent to a token service.
@@ -74,7 +74,7 @@ impl Secrets {
     }
 
     /// Returns a text without these secrets, and without anything that looks like a credential.
-    pub(crate) fn hide(&self, text: &str) -> String {
+    pub fn hide(&self, text: &str) -> String {
         let mut shown = text.to_owned();
         for secret in &self.0 {
             if shown.contains(secret.reveal()) {

@@ -2,15 +2,15 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
-use ocikit_image::retry::causes;
+use crate::retry::causes;
 use reqwest::Url;
 
-use super::address::{OutOfReach, Unresolved};
-use super::fault::Fault;
+use crate::address::{OutOfReach, Unresolved};
+use crate::request_error::RequestError;
 
 /// A proxy that cannot be reached, or that does not connect to the server of the request.
 #[derive(Debug)]
-pub(super) struct ProxyFailure {
+pub(crate) struct ProxyFailure {
     /// The address of the proxy, without the user name and the password in it.
     address: String,
     problem: Problem,
@@ -28,7 +28,7 @@ enum Problem {
 
 impl ProxyFailure {
     /// Returns the failure for a proxy that requires credentials.
-    pub(super) fn needs_credentials(proxy: &str) -> ProxyFailure {
+    pub(crate) fn needs_credentials(proxy: &str) -> ProxyFailure {
         ProxyFailure { address: address_of(proxy), problem: Problem::NeedsCredentials }
     }
 }
@@ -49,11 +49,11 @@ impl fmt::Display for ProxyFailure {
 impl StdError for ProxyFailure {}
 
 /// Attributes the failure of a request to its proxy, if the server of the request had no part in it.
-pub(super) fn attribute(fault: Fault, proxy: &str, host: &str) -> Fault {
-    let Fault::Unsent(error) = fault else { return fault };
+pub(crate) fn attribute(fault: RequestError, proxy: &str, host: &str) -> RequestError {
+    let RequestError::Unsent(error) = fault else { return fault };
     // TLS is spoken to the server, through the proxy.
     if causes(&*error).any(|cause| cause.is::<rustls::Error>() || cause.is::<OutOfReach>()) {
-        return Fault::Unsent(error);
+        return RequestError::Unsent(error);
     }
     // hyper-util does not export the type of its tunnel errors, nor the status of the proxy's answer.
     let tunnel =
@@ -65,7 +65,7 @@ pub(super) fn attribute(fault: Fault, proxy: &str, host: &str) -> Fault {
     };
     let is_final = matches!(problem, Problem::NeedsCredentials);
     let failure = Box::new(ProxyFailure { address: address_of(proxy), problem });
-    if is_final { Fault::Final(failure) } else { Fault::Unsent(failure) }
+    if is_final { RequestError::Final(failure) } else { RequestError::Unsent(failure) }
 }
 
 fn reason(error: &(dyn StdError + 'static)) -> String {
@@ -99,18 +99,18 @@ mod tests {
     #[test]
     fn failures_name_the_proxy_without_secrets() {
         let proxy = "http://user:secret@proxy.example:3128/";
-        let refused = || Fault::Unsent(Box::new(io::Error::from(io::ErrorKind::ConnectionRefused)));
+        let refused = || RequestError::Unsent(Box::new(io::Error::from(io::ErrorKind::ConnectionRefused)));
         for (fault, text) in [
             (refused(), "cannot connect to the proxy http://proxy.example:3128: connection refused"),
             (
-                Fault::Unsent("tunnel error: unsuccessful".into()),
+                RequestError::Unsent("tunnel error: unsuccessful".into()),
                 "the proxy http://proxy.example:3128 refuses to connect to ghcr.io",
             ),
             (
-                Fault::Unsent("tunnel error: proxy authorization required".into()),
+                RequestError::Unsent("tunnel error: proxy authorization required".into()),
                 "the proxy http://proxy.example:3128 requires credentials, or rejects those in its URL (status 407)",
             ),
-            (Fault::Cut("reset".into()), "reset"),
+            (RequestError::Cut("reset".into()), "reset"),
         ] {
             assert_eq!(attribute(fault, proxy, "ghcr.io").to_string(), text);
         }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-use super::transport::lock;
+use crate::lock::lock;
 
 /// The number of requests that may run, adapted as TCP adapts its congestion window: it grows by one per successful
 /// round, and is halved when the host reports overload.

@@ -1,6 +1,6 @@
 //! Reads the `Link` header of paginated lists.
 
-use reqwest::Url;
+use ocikit_http::Url;
 
 /// Returns the URL of the next page; `None` if the header names none. RFC 8288; distribution specification, "Listing
 /// Tags". As lenient as other clients: crane and skopeo do not require `rel`, and skopeo does not require angle
@@ -18,8 +18,7 @@ pub(crate) fn next(from: &Url, header: &str) -> Result<Option<Url>, String> {
     // A registry behind a proxy may not know its own host name. As in skopeo, only path and query count: the next page
     // is on the host of the list.
     let mut url = from.clone();
-    url.set_path(next.path());
-    url.set_query(next.query());
+    url.set_path_and_query(next.path(), next.query());
     Ok(Some(url))
 }
 
@@ -81,7 +80,7 @@ mod tests {
             (r#"<ftp://a/p>; rel="next""#, Err(())),
         ] {
             let found = next(&from, header);
-            let shown = found.as_ref().map(|url| url.as_ref().map(Url::as_str)).map_err(drop);
+            let shown = found.as_ref().map(|url| url.as_ref().map(Url::reveal)).map_err(drop);
             assert_eq!(shown, expected, "{header}");
         }
     }

@@ -1,4 +1,4 @@
-//! Retries: whether and when to repeat a request. Shared by the registry client and the services for signing.
+//! Retries: whether and when to repeat a request.
 
 use std::error::Error;
 use std::io;

@@ -3,12 +3,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::body::StreamBody;
+use crate::lock::lock;
+use crate::request_error::{BoxError, RequestError};
+use crate::timeouts::Timeouts;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use ocikit_image::{Body, Error, Result, bridge};
 
-use super::fault::Fault;
-use super::transport::{Timeouts, lock};
+/// Maximum size of a piece that counts as progress when the connection takes it, in bytes.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Multiple of [`Timeouts::silence`] for which the source of an upload may stall.
 const STARVED_SOURCE_FACTOR: u32 = 10;
@@ -24,7 +27,7 @@ struct StallState {
     waits_for_source: AtomicBool,
     /// How long the server may take to answer after the last byte.
     answer_timeout: Duration,
-    problem: Mutex<Option<Error>>,
+    problem: Mutex<Option<BoxError>>,
 }
 
 impl StallWatch {
@@ -38,14 +41,14 @@ impl StallWatch {
     }
 
     pub(super) fn of(
-        body: Body,
+        body: StreamBody,
         answer: Duration,
     ) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, StallWatch) {
-        let length = body.length();
+        let StreamBody { length, chunks: mut body } = body;
         let answer_timeout = answer + Duration::from_secs(length >> 24);
         let state = Arc::new(StallState { answer_timeout, ..StallState::default() });
         let watching = state.clone();
-        let (mut body, source) = (body, state.clone());
+        let source = state.clone();
         let body = stream::poll_fn(move |context| {
             let polled = body.poll_next_unpin(context);
             source.waits_for_source.store(polled.is_pending(), Ordering::Relaxed);
@@ -72,12 +75,16 @@ impl StallWatch {
     }
 
     /// Returns the error of the source, if reading the body failed.
-    pub(super) fn problem(&self) -> Option<Error> {
+    pub(super) fn problem(&self) -> Option<BoxError> {
         self.0.as_ref().and_then(|state| lock(&state.problem).take())
     }
 
     /// Waits for an answer as long as the upload makes progress.
-    pub(super) async fn watch<T>(&self, answer: impl Future<Output = T>, timeouts: &Timeouts) -> Result<T, Fault> {
+    pub(super) async fn watch<T>(
+        &self,
+        answer: impl Future<Output = T>,
+        timeouts: &Timeouts,
+    ) -> Result<T, RequestError> {
         let mut answer = std::pin::pin!(answer);
         let mut rounds = 0;
         loop {
@@ -99,21 +106,21 @@ impl StallWatch {
                 Some(state) if state.waits_for_source.load(Ordering::Relaxed) && rounds < STARVED_SOURCE_FACTOR => {
                     rounds += 1;
                 }
-                _ => return Err(Fault::Silent(limit * (rounds + 1))),
+                _ => return Err(RequestError::Silent(limit * (rounds + 1))),
             }
         }
     }
 }
 
-/// Splits a chunk into pieces of at most [`bridge::CHUNK`] bytes, without copying.
-struct Pieces(Option<Result<Bytes>>);
+/// Splits a chunk into pieces of at most [`PIECE_BYTES`] bytes, without copying.
+struct Pieces(Option<Result<Bytes, BoxError>>);
 
 impl Iterator for Pieces {
-    type Item = Result<Bytes>;
+    type Item = Result<Bytes, BoxError>;
 
-    fn next(&mut self) -> Option<Result<Bytes>> {
+    fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
-            Some(Ok(chunk)) if chunk.len() > bridge::CHUNK => Some(Ok(chunk.split_to(bridge::CHUNK))),
+            Some(Ok(chunk)) if chunk.len() > PIECE_BYTES => Some(Ok(chunk.split_to(PIECE_BYTES))),
             _ => self.0.take(),
         }
     }
@@ -126,12 +133,12 @@ mod tests {
     const PIECE: &[u8] = b"piece";
 
     /// Returns a body of two chunks, the second of which is delayed.
-    fn body(pause: Duration) -> Body {
+    fn body(pause: Duration) -> StreamBody {
         let chunks = stream::iter([Duration::ZERO, pause]).then(|pause| async move {
             tokio::time::sleep(pause).await;
             Ok(Bytes::from_static(PIECE))
         });
-        Body::new(2 * PIECE.len() as u64, chunks)
+        StreamBody { length: 2 * PIECE.len() as u64, chunks: chunks.boxed() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -155,7 +162,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         assert!(
-            matches!(stall_watch.watch(stuck, &timeouts).await, Err(Fault::Silent(time)) if time == timeouts.silence)
+            matches!(stall_watch.watch(stuck, &timeouts).await, Err(RequestError::Silent(time)) if time == timeouts.silence)
         );
     }
 }

@@ -9,6 +9,9 @@ use std::net::IpAddr;
 
 use zeroize::Zeroizing;
 
+use crate::error::{Error, Result};
+use crate::url::{Url, bare};
+
 /// The proxies of a program, with the values of the environment variables of the same name.
 #[derive(Clone, Default)]
 pub struct ProxyOptions {
@@ -29,7 +32,7 @@ impl ProxyOptions {
     /// below it alone. Addresses and domains may have a `:PORT`. A proxy without a scheme is an `http` proxy.
     ///
     /// ```
-    /// use ocikit_image::proxy::ProxyOptions;
+    /// use ocikit_http::ProxyOptions;
     ///
     /// let http = Some("proxy.example:3128".to_owned().into());
     /// let proxies = ProxyOptions { http, except: "example.com:8080,10.0.0.0/8".to_owned(), ..ProxyOptions::default() };
@@ -51,8 +54,22 @@ impl ProxyOptions {
         Some(url_of(proxy))
     }
 
+    /// Checks that the addresses are URLs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Proxy`] if one is not.
+    pub fn check(&self) -> Result<()> {
+        for (variable, proxy) in [("HTTP_PROXY", &self.http), ("HTTPS_PROXY", &self.https)] {
+            let Some(proxy) = proxy.as_ref().filter(|proxy| !proxy.trim().is_empty()) else { continue };
+            let parsed = url_of(proxy).parse::<Url>();
+            parsed.map_err(|error| Error::Proxy { variable, problem: error.to_string() })?;
+        }
+        Ok(())
+    }
+
     fn uses_proxy(&self, host: &str, port: u16) -> bool {
-        let host = host.trim().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        let host = bare(host.trim()).to_ascii_lowercase();
         if host.is_empty() || host == "localhost" || host.ends_with(".localhost") {
             return host.is_empty();
         }
@@ -68,7 +85,7 @@ impl ProxyOptions {
 ///
 /// A `socks5` proxy resolves the names of servers itself, like a `socks5h` proxy: so does Go (golang/go#24135). In curl
 /// and reqwest, `socks5` means that the client resolves them.
-pub fn url_of(proxy: &str) -> Zeroizing<String> {
+fn url_of(proxy: &str) -> Zeroizing<String> {
     let proxy = proxy.trim();
     if let Some((scheme, rest)) = proxy.split_once("://")
         && scheme.eq_ignore_ascii_case("socks5")

@@ -1,18 +1,51 @@
-//! Decides which redirects are followed.
+//! Decides which redirects are followed, and what a server gets that another server names.
 
-use ocikit_spec::Registry;
-use reqwest::{Method, Url};
+use std::sync::Arc;
+
+use reqwest::Method;
+
+use crate::address::Reach;
+use crate::settings::TlsSettings;
+use crate::url::Url;
 
 /// Maximum number of redirects that are followed for one request.
 const MAX_REDIRECTS: usize = 10;
 
-/// The next request after a redirect.
+/// Who named the server that a request goes to. It decides what the server gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hop {
-    pub(crate) url: Url,
-    pub(crate) method: Method,
-    /// Whether it goes to the same server, which may receive the credentials again.
-    pub(crate) same: bool,
+pub enum Origin {
+    /// The user. It is contacted at any address, with the TLS settings for it, and may get its credentials.
+    User(Arc<TlsSettings>),
+    /// Another server. It is contacted only at an address within reach, with the TLS settings for servers that are
+    /// named like this, and gets no credentials of the server that named it.
+    Server(Reach),
+}
+
+impl Origin {
+    /// Returns the origin of a URL that the server at `from` named, which itself has this origin; `None` if the URL is
+    /// on the same server, which is trusted as before. `reach` is what a server at the address of `from` may name.
+    ///
+    /// This is the one place that decides whether a URL in an answer is trusted like the server that sent it.
+    pub(crate) fn of_other(&self, from: &Url, to: &Url, reach: Reach) -> Option<Origin> {
+        match self {
+            _ if is_same_server(from, to) => None,
+            Origin::User(_) => Some(Origin::Server(reach)),
+            Origin::Server(before) => Some(Origin::Server(before.narrowed(reach))),
+        }
+    }
+
+    /// Returns the addresses that may be contacted.
+    pub(crate) fn reach(&self) -> Reach {
+        match self {
+            Origin::User(_) => Reach::Anywhere,
+            Origin::Server(reach) => *reach,
+        }
+    }
+}
+
+/// Returns whether two URLs belong to the same server, which may get the same credentials.
+fn is_same_server(one: &Url, other: &Url) -> bool {
+    one.scheme() == other.scheme() && one.host() == other.host() && one.port() == other.port()
 }
 
 /// Returns whether a status is a redirect.
@@ -20,12 +53,18 @@ pub(crate) fn is_redirect(status: u16) -> bool {
     matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
-/// Decides about a redirect. `visited` are the URLs requested so far; the last of them answered.
+/// Returns URL and method of the next request after a redirect. `visited` are the URLs requested so far; the last of them
+/// answered.
 ///
 /// # Errors
 ///
 /// The reason why the redirect is not followed.
-pub(crate) fn follow(visited: &[Url], method: &Method, status: u16, location: Option<&str>) -> Result<Hop, String> {
+pub(crate) fn follow(
+    visited: &[Url],
+    method: &Method,
+    status: u16,
+    location: Option<&str>,
+) -> Result<(Url, Method), String> {
     let from = visited.last().ok_or("no request to redirect")?;
     let location = location.ok_or_else(|| format!("it redirects with status {status} and without a location"))?;
     let url = resolve(from, location)?;
@@ -37,7 +76,7 @@ pub(crate) fn follow(visited: &[Url], method: &Method, status: u16, location: Op
     }
     // The method is kept. Browsers turn `PUT` into `GET` after 301 and 302, which means nothing to a registry.
     let method = if status == 303 && *method != Method::HEAD { Method::GET } else { method.clone() };
-    Ok(Hop { same: same_server(from, &url), url, method })
+    Ok((url, method))
 }
 
 /// Resolves a `Location` header relative to the URL that answered.
@@ -49,62 +88,37 @@ pub(crate) fn follow(visited: &[Url], method: &Method, status: u16, location: Op
 /// # Errors
 ///
 /// What is wrong with the location.
-pub(crate) fn resolve(from: &Url, location: &str) -> Result<Url, String> {
+pub fn resolve(from: &Url, location: &str) -> Result<Url, String> {
     let mut url = from.join(location).map_err(|error| format!("it names a location that is not a URL: {error}"))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_empty() {
         return Err(format!("it names a location with the scheme `{}`", url.scheme()));
     }
-    url.set_fragment(None);
-    // A user and password in a location are the server's, and are not sent.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
+    url.strip();
     // A loopback server that was found to speak TLS names itself with `https`. The URL keeps `http`, since the
     // transport upgrades it for every request to this server.
     if from.scheme() == "http" && url.scheme() == "https" && is_same_loopback(from, &url) {
-        let port = url.port_or_known_default();
-        let _ = url.set_scheme("http");
-        let _ = url.set_port(port);
+        let port = url.port();
+        url.set_scheme("http", Some(port));
     }
     if from.scheme() == "https" && url.scheme() == "http" {
-        let port = url.port();
-        let named_itself = url.host_str() == from.host_str() && (port.is_none() || port == from.port());
-        if !named_itself || url.set_scheme("https").is_err() {
+        let port = url.explicit_port();
+        let named_itself = url.host() == from.host() && (port.is_none() || port == from.explicit_port());
+        if !named_itself {
             return Err("it names a location without TLS".to_owned());
         }
-        let _ = url.set_port(from.port());
+        url.set_scheme("https", from.explicit_port());
     }
     Ok(url)
 }
 
 fn is_same_loopback(one: &Url, other: &Url) -> bool {
-    let registry = one.host_str().unwrap_or_default().parse::<Registry>();
-    registry.is_ok_and(|registry| registry.is_loopback())
-        && one.host_str() == other.host_str()
-        && one.port_or_known_default() == other.port_or_known_default()
-}
-
-/// Returns whether two URLs belong to the same server, to which the same credentials may be sent.
-pub(crate) fn same_server(one: &Url, other: &Url) -> bool {
-    one.scheme() == other.scheme()
-        && one.host_str() == other.host_str()
-        && one.port_or_known_default() == other.port_or_known_default()
-}
-
-/// Returns a URL for messages. The query is replaced, since it may hold signatures and tokens.
-pub(crate) fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    if url.query().is_some() {
-        url.set_query(Some("…"));
-        return url.as_str().replace("%E2%80%A6", "…");
-    }
-    url.into()
+    one.is_loopback_registry() && one.host() == other.host() && one.port() == other.port()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::Zone;
 
     fn url(text: &str) -> Url {
         text.parse().unwrap()
@@ -134,7 +148,7 @@ mod tests {
             ("https://a/v2/x", "https://", Err(())),
         ] {
             let found = resolve(&url(from), location);
-            assert_eq!(found.as_ref().map(Url::as_str).map_err(drop), to, "{location} at {from}");
+            assert_eq!(found.as_ref().map(Url::reveal).map_err(drop), to, "{location} at {from}");
         }
     }
 
@@ -148,7 +162,7 @@ mod tests {
             ("https://a/x", "https://b.a/y", false),
             ("https://a/x", "https://A/y", true),
         ] {
-            assert_eq!(same_server(&url(one), &url(other)), same, "{one} {other}");
+            assert_eq!(is_same_server(&url(one), &url(other)), same, "{one} {other}");
         }
     }
 
@@ -174,14 +188,28 @@ mod tests {
             (Method::PUT, 307, Method::PUT),
             (Method::PUT, 303, Method::GET),
         ] {
-            assert_eq!(follow(&visited, &method, status, Some("/y")).unwrap().method, expected, "{method} {status}");
+            assert_eq!(follow(&visited, &method, status, Some("/y")).unwrap().1, expected, "{method} {status}");
         }
     }
 
     #[test]
-    fn query_of_a_url_is_hidden() {
-        assert_eq!(shown(&url("https://u:p@a/x?X-Amz-Signature=abc")), "https://a/x?…");
-        assert_eq!(shown(&url("https://a/x")), "https://a/x");
+    fn servers_that_other_servers_name_are_trusted_less() {
+        let user = Origin::User(Arc::default());
+        let (public, private) = (Origin::Server(Reach::From(Zone::Public)), Origin::Server(Reach::From(Zone::Private)));
+        for (origin, to, from_zone, expected) in [
+            (&user, "https://a/y", Zone::Public, None),
+            (&user, "https://b/y", Zone::Public, Some(&public)),
+            (&user, "https://a:444/y", Zone::Private, Some(&private)),
+            (&public, "https://a/y", Zone::Public, None),
+            (&public, "https://b/y", Zone::Private, Some(&public)),
+            (&private, "https://b/y", Zone::Public, Some(&public)),
+            (&private, "https://b/y", Zone::Loopback, Some(&private)),
+        ] {
+            let found = origin.of_other(&url("https://a/x"), &url(to), Reach::From(from_zone));
+            assert_eq!(found.as_ref(), expected, "{origin:?} {to}");
+        }
+        let trusting = user.of_other(&url("https://a/x"), &url("https://b/y"), Reach::Anywhere);
+        assert_eq!(trusting, Some(Origin::Server(Reach::Anywhere)));
     }
 
     proptest::proptest! {

@@ -7,12 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use ocikit_http::{Clock, SystemClock, Url, lock};
 use ocikit_image::{Result, bridge};
 use ocikit_spec::{Digest, Repository};
 use serde::{Deserialize, Serialize};
-
-use crate::http::transport::lock;
-use crate::http::{Clock, SystemClock};
 
 /// Records the sessions of uploads, so that the next process resumes what an earlier one did not complete.
 ///
@@ -62,6 +60,42 @@ impl Debug for JournalEntry {
     /// Omits the URL, which may be all that is needed to write to the session.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JournalEntry").field("offset", &self.offset).finish_non_exhaustive()
+    }
+}
+
+/// The journal entry of one upload; nothing if there is no journal.
+pub(crate) struct JournalRecord<'a> {
+    journal: Option<&'a dyn Journal>,
+    key: &'a JournalKey,
+    written: Option<Url>,
+}
+
+impl<'a> JournalRecord<'a> {
+    pub(crate) fn new(journal: Option<&'a dyn Journal>, key: &'a JournalKey) -> JournalRecord<'a> {
+        JournalRecord { journal, key, written: None }
+    }
+
+    /// Returns the recorded session and removes it.
+    pub(crate) async fn take(&self) -> Option<Url> {
+        self.journal?.take(self.key).await?.url.parse().ok()
+    }
+
+    /// Records the session. The offset is recorded only with a new URL: the registry knows the current one.
+    pub(crate) async fn record(&mut self, url: &Url, offset: u64) {
+        let Some(journal) = self.journal.filter(|_| self.written.as_ref() != Some(url)) else { return };
+        journal.record(self.key, &JournalEntry { url: url.reveal().to_owned(), offset }).await;
+        self.written = Some(url.clone());
+    }
+
+    /// Notes a session that may be recorded, so that [`forget`](JournalRecord::forget) removes its entry.
+    pub(crate) fn note(&mut self, url: &Url) {
+        self.written = Some(url.clone());
+    }
+
+    pub(crate) async fn forget(&self) {
+        if let Some(journal) = self.journal.filter(|_| self.written.is_some()) {
+            journal.forget(self.key).await;
+        }
     }
 }
 

@@ -6,8 +6,8 @@
 //! connection; nothing is sent for them. A layer around its connector hands the connection to a queue, and a layer
 //! around the connector of the first client takes it from there. See `docs/decisions/transport.md`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as StdMutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,17 +18,16 @@ use tokio::sync::{Mutex, mpsc};
 use tower_layer::Layer;
 use tower_service::Service;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::lock::lock;
+use crate::request_error::BoxError;
+use crate::speculation::{Latency, Speculation};
 
-/// A server is far enough for spare connections if its first connection takes at least this long; without TLS, if its
-/// first answer does.
-pub(super) const SPARE_RTT: Duration = Duration::from_millis(10);
 /// Spare connections older than this are discarded, since servers close idle connections.
 const MAX_SPARE_AGE: Duration = Duration::from_secs(5);
 
 /// The queue of spare connections, established or being established.
 #[derive(Debug)]
-pub(super) struct SpareQueue<C> {
+pub(crate) struct SpareQueue<C> {
     /// Number of connections in the queue that no request has claimed yet.
     unclaimed: AtomicUsize,
     sender: mpsc::UnboundedSender<Option<SpareConnection<C>>>,
@@ -47,10 +46,10 @@ struct SpareConnection<C> {
 /// Counts the connections to a server that were lost. After one loss the spare connections may be dead too, which shows
 /// only when they are used.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LostConnections(Arc<AtomicUsize>);
+pub(crate) struct LostConnections(Arc<AtomicUsize>);
 
 impl LostConnections {
-    pub(super) fn count(&self) {
+    pub(crate) fn count(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -60,7 +59,7 @@ impl LostConnections {
 }
 
 impl<C> SpareQueue<C> {
-    pub(super) fn new(lost: LostConnections) -> Arc<SpareQueue<C>> {
+    pub(crate) fn new(lost: LostConnections) -> Arc<SpareQueue<C>> {
         let (sender, receiver) = mpsc::unbounded_channel();
         Arc::new(SpareQueue { unclaimed: AtomicUsize::new(0), sender, receiver: Mutex::new(receiver), lost })
     }
@@ -131,18 +130,54 @@ impl<C> Drop for PendingConnection<C> {
 
 /// The role of a client.
 #[derive(Clone)]
-pub(super) enum SpareRole {
+pub(crate) enum SpareRole {
     /// Opens spare connections and puts them into the queue. Its requests end with an error.
     Fill,
-    /// Takes spare connections from the queue before it opens one; calls the function if its first connection took at
-    /// least [`SPARE_RTT`].
-    Use(Arc<dyn Fn() + Send + Sync>),
+    /// Takes spare connections from the queue before it opens one, and reports how long opening one took.
+    Use(Arc<SpareConnections>),
+}
+
+/// Opens spare connections to a server, at most once.
+pub(crate) struct SpareConnections {
+    /// The client that fills the queue, which is built only then.
+    filler: StdMutex<Option<reqwest::ClientBuilder>>,
+    url: reqwest::Url,
+    /// Number of concurrent requests that the caller announced.
+    announced: Arc<AtomicUsize>,
+}
+
+impl SpareConnections {
+    /// `url` is any URL of the server.
+    pub(crate) fn new(
+        filler: Option<reqwest::ClientBuilder>,
+        mut url: reqwest::Url,
+        announced: Arc<AtomicUsize>,
+    ) -> Arc<SpareConnections> {
+        url.set_path("");
+        url.set_query(None);
+        Arc::new(SpareConnections { filler: StdMutex::new(filler), url, announced })
+    }
+
+    /// Opens the connections that [`Speculation`] allows, after the first connection took this long.
+    pub(crate) fn measured(&self, first_connection: Duration, is_multiplexed: bool) {
+        let announced = self.announced.load(Ordering::Relaxed);
+        let latency = Latency { first_connection: Some(first_connection), is_multiplexed, ..Latency::default() };
+        let connections = Speculation::of(&latency, announced).connections;
+        if connections == 0 {
+            return;
+        }
+        let Some(Ok(filler)) = lock(&self.filler).take().map(reqwest::ClientBuilder::build) else { return };
+        for _ in 0..connections {
+            // The request ends with an error as soon as there is a connection.
+            tokio::spawn(filler.head(self.url.clone()).send());
+        }
+    }
 }
 
 /// The layer between a client and its connector.
-pub(super) struct SpareLayer<C> {
-    pub(super) queue: Arc<SpareQueue<C>>,
-    pub(super) role: SpareRole,
+pub(crate) struct SpareLayer<C> {
+    pub(crate) queue: Arc<SpareQueue<C>>,
+    pub(crate) role: SpareRole,
 }
 
 impl<C> Clone for SpareLayer<C> {
@@ -159,7 +194,7 @@ impl<S, C> Layer<S> for SpareLayer<C> {
     }
 }
 
-pub(super) struct Connector<S, C> {
+pub(crate) struct Connector<S, C> {
     inner: S,
     layer_settings: SpareLayer<C>,
 }
@@ -201,16 +236,13 @@ where
                 }
                 .boxed()
             }
-            SpareRole::Use(fill) => async move {
+            SpareRole::Use(spare) => async move {
                 if let Some(connection) = queue.take().await {
                     return Ok(connection);
                 }
                 let begun = Instant::now();
                 let connection = inner.call(request).await?;
-                // Over HTTP/2 all requests share one connection.
-                if begun.elapsed() >= SPARE_RTT && !connection.connected().is_negotiated_h2() {
-                    fill();
-                }
+                spare.measured(begun.elapsed(), connection.connected().is_negotiated_h2());
                 Ok(connection)
             }
             .boxed(),

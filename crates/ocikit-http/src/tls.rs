@@ -1,9 +1,9 @@
 //! Configures TLS when the first connection needs it.
 
-use std::path::Path;
+use std::error::Error as StdError;
 use std::sync::Arc;
 
-use ocikit_image::{Error, Result};
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -11,9 +11,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
-use zeroize::Zeroizing;
 
-use crate::hosts::{Identity, TlsSettings, Verify};
+use crate::error::{Error, Result};
+use crate::settings::{Identity, Pem, TlsConfig, TlsSettings, Verify};
 
 /// Returns a configuration for plain HTTP only. It trusts no certificate authority and reads no files.
 pub(crate) fn none() -> ClientConfig {
@@ -22,77 +22,143 @@ pub(crate) fn none() -> ClientConfig {
         .with_no_client_auth()
 }
 
+/// What messages call CA certificates from memory.
+const AUTHORITIES: &str = "the CA certificates";
+/// What messages call a client certificate from memory.
+const CLIENT_CERTIFICATE: &str = "the client certificate";
+/// What messages call the key of a client certificate from memory.
+const CLIENT_KEY: &str = "the client key";
+
 /// Returns the configuration for these settings. Reads certificates and keys from files, and the system's certificates
 /// where the settings require them. This function blocks.
 ///
 /// # Errors
 ///
-/// [`Error::Broken`] and [`Error::Failed`], naming the file.
-pub(crate) fn configure(settings: &TlsSettings) -> Result<ClientConfig> {
+/// Those of [`TlsSettings::check`], and [`Error::Certificates`] if the system's certificates cannot be used.
+pub(crate) fn configure(settings: &TlsSettings) -> Result<TlsConfig> {
+    if let Some(config) = &settings.config {
+        return Ok(config.clone());
+    }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = match settings.verify {
-        Verify::Nothing | Verify::InsecureAllowHttp => Arc::new(NoVerification(provider.clone())),
-        Verify::Full => {
-            let mut authorities = Vec::new();
-            for file in &settings.authorities {
-                authorities.extend(certificates(file)?);
-            }
-            let verifier = Verifier::new_with_extra_roots(authorities.clone(), provider.clone());
-            let verifier = verifier.map_err(|error| Error::broken("the system's certificates", error))?;
+    let authorities = authorities(settings)?;
+    let builder = match settings.verify {
+        Verify::Nothing | Verify::InsecureAllowHttp => {
+            verified_by(Arc::new(NoVerification(provider.clone())), provider)
+        }
+        Verify::Full if settings.system_authorities || !authorities.is_empty() => {
+            let others = chain_verifier(settings, &authorities, &provider)?;
             match authorities.is_empty() {
-                true => Arc::new(verifier),
-                false => Arc::new(PinnedOrVerified { pinned: authorities, others: Arc::new(verifier) }),
+                true => verified_by(others, provider),
+                false => verified_by(Arc::new(PinnedOrVerified { pinned: authorities, others }), provider),
             }
         }
+        Verify::Full => builder(provider).with_root_certificates(RootCertStore::empty()),
     };
-    let builder = builder(provider).dangerous().with_custom_certificate_verifier(verifier);
-    match &settings.identity {
-        None => Ok(builder.with_no_client_auth()),
-        Some(Identity { certificate, key }) => builder
-            .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
-            .map_err(|error| Error::broken(certificate.display(), error)),
+    let config = match &settings.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let (chain, key) = client_certificate(identity)?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| unusable_identity(&identity.certificate, CLIENT_CERTIFICATE, error))?
+        }
+    };
+    Ok(TlsConfig(Arc::new(config)))
+}
+
+impl TlsSettings {
+    /// Checks that the certificates and keys can be used. This function blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`] if a file cannot be read, [`Error::Certificates`] or [`Error::Identity`] if it contains no
+    /// certificate or key.
+    pub fn check(&self) -> Result<()> {
+        authorities(self)?;
+        self.identity.as_ref().map_or(Ok(()), |identity| client_certificate(identity).map(drop))
+    }
+
+    /// Reads all files and creates the configuration, for a program that needs errors before the first request.
+    /// Loading the CA certificates of the system takes a few milliseconds. This function blocks.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TlsSettings::check`]; [`Error::Identity`] if the key does not match the client certificate, and
+    /// [`Error::Certificates`] if the system's certificates cannot be used.
+    pub fn load(&self) -> Result<TlsSettings> {
+        Ok(TlsSettings { config: Some(configure(self)?), ..TlsSettings::default() })
     }
 }
 
-/// Checks that the files of these settings can be used. This function blocks.
-///
-/// # Errors
-///
-/// As [`configure`].
-pub(crate) fn check(settings: &TlsSettings) -> Result<()> {
-    for file in &settings.authorities {
-        certificates(file)?;
+fn verified_by(
+    verifier: Arc<dyn ServerCertVerifier>,
+    provider: Arc<CryptoProvider>,
+) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+    builder(provider).dangerous().with_custom_certificate_verifier(verifier)
+}
+
+/// Returns the verifier of certificate chains.
+fn chain_verifier(
+    settings: &TlsSettings,
+    authorities: &[CertificateDer<'static>],
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>> {
+    let unusable = |place: &str, source: Box<dyn StdError + Send + Sync>| {
+        let place = place.to_owned();
+        Error::Certificates { place, source }
+    };
+    if settings.system_authorities {
+        let verifier = Verifier::new_with_extra_roots(authorities.iter().cloned(), provider.clone());
+        return match verifier {
+            Ok(verifier) => Ok(Arc::new(verifier)),
+            Err(error) => Err(unusable("the system's certificates", error.into())),
+        };
     }
-    if let Some(Identity { certificate, key }) = &settings.identity {
-        certificates(certificate)?;
-        private_key(key)?;
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority.clone()).map_err(|error| unusable(AUTHORITIES, error.into()))?;
     }
-    Ok(())
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
+    Ok(verifier.map_err(|error| unusable(AUTHORITIES, error.into()))?)
+}
+
+fn authorities(settings: &TlsSettings) -> Result<Vec<CertificateDer<'static>>> {
+    let mut found = Vec::new();
+    for pem in &settings.authorities {
+        let certificates = certificates(pem)?;
+        let refuse = |source| Error::Certificates { place: pem.place(AUTHORITIES), source };
+        found.extend(certificates.map_err(refuse)?);
+    }
+    Ok(found)
+}
+
+fn client_certificate(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let Identity { certificate, key } = identity;
+    let chain = certificates(certificate)?;
+    let chain = chain.map_err(|error| unusable_identity(certificate, CLIENT_CERTIFICATE, error))?;
+    let text = key.read()?;
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| unusable_identity(key, CLIENT_KEY, error))?;
+    Ok((chain, key))
+}
+
+fn unusable_identity(pem: &Pem, what: &str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+    Error::Identity { place: pem.place(what), source: source.into() }
+}
+
+/// Returns the certificates in a text. The inner error says why it has none.
+fn certificates(pem: &Pem) -> Result<Result<Vec<CertificateDer<'static>>, Box<dyn StdError + Send + Sync>>> {
+    let text = pem.read()?;
+    let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    Ok(match found {
+        Ok(found) if found.is_empty() => Err("it contains no certificate in PEM format".into()),
+        found => found.map_err(Into::into),
+    })
 }
 
 fn builder(provider: Arc<CryptoProvider>) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider's own cipher suites serve the versions that rustls has")
-}
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let text = read(file)?;
-    let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
-    let found = found.map_err(|error| Error::broken(file.display(), error))?;
-    if found.is_empty() {
-        return Err(Error::broken(file.display(), "it contains no certificate in PEM format"));
-    }
-    Ok(found)
-}
-
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>> {
-    let text = Zeroizing::new(read(file)?);
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| Error::broken(file.display(), error))
-}
-
-fn read(file: &Path) -> Result<Vec<u8>> {
-    crate::files::read(file).map_err(|error| Error::failed("read", file.display(), error))
 }
 
 /// Trusts the listed server certificates, in addition to those with a chain to a certificate authority.

@@ -1,0 +1,237 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::address::{OutOfReach, Unresolved};
+use crate::certificate;
+use crate::error::Error;
+use crate::proxy_failure::ProxyFailure;
+use crate::retry::causes;
+
+/// An error of any type.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// The reason why there is no answer, or why its body is incomplete.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// A retry would fail the same way: TLS, a refused address, an invalid setting.
+    Final(BoxError),
+    /// The server speaks TLS, and the request was sent over plain HTTP.
+    SpeaksTls,
+    /// The request was not sent.
+    Unsent(BoxError),
+    /// The connection was lost.
+    Cut(BoxError),
+    /// There was no progress for this time.
+    Silent(Duration),
+    /// A small document was incomplete after this time. A retry would be as slow.
+    Slow(Duration),
+    /// The answer has more than this many bytes, which the caller allows.
+    TooLong(u64),
+    /// The body of the request could not be read from its source. The error is that of the source.
+    Payload(BoxError),
+    /// The settings for the server are unusable, for example because a certificate file is missing.
+    Setup(Error),
+}
+
+impl RequestError {
+    /// Returns whether a retry would fail the same way.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            RequestError::Final(_)
+                | RequestError::SpeaksTls
+                | RequestError::Slow(_)
+                | RequestError::TooLong(_)
+                | RequestError::Payload(_)
+                | RequestError::Setup(_)
+        )
+    }
+
+    /// Returns whether a retry rarely helps: nothing listens on the port, name resolution failed, or the proxy refuses.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self.cause(), Cause::ConnectionRefused | Cause::NameResolution | Cause::Proxy)
+    }
+
+    /// Returns the kind of failure.
+    pub fn cause(&self) -> Cause {
+        match self {
+            RequestError::SpeaksTls => Cause::SpeaksTls,
+            RequestError::Silent(_) | RequestError::Slow(_) => Cause::TimedOut,
+            RequestError::TooLong(_) | RequestError::Payload(_) | RequestError::Setup(_) => Cause::Other,
+            RequestError::Final(error) | RequestError::Unsent(error) | RequestError::Cut(error) => {
+                causes(&**error).find_map(cause_of).unwrap_or(Cause::Other)
+            }
+        }
+    }
+}
+
+/// Why there is no answer from a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The connection was refused.
+    ConnectionRefused,
+    /// The host name could not be resolved.
+    NameResolution,
+    /// The TLS handshake failed for a reason that is not one of the following.
+    Tls,
+    /// No trusted certificate authority issued the certificate of the server.
+    UntrustedCertificate,
+    /// The certificate of the server is for other names.
+    CertificateName,
+    /// The certificate of the server has expired, or is not valid yet.
+    CertificateTime,
+    /// The proxy cannot be reached, or it refuses to connect to the server.
+    Proxy,
+    /// The client started TLS, and the server speaks plain HTTP.
+    SpeaksPlainHttp,
+    /// The client sent plain HTTP, and the server speaks TLS.
+    SpeaksTls,
+    /// Another server named this one, which has an address that the other one may not name.
+    OutOfReach,
+    /// No bytes arrived within the time limit, or a small document took too long.
+    TimedOut,
+    /// Any other failure: the connection broke, or the answer cannot be parsed.
+    Other,
+}
+
+fn cause_of(error: &(dyn StdError + 'static)) -> Option<Cause> {
+    if error.is::<OutOfReach>() {
+        return Some(Cause::OutOfReach);
+    }
+    if error.is::<ProxyFailure>() {
+        return Some(Cause::Proxy);
+    }
+    if error.is::<Unresolved>() {
+        return Some(Cause::NameResolution);
+    }
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        // The first byte of an HTTP answer is not a TLS record type.
+        let is_http = matches!(error, rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
+        let problem = certificate::problem(error).map(|(cause, _)| cause);
+        return Some(if is_http { Cause::SpeaksPlainHttp } else { problem.unwrap_or(Cause::Tls) });
+    }
+    match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => Some(Cause::ConnectionRefused),
+        Some(io::ErrorKind::TimedOut) => Some(Cause::TimedOut),
+        _ => error.downcast_ref::<reqwest::Error>().filter(|error| error.is_timeout()).map(|_| Cause::TimedOut),
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self, self.cause()) {
+            (_, Cause::ConnectionRefused) => f.write_str("connection refused"),
+            (_, Cause::SpeaksPlainHttp) => f.write_str("the server speaks plain HTTP, not TLS"),
+            (_, Cause::SpeaksTls) => f.write_str("the server speaks TLS, not plain HTTP"),
+            (RequestError::Final(error) | RequestError::Unsent(error) | RequestError::Cut(error), cause) => {
+                let named = causes(&**error).find(|error| cause_of(*error).is_some());
+                match (named, named.and_then(|error| error.downcast_ref::<rustls::Error>())) {
+                    (_, Some(error)) => match certificate::problem(error) {
+                        Some((_, problem)) => write!(f, "TLS failed: {problem}"),
+                        None => write!(f, "TLS failed: {error}"),
+                    },
+                    (Some(error), None) if cause == Cause::TimedOut => {
+                        f.write_str("timed out: ")?;
+                        write_chain(f, error)
+                    }
+                    (Some(error), None) => write!(f, "{error}"),
+                    (None, None) => write_chain(f, &**error),
+                }
+            }
+            (RequestError::Silent(time), _) => {
+                write!(f, "timed out: nothing was received for {} s", time.as_secs_f64())
+            }
+            (RequestError::Slow(time), _) => {
+                write!(f, "timed out: the answer was not complete after {} s", time.as_secs_f64())
+            }
+            (RequestError::TooLong(bytes), _) => write!(f, "its answer has more than {bytes} bytes"),
+            (RequestError::Payload(error), _) => fmt::Display::fmt(error, f),
+            (RequestError::Setup(error), _) => fmt::Display::fmt(error, f),
+            (RequestError::SpeaksTls, _) => Ok(()),
+        }
+    }
+}
+
+impl StdError for RequestError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            RequestError::Payload(error) => error.source(),
+            RequestError::Setup(error) => error.source(),
+            // The text of the others includes their causes.
+            _ => None,
+        }
+    }
+}
+
+/// Writes an error and its causes on one line. The message of `reqwest::Error` alone does not name the cause.
+fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn StdError + 'static)) -> fmt::Result {
+    let mut last = error.to_string();
+    f.write_str(&last)?;
+    let mut next = error.source();
+    while let Some(error) = next {
+        let text = error.to_string();
+        if !last.contains(&text) {
+            write!(f, ": {text}")?;
+            last = text;
+        }
+        next = error.source();
+    }
+    Ok(())
+}
+
+/// Classifies an error of the HTTP client.
+pub(crate) fn classify(error: reqwest::Error) -> RequestError {
+    // The URL may contain signatures, and the caller knows it.
+    let error = error.without_url();
+    let unsent = error.is_connect();
+    // A TLS error on an established connection is damage in transit, which a retry may avoid.
+    let refused = |cause: &(dyn StdError + 'static)| cause.is::<OutOfReach>() || unsent && cause.is::<rustls::Error>();
+    let is_final = error.is_builder() || causes(&error).any(refused);
+    let error = Box::new(error);
+    match (is_final, unsent) {
+        (true, _) => RequestError::Final(error),
+        (false, true) => RequestError::Unsent(error),
+        (false, false) => RequestError::Cut(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_message_names_its_cause() {
+        let io = |kind: io::ErrorKind| Box::new(io::Error::from(kind));
+        let tls = |error: rustls::Error| Box::new(io::Error::other(error));
+        let http = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        let issuer = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        for (fault, cause, text) in [
+            (
+                RequestError::Unsent(io(io::ErrorKind::ConnectionRefused)),
+                Cause::ConnectionRefused,
+                "connection refused",
+            ),
+            (RequestError::Final(tls(http)), Cause::SpeaksPlainHttp, "the server speaks plain HTTP, not TLS"),
+            (RequestError::SpeaksTls, Cause::SpeaksTls, "the server speaks TLS, not plain HTTP"),
+            (
+                RequestError::Final(tls(issuer)),
+                Cause::UntrustedCertificate,
+                "TLS failed: no trusted certificate authority issued the server's certificate",
+            ),
+            (
+                RequestError::Final(tls(rustls::Error::DecryptError)),
+                Cause::Tls,
+                "TLS failed: cannot decrypt peer's message",
+            ),
+            (RequestError::Silent(Duration::from_secs(5)), Cause::TimedOut, "timed out: nothing was received for 5 s"),
+            (RequestError::Unsent(io(io::ErrorKind::TimedOut)), Cause::TimedOut, "timed out: timed out"),
+            (RequestError::Cut("reset".into()), Cause::Other, "reset"),
+        ] {
+            assert_eq!((fault.cause(), fault.to_string().as_str()), (cause, text), "{fault:?}");
+        }
+    }
+}
