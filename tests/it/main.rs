@@ -20,6 +20,7 @@ mod lies;
 mod local_lies;
 mod locations;
 mod look;
+mod modules;
 mod output;
 #[cfg(unix)]
 mod outputs;

@@ -563,3 +563,22 @@ async fn client_certificate_of_a_configuration_is_not_presented_after_a_redirect
     let error = repository.has(&absent()).await.unwrap_err();
     assert!(!registry.log().is_empty() && other.log().is_empty(), "{error:?}");
 }
+
+/// A registry that is its own token service asks for the client certificate there too.
+#[tokio::test]
+async fn token_service_of_the_registry_itself_gets_the_client_certificate() {
+    let authority = Authority::new();
+    let registry = authority.registry(true, &["http/1.1"]).await;
+    let realm = format!("Bearer realm=\"https://{}/token\"", registry.host());
+    registry.rule(move |seen| match (seen.path.as_str(), seen.header("authorization")) {
+        ("/token", _) => Action::Reply(200, Vec::new(), bytes::Bytes::from_static(b"{\"token\":\"abc\"}")),
+        (_, "Bearer abc") => Action::Pass,
+        _ => Action::Reply(401, vec![("www-authenticate", realm.clone())], bytes::Bytes::new()),
+    });
+    let identity =
+        Identity { certificate: authority.path("client.cert").into(), key: authority.path("client.key").into() };
+    let tls = TlsSettings { identity: Some(identity), ..authority.trusted() };
+    let hosts = HostOptions { others: secure(tls), ..HostOptions::default() };
+    let repository = crate::support::repository(&client_with(hosts), &registry, "a");
+    assert!(!repository.has(&absent()).await.unwrap());
+}
