@@ -22,7 +22,7 @@ use crate::source::{Name, Source, SourceExt};
 
 pub use path::{Edge, Path, children};
 
-use limits::{Limits, MAX_PARALLEL_READS, MAX_READ_AHEAD_BYTES, Meter, too_deep};
+use limits::{Limits, MAX_PARALLEL_READS, MAX_READ_AHEAD_BYTES, Meter, too_deep, too_many};
 
 /// A bounded traversal of an image, or of all images of a place.
 ///
@@ -331,19 +331,19 @@ impl<'a, T: Send + 'a> Walk<'a, T> {
         if !is_blob && parent.is_some_and(|parent| self.is_deepest(parent)) {
             return Err(too_deep(&root, self.source));
         }
-        let limit = |number, most, what| match number > most {
-            true => Err(Error::broken(self.source, format!("{root} has more than {most} {what}"))),
-            false => Ok(()),
-        };
         match edge {
             Edge::Referrer(_) | Edge::Tag(_) => {
                 self.referrers += 1;
-                limit(self.referrers, self.limits.referrers, "referrers")?;
+                if self.referrers > self.limits.referrers {
+                    return Err(too_many(self.limits.referrers, "referrers", &root, self.source));
+                }
             }
             _ if is_blob => {}
             _ => {
                 self.documents += 1;
-                limit(self.documents, self.limits.documents, "documents")?;
+                if self.documents > self.limits.documents {
+                    return Err(too_many(self.limits.documents, "documents", &root, self.source));
+                }
             }
         }
         // Of an unknown type only the first bytes are read, to find out whether it is a document.
