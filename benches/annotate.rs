@@ -1,7 +1,7 @@
-//! How long does it take to annotate an archive of 10 MiB, 1 GiB and 4 GiB where it lies?
+//! How long does it take to annotate an archive of 10 MiB, 1 GiB and 4 GiB in place?
 //!
-//! No other program does that: the way round is to unpack, change the layout, and pack again. The limit is a `tar` that
-//! appends one small file, durably.
+//! No other program edits an archive in place: the alternative is to unpack, annotate the layout, and pack again. The limit is
+//! `tar` appending one small file, followed by `sync`.
 
 #![allow(clippy::expect_used, reason = "this is a bench")]
 
@@ -23,7 +23,7 @@ fn main() {
             let mut command = Command::new(env!("CARGO_BIN_EXE_ocikit-under-bench"));
             command.args(["annotate", "image.tar", &format!("round={round}")]).current_dir(directory.path());
             table.add("ocikit annotate", measure(&command));
-            // On a copy: the archive itself must not grow.
+            // `tar -r` runs on a copy, because the archive must not grow.
             if layers == 1 {
                 std::fs::copy(path("image.tar"), path("copy.tar")).expect("a copy");
                 let script = "tar -rf copy.tar layout/oci-layout && sync copy.tar";

@@ -1,7 +1,6 @@
-//! How long does it take to make an OCI archive of what `docker save` wrote, and how much memory at 10 MiB, 1 GiB and 4 GiB?
+//! How much time and memory does it take to convert a docker archive of 10 MiB, 1 GiB and 4 GiB to an OCI archive?
 //!
-//! The layers stay as they are, uncompressed, with every program that can be told to. The limit is reading, hashing and
-//! writing once each: `tee` into a file and into sha256sum.
+//! The layers stay uncompressed. The limit is reading, hashing and writing once: `tee` to a file and to sha256sum.
 
 #![allow(clippy::expect_used, reason = "this is a bench")]
 
@@ -14,7 +13,7 @@ const ROUNDS: usize = 3;
 
 fn main() {
     run_if_asked();
-    // It writes what is converted, so without it there is nothing to do.
+    // skopeo writes the docker archive.
     if find("skopeo").is_none() {
         return;
     }
@@ -30,25 +29,25 @@ fn main() {
             command.args(&line[1..]).current_dir(directory.path()).env("HOME", directory.path());
             command
         };
-        // As docker before 25 and podman write them: no layout inside.
+        // A docker archive without an OCI layout, as docker before version 25 and podman write it.
         let save = ["skopeo", "--insecure-policy", "copy", "--quiet", "oci-archive:image.tar:1"];
         let mut save = line(&[&save[..], &["docker-archive:saved.tar:example/app:1"]].concat());
         assert!(save.stdout(Stdio::null()).status().expect("skopeo").success());
         let mut table = Table::new();
         for _ in 0..ROUNDS {
             table.add("ocikit copy", measure(&line(&[ocikit, "copy", "--quiet", "saved.tar", "oci.tar"])));
-            fs::remove_file(path("oci.tar")).expect("what was made");
+            fs::remove_file(path("oci.tar")).expect("the OCI archive");
             let skopeo = ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-decompress"];
             let skopeo = [&skopeo[..], &["docker-archive:saved.tar", "oci-archive:oci.tar:1"]].concat();
             table.add("skopeo copy", measure(&line(&skopeo)));
-            fs::remove_file(path("oci.tar")).expect("what was made");
+            fs::remove_file(path("oci.tar")).expect("the OCI archive");
             let limit = "tee copy.tar < saved.tar | sha256sum > sum";
             table.add("copy and sha256sum", measure(&line(&["sh", "-c", limit])));
-            fs::remove_file(path("copy.tar")).expect("what was made");
+            fs::remove_file(path("copy.tar")).expect("the copy");
             let validate = line(&[ocikit, "validate", "--quiet", "image.tar"]);
             table.add("(ocikit validate, of the OCI archive)", measure(&validate));
         }
-        fs::remove_file(path("saved.tar")).expect("what was saved");
+        fs::remove_file(path("saved.tar")).expect("the docker archive");
         table.print(&format!("docker archive of {title} to OCI archive"));
     }
 }

@@ -1,6 +1,6 @@
-//! How long does it take to open an archive of 10,000 entries and look at its image?
+//! How long does `inspect` of an archive with 10,000 entries take?
 //!
-//! The limit is one read of every header, which GNU tar does when it lists the archive.
+//! The limit is reading every header once, as `tar -tf` does.
 
 #![allow(clippy::expect_used, reason = "this is a bench")]
 
@@ -20,7 +20,7 @@ fn main() {
     let path = |name: &str| directory.path().join(name);
     layout(&path("layout"), 8, 4096);
     tar(&path("layout"), &path("small.tar"));
-    // Blobs in front of the image, so that a reader has to pass them all.
+    // The image is at the end, so that every reader must read all headers before it.
     let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(path("image.tar")).expect("a file");
     for number in 0..10_000_u64 {
         let bytes = random(number + 1000, 8192);

@@ -1,10 +1,11 @@
-//! How long does it take to sign an index with eight images and all of them, and to verify that?
+//! How long does it take to sign and verify an index and its eight images?
 //!
-//! With keys in files, a registry on loopback and no other service, by ocikit, cosign and notation. cosign verifies the index
-//! alone, whatever it signed; notation signs and verifies one digest at a time, and so is asked nine times as well. Each signs
-//! in a repository of its own that is new in every round.
+//! ocikit, cosign and notation sign with keys in files, in a registry on loopback, without other services. cosign verifies only
+//! the index, and notation signs and verifies one digest at a time, so both also run nine times. In every round, each program
+//! uses a new repository.
 //!
-//! The variables `OCIKIT_BENCH_ROUNDS` and `OCIKIT_BENCH_ONLY` (beginnings of names) choose a part.
+//! The variables `OCIKIT_BENCH_ROUNDS` (number of rounds) and `OCIKIT_BENCH_ONLY` (comma-separated prefixes of names) select what
+//! runs.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "this is a bench")]
 
@@ -17,8 +18,8 @@ use ocikit_benches::{Cost, Registry, Table, find, index, measure, run_if_asked};
 const OCIKIT: &str = env!("CARGO_BIN_EXE_ocikit-under-bench");
 const IMAGES: u64 = 8;
 
-/// Somebody who signs, and who verifies what they signed. In the lines `{to}` is the repository, `{digest}` that of the index,
-/// `{all}` those of the index and its images. Lines are scripts, and name their program first.
+/// A program and its shell scripts for signing and verifying, each with a name. In a script, `$0` is the program, `{to}` the
+/// repository, `{digest}` the digest of the index, and `{all}` the digests of the index and its images.
 struct Contender {
     program: &'static str,
     sign: (&'static str, &'static str),
@@ -81,29 +82,29 @@ fn main() {
     run_if_asked();
     let Some(program) = find("registry") else { return };
     let directory = tempfile::Builder::new().prefix("ocikit-bench-").tempdir().expect("a temporary directory");
-    let bench = Bench { directory: directory.path().to_owned(), registry: Registry::start(&program, directory.path()) };
-    let digests = index(&bench.path("layout"), IMAGES);
-    bench.keys();
+    let setup = Setup { directory: directory.path().to_owned(), registry: Registry::start(&program, directory.path()) };
+    let digests = index(&setup.path("layout"), IMAGES);
+    setup.create_keys();
     let only = setting("OCIKIT_BENCH_ONLY", "");
-    let is_asked = |name: &str| only.is_empty() || only.split(',').any(|beginning| name.starts_with(beginning));
-    // ocikit's envelopes are verified by a policy of notation's.
-    let needs = |contender: &Contender| match contender.sign.0.contains("notation") {
+    let is_selected = |name: &str| only.is_empty() || only.split(',').any(|prefix| name.starts_with(prefix));
+    // The notation formats of ocikit need the keys and the trust policy that notation generates.
+    let is_installed = |contender: &Contender| match contender.sign.0.contains("notation") {
         true => find("notation").is_some(),
         false => contender.program == OCIKIT || find(contender.program).is_some(),
     };
     let contenders: Vec<_> =
-        CONTENDERS.iter().filter(|contender| is_asked(contender.sign.0) && needs(contender)).collect();
+        CONTENDERS.iter().filter(|contender| is_selected(contender.sign.0) && is_installed(contender)).collect();
     let rounds: usize = setting("OCIKIT_BENCH_ROUNDS", "5").parse().expect("a number");
     let (mut signed, mut verified) = (Table::new(), Table::new());
     for round in 0..rounds {
         for (number, contender) in contenders.iter().enumerate() {
             eprintln!("round {} of {rounds}: {}", round + 1, contender.sign.0);
-            let to = format!("{}/bench/{round}-{number}", bench.registry.address());
-            bench.run(OCIKIT, &format!("$0 copy -q oci:layout:1 {to}:1"));
+            let to = format!("{}/bench/{round}-{number}", setup.registry.address());
+            setup.run(OCIKIT, &format!("$0 copy -q oci:layout:1 {to}:1"));
             let run = |table: &mut Table, (name, line): (&str, &str)| {
                 let line = line.replace("{to}", &to).replace("{digest}", &digests[0]);
                 let line = line.replace("{all}", &digests.join(" ")).replace("{notation}", "config/notation");
-                table.add(name, bench.run(contender.program, &line));
+                table.add(name, setup.run(contender.program, &line));
             };
             run(&mut signed, contender.sign);
             for line in contender.verify {
@@ -112,24 +113,25 @@ fn main() {
         }
     }
     signed.print("sign an index and its eight images, with a key, in a registry on loopback");
-    verified.print("verify them");
+    verified.print("verify the index and its eight images");
 }
 
 fn setting(name: &str, default: &str) -> String {
     std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
 }
 
-struct Bench {
+/// The registry, and the directory in which the programs run.
+struct Setup {
     directory: PathBuf,
     registry: Registry,
 }
 
-impl Bench {
+impl Setup {
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    /// A script, of which `$0` is a program.
+    /// Returns a command for a shell script in which `$0` is the program.
     fn command(&self, program: &str, line: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-ec", line, program]).current_dir(&self.directory).env("HOME", &self.directory);
@@ -137,21 +139,21 @@ impl Bench {
         command
     }
 
-    /// What a script costs, and how often it asks the registry.
+    /// Runs a script, and measures its cost and the number of requests.
     fn run(&self, program: &str, line: &str) -> Cost {
         let before = self.registry.requests();
         let cost = measure(&self.command(program, line));
         Cost { requests: Some(self.registry.requests() - before), ..cost }
     }
 
-    /// Runs a script that only prepares.
+    /// Runs a script without measuring it.
     fn prepare(&self, program: &str, line: &str) {
         let status = self.command(program, line).stdout(Stdio::null()).stderr(Stdio::null()).status();
         assert!(status.expect("a shell").success(), "{line}");
     }
 
-    /// The same key for ocikit and for cosign, which wants a password around it, and one with a certificate.
-    fn keys(&self) {
+    /// Creates one key for ocikit and cosign, which requires an encrypted copy, and one key with a certificate for notation.
+    fn create_keys(&self) {
         self.prepare(OCIKIT, "$0 keygen --unencrypted -o plain");
         if find("cosign").is_some() {
             fs::write(

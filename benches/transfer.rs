@@ -1,11 +1,11 @@
-//! How long does it take to move images, near and far?
+//! How long does it take to transfer images, on loopback and with a round-trip time of 50 ms?
 //!
-//! Each job is done on loopback and over a line on which a round trip takes 50 ms, by ocikit and by whichever peers are
-//! installed, in turn. The limit is what curl needs for the same blobs, four at a time, without hashing anything.
+//! ocikit and the installed peers run every job alternately. The limit is curl, which transfers the same blobs, four at a time,
+//! without hashing.
 //!
-//! The variables `OCIKIT_BENCH_JOBS` (`push,pull,copy,again,hundred,five`), `OCIKIT_BENCH_DELAY` (milliseconds, `0,50`),
-//! `OCIKIT_BENCH_ROUNDS`, `OCIKIT_BENCH_MIB` (of the image, in eight layers) and `OCIKIT_BENCH_ONLY` (beginnings of names)
-//! choose a part.
+//! These variables select what runs: `OCIKIT_BENCH_JOBS` (`push,pull,copy,again,hundred,five`), `OCIKIT_BENCH_DELAY` (round-trip
+//! times in milliseconds, `0,50`), `OCIKIT_BENCH_ROUNDS` (number of rounds), `OCIKIT_BENCH_MIB` (size of the image with eight
+//! layers) and `OCIKIT_BENCH_ONLY` (comma-separated prefixes of names).
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "this is a bench")]
 
@@ -13,32 +13,39 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use ocikit_benches::{Cost, Delay, Registry, Table, family, find, layout, measure, run_if_asked, tar};
+use ocikit_benches::{
+    Cost, Delay, Registry, Table, find, images_with_shared_layers, layout, measure, run_if_asked, tar,
+};
 
 const OCIKIT: &str = env!("CARGO_BIN_EXE_ocikit-under-bench");
 const OCI_CLIENT: &str = env!("CARGO_BIN_EXE_oci-client-under-bench");
 
-/// Who takes longer than this altogether, in seconds, is not asked again: the median of few tells enough then.
-const PATIENCE: f64 = 40.0;
+/// The total time in seconds after which a program is not run again. The median of fewer runs is precise enough then.
+const MAX_TOTAL_SECONDS: f64 = 40.0;
 
-/// What a job consists of. In the lines `{from}` and `{to}` are the registries, `{tag}` is a tag of the contender's own.
+/// A job and the command line of each program. `{from}` and `{to}` stand for registries, and `{tag}` for a number that is unique
+/// to the program.
 struct Job {
     name: &'static str,
-    what: &'static str,
-    /// What is in the registry that it reads from.
-    source: Holds,
-    /// How many registries it writes to.
+    description: &'static str,
+    /// The contents of the source registry.
+    source: SourceContents,
+    /// The number of target registries.
     targets: usize,
-    /// Whether it was done before, so that nothing is left to do.
+    /// Whether the image already exists at the target.
     again: bool,
     contenders: Vec<(&'static str, Vec<&'static str>)>,
 }
 
+/// The contents of the source registry.
 #[derive(Clone, Copy, PartialEq)]
-enum Holds {
-    Nothing,
-    TheImage,
-    AFamily,
+enum SourceContents {
+    /// The job reads a file.
+    NoRegistry,
+    /// One image, as `app:1`.
+    OneImage,
+    /// 100 images that share layers, as `app:1` to `app:100`.
+    ImagesWithSharedLayers,
 }
 
 const IMAGES: u64 = 100;
@@ -51,16 +58,16 @@ fn main() {
     let mebibytes: usize = setting("OCIKIT_BENCH_MIB", "256").parse().expect("a number");
     layout(&path("layout"), 8, (mebibytes << 20) / 8);
     tar(&path("layout"), &path("image.tar"));
-    family(&path("family"), IMAGES, (4, 8 << 20), 64 << 10);
+    images_with_shared_layers(&path("images"), IMAGES, (4, 8 << 20), 64 << 10);
     std::fs::write(path("regctl.json"), "{}").expect("a file");
-    let bench = Bench { program, directory: directory.path().to_owned() };
+    let setup = Setup { program, directory: directory.path().to_owned() };
     let wanted = setting("OCIKIT_BENCH_JOBS", "push,pull,copy,again,hundred,five");
     for job in jobs().iter().filter(|job| wanted.split(',').any(|wanted| wanted == job.name)) {
         for delay in setting("OCIKIT_BENCH_DELAY", "0,50").split(',') {
             let delay = Duration::from_millis(delay.parse().expect("milliseconds"));
             let place = if delay.is_zero() { "on loopback".to_owned() } else { format!("at {} ms", delay.as_millis()) };
-            let what = job.what.replace("{mib}", &mebibytes.to_string());
-            bench.run(job, delay).print(&format!("{}: {what}, {place}", job.name));
+            let description = job.description.replace("{mib}", &mebibytes.to_string());
+            setup.run(job, delay).print(&format!("{}: {description}, {place}", job.name));
         }
     }
 }
@@ -69,76 +76,79 @@ fn setting(name: &str, default: &str) -> String {
     std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
 }
 
-struct Bench {
+/// The registry program, and the directory in which the programs run.
+struct Setup {
     program: PathBuf,
     directory: PathBuf,
 }
 
-/// A registry, and the line to it if it is far away.
-struct Far {
+/// A registry, and the proxy that delays its connections, if any.
+struct DelayedRegistry {
     registry: Registry,
-    line: Option<Delay>,
+    delay: Option<Delay>,
 }
 
-impl Far {
+impl DelayedRegistry {
     fn address(&self) -> String {
-        self.line.as_ref().map_or_else(|| self.registry.address().to_owned(), Delay::address)
+        self.delay.as_ref().map_or_else(|| self.registry.address().to_owned(), Delay::address)
     }
 }
 
-impl Bench {
+impl Setup {
     fn run(&self, job: &Job, delay: Duration) -> Table {
         let rounds: usize = setting("OCIKIT_BENCH_ROUNDS", "5").parse().expect("a number");
         let only = setting("OCIKIT_BENCH_ONLY", "");
-        let is_asked = |name: &str| only.is_empty() || only.split(',').any(|beginning| name.starts_with(beginning));
-        let from = (job.source != Holds::Nothing).then(|| self.registry(delay));
+        let is_selected = |name: &str| only.is_empty() || only.split(',').any(|prefix| name.starts_with(prefix));
+        let from = (job.source != SourceContents::NoRegistry).then(|| self.registry(delay));
         if let Some(from) = &from {
             self.fill(from, job.source);
         }
-        let is_there = |line: &[&str]| {
-            // What a script needs is its name.
+        let is_installed = |line: &[&str]| {
+            // The `$0` of a script is the program that it needs.
             let program = if line[0] == "sh" { line[3] } else { line[0] };
             Path::new(program).is_absolute() || find(program).is_some()
         };
-        let contenders = job.contenders.iter().filter(|(name, line)| is_asked(name) && is_there(line));
+        let contenders = job.contenders.iter().filter(|(name, line)| is_selected(name) && is_installed(line));
         let contenders: Vec<_> = contenders.collect();
-        // What was done before was done in this registry, and stays there.
-        let lasting: Vec<Far> = (0..job.targets * usize::from(job.again)).map(|_| self.registry(delay)).collect();
+        // A repeated job keeps its target registries.
+        let kept: Vec<DelayedRegistry> =
+            (0..job.targets * usize::from(job.again)).map(|_| self.registry(delay)).collect();
         let mut table = Table::new();
         for round in 0..rounds {
             for (number, (name, line)) in contenders.iter().enumerate() {
-                if table.total(name) > PATIENCE {
+                if table.total(name) > MAX_TOTAL_SECONDS {
                     continue;
                 }
                 eprintln!("{} at {} ms, round {} of {rounds}: {name}", job.name, delay.as_millis(), round + 1);
-                let fresh: Vec<Far> =
+                let new: Vec<DelayedRegistry> =
                     (0..job.targets * usize::from(!job.again)).map(|_| self.registry(delay)).collect();
-                let targets = if job.again { &lasting } else { &fresh };
+                let targets = if job.again { &kept } else { &new };
                 let command = self.command(line, from.as_ref(), targets, number);
                 if job.again && round == 0 {
                     measure(&command);
                 }
-                let asked = |far: &[Far]| far.iter().map(|far| far.registry.requests()).sum::<u64>();
-                let before = (asked(from.as_slice()), asked(targets));
+                let requests =
+                    |registries: &[DelayedRegistry]| registries.iter().map(|one| one.registry.requests()).sum::<u64>();
+                let before = requests(from.as_slice()) + requests(targets);
                 let cost = measure(&command);
-                let requests = asked(from.as_slice()) - before.0 + asked(targets) - before.1;
+                let requests = requests(from.as_slice()) + requests(targets) - before;
                 table.add(name, Cost { requests: Some(requests), ..cost });
-                for line in targets.iter().chain(&from).filter_map(|far| far.line.as_ref()) {
-                    eprintln!("  {} connections, {} MiB so far", line.connections(), line.bytes() >> 20);
+                for delay in targets.iter().chain(&from).filter_map(|registry| registry.delay.as_ref()) {
+                    eprintln!("  {} connections, {} MiB so far", delay.connections(), delay.bytes() >> 20);
                 }
             }
         }
         table
     }
 
-    fn registry(&self, delay: Duration) -> Far {
+    fn registry(&self, round_trip: Duration) -> DelayedRegistry {
         let registry = Registry::start(&self.program, &self.directory);
-        let line = (!delay.is_zero()).then(|| Delay::before(registry.address(), delay));
-        Far { registry, line }
+        let delay = (!round_trip.is_zero()).then(|| Delay::before(registry.address(), round_trip));
+        DelayedRegistry { registry, delay }
     }
 
-    /// Puts there what a job reads, by the short way.
-    fn fill(&self, from: &Far, holds: Holds) {
+    /// Pushes the contents that a job reads, without the delay.
+    fn fill(&self, from: &DelayedRegistry, contents: SourceContents) {
         let to = from.registry.address();
         let push = |source: &str, tag: &str| {
             let mut command = Command::new(OCIKIT);
@@ -146,21 +156,27 @@ impl Bench {
             command.current_dir(&self.directory).env("HOME", &self.directory);
             measure(&command);
         };
-        match holds {
-            Holds::Nothing => {}
-            Holds::TheImage => push("oci:layout:1", "1"),
-            Holds::AFamily => {
-                (1..=IMAGES).for_each(|number| push(&format!("oci:family:{number}"), &number.to_string()));
+        match contents {
+            SourceContents::NoRegistry => {}
+            SourceContents::OneImage => push("oci:layout:1", "1"),
+            SourceContents::ImagesWithSharedLayers => {
+                (1..=IMAGES).for_each(|number| push(&format!("oci:images:{number}"), &number.to_string()));
             }
         }
     }
 
-    /// A contender's line with everything named, in a directory without anything that it wrote before.
-    fn command(&self, line: &[&str], from: Option<&Far>, targets: &[Far], number: usize) -> Command {
+    /// Returns the command of a program with all placeholders replaced, and empties its output directory.
+    fn command(
+        &self,
+        line: &[&str],
+        from: Option<&DelayedRegistry>,
+        targets: &[DelayedRegistry],
+        number: usize,
+    ) -> Command {
         let _ = std::fs::remove_dir_all(self.directory.join("out"));
         std::fs::create_dir(self.directory.join("out")).expect("a directory");
-        let from = from.map(Far::address).unwrap_or_default();
-        let to: Vec<_> = targets.iter().map(Far::address).collect();
+        let from = from.map(DelayedRegistry::address).unwrap_or_default();
+        let to: Vec<_> = targets.iter().map(DelayedRegistry::address).collect();
         let fill = |word: &str| {
             let word =
                 word.replace("{from}", &from).replace("{all}", &to.join(" ")).replace("{tag}", &number.to_string());
@@ -184,13 +200,13 @@ fn jobs() -> Vec<Job> {
     const SKOPEO: [&str; 6] =
         ["skopeo", "copy", "-q", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false"];
     let skopeo = |from: &'static str, to: &'static str| [&SKOPEO[..], &[from, to]].concat();
-    // A script, and the program that it needs.
+    // Returns the command line of a shell script, with the program that it needs as `$0`.
     let sh = |program: &'static str, script: &'static str| vec!["sh", "-ec", script, program];
     vec![
         Job {
             name: "push",
-            what: "an archive of {mib} MiB in eight layers to a registry",
-            source: Holds::Nothing,
+            description: "an archive of {mib} MiB in eight layers to a registry",
+            source: SourceContents::NoRegistry,
             targets: 1,
             again: false,
             contenders: vec![
@@ -206,8 +222,8 @@ fn jobs() -> Vec<Job> {
         },
         Job {
             name: "pull",
-            what: "an image of {mib} MiB in eight layers to a layout",
-            source: Holds::TheImage,
+            description: "an image of {mib} MiB in eight layers to a layout",
+            source: SourceContents::OneImage,
             targets: 0,
             again: false,
             contenders: vec![
@@ -222,8 +238,8 @@ fn jobs() -> Vec<Job> {
         },
         Job {
             name: "copy",
-            what: "an image of {mib} MiB in eight layers from one registry to another",
-            source: Holds::TheImage,
+            description: "an image of {mib} MiB in eight layers from one registry to another",
+            source: SourceContents::OneImage,
             targets: 1,
             again: false,
             contenders: vec![
@@ -237,8 +253,8 @@ fn jobs() -> Vec<Job> {
         },
         Job {
             name: "again",
-            what: "an archive of {mib} MiB to where it is already",
-            source: Holds::Nothing,
+            description: "an archive of {mib} MiB to a registry that already has it",
+            source: SourceContents::NoRegistry,
             targets: 1,
             again: true,
             contenders: vec![
@@ -258,8 +274,8 @@ fn jobs() -> Vec<Job> {
         },
         Job {
             name: "hundred",
-            what: "100 images that share four layers of 8 MiB, each with 64 KiB of its own, from one registry to another",
-            source: Holds::AFamily,
+            description: "100 images with four shared layers of 8 MiB and one separate layer of 64 KiB, from one registry to another",
+            source: SourceContents::ImagesWithSharedLayers,
             targets: 1,
             again: false,
             contenders: vec![
@@ -287,8 +303,8 @@ fn jobs() -> Vec<Job> {
         },
         Job {
             name: "five",
-            what: "an archive of {mib} MiB in eight layers to five registries",
-            source: Holds::Nothing,
+            description: "an archive of {mib} MiB in eight layers to five registries",
+            source: SourceContents::NoRegistry,
             targets: 5,
             again: false,
             contenders: vec![
@@ -331,19 +347,19 @@ fn jobs() -> Vec<Job> {
     ]
 }
 
-/// Asks for an upload and sends a file there, for every blob of the layout.
+/// Uploads every blob of the layout in one request each.
 const CURL_PUSH: &str = r#"
 ls layout/blobs/sha256 | xargs -P 4 -I{} sh -c '
   location=$(curl -sS -o /dev/null -D - -X POST "http://{to}/v2/app/blobs/uploads/" | tr -d "\r" | sed -n "s/^[Ll]ocation: //p")
   curl -sS -f -o /dev/null -T "layout/blobs/sha256/$0" "$location&digest=sha256:$0"' {}
 "#;
 
-/// Fetches every blob of the layout. The manifest is none to the registry, and small.
+/// Downloads every blob of the layout of more than 64 KiB, which excludes the manifest: a registry does not serve it as a blob.
 const CURL_PULL: &str = r#"
 find layout/blobs/sha256 -size +64k -printf '%f\n' | xargs -P 4 -I{} curl -sS -f -o out/{} "http://{from}/v2/app/blobs/sha256:{}"
 "#;
 
-/// Fetches every layer and sends it on as it comes.
+/// Streams every layer from one registry to the other.
 const CURL_COPY: &str = r#"
 find layout/blobs/sha256 -size +64k -printf '%f\n' | xargs -P 4 -I{} sh -c '
   location=$(curl -sS -o /dev/null -D - -X POST "http://{to}/v2/app/blobs/uploads/" | tr -d "\r" | sed -n "s/^[Ll]ocation: //p")

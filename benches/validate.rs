@@ -1,7 +1,7 @@
-//! How long does it take to check every byte of an image, against its digests and against its config?
+//! How long does it take to verify every byte of an image against its digests and diff IDs?
 //!
-//! The limit is what cannot be left out: one gunzip, one hash of what is compressed and one of what is not, each layer on
-//! a processor of its own, by coreutils and gzip.
+//! The limit is the unavoidable work: gzip decompresses each layer once, and sha256sum hashes its compressed and uncompressed
+//! bytes, one layer per processor.
 
 #![allow(clippy::expect_used, reason = "this is a bench")]
 
@@ -51,7 +51,7 @@ fn main() {
     println_limit();
 }
 
-/// The tar of a layer with one file.
+/// Returns the tar of a layer with one file.
 fn layer(seed: u64) -> Vec<u8> {
     let content = content(seed);
     let size = content.len() as u64;
@@ -59,20 +59,20 @@ fn layer(seed: u64) -> Vec<u8> {
     [&header[..], &content, &END[..padding(size) as usize], &END].concat()
 }
 
-/// Content like that of images: a quarter compresses well, the rest hardly.
+/// Returns content that compresses like that of typical images: a quarter well, the rest hardly.
 fn content(seed: u64) -> Vec<u8> {
     let mut bytes = random(seed, SIZE as usize);
     for chunk in bytes.chunks_mut(4096).step_by(4) {
         chunk.fill(b'a' + seed as u8);
     }
-    // Six bits of each byte, as in text.
+    // The second half uses only six bits of each byte, like text.
     for byte in bytes.iter_mut().skip(SIZE as usize / 2) {
         *byte &= 0x3f;
     }
     bytes
 }
 
-/// A layout with one image; returns the paths of its layers.
+/// Writes a layout with one image and returns the paths of its layers.
 fn layout(path: &Path) -> Vec<String> {
     fs::create_dir_all(path.join("blobs/sha256")).expect("a directory");
     let put = |media_type: MediaType, bytes: &[u8]| {
@@ -103,7 +103,7 @@ fn layout(path: &Path) -> Vec<String> {
     made.iter().map(|(layer, _)| format!("layout/{}", layer.digest.blob_path())).collect()
 }
 
-/// A registry with the image in it.
+/// Starts a registry and pushes the image to it.
 fn served(program: &Path, directory: &Path) -> (Registry, String) {
     let registry = Registry::start(program, directory);
     let reference = format!("{}/bench:1", registry.address());
@@ -113,8 +113,8 @@ fn served(program: &Path, directory: &Path) -> (Registry, String) {
     (registry, reference)
 }
 
-/// What hashing alone takes here, for whoever compares machines.
-#[allow(clippy::print_stdout, reason = "a bench says what it found by printing")]
+/// Prints the speed of SHA-256 on this machine, to compare machines.
+#[allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 fn println_limit() {
     let bytes = random(1, SIZE as usize);
     let begun = Instant::now();

@@ -10,30 +10,30 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// A long line to a server: every byte takes half a round trip, however many there are.
+/// A proxy that delays every byte by half a round-trip time.
 ///
-/// To be connected takes a round trip as well. The system connects at once, so the first bytes are held back for as long
-/// as the handshake would have taken. Nothing else is modelled: no loss, no slow start, no handshake of TLS, no limit on
-/// bandwidth other than 32 MiB on its way in each direction of a connection, which at 50 ms is 1.3 GB/s.
+/// Connecting takes one round trip: the connection to the proxy is immediate, so the first bytes are delayed by the time of the
+/// TCP handshake. Packet loss, slow start and the TLS handshake are not modelled. The bandwidth is limited only by 32 MiB in
+/// flight per direction and connection, which is 1.3 GB/s at 50 ms.
 #[derive(Debug)]
 pub struct Delay {
     _runtime: Runtime,
     address: SocketAddr,
-    passed: Arc<Passed>,
+    counters: Arc<Counters>,
 }
 
 #[derive(Debug, Default)]
-struct Passed {
+struct Counters {
     connections: AtomicU64,
     bytes: AtomicU64,
 }
 
-/// Bytes read at once, and how many such pieces may be on their way.
-const PIECE: usize = 256 << 10;
-const WINDOW: usize = (32 << 20) / PIECE;
+/// The maximum of bytes per read, and the maximum number of such chunks in flight.
+const CHUNK_BYTES: usize = 256 << 10;
+const MAX_CHUNKS: usize = (32 << 20) / CHUNK_BYTES;
 
 impl Delay {
-    /// A line to the server at this address.
+    /// Starts a proxy for the server at this address.
     ///
     /// # Panics
     ///
@@ -42,66 +42,66 @@ impl Delay {
         let runtime = Runtime::new().expect("a runtime");
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let passed = Arc::new(Passed::default());
-        let (server, counts) = (server.replace("localhost", "127.0.0.1"), passed.clone());
+        let counters = Arc::new(Counters::default());
+        let (server, shared) = (server.replace("localhost", "127.0.0.1"), counters.clone());
         runtime.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                counts.connections.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(connect(client, server.clone(), round_trip, counts.clone()));
+                shared.connections.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(connect(client, server.clone(), round_trip, shared.clone()));
             }
         });
-        Delay { _runtime: runtime, address, passed }
+        Delay { _runtime: runtime, address, counters }
     }
 
-    /// The name of the server at this end of the line.
+    /// Returns host and port of the proxy.
     pub fn address(&self) -> String {
         format!("localhost:{}", self.address.port())
     }
 
-    /// How many connections were made.
+    /// Returns the number of connections.
     pub fn connections(&self) -> u64 {
-        self.passed.connections.load(Ordering::Relaxed)
+        self.counters.connections.load(Ordering::Relaxed)
     }
 
-    /// How many bytes passed, both ways.
+    /// Returns the number of forwarded bytes in both directions.
     pub fn bytes(&self) -> u64 {
-        self.passed.bytes.load(Ordering::Relaxed)
+        self.counters.bytes.load(Ordering::Relaxed)
     }
 }
 
-async fn connect(client: TcpStream, server: String, round_trip: Duration, passed: Arc<Passed>) {
+async fn connect(client: TcpStream, server: String, round_trip: Duration, counters: Arc<Counters>) {
     let connected = Instant::now() + round_trip;
     let Ok(server) = TcpStream::connect(server).await else { return };
-    // Small answers would wait for each other otherwise.
+    // Nagle's algorithm would delay small responses.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    tokio::spawn(carry(from_client, to_server, connected, round_trip / 2, passed.clone()));
-    tokio::spawn(carry(from_server, to_client, connected, round_trip / 2, passed));
+    tokio::spawn(forward(from_client, to_server, connected, round_trip / 2, counters.clone()));
+    tokio::spawn(forward(from_server, to_client, connected, round_trip / 2, counters));
 }
 
-/// Moves bytes, each so long after it was sent; none counts as sent before the connection would have been there.
-async fn carry(
+/// Forwards each byte after a delay. Bytes that are read before `connected` count as sent at that time.
+async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     connected: Instant,
     delay: Duration,
-    passed: Arc<Passed>,
+    counters: Arc<Counters>,
 ) {
-    let (sender, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(WINDOW);
+    let (sender, mut chunks) = mpsc::channel::<(Instant, Vec<u8>)>(MAX_CHUNKS);
     let writing = tokio::spawn(async move {
-        while let Some((arrives, piece)) = pieces.recv().await {
-            sleep_until(arrives).await;
-            if piece.is_empty() || to.write_all(&piece).await.is_err() {
+        while let Some((arrival, chunk)) = chunks.recv().await {
+            sleep_until(arrival).await;
+            if chunk.is_empty() || to.write_all(&chunk).await.is_err() {
                 break;
             }
         }
         let _ = to.shutdown().await;
     });
-    let mut buffer = vec![0; PIECE];
+    let mut buffer = vec![0; CHUNK_BYTES];
     loop {
-        // An end arrives as late as anything else.
+        // The end of the connection is delayed too.
         let read = from.read(&mut buffer).await.unwrap_or(0);
-        passed.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        counters.bytes.fetch_add(read as u64, Ordering::Relaxed);
         let sent = Instant::now().max(connected);
         if sender.send((sent + delay, buffer[..read].to_vec())).await.is_err() || read == 0 {
             break;

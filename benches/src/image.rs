@@ -7,22 +7,22 @@ use ocikit_image::testing::random;
 use ocikit_spec::{Descriptor, Index, MediaType};
 use serde_json::{Value, json};
 
-/// Writes an OCI layout with one image, tagged `1`, of so many layers of so many bytes.
+/// Writes an OCI layout with one image, tagged `1`, with `layers` layers of `size` bytes each.
 ///
 /// # Panics
 ///
 /// If the disk is full.
 pub fn layout(path: &Path, layers: usize, size: usize) {
-    family(path, 1, (layers, size), 0);
+    images_with_shared_layers(path, 1, (layers, size), 0);
 }
 
-/// Writes an OCI layout with so many images, tagged from `1` on, that share layers: how many, of how many bytes each. If
-/// `own` is not 0 each has a layer of so many bytes more that is its own.
+/// Writes an OCI layout with several images, tagged from `1` on. All of them have the same `shared.0` layers of `shared.1` bytes
+/// each. If `separate` is not 0, each image has one more layer, of `separate` bytes, that no other image has.
 ///
 /// # Panics
 ///
 /// If the disk is full.
-pub fn family(path: &Path, images: u64, shared: (usize, usize), own: usize) {
+pub fn images_with_shared_layers(path: &Path, images: u64, shared: (usize, usize), separate: usize) {
     fs::create_dir_all(path.join("blobs/sha256")).expect("a directory");
     let put = |media_type: MediaType, bytes: &[u8]| {
         let descriptor = Descriptor::of(media_type, bytes);
@@ -33,7 +33,7 @@ pub fn family(path: &Path, images: u64, shared: (usize, usize), own: usize) {
     let base: Vec<_> = (0..shared.0 as u64).map(|number| layer(number, shared.1)).collect();
     let image = |number: u64| {
         let mut layers = base.clone();
-        layers.extend((own > 0).then(|| layer(1000 + number, own)));
+        layers.extend((separate > 0).then(|| layer(1000 + number, separate)));
         let diff_ids: Vec<_> = layers.iter().map(|layer| layer.digest).collect();
         let rootfs = json!({"type": "layers", "diff_ids": diff_ids});
         let config = json!({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}).to_string();
@@ -49,13 +49,13 @@ pub fn family(path: &Path, images: u64, shared: (usize, usize), own: usize) {
     fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("oci-layout");
 }
 
-/// Writes an OCI layout with an index of so many small images, tagged `1`. Returns the digests of the index and of the images.
+/// Writes an OCI layout with an index of small images, tagged `1`. Returns the digests of the index and of the images.
 ///
 /// # Panics
 ///
 /// If the disk is full.
 pub fn index(path: &Path, images: u64) -> Vec<String> {
-    family(path, images, (1, 1 << 10), 1 << 10);
+    images_with_shared_layers(path, images, (1, 1 << 10), 1 << 10);
     let listed = fs::read(path.join("index.json")).expect("index.json");
     let listed: Value = serde_json::from_slice(&listed).expect("an index");
     let mut entries = listed["manifests"].as_array().expect("entries").clone();
@@ -71,7 +71,7 @@ pub fn index(path: &Path, images: u64) -> Vec<String> {
     std::iter::once(root.digest.to_string()).chain(images).collect()
 }
 
-/// Writes a layout into a tar, blobs first, as BuildKit does.
+/// Writes a layout to a tar, blobs first, like BuildKit.
 ///
 /// # Panics
 ///

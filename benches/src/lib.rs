@@ -1,5 +1,4 @@
-//! What benches have in common: programs that are measured, images to measure them with,
-//! registries near and far, and a table of the results.
+//! Helpers of the benchmarks: measuring programs, generating images, registries with and without delay, and a table of results.
 
 #![allow(
     clippy::expect_used,
@@ -7,7 +6,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "a bench says what it found by printing, and what is in its way by panicking"
+    reason = "a benchmark prints its results and panics on errors"
 )]
 
 mod delay;
@@ -17,7 +16,7 @@ mod registry;
 mod table;
 
 pub use delay::Delay;
-pub use image::{family, index, layout, tar};
+pub use image::{images_with_shared_layers, index, layout, tar};
 pub use measure::{Cost, find, measure, run_if_asked};
 pub use ocikit_image::testing::random;
 pub use registry::Registry;

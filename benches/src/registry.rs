@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Distribution's registry, empty, on a free port, for as long as this lives.
+/// An empty registry of the distribution project on a free port. It is stopped when this value is dropped.
 #[derive(Debug)]
 pub struct Registry {
     child: Child,
@@ -14,11 +14,11 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts the program with a directory of its own in this one.
+    /// Starts the program, with its storage below this directory.
     ///
     /// # Panics
     ///
-    /// If it does not start.
+    /// If the registry does not listen within 20 seconds.
     pub fn start(program: &Path, directory: &Path) -> Registry {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
         let path = |ending: &str| directory.join(format!("registry-{port}.{ending}"));
@@ -35,24 +35,24 @@ impl Registry {
         let child = command.spawn().expect("a registry");
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the registry does not start");
+            assert!(begun.elapsed() < Duration::from_secs(20), "the registry did not start within 20 seconds");
             std::thread::sleep(Duration::from_millis(10));
         }
         Registry { child, address: format!("localhost:{port}"), storage, log }
     }
 
-    /// Its name in references.
+    /// Returns host and port, as written in references.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// How many requests it has answered.
+    /// Returns the number of answered requests, according to the log of the registry.
     ///
     /// # Panics
     ///
-    /// If its log is gone.
+    /// If the log cannot be read.
     pub fn requests(&self) -> u64 {
-        // A line is written behind the answer that it is about.
+        // The registry writes the log line after the response.
         std::thread::sleep(Duration::from_millis(50));
         fs::read_to_string(&self.log).expect("a log").lines().filter(|line| line.contains(" HTTP/1.")).count() as u64
     }
@@ -61,7 +61,7 @@ impl Registry {
 impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.child.kill().and_then(|()| self.child.wait());
-        // What the disk has not got yet it need not get any more.
+        // Removed files need not be flushed to the disk, which would slow down the next measurement.
         let _ = fs::remove_dir_all(&self.storage);
     }
 }

@@ -1,18 +1,18 @@
 use crate::measure::Cost;
 
-/// Results in columns, each a median, as Markdown.
+/// A Markdown table of the medians of measurements.
 #[derive(Debug, Default)]
 pub struct Table {
     rows: Vec<(String, Vec<Cost>)>,
 }
 
 impl Table {
-    /// An empty one.
+    /// Creates an empty table.
     pub fn new() -> Table {
         Table::default()
     }
 
-    /// Adds a measurement to the row of this name.
+    /// Adds a measurement to the row with this name.
     pub fn add(&mut self, name: &str, cost: Cost) {
         match self.rows.iter_mut().find(|(known, _)| known == name) {
             Some((_, costs)) => costs.push(cost),
@@ -20,31 +20,31 @@ impl Table {
         }
     }
 
-    /// How many seconds the runs of this name took together.
+    /// Returns the total time in seconds of the row with this name.
     pub fn total(&self, name: &str) -> f64 {
         let row = self.rows.iter().find(|(known, _)| known == name);
         row.map_or(0.0, |(_, costs)| costs.iter().map(|cost| cost.wall).sum())
     }
 
-    /// Prints it; ratios are to the first row's time.
+    /// Prints the table. The ratios compare with the time of the first row.
     pub fn print(&self, title: &str) {
         let first = self.rows.first().map_or(1.0, |(_, costs)| median(costs, |cost| cost.wall));
         println!("\n{title}\n");
         let counted = self.rows.iter().flat_map(|(_, costs)| costs).any(|cost| cost.requests.is_some());
         let (heading, rule) = if counted { (" requests |", "---|") } else { ("", "") };
-        println!("| | seconds | spread | of ocikit | processor s | memory MiB | written MiB |{heading}");
+        println!("| | seconds | spread | ratio to ocikit | processor s | memory MiB | written MiB |{heading}");
         println!("|---|---|---|---|---|---|---|{rule}");
         for (name, costs) in &self.rows {
             let wall = median(costs, |cost| cost.wall);
-            let (least, most) = costs
+            let (min, max) = costs
                 .iter()
-                .fold((f64::MAX, 0.0), |(least, most): (f64, f64), cost| (least.min(cost.wall), most.max(cost.wall)));
+                .fold((f64::MAX, 0.0), |(min, max): (f64, f64), cost| (min.min(cost.wall), max.max(cost.wall)));
             let requests = match counted {
                 true => format!(" {} |", median(costs, |cost| cost.requests.unwrap_or_default() as f64)),
                 false => String::new(),
             };
             println!(
-                "| {name} | {wall:.4} | {least:.3}–{most:.3} | {:.2} | {:.3} | {:.1} | {:.1} |{requests}",
+                "| {name} | {wall:.4} | {min:.3}–{max:.3} | {:.2} | {:.3} | {:.1} | {:.1} |{requests}",
                 wall / first,
                 median(costs, |cost| cost.processor),
                 median(costs, |cost| cost.memory as f64 / 1024.0),

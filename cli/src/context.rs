@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +10,7 @@ use ocikit::layout::TarOptions;
 use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, ProxyOptions, Scheme, TlsSettings, Verify};
 use ocikit::registry::{
     ClientOptions, Credential, CredentialPlaces, DockerConfig, FileJournal, Fixed, HelperOptions, Journal, Keychain,
-    Keychains, Redirects, RequestObserver, RetryOptions, Timeouts,
+    Keychains, Named, Redirects, RequestObserver, RetryOptions, Timeouts,
 };
 use ocikit::sync::Access;
 use ocikit::{Client, Location, Name, Registry, Session, SessionOptions};
@@ -101,6 +101,13 @@ pub(crate) struct Global {
     token_stdin: bool,
 }
 
+impl Global {
+    /// Returns whether results and errors are printed as JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+}
+
 /// What every command has: the global flags, the environment and the output.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -113,6 +120,8 @@ pub(crate) struct Context {
     /// The clients of all sessions, which [`Context::settle`] waits for.
     clients: Mutex<Vec<Client>>,
     environment: login::EnvironmentCredentials,
+    /// The credentials of `--authfile`.
+    authfile: OnceLock<Arc<DockerConfig>>,
 }
 
 impl Context {
@@ -131,7 +140,16 @@ impl Context {
         let (name, stdin) = (global.username.as_deref(), (global.password_stdin, global.token_stdin));
         let secret = login::given(name, stdin.0, stdin.1, &environment)?;
         let progress = global.progress.settled(global.quiet || global.json, global.verbose);
-        Ok(Context { output, progress, global, epoch, secret, environment, clients: Mutex::default() })
+        Ok(Context {
+            output,
+            progress,
+            global,
+            epoch,
+            secret,
+            environment,
+            clients: Mutex::default(),
+            authfile: OnceLock::new(),
+        })
     }
 
     /// Returns a context without any output, for a command that runs as a step of another command.
@@ -218,6 +236,16 @@ impl Context {
         }
     }
 
+    /// Returns the flags, and the variable, that the credential of the command line comes from.
+    fn origin_of_secret(&self) -> &'static str {
+        match (&self.global.username, self.global.token_stdin, self.global.password_stdin) {
+            (_, true, _) => "--token-stdin",
+            (Some(_), _, true) => "--username and --password-stdin",
+            (Some(_), _, false) => "--username and OCIKIT_PASSWORD",
+            (None, ..) => "OCIKIT_USERNAME and --password-stdin",
+        }
+    }
+
     /// Adds the credential of the environment, for the registry in `OCIKIT_REGISTRY`. Without that variable it is used only if
     /// the command names exactly one registry.
     fn add_environment(&self, options: &mut ClientOptions, registries: &BTreeSet<Registry>) -> Result {
@@ -235,7 +263,9 @@ impl Context {
                 None => return Ok(()),
             },
         };
-        let own = Arc::new(Fixed { registry: Some(registry.clone()), credential });
+        let origin = self.environment.origin().to_owned();
+        let keychain = Fixed { registry: Some(registry.clone()), credential };
+        let own = Arc::new(Named { origin, keychain });
         options.keychain = Arc::new(Keychains(vec![own, options.keychain.clone()]));
         Ok(())
     }
@@ -264,7 +294,8 @@ impl Context {
         }
         let mut client = self.options_of(&registries)?;
         let fixed = |(registry, credential): (&Registry, &Credential)| {
-            Arc::new(Fixed { registry: Some(registry.clone()), credential: credential.clone() }) as Arc<dyn Keychain>
+            let keychain = Fixed { registry: Some(registry.clone()), credential: credential.clone() };
+            Arc::new(Named { origin: "--src-creds or --dest-creds".to_owned(), keychain }) as Arc<dyn Keychain>
         };
         let own = own.into_iter().map(fixed).chain([client.keychain.clone()]);
         client.keychain = Arc::new(Keychains(own.collect()));
@@ -303,7 +334,8 @@ impl Context {
             return Err(Failure::usage("cannot log in: --username is given without a password")
                 .hint("add --password-stdin, or set OCIKIT_PASSWORD"));
         };
-        options.keychain = Arc::new(Fixed { registry: Some(registry.clone()), credential });
+        let keychain = Fixed { registry: Some(registry.clone()), credential };
+        options.keychain = Arc::new(Named { origin: self.origin_of_secret().to_owned(), keychain });
         Ok(options)
     }
 
@@ -321,10 +353,7 @@ impl Context {
         let default = ClientOptions::default();
         let mut keychains = credential_places().keychain(&helpers());
         if let Some(file) = &global.authfile {
-            if !file.is_file() {
-                return Err(Failure::new(Code::Missing, format_args!("cannot read {}: no such file", file.display())));
-            }
-            keychains.0.insert(0, Arc::new(DockerConfig::with_helpers(file, helpers())));
+            keychains.0.insert(0, self.credentials_file(file)?);
         }
         let keychain: Arc<dyn Keychain> = Arc::new(keychains);
         let retry = self.retry();
@@ -352,6 +381,23 @@ impl Context {
             Failure { code, ..failure }.hint("give PEM files with --ca-file, --cert and --key-file")
         })?;
         Ok(options)
+    }
+
+    /// Returns the credentials of `--authfile`. A pipe, such as `<(command)`, is read at once, since it can be read only
+    /// once.
+    fn credentials_file(&self, file: &Path) -> Result<Arc<DockerConfig>> {
+        if let Some(found) = self.authfile.get() {
+            return Ok(found.clone());
+        }
+        let metadata = std::fs::metadata(file).map_err(|error| Failure::io("read", file.display(), &error))?;
+        if metadata.is_dir() {
+            return Err(Failure::usage(format_args!("cannot read {}: it is a directory", file.display())));
+        }
+        let config = match metadata.is_file() {
+            true => DockerConfig::with_helpers(file, helpers()),
+            false => DockerConfig::parse(file, &Zeroizing::new(crate::file::read(file)?), helpers())?,
+        };
+        Ok(self.authfile.get_or_init(|| Arc::new(config)).clone())
     }
 
     fn hosts(&self) -> Result<HostOptions> {
@@ -482,6 +528,13 @@ impl Keychain for FileKeychain {
         match self.credentials.get(registry) {
             Some(credential) => Ok(Some(credential.clone())),
             None => self.others.credential(registry, path).await,
+        }
+    }
+
+    async fn origin(&self, registry: &Registry, path: &str) -> Option<String> {
+        match self.credentials.contains_key(registry) {
+            true => Some("the file that names the registry".to_owned()),
+            false => self.others.origin(registry, path).await,
         }
     }
 }

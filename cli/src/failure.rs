@@ -1,11 +1,11 @@
 //! Failures of commands: the documented exit code, the message and a hint.
 
-use std::error::Error as StdError;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
 use ocikit::registry::NoAnswer;
+use ocikit::spec::with_causes;
 use ocikit::{Error, Location};
 
 use crate::quote::quoted;
@@ -16,9 +16,20 @@ pub(crate) struct Failure {
     pub(crate) code: Code,
     /// The message with its causes, on one line; empty if nothing is to be printed.
     pub(crate) message: String,
-    /// Lines below the message: the failure of each target, or the end of a log.
+    /// Lines below the message: the end of a log.
     pub(crate) details: Vec<String>,
-    pub(crate) hint: Option<String>,
+    /// The items that failed, if the command has several and others may have succeeded.
+    pub(crate) failed: Vec<FailedItem>,
+    /// Hints, the most useful first. The first one whose flags the command has is printed.
+    pub(crate) hints: Vec<String>,
+}
+
+/// One of several targets, images or signers that failed.
+#[derive(Debug)]
+pub(crate) struct FailedItem {
+    pub(crate) name: String,
+    pub(crate) code: Code,
+    pub(crate) message: String,
 }
 
 /// The exit codes, as documented in `docs/guide.md`.
@@ -34,11 +45,27 @@ pub(crate) enum Code {
     Interrupted = 130,
 }
 
+impl Code {
+    /// Returns the word for this code in the JSON of an error.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Code::Other => "failed",
+            Code::Usage => "usage",
+            Code::Missing => "not-found",
+            Code::Denied => "denied",
+            Code::Unverified => "unverified",
+            Code::Unreachable => "unreachable",
+            Code::Partial => "partial",
+            Code::Interrupted => "interrupted",
+        }
+    }
+}
+
 pub(crate) type Result<T = (), E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Display) -> Failure {
-        Failure { code, message: message.to_string(), details: Vec::new(), hint: None }
+        Failure { code, message: message.to_string(), details: Vec::new(), failed: Vec::new(), hints: Vec::new() }
     }
 
     pub(crate) fn usage(message: impl Display) -> Failure {
@@ -46,8 +73,14 @@ impl Failure {
     }
 
     pub(crate) fn hint(mut self, hint: impl Display) -> Failure {
-        self.hint = Some(hint.to_string());
+        self.hints = vec![hint.to_string()];
         self
+    }
+
+    /// Returns the first hint whose flags the command has. Errors come from code that several commands share, so the best
+    /// hint may name a flag of another command.
+    pub(crate) fn hint_for(&self, root: &clap::Command, command: &[String]) -> Option<&str> {
+        self.hints.iter().map(String::as_str).find(|hint| crate::hint::is_for(hint, root, command))
     }
 
     /// Adds a hint if an argument was read as a name on Docker Hub that could not be resolved, and a file or directory has that
@@ -75,9 +108,26 @@ impl Failure {
         }
     }
 
+    /// Repeats the names of repositories as the user spelled them: `alpine`, where an error of the library has
+    /// `docker.io/library/alpine`.
+    pub(crate) fn as_typed(mut self, arguments: impl Iterator<Item = String>) -> Failure {
+        for argument in arguments {
+            let Ok(Location::Registry(reference)) = argument.parse() else { continue };
+            let name = reference.repository().to_string();
+            let typed = argument.strip_prefix("docker://").unwrap_or(&argument);
+            let typed = typed.split('@').next().unwrap_or(typed);
+            let typed = reference.tag().and_then(|tag| typed.strip_suffix(&format!(":{tag}"))).unwrap_or(typed);
+            let texts = self.hints.iter_mut().chain([&mut self.message]).chain(&mut self.details);
+            for text in texts.chain(self.failed.iter_mut().map(|item| &mut item.message)) {
+                *text = replace_name(text, &name, typed);
+            }
+        }
+        self
+    }
+
     /// Removes the message, so that only the exit code reports the failure.
     pub(crate) fn silent(self) -> Failure {
-        Failure { message: String::new(), details: Vec::new(), hint: None, ..self }
+        Failure::new(self.code, "")
     }
 
     /// Returns the failure of a system call on an object that the user named.
@@ -87,23 +137,9 @@ impl Failure {
     }
 }
 
-/// Returns an error with its causes. A cause that the text already ends with is left out.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure { hint: hint(&error), ..Failure::new(code_of(&error), chain(&error)) }
+        Failure { hints: hints(&error), ..Failure::new(code_of(&error), with_causes(&error)) }
     }
 }
 
@@ -113,13 +149,30 @@ fn code_of(error: &Error) -> Code {
             Code::Missing
         }
         Error::Ambiguous { .. } | Error::Pipe { .. } | Error::Proxy { .. } => Code::Usage,
-        Error::Mismatch { .. } => Code::Unverified,
+        Error::Mismatch { .. } | Error::OtherDigest { .. } => Code::Unverified,
         Error::Denied { .. } | Error::Blocked { .. } => Code::Denied,
         Error::Unreachable { .. } => Code::Unreachable,
         Error::Referrers { source, .. } => code_of(source),
         Error::Failed { source, .. } if source.kind() == io::ErrorKind::NotFound => Code::Missing,
         _ => Code::Other,
     }
+}
+
+fn hints(error: &Error) -> Vec<String> {
+    if let Error::Referrers { place, source, .. } = error {
+        const LEAVE_OUT: &str = "add `--no-referrers` to leave out signatures and other referrers";
+        return match &**source {
+            Error::Denied { .. } => {
+                let log_in = format!(
+                    "log in as a user who may read and list them with `ocikit login {}`",
+                    quoted(registry_of(place))
+                );
+                vec![format!("{LEAVE_OUT}, or {log_in}"), log_in]
+            }
+            _ => vec![LEAVE_OUT.to_owned()],
+        };
+    }
+    hint(error).into_iter().collect()
 }
 
 fn hint(error: &Error) -> Option<String> {
@@ -157,14 +210,6 @@ fn hint(error: &Error) -> Option<String> {
         }
         Error::Blocked { .. } => "remove the block from that file, or use another registry".to_owned(),
         Error::Unreachable { place, cause, .. } => return connection_hint(place, *cause),
-        Error::Referrers { place, source, .. } => match &**source {
-            Error::Denied { .. } => format!(
-                "add `--no-referrers` to leave out signatures and other referrers, or log in as a user who may list them with \
-                 `ocikit login {}`",
-                registry_of(place)
-            ),
-            _ => "add `--no-referrers` to leave out signatures and other referrers".to_owned(),
-        },
         Error::Failed { source, .. } => match source.kind() {
             io::ErrorKind::StorageFull => "free disk space".to_owned(),
             _ => return None,
@@ -184,9 +229,18 @@ fn connection_hint(place: &str, cause: NoAnswer) -> Option<String> {
         NoAnswer::NameResolution => {
             format!("check the spelling of the host name `{registry}` and the name servers of this machine")
         }
-        NoAnswer::Tls => format!(
+        NoAnswer::UntrustedCertificate => format!(
             "trust the registry's certificate with `--ca-file FILE`, or do not check it with `--insecure={registry}`"
         ),
+        NoAnswer::CertificateName => {
+            format!("use a host name of the certificate, or do not check it with `--insecure={registry}`")
+        }
+        NoAnswer::CertificateTime => {
+            format!("check the clock of this machine, or do not check the certificate with `--insecure={registry}`")
+        }
+        NoAnswer::Proxy => {
+            format!("correct the proxy in HTTPS_PROXY or HTTP_PROXY, or list `{registry}` in NO_PROXY")
+        }
         NoAnswer::SpeaksPlainHttp => format!("add `--plain-http={registry}`"),
         NoAnswer::SpeaksTls => format!("leave out `--plain-http` for {registry}"),
         NoAnswer::OutOfReach => {
@@ -196,6 +250,20 @@ fn connection_hint(place: &str, cause: NoAnswer) -> Option<String> {
         NoAnswer::RateLimited { retry_after: Some(time) } => format!("try again after {} s", time.as_secs()),
         _ => return None,
     })
+}
+
+/// Replaces a name in a text, but not where it is a part of another name.
+fn replace_name(text: &str, name: &str, with: &str) -> String {
+    let is_part = |letter: char| letter.is_alphanumeric() || matches!(letter, '/' | '.' | '-' | '_');
+    let mut replaced = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(name) {
+        let is_name = !before.ends_with(is_part) && !after.starts_with(is_part);
+        replaced.push_str(before);
+        replaced.push_str(if is_name { with } else { name });
+        rest = after;
+    }
+    replaced + rest
 }
 
 /// Returns the registry at the beginning of a place.
@@ -220,7 +288,7 @@ impl From<ocikit::spec::Error> for Failure {
 impl From<ocikit_sign::Error> for Failure {
     fn from(error: ocikit_sign::Error) -> Failure {
         use ocikit_sign::Error;
-        let message = chain(&error);
+        let message = with_causes(&error);
         match error {
             Error::Image(error) => error.into(),
             Error::Moved { .. } => {
@@ -255,7 +323,7 @@ impl From<ocikit_sign::Error> for Failure {
 impl From<ocikit_build::Error> for Failure {
     fn from(error: ocikit_build::Error) -> Failure {
         use ocikit_build::Error;
-        let message = chain(&error);
+        let message = with_causes(&error);
         match error {
             Error::Image(error) => error.into(),
             Error::Start { program, .. } => {
@@ -316,19 +384,22 @@ mod tests {
         let (place, problem) = ("http://localhost:1/".to_owned(), "x".to_owned());
         let failure = Failure::from(ocikit_sign::Error::Service { place, problem });
         assert_eq!(failure.code, Code::Unreachable);
-        assert!(failure.hint.unwrap().contains("--ca-file"));
+        assert!(failure.hints[0].contains("--ca-file"));
     }
 
     #[test]
     fn hints_follow_from_the_cause() {
         let hint = |cause| {
             let error = Error::Unreachable { place: "ghcr.io/a/b".to_owned(), cause, source: "x".into() };
-            Failure::from(error).hint.unwrap_or_default()
+            Failure::from(error).hints.concat()
         };
         for (cause, part) in [
             (NoAnswer::ConnectionRefused, "`ghcr.io`"),
             (NoAnswer::NameResolution, "`ghcr.io`"),
-            (NoAnswer::Tls, "`--insecure=ghcr.io`"),
+            (NoAnswer::UntrustedCertificate, "`--ca-file FILE`"),
+            (NoAnswer::CertificateName, "`--insecure=ghcr.io`"),
+            (NoAnswer::CertificateTime, "the clock"),
+            (NoAnswer::Proxy, "`ghcr.io` in NO_PROXY"),
             (NoAnswer::SpeaksPlainHttp, "`--plain-http=ghcr.io`"),
             (NoAnswer::SpeaksTls, "leave out `--plain-http`"),
             (NoAnswer::OutOfReach, "`--trust-redirects`"),
@@ -337,14 +408,29 @@ mod tests {
         ] {
             assert!(hint(cause).contains(part), "{cause:?}: {}", hint(cause));
         }
-        for cause in [NoAnswer::Failing { status: 503 }, NoAnswer::RateLimited { retry_after: None }, NoAnswer::Other] {
+        for cause in [
+            NoAnswer::Tls,
+            NoAnswer::Failing { status: 503 },
+            NoAnswer::RateLimited { retry_after: None },
+            NoAnswer::Other,
+        ] {
             assert_eq!(hint(cause), "", "the cause is not known");
         }
         let denied = Error::Denied { place: "ghcr.io/a/b".to_owned(), problem: String::new() };
-        let referrers = |source| Failure::from(Error::referrers(&Digest::sha256_of(b""), "ghcr.io/a/b", source)).hint;
-        assert!(referrers(denied).unwrap().contains("or log in"));
+        let referrers = |source| Failure::from(Error::referrers(&Digest::sha256_of(b""), "ghcr.io/a/b", source)).hints;
+        let root = crate::parser();
+        let hint = |error, command: &str| {
+            let failure = Failure { hints: referrers(error), ..Failure::new(Code::Denied, "") };
+            failure.hint_for(&root, &[command.to_owned()]).unwrap_or_default().to_owned()
+        };
+        let again = || Error::Denied { place: "ghcr.io/a/b".to_owned(), problem: String::new() };
+        assert!(hint(denied, "push").contains("`--no-referrers`"));
+        assert!(hint(again(), "push").contains("or log in"));
+        assert!(hint(again(), "annotate").starts_with("log in as a user"));
+        let blob = Failure { hints: referrers(again()), ..Failure::new(Code::Denied, "") };
+        assert!(blob.hint_for(&root, &["blob".to_owned(), "get".to_owned()]).unwrap().starts_with("log in"));
         let failing = Error::Unreachable { place: String::new(), cause: NoAnswer::Other, source: "x".into() };
-        assert!(referrers(failing).unwrap().starts_with("add `--no-referrers`"));
+        assert_eq!(hint(failing, "annotate"), "", "it has no such flag");
     }
 
     #[test]
@@ -352,12 +438,28 @@ mod tests {
         let digest = Digest::sha256_of(b"").to_string();
         let error = Error::Ambiguous { place: "a.tar".to_owned(), choices: vec!["v1".to_owned(), digest.clone()] };
         let hint = format!("choose one of them: a.tar#v1, a.tar@{digest}");
-        assert_eq!(Failure::from(error).hint.unwrap(), hint);
+        assert_eq!(Failure::from(error).hints, [hint]);
+    }
+
+    #[test]
+    fn names_are_repeated_as_they_were_typed() {
+        let hub = "docker.io/library/alpine";
+        for (typed, message, expected) in [
+            ("alpine", format!("{hub} has no tag 9"), "alpine has no tag 9"),
+            ("alpine:9", format!("cannot access {hub}: no"), "cannot access alpine: no"),
+            ("docker://alpine:9", format!("{hub}:9 and {hub}2"), "alpine:9 and docker.io/library/alpine2"),
+            ("docker.io/library/alpine", format!("{hub} x"), "docker.io/library/alpine x"),
+            ("LOCALHOST:05000/a:1", "localhost:5000/a has no tag 1".to_owned(), "LOCALHOST:05000/a has no tag 1"),
+            ("--json", "x".to_owned(), "x"),
+        ] {
+            let failure = Failure::new(Code::Missing, message).as_typed([typed.to_owned()].into_iter());
+            assert_eq!(failure.message, expected, "{typed}");
+        }
     }
 
     #[test]
     fn repeated_causes_are_left_out() {
         let inner = io::Error::other("full");
-        assert_eq!(chain(&Error::failed("write to", "a", inner)), "cannot write to a: full");
+        assert_eq!(with_causes(&Error::failed("write to", "a", inner)), "cannot write to a: full");
     }
 }

@@ -2,9 +2,7 @@
 
 use std::fmt::Write;
 
-use clap::{Command, CommandFactory};
-
-use crate::Cli;
+use clap::Command;
 
 /// The headings of `ocikit --help` with their commands. Every command is under one heading.
 const HEADINGS: [(&str, &[&str]); 8] = [
@@ -27,9 +25,8 @@ Examples:
 
 `ocikit COMMAND --help` describes a command and shows examples.";
 
-/// Returns the parser of the command line, whose help lists the commands under [`HEADINGS`].
-pub(crate) fn command() -> Command {
-    let command = Cli::command();
+/// Lists the commands under [`HEADINGS`] in the help of the program.
+pub(crate) fn with_headings(command: Command) -> Command {
     let list = list(&command);
     let template = "{about-with-newline}\n{usage-heading} {usage}\n\n";
     command
@@ -75,9 +72,10 @@ fn summary(command: &Command, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
+    use crate::Cli;
 
     /// The longest first line of the help of a command or flag, in characters.
     const MAX_SUMMARY_CHARS: usize = 70;
@@ -102,7 +100,7 @@ mod tests {
 
     #[test]
     fn help_lists_headings_commands_and_examples() {
-        let text = command().render_help().to_string();
+        let text = with_headings(Cli::command()).render_help().to_string();
         for part in
             ["Usage: ocikit [OPTIONS] <COMMAND>", "Copy:\n  copy        Copy an image", "[also: cp]", "Examples:"]
         {

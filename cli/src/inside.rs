@@ -1,8 +1,8 @@
 //! Arguments that choose an image of a location and a layer of it, for commands that read files in images.
 
-use ocikit::{Digest, Error, Image, Layer, Location, Platform, Root};
+use bytes::Bytes;
+use ocikit::{Digest, Error, Image, Layer, Location, Platform, Root, SourceExt};
 
-use crate::commands::inspect::for_platform;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 
@@ -68,11 +68,28 @@ async fn image(root: Root, platform: Option<&Platform>) -> Result<Image> {
     let here = Platform::of_this_machine();
     let platform = platform.or_else(|| matches!(root, Root::Index(_)).then_some(&here));
     let root = match platform {
-        Some(platform) => for_platform(root, platform).await?,
+        Some(platform) => root.for_platform(platform).await?,
         None => root,
     };
     match root {
         Root::Image(image) => Ok(image),
         other => Err(Error::not_found(format!("image at {}", other.digest()), other.source()).into()),
     }
+}
+
+/// Returns the exact bytes of the config of an image. For an index, the image is that for `platform`, or for the platform of
+/// this machine.
+pub(crate) async fn config(root: Root, platform: Option<&Platform>) -> Result<Bytes> {
+    let root = match (platform, &root) {
+        (Some(platform), _) => root.for_platform(platform).await?,
+        (None, Root::Index(_)) => root.for_platform(&Platform::of_this_machine()).await?,
+        (None, _) => root,
+    };
+    let document = root.document();
+    let config = match &document {
+        Some(ocikit::spec::Document::Manifest(manifest)) => manifest.config(),
+        _ => None,
+    };
+    let config = config.ok_or_else(|| Error::not_found("config", root.source()))?;
+    Ok(root.source().read(config).await?)
 }

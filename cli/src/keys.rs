@@ -5,7 +5,8 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ocikit::Location;
 use ocikit_sign::{
     Certificate, Chain, CommandSigner, Depth, Format, KmsSigner, PrivateKey, PublicKey, RevocationList, Signer,
@@ -17,28 +18,10 @@ use crate::context::variable;
 use crate::failure::{Failure, Result};
 use crate::file;
 
-/// The values of `--format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FormatName {
-    /// Sigstore bundle, stored as a referrer (cosign 3)
-    Cosign,
-    /// Simple signing under the tag sha256-….sig (cosign 1 and 2)
-    CosignLegacy,
-    /// JWS envelope of the Notary Project
-    NotationJws,
-    /// COSE envelope of the Notary Project
-    NotationCose,
-}
-
-impl FormatName {
-    pub(crate) fn format(self) -> Format {
-        match self {
-            FormatName::Cosign => Format::Cosign,
-            FormatName::CosignLegacy => Format::CosignLegacy,
-            FormatName::NotationJws => Format::NotationJws,
-            FormatName::NotationCose => Format::NotationCose,
-        }
-    }
+/// Returns the parser of `--format`, which lists all formats in the help.
+pub(crate) fn format_parser() -> impl TypedValueParser<Value = Format> {
+    let names = Format::ALL.map(|format| PossibleValue::new(format.as_str()).help(format.description()));
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<Format>())
 }
 
 /// Which manifests of an image to sign or verify.
@@ -204,10 +187,16 @@ pub(crate) fn trust(path: &Path, store: Option<&Path>) -> Result<(TrustPolicy, T
     Ok((policy, store))
 }
 
-/// Turns an error into a failure whose message starts with the file name.
+/// Turns an error into a failure that names the file.
 pub(crate) fn named(path: &Path, error: ocikit_sign::Error) -> Failure {
-    let failure = Failure::from(error);
-    Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
+    Failure::from(error).in_file(path)
+}
+
+impl Failure {
+    /// Puts the name of a file before the message.
+    pub(crate) fn in_file(self, path: &Path) -> Failure {
+        Failure { message: format!("{}: {}", path.display(), self.message), ..self }
+    }
 }
 
 /// Reads a file of at most [`MAX_SECRET_BYTES`] into memory that is wiped when it is dropped.

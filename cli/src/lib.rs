@@ -13,14 +13,18 @@ mod coverage;
 mod failure;
 mod file;
 mod help;
+mod hint;
 mod hosts;
 mod inside;
+mod key_value;
 mod keys;
 mod notation;
 mod output;
 mod policy;
+mod program;
 mod progress;
 mod quote;
+mod remote;
 mod report;
 mod sigstore;
 mod transfer;
@@ -29,10 +33,12 @@ mod verbose;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{FromArgMatches, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser};
+use futures::FutureExt;
 
 use crate::context::{Context, Global};
 use crate::failure::{Code, Failure, Result};
+use crate::program::Program;
 
 /// Build, copy, inspect, change, sign and serve container images
 ///
@@ -48,28 +54,56 @@ struct Cli {
 
 /// Runs the program with the arguments and the environment of this process.
 pub fn main() -> ExitCode {
-    let cli = match parse() {
-        Ok(cli) => cli,
+    let (cli, command) = match parse() {
+        Ok(parsed) => parsed,
         Err(error) => {
             output::usage(&error);
             return ExitCode::from(error.exit_code() as u8);
         }
     };
+    let json = cli.global.is_json();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let arguments = std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok());
-            let failure = failure.with_file_hint(arguments);
-            output::print_failure(&failure);
+            let arguments = || std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok());
+            let failure = failure.with_file_hint(arguments()).as_typed(arguments());
+            output::print_failure(&failure, failure.hint_for(&parser(), &command), json);
             ExitCode::from(failure.code as u8)
         }
     }
 }
 
-/// Parses the arguments of this process.
-fn parse() -> std::result::Result<Cli, clap::Error> {
-    let matches = help::command().try_get_matches()?;
-    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut help::command()))
+/// Parses the arguments of this process. Returns them, and the names of the command and its subcommand.
+fn parse() -> std::result::Result<(Cli, Vec<String>), clap::Error> {
+    let matches = parser().try_get_matches()?;
+    let mut command = Vec::new();
+    let mut level = matches.subcommand();
+    while let Some((name, matches)) = level {
+        command.push(name.to_owned());
+        level = matches.subcommand();
+    }
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut parser()))?;
+    Ok((cli, command))
+}
+
+/// Returns the parser of the command line.
+fn parser() -> clap::Command {
+    help::with_headings(Cli::command())
+}
+
+/// Returns the program, for commands that describe or run other commands.
+fn program() -> Program {
+    Program {
+        parser,
+        run: |line, mute| {
+            async move {
+                let cli = Cli::try_parse_from(line).map_err(Failure::usage)?;
+                let context = if mute { Context::mute(cli.global) } else { Context::new(cli.global) }?;
+                cli.command.run(&context, &program()).await
+            }
+            .boxed()
+        },
+    }
 }
 
 fn run(cli: Cli) -> Result {
@@ -79,8 +113,9 @@ fn run(cli: Cli) -> Result {
         let mut global = cli.global;
         global.calls_services = cli.command.calls_services();
         let context = Context::new(global)?;
+        let program = program();
         let outcome = tokio::select! {
-            outcome = cli.command.run(&context) => outcome,
+            outcome = cli.command.run(&context, &program) => outcome,
             () = interrupted() => Err(Failure::new(Code::Interrupted, "interrupted")),
         };
         if outcome.is_err() {

@@ -8,9 +8,9 @@ use jiff::{Span, Timestamp};
 use ocikit::Annotations;
 use ocikit_sign::{Http, NotationOptions, NotationPlugin, SigningScheme, TimestampAuthority, VerificationPlugin};
 
-use crate::commands::annotate::key_value;
 use crate::context::{Context, variable};
 use crate::failure::{Failure, Result};
+use crate::key_value::key_value;
 use crate::keys;
 
 /// The content of Notary Project envelopes.

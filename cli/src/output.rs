@@ -10,8 +10,9 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde_json::json;
 
-use crate::failure::{Code, Failure, Result};
+use crate::failure::{Code, FailedItem, Failure, Result};
 
 /// How much to print, and in which format.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +100,12 @@ pub(crate) fn print_json(value: &serde_json::Value) {
 /// Prints an error of the command line, or the requested help. clap does not escape the arguments that it repeats.
 pub(crate) fn usage(error: &clap::Error) {
     let arguments: Vec<_> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    if error.use_stderr() && wants_json(&arguments) {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        let message = text.split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+        return print_json(&failure_object(&Failure::usage(message), None));
+    }
     if !arguments.iter().any(|argument| argument.contains(is_deceptive)) {
         // clap prints help and version to standard output, and errors to standard error.
         let _ = error.print();
@@ -116,16 +123,41 @@ pub(crate) fn prompt(text: &str) {
     eprint!("{}", line(text));
 }
 
-/// Prints the message, the details and the hint of a failure.
-pub(crate) fn print_failure(failure: &Failure) {
+/// Prints the message, the details and the hint of a failure; with `--json` as one object.
+pub(crate) fn print_failure(failure: &Failure, hint: Option<&str>, json: bool) {
     if failure.message.is_empty() {
         return;
     }
+    if json {
+        return print_json(&failure_object(failure, hint));
+    }
     print_lines(format!("error: {}", failure.message));
-    print_lines(failure.details.iter().map(|detail| format!("  {detail}")).collect::<Lines>());
-    if let Some(hint) = &failure.hint {
+    let failed = failure.failed.iter().map(|item| format!("  {}: {}", item.name, item.message));
+    let details = failure.details.iter().map(|detail| format!("  {detail}"));
+    print_lines(failed.chain(details).collect::<Lines>());
+    if let Some(hint) = hint {
         print_lines(format!("hint: {hint}"));
     }
+}
+
+/// Returns the object of an error, as `docs/guide.md` describes it.
+fn failure_object(failure: &Failure, hint: Option<&str>) -> serde_json::Value {
+    let mut error = json!({
+        "kind": failure.code.kind(),
+        "message": failure.message,
+        "hint": hint,
+        "exitCode": failure.code as u8,
+    });
+    if !failure.failed.is_empty() {
+        let failed = failure.failed.iter().map(|FailedItem { name, code, message }| {
+            json!({ "target": name, "kind": code.kind(), "message": message, "exitCode": *code as u8 })
+        });
+        error["failed"] = failed.collect();
+    }
+    if !failure.details.is_empty() {
+        error["details"] = failure.details.iter().map(String::as_str).collect();
+    }
+    json!({ "error": error })
 }
 
 /// Escapes the characters of a text that a terminal would interpret or not show.
@@ -167,6 +199,11 @@ pub(crate) fn bytes(count: u64) -> String {
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
+}
+
+/// Returns whether arguments that could not be parsed contain `--json`.
+fn wants_json(arguments: &[String]) -> bool {
+    arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json")
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use ocikit_sign::{
 };
 use serde::Serialize;
 
-use crate::commands::annotate::key_value;
 use crate::context::Context;
 use crate::coverage::{CheckOutput, table};
 use crate::failure::{Code, Failure, Result};
+use crate::key_value::key_value;
 use crate::notation::verification_plugins;
 use crate::output::Lines;
 use crate::quote::quoted;

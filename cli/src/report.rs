@@ -7,7 +7,7 @@ use ocikit::{Copied, Digest, Location, Planned, Put};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::failure::{Code, Failure, Result};
+use crate::failure::{Code, FailedItem, Failure, Result};
 use crate::output::{self, Lines};
 
 /// The result of a copy to one target.
@@ -61,10 +61,15 @@ pub(crate) fn partial(mut failures: Vec<(impl Display, Failure)>, succeeded: usi
     let Some(first) = codes.first() else { return Ok(()) };
     let same = codes.iter().all(|code| code == first);
     let code = if succeeded == 0 && same { *first } else { Code::Partial };
-    let details = failures.iter().map(|(name, failure)| format!("{name}: {}", failure.message)).collect();
     let message = format!("{} of {} {what} failed", failures.len(), failures.len() + succeeded);
-    let hint = failures.into_iter().find_map(|(_, failure)| failure.hint);
-    Err(Failure { hint, details, ..Failure::new(code, message) })
+    let hints = failures.iter_mut().find(|(_, failure)| !failure.hints.is_empty());
+    let hints = hints.map(|(_, failure)| std::mem::take(&mut failure.hints)).unwrap_or_default();
+    let failed = failures.into_iter().map(|(name, Failure { code, message, .. })| FailedItem {
+        name: name.to_string(),
+        code,
+        message,
+    });
+    Err(Failure { hints, failed: failed.collect(), ..Failure::new(code, message) })
 }
 
 /// Prints the results on standard error. It is the only output of a copy whose archive goes to standard output.

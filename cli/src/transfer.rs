@@ -166,6 +166,20 @@ pub(crate) fn say_present(context: &Context, source: &Location, present: Option<
     context.output.say(format!("{source} lists {listed} manifests but does not hold all of them; copying {names}"));
 }
 
+/// Reports which platform of an index is copied to a docker archive, which holds one only.
+async fn say_fit(context: &Context, session: &Session, root: &Root, targets: &[Location]) {
+    for target in targets.iter().filter(|target| matches!(target, Location::DockerArchive { .. })) {
+        // A failure is reported by the copy.
+        if let Root::Index(_) = root
+            && let Ok(Root::Image(image)) = session.fit(root, target).await
+            && let Ok(config) = image.config().await
+            && let Some(platform) = config.platform()
+        {
+            context.output.say(format!("{target} holds one platform; copying {platform}"));
+        }
+    }
+}
+
 /// Copies an image to all targets in parallel. A failed target does not stop the others.
 pub(crate) async fn copy_to_all(
     context: &Context,
@@ -190,11 +204,8 @@ pub(crate) async fn copy_to_all(
     let (root, referrers) = transfer.open(context, session, source, transfer.gate().await?.as_ref()).await?;
     let session = &session.with_referrers(referrers);
     let root = transfer.select_platforms(root).await?;
-    let results = if transfer.dry_run {
-        join_all(targets.iter().map(|target| copy_to_one(session, &root, source, target, transfer))).await
-    } else {
-        copy_together(session, &root, source, targets, transfer).await
-    };
+    say_fit(context, session, &root, targets).await;
+    let results = copy_together(session, &root, source, targets, transfer).await;
     report_all(context, targets, results, transfer)
 }
 
@@ -219,9 +230,9 @@ async fn pipe(source: &Location) -> Result<Option<Box<dyn Read + Send>>> {
     .await?)
 }
 
-/// Copies an image to targets. The source is read once for all of them; standard output is copied separately, because a
-/// write to it cannot be retried.
-async fn copy_together(
+/// Copies an image to targets, or with `--dry-run` plans the copy. The source is read once for all of them; standard
+/// output is copied separately, because a write to it cannot be retried.
+pub(crate) async fn copy_together(
     session: &Session,
     root: &Root,
     source: &Location,
@@ -230,18 +241,26 @@ async fn copy_together(
 ) -> Vec<Result<TargetOutput>> {
     let checks = join_all(targets.iter().map(|target| transfer.check_target(session, root.digest(), target))).await;
     let wanted = targets.iter().zip(&checks).filter(|(_, check)| check.is_ok()).map(|(target, _)| target);
-    let (streams, places): (Vec<_>, Vec<_>) = wanted.cloned().partition(|target| *target == Location::Stdio);
+    let is_stream = |target: &Location| *target == Location::Stdio && !transfer.dry_run;
+    let (streams, places): (Vec<_>, Vec<_>) = wanted.cloned().partition(is_stream);
+    let copies = async {
+        if transfer.dry_run {
+            let planned = session.plan_root_to_each(root, source, &places).await.into_iter().zip(&places);
+            return planned.map(|(planned, target)| Ok(TargetOutput::of_plan(target, &planned?))).collect();
+        }
+        let copied = session.copy_root_to_each(root, source, &places).await.into_iter().zip(&places);
+        copied.map(|(copied, target)| Ok(TargetOutput::of(target, &copied?))).collect::<Vec<Result<_>>>()
+    };
     let stream = join_all(streams.iter().map(|stream| copy_out(session, root, source, stream)));
-    let (copied, streamed) = join(session.copy_root_to_each(root, source, &places), stream).await;
+    let (copied, streamed) = join(copies, stream).await;
     let (mut copied, mut streamed) = (copied.into_iter(), streamed.into_iter());
     let result = |(target, check): (&Location, Result)| {
         check?;
         let lost = || Failure::new(Code::Other, format_args!("cannot copy to {target}: the copy returned no result"));
-        let copied = match target {
-            Location::Stdio => streamed.next().ok_or_else(lost)??,
-            _ => copied.next().ok_or_else(lost)??,
-        };
-        Ok(TargetOutput::of(target, &copied))
+        match is_stream(target) {
+            true => Ok(TargetOutput::of(target, &streamed.next().ok_or_else(lost)??)),
+            false => copied.next().ok_or_else(lost)?,
+        }
     };
     targets.iter().zip(checks).map(result).collect()
 }
@@ -271,21 +290,6 @@ fn report_all(
         false => report(context, results)?,
     }
     partial(failures, succeeded, "targets")
-}
-
-/// Copies an image to one target, or with `--dry-run` plans the copy.
-pub(crate) async fn copy_to_one(
-    session: &Session,
-    root: &Root,
-    source: &Location,
-    target: &Location,
-    transfer: &TransferArguments,
-) -> Result<TargetOutput> {
-    transfer.check_target(session, root.digest(), target).await?;
-    if transfer.dry_run {
-        return Ok(TargetOutput::of_plan(target, &session.plan(root, source, target).await?));
-    }
-    Ok(TargetOutput::of(target, &copy_out(session, root, source, target).await?))
 }
 
 /// The number of images that are opened concurrently.

@@ -1,14 +1,19 @@
-//! What the fuzz targets do with the bytes they are given. `tests/it/fuzz.rs` does the same with the corpus, on a stable
+//! The functions that the fuzz targets call with generated input. `tests/it/fuzz.rs` calls them with the corpus on a stable
 //! compiler.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a fuzz target finds things by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a fuzz target reports a finding by panicking"
+)]
 
 use std::io::Write;
 
 use ocikit_archive::{END, Entry, Header, Kind, TarIndex, TarStream, padding};
 use ocikit_spec::{Config, Digest, Document, Index, Manifest, MediaType, Platform, Reference, Tag};
 
-/// A tar read at random holds what it holds read as it comes, and nothing outside of itself.
+/// Random access and streaming find the same entries of a tar, and every entry is inside the archive.
 pub fn tar_index(bytes: &[u8]) {
     let Ok(index) = TarIndex::read(bytes) else {
         let mut stream = TarStream::new(bytes);
@@ -38,7 +43,7 @@ fn check_entry(entry: &Entry, length: u64) {
     }
 }
 
-/// A document stays what it was unless it is edited, and an edit is what it says.
+/// A parsed document keeps its bytes, and an edit changes only what it should.
 pub fn documents(bytes: &[u8]) {
     let _ = Config::parse(bytes.to_vec()).map(|config| config.rootfs().diff_ids.len());
     for media_type in [MediaType::OCI_MANIFEST, MediaType::OCI_INDEX, MediaType::OCI_ARTIFACT_MANIFEST] {
@@ -70,7 +75,7 @@ pub fn documents(bytes: &[u8]) {
     }
 }
 
-/// What is parsed is written so that it is parsed as the same.
+/// Formatting a parsed reference, digest, tag or platform and parsing it again gives the same value.
 pub fn reference(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(reference) = text.parse::<Reference>() {
@@ -89,7 +94,7 @@ pub fn reference(bytes: &[u8]) {
     }
 }
 
-/// An archive with this for its `manifest.json` is refused, or each of its images is there.
+/// A docker archive with this `manifest.json` is refused, or every listed image can be opened.
 pub fn docker_archive(bytes: &[u8]) {
     use ocikit_image::{Name, Root};
     let mut tar = Vec::new();
@@ -109,13 +114,13 @@ pub fn docker_archive(bytes: &[u8]) {
         let Ok((source, inventory)) = ocikit_layout::open_all(file.path(), &scratch).await else { return };
         for root in inventory.roots.manifests().iter().take(20) {
             let opened = Root::open(source.clone(), &Name::Digest(root.digest)).await.unwrap();
-            let Root::Image(image) = opened else { panic!("it makes up images") };
+            let Root::Image(image) = opened else { panic!("a docker archive holds images only") };
             assert_eq!(image.config().await.unwrap().rootfs().diff_ids.len(), image.layers().count());
         }
     });
 }
 
-/// Names that meet: files and directories in each other's way, whiteouts, and ways out of the root.
+/// Conflicting names: files and directories with the same path, whiteouts, and paths that leave the root.
 const NAMES: [&str; 16] = [
     "a",
     "b",
@@ -135,8 +140,8 @@ const NAMES: [&str; 16] = [
     "c",
 ];
 
-/// What is found in layers from the highest down is what lies in all of them laid over one another, and nothing is outside
-/// of the root. Three bytes make an entry; a zero of the first begins another layer.
+/// A lookup from the highest layer down agrees with the merged file tree, and no path leaves the root. Three bytes of input make
+/// an entry; if the first is divisible by six, they start a new layer.
 pub fn layers(bytes: &[u8]) {
     use ocikit_archive::layer::{FileTree, Last, Located, Lookup, Path, Reader, Step, Tree};
     use ocikit_image::testing::Tar;
@@ -156,7 +161,7 @@ pub fn layers(bytes: &[u8]) {
     }
     let read = |tar: Tar| Tree::read(&mut Reader::new(&tar.finish()[..]));
     let Ok(trees) = tars.into_iter().map(read).collect::<Result<Vec<_>, _>>() else { return };
-    // The layer of a directory is the lookup's to choose: it need not know what lies below.
+    // For a directory, the lookup may return any layer that has it, because it does not read the lower ones.
     let file = |located: Located| (!located.file.is_directory()).then_some(located);
     let mut files = FileTree::new();
     if trees.iter().any(|tree| files.apply(tree).is_err()) {
@@ -178,14 +183,14 @@ pub fn layers(bytes: &[u8]) {
                 Err(error) => break Err(error.to_string()),
             }
         };
-        let there = files.resolve(name.as_bytes(), Last::Follow).map_err(|error| error.to_string());
-        let there = there.map(|path| path.map(|path: Path| (path.clone(), file(files.get(&path).unwrap().clone()))));
-        assert_eq!(found, there, "{name}");
+        let merged = files.resolve(name.as_bytes(), Last::Follow).map_err(|error| error.to_string());
+        let merged = merged.map(|path| path.map(|path: Path| (path.clone(), file(files.get(&path).unwrap().clone()))));
+        assert_eq!(found, merged, "{name}");
     }
 }
 
-/// Policies and configurations are refused or make sense; what BuildKit says is refused, or signed about the image that it
-/// is of.
+/// Policies and configurations are refused or consistent; a BuildKit statement is refused, or signed for the image that it
+/// belongs to.
 pub fn policies(bytes: &[u8]) {
     use std::sync::{Arc, LazyLock};
 
@@ -243,7 +248,7 @@ pub fn policies(bytes: &[u8]) {
         let read = |_: &SignerFiles| Ok::<_, ocikit_sign::Error>(PolicySigner::Key(KEY.public_key().clone()));
         if let Ok(policy) = Policy::parse(text, read) {
             let verdict = policy.check(&root, &PolicyOptions::new(None, now)).await;
-            assert!(verdict.is_err() || !verdict.unwrap().is_met(), "nobody signed it");
+            assert!(verdict.is_err() || !verdict.unwrap().is_met(), "the image has no signature");
         }
         if let Ok(config) = signify::Config::parse(text) {
             let _ = config.select("acme/app", &Job::Unknown).map(|found| assert!(!found.services.is_empty()));
@@ -252,8 +257,7 @@ pub fn policies(bytes: &[u8]) {
     let _ = signify::identity(bytes);
 }
 
-/// Keys, certificates, policies and what sigstore's files say are read or refused, and what is found where signatures are
-/// verifies nothing.
+/// Keys, certificates, CRLs, policies and sigstore files are parsed or refused, and no input verifies as a signature.
 pub fn signatures(bytes: &[u8]) {
     use std::sync::Arc;
 
@@ -277,7 +281,7 @@ pub fn signatures(bytes: &[u8]) {
     }
     let authorities = Certificate::read_all(AUTHORITY).unwrap();
     assert!(ocikit_sign::verify_timestamp(bytes, b"another message", &authorities).is_err());
-    // Who says so is in the corpus. What nobody signed may differ; what is said may not.
+    // The corpus holds the valid timestamp. Unsigned parts of the token may differ, but not the time.
     if let Ok(time) = ocikit_sign::verify_timestamp(bytes, b"a message", &authorities) {
         assert_eq!(time, ocikit_sign::verify_timestamp(TIMESTAMP, b"a message", &authorities).unwrap());
     }
@@ -288,10 +292,10 @@ pub fn signatures(bytes: &[u8]) {
     store.add("ca", "none", Vec::new());
     let now = "2026-12-01T00:00:00Z".parse().unwrap();
     let _ = SigningConfig::parse(bytes).and_then(|config| config.services(now));
-    // Bundles of both logs, which are about something else, come as far as what they say.
-    let anybody = |root: &str| {
+    // With any identity, a valid bundle for another image fails only at the comparison of the subject.
+    let any_identity = |root: &str| {
         Trust::Certificate(Box::new(CertificateTrust {
-            name: "anybody".to_owned(),
+            name: "any".to_owned(),
             identity: Pattern::Any,
             issuer: None,
             root: TrustedRoot::parse(root.as_bytes()).unwrap(),
@@ -301,8 +305,8 @@ pub fn signatures(bytes: &[u8]) {
         }))
     };
     let trusted = vec![
-        anybody(include_str!("../../testdata/sigstore/rekor1-root.json")),
-        anybody(include_str!("../../testdata/sigstore/rekor2-root.json")),
+        any_identity(include_str!("../../testdata/sigstore/rekor1-root.json")),
+        any_identity(include_str!("../../testdata/sigstore/rekor2-root.json")),
         Trust::Key { name: "key".to_owned(), key },
         Trust::Notation(NotationTrust::new(&policy, &store, "", now).unwrap()),
     ];
@@ -344,10 +348,10 @@ pub fn signatures(bytes: &[u8]) {
     });
 }
 
-/// An authority for timestamps, and what it says of `a message`.
+/// The CA certificate of a timestamp authority, and its timestamp for `a message`.
 const AUTHORITY: &[u8] = include_bytes!("../../testdata/timestamps/openssl.pem");
 const TIMESTAMP: &[u8] = include_bytes!("../../testdata/timestamps/openssl.tsr");
-/// A key whose private half nobody has kept.
+/// A public key whose private key was discarded.
 const KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEbK22sOfhhpAsOFPSJjZ3wtn0mjlJ\n\
 9adt17lCpFGBgRJpn/Stkp0lkuWZdZH6yxRkiW2KYjw2alW9OZaVbSz/0A==\n\

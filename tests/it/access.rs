@@ -1,8 +1,8 @@
-//! Who gets to see credentials, how registries are connected to, and what is said if that fails.
+//! Credentials, TLS and plain HTTP, and the messages of failed connections.
 
 use std::fs;
 
-use ocikit_server::{Action, Fault, Reply};
+use ocikit_server::{Action, Fault, Reply, Rules, Server, Switch};
 use ocikit_tests::{Authority, Bench, Registry, Secure, testdata};
 
 use crate::bench;
@@ -11,7 +11,7 @@ fn single() -> String {
     testdata("buildkit-single/image.tar").display().to_string()
 }
 
-/// Writes a file below the home directory of a bench.
+/// Writes a file below the home directory.
 fn write(bench: &Bench, name: &str, text: &str) {
     let path = bench.path("home").join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -23,14 +23,14 @@ fn alice(bench: Bench) -> Bench {
 }
 
 #[test]
-fn credentials_of_the_environment_are_for_one_registry() {
+fn environment_credentials_are_sent_to_one_registry() {
     let (guarded, open) = (Registry::for_user("alice", "s3cret"), Registry::start());
     let (from, to) = (format!("{}/app:1", guarded.name()), format!("{}/app:1", open.name()));
     alice(bench()).ok(&["push", "-q", &single(), &from]);
 
     let unnamed = alice(bench()).ocikit(&["copy", &from, &to]);
     assert!(unnamed.code == 4 && unnamed.stderr.contains("set OCIKIT_REGISTRY"), "{unnamed}");
-    // Another spelling of the same registry: the port has a leading zero.
+    // The same registry in another spelling: the port has a leading zero.
     let (host, port) = guarded.name().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
     let named = alice(bench()).with("OCIKIT_REGISTRY", &format!("{host}:0{port}"));
     named.ok(&["copy", "-q", &from, &to]);
@@ -45,7 +45,7 @@ fn credentials_of_the_environment_are_for_one_registry() {
 }
 
 #[test]
-fn podman_7563_credentials_are_found_where_podman_writes_them() {
+fn podman_7563_credentials_of_podman_login_are_found() {
     let registry = Registry::for_user("alice", "s3cret");
     let name = format!("{}/app:1", registry.name());
     alice(bench()).ok(&["push", "-q", &single(), &name]);
@@ -55,12 +55,23 @@ fn podman_7563_credentials_are_found_where_podman_writes_them() {
     fs::write(bench.path("own.json"), &auths).unwrap();
     bench.ok(&["digest", "--authfile", "own.json", &name]);
     assert_eq!(bench.ocikit(&["digest", "--authfile", "none.json", &name]).code, 3);
+    // A pipe can be read only once, and a command may need the credentials for several clients.
+    for (file, code) in [("<(cat own.json)", 0), ("<(echo broken)", 3), ("home", 2)] {
+        let script = format!("exec \"$0\" copy -q --authfile {file} {name} {name}-copy");
+        let program = bench.command::<&str>(&[]);
+        let mut command = std::process::Command::new("bash");
+        command.args(["-c", &script]).arg(program.get_program()).current_dir(bench.path(""));
+        command.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", "/usr/bin:/bin");
+        let outcome = ocikit_tests::run(&mut command, &[]);
+        assert_eq!(outcome.code, code, "{file}: {outcome}");
+    }
     write(&bench, ".config/containers/auth.json", &auths);
     bench.ok(&["digest", &name]);
 }
 
 #[test]
-fn credentials_that_cannot_be_read_stop_nobody_who_needs_none() {
+fn unreadable_credentials_fail_only_where_they_are_required() {
     let (guarded, open) = (Registry::for_user("alice", "s3cret"), Registry::start());
     let (closed, public) = (format!("{}/app:1", guarded.name()), format!("{}/app:1", open.name()));
     alice(bench()).ok(&["push", "-q", &single(), &closed]);
@@ -80,7 +91,7 @@ fn credentials_that_cannot_be_read_stop_nobody_who_needs_none() {
 }
 
 #[test]
-fn a_loopback_registry_that_speaks_tls_is_reached() {
+fn loopback_registry_may_speak_tls() {
     let (bench, registry, authority) = (bench(), Registry::start(), Authority::new());
     let secure = Secure::before(registry.address(), &authority, false);
     let name = format!("{}/app:1", secure.name());
@@ -94,7 +105,7 @@ fn a_loopback_registry_that_speaks_tls_is_reached() {
     assert_eq!(untrusted.code, 6, "{untrusted}");
     assert!(untrusted.stderr.contains("TLS failed: ") && untrusted.stderr.contains("`--ca-file FILE`"), "{untrusted}");
 
-    // The option is for both, and one of them speaks no TLS.
+    // `--ca-file` applies to both registries, and one of them speaks plain HTTP.
     let copy = ["copy", "-q", "--ca-file", "ca.pem", &name, &format!("{}/app:2", registry.name())];
     let refused = bench.ocikit(&copy);
     assert_eq!(refused.code, 6, "{refused}");
@@ -117,8 +128,8 @@ fn a_loopback_registry_that_speaks_tls_is_reached() {
 }
 
 #[test]
-fn referrers_that_cannot_be_listed_can_be_left_out() {
-    for (status, code, part) in [(500, 6, "status 500"), (403, 4, "or log in as a user who may list them")] {
+fn no_referrers_skips_a_failing_referrers_api() {
+    for (status, code, part) in [(500, 6, "status 500"), (403, 4, "or log in as a user who may read and list them")] {
         let (bench, registry) = (bench(), Registry::start());
         let name = format!("{}/app:1", registry.name());
         bench.ok(&["push", "-q", &single(), &name]);
@@ -132,7 +143,47 @@ fn referrers_that_cannot_be_listed_can_be_left_out() {
 }
 
 #[test]
-fn a_name_without_an_address_is_said_to_be_one() {
+fn push_only_credentials_cannot_update_a_list_of_referrers() {
+    let (bench, from) = (bench(), Registry::start());
+    let image = format!("{}/app:1", from.name());
+    bench.ok(&["keygen", "--unencrypted", "-o", "key"]);
+    bench.ok(&["push", "-q", &single(), &image]);
+    bench.ok(&["sign", "-q", "--key", "key.key", &image]);
+    bench.ok(&["pull", "-q", &image, "-o", "signed.tar"]);
+    for path in ["GET /v2/app/manifests/sha256-**", "PUT /v2/app/manifests/sha256-**", "GET /v2/app/referrers/**"] {
+        let rules = Rules { referrers: Switch::Off, ..Rules::default() };
+        let registry = Registry::of(Server { rules, ..Server::default() });
+        let target = format!("{}/app:1", registry.name());
+        registry.faults().add(Fault::on(path, Action::Answer(Reply::status(403))));
+        let outcome = bench.ocikit(&["push", "signed.tar", &target]);
+        if outcome.code == 0 {
+            // A list that exists under the fallback tag needs no API.
+            assert!(path.contains("referrers"), "{path}: {outcome}");
+        } else {
+            assert_eq!(outcome.code, 4, "{path}: {outcome}");
+            assert!(outcome.stderr.contains(" the referrers of sha256:"), "{path}: {outcome}");
+            assert!(outcome.stderr.contains("hint: add `--no-referrers`"), "{path}: {outcome}");
+        }
+        bench.ok(&["push", "-q", "--no-referrers", "signed.tar", &target]);
+    }
+}
+
+#[test]
+fn hint_for_referrers_names_only_flags_of_the_command() {
+    let (bench, registry) = (bench(), Registry::start());
+    let name = format!("{}/app:1", registry.name());
+    bench.ok(&["push", "-q", &single(), &name]);
+    registry.faults().add(Fault::on("GET /v2/app/referrers/**", Action::Answer(Reply::status(403))));
+    for (line, has_flag) in [(&["annotate", &name, "a=b"][..], false), (&["pull", &name, "-o", "a.tar"], true)] {
+        let outcome = bench.ocikit(line);
+        assert_eq!(outcome.code, 4, "{outcome}");
+        assert_eq!(outcome.stderr.contains("--no-referrers"), has_flag, "{outcome}");
+        assert!(outcome.stderr.contains("log in as a user who may read and list them"), "{outcome}");
+    }
+}
+
+#[test]
+fn unresolvable_host_name_is_reported() {
     let outcome = bench().ocikit(&["digest", "registry.invalid/app:1"]);
     assert_eq!(outcome.code, 6, "{outcome}");
     assert!(outcome.stderr.contains("cannot connect to registry.invalid/app: name resolution"), "{outcome}");

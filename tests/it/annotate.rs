@@ -1,4 +1,4 @@
-//! `annotate`: where it lies, elsewhere, and in a registry.
+//! `annotate`: in place, to another file, and in a registry.
 
 use std::fs;
 use std::process::Stdio;
@@ -15,7 +15,7 @@ fn inspect(bench: &ocikit_tests::Bench, location: &str) -> Value {
 }
 
 #[test]
-fn values_are_taken_byte_for_byte() {
+fn annotation_values_are_preserved_exactly() {
     let bench = bench();
     fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
     let values = ["a,b", "\"q\"", "x=y=z", " spaced ", "nön-äscii ✓", "line\nbreak", "", "--dash", "\\"];
@@ -26,7 +26,7 @@ fn values_are_taken_byte_for_byte() {
 }
 
 #[test]
-fn an_archive_and_a_layout_are_changed_alike() {
+fn archive_and_layout_get_the_same_digest() {
     let bench = bench();
     let layout = testdata("layout-buildkit/layout");
     copy_tree(&layout, &bench.path("layout"));
@@ -34,8 +34,8 @@ fn an_archive_and_a_layout_are_changed_alike() {
     let archive = bench.ok(&["annotate", "a.tar", "k=v"]);
     assert_eq!(bench.ok(&["annotate", "./layout", "k=v"]), archive);
     assert_eq!(bench.ok(&["digest", "a.tar#1"]), archive);
-    assert_eq!(bench.ok(&["digest", "a.tar#2"]), archive, "both names follow");
-    assert_eq!(bench.ok(&["annotate", "./layout", "k=v"]), archive, "nothing changes twice");
+    assert_eq!(bench.ok(&["digest", "a.tar#2"]), archive, "both tags are moved");
+    assert_eq!(bench.ok(&["annotate", "./layout", "k=v"]), archive, "the second edit changes nothing");
     let back = bench.ok(&["annotate", "a.tar", "--remove", "k"]);
     assert_eq!(back, bench.ok(&["digest", &testdata("buildkit-tags/image.tar#1").display().to_string()]));
     assert_eq!(bench.names(), ["a.tar", "layout"]);
@@ -55,10 +55,10 @@ fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
 }
 
 #[test]
-fn where_and_for_whom_can_be_said() {
+fn on_and_platform_select_what_is_annotated() {
     let bench = bench();
     let multi = testdata("buildkit-multi/image.tar").display().to_string();
-    let places = |on: &[&str]| {
+    let annotated = |on: &[&str]| {
         let line = [&["annotate", &multi, "k=v", "-o", "out.tar"], on].concat();
         bench.ok(&line);
         let facts = inspect(&bench, "out.tar");
@@ -69,17 +69,17 @@ fn where_and_for_whom_can_be_said() {
         (has(&facts["annotations"]), on_manifests, on_entries)
     };
     let (all, none) = (vec![1, 1, 1], vec![0, 0, 0]);
-    assert_eq!(places(&[]), (1, all.clone(), none.clone()));
-    assert_eq!(places(&["--on", "index"]), (1, none.clone(), none.clone()));
-    assert_eq!(places(&["--on", "manifests"]), (0, all.clone(), none.clone()));
-    assert_eq!(places(&["--on", "descriptors"]), (0, none.clone(), all.clone()));
-    assert_eq!(places(&["--on", "all"]), (1, all.clone(), all));
-    let some = places(&["--on", "manifests", "--platform", "linux/arm64", "--platform", "linux/arm"]);
+    assert_eq!(annotated(&[]), (1, all.clone(), none.clone()));
+    assert_eq!(annotated(&["--on", "index"]), (1, none.clone(), none.clone()));
+    assert_eq!(annotated(&["--on", "manifests"]), (0, all.clone(), none.clone()));
+    assert_eq!(annotated(&["--on", "descriptors"]), (0, none.clone(), all.clone()));
+    assert_eq!(annotated(&["--on", "all"]), (1, all.clone(), all));
+    let some = annotated(&["--on", "manifests", "--platform", "linux/arm64", "--platform", "linux/arm"]);
     assert_eq!(some, (0, vec![0, 1, 1], none));
 }
 
 #[test]
-fn a_dry_run_changes_nothing() {
+fn dry_run_reports_the_digest_and_changes_nothing() {
     let bench = bench();
     fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
     let before = fs::read(bench.path("a.tar")).unwrap();
@@ -89,7 +89,7 @@ fn a_dry_run_changes_nothing() {
 }
 
 #[test]
-fn a_tag_in_a_registry_is_moved() {
+fn annotating_in_a_registry_moves_the_tag() {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/app:1", registry.name());
     let multi = testdata("buildkit-multi/image.tar").display().to_string();
@@ -98,14 +98,14 @@ fn a_tag_in_a_registry_is_moved() {
     let digest = bench.ok(&["annotate", &reference, "k=v"]);
     assert_eq!(bench.ok(&["digest", &reference]), digest);
     let sent = registry.requests();
-    assert!(sent.iter().all(|request| !request.path.contains("/blobs/")), "no layer is touched: {sent:?}");
+    assert!(sent.iter().all(|request| !request.path.contains("/blobs/")), "no layer is transferred: {sent:?}");
     bench.ok(&["annotate", &multi, "k=v", "-o", "here.tar"]);
     assert_eq!(bench.ok(&["digest", "here.tar"]), digest, "the same change gives the same digest everywhere");
     let outcome = bench.ocikit(&["annotate", &format!("{}/app@{digest}", registry.name()), "k=w"]);
     assert_eq!(outcome.code, 1, "{outcome}");
 }
 
-/// Where the layers of an archive are.
+/// Returns offset and size of each layer of an archive.
 fn layers(path: &std::path::Path) -> Vec<(u64, u64)> {
     let index = TarIndex::read(&fs::File::open(path).unwrap()).unwrap();
     let large = index.entries().iter().filter(|entry| entry.data.size > 1 << 20);
@@ -113,7 +113,7 @@ fn layers(path: &std::path::Path) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn the_size_of_an_archive_does_not_matter() {
+fn annotating_a_large_archive_moves_no_layer() {
     let bench = bench();
     let path = bench.path("large.tar");
     write_archive(&path, Archive { layers: 4, size: 1 << 30, honest: false });
@@ -123,14 +123,14 @@ fn the_size_of_an_archive_does_not_matter() {
         bench.ok(&["annotate", "large.tar", &format!("number={number}")]);
         lengths.push(fs::metadata(&path).unwrap().len() - length);
     }
-    assert_eq!(layers(&path), before, "no layer moved");
+    assert_eq!(layers(&path), before, "no layer was moved");
     assert_eq!(inspect(&bench, "large.tar")["annotations"]["number"], "49");
     assert!(lengths.iter().all(|grown| *grown < 16 << 10), "{lengths:?}");
-    assert_eq!(lengths[49], lengths[20], "it does not grow for ever: {lengths:?}");
+    assert_eq!(lengths[49], lengths[20], "repeated edits reuse the space: {lengths:?}");
 }
 
 #[test]
-fn a_killed_edit_leaves_the_old_or_the_new_archive() {
+fn killed_annotate_leaves_the_old_or_the_new_archive() {
     let bench = bench();
     let path = bench.path("a.tar");
     write_archive(&path, Archive { layers: 2, size: 1 << 20, honest: true });
@@ -138,14 +138,14 @@ fn a_killed_edit_leaves_the_old_or_the_new_archive() {
     for number in 0_u64..100 {
         let arguments = ["annotate", "a.tar", &format!("number={number}")];
         let mut child = bench.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // From before it starts to after it ended, in uneven steps.
+        // Kills the process at uneven intervals, from before its start to after its end.
         std::thread::sleep(Duration::from_micros(number * number * 7 % 12_000));
         child.kill().unwrap();
         child.wait().unwrap();
         known.push(bench.ok(&["annotate", "a.tar", &format!("number={number}"), "--dry-run"]));
         let digest = bench.ok(&["digest", "a.tar"]);
         assert!(known[known.len() - 2..].contains(&digest) || known.contains(&digest), "{number}: {digest}");
-        // Every byte of it, layers included.
+        // The copy verifies every byte, including the layers.
         let copied = bench.ocikit(&["copy", "a.tar", "oci:whole"]);
         assert_eq!(copied.code, 0, "{number}: {copied}");
     }
@@ -153,7 +153,7 @@ fn a_killed_edit_leaves_the_old_or_the_new_archive() {
 }
 
 #[test]
-fn edits_at_the_same_time_all_count() {
+fn concurrent_edits_are_all_applied() {
     let bench = bench();
     write_archive(&bench.path("a.tar"), Archive { layers: 1, size: 100, honest: true });
     let children: Vec<_> = (0..8)

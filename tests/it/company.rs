@@ -1,4 +1,4 @@
-//! Certificates for those who sign as the Notary Project has it.
+//! A certificate authority (CA) for signers in the formats of the Notary Project.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use rcgen::{
     PKCS_ECDSA_P384_SHA384,
 };
 
-/// An authority for certificates, whose root is in a trust store of its name, of each type that signers have.
+/// A CA whose root certificate is in the trust stores `ca:NAME` and `signingAuthority:NAME`.
 pub(crate) struct Company {
     directory: PathBuf,
     name: &'static str,
@@ -33,7 +33,7 @@ fn params(company: &str, name: &str) -> CertificateParams {
 }
 
 impl Company {
-    /// One whose files are in this directory, and the stores in `notation` below it.
+    /// Generates a root certificate. Key files are written to the directory, and trust stores to `notation` below it.
     pub(crate) fn new(directory: PathBuf, name: &'static str) -> Company {
         let mut root = params(name, "root");
         root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -48,7 +48,7 @@ impl Company {
         Company { directory, name, root: pem, issuer: Issuer::new(root, key) }
     }
 
-    /// The key of a signer and its chain, in files.
+    /// Issues a signing certificate and returns the paths of the key and of the certificate chain.
     pub(crate) fn signer(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> [String; 2] {
         let mut signer = params(self.name, name);
         signer.key_usages = vec![KeyUsagePurpose::DigitalSignature];

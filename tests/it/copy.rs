@@ -1,4 +1,4 @@
-//! `copy`: what goes along, what is left out, and what is not done.
+//! `copy`: referrers, platforms, dry runs, `--no-clobber`, and all tags.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn json(bench: &Bench, arguments: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// The architectures of an index, in order.
+/// Returns the architectures of an index in order.
 fn architectures(bench: &Bench, location: &str) -> Vec<String> {
     let facts = json(bench, &["inspect", location]);
     let manifests = facts["manifests"].as_array().unwrap().iter();
@@ -25,15 +25,15 @@ fn architectures(bench: &Bench, location: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_is_about_an_image_goes_along() {
+fn referrers_are_copied() {
     let (bench, one, two) = (bench(), Registry::start(), Registry::start());
     let without_api =
         Registry::of(Server { rules: Rules { referrers: Switch::Off, ..Rules::default() }, ..Server::default() });
     let source = format!("oci:{}", fixture("layout-oras-referrers/layout"));
     let first = format!("{}/app:1", one.name());
     let sent = json(&bench, &["push", &source, &first]);
-    let along = sent["targets"][0]["referrers"].as_array().unwrap().len();
-    assert_eq!(along, 1, "the note; attestations are a part of the index: {sent}");
+    let referrers = sent["targets"][0]["referrers"].as_array().unwrap().len();
+    assert_eq!(referrers, 1, "only the note; attestations are part of the index: {sent}");
     // From registry to registry, with and without the referrers API, to a layout, and back.
     let second = format!("{}/other:1", two.name());
     let third = format!("{}/third:1", without_api.name());
@@ -42,9 +42,9 @@ fn what_is_about_an_image_goes_along() {
         [(&first, &second), (&second, &third), (&third, &"oci:there:1".to_owned()), (&"oci:there:1".to_owned(), &back)]
     {
         let copied = json(&bench, &["copy", from, to]);
-        assert_eq!(copied["targets"][0]["referrers"].as_array().unwrap().len(), along, "{from} {to}");
+        assert_eq!(copied["targets"][0]["referrers"].as_array().unwrap().len(), referrers, "{from} {to}");
     }
-    // A second time there is nothing to do, whether for the image or for what is about it.
+    // A second copy transfers neither the image nor its referrers.
     let again = json(&bench, &["copy", &first, &second]);
     assert_eq!(again["targets"][0]["sent"]["blobs"], 0, "{again}");
     assert_eq!(again["targets"][0]["present"]["blobs"], 0, "{again}");
@@ -56,7 +56,7 @@ fn what_is_about_an_image_goes_along() {
 }
 
 #[test]
-fn what_cosign_keeps_under_tags_goes_along() {
+fn signatures_under_cosign_tags_are_copied() {
     let (bench, registry) = (bench(), Registry::start());
     let (from, to) = (format!("{}/from", registry.name()), format!("{}/to", registry.name()));
     bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &format!("{from}:1")]);
@@ -73,7 +73,7 @@ fn what_cosign_keeps_under_tags_goes_along() {
 }
 
 #[test]
-fn platforms_are_chosen() {
+fn platforms_are_selected() {
     let bench = bench();
     let source = fixture("buildkit-attested/multi.tar");
     let all = architectures(&bench, &source);
@@ -82,30 +82,30 @@ fn platforms_are_chosen() {
     assert_eq!(bench.ok(&["kind", "one.tar"]), "image");
     let entry = json(&bench, &["inspect", &source])["manifests"][1]["digest"].clone();
     assert_eq!(bench.ok(&["digest", "one.tar"]), entry.as_str().unwrap());
-    // Several make an index, with what attests them.
+    // Several platforms make an index, with their attestation manifests.
     let three = fixture("buildkit-multi/image.tar");
     let both = ["copy", "--platform", "linux/amd64", "--platform", "linux/arm64", &three, "two.tar"];
     bench.ok(&both);
     assert_eq!(architectures(&bench, "two.tar"), ["amd64", "arm64"]);
     let same = ["copy", "--platform", "linux/amd64", "--platform", "linux/arm64", &source, "same.tar"];
     bench.ok(&same);
-    assert_eq!(bench.ok(&["digest", "same.tar"]), bench.ok(&["digest", &source]), "nothing is left out");
-    // A sparse one keeps the digest.
+    assert_eq!(bench.ok(&["digest", "same.tar"]), bench.ok(&["digest", &source]), "all platforms are selected");
+    // A sparse index keeps its digest.
     bench.ok(&["copy", "--platform", "linux/arm64", "--sparse", &source, "sparse.tar"]);
     assert_eq!(bench.ok(&["digest", "sparse.tar"]), bench.ok(&["digest", &source]));
     let sizes = |name: &str| fs::metadata(bench.path(name)).unwrap().len();
     assert!(sizes("sparse.tar") < sizes("same.tar"));
-    // A registry that has the index by its name is believed to have all of it, unless somebody doubts that.
+    // If the registry has the index, its children are assumed to exist, except with `--recheck`.
     let rules = Rules { children: Children::SparseIndexes, ..Rules::default() };
     let registry = Registry::of(Server { rules, ..Server::default() });
     for more in [&[][..], &["oci:layout:1"]] {
         let target = format!("{}/app{}:1", registry.name(), more.len());
-        let is_whole = || bench.ocikit(&["validate", &target]).code == 0;
+        let is_complete = || bench.ocikit(&["validate", &target]).code == 0;
         bench.ok(&["copy", "--platform", "linux/arm64", "--sparse", &source, &target]);
         bench.ok(&[&["copy", &source, &target], more].concat());
-        assert!(!is_whole());
+        assert!(!is_complete());
         bench.ok(&[&["copy", "--recheck", &source, &target], more].concat());
-        assert!(is_whole());
+        assert!(is_complete());
     }
     let outcome = bench.ocikit(&["copy", "--platform", "linux/s390x", &source, "none.tar"]);
     assert!(outcome.code == 3 && outcome.stderr.contains("linux/s390x"), "{outcome}");
@@ -113,7 +113,7 @@ fn platforms_are_chosen() {
 }
 
 #[test]
-fn a_plan_changes_nothing() {
+fn dry_run_changes_nothing() {
     let (bench, registry) = (bench(), Registry::start());
     let (source, reference) = (fixture("buildkit-multi/image.tar"), format!("{}/app:1", registry.name()));
     let planned = json(&bench, &["push", "--dry-run", &source, &reference]);
@@ -130,7 +130,7 @@ fn a_plan_changes_nothing() {
 }
 
 #[test]
-fn names_are_not_taken_away() {
+fn no_clobber_overwrites_no_tag() {
     let (bench, registry) = (bench(), Registry::start());
     let (one, two) = (fixture("buildkit-single/image.tar"), fixture("buildkit-multi/image.tar"));
     let reference = format!("{}/app:1", registry.name());
@@ -148,7 +148,7 @@ fn names_are_not_taken_away() {
 }
 
 #[test]
-fn every_tag_is_copied() {
+fn all_tags_are_copied() {
     let (bench, registry, other) = (bench(), Registry::start(), Registry::start());
     let from = format!("{}/from", registry.name());
     for (name, tag) in [("single", "1"), ("multi", "2"), ("attested", "3")] {
@@ -165,7 +165,7 @@ fn every_tag_is_copied() {
 }
 
 #[test]
-fn one_archive_goes_to_many_targets_once_each() {
+fn push_to_several_targets_uploads_each_blob_once() {
     let (bench, registry) = (bench(), Registry::start());
     let source = fixture("buildkit-multi/image.tar");
     let targets: Vec<_> = (0..5).map(|at| format!("{}/app{at}:1", registry.name())).collect();
@@ -184,6 +184,6 @@ fn one_archive_goes_to_many_targets_once_each() {
     assert_eq!(
         uploads.count() as u64,
         blobs - documents,
-        "each blob is sent to one of them, and taken over by the others"
+        "each blob is uploaded to one repository and mounted into the others"
     );
 }

@@ -1,4 +1,4 @@
-//! The small publishers of `crates/ocikit/examples`, run.
+//! Runs the examples in `crates/ocikit/examples`.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::bench;
 
-/// Runs an example in the directory of the bench, with nothing of the environment.
+/// Runs an example in the directory of the bench, without environment variables.
 fn example(bench: &Bench, program: &str, arguments: &[&str]) -> Outcome {
     run(Command::new(program).args(arguments).current_dir(bench.path("")).env_clear(), &[])
 }
@@ -20,7 +20,7 @@ fn archive(bench: &Bench) -> String {
 }
 
 #[test]
-fn an_archive_is_pushed_after_a_build() {
+fn push_after_build_uploads_an_archive() {
     let (bench, registry) = (bench(), Registry::start());
     let digest = archive(&bench);
     let push = || {
@@ -41,7 +41,7 @@ fn an_archive_is_pushed_after_a_build() {
 }
 
 #[test]
-fn an_archive_is_annotated_and_pushed_to_three_registries() {
+fn annotate_and_push_updates_three_registries() {
     let (bench, registries) = (bench(), [Registry::start(), Registry::start(), Registry::start()]);
     let before = archive(&bench);
     let targets: Vec<_> = registries.iter().map(|registry| format!("{}/app:1", registry.name())).collect();
@@ -59,7 +59,7 @@ fn an_archive_is_annotated_and_pushed_to_three_registries() {
 }
 
 #[test]
-fn a_list_of_tags_is_mirrored() {
+fn mirror_tags_copies_tags_with_a_prefix() {
     let (bench, from, to) = (bench(), Registry::start(), Registry::start());
     archive(&bench);
     let (source, target) = (format!("{}/acme/app", from.name()), format!("{}/mirror", to.name()));
@@ -74,7 +74,7 @@ fn a_list_of_tags_is_mirrored() {
 }
 
 #[test]
-fn annotations_are_reported_as_json() {
+fn report_annotations_prints_json() {
     let bench = bench();
     let digest = archive(&bench);
     let said = example(&bench, env!("CARGO_BIN_EXE_example-report-annotations"), &["app.tar"]).ok();
@@ -86,7 +86,7 @@ fn annotations_are_reported_as_json() {
 }
 
 #[test]
-fn a_keychain_of_ones_own_is_asked() {
+fn own_keychain_provides_credentials() {
     let (bench, open) = (bench(), Registry::start());
     let authentication = Authentication::bearer([User::new("alice", "s3cret with spaces")]);
     let closed = Registry::of(Server { authentication, ..Server::default() });

@@ -1,4 +1,4 @@
-//! What goes wrong: the exit code that was promised, one clear message, a hint, and everything as it was.
+//! Failing commands: documented exit code, one error message, a hint where the cause is known, and no changed file.
 
 use std::fs;
 use std::process::Stdio;
@@ -8,7 +8,7 @@ use ocikit_tests::{Archive, Bench, Outcome, Registry, testdata, write_archive};
 
 use crate::bench;
 
-/// The outcome of a command that fails; `registry` is the name that differs from run to run.
+/// Runs a command that fails and returns its outcome, with the name of the registry replaced by `REGISTRY`.
 fn told(bench: &Bench, registry: &str, arguments: &[&str]) -> Outcome {
     let redactions = [(registry, "REGISTRY")];
     let outcome = bench.ocikit(arguments);
@@ -18,7 +18,7 @@ fn told(bench: &Bench, registry: &str, arguments: &[&str]) -> Outcome {
 }
 
 #[test]
-fn a_file_that_is_not_there() {
+fn missing_file() {
     insta::assert_snapshot!(told(&bench(), "", &["push", "gone.tar", "localhost:5000/app:1"]), @"
     exit 3
     --- stderr
@@ -32,7 +32,7 @@ fn a_file_that_is_not_there() {
 }
 
 #[test]
-fn an_archive_that_is_cut_short() {
+fn truncated_archive() {
     let bench = bench();
     let whole = fs::read(testdata("buildkit-single/image.tar")).unwrap();
     fs::write(bench.path("a.tar"), &whole[..5000]).unwrap();
@@ -47,14 +47,14 @@ fn an_archive_that_is_cut_short() {
     for length in (0..whole.len()).step_by(512) {
         fs::write(bench.path("a.tar"), &whole[..length]).unwrap();
         let outcome = bench.ocikit(&["inspect", "a.tar"]);
-        // Behind the list of images comes nothing that anybody needs, so to end there is as good as to be whole.
+        // Only the end-of-archive blocks and `oci-layout` follow `index.json`, and the image is complete without them.
         let ends = [whole.len() - 2048, whole.len() - 1024, whole.len() - 512].contains(&length);
         assert_eq!(outcome.code, if ends { 0 } else { 3 }, "{length}: {outcome}");
     }
 }
 
 #[test]
-fn a_layer_whose_bytes_are_others() {
+fn damaged_layer() {
     let (bench, registry) = (bench(), Registry::start());
     write_archive(&bench.path("a.tar"), Archive { layers: 1, size: 2 << 20, honest: true });
     let mut bytes = fs::read(bench.path("a.tar")).unwrap();
@@ -68,15 +68,37 @@ fn a_layer_whose_bytes_are_others() {
     --- stderr
     error: sha256:c04bff05ea31e406be1ddce1854262d6ad700f8e0dadd4f13c77356df56dddc1 in a.tar is damaged: its bytes have digest sha256:c609ed575cdca62574cfc35f7a1ae6fe93adf158ea6e3edf2d412e04a7850aea
     ");
-    assert_eq!(bench.ocikit(&["digest", &reference]).code, 3, "there is no tag");
+    assert_eq!(bench.ocikit(&["digest", &reference]).code, 3, "no tag was created");
     for target in ["b.tar", "oci:layout"] {
         assert_eq!(bench.ocikit(&["copy", "a.tar", target]).code, 5);
     }
-    assert_eq!(bench.names(), ["a.tar"], "nothing half-written");
+    assert_eq!(bench.names(), ["a.tar"], "no incomplete file is left");
 }
 
 #[test]
-fn a_manifest_whose_bytes_are_others() {
+fn a_name_with_the_digest_of_another_image() {
+    let (bench, registry) = (bench(), Registry::start());
+    let single = testdata("buildkit-single/image.tar").display().to_string();
+    let other = format!("sha256:{:064}", 0);
+    let image = format!("{}/app", registry.name());
+    bench.ok(&["push", "-q", &single, &format!("{image}:1")]);
+    for line in [
+        &["copy", &single, &format!("oci:layout@{other}")][..],
+        &["push", &single, &format!("{image}@{other}")],
+        &["delete", &format!("{image}:1@{other}")],
+        &["blob", "put", &single, &format!("{image}@{other}")],
+    ] {
+        let outcome = bench.ocikit(line);
+        assert_eq!(outcome.code, 5, "{line:?}: {outcome}");
+        assert!(!outcome.stderr.contains("damaged"), "{line:?}: {outcome}");
+        assert!(outcome.stderr.contains(" has digest sha256:"), "{line:?}: {outcome}");
+        assert!(outcome.stderr.contains(", not the one in "), "{line:?}: {outcome}");
+        assert!(outcome.stderr.contains(&other), "{line:?}: {outcome}");
+    }
+}
+
+#[test]
+fn damaged_manifest() {
     let bench = bench();
     let mut bytes = fs::read(testdata("buildkit-single/image.tar")).unwrap();
     let digest = bench.ok(&["digest", &testdata("buildkit-single/image.tar").display().to_string()]);
@@ -93,7 +115,7 @@ fn a_manifest_whose_bytes_are_others() {
 }
 
 #[test]
-fn a_registry_that_is_down() {
+fn unreachable_registry() {
     let source = testdata("buildkit-single/image.tar").display().to_string();
     insta::assert_snapshot!(told(&bench(), "", &["push", "--retries", "0", &source, "localhost:1/app:1"]), @"
     exit 6
@@ -104,7 +126,7 @@ fn a_registry_that_is_down() {
 }
 
 #[test]
-fn credentials_that_are_wrong() {
+fn wrong_credentials() {
     let registry = Registry::for_user("alice", "right");
     let bench = bench().with("OCIKIT_USERNAME", "alice").with("OCIKIT_PASSWORD", "wr0ng");
     let source = testdata("buildkit-single/image.tar").display().to_string();
@@ -113,13 +135,45 @@ fn credentials_that_are_wrong() {
     insta::assert_snapshot!(outcome, @"
     exit 4
     --- stderr
-    error: cannot access REGISTRY/app: UNAUTHORIZED: credentials are missing, wrong, or not enough (status 401)
+    error: cannot access REGISTRY/app: UNAUTHORIZED: credentials are missing, wrong, or not enough (status 401); the credential is from OCIKIT_USERNAME and OCIKIT_PASSWORD
     hint: log in with `ocikit login REGISTRY`, or give --username with --password-stdin
     ");
 }
 
 #[test]
-fn a_tag_that_is_not_there() {
+fn json_errors_are_one_object() {
+    let object = |outcome: &Outcome| -> serde_json::Value {
+        assert_eq!((outcome.stdout.as_str(), outcome.stderr.lines().count()), ("", 1), "{outcome}");
+        let text: serde_json::Value = serde_json::from_str(&outcome.stderr).unwrap();
+        assert_eq!(text["error"]["exitCode"], outcome.code, "{outcome}");
+        text["error"].clone()
+    };
+    let (bench, registry) = (bench(), Registry::start());
+    let single = testdata("buildkit-single/image.tar").display().to_string();
+    let missing = object(&bench.ocikit(&["digest", "--json", &format!("{}/app:1", registry.name())]));
+    assert_eq!(missing["kind"], "not-found");
+    assert_eq!(missing["message"], format!("{}/app has no tag 1", registry.name()));
+    assert_eq!(missing["hint"], format!("`ocikit tags {}/app` lists tags", registry.name()));
+    let gone = object(&bench.ocikit(&["--json", "inspect", "gone.tar"]));
+    assert_eq!((&gone["kind"], &gone["hint"]), (&"not-found".into(), &serde_json::Value::Null));
+    for line in [&["push", "--json", "app", "localhost:5000/app"][..], &["nonsense", "--json"], &["digest", "--json"]] {
+        let usage = object(&bench.ocikit(line));
+        assert_eq!(usage["kind"], "usage", "{line:?}: {usage}");
+        assert!(!usage["message"].as_str().unwrap().is_empty());
+    }
+    let there = format!("{}/app:1", registry.name());
+    let partly = bench.ocikit(&["push", "--json", "--retries", "0", &single, &there, "localhost:1/app:1"]);
+    assert_eq!(partly.code, 7, "{partly}");
+    let error = partly.stderr.lines().last().unwrap();
+    let error: serde_json::Value = serde_json::from_str(error).unwrap();
+    let failed = &error["error"]["failed"];
+    assert_eq!(failed.as_array().unwrap().len(), 1, "{error}");
+    assert_eq!((&failed[0]["target"], &failed[0]["kind"]), (&"localhost:1/app:1".into(), &"unreachable".into()));
+    assert_eq!(failed[0]["exitCode"], 6);
+}
+
+#[test]
+fn missing_tag() {
     let registry = Registry::start();
     let single = testdata("buildkit-single/image.tar#nope");
     assert_eq!(told(&bench(), "", &["digest", &single.display().to_string()]).code, 3);
@@ -134,7 +188,7 @@ fn a_tag_that_is_not_there() {
 }
 
 #[test]
-fn words_that_make_no_sense() {
+fn invalid_arguments() {
     for line in [
         &["push", "app", "localhost:5000/app"][..],
         &["push", "a.tar", "b.tar"],
@@ -153,10 +207,10 @@ fn words_that_make_no_sense() {
 }
 
 #[test]
-fn a_disk_that_is_full() {
+fn full_disk() {
     let bench = bench();
     let (bench, limited) = (&bench, |arguments: &str| {
-        // A limit on the size of files is as good as a full disk: the write fails, whoever tries.
+        // A limit on the file size makes writes fail like a full disk does.
         let script = format!("ulimit -f 20; trap '' XFSZ; exec \"$0\" {arguments}");
         let program = bench.command::<&str>(&[]);
         let mut command = std::process::Command::new("sh");
@@ -173,13 +227,13 @@ fn a_disk_that_is_full() {
         assert_eq!(outcome.code, 1, "{arguments}: {outcome}");
         assert!(outcome.stderr.contains("cannot write to") && outcome.stderr.contains(target), "{outcome}");
     }
-    assert_eq!(fs::read(bench.path("b.tar")).unwrap(), b"old", "what was there is there");
+    assert_eq!(fs::read(bench.path("b.tar")).unwrap(), b"old", "the existing file is unchanged");
     assert!(fs::read(bench.path("a.tar")).unwrap() == before);
-    assert_eq!(bench.names(), ["a.tar", "b.tar"], "and nothing else");
+    assert_eq!(bench.names(), ["a.tar", "b.tar"], "no other file is left");
 }
 
 #[test]
-fn a_kill_leaves_nothing_behind() {
+fn killed_copy_leaves_no_file() {
     let bench = bench();
     write_archive(&bench.path("a.tar"), Archive { layers: 4, size: 64 << 20, honest: true });
     fs::write(bench.path("b.tar"), b"old").unwrap();
@@ -195,11 +249,11 @@ fn a_kill_leaves_nothing_behind() {
 }
 
 #[test]
-fn an_interrupted_command_says_so() {
+fn interrupted_command_reports_it() {
     let bench = bench();
     let mut command = bench.command(&["push", "-", "localhost:5000/app:1"]);
     let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // Waiting would close it.
+    // `wait_with_output` would close standard input.
     let _stdin = child.stdin.take();
     std::thread::sleep(std::time::Duration::from_millis(200));
     let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();

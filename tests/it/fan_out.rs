@@ -1,6 +1,9 @@
-//! One source, several targets.
+//! Copies from one source to several targets.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
+use std::process::Stdio;
 
 use ocikit_server::{Action, Fault, Point};
 use ocikit_tests::{Archive, Bench, Proxy, Registry, Trouble, Way, testdata, whole, write_archive};
@@ -17,20 +20,20 @@ fn count(registry: &Registry, method: &str, part: &str) -> usize {
     requests.iter().filter(|request| request.method.as_str() == method && request.path.contains(part)).count()
 }
 
-/// What was sent, mounted and there already of the targets, in blobs.
+/// Returns the number of copied, mounted and existing blobs of each target.
 fn facts(text: &str) -> Vec<[u64; 3]> {
     let facts: Value = serde_json::from_str(text).unwrap();
     let targets = facts["targets"].as_array().unwrap().iter();
     targets.map(|target| ["sent", "mounted", "present"].map(|kind| target[kind]["blobs"].as_u64().unwrap())).collect()
 }
 
-/// An archive of two layers in the bench, and its digest.
+/// Writes an archive with two layers of this size to `a.tar` and returns its digest.
 fn layers(bench: &Bench, size: u64) -> String {
     write_archive(&bench.path("a.tar"), Archive { layers: 2, size, honest: true }).to_string()
 }
 
 #[test]
-fn a_registry_is_read_once_for_all_targets() {
+fn source_is_read_once_for_all_targets() {
     let bench = bench();
     let [from, one, two] = [(); 3].map(|()| Registry::start());
     let digest = layers(&bench, 3 << 20);
@@ -49,19 +52,19 @@ fn a_registry_is_read_once_for_all_targets() {
     }
     assert_eq!(whole(&bench.path("b.tar")).to_string(), digest);
     assert_eq!(one.whole("app", "1").unwrap().to_string(), digest);
-    // Again, nothing is read and each registry is asked once.
+    // A second copy reads no blob and sends one request to each registry.
     [&from, &one, &two].into_iter().for_each(Registry::forget);
     bench.ok(&arguments[..5]);
     assert_eq!((count(&from, "GET", "/blobs/"), one.requests().len(), two.requests().len()), (0, 1, 1));
 }
 
 #[test]
-fn tags_of_a_repository_cost_one_transfer_and_repositories_of_a_registry_mount() {
+fn tags_share_uploads_and_repositories_mount_blobs() {
     let (bench, registry) = (bench(), Registry::start());
     let digest = layers(&bench, 1 << 20);
     let targets = ["app:1", "app:2", "other:1", "app:3"].map(|name| format!("{}/{name}", registry.name()));
     let arguments = [vec!["push", "--json", "a.tar"], targets.iter().map(String::as_str).collect()].concat();
-    // A manifest is put into each repository; only blobs can be taken over.
+    // Only blobs can be mounted; the manifest is uploaded to each repository.
     assert_eq!(facts(&bench.ok(&arguments)), [[4, 0, 0], [0, 0, 4], [1, 3, 0], [0, 0, 4]]);
     assert_eq!((count(&registry, "PUT", "/uploads/"), count(&registry, "POST", "/uploads/")), (3, 6));
     for (repository, tag) in [("app", "1"), ("app", "2"), ("app", "3"), ("other", "1")] {
@@ -70,7 +73,7 @@ fn tags_of_a_repository_cost_one_transfer_and_repositories_of_a_registry_mount()
 }
 
 #[test]
-fn one_archive_has_room_for_several_names() {
+fn archive_and_layout_take_several_tags() {
     let bench = bench();
     let digest = layers(&bench, 1000);
     bench.ok(&["copy", "-q", "a.tar", "b.tar#one", "b.tar#two", "oci:layout:one", "oci:layout:two"]);
@@ -80,19 +83,19 @@ fn one_archive_has_room_for_several_names() {
 }
 
 #[test]
-fn standard_output_is_a_target_like_others() {
+fn standard_output_can_be_one_of_several_targets() {
     let (bench, registry) = (bench(), Registry::start());
     let digest = layers(&bench, 1 << 20);
     let target = format!("{}/app:1", registry.name());
     let output = bench.command(&["copy", "-q", "a.tar", "-", &target, "b.tar"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let archive = fs::read(bench.path("b.tar")).unwrap();
-    assert!(output.stdout == archive, "and nothing but the archive is there");
+    assert!(output.stdout == archive, "standard output holds only the archive");
     assert_eq!(registry.whole("app", "1").unwrap().to_string(), digest);
 }
 
 #[test]
-fn a_pipe_goes_to_several_targets() {
+fn pipe_is_copied_to_several_targets() {
     let bench = bench();
     let [one, two] = [(); 2].map(|()| Registry::start());
     let digest = layers(&bench, 3 << 20);
@@ -112,7 +115,7 @@ fn a_pipe_goes_to_several_targets() {
     assert_eq!(whole(&bench.path("b.tar")).to_string(), digest);
     assert_eq!(one.whole("other", "1").unwrap().to_string(), digest);
 
-    // One that fails leaves; the pipe is read to its end for the others.
+    // A target fails; the pipe is read to its end for the others.
     let bad = "localhost:1/app:1";
     let outcome =
         bench.ocikit_with_input(&["push", "--retries", "0", "-", bad, &targets[0], "localhost:1/b:1"], &archive);
@@ -120,7 +123,7 @@ fn a_pipe_goes_to_several_targets() {
     assert!(outcome.stdout.starts_with(&targets[0]) && outcome.stderr.contains("2 of 3 targets failed"), "{outcome}");
     let outcome = bench.ocikit_with_input(&["push", "--retries", "0", "-", bad, "localhost:1/b:1"], &archive);
     assert_eq!(outcome.code, 6, "{outcome}");
-    // An archive that is cut short leads to no tag anywhere.
+    // A truncated archive is tagged in no registry.
     let fresh = [format!("{}/cut:1", one.name()), format!("{}/cut:1", two.name())];
     let cut = bench.ocikit_with_input(&["push", "-", &fresh[0], &fresh[1]], &archive[..4 << 20]);
     assert_eq!(cut.code, 3, "{cut}");
@@ -128,7 +131,7 @@ fn a_pipe_goes_to_several_targets() {
 }
 
 #[test]
-fn one_target_in_trouble_tries_again_by_itself() {
+fn failing_target_is_retried_without_the_others() {
     let bench = bench();
     let [one, two] = [(); 2].map(|()| Registry::start());
     let digest = layers(&bench, 4 << 20);
@@ -142,7 +145,7 @@ fn one_target_in_trouble_tries_again_by_itself() {
     for registry in [&one, &two] {
         assert_eq!(registry.whole("app", "1").unwrap().to_string(), digest);
     }
-    // What keeps failing in one place is no reason to stop in the other.
+    // A permanent failure of one target does not stop the other.
     two.faults().add(Fault::on("* /v2/more/**", Action::Answer(ocikit_server::Reply::status(500))));
     let targets = [format!("{}/more:1", two.name()), format!("{}/more:1", one.name())];
     let outcome = bench.ocikit(&["push", "-q", "--retries", "0", "a.tar", &targets[0], &targets[1]]);
@@ -151,7 +154,7 @@ fn one_target_in_trouble_tries_again_by_itself() {
 }
 
 #[test]
-fn what_is_about_an_image_goes_to_all_targets() {
+fn referrers_are_copied_to_all_targets() {
     let bench = bench();
     let [from, one, two] = [(); 3].map(|()| Registry::start());
     let source = format!("{}/app:1", from.name());
@@ -168,12 +171,135 @@ fn what_is_about_an_image_goes_to_all_targets() {
     bench.ok(&["manifest", "put", "referrer.json", &repository]);
     let about = bench.ok(&["referrers", &source]);
     let targets = [format!("{}/app:1", one.name()), format!("{}/app:1", two.name())];
-    // One has the image and lacks what is about it.
+    // The first target has the image without its referrers.
     bench.ok(&["copy", "-q", "--no-referrers", &source, &targets[0]]);
     let facts = facts(&bench.ok(&["copy", "--json", &source, &targets[0], &targets[1]]));
     assert!(facts[0] == [1, 0, 1] && facts[1][0] == 18, "{facts:?}");
     for target in &targets {
         assert_eq!(bench.ok(&["referrers", target]), about);
         assert_eq!(bench.ok(&["digest", target]), digest);
+    }
+}
+
+/// Returns how often each blob was looked for and uploaded, at least once each: the highest number of any blob.
+fn most_often(registry: &Registry, method: &str) -> usize {
+    let mut counts = BTreeMap::<String, usize>::new();
+    for request in registry.requests().into_iter().filter(|request| request.method.as_str() == method) {
+        let digest = match method {
+            "HEAD" => request.path.split_once("/blobs/").map(|(_, digest)| digest.to_owned()),
+            _ => request.query.and_then(|query| Some(query.split_once("digest=")?.1.to_owned())),
+        };
+        digest.into_iter().for_each(|digest| *counts.entry(digest).or_default() += 1);
+    }
+    counts.into_values().max().unwrap_or_default()
+}
+
+/// Writes a layout with an image for each tag. All share their layers and their config.
+fn sharing(bench: &Bench, name: &str, tags: &[&str]) {
+    let digest = write_archive(&bench.path("base.tar"), Archive { layers: 2, size: 100_000, honest: true });
+    for tag in tags {
+        let place = format!("oci:{name}:{tag}");
+        bench.ok(&["annotate", "base.tar", &format!("tag={tag}"), "-o", &place]);
+        assert_ne!(bench.ok(&["digest", &place]), digest.to_string());
+    }
+}
+
+#[test]
+fn shared_blobs_of_archives_and_tags_are_looked_for_and_uploaded_once() {
+    let bench = bench();
+    let [to, mirror] = [(); 2].map(|()| Registry::start());
+    let tags = ["1", "2", "3", "4", "5"];
+    sharing(&bench, "images", &tags);
+    let check = |registry: &Registry, repository: &str| {
+        // Two layers and a config; a manifest for each tag.
+        assert_eq!(count(registry, "PUT", "/uploads/"), 3, "{:?}", registry.requests());
+        assert_eq!((most_often(registry, "HEAD"), most_often(registry, "PUT")), (1, 1), "{:?}", registry.requests());
+        for tag in tags {
+            let digest = bench.ok(&["digest", &format!("oci:images:{tag}")]);
+            assert_eq!(registry.whole(repository, tag).unwrap().to_string(), digest);
+        }
+        registry.forget();
+    };
+    let sources = tags.map(|tag| format!("oci:images:{tag}"));
+    let repository = format!("{}/several", to.name());
+    bench.ok(&[vec!["push", "-q"], sources.iter().map(String::as_str).collect(), vec![&*repository]].concat());
+    check(&to, "several");
+    bench.ok(&["copy", "-q", "--all-tags", "oci:images", &format!("{}/tags", mirror.name())]);
+    check(&mirror, "tags");
+    let from = format!("{}/tags", mirror.name());
+    let fresh = Registry::start();
+    fs::write(bench.path("sync.yaml"), format!("jobs: 5\nimages: [{{from: {from}, to: {}/sync}}]", fresh.name()))
+        .unwrap();
+    bench.ok(&["sync", "-q", "sync.yaml"]);
+    check(&fresh, "sync");
+    // Each blob is read once as well.
+    assert_eq!(count(&mirror, "GET", "/blobs/"), 3, "{:?}", mirror.requests());
+}
+
+#[test]
+fn failed_target_is_named_and_the_others_are_complete() {
+    let bench = bench();
+    let registries = [(); 3].map(|()| Registry::start());
+    let digest = layers(&bench, 1 << 20);
+    let forbidden = Fault::on("POST /v2/**", Action::Answer(ocikit_server::Reply::status(403)));
+    registries[1].faults().add(forbidden);
+    let targets = registries.each_ref().map(|registry| format!("{}/app:1", registry.name()));
+    let outcome = bench.ocikit(&["push", "-q", "a.tar", &targets[0], &targets[1], &targets[2]]);
+    assert_eq!(outcome.code, 7, "{outcome}");
+    let errors: Vec<_> = outcome.stderr.lines().filter(|line| line.contains(&targets[1])).collect();
+    assert!(!errors.is_empty() && !outcome.stderr.contains(&targets[0]), "{outcome}");
+    let whole = registries.each_ref().map(|registry| registry.whole("app", "1").map(|digest| digest.to_string()));
+    assert_eq!(whole, [Some(digest.clone()), None, Some(digest)]);
+}
+
+#[test]
+fn killed_copy_leaves_no_tag_at_any_target() {
+    let bench = bench();
+    let registries = [(); 2].map(|()| Registry::start());
+    layers(&bench, 3 << 20);
+    let archive = fs::read(bench.path("a.tar")).unwrap();
+    let targets = registries.each_ref().map(|registry| format!("{}/app:1", registry.name()));
+    let mut command = bench.command(&["push", "-q", "-", &targets[0], &targets[1]]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // The last bytes are missing, so the copy waits for them.
+    child.stdin.as_mut().unwrap().write_all(&archive[..archive.len() - 20_000]).unwrap();
+    while registries.iter().any(|registry| count(registry, "PUT", "/uploads/") == 0) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before the archive did");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for registry in &registries {
+        assert_eq!(registry.whole("app", "1"), None);
+        assert_eq!(count(registry, "PUT", "/manifests/"), 0);
+    }
+}
+
+#[test]
+fn dry_run_reads_the_source_once_for_all_targets() {
+    let bench = bench();
+    let registries = [(); 4].map(|()| Registry::start());
+    bench.ok(&["push", "-q", &fixture("buildkit-multi/image.tar"), &format!("{}/app:1", registries[0].name())]);
+    let [from, one, two, three] = registries.each_ref().map(|registry| format!("{}/app:1", registry.name()));
+    let reads = |targets: &[&str]| {
+        registries[0].forget();
+        let planned =
+            bench.ok(&[vec!["copy", "--json", "--dry-run", "--no-referrers", &*from], targets.to_vec()].concat());
+        (count(&registries[0], "GET", ""), facts(&planned))
+    };
+    let (alone, planned) = reads(&[&one]);
+    assert_eq!(reads(&[&one, &two, &three]), (alone, [&planned[..]; 3].concat()));
+    for registry in &registries[1..] {
+        assert!(registry.requests().iter().all(|request| request.method == "HEAD"), "{:?}", registry.requests());
+    }
+}
+
+#[test]
+fn docker_archive_has_room_for_several_names() {
+    let bench = bench();
+    let digest = layers(&bench, 1000);
+    bench.ok(&["copy", "-q", "a.tar", "docker-archive:b.tar:one:1", "docker-archive:b.tar:two:2", "c.tar"]);
+    for place in ["docker-archive:b.tar:one:1", "docker-archive:b.tar:two:2", "c.tar"] {
+        assert_eq!(bench.ok(&["digest", place]), digest);
     }
 }

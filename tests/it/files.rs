@@ -1,4 +1,4 @@
-//! `ls`, `cat`, `diff`: looking into images.
+//! `ls`, `cat`, `diff`: files in images.
 
 use ocikit_tests::{Bench, Compression, Registry, Tar, testdata, write_image};
 use serde_json::Value;
@@ -21,7 +21,7 @@ fn layers() -> Vec<Vec<u8>> {
     ]
 }
 
-/// A place with that image as `a.tar`.
+/// Creates a bench with an image of these layers in `a.tar`.
 fn with_image() -> Bench {
     let bench = bench();
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
@@ -29,7 +29,7 @@ fn with_image() -> Bench {
 }
 
 #[test]
-fn ls_shows_what_a_container_sees() {
+fn ls_lists_the_merged_file_tree() {
     let bench = with_image();
     insta::assert_snapshot!(bench.ocikit(&["ls", "a.tar"]), @"
     exit 0
@@ -62,7 +62,7 @@ fn ls_shows_what_a_container_sees() {
 }
 
 #[test]
-fn ls_shows_a_layer_as_it_is() {
+fn ls_lists_the_entries_of_one_layer() {
     let bench = with_image();
     insta::assert_snapshot!(bench.ocikit(&["ls", "-l", "a.tar", "--layer", "1"]), @"
     exit 0
@@ -80,7 +80,7 @@ fn ls_shows_a_layer_as_it_is() {
 }
 
 #[test]
-fn ls_states_facts_line_by_line() {
+fn ls_prints_one_json_object_per_line() {
     let bench = with_image();
     let facts = |arguments: &[&str]| -> Vec<Value> {
         let text = bench.ok(&[&["ls", "--json", "a.tar"], arguments].concat());
@@ -96,7 +96,7 @@ fn ls_states_facts_line_by_line() {
 }
 
 #[test]
-fn cat_prints_bytes() {
+fn cat_prints_the_bytes_of_a_file() {
     let bench = with_image();
     for (path, bytes) in [("/etc/passwd", "root\n"), ("etc/users", "root\n"), ("tool", &"\u{7}".repeat(5000))] {
         assert_eq!(bench.ocikit(&["cat", "a.tar", path]).stdout, bytes, "{path}");
@@ -105,7 +105,7 @@ fn cat_prints_bytes() {
 }
 
 #[test]
-fn what_is_not_there_is_told() {
+fn missing_file_layer_or_platform_is_reported() {
     let bench = with_image();
     for arguments in [
         &["cat", "a.tar", "/etc/motd"][..],
@@ -129,7 +129,7 @@ fn what_is_not_there_is_told() {
 }
 
 #[test]
-fn the_platform_of_this_machine_is_looked_into() {
+fn default_platform_is_that_of_this_machine() {
     let multi = testdata("buildkit-multi/image.tar").display().to_string();
     let bench = bench();
     let text = bench.ok(&["cat", &multi, "/platform", "--platform", "linux/arm64"]);
@@ -140,13 +140,13 @@ fn the_platform_of_this_machine_is_looked_into() {
 }
 
 #[test]
-fn a_registry_is_looked_into_like_an_archive() {
+fn files_in_a_registry_are_listed_as_in_an_archive() {
     let (bench, registry) = (with_image(), Registry::start());
     let reference = format!("{}/app:1", registry.name());
     bench.ok(&["push", "a.tar", &reference]);
     for arguments in [&["ls", "-l"][..], &["ls", "--json"], &["ls", "--layer=1"]] {
-        let look = |location: &str| bench.ok(&[arguments, &[location]].concat());
-        assert_eq!(look(&reference), look("a.tar"));
+        let listed = |location: &str| bench.ok(&[arguments, &[location]].concat());
+        assert_eq!(listed(&reference), listed("a.tar"));
     }
     let layers = |registry: &Registry| {
         let requests = registry.requests();
@@ -154,16 +154,16 @@ fn a_registry_is_looked_into_like_an_archive() {
     };
     let before = layers(&registry);
     assert_eq!(bench.ok(&["cat", &reference, "/bin/tool"]).len(), 5000);
-    assert_eq!(layers(&registry) - before, 1, "only the highest layer is needed");
+    assert_eq!(layers(&registry) - before, 1, "only the highest layer is downloaded");
     assert_eq!(bench.ok(&["diff", &reference, "a.tar"]), "");
 }
 
 #[test]
-fn diff_tells_what_differs() {
+fn diff_lists_all_differences() {
     let bench = with_image();
     let mut other = layers();
     other[1] = Tar::new().directory("etc").file("etc/passwd", b"user\n").file("bin/tool", &[7; 5000]).finish();
-    // Uncompressed, so that no compressor decides what the digests are.
+    // Uncompressed, so that the digests do not depend on the compressor.
     write_image(&bench.path("a.tar"), Compression::None, &layers());
     write_image(&bench.path("b.tar"), Compression::None, &other);
     insta::assert_snapshot!(bench.ocikit(&["diff", "a.tar", "b.tar"]), @"
@@ -189,7 +189,7 @@ fn diff_tells_what_differs() {
 }
 
 #[test]
-fn what_is_encoded_in_another_way_is_the_same() {
+fn diff_ignores_the_compression_of_layers() {
     let bench = with_image();
     write_image(&bench.path("b.tar"), Compression::Zstd, &layers());
     let outcome = bench.ocikit(&["diff", "a.tar", "b.tar"]);
@@ -202,7 +202,7 @@ fn what_is_encoded_in_another_way_is_the_same() {
 }
 
 #[test]
-fn names_that_would_move_the_cursor_are_escaped() {
+fn control_characters_in_file_names_are_escaped() {
     let bench = bench();
     let layer = Tar::new().file("a\n\x1b[2Jb", b"").symlink("l", "x\x1b[2J").file("../../up", b"").finish();
     write_image(&bench.path("a.tar"), Compression::None, &[layer]);

@@ -1,7 +1,7 @@
-//! Archives by somebody who means harm: every command ends as it is documented, in little memory, and writes nothing
-//! but what it was told to.
+//! Malicious and malformed archives: every command ends with a documented exit code, stays within its memory limit, and writes
+//! only to its target.
 
-#![allow(clippy::print_stderr, reason = "what each command took is printed for whoever asks")]
+#![allow(clippy::print_stderr, reason = "OCIKIT_HOSTILE_COSTS prints memory and time")]
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -15,18 +15,19 @@ use ocikit_tests::{Bench, Outcome, Registry, run, testdata};
 
 use crate::bench;
 
-/// The most memory that any command may take, in KiB.
-const MOST_MEMORY: u64 = 100 << 10;
+/// The peak memory limit of a command.
+const MAX_MEMORY_KIB: u64 = 100 << 10;
 
-/// The same where layers fill the budget for trees of files.
-const MOST_LAYER_MEMORY: u64 = 200 << 10;
+/// The peak memory limit for layers that fill the memory limit for file trees.
+const MAX_LAYER_MEMORY_KIB: u64 = 200 << 10;
 
-/// What a command took.
+/// The peak memory and run time of a command.
 pub(crate) struct Cost {
     pub(crate) kibibytes: u64,
     milliseconds: u64,
 }
 
+/// Runs the program and measures its peak memory and run time.
 pub(crate) fn measured(bench: &Bench, arguments: &[&str]) -> (Outcome, Cost) {
     let program = bench.command(arguments);
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ocikit-measured"));
@@ -40,7 +41,7 @@ pub(crate) fn measured(bench: &Bench, arguments: &[&str]) -> (Outcome, Cost) {
     (outcome, Cost { kibibytes: numbers[0], milliseconds: numbers[1] })
 }
 
-/// Everything below a directory.
+/// Returns the paths of all files and directories below a directory.
 fn tree(path: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(path).unwrap() {
@@ -53,16 +54,16 @@ fn tree(path: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Runs every command over an archive and returns what is not as it should be.
+/// Runs every command on an archive and returns the failed checks.
 fn attempt(case: &Case, bytes: &[u8], registry: &Registry) -> Vec<String> {
     let bench = bench();
-    let mut wrong = Vec::new();
-    // A push keeps the uploads it has begun there; one that ended leaves nothing in it.
+    let mut failures = Vec::new();
+    // The journal of uploads. A push that has ended leaves no file in it.
     fs::create_dir_all(bench.path("home/.cache/ocikit/uploads")).unwrap();
-    // One of its own, or what another case has sent would be there already.
+    // Every case has its own repository, so that no blob already exists.
     let reference = format!("{}/{}:1", registry.name(), case.name);
     let [inspect, copy, validate] = case.codes;
-    let mut is_whole = false;
+    let mut is_unchanged = false;
     for (line, code) in [
         (&["inspect", "a.tar"][..], Some(inspect)),
         (&["inspect", "--json", "a.tar"], Some(inspect)),
@@ -80,7 +81,7 @@ fn attempt(case: &Case, bytes: &[u8], registry: &Registry) -> Vec<String> {
     ] {
         let may_change = ["gc", "annotate"].contains(&line[0]);
         fs::create_dir(bench.path("out")).unwrap();
-        if !is_whole {
+        if !is_unchanged {
             fs::write(bench.path("a.tar"), bytes).unwrap();
         }
         let before = tree(&bench.path(""));
@@ -90,61 +91,61 @@ fn attempt(case: &Case, bytes: &[u8], registry: &Registry) -> Vec<String> {
             let (kibibytes, milliseconds, words) = (cost.kibibytes, cost.milliseconds, line[4..].join(" "));
             eprintln!("{kibibytes:6} KiB {milliseconds:6} ms  {}: {words}", case.name);
         }
-        let mut complain = |what: String| wrong.push(format!("{}: {line:?}: {what}\n{outcome}", case.name));
+        let mut fail = |problem: String| failures.push(format!("{}: {line:?}: {problem}\n{outcome}", case.name));
         match code {
-            // Whatever the archive lacks, the registry may be the one to notice.
+            // The registry may detect the problem before the program does.
             Some(3..=5) if line.contains(&"push") && [1, 3, 5].contains(&outcome.code) => {}
-            Some(code) if outcome.code != code => complain(format!("ended with {}, not {code}", outcome.code)),
-            None if ![0, 1, 2, 3, 5].contains(&outcome.code) => complain(format!("ended with {}", outcome.code)),
+            Some(code) if outcome.code != code => fail(format!("exit code {} instead of {code}", outcome.code)),
+            None if ![0, 1, 2, 3, 5].contains(&outcome.code) => fail(format!("exit code {}", outcome.code)),
             _ => {}
         }
-        let most = if case.name.starts_with("layer-") { MOST_LAYER_MEMORY } else { MOST_MEMORY };
-        if cost.kibibytes > most {
-            complain(format!("took {} KiB", cost.kibibytes));
+        let max_kib = if case.name.starts_with("layer-") { MAX_LAYER_MEMORY_KIB } else { MAX_MEMORY_KIB };
+        if cost.kibibytes > max_kib {
+            fail(format!("used {} KiB of memory", cost.kibibytes));
         }
-        let is_obeyed = |letter: char| letter.is_control() && letter != '\n';
-        if !line.contains(&"--json") && (outcome.stdout.contains(is_obeyed) || outcome.stderr.contains(is_obeyed)) {
-            complain("wrote an escape to the terminal".to_owned());
+        let is_control = |letter: char| letter.is_control() && letter != '\n';
+        if !line.contains(&"--json") && (outcome.stdout.contains(is_control) || outcome.stderr.contains(is_control)) {
+            fail("wrote a control character to the terminal".to_owned());
         }
         let after = tree(&bench.path(""));
         let target = bench.path("out").display().to_string();
         let new: Vec<_> = after.difference(&before).filter(|path| !path.starts_with(&target)).collect();
         if !new.is_empty() {
-            complain(format!("wrote {new:?}"));
+            fail(format!("created {new:?}"));
         }
-        is_whole = holds(&bench.path("a.tar"), bytes);
-        if !may_change && !is_whole {
-            complain("changed the archive".to_owned());
+        is_unchanged = has_contents(&bench.path("a.tar"), bytes);
+        if !may_change && !is_unchanged {
+            fail("changed the archive".to_owned());
         }
         if outcome.code != 0 && (bench.path("out/b.tar").exists() || bench.path("out/layout/index.json").exists()) {
-            complain("left something half-written".to_owned());
+            fail("left an incomplete target".to_owned());
         }
         fs::remove_dir_all(bench.path("out")).unwrap();
     }
     assert!(!Path::new("/tmp/ocikit-hostile").exists(), "{}", case.name);
-    wrong
+    failures
 }
 
 fn attempt_all(large: bool) {
     let registry = Registry::start();
     let cases: Vec<_> = CASES.iter().filter(|case| case.large == large).collect();
-    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let found = attempt(case, &case.bytes(), &registry);
-                    wrong.lock().unwrap().extend(found);
+                    failures.lock().unwrap().extend(found);
                 }
             });
         }
     });
-    let wrong = wrong.into_inner().unwrap();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Whether a file has these bytes; it may be too large to be read as a whole each time.
-fn holds(path: &Path, bytes: &[u8]) -> bool {
+/// Returns whether a file has these contents. Reads it in parts, because it may be large.
+fn has_contents(path: &Path, bytes: &[u8]) -> bool {
     let mut file = File::open(path).unwrap();
     let mut buffer = vec![0; 256 << 10];
     let is_same = |chunk: &[u8]| {
@@ -155,24 +156,24 @@ fn holds(path: &Path, bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn small_archives() {
+fn small_hostile_archives_do_no_harm() {
     attempt_all(false);
 }
 
 #[test]
-fn large_archives() {
+fn large_hostile_archives_do_no_harm() {
     attempt_all(true);
 }
 
 #[test]
-fn the_corpus_is_what_its_generator_makes() {
+fn stored_archives_match_their_generator() {
     assert_eq!(fs::read_to_string(testdata("hostile/README.md")).unwrap(), readme());
     let mut names = BTreeSet::from(["README.md".to_owned()]);
     for case in CASES {
         if !case.large {
             let name = format!("{}.tar", case.name);
             let kept = fs::read(testdata("hostile").join(&name)).unwrap();
-            assert!(kept == case.bytes(), "{name} is old: run ocikit-hostile");
+            assert!(kept == case.bytes(), "{name} is outdated: run ocikit-hostile");
             names.insert(name);
         }
     }
@@ -182,22 +183,22 @@ fn the_corpus_is_what_its_generator_makes() {
 }
 
 #[test]
-fn an_archive_that_ends_anywhere() {
-    let (bench, whole) = (bench(), whole_archive());
-    for length in (0..whole.len()).step_by(512) {
-        fs::write(bench.path("a.tar"), &whole[..length]).unwrap();
-        // Without the zeros of the end, or without the last file, it says all that anybody needs.
+fn archive_truncated_at_any_block_is_broken() {
+    let (bench, valid) = (bench(), whole_archive());
+    for length in (0..valid.len()).step_by(512) {
+        fs::write(bench.path("a.tar"), &valid[..length]).unwrap();
+        // Without the end-of-archive blocks, or without the last file, the image is still complete.
         for (line, missing) in [(["inspect", "a.tar"], 3), (["validate", "a.tar"], 3)] {
             let code = bench.ocikit(&line).code;
-            assert!(code == missing || (length >= whole.len() - 2048 && [0, 5].contains(&code)), "{length}: {code}");
+            assert!(code == missing || (length >= valid.len() - 2048 && [0, 5].contains(&code)), "{length}: {code}");
         }
     }
 }
 
-/// A layout by somebody who may put any kind of file into it.
+/// Files of a layout are replaced by pipes, directories and links.
 #[cfg(unix)]
 #[test]
-fn a_directory_with_other_things_than_files() {
+fn layout_with_special_files_is_broken() {
     let bench = bench();
     fs::write(bench.path("a.tar"), whole_archive()).unwrap();
     bench.ok(&["copy", "a.tar", "oci:whole"]);

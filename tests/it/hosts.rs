@@ -1,4 +1,4 @@
-//! What `registries.conf` and `certs.d` say of registries.
+//! Settings of registries in `registries.conf` and `certs.d`.
 
 use std::fs;
 
@@ -10,21 +10,21 @@ fn single() -> String {
     testdata("buildkit-single/image.tar").display().to_string()
 }
 
-/// Writes a file below the home directory of a bench.
+/// Writes a file below the home directory.
 fn write(bench: &Bench, name: &str, text: &str) {
     let path = bench.path("home").join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
 }
 
-fn mirror(of: &str, at: &str) -> String {
-    format!("[[registry]]\nlocation = \"{of}\"\n[[registry.mirror]]\nlocation = \"{at}\"\n")
+fn mirror(registry: &str, mirror: &str) -> String {
+    format!("[[registry]]\nlocation = \"{registry}\"\n[[registry.mirror]]\nlocation = \"{mirror}\"\n")
 }
 
 const CONF: &str = ".config/containers/registries.conf";
 
 #[test]
-fn a_mirror_is_read_and_never_written() {
+fn mirror_is_read_and_never_written() {
     let (bench, registry, copy) = (bench(), Registry::start(), Registry::start());
     let (name, mirrored) = (format!("{}/acme/app:1", registry.name()), format!("{}/cache/acme/app:1", copy.name()));
     let digest = bench.ok(&["digest", &single()]);
@@ -32,20 +32,20 @@ fn a_mirror_is_read_and_never_written() {
     write(&bench, CONF, &mirror(&registry.name(), &format!("{}/cache", copy.name())));
     bench.ok(&["pull", "-q", "--no-referrers", &name, "-o", "a.tar"]);
     assert_eq!(bench.ok(&["digest", "a.tar"]), digest);
-    assert!(registry.requests().is_empty(), "the mirror had everything: {:?}", registry.requests());
+    assert!(registry.requests().is_empty(), "everything was read from the mirror: {:?}", registry.requests());
 
     copy.forget();
     bench.ok(&["push", "-q", "a.tar", &name]);
     assert_eq!(registry.whole("acme/app", "1").map(|digest| digest.to_string()), Some(digest.clone()));
     assert!(copy.requests().iter().all(|request| request.method != "PUT" && request.method != "POST"));
 
-    // What the mirror has not, the registry has.
+    // The registry provides what the mirror lacks.
     bench.ok(&["tag", &name, "2"]);
     assert_eq!(bench.ok(&["digest", &format!("{}/acme/app:2", registry.name())]), digest);
 }
 
 #[test]
-fn what_is_blocked_is_neither_read_nor_written() {
+fn blocked_registry_is_neither_read_nor_written() {
     let (bench, registry) = (bench(), Registry::start());
     let name = format!("{}/acme/app:1", registry.name());
     let conf = format!("[[registry]]\nlocation = \"{}/acme\"\nblocked = true\n", registry.name());
@@ -62,7 +62,7 @@ fn what_is_blocked_is_neither_read_nor_written() {
 }
 
 #[test]
-fn a_file_that_is_named_counts_and_has_to_be_there() {
+fn registries_conf_variable_replaces_the_default_file() {
     let (bench, registry) = (bench(), Registry::start());
     let name = format!("{}/app:1", registry.name());
     bench.ok(&["push", "-q", &single(), &name]);
@@ -78,7 +78,7 @@ fn a_file_that_is_named_counts_and_has_to_be_there() {
 }
 
 #[test]
-fn a_file_that_is_wrong_is_named_and_only_where_registries_are() {
+fn broken_registries_conf_fails_only_registry_commands() {
     let (bench, registry) = (bench(), Registry::start());
     let name = format!("{}/app:1", registry.name());
     write(&bench, CONF, "[[registry]]\nlocation = \"a.b\"\nblocked = \"yes\"\n");
@@ -95,7 +95,7 @@ fn a_file_that_is_wrong_is_named_and_only_where_registries_are() {
 }
 
 #[test]
-fn certificates_are_found_by_the_name_of_the_registry() {
+fn certs_d_certificates_are_selected_by_registry_name() {
     let (bench, registry, authority) = (bench(), Registry::start(), Authority::new());
     let digest = bench.ok(&["digest", &single()]);
     let open = Secure::before(registry.address(), &authority, false);
@@ -107,7 +107,7 @@ fn certificates_are_found_by_the_name_of_the_registry() {
     let (one, two) = (format!("{}/app:1", open.name()), format!("{}/app:1", closed.name()));
     bench.ok(&["push", "-q", &single(), &one]);
     assert_eq!(bench.ok(&["digest", &one]), digest);
-    assert_eq!(bench.ocikit(&["digest", "--retries", "0", &two]).code, 6, "it asks for a certificate");
+    assert_eq!(bench.ocikit(&["digest", "--retries", "0", &two]).code, 6, "the server requires a client certificate");
     let client = authority.client();
     write(&bench, &directory(&closed.name(), "client.cert"), &client.certificate);
     write(&bench, &directory(&closed.name(), "client.key"), &client.key);

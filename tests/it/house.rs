@@ -1,11 +1,11 @@
-//! The shape of the house: which crate may use which.
+//! Rules of the architecture: which crate may depend on which.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use serde_json::Value;
 
-/// What each crate may use of the others. A crate uses lower levels, never its own.
+/// Name, level and allowed dependencies of each crate. A crate depends on crates of lower levels only.
 const MAY_USE: [(&str, u8, &[&str]); 12] = [
     ("ocikit-spec", 0, &[]),
     ("ocikit-archive", 1, &["ocikit-spec"]),
@@ -54,26 +54,26 @@ fn members(metadata: &Value) -> BTreeMap<&str, &Value> {
 }
 
 #[test]
-fn a_crate_uses_lower_levels_only() {
+fn crates_depend_on_lower_levels_only() {
     let metadata = metadata();
     let members = members(&metadata);
     let levels: BTreeMap<_, _> = MAY_USE.iter().map(|(name, level, _)| (*name, *level)).collect();
     for (name, package) in &members {
         let Some((_, level, allowed)) = MAY_USE.iter().find(|(known, ..)| known == name) else {
-            panic!("{name} is not in the table of crates");
+            panic!("{name} is missing in MAY_USE");
         };
         for dependency in package["dependencies"].as_array().unwrap() {
             let used = dependency["name"].as_str().unwrap();
             if !members.contains_key(used) || used == *name {
                 continue;
             }
-            assert!(levels[used] < *level, "{name} uses {used}, which is not below it");
-            assert!(allowed == &["*"] || allowed.contains(&used), "{name} may not use {used}");
+            assert!(levels[used] < *level, "{name} depends on {used}, which is not on a lower level");
+            assert!(allowed == &["*"] || allowed.contains(&used), "{name} may not depend on {used}");
         }
     }
 }
 
-/// Names of all packages that a member is built with, tests and build scripts left out.
+/// Returns the names of all normal dependencies of a member, direct and transitive.
 fn built_with(metadata: &Value, member: &str) -> BTreeSet<String> {
     let nodes: BTreeMap<&str, &Value> = {
         let nodes = metadata["resolve"]["nodes"].as_array().unwrap().iter();
@@ -99,33 +99,36 @@ fn built_with(metadata: &Value, member: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_lowest_crates_know_no_async() {
+fn lowest_crates_do_not_depend_on_async() {
     let metadata = metadata();
     for member in ["ocikit-spec", "ocikit-archive"] {
         let found = built_with(&metadata, member);
         assert!(found.contains("thiserror"), "{member}: {found:?}");
         for unwanted in ["tokio", "futures", "async-trait", "reqwest", "hyper"] {
-            assert!(!found.contains(unwanted), "{member} is built with {unwanted}");
+            assert!(!found.contains(unwanted), "{member} depends on {unwanted}");
         }
     }
 }
 
 #[test]
-fn only_one_crate_speaks_http_to_registries() {
+fn only_expected_crates_depend_on_http_and_tls() {
     let metadata = metadata();
     for member in ["ocikit-image", "ocikit-layout", "ocikit-build"] {
         let found = built_with(&metadata, member);
-        assert!(!found.contains("hyper") && !found.contains("rustls"), "{member} is built with HTTP or TLS");
+        assert!(!found.contains("hyper") && !found.contains("rustls"), "{member} depends on HTTP or TLS");
     }
     assert!(!built_with(&metadata, "ocikit-server").contains("reqwest"));
     assert!(!built_with(&metadata, "ocikit").contains("axum"));
 }
 
 #[test]
-fn every_crate_says_what_it_is() {
+fn every_crate_has_a_description_and_license() {
     let metadata = metadata();
     for (name, package) in members(&metadata) {
-        assert!(package["description"].as_str().is_some_and(|text| text.ends_with('.')), "{name} has no sentence");
+        assert!(
+            package["description"].as_str().is_some_and(|text| text.ends_with('.')),
+            "the description of {name} is not a sentence"
+        );
         assert_eq!(package["license"], "Apache-2.0", "{name}");
         assert_eq!(package["publish"], Value::Array(Vec::new()), "{name}");
     }

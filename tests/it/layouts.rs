@@ -1,4 +1,4 @@
-//! Archives and layouts as the world writes them, and places that are no plain files.
+//! Archives and layouts of other programs, and paths that are links, pipes or devices.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -50,13 +50,13 @@ fn tree(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn nothing_outside_a_layout_is_removed_or_written() {
+fn no_command_writes_or_removes_files_outside_a_layout() {
     for links in ["blobs", "blobs/sha256"] {
         let bench = bench();
         write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
         let outside = hostile(&bench);
         bench.ok(&["copy", "a.tar", "oci:layout:1"]);
-        // The image is there as well, so that everything can be read.
+        // The image is also in `outside`, so that every blob can be read through the symlink.
         for blob in fs::read_dir(bench.path("layout/blobs/sha256")).unwrap() {
             let blob = blob.unwrap();
             fs::copy(blob.path(), bench.path("outside/sha256").join(blob.file_name())).unwrap();
@@ -118,7 +118,7 @@ fn gc_removes_regular_files_named_by_digests_and_nothing_else() {
 }
 
 #[test]
-fn gc_refuses_where_a_document_is_missing() {
+fn gc_fails_if_a_manifest_is_missing() {
     let bench = bench();
     let multi = testdata("buildkit-multi/image.tar").display().to_string();
     bench.ok(&["copy", &multi, "oci:layout:1"]);
@@ -142,7 +142,7 @@ fn gc_refuses_where_a_document_is_missing() {
 }
 
 #[test]
-fn links_in_a_layout_are_replaced_and_not_followed() {
+fn symlinked_index_json_is_replaced_and_its_target_kept() {
     let bench = bench();
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
     for line in [&["annotate", "oci:layout:1", "k=v"][..], &["tag", "oci:layout:1", "2"], &["delete", "oci:layout:1"]] {
@@ -159,7 +159,7 @@ fn links_in_a_layout_are_replaced_and_not_followed() {
 }
 
 #[test]
-fn moby_42862_podman_472_ggcr_1838_skopeo_999_docker_archives_of_every_kind_are_read() {
+fn moby_42862_podman_472_ggcr_1838_skopeo_999_docker_archive_variants_are_read() {
     let bench = bench();
     for name in [
         "docker-layer-pzstd.tar",
@@ -184,18 +184,18 @@ fn moby_42862_podman_472_ggcr_1838_skopeo_999_docker_archives_of_every_kind_are_
 }
 
 #[test]
-fn ggcr_1838_whole_archives_in_xz_bzip2_and_pzstd_are_read() {
+fn ggcr_1838_archives_compressed_with_xz_bzip2_and_pzstd_are_read() {
     let bench = bench();
     let digest = write_image(&bench.path("a.tar"), Compression::Gzip, &layers()).to_string();
     for (program, ending) in [("xz", "xz"), ("bzip2", "bz2"), ("zstd", "zst")] {
-        // The fixtures show that each is read; these programs only save a large file here.
+        // The fixtures cover each format too, so a missing program is skipped.
         let Ok(output) = Command::new(program).arg("-c").stdin(File::open(bench.path("a.tar")).unwrap()).output()
         else {
             continue;
         };
         let mut bytes = output.stdout;
         if program == "zstd" {
-            // As pzstd begins: a frame of four bytes that is skipped.
+            // The output of pzstd starts with a skippable frame of four bytes.
             bytes.splice(0..0, [0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4]);
         }
         let name = format!("whole.tar.{ending}");
@@ -213,7 +213,7 @@ fn ggcr_1838_whole_archives_in_xz_bzip2_and_pzstd_are_read() {
 }
 
 #[test]
-fn kind_3795_moby_49473_docker_save_of_one_platform_gives_that_one() {
+fn kind_3795_moby_49473_docker_save_of_one_platform_copies_that_platform() {
     let bench = bench();
     let path = case("docker-save-index-one-platform.tar");
     let registry = Registry::start();
@@ -225,7 +225,7 @@ fn kind_3795_moby_49473_docker_save_of_one_platform_gives_that_one() {
         bench.ok(&["validate", "oci:out"]);
         fs::remove_dir_all(bench.path("out")).unwrap();
     }
-    assert_eq!(bench.ok(&["digest", &format!("docker-archive:{path}")]), image, "its own manifest");
+    assert_eq!(bench.ok(&["digest", &format!("docker-archive:{path}")]), image, "the image manifest");
     bench.ok(&["validate", &format!("docker-archive:{path}:app:1")]);
     let reference = format!("{}/app:1", registry.name());
     bench.ok(&["push", &path, &reference]);
@@ -237,7 +237,7 @@ fn kind_3795_moby_49473_docker_save_of_one_platform_gives_that_one() {
     let outcome = bench.ocikit(&["annotate", &path, "k=v", "-o", "oci:annotated"]);
     assert!(outcome.code == 0 && outcome.stderr.contains("copying linux/amd64"), "{outcome}");
     bench.ok(&["validate", "oci:annotated"]);
-    // What is missing is told, and a digest means what it says.
+    // `validate` reports the missing manifest, and a pinned digest selects the incomplete index.
     let outcome = bench.ocikit(&["validate", &path]);
     assert_eq!(outcome.code, 5, "{outcome}");
     assert!(outcome.stdout.contains("121a9881695fe1e12ecdae30d9c863410a55ac2ee4828bba1d9a75413488272c"), "{outcome}");
@@ -245,7 +245,7 @@ fn kind_3795_moby_49473_docker_save_of_one_platform_gives_that_one() {
     assert_eq!(bench.ocikit(&["copy", &format!("{path}@{index}"), "oci:pinned"]).code, 3);
     let outcome = bench.ocikit(&["copy", "--platform", "linux/arm64", &path, "oci:arm"]);
     assert!(outcome.code == 3 && outcome.stderr.contains("linux/amd64"), "{outcome}");
-    // One that docker did not write, and that lacks a manifest, is broken.
+    // An incomplete index that docker did not write is an error.
     bench.ok(&["copy", &testdata("buildkit-multi/image.tar").display().to_string(), "oci:multi"]);
     let facts: Value = serde_json::from_str(&bench.ok(&["manifest", "get", "oci:multi"])).unwrap();
     let digest: Digest = facts["manifests"][0]["digest"].as_str().unwrap().parse().unwrap();
@@ -253,7 +253,7 @@ fn kind_3795_moby_49473_docker_save_of_one_platform_gives_that_one() {
     assert_eq!(bench.ocikit(&["copy", "oci:multi", "oci:partial"]).code, 3);
 }
 
-/// An image with a layer that is typed as foreign, as the only one of a layout.
+/// Writes a layout `foreign` with one image, whose layer has the media type of a foreign layer.
 fn with_foreign_layer(bench: &Bench, urls: &str) {
     let blobs = bench.path("foreign/blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
@@ -279,7 +279,7 @@ fn with_foreign_layer(bench: &Bench, urls: &str) {
 }
 
 #[test]
-fn imgpkg_8_moby_34216_foreign_layers_are_copied_where_nothing_else_has_them() {
+fn imgpkg_8_moby_34216_foreign_layers_without_urls_are_copied() {
     let registry = Registry::start();
     for (urls, flags, copied) in [
         ("null", &[][..], true),
@@ -298,7 +298,7 @@ fn imgpkg_8_moby_34216_foreign_layers_are_copied_where_nothing_else_has_them() {
         assert!(!pulled.is_empty());
         assert_eq!(tree(&bench.path("pulled/blobs/sha256")).len(), if copied { 3 } else { 2 }, "{urls} {flags:?}");
     }
-    // Without another place to fetch it from, one that is missing is missing.
+    // A missing foreign layer without URLs is an error.
     let bench = bench();
     with_foreign_layer(&bench, "null");
     let layer = Digest::sha256_of(&Tar::new().file("hello.txt", b"hello\n").finish());
@@ -307,7 +307,7 @@ fn imgpkg_8_moby_34216_foreign_layers_are_copied_where_nothing_else_has_them() {
 }
 
 #[test]
-fn docker_cli_1514_devices_and_pipes_are_written_to() {
+fn docker_cli_1514_output_to_devices_and_pipes() {
     let bench = bench();
     let digest = write_image(&bench.path("a.tar"), Compression::Gzip, &layers()).to_string();
     assert!(Command::new("mkfifo").arg(bench.path("pipe")).status().unwrap().success());
@@ -362,7 +362,7 @@ fn docker_cli_1514_symlinks_are_followed() {
         symlink(target, bench.path("link.tar")).unwrap();
         bench.ok(&["copy", "a.tar", "link.tar"]);
         assert_eq!(bench.ok(&["digest", target]), digest);
-        // In place, and written anew.
+        // Edits in place and rewrites.
         bench.ok(&["annotate", "link.tar", "k=v"]);
         bench.ok(&["annotate", "link.tar", "--remove", "k"]);
         bench.ok(&["gc", "link.tar"]);
@@ -374,7 +374,7 @@ fn docker_cli_1514_symlinks_are_followed() {
 }
 
 #[test]
-fn standard_output_has_many_names() {
+fn standard_output_can_be_named_dash_or_by_its_path() {
     let bench = bench();
     let digest = write_image(&bench.path("a.tar"), Compression::Gzip, &layers()).to_string();
     for name in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
@@ -382,7 +382,7 @@ fn standard_output_has_many_names() {
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         fs::write(bench.path("out.tar"), &output.stdout).unwrap();
         assert_eq!(bench.ok(&["digest", "out.tar"]), digest, "{name}");
-        // A file that is open already is not replaced under the process that has it.
+        // A file that is already open is written, not replaced.
         let file = File::create(bench.path("open.tar")).unwrap();
         assert!(bench.command(&["copy", "a.tar", name]).stdout(file).status().unwrap().success());
         assert_eq!(bench.ok(&["digest", "open.tar"]), digest, "{name}");
@@ -392,7 +392,7 @@ fn standard_output_has_many_names() {
 }
 
 #[test]
-fn standard_input_and_pipes_are_read_wherever_a_dash_is() {
+fn standard_input_and_pipes_can_be_named_like_a_dash() {
     let bench = bench();
     let registry = Registry::start();
     let digest = write_image(&bench.path("a.tar"), Compression::Gzip, &layers()).to_string();
@@ -407,7 +407,7 @@ fn standard_input_and_pipes_are_read_wherever_a_dash_is() {
             }
             let writer = std::thread::spawn(move || {
                 let mut file = File::options().write(true).open(path).unwrap();
-                // A reader that has enough goes away.
+                // The write fails if the reader closes the pipe early.
                 let _ = file.write_all(&input);
             });
             let outcome = bench.ocikit_with_input(arguments, b"");
@@ -428,7 +428,7 @@ fn standard_input_and_pipes_are_read_wherever_a_dash_is() {
 }
 
 #[test]
-fn pipes_and_devices_where_files_are_expected_end() {
+fn pipes_and_devices_in_place_of_files_are_errors() {
     let bench = bench();
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
     assert!(Command::new("mkfifo").arg(bench.path("pipe.tar")).status().unwrap().success());
@@ -478,7 +478,7 @@ fn run_with(bench: &Bench, variable: &str, value: &str, arguments: &[&str]) -> o
 }
 
 #[test]
-fn an_annotated_archive_with_a_signature_is_opened() {
+fn annotated_archive_with_an_orphaned_signature_is_readable() {
     let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
     bench.ok(&["keygen", "--unencrypted", "--output", "k"]);
@@ -493,7 +493,7 @@ fn an_annotated_archive_with_a_signature_is_opened() {
 }
 
 #[test]
-fn manifest_put_needs_what_the_manifest_names() {
+fn manifest_put_requires_the_listed_blobs() {
     let bench = bench();
     let multi = testdata("buildkit-multi/image.tar").display().to_string();
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
@@ -510,7 +510,7 @@ fn manifest_put_needs_what_the_manifest_names() {
         }
         assert!(fs::read(bench.path("a.tar")).unwrap() == before);
     }
-    // With everything there both are taken.
+    // With all blobs present, both manifests are accepted.
     bench.ok(&["copy", &multi, "oci:layout:multi"]);
     bench.ok(&["copy", &multi, "--append", "a.tar#multi"]);
     for target in ["a.tar#new", "oci:layout:new"] {
@@ -521,8 +521,8 @@ fn manifest_put_needs_what_the_manifest_names() {
     }
 }
 
-/// Writes a layout as `cosign save` does since version 3: the manifest of the signature is a blob that `index.json` does not
-/// list.
+/// Writes a layout like `cosign save` since version 3: `index.json` does not list the manifest of the signature. Returns the
+/// digests of the image and of that manifest.
 fn saved_by_cosign(bench: &Bench) -> (String, String) {
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
     bench.ok(&["keygen", "--unencrypted", "--output", "k"]);
@@ -543,7 +543,7 @@ fn saved_by_cosign(bench: &Bench) -> (String, String) {
 }
 
 #[test]
-fn signatures_that_cosign_save_does_not_list_are_found_and_kept() {
+fn unlisted_signatures_of_cosign_save_are_found_and_kept() {
     let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
     let (image, referrer) = saved_by_cosign(&bench);
     let listed = bench.ok(&["referrers", "oci:saved:1"]);
@@ -567,13 +567,13 @@ fn signatures_that_cosign_save_does_not_list_are_found_and_kept() {
     let bytes = fs::read(bench.path("saved.tar")).unwrap();
     assert_eq!(bench.ocikit_with_input(&["copy", "-", "oci:piped"], &bytes).code, 0);
     bench.ok(&["verify", "oci:piped", "--key", "k.pub"]);
-    // Where the image goes, what is about it goes too.
+    // After the image is deleted, garbage collection removes its referrers too.
     bench.ok(&["delete", "oci:saved:1"]);
     let collected = bench.ok(&["gc", "oci:saved"]);
     assert!(collected.contains(&referrer["sha256:".len()..]) && collected.contains(&image["sha256:".len()..]));
 }
 
-/// Makes the `index.json` of a layout that of `cosign save`: entries without tags, of which an annotation says what they are.
+/// Rewrites `index.json` like `cosign save`: entries have no tags, and an annotation tells images from signatures.
 fn list_like_cosign(list: &Path) {
     let mut index: Value = serde_json::from_slice(&fs::read(list).unwrap()).unwrap();
     for entry in index["manifests"].as_array_mut().unwrap() {
@@ -585,7 +585,7 @@ fn list_like_cosign(list: &Path) {
 }
 
 #[test]
-fn legacy_signatures_that_cosign_save_lists_belong_to_the_image() {
+fn listed_legacy_signatures_of_cosign_save_belong_to_the_image() {
     let bench = bench();
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
     bench.ok(&["keygen", "--unencrypted", "--output", "k"]);
@@ -609,7 +609,7 @@ fn legacy_signatures_that_cosign_save_lists_belong_to_the_image() {
         0
     );
     assert_eq!(verify("oci:piped"), 0);
-    // Beside another image the payload tells which one was signed.
+    // If the layout has another image, the payload decides which one was signed.
     write_image(&bench.path("b.tar"), Compression::Gzip, &[Tar::new().file("other.txt", b"other\n").finish()]);
     bench.ok(&["copy", "b.tar", "oci:saved:other"]);
     assert_eq!(verify(&format!("oci:saved@{image}")), 0);
@@ -617,7 +617,7 @@ fn legacy_signatures_that_cosign_save_lists_belong_to_the_image() {
 }
 
 #[test]
-fn docker_load_takes_what_is_written_by_default() {
+fn archives_are_loadable_by_docker_by_default() {
     let bench = bench();
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
     let multi = testdata("buildkit-multi/image.tar").display().to_string();
@@ -643,7 +643,7 @@ fn docker_load_takes_what_is_written_by_default() {
     assert_eq!(listed("multi.tar").unwrap()[0]["Config"], config(&multi, &here).as_str());
     bench.ok(&["copy", "--docker=linux/arm64", &multi, "arm.tar"]);
     assert_eq!(listed("arm.tar").unwrap()[0]["Config"], config(&multi, "linux/arm64").as_str());
-    // Through a pipe, annotated elsewhere, and pulled as well.
+    // Archives written to a pipe, by `annotate -o` and by `pull` are loadable too.
     let piped = bench.command(&["copy", "a.tar", "-"]).output().unwrap();
     fs::write(bench.path("piped.tar"), piped.stdout).unwrap();
     bench.ok(&["annotate", "none.tar", "k=v", "-o", "annotated.tar"]);
@@ -655,14 +655,14 @@ fn docker_load_takes_what_is_written_by_default() {
         assert!(listed(path).is_some(), "{path}");
     }
     assert_eq!(listed("pulled.tar").unwrap()[0]["RepoTags"][0], reference.as_str());
-    // What is for other platforms only, or no image, is not listed.
+    // The fixture has another platform than that of this machine.
     let other = if here == "linux/arm64" { "linux/amd64" } else { "linux/arm64" };
     let variant = bench.ok(&["inspect", "--json", &multi]);
     assert!(variant.contains(other.rsplit('/').next().unwrap()), "{variant}");
 }
 
 #[test]
-fn a_null_annotation_is_absent_and_stays_as_it_is_written() {
+fn null_annotation_is_absent_and_preserved() {
     let bench = bench();
     let path = case("annotation-null-value.tar");
     let digest = "sha256:6ae2e83bd1893cbc4b40dbdb84384dbca035af6dbaca3d20f03cc0859fe58e71";
@@ -675,7 +675,7 @@ fn a_null_annotation_is_absent_and_stays_as_it_is_written() {
 }
 
 #[test]
-fn buildx_4092_a_number_sign_may_be_part_of_a_path() {
+fn buildx_4092_path_may_contain_a_number_sign() {
     let bench = bench();
     fs::create_dir(bench.path("dir#7")).unwrap();
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());

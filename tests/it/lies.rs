@@ -1,5 +1,5 @@
-//! Registries that say the wrong thing about what they serve: a pinned digest binds, bytes decide what a document is, and
-//! nothing that is not understood counts as copied.
+//! Registries with wrong manifests or media types: a pinned digest binds, the bytes decide the type of a document, and a document
+//! of unknown type is not copied.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Ac
     Action::Answer(Reply { status, headers, body: body.into().into() })
 }
 
-/// Every command that takes a reference, of which `{}` stands for the reference.
+/// All commands that take a reference. `{}` stands for the reference and `HOST` for the registry.
 const COMMANDS: [&[&str]; 24] = [
     &["manifest", "get", "{}"],
     &["digest", "{}"],
@@ -57,13 +57,13 @@ fn signing(registry: &Registry) -> Bench {
     bench.ok(&["keygen", "--unencrypted", "-o", "k"]);
     bench.ok(&["push", "-q", "one.tar", &format!("{}/a:1", registry.name())]);
     bench.ok(&["push", "-q", &fixture("buildkit-zstd"), &format!("{}/a:2", registry.name())]);
-    // What is at the other tag is signed, so that it would pass.
+    // The image of the other tag is signed, so that its verification would succeed.
     bench.ok(&["sign", "--key", "k.key", &format!("{}/a:2", registry.name())]);
     bench
 }
 
 #[test]
-fn a_pinned_digest_binds_whatever_the_registry_says_and_whatever_the_command() {
+fn pinned_digest_binds_for_every_command_and_media_type() {
     let registry = Registry::start();
     let bench = signing(&registry);
     let (wanted, other) = (bench.ok(&["digest", "one.tar"]), format!("{}/a:2", registry.name()));
@@ -84,7 +84,7 @@ fn a_pinned_digest_binds_whatever_the_registry_says_and_whatever_the_command() {
             &format!("* /v2/a/manifests/{wanted}"),
             answer(200, &[("content-type", label), ("docker-content-digest", &wanted)], bytes.clone()),
         ));
-        // All commands with the label that once waived the check, the others with those that read and write most.
+        // All commands with the media type that once disabled the check; the other types with two commands only.
         let commands = if label.contains("prettyjws") { &COMMANDS[..] } else { &COMMANDS[..1] };
         for command in commands.iter().chain(&COMMANDS[13..14]) {
             let line: Vec<_> =
@@ -106,9 +106,9 @@ fn a_pinned_digest_binds_whatever_the_registry_says_and_whatever_the_command() {
     assert_eq!(registry.whole("other", "1"), None);
 }
 
-/// A child of an index is pinned by the index.
+/// The index pins the digests of its children.
 #[test]
-fn a_child_with_other_bytes_is_not_copied() {
+fn child_manifest_with_wrong_bytes_is_not_copied() {
     let (bench, registry) = (bench(), Registry::start());
     bench.ok(&["push", "-q", &fixture("buildkit-multi"), &format!("{}/a:1", registry.name())]);
     let index = Index::parse(bench.ok(&["manifest", "get", &format!("{}/a:1", registry.name())])).unwrap();
@@ -123,7 +123,7 @@ fn a_child_with_other_bytes_is_not_copied() {
     assert!(!bench.path("a.tar").exists());
 }
 
-/// Served under a label that the bytes contradict, an image is copied whole.
+/// Checks that an image served with a wrong media type is copied completely.
 fn is_copied_under(archive: &Path, label: &str) {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/a:1", registry.name());
@@ -149,7 +149,7 @@ fn harbor_15837_index_served_under_docker_list_type() {
     is_copied_under(&testdata("buildkit-multi/image.tar"), MediaType::DOCKER_MANIFEST_LIST.as_str());
 }
 
-/// The same from Nexus: containers/buildah#2266.
+/// Sonatype Nexus serves docker manifest lists like this: containers/buildah#2266.
 #[test]
 fn buildah_2266_docker_list_served_under_oci_index_type() {
     let (_bench, archive) = docker_list();
@@ -166,7 +166,7 @@ fn harbor_18170_manifest_served_as_plain_json() {
     is_copied_under(&testdata("buildkit-single/image.tar"), "application/json");
 }
 
-/// A layout of one OCI image, and its manifest descriptor.
+/// Writes a layout with one OCI image, and returns its path and the descriptor of the manifest.
 fn layout(bench: &Bench) -> (PathBuf, Value) {
     let path = bench.path("layout");
     write_image(&path, Compression::Gzip, &[ocikit_tests::Tar::new().finish()]);
@@ -185,7 +185,7 @@ fn put_blob(layout: &Path, bytes: &str) -> Digest {
     digest
 }
 
-/// A docker list with an OCI child, as goharbor/harbor#18450 has it.
+/// Writes a docker manifest list with an OCI child (goharbor/harbor#18450).
 fn docker_list() -> (Bench, PathBuf) {
     let bench = bench();
     let (path, mut child) = layout(&bench);
@@ -212,9 +212,9 @@ fn harbor_18450_docker_list_with_oci_children() {
     assert_eq!(bench.ocikit(&["validate", &layout]).code, 0);
 }
 
-/// The label of a root or child says nothing, or the wrong thing.
+/// The media type in the descriptor of a root or child is generic or wrong.
 #[test]
-fn a_manifest_is_copied_whole_whatever_its_descriptor_calls_it() {
+fn manifest_with_a_wrong_media_type_is_copied_completely() {
     for label in ["application/octet-stream", "", "text/plain", "APPLICATION/vnd.oci.image.manifest.v1+JSON; x=y"] {
         for below_an_index in [false, true] {
             let (bench, registry) = (bench(), Registry::start());
@@ -235,7 +235,7 @@ fn a_manifest_is_copied_whole_whatever_its_descriptor_calls_it() {
             assert_eq!(registry.whole("a", "1").map(|digest| digest.to_string()).as_deref(), Some(digest), "{label}");
             bench.ok(&["copy", "-q", &reference, "a.tar"]);
             assert_eq!(whole(&bench.path("a.tar")).to_string(), digest, "{label}");
-            // A collection or an edit must not lose what the root leads to.
+            // Garbage collection keeps the blobs of the root.
             bench.ok(&["gc", &path]);
             bench.ok(&["copy", "-q", &path, "b.tar"]);
             assert_eq!(whole(&bench.path("b.tar")).to_string(), digest, "{label}");
@@ -245,9 +245,9 @@ fn a_manifest_is_copied_whole_whatever_its_descriptor_calls_it() {
     }
 }
 
-/// google/go-containerregistry#617 and #1720 too: never the manifest alone.
+/// See also google/go-containerregistry#617 and #1720: the manifest is not copied without its layers.
 #[test]
-fn go_containerregistry_377_schema_1_is_not_half_copied() {
+fn go_containerregistry_377_schema_1_is_not_copied_partially() {
     let schema1 = json!({
         "schemaVersion": 1, "name": "a", "tag": "1", "architecture": "amd64",
         "fsLayers": [{"blobSum": Digest::sha256_of(b"layer")}], "history": [{"v1Compatibility": "{}"}],
@@ -255,7 +255,7 @@ fn go_containerregistry_377_schema_1_is_not_half_copied() {
     });
     let bytes = schema1.to_string();
     let (bench, registry) = (bench(), Registry::start());
-    // The label is right, wrong or missing.
+    // The media type is correct, wrong or generic.
     for label in [MediaType::DOCKER_SCHEMA1_SIGNED.as_str(), MediaType::OCI_MANIFEST.as_str(), "application/json"] {
         let active = registry
             .faults()
@@ -283,7 +283,7 @@ fn go_containerregistry_377_schema_1_is_not_half_copied() {
 }
 
 #[test]
-fn a_document_of_an_unknown_kind_that_names_blobs_is_refused() {
+fn document_of_unknown_type_with_descriptors_is_refused() {
     let bench = bench();
     let (path, manifest) = layout(&bench);
     let unknown = json!({"mediaType": "application/vnd.example+json", "parts": [manifest]}).to_string();
@@ -299,7 +299,7 @@ fn a_document_of_an_unknown_kind_that_names_blobs_is_refused() {
         assert!(outcome.code != 0 && !bench.path("a.tar").exists(), "{outcome}");
         assert_ne!(bench.ocikit(&["gc", &path]).code, 0);
     }
-    // It can still be had.
+    // `manifest get` still returns the document.
     assert_eq!(bench.ok(&["manifest", "get", &format!("{}@{digest}", path.display())]), unknown);
     // From a registry too.
     let registry = Registry::start();
@@ -311,9 +311,9 @@ fn a_document_of_an_unknown_kind_that_names_blobs_is_refused() {
     assert!(outcome.code != 0 && !bench.path("b.tar").exists(), "{outcome}");
 }
 
-/// A portal or proxy that answers everything with a page.
+/// A captive portal or proxy answers every request with a web page.
 #[test]
-fn a_web_page_is_not_a_registry() {
+fn web_page_in_place_of_a_registry_is_an_error() {
     let (bench, registry) = (bench(), Registry::start());
     std::fs::copy(fixture("buildkit-single"), bench.path("one.tar")).unwrap();
     std::fs::write(bench.path("blob"), "blob").unwrap();
@@ -346,9 +346,9 @@ fn a_web_page_is_not_a_registry() {
     assert_eq!(registry.whole("a", "1"), None);
 }
 
-/// Unknown fields once took 2.2 GiB, since a list of zeros is twenty times as long in memory.
+/// Unknown fields once took 2.2 GiB, because a parsed array of zeros is twenty times as large as its text.
 #[test]
-fn pages_of_lists_take_no_memory_but_their_own() {
+fn unknown_fields_of_lists_take_no_memory() {
     let registry = Registry::start();
     let bench = bench();
     bench.ok(&["push", "-q", &fixture("buildkit-single"), &format!("{}/a:1", registry.name())]);

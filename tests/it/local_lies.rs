@@ -1,4 +1,4 @@
-//! Archives and layouts whose lists and manifests do not describe their blobs.
+//! Archives and layouts whose blobs do not match their descriptors.
 
 use std::fs;
 

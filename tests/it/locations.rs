@@ -1,4 +1,4 @@
-//! What locations mean, what is refused, and what messages suggest.
+//! Locations on the command line: their meaning, refused forms, and suggested corrections.
 
 use std::fs;
 
@@ -26,10 +26,10 @@ fn transports_of_other_tools_are_refused_with_a_hint() {
 }
 
 #[test]
-fn a_missing_dot_slash_is_suggested() {
+fn missing_dot_slash_is_suggested() {
     let bench = bench();
     fs::create_dir(bench.path("my-layout")).unwrap();
-    // Docker Hub is not asked: nothing listens at the proxy.
+    // Requests to Docker Hub fail, because no proxy listens on port 1.
     let bench = bench.with("HTTPS_PROXY", "http://127.0.0.1:1");
     for text in ["my-layout", "my-layout:v1"] {
         let outcome = bench.ocikit(&["--retries", "0", "inspect", text]);
@@ -39,7 +39,7 @@ fn a_missing_dot_slash_is_suggested() {
 }
 
 #[test]
-fn a_place_with_several_images_is_listed() {
+fn all_images_of_a_layout_are_listed() {
     let bench = bench();
     let archive = fixture("buildkit-single/image.tar");
     bench.ok(&["copy", &archive, "oci:two:one"]);
@@ -55,7 +55,7 @@ fn a_place_with_several_images_is_listed() {
         assert_eq!(facts["images"].as_array().unwrap().len(), 2);
         assert_eq!(facts["images"][1]["location"], "oci:two:other");
     }
-    // A command that needs one image says how to choose it, so that it can be pasted.
+    // A command that needs one image lists locations that can be pasted.
     let outcome = bench.ocikit(&["digest", "./two"]);
     assert_eq!(outcome.code, 2, "{outcome}");
     assert!(outcome.stderr.contains("oci:"), "{outcome}");
@@ -64,7 +64,7 @@ fn a_place_with_several_images_is_listed() {
 }
 
 #[test]
-fn aliases_of_other_tools_are_known() {
+fn command_names_of_other_tools_are_aliases() {
     let bench = bench();
     for line in [["cp", "--help"], ["list-tags", "--help"], ["ls-tags", "--help"], ["catalog", "--help"]] {
         bench.ok(&line);
@@ -72,7 +72,7 @@ fn aliases_of_other_tools_are_known() {
 }
 
 #[test]
-fn what_destroys_something_needs_a_tag_or_digest() {
+fn delete_requires_a_tag_or_digest() {
     let (bench, registry) = (bench(), Registry::start());
     let repository = format!("{}/acme/app", registry.name());
     let archive = fixture("buildkit-single/image.tar");
@@ -90,7 +90,7 @@ fn what_destroys_something_needs_a_tag_or_digest() {
 }
 
 #[test]
-fn a_referrer_without_a_tag_is_put_by_its_digest() {
+fn manifest_put_without_a_tag_stores_a_referrer_by_digest() {
     let (bench, registry) = (bench(), Registry::start());
     let repository = format!("{}/acme/app", registry.name());
     bench.ok(&["push", &fixture("buildkit-single/image.tar"), &repository]);
@@ -108,6 +108,6 @@ fn a_referrer_without_a_tag_is_put_by_its_digest() {
     });
     fs::write(bench.path("referrer.json"), referrer.to_string()).unwrap();
     bench.ok(&["manifest", "put", "referrer.json", &repository]);
-    assert_eq!(bench.ok(&["digest", &repository]), digest, "`latest` was moved");
+    assert_eq!(bench.ok(&["digest", &repository]), digest, "`latest` must not move");
     assert_eq!(bench.ok(&["referrers", &repository]).lines().count(), 1);
 }

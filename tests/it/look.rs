@@ -1,4 +1,4 @@
-//! `inspect`, `kind`, `digest`: looking at what is there.
+//! `inspect`, `kind`, `digest`, `version` and `completion`.
 
 use ocikit_tests::{Registry, testdata};
 use serde_json::Value;
@@ -9,14 +9,14 @@ fn fixture(name: &str) -> String {
     testdata(name).display().to_string()
 }
 
-/// What other programs say of a fixture.
+/// Returns the output of other programs for a fixture.
 fn expected(name: &str) -> Value {
     let text = std::fs::read_to_string(testdata("expected.json")).unwrap();
     serde_json::from_str::<Value>(&text).unwrap()["fixtures"][name].clone()
 }
 
 #[test]
-fn the_digest_is_what_others_say() {
+fn digest_matches_the_output_of_other_programs() {
     for name in
         ["buildkit-single/image.tar", "buildkit-multi/image.tar", "archive-podman/image.tar", "layout-umoci/layout"]
     {
@@ -38,7 +38,7 @@ fn the_digest_is_what_others_say() {
 }
 
 #[test]
-fn kind_is_one_word() {
+fn kind_prints_one_word() {
     for (name, kind) in [
         ("buildkit-single/image.tar", "image"),
         ("buildkit-multi/image.tar", "index"),
@@ -55,7 +55,7 @@ fn kind_is_one_word() {
 }
 
 #[test]
-fn raw_and_config_are_exact_bytes() {
+fn inspect_raw_and_config_print_exact_bytes() {
     use ocikit_spec::Digest;
     let single = fixture("buildkit-single/image.tar");
     let digest = bench().ok(&["digest", &single]);
@@ -67,7 +67,7 @@ fn raw_and_config_are_exact_bytes() {
 }
 
 #[test]
-fn annotations_are_told_wherever_they_are() {
+fn inspect_shows_annotations_of_index_manifests_and_descriptors() {
     let outcome = bench().ocikit(&["inspect", &fixture("buildkit-annotated/image.tar")]);
     insta::assert_snapshot!(outcome.redacted(&[(&fixture(""), "testdata/")]), @"
     exit 0
@@ -109,7 +109,7 @@ fn annotations_are_told_wherever_they_are() {
 }
 
 #[test]
-fn one_image_is_told_in_full() {
+fn inspect_shows_all_fields_of_an_image() {
     let outcome = bench().ocikit(&["inspect", "--sizes", &fixture("buildkit-single/image.tar")]);
     insta::assert_snapshot!(outcome.redacted(&[(&fixture(""), "testdata/")]), @r#"
     exit 0
@@ -159,7 +159,7 @@ fn one_image_is_told_in_full() {
 }
 
 #[test]
-fn sizes_of_layers_are_what_gunzip_makes_of_them() {
+fn inspect_sizes_match_the_output_of_gunzip() {
     let bench = bench();
     let line = ["inspect", "--sizes", "--json", &fixture("buildkit-attested/multi.tar")];
     let facts: Value = serde_json::from_str(&bench.ok(&line)).unwrap();
@@ -168,7 +168,10 @@ fn sizes_of_layers_are_what_gunzip_makes_of_them() {
     for manifest in facts["manifests"].as_array().unwrap() {
         let layers = manifest["layers"].as_array().unwrap();
         if manifest["kind"] != "image" {
-            assert!(layers.iter().all(|layer| layer.get("uncompressedSize").is_none()), "statements are not layers");
+            assert!(
+                layers.iter().all(|layer| layer.get("uncompressedSize").is_none()),
+                "attestation statements are not layers"
+            );
             continue;
         }
         let mut sum = 0;
@@ -186,7 +189,7 @@ fn sizes_of_layers_are_what_gunzip_makes_of_them() {
 }
 
 #[test]
-fn what_is_in_a_registry_looks_the_same() {
+fn output_for_a_registry_matches_that_for_an_archive() {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/app:1", registry.name());
     bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &reference]);
@@ -197,7 +200,7 @@ fn what_is_in_a_registry_looks_the_same() {
 }
 
 #[test]
-fn version_and_completion_speak_for_themselves() {
+fn version_and_completion_print_their_output() {
     let facts: Value = serde_json::from_str(&bench().ok(&["version", "--json"])).unwrap();
     assert_eq!(facts["name"], "ocikit");
     assert!(bench().ok(&["--version"]).starts_with("ocikit "));

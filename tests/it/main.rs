@@ -1,4 +1,4 @@
-//! Tests of the whole.
+//! Integration tests of the program and the library.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
 
@@ -48,7 +48,7 @@ mod verbose;
 
 use ocikit_tests::Bench;
 
-/// A temporary directory and the program in it.
+/// Creates a test bench for the program.
 fn bench() -> Bench {
     Bench::new(env!("CARGO_BIN_EXE_ocikit-under-test"))
 }

@@ -11,22 +11,24 @@ fn case(name: &str) -> Vec<u8> {
     CASES.iter().find(|case| case.name == name).unwrap().bytes()
 }
 
-/// Everything that moves a cursor, turns text around, or cannot be seen, and whatever begins a line of its own.
+/// Fails if the output has a character that moves the cursor, changes the direction of text or is invisible, or a line that an
+/// archive forged.
 fn check(line: &[&str], outcome: &Outcome) {
     let is_deceptive = |letter: char| {
         letter.is_control() && letter != '\n'
             || matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
     for text in [&outcome.stdout, &outcome.stderr] {
-        assert!(!text.contains(is_deceptive), "{line:?} printed a character as it is: {outcome}");
+        assert!(!text.contains(is_deceptive), "{line:?} printed a deceptive character: {outcome}");
         assert!(
             !text.lines().any(|line| line.trim_start().starts_with("FORGED")),
-            "{line:?} let a line be forged: {outcome}"
+            "{line:?} printed a forged line: {outcome}"
         );
     }
 }
 
-fn benched() -> Bench {
+/// Creates a bench with two archives of deceptive text and a valid one.
+fn with_archives() -> Bench {
     let bench = bench();
     for (name, bytes) in [
         ("text.tar", case("text-deceptive")),
@@ -40,7 +42,7 @@ fn benched() -> Bench {
 
 #[test]
 fn no_command_prints_a_deceptive_character() {
-    let bench = benched();
+    let bench = with_archives();
     let registry = Registry::start();
     let target = format!("{}/acme/app:1", registry.name());
     for line in [
@@ -85,8 +87,8 @@ fn no_command_prints_a_deceptive_character() {
 }
 
 #[test]
-fn exact_bytes_and_json_stay_exact() {
-    let bench = benched();
+fn raw_and_json_output_is_not_escaped() {
+    let bench = with_archives();
     let raw = bench.ok(&["inspect", "--raw", "text.tar"]);
     assert_eq!(raw, bench.ok(&["manifest", "get", "text.tar"]));
     let manifest: serde_json::Value = serde_json::from_str(&raw).unwrap();
@@ -102,17 +104,17 @@ fn exact_bytes_and_json_stay_exact() {
 }
 
 #[test]
-fn a_file_is_shown_on_one_line() {
-    let bench = benched();
+fn ls_prints_one_line_per_file() {
+    let bench = with_archives();
     let listed = bench.ok(&["ls", "text.tar"]);
     assert_eq!(listed.lines().count(), 3, "{listed}");
     assert!(listed.contains(r"\u{202e}"), "{listed}");
 }
 
-/// A config that claims the layers of another image does not make two images the same.
+/// A config with the diff IDs of another image does not make two images equal.
 #[test]
-fn diff_compares_layers_and_not_what_configs_claim() {
-    let bench = benched();
+fn diff_compares_layers_and_not_diff_ids_of_configs() {
+    let bench = with_archives();
     fs::write(bench.path("lies.tar"), case("diff-id-lies")).unwrap();
     let outcome = bench.ocikit(&["diff", "honest.tar", "lies.tar"]);
     assert_eq!(outcome.code, 5, "{outcome}");
@@ -120,7 +122,7 @@ fn diff_compares_layers_and_not_what_configs_claim() {
 }
 
 #[test]
-fn a_limit_that_is_reached_is_named() {
+fn exceeded_memory_limit_is_named() {
     let bench = bench();
     fs::write(bench.path("a.tar"), case("layer-long-paths")).unwrap();
     fs::write(bench.path("b.tar"), whole_archive()).unwrap();

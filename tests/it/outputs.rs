@@ -1,4 +1,4 @@
-//! Where results, archives and warnings go; pipes and standard streams under every name.
+//! Standard output, standard error and pipes: where results, archives and warnings are written.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -21,7 +21,7 @@ fn two_archives() -> Bench {
     bench
 }
 
-/// Makes a pipe in the directory and writes a file to it when it is opened.
+/// Creates a named pipe, and writes a file to it when it is opened.
 fn pipe(bench: &Bench, name: &str, from: &str) -> JoinHandle<()> {
     let path = bench.path(name);
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -30,7 +30,7 @@ fn pipe(bench: &Bench, name: &str, from: &str) -> JoinHandle<()> {
 }
 
 #[test]
-fn an_archive_on_standard_output_is_not_followed_by_results() {
+fn archive_on_standard_output_is_not_followed_by_results() {
     let (bench, registry) = (two_archives(), Registry::start());
     let reference = format!("{}/app:1", registry.name());
     bench.ok(&["push", "a.tar", &reference]);
@@ -55,7 +55,7 @@ fn an_archive_on_standard_output_is_not_followed_by_results() {
             assert_eq!(found == digest, line[0] != "annotate", "{line:?}");
         }
     }
-    // A file may have the name `-`.
+    // With a prefix, `-` is a file name.
     assert!(bench.ok(&["copy", "a.tar", "oci-archive:-"]).contains(&digest));
     assert_eq!(bench.ok(&["digest", "oci-archive:-"]), digest);
 }
@@ -73,7 +73,7 @@ fn several_images_in_an_archive_on_standard_output_are_not_followed_by_results()
 }
 
 #[test]
-fn archives_that_lead_to_one_tag_are_refused_before_anything_is_pushed() {
+fn push_refuses_two_archives_with_the_same_tag() {
     let (bench, registry) = (two_archives(), Registry::start());
     for name in ["a", "b"] {
         bench.ok(&["copy", &format!("{name}.tar"), &format!("oci-archive:{name}1.tar:v1")]);
@@ -85,13 +85,13 @@ fn archives_that_lead_to_one_tag_are_refused_before_anything_is_pushed() {
     for part in ["a1.tar", "b1.tar", &format!("{repository}:v1")] {
         assert!(outcome.stderr.contains(part), "{part}: {outcome}");
     }
-    assert!(registry.requests().iter().all(|request| request.method.as_str() == "GET"), "nothing is uploaded");
+    assert!(registry.requests().iter().all(|request| request.method.as_str() == "GET"), "no request may write");
     // Two archives of one image do not conflict.
     bench.ok(&["push", "a1.tar", "a2.tar", &repository]);
 }
 
 #[test]
-fn the_output_of_pull_is_a_path() {
+fn pull_output_is_a_path() {
     let (bench, registry) = (two_archives(), Registry::start());
     let reference = format!("{}/app:1", registry.name());
     bench.ok(&["push", "a.tar", &reference]);
@@ -142,7 +142,7 @@ fn pipes_are_pushed_under_every_prefix() {
 }
 
 #[test]
-fn pipes_are_pushed_beside_archives() {
+fn pipes_and_archives_are_pushed_together() {
     let (bench, registry) = (two_archives(), Registry::start());
     bench.ok(&["copy", "a.tar", "oci-archive:a1.tar:v1"]);
     bench.ok(&["copy", "b.tar", "oci-archive:b1.tar:v2"]);
@@ -158,7 +158,7 @@ fn pipes_are_pushed_beside_archives() {
 }
 
 #[test]
-fn commands_that_cannot_read_a_pipe_say_so() {
+fn commands_that_cannot_read_a_pipe_report_it() {
     let bench = two_archives();
     let bytes = fs::read(bench.path("a.tar")).unwrap();
     for command in ["inspect", "validate", "tags", "tree", "digest"] {
@@ -177,20 +177,20 @@ fn commands_that_cannot_read_a_pipe_say_so() {
 }
 
 #[test]
-fn a_proxy_that_is_no_url_is_named_by_its_variable() {
+fn invalid_proxy_url_is_reported_with_its_variable() {
     for (variable, flags) in [("HTTP_PROXY", &["--plain-http"][..]), ("https_proxy", &[])] {
         let bench = two_archives().with(variable, "::bad");
         let line: Vec<_> = ["digest", "registry.example/app:1", "--retries", "0"].iter().chain(flags).collect();
         let outcome = bench.ocikit(&line);
         assert_eq!(outcome.code, 2, "{outcome}");
         assert!(outcome.stderr.contains(variable) && !outcome.stderr.contains("builder"), "{outcome}");
-        // What needs no proxy works.
+        // Commands that need no proxy succeed.
         bench.ok(&["digest", "a.tar"]);
     }
 }
 
 #[test]
-fn a_warning_with_a_hint_is_two_lines() {
+fn warning_with_a_hint_is_two_lines() {
     let bench = two_archives().with("OCIKIT_USERNAME", "u").with("OCIKIT_PASSWORD", "p");
     let (one, two) = (Registry::start(), Registry::start());
     let targets = [format!("{}/app:1", one.name()), format!("{}/app:1", two.name())];
@@ -200,7 +200,7 @@ fn a_warning_with_a_hint_is_two_lines() {
 }
 
 #[test]
-fn all_tags_are_copied_between_any_two_places() {
+fn all_tags_are_copied_between_archives_layouts_and_registries() {
     let (bench, registry) = (two_archives(), Registry::start());
     bench.ok(&["copy", "a.tar", "oci:names:one"]);
     bench.ok(&["copy", "b.tar", "oci:names:two"]);
@@ -226,7 +226,7 @@ fn all_tags_are_copied_between_any_two_places() {
 }
 
 #[test]
-fn names_that_lead_to_one_tag_are_refused_before_anything_is_copied() {
+fn copy_all_tags_refuses_names_with_the_same_tag() {
     let (bench, registry) = (two_archives(), Registry::start());
     let (one, two) = (format!("{}/one:v1", registry.name()), format!("{}/two:v1", registry.name()));
     bench.ok(&["push", "a.tar", &one]);

@@ -1,4 +1,4 @@
-//! Which image of an index a platform means.
+//! Selection of an image from an index by platform.
 
 use ocikit_tests::testdata;
 use serde_json::Value;
@@ -9,7 +9,7 @@ fn fixture(name: &str) -> String {
     testdata("platforms").join(name).display().to_string()
 }
 
-/// The platform in the config of the image that a request leads to.
+/// Returns the platform in the config of the image that `--platform` selects.
 fn chosen(archive: &str, wanted: &str) -> String {
     let config: Value = serde_json::from_str(&bench().ok(&["config", "--platform", wanted, archive])).unwrap();
     let text = |key: &str| config[key].as_str().unwrap_or_default();
@@ -17,7 +17,7 @@ fn chosen(archive: &str, wanted: &str) -> String {
 }
 
 #[test]
-fn ocidir_rs_73_entries_without_platform_have_that_of_their_config() {
+fn ocidir_rs_73_entries_without_platform_use_that_of_their_config() {
     let archive = fixture("index-without-platforms.tar");
     assert_eq!(chosen(&archive, "linux/amd64"), "linux/amd64");
     assert_eq!(chosen(&archive, "linux/arm64"), "linux/arm64");
@@ -36,7 +36,7 @@ fn ocidir_rs_73_entries_without_platform_have_that_of_their_config() {
 }
 
 #[test]
-fn moby_34875_arm_means_the_best_variant_that_runs_on_v7() {
+fn moby_34875_arm_selects_the_best_variant_for_v7() {
     let archive = fixture("platform-armv5v7.tar");
     for (wanted, found) in [
         ("linux/arm", "linux/arm/v7"),
@@ -51,7 +51,7 @@ fn moby_34875_arm_means_the_best_variant_that_runs_on_v7() {
 }
 
 #[test]
-fn kaniko_1591_a_plain_architecture_is_preferred_to_a_variant() {
+fn kaniko_1591_architecture_without_variant_is_preferred() {
     let archive = fixture("platform-amd64v3.tar");
     for (wanted, found) in
         [("linux/amd64", "linux/amd64"), ("linux/amd64/v3", "linux/amd64/v3"), ("linux/amd64/v2", "linux/amd64")]
@@ -61,7 +61,7 @@ fn kaniko_1591_a_plain_architecture_is_preferred_to_a_variant() {
 }
 
 #[test]
-fn a_missing_platform_lists_those_that_exist() {
+fn missing_platform_error_lists_the_available_ones() {
     let bench = bench();
     for (name, listed) in [
         ("index-without-platforms.tar", "only for linux/amd64, linux/arm64"),
@@ -74,6 +74,7 @@ fn a_missing_platform_lists_those_that_exist() {
             &["copy", "--platform", "linux/s390x", archive, "x.tar"],
             &["copy", "--platform", "linux/amd64", "--platform", "linux/s390x", archive, "x.tar"],
             &["annotate", "--platform", "linux/s390x", archive, "k=v", "-o", "x.tar"],
+            &["annotate", "--platform", "linux/amd64", "--platform", "linux/s390x", archive, "k=v", "-o", "x.tar"],
         ] {
             let outcome = bench.ocikit(line);
             assert_eq!(outcome.code, 3, "{outcome}");

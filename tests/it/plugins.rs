@@ -61,7 +61,7 @@ fn notation_plugins_sign() {
 fn faulty_notation_plugins_are_detected() {
     let (bench, config) = with_plugins();
     let before = fs::read(bench.path("a.tar")).unwrap();
-    for (plugin, errs, code, said) in [
+    for (plugin, errs, code, message) in [
         ("./notation-raw", "name", 1, "would be notation-other"),
         ("./notation-raw", "version", 1, "version 1.0 of the protocol"),
         ("./notation-raw", "denies", 1, "ACCESS_DENIED not you"),
@@ -77,7 +77,7 @@ fn faulty_notation_plugins_are_detected() {
         line.extend(["--plugin-config", &errs]);
         let outcome = bench.ocikit(&line);
         assert_eq!(outcome.code, code, "{plugin} {errs}: {outcome}");
-        assert!(outcome.stderr.contains(said), "{plugin} {errs}: {outcome}");
+        assert!(outcome.stderr.contains(message), "{plugin} {errs}: {outcome}");
     }
     let cosign = bench.ocikit(&sign("./notation-raw", "cosign", &config));
     assert_eq!(cosign.code, 2, "{cosign}");
@@ -103,13 +103,16 @@ fn notation_plugins_verify_envelopes_that_name_them() {
     let verify = |more: &[&str]| {
         bench.ocikit(&[&["verify", "a.tar", "--trust-policy", "notation/trustpolicy.json"], more].concat())
     };
-    let alone = verify(&[]);
-    assert!(alone.code == 5 && alone.stdout.contains("the verification plugin checks"), "{alone}");
+    let without_plugin = verify(&[]);
+    assert!(
+        without_plugin.code == 5 && without_plugin.stdout.contains("the verification plugin checks"),
+        "{without_plugin}"
+    );
     const IDENTITY: &str = "SIGNATURE_VERIFIER.TRUSTED_IDENTITY";
     const REVOCATION: &str = "SIGNATURE_VERIFIER.REVOCATION_CHECK";
     // The fault of the plugin, the policy for revocation and authenticity, whether the signature is accepted, and the
     // message.
-    for (errs, revocation, authenticity, counts, said) in [
+    for (errs, revocation, authenticity, is_accepted, message) in [
         ("", "enforce", "enforce", true, ""),
         (IDENTITY, "enforce", "enforce", false, "plugin checks does not agree: so it is"),
         (IDENTITY, "enforce", "log", true, "warning: the verification plugin checks"),
@@ -120,13 +123,13 @@ fn notation_plugins_verify_envelopes_that_name_them() {
         ("denies", "log", "log", false, "ACCESS_DENIED"),
     ] {
         // With a plugin, the plugin decides which identities are trusted.
-        policy(revocation, authenticity, "x509.subject: C=US, ST=WA, O=Somebody");
+        policy(revocation, authenticity, "x509.subject: C=US, ST=WA, O=other");
         let outcome = verify(&["--plugin", "./notation-checks", "--plugin-config", &format!("errs={errs}")]);
-        assert_eq!(outcome.code == 0, counts, "{errs} {revocation} {authenticity}: {outcome}");
-        assert!(outcome.stdout.contains(said), "{errs} {revocation} {authenticity}: {outcome}");
+        assert_eq!(outcome.code == 0, is_accepted, "{errs} {revocation} {authenticity}: {outcome}");
+        assert!(outcome.stdout.contains(message), "{errs} {revocation} {authenticity}: {outcome}");
     }
     // A policy file uses the plugins that the command line names.
-    policy("enforce", "enforce", "x509.subject: C=US, ST=WA, O=Somebody");
+    policy("enforce", "enforce", "x509.subject: C=US, ST=WA, O=other");
     let rules = "rules: [{scope: '*', require: [{signers: [corp]}]}]\n";
     let text = format!("version: 1\nsigners: {{corp: {{trustPolicy: notation/trustpolicy.json}}}}\n{rules}");
     fs::write(bench.path("policy.yaml"), text).unwrap();
@@ -158,10 +161,10 @@ fn notation_plugins_verify_envelopes_that_name_them() {
         let outcome = bench.ocikit(&line);
         assert!(outcome.code == 3 && outcome.stderr.contains("none.yaml"), "{outcome}");
     }
-    let unasked = bench.ocikit(&["verify", "a.tar", "--policy", "policy.yaml"]);
-    assert!(unasked.code == 5 && unasked.stdout.contains("the verification plugin checks"), "{unasked}");
-    let nowhere = bench.ocikit(&["verify", "a.tar", "--key", "x.pub", "--plugin", "./notation-checks"]);
-    assert_eq!(nowhere.code, 2, "{nowhere}");
+    let unnamed = bench.ocikit(&["verify", "a.tar", "--policy", "policy.yaml"]);
+    assert!(unnamed.code == 5 && unnamed.stdout.contains("the verification plugin checks"), "{unnamed}");
+    let with_key = bench.ocikit(&["verify", "a.tar", "--key", "x.pub", "--plugin", "./notation-checks"]);
+    assert_eq!(with_key.code, 2, "{with_key}");
     // A plugin is not started for untrusted signers, and one that cannot verify is refused.
     Company::new(bench.path(""), "acme");
     let stranger = verify(&["--plugin", "./notation-checks", "--plugin-config", "errs=denies"]);
@@ -198,14 +201,14 @@ fn cosign_kms_plugins_sign() {
         bench.ok(&["verify", "--key", key, "--format", "cosign", "--format", "cosign-legacy", "a.tar"]);
     }
     assert_eq!(bench.ocikit(&["verify", "--key", "ours://others.key", "a.tar"]).code, 5);
-    for (key, said) in [
+    for (key, message) in [
         ("ours://missing.key", "sigstore-kms-ours: "),
         ("theirs://mine.key", "sigstore-kms-theirs: No such file"),
         ("a/b://mine.key", "cannot read a/b://mine.key"),
     ] {
         let outcome = bench.ocikit(&["sign", "--key", key, "a.tar"]);
-        assert!(outcome.code != 0 && outcome.stderr.contains(said), "{key}: {outcome}");
+        assert!(outcome.code != 0 && outcome.stderr.contains(message), "{key}: {outcome}");
     }
-    let nobody = bench.ocikit(&["sign", "a.tar"]);
-    assert_eq!(nobody.code, 2, "{nobody}");
+    let without_key = bench.ocikit(&["sign", "a.tar"]);
+    assert_eq!(without_key.code, 2, "{without_key}");
 }

@@ -1,4 +1,4 @@
-//! Programs that are started for a command do not see its secrets.
+//! Child processes do not inherit secrets from the environment.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,8 +17,9 @@ const SECRETS: [&str; 7] = [
     "ACTIONS_ID_TOKEN_REQUEST_URL",
 ];
 
-/// A bench whose programs write their environment to `environment`, and keep `KEPT`.
-fn benched(programs: &[&str]) -> Bench {
+/// Creates a bench with programs that write their environment to the file `environment`. The environment has [`SECRETS`] and
+/// the harmless variable `KEPT`.
+fn with_programs(programs: &[&str]) -> Bench {
     let bench = bench();
     let directory = bench.path("programs");
     fs::create_dir_all(&directory).unwrap();
@@ -39,8 +40,8 @@ fn check(bench: &Bench) {
 }
 
 #[test]
-fn credential_helpers_see_no_secrets() {
-    let bench = benched(&["docker-credential-spy"]);
+fn credential_helpers_get_no_secrets() {
+    let bench = with_programs(&["docker-credential-spy"]);
     fs::create_dir_all(bench.path("home/.docker")).unwrap();
     fs::write(bench.path("home/.docker/config.json"), r#"{"credsStore": "spy"}"#).unwrap();
     bench.ocikit(&["logout", "registry.example"]);
@@ -48,8 +49,8 @@ fn credential_helpers_see_no_secrets() {
 }
 
 #[test]
-fn buildctl_sees_no_secrets() {
-    let bench = benched(&["buildctl"]).with("BUILDKIT_HOST", "unix:///nonexistent");
+fn buildctl_gets_no_secrets() {
+    let bench = with_programs(&["buildctl"]).with("BUILDKIT_HOST", "unix:///nonexistent");
     fs::create_dir(bench.path("source")).unwrap();
     fs::write(bench.path("source/Dockerfile"), "FROM scratch\n").unwrap();
     bench.ocikit(&["build", "source", "--no-cache-directory"]);
@@ -57,8 +58,8 @@ fn buildctl_sees_no_secrets() {
 }
 
 #[test]
-fn signing_programs_and_plugins_see_no_secrets() {
-    let bench = benched(&["sigstore-kms-spy", "notation-spy"]);
+fn signing_plugins_get_no_secrets() {
+    let bench = with_programs(&["sigstore-kms-spy", "notation-spy"]);
     fs::copy(ocikit_tests::testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
     bench.ocikit(&["sign", "--key", "spy://key", "a.tar"]);
     check(&bench);

@@ -1,4 +1,4 @@
-//! `pull`, and logging in.
+//! `pull`, `login` and `logout`.
 
 use std::fs;
 
@@ -13,13 +13,13 @@ fn fixture(name: &str) -> String {
 }
 
 #[test]
-fn what_is_pulled_is_what_was_pushed() {
+fn pulled_image_has_the_pushed_digest() {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/acme/app:1", registry.name());
     let source = fixture("buildkit-attested/multi.tar");
     bench.ok(&["push", &source, &reference]);
     bench.ok(&["pull", &reference]);
-    assert_eq!(bench.names(), ["app.tar"], "named after the repository");
+    assert_eq!(bench.names(), ["app.tar"], "the default name is that of the repository");
     assert_eq!(bench.ok(&["digest", "app.tar"]), bench.ok(&["digest", &source]));
     assert_eq!(bench.ok(&["digest", &format!("app.tar#{reference}")]), bench.ok(&["digest", "app.tar#1"]));
     let first = fs::read(bench.path("app.tar")).unwrap();
@@ -30,7 +30,7 @@ fn what_is_pulled_is_what_was_pushed() {
 }
 
 #[test]
-fn several_images_share_an_archive() {
+fn several_images_are_pulled_into_one_archive() {
     let (bench, registry) = (bench(), Registry::start());
     let (one, two) = (format!("{}/one:1", registry.name()), format!("{}/two:1", registry.name()));
     bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &one]);
@@ -46,11 +46,11 @@ fn several_images_share_an_archive() {
     let outcome = bench.ocikit(&["config", "both.tar"]);
     assert_eq!(outcome.code, 2, "{outcome}");
     assert!(outcome.stderr.contains(&format!("both.tar#{one}")), "the choices are listed: {outcome}");
-    assert_eq!(bench.ocikit(&["pull", &one, &two]).code, 2, "somebody has to say where to");
+    assert_eq!(bench.ocikit(&["pull", &one, &two]).code, 2, "several images require `-o`");
 }
 
 #[test]
-fn docker_is_told_what_to_load() {
+fn pulled_archive_lists_its_tag_for_docker_load() {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/acme/app:1", registry.name());
     bench.ok(&["push", &fixture("buildkit-single/image.tar"), &reference]);
@@ -63,7 +63,7 @@ fn docker_is_told_what_to_load() {
 }
 
 #[test]
-fn credentials_are_tried_kept_and_forgotten() {
+fn login_checks_and_stores_and_logout_removes_credentials() {
     let (bench, registry) = (bench(), Registry::for_user("alice", "s3cret,\"=ä"));
     let (name, reference) = (registry.name(), format!("{}/app:1", registry.name()));
     let source = fixture("buildkit-single/image.tar");
@@ -77,7 +77,7 @@ fn credentials_are_tried_kept_and_forgotten() {
     let wrong = login("s3cret");
     assert_eq!(wrong.code, 4, "{wrong}");
     assert!(wrong.stderr.contains("hint: check the user name and the password or token"), "{wrong}");
-    assert!(!bench.path("home/.docker/config.json").exists(), "what was refused is not kept");
+    assert!(!bench.path("home/.docker/config.json").exists(), "a refused credential is not stored");
     let right = login("s3cret,\"=ä\n");
     assert_eq!(right.code, 0, "{right}");
     for text in [&wrong.stderr, &wrong.stdout, &right.stderr, &right.stdout] {
@@ -99,6 +99,6 @@ fn credentials_are_tried_kept_and_forgotten() {
     let two = bench.ocikit(&["copy", &reference, "example.com/app:1"]);
     assert!(
         two.code == 4 && two.stderr.contains("OCIKIT_REGISTRY"),
-        "one password is not shown to two registries: {two}"
+        "one password is not sent to two registries: {two}"
     );
 }

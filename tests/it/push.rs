@@ -14,7 +14,7 @@ fn fixture(name: &str) -> String {
 }
 
 #[test]
-fn the_digest_is_the_same_on_the_other_side() {
+fn push_keeps_the_digest() {
     let (bench, registry) = (bench(), Registry::start());
     for (number, name) in [
         "buildkit-single/image.tar",
@@ -35,7 +35,7 @@ fn the_digest_is_the_same_on_the_other_side() {
 }
 
 #[test]
-fn pushing_again_costs_one_request_for_each_tag() {
+fn second_push_takes_one_request_per_tag() {
     let (bench, registry) = (bench(), Registry::start());
     let (one, two) = (format!("{}/app:1", registry.name()), format!("{}/app:2", registry.name()));
     bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &one, &two]);
@@ -47,21 +47,21 @@ fn pushing_again_costs_one_request_for_each_tag() {
 }
 
 #[test]
-fn a_fresh_push_costs_three_requests_for_each_blob() {
+fn first_push_takes_three_requests_per_blob() {
     let (bench, registry) = (bench(), Registry::start());
     bench.ok(&["push", &fixture("buildkit-single/image.tar"), &format!("{}/app:1", registry.name())]);
     let requests = registry.requests();
     let count = |method: &str, part: &str| {
         requests.iter().filter(|request| request.method.as_str() == method && request.path.contains(part)).count()
     };
-    // Four layers and a config; one manifest; the tag is asked for first and put last.
+    // Four layers, a config and a manifest. The tag is checked first and created last.
     assert_eq!((count("HEAD", "/blobs/"), count("POST", "/uploads/"), count("PUT", "/uploads/")), (5, 5, 5));
     assert!(count("HEAD", "/manifests/") + count("PUT", "/manifests/") <= 4, "{requests:?}");
-    assert_eq!(count("GET", ""), 0, "no ping: {requests:?}");
+    assert_eq!(count("GET", ""), 0, "no request to `/v2/`: {requests:?}");
 }
 
 #[test]
-fn a_pipe_is_uploaded_while_it_is_written() {
+fn pipe_is_uploaded_while_it_is_written() {
     let (bench, registry) = (bench(), Registry::start());
     write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 3 << 20, honest: true });
     let bytes = fs::read(bench.path("a.tar")).unwrap();
@@ -71,13 +71,13 @@ fn a_pipe_is_uploaded_while_it_is_written() {
     let mut child =
         bench.command(&["push", "-", &reference]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // All of the first layer and the beginning of the second.
+    // The first layer and the start of the second.
     let half = 5 << 20;
     stdin.write_all(&bytes[..half]).unwrap();
     stdin.flush().unwrap();
     let uploaded = || registry.requests().iter().any(|request| request.method.as_str() == "PUT");
     while !uploaded() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before the pipe did");
+        assert!(child.try_wait().unwrap().is_none(), "the program ended before the pipe");
         std::thread::yield_now();
     }
     assert_eq!(bench.names(), Vec::<String>::new(), "no temporary file");
@@ -90,7 +90,7 @@ fn a_pipe_is_uploaded_while_it_is_written() {
 }
 
 #[test]
-fn several_archives_go_to_one_repository_under_their_own_tags() {
+fn several_archives_are_pushed_with_their_tags() {
     let (bench, registry) = (bench(), Registry::start());
     let (single, tags) = (fixture("buildkit-single/image.tar"), fixture("buildkit-tags/image.tar#2"));
     let repository = format!("{}/app", registry.name());
@@ -105,7 +105,7 @@ fn several_archives_go_to_one_repository_under_their_own_tags() {
 }
 
 #[test]
-fn a_result_is_stated_as_json() {
+fn push_prints_its_result_as_json() {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/app:1", registry.name());
     let text = bench.ok(&["push", "--json", &fixture("buildkit-single/image.tar"), &reference]);
@@ -116,7 +116,7 @@ fn a_result_is_stated_as_json() {
 }
 
 #[test]
-fn progress_is_told_in_the_form_that_was_asked_for() {
+fn progress_option_selects_the_format() {
     let (bench, registry) = (bench(), Registry::start());
     let push = |tag: &str, form: &str| {
         let reference = format!("{}/app:{tag}", registry.name());
@@ -133,7 +133,7 @@ fn progress_is_told_in_the_form_that_was_asked_for() {
 }
 
 #[test]
-fn copies_keep_the_digest_whatever_the_places_are() {
+fn copies_between_all_locations_keep_the_digest() {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/app:1", registry.name());
     let source = fixture("buildkit-attested/multi.tar");
@@ -151,11 +151,11 @@ fn copies_keep_the_digest_whatever_the_places_are() {
         assert_eq!(bench.ok(&["digest", to]), digest, "{from} {to}");
     }
     let streamed = bench.command(&["copy", "a.tar", "-"]).output().unwrap();
-    assert_eq!(streamed.stdout, fs::read(bench.path("a.tar")).unwrap(), "a stream has the bytes of a file");
+    assert_eq!(streamed.stdout, fs::read(bench.path("a.tar")).unwrap(), "the stream and the file have the same bytes");
 }
 
 #[test]
-fn a_copy_within_a_registry_moves_no_bytes() {
+fn copy_within_a_registry_mounts_all_blobs() {
     let (bench, registry) = (bench(), Registry::start());
     let (from, to) = (format!("{}/one:1", registry.name()), format!("{}/two:1", registry.name()));
     bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &from]);
@@ -170,7 +170,7 @@ fn a_copy_within_a_registry_moves_no_bytes() {
 }
 
 #[test]
-fn one_target_that_fails_does_not_keep_the_others_from_trying() {
+fn failed_target_does_not_stop_the_others() {
     let (bench, registry) = (bench(), Registry::start());
     let (good, bad) = (format!("{}/app:1", registry.name()), "localhost:1/app:1");
     let outcome = bench.ocikit(&["push", "--retries", "0", &fixture("buildkit-single/image.tar"), bad, &good]);

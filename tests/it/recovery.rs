@@ -1,4 +1,4 @@
-//! How many of the faults that pass are survived with default flags, and what those that do not pass must never do.
+//! Recovery from transient faults with the default number of retries, slow connections, and redirects to other hosts.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,17 +10,17 @@ use ocikit_tests::{Archive, Proxy, Registry, Trouble, Way, testdata, whole, writ
 use crate::bench;
 use crate::faults::{for_each, offset, tell};
 
-/// What happens to one push and the pull that follows it.
+/// The fault of one push and the pull that follows it.
 enum Trial {
-    /// To so many requests of them, counted from 1.
+    /// A fault of the request with this number, counted from 1.
     Request(u64, Action),
-    /// To each request with this probability.
+    /// Status 503 for each request with this probability and seed.
     Sometimes(f64, u64),
-    /// To the line, at a byte of those that go up or down.
-    Line(Way, usize),
+    /// A cut connection at a pseudo-random byte in this direction, with a seed.
+    Connection(Way, usize),
 }
 
-/// Every kind of fault that another attempt, or another way, helps against.
+/// Returns faults of every kind from which the client can recover by a retry or a redirect.
 fn trials(requests: u64, elsewhere: &str) -> Vec<Trial> {
     let mut trials = Vec::new();
     let statuses = [408, 425, 429, 500, 502, 503, 504];
@@ -33,12 +33,12 @@ fn trials(requests: u64, elsewhere: &str) -> Vec<Trial> {
     }
     trials.extend((0..10).map(|seed| Trial::Sometimes(0.05, seed)));
     trials.extend((0..10).map(|seed| Trial::Sometimes(0.2, seed)));
-    trials.extend((0..50).flat_map(|number| [Trial::Line(Way::Up, number), Trial::Line(Way::Down, number)]));
+    trials.extend((0..50).flat_map(|seed| [Trial::Connection(Way::Up, seed), Trial::Connection(Way::Down, seed)]));
     trials
 }
 
 #[test]
-fn faults_that_pass_are_survived() {
+fn push_and_pull_survive_99_percent_of_transient_faults() {
     let (bench, registry) = (bench(), Registry::start());
     let archive = testdata("buildkit-multi/image.tar");
     let digest = whole(&archive);
@@ -48,7 +48,7 @@ fn faults_that_pass_are_survived() {
         for line in [&["push", "-q", &archive, &reference][..], &["pull", "-q", &reference, "-o", &pulled]] {
             let outcome = bench.ocikit(line);
             if outcome.code != 0 {
-                // What fails says why, and leaves no tag that leads to something incomplete: looking at it checks that.
+                // A failed command reports an error and leaves no tag of an incomplete image, which panics here.
                 assert!(outcome.stderr.starts_with("error: "), "{outcome}");
                 registry.whole(&format!("case{number}"), "1");
                 return Err(format!("{}: {outcome}", line[0]));
@@ -62,7 +62,7 @@ fn faults_that_pass_are_survived() {
     registry.forget();
     round(0, &proxy.name()).unwrap();
     let (requests, up, down) = (registry.requests().len(), proxy.passed(Way::Up), proxy.passed(Way::Down));
-    // The same registry by another name.
+    // The same registry under another host name.
     let elsewhere = format!("http://127.0.0.1:{}", registry.address().port());
     let trials = trials(requests as u64, &elsewhere);
     let (happened, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -76,36 +76,40 @@ fn faults_that_pass_are_survived() {
                 let fault = Fault::on(&kind, Action::Answer(Reply::status(503))).sometimes(*probability, *seed);
                 Some(registry.faults().add(fault))
             }
-            Trial::Line(way, seed) => {
-                let most = if *way == Way::Up { up } else { down };
-                proxy.misbehave(*way, offset(*seed, most), Trouble::Cut);
+            Trial::Connection(way, seed) => {
+                let bytes = if *way == Way::Up { up } else { down };
+                proxy.misbehave(*way, offset(*seed, bytes), Trouble::Cut);
                 None
             }
         };
         if let Err(failure) = round(case, &proxy.name()) {
             failed.lock().unwrap().push(failure);
         }
-        let struck = active.as_ref().map_or(proxy.happened(), |active| active.happened() > 0);
-        happened.fetch_add(usize::from(struck), Ordering::Relaxed);
+        let was_injected = active.as_ref().map_or(proxy.happened(), |active| active.happened() > 0);
+        happened.fetch_add(usize::from(was_injected), Ordering::Relaxed);
         if let Some(active) = active {
             active.remove();
         }
     });
     let (happened, failed) = (happened.into_inner(), failed.into_inner().unwrap());
-    tell(&format!("{happened} of {} faults happened, {} were not survived: {failed:#?}", trials.len(), failed.len()));
-    // An answer without a body cannot be cut in its body.
+    tell(&format!(
+        "{happened} of {} faults were injected, {} commands failed: {failed:#?}",
+        trials.len(),
+        failed.len()
+    ));
+    // Some faults cannot be injected: a response without a body cannot be cut in its body.
     assert!(happened * 10 >= trials.len() * 9, "{happened} of {}", trials.len());
     assert!(failed.len() * 100 <= happened, "{failed:#?}");
 }
 
 #[test]
-fn bytes_that_come_slowly_come() {
+fn slow_transfer_is_not_a_timeout() {
     let (bench, registry) = (bench(), Registry::start());
     let digest = write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 100 << 10, honest: true });
     let proxy = Proxy::before(registry.address());
     let reference = format!("{}/app:1", proxy.name());
     let begun = Instant::now();
-    // Five hundred bytes every few milliseconds, and a limit on silence of one second.
+    // 512 bytes every 5 ms, and a timeout of one second without data.
     for (way, line) in [
         (Way::Up, ["push", "-q", "--timeout", "1", "a.tar", &reference, "--no-referrers"]),
         (Way::Down, ["pull", "-q", "--timeout", "1", &reference, "-o", "b.tar"]),
@@ -114,13 +118,13 @@ fn bytes_that_come_slowly_come() {
         bench.ok(&line);
         assert!(proxy.happened());
     }
-    assert!(begun.elapsed() > Duration::from_secs(2), "limits are on silence, not on how long it takes");
+    assert!(begun.elapsed() > Duration::from_secs(2), "the timeout must not limit the total time");
     assert_eq!(registry.whole("app", "1"), Some(digest));
     assert_eq!(whole(&bench.path("b.tar")), digest);
 }
 
 #[test]
-fn another_host_sees_no_credentials() {
+fn credentials_are_not_sent_to_other_hosts() {
     let guarded = || Authentication::basic([User::new("alice", "s3cret")]);
     let registry = Registry::of(Server { authentication: guarded(), ..Server::default() });
     let other = Registry::start();
@@ -128,22 +132,22 @@ fn another_host_sees_no_credentials() {
     let digest = write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 100 << 10, honest: true });
     let reference = format!("{}/app:1", registry.name());
     bench.ok(&["push", "-q", "a.tar", &reference]);
-    // The other one has the bytes, as storage behind a registry has.
+    // The other host has the blobs, like the object storage of a registry.
     bench.ok(&["push", "-q", "a.tar", &format!("{}/app:1", other.name())]);
     other.forget();
     let elsewhere = format!("http://127.0.0.1:{}", other.address().port());
     registry.faults().add(Fault::on("GET /v2/**/blobs/*", Action::Redirect(format!("{elsewhere}{{path}}"))));
     bench.ok(&["pull", "-q", &reference, "-o", "b.tar"]);
     assert_eq!(whole(&bench.path("b.tar")), digest);
-    let asked = other.requests();
-    assert!(asked.len() >= 3, "{}", asked.len());
-    // Nor does a host that uploads are sent to, which here knows nothing of them.
+    let reads = other.requests();
+    assert!(reads.len() >= 3, "{}", reads.len());
+    // The location of an upload on another host gets no credentials either. Here that host does not know the session.
     registry.faults().add(Fault::on("POST /v2/**", Action::Location(Location::Elsewhere(elsewhere))));
     let outcome = bench.ocikit(&["push", "-q", "--retries", "1", "a.tar", &format!("{}/new:1", registry.name())]);
     assert_ne!(outcome.code, 0);
     assert_eq!(registry.whole("new", "1"), None);
-    let asked = [asked, other.requests()].concat();
-    assert!(asked.iter().any(|asked| asked.method == "PUT"));
-    assert!(asked.iter().all(|asked| asked.header("authorization").is_none()));
+    let requests = [reads, other.requests()].concat();
+    assert!(requests.iter().any(|request| request.method == "PUT"));
+    assert!(requests.iter().all(|request| request.header("authorization").is_none()));
     assert!(!format!("{outcome}").contains("s3cret"));
 }

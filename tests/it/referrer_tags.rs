@@ -34,7 +34,7 @@ fn verified(bench: &Bench, key: &str, image: &str) -> bool {
 }
 
 #[test]
-fn a_copy_loses_no_signature_of_the_target() {
+fn copy_to_a_registry_keeps_signatures_of_the_target() {
     let bench = with_keys();
     for format in FORMATS {
         for registries in [[Registry::start(), Registry::start()], [without_referrers_api(), without_referrers_api()]] {
@@ -51,7 +51,7 @@ fn a_copy_loses_no_signature_of_the_target() {
 }
 
 #[test]
-fn a_layout_loses_no_signature() {
+fn copy_to_a_layout_keeps_its_signatures() {
     let bench = with_keys();
     let registry = Registry::start();
     let from = format!("{}/app:1", registry.name());
@@ -64,7 +64,7 @@ fn a_layout_loses_no_signature() {
 }
 
 #[test]
-fn signatures_under_tags_are_copied_to_new_places() {
+fn signatures_under_tags_are_copied_to_new_targets() {
     let bench = with_keys();
     let from = "signed.tar";
     bench.ok(&["copy", &archive(), from]);
@@ -94,7 +94,7 @@ fn signatures_under_tags_are_copied_to_new_places() {
 }
 
 #[test]
-fn existing_tags_of_signatures_stay_with_no_clobber() {
+fn no_clobber_keeps_existing_signature_tags() {
     let bench = with_keys();
     let registries = [Registry::start(), Registry::start()];
     let [from, to] = registries.each_ref().map(|registry| format!("{}/app:1", registry.name()));
@@ -110,7 +110,7 @@ fn existing_tags_of_signatures_stay_with_no_clobber() {
 }
 
 #[test]
-fn all_tags_are_copied_without_the_lists_of_referrers() {
+fn all_tags_excludes_fallback_tags() {
     let bench = with_keys();
     let (from, api, tags) = (without_referrers_api(), Registry::start(), without_referrers_api());
     let source = format!("{}/app:1", from.name());
@@ -120,7 +120,7 @@ fn all_tags_are_copied_without_the_lists_of_referrers() {
     assert!(listed.lines().any(|tag| tag.starts_with("sha256-")), "{listed}");
     for to in [&api, &tags] {
         let target = format!("{}/app", to.name());
-        // What the target has of its own stays.
+        // Signatures that only the target has are kept.
         bench.ok(&["push", &archive(), &format!("{target}:1")]);
         bench.ok(&["sign", "--key", "two.key", "--format=cosign", &format!("{target}:1")]);
         bench.ok(&["copy", "--all-tags", &format!("{}/app", from.name()), &target]);
@@ -140,7 +140,7 @@ fn all_tags_are_copied_without_the_lists_of_referrers() {
 }
 
 #[test]
-fn two_sources_of_one_target_are_a_configuration_error() {
+fn sync_refuses_two_sources_for_one_target() {
     let (bench, from, to) = (bench(), Registry::start(), Registry::start());
     for name in ["a/app", "b/app"] {
         bench.ok(&["push", &archive(), &format!("{}/{name}:1", from.name())]);
@@ -157,12 +157,12 @@ fn two_sources_of_one_target_are_a_configuration_error() {
         assert!(refused.stderr.contains(name), "{refused}");
     }
     assert_ne!(bench.ocikit(&["tags", &format!("{to}/app")]).code, 0, "nothing was copied");
-    // The same image may be meant twice.
+    // The same source image may be listed twice.
     assert_eq!(images(&format!("{{from: {from}/a/app, to: {to}/app, tags: ['1']}}")).code, 0);
 }
 
 #[test]
-fn annotate_says_how_many_referrers_no_longer_apply_and_removes_them() {
+fn annotate_counts_and_drops_orphaned_referrers() {
     let bench = with_keys();
     let (api, tags) = (Registry::start(), without_referrers_api());
     let places =
@@ -177,7 +177,7 @@ fn annotate_says_how_many_referrers_no_longer_apply_and_removes_them() {
         let facts = bench.ok(&["annotate", place, "k=v", "--json", "--drop-referrers"]);
         let facts: Value = serde_json::from_str(&facts).unwrap();
         assert_eq!((&facts["orphanedReferrers"], &facts["droppedReferrers"]), (&2.into(), &2.into()), "{place}");
-        // One image is left, which is found without a name, and can be signed and annotated again.
+        // The annotated image is the only one, so it needs no tag. It can be signed and annotated again.
         let plain = place.trim_end_matches(":1");
         let listed = if place.contains("/app") { place } else { plain };
         assert!(bench.ok(&["inspect", listed]).contains("k"), "{place}");
@@ -191,7 +191,7 @@ fn annotate_says_how_many_referrers_no_longer_apply_and_removes_them() {
 }
 
 #[test]
-fn a_push_to_several_targets_fails_if_one_of_them_fails() {
+fn push_to_several_targets_reports_each_failure() {
     let registry = Registry::start();
     let retry = RetryOptions { attempts: 1, ..RetryOptions::default() };
     let client = Client::new(ClientOptions { retry, ..ClientOptions::default() });
@@ -208,7 +208,7 @@ fn a_push_to_several_targets_fails_if_one_of_them_fails() {
 }
 
 #[tokio::test]
-async fn a_missing_local_file_is_not_found() {
+async fn missing_local_file_is_a_not_found_error() {
     let session = Session::new(Client::default(), SessionOptions::default());
     for place in ["/nowhere/a.tar", "oci:/nowhere/dir", "oci-archive:/nowhere/a", "docker-archive:/nowhere/a"] {
         let error = session.open(&place.parse().unwrap()).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Commands on registries: tags, repositories, manifests, blobs, and what hangs together.
+//! Commands on registries: tags, repositories, manifests, blobs, trees, referrers and probes.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ fn fixture(name: &str) -> String {
     testdata(name).display().to_string()
 }
 
-/// A registry with an image for two platforms, attested, as `acme/app:1`, and its name.
+/// Starts a registry with an attested image for two platforms as `acme/app:1`. Returns it and the name of the repository.
 fn with_image(bench: &Bench, rules: Rules) -> (Registry, String) {
     let registry = Registry::of(Server { rules, ..Server::default() });
     let repository = format!("{}/acme/app", registry.name());
@@ -31,7 +31,7 @@ fn asked(registry: &Registry) -> Vec<String> {
 }
 
 #[test]
-fn a_tag_costs_one_request_and_one_to_read_the_manifest() {
+fn tag_takes_one_request_per_tag_and_one_for_the_manifest() {
     let bench = bench();
     let (registry, repository) = with_image(&bench, Rules::default());
     let digest = bench.ok(&["digest", &format!("{repository}:1")]);
@@ -51,7 +51,7 @@ fn a_tag_costs_one_request_and_one_to_read_the_manifest() {
 }
 
 #[test]
-fn local_images_get_and_lose_tags_where_they_are() {
+fn tags_of_archives_and_layouts_are_edited_in_place() {
     let bench = bench();
     bench.ok(&["copy", &fixture("buildkit-multi/image.tar"), "oci:layout:one"]);
     bench.ok(&["copy", "oci:layout:one", "a.tar#one"]);
@@ -70,7 +70,7 @@ fn local_images_get_and_lose_tags_where_they_are() {
 }
 
 #[test]
-fn lists_come_in_pages_and_in_part() {
+fn lists_are_paged_and_can_be_limited() {
     let bench = bench();
     let (registry, repository) = with_image(&bench, Rules { page: Some(2), ..Rules::default() });
     let tags: Vec<_> = (2..=7).map(|number| number.to_string()).collect();
@@ -81,7 +81,7 @@ fn lists_come_in_pages_and_in_part() {
     assert_eq!(registry.requests().len(), 4);
     registry.forget();
     assert_eq!(bench.ok(&["tags", &repository, "--limit", "3"]), "1\n2\n3");
-    assert_eq!(registry.requests().len(), 2, "no page more than needed");
+    assert_eq!(registry.requests().len(), 2, "no unneeded page is requested");
     assert_eq!(bench.ok(&["tags", &repository, "--after", "5"]), "6\n7");
     let facts = json(&bench.ok(&["tags", "--json", &format!("docker://{repository}"), "--limit", "1"]));
     assert_eq!(facts, serde_json::json!({"repository": repository, "tags": ["1"]}));
@@ -105,7 +105,7 @@ fn lists_come_in_pages_and_in_part() {
 }
 
 #[test]
-fn tags_that_stand_for_digests_can_be_left_out() {
+fn omit_digest_tags_hides_fallback_tags() {
     let bench = bench();
     let (_registry, repository) = with_image(&bench, Rules { referrers: Switch::Off, ..Rules::default() });
     let all = bench.ok(&["tags", &repository]);
@@ -114,7 +114,7 @@ fn tags_that_stand_for_digests_can_be_left_out() {
 }
 
 #[test]
-fn removing_a_tag_leaves_the_image() {
+fn deleting_a_tag_keeps_the_image() {
     let bench = bench();
     let (registry, repository) = with_image(&bench, Rules::default());
     let (one, two) = (format!("{repository}:1"), format!("{repository}:2"));
@@ -126,9 +126,9 @@ fn removing_a_tag_leaves_the_image() {
     assert_eq!(bench.ok(&["delete", &two]), two);
     assert_eq!(bench.ok(&["tags", &repository]), "1");
     assert_eq!(bench.ok(&["digest", &format!("{repository}@{digest}")]), digest);
-    assert_eq!(bench.ocikit(&["delete", &two]).code, 3, "there is none any more");
+    assert_eq!(bench.ocikit(&["delete", &two]).code, 3, "the tag was deleted");
 
-    // A tag that has moved on is left alone.
+    // A tag that no longer has the pinned digest is not deleted.
     let moved = bench.ocikit(&["delete", &format!("{one}@{}", Digest::sha256_of(b"before"))]);
     assert_eq!(moved.code, 5, "{moved}");
     assert_eq!(bench.ok(&["delete", &format!("{one}@{digest}")]), one);
@@ -136,7 +136,7 @@ fn removing_a_tag_leaves_the_image() {
 }
 
 #[test]
-fn removing_a_manifest_takes_its_tags_along_and_says_so_before() {
+fn deleting_a_manifest_deletes_its_tags_as_the_dry_run_lists() {
     let bench = bench();
     let (_registry, repository) = with_image(&bench, Rules::default());
     let one = format!("{repository}:1");
@@ -152,7 +152,7 @@ fn removing_a_manifest_takes_its_tags_along_and_says_so_before() {
 }
 
 #[test]
-fn a_registry_that_removes_no_tags_is_not_made_to_remove_manifests() {
+fn registry_without_tag_deletion_requires_the_replace_flag() {
     let bench = bench();
     let (_registry, repository) = with_image(&bench, Rules { delete_tags: Switch::Off, ..Rules::default() });
     let (one, two) = (format!("{repository}:1"), format!("{repository}:2"));
@@ -173,7 +173,7 @@ fn a_registry_that_removes_no_tags_is_not_made_to_remove_manifests() {
 }
 
 #[test]
-fn where_nothing_is_removed_a_tag_stays_what_it_was() {
+fn failed_deletion_keeps_the_tag() {
     let bench = bench();
     let rules = Rules { delete: Switch::Off, delete_tags: Switch::Off, ..Rules::default() };
     let (_registry, repository) = with_image(&bench, rules);
@@ -188,7 +188,7 @@ fn where_nothing_is_removed_a_tag_stays_what_it_was() {
 }
 
 #[test]
-fn manifests_go_out_and_in_byte_for_byte() {
+fn manifest_get_and_put_preserve_bytes() {
     let bench = bench();
     let (registry, repository) = with_image(&bench, Rules::default());
     let one = format!("{repository}:1");
@@ -212,11 +212,11 @@ fn manifests_go_out_and_in_byte_for_byte() {
     assert_eq!(bench.ocikit(&["manifest", "put", "manifest.json", &other]).code, 5);
     assert_eq!(bench.ocikit_with_input(&["manifest", "put", "-", &arm], b"{}").code, 3);
     let missing = bench.ocikit(&["manifest", "put", "manifest.json", &format!("{}/elsewhere:1", registry.name())]);
-    assert_eq!(missing.code, 1, "what it points to is not there: {missing}");
+    assert_eq!(missing.code, 1, "the listed blobs are missing: {missing}");
 }
 
 #[test]
-fn blobs_go_out_and_in_byte_for_byte() {
+fn blob_get_and_put_preserve_bytes() {
     let bench = bench();
     let registry = Registry::start();
     let repository = format!("{}/blobs", registry.name());
@@ -249,7 +249,7 @@ fn blobs_go_out_and_in_byte_for_byte() {
 }
 
 #[test]
-fn a_tree_has_what_others_say_at_its_place() {
+fn tree_shows_referrers_below_their_subject() {
     let bench = bench();
     let (_registry, repository) = with_image(&bench, Rules::default());
     let one = format!("{repository}:1");
@@ -277,7 +277,7 @@ fn a_tree_has_what_others_say_at_its_place() {
     let text = bench.ok(&["tree", &one]);
     assert!(text.contains(&format!("│   └── artifact {sbom}")), "{text}");
     let local = json(&bench.ok(&["tree", "--json", &fixture("buildkit-attested/multi.tar")]));
-    assert_eq!(local["children"][1], tree["children"][1], "the same wherever it is");
+    assert_eq!(local["children"][1], tree["children"][1], "the archive and the registry have the same tree");
 
     let listed =
         bench.ok(&["referrers", &one, "--platform", "linux/amd64", "--artifact-type", "application/vnd.example.sbom"]);
@@ -287,11 +287,11 @@ fn a_tree_has_what_others_say_at_its_place() {
     );
     let facts = json(&bench.ok(&["referrers", "--json", &format!("{repository}@{child}")]));
     assert_eq!((&facts["subject"], facts["referrers"].as_array().unwrap().len()), (&Value::from(&*child), 2));
-    assert_eq!(bench.ok(&["referrers", &one]), "", "nothing is about the index");
+    assert_eq!(bench.ok(&["referrers", &one]), "", "the index has no referrers");
 }
 
 #[test]
-fn a_tree_is_drawn() {
+fn tree_of_an_image() {
     let outcome = bench().ocikit(&["tree", &fixture("buildkit-single/image.tar")]);
     insta::assert_snapshot!(outcome.redacted(&[(&fixture(""), "testdata/")]), @"
     exit 0
@@ -307,7 +307,7 @@ fn a_tree_is_drawn() {
 }
 
 #[test]
-fn a_config_is_exact_bytes() {
+fn config_prints_exact_bytes() {
     let bench = bench();
     let (_registry, repository) = with_image(&bench, Rules::default());
     let one = format!("{repository}:1");
@@ -320,7 +320,7 @@ fn a_config_is_exact_bytes() {
 }
 
 #[test]
-fn what_a_registry_can_do_is_found_out_once() {
+fn probe_results_are_cached_and_used() {
     let bench = bench();
     let rules = Rules { referrers: Switch::Off, delete_tags: Switch::Off, min_chunk: Some(1000), ..Rules::default() };
     let registry = Registry::of(Server { rules, ..Server::default() });
@@ -328,7 +328,7 @@ fn what_a_registry_can_do_is_found_out_once() {
     assert_eq!(bench.ocikit(&["probe", "--cached", &scratch]).code, 3);
     let found = json(&bench.ok(&["probe", "--json", &scratch]));
     let found = &found["capabilities"];
-    for (what, expected) in [
+    for (capability, expected) in [
         ("referrersApi", Value::from(false)),
         ("deleteTag", Value::from(false)),
         ("deleteManifest", Value::from(true)),
@@ -336,13 +336,13 @@ fn what_a_registry_can_do_is_found_out_once() {
         ("chunkMinimum", Value::from(1000)),
         ("ranges", Value::from(true)),
     ] {
-        assert_eq!(found[what], expected, "{what}");
+        assert_eq!(found[capability], expected, "{capability}");
     }
-    assert_eq!(bench.ok(&["repos", &registry.name()]), "", "nothing is left");
+    assert_eq!(bench.ok(&["repos", &registry.name()]), "", "the probe removes its content");
     registry.forget();
     assert_eq!(json(&bench.ok(&["probe", "--cached", "--json", &scratch]))["capabilities"], *found);
     assert!(registry.requests().is_empty());
-    // What was found is made use of: a blob is asked for and begun by one request.
+    // With the known capability, one request checks a blob and starts its upload.
     bench.ok(&["push", "-q", &fixture("buildkit-single/image.tar"), &format!("{scratch}:1")]);
     let requests = asked(&registry);
     assert!(!requests.iter().any(|asked| asked.starts_with("HEAD /v2/scratch/blobs/")), "{requests:?}");

@@ -1,4 +1,4 @@
-//! Images at rest: every form that is read and written.
+//! Archives and layouts: docker archives, compression, pipes, `--append` and shared blobs.
 
 use std::fs;
 use std::process::Command;
@@ -13,14 +13,14 @@ fn fixture(name: &str) -> String {
     testdata(name).display().to_string()
 }
 
-/// What a docker archive lists.
+/// Returns the `manifest.json` of a docker archive.
 fn items(bytes: &[u8]) -> Value {
     let span = TarIndex::read(bytes).unwrap().file("manifest.json").unwrap();
     serde_json::from_slice(&bytes[span.offset as usize..][..span.size as usize]).unwrap()
 }
 
 #[test]
-fn a_docker_archive_becomes_an_oci_archive_and_back() {
+fn docker_archive_is_converted_to_oci_and_back() {
     let bench = bench();
     for name in ["docker20-tags.tar", "podman.tar", "skopeo.tar", "crane.tar", "moby-tags.tar"] {
         let source = fixture(&format!("docker-archive/{name}"));
@@ -34,7 +34,7 @@ fn a_docker_archive_becomes_an_oci_archive_and_back() {
 }
 
 #[test]
-fn a_docker_archive_holds_one_platform() {
+fn docker_archive_holds_one_platform() {
     let bench = bench();
     let source = fixture("buildkit-attested/multi.tar");
     bench.ok(&["copy", &source, "docker-archive:here.tar:app"]);
@@ -47,7 +47,7 @@ fn a_docker_archive_holds_one_platform() {
     assert_eq!(platform("there.tar"), "arm64");
     assert_ne!(bench.ok(&["digest", "here.tar"]), bench.ok(&["digest", "there.tar"]));
     assert_eq!(items(&fs::read(bench.path("there.tar")).unwrap())[0]["RepoTags"][0], "docker.io/library/app:latest");
-    // Beside an index, docker gets the platform that was chosen and everybody else all of them.
+    // An OCI archive of an index has all platforms; its `manifest.json` for docker lists the selected one.
     bench.ok(&["copy", "--docker=linux/arm64", &source, "all.tar"]);
     assert_eq!(bench.ok(&["digest", "all.tar"]), bench.ok(&["digest", &source]));
     let bytes = fs::read(bench.path("all.tar")).unwrap();
@@ -76,13 +76,13 @@ fn compressed_archives_are_read_and_written() {
         assert_eq!(bench.ok(&["digest", "piped.tar"]), bench.ok(&["digest", &source]));
     }
     assert_eq!(bench.names().len(), 7, "{:?}", bench.names());
-    // Other programs unpack them.
+    // Other programs can decompress the archive.
     let listed = run(Command::new("tar").args(["-tzf", "a.tar.gz"]).current_dir(bench.path("")), &[]);
     assert!(listed.stdout.contains("index.json"), "{listed}");
 }
 
 #[test]
-fn a_docker_archive_comes_through_a_pipe() {
+fn docker_archive_is_read_from_a_pipe() {
     let bench = bench();
     for name in ["docker20-tags.tar", "podman.tar", "crane.tar", "moby-tags.tar"] {
         let source = fixture(&format!("docker-archive/{name}"));
@@ -94,7 +94,7 @@ fn a_docker_archive_comes_through_a_pipe() {
 }
 
 #[test]
-fn archives_are_added_to() {
+fn append_adds_images_to_an_archive() {
     let bench = bench();
     let (one, two) = (fixture("buildkit-single/image.tar"), fixture("buildkit-multi/image.tar"));
     bench.ok(&["copy", &one, "oci-archive:both.tar:one"]);
@@ -103,21 +103,21 @@ fn archives_are_added_to() {
     assert_eq!(bench.ok(&["digest", "both.tar#two"]), bench.ok(&["digest", &two]));
     let size = fs::metadata(bench.path("both.tar")).unwrap().len();
     bench.ok(&["copy", "--append", &two, "oci-archive:both.tar:two"]);
-    assert_eq!(fs::metadata(bench.path("both.tar")).unwrap().len(), size, "it was there already");
-    // Everything is there, not only listed.
+    assert_eq!(fs::metadata(bench.path("both.tar")).unwrap().len(), size, "the image already exists");
+    // The appended image is complete.
     bench.ok(&["copy", "both.tar#two", "oci:layout:two"]);
-    // A docker archive stays one.
+    // A docker archive stays a docker archive.
     bench.ok(&["copy", &one, "docker-archive:docker.tar:acme/one:1"]);
     bench.ok(&["copy", "--append", &two, "docker-archive:docker.tar:acme/two:1"]);
     let items = items(&fs::read(bench.path("docker.tar")).unwrap());
     assert_eq!(items[0]["RepoTags"][0], "docker.io/acme/one:1");
     assert_eq!(items[1]["RepoTags"][0], "docker.io/acme/two:1");
     bench.ok(&["copy", &one, "oci-archive:both.tar:one"]);
-    assert_eq!(bench.ocikit(&["digest", "both.tar#two"]).code, 3, "without the flag it is a new archive");
+    assert_eq!(bench.ocikit(&["digest", "both.tar#two"]).code, 3, "without `--append` the archive is replaced");
 }
 
 #[test]
-fn layouts_share_their_blobs() {
+fn layouts_can_share_a_blob_directory() {
     let bench = bench();
     let source = fixture("buildkit-single/image.tar");
     bench.ok(&["copy", "--shared-blobs", "blobs", &source, "oci:one:1"]);
@@ -125,5 +125,5 @@ fn layouts_share_their_blobs() {
     assert!(!bench.path("one/blobs").exists() && bench.path("blobs/sha256").is_dir());
     assert_eq!(bench.ok(&["digest", "--shared-blobs", "blobs", "oci:two:2"]), bench.ok(&["digest", &source]));
     bench.ok(&["copy", "--shared-blobs", "blobs", "oci:two:2", "back.tar"]);
-    assert_eq!(bench.ocikit(&["inspect", "oci:two:2"]).code, 3, "not where they are not");
+    assert_eq!(bench.ocikit(&["inspect", "oci:two:2"]).code, 3, "the layout alone has no blobs");
 }

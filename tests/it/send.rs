@@ -1,7 +1,7 @@
-//! Every public asynchronous function can be awaited in a task of its own.
+//! The future of every public async function is `Send`.
 //!
-//! That this file compiles is the test: `tokio::spawn`, `JoinSet`, handlers of axum and `#[async_trait]` take only futures
-//! that are `Send`, and one local variable that is not, anywhere below, takes that away.
+//! The compiler checks this: `tokio::spawn`, `JoinSet`, axum handlers and `#[async_trait]` require futures that are `Send`, and a
+//! single local variable in any callee can make a future not `Send`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,15 +13,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ocikit::{Location, Naming, Reference, Root, Sink, Source, Tag, image, layout, registry};
 
-/// A value of any type, for code that is compiled and never run.
+/// Returns a value of any type, for code that is compiled and never run.
 fn any<T>() -> T {
     unreachable!("these futures are compiled, not run")
 }
 
-struct NoPlace;
+struct UnusedPlace;
 
 #[async_trait]
-impl image::testing::Place for NoPlace {
+impl image::testing::Place for UnusedPlace {
     async fn sink(&self) -> Arc<dyn Sink> {
         any()
     }
@@ -33,7 +33,7 @@ impl image::testing::Place for NoPlace {
 
 fn spawnable(_: impl Future + Send + 'static) {}
 
-/// Checks each future and writes down which functions were checked.
+/// Checks that each future is `Send`, and defines `CHECKED` with the names of the functions.
 macro_rules! checked {
     ($($package:literal { $($name:ident = $future:expr;)* })*) => {
         const CHECKED: &[(&str, &str)] = &[$($(($package, stringify!($name)),)*)*];
@@ -73,10 +73,13 @@ checked! {
         tagged_referrers = image::tagged_referrers(&any(), &any(), any(), &any());
         validate = image::validate(&any(), &any(), &any());
         next = any::<image::walk::Walk<'static>>().next();
-        conformance = image::testing::conformance(any::<fn() -> Ready<NoPlace>>());
+        conformance = image::testing::conformance(any::<fn() -> Ready<UnusedPlace>>());
         copy = image::copy(&any(), &any(), &any());
         copy_all = image::copy_all(&any::<[(Root, Vec<Naming>); 1]>(), &any(), &any());
+        copy_all_to_each =
+            image::copy_all_to_each(&any::<[(Root, Vec<Naming>); 1]>(), &any::<[Arc<dyn Sink>; 1]>(), &any());
         plan = image::plan(&any(), &any(), &any());
+        plan_to_each = image::plan_to_each(&any(), &any::<[Arc<dyn Sink>; 1]>(), &any());
     }
     "ocikit-layout" {
         open = layout::open(any::<PathBuf>(), &any());
@@ -160,6 +163,7 @@ checked! {
         gc = any::<ocikit::Session>().gc(&any(), &any());
         sync = ocikit::sync::sync::<ocikit::Error>(&any(), &any(), any(), any(), &mut |_, _| ());
         copy_root_to_each = any::<ocikit::Session>().copy_root_to_each(&any(), &any(), &any::<[Location; 1]>());
+        plan_root_to_each = any::<ocikit::Session>().plan_root_to_each(&any(), &any(), &any::<[Location; 1]>());
         receive_present_to_each =
             any::<ocikit::Session>().receive_present_to_each(any::<Empty>(), &any::<[Location; 1]>());
         receive_to_each = any::<ocikit::Session>().receive_to_each(any::<Empty>(), &any::<[Location; 1]>());
@@ -186,9 +190,9 @@ checked! {
     }
 }
 
-/// A function that is added has to be added to the list above.
+/// A new public async function must be added to the list above.
 #[test]
-fn every_public_async_function_is_checked() {
+fn every_public_async_function_is_listed() {
     let mut found = BTreeMap::<_, usize>::new();
     for package in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../crates")).unwrap() {
         let package = package.unwrap();

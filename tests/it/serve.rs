@@ -1,4 +1,4 @@
-//! `serve`: which requests it refuses, and why it cannot start.
+//! `serve`: refused requests, and errors at the start.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -23,7 +23,7 @@ impl Serving {
         Serving { child, address: address.trim().to_owned() }
     }
 
-    /// Returns the status of a request that names a host.
+    /// Returns the status of a request with this `Host` header.
     fn status(&self, host: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         write!(stream, "GET /v2/ HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
@@ -53,7 +53,7 @@ fn only_allowed_host_names_are_served() {
 }
 
 #[test]
-fn a_storage_that_cannot_be_opened_is_not_an_address_in_use() {
+fn storage_errors_are_not_reported_as_address_in_use() {
     let bench = bench();
     fs::write(bench.path("file"), "x").unwrap();
     fs::create_dir(bench.path("other")).unwrap();

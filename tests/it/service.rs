@@ -1,10 +1,10 @@
-//! A service around signing, as far as it can be told in one answer after the other.
+//! An HTTP server that returns prepared responses, in place of the services for signing.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
-/// It gives these answers one after the other, the last one from then on, and breaks the connection where one has no byte.
+/// Returns the prepared responses in order and then repeats the last one. An empty response closes the connection.
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<(String, String)>>>,
@@ -15,7 +15,7 @@ impl Service {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let service = Service { address: listener.local_addr().unwrap(), asked: Arc::default() };
         let asked = service.asked.clone();
-        // It ends with the process: nobody connects any more.
+        // The thread runs until the process ends.
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let mut client = client.unwrap();
@@ -36,13 +36,13 @@ impl Service {
         service
     }
 
-    /// What it was asked so far: heads and bodies.
+    /// Returns head and body of each request received so far.
     pub(crate) fn asked(&self) -> Vec<(String, String)> {
         self.asked.lock().unwrap().clone()
     }
 }
 
-/// An answer with this status, `200 OK` for one.
+/// Returns a response with this status, such as `200 OK`.
 pub(crate) fn answer(status: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()

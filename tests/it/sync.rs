@@ -1,4 +1,4 @@
-//! `sync`: mirroring by a file.
+//! `sync`: mirroring by a configuration file.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::bench;
 
-/// A registry with tags of two repositories.
+/// Starts a registry with two repositories and several tags.
 fn filled(bench: &Bench) -> Registry {
     let registry = Registry::start();
     for (name, repository, tags) in [
@@ -27,7 +27,7 @@ fn tags(bench: &Bench, repository: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_file_says_what_is_mirrored() {
+fn sync_file_selects_tags_and_platforms() {
     let (bench, to) = (bench(), Registry::start());
     let from = filled(&bench);
     let (from_name, to_name) = (from.name(), to.name());
@@ -47,8 +47,12 @@ fn a_file_says_what_is_mirrored() {
     assert!(facts.len() == 4 && facts.iter().all(|facts| facts["outcome"] == "copied"), "{done}");
     assert_eq!(tags(&bench, &format!("{to_name}/mirror/app")), ["1.1", "2.0", "latest"]);
     assert_eq!(tags(&bench, &format!("{to_name}/more/multi")), ["1.0"]);
-    assert_eq!(bench.ok(&["kind", &format!("{to_name}/more/multi:1.0")]), "image", "the one platform");
-    // Nothing is left to do.
+    assert_eq!(
+        bench.ok(&["kind", &format!("{to_name}/more/multi:1.0")]),
+        "image",
+        "one selected platform is copied without the index"
+    );
+    // A second run copies nothing.
     to.forget();
     let again = bench.ok(&["sync", "sync.yaml", &target]);
     assert!(again.lines().count() == 4 && again.lines().all(|line| line.starts_with("same")), "{again}");
@@ -56,7 +60,7 @@ fn a_file_says_what_is_mirrored() {
 }
 
 #[test]
-fn the_files_of_skopeo_are_read() {
+fn skopeo_sync_files_are_read() {
     let (bench, to) = (bench(), Registry::start());
     let from = filled(&bench);
     let text = format!(
@@ -78,7 +82,7 @@ fn the_files_of_skopeo_are_read() {
 }
 
 #[test]
-fn one_failure_ends_it_or_does_not() {
+fn keep_going_continues_after_a_failure() {
     let (bench, to) = (bench(), Registry::start());
     let from = filled(&bench);
     let text = format!(
@@ -98,4 +102,22 @@ fn one_failure_ends_it_or_does_not() {
         assert!(outcome.code == 2 && outcome.stderr.contains(problem), "{outcome}");
     }
     assert_eq!(bench.ocikit(&["sync", "none.yaml"]).code, 3);
+}
+
+#[test]
+fn hint_for_an_invalid_file_names_the_side() {
+    let bench = bench();
+    for (text, to, problem, hint) in [
+        ("images: [{from: alpine}]", None, "it has no target", "name the target"),
+        ("images: [{from: 'alpine:1', to: localhost/a}]", None, "alpine:1: ", "the name of the image in the file"),
+        ("images: [{from: alpine, to: 'localhost/A'}]", None, "the target localhost/A of alpine", "correct the target"),
+        ("registry.example: {images: {app: []}}", None, "registry.example/app: it has no target", "name the target"),
+        ("images: [{from: alpine, to: localhost/a, tagz: [1]}]", Some("localhost/b"), "tagz", ""),
+    ] {
+        fs::write(bench.path("sync.yaml"), text).unwrap();
+        let outcome = bench.ocikit(&[&["sync", "sync.yaml"], to.as_slice()].concat());
+        assert_eq!(outcome.code, 2, "{text}: {outcome}");
+        assert!(outcome.stderr.contains(problem) && outcome.stderr.contains(hint), "{text}: {outcome}");
+        assert_eq!(outcome.stderr.contains("hint: "), !hint.is_empty(), "{text}: {outcome}");
+    }
 }

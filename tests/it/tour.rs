@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::bench;
 
 #[test]
-fn the_tour_needs_nothing() {
+fn tour_runs_without_other_programs() {
     let bench = bench().with("PATH", "");
     let outcome = bench.ocikit(&["tour"]);
     assert_eq!(outcome.code, 0, "{outcome}");
@@ -20,11 +20,11 @@ fn the_tour_needs_nothing() {
     }
     let verified = outcome.stdout.lines().filter(|line| line.contains(" tour.pub cosign verified by sha256:"));
     assert_eq!(verified.count(), 8, "the index and its three images, in the registry and in the layout: {outcome}");
-    assert_eq!(bench.names(), Vec::<String>::new(), "it leaves nothing behind");
+    assert_eq!(bench.names(), Vec::<String>::new(), "the tour leaves no files");
 }
 
 #[test]
-fn the_tour_states_one_object() {
+fn tour_prints_one_json_object() {
     let text = bench().ok(&["tour", "--json", "--no-build"]);
     let facts: Value = serde_json::from_str(&text).unwrap();
     assert!(facts["digest"].as_str().unwrap().starts_with("sha256:"));
@@ -32,7 +32,7 @@ fn the_tour_states_one_object() {
 }
 
 #[test]
-fn a_directory_is_served_again() {
+fn storage_persists_between_runs_of_serve() {
     let bench = bench();
     let single = testdata("buildkit-single/image.tar").display().to_string();
     let mut digests = Vec::new();
@@ -53,7 +53,7 @@ fn a_directory_is_served_again() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_told() {
+fn address_in_use_is_reported() {
     let registry = ocikit_tests::Registry::start();
     let outcome = bench().ocikit(&["serve", "--address", &registry.name()]);
     assert_eq!(outcome.code, 1, "{outcome}");

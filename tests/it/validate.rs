@@ -1,4 +1,4 @@
-//! `validate` and `gc`: what is stored is what it claims to be, and no more than is needed.
+//! `validate` and `gc`.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::bench;
 
-/// Every archive and layout that others wrote.
+/// Returns the archives and layouts that other programs wrote.
 fn fixtures() -> Vec<String> {
     let text = fs::read_to_string(testdata("expected.json")).unwrap();
     let expected: Value = serde_json::from_str(&text).unwrap();
@@ -18,7 +18,7 @@ fn fixtures() -> Vec<String> {
 }
 
 #[test]
-fn what_others_write_is_valid() {
+fn archives_of_other_programs_are_valid() {
     let bench = bench();
     for name in fixtures() {
         let path = testdata(&name).display().to_string();
@@ -29,22 +29,22 @@ fn what_others_write_is_valid() {
             assert_eq!((&facts["valid"], &facts["errors"]), (&true.into(), &0.into()), "{name}");
             let problems = facts["problems"].as_array().unwrap().iter();
             let kinds: Vec<_> = problems.map(|problem| problem["kind"].as_str().unwrap()).collect();
-            // umoci and docker leave blobs behind, and BuildKit's cache is an index of layers.
-            let real = match name.as_str() {
+            // umoci and docker leave unreferenced blobs, and the cache of BuildKit is an index of layers.
+            let expected = match name.as_str() {
                 "layout-umoci/layout" | "docker-archive/moby-tags.tar" | "docker-archive/moby-two.tar" => {
                     "unreferenced"
                 }
                 "layout-buildkit-cache/layout" => "media-type",
                 _ => "none",
             };
-            assert!(kinds.iter().all(|kind| *kind == real), "{name}: {kinds:?}");
-            assert_eq!(kinds.is_empty(), real == "none", "{name}");
+            assert!(kinds.iter().all(|kind| *kind == expected), "{name}: {kinds:?}");
+            assert_eq!(kinds.is_empty(), expected == "none", "{name}");
         }
     }
     assert!(bench.names().is_empty());
 }
 
-/// An archive with two layers, the first damaged and the config missing.
+/// Writes an archive with two layers, of which the first is damaged, and without its config.
 fn damaged(bench: &ocikit_tests::Bench) {
     write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 100 << 10, honest: true });
     let mut bytes = fs::read(bench.path("a.tar")).unwrap();
@@ -52,7 +52,7 @@ fn damaged(bench: &ocikit_tests::Bench) {
     let layer = index.entries()[0].data.offset as usize;
     let config = index.entries()[2].start as usize;
     bytes[layer + 5000] ^= 1;
-    // Another name: the header's checksum is a sum, so two letters may change places.
+    // Renames the config by swapping two letters, which keeps the checksum of the header.
     let name = &mut bytes[config..config + 100];
     let at = (20..70).find(|at| name[*at] != name[at + 1]).unwrap();
     name.swap(at, at + 1);
@@ -60,7 +60,7 @@ fn damaged(bench: &ocikit_tests::Bench) {
 }
 
 #[test]
-fn all_problems_are_told_with_their_place() {
+fn all_problems_are_reported_with_their_position() {
     let bench = bench();
     damaged(&bench);
     insta::assert_snapshot!(bench.ocikit(&["validate", "a.tar"]), @"
@@ -85,7 +85,7 @@ fn all_problems_are_told_with_their_place() {
 }
 
 #[test]
-fn an_image_in_a_registry_is_validated_with_its_referrers() {
+fn image_in_a_registry_is_validated_with_its_referrers() {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/app:1", registry.name());
     bench.ok(&["push", &testdata("buildkit-attested/image.tar").display().to_string(), &reference]);
@@ -98,7 +98,7 @@ fn an_image_in_a_registry_is_validated_with_its_referrers() {
 }
 
 #[test]
-fn garbage_is_told_and_goes() {
+fn gc_lists_and_removes_unreferenced_blobs() {
     let bench = bench();
     fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
     let before = bench.ok(&["digest", "a.tar"]);
@@ -120,7 +120,7 @@ fn garbage_is_told_and_goes() {
 }
 
 #[test]
-fn a_damaged_archive_is_not_collected() {
+fn gc_does_not_change_a_damaged_archive() {
     let bench = bench();
     fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
     let digest = bench.ok(&["digest", "a.tar"]);
@@ -133,7 +133,7 @@ fn a_damaged_archive_is_not_collected() {
 }
 
 #[test]
-fn a_kill_while_collecting_leaves_a_whole_archive() {
+fn killed_gc_leaves_a_complete_archive() {
     let bench = bench();
     write_archive(&bench.path("a.tar"), Archive { layers: 4, size: 64 << 20, honest: true });
     bench.ok(&["annotate", "a.tar", "k=v"]);

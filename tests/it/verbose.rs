@@ -1,4 +1,4 @@
-//! `-v`: what is asked of registries, and nothing that is secret.
+//! `-v`: shows requests to registries, without secrets.
 
 use ocikit_server::{Action, Authentication, Fault, Reply, Server, User};
 use ocikit_tests::{Registry, testdata};
@@ -10,7 +10,7 @@ fn single() -> String {
     testdata("buildkit-single/image.tar").display().to_string()
 }
 
-/// The sessions of uploads: who knows one can write to it.
+/// Returns the IDs of upload sessions. They are secret, because every client with the ID can write to the session.
 fn sessions(registry: &Registry) -> Vec<String> {
     let requests = registry.requests();
     let sessions = requests.iter().filter_map(|request| request.path.split_once("/blobs/uploads/"));
@@ -18,7 +18,7 @@ fn sessions(registry: &Registry) -> Vec<String> {
 }
 
 #[test]
-fn every_request_is_shown_and_no_secret() {
+fn verbose_shows_every_request_and_no_secret() {
     let server = Server { authentication: Authentication::bearer([User::new("alice", "s3cret")]), ..Server::default() };
     let registry = Registry::of(server);
     let bench = bench().with("OCIKIT_USERNAME", "alice").with("OCIKIT_PASSWORD", "s3cret");
@@ -39,7 +39,7 @@ fn every_request_is_shown_and_no_secret() {
     ] {
         assert!(push.stderr.lines().any(|found| found.starts_with(&line)), "{line}\n{push}");
     }
-    // Bytes of blobs may be somewhere else, behind an address that is as good as a password.
+    // Blobs may be redirected to a URL that contains a credential.
     let elsewhere = format!("http://hidden:h1dden@{}/v2/app/blobs/sha256:0?signature=h1dden", registry.name());
     registry.faults().add(Fault::on("GET /v2/**/blobs/*", Action::Redirect(elsewhere)).nth(1));
     let pull = bench.ocikit(&["pull", "-v", &name, "-o", "a.tar"]);
@@ -47,7 +47,7 @@ fn every_request_is_shown_and_no_secret() {
     let sessions = sessions(&registry);
     assert_eq!(sessions.len(), 5);
     let mut secrets: Vec<_> = sessions.iter().map(String::as_str).collect();
-    // The second is the name and the password in base64, as they are shown to a token service.
+    // The second is user name and password in base64, as sent to the token service.
     secrets.extend(["s3cret", "YWxpY2U6czNjcmV0", "Bearer", "Basic", "hidden", "h1dden", "?"]);
     for outcome in [push, pull] {
         let all = format!("{outcome}");
@@ -56,7 +56,7 @@ fn every_request_is_shown_and_no_secret() {
 }
 
 #[test]
-fn requests_are_events_where_progress_is() {
+fn json_progress_includes_requests() {
     let (bench, registry) = (bench(), Registry::start());
     let name = format!("{}/app:1", registry.name());
     let outcome = bench.ocikit(&["push", "-v", "--progress", "json", &single(), &name]);
@@ -66,8 +66,8 @@ fn requests_are_events_where_progress_is() {
     let first = &requests[0];
     assert_eq!((first["method"].as_str(), first["status"].as_u64()), (Some("HEAD"), Some(404)));
     assert!(first["milliseconds"].is_u64() && first["url"].as_str().unwrap().ends_with("/v2/app/manifests/1"));
-    assert_eq!(bench.ocikit(&["digest", "-v", "-q", &name]).code, 2, "one cannot say all and nothing");
-    // What is not reached is told too.
+    assert_eq!(bench.ocikit(&["digest", "-v", "-q", &name]).code, 2, "`-v` conflicts with `-q`");
+    // Failed connections are shown too.
     let outcome = bench.ocikit(&["digest", "-v", "--retries", "1", "localhost:1/app:1"]);
     assert_eq!(
         outcome.stderr.lines().filter(|line| line.starts_with("GET http://localhost:1/")).count(),

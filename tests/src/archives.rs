@@ -10,35 +10,35 @@ use ocikit_spec::{Descriptor, Digest, Index, MediaType};
 use serde_json::json;
 use tokio::runtime::Builder;
 
-/// The path of a fixture.
+/// Returns the path of a fixture.
 pub fn testdata(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testdata").join(name)
 }
 
-/// An OCI archive to make: one image with layers that hold nothing but zeros, so that an archive of any size takes no
-/// room on the disk.
+/// An OCI archive to write: one image with layers of zeros. The file is sparse, so that an archive of any size takes no disk
+/// space.
 #[derive(Debug, Clone, Copy)]
 pub struct Archive {
-    /// How many layers.
+    /// The number of layers.
     pub layers: u64,
-    /// How many bytes each; the last of them differs from layer to layer.
+    /// The size of each layer in bytes. The last byte differs from layer to layer.
     pub size: u64,
-    /// Whether the digests are right. Hashing takes seconds for every few GiB, and not every test reads layers.
+    /// Whether the digests match the layers. Hashing takes seconds per GiB, and not every test reads layers.
     pub honest: bool,
 }
 
-/// The digest of the only image at a path, every byte below it checked, without the program.
+/// Verifies every byte of the only image at a path, with the library instead of the program, and returns its digest.
 ///
 /// # Panics
 ///
-/// If there is none, or if something is missing or wrong.
+/// If there is no image, or if a blob is missing or damaged.
 pub fn whole(path: &Path) -> Digest {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let place = ocikit_layout::open(path, &Scratch::default()).await.expect("a place that is read");
+        let place = ocikit_layout::open(path, &Scratch::default()).await.expect("a readable archive or layout");
         let root = Root::open(place, &Name::Only).await.expect("an image");
-        let nowhere: Arc<dyn Sink> = Arc::new(Memory::new());
-        copy(&root, &nowhere, &CopyOptions::default()).await.expect("an image that is whole").root.digest
+        let memory: Arc<dyn Sink> = Arc::new(Memory::new());
+        copy(&root, &memory, &CopyOptions::default()).await.expect("a complete image").root.digest
     })
 }
 
@@ -55,7 +55,7 @@ pub fn write_archive(path: &Path, archive: Archive) -> Digest {
         let header = Header::file(name, size).to_bytes();
         file.write_all_at(&header, at).expect("a header");
         at += header.len() as u64;
-        // What is not written is a hole, and reads as zeros.
+        // A range that is not written is a hole and reads as zeros.
         file.write_all_at(content, at + size - content.len() as u64).expect("content");
         at += size + padding(size);
     };
@@ -85,16 +85,16 @@ pub fn write_archive(path: &Path, archive: Archive) -> Digest {
     entry("index.json", index.bytes(), index.bytes().len() as u64);
     let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
     entry("oci-layout", layout, layout.len() as u64);
-    file.set_len(at + END.len() as u64).expect("room");
+    file.set_len(at + END.len() as u64).expect("disk space");
     file.flush().expect("a file");
     descriptor.digest
 }
 
-/// Writes an image of these layers to an archive, or to a layout if the path does not end in `.tar`, under the tag `1`.
+/// Writes an image with these layers and the tag `1`: to an archive if the path ends in `.tar`, otherwise to a layout.
 ///
 /// # Panics
 ///
-/// If it cannot be written.
+/// If the image cannot be written.
 pub fn write_image(path: &Path, compression: Compression, layers: &[Vec<u8>]) -> Digest {
     let memory = Arc::new(Memory::new());
     let platform = "linux/amd64".parse().expect("a platform");
@@ -109,17 +109,17 @@ pub fn write_image(path: &Path, compression: Compression, layers: &[Vec<u8>]) ->
         };
         copy(&root, &sink, &CopyOptions { names, ..CopyOptions::default() }).await
     });
-    copied.expect("a place to write to").root.digest
+    copied.expect("a writable path").root.digest
 }
 
 fn digest_of_zeros(size: u64, last: &[u8]) -> Digest {
     static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut hasher = ocikit_spec::Hasher::new(ocikit_spec::Algorithm::Sha256);
-    let mut rest = size - last.len() as u64;
-    while rest > 0 {
-        let most = (ZEROS.len() as u64).min(rest);
-        hasher.update(&ZEROS[..most as usize]);
-        rest -= most;
+    let mut remaining = size - last.len() as u64;
+    while remaining > 0 {
+        let length = (ZEROS.len() as u64).min(remaining);
+        hasher.update(&ZEROS[..length as usize]);
+        remaining -= length;
     }
     hasher.update(last);
     hasher.finish()

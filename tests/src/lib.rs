@@ -1,5 +1,5 @@
-//! What tests of the whole have in common: the program in an environment of its own, registries, archives of any size,
-//! and other people's programs.
+//! Helpers of the integration tests: the program in a clean environment, registries, archives of any size, and the programs
+//! of other projects ("peers").
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
 

@@ -10,21 +10,21 @@ use tempfile::TempDir;
 
 use crate::program::{Outcome, run};
 
-/// Other people's programs, and a directory in which they leave what they leave.
+/// Programs of other projects, and the directory in which they run.
 #[derive(Debug)]
 pub struct Peers {
     directory: TempDir,
 }
 
 impl Peers {
-    /// The programs that a test needs, or `None` if it is to be skipped, which it says loudly.
+    /// Finds the programs that a test needs. Returns `None`, after a message on standard error, if the test must be skipped.
     ///
-    /// The variable `OCIKIT_PEERS` decides: unset, tests that need others are skipped; `require`, they fail where one is
-    /// missing.
+    /// The variable `OCIKIT_PEERS` decides: if it is unset, tests that need other programs are skipped; with `require`, they
+    /// fail if a program is missing.
     ///
     /// # Panics
     ///
-    /// If they are required and one is missing.
+    /// If the programs are required and one is missing.
     pub fn find(programs: &[&str]) -> Option<Peers> {
         let required = match std::env::var("OCIKIT_PEERS").as_deref() {
             Ok("require") => true,
@@ -44,14 +44,14 @@ impl Peers {
         Some(Peers { directory })
     }
 
-    /// A path in their directory.
+    /// Returns a path in the directory of the programs.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// One of the programs, with an environment that holds nothing of whoever runs the tests.
+    /// Returns a command for one of the programs, with an environment that does not depend on the user.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(locate(program).expect("it was found before"));
+        let mut command = Command::new(locate(program).expect("`find` located the program"));
         let home = self.path("home");
         std::fs::create_dir_all(&home).expect("a home directory");
         command.current_dir(self.directory.path()).env_clear();
@@ -59,21 +59,22 @@ impl Peers {
         command
     }
 
-    /// Runs one of the programs with words separated by spaces.
+    /// Runs a command line whose words are separated by spaces.
     pub fn run(&self, line: &str) -> Outcome {
         let mut words = line.split_whitespace();
         let program = words.next().expect("a program");
         run(self.command(program).args(words), &[])
     }
 
-    /// The same for one that has to succeed; its output.
+    /// Runs a command line that must succeed, and returns its standard output.
     pub fn ok(&self, line: &str) -> String {
         let outcome = self.run(line);
         assert_eq!(outcome.code, 0, "{line}\n{outcome}");
         outcome.stdout.trim_end_matches('\n').to_owned()
     }
 
-    /// Distribution's registry, of the current version or of the one that Debian has, on a free port.
+    /// Starts the registry of the distribution project on a free port: `registry` is the current version, `docker-registry`
+    /// that of Debian.
     pub fn distribution(&self, program: &str) -> Daemon {
         let (port, root) = (free_port(), self.path(&format!("{program}-storage")));
         let config = self.path(&format!("{program}.yml"));
@@ -88,7 +89,7 @@ impl Peers {
         self.daemon(command, port)
     }
 
-    /// A registry with the referrers API, in memory, on a free port.
+    /// Starts an in-memory registry with the referrers API on a free port.
     pub fn olareg(&self) -> Daemon {
         let port = free_port();
         let mut command = self.command("olareg");
@@ -97,7 +98,7 @@ impl Peers {
         self.daemon(command, port)
     }
 
-    /// The registry of go-containerregistry, in memory, on a free port.
+    /// Starts the in-memory registry of go-containerregistry on a free port.
     pub fn crane_registry(&self) -> Daemon {
         let port = free_port();
         let mut command = self.command("crane");
@@ -105,16 +106,17 @@ impl Peers {
         self.daemon(command, port)
     }
 
-    /// An authority for timestamps, with keys of its own, on a free port, whose answers bring all certificates.
+    /// Starts a timestamp authority (TSA) with generated keys on a free port. Its responses include the certificate chain.
     pub fn timestamp_server(&self) -> Daemon {
         self.timestamp_server_with(&["--include-chain-in-response"])
     }
 
-    /// The same with other flags. It takes port 2112 as well, so that there is one at a time: others wait for their turn.
+    /// Starts a timestamp authority with these flags. The program always occupies port 2112 as well, so only one can run at a
+    /// time; the next call waits for up to 60 seconds.
     pub fn timestamp_server_with(&self, flags: &[&str]) -> Daemon {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = TIMESTAMP_SERVER.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
-        // Another process may have one.
+        // Another test process may run one.
         while TcpListener::bind(("0.0.0.0", 2112)).is_err() && begun.elapsed() < Duration::from_secs(60) {
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -123,11 +125,11 @@ impl Peers {
         command.args(["serve", "--host", "127.0.0.1", "--port", &port.to_string(), "--disable-ntp-monitoring"]);
         command.args(flags);
         let mut daemon = self.daemon_at(command, port, "/ping");
-        daemon.turn = Some(turn);
+        daemon.guard = Some(guard);
         daemon
     }
 
-    /// Every registry of others that there is to try, by its name in `docs/registries.md`.
+    /// Starts every registry of other projects, each with its name in `docs/registries.md`.
     pub fn all_registries(&self) -> Vec<(&'static str, Daemon)> {
         vec![
             ("distribution 3.1", self.distribution("registry")),
@@ -137,7 +139,7 @@ impl Peers {
         ]
     }
 
-    /// A registry of whatever kind, and whether it has the referrers API.
+    /// Starts one registry without the referrers API and one with it, each with its name.
     pub fn registries(&self) -> Vec<(&'static str, Daemon)> {
         vec![("distribution", self.distribution("registry")), ("olareg", self.olareg())]
     }
@@ -146,7 +148,7 @@ impl Peers {
         self.daemon_at(command, port, "/v2/")
     }
 
-    /// One that is ready when it answers to a path.
+    /// Starts a program that is ready when it answers `GET` of a path with status 200.
     fn daemon_at(&self, command: Command, port: u16, path: &str) -> Daemon {
         let mut daemon = Daemon::start(command, &self.path(&format!("log-{port}")));
         daemon.address = format!("127.0.0.1:{port}");
@@ -161,32 +163,32 @@ impl Peers {
 pub struct Daemon {
     child: Child,
     log: PathBuf,
-    /// Where it listens, for those that listen at a port.
+    /// Host and port, if the program listens on a port.
     pub address: String,
-    /// For one of which there may be one only; it is given on when this is dropped, after the program has ended.
-    turn: Option<MutexGuard<'static, ()>>,
+    /// The lock of a program that can run only once. It is released after the program has ended.
+    guard: Option<MutexGuard<'static, ()>>,
 }
 
-static TURN: Mutex<()> = Mutex::new(());
+static TIMESTAMP_SERVER: Mutex<()> = Mutex::new(());
 
 impl Daemon {
     /// Starts a program whose output goes to a file.
     ///
     /// # Panics
     ///
-    /// If it cannot be started.
+    /// If the program cannot be started.
     pub fn start(mut command: Command, log: &Path) -> Daemon {
         let file = File::create(log).expect("a log");
         command.stdin(Stdio::null()).stdout(file.try_clone().expect("a log")).stderr(file);
-        let child = command.spawn().expect("a program that starts");
-        Daemon { child, log: log.to_owned(), address: String::new(), turn: None }
+        let child = command.spawn().expect("an executable program");
+        Daemon { child, log: log.to_owned(), address: String::new(), guard: None }
     }
 
-    /// Waits until it is ready.
+    /// Waits until the program is ready.
     ///
     /// # Panics
     ///
-    /// If it ends before, or after half a minute.
+    /// If the program ends, or is not ready after 30 seconds.
     pub fn wait(&mut self, mut ready: impl FnMut() -> bool) {
         let begun = Instant::now();
         while !ready() {
@@ -197,7 +199,7 @@ impl Daemon {
         }
     }
 
-    /// Asks it to end and waits for that.
+    /// Sends SIGTERM, waits up to 10 seconds for the program to end, and kills it then.
     pub fn stop(&mut self) {
         let pid = self.child.id().to_string();
         let asked = Command::new("kill").arg(&pid).stderr(Stdio::null()).status();
@@ -219,7 +221,7 @@ impl Drop for Daemon {
     }
 }
 
-/// Straight to the terminal, past the test harness, which keeps what successful tests print.
+/// Writes directly to standard error, because the test harness hides the output of successful tests.
 fn skip(why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let how = "tests/peers/install.sh, then PATH=$(tests/peers/install.sh --print-path):$PATH OCIKIT_PEERS=require";
@@ -228,7 +230,7 @@ fn skip(why: &str) {
 
 fn search_path() -> String {
     let path = std::env::var("PATH").unwrap_or_default();
-    // Daemons live where an ordinary user does not look.
+    // Debian installs daemons in directories that are not on the PATH of ordinary users.
     format!("{path}:/usr/sbin:/sbin")
 }
 
@@ -236,11 +238,11 @@ fn locate(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&search_path()).map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 
-/// A port at which nobody listens.
+/// Returns a TCP port that is not in use.
 ///
 /// # Panics
 ///
-/// If there is none.
+/// If every port is in use.
 pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// A temporary directory, and the program in it, with an environment that holds nothing of whoever runs the tests.
+/// A test bench: runs the program in a temporary directory, with an environment that does not depend on the user.
 #[derive(Debug)]
 pub struct Bench {
     directory: TempDir,
@@ -14,10 +14,10 @@ pub struct Bench {
     variables: Vec<(String, String)>,
 }
 
-/// What became of a program that ran.
+/// The result of running a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The exit code; 128 and the signal for one that was killed.
+    /// The exit code; 128 plus the number of the signal if the program was killed.
     pub code: i32,
     /// Standard output.
     pub stdout: String,
@@ -26,25 +26,25 @@ pub struct Outcome {
 }
 
 impl Bench {
-    /// A new one, for the program at this path.
+    /// Creates a temporary directory for the program at this path.
     pub fn new(program: impl Into<PathBuf>) -> Bench {
         let directory = tempfile::Builder::new().prefix("ocikit-test-").tempdir().expect("a temporary directory");
         Bench { directory, program: program.into(), variables: Vec::new() }
     }
 
-    /// Sets a variable for every command from now on.
+    /// Sets an environment variable for all following commands.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Bench {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The directory, in which every command runs.
+    /// Returns a path in the directory in which every command runs.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// What is in the directory, sorted; the home directory excepted.
+    /// Returns the sorted file names in the directory, without the home directory.
     pub fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.directory.path()).expect("the directory");
         let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"));
@@ -53,7 +53,7 @@ impl Bench {
         names
     }
 
-    /// The program with these arguments, ready to be started.
+    /// Returns a command that starts the program with these arguments.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(&self.program);
         let home = self.path("home");
@@ -69,34 +69,34 @@ impl Bench {
         run(&mut self.command(arguments), &[])
     }
 
-    /// Runs the program with this on standard input.
+    /// Runs the program with this standard input.
     pub fn ocikit_with_input<S: AsRef<OsStr>>(&self, arguments: &[S], input: &[u8]) -> Outcome {
         run(&mut self.command(arguments), input)
     }
 
-    /// Runs the program, which has to succeed, and returns its output without the last line break.
+    /// Runs the program, requires exit code 0, and returns standard output without trailing line breaks.
     pub fn ok<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
         self.ocikit(arguments).ok()
     }
 }
 
 impl Outcome {
-    /// The output of a program that succeeded, without the last line break.
+    /// Requires exit code 0, and returns standard output without trailing line breaks.
     ///
     /// # Panics
     ///
-    /// If it did not.
+    /// If the program failed.
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "{self}");
         self.stdout.trim_end_matches('\n').to_owned()
     }
 
-    /// The same with what differs from run to run replaced.
+    /// Replaces text that differs from run to run.
     #[must_use]
     pub fn redacted(mut self, replacements: &[(&str, &str)]) -> Outcome {
-        for (what, with) in replacements {
-            self.stdout = self.stdout.replace(what, with);
-            self.stderr = self.stderr.replace(what, with);
+        for (text, placeholder) in replacements {
+            self.stdout = self.stdout.replace(text, placeholder);
+            self.stderr = self.stderr.replace(text, placeholder);
         }
         self
     }
@@ -112,11 +112,11 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command with this standard input and waits until it ends.
 ///
 /// # Panics
 ///
-/// If it cannot be started.
+/// If the command cannot be started.
 pub fn run(command: &mut Command, input: &[u8]) -> Outcome {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", name(command.get_program())));
@@ -131,7 +131,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Outcome {
 
 fn feed(child: &mut Child, input: Vec<u8>) {
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that does not read its input closes it, which is its right.
+        // The write fails if the program ends without reading its input. That is not an error of the test.
         std::thread::spawn(move || drop(stdin.write_all(&input)));
     }
 }

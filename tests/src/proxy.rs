@@ -3,14 +3,14 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// Stands between a program and a registry, counts what passes, and misbehaves once at a byte that is chosen beforehand.
+/// A TCP proxy between the program and a registry. It counts bytes and injects one fault at a chosen byte.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    line: Arc<Line>,
+    shared: Arc<Shared>,
 }
 
-/// Which way bytes go.
+/// The direction in which bytes are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// From the program to the registry.
@@ -19,25 +19,25 @@ pub enum Way {
     Down,
 }
 
-/// What happens when as many bytes have passed as were chosen.
+/// A fault of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// The connection ends.
+    /// Closes the connection.
     Cut,
-    /// All connections end.
+    /// Closes all connections.
     CutAll,
-    /// Nothing passes any more, until [`Proxy::release`].
+    /// Forwards no more bytes until [`Proxy::release`].
     Freeze,
-    /// From then on few bytes pass at a time, until [`Proxy::misbehave`] is called again.
+    /// Forwards 512 bytes every 5 ms until [`Proxy::misbehave`] is called again.
     Drip,
 }
 
-/// How many bytes pass at a time where they drip, and how long it takes until the next do.
-const DROP: usize = 512;
-const PAUSE: Duration = Duration::from_millis(5);
+/// The bytes that [`Trouble::Drip`] forwards at a time, and the pause before each.
+const THROTTLED_BYTES: usize = 512;
+const THROTTLE_PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
-struct Line {
+struct Shared {
     server: SocketAddr,
     state: Mutex<State>,
     changed: Condvar,
@@ -45,24 +45,25 @@ struct Line {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many bytes passed, up and down.
+    /// The number of forwarded bytes in each direction.
     passed: [u64; 2],
-    trap: Option<(Way, u64, Trouble)>,
+    /// The fault to inject, and the direction and number of bytes after which it is injected.
+    pending: Option<(Way, u64, Trouble)>,
     happened: bool,
     frozen: bool,
-    /// The way on which bytes drip.
-    dripping: Option<Way>,
+    /// The throttled direction.
+    throttled: Option<Way>,
     closed: bool,
-    /// Both ends of what is connected: the program's, the registry's.
+    /// The sockets of each connection: to the program and to the registry.
     connections: Vec<(TcpStream, TcpStream)>,
-    /// How often all connections were cut; what is older than the last time carries nothing any more.
+    /// How often all connections were closed. Older connections forward nothing.
     generation: u64,
-    /// How many directions of connections have not come to their end.
-    open: usize,
+    /// The number of threads that forward one direction of a connection.
+    threads: usize,
 }
 
 impl Proxy {
-    /// A proxy before the registry at this address, which does as it should.
+    /// Starts a proxy for the registry at this address, without a fault.
     ///
     /// # Panics
     ///
@@ -70,8 +71,8 @@ impl Proxy {
     pub fn before(server: SocketAddr) -> Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let line = Arc::new(Line { server, state: Mutex::default(), changed: Condvar::new() });
-        let accepting = line.clone();
+        let shared = Arc::new(Shared { server, state: Mutex::default(), changed: Condvar::new() });
+        let accepting = shared.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if accepting.lock().closed {
@@ -80,50 +81,50 @@ impl Proxy {
                 accepting.connect(client);
             }
         });
-        Proxy { address, line }
+        Proxy { address, shared }
     }
 
-    /// Misbehaves once, when so many bytes have passed from now on.
+    /// Resets the counters, and injects a fault once, after this many more bytes.
     pub fn misbehave(&self, way: Way, after: u64, trouble: Trouble) {
-        let mut state = self.line.lock();
+        let mut state = self.shared.lock();
         state.passed = [0; 2];
         state.happened = false;
-        state.dripping = None;
-        state.trap = Some((way, after, trouble));
+        state.throttled = None;
+        state.pending = Some((way, after, trouble));
     }
 
-    /// Its name in references.
+    /// Returns host and port, as written in references.
     pub fn name(&self) -> String {
         format!("localhost:{}", self.address.port())
     }
 
-    /// How many bytes have passed since it was told to misbehave, or at all.
+    /// Returns the number of bytes that were forwarded since [`Proxy::misbehave`] was called, or since the start.
     pub fn passed(&self, way: Way) -> u64 {
-        self.line.lock().passed[way as usize]
+        self.shared.lock().passed[way as usize]
     }
 
-    /// Whether it has misbehaved.
+    /// Returns whether the fault was injected.
     pub fn happened(&self) -> bool {
-        self.line.lock().happened
+        self.shared.lock().happened
     }
 
-    /// Ends all connections, waits until the registry has seen that, and lets bytes pass again on new ones.
+    /// Closes all connections, waits until the registry has closed them too, and forwards new connections.
     pub fn release(&self) {
-        let mut state = self.line.lock();
+        let mut state = self.shared.lock();
         state.frozen = false;
         state.cut_all();
-        self.line.changed.notify_all();
-        while state.open > 0 {
-            state = self.line.changed.wait(state).expect("no thread fails while it holds this");
+        self.shared.changed.notify_all();
+        while state.threads > 0 {
+            state = self.shared.changed.wait(state).expect("no thread panics while it holds the lock");
         }
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.line.lock().closed = true;
+        self.shared.lock().closed = true;
         self.release();
-        // So that whoever waits for connections sees that there will be none.
+        // Wakes up the thread that accepts connections, which then ends.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -133,39 +134,39 @@ impl State {
         self.generation += 1;
         for (client, server) in self.connections.drain(..) {
             let _ = client.shutdown(Shutdown::Both);
-            // What was written before arrives before the end does.
+            // The registry still receives the bytes that were written before.
             let _ = server.shutdown(Shutdown::Write);
         }
     }
 }
 
-impl Line {
+impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no thread fails while it holds this")
+        self.state.lock().expect("no thread panics while it holds the lock")
     }
 
-    fn connect(self: &Arc<Line>, client: TcpStream) {
+    fn connect(self: &Arc<Shared>, client: TcpStream) {
         let Ok(server) = TcpStream::connect(self.server) else { return };
-        // Small answers would wait for each other otherwise.
+        // Nagle's algorithm would delay small responses.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let pair = || Ok::<_, io::Error>((client.try_clone()?, server.try_clone()?));
-        let (Ok(ends), Ok(up), Ok(down)) = (pair(), pair(), pair()) else { return };
+        let (Ok(sockets), Ok(up), Ok(down)) = (pair(), pair(), pair()) else { return };
         let generation = {
             let mut state = self.lock();
-            state.connections.push(ends);
-            state.open += 2;
+            state.connections.push(sockets);
+            state.threads += 2;
             state.generation
         };
         let (upward, downward) = (self.clone(), self.clone());
-        std::thread::spawn(move || upward.carry(up.0, up.1, Way::Up, generation));
-        std::thread::spawn(move || downward.carry(down.1, down.0, Way::Down, generation));
+        std::thread::spawn(move || upward.forward(up.0, up.1, Way::Up, generation));
+        std::thread::spawn(move || downward.forward(down.1, down.0, Way::Down, generation));
     }
 
-    /// Moves bytes until one end has no more, or something happens.
-    fn carry(&self, mut from: TcpStream, mut to: TcpStream, way: Way, generation: u64) {
+    /// Forwards bytes until the sender closes the connection or a fault ends it.
+    fn forward(&self, mut from: TcpStream, mut to: TcpStream, way: Way, generation: u64) {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
-            let (passes, trouble) = self.pass(way, read as u64, generation);
+            let (passes, trouble) = self.count(way, read as u64, generation);
             let written = self.write(&mut to, &buffer[..passes as usize], way);
             match trouble {
                 None | Some(Trouble::Freeze | Trouble::Drip) => {}
@@ -176,7 +177,7 @@ impl Line {
                 break;
             }
         }
-        // The program first, so that it hears nothing of what the registry says to the end.
+        // The program's side is closed first, so that it does not receive the registry's response to the incomplete request.
         match way {
             Way::Up => {
                 let _ = from.shutdown(Shutdown::Both);
@@ -185,37 +186,37 @@ impl Line {
             Way::Down => {
                 let _ = to.shutdown(Shutdown::Both);
                 let _ = from.shutdown(Shutdown::Write);
-                // The registry has seen the end when it ends its side too.
+                // When the registry closes its side, it has noticed the end.
                 while from.read(&mut buffer).is_ok_and(|read| read > 0) {}
             }
         }
-        self.lock().open -= 1;
+        self.lock().threads -= 1;
         self.changed.notify_all();
     }
 
     fn write(&self, to: &mut TcpStream, bytes: &[u8], way: Way) -> io::Result<()> {
-        if self.lock().dripping != Some(way) {
+        if self.lock().throttled != Some(way) {
             return to.write_all(bytes);
         }
-        bytes.chunks(DROP).try_for_each(|bytes| {
-            std::thread::sleep(PAUSE);
+        bytes.chunks(THROTTLED_BYTES).try_for_each(|bytes| {
+            std::thread::sleep(THROTTLE_PAUSE);
             to.write_all(bytes)
         })
     }
 
-    /// How many of the bytes that have come may pass, and what happens then.
-    fn pass(&self, way: Way, count: u64, generation: u64) -> (u64, Option<Trouble>) {
+    /// Counts received bytes. Returns how many of them to forward, and the fault to inject after them.
+    fn count(&self, way: Way, count: u64, generation: u64) -> (u64, Option<Trouble>) {
         let mut state = self.lock();
         while state.frozen {
-            state = self.changed.wait(state).expect("no thread fails while it holds this");
+            state = self.changed.wait(state).expect("no thread panics while it holds the lock");
         }
         if state.generation > generation {
             return (0, None);
         }
         let passed = state.passed[way as usize];
-        let (passes, trouble) = match state.trap {
-            Some((trapped, after, trouble)) if trapped == way && passed + count > after => {
-                // What drips all passes in the end.
+        let (passes, trouble) = match state.pending {
+            Some((pending, after, trouble)) if pending == way && passed + count > after => {
+                // Throttled bytes are forwarded too.
                 let passes = if trouble == Trouble::Drip { count } else { after.saturating_sub(passed) };
                 (passes, Some(trouble))
             }
@@ -223,10 +224,10 @@ impl Line {
         };
         state.passed[way as usize] += passes;
         if trouble.is_some() {
-            state.trap = None;
+            state.pending = None;
             state.happened = true;
             state.frozen = trouble == Some(Trouble::Freeze);
-            state.dripping = (trouble == Some(Trouble::Drip)).then_some(way);
+            state.throttled = (trouble == Some(Trouble::Drip)).then_some(way);
             self.changed.notify_all();
         }
         (passes, trouble)

@@ -1,27 +1,30 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocikit_image::{CopyOptions, Memory, Name, Root, Sink, Source, copy};
 use ocikit_server::{Authentication, Exchange, Faults, Observer, Running, Server, User};
 use ocikit_spec::{Descriptor, Digest, MediaType};
 use tokio::runtime::Runtime;
 
-/// Our own registry, on a free port, for as long as this lives.
+/// The registry of ocikit on a free port. It is stopped when this value is dropped.
 pub struct Registry {
     running: Option<Running>,
     runtime: Runtime,
-    over: Arc<Over>,
+    completed: Arc<Completed>,
 }
 
-/// The paths of requests that are over.
-#[derive(Debug, Default)]
-struct Over(Mutex<Vec<String>>);
+/// Maximum time to wait for uploads that are being stored.
+const MAX_WRITE_WAIT: Duration = Duration::from_secs(3);
 
-impl Observer for Over {
+/// The paths of completed requests.
+#[derive(Debug, Default)]
+struct Completed(Mutex<Vec<String>>);
+
+impl Observer for Completed {
     fn exchange(&self, exchange: &Exchange) {
-        self.0.lock().expect("nobody fails while holding this").push(exchange.path.clone());
+        self.0.lock().expect("no thread panics while it holds the lock").push(exchange.path.clone());
     }
 }
 
@@ -32,82 +35,89 @@ impl fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// For everybody.
+    /// Starts a registry without authentication.
     pub fn start() -> Registry {
         Registry::of(Server::default())
     }
 
-    /// For one user with a password.
+    /// Starts a registry that requires the password of one user.
     pub fn for_user(name: &str, password: &str) -> Registry {
         Registry::of(Server { authentication: Authentication::basic([User::new(name, password)]), ..Server::default() })
     }
 
-    /// As the server says.
+    /// Starts a registry with these settings.
     ///
     /// # Panics
     ///
-    /// If it cannot listen.
+    /// If no port is free.
     pub fn of(server: Server) -> Registry {
         let runtime = Runtime::new().expect("a runtime");
-        let over = Arc::new(Over::default());
-        let server = Server { observer: Some(over.clone()), ..server };
+        let completed = Arc::new(Completed::default());
+        let server = Server { observer: Some(completed.clone()), ..server };
         let running = runtime.block_on(server.start()).expect("a registry");
-        Registry { running: Some(running), runtime, over }
+        Registry { running: Some(running), runtime, completed }
     }
 
     fn running(&self) -> &Running {
-        self.running.as_ref().expect("it runs until it is dropped")
+        self.running.as_ref().expect("the server runs until this value is dropped")
     }
 
-    /// Its name in references.
+    /// Returns host and port, as written in references.
     pub fn name(&self) -> String {
         self.running().registry().to_string()
     }
 
-    /// What it was asked so far.
+    /// Returns the requests received so far.
     pub fn requests(&self) -> Vec<Exchange> {
         self.running().requests()
     }
 
-    /// What goes wrong.
+    /// Returns the faults to inject.
     pub fn faults(&self) -> &Faults {
         self.running().faults()
     }
 
-    /// Where it listens.
+    /// Returns the address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.running().address()
     }
 
-    /// What a tag leads to, every byte below it checked, without the protocol; `None` if there is no such tag.
+    /// Verifies every byte of the image with a tag, in the storage and not over HTTP, and returns its digest. Returns `None` if
+    /// the tag does not exist.
     ///
     /// # Panics
     ///
-    /// If something below it is missing or wrong.
+    /// If a manifest or blob of the image is missing or damaged.
     pub fn whole(&self, repository: &str, tag: &str) -> Option<Digest> {
         let contents = Arc::new(self.running().contents(repository).expect("a repository"));
         let name = Name::Tag(tag.parse().expect("a tag"));
         self.runtime.block_on(async {
             let root = match Root::open(contents, &name).await {
                 Err(error) if error.is_not_found() => return None,
-                root => root.expect("a tag leads to what can be understood"),
+                root => root.expect("the tag names a valid manifest"),
             };
-            let nowhere: Arc<dyn Sink> = Arc::new(Memory::new());
-            let copied = copy(&root, &nowhere, &CopyOptions::default()).await;
-            Some(copied.expect("a tag leads to what is whole").root.digest)
+            let memory: Arc<dyn Sink> = Arc::new(Memory::new());
+            let copied = copy(&root, &memory, &CopyOptions::default()).await;
+            Some(copied.expect("the tag names a complete image").root.digest)
         })
     }
 
-    /// Waits until nothing is under way in a repository: what a client that was killed had sent has arrived then.
+    /// Waits until all requests to a repository are processed. The bytes that a killed client sent are then stored.
     pub fn wait_until_quiet(&self, repository: &str) {
         let prefix = format!("/v2/{repository}/");
         let is_quiet = || {
-            let asked: Vec<_> = self.requests().into_iter().filter(|asked| asked.path.starts_with(&prefix)).collect();
-            let over = self.over.0.lock().expect("nobody fails while holding this");
-            asked.len() == over.iter().filter(|path| path.starts_with(&prefix)).count()
-                && asked.iter().filter_map(whole_blob).all(|blob| self.has_blob(repository, &blob))
+            let mut requests = self.requests();
+            requests.retain(|request| request.path.starts_with(&prefix));
+            let completed = self.completed.0.lock().expect("no thread panics while it holds the lock");
+            requests.len() == completed.iter().filter(|path| path.starts_with(&prefix)).count()
+                && requests.iter().filter_map(complete_blob).all(|blob| self.has_blob(repository, &blob))
         };
         while !is_quiet() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Uploads to other repositories are counted too, so the wait is limited.
+        let deadline = Instant::now() + MAX_WRITE_WAIT;
+        while self.running().pending_writes() > 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -118,10 +128,10 @@ impl Registry {
         self.runtime.block_on(contents.has(&blob)).expect("an answer")
     }
 
-    /// Forgets what it was asked.
+    /// Clears the log of requests.
     pub fn forget(&self) {
         self.running().clear_requests();
-        self.over.0.lock().expect("nobody fails while holding this").clear();
+        self.completed.0.lock().expect("no thread panics while it holds the lock").clear();
     }
 }
 
@@ -133,9 +143,9 @@ impl Drop for Registry {
     }
 }
 
-/// The blob that a request brought all bytes of.
-fn whole_blob(asked: &Exchange) -> Option<Digest> {
-    let length: u64 = asked.header("content-length")?.parse().ok()?;
-    let is_whole = asked.method == "PUT" && length > 0 && asked.request_bytes == length;
-    asked.query.as_ref().filter(|_| is_whole)?.split_once("digest=")?.1.replace("%3A", ":").parse().ok()
+/// Returns the digest of the blob if a request uploaded all of its bytes.
+fn complete_blob(request: &Exchange) -> Option<Digest> {
+    let length: u64 = request.header("content-length")?.parse().ok()?;
+    let is_complete = request.method == "PUT" && length > 0 && request.request_bytes == length;
+    request.query.as_ref().filter(|_| is_complete)?.split_once("digest=")?.1.replace("%3A", ":").parse().ok()
 }

@@ -10,25 +10,25 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-/// An authority of one test's own, whose certificates nobody else trusts.
+/// A certificate authority (CA) for one test.
 #[derive(Debug)]
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key in PEM.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The certificate.
+    /// The certificate in PEM.
     pub certificate: String,
-    /// Its key.
+    /// The private key in PEM.
     pub key: String,
 }
 
 impl Authority {
-    /// A new one.
+    /// Generates a CA key and a self-signed CA certificate.
     ///
     /// # Panics
     ///
-    /// If there is no randomness.
+    /// If the random number generator fails.
     pub fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,16 +36,16 @@ impl Authority {
         Authority(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
 
-    /// Its certificate in PEM.
+    /// Returns the CA certificate in PEM.
     pub fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// A certificate for a client.
+    /// Issues a client certificate.
     ///
     /// # Panics
     ///
-    /// If there is no randomness.
+    /// If the random number generator fails.
     pub fn client(&self) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec!["client".to_owned()]).expect("a name");
@@ -53,7 +53,7 @@ impl Authority {
         Identity { certificate, key: key.serialize_pem() }
     }
 
-    fn server(&self, asks_for_certificate: bool) -> ServerConfig {
+    fn server(&self, requires_client_certificate: bool) -> ServerConfig {
         let key = KeyPair::generate().expect("a key");
         let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
         let certificate = CertificateParams::new(names).expect("names").signed_by(&key, &self.0);
@@ -61,13 +61,13 @@ impl Authority {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone());
         let builder = builder.with_safe_default_protocol_versions().expect("versions");
-        let builder = match asks_for_certificate {
+        let builder = match requires_client_certificate {
             false => builder.with_no_client_auth(),
             true => {
                 let mut roots = RootCertStore::empty();
-                roots.add(self.0.der().clone()).expect("an authority");
+                roots.add(self.0.der().clone()).expect("a CA certificate");
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                builder.with_client_cert_verifier(verifier.expect("an authority"))
+                builder.with_client_cert_verifier(verifier.expect("a CA certificate"))
             }
         };
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
@@ -81,7 +81,7 @@ impl Default for Authority {
     }
 }
 
-/// Ends TLS before a registry that speaks none, until this is dropped.
+/// Terminates TLS in front of a registry that speaks plain HTTP, until this value is dropped.
 #[derive(Debug)]
 pub struct Secure {
     address: SocketAddr,
@@ -89,13 +89,14 @@ pub struct Secure {
 }
 
 impl Secure {
-    /// Before the registry at this address, with a certificate of an authority; and asking for one of the same.
+    /// Starts a TLS proxy for the registry at this address, with a certificate of this CA. If requested, clients must present a
+    /// certificate of the same CA.
     ///
     /// # Panics
     ///
     /// If no port is free.
-    pub fn before(server: SocketAddr, authority: &Authority, asks_for_certificate: bool) -> Secure {
-        let acceptor = TlsAcceptor::from(Arc::new(authority.server(asks_for_certificate)));
+    pub fn before(server: SocketAddr, authority: &Authority, requires_client_certificate: bool) -> Secure {
+        let acceptor = TlsAcceptor::from(Arc::new(authority.server(requires_client_certificate)));
         let runtime = Runtime::new().expect("a runtime");
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -112,7 +113,7 @@ impl Secure {
         Secure { address, _runtime: runtime }
     }
 
-    /// Its name in references.
+    /// Returns host and port, as written in references.
     pub fn name(&self) -> String {
         format!("localhost:{}", self.address.port())
     }

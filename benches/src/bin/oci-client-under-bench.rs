@@ -1,6 +1,6 @@
-//! What a program does that uses the crate `oci-client`: `push LAYOUT REFERENCE`, `pull REFERENCE DIRECTORY`.
+//! A program that pushes and pulls with the crate `oci-client`: `push LAYOUT REFERENCE`, `pull REFERENCE DIRECTORY`.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "this is a part of a bench")]
+#![allow(clippy::expect_used, clippy::panic, reason = "this is part of a benchmark")]
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ use ocikit_spec::Index;
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // The workspace leaves it to programs to choose one, even those that speak no TLS.
-    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("nobody has chosen before");
+    // The workspace builds rustls without a default provider, so the program must select one, even for plain HTTP.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("no provider was installed before");
     let config = ClientConfig { protocol: ClientProtocol::Http, use_monolithic_push: true, ..ClientConfig::default() };
     let client = Client::try_from(config).expect("a client");
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -29,7 +29,7 @@ fn parse(reference: &str) -> Reference {
     reference.parse().expect("a reference")
 }
 
-/// The crate takes layers in memory.
+/// Reads the layers into memory, because the crate requires it.
 async fn push(client: &Client, layout: &Path, reference: &Reference) {
     let read = |path: &str| std::fs::read(layout.join(path)).expect("a file of the layout");
     let blob = |digest: &str| read(&format!("blobs/{}", digest.replace(':', "/")));

@@ -1,4 +1,4 @@
-//! The program, for benches to start.
+//! The program under test.
 
 use std::process::ExitCode;
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
+use crate::key_value::key_value;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -136,13 +137,5 @@ impl Annotate {
             dropped_referrers: dropped,
         };
         context.output.result(&result, || digest.to_string())
-    }
-}
-
-/// Parses KEY=VALUE. The first `=` ends the key; the value may contain further ones.
-pub(crate) fn key_value(text: &str) -> std::result::Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("it is not of the form KEY=VALUE".to_owned()),
     }
 }

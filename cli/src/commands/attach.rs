@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jiff::Timestamp;
 use ocikit::{Digest, Location, Root};
-use ocikit_sign::{Error, ExternalSignature, NotationTrust, Trust};
+use ocikit_sign::{ExternalSignature, NotationTrust, Trust};
 
 use super::sign::SignOutput;
 use crate::context::Context;
@@ -70,9 +70,7 @@ impl Attach {
         // An archive or layout is locked before the image is read, so that no other process changes it in between.
         let place = session.edit(&location).await?;
         let root = Root::open(place.clone(), &location.name()).await?;
-        if let Some(expected) = self.expect.filter(|expected| *expected != root.digest()) {
-            return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) }.into());
-        }
+        ocikit_sign::expect_digest(&root, self.expect)?;
         let adopted =
             [ocikit_sign::import_signature(&root, foreign, trusted.as_ref(), keys::now(context.epoch)?).await?];
         ocikit_sign::attach(&adopted, &place, &session.copy_options(Vec::new())).await?;

@@ -8,10 +8,10 @@ use ocikit::layout::BlobFile;
 use ocikit::{Descriptor, Digest, Error, Location, MediaType, Name, Put as Outcome, SourceExt};
 use serde::Serialize;
 
-use super::remote;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::file::{NewFile, is_stdin};
+use crate::remote;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -139,7 +139,7 @@ impl Put {
         if let Name::Digest(wanted) = location.name()
             && wanted != digest
         {
-            return Err(Error::mismatch(&wanted, &blob, ocikit::image::Mismatch::Digest(digest)).into());
+            return Err(Error::other_digest(&location, &blob, digest).into());
         }
         let outcome = match self.dry_run {
             true => None,

@@ -209,8 +209,11 @@ fn check_cache(directory: &Path, place: Place) -> io::Result<()> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, if place == Place::Shared { 0o700 } else { 0o777 });
-    builder.create(parent)?;
-    let probe = tempfile::tempfile_in(parent)?;
+    let failed = |operation: &str, error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot {operation} {}: {error}", parent.display()))
+    };
+    builder.create(parent).map_err(|error| failed("create", error))?;
+    let probe = tempfile::tempfile_in(parent).map_err(|error| failed("write to", error))?;
     let mut next = directory.as_os_str().to_owned();
     next.push(".next");
     let kept = [directory, Path::new(&next)];

@@ -1,8 +1,9 @@
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
 use crate::context::Context;
 use crate::failure::Result;
+use crate::program::Program;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,9 +19,9 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
-    pub(crate) fn run(&self, context: &Context) -> Result {
+    pub(crate) fn run(&self, context: &Context, program: &Program) -> Result {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut crate::Cli::command(), "ocikit", &mut script);
+        clap_complete::generate(self.shell, &mut (program.parser)(), "ocikit", &mut script);
         context.output.bytes(&script)
     }
 }

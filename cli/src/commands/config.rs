@@ -1,9 +1,9 @@
 use clap::Args;
 use ocikit::{Location, Platform};
 
-use super::inspect;
 use crate::context::Context;
 use crate::failure::Result;
+use crate::inside;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +25,6 @@ impl Config {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let root = context.session(&[&location])?.open(&location).await?;
-        context.output.bytes(&inspect::config(root, self.platform.as_ref()).await?)
+        context.output.bytes(&inside::config(root, self.platform.as_ref()).await?)
     }
 }

@@ -1,15 +1,14 @@
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit::image::Mismatch;
 use ocikit::registry::RemoteRepository;
 use ocikit::{Error, Location, Name, SourceExt, Tag};
 use serde::Serialize;
 
-use super::remote;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::Lines;
 use crate::quote::quoted;
+use crate::remote;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,8 +69,8 @@ impl Delete {
             None => named.name(),
         };
         let found = repository.head(&name).await?.ok_or_else(|| Error::not_found(&name, &repository))?;
-        if let Some(wanted) = reference.digest().filter(|wanted| **wanted != found.digest) {
-            return Err(Error::mismatch(wanted, named, Mismatch::Digest(found.digest)).into());
+        if reference.digest().is_some_and(|wanted| *wanted != found.digest) {
+            return Err(Error::other_digest(named, &name, found.digest).into());
         }
         let tag = reference.tag().filter(|_| !self.digest);
         let mut result = DeleteOutput {

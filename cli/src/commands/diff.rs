@@ -2,7 +2,6 @@ use clap::Args;
 use ocikit::{Area, Change, Class, Diff as Found, Difference, Location, Platform, Root};
 use serde::Serialize;
 
-use crate::commands::inspect::for_platform;
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::output::Lines;
@@ -47,7 +46,7 @@ impl Diff {
         let open = async |location: &Location| -> Result<Root> {
             let root = session.open(location).await?;
             match &self.platform {
-                Some(platform) => for_platform(root, platform).await,
+                Some(platform) => Ok(root.for_platform(platform).await?),
                 None => Ok(root),
             }
         };

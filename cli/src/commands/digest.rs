@@ -38,7 +38,7 @@ impl Digest {
         let source = context.session(&[&location])?.source(&location).await?;
         let mut descriptor = source.find(&location.name()).await?;
         if let Some(platform) = &self.platform {
-            let root = super::inspect::for_platform(Root::at(source, descriptor).await?, platform).await?;
+            let root = Root::at(source, descriptor).await?.for_platform(platform).await?;
             descriptor = root.descriptor().clone();
         } else if !matches!(location, Location::Registry(_)) {
             // The list of an archive or layout only names the digest; the bytes must have it.

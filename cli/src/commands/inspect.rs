@@ -1,11 +1,11 @@
-use bytes::Bytes;
 use clap::Args;
 use ocikit::spec::History;
-use ocikit::{Annotations, Error, Inspection, Location, Platform, Root, SourceExt};
+use ocikit::{Annotations, Inspection, Location, Platform, Root, SourceExt};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Result;
+use crate::inside;
 use crate::output::{self, Lines};
 
 const EXAMPLES: &str = "\
@@ -47,10 +47,10 @@ impl Inspect {
         }
         let mut root = session.open(&location).await?;
         if self.config {
-            return context.output.bytes(&config(root, self.platform.as_ref()).await?);
+            return context.output.bytes(&inside::config(root, self.platform.as_ref()).await?);
         }
         if let Some(platform) = &self.platform {
-            root = for_platform(root, platform).await?;
+            root = root.for_platform(platform).await?;
         }
         context.output.bytes(&root.source().read(root.descriptor()).await?)
     }
@@ -60,7 +60,7 @@ impl Inspect {
         let mut images = Vec::new();
         for (location, mut root) in roots {
             if let Some(platform) = &self.platform {
-                root = for_platform(root, platform).await?;
+                root = root.for_platform(platform).await?;
             }
             let mut inspection = ocikit::inspect(&root).await?;
             if self.sizes {
@@ -97,40 +97,6 @@ struct InspectedImage {
     location: String,
     #[serde(flatten)]
     inspection: Inspection,
-}
-
-/// Returns the exact bytes of the config of an image. For an index, the image is that for `platform`, or for the platform of
-/// this machine.
-pub(crate) async fn config(root: Root, platform: Option<&Platform>) -> Result<Bytes> {
-    let root = match (platform, &root) {
-        (Some(platform), _) => for_platform(root, platform).await?,
-        (None, Root::Index(_)) => for_platform(root, &Platform::of_this_machine()).await?,
-        (None, _) => root,
-    };
-    let document = root.document();
-    let config = match &document {
-        Some(ocikit::spec::Document::Manifest(manifest)) => manifest.config(),
-        _ => None,
-    };
-    let config = config.ok_or_else(|| Error::not_found("config", root.source()))?;
-    Ok(root.source().read(config).await?)
-}
-
-/// Returns the image for a platform: the entry of an index, or the root itself if it is an image for that platform.
-pub(crate) async fn for_platform(root: Root, platform: &Platform) -> Result<Root> {
-    let missing =
-        |found: Option<Platform>| Error::no_platform(std::slice::from_ref(platform), found, root.source()).into();
-    match &root {
-        Root::Index(index) => Ok(Root::Image(index.image_for(platform).await?)),
-        Root::Image(image) => {
-            let config = image.config().await?;
-            match config.platform().is_some_and(|found| platform.accepts(found)) {
-                true => Ok(root),
-                false => Err(missing(config.platform().cloned())),
-            }
-        }
-        Root::Other(_) => Err(missing(None)),
-    }
 }
 
 fn describe(inspection: &Inspection, depth: usize, lines: &mut Lines) {

@@ -127,6 +127,11 @@ impl EnvironmentCredentials {
         }
     }
 
+    /// Returns the variables that [`EnvironmentCredentials::credential`] comes from.
+    pub(crate) fn origin(&self) -> &'static str {
+        if self.password.is_some() { "OCIKIT_USERNAME and OCIKIT_PASSWORD" } else { "OCIKIT_TOKEN" }
+    }
+
     fn is_for(&self, registry: &Registry) -> bool {
         self.registry.as_ref().is_none_or(|meant| meant == registry)
     }

@@ -83,8 +83,8 @@ impl Ls {
             }
             None => self.merged(context, &image).await,
         };
-        listed.map_err(|failure| match (failure.code, &failure.hint) {
-            (Code::Missing, None) => {
+        listed.map_err(|failure| match (failure.code, &failure.hints[..]) {
+            (Code::Missing, []) => {
                 failure.hint(format_args!("`ocikit ls {}` lists all files", quoted(&location.to_string())))
             }
             _ => failure,
@@ -129,9 +129,7 @@ impl Ls {
     }
 
     fn missing(&self, image: &Image) -> Failure {
-        let mut failure = Failure::from(Error::not_found(format!("file {}", self.path), image.source()));
-        failure.hint = None;
-        failure
+        Failure { hints: Vec::new(), ..Error::not_found(format!("file {}", self.path), image.source()).into() }
     }
 }
 

@@ -5,10 +5,10 @@ use ocikit::spec::Document;
 use ocikit::{Location, MediaType, Name, Platform, Root, SourceExt};
 use serde::Serialize;
 
-use super::remote;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::file;
+use crate::remote;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -100,7 +100,7 @@ impl Get {
         // Without a platform, a document of any media type can be printed.
         if let Some(platform) = &self.platform {
             let root = Root::at(source.clone(), descriptor).await?;
-            descriptor = super::inspect::for_platform(root, platform).await?.descriptor().clone();
+            descriptor = root.for_platform(platform).await?.descriptor().clone();
         }
         let bytes = source.read(&descriptor).await?;
         match &self.output {

@@ -1,6 +1,6 @@
 //! One file per command: its arguments (their doc comments are the help text), its `run` and its output.
 
-pub(crate) mod annotate;
+mod annotate;
 mod attach;
 mod attest;
 mod blob;
@@ -13,7 +13,7 @@ mod delete;
 mod diff;
 mod digest;
 mod gc;
-pub(crate) mod inspect;
+mod inspect;
 mod keygen;
 mod kind;
 pub(crate) mod login;
@@ -24,7 +24,6 @@ pub(crate) mod probe;
 mod pull;
 mod push;
 mod referrers;
-mod remote;
 mod repos;
 mod serve;
 mod sign;
@@ -42,6 +41,7 @@ use clap::Subcommand;
 
 use crate::context::Context;
 use crate::failure::Result;
+use crate::program::Program;
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -94,7 +94,7 @@ impl Command {
         matches!(self, Command::Attest(_) | Command::Sign(_) | Command::Signify(_) | Command::Verify(_))
     }
 
-    pub(crate) async fn run(&self, context: &Context) -> Result {
+    pub(crate) async fn run(&self, context: &Context, program: &Program) -> Result {
         match self {
             Command::Annotate(command) => command.run(context).await,
             Command::Attach(command) => command.run(context).await,
@@ -102,7 +102,7 @@ impl Command {
             Command::Blob(command) => command.run(context).await,
             Command::Build(command) => command.run(context).await,
             Command::Cat(command) => command.run(context).await,
-            Command::Completion(command) => command.run(context),
+            Command::Completion(command) => command.run(context, program),
             Command::Config(command) => command.run(context).await,
             Command::Copy(command) => command.run(context).await,
             Command::Delete(command) => command.run(context).await,
@@ -127,7 +127,7 @@ impl Command {
             Command::Sync(command) => command.run(context).await,
             Command::Tag(command) => command.run(context).await,
             Command::Tags(command) => command.run(context).await,
-            Command::Tour(command) => command.run(context).await,
+            Command::Tour(command) => command.run(context, program).await,
             Command::Tree(command) => command.run(context).await,
             Command::Validate(command) => command.run(context).await,
             Command::Verify(command) => command.run(context).await,

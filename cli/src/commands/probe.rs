@@ -6,11 +6,11 @@ use ocikit::registry::Capabilities;
 use ocikit::{Registry, Repository};
 use serde::{Deserialize, Serialize};
 
-use super::remote;
 use crate::context::{Context, cache_directory};
 use crate::failure::{Code, Failure, Result};
 use crate::file;
 use crate::output::Lines;
+use crate::remote;
 
 const EXAMPLES: &str = "\
 Examples:

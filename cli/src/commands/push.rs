@@ -4,7 +4,7 @@ use ocikit::{Location, Name, Reference, Root, Session, SessionOptions};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::report::{partial, report};
-use crate::transfer::{TransferArguments, copy_to_all, copy_to_one};
+use crate::transfer::{TransferArguments, copy_to_all, copy_together};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,9 +63,12 @@ impl Push {
                 let mut done = Vec::new();
                 let mut failures = Vec::new();
                 for (source, target, root, session) in &opened {
-                    match copy_to_one(session, root, source, target, &self.transfer).await {
-                        Ok(result) => done.push(result),
-                        Err(failure) => failures.push((target, failure)),
+                    let target = std::slice::from_ref(target);
+                    for result in copy_together(session, root, source, target, &self.transfer).await {
+                        match result {
+                            Ok(result) => done.push(result),
+                            Err(failure) => failures.push((&target[0], failure)),
+                        }
                     }
                 }
                 let succeeded = done.len();

@@ -40,7 +40,7 @@ impl Referrers {
         let source = context.session(&[&location])?.source(&location).await?;
         let mut subject = source.find(&location.name()).await?;
         if let Some(platform) = &self.platform {
-            let root = super::inspect::for_platform(Root::at(source.clone(), subject).await?, platform).await?;
+            let root = Root::at(source.clone(), subject).await?.for_platform(platform).await?;
             subject = root.descriptor().clone();
         }
         let mut referrers = Vec::new();

@@ -3,10 +3,10 @@ use ocikit::registry::ListOptions;
 use ocikit::{Registry, Repository};
 use serde::Serialize;
 
-use super::remote;
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::output::Lines;
+use crate::remote;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -7,7 +7,7 @@ use ocikit_server::{Error, Server, Storage};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::failure::{Code, Failure, Result, chain};
+use crate::failure::{Code, Failure, Result};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,7 +58,7 @@ const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
 /// Turns an error of the server into a failure, with a hint if the cause is known.
 fn failure(error: Error) -> Failure {
-    let failure = Failure::new(Code::Other, chain(&error));
+    let failure = Failure::new(Code::Other, ocikit::spec::with_causes(&error));
     match &error {
         Error::Listen { address, source } => match source.kind() {
             ErrorKind::AddrInUse => failure.hint("choose another port with `--address`; port 0 takes a free one"),
@@ -112,7 +112,7 @@ mod tests {
         ] {
             let failure = failure(error);
             assert!(failure.message.contains(message), "{}", failure.message);
-            let given = failure.hint.unwrap_or_default();
+            let given = failure.hints.concat();
             assert!(given.contains(hint) && given.is_empty() == hint.is_empty(), "{message}: {given}");
         }
     }

@@ -3,12 +3,12 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 use ocikit::{Digest, Location, Platform, Root};
-use ocikit_sign::{Format, NotationOptions, NotationPlugin, SignOptions, Signature, Signer};
+use ocikit_sign::{Format, NotationOptions, NotationPlugin, SignInput, SignOptions, Signature, Signer};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::keys::{self, DepthArguments, FormatName, SignerArguments};
+use crate::keys::{self, DepthArguments, SignerArguments};
 use crate::notation::NotationArguments;
 use crate::output::Lines;
 use crate::sigstore::VerificationMaterialArguments;
@@ -33,8 +33,8 @@ pub(crate) struct Sign {
     #[command(flatten)]
     signer: SignerArguments,
     /// Sign in this format; repeatable
-    #[arg(long, value_enum, value_name = "FORMAT", default_values = ["cosign"])]
-    format: Vec<FormatName>,
+    #[arg(long, value_parser = keys::format_parser(), value_name = "FORMAT", default_values = ["cosign"])]
+    format: Vec<Format>,
     #[command(flatten)]
     depth: DepthArguments,
     /// Sign only if the image has this digest
@@ -52,31 +52,27 @@ pub(crate) struct Sign {
     vouchers: VerificationMaterialArguments,
 }
 
-/// The formats of cosign.
-const COSIGN: &[Format] = &[Format::Cosign, Format::CosignLegacy];
-/// The formats of the Notary Project.
-const NOTATION: &[Format] = &[Format::NotationJws, Format::NotationCose];
-
-/// The flags that apply to some formats only, with those formats. All other flags apply to every format.
-const FLAGS_OF_FORMATS: [(&str, &[Format]); 18] = [
-    ("--reference", &[Format::CosignLegacy]),
-    ("--signing-config", COSIGN),
-    ("--fulcio-url", COSIGN),
-    ("--rekor-url", COSIGN),
-    ("--rekor-version", COSIGN),
-    ("--timestamp-server-url", COSIGN),
-    ("--identity-token", COSIGN),
-    ("--trusted-root", COSIGN),
-    ("--certificate", COSIGN),
-    ("--certificate-chain", NOTATION),
-    ("--plugin", NOTATION),
-    ("--key-id", NOTATION),
-    ("--plugin-config", NOTATION),
-    ("--expiry", NOTATION),
-    ("--user-metadata", NOTATION),
-    ("--timestamp-url", NOTATION),
-    ("--timestamp-root-cert", NOTATION),
-    ("--signing-authority", NOTATION),
+/// The flags that apply to some formats only, with the input of signing that they give. All other flags apply to every
+/// format.
+const FLAGS_OF_FORMATS: [(&str, SignInput); 18] = [
+    ("--reference", SignInput::Reference),
+    ("--signing-config", SignInput::Material),
+    ("--fulcio-url", SignInput::Material),
+    ("--rekor-url", SignInput::Material),
+    ("--rekor-version", SignInput::Material),
+    ("--timestamp-server-url", SignInput::Material),
+    ("--identity-token", SignInput::Material),
+    ("--trusted-root", SignInput::Material),
+    ("--certificate", SignInput::Material),
+    ("--certificate-chain", SignInput::Notation),
+    ("--plugin", SignInput::Notation),
+    ("--key-id", SignInput::Notation),
+    ("--plugin-config", SignInput::Notation),
+    ("--expiry", SignInput::Notation),
+    ("--user-metadata", SignInput::Notation),
+    ("--timestamp-url", SignInput::Notation),
+    ("--timestamp-root-cert", SignInput::Notation),
+    ("--signing-authority", SignInput::Notation),
 ];
 
 /// The implementation that signs: a plugin of notation, or a key.
@@ -146,7 +142,7 @@ impl Sign {
 
     /// Returns the options for Notary Project envelopes, if any are given.
     fn notation(&self, context: &Context, created: Timestamp) -> Result<Option<NotationOptions>> {
-        let is_wanted = self.formats().iter().any(|format| format.is_notation());
+        let is_wanted = self.formats().iter().any(|format| format.uses(SignInput::Notation));
         let options = self.notation.options(context, created, is_wanted)?;
         // A dry run contacts no service.
         Ok(options.map(|mut options| {
@@ -160,22 +156,21 @@ impl Sign {
         let mut given = [self.notation.given(), self.vouchers.given()].concat();
         given.extend(self.reference.is_some().then_some("--reference"));
         let chosen = self.formats();
-        for (flag, formats) in FLAGS_OF_FORMATS.iter().filter(|(flag, _)| given.contains(flag)) {
-            if chosen.iter().any(|format| formats.contains(format)) {
+        for (flag, input) in FLAGS_OF_FORMATS.iter().filter(|(flag, _)| given.contains(flag)) {
+            if chosen.iter().any(|format| format.uses(*input)) {
                 continue;
             }
-            let words = |formats: &[Format], joint: &str| {
-                formats.iter().map(|format| format.as_str()).collect::<Vec<_>>().join(joint)
-            };
-            let message = format!("{flag} does not apply to the format {}", words(&chosen, " or "));
-            let hint = format!("leave out {flag}, or add `--format {}`", words(&formats[..1], ""));
-            return Err(Failure::usage(message).hint(hint));
+            let names: Vec<_> = chosen.iter().map(|format| format.as_str()).collect();
+            let failure = Failure::usage(format!("{flag} does not apply to the format {}", names.join(" or ")));
+            let other = Format::ALL.into_iter().find(|format| format.uses(*input));
+            let or = other.map(|format| format!(", or add `--format {format}`")).unwrap_or_default();
+            return Err(failure.hint(format!("leave out {flag}{or}")));
         }
         Ok(())
     }
 
     fn formats(&self) -> Vec<Format> {
-        let mut formats: Vec<_> = self.format.iter().map(|name| name.format()).collect();
+        let mut formats = self.format.clone();
         formats.sort_unstable();
         formats.dedup();
         formats

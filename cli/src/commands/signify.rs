@@ -3,11 +3,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ocikit::{Digest, Location, Reference, Root};
 use ocikit_sign::signify::{self, Accepted, Config, Job, Service, Target};
-use ocikit_sign::{Error, Http, HttpOptions};
+use ocikit_sign::{Http, HttpOptions};
 use serde::Serialize;
 
 use crate::context::{Context, variable};
-use crate::failure::{Failure, Result};
+use crate::failure::{Code, Failure, Result};
 use crate::output::Lines;
 use crate::report::partial;
 use crate::{file, keys};
@@ -80,8 +80,8 @@ impl Signify {
         let text = String::from_utf8(file::read(&self.config)?);
         let text =
             text.map_err(|_| Failure::usage(format_args!("cannot read {}: it is not UTF-8", self.config.display())))?;
-        let config = Config::parse(&text).map_err(|error| keys::named(&self.config, error))?;
-        let selected = config.select(&self.sources()?, &self.job())?;
+        let config = Config::parse(&text).map_err(|error| failure_of(error).in_file(&self.config))?;
+        let selected = config.select(&self.sources()?, &self.job()).map_err(failure_of)?;
         // All certificates are read before the first request, so that a broken one leaves nothing half done.
         let clients = selected.services.iter().map(|service| self.client(context, service));
         let clients = if self.dry_run { Vec::new() } else { clients.collect::<Result<_>>()? };
@@ -96,7 +96,7 @@ impl Signify {
                 Err(error) => {
                     let message = Some(error.to_string());
                     signers.push(SignerOutput { error: message, ..SignerOutput::of(service, "failed") });
-                    failures.push((&service.name, Failure::from(error)));
+                    failures.push((&service.name, failure_of(error)));
                 }
             }
         }
@@ -132,9 +132,9 @@ impl Signify {
     fn client(&self, context: &Context, service: &Service) -> Result<Http> {
         let path = self.config.parent().unwrap_or(Path::new("")).join(&service.secret);
         let secret = keys::read_secret(&path)?;
-        let identity = signify::identity(&secret).map_err(|error| keys::named(&path, error))?;
+        let identity = signify::identity(&secret).map_err(|error| failure_of(error).in_file(&path))?;
         let options = HttpOptions { identity: Some(identity), total: service.timeout, ..context.http_options()? };
-        Http::new(&options).map_err(|error| keys::named(&path, error))
+        Http::new(&options).map_err(|error| Failure::from(error).in_file(&path))
     }
 
     /// Resolves the references to their manifest or index, with verified size and digest.
@@ -144,12 +144,19 @@ impl Signify {
         let mut targets = Vec::new();
         for (reference, location) in self.reference.iter().zip(&locations) {
             let root: Root = session.open(location).await?;
-            if let Some(expected) = self.expect.filter(|expected| *expected != root.digest()) {
-                return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) }.into());
-            }
-            targets.push(Target::new(reference, root.descriptor())?);
+            ocikit_sign::expect_digest(&root, self.expect)?;
+            targets.push(Target::new(reference, root.descriptor()).map_err(failure_of)?);
         }
         Ok(targets)
+    }
+}
+
+fn failure_of(error: signify::Error) -> Failure {
+    match error {
+        signify::Error::NotAccepted { .. } => Failure::new(Code::Unreachable, error),
+        signify::Error::NoResponse { .. } => Failure::new(Code::Unreachable, error)
+            .hint("check the endpoint of the service; if its CA is not a public one, add --ca-file"),
+        _ => Failure::usage(error),
     }
 }
 
@@ -159,9 +166,7 @@ fn in_ci() -> bool {
 
 impl<'a> SignerOutput<'a> {
     fn of(service: &'a Service, outcome: &'static str) -> SignerOutput<'a> {
-        // The query may hold a secret.
-        let endpoint = service.endpoint.split('?').next().unwrap_or_default();
-        let name = service.name.as_str();
+        let (name, endpoint) = (service.name.as_str(), service.address());
         SignerOutput { name, endpoint, outcome, status: None, attempts: None, answer: None, error: None }
     }
 

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use clap::Args;
-use ocikit::sync::{Config, Done, Item, Prefix, SyncError, SyncOptions, sync};
+use ocikit::sync::{Config, Done, Invalid, Item, Prefix, SyncError, SyncOptions, sync};
 use ocikit::{Digest, Error, Location, Put, Reference, Referrers, Root, SessionOptions};
 use serde::Serialize;
 
@@ -113,8 +113,15 @@ impl Sync {
             .map_err(|_| Failure::usage(format_args!("cannot read {}: it is not UTF-8", self.file.display())))?;
         let target = self.target.clone().map(|target| target.scoped(self.scoped));
         let config = Config::parse(&text, target.as_ref()).map_err(|invalid| {
-            Failure::usage(format_args!("{}: {invalid}", self.file.display()))
-                .hint("name the target on the command line, or with `to` beside each image")
+            let failure = Failure::usage(format_args!("{}: {invalid}", self.file.display()));
+            match invalid {
+                Invalid::NoTarget { .. } => {
+                    failure.hint("name the target on the command line, or with `to` beside each image")
+                }
+                Invalid::Target { .. } => failure.hint("correct the target, on the command line or in `to`"),
+                Invalid::Source { .. } => failure.hint("correct the name of the image in the file"),
+                _ => failure,
+            }
         })?;
         let gate = self.gate.gate().await?.map(|gate| ReportingGate { gate, context });
         let gate = gate.as_ref().map(|gate| gate as &dyn ocikit::sync::Gate<SyncFailure>);

@@ -2,10 +2,10 @@ use clap::Args;
 use ocikit::{Location, SourceExt};
 use serde::Serialize;
 
-use super::remote;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::Lines;
+use crate::remote;
 
 const EXAMPLES: &str = "\
 Examples:

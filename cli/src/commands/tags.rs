@@ -3,10 +3,10 @@ use ocikit::registry::ListOptions;
 use ocikit::{Location, Name, Repository, Tag};
 use serde::Serialize;
 
-use super::remote;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::Lines;
+use crate::remote;
 
 const EXAMPLES: &str = "\
 Examples:

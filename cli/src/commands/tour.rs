@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser};
+use clap::Args;
 use ocikit::{Location, Session};
 use ocikit_server::Server;
 use serde::Serialize;
@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::context::{Context, variable};
 use crate::failure::{Code, Failure, Result};
 use crate::output::{self, Lines, Output};
+use crate::program::Program;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,21 +41,21 @@ struct TourOutput {
 }
 
 impl Tour {
-    pub(crate) async fn run(&self, context: &Context) -> Result {
+    pub(crate) async fn run(&self, context: &Context, program: &Program) -> Result {
         let home = std::env::current_dir().map_err(|error| Failure::io("find", "the current directory", &error))?;
         let failed = |error| Failure::io("make", "a temporary directory", &error);
         let directory = tempfile::Builder::new().prefix("ocikit-tour-").tempdir().map_err(failed)?;
         // The printed commands use relative paths, so that a user can run them.
         std::env::set_current_dir(directory.path()).map_err(failed)?;
-        let outcome = self.steps(context).await;
+        let outcome = self.steps(context, program).await;
         std::env::set_current_dir(home).map_err(|error| Failure::io("return to", "the current directory", &error))?;
         outcome
     }
 
-    async fn steps(&self, context: &Context) -> Result {
-        let guide = TourGuide { quiet: context.output.json };
+    async fn steps(&self, context: &Context, program: &Program) -> Result {
+        let guide = TourGuide { quiet: context.output.json, program };
         let server = Server { remember: 0, ..Server::default() }.start().await;
-        let server = server.map_err(|error| Failure::new(Code::Other, crate::failure::chain(&error)))?;
+        let server = server.map_err(|error| Failure::new(Code::Other, ocikit::spec::with_causes(&error)))?;
         let registry = server.registry();
         guide.say(&format!("Started a registry at {registry} for this tour.\n\n"));
 
@@ -120,7 +121,7 @@ impl Tour {
     }
 
     /// Builds an image if BuildKit works on this machine, or else writes the bundled one. Returns whether it was built.
-    async fn build(&self, guide: &TourGuide) -> Result<bool> {
+    async fn build(&self, guide: &TourGuide<'_>) -> Result<bool> {
         let write = |path: &str, bytes: &[u8]| {
             std::fs::write(path, bytes).map_err(|error| Failure::io("write to", path, &error))
         };
@@ -146,11 +147,12 @@ impl Tour {
 }
 
 /// Prints the steps of the tour and runs them as commands.
-struct TourGuide {
+struct TourGuide<'a> {
     quiet: bool,
+    program: &'a Program,
 }
 
-impl TourGuide {
+impl TourGuide<'_> {
     fn say(&self, text: &str) {
         Output { json: false, quiet: self.quiet, mute: false }.say(text.lines().collect::<Lines>());
     }
@@ -158,9 +160,7 @@ impl TourGuide {
     async fn step(&self, what: &str, arguments: &[&str]) -> Result {
         self.say(&format!("{what}\n$ ocikit {}", arguments.join(" ")));
         let line = ["ocikit"].into_iter().chain(arguments.iter().copied());
-        let cli = crate::Cli::try_parse_from(line).map_err(Failure::usage)?;
-        let context = if self.quiet { Context::mute(cli.global) } else { Context::new(cli.global) }?;
-        Box::pin(cli.command.run(&context)).await?;
+        (self.program.run)(line.collect(), self.quiet).await?;
         self.say("\n");
         Ok(())
     }

@@ -3,14 +3,14 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 use ocikit::{Digest, Location, Repository};
-use ocikit_sign::{NotationTrust, Outcome, Trust, VerificationPlugin, VerifyOptions, VerifyReport};
+use ocikit_sign::{Format, NotationTrust, Outcome, SignInput, Trust, VerificationPlugin, VerifyOptions, VerifyReport};
 use serde::Serialize;
 
-use super::annotate::key_value;
 use crate::context::Context;
 use crate::coverage::{CheckOutput, table};
 use crate::failure::{Code, Failure, Result};
-use crate::keys::{self, DepthArguments, FormatName};
+use crate::key_value::key_value;
+use crate::keys::{self, DepthArguments};
 use crate::quote::quoted;
 use crate::sigstore::CertificateArguments;
 use crate::{notation, policy};
@@ -68,8 +68,8 @@ pub(crate) struct Verify {
     /// Require a signature in this format; repeatable
     ///
     /// With several formats, each of them is required. Without this flag, any format is accepted.
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    format: Vec<FormatName>,
+    #[arg(long, value_parser = keys::format_parser(), value_name = "FORMAT")]
+    format: Vec<Format>,
     /// Require an attestation of this type; --json prints its predicate
     #[arg(long, value_name = "TYPE", value_parser = ocikit_sign::predicate_type, conflicts_with = "trust_policy")]
     attestation: Option<String>,
@@ -106,7 +106,7 @@ impl Verify {
         }
         let trusted = self.trusted(&location).await?;
         let options = VerifyOptions {
-            formats: self.format.iter().map(|name| name.format()).collect(),
+            formats: self.format.clone(),
             predicate_type: self.attestation.clone(),
             signed_as: self.signed_as.clone(),
             depth: self.depth.depth(),
@@ -129,8 +129,8 @@ impl Verify {
 
     /// Fails for a flag that would be ignored.
     fn check_flags(&self) -> Result {
-        let has_legacy = self.format.is_empty() || self.format.contains(&FormatName::CosignLegacy);
-        if self.signed_as.is_some() && (!has_legacy || self.attestation.is_some()) {
+        let has_names = self.format.is_empty() || self.format.iter().any(|format| format.uses(SignInput::Reference));
+        if self.signed_as.is_some() && (!has_names || self.attestation.is_some()) {
             return Err(Failure::usage(
                 "--signed-as applies to signatures in the format cosign-legacy, which is not selected",
             )

@@ -8,6 +8,7 @@ use crate::edit::{ImageEdit, IndexEdit};
 use crate::error::{Error, Result};
 use crate::platform::best_entries;
 use crate::root::{Artifact, Image, Index, Root};
+use crate::select_platforms::select_platforms;
 use crate::walk::limits::{Limits, MAX_DEPTH, too_deep};
 use crate::walk::{Edge, Found, Walk};
 
@@ -61,8 +62,8 @@ impl AnnotateOn {
 ///
 /// # Errors
 ///
-/// [`Error::NoPlatform`] if no image is for the platforms, [`Error::Unsupported`] if the document to annotate does not
-/// exist or has no annotations: the index of a single image, or a schema 1 manifest.
+/// [`Error::NoPlatform`] if there is no image for one of the platforms, [`Error::Unsupported`] if the document to
+/// annotate does not exist or has no annotations: the index of a single image, or a schema 1 manifest.
 pub async fn annotate(root: &Root, options: &AnnotateOptions) -> Result<Root> {
     let unsupported = |what: &str| {
         Err(Error::Unsupported { place: root.source().to_string(), what: format!("{} {what}", root.digest()) })
@@ -70,21 +71,20 @@ pub async fn annotate(root: &Root, options: &AnnotateOptions) -> Result<Root> {
     match root {
         Root::Index(index) => {
             let below = Below::read(index, options).await?;
-            let (edited, touched) = annotate_index(index, options, 0, &below, &mut Done::new())?;
-            if touched == 0 && !options.platforms.is_empty() {
-                let found = index.platforms().await?;
-                return Err(Error::no_platform(&options.platforms, found.into_iter().flatten(), &index.source));
+            let (edited, _) = annotate_index(index, options, 0, &below, &mut Done::new())?;
+            let missing = options.platforms.iter().filter(|wanted| !below.matched.contains(wanted));
+            let missing: Vec<_> = missing.cloned().collect();
+            if !missing.is_empty() {
+                return Err(Error::no_platform(&missing, below.platforms, &index.source));
             }
             Ok(Root::Index(edited))
         }
         Root::Image(_) | Root::Other(_) if !options.on.manifests() => {
             unsupported("is a manifest and has no index to annotate")
         }
-        Root::Image(image) => {
-            if !runs_there(image, options).await? {
-                let found = image.config().await?.platform().cloned();
-                return Err(Error::no_platform(&options.platforms, found, root.source()));
-            }
+        Root::Image(_) => {
+            // By the same rule as everywhere.
+            select_platforms(root, &options.platforms).await?;
             edit_manifest(root, |edit| change(edit, options))
         }
         Root::Other(Artifact { manifest: Some(_), .. }) => edit_manifest(root, |edit| change(edit, options)),
@@ -121,21 +121,16 @@ fn edit_manifest(root: &Root, change: impl FnOnce(&mut ImageEdit)) -> Result<Roo
     })
 }
 
-/// Returns whether an image without an index is for one of the platforms, according to its config.
-async fn runs_there(image: &Image, options: &AnnotateOptions) -> Result<bool> {
-    if options.platforms.is_empty() {
-        return Ok(true);
-    }
-    let config = image.config().await?;
-    Ok(config.platform().is_some_and(|found| options.platforms.iter().any(|wanted| wanted.accepts(found))))
-}
-
 /// The documents below an index that the edit needs, by digest.
 #[derive(Default)]
 struct Below {
     roots: HashMap<Digest, Result<Root, Arc<Error>>>,
     /// For each index the positions of the entries that were selected; `None` if all are.
     chosen: HashMap<Digest, Option<HashSet<usize>>>,
+    /// The requested platforms that some image is for.
+    matched: HashSet<Platform>,
+    /// The platforms of all images.
+    platforms: Vec<Platform>,
 }
 
 impl Below {
@@ -147,7 +142,7 @@ impl Below {
         while let Some(node) = walk.next().await {
             let Found::Content(opened) = node.found else { continue };
             if let Ok(Root::Index(index)) = &opened {
-                let chosen = chosen(index, options).await?;
+                let chosen = below.choose(index, options).await?;
                 let entries = index.manifests().iter().enumerate();
                 let edited = entries.filter(|(at, entry)| is_edited(entry, is_chosen(chosen.as_ref(), *at), options));
                 let edited: HashSet<_> = edited.map(|(_, entry)| entry.digest).collect();
@@ -163,6 +158,24 @@ impl Below {
             below.roots.insert(node.path.digest, opened.map_err(Arc::new));
         }
         Ok(below)
+    }
+
+    /// Returns the positions of the entries with the best rank for the platforms; `None` if all are selected.
+    async fn choose(&mut self, index: &Index, options: &AnnotateOptions) -> Result<Option<HashSet<usize>>> {
+        if options.platforms.is_empty() {
+            return Ok(None);
+        }
+        let found = index.platforms().await?;
+        let mut chosen = HashSet::new();
+        for platform in &options.platforms {
+            // A platform that is missing here may be in another index of the same root.
+            if let Ok(best) = best_entries(std::slice::from_ref(platform), &found) {
+                self.matched.insert(platform.clone());
+                chosen.extend(best);
+            }
+        }
+        self.platforms.extend(found.into_iter().flatten());
+        Ok(Some(chosen))
     }
 
     /// Returns a document that was needed; `None` if it was not.
@@ -277,15 +290,4 @@ fn replace(edit: &mut IndexEdit, index: &Index, position: usize, root: &Root, be
         }
     }
     Ok(())
-}
-
-/// Returns the positions of the entries with the best rank for the platforms; `None` if all are selected.
-async fn chosen(index: &Index, options: &AnnotateOptions) -> Result<Option<HashSet<usize>>> {
-    if options.platforms.is_empty() {
-        return Ok(None);
-    }
-    let found = index.platforms().await?;
-    // A platform that is missing here may be in another index of the same root.
-    let best = |platform| best_entries(std::slice::from_ref(platform), &found).unwrap_or_default();
-    Ok(Some(options.platforms.iter().flat_map(best).collect()))
 }

@@ -16,11 +16,14 @@ pub struct ImageEdit {
     edit: ocikit_spec::ManifestEdit,
 }
 
-impl ImageEdit {
-    pub(crate) fn new(image: &Image) -> ImageEdit {
-        ImageEdit { image: image.clone(), edit: image.manifest.edit() }
+impl Image {
+    /// Starts an edit.
+    pub fn edit(&self) -> ImageEdit {
+        ImageEdit { image: self.clone(), edit: self.manifest.edit() }
     }
+}
 
+impl ImageEdit {
     /// Sets an annotation of the manifest.
     pub fn annotate(&mut self, key: &str, value: &str) -> &mut ImageEdit {
         self.edit.annotate(key, value);
@@ -60,11 +63,14 @@ pub struct IndexEdit {
     added: Vec<Arc<dyn Source>>,
 }
 
-impl IndexEdit {
-    pub(crate) fn new(index: &Index) -> IndexEdit {
-        IndexEdit { index: index.clone(), edit: index.document.edit(), added: Vec::new() }
+impl Index {
+    /// Starts an edit.
+    pub fn edit(&self) -> IndexEdit {
+        IndexEdit { index: self.clone(), edit: self.document.edit(), added: Vec::new() }
     }
+}
 
+impl IndexEdit {
     /// Sets an annotation of the index.
     pub fn annotate(&mut self, key: &str, value: &str) -> &mut IndexEdit {
         self.edit.annotate(key, value);

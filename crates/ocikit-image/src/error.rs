@@ -51,6 +51,16 @@ pub enum Error {
         /// The difference.
         mismatch: Box<Mismatch>,
     },
+    /// The digest in a name is not that of what gets the name, or of what already has it.
+    #[error("{what} has digest {actual}, not the one in {name}")]
+    OtherDigest {
+        /// The location with the digest.
+        name: String,
+        /// The image, file or tag.
+        what: String,
+        /// The digest of that.
+        actual: Digest,
+    },
     /// A document has the right digest but cannot be parsed.
     #[error("cannot parse {digest} in {place}")]
     Document {
@@ -103,10 +113,12 @@ pub enum Error {
         /// The underlying error.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The referrers of an image could not be listed. This is an error because a copy would otherwise silently lack
-    /// signatures.
-    #[error("cannot list the referrers of {subject} in {place}")]
+    /// The referrers of an image could not be listed, or their list not be updated. This is an error because a copy
+    /// would otherwise silently lack signatures.
+    #[error("cannot {operation} the referrers of {subject} in {place}")]
     Referrers {
+        /// The operation, as a verb: `list` or `update`.
+        operation: &'static str,
         /// The image, or a manifest of it.
         subject: Digest,
         /// The source.
@@ -175,8 +187,16 @@ pub enum NoAnswer {
     ConnectionRefused,
     /// The host name could not be resolved.
     NameResolution,
-    /// The TLS handshake failed, or the certificate is not trusted.
+    /// The TLS handshake failed for a reason that is not one of the following.
     Tls,
+    /// No trusted certificate authority issued the certificate of the server.
+    UntrustedCertificate,
+    /// The certificate of the server is for other names.
+    CertificateName,
+    /// The certificate of the server has expired, or is not valid yet.
+    CertificateTime,
+    /// The proxy cannot be reached, or it refuses to connect to the server.
+    Proxy,
     /// The client started TLS, and the server speaks plain HTTP.
     SpeaksPlainHttp,
     /// The client sent plain HTTP, and the server speaks TLS.
@@ -202,8 +222,12 @@ pub enum NoAnswer {
 impl NoAnswer {
     /// Returns whether no connection was established.
     pub fn is_connect(self) -> bool {
-        use NoAnswer::{ConnectionRefused, NameResolution, OutOfReach, SpeaksPlainHttp, SpeaksTls, Tls};
-        matches!(self, ConnectionRefused | NameResolution | OutOfReach | SpeaksPlainHttp | SpeaksTls | Tls)
+        use NoAnswer::*;
+        match self {
+            ConnectionRefused | NameResolution | OutOfReach | Proxy => true,
+            SpeaksPlainHttp | SpeaksTls | Tls | UntrustedCertificate | CertificateName | CertificateTime => true,
+            TimedOut | RateLimited { .. } | Failing { .. } | Other => false,
+        }
     }
 
     fn failed(self) -> &'static str {
@@ -258,6 +282,11 @@ impl Error {
         Error::Mismatch { digest: *digest, place: place.to_string(), mismatch: Box::new(mismatch) }
     }
 
+    /// Returns the error for something with another digest than the name that it is for.
+    pub fn other_digest(name: impl ToString, what: impl ToString, actual: Digest) -> Error {
+        Error::OtherDigest { name: name.to_string(), what: what.to_string(), actual }
+    }
+
     /// Returns the error for a document that cannot be parsed.
     pub fn document(digest: &Digest, place: impl ToString, source: ocikit_spec::Error) -> Error {
         Error::Document { digest: *digest, place: place.to_string(), source: Box::new(source) }
@@ -293,7 +322,12 @@ impl Error {
 
     /// Returns the error for a list of referrers that could not be retrieved.
     pub fn referrers(subject: &Digest, place: impl ToString, source: Error) -> Error {
-        Error::Referrers { subject: *subject, place: place.to_string(), source: Arc::new(source) }
+        Error::Referrers { operation: "list", subject: *subject, place: place.to_string(), source: Arc::new(source) }
+    }
+
+    /// Returns the error for a list of referrers that could not be updated.
+    pub fn referrers_update(subject: &Digest, place: impl ToString, source: Error) -> Error {
+        Error::Referrers { operation: "update", subject: *subject, place: place.to_string(), source: Arc::new(source) }
     }
 
     /// Returns whether a name, document, blob, or the place itself does not exist, which many callers handle.
@@ -318,6 +352,7 @@ impl Error {
             }
             Error::Ambiguous { place, choices } => Error::Ambiguous { place: place.clone(), choices: choices.clone() },
             Error::Mismatch { digest, place, mismatch } => Error::mismatch(digest, place, **mismatch),
+            Error::OtherDigest { name, what, actual } => Error::other_digest(name, what, *actual),
             Error::Exists { what, place } => Error::Exists { what: what.clone(), place: place.clone() },
             Error::Denied { place, problem } => Error::Denied { place: place.clone(), problem: problem.clone() },
             Error::Blocked { place, by } => Error::Blocked { place: place.clone(), by },
@@ -325,8 +360,9 @@ impl Error {
                 Error::Refused { place: place.clone(), status: *status, problem: problem.clone() }
             }
             Error::Protocol { place, problem } => Error::protocol(place, problem),
-            Error::Referrers { subject, place, source } => {
-                Error::Referrers { subject: *subject, place: place.clone(), source: source.clone() }
+            Error::Referrers { operation, subject, place, source } => {
+                let source = source.clone();
+                Error::Referrers { operation, subject: *subject, place: place.clone(), source }
             }
             Error::Proxy { variable, problem } => Error::Proxy { variable, problem: problem.clone() },
             Error::Pipe { place } => Error::pipe(place),

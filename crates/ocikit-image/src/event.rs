@@ -1,8 +1,12 @@
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::sync::Arc;
 
-use ocikit_spec::{Descriptor, Tag};
+use async_trait::async_trait;
+use ocikit_spec::{Descriptor, Digest, Repository, Tag};
 
-use crate::source::Put;
+use crate::body::Body;
+use crate::error::Result;
+use crate::source::{ByteRange, Name, Put, Source};
 
 /// A progress event of a copy or a validation.
 #[derive(Debug, Clone, Copy)]
@@ -61,4 +65,81 @@ pub enum Event<'a> {
 pub trait Observer: Debug + Send + Sync + 'static {
     /// Handles an event.
     fn event(&self, event: Event<'_>);
+}
+
+/// The observer of an operation, if it has one.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress(pub(crate) Option<Arc<dyn Observer>>);
+
+impl Progress {
+    pub(crate) fn event(&self, event: Event<'_>) {
+        if let Some(observer) = &self.0 {
+            observer.event(event);
+        }
+    }
+
+    /// Sends the totals of a plan.
+    pub(crate) fn planned<'a>(&self, blobs: impl Iterator<Item = &'a Descriptor>) {
+        // Saturating, because the size in a descriptor is untrusted.
+        let (blobs, bytes) = blobs.fold((0, 0_u64), |(count, sum), blob| (count + 1, sum.saturating_add(blob.size)));
+        self.event(Event::Planned { blobs, bytes });
+    }
+
+    /// Returns a source that reports every chunk that is read from it; without an observer, the source itself.
+    pub(crate) fn of_reads(&self, source: &Arc<dyn Source>) -> Arc<dyn Source> {
+        match &self.0 {
+            Some(observer) => Arc::new(Observed { source: source.clone(), observer: observer.clone() }),
+            None => source.clone(),
+        }
+    }
+}
+
+/// A source that reports every chunk that is read from it to an observer.
+#[derive(Debug)]
+struct Observed {
+    source: Arc<dyn Source>,
+    observer: Arc<dyn Observer>,
+}
+
+impl fmt::Display for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.source, f)
+    }
+}
+
+impl Observed {
+    fn watch(&self, blob: &Descriptor, range: ByteRange, body: Body) -> Body {
+        let (observer, blob, mut offset) = (self.observer.clone(), blob.clone(), range.offset);
+        body.watched(move |bytes| {
+            observer.event(Event::Read { blob: &blob, offset, bytes });
+            offset += bytes;
+        })
+    }
+}
+
+#[async_trait]
+impl Source for Observed {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        self.source.resolve(name).await
+    }
+
+    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        Ok(self.watch(descriptor, range, self.source.open_unverified(descriptor, range).await?))
+    }
+
+    async fn open_small(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        Ok(self.watch(descriptor, range, self.source.open_small(descriptor, range).await?))
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        self.source.has(descriptor).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.source.referrers(subject).await
+    }
+
+    fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {
+        self.source.repository(descriptor)
+    }
 }

@@ -39,7 +39,6 @@ mod copy;
 mod edit;
 mod error;
 mod event;
-mod fan_out;
 mod graph;
 mod kind;
 mod layer;
@@ -55,6 +54,7 @@ pub mod retry;
 mod root;
 mod select_platforms;
 mod source;
+mod tasks;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod validate;
@@ -62,11 +62,13 @@ pub mod walk;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
 pub use body::Body;
-pub use copy::{Copied, CopyOptions, Planned, copy, copy_all, plan};
+pub use copy::{
+    Copied, CopyOptions, PerTarget, Planned, Target, Tee, copy, copy_all, copy_all_to_each, copy_to_each, plan,
+    plan_to_each,
+};
 pub use edit::{ImageEdit, IndexEdit};
 pub use error::{Error, Mismatch, NoAnswer, Result};
 pub use event::{Event, Observer};
-pub use fan_out::{PerTarget, Target, Tee, copy_to_each};
 pub use kind::Kind;
 pub use layer::{DiffId, LayerTar};
 pub use memory::Memory;

@@ -65,8 +65,16 @@ impl ProxyOptions {
 }
 
 /// Returns the URL of a proxy. An address without a scheme is an `http` proxy.
+///
+/// A `socks5` proxy resolves the names of servers itself, like a `socks5h` proxy: so does Go (golang/go#24135). In curl
+/// and reqwest, `socks5` means that the client resolves them.
 pub fn url_of(proxy: &str) -> Zeroizing<String> {
     let proxy = proxy.trim();
+    if let Some((scheme, rest)) = proxy.split_once("://")
+        && scheme.eq_ignore_ascii_case("socks5")
+    {
+        return Zeroizing::new(format!("socks5h://{rest}"));
+    }
     let has_scheme = proxy.find("://").is_some_and(|at| at > 0);
     Zeroizing::new(if has_scheme { proxy.to_owned() } else { format!("http://{proxy}") })
 }
@@ -137,6 +145,19 @@ mod tests {
     fn proxies(except: &str) -> ProxyOptions {
         let (http, https) = ("http://plain:1".to_owned(), "secure:2".to_owned());
         ProxyOptions { http: Some(http.into()), https: Some(https.into()), except: except.to_owned() }
+    }
+
+    #[test]
+    fn go_24135_socks5_proxy_resolves_names_itself() {
+        for (proxy, url) in [
+            ("socks5://user:pass@proxy:1080", "socks5h://user:pass@proxy:1080"),
+            (" SOCKS5://proxy", "socks5h://proxy"),
+            ("socks5h://proxy", "socks5h://proxy"),
+            ("https://proxy", "https://proxy"),
+            ("proxy:3128", "http://proxy:3128"),
+        ] {
+            assert_eq!(url_of(proxy).as_str(), url);
+        }
     }
 
     /// The table of golang.org/x/net/http/httpproxy, with the cases of seanmonstar/reqwest#705 and #2579.

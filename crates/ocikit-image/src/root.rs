@@ -4,7 +4,6 @@ use ocikit_spec::{
     Annotations, Config, Content, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform,
 };
 
-use crate::edit::{ImageEdit, IndexEdit};
 use crate::error::{Error, Result};
 use crate::source::{Name, Source, SourceExt, read_at_most};
 
@@ -129,6 +128,27 @@ impl Root {
     pub fn annotations(&self) -> Annotations {
         self.document().map(|document| document.annotations().clone()).unwrap_or_default()
     }
+
+    /// Returns the image for a platform: the entry of an index, or the root itself if it is an image for that platform.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPlatform`] with the existing platforms if there is none; those of reading manifests and configs.
+    pub async fn for_platform(self, platform: &Platform) -> Result<Root> {
+        let missing =
+            |found: Option<Platform>| Error::no_platform(std::slice::from_ref(platform), found, self.source());
+        match &self {
+            Root::Index(index) => Ok(Root::Image(index.image_for(platform).await?)),
+            Root::Image(image) => {
+                let config = image.config().await?;
+                match config.platform().is_some_and(|found| platform.accepts(found)) {
+                    true => Ok(self),
+                    false => Err(missing(config.platform().cloned())),
+                }
+            }
+            Root::Other(_) => Err(missing(None)),
+        }
+    }
 }
 
 impl Image {
@@ -167,11 +187,6 @@ impl Image {
     /// Returns the layers, from the lowest to the highest.
     pub fn layers(&self) -> impl Iterator<Item = Layer> + '_ {
         self.manifest.layers().iter().map(|layer| Layer::at(self.source.clone(), layer.clone()))
-    }
-
-    /// Starts an edit.
-    pub fn edit(&self) -> ImageEdit {
-        ImageEdit::new(self)
     }
 }
 
@@ -250,11 +265,6 @@ impl Index {
     /// [`MAX_PLATFORM_LOOKUPS`](crate::platform::MAX_PLATFORM_LOOKUPS) entries state no platform.
     pub async fn platforms(&self) -> Result<Vec<Option<Platform>>> {
         crate::platform::of_entries(&*self.source, self.manifests()).await
-    }
-
-    /// Starts an edit.
-    pub fn edit(&self) -> IndexEdit {
-        IndexEdit::new(self)
     }
 }
 

@@ -341,6 +341,30 @@ impl Inner {
         Ok(Streamed::Answered(Box::new(reply)))
     }
 
+    /// Adds to an error what is known about the credential: its origin, if access was denied; and that it is rejected,
+    /// if the registry answers 404 instead of denying access.
+    ///
+    /// GitHub Packages answers 404 to a wrong password (containerd/containerd#3291).
+    pub(crate) async fn explain_denial(&self, target: &Target, error: Error) -> Error {
+        let (endpoint, access) = (&target.endpoint, target.access());
+        let problem = match &error {
+            Error::Denied { place, problem } if *place == target.place => problem.clone(),
+            Error::NotFound { place, .. } | Error::Refused { place, status: 404, .. } if *place == target.place => {
+                match self.authenticator.rejection(&self.http, endpoint, &access).await {
+                    Some(problem) => format!("{problem}; it answers 404 to requests without a valid credential"),
+                    None => return error,
+                }
+            }
+            _ => return error,
+        };
+        let origin = self.authenticator.origin(&self.http, endpoint, &access.path).await;
+        let problem = match origin.map(|origin| format!("; the credential is from {origin}")) {
+            Some(origin) if !problem.ends_with(&origin) => format!("{problem}{origin}"),
+            _ => problem,
+        };
+        Error::Denied { place: target.place.clone(), problem }
+    }
+
     async fn authorize(&self, endpoint: &Endpoint, access: &Access, place: &str) -> Result<Authorization> {
         let outcome = self.authenticator.authorize(&self.http, endpoint, access).await;
         outcome.map_err(|error| denied_at(error, place))

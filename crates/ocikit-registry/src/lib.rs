@@ -100,7 +100,7 @@ mod upload;
 
 pub use client::{Client, ClientOptions, Redirects};
 pub use credentials::{
-    Anonymous, Credential, CredentialPlaces, DockerConfig, Fixed, HelperOptions, Keychain, Keychains, Secret,
+    Anonymous, Credential, CredentialPlaces, DockerConfig, Fixed, HelperOptions, Keychain, Keychains, Named, Secret,
 };
 pub use download::ParallelOptions;
 pub use http::{Clock, RequestEvent, RequestObserver, RequestOutcome, RetryOptions, SystemClock, Timeouts};

@@ -154,21 +154,29 @@ pub(crate) fn is_web_page(body: &[u8]) -> bool {
     body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<')
 }
 
-/// Checks that a registry returns a manifest that it has accepted. Waits and retries, since replicas and caches can lag
-/// behind.
+/// Checks that a registry returns a manifest that it has accepted. Without permission to read it, the answer to the
+/// `PUT`, which named its digest, is all there is.
 ///
 /// # Errors
 ///
-/// [`Error::Mismatch`] if another manifest has the digest or tag, [`Error::Protocol`] if there is none.
+/// Those of [`read_back`], except [`Error::Denied`].
 pub(crate) async fn confirm(inner: &Inner, target: &Target, key: &ManifestKey, descriptor: &Descriptor) -> Result<()> {
+    match read_back(inner, target, key, descriptor).await {
+        Err(Error::Denied { .. }) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Checks that a registry returns a manifest. Waits and retries, since replicas and caches can lag behind.
+///
+/// # Errors
+///
+/// [`Error::Mismatch`] if another manifest has the digest or tag, [`Error::Protocol`] if there is none,
+/// [`Error::Denied`] if the manifest must not be read.
+async fn read_back(inner: &Inner, target: &Target, key: &ManifestKey, descriptor: &Descriptor) -> Result<()> {
     let mut failures = 0;
     loop {
-        let found = match head_as(inner, target, key, &target.access_to_push()).await {
-            // Without permission to read, the answer to the `PUT` is all there is.
-            Err(Error::Denied { .. }) => return Ok(()),
-            found => found?,
-        };
-        let Some(found) = found else {
+        let Some(found) = head_as(inner, target, key, &target.access_to_push()).await? else {
             failures += 1;
             let Some(pause) = inner.http.pause(failures, None) else {
                 let problem = format!("it accepted {} and does not return it", descriptor.digest);
@@ -221,14 +229,26 @@ pub(crate) async fn put(
     }
     let named = named_digest(reply.answer.header("docker-content-digest"));
     let named = named.filter(|named| named.algorithm() == descriptor.digest.algorithm());
+    let is_located = reply.answer.header("location").is_some_and(|url| url.contains(&descriptor.digest.hex()));
     let accepted = AcceptedManifest { handles_subject: reply.answer.header("oci-subject").is_some() };
     match named {
         Some(named) if named != descriptor.digest => {
             Err(Error::mismatch(&descriptor.digest, &target.place, Mismatch::Digest(named)))
         }
         Some(_) if status == 201 => Ok(accepted),
-        // The specification requires 201 and the digest. Proxies answer 200 to anything.
-        _ => confirm(inner, target, key, descriptor).await.map(|()| accepted),
+        None if status == 201 && is_located => Ok(accepted),
+        // The specification requires 201 and the location. Proxies answer 200 to anything, so that an answer that names
+        // no digest is no proof.
+        _ => match read_back(inner, target, key, descriptor).await {
+            Err(Error::Denied { .. }) => {
+                let problem = format!(
+                    "it answers the upload of {} with status {status} and no digest, and does not permit to read it back",
+                    key.describe()
+                );
+                Err(Error::protocol(&target.place, problem))
+            }
+            outcome => outcome.map(|()| accepted),
+        },
     }
 }
 

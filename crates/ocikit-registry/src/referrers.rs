@@ -139,14 +139,19 @@ pub(crate) async fn uses_fallback_tag(inner: &Inner, target: &Target, subject: &
 }
 
 /// Adds a manifest to the referrers of its subject, where the registry does not do so by itself.
+///
+/// # Errors
+///
+/// [`Error::Referrers`]: a copy without referrers needs no such list. A push-only credential, for example, may not read
+/// the fallback tag.
 pub(crate) async fn add(inner: &Inner, target: &Target, found: &FetchedManifest) -> Result<()> {
     let Some((subject, entry)) = subject_and_entry(found) else { return Ok(()) };
-    edit(inner, target, &subject, |index| match index {
+    let added = edit(inner, target, &subject, |index| match index {
         Some(index) if index.manifests().iter().any(|listed| listed.digest == entry.digest) => Ok(None),
         Some(index) => index.edit().push(&entry).finish().map(Some),
         None => Ok(Some(Index::of(std::slice::from_ref(&entry)))),
-    })
-    .await
+    });
+    added.await.map_err(|error| Error::referrers_update(&subject, &target.place, error))
 }
 
 /// Adds an existing manifest to the referrers of its subject, in case an earlier push stopped before that.
@@ -155,18 +160,29 @@ pub(crate) async fn add_if_missing(inner: &Inner, target: &Target, found: &Fetch
         return Ok(());
     }
     match subject_and_entry(found) {
-        Some((subject, _)) if uses_fallback_tag(inner, target, &subject).await? => add(inner, target, found).await,
+        Some((subject, _)) if needs_entry(inner, target, &subject).await? => add(inner, target, found).await,
         _ => Ok(()),
     }
 }
 
+/// As [`uses_fallback_tag`], with the error of [`add`].
+async fn needs_entry(inner: &Inner, target: &Target, subject: &Digest) -> Result<bool> {
+    let uses = uses_fallback_tag(inner, target, subject).await;
+    uses.map_err(|error| Error::referrers(subject, &target.place, error))
+}
+
 /// Returns whether a manifest is in the list of referrers of its subject.
+///
+/// # Errors
+///
+/// [`Error::Referrers`].
 pub(crate) async fn is_listed(inner: &Inner, target: &Target, found: &FetchedManifest) -> Result<bool> {
     let Some((subject, entry)) = subject_and_entry(found) else { return Ok(true) };
-    if !uses_fallback_tag(inner, target, &subject).await? {
+    if !needs_entry(inner, target, &subject).await? {
         return Ok(true);
     }
-    let index = read_tagged(inner, target, &fallback_tag(&subject)).await?;
+    let index = read_tagged(inner, target, &fallback_tag(&subject)).await;
+    let index = index.map_err(|error| Error::referrers(&subject, &target.place, error))?;
     Ok(index.is_some_and(|index| index.manifests().iter().any(|listed| listed.digest == entry.digest)))
 }
 

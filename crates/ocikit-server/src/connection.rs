@@ -16,7 +16,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use crate::answer::{Desk, answer};
+use crate::answer::answer;
+use crate::desk::Desk;
 
 /// How often idle uploads are removed if no new upload triggers it.
 const IDLE_UPLOAD_CHECK_INTERVAL: Duration = Duration::from_secs(60);

@@ -78,6 +78,7 @@ mod condition;
 mod connection;
 mod contents;
 mod deadline;
+mod desk;
 mod error;
 mod fault;
 mod leftover;

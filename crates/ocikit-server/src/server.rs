@@ -10,11 +10,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::answer::Desk;
 use crate::auth::{Authentication, Guard};
 use crate::clock::Clock;
 use crate::connection;
 use crate::contents::Contents;
+use crate::desk::Desk;
 use crate::error::{Error, Result};
 use crate::fault::Faults;
 use crate::limits::{Limits, MemoryBudget};
@@ -147,6 +147,11 @@ impl Running {
     /// Returns the last requests in the order of their arrival, including those in progress.
     pub fn requests(&self) -> Vec<Exchange> {
         self.desk.log.exchanges()
+    }
+
+    /// Returns the number of uploads whose received bytes are being stored. That continues after their connection is lost.
+    pub fn pending_writes(&self) -> usize {
+        self.desk.tasks.len()
     }
 
     /// Clears the log of requests.

@@ -1,3 +1,6 @@
+use std::path::PathBuf;
+
+use ocikit_image::Root;
 use ocikit_spec::Digest;
 
 use crate::refusal::Refusal;
@@ -48,16 +51,93 @@ pub enum Error {
     #[error("{0}")]
     Unsupported(String),
     /// A configuration file, such as a trust policy, breaks the rules of its format.
-    #[error("{what} is not valid: {problem}")]
+    #[error("{file} is not valid: {}{problem}", in_entry(.entry.as_ref()))]
     Policy {
         /// The kind of file.
-        what: String,
+        file: PolicyFile,
+        /// The entry with the problem, if it is in one.
+        entry: Option<PolicyEntry>,
         /// What is wrong with it.
         problem: String,
     },
     /// The location of the image failed.
     #[error(transparent)]
     Image(#[from] ocikit_image::Error),
+}
+
+/// A kind of configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyFile {
+    /// A policy: the signers that images require.
+    #[error("the policy")]
+    Policy,
+    /// A trust policy of the Notary Project.
+    #[error("the trust policy")]
+    TrustPolicy,
+    /// A trust store of the Notary Project.
+    #[error("the trust store {kind}:{name}")]
+    TrustStore {
+        /// The type of trust store.
+        kind: String,
+        /// The name of the trust store.
+        name: String,
+    },
+    /// A trusted root of sigstore.
+    #[error("the trusted root")]
+    TrustedRoot,
+    /// A signing configuration of sigstore.
+    #[error("the signing configuration")]
+    SigningConfig,
+}
+
+/// An entry of a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyEntry {
+    /// A signer of a policy, by name.
+    #[error("the signer `{0}`")]
+    Signer(String),
+    /// A rule of a policy, by scope.
+    #[error("the rule for `{0}`")]
+    Rule(String),
+    /// A statement of a trust policy, by name.
+    #[error("the statement `{0}`")]
+    Statement(String),
+    /// A file of a trust store.
+    #[error("{}", .0.display())]
+    File(PathBuf),
+}
+
+fn in_entry(entry: Option<&PolicyEntry>) -> String {
+    entry.map(|entry| format!("{entry}: ")).unwrap_or_default()
+}
+
+impl Error {
+    pub(crate) fn policy(file: PolicyFile, problem: impl ToString) -> Error {
+        Error::Policy { file, entry: None, problem: problem.to_string() }
+    }
+
+    /// Adds the entry of the configuration file that has the problem.
+    pub(crate) fn in_entry(self, entry: PolicyEntry) -> Error {
+        match self {
+            Error::Policy { file, entry: None, problem } => Error::Policy { file, entry: Some(entry), problem },
+            other => other,
+        }
+    }
+}
+
+/// Checks that a root has the digest that the caller expects, if there is one. Operations with an option `expect`
+/// call this before anything else.
+///
+/// # Errors
+///
+/// [`Error::Moved`].
+pub fn expect_digest(root: &Root, expected: Option<Digest>) -> Result<()> {
+    match expected.filter(|expected| *expected != root.digest()) {
+        Some(expected) => Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) }),
+        None => Ok(()),
+    }
 }
 
 /// A statement that names another digest than the image that its index entry names.

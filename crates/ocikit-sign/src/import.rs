@@ -1,17 +1,17 @@
 use bytes::Bytes;
 use jiff::Timestamp;
-use ocikit_image::{Naming, Root};
-use ocikit_spec::{Annotations, Descriptor, MediaType};
+use ocikit_image::Root;
+use ocikit_spec::{Descriptor, MediaType};
 
 use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::notation::{EnvelopeFormat, open};
+use crate::notation::EnvelopeFormat;
 use crate::refusal::Refusal;
-use crate::sign::{Signature, SigningContext, added, enveloped, signature, wrapped};
-use crate::signatures::{COSE_TYPE, FoundSignature, JWS_TYPE, max_bytes};
+use crate::signatures::FoundSignature;
+use crate::store::{NewSignatures, Signature};
 use crate::subjects::Subject;
-use crate::verify::{Expected, Trust};
+use crate::trust::{Expected, Trust};
 
 /// A signature made by another tool, not yet stored in the image's location.
 #[derive(Debug, Clone)]
@@ -44,71 +44,39 @@ pub async fn import_signature(
     trusted: Option<&Trust>,
     created: Timestamp,
 ) -> Result<Signature> {
-    let (place, subject) = (&SigningContext::default(), Subject::of(root));
-    let (format, layer, bytes, kind) = parse(external, &subject).map_err(Error::Refused)?;
+    let subject = Subject::of(root);
+    let (format, layer, bytes) = external.into_layer();
+    let (length, max_bytes) = (bytes.len(), format.max_bytes());
+    if length as u64 > max_bytes {
+        let why = format!("it has {length} bytes, more than the {max_bytes} that are read");
+        return Err(Error::Refused(Refusal::Malformed(why)));
+    }
+    let found = FoundSignature::given(format, layer.clone(), bytes.clone());
+    let imported = format.implementation().import(&subject.descriptor(), layer, bytes, created);
+    let content = imported.map_err(Error::Refused)?;
     if let Some(trusted) = trusted {
-        let found = FoundSignature::given(format, layer.clone(), Bytes::from(bytes.clone()));
-        let predicate_type = kind.as_deref().filter(|kind| *kind != bundle::PREDICATE_TYPE);
-        trusted.verify(&subject, &found, Expected::of(predicate_type, None)).map_err(Error::Refused)?;
+        let expected = Expected::of(content.attests.as_deref(), None);
+        trusted.verify(&subject, &found, expected).map_err(Error::Refused)?;
     }
-    let (manifest, naming) = match (format, kind) {
-        (Format::Cosign, Some(kind)) => (wrapped(&subject, &kind, bytes, (created, &[]), place)?, Naming::default()),
-        (Format::CosignLegacy | Format::Cosign, _) => added(&subject, &layer, bytes, place).await?,
-        (Format::NotationJws | Format::NotationCose, _) => {
-            let envelope_format = envelope_format_of(format);
-            let chain = open(envelope_format, &bytes).map_err(Error::Refused)?.chain;
-            let notes = (created, &Annotations::new());
-            (enveloped(envelope_format, &subject, &chain, bytes, notes, &place.memory), Naming::default())
-        }
-    };
-    signature(&subject, format, &manifest, naming, place).await
+    NewSignatures::default().add(&subject, format, content).await
 }
 
-/// Checks everything that needs no key. Returns the format, the layer, its content and the predicate type, if the
-/// signature has one.
-fn parse(
-    external: ExternalSignature,
-    subject: &Subject,
-) -> Result<(Format, Descriptor, Vec<u8>, Option<String>), Refusal> {
-    let (format, layer, bytes, kind) = match external {
-        ExternalSignature::Bundle(bytes) => {
-            check_length(Format::Cosign, &bytes)?;
-            let kind = bundle::check_unverified(&bytes, &subject.digest())?;
-            let layer = Descriptor::of(MediaType::new(bundle::MEDIA_TYPE), &bytes);
-            (Format::Cosign, layer, bytes, Some(kind))
-        }
-        ExternalSignature::Simple { payload, signature } => {
-            check_length(Format::CosignLegacy, &payload)?;
-            let layer = simple::layer(&payload, signature.trim());
-            simple::signature(&layer)?;
-            simple::check_payload(&payload, &subject.digest())?;
-            (Format::CosignLegacy, layer, payload, None)
-        }
-        ExternalSignature::Envelope(bytes) => {
-            let (format, kind) = match bytes.trim_ascii_start().first() {
-                Some(b'{') => (Format::NotationJws, JWS_TYPE),
-                _ => (Format::NotationCose, COSE_TYPE),
-            };
-            check_length(format, &bytes)?;
-            open(envelope_format_of(format), &bytes)?.is_about(&subject.descriptor())?;
-            (format, Descriptor::of(MediaType::new(kind), &bytes), bytes, None)
-        }
-    };
-    Ok((format, layer, bytes, kind))
-}
-
-/// Checks that the signature is not longer than what verification reads.
-fn check_length(format: Format, bytes: &[u8]) -> Result<(), Refusal> {
-    let (length, most) = (bytes.len() as u64, max_bytes(format));
-    match length > most {
-        true => Err(Refusal::Malformed(format!("it has {length} bytes, more than the {most} that are read"))),
-        false => Ok(()),
-    }
-}
-
-fn envelope_format_of(format: Format) -> EnvelopeFormat {
-    match format {
-        Format::NotationCose => EnvelopeFormat::Cose,
-        _ => EnvelopeFormat::Jws,
+impl ExternalSignature {
+    /// Returns the format, and the layer that holds the signature with its descriptor.
+    fn into_layer(self) -> (Format, Descriptor, Bytes) {
+        let (format, layer, bytes) = match self {
+            ExternalSignature::Bundle(bytes) => {
+                (Format::Cosign, Descriptor::of(MediaType::new(bundle::MEDIA_TYPE), &bytes), bytes)
+            }
+            ExternalSignature::Simple { payload, signature } => {
+                (Format::CosignLegacy, simple::layer(&payload, signature.trim()), payload)
+            }
+            ExternalSignature::Envelope(bytes) => {
+                let envelope = EnvelopeFormat::of_bytes(&bytes);
+                let layer = Descriptor::of(MediaType::new(envelope.media_type()), &bytes);
+                (Format::of_envelope(envelope), layer, bytes)
+            }
+        };
+        (format, layer, bytes.into())
     }
 }

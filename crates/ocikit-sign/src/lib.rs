@@ -52,6 +52,7 @@ mod pki;
 mod policy;
 mod predicate;
 mod promote;
+mod redact;
 mod refusal;
 mod revocation;
 mod sign;
@@ -59,20 +60,23 @@ mod signatures;
 mod signer;
 pub mod signify;
 mod sigstore;
+mod store;
 mod subjects;
 mod time;
 mod timestamp;
+mod trust;
 mod verify;
 
 pub use cosign::Predicate;
-pub use error::{Error, OtherStatement, Result};
-pub use format::Format;
+pub use error::{Error, OtherStatement, PolicyEntry, PolicyFile, Result, expect_digest};
+pub use format::{Format, SignInput};
 pub use http::{Http, HttpIdentity, HttpOptions, HttpResponse};
 pub use import::{ExternalSignature, import_signature};
 pub use key::{KeyKind, PrivateKey, PublicKey, Scheme};
 pub use maker::Maker;
 pub use notation::{
-    Chain, Level, NotationPlugin, NotationTrust, SigningScheme, TrustPolicy, TrustStore, VerificationPlugin,
+    Chain, Level, NotationOptions, NotationPlugin, NotationTrust, SigningScheme, TrustPolicy, TrustStore,
+    VerificationPlugin,
 };
 pub use ocikit_image::proxy::ProxyOptions;
 pub use pki::Certificate;
@@ -81,13 +85,15 @@ pub use predicate::predicate_type;
 pub use promote::{PromoteOptions, promote};
 pub use refusal::Refusal;
 pub use revocation::RevocationList;
-pub use sign::{AttestOptions, NotationOptions, SignOptions, Signature, attach, attest, sign, sign_by_plugin};
+pub use sign::{AttestOptions, SignOptions, attach, attest, sign, sign_by_plugin};
 pub use signer::kms::KmsSigner;
 pub use signer::{CommandSigner, Signer};
 pub use sigstore::{
     CertificateTrust, LogCheck, LogUrl, LogVersion, Pattern, ServiceUrls, SigningConfig, TrustedRoot,
     VerificationMaterial, certify, github_token,
 };
+pub use store::Signature;
 pub use subjects::Depth;
 pub use timestamp::{TimestampAuthority, verify_timestamp};
-pub use verify::{Check, Outcome, Proof, Refused, Trust, Verified, VerifyOptions, VerifyReport, verify};
+pub use trust::Trust;
+pub use verify::{Check, Outcome, Proof, Refused, Verified, VerifyOptions, VerifyReport, verify};

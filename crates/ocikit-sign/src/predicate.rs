@@ -1,3 +1,8 @@
+use crate::error::{Error, Result};
+
+/// The predicate type of a statement that is a plain signature.
+pub(crate) const SIGNATURE_PREDICATE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
+
 /// The short names that cosign has for predicate types. All other types are URIs.
 const PREDICATE_TYPES: [(&str, &str); 10] = [
     ("slsaprovenance", "https://slsa.dev/provenance/v0.2"),
@@ -16,8 +21,8 @@ const PREDICATE_TYPES: [(&str, &str); 10] = [
 ///
 /// # Errors
 ///
-/// A message if the text is neither.
-pub fn predicate_type(text: &str) -> Result<String, String> {
+/// [`Error::Unsupported`] if the text is neither.
+pub fn predicate_type(text: &str) -> Result<String> {
     if let Some((_, uri)) = PREDICATE_TYPES.iter().find(|(name, _)| *name == text) {
         return Ok((*uri).to_owned());
     }
@@ -25,7 +30,15 @@ pub fn predicate_type(text: &str) -> Result<String, String> {
         true => Ok(text.to_owned()),
         false => {
             let names: Vec<_> = PREDICATE_TYPES.iter().map(|(name, _)| *name).collect();
-            Err(format!("`{text}` is no URI, and none of {}", names.join(", ")))
+            Err(Error::Unsupported(format!("`{text}` is no URI, and none of {}", names.join(", "))))
         }
+    }
+}
+
+/// Checks that a predicate type can be that of an attestation.
+pub(crate) fn check_not_reserved(predicate_type: &str) -> Result<()> {
+    match predicate_type == SIGNATURE_PREDICATE_TYPE {
+        true => Err(Error::Unsupported("that predicate type is reserved for signatures".to_owned())),
+        false => Ok(()),
     }
 }

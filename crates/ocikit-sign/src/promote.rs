@@ -1,16 +1,18 @@
 use jiff::Timestamp;
-use ocikit_image::{Name, Naming, Root, SourceExt};
+use ocikit_image::{Name, Root, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Document, Manifest, MediaType, annotations};
 
 use crate::budget::{Budget, MAX_BUNDLE_BYTES};
-use crate::cosign::bundle;
-use crate::error::{Error, OtherStatement, Result};
-use crate::format::Format;
+use crate::cosign::{bundle, statement};
+use crate::error::{Error, OtherStatement, Result, expect_digest};
+use crate::format::{Format, of_bundle};
+use crate::predicate::check_not_reserved;
 use crate::refusal::Refusal;
-use crate::sign::{Signature, SigningContext, is_of, signature, wrapped};
+use crate::sign::check_certificate;
 use crate::signatures::Signatures;
 use crate::signer::Signer;
 use crate::sigstore::VerificationMaterial;
+use crate::store::{NewSignatures, Signature};
 use crate::subjects::{Depth, Subject, subjects};
 
 /// Options of promoting BuildKit attestations.
@@ -42,22 +44,20 @@ pub struct PromoteOptions {
 /// [`Error::Unsupported`] if there is none to sign, [`Error::Moved`] if the root is not the expected one;
 /// [`Error::Signer`]; errors of the location.
 pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions) -> Result<Vec<Signature>> {
-    if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
-        return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
-    }
-    is_of(signer, options.material.as_ref())?;
-    let place = &SigningContext::default();
+    expect_digest(root, options.expect)?;
+    check_certificate(signer, options.material.as_ref())?;
+    let new = &NewSignatures::default();
     let (mut made, mut is_there, mut other) = (Vec::new(), false, Vec::new());
-    let all = subjects(root, Depth::Everything, &place.budget).await?;
+    let all = subjects(root, Depth::Everything, &new.budget).await?;
     for attestation in all.iter().filter(|subject| subject.claims.is_some()) {
         let Document::Manifest(manifest) = attestation.source.document(&attestation.descriptor).await? else {
             return Err(Error::Refused(malformed(attestation, "it is an index")));
         };
         let image = about(attestation, &manifest, &all).map_err(Error::Refused)?;
         for layer in manifest.layers() {
-            let Some(bytes) = statement(attestation, layer, options, &place.budget).await? else { continue };
+            let Some(bytes) = read_statement(attestation, layer, options, &new.budget).await? else { continue };
             let is_before = |digest: &Digest| options.annotated_from.contains(digest);
-            let unsigned = match bundle::statement_about(&bytes, &image.digest(), is_before) {
+            let unsigned = match statement::for_subject(&bytes, &image.digest(), is_before) {
                 Err(Refusal::OtherSubject(named)) => {
                     let named = OtherStatement { image: image.digest(), named, is_annotated: false };
                     if !other.iter().any(|known: &OtherStatement| known.named == named.named) {
@@ -68,9 +68,7 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
                 unsigned => unsigned.map_err(Error::Refused)?,
             };
             drop(bytes);
-            if unsigned.kind == bundle::PREDICATE_TYPE {
-                return Err(Error::Unsupported("that predicate type is reserved for signatures".to_owned()));
-            }
+            check_not_reserved(&unsigned.kind)?;
             if !options.predicate_types.is_empty() && !options.predicate_types.contains(&unsigned.kind) {
                 continue;
             }
@@ -83,11 +81,11 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
                 )));
             }
             // The existing signature may lack the verification material.
-            if options.material.is_none() && is_signed(image, &unsigned.bytes, signer, &place.budget).await? {
+            if options.material.is_none() && is_signed(image, &unsigned.bytes, signer, &new.budget).await? {
                 is_there = true;
                 continue;
             }
-            made.push(promoted(image, unsigned, signer, options, place).await?);
+            made.push(promoted(image, unsigned, signer, options, new).await?);
         }
     }
     if !other.is_empty() {
@@ -108,16 +106,16 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
 
 async fn promoted(
     image: &Subject,
-    unsigned: bundle::Unsigned,
+    unsigned: statement::Unsigned,
     signer: &dyn Signer,
     options: &PromoteOptions,
-    place: &SigningContext,
+    new: &NewSignatures,
 ) -> Result<Signature> {
     let bundle = bundle::seal(&unsigned.bytes, signer, options.material.as_ref()).await?;
-    let more = unsigned.before.map(|before| (bundle::ANNOTATED_FROM, before.to_string()));
-    let more: Vec<_> = more.into_iter().collect();
-    let manifest = wrapped(image, &unsigned.kind, bundle, (options.created, &more), place)?;
-    signature(image, Format::Cosign, &manifest, Naming::default(), place).await
+    let mut content = of_bundle(bundle.into(), unsigned.kind, options.created);
+    let annotated_from = unsigned.before.map(|before| (statement::ANNOTATED_FROM.to_owned(), before.to_string()));
+    content.annotations.extend(annotated_from);
+    new.add(image, Format::Cosign, content).await
 }
 
 /// Returns whether the same key signed this statement already.
@@ -199,7 +197,7 @@ fn about<'a>(attestation: &Subject, manifest: &Manifest, all: &'a [Subject]) -> 
 }
 
 /// Reads the statement in a layer, if it is one and its type is wanted.
-async fn statement(
+async fn read_statement(
     attestation: &Subject,
     layer: &Descriptor,
     options: &PromoteOptions,

@@ -7,11 +7,9 @@ use ocikit_image::{Error, Name, Source};
 use ocikit_spec::{Descriptor, Digest, Document, Manifest, Tag};
 use tokio::sync::SemaphorePermit;
 
-use crate::budget::{
-    Budget, MAX_BUNDLE_BYTES, MAX_ENVELOPE_BYTES, MAX_SIGNATURE_MANIFEST_BYTES, MAX_SIGNATURES_OF_DIGEST,
-};
-use crate::cosign::{bundle, simple};
-use crate::format::Format;
+use crate::budget::{Budget, MAX_SIGNATURE_MANIFEST_BYTES, MAX_SIGNATURES_OF_DIGEST};
+use crate::cosign::simple;
+use crate::format::{Format, Storage};
 use crate::refusal::Refusal;
 
 /// A signature that was found.
@@ -44,10 +42,10 @@ pub(crate) struct Signatures<'a> {
     budget: &'a Budget,
     /// Referrers that the location lists and that are not read yet.
     listed: VecDeque<Descriptor>,
-    /// Whether cosign's signature tag was resolved.
-    looked_for_tag: bool,
-    /// The manifest under cosign's signature tag, and its layers that are not read yet.
-    layers: VecDeque<(Digest, Descriptor)>,
+    /// The format that is stored under the signature tag, until the tag is resolved.
+    unresolved: Option<Format>,
+    /// The manifest under the signature tag, the format, and its layers that are not read yet.
+    layers: VecDeque<(Digest, Format, Descriptor)>,
     /// Hashes of everything that decides about a signature, so that a copy is not read again.
     seen: HashSet<Digest>,
     /// The number of signatures examined so far.
@@ -63,14 +61,17 @@ impl<'a> Signatures<'a> {
         budget: &'a Budget,
     ) -> Result<Signatures<'a>, Error> {
         let mut listed = VecDeque::new();
-        if formats.iter().any(|format| *format != Format::CosignLegacy) {
-            let may_be =
-                |listed: &Descriptor| listed.artifact_type.as_ref().is_none_or(|kind| is_of_signature(kind.as_str()));
+        let (tagged, referrers): (Vec<_>, Vec<_>) = formats.iter().partition(|format| format.storage() == Storage::Tag);
+        if !referrers.is_empty() {
+            let may_be = |listed: &Descriptor| {
+                listed.artifact_type.as_ref().is_none_or(|kind| Format::may_be_listed_as(kind.as_str()))
+            };
             let slim = |listed: Descriptor| Descriptor::new(listed.media_type, listed.digest, listed.size);
             listed.extend(source.referrers(&subject).await?.into_iter().filter(may_be).map(slim));
         }
-        let (layers, seen) = (VecDeque::new(), HashSet::new());
-        Ok(Signatures { source, subject, formats, budget, listed, looked_for_tag: false, layers, seen, count: 0 })
+        let (unresolved, layers, seen) =
+            (tagged.first().map(|format: &&Format| **format), VecDeque::new(), HashSet::new());
+        Ok(Signatures { source, subject, formats, budget, listed, unresolved, layers, seen, count: 0 })
     }
 
     /// Returns the next signature. Drop the previous one first: both count against the budget.
@@ -81,16 +82,15 @@ impl<'a> Signatures<'a> {
                 return Ok(Some(found));
             }
         }
-        if !std::mem::replace(&mut self.looked_for_tag, true)
-            && self.formats.contains(&Format::CosignLegacy)
-            && let Some(found) = self.tagged().await?
+        if let Some(format) = self.unresolved.take()
+            && let Some(found) = self.tagged(format).await?
         {
             return Ok(Some(found));
         }
-        while let Some((manifest, layer)) = self.layers.pop_front() {
+        while let Some((manifest, format, layer)) = self.layers.pop_front() {
             self.count()?;
-            if self.is_new(Format::CosignLegacy, &layer) {
-                return self.content(manifest, Format::CosignLegacy, layer).await.map(Some);
+            if self.is_new(format, &layer) {
+                return self.content(manifest, format, layer).await.map(Some);
             }
         }
         Ok(None)
@@ -103,11 +103,8 @@ impl<'a> Signatures<'a> {
 
     /// Returns whether no earlier signature had this format, layer and content, which alone decide about a signature.
     fn is_new(&mut self, format: Format, layer: &Descriptor) -> bool {
-        // For signatures stored as referrers, annotations are not evaluated.
-        let annotations = match format {
-            Format::CosignLegacy => serde_json::to_string(&layer.annotations).unwrap_or_default(),
-            _ => String::new(),
-        };
+        // Signatures stored as referrers have no annotations here, because theirs are not evaluated.
+        let annotations = serde_json::to_string(&layer.annotations).unwrap_or_default();
         let key = format!("{format} {} {} {annotations}", layer.digest, layer.size);
         self.seen.insert(Digest::sha256_of(key.as_bytes()))
     }
@@ -135,8 +132,8 @@ impl<'a> Signatures<'a> {
         }
     }
 
-    /// Reads the manifest under cosign's signature tag; each of its layers is a signature.
-    async fn tagged(&mut self) -> Result<Option<FoundSignature<'a>>, Error> {
+    /// Reads the manifest under the signature tag; each of its layers is a signature.
+    async fn tagged(&mut self, format: Format) -> Result<Option<FoundSignature<'a>>, Error> {
         let Some(tag) = tag_of(&self.subject) else { return Ok(None) };
         let tagged = match self.source.resolve(&Name::Tag(tag)).await {
             Ok(tagged) => tagged,
@@ -147,15 +144,15 @@ impl<'a> Signatures<'a> {
             Ok(Some(manifest)) => manifest,
             Ok(None) => return Ok(None),
             Err(why) => {
-                let format = Some(Format::CosignLegacy);
-                return Ok(Some(FoundSignature { manifest: tagged.digest, format, content: Err(why), _permit: None }));
+                let (manifest, format) = (tagged.digest, Some(format));
+                return Ok(Some(FoundSignature { manifest, format, content: Err(why), _permit: None }));
             }
         };
         let layers = manifest.layers().iter().filter(|layer| layer.media_type.as_str() == simple::LAYER_TYPE);
         // One more than the limit, so that exceeding it is noticed.
         let layers = layers
             .take(MAX_SIGNATURES_OF_DIGEST + 1)
-            .map(|layer| (tagged.digest, simple::without_unused_fields(layer)));
+            .map(|layer| (tagged.digest, format, simple::without_unused_fields(layer)));
         self.layers = layers.collect();
         Ok(None)
     }
@@ -188,7 +185,7 @@ impl<'a> Signatures<'a> {
 
     async fn content(&self, manifest: Digest, format: Format, layer: Descriptor) -> Result<FoundSignature<'a>, Error> {
         let found = |content, permit| FoundSignature { manifest, format: Some(format), content, _permit: permit };
-        let max_bytes = max_bytes(format);
+        let max_bytes = format.max_bytes();
         if layer.size > max_bytes {
             let why = format!("it has {} bytes, more than the {max_bytes} that are read", layer.size);
             return Ok(found(Err(Refusal::Malformed(why)), None));
@@ -205,44 +202,14 @@ pub(crate) fn tag_of(subject: &Digest) -> Option<Tag> {
     format!("{}-{}.sig", subject.algorithm().name(), subject.hex()).parse().ok()
 }
 
-/// Returns the maximum size of a signature in a format, in bytes.
-pub(crate) fn max_bytes(format: Format) -> u64 {
-    match format {
-        Format::Cosign => MAX_BUNDLE_BYTES,
-        Format::CosignLegacy | Format::NotationJws | Format::NotationCose => MAX_ENVELOPE_BYTES,
-    }
-}
-
-/// Returns whether an artifact type may be that of a signature. Registries may omit the type, or list the media type
-/// of the config.
-pub(crate) fn is_of_signature(kind: &str) -> bool {
-    kind.is_empty()
-        || kind == NOTATION_TYPE
-        || kind == "application/vnd.oci.empty.v1+json"
-        || kind.starts_with("application/vnd.dev.sigstore.bundle")
-}
-
-/// The artifact type of Notary Project signatures; older ones have it as the media type of their config.
-pub(crate) const NOTATION_TYPE: &str = "application/vnd.cncf.notary.signature";
-pub(crate) const JWS_TYPE: &str = "application/jose+json";
-pub(crate) const COSE_TYPE: &str = "application/cose";
-
 /// The format of a signature and its layer, or why the layer cannot be used; `None` for other artifacts.
 type SignaturePart = Option<(Format, Result<Descriptor, Refusal>)>;
 
 fn signature_part(manifest: &Manifest, subject: &Digest) -> Result<SignaturePart, Refusal> {
     let kind = manifest.artifact_type().or_else(|| manifest.config().map(|config| &config.media_type));
     let Some(layer) = manifest.layers().first() else { return Ok(None) };
-    let format = match (kind.map(|kind| kind.as_str()), layer.media_type.as_str()) {
-        (Some(NOTATION_TYPE), JWS_TYPE) => Format::NotationJws,
-        (Some(NOTATION_TYPE), COSE_TYPE) => Format::NotationCose,
-        (Some(NOTATION_TYPE), other) => return Err(Refusal::NotUnderstood(format!("envelopes of type {other}"))),
-        (Some(kind), _) if kind == bundle::MEDIA_TYPE => Format::Cosign,
-        (Some(kind), _) if kind.starts_with("application/vnd.dev.sigstore.bundle") => {
-            return Err(Refusal::NotUnderstood(format!("bundles of type {kind}")));
-        }
-        _ => return Ok(None),
-    };
+    let Some(kind) = kind else { return Ok(None) };
+    let Some(format) = Format::detect(kind.as_str(), layer.media_type.as_str())? else { return Ok(None) };
     Ok(Some((format, only_layer(manifest, subject))))
 }
 

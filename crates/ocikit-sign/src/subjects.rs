@@ -11,7 +11,7 @@ use ocikit_spec::{
 };
 
 use crate::budget::{Budget, MAX_BUNDLE_BYTES, MAX_SUBJECTS};
-use crate::cosign::bundle;
+use crate::cosign::statement;
 
 /// Which manifests and indexes of a root are signed or verified.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -216,7 +216,7 @@ impl AttestationParts {
         }
         let mut seen = HashSet::new();
         for statement in self.statements.iter().filter(|statement| seen.insert(statement.digest)) {
-            if !read(source, statement, budget, bundle::is_statement).await? {
+            if !read(source, statement, budget, statement::is_statement).await? {
                 return Ok(false);
             }
         }

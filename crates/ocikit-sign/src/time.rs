@@ -1,4 +1,4 @@
-//! Parsing of times.
+//! Parsing and formatting of times.
 
 use jiff::Timestamp;
 
@@ -29,6 +29,11 @@ pub(crate) fn rfc3339(text: &str) -> Option<Timestamp> {
         _ => false,
     };
     is_offset.then(|| text.parse().ok())?
+}
+
+/// Formats a time as RFC 3339 without fractions of seconds.
+pub(crate) fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

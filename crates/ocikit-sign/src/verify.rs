@@ -3,73 +3,28 @@ use std::collections::HashMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_image::Root;
-use ocikit_spec::{Annotations, Descriptor, Digest, Platform, Reference, Repository};
+use ocikit_spec::{Annotations, Descriptor, Digest, Platform, Repository};
 
 use crate::budget::Budget;
-use crate::cosign::{Predicate, bundle, simple};
-use crate::error::{Error, Result};
-use crate::format::Format;
-use crate::key::PublicKey;
+use crate::cosign::Predicate;
+use crate::error::{Error, Result, expect_digest};
+use crate::format::{Format, Verification};
 use crate::maker::Maker;
-use crate::notation::{EnvelopeFormat, Level, NotationTrust};
 use crate::refusal::Refusal;
 use crate::signatures::{FoundSignature, Signatures};
-use crate::sigstore::CertificateTrust;
 use crate::subjects::{Depth, Subject, SubjectKind, subjects};
-
-/// A trusted signer.
-#[derive(Debug, Clone)]
-pub enum Trust {
-    /// The owner of a key.
-    Key {
-        /// The name of the signer in reports.
-        name: String,
-        /// The public key.
-        key: PublicKey,
-    },
-    /// An identity in a certificate.
-    Certificate(Box<CertificateTrust>),
-    /// Any signer that a Notary Project trust policy trusts.
-    Notation(NotationTrust),
-}
+use crate::trust::{Expected, Trust};
 
 impl Trust {
-    /// Returns the name of the signer.
-    pub fn name(&self) -> &str {
-        match self {
-            Trust::Key { name, .. } => name,
-            Trust::Certificate(trust) => &trust.name,
-            Trust::Notation(trust) => trust.name(),
-        }
-    }
-
-    /// Returns the formats of signatures by this signer.
-    pub fn formats(&self) -> &'static [Format] {
-        match self {
-            Trust::Key { .. } | Trust::Certificate(_) => &[Format::Cosign, Format::CosignLegacy],
-            Trust::Notation(_) => &[Format::NotationJws, Format::NotationCose],
-        }
-    }
-
     /// Returns the trust with the results of verification plugins for this signature.
     pub(crate) async fn informed(&self, found: &FoundSignature<'_>) -> Cow<'_, Trust> {
         let Trust::Notation(trust) = self else { return Cow::Borrowed(self) };
-        let envelope_format = match found.format {
-            Some(Format::NotationJws) => EnvelopeFormat::Jws,
-            Some(Format::NotationCose) => EnvelopeFormat::Cose,
-            _ => return Cow::Borrowed(self),
-        };
-        match &found.content {
-            Ok((_, bytes)) if trust.has_plugins() => {
-                Cow::Owned(Trust::Notation(trust.informed(vec![(envelope_format, bytes.clone())]).await))
+        match (found.format.and_then(Format::envelope), &found.content) {
+            (Some(envelope), Ok((_, bytes))) if trust.has_plugins() => {
+                Cow::Owned(Trust::Notation(trust.informed(vec![(envelope, bytes.clone())]).await))
             }
             _ => Cow::Borrowed(self),
         }
-    }
-
-    /// Returns whether the trust policy skips verification.
-    fn skips(&self) -> bool {
-        matches!(self, Trust::Notation(trust) if trust.level() == Level::Skip)
     }
 
     /// Verifies a signature: its signer, its subject and the expected content.
@@ -77,95 +32,17 @@ impl Trust {
         &self,
         subject: &Subject,
         found: &FoundSignature<'_>,
-        asked: Expected<'_>,
+        expected: Expected<'_>,
     ) -> Result<Proof, Refusal> {
         if let SubjectKind::NotUnderstood(why) = &subject.kind {
             return Err(Refusal::NotUnderstood(why.clone()));
         }
         let (layer, content) = found.content.as_ref().map_err(Clone::clone)?;
         let format = found.format.ok_or(Refusal::OtherSigner)?;
-        let proof = |by: String, maker: Maker| Proof {
-            signature: found.manifest,
-            format,
-            by,
-            maker,
-            warnings: Vec::new(),
-            metadata: Annotations::new(),
-            predicate: None,
-        };
-        let predicate_type = match asked.statement {
-            Statement::Signature => Some(bundle::PREDICATE_TYPE),
-            Statement::Attestation(kind) => Some(kind),
-            Statement::Any => None,
-        };
-        let attested = |predicate| matches!(asked.statement, Statement::Attestation(_)).then_some(predicate);
-        let digest = subject.digest();
-        let envelope_format = match format {
-            Format::NotationCose => EnvelopeFormat::Cose,
-            _ => EnvelopeFormat::Jws,
-        };
-        Ok(match (self, format) {
-            (Trust::Key { key, .. }, Format::Cosign) => {
-                let predicate = attested(bundle::verify(content, &digest, predicate_type, key)?);
-                Proof { predicate, ..proof(key.fingerprint().to_string(), Maker::of_key(key)) }
-            }
-            (Trust::Key { key, .. }, Format::CosignLegacy) => {
-                asked.check_name(&simple::verify(layer, content, &digest, key)?)?;
-                proof(key.fingerprint().to_string(), Maker::of_key(key))
-            }
-            (Trust::Certificate(trust), Format::Cosign) => {
-                let (named, maker, predicate) = bundle::verify_certificate(content, &digest, predicate_type, trust)?;
-                Proof { predicate: attested(predicate), ..proof(named.to_string(), maker) }
-            }
-            (Trust::Certificate(trust), Format::CosignLegacy) => {
-                let (named, maker, reference) = simple::verify_certificate(layer, content, &digest, trust)?;
-                asked.check_name(&reference)?;
-                proof(named.to_string(), maker)
-            }
-            (Trust::Notation(trust), Format::NotationJws | Format::NotationCose) => {
-                let approved = trust.verify(envelope_format, content, &subject.descriptor())?;
-                let (warnings, metadata) = (approved.warnings, approved.metadata);
-                Proof { warnings, metadata, ..proof(approved.by.to_string(), approved.maker) }
-            }
-            _ => return Err(Refusal::OtherSigner),
-        })
-    }
-}
-
-/// The expected content of a signature.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Expected<'a> {
-    /// The expected statement in a bundle.
-    pub(crate) statement: Statement<'a>,
-    /// The repository under which it was signed, in formats that record one.
-    pub(crate) signed_as: Option<&'a Repository>,
-}
-
-/// The kind of statement in a bundle.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) enum Statement<'a> {
-    /// A plain signature.
-    #[default]
-    Signature,
-    /// An attestation with this predicate type.
-    Attestation(&'a str),
-    /// Any statement.
-    Any,
-}
-
-impl<'a> Expected<'a> {
-    /// Expects an attestation if a predicate type is given, and a plain signature otherwise.
-    pub(crate) fn of(predicate_type: Option<&'a str>, signed_as: Option<&'a Repository>) -> Expected<'a> {
-        Expected { statement: predicate_type.map_or(Statement::Signature, Statement::Attestation), signed_as }
-    }
-
-    fn check_name(&self, name: &str) -> Result<(), Refusal> {
-        let Some(wanted) = self.signed_as else { return Ok(()) };
-        match name.parse::<Reference>() {
-            Ok(reference) if reference.repository() == wanted => Ok(()),
-            Ok(reference) => Err(Refusal::OtherName(reference.repository().to_string())),
-            Err(_) => Err(Refusal::OtherName("no repository".to_owned())),
-        }
+        let implementation = format.implementation();
+        let Verification { by, maker, warnings, metadata, predicate } =
+            implementation.verify(self, &subject.descriptor(), layer, content, expected)?;
+        Ok(Proof { signature: found.manifest, format, by, maker, warnings, metadata, predicate })
     }
 }
 
@@ -221,13 +98,11 @@ impl VerifyOptions {
             }
         }
         if self.predicate_type.is_some() {
-            return match self.formats.iter().all(|format| *format == Format::Cosign) {
-                true => Ok(self.trusted.iter().map(|trust| (trust, vec![Format::Cosign])).collect()),
-                false => Err(Error::Unsupported("attestations support the format `cosign` only".to_owned())),
-            };
+            Format::check_attestations(&self.formats)?;
+            return Ok(self.trusted.iter().map(|trust| (trust, Format::of_attestations())).collect());
         }
         if self.formats.is_empty() {
-            return Ok(self.trusted.iter().map(|trust| (trust, trust.formats().to_vec())).collect());
+            return Ok(self.trusted.iter().map(|trust| (trust, trust.formats())).collect());
         }
         let mut wanted = Vec::new();
         for format in &self.formats {
@@ -360,17 +235,15 @@ impl<T> std::ops::Deref for Verified<T> {
 /// [`Error::Moved`] if the root is not the expected one; [`Error::Unsupported`] if there is no signer, or a format
 /// that none of the signers can use; errors of the location. A signature that is missing or refused is not an error.
 pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<VerifyReport> {
-    if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
-        return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
-    }
+    expect_digest(root, options.expect)?;
     let wanted = options.wanted()?;
     let formats: Vec<Format> =
         Format::ALL.into_iter().filter(|format| wanted.iter().any(|(_, formats)| formats.contains(format))).collect();
     let budget = &Budget::default();
     let subjects = subjects(root, options.depth, budget).await?;
-    let asked = Expected::of(options.predicate_type.as_deref(), options.signed_as.as_ref());
+    let expected = Expected::of(options.predicate_type.as_deref(), options.signed_as.as_ref());
     let checks: Vec<Vec<Check>> = stream::iter(subjects)
-        .map(|subject| verify_subject(subject, &wanted, &formats, asked, budget))
+        .map(|subject| verify_subject(subject, &wanted, &formats, expected, budget))
         .buffered(options.jobs.max(1))
         .boxed()
         .try_collect()
@@ -383,7 +256,7 @@ async fn verify_subject(
     subject: Subject,
     wanted: &[(&Trust, Vec<Format>)],
     formats: &[Format],
-    asked: Expected<'_>,
+    expected: Expected<'_>,
     budget: &Budget,
 ) -> Result<Vec<Check>> {
     let mut checks: Vec<_> =
@@ -395,7 +268,7 @@ async fn verify_subject(
     while let Some(found) = signatures.next().await? {
         for (check, (trust, _)) in checks.iter_mut().zip(wanted) {
             if matches!(check.outcome, Outcome::Missing(_)) && check.may_be(&found) {
-                let verified = trust.informed(&found).await.verify(&subject, &found, asked);
+                let verified = trust.informed(&found).await.verify(&subject, &found, expected);
                 check.note(&found, verified, budget)?;
             }
         }

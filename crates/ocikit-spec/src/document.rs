@@ -359,7 +359,7 @@ impl Manifest {
 
     /// Starts an edit.
     pub fn edit(&self) -> ManifestEdit {
-        ManifestEdit { edit: Edit::begin(&self.text), original: self.clone() }
+        ManifestEdit { edit: Edit::begin("manifest", &self.text), original: self.clone() }
     }
 }
 
@@ -459,7 +459,7 @@ impl Index {
 
     /// Starts an edit.
     pub fn edit(&self) -> IndexEdit {
-        IndexEdit { edit: Edit::begin(&self.text), entries: None, original: self.clone() }
+        IndexEdit { edit: Edit::begin("index", &self.text), entries: None, original: self.clone() }
     }
 }
 
@@ -584,7 +584,7 @@ impl Config {
     ///
     /// [`Error::Document`] if the result would not be a config.
     pub fn with_layers(&self, diff_ids: &[Digest]) -> Result<Config> {
-        let mut edit = Edit::begin(&self.text);
+        let mut edit = Edit::begin("config", &self.text);
         edit.change(|object| {
             let Some(mut rootfs) = object.get::<Option<Object>>("rootfs")? else { return Ok(false) };
             let mut all: Vec<Box<RawValue>> = rootfs.get::<Option<_>>("diff_ids")?.unwrap_or_default();
@@ -597,7 +597,7 @@ impl Config {
             }
             Ok(object.set("rootfs", rootfs.to_raw()?))
         });
-        match edit.finish("config")? {
+        match edit.finish()? {
             Some(text) => Config::parse(text),
             None => Ok(self.clone()),
         }
@@ -707,7 +707,7 @@ impl ManifestEdit {
     ///
     /// [`Error::Document`] if the annotations of the original are not an object of strings.
     pub fn finish(&self) -> Result<Manifest> {
-        match self.edit.finish("manifest")? {
+        match self.edit.finish()? {
             Some(text) => Manifest::parse(text),
             None => Ok(self.original.clone()),
         }
@@ -780,7 +780,7 @@ impl IndexEdit {
         if let Some(entries) = &self.entries {
             edit.change(|object| Ok(object.set("manifests", to_raw_value(entries)?)));
         }
-        match edit.finish("index")? {
+        match edit.finish()? {
             Some(text) => Index::parse(text),
             None => Ok(self.original.clone()),
         }
@@ -829,15 +829,17 @@ impl IndexEdit {
 /// The common part of both edits. The first error is stored and returned at the end, so that calls can be chained.
 #[derive(Debug, Clone)]
 struct Edit {
-    object: Result<Object, String>,
+    document: &'static str,
+    object: Result<Object>,
     indent: Option<String>,
     changed: bool,
 }
 
 impl Edit {
-    fn begin(text: &Text) -> Edit {
+    fn begin(document: &'static str, text: &Text) -> Edit {
         Edit {
-            object: Object::parse(text.as_str()).map_err(|error| error.to_string()),
+            document,
+            object: Object::parse(text.as_str()).map_err(|error| invalid(document, error)),
             indent: json::indentation(text.as_str()).map(str::to_owned),
             changed: false,
         }
@@ -855,18 +857,18 @@ impl Edit {
         if let Ok(object) = &mut self.object {
             match change(object) {
                 Ok(changed) => self.changed |= changed,
-                Err(error) => self.object = Err(error.to_string()),
+                Err(error) => self.object = Err(invalid(self.document, error)),
             }
         }
     }
 
     /// Returns the new text; `None` if it is unchanged.
-    fn finish(&self, document: &'static str) -> Result<Option<String>> {
-        let object = self.object.as_ref().map_err(|problem| invalid(document, problem))?;
+    fn finish(&self) -> Result<Option<String>> {
+        let object = self.object.as_ref().map_err(Clone::clone)?;
         if !self.changed {
             return Ok(None);
         }
-        let text = object.to_raw().map_err(|error| invalid(document, error))?;
+        let text = object.to_raw().map_err(|error| invalid(self.document, error))?;
         Ok(Some(json::lay_out(text.get(), self.indent.as_deref())))
     }
 }
@@ -913,7 +915,7 @@ fn field<T: DeserializeOwned>(document: &'static str, object: &Fields<'_>, key: 
 
 /// Rejects a document that readers written in Go would read differently, at any depth.
 fn check_keys(document: &'static str, text: &Text, known: keys::Keys) -> Result<()> {
-    keys::check(text.as_str(), known).map_err(|problem| invalid(document, problem))
+    keys::check(document, text.as_str(), known)
 }
 
 /// Rejects a document that could be read as another kind of document.

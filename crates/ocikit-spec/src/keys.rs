@@ -121,9 +121,9 @@ const STATEMENT_SUBJECT: Keys = &[
 ///
 /// [`Error::Document`] with the key and its place.
 pub fn check_statement_keys(statement: &[u8]) -> Result<(), Error> {
-    let invalid = |problem| Error::Document { document: "statement", problem };
-    let text = std::str::from_utf8(statement).map_err(|error| invalid(error.to_string()))?;
-    check(text, STATEMENT).map_err(invalid)
+    let text = std::str::from_utf8(statement)
+        .map_err(|error| Error::Document { document: "statement", problem: error.to_string() })?;
+    check("statement", text, STATEMENT)
 }
 
 /// Returns whether Go's `encoding/json` reads a key as this name, which is ASCII. U+017F (long s) and U+212A (Kelvin
@@ -142,14 +142,17 @@ pub(crate) fn folds_to(key: &str, name: &str) -> bool {
 ///
 /// # Errors
 ///
-/// The place and the key, for a key that equals a known one except for its case, and for a known key that occurs twice.
-pub(crate) fn check(text: &str, keys: Keys) -> Result<(), String> {
+/// [`Error::Document`] with the place and the key, for a key that equals a known one except for its case, and for a known key that occurs twice.
+pub(crate) fn check(document: &'static str, text: &str, keys: Keys) -> Result<(), Error> {
     let mut place = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let walk = Walk { place: &mut place, holds: Object(keys) };
-    walk.deserialize(&mut deserializer).map_err(|error| match Place(&place).to_string() {
-        place if place.is_empty() => format!("it {error}"),
-        place => format!("`{place}` {error}"),
+    walk.deserialize(&mut deserializer).map_err(|error| {
+        let problem = match Place(&place).to_string() {
+            place if place.is_empty() => format!("it {error}"),
+            place => format!("`{place}` {error}"),
+        };
+        Error::Document { document, problem }
     })
 }
 
@@ -358,8 +361,10 @@ mod tests {
         ];
         for (document, object, template, place) in places {
             let place = if place.is_empty() { "it".to_owned() } else { format!("`{place}`") };
-            let problem =
-                |object: &str| check(&template.replace('@', object), document).map_err(|error| error.to_string());
+            let problem = |object: &str| match check("document", &template.replace('@', object), document) {
+                Err(Error::Document { problem, .. }) => Err(problem),
+                other => other.map_err(|error| error.to_string()),
+            };
             for (name, _) in object {
                 let swapped = if name.starts_with(|char: char| char.is_ascii_lowercase()) {
                     name.to_ascii_uppercase()
@@ -400,7 +405,7 @@ mod tests {
             (STATEMENT, r#"{"subject":[{"digest":{"sha256":"","SHA256":""}}],"predicate":{"a":1,"A":2}}"#),
             (MANIFEST, r#"{"config":null,"layers":{"Digest":1},"subject":[{"Digest":1}]}"#),
         ] {
-            assert_eq!(check(text, keys), Ok(()), "{text}");
+            assert_eq!(check("document", text, keys), Ok(()), "{text}");
         }
     }
 }

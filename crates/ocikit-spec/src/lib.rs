@@ -29,6 +29,7 @@
 //! * No input causes a panic.
 
 mod bounded;
+mod causes;
 mod descriptor;
 mod digest;
 mod document;
@@ -45,6 +46,7 @@ pub mod annotations;
 
 pub use annotations::Annotations;
 pub use bounded::List as BoundedList;
+pub use causes::with_causes;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{

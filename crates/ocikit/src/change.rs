@@ -40,8 +40,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Document`] if the bytes are no manifest or index, or not of the given media type; [`Error::Mismatch`]
-    /// if the location has another digest; [`Error::NotFound`] if a child is missing; [`Error::Mismatch`] if one has another size; and those of the place.
+    /// [`Error::Document`] if the bytes are no manifest or index, or not of the given media type;
+    /// [`Error::OtherDigest`] if the location has another digest; [`Error::NotFound`] if a child is missing;
+    /// [`Error::Mismatch`] if one has another size; and those of the place.
     pub async fn put_manifest(
         &self,
         manifest: impl Into<Bytes>,
@@ -53,7 +54,7 @@ impl Session {
         if let Name::Digest(wanted) = location.name()
             && wanted != descriptor.digest
         {
-            return Err(Error::mismatch(&wanted, "the manifest", Mismatch::Digest(descriptor.digest)));
+            return Err(Error::other_digest(location, "the manifest", descriptor.digest));
         }
         let tag = match location {
             Location::Registry(reference) => reference.tag().cloned(),

@@ -1,10 +1,10 @@
-use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
-use futures::future::{FutureExt, join, join_all, ready};
-use ocikit_image::{Copied, Error, Name, Naming, PerTarget, Put, Result, Root, Sink, Target, Tee, copy_to_each};
-use ocikit_spec::Digest;
+use futures::future::{FutureExt, join_all, ready};
+use ocikit_image::{
+    Copied, Error, Name, Naming, PerTarget, Planned, Put, Result, Root, Sink, Target, Tee, copy_to_each, plan_to_each,
+};
 
 use crate::location::Location;
 use crate::present::Present;
@@ -18,20 +18,57 @@ impl Session {
     /// The results are in the order of the targets. A target that fails does not stop the others.
     pub async fn copy_root_to_each(&self, root: &Root, from: &Location, to: &[Location]) -> PerTarget<Copied> {
         let mut outcomes = Pending::new(to.len());
-        // A docker archive holds only one platform of what the other targets receive.
-        let (alone, together): (Vec<_>, Vec<_>) =
-            to.iter().enumerate().partition(|(_, location)| matches!(location, Location::DockerArchive { .. }));
-        let mut places = self.places(&together, &mut outcomes).await;
-        for place in &mut places {
-            place.name(root, from, &mut outcomes);
-        }
-        let alone =
-            alone.into_iter().map(|(position, to)| async move { (position, self.copy_root(root, from, to).await) });
-        let ((), alone) = join(self.copy_to_places(root, places, &[], &mut outcomes), join_all(alone).boxed()).await;
-        for (position, outcome) in alone {
-            outcomes.0[position] = Some(outcome);
+        let groups = self.groups(root, from, to, &mut outcomes).await;
+        let copies = groups.iter().map(|(root, places)| self.copy_to_places(root, places));
+        for (copied, (_, places)) in join_all(copies).boxed().await.into_iter().zip(&groups) {
+            copied.into_iter().zip(places).for_each(|(copied, place)| outcomes.share_copied(place, copied));
         }
         outcomes.finish()
+    }
+
+    /// Returns what [`Session::copy_root_to_each`] would do. The source is read once, whatever the number of targets.
+    pub async fn plan_root_to_each(&self, root: &Root, from: &Location, to: &[Location]) -> PerTarget<Planned> {
+        let mut outcomes = Pending::new(to.len());
+        let groups = self.groups(root, from, to, &mut outcomes).await;
+        let plans = groups.iter().map(|(root, places)| async move {
+            let sinks: Vec<_> = places.iter().map(|place| place.sink.clone()).collect();
+            plan_to_each(root, &sinks, &self.copy_options(Vec::new())).await
+        });
+        for (planned, (_, places)) in join_all(plans).boxed().await.into_iter().zip(&groups) {
+            planned.into_iter().zip(places).for_each(|(planned, place)| outcomes.share(place, planned, Planned::clone));
+        }
+        outcomes.finish()
+    }
+
+    /// Opens the places of the locations and groups them by the root that they receive: a docker archive holds only one
+    /// platform of an index.
+    async fn groups<T>(
+        &self,
+        root: &Root,
+        from: &Location,
+        to: &[Location],
+        outcomes: &mut Pending<T>,
+    ) -> Vec<(Root, Vec<Place>)> {
+        let mut groups: Vec<(Root, Vec<Place>)> = Vec::new();
+        for mut place in self.places(to, outcomes).await {
+            let fitted = match self.fit(root, &place.locations[0].1).await {
+                Ok(fitted) => fitted,
+                Err(error) => {
+                    outcomes.fail(&place, error);
+                    continue;
+                }
+            };
+            place.name(&fitted, from, outcomes);
+            // Without a name, every name that was given for the place has failed.
+            if place.names.is_empty() {
+                continue;
+            }
+            match groups.iter_mut().find(|(found, _)| found.digest() == fitted.digest()) {
+                Some((_, places)) => places.push(place),
+                None => groups.push((fitted, vec![place])),
+            }
+        }
+        groups
     }
 
     /// Copies the image of an archive that is read from a pipe to several locations. Each blob goes to all of them
@@ -59,79 +96,62 @@ impl Session {
         to: &[Location],
     ) -> Result<(PerTarget<Copied>, Option<Present>)> {
         let mut outcomes = Pending::new(to.len());
-        let mut places = self.places(&to.iter().enumerate().collect::<Vec<_>>(), &mut outcomes).await;
+        let places = self.places(to, &mut outcomes).await;
         if places.is_empty() {
             return Ok((outcomes.finish(), None));
         }
         let tee = Arc::new(Tee::new(places.iter().map(|place| place.sink.clone()).collect()));
         let sink: Arc<dyn Sink> = tee.clone();
         let source = ocikit_layout::receive("-", reader, &sink, &self.scratch()).await;
-        let (live, sent) = outcomes.of_tee(&tee, places);
-        places = live;
-        if places.is_empty() {
+        let mut live = Vec::new();
+        for (place, received) in places.into_iter().zip(tee.outcomes()) {
+            match received {
+                Ok(received) => live.push((place, received)),
+                Err(error) => outcomes.fail(&place, error),
+            }
+        }
+        if live.is_empty() {
             return Ok((outcomes.finish(), None));
         }
         let received = source?;
         let root = Root::open(received.source, &Name::Only).await?;
         let (root, present) = self.present(root, ready(Ok(received.has_docker_list))).await?;
-        for place in &mut places {
-            place.name(&root, &Location::Stdio, &mut outcomes);
+        live.iter_mut().for_each(|(place, _)| place.name(&root, &Location::Stdio, &mut outcomes));
+        live.retain(|(place, _)| !place.names.is_empty());
+        let (places, received): (Vec<_>, Vec<_>) = live.into_iter().unzip();
+        let copied = self.copy_to_places(&root, &places).await;
+        for ((mut copied, place), received) in copied.into_iter().zip(&places).zip(received) {
+            // The outcome of a blob is that at its arrival.
+            for (blob, put) in copied.iter_mut().flat_map(|copied| &mut copied.blobs) {
+                *put = received.get(&blob.digest).copied().unwrap_or(*put);
+            }
+            outcomes.share_copied(place, copied);
         }
-        self.copy_to_places(&root, places, &sent, &mut outcomes).await;
         Ok((outcomes.finish(), present))
     }
 
     /// Opens the places of the locations, each once.
-    async fn places(&self, to: &[(usize, &Location)], outcomes: &mut Pending) -> Vec<Place> {
+    async fn places<T>(&self, to: &[Location], outcomes: &mut Pending<T>) -> Vec<Place> {
         let mut places: Vec<Place> = Vec::new();
-        for (position, location) in to {
+        for (position, location) in to.iter().enumerate() {
             let known = places.iter_mut().find(|place| place.locations[0].1.is_beside(location));
             if let Some(place) = known {
-                place.locations.push((*position, (*location).clone()));
+                place.locations.push((position, location.clone()));
                 continue;
             }
             match self.sink(location).await {
                 Ok(sink) => {
-                    places.push(Place { sink, locations: vec![(*position, (*location).clone())], names: Vec::new() });
+                    places.push(Place { sink, locations: vec![(position, location.clone())], names: Vec::new() });
                 }
-                Err(error) => outcomes.0[*position] = Some(Err(error)),
+                Err(error) => outcomes.0[position] = Some(Err(error)),
             }
         }
         places
     }
 
-    /// Copies the missing parts to each place; `sent` are the blobs that were already copied from a pipe.
-    async fn copy_to_places(
-        &self,
-        root: &Root,
-        places: Vec<Place>,
-        sent: &[HashMap<Digest, Put>],
-        outcomes: &mut Pending,
-    ) {
-        // A place without a name for the root is skipped: every name given for it has failed.
-        let wanted = |place: &Place| !place.names.is_empty();
-        let targets: Vec<_> = places
-            .iter()
-            .filter(|place| wanted(place))
-            .map(|place| Target { sink: place.sink.clone(), names: place.names.clone() })
-            .collect();
-        if targets.is_empty() {
-            return;
-        }
-        let mut copied = copy_to_each(root, &targets, &self.copy_options(Vec::new())).await.into_iter();
-        for (number, place) in places.iter().enumerate().filter(|(_, place)| wanted(place)) {
-            let Some(outcome) = copied.next() else { return };
-            let sent = sent.get(number);
-            outcomes.share(
-                place,
-                outcome.map(|mut copied| {
-                    for (blob, put) in &mut copied.blobs {
-                        *put = sent.and_then(|sent| sent.get(&blob.digest).copied()).unwrap_or(*put);
-                    }
-                    copied
-                }),
-            );
-        }
+    async fn copy_to_places(&self, root: &Root, places: &[Place]) -> PerTarget<Copied> {
+        let target = |place: &Place| Target { sink: place.sink.clone(), names: place.names.clone() };
+        copy_to_each(root, &places.iter().map(target).collect::<Vec<_>>(), &self.copy_options(Vec::new())).await
     }
 }
 
@@ -145,7 +165,7 @@ struct Place {
 
 impl Place {
     /// Determines the names of a root in this place. A location without a valid name fails.
-    fn name(&mut self, root: &Root, from: &Location, outcomes: &mut Pending) {
+    fn name<T>(&mut self, root: &Root, from: &Location, outcomes: &mut Pending<T>) {
         for (position, location) in &self.locations {
             match naming(root, from, location) {
                 Ok(naming) => self.names.push(naming),
@@ -156,49 +176,57 @@ impl Place {
 }
 
 /// The results so far, by the position of the location.
-struct Pending(Vec<Option<Result<Copied>>>);
+struct Pending<T>(Vec<Option<Result<T>>>);
 
-impl Pending {
-    fn new(count: usize) -> Pending {
+impl<T> Pending<T> {
+    fn new(count: usize) -> Pending<T> {
         Pending((0..count).map(|_| None).collect())
     }
 
-    /// Records the errors of the places that failed while a pipe was read; returns the others with what they received.
-    fn of_tee(&mut self, tee: &Tee, places: Vec<Place>) -> (Vec<Place>, Vec<HashMap<Digest, Put>>) {
-        let mut live = (Vec::new(), Vec::new());
-        for (place, outcome) in places.into_iter().zip(tee.outcomes()) {
-            match outcome {
-                Ok(sent) => {
-                    live.0.push(place);
-                    live.1.push(sent);
-                }
-                Err(error) => self.share(&place, Err(error)),
-            }
-        }
-        live
+    /// Returns the positions of the locations of a place that have no result yet.
+    fn open(&self, place: &Place) -> Vec<usize> {
+        let positions = place.locations.iter().map(|(position, _)| *position);
+        positions.filter(|position| self.0[*position].is_none()).collect()
     }
 
-    /// Gives all locations of a place its result. The copied blobs are listed with the first one.
-    fn share(&mut self, place: &Place, outcome: Result<Copied>) {
-        let open = place.locations.iter().map(|(position, _)| *position).filter(|position| self.0[*position].is_none());
-        let open: Vec<_> = open.collect();
-        let (Some(first), rest) = (open.first(), open.get(1..).unwrap_or_default()) else { return };
+    /// Gives the first location of a place its result, and the others one that follows from it.
+    fn share(&mut self, place: &Place, outcome: Result<T>, other: impl Fn(&T) -> T) {
         match outcome {
-            Ok(copied) => {
-                let mut present = copied.clone();
-                present.blobs.iter_mut().for_each(|(_, put)| *put = Put::Present);
-                self.0[*first] = Some(Ok(copied));
-                rest.iter().for_each(|position| self.0[*position] = Some(Ok(present.clone())));
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                open.iter().for_each(|position| self.0[*position] = Some(Err(Error::again(&error))));
+            Err(error) => self.fail(place, error),
+            Ok(value) => {
+                for position in self.open(place).into_iter().skip(1) {
+                    self.0[position] = Some(Ok(other(&value)));
+                }
+                if let Some(first) = self.open(place).first() {
+                    self.0[*first] = Some(Ok(value));
+                }
             }
         }
     }
 
-    fn finish(self) -> PerTarget<Copied> {
-        let lost = || Err(Error::failed("copy to", "a place", std::io::Error::other("nothing was heard of it")));
+    /// Gives all locations of a place an error.
+    fn fail(&mut self, place: &Place, error: Error) {
+        if let [position] = self.open(place)[..] {
+            self.0[position] = Some(Err(error));
+            return;
+        }
+        let error = Arc::new(error);
+        self.open(place).into_iter().for_each(|position| self.0[position] = Some(Err(Error::again(&error))));
+    }
+
+    fn finish(self) -> PerTarget<T> {
+        let lost = || Err(Error::failed("copy to", "a place", std::io::Error::other("the copy returned no result")));
         self.0.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect()
+    }
+}
+
+impl Pending<Copied> {
+    /// Gives all locations of a place its result. The copied blobs are listed with the first one.
+    fn share_copied(&mut self, place: &Place, outcome: Result<Copied>) {
+        self.share(place, outcome, |copied| {
+            let mut present = copied.clone();
+            present.blobs.iter_mut().for_each(|(_, put)| *put = Put::Present);
+            present
+        });
     }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocikit_image::{
-    AnnotateOptions, Copied, CopyOptions, Error, Mismatch, Name, Naming, Observer, Orphan, PerTarget, Planned,
-    Referrers, Result, Root, Sink, Source, SourceExt, annotate, orphans,
+    AnnotateOptions, Copied, CopyOptions, Error, Name, Naming, Observer, Orphan, PerTarget, Planned, Referrers, Result,
+    Root, Sink, Source, SourceExt, annotate, orphans,
 };
 use ocikit_layout::{Compression, Dir, DockerList, OutputFile, Scratch, TarEdit, TarOptions, TarWriter};
 use ocikit_registry::Client;
@@ -191,11 +191,10 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of either side; [`Error::Mismatch`] if `to` has another digest.
+    /// Those of either side; [`Error::OtherDigest`] if `to` has another digest.
     pub async fn copy_root(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
-        let root = self.fit(root, to).await?;
-        let naming = naming(&root, from, to)?;
-        self.copy_to(&root, &self.sink(to).await?, vec![naming]).await
+        let mut copied = self.copy_root_to_each(root, from, std::slice::from_ref(to)).await.all()?;
+        Ok(copied.remove(0))
     }
 
     /// Pushes an image to several registries, repositories or tags in parallel. The image is opened once, and each blob
@@ -236,13 +235,17 @@ impl Session {
     ///
     /// Those of either side.
     pub async fn plan(&self, root: &Root, from: &Location, to: &Location) -> Result<Planned> {
-        let root = self.fit(root, to).await?;
-        let naming = naming(&root, from, to)?;
-        ocikit_image::plan(&root, &self.sink(to).await?, &self.copy_options(vec![naming])).await
+        let mut planned = self.plan_root_to_each(root, from, std::slice::from_ref(to)).await.all()?;
+        Ok(planned.remove(0))
     }
 
-    /// Returns the part of a root that a location can hold: a docker archive holds one image for one platform.
-    async fn fit(&self, root: &Root, to: &Location) -> Result<Root> {
+    /// Returns the part of a root that a copy to a location stores there: a docker archive holds one image for one
+    /// platform, that of [`SessionOptions::docker`] or of this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPlatform`] if an index has no image for that platform, [`Error::Unsupported`] for an artifact.
+    pub async fn fit(&self, root: &Root, to: &Location) -> Result<Root> {
         if !matches!(to, Location::DockerArchive { .. }) {
             return Ok(root.clone());
         }
@@ -475,8 +478,8 @@ async fn removable(place: &dyn Source, orphans: &[Orphan]) -> Result<Vec<(Name, 
 /// Returns the name of a root at the target of a copy.
 pub(crate) fn naming(root: &Root, from: &Location, to: &Location) -> Result<Naming> {
     if let Location::Registry(reference) = to {
-        if let Some(digest) = reference.digest().filter(|digest| **digest != root.digest()) {
-            return Err(Error::mismatch(digest, root.source(), Mismatch::Digest(root.digest())));
+        if reference.digest().is_some_and(|digest| *digest != root.digest()) {
+            return Err(Error::other_digest(to, from, root.digest()));
         }
         return Ok(Naming { tag: reference.tag().cloned(), ..Naming::default() });
     }
@@ -490,7 +493,7 @@ pub(crate) fn naming(root: &Root, from: &Location, to: &Location) -> Result<Nami
             Naming { tag, full: Some(whole.map_or(full, |whole| whole.to_string())), replaces: None }
         }
         (Name::Digest(digest), _) if digest != root.digest() => {
-            return Err(Error::mismatch(&digest, root.source(), Mismatch::Digest(root.digest())));
+            return Err(Error::other_digest(to, from, root.digest()));
         }
         (_, Location::Registry(reference)) => {
             let tagged = |tag| Reference::tagged(reference.repository().clone(), tag).to_string();

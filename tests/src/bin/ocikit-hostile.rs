@@ -1,4 +1,5 @@
-//! Writes the hostile archives into the directory that it is given: the small ones, which are kept, or with `--large` the others.
+//! Writes the hostile archives and their README.md to a directory: the small ones, which are kept in the repository, or with
+//! `--large` the others.
 
 use std::path::PathBuf;
 

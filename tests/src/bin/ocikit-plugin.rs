@@ -1,5 +1,6 @@
-//! Plugins that sign, by the name that this is started as: `notation-raw` makes signatures and `notation-whole` envelopes for
-//! notation, `sigstore-kms-…` signatures for cosign. Keys are files. Told to, it misbehaves.
+//! Signing plugins, selected by the name of the program: `notation-raw` returns signatures and `notation-whole` envelopes to
+//! notation, `notation-checks` verifies, and `sigstore-kms-…` returns signatures to cosign. Keys are files. The plugin
+//! configuration `errs=FAULT` selects a fault.
 
 use std::error::Error;
 use std::fs;
@@ -23,12 +24,12 @@ fn main() -> ExitCode {
 
 fn answer() -> Result<(), Box<dyn Error>> {
     let words: Vec<_> = std::env::args().collect();
-    let [program, first, rest @ ..] = &words[..] else { return Err("there is nothing to do".into()) };
+    let [program, first, rest @ ..] = &words[..] else { return Err("a command is missing".into()) };
     let name = program.rsplit('/').next().unwrap_or_default();
     let mut input = Vec::new();
     let answer = if name.starts_with("sigstore-kms-") {
-        let question: Value = serde_json::from_str(rest.first().ok_or("there is no question")?)?;
-        // Only a message comes on standard input, and cosign leaves it open otherwise.
+        let question: Value = serde_json::from_str(rest.first().ok_or("the request is missing")?)?;
+        // Standard input holds the message. Without a message, cosign leaves standard input open.
         if question["methodName"] != "publicKey" {
             std::io::stdin().read_to_end(&mut input)?;
         }
@@ -45,7 +46,7 @@ fn answer() -> Result<(), Box<dyn Error>> {
 fn kms(version: &str, question: &Value, message: &[u8]) -> Result<Value, Box<dyn Error>> {
     let options = &question["initOptions"];
     if version != "v1" || options["protocolVersion"] != "v1" {
-        return Err("another version".into());
+        return Err("unsupported protocol version".into());
     }
     let key = PrivateKey::from_pem(&fs::read(text(&options["keyResourceID"])?)?, None)?;
     match text(&question["methodName"])? {
@@ -67,7 +68,7 @@ fn kms(version: &str, question: &Value, message: &[u8]) -> Result<Value, Box<dyn
             let scheme = Scheme::of_cosign(key.public_key().kind());
             match key.public_key().verifies(scheme, message, &signature) {
                 true => Ok(json!({"verifySignature": {}})),
-                false => Err("it is wrong".into()),
+                false => Err("the signature is wrong".into()),
             }
         }
         other => Err(format!("{other} is not done").into()),
@@ -75,7 +76,7 @@ fn kms(version: &str, question: &Value, message: &[u8]) -> Result<Value, Box<dyn
 }
 
 fn notation(name: &str, command: &str, question: &Value) -> Result<Value, Box<dyn Error>> {
-    let name = name.strip_prefix("notation-").ok_or("it has another name")?;
+    let name = name.strip_prefix("notation-").ok_or("unknown program name")?;
     let config = &question["pluginConfig"];
     let errs = |how: &str| config["errs"] == how;
     if command == "get-plugin-metadata" {
@@ -105,11 +106,11 @@ fn notation(name: &str, command: &str, question: &Value) -> Result<Value, Box<dy
     }
     let key = PrivateKey::from_pem(&fs::read(text(&config["key"])?)?, None)?;
     let chain = Certificate::read_all(&fs::read(text(&config["chain"])?)?)?;
-    let scheme = Scheme::of_notation(key.public_key().kind()).ok_or("such keys are not used")?;
+    let scheme = Scheme::of_notation(key.public_key().kind()).ok_or("unsupported key type")?;
     let (spec, hash, algorithm, jose) = match scheme {
         Scheme::EcdsaP384Sha384 => ("EC-384", "SHA-384", "ECDSA-SHA-384", "ES384"),
         Scheme::RsaPssSha256 => ("RSA-2048", "SHA-256", "RSASSA-PSS-SHA-256", "PS256"),
-        _ => return Err("such keys are not used".into()),
+        _ => return Err("unsupported key type".into()),
     };
     let sign = |message: &[u8]| -> Result<Vec<u8>, Box<dyn Error>> {
         let signature = key.sign(scheme, message)?;
@@ -125,7 +126,7 @@ fn notation(name: &str, command: &str, question: &Value) -> Result<Value, Box<dy
         "describe-key" => Ok(json!({"keyId": id, "keySpec": spec})),
         "generate-signature" => {
             if question["keySpec"] != spec || question["hashAlgorithm"] != hash {
-                return Err("it is asked for another kind".into());
+                return Err("the request is for another key or hash".into());
             }
             let chain: Vec<_> = chain.iter().map(|certificate| STANDARD.encode(certificate.to_der())).collect();
             Ok(json!({"keyId": id, "signature": STANDARD.encode(sign(&payload()?)?), "signingAlgorithm": algorithm,
@@ -133,7 +134,7 @@ fn notation(name: &str, command: &str, question: &Value) -> Result<Value, Box<dy
         }
         "generate-envelope" => {
             if question["signatureEnvelopeType"] != "application/jose+json" {
-                return Err("it makes JWS only".into());
+                return Err("only JWS is supported".into());
             }
             let (now, mut more) = (jiff::Timestamp::now(), Vec::new());
             let time = |time: jiff::Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -177,10 +178,10 @@ const IDENTITY: &str = "SIGNATURE_VERIFIER.TRUSTED_IDENTITY";
 const REVOCATION: &str = "SIGNATURE_VERIFIER.REVOCATION_CHECK";
 
 fn text(value: &Value) -> Result<&str, Box<dyn Error>> {
-    value.as_str().ok_or_else(|| "something is missing".into())
+    value.as_str().ok_or_else(|| "a field is missing".into())
 }
 
-/// The two numbers of an ECDSA signature of fewer than 128 bytes, each in so many.
+/// Converts an ECDSA signature of fewer than 128 bytes from DER to two integers of this length each.
 fn fixed(der: &[u8], length: usize) -> Vec<u8> {
     let (mut rest, mut fixed) = (&der[2..], Vec::new());
     while let [2, size, ..] = rest {

@@ -1,4 +1,4 @@
-//! The program, for tests to start.
+//! The program under test.
 
 use std::process::ExitCode;
 

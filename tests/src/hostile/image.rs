@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::tar::RawTar;
 
-/// An image in the making. Its parts may lie; its blobs have the names that its descriptors have.
+/// The blobs and root descriptors of an image. A blob is stored under the digest of its descriptor, even if that is wrong.
 #[derive(Debug, Clone)]
 pub(super) struct Parts {
     pub(super) blobs: Vec<(Descriptor, Vec<u8>)>,
@@ -18,7 +18,7 @@ impl Parts {
         Parts { blobs: Vec::new(), roots: Vec::new() }
     }
 
-    /// The image that everything is about: one small layer.
+    /// Returns the base image of the hostile archives, with one small layer.
     pub(super) fn image() -> Parts {
         let mut parts = Parts::new();
         let layer = RawTar::default().file("etc/motd", b"hello\n").end();
@@ -39,7 +39,7 @@ impl Parts {
         (self.put(MediaType::OCI_LAYER_GZIP, bytes), Digest::sha256_of(content))
     }
 
-    /// Config, manifest and root for these layers.
+    /// Adds a config, a manifest and a root for these layers.
     pub(super) fn finish(&mut self, layers: Vec<(Descriptor, Digest)>) -> Descriptor {
         let diff_ids: Vec<_> = layers.iter().map(|(_, diff_id)| diff_id).collect();
         let config = json!({
@@ -54,12 +54,12 @@ impl Parts {
         root
     }
 
-    /// The layer, the config and the manifest of [`Parts::image`].
+    /// Returns the layer of [`Parts::image`].
     pub(super) fn layer(&self) -> &Descriptor {
         &self.blobs[0].0
     }
 
-    /// The blobs as entries.
+    /// Returns a tar with the blobs.
     pub(super) fn blob_entries(&self) -> RawTar {
         let mut tar = RawTar::default();
         for (descriptor, bytes) in &self.blobs {
@@ -68,7 +68,7 @@ impl Parts {
         tar
     }
 
-    /// All entries with this list of roots.
+    /// Returns a tar with the blobs, this `index.json`, and `oci-layout`.
     pub(super) fn entries_with(&self, index: &[u8]) -> RawTar {
         let mut tar = self.blob_entries();
         tar.file("index.json", index).file("oci-layout", LAYOUT);
@@ -96,7 +96,7 @@ pub(super) fn compressed(compression: Compression, content: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// Zeros, compressed, without ever having them all.
+/// Compresses zeros as a stream, without allocating them.
 pub(super) fn compressed_zeros(compression: Compression, length: u64) -> Vec<u8> {
     let mut encoder = Encoder::new(compression, Vec::new()).expect("an encoder");
     std::io::copy(&mut std::io::Read::take(std::io::repeat(0), length), &mut encoder).expect("memory");

@@ -1,16 +1,16 @@
 use ocikit_archive::{END, padding};
 
-/// A tar in the making, every field as it is wanted, whether that makes sense or not.
+/// A tar writer that accepts invalid fields.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RawTar(Vec<u8>);
 
-/// One header.
+/// The fields of a tar header.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Raw<'a> {
     pub(super) name: &'a [u8],
     pub(super) kind: u8,
     pub(super) link: &'a [u8],
-    /// The twelve bytes of the size field; `None` for the size that the content has.
+    /// The twelve bytes of the size field, or `None` for the size of the content.
     pub(super) size: Option<[u8; 12]>,
 }
 
@@ -52,14 +52,14 @@ impl RawTar {
         self.entry(Raw::file(name), content)
     }
 
-    /// Content without a header, padded.
+    /// Appends content without a header, padded to a multiple of 512 bytes.
     pub(super) fn bytes(&mut self, content: &[u8]) -> &mut RawTar {
         self.0.extend(content);
         self.0.extend(&END[..padding(content.len() as u64) as usize]);
         self
     }
 
-    /// The archive without an end.
+    /// Returns the archive without the end-of-archive blocks.
     pub(super) fn open(&self) -> Vec<u8> {
         self.0.clone()
     }
@@ -75,7 +75,7 @@ pub(super) fn octal(number: u64) -> [u8; 12] {
     field
 }
 
-/// A number in the form for those that do not fit: the first bit set, the rest in base 256.
+/// Encodes a number in base 256, with the first bit set (a GNU extension for numbers that do not fit in octal).
 pub(super) fn binary(number: i64) -> [u8; 12] {
     let mut field = if number < 0 { [0xff; 12] } else { [0; 12] };
     field[4..].copy_from_slice(&number.to_be_bytes());

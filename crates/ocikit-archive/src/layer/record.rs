@@ -1,5 +1,7 @@
 //! Converts a header to an entry of a layer.
 
+use std::fmt;
+
 use tar_core::{EntryType, PaxExtensions};
 
 use crate::error::Result;
@@ -18,25 +20,26 @@ pub(crate) struct Record {
 
 pub(crate) fn record(found: &Found<'_>) -> Result<Record> {
     let parsed = &found.parsed;
-    let refuse = |problem: String| invalid(found.start, problem);
     if parsed.path.contains(&0) {
-        return Err(refuse("a name has a zero byte in it".to_owned()));
+        return Err(invalid(found.start, "a name has a zero byte in it"));
     }
     let path = Path::confined(&parsed.path);
     let kind = match meaning(&path) {
         Meaning::File => None,
         Meaning::Whiteout(whiteout) => Some(Kind::Whiteout(whiteout)),
         Meaning::Leftover => return Ok(Record { entry: None, sparse: None }),
-        Meaning::Senseless => return Err(refuse(format!("`{path}` is a whiteout without a valid name"))),
+        Meaning::Senseless => {
+            return Err(invalid(found.start, format_args!("`{path}` is a whiteout without a valid name")));
+        }
     };
-    let extended = extended(found).map_err(refuse)?;
+    let extended = extended(found)?;
     let sparse = match &found.sparse {
         None => None,
-        Some((map, size)) => Some(Sparse::new(map, *size, parsed.size).map_err(refuse)?),
+        Some((map, size)) => Some(Sparse::new(map, *size, parsed.size, found.start)?),
     };
     let kind = match kind {
         Some(kind) => kind,
-        None => kind_of(found, sparse.as_ref()).map_err(refuse)?,
+        None => kind_of(found, sparse.as_ref())?,
     };
     let text = |name: &Option<std::borrow::Cow<'_, [u8]>>| {
         name.as_deref().map(|name| String::from_utf8_lossy(name).into_owned().into_boxed_str())
@@ -59,13 +62,13 @@ pub(crate) fn record(found: &Found<'_>) -> Result<Record> {
     Ok(Record { entry: Some(Entry { path, kind, metadata }), sparse })
 }
 
-fn kind_of(found: &Found<'_>, sparse: Option<&Sparse>) -> Result<Kind, String> {
+fn kind_of(found: &Found<'_>, sparse: Option<&Sparse>) -> Result<Kind> {
     let parsed = &found.parsed;
     let target = parsed.link_target.as_deref().unwrap_or_default();
     let (major, minor) = (parsed.dev_major.unwrap_or_default(), parsed.dev_minor.unwrap_or_default());
     Ok(Kind::File(match parsed.entry_type {
         EntryType::Link | EntryType::Symlink if target.is_empty() || target.contains(&0) => {
-            return Err("a link leads nowhere".to_owned());
+            return Err(invalid(found.start, "a link has no target"));
         }
         EntryType::Link => return Ok(Kind::HardLink { target: Path::confined(target) }),
         EntryType::Regular | EntryType::Continuous if parsed.path.ends_with(b"/") => FileKind::Directory,
@@ -77,7 +80,10 @@ fn kind_of(found: &Found<'_>, sparse: Option<&Sparse>) -> Result<Kind, String> {
         EntryType::Char => FileKind::CharacterDevice { major, minor },
         EntryType::Block => FileKind::BlockDevice { major, minor },
         EntryType::Fifo => FileKind::Fifo,
-        other => return Err(format!("unknown entry type `{}`", char::from(other.to_byte()).escape_default())),
+        other => {
+            let other = char::from(other.to_byte()).escape_default();
+            return Err(invalid(found.start, format_args!("unknown entry type `{other}`")));
+        }
     }))
 }
 
@@ -89,17 +95,21 @@ struct Extended {
 
 /// Parses the numbers of an extended header again: the parser ignores invalid ones, which is acceptable only for times
 /// that are out of its range.
-fn extended(found: &Found<'_>) -> Result<Extended, String> {
+fn extended(found: &Found<'_>) -> Result<Extended> {
+    let refuse = |problem: &dyn fmt::Display| invalid(found.start, problem);
     let mut extended = Extended::default();
     let mut sized = false;
     let mut mapped_inside = false;
     for item in PaxExtensions::new(found.parsed.pax.unwrap_or_default()) {
-        let item = item.map_err(|error| error.to_string())?;
+        let item = item.map_err(|error| refuse(&error))?;
         let Ok(key) = item.key() else { continue };
-        let value = || item.value().map_err(|_| format!("`{key}` is not text"));
-        let number = || value()?.parse::<u64>().map_err(|_| format!("`{key}` is not a number"));
+        let value = || item.value().map_err(|_| refuse(&format_args!("`{key}` is not text")));
+        let number = || value()?.parse::<u64>().map_err(|_| refuse(&format_args!("`{key}` is not a number")));
         match key {
-            "mtime" => extended.modified = Some(time(value()?).ok_or_else(|| format!("`{key}` is not a time"))?),
+            "mtime" => {
+                let modified = time(value()?).ok_or_else(|| refuse(&format_args!("`{key}` is not a time")))?;
+                extended.modified = Some(modified);
+            }
             "size" => {
                 number()?;
                 sized = true;
@@ -113,12 +123,12 @@ fn extended(found: &Found<'_>) -> Result<Extended, String> {
             _ => {}
         }
         if key.starts_with("GNU.sparse.") && found.sparse.is_none() {
-            return Err("a sparse file whose map cannot be read".to_owned());
+            return Err(refuse(&"a sparse file whose map cannot be read"));
         }
     }
     if sized && mapped_inside {
         // Readers disagree whether the size includes the map.
-        return Err("a sparse file whose size is in its extended header".to_owned());
+        return Err(refuse(&"a sparse file whose size is in its extended header"));
     }
     Ok(extended)
 }

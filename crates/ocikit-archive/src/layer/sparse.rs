@@ -2,6 +2,9 @@ use std::io::{self, Read};
 
 use tar_core::SparseEntry;
 
+use crate::error::Result;
+use crate::scan::invalid;
+
 /// The stored parts of a sparse file; the rest is zeros.
 #[derive(Debug, Clone)]
 pub(crate) struct Sparse {
@@ -16,20 +19,21 @@ pub(crate) struct Sparse {
 const MAX_SPARSE_FILE_BYTES: u64 = 1 << 40;
 
 impl Sparse {
-    /// Checks a map against the size of the file and the number of stored bytes.
-    pub(crate) fn new(map: &[SparseEntry], size: u64, stored: u64) -> Result<Sparse, String> {
+    /// Checks a map against the size of the file and the number of stored bytes. `offset` is that of the entry.
+    pub(crate) fn new(map: &[SparseEntry], size: u64, stored: u64, offset: u64) -> Result<Sparse> {
         if size > MAX_SPARSE_FILE_BYTES {
-            return Err(format!("a sparse file claims {size} bytes"));
+            return Err(invalid(offset, format_args!("a sparse file claims {size} bytes")));
         }
         let mut end = 0;
         let mut sum = 0;
         for part in map {
             let next = part.offset.checked_add(part.length).filter(|next| *next <= size && part.offset >= end);
-            end = next.ok_or("the map of a sparse file is out of order")?;
+            end = next.ok_or_else(|| invalid(offset, "the map of a sparse file is out of order"))?;
             sum += part.length;
         }
         if sum != stored {
-            return Err(format!("the map of a sparse file has {sum} bytes, but {stored} are stored"));
+            let problem = format_args!("the map of a sparse file has {sum} bytes, but {stored} are stored");
+            return Err(invalid(offset, problem));
         }
         let parts = map.iter().filter(|part| part.length > 0).copied().collect();
         Ok(Sparse { parts, size, position: 0, part: 0 })
@@ -74,7 +78,7 @@ mod tests {
     }
 
     fn read(map: &[SparseEntry], size: u64, mut stored: &[u8], step: usize) -> Vec<u8> {
-        let mut sparse = Sparse::new(map, size, stored.len() as u64).unwrap();
+        let mut sparse = Sparse::new(map, size, stored.len() as u64, 0).unwrap();
         let mut found = Vec::new();
         let mut buffer = vec![1; step];
         loop {
@@ -105,7 +109,7 @@ mod tests {
             (&[part(0, 2)], 3, 3),
             (&[], u64::MAX, 0),
         ] {
-            assert!(Sparse::new(map, size, stored).is_err(), "{map:?}");
+            assert!(Sparse::new(map, size, stored, 0).is_err(), "{map:?}");
         }
     }
 }

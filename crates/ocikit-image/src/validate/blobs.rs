@@ -3,18 +3,17 @@ use std::sync::Arc;
 use futures::StreamExt;
 use ocikit_archive::layer::Budget;
 use ocikit_spec::{Algorithm, Descriptor, Digest};
-use tokio::task::JoinSet;
 
 use super::contents::{Contents, look_into};
 use super::documents::{At, fault_of};
 use super::report::{Fault, Problem, Report};
 use super::{ValidateDepth, ValidateOptions};
 use crate::bridge::consume;
-use crate::copy::{Observed, Progress};
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{Event, Progress};
 use crate::root::Layer;
 use crate::source::{Source, SourceExt};
+use crate::tasks::Tasks;
 
 /// A blob to read, and what to check.
 #[derive(Debug)]
@@ -36,51 +35,27 @@ pub(super) async fn check_all(
     report: &mut Report,
 ) -> Result<()> {
     let progress = Progress(options.observer.clone());
-    let bytes = blobs.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.descriptor.size));
-    progress.event(Event::Planned { blobs: blobs.len(), bytes });
-    let source: Arc<dyn Source> = match &options.observer {
-        Some(observer) => Arc::new(Observed { source: source.clone(), observer: observer.clone() }),
-        None => source.clone(),
-    };
+    progress.planned(blobs.iter().map(|blob| &blob.descriptor));
+    let source = &progress.of_reads(source);
     let budget = Budget::new();
-    let mut running = JoinSet::new();
-    let mut waiting = blobs.into_iter().enumerate();
-    let mut found: Vec<(usize, Vec<Problem>)> = Vec::new();
-    loop {
-        while running.len() < options.jobs.max(1)
-            && let Some((position, blob)) = waiting.next()
-        {
-            let (source, progress, budget) = (source.clone(), progress.clone(), budget.clone());
-            let (depth, most) = (options.depth, options.max_inflated_bytes);
-            running.spawn(async move {
-                progress.event(Event::Started { blob: &blob.descriptor });
-                let problems = check(&source, &blob, depth, most, &budget).await?;
-                progress.event(Event::Checked { blob: &blob.descriptor });
-                Ok::<_, Error>((position, blob.descriptor.size, problems))
-            });
+    let task = |blob: Blob| {
+        let (source, progress, budget) = (source.clone(), progress.clone(), budget.clone());
+        let (depth, most) = (options.depth, options.max_inflated_bytes);
+        async move {
+            progress.event(Event::Started { blob: &blob.descriptor });
+            let problems = check(&source, &blob, depth, most, &budget).await?;
+            progress.event(Event::Checked { blob: &blob.descriptor });
+            Ok::<_, Error>((blob.descriptor.size, problems))
         }
-        let Some(finished) = running.join_next().await else { break };
-        let (position, size, problems) = match finished {
-            Ok(finished) => finished?,
-            Err(failure) => match failure.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => {
-                    let error = std::io::Error::other("the runtime is shutting down");
-                    return Err(Error::failed("read", &source, error));
-                }
-            },
-        };
+    };
+    for (size, problems) in Tasks::new().run(blobs, options.jobs, |_| false, task).await? {
         if !problems.iter().any(|problem| problem.fault == Fault::Missing) {
             report.blobs += 1;
             report.bytes = report.bytes.saturating_add(size);
         }
-        if !problems.is_empty() {
-            found.push((position, problems));
+        for problem in problems {
+            report.add(problem, options.max_problems);
         }
-    }
-    found.sort_by_key(|(position, _)| *position);
-    for problem in found.into_iter().flat_map(|(_, problems)| problems) {
-        report.add(problem, options.max_problems);
     }
     Ok(())
 }

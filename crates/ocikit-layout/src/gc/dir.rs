@@ -7,8 +7,8 @@ use ocikit_image::bridge::blocking;
 use ocikit_image::{Error, Result};
 use ocikit_spec::{Algorithm, Digest};
 
+use super::options::{Collected, GcOptions, Removed};
 use super::reach::reachable;
-use super::{Collected, GcOptions, Removed};
 use crate::Dir;
 use crate::dir::{BLOBS, lock};
 use crate::folder::Folder;

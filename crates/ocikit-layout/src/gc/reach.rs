@@ -5,7 +5,7 @@ use ocikit_image::walk::{Edge, Found, Path, Walk, children};
 use ocikit_image::{Error, Result, Source};
 use ocikit_spec::{Content, Descriptor, Digest, Index};
 
-use super::GcOptions;
+use super::options::GcOptions;
 use crate::roots::INDEX_JSON;
 use crate::unlisted::Unlisted;
 

@@ -8,8 +8,8 @@ use ocikit_image::bridge::blocking;
 use ocikit_image::{Error, Result};
 use ocikit_spec::Digest;
 
+use super::options::{Collected, GcOptions, Removed};
 use super::reach::reachable;
-use super::{Collected, GcOptions, Removed};
 use crate::Tar;
 use crate::docker::{MANIFEST_JSON, listed_in};
 use crate::edit::is_filler;

@@ -20,6 +20,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard};
 use crate::credentials::{Credential, Keychain, Secret};
 use crate::endpoint::Endpoint;
 use crate::http::address::Reach;
+use crate::http::problem::Problem;
 use crate::http::redirect;
 use crate::http::send::{Http, Reply, Request};
 use crate::http::transport::lock;
@@ -295,6 +296,34 @@ impl Authenticator {
             Scheme::Direct => direct(&credential).is_some(),
             Scheme::Bearer(_) => true,
         })
+    }
+
+    /// Returns why the registry, or its token service, rejects the credential for a repository; `None` if there is no
+    /// credential or it is accepted. A registry that hides repositories answers 404 to a rejected credential too.
+    pub(crate) async fn rejection(&self, http: &Http, endpoint: &Endpoint, access: &Access) -> Option<String> {
+        let host = self.host(endpoint);
+        let credential = self.credential(http, &host, endpoint, &access.path).await?;
+        let scheme = lock(&host.scheme).clone();
+        match scheme {
+            // Without a challenge no credential is sent.
+            Scheme::Unknown | Scheme::Nothing => None,
+            Scheme::Bearer(realm) if !matches!(credential, Credential::Bearer(_)) => {
+                self.token(http, &host, endpoint, realm, access).await.ok()?.missing
+            }
+            Scheme::Bearer(_) | Scheme::Direct => {
+                let mut request = Request::new(Method::GET, endpoint.url(""));
+                request.authorization = Some(direct(&credential)?);
+                let reply = Box::pin(http.send(&request, &endpoint.tls)).await.ok()?;
+                let is_rejected = reply.direct && reply.answer.status == 401;
+                if is_rejected { Some(Problem::of(reply).await.text) } else { None }
+            }
+        }
+    }
+
+    /// Returns where the credential for a repository comes from, if there is one and its keychain names it.
+    pub(crate) async fn origin(&self, http: &Http, endpoint: &Endpoint, path: &str) -> Option<String> {
+        self.credential(http, &self.host(endpoint), endpoint, path).await?;
+        self.keychain.origin(&endpoint.registry, path).await
     }
 
     /// Returns the error of a refused request if there is one: a missing token, or a credential that could not be read.

@@ -60,6 +60,12 @@ pub trait Keychain: Debug + Send + Sync + 'static {
     /// [`credential_failed`](crate::RequestObserver::credential_failed) of its observer and makes requests without a
     /// credential. If they are refused, the error names this one.
     async fn credential(&self, registry: &Registry, path: &str) -> Result<Option<Credential>>;
+
+    /// Returns where that credential comes from, for the error of a request that was refused: a file, a variable or a
+    /// flag. It must contain no secret. `None` if there is no credential or its origin has no name.
+    async fn origin(&self, _registry: &Registry, _path: &str) -> Option<String> {
+        None
+    }
 }
 
 /// A keychain without credentials.
@@ -110,6 +116,35 @@ impl Keychain for Keychains {
         }
         failure.map_or(Ok(None), Err)
     }
+
+    async fn origin(&self, registry: &Registry, path: &str) -> Option<String> {
+        for keychain in &self.0 {
+            if let Ok(Some(_)) = keychain.credential(registry, path).await {
+                return keychain.origin(registry, path).await;
+            }
+        }
+        None
+    }
+}
+
+/// A keychain whose credentials all come from one place, which errors name.
+#[derive(Debug, Clone)]
+pub struct Named<K> {
+    /// Where the credentials come from, for example `the environment variable TOKEN`.
+    pub origin: String,
+    /// The credentials.
+    pub keychain: K,
+}
+
+#[async_trait]
+impl<K: Keychain> Keychain for Named<K> {
+    async fn credential(&self, registry: &Registry, path: &str) -> Result<Option<Credential>> {
+        self.keychain.credential(registry, path).await
+    }
+
+    async fn origin(&self, _: &Registry, _: &str) -> Option<String> {
+        Some(self.origin.clone())
+    }
 }
 
 #[cfg(test)]
@@ -126,5 +161,12 @@ mod tests {
         let other: Registry = "ghcr.io".parse().unwrap();
         assert_eq!(keychains.credential(&hub, "").await.unwrap(), Some(Credential::password("hub", "p")));
         assert_eq!(keychains.credential(&other, "a/b").await.unwrap(), Some(Credential::password("any", "p")));
+        let named = |origin: &str, keychain| Arc::new(Named { origin: origin.to_owned(), keychain });
+        let hub_only = Fixed { registry: Some(hub.clone()), credential: Credential::password("hub", "p") };
+        let any = Fixed { registry: None, credential: Credential::password("any", "p") };
+        let keychains = Keychains(vec![Arc::new(Anonymous), named("a flag", hub_only), named("a file", any)]);
+        assert_eq!(keychains.origin(&hub, "").await.unwrap(), "a flag");
+        assert_eq!(keychains.origin(&other, "a/b").await.unwrap(), "a file");
+        assert_eq!(Keychains::default().origin(&other, "a/b").await, None);
     }
 }

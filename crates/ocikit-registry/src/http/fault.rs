@@ -7,6 +7,8 @@ use ocikit_image::retry::causes;
 use ocikit_image::{Error, NoAnswer};
 
 use super::address::{OutOfReach, Unresolved};
+use super::certificate;
+use super::proxy_failure::ProxyFailure;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -37,9 +39,9 @@ impl Fault {
         matches!(self, Fault::Final(_) | Fault::SpeaksTls | Fault::Slow(_) | Fault::Payload(_) | Fault::Setup(_))
     }
 
-    /// Returns whether a retry rarely helps: nothing listens on the port, or name resolution failed.
+    /// Returns whether a retry rarely helps: nothing listens on the port, name resolution failed, or the proxy refuses.
     pub(crate) fn is_lasting(&self) -> bool {
-        matches!(self.cause(), NoAnswer::ConnectionRefused | NoAnswer::NameResolution)
+        matches!(self.cause(), NoAnswer::ConnectionRefused | NoAnswer::NameResolution | NoAnswer::Proxy)
     }
 
     pub(crate) fn cause(&self) -> NoAnswer {
@@ -58,13 +60,17 @@ fn cause_of(error: &(dyn StdError + 'static)) -> Option<NoAnswer> {
     if error.is::<OutOfReach>() {
         return Some(NoAnswer::OutOfReach);
     }
+    if error.is::<ProxyFailure>() {
+        return Some(NoAnswer::Proxy);
+    }
     if error.is::<Unresolved>() {
         return Some(NoAnswer::NameResolution);
     }
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         // The first byte of an HTTP answer is not a TLS record type.
         let is_http = matches!(error, rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
-        return Some(if is_http { NoAnswer::SpeaksPlainHttp } else { NoAnswer::Tls });
+        let problem = certificate::problem(error).map(|(cause, _)| cause);
+        return Some(if is_http { NoAnswer::SpeaksPlainHttp } else { problem.unwrap_or(NoAnswer::Tls) });
     }
     match error.downcast_ref::<io::Error>().map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => Some(NoAnswer::ConnectionRefused),
@@ -80,14 +86,18 @@ impl fmt::Display for Fault {
             (_, NoAnswer::SpeaksPlainHttp) => f.write_str("the server speaks plain HTTP, not TLS"),
             (_, NoAnswer::SpeaksTls) => f.write_str("the server speaks TLS, not plain HTTP"),
             (Fault::Final(error) | Fault::Unsent(error) | Fault::Cut(error), cause) => {
-                match causes(&**error).find(|error| cause_of(*error).is_some()) {
-                    Some(error) if cause == NoAnswer::Tls => write!(f, "TLS failed: {error}"),
-                    Some(error) if cause == NoAnswer::TimedOut => {
+                let named = causes(&**error).find(|error| cause_of(*error).is_some());
+                match (named, named.and_then(|error| error.downcast_ref::<rustls::Error>())) {
+                    (_, Some(error)) => match certificate::problem(error) {
+                        Some((_, problem)) => write!(f, "TLS failed: {problem}"),
+                        None => write!(f, "TLS failed: {error}"),
+                    },
+                    (Some(error), None) if cause == NoAnswer::TimedOut => {
                         f.write_str("timed out: ")?;
                         write_chain(f, error)
                     }
-                    Some(error) => write!(f, "{error}"),
-                    None => write_chain(f, &**error),
+                    (Some(error), None) => write!(f, "{error}"),
+                    (None, None) => write_chain(f, &**error),
                 }
             }
             (Fault::Silent(time), _) => write!(f, "timed out: nothing was received for {} s", time.as_secs_f64()),
@@ -148,7 +158,16 @@ mod tests {
             (Fault::Unsent(io(io::ErrorKind::ConnectionRefused)), NoAnswer::ConnectionRefused, "connection refused"),
             (Fault::Final(tls(http)), NoAnswer::SpeaksPlainHttp, "the server speaks plain HTTP, not TLS"),
             (Fault::SpeaksTls, NoAnswer::SpeaksTls, "the server speaks TLS, not plain HTTP"),
-            (Fault::Final(tls(issuer)), NoAnswer::Tls, "TLS failed: invalid peer certificate: UnknownIssuer"),
+            (
+                Fault::Final(tls(issuer)),
+                NoAnswer::UntrustedCertificate,
+                "TLS failed: no trusted certificate authority issued the server's certificate",
+            ),
+            (
+                Fault::Final(tls(rustls::Error::DecryptError)),
+                NoAnswer::Tls,
+                "TLS failed: cannot decrypt peer's message",
+            ),
             (Fault::Silent(Duration::from_secs(5)), NoAnswer::TimedOut, "timed out: nothing was received for 5 s"),
             (Fault::Unsent(io(io::ErrorKind::TimedOut)), NoAnswer::TimedOut, "timed out: timed out"),
             (Fault::Cut("reset".into()), NoAnswer::Other, "reset"),

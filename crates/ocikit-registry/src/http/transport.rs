@@ -9,12 +9,13 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use ocikit_image::{Body, Error, NoAnswer, Result, bridge};
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, USER_AGENT};
-use reqwest::{Method, Proxy, Url, Version};
+use reqwest::{Method, Proxy, StatusCode, Url, Version};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::address::{OutOfReach, Reach, Resolver, Zone};
 use super::fault::{Fault, classify};
+use super::proxy_failure::{self, ProxyFailure};
 use super::spare::{LostConnections, SPARE_RTT, SpareLayer, SpareQueue, SpareRole};
 use super::stall::StallWatch;
 use super::tls;
@@ -282,8 +283,8 @@ impl Transport {
         if !reach.permits_url(&url) {
             return Err(Fault::Final(Box::new(OutOfReach::private(url.host_str().unwrap_or_default()))));
         }
-        let is_proxied = self.proxy(&url).is_some();
-        if is_proxied {
+        let proxy = self.proxy(&url);
+        if proxy.is_some() {
             reach.permits_by_proxy(&url).await.map_err(|error| Fault::Final(Box::new(error)))?;
         }
         let lane = if lock(&self.http1_only).contains(&server) { Lane::Small } else { lane };
@@ -314,12 +315,17 @@ impl Transport {
             timeouts.answer = timeouts.answer.min(timeouts.document);
         }
         match stall_watch.watch(request.send(), &timeouts).await {
+            // The proxy of a plain HTTP request answers in place of the server.
+            Ok(Ok(response)) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED && proxy.is_some() => {
+                let proxy = proxy.as_deref().map_or("", String::as_str);
+                Err(Fault::Final(Box::new(ProxyFailure::needs_credentials(proxy))))
+            }
             Ok(Ok(response)) => {
                 answered.store(true, Ordering::Relaxed);
                 if tls.is_some() && lane == Lane::Small && response.version() < Version::HTTP_2 {
                     lock(&self.http1_only).insert(server);
                 }
-                let address = response.remote_addr().filter(|_| !is_proxied);
+                let address = response.remote_addr().filter(|_| proxy.is_none());
                 Ok(Answer {
                     status: response.status().as_u16(),
                     headers: response.headers().clone(),
@@ -332,7 +338,11 @@ impl Transport {
             }
             Ok(Err(error)) => {
                 lost.count();
-                Err(stall_watch.problem().map_or_else(|| classify(error), Fault::Payload))
+                let fault = stall_watch.problem().map_or_else(|| classify(error), Fault::Payload);
+                Err(match proxy {
+                    Some(proxy) => proxy_failure::attribute(fault, &proxy, &server.0),
+                    None => fault,
+                })
             }
             Err(silent) => {
                 lost.count();

@@ -96,6 +96,19 @@ impl RemoteRepository {
         Ok(RemoteRepository(Arc::new(Remote { target: itself, inner, repository, reads, state: Mutex::default() })))
     }
 
+    /// Adds to an error what is known about the credential. Once the repository has returned a manifest, it does not hide,
+    /// and 404 means that something does not exist.
+    async fn explain_denial<T>(&self, outcome: Result<T>) -> Result<T> {
+        let Remote { inner, target, state, .. } = &*self.0;
+        match outcome {
+            Err(error @ (Error::NotFound { .. } | Error::Refused { .. })) if !lock(state).documents.is_empty() => {
+                Err(error)
+            }
+            Err(error) => Err(inner.explain_denial(target, error).await),
+            outcome => outcome,
+        }
+    }
+
     /// Returns the name of the repository.
     pub fn name(&self) -> &Repository {
         &self.0.repository
@@ -117,7 +130,7 @@ impl RemoteRepository {
                     let key = &key;
                     async move { manifests::head(&self.0.inner, &target, key).await }
                 };
-                self.read(mirror_scope(&key), head).await
+                self.explain_denial(self.read(mirror_scope(&key), head).await).await
             }
             None => Ok(None),
         }
@@ -140,7 +153,7 @@ impl RemoteRepository {
     /// As [`RemoteRepository::tags`].
     pub async fn tags_part(&self, options: &ListOptions) -> Result<Vec<Tag>> {
         let list = |target: Arc<Target>| async move { tags::list(&self.0.inner, &target, options).await.map(Some) };
-        let listed = self.read(MirrorScope::All, list).await?;
+        let listed = self.explain_denial(self.read(MirrorScope::All, list).await).await?;
         let invalid = |error| Error::protocol(self, format!("its list of tags cannot be used: {error}"));
         listed.unwrap_or_default().iter().map(|tag| tag.parse().map_err(invalid)).collect()
     }
@@ -163,7 +176,8 @@ impl RemoteRepository {
     /// [`Error::NotFound`], and [`Error::Refused`] by registries that delete manifests only by digest. The manifest is
     /// not deleted instead, since its other tags would be lost.
     pub async fn delete_tag(&self, tag: &Tag) -> Result<()> {
-        manifests::delete(&self.0.inner, &self.0.target, &ManifestKey::Tag(tag.clone())).await
+        let deleted = manifests::delete(&self.0.inner, &self.0.target, &ManifestKey::Tag(tag.clone())).await;
+        self.explain_denial(deleted).await
     }
 
     /// Deletes a tag from a registry that deletes manifests only by digest: moves the tag to a placeholder manifest

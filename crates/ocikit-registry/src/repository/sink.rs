@@ -19,11 +19,11 @@ impl Sink for RemoteRepository {
     }
 
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
-        if descriptor.media_type.is_document() {
-            self.put_document(descriptor, from).await
-        } else {
-            self.put_blob(descriptor, from).await
-        }
+        let put = match descriptor.media_type.is_document() {
+            true => self.put_document(descriptor, from).await,
+            false => self.put_blob(descriptor, from).await,
+        };
+        self.explain_denial(put).await
     }
 
     async fn confirm(&self, root: &Descriptor) -> Result<()> {

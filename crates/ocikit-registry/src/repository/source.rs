@@ -14,31 +14,36 @@ use crate::{blobs, download, referrers};
 #[async_trait]
 impl Source for RemoteRepository {
     async fn resolve(&self, name: &Name) -> Result<Descriptor> {
-        let found = match key(name) {
-            Some(key) => self.manifest(&key).await?,
-            None => None,
+        let find = || async {
+            let found = match key(name) {
+                Some(key) => self.manifest(&key).await?,
+                None => None,
+            };
+            found.map(|found| found.descriptor).ok_or_else(|| Error::not_found(name, self))
         };
-        found.map(|found| found.descriptor).ok_or_else(|| Error::not_found(name, self))
+        self.explain_denial(find().await).await
     }
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         // The config of an image is small whether it is read or copied.
         let is_config = descriptor.media_type.is_image_config() && descriptor.size <= MAX_DOCUMENT_SIZE;
-        self.open_within(descriptor, range, if is_config { TimeLimit::Document } else { TimeLimit::None }).await
+        let limit = if is_config { TimeLimit::Document } else { TimeLimit::None };
+        self.explain_denial(self.open_within(descriptor, range, limit).await).await
     }
 
     async fn open_small(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        self.open_within(descriptor, range, TimeLimit::Document).await
+        self.explain_denial(self.open_within(descriptor, range, TimeLimit::Document).await).await
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
         let Remote { inner, .. } = &*self.0;
-        if !descriptor.media_type.is_document() {
-            let exists = |target: Arc<Target>| async move {
-                let (digest, size) = (&descriptor.digest, descriptor.size);
-                let found = blobs::exists(inner, &target, &target.access(), digest, size).await?;
-                Ok(found.then_some(()))
-            };
+        let is_document = descriptor.media_type.is_document();
+        let exists = |target: Arc<Target>| async move {
+            let (digest, size) = (&descriptor.digest, descriptor.size);
+            let found = blobs::exists(inner, &target, &target.access(), digest, size).await?;
+            Ok(found.then_some(()))
+        };
+        if !is_document {
             let found = self.read(MirrorScope::DigestOnly, exists).await?.is_some();
             if found || !may_be_manifest(descriptor) {
                 return Ok(found);
@@ -49,11 +54,13 @@ impl Source for RemoteRepository {
             let key = &key;
             async move { manifests::head(inner, &target, key).await }
         };
-        Ok(self.read(MirrorScope::DigestOnly, head).await?.is_some())
+        let found = self.read(MirrorScope::DigestOnly, head).await?.is_some();
+        // As in `open_within`.
+        Ok(found || is_document && self.read(MirrorScope::DigestOnly, exists).await?.is_some())
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        self.list_referrers(subject, None).await
+        self.explain_denial(self.list_referrers(subject, None).await).await
     }
 
     fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {
@@ -67,22 +74,29 @@ impl RemoteRepository {
             return Ok(range.of(&found.bytes).into());
         }
         if !descriptor.media_type.is_document() {
-            let open = |target: Arc<Target>| async move {
-                let others =
-                    self.places(MirrorScope::DigestOnly).skip_while(|place| !Arc::ptr_eq(place, &target)).skip(1);
-                download::open(&self.0.inner, &target, others.cloned().collect(), descriptor, range, limit)
-                    .await
-                    .map(Some)
-            };
-            match self.read(MirrorScope::DigestOnly, open).await {
+            match self.open_blob(descriptor, range, limit).await {
                 // The descriptor may have a wrong, unknown or empty media type for a manifest.
                 Err(error) if error.is_not_found() && may_be_manifest(descriptor) => {}
-                body => return body?.ok_or_else(|| Error::not_found(descriptor.digest, self)),
+                body => return body,
             }
         }
-        let found = self.manifest(&ManifestKey::Digest(descriptor.digest)).await?;
-        let bytes = found.ok_or_else(|| Error::not_found(descriptor.digest, self))?.bytes;
-        Ok(range.of(&bytes).into())
+        match self.manifest(&ManifestKey::Digest(descriptor.digest)).await? {
+            Some(found) => Ok(range.of(&found.bytes).into()),
+            // olareg 0.1 returns a manifest that an index lists with an unknown media type as a blob only, although it was
+            // pushed as a manifest.
+            None if descriptor.media_type.is_document() => self.open_blob(descriptor, range, limit).await,
+            None => Err(Error::not_found(descriptor.digest, self)),
+        }
+    }
+
+    async fn open_blob(&self, descriptor: &Descriptor, range: ByteRange, limit: TimeLimit) -> Result<Body> {
+        let open = |target: Arc<Target>| async move {
+            let others = self.places(MirrorScope::DigestOnly).skip_while(|place| !Arc::ptr_eq(place, &target)).skip(1);
+            let others = others.cloned().collect();
+            download::open(&self.0.inner, &target, others, descriptor, range, limit).await.map(Some)
+        };
+        let body = self.read(MirrorScope::DigestOnly, open).await?;
+        body.ok_or_else(|| Error::not_found(descriptor.digest, self))
     }
 
     pub(super) async fn list_referrers(

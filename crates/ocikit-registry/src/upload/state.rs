@@ -248,7 +248,12 @@ impl Upload {
                 let received = if received == 1 && self.size > 1 { 0 } else { received };
                 self.arrived(received, url)
             }
-            // The session of a dead process may have expired, which is no failure.
+            // The dead process may have sent the last byte, and the registry may have completed the blob since.
+            (OutcomeKind::Status(404), _) if self.recalled => {
+                self.recalled = false;
+                Step::HeadBlob
+            }
+            // The session of a dead process is optional, so this is no failure.
             _ if self.recalled => {
                 self.recalled = false;
                 Step::Start { mount: false }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, Source, SourceExt, copy, testing};
 use ocikit_registry::hosts::{HostOptions, HostSettings, ProxyOptions, Scheme, TlsSettings, Verify};
-use ocikit_registry::{Client, ClientOptions, Credential, Error, Fixed, NoAnswer, Timeouts};
+use ocikit_registry::{Client, ClientOptions, Credential, Error, Fixed, Named, NoAnswer, Timeouts};
 use ocikit_spec::{Descriptor, Digest, MediaType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -54,6 +54,57 @@ async fn containerd_3291_github_packages_answers_404_without_a_challenge() {
     // Without a credential, 404 means "not found", and no further request is made.
     assert!(!repository(&Client::new(options()), &double, "a").has(&absent()).await.unwrap());
     assert_eq!(double.log().len(), 1);
+}
+
+#[tokio::test]
+async fn containerd_3291_wrong_password_that_is_answered_with_404_is_unauthorized() {
+    let tag = Name::Tag("v1".parse().unwrap());
+    let keychain = || {
+        let keychain = Fixed { registry: None, credential: Credential::password("user", "wr0ng") };
+        Arc::new(Named { origin: "a file".to_owned(), keychain })
+    };
+    for with_service in [false, true] {
+        let double = Double::start().await;
+        let realm = format!("Bearer realm=\"http://{}/token\"", double.host());
+        double.rule(move |seen| match seen.path.as_str() {
+            "/v2/" if with_service => Action::Reply(401, vec![("www-authenticate", realm.clone())], Bytes::new()),
+            "/v2/" => basic(),
+            "/token" => status(403),
+            _ => status(404),
+        });
+        let client = Client::new(ClientOptions { keychain: keychain(), ..options() });
+        let repository = repository(&client, &double, "a");
+        let error = repository.resolve(&tag).await.unwrap_err();
+        assert!(matches!(error, Error::Denied { .. }), "{error:?}");
+        let error = failed::<()>(Err(error));
+        assert!(error.contains("it answers 404 to requests without a valid credential"), "{error}");
+        assert!(error.ends_with("the credential is from a file"), "{error}");
+        assert!(!error.contains("wr0ng"), "{error}");
+        assert!(matches!(repository.tags().await, Err(Error::Denied { .. })));
+        let memory = Memory::new();
+        let root = testing::image(&memory, 1, &"linux/amd64".parse().unwrap(), &[10]);
+        let put = repository.put(&root, &memory).await;
+        assert!(matches!(put, Err(Error::Denied { .. })), "{put:?}");
+        // Without a credential, 404 means "not found".
+        let anonymous = crate::support::repository(&Client::new(options()), &double, "a");
+        assert!(anonymous.resolve(&tag).await.unwrap_err().is_not_found());
+    }
+}
+
+#[tokio::test]
+async fn stale_credential_does_not_hide_what_a_public_repository_lacks() {
+    let double = Double::start().await;
+    double.put_manifest("a", "v1", MediaType::OCI_INDEX.as_str(), r#"{"schemaVersion":2,"manifests":[]}"#);
+    let realm = format!("Bearer realm=\"http://{}/token\"", double.host());
+    double.rule(move |seen| match seen.path.as_str() {
+        "/v2/" => Action::Reply(401, vec![("www-authenticate", realm.clone())], Bytes::new()),
+        "/token" => status(403),
+        _ => Action::Pass,
+    });
+    let repository = repository(&user(), &double, "a");
+    repository.resolve(&Name::Tag("v1".parse().unwrap())).await.unwrap();
+    let missing = repository.resolve(&Name::Tag("v2".parse().unwrap())).await.unwrap_err();
+    assert!(missing.is_not_found(), "{missing:?}");
 }
 
 #[tokio::test]

@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ocikit_image::{Memory, Name, Sink, Source, SourceExt, testing};
 use ocikit_registry::hosts::{
     HostOptions, HostSettings, Identity, ProxyOptions, RegistriesConf, Scheme, TlsSettings, Verify,
 };
-use ocikit_registry::{Client, ClientOptions, RemoteRepository};
+use ocikit_registry::{Client, ClientOptions, NoAnswer, RemoteRepository};
 use ocikit_spec::{Descriptor, MediaType};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
@@ -50,8 +51,13 @@ impl Authority {
 
     /// Starts a registry with a certificate of this authority.
     async fn registry(&self, asks_for_certificate: bool, protocols: &[&str]) -> Double {
+        self.registry_for(&["127.0.0.1", "localhost"], asks_for_certificate, protocols).await
+    }
+
+    /// Starts a registry whose certificate is for these names.
+    async fn registry_for(&self, names: &[&str], asks_for_certificate: bool, protocols: &[&str]) -> Double {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let params = CertificateParams::new(names.iter().map(|name| name.to_string()).collect::<Vec<_>>()).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder =
@@ -186,6 +192,75 @@ async fn redirect_from_tls_to_plain_http_is_refused() {
     let error = failed(repository(&double, secure(authority.trusted())).read(&absent()).await);
     assert!(error.contains("without TLS"), "{error}");
     assert_eq!(plain.log().len(), 0);
+}
+
+/// Starts a proxy that reads this many bytes, answers each connection with these bytes and closes it. Returns its address and
+/// what it has received.
+async fn proxy_that_answers(answers: &'static [(usize, &'static [u8])]) -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (host, received) = (listener.local_addr().unwrap().to_string(), Arc::new(Mutex::new(Vec::new())));
+    let all = received.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut seen = Vec::new();
+            for (bytes, answer) in answers {
+                let mut part = vec![0; 4096];
+                let length = match bytes {
+                    0 => stream.read(&mut part).await.unwrap_or_default(),
+                    bytes => stream.read_exact(&mut part[..*bytes]).await.unwrap_or_default(),
+                };
+                seen.extend_from_slice(&part[..length]);
+                stream.write_all(answer).await.ok();
+            }
+            *all.lock().unwrap() = seen;
+        }
+    });
+    (host, received)
+}
+
+fn client_of_proxy(proxy: &str) -> Client {
+    let proxy = || Some(proxy.to_owned().into());
+    let proxies = ProxyOptions { http: proxy(), https: proxy(), except: String::new() };
+    let retry = ocikit_registry::RetryOptions::never();
+    Client::new(ClientOptions { proxies, retry, ..options() })
+}
+
+#[tokio::test]
+async fn proxy_that_fails_is_named_in_the_error() {
+    const FORBIDDEN: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n";
+    const CREDENTIALS: &[u8] = b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n";
+    let nobody = "127.0.0.1:1".to_owned();
+    let forbids = proxy_that_answers(&[(0, FORBIDDEN)]).await.0;
+    let asks = proxy_that_answers(&[(0, CREDENTIALS)]).await.0;
+    for (proxy, problem) in [
+        (nobody, "cannot connect to the proxy http://ADDRESS: connection refused"),
+        (forbids, "the proxy http://ADDRESS refuses to connect to registry.invalid"),
+        (asks, "the proxy http://ADDRESS requires credentials, or rejects those in its URL (status 407)"),
+    ] {
+        let client = client_of_proxy(&format!("http://user:s3cret@{proxy}"));
+        let repository = client.repository("registry.invalid/a".parse().unwrap()).unwrap();
+        let error = repository.has(&absent()).await.unwrap_err();
+        assert_eq!(error.no_answer(), Some(NoAnswer::Proxy), "{error:?}");
+        let expected = format!("cannot connect to registry.invalid/a: {}", problem.replace("ADDRESS", &proxy));
+        assert_eq!(failed::<()>(Err(error)), expected);
+    }
+}
+
+#[tokio::test]
+async fn go_24135_socks5_proxy_gets_the_name_of_the_server() {
+    // RFC 1928: no authentication; then the proxy refuses the connection (5).
+    const ANSWERS: &[(usize, &[u8])] = &[(3, &[5, 0]), (4, &[]), (0, &[5, 5, 0, 1, 0, 0, 0, 0, 0, 0])];
+    for scheme in ["socks5", "socks5h"] {
+        let (proxy, received) = proxy_that_answers(ANSWERS).await;
+        let client = client_of_proxy(&format!("{scheme}://{proxy}"));
+        let repository = client.repository("registry.invalid/a".parse().unwrap()).unwrap();
+        let error = failed(repository.has(&absent()).await);
+        assert!(error.contains(&format!("the proxy socks5h://{proxy}")), "{error}");
+        let received = received.lock().unwrap().clone();
+        // Connect (1) to a domain name (3).
+        assert!(received.windows(4).any(|part| part == [5, 1, 0, 3]), "{received:?}");
+        assert!(received.windows(16).any(|part| part == b"registry.invalid"), "{received:?}");
+    }
 }
 
 #[tokio::test]
@@ -377,7 +452,7 @@ async fn loopback_registry_with_tls_is_upgraded() {
             assert_eq!(repository.read(&descriptor).await.unwrap(), bytes);
         } else {
             let error = outcome.unwrap_err();
-            assert_eq!(error.no_answer(), Some(ocikit_registry::NoAnswer::Tls), "{error:?}");
+            assert_eq!(error.no_answer(), Some(NoAnswer::UntrustedCertificate), "{error:?}");
             assert!(double.log().iter().all(|line| line == "HEAD /"), "nothing but whether it speaks TLS");
         }
     }
@@ -402,6 +477,22 @@ async fn self_signed_certificate_is_trusted_if_configured() {
         let double = Double::secure(config).await;
         let tls = TlsSettings { authorities: vec![file], ..TlsSettings::default() };
         assert!(!repository(&double, secure(tls)).has(&absent()).await.unwrap(), "{is_authority}");
-        failed(repository(&double, secure(TlsSettings::default())).has(&absent()).await);
+        let untrusted = repository(&double, secure(TlsSettings::default())).has(&absent()).await.unwrap_err();
+        assert_eq!(untrusted.no_answer(), Some(NoAnswer::UntrustedCertificate), "{untrusted:?}");
+        let problem = if is_authority { "is self-signed" } else { "no trusted certificate authority issued" };
+        assert!(failed::<()>(Err(untrusted)).contains(problem));
     }
+}
+
+#[tokio::test]
+async fn certificate_for_another_name_is_named_in_the_error() {
+    let authority = Authority::new();
+    let double = authority.registry_for(&["127.0.0.1", "registry.example"], false, &["http/1.1"]).await;
+    let hosts = HostOptions { others: secure(authority.trusted()), ..HostOptions::default() };
+    let name = format!("{}/a", double.host().replace("127.0.0.1", "localhost"));
+    let error = client_with(hosts).repository(name.parse().unwrap()).unwrap().has(&absent()).await.unwrap_err();
+    assert_eq!(error.no_answer(), Some(NoAnswer::CertificateName), "{error:?}");
+    let error = failed::<()>(Err(error));
+    let expected = "TLS failed: the server's certificate is for 127.0.0.1, registry.example, not for localhost";
+    assert!(error.ends_with(expected), "{error}");
 }

@@ -116,7 +116,7 @@ fn lie() -> impl Strategy<Value = Lie> {
 /// Wrong answers, each sent once at one request, or to every later request of one method.
 fn lies() -> impl Strategy<Value = Vec<(usize, Option<Method>, Lie)>> {
     let methods = vec![None, None, Some(Method::GET), Some(Method::HEAD), Some(Method::PUT), Some(Method::POST)];
-    prop::collection::vec((0..25_usize, prop::sample::select(methods), lie()), 1..4)
+    prop::collection::vec((0..25_usize, prop::sample::select(methods), lie()), 1..5)
 }
 
 fn tell(double: &Double, lies: &[(usize, Option<Method>, Lie)]) {
@@ -170,6 +170,32 @@ proptest! {
                 assert_eq!(double.tag("a", "v1"), Some(root.digest()));
             }
         });
+    }
+}
+
+#[tokio::test]
+async fn accepted_manifest_without_a_digest_must_be_readable() {
+    let (root, _) = image().await;
+    let digest = root.digest().to_string();
+    for (status, headers, is_proof) in [
+        (200, vec![], false),
+        (201, vec![], false),
+        (201, vec![("location", "/v2/a/manifests/v1".to_owned())], false),
+        (201, vec![("location", format!("/v2/a/manifests/{digest}"))], true),
+        (201, vec![("docker-content-digest", digest.clone())], true),
+    ] {
+        let double = Double::start().await;
+        let to = repository(&client(), &double, "a");
+        let sink: Arc<dyn Sink> = Arc::new(to.clone());
+        copy(&root, &sink, &CopyOptions::default()).await.unwrap();
+        // A user who may push and not pull cannot check what a registry claims.
+        double.rule(move |seen| match seen.method {
+            Method::PUT if seen.path.ends_with("/v1") => Action::Reply(status, headers.clone(), Bytes::new()),
+            Method::HEAD | Method::GET => Action::Reply(403, vec![], Bytes::new()),
+            _ => Action::Pass,
+        });
+        let outcome = copy(&root, &sink, &named("v1")).await;
+        assert_eq!(outcome.is_ok(), is_proof, "{status}: {outcome:?}");
     }
 }
 

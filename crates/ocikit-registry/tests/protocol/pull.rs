@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
-use ocikit_image::{ByteRange, Name, Root, Source, SourceExt, testing};
+use ocikit_image::{ByteRange, Memory, Name, Root, Source, SourceExt, testing};
 use ocikit_registry::{ListOptions, NoAnswer};
 use ocikit_spec::{Descriptor, MediaType};
 
@@ -26,6 +26,21 @@ fn manifest(double: &Double, tag: &str) -> String {
     );
     double.put_manifest("a", tag, MANIFEST, text.clone());
     text
+}
+
+#[tokio::test]
+async fn olareg_returns_a_manifest_of_unknown_type_as_a_blob() {
+    let double = Double::start().await;
+    let memory = Memory::new();
+    let root = testing::image(&memory, 1, &"linux/amd64".parse().unwrap(), &[10]);
+    let bytes = memory.read(&root).await.unwrap();
+    double.put_blob("a", bytes.clone());
+    let repository = repository(&client(), &double, "a");
+    assert_eq!(repository.read(&root).await.unwrap(), bytes);
+    assert!(repository.has(&root).await.unwrap());
+    let absent = Descriptor::of(MediaType::OCI_MANIFEST, b"{}");
+    assert!(repository.read(&absent).await.unwrap_err().is_not_found());
+    assert!(!repository.has(&absent).await.unwrap());
 }
 
 #[tokio::test]

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use ocikit_spec::Digest;
 
-use super::{CONTENT_DIGEST, empty, head, not_modified};
-use crate::answer::{Call, Desk};
+use super::reply::{CONTENT_DIGEST, empty, head, not_modified};
 use crate::condition::{Condition, entity_tag, range_holds};
+use crate::desk::{Call, Desk};
 use crate::name::RepositoryName;
 use crate::random;
 use crate::range::{RequestedRanges, requested_ranges};

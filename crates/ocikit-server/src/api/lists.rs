@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use ocikit_spec::{Descriptor, Digest, MediaType};
 use serde::Serialize;
 
-use crate::answer::{Call, Desk};
+use crate::desk::{Call, Desk};
 use crate::name::RepositoryName;
 use crate::page::Page;
 use crate::query::Query;

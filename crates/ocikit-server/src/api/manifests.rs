@@ -9,9 +9,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use ocikit_spec::{Digest, Document, MediaType, Tag};
 
-use super::{CONTENT_DIGEST, created, empty, head, not_modified};
-use crate::answer::{Call, Desk, read, too_large};
+use super::reply::{CONTENT_DIGEST, created, empty, head, not_modified};
 use crate::condition::{Condition, entity_tag};
+use crate::desk::{Call, Desk, read, too_large};
 use crate::name::RepositoryName;
 use crate::refusal::{Code, Refusal, Result};
 use crate::route::ManifestReference;

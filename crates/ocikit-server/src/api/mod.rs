@@ -3,22 +3,19 @@
 mod blobs;
 mod lists;
 mod manifests;
+mod reply;
 mod uploads;
 
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, LOCATION};
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::Method;
+use axum::http::header::{ALLOW, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use ocikit_spec::Digest;
 
-use crate::answer::{Call, Desk, read_form};
-use crate::condition::entity_tag;
+use crate::desk::{Call, Desk, read_form};
 use crate::refusal::{Refusal, Result};
 use crate::route::Route;
-
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Calls the handler of a request.
 pub(crate) async fn dispatch(desk: &Arc<Desk>, route: Route, call: Call, body: Body) -> Result<Response> {
@@ -59,33 +56,4 @@ fn allowed(route: &Route) -> &'static str {
 async fn token(desk: &Desk, call: &Call, body: Body) -> Result<Response> {
     let form = read_form(desk, body).await?;
     desk.guard.issue(&call.method, &call.headers, &call.query, &form.bytes)
-}
-
-/// Returns a response without a body.
-fn empty(status: StatusCode, headers: impl IntoIterator<Item = (HeaderName, String)>) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    for (name, value) in headers {
-        // All values are ASCII: paths, digests, numbers.
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            response.headers_mut().append(name, value);
-        }
-    }
-    response
-}
-
-/// Returns a response to `HEAD`, with the length of the omitted body.
-fn head(status: StatusCode, length: u64, headers: impl IntoIterator<Item = (HeaderName, String)>) -> Response {
-    let mut response = empty(status, headers);
-    response.headers_mut().insert(CONTENT_LENGTH, length.into());
-    response
-}
-
-/// Returns status 201 with a location.
-fn created(location: String, digest: &Digest) -> Response {
-    empty(StatusCode::CREATED, [(LOCATION, location), (CONTENT_DIGEST, digest.to_string())])
-}
-
-fn not_modified(digest: &Digest) -> Response {
-    empty(StatusCode::NOT_MODIFIED, [(ETAG, entity_tag(digest)), (CONTENT_DIGEST, digest.to_string())])
 }

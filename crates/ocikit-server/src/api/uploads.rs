@@ -9,9 +9,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use ocikit_spec::{Algorithm, Digest};
 
-use super::{created, empty};
-use crate::answer::{Call, Desk, too_busy};
+use super::reply::{created, empty};
 use crate::chunk::{Chunk, Progress, Unfit, admit};
+use crate::desk::{Call, Desk, too_busy};
 use crate::name::RepositoryName;
 use crate::random;
 use crate::range::ContentRange;

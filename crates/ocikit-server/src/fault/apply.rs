@@ -11,12 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::action::{Action, Location, Point, Reply};
-use super::body;
-
-/// The connection is to be cut.
-#[derive(Debug, thiserror::Error)]
-#[error("a fault cut the connection")]
-pub(crate) struct Cut;
+use super::body::{self, Cut};
 
 /// What faults need to know about an exchange.
 #[derive(Debug)]

@@ -11,7 +11,10 @@ use futures::stream::{self, Fuse, StreamExt, TryStreamExt};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::apply::Cut;
+/// The connection is to be cut.
+#[derive(Debug, thiserror::Error)]
+#[error("a fault cut the connection")]
+pub(crate) struct Cut;
 
 /// Number of pieces per second of a slow body.
 const PIECES_PER_SECOND: u64 = 20;

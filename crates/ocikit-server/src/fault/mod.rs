@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::log::RequestKind;
 
 pub use action::{Action, Location, Point, Reply};
-pub(crate) use apply::{Cut, FaultContext, Quirks, RequestFaults};
+pub(crate) use apply::{FaultContext, Quirks, RequestFaults};
+pub(crate) use body::Cut;
 
 /// A fault: the requests that it affects, when, and how.
 ///

@@ -9,10 +9,18 @@ use std::path::{Path, PathBuf};
 use ocikit_spec::{Digest, Tag};
 use tempfile::NamedTempFile;
 
-use super::Durability;
 use super::state::{ManifestEntry, RegistryIndex};
 use crate::error::{Error, Result};
 use crate::name::RepositoryName;
+
+/// Which failures acknowledged data survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A crash of the process.
+    Crash,
+    /// A power loss too: acknowledged data is synced to the disk. Slower.
+    PowerLoss,
+}
 
 /// Marks a storage directory and states its version; locked while a server uses it.
 const MARKER: &str = "ocikit-server";

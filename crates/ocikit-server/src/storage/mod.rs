@@ -1,5 +1,6 @@
 //! Stores blobs, manifests and tags.
 
+mod blocking;
 mod disk;
 mod draft;
 mod reader;
@@ -16,6 +17,8 @@ use tokio::sync::Mutex;
 
 use crate::error::{Error, Result};
 
+pub(crate) use blocking::blocking;
+pub use disk::Durability;
 pub(crate) use draft::Draft;
 pub(crate) use reader::Reader;
 pub(crate) use state::ManifestEntry;
@@ -39,15 +42,6 @@ struct Directory {
     durability: Durability,
     /// Set while a server uses the directory.
     open: Mutex<Weak<Store>>,
-}
-
-/// Which failures acknowledged data survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// A crash of the process.
-    Crash,
-    /// A power loss too: acknowledged data is synced to the disk. Slower.
-    PowerLoss,
 }
 
 impl Storage {
@@ -104,18 +98,5 @@ impl fmt::Debug for Storage {
             None => f.write_str("Storage (memory)"),
             Some(path) => write!(f, "Storage ({})", path.display()),
         }
-    }
-}
-
-/// Runs blocking work on a thread for it. A panic is propagated.
-pub(crate) async fn blocking<T: Send + 'static, E: From<io::Error> + Send + 'static>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, E> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(failure) => match failure.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(io::Error::other("the runtime is shutting down").into()),
-        },
     }
 }

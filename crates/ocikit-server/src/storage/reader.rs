@@ -27,7 +27,7 @@ impl Reader {
                 let read = move |start: u64| {
                     let file = file.clone();
                     let length = READ_CHUNK_BYTES.min(range.end - start);
-                    super::blocking(move || read(&file, start, length))
+                    super::blocking::blocking(move || read(&file, start, length))
                 };
                 // The next chunk is read while the current one is sent.
                 stream::iter(chunks).map(read).buffered(2).boxed()

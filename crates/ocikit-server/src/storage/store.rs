@@ -7,12 +7,13 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use ocikit_spec::{Descriptor, Digest, Document, Tag};
 
+use super::blocking::blocking;
 use super::disk::Disk;
+use super::disk::Durability;
 use super::draft::{Draft, Sealed};
 use super::reader::Reader;
 use super::state::{ByteReferences, ManifestEntry, RegistryIndex};
 use super::upload::Uploads;
-use super::{Durability, blocking};
 use crate::condition::Condition;
 use crate::error::Result;
 use crate::limits::MemoryBudget;

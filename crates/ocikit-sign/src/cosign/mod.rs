@@ -2,6 +2,6 @@
 
 pub(crate) mod bundle;
 pub(crate) mod simple;
+pub(crate) mod statement;
 
-pub(crate) use bundle::PAYLOAD_TYPE;
-pub use bundle::Predicate;
+pub use statement::Predicate;

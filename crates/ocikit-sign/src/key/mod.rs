@@ -7,8 +7,8 @@ mod public;
 mod scheme;
 
 pub use private::PrivateKey;
-pub use public::{KeyKind, PublicKey};
-pub use scheme::Scheme;
+pub use public::PublicKey;
+pub use scheme::{KeyKind, Scheme};
 
 #[cfg(test)]
 pub(crate) use pem::write as pem;

@@ -7,7 +7,9 @@ use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519Key
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::key::{KeyKind, PublicKey, Scheme, encrypted, pem};
+use crate::key::public::PublicKey;
+use crate::key::scheme::{KeyKind, Scheme};
+use crate::key::{encrypted, pem};
 
 /// A private key. It is wiped from memory when it is dropped, and its `Debug` output shows the public key only.
 pub struct PrivateKey {

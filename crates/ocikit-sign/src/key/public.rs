@@ -11,37 +11,8 @@ use x509_cert::der::{Decode, Encode};
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use crate::error::{Error, Result};
-use crate::key::{Scheme, pem};
-
-/// The kind of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum KeyKind {
-    /// Elliptic curve P-256.
-    P256,
-    /// Elliptic curve P-384.
-    P384,
-    /// Elliptic curve P-521.
-    P521,
-    /// Ed25519.
-    Ed25519,
-    /// RSA.
-    Rsa {
-        /// The length of the modulus in bits, from 2048 to 8192.
-        bits: u32,
-    },
-}
-
-impl fmt::Display for KeyKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KeyKind::P256 => f.write_str("P-256"),
-            KeyKind::P384 => f.write_str("P-384"),
-            KeyKind::P521 => f.write_str("P-521"),
-            KeyKind::Ed25519 => f.write_str("Ed25519"),
-            KeyKind::Rsa { bits } => write!(f, "RSA-{bits}"),
-        }
-    }
-}
+use crate::key::pem;
+use crate::key::scheme::{KeyKind, Scheme};
 
 /// A public key. It is a valid point on its curve, or an RSA modulus of 2048 to 8192 bits.
 ///

@@ -1,8 +1,38 @@
+//! Kinds of keys and signature schemes.
+
 use std::fmt;
 
 use aws_lc_rs::signature::{self, VerificationAlgorithm};
 
-use crate::key::KeyKind;
+/// The kind of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyKind {
+    /// Elliptic curve P-256.
+    P256,
+    /// Elliptic curve P-384.
+    P384,
+    /// Elliptic curve P-521.
+    P521,
+    /// Ed25519.
+    Ed25519,
+    /// RSA.
+    Rsa {
+        /// The length of the modulus in bits, from 2048 to 8192.
+        bits: u32,
+    },
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyKind::P256 => f.write_str("P-256"),
+            KeyKind::P384 => f.write_str("P-384"),
+            KeyKind::P521 => f.write_str("P-521"),
+            KeyKind::Ed25519 => f.write_str("Ed25519"),
+            KeyKind::Rsa { bits } => write!(f, "RSA-{bits}"),
+        }
+    }
+}
 
 /// A signature scheme: algorithm, curve or padding, and hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::error::{Error, Result};
 use crate::key::Scheme;
-use crate::notation::envelope::{self, Attributes, Opened, Options, PAYLOAD_TYPE};
+use crate::notation::attributes::{self, Attributes, Opened, PAYLOAD_TYPE};
+use crate::notation::options::Options;
 use crate::refusal::Refusal;
 
 /// The label of the certificate chain (RFC 9360). Notation requires a list, even for one certificate.
@@ -23,10 +24,10 @@ pub(crate) async fn sign(payload: Vec<u8>, options: &Options<'_>) -> Result<Vec<
     let text = |text: &str| Label::Text(text.to_owned());
     let time = |time: Timestamp| Value::Tag(EPOCH, Box::new(Value::Integer(time.as_second().into())));
     let mut rest = vec![
-        (text(envelope::SCHEME), Value::Text(options.scheme.as_str().to_owned())),
+        (text(attributes::SCHEME), Value::Text(options.scheme.as_str().to_owned())),
         (text(options.scheme.time()), time(options.time)),
     ];
-    rest.extend(options.expiry.map(|expiry| (text(envelope::EXPIRY), time(expiry))));
+    rest.extend(options.expiry.map(|expiry| (text(attributes::EXPIRY), time(expiry))));
     let protected = Header {
         alg: algorithm(scheme).map(RegisteredLabelWithPrivate::Assigned),
         crit: options.critical().into_iter().map(RegisteredLabelWithPrivate::Text).collect(),
@@ -40,7 +41,7 @@ pub(crate) async fn sign(payload: Vec<u8>, options: &Options<'_>) -> Result<Vec<
     let certificates = certificates.map(|certificate| Value::Bytes(certificate.to_der().to_vec())).collect();
     // `io.cncf.notary.signingAgent` is not written: it would be unsigned, and nothing reads it.
     let mut rest = vec![(X5CHAIN, Value::Array(certificates))];
-    rest.extend(sealed.timestamp.map(|token| (text(envelope::TIMESTAMP), Value::Bytes(token))));
+    rest.extend(sealed.timestamp.map(|token| (text(attributes::TIMESTAMP), Value::Bytes(token))));
     let unprotected = Header { rest, ..Header::default() };
     CoseSign1 { signature: sealed.signature, unprotected, ..unsigned }.to_tagged_vec().map_err(failed)
 }
@@ -54,7 +55,7 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     let unsigned =
         |wanted: &Label| envelope.unprotected.rest.iter().find(|(label, _)| label == wanted).map(|(_, value)| value);
     let certificates = unsigned(&X5CHAIN).and_then(Value::as_array);
-    let timestamp = match unsigned(&Label::Text(envelope::TIMESTAMP.to_owned())) {
+    let timestamp = match unsigned(&Label::Text(attributes::TIMESTAMP.to_owned())) {
         None => None,
         Some(Value::Bytes(token)) => Some(token.clone()),
         Some(_) => return Err(Refusal::Timestamp("it is not a string of bytes".to_owned())),
@@ -65,10 +66,10 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
         .map(|value| value.as_bytes().cloned())
         .collect();
     let ders = ders.ok_or_else(|| malformed("its certificates are malformed"))?;
-    let (chain, scheme) = envelope::chain(ders.into_iter())?;
+    let (chain, scheme) = attributes::chain(ders.into_iter())?;
     // `coset` keeps the original bytes of the protected header for this.
     let Some(payload) = envelope.payload.clone() else { return Err(malformed("it has no payload")) };
-    if !envelope::verifies(chain.public_key(), scheme, &envelope.tbs_data(&[]), &envelope.signature) {
+    if !attributes::verifies(chain.public_key(), scheme, &envelope.tbs_data(&[]), &envelope.signature) {
         return Err(Refusal::WrongSignature);
     }
     let protected = &envelope.protected.header;
@@ -89,10 +90,10 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     let attributes = Attributes {
         critical: critical.collect::<Result<_, _>>()?,
         content_type,
-        scheme: value(envelope::SCHEME).and_then(Value::as_text),
-        time: value(envelope::SIGNING_TIME).map(time).transpose()?,
-        authentic_time: value(envelope::AUTHENTIC_TIME).map(time).transpose()?,
-        expiry: value(envelope::EXPIRY).map(time).transpose()?,
+        scheme: value(attributes::SCHEME).and_then(Value::as_text),
+        time: value(attributes::SIGNING_TIME).map(time).transpose()?,
+        authentic_time: value(attributes::AUTHENTIC_TIME).map(time).transpose()?,
+        expiry: value(attributes::EXPIRY).map(time).transpose()?,
         others: protected.rest.iter().filter_map(other).collect(),
     };
     let (said, extended) = attributes.check()?;
@@ -123,7 +124,9 @@ fn check_headers(unsigned: &Header, signed: &Header) -> Result<(), Refusal> {
 /// attribute then counts as unknown if it is critical.
 fn other((label, value): &(Label, Value)) -> Option<(String, serde_json::Value)> {
     let Label::Text(name) = label else { return None };
-    if [envelope::SCHEME, envelope::SIGNING_TIME, envelope::AUTHENTIC_TIME, envelope::EXPIRY].contains(&name.as_str()) {
+    if [attributes::SCHEME, attributes::SIGNING_TIME, attributes::AUTHENTIC_TIME, attributes::EXPIRY]
+        .contains(&name.as_str())
+    {
         return None;
     }
     let value = match value {
@@ -131,7 +134,7 @@ fn other((label, value): &(Label, Value)) -> Option<(String, serde_json::Value)>
         Value::Bool(value) => (*value).into(),
         Value::Integer(number) => i64::try_from(*number).ok()?.into(),
         // For attributes of the specification, the name alone decides.
-        _ if name.starts_with(envelope::RESERVED) => serde_json::Value::Null,
+        _ if name.starts_with(attributes::RESERVED) => serde_json::Value::Null,
         _ => return None,
     };
     Some((name.clone(), value))

@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::key::Scheme;
-use crate::notation::envelope::{self, Attributes, Opened, Options, PAYLOAD_TYPE, SigningScheme};
+use crate::notation::attributes::{self, Attributes, Opened, PAYLOAD_TYPE, SigningScheme};
+use crate::notation::options::Options;
 use crate::refusal::Refusal;
-use crate::time::rfc3339;
+use crate::time::{rfc3339, seconds};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,13 +55,13 @@ struct Protected {
 pub(crate) async fn sign(payload: &[u8], options: &Options<'_>) -> Result<Vec<u8>> {
     let failed = |error: serde_json::Error| Error::Signer(error.to_string());
     let scheme = options.by.scheme()?;
-    let time = |scheme| (options.scheme == scheme).then(|| envelope::seconds(options.time));
+    let time = |scheme| (options.scheme == scheme).then(|| seconds(options.time));
     let protected = Protected {
         alg: algorithm(scheme).to_owned(),
         authentic_time: time(SigningScheme::SigningAuthority),
         crit: options.critical(),
         cty: PAYLOAD_TYPE.to_owned(),
-        expiry: options.expiry.map(envelope::seconds),
+        expiry: options.expiry.map(seconds),
         scheme: options.scheme.as_str().to_owned(),
         time: time(SigningScheme::X509),
         more: Map::new(),
@@ -82,11 +83,11 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| malformed("it is not in base64"));
     let ders: Result<Vec<_>, _> = envelope.header.x5c.iter().map(|text| STANDARD.decode(text)).collect();
     let ders = ders.map_err(|_| malformed("its certificates are not in base64"))?;
-    let (chain, scheme) = envelope::chain(ders.into_iter())?;
+    let (chain, scheme) = attributes::chain(ders.into_iter())?;
     // The signature covers the original text.
     let message = format!("{}.{}", envelope.protected, envelope.payload);
     let signature = decode(&envelope.signature)?;
-    if !envelope::verifies(chain.public_key(), scheme, message.as_bytes(), &signature) {
+    if !attributes::verifies(chain.public_key(), scheme, message.as_bytes(), &signature) {
         return Err(Refusal::WrongSignature);
     }
     let protected = decode(&envelope.protected)?;

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,11 +14,12 @@ use tokio::process::Command;
 
 use crate::error::{Error, Result};
 use crate::key::Scheme;
-use crate::notation::Chain;
-use crate::notation::envelope::{self, Opened, PAYLOAD_TYPE, PluginRequest, SigningScheme};
+use crate::notation::attributes::{self, Opened, PAYLOAD_TYPE, PluginRequest, SigningScheme};
+use crate::notation::chain::Chain;
 use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::signer::program::{PROGRAM_TIMEOUT, StderrMode, line, run};
+use crate::time::seconds;
 
 /// A signing plugin of notation: a program `notation-NAME` that implements version 1.0 of the plugin protocol and has
 /// its own certificates. Notary Project, "Plugin Extensibility".
@@ -31,11 +33,18 @@ pub struct NotationPlugin {
     can: Capability,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Program {
     path: PathBuf,
     config: BTreeMap<String, String>,
     timeout: Duration,
+}
+
+/// Shows the keys of the configuration, because its values may be secret.
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program").field("path", &self.path).field("config", &self.config.keys()).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +152,7 @@ impl NotationPlugin {
         let ders = signed.certificate_chain.iter().map(|text| self.decoded(text));
         let certificates = ders.map(|der| Certificate::from_der(&der?)).collect::<Result<_>>()?;
         let (signature, chain) = (self.decoded(&signed.signature)?, Chain::new(certificates)?);
-        match chain.scheme() == Some(scheme) && envelope::verifies(chain.public_key(), scheme, message, &signature) {
+        match chain.scheme() == Some(scheme) && attributes::verifies(chain.public_key(), scheme, message, &signature) {
             true => Ok((signature, chain)),
             false => Err(self.program.failed("its signature does not match its certificate")),
         }
@@ -236,10 +245,10 @@ impl VerificationPlugin {
         let mut critical = json!({"contentType": PAYLOAD_TYPE, "signingScheme": opened.said.scheme.as_str(),
             "extendedAttributes": extended.others});
         if let Some(expiry) = opened.said.expiry {
-            critical["expiry"] = envelope::seconds(expiry).into();
+            critical["expiry"] = seconds(expiry).into();
         }
         if opened.said.scheme == SigningScheme::SigningAuthority {
-            critical["authenticSigningTime"] = envelope::seconds(opened.said.time).into();
+            critical["authenticSigningTime"] = seconds(opened.said.time).into();
         }
         let request = json!({"contractVersion": PROTOCOL_VERSION, "signature": {"criticalAttributes": critical,
             "unprocessedAttributes": names, "certificateChain": chain},

@@ -5,7 +5,7 @@ use ocikit_spec::Repository;
 use regex::Regex;
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, PolicyEntry, PolicyFile, Result};
 use crate::notation::identity::DistinguishedName;
 
 /// A trust policy for images: the `trustpolicy.json` of notation. Notary Project, "Trust Policy for OCI artifacts".
@@ -84,6 +84,10 @@ struct VerificationJson {
     verify_timestamp: Option<String>,
 }
 
+fn refuse(problem: impl ToString) -> Error {
+    Error::policy(PolicyFile::TrustPolicy, problem)
+}
+
 impl TrustPolicy {
     /// Parses a policy.
     ///
@@ -91,8 +95,7 @@ impl TrustPolicy {
     ///
     /// [`Error::Policy`] with the first rule of the specification that is violated.
     pub fn parse(json: &[u8]) -> Result<TrustPolicy> {
-        let refuse = |problem: String| Error::Policy { what: "the trust policy".to_owned(), problem };
-        let form: TrustPolicyJson = serde_json::from_slice(json).map_err(|error| refuse(error.to_string()))?;
+        let form: TrustPolicyJson = serde_json::from_slice(json).map_err(refuse)?;
         if form.version != "1.0" {
             return Err(refuse(format!("its version is {} and not 1.0", form.version)));
         }
@@ -100,7 +103,8 @@ impl TrustPolicy {
         let mut statements = Vec::new();
         for statement in form.trust_policies {
             let name = statement.name.clone();
-            let statement = Statement::of(statement).map_err(|why| refuse(format!("statement `{name}`: {why}")))?;
+            let statement =
+                Statement::of(statement).map_err(|error| error.in_entry(PolicyEntry::Statement(name.clone())))?;
             if !names.insert(statement.name.clone()) {
                 return Err(refuse(format!("two statements are called `{name}`")));
             }
@@ -110,7 +114,7 @@ impl TrustPolicy {
             statements.push(statement);
         }
         if statements.is_empty() {
-            return Err(refuse("it has no statements".to_owned()));
+            return Err(refuse("it has no statements"));
         }
         Ok(TrustPolicy { statements })
     }
@@ -122,20 +126,16 @@ impl TrustPolicy {
     ///
     /// [`Error::Policy`] if the policy has neither statement, or `scope` is not a repository.
     pub(crate) fn statement(&self, scope: &str) -> Result<&Statement> {
-        let refuse = |problem: String| Error::Policy { what: "the trust policy".to_owned(), problem };
         let scope = match scope {
             "" => String::new(),
-            scope => repository(scope).map_err(|error| refuse(error.to_string()))?,
+            scope => repository(scope).map_err(refuse)?,
         };
         let with = |wanted: &str| {
             self.statements.iter().find(|statement| statement.scopes.iter().any(|scope| scope == wanted))
         };
-        with(&scope).or_else(|| with("*")).ok_or_else(|| Error::Policy {
-            what: "the trust policy".to_owned(),
-            problem: match scope.as_str() {
-                "" => "it has no statement for every repository, and the image is in none".to_owned(),
-                scope => format!("it has no statement for {scope}"),
-            },
+        with(&scope).or_else(|| with("*")).ok_or_else(|| match scope.as_str() {
+            "" => refuse("it has no statement for every repository, and the image is in none"),
+            scope => refuse(format!("it has no statement for {scope}")),
         })
     }
 
@@ -149,19 +149,19 @@ impl TrustPolicy {
 }
 
 impl Statement {
-    fn of(form: StatementJson) -> Result<Statement, String> {
+    fn of(form: StatementJson) -> Result<Statement> {
         if form.name.is_empty() {
-            return Err("it has no name".to_owned());
+            return Err(refuse("it has no name"));
         }
         if form.registry_scopes.is_empty() {
-            return Err("it has no scopes".to_owned());
+            return Err(refuse("it has no scopes"));
         }
         if form.registry_scopes.len() > 1 && form.registry_scopes.iter().any(|scope| scope == "*") {
-            return Err("the scope `*` cannot be combined with other scopes".to_owned());
+            return Err(refuse("the scope `*` cannot be combined with other scopes"));
         }
         let scopes = form.registry_scopes.iter();
         let scopes = scopes.map(|scope| if scope == "*" { Ok(scope.clone()) } else { repository(scope) });
-        let scopes = scopes.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        let scopes = scopes.collect::<Result<_, _>>().map_err(refuse)?;
         use Action::{Enforce, Log, Skip};
         let verification = &form.signature_verification;
         let (level, [mut authenticity, mut timestamp, mut expiry, mut revocation]) = match verification.level.as_str() {
@@ -169,20 +169,20 @@ impl Statement {
             "permissive" => (Level::Permissive, [Enforce, Log, Log, Log]),
             "audit" => (Level::Audit, [Log, Log, Log, Log]),
             "skip" => (Level::Skip, [Skip, Skip, Skip, Skip]),
-            other => return Err(format!("`{other}` is not a verification level")),
+            other => return Err(refuse(format!("`{other}` is not a verification level"))),
         };
         if level == Level::Skip {
             if !verification.overrides.is_empty()
                 || !form.trust_stores.is_empty()
                 || !form.trusted_identities.is_empty()
             {
-                return Err("the level is `skip`, and it has stores, identities or overrides".to_owned());
+                return Err(refuse("the level is `skip`, and it has stores, identities or overrides"));
             }
             if form.registry_scopes.iter().any(|scope| scope == "*") {
-                return Err("the level is `skip` for the scope `*`".to_owned());
+                return Err(refuse("the level is `skip` for the scope `*`"));
             }
         } else if form.trust_stores.is_empty() || form.trusted_identities.is_empty() {
-            return Err("it names no trust stores, or no trusted identities".to_owned());
+            return Err(refuse("it names no trust stores, or no trusted identities"));
         }
         for (check, action) in &verification.overrides {
             let place = match check.as_str() {
@@ -190,21 +190,23 @@ impl Statement {
                 "authenticTimestamp" => &mut timestamp,
                 "expiry" => &mut expiry,
                 "revocation" => &mut revocation,
-                other => return Err(format!("the check `{other}` cannot be overridden")),
+                other => return Err(refuse(format!("the check `{other}` cannot be overridden"))),
             };
             *place = match (check.as_str(), action.as_str()) {
                 (_, "enforce") => Enforce,
                 (_, "log") => Log,
                 ("revocation", "skip") => Skip,
-                (check, action) => return Err(format!("`{action}` is nothing that {check} can be overridden with")),
+                (check, action) => {
+                    return Err(refuse(format!("`{action}` is nothing that {check} can be overridden with")));
+                }
             };
         }
         let always_timestamp = match verification.verify_timestamp.as_deref() {
             None | Some("" | "always") => true,
             Some("afterCertExpiry") => false,
-            Some(other) => return Err(format!("`{other}` is not a value of verifyTimestamp")),
+            Some(other) => return Err(refuse(format!("`{other}` is not a value of verifyTimestamp"))),
         };
-        let stores = form.trust_stores.iter().map(|store| parse_store(store)).collect::<Result<_, _>>()?;
+        let stores = form.trust_stores.iter().map(|store| parse_store(store)).collect::<Result<_>>()?;
         let identities = identities(&form.trusted_identities)?;
         Ok(Statement {
             name: form.name,
@@ -270,35 +272,35 @@ fn repository(scope: &str) -> Result<String, InvalidScope> {
 
 /// Parses `TYPE:NAME`, such as `ca:acme`. The name becomes the name of a directory, so the allowed characters exclude
 /// paths.
-fn parse_store(text: &str) -> Result<(String, String), String> {
-    let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is not of the form TYPE:NAME"))?;
+fn parse_store(text: &str) -> Result<(String, String)> {
+    let (kind, name) = text.split_once(':').ok_or_else(|| refuse(format!("`{text}` is not of the form TYPE:NAME")))?;
     if !["ca", "signingAuthority", "tsa"].contains(&kind) {
-        return Err(format!("`{kind}` is not a type of trust store"));
+        return Err(refuse(format!("`{kind}` is not a type of trust store")));
     }
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
     if name.is_empty() || !name.chars().all(is_plain) || name.chars().all(|letter| letter == '.') {
-        return Err(format!("`{name}` cannot be the name of a trust store"));
+        return Err(refuse(format!("`{name}` cannot be the name of a trust store")));
     }
     Ok((kind.to_owned(), name.to_owned()))
 }
 
-fn identities(texts: &[String]) -> Result<Option<Vec<DistinguishedName>>, String> {
+fn identities(texts: &[String]) -> Result<Option<Vec<DistinguishedName>>> {
     if texts.iter().any(|text| text == "*") {
         return match texts.len() {
             1 => Ok(None),
-            _ => Err("`*` cannot be combined with other identities".to_owned()),
+            _ => Err(refuse("`*` cannot be combined with other identities")),
         };
     }
     let mut found: Vec<DistinguishedName> = Vec::new();
     for text in texts {
-        let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is not an identity"))?;
+        let (kind, name) = text.split_once(':').ok_or_else(|| refuse(format!("`{text}` is not an identity")))?;
         // Notation ignores unknown kinds of identities; they match no signer.
         if kind != "x509.subject" {
             continue;
         }
-        let identity = DistinguishedName::parse(name).map_err(|error| error.to_string())?;
+        let identity = DistinguishedName::parse(name).map_err(refuse)?;
         if found.iter().any(|other| other.is_part_of(&identity) || identity.is_part_of(other)) {
-            return Err(format!("`{name}` overlaps with another identity"));
+            return Err(refuse(format!("`{name}` overlaps with another identity")));
         }
         found.push(identity);
     }

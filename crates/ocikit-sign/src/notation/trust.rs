@@ -7,13 +7,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use ocikit_spec::{Annotations, Descriptor, Digest};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, PolicyEntry, PolicyFile, Result};
 use crate::maker::{Maker, Names};
-use crate::notation::envelope::{self, EnvelopeFormat, Opened, SigningScheme};
+use crate::notation::attributes::{self, Opened, SigningScheme};
+use crate::notation::envelope::{self, EnvelopeFormat};
 use crate::notation::identity::DistinguishedName;
-use crate::notation::plugin::PluginVerdict;
-use crate::notation::policy::{Action, Level, Statement};
-use crate::notation::{TrustPolicy, VerificationPlugin};
+use crate::notation::plugin::{PluginVerdict, VerificationPlugin};
+use crate::notation::policy::{Action, Level, Statement, TrustPolicy};
 use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::revocation::{self, RevocationList};
@@ -47,42 +47,40 @@ impl TrustStore {
             if store.0.contains_key(&(kind.to_owned(), name.to_owned())) {
                 continue;
             }
-            let path = directory.join("x509").join(kind).join(name);
-            let certificates = read_directory(&path).map_err(|problem| Error::Policy {
-                what: format!("the trust store {kind}:{name} in {}", path.display()),
-                problem,
-            })?;
-            store.add(kind, name, certificates);
+            let file = PolicyFile::TrustStore { kind: kind.to_owned(), name: name.to_owned() };
+            store.add(kind, name, read_directory(&directory.join("x509").join(kind).join(name), &file)?);
         }
         Ok(store)
     }
 }
 
-fn read_directory(path: &Path) -> Result<Vec<Certificate>, String> {
+fn read_directory(directory: &Path, store: &PolicyFile) -> Result<Vec<Certificate>> {
     // The maximum size of a certificate file, in bytes.
     const MAX_CERTIFICATE_FILE_BYTES: u64 = 1 << 20;
-    let message = |error: io::Error| error.to_string();
-    if fs::symlink_metadata(path).map_err(message)?.is_symlink() {
-        return Err("it is a link".to_owned());
+    let refuse = |path: &Path, problem: String| {
+        Error::policy(store.clone(), problem).in_entry(PolicyEntry::File(path.to_owned()))
+    };
+    let unreadable = |error: io::Error| refuse(directory, error.to_string());
+    if fs::symlink_metadata(directory).map_err(unreadable)?.is_symlink() {
+        return Err(refuse(directory, "it is a symlink".to_owned()));
     }
     let mut found = Vec::new();
-    for entry in fs::read_dir(path).map_err(message)? {
-        let entry = entry.map_err(message)?;
-        let kind = entry.file_type().map_err(message)?;
+    for entry in fs::read_dir(directory).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let (kind, path) = (entry.file_type().map_err(unreadable)?, entry.path());
         if kind.is_dir() {
             continue;
         }
-        let name = entry.file_name().display().to_string();
         if !kind.is_file() {
-            return Err(format!("{name} is no file"));
+            return Err(refuse(&path, "it is not a regular file".to_owned()));
         }
         let mut bytes = Vec::new();
-        let file = fs::File::open(entry.path()).map_err(message)?;
-        file.take(MAX_CERTIFICATE_FILE_BYTES).read_to_end(&mut bytes).map_err(message)?;
-        found.extend(Certificate::read_all(&bytes).map_err(|error| format!("{name}: {error}"))?);
+        let read = fs::File::open(&path).and_then(|file| file.take(MAX_CERTIFICATE_FILE_BYTES).read_to_end(&mut bytes));
+        read.map_err(|error| refuse(&path, error.to_string()))?;
+        found.extend(Certificate::read_all(&bytes).map_err(|error| refuse(&path, error.to_string()))?);
     }
     if found.is_empty() {
-        return Err("it holds no certificates".to_owned());
+        return Err(refuse(directory, "it holds no certificates".to_owned()));
     }
     Ok(found)
 }
@@ -126,9 +124,8 @@ impl NotationTrust {
         let statement = policy.statement(scope)?.clone();
         let mut certificates = BTreeMap::<_, Vec<_>>::new();
         for (kind, name) in &statement.stores {
-            let found = store.0.get(&(kind.clone(), name.clone())).ok_or_else(|| Error::Policy {
-                what: "the trust store".to_owned(),
-                problem: format!("it has no {kind}:{name}"),
+            let found = store.0.get(&(kind.clone(), name.clone())).ok_or_else(|| {
+                Error::policy(PolicyFile::TrustStore { kind: kind.clone(), name: name.clone() }, "it is missing")
             })?;
             certificates.entry(kind.clone()).or_default().extend(found.iter().cloned());
         }
@@ -278,7 +275,7 @@ impl NotationTrust {
         if !stamp.chain.last().is_some_and(Certificate::is_self_signed) {
             return Err(Refusal::Timestamp("its authority is no root".to_owned()));
         }
-        envelope::within(&stamp, &opened.chain)?;
+        attributes::within(&stamp, &opened.chain)?;
         // The revocation level of the statement covers the signer only. A timestamp of a revoked authority is not
         // valid.
         revocation::check(&stamp.chain, &self.lists, self.now, None).map_err(|why| Refusal::Timestamp(why.to_string()))
@@ -291,3 +288,6 @@ impl NotationTrust {
         revocation::check(opened.chain.certificates(), &self.lists, self.now, signed)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, NameCon
 use crate::algorithm::Algorithm;
 use crate::error::{Error, Result};
 use crate::key::{PublicKey, blocks, write};
-use crate::pki::{Rule, Violation};
+use crate::pki::violation::{Rule, Violation};
 
 /// An X.509 certificate (RFC 5280) with its original bytes.
 #[derive(Clone)]

@@ -12,7 +12,8 @@ use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{NameConstraints, SubjectAltName};
 use x509_cert::name::Name;
 
-use crate::pki::{Certificate, Rule, Violation};
+use crate::pki::certificate::Certificate;
+use crate::pki::violation::{Rule, Violation};
 
 /// The maximum number of comparisons of names with constraints per path.
 const MAX_COMPARISONS: usize = 100_000;

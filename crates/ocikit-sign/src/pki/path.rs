@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage};
 
-use crate::pki::{Certificate, Rule, Violation, names};
+use crate::pki::certificate::Certificate;
+use crate::pki::names;
+use crate::pki::violation::{Rule, Violation};
 
 /// The purpose of the certificate at the beginning of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

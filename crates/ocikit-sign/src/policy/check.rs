@@ -7,7 +7,7 @@ use ocikit_image::Root;
 use ocikit_spec::{Descriptor, Digest, Platform, Repository};
 
 use crate::budget::Budget;
-use crate::error::{Error, Result};
+use crate::error::{Error, PolicyEntry, PolicyFile, Result, expect_digest};
 use crate::format::Format;
 use crate::maker::{Maker, count_distinct};
 use crate::notation::{NotationTrust, VerificationPlugin};
@@ -15,7 +15,8 @@ use crate::policy::file::{Policy, PolicySigner, Requirement};
 use crate::signatures::{FoundSignature, Signatures};
 use crate::sigstore::CertificateTrust;
 use crate::subjects::{Depth, Subject, SubjectKind, subjects};
-use crate::verify::{Check, Expected, Trust, Verified};
+use crate::trust::{Expected, Trust};
+use crate::verify::{Check, Verified};
 
 /// Options of a policy check.
 #[derive(Debug, Clone)]
@@ -97,9 +98,7 @@ impl Policy {
     /// [`Error::Moved`] if the root is not the expected one; errors of the location. A signature that is missing or
     /// refused is not an error.
     pub async fn check(&self, root: &Root, options: &PolicyOptions) -> Result<Verdict> {
-        if let Some(expected) = options.expect.filter(|expected| *expected != root.digest()) {
-            return Err(Error::Moved { expected: Box::new(expected), actual: Box::new(root.digest()) });
-        }
+        expect_digest(root, options.expect)?;
         let rule = self.rule(options.repository.as_ref())?;
         let trusted = &self.trusted(&rule.requirements, options)?;
         let budget = &Budget::default();
@@ -173,10 +172,11 @@ impl PolicySigner {
                 // Without enforced authenticity any signature passes, so it cannot count as one by this signer.
                 match trust.names_signers() {
                     true => Ok(Trust::Notation(trust)),
-                    false => Err(Error::Policy {
-                        what: format!("the trust policy of the signer `{name}`"),
-                        problem: format!("the statement `{}` does not enforce who signed", trust.name()),
-                    }),
+                    false => {
+                        let problem = format!("the statement `{}` does not enforce who signed", trust.name());
+                        let entry = PolicyEntry::Signer(name.to_owned());
+                        Err(Error::policy(PolicyFile::TrustPolicy, problem).in_entry(entry))
+                    }
                 }
             }
         }
@@ -245,7 +245,7 @@ impl<'a> Tally<'a> {
     ) -> Tally<'a> {
         let signers = requirement.signers.iter().filter_map(|name| Some((name.as_str(), trusted.get(name.as_str())?)));
         let check = |(name, trust): (&'a str, &'a Trust)| {
-            let formats = trust.formats().iter().copied().filter(|format| requirement.formats.contains(format));
+            let formats = trust.formats().into_iter().filter(|format| requirement.formats.contains(format));
             let check = Check { signer: name.to_owned(), ..Check::of(subject, trust, formats.collect()) };
             (name, trust, check)
         };
@@ -262,12 +262,12 @@ impl<'a> Tally<'a> {
         informed: &BTreeMap<&str, Trust>,
         budget: &Budget,
     ) -> Result<()> {
-        let asked = Expected::of(self.requirement.predicate_type.as_deref(), None);
+        let expected = Expected::of(self.requirement.predicate_type.as_deref(), None);
         for ((name, trust, check), makers) in self.signers.iter_mut().zip(&mut self.makers) {
             if !check.may_be(found) {
                 continue;
             }
-            let verified = informed.get(name).unwrap_or(trust).verify(subject, found, asked);
+            let verified = informed.get(name).unwrap_or(trust).verify(subject, found, expected);
             if let Ok(proof) = &verified
                 && !makers.contains(&proof.maker)
             {

@@ -11,9 +11,9 @@ use crate::error::Result;
 use crate::format::Format;
 use crate::policy::check::{PolicyOptions, check_subject, informed};
 use crate::policy::file::{Policy, Requirement};
-use crate::signatures::{Signatures, is_of_signature};
+use crate::signatures::Signatures;
 use crate::subjects::{Depth, Subject, SubjectKind, subjects};
-use crate::verify::{Expected, Statement, Trust};
+use crate::trust::{Expected, Statement, Trust};
 
 /// The result of checking the referrers of an image against a policy.
 #[derive(Debug, Clone, Default)]
@@ -123,7 +123,7 @@ impl Search<'_> {
         let is_signature = listed
             .artifact_type
             .as_ref()
-            .is_some_and(|kind| !kind.as_str().is_empty() && is_of_signature(kind.as_str()));
+            .is_some_and(|kind| !kind.as_str().is_empty() && Format::may_be_listed_as(kind.as_str()));
         let artifact = artifact(source, listed);
         let counts = !is_signature && self.is_met(&artifact).await?;
         self.found.note(listed.digest, counts);

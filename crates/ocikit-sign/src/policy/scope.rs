@@ -2,6 +2,8 @@ use std::fmt;
 
 use ocikit_spec::Repository;
 
+use crate::error::{Error, PolicyFile, Result};
+
 /// The scope of a rule: the repositories that it applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -16,18 +18,19 @@ pub(crate) enum Scope {
 impl Scope {
     /// Parses `*`, `ghcr.io/acme/*` or `ghcr.io/acme/app`. Names without a registry are on Docker Hub, as in
     /// references.
-    pub(crate) fn parse(text: &str) -> Result<Scope, String> {
+    pub(crate) fn parse(text: &str) -> Result<Scope> {
         if text == "*" {
             return Ok(Scope::All);
         }
+        let refuse = |problem: String| Error::policy(PolicyFile::Policy, problem);
         let whole = |text: &str| text.parse::<Repository>().map(|repository| repository.to_string());
         match text.strip_suffix("/*") {
             Some(prefix) => {
                 // With two more parts, a name on Docker Hub is not expanded to `library/NAME`.
-                let probe = whole(&format!("{prefix}/x/x")).map_err(|error| format!("`{text}`: {error}"))?;
+                let probe = whole(&format!("{prefix}/x/x")).map_err(|error| refuse(format!("`{text}`: {error}")))?;
                 Ok(Scope::Below(probe.strip_suffix("x/x").unwrap_or_default().to_owned()))
             }
-            None => Ok(Scope::One(whole(text).map_err(|error| error.to_string())?)),
+            None => Ok(Scope::One(whole(text).map_err(|error| refuse(error.to_string()))?)),
         }
     }
 

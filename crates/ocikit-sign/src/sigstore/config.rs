@@ -1,8 +1,11 @@
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, PolicyFile, Result};
+use crate::redact::{Redacted, RedactedList};
 use crate::sigstore::json::Validity;
 
 /// A sigstore signing configuration: the services that a signer uses.
@@ -10,7 +13,7 @@ use crate::sigstore::json::Validity;
 pub struct SigningConfig(SigningConfigJson);
 
 /// The services of a configuration that were selected.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ServiceUrls {
     /// The certificate authority, if there is one.
     pub authority: Option<String>,
@@ -20,13 +23,29 @@ pub struct ServiceUrls {
     pub timestamps: Vec<String>,
 }
 
+impl fmt::Debug for ServiceUrls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceUrls")
+            .field("authority", &self.authority.as_deref().map(Redacted))
+            .field("logs", &self.logs)
+            .field("timestamps", &RedactedList(&self.timestamps))
+            .finish()
+    }
+}
+
 /// The address and API version of a transparency log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct LogUrl {
     /// The base URL of the API.
     pub url: String,
     /// The version of Rekor's API.
     pub version: LogVersion,
+}
+
+impl fmt::Debug for LogUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogUrl").field("url", &Redacted(&self.url)).field("version", &self.version).finish()
+    }
 }
 
 /// A version of Rekor's API.
@@ -118,7 +137,7 @@ fn choose<'a>(
 }
 
 fn refuse(problem: String) -> Error {
-    Error::Policy { what: "the signing configuration".to_owned(), problem }
+    Error::policy(PolicyFile::SigningConfig, problem)
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -140,7 +159,7 @@ struct SigningConfigJson {
     tsa_config: SelectionJson,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ServiceJson {
     url: String,
@@ -150,6 +169,12 @@ struct ServiceJson {
     valid_for: Validity,
     #[serde(default)]
     operator: String,
+}
+
+impl fmt::Debug for ServiceJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceJson").field("url", &Redacted(&self.url)).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

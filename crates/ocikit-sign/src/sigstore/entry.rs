@@ -10,7 +10,9 @@ use crate::key::{PublicKey, blocks};
 use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::sigstore::json::Base64;
-use crate::sigstore::log::KindVersion;
+
+/// The media type of signed statements: in-toto attestation framework, "Envelope".
+pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 
 /// A signature with everything that an entry can refer to.
 #[derive(Debug, Clone, Copy)]
@@ -49,15 +51,15 @@ impl<'a> VerificationKey<'a> {
     }
 }
 
-/// Checks that the body of an entry is of this kind and about this signature.
-pub(crate) fn check(kind: &KindVersion, body: &[u8], signed: &SignedMessage<'_>) -> Result<(), Refusal> {
+/// Checks that the body of an entry is of this kind and version and about this signature.
+pub(crate) fn check((kind, version): (&str, &str), body: &[u8], signed: &SignedMessage<'_>) -> Result<(), Refusal> {
     let refuse = |why: &str| Refusal::Log(why.to_owned());
     let malformed = |_| refuse("its body is malformed");
     let body: Body = serde_json::from_slice(body).map_err(malformed)?;
-    if body.kind != kind.kind || body.api_version != kind.version {
+    if body.kind != kind || body.api_version != version {
         return Err(refuse("its body is of another kind than it says"));
     }
-    let is_about = match (kind.kind.as_str(), kind.version.as_str()) {
+    let is_about = match (kind, version) {
         ("hashedrekord", "0.0.1") => hashed_v1(body.spec, signed),
         ("dsse", "0.0.1") => envelope_v1(body.spec, signed),
         ("intoto", "0.0.2") => intoto(body.spec, signed),
@@ -264,6 +266,7 @@ mod tests {
 
     use super::*;
     use crate::key::{KeyKind, PrivateKey, Scheme};
+    use crate::sigstore::log::KindVersion;
     use crate::sigstore::testing::TestServices;
 
     /// Returns an entry of each kind for a signature.
@@ -314,7 +317,7 @@ mod tests {
             for body in bodies(&signed) {
                 let named = |name: &str| body[name].as_str().unwrap().to_owned();
                 let kind = KindVersion { kind: named("kind"), version: named("apiVersion") };
-                let about = |signed: &SignedMessage<'_>| check(&kind, body.to_string().as_bytes(), signed);
+                let about = |signed: &SignedMessage<'_>| check(kind.parts(), body.to_string().as_bytes(), signed);
                 assert_eq!(about(&signed), Ok(()), "{body}");
                 let is_envelope = kind.kind != "hashedrekord";
                 for (another, is_told) in [
@@ -328,17 +331,17 @@ mod tests {
                 }
                 // Another kind or version than declared, and a second signature.
                 let otherwise = KindVersion { kind: "rekord".to_owned(), version: kind.version.clone() };
-                assert!(check(&otherwise, body.to_string().as_bytes(), &signed).is_err());
+                assert!(check(otherwise.parts(), body.to_string().as_bytes(), &signed).is_err());
                 for place in ["/spec/signatures", "/spec/dsseV002/signatures", "/spec/content/envelope/signatures"] {
                     let mut twice = body.clone();
                     let Some(signatures) = twice.pointer_mut(place).and_then(Value::as_array_mut) else { continue };
                     signatures.push(signatures[0].clone());
-                    assert!(check(&kind, twice.to_string().as_bytes(), &signed).is_err());
+                    assert!(check(kind.parts(), twice.to_string().as_bytes(), &signed).is_err());
                 }
             }
         }
         let older = KindVersion { kind: "intoto".to_owned(), version: "0.0.1".to_owned() };
         let body = br#"{"apiVersion":"0.0.1","kind":"intoto","spec":{}}"#;
-        assert!(matches!(check(&older, body, &by_key), Err(Refusal::NotUnderstood(_))));
+        assert!(matches!(check(older.parts(), body, &by_key), Err(Refusal::NotUnderstood(_))));
     }
 }

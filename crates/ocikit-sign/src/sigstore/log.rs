@@ -41,6 +41,12 @@ pub(crate) struct KindVersion {
     pub(crate) version: String,
 }
 
+impl KindVersion {
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        (&self.kind, &self.version)
+    }
+}
+
 /// A signed entry timestamp: the signature of a v1 log over an entry and its time.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -83,7 +89,7 @@ impl LogEntry {
         needs_proof: bool,
     ) -> Result<(Option<Timestamp>, &'a Log), Refusal> {
         let log = root.log(&self.log_id.key_id.0).ok_or_else(|| refuse("the log is not trusted"))?;
-        entry::check(&self.kind_version, &self.canonicalized_body.0, signed)?;
+        entry::check(self.kind_version.parts(), &self.canonicalized_body.0, signed)?;
         match &self.inclusion_proof {
             Some(proof) => self.prove(proof, log).map_err(refuse)?,
             None if needs_proof || self.is_v2() => return Err(refuse("it has no inclusion proof")),

@@ -5,6 +5,7 @@ pub(crate) mod entry;
 mod identity;
 mod json;
 pub(crate) mod log;
+mod material;
 mod root;
 mod sct;
 mod services;
@@ -13,8 +14,9 @@ mod trust;
 
 pub use config::{LogUrl, LogVersion, ServiceUrls, SigningConfig};
 pub use identity::Pattern;
+pub use material::VerificationMaterial;
 pub use root::TrustedRoot;
-pub use services::{VerificationMaterial, certify, github_token};
+pub use services::{certify, github_token};
 pub use trust::{CertificateTrust, LogCheck};
 
 pub(crate) use identity::CertificateIdentity;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, PolicyFile, Result};
 use crate::key::{KeyKind, PublicKey};
 use crate::pki::path::{self, Purpose};
 use crate::pki::{Certificate, Rule};
@@ -231,7 +231,7 @@ fn key(json: &KeyJson, what: &str) -> Result<Option<PublicKey>> {
 }
 
 fn refuse(problem: String) -> Error {
-    Error::Policy { what: "the trusted root".to_owned(), problem }
+    Error::policy(PolicyFile::TrustedRoot, problem)
 }
 
 /// The maximum size of a trusted root, in bytes. That of sigstore's public instance has 7 KiB.

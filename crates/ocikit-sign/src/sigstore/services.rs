@@ -1,43 +1,17 @@
-//! Signing services: certificate authorities, transparency logs and timestamp authorities.
+//! Requests to signing services: certificates of Fulcio and tokens of GitHub.
 
-use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::algorithm::Hash;
 use crate::error::{Error, Result};
 use crate::http::{Http, HttpResponse};
 use crate::key::Scheme;
 use crate::pki::Certificate;
+use crate::redact::address;
 use crate::signer::{Signer, checked};
-use crate::sigstore::config::LogUrl;
-use crate::sigstore::entry::{SignedMessage, VerificationKey};
-use crate::sigstore::identity::Pattern;
-use crate::sigstore::trust::{CertificateTrust, Evidence, LogCheck};
-use crate::sigstore::{TrustedRoot, submit};
-use crate::timestamp;
-
-/// The verification material to add to signatures, and the services that provide it. It lets others verify a
-/// signature without the key, or after its certificate has expired.
-#[derive(Debug, Clone)]
-pub struct VerificationMaterial {
-    /// The HTTP client for the services.
-    pub http: Http,
-    /// The signer's certificate and its intermediates; empty to sign with a key alone.
-    pub certificates: Vec<Certificate>,
-    /// The transparency logs; each signature gets an entry in each of them.
-    pub logs: Vec<LogUrl>,
-    /// The URLs of timestamp authorities; each signature gets a timestamp from each of them.
-    pub timestamps: Vec<String>,
-    /// The trusted root that verifies the services' responses before they are stored.
-    pub root: Option<TrustedRoot>,
-    /// The time at which certificates must be valid if no log or timestamp proves one.
-    pub now: Timestamp,
-}
 
 /// Requests a certificate for the identity in an OIDC token from Fulcio or a compatible certificate authority.
 /// Returns the certificate and its chain.
@@ -50,7 +24,10 @@ pub struct VerificationMaterial {
 /// a certificate for this key.
 pub async fn certify(http: &Http, authority: &str, token: &str, signer: &dyn Signer) -> Result<Vec<Certificate>> {
     if !Http::is_private(authority) {
-        return Err(Error::Unsupported(format!("a token is not sent to {authority}, where others can read it")));
+        return Err(Error::Unsupported(format!(
+            "a token is not sent to {}, where others can read it",
+            address(authority)
+        )));
     }
     let subject = subject(token)?;
     let scheme = Scheme::of_cosign(signer.public_key().kind());
@@ -64,7 +41,7 @@ pub async fn certify(http: &Http, authority: &str, token: &str, signer: &dyn Sig
     });
     let url = format!("{}/api/v2/signingCert", authority.trim_end_matches('/'));
     let answer = http.post(&url, JSON, &[], request.to_string().into_bytes(), MAX_RESPONSE_BYTES).await?;
-    let refuse = |problem: String| Error::Service { place: url.clone(), problem };
+    let refuse = |problem: String| Error::Service { place: address(&url), problem };
     let CertificateResponse { embedded, detached } = read(&url, &answer).map_err(|error| match error {
         // The error message of a service may repeat the token, which must not be shown.
         Error::Service { problem, .. } if token.split('.').any(|part| !part.is_empty() && problem.contains(part)) => {
@@ -96,8 +73,7 @@ pub async fn github_token(http: &Http, url: &str, secret: &str) -> Result<Zeroiz
     let url = format!("{url}{separator}audience=sigstore");
     let bearer = Zeroizing::new(format!("Bearer {secret}"));
     let answer = http.get(&url, &[("authorization", &bearer), ("accept", JSON)], MAX_RESPONSE_BYTES).await?;
-    let place = url.split('?').next().unwrap_or_default();
-    read::<GitHubTokenResponse>(place, &answer).map(|answer| Zeroizing::new(answer.value))
+    read::<GitHubTokenResponse>(&url, &answer).map(|answer| Zeroizing::new(answer.value))
 }
 
 /// Returns the mail address or subject in a token, which is signed as proof of possession of the key. The token is
@@ -116,83 +92,9 @@ fn subject(token: &str) -> Result<String> {
     Ok(email.filter(|email| !email.is_empty()).unwrap_or(sub))
 }
 
-impl VerificationMaterial {
-    /// Returns empty verification material: no certificates, no services.
-    pub fn new(http: Http, now: Timestamp) -> VerificationMaterial {
-        VerificationMaterial {
-            http,
-            certificates: Vec::new(),
-            logs: Vec::new(),
-            timestamps: Vec::new(),
-            root: None,
-            now,
-        }
-    }
-
-    /// Returns the signer's certificate.
-    pub(crate) fn leaf(&self) -> Option<&Certificate> {
-        self.certificates.first()
-    }
-
-    /// Requests all timestamps and log entries for a signature. They are verified if there is a trusted root.
-    pub(crate) async fn collect_evidence(&self, signed: &SignedMessage<'_>, signer: &dyn Signer) -> Result<Evidence> {
-        let mut evidence = Evidence { needs_proofs: true, ..Evidence::default() };
-        for url in &self.timestamps {
-            evidence.timestamps.push(self.stamp(url, signed.signature).await?);
-        }
-        for log in &self.logs {
-            evidence.entries.push(submit::submit(&self.http, log, signed, signer.public_key().kind()).await?);
-        }
-        self.check(signed, &evidence).map_err(Error::Refused)?;
-        Ok(evidence)
-    }
-
-    /// Requests a timestamp. Returns the response of the authority.
-    async fn stamp(&self, url: &str, signature: &[u8]) -> Result<Vec<u8>> {
-        let refuse = |problem: String| Error::Service { place: url.to_owned(), problem };
-        let mut nonce = [0; 8];
-        rand::fill(&mut nonce).map_err(|_| Error::Signer("the system has no randomness".to_owned()))?;
-        // DER integers are signed and minimal: without the highest bit, and not zero, the number has one encoding.
-        let nonce = u64::from_be_bytes(nonce) >> 1 | 1;
-        let request = timestamp::request(Hash::Sha256, signature, nonce, self.root.is_none());
-        let request = request.map_err(|error| refuse(error.to_string()))?;
-        let answer = self.http.post(url, "application/timestamp-query", &[], request, MAX_RESPONSE_BYTES).await?;
-        if !(200..300).contains(&answer.status) {
-            return Err(refuse(format!("it answers with status {}{}", answer.status, answer.times())));
-        }
-        let token = timestamp::token(&answer.body).map_err(|why| refuse(why.to_string()))?;
-        if let Some(root) = &self.root {
-            let stamp = root.stamped(token, signature).map_err(Error::Refused)?;
-            if !timestamp::is_answer(&stamp, nonce) {
-                return Err(refuse("its response is to another request".to_owned()));
-            }
-        }
-        Ok(answer.body)
-    }
-
-    /// Verifies the evidence as a later verification does, before it is stored.
-    fn check(&self, signed: &SignedMessage<'_>, evidence: &Evidence) -> Result<(), crate::refusal::Refusal> {
-        let Some(root) = &self.root else { return Ok(()) };
-        let log = if self.logs.is_empty() { LogCheck::Skipped } else { LogCheck::Required };
-        let VerificationKey::Certificate(leaf) = signed.by else {
-            return evidence.entries.iter().try_for_each(|entry| entry.verify(signed, root, true).map(drop));
-        };
-        let any_signer = CertificateTrust {
-            name: String::new(),
-            identity: Pattern::Any,
-            issuer: None,
-            root: root.clone(),
-            log,
-            certificate_log: LogCheck::Skipped,
-            now: self.now,
-        };
-        any_signer.check(leaf, signed, evidence).map(drop)
-    }
-}
-
 /// Parses the JSON body of a successful response.
 pub(super) fn read<T: for<'a> Deserialize<'a>>(url: &str, answer: &HttpResponse) -> Result<T> {
-    let refuse = |problem: String| Error::Service { place: url.to_owned(), problem };
+    let refuse = |problem: String| Error::Service { place: address(url), problem };
     if !(200..300).contains(&answer.status) {
         // Services explain errors in the body.
         let said = String::from_utf8_lossy(&answer.body);

@@ -8,12 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cosign::PAYLOAD_TYPE;
 use crate::error::{Error, Result};
 use crate::http::Http;
 use crate::key::{self, KeyKind};
+use crate::redact::address;
 use crate::sigstore::config::{LogUrl, LogVersion};
-use crate::sigstore::entry::{self, SignedMessage, VerificationKey};
+use crate::sigstore::entry::{self, PAYLOAD_TYPE, SignedMessage, VerificationKey};
 use crate::sigstore::json::{Base64, Number};
 use crate::sigstore::log::{CheckpointText, InclusionPromise, InclusionProof, KindVersion, LogEntry, LogId};
 use crate::sigstore::services::{JSON, MAX_RESPONSE_BYTES, read};
@@ -37,7 +37,7 @@ pub(super) async fn submit(http: &Http, log: &LogUrl, signed: &SignedMessage<'_>
             read(&url, &answer)?
         }
     };
-    entry::check(&entry.kind_version, &entry.canonicalized_body.0, signed).map_err(Error::Refused)?;
+    entry::check(entry.kind_version.parts(), &entry.canonicalized_body.0, signed).map_err(Error::Refused)?;
     Ok(entry)
 }
 
@@ -54,7 +54,7 @@ async fn submit_v1(http: &Http, base: &str, signed: &SignedMessage<'_>, kind: Ke
     {
         answer = http.get(&format!("{url}/{id}"), &[("accept", JSON)], MAX_RESPONSE_BYTES).await?;
     }
-    let refuse = |problem: &str| Error::Service { place: url.clone(), problem: problem.to_owned() };
+    let refuse = |problem: &str| Error::Service { place: address(&url), problem: problem.to_owned() };
     let answer: BTreeMap<String, LogEntryV1> = read(&url, &answer)?;
     let mut entries = answer.into_values();
     let (Some(entry), None) = (entries.next(), entries.next()) else {

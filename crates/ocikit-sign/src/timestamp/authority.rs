@@ -1,3 +1,5 @@
+use std::fmt;
+
 use aws_lc_rs::rand;
 
 use super::{Authorities, MAX_TIMESTAMP_BYTES, VerifiedTimestamp, is_answer, request, token, verify};
@@ -5,13 +7,20 @@ use crate::algorithm::Hash;
 use crate::error::{Error, Result};
 use crate::http::{Http, failed, parsed};
 use crate::pki::Certificate;
+use crate::redact::Redacted;
 
 /// A timestamp authority with an HTTP interface (RFC 3161, 3.4). It gets only the hash of a signature.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TimestampAuthority {
     http: Http,
     url: String,
     roots: Vec<Certificate>,
+}
+
+impl fmt::Debug for TimestampAuthority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimestampAuthority").field("url", &Redacted(&self.url)).finish_non_exhaustive()
+    }
 }
 
 impl TimestampAuthority {
@@ -23,7 +32,7 @@ impl TimestampAuthority {
     /// Requests a timestamp of a message. Returns the token and the verified timestamp.
     pub(crate) async fn stamp(&self, hash: Hash, message: &[u8]) -> Result<(Vec<u8>, VerifiedTimestamp)> {
         let url = parsed(&self.url)?;
-        let refuse = |why: &dyn std::fmt::Display| failed(&url, why.to_string());
+        let refuse = |why: &dyn fmt::Display| failed(&url, why.to_string());
         let mut nonce = [0; 8];
         rand::fill(&mut nonce).map_err(|_| Error::Signer("the system has no randomness".to_owned()))?;
         let nonce = u64::from_be_bytes(nonce);

@@ -19,12 +19,14 @@
 //! ```
 
 mod config;
+mod file;
 mod run;
 mod select;
+mod shared;
 mod skopeo;
 mod versions;
 
 pub use config::{Access, Config, Invalid, Prefix, Rule};
 pub use run::{Done, Gate, Item, SyncError, SyncOptions, sync};
 pub use select::Select;
-pub use versions::Versions;
+pub use versions::{InvalidVersions, Versions, VersionsProblem};

@@ -12,6 +12,7 @@ use ocikit_registry::RemoteRepository;
 use ocikit_spec::{Digest, Reference, Repository, Tag};
 
 use super::config::{Config, Rule};
+use super::shared::{SharedTarget, Stored};
 use crate::Session;
 
 /// Options of [`sync`].
@@ -103,9 +104,10 @@ pub async fn sync<E: From<Error> + Send>(
         expanded.push((rule, expand(session, rule, gate.is_some()).await));
     }
     refuse_conflicts(&expanded)?;
+    let mut stored_in: HashMap<_, Stored> = HashMap::new();
     let (mut done, mut failed) = (0, 0);
     for (rule, found) in expanded {
-        let (names, from, to) = match found {
+        let (names, from) = match found {
             Ok(found) => found,
             Err(error) => {
                 failed += 1;
@@ -116,6 +118,7 @@ pub async fn sync<E: From<Error> + Send>(
                 return Err(SyncError::Incomplete { done, failed });
             }
         };
+        let stored = stored_in.entry(&rule.to).or_default();
         let paced = stream::iter(names).then(|name| {
             let pause = begin.filter(|_| !std::mem::take(&mut first)).unwrap_or_default();
             async move {
@@ -126,22 +129,21 @@ pub async fn sync<E: From<Error> + Send>(
             }
         });
         let copies = paced.map(|name| {
-            let (from, to, dry_run) = (from.clone(), to.clone(), options.dry_run);
+            let (from, stored, dry_run) = (from.clone(), stored.clone(), options.dry_run);
             async move {
                 let item =
                     Item { from: reference(&rule.from, &name).to_string(), to: reference(&rule.to, &name).to_string() };
-                if let Some(kind) = referrer_tag(&name) {
-                    let outcome = said(session, rule, &name, kind, from, to, options.dry_run).await;
-                    return (item, outcome.map_err(E::from));
-                }
-                let outcome = match open(rule, &name, from, gate).await {
-                    Ok((root, referrers)) => {
-                        let options = CopyOptions { referrers, ..session.copy_options(Vec::new()) };
-                        one(&name, root, to, options, dry_run).await.map_err(E::from)
+                let copy = async {
+                    let to = session.client().repository(rule.to.clone())?;
+                    if let Some(kind) = referrer_tag(&name) {
+                        let to = Arc::new(SharedTarget { to, stored });
+                        return Ok(said(session, rule, &name, kind, from, to, dry_run).await?);
                     }
-                    Err(error) => Err(error),
+                    let (root, referrers) = open(rule, &name, from, gate).await?;
+                    let options = CopyOptions { referrers, ..session.copy_options(Vec::new()) };
+                    Ok(one(&name, root, SharedTarget { to, stored }, options, dry_run).await?)
                 };
-                (item, outcome)
+                (item, copy.await)
             }
         });
         let mut copies = copies.buffer_unordered(config.jobs).boxed();
@@ -157,13 +159,13 @@ pub async fn sync<E: From<Error> + Send>(
     if failed == 0 { Ok(done) } else { Err(SyncError::Incomplete { done, failed }) }
 }
 
-type Expanded = Result<(Vec<Name>, RemoteRepository, RemoteRepository)>;
+type Expanded = Result<(Vec<Name>, RemoteRepository)>;
 
 /// Rejects two images with the same target tag. Several rules may select the same image for the same platforms.
 fn refuse_conflicts(expanded: &[(&Rule, Expanded)]) -> Result<(), SyncError> {
     let mut targets = HashMap::new();
     for (rule, found) in expanded {
-        let Ok((names, ..)) = found else { continue };
+        let Ok((names, _)) = found else { continue };
         for name in names.iter().filter(|name| tag_of(name).is_some() && referrer_tag(name).is_none()) {
             let (from, to) = (reference(&rule.from, name).to_string(), reference(&rule.to, name).to_string());
             let (first, platforms) = targets.entry(to.clone()).or_insert((from.clone(), &rule.platforms));
@@ -189,7 +191,7 @@ async fn said(
     name: &Name,
     kind: ReferrerTag,
     from: RemoteRepository,
-    to: RemoteRepository,
+    to: Arc<dyn Sink>,
     dry_run: bool,
 ) -> Result<Done> {
     let root = from.resolve(name).await?;
@@ -197,7 +199,6 @@ async fn said(
     let tag = tag_of(name).unwrap_or_else(Tag::latest);
     let found = tagged_referrers(&from, &tag, kind, &rule.referrers).await?;
     let options = CopyOptions { referrers: Referrers::None, ..session.copy_options(Vec::new()) };
-    let to: Arc<dyn Sink> = Arc::new(to);
     if dry_run {
         let mut missing = 0_u64;
         for (root, _) in &found {
@@ -225,7 +226,8 @@ async fn said(
 /// copied, or if a gate decides about the images.
 async fn expand(session: &Session, rule: &Rule, has_gate: bool) -> Expanded {
     let from = session.client().repository(rule.from.clone())?;
-    let to = session.client().repository(rule.to.clone())?;
+    // A target that must not be written to fails before any image is read.
+    session.client().repository(rule.to.clone())?;
     let tags = if rule.select.needs_list() { from.tags().await? } else { Vec::new() };
     let wanted = |tag: &Tag| match ReferrerTag::of(tag) {
         None => true,
@@ -234,7 +236,7 @@ async fn expand(session: &Session, rule: &Rule, has_gate: bool) -> Expanded {
         Some(_) => rule.referrers == Referrers::All,
     };
     let tags: Vec<_> = tags.into_iter().filter(wanted).collect();
-    Ok((rule.select.choose(&tags), from, to))
+    Ok((rule.select.choose(&tags), from))
 }
 
 /// Opens an image, if the gate accepts it, with the referrers to copy. From here on it is identified by its digest.
@@ -252,12 +254,12 @@ async fn open<E: From<Error>>(
     Ok((select_platforms(&root, &rule.platforms).await?, referrers))
 }
 
-async fn one(name: &Name, root: Root, to: RemoteRepository, options: CopyOptions, dry_run: bool) -> Result<Done> {
+async fn one(name: &Name, root: Root, to: SharedTarget, options: CopyOptions, dry_run: bool) -> Result<Done> {
     let options = CopyOptions { names: vec![Naming { tag: tag_of(name), ..Naming::default() }], ..options };
     if dry_run {
         let there = match name {
-            Name::Digest(_) => to.head(&Name::Digest(root.digest())).await?,
-            name => to.head(name).await?,
+            Name::Digest(_) => to.to.head(&Name::Digest(root.digest())).await?,
+            name => to.to.head(name).await?,
         };
         let to: Arc<dyn Sink> = Arc::new(to);
         let planned = plan(&root, &to, &options).await?;

@@ -4,7 +4,7 @@ use ocikit_image::Name;
 use ocikit_spec::{Digest, Tag};
 use regex::Regex;
 
-use super::versions::Versions;
+use super::versions::{InvalidVersions, Versions};
 
 /// The selected tags of a repository: those that are listed, match a pattern or are versions in a range, without the
 /// exceptions. All tags if none of these is given.
@@ -16,13 +16,27 @@ pub struct Select {
     except: Vec<Regex>,
 }
 
+/// An invalid selection of tags.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InvalidSelection {
+    /// Neither a tag nor a digest.
+    #[error(transparent)]
+    Name(#[from] ocikit_spec::Error),
+    /// An invalid regular expression.
+    #[error("the regex `{text}`: {source}")]
+    Regex { text: String, source: regex::Error },
+    /// An invalid range of versions.
+    #[error(transparent)]
+    Versions(#[from] InvalidVersions),
+}
+
 impl Select {
     pub(super) fn of(
         names: &[String],
         matches: &[String],
         versions: Option<&str>,
         except: &[String],
-    ) -> Result<Select, String> {
+    ) -> Result<Select, InvalidSelection> {
         Ok(Select {
             names: names.iter().map(|name| name_of(name)).collect::<Result<_, _>>()?,
             matches: expressions(matches)?,
@@ -55,15 +69,15 @@ impl Select {
     }
 }
 
-fn name_of(text: &str) -> Result<Name, String> {
+fn name_of(text: &str) -> Result<Name, InvalidSelection> {
     if let Ok(digest) = text.parse::<Digest>() {
         return Ok(Name::Digest(digest));
     }
-    text.parse().map(Name::Tag).map_err(|error| error.to_string())
+    Ok(Name::Tag(text.parse()?))
 }
 
-fn expressions(texts: &[String]) -> Result<Vec<Regex>, String> {
-    let one = |text: &String| Regex::new(text).map_err(|error| format!("the regex `{text}`: {error}"));
+fn expressions(texts: &[String]) -> Result<Vec<Regex>, InvalidSelection> {
+    let one = |text: &String| Regex::new(text).map_err(|source| InvalidSelection::Regex { text: text.clone(), source });
     texts.iter().map(one).collect()
 }
 

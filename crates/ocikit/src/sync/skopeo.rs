@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use ocikit_image::Referrers;
 use serde::Deserialize;
 
-use super::config::{Access, Config, DEFAULT_JOBS, Invalid, Prefix, Rule, password, repository};
-use super::select::Select;
+use super::config::{Access, Config, DEFAULT_JOBS, Invalid, Prefix, Rule, password, source};
+use super::select::{InvalidSelection, Select};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -33,15 +33,14 @@ struct Credentials {
 /// Parses a file. Everything is copied below one target, which is not part of the file, and with all platforms, as
 /// skopeo does.
 pub(super) fn parse(text: &str, to: Option<&Prefix>) -> Result<Config, Invalid> {
-    let file: BTreeMap<String, Registry> = serde_saphyr::from_str(text).map_err(Invalid::new)?;
-    let to = to.ok_or_else(|| Invalid::new("the file has no target for the images"))?;
+    let file: BTreeMap<String, Registry> = serde_saphyr::from_str(text).map_err(Invalid::syntax)?;
     let mut config = Config { jobs: DEFAULT_JOBS, per_minute: None, rules: Vec::new(), registries: BTreeMap::new() };
     for (host, registry) in file {
-        let mut add = |image: &str, select: Result<Select, String>| {
+        let mut add = |image: &str, select: Result<Select, InvalidSelection>| {
             let name = format!("{host}/{image}");
-            let from = repository(&name)?;
-            let to = to.below(&from).map_err(|error| Invalid::of(&name, error))?;
-            let select = select.map_err(|problem| Invalid::of(&name, problem))?;
+            let from = source(&name)?;
+            let to = to.ok_or_else(|| Invalid::NoTarget { image: name.clone() })?.target(&name, &from)?;
+            let select = select.map_err(|problem| Invalid::selection(&name, problem))?;
             config.rules.push(Rule { from, to, select, platforms: Vec::new(), referrers: Referrers::All });
             Ok(())
         };

@@ -37,17 +37,39 @@ fn version(tag: &str) -> Option<Version> {
 }
 
 impl FromStr for Versions {
-    type Err = String;
+    type Err = InvalidVersions;
 
-    fn from_str(text: &str) -> Result<Versions, String> {
+    fn from_str(text: &str) -> Result<Versions, InvalidVersions> {
         let alternatives = text.split("||").map(|part| alternative(part.trim()));
-        let alternatives: Result<_, String> = alternatives.collect();
-        alternatives.map(Versions).map_err(|problem| format!("the versions `{text}`: {problem}"))
+        let alternatives: Result<_, VersionsProblem> = alternatives.collect();
+        alternatives.map(Versions).map_err(|problem| InvalidVersions { text: text.to_owned(), problem })
     }
 }
 
-fn alternative(text: &str) -> Result<Alternative, String> {
-    let parse = |text: &str| VersionReq::parse(text).map_err(|error| error.to_string());
+/// An invalid range of versions.
+#[derive(Debug, thiserror::Error)]
+#[error("the versions `{text}`: {problem}")]
+pub struct InvalidVersions {
+    /// The range.
+    pub text: String,
+    /// What is wrong with it.
+    pub problem: VersionsProblem,
+}
+
+/// A problem of a range of versions.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VersionsProblem {
+    /// An operator without a version, or an empty alternative.
+    #[error("a version is missing")]
+    Missing,
+    /// A malformed version or operator.
+    #[error(transparent)]
+    Syntax(#[from] semver::Error),
+}
+
+fn alternative(text: &str) -> Result<Alternative, VersionsProblem> {
+    let parse = |text: &str| VersionReq::parse(text);
     if let Some((low, high)) = text.split_once(" - ") {
         return Ok(Alternative { within: parse(&format!(">={}, <={}", bare(low), bare(high)))?, without: Vec::new() });
     }
@@ -76,7 +98,7 @@ fn alternative(text: &str) -> Result<Alternative, String> {
         }
     }
     if !operator.is_empty() || (within.is_empty() && without.is_empty()) {
-        return Err("a version is missing".to_owned());
+        return Err(VersionsProblem::Missing);
     }
     let within = if within.is_empty() { VersionReq::STAR } else { parse(&within.join(", "))? };
     Ok(Alternative { within, without })

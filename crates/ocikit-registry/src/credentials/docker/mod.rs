@@ -55,6 +55,18 @@ impl DockerConfig {
         DockerConfig { path: path.into(), helpers, file: AsyncMutex::default(), helper_answers: Mutex::default() }
     }
 
+    /// Uses the contents of a file that can be read only once, such as a pipe. The path names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Broken`] if it is not in docker's format.
+    pub fn parse(path: impl Into<PathBuf>, text: &[u8], helpers: HelperOptions) -> Result<DockerConfig> {
+        let path = path.into();
+        let file = File::parse(text).map_err(|problem| Error::broken(path.display(), problem))?;
+        let file = AsyncMutex::new(Some(Arc::new(file)));
+        Ok(DockerConfig { path, helpers, file, helper_answers: Mutex::default() })
+    }
+
     /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -126,9 +138,9 @@ impl DockerConfig {
     }
 }
 
-#[async_trait]
-impl Keychain for DockerConfig {
-    async fn credential(&self, registry: &Registry, path: &str) -> Result<Option<Credential>> {
+impl DockerConfig {
+    /// Returns the credential for a repository, and the helper that it is from, if it is from one.
+    async fn find(&self, registry: &Registry, path: &str) -> Result<Option<(Credential, Option<String>)>> {
         let file = {
             let mut cached = self.file.lock().await;
             match &*cached {
@@ -138,23 +150,41 @@ impl Keychain for DockerConfig {
         };
         let mut failure = None;
         for candidate in file.candidates(registry, path) {
+            let mut helper = None;
             let found = match candidate {
                 Candidate::Entry(credential) => Ok(Some(credential)),
                 Candidate::Broken(problem) => Err(Error::broken(self.path.display(), problem)),
                 Candidate::Helper { name, server } => {
                     let cell = lock(&self.helper_answers).entry((name.clone(), server.clone())).or_default().clone();
                     let ask = || async { self.helper(&name).get(&server).await.map_err(Arc::new) };
-                    cell.get_or_init(ask).await.clone().map_err(|error| Error::again(&error))
+                    let answer = cell.get_or_init(ask).await.clone().map_err(|error| Error::again(&error));
+                    helper = Some(name);
+                    answer
                 }
             };
             match found {
                 Ok(None) => {}
-                Ok(found) => return Ok(found),
+                Ok(Some(credential)) => return Ok(Some((credential, helper))),
                 // Another source may have a credential.
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
         failure.map_or(Ok(None), Err)
+    }
+}
+
+#[async_trait]
+impl Keychain for DockerConfig {
+    async fn credential(&self, registry: &Registry, path: &str) -> Result<Option<Credential>> {
+        Ok(self.find(registry, path).await?.map(|(credential, _)| credential))
+    }
+
+    async fn origin(&self, registry: &Registry, path: &str) -> Option<String> {
+        let (_, helper) = self.find(registry, path).await.ok()??;
+        Some(match helper {
+            Some(helper) => format!("the credential helper `{helper}`, which {} names", self.path.display()),
+            None => self.path.display().to_string(),
+        })
     }
 }
 

@@ -188,7 +188,8 @@ fn resumes_session_of_a_dead_process() {
     let recalled = || Upload::new(SIZE, true, Some(url("old")));
     run(recalled(), vec![("query old", has(64 << 20))], "chunk old 64M+136M");
     run(recalled(), vec![("query old", has(0))], "whole old");
-    run(recalled(), vec![("query old", status(404)), ("start", at(202, "a"))], "whole a");
+    run(recalled(), vec![("query old", status(404)), ("head", status(404)), ("start", at(202, "a"))], "whole a");
+    run(recalled(), vec![("query old", status(404)), ("head", status(200))], "done");
     run(recalled(), vec![("query old", broken())], "start");
     // what was wrong in there is not sent again
     run(recalled(), vec![("query old", has(SIZE)), ("commit old", status(400))], "start");

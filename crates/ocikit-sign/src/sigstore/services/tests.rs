@@ -5,7 +5,9 @@ use super::*;
 use crate::http::tests::{Server, local, said};
 use crate::key::{KeyKind, PrivateKey};
 use crate::refusal::Refusal;
-use crate::sigstore::LogVersion;
+use crate::sigstore::config::{LogUrl, LogVersion};
+use crate::sigstore::entry::{SignedMessage, VerificationKey};
+use crate::sigstore::material::VerificationMaterial;
 use crate::sigstore::testing::{TestServices, WHO, at};
 use crate::timestamp::testing::TokenContent;
 

@@ -18,6 +18,7 @@ pub(super) struct Pace {
 
 #[derive(Debug, Default, Clone)]
 struct LaneProgress {
+    started: usize,
     finished: usize,
     held: Duration,
     /// The end of the time that was counted, because several lanes may wait at the same time.
@@ -35,7 +36,14 @@ impl Pace {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a lane may start this blob of the plan.
+    /// Returns the position of the next blob of a lane.
+    pub(super) fn start(&self, lane: usize) -> usize {
+        let progress = &mut self.lock()[lane];
+        progress.started += 1;
+        progress.started - 1
+    }
+
+    /// Waits until a lane may start the blob at this position.
     pub(super) async fn turn(&self, lane: usize, blob: usize) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());

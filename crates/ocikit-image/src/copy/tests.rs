@@ -1,11 +1,12 @@
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use ocikit_spec::{Digest, Platform};
+use ocikit_spec::{Descriptor, Digest, Platform};
 use tokio::time::Instant;
 
 use super::*;
@@ -13,6 +14,7 @@ use crate::body::Body;
 use crate::bridge::CHUNK;
 use crate::error::Mismatch;
 use crate::memory::Memory;
+use crate::related::Referrers;
 use crate::source::{ByteRange, Name, Source, SourceExt};
 use crate::testing;
 
@@ -348,4 +350,79 @@ async fn pipe_is_passed_to_all_targets_at_the_speed_of_the_slowest() {
     let tee = Tee::new(places.iter().map(|place| place.clone() as Arc<dyn Sink>).collect());
     source.opened.lock().unwrap().clear();
     assert!(tee.put(&layer, &Once(source.clone())).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_roots_go_to_several_targets_and_each_blob_is_read_once() {
+    let (source, one, _) = image(&LAYERS).await;
+    let other = testing::image(&source.memory, 1, &Platform::new("linux", "amd64"), &[LAYERS[0], LAYERS[1], 5]);
+    let other = Root::at(source.clone(), other).await.unwrap();
+    let about = testing::referrer(&source.memory, other.descriptor(), "application/vnd.x");
+    source.opened.lock().unwrap().clear();
+    source.read.store(0, Ordering::Relaxed);
+    let places: Vec<_> = (0..2).map(|_| Place::new(Manner::Good)).collect();
+    let roots = [one, other].map(|root| {
+        let tag = format!("n-{}", &root.digest().hex()[..8]).parse().unwrap();
+        (root, vec![Naming { tag: Some(tag), ..Naming::default() }])
+    });
+    let sinks: Vec<Arc<dyn Sink>> = places.iter().map(|place| place.clone() as Arc<dyn Sink>).collect();
+    let options = CopyOptions { referrers: Referrers::All, ..CopyOptions::default() };
+    for copied in copy_all_to_each(&roots, &sinks, &options).await.all().unwrap() {
+        assert_eq!(copied.iter().map(|copied| copied.blobs.len()).collect::<Vec<_>>(), [5, 3 + 2]);
+        assert_eq!(copied[1].referrers.iter().map(|found| found.digest).collect::<Vec<_>>(), [about.digest]);
+    }
+    let mut opened = source.opened.lock().unwrap().clone();
+    opened.retain(|(digest, _)| !roots.iter().any(|(root, _)| root.digest() == *digest) && *digest != about.digest);
+    let count = opened.len();
+    opened.sort();
+    opened.dedup();
+    assert_eq!(opened.len(), count, "no blob is read twice");
+    for (place, (root, names)) in places.iter().flat_map(|place| roots.iter().map(move |root| (place, root))) {
+        let name = Name::Tag(names[0].tag.clone().unwrap());
+        assert_eq!(place.resolve(&name).await.unwrap().digest, root.digest());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_that_lack_different_referrers_receive_theirs() {
+    let (source, root, _) = image(&LAYERS[1..2]).await;
+    let about = testing::referrer(&source.memory, root.descriptor(), "application/vnd.x");
+    let places: Vec<_> = (0..3).map(|_| Place::new(Manner::Good)).collect();
+    let options = CopyOptions { referrers: Referrers::All, ..CopyOptions::default() };
+    // The first has the root alone, the second has both.
+    copy_to_each(&root, &targets(&places[..1]), &CopyOptions::default()).await.all().unwrap();
+    copy_to_each(&root, &targets(&places[1..2]), &options).await.all().unwrap();
+    copy_to_each(&root, &targets(&places), &options).await.all().unwrap();
+    for place in &places {
+        assert!(has_it(place, &root).await && place.has(&about).await.unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_copy_leaves_no_visible_root_and_stops() {
+    for count in [1, 3] {
+        let (source, root, _) = image(&[20 * CHUNK, 20 * CHUNK]).await;
+        let places: Vec<_> = (0..count).map(|_| Place::new(Manner::Slow(1))).collect();
+        let (targets, options) = (targets(&places), CopyOptions::default());
+        let copy = copy_to_each(&root, &targets, &options);
+        assert!(tokio::time::timeout(Duration::from_secs(5), copy).await.is_err());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let read = source.read.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(source.read.load(Ordering::Relaxed), read, "nothing reads any more");
+        for place in &places {
+            assert!(!has_it(place, &root).await);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_target_reads_from_the_source_itself() {
+    let (source, root, all) = image(&LAYERS).await;
+    let places = [Place::new(Manner::Restarts(6 * CHUNK as u64))];
+    copy_to_each(&root, &targets(&places), &CopyOptions::default()).await.all().unwrap();
+    assert!(has_it(&places[0], &root).await);
+    // Without a channel, nothing is read ahead: the sink hashes what it reads, and the rest of its second read.
+    assert!(!places[0].known.load(Ordering::Relaxed));
+    assert!(source.read.load(Ordering::Relaxed) <= all + 8 * CHUNK as u64);
 }
