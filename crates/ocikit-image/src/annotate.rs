@@ -1,14 +1,16 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use ocikit_spec::{Digest, Document, Platform, annotations};
+use ocikit_spec::{Descriptor, Digest, Document, Platform, annotations};
 
 use crate::edit::{ImageEdit, IndexEdit};
 use crate::error::{Error, Result};
 use crate::platform::best_entries;
 use crate::root::{Artifact, Image, Index, Root};
 use crate::select_platforms::select_platforms;
-use crate::walk::limits::{MAX_DEPTH, too_deep};
+use crate::walk::limits::{Limits, MAX_DEPTH, too_deep};
+use crate::walk::{Edge, Found, Walk};
 
 /// The annotations to change, and the documents to change them in.
 #[derive(Debug, Clone, Default)]
@@ -60,20 +62,20 @@ impl AnnotateOn {
 ///
 /// # Errors
 ///
-/// [`Error::NoPlatform`] if there is no image for one of the platforms, [`Error::Unsupported`] if the document to annotate does not
-/// exist or has no annotations: the index of a single image, or a schema 1 manifest.
+/// [`Error::NoPlatform`] if there is no image for one of the platforms, [`Error::Unsupported`] if the document to
+/// annotate does not exist or has no annotations: the index of a single image, or a schema 1 manifest.
 pub async fn annotate(root: &Root, options: &AnnotateOptions) -> Result<Root> {
     let unsupported = |what: &str| {
         Err(Error::Unsupported { place: root.source().to_string(), what: format!("{} {what}", root.digest()) })
     };
     match root {
         Root::Index(index) => {
-            let mut done = Done::default();
-            let (edited, _) = annotate_index(index, options, 0, &mut done).await?;
-            let missing: Vec<_> = options.platforms.iter().filter(|wanted| !done.matched.contains(wanted)).collect();
+            let below = Below::read(index, options).await?;
+            let (edited, _) = annotate_index(index, options, 0, &below, &mut Done::new())?;
+            let missing = options.platforms.iter().filter(|wanted| !below.matched.contains(wanted));
+            let missing: Vec<_> = missing.cloned().collect();
             if !missing.is_empty() {
-                let missing: Vec<_> = missing.into_iter().cloned().collect();
-                return Err(Error::no_platform(&missing, done.platforms, &index.source));
+                return Err(Error::no_platform(&missing, below.platforms, &index.source));
             }
             Ok(Root::Index(edited))
         }
@@ -81,10 +83,8 @@ pub async fn annotate(root: &Root, options: &AnnotateOptions) -> Result<Root> {
             unsupported("is a manifest and has no index to annotate")
         }
         Root::Image(_) => {
-            if !options.platforms.is_empty() {
-                // By the same rule as everywhere.
-                select_platforms(root, &options.platforms).await?;
-            }
+            // By the same rule as everywhere.
+            select_platforms(root, &options.platforms).await?;
             edit_manifest(root, |edit| change(edit, options))
         }
         Root::Other(Artifact { manifest: Some(_), .. }) => edit_manifest(root, |edit| change(edit, options)),
@@ -121,66 +121,130 @@ fn edit_manifest(root: &Root, change: impl FnOnce(&mut ImageEdit)) -> Result<Roo
     })
 }
 
-/// What [`annotate_index`] has done so far.
+/// The documents below an index that the edit needs, by digest.
 #[derive(Default)]
-struct Done {
-    /// The edited manifests and indexes by their old digest, with the number of images that were selected in each. One
-    /// that is listed several times is edited once.
-    edited: HashMap<Digest, (Root, usize)>,
+struct Below {
+    roots: HashMap<Digest, Result<Root, Arc<Error>>>,
+    /// For each index the positions of the entries that were selected; `None` if all are.
+    chosen: HashMap<Digest, Option<HashSet<usize>>>,
     /// The requested platforms that some image is for.
     matched: HashSet<Platform>,
     /// The platforms of all images.
     platforms: Vec<Platform>,
 }
 
+impl Below {
+    async fn read(index: &Index, options: &AnnotateOptions) -> Result<Below> {
+        let source = &index.source;
+        let mut below = Below::default();
+        let mut walk = Walk::reading(&**source, Limits::IMAGE, |entry| Root::at(source.clone(), entry));
+        walk.start_with(&index.descriptor, Ok(Root::Index(index.clone())))?;
+        while let Some(node) = walk.next().await {
+            let Found::Content(opened) = node.found else { continue };
+            if let Ok(Root::Index(index)) = &opened {
+                let chosen = below.choose(index, options).await?;
+                let entries = index.manifests().iter().enumerate();
+                let edited = entries.filter(|(at, entry)| is_edited(entry, is_chosen(chosen.as_ref(), *at), options));
+                let edited: HashSet<_> = edited.map(|(_, entry)| entry.digest).collect();
+                for (position, entry) in index.manifests().iter().enumerate() {
+                    let about = entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST);
+                    let about = about.and_then(|about| about.parse().ok());
+                    if edited.contains(&entry.digest) || about.is_some_and(|about| edited.contains(&about)) {
+                        walk.add(&node.path, Edge::Manifest(position), entry)?;
+                    }
+                }
+                below.chosen.insert(node.path.digest, chosen);
+            }
+            below.roots.insert(node.path.digest, opened.map_err(Arc::new));
+        }
+        Ok(below)
+    }
+
+    /// Returns the positions of the entries with the best rank for the platforms; `None` if all are selected.
+    async fn choose(&mut self, index: &Index, options: &AnnotateOptions) -> Result<Option<HashSet<usize>>> {
+        if options.platforms.is_empty() {
+            return Ok(None);
+        }
+        let found = index.platforms().await?;
+        let mut chosen = HashSet::new();
+        for platform in &options.platforms {
+            // A platform that is missing here may be in another index of the same root.
+            if let Ok(best) = best_entries(std::slice::from_ref(platform), &found) {
+                self.matched.insert(platform.clone());
+                chosen.extend(best);
+            }
+        }
+        self.platforms.extend(found.into_iter().flatten());
+        Ok(Some(chosen))
+    }
+
+    /// Returns a document that was needed; `None` if it was not.
+    fn root(&self, digest: &Digest) -> Result<Option<&Root>> {
+        self.roots.get(digest).map(Result::as_ref).transpose().map_err(Error::again)
+    }
+}
+
+/// Returns whether an entry may get another digest: one that may be an index, or a manifest that is annotated.
+fn is_edited(entry: &Descriptor, is_chosen: bool, options: &AnnotateOptions) -> bool {
+    match &entry.media_type {
+        _ if entry.is_attestation() => false,
+        kind if kind.is_manifest() => is_chosen && options.on.manifests(),
+        kind => !kind.is_blob(),
+    }
+}
+
+fn is_chosen(chosen: Option<&HashSet<usize>>, position: usize) -> bool {
+    chosen.is_none_or(|chosen| chosen.contains(&position))
+}
+
+/// The edited manifests and indexes by their old digest, with the number of images that were selected in each. One that
+/// is listed several times is edited once.
+type Done = HashMap<Digest, (Root, usize)>;
+
 /// Returns the new index and the number of its images that were selected.
-async fn annotate_index(
+fn annotate_index(
     index: &Index,
     options: &AnnotateOptions,
     depth: usize,
+    below: &Below,
     done: &mut Done,
 ) -> Result<(Index, usize)> {
     if depth > MAX_DEPTH {
         return Err(too_deep(&index.digest(), &index.source));
     }
     let mut edit = index.edit();
-    let chosen = chosen(index, options, done).await?;
+    let chosen = below.chosen.get(&index.digest()).and_then(Option::as_ref);
     let mut touched = 0_usize;
     for (position, entry) in index.manifests().iter().enumerate() {
         if entry.is_attestation() || entry.media_type.is_blob() {
             continue;
         }
-        let opened = match entry.media_type.is_manifest() || done.edited.contains_key(&entry.digest) {
-            true => None,
-            false => Some(index.open(entry).await?),
+        let is_chosen = is_chosen(chosen, position);
+        let root = match is_edited(entry, is_chosen, options) {
+            true => below.root(&entry.digest)?,
+            false => None,
         };
-        let known = done.edited.get(&entry.digest).map(|(root, _)| root);
-        if matches!(opened.as_ref().or(known), Some(Root::Index(_))) {
-            if let Some(Root::Index(nested)) = opened {
-                let (edited, chosen) = Box::pin(annotate_index(&nested, options, depth + 1, done)).await?;
-                done.edited.insert(entry.digest, (Root::Index(edited), chosen));
+        if let Some(Root::Index(nested)) = root {
+            if !done.contains_key(&entry.digest) {
+                let (edited, chosen) = annotate_index(nested, options, depth + 1, below, done)?;
+                done.insert(entry.digest, (Root::Index(edited), chosen));
             }
-            if let Some((edited, chosen)) = done.edited.get(&entry.digest) {
+            if let Some((edited, chosen)) = done.get(&entry.digest) {
                 touched = touched.saturating_add(*chosen);
-                replace(&mut edit, index, position, edited).await?;
+                replace(&mut edit, index, position, edited, below)?;
             }
             continue;
         }
-        if chosen.as_ref().is_some_and(|chosen| !chosen.contains(&position)) {
+        if !is_chosen {
             continue;
         }
         if options.on.manifests() {
-            let edited = match done.edited.entry(entry.digest) {
+            let Some(root @ Root::Image(_)) = root else { continue };
+            let edited = match done.entry(entry.digest) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => {
-                    let root = index.open(entry).await?;
-                    if !matches!(root, Root::Image(_)) {
-                        continue;
-                    }
-                    new.insert((edit_manifest(&root, |edit| change(edit, options))?, 1))
-                }
+                Entry::Vacant(new) => new.insert((edit_manifest(root, |edit| change(edit, options))?, 1)),
             };
-            replace(&mut edit, index, position, &edited.0).await?;
+            replace(&mut edit, index, position, &edited.0, below)?;
         }
         if options.on.descriptors() {
             for key in &options.remove {
@@ -204,7 +268,7 @@ async fn annotate_index(
 }
 
 /// Points an entry to an edited root, and the attestation manifests of the old one to the new one.
-async fn replace(edit: &mut IndexEdit, index: &Index, position: usize, root: &Root) -> Result<()> {
+fn replace(edit: &mut IndexEdit, index: &Index, position: usize, root: &Root, below: &Below) -> Result<()> {
     let old = index.manifests()[position].digest;
     let new = root.descriptor();
     if new.digest == old {
@@ -217,31 +281,13 @@ async fn replace(edit: &mut IndexEdit, index: &Index, position: usize, root: &Ro
             continue;
         }
         edit.annotate_entry(position, annotations::DOCKER_REFERENCE_DIGEST, &new.digest.to_string());
-        let attestation = index.open(entry).await?;
+        let Some(attestation) = below.root(&entry.digest)? else { continue };
         if attestation.document().as_ref().and_then(Document::subject).is_some_and(|subject| subject.digest == old) {
             let repoint = |edit: &mut ImageEdit| {
                 edit.repoint_subject(&new.digest, new.size);
             };
-            edit.replace(position, &edit_manifest(&attestation, repoint)?);
+            edit.replace(position, &edit_manifest(attestation, repoint)?);
         }
     }
     Ok(())
-}
-
-/// Returns the positions of the entries with the best rank for the platforms; `None` if all are selected.
-async fn chosen(index: &Index, options: &AnnotateOptions, done: &mut Done) -> Result<Option<Vec<usize>>> {
-    if options.platforms.is_empty() {
-        return Ok(None);
-    }
-    let found = index.platforms().await?;
-    // A platform that is missing here may be in another index of the same root.
-    let mut chosen = Vec::new();
-    for platform in &options.platforms {
-        if let Ok(best) = best_entries(std::slice::from_ref(platform), &found) {
-            done.matched.insert(platform.clone());
-            chosen.extend(best);
-        }
-    }
-    done.platforms.extend(found.into_iter().flatten());
-    Ok(Some(chosen))
 }

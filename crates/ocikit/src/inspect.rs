@@ -1,8 +1,11 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_image::files::Budget;
-use ocikit_image::{Error, Kind, Layer, Result, Root};
+use ocikit_image::walk::limits::{Limits, MAX_DEPTH};
+use ocikit_image::walk::{Edge, Found, Walk};
+use ocikit_image::{Error, Kind, Layer, Result, Root, Source};
 use ocikit_spec::{
     Annotations, Config, Descriptor, Digest, Document, Execution, History, MediaType, Platform, annotations,
 };
@@ -97,71 +100,99 @@ pub struct LayerFacts {
     pub annotations: Annotations,
 }
 
-/// The maximum nesting depth of indexes.
-const MAX_INDEX_DEPTH: usize = 16;
-
-/// Returns the metadata of a root and of everything below it.
+/// Returns the metadata of a root and of everything below it. Several documents are read in parallel.
 ///
 /// # Errors
 ///
 /// Those of reading manifests and configs. A missing entry of an index is not an error but is reported as missing.
 pub async fn inspect(root: &Root) -> Result<Inspection> {
-    inspect_at(root, 0, &mut HashSet::new()).await
-}
-
-async fn inspect_at(root: &Root, depth: usize, told: &mut HashSet<Digest>) -> Result<Inspection> {
-    let descriptor = root.descriptor();
-    let mut facts = Inspection::of(descriptor);
-    facts.kind = Kind::of(root).to_string();
-    let Some(document) = root.document() else { return Ok(facts) };
-    facts.annotations = document.annotations().clone();
-    facts.subject = document.subject().map(|subject| subject.digest);
-    match document {
-        Document::Manifest(manifest) => {
-            facts.artifact_type = manifest.artifact_type().cloned();
-            facts.layers = manifest.layers().iter().map(LayerFacts::of).collect();
-            let sizes = manifest.config().into_iter().chain(manifest.layers()).map(|blob| blob.size);
-            facts.total_size = Some(sizes.fold(0, u64::saturating_add));
-            let predicates =
-                manifest.layers().iter().filter_map(|layer| layer.annotations.get(annotations::PREDICATE_TYPE));
-            facts.predicate_types = predicates.map(str::to_owned).collect();
-        }
-        Document::Index(_) if depth > MAX_INDEX_DEPTH => facts.missing = Some("it is nested too deep".to_owned()),
-        Document::Index(_) if !told.insert(descriptor.digest) => facts.missing = Some("it is listed above".to_owned()),
-        Document::Index(index) => {
-            facts.artifact_type = index.artifact_type().cloned();
-            for entry in index.manifests() {
-                facts.manifests.push(inspect_entry(root, entry, depth + 1, told).await?);
+    let source = root.source();
+    let read = |entry| inspect_entry(source.clone(), entry);
+    let mut walk = Walk::reading(&**source, Limits::IMAGE, read);
+    walk.start_with(root.descriptor(), Ok((Inspection::of_document(root).await?, root.document())))?;
+    let mut found = None;
+    // The entries of each index. Entries are read each time that they are listed, because their descriptors differ.
+    let mut entries: HashMap<Digest, Vec<Option<Inspection>>> = HashMap::new();
+    while let Some(node) = walk.next().await {
+        let Found::Content(inspected) = node.found else { continue };
+        let (inspection, document) = inspected?;
+        match (&node.path.parent, &node.path.edge) {
+            (Some(parent), Edge::Manifest(at)) => {
+                let place = entries.get_mut(&parent.digest).and_then(|entries| entries.get_mut(*at));
+                place.into_iter().for_each(|place| *place = Some(inspection.clone()));
             }
+            _ => found = Some(inspection),
+        }
+        let Some(Document::Index(index)) = &document else { continue };
+        if walk.is_deepest(&node.path) || entries.contains_key(&node.path.digest) {
+            continue;
+        }
+        entries.insert(node.path.digest, vec![None; index.manifests().len()]);
+        for (position, entry) in index.manifests().iter().enumerate() {
+            walk.add_again(&node.path, Edge::Manifest(position), entry)?;
         }
     }
-    if let Root::Image(image) = root
-        && image.manifest().config().is_some_and(|config| config.media_type.is_image_config())
-        && facts.kind != Kind::CosignSignature.as_str()
-    {
-        let config = image.config().await?;
-        let digest = image.manifest().config().map_or(descriptor.digest, |config| config.digest);
-        facts.platform = facts.platform.or_else(|| config.platform().cloned());
-        facts.config = Some(ConfigFacts::of(digest, &config));
-    }
-    Ok(facts)
+    let mut found = found.ok_or_else(|| Error::not_found(root.digest(), source))?;
+    found.attach(&mut entries, 0);
+    Ok(found)
 }
 
-async fn inspect_entry(
-    root: &Root,
-    entry: &Descriptor,
-    depth: usize,
-    told: &mut HashSet<Digest>,
-) -> Result<Inspection> {
-    let opened = Root::at(root.source().clone(), entry.clone()).await;
-    match opened {
-        Ok(opened) => Box::pin(inspect_at(&opened, depth, told)).await,
+/// Reads an entry of an index and returns its metadata, without its own entries, and its document.
+async fn inspect_entry(source: Arc<dyn Source>, entry: Descriptor) -> Result<(Inspection, Option<Document>)> {
+    match Root::at(source, entry.clone()).await {
+        Ok(root) => Ok((Inspection::of_document(&root).await?, root.document())),
         Err(error @ (Error::NotFound { .. } | Error::Document { .. } | Error::Mismatch { .. })) => {
-            let mut facts = Inspection::of(entry);
-            facts.missing = Some(error.to_string());
-            Ok(facts)
+            Ok((Inspection { missing: Some(error.to_string()), ..Inspection::of(&entry) }, None))
         }
         Err(error) => Err(error),
+    }
+}
+
+impl Inspection {
+    /// Returns the metadata of a document without the entries of an index.
+    async fn of_document(root: &Root) -> Result<Inspection> {
+        let descriptor = root.descriptor();
+        let mut facts = Inspection::of(descriptor);
+        facts.kind = Kind::of(root).to_string();
+        let Some(document) = root.document() else { return Ok(facts) };
+        facts.annotations = document.annotations().clone();
+        facts.subject = document.subject().map(|subject| subject.digest);
+        match document {
+            Document::Manifest(manifest) => {
+                facts.artifact_type = manifest.artifact_type().cloned();
+                facts.layers = manifest.layers().iter().map(LayerFacts::of).collect();
+                let sizes = manifest.config().into_iter().chain(manifest.layers()).map(|blob| blob.size);
+                facts.total_size = Some(sizes.fold(0, u64::saturating_add));
+                let predicates =
+                    manifest.layers().iter().filter_map(|layer| layer.annotations.get(annotations::PREDICATE_TYPE));
+                facts.predicate_types = predicates.map(str::to_owned).collect();
+            }
+            Document::Index(index) => facts.artifact_type = index.artifact_type().cloned(),
+        }
+        if let Root::Image(image) = root
+            && image.manifest().config().is_some_and(|config| config.media_type.is_image_config())
+            && facts.kind != Kind::CosignSignature.as_str()
+        {
+            let config = image.config().await?;
+            let digest = image.manifest().config().map_or(descriptor.digest, |config| config.digest);
+            facts.platform = facts.platform.or_else(|| config.platform().cloned());
+            facts.config = Some(ConfigFacts::of(digest, &config));
+        }
+        Ok(facts)
+    }
+
+    /// Adds the entries of an index, and theirs in turn. An index that is listed several times has them once.
+    fn attach(&mut self, entries: &mut HashMap<Digest, Vec<Option<Inspection>>>, depth: usize) {
+        let is_index = self.media_type.is_index() && self.missing.is_none();
+        if is_index && depth > MAX_DEPTH {
+            self.missing = Some("it is nested too deep".to_owned());
+        } else if is_index {
+            match entries.remove(&self.digest) {
+                Some(found) => self.manifests = found.into_iter().flatten().collect(),
+                None => self.missing = Some("it is listed above".to_owned()),
+            }
+        }
+        self.manifests.iter_mut().for_each(|entry| entry.attach(entries, depth + 1));
     }
 }
 

@@ -1,10 +1,9 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use ocikit_image::{Error, Kind, Result, Root, Source};
+use ocikit_image::walk::limits::Limits;
+use ocikit_image::walk::{Edge, Found, Node, Walk};
+use ocikit_image::{Error, Kind, Result, Root};
 use ocikit_spec::{Annotations, Descriptor, Digest, Document, MediaType, Platform, annotations};
 use serde::Serialize;
 
@@ -60,15 +59,6 @@ pub enum Relation {
     Referrer,
 }
 
-/// The maximum depth, because indexes may be nested and signatures may be signed.
-const MAX_TREE_DEPTH: usize = 16;
-
-/// The maximum number of documents. Lists of referrers are untrusted and may form cycles.
-const MAX_DOCUMENTS: usize = 10_000;
-
-/// The number of documents that are read in parallel on each level.
-const MAX_PARALLEL_READS: usize = 8;
-
 /// Reads a root, everything below it and all referrers. Layers and configs are not read.
 ///
 /// # Errors
@@ -76,91 +66,106 @@ const MAX_PARALLEL_READS: usize = 8;
 /// Those of reading manifests and lists of referrers. A missing entry of an index is not an error but is reported as
 /// missing.
 pub async fn tree(root: &Root) -> Result<Tree> {
-    let walk = Walk { source: root.source(), looked_at: AtomicUsize::new(0) };
-    walk.document(root.clone(), Relation::Root, &[]).await
-}
-
-struct Walk<'a> {
-    source: &'a Arc<dyn Source>,
-    looked_at: AtomicUsize,
-}
-
-impl Walk<'_> {
-    /// Returns the tree of a document; `above` are the digests of its ancestors.
-    async fn document(&self, root: Root, relation: Relation, above: &[Digest]) -> Result<Tree> {
-        let mut tree = Tree::of(root.descriptor(), relation);
-        tree.kind = Some(Kind::of(&root).to_string());
-        if self.looked_at.fetch_add(1, Ordering::Relaxed) >= MAX_DOCUMENTS || above.len() > MAX_TREE_DEPTH {
-            return Err(Error::broken(
-                self.source,
-                format!("too many documents and referrers below {}", root.digest()),
-            ));
+    let source = root.source();
+    let mut walk = Walk::reading(&**source, Limits::IMAGE, |descriptor| Root::at(source.clone(), descriptor));
+    walk.start_with(root.descriptor(), Ok(root.clone()))?;
+    // Parents come before their children.
+    let mut visits: Vec<Visit> = Vec::new();
+    let mut positions = HashMap::new();
+    while let Some(Node { descriptor, path, found, .. }) = walk.next().await {
+        let opened = match found {
+            Found::Content(opened) => opened,
+            Found::Referrers(listed) => {
+                // A list of referrers is untrusted and may form a cycle.
+                for referrer in listed?.into_iter().filter(|referrer| !path.contains(&referrer.descriptor.digest)) {
+                    walk.add_again(&path, referrer.edge, &referrer.descriptor)?;
+                }
+                continue;
+            }
+            Found::Unread => continue,
+        };
+        let parent = path.parent.as_ref().and_then(|parent| positions.get(&Arc::as_ptr(parent).addr()).copied());
+        let images = parent.and_then(|parent| visits.get(parent)).map(|parent: &Visit| &parent.images);
+        let relation = match (&path.edge, attested(&descriptor)) {
+            (Edge::Referrer(_), _) => Relation::Referrer,
+            (Edge::Manifest(_), Some(image)) if images.is_some_and(|images| images.contains(&image)) => {
+                Relation::Attestation
+            }
+            (Edge::Manifest(_), _) => Relation::Manifest,
+            _ => Relation::Root,
+        };
+        let mut visit =
+            Visit { parent, tree: Tree::of(&descriptor, relation), images: HashSet::new(), below: Vec::new() };
+        positions.insert(Arc::as_ptr(&path).addr(), visits.len());
+        match opened {
+            Err(error @ (Error::NotFound { .. } | Error::Document { .. } | Error::Mismatch { .. })) => {
+                visit.tree.missing = Some(error.to_string());
+            }
+            Err(error) => return Err(error),
+            Ok(opened) => {
+                visit.tree = Tree::of_document(&opened, relation);
+                if let Some(Document::Index(index)) = opened.document() {
+                    let images = index.manifests().iter().filter(|entry| !entry.is_attestation());
+                    visit.images = images.map(|entry| entry.digest).collect();
+                    for (at, entry) in index.manifests().iter().enumerate() {
+                        walk.add_again(&path, Edge::Manifest(at), entry)?;
+                    }
+                }
+                if relation != Relation::Attestation {
+                    walk.add_referrers(&path, &[]);
+                }
+            }
         }
-        let path = [above, &[root.digest()]].concat();
-        match root.document() {
-            Some(Document::Manifest(manifest)) => {
-                tree.artifact_type = manifest.artifact_type().cloned().or(tree.artifact_type);
-                let config = manifest.config().filter(|config| config.media_type != MediaType::OCI_EMPTY);
-                tree.children.extend(config.map(|config| Tree::of(config, Relation::Config)));
-                tree.children.extend(manifest.layers().iter().map(|layer| Tree::of(layer, Relation::Layer)));
-            }
-            Some(Document::Index(index)) => {
-                tree.artifact_type = index.artifact_type().cloned();
-                tree.children = self.entries(index.manifests(), &path).await?;
-            }
-            None => {}
+        visits.push(visit);
+    }
+    while let Some(visit) = visits.pop() {
+        let parent = visit.parent;
+        let tree = visit.finish();
+        match parent.and_then(|parent| visits.get_mut(parent)) {
+            Some(parent) => parent.below.push(tree),
+            None => return Ok(tree),
+        }
+    }
+    Err(Error::not_found(root.digest(), source))
+}
+
+/// Returns the digest of the image that an attestation manifest is for.
+fn attested(entry: &Descriptor) -> Option<Digest> {
+    let image = entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST)?;
+    entry.is_attestation().then(|| image.parse().ok()).flatten()
+}
+
+/// A visited document, whose children are collected from the last to the first.
+struct Visit {
+    parent: Option<usize>,
+    /// The document with its config and layers.
+    tree: Tree,
+    /// The images in an index, which its attestation manifests are shown below.
+    images: HashSet<Digest>,
+    below: Vec<Tree>,
+}
+
+impl Visit {
+    fn finish(self) -> Tree {
+        let Visit { mut tree, below, .. } = self;
+        let (referrers, entries): (Vec<_>, Vec<_>) =
+            below.into_iter().rev().partition(|child| child.relation == Relation::Referrer);
+        let (attestations, images): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|child| child.relation == Relation::Attestation);
+        tree.children.extend(images);
+        for attestation in attestations {
+            let image = attestation.annotations.get(annotations::DOCKER_REFERENCE_DIGEST);
+            let image = image.and_then(|image| image.parse::<Digest>().ok());
+            let Some(image) = tree.children.iter_mut().find(|child| Some(child.digest) == image) else { continue };
+            // Newer attestation manifests also have a subject, so they are found twice.
+            image.children.retain(|child| child.digest != attestation.digest);
+            // Before the referrers, because they are part of the index.
+            let first = image.children.iter().position(|child| child.relation == Relation::Referrer);
+            image.children.insert(first.unwrap_or(image.children.len()), attestation);
         }
         tree.add_up();
-        if relation != Relation::Attestation {
-            let referrers = self.source.referrers(&root.digest()).await?;
-            let new: Vec<_> = referrers.into_iter().filter(|found| !path.contains(&found.digest)).collect();
-            tree.children.extend(self.all(&new, Relation::Referrer, &path).await?);
-        }
-        Ok(tree)
-    }
-
-    /// Returns the trees of the entries of an index, with attestation manifests below the entry that they refer to.
-    async fn entries(&self, entries: &[Descriptor], path: &[Digest]) -> Result<Vec<Tree>> {
-        let attests = |entry: &Descriptor| -> Option<Digest> {
-            let digest = entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST)?.parse().ok()?;
-            let is_here = entries.iter().any(|other| other.digest == digest && !other.is_attestation());
-            (entry.is_attestation() && is_here).then_some(digest)
-        };
-        let (hanging, standing): (Vec<_>, Vec<_>) = entries.iter().cloned().partition(|entry| attests(entry).is_some());
-        let mut trees = self.all(&standing, Relation::Manifest, path).await?;
-        let attestations = self.all(&hanging, Relation::Attestation, path).await?;
-        for (attestation, entry) in attestations.into_iter().zip(&hanging) {
-            let subject = trees.iter_mut().find(|tree| Some(tree.digest) == attests(entry));
-            if let Some(subject) = subject {
-                // Newer attestation manifests also have a subject, so they are found twice.
-                subject.children.retain(|child| child.digest != attestation.digest);
-                // Before the referrers, because they are part of the index.
-                let first = subject.children.iter().position(|child| child.relation == Relation::Referrer);
-                subject.children.insert(first.unwrap_or(subject.children.len()), attestation);
-            }
-        }
-        Ok(trees)
-    }
-
-    /// Boxed, because the function is recursive.
-    fn all<'a>(
-        &'a self,
-        entries: &'a [Descriptor],
-        relation: Relation,
-        path: &'a [Digest],
-    ) -> BoxFuture<'a, Result<Vec<Tree>>> {
-        let looked = entries.iter().map(move |entry| self.entry(entry, relation, path));
-        stream::iter(looked).buffered(MAX_PARALLEL_READS).try_collect().boxed()
-    }
-
-    async fn entry(&self, entry: &Descriptor, relation: Relation, path: &[Digest]) -> Result<Tree> {
-        match Root::at(self.source.clone(), entry.clone()).await {
-            Ok(root) => self.document(root, relation, path).await,
-            Err(error @ (Error::NotFound { .. } | Error::Document { .. } | Error::Mismatch { .. })) => {
-                Ok(Tree { missing: Some(error.to_string()), ..Tree::of(entry, relation) })
-            }
-            Err(error) => Err(error),
-        }
+        tree.children.extend(referrers);
+        tree
     }
 }
 
@@ -179,6 +184,22 @@ impl Tree {
             missing: None,
             children: Vec::new(),
         }
+    }
+
+    /// Returns a document with its config and layers.
+    fn of_document(root: &Root, relation: Relation) -> Tree {
+        let mut tree = Tree { kind: Some(Kind::of(root).to_string()), ..Tree::of(root.descriptor(), relation) };
+        match root.document() {
+            Some(Document::Manifest(manifest)) => {
+                tree.artifact_type = manifest.artifact_type().cloned().or(tree.artifact_type);
+                let config = manifest.config().filter(|config| config.media_type != MediaType::OCI_EMPTY);
+                tree.children.extend(config.map(|config| Tree::of(config, Relation::Config)));
+                tree.children.extend(manifest.layers().iter().map(|layer| Tree::of(layer, Relation::Layer)));
+            }
+            Some(Document::Index(index)) => tree.artifact_type = index.artifact_type().cloned(),
+            None => {}
+        }
+        tree
     }
 
     /// Adds up the sizes of everything below.

@@ -66,6 +66,11 @@ pub fn too_deep(digest: &Digest, place: impl ToString) -> Error {
     Error::broken(place, format!("{digest} is nested more than {MAX_DEPTH} levels deep"))
 }
 
+/// Returns the error for more documents or referrers than a limit allows.
+pub fn too_many(limit: usize, what: &str, digest: &Digest, place: impl ToString) -> Error {
+    Error::broken(place, format!("{digest} has more than {limit} {what}"))
+}
+
 /// The total size of the documents that were read.
 #[derive(Debug)]
 pub(crate) struct Meter {

@@ -22,7 +22,7 @@ use crate::source::{Name, Source, SourceExt};
 
 pub use path::{Edge, Path, children};
 
-use limits::{Limits, MAX_PARALLEL_READS, MAX_READ_AHEAD_BYTES, Meter, too_deep};
+use limits::{Limits, MAX_PARALLEL_READS, MAX_READ_AHEAD_BYTES, Meter, too_deep, too_many};
 
 /// A bounded traversal of an image, or of all images of a place.
 ///
@@ -87,13 +87,12 @@ pub struct Walk<'a, T = Result<Content>> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Node<T = Result<Content>> {
-    /// The descriptor that led to it.
+    /// The descriptor that led to it. For a list of referrers it has only the digest of the subject.
     pub descriptor: Descriptor,
     /// How it was reached.
     pub path: Arc<Path>,
     /// What was found.
     pub found: Found<T>,
-    cost: u64,
 }
 
 /// What a walk found at a node.
@@ -128,7 +127,7 @@ struct Pending<T> {
 enum Task<T> {
     Read,
     Nothing,
-    Known(T),
+    Known(Box<T>),
     List { suffixes: &'static [&'static str], of: Arc<Path> },
 }
 
@@ -252,7 +251,8 @@ impl<'a, T: Send + 'a> Walk<'a, T> {
     ///
     /// As [`Walk::add`].
     pub fn start_with(&mut self, root: &Descriptor, content: T) -> Result<()> {
-        self.push(None, Edge::Start(kind_of(root).into()), root, Task::Known(content), Repeat::Never).map(drop)
+        self.push(None, Edge::Start(kind_of(root).into()), root, Task::Known(Box::new(content)), Repeat::Never)
+            .map(drop)
     }
 
     /// Adds a document below a node, and returns whether it was not visited or added before. A config or layer is
@@ -331,19 +331,19 @@ impl<'a, T: Send + 'a> Walk<'a, T> {
         if !is_blob && parent.is_some_and(|parent| self.is_deepest(parent)) {
             return Err(too_deep(&root, self.source));
         }
-        let limit = |number, most, what| match number > most {
-            true => Err(Error::broken(self.source, format!("{root} has more than {most} {what}"))),
-            false => Ok(()),
-        };
         match edge {
             Edge::Referrer(_) | Edge::Tag(_) => {
                 self.referrers += 1;
-                limit(self.referrers, self.limits.referrers, "referrers")?;
+                if self.referrers > self.limits.referrers {
+                    return Err(too_many(self.limits.referrers, "referrers", &root, self.source));
+                }
             }
             _ if is_blob => {}
             _ => {
                 self.documents += 1;
-                limit(self.documents, self.limits.documents, "documents")?;
+                if self.documents > self.limits.documents {
+                    return Err(too_many(self.limits.documents, "documents", &root, self.source));
+                }
             }
         }
         // Of an unknown type only the first bytes are read, to find out whether it is a document.
@@ -369,28 +369,27 @@ impl<'a, T: Send + 'a> Walk<'a, T> {
             self.running.push_back(visit);
         }
         let node = self.running.next().await?;
-        self.ahead = self.ahead.saturating_sub(node.cost);
+        if matches!(node.found, Found::Content(_)) {
+            self.ahead = self.ahead.saturating_sub(node.descriptor.size.min(MAX_DOCUMENT_SIZE));
+        }
         Some(node)
     }
 
     fn visit(&self, pending: Pending<T>) -> BoxFuture<'a, Node<T>> {
-        let cost = pending.cost();
         let Pending { parent, edge, descriptor, task } = pending;
         let descriptor = Descriptor::from(descriptor);
-        if let Task::List { suffixes, of } = task {
-            let listed = list(self.source, descriptor.digest, suffixes);
-            return listed
-                .map(move |found| Node { descriptor, path: of, found: Found::Referrers(found), cost })
-                .boxed();
-        }
-        let path = Arc::new(Path::below(parent, edge, descriptor.digest));
+        let path = || Arc::new(Path::below(parent, edge, descriptor.digest));
         match task {
             Task::Read => {
-                let read = (self.read)(descriptor.clone());
-                read.map(move |content| Node { descriptor, path, found: Found::Content(content), cost }).boxed()
+                let (path, read) = (path(), (self.read)(descriptor.clone()));
+                read.map(|content| Node { descriptor, path, found: Found::Content(content) }).boxed()
             }
-            Task::Known(content) => ready(Node { descriptor, path, found: Found::Content(content), cost }).boxed(),
-            Task::Nothing | Task::List { .. } => ready(Node { descriptor, path, found: Found::Unread, cost }).boxed(),
+            Task::List { suffixes, of } => {
+                let listed = list(self.source, of.digest, suffixes);
+                listed.map(|found| Node { descriptor, path: of, found: Found::Referrers(found) }).boxed()
+            }
+            Task::Known(content) => ready(Node { path: path(), descriptor, found: Found::Content(*content) }).boxed(),
+            Task::Nothing => ready(Node { path: path(), descriptor, found: Found::Unread }).boxed(),
         }
     }
 }
@@ -405,8 +404,8 @@ impl<T> Pending<T> {
     /// The number of bytes that are held once this is read.
     fn cost(&self) -> u64 {
         match self.task {
-            Task::Read => self.descriptor.size.min(MAX_DOCUMENT_SIZE),
-            Task::Nothing | Task::Known(_) | Task::List { .. } => 0,
+            Task::Read | Task::Known(_) => self.descriptor.size.min(MAX_DOCUMENT_SIZE),
+            Task::Nothing | Task::List { .. } => 0,
         }
     }
 }

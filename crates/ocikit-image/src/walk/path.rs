@@ -59,6 +59,11 @@ impl Path {
         matches!(self.edge, Edge::List(_))
     }
 
+    /// Returns whether a digest is that of the node or of one above it.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.digest == *digest || self.parent.as_ref().is_some_and(|parent| parent.contains(digest))
+    }
+
     /// Returns whether it is a start or an entry of a list.
     pub fn is_root(&self) -> bool {
         self.parent.as_ref().is_none_or(|parent| parent.is_list())

@@ -7,7 +7,7 @@ mod report;
 
 use std::collections::HashMap;
 
-use ocikit_image::{Error, Image, Result, Root};
+use ocikit_image::{Image, Result, Root};
 use ocikit_spec::{Descriptor, Platform, annotations};
 use serde_json::Value;
 
@@ -30,22 +30,18 @@ pub use report::{Area, Change, Class, Diff, Difference};
 /// Those of reading either side.
 pub async fn diff(left: &Root, right: &Root) -> Result<Diff> {
     let mut report = Report::default();
-    compare_roots(&mut report, left, right, 0).await?;
+    compare_roots(&mut report, left, right).await?;
     Ok(Diff { left: left.digest(), right: right.digest(), differences: report.differences })
 }
 
-/// The maximum nesting depth of indexes.
-const MAX_INDEX_DEPTH: usize = 16;
-
-async fn compare_roots(report: &mut Report, left: &Root, right: &Root, depth: usize) -> Result<()> {
+/// Compares two documents. A walk has one root, so that pairs are followed here, within the limits of a walk.
+async fn compare_roots(report: &mut Report, left: &Root, right: &Root) -> Result<()> {
     if left.digest() == right.digest() {
         return Ok(());
     }
-    if depth > MAX_INDEX_DEPTH {
-        return Err(Error::broken(left.source(), format!("{} is nested too deep", left.digest())));
-    }
+    report.count(left)?;
     match (left, right) {
-        (Root::Index(one), Root::Index(other)) => compare_indexes(report, one, other, depth).await,
+        (Root::Index(one), Root::Index(other)) => compare_indexes(report, one, other).await,
         (Root::Image(one), Root::Image(other)) => compare_images(report, one, other).await,
         (Root::Index(index), Root::Image(image)) | (Root::Image(image), Root::Index(index)) => {
             compare_index_with_image(report, index, image, matches!(left, Root::Index(_))).await
@@ -57,12 +53,7 @@ async fn compare_roots(report: &mut Report, left: &Root, right: &Root, depth: us
     }
 }
 
-async fn compare_indexes(
-    report: &mut Report,
-    left: &ocikit_image::Index,
-    right: &ocikit_image::Index,
-    depth: usize,
-) -> Result<()> {
+async fn compare_indexes(report: &mut Report, left: &ocikit_image::Index, right: &ocikit_image::Index) -> Result<()> {
     let (one, other) = (value(left.document().bytes()), value(right.document().bytes()));
     documents::media_type(report, Area::Index, &left.descriptor().media_type, &right.descriptor().media_type);
     let rest = |value: &Value| without(value, &["manifests", "mediaType"]);
@@ -94,7 +85,7 @@ async fn compare_indexes(
         compare(&mut below, Area::Descriptor, "", &described, &other_described);
         if entry.digest != other_entry.digest {
             let (root, other_root) = (left.open(entry).await?, right.open(other_entry).await?);
-            Box::pin(compare_roots(&mut below, &root, &other_root, depth + 1)).await?;
+            Box::pin(compare_roots(&mut below, &root, &other_root)).await?;
         }
         report.take(below);
     }

@@ -1,3 +1,5 @@
+use ocikit_image::walk::limits::{MAX_DEPTH, MAX_DOCUMENTS, too_deep, too_many};
+use ocikit_image::{Result, Root};
 use ocikit_spec::Digest;
 use serde::Serialize;
 
@@ -138,6 +140,10 @@ impl Difference {
 pub(crate) struct Report {
     entry: Option<String>,
     pub(crate) differences: Vec<Difference>,
+    /// The number of indexes above the entry.
+    depth: usize,
+    /// The number of pairs of documents that were compared so far, for the root and all entries.
+    compared: usize,
 }
 
 impl Report {
@@ -152,10 +158,28 @@ impl Report {
             Some(above) => format!("{above} / {key}"),
             None => key.to_owned(),
         };
-        Report { entry: Some(entry), differences: Vec::new() }
+        Report { entry: Some(entry), differences: Vec::new(), depth: self.depth + 1, compared: self.compared }
+    }
+
+    /// Counts a pair of documents before it is compared.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Broken`](ocikit_image::Error::Broken) beyond the limits of a [walk](ocikit_image::walk).
+    pub(crate) fn count(&mut self, left: &Root) -> Result<()> {
+        self.compared += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(too_deep(&left.digest(), left.source()));
+        }
+        // An index may list another one many times, and that one the next.
+        if self.compared > MAX_DOCUMENTS {
+            return Err(too_many(MAX_DOCUMENTS, "documents", &left.digest(), left.source()));
+        }
+        Ok(())
     }
 
     pub(crate) fn take(&mut self, below: Report) {
+        self.compared = below.compared;
         self.differences.extend(below.differences);
     }
 }
