@@ -220,7 +220,7 @@ impl Run<'_> {
             let graph = match Graph::after(before.graph(), &roots_of(pending)).await {
                 Ok(graph) => graph,
                 Err(error) => {
-                    fail_all(&group.iter().map(|(_, member, ..)| member.state.clone()).collect::<Vec<_>>(), error);
+                    fail_all(group.iter().map(|(_, member, ..)| &member.state), error);
                     continue;
                 }
             };
