@@ -197,7 +197,8 @@ impl LaneRun<'_> {
     ///
     /// # Errors
     ///
-    /// If all targets have failed. The tasks have released their resources then, and no other lane waits for this one.
+    /// If all targets have failed, each with its error. The tasks have released their resources then, and no other lane
+    /// waits for this one.
     pub(super) async fn put_plan(
         &self,
         plan: &FanOutPlan,
@@ -208,6 +209,10 @@ impl LaneRun<'_> {
         let outcome = try_join(self.put_stages(&mut tasks, plan, states), meanwhile).await;
         tasks.stop().await;
         plan.channels.iter().for_each(|shared| shared.channel.leave(self.number));
+        if outcome.is_err() {
+            // Keeps the first error of a target; only the end of the runtime leaves some without one.
+            fail_all(states.iter(), RuntimeStopped.into());
+        }
         outcome.map(|_| ())
     }
 
@@ -227,14 +232,13 @@ impl LaneRun<'_> {
         }
         any_left(states)?;
         let mut shared = plan.channels.iter().cloned();
-        // A query does not depend on the others.
-        let is_dry_run = self.mode == Mode::DryRun;
         let stages: Vec<Vec<&Node>> = match self.mode {
             Mode::Copy => plan.graph.stages().map(|stage| stage.iter().collect()).collect(),
+            // A query does not depend on the others.
             Mode::DryRun => vec![plan.graph.stages().flatten().collect()],
         };
         for stage in stages {
-            let is_small = |node: &&Node| !is_dry_run && node.descriptor.size < SMALL_BLOB_BYTES;
+            let is_small = |node: &&Node| self.mode == Mode::Copy && node.descriptor.size < SMALL_BLOB_BYTES;
             tasks.run(stage, self.jobs, is_small, |node| self.put(node, shared.next(), states)).await?;
         }
         Ok(())
