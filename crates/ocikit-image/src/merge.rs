@@ -1,19 +1,17 @@
 //! Referrer tags like `sha256-HEX.sig`: what is copied is merged with what the target has under them.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit_spec::{Config, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, Repository, Tag};
+use ocikit_spec::{Config, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, Tag};
 
-use crate::body::Body;
 use crate::error::{Error, Result};
+use crate::overlay::Overlay;
 use crate::referrer_tag::ReferrerTag;
 use crate::root::Root;
-use crate::source::{ByteRange, Name, Naming, Sink, Source, SourceExt, read_at_most};
+use crate::source::{Naming, Sink, Source, SourceExt, read_at_most};
 
 /// A tag like `sha256-HEX.sbom` that was not copied, because that would have overwritten what the target has there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -260,9 +258,9 @@ fn add_entries(there: &Root, new: &Root) -> Result<Merge> {
         edit.push(entry);
     });
     let document = edit.finish().map_err(|source| Error::document(&there.digest(), there.source(), source))?;
-    let source = MergedSource::over(there, new, HashMap::from([(document.digest(), document.bytes().clone())]), known);
+    let source = merged_source(there, new, HashMap::from([(document.digest(), document.bytes().clone())]), known);
     let descriptor = replaced(there.descriptor(), document.bytes());
-    let index = crate::root::Index { descriptor, document, source: Arc::new(source) };
+    let index = crate::root::Index { descriptor, document, source };
     Ok(Merge::Replaced(Box::new(Root::Index(index))))
 }
 
@@ -275,7 +273,7 @@ async fn sum(
 ) -> Result<Root> {
     let descriptor = replaced(there.descriptor(), document);
     documents.insert(descriptor.digest, document.clone());
-    Root::at(Arc::new(MergedSource::over(there, new, documents, held)), descriptor).await
+    Root::at(merged_source(there, new, documents, held), descriptor).await
 }
 
 /// Returns the descriptor of other bytes with the same media type.
@@ -287,64 +285,13 @@ fn replaced(old: &Descriptor, bytes: &Bytes) -> Descriptor {
     }
 }
 
-/// The source of a merged root: its new documents, the blobs of the target, and the rest from the source of the copy.
-#[derive(Debug)]
-struct MergedSource {
+/// Returns the source of a merged root: its new documents, the blobs below the root of the target, and the rest from
+/// the source of the copy.
+fn merged_source(
+    there: &Root,
+    new: &Root,
     documents: HashMap<Digest, Bytes>,
-    /// The digests below the manifest or index of the target.
     held: HashSet<Digest>,
-    there: Arc<dyn Source>,
-    from: Arc<dyn Source>,
-}
-
-impl MergedSource {
-    fn over(there: &Root, new: &Root, documents: HashMap<Digest, Bytes>, held: HashSet<Digest>) -> MergedSource {
-        MergedSource { documents, held, there: there.source().clone(), from: new.source().clone() }
-    }
-
-    fn place(&self, descriptor: &Descriptor) -> &Arc<dyn Source> {
-        if self.held.contains(&descriptor.digest) { &self.there } else { &self.from }
-    }
-}
-
-impl fmt::Display for MergedSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.from, f)
-    }
-}
-
-#[async_trait]
-impl Source for MergedSource {
-    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
-        self.from.resolve(name).await
-    }
-
-    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        match self.documents.get(&descriptor.digest) {
-            Some(bytes) => Ok(range.of(bytes).into()),
-            None => self.place(descriptor).open_unverified(descriptor, range).await,
-        }
-    }
-
-    async fn open_small(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        match self.documents.get(&descriptor.digest) {
-            Some(bytes) => Ok(range.of(bytes).into()),
-            None => self.place(descriptor).open_small(descriptor, range).await,
-        }
-    }
-
-    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        Ok(self.documents.contains_key(&descriptor.digest) || self.place(descriptor).has(descriptor).await?)
-    }
-
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        self.from.referrers(subject).await
-    }
-
-    fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {
-        match self.documents.contains_key(&descriptor.digest) {
-            true => None,
-            false => self.place(descriptor).repository(descriptor),
-        }
-    }
+) -> Arc<dyn Source> {
+    Arc::new(Overlay::new(documents, new.source().clone(), [there.source().clone()]).holding(held))
 }

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub(crate) struct Overlay {
     base: Arc<dyn Source>,
     /// The sources of replaced entries, which may be overlays themselves.
     added: Vec<Arc<dyn Source>>,
+    /// The digests that the added sources have; any if `None`.
+    held: Option<HashSet<Digest>>,
 }
 
 impl Overlay {
@@ -32,8 +34,18 @@ impl Overlay {
                 distinct.push(source);
             }
         }
-        let added = distinct;
-        Overlay { documents, base, added }
+        Overlay { documents, base, added: distinct, held: None }
+    }
+
+    /// Returns an overlay that takes only these digests from the added sources, so that no lookup fails first.
+    pub(crate) fn holding(self, held: HashSet<Digest>) -> Overlay {
+        Overlay { held: Some(held), ..self }
+    }
+
+    /// Returns the added sources that may have a blob.
+    fn added(&self, blob: &Descriptor) -> impl Iterator<Item = &Arc<dyn Source>> {
+        let may_have = self.held.as_ref().is_none_or(|held| held.contains(&blob.digest));
+        self.added.iter().filter(move |_| may_have)
     }
 }
 
@@ -53,7 +65,7 @@ impl Source for Overlay {
         if let Some(bytes) = self.held(&descriptor.digest) {
             return Ok(range.of(&bytes).into());
         }
-        for source in &self.added {
+        for source in self.added(descriptor) {
             match source.open_unverified(descriptor, range).await {
                 Err(error) if error.is_not_found() => {}
                 opened => return opened,
@@ -66,7 +78,7 @@ impl Source for Overlay {
         if let Some(bytes) = self.held(&descriptor.digest) {
             return Ok(range.of(&bytes).into());
         }
-        for source in &self.added {
+        for source in self.added(descriptor) {
             match source.open_small(descriptor, range).await {
                 Err(error) if error.is_not_found() => {}
                 opened => return opened,
@@ -79,7 +91,7 @@ impl Source for Overlay {
         if self.held(&descriptor.digest).is_some() {
             return Ok(true);
         }
-        for source in &self.added {
+        for source in self.added(descriptor) {
             if source.has(descriptor).await? {
                 return Ok(true);
             }
@@ -102,6 +114,8 @@ impl Source for Overlay {
         if self.documents.contains_key(&descriptor.digest) {
             return None;
         }
-        self.added.iter().find_map(|source| source.repository(descriptor)).or_else(|| self.base.repository(descriptor))
+        self.added(descriptor)
+            .find_map(|source| source.repository(descriptor))
+            .or_else(|| self.base.repository(descriptor))
     }
 }

@@ -23,7 +23,7 @@ use super::per_target::PerTarget;
 use crate::error::{Error, Result};
 use crate::event::{Event, Progress};
 use crate::graph::{Graph, MAX_PARALLEL_READS};
-use crate::merge::{Comparing, KeptTag, PendingRoot, settle};
+use crate::merge::{KeptTag, PendingRoot, settle};
 use crate::related::related;
 use crate::root::Root;
 use crate::source::{Naming, Put, Sink};
@@ -122,10 +122,6 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn comparing(&self) -> Comparing {
-        self.options.comparing()
-    }
-
     /// Determines which roots a target lacks. Returns `None` if that fails.
     async fn settle_roots(&self, position: usize, state: &Arc<TargetState>, names: Vec<Vec<Naming>>) -> Option<Member> {
         let roots = self.roots.iter().zip(names).enumerate();
@@ -136,7 +132,7 @@ impl Run<'_> {
             names: if names.is_empty() && self.mode == Mode::Copy { vec![Naming::default()] } else { names },
         });
         let mut merged = HashMap::new();
-        match settle(pending.collect(), &state.sink, self.comparing(), &mut merged).await {
+        match settle(pending.collect(), &state.sink, self.options.comparing(), &mut merged).await {
             Ok((pending, kept)) => Some(Member { position, state: state.clone(), pending, kept, merged }),
             Err(error) => {
                 state.fail(error);
@@ -220,7 +216,7 @@ impl Run<'_> {
             let graph = match Graph::after(before.graph(), &roots_of(pending)).await {
                 Ok(graph) => graph,
                 Err(error) => {
-                    fail_all(&group.iter().map(|(_, member, ..)| member.state.clone()).collect::<Vec<_>>(), error);
+                    fail_all(group.iter().map(|(_, member, ..)| &member.state), error);
                     continue;
                 }
             };
@@ -252,7 +248,7 @@ impl Run<'_> {
             };
             related.iter().map(pending)
         });
-        settle(pending.collect(), &member.state.sink, self.comparing(), &mut member.merged.clone()).await
+        settle(pending.collect(), &member.state.sink, self.options.comparing(), &mut member.merged.clone()).await
     }
 
     /// Copies both plans to the targets of a lane, and publishes the roots. Returns the results of the targets that did
@@ -299,7 +295,8 @@ impl Run<'_> {
             copied[*position].kept.push(kept.clone());
         }
         for (position, blob) in plan.blobs().chain(phase.plans[lacking.plan].blobs()) {
-            copied[position].blobs.extend(state.put_of(blob).map(|put| (blob.clone(), put)));
+            // Nothing is published before everything is stored.
+            copied[position].blobs.push((blob.clone(), state.put_of(blob)?));
         }
         if self.mode == Mode::Copy
             && !(pending.is_empty() && lacking.pending.is_empty())

@@ -7,7 +7,7 @@ use ocikit_spec::{Descriptor, Digest, MediaType, Registry};
 
 use super::channel::{BlobReader, Channel, LaneSource};
 use super::pace::Pace;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::event::{Event, Progress};
 use crate::graph::{Graph, Node};
 use crate::merge::PendingRoot;
@@ -40,7 +40,7 @@ pub(super) struct TargetState {
 struct Outcome {
     puts: HashMap<Digest, Put>,
     /// The first error.
-    failed: Option<Error>,
+    failed: Option<Arc<Error>>,
 }
 
 impl TargetState {
@@ -52,8 +52,8 @@ impl TargetState {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn fail(&self, error: Error) {
-        self.lock().failed.get_or_insert(error);
+    pub(super) fn fail(&self, error: impl Into<Arc<Error>>) {
+        self.lock().failed.get_or_insert(error.into());
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -62,10 +62,11 @@ impl TargetState {
 
     /// Returns the error of a target that failed, or whose tasks ended with the runtime.
     pub(super) fn error(&self) -> Error {
-        self.lock().failed.take().unwrap_or_else(|| RuntimeStopped.into())
+        let failed = self.lock().failed.take().unwrap_or_else(|| Arc::new(RuntimeStopped.into()));
+        Arc::try_unwrap(failed).unwrap_or_else(|error| Error::again(&error))
     }
 
-    fn record(&self, blob: &Descriptor, put: Put) {
+    pub(super) fn record(&self, blob: &Descriptor, put: Put) {
         self.lock().puts.insert(blob.digest, put);
     }
 
@@ -73,17 +74,22 @@ impl TargetState {
     pub(super) fn put_of(&self, blob: &Descriptor) -> Option<Put> {
         self.lock().puts.get(&blob.digest).copied()
     }
+
+    /// Returns the outcome of every blob so far.
+    ///
+    /// # Errors
+    ///
+    /// That of the target.
+    pub(super) fn puts(&self) -> Result<HashMap<Digest, Put>> {
+        let Outcome { puts, failed } = &*self.lock();
+        failed.as_ref().map_or_else(|| Ok(puts.clone()), |error| Err(Error::again(error)))
+    }
 }
 
 /// Records an error of all targets.
-pub(super) fn fail_all(states: &[Arc<TargetState>], error: Error) {
-    match states {
-        [state] => state.fail(error),
-        states => {
-            let error = Arc::new(error);
-            states.iter().for_each(|state| state.fail(Error::again(&error)));
-        }
-    }
+pub(super) fn fail_all<'a>(states: impl IntoIterator<Item = &'a Arc<TargetState>>, error: Error) {
+    let error = Arc::new(error);
+    states.into_iter().for_each(|state| state.fail(error.clone()));
 }
 
 /// Why targets need no further blob: each of them has failed, or the runtime is shutting down.
@@ -191,7 +197,8 @@ impl LaneRun<'_> {
     ///
     /// # Errors
     ///
-    /// If all targets have failed. The tasks have released their resources then, and no other lane waits for this one.
+    /// If all targets have failed, each with its error. The tasks have released their resources then, and no other lane
+    /// waits for this one.
     pub(super) async fn put_plan(
         &self,
         plan: &FanOutPlan,
@@ -202,6 +209,10 @@ impl LaneRun<'_> {
         let outcome = try_join(self.put_stages(&mut tasks, plan, states), meanwhile).await;
         tasks.stop().await;
         plan.channels.iter().for_each(|shared| shared.channel.leave(self.number));
+        if outcome.is_err() {
+            // Keeps the first error of a target; only the end of the runtime leaves some without one.
+            fail_all(states.iter(), RuntimeStopped.into());
+        }
         outcome.map(|_| ())
     }
 
@@ -221,14 +232,13 @@ impl LaneRun<'_> {
         }
         any_left(states)?;
         let mut shared = plan.channels.iter().cloned();
-        // A query does not depend on the others.
-        let is_dry_run = self.mode == Mode::DryRun;
         let stages: Vec<Vec<&Node>> = match self.mode {
             Mode::Copy => plan.graph.stages().map(|stage| stage.iter().collect()).collect(),
+            // A query does not depend on the others.
             Mode::DryRun => vec![plan.graph.stages().flatten().collect()],
         };
         for stage in stages {
-            let is_small = |node: &&Node| !is_dry_run && node.descriptor.size < SMALL_BLOB_BYTES;
+            let is_small = |node: &&Node| self.mode == Mode::Copy && node.descriptor.size < SMALL_BLOB_BYTES;
             tasks.run(stage, self.jobs, is_small, |node| self.put(node, shared.next(), states)).await?;
         }
         Ok(())

@@ -87,6 +87,13 @@ pub struct Planned {
     pub kept: Vec<KeptTag>,
 }
 
+impl Planned {
+    /// Returns the total size in bytes of what the target lacks.
+    pub fn missing_bytes(&self) -> u64 {
+        self.blobs.iter().filter(|(_, present)| !present).fold(0, |sum, (blob, _)| add_size(sum, blob))
+    }
+}
+
 impl Copied {
     pub(super) fn nothing(root: &Root) -> Copied {
         Copied { root: root.descriptor().clone(), blobs: Vec::new(), referrers: Vec::new(), kept: Vec::new() }

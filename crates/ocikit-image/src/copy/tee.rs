@@ -1,13 +1,13 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::{Either, join_all, select};
 use ocikit_spec::{Descriptor, Digest};
 
 use super::channel::{Channel, LaneSource};
-use super::lane::by_registry;
+use super::lane::{TargetState, any_left, by_registry};
 use super::pace::Pace;
 use super::per_target::PerTarget;
 use crate::body::Body;
@@ -20,22 +20,17 @@ use crate::source::{ByteRange, Name, Naming, Put, Sink, Source};
 /// It accepts blobs only. The documents are then copied to each target.
 #[derive(Debug)]
 pub struct Tee {
-    sinks: Vec<Arc<dyn Sink>>,
-    /// Positions of the targets in the same registry, where blobs are mounted between repositories.
-    lanes: Vec<Vec<usize>>,
-    outcomes: Mutex<Vec<SoFar>>,
+    targets: Vec<Arc<TargetState>>,
+    /// The targets by registry, because blobs are mounted between its repositories.
+    lanes: Vec<Vec<Arc<TargetState>>>,
 }
-
-/// The outcome of each blob at a target, or its error.
-type SoFar = Result<HashMap<Digest, Put>, Arc<Error>>;
 
 impl Tee {
     /// Creates a sink for these targets.
     pub fn new(sinks: Vec<Arc<dyn Sink>>) -> Tee {
-        let lanes = by_registry(sinks.iter().enumerate(), |(_, sink)| sink);
-        let lanes = lanes.into_iter().map(|lane| lane.into_iter().map(|(position, _)| position).collect()).collect();
-        let outcomes = Mutex::new(sinks.iter().map(|_| Ok(HashMap::new())).collect());
-        Tee { sinks, lanes, outcomes }
+        let targets: Vec<_> = sinks.iter().map(TargetState::new).collect();
+        let lanes = by_registry(targets.iter().cloned(), |target| &target.sink);
+        Tee { targets, lanes }
     }
 
     /// Returns the outcome of each blob so far, or the error, for each target.
@@ -44,56 +39,37 @@ impl Tee {
     ///
     /// Those of the targets, each in its own result.
     pub fn outcomes(&self) -> PerTarget<HashMap<Digest, Put>> {
-        self.lock().iter().map(|outcome| outcome.clone().map_err(|error| Error::again(&error))).collect()
+        self.targets.iter().map(|target| target.puts()).collect()
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Vec<SoFar>> {
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_live(&self, position: usize) -> bool {
-        self.lock()[position].is_ok()
-    }
-
-    fn note(&self, position: usize, digest: Digest, outcome: Result<Put>) -> Option<Put> {
-        let noted = &mut self.lock()[position];
-        match (noted.as_mut(), outcome) {
-            (Ok(puts), Ok(put)) => {
-                puts.insert(digest, put);
-                return Some(put);
-            }
-            (Ok(_), Err(error)) => *noted = Err(Arc::new(error)),
-            (Err(_), _) => {}
-        }
-        None
-    }
-
-    /// Copies a blob to the targets of one lane: the first that does not fail reads it, and it is mounted into the
-    /// others.
-    async fn put_to_lane(&self, lane: &[usize], from: &LaneSource, blob: &Descriptor) -> Vec<Put> {
-        let mut puts = Vec::new();
-        let mut first: Option<usize> = None;
-        for position in lane.iter().copied().filter(|position| self.is_live(*position)) {
-            let sink = &self.sinks[position];
-            let put = match first {
-                None => sink.put(blob, from).await,
-                Some(first) => sink.put(blob, &*self.sinks[first]).await,
-            };
-            if let Some(put) = self.note(position, blob.digest, put) {
-                first.get_or_insert(position);
+/// Copies a blob to the targets of one lane: the first that does not fail reads it, and it is mounted into the others.
+async fn put_to_lane(lane: &[Arc<TargetState>], from: &LaneSource, blob: &Descriptor) -> Vec<Put> {
+    let mut puts = Vec::new();
+    let mut first: Option<&Arc<dyn Sink>> = None;
+    for target in lane.iter().filter(|target| !target.has_failed()) {
+        let put = match first {
+            None => target.sink.put(blob, from).await,
+            Some(first) => target.sink.put(blob, &**first).await,
+        };
+        match put {
+            Ok(put) => {
+                target.record(blob, put);
+                first.get_or_insert(&target.sink);
                 from.channel.leave(from.lane);
                 puts.push(put);
             }
+            Err(error) => target.fail(error),
         }
-        from.channel.leave(from.lane);
-        puts
     }
+    from.channel.leave(from.lane);
+    puts
 }
 
 impl fmt::Display for Tee {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, sink) in self.sinks.iter().enumerate() {
-            write!(f, "{}{sink}", if position == 0 { "" } else { ", " })?;
+        for (position, target) in self.targets.iter().enumerate() {
+            write!(f, "{}{}", if position == 0 { "" } else { ", " }, target.sink)?;
         }
         Ok(())
     }
@@ -121,14 +97,13 @@ impl Source for Tee {
 #[async_trait]
 impl Sink for Tee {
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
-        let live: Vec<_> =
-            self.lanes.iter().filter(|lane| lane.iter().any(|position| self.is_live(*position))).collect();
+        let live: Vec<_> = self.lanes.iter().filter(|lane| any_left(lane).is_ok()).collect();
         let pace = Arc::new(Pace::new(live.len(), None, usize::MAX));
         let channel = Channel::new(descriptor, live.len(), &pace);
         let once: Arc<dyn Source> = Arc::new(Gone { place: from.to_string() });
         let lanes = live.iter().enumerate().map(|(number, lane)| {
             let shared = LaneSource { channel: channel.clone(), lane: number, source: once.clone(), reader: None };
-            async move { self.put_to_lane(lane, &shared, descriptor).await }
+            async move { put_to_lane(lane, &shared, descriptor).await }
         });
         let (puts, fill) = (std::pin::pin!(join_all(lanes)), std::pin::pin!(channel.fill(from)));
         let puts = match select(puts, fill).await {
@@ -139,10 +114,7 @@ impl Sink for Tee {
         match puts.iter().find(|put| **put != Put::Present).or(puts.first()) {
             Some(put) => Ok(*put),
             // If the source fails, all targets have its error.
-            None => match self.lock().iter().find_map(|outcome| outcome.as_ref().err()) {
-                Some(error) => Err(Error::again(error)),
-                None => Ok(Put::Present),
-            },
+            None => self.targets.iter().try_for_each(|target| target.puts().map(drop)).map(|()| Put::Present),
         }
     }
 

@@ -202,9 +202,7 @@ async fn said(
     if dry_run {
         let mut missing = 0_u64;
         for (root, _) in &found {
-            let planned = plan(root, &to, &options).await?;
-            let blobs = planned.blobs.iter().filter(|(_, present)| !present);
-            missing = blobs.fold(missing, |sum, (blob, _)| sum.saturating_add(blob.size));
+            missing = missing.saturating_add(plan(root, &to, &options).await?.missing_bytes());
         }
         return Ok(if missing == 0 { Done::Same(root.digest) } else { Done::Planned(root.digest, missing) });
     }
@@ -262,10 +260,7 @@ async fn one(name: &Name, root: Root, to: SharedTarget, options: CopyOptions, dr
             name => to.to.head(name).await?,
         };
         let to: Arc<dyn Sink> = Arc::new(to);
-        let planned = plan(&root, &to, &options).await?;
-        // Saturating, because the size in a descriptor is untrusted.
-        let missing = planned.blobs.iter().filter(|(_, present)| !present);
-        let missing = missing.fold(0_u64, |sum, (blob, _)| sum.saturating_add(blob.size));
+        let missing = plan(&root, &to, &options).await?.missing_bytes();
         let is_same = missing == 0 && there.is_some_and(|there| there.digest == root.digest());
         return Ok(if is_same { Done::Same(root.digest()) } else { Done::Planned(root.digest(), missing) });
     }

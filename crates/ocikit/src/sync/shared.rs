@@ -11,11 +11,13 @@ use tokio::sync::Mutex as AsyncMutex;
 /// The blobs and documents that the images of a sync store in a repository. Each is stored by the handle that announced
 /// it, because that one looks for it; once it is stored, there is none.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Stored(Arc<Mutex<HashMap<Digest, Arc<AsyncMutex<Option<RemoteRepository>>>>>>);
+pub(super) struct Stored(Arc<Mutex<HashMap<Digest, Entry>>>);
+
+type Entry = Arc<AsyncMutex<Option<RemoteRepository>>>;
 
 impl Stored {
     /// Returns the entry of a blob, and whether it is new.
-    fn entry(&self, blob: &Descriptor, to: &RemoteRepository) -> (Arc<AsyncMutex<Option<RemoteRepository>>>, bool) {
+    fn entry(&self, blob: &Descriptor, to: &RemoteRepository) -> (Entry, bool) {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = entries.len();
         let entry = entries.entry(blob.digest).or_insert_with(|| Arc::new(AsyncMutex::new(Some(to.clone())))).clone();
