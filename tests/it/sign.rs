@@ -55,8 +55,8 @@ fn key_files_are_private_and_not_overwritten() {
 
     bench.ok(&["keygen", "--unencrypted", "--type", "ed25519", "-o", "plain"]);
     assert!(fs::read_to_string(bench.path("plain.key")).unwrap().starts_with("-----BEGIN PRIVATE KEY-----\n"));
-    let nobody = crate::bench().ocikit(&["keygen"]);
-    assert_eq!(nobody.code, 2, "{nobody}");
+    let no_password = crate::bench().ocikit(&["keygen"]);
+    assert_eq!(no_password.code, 2, "{no_password}");
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn envelopes_are_attached_to_their_subject_only() {
         let attach = |more: &[&str]| bench.ocikit(&[&["attach", "--json", "--envelope", "envelope"], more].concat());
         let trusted = "--trust-policy=trustpolicy.json";
         let verify = |place: &str| bench.ocikit(&["verify", trusted, "--format", format, place]).code;
-        assert_eq!(attach(&[&strange, "oci:to:1"]).code, 5, "{format}: by somebody else");
+        assert_eq!(attach(&[&strange, "oci:to:1"]).code, 5, "{format}: another signer");
         for how in [trusted, "--unverified"] {
             assert_eq!(attach(&[how, "oci:other:1"]).code, 5, "{format} {how}: about another image");
         }
@@ -489,18 +489,18 @@ fn keyless_flags_must_name_root_identity_and_issuer() {
         assert_eq!(outcome.code, code, "{words:?}: {outcome}");
     }
     // No server listens on this port, and `--dry-run` sends no requests.
-    let nobody = ["--retries", "0", "--fulcio-url", "http://127.0.0.1:1"];
+    let unreachable = ["--retries", "0", "--fulcio-url", "http://127.0.0.1:1"];
     fs::write(bench.path("token"), "e30.eyJzdWIiOiIxIn0.c2VjcmV0").unwrap();
     for (words, code) in [
         (vec![], 2),
-        (nobody.to_vec(), 2),
-        ([&nobody[..], &["--identity-token", "token"]].concat(), 6),
-        ([&nobody[..], &["--identity-token", "token", "--dry-run"]].concat(), 0),
+        (unreachable.to_vec(), 2),
+        ([&unreachable[..], &["--identity-token", "token"]].concat(), 6),
+        ([&unreachable[..], &["--identity-token", "token", "--dry-run"]].concat(), 0),
         (vec!["--fulcio-url", "http://fulcio.example", "--identity-token", "token"], 2),
-        ([&nobody[..], &["--identity-token", "ocikit.pub"]].concat(), 2),
-        ([&nobody[..], &["--identity-token", &format!("e30.{}.c2VjcmV0", "e30".repeat(50))]].concat(), 2),
+        ([&unreachable[..], &["--identity-token", "ocikit.pub"]].concat(), 2),
+        ([&unreachable[..], &["--identity-token", &format!("e30.{}.c2VjcmV0", "e30".repeat(50))]].concat(), 2),
         (vec!["--key", "ocikit.key", "--retries", "0", "--timestamp-server-url", "http://127.0.0.1:1"], 6),
-        ([&nobody[..], &["--key", "ocikit.key"]].concat(), 2),
+        ([&unreachable[..], &["--key", "ocikit.key"]].concat(), 2),
     ] {
         let outcome = bench.ocikit(&[&["sign"], &words[..], &["a.tar"]].concat());
         assert_eq!(outcome.code, code, "{words:?}: {outcome}");

@@ -1,4 +1,4 @@
-//! Tests with other people's programs: what they write, what they accept, what they see.
+//! Tests with programs of other projects: each reads what the other writes.
 
 mod build;
 mod edit;
@@ -14,7 +14,7 @@ mod suite;
 
 use ocikit_tests::{Daemon, Peers};
 
-/// A docker engine; its address is a socket.
+/// Starts a Docker engine; its address is a socket.
 fn engine(peers: &Peers) -> Daemon {
     let socket = format!("unix://{}", peers.path("d.sock").display());
     let mut command = peers.command("dockerd");

@@ -94,7 +94,7 @@ async fn whole(
     options: &Options<'_>,
 ) -> Result<(Vec<u8>, Annotations)> {
     if options.authority.is_some() || options.scheme != SigningScheme::X509 {
-        let why = "the plugin makes envelopes, and has timestamps and signing schemes of its own";
+        let why = "the plugin creates whole envelopes, so the timestamp and the signing scheme cannot be chosen";
         return Err(Error::Unsupported(why.to_owned()));
     }
     let expiry = options.expiry.map(|expiry| expiry.duration_since(options.time).unsigned_abs());
