@@ -2,6 +2,7 @@
 
 mod build;
 mod edit;
+mod envelopes;
 mod files;
 mod keyless;
 mod layouts;
@@ -9,6 +10,7 @@ mod notation;
 mod old_log;
 mod registries;
 mod rest;
+mod services;
 mod sign;
 mod suite;
 

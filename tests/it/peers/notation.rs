@@ -7,7 +7,8 @@ use ocikit_tests::{Bench, Daemon, Outcome, Peers};
 use rcgen::{CertificateRevocationListParams, CrlDistributionPoint, KeyIdMethod, RevokedCertParams};
 use serde_json::json;
 
-use super::sign::{ENVELOPES, Notation, Place, cosign, cosign_signs, cosign_verifies};
+use super::envelopes::{ENVELOPES, Notation};
+use super::sign::{Place, cosign, cosign_signs, cosign_verifies};
 use crate::bench;
 use crate::company::Company;
 
