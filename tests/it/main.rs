@@ -15,6 +15,7 @@ mod fuzz;
 mod hostile;
 mod hosts;
 mod house;
+mod keyless;
 mod layouts;
 mod lies;
 mod local_lies;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::bench;
 
-/// Writes three key pairs, and a policy next to two of the public keys in a directory of its own.
+/// Writes three key pairs, and a policy next to two of the public keys in a separate directory.
 fn with_policy(rules: &str) -> Bench {
     let bench = bench();
     for name in ["release", "ci", "stranger"] {
@@ -137,7 +137,7 @@ fn images_that_fail_a_policy_are_not_copied() {
         let outcome = bench.ocikit(&line);
         assert!(outcome.code == 5 && outcome.stdout.is_empty(), "{line:?}: {outcome}");
     }
-    assert_eq!(to.requests().len(), 0, "the target is not even asked");
+    assert_eq!(to.requests().len(), 0, "no request to the target");
     assert!(!bench.path("layout").exists() && !bench.path("copy.tar").exists());
 
     bench.ok(&["sign", "--key", "release.key", &source]);
@@ -145,7 +145,7 @@ fn images_that_fail_a_policy_are_not_copied() {
     bench.ok(&["copy", GATE, &source, &target]);
     let asked = from.requests();
     let resolved = asked.iter().filter(|asked| asked.path == "/v2/acme/app/manifests/1").count();
-    assert_eq!(resolved, 1, "what was verified is what is copied, wherever the tag leads later");
+    assert_eq!(resolved, 1, "the verified image is copied even if the tag moves");
     bench.ok(&["verify", POLICY, &target]);
     // The platform of an image is that of its index entry.
     bench.ok(&["copy", GATE, "--platform", "linux/arm64", &source, "oci:layout:1"]);
@@ -208,7 +208,7 @@ fn sync_refuses_images_that_fail_the_policy() {
         let refused = sync("'2'", more);
         assert_eq!(refused.code, 5, "{refused}");
     }
-    assert_eq!(to.requests().len(), 0, "the target is not even asked");
+    assert_eq!(to.requests().len(), 0, "no request to the target");
     let planned = sync("'1', '2'", &["-k", "-n"]);
     assert!(planned.code == 5 && planned.stdout.starts_with("planned from/acme/app:1 -> to/mirror:1 ("), "{planned}");
     assert!(planned.stdout.contains("\nrefused from/acme/app:2 -> to/mirror:2: "), "{planned}");
@@ -225,7 +225,7 @@ fn sync_refuses_images_that_fail_the_policy() {
     for tag in ["1", "2"] {
         let path = format!("/v2/acme/app/manifests/{tag}");
         let resolved = from.requests().iter().filter(|asked| asked.path == path).count();
-        assert_eq!(resolved, 1, "what was verified is what is copied, wherever the tag leads later");
+        assert_eq!(resolved, 1, "the verified image is copied even if the tag moves");
     }
     assert_eq!(bench.ok(&["tags", &format!("{}/mirror", to.name())]), "1");
     bench.ok(&["verify", POLICY, &format!("{}/mirror:1", to.name())]);

@@ -44,7 +44,7 @@ impl Place {
         let identity = authority.client();
         let encode = |pem: &str| base64(pem.as_bytes());
         let secret = json!({"certData": encode(&identity.certificate), "privateKeyData": encode(&identity.key),
-            "clientID": "somebody"});
+            "clientID": "client"});
         fs::write(self.bench.path("secret.json"), secret.to_string()).unwrap();
     }
 

@@ -68,7 +68,7 @@ pub(crate) const fn outer(number: u32) -> Tag {
     Tag::ContextSpecific { constructed: true, number: TagNumber(number) }
 }
 
-/// Returns the tag of an implicitly tagged primitive field: `[number]` in place of its own tag.
+/// Returns the tag of an implicitly tagged primitive field: `[number]` instead of its universal tag.
 pub(crate) const fn inner(number: u32) -> Tag {
     Tag::ContextSpecific { constructed: false, number: TagNumber(number) }
 }

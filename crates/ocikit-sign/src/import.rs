@@ -46,7 +46,7 @@ pub async fn import_signature(
 ) -> Result<Signature> {
     let subject = Subject::of(root);
     let (format, layer, bytes) = external.into_layer();
-    let (length, max_bytes) = (bytes.len(), format.max_bytes());
+    let (length, max_bytes) = (bytes.len(), format.properties().max_bytes);
     if length as u64 > max_bytes {
         let why = format!("it has {length} bytes, more than the {max_bytes} that are read");
         return Err(Error::Refused(Refusal::Malformed(why)));

@@ -186,14 +186,13 @@ fn malformed(attestation: &Subject, why: &str) -> Refusal {
 /// a subject.
 fn about<'a>(attestation: &Subject, manifest: &Manifest, all: &'a [Subject]) -> Result<&'a Subject, Refusal> {
     let named = attestation.claims.as_ref().and_then(|claim| claim.about.as_ref());
-    let named: Digest = named
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| malformed(attestation, "nothing tells what it is about"))?;
+    let named: Digest =
+        named.and_then(|text| text.parse().ok()).ok_or_else(|| malformed(attestation, "it names no image"))?;
     if manifest.subject().is_some_and(|own| own.digest != named) {
-        return Err(malformed(attestation, "its index and its manifest tell two things that it is about"));
+        return Err(malformed(attestation, "its index entry and its manifest name different images"));
     }
     let image = all.iter().find(|subject| subject.digest() == named && subject.claims.is_none());
-    image.ok_or_else(|| malformed(attestation, "what it is about is not in the index"))
+    image.ok_or_else(|| malformed(attestation, "the image that it names is not in the index"))
 }
 
 /// Reads the statement in a layer, if it is one and its type is wanted.

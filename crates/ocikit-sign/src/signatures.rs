@@ -61,7 +61,8 @@ impl<'a> Signatures<'a> {
         budget: &'a Budget,
     ) -> Result<Signatures<'a>, Error> {
         let mut listed = VecDeque::new();
-        let (tagged, referrers): (Vec<_>, Vec<_>) = formats.iter().partition(|format| format.storage() == Storage::Tag);
+        let (tagged, referrers): (Vec<_>, Vec<_>) =
+            formats.iter().partition(|format| format.properties().storage == Storage::Tag);
         if !referrers.is_empty() {
             let may_be = |listed: &Descriptor| {
                 listed.artifact_type.as_ref().is_none_or(|kind| Format::may_be_listed_as(kind.as_str()))
@@ -185,7 +186,7 @@ impl<'a> Signatures<'a> {
 
     async fn content(&self, manifest: Digest, format: Format, layer: Descriptor) -> Result<FoundSignature<'a>, Error> {
         let found = |content, permit| FoundSignature { manifest, format: Some(format), content, _permit: permit };
-        let max_bytes = format.max_bytes();
+        let max_bytes = format.properties().max_bytes;
         if layer.size > max_bytes {
             let why = format!("it has {} bytes, more than the {max_bytes} that are read", layer.size);
             return Ok(found(Err(Refusal::Malformed(why)), None));

@@ -40,13 +40,13 @@ pub(crate) struct NewSignatures {
 impl NewSignatures {
     /// Creates the manifest of a signature. Nothing is written.
     pub(crate) async fn add(&self, subject: &Subject, format: Format, content: Content) -> Result<Signature> {
-        let (length, max_bytes) = (content.bytes.len() as u64, format.max_bytes());
+        let (length, max_bytes) = (content.bytes.len() as u64, format.properties().max_bytes);
         if length > max_bytes {
             let what = format!("its signature would have {length} bytes, more than the {max_bytes} that are read");
             return Err(limit(subject.digest(), what).into());
         }
         self.budget.count_created(&subject.digest(), length)?;
-        let (manifest, naming) = match format.storage() {
+        let (manifest, naming) = match format.properties().storage {
             Storage::Referrer { artifact_type } => {
                 // cosign 3 also writes the artifact type into the config descriptor, and `cosign clean` finds no other
                 // bundles (sigstore/cosign, pkg/oci/remote/write.go).

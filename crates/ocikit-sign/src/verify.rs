@@ -19,7 +19,7 @@ impl Trust {
     /// Returns the trust with the results of verification plugins for this signature.
     pub(crate) async fn informed(&self, found: &FoundSignature<'_>) -> Cow<'_, Trust> {
         let Trust::Notation(trust) = self else { return Cow::Borrowed(self) };
-        match (found.format.and_then(Format::envelope), &found.content) {
+        match (found.format.and_then(|format| format.properties().envelope), &found.content) {
             (Some(envelope), Ok((_, bytes))) if trust.has_plugins() => {
                 Cow::Owned(Trust::Notation(trust.informed(vec![(envelope, bytes.clone())]).await))
             }

@@ -1,4 +1,4 @@
-//! `build`: the solve by BuildKit, everything else here.
+//! `build` with a real BuildKit.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::bench;
 
 const BUILDERS: [&str; 6] = ["buildctl", "buildkitd", "runc", "busybox", "skopeo", "umoci"];
 
-/// A context with a step that runs, and how often it ran written into the image.
+/// Writes a context with a build step that prints `seen` when it runs.
 fn context(path: &Path) {
     fs::create_dir_all(path).unwrap();
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists()).unwrap();
@@ -22,7 +22,7 @@ fn context(path: &Path) {
     fs::write(path.join("file"), "one\n").unwrap();
 }
 
-/// The plugin's environment, with directories of the test's own.
+/// Sets the environment variables of the plugin, with directories of this test.
 fn plugin(bench: Bench) -> Bench {
     let path = |name: &str| bench.path(name).display().to_string();
     let (source, build, cache) = (path("source"), path("build"), path("cache"));
@@ -36,7 +36,7 @@ fn inspect(bench: &Bench, location: &str) -> Value {
 }
 
 #[test]
-fn the_plugin_does_its_whole_job() {
+fn environment_variables_of_the_plugin_build_an_archive() {
     let Some(peers) = Peers::find(&BUILDERS) else { return };
     let (url, sha) = ("https://example.com/a,b=\"c\" ä", "6c22711");
     let bench = plugin(bench()).with("GIT_REPOSITORY_URL", url).with("GIT_SHA", sha);
@@ -63,7 +63,7 @@ fn the_plugin_does_its_whole_job() {
 }
 
 #[test]
-fn a_build_that_fails_leaves_the_last_archive() {
+fn a_failed_build_keeps_the_previous_archive() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let bench = plugin(bench());
     bench.ok(&["build"]);
@@ -95,7 +95,7 @@ fn a_build_that_fails_leaves_the_last_archive() {
 }
 
 #[test]
-fn steps_are_not_run_again_and_the_cache_stays_small() {
+fn cached_steps_do_not_run_again() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let bench = plugin(bench());
     let first = bench.ocikit(&["build"]);
@@ -115,7 +115,7 @@ fn steps_are_not_run_again_and_the_cache_stays_small() {
 }
 
 #[test]
-fn the_same_sources_give_the_same_bytes() {
+fn builds_are_reproducible() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let bytes: Vec<_> = (0..2)
         .map(|_| {
@@ -148,7 +148,7 @@ fn several_platforms_make_an_index() {
 }
 
 #[test]
-fn docker_loads_what_we_built() {
+fn docker_loads_built_images() {
     let Some(peers) = Peers::find(&[&BUILDERS[..], &["dockerd", "docker"]].concat()) else { return };
     let bench = plugin(bench());
     bench.ok(&["build", "--tag", "acme/app:1"]);
@@ -162,7 +162,7 @@ fn docker_loads_what_we_built() {
 }
 
 #[test]
-fn a_buildkit_that_runs_already_is_used() {
+fn a_running_buildkitd_is_used() {
     let Some(peers) = Peers::find(&BUILDERS) else { return };
     let address = format!("unix://{}", peers.path("bk.sock").display());
     let mut command = peers.command("buildkitd");
@@ -171,13 +171,13 @@ fn a_buildkit_that_runs_already_is_used() {
     daemon.wait(|| peers.run(&format!("buildctl --addr {address} debug workers")).code == 0);
     let bench = plugin(bench()).with("BUILDKIT_HOST", &address);
     bench.ok(&["build"]);
-    let nobody = bench.with("BUILDKIT_HOST", "unix:///nobody/listens/here.sock");
-    let outcome = nobody.ocikit(&["build"]);
+    let unreachable = bench.with("BUILDKIT_HOST", "unix:///missing/buildkitd.sock");
+    let outcome = unreachable.ocikit(&["build"]);
     assert_eq!(outcome.code, 1, "{outcome}");
 }
 
 #[test]
-fn the_daemon_ends_with_us() {
+fn the_daemon_stops_with_ocikit() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let bench = plugin(bench());
     let slow = "FROM scratch\nCOPY busybox /busybox\nRUN [\"/busybox\", \"sleep\", \"600\"]\n";
@@ -198,18 +198,18 @@ fn the_daemon_ends_with_us() {
         child.wait().unwrap();
         let begun = std::time::Instant::now();
         while running() > 0 {
-            assert!(begun.elapsed().as_secs() < 30, "a daemon was left behind by {signal}");
+            assert!(begun.elapsed().as_secs() < 30, "the daemon is still running after {signal}");
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         while fs::read_dir(&marker).unwrap().count() > 0 {
-            assert!(begun.elapsed().as_secs() < 30, "files were left behind by {signal}");
+            assert!(begun.elapsed().as_secs() < 30, "files remain after {signal}");
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
     }
     assert_eq!(fs::read_dir(bench.path("build")).unwrap().count(), 0);
 }
 
-/// How many processes have a directory in their arguments.
+/// Returns the number of processes with a directory in their arguments.
 fn ours(directory: &Path) -> usize {
     let needle = directory.display().to_string();
     let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);

@@ -1,4 +1,4 @@
-//! Archives that were annotated where they lie, as other programs see them afterwards.
+//! Archives that were annotated in place, as other programs read them afterwards.
 
 use std::fs;
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use crate::bench;
 
 const READERS: [&str; 7] = ["crane", "skopeo", "oras", "regctl", "podman", "registry", "tar"];
 
-/// What each program finds as the value of the annotation `k` of the manifest; `None` if it has none.
+/// Returns the value of the manifest's annotation `k` that each program reads; `None` if there is none.
 fn seen(peers: &Peers, archive: &str, round: &str) -> Vec<(&'static str, Option<String>)> {
     let value = |text: &str| {
         let manifest: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
@@ -42,13 +42,13 @@ fn seen(peers: &Peers, archive: &str, round: &str) -> Vec<(&'static str, Option<
 
 fn digest_for_oras(peers: &Peers, archive: &str) -> String {
     let index = peers.ok(&format!("tar -xOf {archive} index.json"));
-    // Several entries of that name come out one behind the other; the last counts for oras.
+    // tar prints all entries of that name in order; oras reads the last.
     let last = serde_json::Deserializer::from_str(&index).into_iter::<Value>().last().unwrap().unwrap();
     format!("@{}", last["manifests"][0]["digest"].as_str().unwrap())
 }
 
 #[test]
-fn everybody_sees_the_new_annotations_and_nobody_the_old() {
+fn all_tools_read_the_new_annotations() {
     let Some(peers) = Peers::find(&READERS) else { return };
     let bench = bench();
     for name in [
@@ -74,7 +74,7 @@ fn everybody_sees_the_new_annotations_and_nobody_the_old() {
         let facts: Value =
             serde_json::from_str(&peers.ok(&format!("podman {storage} {options} image inspect {image}"))).unwrap();
         assert_eq!(facts[0]["Annotations"]["k"], "value 3", "podman on {name}");
-        // An archive with manifest.json is read by crane, which takes no other.
+        // crane reads only archives with a manifest.json.
         let layout = peers.path("crane-layout");
         let _ = fs::remove_dir_all(&layout);
         fs::create_dir(&layout).unwrap();
@@ -88,10 +88,10 @@ fn everybody_sees_the_new_annotations_and_nobody_the_old() {
 }
 
 #[test]
-fn a_killed_edit_is_whole_for_everybody() {
+fn all_tools_read_an_archive_after_a_killed_edit() {
     let Some(peers) = Peers::find(&READERS) else { return };
     let bench: Bench = bench();
-    // One with index.json at the end and one with it in front, which are edited in different ways.
+    // index.json at the end and at the start of the archive, which are edited in different ways.
     for name in ["buildkit-docker/image.tar", "archive-regctl/image.tar"] {
         fs::copy(testdata(name), bench.path("a.tar")).unwrap();
         let archive = bench.path("a.tar").display().to_string();
@@ -114,7 +114,7 @@ fn a_killed_edit_is_whole_for_everybody() {
 }
 
 #[test]
-fn four_gigabytes_are_annotated_where_they_lie() {
+fn a_four_gigabyte_archive_is_annotated_in_place() {
     let Some(peers) = Peers::find(&["skopeo", "oras", "tar"]) else { return };
     let bench = bench();
     write_archive(&bench.path("a.tar"), Archive { layers: 4, size: 1 << 30, honest: false });
@@ -128,5 +128,5 @@ fn four_gigabytes_are_annotated_where_they_lie() {
         use std::os::unix::fs::MetadataExt;
         fs::metadata(bench.path("a.tar")).unwrap().blocks()
     };
-    assert!(blocks * 512 < 1 << 20, "its holes are still holes: nothing was copied");
+    assert!(blocks * 512 < 1 << 20, "its holes are not filled: nothing was copied");
 }

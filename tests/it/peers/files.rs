@@ -1,4 +1,4 @@
-//! What is in an image, as other programs unpack it.
+//! Files of images, compared with what other programs unpack.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::bench;
 
-/// What is at a path: kind, permissions, size or target, time.
+/// The file at a path: kind, permissions, size or target, time.
 type Seen = BTreeMap<String, (String, String, String, i64)>;
 
-/// Whiteouts, opaque directories, links of both kinds, and whatever replaces something else.
+/// Layers with whiteouts, opaque directories, symlinks and hard links, and files that replace others.
 fn layers() -> Vec<Vec<u8>> {
     vec![
         Tar::new()
@@ -68,7 +68,7 @@ fn layers() -> Vec<Vec<u8>> {
     ]
 }
 
-/// What `ls` says.
+/// Returns the output of `ls`.
 fn listed(bench: &Bench, location: &str) -> Seen {
     let text = bench.ok(&["ls", "--json", location]);
     let row = |line: &str| {
@@ -83,7 +83,7 @@ fn listed(bench: &Bench, location: &str) -> Seen {
     text.lines().map(row).collect()
 }
 
-/// Fixtures and the images above are of one month, so that nothing but its days has to be counted.
+/// Parses a time. All fixtures are from one month, so only days are counted.
 fn seconds(text: &str) -> i64 {
     let number = |range: std::ops::Range<usize>| text[range].parse::<i64>().unwrap();
     match &text[..8] {
@@ -95,7 +95,7 @@ fn seconds(text: &str) -> i64 {
     .unwrap()
 }
 
-/// What is in a directory.
+/// Returns the files in a directory.
 fn unpacked(root: &Path) -> Seen {
     let mut seen = Seen::new();
     let mut waiting = vec![root.to_owned()];
@@ -123,14 +123,14 @@ fn unpacked(root: &Path) -> Seen {
     seen
 }
 
-/// A directory that no entry describes has the permissions that somebody's umask leaves.
+/// Ignores the permissions of directories without an entry, which depend on the umask of the other program.
 fn described(listed: &Seen, expected: &mut Seen) {
     if let (Some(listed), Some(expected)) = (listed.get("/absolute"), expected.get_mut("/absolute")) {
         expected.1.clone_from(&listed.1);
     }
 }
 
-/// Compares a layout, which umoci takes, with what umoci makes of it.
+/// Compares the files of an image in a layout with those that umoci unpacks.
 fn compare_with_umoci(peers: &Peers, bench: &Bench, layout: &str, tag: &str, label: &str) {
     let bundle = peers.path(&format!("bundle-{label}"));
     peers.ok(&format!("umoci unpack --rootless --image {layout}:{tag} {}", bundle.display()));
@@ -149,7 +149,7 @@ fn compare_with_umoci(peers: &Peers, bench: &Bench, layout: &str, tag: &str, lab
 }
 
 #[test]
-fn umoci_unpacks_what_is_listed() {
+fn umoci_unpacks_the_listed_files() {
     let Some(peers) = Peers::find(&["umoci"]) else { return };
     let bench = bench();
     for (compression, label) in [(Compression::None, "plain"), (Compression::Gzip, "gzip"), (Compression::Zstd, "zstd")]
@@ -159,7 +159,7 @@ fn umoci_unpacks_what_is_listed() {
         compare_with_umoci(&peers, &bench, &layout.display().to_string(), "1", label);
     }
     for (name, tag) in [("layout-umoci", "1"), ("layout-umoci", "latest")] {
-        // umoci wants to write to the layout that it reads.
+        // umoci writes to the layout that it reads.
         let copy = peers.path(&format!("{name}-{tag}"));
         let source = testdata(name).join("layout").display().to_string();
         bench.ok(&["copy", &format!("oci:{source}:{tag}"), &format!("oci:{}:{tag}", copy.display())]);
@@ -168,10 +168,10 @@ fn umoci_unpacks_what_is_listed() {
 }
 
 #[test]
-fn crane_exports_what_is_listed() {
+fn crane_exports_the_listed_files() {
     let Some(peers) = Peers::find(&["crane", "tar"]) else { return };
     let (bench, registry) = (bench(), Registry::start());
-    // The third layer has a link to a file of the first, which crane puts before that file.
+    // The third layer has a hard link to a file of the first, which crane writes before that file.
     write_image(&bench.path("made.tar"), Compression::Gzip, &layers()[..2]);
     let fixtures = [
         "buildkit-single/image.tar",

@@ -1,209 +1,22 @@
-//! Signing without a key, in both directions: with Fulcio, Rekor and a timestamp authority on this machine, and an issuer of
-//! tokens of our own.
+//! Keyless signing, verified by ocikit and by cosign.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::SystemTime;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ocikit_sign::{KeyKind, PrivateKey, Scheme};
-use ocikit_tests::{Bench, Daemon, Outcome, Peers, free_port, run, testdata};
+use ocikit_tests::{Peers, run, testdata};
 use serde_json::{Value, json};
 
 use super::old_log::OldLog;
+use super::services::{Issuer, Services, WHO};
 use super::sign::Place;
 use crate::bench;
-
-const WHO: &str = "signer@example.com";
-
-/// Says who somebody is, to whoever asks: an issuer of OpenID Connect, as far as Fulcio asks.
-struct Issuer {
-    url: String,
-    key: PrivateKey,
-    ends: Arc<AtomicBool>,
-}
-
-impl Issuer {
-    fn start() -> Issuer {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let key = PrivateKey::generate(KeyKind::Rsa { bits: 2048 }).unwrap();
-        // The modulus stands behind 33 bytes that all keys of this length have, and before the exponent, 65537.
-        let modulus = URL_SAFE_NO_PAD.encode(&key.public_key().to_der()[33..289]);
-        let keys =
-            json!({"keys": [{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "1", "n": modulus, "e": "AQAB"}]});
-        let facts = json!({
-            "issuer": url, "jwks_uri": format!("{url}/keys"), "authorization_endpoint": format!("{url}/a"),
-            "token_endpoint": format!("{url}/t"), "response_types_supported": ["code"],
-            "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["RS256"],
-        });
-        let issuer = Issuer { url, key, ends: Arc::default() };
-        // What GitHub gives to whoever has the secret of a workflow.
-        let token = json!({"value": issuer.token(WHO)});
-        let ends = issuer.ends.clone();
-        thread::spawn(move || {
-            for client in listener.incoming().flatten().take_while(|_| !ends.load(Ordering::Relaxed)) {
-                let _ = Issuer::answer(client, &facts, &keys, &token);
-            }
-        });
-        issuer
-    }
-
-    fn answer(mut client: TcpStream, facts: &Value, keys: &Value, token: &Value) -> std::io::Result<()> {
-        let mut lines = BufReader::new(client.try_clone()?).lines();
-        let asked = lines.next().transpose()?.unwrap_or_default();
-        let headers: Vec<_> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-        let may = headers.iter().any(|line| line.eq_ignore_ascii_case("authorization: Bearer workflow"));
-        let body = match asked.split(' ').nth(1) {
-            Some("/keys") => keys.to_string(),
-            Some("/github?x=y&audience=sigstore") if may => token.to_string(),
-            _ => facts.to_string(),
-        };
-        let length = body.len();
-        write!(client, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n")?;
-        write!(client, "content-length: {length}\r\n\r\n{body}")
-    }
-
-    fn token(&self, email: &str) -> String {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let claims = json!({
-            "iss": self.url, "sub": email, "aud": "sigstore", "email": email, "email_verified": true,
-            "iat": now, "nbf": now - 5, "exp": now + 600,
-        });
-        let signed = format!("{}.{}", part(json!({"alg": "RS256", "kid": "1", "typ": "JWT"})), part(claims));
-        let signature = self.key.sign(Scheme::RsaPkcs1Sha256, signed.as_bytes()).unwrap();
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
-    }
-}
-
-impl Drop for Issuer {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(self.url.trim_start_matches("http://"));
-    }
-}
-
-/// The services, and the two files that cosign writes about them.
-struct Services {
-    issuer: Issuer,
-    fulcio: Daemon,
-    rekor: Daemon,
-    timestamps: Daemon,
-    config: String,
-    root: String,
-}
-
-impl Services {
-    fn start(peers: &Peers) -> Services {
-        // Its answers bring no certificates: they are in the trusted root. It waits for its turn, and with it Fulcio, which listens at a
-        // socket that has one name for all.
-        let timestamps = peers.timestamp_server_with(&[]);
-        let issuer = Issuer::start();
-        let url = &issuer.url;
-        let rule = json!({"IssuerURL": url, "ClientID": "sigstore", "Type": "email"});
-        fs::write(peers.path("fulcio.json"), json!({"OIDCIssuers": {url: rule}}).to_string()).unwrap();
-        let fulcio = service(peers, |port| {
-            let ports = format!("--port {port} --grpc-port {} --metrics-port {}", free_port(), free_port());
-            let here =
-                "--host 127.0.0.1 --grpc-host 127.0.0.1 --ca ephemeralca --config-path fulcio.json --ct-log-url=";
-            format!("fulcio serve {here} {ports}")
-        });
-        peers.ok("openssl genpkey -algorithm ed25519 -out log.key");
-        peers.ok("openssl pkey -in log.key -pubout -out log.pub");
-        let rekor = service(peers, |port| {
-            let ports = format!("--http-port {port} --grpc-port {} --http-metrics-port {}", free_port(), free_port());
-            let log = "--hostname 127.0.0.1 --storage-dir log --signer-filepath log.key --checkpoint-interval 1s";
-            format!("rekor-server serve {log} {ports}")
-        });
-        let bundle = get(&fulcio, "/api/v2/trustBundle");
-        let bundle: Value = serde_json::from_str(&bundle).unwrap();
-        fs::write(peers.path("fulcio.pem"), bundle["chains"][0]["certificates"][0].as_str().unwrap()).unwrap();
-        fs::write(peers.path("stamps.pem"), get(&timestamps, "/api/v1/timestamp/certchain")).unwrap();
-        let since = "start-time=2026-01-01T00:00:00Z";
-        let nothing = "--no-default-fulcio --no-default-rekor --no-default-tsa";
-        peers.ok(&format!(
-            "cosign signing-config create {nothing} --no-default-oidc --out config.json \
-             --fulcio url=http://{},api-version=1,{since},operator=test \
-             --rekor url=http://{},api-version=2,{since},operator=test --rekor-config ANY \
-             --tsa url=http://{}/api/v1/timestamp,api-version=1,{since},operator=test --tsa-config ANY \
-             --oidc-provider url={url},api-version=1,{since},operator=test",
-            fulcio.address, rekor.address, timestamps.address
-        ));
-        peers.ok(&format!(
-            "cosign trusted-root create {nothing} --no-default-ctfe --out root.json \
-             --fulcio url=http://{},certificate-chain=fulcio.pem \
-             --rekor url=http://{},public-key=log.pub,{since},origin=127.0.0.1 \
-             --tsa url=http://{},certificate-chain=stamps.pem",
-            fulcio.address, rekor.address, timestamps.address
-        ));
-        let path = |name: &str| peers.path(name).display().to_string();
-        let (config, root) = (path("config.json"), path("root.json"));
-        Services { issuer, fulcio, rekor, timestamps, config, root }
-    }
-
-    /// A file with a token for somebody.
-    fn token(&self, bench: &Bench, email: &str) -> PathBuf {
-        let path = bench.path("token");
-        fs::write(&path, self.issuer.token(email)).unwrap();
-        path
-    }
-
-    /// How cosign and we are told whom to believe.
-    fn trust(&self, who: &str) -> [String; 3] {
-        [
-            format!("--trusted-root={}", self.root),
-            format!("--certificate-identity={who}"),
-            format!("--certificate-oidc-issuer={}", self.issuer.url),
-        ]
-    }
-
-    fn cosign_verifies(&self, peers: &Peers, command: &str, flags: &str, who: &str, reference: &str) -> Outcome {
-        let trust = self.trust(who).join(" ");
-        peers.run(&format!("cosign {command} {trust} {flags} --insecure-ignore-sct --allow-http-registry {reference}"))
-    }
-
-    fn we_verify(&self, bench: &Bench, who: &str, more: &[&str]) -> Outcome {
-        let trust = self.trust(who);
-        let trust: Vec<_> = trust.iter().map(String::as_str).collect();
-        bench.ocikit(&[&["verify", "--insecure-ignore-sct"], &trust[..], more].concat())
-    }
-}
-
-fn service(peers: &Peers, line: impl FnOnce(u16) -> String) -> Daemon {
-    let port = free_port();
-    let line = line(port);
-    let mut words = line.split_whitespace();
-    let program = words.next().unwrap();
-    let mut command = peers.command(program);
-    command.args(words);
-    let mut daemon = Daemon::start(command, &peers.path(&format!("{program}.log")));
-    daemon.address = format!("127.0.0.1:{port}");
-    let address = daemon.address.clone();
-    daemon.wait(|| TcpStream::connect(&address).is_ok());
-    daemon
-}
-
-fn get(daemon: &Daemon, path: &str) -> String {
-    let mut stream = TcpStream::connect(&daemon.address).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", daemon.address).unwrap();
-    let answer = std::io::read_to_string(stream).unwrap();
-    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
-}
 
 const PROGRAMS: [&str; 7] = ["registry", "olareg", "cosign", "fulcio", "rekor-server", "timestamp-server", "openssl"];
 
 #[test]
-fn we_sign_and_cosign_verifies() {
+fn cosign_verifies_keyless_signatures_of_ocikit() {
     let Some(peers) = Peers::find(&PROGRAMS) else { return };
     let services = Services::start(&peers);
-    // What a workflow is given.
+    // The environment of a workflow.
     let bench = bench()
         .with("ACTIONS_ID_TOKEN_REQUEST_URL", &format!("{}/github?x=y", services.issuer.url))
         .with("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "workflow");
@@ -217,12 +30,12 @@ fn we_sign_and_cosign_verifies() {
             let verify = |who: &str| services.cosign_verifies(&peers, "verify", "", who, &reference);
             let outcome = verify(WHO);
             assert!(outcome.code == 0 && outcome.stdout.contains(digest), "{kind}: {outcome}");
-            assert_ne!(verify("somebody@example.com").code, 0, "{kind}");
+            assert_ne!(verify("other@example.com").code, 0, "{kind}");
         }
-        let verify = |who: &str| services.we_verify(&bench, who, &["--recursive", &place.tag()]);
+        let verify = |who: &str| services.ocikit_verifies(&bench, who, &["--recursive", &place.tag()]);
         assert_eq!(verify(WHO).code, 0, "{kind}: {}", verify(WHO));
-        assert_eq!(verify("somebody@example.com").code, 5, "{kind}");
-        // The older form has no place for entries of logs of version 2.
+        assert_eq!(verify("other@example.com").code, 5, "{kind}");
+        // The older format cannot hold entries of logs of version 2.
         let place = Place::new(&bench, &registry, "legacy");
         let [fulcio, stamps] = [
             format!("--fulcio-url=http://{}", services.fulcio.address),
@@ -236,13 +49,13 @@ fn we_sign_and_cosign_verifies() {
             let reference = format!("{}@{digest}", place.repository);
             services.cosign_verifies(&peers, "verify", flags, WHO, &reference).ok();
         }
-        assert_eq!(services.we_verify(&bench, WHO, &["--recursive", &tag]).code, 5);
-        let verified = services.we_verify(&bench, WHO, &["--recursive", "--insecure-ignore-tlog", &tag]);
+        assert_eq!(services.ocikit_verifies(&bench, WHO, &["--recursive", &tag]).code, 5);
+        let verified = services.ocikit_verifies(&bench, WHO, &["--recursive", "--insecure-ignore-tlog", &tag]);
         assert_eq!(verified.code, 0, "{kind}: {verified}");
         let refused = bench.ocikit(&[&["sign", "--format=cosign-legacy"], &ours[..], &[&tag]].concat());
         assert_eq!(refused.code, 2, "{refused}");
 
-        // Statements as well, with the token that GitHub gives to a workflow.
+        // Attestations, with the token that GitHub gives to a workflow.
         let place = Place::new(&bench, &registry, "attested");
         fs::write(bench.path("said.json"), r#"{"builder": {"id": "https://example.com"}}"#).unwrap();
         let said = ["--type", "custom", "--predicate", "said.json", ours[0], ours[1], ours[2], ours[3]];
@@ -250,14 +63,14 @@ fn we_sign_and_cosign_verifies() {
         let reference = format!("{}@{}", place.repository, place.digests[0]);
         let kind_of = "--type https://cosign.sigstore.dev/attestation/v1";
         services.cosign_verifies(&peers, "verify-attestation", kind_of, WHO, &reference).ok();
-        let verified = services.we_verify(&bench, WHO, &["--attestation", "custom", &place.tag()]);
+        let verified = services.ocikit_verifies(&bench, WHO, &["--attestation", "custom", &place.tag()]);
         assert_eq!(verified.code, 0, "{kind}: {verified}");
-        assert_eq!(services.we_verify(&bench, WHO, &[&place.tag()]).code, 5, "{kind}");
+        assert_eq!(services.ocikit_verifies(&bench, WHO, &[&place.tag()]).code, 5, "{kind}");
     }
 }
 
 #[test]
-fn cosign_signs_and_we_verify() {
+fn ocikit_verifies_keyless_signatures_of_cosign() {
     let Some(peers) = Peers::find(&PROGRAMS) else { return };
     let (bench, mut services) = (bench(), Services::start(&peers));
     for (kind, registry) in peers.registries() {
@@ -270,7 +83,7 @@ fn cosign_signs_and_we_verify() {
             services.root,
             services.issuer.token(WHO)
         ));
-        let outcome = services.we_verify(&bench, WHO, &["--json", "--recursive", &reference]);
+        let outcome = services.ocikit_verifies(&bench, WHO, &["--json", "--recursive", &reference]);
         let facts: Value = serde_json::from_str(&outcome.ok()).unwrap();
         let cells = facts["signatures"].as_array().unwrap().iter();
         let covered: Vec<_> = cells.map(|cell| cell["digest"].as_str().unwrap()).collect();
@@ -286,11 +99,11 @@ fn cosign_signs_and_we_verify() {
                 bench.ocikit(&[&["verify", "--insecure-ignore-sct", &root], &flags[..], &[&reference]].concat());
             assert_eq!(outcome.code, code, "{kind}: {outcome}");
         }
-        // There is no log of certificates here, and nobody may pass over that without saying so.
+        // There is no certificate transparency log here, and only a flag skips that check.
         let trust = services.trust(WHO);
         let strict = bench.ocikit(&["verify", &trust[0], &trust[1], &trust[2], &reference]);
         assert!(strict.code == 5 && strict.stdout.contains("no signed certificate timestamp"), "{kind}: {strict}");
-        // What cosign attests is no signature.
+        // An attestation of cosign is not a signature.
         let attested = Place::new(&bench, &registry, "said");
         let said = format!("{}@{}", attested.repository, attested.digests[0]);
         fs::write(peers.path("said.json"), r#"{"passed": true}"#).unwrap();
@@ -301,10 +114,10 @@ fn cosign_signs_and_we_verify() {
             services.root,
             services.issuer.token(WHO)
         ));
-        let outcome = services.we_verify(&bench, WHO, &["--json", "--attestation", "custom", &said]);
+        let outcome = services.ocikit_verifies(&bench, WHO, &["--json", "--attestation", "custom", &said]);
         assert!(outcome.code == 0 && outcome.stdout.contains("passed"), "{kind}: {outcome}");
-        assert_eq!(services.we_verify(&bench, WHO, &[&said]).code, 5, "{kind}");
-        // What was made elsewhere is stored if it is by whom it should be.
+        assert_eq!(services.ocikit_verifies(&bench, WHO, &[&said]).code, 5, "{kind}");
+        // A bundle from elsewhere is attached only if the expected identity signed it.
         let listed = bench.ok(&["referrers", "--json", &reference]);
         let listed: Value = serde_json::from_str(&listed).unwrap();
         let signature = listed["referrers"][0]["digest"].as_str().unwrap();
@@ -314,15 +127,15 @@ fn cosign_signs_and_we_verify() {
         bench.ok(&["blob", "get", &format!("{}@{layer}", place.repository), "-o", &format!("{kind}.json")]);
         let plain = format!("{kind}-plain.tar");
         bench.ok(&["copy", "--no-referrers", &reference, &plain]);
-        for (code, who) in [(5, "somebody@example.com"), (0, WHO)] {
+        for (code, who) in [(5, "other@example.com"), (0, WHO)] {
             let trust = services.trust(who);
             let given = ["attach", "--insecure-ignore-sct", &trust[0], &trust[1], &trust[2], "--bundle"];
             let outcome = bench.ocikit(&[&given[..], &[&format!("{kind}.json"), &plain]].concat());
             assert_eq!(outcome.code, code, "{kind}: {outcome}");
         }
-        assert_eq!(services.we_verify(&bench, WHO, &[&plain]).code, 0, "{kind}");
-        // A policy says the same in a file.
-        for (code, who) in [(0, WHO), (5, "somebody@example.com")] {
+        assert_eq!(services.ocikit_verifies(&bench, WHO, &[&plain]).code, 0, "{kind}");
+        // The same requirements in a policy file.
+        for (code, who) in [(0, WHO), (5, "other@example.com")] {
             let signer = json!({
                 "identity": who, "issuer": services.issuer.url, "trustedRoot": services.root, "insecureIgnoreSct": true,
             });
@@ -332,24 +145,24 @@ fn cosign_signs_and_we_verify() {
             let outcome = bench.ocikit(&["verify", "--policy", "policy.yaml", &reference]);
             assert_eq!(outcome.code, code, "{kind}: {outcome}");
         }
-        // It goes along with a copy, and is verified there.
+        // The signature is copied with the image and verified at the target.
         bench.ok(&["pull", &reference, "-o", &format!("{kind}.tar")]);
     }
-    // Without any of the services.
+    // Verification needs none of the services.
     for daemon in [&mut services.fulcio, &mut services.rekor, &mut services.timestamps] {
         daemon.stop();
     }
     for kind in ["distribution", "olareg"] {
-        let outcome = services.we_verify(&bench, WHO, &["--recursive", &format!("{kind}.tar")]);
+        let outcome = services.ocikit_verifies(&bench, WHO, &["--recursive", &format!("{kind}.tar")]);
         assert_eq!(outcome.code, 0, "{kind}: {outcome}");
     }
-    // Others of the same kind are not these.
+    // The root of other instances of the same services is not trusted.
     drop(services);
     let Some(others) = Peers::find(&PROGRAMS) else { return };
     let services = Services::start(&others);
-    let outcome = services.we_verify(&bench, WHO, &["olareg.tar"]);
+    let outcome = services.ocikit_verifies(&bench, WHO, &["olareg.tar"]);
     assert_eq!(outcome.code, 5, "{outcome}");
-    // A token on standard input, and one as GitLab gives it.
+    // A token on standard input, and one in the variable that GitLab sets.
     bench.ok(&["copy", "olareg.tar", "again.tar", "--no-referrers"]);
     let line = ["sign", "--signing-config", &services.config, "--trusted-root", &services.root];
     let given = [&line[..], &["--identity-token", "-", "again.tar"]].concat();
@@ -359,10 +172,10 @@ fn cosign_signs_and_we_verify() {
     let bench = bench.with("SIGSTORE_ID_TOKEN", &services.issuer.token(WHO));
     bench.ok(&[&line[..], &["again.tar"]].concat());
     for who in ["input@example.com", WHO] {
-        let outcome = services.we_verify(&bench, who, &["again.tar"]);
+        let outcome = services.ocikit_verifies(&bench, who, &["again.tar"]);
         assert_eq!(outcome.code, 0, "{outcome}");
     }
-    // A token of somebody else's issuer gets nothing, and what a service says of it is told without the token.
+    // A token of an unknown issuer is refused, and the error of the service is shown without the token.
     let stranger = Issuer::start().token(WHO);
     fs::write(bench.path("stranger"), &stranger).unwrap();
     let line = ["sign", "--signing-config", &services.config, "--identity-token", "stranger", "olareg.tar"];
@@ -371,7 +184,7 @@ fn cosign_signs_and_we_verify() {
 }
 
 #[test]
-fn certificates_of_ones_own() {
+fn certificates_of_a_private_authority_verify() {
     let Some(peers) = Peers::find(&PROGRAMS) else { return };
     let (bench, services) = (bench(), Services::start(&peers));
     fs::write(peers.path("ca.ext"), "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n").unwrap();
@@ -412,7 +225,7 @@ fn certificates_of_ones_own() {
         }
         bench.ok(&line);
         let line = ["verify", &own[0], &own[1], formats[0], formats[1], &tag];
-        // A timestamp that nobody can check is not passed over.
+        // A timestamp that cannot be checked is not ignored.
         assert_eq!(bench.ocikit(&line).code, if stamped { 5 } else { 0 });
         let line = [&line[..], &[&clock]].concat();
         let outcome = bench.ocikit(&line);
@@ -429,13 +242,13 @@ fn certificates_of_ones_own() {
         let old = "--new-bundle-format=false --certificate signer.crt --certificate-chain issuers.pem";
         peers.ok(&format!("cosign verify {old} {common}"));
     }
-    // The key of somebody else does not go with it, nor do the certificates of others.
+    // A certificate for another key is refused.
     let place = Place::new(&bench, &registry, "other");
     let (key, chain, tag) = (path("root.key"), path("chain.pem"), place.tag());
     let refused = bench.ocikit(&["sign", "--key", &key, "--certificate", &chain, &tag]);
     assert_eq!(refused.code, 2, "{refused}");
 
-    // cosign with the same certificates, in the form that has a place for them.
+    // cosign with the same certificates, in the format that can hold them.
     let reference = format!("{}@{}", place.repository, place.digests[0]);
     run(
         peers
@@ -456,7 +269,7 @@ fn certificates_of_ones_own() {
 }
 
 #[test]
-fn a_key_is_in_a_log_as_well() {
+fn signatures_by_keys_are_logged() {
     let Some(peers) = Peers::find(&PROGRAMS) else { return };
     let (bench, services) = (bench().with("OCIKIT_KEY_PASSWORD", "secret"), Services::start(&peers));
     let registry = peers.olareg();
@@ -476,7 +289,7 @@ fn a_key_is_in_a_log_as_well() {
     }
     let testdata = testdata("buildkit-single/image.tar").display().to_string();
     bench.ok(&["copy", &testdata, "a.tar"]);
-    // Rekor takes another signature of such keys.
+    // Rekor accepts Ed25519ph only, which is another signature.
     bench.ok(&["keygen", "--type", "ed25519", "-o", "ed"]);
     let refused = bench.ocikit(&["sign", "--key", "ed.key", "--signing-config", &services.config, "a.tar"]);
     assert_eq!(refused.code, 2, "{refused}");
@@ -490,7 +303,7 @@ fn logs_of_rekor_1_go_both_ways() {
     fs::write(peers.path("old.pub"), log.public_key()).unwrap();
     let (since, fulcio) = ("start-time=2026-01-01T00:00:00Z", &services.fulcio.address);
     let nothing = "--no-default-fulcio --no-default-rekor --no-default-tsa";
-    // Nobody but the log says when it was.
+    // Only the log proves the time.
     peers.ok(&format!(
         "cosign signing-config create {nothing} --no-default-oidc --out config1.json \
          --fulcio url=http://{fulcio},api-version=1,{since},operator=test \
@@ -515,9 +328,9 @@ fn logs_of_rekor_1_go_both_ways() {
                 let reference = format!("{}@{digest}", place.repository);
                 let verify = |who: &str| services.cosign_verifies(&peers, "verify", flags, who, &reference);
                 verify(WHO).ok();
-                assert_ne!(verify("somebody@example.com").code, 0, "{kind} {format}");
+                assert_ne!(verify("other@example.com").code, 0, "{kind} {format}");
             }
-            let verified = services.we_verify(&bench, WHO, &["--recursive", &tag]);
+            let verified = services.ocikit_verifies(&bench, WHO, &["--recursive", &tag]);
             assert_eq!(verified.code, 0, "{kind} {format}: {verified}");
         }
         let old = format!(
@@ -531,11 +344,11 @@ fn logs_of_rekor_1_go_both_ways() {
                 "cosign sign --yes {flags} --trusted-root root1.json --identity-token {} --allow-http-registry {reference}",
                 services.issuer.token(WHO)
             ));
-            let verified = services.we_verify(&bench, WHO, &[&reference]);
+            let verified = services.ocikit_verifies(&bench, WHO, &[&reference]);
             assert_eq!(verified.code, 0, "{kind} {name}: {verified}");
         }
     }
-    // Who signs the same again with RSA has the entry that is there.
+    // Signing the same content again with RSA returns the existing entry.
     bench.ok(&["keygen", "--type", "rsa-2048", "-o", "rsa"]);
     let registry = peers.olareg();
     let place = Place::new(&bench, &registry, "twice");

@@ -1,4 +1,4 @@
-//! Archives and layouts: what cosign saves, and what others see in an archive that docker can load.
+//! Layouts that cosign saves, and archives that docker can load, as other programs read them.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use super::sign::{cosign, cosign_signs};
 use crate::bench;
 
 #[test]
-fn signatures_that_cosign_saves_are_found_copied_and_kept() {
+fn signatures_saved_by_cosign_are_found_and_copied() {
     let Some(peers) = Peers::find(&["crane", "cosign"]) else { return };
     let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
     let registry = peers.crane_registry();
@@ -36,7 +36,7 @@ fn signatures_that_cosign_saves_are_found_copied_and_kept() {
 }
 
 #[test]
-fn an_archive_that_docker_can_load_is_an_oci_archive_for_others() {
+fn archives_for_docker_are_oci_archives_for_other_tools() {
     let Some(peers) = Peers::find(&["skopeo", "podman", "regctl", "oras"]) else { return };
     let bench = bench();
     for source in ["buildkit-single/image.tar", "buildkit-multi/image.tar"] {

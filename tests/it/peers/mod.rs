@@ -1,7 +1,8 @@
-//! Tests with other people's programs: what they write, what they accept, what they see.
+//! Tests with programs of other projects: each reads what the other writes.
 
 mod build;
 mod edit;
+mod envelopes;
 mod files;
 mod keyless;
 mod layouts;
@@ -9,12 +10,13 @@ mod notation;
 mod old_log;
 mod registries;
 mod rest;
+mod services;
 mod sign;
 mod suite;
 
 use ocikit_tests::{Daemon, Peers};
 
-/// A docker engine; its address is a socket.
+/// Starts a Docker engine; its address is a socket.
 fn engine(peers: &Peers) -> Daemon {
     let socket = format!("unix://{}", peers.path("d.sock").display());
     let mut command = peers.command("dockerd");

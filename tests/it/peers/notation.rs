@@ -1,4 +1,4 @@
-//! What the Notary Project knows besides signatures, in both directions: timestamps, lists of revoked certificates, plugins.
+//! Timestamps, revocation lists and plugins of the Notary Project, verified by ocikit and by notation.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -7,12 +7,13 @@ use ocikit_tests::{Bench, Daemon, Outcome, Peers};
 use rcgen::{CertificateRevocationListParams, CrlDistributionPoint, KeyIdMethod, RevokedCertParams};
 use serde_json::json;
 
-use super::sign::{ENVELOPES, Notation, Place, cosign, cosign_signs, cosign_verifies};
+use super::envelopes::{ENVELOPES, Notation};
+use super::sign::{Place, cosign, cosign_signs, cosign_verifies};
 use crate::bench;
 use crate::company::Company;
 
 impl Notation<'_> {
-    /// A key that notation signs with by its name.
+    /// Adds a key under a name to notation's configuration.
     fn add_key(&self, name: &str, [key, chain]: &[String; 2]) {
         let path = self.path("signingkeys.json");
         let mut keys: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -21,7 +22,7 @@ impl Notation<'_> {
     }
 }
 
-/// What notation and we say to a place by notation's policy.
+/// Verifies a repository with notation and with ocikit, by notation's policy.
 fn verdicts(bench: &Bench, notation: &Notation<'_>, place: &Place) -> [Outcome; 2] {
     let reference = format!("{}@{}", place.repository, place.digests[0]);
     let [flag, policy] = notation.words();
@@ -31,7 +32,7 @@ fn verdicts(bench: &Bench, notation: &Notation<'_>, place: &Place) -> [Outcome; 
     ]
 }
 
-/// The root of an authority for timestamps: in the store `times`, and in a file.
+/// Adds the root of a timestamp authority to the trust store `times`. Returns a file with it.
 fn trust_tsa(peers: &Peers, server: &Daemon) -> String {
     let chain = peers.ok(&format!("curl -sf http://{}/api/v1/timestamp/certchain", server.address));
     let root = chain.split_inclusive("-----END CERTIFICATE-----").nth(2).unwrap().trim().to_owned() + "\n";
@@ -43,7 +44,7 @@ fn trust_tsa(peers: &Peers, server: &Daemon) -> String {
 }
 
 #[test]
-fn timestamps_outlive_certificates_on_both_sides() {
+fn timestamps_outlive_certificates_in_ocikit_and_notation() {
     let Some(peers) = Peers::find(&["registry", "notation", "timestamp-server", "curl"]) else { return };
     let (bench, notation, registry) = (bench(), Notation::new(&peers), peers.distribution("registry"));
     let (server, company) = (peers.timestamp_server(), Company::new(peers.path(""), "acme-short"));
@@ -83,7 +84,7 @@ fn timestamps_outlive_certificates_on_both_sides() {
     counts(&plain, false, "always, valid, none");
     notation.policy(&after, &both);
     counts(&plain, true, "afterwards, valid, none");
-    // Another root of that name.
+    // Another root with the same name.
     let other = fs::read(notation.path("truststore/x509/ca/acme-short/root.pem")).unwrap();
     let store = peers.path("notation/truststore/x509/tsa/others");
     fs::create_dir_all(&store).unwrap();
@@ -99,11 +100,11 @@ fn timestamps_outlive_certificates_on_both_sides() {
         counts(&plain, false, "expired, none");
     }
     notation.policy(&always, &["ca:acme-short"]);
-    counts(&stamped, false, "expired, nobody asks for the time");
+    counts(&stamped, false, "expired, and the policy requires no timestamp");
 }
 
 #[test]
-fn signing_authorities_are_the_same_to_notation() {
+fn notation_verifies_signing_authorities() {
     let Some(peers) = Peers::find(&["registry", "notation"]) else { return };
     let (bench, notation, registry) = (bench(), Notation::new(&peers), peers.distribution("registry"));
     let [key, chain] = &Company::new(peers.path(""), "service").signer("one", |_| {});
@@ -124,7 +125,7 @@ fn signing_authorities_are_the_same_to_notation() {
     }
 }
 
-/// A server on this machine that gives out files of a folder for as long as the tests run.
+/// Serves the files of a folder over HTTP on this machine until the tests end.
 fn serve(folder: std::path::PathBuf) -> String {
     use std::io::{BufRead, BufReader, Write};
 
@@ -146,7 +147,7 @@ fn serve(folder: std::path::PathBuf) -> String {
 }
 
 #[test]
-fn revoked_certificates_are_the_same_ones() {
+fn notation_and_ocikit_refuse_the_same_revoked_certificates() {
     let Some(peers) = Peers::find(&["registry", "notation"]) else { return };
     let (bench, notation, registry) = (bench(), Notation::new(&peers), peers.distribution("registry"));
     let (company, folder) = (Company::new(peers.path(""), "lists"), peers.path("crl"));
@@ -154,7 +155,8 @@ fn revoked_certificates_are_the_same_ones() {
     let url = serve(folder.clone());
     let now = SystemTime::now();
     let hour = Duration::from_secs(3600);
-    // The list that a certificate names, who is on it, whether it is up to date: what is known by it.
+    // The URL of the revocation list in the certificate, the revoked certificate, whether the list is current, and the
+    // expected revocation status.
     for (name, revoked, next, known) in [
         ("good", None, now + hour, Some(true)),
         ("others", Some(77), now + hour, Some(true)),
@@ -206,7 +208,7 @@ fn revoked_certificates_are_the_same_ones() {
 }
 
 #[test]
-fn certificates_may_be_signed_with_pss() {
+fn certificates_signed_with_rsa_pss_verify() {
     let Some(peers) = Peers::find(&["registry", "notation", "openssl"]) else { return };
     let (bench, notation, registry) = (bench(), Notation::new(&peers), peers.distribution("registry"));
     let ca =
@@ -245,7 +247,7 @@ fn certificates_may_be_signed_with_pss() {
     }
 }
 
-/// Our plugins where notation has them.
+/// Installs the test plugins where notation looks for plugins.
 fn install(notation: &Notation<'_>) {
     for name in ["raw", "whole", "checks"] {
         let folder = notation.path(&format!("plugins/{name}"));
@@ -255,14 +257,14 @@ fn install(notation: &Notation<'_>) {
 }
 
 #[test]
-fn plugins_sign_for_notation_and_for_us() {
+fn signing_plugins_work_with_notation_and_ocikit() {
     let Some(peers) = Peers::find(&["registry", "notation", "openssl"]) else { return };
     let notation = Notation::new(&peers);
     let registry = peers.distribution("registry");
     install(&notation);
     let bench = bench().with("NOTATION_CONFIG", &peers.path("notation").display().to_string());
     let company = Company::new(peers.path(""), "plugged");
-    // What notation makes for tests is RSA; ours is not.
+    // notation generates RSA keys; the key of `company` is of another kind.
     let rsa = [notation.path("localkeys/acme.key"), notation.path("localkeys/acme.crt")];
     for (store, [key, chain]) in [("plugged", company.signer("one", |_| {})), ("acme", rsa)] {
         notation.policy(&json!({"level": "strict"}), &[&format!("ca:{store}")]);
@@ -292,7 +294,7 @@ fn plugins_sign_for_notation_and_for_us() {
 }
 
 #[test]
-fn plugins_verify_for_notation_as_for_us() {
+fn verification_plugins_work_with_notation_and_ocikit() {
     let Some(peers) = Peers::find(&["registry", "notation"]) else { return };
     let notation = Notation::new(&peers);
     let registry = peers.distribution("registry");
@@ -329,7 +331,7 @@ fn plugins_verify_for_notation_as_for_us() {
 }
 
 #[test]
-fn plugins_of_cosign_sign_for_cosign_and_for_us() {
+fn kms_plugins_work_with_cosign_and_ocikit() {
     let Some(peers) = Peers::find(&["registry", "cosign", "openssl"]) else { return };
     let registry = peers.distribution("registry");
     let folder = peers.path("programs");
@@ -357,7 +359,7 @@ fn plugins_of_cosign_sign_for_cosign_and_for_us() {
             }
         }
     }
-    // What cosign says of a key is what we say.
+    // cosign and ocikit print the same public key.
     let theirs = cosign(&peers, &format!("public-key --key ours://{}", peers.path("p256.key").display())).ok();
     assert_eq!(theirs.trim(), fs::read_to_string(peers.path("p256.key.pub")).unwrap().trim());
 }

@@ -1,5 +1,5 @@
-//! A transparency log with the API of Rekor 1, as far as signing asks for it. A double: the real one wants a database and a
-//! second service. What it signs is checked by cosign, and what real logs say by recorded bundles.
+//! A test double for a transparency log with the API of Rekor 1, as far as signing uses it: Rekor needs a database and two
+//! other services. cosign verifies the entries of the double, and recorded bundles test entries of real logs.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -25,7 +25,7 @@ struct Log {
     ends: AtomicBool,
 }
 
-/// Rekor's logs are several trees; this is the number of the one.
+/// The ID of the tree: a log of Rekor consists of several trees.
 const TREE: &str = "00000000000004d2";
 
 impl OldLog {
@@ -42,7 +42,7 @@ impl OldLog {
         old
     }
 
-    /// The key that it signs with, in PEM.
+    /// Returns the public key of the log in PEM.
     pub(super) fn public_key(&self) -> String {
         self.log.key.public_key().to_pem()
     }
@@ -67,7 +67,7 @@ impl Log {
         let (status, location, answer) = match asked.split(' ').collect::<Vec<_>>()[..] {
             ["POST", "/api/v1/log/entries", _] => self.enter(&serde_json::from_slice(&body).unwrap()),
             ["GET", path, _] => match path.strip_prefix("/api/v1/log/entries/") {
-                Some(id) => self.tell(id),
+                Some(id) => self.find(id),
                 None => ("404 Not Found", String::new(), Value::Null),
             },
             _ => ("404 Not Found", String::new(), Value::Null),
@@ -90,12 +90,12 @@ impl Log {
         };
         let location = format!("location: /api/v1/log/entries/{id}\r\netag: {id}\r\n");
         match is_new {
-            true => ("201 Created", location, self.tell(&id).2),
+            true => ("201 Created", location, self.find(&id).2),
             false => ("409 Conflict", location, json!({"code": 409, "message": "an equivalent entry already exists"})),
         }
     }
 
-    fn tell(&self, wanted: &str) -> (&'static str, String, Value) {
+    fn find(&self, wanted: &str) -> (&'static str, String, Value) {
         let entries = self.entries.lock().unwrap();
         let Some(index) = entries.iter().position(|entry| id(entry) == wanted) else {
             return ("404 Not Found", String::new(), Value::Null);
@@ -105,13 +105,13 @@ impl Log {
         let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let name = Digest::sha256_of(self.key.public_key().to_der());
         let sign = |text: &str| self.key.sign(Scheme::EcdsaP256Sha256, text.as_bytes()).unwrap();
-        // It counts over all of its trees, and a hundred entries are in others.
+        // The index counts over all trees, and the other trees have a hundred entries.
         let (all, log_id) = (index + 100, name.hex());
         let said = format!(r#"{{"body":"{body}","integratedTime":{time},"logID":"{log_id}","logIndex":{all}}}"#);
         let root = root(&leaves);
         let note = format!("127.0.0.1 - 1234\n{}\n{}\n", leaves.len(), STANDARD.encode(root.as_bytes()));
         let signature = STANDARD.encode([&name.as_bytes()[..4], &sign(&note)].concat());
-        let hashes: Vec<_> = beside(&leaves, index).iter().map(Digest::hex).collect();
+        let hashes: Vec<_> = siblings(&leaves, index).iter().map(Digest::hex).collect();
         let answer = json!({wanted: {
             "body": body, "integratedTime": time, "logID": log_id, "logIndex": all,
             "verification": {
@@ -133,7 +133,7 @@ impl Drop for OldLog {
     }
 }
 
-/// What the log keeps of what it was sent: of an envelope the hashes.
+/// Returns the stored entry for a proposed one. Of an envelope only the hashes are stored.
 fn entry(proposed: &Value) -> Value {
     if proposed["kind"] == "hashedrekord" {
         return proposed.clone();
@@ -168,16 +168,16 @@ fn root(leaves: &[Digest]) -> Digest {
     }
 }
 
-/// The hashes beside the way from a leaf to the root, the lowest first.
-fn beside(leaves: &[Digest], index: usize) -> Vec<Digest> {
+/// Returns the sibling hashes on the path from a leaf to the root, the lowest first.
+fn siblings(leaves: &[Digest], index: usize) -> Vec<Digest> {
     if leaves.len() == 1 {
         return Vec::new();
     }
     let half = leaves.len().next_power_of_two() / 2;
     let (left, right) = leaves.split_at(half);
     let (mut way, other) = match index < half {
-        true => (beside(left, index), root(right)),
-        false => (beside(right, index - half), root(left)),
+        true => (siblings(left, index), root(right)),
+        false => (siblings(right, index - half), root(left)),
     };
     way.push(other);
     way

@@ -1,4 +1,4 @@
-//! Pushing to real registries, and what other programs then see there.
+//! Pushing to real registries, and reading the result with other programs.
 
 use std::process::Stdio;
 
@@ -8,7 +8,7 @@ use ocikit_tests::{Peers, testdata};
 use crate::bench;
 
 #[test]
-fn others_see_the_digest_that_we_printed() {
+fn other_tools_read_the_printed_digest() {
     let Some(peers) = Peers::find(&["registry", "olareg", "crane", "skopeo", "regctl", "oras"]) else { return };
     let bench = bench();
     for (kind, registry) in peers.registries() {
@@ -29,7 +29,7 @@ fn others_see_the_digest_that_we_printed() {
             let raw = peers.run(&format!("regctl {host} manifest get --format raw-body {reference}")).stdout;
             assert_eq!(Digest::sha256_of(raw.as_bytes()).to_string(), digest, "{kind} {name}");
             assert_eq!(peers.ok(&format!("oras resolve --plain-http {reference}")), digest, "{kind} {name}");
-            // It takes BuildKit's attestations for images, and misses what images have.
+            // crane validates BuildKit attestations as images, which fails.
             if tag != "attested" {
                 peers.ok(&format!("crane validate --insecure --remote {reference}"));
             }
@@ -38,7 +38,7 @@ fn others_see_the_digest_that_we_printed() {
 }
 
 #[test]
-fn what_is_pulled_is_accepted_by_everybody() {
+fn all_tools_read_pulled_images() {
     let Some(peers) = Peers::find(&["registry", "olareg", "crane", "skopeo", "umoci", "podman", "oras", "regctl"])
     else {
         return;
@@ -73,7 +73,7 @@ fn what_is_pulled_is_accepted_by_everybody() {
 }
 
 #[test]
-fn blobs_come_back_identical() {
+fn pulled_blobs_are_identical() {
     let Some(peers) = Peers::find(&["registry", "olareg"]) else { return };
     let bench = bench();
     for (kind, registry) in peers.registries() {
@@ -98,7 +98,7 @@ fn blobs_come_back_identical() {
 }
 
 #[test]
-fn buildkit_writes_into_a_pipe_that_we_push() {
+fn buildkit_output_is_pushed_from_a_pipe() {
     let Some(peers) = Peers::find(&["registry", "buildctl", "buildkitd", "runc", "crane"]) else { return };
     let (bench, registry) = (bench(), peers.distribution("registry"));
     let socket = peers.path("bk.sock");

@@ -1,4 +1,4 @@
-//! What we write at rest, as everybody else reads it.
+//! Archives and layouts written by ocikit, read by other programs.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use ocikit_tests::{Bench, Peers, testdata};
 use super::engine;
 use crate::bench;
 
-/// An image for one platform, by each tool that others take it from, and one for several.
+/// An image for one platform by each common tool, and an index.
 const SOURCES: [&str; 4] = [
     "buildkit-single/image.tar",
     "buildkit-zstd/image.tar",
@@ -15,7 +15,7 @@ const SOURCES: [&str; 4] = [
     "docker-archive/podman.tar",
 ];
 
-/// Every form in which an image is written, by its kind.
+/// Writes an image in every format. Returns the formats with their paths.
 fn written(bench: &Bench, source: &str, name: &str) -> Vec<(&'static str, String)> {
     let forms = [
         ("oci-archive", format!("oci-archive:{name}.tar:1")),
@@ -32,7 +32,7 @@ fn written(bench: &Bench, source: &str, name: &str) -> Vec<(&'static str, String
 }
 
 #[test]
-fn everybody_accepts_what_we_write() {
+fn all_tools_read_written_images() {
     let Some(peers) = Peers::find(&["skopeo", "crane", "regctl", "oras", "umoci", "podman", "registry"]) else {
         return;
     };
@@ -62,7 +62,7 @@ fn everybody_accepts_what_we_write() {
                     peers.ok(&format!("skopeo copy docker-archive:{path} dir:{name}-docker-dir"));
                     let loaded = peers.ok(&format!("{podman} load -q -i {path}"));
                     assert!(loaded.contains(&format!("acme/{name}:1")), "{source}: {loaded}");
-                    // It takes every layer of a docker archive that is compressed for gzip.
+                    // crane reads every compressed layer of a docker archive as gzip.
                     if !source.contains("zstd") {
                         peers.ok(&format!("crane push --insecure {path} {target}"));
                         peers.ok(&format!("crane validate --insecure --remote {target}"));
@@ -83,7 +83,7 @@ fn everybody_accepts_what_we_write() {
 }
 
 #[test]
-fn an_engine_loads_what_we_write() {
+fn docker_engine_loads_written_images() {
     let Some(peers) = Peers::find(&["dockerd", "docker", "runc"]) else { return };
     let bench = bench();
     let mut daemon = engine(&peers);
@@ -95,14 +95,14 @@ fn an_engine_loads_what_we_write() {
         let loaded = peers.ok(&format!("{docker} load -i {}", bench.path(&format!("{name}.tar")).display()));
         assert!(loaded.contains(&format!("acme/{name}:1")), "{source}: {loaded}");
     }
-    // Several images in one, and an index beside the list for docker.
+    // Several images in one archive, and an index next to the manifest.json for docker.
     let multi = testdata("buildkit-multi/image.tar").display().to_string();
     bench.ok(&["copy", &multi, "oci-archive:all.tar:acme/all:1"]);
     let single = testdata("buildkit-single/image.tar").display().to_string();
     bench.ok(&["copy", "--append", &single, "oci-archive:all.tar:acme/more:1"]);
     let loaded = peers.ok(&format!("{docker} load -i {}", bench.path("all.tar").display()));
     assert!(loaded.contains("acme/all:1") && loaded.contains("acme/more:1"), "{loaded}");
-    // And what this engine saves is read.
+    // Archives saved by this engine are read.
     peers.ok(&format!("{docker} save -o {} acme/image0:1 acme/all:1", bench.path("saved.tar").display()));
     for name in ["acme/image0:1", "acme/all:1"] {
         bench.ok(&["copy", &format!("docker-archive:saved.tar:{name}"), "oci:saved:1"]);

@@ -1,4 +1,4 @@
-//! The same suite against every registry there is to try, and the table of what each of them can do.
+//! One suite against every available registry, and the table of their features.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::bench;
 
-/// A registry to try, and what keeps it alive.
+/// A registry under test, and the process or container that runs it.
 struct Tried {
     name: &'static str,
     address: String,
@@ -51,7 +51,7 @@ fn push_pull_copy_tags_referrers_and_delete_work_everywhere() {
     }
 }
 
-/// What goes in comes out, and goes on to another repository without its bytes.
+/// Images are pushed, pulled unchanged, and mounted into another repository.
 fn moves(bench: &Bench, kind: &str, repository: &str) {
     for (tag, name) in [
         ("single", "buildkit-single/image.tar"),
@@ -89,7 +89,7 @@ fn lists(bench: &Bench, kind: &str, repository: &str) {
     match kind.starts_with("olareg") {
         true => assert!(repositories.stderr.contains("hint: many registries do not list"), "{kind}: {repositories}"),
         false => {
-            // That of crane lists them in no order.
+            // crane's registry lists repositories in no order.
             let listed = repositories.ok();
             let mut listed: Vec<_> = listed.lines().collect();
             listed.sort_unstable();
@@ -97,12 +97,12 @@ fn lists(bench: &Bench, kind: &str, repository: &str) {
         }
     }
     assert_eq!(bench.ocikit(&["digest", &format!("{repository}:gone")]).code, 3, "{kind}");
-    // To olareg a repository that nobody has written to is an empty one.
+    // olareg treats a repository that does not exist as an empty one.
     let gone = bench.ocikit(&["tags", &format!("{registry}/gone")]);
     assert!(gone.stdout.is_empty() && [0, 3].contains(&gone.code), "{kind}: {gone}");
 }
 
-/// What is about an image is found, whether the registry lists it or leaves that to a tag.
+/// Referrers are found with the referrers API and with the fallback tag.
 fn refers(bench: &Bench, kind: &str, repository: &str) {
     let empty = Digest::sha256_of(b"{}");
     let empty = json!({"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": 2});
@@ -130,7 +130,7 @@ fn refers(bench: &Bench, kind: &str, repository: &str) {
     assert_eq!(hanging, 2, "{kind}: {tree}");
 }
 
-/// A tag goes and its image stays, if need be by a detour; where that is not possible nothing changes.
+/// A tag is deleted and its image stays, if necessary by replacing the image; otherwise nothing changes.
 fn removes(bench: &Bench, kind: &str, repository: &str) {
     let registry = repository.split('/').next().unwrap();
     let found = parsed(&bench.ok(&["probe", "--json", &format!("{registry}/probe")]));
@@ -145,7 +145,7 @@ fn removes(bench: &Bench, kind: &str, repository: &str) {
         assert!(plain.stderr.contains("hint: "), "{kind}: {plain}");
         assert_eq!(bench.ok(&["digest", &v1]), digest, "{kind}");
     }
-    // Crane's registry keeps tags of what it has removed, and so nothing is changed.
+    // crane's registry keeps the tags of deleted manifests, so nothing is changed.
     let by_replacing = can("deleteManifest") && !kind.starts_with("crane");
     let replaced = bench.ocikit(&["delete", "--replace", &v2]);
     assert_eq!(replaced.code, i32::from(!by_replacing), "{kind}: {replaced}");
@@ -165,7 +165,7 @@ fn removes(bench: &Bench, kind: &str, repository: &str) {
     fs::remove_dir_all(bench.path("after")).unwrap();
 }
 
-/// The rows of the table, by what `probe` calls them.
+/// The rows of the table, by the names of `probe`.
 const ROWS: [(&str, &str); 14] = [
     ("referrersApi", "lists referrers"),
     ("subjectHeader", "says that it lists referrers (`OCI-Subject`)"),
@@ -184,7 +184,7 @@ const ROWS: [(&str, &str); 14] = [
 ];
 
 #[test]
-fn the_table_in_the_documentation_is_what_is_measured() {
+fn the_documented_table_of_registries_matches_the_probes() {
     let Some(peers) = find() else { return };
     let bench = bench();
     let tried = registries(&peers);

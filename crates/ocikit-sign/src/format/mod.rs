@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 pub(crate) use cosign::of_bundle;
 pub use interface::SignInput;
-pub(crate) use interface::{Content, SignRequest, SignatureFormat, SigningKey, Storage, Verification};
+pub(crate) use interface::{Content, Properties, SignRequest, SignatureFormat, SigningKey, Storage, Verification};
 
 use crate::error::{Error, Result};
 use crate::notation::EnvelopeFormat;
@@ -47,29 +47,28 @@ impl Format {
         }
     }
 
+    pub(crate) fn properties(self) -> &'static Properties {
+        self.implementation().properties()
+    }
+
     /// Returns the name of the format, as options and output spell it.
     pub fn as_str(self) -> &'static str {
-        self.implementation().properties().name
+        self.properties().name
     }
 
     /// Returns a description of the format in one line.
     pub fn description(self) -> &'static str {
-        self.implementation().properties().description
+        self.properties().description
     }
 
     /// Returns whether signing in this format uses an input. Other formats ignore it.
     pub fn uses(self, input: SignInput) -> bool {
-        self.implementation().properties().inputs.contains(&input)
+        self.properties().inputs.contains(&input)
     }
 
     /// Returns whether attestations can be signed in this format.
     pub fn has_attestations(self) -> bool {
-        self.implementation().properties().has_attestations
-    }
-
-    /// Returns the encoding of Notary Project envelopes; `None` for other formats.
-    pub(crate) fn envelope(self) -> Option<EnvelopeFormat> {
-        self.implementation().properties().envelope
+        self.properties().has_attestations
     }
 
     /// Returns the format of Notary Project envelopes in an encoding.
@@ -80,18 +79,9 @@ impl Format {
         }
     }
 
-    pub(crate) fn storage(self) -> Storage {
-        self.implementation().properties().storage
-    }
-
-    /// Returns the maximum size of a signature in this format, in bytes.
-    pub(crate) fn max_bytes(self) -> u64 {
-        self.implementation().properties().max_bytes
-    }
-
     /// Returns the formats in which signers of a kind can sign.
     pub(crate) fn of_signers(kind: SignerKind) -> Vec<Format> {
-        let is_able = |format: &Format| format.implementation().properties().signers.contains(&kind);
+        let is_able = |format: &Format| format.properties().signers.contains(&kind);
         Format::ALL.into_iter().filter(is_able).collect()
     }
 
@@ -167,7 +157,7 @@ mod tests {
         assert_eq!(names.len(), Format::ALL.len());
         for format in Format::ALL {
             assert_eq!(format.as_str().parse::<Format>().unwrap(), format);
-            assert!(!format.implementation().properties().signers.is_empty(), "{format}");
+            assert!(!format.properties().signers.is_empty(), "{format}");
         }
     }
 

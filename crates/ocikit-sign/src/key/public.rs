@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_have_identities_of_their_own() {
+    fn keys_of_different_kinds_have_different_identities() {
         let kinds = [KeyKind::P256, KeyKind::P384, KeyKind::P521, KeyKind::Ed25519];
         let keys = kinds.map(|kind| PrivateKey::generate(kind).unwrap());
         for (position, one) in keys.iter().enumerate() {

@@ -120,7 +120,7 @@ fn check_headers(unsigned: &Header, signed: &Header) -> Result<(), Refusal> {
     }
 }
 
-/// Converts an attribute without a meaning of its own to JSON. A value that JSON cannot represent is dropped, and the
+/// Converts an attribute of another specification to JSON. A value that JSON cannot represent is dropped, and the
 /// attribute then counts as unknown if it is critical.
 fn other((label, value): &(Label, Value)) -> Option<(String, serde_json::Value)> {
     let Label::Text(name) = label else { return None };

@@ -56,7 +56,7 @@ pub(crate) async fn sign(
     let Options { time, metadata, .. } = options;
     if let EnvelopeSigner::Key { signer, chain } = options.by {
         if chain.public_key() != signer.public_key() {
-            return Err(Error::Certificates("the first is not for the key that signs".to_owned()));
+            return Err(Error::Certificates("the first is for another key than the one that signs".to_owned()));
         }
         // Check the chain before the signer is used, which may prompt a person.
         options.check(chain)?;
@@ -94,7 +94,7 @@ async fn whole(
     options: &Options<'_>,
 ) -> Result<(Vec<u8>, Annotations)> {
     if options.authority.is_some() || options.scheme != SigningScheme::X509 {
-        let why = "the plugin makes envelopes, and has timestamps and signing schemes of its own";
+        let why = "the plugin creates whole envelopes, so the timestamp and the signing scheme cannot be chosen";
         return Err(Error::Unsupported(why.to_owned()));
     }
     let expiry = options.expiry.map(|expiry| expiry.duration_since(options.time).unsigned_abs());
@@ -105,7 +105,7 @@ async fn whole(
     let is_kept = |(key, value): (&str, &str)| said.get(key) == Some(value);
     match options.metadata.iter().all(is_kept) && opened.said.expiry.is_some() == options.expiry.is_some() {
         true => Ok((envelope, annotations)),
-        false => Err(Error::Signer("the envelope has not the metadata or the expiry that were asked for".to_owned())),
+        false => Err(Error::Signer("the envelope lacks the requested metadata or expiry".to_owned())),
     }
 }
 

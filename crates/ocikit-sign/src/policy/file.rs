@@ -78,7 +78,7 @@ pub enum SignerFiles {
     Certificate {
         /// The mail address, URI or user name.
         identity: Pattern,
-        /// The OIDC issuer; optional with a certificate chain of one's own.
+        /// The OIDC issuer; optional with a private certificate authority.
         issuer: Option<Pattern>,
         /// The trusted certificate authorities.
         authorities: AuthorityFiles,

@@ -147,7 +147,10 @@ fn a_list_that_cannot_be_used_leaves_the_answer_unknown() {
     let indirect = sequence(&[field(inner(4), &[0xff]).unwrap()]);
     let makings = [
         ("a delta list", with(extension(DELTA_INDICATOR, true, &[2, 1, 1]))),
-        ("a delta list whose issuer forgot to say so", with(extension(DELTA_INDICATOR, false, &[2, 1, 1]))),
+        (
+            "a delta list without the delta extension marked critical",
+            with(extension(DELTA_INDICATOR, false, &[2, 1, 1])),
+        ),
         ("something critical", with(extension(unknown, true, b""))),
         ("an indirect list", with(extension(IssuingDistributionPoint::OID, true, &indirect))),
         ("out of date", CrlContent { next: Some("260610000000Z"), ..crl_content(vec![]) }),

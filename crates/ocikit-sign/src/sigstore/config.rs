@@ -230,10 +230,10 @@ mod tests {
             let found = services(|config| config["rekorTlogConfig"] = selection).unwrap();
             assert_eq!(found.logs, [new.clone(), other.clone()]);
         }
-        let nobody = services(|config| {
+        let none = services(|config| {
             *config = json!({"mediaType": config["mediaType"]});
         });
-        assert_eq!(nobody.unwrap(), ServiceUrls::default());
+        assert_eq!(none.unwrap(), ServiceUrls::default());
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Pattern::Exact(exact) => f.write_str(exact),
-            Pattern::Any => f.write_str("anybody"),
+            Pattern::Any => f.write_str("any identity"),
             Pattern::Matching(expression) => {
                 let text = expression.as_str();
                 let inner = text.strip_prefix(r"\A(?:").and_then(|text| text.strip_suffix(r")\z"));

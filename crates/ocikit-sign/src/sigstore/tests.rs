@@ -48,7 +48,7 @@ fn digest() -> Digest {
 impl Recorded {
     fn trust(&self) -> CertificateTrust {
         CertificateTrust {
-            name: "somebody".to_owned(),
+            name: "signer".to_owned(),
             identity: Pattern::matching(self.identity).unwrap(),
             issuer: Some(Pattern::Exact(self.issuer.to_owned())),
             root: TrustedRoot::parse(self.root.as_bytes()).unwrap(),
@@ -91,7 +91,7 @@ fn identity_and_issuer_must_match() {
         let exact = |text: &str| Pattern::Exact(text.to_owned());
         let trust = recorded.trust();
         for (identity, issuer) in [
-            (exact("somebody@example.com"), trust.issuer.clone()),
+            (exact("other@example.com"), trust.issuer.clone()),
             (Pattern::matching("x.*").unwrap(), trust.issuer.clone()),
             (trust.identity.clone(), Some(exact("https://issuer.example"))),
             (trust.identity.clone(), Some(exact(""))),
@@ -101,8 +101,8 @@ fn identity_and_issuer_must_match() {
             let refused = recorded.verify(recorded.bundle.as_bytes(), &trust);
             assert!(matches!(refused, Err(Refusal::OtherIdentity(_))), "{refused:?}");
         }
-        let anybody = CertificateTrust { issuer: None, ..recorded.trust() };
-        assert_eq!(recorded.verify(recorded.bundle.as_bytes(), &anybody), Ok(()));
+        let any_issuer = CertificateTrust { issuer: None, ..recorded.trust() };
+        assert_eq!(recorded.verify(recorded.bundle.as_bytes(), &any_issuer), Ok(()));
         let another =
             bundle::verify_certificate(recorded.bundle.as_bytes(), &Digest::sha256_of(b""), Some(KIND), &trust);
         assert!(matches!(another, Err(Refusal::OtherSubject(_))), "{another:?}");
