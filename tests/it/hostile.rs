@@ -182,6 +182,14 @@ fn the_corpus_is_what_its_generator_makes() {
 }
 
 #[test]
+fn images_with_the_same_diff_ids_and_other_layers_are_different() {
+    let (bench, case) = (bench(), CASES.iter().find(|case| case.name == "diff-ids-shared").unwrap());
+    fs::write(bench.path("a.tar"), case.bytes()).unwrap();
+    let outcome = bench.ocikit(&["diff", "a.tar#1", "a.tar#2"]);
+    assert!(outcome.code != 0 && outcome.stdout.contains("etc/motd"), "{outcome}");
+}
+
+#[test]
 fn an_archive_that_ends_anywhere() {
     let (bench, whole) = (bench(), whole_archive());
     for length in (0..whole.len()).step_by(512) {

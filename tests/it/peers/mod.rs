@@ -3,6 +3,7 @@
 mod build;
 mod edit;
 mod files;
+mod inputs;
 mod keyless;
 mod layouts;
 mod notation;

@@ -71,6 +71,8 @@ pub const CASES: &[Case] = &[
     small("link-hard", "the layer is a hard link to `/etc/passwd`", [0, 3, 5], link_hard),
     small("link-circle", "`index.json` links to `a`, `a` to `b`, `b` to `a`", [3, 3, 3], link_circle),
     small("link-chain", "`index.json` is at the end of twenty links", [3, 3, 3], link_chain),
+    small("link-blobs", "`blobs/sha256` is a symbolic link to `/etc`, with the blobs below it", [0, 0, 0], link_blobs),
+    small("link-blobs-away", "`blobs` is a symbolic link to the directory with the blobs", [3, 3, 5], link_blobs_away),
     small("devices", "the layer is a device, the config a pipe", [3, 3, 5], devices),
     small("twice-index", "two `index.json`, of which the last counts", [0, 0, 0], twice_index),
     small("twice-blob", "a damaged layer that a right one replaces", [0, 0, 0], twice_blob),
@@ -121,6 +123,7 @@ pub const CASES: &[Case] = &[
     ),
     small("platform-deceptive", "the same in the platform of an entry of an index", [0, 0, 5], platform_deceptive),
     small("diff-id-lies", "a config that names another layer than the manifest has", [0, 0, 5], diff_id_lies),
+    small("diff-ids-shared", "two images with different layers and the same `diff_ids`", [0, 2, 5], diff_ids_shared),
     small("circle", "two indexes that list each other, which right digests cannot", [5, 5, 5], circle),
     small("fan", "indexes fifteen deep, each with the one below it forty times", [0, 0, 0], fan),
     small("config-diff-ids", "a config with more layers than the manifest", [0, 0, 5], config_diff_ids),
@@ -253,6 +256,26 @@ fn link_chain() -> Vec<u8> {
         tar.entry(Raw::link(&number.to_string(), b'2', &(number + 1).to_string()), b"");
     }
     tar.file("20", Index::of(&parts.roots).bytes()).file("oci-layout", LAYOUT).end()
+}
+
+fn link_blobs() -> Vec<u8> {
+    let parts = Parts::image();
+    let mut tar = RawTar::default();
+    tar.entry(Raw::link("blobs/sha256", b'2', "/etc"), b"");
+    for (blob, bytes) in &parts.blobs {
+        tar.file(&blob.digest.blob_path(), bytes);
+    }
+    tar.file("index.json", Index::of(&parts.roots).bytes()).file("oci-layout", LAYOUT).end()
+}
+
+fn link_blobs_away() -> Vec<u8> {
+    let parts = Parts::image();
+    let mut tar = RawTar::default();
+    tar.entry(Raw::link("blobs", b'2', "../elsewhere"), b"");
+    for (blob, bytes) in &parts.blobs {
+        tar.file(&blob.digest.blob_path().replace("blobs/", "elsewhere/"), bytes);
+    }
+    tar.file("index.json", Index::of(&parts.roots).bytes()).file("oci-layout", LAYOUT).end()
 }
 
 fn devices() -> Vec<u8> {
@@ -622,6 +645,20 @@ fn with_config(config: &str) -> Vec<u8> {
 fn config_of_image(more: &str) -> String {
     let text = String::from_utf8(Parts::image().blobs.swap_remove(1).1).expect("JSON");
     format!("{}{more}}}", &text[..text.len() - 1])
+}
+
+fn diff_ids_shared() -> Vec<u8> {
+    let mut parts = Parts::new();
+    let mut roots = Vec::new();
+    for (tag, text) in [("1", "one"), ("2", "two")] {
+        let layer = RawTar::default().file("etc/motd", text.as_bytes()).end();
+        let (layer, _) = parts.gzip(&layer);
+        let mut root = parts.finish(vec![(layer, Digest::sha256_of(b"any"))]);
+        root.annotations.insert("org.opencontainers.image.ref.name", tag);
+        roots.push(root);
+    }
+    parts.roots = roots;
+    parts.tar()
 }
 
 fn config_diff_ids() -> Vec<u8> {
