@@ -66,6 +66,12 @@ impl Lines {
         self.0.push('\n');
     }
 
+    /// Returns the text.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
     /// Adds all lines of another text.
     pub(crate) fn append(&mut self, other: &Lines) {
         self.0 += &other.0;

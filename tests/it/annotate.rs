@@ -168,3 +168,26 @@ fn concurrent_edits_are_all_applied() {
     let annotations = &inspect(&bench, "a.tar")["annotations"];
     assert_eq!(annotations.as_object().unwrap().len(), 8, "{annotations}");
 }
+
+/// Whether an archive has the list of images that `docker load` reads.
+fn has_docker_list(archive: &std::path::Path) -> bool {
+    TarIndex::read(&fs::read(archive).unwrap()).unwrap().file("manifest.json").is_some()
+}
+
+#[test]
+fn an_archive_stays_loadable_by_docker() {
+    let bench = bench();
+    let (archive, image) = (bench.path("a.tar"), testdata("buildkit-single/image.tar").display().to_string());
+    for (flag, expected) in [(None, true), (Some("--no-docker"), false)] {
+        bench.ok(&["copy", "-q", "--no-docker", &image, "a.tar"]);
+        assert!(!has_docker_list(&archive));
+        bench.ok(&[&["annotate", "a.tar", "k=v"], flag.as_slice()].concat());
+        assert_eq!(has_docker_list(&archive), expected, "{flag:?}");
+    }
+    bench.ok(&["copy", "-q", &image, "a.tar"]);
+    for flag in [None, Some("--no-docker")] {
+        bench.ok(&[&["annotate", "a.tar", &format!("k={flag:?}")], flag.as_slice()].concat());
+        assert!(has_docker_list(&archive), "{flag:?}: a list that exists is kept");
+    }
+    bench.ok(&["copy", "-q", "a.tar", "docker-archive:b.tar:app:1"]);
+}

@@ -183,6 +183,14 @@ fn stored_archives_match_their_generator() {
 }
 
 #[test]
+fn images_with_the_same_diff_ids_and_other_layers_are_different() {
+    let (bench, case) = (bench(), CASES.iter().find(|case| case.name == "diff-ids-shared").unwrap());
+    fs::write(bench.path("a.tar"), case.bytes()).unwrap();
+    let outcome = bench.ocikit(&["diff", "a.tar#1", "a.tar#2"]);
+    assert!(outcome.code != 0 && outcome.stdout.contains("etc/motd"), "{outcome}");
+}
+
+#[test]
 fn archive_truncated_at_any_block_is_broken() {
     let (bench, valid) = (bench(), whole_archive());
     for length in (0..valid.len()).step_by(512) {

@@ -1,8 +1,10 @@
 //! Rules of the architecture: which crate may depend on which.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::process::Command;
 
+use ocikit_tests::testdata;
 use serde_json::Value;
 
 /// Name, level and allowed dependencies of each crate. A crate depends on crates of lower levels only.
@@ -146,4 +148,40 @@ fn every_crate_has_a_description_and_license() {
         assert_eq!(package["license"], "Apache-2.0", "{name}");
         assert_eq!(package["publish"], Value::Array(Vec::new()), "{name}");
     }
+}
+
+/// Every public report that forces a line of the registry client is in the documentation of registries.
+#[test]
+fn workarounds_for_registries_are_documented() {
+    let documented = fs::read_to_string(testdata("../docs/registries.md")).unwrap();
+    let mut reports = BTreeSet::new();
+    for directory in ["../crates/ocikit-registry/src", "../crates/ocikit-http/src"] {
+        let mut waiting = vec![testdata(directory)];
+        while let Some(path) = waiting.pop() {
+            match fs::read_dir(&path) {
+                Ok(entries) => waiting.extend(entries.map(|entry| entry.unwrap().path())),
+                Err(_) if path.is_file() => reports.extend(reports_in(&fs::read_to_string(&path).unwrap())),
+                Err(_) => {}
+            }
+        }
+    }
+    assert!(reports.len() > 15, "{reports:?}");
+    for report in reports {
+        let (repository, number) = report.split_once('#').unwrap();
+        let link = format!("github.com/{repository}/");
+        let found = documented.lines().any(|line| line.contains(&link) && line.contains(&format!("/{number})")));
+        assert!(found, "docs/registries.md lacks {report}");
+    }
+}
+
+/// Returns the reports that a text names, as `OWNER/REPOSITORY#NUMBER`.
+fn reports_in(text: &str) -> Vec<String> {
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || "/.-_#".contains(letter);
+    let words = text.split(|letter| !is_name(letter)).map(|word| word.trim_end_matches('.'));
+    let is_report = |word: &&str| {
+        word.split_once('#').is_some_and(|(repository, number)| {
+            repository.split('/').filter(|part| !part.is_empty()).count() == 2 && number.parse::<u32>().is_ok()
+        })
+    };
+    words.filter(is_report).map(str::to_owned).collect()
 }

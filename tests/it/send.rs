@@ -180,6 +180,7 @@ checked! {
         open = any::<ocikit::Session>().open(&any());
         sink = any::<ocikit::Session>().sink(&any());
         copy = any::<ocikit::Session>().copy(&any(), &any());
+        fit = any::<ocikit::Session>().fit(&any(), &any());
         copy_root = any::<ocikit::Session>().copy_root(&any(), &any(), &any());
         push = any::<ocikit::Session>().push(&any(), &any::<[Reference; 1]>());
         open_each = any::<ocikit::Session>().open_each(&any());

@@ -1,6 +1,7 @@
 use clap::{Args, ValueEnum};
 use ocikit::image::orphans;
-use ocikit::{AnnotateOn, AnnotateOptions, Location, Platform};
+use ocikit::layout::{DockerList, TarOptions};
+use ocikit::{AnnotateOn, AnnotateOptions, Location, Platform, SessionOptions};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -42,6 +43,9 @@ pub(crate) struct Annotate {
     /// Remove referrers that do not apply to the new digest
     #[arg(long, conflicts_with = "output")]
     drop_referrers: bool,
+    /// Do not add the list of images that `docker load` needs
+    #[arg(long)]
+    no_docker: bool,
     /// Print the new digest without changing anything
     #[arg(long)]
     dry_run: bool,
@@ -81,7 +85,10 @@ impl Annotate {
         }
         let location = context.expand(&self.location);
         let output = self.output.as_ref().map(|output| context.expand_output(output));
-        let session = context.session(&[&location, output.as_ref().unwrap_or(&location)])?;
+        let docker = if self.no_docker { DockerList::None } else { DockerList::default() };
+        let archive = TarOptions { docker, ..TarOptions::default() };
+        let options = SessionOptions { archive, ..SessionOptions::default() };
+        let session = context.session_with(&[&location, output.as_ref().unwrap_or(&location)], options)?;
         let options = AnnotateOptions {
             set: self.set.clone(),
             remove: self.remove.clone(),

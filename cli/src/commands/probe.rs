@@ -97,7 +97,7 @@ fn words(found: &Capabilities) -> Lines {
     };
     let lines = [
         ("referrers API", word(found.referrers_api)),
-        ("OCI-Subject header", word(found.subject_header)),
+        ("`OCI-Subject` header", word(found.subject_header)),
         ("mount from a repository", word(found.mount)),
         ("mount without source", word(found.anonymous_mount)),
         ("mount from same repository", word(found.mount_from_itself)),
@@ -116,4 +116,21 @@ fn words(found: &Capabilities) -> Lines {
 
 fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documentation_has_the_same_words() {
+        let documented = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/registries.md");
+        let documented = std::fs::read_to_string(documented).unwrap();
+        let lines = words(&Capabilities::default());
+        let names: Vec<_> = lines.text().lines().map(|line| line[..26].trim()).collect();
+        assert_eq!(names.len(), 14);
+        for name in names {
+            assert!(documented.contains(&format!("\n| {name} | ")), "docs/registries.md has no row `{name}`");
+        }
+    }
 }

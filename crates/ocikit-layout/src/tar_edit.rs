@@ -38,6 +38,7 @@ pub struct TarEdit {
     copy: Mutex<Option<Staged>>,
     tail: Tail,
     docker: Option<DockerList>,
+    docker_if_missing: DockerList,
     state: Mutex<State>,
     subjects: Subjects,
 }
@@ -69,6 +70,12 @@ impl TarEdit {
     /// that it has.
     pub fn for_docker(mut self, list: DockerList) -> TarEdit {
         self.docker = Some(list);
+        self
+    }
+
+    /// Selects the `manifest.json` to write for an archive that has none and changes. By default none is added.
+    pub fn for_docker_if_missing(mut self, list: DockerList) -> TarEdit {
+        self.docker_if_missing = list;
         self
     }
 
@@ -108,7 +115,17 @@ impl TarEdit {
             finished: false,
         };
         let (file, copy, state) = (Arc::new(writable), Mutex::new(copy), Mutex::new(state));
-        Ok(TarEdit { tar, file, locked, copy, tail, docker: None, state, subjects: Subjects::default() })
+        Ok(TarEdit {
+            tar,
+            file,
+            locked,
+            copy,
+            tail,
+            docker: None,
+            docker_if_missing: DockerList::None,
+            state,
+            subjects: Subjects::default(),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -170,9 +187,10 @@ impl TarEdit {
             let new = match name {
                 INDEX_JSON => Some(roots.bytes().clone()),
                 OCI_LAYOUT_FILE => old.or(Some(Bytes::from_static(OCI_LAYOUT.as_bytes()))),
-                MANIFEST_JSON => match &self.docker {
-                    Some(list) => manifest_json(&roots, self, list).await?.map(Bytes::from),
-                    None => old,
+                MANIFEST_JSON => match (&self.docker, old) {
+                    (Some(list), _) => manifest_json(&roots, self, list).await?.map(Bytes::from),
+                    (None, None) => manifest_json(&roots, self, &self.docker_if_missing).await?.map(Bytes::from),
+                    (None, old) => old,
                 },
                 _ => old,
             };

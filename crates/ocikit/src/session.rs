@@ -301,7 +301,8 @@ impl Session {
     }
 
     /// Changes annotations of an image in place: a local archive or layout is modified, a tag in a registry is moved to
-    /// the new manifest.
+    /// the new manifest. An archive without `manifest.json` gets the one of [`TarOptions::docker`], so that `docker load`
+    /// reads it like a written archive.
     ///
     /// # Errors
     ///
@@ -313,7 +314,13 @@ impl Session {
             let what = "an image selected by its digest cannot be changed; use a tag, or write to another location";
             return Err(unsupported(location, what));
         }
-        let sink = self.in_place(location).await?;
+        let sink: Arc<dyn Sink> = match Local::of(location) {
+            Some(Local::Archive(path)) => {
+                let list = self.options.archive.docker.clone();
+                Arc::new(TarEdit::open(path).await?.for_docker_if_missing(list))
+            }
+            _ => self.in_place(location).await?,
+        };
         let root = Root::open(sink.clone(), &location.name()).await?;
         let before = root.digest();
         let after = annotate(&root, options).await?;

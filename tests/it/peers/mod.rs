@@ -4,6 +4,7 @@ mod build;
 mod edit;
 mod envelopes;
 mod files;
+mod inputs;
 mod keyless;
 mod layouts;
 mod notation;

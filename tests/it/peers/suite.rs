@@ -167,20 +167,20 @@ fn removes(bench: &Bench, kind: &str, repository: &str) {
 
 /// The rows of the table, by the names of `probe`.
 const ROWS: [(&str, &str); 14] = [
-    ("referrersApi", "lists referrers"),
-    ("subjectHeader", "says that it lists referrers (`OCI-Subject`)"),
-    ("mount", "mounts a blob from a repository"),
-    ("anonymousMount", "mounts a blob from anywhere"),
-    ("mountFromItself", "answers a mount of an existing blob with 201"),
-    ("chunkMinimum", "minimum size of a chunk"),
-    ("patchStatus", "status of a chunk"),
-    ("uploadProgress", "reports the progress of an upload"),
-    ("putLocation", "reports the location of a new blob"),
-    ("ranges", "serves ranges of blobs"),
-    ("sparseIndex", "accepts an index whose manifests are missing"),
-    ("deleteTag", "deletes a tag and keeps the manifest"),
-    ("deleteManifest", "deletes manifests"),
-    ("deleteBlob", "deletes blobs"),
+    ("referrersApi", "referrers API"),
+    ("subjectHeader", "`OCI-Subject` header"),
+    ("mount", "mount from a repository"),
+    ("anonymousMount", "mount without source"),
+    ("mountFromItself", "mount from same repository"),
+    ("chunkMinimum", "minimum chunk size"),
+    ("patchStatus", "status of a chunk upload"),
+    ("uploadProgress", "upload progress"),
+    ("putLocation", "blob location header"),
+    ("ranges", "range requests"),
+    ("sparseIndex", "sparse indexes"),
+    ("deleteTag", "delete tags"),
+    ("deleteManifest", "delete manifests"),
+    ("deleteBlob", "delete blobs"),
 ];
 
 #[test]

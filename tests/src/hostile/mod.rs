@@ -71,6 +71,8 @@ pub const CASES: &[Case] = &[
     small("link-hard", "the layer is a hard link to `/etc/passwd`", [0, 3, 5], link_hard),
     small("link-circle", "`index.json` links to `a`, `a` to `b`, `b` to `a`", [3, 3, 3], link_circle),
     small("link-chain", "`index.json` is a chain of 21 symbolic links", [3, 3, 3], link_chain),
+    small("link-blobs", "`blobs/sha256` is a symbolic link to `/etc`, with the blobs below it", [0, 0, 0], link_blobs),
+    small("link-blobs-away", "`blobs` is a symbolic link to the directory with the blobs", [3, 3, 5], link_blobs_away),
     small("devices", "the layer is a character device, the config a named pipe", [3, 3, 5], devices),
     small("twice-index", "two entries `index.json`; the last one is valid", [0, 0, 0], twice_index),
     small(
@@ -136,6 +138,7 @@ pub const CASES: &[Case] = &[
     ),
     small("platform-deceptive", "the same characters in the platform of an index entry", [0, 0, 5], platform_deceptive),
     small("diff-id-lies", "a config whose diff ID belongs to another layer", [0, 0, 5], diff_id_lies),
+    small("diff-ids-shared", "two images with different layers and the same `diff_ids`", [0, 2, 5], diff_ids_shared),
     small("circle", "two indexes that list each other, with wrong digests", [5, 5, 5], circle),
     small("fan", "15 nested indexes, each of which lists its child 40 times", [0, 0, 0], fan),
     small("config-diff-ids", "a config with more diff IDs than the manifest has layers", [0, 0, 5], config_diff_ids),
@@ -288,6 +291,26 @@ fn link_chain() -> Vec<u8> {
         tar.entry(Raw::link(&number.to_string(), b'2', &(number + 1).to_string()), b"");
     }
     tar.file("20", Index::of(&parts.roots).bytes()).file("oci-layout", LAYOUT).end()
+}
+
+fn link_blobs() -> Vec<u8> {
+    let parts = Parts::image();
+    let mut tar = RawTar::default();
+    tar.entry(Raw::link("blobs/sha256", b'2', "/etc"), b"");
+    for (blob, bytes) in &parts.blobs {
+        tar.file(&blob.digest.blob_path(), bytes);
+    }
+    tar.file("index.json", Index::of(&parts.roots).bytes()).file("oci-layout", LAYOUT).end()
+}
+
+fn link_blobs_away() -> Vec<u8> {
+    let parts = Parts::image();
+    let mut tar = RawTar::default();
+    tar.entry(Raw::link("blobs", b'2', "../elsewhere"), b"");
+    for (blob, bytes) in &parts.blobs {
+        tar.file(&blob.digest.blob_path().replace("blobs/", "elsewhere/"), bytes);
+    }
+    tar.file("index.json", Index::of(&parts.roots).bytes()).file("oci-layout", LAYOUT).end()
 }
 
 fn devices() -> Vec<u8> {
@@ -657,6 +680,20 @@ fn with_config(config: &str) -> Vec<u8> {
 fn config_of_image(more: &str) -> String {
     let text = String::from_utf8(Parts::image().blobs.swap_remove(1).1).expect("JSON");
     format!("{}{more}}}", &text[..text.len() - 1])
+}
+
+fn diff_ids_shared() -> Vec<u8> {
+    let mut parts = Parts::new();
+    let mut roots = Vec::new();
+    for (tag, text) in [("1", "one"), ("2", "two")] {
+        let layer = RawTar::default().file("etc/motd", text.as_bytes()).end();
+        let (layer, _) = parts.gzip(&layer);
+        let mut root = parts.finish(vec![(layer, Digest::sha256_of(b"any"))]);
+        root.annotations.insert("org.opencontainers.image.ref.name", tag);
+        roots.push(root);
+    }
+    parts.roots = roots;
+    parts.tar()
 }
 
 fn config_diff_ids() -> Vec<u8> {

@@ -50,6 +50,8 @@ struct RepositoryState {
     /// Manifests that were read or put, by digest.
     documents: HashMap<Digest, FetchedManifest>,
     cached: usize,
+    /// Blobs of unknown media types, which may be manifests.
+    read_as_blobs: HashSet<Digest>,
     /// Blobs that were announced by `expect` and not checked yet.
     expected: Vec<(Digest, u64)>,
     checks: ExistenceChecks,

@@ -56,7 +56,8 @@ impl Source for RemoteRepository {
         };
         let found = self.read(MirrorScope::DigestOnly, head).await?.is_some();
         // As in `open_within`.
-        Ok(found || is_document && self.read(MirrorScope::DigestOnly, exists).await?.is_some())
+        let is_blob = lock(&self.0.state).read_as_blobs.contains(&descriptor.digest);
+        Ok(found || is_document && is_blob && self.read(MirrorScope::DigestOnly, exists).await?.is_some())
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
@@ -75,16 +76,24 @@ impl RemoteRepository {
         }
         if !descriptor.media_type.is_document() {
             match self.open_blob(descriptor, range, limit).await {
+                Ok(body) => {
+                    if may_be_manifest(descriptor) {
+                        lock(&self.0.state).read_as_blobs.insert(descriptor.digest);
+                    }
+                    return Ok(body);
+                }
                 // The descriptor may have a wrong, unknown or empty media type for a manifest.
                 Err(error) if error.is_not_found() && may_be_manifest(descriptor) => {}
-                body => return body,
+                Err(error) => return Err(error),
             }
         }
         match self.manifest(&ManifestKey::Digest(descriptor.digest)).await? {
             Some(found) => Ok(range.of(&found.bytes).into()),
             // olareg 0.1 returns a manifest that an index lists with an unknown media type as a blob only, although it was
-            // pushed as a manifest.
-            None if descriptor.media_type.is_document() => self.open_blob(descriptor, range, limit).await,
+            // pushed as a manifest. It has been read as a blob before, to find out what it is.
+            None if lock(&self.0.state).read_as_blobs.contains(&descriptor.digest) => {
+                self.open_blob(descriptor, range, limit).await
+            }
             None => Err(Error::not_found(descriptor.digest, self)),
         }
     }

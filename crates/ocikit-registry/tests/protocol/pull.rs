@@ -36,6 +36,9 @@ async fn olareg_returns_a_manifest_of_unknown_type_as_a_blob() {
     let bytes = memory.read(&root).await.unwrap();
     double.put_blob("a", bytes.clone());
     let repository = repository(&client(), &double, "a");
+    assert!(repository.read(&root).await.unwrap_err().is_not_found());
+    let listed = Descriptor { media_type: MediaType::new("application/x"), ..root.clone() };
+    assert_eq!(repository.read(&listed).await.unwrap(), bytes);
     assert_eq!(repository.read(&root).await.unwrap(), bytes);
     assert!(repository.has(&root).await.unwrap());
     let absent = Descriptor::of(MediaType::OCI_MANIFEST, b"{}");
