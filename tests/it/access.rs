@@ -3,7 +3,7 @@
 use std::fs;
 
 use ocikit_server::{Action, Fault, Reply};
-use ocikit_tests::{Authority, Bench, Registry, Secure, testdata};
+use ocikit_tests::{Bench, CertificateAuthority, Registry, TlsProxy, testdata};
 
 use crate::bench;
 
@@ -81,8 +81,8 @@ fn unreadable_credentials_fail_only_where_they_are_required() {
 
 #[test]
 fn loopback_registry_may_speak_tls() {
-    let (bench, registry, authority) = (bench(), Registry::start(), Authority::new());
-    let secure = Secure::before(registry.address(), &authority, false);
+    let (bench, registry, authority) = (bench(), Registry::start(), CertificateAuthority::new());
+    let secure = TlsProxy::start(registry.address(), &authority, false);
     let name = format!("{}/app:1", secure.name());
     let plain = format!("{}/app:1", registry.name());
     bench.ok(&["push", "-q", &single(), &plain]);

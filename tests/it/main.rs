@@ -4,7 +4,6 @@
 
 mod access;
 mod annotate;
-mod company;
 mod copy;
 mod examples;
 mod failures;
@@ -37,9 +36,10 @@ mod registry;
 mod rest;
 mod send;
 mod serve;
-mod service;
 mod sign;
 mod signify;
+mod signing_ca;
+mod stub_server;
 mod sync;
 mod tour;
 mod trust;

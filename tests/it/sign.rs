@@ -20,7 +20,7 @@ use rcgen::{
 use serde_json::Value;
 
 use crate::bench;
-use crate::service::{Service, answer};
+use crate::stub_server::{StubServer, answer};
 
 /// The keys are not encrypted, because each use of an encrypted key derives a key from its password, which is slow on purpose.
 fn with_keys() -> Bench {
@@ -310,7 +310,7 @@ fn sign_and_verify_send_no_needless_requests() {
     let reference = format!("{}/acme/app:1", registry.name());
     bench.ok(&["push", "oci:layout:1", &reference]);
     let asked = |line: &[&str]| {
-        registry.forget();
+        registry.clear_requests();
         bench.ok(line);
         let mut counts = std::collections::BTreeMap::new();
         // When every response is slow, the referrers tag is requested early. Whether that happens depends on the load
@@ -521,18 +521,18 @@ fn requests_to_a_failing_timestamp_authority_are_retried() {
         bench.ocikit(&[&line[..], more].concat()).redacted(&[(url, "service")])
     };
     let service = |answers| {
-        let service = Service::answering(answers);
+        let service = StubServer::start(answers);
         (format!("http://{}/", service.address), service)
     };
     let (url, asked) = service(vec![busy.clone()]);
     for (retries, times, said) in [("0", 1, "status 503\n"), ("1", 3, "status 503, asked 2 times\n")] {
         let outcome = sign(&url, &["--retries", retries]);
-        assert_eq!((outcome.code, asked.asked().len()), (6, times), "{outcome}");
+        assert_eq!((outcome.code, asked.requests().len()), (6, times), "{outcome}");
         assert!(outcome.stderr.contains(&format!("service: it answers with {said}")), "{outcome}");
         assert_eq!(fs::read(bench.path("a.tar")).unwrap(), fs::read(&image).unwrap());
     }
     let (url, asked) = service(vec![busy, Vec::new(), stamp]);
     sign(&url, &[]).ok();
-    assert_eq!(asked.asked().len(), 3);
+    assert_eq!(asked.requests().len(), 3);
     bench.ok(&["verify", "--key", "ocikit.pub", "a.tar"]);
 }
