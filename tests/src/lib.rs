@@ -9,7 +9,7 @@ mod peers;
 mod program;
 mod proxy;
 mod registry;
-mod secure;
+mod tls;
 
 pub use ocikit_archive::Compression;
 pub use ocikit_image::testing::Tar;
@@ -19,4 +19,4 @@ pub use peers::{Daemon, Peers, free_port};
 pub use program::{Bench, Outcome, run};
 pub use proxy::{Direction, Proxy, ProxyFault};
 pub use registry::Registry;
-pub use secure::{CertificateAuthority, TlsProxy};
+pub use tls::{CertificateAuthority, TlsProxy};
