@@ -3,7 +3,7 @@
 use std::fs;
 
 use ocikit_server::{Action, Fault, Reply, Rules, Server, Switch};
-use ocikit_tests::{Authority, Bench, Registry, Secure, testdata};
+use ocikit_tests::{Bench, CertificateAuthority, Registry, TlsProxy, testdata};
 
 use crate::bench;
 
@@ -92,8 +92,8 @@ fn unreadable_credentials_fail_only_where_they_are_required() {
 
 #[test]
 fn loopback_registry_may_speak_tls() {
-    let (bench, registry, authority) = (bench(), Registry::start(), Authority::new());
-    let secure = Secure::before(registry.address(), &authority, false);
+    let (bench, registry, authority) = (bench(), Registry::start(), CertificateAuthority::new());
+    let secure = TlsProxy::start(registry.address(), &authority, false);
     let name = format!("{}/app:1", secure.name());
     let plain = format!("{}/app:1", registry.name());
     bench.ok(&["push", "-q", &single(), &plain]);
@@ -152,7 +152,7 @@ fn push_only_credentials_cannot_update_a_list_of_referrers() {
     bench.ok(&["pull", "-q", &image, "-o", "signed.tar"]);
     for path in ["GET /v2/app/manifests/sha256-**", "PUT /v2/app/manifests/sha256-**", "GET /v2/app/referrers/**"] {
         let rules = Rules { referrers: Switch::Off, ..Rules::default() };
-        let registry = Registry::of(Server { rules, ..Server::default() });
+        let registry = Registry::start_with(Server { rules, ..Server::default() });
         let target = format!("{}/app:1", registry.name());
         registry.faults().add(Fault::on(path, Action::Answer(Reply::status(403))));
         let outcome = bench.ocikit(&["push", "signed.tar", &target]);

@@ -94,7 +94,7 @@ fn annotating_in_a_registry_moves_the_tag() {
     let reference = format!("{}/app:1", registry.name());
     let multi = testdata("buildkit-multi/image.tar").display().to_string();
     bench.ok(&["push", &multi, &reference]);
-    registry.forget();
+    registry.clear_requests();
     let digest = bench.ok(&["annotate", &reference, "k=v"]);
     assert_eq!(bench.ok(&["digest", &reference]), digest);
     let sent = registry.requests();
@@ -116,7 +116,7 @@ fn layers(path: &std::path::Path) -> Vec<(u64, u64)> {
 fn annotating_a_large_archive_moves_no_layer() {
     let bench = bench();
     let path = bench.path("large.tar");
-    write_archive(&path, Archive { layers: 4, size: 1 << 30, honest: false });
+    write_archive(&path, Archive { layers: 4, size: 1 << 30, valid_digests: false });
     let (before, length) = (layers(&path), fs::metadata(&path).unwrap().len());
     let mut lengths = Vec::new();
     for number in 0..50 {
@@ -133,7 +133,7 @@ fn annotating_a_large_archive_moves_no_layer() {
 fn killed_annotate_leaves_the_old_or_the_new_archive() {
     let bench = bench();
     let path = bench.path("a.tar");
-    write_archive(&path, Archive { layers: 2, size: 1 << 20, honest: true });
+    write_archive(&path, Archive { layers: 2, size: 1 << 20, valid_digests: true });
     let mut known = vec![bench.ok(&["digest", "a.tar"])];
     for number in 0_u64..100 {
         let arguments = ["annotate", "a.tar", &format!("number={number}")];
@@ -155,7 +155,7 @@ fn killed_annotate_leaves_the_old_or_the_new_archive() {
 #[test]
 fn concurrent_edits_are_all_applied() {
     let bench = bench();
-    write_archive(&bench.path("a.tar"), Archive { layers: 1, size: 100, honest: true });
+    write_archive(&bench.path("a.tar"), Archive { layers: 1, size: 100, valid_digests: true });
     let children: Vec<_> = (0..8)
         .map(|number| {
             let arguments = ["annotate".to_owned(), "a.tar".to_owned(), format!("key{number}=v")];

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use ocikit_server::{Authentication, Server, User};
-use ocikit_tests::{Bench, Outcome, Registry, run, testdata, whole};
+use ocikit_tests::{Bench, Outcome, Registry, run, testdata, verified_digest};
 use serde_json::Value;
 
 use crate::bench;
@@ -16,7 +16,7 @@ fn example(bench: &Bench, program: &str, arguments: &[&str]) -> Outcome {
 fn archive(bench: &Bench) -> String {
     let path = bench.path("app.tar");
     std::fs::copy(testdata("buildkit-multi/image.tar"), &path).unwrap();
-    whole(&path).to_string()
+    verified_digest(&path).to_string()
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn push_after_build_uploads_an_archive() {
         said.starts_with(&format!("1 is {digest}\n")) && said.ends_with(" were uploaded, 0 already existed"),
         "{said}"
     );
-    assert_eq!(registry.whole("app", "1").unwrap().to_string(), digest);
+    assert_eq!(registry.verified_digest("app", "1").unwrap().to_string(), digest);
     assert!(push().ends_with("0 blobs with 0 bytes were uploaded, 0 already existed"), "nothing is uploaded again");
     let denied = Registry::for_user("alice", "secret");
     let target = format!("{}/app:1", denied.name());
@@ -47,10 +47,10 @@ fn annotate_and_push_updates_three_registries() {
     let targets: Vec<_> = registries.iter().map(|registry| format!("{}/app:1", registry.name())).collect();
     let arguments = ["app.tar", "6c22711", &targets[0], &targets[1], &targets[2]];
     let said = example(&bench, env!("CARGO_BIN_EXE_example-annotate-and-push"), &arguments).ok();
-    let after = whole(&bench.path("app.tar"));
+    let after = verified_digest(&bench.path("app.tar"));
     assert!(said.starts_with(&format!("{before} became {after}\n")), "{said}");
     for registry in &registries {
-        assert_eq!(registry.whole("app", "1"), Some(after));
+        assert_eq!(registry.verified_digest("app", "1"), Some(after));
         assert!(said.contains(&format!("{}/app:1@{after}", registry.name())), "{said}");
     }
     let partly = ["app.tar", "6c22711", &targets[0], "localhost:1/app:1"];
@@ -68,8 +68,8 @@ fn mirror_tags_copies_tags_with_a_prefix() {
     let mirror = || example(&bench, env!("CARGO_BIN_EXE_example-mirror-tags"), &[&source, &target, "3."]).ok();
     let said = mirror();
     assert_eq!(said.lines().map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(), ["3.1", "3.2"]);
-    assert_eq!(to.whole("mirror", "3.2"), from.whole("acme/app", "3.2"));
-    assert_eq!(to.whole("mirror", "4.0"), None);
+    assert_eq!(to.verified_digest("mirror", "3.2"), from.verified_digest("acme/app", "3.2"));
+    assert_eq!(to.verified_digest("mirror", "4.0"), None);
     assert!(mirror().lines().all(|line| line.ends_with(" 0 bytes")));
 }
 
@@ -89,7 +89,7 @@ fn report_annotations_prints_json() {
 fn own_keychain_provides_credentials() {
     let (bench, open) = (bench(), Registry::start());
     let authentication = Authentication::bearer([User::new("alice", "s3cret with spaces")]);
-    let closed = Registry::of(Server { authentication, ..Server::default() });
+    let closed = Registry::start_with(Server { authentication, ..Server::default() });
     let digest = archive(&bench);
     std::fs::write(bench.path("passwords"), format!("{} alice s3cret with spaces\n", closed.name())).unwrap();
     let (one, two) = (format!("{}/app:1", closed.name()), format!("{}/app:1", open.name()));

@@ -56,7 +56,7 @@ fn truncated_archive() {
 #[test]
 fn damaged_layer() {
     let (bench, registry) = (bench(), Registry::start());
-    write_archive(&bench.path("a.tar"), Archive { layers: 1, size: 2 << 20, honest: true });
+    write_archive(&bench.path("a.tar"), Archive { layers: 1, size: 2 << 20, valid_digests: true });
     let mut bytes = fs::read(bench.path("a.tar")).unwrap();
     let index = TarIndex::read(&bytes).unwrap();
     let layer = index.entries().iter().find(|entry| entry.data.size == 2 << 20).unwrap().data.offset;
@@ -217,7 +217,7 @@ fn full_disk() {
         command.args(["-c", &script]).arg(program.get_program()).current_dir(bench.path(""));
         ocikit_tests::run(&mut command, &[])
     });
-    write_archive(&bench.path("a.tar"), Archive { layers: 1, size: 100 << 10, honest: true });
+    write_archive(&bench.path("a.tar"), Archive { layers: 1, size: 100 << 10, valid_digests: true });
     fs::write(bench.path("b.tar"), b"old").unwrap();
     let before = fs::read(bench.path("a.tar")).unwrap();
     for (arguments, target) in
@@ -235,7 +235,7 @@ fn full_disk() {
 #[test]
 fn killed_copy_leaves_no_file() {
     let bench = bench();
-    write_archive(&bench.path("a.tar"), Archive { layers: 4, size: 64 << 20, honest: true });
+    write_archive(&bench.path("a.tar"), Archive { layers: 4, size: 64 << 20, valid_digests: true });
     fs::write(bench.path("b.tar"), b"old").unwrap();
     for pause in [5, 20, 50, 90] {
         let mut child = bench.command(&["copy", "a.tar", "b.tar"]).stderr(Stdio::null()).spawn().unwrap();

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use ocikit_server::{Action, Fault, Point};
-use ocikit_tests::{Archive, Bench, Proxy, Registry, Trouble, Way, testdata, whole, write_archive};
+use ocikit_tests::{Archive, Bench, Direction, Proxy, ProxyFault, Registry, testdata, verified_digest, write_archive};
 use serde_json::Value;
 
 use crate::bench;
@@ -29,7 +29,7 @@ fn facts(text: &str) -> Vec<[u64; 3]> {
 
 /// Writes an archive with two layers of this size to `a.tar` and returns its digest.
 fn layers(bench: &Bench, size: u64) -> String {
-    write_archive(&bench.path("a.tar"), Archive { layers: 2, size, honest: true }).to_string()
+    write_archive(&bench.path("a.tar"), Archive { layers: 2, size, valid_digests: true }).to_string()
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn source_is_read_once_for_all_targets() {
     let digest = layers(&bench, 3 << 20);
     let source = format!("{}/app:1", from.name());
     bench.ok(&["push", "-q", "a.tar", &source]);
-    from.forget();
+    from.clear_requests();
     let targets = [format!("{}/app:1", one.name()), format!("{}/app:1", two.name()), "b.tar".into(), "./layout".into()];
     let arguments = [vec!["copy", "--json", &source], targets.iter().map(String::as_str).collect()].concat();
     // Two layers, a config and a manifest.
@@ -50,10 +50,10 @@ fn source_is_read_once_for_all_targets() {
     for target in &targets {
         assert_eq!(bench.ok(&["digest", target]), digest);
     }
-    assert_eq!(whole(&bench.path("b.tar")).to_string(), digest);
-    assert_eq!(one.whole("app", "1").unwrap().to_string(), digest);
+    assert_eq!(verified_digest(&bench.path("b.tar")).to_string(), digest);
+    assert_eq!(one.verified_digest("app", "1").unwrap().to_string(), digest);
     // A second copy reads no blob and sends one request to each registry.
-    [&from, &one, &two].into_iter().for_each(Registry::forget);
+    [&from, &one, &two].into_iter().for_each(Registry::clear_requests);
     bench.ok(&arguments[..5]);
     assert_eq!((count(&from, "GET", "/blobs/"), one.requests().len(), two.requests().len()), (0, 1, 1));
 }
@@ -68,7 +68,7 @@ fn tags_share_uploads_and_repositories_mount_blobs() {
     assert_eq!(facts(&bench.ok(&arguments)), [[4, 0, 0], [0, 0, 4], [1, 3, 0], [0, 0, 4]]);
     assert_eq!((count(&registry, "PUT", "/uploads/"), count(&registry, "POST", "/uploads/")), (3, 6));
     for (repository, tag) in [("app", "1"), ("app", "2"), ("app", "3"), ("other", "1")] {
-        assert_eq!(registry.whole(repository, tag).unwrap().to_string(), digest);
+        assert_eq!(registry.verified_digest(repository, tag).unwrap().to_string(), digest);
     }
 }
 
@@ -91,7 +91,7 @@ fn standard_output_can_be_one_of_several_targets() {
     assert!(output.status.success(), "{output:?}");
     let archive = fs::read(bench.path("b.tar")).unwrap();
     assert!(output.stdout == archive, "standard output holds only the archive");
-    assert_eq!(registry.whole("app", "1").unwrap().to_string(), digest);
+    assert_eq!(registry.verified_digest("app", "1").unwrap().to_string(), digest);
 }
 
 #[test]
@@ -112,8 +112,8 @@ fn pipe_is_copied_to_several_targets() {
     for target in &targets {
         assert_eq!(bench.ok(&["digest", target]), digest);
     }
-    assert_eq!(whole(&bench.path("b.tar")).to_string(), digest);
-    assert_eq!(one.whole("other", "1").unwrap().to_string(), digest);
+    assert_eq!(verified_digest(&bench.path("b.tar")).to_string(), digest);
+    assert_eq!(one.verified_digest("other", "1").unwrap().to_string(), digest);
 
     // A target fails; the pipe is read to its end for the others.
     let bad = "localhost:1/app:1";
@@ -127,7 +127,7 @@ fn pipe_is_copied_to_several_targets() {
     let fresh = [format!("{}/cut:1", one.name()), format!("{}/cut:1", two.name())];
     let cut = bench.ocikit_with_input(&["push", "-", &fresh[0], &fresh[1]], &archive[..4 << 20]);
     assert_eq!(cut.code, 3, "{cut}");
-    assert_eq!((one.whole("cut", "1"), two.whole("cut", "1")), (None, None));
+    assert_eq!((one.verified_digest("cut", "1"), two.verified_digest("cut", "1")), (None, None));
 }
 
 #[test]
@@ -137,20 +137,20 @@ fn failing_target_is_retried_without_the_others() {
     let digest = layers(&bench, 4 << 20);
     let refused = Fault::on("PUT /v2/**/uploads/*", Action::Cut(Point::RequestBody(1_500_000))).nth(1);
     let active = two.faults().add(refused);
-    let proxy = Proxy::before(one.address());
-    proxy.misbehave(Way::Up, 3 << 20, Trouble::CutAll);
+    let proxy = Proxy::start(one.address());
+    proxy.inject_after(Direction::ToRegistry, 3 << 20, ProxyFault::CloseAll);
     let targets = [format!("{}/app:1", proxy.name()), format!("{}/app:1", two.name())];
     bench.ok(&["push", "-q", "a.tar", &targets[0], &targets[1]]);
-    assert!(proxy.happened() && active.happened() == 1);
+    assert!(proxy.has_injected() && active.happened() == 1);
     for registry in [&one, &two] {
-        assert_eq!(registry.whole("app", "1").unwrap().to_string(), digest);
+        assert_eq!(registry.verified_digest("app", "1").unwrap().to_string(), digest);
     }
     // A permanent failure of one target does not stop the other.
     two.faults().add(Fault::on("* /v2/more/**", Action::Answer(ocikit_server::Reply::status(500))));
     let targets = [format!("{}/more:1", two.name()), format!("{}/more:1", one.name())];
     let outcome = bench.ocikit(&["push", "-q", "--retries", "0", "a.tar", &targets[0], &targets[1]]);
     assert_eq!(outcome.code, 7, "{outcome}");
-    assert_eq!(one.whole("more", "1").unwrap().to_string(), digest);
+    assert_eq!(one.verified_digest("more", "1").unwrap().to_string(), digest);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn most_often(registry: &Registry, method: &str) -> usize {
 
 /// Writes a layout with an image for each tag. All share their layers and their config.
 fn sharing(bench: &Bench, name: &str, tags: &[&str]) {
-    let digest = write_archive(&bench.path("base.tar"), Archive { layers: 2, size: 100_000, honest: true });
+    let digest = write_archive(&bench.path("base.tar"), Archive { layers: 2, size: 100_000, valid_digests: true });
     for tag in tags {
         let place = format!("oci:{name}:{tag}");
         bench.ok(&["annotate", "base.tar", &format!("tag={tag}"), "-o", &place]);
@@ -216,9 +216,9 @@ fn shared_blobs_of_archives_and_tags_are_looked_for_and_uploaded_once() {
         assert_eq!((most_often(registry, "HEAD"), most_often(registry, "PUT")), (1, 1), "{:?}", registry.requests());
         for tag in tags {
             let digest = bench.ok(&["digest", &format!("oci:images:{tag}")]);
-            assert_eq!(registry.whole(repository, tag).unwrap().to_string(), digest);
+            assert_eq!(registry.verified_digest(repository, tag).unwrap().to_string(), digest);
         }
-        registry.forget();
+        registry.clear_requests();
     };
     let sources = tags.map(|tag| format!("oci:images:{tag}"));
     let repository = format!("{}/several", to.name());
@@ -248,7 +248,8 @@ fn failed_target_is_named_and_the_others_are_complete() {
     assert_eq!(outcome.code, 7, "{outcome}");
     let errors: Vec<_> = outcome.stderr.lines().filter(|line| line.contains(&targets[1])).collect();
     assert!(!errors.is_empty() && !outcome.stderr.contains(&targets[0]), "{outcome}");
-    let whole = registries.each_ref().map(|registry| registry.whole("app", "1").map(|digest| digest.to_string()));
+    let whole =
+        registries.each_ref().map(|registry| registry.verified_digest("app", "1").map(|digest| digest.to_string()));
     assert_eq!(whole, [Some(digest.clone()), None, Some(digest)]);
 }
 
@@ -270,7 +271,7 @@ fn killed_copy_leaves_no_tag_at_any_target() {
     child.kill().unwrap();
     child.wait().unwrap();
     for registry in &registries {
-        assert_eq!(registry.whole("app", "1"), None);
+        assert_eq!(registry.verified_digest("app", "1"), None);
         assert_eq!(count(registry, "PUT", "/manifests/"), 0);
     }
 }
@@ -282,7 +283,7 @@ fn dry_run_reads_the_source_once_for_all_targets() {
     bench.ok(&["push", "-q", &fixture("buildkit-multi/image.tar"), &format!("{}/app:1", registries[0].name())]);
     let [from, one, two, three] = registries.each_ref().map(|registry| format!("{}/app:1", registry.name()));
     let reads = |targets: &[&str]| {
-        registries[0].forget();
+        registries[0].clear_requests();
         let planned =
             bench.ok(&[vec!["copy", "--json", "--dry-run", "--no-referrers", &*from], targets.to_vec()].concat());
         (count(&registries[0], "GET", ""), facts(&planned))

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ocikit_server::{Action, Authentication, Fault, Point, Reply, Server, User};
 use ocikit_spec::Digest;
-use ocikit_tests::{Archive, Bench, Proxy, Registry, Trouble, Way, testdata, whole, write_archive};
+use ocikit_tests::{Archive, Bench, Direction, Proxy, ProxyFault, Registry, testdata, verified_digest, write_archive};
 
 use crate::bench;
 
@@ -17,7 +17,7 @@ use crate::bench;
 const MAX_RESENT_BYTES: u64 = 256 << 10;
 
 /// Calls a function for every number below `count`, 16 calls in parallel, because most of the time is spent waiting for a retry.
-pub(crate) fn for_each(count: usize, work: impl Fn(usize) + Sync) {
+pub(crate) fn for_each_parallel(count: usize, work: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..16 {
@@ -31,7 +31,7 @@ pub(crate) fn for_each(count: usize, work: impl Fn(usize) + Sync) {
 }
 
 /// Returns a pseudo-random number below `limit` that depends only on the seed (splitmix64).
-pub(crate) fn offset(seed: usize, limit: u64) -> u64 {
+pub(crate) fn pseudo_random(seed: usize, limit: u64) -> u64 {
     let mut state = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -44,7 +44,7 @@ fn single() -> String {
 
 /// Writes an archive with two layers of this size to `a.tar` and returns its digest.
 fn layers(bench: &Bench, size: u64) -> Digest {
-    write_archive(&bench.path("a.tar"), Archive { layers: 2, size, honest: true })
+    write_archive(&bench.path("a.tar"), Archive { layers: 2, size, valid_digests: true })
 }
 
 #[test]
@@ -63,14 +63,14 @@ fn each_request_fails_once(delay: Duration) {
     if !delay.is_zero() {
         registry.faults().add(Fault::on("* /**", Action::Delay(delay)));
     }
-    let digest = whole(&testdata("buildkit-single/image.tar"));
+    let digest = verified_digest(&testdata("buildkit-single/image.tar"));
     let round = |number: usize| {
         let reference = format!("{}/case{number}:1", registry.name());
         bench.ok(&["push", "-q", &single(), &reference]);
-        assert_eq!(registry.whole(&format!("case{number}"), "1"), Some(digest), "{number}");
+        assert_eq!(registry.verified_digest(&format!("case{number}"), "1"), Some(digest), "{number}");
         let pulled = format!("{number}.tar");
         bench.ok(&["pull", "-q", &reference, "-o", &pulled]);
-        assert_eq!(whole(&bench.path(&pulled)), digest, "{number}");
+        assert_eq!(verified_digest(&bench.path(&pulled)), digest, "{number}");
         let beginning = format!("/v2/case{number}/");
         registry.requests().iter().filter(|request| request.path.starts_with(&beginning)).count()
     };
@@ -81,7 +81,7 @@ fn each_request_fails_once(delay: Duration) {
         Action::Cut(Point::Request),
         Action::Cut(Point::Answer),
     ];
-    for_each(requests * actions.len(), |number| {
+    for_each_parallel(requests * actions.len(), |number| {
         let (nth, action) = (number / actions.len() + 1, &actions[number % actions.len()]);
         let case = number + 1;
         let kind = format!("* /v2/case{case}/**");
@@ -99,7 +99,7 @@ fn permanent_failure_of_any_request_leaves_no_tag() {
     let digest = bench.ok(&["digest", &single()]);
     bench.ok(&["push", "-q", &single(), &format!("{}/case:1", registry.name())]);
     let requests = registry.requests().len();
-    for_each(requests * 2, |number| {
+    for_each_parallel(requests * 2, |number| {
         let (after, kind) = (number / 2, number % 2);
         let action = if kind == 0 { Action::Answer(Reply::status(500)) } else { Action::Cut(Point::Answer) };
         let active = registry.faults().add(Fault::on(&format!("* /v2/case{number}/**"), action).after(after as u64));
@@ -113,35 +113,35 @@ fn permanent_failure_of_any_request_leaves_no_tag() {
         }
         active.remove();
         // The last request creates the tag. If only its response is lost, the tag names the complete image.
-        let tag = registry.whole(&format!("case{number}"), "1");
+        let tag = registry.verified_digest(&format!("case{number}"), "1");
         let path = format!("/v2/case{number}/manifests/1");
         let tagged = registry.requests().iter().any(|made| made.method == "PUT" && made.path == path);
         let is_last = tagged && (kind == 1 || code == 0);
         assert_eq!(tag.map(|tag| tag.to_string()), is_last.then(|| digest.clone()), "{number}");
         bench.ok(&["push", "-q", &single(), &reference]);
-        assert!(registry.whole(&format!("case{number}"), "1").is_some());
+        assert!(registry.verified_digest(&format!("case{number}"), "1").is_some());
     });
 }
 
 #[allow(clippy::print_stdout, reason = "--nocapture shows the measurements")]
-pub(crate) fn tell(text: &str) {
+pub(crate) fn print_measurement(text: &str) {
     println!("{text}");
 }
 
 /// Cuts the connection at 200 positions of a transfer, and checks how many bytes are sent again.
-fn cut_everywhere(way: Way, transfer: impl Fn(&Proxy, usize) + Sync, registry: &Registry) {
+fn cut_everywhere(direction: Direction, transfer: impl Fn(&Proxy, usize) + Sync, registry: &Registry) {
     const CUTS: usize = 200;
-    let proxy = Proxy::before(registry.address());
+    let proxy = Proxy::start(registry.address());
     transfer(&proxy, CUTS);
-    let needed = proxy.passed(way);
+    let needed = proxy.forwarded_bytes(direction);
     let (happened, max, total) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-    for_each(CUTS, |number| {
-        let proxy = Proxy::before(registry.address());
-        let trouble = if number % 2 == 0 { Trouble::Cut } else { Trouble::CutAll };
-        proxy.misbehave(way, offset(number, needed), trouble);
+    for_each_parallel(CUTS, |number| {
+        let proxy = Proxy::start(registry.address());
+        let fault = if number % 2 == 0 { ProxyFault::Close } else { ProxyFault::CloseAll };
+        proxy.inject_after(direction, pseudo_random(number, needed), fault);
         transfer(&proxy, number);
-        happened.fetch_add(usize::from(proxy.happened()), Ordering::Relaxed);
-        let resent = proxy.passed(way).saturating_sub(needed);
+        happened.fetch_add(usize::from(proxy.has_injected()), Ordering::Relaxed);
+        let resent = proxy.forwarded_bytes(direction).saturating_sub(needed);
         // Bytes that the registry had not read when it was queried for the offset are lost. Their number depends on the
         // load of the machine.
         assert!(resent < needed + MAX_RESENT_BYTES, "{number}: {resent} bytes resent");
@@ -153,7 +153,9 @@ fn cut_everywhere(way: Way, transfer: impl Fn(&Proxy, usize) + Sync, registry: &
     let (total, max) = (total.into_inner(), max.into_inner());
     // Without resuming, about a quarter of the bytes would be sent again.
     assert!(total < CUTS * needed as usize / 16, "{total} bytes resent, at most {max} per transfer");
-    tell(&format!("{CUTS} cuts, {needed} bytes each: at most {max} bytes resent per transfer, {total} in total"));
+    print_measurement(&format!(
+        "{CUTS} cuts, {needed} bytes each: at most {max} bytes resent per transfer, {total} in total"
+    ));
 }
 
 #[test]
@@ -162,9 +164,9 @@ fn push_survives_a_cut_at_any_byte() {
     let digest = layers(&bench, 1 << 20);
     let push = |proxy: &Proxy, number: usize| {
         bench.ok(&["push", "-q", "a.tar", &format!("{}/case{number}:1", proxy.name())]);
-        assert_eq!(registry.whole(&format!("case{number}"), "1"), Some(digest), "{number}");
+        assert_eq!(registry.verified_digest(&format!("case{number}"), "1"), Some(digest), "{number}");
     };
-    cut_everywhere(Way::Up, push, &registry);
+    cut_everywhere(Direction::ToRegistry, push, &registry);
 }
 
 #[test]
@@ -176,16 +178,16 @@ fn pull_survives_a_cut_at_any_byte() {
         // Archives and layouts are written by different code.
         let output = if number % 4 < 2 { format!("{number}.tar") } else { format!("./layout{number}") };
         bench.ok(&["pull", "-q", &format!("{}/app:1", proxy.name()), "-o", &output]);
-        assert_eq!(whole(&bench.path(&output)), digest, "{number}");
+        assert_eq!(verified_digest(&bench.path(&output)), digest, "{number}");
     };
-    cut_everywhere(Way::Down, pull, &registry);
+    cut_everywhere(Direction::ToClient, pull, &registry);
 }
 
 /// Kills a command after this many bytes. Returns `false` if the command ended before.
-fn kill_at(bench: &Bench, proxy: &Proxy, way: Way, after: u64, arguments: &[&str]) -> bool {
-    proxy.misbehave(way, after, Trouble::Freeze);
+fn kill_at(bench: &Bench, proxy: &Proxy, direction: Direction, after: u64, arguments: &[&str]) -> bool {
+    proxy.inject_after(direction, after, ProxyFault::Freeze);
     let mut child = bench.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    while !proxy.happened() && child.try_wait().unwrap().is_none() {
+    while !proxy.has_injected() && child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
     }
     child.kill().unwrap();
@@ -199,22 +201,22 @@ fn next_push_resumes_the_uploads_of_a_killed_push() {
     let (bench, registry) = (bench(), Registry::start());
     // Only uploads of a minimum size are recorded in the journal.
     let digest = layers(&bench, 9 << 20);
-    let proxy = Proxy::before(registry.address());
+    let proxy = Proxy::start(registry.address());
     bench.ok(&["push", "-q", "a.tar", &format!("{}/whole:1", proxy.name())]);
-    let needed = proxy.passed(Way::Up);
+    let needed = proxy.forwarded_bytes(Direction::ToRegistry);
     let (killed, max, total) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-    for_each(100, |number| {
-        let proxy = Proxy::before(registry.address());
+    for_each_parallel(100, |number| {
+        let proxy = Proxy::start(registry.address());
         let (repository, reference) = (format!("case{number}"), format!("{}/case{number}:1", proxy.name()));
         let push = ["push", "-q", "a.tar", &reference];
-        if kill_at(&bench, &proxy, Way::Up, offset(number, needed), &push) {
+        if kill_at(&bench, &proxy, Direction::ToRegistry, pseudo_random(number, needed), &push) {
             killed.fetch_add(1, Ordering::Relaxed);
             registry.wait_until_quiet(&repository);
-            assert!(registry.whole(&repository, "1").is_none_or(|found| found == digest), "{number}");
+            assert!(registry.verified_digest(&repository, "1").is_none_or(|found| found == digest), "{number}");
         }
         bench.ok(&push);
-        assert_eq!(registry.whole(&repository, "1"), Some(digest), "{number}");
-        let resent = proxy.passed(Way::Up).saturating_sub(needed);
+        assert_eq!(registry.verified_digest(&repository, "1"), Some(digest), "{number}");
+        let resent = proxy.forwarded_bytes(Direction::ToRegistry).saturating_sub(needed);
         // On a busy machine, the registry may not have read all bytes of the killed process when it is queried.
         assert!(resent < needed / 2 + MAX_RESENT_BYTES, "{number}: {resent} bytes resent");
         max.fetch_max(resent as usize, Ordering::Relaxed);
@@ -226,7 +228,7 @@ fn next_push_resumes_the_uploads_of_a_killed_push() {
         "{total:?} bytes resent, at most {max:?} per push"
     );
     assert!(killed.load(Ordering::Relaxed) >= 98, "{killed:?}");
-    tell(&format!("{killed:?} kills, {needed} bytes each: at most {max:?} bytes resent per push"));
+    print_measurement(&format!("{killed:?} kills, {needed} bytes each: at most {max:?} bytes resent per push"));
     let left = std::fs::read_dir(bench.path("home/.cache/ocikit/uploads")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "the journal has no entry of a completed upload");
 }
@@ -235,18 +237,18 @@ fn next_push_resumes_the_uploads_of_a_killed_push() {
 fn killed_pull_leaves_the_existing_archive_and_layout() {
     let (bench, registry) = (bench(), Registry::start());
     let digest = layers(&bench, 1 << 20).to_string();
-    let proxy = Proxy::before(registry.address());
+    let proxy = Proxy::start(registry.address());
     let reference = format!("{}/app:1", proxy.name());
     bench.ok(&["push", "-q", "a.tar", &reference]);
-    proxy.misbehave(Way::Down, u64::MAX, Trouble::Cut);
+    proxy.inject_after(Direction::ToClient, u64::MAX, ProxyFault::Close);
     bench.ok(&["pull", "-q", &reference, "-o", "b.tar"]);
-    let needed = proxy.passed(Way::Down);
+    let needed = proxy.forwarded_bytes(Direction::ToClient);
     let old = std::fs::read(bench.path("b.tar")).unwrap();
     let mut killed = 0;
     for number in 0..100 {
         let output = ["b.tar", "oci:layout:1"][number % 2];
         let pull = ["pull", "-q", &reference, "-o", output];
-        if kill_at(&bench, &proxy, Way::Down, offset(number, needed), &pull) {
+        if kill_at(&bench, &proxy, Direction::ToClient, pseudo_random(number, needed), &pull) {
             killed += 1;
             assert!(std::fs::read(bench.path("b.tar")).unwrap() == old, "{number}");
             let unfinished = bench.ocikit(&["digest", "oci:layout:1"]);
@@ -295,7 +297,7 @@ fn wrong_bytes_and_redirect_loops_leave_no_file() {
 #[test]
 fn push_recovers_from_expired_tokens_and_lost_uploads() {
     let server = Server { authentication: Authentication::bearer([User::new("alice", "s3cret")]), ..Server::default() };
-    let registry = Registry::of(server);
+    let registry = Registry::start_with(server);
     let bench = bench().with("OCIKIT_USERNAME", "alice").with("OCIKIT_PASSWORD", "s3cret");
     let digest = layers(&bench, 1 << 20);
     for (number, (fault, on, action)) in [
@@ -316,7 +318,7 @@ fn push_recovers_from_expired_tokens_and_lost_uploads() {
         let outcome = bench.ocikit(&["push", "a.tar", &reference]);
         assert_eq!(outcome.code, 0, "{fault}: {outcome}");
         assert!(!format!("{outcome}").contains("s3cret"));
-        assert_eq!(registry.whole(&format!("case{number}"), "1"), Some(digest), "{fault}");
+        assert_eq!(registry.verified_digest(&format!("case{number}"), "1"), Some(digest), "{fault}");
         assert_eq!(active.happened(), 1, "{fault}");
         registry.faults().clear();
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ocikit_tests::hostile::{CASES, Case, readme, whole_archive};
+use ocikit_tests::hostile::{CASES, Case, readme, valid_archive};
 use ocikit_tests::{Bench, Outcome, Registry, run, testdata};
 
 use crate::bench;
@@ -28,7 +28,7 @@ pub(crate) struct Cost {
 }
 
 /// Runs the program and measures its peak memory and run time.
-pub(crate) fn measured(bench: &Bench, arguments: &[&str]) -> (Outcome, Cost) {
+pub(crate) fn run_measured(bench: &Bench, arguments: &[&str]) -> (Outcome, Cost) {
     let program = bench.command(arguments);
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ocikit-measured"));
     command.arg(bench.path("cost")).arg(program.get_program()).args(arguments);
@@ -86,7 +86,7 @@ fn attempt(case: &Case, bytes: &[u8], registry: &Registry) -> Vec<String> {
         }
         let before = tree(&bench.path(""));
         let line: Vec<_> = ["--progress", "none", "--retries", "0"].iter().chain(line).copied().collect();
-        let (outcome, cost) = measured(&bench, &line);
+        let (outcome, cost) = run_measured(&bench, &line);
         if std::env::var_os("OCIKIT_HOSTILE_COSTS").is_some() {
             let (kibibytes, milliseconds, words) = (cost.kibibytes, cost.milliseconds, line[4..].join(" "));
             eprintln!("{kibibytes:6} KiB {milliseconds:6} ms  {}: {words}", case.name);
@@ -192,7 +192,7 @@ fn images_with_the_same_diff_ids_and_other_layers_are_different() {
 
 #[test]
 fn archive_truncated_at_any_block_is_broken() {
-    let (bench, valid) = (bench(), whole_archive());
+    let (bench, valid) = (bench(), valid_archive());
     for length in (0..valid.len()).step_by(512) {
         fs::write(bench.path("a.tar"), &valid[..length]).unwrap();
         // Without the end-of-archive blocks, or without the last file, the image is still complete.
@@ -208,7 +208,7 @@ fn archive_truncated_at_any_block_is_broken() {
 #[test]
 fn layout_with_special_files_is_broken() {
     let bench = bench();
-    fs::write(bench.path("a.tar"), whole_archive()).unwrap();
+    fs::write(bench.path("a.tar"), valid_archive()).unwrap();
     bench.ok(&["copy", "a.tar", "oci:whole"]);
     let blob = |digest: &str| format!("blobs/{}", digest.replace(':', "/"));
     let facts: serde_json::Value = serde_json::from_str(&bench.ok(&["inspect", "--json", "a.tar"])).unwrap();
@@ -227,9 +227,9 @@ fn layout_with_special_files_is_broken() {
                 "link to nothing" => std::os::unix::fs::symlink("nothing", &path).unwrap(),
                 _ => std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
             }
-            let (outcome, _) = measured(&bench, &["copy", "oci:layout", "oci:out"]);
+            let (outcome, _) = run_measured(&bench, &["copy", "oci:layout", "oci:out"]);
             assert_eq!(outcome.code, code, "{file} is a {kind}: {outcome}");
-            let (outcome, _) = measured(&bench, &["validate", "oci:layout"]);
+            let (outcome, _) = run_measured(&bench, &["validate", "oci:layout"]);
             assert!([3, 5].contains(&outcome.code), "{file} is a {kind}: {outcome}");
             fs::remove_dir_all(bench.path("layout")).unwrap();
         }

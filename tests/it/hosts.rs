@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ocikit_tests::{Authority, Bench, Registry, Secure, testdata};
+use ocikit_tests::{Bench, CertificateAuthority, Registry, TlsProxy, testdata};
 
 use crate::bench;
 
@@ -34,9 +34,9 @@ fn mirror_is_read_and_never_written() {
     assert_eq!(bench.ok(&["digest", "a.tar"]), digest);
     assert!(registry.requests().is_empty(), "everything was read from the mirror: {:?}", registry.requests());
 
-    copy.forget();
+    copy.clear_requests();
     bench.ok(&["push", "-q", "a.tar", &name]);
-    assert_eq!(registry.whole("acme/app", "1").map(|digest| digest.to_string()), Some(digest.clone()));
+    assert_eq!(registry.verified_digest("acme/app", "1").map(|digest| digest.to_string()), Some(digest.clone()));
     assert!(copy.requests().iter().all(|request| request.method != "PUT" && request.method != "POST"));
 
     // The registry provides what the mirror lacks.
@@ -96,10 +96,10 @@ fn broken_registries_conf_fails_only_registry_commands() {
 
 #[test]
 fn certs_d_certificates_are_selected_by_registry_name() {
-    let (bench, registry, authority) = (bench(), Registry::start(), Authority::new());
+    let (bench, registry, authority) = (bench(), Registry::start(), CertificateAuthority::new());
     let digest = bench.ok(&["digest", &single()]);
-    let open = Secure::before(registry.address(), &authority, false);
-    let closed = Secure::before(registry.address(), &authority, true);
+    let open = TlsProxy::start(registry.address(), &authority, false);
+    let closed = TlsProxy::start(registry.address(), &authority, true);
     let directory = |name: &str, file: &str| format!(".config/containers/certs.d/{name}/{file}");
     for name in [open.name(), closed.name()] {
         write(&bench, &directory(&name, "ca.crt"), &authority.pem());
@@ -113,7 +113,7 @@ fn certs_d_certificates_are_selected_by_registry_name() {
     write(&bench, &directory(&closed.name(), "client.key"), &client.key);
     assert_eq!(bench.ok(&["digest", &two]), digest);
 
-    write(&bench, &directory(&open.name(), "ca.crt"), &Authority::new().pem());
+    write(&bench, &directory(&open.name(), "ca.crt"), &CertificateAuthority::new().pem());
     let outcome = bench.ocikit(&["digest", &one]);
     assert!(outcome.code == 6 && outcome.stderr.contains("certificate"), "{outcome}");
 }

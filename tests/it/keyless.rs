@@ -10,8 +10,8 @@ use rcgen::{
 use serde_json::Value;
 
 use crate::bench;
-use crate::service::{Service, answer};
 use crate::sign::{BOTH, with_keys};
+use crate::stub_server::{StubServer, answer};
 
 /// Writes files with a root and with the chain and key of a signer that it issued, valid between these years.
 fn company(bench: &Bench, name: &str, valid: (i32, i32)) {
@@ -129,18 +129,18 @@ fn requests_to_a_failing_timestamp_authority_are_retried() {
         bench.ocikit(&[&line[..], more].concat()).redacted(&[(url, "service")])
     };
     let service = |answers| {
-        let service = Service::answering(answers);
+        let service = StubServer::start(answers);
         (format!("http://{}/", service.address), service)
     };
     let (url, asked) = service(vec![busy.clone()]);
     for (retries, times, said) in [("0", 1, "status 503\n"), ("1", 3, "status 503, asked 2 times\n")] {
         let outcome = sign(&url, &["--retries", retries]);
-        assert_eq!((outcome.code, asked.asked().len()), (6, times), "{outcome}");
+        assert_eq!((outcome.code, asked.requests().len()), (6, times), "{outcome}");
         assert!(outcome.stderr.contains(&format!("service: it answers with {said}")), "{outcome}");
         assert_eq!(fs::read(bench.path("a.tar")).unwrap(), fs::read(&image).unwrap());
     }
     let (url, asked) = service(vec![busy, Vec::new(), stamp]);
     sign(&url, &[]).ok();
-    assert_eq!(asked.asked().len(), 3);
+    assert_eq!(asked.requests().len(), 3);
     bench.ok(&["verify", "--key", "ocikit.pub", "a.tar"]);
 }

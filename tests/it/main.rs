@@ -4,7 +4,7 @@
 
 mod access;
 mod annotate;
-mod company;
+mod archives;
 mod copy;
 mod examples;
 mod failures;
@@ -15,16 +15,10 @@ mod fuzz;
 mod hostile;
 mod hosts;
 mod house;
+mod inspect;
 mod keyless;
 mod layouts;
-mod lies;
-mod local_lies;
 mod locations;
-mod look;
-mod modules;
-mod output;
-#[cfg(unix)]
-mod outputs;
 mod peers;
 mod platforms;
 mod plugins;
@@ -36,17 +30,22 @@ mod push;
 mod recovery;
 mod referrer_tags;
 mod registry;
-mod rest;
 mod send;
 mod serve;
-mod service;
 mod sign;
 mod signify;
+mod signing_ca;
+#[cfg(unix)]
+mod streams;
+mod stub_server;
 mod sync;
 mod tour;
 mod trust;
+mod untrusted_text;
 mod validate;
 mod verbose;
+mod wrong_answers;
+mod wrong_blobs;
 
 use ocikit_tests::Bench;
 

@@ -7,7 +7,7 @@ use ocikit_tests::{Bench, testdata};
 use serde_json::json;
 
 use crate::bench;
-use crate::company::Company;
+use crate::signing_ca::SigningCa;
 
 /// Returns a bench with plugins, an image, and a policy that trusts a company.
 fn with_plugins() -> (Bench, Vec<String>) {
@@ -18,7 +18,7 @@ fn with_plugins() -> (Bench, Vec<String>) {
     let path = format!("{}:{}", bench.path("").display(), std::env::var("PATH").unwrap_or_default());
     let bench = bench.with("PATH", &path);
     fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
-    let [key, chain] = Company::new(bench.path(""), "acme").signer("one", |_| {});
+    let [key, chain] = SigningCa::new(bench.path(""), "acme").signer("one", |_| {});
     let policy = json!({"version": "1.0", "trustPolicies": [{
         "name": "all", "registryScopes": ["*"], "signatureVerification": {"level": "strict"},
         "trustStores": ["ca:acme"], "trustedIdentities": ["*"],
@@ -166,7 +166,7 @@ fn notation_plugins_verify_envelopes_that_name_them() {
     let with_key = bench.ocikit(&["verify", "a.tar", "--key", "x.pub", "--plugin", "./notation-checks"]);
     assert_eq!(with_key.code, 2, "{with_key}");
     // A plugin is not started for untrusted signers, and one that cannot verify is refused.
-    Company::new(bench.path(""), "acme");
+    SigningCa::new(bench.path(""), "acme");
     let stranger = verify(&["--plugin", "./notation-checks", "--plugin-config", "errs=denies"]);
     assert!(stranger.code == 5 && stranger.stdout.contains("not by the expected signer"), "{stranger}");
     let other = verify(&["--plugin", "./notation-raw"]);
@@ -177,7 +177,7 @@ fn notation_plugins_verify_envelopes_that_name_them() {
 fn an_unreachable_timestamp_authority_changes_nothing() {
     let (bench, _) = with_plugins();
     let before = fs::read(bench.path("a.tar")).unwrap();
-    let [key, chain] = Company::new(bench.path(""), "timed").signer("one", |_| {});
+    let [key, chain] = SigningCa::new(bench.path(""), "timed").signer("one", |_| {});
     let line = ["sign", "a.tar", "--format", "notation-jws", "--key", &key, "--certificate-chain", &chain];
     // No server listens on this port.
     let times = ["--timestamp-url", "http://127.0.0.1:1/", "--timestamp-root-cert", &chain];

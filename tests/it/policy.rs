@@ -141,7 +141,7 @@ fn images_that_fail_a_policy_are_not_copied() {
     assert!(!bench.path("layout").exists() && !bench.path("copy.tar").exists());
 
     bench.ok(&["sign", "--key", "release.key", &source]);
-    from.forget();
+    from.clear_requests();
     bench.ok(&["copy", GATE, &source, &target]);
     let asked = from.requests();
     let resolved = asked.iter().filter(|asked| asked.path == "/v2/acme/app/manifests/1").count();
@@ -214,7 +214,7 @@ fn sync_refuses_images_that_fail_the_policy() {
     assert!(planned.stdout.contains("\nrefused from/acme/app:2 -> to/mirror:2: "), "{planned}");
     assert!(to.requests().iter().all(|request| ["GET", "HEAD"].contains(&request.method.as_str())));
 
-    from.forget();
+    from.clear_requests();
     let outcome = sync("'2', '1'", &["-k"]);
     assert_eq!(outcome.code, 5, "{outcome}");
     assert_snapshot!(outcome.stderr, @r"
@@ -267,6 +267,6 @@ fn sync_with_platforms_verifies_the_whole_index() {
     assert_eq!(bench.ok(&["kind", &format!("{}/app:1", to.name())]), "image");
     // An invalid policy file is found before any request.
     fs::write(bench.path("policy/policy.yaml"), "version: 2").unwrap();
-    from.forget();
+    from.clear_requests();
     assert_eq!((sync(&[]).code, from.requests().len()), (2, 0));
 }

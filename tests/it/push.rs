@@ -39,7 +39,7 @@ fn second_push_takes_one_request_per_tag() {
     let (bench, registry) = (bench(), Registry::start());
     let (one, two) = (format!("{}/app:1", registry.name()), format!("{}/app:2", registry.name()));
     bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &one, &two]);
-    registry.forget();
+    registry.clear_requests();
     bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &one, &two]);
     let asked: Vec<_> =
         registry.requests().iter().map(|request| format!("{} {}", request.method, request.path)).collect();
@@ -63,7 +63,7 @@ fn first_push_takes_three_requests_per_blob() {
 #[test]
 fn pipe_is_uploaded_while_it_is_written() {
     let (bench, registry) = (bench(), Registry::start());
-    write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 3 << 20, honest: true });
+    write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 3 << 20, valid_digests: true });
     let bytes = fs::read(bench.path("a.tar")).unwrap();
     let digest = bench.ok(&["digest", "a.tar"]);
     fs::remove_file(bench.path("a.tar")).unwrap();
@@ -159,7 +159,7 @@ fn copy_within_a_registry_mounts_all_blobs() {
     let (bench, registry) = (bench(), Registry::start());
     let (from, to) = (format!("{}/one:1", registry.name()), format!("{}/two:1", registry.name()));
     bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &from]);
-    registry.forget();
+    registry.clear_requests();
     bench.ok(&["copy", &from, &to]);
     assert!(
         registry

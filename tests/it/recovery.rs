@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ocikit_server::{Action, Authentication, Fault, Location, Point, Reply, Server, User};
-use ocikit_tests::{Archive, Proxy, Registry, Trouble, Way, testdata, whole, write_archive};
+use ocikit_tests::{Archive, Direction, Proxy, ProxyFault, Registry, testdata, verified_digest, write_archive};
 
 use crate::bench;
-use crate::faults::{for_each, offset, tell};
+use crate::faults::{for_each_parallel, print_measurement, pseudo_random};
 
 /// The fault of one push and the pull that follows it.
 enum Trial {
@@ -17,7 +17,7 @@ enum Trial {
     /// Status 503 for each request with this probability and seed.
     Sometimes(f64, u64),
     /// A cut connection at a pseudo-random byte in this direction, with a seed.
-    Connection(Way, usize),
+    Connection(Direction, usize),
 }
 
 /// Returns faults of every kind from which the client can recover by a retry or a redirect.
@@ -26,14 +26,16 @@ fn trials(requests: u64, elsewhere: &str) -> Vec<Trial> {
     let statuses = [408, 425, 429, 500, 502, 503, 504];
     for nth in 1..=requests {
         let status = |which: u64| Action::Answer(Reply::status(statuses[which as usize % statuses.len()]));
-        let body = Action::Cut(Point::AnswerBody(offset(nth as usize, 300)));
+        let body = Action::Cut(Point::AnswerBody(pseudo_random(nth as usize, 300)));
         let redirect = Action::Redirect(format!("{elsewhere}{{path}}"));
         let actions = [status(nth), status(nth * 3 + 1), Action::Cut(Point::Answer), body, redirect];
         trials.extend(actions.map(|action| Trial::Request(nth, action)));
     }
     trials.extend((0..10).map(|seed| Trial::Sometimes(0.05, seed)));
     trials.extend((0..10).map(|seed| Trial::Sometimes(0.2, seed)));
-    trials.extend((0..50).flat_map(|seed| [Trial::Connection(Way::Up, seed), Trial::Connection(Way::Down, seed)]));
+    trials.extend((0..50).flat_map(|seed| {
+        [Trial::Connection(Direction::ToRegistry, seed), Trial::Connection(Direction::ToClient, seed)]
+    }));
     trials
 }
 
@@ -41,7 +43,7 @@ fn trials(requests: u64, elsewhere: &str) -> Vec<Trial> {
 fn push_and_pull_survive_99_percent_of_transient_faults() {
     let (bench, registry) = (bench(), Registry::start());
     let archive = testdata("buildkit-multi/image.tar");
-    let digest = whole(&archive);
+    let digest = verified_digest(&archive);
     let round = |number: usize, address: &str| -> Result<(), String> {
         let (reference, pulled) = (format!("{address}/case{number}:1"), format!("{number}.tar"));
         let archive = archive.display().to_string();
@@ -50,49 +52,53 @@ fn push_and_pull_survive_99_percent_of_transient_faults() {
             if outcome.code != 0 {
                 // A failed command reports an error and leaves no tag of an incomplete image, which panics here.
                 assert!(outcome.stderr.starts_with("error: "), "{outcome}");
-                registry.whole(&format!("case{number}"), "1");
+                registry.verified_digest(&format!("case{number}"), "1");
                 return Err(format!("{}: {outcome}", line[0]));
             }
         }
-        assert_eq!(registry.whole(&format!("case{number}"), "1"), Some(digest), "{number}");
-        assert_eq!(whole(&bench.path(&pulled)), digest, "{number}");
+        assert_eq!(registry.verified_digest(&format!("case{number}"), "1"), Some(digest), "{number}");
+        assert_eq!(verified_digest(&bench.path(&pulled)), digest, "{number}");
         Ok(())
     };
-    let proxy = Proxy::before(registry.address());
-    registry.forget();
+    let proxy = Proxy::start(registry.address());
+    registry.clear_requests();
     round(0, &proxy.name()).unwrap();
-    let (requests, up, down) = (registry.requests().len(), proxy.passed(Way::Up), proxy.passed(Way::Down));
+    let (requests, up, down) = (
+        registry.requests().len(),
+        proxy.forwarded_bytes(Direction::ToRegistry),
+        proxy.forwarded_bytes(Direction::ToClient),
+    );
     // The same registry under another host name.
     let elsewhere = format!("http://127.0.0.1:{}", registry.address().port());
     let trials = trials(requests as u64, &elsewhere);
     let (happened, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    for_each(trials.len(), |number| {
+    for_each_parallel(trials.len(), |number| {
         let case = number + 1;
         let kind = format!("* /v2/case{case}/**");
-        let proxy = Proxy::before(registry.address());
+        let proxy = Proxy::start(registry.address());
         let active = match &trials[number] {
             Trial::Request(nth, action) => Some(registry.faults().add(Fault::on(&kind, action.clone()).nth(*nth))),
             Trial::Sometimes(probability, seed) => {
                 let fault = Fault::on(&kind, Action::Answer(Reply::status(503))).sometimes(*probability, *seed);
                 Some(registry.faults().add(fault))
             }
-            Trial::Connection(way, seed) => {
-                let bytes = if *way == Way::Up { up } else { down };
-                proxy.misbehave(*way, offset(*seed, bytes), Trouble::Cut);
+            Trial::Connection(direction, seed) => {
+                let bytes = if *direction == Direction::ToRegistry { up } else { down };
+                proxy.inject_after(*direction, pseudo_random(*seed, bytes), ProxyFault::Close);
                 None
             }
         };
         if let Err(failure) = round(case, &proxy.name()) {
             failed.lock().unwrap().push(failure);
         }
-        let was_injected = active.as_ref().map_or(proxy.happened(), |active| active.happened() > 0);
+        let was_injected = active.as_ref().map_or(proxy.has_injected(), |active| active.happened() > 0);
         happened.fetch_add(usize::from(was_injected), Ordering::Relaxed);
         if let Some(active) = active {
             active.remove();
         }
     });
     let (happened, failed) = (happened.into_inner(), failed.into_inner().unwrap());
-    tell(&format!(
+    print_measurement(&format!(
         "{happened} of {} faults were injected, {} commands failed: {failed:#?}",
         trials.len(),
         failed.len()
@@ -105,47 +111,47 @@ fn push_and_pull_survive_99_percent_of_transient_faults() {
 #[test]
 fn slow_transfer_is_not_a_timeout() {
     let (bench, registry) = (bench(), Registry::start());
-    let digest = write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 100 << 10, honest: true });
-    let proxy = Proxy::before(registry.address());
+    let digest = write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 100 << 10, valid_digests: true });
+    let proxy = Proxy::start(registry.address());
     let reference = format!("{}/app:1", proxy.name());
     let begun = Instant::now();
     // 512 bytes every 5 ms, and a timeout of one second without data.
-    for (way, line) in [
-        (Way::Up, ["push", "-q", "--timeout", "1", "a.tar", &reference, "--no-referrers"]),
-        (Way::Down, ["pull", "-q", "--timeout", "1", &reference, "-o", "b.tar"]),
+    for (direction, line) in [
+        (Direction::ToRegistry, ["push", "-q", "--timeout", "1", "a.tar", &reference, "--no-referrers"]),
+        (Direction::ToClient, ["pull", "-q", "--timeout", "1", &reference, "-o", "b.tar"]),
     ] {
-        proxy.misbehave(way, 1000, Trouble::Drip);
+        proxy.inject_after(direction, 1000, ProxyFault::Throttle);
         bench.ok(&line);
-        assert!(proxy.happened());
+        assert!(proxy.has_injected());
     }
     assert!(begun.elapsed() > Duration::from_secs(2), "the timeout must not limit the total time");
-    assert_eq!(registry.whole("app", "1"), Some(digest));
-    assert_eq!(whole(&bench.path("b.tar")), digest);
+    assert_eq!(registry.verified_digest("app", "1"), Some(digest));
+    assert_eq!(verified_digest(&bench.path("b.tar")), digest);
 }
 
 #[test]
 fn credentials_are_not_sent_to_other_hosts() {
     let guarded = || Authentication::basic([User::new("alice", "s3cret")]);
-    let registry = Registry::of(Server { authentication: guarded(), ..Server::default() });
+    let registry = Registry::start_with(Server { authentication: guarded(), ..Server::default() });
     let other = Registry::start();
     let bench = bench().with("OCIKIT_USERNAME", "alice").with("OCIKIT_PASSWORD", "s3cret");
-    let digest = write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 100 << 10, honest: true });
+    let digest = write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 100 << 10, valid_digests: true });
     let reference = format!("{}/app:1", registry.name());
     bench.ok(&["push", "-q", "a.tar", &reference]);
     // The other host has the blobs, like the object storage of a registry.
     bench.ok(&["push", "-q", "a.tar", &format!("{}/app:1", other.name())]);
-    other.forget();
+    other.clear_requests();
     let elsewhere = format!("http://127.0.0.1:{}", other.address().port());
     registry.faults().add(Fault::on("GET /v2/**/blobs/*", Action::Redirect(format!("{elsewhere}{{path}}"))));
     bench.ok(&["pull", "-q", &reference, "-o", "b.tar"]);
-    assert_eq!(whole(&bench.path("b.tar")), digest);
+    assert_eq!(verified_digest(&bench.path("b.tar")), digest);
     let reads = other.requests();
     assert!(reads.len() >= 3, "{}", reads.len());
     // The location of an upload on another host gets no credentials either. Here that host does not know the session.
     registry.faults().add(Fault::on("POST /v2/**", Action::Location(Location::Elsewhere(elsewhere))));
     let outcome = bench.ocikit(&["push", "-q", "--retries", "1", "a.tar", &format!("{}/new:1", registry.name())]);
     assert_ne!(outcome.code, 0);
-    assert_eq!(registry.whole("new", "1"), None);
+    assert_eq!(registry.verified_digest("new", "1"), None);
     let requests = [reads, other.requests()].concat();
     assert!(requests.iter().any(|request| request.method == "PUT"));
     assert!(requests.iter().all(|request| request.header("authorization").is_none()));

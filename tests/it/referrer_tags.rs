@@ -26,7 +26,7 @@ fn with_keys() -> Bench {
 }
 
 fn without_referrers_api() -> Registry {
-    Registry::of(Server { rules: Rules { referrers: Switch::Off, ..Rules::default() }, ..Server::default() })
+    Registry::start_with(Server { rules: Rules { referrers: Switch::Off, ..Rules::default() }, ..Server::default() })
 }
 
 fn verified(bench: &Bench, key: &str, image: &str) -> bool {

@@ -15,10 +15,10 @@ fn fixture(name: &str) -> String {
 
 /// Starts a registry with an attested image for two platforms as `acme/app:1`. Returns it and the name of the repository.
 fn with_image(bench: &Bench, rules: Rules) -> (Registry, String) {
-    let registry = Registry::of(Server { rules, ..Server::default() });
+    let registry = Registry::start_with(Server { rules, ..Server::default() });
     let repository = format!("{}/acme/app", registry.name());
     bench.ok(&["push", "-q", &fixture("buildkit-attested/multi.tar"), &format!("{repository}:1")]);
-    registry.forget();
+    registry.clear_requests();
     (registry, repository)
 }
 
@@ -35,11 +35,11 @@ fn tag_takes_one_request_per_tag_and_one_for_the_manifest() {
     let bench = bench();
     let (registry, repository) = with_image(&bench, Rules::default());
     let digest = bench.ok(&["digest", &format!("{repository}:1")]);
-    registry.forget();
+    registry.clear_requests();
     let said = bench.ok(&["tag", "--dry-run", &format!("{repository}:1"), "2", "latest"]);
     assert_eq!(said, format!("{repository}:2@{digest}\n{repository}:latest@{digest}"));
     assert_eq!(asked(&registry), ["GET /v2/acme/app/manifests/1"]);
-    registry.forget();
+    registry.clear_requests();
     assert_eq!(bench.ok(&["tag", &format!("{repository}:1"), "2", "latest"]), said);
     let paths = ["GET /v2/acme/app/manifests/1", "PUT /v2/acme/app/manifests/2", "PUT /v2/acme/app/manifests/latest"];
     assert_eq!(asked(&registry), paths);
@@ -76,10 +76,10 @@ fn lists_are_paged_and_can_be_limited() {
     let tags: Vec<_> = (2..=7).map(|number| number.to_string()).collect();
     let source = format!("{repository}:1");
     bench.ok(&[&["tag", &source][..], &tags.iter().map(String::as_str).collect::<Vec<_>>()].concat());
-    registry.forget();
+    registry.clear_requests();
     assert_eq!(bench.ok(&["tags", &repository]), "1\n2\n3\n4\n5\n6\n7");
     assert_eq!(registry.requests().len(), 4);
-    registry.forget();
+    registry.clear_requests();
     assert_eq!(bench.ok(&["tags", &repository, "--limit", "3"]), "1\n2\n3");
     assert_eq!(registry.requests().len(), 2, "no unneeded page is requested");
     assert_eq!(bench.ok(&["tags", &repository, "--after", "5"]), "6\n7");
@@ -98,7 +98,7 @@ fn lists_are_paged_and_can_be_limited() {
     assert_eq!(image.code, 2);
     assert!(image.stderr.contains(&format!("the repository is {repository}")), "{image}");
     let closed =
-        Registry::of(Server { rules: Rules { catalog: Switch::Off, ..Rules::default() }, ..Server::default() });
+        Registry::start_with(Server { rules: Rules { catalog: Switch::Off, ..Rules::default() }, ..Server::default() });
     let outcome = bench.ocikit(&["repos", &closed.name()]);
     assert_eq!(outcome.code, 1, "{outcome}");
     assert!(outcome.stderr.contains("hint: many registries do not list"), "{outcome}");
@@ -120,7 +120,7 @@ fn deleting_a_tag_keeps_the_image() {
     let (one, two) = (format!("{repository}:1"), format!("{repository}:2"));
     let digest = bench.ok(&["digest", &one]);
     bench.ok(&["tag", &one, "2"]);
-    registry.forget();
+    registry.clear_requests();
     assert_eq!(bench.ok(&["delete", "--dry-run", &two]), two);
     assert!(asked(&registry).iter().all(|asked| !asked.starts_with("DELETE")));
     assert_eq!(bench.ok(&["delete", &two]), two);
@@ -201,7 +201,7 @@ fn manifest_get_and_put_preserve_bytes() {
     let arm = format!("{repository}:arm");
     assert_eq!(bench.ok(&["manifest", "put", "--dry-run", "manifest.json", &arm]), format!("{arm}@{digest}"));
     assert_eq!(bench.ok(&["tags", &repository]), "1");
-    registry.forget();
+    registry.clear_requests();
     assert_eq!(bench.ok(&["manifest", "put", "manifest.json", &arm]), format!("{arm}@{digest}"));
     let put = asked(&registry).into_iter().filter(|asked| asked.starts_with("PUT"));
     assert_eq!(put.collect::<Vec<_>>(), ["PUT /v2/acme/app/manifests/arm"]);
@@ -323,7 +323,7 @@ fn config_prints_exact_bytes() {
 fn probe_results_are_cached_and_used() {
     let bench = bench();
     let rules = Rules { referrers: Switch::Off, delete_tags: Switch::Off, min_chunk: Some(1000), ..Rules::default() };
-    let registry = Registry::of(Server { rules, ..Server::default() });
+    let registry = Registry::start_with(Server { rules, ..Server::default() });
     let scratch = format!("{}/scratch", registry.name());
     assert_eq!(bench.ocikit(&["probe", "--cached", &scratch]).code, 3);
     let found = json(&bench.ok(&["probe", "--json", &scratch]));
@@ -339,7 +339,7 @@ fn probe_results_are_cached_and_used() {
         assert_eq!(found[capability], expected, "{capability}");
     }
     assert_eq!(bench.ok(&["repos", &registry.name()]), "", "the probe removes its content");
-    registry.forget();
+    registry.clear_requests();
     assert_eq!(json(&bench.ok(&["probe", "--cached", "--json", &scratch]))["capabilities"], *found);
     assert!(registry.requests().is_empty());
     // With the known capability, one request checks a blob and starts its upload.

@@ -3,33 +3,33 @@
 use std::fs;
 
 use insta::assert_snapshot;
-use ocikit_tests::{Authority, Bench, Outcome, Registry, Secure, testdata};
+use ocikit_tests::{Bench, CertificateAuthority, Outcome, Registry, TlsProxy, testdata};
 use serde_json::{Value, json};
 
 use crate::bench;
-use crate::service::{Service, answer};
+use crate::stub_server::{StubServer, answer};
 
 /// A TLS service that returns these statuses in order and then repeats the last one.
-fn service(statuses: &[u16]) -> Service {
+fn service(statuses: &[u16]) -> StubServer {
     let said = |status| answer(&format!("{status} x"), format!("said {status}").as_bytes());
-    Service::answering(statuses.iter().map(said).collect())
+    StubServer::start(statuses.iter().map(said).collect())
 }
 
 /// The program with a client certificate issued by an authority, and a registry with an image and an index.
 struct Place {
     bench: Bench,
     registry: Registry,
-    service: Service,
-    secure: Secure,
+    service: StubServer,
+    secure: TlsProxy,
 }
 
 const JOB: [&str; 4] = ["--repo", "acme/app", "--job-type", "postsubmit"];
 
 impl Place {
     fn new(statuses: &[u16]) -> Place {
-        let (authority, bench) = (Authority::new(), bench());
+        let (authority, bench) = (CertificateAuthority::new(), bench());
         let service = service(statuses);
-        let secure = Secure::before(service.address, &authority, true);
+        let secure = TlsProxy::start(service.address, &authority, true);
         fs::write(bench.path("ca.pem"), authority.pem()).unwrap();
         let place = Place { bench, registry: Registry::start(), service, secure };
         place.write_secret(&authority);
@@ -40,7 +40,7 @@ impl Place {
         place
     }
 
-    fn write_secret(&self, authority: &Authority) {
+    fn write_secret(&self, authority: &CertificateAuthority) {
         let identity = authority.client();
         let encode = |pem: &str| base64(pem.as_bytes());
         let secret = json!({"certData": encode(&identity.certificate), "privateKeyData": encode(&identity.key),
@@ -106,7 +106,7 @@ fn a_request_has_one_collection_per_image() {
             raw.len(),
             digest.strip_prefix("sha256:").unwrap()
         );
-        let (head, body) = place.service.asked().pop().unwrap();
+        let (head, body) = place.service.requests().pop().unwrap();
         assert_eq!(body, format!(r#"{{"trustedCollections":[{collection}]}}"#));
         assert!(head.starts_with("POST /sign?token=hidden HTTP/1.1\r\n"), "{head}");
         assert!(head.to_lowercase().contains("\r\ncontent-type: application/json\r\n"), "{head}");
@@ -120,14 +120,14 @@ fn a_request_has_one_collection_per_image() {
         assert_eq!((&signer["answer"], &signer["attempts"]), (&"said 202".into(), &1.into()));
         expected.push(collection);
     }
-    assert_eq!(place.service.asked().len(), 2);
+    assert_eq!(place.service.requests().len(), 2);
     // Several images in one request.
     place.signify(&[&JOB[..], &[&place.reference("index"), &place.reference("image")]].concat()).ok();
-    let asked = place.service.asked();
+    let asked = place.service.requests();
     assert_eq!((asked.len(), &asked[2].1), (3, &format!(r#"{{"trustedCollections":[{}]}}"#, expected.join(","))));
     let planned = place.signify(&[&JOB[..], &["--dry-run", &place.reference("index")]].concat()).ok();
     assert_eq!(planned, format!(r#"{{"trustedCollections":[{}]}}"#, expected[0].replace(&registry, "registry")));
-    assert_eq!(place.service.asked().len(), 3);
+    assert_eq!(place.service.requests().len(), 3);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn only_status_202_is_success() {
     ] {
         let place = Place::new(statuses);
         let outcome = place.signify(&[&JOB[..], &[&place.reference("index")]].concat());
-        assert_eq!((outcome.code, place.service.asked().len()), (code, asked), "{statuses:?}: {outcome}");
+        assert_eq!((outcome.code, place.service.requests().len()), (code, asked), "{statuses:?}: {outcome}");
         if code != 0 {
             let status = statuses[0];
             let times = if asked == 1 { "once".to_owned() } else { format!("{asked} times") };
@@ -160,14 +160,14 @@ fn only_status_202_is_success() {
 #[test]
 fn client_certificates_of_other_authorities_are_refused() {
     let place = Place::new(&[202]);
-    place.write_secret(&Authority::new());
+    place.write_secret(&CertificateAuthority::new());
     let outcome = place.signify(&[&JOB[..], &["--json", &place.reference("index")]].concat());
-    assert_eq!((outcome.code, place.service.asked().len()), (6, 0), "{outcome}");
+    assert_eq!((outcome.code, place.service.requests().len()), (6, 0), "{outcome}");
     assert!(outcome.stderr.contains("asked 5 times"), "{outcome}");
     let facts: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!((&facts["signers"][0]["outcome"], &facts["signers"][0]["status"]), (&"failed".into(), &Value::Null));
     // A service whose certificate is not trusted gets no request.
-    place.write_secret(&Authority::new());
+    place.write_secret(&CertificateAuthority::new());
     let line = ["signify", "--config", "config.yaml", &place.reference("index")];
     assert_eq!(place.bench.ocikit(&[&line[..], &JOB].concat()).code, 6);
     fs::write(place.bench.path("secret.json"), r#"{"certData": "", "privateKeyData": "QUJD"}"#).unwrap();
@@ -176,7 +176,7 @@ fn client_certificates_of_other_authorities_are_refused() {
         outcome.code == 2 && outcome.stderr.contains("secret.json") && !outcome.stderr.contains("QUJD"),
         "{outcome}"
     );
-    assert_eq!(place.service.asked().len(), 0);
+    assert_eq!(place.service.requests().len(), 0);
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn an_image_that_no_service_signs_is_an_error() {
     assert!(outcome.code == 2 && outcome.stderr.contains("has no tag"), "{outcome}");
     let moved = place.signify(&["--repo", "acme/app", "--expect", &digest, &place.reference("image")]);
     assert_eq!(moved.code, 5, "{moved}");
-    assert_eq!(place.service.asked().len(), 0);
+    assert_eq!(place.service.requests().len(), 0);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn ci_environment_variables_select_the_services() {
     let mut place = Place::new(&[202]);
     place.write_config("'*': [one], acme/app: [two]");
     let paths = |place: &Place| {
-        let asked = place.service.asked().into_iter();
+        let asked = place.service.requests().into_iter();
         asked.map(|(head, _)| head.split(' ').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
     };
     for (name, value) in [("REPO_OWNER", "acme"), ("REPO_NAME", "app"), ("JOB_TYPE", "presubmit")] {

@@ -53,7 +53,7 @@ fn sync_file_selects_tags_and_platforms() {
         "one selected platform is copied without the index"
     );
     // A second run copies nothing.
-    to.forget();
+    to.clear_requests();
     let again = bench.ok(&["sync", "sync.yaml", &target]);
     assert!(again.lines().count() == 4 && again.lines().all(|line| line.starts_with("same")), "{again}");
     assert!(to.requests().iter().all(|request| ["GET", "HEAD"].contains(&request.method.as_str())));

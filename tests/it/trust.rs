@@ -10,7 +10,7 @@ use ocikit_tests::{Bench, Registry, testdata};
 use serde_json::{Value, json};
 
 use crate::bench;
-use crate::hostile::measured;
+use crate::hostile::run_measured;
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
@@ -98,7 +98,7 @@ fn untrusted_signatures_take_bounded_memory() {
         others.push(layout.bundle(&image, &layout.blob(BUNDLE, &bundle), number));
     }
     layout.finish(&image, &others);
-    let (outcome, cost) = measured(&bench, &["verify", "--key", "release.pub", "oci:layout:1"]);
+    let (outcome, cost) = run_measured(&bench, &["verify", "--key", "release.pub", "oci:layout:1"]);
     assert_eq!(outcome.code, 5, "{outcome}");
     assert_eq!(outcome.stdout.matches("its signature is wrong").count(), 4, "each content is read once\n{outcome}");
     assert!(cost.kibibytes < 200 << 10, "{} KiB", cost.kibibytes);

@@ -46,7 +46,7 @@ fn archives_of_other_programs_are_valid() {
 
 /// Writes an archive with two layers, of which the first is damaged, and without its config.
 fn damaged(bench: &ocikit_tests::Bench) {
-    write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 100 << 10, honest: true });
+    write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 100 << 10, valid_digests: true });
     let mut bytes = fs::read(bench.path("a.tar")).unwrap();
     let index = TarIndex::read(&bytes).unwrap();
     let layer = index.entries()[0].data.offset as usize;
@@ -135,7 +135,7 @@ fn gc_does_not_change_a_damaged_archive() {
 #[test]
 fn killed_gc_leaves_a_complete_archive() {
     let bench = bench();
-    write_archive(&bench.path("a.tar"), Archive { layers: 4, size: 64 << 20, honest: true });
+    write_archive(&bench.path("a.tar"), Archive { layers: 4, size: 64 << 20, valid_digests: true });
     bench.ok(&["annotate", "a.tar", "k=v"]);
     let digest = bench.ok(&["digest", "a.tar"]);
     for pause in [5, 20, 50, 90, 150] {

@@ -20,7 +20,7 @@ fn sessions(registry: &Registry) -> Vec<String> {
 #[test]
 fn verbose_shows_every_request_and_no_secret() {
     let server = Server { authentication: Authentication::bearer([User::new("alice", "s3cret")]), ..Server::default() };
-    let registry = Registry::of(server);
+    let registry = Registry::start_with(server);
     let bench = bench().with("OCIKIT_USERNAME", "alice").with("OCIKIT_PASSWORD", "s3cret");
     let name = format!("{}/app:1", registry.name());
     registry.faults().add(Fault::on("PUT /v2/**/manifests/1", Action::Answer(Reply::status(503))).nth(1));

@@ -9,14 +9,14 @@ mod peers;
 mod program;
 mod proxy;
 mod registry;
-mod secure;
+mod tls;
 
 pub use ocikit_archive::Compression;
 pub use ocikit_image::testing::Tar;
 
-pub use archives::{Archive, testdata, whole, write_archive, write_image};
+pub use archives::{Archive, testdata, verified_digest, write_archive, write_image};
 pub use peers::{Daemon, Peers, free_port};
 pub use program::{Bench, Outcome, run};
-pub use proxy::{Proxy, Trouble, Way};
+pub use proxy::{Direction, Proxy, ProxyFault};
 pub use registry::Registry;
-pub use secure::{Authority, Secure};
+pub use tls::{CertificateAuthority, TlsProxy};

@@ -12,27 +12,27 @@ pub struct Proxy {
 
 /// The direction in which bytes are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// From the program to the registry.
-    Up,
+    ToRegistry,
     /// From the registry to the program.
-    Down,
+    ToClient,
 }
 
 /// A fault of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
+pub enum ProxyFault {
     /// Closes the connection.
-    Cut,
+    Close,
     /// Closes all connections.
-    CutAll,
+    CloseAll,
     /// Forwards no more bytes until [`Proxy::release`].
     Freeze,
-    /// Forwards 512 bytes every 5 ms until [`Proxy::misbehave`] is called again.
-    Drip,
+    /// Forwards 512 bytes every 5 ms until [`Proxy::inject_after`] is called again.
+    Throttle,
 }
 
-/// The bytes that [`Trouble::Drip`] forwards at a time, and the pause before each.
+/// The bytes that [`ProxyFault::Throttle`] forwards at a time, and the pause before each.
 const THROTTLED_BYTES: usize = 512;
 const THROTTLE_PAUSE: Duration = Duration::from_millis(5);
 
@@ -46,13 +46,13 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     /// The number of forwarded bytes in each direction.
-    passed: [u64; 2],
+    forwarded: [u64; 2],
     /// The fault to inject, and the direction and number of bytes after which it is injected.
-    pending: Option<(Way, u64, Trouble)>,
-    happened: bool,
+    pending: Option<(Direction, u64, ProxyFault)>,
+    has_injected: bool,
     frozen: bool,
     /// The throttled direction.
-    throttled: Option<Way>,
+    throttled: Option<Direction>,
     closed: bool,
     /// The sockets of each connection: to the program and to the registry.
     connections: Vec<(TcpStream, TcpStream)>,
@@ -68,7 +68,7 @@ impl Proxy {
     /// # Panics
     ///
     /// If no port is free.
-    pub fn before(server: SocketAddr) -> Proxy {
+    pub fn start(server: SocketAddr) -> Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared { server, state: Mutex::default(), changed: Condvar::new() });
@@ -85,12 +85,12 @@ impl Proxy {
     }
 
     /// Resets the counters, and injects a fault once, after this many more bytes.
-    pub fn misbehave(&self, way: Way, after: u64, trouble: Trouble) {
+    pub fn inject_after(&self, direction: Direction, after: u64, fault: ProxyFault) {
         let mut state = self.shared.lock();
-        state.passed = [0; 2];
-        state.happened = false;
+        state.forwarded = [0; 2];
+        state.has_injected = false;
         state.throttled = None;
-        state.pending = Some((way, after, trouble));
+        state.pending = Some((direction, after, fault));
     }
 
     /// Returns host and port, as written in references.
@@ -98,21 +98,21 @@ impl Proxy {
         format!("localhost:{}", self.address.port())
     }
 
-    /// Returns the number of bytes that were forwarded since [`Proxy::misbehave`] was called, or since the start.
-    pub fn passed(&self, way: Way) -> u64 {
-        self.shared.lock().passed[way as usize]
+    /// Returns the number of bytes that were forwarded since [`Proxy::inject_after`] was called, or since the start.
+    pub fn forwarded_bytes(&self, direction: Direction) -> u64 {
+        self.shared.lock().forwarded[direction as usize]
     }
 
     /// Returns whether the fault was injected.
-    pub fn happened(&self) -> bool {
-        self.shared.lock().happened
+    pub fn has_injected(&self) -> bool {
+        self.shared.lock().has_injected
     }
 
     /// Closes all connections, waits until the registry has closed them too, and forwards new connections.
     pub fn release(&self) {
         let mut state = self.shared.lock();
         state.frozen = false;
-        state.cut_all();
+        state.close_all();
         self.shared.changed.notify_all();
         while state.threads > 0 {
             state = self.shared.changed.wait(state).expect("no thread panics while it holds the lock");
@@ -130,7 +130,7 @@ impl Drop for Proxy {
 }
 
 impl State {
-    fn cut_all(&mut self) {
+    fn close_all(&mut self) {
         self.generation += 1;
         for (client, server) in self.connections.drain(..) {
             let _ = client.shutdown(Shutdown::Both);
@@ -158,32 +158,32 @@ impl Shared {
             state.generation
         };
         let (upward, downward) = (self.clone(), self.clone());
-        std::thread::spawn(move || upward.forward(up.0, up.1, Way::Up, generation));
-        std::thread::spawn(move || downward.forward(down.1, down.0, Way::Down, generation));
+        std::thread::spawn(move || upward.forward(up.0, up.1, Direction::ToRegistry, generation));
+        std::thread::spawn(move || downward.forward(down.1, down.0, Direction::ToClient, generation));
     }
 
     /// Forwards bytes until the sender closes the connection or a fault ends it.
-    fn forward(&self, mut from: TcpStream, mut to: TcpStream, way: Way, generation: u64) {
+    fn forward(&self, mut from: TcpStream, mut to: TcpStream, direction: Direction, generation: u64) {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
-            let (passes, trouble) = self.count(way, read as u64, generation);
-            let written = self.write(&mut to, &buffer[..passes as usize], way);
-            match trouble {
-                None | Some(Trouble::Freeze | Trouble::Drip) => {}
-                Some(Trouble::CutAll) => self.lock().cut_all(),
-                Some(Trouble::Cut) => break,
+            let (passes, fault) = self.count(direction, read as u64, generation);
+            let written = self.write(&mut to, &buffer[..passes as usize], direction);
+            match fault {
+                None | Some(ProxyFault::Freeze | ProxyFault::Throttle) => {}
+                Some(ProxyFault::CloseAll) => self.lock().close_all(),
+                Some(ProxyFault::Close) => break,
             }
-            if written.is_err() && way == Way::Up {
+            if written.is_err() && direction == Direction::ToRegistry {
                 break;
             }
         }
         // The program's side is closed first, so that it does not receive the registry's response to the incomplete request.
-        match way {
-            Way::Up => {
+        match direction {
+            Direction::ToRegistry => {
                 let _ = from.shutdown(Shutdown::Both);
                 let _ = to.shutdown(Shutdown::Write);
             }
-            Way::Down => {
+            Direction::ToClient => {
                 let _ = to.shutdown(Shutdown::Both);
                 let _ = from.shutdown(Shutdown::Write);
                 // When the registry closes its side, it has noticed the end.
@@ -194,8 +194,8 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    fn write(&self, to: &mut TcpStream, bytes: &[u8], way: Way) -> io::Result<()> {
-        if self.lock().throttled != Some(way) {
+    fn write(&self, to: &mut TcpStream, bytes: &[u8], direction: Direction) -> io::Result<()> {
+        if self.lock().throttled != Some(direction) {
             return to.write_all(bytes);
         }
         bytes.chunks(THROTTLED_BYTES).try_for_each(|bytes| {
@@ -205,7 +205,7 @@ impl Shared {
     }
 
     /// Counts received bytes. Returns how many of them to forward, and the fault to inject after them.
-    fn count(&self, way: Way, count: u64, generation: u64) -> (u64, Option<Trouble>) {
+    fn count(&self, direction: Direction, count: u64, generation: u64) -> (u64, Option<ProxyFault>) {
         let mut state = self.lock();
         while state.frozen {
             state = self.changed.wait(state).expect("no thread panics while it holds the lock");
@@ -213,23 +213,23 @@ impl Shared {
         if state.generation > generation {
             return (0, None);
         }
-        let passed = state.passed[way as usize];
-        let (passes, trouble) = match state.pending {
-            Some((pending, after, trouble)) if pending == way && passed + count > after => {
+        let forwarded = state.forwarded[direction as usize];
+        let (passes, fault) = match state.pending {
+            Some((pending, after, fault)) if pending == direction && forwarded + count > after => {
                 // Throttled bytes are forwarded too.
-                let passes = if trouble == Trouble::Drip { count } else { after.saturating_sub(passed) };
-                (passes, Some(trouble))
+                let passes = if fault == ProxyFault::Throttle { count } else { after.saturating_sub(forwarded) };
+                (passes, Some(fault))
             }
             _ => (count, None),
         };
-        state.passed[way as usize] += passes;
-        if trouble.is_some() {
+        state.forwarded[direction as usize] += passes;
+        if fault.is_some() {
             state.pending = None;
-            state.happened = true;
-            state.frozen = trouble == Some(Trouble::Freeze);
-            state.throttled = (trouble == Some(Trouble::Drip)).then_some(way);
+            state.has_injected = true;
+            state.frozen = fault == Some(ProxyFault::Freeze);
+            state.throttled = (fault == Some(ProxyFault::Throttle)).then_some(direction);
             self.changed.notify_all();
         }
-        (passes, trouble)
+        (passes, fault)
     }
 }

@@ -37,12 +37,15 @@ impl fmt::Debug for Registry {
 impl Registry {
     /// Starts a registry without authentication.
     pub fn start() -> Registry {
-        Registry::of(Server::default())
+        Registry::start_with(Server::default())
     }
 
     /// Starts a registry that requires the password of one user.
     pub fn for_user(name: &str, password: &str) -> Registry {
-        Registry::of(Server { authentication: Authentication::basic([User::new(name, password)]), ..Server::default() })
+        Registry::start_with(Server {
+            authentication: Authentication::basic([User::new(name, password)]),
+            ..Server::default()
+        })
     }
 
     /// Starts a registry with these settings.
@@ -50,7 +53,7 @@ impl Registry {
     /// # Panics
     ///
     /// If no port is free.
-    pub fn of(server: Server) -> Registry {
+    pub fn start_with(server: Server) -> Registry {
         let runtime = Runtime::new().expect("a runtime");
         let completed = Arc::new(Completed::default());
         let server = Server { observer: Some(completed.clone()), ..server };
@@ -88,7 +91,7 @@ impl Registry {
     /// # Panics
     ///
     /// If a manifest or blob of the image is missing or damaged.
-    pub fn whole(&self, repository: &str, tag: &str) -> Option<Digest> {
+    pub fn verified_digest(&self, repository: &str, tag: &str) -> Option<Digest> {
         let contents = Arc::new(self.running().contents(repository).expect("a repository"));
         let name = Name::Tag(tag.parse().expect("a tag"));
         self.runtime.block_on(async {
@@ -129,7 +132,7 @@ impl Registry {
     }
 
     /// Clears the log of requests.
-    pub fn forget(&self) {
+    pub fn clear_requests(&self) {
         self.running().clear_requests();
         self.completed.0.lock().expect("no thread panics while it holds the lock").clear();
     }

@@ -171,18 +171,18 @@ async fn differences_of_annotations_and_artifacts_are_found() {
     );
 }
 
-/// A memory that records the requests.
+/// Memory that records which blobs are opened.
 #[derive(Debug, Default)]
-struct Watched(Memory, Mutex<Vec<Digest>>);
+struct RecordingMemory(Memory, Mutex<Vec<Digest>>);
 
-impl std::fmt::Display for Watched {
+impl std::fmt::Display for RecordingMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("here")
     }
 }
 
 #[async_trait::async_trait]
-impl Source for Watched {
+impl Source for RecordingMemory {
     async fn resolve(&self, name: &Name) -> Result<Descriptor> {
         self.0.resolve(name).await
     }
@@ -203,7 +203,7 @@ impl Source for Watched {
 
 #[tokio::test]
 async fn equal_contents_are_read_at_most_once() {
-    let place = Arc::new(Watched::default());
+    let place = Arc::new(RecordingMemory::default());
     let open = async |compression, layers: &[Vec<u8>]| {
         let descriptor = testing::image_of(&place.0, &platform(), compression, layers);
         Root::at(place.clone(), descriptor).await.unwrap()

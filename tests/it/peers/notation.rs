@@ -10,7 +10,7 @@ use serde_json::json;
 use super::envelopes::{ENVELOPES, Notation};
 use super::sign::{Place, cosign, cosign_signs, cosign_verifies};
 use crate::bench;
-use crate::company::Company;
+use crate::signing_ca::SigningCa;
 
 impl Notation<'_> {
     /// Adds a key under a name to notation's configuration.
@@ -47,7 +47,7 @@ fn trust_tsa(peers: &Peers, server: &Daemon) -> String {
 fn timestamps_outlive_certificates_in_ocikit_and_notation() {
     let Some(peers) = Peers::find(&["registry", "notation", "timestamp-server", "curl"]) else { return };
     let (bench, notation, registry) = (bench(), Notation::new(&peers), peers.distribution("registry"));
-    let (server, company) = (peers.timestamp_server(), Company::new(peers.path(""), "acme-short"));
+    let (server, company) = (peers.timestamp_server(), SigningCa::new(peers.path(""), "acme-short"));
     let (root, url) = (trust_tsa(&peers, &server), format!("http://{}/api/v1/timestamp", server.address));
     let end = SystemTime::now() + Duration::from_secs(12);
     let files = company.signer("brief", |params| params.not_after = end.into());
@@ -107,7 +107,7 @@ fn timestamps_outlive_certificates_in_ocikit_and_notation() {
 fn notation_verifies_signing_authorities() {
     let Some(peers) = Peers::find(&["registry", "notation"]) else { return };
     let (bench, notation, registry) = (bench(), Notation::new(&peers), peers.distribution("registry"));
-    let [key, chain] = &Company::new(peers.path(""), "service").signer("one", |_| {});
+    let [key, chain] = &SigningCa::new(peers.path(""), "service").signer("one", |_| {});
     for (envelope, format) in ENVELOPES {
         let place = Place::new(&bench, &registry, &format!("service/{envelope}"));
         let line = ["sign", "--format", format, "--key", key, "--certificate-chain", chain, "--signing-authority"];
@@ -150,7 +150,7 @@ fn serve(folder: std::path::PathBuf) -> String {
 fn notation_and_ocikit_refuse_the_same_revoked_certificates() {
     let Some(peers) = Peers::find(&["registry", "notation"]) else { return };
     let (bench, notation, registry) = (bench(), Notation::new(&peers), peers.distribution("registry"));
-    let (company, folder) = (Company::new(peers.path(""), "lists"), peers.path("crl"));
+    let (company, folder) = (SigningCa::new(peers.path(""), "lists"), peers.path("crl"));
     fs::create_dir_all(&folder).unwrap();
     let url = serve(folder.clone());
     let now = SystemTime::now();
@@ -263,7 +263,7 @@ fn signing_plugins_work_with_notation_and_ocikit() {
     let registry = peers.distribution("registry");
     install(&notation);
     let bench = bench().with("NOTATION_CONFIG", &peers.path("notation").display().to_string());
-    let company = Company::new(peers.path(""), "plugged");
+    let company = SigningCa::new(peers.path(""), "plugged");
     // notation generates RSA keys; the key of `company` is of another kind.
     let rsa = [notation.path("localkeys/acme.key"), notation.path("localkeys/acme.crt")];
     for (store, [key, chain]) in [("plugged", company.signer("one", |_| {})), ("acme", rsa)] {
@@ -300,7 +300,7 @@ fn verification_plugins_work_with_notation_and_ocikit() {
     let registry = peers.distribution("registry");
     install(&notation);
     let bench = bench().with("NOTATION_CONFIG", &peers.path("notation").display().to_string());
-    let [key, chain] = &Company::new(peers.path(""), "asked").signer("one", |_| {});
+    let [key, chain] = &SigningCa::new(peers.path(""), "asked").signer("one", |_| {});
     for (version, is_old) in [("1.0.0", false), ("1.0.1", true)] {
         let place = Place::new(&bench, &registry, &format!("asked/{}", version.replace('.', "-")));
         let reference = format!("{}@{}", place.repository, place.digests[0]);

@@ -206,7 +206,7 @@ const fn large(name: &'static str, description: &'static str, codes: [i32; 3], m
 }
 
 /// Returns the valid archive that the hostile ones are variations of.
-pub fn whole_archive() -> Vec<u8> {
+pub fn valid_archive() -> Vec<u8> {
     Parts::image().tar()
 }
 

@@ -1,4 +1,4 @@
-//! Looking into layers and images.
+//! Files in layers and images.
 #![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
 
@@ -12,22 +12,22 @@ use ocikit_image::testing::{self, Shared, Tar};
 use ocikit_image::{Body, ByteRange, DiffId, Error, Image, Memory, Mismatch, Name, Result, Root, Source};
 use ocikit_spec::{Descriptor, Digest, MediaType};
 
-/// Memory that remembers which blobs it was asked for, and damages one.
+/// Memory that records which blobs are opened, and damages one of them.
 #[derive(Debug, Default)]
-struct Watched {
+struct RecordingMemory {
     memory: Memory,
     opened: Mutex<Vec<Digest>>,
     damaged: Mutex<Option<Digest>>,
 }
 
-impl std::fmt::Display for Watched {
+impl std::fmt::Display for RecordingMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("here")
     }
 }
 
 #[async_trait]
-impl Source for Watched {
+impl Source for RecordingMemory {
     async fn resolve(&self, name: &Name) -> Result<Descriptor> {
         self.memory.resolve(name).await
     }
@@ -53,8 +53,8 @@ impl Source for Watched {
     }
 }
 
-async fn image(compression: Compression, layers: &[Vec<u8>]) -> (Arc<Watched>, Image) {
-    let place = Arc::new(Watched::default());
+async fn image(compression: Compression, layers: &[Vec<u8>]) -> (Arc<RecordingMemory>, Image) {
+    let place = Arc::new(RecordingMemory::default());
     let descriptor = testing::image_of(&place.memory, &"linux/amd64".parse().unwrap(), compression, layers);
     let Root::Image(image) = Root::at(place.clone(), descriptor).await.unwrap() else { panic!("an image") };
     place.opened.lock().unwrap().clear();
@@ -87,7 +87,7 @@ async fn cat(image: &Image, path: &str) -> Result<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn a_layer_gives_entries_and_its_diff_id() {
+async fn layer_returns_its_entries_and_diff_id() {
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
         let layers = three_layers();
         let (_, image) = image(compression, &layers).await;
@@ -116,17 +116,17 @@ async fn layers_are_applied_in_order() {
 }
 
 #[tokio::test]
-async fn a_file_is_read_without_the_layers_below_it() {
+async fn file_is_read_without_lower_layers() {
     let (place, image) = image(Compression::Zstd, &three_layers()).await;
     let layers: Vec<_> = image.layers().map(|layer| layer.descriptor().digest).collect();
     for (path, bytes, read) in [
         ("/top", &b"last"[..], &[2][..]),
         ("etc/hosts", b"localhost", &[2, 1]),
-        // Found by way of a link of its own layer, which is read again.
+        // The link is in the same layer as its target, so the layer is read twice.
         ("conf/hosts", b"localhost", &[2, 1, 1]),
         ("conf/../conf/passwd", b"root", &[2, 1, 0]),
         ("etc/names", b"root", &[2, 1, 0, 0]),
-        // Too large to be kept while it is looked for.
+        // The file is too large to be kept in memory during the lookup.
         ("big", &[7; 6 << 20], &[2, 1, 0, 0]),
     ] {
         assert_eq!(cat(&image, path).await.unwrap(), bytes, "{path}");

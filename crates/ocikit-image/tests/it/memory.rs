@@ -1,4 +1,4 @@
-//! Memory is a place, and so passes the suite; and what is built on places is tried on it.
+//! `Memory` passes the conformance suite, and copies and edits work with it as source and target.
 #![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
 
@@ -30,7 +30,7 @@ async fn memory_conforms() {
     conformance(async || InMemory(Arc::default())).await;
 }
 
-/// An index of two images and an attestation about the first, as BuildKit makes it.
+/// Returns an index of two images and an attestation of the first, as BuildKit writes it.
 async fn attested() -> Root {
     let memory = Arc::new(Memory::new());
     let one = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10, 20]);
@@ -52,7 +52,7 @@ fn options(on: AnnotateOn, platforms: &[&str]) -> AnnotateOptions {
     }
 }
 
-/// Where the annotation is: on the index, on the entries, on the manifests.
+/// Returns whether the index, each of its entries, and each manifest have the annotation.
 async fn annotated(root: &Root) -> (bool, Vec<bool>, Vec<bool>) {
     let Root::Index(index) = root else { panic!("an index stays an index") };
     let mut entries = Vec::new();
@@ -95,9 +95,9 @@ async fn attestation_manifests_follow_their_subject() {
     let root = attested().await;
     let new = annotate(&root, &options(AnnotateOn::Manifests, &[])).await.unwrap();
     let (Root::Index(old), Root::Index(new)) = (&root, &new) else { panic!("an index stays an index") };
-    let about = &new.manifests()[2];
-    assert_eq!(about.digest, old.manifests()[2].digest, "the attestation itself is as it was");
-    assert_eq!(about.annotations.get("vnd.docker.reference.digest"), Some(&*new.manifests()[0].digest.to_string()));
+    let entry = &new.manifests()[2];
+    assert_eq!(entry.digest, old.manifests()[2].digest, "the attestation manifest does not change");
+    assert_eq!(entry.annotations.get("vnd.docker.reference.digest"), Some(&*new.manifests()[0].digest.to_string()));
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ impl Observer for Log {
 }
 
 #[tokio::test]
-async fn children_come_first_and_names_last() {
+async fn children_are_copied_before_parents_and_tags() {
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10, 10_000]);
     let config = 2; // position among what is planned: the config is named first
@@ -214,7 +214,7 @@ async fn imgpkg_8_moby_34216_foreign_layers_stay_only_where_they_can_be_fetched_
 }
 
 #[tokio::test]
-async fn kinds_are_told_apart() {
+async fn kinds_are_detected() {
     let root = attested().await;
     assert_eq!(Kind::of(&root), Kind::Index);
     let Root::Index(index) = &root else { panic!("an index") };
@@ -253,7 +253,7 @@ async fn several_roots_share_blobs() {
     let roots = [(one.clone(), named("one")), (two.clone(), named("two"))];
     let copied = copy_all(&roots, &there, &CopyOptions::default()).await.unwrap();
     assert_eq!(copied[0].blobs.len(), 4);
-    assert_eq!(copied[1].blobs.len(), 3, "layer, config and manifest that only the second has");
+    assert_eq!(copied[1].blobs.len(), 3, "layer, config and manifest that the first image lacks");
     for (tag, root) in [("one", &one), ("two", &two)] {
         let found = there.resolve(&ocikit_image::Name::Tag(tag.parse().unwrap())).await.unwrap();
         assert_eq!(found.digest, root.digest());
@@ -316,7 +316,7 @@ async fn extreme_sizes_and_jobs_are_handled() {
     }
 }
 
-/// A document again and again, as long as it may be, each time a little different.
+/// Returns copies of a document, padded with spaces to different lengths just below the limit of 4 MiB.
 async fn padded(memory: &Memory, document: &Descriptor, count: usize) -> Vec<Descriptor> {
     let bytes = memory.read(document).await.unwrap();
     let one = |padding: usize| {
@@ -348,13 +348,13 @@ async fn documents_of_an_index_are_bounded_in_memory() {
 async fn referrers_of_an_image_are_bounded_in_memory() {
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
-    let about = testing::referrer(&memory, &image, "application/vnd.x");
-    padded(&memory, &about, 9).await;
+    let referrer = testing::referrer(&memory, &image, "application/vnd.x");
+    padded(&memory, &referrer, 9).await;
     let root = Root::at(memory.clone(), image).await.unwrap();
     let options = CopyOptions { referrers: Referrers::All, ..CopyOptions::default() };
     let refused = copy(&root, &(Arc::new(Memory::new()) as Arc<dyn Sink>), &options).await;
     assert!(matches!(&refused, Err(Error::Unsupported { what, .. }) if what.contains("documents")), "{refused:?}");
-    // Nor are indexes below indexes, which are looked through for what something may be about.
+    // Nested indexes, which are searched for subjects of referrers, share the limit.
     let indexes = padded(&memory, &testing::index(&memory, &[]), 9).await;
     let root = Root::at(memory.clone(), testing::index(&memory, &indexes)).await.unwrap();
     let targets = [0, 1].map(|_| ocikit_image::Target { sink: Arc::new(Memory::new()), names: Vec::new() });

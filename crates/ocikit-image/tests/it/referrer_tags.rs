@@ -1,4 +1,4 @@
-//! Signatures at a target are never lost, whatever is copied over them.
+//! Copies keep the signatures of the target.
 #![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
 
@@ -13,7 +13,7 @@ use ocikit_spec::{Descriptor, Digest, Document, MediaType, Platform, Tag};
 
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
-/// An image, the same for every seed.
+/// Creates an image that depends only on the seed.
 fn image(memory: &Arc<Memory>, seed: u64) -> Descriptor {
     testing::image(memory, seed, &Platform::new("linux", "amd64"), &[100])
 }
@@ -26,7 +26,7 @@ fn named(tag: &Tag) -> Naming {
     Naming { tag: Some(tag.clone()), ..Naming::default() }
 }
 
-/// Puts a manifest as cosign writes it under a tag: one layer for each text, with a signature beside it.
+/// Stores a signature manifest of cosign under a tag, with one signed layer for each text.
 async fn put_signatures(memory: &Memory, tag: &Tag, texts: &[&str]) -> Digest {
     let layers: Vec<_> = texts
         .iter()
@@ -63,7 +63,7 @@ async fn put_signatures(memory: &Memory, tag: &Tag, texts: &[&str]) -> Digest {
     descriptor.digest
 }
 
-/// What is under a tag: the signatures, in order; every blob has to be there, and the config has to fit.
+/// Returns the texts of the signatures under a tag in order. Requires that all blobs exist and that the config matches.
 async fn signatures(place: &dyn Source, tag: &Tag) -> Vec<String> {
     let found = place.resolve(&Name::Tag(tag.clone())).await.unwrap();
     let Document::Manifest(manifest) = place.document(&found).await.unwrap() else { panic!("no manifest") };
@@ -83,7 +83,7 @@ fn all() -> CopyOptions {
     CopyOptions { referrers: Referrers::All, ..CopyOptions::default() }
 }
 
-/// A source and a target with the same image, and these signatures of it.
+/// Creates a source and a target with the same image and these signatures.
 async fn signed(ending: &str, from: &[&str], to: &[&str]) -> (Root, Arc<Memory>, Tag) {
     let (here, there) = (Arc::new(Memory::new()), Arc::new(Memory::new()));
     let descriptor = image(&here, 1);
@@ -116,10 +116,14 @@ async fn signatures_are_merged_with_those_of_the_target() {
             assert_eq!(signatures(&*there, &tag).await, expected, "{ending} {from:?} {to:?}");
             let after = there.resolve(&Name::Tag(tag.clone())).await.unwrap();
             if to == expected {
-                assert_eq!(before.unwrap().digest, after.digest, "nothing is written anew");
+                assert_eq!(before.unwrap().digest, after.digest, "the manifest is not rewritten");
             }
             copy(&root, &sink, &all()).await.unwrap();
-            assert_eq!(there.resolve(&Name::Tag(tag.clone())).await.unwrap().digest, after.digest, "stable");
+            assert_eq!(
+                there.resolve(&Name::Tag(tag.clone())).await.unwrap().digest,
+                after.digest,
+                "a second copy changes nothing"
+            );
         }
     }
 }
@@ -167,7 +171,7 @@ async fn target_keeps_its_sbom_and_the_result_reports_it() {
     let kept = &copied.kept[0];
     assert_eq!((&kept.tag, kept.there, kept.not_copied), (&tag, before, not_copied));
     assert_eq!(there.resolve(&Name::Tag(tag.clone())).await.unwrap().digest, before);
-    // A copy of the SBOM itself to that tag is an error instead.
+    // A copy of the SBOM itself to that tag is an error.
     let sbom = Root::open(root.source().clone(), &Name::Tag(tag.clone())).await.unwrap();
     let options = CopyOptions { names: vec![named(&tag)], ..CopyOptions::default() };
     assert!(matches!(copy(&sbom, &sink, &options).await, Err(Error::Exists { .. })));
@@ -186,7 +190,7 @@ async fn keep_tags_prevents_merging() {
         assert!(copy_to_each(&root, &targets, &options).await.all().is_err());
         assert_eq!(there.resolve(&Name::Tag(tag)).await.unwrap().digest, before);
     }
-    // What is the same, or has all of it, is no change.
+    // A target that already has all signatures does not change.
     for (from, to) in [(&["a"][..], &["a"][..]), (&["a"], &["b", "a"]), (&["a"], &[])] {
         let (root, there, tag) = signed(".sig", from, to).await;
         let sink: Arc<dyn Sink> = there.clone();
@@ -195,7 +199,7 @@ async fn keep_tags_prevents_merging() {
     }
 }
 
-/// Puts a list of referrers with an entry for each seed.
+/// Stores a list of referrers with an entry for each seed.
 async fn put_list(memory: &Arc<Memory>, tag: &Tag, seeds: &[u64]) {
     let entries: Vec<_> = seeds.iter().map(|seed| image(memory, *seed)).collect();
     let index = testing::index(memory, &entries);

@@ -1,4 +1,4 @@
-//! What validation finds, one lie at a time.
+//! Problems that validation finds, one at a time.
 #![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says where it fails by panicking")]
 
@@ -18,27 +18,27 @@ use ocikit_image::{
 use ocikit_spec::{Descriptor, Digest, Index, MediaType, Platform};
 use serde_json::{Value, json};
 
-/// Memory some of whose blobs are missing, or have other bytes.
+/// Memory in which some blobs are missing or have wrong bytes.
 #[derive(Debug, Default)]
-struct Lying {
+struct FaultyMemory {
     memory: Memory,
-    lies: Mutex<HashMap<Digest, Option<Bytes>>>,
+    replaced: Mutex<HashMap<Digest, Option<Bytes>>>,
 }
 
-impl fmt::Display for Lying {
+impl fmt::Display for FaultyMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("here")
     }
 }
 
 #[async_trait]
-impl Source for Lying {
+impl Source for FaultyMemory {
     async fn resolve(&self, name: &Name) -> Result<Descriptor> {
         self.memory.resolve(name).await
     }
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        let lie = self.lies.lock().unwrap().get(&descriptor.digest).cloned();
+        let lie = self.replaced.lock().unwrap().get(&descriptor.digest).cloned();
         match lie {
             Some(Some(bytes)) => Ok(bytes.into()),
             Some(None) => Err(Error::not_found(descriptor.digest, self)),
@@ -55,14 +55,14 @@ impl Source for Lying {
     }
 }
 
-/// An image in the making; every part can be made to lie.
-struct Made {
-    place: Arc<Lying>,
+/// Creates images and replaces parts of them.
+struct ImageBuilder {
+    place: Arc<FaultyMemory>,
 }
 
-impl Made {
-    fn new() -> Made {
-        Made { place: Arc::default() }
+impl ImageBuilder {
+    fn new() -> ImageBuilder {
+        ImageBuilder { place: Arc::default() }
     }
 
     fn put(&self, media_type: MediaType, bytes: impl Into<Bytes>) -> Descriptor {
@@ -72,11 +72,11 @@ impl Made {
         descriptor
     }
 
-    fn lie(&self, digest: Digest, bytes: Option<&'static [u8]>) {
-        self.place.lies.lock().unwrap().insert(digest, bytes.map(Bytes::from_static));
+    fn replace_blob(&self, digest: Digest, bytes: Option<&'static [u8]>) {
+        self.place.replaced.lock().unwrap().insert(digest, bytes.map(Bytes::from_static));
     }
 
-    /// Two layers, gzip and zstd, and the config that goes with them.
+    /// Creates a gzip layer, a zstd layer, and the matching config.
     fn parts(&self) -> (Vec<Descriptor>, Value) {
         let layer = |compression, media_type, content: &[u8]| {
             let mut encoder = Encoder::new(compression, Vec::new()).unwrap();
@@ -117,7 +117,7 @@ impl Made {
     }
 
     async fn problems(&self, scope: &Scope) -> Vec<String> {
-        told(&self.report(scope, ValidateOptions::default()).await)
+        summary(&self.report(scope, ValidateOptions::default()).await)
     }
 
     async fn report(&self, scope: &Scope, options: ValidateOptions) -> Report {
@@ -129,8 +129,8 @@ impl Made {
     }
 }
 
-/// Kind and place of each problem.
-fn told(report: &Report) -> Vec<String> {
+/// Returns kind and position of each problem.
+fn summary(report: &Report) -> Vec<String> {
     report.problems.iter().map(|problem| format!("{} at {}", problem.fault.as_str(), problem.place)).collect()
 }
 
@@ -138,99 +138,106 @@ const NONE: [&str; 0] = [];
 
 #[tokio::test]
 async fn valid_image_has_no_problems() {
-    assert_eq!(Made::new().image(|_, _| {}).await, NONE);
+    assert_eq!(ImageBuilder::new().image(|_, _| {}).await, NONE);
 }
 
 #[tokio::test]
 async fn every_inconsistency_of_an_image_is_found() {
-    let made = Made::new();
+    let builder = ImageBuilder::new();
     let zero = Digest::sha256_of(b"");
     assert_eq!(
-        made.image(|_, config| config["rootfs"]["diff_ids"][1] = json!(zero)).await,
+        builder.image(|_, config| config["rootfs"]["diff_ids"][1] = json!(zero)).await,
         ["diff-id at manifest > layers[1]"]
     );
     assert_eq!(
-        made.image(|_, config| config["rootfs"]["diff_ids"] = json!([zero])).await,
+        builder.image(|_, config| config["rootfs"]["diff_ids"] = json!([zero])).await,
         ["layer-count at manifest"],
-        "with one too few, the wrong one is unknown"
+        "with a wrong number of diff IDs, they are not compared"
     );
-    assert_eq!(made.image(|_, config| config["history"] = json!([{}])).await, ["history-count at manifest"]);
-    assert_eq!(made.image(|_, config| config["rootfs"] = json!(7)).await, ["senseless at manifest > config"]);
-    assert_eq!(made.image(|layers, _| layers[0].size += 1).await, ["size at manifest > layers[0]"]);
+    assert_eq!(builder.image(|_, config| config["history"] = json!([{}])).await, ["history-count at manifest"]);
+    assert_eq!(builder.image(|_, config| config["rootfs"] = json!(7)).await, ["senseless at manifest > config"]);
+    assert_eq!(builder.image(|layers, _| layers[0].size += 1).await, ["size at manifest > layers[0]"]);
     assert_eq!(
-        made.image(|layers, _| layers[0].media_type = MediaType::OCI_LAYER_ZSTD).await,
+        builder.image(|layers, _| layers[0].media_type = MediaType::OCI_LAYER_ZSTD).await,
         ["compression at manifest > layers[0]"]
     );
     assert_eq!(
-        made.image(|layers, _| layers[1].media_type = MediaType::DOCKER_LAYER_GZIP).await,
+        builder.image(|layers, _| layers[1].media_type = MediaType::DOCKER_LAYER_GZIP).await,
         ["media-type at manifest > layers[1]", "compression at manifest > layers[1]"]
     );
 }
 
 #[tokio::test]
-async fn missing_and_damaged_blobs_are_found_and_told_apart() {
-    let made = Made::new();
-    let (layers, config) = made.parts();
-    let manifest = made.manifest(&layers, &config);
+async fn missing_and_damaged_blobs_are_distinguished() {
+    let builder = ImageBuilder::new();
+    let (layers, config) = builder.parts();
+    let manifest = builder.manifest(&layers, &config);
     let config = Digest::sha256_of(config.to_string().as_bytes());
-    made.lie(layers[0].digest, None);
-    made.lie(config, None);
+    builder.replace_blob(layers[0].digest, None);
+    builder.replace_blob(config, None);
     let root = Scope::Root(Box::new(manifest.clone()));
-    assert_eq!(made.problems(&root).await, ["missing at manifest > config", "missing at manifest > layers[0]"]);
+    assert_eq!(builder.problems(&root).await, ["missing at manifest > config", "missing at manifest > layers[0]"]);
     let other = testing::random(9, layers[1].size as usize).leak();
-    made.lie(layers[1].digest, Some(other));
-    made.lie(layers[0].digest, Some(b"short"));
+    builder.replace_blob(layers[1].digest, Some(other));
+    builder.replace_blob(layers[0].digest, Some(b"short"));
     assert_eq!(
-        made.problems(&root).await,
+        builder.problems(&root).await,
         ["missing at manifest > config", "size at manifest > layers[0]", "digest at manifest > layers[1]"]
     );
     let other = testing::random(9, manifest.size as usize).leak();
-    made.lie(manifest.digest, Some(other));
-    assert_eq!(made.problems(&root).await, ["digest at manifest"], "what is damaged is not followed");
+    builder.replace_blob(manifest.digest, Some(other));
+    assert_eq!(
+        builder.problems(&root).await,
+        ["digest at manifest"],
+        "the children of a damaged manifest are not checked"
+    );
 }
 
 #[tokio::test]
 async fn undecodable_layer_is_reported() {
-    let made = Made::new();
-    let (layers, config) = made.parts();
-    let whole = made.place.open_unverified(&layers[0], ByteRange::ALL).await.unwrap().bytes().await.unwrap();
-    let cut = made.put(MediaType::OCI_LAYER_GZIP, whole.slice(..whole.len() / 2));
-    let manifest = made.manifest(&[cut, layers[1].clone()], &config);
-    assert_eq!(made.problems(&Scope::Root(Box::new(manifest.clone()))).await, ["undecodable at manifest > layers[0]"]);
+    let builder = ImageBuilder::new();
+    let (layers, config) = builder.parts();
+    let complete = builder.place.open_unverified(&layers[0], ByteRange::ALL).await.unwrap().bytes().await.unwrap();
+    let cut = builder.put(MediaType::OCI_LAYER_GZIP, complete.slice(..complete.len() / 2));
+    let manifest = builder.manifest(&[cut, layers[1].clone()], &config);
+    assert_eq!(
+        builder.problems(&Scope::Root(Box::new(manifest.clone()))).await,
+        ["undecodable at manifest > layers[0]"]
+    );
     let fast = ValidateOptions { depth: ValidateDepth::Digests, ..ValidateOptions::default() };
-    assert_eq!(told(&made.report(&Scope::Root(Box::new(manifest)), fast).await), NONE);
+    assert_eq!(summary(&builder.report(&Scope::Root(Box::new(manifest)), fast).await), NONE);
 }
 
 #[tokio::test]
 async fn decompression_stops_at_the_limit() {
-    let made = Made::new();
-    let (layers, config) = made.parts();
-    let manifest = made.manifest(&layers, &config);
+    let builder = ImageBuilder::new();
+    let (layers, config) = builder.parts();
+    let manifest = builder.manifest(&layers, &config);
     let options = ValidateOptions { max_inflated_bytes: Some(200_000), ..ValidateOptions::default() };
     assert_eq!(
-        told(&made.report(&Scope::Root(Box::new(manifest)), options).await),
+        summary(&builder.report(&Scope::Root(Box::new(manifest)), options).await),
         ["inflates at manifest > layers[0]"]
     );
 }
 
 #[tokio::test]
 async fn claims_of_index_entries_are_checked() {
-    let made = Made::new();
-    let (layers, config) = made.parts();
-    let mut image = made.manifest(&layers, &config);
+    let builder = ImageBuilder::new();
+    let (layers, config) = builder.parts();
+    let mut image = builder.manifest(&layers, &config);
     image.platform = Some(Platform::new("linux", "arm64"));
-    let mut attestation = made.document(&json!({
+    let mut attestation = builder.document(&json!({
         "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "artifactType": "application/vnd.x",
-        "config": made.put(MediaType::OCI_EMPTY, "{}"), "layers": [],
+        "config": builder.put(MediaType::OCI_EMPTY, "{}"), "layers": [],
     }));
     attestation.annotations.insert("vnd.docker.reference.type", "attestation-manifest");
-    attestation.annotations.insert("vnd.docker.reference.digest", Digest::sha256_of(b"nobody").to_string());
+    attestation.annotations.insert("vnd.docker.reference.digest", Digest::sha256_of(b"unknown").to_string());
     let gone = Descriptor::of(MediaType::OCI_MANIFEST, b"gone");
     let mut wrong = image.clone();
     wrong.media_type = MediaType::OCI_INDEX;
-    let index = testing::index(&made.place.memory, &[image, attestation, gone, wrong, layers[0].clone()]);
+    let index = testing::index(&builder.place.memory, &[image, attestation, gone, wrong, layers[0].clone()]);
     assert_eq!(
-        made.problems(&Scope::Root(Box::new(index))).await,
+        builder.problems(&Scope::Root(Box::new(index))).await,
         [
             "attestation at index > manifests[1]",
             "media-type at index > manifests[4]",
@@ -244,61 +251,61 @@ async fn claims_of_index_entries_are_checked() {
 
 #[tokio::test]
 async fn referrers_are_checked_and_their_subject_may_be_missing() {
-    let made = Made::new();
-    let (layers, config) = made.parts();
-    let manifest = made.manifest(&layers, &config);
-    let referrer = testing::referrer(&made.place.memory, &manifest, "application/vnd.x");
-    made.lie(referrer.digest, Some(testing::random(1, referrer.size as usize).leak()));
-    assert_eq!(made.problems(&Scope::Root(Box::new(manifest))).await, ["digest at manifest > referrers[0]"]);
+    let builder = ImageBuilder::new();
+    let (layers, config) = builder.parts();
+    let manifest = builder.manifest(&layers, &config);
+    let referrer = testing::referrer(&builder.place.memory, &manifest, "application/vnd.x");
+    builder.replace_blob(referrer.digest, Some(testing::random(1, referrer.size as usize).leak()));
+    assert_eq!(builder.problems(&Scope::Root(Box::new(manifest))).await, ["digest at manifest > referrers[0]"]);
     let gone = Descriptor::of(MediaType::OCI_MANIFEST, b"gone");
-    let about_nothing = testing::referrer(&made.place.memory, &gone, "application/vnd.x");
-    let report = made.report(&Scope::Root(Box::new(about_nothing)), ValidateOptions::default()).await;
-    assert_eq!(told(&report), ["subject at manifest"]);
+    let about_nothing = testing::referrer(&builder.place.memory, &gone, "application/vnd.x");
+    let report = builder.report(&Scope::Root(Box::new(about_nothing)), ValidateOptions::default()).await;
+    assert_eq!(summary(&report), ["subject at manifest"]);
     assert!(report.is_valid());
 }
 
 #[tokio::test]
 async fn unreferenced_blobs_are_reported_if_all_documents_are_known() {
-    let made = Made::new();
-    let (layers, config) = made.parts();
-    let manifest = made.manifest(&layers, &config);
-    let about = testing::referrer(&made.place.memory, &manifest, "application/vnd.x");
+    let builder = ImageBuilder::new();
+    let (layers, config) = builder.parts();
+    let manifest = builder.manifest(&layers, &config);
+    let about = testing::referrer(&builder.place.memory, &manifest, "application/vnd.x");
     let (config, lost) = (Digest::sha256_of(config.to_string().as_bytes()), Digest::sha256_of(b"lost"));
     let empty = Digest::sha256_of(b"{}");
     let mut blobs: Vec<_> = [config, lost, manifest.digest, about.digest, empty].map(|digest| (digest, 1)).to_vec();
     blobs.extend(layers.iter().map(|layer| (layer.digest, 1)));
-    // The artifact alone is listed, and leads to the image.
+    // Only the artifact is listed, and its subject is the image.
     let inventory = Inventory { roots: Index::of(&[about]), referrers: Vec::new(), blobs, problems: Vec::new() };
     let everything = Scope::Everything(inventory);
-    assert_eq!(made.problems(&everything).await, [format!("unreferenced at {}", lost.blob_path())]);
-    made.lie(manifest.digest, Some(testing::random(1, manifest.size as usize).leak()));
-    assert_eq!(made.problems(&everything).await, ["digest at index.json > manifests[0] > subject"]);
+    assert_eq!(builder.problems(&everything).await, [format!("unreferenced at {}", lost.blob_path())]);
+    builder.replace_blob(manifest.digest, Some(testing::random(1, manifest.size as usize).leak()));
+    assert_eq!(builder.problems(&everything).await, ["digest at index.json > manifests[0] > subject"]);
 }
 
 #[tokio::test]
 async fn nesting_is_bounded() {
-    let made = Made::new();
-    let (layers, config) = made.parts();
-    let mut root = made.manifest(&layers, &config);
+    let builder = ImageBuilder::new();
+    let (layers, config) = builder.parts();
+    let mut root = builder.manifest(&layers, &config);
     for _ in 0..40 {
-        root = testing::index(&made.place.memory, &[root]);
+        root = testing::index(&builder.place.memory, &[root]);
     }
-    let problems = made.problems(&Scope::Root(Box::new(root))).await;
+    let problems = builder.problems(&Scope::Root(Box::new(root))).await;
     assert!(matches!(&problems[..], [one] if one.starts_with("too-deep at index > manifests[0] >")), "{problems:?}");
 }
 
 #[tokio::test]
 async fn problems_beyond_the_limit_are_counted() {
-    let made = Made::new();
+    let builder = ImageBuilder::new();
     let gone: Vec<_> =
         (0..100_u32).map(|number| Descriptor::of(MediaType::OCI_MANIFEST, &number.to_le_bytes())).collect();
-    let index = testing::index(&made.place.memory, &gone);
+    let index = testing::index(&builder.place.memory, &gone);
     let options = ValidateOptions { max_problems: 10, ..ValidateOptions::default() };
-    let report = made.report_all(&Scope::Root(Box::new(index)), options).await;
+    let report = builder.report_all(&Scope::Root(Box::new(index)), options).await;
     assert_eq!((report.problems.len(), report.omitted, report.errors), (10, 90, 100));
 }
 
-impl Made {
+impl ImageBuilder {
     async fn report_all(&self, scope: &Scope, options: ValidateOptions) -> Report {
         let source: Arc<dyn Source> = self.place.clone();
         validate(&source, scope, &options).await.unwrap()
@@ -321,16 +328,16 @@ async fn progress_reports_every_byte_once() {
             }
         }
     }
-    let made = Made::new();
-    let (layers, config) = made.parts();
+    let builder = ImageBuilder::new();
+    let (layers, config) = builder.parts();
     // Both entries have the same layers.
     let mut other = config.clone();
     other["os"] = json!("plan9");
-    let manifests = [made.manifest(&layers, &config), made.manifest(&layers, &other)];
-    let index = testing::index(&made.place.memory, &manifests);
+    let manifests = [builder.manifest(&layers, &config), builder.manifest(&layers, &other)];
+    let index = testing::index(&builder.place.memory, &manifests);
     let watcher = Arc::new(Watcher::default());
     let options = ValidateOptions { observer: Some(watcher.clone()), jobs: 1, ..ValidateOptions::default() };
-    let report = made.report(&Scope::Root(Box::new(index)), options).await;
+    let report = builder.report(&Scope::Root(Box::new(index)), options).await;
     let bytes = layers.iter().map(|layer| layer.size).sum();
     assert_eq!(*watcher.0.lock().unwrap(), (bytes, bytes, 2, true));
     assert_eq!((report.documents, report.blobs), (5, 2));

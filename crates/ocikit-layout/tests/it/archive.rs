@@ -66,7 +66,7 @@ async fn the_same_images_give_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn docker_finds_the_image_for_its_platform() {
+async fn manifest_json_lists_the_image_of_the_selected_platform() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.tar");
     let options = TarOptions { docker: DockerList::For(Platform::new("linux", "arm64")), ..TarOptions::default() };
@@ -111,7 +111,7 @@ async fn pipe_is_streamed_to_the_sink() {
     assert_eq!(root.digest(), digest);
     let copied = copy(&root, &memory, &named("v1", 4)).await.unwrap();
     let large = copied.blobs.iter().find(|(blob, _)| blob.size == 3_000_000).unwrap();
-    assert_eq!(large.1, Put::Present, "it was there before the pipe had ended");
+    assert_eq!(large.1, Put::Present, "the blob was uploaded before the pipe ended");
     for (blob, _) in &copied.blobs {
         memory.read(blob).await.unwrap();
     }
@@ -128,7 +128,7 @@ async fn pipe_is_streamed_to_the_sink() {
     let blobs = TarIndex::read(&fs::File::open(&path).unwrap()).unwrap();
     let blobs =
         blobs.entries().iter().filter(|entry| entry.data.size > 0 || entry.name.as_ref().unwrap().len() > 60).count();
-    // And the three lists.
+    // The three list files.
     assert_eq!(blobs, copied.blobs.len() + 3);
 }
 
@@ -164,7 +164,7 @@ async fn truncated_pipe_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_sink_that_fails_ends_the_reading() {
+async fn failing_sink_stops_reading_the_pipe() {
     struct Endless {
         _alive: Arc<()>,
     }
@@ -232,10 +232,10 @@ async fn archive_is_annotated_in_place() {
         lengths.push(fs::metadata(&path).unwrap().len());
     }
     let after = fs::read(&path).unwrap();
-    assert_eq!(layer(&before), layer(&after), "no layer moved");
+    assert_eq!(layer(&before), layer(&after), "no layer was moved");
     assert!(lengths[29] <= lengths[4], "{lengths:?}");
     let same = annotate_in_place(&path, "value 29").await;
-    assert_eq!(after, fs::read(&path).unwrap(), "no change, no write");
+    assert_eq!(after, fs::read(&path).unwrap(), "an edit without a change writes nothing");
     // The inverse edit restores the original digest.
     let root = Root::open(open(&path).await.unwrap(), &Name::Digest(same)).await.unwrap();
     let back = AnnotateOptions { remove: vec!["k".to_owned()], on: AnnotateOn::All, ..AnnotateOptions::default() };
@@ -263,7 +263,7 @@ async fn layers_appended_by_another_program_stay() {
     let path = directory.path().join("a.tar");
     write(&path, TarOptions::default(), 4).await;
     annotate_in_place(&path, "one").await;
-    // A second image that was appended with `tar -r`: its layer and its index.json are after our documents.
+    // A second image that was appended with `tar -r`: its layer and its index.json follow the documents that ocikit wrote.
     let memory = Arc::new(Memory::new());
     let added = testing::image(&memory, 9, &Platform::new("linux", "s390x"), &[50_000]);
     let Root::Image(image) = Root::at(memory.clone(), added.clone()).await.unwrap() else { panic!("an image") };

@@ -97,7 +97,7 @@ async fn referrers_are_those_a_registry_lists() {
 }
 
 #[tokio::test]
-async fn the_only_image_is_found_where_there_is_one() {
+async fn only_image_is_selected_without_a_name() {
     for (name, only) in [
         ("buildkit-single/image.tar", true),
         ("buildkit-multi/image.tar", true),
@@ -196,7 +196,7 @@ async fn docker_archives_have_the_contents_that_other_programs_find() {
 }
 
 #[tokio::test]
-async fn an_archive_without_manifests_gets_the_same_ones_every_time() {
+async fn manifests_generated_for_an_archive_are_reproducible() {
     let path = testdata().join("docker-archive/docker20-tags.tar");
     let name = Name::Full("acme/pair:1".to_owned());
     let one = open(&path).await.unwrap().resolve(&name).await.unwrap();

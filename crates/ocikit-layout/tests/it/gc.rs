@@ -39,7 +39,7 @@ async fn image(seed: u64) -> Root {
     Root::at(memory, image).await.unwrap()
 }
 
-/// Creates each kind of place, with an image `1` that was replaced by another one and one that was annotated twice.
+/// Creates a layout whose tag `1` was moved to another image, and an archive whose image was annotated three times.
 async fn with_garbage(directory: &Path) -> [PathBuf; 2] {
     let (dir, tar) = (directory.join("layout"), directory.join("a.tar"));
     let sink: Arc<dyn Sink> = Arc::new(Dir::create(&dir).await.unwrap());
@@ -86,7 +86,7 @@ async fn unreferenced_blobs_are_removed() {
 }
 
 #[tokio::test]
-async fn an_archive_is_edited_after_as_before() {
+async fn archive_can_be_edited_after_gc() {
     let directory = tempfile::tempdir().unwrap();
     let [_, tar] = with_garbage(directory.path()).await;
     gc(&tar, &options()).await.unwrap();
@@ -189,7 +189,7 @@ async fn only_old_temporary_files_are_removed() {
 }
 
 #[tokio::test]
-async fn problems_of_the_place_itself_are_reported() {
+async fn problems_of_the_layout_itself_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let dir = directory.path().join("layout");
     fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
@@ -210,7 +210,7 @@ async fn problems_of_the_place_itself_are_reported() {
     }
 }
 
-/// `cosign save` lists the image but not its referrers; their referrers are needed too.
+/// `cosign save` lists the image but not its referrers. Referrers of referrers are kept too.
 #[tokio::test]
 async fn unlisted_referrers_are_kept_with_their_subjects() {
     let directory = tempfile::tempdir().unwrap();

@@ -12,12 +12,12 @@ use ocikit_image::{CopyOptions, Error, Event, Memory, Name, Naming, Observer, Ro
 use ocikit_layout::{Compression, Scratch, TarEdit, TarOptions, TarWriter, open_archive, receive};
 use ocikit_spec::{Digest, Platform};
 
-const FORMS: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Zstd];
+const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Zstd];
 
 #[derive(Debug, Default)]
-struct Heard(Mutex<Vec<String>>);
+struct UnpackedPlaces(Mutex<Vec<String>>);
 
-impl Observer for Heard {
+impl Observer for UnpackedPlaces {
     fn event(&self, event: Event<'_>) {
         if let Event::Unpacking { place } = event {
             self.0.lock().unwrap().push(place.to_owned());
@@ -30,9 +30,9 @@ fn testdata(name: &str) -> PathBuf {
 }
 
 /// Creates a scratch directory that shows whether files are left in it.
-fn scratch(directory: &Path) -> (Scratch, Arc<Heard>) {
-    let heard = Arc::new(Heard::default());
-    (Scratch { directory: Some(directory.to_owned()), observer: Some(heard.clone()) }, heard)
+fn scratch(directory: &Path) -> (Scratch, Arc<UnpackedPlaces>) {
+    let unpacked = Arc::new(UnpackedPlaces::default());
+    (Scratch { directory: Some(directory.to_owned()), observer: Some(unpacked.clone()) }, unpacked)
 }
 
 fn compressed(compression: Compression, bytes: &[u8]) -> Vec<u8> {
@@ -53,13 +53,13 @@ async fn compressed_archives_are_decompressed_for_reading() {
         let plain = fs::read(&name).unwrap();
         let expected = open_archive(&name, &Scratch::default()).await.unwrap();
         let expected = expected.resolve(&Name::Only).await.unwrap();
-        for compression in FORMS {
+        for compression in COMPRESSIONS {
             let path = directory.path().join("image.tar");
             fs::write(&path, compressed(compression, &plain)).unwrap();
-            let (scratch, heard) = scratch(temporary.path());
+            let (scratch, unpacked) = scratch(temporary.path());
             let source = open_archive(&path, &scratch).await.unwrap();
             assert_eq!(source.resolve(&Name::Only).await.unwrap(), expected, "{compression:?}");
-            assert_eq!(heard.0.lock().unwrap().len(), usize::from(compression != Compression::None));
+            assert_eq!(unpacked.0.lock().unwrap().len(), usize::from(compression != Compression::None));
             let root = Root::open(source, &Name::Only).await.unwrap();
             let there: Arc<dyn Sink> = Arc::new(Memory::new());
             copy(&root, &there, &CopyOptions::default()).await.unwrap();
@@ -79,12 +79,12 @@ async fn every_archive_can_be_read_from_a_pipe() {
         let plain = fs::read(testdata(name)).unwrap();
         let expected = open_archive(testdata(name), &Scratch::default()).await.unwrap();
         let expected = expected.resolve(&Name::Only).await.unwrap();
-        for compression in FORMS {
-            let (scratch, heard) = scratch(temporary.path());
+        for compression in COMPRESSIONS {
+            let (scratch, unpacked) = scratch(temporary.path());
             let there: Arc<dyn Sink> = Arc::new(Memory::new());
             let source =
                 receive("-", Cursor::new(compressed(compression, &plain)), &there, &scratch).await.unwrap().source;
-            assert_eq!(!heard.0.lock().unwrap().is_empty(), waits, "{name} {compression:?}");
+            assert_eq!(!unpacked.0.lock().unwrap().is_empty(), waits, "{name} {compression:?}");
             let root = Root::open(source, &Name::Only).await.unwrap();
             assert_eq!(*root.descriptor(), expected, "{name} {compression:?}");
             copy(&root, &there, &CopyOptions::default()).await.unwrap();
@@ -94,13 +94,13 @@ async fn every_archive_can_be_read_from_a_pipe() {
 }
 
 #[tokio::test]
-async fn archives_are_written_compressed_and_always_the_same() {
+async fn compressed_archives_are_reproducible() {
     let directory = tempfile::tempdir().unwrap();
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[3_000_000, 10, 0]);
     let root = Root::at(memory, image).await.unwrap();
     let mut plain = Vec::new();
-    for compression in FORMS {
+    for compression in COMPRESSIONS {
         let mut before = None;
         for jobs in [1, 8] {
             let path = directory.path().join("image.tar");
@@ -140,7 +140,7 @@ async fn rejects_files_that_are_no_archive() {
     let error = open_archive(&path, &Scratch::default()).await.unwrap_err();
     assert!(matches!(error, Error::Broken { .. }), "{error}");
 
-    // More zeros than any image has.
+    // A compression ratio that no image has.
     let mut encoder = Encoder::new(Compression::Zstd, File::create(&path).unwrap()).unwrap();
     for _ in 0..300 {
         encoder.write_all(&[0; 1 << 20]).unwrap();
@@ -157,7 +157,7 @@ async fn rejects_files_that_are_no_archive() {
 
 /// The archives of Bazel's rules_oci: blobs of a layout, one of them under a file name, and no layout.
 #[tokio::test]
-async fn docker_archives_whose_blobs_are_called_like_those_of_a_layout() {
+async fn docker_archives_with_blob_names_of_a_layout() {
     let layer = testing::Tar::new().file("etc/motd", b"hello").finish();
     let config = format!(
         r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,

@@ -32,7 +32,7 @@ fn is_anonymous(seen: &Seen) -> bool {
     seen.header("authorization").is_empty()
 }
 
-/// A registry that answers anonymous requests like this, and sends a challenge for `/v2/` only.
+/// Starts a registry that answers anonymous requests with this status, and sends a challenge for `/v2/` only.
 async fn without_challenge(answer: u16) -> Double {
     let double = Double::start().await;
     double.put_blob("a", &b"absent"[..]);
@@ -154,7 +154,7 @@ async fn challenge_decides_the_scope_of_a_token() {
 }
 
 #[tokio::test]
-async fn rules_oci_648_who_may_push_need_not_be_allowed_to_look() {
+async fn rules_oci_648_push_without_permission_to_read() {
     for refusal in [403, 401] {
         let double = Double::start().await;
         double.rule(move |seen| match seen.method.as_str() {
@@ -199,7 +199,7 @@ async fn small_documents_have_a_total_time_limit() {
         let error = outcome.unwrap_err();
         if line.starts_with("200") {
             assert_eq!(error.no_answer(), Some(NoAnswer::TimedOut));
-            assert!(accepted.recv().await.is_some() && accepted.try_recv().is_err(), "it would be as slow again");
+            assert!(accepted.recv().await.is_some() && accepted.try_recv().is_err(), "a retry would be as slow");
         } else {
             assert!(error.is_not_found());
         }
@@ -248,7 +248,7 @@ async fn response_headers_count_for_the_time_limit_of_a_document() {
 }
 
 #[tokio::test]
-async fn a_blob_that_is_read_into_memory_has_the_time_limit_of_a_document() {
+async fn blob_read_into_memory_has_the_time_limit_of_a_document() {
     let body: fn(&str) -> Vec<String> =
         |_| vec!["HTTP/1.1 200 OK\r\ncontent-length: 4000\r\n\r\n".to_owned(), " ".to_owned()];
     let (host, requests) = dripping(body).await;
@@ -277,7 +277,7 @@ async fn a_blob_that_is_read_into_memory_has_the_time_limit_of_a_document() {
 }
 
 #[tokio::test]
-async fn a_tls_option_keeps_credentials_from_plain_http_on_loopback() {
+async fn tls_option_keeps_credentials_from_plain_http_on_loopback() {
     let double = Double::start().await;
     double.rule(|seen| if is_anonymous(seen) { basic() } else { Action::Pass });
     let keychain = Arc::new(Fixed { registry: None, credential: Credential::password("user", "pass") });
@@ -336,7 +336,7 @@ async fn forbidden_referrers_are_not_an_empty_list() {
     let subject = Digest::sha256_of(b"x");
     let error = repository.referrers(&subject).await.unwrap_err();
     assert!(matches!(error, Error::Denied { .. }), "{error:?}");
-    // An index under the fallback tag is as good as the API.
+    // The fallback tag replaces the referrers API.
     let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
     let tag = subject.to_string().replace(':', "-");
     double.put_manifest("a", &tag, MediaType::OCI_INDEX.as_str(), index);
@@ -344,7 +344,7 @@ async fn forbidden_referrers_are_not_an_empty_list() {
 }
 
 #[tokio::test]
-async fn names_of_servers_are_resolved_before_a_proxy_is_used() {
+async fn host_names_are_resolved_before_a_proxy_is_used() {
     let proxy = Double::start().await;
     proxy.put_blob("a", &b"absent"[..]);
     proxy.script(

@@ -14,11 +14,11 @@ use ocikit_registry::{
 use ocikit_spec::{Descriptor, MediaType, Registry};
 
 use crate::double::{Action, Double, Seen, status};
-use crate::support::{Quick, failed, options, repository};
+use crate::support::{FakeClock, failed, options, repository};
 
 /// A token service on the registry's own port, and the access control of the registry.
 #[derive(Clone)]
-struct Door {
+struct TokenService {
     inner: Arc<Mutex<Inner>>,
     realm: String,
 }
@@ -37,15 +37,17 @@ struct Inner {
     expires_in: u64,
 }
 
-impl Door {
-    fn new(host: &str) -> Door {
+impl TokenService {
+    fn new(host: &str) -> TokenService {
         let inner = Inner { expires_in: 300, ..Inner::default() };
-        Door { inner: Arc::new(Mutex::new(inner)), realm: format!("http://{host}/token") }
+        TokenService { inner: Arc::new(Mutex::new(inner)), realm: format!("http://{host}/token") }
     }
 
-    fn keep(&self, double: &Double) {
-        let door = self.clone();
-        double.rule(move |seen| if seen.path == "/token" { door.grant(seen) } else { door.look(seen) });
+    fn install(&self, double: &Double) {
+        let token_service = self.clone();
+        double.rule(
+            move |seen| if seen.path == "/token" { token_service.grant(seen) } else { token_service.check(seen) },
+        );
     }
 
     fn change(&self, change: impl FnOnce(&mut Inner)) {
@@ -84,7 +86,7 @@ impl Door {
         Action::Reply(200, vec![], answer.to_string().into())
     }
 
-    fn look(&self, seen: &Seen) -> Action {
+    fn check(&self, seen: &Seen) -> Action {
         let inner = &mut *self.inner.lock().unwrap();
         let path = seen.path.strip_prefix("/v2/").unwrap();
         let repository = ["/blobs/", "/manifests/", "/tags/"].iter().find_map(|part| path.split_once(part)).unwrap().0;
@@ -112,11 +114,11 @@ impl Door {
     }
 }
 
-async fn guarded() -> (Double, Door) {
+async fn guarded() -> (Double, TokenService) {
     let double = Double::start().await;
-    let door = Door::new(&double.host());
-    door.keep(&double);
-    (double, door)
+    let token_service = TokenService::new(&double.host());
+    token_service.install(&double);
+    (double, token_service)
 }
 
 fn client(credential: Credential) -> Client {
@@ -141,8 +143,8 @@ fn tokens(log: &[String]) -> usize {
 
 #[tokio::test]
 async fn push_fetches_one_token() {
-    let (double, door) = guarded().await;
-    door.change(|inner| inner.secret = Some("user:pass".to_owned()));
+    let (double, token_service) = guarded().await;
+    token_service.change(|inner| inner.secret = Some("user:pass".to_owned()));
     let repository = repository(&user(), &double, "a");
     for seed in 0..4 {
         let (memory, descriptor) = blob(seed, 1000);
@@ -173,8 +175,8 @@ async fn concurrent_requests_share_one_token() {
 
 #[tokio::test]
 async fn identity_token_is_exchanged() {
-    let (double, door) = guarded().await;
-    door.change(|inner| inner.secret = Some("refresh&me=1".to_owned()));
+    let (double, token_service) = guarded().await;
+    token_service.change(|inner| inner.secret = Some("refresh&me=1".to_owned()));
     let repository = repository(&client(Credential::Identity("refresh&me=1".into())), &double, "a");
     assert!(!repository.has(&blob(1, 10).1).await.unwrap());
     let seen = double.seen();
@@ -186,12 +188,12 @@ async fn identity_token_is_exchanged() {
 
 #[tokio::test]
 async fn registry_token_is_sent_as_is() {
-    let (double, door) = guarded().await;
-    door.change(|inner| drop(inner.tokens.insert("given".to_owned(), vec!["repository:a:pull".to_owned()])));
+    let (double, token_service) = guarded().await;
+    token_service.change(|inner| drop(inner.tokens.insert("given".to_owned(), vec!["repository:a:pull".to_owned()])));
     let client = client(Credential::Bearer("given".into()));
     assert!(!repository(&client, &double, "a").has(&blob(1, 10).1).await.unwrap());
     let shown: Vec<_> = double.seen().iter().map(|seen| seen.header("authorization").to_owned()).collect();
-    assert_eq!(shown, ["", "Bearer given"], "not before the registry asks");
+    assert_eq!(shown, ["", "Bearer given"], "no token before the challenge");
     let refused = repository(&client, &double, "b").has(&blob(1, 10).1).await;
     assert!(matches!(refused, Err(Error::Denied { .. })));
     assert_eq!(double.log().len(), 1);
@@ -199,8 +201,8 @@ async fn registry_token_is_sent_as_is() {
 
 #[tokio::test]
 async fn tokens_are_renewed_when_expired_or_revoked() {
-    let (double, door) = guarded().await;
-    let clock = Arc::new(Quick::default());
+    let (double, token_service) = guarded().await;
+    let clock = Arc::new(FakeClock::default());
     let client = Client::new(ClientOptions { clock: clock.clone(), ..options() });
     let repository = repository(&client, &double, "a");
     let descriptor = blob(1, 10).1;
@@ -209,7 +211,7 @@ async fn tokens_are_renewed_when_expired_or_revoked() {
         repository.has(&descriptor).await.unwrap();
         assert_eq!(tokens(&double.log()), fetched, "after {passed} s");
     }
-    door.change(|inner| inner.revoked = inner.tokens.keys().cloned().collect());
+    token_service.change(|inner| inner.revoked = inner.tokens.keys().cloned().collect());
     repository.has(&descriptor).await.unwrap();
     assert_eq!(double.log().len(), 3);
 }
@@ -217,8 +219,8 @@ async fn tokens_are_renewed_when_expired_or_revoked() {
 #[tokio::test]
 async fn upload_survives_expired_token() {
     for length in [1000, 10_000_000] {
-        let (double, door) = guarded().await;
-        let revoking = door.clone();
+        let (double, token_service) = guarded().await;
+        let revoking = token_service.clone();
         double.rule(move |seen| {
             let first = seen.method == "POST";
             if first {
@@ -251,8 +253,8 @@ async fn mount_requests_the_scope_of_its_source() {
 
 #[tokio::test]
 async fn missing_scope_is_an_error_without_endless_retries() {
-    let (double, door) = guarded().await;
-    door.change(|inner| inner.withheld = Some("push"));
+    let (double, token_service) = guarded().await;
+    token_service.change(|inner| inner.withheld = Some("push"));
     let (memory, descriptor) = blob(1, 1000);
     let refused = repository(&user(), &double, "a").put(&descriptor, &memory).await;
     assert!(matches!(refused, Err(Error::Denied { .. })), "{refused:?}");
@@ -261,8 +263,8 @@ async fn missing_scope_is_an_error_without_endless_retries() {
 
 #[tokio::test]
 async fn wrong_credentials_are_sent_once() {
-    let (double, door) = guarded().await;
-    door.change(|inner| inner.secret = Some("user:other".to_owned()));
+    let (double, token_service) = guarded().await;
+    token_service.change(|inner| inner.secret = Some("user:other".to_owned()));
     let repository = repository(&user(), &double, "a");
     let descriptor = blob(1, 10).1;
     let error = failed(repository.has(&descriptor).await);
@@ -275,12 +277,12 @@ async fn wrong_credentials_are_sent_once() {
 
 #[tokio::test]
 async fn challenge_may_come_for_one_repository_only() {
-    let (double, door) = guarded().await;
+    let (double, token_service) = guarded().await;
     let open = Double::start().await;
-    let look = door.clone();
+    let access = token_service.clone();
     open.rule(move |seen| match seen.path.as_str() {
         path if path.starts_with("/v2/open/") || path == "/v2/" => Action::Pass,
-        _ => look.look(seen),
+        _ => access.check(seen),
     });
     let client = user();
     let descriptor = blob(1, 10).1;
@@ -327,8 +329,8 @@ async fn failing_token_service_is_retried() {
     let (double, _door) = guarded().await;
     let flaky = Double::start().await;
     flaky.script("GET /token", vec![status(503), status(429)]);
-    let door = Door::new(&flaky.host());
-    door.keep(&flaky);
+    let token_service = TokenService::new(&flaky.host());
+    token_service.install(&flaky);
     double.log();
     assert!(!repository(&user(), &flaky, "a").has(&blob(1, 10).1).await.unwrap());
     assert_eq!(tokens(&flaky.log()), 3);
@@ -354,7 +356,7 @@ impl Keychain for Counting {
 
 #[tokio::test]
 async fn keychain_is_asked_once_per_repository_and_failure_is_reported() {
-    let (double, door) = guarded().await;
+    let (double, token_service) = guarded().await;
     double.put_blob("a", testing::random(1, 10));
     let keychain = Arc::new(Counting::default());
     let client = Client::new(ClientOptions { keychain: keychain.clone(), ..options() });
@@ -365,13 +367,13 @@ async fn keychain_is_asked_once_per_repository_and_failure_is_reported() {
     assert_eq!(*keychain.asked.lock().unwrap(), ["a", "b"]);
     // Public repositories need no credential, so a failing keychain is a warning until a request is refused.
     let broken = Arc::new(Counting { broken: true, ..Counting::default() });
-    let told = Arc::new(Told::default());
-    let client = Client::new(ClientOptions { keychain: broken, observer: Some(told.clone()), ..options() });
+    let recorded = Arc::new(RecordedEvents::default());
+    let client = Client::new(ClientOptions { keychain: broken, observer: Some(recorded.clone()), ..options() });
     let repository = repository(&client, &double, "a");
     repository.read(&blob(1, 10).1).await.unwrap();
-    let warnings = told.0.lock().unwrap().matches("it is locked").count();
+    let warnings = recorded.0.lock().unwrap().matches("it is locked").count();
     assert_eq!(warnings, 1);
-    door.change(|inner| {
+    token_service.change(|inner| {
         inner.revoked = inner.tokens.keys().cloned().collect();
         inner.secret = Some("user:pass".to_owned());
     });
@@ -379,11 +381,11 @@ async fn keychain_is_asked_once_per_repository_and_failure_is_reported() {
     assert!(error.contains("who are you") && error.ends_with("it is locked"), "{error}");
 }
 
-/// Records the calls of an observer.
+/// An observer that records its calls as text.
 #[derive(Debug, Default)]
-struct Told(Mutex<String>);
+struct RecordedEvents(Mutex<String>);
 
-impl RequestObserver for Told {
+impl RequestObserver for RecordedEvents {
     fn request(&self, event: RequestEvent<'_>) {
         self.0.lock().unwrap().push_str(&format!("{event:?}\n"));
     }
@@ -398,15 +400,15 @@ async fn observer_sees_every_request_without_secrets() {
     for credential in
         [Credential::password("user", "pass-secret"), Credential::Identity(Secret::new("identity-secret"))]
     {
-        let (double, door) = guarded().await;
+        let (double, token_service) = guarded().await;
         let secret = match &credential {
             Credential::Identity(_) => "identity-secret",
             _ => "user:pass-secret",
         };
-        door.change(|inner| inner.secret = Some(secret.to_owned()));
-        let told = Arc::new(Told::default());
+        token_service.change(|inner| inner.secret = Some(secret.to_owned()));
+        let recorded = Arc::new(RecordedEvents::default());
         let keychain = Arc::new(Fixed { registry: None, credential });
-        let client = Client::new(ClientOptions { keychain, observer: Some(told.clone()), ..options() });
+        let client = Client::new(ClientOptions { keychain, observer: Some(recorded.clone()), ..options() });
         let (memory, descriptor) = blob(1, 1000);
         let repository = repository(&client, &double, "a");
         double.script("PUT /v2/a/blobs/uploads/", vec![Action::CutRequest(100)]);
@@ -414,13 +416,16 @@ async fn observer_sees_every_request_without_secrets() {
         let elsewhere = format!("http://{}/v2/a/blobs/{}?signature=address-secret", double.host(), descriptor.digest);
         double.script("GET /v2/a/blobs/", vec![Action::Reply(307, vec![("location", elsewhere)], Bytes::new())]);
         repository.open(&descriptor).await.unwrap().bytes().await.unwrap();
-        let told = told.0.lock().unwrap().clone();
-        let requests = told.lines().filter(|line| !line.contains("Retried")).count();
-        assert_eq!(requests, double.log().len(), "{told}");
-        assert!(told.contains("/token\"") && told.contains("Retried") && told.contains("Failed"), "{told}");
+        let recorded = recorded.0.lock().unwrap().clone();
+        let requests = recorded.lines().filter(|line| !line.contains("Retried")).count();
+        assert_eq!(requests, double.log().len(), "{recorded}");
+        assert!(
+            recorded.contains("/token\"") && recorded.contains("Retried") && recorded.contains("Failed"),
+            "{recorded}"
+        );
         let basic = base64::engine::general_purpose::STANDARD.encode("user:pass-secret");
         for secret in ["secret", "token-", "session-", "?", &basic] {
-            assert!(!told.contains(secret), "{secret}\n{told}");
+            assert!(!recorded.contains(secret), "{secret}\n{recorded}");
         }
     }
 }
@@ -432,8 +437,8 @@ async fn identity_token_is_not_sent_to_redirect_targets() {
         let location = format!("http://{}/token", elsewhere.host());
         let redirect = move || Action::Reply(status, vec![("location", location.clone())], Bytes::new());
         let front = Double::start().await;
-        let door = Door::new(&front.host());
-        front.rule(move |seen| if seen.path == "/token" { redirect() } else { door.look(seen) });
+        let token_service = TokenService::new(&front.host());
+        front.rule(move |seen| if seen.path == "/token" { redirect() } else { token_service.check(seen) });
         let repository = repository(&client(Credential::Identity("refresh-secret".into())), &front, "a");
         let refused = repository.has(&blob(1, 10).1).await;
         assert!(elsewhere.seen().is_empty(), "{status}: {refused:?}");
@@ -443,11 +448,11 @@ async fn identity_token_is_not_sent_to_redirect_targets() {
 
 #[tokio::test]
 async fn revoked_token_is_replaced_once() {
-    let (double, door) = guarded().await;
+    let (double, token_service) = guarded().await;
     let repository = repository(&user(), &double, "a");
     let descriptor = blob(1, 10).1;
     repository.has(&descriptor).await.unwrap();
-    door.change(|inner| inner.revoked.push("token-1".to_owned()));
+    token_service.change(|inner| inner.revoked.push("token-1".to_owned()));
     double.log();
     let found = futures::future::join_all((0..20).map(|_| repository.has(&descriptor))).await;
     assert!(found.into_iter().all(|found| !found.unwrap()));

@@ -7,7 +7,7 @@ use ocikit_image::{Result, Sink, Source};
 use ocikit_registry::Client;
 use ocikit_spec::Repository;
 
-use crate::double::{Double, Manners};
+use crate::double::{Behaviour, Double};
 
 /// A new repository in a registry, opened by a new client each time.
 struct Fresh {
@@ -34,7 +34,7 @@ impl Place for Fresh {
 async fn a_registry_conforms() {
     for referrers in [true, false] {
         conformance(async || {
-            let double = Double::with(Manners { referrers, ..Manners::default() }).await;
+            let double = Double::with(Behaviour { referrers, ..Behaviour::default() }).await;
             let repository = format!("{}/a/b", double.host()).parse().unwrap();
             Fresh { repository, _double: Some(Arc::new(double)) }
         })

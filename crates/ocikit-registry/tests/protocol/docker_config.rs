@@ -232,7 +232,7 @@ async fn podman_7563_files_are_asked_in_order() {
         configuration_directory: Some(home.path("config")),
         run_directory: Some(home.path("run/containers/1000")),
         docker_config: Some(home.path("docker")),
-        home: Some(home.path("nobody")),
+        home: Some(home.path("empty")),
     };
     for (position, file) in files.iter().enumerate().rev() {
         fs::create_dir_all(home.path(file).parent().unwrap()).unwrap();

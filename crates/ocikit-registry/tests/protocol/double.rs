@@ -82,7 +82,7 @@ type Rule = Box<dyn FnMut(&Seen) -> Action + Send>;
 
 /// Variations in the behaviour of the registry.
 #[derive(Debug, Clone)]
-pub(crate) struct Manners {
+pub(crate) struct Behaviour {
     pub(crate) referrers: bool,
     pub(crate) mount: bool,
     pub(crate) ranges: bool,
@@ -91,9 +91,9 @@ pub(crate) struct Manners {
     pub(crate) page: usize,
 }
 
-impl Default for Manners {
-    fn default() -> Manners {
-        Manners { referrers: true, mount: true, ranges: true, patch_status: 202, min_chunk: None, page: usize::MAX }
+impl Default for Behaviour {
+    fn default() -> Behaviour {
+        Behaviour { referrers: true, mount: true, ranges: true, patch_status: 202, min_chunk: None, page: usize::MAX }
     }
 }
 
@@ -108,7 +108,7 @@ struct Contents {
 
 struct Inner {
     address: SocketAddr,
-    manners: Mutex<Manners>,
+    behaviour: Mutex<Behaviour>,
     contents: Mutex<Contents>,
     log: Mutex<Vec<Seen>>,
     rules: Mutex<Vec<Rule>>,
@@ -128,16 +128,16 @@ impl Drop for Double {
 
 impl Double {
     pub(crate) async fn start() -> Double {
-        Double::with(Manners::default()).await
+        Double::with(Behaviour::default()).await
     }
 
-    pub(crate) async fn with(manners: Manners) -> Double {
-        Double::run(manners, None).await
+    pub(crate) async fn with(behaviour: Behaviour) -> Double {
+        Double::run(behaviour, None).await
     }
 
     /// Starts a registry that speaks TLS.
     pub(crate) async fn secure(tls: ServerConfig) -> Double {
-        Double::run(Manners::default(), Some(TlsAcceptor::from(Arc::new(tls)))).await
+        Double::run(Behaviour::default(), Some(TlsAcceptor::from(Arc::new(tls)))).await
     }
 
     /// Starts a plain HTTP registry at the address of another one, which is dropped.
@@ -146,21 +146,21 @@ impl Double {
         drop(other);
         loop {
             if let Ok(listener) = TcpListener::bind(address).await {
-                return Double::listen(listener, Manners::default(), None);
+                return Double::listen(listener, Behaviour::default(), None);
             }
             tokio::task::yield_now().await;
         }
     }
 
-    async fn run(manners: Manners, tls: Option<TlsAcceptor>) -> Double {
+    async fn run(behaviour: Behaviour, tls: Option<TlsAcceptor>) -> Double {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Double::listen(listener, manners, tls)
+        Double::listen(listener, behaviour, tls)
     }
 
-    fn listen(listener: TcpListener, manners: Manners, tls: Option<TlsAcceptor>) -> Double {
+    fn listen(listener: TcpListener, behaviour: Behaviour, tls: Option<TlsAcceptor>) -> Double {
         let inner = Arc::new(Inner {
             address: listener.local_addr().unwrap(),
-            manners: Mutex::new(manners),
+            behaviour: Mutex::new(behaviour),
             contents: Mutex::default(),
             log: Mutex::default(),
             rules: Mutex::default(),
@@ -206,8 +206,8 @@ impl Double {
         );
     }
 
-    pub(crate) fn manners(&self, change: impl FnOnce(&mut Manners)) {
-        change(&mut lock(&self.inner.manners));
+    pub(crate) fn behaviour(&self, change: impl FnOnce(&mut Behaviour)) {
+        change(&mut lock(&self.inner.behaviour));
     }
 
     /// Returns the log lines of the requests so far, and clears the log.
@@ -467,7 +467,7 @@ fn page(inner: &Inner, seen: &Seen, name: &str, mut items: Vec<String>) -> Reply
     if let Some(last) = seen.parameter("last") {
         items.retain(|item| *item > last);
     }
-    let size = lock(&inner.manners).page;
+    let size = lock(&inner.behaviour).page;
     let mut headers = Vec::new();
     if items.len() > size {
         items.truncate(size);
@@ -478,10 +478,10 @@ fn page(inner: &Inner, seen: &Seen, name: &str, mut items: Vec<String>) -> Reply
 }
 
 fn serve_upload(inner: &Inner, seen: &Seen, repository: &str, session: &str, body: Bytes) -> Reply {
-    let manners = lock(&inner.manners).clone();
+    let behaviour = lock(&inner.behaviour).clone();
     let contents = &mut *lock(&inner.contents);
     if seen.method == Method::POST {
-        if let (Some(digest), Some(from), true) = (seen.parameter("mount"), seen.parameter("from"), manners.mount) {
+        if let (Some(digest), Some(from), true) = (seen.parameter("mount"), seen.parameter("from"), behaviour.mount) {
             let digest: Digest = digest.parse().unwrap();
             if let Some(bytes) = contents.blobs.get(&(from, digest)).cloned() {
                 contents.blobs.insert((repository.to_owned(), digest), bytes);
@@ -492,7 +492,7 @@ fn serve_upload(inner: &Inner, seen: &Seen, repository: &str, session: &str, bod
         let session = format!("session-{}", contents.next);
         contents.uploads.insert(session.clone(), BytesMut::new());
         let mut headers = vec![("location", format!("/v2/{repository}/blobs/uploads/{session}?state=x"))];
-        headers.extend(manners.min_chunk.map(|size| ("oci-chunk-min-length", size.to_string())));
+        headers.extend(behaviour.min_chunk.map(|size| ("oci-chunk-min-length", size.to_string())));
         return reply(202, &headers, "");
     }
     let Some(upload) = contents.uploads.get_mut(session) else { return error(404, "BLOB_UPLOAD_UNKNOWN") };
@@ -510,7 +510,7 @@ fn serve_upload(inner: &Inner, seen: &Seen, repository: &str, session: &str, bod
                 return reply(416, &[location, range(upload.len())], "");
             }
             upload.extend_from_slice(&body);
-            reply(manners.patch_status, &[location, range(upload.len())], "")
+            reply(behaviour.patch_status, &[location, range(upload.len())], "")
         }
         Method::PUT => {
             upload.extend_from_slice(&body);
@@ -530,7 +530,7 @@ fn serve_upload(inner: &Inner, seen: &Seen, repository: &str, session: &str, bod
 
 fn serve_blob(inner: &Inner, seen: &Seen, repository: &str, digest: &str) -> Reply {
     let Ok(digest) = digest.parse::<Digest>() else { return error(400, "DIGEST_INVALID") };
-    let ranges = lock(&inner.manners).ranges;
+    let ranges = lock(&inner.behaviour).ranges;
     let contents = &mut *lock(&inner.contents);
     let key = (repository.to_owned(), digest);
     let Some(bytes) = contents.blobs.get(&key).cloned() else { return error(404, "BLOB_UNKNOWN") };
@@ -559,7 +559,7 @@ fn serve_blob(inner: &Inner, seen: &Seen, repository: &str, digest: &str) -> Rep
 }
 
 fn serve_manifest(inner: &Inner, seen: &Seen, repository: &str, reference: &str, body: Bytes) -> Reply {
-    let referrers = lock(&inner.manners).referrers;
+    let referrers = lock(&inner.behaviour).referrers;
     let contents = &mut *lock(&inner.contents);
     let tagged = (repository.to_owned(), reference.to_owned());
     let digest = reference.parse().ok().or_else(|| contents.tags.get(&tagged).copied());
@@ -603,7 +603,7 @@ fn serve_manifest(inner: &Inner, seen: &Seen, repository: &str, reference: &str,
 }
 
 fn serve_referrers(inner: &Inner, seen: &Seen, repository: &str, subject: &str) -> Reply {
-    if !lock(&inner.manners).referrers {
+    if !lock(&inner.behaviour).referrers {
         return error(404, "NOT_FOUND");
     }
     let contents = lock(&inner.contents);
@@ -630,7 +630,7 @@ fn serve_referrers(inner: &Inner, seen: &Seen, repository: &str, subject: &str) 
         headers.push(("oci-filters-applied", "artifactType".to_owned()));
     }
     let skip: usize = seen.parameter("skip").and_then(|skip| skip.parse().ok()).unwrap_or_default();
-    let size = lock(&inner.manners).page;
+    let size = lock(&inner.behaviour).page;
     if found.len() - skip > size {
         headers.push(("link", format!(r#"<{}?skip={}>; rel="next""#, seen.path, skip + size)));
     }

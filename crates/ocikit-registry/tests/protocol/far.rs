@@ -1,4 +1,4 @@
-//! Behaviour at a long round-trip time.
+//! Requests to a registry with a long round-trip time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::double::{Action, Double, Manners};
-use crate::support::{Quick, client, repository};
+use crate::double::{Action, Behaviour, Double};
+use crate::support::{FakeClock, client, repository};
 
-/// A client and a registry whose every answer takes 50 ms by the client's clock.
-async fn far(manners: Manners) -> (Client, Double) {
-    let (clock, double) = (Arc::new(Quick::default()), Double::with(manners).await);
+/// Starts a registry whose responses take 50 ms on the clock of the client.
+async fn far(behaviour: Behaviour) -> (Client, Double) {
+    let (clock, double) = (Arc::new(FakeClock::default()), Double::with(behaviour).await);
     let passing = clock.clone();
     double.rule(move |_| {
         passing.pass(Duration::from_millis(50));
@@ -25,7 +25,7 @@ async fn far(manners: Manners) -> (Client, Double) {
     (Client::new(ClientOptions { clock, ..ClientOptions::default() }), double)
 }
 
-/// Puts blobs one after the other, announced as by a copy.
+/// Uploads blobs one after the other, announced to the sink like in a copy.
 async fn put_all(client: &Client, double: &Double, lengths: &[usize]) -> Vec<Put> {
     let (memory, to) = (Memory::new(), repository(client, double, "a"));
     let blobs: Vec<_> = lengths.iter().map(|length| memory.insert(testing::random(7, *length))).collect();
@@ -51,7 +51,7 @@ fn count(log: &[String], line: &str) -> usize {
 
 #[tokio::test]
 async fn upload_starts_before_the_check_has_ended() {
-    let (client, double) = far(Manners::default()).await;
+    let (client, double) = far(Behaviour::default()).await;
     double.put_blob("a", testing::random(7, 2000));
     double.put_blob("a", testing::random(7, 3000));
     let puts = put_all(&client, &double, &[1000, 2000, 3000, 4000]).await;
@@ -67,7 +67,7 @@ async fn upload_starts_before_the_check_has_ended() {
 
 #[tokio::test]
 async fn unneeded_upload_is_cancelled() {
-    let (client, double) = far(Manners { mount: false, ..Manners::default() }).await;
+    let (client, double) = far(Behaviour { mount: false, ..Behaviour::default() }).await;
     double.put_blob("a", testing::random(7, 2000));
     double.put_blob("a", testing::random(7, 3000));
     let puts = put_all(&client, &double, &[1000, 2000, 3000, 4000]).await;
@@ -85,7 +85,7 @@ async fn unneeded_upload_is_cancelled() {
 #[tokio::test]
 async fn referrers_api_and_fallback_tag_are_requested_concurrently() {
     for referrers in [true, false] {
-        let (client, double) = far(Manners { referrers, ..Manners::default() }).await;
+        let (client, double) = far(Behaviour { referrers, ..Behaviour::default() }).await;
         let from = repository(&client, &double, "a");
         assert!(from.head(&Name::Digest(Digest::sha256_of(b"nothing"))).await.unwrap().is_none());
         let subject = double.put_manifest("a", "v1", "application/vnd.oci.image.index.v1+json", "{}");

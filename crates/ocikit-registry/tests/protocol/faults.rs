@@ -1,4 +1,4 @@
-//! Disturbs a transfer in every possible way, one at a time.
+//! Pushes and pulls with one injected fault at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,9 +9,9 @@ use ocikit_registry::{Client, ClientOptions, Error, NoAnswer, Timeouts};
 use ocikit_spec::{Descriptor, MediaType, Platform};
 
 use crate::double::{Action, Double, status};
-use crate::support::{Quick, client, failed, options, repository};
+use crate::support::{FakeClock, client, failed, options, repository};
 
-/// An index of two images that share a layer.
+/// Creates an index of two images that share a layer.
 async fn source() -> Root {
     let memory = Arc::new(Memory::new());
     let one = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10, 300_000]);
@@ -30,7 +30,7 @@ async fn round_trip(double: &Double) -> Result<usize, Error> {
     let root = source().await;
     let to: Arc<dyn Sink> = Arc::new(repository(&client(), double, "a"));
     copy(&root, &to, &named()).await?;
-    assert_eq!(double.tag("a", "v1"), Some(root.digest()), "a tag leads to what was pushed");
+    assert_eq!(double.tag("a", "v1"), Some(root.digest()), "the tag names the pushed index");
     let from = Arc::new(repository(&client(), double, "a"));
     let pulled = Root::open(from, &Name::Tag("v1".parse().unwrap())).await?;
     let there = Arc::new(Memory::new());
@@ -42,7 +42,7 @@ async fn round_trip(double: &Double) -> Result<usize, Error> {
     Ok(double.log().len())
 }
 
-/// Disturbs the request with this number.
+/// Injects a fault at the request with this number.
 fn disturb(double: &Double, number: usize, action: impl Fn() -> Action + Send + 'static) -> Arc<AtomicUsize> {
     let count = Arc::new(AtomicUsize::new(0));
     let counting = count.clone();
@@ -68,8 +68,8 @@ async fn one_fault_at_any_request_is_survived() {
             let double = Double::start().await;
             disturb(&double, number, action);
             let taken = round_trip(&double).await;
-            let taken =
-                taken.unwrap_or_else(|error| panic!("kind {kind} at {number}: {}", crate::support::whole(&error)));
+            let taken = taken
+                .unwrap_or_else(|error| panic!("kind {kind} at {number}: {}", crate::support::with_causes(&error)));
             assert!(taken <= requests + 4, "kind {kind} at {number}: {taken} for {requests}");
         }
     }
@@ -105,7 +105,7 @@ async fn permanent_faults_fail_and_leave_no_tag() {
 #[tokio::test]
 async fn retry_after_is_respected() {
     let double = Double::start().await;
-    let clock = Arc::new(Quick::default());
+    let clock = Arc::new(FakeClock::default());
     let client = Client::new(ClientOptions { clock: clock.clone(), ..options() });
     let (memory, descriptor) = blob(1000);
     for method in ["HEAD", "POST", "PUT"] {
@@ -120,7 +120,7 @@ async fn retry_after_is_respected() {
     let far = || Action::Reply(429, vec![("retry-after", "3600".to_owned())], bytes::Bytes::new());
     double.rule(move |_| far());
     failed(repository(&client, &double, "a").has(&descriptor).await);
-    assert_eq!(clock.slept().len(), 3, "an hour is too much to ask");
+    assert_eq!(clock.slept().len(), 3, "a delay of one hour is not waited for");
 }
 
 #[tokio::test]
@@ -149,9 +149,9 @@ async fn stalled_download_is_resumed() {
 
 #[tokio::test]
 async fn refused_connection_fails_within_a_second() {
-    // A port on which nothing listens any more.
+    // A port on which no server listens.
     let host = Double::start().await.host();
-    let clock = Arc::new(Quick::default());
+    let clock = Arc::new(FakeClock::default());
     let client = Client::new(ClientOptions { clock: clock.clone(), ..options() });
     let repository = client.repository(format!("{host}/a").parse().unwrap()).unwrap();
     let absent = Descriptor::of(MediaType::OCI_LAYER, b"absent");
@@ -162,7 +162,10 @@ async fn refused_connection_fails_within_a_second() {
         assert_eq!(failed::<()>(Err(error)), format!("cannot connect to {host}/a: connection refused"));
     }
     assert_eq!(clock.slept().len(), 20 * 2);
-    assert!(clock.slept().iter().sum::<Duration>() < Duration::from_secs(20), "a second for each of them");
+    assert!(
+        clock.slept().iter().sum::<Duration>() < Duration::from_secs(20),
+        "the client gives up after one second per request"
+    );
     let missing = client.repository("registry.invalid/a".parse().unwrap()).unwrap().has(&absent).await.unwrap_err();
     assert_eq!(missing.no_answer(), Some(NoAnswer::NameResolution));
 }

@@ -115,7 +115,7 @@ async fn certificates_are_verified_by_default() {
     double.log();
     let error = failed(repository(&double, secure(TlsSettings::default())).has(&absent()).await);
     assert!(error.contains("certificate"), "{error}");
-    assert_eq!(double.log().len(), 0, "and nothing is tried twice");
+    assert_eq!(double.log().len(), 0, "the request is not retried");
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn client_certificate_is_presented_on_request() {
     assert!(!repository(&double, secure(shown)).has(&absent()).await.unwrap());
     failed(repository(&double, secure(authority.trusted())).has(&absent()).await);
 
-    // The same from a directory, which also implies that this loopback registry speaks TLS.
+    // A certificate directory also implies that this loopback registry speaks TLS.
     for file in ["ca.crt", "client.cert", "client.key"] {
         let text = std::fs::read_to_string(authority.path(file)).unwrap();
         authority.write(&format!("certs.d/{}/{file}", double.host()), &text);
@@ -423,7 +423,7 @@ async fn registry_completes_an_interrupted_mirror_download() {
         let seen = registry.seen();
         assert!(!seen[0].header("range").is_empty(), "{seen:?}");
         let sent: usize = seen.iter().filter(|seen| seen.header("range").starts_with("bytes=0-")).count();
-        assert_eq!(sent, 0, "what the mirror gave is not asked for again");
+        assert_eq!(sent, 0, "bytes that the mirror sent are not requested again");
     }
 }
 
@@ -456,7 +456,7 @@ async fn loopback_registry_with_tls_is_upgraded() {
         } else {
             let error = outcome.unwrap_err();
             assert_eq!(error.no_answer(), Some(NoAnswer::UntrustedCertificate), "{error:?}");
-            assert!(double.log().iter().all(|line| line == "HEAD /"), "nothing but whether it speaks TLS");
+            assert!(double.log().iter().all(|line| line == "HEAD /"), "the only request checks for TLS");
         }
     }
 }

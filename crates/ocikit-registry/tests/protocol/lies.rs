@@ -15,7 +15,7 @@ use crate::support::{client, failed, repository};
 
 const PAGE: &str = "<!DOCTYPE html><html><title>Sign in</title></html>";
 
-/// Another image than the requested one.
+/// The manifest of an image that was not requested.
 const OTHER: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#;
 
 /// An index of two images, with all their blobs and manifests.
@@ -166,7 +166,7 @@ proptest! {
             tell(&double, &lies);
             let to: Arc<dyn Sink> = Arc::new(repository(&client(), &double, "a"));
             if copy(&root, &to, &named("v1")).await.is_ok() {
-                assert!(holds(&double, &parts), "not all of it is there");
+                assert!(holds(&double, &parts), "the target is incomplete");
                 assert_eq!(double.tag("a", "v1"), Some(root.digest()));
             }
         });
@@ -332,7 +332,7 @@ fn entry(listed: &Descriptor, extra: &str) -> String {
 /// An unreadable list must not be replaced by one that lacks its entries.
 #[tokio::test]
 async fn unreadable_fallback_tag_is_not_overwritten() {
-    let double = Double::with(crate::double::Manners { referrers: false, ..Default::default() }).await;
+    let double = Double::with(crate::double::Behaviour { referrers: false, ..Default::default() }).await;
     let memory = Arc::new(Memory::new());
     let subject = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
     let referrer = testing::referrer(&memory, &subject, "application/x");

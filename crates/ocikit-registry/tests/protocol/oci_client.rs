@@ -10,7 +10,7 @@ use ocikit_image::{CopyOptions, Error, Memory, Name, Naming, Result, Root, Sink,
 use ocikit_registry::oci_client::ClientRepository;
 use ocikit_spec::Platform;
 
-use crate::double::{Double, Manners, status};
+use crate::double::{Behaviour, Double, status};
 use crate::support::client;
 
 struct Fresh {
@@ -22,7 +22,7 @@ struct Fresh {
 fn place(double: &Double, path: &str, monolithic: bool) -> ClientRepository {
     let config =
         ClientConfig { protocol: ClientProtocol::Http, use_monolithic_push: monolithic, ..ClientConfig::default() };
-    // A program with such a client has chosen its TLS provider. A second call fails, which does not matter.
+    // oci-client needs an installed TLS provider. The error of a second installation is ignored.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let client = Client::try_from(config).unwrap();
     ClientRepository::new(client, RegistryAuth::Anonymous, format!("{}/{path}", double.host()).parse().unwrap())
@@ -52,7 +52,7 @@ impl Place for Fresh {
 async fn repository_with_oci_client_conforms() {
     for (monolithic, referrers) in [(true, true), (false, true), (true, false)] {
         conformance(async || {
-            let double = Arc::new(Double::with(Manners { referrers, ..Manners::default() }).await);
+            let double = Arc::new(Double::with(Behaviour { referrers, ..Behaviour::default() }).await);
             Fresh { double, monolithic, referrers }
         })
         .await;

@@ -8,7 +8,7 @@ use ocikit_registry::{ListOptions, NoAnswer};
 use ocikit_spec::{Descriptor, MediaType};
 
 use crate::double::{Action, Double, status};
-use crate::support::{client, failed, repository, whole};
+use crate::support::{client, failed, repository, with_causes};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -106,7 +106,7 @@ async fn endless_manifest_is_an_error() {
 async fn interrupted_download_is_resumed() {
     for ranges in [true, false] {
         let double = Double::start().await;
-        double.manners(|manners| manners.ranges = ranges);
+        double.behaviour(|behaviour| behaviour.ranges = ranges);
         let descriptor = blob(&double, 1_000_000);
         double.script("GET", vec![Action::CutResponse(300_000), status(503), Action::CutResponse(500_000)]);
         let bytes = repository(&client(), &double, "a").read(&descriptor).await.unwrap();
@@ -122,7 +122,7 @@ async fn interrupted_download_is_resumed() {
 async fn ranges_work_without_support_by_the_registry() {
     for ranges in [true, false] {
         let double = Double::start().await;
-        double.manners(|manners| manners.ranges = ranges);
+        double.behaviour(|behaviour| behaviour.ranges = ranges);
         let descriptor = blob(&double, 500_000);
         let source = repository(&client(), &double, "a");
         for (offset, length) in [(0, None), (0, Some(10)), (100_000, Some(300_000)), (499_999, None), (500_000, None)] {
@@ -220,7 +220,7 @@ async fn redirect_to_a_link_local_address_is_refused() {
     });
     let error = repository(&client(), &double, "a").read(&descriptor).await.unwrap_err();
     assert_eq!(error.no_answer(), Some(NoAnswer::OutOfReach));
-    assert!(whole(&error).contains("169.254.169.254"), "{error}");
+    assert!(with_causes(&error).contains("169.254.169.254"), "{error}");
 }
 
 #[tokio::test]
@@ -237,21 +237,21 @@ async fn dropped_body_ends_the_request() {
 #[tokio::test]
 async fn all_pages_of_tags_are_read() {
     let double = Double::start().await;
-    double.manners(|manners| manners.page = 2);
+    double.behaviour(|behaviour| behaviour.page = 2);
     for tag in ["a", "b", "c", "d", "e"] {
         manifest(&double, tag);
     }
     let tags = repository(&client(), &double, "a").tags().await.unwrap();
     assert_eq!(tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d", "e"]);
     assert_eq!(double.log().len(), 3);
-    let error = repository(&client(), &double, "nobody").tags().await.unwrap_err();
+    let error = repository(&client(), &double, "missing").tags().await.unwrap_err();
     assert!(error.is_not_found());
 }
 
 #[tokio::test]
 async fn limited_list_reads_only_needed_pages() {
     let double = Double::start().await;
-    double.manners(|manners| manners.page = 2);
+    double.behaviour(|behaviour| behaviour.page = 2);
     for tag in ["a", "b", "c", "d", "e"] {
         manifest(&double, tag);
     }
@@ -345,7 +345,7 @@ fn parallel(slow: u64) -> ocikit_registry::Client {
 async fn large_blob_in_ranges_survives_faults() {
     for (ranges, slow) in [(true, u64::MAX), (true, 0), (false, u64::MAX)] {
         let double = Double::start().await;
-        double.manners(|manners| manners.ranges = ranges);
+        double.behaviour(|behaviour| behaviour.ranges = ranges);
         let descriptor = blob(&double, 510_001);
         let mut count = 0;
         double.rule(move |_| {
@@ -375,12 +375,12 @@ async fn ranges_are_used_only_for_slow_connections() {
         assert!(requests.contains(&made), "{made}");
     }
     // one request if the registry does not support ranges
-    double.manners(|manners| manners.ranges = false);
+    double.behaviour(|behaviour| behaviour.ranges = false);
     let source = repository(&parallel(u64::MAX), &double, "a");
     source.read(&descriptor).await.unwrap();
     assert_eq!(double.log().len(), 1);
     // Only one blob at a time is downloaded in ranges.
-    double.manners(|manners| manners.ranges = true);
+    double.behaviour(|behaviour| behaviour.ranges = true);
     let first = source.open(&descriptor).await.unwrap();
     double.log();
     source.read(&descriptor).await.unwrap();

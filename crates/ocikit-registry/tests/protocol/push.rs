@@ -69,7 +69,7 @@ async fn new_image_takes_three_requests_per_blob_and_manifest() {
 }
 
 #[tokio::test]
-async fn what_is_there_takes_one_request_for_each_tag() {
+async fn existing_image_takes_one_request_per_tag() {
     let double = Double::start().await;
     let root = image(&[10]).await;
     push(&root, &repository(&client(), &double, "a"), &["v1", "v2"]).await.unwrap();
@@ -86,7 +86,7 @@ async fn what_is_there_takes_one_request_for_each_tag() {
 }
 
 #[tokio::test]
-async fn an_index_is_sent_once_and_once_for_each_of_its_names() {
+async fn index_is_uploaded_once_and_once_per_tag() {
     let double = Double::start().await;
     let memory = Arc::new(Memory::new());
     let one = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
@@ -103,7 +103,7 @@ async fn an_index_is_sent_once_and_once_for_each_of_its_names() {
 }
 
 #[tokio::test]
-async fn what_a_registry_does_not_give_back_gets_no_name() {
+async fn unreadable_manifest_gets_no_tag() {
     let root = image(&[10]).await;
     let other = Digest::sha256_of(b"other");
     let by_digest = format!("/v2/a/manifests/{}", root.digest());
@@ -176,14 +176,14 @@ async fn blob_is_mounted_from_an_earlier_target() {
     assert_eq!(repository(&other, &double, "three").put(&descriptor, &one).await.unwrap(), Put::Mounted);
     assert_eq!(three.put(&descriptor, &three).await.unwrap(), Put::Present);
     // if mounts are refused, the session of the answer is used
-    double.manners(|manners| manners.mount = false);
+    double.behaviour(|behaviour| behaviour.mount = false);
     double.log();
     assert_eq!(repository(&client, &double, "four").put(&descriptor, &memory).await.unwrap(), Put::Copied);
     assert_eq!(double.log(), ["POST /v2/four/blobs/uploads/", "PUT /v2/four/blobs/uploads/session-2"]);
 }
 
 #[tokio::test]
-async fn the_empty_blob_is_a_blob() {
+async fn empty_blob_is_uploaded() {
     let double = Double::start().await;
     assert_eq!(put(&double, "a", 1, 0).await.unwrap(), Put::Copied);
 }
@@ -204,7 +204,7 @@ async fn interrupted_upload_is_resumed() {
 }
 
 #[tokio::test]
-async fn an_upload_survives_every_passing_status() {
+async fn upload_survives_every_transient_status() {
     for code in [408, 425, 429, 500, 502, 503, 504] {
         let double = Double::start().await;
         for line in ["HEAD", "POST", "PUT"] {
@@ -216,7 +216,7 @@ async fn an_upload_survives_every_passing_status() {
 }
 
 #[tokio::test]
-async fn a_success_whose_answer_was_lost_is_noticed() {
+async fn completed_upload_with_a_lost_response_is_detected() {
     let double = Double::start().await;
     double.script("PUT /v2/a/blobs", vec![Action::Swallow]);
     put(&double, "a", 1, 100_000).await.unwrap();
@@ -234,7 +234,7 @@ async fn permanently_failing_registry_is_an_error() {
 }
 
 #[tokio::test]
-async fn locations_of_every_form_are_followed() {
+async fn absolute_and_relative_upload_locations_are_followed() {
     for location in ["", "relative", "absolute", "query"] {
         let double = Double::start().await;
         let host = double.host();
@@ -262,10 +262,10 @@ async fn locations_of_every_form_are_followed() {
 }
 
 #[tokio::test]
-async fn chunks_are_sent_where_the_whole_is_too_much() {
+async fn blob_above_the_request_limit_is_uploaded_in_chunks() {
     for patch_status in [201, 202] {
         let double = Double::start().await;
-        double.manners(|manners| (manners.patch_status, manners.min_chunk) = (patch_status, Some(3_000_000)));
+        double.behaviour(|behaviour| (behaviour.patch_status, behaviour.min_chunk) = (patch_status, Some(3_000_000)));
         double.rule(|seen| {
             let long = seen.header("content-length").parse::<u64>().is_ok_and(|length| length > 4_000_000);
             if seen.method == "PUT" && long { status(413) } else { Action::Pass }
@@ -275,7 +275,7 @@ async fn chunks_are_sent_where_the_whole_is_too_much() {
 }
 
 #[tokio::test]
-async fn a_session_on_another_host_gets_no_credentials() {
+async fn upload_session_on_another_host_gets_no_credentials() {
     let (double, elsewhere) = (Double::start().await, Double::start().await);
     let there = elsewhere.host();
     double.rule(|seen| {
@@ -336,7 +336,11 @@ async fn next_process_resumes_an_upload() {
     let ranges: Vec<_> =
         seen.iter().map(|seen| seen.header("content-range")).filter(|range| !range.is_empty()).collect();
     assert_eq!(ranges, ["1500000-1999999"]);
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "what is complete is forgotten");
+    assert_eq!(
+        std::fs::read_dir(directory.path()).unwrap().count(),
+        0,
+        "the journal has no entry of a completed upload"
+    );
 }
 
 #[tokio::test]
@@ -398,14 +402,14 @@ async fn wait_for(double: &Double, line: &str) {
 }
 
 #[tokio::test]
-async fn the_session_of_a_dropped_upload_is_cancelled() {
+async fn session_of_a_dropped_upload_is_cancelled() {
     let double = Double::start().await;
     drop_while_sending(&double, &repository(&client(), &double, "a")).await;
     wait_for(&double, "DELETE /v2/a/blobs/uploads/session-1").await;
 }
 
 #[tokio::test]
-async fn the_session_of_an_upload_that_is_given_up_is_cancelled() {
+async fn session_of_a_failed_upload_is_cancelled() {
     let double = Double::start().await;
     let (memory, descriptor) = blob(1, 1_000_000);
     double.script("PUT /v2/a/blobs/uploads/", vec![status(400)]);
@@ -504,9 +508,9 @@ async fn concurrent_copies_keep_their_own_roots() {
 async fn probe_finds_capabilities_and_cleans_up() {
     for able in [true, false] {
         let double = Double::start().await;
-        double.manners(|manners| {
-            (manners.referrers, manners.mount, manners.ranges) = (able, able, able);
-            (manners.patch_status, manners.min_chunk) = if able { (202, None) } else { (201, Some(5)) };
+        double.behaviour(|behaviour| {
+            (behaviour.referrers, behaviour.mount, behaviour.ranges) = (able, able, able);
+            (behaviour.patch_status, behaviour.min_chunk) = if able { (202, None) } else { (201, Some(5)) };
         });
         let scratch = format!("{}/scratch", double.host()).parse().unwrap();
         let found = client().probe(&scratch).await.unwrap();

@@ -37,7 +37,7 @@ const TYPES: [&str; 3] = ["application/vnd.a", "application/vnd.b", "application
 async fn referrers_are_listed_by_api_or_fallback_tag() {
     for api in [true, false] {
         let double = Double::start().await;
-        double.manners(|manners| (manners.referrers, manners.page) = (api, 2));
+        double.behaviour(|behaviour| (behaviour.referrers, behaviour.page) = (api, 2));
         let repository = repository(&client(), &double, "a");
         let (memory, image, about) = subject(&repository, &TYPES).await;
         for about in &about {
@@ -59,7 +59,7 @@ async fn referrers_are_listed_by_api_or_fallback_tag() {
 #[tokio::test]
 async fn missing_referrers_api_is_requested_once() {
     let double = Double::start().await;
-    double.manners(|manners| manners.referrers = false);
+    double.behaviour(|behaviour| behaviour.referrers = false);
     let repository = repository(&client(), &double, "a");
     for _ in 0..3 {
         repository.referrers(&Digest::sha256_of(b"x")).await.unwrap();
@@ -78,7 +78,7 @@ async fn invalid_answers_mean_no_referrers_api() {
         || Action::Reply(200, vec![], r#"{"errors":[]}"#.into()),
     ] {
         let double = Double::start().await;
-        double.manners(|manners| manners.referrers = false);
+        double.behaviour(|behaviour| behaviour.referrers = false);
         double.rule(move |seen| if seen.path.contains("/referrers/") { action() } else { Action::Pass });
         let repository = repository(&client(), &double, "a");
         let (memory, image, about) = subject(&repository, &TYPES[..1]).await;
@@ -94,7 +94,7 @@ async fn invalid_answers_mean_no_referrers_api() {
 #[tokio::test]
 async fn fallback_tag_of_the_image_itself_is_no_list() {
     let double = Double::start().await;
-    double.manners(|manners| manners.referrers = false);
+    double.behaviour(|behaviour| behaviour.referrers = false);
     let repository = repository(&client(), &double, "a");
     let (_, image, _) = subject(&repository, &[]).await;
     let bytes = double.manifest("a", &image.digest).unwrap();
@@ -130,7 +130,7 @@ async fn filters_that_the_registry_ignores_are_applied_here() {
 #[tokio::test]
 async fn concurrent_writers_lose_no_referrer() {
     let double = Double::start().await;
-    double.manners(|manners| manners.referrers = false);
+    double.behaviour(|behaviour| behaviour.referrers = false);
     let types: Vec<_> = (0..12).map(|number| format!("application/vnd.{number}")).collect();
     let types: Vec<_> = types.iter().map(String::as_str).collect();
     let one = repository(&client(), &double, "a");
@@ -142,7 +142,7 @@ async fn concurrent_writers_lose_no_referrer() {
 #[tokio::test]
 async fn overwritten_entry_is_written_again() {
     let double = Double::start().await;
-    double.manners(|manners| manners.referrers = false);
+    double.behaviour(|behaviour| behaviour.referrers = false);
     let repository = repository(&client(), &double, "a");
     let (memory, image, about) = subject(&repository, &TYPES).await;
     let tag = image.digest.to_string().replace(':', "-");
@@ -216,7 +216,7 @@ async fn forbidden_referrers_of_one_repository_do_not_affect_others() {
 #[tokio::test]
 async fn unlisted_referrer_is_listed_by_the_next_put() {
     let double = Double::start().await;
-    double.manners(|manners| manners.referrers = false);
+    double.behaviour(|behaviour| behaviour.referrers = false);
     let (memory, image, about) = subject(&repository(&client(), &double, "a"), &TYPES[..1]).await;
     double.script("PUT /v2/a/manifests/sha256-", vec![status(403)]);
     failed(push(&repository(&client(), &double, "a"), &memory, &about[0]).await);
@@ -251,7 +251,7 @@ async fn too_many_referrers_are_an_error() {
 #[tokio::test]
 async fn oras_go_1396_an_index_is_not_the_list_of_its_own_referrers() {
     let double = Double::start().await;
-    double.manners(|manners| manners.referrers = false);
+    double.behaviour(|behaviour| behaviour.referrers = false);
     let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":2}]}"#;
     let subject = Digest::sha256_of(index.as_bytes());
     // GitLab resolves the fallback tag to the image with that digest (oras-project/oras-go#1396).

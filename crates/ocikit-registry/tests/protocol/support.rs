@@ -10,11 +10,11 @@ use crate::double::Double;
 
 /// A clock without real delays: `sleep` advances it.
 #[derive(Debug, Default)]
-pub(crate) struct Quick {
+pub(crate) struct FakeClock {
     slept: Mutex<Vec<Duration>>,
 }
 
-impl Quick {
+impl FakeClock {
     /// The total of all delays so far.
     pub(crate) fn slept(&self) -> Vec<Duration> {
         self.slept.lock().unwrap().clone()
@@ -25,7 +25,7 @@ impl Quick {
     }
 }
 
-impl Clock for Quick {
+impl Clock for FakeClock {
     fn now(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.slept().iter().sum::<Duration>()
     }
@@ -42,7 +42,7 @@ impl Clock for Quick {
 
 /// Options with a clock without real delays.
 pub(crate) fn options() -> ClientOptions {
-    ClientOptions { clock: Arc::new(Quick::default()), ..ClientOptions::default() }
+    ClientOptions { clock: Arc::new(FakeClock::default()), ..ClientOptions::default() }
 }
 
 pub(crate) fn client() -> Client {
@@ -54,11 +54,11 @@ pub(crate) fn repository(client: &Client, double: &Double, path: &str) -> Remote
 }
 
 /// Returns an error and its causes on one line.
-pub(crate) fn whole(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 pub(crate) fn failed<T: fmt::Debug>(result: Result<T, ocikit_registry::Error>) -> String {
-    whole(&result.unwrap_err())
+    with_causes(&result.unwrap_err())
 }

@@ -93,7 +93,7 @@ async fn challenge_leads_to_a_token() {
     assert_eq!(plain.status, 401);
     assert_eq!(plain.header("www-authenticate"), format!(r#"Bearer realm="{realm}",service="ocikit-server""#));
     let asked = http.send("POST /v2/a/b/blobs/uploads/", &basic("alice", "a"), "").await;
-    assert_eq!(asked.status, 401, "a token is wanted, not a password");
+    assert_eq!(asked.status, 401, "a token is required, not a password");
     assert_eq!(
         asked.header("www-authenticate"),
         format!(r#"Bearer realm="{realm}",service="ocikit-server",scope="repository:a/b:pull,push""#)
@@ -140,7 +140,7 @@ async fn anonymous_token_for_public_repositories() {
     let answer = token(&http, "", "scope=repository:public/x:pull,push%20repository:private/x:pull").await;
     assert_eq!(answer["scope"], "repository:public/x:pull");
     assert_eq!(http.send("GET /v2/public/x/tags/list", &bearer(&answer), "").await.status, 404);
-    assert_eq!(http.status("GET /v2/public/x/tags/list").await, 401, "a token is wanted even so");
+    assert_eq!(http.status("GET /v2/public/x/tags/list").await, 401, "anonymous access requires a token too");
 }
 
 #[tokio::test]
@@ -229,14 +229,18 @@ async fn mount_requires_read_access_to_its_source() {
     assert!(http.send(&mount, "", "").await.header("www-authenticate").contains(scopes));
     let narrow = bearer(&token(&http, &basic("bob", "b"), "scope=repository:bob/x:pull,push").await);
     let answer = http.send(&mount, &narrow, "").await;
-    assert_eq!(answer.status, 401, "the client can do better");
+    assert_eq!(answer.status, 401, "the client can request a token with the missing scope");
     assert!(answer.header("www-authenticate").contains(scopes));
 
     let both = "scope=repository:bob/x:pull,push&scope=repository:secret:pull";
     let shrunk = bearer(&token(&http, &basic("bob", "b"), both).await);
-    assert_eq!(http.send(&mount, &shrunk, "").await.status, 202, "it did what it could, and may not");
+    assert_eq!(
+        http.send(&mount, &shrunk, "").await.status,
+        202,
+        "without access to the source, the mount starts an upload"
+    );
     let anonymous = format!("POST /v2/bob/x/blobs/uploads/?mount={digest}");
-    assert_eq!(http.send(&anonymous, &shrunk, "").await.status, 202, "nor may it by the back door");
+    assert_eq!(http.send(&anonymous, &shrunk, "").await.status, 202, "a mount without `from` needs read access too");
     let alice = bearer(&token(&http, &basic("alice", "a"), both).await);
     assert_eq!(http.send(&mount, &alice, "").await.status, 201);
     running.shutdown().await;

@@ -19,13 +19,17 @@ async fn existing_and_missing_blobs() {
         assert_eq!(answer.body, if method == "GET" { &b"hello"[..] } else { b"" });
         assert_eq!(http.status(&format!("{method} /v2/a/b/blobs/{absent}")).await, 404);
         assert_eq!(http.status(&format!("{method} /v2/a/b/blobs/sha256:x")).await, 400);
-        assert_eq!(http.status(&format!("{method} /v2/a/c/blobs/{digest}")).await, 404, "it is another repository's");
+        assert_eq!(
+            http.status(&format!("{method} /v2/a/c/blobs/{digest}")).await,
+            404,
+            "the blob is in another repository"
+        );
     }
     assert_eq!(http.get(&format!("/v2/a/b/blobs/{absent}")).await.code(), "BLOB_UNKNOWN");
 }
 
 #[tokio::test]
-async fn the_empty_blob_is_a_blob() {
+async fn empty_blob_is_served() {
     let (_running, http) = start().await;
     let digest = http.push("a", b"").await;
     let answer = http.get(&format!("/v2/a/blobs/{digest}")).await;

@@ -53,7 +53,7 @@ async fn fault_replaces_the_response() {
     let odd = running.faults().add(Fault::on("HEAD /v2/**", Action::Answer(Reply::status(9999))));
     assert_eq!(http.status(&format!("HEAD {blob}")).await, 500);
     odd.remove();
-    assert_eq!(running.requests().len(), 7, "made up answers are counted too");
+    assert_eq!(running.requests().len(), 7, "responses of faults are logged too");
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn connection_is_cut_at_the_requested_point() {
         fault.remove();
     }
     running.faults().add(Fault::on("GET /v2/**", Action::Cut(Point::AnswerBody(6))));
-    assert_eq!(pull(&running, &blob).await, (HELLO.to_vec(), true), "a blob that ends before is whole");
+    assert_eq!(pull(&running, &blob).await, (HELLO.to_vec(), true), "a blob that is shorter than the cut is complete");
 }
 
 #[tokio::test]
@@ -253,7 +253,7 @@ async fn forms_of_location() {
     assert_eq!(http.send(&format!("PATCH {path}"), "", HELLO).await.code(), "BLOB_UPLOAD_INVALID");
     assert_eq!(http.send(&format!("PATCH {location}"), "", HELLO).await.header("location"), location);
     fault.remove();
-    assert_eq!(http.status(&format!("PUT {path}?digest={digest}")).await, 400, "it needs the query to its end");
+    assert_eq!(http.status(&format!("PUT {path}?digest={digest}")).await, 400, "the query of the location is required");
     assert_eq!(http.status(&format!("PUT {location}&digest={digest}")).await, 201);
 }
 

@@ -153,7 +153,7 @@ async fn connections_are_limited() {
     assert_eq!(status(&mut second).await, "HTTP/1.1 404");
 }
 
-/// Returns the exchanges that are over.
+/// Records completed exchanges.
 #[derive(Debug, Default)]
 struct Ended(Mutex<Vec<Exchange>>);
 
@@ -177,7 +177,7 @@ async fn idle_connection_is_closed() {
     let digest = http.push("a", &large).await;
     let head = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let mut stream = send(&running, &head).await;
-    // The exchange is over although the client has read nothing.
+    // The exchange is completed although the client has read nothing.
     let is_over = || ended.0.lock().unwrap().iter().any(|exchange| exchange.is("GET /v2/a/blobs/*"));
     while !is_over() {
         tokio::time::sleep(SHORT).await;

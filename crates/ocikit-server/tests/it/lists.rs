@@ -91,7 +91,11 @@ async fn referrers_are_listed_filtered_and_in_pages() {
     assert_eq!(one["artifactType"], "application/one");
     for digest in &digests[2..] {
         let plain = listed.iter().find(|listed| listed["digest"] == **digest).unwrap();
-        assert_eq!(plain["artifactType"], MediaType::OCI_CONFIG.as_str(), "the type of the config takes its place");
+        assert_eq!(
+            plain["artifactType"],
+            MediaType::OCI_CONFIG.as_str(),
+            "without an artifact type, the media type of the config is used"
+        );
     }
 
     let filtered = http.get(&format!("{path}?artifactType=application%2Ftwo")).await;

@@ -24,7 +24,7 @@ async fn a_manifest_has_tags_and_a_digest() {
         let answer = http.get(&format!("/v2/a/b/manifests/{reference}")).await;
         assert_eq!((answer.status, answer.code().as_str()), (404, "MANIFEST_UNKNOWN"), "{reference}");
     }
-    assert_eq!(http.status(&format!("HEAD /v2/a/b/blobs/{digest}")).await, 404, "a manifest is no blob");
+    assert_eq!(http.status(&format!("HEAD /v2/a/b/blobs/{digest}")).await, 404, "a manifest is not a blob");
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn tag_is_moved() {
     let two = http.push_image("a", "v1", "two").await;
     assert_eq!(http.get("/v2/a/manifests/v1").await.body, two.as_bytes());
     let path = format!("/v2/a/manifests/{}", Digest::sha256_of(one.as_bytes()));
-    assert_eq!(http.get(&path).await.body, one.as_bytes(), "what had the tag before is still there");
+    assert_eq!(http.get(&path).await.body, one.as_bytes(), "the previous manifest still exists");
 }
 
 #[tokio::test]

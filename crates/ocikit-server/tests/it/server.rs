@@ -158,7 +158,7 @@ async fn expect_100_continue_is_answered_before_the_body() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 404", "there is no use in sending it");
+    assert_eq!(&answer, b"HTTP/1.1 404", "the request is refused before the body is sent");
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn http2_is_supported() {
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let mut frame = [0; 9];
     stream.read_exact(&mut frame).await.unwrap();
-    assert_eq!(frame[3], 4, "settings come back");
+    assert_eq!(frame[3], 4, "the server answers with a SETTINGS frame");
 }
 
 #[tokio::test]

@@ -143,7 +143,7 @@ async fn abandoned_uploads_leave_no_file() {
     let (running, http) = start(&directory).await;
     let unfinished = || fs::read_dir(directory.path().join("unfinished")).unwrap().count();
     let location = http.begin("a").await;
-    assert_eq!(unfinished(), 0, "nothing has come yet");
+    assert_eq!(unfinished(), 0, "no byte was received yet");
     http.send(&format!("PATCH {location}"), "", "some").await;
     assert_eq!(unfinished(), 1);
     assert_eq!(http.status(&format!("DELETE {location}")).await, 204);

@@ -25,7 +25,7 @@ async fn blob_is_uploaded_in_one_or_two_requests() {
     let put = http.send(&format!("PUT {location}?digest={HELLO}"), "", "hello").await;
     assert_eq!((put.status, put.header("location")), (201, &*format!("/v2/b/blobs/{HELLO}")));
     assert_eq!(http.get(put.header("location")).await.body, b"hello");
-    assert_eq!(http.status(&format!("PUT {location}?digest={HELLO}")).await, 404, "the upload is over");
+    assert_eq!(http.status(&format!("PUT {location}?digest={HELLO}")).await, 404, "the upload session has ended");
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn a_stream_is_one_chunk_of_unknown_length() {
 }
 
 #[tokio::test]
-async fn chunks_that_do_not_follow_are_refused() {
+async fn chunk_at_a_wrong_offset_is_refused() {
     let (_running, http) = start().await;
     let location = http.begin("a").await;
     let patch = format!("PATCH {location}");
@@ -114,7 +114,7 @@ async fn an_upload_can_be_cancelled() {
     let (_running, http) = start().await;
     let location = http.begin("a").await;
     let elsewhere = location.replace("/v2/a/", "/v2/b/");
-    assert_eq!(http.status(&format!("GET {elsewhere}")).await, 404, "an upload is of one repository");
+    assert_eq!(http.status(&format!("GET {elsewhere}")).await, 404, "an upload session belongs to one repository");
     assert_eq!(http.status(&format!("DELETE {elsewhere}")).await, 404);
     assert_eq!(http.status(&format!("DELETE {location}")).await, 204);
     for method in ["DELETE", "GET", "PATCH"] {

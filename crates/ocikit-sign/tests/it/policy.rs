@@ -1,4 +1,4 @@
-//! What policies accept and refuse.
+//! Accepted and refused images of trust policies.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
 
@@ -14,15 +14,15 @@ use ocikit_sign::{
 use ocikit_spec::{Descriptor, MediaType};
 
 /// An index of two images, and three named keys.
-struct Bench {
+struct Fixture {
     root: Root,
     place: Arc<dyn Sink>,
     memory: Arc<Memory>,
     keys: BTreeMap<&'static str, PrivateKey>,
 }
 
-impl Bench {
-    async fn new() -> Bench {
+impl Fixture {
+    async fn new() -> Fixture {
         let memory = Arc::new(Memory::new());
         let platforms = ["linux/amd64", "linux/arm64"].map(|platform| platform.parse().unwrap());
         let images = platforms.iter().zip(1..).map(|(platform, seed)| testing::image(&memory, seed, platform, &[100]));
@@ -30,7 +30,7 @@ impl Bench {
         let index = testing::index(&memory, &images);
         let root = Root::at(memory.clone(), index).await.unwrap();
         let keys = ["a", "b", "c"].map(|name| (name, PrivateKey::generate(KeyKind::P256).unwrap()));
-        Bench { root, place: memory.clone(), memory, keys: BTreeMap::from(keys) }
+        Fixture { root, place: memory.clone(), memory, keys: BTreeMap::from(keys) }
     }
 
     async fn sign(&self, key: &str, format: Format, depth: Depth) {
@@ -68,7 +68,7 @@ impl Bench {
         policy.check(&self.root, &PolicyOptions::new(None, Timestamp::UNIX_EPOCH)).await.unwrap()
     }
 
-    async fn lets_through(&self, requirement: &str) -> bool {
+    async fn accepts(&self, requirement: &str) -> bool {
         let verdict = self.ask(requirement).await;
         assert_eq!(verdict.accept(&self.root).is_some(), verdict.is_met());
         verdict.is_met()
@@ -76,40 +76,40 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn a_threshold_counts_signers_and_not_signatures() {
-    let bench = Bench::new().await;
+async fn threshold_counts_signers_and_not_signatures() {
+    let fixture = Fixture::new().await;
     let two = "{signers: [a, b, c], threshold: 2}";
-    assert!(!bench.lets_through(two).await);
+    assert!(!fixture.accepts(two).await);
     // The same signer in two formats and repeated counts once.
     for format in [Format::Cosign, Format::CosignLegacy, Format::Cosign] {
-        bench.sign("a", format, Depth::Root).await;
-        let verdict = bench.ask(two).await;
+        fixture.sign("a", format, Depth::Root).await;
+        let verdict = fixture.ask(two).await;
         assert_eq!((verdict.is_met(), verdict.findings[0].counted), (false, 1));
     }
-    assert!(bench.lets_through("{signers: [a, b, c], threshold: 1}").await);
-    bench.sign("c", Format::CosignLegacy, Depth::Root).await;
-    let verdict = bench.ask(two).await;
+    assert!(fixture.accepts("{signers: [a, b, c], threshold: 1}").await);
+    fixture.sign("c", Format::CosignLegacy, Depth::Root).await;
+    let verdict = fixture.ask(two).await;
     assert_eq!((verdict.is_met(), verdict.findings[0].counted), (true, 2));
     let signed = verdict.findings[0].checks.iter().map(|check| matches!(check.outcome, Outcome::Verified(_)));
     assert_eq!(signed.collect::<Vec<_>>(), [true, false, true]);
-    assert!(!bench.lets_through("{signers: [a, b, c]}").await, "without a threshold it is all of them");
-    assert!(!bench.lets_through("{signers: [a, c], formats: [cosign]}").await, "one of them has signed otherwise");
-    assert!(bench.lets_through("{signers: [a, c]}, {signers: [c], formats: [cosign-legacy]}").await);
-    assert!(!bench.lets_through("{signers: [a, c]}, {signers: [b]}").await, "every requirement counts");
+    assert!(!fixture.accepts("{signers: [a, b, c]}").await, "without a threshold, all signers are required");
+    assert!(!fixture.accepts("{signers: [a, c], formats: [cosign]}").await, "signer c used another format");
+    assert!(fixture.accepts("{signers: [a, c]}, {signers: [c], formats: [cosign-legacy]}").await);
+    assert!(!fixture.accepts("{signers: [a, c]}, {signers: [b]}").await, "all requirements must be met");
 }
 
 #[tokio::test]
 async fn each_digest_needs_its_own_signatures() {
-    let bench = Bench::new().await;
-    bench.sign("a", Format::Cosign, Depth::Root).await;
-    assert!(bench.lets_through("{signers: [a]}").await);
+    let fixture = Fixture::new().await;
+    fixture.sign("a", Format::Cosign, Depth::Root).await;
+    assert!(fixture.accepts("{signers: [a]}").await);
     for depth in ["images", "leaves", "everything"] {
-        assert!(!bench.lets_through(&format!("{{signers: [a], depth: {depth}}}")).await, "{depth}");
+        assert!(!fixture.accepts(&format!("{{signers: [a], depth: {depth}}}")).await, "{depth}");
     }
-    bench.sign("b", Format::Cosign, Depth::Images).await;
-    assert!(!bench.lets_through("{signers: [a, b], depth: images}").await);
-    assert!(bench.lets_through("{signers: [a, b], depth: images, threshold: 1}").await);
-    let verdict = bench.ask("{signers: [a]}, {signers: [b], depth: images}").await;
+    fixture.sign("b", Format::Cosign, Depth::Images).await;
+    assert!(!fixture.accepts("{signers: [a, b], depth: images}").await);
+    assert!(fixture.accepts("{signers: [a, b], depth: images, threshold: 1}").await);
+    let verdict = fixture.ask("{signers: [a]}, {signers: [b], depth: images}").await;
     assert_eq!((verdict.is_met(), verdict.findings.len()), (true, 4));
 }
 
@@ -147,7 +147,7 @@ const IN_TOTO: &str = "application/vnd.in-toto+json";
 
 #[tokio::test]
 async fn only_manifests_that_cannot_be_run_are_attestations() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, 1, &"linux/amd64".parse().unwrap(), &[1]);
     let mut fake = testing::image(&memory, 2, &"linux/amd64".parse().unwrap(), &[1]);
@@ -177,7 +177,7 @@ async fn only_manifests_that_cannot_be_run_are_attestations() {
         let index = testing::index(&memory, &[image.clone(), entry]);
         let root = Root::at(memory.clone(), index).await.unwrap();
         for (depth, wanted) in [("leaves", 2), ("images", 3)] {
-            let policy = bench.policy(&format!("[{{scope: '*', require: [{{signers: [a], depth: {depth}}}]}}]"));
+            let policy = fixture.policy(&format!("[{{scope: '*', require: [{{signers: [a], depth: {depth}}}]}}]"));
             let verdict = policy.check(&root, &PolicyOptions::new(None, Timestamp::UNIX_EPOCH)).await.unwrap();
             assert_eq!(verdict.findings.len(), wanted - usize::from(is_attestation), "{what}, {depth}");
         }
@@ -185,19 +185,19 @@ async fn only_manifests_that_cannot_be_run_are_attestations() {
     // A digest listed both as an attestation and as an image needs a signature.
     let twice = testing::index(&memory, &[real.clone(), with(Some("linux/amd64"), &real)]);
     let root = Root::at(memory.clone(), twice).await.unwrap();
-    let policy = bench.policy("[{scope: '*', require: [{signers: [a], depth: leaves}]}]");
+    let policy = fixture.policy("[{scope: '*', require: [{signers: [a], depth: leaves}]}]");
     let verdict = policy.check(&root, &PolicyOptions::new(None, Timestamp::UNIX_EPOCH)).await.unwrap();
     assert_eq!(verdict.findings.len(), 1);
 }
 
 #[tokio::test]
 async fn entries_are_classified_by_their_bytes() {
-    let (bench, memory) = (Bench::new().await, Arc::new(Memory::new()));
+    let (fixture, memory) = (Fixture::new().await, Arc::new(Memory::new()));
     let place: Arc<dyn Sink> = memory.clone();
     let images = [1, 2].map(|seed| testing::image(&memory, seed, &"linux/amd64".parse().unwrap(), &[1]));
     let signed = Root::at(memory.clone(), testing::index(&memory, &images[..1])).await.unwrap();
     let options = SignOptions { depth: Depth::Images, ..SignOptions::new(vec![Format::Cosign], Timestamp::UNIX_EPOCH) };
-    let made = sign(&signed, &bench.keys["a"], &options).await.unwrap();
+    let made = sign(&signed, &fixture.keys["a"], &options).await.unwrap();
     attach(&made, &place, &CopyOptions::default()).await.unwrap();
     let nested = testing::index(&memory, &images[1..]);
     memory.insert(&b"#!/bin/sh"[..]);
@@ -214,10 +214,10 @@ async fn entries_are_classified_by_their_bytes() {
         for (entry, leaves) in [(&images[1], 2), (&nested, 2), (&strange, 2)] {
             let entry = Descriptor { media_type: MediaType::new(kind), ..entry.clone() };
             let root = Root::at(memory.clone(), testing::index(&memory, &[images[0].clone(), entry])).await.unwrap();
-            let policy = bench.policy("[{scope: '*', require: [{signers: [a], depth: leaves}]}]");
+            let policy = fixture.policy("[{scope: '*', require: [{signers: [a], depth: leaves}]}]");
             let verdict = policy.check(&root, &PolicyOptions::new(None, Timestamp::UNIX_EPOCH)).await.unwrap();
             assert_eq!((verdict.is_met(), verdict.findings.len()), (false, leaves), "`{kind}`");
-            let key = bench.keys["a"].public_key().clone();
+            let key = fixture.keys["a"].public_key().clone();
             let trusted = vec![Trust::Key { name: "a".to_owned(), key }];
             let asked = VerifyOptions { depth: Depth::Leaves, ..VerifyOptions::new(trusted) };
             assert!(!verify(&root, &asked).await.unwrap().is_complete(), "`{kind}`");
@@ -225,91 +225,91 @@ async fn entries_are_classified_by_their_bytes() {
     }
     // A subject of unknown kind is not signed either, so that signing and verifying agree.
     let root = Root::at(memory.clone(), testing::index(&memory, &[images[0].clone(), strange])).await.unwrap();
-    let refused = sign(&root, &bench.keys["a"], &options).await;
+    let refused = sign(&root, &fixture.keys["a"], &options).await;
     assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
 }
 
 #[tokio::test]
 async fn duplicate_signatures_count_once() {
-    let bench = Bench::new().await;
-    bench.sign("a", Format::Cosign, Depth::Root).await;
-    // The same signature in other manifests about the same image.
-    let listed = bench.place.referrers(&bench.root.digest()).await.unwrap();
-    let Root::Other(signature) = Root::at(bench.place.clone(), listed[0].clone()).await.unwrap() else { panic!() };
+    let fixture = Fixture::new().await;
+    fixture.sign("a", Format::Cosign, Depth::Root).await;
+    // The same signature in other referrers of the same image.
+    let listed = fixture.place.referrers(&fixture.root.digest()).await.unwrap();
+    let Root::Other(signature) = Root::at(fixture.place.clone(), listed[0].clone()).await.unwrap() else { panic!() };
     let text = String::from_utf8(signature.manifest().unwrap().bytes().to_vec()).unwrap();
     for number in 0..5 {
         let replayed = text.replacen("{", &format!("{{\"number\":{number},"), 1);
-        bench.memory.insert(replayed.into_bytes());
+        fixture.memory.insert(replayed.into_bytes());
     }
-    assert_eq!(bench.place.referrers(&bench.root.digest()).await.unwrap().len(), 6);
-    let verdict = bench.ask("{signers: [a, b], threshold: 2}").await;
+    assert_eq!(fixture.place.referrers(&fixture.root.digest()).await.unwrap().len(), 6);
+    let verdict = fixture.ask("{signers: [a, b], threshold: 2}").await;
     assert_eq!((verdict.is_met(), verdict.findings[0].counted), (false, 1));
-    let verdict = bench.ask("{signers: [b]}").await;
+    let verdict = fixture.ask("{signers: [b]}").await;
     let Outcome::Missing(refused) = &verdict.findings[0].checks[0].outcome else { panic!() };
-    assert_eq!(refused.len(), 1, "a replay is not read again");
+    assert_eq!(refused.len(), 1, "a replayed signature is read once");
     // Two names for one key are refused before signatures are counted.
-    let key = bench.keys["a"].public_key();
+    let key = fixture.keys["a"].public_key();
     let trust = |name: &str| Trust::Key { name: name.to_owned(), key: key.clone() };
     let twice = VerifyOptions::new(vec![trust("one"), trust("two")]);
-    assert!(matches!(verify(&bench.root, &twice).await, Err(Error::Unsupported(_))));
+    assert!(matches!(verify(&fixture.root, &twice).await, Err(Error::Unsupported(_))));
 }
 
 #[tokio::test]
 async fn referrers_are_classified_by_signer() {
-    let bench = Bench::new().await;
-    bench.sign("a", Format::Cosign, Depth::Images).await;
-    bench.attest("a", Depth::Root).await;
-    bench.sign("c", Format::Cosign, Depth::Images).await;
-    bench.sign("a", Format::CosignLegacy, Depth::Root).await;
-    let subject = bench.root.descriptor().clone();
-    let sbom = testing::referrer(&bench.memory, &subject, "application/spdx+json");
-    let signed_sbom = testing::referrer(&bench.memory, &subject, "application/vnd.cyclonedx+json");
-    let of_sbom = Root::at(bench.place.clone(), signed_sbom.clone()).await.unwrap();
+    let fixture = Fixture::new().await;
+    fixture.sign("a", Format::Cosign, Depth::Images).await;
+    fixture.attest("a", Depth::Root).await;
+    fixture.sign("c", Format::Cosign, Depth::Images).await;
+    fixture.sign("a", Format::CosignLegacy, Depth::Root).await;
+    let subject = fixture.root.descriptor().clone();
+    let sbom = testing::referrer(&fixture.memory, &subject, "application/spdx+json");
+    let signed_sbom = testing::referrer(&fixture.memory, &subject, "application/vnd.cyclonedx+json");
+    let of_sbom = Root::at(fixture.place.clone(), signed_sbom.clone()).await.unwrap();
     let options = SignOptions::new(vec![Format::Cosign], Timestamp::UNIX_EPOCH);
-    let made = sign(&of_sbom, &bench.keys["a"], &options).await.unwrap();
-    attach(&made, &bench.place, &CopyOptions::default()).await.unwrap();
-    let policy = bench.policy("[{scope: '*', require: [{signers: [a]}]}]");
+    let made = sign(&of_sbom, &fixture.keys["a"], &options).await.unwrap();
+    attach(&made, &fixture.place, &CopyOptions::default()).await.unwrap();
+    let policy = fixture.policy("[{scope: '*', require: [{signers: [a]}]}]");
     let options = PolicyOptions::new(None, Timestamp::UNIX_EPOCH);
-    let check = policy.check_referrers(&bench.root, &options).await.unwrap();
+    let check = policy.check_referrers(&fixture.root, &options).await.unwrap();
     // Three signatures, one attestation, one manifest under a tag, the signed SBOM and its signature.
     assert_eq!((check.verified.len(), check.mixed.len(), check.unverified.len()), (7, 0, 4), "{check:?}");
     assert!(check.verified.contains(&signed_sbom.digest) && check.unverified.contains(&sbom.digest));
     // Only verified referrers are copied.
     let there: Arc<dyn Sink> = Arc::new(Memory::new());
     let referrers = Referrers::All.among(check.verified.clone());
-    let copied = copy(&bench.root, &there, &CopyOptions { referrers, ..CopyOptions::default() }).await.unwrap();
+    let copied = copy(&fixture.root, &there, &CopyOptions { referrers, ..CopyOptions::default() }).await.unwrap();
     let along: BTreeSet<_> = copied.referrers.iter().map(|referrer| referrer.digest).collect();
     assert_eq!(along, check.verified);
     // A signature manifest with an additional unknown signature is mixed.
-    bench.sign("c", Format::CosignLegacy, Depth::Root).await;
-    let check = policy.check_referrers(&bench.root, &options).await.unwrap();
+    fixture.sign("c", Format::CosignLegacy, Depth::Root).await;
+    let check = policy.check_referrers(&fixture.root, &options).await.unwrap();
     assert_eq!((check.verified.len(), check.mixed.len(), check.unverified.len()), (6, 1, 4), "{check:?}");
 }
 
 #[tokio::test]
 async fn attestations_are_required_by_type_and_signer() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     let wanted = "{signers: [a], attestation: slsaprovenance1, depth: leaves}";
-    bench.sign("a", Format::Cosign, Depth::Images).await;
-    assert!(!bench.lets_through(wanted).await, "who signs does not attest");
-    bench.attest("b", Depth::Leaves).await;
-    assert!(!bench.lets_through(wanted).await);
-    bench.attest("a", Depth::Leaves).await;
-    let verdict = bench.ask(wanted).await;
+    fixture.sign("a", Format::Cosign, Depth::Images).await;
+    assert!(!fixture.accepts(wanted).await, "a signature is not an attestation");
+    fixture.attest("b", Depth::Leaves).await;
+    assert!(!fixture.accepts(wanted).await);
+    fixture.attest("a", Depth::Leaves).await;
+    let verdict = fixture.ask(wanted).await;
     assert_eq!((verdict.is_met(), verdict.findings.len()), (true, 2));
-    assert!(!bench.lets_through("{signers: [a], attestation: slsaprovenance1}").await, "the index was not attested");
-    assert!(!bench.lets_through("{signers: [a], attestation: spdxjson, depth: leaves}").await);
-    assert!(!bench.lets_through("{signers: [b]}").await, "who attests does not sign");
+    assert!(!fixture.accepts("{signers: [a], attestation: slsaprovenance1}").await, "the index was not attested");
+    assert!(!fixture.accepts("{signers: [a], attestation: spdxjson, depth: leaves}").await);
+    assert!(!fixture.accepts("{signers: [b]}").await, "an attestation is not a signature");
 }
 
 #[tokio::test]
 async fn images_without_a_rule_are_refused() {
-    let bench = Bench::new().await;
-    bench.sign("a", Format::Cosign, Depth::Root).await;
-    let policy = bench.policy("[{scope: ghcr.io/acme/*, require: [{signers: [a]}]}]");
+    let fixture = Fixture::new().await;
+    fixture.sign("a", Format::Cosign, Depth::Root).await;
+    let policy = fixture.policy("[{scope: ghcr.io/acme/*, require: [{signers: [a]}]}]");
     let ask = async |repository: Option<&str>| {
         let repository = repository.map(|name| name.parse().unwrap());
-        policy.check(&bench.root, &PolicyOptions::new(repository, Timestamp::UNIX_EPOCH)).await
+        policy.check(&fixture.root, &PolicyOptions::new(repository, Timestamp::UNIX_EPOCH)).await
     };
     assert_eq!(ask(Some("ghcr.io/acme/app")).await.unwrap().scope, "ghcr.io/acme/*");
     for repository in [None, Some("ghcr.io/other/app")] {
@@ -319,11 +319,11 @@ async fn images_without_a_rule_are_refused() {
         expect: Some(ocikit_spec::Digest::sha256_of(b"")),
         ..PolicyOptions::new(Some("ghcr.io/acme/app".parse().unwrap()), Timestamp::UNIX_EPOCH)
     };
-    assert!(matches!(policy.check(&bench.root, &other).await, Err(Error::Moved { .. })));
+    assert!(matches!(policy.check(&fixture.root, &other).await, Err(Error::Moved { .. })));
     // An index without images has nothing to sign and is refused.
     let memory = Arc::new(Memory::new());
     let empty = Root::at(memory.clone(), testing::index(&memory, &[])).await.unwrap();
-    let policy = bench.policy("[{scope: '*', require: [{signers: [a], depth: leaves}]}]");
+    let policy = fixture.policy("[{scope: '*', require: [{signers: [a], depth: leaves}]}]");
     let verdict = policy.check(&empty, &PolicyOptions::new(None, Timestamp::UNIX_EPOCH)).await.unwrap();
     assert!(!verdict.is_met() && verdict.findings.len() == 1);
 }

@@ -33,7 +33,7 @@ async fn outcome(root: &Root, options: &VerifyOptions) -> Outcome {
     verify(root, options).await.unwrap().checks.remove(0).outcome
 }
 
-/// Stores a signature about `from` as a referrer of `to`: the same signature in a new manifest.
+/// Stores a signature of `from` as a referrer of `to`: the same signature in a new manifest.
 async fn replay(from: &Root, to: &Root, memory: &Arc<Memory>, key: &PrivateKey, options: &SignOptions) {
     let format = options.formats[0];
     let signed = sign(from, key, options).await.unwrap().remove(0);
@@ -88,7 +88,7 @@ fn certified(key: &PrivateKey, from: i32, to: i32) -> Vec<Certificate> {
 }
 
 #[tokio::test]
-async fn a_certificate_signs_one_image_too_and_at_its_time() {
+async fn certificate_signature_is_valid_for_one_image_and_time() {
     let key = PrivateKey::generate(KeyKind::P256).unwrap();
     let now: Timestamp = "2026-06-15T12:00:00Z".parse().unwrap();
     let tls = TlsSettings { system_authorities: false, ..TlsSettings::default() };
@@ -148,7 +148,7 @@ async fn a_certificate_signs_one_image_too_and_at_its_time() {
 }
 
 #[tokio::test]
-async fn a_place_without_signatures_verifies_nothing() {
+async fn image_without_signatures_is_not_verified() {
     let key = PrivateKey::generate(KeyKind::P256).unwrap();
     let memory = Arc::new(Memory::new());
     let root = image(&memory, 1).await;
@@ -160,7 +160,10 @@ async fn a_place_without_signatures_verifies_nothing() {
     let options = SignOptions { expect, ..SignOptions::new(vec![Format::Cosign], Timestamp::UNIX_EPOCH) };
     assert!(matches!(sign(&root, &key, &options).await, Err(Error::Moved { .. })));
     let options = SignOptions::new(vec![Format::NotationJws], Timestamp::UNIX_EPOCH);
-    assert!(matches!(sign(&root, &key, &options).await, Err(Error::Unsupported(_))), "it needs certificates");
+    assert!(
+        matches!(sign(&root, &key, &options).await, Err(Error::Unsupported(_))),
+        "the format requires certificates"
+    );
 }
 
 #[tokio::test]

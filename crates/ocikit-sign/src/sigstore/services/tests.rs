@@ -83,11 +83,7 @@ async fn certificates_match_the_key_and_tokens_are_not_leaked() {
     let server = Server::answering(vec![busy, said("200 OK", "", r#"{"value": "x"}"#)], None).await;
     let url = format!("http://127.0.0.1:{}/?a=b", server.port);
     assert_eq!(*github_token(&http(), &url, "secret").await.unwrap(), "x");
-    assert!(
-        server.times() == 2 && server.asked().to_lowercase().contains("bearer secret"),
-        "{}",
-        server.asked()
-    );
+    assert!(server.times() == 2 && server.asked().to_lowercase().contains("bearer secret"), "{}", server.asked());
     let error = certify(&http(), "http://fulcio.example", &token, &key).await.unwrap_err();
     assert!(matches!(error, Error::Unsupported(_)), "{error}");
     let error = github_token(&http(), "http://github.example/?a=b", "secret").await.unwrap_err();

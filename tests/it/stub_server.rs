@@ -5,16 +5,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
 /// Returns the prepared responses in order and then repeats the last one. An empty response closes the connection.
-pub(crate) struct Service {
+pub(crate) struct StubServer {
     pub(crate) address: SocketAddr,
-    asked: Arc<Mutex<Vec<(String, String)>>>,
+    requests: Arc<Mutex<Vec<(String, String)>>>,
 }
 
-impl Service {
-    pub(crate) fn answering(answers: Vec<Vec<u8>>) -> Service {
+impl StubServer {
+    pub(crate) fn start(responses: Vec<Vec<u8>>) -> StubServer {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let service = Service { address: listener.local_addr().unwrap(), asked: Arc::default() };
-        let asked = service.asked.clone();
+        let server = StubServer { address: listener.local_addr().unwrap(), requests: Arc::default() };
+        let requests = server.requests.clone();
         // The thread runs until the process ends.
         std::thread::spawn(move || {
             for client in listener.incoming() {
@@ -27,18 +27,18 @@ impl Service {
                 }
                 let mut body = vec![0; length];
                 reader.read_exact(&mut body).unwrap();
-                let mut asked = asked.lock().unwrap();
-                asked.push((head, String::from_utf8_lossy(&body).into_owned()));
-                let answer = answers.get(asked.len() - 1).or(answers.last()).unwrap();
-                let _ = client.write_all(answer);
+                let mut requests = requests.lock().unwrap();
+                requests.push((head, String::from_utf8_lossy(&body).into_owned()));
+                let response = responses.get(requests.len() - 1).or(responses.last()).unwrap();
+                let _ = client.write_all(response);
             }
         });
-        service
+        server
     }
 
     /// Returns head and body of each request received so far.
-    pub(crate) fn asked(&self) -> Vec<(String, String)> {
-        self.asked.lock().unwrap().clone()
+    pub(crate) fn requests(&self) -> Vec<(String, String)> {
+        self.requests.lock().unwrap().clone()
     }
 }
 

@@ -10,7 +10,7 @@ use rcgen::{
 };
 
 /// A CA whose root certificate is in the trust stores `ca:NAME` and `signingAuthority:NAME`.
-pub(crate) struct Company {
+pub(crate) struct SigningCa {
     directory: PathBuf,
     name: &'static str,
     root: String,
@@ -32,9 +32,9 @@ fn params(company: &str, name: &str) -> CertificateParams {
     params
 }
 
-impl Company {
+impl SigningCa {
     /// Generates a root certificate. Key files are written to the directory, and trust stores to `notation` below it.
-    pub(crate) fn new(directory: PathBuf, name: &'static str) -> Company {
+    pub(crate) fn new(directory: PathBuf, name: &'static str) -> SigningCa {
         let mut root = params(name, "root");
         root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -45,7 +45,7 @@ impl Company {
             fs::create_dir_all(&store).unwrap();
             fs::write(store.join("root.pem"), &pem).unwrap();
         }
-        Company { directory, name, root: pem, issuer: Issuer::new(root, key) }
+        SigningCa { directory, name, root: pem, issuer: Issuer::new(root, key) }
     }
 
     /// Issues a signing certificate and returns the paths of the key and of the certificate chain.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::Command;
 use std::thread::JoinHandle;
 
-use ocikit_tests::{Bench, Registry, testdata, whole, write_image};
+use ocikit_tests::{Bench, Registry, testdata, verified_digest, write_image};
 
 use crate::bench;
 
@@ -51,7 +51,7 @@ fn archive_on_standard_output_is_not_followed_by_results() {
         ] {
             let file = File::create(bench.path("out.tar")).unwrap();
             assert!(bench.command(line).stdout(file).status().unwrap().success(), "{line:?}");
-            let found = whole(&bench.path("out.tar")).to_string();
+            let found = verified_digest(&bench.path("out.tar")).to_string();
             assert_eq!(found == digest, line[0] != "annotate", "{line:?}");
         }
     }
@@ -99,7 +99,7 @@ fn pull_output_is_a_path() {
     fs::create_dir(bench.path("there")).unwrap();
     for output in ["word", "Word", "sub/dir", "there", "app:1"] {
         bench.ok(&["pull", &reference, "-o", output]);
-        assert_eq!(whole(&bench.path(output)).to_string(), digest, "{output}");
+        assert_eq!(verified_digest(&bench.path(output)).to_string(), digest, "{output}");
     }
     assert!(Command::new("mkfifo").arg(bench.path("fifo")).status().unwrap().success());
     let path = bench.path("fifo");

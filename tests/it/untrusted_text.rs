@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ocikit_tests::hostile::{CASES, whole_archive};
+use ocikit_tests::hostile::{CASES, valid_archive};
 use ocikit_tests::{Bench, Outcome, Registry};
 
 use crate::bench;
@@ -33,7 +33,7 @@ fn with_archives() -> Bench {
     for (name, bytes) in [
         ("text.tar", case("text-deceptive")),
         ("index.tar", case("platform-deceptive")),
-        ("honest.tar", whole_archive()),
+        ("honest.tar", valid_archive()),
     ] {
         fs::write(bench.path(name), bytes).unwrap();
     }
@@ -125,7 +125,7 @@ fn diff_compares_layers_and_not_diff_ids_of_configs() {
 fn exceeded_memory_limit_is_named() {
     let bench = bench();
     fs::write(bench.path("a.tar"), case("layer-long-paths")).unwrap();
-    fs::write(bench.path("b.tar"), whole_archive()).unwrap();
+    fs::write(bench.path("b.tar"), valid_archive()).unwrap();
     for line in
         [&["ls", "a.tar"][..], &["ls", "--layer", "0", "a.tar"], &["cat", "a.tar", "/x"], &["diff", "a.tar", "b.tar"]]
     {

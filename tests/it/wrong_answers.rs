@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use ocikit_server::{Action, Fault, Reply};
 use ocikit_spec::{Digest, Index, MediaType};
-use ocikit_tests::{Bench, Compression, Registry, testdata, whole, write_image};
+use ocikit_tests::{Bench, Compression, Registry, testdata, verified_digest, write_image};
 use serde_json::{Value, json};
 
 use crate::bench;
-use crate::hostile::measured;
+use crate::hostile::run_measured;
 
 const PAGE: &str = "<!DOCTYPE html><html><title>Sign in</title></html>";
 
@@ -78,7 +78,7 @@ fn pinned_digest_binds_for_every_command_and_media_type() {
         "text/html".to_owned(),
         String::new(),
     ];
-    let before = registry.whole("a", "2");
+    let before = registry.verified_digest("a", "2");
     for label in &labels {
         let active = registry.faults().add(Fault::on(
             &format!("* /v2/a/manifests/{wanted}"),
@@ -99,11 +99,11 @@ fn pinned_digest_binds_for_every_command_and_media_type() {
         assert!(active.happened() > 0);
         active.remove();
     }
-    assert_eq!(registry.whole("a", "2"), before);
+    assert_eq!(registry.verified_digest("a", "2"), before);
     for tag in ["tagged", "1"] {
-        assert_ne!(registry.whole("a", tag), before, "{tag}");
+        assert_ne!(registry.verified_digest("a", tag), before, "{tag}");
     }
-    assert_eq!(registry.whole("other", "1"), None);
+    assert_eq!(registry.verified_digest("other", "1"), None);
 }
 
 /// The index pins the digests of its children.
@@ -129,15 +129,15 @@ fn is_copied_under(archive: &Path, label: &str) {
     let reference = format!("{}/a:1", registry.name());
     let archive = archive.display().to_string();
     bench.ok(&["push", "-q", &archive, &reference]);
-    let digest = registry.whole("a", "1").unwrap();
+    let digest = registry.verified_digest("a", "1").unwrap();
     let active = registry
         .faults()
         .add(Fault::on("GET /v2/a/manifests/*", Action::Header("content-type", Some(label.to_owned()))));
     registry.faults().add(Fault::on("HEAD /v2/a/manifests/*", Action::Header("content-type", Some(label.to_owned()))));
     bench.ok(&["copy", "-q", &reference, &format!("{}/b:1", registry.name())]);
-    assert_eq!(registry.whole("b", "1"), Some(digest), "{label}");
+    assert_eq!(registry.verified_digest("b", "1"), Some(digest), "{label}");
     bench.ok(&["pull", "-q", &format!("{reference}@{digest}"), "-o", "a.tar"]);
-    assert_eq!(whole(&bench.path("a.tar")), digest, "{label}");
+    assert_eq!(verified_digest(&bench.path("a.tar")), digest, "{label}");
     assert_eq!(bench.ok(&["kind", &reference]), bench.ok(&["kind", &archive]), "{label}");
     assert_eq!(bench.ok(&["ls", &reference]), bench.ok(&["ls", &archive]), "{label}");
     assert_eq!(bench.ok(&["manifest", "get", &reference]), bench.ok(&["manifest", "get", &archive]), "{label}");
@@ -207,7 +207,10 @@ fn harbor_18450_docker_list_with_oci_children() {
     let reference = format!("{}/a:1", registry.name());
     let layout = layout.display().to_string();
     bench.ok(&["push", "-q", &layout, &reference]);
-    assert_eq!(registry.whole("a", "1").map(|digest| digest.to_string()), Some(bench.ok(&["digest", &layout])));
+    assert_eq!(
+        registry.verified_digest("a", "1").map(|digest| digest.to_string()),
+        Some(bench.ok(&["digest", &layout]))
+    );
     bench.ok(&["copy", "-q", &reference, "a.tar", "--platform", "linux/amd64"]);
     assert_eq!(bench.ocikit(&["validate", &layout]).code, 0);
 }
@@ -232,13 +235,17 @@ fn manifest_with_a_wrong_media_type_is_copied_completely() {
             let path = path.display().to_string();
             let reference = format!("{}/a:1", registry.name());
             bench.ok(&["push", "-q", &path, &reference]);
-            assert_eq!(registry.whole("a", "1").map(|digest| digest.to_string()).as_deref(), Some(digest), "{label}");
+            assert_eq!(
+                registry.verified_digest("a", "1").map(|digest| digest.to_string()).as_deref(),
+                Some(digest),
+                "{label}"
+            );
             bench.ok(&["copy", "-q", &reference, "a.tar"]);
-            assert_eq!(whole(&bench.path("a.tar")).to_string(), digest, "{label}");
+            assert_eq!(verified_digest(&bench.path("a.tar")).to_string(), digest, "{label}");
             // Garbage collection keeps the blobs of the root.
             bench.ok(&["gc", &path]);
             bench.ok(&["copy", "-q", &path, "b.tar"]);
-            assert_eq!(whole(&bench.path("b.tar")).to_string(), digest, "{label}");
+            assert_eq!(verified_digest(&bench.path("b.tar")).to_string(), digest, "{label}");
             let kind = if below_an_index { "index" } else { "image" };
             assert_eq!(bench.ok(&["kind", &path]), kind, "{label}");
         }
@@ -266,7 +273,7 @@ fn go_containerregistry_377_schema_1_is_not_copied_partially() {
             assert!(outcome.code != 0 && outcome.stderr.contains("schema 1"), "{label} {target}: {outcome}");
             assert!(!bench.path(&target).join("index.json").exists() && !bench.path("a.tar").exists());
         }
-        assert_eq!(registry.whole("b", "1"), None);
+        assert_eq!(registry.verified_digest("b", "1"), None);
         assert_eq!(bench.ok(&["kind", &reference]), "docker-schema1", "{label}");
         assert_eq!(bench.ok(&["manifest", "get", &reference]), bytes, "{label}");
         active.remove();
@@ -343,7 +350,7 @@ fn web_page_in_place_of_a_registry_is_an_error() {
         }
         active.remove();
     }
-    assert_eq!(registry.whole("a", "1"), None);
+    assert_eq!(registry.verified_digest("a", "1"), None);
 }
 
 /// Unknown fields once took 2.2 GiB, because a parsed array of zeros is twenty times as large as its text.
@@ -366,7 +373,7 @@ fn unknown_fields_of_lists_take_no_memory() {
     ] {
         let active = registry.faults().add(Fault::on(kind, answer(200, &[], page)));
         let command = command.replace("HOST", &registry.name());
-        let (outcome, cost) = measured(&bench, &command.split(' ').collect::<Vec<_>>());
+        let (outcome, cost) = run_measured(&bench, &command.split(' ').collect::<Vec<_>>());
         assert_eq!(outcome.code, code, "{command}: {outcome}");
         assert!(cost.kibibytes < 200 << 10, "{command}: {} KiB", cost.kibibytes);
         active.remove();

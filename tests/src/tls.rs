@@ -12,7 +12,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 /// A certificate authority (CA) for one test.
 #[derive(Debug)]
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct CertificateAuthority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key in PEM.
 #[derive(Debug, Clone)]
@@ -23,17 +23,17 @@ pub struct Identity {
     pub key: String,
 }
 
-impl Authority {
+impl CertificateAuthority {
     /// Generates a CA key and a self-signed CA certificate.
     ///
     /// # Panics
     ///
     /// If the random number generator fails.
-    pub fn new() -> Authority {
+    pub fn new() -> CertificateAuthority {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
-        Authority(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
+        CertificateAuthority(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
 
     /// Returns the CA certificate in PEM.
@@ -75,27 +75,27 @@ impl Authority {
     }
 }
 
-impl Default for Authority {
-    fn default() -> Authority {
-        Authority::new()
+impl Default for CertificateAuthority {
+    fn default() -> CertificateAuthority {
+        CertificateAuthority::new()
     }
 }
 
 /// Terminates TLS in front of a registry that speaks plain HTTP, until this value is dropped.
 #[derive(Debug)]
-pub struct Secure {
+pub struct TlsProxy {
     address: SocketAddr,
     _runtime: Runtime,
 }
 
-impl Secure {
+impl TlsProxy {
     /// Starts a TLS proxy for the registry at this address, with a certificate of this CA. If requested, clients must present a
     /// certificate of the same CA.
     ///
     /// # Panics
     ///
     /// If no port is free.
-    pub fn before(server: SocketAddr, authority: &Authority, requires_client_certificate: bool) -> Secure {
+    pub fn start(server: SocketAddr, authority: &CertificateAuthority, requires_client_certificate: bool) -> TlsProxy {
         let acceptor = TlsAcceptor::from(Arc::new(authority.server(requires_client_certificate)));
         let runtime = Runtime::new().expect("a runtime");
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).expect("a free port");
@@ -110,7 +110,7 @@ impl Secure {
                 });
             }
         });
-        Secure { address, _runtime: runtime }
+        TlsProxy { address, _runtime: runtime }
     }
 
     /// Returns host and port, as written in references.
