@@ -121,16 +121,13 @@ fn diff_compares_layers_and_not_diff_ids_of_configs() {
     assert!(outcome.stdout.contains("file /etc/motd content"), "{outcome}");
 }
 
+/// For `ls` and `cat`, `hostile::large_hostile_archives_do_no_harm` checks it.
 #[test]
 fn exceeded_memory_limit_is_named() {
     let bench = bench();
     fs::write(bench.path("a.tar"), case("layer-long-paths")).unwrap();
     fs::write(bench.path("b.tar"), valid_archive()).unwrap();
-    for line in
-        [&["ls", "a.tar"][..], &["ls", "--layer", "0", "a.tar"], &["cat", "a.tar", "/x"], &["diff", "a.tar", "b.tar"]]
-    {
-        let outcome = bench.ocikit(line);
-        assert_eq!(outcome.code, 1, "{line:?}: {outcome}");
-        assert!(outcome.stderr.contains("exceed the limit of 112 MiB for paths and metadata of files"), "{outcome}");
-    }
+    let outcome = bench.ocikit(&["diff", "a.tar", "b.tar"]);
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert!(outcome.stderr.contains("exceed the limit of 112 MiB for paths and metadata of files"), "{outcome}");
 }
