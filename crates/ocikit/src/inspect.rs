@@ -38,7 +38,7 @@ pub struct Inspection {
     pub subject: Option<Digest>,
     /// The config of an image.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub config: Option<ConfigFacts>,
+    pub config: Option<Box<ConfigFacts>>,
     /// The layers, from the lowest to the highest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerFacts>,
@@ -112,14 +112,16 @@ pub async fn inspect(root: &Root) -> Result<Inspection> {
     walk.start_with(root.descriptor(), Ok((Inspection::of_document(root).await?, root.document())))?;
     let mut found = None;
     // The entries of each index. Entries are read each time that they are listed, because their descriptors differ.
-    let mut entries: HashMap<Digest, Vec<Option<Inspection>>> = HashMap::new();
+    // Boxed, because an index may list 25,000 of them.
+    let mut entries: HashMap<Digest, Entries> = HashMap::new();
     while let Some(node) = walk.next().await {
         let Found::Content(inspected) = node.found else { continue };
         let (inspection, document) = inspected?;
         match (&node.path.parent, &node.path.edge) {
             (Some(parent), Edge::Manifest(at)) => {
-                let place = entries.get_mut(&parent.digest).and_then(|entries| entries.get_mut(*at));
-                place.into_iter().for_each(|place| *place = Some(inspection.clone()));
+                if let Some(place) = entries.get_mut(&parent.digest).and_then(|entries| entries.get_mut(*at)) {
+                    *place = Some(Box::new(inspection));
+                }
             }
             _ => found = Some(inspection),
         }
@@ -127,15 +129,19 @@ pub async fn inspect(root: &Root) -> Result<Inspection> {
         if walk.is_deepest(&node.path) || entries.contains_key(&node.path.digest) {
             continue;
         }
-        entries.insert(node.path.digest, vec![None; index.manifests().len()]);
+        entries.insert(node.path.digest, index.manifests().iter().map(|_| None).collect());
         for (position, entry) in index.manifests().iter().enumerate() {
             walk.add_again(&node.path, Edge::Manifest(position), entry)?;
         }
     }
+    drop(walk);
     let mut found = found.ok_or_else(|| Error::not_found(root.digest(), source))?;
     found.attach(&mut entries, 0);
     Ok(found)
 }
+
+/// The entries of an index, by position.
+type Entries = Vec<Option<Box<Inspection>>>;
 
 /// Reads an entry of an index and returns its metadata, without its own entries, and its document.
 async fn inspect_entry(source: Arc<dyn Source>, entry: Descriptor) -> Result<(Inspection, Option<Document>)> {
@@ -176,19 +182,22 @@ impl Inspection {
             let config = image.config().await?;
             let digest = image.manifest().config().map_or(descriptor.digest, |config| config.digest);
             facts.platform = facts.platform.or_else(|| config.platform().cloned());
-            facts.config = Some(ConfigFacts::of(digest, &config));
+            facts.config = Some(Box::new(ConfigFacts::of(digest, &config)));
         }
         Ok(facts)
     }
 
     /// Adds the entries of an index, and theirs in turn. An index that is listed several times has them once.
-    fn attach(&mut self, entries: &mut HashMap<Digest, Vec<Option<Inspection>>>, depth: usize) {
+    fn attach(&mut self, entries: &mut HashMap<Digest, Entries>, depth: usize) {
         let is_index = self.media_type.is_index() && self.missing.is_none();
         if is_index && depth > MAX_DEPTH {
             self.missing = Some("it is nested too deep".to_owned());
         } else if is_index {
             match entries.remove(&self.digest) {
-                Some(found) => self.manifests = found.into_iter().flatten().collect(),
+                Some(found) => {
+                    self.manifests.reserve_exact(found.len());
+                    self.manifests.extend(found.into_iter().flatten().map(|entry| *entry));
+                }
                 None => self.missing = Some("it is listed above".to_owned()),
             }
         }
