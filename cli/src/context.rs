@@ -43,7 +43,7 @@ pub(crate) struct Global {
     /// Show progress in this format on standard error
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM", help_heading = "Output")]
     progress: ProgressFormat,
-    /// Copy this many blobs in parallel
+    /// Copy this many blobs in parallel; default: 8
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Registry")]
     jobs: Option<u16>,
     /// Keep the blobs of OCI layouts in this directory
@@ -54,7 +54,7 @@ pub(crate) struct Global {
     /// A registry on a loopback address does not need this flag.
     #[arg(long, global = true, value_name = "HOST", num_args = 0..=1, require_equals = true, default_missing_value = "*", help_heading = "Registry")]
     plain_http: Vec<String>,
-    /// Do not verify the TLS certificate of this registry, or of any
+    /// Do not verify TLS certificates of this registry, or of all registries
     #[arg(long, global = true, value_name = "HOST", num_args = 0..=1, require_equals = true, default_missing_value = "*", help_heading = "Registry")]
     insecure: Vec<String>,
     /// Verify TLS certificates; `false` is a synonym of --insecure
@@ -79,10 +79,10 @@ pub(crate) struct Global {
     /// Applies to redirects and to token services.
     #[arg(long, global = true, help_heading = "Registry")]
     trust_redirects: bool,
-    /// Retry a failed request this many times
+    /// Retry a failed request at most this many times; default: 5
     #[arg(long, global = true, value_name = "N", help_heading = "Registry")]
     retries: Option<u32>,
-    /// Give up a connection after this many seconds without data
+    /// Close a connection that is idle for this many seconds; default: 60
     #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Registry")]
     timeout: Option<u64>,
     /// Read credentials from this file first (config.json or auth.json)

@@ -210,8 +210,11 @@ fn hint(error: &Error) -> Option<String> {
         }
         Error::Blocked { .. } => "remove the block from that file, or use another registry".to_owned(),
         Error::Unreachable { place, cause, .. } => return connection_hint(place, *cause),
-        Error::Failed { source, .. } => match source.kind() {
+        Error::Failed { source, place, .. } => match source.kind() {
             io::ErrorKind::StorageFull => "free disk space".to_owned(),
+            io::ErrorKind::Unsupported if place.ends_with(".xz") || place.ends_with(".bz2") => {
+                "use `.tar`, `.tar.gz` or `.tar.zst`".to_owned()
+            }
             _ => return None,
         },
         Error::Refused { status: 413, .. } => {

@@ -42,7 +42,7 @@ use crate::program::Program;
 
 /// Build, copy, inspect, change, sign and serve container images
 ///
-/// Reads and writes OCI archives, OCI layouts and registries. Needs no daemon, no root and no temporary copies.
+/// Reads and writes OCI archives, OCI layouts and registries. Needs no daemon and no root.
 #[derive(Debug, Parser)]
 #[command(name = "ocikit", version, max_term_width = 120, arg_required_else_help = true)]
 struct Cli {

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the only module that prints")]
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -106,13 +107,17 @@ pub(crate) fn print_json(value: &serde_json::Value) {
 /// Prints an error of the command line, or the requested help. clap does not escape the arguments that it repeats.
 pub(crate) fn usage(error: &clap::Error) {
     let arguments: Vec<_> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let hint = match error.source().and_then(|source| source.downcast_ref()) {
+        Some(ocikit::spec::Error::Transport { instead, .. }) => Some(*instead),
+        _ => None,
+    };
     if error.use_stderr() && wants_json(&arguments) {
         let text = error.render().to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
         let message = text.split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
-        return print_json(&failure_object(&Failure::usage(message), None));
+        return print_json(&failure_object(&Failure::usage(message), hint));
     }
-    if !arguments.iter().any(|argument| argument.contains(is_deceptive)) {
+    if hint.is_none() && !arguments.iter().any(|argument| argument.contains(is_deceptive)) {
         // clap prints help and version to standard output, and errors to standard error.
         let _ = error.print();
         return;
@@ -120,6 +125,9 @@ pub(crate) fn usage(error: &clap::Error) {
     let mut text = error.render().to_string();
     for argument in arguments.iter().filter(|argument| argument.contains(is_deceptive)) {
         text = text.replace(argument.as_str(), &line(argument));
+    }
+    if let Some(hint) = hint {
+        text = text.replacen("\n\n", &format!("\nhint: {hint}\n\n"), 1);
     }
     print_lines(text.lines().collect::<Lines>());
 }

@@ -21,7 +21,16 @@ fn transports_of_other_tools_are_refused_with_a_hint() {
     ] {
         let outcome = bench().ocikit(&["inspect", text]);
         assert_eq!(outcome.code, 2, "{outcome}");
-        assert!(outcome.stderr.contains(instead), "{outcome}");
+        assert!(outcome.stderr.contains("hint: ") && outcome.stderr.contains(instead), "{outcome}");
+    }
+    for command in ["inspect", "tags"] {
+        let outcome = bench().ocikit(&[command, "tarball:x"]);
+        let expected = "error: invalid value 'tarball:x' for '<LOCATION>': the transport `tarball:` is not supported\n\
+            hint: write `oci-archive:PATH` for an OCI archive\n";
+        assert!(outcome.stderr.starts_with(expected), "{outcome}");
+        let outcome = bench().ocikit(&["--json", command, "tarball:x"]);
+        let error: serde_json::Value = serde_json::from_str(&outcome.stderr).unwrap();
+        assert_eq!(error["error"]["hint"], "write `oci-archive:PATH` for an OCI archive", "{outcome}");
     }
 }
 

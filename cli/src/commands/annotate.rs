@@ -17,8 +17,7 @@ Examples:
 
 /// Change annotations of an image, for one platform or for all
 ///
-/// Changes a local archive or layout in place, in a time that does not depend on its size, and moves a tag in a
-/// registry. Prints the new digest. Signatures and other referrers apply to the old digest; a warning says how many
+/// Changes a local archive or layout in place in constant time, and moves a tag in a registry. Prints the new digest. Signatures and other referrers apply to the old digest; a warning says how many
 /// there are.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -32,7 +31,7 @@ pub(crate) struct Annotate {
     #[arg(long, value_name = "KEY")]
     remove: Vec<String>,
     /// Annotate these documents; default: manifests and their index
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "DOCUMENTS")]
     on: Option<On>,
     /// Annotate only the image for this platform; repeatable
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]

@@ -17,7 +17,7 @@ Examples:
 
 /// Sign a statement about an image, such as provenance or an SBOM
 ///
-/// Writes an in-toto statement in a sigstore bundle and stores it as `sign` stores signatures. With --promote, signs
+/// Writes an in-toto statement in a sigstore bundle and stores it in the same way as a signature. With --promote, signs
 /// the unsigned attestations of BuildKit. Prints each attested digest with the digest of its attestation.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

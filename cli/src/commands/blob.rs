@@ -19,6 +19,8 @@ Examples:
   ocikit blob put layer.tar.gz ghcr.io/acme/app";
 
 /// Get or put a blob, such as a layer or a config
+///
+/// `get` reads a blob by its digest, and `put` stores a file and prints its digest. Both verify the digest.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Blob {

@@ -16,7 +16,7 @@ Examples:
 pub(crate) struct Config {
     /// Image to read
     location: Location,
-    /// Choose this platform of an index; default: that of this machine
+    /// Select the image for this platform; default: that of this machine
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
 }

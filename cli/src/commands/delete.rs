@@ -33,7 +33,7 @@ pub(crate) struct Delete {
     digest: bool,
     /// Delete the tag by moving it to a temporary manifest
     ///
-    /// For registries that delete manifests but not tags: moves the tag to a new, otherwise unused manifest and deletes
+    /// For registries that delete manifests but not tags. Moves the tag to a new manifest without other tags, and deletes
     /// that manifest.
     #[arg(long, conflicts_with = "digest")]
     replace: bool,

@@ -15,7 +15,7 @@ Examples:
 
 /// Remove blobs that no image uses from an archive or a layout
 ///
-/// Keeps everything that `index.json` leads to, including referrers and their subjects. In a layout, removes only
+/// Keeps everything that `index.json` references, including referrers and their subjects. In a layout, removes only
 /// regular files below `blobs` that are named by a digest, and old temporary files of ocikit; symlinks are not
 /// followed. An archive is rewritten with its remaining bytes unchanged and replaced in one step.
 #[derive(Debug, Args)]

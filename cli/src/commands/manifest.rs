@@ -16,6 +16,8 @@ Examples:
   ocikit manifest put manifest.json ghcr.io/acme/app:2";
 
 /// Get or put the exact bytes of a manifest or an index
+///
+/// `get` prints the stored document, and `put` stores a document from a file without changing it.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Manifest {

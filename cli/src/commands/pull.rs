@@ -26,8 +26,8 @@ pub(crate) struct Pull {
     reference: Vec<Reference>,
     /// Write to this archive or layout; default: NAME.tar
     ///
-    /// A name that ends in `.tar` is an archive, any other name is a layout, and `-` is standard output. The NAME of
-    /// the default is the last part of the repository.
+    /// A name that ends in `.tar`, `.tar.gz`, `.tgz` or `.tar.zst` is an archive, any other name is a layout, and `-` is
+    /// standard output. The NAME of the default is the last part of the repository.
     #[arg(long, short, value_name = "LOCATION", value_parser = Location::parse_path)]
     output: Option<Location>,
     #[command(flatten)]

@@ -18,13 +18,14 @@ Examples:
 /// Reads an archive in place, without unpacking it. `-` reads an archive from standard input and starts to upload while
 /// it is still being written. Prints each reference with its digest.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(override_usage = "ocikit push [OPTIONS] <ARCHIVE>... <REFERENCE>...", after_help = EXAMPLES)]
 pub(crate) struct Push {
     /// Archives or layouts, then references to push to
     ///
     /// One archive is pushed to every reference. Several archives are pushed to one repository, each under its own tag.
-    #[arg(required = true, num_args = 2.., value_name = "ARCHIVE… REFERENCE")]
+    #[arg(required = true, num_args = 2.., value_names = ["ARCHIVE", "REFERENCE"])]
     locations: Vec<Location>,
+    // The flags that `copy` and `pull` have too, and how they become options of a copy: `transfer.rs`.
     #[command(flatten)]
     transfer: TransferArguments,
 }

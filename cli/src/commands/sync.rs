@@ -27,7 +27,7 @@ Examples:
 pub(crate) struct Sync {
     /// File that lists the images; `-` reads standard input
     file: PathBuf,
-    /// Registry or path in it for images without a target in the file
+    /// Default target for images without `to`: a registry, or a path in one
     target: Option<Prefix>,
     /// Append the full source name to the target, not only its last part
     #[arg(long, requires = "target")]

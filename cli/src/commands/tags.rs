@@ -1,3 +1,5 @@
+use std::error::Error;
+
 use clap::Args;
 use ocikit::registry::ListOptions;
 use ocikit::{Location, Name, Repository, Tag};
@@ -22,7 +24,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Tags {
     /// Repository, archive or layout
-    #[arg(value_parser = place)]
+    #[arg(value_name = "LOCATION", value_parser = place)]
     place: Place,
     /// List at most this many tags
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -42,15 +44,13 @@ enum Place {
     Local(Location),
 }
 
-fn place(text: &str) -> std::result::Result<Place, String> {
+fn place(text: &str) -> std::result::Result<Place, Box<dyn Error + Send + Sync>> {
     match text.parse::<Location>() {
         Ok(Location::Registry(_)) => Ok(Place::Repository(remote::repository(text)?)),
-        Ok(location) if location.name() != Name::Only => {
-            Err("it names one image; leave out the tag or digest".to_owned())
-        }
+        Ok(location) if location.name() != Name::Only => Err("it names one image; leave out the tag or digest".into()),
         Ok(location) => Ok(Place::Local(location)),
         // A repository is not always a valid reference. For a path, the error of the location grammar is the useful one.
-        Err(error) => remote::repository(text).map(Place::Repository).map_err(|_| error.to_string()),
+        Err(error) => remote::repository(text).map(Place::Repository).map_err(|_| error.into()),
     }
 }
 

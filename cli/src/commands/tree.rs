@@ -12,6 +12,8 @@ Examples:
   ocikit tree ghcr.io/acme/app:1";
 
 /// Show an image as a tree of index, manifests, layers and referrers
+///
+/// Prints one line for each document, layer and referrer, with its digest and size, below the document that it is part of.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Tree {

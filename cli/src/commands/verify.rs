@@ -34,7 +34,7 @@ pub(crate) struct Verify {
     location: Location,
     /// Require a signature by this public key (PEM); repeatable
     ///
-    /// NAME://KEY uses the key management plugin sigstore-kms-NAME. With several keys, each of them has to have signed.
+    /// NAME://KEY uses the key management plugin sigstore-kms-NAME. With several keys, a signature by each key is required.
     #[arg(long, value_name = "FILE", required_unless_present_any = ["trust_policy", "policy", "certificate_identity", "certificate_identity_regexp"])]
     key: Vec<PathBuf>,
     /// Require the signers that this policy (YAML) lists for the repository

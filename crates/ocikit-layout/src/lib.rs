@@ -1,8 +1,8 @@
 //! OCI layouts, as directories and as archives, and docker archives.
 //!
-//! An archive is read in place: its headers once, its blobs at random, without extracting it or creating temporary
-//! files. It is also edited in place, at a cost that does not depend on its size: see [`TarEdit`]. It can be read from
-//! a pipe: see [`Pipe`].
+//! An archive is read in place: its headers once, its blobs at random, without extracting it. Only compressed archives, and
+//! docker archives from a pipe, are first written to a temporary file: see [`Scratch`]. An archive is also edited in place,
+//! at a cost that does not depend on its size: see [`TarEdit`]. It can be read from a pipe: see [`Pipe`].
 //!
 //! ```
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,7 +28,8 @@
 //!
 //! * The crate never extracts an archive, and never writes a file under a name from an archive.
 //! * No incomplete file is visible: files get their name by rename, edits are committed by one block.
-//! * No layer is moved or rewritten to change its metadata.
+//! * No layer is moved or rewritten to change its metadata. Only an archive without a proper end (two zero blocks) is
+//!   copied once, with an end, when it is edited.
 
 mod blob_file;
 mod dir;

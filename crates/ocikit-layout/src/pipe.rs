@@ -10,17 +10,14 @@ use futures::stream;
 use ocikit_archive::{Kind, TarStream};
 use ocikit_image::bridge::CHUNK;
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Sink, Source};
-use ocikit_spec::{Descriptor, Digest, Index, MediaType};
+use ocikit_spec::{Descriptor, Digest, Index, MAX_DOCUMENT_SIZE, MediaType};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use crate::docker::MANIFEST_JSON;
 use crate::roots::{self, INDEX_JSON, Subjects};
 use crate::unlisted;
 
-/// The maximum size of a blob that is held in memory because it may be a document, in bytes: the limit of registries.
-const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
-
-/// The maximum total size of such blobs in bytes.
+/// The maximum total size in bytes of the blobs that are held in memory because they may be documents.
 const MAX_HELD_BYTES: u64 = 16 << 20;
 
 /// An OCI archive that was read from a pipe.
@@ -161,7 +158,7 @@ fn read_entries(reader: impl Read, sender: &mpsc::Sender<Message>, place: &str) 
             filled += tar.read(&mut first[filled..]).map_err(broken)?;
         }
         // Documents start with a brace. Layers do not: gzip, zstd and tar all start with other bytes.
-        let small = size <= MAX_DOCUMENT_BYTES && held + size <= MAX_HELD_BYTES;
+        let small = size <= MAX_DOCUMENT_SIZE && held + size <= MAX_HELD_BYTES;
         if digest.is_none() || (small && first.first() == Some(&b'{')) {
             if !small {
                 return Err(Error::broken(place, format!("its `{name}` has {size} bytes")));

@@ -27,6 +27,10 @@ use crate::tar::{Tar, cannot_open};
 /// Documents that are put and roots that are published become part of the archive when it is finished, atomically and
 /// without moving a layer: the cost does not depend on the size of the archive. If the process is killed, the archive
 /// has either the old or the new contents. The file is locked against other edits until it is finished or dropped.
+///
+/// An archive without a proper end (two zero blocks) is the exception: it is copied with an end, and the copy replaces it.
+///
+/// This file reads and writes; the module `edit` computes which bytes go where.
 #[derive(Debug)]
 pub struct TarEdit {
     tar: Tar,

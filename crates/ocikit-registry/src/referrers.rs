@@ -2,6 +2,7 @@ use std::collections::HashSet;
 
 use futures::future::join;
 use ocikit_http::{Method, retry};
+use ocikit_image::walk::limits::MAX_REFERRERS;
 use ocikit_image::{Error, Result};
 use ocikit_spec::{BoundedList, Descriptor, Digest, Document, Index, MediaType, Tag};
 use serde::Deserialize;
@@ -11,9 +12,6 @@ use crate::inner::{Inner, Refusal};
 use crate::manifests::{self, FetchedManifest};
 use crate::tags::Pages;
 use crate::target::{ManifestKey, Target};
-
-/// Maximum number of referrers in a list.
-const MAX_REFERRERS: usize = 25_000;
 
 /// Maximum number of times that an index of referrers is written because another client overwrote it.
 const MAX_INDEX_WRITES: u32 = 10;

@@ -39,6 +39,14 @@ pub enum Error {
         /// The reason.
         problem: &'static str,
     },
+    /// The transport of another tool, which locations do not have.
+    #[error("the transport `{transport}` is not supported")]
+    Transport {
+        /// The prefix, with its colon.
+        transport: &'static str,
+        /// What to write instead, as an imperative sentence.
+        instead: &'static str,
+    },
     /// Not of the form `os/architecture[/variant]`.
     #[error("`{text}` is not a platform: {problem}")]
     Platform {

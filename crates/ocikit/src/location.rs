@@ -11,16 +11,16 @@ use ocikit_spec::{Digest, Reference, Tag};
 ///
 /// | text | is |
 /// |---|---|
-/// | `oci:PATH[:TAG\|@DIGEST]` (synonyms `ocidir://`, `oci-layout://`) | OCI layout directory |
-/// | `oci-archive:PATH[:TAG\|@DIGEST]` | OCI layout in a tar |
-/// | `docker-archive:PATH[:NAME:TAG]` | archive in the format of `docker save` |
+/// | `oci:PATH[:NAME\|@DIGEST]` (synonyms `ocidir://`, `oci-layout://`) | OCI layout directory |
+/// | `oci-archive:PATH[:NAME\|@DIGEST]` | OCI layout in a tar |
+/// | `docker-archive:PATH[:NAME[:TAG]\|@DIGEST]` | archive in the format of `docker save` |
 /// | `docker://REFERENCE` | registry |
-/// | begins with `/`, `./`, `../`, `~/`, a Windows drive (`C:\`), or ends in `.tar`, `.tar.gz`, `.tgz`, `.tar.zst`,
-/// `.tar.xz`, `.tar.bz2`, then optionally `#TAG` or `@DIGEST` | path |
+/// | `.`, `..`, or begins with `/`, `./`, `../`, `~/` or a Windows drive (`C:\`, `C:/`), or ends in `.tar`, `.tar.gz`, `.tgz`, `.tar.zst`,
+/// `.tar.xz`, `.tar.bz2`, then optionally `#TAG`, `#FULL-NAME` or `@DIGEST` | path |
 /// | `-` | an archive on standard input or output |
 /// | anything else | registry reference |
 ///
-/// A `#` starts a tag only directly after one of these suffixes: `dir#7/app.tar` and `./app#1` are paths as a whole.
+/// A NAME is a tag or a full name, such as `docker.io/library/app:1`. A `#` starts a name only directly after one of these suffixes: `dir#7/app.tar` and `./app#1` are paths as a whole.
 ///
 /// ```
 /// use ocikit::Location;
@@ -72,19 +72,13 @@ const ARCHIVE_SUFFIXES: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".ta
 
 /// Transports of other tools, and what to write instead. They are never taken for repositories on Docker Hub.
 const FOREIGN_TRANSPORTS: [(&str, &str); 8] = [
-    ("dir:", "the transport `dir:` of skopeo is not supported; write `oci:PATH` for an OCI layout"),
-    (
-        "docker-daemon:",
-        "images of a Docker daemon are not read; save one with `docker save -o app.tar NAME` and write `./app.tar`",
-    ),
-    (
-        "containers-storage:",
-        "images in the storage of podman are not read; save one with `podman save -o app.tar NAME` and write `./app.tar`",
-    ),
-    ("ostree:", "the transport `ostree:` of skopeo is not supported; write `oci:PATH` for an OCI layout"),
-    ("sif:", "the transport `sif:` of skopeo is not supported; write `oci-archive:PATH` for an OCI archive"),
-    ("tarball:", "the transport `tarball:` of skopeo is not supported; write `oci-archive:PATH` for an OCI archive"),
-    ("atomic:", "the transport `atomic:` of skopeo is not supported; write `docker://REFERENCE` for a registry"),
+    ("dir:", "write `oci:PATH` for an OCI layout"),
+    ("docker-daemon:", "save the image with `docker save -o app.tar NAME` and write `./app.tar`"),
+    ("containers-storage:", "save the image with `podman save -o app.tar NAME` and write `./app.tar`"),
+    ("ostree:", "write `oci:PATH` for an OCI layout"),
+    ("sif:", "write `oci-archive:PATH` for an OCI archive"),
+    ("tarball:", "write `oci-archive:PATH` for an OCI archive"),
+    ("atomic:", "write `docker://REFERENCE` for a registry"),
     ("oci-layout:", "write `oci:PATH` or `oci-layout://PATH` for an OCI layout"),
 ];
 
@@ -221,7 +215,7 @@ impl Location {
         }
         for (transport, instead) in FOREIGN_TRANSPORTS {
             if text.starts_with(transport) {
-                return Err(refuse(text, instead));
+                return Err(ocikit_spec::Error::Transport { transport, instead });
             }
         }
         let (path, name) = path_and_choice(text);
@@ -430,10 +424,12 @@ mod tests {
             "ostree:x@/y",
             "sif:x.sif",
             "tarball:x",
+            "atomic:x",
             "oci-layout:x",
         ] {
-            let error = text.parse::<Location>().unwrap_err().to_string();
-            assert!(error.contains("write `"), "{text}: {error}");
+            let error = text.parse::<Location>().unwrap_err();
+            let ocikit_spec::Error::Transport { transport, instead } = error else { panic!("{text}: {error}") };
+            assert!(text.starts_with(transport) && instead.contains("write `"), "{text}: {instead}");
         }
         // Only the transport is rejected, not a repository with the same name.
         assert!(matches!("docker://dir:1".parse::<Location>().unwrap(), Location::Registry(_)));

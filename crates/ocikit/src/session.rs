@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -116,7 +116,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of the place. [`Error::Unsupported`] for a pipe: pass a [`TarWriter::stream`] to [`Session::copy_to`].
+    /// Those of the place. [`Error::Failed`] for an archive whose name ends in `.xz` or `.bz2`, and [`Error::Unsupported`]
+    /// for a pipe: pass a [`TarWriter::stream`] to [`Session::copy_to`].
     pub async fn sink(&self, location: &Location) -> Result<Arc<dyn Sink>> {
         match location {
             Location::Layout { path, .. } => Ok(Arc::new(self.shared(Dir::create(path).await?))),
@@ -147,9 +148,8 @@ impl Session {
             Some("gz" | "tgz") => Compression::Gzip,
             Some("zst") => Compression::Zstd,
             Some("xz" | "bz2") => {
-                let what =
-                    "archives in xz and bzip2 are supported for reading only; name it `.tar`, `.tar.gz` or `.tar.zst`";
-                return Err(Error::Unsupported { place: path.display().to_string(), what: what.to_owned() });
+                let reason = io::Error::new(io::ErrorKind::Unsupported, "xz and bzip2 archives can only be read");
+                return Err(Error::failed("write", path.display(), reason));
             }
             _ => options.compression,
         };

@@ -1,6 +1,7 @@
 //! The limits of every walk, in one place.
 //!
-//! Documents and lists of referrers are untrusted input, so a walk is bounded in depth, in number and in memory.
+//! Documents and lists of referrers are untrusted input, so a walk is bounded in depth, in number and in memory. The limits
+//! of a single document, such as its size and the length of its lists, are in `document.rs` of `ocikit-spec`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
