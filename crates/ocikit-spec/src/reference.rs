@@ -49,6 +49,12 @@ impl Registry {
         if self.is_docker_hub() { "registry-1.docker.io" } else { &self.name }
     }
 
+    /// Returns whether a text is read as a registry at the beginning of a reference, by Docker's rules: it has a dot or a colon,
+    /// is `localhost`, or is not in lower case.
+    pub fn is_name(text: &str) -> bool {
+        text == "localhost" || text.contains(['.', ':']) || text.bytes().any(|byte| byte.is_ascii_uppercase())
+    }
+
     /// Returns the host without the port, and without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
         match self.name.strip_prefix('[') {
@@ -263,14 +269,11 @@ fn is_path_component(text: &str) -> bool {
 impl FromStr for Repository {
     type Err = Error;
 
-    /// Parses a repository, with or without its registry, by Docker's rules: the first component is a registry if it
-    /// has a dot or a colon, is `localhost`, or is not in lower case.
+    /// Parses a repository, with or without its registry, by Docker's rules: the first of several components is a registry if
+    /// [`Registry::is_name`] says so.
     fn from_str(text: &str) -> Result<Repository> {
-        let is_registry = |part: &str| {
-            part == "localhost" || part.contains(['.', ':']) || part.bytes().any(|byte| byte.is_ascii_uppercase())
-        };
         let (registry, path) = match text.split_once('/') {
-            Some((first, path)) if is_registry(first) => (first.parse()?, path),
+            Some((first, path)) if Registry::is_name(first) => (first.parse()?, path),
             _ => (Registry::docker_hub(), text),
         };
         let whole = |error| match error {
