@@ -110,7 +110,7 @@ impl Failure {
 
     /// Repeats the names of repositories as the user spelled them: `alpine`, where an error of the library has
     /// `docker.io/library/alpine`.
-    pub(crate) fn as_typed(mut self, arguments: impl Iterator<Item = String>) -> Failure {
+    pub(crate) fn with_typed_names(mut self, arguments: impl Iterator<Item = String>) -> Failure {
         for argument in arguments {
             let Ok(Location::Registry(reference)) = argument.parse() else { continue };
             let name = reference.repository().to_string();
@@ -452,7 +452,7 @@ mod tests {
             ("LOCALHOST:05000/a:1", "localhost:5000/a has no tag 1".to_owned(), "LOCALHOST:05000/a has no tag 1"),
             ("--json", "x".to_owned(), "x"),
         ] {
-            let failure = Failure::new(Code::Missing, message).as_typed([typed.to_owned()].into_iter());
+            let failure = Failure::new(Code::Missing, message).with_typed_names([typed.to_owned()].into_iter());
             assert_eq!(failure.message, expected, "{typed}");
         }
     }

@@ -10,6 +10,8 @@ mod archive;
 mod commands;
 mod context;
 mod coverage;
+mod credentials;
+mod environment;
 mod failure;
 mod file;
 mod help;
@@ -21,6 +23,7 @@ mod keys;
 mod notation;
 mod output;
 mod policy;
+mod probe_result;
 mod program;
 mod progress;
 mod quote;
@@ -66,7 +69,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let arguments = || std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok());
-            let failure = failure.with_file_hint(arguments()).as_typed(arguments());
+            let failure = failure.with_file_hint(arguments()).with_typed_names(arguments());
             output::print_failure(&failure, failure.hint_for(&parser(), &command), json);
             ExitCode::from(failure.code as u8)
         }

@@ -12,7 +12,8 @@ use ocikit_sign::{
 };
 use zeroize::Zeroizing;
 
-use crate::context::{Context, variable};
+use crate::context::Context;
+use crate::environment::variable;
 use crate::failure::{Failure, Result};
 use crate::keys::{SignerArguments, named, read_secret};
 use crate::{file, keys};
