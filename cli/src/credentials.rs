@@ -7,6 +7,7 @@ use ocikit::{Registry, Repository};
 
 use crate::environment::variable;
 use crate::failure::{Failure, Result};
+use crate::interrupt::Waiting;
 
 /// A credential, or a part of it, from the command line or the environment.
 #[derive(Debug, Clone)]
@@ -106,6 +107,7 @@ fn from_stdin(what: &str) -> Result<Secret> {
     // No registry has longer secrets; the limit protects from a wrong file on standard input.
     const MAX_SECRET_BYTES: u64 = 64 << 10;
     let mut text = String::new();
+    let _waiting = Waiting::new();
     let read = io::stdin().lock().take(MAX_SECRET_BYTES).read_to_string(&mut text);
     read.map_err(|error| Failure::io("read", format_args!("the {what} from standard input"), &error))?;
     match text.trim_end_matches(['\r', '\n']) {

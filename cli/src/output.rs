@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::failure::{Code, FailedItem, Failure, Result};
+use crate::interrupt::Waiting;
 
 /// How much to print, and in which format.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +40,7 @@ impl Output {
         if self.mute {
             return Ok(());
         }
+        let _waiting = Waiting::new();
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             // The reader, such as `head`, closed the pipe; that is not a failure.

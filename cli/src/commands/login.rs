@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::credentials::{LoginInput, registry};
 use crate::failure::{Failure, Result};
+use crate::interrupt::Waiting;
 use crate::output::Lines;
 
 const EXAMPLES: &str = "\
@@ -72,6 +73,7 @@ fn ask(prompt: &str, hidden: bool) -> Result<Secret> {
     }
     crate::output::prompt(prompt);
     let mut line = String::new();
+    let _waiting = Waiting::new();
     io::stdin().read_line(&mut line).map_err(failed)?;
     Ok(Secret::new(line.trim()))
 }
