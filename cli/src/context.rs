@@ -17,11 +17,12 @@ use ocikit::{Client, Location, Name, Registry, Session, SessionOptions};
 use ocikit_sign::HttpOptions;
 use zeroize::Zeroizing;
 
-use crate::commands::login;
-use crate::commands::probe::ProbeResult;
+use crate::credentials::{self, EnvironmentCredentials, LoginInput};
+use crate::environment::{cache_directory, variable};
 use crate::failure::{Code, Failure, Result};
 use crate::hosts;
 use crate::output::Output;
+use crate::probe_result::ProbeResult;
 use crate::progress::ProgressFormat;
 use crate::verbose::RequestLog;
 
@@ -116,10 +117,10 @@ pub(crate) struct Context {
     global: Global,
     /// `SOURCE_DATE_EPOCH`: the time to write instead of the current time, in seconds since 1970.
     pub(crate) epoch: Option<u64>,
-    secret: Option<login::LoginInput>,
+    secret: Option<LoginInput>,
     /// The clients of all sessions, which [`Context::settle`] waits for.
     clients: Mutex<Vec<Client>>,
-    environment: login::EnvironmentCredentials,
+    environment: EnvironmentCredentials,
     /// The credentials of `--authfile`.
     authfile: OnceLock<Arc<DockerConfig>>,
     /// Where docker and podman keep the settings of registries.
@@ -138,9 +139,9 @@ impl Context {
             }
             None => None,
         };
-        let environment = login::EnvironmentCredentials::read()?;
+        let environment = EnvironmentCredentials::read()?;
         let (name, stdin) = (global.username.as_deref(), (global.password_stdin, global.token_stdin));
-        let secret = login::given(name, stdin.0, stdin.1, &environment)?;
+        let secret = credentials::given(name, stdin.0, stdin.1, &environment)?;
         let progress = global.progress.settled(global.quiet || global.json, global.verbose);
         Ok(Context {
             output,
@@ -231,9 +232,9 @@ impl Context {
     }
 
     /// Returns the credential for a registry from the command line, or else from the environment.
-    pub(crate) fn given(&self, registry: &Registry) -> Result<Option<login::LoginInput>> {
+    pub(crate) fn given(&self, registry: &Registry) -> Result<Option<LoginInput>> {
         match &self.secret {
-            Some(login::LoginInput::Name(name)) => Ok(Some(self.environment.complete(name, registry))),
+            Some(LoginInput::Name(name)) => Ok(Some(self.environment.complete(name, registry))),
             Some(given) => Ok(Some(given.clone())),
             None => self.environment.given(registry),
         }
@@ -330,10 +331,10 @@ impl Context {
             }
         };
         let given = match given {
-            login::LoginInput::Name(name) => self.environment.complete(name, registry),
+            LoginInput::Name(name) => self.environment.complete(name, registry),
             given => given.clone(),
         };
-        let login::LoginInput::Whole(credential) = given else {
+        let LoginInput::Whole(credential) = given else {
             return Err(Failure::usage("cannot log in: --username is given without a password")
                 .hint("add --password-stdin, or set OCIKIT_PASSWORD"));
         };
@@ -543,18 +544,6 @@ impl Keychain for FileKeychain {
             false => self.others.origin(registry, path).await,
         }
     }
-}
-
-/// Returns an environment variable; an empty one counts as unset.
-pub(crate) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// Returns the cache directory of ocikit, whose content can be deleted at any time.
-pub(crate) fn cache_directory() -> Option<PathBuf> {
-    let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")));
-    Some(cache?.join("ocikit"))
 }
 
 /// Returns whether the certificate and key files of the command line exist.

@@ -10,6 +10,7 @@ use ocikit::Location;
 use ocikit::layout::OutputFile;
 
 use crate::failure::{Failure, Result};
+use crate::interrupt::Waiting;
 
 /// The time limit for reading a pipe, socket or device to its end.
 const PIPE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -52,7 +53,10 @@ impl<'a> NewFile<'a> {
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result {
         let written = match &mut self.destination {
-            Destination::Stdout(stdout) => ignore_closed_pipe(stdout.write_all(bytes)),
+            Destination::Stdout(stdout) => {
+                let _waiting = Waiting::new();
+                ignore_closed_pipe(stdout.write_all(bytes))
+            }
             Destination::File(file) => file.write_all(bytes),
         };
         written.map_err(|error| Failure::io("write to", self.path.display(), &error))
@@ -101,6 +105,7 @@ pub(crate) fn read_into(path: &Path, limit: u64, bytes: &mut Vec<u8>) -> Result 
     // One byte more than the limit shows that the file is too long.
     let taken = limit.saturating_add(1);
     if path == Path::new("-") {
+        let _waiting = Waiting::new();
         io::stdin().take(taken).read_to_end(bytes).map_err(failed)?;
     } else if std::fs::metadata(path).map_err(failed)?.is_file() {
         File::open(path).and_then(|file| file.take(taken).read_to_end(bytes)).map_err(failed)?;
@@ -125,6 +130,7 @@ fn read_pipe(path: &Path, taken: u64, bytes: &mut Vec<u8>) -> Result {
         // Sending fails only after the timeout, when the result is no longer needed.
         let _ = sender.send(read.map(|_| found));
     });
+    let _waiting = Waiting::new();
     match receiver.recv_timeout(PIPE_TIMEOUT) {
         Ok(read) => {
             bytes.extend_from_slice(&read.map_err(|error| Failure::io("read", path.display(), &error))?);

@@ -14,7 +14,7 @@ use ocikit_sign::{
 };
 use zeroize::Zeroizing;
 
-use crate::context::variable;
+use crate::environment::variable;
 use crate::failure::{Failure, Result};
 use crate::file;
 

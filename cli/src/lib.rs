@@ -10,17 +10,21 @@ mod archive;
 mod commands;
 mod context;
 mod coverage;
+mod credentials;
+mod environment;
 mod failure;
 mod file;
 mod help;
 mod hint;
 mod hosts;
 mod inside;
+mod interrupt;
 mod key_value;
 mod keys;
 mod notation;
 mod output;
 mod policy;
+mod probe_result;
 mod program;
 mod progress;
 mod quote;
@@ -37,7 +41,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use futures::FutureExt;
 
 use crate::context::{Context, Global};
-use crate::failure::{Code, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::program::Program;
 
 /// Build, copy, inspect, change, sign and serve container images
@@ -62,7 +66,7 @@ pub fn main() -> ExitCode {
         }
     };
     let json = cli.global.is_json();
-    match run(cli) {
+    match run(cli, json) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let arguments = || std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok());
@@ -106,17 +110,19 @@ fn program() -> Program {
     }
 }
 
-fn run(cli: Cli) -> Result {
+fn run(cli: Cli, json: bool) -> Result {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("start", "the runtime", &error))?;
     let outcome = runtime.block_on(async {
+        interrupt::ignore_file_size_signal();
+        let interrupted = interrupt::watch(json);
         let mut global = cli.global;
         global.calls_services = cli.command.calls_services();
         let context = Context::new(global)?;
         let program = program();
         let outcome = tokio::select! {
             outcome = cli.command.run(&context, &program) => outcome,
-            () = interrupted() => Err(Failure::new(Code::Interrupted, "interrupted")),
+            _ = interrupted => Err(interrupt::failure()),
         };
         if outcome.is_err() {
             context.settle().await;
@@ -130,21 +136,4 @@ fn run(cli: Cli) -> Result {
         Err(_) => runtime.shutdown_timeout(Duration::from_secs(1)),
     }
     outcome
-}
-
-/// Returns on SIGINT or SIGTERM. The caller then drops the running command, which undoes unfinished work.
-async fn interrupted() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-        if let Ok(mut terminate) = terminate {
-            tokio::select! {
-                _ = interrupt => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    let _ = interrupt.await;
 }

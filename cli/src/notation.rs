@@ -8,7 +8,8 @@ use jiff::{Span, Timestamp};
 use ocikit::Annotations;
 use ocikit_sign::{Http, NotationOptions, NotationPlugin, SigningScheme, TimestampAuthority, VerificationPlugin};
 
-use crate::context::{Context, variable};
+use crate::context::Context;
+use crate::environment::variable;
 use crate::failure::{Failure, Result};
 use crate::key_value::key_value;
 use crate::keys;

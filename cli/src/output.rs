@@ -10,10 +10,12 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::io::{self, Write};
 
+use ocikit::Location;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::failure::{Code, FailedItem, Failure, Result};
+use crate::interrupt::Waiting;
 
 /// How much to print, and in which format.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +41,7 @@ impl Output {
         if self.mute {
             return Ok(());
         }
+        let _waiting = Waiting::new();
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             // The reader, such as `head`, closed the pipe; that is not a failure.
@@ -96,12 +99,28 @@ impl<S: AsRef<str>> FromIterator<S> for Lines {
 
 /// Prints lines to standard error.
 pub(crate) fn print_lines(lines: impl Into<Lines>) {
-    eprint!("{}", lines.into().0);
+    eprint!("{}", without_passwords(lines.into().0));
 }
 
 /// Prints JSON to standard error, on one line.
 pub(crate) fn print_json(value: &serde_json::Value) {
-    eprintln!("{value}");
+    eprintln!("{}", without_passwords(value.to_string()));
+}
+
+/// Hides the user information in the locations of the command line, wherever a text repeats them: also where a URL was read as a
+/// path, and where clap repeats an argument.
+fn without_passwords(text: String) -> String {
+    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    arguments.fold(text, |text, argument| hide_argument(text, &argument))
+}
+
+fn hide_argument(text: String, argument: &str) -> String {
+    let value = argument.strip_prefix('-').map_or(argument, |flag| flag.split_once('=').map_or("", |(_, value)| value));
+    let Cow::Owned(hidden) = Location::hide_user_information(value) else { return text };
+    let text = text.replace(value, &hidden);
+    // JSON escapes quotes and backslashes, of which a password may consist.
+    let in_json = |text: &str| json!(text).to_string().trim_matches('"').to_owned();
+    text.replace(&in_json(value), &in_json(&hidden))
 }
 
 /// Prints an error of the command line, or the requested help. clap does not escape the arguments that it repeats.
@@ -117,19 +136,20 @@ pub(crate) fn usage(error: &clap::Error) {
         let message = text.split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
         return print_json(&failure_object(&Failure::usage(message), hint));
     }
-    if hint.is_none() && !arguments.iter().any(|argument| argument.contains(is_deceptive)) {
+    let text = error.render().to_string();
+    let mut shown = without_passwords(text.clone());
+    if hint.is_none() && shown == text && !arguments.iter().any(|argument| argument.contains(is_deceptive)) {
         // clap prints help and version to standard output, and errors to standard error.
         let _ = error.print();
         return;
     }
-    let mut text = error.render().to_string();
     for argument in arguments.iter().filter(|argument| argument.contains(is_deceptive)) {
-        text = text.replace(argument.as_str(), &line(argument));
+        shown = shown.replace(argument.as_str(), &line(argument));
     }
     if let Some(hint) = hint {
-        text = text.replacen("\n\n", &format!("\nhint: {hint}\n\n"), 1);
+        shown = shown.replacen("\n\n", &format!("\nhint: {hint}\n\n"), 1);
     }
-    print_lines(text.lines().collect::<Lines>());
+    print_lines(shown.lines().collect::<Lines>());
 }
 
 /// Prints a prompt to standard error.
@@ -230,6 +250,16 @@ mod tests {
         {
             assert_eq!(bytes(count), text);
         }
+    }
+
+    #[test]
+    fn passwords_of_arguments_are_hidden() {
+        let hide = |argument: &str| hide_argument(format!("cannot read {argument}: no"), argument);
+        assert_eq!(hide("https://u:s3cret@host/a.tar"), "cannot read https://***@host/a.tar: no");
+        assert_eq!(hide("--to=u:s3cret@host/a"), "cannot read --to=***@host/a: no");
+        let json = json!(r#"cannot read docker://u:"\@host/a: no"#).to_string();
+        assert_eq!(hide_argument(json, r#"docker://u:"\@host/a"#), r#""cannot read docker://***@host/a: no""#);
+        assert_eq!(hide("./u:x@host/a.tar"), "cannot read ./u:x@host/a.tar: no");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use ocikit::{Digest, Location, Platform, Referrers, Repository, Root};
+use ocikit::{Digest, Location, Platform, Referrers, Registry, Repository, Root};
 use ocikit_sign::{
     AuthorityFiles, CertificateTrust, Finding, Policy, PolicyOptions, PolicySigner, SignerFiles, Verdict,
 };
@@ -27,7 +27,7 @@ pub(crate) struct GateArguments {
     #[arg(long = "verify", value_name = "POLICY")]
     policy: Option<PathBuf>,
     /// Select the rule for this repository; default: that of the source
-    #[arg(long, value_name = "NAME", requires = "policy")]
+    #[arg(long, value_name = "NAME", requires = "policy", value_parser = repository_of_scope)]
     verify_scope: Option<Repository>,
     /// Use this notation plugin; see `ocikit verify --plugin`
     #[arg(long, value_name = "NAME", requires = "policy")]
@@ -179,6 +179,15 @@ fn signer(directory: &Path, files: &SignerFiles) -> Result<PolicySigner> {
         }
         _ => Err(Failure::usage("cannot read the policy: it has a signer of an unknown type")),
     }
+}
+
+/// Parses the repository that selects the rule of a policy. A registry without a path is not read as an official image of Docker
+/// Hub, for which another rule would apply.
+pub(crate) fn repository_of_scope(text: &str) -> std::result::Result<Repository, String> {
+    if !text.contains('/') && Registry::is_name(text) {
+        return Err(format!("`{text}` names no repository; write REGISTRY/REPOSITORY"));
+    }
+    text.parse().map_err(|error: ocikit::spec::Error| error.to_string())
 }
 
 /// Returns the repository that selects the rule of a policy.

@@ -12,8 +12,10 @@ use ocikit_sign::{
 };
 use zeroize::Zeroizing;
 
-use crate::context::{Context, variable};
+use crate::context::Context;
+use crate::environment::variable;
 use crate::failure::{Failure, Result};
+use crate::interrupt::Waiting;
 use crate::keys::{SignerArguments, named, read_secret};
 use crate::{file, keys};
 
@@ -266,6 +268,7 @@ pub(crate) fn trusted_root(path: &Path) -> Result<TrustedRoot> {
 /// Reads a secret from standard input into memory that is wiped when it is dropped.
 fn read_stdin() -> Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(keys::MAX_SECRET_BYTES + 1));
+    let _waiting = Waiting::new();
     let read = std::io::stdin().take(keys::MAX_SECRET_BYTES as u64).read_to_end(&mut bytes);
     read.map_err(|error| Failure::io("read", "from standard input", &error))?;
     match bytes.len() == keys::MAX_SECRET_BYTES {

@@ -261,3 +261,50 @@ fn interrupted_command_reports_it() {
     let outcome = child.wait_with_output().unwrap();
     assert_eq!((outcome.status.code(), &outcome.stderr[..]), (Some(130), &b"error: interrupted\n"[..]));
 }
+
+#[test]
+fn a_command_that_waits_for_input_is_interrupted() {
+    let bench = bench();
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(bench.path("fifo")).status().unwrap();
+    assert!(made.success());
+    for signal in ["-INT", "-TERM"] {
+        for line in [
+            &["verify", "--key", "fifo", "a.tar"][..],
+            &["verify", "--policy", "fifo", "a.tar"],
+            &["sign", "--key", "fifo", "a.tar"],
+            &["sync", "fifo"],
+            &["manifest", "put", "fifo", "oci:x:1"],
+            &["blob", "put", "fifo", "oci:x"],
+            &["tags", "--authfile", "fifo", "127.0.0.1:1/a"],
+            &["tags", "-u", "x", "--password-stdin", "127.0.0.1:1/a"],
+        ] {
+            let mut command = bench.command(line);
+            let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let _stdin = child.stdin.take();
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            let killed = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+            assert!(killed.success());
+            let since = std::time::Instant::now();
+            let outcome = child.wait_with_output().unwrap();
+            let found = (outcome.status.code(), String::from_utf8_lossy(&outcome.stderr));
+            assert_eq!(found, (Some(130), "error: interrupted\n".into()), "{line:?}");
+            assert!(since.elapsed() < std::time::Duration::from_secs(10), "{line:?}");
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_size_limit_is_an_error() {
+    let bench = bench();
+    write_archive(&bench.path("a.tar"), Archive { layers: 1, size: 1 << 20, valid_digests: true });
+    let copy = bench.command(&["copy", "a.tar", "b.tar"]);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -f 64; exec \"$@\"", "sh"]).arg(copy.get_program()).args(copy.get_args());
+    let outcome = command.current_dir(bench.path("")).output().unwrap();
+    let text = String::from_utf8_lossy(&outcome.stderr);
+    assert_eq!(outcome.status.code(), Some(1), "{text}");
+    assert!(text.contains("File too large"), "{text}");
+    assert_eq!(bench.names(), ["a.tar"], "no other file is left");
+}

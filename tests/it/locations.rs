@@ -120,3 +120,27 @@ fn manifest_put_without_a_tag_stores_a_referrer_by_digest() {
     assert_eq!(bench.ok(&["digest", &repository]), digest, "`latest` must not move");
     assert_eq!(bench.ok(&["referrers", &repository]).lines().count(), 1);
 }
+
+#[test]
+fn passwords_in_locations_are_hidden() {
+    let bench = bench();
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
+    for line in [
+        &["inspect", "docker://user:s3cret@127.0.0.1:1/a/b:1"][..],
+        &["inspect", "https://user:s3cret@127.0.0.1:1/a/b"],
+        &["inspect", "https://user:s3cret@127.0.0.1:1/a/b.tar"],
+        &["tags", "user:s3cret@127.0.0.1:1/a"],
+        &["login", "https://user:s3cret@127.0.0.1:1"],
+        &["push", "a.tar", "127.0.0.1:1/a:1", "user:s3cret@127.0.0.1:1/a:1"],
+        &["verify", "--policy", "no.yaml", "--scope=user:s3cret@127.0.0.1:1/a", "a.tar"],
+    ] {
+        for json in [false, true] {
+            let line: Vec<_> = json.then_some("--json").into_iter().chain(line.iter().copied()).collect();
+            let outcome = bench.ocikit(&line);
+            assert_ne!(outcome.code, 0, "{line:?}: {outcome}");
+            assert!(!outcome.to_string().contains("s3cret"), "{line:?}: {outcome}");
+        }
+    }
+    let outcome = bench.ocikit(&["inspect", "docker://user:s3cret@127.0.0.1:1/a/b:1"]);
+    assert!(outcome.stderr.contains("a reference has no user name or password; use `ocikit login`"), "{outcome}");
+}

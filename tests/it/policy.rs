@@ -270,3 +270,26 @@ fn sync_with_platforms_verifies_the_whole_index() {
     from.clear_requests();
     assert_eq!((sync(&[]).code, from.requests().len()), (2, 0));
 }
+
+#[test]
+fn a_registry_as_scope_applies_to_its_repositories() {
+    let bench = with_policy(
+        "  - {scope: ghcr.io, require: [{signers: [release]}]}
+  - {scope: '*', require: [{signers: [ci]}]}
+",
+    );
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
+    bench.ok(&["sign", "--key", "ci.key", "a.tar"]);
+    let verify = |scope: &str| bench.ocikit(&["verify", POLICY, "--scope", scope, "a.tar"]);
+    assert_eq!(verify("ghcr.io/acme/app").code, 5, "{}", verify("ghcr.io/acme/app"));
+    assert_eq!(verify("other.example/app").code, 0, "{}", verify("other.example/app"));
+    // A registry is not a repository, for which the last rule would apply.
+    let copy = bench.ocikit(&["copy", GATE, "--verify-scope", "ghcr.io", "a.tar", "b.tar"]);
+    assert_eq!((verify("ghcr.io").code, copy.code), (2, 2), "{copy}");
+
+    let bench = with_policy("  - {scope: 'registry:5000', require: [{signers: [release]}]}\n");
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
+    let outcome = bench.ocikit(&["verify", POLICY, "a.tar"]);
+    assert_eq!(outcome.code, 2, "{outcome}");
+    assert!(outcome.stderr.contains("write `registry:5000/*` or `docker.io/library/registry`"), "{outcome}");
+}

@@ -129,11 +129,10 @@ impl Put {
         let location = context.expand(&self.location);
         let is_pipe = |path: &Path| std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
         let blob = match &self.file {
-            file if is_stdin(file) => spooled("standard input".to_owned(), std::io::stdin()).await?,
+            file if is_stdin(file) => spooled("standard input".to_owned(), || Ok(std::io::stdin())).await?,
             file if is_pipe(file) => {
-                let opened = std::fs::File::open(file);
-                let opened = opened.map_err(|error| Error::failed("open", file.display(), error))?;
-                spooled(file.display().to_string(), opened).await?
+                let path = file.clone();
+                spooled(file.display().to_string(), move || std::fs::File::open(path)).await?
             }
             file => BlobFile::open(file).await?,
         };
@@ -158,13 +157,26 @@ impl Put {
     }
 }
 
+/// The maximum size of a blob from a pipe or device, in bytes. A larger one is put from a file.
+const MAX_PIPE_BYTES: u64 = 64 << 30;
+
 /// Writes the content of a pipe to an unnamed temporary file, because the digest has to be known before the upload.
-async fn spooled(name: String, mut pipe: impl Read + Send + 'static) -> Result<BlobFile> {
+async fn spooled<R: Read>(
+    name: String,
+    open: impl FnOnce() -> std::io::Result<R> + Send + 'static,
+) -> Result<BlobFile> {
     let shown = name.clone();
     let spool = ocikit::image::bridge::blocking(move || {
         let failed = |error| Error::failed("read", &shown, error);
+        // Opening a named pipe waits for its writer.
+        let pipe = open().map_err(failed)?;
         let mut file = tempfile::tempfile().map_err(failed)?;
-        std::io::copy(&mut pipe, &mut file).map_err(failed)?;
+        // A device such as /dev/zero never ends and would fill the disk.
+        let copied = std::io::copy(&mut pipe.take(MAX_PIPE_BYTES + 1), &mut file).map_err(failed)?;
+        if copied > MAX_PIPE_BYTES {
+            let problem = format!("it has more than {} GiB; save it to a file first", MAX_PIPE_BYTES >> 30);
+            return Err(failed(std::io::Error::new(std::io::ErrorKind::FileTooLarge, problem)));
+        }
         Ok(file)
     });
     Ok(BlobFile::of(name, spool.await?).await?)

@@ -11,7 +11,8 @@ use ocikit::{AnnotateOn, AnnotateOptions, Name, Naming, Platform, Root, Sink};
 use ocikit_build::{Cache, Daemon, DaemonOptions, Solve};
 use serde::Serialize;
 
-use crate::context::{Context, variable};
+use crate::context::Context;
+use crate::environment::variable;
 use crate::failure::{Code, Failure, Result};
 use crate::file::is_stdout;
 use crate::output;

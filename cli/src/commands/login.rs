@@ -1,13 +1,15 @@
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use clap::Args;
 use ocikit::registry::{Client, ClientOptions, Credential, Fixed, Secret};
-use ocikit::{Error, Registry, Repository};
+use ocikit::{Error, Registry};
 use serde::Serialize;
 
-use crate::context::{Context, variable};
+use crate::context::Context;
+use crate::credentials::{LoginInput, registry};
 use crate::failure::{Failure, Result};
+use crate::interrupt::Waiting;
 use crate::output::Lines;
 
 const EXAMPLES: &str = "\
@@ -60,112 +62,6 @@ impl Login {
     }
 }
 
-/// A credential, or a part of it, from the command line or the environment.
-#[derive(Debug, Clone)]
-pub(crate) enum LoginInput {
-    Whole(Credential),
-    /// A user name without a password.
-    Name(String),
-}
-
-/// Reads the credential of the flags. A password from standard input may belong to the user name in the environment.
-pub(crate) fn given(
-    username: Option<&str>,
-    password_stdin: bool,
-    token_stdin: bool,
-    environment: &EnvironmentCredentials,
-) -> Result<Option<LoginInput>> {
-    if token_stdin {
-        return Ok(Some(LoginInput::Whole(Credential::Bearer(from_stdin("token")?))));
-    }
-    let password = if password_stdin { Some(from_stdin("password")?) } else { None };
-    match (username.map(str::to_owned), password) {
-        (Some(username), Some(password)) => Ok(Some(LoginInput::Whole(Credential::Password { username, password }))),
-        (Some(username), None) => Ok(Some(LoginInput::Name(username))),
-        (None, Some(password)) => match environment.username.clone() {
-            Some(username) => Ok(Some(LoginInput::Whole(Credential::Password { username, password }))),
-            None => Err(no_name()),
-        },
-        (None, None) => Ok(None),
-    }
-}
-
-fn no_name() -> Failure {
-    Failure::usage("cannot log in: a password is given without a user name")
-        .hint("add --username, or set OCIKIT_USERNAME")
-}
-
-/// The credentials in the environment, and the registry that they are for.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct EnvironmentCredentials {
-    registry: Option<Registry>,
-    username: Option<String>,
-    password: Option<Secret>,
-    token: Option<Secret>,
-}
-
-impl EnvironmentCredentials {
-    pub(crate) fn read() -> Result<EnvironmentCredentials> {
-        let registry = variable("OCIKIT_REGISTRY").map(|text| registry(&text)).transpose()?;
-        let secret = |name: &str| variable(name).map(Secret::new);
-        let (password, token) = (secret("OCIKIT_PASSWORD"), secret("OCIKIT_TOKEN"));
-        Ok(EnvironmentCredentials { registry, username: variable("OCIKIT_USERNAME"), password, token })
-    }
-
-    /// Returns the registry in `OCIKIT_REGISTRY`.
-    pub(crate) fn registry(&self) -> Option<&Registry> {
-        self.registry.as_ref()
-    }
-
-    /// Returns the credential, or `None` if it is incomplete.
-    pub(crate) fn credential(&self) -> Result<Option<Credential>> {
-        match (&self.username, &self.password, &self.token) {
-            (Some(username), Some(password), _) => Ok(Some(Credential::password(username, password.clone()))),
-            (None, Some(_), _) => Err(no_name()),
-            (_, None, Some(token)) => Ok(Some(Credential::Bearer(token.clone()))),
-            (_, None, None) => Ok(None),
-        }
-    }
-
-    /// Returns the variables that [`EnvironmentCredentials::credential`] comes from.
-    pub(crate) fn origin(&self) -> &'static str {
-        if self.password.is_some() { "OCIKIT_USERNAME and OCIKIT_PASSWORD" } else { "OCIKIT_TOKEN" }
-    }
-
-    fn is_for(&self, registry: &Registry) -> bool {
-        self.registry.as_ref().is_none_or(|meant| meant == registry)
-    }
-
-    /// Returns the credential, or the user name, for a registry.
-    pub(crate) fn given(&self, registry: &Registry) -> Result<Option<LoginInput>> {
-        if !self.is_for(registry) {
-            return Ok(None);
-        }
-        let name = || self.username.clone().map(LoginInput::Name);
-        Ok(self.credential()?.map(LoginInput::Whole).or_else(name))
-    }
-
-    /// Returns a user name of the command line, with the password of the environment if that is for the registry.
-    pub(crate) fn complete(&self, name: &str, registry: &Registry) -> LoginInput {
-        match self.password.clone().filter(|_| self.is_for(registry)) {
-            Some(password) => LoginInput::Whole(Credential::password(name, password)),
-            None => LoginInput::Name(name.to_owned()),
-        }
-    }
-}
-
-fn from_stdin(what: &str) -> Result<Secret> {
-    // No registry has longer secrets; the limit protects from a wrong file on standard input.
-    const MAX_SECRET_BYTES: u64 = 64 << 10;
-    let mut text = String::new();
-    let read = io::stdin().lock().take(MAX_SECRET_BYTES).read_to_string(&mut text);
-    read.map_err(|error| Failure::io("read", format_args!("the {what} from standard input"), &error))?;
-    match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(Failure::usage(format_args!("cannot read the {what} from standard input: it is empty"))),
-        secret => Ok(Secret::new(secret)),
-    }
-}
-
 fn ask(prompt: &str, hidden: bool) -> Result<Secret> {
     let failed = |error: io::Error| Failure::io("read", "from the terminal", &error);
     if !io::stdin().is_terminal() {
@@ -177,15 +73,7 @@ fn ask(prompt: &str, hidden: bool) -> Result<Secret> {
     }
     crate::output::prompt(prompt);
     let mut line = String::new();
+    let _waiting = Waiting::new();
     io::stdin().read_line(&mut line).map_err(failed)?;
     Ok(Secret::new(line.trim()))
-}
-
-/// Parses a registry. Also accepts a URL, or a repository in the registry.
-pub(crate) fn registry(text: &str) -> std::result::Result<Registry, ocikit::spec::Error> {
-    let text = text.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
-    match text.split_once('/') {
-        Some(_) => Ok(text.parse::<Repository>()?.registry().clone()),
-        None => text.parse(),
-    }
 }

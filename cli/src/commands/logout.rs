@@ -16,7 +16,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Logout {
     /// Registry to log out of
-    #[arg(value_parser = super::login::registry)]
+    #[arg(value_parser = crate::credentials::registry)]
     registry: Registry,
 }
 

@@ -1,15 +1,11 @@
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
-
 use clap::Args;
+use ocikit::Repository;
 use ocikit::registry::Capabilities;
-use ocikit::{Registry, Repository};
-use serde::{Deserialize, Serialize};
 
-use crate::context::{Context, cache_directory};
+use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
-use crate::file;
 use crate::output::Lines;
+use crate::probe_result::ProbeResult;
 use crate::remote;
 
 const EXAMPLES: &str = "\
@@ -32,42 +28,6 @@ pub(crate) struct Probe {
     cached: bool,
 }
 
-/// The result of a probe, as it is cached.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ProbeResult {
-    registry: String,
-    /// The time of the probe, in seconds since 1970.
-    probed: u64,
-    pub(crate) capabilities: Capabilities,
-}
-
-/// How long a result is used. It expires because registries are upgraded.
-const CACHE_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
-impl ProbeResult {
-    /// Reads the cached result for a registry. A missing, expired or unreadable result is `None`, because it is only an
-    /// optimization.
-    pub(crate) fn read(registry: &Registry) -> Option<ProbeResult> {
-        let known: ProbeResult = serde_json::from_slice(&std::fs::read(ProbeResult::path(registry)?).ok()?).ok()?;
-        let age = now().checked_sub(known.probed)?;
-        (known.registry == registry.as_str() && age < CACHE_LIFETIME.as_secs()).then_some(known)
-    }
-
-    fn path(registry: &Registry) -> Option<PathBuf> {
-        let name = registry.as_str().replace([':', '[', ']'], "_");
-        Some(cache_directory()?.join("registries").join(format!("{name}.json")))
-    }
-
-    fn write(&self, registry: &Registry) -> Result {
-        let Some(path) = ProbeResult::path(registry) else { return Ok(()) };
-        let text = serde_json::to_vec(self).map_err(|error| Failure::new(Code::Other, error))?;
-        let directory = path.parent().unwrap_or(&path);
-        std::fs::create_dir_all(directory).map_err(|error| Failure::io("create", directory.display(), &error))?;
-        file::write(&path, &text)
-    }
-}
-
 impl Probe {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let registry = self.repository.registry();
@@ -79,7 +39,7 @@ impl Probe {
             ProbeResult::read(registry).ok_or_else(unknown)?
         } else {
             let capabilities = context.client_of([registry])?.probe(&self.repository).await?;
-            let known = ProbeResult { registry: registry.to_string(), probed: now(), capabilities };
+            let known = ProbeResult::new(registry, capabilities);
             if let Err(failure) = known.write(registry) {
                 context.output.say(format!("warning: cannot cache the result: {}", failure.message));
             }
@@ -112,10 +72,6 @@ fn words(found: &Capabilities) -> Lines {
         ("delete blobs", word(found.delete_blob)),
     ];
     lines.map(|(what, answer)| format!("{what:<26} {answer}")).into_iter().collect()
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

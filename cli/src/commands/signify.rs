@@ -6,7 +6,8 @@ use ocikit_sign::signify::{self, Accepted, Config, Job, Service, Target};
 use ocikit_sign::{Http, HttpOptions, TlsSettings};
 use serde::Serialize;
 
-use crate::context::{Context, variable};
+use crate::context::Context;
+use crate::environment::variable;
 use crate::failure::{Code, Failure, Result};
 use crate::output::Lines;
 use crate::report::partial;

@@ -5,7 +5,8 @@ use ocikit::{Location, Session};
 use ocikit_server::Server;
 use serde::Serialize;
 
-use crate::context::{Context, variable};
+use crate::context::Context;
+use crate::environment::variable;
 use crate::failure::{Code, Failure, Result};
 use crate::output::{self, Lines, Output};
 use crate::program::Program;

@@ -100,7 +100,7 @@ impl Verify {
         let policy = self.policy.as_deref().map(policy::read).transpose()?;
         let root = context.session(&[&location])?.open(&location).await?;
         if let Some(policy) = policy {
-            let scope = self.scope.as_ref().map(|scope| scope.parse()).transpose()?;
+            let scope = self.scope.as_deref().map(policy::repository_of_scope).transpose().map_err(Failure::usage)?;
             let policy = policy.with_plugins(self.plugins().await?);
             return policy::verify(context, &location, &root, &policy, scope.as_ref(), self.expect).await;
         }

@@ -53,7 +53,7 @@ pub use document::{
     Config, Content, Document, Execution, History, Index, IndexEdit, MAX_DOCUMENT_SIZE, MAX_ROOTS_SIZE, Manifest,
     ManifestEdit, RootFs,
 };
-pub use error::{Error, Result};
+pub use error::{Error, Result, hide_user_information};
 pub use keys::check_statement_keys;
 pub use media_type::MediaType;
 pub use platform::Platform;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::Digest;
-use crate::error::{Error, Result, excerpt};
+use crate::error::{Error, Result, excerpt, user_information};
 
 /// A registry: a host name or address, with a port unless it is 443.
 ///
@@ -47,6 +47,12 @@ impl Registry {
     /// Returns the host and port of its API, which differ from the name only for Docker Hub.
     pub fn endpoint(&self) -> &str {
         if self.is_docker_hub() { "registry-1.docker.io" } else { &self.name }
+    }
+
+    /// Returns whether a text is read as a registry at the beginning of a reference, by Docker's rules: it has a dot or a colon,
+    /// is `localhost`, or is not in lower case.
+    pub fn is_name(text: &str) -> bool {
+        text == "localhost" || text.contains(['.', ':']) || text.bytes().any(|byte| byte.is_ascii_uppercase())
     }
 
     /// Returns the host without the port, and without the brackets of an IPv6 address.
@@ -100,6 +106,9 @@ impl Ord for Registry {
     }
 }
 
+/// Why a text with user information is refused. The name is public in messages, the password must not be.
+const USER_INFORMATION: &str = "a reference has no user name or password; use `ocikit login`";
+
 /// The port that a canonical name omits.
 const TLS_PORT: u16 = 443;
 
@@ -115,6 +124,9 @@ impl FromStr for Registry {
     /// name lookup does not.
     fn from_str(text: &str) -> Result<Registry> {
         let refuse = |problem| Error::Reference { text: excerpt(text), problem };
+        if user_information(text).is_some() {
+            return Err(refuse(USER_INFORMATION));
+        }
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (address, port) = rest.split_once(']').ok_or_else(|| refuse("a bracket is not closed"))?;
@@ -263,14 +275,14 @@ fn is_path_component(text: &str) -> bool {
 impl FromStr for Repository {
     type Err = Error;
 
-    /// Parses a repository, with or without its registry, by Docker's rules: the first component is a registry if it
-    /// has a dot or a colon, is `localhost`, or is not in lower case.
+    /// Parses a repository, with or without its registry, by Docker's rules: the first of several components is a registry if
+    /// [`Registry::is_name`] says so.
     fn from_str(text: &str) -> Result<Repository> {
-        let is_registry = |part: &str| {
-            part == "localhost" || part.contains(['.', ':']) || part.bytes().any(|byte| byte.is_ascii_uppercase())
-        };
+        if user_information(text).is_some() {
+            return Err(Error::Reference { text: excerpt(text), problem: USER_INFORMATION });
+        }
         let (registry, path) = match text.split_once('/') {
-            Some((first, path)) if is_registry(first) => (first.parse()?, path),
+            Some((first, path)) if Registry::is_name(first) => (first.parse()?, path),
             _ => (Registry::docker_hub(), text),
         };
         let whole = |error| match error {
@@ -384,6 +396,9 @@ impl FromStr for Reference {
         let refuse = |problem| Error::Reference { text: excerpt(text), problem };
         if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(refuse("it is the identifier of an image, not a name"));
+        }
+        if user_information(text).is_some() {
+            return Err(refuse(USER_INFORMATION));
         }
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) => (name, Some(digest.parse()?)),

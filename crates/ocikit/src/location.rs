@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -70,6 +71,9 @@ pub enum Location {
 /// The suffixes that make a text without a slash a path.
 const ARCHIVE_SUFFIXES: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"];
 
+/// The beginnings of a path.
+const PATH_STARTS: [&str; 4] = ["/", "./", "../", "~/"];
+
 /// Transports of other tools, and what to write instead. They are never taken for repositories on Docker Hub.
 const FOREIGN_TRANSPORTS: [(&str, &str); 8] = [
     ("dir:", "write `oci:PATH` for an OCI layout"),
@@ -100,6 +104,24 @@ impl Location {
             Location::Stdio => {}
         }
         location
+    }
+
+    /// Replaces the user name and password in the text of a location by `***`, as [`ocikit_spec::hide_user_information`] does.
+    /// Paths stay as they are.
+    ///
+    /// ```
+    /// use ocikit::Location;
+    ///
+    /// assert_eq!(Location::hide_user_information("https://alice:secret@host/app.tar"), "https://***@host/app.tar");
+    /// assert_eq!(Location::hide_user_information("oci:dir/a@b.c"), "oci:dir/a@b.c");
+    /// ```
+    pub fn hide_user_information(text: &str) -> Cow<'_, str> {
+        let mut starts =
+            PATH_STARTS.iter().chain(&["oci:", "ocidir:", "oci-layout:", "oci-archive:", "docker-archive:"]);
+        match starts.any(|start| text.starts_with(start)) || has_drive(text) {
+            true => Cow::Borrowed(text),
+            false => ocikit_spec::hide_user_information(text),
+        }
     }
 
     /// Returns whether writing to a path creates an archive.
@@ -219,8 +241,7 @@ impl Location {
             }
         }
         let (path, name) = path_and_choice(text);
-        let is_path =
-            ["/", "./", "../", "~/"].iter().any(|start| text.starts_with(start)) || [".", ".."].contains(&text);
+        let is_path = PATH_STARTS.iter().any(|start| text.starts_with(start)) || [".", ".."].contains(&text);
         if is_path || has_drive(text) || ends_like_an_archive(path) {
             return Ok(Location::Path { path: path.into(), name });
         }
@@ -290,7 +311,7 @@ fn ends_like_an_archive(text: &str) -> bool {
 }
 
 fn refuse(text: &str, problem: &'static str) -> ocikit_spec::Error {
-    ocikit_spec::Error::Reference { text: text.to_owned(), problem }
+    ocikit_spec::Error::Reference { text: Location::hide_user_information(text).into_owned(), problem }
 }
 
 impl fmt::Display for Location {

@@ -34,6 +34,10 @@ use crate::trust::SignerKind;
 ///     require: [{signers: [corp]}]
 /// ```
 ///
+/// A scope is `*`, a registry with all of its repositories (`ghcr.io` or `ghcr.io/*`), a path and all repositories below it
+/// (`ghcr.io/acme/*`), or one repository. As in references, names without a registry are on Docker Hub. A scope that could be
+/// either, such as `registry:5000`, is an error.
+///
 /// A signature in any of the formats is sufficient and every signer counts once. Without a threshold, all signers are
 /// required.
 ///

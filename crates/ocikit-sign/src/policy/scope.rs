@@ -1,6 +1,6 @@
 use std::fmt;
 
-use ocikit_spec::Repository;
+use ocikit_spec::{Registry, Repository};
 
 use crate::error::{Error, PolicyFile, Result};
 
@@ -16,22 +16,40 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
-    /// Parses `*`, `ghcr.io/acme/*` or `ghcr.io/acme/app`. Names without a registry are on Docker Hub, as in
-    /// references.
+    /// Parses `*`, `ghcr.io`, `ghcr.io/acme/*` or `ghcr.io/acme/app`. A registry without a path means all of its repositories.
+    /// Other names without a registry are on Docker Hub, as in references.
+    ///
+    /// A text that could mean two scopes is refused: with the wrong one, an image would pass by a later rule.
     pub(crate) fn parse(text: &str) -> Result<Scope> {
         if text == "*" {
             return Ok(Scope::All);
         }
         let refuse = |problem: String| Error::policy(PolicyFile::Policy, problem);
-        let whole = |text: &str| text.parse::<Repository>().map(|repository| repository.to_string());
-        match text.strip_suffix("/*") {
-            Some(prefix) => {
-                // With two more parts, a name on Docker Hub is not expanded to `library/NAME`.
-                let probe = whole(&format!("{prefix}/x/x")).map_err(|error| refuse(format!("`{text}`: {error}")))?;
-                Ok(Scope::Below(probe.strip_suffix("x/x").unwrap_or_default().to_owned()))
-            }
-            None => Ok(Scope::One(whole(text).map_err(|error| refuse(error.to_string()))?)),
+        let invalid = |error: ocikit_spec::Error| refuse(format!("`{text}`: {error}"));
+        if let Some(prefix) = text.strip_suffix("/*") {
+            // With two more parts, a name on Docker Hub is not expanded to `library/NAME`.
+            let probe = format!("{prefix}/x/x").parse::<Repository>().map_err(invalid)?.to_string();
+            return Ok(Scope::Below(probe.strip_suffix("x/x").unwrap_or_default().to_owned()));
         }
+        if !text.contains('/') && Registry::is_name(text) {
+            let registry: Registry = text.parse().map_err(invalid)?;
+            let host = registry.host();
+            // `alpine:3` can be a registry with a port, or a repository with a tag.
+            if !host.contains(['.', ':']) && host != "localhost" {
+                return Err(refuse(format!(
+                    "`{text}` is a registry or a repository; write `{registry}/*` or `docker.io/library/{host}`"
+                )));
+            }
+            return Ok(Scope::Below(format!("{registry}/")));
+        }
+        let repository: Repository = text.parse().map_err(|error: ocikit_spec::Error| refuse(error.to_string()))?;
+        if repository.registry().is_docker_hub()
+            && repository.path() == "library/library"
+            && !text.ends_with("/library/library")
+        {
+            return Err(refuse(format!("`{text}` is ambiguous; write `docker.io/library/*` for the official images")));
+        }
+        Ok(Scope::One(repository.to_string()))
     }
 
     /// Returns whether the rule applies to an image in this repository, or outside of a repository.
@@ -92,12 +110,52 @@ mod tests {
             ("[2001:db8:0::1]/a", "[2001:DB8::1]:443/a", true),
             ("127.0.0.1:5000/*", "[::ffff:127.0.0.1]:5000/a", true),
             ("localhost:5000/*", "localhost:50001/a", false),
+            ("library/*", "alpine", true),
+            ("docker.io/library/library", "docker.io/library/library", true),
         ] {
             let found = Scope::parse(scope).unwrap().fits(Some(&repository.parse().unwrap()));
             assert_eq!(found, fits, "{scope} {repository}");
         }
         assert!(Scope::All.fits(None) && !Scope::parse("ghcr.io/*").unwrap().fits(None));
-        for text in ["", "/*", "ghcr.io/acme*", "ghcr.io/*/app", "ghcr.io/acme/app:1", "**", "A/*/*"] {
+        for text in
+            ["", "/*", "ghcr.io/acme*", "ghcr.io/*/app", "ghcr.io/acme/app:1", "**", "A/*/*", "ghcr.io/", "localhost/"]
+        {
+            assert!(Scope::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_registry_without_a_path_means_all_of_its_repositories() {
+        for (scope, repository, shown) in [
+            ("ghcr.io", "ghcr.io/acme/app", "ghcr.io/*"),
+            ("GHCR.IO.:443", "ghcr.io/acme/app", "ghcr.io/*"),
+            ("localhost", "localhost/a", "localhost/*"),
+            ("LOCALHOST", "localhost/a", "localhost/*"),
+            ("localhost:5000", "localhost:5000/a/b", "localhost:5000/*"),
+            ("127.0.0.1", "127.0.0.1/a", "127.0.0.1/*"),
+            ("127.0.0.1:05000", "127.0.0.1:5000/a", "127.0.0.1:5000/*"),
+            ("[::1]", "[::1]/a", "[::1]/*"),
+            ("[0:0::1]:5000", "[::1]:5000/a", "[::1]:5000/*"),
+            ("docker.io", "alpine", "docker.io/*"),
+            ("index.docker.io", "acme/app", "docker.io/*"),
+        ] {
+            let scope = Scope::parse(scope).unwrap();
+            assert!(scope.fits(Some(&repository.parse().unwrap())), "{scope} {repository}");
+            assert!(!scope.fits(Some(&"other.example/app".parse().unwrap())), "{scope}");
+            assert_eq!(scope.to_string(), shown);
+        }
+        for text in [
+            "registry:5000",
+            "alpine:3",
+            "alpine:3.22",
+            "Alpine",
+            "::1",
+            "*.example.com",
+            "ghcr.io*",
+            "docker.io/library",
+            "library",
+            "https://ghcr.io",
+        ] {
             assert!(Scope::parse(text).is_err(), "{text}");
         }
     }
