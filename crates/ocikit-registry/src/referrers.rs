@@ -1,14 +1,13 @@
 use std::collections::HashSet;
 
 use futures::future::join;
-use ocikit_http::{Method, retry};
+use ocikit_http::Method;
 use ocikit_image::{Error, Result};
 use ocikit_spec::{BoundedList, Descriptor, Digest, Document, Index, MediaType, Tag};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
-use crate::inner::{Inner, Refusal};
-use crate::manifests::{self, FetchedManifest};
+use crate::inner::{Fetched, Inner, Refusal};
+use crate::manifests::{self, FetchedManifest, is_web_page};
 use crate::tags::Pages;
 use crate::target::{ManifestKey, Target};
 
@@ -20,8 +19,9 @@ const MAX_INDEX_WRITES: u32 = 10;
 
 /// Returns the referrers of a subject, each once, optionally of one artifact type.
 ///
-/// If the registry has no referrers API, or its answer is no index, the fallback tag is read. Distribution
-/// specification, "Listing Referrers" and "Referrers Tag Schema".
+/// If the registry has no referrers API, the fallback tag is read. Distribution specification, "Listing Referrers" and
+/// "Referrers Tag Schema". A success whose body is no index is an error: an answer that was cut short, or the page of a
+/// proxy, would otherwise count as an image without signatures.
 pub(crate) async fn list(
     inner: &Inner,
     target: &Target,
@@ -83,27 +83,20 @@ async fn list_by_api(
     struct Page {
         manifests: BoundedList<Descriptor, MAX_REFERRERS>,
     }
-    /// The field that distinguishes an index from an image or an error; it may be `null`.
-    #[derive(Deserialize)]
-    struct Shape {
-        #[serde(rename = "manifests")]
-        _manifests: IgnoredAny,
-    }
     let mut url = target.referrers(subject);
     if let Some(artifact_type) = artifact_type {
         url.append_query("artifactType", artifact_type.as_str());
     }
+    let asked = url.path().to_owned();
     let mut pages = Pages::new(url, "referrers", &target.place);
     let mut found = Vec::new();
     let mut first = true;
     while let Some(page) = pages.next(inner, &target.endpoint, &target.access()).await? {
-        let (headers, body) = match page {
+        let Fetched { url, headers, body } = match page {
             Ok(page) => page,
-            // A registry that is overloaded may still have the API.
-            Err(refusal) if first && (400..500).contains(&refusal.status) && !retry::is_passing(refusal.status) => {
-                if matches!(refusal.status, 401 | 403) {
-                    return Ok(Listing::Forbidden(refusal));
-                }
+            Err(refusal) if first && matches!(refusal.status, 401 | 403) => return Ok(Listing::Forbidden(refusal)),
+            // Registries from before version 1.1 of the specification have no such route, or take it for another one.
+            Err(refusal) if first && matches!(refusal.status, 400 | 404 | 405) => {
                 // An unknown repository says nothing about the registry.
                 if !refusal.problem.has("NAME_UNKNOWN") {
                     inner.cache.note_referrers(&target.endpoint, false);
@@ -112,15 +105,15 @@ async fn list_by_api(
             }
             Err(refusal) => return Err(refusal.error("referrers", &target.place)),
         };
-        if serde_json::from_slice::<Shape>(&body).is_err() {
-            let known = inner.cache.lists_referrers(&target.endpoint) == Some(true);
-            return if first && !known {
-                Ok(Listing::Unsupported)
-            } else {
-                Err(pages.broken("one of its pages is not an index"))
-            };
+        if is_web_page(&body) {
+            // registry.k8s.io redirects requests for referrers to its website (oras-project/oras-go#633).
+            if first && url.path() != asked {
+                return Ok(Listing::Unsupported);
+            }
+            return Err(pages.broken("the answer is a web page"));
         }
-        let page: Page = serde_json::from_slice(&body).map_err(|error| pages.broken(&error.to_string()))?;
+        let page: Page = serde_json::from_slice(&body)
+            .map_err(|error| pages.broken(&format!("the answer is not an index: {error}")))?;
         first = false;
         let applied = headers.get_all("oci-filters-applied").iter();
         let applied = applied.filter_map(|header| header.to_str().ok()).flat_map(|header| header.split(','));

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use ocikit_image::{CopyOptions, Memory, Root, Sink, Source, copy, testing};
+use ocikit_image::{CopyOptions, Memory, Referrers, Root, Sink, Source, copy, testing};
 use ocikit_registry::RemoteRepository;
 use ocikit_spec::{Descriptor, Digest, Platform};
 
@@ -68,27 +68,61 @@ async fn missing_referrers_api_is_requested_once() {
 }
 
 #[tokio::test]
-async fn invalid_answers_mean_no_referrers_api() {
+async fn refusals_mean_no_referrers_api() {
     for action in [
         || status(405),
         || status(400),
         || status(403),
-        || Action::Reply(200, vec![], "<html>".into()),
-        || Action::Reply(200, vec![], r#"{"schemaVersion":2,"config":{},"layers":[]}"#.into()),
-        || Action::Reply(200, vec![], r#"{"errors":[]}"#.into()),
+        || Action::Reply(307, vec![("location", "/website".to_owned())], Bytes::new()),
     ] {
         let double = Double::start().await;
         double.behaviour(|behaviour| behaviour.referrers = false);
-        double.rule(move |seen| if seen.path.contains("/referrers/") { action() } else { Action::Pass });
+        double.rule(move |seen| match &seen.path {
+            path if path.contains("/referrers/") => action(),
+            // registry.k8s.io redirects to a page (oras-project/oras-go#633).
+            path if path == "/website" => Action::Reply(200, vec![], "<html>".into()),
+            _ => Action::Pass,
+        });
         let repository = repository(&client(), &double, "a");
         let (memory, image, about) = subject(&repository, &TYPES[..1]).await;
         push(&repository, &memory, &about[0]).await.unwrap();
         assert_eq!(digests(&repository.referrers(&image.digest).await.unwrap()), digests(&about));
     }
-    // An error is not an empty list.
-    let double = Double::start().await;
-    double.rule(|_| status(500));
-    failed(repository(&client(), &double, "a").referrers(&Digest::sha256_of(b"x")).await);
+}
+
+fn ok(body: &'static str) -> Action {
+    Action::Reply(200, vec![], body.into())
+}
+
+#[tokio::test]
+async fn unusable_answers_are_not_an_empty_list() {
+    for action in [
+        || status(500),
+        || status(406),
+        || status(203),
+        || status(204),
+        || status(206),
+        || status(200),
+        || ok("<html>"),
+        || ok("upstream timeout"),
+        || ok(r#"{"schemaVersion":2,"manifests":[{"mediaType":"a/b","#),
+        || ok(r#"{"schemaVersion":2}"#),
+        || ok(r#"{"schemaVersion":2,"config":{},"layers":[]}"#),
+        || ok(r#"{"errors":[{"code":"TOOMANYREQUESTS"}]}"#),
+    ] {
+        let double = Double::start().await;
+        let to = repository(&client(), &double, "a");
+        let (memory, image, about) = subject(&to, &TYPES[..1]).await;
+        push(&to, &memory, &about[0]).await.unwrap();
+        double.rule(move |seen| if seen.path.contains("/referrers/") { action() } else { Action::Pass });
+        let from = repository(&client(), &double, "a");
+        failed(from.referrers(&image.digest).await);
+        let root = Root::at(Arc::new(from), image).await.unwrap();
+        let into: Arc<dyn Sink> = Arc::new(Memory::new());
+        let options = CopyOptions { referrers: Referrers::All, ..CopyOptions::default() };
+        let error = copy(&root, &into, &options).await.unwrap_err();
+        assert!(matches!(error, ocikit_registry::Error::Referrers { .. }), "{error:?}");
+    }
 }
 
 #[tokio::test]
