@@ -169,7 +169,7 @@ async fn add(there: &Root, new: &Root, kind: ReferrerTag) -> Result<Merge> {
         ReferrerTag::List => match (there.document(), new.document()) {
             (Some(Document::Index(_)), Some(Document::Index(_))) => add_entries(there, new),
             // GitLab resolves such a tag to the image with that digest (oras-project/oras-go#1396).
-            (_, Some(Document::Index(_))) => Ok(Merge::Replaced(Box::new(new.clone()))),
+            (Some(_), Some(Document::Index(_))) => Ok(Merge::Replaced(Box::new(new.clone()))),
             _ => Ok(Merge::Impossible),
         },
     }

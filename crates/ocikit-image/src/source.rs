@@ -103,6 +103,20 @@ pub trait SourceExt: Source {
         }
     }
 
+    /// As [`SourceExt::find`], and reads the root and checks that it can be a manifest or index, see
+    /// [`Content::check_root`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SourceExt::find`] and [`SourceExt::read`], and [`Error::Document`].
+    async fn find_root(&self, name: &Name) -> Result<Descriptor> {
+        let found = self.find(name).await?;
+        read_at_most(self, &found, MAX_DOCUMENT_SIZE)?;
+        let bytes = self.read(&found).await?;
+        Content::check_root(&bytes).map_err(|source| Error::document(&found.digest, self, source))?;
+        Ok(found)
+    }
+
     /// Determines whether a descriptor leads to a document, which is checked and parsed, or to a blob, of which only
     /// the first bytes are read. The bytes decide, because the media type of a descriptor may be wrong, unknown or
     /// missing.

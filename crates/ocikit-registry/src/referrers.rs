@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use futures::future::join;
 use ocikit_http::Method;
 use ocikit_image::{Error, Result};
-use ocikit_spec::{BoundedList, Descriptor, Digest, Document, Index, MediaType, Tag};
+use ocikit_spec::{BoundedList, Content, Descriptor, Digest, Document, Index, MediaType, Tag};
 use serde::Deserialize;
 
 use crate::inner::{Fetched, Inner, Refusal};
@@ -227,11 +227,15 @@ async fn edit(
 async fn read_tagged(inner: &Inner, target: &Target, tag: &Tag) -> Result<Option<Index>> {
     let found = manifests::get(inner, target, &ManifestKey::Tag(tag.clone())).await?;
     let is_subject = |found: &FetchedManifest| fallback_tag(&found.descriptor.digest) == *tag;
-    let found = found.filter(|found| found.descriptor.media_type.is_index() && !is_subject(found));
-    let Some(found) = found else { return Ok(None) };
+    let Some(found) = found.filter(|found| !is_subject(found)) else { return Ok(None) };
     let digest = found.descriptor.digest;
     // Otherwise the index would be overwritten and its entries lost.
-    Index::parse(found.bytes).map(Some).map_err(|error| Error::document(&digest, &target.place, error))
+    let invalid = |error| Error::document(&digest, &target.place, error);
+    match found.descriptor.media_type.is_index() {
+        true => Index::parse(found.bytes).map(Some).map_err(invalid),
+        // Not the answer of a registry: a text, an error, or an answer that was cut short.
+        false => Content::check_root(&found.bytes).map(|()| None).map_err(invalid),
+    }
 }
 
 /// Returns the subject of a manifest, and the manifest's entry in the list of referrers.
