@@ -1,7 +1,7 @@
 use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
 
 use futures::future::join;
-use ocikit_http::Method;
 use ocikit_image::{Error, Result};
 use ocikit_spec::{BoundedList, Content, Descriptor, Digest, Document, Index, MediaType, Tag};
 use serde::Deserialize;
@@ -13,6 +13,12 @@ use crate::target::{ManifestKey, Target};
 
 /// Maximum number of referrers in a list.
 const MAX_REFERRERS: usize = 25_000;
+
+/// Minimum delay before a tag that several clients extend is read again. A random part of up to the same length is added.
+const MIN_REREAD_DELAY: Duration = Duration::from_millis(200);
+
+/// Maximum delay before a tag that several clients extend is read again, without the random part.
+const MAX_REREAD_DELAY: Duration = Duration::from_secs(2);
 
 /// Maximum number of times that an index of referrers is written because another client overwrote it.
 const MAX_INDEX_WRITES: u32 = 10;
@@ -193,33 +199,50 @@ pub(crate) async fn remove(inner: &Inner, target: &Target, found: &FetchedManife
 
 /// Edits the referrers index of a subject until the edit is a no-op.
 ///
-/// The protocol has no conditional write. So the index is read again after each write: a client whose index was
-/// overwritten adds its entry to the new one.
+/// The protocol has no lock and no conditional write. So the index is read again some time after each write: a client
+/// whose index was overwritten adds its entry to the new one.
 async fn edit(
     inner: &Inner,
     target: &Target,
     subject: &Digest,
     change: impl Fn(Option<&Index>) -> Result<Option<Index>, ocikit_spec::Error>,
 ) -> Result<()> {
-    let _inflight = inner.cache.acquire_index(&target.endpoint, &target.path, subject).await;
     let tag = fallback_tag(subject);
-    for attempt in 0..MAX_INDEX_WRITES {
+    let mut is_returned = false;
+    for attempt in 0..=MAX_INDEX_WRITES {
+        let inflight = inner.cache.acquire_index(&target.endpoint, &target.path, subject).await;
+        let started = inner.options.clock.now();
         let index = read_tagged(inner, target, &tag).await?;
+        is_returned |= attempt > 0 && index.is_some();
         let changed = change(index.as_ref());
         let changed = changed.map_err(|error| Error::document(subject, &target.place, error))?;
         let Some(changed) = changed else { return Ok(()) };
-        if attempt > 0 {
-            // Two clients in lockstep would overwrite each other's index forever.
-            let url = target.manifest(&ManifestKey::Tag(tag.clone()));
-            inner.http.back_off(&Method::PUT, &url, attempt, None).await;
+        if attempt == MAX_INDEX_WRITES {
+            break;
         }
         let descriptor = Descriptor::of(changed.media_type(), changed.bytes());
         manifests::put(inner, target, &ManifestKey::Tag(tag.clone()), &descriptor, changed.bytes().clone()).await?;
+        drop(inflight);
+        await_other_writers(inner, started).await;
+    }
+    if !is_returned {
+        return Err(Error::protocol(&target.place, format!("it accepted the tag {tag} and does not return it")));
     }
     Err(Error::broken(
         format!("the list of referrers of {subject} in {}", target.place),
         "another client keeps overwriting it",
     ))
+}
+
+/// Waits until another client that had read a tag before this one moved it has probably written too. `started` is the
+/// time before this client read the tag: the other one needs about as long.
+pub(crate) async fn await_other_writers(inner: &Inner, started: SystemTime) {
+    let clock = &inner.options.clock;
+    let took = clock.now().duration_since(started).unwrap_or_default();
+    let least = took.saturating_mul(4).clamp(MIN_REREAD_DELAY, MAX_REREAD_DELAY);
+    // Random, since clients in lockstep would overwrite each other's index forever.
+    let chance = clock.random() as f64 / u64::MAX as f64;
+    clock.sleep(least.mul_f64(1.0 + chance)).await;
 }
 
 /// Returns the index under a tag; `None` if the tag does not exist or names something else. GitLab resolves a tag that

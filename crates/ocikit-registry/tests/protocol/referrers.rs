@@ -1,14 +1,16 @@
 //! Referrers by the API, by the fallback tag, and from registries with invalid answers.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::Method;
 use ocikit_image::{CopyOptions, Memory, Referrers, Root, Sink, Source, copy, testing};
-use ocikit_registry::RemoteRepository;
-use ocikit_spec::{Descriptor, Digest, Platform};
+use ocikit_registry::{Client, RemoteRepository};
+use ocikit_spec::{Descriptor, Digest, Index, Platform};
 
 use crate::double::{Action, Double, status};
-use crate::support::{client, failed, repository};
+use crate::support::{client, failed, options, repository};
 
 /// An image in a repository, and referrers of it in memory.
 async fn subject(repository: &RemoteRepository, types: &[&str]) -> (Arc<Memory>, Descriptor, Vec<Descriptor>) {
@@ -187,7 +189,7 @@ async fn overwritten_entry_is_written_again() {
     // Another process, which has read the list before this client's entry was in it, overwrites it.
     let line = format!("PUT /v2/a/manifests/{tag}");
     let theirs = testing::referrer(&memory, &image, "application/vnd.theirs");
-    let document = ocikit_spec::Index::parse(before).unwrap().edit().push(&theirs).finish().unwrap();
+    let document = Index::parse(before).unwrap().edit().push(&theirs).finish().unwrap();
     let overwrite: Arc<Mutex<Option<Bytes>>> = Arc::new(Mutex::new(Some(document.bytes().clone())));
     let double = Arc::new(double);
     let weak = Arc::downgrade(&double);
@@ -211,6 +213,38 @@ async fn overwritten_entry_is_written_again() {
     push(&repository, &memory, &about[1]).await.unwrap();
     let found = digests(&repository.referrers(&image.digest).await.unwrap());
     assert_eq!(found, digests(&[about[0].clone(), about[1].clone(), theirs]));
+}
+
+/// A client that had read the list before this one wrote it writes its own later.
+#[tokio::test]
+async fn list_is_read_again_after_a_delay() {
+    let double = Double::start().await;
+    double.behaviour(|behaviour| behaviour.referrers = false);
+    let options = options();
+    let clock = options.clock.clone();
+    let repository = repository(&Client::new(options), &double, "a");
+    let (memory, _, about) = subject(&repository, &TYPES[..1]).await;
+    let before = clock.now();
+    push(&repository, &memory, &about[0]).await.unwrap();
+    assert!(clock.now() >= before + Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn list_that_never_stays_is_an_error() {
+    for (body, problem) in [(None, "does not return it"), (Some(Index::of(&[])), "another client keeps overwriting it")]
+    {
+        let double = Double::start().await;
+        double.behaviour(|behaviour| behaviour.referrers = false);
+        let repository = repository(&client(), &double, "a");
+        let (memory, _, about) = subject(&repository, &TYPES[..1]).await;
+        double.rule(move |seen| match (seen.method == Method::GET && seen.path.contains("/sha256-"), &body) {
+            (true, None) => status(404),
+            (true, Some(index)) => Action::Reply(200, vec![], index.bytes().clone()),
+            (false, _) => Action::Pass,
+        });
+        let error = failed(push(&repository, &memory, &about[0]).await);
+        assert!(error.contains(problem), "{error}");
+    }
 }
 
 #[tokio::test]
