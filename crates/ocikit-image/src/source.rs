@@ -248,6 +248,16 @@ pub trait Sink: Source {
         }
     }
 
+    /// As [`Sink::tagged`], after a delay in which another client that had read the tag before it was moved has probably
+    /// moved it too. A place that no client changes at the same time, or only under a lock, has no delay.
+    ///
+    /// # Errors
+    ///
+    /// Only if the query fails.
+    async fn tagged_later(&self, tag: &Tag) -> Result<Option<Descriptor>> {
+        self.tagged(tag).await
+    }
+
     /// Returns whether a root and everything below it already exists, under the tag of `naming` if it has one, as far
     /// as the place knows without checking each blob. `false` is always correct and causes every blob to be checked.
     ///

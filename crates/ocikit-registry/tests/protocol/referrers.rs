@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Method;
-use ocikit_image::{CopyOptions, Memory, Referrers, Root, Sink, Source, copy, testing};
+use ocikit_image::{CopyOptions, Memory, Naming, Referrers, Root, Sink, Source, copy, testing};
 use ocikit_registry::{Client, RemoteRepository};
-use ocikit_spec::{Descriptor, Digest, Index, Platform};
+use ocikit_spec::{Descriptor, Digest, Index, Manifest, Platform};
 
 use crate::double::{Action, Double, status};
 use crate::support::{client, failed, options, repository};
@@ -227,6 +227,61 @@ async fn list_is_read_again_after_a_delay() {
     let before = clock.now();
     push(&repository, &memory, &about[0]).await.unwrap();
     assert!(clock.now() >= before + Duration::from_millis(200));
+}
+
+/// Returns the manifest of a signature in the format of cosign, and its layer.
+fn signature(payload: &'static str) -> (Bytes, Bytes) {
+    let blob = |media_type: &str, bytes: &[u8]| {
+        let (digest, size) = (Digest::sha256_of(bytes).to_string(), bytes.len());
+        serde_json::json!({ "mediaType": media_type, "digest": digest, "size": size })
+    };
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": blob("application/vnd.oci.empty.v1+json", b"{}"),
+        "layers": [blob("application/vnd.dev.cosign.simplesigning.v1+json", payload.as_bytes())],
+    });
+    (manifest.to_string().into(), payload.into())
+}
+
+/// Another client that has read the tag before this one moved it moves it too: before this client reads it again, and
+/// right before this client moves it.
+#[tokio::test]
+async fn overwritten_signatures_are_merged_again() {
+    for overwritten_after in [1, 2] {
+        let double = Arc::new(Double::start().await);
+        let repository = repository(&client(), &double, "a");
+        let (memory, image, _) = subject(&repository, &[]).await;
+        let tag = format!("{}.sig", image.digest.to_string().replace(':', "-"));
+        let ((ours, our_layer), (theirs, their_layer)) = (signature("ours"), signature("theirs"));
+        for blob in [&ours, &our_layer, &Bytes::from("{}")] {
+            memory.insert(blob.clone());
+        }
+        for blob in [&their_layer, &Bytes::from("{}")] {
+            double.put_blob("a", blob.clone());
+        }
+        let (weak, line) = (Arc::downgrade(&double), format!("GET /v2/a/manifests/{tag}"));
+        let mut reads = 0;
+        let their_tag = tag.clone();
+        double.rule(move |seen| {
+            reads += usize::from(seen.line() == line);
+            if reads == overwritten_after + 1 {
+                reads += 1;
+                let media_type = "application/vnd.oci.image.manifest.v1+json";
+                weak.upgrade().unwrap().put_manifest("a", &their_tag, media_type, theirs.clone());
+            }
+            Action::Pass
+        });
+        let root = Root::at(memory.clone(), Descriptor::of("application/vnd.oci.image.manifest.v1+json".into(), &ours));
+        let naming = Naming { tag: Some(tag.parse().unwrap()), ..Naming::default() };
+        let options = CopyOptions { names: vec![naming], ..CopyOptions::default() };
+        let to: Arc<dyn Sink> = Arc::new(repository);
+        copy(&root.await.unwrap(), &to, &options).await.unwrap();
+        let there = double.manifest("a", &double.tag("a", &tag).unwrap()).unwrap();
+        let layers = Manifest::parse(there).unwrap().layers().iter().map(|layer| layer.digest).collect::<Vec<_>>();
+        for layer in [&our_layer, &their_layer] {
+            assert!(layers.contains(&Digest::sha256_of(layer)), "{overwritten_after}: {layers:?}");
+        }
+    }
 }
 
 #[tokio::test]
