@@ -59,6 +59,17 @@ fn blocked_registry_is_neither_read_nor_written() {
     }
     assert!(registry.requests().is_empty());
     bench.ok(&["push", "-q", &single(), &format!("{}/other:1", registry.name())]);
+    bench.ok(&["repos", &registry.name()]);
+
+    let conf = format!("[[registry]]\nlocation = \"{}\"\nblocked = true\n", registry.name());
+    write(&bench, ".config/containers/registries.conf.d/10-block.conf", &conf);
+    let before = registry.requests().len();
+    for command in [&["repos"][..], &["login", "-u", "u", "--password-stdin"]] {
+        let outcome = bench.ocikit_with_input(&[command, &[&registry.name()]].concat(), b"pw");
+        assert_eq!(outcome.code, 4, "{outcome}");
+        assert!(outcome.stderr.contains("is blocked by `registries.conf`"), "{outcome}");
+    }
+    assert_eq!(registry.requests().len(), before);
 }
 
 #[test]

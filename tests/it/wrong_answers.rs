@@ -318,6 +318,27 @@ fn document_of_unknown_type_with_descriptors_is_refused() {
     assert!(outcome.code != 0 && !bench.path("b.tar").exists(), "{outcome}");
 }
 
+#[test]
+fn root_that_is_no_manifest_is_refused() {
+    let bench = bench();
+    let (path, _) = layout(&bench);
+    for text in ["upstream timeout", r#"{"ok":true}"#] {
+        let digest = put_blob(&path, text);
+        let name = json!({"org.opencontainers.image.ref.name": "v1"});
+        let root = json!({"mediaType": "text/plain", "digest": digest, "size": text.len(), "annotations": name});
+        write_roots(&path, &root);
+        let place = format!("oci:{}:v1", path.display());
+        for line in [&["copy", &place, "a.tar"][..], &["digest", &place], &["tag", &place, "v2"], &["inspect", &place]]
+        {
+            let outcome = bench.ocikit(line);
+            let error = "not a valid manifest or index";
+            assert!(outcome.code != 0 && outcome.stderr.contains(error), "{line:?} {text}: {outcome}");
+        }
+        assert!(!bench.path("a.tar").exists());
+        assert_eq!(bench.ok(&["manifest", "get", &place]), text);
+    }
+}
+
 /// A captive portal or proxy answers every request with a web page.
 #[test]
 fn web_page_in_place_of_a_registry_is_an_error() {

@@ -36,13 +36,11 @@ impl Digest {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let source = context.session(&[&location])?.source(&location).await?;
-        let mut descriptor = source.find(&location.name()).await?;
+        // The list of an archive or layout only names the digest; the bytes must have it.
+        let mut descriptor = source.find_root(&location.name()).await?;
         if let Some(platform) = &self.platform {
             let root = Root::at(source, descriptor).await?.for_platform(platform).await?;
             descriptor = root.descriptor().clone();
-        } else if !matches!(location, Location::Registry(_)) {
-            // The list of an archive or layout only names the digest; the bytes must have it.
-            source.read(&descriptor).await?;
         }
         let result =
             DigestOutput { digest: descriptor.digest, media_type: descriptor.media_type, size: descriptor.size };

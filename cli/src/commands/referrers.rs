@@ -38,7 +38,7 @@ impl Referrers {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let source = context.session(&[&location])?.source(&location).await?;
-        let mut subject = source.find(&location.name()).await?;
+        let mut subject = source.find_root(&location.name()).await?;
         if let Some(platform) = &self.platform {
             let root = Root::at(source.clone(), subject).await?.for_platform(platform).await?;
             subject = root.descriptor().clone();

@@ -42,7 +42,7 @@ impl Tag {
         let location = context.expand(&self.location);
         let session = context.session(&[&location])?;
         let root = match self.dry_run {
-            true => session.source(&location).await?.find(&location.name()).await?,
+            true => session.source(&location).await?.find_root(&location.name()).await?,
             false => session.tag(&location, &self.tag).await?,
         };
         let result = TagOutput {

@@ -42,7 +42,7 @@ pub(crate) struct PendingRoot {
 
 impl PendingRoot {
     /// Returns the tag and its kind, if the only name is a referrer tag.
-    fn referrer_tag(&self) -> Option<(&Tag, ReferrerTag)> {
+    pub(crate) fn referrer_tag(&self) -> Option<(&Tag, ReferrerTag)> {
         let [Naming { tag: Some(tag), .. }] = &self.names[..] else { return None };
         Some((tag, ReferrerTag::of(tag)?))
     }
@@ -147,6 +147,70 @@ async fn look(one: &PendingRoot, to: &Arc<dyn Sink>, recheck: bool) -> Result<At
     Ok(AtTarget::Complete(true))
 }
 
+/// Maximum number of times that a referrer tag is moved because another client overwrote it.
+const MAX_TAG_MOVES: usize = 10;
+
+/// Publishes a root that was put under a referrer tag, and returns what the tag leads to then.
+///
+/// Other clients may extend what is under the tag at the same time, and the protocol has no lock. So the tag is read
+/// right before it is moved and, where it can be overwritten without a lock, again some time later. What another client
+/// has added meanwhile is merged.
+///
+/// # Errors
+///
+/// Those of the target; [`Error::Exists`] if the tag would change that must be kept, or the two cannot be merged.
+pub(crate) async fn publish_merged(pending: &PendingRoot, to: &Arc<dyn Sink>, keep_tags: bool) -> Result<Root> {
+    let mut root = pending.root.clone();
+    let Some((tag, kind)) = pending.referrer_tag() else { return Ok(root) };
+    for moves in 0..=MAX_TAG_MOVES {
+        let there = if moves == 0 { to.tagged(tag).await? } else { to.tagged_later(tag).await? };
+        match there {
+            Some(there) if there.digest == root.digest() && moves > 0 => return Ok(root),
+            Some(there) if there.digest != root.digest() => {
+                let there = Root::at(to.clone(), there).await?;
+                let sum = match add(&there, &root, kind).await? {
+                    Merge::Unchanged => return Ok(there),
+                    Merge::Replaced(sum) if !keep_tags => *sum,
+                    Merge::Replaced(_) | Merge::Impossible => {
+                        return Err(Error::Exists {
+                            what: format!("{tag} ({})", there.digest()),
+                            place: to.to_string(),
+                        });
+                    }
+                };
+                if sum.digest() != root.digest() {
+                    put_merged(&sum, to).await?;
+                    root = sum;
+                }
+            }
+            _ => {}
+        }
+        if moves == MAX_TAG_MOVES {
+            break;
+        }
+        for naming in &pending.names {
+            to.publish(root.descriptor(), naming).await?;
+        }
+        // A place that keeps the order of its roots is a file or directory, which is written under a lock.
+        if to.keeps_order() {
+            return Ok(root);
+        }
+    }
+    Err(Error::broken(format!("tag {tag} in {to}"), "another client keeps overwriting it"))
+}
+
+/// Puts a merged root and its new documents. Blobs below it were put before, or are below the root that the target has.
+async fn put_merged(root: &Root, to: &Arc<dyn Sink>) -> Result<()> {
+    let document = root.document();
+    for child in document.iter().flat_map(Document::children) {
+        if !to.has(child).await? {
+            to.put(child, &**root.source()).await?;
+        }
+    }
+    to.put(root.descriptor(), &**root.source()).await?;
+    to.confirm(root.descriptor()).await
+}
+
 /// What to store under a tag.
 enum Merge {
     /// What the target has, which includes everything.
@@ -169,7 +233,7 @@ async fn add(there: &Root, new: &Root, kind: ReferrerTag) -> Result<Merge> {
         ReferrerTag::List => match (there.document(), new.document()) {
             (Some(Document::Index(_)), Some(Document::Index(_))) => add_entries(there, new),
             // GitLab resolves such a tag to the image with that digest (oras-project/oras-go#1396).
-            (_, Some(Document::Index(_))) => Ok(Merge::Replaced(Box::new(new.clone()))),
+            (Some(_), Some(Document::Index(_))) => Ok(Merge::Replaced(Box::new(new.clone()))),
             _ => Ok(Merge::Impossible),
         },
     }

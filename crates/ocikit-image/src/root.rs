@@ -55,9 +55,9 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// Those of [`SourceExt::find`] and of reading the document.
+    /// Those of [`SourceExt::find_root`] and of reading the document.
     pub async fn open(source: Arc<dyn Source>, name: &Name) -> Result<Root> {
-        let descriptor = source.find(name).await?;
+        let descriptor = source.find_root(name).await?;
         Root::at(source, descriptor).await
     }
 

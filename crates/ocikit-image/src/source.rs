@@ -103,6 +103,20 @@ pub trait SourceExt: Source {
         }
     }
 
+    /// As [`SourceExt::find`], and reads the root and checks that it can be a manifest or index, see
+    /// [`Content::check_root`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SourceExt::find`] and [`SourceExt::read`], and [`Error::Document`].
+    async fn find_root(&self, name: &Name) -> Result<Descriptor> {
+        let found = self.find(name).await?;
+        read_at_most(self, &found, MAX_DOCUMENT_SIZE)?;
+        let bytes = self.read(&found).await?;
+        Content::check_root(&bytes).map_err(|source| Error::document(&found.digest, self, source))?;
+        Ok(found)
+    }
+
     /// Determines whether a descriptor leads to a document, which is checked and parsed, or to a blob, of which only
     /// the first bytes are read. The bytes decide, because the media type of a descriptor may be wrong, unknown or
     /// missing.
@@ -232,6 +246,16 @@ pub trait Sink: Source {
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// As [`Sink::tagged`], after a delay in which another client that had read the tag before it was moved has probably
+    /// moved it too. A place that no client changes at the same time, or only under a lock, has no delay.
+    ///
+    /// # Errors
+    ///
+    /// Only if the query fails.
+    async fn tagged_later(&self, tag: &Tag) -> Result<Option<Descriptor>> {
+        self.tagged(tag).await
     }
 
     /// Returns whether a root and everything below it already exists, under the tag of `naming` if it has one, as far

@@ -64,9 +64,10 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Denied`] if it does not, [`Error::Unreachable`] without an answer.
+    /// [`Error::Denied`] if it does not, [`Error::Unreachable`] without an answer, [`Error::Blocked`] if
+    /// `registries.conf` blocks the registry.
     pub async fn check(&self, registry: &Registry) -> Result<()> {
-        let endpoint = self.0.endpoint(registry, false)?;
+        let endpoint = self.0.registry(registry)?;
         let access = Access { path: String::new(), scopes: Scopes::default() };
         let (request, place) = (endpoint.request(Method::GET, endpoint.url("")), registry.to_string());
         let reply = self.0.call(&endpoint, &access, request, &place).await?;
@@ -95,7 +96,7 @@ impl Client {
     ///
     /// As [`Client::catalog`].
     pub async fn catalog_part(&self, registry: &Registry, options: &ListOptions) -> Result<Vec<Repository>> {
-        let listed = tags::catalog(&self.0, &self.0.endpoint(registry, false)?, options).await?;
+        let listed = tags::catalog(&self.0, &self.0.registry(registry)?, options).await?;
         let invalid = |error| Error::protocol(registry, format!("its list of repositories cannot be used: {error}"));
         listed.iter().map(|path| Repository::new(registry.clone(), path).map_err(invalid)).collect()
     }

@@ -59,7 +59,18 @@ impl Inner {
         }
     }
 
-    /// Returns the endpoint of a registry; `insecure` as defined by `registries.conf`.
+    /// Returns the endpoint of a registry, for requests that are for none of its repositories.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blocked`] if `registries.conf` blocks the whole registry.
+    pub(crate) fn registry(&self, registry: &Registry) -> Result<Endpoint> {
+        self.options.hosts.registries.check(registry)?;
+        self.endpoint(registry, false)
+    }
+
+    /// Returns the endpoint of a registry; `insecure` as defined by `registries.conf`. The caller has checked that
+    /// `registries.conf` does not block what it requests.
     pub(crate) fn endpoint(&self, registry: &Registry, insecure: bool) -> Result<Endpoint> {
         self.endpoint_with(registry, self.options.hosts.of(registry)?, insecure)
     }
@@ -78,7 +89,12 @@ impl Inner {
     }
 
     /// Returns a repository at the registry that its name states.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blocked`] if `registries.conf` blocks it.
     pub(crate) fn target(&self, repository: &Repository) -> Result<Target> {
+        self.options.hosts.registries.routes(repository)?;
         let endpoint = self.endpoint(repository.registry(), false)?;
         Ok(Target { endpoint, path: repository.path().to_owned(), place: repository.to_string() })
     }

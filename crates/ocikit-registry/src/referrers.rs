@@ -1,25 +1,31 @@
 use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
 
 use futures::future::join;
-use ocikit_http::{Method, retry};
 use ocikit_image::walk::limits::MAX_REFERRERS;
 use ocikit_image::{Error, Result};
-use ocikit_spec::{BoundedList, Descriptor, Digest, Document, Index, MediaType, Tag};
+use ocikit_spec::{BoundedList, Content, Descriptor, Digest, Document, Index, MediaType, Tag};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
-use crate::inner::{Inner, Refusal};
-use crate::manifests::{self, FetchedManifest};
+use crate::inner::{Fetched, Inner, Refusal};
+use crate::manifests::{self, FetchedManifest, is_web_page};
 use crate::tags::Pages;
 use crate::target::{ManifestKey, Target};
+
+/// Minimum delay before a tag that several clients extend is read again. A random part of up to the same length is added.
+const MIN_REREAD_DELAY: Duration = Duration::from_millis(200);
+
+/// Maximum delay before a tag that several clients extend is read again, without the random part.
+const MAX_REREAD_DELAY: Duration = Duration::from_secs(2);
 
 /// Maximum number of times that an index of referrers is written because another client overwrote it.
 const MAX_INDEX_WRITES: u32 = 10;
 
 /// Returns the referrers of a subject, each once, optionally of one artifact type.
 ///
-/// If the registry has no referrers API, or its answer is no index, the fallback tag is read. Distribution
-/// specification, "Listing Referrers" and "Referrers Tag Schema".
+/// If the registry has no referrers API, the fallback tag is read. Distribution specification, "Listing Referrers" and
+/// "Referrers Tag Schema". A success whose body is no index is an error: an answer that was cut short, or the page of a
+/// proxy, would otherwise count as an image without signatures.
 pub(crate) async fn list(
     inner: &Inner,
     target: &Target,
@@ -81,27 +87,20 @@ async fn list_by_api(
     struct Page {
         manifests: BoundedList<Descriptor, MAX_REFERRERS>,
     }
-    /// The field that distinguishes an index from an image or an error; it may be `null`.
-    #[derive(Deserialize)]
-    struct Shape {
-        #[serde(rename = "manifests")]
-        _manifests: IgnoredAny,
-    }
     let mut url = target.referrers(subject);
     if let Some(artifact_type) = artifact_type {
         url.append_query("artifactType", artifact_type.as_str());
     }
+    let asked = url.path().to_owned();
     let mut pages = Pages::new(url, "referrers", &target.place);
     let mut found = Vec::new();
     let mut first = true;
     while let Some(page) = pages.next(inner, &target.endpoint, &target.access()).await? {
-        let (headers, body) = match page {
+        let Fetched { url, headers, body } = match page {
             Ok(page) => page,
-            // A registry that is overloaded may still have the API.
-            Err(refusal) if first && (400..500).contains(&refusal.status) && !retry::is_passing(refusal.status) => {
-                if matches!(refusal.status, 401 | 403) {
-                    return Ok(Listing::Forbidden(refusal));
-                }
+            Err(refusal) if first && matches!(refusal.status, 401 | 403) => return Ok(Listing::Forbidden(refusal)),
+            // Registries from before version 1.1 of the specification have no such route, or take it for another one.
+            Err(refusal) if first && matches!(refusal.status, 400 | 404 | 405) => {
                 // An unknown repository says nothing about the registry.
                 if !refusal.problem.has("NAME_UNKNOWN") {
                     inner.cache.note_referrers(&target.endpoint, false);
@@ -110,15 +109,15 @@ async fn list_by_api(
             }
             Err(refusal) => return Err(refusal.error("referrers", &target.place)),
         };
-        if serde_json::from_slice::<Shape>(&body).is_err() {
-            let known = inner.cache.lists_referrers(&target.endpoint) == Some(true);
-            return if first && !known {
-                Ok(Listing::Unsupported)
-            } else {
-                Err(pages.broken("one of its pages is not an index"))
-            };
+        if is_web_page(&body) {
+            // registry.k8s.io redirects requests for referrers to its website (oras-project/oras-go#633).
+            if first && url.path() != asked {
+                return Ok(Listing::Unsupported);
+            }
+            return Err(pages.broken("the answer is a web page"));
         }
-        let page: Page = serde_json::from_slice(&body).map_err(|error| pages.broken(&error.to_string()))?;
+        let page: Page = serde_json::from_slice(&body)
+            .map_err(|error| pages.broken(&format!("the answer is not an index: {error}")))?;
         first = false;
         let applied = headers.get_all("oci-filters-applied").iter();
         let applied = applied.filter_map(|header| header.to_str().ok()).flat_map(|header| header.split(','));
@@ -198,28 +197,34 @@ pub(crate) async fn remove(inner: &Inner, target: &Target, found: &FetchedManife
 
 /// Edits the referrers index of a subject until the edit is a no-op.
 ///
-/// The protocol has no conditional write. So the index is read again after each write: a client whose index was
-/// overwritten adds its entry to the new one.
+/// The protocol has no lock and no conditional write. So the index is read again some time after each write: a client
+/// whose index was overwritten adds its entry to the new one.
 async fn edit(
     inner: &Inner,
     target: &Target,
     subject: &Digest,
     change: impl Fn(Option<&Index>) -> Result<Option<Index>, ocikit_spec::Error>,
 ) -> Result<()> {
-    let _inflight = inner.cache.acquire_index(&target.endpoint, &target.path, subject).await;
     let tag = fallback_tag(subject);
-    for attempt in 0..MAX_INDEX_WRITES {
+    let mut is_returned = false;
+    for attempt in 0..=MAX_INDEX_WRITES {
+        let inflight = inner.cache.acquire_index(&target.endpoint, &target.path, subject).await;
+        let started = inner.options.clock.now();
         let index = read_tagged(inner, target, &tag).await?;
+        is_returned |= attempt > 0 && index.is_some();
         let changed = change(index.as_ref());
         let changed = changed.map_err(|error| Error::document(subject, &target.place, error))?;
         let Some(changed) = changed else { return Ok(()) };
-        if attempt > 0 {
-            // Two clients in lockstep would overwrite each other's index forever.
-            let url = target.manifest(&ManifestKey::Tag(tag.clone()));
-            inner.http.back_off(&Method::PUT, &url, attempt, None).await;
+        if attempt == MAX_INDEX_WRITES {
+            break;
         }
         let descriptor = Descriptor::of(changed.media_type(), changed.bytes());
         manifests::put(inner, target, &ManifestKey::Tag(tag.clone()), &descriptor, changed.bytes().clone()).await?;
+        drop(inflight);
+        await_other_writers(inner, started).await;
+    }
+    if !is_returned {
+        return Err(Error::protocol(&target.place, format!("it accepted the tag {tag} and does not return it")));
     }
     Err(Error::broken(
         format!("the list of referrers of {subject} in {}", target.place),
@@ -227,16 +232,31 @@ async fn edit(
     ))
 }
 
+/// Waits until another client that had read a tag before this one moved it has probably written too. `started` is the
+/// time before this client read the tag: the other one needs about as long.
+pub(crate) async fn await_other_writers(inner: &Inner, started: SystemTime) {
+    let clock = &inner.options.clock;
+    let took = clock.now().duration_since(started).unwrap_or_default();
+    let least = took.saturating_mul(4).clamp(MIN_REREAD_DELAY, MAX_REREAD_DELAY);
+    // Random, since clients in lockstep would overwrite each other's index forever.
+    let chance = clock.random() as f64 / u64::MAX as f64;
+    clock.sleep(least.mul_f64(1.0 + chance)).await;
+}
+
 /// Returns the index under a tag; `None` if the tag does not exist or names something else. GitLab resolves a tag that
 /// looks like a digest to the image with that digest (oras-project/oras-go#1396).
 async fn read_tagged(inner: &Inner, target: &Target, tag: &Tag) -> Result<Option<Index>> {
     let found = manifests::get(inner, target, &ManifestKey::Tag(tag.clone())).await?;
     let is_subject = |found: &FetchedManifest| fallback_tag(&found.descriptor.digest) == *tag;
-    let found = found.filter(|found| found.descriptor.media_type.is_index() && !is_subject(found));
-    let Some(found) = found else { return Ok(None) };
+    let Some(found) = found.filter(|found| !is_subject(found)) else { return Ok(None) };
     let digest = found.descriptor.digest;
     // Otherwise the index would be overwritten and its entries lost.
-    Index::parse(found.bytes).map(Some).map_err(|error| Error::document(&digest, &target.place, error))
+    let invalid = |error| Error::document(&digest, &target.place, error);
+    match found.descriptor.media_type.is_index() {
+        true => Index::parse(found.bytes).map(Some).map_err(invalid),
+        // Not the answer of a registry: a text, an error, or an answer that was cut short.
+        false => Content::check_root(&found.bytes).map(|()| None).map_err(invalid),
+    }
 }
 
 /// Returns the subject of a manifest, and the manifest's entry in the list of referrers.

@@ -1,7 +1,5 @@
 use std::collections::HashSet;
 
-use bytes::Bytes;
-use ocikit_http::header::HeaderMap;
 use ocikit_http::{Method, Url};
 use ocikit_image::{Error, Result};
 use ocikit_spec::BoundedList;
@@ -97,34 +95,33 @@ impl<'a> Pages<'a> {
         Pages { next: Some(first), seen: HashSet::new(), length: 0, what, place }
     }
 
-    /// Reads the next page and returns its headers and body; `None` after the last page.
+    /// Reads the next page; `None` after the last page.
     pub(crate) async fn next(
         &mut self,
         inner: &Inner,
         endpoint: &Endpoint,
         access: &Access,
-    ) -> Result<Option<Result<(HeaderMap, Bytes), Refusal>>> {
+    ) -> Result<Option<Result<Fetched, Refusal>>> {
         let Some(asked) = self.next.take() else { return Ok(None) };
         let request = endpoint.request(Method::GET, asked.clone());
-        let Fetched { url, headers, body } =
-            match inner.fetch(endpoint, access, request, MAX_PAGE_BYTES, self.place).await? {
-                Ok(fetched) => fetched,
-                Err(refusal) => return Ok(Some(Err(refusal))),
-            };
-        for header in headers.get_all("link") {
+        let fetched = match inner.fetch(endpoint, access, request, MAX_PAGE_BYTES, self.place).await? {
+            Ok(fetched) => fetched,
+            Err(refusal) => return Ok(Some(Err(refusal))),
+        };
+        for header in fetched.headers.get_all("link") {
             let header = header.to_str().map_err(|_| self.broken("its `Link` header is malformed"))?;
-            let next = link::next(&url, header).map_err(|problem| self.broken(&problem))?;
+            let next = link::next(&fetched.url, header).map_err(|problem| self.broken(&problem))?;
             self.next = self.next.take().or(next);
         }
         self.seen.insert(asked);
         if self.next.as_ref().is_some_and(|next| self.seen.contains(next)) || self.seen.len() > MAX_PAGES {
             return Err(self.broken("it has no end"));
         }
-        self.length += body.len() as u64;
+        self.length += fetched.body.len() as u64;
         if self.length > MAX_LIST_BYTES {
             return Err(self.broken("it is too long"));
         }
-        Ok(Some(Ok((headers, body))))
+        Ok(Some(Ok(fetched)))
     }
 
     /// Returns the entries of all pages, or of as many as the limit needs.
@@ -143,7 +140,7 @@ impl<'a> Pages<'a> {
         while found.len() < most
             && let Some(page) = self.next(inner, endpoint, access).await?
         {
-            let (_, body) = page.map_err(|refusal| refusal.error(self.what, self.place))?;
+            let Fetched { body, .. } = page.map_err(|refusal| refusal.error(self.what, self.place))?;
             let page = serde_json::from_slice(&body).map_err(|error| self.broken(&error.to_string()))?;
             let mut page = entries(page).ok_or_else(|| self.broken("one of its pages is not a list"))?.0;
             // Distribution before version 3 ignores `last` too and always sends everything

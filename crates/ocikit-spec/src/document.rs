@@ -219,6 +219,23 @@ impl Content {
         }
     }
 
+    /// Checks that bytes can be a root: a manifest or index, or another kind of JSON document with one of their fields.
+    /// A server that answers any request with a text, a page or an error of its own has none of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Document`] if the bytes are no JSON object, or one without `mediaType`, `schemaVersion`, `config`,
+    /// `layers` and `manifests`.
+    pub fn check_root(bytes: &Bytes) -> Result<()> {
+        const WHAT: &str = "manifest or index";
+        const FIELDS: [&str; 6] = ["mediaType", "schemaVersion", "config", "layers", "manifests", "fsLayers"];
+        let fields = parse_object(WHAT, bytes)?;
+        match fields.keys_with_value().any(|key| FIELDS.iter().any(|name| keys::folds_to(key, name))) {
+            true => Ok(()),
+            false => Err(invalid(WHAT, "it has neither a media type nor a list of other documents or blobs")),
+        }
+    }
+
     /// Returns the media type of the bytes: that of the document, otherwise the label.
     pub fn media_type(&self, label: &MediaType) -> MediaType {
         match self {

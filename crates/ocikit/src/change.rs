@@ -24,10 +24,11 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of the place; [`Error::NotFound`] if the image does not exist.
+    /// Those of the place; [`Error::NotFound`] if the image does not exist, [`Error::Document`] if the name leads to
+    /// something else than a manifest or index.
     pub async fn tag(&self, location: &Location, tags: &[Tag]) -> Result<Descriptor> {
         let sink = self.edit(location).await?;
-        let root = sink.find(&location.name()).await?;
+        let root = sink.find_root(&location.name()).await?;
         for tag in tags {
             sink.publish(&root, &Naming { tag: Some(tag.clone()), ..Naming::default() }).await?;
         }

@@ -23,7 +23,7 @@ use super::per_target::PerTarget;
 use crate::error::{Error, Result};
 use crate::event::{Event, Progress};
 use crate::graph::{Graph, MAX_PARALLEL_READS};
-use crate::merge::{KeptTag, PendingRoot, settle};
+use crate::merge::{KeptTag, PendingRoot, publish_merged, settle};
 use crate::related::related;
 use crate::root::Root;
 use crate::source::{Naming, Put, Sink};
@@ -300,7 +300,7 @@ impl Run<'_> {
         }
         if self.mode == Mode::Copy
             && !(pending.is_empty() && lacking.pending.is_empty())
-            && let Err(error) = complete(state, [&lacking.pending, pending], &self.progress).await
+            && let Err(error) = complete(state, [&lacking.pending, pending], self.options, &self.progress).await
         {
             state.fail(error);
             return None;
@@ -311,7 +311,12 @@ impl Run<'_> {
 
 /// Gives roots their names after everything below them is stored. The second list follows the first; within a list the
 /// order is kept if the target [has one](Sink::keeps_order).
-async fn complete(state: &TargetState, lists: [&[PendingRoot]; 2], progress: &Progress) -> Result<()> {
+async fn complete(
+    state: &TargetState,
+    lists: [&[PendingRoot]; 2],
+    options: &CopyOptions,
+    progress: &Progress,
+) -> Result<()> {
     let to = &state.sink;
     // A root that already existed was read from the target just now. One that was uploaded is read back before it is
     // named.
@@ -322,9 +327,16 @@ async fn complete(state: &TargetState, lists: [&[PendingRoot]; 2], progress: &Pr
     let at_once = if to.keeps_order() { 1 } else { MAX_PARALLEL_READS };
     // Referrers are published before the image, so that a client that sees the image also finds them.
     for list in lists {
-        let publish = list.iter().map(|PendingRoot { root, names, .. }| async move {
-            let root = root.descriptor();
-            for naming in names {
+        let keep_tags = options.comparing().keep_tags;
+        let publish = list.iter().map(|pending| async move {
+            if let Some((tag, _)) = pending.referrer_tag() {
+                let root = publish_merged(pending, to, keep_tags).await?;
+                progress.event(Event::Published { root: root.descriptor(), tag: Some(tag) });
+                return Ok(());
+            }
+            let root = pending.root.descriptor();
+            for naming in &pending.names {
+                check_replaced(to, naming).await?;
                 to.publish(root, naming).await?;
                 progress.event(Event::Published { root, tag: naming.tag.as_ref() });
             }
@@ -333,6 +345,21 @@ async fn complete(state: &TargetState, lists: [&[PendingRoot]; 2], progress: &Pr
         stream::iter(publish).buffered(at_once).boxed().try_collect::<()>().await?;
     }
     to.finish().await
+}
+
+/// Checks that a tag that is moved in place of another root still leads to that. An archive or layout, which keeps the
+/// order of its roots, finds the replaced entry by itself.
+async fn check_replaced(to: &Arc<dyn Sink>, naming: &Naming) -> Result<()> {
+    let Naming { tag: Some(tag), replaces: Some(replaced), .. } = naming else { return Ok(()) };
+    if to.keeps_order() {
+        return Ok(());
+    }
+    match to.tagged(tag).await? {
+        Some(there) if there.digest != *replaced => {
+            Err(Error::other_digest(format!("{to}@{replaced}"), format!("tag {tag}"), there.digest))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn roots_of(pending: &[PendingRoot]) -> Vec<&Root> {

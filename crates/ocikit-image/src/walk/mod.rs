@@ -446,7 +446,7 @@ async fn tagged(source: &dyn Source, subject: Digest, suffix: &str) -> Result<Op
     let tag = format!("{}-{}.{suffix}", subject.algorithm().name(), subject.hex());
     // A tag with a sha512 digest would exceed 128 characters.
     let Ok(tag) = tag.parse::<Tag>() else { return Ok(None) };
-    match source.resolve(&Name::Tag(tag.clone())).await {
+    match source.find_root(&Name::Tag(tag.clone())).await {
         Ok(descriptor) => Ok(Some(Referrer { descriptor, edge: Edge::Tag(tag) })),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),

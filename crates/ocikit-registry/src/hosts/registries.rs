@@ -102,6 +102,29 @@ impl RegistriesConf {
         Ok(whole)
     }
 
+    /// Checks that a registry may be contacted with a request that is for none of its repositories.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blocked`] if the whole registry is blocked.
+    pub(crate) fn check(&self, registry: &Registry) -> Result<()> {
+        self.rule(&registry.to_string()).map(drop)
+    }
+
+    /// Returns the rule for a repository or a registry, and how many bytes of its name the rule matches; `None` if there
+    /// is no rule.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blocked`].
+    fn rule(&self, name: &str) -> Result<Option<(usize, &Rule)>> {
+        let matching = self.rules.iter().filter_map(|rule| Some((rule.matched(name)?, rule)));
+        match matching.max_by_key(|(matched, rule)| (*matched, !rule.prefix.starts_with('*'))) {
+            Some((_, rule)) if rule.blocked => Err(Error::Blocked { place: name.to_owned(), by: "`registries.conf`" }),
+            found => Ok(found),
+        }
+    }
+
     /// Returns the locations of a repository.
     ///
     /// # Errors
@@ -109,15 +132,10 @@ impl RegistriesConf {
     /// [`Error::Blocked`], and [`Error::Broken`] if a location is not a valid repository name.
     pub(crate) fn routes(&self, repository: &Repository) -> Result<Routes> {
         let name = repository.to_string();
-        let matching = self.rules.iter().filter_map(|rule| Some((rule.matched(&name)?, rule)));
-        let Some((matched, rule)) = matching.max_by_key(|(matched, rule)| (*matched, !rule.prefix.starts_with('*')))
-        else {
+        let Some((matched, rule)) = self.rule(&name)? else {
             let place = ReadLocation { repository: repository.clone(), insecure: false, scope: MirrorScope::All };
             return Ok(Routes { insecure: false, reads: vec![place] });
         };
-        if rule.blocked {
-            return Err(Error::Blocked { place: name, by: "`registries.conf`" });
-        }
         let place = |location: Option<&str>, insecure, scope| {
             let renamed = location.map_or(Ok(repository.clone()), |location| {
                 let text = format!("{location}{}", &name[matched..]);

@@ -6,6 +6,7 @@ mod source;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use ocikit_http::lock;
@@ -55,6 +56,8 @@ struct RepositoryState {
     /// Blobs that were announced by `expect` and not checked yet.
     expected: Vec<(Digest, u64)>,
     checks: ExistenceChecks,
+    /// When tags were read that are about to be moved.
+    tags_read: HashMap<Tag, SystemTime>,
     /// Blobs and manifests that did not exist before this push. A manifest that references one of them does not exist
     /// either.
     new: HashSet<Digest>,

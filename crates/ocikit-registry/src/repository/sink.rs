@@ -48,12 +48,20 @@ impl Sink for RemoteRepository {
 
     async fn tagged(&self, tag: &Tag) -> Result<Option<Descriptor>> {
         let Remote { inner, target, state, .. } = &*self.0;
+        lock(state).tags_read.insert(tag.clone(), inner.options.clock.now());
         let found = manifests::get_to_push(inner, target, &ManifestKey::Tag(tag.clone())).await?;
         Ok(found.map(|found| {
             let descriptor = found.descriptor.clone();
             lock(state).cache(found);
             descriptor
         }))
+    }
+
+    async fn tagged_later(&self, tag: &Tag) -> Result<Option<Descriptor>> {
+        let Remote { inner, state, .. } = &*self.0;
+        let read = lock(state).tags_read.get(tag).copied();
+        referrers::await_other_writers(inner, read.unwrap_or_else(|| inner.options.clock.now())).await;
+        self.tagged(tag).await
     }
 
     async fn is_complete(&self, root: &Descriptor, naming: &Naming) -> Result<bool> {

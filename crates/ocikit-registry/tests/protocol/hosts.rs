@@ -336,6 +336,12 @@ async fn blocked_registries_are_not_contacted() {
     let client = client_with(HostOptions { registries, ..HostOptions::default() });
     let refused = client.repository(format!("{}/a", double.host()).parse().unwrap());
     assert!(failed(refused).contains("blocked"));
+    let registry = double.host().parse().unwrap();
+    let scratch = format!("{}/a", double.host()).parse().unwrap();
+    assert!(failed(client.check(&registry).await).contains("blocked"));
+    assert!(failed(client.catalog(&registry).await).contains("blocked"));
+    assert!(failed(client.probe(&scratch).await).contains("blocked"));
+    assert!(double.log().is_empty());
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use hyper::Method;
-use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, Source, SourceExt, copy, testing};
+use ocikit_image::{CopyOptions, Memory, Name, Naming, Referrers, Root, Sink, Source, SourceExt, copy, testing};
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Platform};
 use proptest::prelude::*;
 
@@ -327,6 +327,44 @@ async fn unknown_fields_of_a_list_are_skipped() {
 fn entry(listed: &Descriptor, extra: &str) -> String {
     let Descriptor { media_type, digest, size, .. } = listed;
     format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size},"x":{extra}}}"#)
+}
+
+/// A proxy or a broken server answers any request with status 200.
+#[tokio::test]
+async fn root_that_is_no_manifest_is_refused() {
+    for body in ["upstream timeout", "", "5", "[]", "{}", r#"{"ok":true}"#, r#"{"errors":[]}"#] {
+        let double = Double::start().await;
+        double.rule(move |_| Action::Reply(200, vec![], body.into()));
+        let source: Arc<dyn Source> = Arc::new(repository(&client(), &double, "a"));
+        let name = Name::Tag("v1".parse().unwrap());
+        let error = failed(Root::open(source.clone(), &name).await);
+        assert!(error.contains("not a valid manifest or index"), "{body}: {error}");
+        // The bytes can be read nevertheless.
+        let found = source.resolve(&name).await.unwrap();
+        assert_eq!(source.read(&found).await.unwrap(), body);
+    }
+}
+
+/// Text under the fallback tag is not an empty list, nor is it a signature under the tag of cosign.
+#[tokio::test]
+async fn text_under_referrer_tags_is_an_error() {
+    for suffix in ["", ".sig"] {
+        let double = Double::with(crate::double::Behaviour { referrers: false, ..Default::default() }).await;
+        let memory = Arc::new(Memory::new());
+        let subject = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10]);
+        let from = Arc::new(repository(&client(), &double, "a"));
+        let to: Arc<dyn Sink> = from.clone();
+        copy(&Root::at(memory, subject.clone()).await.unwrap(), &to, &named("v1")).await.unwrap();
+        let tag = format!("{}{suffix}", subject.digest.to_string().replace(':', "-"));
+        double.rule(move |seen| match seen.path.ends_with(&tag) {
+            true => Action::Reply(200, vec![], "upstream timeout".into()),
+            false => Action::Pass,
+        });
+        let root = Root::at(from, subject).await.unwrap();
+        let options = CopyOptions { referrers: Referrers::All, ..CopyOptions::default() };
+        let error = failed(copy(&root, &(Arc::new(Memory::new()) as Arc<dyn Sink>), &options).await);
+        assert!(error.contains("cannot list the referrers"), "{error}");
+    }
 }
 
 /// An unreadable list must not be replaced by one that lacks its entries.

@@ -1,14 +1,16 @@
 //! Referrers by the API, by the fallback tag, and from registries with invalid answers.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
-use ocikit_image::{CopyOptions, Memory, Root, Sink, Source, copy, testing};
-use ocikit_registry::RemoteRepository;
-use ocikit_spec::{Descriptor, Digest, Platform};
+use hyper::Method;
+use ocikit_image::{CopyOptions, Memory, Naming, Referrers, Root, Sink, Source, copy, testing};
+use ocikit_registry::{Client, RemoteRepository};
+use ocikit_spec::{Descriptor, Digest, Index, Manifest, Platform};
 
 use crate::double::{Action, Double, status};
-use crate::support::{client, failed, repository};
+use crate::support::{client, failed, options, repository};
 
 /// An image in a repository, and referrers of it in memory.
 async fn subject(repository: &RemoteRepository, types: &[&str]) -> (Arc<Memory>, Descriptor, Vec<Descriptor>) {
@@ -68,27 +70,61 @@ async fn missing_referrers_api_is_requested_once() {
 }
 
 #[tokio::test]
-async fn invalid_answers_mean_no_referrers_api() {
+async fn refusals_mean_no_referrers_api() {
     for action in [
         || status(405),
         || status(400),
         || status(403),
-        || Action::Reply(200, vec![], "<html>".into()),
-        || Action::Reply(200, vec![], r#"{"schemaVersion":2,"config":{},"layers":[]}"#.into()),
-        || Action::Reply(200, vec![], r#"{"errors":[]}"#.into()),
+        || Action::Reply(307, vec![("location", "/website".to_owned())], Bytes::new()),
     ] {
         let double = Double::start().await;
         double.behaviour(|behaviour| behaviour.referrers = false);
-        double.rule(move |seen| if seen.path.contains("/referrers/") { action() } else { Action::Pass });
+        double.rule(move |seen| match &seen.path {
+            path if path.contains("/referrers/") => action(),
+            // registry.k8s.io redirects to a page (oras-project/oras-go#633).
+            path if path == "/website" => Action::Reply(200, vec![], "<html>".into()),
+            _ => Action::Pass,
+        });
         let repository = repository(&client(), &double, "a");
         let (memory, image, about) = subject(&repository, &TYPES[..1]).await;
         push(&repository, &memory, &about[0]).await.unwrap();
         assert_eq!(digests(&repository.referrers(&image.digest).await.unwrap()), digests(&about));
     }
-    // An error is not an empty list.
-    let double = Double::start().await;
-    double.rule(|_| status(500));
-    failed(repository(&client(), &double, "a").referrers(&Digest::sha256_of(b"x")).await);
+}
+
+fn ok(body: &'static str) -> Action {
+    Action::Reply(200, vec![], body.into())
+}
+
+#[tokio::test]
+async fn unusable_answers_are_not_an_empty_list() {
+    for action in [
+        || status(500),
+        || status(406),
+        || status(203),
+        || status(204),
+        || status(206),
+        || status(200),
+        || ok("<html>"),
+        || ok("upstream timeout"),
+        || ok(r#"{"schemaVersion":2,"manifests":[{"mediaType":"a/b","#),
+        || ok(r#"{"schemaVersion":2}"#),
+        || ok(r#"{"schemaVersion":2,"config":{},"layers":[]}"#),
+        || ok(r#"{"errors":[{"code":"TOOMANYREQUESTS"}]}"#),
+    ] {
+        let double = Double::start().await;
+        let to = repository(&client(), &double, "a");
+        let (memory, image, about) = subject(&to, &TYPES[..1]).await;
+        push(&to, &memory, &about[0]).await.unwrap();
+        double.rule(move |seen| if seen.path.contains("/referrers/") { action() } else { Action::Pass });
+        let from = repository(&client(), &double, "a");
+        failed(from.referrers(&image.digest).await);
+        let root = Root::at(Arc::new(from), image).await.unwrap();
+        let into: Arc<dyn Sink> = Arc::new(Memory::new());
+        let options = CopyOptions { referrers: Referrers::All, ..CopyOptions::default() };
+        let error = copy(&root, &into, &options).await.unwrap_err();
+        assert!(matches!(error, ocikit_registry::Error::Referrers { .. }), "{error:?}");
+    }
 }
 
 #[tokio::test]
@@ -153,7 +189,7 @@ async fn overwritten_entry_is_written_again() {
     // Another process, which has read the list before this client's entry was in it, overwrites it.
     let line = format!("PUT /v2/a/manifests/{tag}");
     let theirs = testing::referrer(&memory, &image, "application/vnd.theirs");
-    let document = ocikit_spec::Index::parse(before).unwrap().edit().push(&theirs).finish().unwrap();
+    let document = Index::parse(before).unwrap().edit().push(&theirs).finish().unwrap();
     let overwrite: Arc<Mutex<Option<Bytes>>> = Arc::new(Mutex::new(Some(document.bytes().clone())));
     let double = Arc::new(double);
     let weak = Arc::downgrade(&double);
@@ -177,6 +213,93 @@ async fn overwritten_entry_is_written_again() {
     push(&repository, &memory, &about[1]).await.unwrap();
     let found = digests(&repository.referrers(&image.digest).await.unwrap());
     assert_eq!(found, digests(&[about[0].clone(), about[1].clone(), theirs]));
+}
+
+/// A client that had read the list before this one wrote it writes its own later.
+#[tokio::test]
+async fn list_is_read_again_after_a_delay() {
+    let double = Double::start().await;
+    double.behaviour(|behaviour| behaviour.referrers = false);
+    let options = options();
+    let clock = options.clock.clone();
+    let repository = repository(&Client::new(options), &double, "a");
+    let (memory, _, about) = subject(&repository, &TYPES[..1]).await;
+    let before = clock.now();
+    push(&repository, &memory, &about[0]).await.unwrap();
+    assert!(clock.now() >= before + Duration::from_millis(200));
+}
+
+/// Returns the manifest of a signature in the format of cosign, and its layer.
+fn signature(payload: &'static str) -> (Bytes, Bytes) {
+    let blob = |media_type: &str, bytes: &[u8]| {
+        let (digest, size) = (Digest::sha256_of(bytes).to_string(), bytes.len());
+        serde_json::json!({ "mediaType": media_type, "digest": digest, "size": size })
+    };
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": blob("application/vnd.oci.empty.v1+json", b"{}"),
+        "layers": [blob("application/vnd.dev.cosign.simplesigning.v1+json", payload.as_bytes())],
+    });
+    (manifest.to_string().into(), payload.into())
+}
+
+/// Another client that has read the tag before this one moved it moves it too: before this client reads it again, and
+/// right before this client moves it.
+#[tokio::test]
+async fn overwritten_signatures_are_merged_again() {
+    for overwritten_after in [1, 2] {
+        let double = Arc::new(Double::start().await);
+        let repository = repository(&client(), &double, "a");
+        let (memory, image, _) = subject(&repository, &[]).await;
+        let tag = format!("{}.sig", image.digest.to_string().replace(':', "-"));
+        let ((ours, our_layer), (theirs, their_layer)) = (signature("ours"), signature("theirs"));
+        for blob in [&ours, &our_layer, &Bytes::from("{}")] {
+            memory.insert(blob.clone());
+        }
+        for blob in [&their_layer, &Bytes::from("{}")] {
+            double.put_blob("a", blob.clone());
+        }
+        let (weak, line) = (Arc::downgrade(&double), format!("GET /v2/a/manifests/{tag}"));
+        let mut reads = 0;
+        let their_tag = tag.clone();
+        double.rule(move |seen| {
+            reads += usize::from(seen.line() == line);
+            if reads == overwritten_after + 1 {
+                reads += 1;
+                let media_type = "application/vnd.oci.image.manifest.v1+json";
+                weak.upgrade().unwrap().put_manifest("a", &their_tag, media_type, theirs.clone());
+            }
+            Action::Pass
+        });
+        let root = Root::at(memory.clone(), Descriptor::of("application/vnd.oci.image.manifest.v1+json".into(), &ours));
+        let naming = Naming { tag: Some(tag.parse().unwrap()), ..Naming::default() };
+        let options = CopyOptions { names: vec![naming], ..CopyOptions::default() };
+        let to: Arc<dyn Sink> = Arc::new(repository);
+        copy(&root.await.unwrap(), &to, &options).await.unwrap();
+        let there = double.manifest("a", &double.tag("a", &tag).unwrap()).unwrap();
+        let layers = Manifest::parse(there).unwrap().layers().iter().map(|layer| layer.digest).collect::<Vec<_>>();
+        for layer in [&our_layer, &their_layer] {
+            assert!(layers.contains(&Digest::sha256_of(layer)), "{overwritten_after}: {layers:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn list_that_never_stays_is_an_error() {
+    for (body, problem) in [(None, "does not return it"), (Some(Index::of(&[])), "another client keeps overwriting it")]
+    {
+        let double = Double::start().await;
+        double.behaviour(|behaviour| behaviour.referrers = false);
+        let repository = repository(&client(), &double, "a");
+        let (memory, _, about) = subject(&repository, &TYPES[..1]).await;
+        double.rule(move |seen| match (seen.method == Method::GET && seen.path.contains("/sha256-"), &body) {
+            (true, None) => status(404),
+            (true, Some(index)) => Action::Reply(200, vec![], index.bytes().clone()),
+            (false, _) => Action::Pass,
+        });
+        let error = failed(push(&repository, &memory, &about[0]).await);
+        assert!(error.contains(problem), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -108,6 +108,10 @@ impl Sink for SharedTarget {
         self.to.tagged(tag).await
     }
 
+    async fn tagged_later(&self, tag: &Tag) -> Result<Option<Descriptor>> {
+        self.to.tagged_later(tag).await
+    }
+
     async fn is_complete(&self, root: &Descriptor, naming: &Naming) -> Result<bool> {
         self.to.is_complete(root, naming).await
     }
