@@ -53,6 +53,7 @@ checked! {
         annotate = image::annotate(&any(), &any());
         open = Root::open(any(), &any());
         at = Root::at(any(), any());
+        for_platform = any::<Root>().for_platform(&any());
         config = any::<image::Image>().config();
         open = any::<image::Index>().open(&any());
         image_for = any::<image::Index>().image_for(&any());
