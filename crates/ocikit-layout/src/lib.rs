@@ -40,6 +40,7 @@ mod folder;
 mod gc;
 mod inventory;
 mod listing;
+mod names;
 mod open;
 mod output;
 mod pipe;

@@ -18,6 +18,7 @@ use ocikit_spec::{Content, Descriptor, Digest, Index};
 use crate::docker::{DockerList, MANIFEST_JSON, manifest_json};
 use crate::edit::{self, METADATA, Step, Tail};
 use crate::file::{file_body, read_some, write_at};
+use crate::names;
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
 use crate::staged::Staged;
 use crate::tar::{Tar, cannot_open};
@@ -140,7 +141,8 @@ impl TarEdit {
     /// Writes a blob after the end, where no reader looks before the edit is committed.
     async fn grow(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<()> {
         let body = from.open(descriptor).await?;
-        let header = Header { mode: 0o444, ..Header::file(&descriptor.digest.blob_path(), descriptor.size) }.to_bytes();
+        let name = names::spelled(self.tar.index(), &descriptor.digest.blob_path());
+        let header = Header { mode: 0o444, ..Header::file(&name, descriptor.size) }.to_bytes();
         let size = descriptor.size;
         let start = {
             let mut state = self.state();
@@ -181,7 +183,8 @@ impl TarEdit {
             reachable = self.reachable(&roots, tail).await?;
         }
         let documents = reachable.documents.into_iter();
-        let mut files: Vec<_> = documents.map(|(digest, bytes)| (digest.blob_path(), bytes)).collect();
+        let spelled = |digest: Digest| names::spelled(self.tar.index(), &digest.blob_path());
+        let mut files: Vec<_> = documents.map(|(digest, bytes)| (spelled(digest), bytes)).collect();
         for name in METADATA {
             let old = self.tar.entry(name)?;
             let new = match name {
@@ -194,7 +197,7 @@ impl TarEdit {
                 },
                 _ => old,
             };
-            files.extend(new.map(|bytes| (name.to_owned(), bytes)));
+            files.extend(new.map(|bytes| (names::spelled(self.tar.index(), name), bytes)));
         }
         Ok((tail, files))
     }
