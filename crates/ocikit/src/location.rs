@@ -11,12 +11,12 @@ use ocikit_spec::{Digest, Reference, Tag};
 ///
 /// | text | is |
 /// |---|---|
-/// | `oci:PATH[:TAG\|@DIGEST]` (synonyms `ocidir://`, `oci-layout://`) | OCI layout directory |
-/// | `oci-archive:PATH[:TAG\|@DIGEST]` | OCI layout in a tar |
+/// | `oci:PATH[:TAG][@DIGEST]` (synonyms `ocidir://`, `oci-layout://`) | OCI layout directory |
+/// | `oci-archive:PATH[:TAG][@DIGEST]` | OCI layout in a tar |
 /// | `docker-archive:PATH[:NAME:TAG]` | archive in the format of `docker save` |
 /// | `docker://REFERENCE` | registry |
 /// | begins with `/`, `./`, `../`, `~/`, a Windows drive (`C:\`), or ends in `.tar`, `.tar.gz`, `.tgz`, `.tar.zst`,
-/// `.tar.xz`, `.tar.bz2`, then optionally `#TAG` or `@DIGEST` | path |
+/// `.tar.xz`, `.tar.bz2`, then optionally `#TAG`, `@DIGEST` or both | path |
 /// | `-` | an archive on standard input or output |
 /// | anything else | registry reference |
 ///
@@ -240,7 +240,8 @@ fn path_and_name(text: &str) -> (&str, Name) {
     if let Some((path, digest)) = text.rsplit_once('@')
         && let Ok(digest) = digest.parse::<Digest>()
     {
-        return (path, Name::Digest(digest));
+        // A tag beside a digest, as messages show it, is not looked up: the digest selects the image.
+        return (path_and_name(path).0, Name::Digest(digest));
     }
     let drive = if has_drive(text) { DRIVE_LENGTH } else { 0 };
     let colon = text[drive..].find(':').map(|at| drive + at);
@@ -274,7 +275,7 @@ fn path_and_choice(text: &str) -> (&str, Name) {
     if let Some((path, digest)) = text.rsplit_once('@')
         && let Ok(digest) = digest.parse::<Digest>()
     {
-        return (path, Name::Digest(digest));
+        return (path_and_choice(path).0, Name::Digest(digest));
     }
     if ends_like_an_archive(text) {
         return (text, Name::Only);
@@ -437,6 +438,22 @@ mod tests {
         }
         // Only the transport is rejected, not a repository with the same name.
         assert!(matches!("docker://dir:1".parse::<Location>().unwrap(), Location::Registry(_)));
+    }
+
+    #[test]
+    fn a_digest_binds_beside_a_tag() {
+        for (text, shown) in [
+            ("oci:dir:1", "oci:dir"),
+            ("oci:C:\\x:1", "oci:C:\\x"),
+            ("oci-archive:a.tar:1", "oci-archive:a.tar"),
+            ("docker-archive:a.tar:acme/x:1", "docker-archive:a.tar"),
+            ("st.tar#1", "st.tar"),
+            ("./d/st.tar#docker.io/acme/x:1", "./d/st.tar"),
+        ] {
+            let location = format!("{text}@{DIGEST}").parse::<Location>().unwrap();
+            assert_eq!(location.to_string(), format!("{shown}@{DIGEST}"));
+            assert_eq!(location.name(), Name::Digest(DIGEST.parse().unwrap()));
+        }
     }
 
     #[test]
