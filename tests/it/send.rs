@@ -100,6 +100,7 @@ checked! {
         of = layout::BlobFile::of("-", any());
         open = layout::Dir::open(any::<PathBuf>());
         create = layout::Dir::create(any::<PathBuf>());
+        exclusive = any::<layout::Dir>().exclusive();
         roots = any::<layout::Dir>().roots();
         remove = any::<layout::Dir>().remove(&any());
         open = layout::Tar::open(any::<PathBuf>());

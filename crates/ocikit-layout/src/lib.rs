@@ -56,6 +56,7 @@ pub use blob_file::BlobFile;
 pub use dir::Dir;
 pub use docker::DockerList;
 pub use docker_archive::DockerArchive;
+pub use file::Presence;
 pub use gc::{Collected, GcOptions, Removed, gc};
 pub use inventory::open_all;
 pub use ocikit_archive::Compression;

@@ -17,7 +17,7 @@ use ocikit_spec::{Content, Descriptor, Digest, Index};
 
 use crate::docker::{DockerList, MANIFEST_JSON, manifest_json};
 use crate::edit::{self, METADATA, Step, Tail};
-use crate::file::{file_body, read_some, write_at};
+use crate::file::{Presence, file_body, read_some, write_at};
 use crate::names;
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
 use crate::staged::Staged;
@@ -42,6 +42,7 @@ pub struct TarEdit {
     docker_if_missing: DockerList,
     state: Mutex<State>,
     subjects: Subjects,
+    presence: Presence,
 }
 
 #[derive(Debug)]
@@ -53,6 +54,8 @@ struct State {
     grown: BTreeMap<Digest, (u64, u64)>,
     /// The position of the next such blob.
     end: u64,
+    /// Whether a damaged blob was written again, which changes the archive even if its roots stay.
+    repaired: bool,
     finished: bool,
 }
 
@@ -71,6 +74,13 @@ impl TarEdit {
     /// that it has.
     pub fn for_docker(mut self, list: DockerList) -> TarEdit {
         self.docker = Some(list);
+        self
+    }
+
+    /// Selects when a blob that exists is written again.
+    #[must_use]
+    pub fn with_presence(mut self, presence: Presence) -> TarEdit {
+        self.presence = presence;
         self
     }
 
@@ -113,6 +123,7 @@ impl TarEdit {
             documents: BTreeMap::new(),
             grown: BTreeMap::new(),
             end: edit::growth(tar.index()),
+            repaired: false,
             finished: false,
         };
         let (file, copy, state) = (Arc::new(writable), Mutex::new(copy), Mutex::new(state));
@@ -126,6 +137,7 @@ impl TarEdit {
             docker_if_missing: DockerList::None,
             state,
             subjects: Subjects::default(),
+            presence: Presence::default(),
         })
     }
 
@@ -136,6 +148,18 @@ impl TarEdit {
     fn failed(&self, operation: &'static str) -> impl Fn(io::Error) -> Error + Send + 'static {
         let place = self.to_string();
         move |error| Error::failed(operation, &place, error)
+    }
+
+    /// Returns whether an existing blob is the right one, as far as that is checked.
+    async fn is_intact(&self, blob: &Descriptor) -> Result<bool> {
+        let is_new = {
+            let state = self.state();
+            state.documents.contains_key(&blob.digest) || state.grown.contains_key(&blob.digest)
+        };
+        let span = self.tar.index().file(&blob.digest.blob_path()).filter(|_| !is_new);
+        let Some(span) = span else { return Ok(true) };
+        let (file, blob, presence, failed) = (self.file.clone(), blob.clone(), self.presence, self.failed("read"));
+        blocking(move || presence.is_at(&*file, span, &blob).map_err(failed)).await
     }
 
     /// Writes a blob after the end, where no reader looks before the edit is committed.
@@ -239,7 +263,7 @@ impl TarEdit {
                 Err(error) if error.is_not_found() => continue,
                 Err(error) => return Err(error),
             };
-            if is_in_tail(&digest) || span(&digest).is_none() {
+            if is_in_tail(&digest) || span(&digest).is_none() || self.state().documents.contains_key(&digest) {
                 found.documents.insert(digest, bytes);
             }
         }
@@ -432,7 +456,8 @@ impl Source for TarEdit {
 #[async_trait]
 impl Sink for TarEdit {
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
-        if self.has(descriptor).await? {
+        let exists = self.has(descriptor).await?;
+        if exists && self.is_intact(descriptor).await? {
             return Ok(Put::Present);
         }
         if descriptor.media_type.is_document() {
@@ -441,6 +466,7 @@ impl Sink for TarEdit {
         } else {
             self.grow(descriptor, from).await?;
         }
+        self.state().repaired |= exists;
         Ok(Put::Copied)
     }
 
@@ -455,7 +481,7 @@ impl Sink for TarEdit {
         let (unchanged, grown) = {
             let mut state = self.state();
             let start = edit::growth(self.tar.index());
-            let unchanged = state.roots.text() == self.tar.roots().text() && same_list;
+            let unchanged = state.roots.text() == self.tar.roots().text() && same_list && !state.repaired;
             if std::mem::replace(&mut state.finished, true) {
                 return Ok(());
             }
