@@ -156,17 +156,20 @@ fn killed_annotate_leaves_the_old_or_the_new_archive() {
 fn concurrent_edits_are_all_applied() {
     let bench = bench();
     write_archive(&bench.path("a.tar"), Archive { layers: 1, size: 100, valid_digests: true });
-    let children: Vec<_> = (0..8)
-        .map(|number| {
-            let arguments = ["annotate".to_owned(), "a.tar".to_owned(), format!("key{number}=v")];
-            bench.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-        })
-        .collect();
-    for mut child in children {
-        assert!(child.wait().unwrap().success());
+    bench.ok(&["copy", "a.tar", "oci:layout:1"]);
+    for place in ["a.tar", "oci:layout:1"] {
+        let children: Vec<_> = (0..8)
+            .map(|number| {
+                let arguments = ["annotate".to_owned(), place.to_owned(), format!("key{number}=v")];
+                bench.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+            })
+            .collect();
+        for mut child in children {
+            assert!(child.wait().unwrap().success());
+        }
+        let annotations = &inspect(&bench, place)["annotations"];
+        assert_eq!(annotations.as_object().unwrap().len(), 8, "{place}: {annotations}");
     }
-    let annotations = &inspect(&bench, "a.tar")["annotations"];
-    assert_eq!(annotations.as_object().unwrap().len(), 8, "{annotations}");
 }
 
 /// Whether an archive has the list of images that `docker load` reads.

@@ -127,3 +127,17 @@ fn layouts_can_share_a_blob_directory() {
     bench.ok(&["copy", "--shared-blobs", "blobs", "oci:two:2", "back.tar"]);
     assert_eq!(bench.ocikit(&["inspect", "oci:two:2"]).code, 3, "the layout alone has no blobs");
 }
+
+#[test]
+fn an_appended_image_takes_the_tag_that_it_brings() {
+    let bench = bench();
+    for (name, content) in [("one", b"1"), ("two", b"2")] {
+        let layer = ocikit_tests::Tar::new().file("f", content).finish();
+        ocikit_tests::write_image(&bench.path(&format!("{name}.tar")), ocikit_tests::Compression::Gzip, &[layer]);
+        bench.ok(&["copy", &format!("{name}.tar"), &format!("oci:{name}:1")]);
+    }
+    bench.ok(&["copy", "oci:one:1", "a.tar"]);
+    bench.ok(&["copy", "--append", "oci:two:1", "a.tar"]);
+    assert_eq!(bench.ok(&["digest", "a.tar#1"]), bench.ok(&["digest", "oci:two:1"]));
+    bench.ok(&["validate", "a.tar"]);
+}

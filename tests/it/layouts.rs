@@ -690,3 +690,41 @@ fn buildx_4092_path_may_contain_a_number_sign() {
     bench.ok(&["copy", "a.tar", "dir#7/tagged.tar#v2"]);
     bench.ok(&["digest", "dir#7/tagged.tar#v2"]);
 }
+
+/// Changes a byte in the middle of every blob that is selected by its first bytes.
+fn damage(bytes: &mut [u8], is_selected: impl Fn(&[u8]) -> bool) {
+    let middle = bytes.len() / 2;
+    if is_selected(bytes) {
+        bytes[middle] ^= 1;
+    }
+}
+
+#[test]
+fn damaged_blobs_at_the_target_are_written_again() {
+    let is_document = |bytes: &[u8]| bytes.starts_with(b"{");
+    for (recheck, documents) in [(None, true), (Some("--recheck"), true), (Some("--recheck"), false)] {
+        let bench = bench();
+        write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
+        bench.ok(&["copy", "a.tar", "oci:layout:1"]);
+        for blob in fs::read_dir(bench.path("layout/blobs/sha256")).unwrap() {
+            let path = blob.unwrap().path();
+            let mut bytes = fs::read(&path).unwrap();
+            damage(&mut bytes, |bytes| is_document(bytes) == documents);
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, bytes).unwrap();
+        }
+        let mut archive = fs::read(bench.path("a.tar")).unwrap();
+        let index = ocikit_archive::TarIndex::read(&archive).unwrap();
+        for entry in index.entries().iter().filter(|entry| entry.name.as_deref().is_some_and(|name| name.len() > 70)) {
+            let (start, size) = (entry.data.offset as usize, entry.data.size as usize);
+            damage(&mut archive[start..start + size], |bytes| is_document(bytes) == documents);
+        }
+        bench.ok(&["copy", "a.tar", "good.tar"]);
+        fs::write(bench.path("damaged.tar"), archive).unwrap();
+        for (target, append) in [("oci:layout:2", None), ("damaged.tar#2", Some("--append"))] {
+            let arguments = [&["copy", "good.tar", target], recheck.as_slice(), append.as_slice()].concat();
+            bench.ok(&arguments);
+            bench.ok(&["validate", target]);
+        }
+    }
+}

@@ -53,6 +53,7 @@ checked! {
         annotate = image::annotate(&any(), &any());
         open = Root::open(any(), &any());
         at = Root::at(any(), any());
+        for_platform = any::<Root>().for_platform(&any());
         config = any::<image::Image>().config();
         open = any::<image::Index>().open(&any());
         image_for = any::<image::Index>().image_for(&any());
@@ -99,6 +100,7 @@ checked! {
         of = layout::BlobFile::of("-", any());
         open = layout::Dir::open(any::<PathBuf>());
         create = layout::Dir::create(any::<PathBuf>());
+        exclusive = any::<layout::Dir>().exclusive();
         roots = any::<layout::Dir>().roots();
         remove = any::<layout::Dir>().remove(&any());
         open = layout::Tar::open(any::<PathBuf>());

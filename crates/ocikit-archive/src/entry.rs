@@ -4,6 +4,9 @@ pub struct Entry {
     /// The name in its plain form: no leading `./`, no doubled or trailing slashes. `None` if it leads out of the
     /// archive (`/etc/passwd`, `../x`) or is not UTF-8; the entry is then never found by name.
     pub name: Option<String>,
+    /// The name as it was written, if it is not written in its plain form: `./x`, `x/../y` or `/x`. Always `None` for
+    /// directories, which most writers end with a slash.
+    pub spelling: Option<Box<str>>,
     /// The type of the entry.
     pub kind: Kind,
     /// The position of its first header, which may be an extended header.

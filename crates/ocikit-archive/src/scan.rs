@@ -152,7 +152,10 @@ fn to_entry(parsed: &ParsedEntry<'_>, sparse: bool, start: u64, data: u64) -> Re
         EntryType::Char | EntryType::Block | EntryType::Fifo => (Kind::Other, 0),
         _ => (Kind::Other, parsed.size),
     };
-    let entry = Entry { name, kind, start, data: Span { offset: data, size } };
+    let written = String::from_utf8_lossy(&parsed.path);
+    let is_plain = kind == Kind::Directory || name.as_deref() == Some(&*written);
+    let spelling = (!is_plain).then(|| written.into());
+    let entry = Entry { name, spelling, kind, start, data: Span { offset: data, size } };
     let fits = data.checked_add(size).and_then(|end| end.checked_add(BLOCK)).is_some_and(|end| end < i64::MAX as u64);
     if fits { Ok(entry) } else { Err(invalid(start, format!("an entry claims {size} bytes"))) }
 }

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use ocikit_archive::Span;
 use ocikit_image::bridge::{blocking, consume};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE, Tag};
 
-use crate::file::{file_body, read_small};
+use crate::file::{Presence, file_body, read_small};
 use crate::folder::Folder;
 use crate::listing::list_blobs;
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
@@ -35,6 +36,9 @@ pub struct Dir {
     /// Held from the first blob on, so that garbage collection does not remove blobs that are not listed yet.
     writing: Mutex<Option<File>>,
     subjects: Subjects,
+    presence: Presence,
+    /// The lock on the list of roots, from [`Dir::exclusive`] to [`Sink::finish`].
+    held: Mutex<Option<File>>,
 }
 
 /// Removes a directory that was created here, unless something in it was published.
@@ -106,7 +110,32 @@ impl Dir {
             tentative: Arc::new(tentative),
             writing: Mutex::new(None),
             subjects: Subjects::default(),
+            presence: Presence::default(),
+            held: Mutex::new(None),
         }
+    }
+
+    /// Selects when a blob that exists is written again.
+    #[must_use]
+    pub fn with_presence(self, presence: Presence) -> Dir {
+        Dir { presence, ..self }
+    }
+
+    /// Locks the list of roots until the sink is finished or dropped, so that a change that depends on it is not lost
+    /// to a parallel one. Other writers wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if the layout cannot be locked.
+    pub async fn exclusive(self) -> Result<Dir> {
+        let (path, failed) = (self.path.clone(), self.failed("lock"));
+        let lock = blocking(move || lock(&path).map_err(failed)).await?;
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
+        Ok(self)
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Returns the layout with its blobs in a directory that several layouts share. A blob is stored there as
@@ -196,7 +225,8 @@ impl Dir {
     /// [`Error::NotFound`] and [`Error::Ambiguous`] if the name matches no image or several.
     pub async fn remove(&self, name: &Name) -> Result<Vec<Descriptor>> {
         let (path, failed) = (self.path.clone(), self.failed("write to"));
-        let locked = blocking(move || lock(&path).map_err(failed)).await?;
+        let is_held = self.is_exclusive();
+        let locked = blocking(move || (!is_held).then(|| lock(&path)).transpose().map_err(failed)).await?;
         let (roots, removed) = roots::remove(&self.roots().await?, self, name).await?;
         let (path, failed) = (self.path.clone(), self.failed("write to"));
         blocking(move || Folder::open(&path).and_then(|at| write_in(at, INDEX_JSON, roots.bytes())).map_err(failed))
@@ -263,12 +293,18 @@ impl Sink for Dir {
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
         self.announce().await?;
         // A blob with a wrong size was left by a killed writer and is written again.
-        let (place, digest, size) = (self.blob_place(), descriptor.digest, descriptor.size);
+        let (place, digest, blob, presence) = (self.blob_place(), descriptor.digest, descriptor.clone(), self.presence);
         let failed = self.failed("write to");
         let folder = blocking(move || {
             let folder = place.made().and_then(|blobs| blobs.made(digest.algorithm().name())).map_err(&failed)?;
-            let found = folder.regular(digest.hex()).map_err(&failed)?;
-            Ok(found.is_none_or(|found| found.size != size).then_some(folder))
+            let is_present = || match folder.regular(digest.hex())? {
+                Some(found) if found.size == blob.size => {
+                    let span = Span { offset: 0, size: found.size };
+                    presence.is_at(&folder.file(digest.hex())?, span, &blob)
+                }
+                _ => Ok(false),
+            };
+            Ok((!is_present().map_err(&failed)?).then_some(folder))
         });
         let Some(folder) = folder.await? else { return Ok(Put::Present) };
         let failed = self.failed("write to");
@@ -288,14 +324,14 @@ impl Sink for Dir {
 
     async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
         let (path, root, naming) = (self.path.clone(), root.clone(), naming.clone());
-        let (place, failed) = (self.to_string(), self.failed("write to"));
+        let (place, failed, is_held) = (self.to_string(), self.failed("write to"), self.is_exclusive());
         blocking(move || {
             let open = || Folder::open(&path);
             let new = !open().and_then(|layout| layout.has(OCI_LAYOUT_FILE)).map_err(&failed)?;
             if new {
                 open().and_then(|at| write_in(at, OCI_LAYOUT_FILE, OCI_LAYOUT.as_bytes())).map_err(&failed)?;
             }
-            let _lock = lock(&path).map_err(&failed)?;
+            let _lock = (!is_held).then(|| lock(&path)).transpose().map_err(&failed)?;
             let old = match read_roots(&path) {
                 Err(_) if new => Index::of(&[]),
                 roots => roots?,
@@ -308,6 +344,11 @@ impl Sink for Dir {
         })
         .await?;
         self.tentative.goes.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn finish(&self) -> Result<()> {
+        drop(self.held.lock().unwrap_or_else(PoisonError::into_inner).take());
         Ok(())
     }
 

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use ocikit_archive::{Compression, Decoder, Span, TarIndex};
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
 use ocikit_spec::{
-    Algorithm, Config, Descriptor, Digest, Document, Hasher, Index, MAX_DOCUMENT_SIZE, Manifest, MediaType, Reference,
+    Algorithm, Config, Descriptor, Digest, Document, Index, MAX_DOCUMENT_SIZE, Manifest, MediaType, Reference,
     annotations,
 };
 use serde_json::json;
 
 use crate::docker::{Listed, MANIFEST_JSON, listed};
-use crate::file::{Part, file_body, read_at_most, read_small};
+use crate::file::{Part, file_body, hash, read_at_most, read_small};
 use crate::roots;
 use crate::scratch::Scratch;
 use crate::tar::cannot_open;
@@ -250,18 +250,7 @@ impl Reader<'_> {
 
     /// Computes the digest of a compressed layer, which the archive does not state.
     fn hash(&self, span: Span) -> Result<Digest> {
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        let mut buffer = vec![0; 1 << 20];
-        let mut rest = span;
-        while rest.size > 0 {
-            let read = read_at_most(&**self.file, &mut buffer, rest).map_err(|error| self.failed(error))?;
-            if read == 0 {
-                return Err(self.failed(std::io::ErrorKind::UnexpectedEof.into()));
-            }
-            hasher.update(&buffer[..read]);
-            rest = Span { offset: rest.offset + read as u64, size: rest.size - read as u64 };
-        }
-        Ok(hasher.finish())
+        hash(&**self.file, span, Algorithm::Sha256).map_err(|error| self.failed(error))
     }
 
     fn insert(&mut self, digest: Digest, span: Span) {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use ocikit_archive::{ReadAt, Span};
 use ocikit_image::bridge::produce;
 use ocikit_image::{Body, ByteRange, Error};
+use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MAX_DOCUMENT_SIZE};
 
 /// Returns a range of a blob that starts at `start` in a file.
 pub(crate) fn file_body(file: Arc<File>, start: u64, size: u64, range: ByteRange, place: &impl Display) -> Body {
@@ -58,6 +59,45 @@ pub(crate) fn read_at_most(file: &(impl ReadAt + ?Sized), buffer: &mut [u8], spa
         }
     }
     Ok(filled)
+}
+
+/// Computes the digest of a range of a file.
+pub(crate) fn hash(file: &(impl ReadAt + ?Sized), span: Span, algorithm: Algorithm) -> io::Result<Digest> {
+    let mut hasher = Hasher::new(algorithm);
+    let mut buffer = vec![0; usize::try_from(span.size).unwrap_or(usize::MAX).min(1 << 20)];
+    let mut rest = span;
+    while rest.size > 0 {
+        let read = read_at_most(file, &mut buffer, rest)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        hasher.update(&buffer[..read]);
+        rest = Span { offset: rest.offset + read as u64, size: rest.size - read as u64 };
+    }
+    Ok(hasher.finish())
+}
+
+/// Whether layers that exist with the right size count as present, or are read to be sure. Everything else is small, and
+/// always read: a damaged manifest would make the whole image useless.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// The size of a layer is enough.
+    #[default]
+    BySize,
+    /// Every blob is hashed; a damaged one is written again.
+    ByDigest,
+}
+
+impl Presence {
+    /// Returns whether a range holds a blob.
+    pub(crate) fn is_at(self, file: &(impl ReadAt + ?Sized), span: Span, blob: &Descriptor) -> io::Result<bool> {
+        if span.size != blob.size {
+            return Ok(false);
+        }
+        let is_small = !blob.media_type.is_layer() && blob.size <= MAX_DOCUMENT_SIZE;
+        let is_read = is_small || self == Presence::ByDigest;
+        Ok(!is_read || hash(file, span, blob.digest.algorithm())? == blob.digest)
+    }
 }
 
 /// A reader of a range of a file.

@@ -14,6 +14,7 @@ use ocikit_spec::{Descriptor, Digest, Index, MAX_DOCUMENT_SIZE, MediaType};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use crate::docker::MANIFEST_JSON;
+use crate::names::Names;
 use crate::roots::{self, INDEX_JSON, Subjects};
 use crate::unlisted;
 
@@ -145,7 +146,9 @@ fn read_entries(reader: impl Read, sender: &mpsc::Sender<Message>, place: &str) 
     let mut tar = TarStream::new(reader);
     let mut held = 0;
     let send = |message| sender.blocking_send(message).is_ok();
+    let mut names = Names::default();
     while let Some(entry) = tar.next_entry().map_err(broken)? {
+        names.add(&entry).map_err(|problem| Error::broken(place, problem))?;
         let (Kind::File, Some(name)) = (entry.kind, entry.name) else { continue };
         let digest = Digest::from_blob_path(&name);
         if digest.is_none() && ![INDEX_JSON, MANIFEST_JSON].contains(&name.as_str()) {

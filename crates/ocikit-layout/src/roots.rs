@@ -76,9 +76,13 @@ pub(crate) fn publish(roots: &Index, root: &Descriptor, naming: &Naming) -> ocik
         }
     }
     let new = entry(root, naming);
-    let old = match &naming.tag {
-        Some(tag) => same_name(roots, tag, naming.full.as_deref()),
-        None => positions(roots, |entry| entry.digest == root.digest),
+    let listed = positions(roots, |entry| entry.digest == root.digest);
+    let old = match (&naming.tag, tag_of(&new)) {
+        (Some(tag), _) => same_name(roots, tag, naming.full.as_deref()),
+        // A root that keeps the tag of its source takes it from the entry that has it: two entries with one tag could
+        // not be selected.
+        (None, Some(tag)) if listed.is_empty() => same_name(roots, &tag, full_name_of(&new)),
+        (None, _) => listed,
     };
     let is_new = |position: &usize| {
         let old = &roots.manifests()[*position];
@@ -480,6 +484,17 @@ mod tests {
         assert_eq!(listed(&roots), [(a.digest, Some("1"), None)]);
         let renamed = publish(&Index::of(&[]), &a, &naming(Some("2"), None, None)).unwrap();
         assert_eq!(listed(&renamed), [(a.digest, Some("2"), None)]);
+    }
+
+    #[test]
+    fn a_tag_that_a_root_brings_moves_as_well() {
+        let (mut a, mut b) = (root("a"), root("b"));
+        for root in [&mut a, &mut b] {
+            root.annotations.insert(annotations::REF_NAME, "1");
+        }
+        let roots = publish(&Index::of(&[]), &a, &Naming::default()).unwrap();
+        let roots = publish(&roots, &b, &Naming::default()).unwrap();
+        assert_eq!(listed(&roots), [(b.digest, Some("1"), None)]);
     }
 
     #[test]

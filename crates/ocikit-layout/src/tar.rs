@@ -13,6 +13,7 @@ use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE};
 
 use crate::docker::MANIFEST_JSON;
 use crate::file::{file_body, read_small};
+use crate::names::Names;
 use crate::roots::{self, INDEX_JSON, Subjects};
 use crate::unlisted::{self, Unlisted};
 
@@ -115,10 +116,15 @@ impl Tar {
 pub(crate) const NO_INDEX_JSON: &str = "it has no `index.json`, so it is not an OCI archive";
 
 pub(crate) fn read_index(path: &Path, file: &File) -> Result<TarIndex> {
-    TarIndex::read(file).map_err(|error| match error {
+    let index = TarIndex::read(file).map_err(|error| match error {
         ocikit_archive::Error::Io(error) => Error::failed("read", path.display(), error),
         error => Error::broken(path.display(), error),
-    })
+    })?;
+    let mut names = Names::default();
+    for entry in index.entries() {
+        names.add(entry).map_err(|problem| Error::broken(path.display(), problem))?;
+    }
+    Ok(index)
 }
 
 pub(crate) fn cannot_open(path: &Path, error: io::Error) -> Error {

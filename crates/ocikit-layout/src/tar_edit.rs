@@ -17,7 +17,8 @@ use ocikit_spec::{Content, Descriptor, Digest, Index};
 
 use crate::docker::{DockerList, MANIFEST_JSON, manifest_json};
 use crate::edit::{self, METADATA, Step, Tail};
-use crate::file::{file_body, read_some, write_at};
+use crate::file::{Presence, file_body, read_some, write_at};
+use crate::names;
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
 use crate::staged::Staged;
 use crate::tar::{Tar, cannot_open};
@@ -45,6 +46,7 @@ pub struct TarEdit {
     docker_if_missing: DockerList,
     state: Mutex<State>,
     subjects: Subjects,
+    presence: Presence,
 }
 
 #[derive(Debug)]
@@ -56,6 +58,8 @@ struct State {
     grown: BTreeMap<Digest, (u64, u64)>,
     /// The position of the next such blob.
     end: u64,
+    /// Whether a damaged blob was written again, which changes the archive even if its roots stay.
+    repaired: bool,
     finished: bool,
 }
 
@@ -74,6 +78,13 @@ impl TarEdit {
     /// that it has.
     pub fn for_docker(mut self, list: DockerList) -> TarEdit {
         self.docker = Some(list);
+        self
+    }
+
+    /// Selects when a blob that exists is written again.
+    #[must_use]
+    pub fn with_presence(mut self, presence: Presence) -> TarEdit {
+        self.presence = presence;
         self
     }
 
@@ -116,6 +127,7 @@ impl TarEdit {
             documents: BTreeMap::new(),
             grown: BTreeMap::new(),
             end: edit::growth(tar.index()),
+            repaired: false,
             finished: false,
         };
         let (file, copy, state) = (Arc::new(writable), Mutex::new(copy), Mutex::new(state));
@@ -129,6 +141,7 @@ impl TarEdit {
             docker_if_missing: DockerList::None,
             state,
             subjects: Subjects::default(),
+            presence: Presence::default(),
         })
     }
 
@@ -141,10 +154,23 @@ impl TarEdit {
         move |error| Error::failed(operation, &place, error)
     }
 
+    /// Returns whether an existing blob is the right one, as far as that is checked.
+    async fn is_intact(&self, blob: &Descriptor) -> Result<bool> {
+        let is_new = {
+            let state = self.state();
+            state.documents.contains_key(&blob.digest) || state.grown.contains_key(&blob.digest)
+        };
+        let span = self.tar.index().file(&blob.digest.blob_path()).filter(|_| !is_new);
+        let Some(span) = span else { return Ok(true) };
+        let (file, blob, presence, failed) = (self.file.clone(), blob.clone(), self.presence, self.failed("read"));
+        blocking(move || presence.is_at(&*file, span, &blob).map_err(failed)).await
+    }
+
     /// Writes a blob after the end, where no reader looks before the edit is committed.
     async fn grow(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<()> {
         let body = from.open(descriptor).await?;
-        let header = Header { mode: 0o444, ..Header::file(&descriptor.digest.blob_path(), descriptor.size) }.to_bytes();
+        let name = names::spelled(self.tar.index(), &descriptor.digest.blob_path());
+        let header = Header { mode: 0o444, ..Header::file(&name, descriptor.size) }.to_bytes();
         let size = descriptor.size;
         let start = {
             let mut state = self.state();
@@ -185,7 +211,8 @@ impl TarEdit {
             reachable = self.reachable(&roots, tail).await?;
         }
         let documents = reachable.documents.into_iter();
-        let mut files: Vec<_> = documents.map(|(digest, bytes)| (digest.blob_path(), bytes)).collect();
+        let spelled = |digest: Digest| names::spelled(self.tar.index(), &digest.blob_path());
+        let mut files: Vec<_> = documents.map(|(digest, bytes)| (spelled(digest), bytes)).collect();
         for name in METADATA {
             let old = self.tar.entry(name)?;
             let new = match name {
@@ -198,7 +225,7 @@ impl TarEdit {
                 },
                 _ => old,
             };
-            files.extend(new.map(|bytes| (name.to_owned(), bytes)));
+            files.extend(new.map(|bytes| (names::spelled(self.tar.index(), name), bytes)));
         }
         Ok((tail, files))
     }
@@ -240,7 +267,7 @@ impl TarEdit {
                 Err(error) if error.is_not_found() => continue,
                 Err(error) => return Err(error),
             };
-            if is_in_tail(&digest) || span(&digest).is_none() {
+            if is_in_tail(&digest) || span(&digest).is_none() || self.state().documents.contains_key(&digest) {
                 found.documents.insert(digest, bytes);
             }
         }
@@ -433,7 +460,8 @@ impl Source for TarEdit {
 #[async_trait]
 impl Sink for TarEdit {
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
-        if self.has(descriptor).await? {
+        let exists = self.has(descriptor).await?;
+        if exists && self.is_intact(descriptor).await? {
             return Ok(Put::Present);
         }
         if descriptor.media_type.is_document() {
@@ -442,6 +470,7 @@ impl Sink for TarEdit {
         } else {
             self.grow(descriptor, from).await?;
         }
+        self.state().repaired |= exists;
         Ok(Put::Copied)
     }
 
@@ -456,7 +485,7 @@ impl Sink for TarEdit {
         let (unchanged, grown) = {
             let mut state = self.state();
             let start = edit::growth(self.tar.index());
-            let unchanged = state.roots.text() == self.tar.roots().text() && same_list;
+            let unchanged = state.roots.text() == self.tar.roots().text() && same_list && !state.repaired;
             if std::mem::replace(&mut state.finished, true) {
                 return Ok(());
             }

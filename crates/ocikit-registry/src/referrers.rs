@@ -13,7 +13,7 @@ use crate::tags::Pages;
 use crate::target::{ManifestKey, Target};
 
 /// Minimum delay before a tag that several clients extend is read again. A random part of up to the same length is added.
-const MIN_REREAD_DELAY: Duration = Duration::from_millis(200);
+const MIN_REREAD_DELAY: Duration = Duration::from_millis(100);
 
 /// Maximum delay before a tag that several clients extend is read again, without the random part.
 const MAX_REREAD_DELAY: Duration = Duration::from_secs(2);

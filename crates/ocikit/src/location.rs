@@ -12,12 +12,12 @@ use ocikit_spec::{Digest, Reference, Tag};
 ///
 /// | text | is |
 /// |---|---|
-/// | `oci:PATH[:NAME\|@DIGEST]` (synonyms `ocidir://`, `oci-layout://`) | OCI layout directory |
-/// | `oci-archive:PATH[:NAME\|@DIGEST]` | OCI layout in a tar |
+/// | `oci:PATH[:NAME][@DIGEST]` (synonyms `ocidir://`, `oci-layout://`) | OCI layout directory |
+/// | `oci-archive:PATH[:NAME][@DIGEST]` | OCI layout in a tar |
 /// | `docker-archive:PATH[:NAME[:TAG]\|@DIGEST]` | archive in the format of `docker save` |
 /// | `docker://REFERENCE` | registry |
 /// | `.`, `..`, or begins with `/`, `./`, `../`, `~/` or a Windows drive (`C:\`, `C:/`), or ends in `.tar`, `.tar.gz`, `.tgz`, `.tar.zst`,
-/// `.tar.xz`, `.tar.bz2`, then optionally `#TAG`, `#FULL-NAME` or `@DIGEST` | path |
+/// `.tar.xz`, `.tar.bz2`, then optionally `#TAG` or `#FULL-NAME`, `@DIGEST` or both | path |
 /// | `-` | an archive on standard input or output |
 /// | anything else | registry reference |
 ///
@@ -255,7 +255,8 @@ fn path_and_name(text: &str) -> (&str, Name) {
     if let Some((path, digest)) = text.rsplit_once('@')
         && let Ok(digest) = digest.parse::<Digest>()
     {
-        return (path, Name::Digest(digest));
+        // A tag beside a digest, as messages show it, is not looked up: the digest selects the image.
+        return (path_and_name(path).0, Name::Digest(digest));
     }
     let drive = if has_drive(text) { DRIVE_LENGTH } else { 0 };
     let colon = text[drive..].find(':').map(|at| drive + at);
@@ -289,7 +290,7 @@ fn path_and_choice(text: &str) -> (&str, Name) {
     if let Some((path, digest)) = text.rsplit_once('@')
         && let Ok(digest) = digest.parse::<Digest>()
     {
-        return (path, Name::Digest(digest));
+        return (path_and_choice(path).0, Name::Digest(digest));
     }
     if ends_like_an_archive(text) {
         return (text, Name::Only);
@@ -454,6 +455,22 @@ mod tests {
         }
         // Only the transport is rejected, not a repository with the same name.
         assert!(matches!("docker://dir:1".parse::<Location>().unwrap(), Location::Registry(_)));
+    }
+
+    #[test]
+    fn a_digest_binds_beside_a_tag() {
+        for (text, shown) in [
+            ("oci:dir:1", "oci:dir"),
+            ("oci:C:\\x:1", "oci:C:\\x"),
+            ("oci-archive:a.tar:1", "oci-archive:a.tar"),
+            ("docker-archive:a.tar:acme/x:1", "docker-archive:a.tar"),
+            ("st.tar#1", "st.tar"),
+            ("./d/st.tar#docker.io/acme/x:1", "./d/st.tar"),
+        ] {
+            let location = format!("{text}@{DIGEST}").parse::<Location>().unwrap();
+            assert_eq!(location.to_string(), format!("{shown}@{DIGEST}"));
+            assert_eq!(location.name(), Name::Digest(DIGEST.parse().unwrap()));
+        }
     }
 
     #[test]

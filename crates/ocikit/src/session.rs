@@ -7,7 +7,7 @@ use ocikit_image::{
     AnnotateOptions, Copied, CopyOptions, Error, Name, Naming, Observer, Orphan, PerTarget, Planned, Referrers, Result,
     Root, Sink, Source, SourceExt, annotate, orphans,
 };
-use ocikit_layout::{Compression, Dir, DockerList, OutputFile, Scratch, TarEdit, TarOptions, TarWriter};
+use ocikit_layout::{Compression, Dir, DockerList, OutputFile, Presence, Scratch, TarEdit, TarOptions, TarWriter};
 use ocikit_registry::Client;
 use ocikit_spec::{Descriptor, Digest, Document, Platform, Reference, Repository, Tag};
 
@@ -142,7 +142,8 @@ impl Session {
     /// Opens a new archive, or the existing one with [`SessionOptions::append`].
     async fn archive(&self, path: &Path, options: TarOptions) -> Result<Arc<dyn Sink>> {
         if self.options.append && path.exists() {
-            return Ok(Arc::new(TarEdit::open(path).await?.for_docker(options.docker)));
+            let edit = TarEdit::open(path).await?.with_presence(self.presence());
+            return Ok(Arc::new(edit.for_docker(options.docker)));
         }
         let compression = match path.extension().and_then(|extension| extension.to_str()) {
             Some("gz" | "tgz") => Compression::Gzip,
@@ -164,7 +165,12 @@ impl Session {
         }
     }
 
+    fn presence(&self) -> Presence {
+        if self.options.recheck { Presence::ByDigest } else { Presence::BySize }
+    }
+
     pub(crate) fn shared(&self, dir: Dir) -> Dir {
+        let dir = dir.with_presence(self.presence());
         match &self.options.shared_blobs {
             Some(blobs) => dir.sharing(blobs),
             None => dir,
@@ -319,7 +325,8 @@ impl Session {
                 let list = self.options.archive.docker.clone();
                 Arc::new(TarEdit::open(path).await?.for_docker_if_missing(list))
             }
-            _ => self.in_place(location).await?,
+            Some(Local::Layout(path)) => Arc::new(self.shared(Dir::open(path).await?).exclusive().await?),
+            None => self.in_place(location).await?,
         };
         let root = Root::open(sink.clone(), &location.name()).await?;
         let before = root.digest();
@@ -332,6 +339,9 @@ impl Session {
             };
             let naming = Naming { tag, full: None, replaces: Some(before) };
             self.put_back(&after, &sink, naming).await?;
+        } else {
+            // Releases the lock, which the returned root would keep.
+            sink.finish().await?;
         }
         Ok(Annotated { before, after, orphans })
     }

@@ -71,7 +71,17 @@ pub const CASES: &[Case] = &[
     small("link-hard", "the layer is a hard link to `/etc/passwd`", [0, 3, 5], link_hard),
     small("link-circle", "`index.json` links to `a`, `a` to `b`, `b` to `a`", [3, 3, 3], link_circle),
     small("link-chain", "`index.json` is a chain of 21 symbolic links", [3, 3, 3], link_chain),
-    small("link-blobs", "`blobs/sha256` is a symbolic link to `/etc`, with the blobs below it", [0, 0, 0], link_blobs),
+    small("link-blobs", "`blobs/sha256` is a symbolic link to `/etc`, with the blobs below it", [3, 3, 3], link_blobs),
+    small(
+        "link-index",
+        "an image, and a later empty list in `d/index.json` below a symbolic link `d` to `.`",
+        [3, 3, 3],
+        link_index,
+    ),
+    small("name-index-up", "an image, and a later empty list in `x/../index.json`", [3, 3, 3], name_index_up),
+    small("name-index-absolute", "an image, and a later empty list in `/index.json`", [3, 3, 3], name_index_absolute),
+    small("name-index-here", "an image, and a later empty list in `./index.json`", [3, 3, 3], name_index_here),
+    small("name-manifest-up", "an image, and a list for docker in `x/../manifest.json`", [3, 3, 3], name_manifest_up),
     small("link-blobs-away", "`blobs` is a symbolic link to the directory with the blobs", [3, 3, 5], link_blobs_away),
     small("devices", "the layer is a character device, the config a named pipe", [3, 3, 5], devices),
     small("twice-index", "two entries `index.json`; the last one is valid", [0, 0, 0], twice_index),
@@ -263,6 +273,35 @@ fn with_layer(kind: u8, link: &str) -> Vec<u8> {
 
 fn link_to_etc() -> Vec<u8> {
     with_layer(b'2', "/etc/passwd")
+}
+
+/// Returns the image with more entries at its end.
+fn before(add: impl FnOnce(&mut RawTar)) -> Vec<u8> {
+    let mut tar = Parts::image().entries();
+    add(&mut tar);
+    tar.end()
+}
+
+const NO_IMAGES: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
+
+fn link_index() -> Vec<u8> {
+    before(|tar| _ = tar.entry(Raw::link("d", b'2', "."), b"").file("d/index.json", NO_IMAGES))
+}
+
+fn name_index_up() -> Vec<u8> {
+    before(|tar| _ = tar.file("x/../index.json", NO_IMAGES))
+}
+
+fn name_index_absolute() -> Vec<u8> {
+    before(|tar| _ = tar.file("/index.json", NO_IMAGES))
+}
+
+fn name_index_here() -> Vec<u8> {
+    before(|tar| _ = tar.file("./index.json", NO_IMAGES))
+}
+
+fn name_manifest_up() -> Vec<u8> {
+    before(|tar| _ = tar.file("x/../manifest.json", b"[]"))
 }
 
 fn link_hard() -> Vec<u8> {

@@ -35,7 +35,10 @@ const SWITCH: &str = ".ocikit/switch";
 const PADDING: &str = ".ocikit/padding";
 
 /// The files of a layout that are not blobs. An edit writes all of them.
-pub(crate) const METADATA: [&str; 4] = [INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT_FILE, "repositories"];
+pub(crate) const METADATA: [&str; 4] = [INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT_FILE, REPOSITORIES];
+
+/// The list of names in the first format of `docker save`.
+pub(crate) const REPOSITORIES: &str = "repositories";
 
 /// An operation on the file. The steps are executed in order.
 #[derive(Debug, PartialEq, Eq)]
