@@ -40,9 +40,19 @@ impl Digest {
         if let Some(platform) = &self.platform {
             let root = Root::at(source, descriptor).await?.for_platform(platform).await?;
             descriptor = root.descriptor().clone();
-        } else if !matches!(location, Location::Registry(_)) {
-            // The list of an archive or layout only names the digest; the bytes must have it.
-            source.read(&descriptor).await?;
+        } else {
+            match location {
+                // A registry computes the digest from the bytes.
+                Location::Registry(_) => {}
+                // The list of an archive or layout only names the digest; the bytes must have it.
+                Location::Layout { .. }
+                | Location::Archive { .. }
+                | Location::DockerArchive { .. }
+                | Location::Path { .. }
+                | Location::Stdio => {
+                    source.read(&descriptor).await?;
+                }
+            }
         }
         let result =
             DigestOutput { digest: descriptor.digest, media_type: descriptor.media_type, size: descriptor.size };
