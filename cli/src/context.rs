@@ -253,8 +253,12 @@ impl Context {
     /// Adds the credential of the environment, for the registry in `OCIKIT_REGISTRY`. Without that variable it is used only if
     /// the command names exactly one registry.
     fn add_environment(&self, options: &mut ClientOptions, registries: &BTreeSet<Registry>) -> Result {
-        let Some(credential) = self.environment.credential()? else { return Ok(()) };
+        if !self.environment.has_secret() {
+            return Ok(());
+        }
         let registry = match self.environment.registry() {
+            // The variables are for another registry and may be incomplete.
+            Some(registry) if !registries.contains(registry) => return Ok(()),
             Some(registry) => registry,
             None if registries.len() > 1 => {
                 let problem = "OCIKIT_USERNAME, OCIKIT_PASSWORD and OCIKIT_TOKEN are ignored: the command names several registries";
@@ -267,6 +271,7 @@ impl Context {
                 None => return Ok(()),
             },
         };
+        let Some(credential) = self.environment.credential()? else { return Ok(()) };
         let origin = self.environment.origin().to_owned();
         let keychain = Fixed { registry: Some(registry.clone()), credential };
         let own = Arc::new(Named { origin, keychain });
@@ -516,10 +521,7 @@ impl Context {
 }
 
 fn registry_of(location: &Location) -> Option<&Registry> {
-    match location {
-        Location::Registry(reference) => Some(reference.registry()),
-        _ => None,
-    }
+    Some(location.reference()?.registry())
 }
 
 /// A keychain with the credentials of an input file, which take precedence over all others.

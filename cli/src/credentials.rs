@@ -66,6 +66,11 @@ impl EnvironmentCredentials {
         self.registry.as_ref()
     }
 
+    /// Returns whether there is a password or a token.
+    pub(crate) fn has_secret(&self) -> bool {
+        self.password.is_some() || self.token.is_some()
+    }
+
     /// Returns the credential, or `None` if it is incomplete.
     pub(crate) fn credential(&self) -> Result<Option<Credential>> {
         match (&self.username, &self.password, &self.token) {

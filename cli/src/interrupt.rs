@@ -39,6 +39,7 @@ pub(crate) fn failure() -> Failure {
 
 /// Watches for SIGINT and SIGTERM. The task ends on the first one; its caller then drops the running command, which undoes
 /// unfinished work. A command that waits for input cannot be dropped, so the program ends instead.
+#[allow(clippy::exit, reason = "the main thread waits for input and cannot return")]
 pub(crate) fn watch(json: bool) -> JoinHandle<()> {
     tokio::spawn(async move {
         signal().await;

@@ -242,8 +242,5 @@ pub(crate) fn now(epoch: Option<u64>) -> Result<jiff::Timestamp> {
 
 /// Returns the name of the repository of a location in a registry, and an empty text for other locations.
 pub(crate) fn repository(location: &Location) -> String {
-    match location {
-        Location::Registry(reference) => reference.repository().to_string(),
-        _ => String::new(),
-    }
+    location.reference().map(|reference| reference.repository().to_string()).unwrap_or_default()
 }

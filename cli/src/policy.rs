@@ -192,11 +192,7 @@ pub(crate) fn repository_of_scope(text: &str) -> std::result::Result<Repository,
 
 /// Returns the repository that selects the rule of a policy.
 fn scope(given: Option<&Repository>, location: &Location) -> Option<Repository> {
-    match (given, location) {
-        (Some(given), _) => Some(given.clone()),
-        (None, Location::Registry(reference)) => Some(reference.repository().clone()),
-        (None, _) => None,
-    }
+    given.or_else(|| Some(location.reference()?.repository())).cloned()
 }
 
 #[derive(Serialize)]
@@ -284,6 +280,11 @@ fn failure(location: &Location, verdict: &Verdict) -> Failure {
         let Finding { requirement, counted, threshold, subject, .. } = finding;
         format!("; requirement {requirement} has {counted} of {threshold} signers for {}", subject.digest)
     });
+    if verdict.findings.is_empty() {
+        let message =
+            format!("{location} is not verified: it has no image that the rule for `{}` covers", verdict.scope);
+        return Failure::new(Code::Unverified, message);
+    }
     let message = format!(
         "{location} is not verified: {1} of {2} requirements of the rule for `{0}` are not met{3}",
         verdict.scope,

@@ -65,10 +65,10 @@ impl NamedLocation {
 
 /// Opens the repository of a location, which has to be in a registry.
 pub(crate) fn open<'a>(context: &Context, location: &'a Location) -> Result<(RemoteRepository, &'a Reference)> {
-    let Location::Registry(reference) = location else {
-        return Err(Failure::usage(format_args!("{location} is not a registry reference"))
-            .hint("write a registry reference as HOST/REPOSITORY, without `./` and `.tar`"));
-    };
+    let reference = location.reference().ok_or_else(|| {
+        Failure::usage(format_args!("{location} is not a registry reference"))
+            .hint("write a registry reference as HOST/REPOSITORY, without `./` and `.tar`")
+    })?;
     let client = context.client_of([reference.registry()])?;
     Ok((client.repository(reference.repository().clone())?, reference))
 }
@@ -87,6 +87,10 @@ pub(crate) fn place(location: &Location) -> String {
 
 /// Returns the text of a location with another tag.
 pub(crate) fn tagged(location: &Location, tag: &ocikit::Tag) -> String {
-    let separator = if matches!(location, Location::Path { .. }) { '#' } else { ':' };
+    let separator = match location {
+        Location::Path { .. } => '#',
+        Location::Layout { .. } | Location::Archive { .. } | Location::DockerArchive { .. } => ':',
+        Location::Registry(_) | Location::Stdio => ':',
+    };
     format!("{}{separator}{tag}", place(location))
 }

@@ -392,7 +392,14 @@ fn image_target(target: &Location, source: &Location, naming: &Naming) -> Result
             let failure = Failure::usage(format_args!("cannot copy {source} to {repository}: its name has no tag"));
             Err(failure.hint("copy it alone, with a tag in the target"))
         }
-        _ => Ok(target.clone()),
+        (
+            Location::Layout { .. }
+            | Location::Archive { .. }
+            | Location::DockerArchive { .. }
+            | Location::Path { .. }
+            | Location::Stdio,
+            _,
+        ) => Ok(target.clone()),
     }
 }
 
@@ -400,7 +407,7 @@ fn image_target(target: &Location, source: &Location, naming: &Naming) -> Result
 fn check_distinct(images: &[(Location, Root, Naming)]) -> Result {
     let mut digests: HashMap<String, (Digest, String)> = HashMap::new();
     for (target, root, naming) in images {
-        let Location::Registry(reference) = target else { continue };
+        let Some(reference) = target.reference() else { continue };
         let name = naming.full.clone().unwrap_or_else(|| root.digest().to_string());
         let Some((digest, first)) = digests.insert(reference.to_string(), (root.digest(), name.clone())) else {
             continue;
@@ -422,7 +429,14 @@ fn referrer_target(target: &Location, root: &Root, naming: &Naming) -> Location 
         (Location::Registry(target), None) => {
             Location::Registry(Reference::digested(target.repository().clone(), root.digest()))
         }
-        _ => target.clone(),
+        (
+            Location::Layout { .. }
+            | Location::Archive { .. }
+            | Location::DockerArchive { .. }
+            | Location::Path { .. }
+            | Location::Stdio,
+            _,
+        ) => target.clone(),
     }
 }
 

@@ -189,3 +189,14 @@ fn unresolvable_host_name_is_reported() {
     assert!(outcome.stderr.contains("cannot connect to registry.invalid/app: name resolution"), "{outcome}");
     assert!(outcome.stderr.contains("hint: check the spelling of the host name `registry.invalid`"), "{outcome}");
 }
+
+#[test]
+fn incomplete_credentials_for_another_registry_are_not_needed() {
+    let registry = Registry::start();
+    let bench = bench().with("OCIKIT_PASSWORD", "s3cret").with("OCIKIT_REGISTRY", "other.example");
+    bench.ok(&[
+        "push",
+        &testdata("buildkit-single/image.tar").display().to_string(),
+        &format!("{}/a:1", registry.name()),
+    ]);
+}

@@ -210,13 +210,13 @@ fn sync_refuses_images_that_fail_the_policy() {
     }
     assert_eq!(to.requests().len(), 0, "no request to the target");
     let planned = sync("'1', '2'", &["-k", "-n"]);
-    assert!(planned.code == 5 && planned.stdout.starts_with("planned from/acme/app:1 -> to/mirror:1 ("), "{planned}");
+    assert!(planned.code == 7 && planned.stdout.starts_with("planned from/acme/app:1 -> to/mirror:1 ("), "{planned}");
     assert!(planned.stdout.contains("\nrefused from/acme/app:2 -> to/mirror:2: "), "{planned}");
     assert!(to.requests().iter().all(|request| ["GET", "HEAD"].contains(&request.method.as_str())));
 
     from.clear_requests();
     let outcome = sync("'2', '1'", &["-k"]);
-    assert_eq!(outcome.code, 5, "{outcome}");
+    assert_eq!(outcome.code, 7, "{outcome}");
     assert_snapshot!(outcome.stderr, @r"
     error: 1 of 2 images failed
       from/acme/app:2: from/acme/app:2 is not verified: 1 of 1 requirements of the rule for `*` are not met; requirement 1 has 0 of 1 signers for sha256:0af30cf7acc79ec8907e9022813e03d39bc53423c179ddc15a5f1adcf6c7eba2; nothing was copied
@@ -239,7 +239,7 @@ fn sync_refuses_images_that_fail_the_policy() {
     let again = sync("'1', '2'", &["-k", "--json"]);
     let facts: Vec<Value> = again.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&facts[0]["outcome"], &facts[1]["outcome"]), (&"same".into(), &"refused".into()), "{again}");
-    assert!(again.code == 5 && facts[1]["error"].as_str().unwrap().contains("not verified"), "{again}");
+    assert!(again.code == 7 && facts[1]["error"].as_str().unwrap().contains("not verified"), "{again}");
     bench.ok(&["sign", "--key", "release.key", &format!("{repository}:2")]);
     sync("'1', '2'", &[]).ok();
     bench.ok(&["verify", POLICY, &format!("{}/mirror:2", to.name())]);

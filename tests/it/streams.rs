@@ -238,3 +238,24 @@ fn copy_all_tags_refuses_names_with_the_same_tag() {
     assert!(outcome.stderr.contains(&one) && outcome.stderr.contains(&two), "{outcome}");
     assert_eq!(bench.ocikit(&["tags", &to]).code, 3, "nothing was copied");
 }
+
+#[test]
+fn a_truncated_stream_is_a_broken_archive() {
+    let bench = bench();
+    bench.ok(&["copy", &fixture("buildkit-single/image.tar"), "a.tar.gz"]);
+    let whole = fs::read(bench.path("a.tar.gz")).unwrap();
+    assert_eq!(whole[..2], [0x1f, 0x8b]);
+    for length in [20, whole.len() / 2, whole.len() - 9] {
+        fs::write(bench.path("cut.tar.gz"), &whole[..length]).unwrap();
+        let file = bench.ocikit(&["copy", "cut.tar.gz", "oci:x:1"]);
+        let stream = bench.ocikit_with_input(&["copy", "-", "oci:y:1"], &whole[..length]);
+        assert_eq!((file.code, stream.code), (3, 3), "{length}: {file} {stream}");
+    }
+}
+
+#[test]
+fn a_device_without_an_end_is_refused() {
+    let bench = bench();
+    let outcome = bench.ocikit(&["copy", "/dev/zero", "oci:x:1"]);
+    assert!(outcome.code == 3 && outcome.stderr.contains("bytes follow its end"), "{outcome}");
+}

@@ -121,3 +121,20 @@ fn hint_for_an_invalid_file_names_the_side() {
         assert_eq!(outcome.stderr.contains("hint: "), !hint.is_empty(), "{text}: {outcome}");
     }
 }
+
+#[test]
+fn invalid_yaml_is_reported_in_plain_words() {
+    let bench = bench();
+    for (text, problem) in [
+        ("a: 1\na: 2\n", "duplicate mapping key"),
+        ("images: []\n---\nimages: []\n", "line 3"),
+        ("images: 5\n", "line 1"),
+    ] {
+        fs::write(bench.path("sync.yaml"), text).unwrap();
+        let outcome = bench.ocikit(&["sync", "sync.yaml"]);
+        assert!(outcome.code == 2 && outcome.stderr.contains(problem), "{outcome}");
+        for word in ["Options", "from_str", "<input>", "\\n"] {
+            assert!(!outcome.stderr.contains(word), "{outcome}");
+        }
+    }
+}

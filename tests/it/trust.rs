@@ -316,3 +316,21 @@ fn statements_about_an_image_before_it_was_annotated_are_signed_on_request() {
     let zeros = Digest::sha256_of(b"").to_string();
     assert_eq!(promote(&["--annotated-from", &zeros]).code, 5);
 }
+
+#[test]
+fn signed_as_requires_a_signature_that_names_a_repository() {
+    let bench = bench();
+    bench.ok(&["keygen", "--unencrypted", "-o", "release"]);
+    fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
+    bench.ok(&["sign", "--key", "release.key", "a.tar"]);
+    let verify = |name: &str| bench.ocikit(&["verify", "--key", "release.pub", "--signed-as", name, "a.tar"]);
+    let outcome = verify("docker.io/acme/app");
+    assert!(
+        outcome.code == 5 && outcome.stderr.contains("only cosign-legacy signatures name a repository"),
+        "{outcome}"
+    );
+    let legacy =
+        ["sign", "--key", "release.key", "--format", "cosign-legacy", "--reference", "docker.io/acme/app", "a.tar"];
+    bench.ok(&legacy);
+    assert_eq!((verify("docker.io/acme/app").code, verify("docker.io/acme/other").code), (0, 5));
+}

@@ -111,17 +111,25 @@ impl Get {
 
 /// Opens a blob whose size is not known.
 async fn open(context: &Context, location: &Location, digest: &Digest) -> Result<Body> {
-    if let Location::Registry(_) = location {
-        let (repository, _) = remote::open(context, location)?;
-        let blob =
-            repository.blob(digest).await?.ok_or_else(|| Error::not_found(format!("blob {digest}"), &repository));
-        return Ok(repository.open(&blob?).await?);
+    match location {
+        Location::Registry(_) => {
+            let (repository, _) = remote::open(context, location)?;
+            let blob =
+                repository.blob(digest).await?.ok_or_else(|| Error::not_found(format!("blob {digest}"), &repository));
+            Ok(repository.open(&blob?).await?)
+        }
+        Location::Layout { .. }
+        | Location::Archive { .. }
+        | Location::DockerArchive { .. }
+        | Location::Path { .. }
+        | Location::Stdio => {
+            let source = context.session(&[location])?.source(location).await?;
+            let unsized_blob = Descriptor::new(MediaType::OCTET_STREAM, *digest, 0);
+            let body = source.open_unverified(&unsized_blob, ByteRange::ALL).await?;
+            let blob = Descriptor { size: body.length(), ..unsized_blob };
+            Ok(body.verified(&blob, &source))
+        }
     }
-    let source = context.session(&[location])?.source(location).await?;
-    let unsized_blob = Descriptor::new(MediaType::OCTET_STREAM, *digest, 0);
-    let body = source.open_unverified(&unsized_blob, ByteRange::ALL).await?;
-    let blob = Descriptor { size: body.length(), ..unsized_blob };
-    Ok(body.verified(&blob, &source))
 }
 
 impl Put {

@@ -71,21 +71,28 @@ impl Copy {
         let [target] = &targets[..] else {
             return Err(Failure::usage("--all-tags copies to one place").hint("run the command once for each target"));
         };
-        let images: Vec<_> = if let Location::Registry(source) = &source {
-            let repository = source.repository();
-            let tags = session.client().repository(repository.clone())?.tags().await?;
-            tags.into_iter().map(|tag| Named::of_reference(&Reference::tagged(repository.clone(), tag))).collect()
-        } else {
-            if !matches!(source.name(), Name::Only) {
-                return Err(Failure::usage(format_args!("cannot copy all tags of {source}: it names one image"))
-                    .hint("leave out the tag or digest, or leave out `--all-tags`"));
+        let images: Vec<_> = match &source {
+            Location::Registry(source) => {
+                let repository = source.repository();
+                let tags = session.client().repository(repository.clone())?.tags().await?;
+                tags.into_iter().map(|tag| Named::of_reference(&Reference::tagged(repository.clone(), tag))).collect()
             }
-            let names = session.names(&source).await?;
-            if names.is_empty() {
-                let message = format!("cannot copy all tags of {source}: it has none");
-                return Err(Failure::new(Code::Missing, message).hint("leave out `--all-tags`"));
+            Location::Layout { .. }
+            | Location::Archive { .. }
+            | Location::DockerArchive { .. }
+            | Location::Path { .. }
+            | Location::Stdio => {
+                if !matches!(source.name(), Name::Only) {
+                    return Err(Failure::usage(format_args!("cannot copy all tags of {source}: it names one image"))
+                        .hint("leave out the tag or digest, or leave out `--all-tags`"));
+                }
+                let names = session.names(&source).await?;
+                if names.is_empty() {
+                    let message = format!("cannot copy all tags of {source}: it has none");
+                    return Err(Failure::new(Code::Missing, message).hint("leave out `--all-tags`"));
+                }
+                names.iter().map(|name| Named::listed(&source, name)).collect()
             }
-            names.iter().map(|name| Named::listed(&source, name)).collect()
         };
         copy_several(context, &session, images, target, &self.transfer).await
     }

@@ -60,8 +60,15 @@ const CONCURRENT_HEADS: usize = 8;
 impl Delete {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let named = self.location.required()?;
-        if !matches!(named, Location::Registry(_)) {
-            return self.run_locally(context, named).await;
+        match named {
+            Location::Registry(_) => {}
+            Location::Layout { .. }
+            | Location::Archive { .. }
+            | Location::DockerArchive { .. }
+            | Location::Path { .. }
+            | Location::Stdio => {
+                return self.run_locally(context, named).await;
+            }
         }
         let (repository, reference) = remote::open(context, named)?;
         let name = match reference.tag() {

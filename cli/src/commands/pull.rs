@@ -43,7 +43,7 @@ impl Pull {
             (None, [reference]) => default_output(reference),
             (None, _) => return Err(Failure::usage("cannot pull several images without --output")),
         };
-        if let Location::Registry(reference) = &output {
+        if let Some(reference) = output.reference() {
             return Err(Failure::usage(format_args!(
                 "cannot pull to {reference}: it is a registry reference, not a file"
             ))

@@ -128,10 +128,9 @@ impl Sync {
         let options = SessionOptions { foreign_layers: self.foreign_layers, ..SessionOptions::default() };
         let session = context.session_with_registries(&config.registries, options)?;
         let options = SyncOptions { dry_run: self.dry_run, keep_going: self.keep_going };
-        let (mut done, mut refused, mut failures) = (0, 0, Vec::new());
+        let (mut done, mut failures) = (0, Vec::new());
         let mut printed = Ok(());
         let synced = sync(&session, &config, options, gate, &mut |item, outcome| {
-            refused += usize::from(matches!(outcome, Err(SyncFailure::Refused(_))));
             let (result, failure) = result(item, outcome);
             match failure {
                 Some(failure) => failures.push((item.from.clone(), failure)),
@@ -148,12 +147,7 @@ impl Sync {
             return Err(Failure::usage(conflict).hint("give one of the images another target with `to`"));
         }
         printed?;
-        let is_refusal = refused == failures.len();
-        partial(failures, done, "images").map_err(|failure| match is_refusal {
-            // Only the policy failed, so the exit code is that of a failed verification even if other images were copied.
-            true => Failure { code: Code::Unverified, ..failure },
-            false => failure,
-        })
+        partial(failures, done, "images")
     }
 }
 

@@ -123,6 +123,8 @@ impl Verify {
         context.output.result(&result, || table(&result.signatures))?;
         match coverage.accept(&root) {
             Some(_) => Ok(()),
+            None if self.signed_as.is_some() => Err(failure(&location, &coverage)
+                .hint("only cosign-legacy signatures name a repository; leave out --signed-as to accept others")),
             None => Err(failure(&location, &coverage)),
         }
     }
@@ -172,6 +174,10 @@ impl Verify {
 fn failure(location: &Location, coverage: &VerifyReport) -> Failure {
     let missing = coverage.checks.iter().filter(|cell| cell.outcome.is_failure()).count();
     let all = coverage.checks.len();
+    if all == 0 {
+        let message = format!("{location} is not verified: it has no image");
+        return Failure::new(Code::Unverified, message).hint("leave out --images-only to verify the index");
+    }
     let message = format!("{location} is not verified: {missing} of {all} required signatures are missing");
     let not_understood = coverage.checks.iter().find_map(|cell| match &cell.outcome {
         Outcome::NotUnderstood(why) => Some((cell.subject.digest, why)),

@@ -4,6 +4,10 @@ use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::scan::{self, Found, Numbers, Window};
 
+/// The maximum length of what follows the end of an archive, in bytes. Writers fill the last block of a tape, which has at most a
+/// few MiB; a device such as /dev/zero never ends.
+const MAX_TRAILING_BYTES: u64 = 64 << 20;
+
 /// A tar that is read sequentially, for example from a pipe.
 ///
 /// The rules of [`TarIndex`](crate::TarIndex) apply as far as possible: later entries that replace this one, and the
@@ -55,7 +59,10 @@ impl<R: Read> TarStream<R> {
             }
         }
         let Some((entry, converted)) = scan::next_with(&mut self.window, numbers, convert)? else {
-            self.window.skip(u64::MAX)?;
+            if self.window.skip(MAX_TRAILING_BYTES + 1)? > MAX_TRAILING_BYTES {
+                let problem = format!("more than {MAX_TRAILING_BYTES} bytes follow its end");
+                return Err(Error::Invalid { offset: self.window.position(), problem });
+            }
             return Ok(None);
         };
         let (rest, padding) = (entry.data.size, crate::padding(entry.data.size));

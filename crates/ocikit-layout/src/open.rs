@@ -10,6 +10,7 @@ use ocikit_image::{Error, Result, Sink, Source};
 use ocikit_spec::{Digest, Index};
 
 use crate::docker::MANIFEST_JSON;
+use crate::pipe::unreadable;
 use crate::roots::{INDEX_JSON, OCI_LAYOUT_FILE};
 use crate::scratch::Scratch;
 use crate::tar::{NO_INDEX_JSON, cannot_open, entry, read_index};
@@ -131,7 +132,7 @@ pub async fn receive(
         blocking(move || {
             let counter = Arc::new(AtomicU64::new(0));
             let counted = Counted { reader, counter: counter.clone() };
-            let failed = |error| Error::failed("read", &name, error);
+            let failed = |error| unreadable(&name, error);
             let mut decoder = Decoder::new(counted).map_err(failed)?;
             let mut start = Vec::new();
             decoder.by_ref().take(LOOK_AHEAD_BYTES).read_to_end(&mut start).map_err(failed)?;

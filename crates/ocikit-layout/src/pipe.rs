@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::ready;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -138,9 +138,19 @@ enum Message {
 
 type Messages = Arc<tokio::sync::Mutex<mpsc::Receiver<Message>>>;
 
+/// Returns the error of a compressed stream that cannot be read: it is truncated or damaged, or the pipe failed.
+pub(crate) fn unreadable(place: &str, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+            Error::broken(place, format!("it cannot be decompressed: {error}"))
+        }
+        _ => Error::failed("read", place, error),
+    }
+}
+
 fn read_entries(reader: impl Read, sender: &mpsc::Sender<Message>, place: &str) -> Result<()> {
     let broken = |error| match error {
-        ocikit_archive::Error::Io(error) => Error::failed("read", place, error),
+        ocikit_archive::Error::Io(error) => unreadable(place, error),
         error => Error::broken(place, error),
     };
     let mut tar = TarStream::new(reader);

@@ -161,3 +161,8 @@ fn other_statements(statements: &[OtherStatement]) -> String {
     };
     format!("cannot promote the attestations of {image}: the statement names {named}{why}{more}")
 }
+
+/// Returns the problem of a YAML document, with its position. The default messages name options of the parser.
+pub(crate) fn yaml_problem(error: &serde_saphyr::Error) -> String {
+    error.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter)
+}

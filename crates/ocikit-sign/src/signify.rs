@@ -20,6 +20,7 @@ use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use crate::error::yaml_problem;
 use crate::http::Http;
 
 /// The result of an operation of this module.
@@ -251,7 +252,7 @@ impl Config {
         if text.len() > MAX_CONFIG_BYTES {
             return Err(refused(format!("it has more than {MAX_CONFIG_BYTES} bytes")));
         }
-        let ConfigYaml { sign } = serde_saphyr::from_str(text).map_err(|error| refused(error.to_string()))?;
+        let ConfigYaml { sign } = serde_saphyr::from_str(text).map_err(|error| refused(yaml_problem(&error)))?;
         if sign.signers.len() > MAX_SIGNERS {
             return Err(refused(format!("it has more than {MAX_SIGNERS} signers")));
         }

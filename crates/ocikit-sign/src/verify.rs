@@ -8,7 +8,7 @@ use ocikit_spec::{Annotations, Descriptor, Digest, Platform, Repository};
 use crate::budget::Budget;
 use crate::cosign::Predicate;
 use crate::error::{Error, Result, expect_digest};
-use crate::format::{Format, Verification};
+use crate::format::{Format, SignInput, Verification};
 use crate::maker::Maker;
 use crate::refusal::Refusal;
 use crate::signatures::{FoundSignature, Signatures};
@@ -57,8 +57,8 @@ pub struct VerifyOptions {
     /// The predicate type of an attestation that is required instead of a plain signature. Only bundles contain
     /// attestations.
     pub predicate_type: Option<String>,
-    /// The repository that signatures in cosign's older format must name. Signatures in other formats are valid
-    /// wherever the image is stored.
+    /// The repository that signatures must name. Without [`formats`](VerifyOptions::formats), only signatures in formats that
+    /// name a repository are then accepted: those of cosign's older format.
     pub signed_as: Option<Repository>,
     /// Which manifests below the root are verified.
     pub depth: Depth,
@@ -102,7 +102,17 @@ impl VerifyOptions {
             return Ok(self.trusted.iter().map(|trust| (trust, Format::of_attestations())).collect());
         }
         if self.formats.is_empty() {
-            return Ok(self.trusted.iter().map(|trust| (trust, trust.formats())).collect());
+            let wanted = self.trusted.iter().map(|trust| {
+                let mut formats = trust.formats();
+                if self.signed_as.is_some() {
+                    formats.retain(|format| format.uses(SignInput::Reference));
+                }
+                match formats.is_empty() {
+                    true => Err(Error::Unsupported(format!("signatures by `{}` name no repository", trust.name()))),
+                    false => Ok((trust, formats)),
+                }
+            });
+            return wanted.collect();
         }
         let mut wanted = Vec::new();
         for format in &self.formats {

@@ -57,17 +57,21 @@ impl Session {
         {
             return Err(Error::other_digest(location, "the manifest", descriptor.digest));
         }
-        let tag = match location {
-            Location::Registry(reference) => reference.tag().cloned(),
-            _ => match location.name() {
-                Name::Tag(tag) => Some(tag),
-                _ => None,
+        let (tag, is_checked_by_registry) = match location {
+            Location::Registry(reference) => (reference.tag().cloned(), true),
+            Location::Layout { .. }
+            | Location::Archive { .. }
+            | Location::DockerArchive { .. }
+            | Location::Path { .. }
+            | Location::Stdio => match location.name() {
+                Name::Tag(tag) => (Some(tag), false),
+                Name::Only | Name::Full(_) | Name::Digest(_) => (None, false),
             },
         };
         let memory = Memory::new();
         memory.insert(bytes);
         let sink = self.edit(location).await?;
-        if !matches!(location, Location::Registry(_)) {
+        if !is_checked_by_registry {
             has_children(&sink, &descriptor, &memory).await?;
         }
         // The last expected descriptor is uploaded once, under its tag.
@@ -87,7 +91,11 @@ impl Session {
         match location {
             Location::Archive { .. } => Err(unsupported(location, ARCHIVES_KEEP_IMAGES)),
             Location::Path { path, .. } if !path.is_dir() => Err(unsupported(location, ARCHIVES_KEEP_IMAGES)),
-            _ => self.edit(location).await?.put(blob.descriptor(), blob).await,
+            Location::Layout { .. }
+            | Location::DockerArchive { .. }
+            | Location::Path { .. }
+            | Location::Registry(_)
+            | Location::Stdio => self.edit(location).await?.put(blob.descriptor(), blob).await,
         }
     }
 }

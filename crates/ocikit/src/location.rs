@@ -141,6 +141,18 @@ impl Location {
         }
     }
 
+    /// Returns the reference of a location in a registry.
+    pub fn reference(&self) -> Option<&Reference> {
+        match self {
+            Location::Registry(reference) => Some(reference),
+            Location::Layout { .. }
+            | Location::Archive { .. }
+            | Location::DockerArchive { .. }
+            | Location::Path { .. }
+            | Location::Stdio => None,
+        }
+    }
+
     /// Returns the path of a file or directory.
     pub fn path(&self) -> Option<&std::path::Path> {
         match self {

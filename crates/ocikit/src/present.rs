@@ -35,7 +35,11 @@ impl Session {
             _ if matches!(location.name(), Name::Digest(_)) => None,
             Location::Archive { path, .. } => Some(path),
             Location::Path { path, .. } if path.is_file() => Some(path),
-            _ => None,
+            Location::Path { .. }
+            | Location::Layout { .. }
+            | Location::DockerArchive { .. }
+            | Location::Registry(_)
+            | Location::Stdio => None,
         };
         match path {
             Some(path) => self.present(root, has_docker_list(path, &self.scratch())).await,

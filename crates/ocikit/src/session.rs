@@ -314,9 +314,7 @@ impl Session {
     ///
     /// Those of the place and of [`annotate`]; [`Error::Unsupported`] for an image without a tag in a registry.
     pub async fn annotate(&self, location: &Location, options: &AnnotateOptions) -> Result<Annotated> {
-        if let Location::Registry(reference) = location
-            && reference.digest().is_some()
-        {
+        if location.reference().is_some_and(|reference| reference.digest().is_some()) {
             let what = "an image selected by its digest cannot be changed; use a tag, or write to another location";
             return Err(unsupported(location, what));
         }
@@ -381,9 +379,7 @@ impl Session {
                 Ok(dropped)
             }
             None => {
-                let Location::Registry(reference) = location else {
-                    return Err(unsupported(location, "it cannot be changed"));
-                };
+                let reference = location.reference().ok_or_else(|| unsupported(location, "it cannot be changed"))?;
                 let repository = self.client.repository(reference.repository().clone())?;
                 for orphan in orphans {
                     // Deleting the manifest also deletes its tag, and many registries cannot delete a tag alone.
@@ -424,12 +420,16 @@ impl Session {
 
     /// Opens a place for a change. An archive is locked before it is read, so that no parallel edit is lost.
     pub(crate) async fn in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
-        match (Local::of(location), location) {
-            (Some(Local::Archive(path)), _) => Ok(Arc::new(TarEdit::open(path).await?)),
-            (Some(Local::Layout(path)), _) => Ok(Arc::new(self.shared(Dir::open(path).await?))),
-            (None, Location::Registry(_)) => self.sink(location).await,
-            (None, Location::Stdio) => Err(Error::pipe(location)),
-            (None, _) => Err(unsupported(location, "it cannot be changed")),
+        match location {
+            Location::Archive { path, .. } | Location::DockerArchive { path, .. } => {
+                Ok(Arc::new(TarEdit::open(path).await?))
+            }
+            Location::Path { path, .. } if !path.is_dir() => Ok(Arc::new(TarEdit::open(path).await?)),
+            Location::Layout { path, .. } | Location::Path { path, .. } => {
+                Ok(Arc::new(self.shared(Dir::open(path).await?)))
+            }
+            Location::Registry(_) => self.sink(location).await,
+            Location::Stdio => Err(Error::pipe(location)),
         }
     }
 }
@@ -494,7 +494,7 @@ async fn removable(place: &dyn Source, orphans: &[Orphan]) -> Result<Vec<(Name, 
 
 /// Returns the name of a root at the target of a copy.
 pub(crate) fn naming(root: &Root, from: &Location, to: &Location) -> Result<Naming> {
-    if let Location::Registry(reference) = to {
+    if let Some(reference) = to.reference() {
         if reference.digest().is_some_and(|digest| *digest != root.digest()) {
             return Err(Error::other_digest(to, from, root.digest()));
         }

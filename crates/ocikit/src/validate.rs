@@ -50,7 +50,9 @@ impl Session {
                 gc(path, options).await
             }
             Location::Stdio => Err(Error::pipe(location)),
-            _ => Err(unsupported(location, "it is neither an OCI archive nor an OCI layout")),
+            Location::DockerArchive { .. } | Location::Registry(_) => {
+                Err(unsupported(location, "it is neither an OCI archive nor an OCI layout"))
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use ocikit_spec::Repository;
 use serde::Deserialize;
 
-use crate::error::{Error, PolicyEntry, PolicyFile, Result};
+use crate::error::{Error, PolicyEntry, PolicyFile, Result, yaml_problem};
 use crate::format::Format;
 use crate::key::PublicKey;
 use crate::notation::{TrustPolicy, TrustStore, VerificationPlugin};
@@ -218,7 +218,7 @@ impl Policy {
         if text.len() > MAX_POLICY_BYTES {
             return Err(refused(format!("it has more than {MAX_POLICY_BYTES} bytes")).into());
         }
-        let file: PolicyYaml = serde_saphyr::from_str(text).map_err(refused)?;
+        let file: PolicyYaml = serde_saphyr::from_str(text).map_err(|error| refused(yaml_problem(&error)))?;
         if file.version != 1 {
             return Err(refused(format!("its version is {} and not 1", file.version)).into());
         }

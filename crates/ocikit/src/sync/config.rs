@@ -93,8 +93,9 @@ pub enum Invalid {
 }
 
 impl Invalid {
-    pub(super) fn syntax(problem: impl fmt::Display) -> Invalid {
-        Invalid::Syntax { problem: problem.to_string() }
+    pub(super) fn syntax(error: serde_saphyr::Error) -> Invalid {
+        // The default messages name options of the parser, and quote lines of the file, which may have a password.
+        Invalid::Syntax { problem: error.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter) }
     }
 
     pub(super) fn selection(image: &str, problem: impl fmt::Display) -> Invalid {
