@@ -31,7 +31,7 @@ fn asked(registry: &Registry) -> Vec<String> {
 }
 
 #[test]
-fn tag_takes_one_request_per_tag_and_one_for_the_manifest() {
+fn tag_takes_two_requests_per_tag_and_one_for_the_manifest() {
     let bench = bench();
     let (registry, repository) = with_image(&bench, Rules::default());
     let digest = bench.ok(&["digest", &format!("{repository}:1")]);
@@ -41,7 +41,8 @@ fn tag_takes_one_request_per_tag_and_one_for_the_manifest() {
     assert_eq!(asked(&registry), ["GET /v2/acme/app/manifests/1"]);
     registry.clear_requests();
     assert_eq!(bench.ok(&["tag", &format!("{repository}:1"), "2", "latest"]), said);
-    let paths = ["GET /v2/acme/app/manifests/1", "PUT /v2/acme/app/manifests/2", "PUT /v2/acme/app/manifests/latest"];
+    let requests = ["GET 1", "PUT 2", "PUT latest", "HEAD 2", "HEAD latest"];
+    let paths = requests.map(|request| request.replace(' ', " /v2/acme/app/manifests/"));
     assert_eq!(asked(&registry), paths);
     let facts = json(&bench.ok(&["tag", "--json", &format!("{repository}@{digest}"), "3"]));
     assert_eq!((&facts["digest"], &facts["tags"][0]), (&Value::from(&*digest), &Value::from("3")));

@@ -339,6 +339,20 @@ fn root_that_is_no_manifest_is_refused() {
     }
 }
 
+/// A registry that is overloaded, or a proxy before it, may accept a request and drop it.
+#[test]
+fn tag_that_is_dropped_is_an_error() {
+    let (bench, registry) = (bench(), Registry::start());
+    std::fs::copy(fixture("buildkit-single"), bench.path("one.tar")).unwrap();
+    let name = format!("{}/a:1", registry.name());
+    bench.ok(&["push", "-q", "one.tar", &name]);
+    let digest = bench.ok(&["digest", &name]);
+    let accepted = answer(201, &[("docker-content-digest", &digest)], "");
+    registry.faults().add(Fault::on("PUT /v2/a/manifests/*", accepted));
+    let outcome = bench.ocikit(&["tag", &name, "2"]);
+    assert!(outcome.code != 0 && outcome.stderr.contains("accepted the tag 2 and does not return it"), "{outcome}");
+}
+
 /// A captive portal or proxy answers every request with a web page.
 #[test]
 fn web_page_in_place_of_a_registry_is_an_error() {

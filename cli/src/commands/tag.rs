@@ -14,7 +14,7 @@ Examples:
 
 /// Add tags to an image in place
 ///
-/// In a registry this takes one request per tag, whatever the size of the image. An existing tag is moved.
+/// In a registry this takes two requests per tag, whatever the size of the image. An existing tag is moved.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Tag {

@@ -1,4 +1,4 @@
-use crate::request_error::Cause;
+use crate::cause::Cause;
 use rustls::CertificateError;
 
 /// Returns what is wrong with the certificate of a server, in plain words, and the kind of failure; `None` for a TLS

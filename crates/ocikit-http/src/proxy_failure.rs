@@ -6,7 +6,6 @@ use crate::retry::causes;
 use reqwest::Url;
 
 use crate::address::{OutOfReach, Unresolved};
-use crate::request_error::RequestError;
 
 /// A proxy that cannot be reached, or that does not connect to the server of the request.
 #[derive(Debug)]
@@ -31,6 +30,11 @@ impl ProxyFailure {
     pub(crate) fn needs_credentials(proxy: &str) -> ProxyFailure {
         ProxyFailure { address: address_of(proxy), problem: Problem::NeedsCredentials }
     }
+
+    /// Returns whether a retry would fail the same way.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self.problem, Problem::NeedsCredentials)
+    }
 }
 
 impl fmt::Display for ProxyFailure {
@@ -48,24 +52,21 @@ impl fmt::Display for ProxyFailure {
 
 impl StdError for ProxyFailure {}
 
-/// Attributes the failure of a request to its proxy, if the server of the request had no part in it.
-pub(crate) fn attribute(fault: RequestError, proxy: &str, host: &str) -> RequestError {
-    let RequestError::Unsent(error) = fault else { return fault };
+/// Attributes the failure to send a request to its proxy; `None` if the server of the request had a part in it.
+pub(crate) fn attribute(error: &(dyn StdError + 'static), proxy: &str, host: &str) -> Option<ProxyFailure> {
     // TLS is spoken to the server, through the proxy.
-    if causes(&*error).any(|cause| cause.is::<rustls::Error>() || cause.is::<OutOfReach>()) {
-        return RequestError::Unsent(error);
+    if causes(error).any(|cause| cause.is::<rustls::Error>() || cause.is::<OutOfReach>()) {
+        return None;
     }
     // hyper-util does not export the type of its tunnel errors, nor the status of the proxy's answer.
     let tunnel =
-        causes(&*error).map(ToString::to_string).find_map(|text| Some(text.strip_prefix("tunnel error: ")?.to_owned()));
+        causes(error).map(ToString::to_string).find_map(|text| Some(text.strip_prefix("tunnel error: ")?.to_owned()));
     let problem = match tunnel.as_deref() {
         Some("proxy authorization required") => Problem::NeedsCredentials,
         Some("unsuccessful") => Problem::Refuses(host.to_owned()),
-        _ => Problem::Connect(reason(&*error)),
+        _ => Problem::Connect(reason(error)),
     };
-    let is_final = matches!(problem, Problem::NeedsCredentials);
-    let failure = Box::new(ProxyFailure { address: address_of(proxy), problem });
-    if is_final { RequestError::Final(failure) } else { RequestError::Unsent(failure) }
+    Some(ProxyFailure { address: address_of(proxy), problem })
 }
 
 fn reason(error: &(dyn StdError + 'static)) -> String {
@@ -99,20 +100,16 @@ mod tests {
     #[test]
     fn failures_name_the_proxy_without_secrets() {
         let proxy = "http://user:secret@proxy.example:3128/";
-        let refused = || RequestError::Unsent(Box::new(io::Error::from(io::ErrorKind::ConnectionRefused)));
-        for (fault, text) in [
-            (refused(), "cannot connect to the proxy http://proxy.example:3128: connection refused"),
+        let refused: Box<dyn StdError> = io::Error::from(io::ErrorKind::ConnectionRefused).into();
+        for (error, text) in [
+            (refused, "cannot connect to the proxy http://proxy.example:3128: connection refused"),
+            ("tunnel error: unsuccessful".into(), "the proxy http://proxy.example:3128 refuses to connect to ghcr.io"),
             (
-                RequestError::Unsent("tunnel error: unsuccessful".into()),
-                "the proxy http://proxy.example:3128 refuses to connect to ghcr.io",
-            ),
-            (
-                RequestError::Unsent("tunnel error: proxy authorization required".into()),
+                "tunnel error: proxy authorization required".into(),
                 "the proxy http://proxy.example:3128 requires credentials, or rejects those in its URL (status 407)",
             ),
-            (RequestError::Cut("reset".into()), "reset"),
         ] {
-            assert_eq!(attribute(fault, proxy, "ghcr.io").to_string(), text);
+            assert_eq!(attribute(&*error, proxy, "ghcr.io").unwrap().to_string(), text);
         }
     }
 }

@@ -4,9 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use crate::address::{OutOfReach, Unresolved};
+use crate::cause::Cause;
 use crate::certificate;
 use crate::error::Error;
-use crate::proxy_failure::ProxyFailure;
+use crate::proxy_failure::{self, ProxyFailure};
 use crate::retry::causes;
 
 /// An error of any type.
@@ -66,36 +67,6 @@ impl RequestError {
             }
         }
     }
-}
-
-/// Why there is no answer from a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Cause {
-    /// The connection was refused.
-    ConnectionRefused,
-    /// The host name could not be resolved.
-    NameResolution,
-    /// The TLS handshake failed for a reason that is not one of the following.
-    Tls,
-    /// No trusted certificate authority issued the certificate of the server.
-    UntrustedCertificate,
-    /// The certificate of the server is for other names.
-    CertificateName,
-    /// The certificate of the server has expired, or is not valid yet.
-    CertificateTime,
-    /// The proxy cannot be reached, or it refuses to connect to the server.
-    Proxy,
-    /// The client started TLS, and the server speaks plain HTTP.
-    SpeaksPlainHttp,
-    /// The client sent plain HTTP, and the server speaks TLS.
-    SpeaksTls,
-    /// Another server named this one, which has an address that the other one may not name.
-    OutOfReach,
-    /// No bytes arrived within the time limit, or a small document took too long.
-    TimedOut,
-    /// Any other failure: the connection broke, or the answer cannot be parsed.
-    Other,
 }
 
 fn cause_of(error: &(dyn StdError + 'static)) -> Option<Cause> {
@@ -181,6 +152,16 @@ fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn StdError + 'static)) -> 
         next = error.source();
     }
     Ok(())
+}
+
+/// Attributes the failure of a request to its proxy, if the server of the request had no part in it.
+pub(crate) fn attribute_to_proxy(fault: RequestError, proxy: &str, host: &str) -> RequestError {
+    let RequestError::Unsent(error) = fault else { return fault };
+    match proxy_failure::attribute(&*error, proxy, host) {
+        None => RequestError::Unsent(error),
+        Some(failure) if failure.is_final() => RequestError::Final(Box::new(failure)),
+        Some(failure) => RequestError::Unsent(Box::new(failure)),
+    }
 }
 
 /// Classifies an error of the HTTP client.

@@ -11,11 +11,12 @@ use zeroize::Zeroizing;
 use crate::address::{GuardedResolver, OutOfReach, Reach, Resolver, Zone};
 use crate::answer::Answer;
 use crate::body::StreamBody;
+use crate::cause::Cause;
 use crate::error::{Error, Result};
 use crate::lock::lock;
 use crate::proxy::ProxyOptions;
-use crate::proxy_failure::{self, ProxyFailure};
-use crate::request_error::{Cause, RequestError, classify};
+use crate::proxy_failure::ProxyFailure;
+use crate::request_error::{RequestError, attribute_to_proxy, classify};
 use crate::settings::{TlsConfig, TlsSettings, Verify};
 use crate::spare::{LostConnections, SpareConnections, SpareLayer, SpareQueue, SpareRole};
 use crate::speculation::SPARE_RTT;
@@ -303,7 +304,7 @@ impl Transport {
                 lost.count();
                 let fault = stall_watch.problem().map_or_else(|| classify(error), RequestError::Payload);
                 Err(match proxy {
-                    Some(proxy) => proxy_failure::attribute(fault, &proxy, &server.0),
+                    Some(proxy) => attribute_to_proxy(fault, &proxy, &server.0),
                     None => fault,
                 })
             }

@@ -223,23 +223,37 @@ pub(crate) async fn put(
     }
 }
 
-/// Deletes a tag, or a manifest and every tag that refers to it.
+/// Deletes a tag, or a manifest and every tag that refers to it, and checks that it is gone.
 pub(crate) async fn delete(inner: &Inner, target: &Target, key: &ManifestKey) -> Result<()> {
     let request = target.request(Method::DELETE, target.manifest(key));
     let reply = inner.call(&target.endpoint, &target.access_to_delete(), request, &target.place).await?;
     match reply.answer.status {
-        202 => Ok(()),
-        // The specification requires 202. Any other success is checked.
-        200..300 => match head_as(inner, target, key, &target.access_to_delete()).await? {
-            None => Ok(()),
-            Some(_) => {
-                let problem = format!("it reported that {} was deleted and still returns it", key.describe());
-                Err(Error::protocol(&target.place, problem))
-            }
-        },
+        200..300 => confirm_deleted(inner, target, key).await,
         // An earlier attempt may have deleted it and its answer was lost.
         404 if reply.attempts > 1 => Ok(()),
         _ => Err(problem::error(reply, &key.describe(), &target.place).await),
+    }
+}
+
+/// Checks that a registry no longer returns a manifest. Waits and retries, since replicas and caches can lag behind.
+/// Without permission to read it, the answer to the `DELETE` is all there is.
+///
+/// # Errors
+///
+/// [`Error::Protocol`] if the registry still returns it.
+async fn confirm_deleted(inner: &Inner, target: &Target, key: &ManifestKey) -> Result<()> {
+    let mut failures = 0;
+    loop {
+        match head_as(inner, target, key, &target.access_to_delete()).await {
+            Ok(None) | Err(Error::Denied { .. }) => return Ok(()),
+            Ok(Some(_)) => {}
+            Err(error) => return Err(error),
+        }
+        failures += 1;
+        if !inner.http.back_off(&Method::HEAD, &target.manifest(key), failures, None).await {
+            let problem = format!("it reported that {} was deleted and still returns it", key.describe());
+            return Err(Error::protocol(&target.place, problem));
+        }
     }
 }
 

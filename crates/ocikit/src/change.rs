@@ -8,6 +8,19 @@ use ocikit_spec::{Descriptor, Digest, Document, MediaType, Tag};
 use crate::location::Location;
 use crate::session::{Session, unsupported};
 
+/// Checks that a registry has a tag that it accepted. The tag may have moved on since then, which is another error.
+async fn check_tag(sink: &dyn Sink, tag: &Tag, root: &Descriptor) -> Result<()> {
+    if sink.is_complete(root, &Naming { tag: Some(tag.clone()), ..Naming::default() }).await? {
+        return Ok(());
+    }
+    // Replicas and caches can lag behind.
+    match sink.tagged_later(tag).await? {
+        Some(found) if found.digest == root.digest => Ok(()),
+        Some(found) => Err(Error::other_digest(format!("{sink}@{}", root.digest), format!("tag {tag}"), found.digest)),
+        None => Err(Error::protocol(sink, format!("it accepted the tag {tag} and does not return it"))),
+    }
+}
+
 impl Session {
     /// Opens an existing place to change it; its contents are kept. An archive is locked until its sink is finished or
     /// dropped, so that no parallel edit is lost.
@@ -19,12 +32,13 @@ impl Session {
         self.in_place(location).await
     }
 
-    /// Adds tags to an image in its place. In a registry this takes one request for the manifest and one for each tag,
-    /// whatever the size of the image.
+    /// Adds tags to an image in its place. In a registry this takes one request for the manifest and two for each tag, to
+    /// set it and to check it, whatever the size of the image.
     ///
     /// # Errors
     ///
-    /// Those of the place; [`Error::NotFound`] if the image does not exist, [`Error::Document`] if the name leads to
+    /// Those of the place; [`Error::Protocol`] if a registry accepts a tag and does not have it afterwards;
+    /// [`Error::NotFound`] if the image does not exist, [`Error::Document`] if the name leads to
     /// something else than a manifest or index.
     pub async fn tag(&self, location: &Location, tags: &[Tag]) -> Result<Descriptor> {
         let sink = self.edit(location).await?;
@@ -33,6 +47,9 @@ impl Session {
             sink.publish(&root, &Naming { tag: Some(tag.clone()), ..Naming::default() }).await?;
         }
         sink.finish().await?;
+        for tag in tags.iter().filter(|_| !sink.keeps_order()) {
+            check_tag(&*sink, tag, &root).await?;
+        }
         Ok(root)
     }
 

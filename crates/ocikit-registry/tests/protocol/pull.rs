@@ -304,6 +304,19 @@ async fn deletion_with_a_lost_answer_succeeds() {
 }
 
 #[tokio::test]
+async fn deletion_without_effect_is_an_error() {
+    let double = Double::start().await;
+    let text = manifest(&double, "v1");
+    let repository = repository(&client(), &double, "a");
+    double.rule(|seen| if seen.method == "DELETE" { status(202) } else { Action::Pass });
+    let error = failed(repository.delete_tag(&"v1".parse().unwrap()).await);
+    assert!(error.contains("still returns it"), "{error}");
+    let digest = ocikit_spec::Digest::sha256_of(text.as_bytes());
+    let error = failed(repository.delete_manifest(&digest).await);
+    assert!(error.contains("still returns it"), "{error}");
+}
+
+#[tokio::test]
 async fn deleted_content_is_gone() {
     let double = Double::start().await;
     let text = manifest(&double, "v1");
