@@ -192,6 +192,9 @@ fn hint(error: &Error) -> Option<String> {
             let lower = variable.to_lowercase();
             format!("set {variable} (or {lower}) to a URL such as `http://proxy.example:3128`, or unset it")
         }
+        Error::Unsupported { place, what } if what.starts_with("a docker archive, ") => {
+            format!("`ocikit copy {} oci.tar` converts it", quoted(place))
+        }
         Error::Pipe { .. } => "save it to a file first, and name the file".to_owned(),
         Error::Exists { .. } => {
             "leave out --no-clobber to add signatures and attestations to the tag; delete the tag first to replace an SBOM"

@@ -1,6 +1,7 @@
 //! Archives and layouts: docker archives, compression, pipes, `--append` and shared blobs.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use ocikit_archive::TarIndex;
@@ -140,4 +141,102 @@ fn an_appended_image_takes_the_tag_that_it_brings() {
     bench.ok(&["copy", "--append", "oci:two:1", "a.tar"]);
     assert_eq!(bench.ok(&["digest", "a.tar#1"]), bench.ok(&["digest", "oci:two:1"]));
     bench.ok(&["validate", "a.tar"]);
+}
+
+/// Writes two archives with a different image each, `one.tar` and `two.tar`.
+fn two_images(bench: &ocikit_tests::Bench) {
+    for name in ["one", "two"] {
+        let layer = ocikit_tests::Tar::new().file("f", name.as_bytes()).finish();
+        let image = bench.path("image.tar");
+        ocikit_tests::write_image(&image, ocikit_tests::Compression::Gzip, &[layer]);
+        bench.ok(&["copy", "image.tar", &format!("oci:{name}:{name}")]);
+        bench.ok(&["copy", &format!("oci:{name}:{name}"), &format!("{name}.tar")]);
+    }
+}
+
+/// Adds the blobs and the `manifest.json` of one archive to the end of another, which keeps its `index.json`.
+fn add_docker_list(archive: &Path, from: &Path) {
+    let (mut bytes, added) = (fs::read(archive).unwrap(), fs::read(from).unwrap());
+    bytes.truncate(TarIndex::read(&bytes).unwrap().end().start as usize);
+    let index = TarIndex::read(&added).unwrap();
+    let is_added = |name: &str| name == "manifest.json" || name.starts_with("blobs/sha256/");
+    for entry in index.entries().iter().filter(|entry| entry.name.as_deref().is_some_and(is_added)) {
+        bytes.extend(&added[entry.start as usize..entry.end() as usize]);
+    }
+    bytes.extend([0; 1024]);
+    fs::write(archive, bytes).unwrap();
+}
+
+#[test]
+fn an_archive_with_another_image_for_docker_is_not_verified() {
+    let bench = bench();
+    two_images(&bench);
+    bench.ok(&["keygen", "--unencrypted", "-o", "k"]);
+    bench.ok(&["sign", "--key", "k.key", "one.tar"]);
+    bench.ok(&["verify", "--key", "k.pub", "one.tar"]);
+    add_docker_list(&bench.path("one.tar"), &bench.path("two.tar"));
+    for line in [&["verify", "--key", "k.pub", "one.tar"][..], &["validate", "one.tar"]] {
+        let outcome = bench.ocikit(line);
+        assert!(outcome.code == 5 && outcome.to_string().contains("which is not in `index.json`"), "{outcome}");
+    }
+    // The original list is read, and what is written has equal lists.
+    bench.ok(&["copy", "one.tar", "copied.tar"]);
+    bench.ok(&["annotate", "one.tar", "k=v"]);
+    for archive in ["one.tar", "copied.tar"] {
+        bench.ok(&["validate", archive]);
+        let listed = items(&fs::read(bench.path(archive)).unwrap());
+        assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    }
+    bench.ok(&["verify", "--key", "k.pub", "copied.tar"]);
+}
+
+#[test]
+fn a_deleted_image_is_not_loaded_by_docker() {
+    let bench = bench();
+    two_images(&bench);
+    bench.ok(&["copy", "--append", "oci:two:two", "one.tar"]);
+    let before = items(&fs::read(bench.path("one.tar")).unwrap());
+    assert_eq!(before.as_array().unwrap().len(), 2, "{before}");
+    bench.ok(&["delete", "one.tar#one"]);
+    bench.ok(&["gc", "one.tar"]);
+    let after = items(&fs::read(bench.path("one.tar")).unwrap());
+    assert_eq!(after.as_array().unwrap().as_slice(), &before.as_array().unwrap()[1..]);
+    let outcome = bench.ocikit(&["validate", "one.tar"]);
+    assert!(outcome.code == 0 && !outcome.to_string().contains("nreferenced"), "{outcome}");
+}
+
+#[test]
+fn archives_of_docker_and_buildkit_have_equal_lists() {
+    let bench = bench();
+    for name in ["buildkit-docker/image.tar", "docker-archive/moby-containerd.tar", "docker-archive/moby-two.tar"] {
+        let original = fs::read(testdata(name)).unwrap();
+        fs::write(bench.path("a.tar"), &original).unwrap();
+        let outcome = bench.ocikit(&["validate", "a.tar"]);
+        assert!(!outcome.to_string().contains("not in `index.json`"), "{name}: {outcome}");
+        if TarIndex::read(&original).unwrap().file("index.json").is_none() {
+            continue;
+        }
+        // An edit that does not concern the list keeps it byte for byte.
+        let tags = bench.ok(&["tags", "a.tar"]);
+        let first = tags.split_whitespace().next().unwrap();
+        bench.ok(&["annotate", &format!("a.tar#{first}"), "k=v"]);
+        let edited = fs::read(bench.path("a.tar")).unwrap();
+        assert_eq!(items(&edited), items(&original), "{name}");
+    }
+}
+
+#[test]
+fn a_docker_archive_is_not_changed_in_place() {
+    let bench = bench();
+    bench.ok(&["keygen", "--unencrypted", "-o", "k"]);
+    fs::copy(testdata("docker-archive/podman.tar"), bench.path("a.tar")).unwrap();
+    for line in [
+        &["annotate", "a.tar", "k=v"][..],
+        &["sign", "--key", "k.key", "a.tar"],
+        &["gc", "a.tar"],
+        &["delete", "a.tar#x"],
+    ] {
+        let outcome = bench.ocikit(line);
+        assert!(outcome.code == 1 && outcome.stderr.contains("`ocikit copy a.tar oci.tar`"), "{outcome}");
+    }
 }

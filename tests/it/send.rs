@@ -92,6 +92,7 @@ checked! {
         receive = layout::receive("-", any::<Empty>(), &any(), &any());
         inventory = any::<layout::Dir>().inventory();
         inventory = any::<layout::Tar>().inventory();
+        docker_disagreement = layout::docker_disagreement(any::<PathBuf>(), &any());
         open_all = layout::open_all(any::<PathBuf>(), &any());
         open = layout::TarEdit::open(any::<PathBuf>());
         remove = any::<layout::TarEdit>().remove(&any());
@@ -171,6 +172,7 @@ checked! {
         inspect = ocikit::inspect(&any());
         measure = any::<ocikit::Inspection>().measure(&any());
         validate = any::<ocikit::Session>().validate(&any(), &any());
+        docker_disagreement = any::<ocikit::Session>().docker_disagreement(&any());
         gc = any::<ocikit::Session>().gc(&any(), &any());
         sync = ocikit::sync::sync::<ocikit::Error>(&any(), &any(), any(), any(), &mut |_, _| ());
         copy_root_to_each = any::<ocikit::Session>().copy_root_to_each(&any(), &any(), &any::<[Location; 1]>());

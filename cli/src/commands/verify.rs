@@ -98,7 +98,14 @@ impl Verify {
         let location = context.expand(&self.location);
         self.check_flags()?;
         let policy = self.policy.as_deref().map(policy::read).transpose()?;
-        let root = context.session(&[&location])?.open(&location).await?;
+        let session = context.session(&[&location])?;
+        let root = session.open(&location).await?;
+        if let Some(problem) = session.docker_disagreement(&location).await? {
+            let message =
+                format!("{location} is not verified: its `manifest.json` differs from its `index.json`: {problem}");
+            return Err(Failure::new(Code::Unverified, message)
+                .hint(format_args!("`ocikit copy {} new.tar` writes both anew", quoted(&location.to_string()))));
+        }
         if let Some(policy) = policy {
             let scope = self.scope.as_deref().map(policy::repository_of_scope).transpose().map_err(Failure::usage)?;
             let policy = policy.with_plugins(self.plugins().await?);

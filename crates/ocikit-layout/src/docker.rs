@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use ocikit_image::{Result, Source, SourceExt};
-use ocikit_spec::{Content, Descriptor, Document, Index, Manifest, MediaType, Platform};
+use ocikit_spec::{Content, Descriptor, Digest, Document, Index, Manifest, MediaType, Platform};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::roots::full_name_of;
@@ -42,19 +42,31 @@ impl Default for DockerList {
 
 /// Returns the `manifest.json` for these roots; `None` if it would be empty.
 pub(crate) async fn manifest_json(roots: &Index, place: &dyn Source, list: &DockerList) -> Result<Option<Vec<u8>>> {
+    Ok(manifest_json_with(roots, place, list, &HashSet::new()).await?.map(|(text, _)| text))
+}
+
+/// Returns the `manifest.json`, with the digests of the configs that it lists. Of an index, the image with one of the
+/// given configs is listed if there is one.
+pub(crate) async fn manifest_json_with(
+    roots: &Index,
+    place: &dyn Source,
+    list: &DockerList,
+    configs: &HashSet<Digest>,
+) -> Result<Option<(Vec<u8>, HashSet<Digest>)>> {
     let (platform, or_first) = match list {
         DockerList::None => return Ok(None),
         DockerList::IfLoadable(platform) => (platform, OrFirst::OnlyIfSingle),
         DockerList::For(platform) => (platform, OrFirst::Always),
     };
-    let mut items = Vec::new();
+    let (mut items, mut listed) = (Vec::new(), HashSet::new());
     let mut seen = HashSet::new();
     for root in roots.manifests() {
         if !seen.insert(root.digest) {
             continue;
         }
-        let Some(manifest) = image_below(root, place, platform, or_first).await? else { continue };
+        let Some(manifest) = image_below(root, place, (platform, or_first), configs).await? else { continue };
         let Some(config) = manifest.config() else { continue };
+        listed.insert(config.digest);
         let same = roots.manifests().iter().filter(|other| other.digest == root.digest);
         let names: Vec<_> = same.filter_map(full_name_of).map(str::to_owned).collect();
         items.push(Item {
@@ -64,7 +76,7 @@ pub(crate) async fn manifest_json(roots: &Index, place: &dyn Source, list: &Dock
         });
     }
     let text = || serde_json::to_vec(&items).expect("strings cannot fail to serialize");
-    Ok((!items.is_empty()).then(text))
+    Ok((!items.is_empty()).then(|| (text(), listed)))
 }
 
 /// An image in a `manifest.json`. Go writes a missing list as `null`.
@@ -103,8 +115,8 @@ enum OrFirst {
 async fn image_below(
     root: &Descriptor,
     place: &dyn Source,
-    platform: &Platform,
-    or_first: OrFirst,
+    (platform, or_first): (&Platform, OrFirst),
+    configs: &HashSet<Digest>,
 ) -> Result<Option<Manifest>> {
     let mut current = root.clone();
     // Nested indexes are rare and never deep.
@@ -130,11 +142,35 @@ async fn image_below(
                     OrFirst::Always => candidates().next(),
                     OrFirst::OnlyIfSingle => candidates().next().filter(|_| candidates().count() == 1),
                 };
-                match best.or_else(first) {
+                let listed = match configs.is_empty() {
+                    true => None,
+                    false => with_config(index.manifests(), place, configs).await?,
+                };
+                match listed.or(best).or_else(first) {
                     Some(entry) => current = entry.clone(),
                     None => return Ok(None),
                 }
             }
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the first manifest with one of these configs.
+async fn with_config<'a>(
+    entries: &'a [Descriptor],
+    place: &dyn Source,
+    configs: &HashSet<Digest>,
+) -> Result<Option<&'a Descriptor>> {
+    for entry in entries.iter().filter(|entry| !entry.is_attestation()) {
+        match place.content(entry).await {
+            Ok(Content::Document(Document::Manifest(manifest)))
+                if manifest.config().is_some_and(|config| configs.contains(&config.digest)) =>
+            {
+                return Ok(Some(entry));
+            }
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
         }
     }
     Ok(None)

@@ -272,7 +272,7 @@ impl Reader<'_> {
 }
 
 /// Removes `.` components from the name of an entry, as in `./layer.tar`: containers/skopeo#999.
-fn plain(name: &str) -> Cow<'_, str> {
+pub(crate) fn plain(name: &str) -> Cow<'_, str> {
     if !name.split('/').any(|part| part.is_empty() || part == ".") {
         return name.into();
     }

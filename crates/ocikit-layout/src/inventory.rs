@@ -11,6 +11,7 @@ use ocikit_image::{Error, Fault, Inventory, Problem, Result};
 use ocikit_spec::{Descriptor, Digest};
 use serde::Deserialize;
 
+use crate::docker::MANIFEST_JSON;
 use crate::listing::list_blobs;
 use crate::roots::OCI_LAYOUT_FILE;
 use crate::unlisted::Unlisted;
@@ -55,6 +56,10 @@ impl Tar {
     /// [`Error::Failed`] if the file cannot be read.
     pub async fn inventory(&self) -> Result<Inventory> {
         let (tar, referrers) = (self.clone(), descriptors(self.unlisted().await?));
+        let disagreement = match self.loadable().await? {
+            Some(images) => images.disagreement(self.roots(), self).await?,
+            None => None,
+        };
         blocking(move || {
             let roots = tar.roots().clone();
             let mut found = Inventory { roots, referrers, blobs: Vec::new(), problems: Vec::new() };
@@ -66,6 +71,10 @@ impl Tar {
             let small = tar.index().file(OCI_LAYOUT_FILE).is_none_or(|span| span.size <= MAX_MARKER_BYTES);
             let text: Option<Bytes> = if small { tar.entry(OCI_LAYOUT_FILE)? } else { None };
             found.problems.extend(of_marker(text.as_deref()));
+            found.problems.extend(disagreement.map(|problem| {
+                let fault = Fault::DockerList { problem };
+                Problem { place: MANIFEST_JSON.to_owned(), digest: None, fault }
+            }));
             found.blobs.sort_unstable();
             Ok(found)
         })

@@ -41,6 +41,7 @@ mod folder;
 mod gc;
 mod inventory;
 mod listing;
+mod loadable;
 mod names;
 mod open;
 mod output;
@@ -60,6 +61,7 @@ pub use docker_archive::DockerArchive;
 pub use file::Presence;
 pub use gc::{Collected, GcOptions, Removed, gc};
 pub use inventory::open_all;
+pub use loadable::docker_disagreement;
 pub use ocikit_archive::Compression;
 pub use open::{
     Received, has_docker_list, open, open_archive, open_docker_archive, open_docker_pipe, open_pipe, receive,

@@ -35,7 +35,7 @@ impl Tar {
     /// # Errors
     ///
     /// [`Error::Failed`] if the file cannot be opened; [`Error::Broken`] if it is not a tar, is truncated, or holds no
-    /// OCI layout.
+    /// OCI layout; [`Error::Unsupported`] if it is a docker archive, which [`open`](crate::open) reads.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Tar> {
         let path = path.into();
         blocking(move || {
@@ -50,15 +50,11 @@ impl Tar {
         let index = read_index(&path, &file)?;
         match entry(&file, &index, INDEX_JSON, &path)? {
             Some(text) => Tar::with(path, file, index, text),
-            None => {
-                let what = match index.file(MANIFEST_JSON) {
-                    Some(_) => {
-                        "it has a `manifest.json` and no `index.json`: a docker archive without an OCI layout inside"
-                    }
-                    None => NO_INDEX_JSON,
-                };
-                Err(Error::broken(path.display(), what))
+            None if index.file(MANIFEST_JSON).is_some() => {
+                let what = "a docker archive, without an `index.json`, cannot be changed in place".to_owned();
+                Err(Error::Unsupported { place: path.display().to_string(), what })
             }
+            None => Err(Error::broken(path.display(), NO_INDEX_JSON)),
         }
     }
 
@@ -100,6 +96,10 @@ impl Tar {
             })
         })
         .await
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     pub(crate) fn index(&self) -> &TarIndex {

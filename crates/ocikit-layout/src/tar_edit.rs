@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -15,7 +15,7 @@ use ocikit_image::walk::{self, Edge, Found, Walk, children};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Content, Descriptor, Digest, Index};
 
-use crate::docker::{DockerList, MANIFEST_JSON, manifest_json};
+use crate::docker::{DockerList, MANIFEST_JSON, manifest_json, manifest_json_with};
 use crate::edit::{self, METADATA, Step, Tail};
 use crate::file::{Presence, file_body, read_some, write_at};
 use crate::names;
@@ -221,13 +221,29 @@ impl TarEdit {
                 MANIFEST_JSON => match (&self.docker, old) {
                     (Some(list), _) => manifest_json(&roots, self, list).await?.map(Bytes::from),
                     (None, None) => manifest_json(&roots, self, &self.docker_if_missing).await?.map(Bytes::from),
-                    (None, old) => old,
+                    (None, Some(old)) => self.docker_list_for(&roots, old).await?,
                 },
                 _ => old,
             };
             files.extend(new.map(|bytes| (names::spelled(self.tar.index(), name), bytes)));
         }
         Ok((tail, files))
+    }
+
+    /// Returns the `manifest.json` for the new roots: the old one if it fits, so that its names and order stay.
+    async fn docker_list_for(&self, roots: &Index, old: Bytes) -> Result<Option<Bytes>> {
+        let Some(images) = self.tar.loadable().await? else { return Ok(Some(old)) };
+        let names = |roots: &Index| {
+            roots.manifests().iter().filter_map(roots::full_name_of).map(str::to_owned).collect::<BTreeSet<_>>()
+        };
+        let configs = images.configs();
+        let new = manifest_json_with(roots, self, &DockerList::default(), &configs).await?;
+        let has_no_more = new.as_ref().is_none_or(|(_, listed)| listed.is_subset(&configs));
+        let fits = has_no_more && names(roots) == names(self.tar.roots());
+        if fits && images.disagreement(roots, self).await?.is_none() {
+            return Ok(Some(old));
+        }
+        Ok(new.map(|(text, _)| text.into()))
     }
 
     /// Returns whether the `manifest.json` is unchanged.

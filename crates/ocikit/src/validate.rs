@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use ocikit_image::{Error, Name, Report, Result, Scope, Source, SourceExt, ValidateOptions, validate};
-use ocikit_layout::{Collected, Dir, GcOptions, gc, open_all};
+use ocikit_layout::{Collected, Dir, GcOptions, docker_disagreement, gc, open_all};
 
 use crate::location::Location;
 use crate::session::{Session, unsupported};
@@ -33,6 +33,21 @@ impl Session {
         let source = self.source(location).await?;
         let root = source.find(&location.name()).await?;
         validate(&source, &Scope::Root(Box::new(root)), options).await
+    }
+
+    /// Returns why docker reads another image of an archive than OCI tools do, in words for the user: its `manifest.json`
+    /// lists one that its `index.json` does not have, and that no signature covers. `None` for every other location.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the archive.
+    pub async fn docker_disagreement(&self, location: &Location) -> Result<Option<String>> {
+        match location {
+            Location::Archive { path, .. } | Location::Path { path, .. } if !path.is_dir() => {
+                docker_disagreement(path, &self.scratch()).await
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Removes unreferenced blobs from an archive or layout.

@@ -218,6 +218,12 @@ pub enum Fault {
         /// Its contents.
         problem: String,
     },
+    /// The `manifest.json` of an archive, which docker reads, lists an image that its `index.json` does not have.
+    #[error("{problem}")]
+    DockerList {
+        /// What it lists.
+        problem: String,
+    },
     /// The name of a file among the blobs is not a digest.
     #[error("its name is not a digest, so nothing can refer to it")]
     Stray,
@@ -260,6 +266,7 @@ impl Fault {
             Fault::Attestation { .. } => "attestation",
             Fault::Unreferenced { .. } => "unreferenced",
             Fault::LayoutVersion { .. } => "layout-version",
+            Fault::DockerList { .. } => "docker-list",
             Fault::Stray => "stray",
         }
     }
