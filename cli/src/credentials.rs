@@ -7,7 +7,7 @@ use ocikit::{Registry, Repository};
 
 use crate::environment::variable;
 use crate::failure::{Failure, Result};
-use crate::interrupt::Waiting;
+use crate::waiting::Waiting;
 
 /// A credential, or a part of it, from the command line or the environment.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use ocikit::Location;
 use ocikit::layout::OutputFile;
 
 use crate::failure::{Failure, Result};
-use crate::interrupt::Waiting;
+use crate::waiting::Waiting;
 
 /// The time limit for reading a pipe, socket or device to its end.
 const PIPE_TIMEOUT: Duration = Duration::from_secs(60);

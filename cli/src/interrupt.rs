@@ -1,36 +1,14 @@
 //! Signals: ends the program when it is interrupted, also while it waits for input that may never come.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
 use crate::failure::{Code, Failure};
-use crate::output;
-
-/// The number of threads that wait for a pipe, a device or standard input, and have nothing to undo.
-static WAITING: AtomicUsize = AtomicUsize::new(0);
+use crate::{output, waiting};
 
 /// How often an interrupted program looks whether the command waits for input.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
-
-/// Marks a wait for input that may never come. While it exists, an interruption ends the program at once: the thread cannot be
-/// told to stop.
-#[derive(Debug)]
-pub(crate) struct Waiting(());
-
-impl Waiting {
-    pub(crate) fn new() -> Waiting {
-        WAITING.fetch_add(1, Ordering::SeqCst);
-        Waiting(())
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        WAITING.fetch_sub(1, Ordering::SeqCst);
-    }
-}
 
 /// Returns the failure of an interrupted command.
 pub(crate) fn failure() -> Failure {
@@ -46,7 +24,7 @@ pub(crate) fn watch(json: bool) -> JoinHandle<()> {
         // Another task, since the command may begin to wait before it is dropped.
         tokio::spawn(async move {
             loop {
-                if WAITING.load(Ordering::SeqCst) > 0 {
+                if waiting::is_waiting() {
                     let failure = failure();
                     output::print_failure(&failure, None, json);
                     std::process::exit(failure.code as i32);

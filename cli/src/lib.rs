@@ -33,6 +33,7 @@ mod report;
 mod sigstore;
 mod transfer;
 mod verbose;
+mod waiting;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::failure::{Code, FailedItem, Failure, Result};
-use crate::interrupt::Waiting;
+use crate::waiting::Waiting;
 
 /// How much to print, and in which format.
 #[derive(Debug, Clone, Copy)]

@@ -15,8 +15,8 @@ use zeroize::Zeroizing;
 use crate::context::Context;
 use crate::environment::variable;
 use crate::failure::{Failure, Result};
-use crate::interrupt::Waiting;
 use crate::keys::{SignerArguments, named, read_secret};
+use crate::waiting::Waiting;
 use crate::{file, keys};
 
 /// The certificate authority, transparency logs and timestamp authorities of new signatures.

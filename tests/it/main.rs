@@ -19,6 +19,7 @@ mod inspect;
 mod keyless;
 mod layouts;
 mod locations;
+mod modules;
 mod peers;
 mod platforms;
 mod plugins;

@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::credentials::{LoginInput, registry};
 use crate::failure::{Failure, Result};
-use crate::interrupt::Waiting;
 use crate::output::Lines;
+use crate::waiting::Waiting;
 
 const EXAMPLES: &str = "\
 Examples:

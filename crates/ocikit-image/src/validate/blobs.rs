@@ -2,30 +2,18 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use ocikit_archive::layer::Budget;
-use ocikit_spec::{Algorithm, Descriptor, Digest};
+use ocikit_spec::Algorithm;
 
 use super::contents::{Contents, look_into};
-use super::documents::{At, fault_of};
+use super::options::{ValidateDepth, ValidateOptions};
+use super::part::{Blob, fault_of};
 use super::report::{Fault, Problem, Report};
-use super::{ValidateDepth, ValidateOptions};
 use crate::bridge::consume;
 use crate::error::{Error, Result};
 use crate::event::{Event, Progress};
 use crate::root::Layer;
 use crate::source::{Source, SourceExt};
 use crate::tasks::Tasks;
-
-/// A blob to read, and what to check.
-#[derive(Debug)]
-pub(super) struct Blob {
-    /// The first descriptor with its digest.
-    pub(super) at: At,
-    pub(super) descriptor: Descriptor,
-    /// Non-distributable layers may be missing, because clients fetch them from their `urls`.
-    pub(super) may_be_missing: bool,
-    /// The `diff_ids` that configs state for it, and where.
-    pub(super) diff_ids: Vec<(Digest, At)>,
-}
 
 /// Reads all blobs, several in parallel, and reports their problems in order.
 pub(super) async fn check_all(

@@ -1,44 +1,17 @@
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 
 use ocikit_spec::{
     Config, Content, Descriptor, Digest, Document, Index, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform, annotations,
 };
 
-use super::Inventory;
-use super::blobs::Blob;
+use super::options::Inventory;
+use super::part::{At, Blob, fault_of};
 use super::report::{Fault, Problem, Report};
-use crate::error::{Error, Mismatch, Result};
+use crate::error::{Error, Result};
 use crate::source::{Source, SourceExt};
 use crate::walk::limits::Limits;
 use crate::walk::{Edge, Found, Node, Path, Walk};
-
-/// The position of a descriptor: its document, and the field in it.
-#[derive(Debug, Clone)]
-pub(super) struct At {
-    parent: Option<Arc<Path>>,
-    edge: Edge,
-}
-
-impl At {
-    fn below(parent: &Arc<Path>, edge: Edge) -> At {
-        At { parent: Some(parent.clone()), edge }
-    }
-
-    fn of(path: &Path) -> At {
-        At { parent: path.parent.clone(), edge: path.edge.clone() }
-    }
-}
-
-impl fmt::Display for At {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.parent {
-            Some(parent) => write!(f, "{parent} > {}", self.edge),
-            None => self.edge.fmt(f),
-        }
-    }
-}
 
 /// A document and its config, if it has one that is read; `None` if it turned out to be a blob.
 type Read = Option<(Document, Option<Result<Config>>)>;
@@ -398,23 +371,6 @@ async fn read(source: &dyn Source, descriptor: Descriptor) -> Result<Read> {
 async fn read_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Config> {
     let bytes = source.read(descriptor).await?;
     Config::parse(bytes).map_err(|problem| Error::document(&descriptor.digest, source, problem))
-}
-
-/// Returns the fault of a document or blob for an error; an error of the place is passed on.
-pub(super) fn fault_of(error: Error) -> Result<Fault> {
-    Ok(match error {
-        Error::NotFound { .. } => Fault::Missing,
-        Error::Mismatch { mismatch, .. } => match *mismatch {
-            Mismatch::Digest(actual) => Fault::Digest { actual },
-            Mismatch::Size { expected, actual } => Fault::Size { expected, actual },
-        },
-        Error::Document { source, .. } => Fault::Senseless { problem: source.to_string() },
-        Error::Failed { source, .. } => Fault::Unreadable { problem: source.to_string() },
-        Error::Broken { source, .. } => Fault::Unreadable { problem: source.to_string() },
-        Error::Protocol { problem, .. } => Fault::Unreadable { problem },
-        Error::Unsupported { what, .. } => Fault::Unreadable { problem: what },
-        error => return Err(error),
-    })
 }
 
 /// Returns whether two platforms agree in the fields that both have.
