@@ -85,5 +85,5 @@ pub use settings::{Identity, Pem, TlsConfig, TlsSettings, Verify};
 pub use speculation::Speculation;
 pub use timeouts::{TimeLimit, Timeouts};
 pub use transport::Lane;
-pub use trust::{Origin, resolve};
+pub use trust::{InvalidLocation, Origin, resolve};
 pub use url::{InvalidUrl, Url};

@@ -6,7 +6,7 @@ use reqwest::Method;
 
 use crate::address::Reach;
 use crate::settings::TlsSettings;
-use crate::url::Url;
+use crate::url::{InvalidUrl, Url};
 
 /// Maximum number of redirects that are followed for one request.
 const MAX_REDIRECTS: usize = 10;
@@ -43,6 +43,36 @@ impl Origin {
     }
 }
 
+/// Why a location that a server names is not used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidLocation {
+    /// A redirect has no location.
+    #[error("it redirects with status {status} and without a location")]
+    Missing {
+        /// The status of the redirect.
+        status: u16,
+    },
+    /// The location is not a URL.
+    #[error("it names a location that is not a URL: {0}")]
+    NotUrl(InvalidUrl),
+    /// The location has another scheme than `http` and `https`.
+    #[error("it names a location with the scheme `{scheme}`")]
+    Scheme {
+        /// The scheme.
+        scheme: String,
+    },
+    /// A location that is reached without TLS follows from one that is reached with TLS.
+    #[error("it names a location without TLS")]
+    WithoutTls,
+    /// There are too many redirects.
+    #[error("it redirects more than {MAX_REDIRECTS} times")]
+    TooMany,
+    /// A location was visited before.
+    #[error("it redirects in a loop")]
+    Loop,
+}
+
 /// Returns whether two URLs belong to the same server, which may get the same credentials.
 fn is_same_server(one: &Url, other: &Url) -> bool {
     one.scheme() == other.scheme() && one.host() == other.host() && one.port() == other.port()
@@ -58,21 +88,21 @@ pub(crate) fn is_redirect(status: u16) -> bool {
 ///
 /// # Errors
 ///
-/// The reason why the redirect is not followed.
+/// [`InvalidLocation`] if the redirect is not followed.
 pub(crate) fn follow(
     visited: &[Url],
     method: &Method,
     status: u16,
     location: Option<&str>,
-) -> Result<(Url, Method), String> {
-    let from = visited.last().ok_or("no request to redirect")?;
-    let location = location.ok_or_else(|| format!("it redirects with status {status} and without a location"))?;
+) -> Result<(Url, Method), InvalidLocation> {
+    let from = visited.last().ok_or(InvalidLocation::Missing { status })?;
+    let location = location.ok_or(InvalidLocation::Missing { status })?;
     let url = resolve(from, location)?;
     if visited.len() > MAX_REDIRECTS {
-        return Err(format!("it redirects more than {MAX_REDIRECTS} times"));
+        return Err(InvalidLocation::TooMany);
     }
     if visited.contains(&url) {
-        return Err("it redirects in a loop".to_owned());
+        return Err(InvalidLocation::Loop);
     }
     // The method is kept. Browsers turn `PUT` into `GET` after 301 and 302, which means nothing to a registry.
     let method = if status == 303 && *method != Method::HEAD { Method::GET } else { method.clone() };
@@ -87,11 +117,11 @@ pub(crate) fn follow(
 ///
 /// # Errors
 ///
-/// What is wrong with the location.
-pub fn resolve(from: &Url, location: &str) -> Result<Url, String> {
-    let mut url = from.join(location).map_err(|error| format!("it names a location that is not a URL: {error}"))?;
+/// [`InvalidLocation::NotUrl`], [`InvalidLocation::Scheme`] and [`InvalidLocation::WithoutTls`].
+pub fn resolve(from: &Url, location: &str) -> Result<Url, InvalidLocation> {
+    let mut url = from.join(location).map_err(InvalidLocation::NotUrl)?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_empty() {
-        return Err(format!("it names a location with the scheme `{}`", url.scheme()));
+        return Err(InvalidLocation::Scheme { scheme: url.scheme().to_owned() });
     }
     url.strip();
     // A loopback server that was found to speak TLS names itself with `https`. The URL keeps `http`, since the
@@ -104,7 +134,7 @@ pub fn resolve(from: &Url, location: &str) -> Result<Url, String> {
         let port = url.explicit_port();
         let named_itself = url.host() == from.host() && (port.is_none() || port == from.explicit_port());
         if !named_itself {
-            return Err("it names a location without TLS".to_owned());
+            return Err(InvalidLocation::WithoutTls);
         }
         url.set_scheme("https", from.explicit_port());
     }

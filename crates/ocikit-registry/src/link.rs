@@ -1,6 +1,17 @@
 //! Reads the `Link` header of paginated lists.
 
-use ocikit_http::Url;
+use ocikit_http::{InvalidUrl, Url};
+
+/// Why a `Link` header cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvalidLink {
+    #[error("its `Link` header is malformed")]
+    Malformed,
+    #[error("the URL of its next page is invalid: {0}")]
+    NotUrl(InvalidUrl),
+    #[error("the URL of its next page has the scheme `{0}`")]
+    Scheme(String),
+}
 
 /// Returns the URL of the next page; `None` if the header names none. RFC 8288; distribution specification, "Listing
 /// Tags". As lenient as other clients: crane and skopeo do not require `rel`, and skopeo does not require angle
@@ -9,11 +20,11 @@ use ocikit_http::Url;
 /// # Errors
 ///
 /// If the header is malformed: then the list may have more pages than are known.
-pub(crate) fn next(from: &Url, header: &str) -> Result<Option<Url>, String> {
+pub(crate) fn next(from: &Url, header: &str) -> Result<Option<Url>, InvalidLink> {
     let Some(target) = target(header)? else { return Ok(None) };
-    let next = from.join(target).map_err(|error| format!("the URL of its next page is invalid: {error}"))?;
+    let next = from.join(target).map_err(InvalidLink::NotUrl)?;
     if !matches!(next.scheme(), "http" | "https") {
-        return Err(format!("the URL of its next page has the scheme `{}`", next.scheme()));
+        return Err(InvalidLink::Scheme(next.scheme().to_owned()));
     }
     // A registry behind a proxy may not know its own host name. As in skopeo, only path and query count: the next page
     // is on the host of the list.
@@ -23,14 +34,14 @@ pub(crate) fn next(from: &Url, header: &str) -> Result<Option<Url>, String> {
 }
 
 /// Returns the target of the link whose relation is `next`, or that has no relation.
-fn target(header: &str) -> Result<Option<&str>, String> {
+fn target(header: &str) -> Result<Option<&str>, InvalidLink> {
     let mut rest = header.trim_matches([' ', '\t', ',']);
     if !rest.is_empty() && !rest.starts_with('<') {
         let (target, parameters) = rest.split_once(';').unwrap_or((rest, ""));
         return Ok(is_next(parameters).then_some(target.trim()));
     }
     while let Some((_, after)) = rest.split_once('<') {
-        let (target, after) = after.split_once('>').ok_or_else(|| "its `Link` header is malformed".to_owned())?;
+        let (target, after) = after.split_once('>').ok_or(InvalidLink::Malformed)?;
         // The parameters end at the next link: targets may contain commas and semicolons, but quoted parameters contain
         // no `<`.
         if is_next(after.split('<').next().unwrap_or_default()) {

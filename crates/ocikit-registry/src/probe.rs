@@ -186,7 +186,7 @@ impl Probe<'_> {
         let broken = |problem: String| Error::broken(&target.place, problem);
         let location = reply.answer.header("location");
         let location = location.ok_or_else(|| broken("it started an upload without a location".to_owned()))?;
-        let url = ocikit_http::resolve(&reply.url, location).map_err(broken)?;
+        let url = ocikit_http::resolve(&reply.url, location).map_err(|error| broken(error.to_string()))?;
         match self.inner.http.origin_of(&url, target.endpoint.home(), reply) {
             Origin::User(_) => Ok(url),
             Origin::Server(_) => Err(broken("it accepts uploads on another host, which are not probed".to_owned())),

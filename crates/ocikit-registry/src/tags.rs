@@ -110,7 +110,7 @@ impl<'a> Pages<'a> {
         };
         for header in fetched.headers.get_all("link") {
             let header = header.to_str().map_err(|_| self.broken("its `Link` header is malformed"))?;
-            let next = link::next(&fetched.url, header).map_err(|problem| self.broken(&problem))?;
+            let next = link::next(&fetched.url, header).map_err(|problem| self.broken(&problem.to_string()))?;
             self.next = self.next.take().or(next);
         }
         self.seen.insert(asked);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use ocikit_http::header::{HeaderValue, WWW_AUTHENTICATE};
-use ocikit_http::{HttpClient, Method, Reply, lock, retry};
+use ocikit_http::{HttpClient, InvalidLocation, Method, Reply, lock, retry};
 use ocikit_image::{Error, Result};
 use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard};
 
@@ -488,7 +488,7 @@ fn choose(challenges: &[Challenge]) -> Option<&Challenge> {
 
 /// Returns the token service that a challenge names, if it is allowed.
 fn realm(http: &HttpClient, endpoint: &Endpoint, challenge: &Challenge, reply: &Reply) -> Result<Realm> {
-    let refused = |problem: String| Error::Denied {
+    let refused = |problem: InvalidLocation| Error::Denied {
         place: endpoint.registry.to_string(),
         problem: format!("it names an unusable token service: {problem}"),
     };

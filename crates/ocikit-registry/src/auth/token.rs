@@ -19,14 +19,22 @@ pub(crate) struct Token {
     stale: SystemTime,
 }
 
+/// Why an answer of a token service cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvalidToken {
+    #[error("it is not a token response: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("it contains no token")]
+    Missing,
+}
+
 impl Token {
     /// Parses the answer of a token service, received at this time.
-    pub(crate) fn parse(body: &[u8], now: SystemTime) -> Result<Token, String> {
-        let answer: TokenResponse =
-            serde_json::from_slice(body).map_err(|error| format!("it is not a token response: {error}"))?;
+    pub(crate) fn parse(body: &[u8], now: SystemTime) -> Result<Token, InvalidToken> {
+        let answer: TokenResponse = serde_json::from_slice(body)?;
         let texts = [answer.token, answer.access_token].into_iter().flatten();
         let secret = texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty());
-        let secret = secret.ok_or("it contains no token")?;
+        let secret = secret.ok_or(InvalidToken::Missing)?;
         let seconds = match answer.expires_in {
             Some(Value::Number(seconds)) => seconds.as_f64(),
             Some(Value::String(seconds)) => seconds.trim().parse().ok(),

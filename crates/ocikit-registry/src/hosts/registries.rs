@@ -63,16 +63,47 @@ pub(crate) struct Routes {
     pub(crate) reads: Vec<ReadLocation>,
 }
 
+/// Why a `registries.conf` cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidRegistriesConf {
+    /// It is not TOML, or has keys of other types.
+    #[error("{problem}")]
+    Syntax {
+        /// The problem, with its line.
+        problem: String,
+    },
+    /// It is in the old format.
+    #[error("it is in version 1, with `[registries.search]`, which is not supported")]
+    Version1,
+    /// A registry has no name.
+    #[error("a registry has neither prefix nor location")]
+    NoPrefix,
+    /// A prefix cannot be the beginning of a repository name.
+    #[error("`{prefix}` is not a prefix of a repository name")]
+    Prefix {
+        /// The prefix.
+        prefix: String,
+    },
+    /// A prefix for many registries has what only one can have.
+    #[error("`{prefix}` matches many registries, so it cannot have a path or a location")]
+    Pattern {
+        /// The prefix.
+        prefix: String,
+    },
+}
+
 impl RegistriesConf {
     /// Parses a configuration.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, and the line.
-    pub fn parse(text: &str) -> Result<RegistriesConf, String> {
-        let document: Document = toml::from_str(text).map_err(|error| error.to_string())?;
+    /// [`InvalidRegistriesConf`].
+    pub fn parse(text: &str) -> Result<RegistriesConf, InvalidRegistriesConf> {
+        let document: Document =
+            toml::from_str(text).map_err(|error| InvalidRegistriesConf::Syntax { problem: error.to_string() })?;
         if document.registries.is_some() {
-            return Err("it is in version 1, with `[registries.search]`, which is not supported".to_owned());
+            return Err(InvalidRegistriesConf::Version1);
         }
         let rules = document.registry.into_iter().map(Rule::new).collect::<Result<_, _>>()?;
         Ok(RegistriesConf { rules })
@@ -151,15 +182,15 @@ impl RegistriesConf {
 }
 
 impl Rule {
-    fn new(table: RuleTable) -> Result<Rule, String> {
+    fn new(table: RuleTable) -> Result<Rule, InvalidRegistriesConf> {
         let location = table.location.map(|location| location.trim_end_matches('/').to_owned());
-        let prefix = table.prefix.or_else(|| location.clone()).ok_or("a registry has neither prefix nor location")?;
+        let prefix = table.prefix.or_else(|| location.clone()).ok_or(InvalidRegistriesConf::NoPrefix)?;
         let prefix = prefix.trim_end_matches('/').to_owned();
         if prefix.is_empty() || prefix.contains("://") {
-            return Err(format!("`{prefix}` is not a prefix of a repository name"));
+            return Err(InvalidRegistriesConf::Prefix { prefix });
         }
         if prefix.starts_with("*.") && (prefix.contains('/') || location.is_some()) {
-            return Err(format!("`{prefix}` matches many registries, so it cannot have a path or a location"));
+            return Err(InvalidRegistriesConf::Pattern { prefix });
         }
         let mirrors = table.mirror.into_iter().map(|mirror| {
             let by_digest = table.mirror_by_digest_only.unwrap_or_default();
@@ -345,7 +376,7 @@ mod tests {
             ("[[registry]]\nprefix = \"x\"\n[[registry.mirror]]\nlocation=\"y\"\npull-from-mirror=\"z\"", "line 5"),
             ("[[registry", "line 1"),
         ] {
-            let found = RegistriesConf::parse(text).unwrap_err();
+            let found = RegistriesConf::parse(text).unwrap_err().to_string();
             assert!(found.contains(problem), "{found}");
         }
         let conf = RegistriesConf::parse("[[registry]]\nprefix = \"x.y\"\nlocation = \"NOT A NAME\"").unwrap();

@@ -232,11 +232,11 @@ fn client_of_proxy(proxy: &str) -> Client {
 async fn proxy_that_fails_is_named_in_the_error() {
     const FORBIDDEN: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n";
     const CREDENTIALS: &[u8] = b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n";
-    let nobody = "127.0.0.1:1".to_owned();
+    let closed_port = "127.0.0.1:1".to_owned();
     let forbids = proxy_that_answers(&[(0, FORBIDDEN)]).await.0;
     let asks = proxy_that_answers(&[(0, CREDENTIALS)]).await.0;
     for (proxy, problem) in [
-        (nobody, "cannot connect to the proxy http://ADDRESS: connection refused"),
+        (closed_port, "cannot connect to the proxy http://ADDRESS: connection refused"),
         (forbids, "the proxy http://ADDRESS refuses to connect to registry.invalid"),
         (asks, "the proxy http://ADDRESS requires credentials, or rejects those in its URL (status 407)"),
     ] {

@@ -156,16 +156,25 @@ pub(super) const DEFAULT_JOBS: usize = 8;
 
 /// Parses the source of an image.
 pub(super) fn source(text: &str) -> Result<Repository, Invalid> {
-    repository(text).map_err(|problem| Invalid::Source { image: text.to_owned(), problem })
+    repository(text).map_err(|problem| Invalid::Source { image: text.to_owned(), problem: problem.to_string() })
+}
+
+/// Why a text is not a repository.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InvalidRepository {
+    #[error(transparent)]
+    Reference(#[from] ocikit_spec::Error),
+    #[error("a tag belongs in `tags`")]
+    HasTag,
 }
 
 /// Parses a repository without a tag; the tags are stated in a separate field.
-pub(super) fn repository(text: &str) -> Result<Repository, String> {
-    let reference: Reference = text.parse().map_err(|error: ocikit_spec::Error| error.to_string())?;
+pub(super) fn repository(text: &str) -> Result<Repository, InvalidRepository> {
+    let reference: Reference = text.parse()?;
     let repository = reference.repository().clone();
     let named_alone = text.contains('@') || text.rsplit('/').next().is_some_and(|last| last.contains(':'));
     if named_alone {
-        return Err("a tag belongs in `tags`".to_owned());
+        return Err(InvalidRepository::HasTag);
     }
     Ok(repository)
 }

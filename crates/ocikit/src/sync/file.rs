@@ -76,7 +76,7 @@ impl Image {
             (Some(to), _) => repository(to).map_err(|problem| Invalid::Target {
                 image: image.clone(),
                 target: to.clone(),
-                problem,
+                problem: problem.to_string(),
             })?,
             (None, Some(prefix)) => prefix.target(image, &from)?,
             (None, None) => return Err(Invalid::NoTarget { image: image.clone() }),
@@ -140,7 +140,7 @@ images:
             ("images: [{from: alpine, to: localhost/a, match: ['(']}]", "regex"),
             ("images: [{from: alpine, to: localhost/a, semver: x.y}]", "x.y"),
             ("images: [{from: alpine, to: localhost/a, platforms: ['/']}]", "platform"),
-            ("images: 1", "images"),
+            ("images: 1", "line 1, column 9"),
             ("[", ""),
         ] {
             let error = Config::parse(text, None).unwrap_err().to_string();

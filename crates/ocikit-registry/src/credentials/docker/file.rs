@@ -56,11 +56,18 @@ pub(crate) enum Candidate {
     Broken(String),
 }
 
+/// A file that is not JSON in docker's format. serde's message is left out: it quotes the wrong value, which may be a
+/// secret.
+#[derive(Debug, thiserror::Error)]
+#[error("the JSON is invalid at line {line}, column {column}")]
+pub(crate) struct InvalidFile {
+    line: usize,
+    column: usize,
+}
+
 impl File {
-    pub(crate) fn parse(text: &[u8]) -> Result<File, String> {
-        // serde's message quotes the wrong value, which may be a secret.
-        serde_json::from_slice(text)
-            .map_err(|error| format!("the JSON is invalid at line {}, column {}", error.line(), error.column()))
+    pub(crate) fn parse(text: &[u8]) -> Result<File, InvalidFile> {
+        serde_json::from_slice(text).map_err(|error| InvalidFile { line: error.line(), column: error.column() })
     }
 
     /// Returns the possible sources of a credential for a repository, the most specific first. As in docker, a helper
@@ -268,7 +275,7 @@ mod tests {
     #[test]
     fn says_what_is_wrong_without_quoting_it() {
         for text in [r#"{"auths":{"h":"hunter2"}}"#, r#"{"auths":{"h":{"auth":{"hunter2":1}}}}"#, "hunter2"] {
-            let problem = File::parse(text.as_bytes()).unwrap_err();
+            let problem = File::parse(text.as_bytes()).unwrap_err().to_string();
             assert!(!problem.contains("hunter2"), "{problem}");
         }
         for auth in ["hunter2", "aHVudGVyMg=="] {
