@@ -47,7 +47,7 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// [`RequestError::Slow`] for a small document that is not complete within [`Timeouts::document`], however much it moves.
+    /// [`RequestError::Slow`] for a small document that is not complete within [`Timeouts::document`](crate::Timeouts::document), however much it moves.
     pub fn chunks_within(self, limit: TimeLimit) -> BoxStream<'static, Result<Bytes, RequestError>> {
         let (begun, document) = (self.begun, self.document);
         let chunks = self.chunks().boxed();
@@ -95,7 +95,7 @@ impl Answer {
     /// # Errors
     ///
     /// [`RequestError::TooLong`] if it has more than this many bytes, [`RequestError::Slow`] if it is not complete
-    /// within [`Timeouts::document`].
+    /// within [`Timeouts::document`](crate::Timeouts::document).
     pub async fn read(self, max_bytes: u64) -> Result<Bytes, RequestError> {
         if self.length().is_some_and(|length| length > max_bytes) {
             return Err(RequestError::TooLong(max_bytes));

@@ -11,7 +11,7 @@ use crate::hosts::{HostOptions, ProxyOptions};
 use crate::journal::Journal;
 use crate::problem;
 
-/// Configures a [`Client`].
+/// Configures a [`Client`](crate::Client).
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
     /// The source of credentials. None by default.
@@ -27,7 +27,7 @@ pub struct ClientOptions {
     /// Maximum number of concurrent requests per host, and of concurrent uploads in addition. The client lowers it for
     /// a host that reports overload.
     pub requests_per_host: usize,
-    /// The capabilities of registries, as found by [`Client::probe`]. A registry without an entry is used as the
+    /// The capabilities of registries, as found by [`Client::probe`](crate::Client::probe). A registry without an entry is used as the
     /// specification allows for every registry.
     pub capabilities: HashMap<Registry, Capabilities>,
     /// Where upload sessions are recorded, for another process to resume them. None by default.

@@ -246,7 +246,7 @@ impl Session {
     }
 
     /// Returns the part of a root that a copy to a location stores there: a docker archive holds one image for one
-    /// platform, that of [`SessionOptions::docker`] or of this machine.
+    /// platform, that of [`SessionOptions::archive`] or of this machine.
     ///
     /// # Errors
     ///

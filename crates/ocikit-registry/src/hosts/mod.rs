@@ -4,6 +4,6 @@ mod registries;
 mod settings;
 
 pub use ocikit_http::{Identity, Pem, ProxyOptions, TlsConfig, TlsSettings, Verify};
-pub use registries::RegistriesConf;
+pub use registries::{InvalidRegistriesConf, RegistriesConf};
 pub(crate) use registries::{MirrorScope, ReadLocation};
 pub use settings::{HostOptions, HostSettings, Scheme};
