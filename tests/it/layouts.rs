@@ -728,3 +728,13 @@ fn damaged_blobs_at_the_target_are_written_again() {
         }
     }
 }
+
+#[test]
+fn archive_of_a_sha512_image_is_valid_and_can_be_verified() {
+    let bench = bench();
+    bench.ok(&["keygen", "--unencrypted", "-o", "key"]);
+    bench.ok(&["copy", "-q", &format!("oci:{}", testdata("layout-sha512/layout").display()), "a.tar"]);
+    bench.ok(&["validate", "a.tar"]);
+    bench.ok(&["sign", "-q", "--key", "key.key", "a.tar"]);
+    bench.ok(&["verify", "--key", "key.pub", "a.tar"]);
+}

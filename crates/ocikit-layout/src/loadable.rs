@@ -131,7 +131,8 @@ fn read(
         true => read_small(tar.file(), config.offset, config.size)?,
         false => bytes::Bytes::new(),
     };
-    let digest = hash(tar.file(), config, Algorithm::Sha256)?;
+    let named = Digest::from_blob_path(&plain(&name)).or_else(|| blobs.get(&config.offset).copied());
+    let digest = hash(tar.file(), config, named.map_or(Algorithm::Sha256, |digest| digest.algorithm()))?;
     let diff_ids = Config::parse(bytes).map(|config| config.rootfs().diff_ids.clone()).unwrap_or_default();
     let digest_of = |(name, span): (&String, Span)| match Digest::from_blob_path(&plain(name)) {
         Some(digest) => Ok(digest),

@@ -259,6 +259,11 @@ async fn read_tagged(inner: &Inner, target: &Target, tag: &Tag) -> Result<Option
     }
 }
 
+/// Returns the subject of a manifest.
+pub(crate) fn subject(found: &FetchedManifest) -> Option<Digest> {
+    subject_and_entry(found).map(|(subject, _)| subject)
+}
+
 /// Returns the subject of a manifest, and the manifest's entry in the list of referrers.
 fn subject_and_entry(found: &FetchedManifest) -> Option<(Digest, Descriptor)> {
     let document = Document::parse(&found.descriptor.media_type, found.bytes.clone()).ok()?;

@@ -8,14 +8,23 @@ use ocikit_spec::{Descriptor, Digest, Document, MediaType, Tag};
 use crate::location::Location;
 use crate::session::{Session, unsupported};
 
+/// Maximum number of times that a tag is read after it was set.
+const MAX_TAG_READS: usize = 5;
+
 /// Checks that a registry has a tag that it accepted. The tag may have moved on since then, which is another error.
 async fn check_tag(sink: &dyn Sink, tag: &Tag, root: &Descriptor) -> Result<()> {
     if sink.is_complete(root, &Naming { tag: Some(tag.clone()), ..Naming::default() }).await? {
         return Ok(());
     }
     // Replicas and caches can lag behind.
-    match sink.tagged_later(tag).await? {
-        Some(found) if found.digest == root.digest => Ok(()),
+    let mut found = None;
+    for _ in 0..MAX_TAG_READS {
+        found = sink.tagged_later(tag).await?;
+        if found.as_ref().is_some_and(|found| found.digest == root.digest) {
+            return Ok(());
+        }
+    }
+    match found {
         Some(found) => Err(Error::other_digest(format!("{sink}@{}", root.digest), format!("tag {tag}"), found.digest)),
         None => Err(Error::protocol(sink, format!("it accepted the tag {tag} and does not return it"))),
     }

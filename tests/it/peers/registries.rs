@@ -37,6 +37,31 @@ fn other_tools_read_the_printed_digest() {
     }
 }
 
+/// olareg 0.1 loses entries of its list of referrers if several referrers of one subject are put at the same time.
+#[test]
+fn copies_keep_all_referrers_of_one_subject() {
+    let Some(peers) = Peers::find(&["registry", "olareg"]) else { return };
+    let bench = bench();
+    std::fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
+    for name in ["one", "two", "three", "four"] {
+        bench.ok(&["keygen", "--unencrypted", "-o", name]);
+        bench.ok(&["sign", "-q", "--key", &format!("{name}.key"), "a.tar"]);
+    }
+    for (kind, registry) in peers.registries() {
+        let address = registry.address.replace("127.0.0.1", "localhost");
+        for round in 0..5 {
+            let reference = format!("{address}/referrers/app{round}:1");
+            bench.ok(&["push", "-q", "a.tar", &reference]);
+            let referrers = bench.ok(&["referrers", &reference]);
+            assert_eq!(
+                referrers.lines().filter(|line| line.contains("sigstore.bundle")).count(),
+                4,
+                "{kind}: {referrers}"
+            );
+        }
+    }
+}
+
 #[test]
 fn all_tools_read_pulled_images() {
     let Some(peers) = Peers::find(&["registry", "olareg", "crane", "skopeo", "umoci", "podman", "oras", "regctl"])
