@@ -34,7 +34,7 @@ impl Default for Limits {
             max_connections: 384,
             max_uploads: 1024,
             max_upload_bytes: 256 << 20,
-            max_document_bytes: 64 << 20,
+            max_document_bytes: 48 << 20,
             document_timeout: Duration::from_secs(60),
             body_idle_timeout: Duration::from_secs(120),
             // Go's clients close idle connections after 90 seconds. A longer timeout avoids closing a connection while
