@@ -201,9 +201,10 @@ impl RemoteRepository {
     async fn send_document(&self, key: &ManifestKey, found: &FetchedManifest) -> Result<()> {
         let Remote { inner, target, .. } = &*self.0;
         // olareg 0.1 loses entries if several referrers of one subject are put at the same time.
-        let subject = referrers::subject(found);
-        let subject = async { Some(inner.cache.acquire_index(&target.endpoint, &target.path, &subject?).await) };
-        let turn = subject.await;
+        let turn = match referrers::subject(found) {
+            Some(subject) => Some(inner.cache.acquire_index(&target.endpoint, &target.path, &subject).await),
+            None => None,
+        };
         let accepted = manifests::put(inner, target, key, &found.descriptor, found.bytes.clone()).await?;
         drop(turn);
         if accepted.handles_subject { Ok(()) } else { referrers::add(inner, target, found).await }
