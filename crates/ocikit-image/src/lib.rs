@@ -44,6 +44,7 @@ mod kind;
 mod layer;
 mod memory;
 mod merge;
+mod new_layer;
 mod overlay;
 pub mod platform;
 pub mod process;
@@ -71,6 +72,7 @@ pub use kind::Kind;
 pub use layer::{DiffId, LayerTar};
 pub use memory::Memory;
 pub use merge::KeptTag;
+pub use new_layer::NewLayer;
 /// The contents of layers: their entries, their file trees, and the merged file system of a container.
 pub use ocikit_archive::layer as files;
 pub use referrer_tag::ReferrerTag;
