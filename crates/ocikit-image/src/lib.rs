@@ -42,6 +42,7 @@ mod event;
 mod graph;
 mod kind;
 mod layer;
+mod map_images;
 mod memory;
 mod merge;
 mod new_layer;
@@ -59,7 +60,7 @@ pub mod testing;
 mod validate;
 pub mod walk;
 
-pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
+pub use annotate::{AnnotateOn, AnnotateOptions, annotate, annotate_images};
 pub use body::Body;
 pub use copy::{
     Copied, CopyOptions, PerTarget, Planned, Target, Tee, copy, copy_all, copy_all_to_each, copy_to_each, plan,
@@ -70,6 +71,7 @@ pub use error::{Error, Mismatch, NoAnswer, Result};
 pub use event::{Event, Observer};
 pub use kind::Kind;
 pub use layer::{DiffId, LayerTar};
+pub use map_images::{Mapped, Selection, map_images};
 pub use memory::Memory;
 pub use merge::KeptTag;
 pub use new_layer::NewLayer;

@@ -1,4 +1,4 @@
-use ocikit_spec::{Descriptor, Digest};
+use ocikit_spec::{Descriptor, Digest, History};
 
 use crate::root::Layer;
 
@@ -7,12 +7,24 @@ use crate::root::Layer;
 pub struct NewLayer {
     layer: Layer,
     diff_id: Digest,
+    history: Option<History>,
 }
 
 impl NewLayer {
     /// Combines a layer with the digest of its uncompressed tar. The digest is not checked.
     pub fn new(layer: Layer, diff_id: Digest) -> NewLayer {
-        NewLayer { layer, diff_id }
+        NewLayer { layer, diff_id, history: None }
+    }
+
+    /// Returns the layer with the entry that it gets in the history of the image.
+    #[must_use]
+    pub fn with_history(self, history: History) -> NewLayer {
+        NewLayer { history: Some(history), ..self }
+    }
+
+    /// Returns the entry for the history of the image, if it was given.
+    pub fn history(&self) -> Option<&History> {
+        self.history.as_ref()
     }
 
     /// Returns the blob.

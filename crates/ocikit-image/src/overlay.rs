@@ -10,10 +10,12 @@ use crate::body::Body;
 use crate::error::Result;
 use crate::source::{ByteRange, Name, Source};
 
-/// New documents on top of other sources: the source of an edited root.
+/// New documents and blobs on top of other sources: the source of an edited root.
 #[derive(Debug)]
 pub(crate) struct Overlay {
     documents: HashMap<Digest, Bytes>,
+    /// The only source of each of these documents and blobs.
+    placed: HashMap<Digest, Arc<dyn Source>>,
     base: Arc<dyn Source>,
     /// The sources of replaced entries, which may be overlays themselves.
     added: Vec<Arc<dyn Source>>,
@@ -34,7 +36,13 @@ impl Overlay {
                 distinct.push(source);
             }
         }
-        Overlay { documents, base, added: distinct, held: None }
+        Overlay { documents, placed: HashMap::new(), base, added: distinct, held: None }
+    }
+
+    /// Returns an overlay that takes each of these documents and blobs from its source and never looks for them anywhere
+    /// else.
+    pub(crate) fn placing(self, placed: HashMap<Digest, Arc<dyn Source>>) -> Overlay {
+        Overlay { placed, ..self }
     }
 
     /// Returns an overlay that takes only these digests from the added sources, so that no lookup fails first.
@@ -65,6 +73,9 @@ impl Source for Overlay {
         if let Some(bytes) = self.held(&descriptor.digest) {
             return Ok(range.of(&bytes).into());
         }
+        if let Some(source) = self.placed.get(&descriptor.digest) {
+            return source.open_unverified(descriptor, range).await;
+        }
         for source in self.added(descriptor) {
             match source.open_unverified(descriptor, range).await {
                 Err(error) if error.is_not_found() => {}
@@ -77,6 +88,9 @@ impl Source for Overlay {
     async fn open_small(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         if let Some(bytes) = self.held(&descriptor.digest) {
             return Ok(range.of(&bytes).into());
+        }
+        if let Some(source) = self.placed.get(&descriptor.digest) {
+            return source.open_small(descriptor, range).await;
         }
         for source in self.added(descriptor) {
             match source.open_small(descriptor, range).await {
@@ -91,6 +105,9 @@ impl Source for Overlay {
         if self.held(&descriptor.digest).is_some() {
             return Ok(true);
         }
+        if let Some(source) = self.placed.get(&descriptor.digest) {
+            return source.has(descriptor).await;
+        }
         for source in self.added(descriptor) {
             if source.has(descriptor).await? {
                 return Ok(true);
@@ -103,6 +120,7 @@ impl Source for Overlay {
     /// the documents of the other entries in vain.
     fn held(&self, digest: &Digest) -> Option<Bytes> {
         let own = self.documents.get(digest).cloned();
+        let own = own.or_else(|| self.placed.get(digest)?.held(digest));
         own.or_else(|| self.added.iter().find_map(|source| source.held(digest)))
     }
 
@@ -113,6 +131,9 @@ impl Source for Overlay {
     fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {
         if self.documents.contains_key(&descriptor.digest) {
             return None;
+        }
+        if let Some(source) = self.placed.get(&descriptor.digest) {
+            return source.repository(descriptor);
         }
         self.added(descriptor)
             .find_map(|source| source.repository(descriptor))
