@@ -976,5 +976,8 @@ fn map_of_keys<S: serde::Serializer>(keys: &[String], serializer: S) -> Result<S
     serializer.collect_map(keys.iter().map(|key| (key, serde_json::Map::new())))
 }
 
+mod create;
 #[cfg(test)]
 mod tests;
+
+pub use create::NewDocument;
