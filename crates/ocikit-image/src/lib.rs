@@ -32,6 +32,7 @@
 //! * The crate never prints, reads the environment or starts a runtime.
 
 mod annotate;
+mod blob_file;
 mod body;
 pub mod bridge;
 mod contents;
@@ -45,12 +46,12 @@ mod layer;
 mod memory;
 mod merge;
 mod new_layer;
-mod overlay;
 pub mod platform;
 pub mod process;
 mod referrer_tag;
 mod related;
 mod root;
+mod save;
 mod select_platforms;
 mod source;
 mod tasks;
@@ -60,6 +61,7 @@ mod validate;
 pub mod walk;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
+pub use blob_file::BlobFile;
 pub use body::Body;
 pub use copy::{
     Copied, CopyOptions, PerTarget, Planned, Target, Tee, copy, copy_all, copy_all_to_each, copy_to_each, plan,
