@@ -203,6 +203,11 @@ impl Index {
         self.descriptor.digest
     }
 
+    /// Returns the source.
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
     /// Returns the document.
     pub fn document(&self) -> &ocikit_spec::Index {
         &self.document
