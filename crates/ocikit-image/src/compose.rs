@@ -534,5 +534,5 @@ fn too_large(error: ocikit_spec::Error) -> Error {
     Error::Unsupported { place: "the new index".to_owned(), what: error.to_string() }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 mod tests;

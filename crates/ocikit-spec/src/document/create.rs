@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Index, IndexEdit, Manifest, invalid, raw};
+use super::text::invalid;
+use super::{Index, Manifest};
 use crate::error::Result;
 use crate::{Annotations, Descriptor, MediaType};
 
@@ -89,33 +90,4 @@ impl NewDocument {
 
 fn write(document: &'static str, fields: &Fields<'_>) -> Result<Vec<u8>> {
     serde_json::to_vec(fields).map_err(|error| invalid(document, error))
-}
-
-impl IndexEdit {
-    /// Replaces the list of entries. Entries of the original that are also in the new list keep their text.
-    pub fn set_entries(&mut self, entries: &[Descriptor]) -> &mut IndexEdit {
-        let old = self.original.manifests().to_vec();
-        if old == entries {
-            return self;
-        }
-        self.change_list(|list| {
-            let mut texts: Vec<_> = list.drain(..).map(Some).collect();
-            let mut used = 0;
-            for entry in entries {
-                // Mostly in the same order, so the search starts behind the last one that was found.
-                let found = (used..old.len())
-                    .chain(0..used)
-                    .find(|at| old[*at] == *entry && texts.get(*at).is_some_and(Option::is_some));
-                let text = found.and_then(|at| texts.get_mut(at)?.take());
-                used = found.map_or(used, |at| at + 1);
-                list.push(text.unwrap_or_else(|| raw(entry)));
-            }
-        })
-    }
-
-    /// Sets the media type of the index.
-    pub fn set_media_type(&mut self, media_type: &MediaType) -> &mut IndexEdit {
-        self.edit.change(|object| Ok(object.set("mediaType", raw(media_type))));
-        self
-    }
 }
