@@ -6,8 +6,8 @@ use bytes::Bytes;
 use ocikit_spec::{Config, ConfigEdit, Descriptor, Digest, History, Platform};
 
 use crate::error::{Error, Result};
+use crate::memory::Memory;
 use crate::new_layer::NewLayer;
-use crate::overlay::Overlay;
 use crate::root::{Image, Index, Root};
 use crate::source::Source;
 
@@ -168,8 +168,8 @@ impl<'a> ImageEdit<'a> {
         documents.insert(digest, manifest.bytes().clone());
         let size = manifest.bytes().len() as u64;
         let descriptor = Descriptor { digest, size, data: None, ..descriptor };
-        let source = Arc::new(Overlay::new(documents, base.clone(), []).placing(self.placed.clone()));
-        Ok(Image { descriptor, manifest, source })
+        let source = over(base, documents, &self.placed);
+        Ok(Image { descriptor, manifest, source: Arc::new(source) })
     }
 
     /// Returns the config before and after the changes; `None` if there are none, or if it is not an image config.
@@ -342,8 +342,8 @@ impl IndexEdit {
         let document = self.edit.finish().map_err(|source| unusable(old, base, source))?;
         let Some(descriptor) = replaced(old, document.bytes()) else { return Ok(self.index.clone()) };
         let documents = HashMap::from([(descriptor.digest, document.bytes().clone())]);
-        let overlay = Overlay::new(documents, base.clone(), self.added.iter().cloned());
-        Ok(Index { descriptor, document, source: Arc::new(overlay.placing(self.placed.clone())) })
+        let source = self.added.iter().cloned().fold(over(base, documents, &self.placed), Memory::with_source);
+        Ok(Index { descriptor, document, source: Arc::new(source) })
     }
 
     /// Records the source of a new entry. What an image consists of is known, so that no other source is asked for it;
@@ -371,4 +371,15 @@ fn unusable(descriptor: &Descriptor, place: &Arc<dyn Source>, source: ocikit_spe
 pub(crate) fn replaced(old: &Descriptor, bytes: &Bytes) -> Option<Descriptor> {
     let digest = Digest::of(old.digest.algorithm(), bytes);
     (digest != old.digest).then(|| Descriptor { digest, size: bytes.len() as u64, data: None, ..old.clone() })
+}
+
+/// Returns a source of new documents, and of documents and blobs of other sources, over a base.
+pub(crate) fn over(
+    base: &Arc<dyn Source>,
+    documents: impl IntoIterator<Item = (Digest, Bytes)>,
+    placed: &HashMap<Digest, Arc<dyn Source>>,
+) -> Memory {
+    let memory = Memory::over(base.clone());
+    let memory = documents.into_iter().fold(memory, |memory, (digest, bytes)| memory.with_document(digest, bytes));
+    placed.iter().fold(memory, |memory, (digest, source)| memory.with_part(*digest, source.clone()))
 }

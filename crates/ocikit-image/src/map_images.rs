@@ -5,9 +5,8 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use ocikit_spec::{Descriptor, Digest, Platform, annotations};
 
-use crate::edit::replaced;
+use crate::edit::{over, replaced};
 use crate::error::{Error, Result};
-use crate::overlay::Overlay;
 use crate::platform::best_entries;
 use crate::root::{Artifact, Image, Index, Root};
 use crate::select_platforms::select_platforms;
@@ -444,7 +443,7 @@ impl<'a> Rebuild<'a> {
         let descriptor = self.new.get(&index.digest()).cloned().unwrap_or_else(|| index.descriptor.clone());
         let root = match self.root {
             Some(document) if descriptor.digest != index.digest() => {
-                let source = Overlay::new(self.documents, index.source.clone(), []).placing(self.placed);
+                let source = over(&index.source, self.documents, &self.placed);
                 Root::Index(Index { descriptor, document, source: Arc::new(source) })
             }
             _ => Root::Index(index.clone()),

@@ -1,4 +1,5 @@
 mod config;
+mod create;
 mod edit;
 mod index;
 mod manifest;
@@ -15,6 +16,7 @@ use crate::{Annotations, Descriptor, MediaType};
 use text::{check_length, field, invalid, parse_object};
 
 pub use config::{Config, Execution, History, RootFs};
+pub use create::NewDocument;
 pub use edit::{ConfigEdit, ConfigField, Healthcheck, IndexEdit, ManifestEdit};
 pub use index::Index;
 pub use manifest::Manifest;

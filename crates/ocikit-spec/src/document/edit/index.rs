@@ -159,6 +159,28 @@ impl IndexEdit {
         })
     }
 
+    /// Replaces the list of entries. Entries of the original that are also in the new list keep their text.
+    pub fn set_entries(&mut self, entries: &[Descriptor]) -> &mut IndexEdit {
+        let old = self.original.manifests().to_vec();
+        if old == entries {
+            return self;
+        }
+        self.change_list(|list| {
+            let mut texts: Vec<_> = list.drain(..).map(Some).collect();
+            let mut used = 0;
+            for entry in entries {
+                // Mostly in the same order, so the search starts behind the last one that was found.
+                let found = (used..old.len())
+                    .chain(0..used)
+                    .find(|at| old[*at] == *entry && texts.get(*at).is_some_and(Option::is_some));
+                let text = found.and_then(|at| texts.get_mut(at)?.take());
+                used = found.map_or(used, |at| at + 1);
+                list.push(text.unwrap_or_else(|| raw(entry)));
+            }
+            Ok(())
+        })
+    }
+
     /// Returns the index with the changes; the same bytes if nothing changed.
     ///
     /// # Errors
