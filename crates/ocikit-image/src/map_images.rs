@@ -105,6 +105,13 @@ where
     }
 }
 
+impl From<Root> for Mapped {
+    /// Returns a result without anything known about it but the root.
+    fn from(root: Root) -> Mapped {
+        Mapped { root, replaced: HashMap::new(), attestations: Vec::new(), images: 0 }
+    }
+}
+
 impl Mapped {
     /// Returns the result for a root that is no index.
     pub(crate) fn single(before: Digest, root: Root) -> Mapped {
