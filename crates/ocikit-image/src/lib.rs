@@ -81,7 +81,7 @@ pub use kind::Kind;
 pub use layer::{DiffId, LayerTar};
 pub use memory::Memory;
 pub use merge::KeptTag;
-pub use new_layer::NewLayer;
+pub use new_layer::{LayerOptions, NewLayer};
 /// The contents of layers: their entries, their file trees, and the merged file system of a container.
 pub use ocikit_archive::layer as files;
 pub use referrer_tag::ReferrerTag;
