@@ -218,7 +218,7 @@ mod tests {
         "--key-password-file",
         "--format",
         "--recursive",
-        "--attestations",
+        "--attestation-manifests",
         "--images-only",
         "--expect",
         "--dry-run",
