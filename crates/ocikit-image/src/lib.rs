@@ -33,6 +33,7 @@
 
 mod annotate;
 mod artifact;
+mod blob_file;
 mod body;
 pub mod bridge;
 mod combined;
@@ -48,12 +49,12 @@ mod layer;
 mod memory;
 mod merge;
 mod new_layer;
-mod overlay;
 pub mod platform;
 pub mod process;
 mod referrer_tag;
 mod related;
 mod root;
+mod save;
 mod select_platforms;
 mod source;
 mod tasks;
@@ -64,6 +65,7 @@ pub mod walk;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
 pub use artifact::{ArtifactBuilder, UNKNOWN_ARTIFACT};
+pub use blob_file::BlobFile;
 pub use body::Body;
 pub use compose::{
     ComposeOptions, Composed, IndexFormat, Member, OnDuplicate, add_to_index, create_index, remove_from_index,

@@ -190,16 +190,26 @@ impl Session {
     pub async fn copy(&self, from: &Location, to: &Location) -> Result<Copied> {
         self.expect_transfer();
         let (root, _) = self.open_present(from).await?;
-        self.copy_root(&root, from, to).await
+        self.copy_root_from(&root, from, to).await
     }
 
-    /// Copies an opened or edited root to a location. If `to` has no name, that of `from` is used.
+    /// Copies an opened, edited or new root to a location, which names it.
     ///
     /// # Errors
     ///
     /// Those of either side; [`Error::OtherDigest`] if `to` has another digest.
-    pub async fn copy_root(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
-        let mut copied = self.copy_root_to_each(root, from, std::slice::from_ref(to)).await.all()?;
+    pub async fn copy_root(&self, root: &Root, to: &Location) -> Result<Copied> {
+        let mut copied = self.copy_root_to_each(root, None, std::slice::from_ref(to)).await.all()?;
+        Ok(copied.remove(0))
+    }
+
+    /// Copies a root that was opened at one location to another. If `to` has no name, that of `from` is used.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::copy_root`].
+    pub async fn copy_root_from(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
+        let mut copied = self.copy_root_to_each(root, Some(from), std::slice::from_ref(to)).await.all()?;
         Ok(copied.remove(0))
     }
 
@@ -214,7 +224,7 @@ impl Session {
     pub async fn push(&self, from: &Location, to: &[Reference]) -> Result<PerTarget<Copied>> {
         let (root, _) = self.open_present(from).await?;
         let to: Vec<_> = to.iter().cloned().map(Location::Registry).collect();
-        Ok(self.copy_root_to_each(&root, from, &to).await)
+        Ok(self.copy_root_to_each(&root, Some(from), &to).await)
     }
 
     /// Returns the metadata of an image, without reading its layers.
@@ -240,8 +250,8 @@ impl Session {
     /// # Errors
     ///
     /// Those of either side.
-    pub async fn plan(&self, root: &Root, from: &Location, to: &Location) -> Result<Planned> {
-        let mut planned = self.plan_root_to_each(root, from, std::slice::from_ref(to)).await.all()?;
+    pub async fn plan(&self, root: &Root, to: &Location) -> Result<Planned> {
+        let mut planned = self.plan_root_to_each(root, None, std::slice::from_ref(to)).await.all()?;
         Ok(planned.remove(0))
     }
 
@@ -291,6 +301,7 @@ impl Session {
             recheck: *recheck,
             keep_tags: *keep_tags,
             foreign_layers: *foreign_layers,
+            present: Arc::default(),
             observer: observer.clone(),
         }
     }
@@ -435,13 +446,13 @@ impl Session {
 }
 
 /// A place that is changed without a registry.
-enum Local<'a> {
+pub(crate) enum Local<'a> {
     Archive(&'a Path),
     Layout(&'a Path),
 }
 
 impl Local<'_> {
-    fn of(location: &Location) -> Option<Local<'_>> {
+    pub(crate) fn of(location: &Location) -> Option<Local<'_>> {
         match location {
             Location::Archive { path, .. } | Location::DockerArchive { path, .. } => Some(Local::Archive(path)),
             Location::Layout { path, .. } => Some(Local::Layout(path)),
@@ -493,10 +504,14 @@ async fn removable(place: &dyn Source, orphans: &[Orphan]) -> Result<Vec<(Name, 
 }
 
 /// Returns the name of a root at the target of a copy.
-pub(crate) fn naming(root: &Root, from: &Location, to: &Location) -> Result<Naming> {
+pub(crate) fn naming(root: &Root, from: Option<&Location>, to: &Location) -> Result<Naming> {
+    let other_digest = || {
+        let source = from.map_or_else(|| root.source().to_string(), ToString::to_string);
+        Error::other_digest(to, source, root.digest())
+    };
     if let Some(reference) = to.reference() {
         if reference.digest().is_some_and(|digest| *digest != root.digest()) {
-            return Err(Error::other_digest(to, from, root.digest()));
+            return Err(other_digest());
         }
         return Ok(Naming { tag: reference.tag().cloned(), ..Naming::default() });
     }
@@ -510,9 +525,9 @@ pub(crate) fn naming(root: &Root, from: &Location, to: &Location) -> Result<Nami
             Naming { tag, full: Some(whole.map_or(full, |whole| whole.to_string())), replaces: None }
         }
         (Name::Digest(digest), _) if digest != root.digest() => {
-            return Err(Error::other_digest(to, from, root.digest()));
+            return Err(other_digest());
         }
-        (_, Location::Registry(reference)) => {
+        (_, Some(Location::Registry(reference))) => {
             let tagged = |tag| Reference::tagged(reference.repository().clone(), tag).to_string();
             Naming { tag: reference.tag().cloned(), full: reference.tag().cloned().map(tagged), replaces: None }
         }
