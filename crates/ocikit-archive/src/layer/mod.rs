@@ -53,6 +53,8 @@ mod whiteout;
 mod tests;
 
 pub use budget::Budget;
+#[cfg(unix)]
+pub(crate) use budget::Reservation;
 pub use entry::{Entry, FileKind, Kind, Metadata, Time};
 pub use listing::Listing;
 pub use lookup::{Lookup, Step};
