@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::layer::{Budget, File, Path, Reservation, Tree, Whiteout};
-use crate::layer::Node;
+use crate::layer::{Budget, File, Node, Path, Reservation, Tree, Whiteout};
 
 /// The files of the highest layers, with the paths that they hide. Layers are added from the highest to the lowest, which gives
 /// the same result as [`FileTree`](crate::layer::FileTree), and no file of a lower layer is written to be replaced later.
@@ -82,11 +81,11 @@ impl Claims {
         let resolved = self.resolve(tree)?;
         let mut parent: Option<(Path, bool)> = None;
         for (path, node) in tree.iter() {
-            let above = path.parent().unwrap_or_default();
-            let shown = match &parent {
-                Some((known, shown)) if *known == above => *shown,
-                _ => {
-                    let shown = path.is_root() || self.shows_contents(&above);
+            let shown = match (path.parent(), &parent) {
+                (None, _) => true,
+                (Some(above), Some((known, shown))) if *known == above => *shown,
+                (Some(above), _) => {
+                    let shown = self.shows_contents(&above);
                     parent = Some((above, shown));
                     shown
                 }

@@ -58,10 +58,6 @@ pub(super) struct Created {
 /// The attribute of access control lists, which changes the permissions.
 const ACCESS_ACL: &str = "system.posix_acl_access";
 
-/// Attributes of overlay file systems, which would change how the directory works as a layer of one: umoci, containerd and podman
-/// leave them out as well.
-const OVERLAY_PREFIXES: [&str; 2] = ["trusted.overlay.", "user.overlay."];
-
 /// The size of the blocks whose zeros become holes.
 const HOLE_BYTES: usize = 4096;
 
@@ -218,8 +214,7 @@ impl Settings {
     ) -> Result<u64> {
         let mut skipped = 0;
         for (name, value) in &metadata.xattrs {
-            let is_overlay = OVERLAY_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-            if **name == *ACCESS_ACL || is_overlay || matches!(owner, Owner::Recorded(_)) && **name == *ROOTLESS_XATTR {
+            if **name == *ACCESS_ACL || matches!(owner, Owner::Recorded(_)) && **name == *ROOTLESS_XATTR {
                 continue;
             }
             skipped += self.xattr(path, name, set(name, value))?;
