@@ -71,9 +71,12 @@ impl Sink for RemoteRepository {
         let is_there = found.is_some_and(|found| found.digest == root.digest && found.size == root.size);
         // A push tags the root last, so a tagged root is complete. An untagged one may lack its entry in the list of
         // referrers, if an earlier push stopped before that.
-        let listed = naming.tag.is_some() || inner.cache.lists_referrers(&target.endpoint) == Some(true);
-        if !is_there || listed {
+        if !is_there || naming.tag.is_some() {
             return Ok(is_there);
+        }
+        let _check = inner.cache.acquire_referrers_check(&target.endpoint).await;
+        if inner.cache.lists_referrers(&target.endpoint) == Some(true) {
+            return Ok(true);
         }
         match manifests::get_to_push(inner, target, &key).await? {
             Some(found) => referrers::is_listed(inner, target, &found).await,
