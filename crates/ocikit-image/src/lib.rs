@@ -60,6 +60,8 @@ mod source;
 mod tasks;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(unix)]
+mod unpack_image;
 mod validate;
 pub mod walk;
 
@@ -84,6 +86,8 @@ pub use merge::KeptTag;
 pub use new_layer::{LayerOptions, NewLayer};
 /// The contents of layers: their entries, their file trees, and the merged file system of a container.
 pub use ocikit_archive::layer as files;
+#[cfg(unix)]
+pub use ocikit_archive::unpack;
 pub use referrer_tag::ReferrerTag;
 pub use related::{Orphan, Referrers, orphans, tagged_referrers};
 pub use root::{Artifact, Image, Index, Layer, Root};
