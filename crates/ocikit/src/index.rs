@@ -93,7 +93,7 @@ impl Session {
     /// Those of the places; [`Error::OtherDigest`](ocikit_image::Error::OtherDigest) if `to` has another digest.
     pub async fn store_index(&self, index: &Index, to: &Location) -> Result<Copied> {
         let root = self.fit(&Root::Index(index.clone()), to).await?;
-        let names = vec![naming(&root, to, to)?];
+        let names = vec![naming(&root, None, to)?];
         let sink = self.sink(to).await?;
         ocikit_image::copy(&root, &sink, &self.index_options(index, &sink, names)).await
     }
