@@ -66,7 +66,9 @@ mod validate;
 pub mod walk;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
-pub use artifact::{ArtifactBuilder, UNKNOWN_ARTIFACT};
+pub use artifact::{
+    ArtifactBuilder, ArtifactFile, PullOptions, Pulled, PulledFile, UNKNOWN_ARTIFACT, UNKNOWN_CONFIG, pull_files,
+};
 pub use blob_file::BlobFile;
 pub use body::Body;
 pub use compose::{
