@@ -47,6 +47,24 @@ fn second_push_takes_one_request_per_tag() {
 }
 
 #[test]
+fn second_push_of_a_signed_image_takes_one_request_per_signature() {
+    let (bench, registry) = (bench(), Registry::start());
+    fs::copy(fixture("buildkit-single/image.tar"), bench.path("app.tar")).unwrap();
+    for key in ["a", "b", "c", "d"] {
+        bench.ok(&["keygen", "--unencrypted", "-o", key]);
+        bench.ok(&["sign", "--key", &format!("{key}.key"), "app.tar"]);
+    }
+    let reference = format!("{}/app:1", registry.name());
+    bench.ok(&["push", "app.tar", &reference]);
+    registry.clear_requests();
+    bench.ok(&["push", "app.tar", &reference]);
+    let requests = registry.requests();
+    let count = |method: &str| requests.iter().filter(|request| request.method.as_str() == method).count();
+    // The tag and four signatures; whether the registry has the referrers API is found out once.
+    assert_eq!((count("HEAD"), count("GET"), requests.len()), (5, 2, 7), "{requests:?}");
+}
+
+#[test]
 fn first_push_takes_three_requests_per_blob() {
     let (bench, registry) = (bench(), Registry::start());
     bench.ok(&["push", &fixture("buildkit-single/image.tar"), &format!("{}/app:1", registry.name())]);

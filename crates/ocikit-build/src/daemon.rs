@@ -21,13 +21,14 @@ pub struct DaemonOptions {
 }
 
 impl Default for DaemonOptions {
-    /// Returns `buildkitd` and `rootlesskit` from the search path, and a time limit of 30 seconds.
+    /// Returns `buildkitd` and `rootlesskit` from the search path, and a time limit of two minutes: `buildkitd` syncs its
+    /// databases to disk before it listens, which takes long on a disk that is busy with a build.
     fn default() -> DaemonOptions {
         DaemonOptions {
             program: "buildkitd".into(),
             arguments: Vec::new(),
             rootlesskit: "rootlesskit".into(),
-            startup_timeout: Duration::from_secs(30),
+            startup_timeout: Duration::from_secs(120),
         }
     }
 }
@@ -115,6 +116,9 @@ fn arguments(options: &DaemonOptions, directory: &Path, address: &str) -> Vec<St
     }
     arguments.push(format!("--root={}", text(&directory.join("root"))));
     arguments.push(format!("--addr={address}"));
+    // Its default is one path for the whole machine, which is mounted into every container: a daemon that ends removes
+    // the socket of all others, whose next step then fails.
+    arguments.push(format!("--otel-socket-path={}", text(&directory.join("otel-grpc.sock"))));
     // The snapshots exist only as long as the daemon, and `native` works on every file system.
     arguments.push("--oci-worker-snapshotter=native".to_owned());
     arguments.extend(options.arguments.iter().cloned());

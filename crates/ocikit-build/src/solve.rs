@@ -33,6 +33,10 @@ pub struct Solve {
     pub cache: Option<Cache>,
 }
 
+/// The time limit of `buildctl` for a connection to the daemon, in seconds. Its default of 5 is too short for a machine
+/// that is busy with other builds; an address that refuses connections fails at once.
+const CONNECT_TIMEOUT_SECONDS: u32 = 60;
+
 /// A directory with the build cache. It holds only what the last build used.
 #[derive(Debug, Clone)]
 pub struct Cache {
@@ -85,8 +89,8 @@ impl Solve {
         let directory =
             self.dockerfile.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let filename = self.dockerfile.file_name().unwrap_or_default().to_string_lossy();
-        let mut arguments =
-            vec![format!("--addr={address}"), "build".to_owned(), "--frontend=dockerfile.v0".to_owned()];
+        let mut arguments = vec![format!("--addr={address}"), format!("--timeout={CONNECT_TIMEOUT_SECONDS}")];
+        arguments.extend(["build", "--frontend=dockerfile.v0"].map(str::to_owned));
         arguments.push(format!("--local=context={}", self.context.display()));
         arguments.push(format!("--local=dockerfile={}", directory.display()));
         arguments.push(format!("--opt=filename={filename}"));

@@ -59,7 +59,8 @@ pub(crate) fn attribute(error: &(dyn StdError + 'static), proxy: &str, host: &st
     if causes(error).any(|cause| tls::is_error(cause) || cause.is::<OutOfReach>()) {
         return None;
     }
-    // hyper-util does not export the type of its tunnel errors, nor the status of the proxy's answer.
+    // hyper-util exports neither the type of its tunnel errors nor the status of the proxy's answer, so the text is the only
+    // way to tell a missing password from a refusal.
     let tunnel =
         causes(error).map(ToString::to_string).find_map(|text| Some(text.strip_prefix("tunnel error: ")?.to_owned()));
     let problem = match tunnel.as_deref() {

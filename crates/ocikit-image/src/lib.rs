@@ -32,9 +32,12 @@
 //! * The crate never prints, reads the environment or starts a runtime.
 
 mod annotate;
+mod artifact;
 mod blob_file;
 mod body;
 pub mod bridge;
+mod combined;
+mod compose;
 mod contents;
 mod copy;
 mod edit;
@@ -61,8 +64,12 @@ mod validate;
 pub mod walk;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
+pub use artifact::{ArtifactBuilder, UNKNOWN_ARTIFACT};
 pub use blob_file::BlobFile;
 pub use body::Body;
+pub use compose::{
+    ComposeOptions, Composed, IndexFormat, Member, OnDuplicate, add_to_index, create_index, remove_from_index,
+};
 pub use copy::{
     Copied, CopyOptions, PerTarget, Planned, Target, Tee, copy, copy_all, copy_all_to_each, copy_to_each, plan,
     plan_to_each,

@@ -79,16 +79,18 @@ impl Root {
         match content {
             Content::Schema1 | Content::Blob => Root::Other(Artifact { descriptor, manifest: None, source }),
             Content::Document(Document::Index(document)) => Root::Index(Index { descriptor, document, source }),
-            Content::Document(Document::Manifest(manifest)) => {
-                // A manifest with an image config and unusual layers is treated as an image; only an artifact type or
-                // another config type makes it an artifact.
-                let config = manifest.config().map(|config| &config.media_type);
-                if manifest.artifact_type().is_none() && config.is_some_and(MediaType::is_image_config) {
-                    Root::Image(Image { descriptor, manifest, source })
-                } else {
-                    Root::Other(Artifact { descriptor, manifest: Some(manifest), source })
-                }
-            }
+            Content::Document(Document::Manifest(manifest)) => Root::of_manifest(source, descriptor, manifest),
+        }
+    }
+
+    /// Returns the root with a manifest. A manifest with an image config and unusual layers is treated as an image; only
+    /// an artifact type or another config type makes it an artifact.
+    pub(crate) fn of_manifest(source: Arc<dyn Source>, descriptor: Descriptor, manifest: Manifest) -> Root {
+        let config = manifest.config().map(|config| &config.media_type);
+        if manifest.artifact_type().is_none() && config.is_some_and(MediaType::is_image_config) {
+            Root::Image(Image { descriptor, manifest, source })
+        } else {
+            Root::Other(Artifact { descriptor, manifest: Some(manifest), source })
         }
     }
 

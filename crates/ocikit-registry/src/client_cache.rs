@@ -12,7 +12,8 @@ use crate::endpoint::Endpoint;
 pub(crate) struct ClientCache {
     /// The repositories that have a blob.
     held: Mutex<HashMap<BlobKey, HashSet<String>>>,
-    /// Locked while a blob is uploaded to a registry, or while the referrers index of a subject is edited.
+    /// Locked while a blob is uploaded to a registry, while the referrers index of a subject is edited, or while a task
+    /// finds out whether a registry has the referrers API.
     inflight: Mutex<HashMap<BlobKey, Arc<AsyncMutex<()>>>>,
     /// Whether each registry has the referrers API.
     referrers: Mutex<HashMap<String, bool>>,
@@ -34,6 +35,16 @@ impl ClientCache {
     /// Waits until no other task of this client edits the referrers index of a subject.
     pub(crate) async fn acquire_index(&self, endpoint: &Endpoint, path: &str, subject: &Digest) -> InflightGuard<'_> {
         self.acquire_key((endpoint.url(path).reveal().to_owned(), *subject)).await
+    }
+
+    /// Waits until no other task finds out whether a registry has the referrers API; `None` if it is known. The first of
+    /// many concurrent checks then learns it for all.
+    pub(crate) async fn acquire_referrers_check(&self, endpoint: &Endpoint) -> Option<InflightGuard<'_>> {
+        if self.lists_referrers(endpoint).is_some() {
+            return None;
+        }
+        let key = (format!("{} referrers", endpoint.base.reveal()), Digest::sha256_of(b""));
+        Some(self.acquire_key(key).await).filter(|_| self.lists_referrers(endpoint).is_none())
     }
 
     async fn acquire_key(&self, key: BlobKey) -> InflightGuard<'_> {

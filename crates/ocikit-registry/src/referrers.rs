@@ -154,13 +154,13 @@ pub(crate) async fn add(inner: &Inner, target: &Target, found: &FetchedManifest)
 
 /// Adds an existing manifest to the referrers of its subject, in case an earlier push stopped before that.
 pub(crate) async fn add_if_missing(inner: &Inner, target: &Target, found: &FetchedManifest) -> Result<()> {
-    if inner.cache.lists_referrers(&target.endpoint) == Some(true) {
+    let Some((subject, _)) = subject_and_entry(found) else { return Ok(()) };
+    let check = inner.cache.acquire_referrers_check(&target.endpoint).await;
+    if inner.cache.lists_referrers(&target.endpoint) == Some(true) || !needs_entry(inner, target, &subject).await? {
         return Ok(());
     }
-    match subject_and_entry(found) {
-        Some((subject, _)) if needs_entry(inner, target, &subject).await? => add(inner, target, found).await,
-        _ => Ok(()),
-    }
+    drop(check);
+    add(inner, target, found).await
 }
 
 /// As [`uses_fallback_tag`], with the error of [`add`].

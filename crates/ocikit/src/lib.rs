@@ -43,6 +43,7 @@ pub mod blocking;
 mod change;
 mod diff;
 mod fan_out;
+mod index;
 mod inspect;
 mod listing;
 mod location;
@@ -56,6 +57,7 @@ mod validate;
 
 pub use change::describe;
 pub use diff::{Area, Change, Class, Diff, Difference, diff};
+pub use index::{IndexChange, IndexSource};
 pub use inspect::{ConfigFacts, Inspection, LayerFacts, inspect};
 pub use listing::MAX_LISTED_IMAGES;
 pub use location::Location;
@@ -64,9 +66,9 @@ pub use session::{Annotated, Session, SessionOptions};
 pub use tree::{Relation, Tree, tree};
 
 pub use ocikit_image::{
-    AnnotateOn, AnnotateOptions, Artifact, Copied, CopyOptions, Error, Event, Fault, Image, Index, Kind, Layer, Name,
-    Naming, Observer, PerTarget, Planned, Problem, Put, Referrers, Report, Result, Root, Severity, Sink, Source,
-    SourceExt, ValidateDepth, ValidateOptions,
+    AnnotateOn, AnnotateOptions, Artifact, ArtifactBuilder, ComposeOptions, Composed, Copied, CopyOptions, Error,
+    Event, Fault, Image, Index, IndexFormat, Kind, Layer, Name, Naming, Observer, OnDuplicate, PerTarget, Planned,
+    Problem, Put, Referrers, Report, Result, Root, Severity, Sink, Source, SourceExt, ValidateDepth, ValidateOptions,
 };
 pub use ocikit_layout::{Collected, GcOptions, Removed, TarOptions};
 #[cfg(feature = "registry")]

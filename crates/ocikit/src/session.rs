@@ -314,6 +314,7 @@ impl Session {
             recheck: *recheck,
             keep_tags: *keep_tags,
             foreign_layers: *foreign_layers,
+            present: Arc::default(),
             observer: observer.clone(),
         }
     }
@@ -454,13 +455,13 @@ impl Session {
 }
 
 /// A place that is changed without a registry.
-enum Local<'a> {
+pub(crate) enum Local<'a> {
     Archive(&'a Path),
     Layout(&'a Path),
 }
 
 impl Local<'_> {
-    fn of(location: &Location) -> Option<Local<'_>> {
+    pub(crate) fn of(location: &Location) -> Option<Local<'_>> {
         match location {
             Location::Archive { path, .. } | Location::DockerArchive { path, .. } => Some(Local::Archive(path)),
             Location::Layout { path, .. } => Some(Local::Layout(path)),

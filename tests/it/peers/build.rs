@@ -1,6 +1,7 @@
 //! `build` with a real BuildKit.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use ocikit_tests::{Bench, Daemon, Outcome, Peers};
@@ -174,6 +175,21 @@ fn a_running_buildkitd_is_used() {
     let unreachable = bench.with("BUILDKIT_HOST", "unix:///missing/buildkitd.sock");
     let outcome = unreachable.ocikit(&["build"]);
     assert_eq!(outcome.code, 1, "{outcome}");
+}
+
+#[test]
+fn a_build_that_ends_does_not_disturb_another() {
+    let Some(_peers) = Peers::find(&BUILDERS) else { return };
+    let slow = plugin(bench());
+    let run = |command: &str| format!("RUN [\"/busybox\", \"sh\", \"-c\", \"{command}\"]\n");
+    let steps = [run("echo started; sleep 4"), run("echo ended")].concat();
+    fs::write(slow.path("source/Dockerfile"), format!("FROM scratch\nCOPY busybox /busybox\n{steps}")).unwrap();
+    let mut child = slow.command(&["build"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("| started")));
+    plugin(bench()).ok(&["build"]);
+    let rest: Vec<_> = lines.collect();
+    assert!(child.wait().unwrap().success(), "{rest:?}");
 }
 
 #[test]

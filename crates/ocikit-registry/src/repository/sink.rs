@@ -71,9 +71,12 @@ impl Sink for RemoteRepository {
         let is_there = found.is_some_and(|found| found.digest == root.digest && found.size == root.size);
         // A push tags the root last, so a tagged root is complete. An untagged one may lack its entry in the list of
         // referrers, if an earlier push stopped before that.
-        let listed = naming.tag.is_some() || inner.cache.lists_referrers(&target.endpoint) == Some(true);
-        if !is_there || listed {
+        if !is_there || naming.tag.is_some() {
             return Ok(is_there);
+        }
+        let _check = inner.cache.acquire_referrers_check(&target.endpoint).await;
+        if inner.cache.lists_referrers(&target.endpoint) == Some(true) {
+            return Ok(true);
         }
         match manifests::get_to_push(inner, target, &key).await? {
             Some(found) => referrers::is_listed(inner, target, &found).await,
@@ -178,7 +181,10 @@ impl RemoteRepository {
         let bytes = from.read(descriptor).await?;
         let found = FetchedManifest { descriptor: descriptor.clone(), bytes: bytes.clone() };
         let is_it = |there: Descriptor| there.digest == descriptor.digest && there.size == descriptor.size;
-        if !self.cannot_exist(&found) && manifests::head_to_push(inner, target, &key).await?.is_some_and(is_it) {
+        // The repository is not asked for a document that was created by an edit a moment ago: an unnecessary upload of a few
+        // KiB costs as much as the question.
+        let is_new = from.held(&descriptor.digest).is_some() || self.cannot_exist(&found);
+        if !is_new && manifests::head_to_push(inner, target, &key).await?.is_some_and(is_it) {
             referrers::add_if_missing(inner, target, &found).await?;
             lock(&self.0.state).cache(found);
             return Ok(Put::Present);
