@@ -168,7 +168,7 @@ pub(crate) fn say_present(context: &Context, source: &Location, present: Option<
 
 /// Reports which platform of an index is copied to a docker archive, which holds one only.
 async fn say_fit(context: &Context, session: &Session, root: &Root, targets: &[Location]) {
-    for target in targets.iter().filter(|target| matches!(target, Location::DockerArchive { .. })) {
+    for target in targets.iter().filter(|target| target.is_docker_archive()) {
         // A failure is reported by the copy.
         if let Root::Index(_) = root
             && let Ok(Root::Image(image)) = session.fit(root, target).await
@@ -191,7 +191,7 @@ pub(crate) async fn copy_to_all(
     session.expect_transfer();
     // An image with a name is looked up in the whole archive.
     if source.name() == Name::Only
-        && !matches!(source, Location::DockerArchive { .. })
+        && !source.is_docker_archive()
         && let Some(pipe) = pipe(source).await?
     {
         transfer.check_pipe()?;

@@ -35,6 +35,16 @@ pub enum Error {
         /// The problem.
         problem: &'static str,
     },
+    /// A file cannot be created or read in a directory that a layer is unpacked to or made of.
+    #[error("cannot {verb} `{path}`: {source}")]
+    File {
+        /// The action, such as `create`.
+        verb: &'static str,
+        /// The path below the directory.
+        path: String,
+        /// The failure.
+        source: io::Error,
+    },
     /// Reading would exceed a limit of the operation.
     #[error("{0}")]
     Limit(Limit),
@@ -59,6 +69,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         match error {
             Error::Io(error) => error,
+            Error::File { verb, path, source } => io::Error::new(source.kind(), Error::File { verb, path, source }),
             error @ Error::Truncated { .. } => io::Error::new(io::ErrorKind::UnexpectedEof, error),
             error => io::Error::new(io::ErrorKind::InvalidData, error),
         }

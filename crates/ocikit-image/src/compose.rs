@@ -534,5 +534,6 @@ fn too_large(error: ocikit_spec::Error) -> Error {
     Error::Unsupported { place: "the new index".to_owned(), what: error.to_string() }
 }
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(feature = "testing")]
+#[cfg(test)]
 mod tests;

@@ -151,13 +151,9 @@ impl Session {
             }
             None => {
                 let reference = location.reference().ok_or_else(|| unsupported(location, "it cannot be changed"))?;
-                let repository = self.client().repository(reference.repository().clone())?;
                 for orphan in orphans {
                     // Deleting the manifest also deletes its tag, and many registries cannot delete a tag alone.
-                    match repository.delete_manifest(&orphan.referrer.digest).await {
-                        Err(error) if !error.is_not_found() => return Err(error),
-                        _ => {}
-                    }
+                    self.remote.delete_manifest(reference, &orphan.referrer.digest).await?;
                 }
                 Ok(orphans.len())
             }

@@ -205,6 +205,18 @@ impl Location {
         }
     }
 
+    /// Returns whether the location is a docker archive, which holds one platform of an index only.
+    pub fn is_docker_archive(&self) -> bool {
+        match self {
+            Location::DockerArchive { .. } => true,
+            Location::Layout { .. }
+            | Location::Archive { .. }
+            | Location::Path { .. }
+            | Location::Registry(_)
+            | Location::Stdio => false,
+        }
+    }
+
     /// Returns the path of a file or directory.
     pub fn path(&self) -> Option<&std::path::Path> {
         match self {
