@@ -68,11 +68,6 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl ChangeArguments {
-    /// Returns whether the result replaces the original.
-    pub(crate) fn is_in_place(&self) -> bool {
-        self.output.is_none()
-    }
-
     /// Prepares a change of the image at a location, which may need other places too.
     pub(crate) fn prepare<'a>(
         &'a self,
