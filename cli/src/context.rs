@@ -156,6 +156,18 @@ impl Context {
         })
     }
 
+    /// Returns the time to write, RFC 3339: that of `SOURCE_DATE_EPOCH`, or else the current time.
+    pub(crate) fn time(&self) -> Result<String> {
+        let time = match self.epoch {
+            Some(epoch) => {
+                let seconds = i64::try_from(epoch).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+                seconds.ok_or_else(|| Failure::usage("cannot use SOURCE_DATE_EPOCH: the time is out of range"))?
+            }
+            None => jiff::Timestamp::now(),
+        };
+        Ok(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+    }
+
     /// Returns a context without any output, for a command that runs as a step of another command.
     pub(crate) fn mute(global: Global) -> Result<Context> {
         let context = Context::new(global)?;

@@ -12,6 +12,7 @@ mod copy;
 mod delete;
 mod diff;
 mod digest;
+mod edit;
 mod gc;
 mod index;
 mod inspect;
@@ -60,6 +61,7 @@ pub(crate) enum Command {
     Delete(delete::Delete),
     Diff(diff::Diff),
     Digest(digest::Digest),
+    Edit(edit::Edit),
     Gc(gc::Gc),
     Index(index::Index),
     Inspect(inspect::Inspect),
@@ -110,6 +112,7 @@ impl Command {
             Command::Delete(command) => command.run(context).await,
             Command::Diff(command) => command.run(context).await,
             Command::Digest(command) => command.run(context).await,
+            Command::Edit(command) => command.run(context).await,
             Command::Gc(command) => command.run(context).await,
             Command::Index(command) => command.run(context).await,
             Command::Inspect(command) => command.run(context).await,

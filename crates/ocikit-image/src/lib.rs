@@ -41,6 +41,7 @@ mod compose;
 mod contents;
 mod copy;
 mod edit;
+mod edit_images;
 mod error;
 mod event;
 mod graph;
@@ -52,6 +53,7 @@ mod merge;
 mod new_layer;
 pub mod platform;
 pub mod process;
+mod rebase;
 mod referrer_tag;
 mod related;
 mod root;
@@ -80,6 +82,7 @@ pub use copy::{
     plan_to_each,
 };
 pub use edit::{ImageEdit, IndexEdit};
+pub use edit_images::{ConfigChange, CopyKey, EditOptions, edit_images};
 pub use error::{Error, Mismatch, NoAnswer, Result};
 pub use event::{Event, Observer};
 pub use kind::Kind;
@@ -92,6 +95,7 @@ pub use new_layer::{LayerOptions, NewLayer};
 pub use ocikit_archive::layer as files;
 #[cfg(unix)]
 pub use ocikit_archive::unpack;
+pub use rebase::{BaseImage, RebaseConfig, RebaseOptions, base_of, rebase};
 pub use referrer_tag::ReferrerTag;
 pub use related::{Orphan, Referrers, orphans, tagged_referrers};
 pub use root::{Artifact, Image, Index, Layer, Root};
