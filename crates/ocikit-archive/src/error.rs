@@ -36,6 +36,16 @@ pub enum Error {
         /// The problem.
         problem: &'static str,
     },
+    /// A file cannot be created or read in a directory that a layer is unpacked to or made of.
+    #[error("cannot {verb} `{path}`: {source}")]
+    File {
+        /// The action, such as `create`.
+        verb: &'static str,
+        /// The path below the directory.
+        path: String,
+        /// The failure.
+        source: io::Error,
+    },
     /// Reading would exceed a limit of the operation.
     #[error("{0}")]
     Limit(Limit),
