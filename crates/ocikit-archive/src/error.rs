@@ -1,5 +1,4 @@
 use std::io;
-use std::path::PathBuf;
 
 use crate::limit::Limit;
 
@@ -36,12 +35,12 @@ pub enum Error {
         /// The problem.
         problem: &'static str,
     },
-    /// A file cannot be created or read in a directory that a layer is unpacked to or made of.
+    /// A file cannot be created or read, of a directory that a layer is unpacked to or made of.
     #[error("cannot {verb} `{path}`: {source}")]
     File {
         /// The action, such as `create`.
         verb: &'static str,
-        /// The path below the directory.
+        /// Its path; when unpacking, below the directory.
         path: String,
         /// The failure.
         source: io::Error,
@@ -49,14 +48,6 @@ pub enum Error {
     /// Reading would exceed a limit of the operation.
     #[error("{0}")]
     Limit(Limit),
-    /// A file of this machine cannot be read.
-    #[error("cannot read {}: {source}", .path.display())]
-    File {
-        /// The file or directory.
-        path: PathBuf,
-        /// The underlying error.
-        source: io::Error,
-    },
     /// Reading the archive failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -78,7 +69,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         match error {
             Error::Io(error) => error,
-            Error::File { path, source } => io::Error::new(source.kind(), Error::File { path, source }),
+            Error::File { verb, path, source } => io::Error::new(source.kind(), Error::File { verb, path, source }),
             error @ Error::Truncated { .. } => io::Error::new(io::ErrorKind::UnexpectedEof, error),
             error => io::Error::new(io::ErrorKind::InvalidData, error),
         }
