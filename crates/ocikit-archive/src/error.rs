@@ -1,4 +1,5 @@
 use std::io;
+use std::path::PathBuf;
 
 use crate::limit::Limit;
 
@@ -35,19 +36,19 @@ pub enum Error {
         /// The problem.
         problem: &'static str,
     },
-    /// A file cannot be created or read, of a directory that a layer is unpacked to or made of.
-    #[error("cannot {verb} `{path}`: {source}")]
-    File {
-        /// The action, such as `create`.
-        verb: &'static str,
-        /// Its path; when unpacking, below the directory.
-        path: String,
-        /// The failure.
-        source: io::Error,
-    },
     /// Reading would exceed a limit of the operation.
     #[error("{0}")]
     Limit(Limit),
+    /// A file of this machine cannot be read or written: in a directory that a layer is made of or unpacked to.
+    #[error("cannot {verb} `{}`: {source}", .path.display())]
+    File {
+        /// The action, such as `create`.
+        verb: &'static str,
+        /// The file or directory; relative to the directory when layers are unpacked.
+        path: PathBuf,
+        /// The failure.
+        source: io::Error,
+    },
     /// Reading the archive failed.
     #[error(transparent)]
     Io(#[from] io::Error),

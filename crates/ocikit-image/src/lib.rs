@@ -48,6 +48,7 @@ mod kind;
 mod layer;
 mod memory;
 mod merge;
+mod merge_layers;
 mod new_layer;
 pub mod platform;
 pub mod process;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata as Found};
 use std::io::{self, Read, Write};
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::layer::entry::{Entry, FileKind, Kind, Metadata, Time};
@@ -299,7 +299,7 @@ fn names(directory: &FilePath) -> Result<Vec<OsString>> {
 }
 
 fn unreadable(path: &FilePath, source: io::Error) -> Error {
-    Error::File { verb: "read", path: path.display().to_string(), source }
+    Error::File { verb: "read", path: PathBuf::from(path), source }
 }
 
 /// Returns the type of an object; `None` for a socket.
@@ -537,7 +537,7 @@ mod tests {
         assert!(matches!(error, Error::Layer { .. }), "{error}");
         let gone = directory.path().join("gone");
         let error = entries(|layer| layer.append_tree(&gone, &FileOptions::default())).unwrap_err();
-        assert!(matches!(&error, Error::File { path, .. } if **path == *gone.display().to_string()), "{error}");
+        assert!(matches!(&error, Error::File { path, .. } if *path == gone), "{error}");
     }
 
     #[test]
