@@ -46,6 +46,7 @@ mod event;
 mod graph;
 mod kind;
 mod layer;
+mod map_images;
 mod memory;
 mod merge;
 mod merge_layers;
@@ -67,7 +68,7 @@ mod unpack_image;
 mod validate;
 pub mod walk;
 
-pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
+pub use annotate::{AnnotateOn, AnnotateOptions, annotate, annotate_images};
 pub use artifact::{
     ArtifactBuilder, ArtifactFile, PullOptions, Pulled, PulledFile, UNKNOWN_ARTIFACT, UNKNOWN_CONFIG, pull_files,
 };
@@ -85,6 +86,7 @@ pub use error::{Error, Mismatch, NoAnswer, Result};
 pub use event::{Event, Observer};
 pub use kind::Kind;
 pub use layer::{DiffId, LayerTar};
+pub use map_images::{Mapped, Selection, map_images};
 pub use memory::Memory;
 pub use merge::KeptTag;
 pub use new_layer::{LayerOptions, NewLayer};
