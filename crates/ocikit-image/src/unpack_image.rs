@@ -48,15 +48,12 @@ impl Image {
         for layer in layers.iter().rev() {
             unpacker = apply(layer, &budget, unpacker, |unpacker, tar| unpacker.layer(tar)).await?;
         }
-        let refused = {
-            let place = place.clone();
-            move |error| refused(place, error)
-        };
-        let incomplete = move || {
-            let incomplete = unpacker.incomplete().map_err(refused)?;
+        let of = place.clone();
+        let (mut unpacker, incomplete) = blocking(move || {
+            let incomplete = unpacker.incomplete().map_err(|error| refused(of, error))?;
             Ok((unpacker, incomplete))
-        };
-        let (mut unpacker, incomplete) = blocking(incomplete).await?;
+        })
+        .await?;
         for number in incomplete {
             let layer = &layers[layers.len() - 1 - number];
             unpacker = apply(layer, &budget, unpacker, move |unpacker, tar| unpacker.layer_again(number, tar)).await?;

@@ -83,6 +83,20 @@ pub struct UnpackOptions {
     pub holes: bool,
 }
 
+impl UnpackOptions {
+    /// Returns the options with these owners.
+    #[must_use]
+    pub fn owners(self, owners: Owners) -> UnpackOptions {
+        UnpackOptions { owners, ..self }
+    }
+
+    /// Returns the options with holes for blocks of zeros, or without.
+    #[must_use]
+    pub fn holes(self, holes: bool) -> UnpackOptions {
+        UnpackOptions { holes, ..self }
+    }
+}
+
 /// The result of unpacking.
 #[derive(Debug, Default)]
 #[non_exhaustive]
