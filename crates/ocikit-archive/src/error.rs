@@ -1,4 +1,5 @@
 use std::io;
+use std::path::PathBuf;
 
 use crate::limit::Limit;
 
@@ -48,6 +49,14 @@ pub enum Error {
     /// Reading would exceed a limit of the operation.
     #[error("{0}")]
     Limit(Limit),
+    /// A file of this machine cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// The underlying error.
+        source: io::Error,
+    },
     /// Reading the archive failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -69,6 +78,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         match error {
             Error::Io(error) => error,
+            Error::File { path, source } => io::Error::new(source.kind(), Error::File { path, source }),
             error @ Error::Truncated { .. } => io::Error::new(io::ErrorKind::UnexpectedEof, error),
             error => io::Error::new(io::ErrorKind::InvalidData, error),
         }

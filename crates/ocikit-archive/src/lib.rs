@@ -22,8 +22,10 @@
 //! * A size in a header is not trusted before the bytes were read.
 //! * Memory is not allocated by sizes in an archive: names and extended headers are bounded.
 
+mod block_gzip;
 mod bzip2;
 mod compression;
+mod encoder;
 mod entry;
 mod error;
 mod header;
@@ -36,7 +38,8 @@ mod stream;
 #[cfg(unix)]
 pub mod unpack;
 
-pub use compression::{Compression, Decoder, Encoder};
+pub use compression::{Compression, Decoder};
+pub use encoder::{Encoder, EncoderOptions};
 pub use entry::{Entry, Kind, Span};
 pub use error::{Error, Result};
 pub use header::{BLOCK, END, Header, padding};

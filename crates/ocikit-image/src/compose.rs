@@ -121,14 +121,14 @@ struct Entry {
 /// use ocikit_image::{ComposeOptions, Member, Memory, Root, create_index, testing};
 ///
 /// let mut members = Vec::new();
-/// for platform in ["linux/amd64", "linux/arm/v7"] {
+/// for platform in ["linux/amd64", "linux/arm64"] {
 ///     let place = Arc::new(Memory::new());
 ///     let image = testing::image(&place, 1, &platform.parse()?, &[1000]);
 ///     members.push(Member::new(Root::at(place, image).await?));
 /// }
 /// let composed = create_index(&members, &ComposeOptions::default()).await?;
 /// let platforms = composed.index.manifests().iter().map(|entry| entry.platform.clone().unwrap().to_string());
-/// assert_eq!(platforms.collect::<Vec<_>>(), ["linux/amd64", "linux/arm/v7"]);
+/// assert_eq!(platforms.collect::<Vec<_>>(), ["linux/amd64", "linux/arm64"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
@@ -534,5 +534,6 @@ fn too_large(error: ocikit_spec::Error) -> Error {
     Error::Unsupported { place: "the new index".to_owned(), what: error.to_string() }
 }
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(feature = "testing")]
+#[cfg(test)]
 mod tests;

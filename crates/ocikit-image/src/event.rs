@@ -47,9 +47,9 @@ pub enum Event<'a> {
         blob: &'a Descriptor,
     },
     /// An archive is compressed and is decompressed to a temporary file first.
-    Unpacking {
+    Decompressing {
         /// The archive.
-        place: &'a str,
+        location: &'a str,
     },
     /// A root was published.
     Published {

@@ -33,6 +33,7 @@
 
 mod annotate;
 mod artifact;
+mod blob_file;
 mod body;
 pub mod bridge;
 mod combined;
@@ -48,12 +49,12 @@ mod layer;
 mod memory;
 mod merge;
 mod new_layer;
-mod overlay;
 pub mod platform;
 pub mod process;
 mod referrer_tag;
 mod related;
 mod root;
+mod save;
 mod select_platforms;
 mod source;
 mod tasks;
@@ -65,7 +66,10 @@ mod validate;
 pub mod walk;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
-pub use artifact::{ArtifactBuilder, UNKNOWN_ARTIFACT};
+pub use artifact::{
+    ArtifactBuilder, ArtifactFile, PullOptions, Pulled, PulledFile, UNKNOWN_ARTIFACT, UNKNOWN_CONFIG, pull_files,
+};
+pub use blob_file::BlobFile;
 pub use body::Body;
 pub use compose::{
     ComposeOptions, Composed, IndexFormat, Member, OnDuplicate, add_to_index, create_index, remove_from_index,
@@ -81,7 +85,7 @@ pub use kind::Kind;
 pub use layer::{DiffId, LayerTar};
 pub use memory::Memory;
 pub use merge::KeptTag;
-pub use new_layer::NewLayer;
+pub use new_layer::{LayerOptions, NewLayer};
 /// The contents of layers: their entries, their file trees, and the merged file system of a container.
 pub use ocikit_archive::layer as files;
 #[cfg(unix)]

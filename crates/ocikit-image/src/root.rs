@@ -117,6 +117,15 @@ impl Root {
         }
     }
 
+    /// Returns the layers of an image or the files of an artifact, in order. An index has none of its own.
+    pub fn layers(&self) -> impl Iterator<Item = Layer> + '_ {
+        match self {
+            Root::Image(image) => layers(Some(&image.manifest), &image.source),
+            Root::Index(index) => layers(None, &index.source),
+            Root::Other(artifact) => layers(artifact.manifest.as_ref(), &artifact.source),
+        }
+    }
+
     /// Returns the document, or `None` for an unknown media type.
     pub fn document(&self) -> Option<Document> {
         match self {
@@ -188,8 +197,13 @@ impl Image {
 
     /// Returns the layers, from the lowest to the highest.
     pub fn layers(&self) -> impl Iterator<Item = Layer> + '_ {
-        self.manifest.layers().iter().map(|layer| Layer::at(self.source.clone(), layer.clone()))
+        layers(Some(&self.manifest), &self.source)
     }
+}
+
+fn layers<'a>(manifest: Option<&'a Manifest>, source: &'a Arc<dyn Source>) -> impl Iterator<Item = Layer> + 'a {
+    let layers = manifest.map_or(&[][..], Manifest::layers);
+    layers.iter().map(|layer| Layer::at(source.clone(), layer.clone()))
 }
 
 impl Index {
@@ -201,6 +215,11 @@ impl Index {
     /// Returns the digest.
     pub fn digest(&self) -> Digest {
         self.descriptor.digest
+    }
+
+    /// Returns the source.
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
     }
 
     /// Returns the document.
@@ -276,9 +295,24 @@ impl Artifact {
         &self.descriptor
     }
 
+    /// Returns the digest.
+    pub fn digest(&self) -> Digest {
+        self.descriptor.digest
+    }
+
+    /// Returns the source.
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
     /// Returns the manifest, or `None` for an unknown media type.
     pub fn manifest(&self) -> Option<&Manifest> {
         self.manifest.as_ref()
+    }
+
+    /// Returns the layers, in order: the files of the artifact. A manifest of an unknown media type has none.
+    pub fn layers(&self) -> impl Iterator<Item = Layer> + '_ {
+        layers(self.manifest.as_ref(), &self.source)
     }
 }
 
@@ -291,6 +325,11 @@ impl Layer {
     /// Returns the descriptor: media type, digest and size.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
+    }
+
+    /// Returns the digest of the blob.
+    pub fn digest(&self) -> Digest {
+        self.descriptor.digest
     }
 
     /// Returns the source.
