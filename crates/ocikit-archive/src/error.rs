@@ -36,9 +36,9 @@ pub enum Error {
         /// The problem.
         problem: &'static str,
     },
-    /// A file cannot be created or read in a directory that a layer is unpacked to or made of.
+    /// A file cannot be created or read in a directory that layers are unpacked to.
     #[error("cannot {verb} `{path}`: {source}")]
-    File {
+    FileSystem {
         /// The action, such as `create`.
         verb: &'static str,
         /// The path below the directory.

@@ -71,7 +71,7 @@ async fn apply(
 ) -> Result<Unpacker> {
     let work = move |tar: &mut crate::LayerTar<'_>| match step(&mut unpacker, tar) {
         Ok(()) => Ok(Ok(unpacker)),
-        Err(error @ ocikit_archive::Error::File { .. }) => Ok(Err(error)),
+        Err(error @ ocikit_archive::Error::FileSystem { .. }) => Ok(Err(error)),
         Err(error) => Err(error),
     };
     let (outcome, _) = layer.decode_within(budget, DiffId::Skip, work).await?;
@@ -103,7 +103,7 @@ pub(crate) async fn commit(staging: Staging) -> Result<()> {
 
 pub(crate) fn local(verb: &'static str, path: &Path, error: ocikit_archive::Error) -> Error {
     match error {
-        ocikit_archive::Error::File { verb, path: below, source } => {
+        ocikit_archive::Error::FileSystem { verb, path: below, source } => {
             Error::failed(verb, path.join(below).display(), source)
         }
         error => Error::failed(verb, path.display(), error.into()),
@@ -113,7 +113,7 @@ pub(crate) fn local(verb: &'static str, path: &Path, error: ocikit_archive::Erro
 /// Returns the error for layers that cannot be unpacked.
 fn refused(place: String, error: ocikit_archive::Error) -> Error {
     match error {
-        ocikit_archive::Error::File { verb, path, source } => {
+        ocikit_archive::Error::FileSystem { verb, path, source } => {
             Error::Failed { operation: verb, place: format!("`{path}` of the image"), source }
         }
         error => match error.limit() {

@@ -184,7 +184,7 @@ impl Unpacker {
     ///
     /// # Errors
     ///
-    /// Those of [`Reader`] and [`Tree`], and [`Error::File`] if a file cannot be written.
+    /// Those of [`Reader`] and [`Tree`], and [`Error::FileSystem`] if a file cannot be written.
     pub fn layer<R: Read + Send>(&mut self, tar: &mut R) -> Result<()> {
         let number = self.layers;
         self.layers += 1;
@@ -439,7 +439,7 @@ impl Unpacker {
     ///
     /// # Errors
     ///
-    /// [`Error::File`]; [`Error::Layer`] if layers are [incomplete](Unpacker::incomplete).
+    /// [`Error::FileSystem`]; [`Error::Layer`] if layers are [incomplete](Unpacker::incomplete).
     pub fn finish(mut self) -> Result<Unpacked> {
         if !self.incomplete()?.is_empty() {
             let path = self.missed[0].path.to_string();
