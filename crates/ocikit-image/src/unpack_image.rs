@@ -41,9 +41,8 @@ impl Image {
         let layers: Vec<_> = self.layers().collect();
         let place = format!("image {} in {}", self.digest(), self.source);
         let (within, options, directory) = (budget.clone(), options.clone(), directory.to_owned());
-        let start = move || {
-            Unpacker::new(&directory, options, &within).map_err(|error| local("write to", &directory, error))
-        };
+        let start =
+            move || Unpacker::new(&directory, options, &within).map_err(|error| local("write to", &directory, error));
         let mut unpacker = blocking(start).await?;
         for layer in layers.iter().rev() {
             unpacker = apply(layer, &budget, unpacker, |unpacker, tar| unpacker.layer(tar)).await?;
@@ -71,7 +70,7 @@ async fn apply(
 ) -> Result<Unpacker> {
     let work = move |tar: &mut crate::LayerTar<'_>| match step(&mut unpacker, tar) {
         Ok(()) => Ok(Ok(unpacker)),
-        Err(error @ ocikit_archive::Error::FileSystem { .. }) => Ok(Err(error)),
+        Err(error @ ocikit_archive::Error::File { .. }) => Ok(Err(error)),
         Err(error) => Err(error),
     };
     let (outcome, _) = layer.decode_within(budget, DiffId::Skip, work).await?;
@@ -83,9 +82,10 @@ pub(crate) async fn stage(target: &Path) -> Result<Staging> {
     let target = target.to_owned();
     blocking(move || {
         Staging::beside(&target).map_err(|error| match error {
-            ocikit_archive::Error::Io(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                Error::Exists { what: "files in it; name a new or an empty directory".to_owned(), place: target.display().to_string() }
-            }
+            ocikit_archive::Error::Io(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Error::Exists {
+                what: "files in it; name a new or an empty directory".to_owned(),
+                place: target.display().to_string(),
+            },
             error => local("create", &target, error),
         })
     })
@@ -103,7 +103,7 @@ pub(crate) async fn commit(staging: Staging) -> Result<()> {
 
 pub(crate) fn local(verb: &'static str, path: &Path, error: ocikit_archive::Error) -> Error {
     match error {
-        ocikit_archive::Error::FileSystem { verb, path: below, source } => {
+        ocikit_archive::Error::File { verb, path: below, source } => {
             Error::failed(verb, path.join(below).display(), source)
         }
         error => Error::failed(verb, path.display(), error.into()),
@@ -113,8 +113,8 @@ pub(crate) fn local(verb: &'static str, path: &Path, error: ocikit_archive::Erro
 /// Returns the error for layers that cannot be unpacked.
 fn refused(place: String, error: ocikit_archive::Error) -> Error {
     match error {
-        ocikit_archive::Error::FileSystem { verb, path, source } => {
-            Error::Failed { operation: verb, place: format!("`{path}` of the image"), source }
+        ocikit_archive::Error::File { verb, path, source } => {
+            Error::Failed { operation: verb, place: format!("`{}` of the image", path.display()), source }
         }
         error => match error.limit() {
             Some(limit) => Error::Unsupported { place, what: limit.to_string() },

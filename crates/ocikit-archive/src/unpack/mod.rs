@@ -191,16 +191,12 @@ impl Unpacker {
     ///
     /// # Errors
     ///
-    /// Those of [`Reader`] and [`Tree`], and [`Error::FileSystem`] if a file cannot be written.
+    /// Those of [`Reader`] and [`Tree`], and [`Error::File`] if a file cannot be written.
     pub fn layer<R: Read + Send>(&mut self, tar: &mut R) -> Result<()> {
         let number = self.layers;
         self.layers += 1;
-        let mut current = Current {
-            number,
-            tree: Tree::recording(&self.budget),
-            written: HashMap::new(),
-            recent: None,
-        };
+        let mut current =
+            Current { number, tree: Tree::recording(&self.budget), written: HashMap::new(), recent: None };
         std::thread::scope(|scope| {
             let mut reader = Reader::within(&self.budget, Ahead::of(scope, tar));
             let mut entry_number = 0;
@@ -214,7 +210,13 @@ impl Unpacker {
         self.end_layer(&current)
     }
 
-    fn entry<R: Read>(&mut self, current: &mut Current, number: u64, entry: Entry, reader: &mut Reader<R>) -> Result<()> {
+    fn entry<R: Read>(
+        &mut self,
+        current: &mut Current,
+        number: u64,
+        entry: Entry,
+        reader: &mut Reader<R>,
+    ) -> Result<()> {
         // Whiteouts and hard links have an effect when the layer is complete.
         let kind = match &entry.kind {
             Kind::File(kind) => Some((kind.clone(), entry.metadata.clone())),
@@ -446,7 +448,7 @@ impl Unpacker {
     ///
     /// # Errors
     ///
-    /// [`Error::FileSystem`]; [`Error::Layer`] if layers are [incomplete](Unpacker::incomplete).
+    /// [`Error::File`]; [`Error::Layer`] if layers are [incomplete](Unpacker::incomplete).
     pub fn finish(mut self) -> Result<Unpacked> {
         if !self.incomplete()?.is_empty() {
             let path = self.missed[0].path.to_string();
@@ -489,6 +491,3 @@ fn umask_in(root: &std::os::fd::OwnedFd) -> rustix::io::Result<u32> {
     unlinkat(root, PROBE, AtFlags::REMOVEDIR)?;
     Ok(0o777 & !(found?.st_mode as u32))
 }
-
-
-

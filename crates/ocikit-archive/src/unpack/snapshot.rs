@@ -71,7 +71,7 @@ impl OpenTree {
     ///
     /// # Errors
     ///
-    /// [`Error::FileSystem`] if a file cannot be read.
+    /// [`Error::File`] if a file cannot be read.
     pub fn snapshot(&mut self) -> Result<Snapshot> {
         let mut files = BTreeMap::new();
         let root = Path::root();
@@ -95,7 +95,7 @@ impl OpenTree {
     /// Opens a directory. Its owner may not have the permission to list it, and gets it for this moment.
     fn readable(&mut self, path: &Path) -> Result<Arc<OwnedFd>> {
         match self.directories.open(path) {
-            Err(Error::FileSystem { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
                 let parent = self.directories.open(&path.parent().unwrap_or_default())?;
                 with_permission(&parent, path, 0o500, || self.directories.open(path))
             }
@@ -107,12 +107,12 @@ impl OpenTree {
     ///
     /// # Errors
     ///
-    /// [`Error::FileSystem`] if it cannot be opened.
+    /// [`Error::File`] if it cannot be opened.
     pub fn file(&mut self, path: &Path) -> Result<File> {
         let parent = self.directories.open(&path.parent().unwrap_or_default())?;
         let open = || openat(&parent, path.name(), FILE, Mode::empty()).map_err(|error| failed("open", path, error));
         match open() {
-            Err(Error::FileSystem { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
                 with_permission(&parent, path, 0o400, open).map(File::from)
             }
             opened => opened.map(File::from),
@@ -123,7 +123,7 @@ impl OpenTree {
     ///
     /// # Errors
     ///
-    /// [`Error::FileSystem`] if it cannot be read.
+    /// [`Error::File`] if it cannot be read.
     pub fn digest(&mut self, path: &Path) -> Result<Digest> {
         let mut file = self.file(path)?;
         let mut hasher = Hasher::new(Algorithm::Sha256);
