@@ -415,8 +415,7 @@ fn xattrs(_: &FilePath) -> io::Result<BTreeMap<Box<str>, Box<[u8]>>> {
     Ok(BTreeMap::new())
 }
 
-#[cfg(unix)]
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
