@@ -6,7 +6,7 @@ use clap::Command;
 
 /// The headings of `ocikit --help` with their commands. Every command is under one heading.
 const HEADINGS: [(&str, &[&str]); 9] = [
-    ("Copy", &["copy", "push", "pull", "sync"]),
+    ("Copy", &["copy", "push", "pull", "sync", "unpack"]),
     ("Inspect", &["inspect", "tags", "repos", "kind", "digest", "tree", "referrers", "ls", "cat", "diff", "validate"]),
     ("Change", &["annotate", "index", "tag", "delete", "gc"]),
     ("Artifacts", &["artifact", "attach"]),

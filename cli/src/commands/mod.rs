@@ -35,6 +35,8 @@ mod tag;
 mod tags;
 mod tour;
 mod tree;
+#[cfg(unix)]
+mod unpack;
 mod validate;
 mod verify;
 mod version;
@@ -86,6 +88,8 @@ pub(crate) enum Command {
     Tags(tags::Tags),
     Tour(tour::Tour),
     Tree(tree::Tree),
+    #[cfg(unix)]
+    Unpack(unpack::Unpack),
     Validate(validate::Validate),
     Verify(verify::Verify),
     Version(version::Version),
@@ -135,6 +139,8 @@ impl Command {
             Command::Tags(command) => command.run(context).await,
             Command::Tour(command) => command.run(context, program).await,
             Command::Tree(command) => command.run(context).await,
+            #[cfg(unix)]
+            Command::Unpack(command) => command.run(context).await,
             Command::Validate(command) => command.run(context).await,
             Command::Verify(command) => command.run(context).await,
             Command::Version(command) => command.run(context),

@@ -46,6 +46,7 @@ mod event;
 mod graph;
 mod kind;
 mod layer;
+mod map_images;
 mod memory;
 mod merge;
 mod new_layer;
@@ -53,6 +54,7 @@ pub mod platform;
 pub mod process;
 mod referrer_tag;
 mod related;
+mod rewrite;
 mod root;
 mod save;
 mod select_platforms;
@@ -60,10 +62,12 @@ mod source;
 mod tasks;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(unix)]
+mod unpack_image;
 mod validate;
 pub mod walk;
 
-pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
+pub use annotate::{AnnotateOn, AnnotateOptions, annotate, annotate_images};
 pub use artifact::{
     ArtifactBuilder, ArtifactFile, PullOptions, Pulled, PulledFile, UNKNOWN_ARTIFACT, UNKNOWN_CONFIG, pull_files,
 };
@@ -81,11 +85,14 @@ pub use error::{Error, Mismatch, NoAnswer, Result};
 pub use event::{Event, Observer};
 pub use kind::Kind;
 pub use layer::{DiffId, LayerTar};
+pub use map_images::{Mapped, Selection, map_images};
 pub use memory::Memory;
 pub use merge::KeptTag;
-pub use new_layer::NewLayer;
+pub use new_layer::{LayerOptions, NewLayer};
 /// The contents of layers: their entries, their file trees, and the merged file system of a container.
 pub use ocikit_archive::layer as files;
+#[cfg(unix)]
+pub use ocikit_archive::unpack;
 pub use referrer_tag::ReferrerTag;
 pub use related::{Orphan, Referrers, orphans, tagged_referrers};
 pub use root::{Artifact, Image, Index, Layer, Root};

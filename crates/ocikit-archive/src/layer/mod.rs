@@ -38,6 +38,7 @@
 
 mod blob;
 mod budget;
+mod disk;
 mod entry;
 mod listing;
 mod lookup;
@@ -46,6 +47,7 @@ mod path;
 mod reader;
 mod record;
 mod resolve;
+mod sorted;
 mod sparse;
 mod tree;
 mod whiteout;
@@ -56,6 +58,9 @@ mod tests;
 
 pub use blob::{BlobWriter, Written};
 pub use budget::Budget;
+#[cfg(unix)]
+pub(crate) use budget::Reservation;
+pub use disk::{FileOptions, ModifiedTime, Owner, TopDirectory};
 pub use entry::{Entry, FileKind, Kind, Metadata, Time};
 pub use listing::Listing;
 pub use lookup::{Lookup, Step};
@@ -63,6 +68,7 @@ pub use merged::{FileTree, Located};
 pub use path::Path;
 pub use reader::Reader;
 pub use resolve::{Last, Resolver};
+pub use sorted::sort;
 pub use tree::{File, Node, Tree};
 pub use whiteout::Whiteout;
 pub use writer::Writer;
