@@ -54,6 +54,9 @@ checked! {
         read_file = any::<image::Image>().read_file(&any::<[u8; 1]>(), any::<Vec<u8>>());
         read_file = any::<image::Layer>().read_file(&any::<[u8; 1]>(), any::<Vec<u8>>());
         annotate = image::annotate(&any(), &any());
+        annotate_images = image::annotate_images(&any(), &any());
+        map_images = image::map_images(&any(), &any(), any::<fn(image::Image) -> Ready<ocikit::Result<image::Image>>>());
+        finish = any::<image::ImageEdit<'static>>().finish();
         open = Root::open(any(), &any());
         at = Root::at(any(), any());
         for_platform = any::<Root>().for_platform(&any());
@@ -199,6 +202,8 @@ checked! {
         copy_to = any::<ocikit::Session>().copy_to(&any(), &any(), any());
         receive = any::<ocikit::Session>().receive(any::<Empty>(), &any());
         annotate = any::<ocikit::Session>().annotate(&any(), &any());
+        change = any::<ocikit::Session>().change(&any(), any::<fn(Root) -> Ready<ocikit::Result<Root>>>());
+        planned = ocikit::Changed::planned(&any(), any::<Root>());
         drop_referrers = any::<ocikit::Session>().drop_referrers(&any(), &any::<[image::Orphan; 1]>());
         remove = any::<ocikit::Session>().remove(&any());
         diff = ocikit::diff(&any(), &any());
