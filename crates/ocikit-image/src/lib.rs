@@ -36,7 +36,6 @@ mod artifact;
 mod blob_file;
 mod body;
 pub mod bridge;
-mod combined;
 mod compose;
 mod contents;
 mod copy;
