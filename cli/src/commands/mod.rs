@@ -1,6 +1,7 @@
 //! One file per command: its arguments (their doc comments are the help text), its `run` and its output.
 
 mod annotate;
+mod artifact;
 mod attach;
 mod attest;
 mod blob;
@@ -25,6 +26,7 @@ mod manifest;
 pub(crate) mod probe;
 mod pull;
 mod push;
+mod rebase;
 mod referrers;
 mod repos;
 mod serve;
@@ -35,6 +37,8 @@ mod tag;
 mod tags;
 mod tour;
 mod tree;
+#[cfg(unix)]
+mod unpack;
 mod validate;
 mod verify;
 mod version;
@@ -49,6 +53,7 @@ use crate::program::Program;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Annotate(annotate::Annotate),
+    Artifact(artifact::Artifact),
     Attach(attach::Attach),
     Attest(attest::Attest),
     Blob(blob::Blob),
@@ -74,6 +79,7 @@ pub(crate) enum Command {
     Probe(probe::Probe),
     Pull(pull::Pull),
     Push(push::Push),
+    Rebase(rebase::Rebase),
     Referrers(referrers::Referrers),
     #[command(visible_alias = "catalog")]
     Repos(repos::Repos),
@@ -86,6 +92,8 @@ pub(crate) enum Command {
     Tags(tags::Tags),
     Tour(tour::Tour),
     Tree(tree::Tree),
+    #[cfg(unix)]
+    Unpack(unpack::Unpack),
     Validate(validate::Validate),
     Verify(verify::Verify),
     Version(version::Version),
@@ -101,6 +109,7 @@ impl Command {
     pub(crate) async fn run(&self, context: &Context, program: &Program) -> Result {
         match self {
             Command::Annotate(command) => command.run(context).await,
+            Command::Artifact(command) => command.run(context).await,
             Command::Attach(command) => command.run(context).await,
             Command::Attest(command) => command.run(context).await,
             Command::Blob(command) => command.run(context).await,
@@ -125,6 +134,7 @@ impl Command {
             Command::Probe(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
+            Command::Rebase(command) => command.run(context).await,
             Command::Referrers(command) => command.run(context).await,
             Command::Repos(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
@@ -135,6 +145,8 @@ impl Command {
             Command::Tags(command) => command.run(context).await,
             Command::Tour(command) => command.run(context, program).await,
             Command::Tree(command) => command.run(context).await,
+            #[cfg(unix)]
+            Command::Unpack(command) => command.run(context).await,
             Command::Validate(command) => command.run(context).await,
             Command::Verify(command) => command.run(context).await,
             Command::Version(command) => command.run(context),
