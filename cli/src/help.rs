@@ -8,7 +8,10 @@ use clap::Command;
 const HEADINGS: [(&str, &[&str]); 9] = [
     ("Copy", &["copy", "push", "pull", "sync", "unpack"]),
     ("Inspect", &["inspect", "tags", "repos", "kind", "digest", "tree", "referrers", "ls", "cat", "diff", "validate"]),
-    ("Change", &["annotate", "index", "tag", "delete", "gc"]),
+    (
+        "Change",
+        &["annotate", "append", "flatten", "recompress", "normalize", "convert", "index", "tag", "delete", "gc"],
+    ),
     ("Artifacts", &["artifact", "attach"]),
     ("Trust", &["keygen", "sign", "verify", "attest", "signify"]),
     ("Build and publish", &["build"]),
