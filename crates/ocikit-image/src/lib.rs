@@ -32,12 +32,14 @@
 //! * The crate never prints, reads the environment or starts a runtime.
 
 mod annotate;
+mod append;
 mod artifact;
 mod blob_file;
 mod body;
 pub mod bridge;
 mod compose;
 mod contents;
+mod convert;
 mod copy;
 mod edit;
 mod edit_images;
@@ -74,6 +76,7 @@ mod validate;
 pub mod walk;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate, annotate_images};
+pub use append::append_layers;
 pub use artifact::{
     ArtifactBuilder, ArtifactFile, PullOptions, Pulled, PulledFile, UNKNOWN_ARTIFACT, UNKNOWN_CONFIG, pull_files,
 };
@@ -82,6 +85,7 @@ pub use body::Body;
 pub use compose::{
     ComposeOptions, Composed, IndexFormat, Member, OnDuplicate, add_to_index, create_index, remove_from_index,
 };
+pub use convert::{ConvertOptions, Converted, Dropped, Format, UnsupportedParts, convert};
 pub use copy::{
     Copied, CopyOptions, PerTarget, Planned, Target, Tee, copy, copy_all, copy_all_to_each, copy_to_each, plan,
     plan_to_each,
@@ -98,6 +102,7 @@ pub use memory::Memory;
 pub use merge::KeptTag;
 pub use new_layer::{LayerOptions, NewLayer};
 pub use normalize::{EarlierTimes, NormalizeOptions, normalize};
+pub use ocikit_archive::EncoderOptions;
 /// The contents of layers: their entries, their file trees, and the merged file system of a container.
 pub use ocikit_archive::layer as files;
 #[cfg(unix)]
