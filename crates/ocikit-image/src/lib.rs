@@ -53,6 +53,7 @@ pub mod platform;
 pub mod process;
 mod referrer_tag;
 mod related;
+mod rewrite;
 mod root;
 mod save;
 mod select_platforms;

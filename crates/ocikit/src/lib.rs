@@ -38,6 +38,7 @@
 //! * The crate never prints, reads the environment or starts a runtime, except by `blocking::Session`.
 //! * The kind of a location is decided by its text alone, never by the file system.
 
+mod artifact;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 mod change;
@@ -51,6 +52,8 @@ mod location;
 mod present;
 mod remote;
 mod session;
+#[cfg(feature = "sign")]
+mod signing;
 #[cfg(feature = "sync")]
 pub mod sync;
 mod tree;
@@ -65,12 +68,15 @@ pub use listing::MAX_LISTED_IMAGES;
 pub use location::Location;
 pub use present::Present;
 pub use session::{Session, SessionOptions};
+#[cfg(feature = "sign")]
+pub use signing::{Signed, Signing, Verification};
 pub use tree::{Relation, Tree, tree};
 
 pub use ocikit_image::{
-    AnnotateOn, AnnotateOptions, Artifact, ArtifactBuilder, ComposeOptions, Composed, Copied, CopyOptions, Error,
-    Event, Fault, Image, Index, IndexFormat, Kind, Layer, Name, Naming, Observer, OnDuplicate, PerTarget, Planned,
-    Problem, Put, Referrers, Report, Result, Root, Severity, Sink, Source, SourceExt, ValidateDepth, ValidateOptions,
+    AnnotateOn, AnnotateOptions, Artifact, ArtifactBuilder, ArtifactFile, ComposeOptions, Composed, Copied,
+    CopyOptions, Error, Event, Fault, Image, Index, IndexFormat, Kind, Layer, Name, Naming, Observer, OnDuplicate,
+    PerTarget, Planned, Problem, PullOptions, Pulled, PulledFile, Put, Referrers, Report, Result, Root, Severity, Sink,
+    Source, SourceExt, ValidateDepth, ValidateOptions,
 };
 pub use ocikit_layout::{Collected, GcOptions, Removed, TarOptions};
 #[cfg(feature = "registry")]
@@ -82,4 +88,6 @@ pub use ocikit_image::files;
 pub use ocikit_layout as layout;
 #[cfg(feature = "registry")]
 pub use ocikit_registry as registry;
+#[cfg(feature = "sign")]
+pub use ocikit_sign as sign;
 pub use ocikit_spec as spec;
