@@ -161,7 +161,7 @@ impl Session {
     /// # async fn example(session: ocikit::Session) -> Result<(), Box<dyn std::error::Error>> {
     /// use ocikit::sign::{PublicKey, Trust, VerifyOptions};
     ///
-    /// let key = PublicKey::from_pem(&std::fs::read_to_string("release.pub")?)?;
+    /// let key = PublicKey::from_pem(&std::fs::read("release.pub")?)?;
     /// let options = VerifyOptions::new(vec![Trust::Key { name: "release".to_owned(), key }]);
     /// let verified = session.verify(&"ghcr.io/acme/app:1".parse()?, &options).await?;
     /// let root = verified.accept().ok_or("the image is not signed by release")?.into_inner();
