@@ -7,6 +7,7 @@ use ocikit_spec::Digest;
 use serde_json::Value;
 
 use crate::budget::Budget;
+use crate::created::Created;
 use crate::error::{Error, Result, expect_digest};
 use crate::format::{Format, SignRequest, SigningKey};
 use crate::notation::{NotationOptions, NotationPlugin};
@@ -37,14 +38,15 @@ pub struct SignOptions {
 }
 
 impl SignOptions {
-    /// Returns options for these formats and this time: the root only, any digest, no name.
-    pub fn new(formats: Vec<Format>, created: Timestamp) -> SignOptions {
+    /// Returns options for these formats and this time: the root only, any digest, no name. The time is a
+    /// [`SystemTime`](std::time::SystemTime), a number of seconds since 1970, or a timestamp of the crate `jiff`.
+    pub fn new(formats: Vec<Format>, created: impl Into<Created>) -> SignOptions {
         SignOptions {
             formats,
             depth: Depth::Root,
             expect: None,
             reference: String::new(),
-            created,
+            created: created.into().timestamp(),
             notation: None,
             material: None,
         }
@@ -99,6 +101,21 @@ pub struct AttestOptions {
     pub created: Timestamp,
     /// The verification material to add: certificates, log entries, timestamps.
     pub material: Option<VerificationMaterial>,
+}
+
+impl AttestOptions {
+    /// Returns options for this predicate and this time: the root only, any digest. The time is as in
+    /// [`SignOptions::new`].
+    pub fn new(predicate_type: impl Into<String>, predicate: Value, created: impl Into<Created>) -> AttestOptions {
+        AttestOptions {
+            predicate_type: predicate_type.into(),
+            predicate,
+            depth: Depth::Root,
+            expect: None,
+            created: created.into().timestamp(),
+            material: None,
+        }
+    }
 }
 
 /// Attests a root and, depending on the options, manifests below it: signs an in-toto statement in a bundle, as
