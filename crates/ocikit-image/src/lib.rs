@@ -45,16 +45,23 @@ mod copy;
 mod edit;
 mod error;
 mod event;
+mod flatten;
 mod graph;
 mod kind;
 mod layer;
+mod layer_pool;
+mod map_images;
 mod memory;
 mod merge;
+mod merge_layers;
 mod new_layer;
+mod normalize;
 pub mod platform;
 pub mod process;
+mod recompress;
 mod referrer_tag;
 mod related;
+mod rewrite;
 mod root;
 mod save;
 mod select_platforms;
@@ -67,7 +74,7 @@ mod unpack_image;
 mod validate;
 pub mod walk;
 
-pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
+pub use annotate::{AnnotateOn, AnnotateOptions, annotate, annotate_images};
 pub use artifact::{
     ArtifactBuilder, ArtifactFile, PullOptions, Pulled, PulledFile, UNKNOWN_ARTIFACT, UNKNOWN_CONFIG, pull_files,
 };
@@ -85,15 +92,19 @@ pub use copy::{
 pub use edit::{ImageEdit, IndexEdit};
 pub use error::{Error, Mismatch, NoAnswer, Result};
 pub use event::{Event, Observer};
+pub use flatten::{FlattenOptions, flatten};
 pub use kind::Kind;
 pub use layer::{DiffId, LayerTar};
+pub use map_images::{Mapped, Selection, map_images};
 pub use memory::Memory;
 pub use merge::KeptTag;
 pub use new_layer::{LayerOptions, NewLayer};
+pub use normalize::{EarlierTimes, NormalizeOptions, normalize};
 /// The contents of layers: their entries, their file trees, and the merged file system of a container.
 pub use ocikit_archive::layer as files;
 #[cfg(unix)]
 pub use ocikit_archive::unpack;
+pub use recompress::{RecompressOptions, recompress};
 pub use referrer_tag::ReferrerTag;
 pub use related::{Orphan, Referrers, orphans, tagged_referrers};
 pub use root::{Artifact, Image, Index, Layer, Root};
