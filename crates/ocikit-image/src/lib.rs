@@ -37,6 +37,8 @@ mod artifact;
 mod blob_file;
 mod body;
 pub mod bridge;
+#[cfg(unix)]
+mod bundle;
 mod compose;
 mod contents;
 mod convert;
@@ -82,6 +84,8 @@ pub use artifact::{
 };
 pub use blob_file::BlobFile;
 pub use body::Body;
+#[cfg(unix)]
+pub use bundle::UnpackedDirectory;
 pub use compose::{
     ComposeOptions, Composed, IndexFormat, Member, OnDuplicate, add_to_index, create_index, remove_from_index,
 };
