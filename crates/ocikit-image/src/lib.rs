@@ -77,7 +77,7 @@ pub use copy::{
 pub use edit::{ImageEdit, IndexEdit};
 pub use error::{Error, Mismatch, NoAnswer, Result};
 pub use event::{Event, Observer};
-pub use kind::Kind;
+pub use kind::ArtifactKind;
 pub use layer::{DiffId, LayerTar};
 pub use memory::Memory;
 pub use merge::KeptTag;

@@ -18,7 +18,7 @@ use ocikit_registry::Client;
 use ocikit_spec::{Descriptor, Reference, Repository, Tag};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{Annotated, Inspection, Location, SessionOptions, Tree};
+use crate::{Annotated, ImageTree, Inspection, Location, SessionOptions};
 
 /// A [`Session`](crate::Session) whose operations block until they are done. Cheap to clone, and can be used by several
 /// threads at the same time; the runtime ends with the last clone.
@@ -110,7 +110,7 @@ impl Session {
     /// # Errors
     ///
     /// Those of the place.
-    pub fn tree(&self, location: &Location) -> Result<Tree> {
+    pub fn tree(&self, location: &Location) -> Result<ImageTree> {
         self.wait(async { crate::tree(&self.session.open(location).await?).await })
     }
 

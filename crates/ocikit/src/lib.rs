@@ -62,12 +62,13 @@ pub use listing::MAX_LISTED_IMAGES;
 pub use location::Location;
 pub use present::Present;
 pub use session::{Annotated, Session, SessionOptions};
-pub use tree::{Relation, Tree, tree};
+pub use tree::{ImageTree, Relation, tree};
 
 pub use ocikit_image::{
-    AnnotateOn, AnnotateOptions, Artifact, ArtifactBuilder, ComposeOptions, Composed, Copied, CopyOptions, Error,
-    Event, Fault, Image, Index, IndexFormat, Kind, Layer, Name, Naming, Observer, OnDuplicate, PerTarget, Planned,
-    Problem, Put, Referrers, Report, Result, Root, Severity, Sink, Source, SourceExt, ValidateDepth, ValidateOptions,
+    AnnotateOn, AnnotateOptions, Artifact, ArtifactBuilder, ArtifactKind, ComposeOptions, Composed, Copied,
+    CopyOptions, Error, Event, Fault, Image, Index, IndexFormat, Layer, Name, Naming, Observer, OnDuplicate, PerTarget,
+    Planned, Problem, Put, Referrers, Report, Result, Root, Severity, Sink, Source, SourceExt, ValidateDepth,
+    ValidateOptions,
 };
 pub use ocikit_layout::{Collected, GcOptions, Removed, TarOptions};
 pub use ocikit_registry::{Client, ClientOptions};
