@@ -66,6 +66,11 @@ impl BlobFile {
         .await
     }
 
+    /// Returns a file whose digest was computed while it was written.
+    pub(crate) fn known(name: String, file: File, descriptor: Descriptor) -> BlobFile {
+        BlobFile { name, file: Arc::new(file), descriptor }
+    }
+
     /// Returns the file with a media type; that of a new one is `application/octet-stream`.
     #[must_use]
     pub fn with_media_type(self, media_type: impl Into<MediaType>) -> BlobFile {

@@ -60,11 +60,15 @@ mod source;
 mod tasks;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(unix)]
+mod unpack_image;
 mod validate;
 pub mod walk;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
-pub use artifact::{ArtifactBuilder, UNKNOWN_ARTIFACT};
+pub use artifact::{
+    ArtifactBuilder, ArtifactFile, PullOptions, Pulled, PulledFile, UNKNOWN_ARTIFACT, UNKNOWN_CONFIG, pull_files,
+};
 pub use blob_file::BlobFile;
 pub use body::Body;
 pub use compose::{
@@ -81,9 +85,11 @@ pub use kind::ArtifactKind;
 pub use layer::{DiffId, LayerTar};
 pub use memory::Memory;
 pub use merge::KeptTag;
-pub use new_layer::NewLayer;
+pub use new_layer::{LayerOptions, NewLayer};
 /// The contents of layers: their entries, their file trees, and the merged file system of a container.
 pub use ocikit_archive::layer as files;
+#[cfg(unix)]
+pub use ocikit_archive::unpack;
 pub use referrer_tag::ReferrerTag;
 pub use related::{Orphan, Referrers, orphans, tagged_referrers};
 pub use root::{Artifact, Image, Index, Layer, Root};

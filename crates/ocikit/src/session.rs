@@ -8,17 +8,21 @@ use ocikit_image::{
     Root, Sink, Source, SourceExt, annotate, orphans,
 };
 use ocikit_layout::{Compression, Dir, DockerList, OutputFile, Presence, Scratch, TarEdit, TarOptions, TarWriter};
+#[cfg(feature = "registry")]
 use ocikit_registry::Client;
-use ocikit_spec::{Descriptor, Digest, Document, Platform, Reference, Repository, Tag};
+use ocikit_spec::{Descriptor, Digest, Document, Platform, Reference};
+#[cfg(feature = "registry")]
+use ocikit_spec::{Repository, Tag};
 
 use crate::inspect::{Inspection, inspect};
 use crate::location::Location;
+use crate::remote::Remote;
 
 /// The shared state of many operations: the registry client with its connections, credentials and limits, and the
 /// options of copies.
 #[derive(Debug, Clone)]
 pub struct Session {
-    client: Client,
+    remote: Remote,
     options: SessionOptions,
 }
 
@@ -64,13 +68,21 @@ pub struct Annotated {
 
 impl Session {
     /// Creates a session that uses this registry client.
+    #[cfg(feature = "registry")]
     pub fn new(client: Client, options: SessionOptions) -> Session {
-        Session { client, options }
+        Session { remote: Remote { client }, options }
+    }
+
+    /// Creates a session for archives and layouts. It has a registry client with default options if the crate was built
+    /// with the feature `registry`; otherwise registries are [`Error::Unsupported`].
+    pub fn local(options: SessionOptions) -> Session {
+        Session { remote: Remote::default(), options }
     }
 
     /// Returns the registry client.
+    #[cfg(feature = "registry")]
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.remote.client
     }
 
     /// Returns the options.
@@ -81,7 +93,7 @@ impl Session {
     /// Returns the session with another selection of referrers.
     #[must_use]
     pub fn with_referrers(&self, referrers: Referrers) -> Session {
-        Session { client: self.client.clone(), options: SessionOptions { referrers, ..self.options.clone() } }
+        Session { remote: self.remote.clone(), options: SessionOptions { referrers, ..self.options.clone() } }
     }
 
     /// Opens the place of a location for reading.
@@ -97,7 +109,7 @@ impl Session {
             Location::Archive { path, .. } => ocikit_layout::open_archive(path, &self.scratch()).await,
             Location::DockerArchive { path, .. } => ocikit_layout::open_docker_archive(path, &self.scratch()).await,
             Location::Path { path, .. } => ocikit_layout::open(path, &self.scratch()).await,
-            Location::Registry(reference) => Ok(Arc::new(self.client.repository(reference.repository().clone())?)),
+            Location::Registry(reference) => Ok(self.remote.repository(reference)?),
             Location::Stdio => Err(Error::pipe(location)),
         }
     }
@@ -133,7 +145,7 @@ impl Session {
             Location::Path { path, .. } => Ok(Arc::new(self.shared(Dir::create(path).await?))),
             Location::Registry(reference) => {
                 self.expect_transfer();
-                Ok(Arc::new(self.client.repository(reference.repository().clone())?))
+                self.remote.repository(reference)
             }
             Location::Stdio => Err(unsupported(location, "a pipe cannot be opened, only streamed to")),
         }
@@ -241,8 +253,9 @@ impl Session {
     /// # Errors
     ///
     /// Those of the registry; [`Error::NotFound`] if the repository does not exist.
+    #[cfg(feature = "registry")]
     pub async fn tags(&self, repository: &Repository) -> Result<Vec<Tag>> {
-        self.client.repository(repository.clone())?.tags().await
+        self.remote.client.repository(repository.clone())?.tags().await
     }
 
     /// Returns what [`Session::copy_root`] would do.
@@ -286,7 +299,7 @@ impl Session {
     /// call it.
     pub fn expect_transfer(&self) {
         // The number of parallel requests of a copy: up to `2 * jobs` blobs, each with a query while its upload starts.
-        self.client.open_ahead(self.copy_options(Vec::new()).jobs.saturating_mul(4));
+        self.remote.open_ahead(self.copy_options(Vec::new()).jobs.saturating_mul(4));
     }
 
     /// Returns the copy options of the session.
@@ -391,13 +404,9 @@ impl Session {
             }
             None => {
                 let reference = location.reference().ok_or_else(|| unsupported(location, "it cannot be changed"))?;
-                let repository = self.client.repository(reference.repository().clone())?;
                 for orphan in orphans {
                     // Deleting the manifest also deletes its tag, and many registries cannot delete a tag alone.
-                    match repository.delete_manifest(&orphan.referrer.digest).await {
-                        Err(error) if !error.is_not_found() => return Err(error),
-                        _ => {}
-                    }
+                    self.remote.delete_manifest(reference, &orphan.referrer.digest).await?;
                 }
                 Ok(orphans.len())
             }

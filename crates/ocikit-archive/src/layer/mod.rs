@@ -38,6 +38,7 @@
 
 mod blob;
 mod budget;
+mod disk;
 mod entry;
 mod listing;
 mod lookup;
@@ -56,6 +57,9 @@ mod tests;
 
 pub use blob::{BlobWriter, Written};
 pub use budget::Budget;
+pub use disk::{FileOptions, ModifiedTime, Owner, TopDirectory};
+#[cfg(unix)]
+pub(crate) use budget::Reservation;
 pub use entry::{Entry, FileKind, Kind, Metadata, Time};
 pub use listing::Listing;
 pub use lookup::{Lookup, Step};
