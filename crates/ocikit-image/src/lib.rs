@@ -79,7 +79,7 @@ pub use copy::{
     plan_to_each,
 };
 pub use edit::{ImageEdit, IndexEdit};
-pub use error::{Error, Mismatch, NoAnswer, Result};
+pub use error::{Error, Mismatch, Result};
 pub use event::{Event, Observer};
 pub use kind::ArtifactKind;
 pub use layer::{DiffId, LayerTar};
@@ -90,6 +90,7 @@ pub use new_layer::{LayerOptions, NewLayer};
 pub use ocikit_archive::layer as files;
 #[cfg(unix)]
 pub use ocikit_archive::unpack;
+pub use ocikit_spec::NoAnswer;
 pub use referrer_tag::ReferrerTag;
 pub use related::{Orphan, Referrers, orphans, tagged_referrers};
 pub use root::{Artifact, Image, Index, Layer, Root};

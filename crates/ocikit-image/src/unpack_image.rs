@@ -41,9 +41,8 @@ impl Image {
         let layers: Vec<_> = self.layers().collect();
         let place = format!("image {} in {}", self.digest(), self.source);
         let (within, options, directory) = (budget.clone(), options.clone(), directory.to_owned());
-        let start = move || {
-            Unpacker::new(&directory, options, &within).map_err(|error| local("write to", &directory, error))
-        };
+        let start =
+            move || Unpacker::new(&directory, options, &within).map_err(|error| local("write to", &directory, error));
         let mut unpacker = blocking(start).await?;
         for layer in layers.iter().rev() {
             unpacker = apply(layer, &budget, unpacker, |unpacker, tar| unpacker.layer(tar)).await?;
@@ -86,9 +85,10 @@ pub(crate) async fn stage(target: &Path) -> Result<Staging> {
     let target = target.to_owned();
     blocking(move || {
         Staging::beside(&target).map_err(|error| match error {
-            ocikit_archive::Error::Io(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                Error::Exists { what: "files in it; name a new or an empty directory".to_owned(), place: target.display().to_string() }
-            }
+            ocikit_archive::Error::Io(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Error::Exists {
+                what: "files in it; name a new or an empty directory".to_owned(),
+                place: target.display().to_string(),
+            },
             error => local("create", &target, error),
         })
     })
