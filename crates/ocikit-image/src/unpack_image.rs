@@ -47,15 +47,12 @@ impl Image {
         for layer in layers.iter().rev() {
             unpacker = apply(layer, &budget, unpacker, |unpacker, tar| unpacker.layer(tar)).await?;
         }
-        let refused = {
-            let place = place.clone();
-            move |error| refused(place, error)
-        };
-        let incomplete = move || {
-            let incomplete = unpacker.incomplete().map_err(refused)?;
+        let of = place.clone();
+        let (mut unpacker, incomplete) = blocking(move || {
+            let incomplete = unpacker.incomplete().map_err(|error| refused(of, error))?;
             Ok((unpacker, incomplete))
-        };
-        let (mut unpacker, incomplete) = blocking(incomplete).await?;
+        })
+        .await?;
         for number in incomplete {
             let layer = &layers[layers.len() - 1 - number];
             unpacker = apply(layer, &budget, unpacker, move |unpacker, tar| unpacker.layer_again(number, tar)).await?;
@@ -117,7 +114,7 @@ pub(crate) fn local(verb: &'static str, path: &Path, error: ocikit_archive::Erro
 fn refused(place: String, error: ocikit_archive::Error) -> Error {
     match error {
         ocikit_archive::Error::File { verb, path, source } => {
-            Error::Failed { operation: verb, place: format!("`{path}` of the image"), source }
+            Error::Failed { operation: verb, place: format!("`{}` of the image", path.display()), source }
         }
         error => match error.limit() {
             Some(limit) => Error::Unsupported { place, what: limit.to_string() },
