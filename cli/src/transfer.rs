@@ -12,8 +12,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit::image::{ReferrerTag, copy_all, tagged_referrers};
 use ocikit::layout::{OutputFile, TarWriter};
 use ocikit::{
-    Copied, Digest, Error, Location, MediaType, Name, Naming, Platform, Present, Reference, Referrers, Repository, Root, Session,
-    SessionOptions, Sink, SourceExt, Tag,
+    Copied, Digest, Error, Location, MediaType, Name, Naming, Platform, Present, Reference, Referrers, Repository,
+    Root, Session, SessionOptions, Sink, SourceExt, Tag,
 };
 
 use crate::context::Context;
