@@ -73,7 +73,7 @@ async fn selected(root: Root, platform: Option<&Platform>) -> Result<Root> {
 }
 
 /// Returns the image of a root: the root itself, or the image of an index for a platform.
-async fn image(root: Root, platform: Option<&Platform>) -> Result<Image> {
+pub(crate) async fn image(root: Root, platform: Option<&Platform>) -> Result<Image> {
     match selected(root, platform).await? {
         Root::Image(image) => Ok(image),
         other => Err(Error::not_found(format!("image at {}", other.digest()), other.source()).into()),
