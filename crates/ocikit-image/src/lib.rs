@@ -96,10 +96,10 @@ pub use copy::{
 };
 pub use edit::{ImageEdit, IndexEdit};
 pub use edit_images::{ConfigChange, CopyKey, EditOptions, edit_images};
-pub use error::{Error, Mismatch, NoAnswer, Result};
+pub use error::{Error, Mismatch, Result};
 pub use event::{Event, Observer};
 pub use flatten::{FlattenOptions, flatten};
-pub use kind::Kind;
+pub use kind::ArtifactKind;
 pub use layer::{DiffId, LayerTar};
 pub use map_images::{Mapped, Selection, map_images};
 pub use memory::Memory;
@@ -111,6 +111,7 @@ pub use ocikit_archive::EncoderOptions;
 pub use ocikit_archive::layer as files;
 #[cfg(unix)]
 pub use ocikit_archive::unpack;
+pub use ocikit_spec::NoAnswer;
 pub use rebase::{BaseImage, RebaseConfig, RebaseOptions, base_of, rebase};
 pub use recompress::{RecompressOptions, recompress};
 pub use referrer_tag::ReferrerTag;

@@ -240,7 +240,9 @@ fn copies_and_tags() {
     };
     let tags = sorted(rows.oras(&format!("repo tags --plain-http {}", rows.at("app"))));
     let ours: Vec<_> = sorted(rows.ours(&["tags", &rows.at("app")]));
-    assert!(tags.iter().filter(|tag| !tag.starts_with("sha256-")).eq(ours.iter().filter(|tag| !tag.starts_with("sha256-"))));
+    assert!(
+        tags.iter().filter(|tag| !tag.starts_with("sha256-")).eq(ours.iter().filter(|tag| !tag.starts_with("sha256-")))
+    );
     let repositories = sorted(rows.oras(&format!("repo ls --plain-http {}", rows.host())));
     assert_eq!(repositories, sorted(rows.ours(&["repos", &rows.host()])));
 }
@@ -263,7 +265,10 @@ fn backups() {
     rows.oras(&format!("restore --plain-http --input {backup} {}", rows.at("oras:1,2")));
     for tag in ["1", "2"] {
         let digest = rows.digest(&format!("app:{tag}"));
-        assert_eq!((rows.digest(&format!("ours:{tag}")), rows.digest(&format!("oras:{tag}"))), (digest.clone(), digest));
+        assert_eq!(
+            (rows.digest(&format!("ours:{tag}")), rows.digest(&format!("oras:{tag}"))),
+            (digest.clone(), digest)
+        );
     }
 }
 

@@ -119,7 +119,10 @@ fn blobs() {
     let head = rows.regctl(&format!("blob head {repository} {layer}"));
     let size = json(&rows.ours(&["blob", "head", "--json", &blob]))["size"].to_string();
     assert!(head.contains(&format!("Content-Length: {size}")), "{head}");
-    assert_eq!(rows.regctl_with_input(&format!("blob put {repository}"), b"a"), rows.ours(&["blob", "put", "a.txt", &repository]));
+    assert_eq!(
+        rows.regctl_with_input(&format!("blob put {repository}"), b"a"),
+        rows.ours(&["blob", "put", "a.txt", &repository])
+    );
     let pushed = format!("{repository}@{}", rows.ours(&["blob", "put", "a.txt", &repository]));
     rows.ours(&["blob", "delete", &pushed]);
     let digest = pushed.split_once('@').unwrap().1;
@@ -175,7 +178,10 @@ fn images() {
     let theirs = json(&rows.regctl(&format!("image inspect --platform linux/arm64 {image}")));
     let config = json(&rows.ours(&["config", "--platform", "linux/arm64", &image]));
     assert_eq!((&theirs["architecture"], &theirs["rootfs"]), (&config["architecture"], &config["rootfs"]));
-    assert_eq!(rows.regctl(&format!("image manifest --format raw-body {image}")), rows.ours(&["manifest", "get", &image]));
+    assert_eq!(
+        rows.regctl(&format!("image manifest --format raw-body {image}")),
+        rows.ours(&["manifest", "get", &image])
+    );
     let digest = rows.digest("app:1");
     rows.regctl(&format!("image delete {}", rows.at(&format!("regctl@{digest}"))));
     rows.ours(&["delete", &rows.at(&format!("ours@{digest}"))]);

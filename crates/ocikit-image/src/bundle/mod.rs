@@ -111,7 +111,8 @@ fn write_files(
 ) -> Result<()> {
     let rootfs = directory.join(ROOTFS);
     let mut tree = OpenTree::open(&rootfs).map_err(|error| local("open", &rootfs, error))?;
-    let mut accounts = |path: &[u8]| tree.read_inside(path, MAX_ACCOUNTS_BYTES).map_err(|error| local("read", &rootfs, error));
+    let mut accounts =
+        |path: &[u8]| tree.read_inside(path, MAX_ACCOUNTS_BYTES).map_err(|error| local("read", &rootfs, error));
     let (passwd, group) = (accounts(b"/etc/passwd")?, accounts(b"/etc/group")?);
     let user = config.execution().user.as_deref().unwrap_or_default();
     let account = accounts::find(user, &passwd.unwrap_or_default(), &group.unwrap_or_default())
@@ -170,7 +171,8 @@ impl UnpackedDirectory {
                 serde_json::from_value(last.clone()).map_err(|error| Error::broken(path.display(), error))?;
             let owners = owners(&record["map_options"]).ok_or_else(|| broken("its map of owners is not valid"))?;
             let path = bundle.join(mtree_name(&descriptor.digest));
-            let snapshot = Snapshot::parse_mtree(&read(&path)?).map_err(|error| Error::broken(path.display(), error))?;
+            let snapshot =
+                Snapshot::parse_mtree(&read(&path)?).map_err(|error| Error::broken(path.display(), error))?;
             let state = Before::Recorded(snapshot);
             Ok(UnpackedDirectory { rootfs: bundle.join(ROOTFS), owners, state, descriptor: Some(descriptor) })
         })
@@ -185,7 +187,12 @@ impl UnpackedDirectory {
     pub async fn of_image(directory: &Path, image: &Image, owners: Owners) -> Result<UnpackedDirectory> {
         let files = image.files_with_digests().await?;
         let state = Before::OfImage(Snapshot::of_image(&files));
-        Ok(UnpackedDirectory { rootfs: directory.to_owned(), owners, state, descriptor: Some(image.descriptor.clone()) })
+        Ok(UnpackedDirectory {
+            rootfs: directory.to_owned(),
+            owners,
+            state,
+            descriptor: Some(image.descriptor.clone()),
+        })
     }
 
     /// Returns the manifest of the image that was unpacked.
@@ -224,7 +231,9 @@ impl UnpackedDirectory {
             for entry in &changes.entries {
                 match entry.kind {
                     Kind::File(FileKind::Regular { .. }) => layer.append(entry, tree.file(&entry.path)?)?,
-                    Kind::File(_) | Kind::HardLink { .. } | Kind::Whiteout(_) => layer.append(entry, std::io::empty())?,
+                    Kind::File(_) | Kind::HardLink { .. } | Kind::Whiteout(_) => {
+                        layer.append(entry, std::io::empty())?
+                    }
                 }
             }
             Ok(())
