@@ -6,7 +6,7 @@ use ocikit_image::{CopyOptions, Referrers, Root, Sink, copy_all};
 use ocikit_spec::Digest;
 use serde_json::Value;
 
-use crate::budget::Budget;
+use crate::budget::SignatureBudget;
 use crate::created::Created;
 use crate::error::{Error, Result, expect_digest};
 use crate::format::{Format, SignRequest, SigningKey};
@@ -166,7 +166,7 @@ async fn sign_all(root: &Root, depth: Depth, formats: &[Format], request: &SignR
 }
 
 /// Returns the subjects to sign. All must be understood: verification refuses signatures of anything else.
-async fn signable(root: &Root, depth: Depth, budget: &Budget) -> Result<Vec<Subject>> {
+async fn signable(root: &Root, depth: Depth, budget: &SignatureBudget) -> Result<Vec<Subject>> {
     let subjects = subjects(root, depth, budget).await?;
     for subject in &subjects {
         if let SubjectKind::NotUnderstood(why) = &subject.kind {

@@ -70,13 +70,13 @@ pub use present::Present;
 pub use session::{Session, SessionOptions};
 #[cfg(feature = "sign")]
 pub use signing::{Signed, Signing, Verification};
-pub use tree::{Relation, Tree, tree};
+pub use tree::{ImageTree, Relation, tree};
 
 pub use ocikit_image::{
-    AnnotateOn, AnnotateOptions, Artifact, ArtifactBuilder, ArtifactFile, BlobFile, Body, ComposeOptions, Composed,
-    Copied, CopyOptions, Error, Event, Fault, Image, Index, IndexFormat, Kind, Layer, Memory, Name, Naming, NewLayer,
-    Observer, OnDuplicate, PerTarget, Planned, Problem, PullOptions, Pulled, PulledFile, Put, Referrers, Report,
-    Result, Root, Selection, Severity, Sink, Source, SourceExt, ValidateDepth, ValidateOptions, map_images,
+    AnnotateOn, AnnotateOptions, Artifact, ArtifactBuilder, ArtifactFile, ArtifactKind, BlobFile, Body, ComposeOptions,
+    Composed, Copied, CopyOptions, Error, Event, Fault, Image, Index, IndexFormat, Layer, Memory, Name, Naming,
+    NewLayer, Observer, OnDuplicate, PerTarget, Planned, Problem, PullOptions, Pulled, PulledFile, Put, Referrers,
+    Report, Result, Root, Selection, Severity, Sink, Source, SourceExt, ValidateDepth, ValidateOptions, map_images,
     select_platforms,
 };
 pub use ocikit_layout::{Collected, Compression, GcOptions, Removed, TarOptions};
