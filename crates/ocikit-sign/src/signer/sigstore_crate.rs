@@ -1,8 +1,8 @@
 use std::fmt;
 
-use async_trait::async_trait;
 use ::sigstore::crypto::SigningScheme;
 use ::sigstore::crypto::signing_key::{SigStoreKeyPair, SigStoreSigner};
+use async_trait::async_trait;
 
 use super::Signer;
 use crate::error::{Error, Result};
@@ -82,7 +82,10 @@ impl Signer for SigstoreSigner {
 
     async fn sign(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>> {
         if scheme != self.scheme {
-            return Err(Error::Signer(format!("the key of the crate sigstore signs as {:?}, not as {scheme:?}", self.scheme)));
+            return Err(Error::Signer(format!(
+                "the key of the crate sigstore signs as {:?}, not as {scheme:?}",
+                self.scheme
+            )));
         }
         self.signer.sign(message).map_err(|error| Error::Signer(error.to_string()))
     }

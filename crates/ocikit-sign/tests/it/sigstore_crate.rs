@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use ocikit_image::{CopyOptions, Memory, Root, Sink, SourceExt, testing};
 use ocikit_sign::{
-    Format, KeyKind, Outcome, PrivateKey, SignOptions, Signer, SigstoreSigner, Trust, VerifyOptions, attach, sign, verify,
+    Format, KeyKind, Outcome, PrivateKey, SignOptions, Signer, SigstoreSigner, Trust, VerifyOptions, attach, sign,
+    verify,
 };
 use ocikit_spec::Document;
 use sigstore::crypto::signing_key::SigStoreKeyPair;
@@ -47,10 +48,9 @@ async fn signatures_of_that_crate_are_verified() {
 
 #[tokio::test]
 async fn that_crate_verifies_our_signatures() {
-    for (kind, scheme) in [
-        (KeyKind::P256, SigningScheme::ECDSA_P256_SHA256_ASN1),
-        (KeyKind::Ed25519, SigningScheme::ED25519),
-    ] {
+    for (kind, scheme) in
+        [(KeyKind::P256, SigningScheme::ECDSA_P256_SHA256_ASN1), (KeyKind::Ed25519, SigningScheme::ED25519)]
+    {
         let key = PrivateKey::generate(kind).unwrap();
         let root = image(&Arc::new(Memory::new())).await;
         let options = SignOptions::new(vec![Format::CosignLegacy], 0_u64);
