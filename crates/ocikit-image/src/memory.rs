@@ -184,6 +184,18 @@ impl Memory {
         Some(read.map(Body::from))
     }
 
+    /// Returns bytes that the source of a digest holds in memory.
+    fn held_part(&self, digest: &Digest) -> Option<Bytes> {
+        let position = self.position(digest)?;
+        let bytes = self.parts[position].held(digest)?;
+        if bytes.len() as u64 <= MAX_DOCUMENT_SIZE
+            && let Ok((_, document)) = Document::sniff(bytes.clone())
+        {
+            self.learn(&document, position);
+        }
+        Some(bytes)
+    }
+
     /// Returns the source of a subject: that which was added with it, or the base.
     fn place_of(&self, subject: &Digest) -> Option<&Arc<dyn Source>> {
         self.owner(subject).or(self.base.as_ref())
@@ -323,10 +335,10 @@ impl Source for Memory {
     /// would be asked for the documents of the other entries in vain. The images of a memory by itself are not new.
     fn held(&self, digest: &Digest) -> Option<Bytes> {
         let is_over_another = self.base.is_some() || !self.parts.is_empty();
-        self.own(digest).filter(|_| is_over_another).or_else(|| {
-            let mut added = self.owner(digest).into_iter().chain(&self.others);
-            added.find_map(|source| source.held(digest))
-        })
+        self.own(digest)
+            .filter(|_| is_over_another)
+            .or_else(|| self.held_part(digest))
+            .or_else(|| self.others.iter().find_map(|source| source.held(digest)))
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
