@@ -6,9 +6,9 @@ use clap::Command;
 
 /// The headings of `ocikit --help` with their commands. Every command is under one heading.
 const HEADINGS: [(&str, &[&str]); 9] = [
-    ("Copy", &["copy", "push", "pull", "sync", "unpack"]),
+    ("Copy", &["copy", "push", "pull", "sync", "export", "unpack"]),
     ("Inspect", &["inspect", "tags", "repos", "kind", "digest", "tree", "referrers", "ls", "cat", "diff", "validate"]),
-    ("Change", &["annotate", "index", "tag", "delete", "gc"]),
+    ("Change", &["annotate", "index", "repack", "tag", "delete", "gc"]),
     ("Artifacts", &["artifact", "attach"]),
     ("Trust", &["keygen", "sign", "verify", "attest", "signify"]),
     ("Build and publish", &["build"]),

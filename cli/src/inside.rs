@@ -65,6 +65,11 @@ impl ImageSelection {
 
 /// Returns the image of a root: the root itself, or the image of an index for a platform.
 pub(crate) async fn image(root: Root, platform: Option<&Platform>) -> Result<Image> {
+    Ok(image_of(root, platform).await?)
+}
+
+/// As [`image`], with the error of the library.
+pub(crate) async fn image_of(root: Root, platform: Option<&Platform>) -> ocikit::Result<Image> {
     let here = Platform::of_this_machine();
     let platform = platform.or_else(|| matches!(root, Root::Index(_)).then_some(&here));
     let root = match platform {
@@ -73,7 +78,7 @@ pub(crate) async fn image(root: Root, platform: Option<&Platform>) -> Result<Ima
     };
     match root {
         Root::Image(image) => Ok(image),
-        other => Err(Error::not_found(format!("image at {}", other.digest()), other.source()).into()),
+        other => Err(Error::not_found(format!("image at {}", other.digest()), other.source())),
     }
 }
 

@@ -13,6 +13,7 @@ mod copy;
 mod delete;
 mod diff;
 mod digest;
+mod export;
 mod gc;
 mod index;
 mod inspect;
@@ -26,6 +27,8 @@ pub(crate) mod probe;
 mod pull;
 mod push;
 mod referrers;
+#[cfg(unix)]
+mod repack;
 mod repos;
 mod serve;
 mod sign;
@@ -64,6 +67,7 @@ pub(crate) enum Command {
     Delete(delete::Delete),
     Diff(diff::Diff),
     Digest(digest::Digest),
+    Export(export::Export),
     Gc(gc::Gc),
     Index(index::Index),
     Inspect(inspect::Inspect),
@@ -77,6 +81,8 @@ pub(crate) enum Command {
     Pull(pull::Pull),
     Push(push::Push),
     Referrers(referrers::Referrers),
+    #[cfg(unix)]
+    Repack(repack::Repack),
     #[command(visible_alias = "catalog")]
     Repos(repos::Repos),
     Serve(serve::Serve),
@@ -117,6 +123,7 @@ impl Command {
             Command::Delete(command) => command.run(context).await,
             Command::Diff(command) => command.run(context).await,
             Command::Digest(command) => command.run(context).await,
+            Command::Export(command) => command.run(context).await,
             Command::Gc(command) => command.run(context).await,
             Command::Index(command) => command.run(context).await,
             Command::Inspect(command) => command.run(context).await,
@@ -130,6 +137,8 @@ impl Command {
             Command::Pull(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
             Command::Referrers(command) => command.run(context).await,
+            #[cfg(unix)]
+            Command::Repack(command) => command.run(context).await,
             Command::Repos(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
             Command::Sign(command) => command.run(context).await,

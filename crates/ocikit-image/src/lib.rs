@@ -45,6 +45,7 @@ mod copy;
 mod edit;
 mod error;
 mod event;
+mod export;
 mod flatten;
 mod graph;
 mod kind;

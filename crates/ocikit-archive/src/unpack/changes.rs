@@ -77,10 +77,11 @@ impl OpenTree {
             (FileKind::CharacterDevice { major: 0, minor: 0 }, FileKind::CharacterDevice { .. })
             | (FileKind::BlockDevice { major: 0, minor: 0 }, FileKind::BlockDevice { .. }) => true,
             // Without the privileges of root, devices are empty files.
-            (
-                FileKind::CharacterDevice { .. } | FileKind::BlockDevice { .. },
-                FileKind::Regular { size: 0 },
-            ) if *owners == Owners::Rootless => true,
+            (FileKind::CharacterDevice { .. } | FileKind::BlockDevice { .. }, FileKind::Regular { size: 0 })
+                if *owners == Owners::Rootless =>
+            {
+                true
+            }
             (old, new) => old == new,
         };
         let (before, after) = (&old.metadata, &new.metadata);
@@ -136,9 +137,8 @@ fn removed(before: &Snapshot, after: &Snapshot) -> Vec<Path> {
 
 /// Returns the whiteouts for removed files. A directory that has lost everything that it had is opaque instead.
 fn whiteouts(before: &Snapshot, after: &Snapshot, removed: &[Path]) -> Vec<Whiteout> {
-    let is_directory = |snapshot: &Snapshot, path: &Path| {
-        snapshot.get(path).is_some_and(|state| state.kind == FileKind::Directory)
-    };
+    let is_directory =
+        |snapshot: &Snapshot, path: &Path| snapshot.get(path).is_some_and(|state| state.kind == FileKind::Directory);
     let mut lost: BTreeMap<Path, Vec<&Path>> = BTreeMap::new();
     for path in removed {
         let Some(parent) = path.parent() else { continue };

@@ -46,8 +46,7 @@ const HOST_XATTRS: [&str; 2] = ["security.selinux", "security.apparmor"];
 /// The maximum size of an attribute in bytes, as in Linux.
 const MAX_XATTR_BYTES: usize = 64 << 10;
 
-const FILE: OFlags =
-    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
 /// An open directory tree whose files are read without following symlinks.
 #[derive(Debug)]
@@ -280,7 +279,8 @@ fn state(directory: &OwnedFd, name: &[u8], path: &Path) -> Result<State> {
             return Err(failed("read", path, what));
         }
     };
-    let modified = Time { seconds: stat.st_mtime as i64, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default() };
+    let modified =
+        Time { seconds: stat.st_mtime as i64, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default() };
     let metadata = Metadata {
         mode: stat.st_mode as u32 & 0o7777,
         uid: stat.st_uid.into(),
@@ -298,7 +298,8 @@ fn xattrs(directory: &OwnedFd, name: &[u8]) -> rustix::io::Result<BTreeMap<Box<s
     let path = [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name].concat();
     let mut list = vec![0; 256];
     let length = loop {
-        let listed = if name == b"." { flistxattr(directory, &mut list[..]) } else { llistxattr(&path[..], &mut list[..]) };
+        let listed =
+            if name == b"." { flistxattr(directory, &mut list[..]) } else { llistxattr(&path[..], &mut list[..]) };
         match listed {
             Ok(length) => break length,
             Err(Errno::RANGE) if list.len() < MAX_XATTR_BYTES => list.resize(MAX_XATTR_BYTES, 0),

@@ -36,7 +36,7 @@ pub struct UnpackedDirectory {
     rootfs: PathBuf,
     owners: Owners,
     state: Before,
-    descriptor: Option<Descriptor>,
+    descriptor: Descriptor,
 }
 
 #[derive(Debug)]
@@ -111,7 +111,8 @@ fn write_files(
 ) -> Result<()> {
     let rootfs = directory.join(ROOTFS);
     let mut tree = OpenTree::open(&rootfs).map_err(|error| local("open", &rootfs, error))?;
-    let mut accounts = |path: &[u8]| tree.read_inside(path, MAX_ACCOUNTS_BYTES).map_err(|error| local("read", &rootfs, error));
+    let mut accounts =
+        |path: &[u8]| tree.read_inside(path, MAX_ACCOUNTS_BYTES).map_err(|error| local("read", &rootfs, error));
     let (passwd, group) = (accounts(b"/etc/passwd")?, accounts(b"/etc/group")?);
     let user = config.execution().user.as_deref().unwrap_or_default();
     let account = accounts::find(user, &passwd.unwrap_or_default(), &group.unwrap_or_default())
@@ -170,9 +171,10 @@ impl UnpackedDirectory {
                 serde_json::from_value(last.clone()).map_err(|error| Error::broken(path.display(), error))?;
             let owners = owners(&record["map_options"]).ok_or_else(|| broken("its map of owners is not valid"))?;
             let path = bundle.join(mtree_name(&descriptor.digest));
-            let snapshot = Snapshot::parse_mtree(&read(&path)?).map_err(|error| Error::broken(path.display(), error))?;
+            let snapshot =
+                Snapshot::parse_mtree(&read(&path)?).map_err(|error| Error::broken(path.display(), error))?;
             let state = Before::Recorded(snapshot);
-            Ok(UnpackedDirectory { rootfs: bundle.join(ROOTFS), owners, state, descriptor: Some(descriptor) })
+            Ok(UnpackedDirectory { rootfs: bundle.join(ROOTFS), owners, state, descriptor })
         })
         .await
     }
@@ -185,12 +187,12 @@ impl UnpackedDirectory {
     pub async fn of_image(directory: &Path, image: &Image, owners: Owners) -> Result<UnpackedDirectory> {
         let files = image.files_with_digests().await?;
         let state = Before::OfImage(Snapshot::of_image(&files));
-        Ok(UnpackedDirectory { rootfs: directory.to_owned(), owners, state, descriptor: Some(image.descriptor.clone()) })
+        Ok(UnpackedDirectory { rootfs: directory.to_owned(), owners, state, descriptor: image.descriptor.clone() })
     }
 
     /// Returns the manifest of the image that was unpacked.
-    pub fn descriptor(&self) -> Option<&Descriptor> {
-        self.descriptor.as_ref()
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
     }
 
     /// Returns a layer with the changes since the directory was unpacked, and the numbers of added, modified and removed files; `None`
@@ -203,8 +205,7 @@ impl UnpackedDirectory {
     ///
     /// [`Error::Failed`] if a file cannot be read.
     pub async fn changes(self, options: impl Into<LayerOptions>) -> Result<Option<(NewLayer, [u64; 3])>> {
-        let rootfs = self.rootfs.clone();
-        let (tree, changes) = blocking(move || {
+        let (mut tree, changes) = blocking(move || {
             let failed = |error| local("compare", &self.rootfs, error);
             let mut tree = OpenTree::open(&self.rootfs).map_err(failed)?;
             let changes = match self.state {
@@ -219,17 +220,17 @@ impl UnpackedDirectory {
             return Ok(None);
         }
         let counts = changes.counts;
-        let mut tree = tree;
         let layer = NewLayer::write(options, move |layer| {
             for entry in &changes.entries {
                 match entry.kind {
                     Kind::File(FileKind::Regular { .. }) => layer.append(entry, tree.file(&entry.path)?)?,
-                    Kind::File(_) | Kind::HardLink { .. } | Kind::Whiteout(_) => layer.append(entry, std::io::empty())?,
+                    Kind::File(_) | Kind::HardLink { .. } | Kind::Whiteout(_) => {
+                        layer.append(entry, std::io::empty())?
+                    }
                 }
             }
             Ok(())
         });
-        let _ = rootfs;
         Ok(Some((layer.await?, counts)))
     }
 }

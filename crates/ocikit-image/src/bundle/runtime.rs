@@ -15,10 +15,8 @@ const CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SE
 /// Returns the configuration for a runtime, with the same defaults as that of umoci.
 pub(super) fn config(config: &Config, account: &Account, owners: &Owners) -> Value {
     let execution = config.execution();
-    let mut env = vec![
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-        "TERM=xterm".to_owned(),
-    ];
+    let mut env =
+        vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(), "TERM=xterm".to_owned()];
     for variable in &execution.env {
         let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
         match env.iter_mut().find(|known| name(known) == name(variable)) {
@@ -128,7 +126,12 @@ fn annotations(config: &Config) -> Map<String, Value> {
 
 fn linux(owners: &Owners) -> Value {
     let masked = [
-        "/proc/kcore", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware",
+        "/proc/kcore",
+        "/proc/latency_stats",
+        "/proc/timer_list",
+        "/proc/timer_stats",
+        "/proc/sched_debug",
+        "/sys/firmware",
         "/proc/scsi",
     ];
     let readonly = ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
