@@ -63,6 +63,15 @@ impl ImageSelection {
     }
 }
 
+/// Returns the root for a platform. Without one, returns the root itself, or of an index the image for this machine.
+async fn selected(root: Root, platform: Option<&Platform>) -> ocikit::Result<Root> {
+    match (platform, &root) {
+        (Some(platform), _) => root.for_platform(platform).await,
+        (None, Root::Index(_)) => root.for_platform(&Platform::of_this_machine()).await,
+        (None, Root::Image(_) | Root::Other(_)) => Ok(root),
+    }
+}
+
 /// Returns the image of a root: the root itself, or the image of an index for a platform.
 pub(crate) async fn image(root: Root, platform: Option<&Platform>) -> Result<Image> {
     Ok(image_of(root, platform).await?)
@@ -70,13 +79,7 @@ pub(crate) async fn image(root: Root, platform: Option<&Platform>) -> Result<Ima
 
 /// As [`image`], with the error of the library.
 pub(crate) async fn image_of(root: Root, platform: Option<&Platform>) -> ocikit::Result<Image> {
-    let here = Platform::of_this_machine();
-    let platform = platform.or_else(|| matches!(root, Root::Index(_)).then_some(&here));
-    let root = match platform {
-        Some(platform) => root.for_platform(platform).await?,
-        None => root,
-    };
-    match root {
+    match selected(root, platform).await? {
         Root::Image(image) => Ok(image),
         other => Err(Error::not_found(format!("image at {}", other.digest()), other.source())),
     }
@@ -85,11 +88,7 @@ pub(crate) async fn image_of(root: Root, platform: Option<&Platform>) -> ocikit:
 /// Returns the exact bytes of the config of an image. For an index, the image is that for `platform`, or for the platform of
 /// this machine.
 pub(crate) async fn config(root: Root, platform: Option<&Platform>) -> Result<Bytes> {
-    let root = match (platform, &root) {
-        (Some(platform), _) => root.for_platform(platform).await?,
-        (None, Root::Index(_)) => root.for_platform(&Platform::of_this_machine()).await?,
-        (None, _) => root,
-    };
+    let root = selected(root, platform).await?;
     let document = root.document();
     let config = match &document {
         Some(ocikit::spec::Document::Manifest(manifest)) => manifest.config(),

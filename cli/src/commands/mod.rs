@@ -1,6 +1,7 @@
 //! One file per command: its arguments (their doc comments are the help text), its `run` and its output.
 
 mod annotate;
+mod append;
 mod artifact;
 mod attach;
 mod attest;
@@ -9,11 +10,14 @@ mod build;
 mod cat;
 mod completion;
 mod config;
+mod convert;
 mod copy;
 mod delete;
 mod diff;
 mod digest;
+mod edit;
 mod export;
+mod flatten;
 mod gc;
 mod index;
 mod inspect;
@@ -23,9 +27,12 @@ pub(crate) mod login;
 mod logout;
 mod ls;
 mod manifest;
+mod normalize;
 pub(crate) mod probe;
 mod pull;
 mod push;
+mod rebase;
+mod recompress;
 mod referrers;
 #[cfg(unix)]
 mod repack;
@@ -54,6 +61,11 @@ use crate::program::Program;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Annotate(annotate::Annotate),
+    Recompress(recompress::Recompress),
+    Normalize(normalize::Normalize),
+    Flatten(flatten::Flatten),
+    Convert(convert::Convert),
+    Append(append::Append),
     Artifact(artifact::Artifact),
     Attach(attach::Attach),
     Attest(attest::Attest),
@@ -67,6 +79,7 @@ pub(crate) enum Command {
     Delete(delete::Delete),
     Diff(diff::Diff),
     Digest(digest::Digest),
+    Edit(edit::Edit),
     Export(export::Export),
     Gc(gc::Gc),
     Index(index::Index),
@@ -80,6 +93,7 @@ pub(crate) enum Command {
     Probe(probe::Probe),
     Pull(pull::Pull),
     Push(push::Push),
+    Rebase(rebase::Rebase),
     Referrers(referrers::Referrers),
     #[cfg(unix)]
     Repack(repack::Repack),
@@ -111,6 +125,11 @@ impl Command {
     pub(crate) async fn run(&self, context: &Context, program: &Program) -> Result {
         match self {
             Command::Annotate(command) => command.run(context).await,
+            Command::Recompress(command) => command.run(context).await,
+            Command::Normalize(command) => command.run(context).await,
+            Command::Flatten(command) => command.run(context).await,
+            Command::Convert(command) => command.run(context).await,
+            Command::Append(command) => command.run(context).await,
             Command::Artifact(command) => command.run(context).await,
             Command::Attach(command) => command.run(context).await,
             Command::Attest(command) => command.run(context).await,
@@ -123,6 +142,7 @@ impl Command {
             Command::Delete(command) => command.run(context).await,
             Command::Diff(command) => command.run(context).await,
             Command::Digest(command) => command.run(context).await,
+            Command::Edit(command) => command.run(context).await,
             Command::Export(command) => command.run(context).await,
             Command::Gc(command) => command.run(context).await,
             Command::Index(command) => command.run(context).await,
@@ -136,6 +156,7 @@ impl Command {
             Command::Probe(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
+            Command::Rebase(command) => command.run(context).await,
             Command::Referrers(command) => command.run(context).await,
             #[cfg(unix)]
             Command::Repack(command) => command.run(context).await,
