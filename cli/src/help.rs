@@ -6,7 +6,7 @@ use clap::Command;
 
 /// The headings of `ocikit --help` with their commands. Every command is under one heading.
 const HEADINGS: [(&str, &[&str]); 9] = [
-    ("Copy", &["copy", "push", "pull", "sync", "unpack"]),
+    ("Copy", &["copy", "push", "pull", "sync", "export", "unpack"]),
     ("Inspect", &["inspect", "tags", "repos", "kind", "digest", "tree", "referrers", "ls", "cat", "diff", "validate"]),
     (
         "Change",
@@ -19,6 +19,7 @@ const HEADINGS: [(&str, &[&str]); 9] = [
             "recompress",
             "normalize",
             "convert",
+            "repack",
             "index",
             "tag",
             "delete",

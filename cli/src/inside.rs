@@ -64,19 +64,24 @@ impl ImageSelection {
 }
 
 /// Returns the root for a platform. Without one, returns the root itself, or of an index the image for this machine.
-async fn selected(root: Root, platform: Option<&Platform>) -> Result<Root> {
+async fn selected(root: Root, platform: Option<&Platform>) -> ocikit::Result<Root> {
     match (platform, &root) {
-        (Some(platform), _) => Ok(root.for_platform(platform).await?),
-        (None, Root::Index(_)) => Ok(root.for_platform(&Platform::of_this_machine()).await?),
+        (Some(platform), _) => root.for_platform(platform).await,
+        (None, Root::Index(_)) => root.for_platform(&Platform::of_this_machine()).await,
         (None, Root::Image(_) | Root::Other(_)) => Ok(root),
     }
 }
 
 /// Returns the image of a root: the root itself, or the image of an index for a platform.
 pub(crate) async fn image(root: Root, platform: Option<&Platform>) -> Result<Image> {
+    Ok(image_of(root, platform).await?)
+}
+
+/// As [`image`], with the error of the library.
+pub(crate) async fn image_of(root: Root, platform: Option<&Platform>) -> ocikit::Result<Image> {
     match selected(root, platform).await? {
         Root::Image(image) => Ok(image),
-        other => Err(Error::not_found(format!("image at {}", other.digest()), other.source()).into()),
+        other => Err(Error::not_found(format!("image at {}", other.digest()), other.source())),
     }
 }
 

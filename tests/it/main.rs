@@ -45,6 +45,8 @@ mod stub_server;
 mod sync;
 mod tour;
 mod trust;
+#[cfg(unix)]
+mod unpack;
 mod untrusted_text;
 mod validate;
 mod verbose;

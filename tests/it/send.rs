@@ -51,6 +51,12 @@ checked! {
         open = image::BlobFile::open(any::<PathBuf>());
         of = image::BlobFile::of("-", any());
         files = any::<image::Image>().files();
+        export = any::<image::Image>().export(any::<Vec<u8>>());
+        unpack = any::<image::Image>().unpack(any(), &any());
+        unpack_bundle = any::<image::Image>().unpack_bundle(any(), &any());
+        open_bundle = image::UnpackedDirectory::open_bundle(any());
+        of_image = image::UnpackedDirectory::of_image(any(), &any(), any());
+        changes = any::<image::UnpackedDirectory>().changes(any::<image::LayerOptions>());
         read_file = any::<image::Image>().read_file(&any::<[u8; 1]>(), any::<Vec<u8>>());
         read_file = any::<image::Layer>().read_file(&any::<[u8; 1]>(), any::<Vec<u8>>());
         annotate = image::annotate(&any(), &any());

@@ -16,6 +16,7 @@ mod delete;
 mod diff;
 mod digest;
 mod edit;
+mod export;
 mod flatten;
 mod gc;
 mod index;
@@ -33,6 +34,8 @@ mod push;
 mod rebase;
 mod recompress;
 mod referrers;
+#[cfg(unix)]
+mod repack;
 mod repos;
 mod serve;
 mod sign;
@@ -77,6 +80,7 @@ pub(crate) enum Command {
     Diff(diff::Diff),
     Digest(digest::Digest),
     Edit(edit::Edit),
+    Export(export::Export),
     Gc(gc::Gc),
     Index(index::Index),
     Inspect(inspect::Inspect),
@@ -91,6 +95,8 @@ pub(crate) enum Command {
     Push(push::Push),
     Rebase(rebase::Rebase),
     Referrers(referrers::Referrers),
+    #[cfg(unix)]
+    Repack(repack::Repack),
     #[command(visible_alias = "catalog")]
     Repos(repos::Repos),
     Serve(serve::Serve),
@@ -137,6 +143,7 @@ impl Command {
             Command::Diff(command) => command.run(context).await,
             Command::Digest(command) => command.run(context).await,
             Command::Edit(command) => command.run(context).await,
+            Command::Export(command) => command.run(context).await,
             Command::Gc(command) => command.run(context).await,
             Command::Index(command) => command.run(context).await,
             Command::Inspect(command) => command.run(context).await,
@@ -151,6 +158,8 @@ impl Command {
             Command::Push(command) => command.run(context).await,
             Command::Rebase(command) => command.run(context).await,
             Command::Referrers(command) => command.run(context).await,
+            #[cfg(unix)]
+            Command::Repack(command) => command.run(context).await,
             Command::Repos(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,
             Command::Sign(command) => command.run(context).await,

@@ -47,6 +47,7 @@ mod edit;
 mod edit_images;
 mod error;
 mod event;
+mod export;
 mod flatten;
 mod graph;
 mod kind;

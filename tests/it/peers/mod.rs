@@ -20,6 +20,8 @@ mod rest;
 mod services;
 mod sign;
 mod suite;
+#[cfg(unix)]
+mod unpack;
 
 use ocikit_tests::{Daemon, Peers};
 

@@ -85,6 +85,11 @@ impl Snapshot {
                         (Some(_), name) if name.contains(&b'/') => return Err(invalid("a name has a slash")),
                         (Some(directory), name) => directory.join(name),
                     };
+                    let pairs: Vec<_> = pairs.collect();
+                    // go-mtree writes the comment of a directory whose name has a line break over two lines.
+                    if pairs.is_empty() {
+                        continue;
+                    }
                     let mut all = defaults.clone();
                     all.extend(pairs);
                     let state = parse_state(&all).ok_or_else(|| invalid("a keyword has an invalid value"))?;

@@ -36,7 +36,7 @@ pub struct UnpackedDirectory {
     rootfs: PathBuf,
     owners: Owners,
     state: Before,
-    descriptor: Option<Descriptor>,
+    descriptor: Descriptor,
 }
 
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl UnpackedDirectory {
             let snapshot =
                 Snapshot::parse_mtree(&read(&path)?).map_err(|error| Error::broken(path.display(), error))?;
             let state = Before::Recorded(snapshot);
-            Ok(UnpackedDirectory { rootfs: bundle.join(ROOTFS), owners, state, descriptor: Some(descriptor) })
+            Ok(UnpackedDirectory { rootfs: bundle.join(ROOTFS), owners, state, descriptor })
         })
         .await
     }
@@ -187,17 +187,12 @@ impl UnpackedDirectory {
     pub async fn of_image(directory: &Path, image: &Image, owners: Owners) -> Result<UnpackedDirectory> {
         let files = image.files_with_digests().await?;
         let state = Before::OfImage(Snapshot::of_image(&files));
-        Ok(UnpackedDirectory {
-            rootfs: directory.to_owned(),
-            owners,
-            state,
-            descriptor: Some(image.descriptor.clone()),
-        })
+        Ok(UnpackedDirectory { rootfs: directory.to_owned(), owners, state, descriptor: image.descriptor.clone() })
     }
 
     /// Returns the manifest of the image that was unpacked.
-    pub fn descriptor(&self) -> Option<&Descriptor> {
-        self.descriptor.as_ref()
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
     }
 
     /// Returns a layer with the changes since the directory was unpacked, and the numbers of added, modified and removed files; `None`
@@ -210,8 +205,7 @@ impl UnpackedDirectory {
     ///
     /// [`Error::Failed`] if a file cannot be read.
     pub async fn changes(self, options: impl Into<LayerOptions>) -> Result<Option<(NewLayer, [u64; 3])>> {
-        let rootfs = self.rootfs.clone();
-        let (tree, changes) = blocking(move || {
+        let (mut tree, changes) = blocking(move || {
             let failed = |error| local("compare", &self.rootfs, error);
             let mut tree = OpenTree::open(&self.rootfs).map_err(failed)?;
             let changes = match self.state {
@@ -226,7 +220,6 @@ impl UnpackedDirectory {
             return Ok(None);
         }
         let counts = changes.counts;
-        let mut tree = tree;
         let layer = NewLayer::write(options, move |layer| {
             for entry in &changes.entries {
                 match entry.kind {
@@ -238,7 +231,6 @@ impl UnpackedDirectory {
             }
             Ok(())
         });
-        let _ = rootfs;
         Ok(Some((layer.await?, counts)))
     }
 }

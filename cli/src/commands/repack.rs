@@ -1,0 +1,88 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use ocikit::files::Time;
+use ocikit::image::{Mapped, Selection, UnpackedDirectory, map_images};
+use ocikit::layout::Compression;
+use ocikit::spec::History;
+use ocikit::{Error, Image, Location, Platform, Root};
+
+use crate::change::ChangeArguments;
+use crate::commands::unpack::OwnerArguments;
+use crate::context::Context;
+use crate::failure::Result;
+use crate::inside;
+use crate::keys::now;
+
+const EXAMPLES: &str = "\
+Examples:
+  ocikit repack bundle oci:layout:1
+  ocikit repack bundle oci:layout:1 -o oci:layout:2
+  ocikit repack rootfs app.tar -o ghcr.io/acme/app:2";
+
+/// Add a layer with the changes of an unpacked image
+///
+/// Compares a bundle of `ocikit unpack --bundle`, or a directory of `ocikit unpack`, with the image that it was unpacked from. The
+/// changes become one layer with an entry in the history. Without changes, the image stays the same.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Repack {
+    /// Bundle or directory with the changed files
+    directory: PathBuf,
+    /// Image that it was unpacked from
+    location: Location,
+    /// Image of the location that a directory was unpacked from; default: that for the platform of this machine
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+    #[command(flatten)]
+    owners: OwnerArguments,
+    /// Comment for the entry in the history
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+    #[command(flatten)]
+    change: ChangeArguments,
+}
+
+impl Repack {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        let created = Time { seconds: now(context.epoch)?.as_second(), nanoseconds: 0 }.to_string();
+        let history = History {
+            created: Some(created),
+            created_by: Some("ocikit repack".to_owned()),
+            comment: self.comment.clone(),
+            ..History::default()
+        };
+        let bundle = match UnpackedDirectory::open_bundle(&self.directory).await {
+            Ok(bundle) => Some(bundle),
+            Err(Error::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let change = self.change.prepare(context, &self.location, &[])?;
+        change.run(false, async |root| self.repack(root, bundle, history).await).await
+    }
+
+    async fn repack(&self, root: Root, bundle: Option<UnpackedDirectory>, history: History) -> ocikit::Result<Mapped> {
+        let directory = match bundle {
+            Some(bundle) => bundle,
+            None => {
+                let image = inside::image_of(root.clone(), self.platform.as_ref()).await?;
+                UnpackedDirectory::of_image(&self.directory, &image, self.owners.owners()).await?
+            }
+        };
+        let base = directory.descriptor().clone();
+        let layer = directory.changes(Compression::Gzip).await?.map(|(layer, _)| layer.with_history(history));
+        let append = async |image: Image| match &layer {
+            Some(layer) if image.digest() == base.digest => image.edit().append_layer(layer.clone()).finish().await,
+            _ => Ok(image),
+        };
+        let is_there = match &root {
+            Root::Image(image) => image.digest() == base.digest,
+            Root::Index(index) => index.manifests().iter().any(|entry| entry.digest == base.digest),
+            Root::Other(_) => false,
+        };
+        if !is_there {
+            return Err(Error::not_found(format!("image {}, which was unpacked", base.digest), root.source()));
+        }
+        map_images(&root, &Selection::all(), append).await
+    }
+}

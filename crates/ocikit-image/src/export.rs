@@ -1,0 +1,129 @@
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ocikit_archive::Compression;
+use ocikit_archive::layer::{Budget, Entry, Kind, Path, Reader, Writer};
+
+use crate::bridge::blocking;
+use crate::error::{Error, Result};
+use crate::layer::DiffId;
+use crate::root::Image;
+
+impl Image {
+    /// Writes the file system that a container of this image sees as an uncompressed tar, and returns the writer.
+    ///
+    /// Layers are read twice: for the list of files, and for their contents. Directories come first, then files in the order of
+    /// their layers. All names of a file but the first are hard links. Memory does not depend on the size of files.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # use std::sync::Arc;
+    /// # use ocikit_image::{Memory, Root, testing};
+    /// # let memory = Arc::new(Memory::new());
+    /// # let tar = testing::Tar::new().file("etc/motd", b"hello").finish();
+    /// # let image = testing::image_of(&memory, &"linux/amd64".parse()?, ocikit_archive::Compression::Gzip, &[tar]);
+    /// # let Root::Image(image) = Root::at(memory, image).await? else { unreachable!() };
+    /// let tar = image.export(Vec::new()).await?;
+    /// assert_eq!(&tar[..3], b"./\0");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Image::files`], and [`Error::Failed`] if writing fails.
+    pub async fn export<W: Write + Send + 'static>(&self, writer: W) -> Result<W> {
+        let files = Arc::new(self.files().await?);
+        let mut wanted: Vec<BTreeMap<u64, Vec<Path>>> = self.layers().map(|_| BTreeMap::new()).collect();
+        for (path, located) in files.iter().filter(|(_, located)| !located.file.is_directory()) {
+            if let Some(entry) = located.file.entry {
+                wanted[located.layer].entry(entry).or_default().push(path.clone());
+            }
+        }
+        let place = format!("image {} in {}", self.digest(), self.source);
+        let broken = place.clone();
+        let failed = move |error: ocikit_archive::Error| match error {
+            ocikit_archive::Error::Io(error) => Error::failed("write", "the tar", error),
+            error => Error::broken(&broken, error),
+        };
+        let begin = failed.clone();
+        let unwritable = Arc::new(AtomicBool::new(false));
+        let flag = unwritable.clone();
+        let mut tar = blocking(move || {
+            let mut tar = Writer::new(&Compression::None.into(), Watched { writer, failed: flag }).map_err(&begin)?;
+            for (path, located) in files.iter().filter(|(_, located)| located.file.is_directory()) {
+                let kind = Kind::File(located.file.kind.clone());
+                let entry = Entry { path: path.clone(), kind, metadata: located.file.metadata.clone() };
+                tar.append(&entry, io::empty()).map_err(&begin)?;
+            }
+            Ok(tar)
+        })
+        .await?;
+        // An image may list the same layer several times.
+        let budget = Budget::new();
+        for (layer, mut names) in self.layers().zip(wanted) {
+            if names.is_empty() {
+                continue;
+            }
+            let (within, unwritable) = (budget.clone(), unwritable.clone());
+            let work = move |layer: &mut crate::LayerTar<'_>| {
+                let mut reader = Reader::within(&within, layer);
+                let mut number = 0;
+                while let (false, Some(entry)) = (names.is_empty(), reader.next_entry()?) {
+                    if let Some(names) = names.remove(&number)
+                        && let Err(error) = append(&mut tar, entry, names, &mut reader)
+                    {
+                        // A failure of the writer is no damage of the layer.
+                        return if unwritable.load(Ordering::Relaxed) { Ok(Err(error)) } else { Err(error) };
+                    }
+                    number += 1;
+                }
+                Ok(Ok(tar))
+            };
+            let (outcome, _) = layer.decode_within(&budget, DiffId::Skip, work).await?;
+            tar = outcome.map_err(&failed)?;
+        }
+        blocking(move || {
+            let (Watched { mut writer, .. }, _) = tar.finish().map_err(&failed)?;
+            writer.flush().map_err(|error| Error::failed("write", "the tar", error))?;
+            Ok(writer)
+        })
+        .await
+    }
+}
+
+/// Appends a file with all its names.
+fn append<W: Write>(
+    tar: &mut Writer<W>,
+    entry: Entry,
+    names: Vec<Path>,
+    contents: &mut impl io::Read,
+) -> ocikit_archive::Result<()> {
+    let mut names = names.into_iter();
+    let Some(first) = names.next() else { return Ok(()) };
+    let entry = Entry { path: first.clone(), ..entry };
+    tar.append(&entry, contents)?;
+    names.try_for_each(|path| {
+        let kind = Kind::HardLink { target: first.clone() };
+        tar.append(&Entry { path, kind, metadata: entry.metadata.clone() }, io::empty())
+    })
+}
+
+/// A writer that remembers whether it failed.
+struct Watched<W> {
+    writer: W,
+    failed: Arc<AtomicBool>,
+}
+
+impl<W: Write> Write for Watched<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes).inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush().inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
+    }
+}
