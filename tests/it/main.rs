@@ -19,6 +19,7 @@ mod house;
 mod index;
 mod inspect;
 mod keyless;
+mod layers;
 mod layouts;
 mod locations;
 mod modules;

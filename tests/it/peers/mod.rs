@@ -6,6 +6,7 @@ mod envelopes;
 mod files;
 mod inputs;
 mod keyless;
+mod layers;
 mod layouts;
 mod notation;
 mod old_log;
