@@ -15,6 +15,7 @@ mod copy;
 mod delete;
 mod diff;
 mod digest;
+mod edit;
 mod flatten;
 mod gc;
 mod index;
@@ -29,6 +30,7 @@ mod normalize;
 pub(crate) mod probe;
 mod pull;
 mod push;
+mod rebase;
 mod recompress;
 mod referrers;
 mod repos;
@@ -74,6 +76,7 @@ pub(crate) enum Command {
     Delete(delete::Delete),
     Diff(diff::Diff),
     Digest(digest::Digest),
+    Edit(edit::Edit),
     Gc(gc::Gc),
     Index(index::Index),
     Inspect(inspect::Inspect),
@@ -86,6 +89,7 @@ pub(crate) enum Command {
     Probe(probe::Probe),
     Pull(pull::Pull),
     Push(push::Push),
+    Rebase(rebase::Rebase),
     Referrers(referrers::Referrers),
     #[command(visible_alias = "catalog")]
     Repos(repos::Repos),
@@ -132,6 +136,7 @@ impl Command {
             Command::Delete(command) => command.run(context).await,
             Command::Diff(command) => command.run(context).await,
             Command::Digest(command) => command.run(context).await,
+            Command::Edit(command) => command.run(context).await,
             Command::Gc(command) => command.run(context).await,
             Command::Index(command) => command.run(context).await,
             Command::Inspect(command) => command.run(context).await,
@@ -144,6 +149,7 @@ impl Command {
             Command::Probe(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
+            Command::Rebase(command) => command.run(context).await,
             Command::Referrers(command) => command.run(context).await,
             Command::Repos(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,

@@ -37,12 +37,14 @@ mod artifact;
 mod blob_file;
 mod body;
 pub mod bridge;
-mod combined;
+#[cfg(unix)]
+mod bundle;
 mod compose;
 mod contents;
 mod convert;
 mod copy;
 mod edit;
+mod edit_images;
 mod error;
 mod event;
 mod flatten;
@@ -58,6 +60,7 @@ mod new_layer;
 mod normalize;
 pub mod platform;
 pub mod process;
+mod rebase;
 mod recompress;
 mod referrer_tag;
 mod related;
@@ -81,6 +84,8 @@ pub use artifact::{
 };
 pub use blob_file::BlobFile;
 pub use body::Body;
+#[cfg(unix)]
+pub use bundle::UnpackedDirectory;
 pub use compose::{
     ComposeOptions, Composed, IndexFormat, Member, OnDuplicate, add_to_index, create_index, remove_from_index,
 };
@@ -90,10 +95,11 @@ pub use copy::{
     plan_to_each,
 };
 pub use edit::{ImageEdit, IndexEdit};
-pub use error::{Error, Mismatch, NoAnswer, Result};
+pub use edit_images::{ConfigChange, CopyKey, EditOptions, edit_images};
+pub use error::{Error, Mismatch, Result};
 pub use event::{Event, Observer};
 pub use flatten::{FlattenOptions, flatten};
-pub use kind::Kind;
+pub use kind::ArtifactKind;
 pub use layer::{DiffId, LayerTar};
 pub use map_images::{Mapped, Selection, map_images};
 pub use memory::Memory;
@@ -105,6 +111,8 @@ pub use ocikit_archive::EncoderOptions;
 pub use ocikit_archive::layer as files;
 #[cfg(unix)]
 pub use ocikit_archive::unpack;
+pub use ocikit_spec::NoAnswer;
+pub use rebase::{BaseImage, RebaseConfig, RebaseOptions, base_of, rebase};
 pub use recompress::{RecompressOptions, recompress};
 pub use referrer_tag::ReferrerTag;
 pub use related::{Orphan, Referrers, orphans, tagged_referrers};

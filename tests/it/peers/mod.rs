@@ -1,15 +1,21 @@
 //! Tests with programs of other projects: each reads what the other writes.
 
+mod artifacts;
 mod build;
 mod edit;
 mod envelopes;
 mod files;
+mod from_crane;
+mod from_oras;
+mod from_regctl;
+mod index;
 mod inputs;
 mod keyless;
 mod layers;
 mod layouts;
 mod notation;
 mod old_log;
+mod pages;
 mod registries;
 mod rest;
 mod services;
