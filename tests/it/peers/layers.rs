@@ -36,7 +36,10 @@ fn other_tools_accept_every_result() {
         bench.ok(&[&[*command, "a.tar"], rest].concat());
         let reference = format!("{host}/app{number}:1");
         bench.ok(&["push", "a.tar", &reference]);
-        peers.ok(&format!("crane validate --remote {reference}"));
+        // The configs of attestation manifests have no platform, which crane rejects in an unchanged index too.
+        // crane pushes and pulls zstd layers, but does not read them.
+        let fast = if change.contains(&"zstd") { "--fast" } else { "" };
+        peers.ok(&format!("crane --platform linux/amd64 validate {fast} --remote {reference}"));
         let raw = peers.ok(&format!("crane manifest {reference}"));
         assert_eq!(raw.trim(), bench.ok(&["manifest", "get", &reference]).trim(), "{change:?}");
         let layout = peers.path(&format!("layout-{number}")).display().to_string();
