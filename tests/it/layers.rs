@@ -64,6 +64,19 @@ fn the_same_files_give_the_same_digest_everywhere() {
 }
 
 #[test]
+fn a_removed_layer_gives_the_image_before_it() {
+    let bench = with_image();
+    fs::write(bench.path("x"), "x").unwrap();
+    let before = bench.ok(&["digest", "a.tar"]);
+    let count = layers(&bench, "a.tar").len();
+    bench.ok(&["append", "a.tar", "x"]);
+    assert_eq!(layers(&bench, "a.tar").len(), count + 1);
+    assert_eq!(bench.ok(&["append", "a.tar", "--remove-layer", &(count + 1).to_string()]), before);
+    let missing = bench.ocikit(&["append", "a.tar", "--remove-layer", "9"]);
+    assert_ne!(missing.code, 0, "{missing}");
+}
+
+#[test]
 fn a_tar_from_standard_input_is_added_byte_for_byte() {
     let bench = with_image();
     let tar = fs::read(testdata("buildkit-multi/image.tar")).unwrap();

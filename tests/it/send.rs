@@ -91,6 +91,7 @@ checked! {
         normalize = image::normalize(&any(), &any());
         convert = image::convert(&any(), &any());
         append_layers = image::append_layers(&any(), &any(), &any::<[image::NewLayer; 1]>());
+        change_layers = image::change_layers(&any(), &any(), &any::<[usize; 1]>(), &any::<[image::NewLayer; 1]>());
         of_tree = image::NewLayer::of_tree(any::<PathBuf>(), any::<image::files::Owner>(), any::<image::LayerOptions>());
         of_file = image::NewLayer::of_file(any::<PathBuf>(), any::<image::files::Owner>(), any::<image::LayerOptions>());
         of_tar = image::NewLayer::of_tar(any::<Empty>(), any::<image::LayerOptions>());
