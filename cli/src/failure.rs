@@ -195,6 +195,18 @@ fn hint(error: &Error) -> Option<String> {
         Error::Unsupported { place, what } if what.starts_with("a docker archive, ") => {
             format!("`ocikit copy {} oci.tar` converts it", quoted(place))
         }
+        Error::Unsupported { what, .. } if what.ends_with("which has no zstd layers") => {
+            "convert it first with `ocikit convert --to oci`".to_owned()
+        }
+        Error::Unsupported { what, .. } if what.ends_with("zstd layers, which Docker's format cannot hold") => {
+            "recompress it first with `ocikit recompress --compression gzip`".to_owned()
+        }
+        Error::Unsupported { what, .. } if what.ends_with("which Docker's format cannot hold") => {
+            "add --drop-unsupported to leave out attestations and subjects".to_owned()
+        }
+        Error::Unsupported { what, .. } if what.ends_with("and no other time was given") => {
+            "give --time, or set SOURCE_DATE_EPOCH".to_owned()
+        }
         Error::Pipe { .. } => "save it to a file first, and name the file".to_owned(),
         Error::Exists { .. } => {
             "leave out --no-clobber to add signatures and attestations to the tag; delete the tag first to replace an SBOM"

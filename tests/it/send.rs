@@ -87,6 +87,17 @@ checked! {
         length_within = any::<image::Layer>().length_within(&any());
         tree = any::<image::Layer>().tree();
         tree_within = any::<image::Layer>().tree_within(&any());
+        compression = any::<image::Layer>().compression();
+        recompress = any::<image::Layer>().recompress(&any(), any::<image::LayerOptions>());
+        rewrite = any::<image::Layer>().rewrite(&any(), any::<image::LayerOptions>(), |_, _| Ok(()));
+        merged_layer = any::<image::Image>().merged_layer(any::<image::LayerOptions>());
+        write_merged = any::<image::Image>().write_merged(&any(), any::<image::files::Writer<fs::File>>());
+        recompress = image::recompress(&any(), &any());
+        flatten = image::flatten(&any(), &any());
+        normalize = image::normalize(&any(), &any());
+        convert = image::convert(&any(), &any());
+        append_layers = image::append_layers(&any(), &any(), &any::<[image::NewLayer; 1]>());
+        change_layers = image::change_layers(&any(), &any(), &any::<[usize; 1]>(), &any::<[image::NewLayer; 1]>());
         of_tree = image::NewLayer::of_tree(any::<PathBuf>(), any::<image::files::Owner>(), any::<image::LayerOptions>());
         of_file = image::NewLayer::of_file(any::<PathBuf>(), any::<image::files::Owner>(), any::<image::LayerOptions>());
         of_tar = image::NewLayer::of_tar(any::<Empty>(), any::<image::LayerOptions>());
