@@ -124,8 +124,9 @@ fn attach_and_discover() {
     rows.oras(&format!(
         "attach --plain-http {subject} a.txt --artifact-type a/d --platform linux/arm64 --annotation {CREATED}"
     ));
+    // oras also writes the platform into the subject, so the digests differ.
     let of_platform = json(&rows.ours(&["referrers", "--json", "--platform", "linux/arm64", &subject]));
-    assert_eq!(of_platform["referrers"].as_array().unwrap().len(), 1);
+    assert_eq!(of_platform["referrers"].as_array().unwrap().len(), 2);
     let tree = rows.oras(&format!("discover --plain-http --format tree {subject}"));
     assert!(tree.contains("a/b") && rows.ours(&["tree", &subject]).contains(&theirs[0]), "{tree}");
 }
@@ -240,7 +241,9 @@ fn copies_and_tags() {
     };
     let tags = sorted(rows.oras(&format!("repo tags --plain-http {}", rows.at("app"))));
     let ours: Vec<_> = sorted(rows.ours(&["tags", &rows.at("app")]));
-    assert!(tags.iter().filter(|tag| !tag.starts_with("sha256-")).eq(ours.iter().filter(|tag| !tag.starts_with("sha256-"))));
+    assert!(
+        tags.iter().filter(|tag| !tag.starts_with("sha256-")).eq(ours.iter().filter(|tag| !tag.starts_with("sha256-")))
+    );
     let repositories = sorted(rows.oras(&format!("repo ls --plain-http {}", rows.host())));
     assert_eq!(repositories, sorted(rows.ours(&["repos", &rows.host()])));
 }
@@ -263,7 +266,10 @@ fn backups() {
     rows.oras(&format!("restore --plain-http --input {backup} {}", rows.at("oras:1,2")));
     for tag in ["1", "2"] {
         let digest = rows.digest(&format!("app:{tag}"));
-        assert_eq!((rows.digest(&format!("ours:{tag}")), rows.digest(&format!("oras:{tag}"))), (digest.clone(), digest));
+        assert_eq!(
+            (rows.digest(&format!("ours:{tag}")), rows.digest(&format!("oras:{tag}"))),
+            (digest.clone(), digest)
+        );
     }
 }
 

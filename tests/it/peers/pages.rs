@@ -14,7 +14,10 @@ pub(super) fn has_every_subcommand(peers: &Peers, program: &str, page: &str) {
         let below = subcommands(&peers.ok(&format!("{command} --help")));
         if below.is_empty() {
             found += 1;
-            assert!(text.contains(&format!("`{command} ")) || text.contains(&format!("`{command}`")), "{page}: {command}");
+            assert!(
+                text.contains(&format!("`{command} ")) || text.contains(&format!("`{command}`")),
+                "{page}: {command}"
+            );
         }
         pending.extend(below.iter().map(|name| format!("{command} {name}")));
     }
