@@ -5,6 +5,7 @@ mod build;
 mod edit;
 mod envelopes;
 mod files;
+mod from_crane;
 mod from_oras;
 mod from_regctl;
 mod index;
