@@ -198,6 +198,60 @@ fn images() {
 }
 
 #[test]
+fn settings_of_a_container() {
+    let Some(rows) = Rows::new() else { return };
+    let image = rows.at("app:1");
+    let flags = "--label team=web --env MODE=prod --config-entrypoint [\"/run\"] --config-cmd [\"-v\"] --expose-add 9000/tcp \
+                 --volume-add /cache";
+    rows.regctl(&format!("image mod {image} --create {} {flags}", rows.at("app:regctl")));
+    rows.ours(&[
+        "edit",
+        "-q",
+        "-o",
+        &rows.at("app:ours"),
+        "--label",
+        "team=web",
+        "--env",
+        "MODE=prod",
+        "--entrypoint",
+        "/run",
+        "--cmd",
+        "-v",
+        "--port",
+        "9000/tcp",
+        "--volume",
+        "/cache",
+        &image,
+    ]);
+    let settings = |name: &str| {
+        let config = json(&rows.ours(&["config", "--platform", "linux/arm64", &rows.at(name)]))["config"].clone();
+        ["Labels", "Env", "Entrypoint", "Cmd", "ExposedPorts", "Volumes"].map(|key| config[key].clone())
+    };
+    assert_eq!(settings("app:ours"), settings("app:regctl"));
+}
+
+#[test]
+fn a_base_image_that_moved() {
+    let Some(rows) = Rows::new() else { return };
+    let (base, digest) = (rows.at("app:1"), rows.digest("app:1"));
+    let (name, at) = (
+        format!("org.opencontainers.image.base.name={base}"),
+        format!("org.opencontainers.image.base.digest={digest}"),
+    );
+    let built = rows.at("built:1");
+    rows.ours(&["annotate", "-q", "-o", &built, &base, &name, &at]);
+    let check = |code: i32| {
+        assert_eq!(rows.bench.ocikit(&["inspect", "--check-base", &built]).code, code);
+        let theirs =
+            rows.peers.run(&format!("regctl image check-base --base {base} --digest {digest} --no-config {built}"));
+        assert_eq!(theirs.code == 0, code == 0, "{theirs}");
+    };
+    check(0);
+    rows.ours(&["annotate", "-q", &base, "new=1"]);
+    check(5);
+}
+
+#[test]
 fn indexes() {
     let Some(rows) = Rows::new() else { return };
     let image = rows.at("app:1");
