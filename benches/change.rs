@@ -64,7 +64,7 @@ fn main() {
         |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (rounds, mib) = (number("OCIKIT_BENCH_ROUNDS", 5), number("OCIKIT_BENCH_MIB", 64));
     let directory = tempfile::Builder::new().prefix("ocikit-bench-").tempdir().expect("a temporary directory");
-    layout(&directory.path().join("layout"), 8, mib << 17);
+    layout(&directory.path().join("layout"), 8, (mib as usize) << 17);
     let registry = Registry::start(&program, directory.path());
     let run = |words: &[String]| {
         let mut command = Command::new(&words[0]);

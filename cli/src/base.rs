@@ -50,8 +50,8 @@ pub(crate) async fn check_base(context: &Context, location: &Location, platform:
     context.output.result(&checked, || {
         let mut lines = Lines::default();
         match checked.moved {
-            true => lines.push(&format!("{}: was {digest}, is {}", checked.base, checked.current)),
-            false => lines.push(&format!("{}: unchanged, {digest}", checked.base)),
+            true => lines.push(format!("{}: was {digest}, is {}", checked.base, checked.current)),
+            false => lines.push(format!("{}: unchanged, {digest}", checked.base)),
         }
         lines
     })?;

@@ -88,7 +88,7 @@ impl Append {
             }
             _ => {
                 let parts = self.sources.iter().map(|source| self.part(context, source)).collect::<Result<Vec<_>>>()?;
-                let hidden: Vec<_> = self.delete.iter().map(|path| inside(path)).collect();
+                let hidden: Vec<_> = self.delete.iter().map(inside).collect();
                 NewLayer::write(options, move |layer| {
                     hidden.iter().try_for_each(|path| layer.hide(path))?;
                     for (source, kind, options) in &parts {

@@ -232,7 +232,7 @@ impl UnpackedDirectory {
                 match entry.kind {
                     Kind::File(FileKind::Regular { .. }) => layer.append(entry, tree.file(&entry.path)?)?,
                     Kind::File(_) | Kind::HardLink { .. } | Kind::Whiteout(_) => {
-                        layer.append(entry, std::io::empty())?
+                        layer.append(entry, std::io::empty())?;
                     }
                 }
             }
