@@ -23,6 +23,7 @@ mod inside;
 mod interrupt;
 mod key_value;
 mod keys;
+mod layers;
 mod notation;
 mod output;
 mod policy;

@@ -210,6 +210,12 @@ checked! {
         sink = any::<ocikit::Session>().sink(&any());
         copy = any::<ocikit::Session>().copy(&any(), &any());
         fit = any::<ocikit::Session>().fit(&any(), &any());
+        open_to_sign = any::<ocikit::Session>().open_to_sign(&any());
+        store = any::<ocikit::Signing>().store(any());
+        sign = any::<ocikit::Session>().sign(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
+        attest = any::<ocikit::Session>().attest(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
+        promote = any::<ocikit::Session>().promote(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
+        verify = any::<ocikit::Session>().verify(&any(), &any());
         copy_root = any::<ocikit::Session>().copy_root(&any(), &any());
         copy_root_from = any::<ocikit::Session>().copy_root_from(&any(), &any(), &any());
         push = any::<ocikit::Session>().push(&any(), &any::<[Reference; 1]>());

@@ -1,6 +1,7 @@
 //! One file per command: its arguments (their doc comments are the help text), its `run` and its output.
 
 mod annotate;
+mod append;
 mod artifact;
 mod attach;
 mod attest;
@@ -9,11 +10,13 @@ mod build;
 mod cat;
 mod completion;
 mod config;
+mod convert;
 mod copy;
 mod delete;
 mod diff;
 mod digest;
 mod edit;
+mod flatten;
 mod gc;
 mod index;
 mod inspect;
@@ -23,10 +26,12 @@ pub(crate) mod login;
 mod logout;
 mod ls;
 mod manifest;
+mod normalize;
 pub(crate) mod probe;
 mod pull;
 mod push;
 mod rebase;
+mod recompress;
 mod referrers;
 mod repos;
 mod serve;
@@ -53,6 +58,11 @@ use crate::program::Program;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Annotate(annotate::Annotate),
+    Recompress(recompress::Recompress),
+    Normalize(normalize::Normalize),
+    Flatten(flatten::Flatten),
+    Convert(convert::Convert),
+    Append(append::Append),
     Artifact(artifact::Artifact),
     Attach(attach::Attach),
     Attest(attest::Attest),
@@ -109,6 +119,11 @@ impl Command {
     pub(crate) async fn run(&self, context: &Context, program: &Program) -> Result {
         match self {
             Command::Annotate(command) => command.run(context).await,
+            Command::Recompress(command) => command.run(context).await,
+            Command::Normalize(command) => command.run(context).await,
+            Command::Flatten(command) => command.run(context).await,
+            Command::Convert(command) => command.run(context).await,
+            Command::Append(command) => command.run(context).await,
             Command::Artifact(command) => command.run(context).await,
             Command::Attach(command) => command.run(context).await,
             Command::Attest(command) => command.run(context).await,

@@ -55,8 +55,7 @@ impl Session {
     ///
     /// ```no_run
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-    /// # use ocikit::{Client, ClientOptions, Session, SessionOptions};
-    /// # let session = Session::new(Client::new(ClientOptions::default()), SessionOptions::default());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
     /// use ocikit::image::{Image, Selection, map_images};
     ///
     /// let label = async |image: Image| image.edit().config(|c| c.label("team", "web")).finish().await;
