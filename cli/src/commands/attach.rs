@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
-use ocikit::{Digest, Location, MediaType, Platform, Root};
+use ocikit::{Digest, Location, MediaType, Platform};
 use ocikit_sign::{ExternalSignature, NotationTrust, Trust};
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ocikit::{Digest, Location, Root};
+use ocikit::{Digest, Location};
 use ocikit_sign::{AttestOptions, PromoteOptions};
 
 use super::sign::SignOutput;

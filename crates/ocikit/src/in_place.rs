@@ -2,8 +2,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ocikit_image::{
-    AnnotateOptions, CopyOptions, Kind, Mapped, Name, Naming, Orphan, Referrers, Result, Root, Sink, Source, SourceExt,
-    annotate_images, orphans,
+    AnnotateOptions, ArtifactKind, CopyOptions, Mapped, Name, Naming, Orphan, Referrers, Result, Root, Sink, Source,
+    SourceExt, annotate_images, orphans,
 };
 use ocikit_layout::{Dir, TarEdit};
 use ocikit_spec::{Descriptor, Digest, Document};
@@ -198,12 +198,19 @@ impl Session {
 
 /// Returns whether the contents of a referrer name the digest of its subject.
 fn names_its_subject(root: &Root) -> bool {
-    match Kind::of(root) {
-        Kind::Attestation | Kind::CosignSignature | Kind::NotationSignature | Kind::SigstoreBundle => true,
+    match ArtifactKind::of(root) {
+        ArtifactKind::Attestation
+        | ArtifactKind::CosignSignature
+        | ArtifactKind::NotationSignature
+        | ArtifactKind::SigstoreBundle => true,
         // What is not known is not changed.
-        Kind::DockerSchema1 | Kind::Unknown => true,
-        Kind::Image | Kind::Index | Kind::Artifact | Kind::HelmChart | Kind::Wasm => false,
-        Kind::DockerImage | Kind::DockerIndex => false,
+        ArtifactKind::DockerSchema1 | ArtifactKind::Unknown => true,
+        ArtifactKind::Image
+        | ArtifactKind::Index
+        | ArtifactKind::Artifact
+        | ArtifactKind::HelmChart
+        | ArtifactKind::Wasm => false,
+        ArtifactKind::DockerImage | ArtifactKind::DockerIndex => false,
         _ => true,
     }
 }
