@@ -93,6 +93,12 @@ impl Graph {
         [&self.blobs].into_iter().chain(&self.documents)
     }
 
+    /// Returns the descriptors in the order of the copy.
+    #[cfg(feature = "testing")]
+    pub(crate) fn plan(&self) -> Vec<Descriptor> {
+        self.stages().flatten().map(|node| node.descriptor.clone()).collect()
+    }
+
     /// Adds a node after its children and returns its height. The recursion is bounded, because a walk follows at most
     /// [`MAX_DEPTH`](crate::walk::limits::MAX_DEPTH) levels.
     fn add(&mut self, descriptor: &Descriptor, outlines: &Outlines, source: &Arc<dyn Source>, root: usize) -> usize {
