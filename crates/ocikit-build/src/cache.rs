@@ -149,7 +149,7 @@ impl Content {
     fn remove_oldest(&mut self) -> bool {
         let Some(oldest) = self.results().map(|(_, time)| time.to_owned()).min() else { return false };
         for record in self.config["records"].as_array_mut().into_iter().flatten() {
-            let Some(results) = record["layers"].as_array_mut() else { continue };
+            let Some(results) = record.get_mut("layers").and_then(Value::as_array_mut) else { continue };
             let before = results.len();
             results.retain(|result| result["createdAt"].as_str().unwrap_or_default() != oldest);
             if results.len() != before && results.is_empty() {
@@ -180,7 +180,7 @@ impl Content {
             let results = record.get_mut("layers").and_then(Value::as_array_mut).into_iter().flatten();
             results.filter_map(|result| result.get_mut("layer")).for_each(renumber);
             let chains = record.get_mut("chains").and_then(Value::as_array_mut).into_iter().flatten();
-            let chained = chains.filter_map(|chain| chain["layers"].as_array_mut()).flatten();
+            let chained = chains.filter_map(|chain| chain.get_mut("layers").and_then(Value::as_array_mut)).flatten();
             chained.for_each(renumber);
         }
         self.config
