@@ -6,9 +6,9 @@ use clap::Command;
 
 /// The headings of `ocikit --help` with their commands. Every command is under one heading.
 const HEADINGS: [(&str, &[&str]); 8] = [
-    ("Copy", &["copy", "push", "pull", "sync"]),
+    ("Copy", &["copy", "push", "pull", "sync", "unpack"]),
     ("Inspect", &["inspect", "tags", "repos", "kind", "digest", "tree", "referrers", "ls", "cat", "diff", "validate"]),
-    ("Change", &["annotate", "tag", "delete", "gc"]),
+    ("Change", &["annotate", "index", "tag", "delete", "gc"]),
     ("Trust", &["keygen", "sign", "verify", "attest", "attach", "signify"]),
     ("Build and publish", &["build", "buildkit"]),
     ("Low level", &["manifest", "blob", "config"]),

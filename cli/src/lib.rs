@@ -8,6 +8,7 @@
 
 mod archive;
 mod build;
+mod change;
 mod commands;
 mod context;
 mod coverage;

@@ -47,10 +47,16 @@ macro_rules! checked {
 checked! {
     "ocikit-image" {
         bytes = any::<image::Body>().bytes();
+        save = any::<image::Body>().save(any::<PathBuf>());
+        open = image::BlobFile::open(any::<PathBuf>());
+        of = image::BlobFile::of("-", any());
         files = any::<image::Image>().files();
         read_file = any::<image::Image>().read_file(&any::<[u8; 1]>(), any::<Vec<u8>>());
         read_file = any::<image::Layer>().read_file(&any::<[u8; 1]>(), any::<Vec<u8>>());
         annotate = image::annotate(&any(), &any());
+        annotate_images = image::annotate_images(&any(), &any());
+        map_images = image::map_images(&any(), &any(), any::<fn(image::Image) -> Ready<ocikit::Result<image::Image>>>());
+        finish = any::<image::ImageEdit<'static>>().finish();
         open = Root::open(any(), &any());
         at = Root::at(any(), any());
         for_platform = any::<Root>().for_platform(&any());
@@ -66,6 +72,10 @@ checked! {
         length_within = any::<image::Layer>().length_within(&any());
         tree = any::<image::Layer>().tree();
         tree_within = any::<image::Layer>().tree_within(&any());
+        of_tree = image::NewLayer::of_tree(any::<PathBuf>(), any::<image::files::Owner>(), any::<image::LayerOptions>());
+        of_file = image::NewLayer::of_file(any::<PathBuf>(), any::<image::files::Owner>(), any::<image::LayerOptions>());
+        of_tar = image::NewLayer::of_tar(any::<Empty>(), any::<image::LayerOptions>());
+        write = image::NewLayer::write(any::<image::LayerOptions>(), |_| Ok(()));
         select_platforms = image::select_platforms(&any(), &any::<[ocikit::Platform; 1]>());
         copy_to_each = image::copy_to_each(&any(), &any::<[image::Target; 1]>(), &any());
         blocking = image::bridge::blocking(|| Ok(()));
@@ -97,8 +107,6 @@ checked! {
         open = layout::TarEdit::open(any::<PathBuf>());
         remove = any::<layout::TarEdit>().remove(&any());
         drain = layout::Pipe::drain("-", any::<Empty>(), &any());
-        open = layout::BlobFile::open(any::<PathBuf>());
-        of = layout::BlobFile::of("-", any());
         open = layout::Dir::open(any::<PathBuf>());
         create = layout::Dir::create(any::<PathBuf>());
         exclusive = any::<layout::Dir>().exclusive();
@@ -183,8 +191,8 @@ checked! {
         targets = any::<ocikit::Session>().targets(&any::<[Location; 1]>(), any());
         publish = any::<ocikit::Targets<'static>>().publish(&any(), &any::<[Naming; 1]>());
         sync = ocikit::sync::sync::<ocikit::Error>(&any(), &any(), any(), any(), &mut |_, _| ());
-        copy_root_to_each = any::<ocikit::Session>().copy_root_to_each(&any(), &any(), &any::<[Location; 1]>());
-        plan_root_to_each = any::<ocikit::Session>().plan_root_to_each(&any(), &any(), &any::<[Location; 1]>());
+        copy_root_to_each = any::<ocikit::Session>().copy_root_to_each(&any(), any(), &any::<[Location; 1]>());
+        plan_root_to_each = any::<ocikit::Session>().plan_root_to_each(&any(), any(), &any::<[Location; 1]>());
         receive_present_to_each =
             any::<ocikit::Session>().receive_present_to_each(any::<Empty>(), &any::<[Location; 1]>());
         receive_to_each = any::<ocikit::Session>().receive_to_each(any::<Empty>(), &any::<[Location; 1]>());
@@ -193,7 +201,8 @@ checked! {
         sink = any::<ocikit::Session>().sink(&any());
         copy = any::<ocikit::Session>().copy(&any(), &any());
         fit = any::<ocikit::Session>().fit(&any(), &any());
-        copy_root = any::<ocikit::Session>().copy_root(&any(), &any(), &any());
+        copy_root = any::<ocikit::Session>().copy_root(&any(), &any());
+        copy_root_from = any::<ocikit::Session>().copy_root_from(&any(), &any(), &any());
         push = any::<ocikit::Session>().push(&any(), &any::<[Reference; 1]>());
         open_each = any::<ocikit::Session>().open_each(&any());
         open_present = any::<ocikit::Session>().open_present(&any());
@@ -201,10 +210,12 @@ checked! {
         names = any::<ocikit::Session>().names(&any());
         inspect = any::<ocikit::Session>().inspect(&any());
         tags = any::<ocikit::Session>().tags(&any());
-        plan = any::<ocikit::Session>().plan(&any(), &any(), &any());
+        plan = any::<ocikit::Session>().plan(&any(), &any());
         copy_to = any::<ocikit::Session>().copy_to(&any(), &any(), any());
         receive = any::<ocikit::Session>().receive(any::<Empty>(), &any());
         annotate = any::<ocikit::Session>().annotate(&any(), &any());
+        change = any::<ocikit::Session>().change(&any(), any::<fn(Root) -> Ready<ocikit::Result<Root>>>());
+        planned = ocikit::Changed::planned(&any(), any::<Root>());
         drop_referrers = any::<ocikit::Session>().drop_referrers(&any(), &any::<[image::Orphan; 1]>());
         remove = any::<ocikit::Session>().remove(&any());
         diff = ocikit::diff(&any(), &any());

@@ -28,7 +28,7 @@ pub(crate) type Key = (Arc<dyn Signer>, Option<VerificationMaterial>);
 impl SignBuildArguments {
     /// Returns whether the image is signed.
     pub(crate) fn is_given(&self) -> bool {
-        self.signer.is_given() || !self.material.given().is_empty()
+        self.signer.is_given() || self.material.flags().any(|(_, is_given)| is_given)
     }
 
     /// Reads the key, so that a wrong one fails before the build. A certificate for keyless signing is valid for minutes only,

@@ -14,6 +14,7 @@ mod delete;
 mod diff;
 mod digest;
 mod gc;
+mod index;
 mod inspect;
 mod keygen;
 mod kind;
@@ -34,6 +35,8 @@ mod tag;
 mod tags;
 mod tour;
 mod tree;
+#[cfg(unix)]
+mod unpack;
 mod validate;
 mod verify;
 mod version;
@@ -62,6 +65,7 @@ pub(crate) enum Command {
     Diff(diff::Diff),
     Digest(digest::Digest),
     Gc(gc::Gc),
+    Index(index::Index),
     Inspect(inspect::Inspect),
     Keygen(keygen::Keygen),
     Kind(kind::Kind),
@@ -84,6 +88,8 @@ pub(crate) enum Command {
     Tags(tags::Tags),
     Tour(tour::Tour),
     Tree(tree::Tree),
+    #[cfg(unix)]
+    Unpack(unpack::Unpack),
     Validate(validate::Validate),
     Verify(verify::Verify),
     Version(version::Version),
@@ -112,6 +118,7 @@ impl Command {
             Command::Diff(command) => command.run(context).await,
             Command::Digest(command) => command.run(context).await,
             Command::Gc(command) => command.run(context).await,
+            Command::Index(command) => command.run(context).await,
             Command::Inspect(command) => command.run(context).await,
             Command::Keygen(command) => command.run(context),
             Command::Kind(command) => command.run(context).await,
@@ -132,6 +139,8 @@ impl Command {
             Command::Tags(command) => command.run(context).await,
             Command::Tour(command) => command.run(context, program).await,
             Command::Tree(command) => command.run(context).await,
+            #[cfg(unix)]
+            Command::Unpack(command) => command.run(context).await,
             Command::Validate(command) => command.run(context).await,
             Command::Verify(command) => command.run(context).await,
             Command::Version(command) => command.run(context),

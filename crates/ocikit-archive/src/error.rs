@@ -1,4 +1,5 @@
 use std::io;
+use std::path::PathBuf;
 
 use crate::limit::Limit;
 
@@ -38,6 +39,16 @@ pub enum Error {
     /// Reading would exceed a limit of the operation.
     #[error("{0}")]
     Limit(Limit),
+    /// A file of this machine cannot be read or written: in a directory that a layer is made of or unpacked to.
+    #[error("cannot {verb} `{}`: {source}", .path.display())]
+    File {
+        /// The action, such as `create`.
+        verb: &'static str,
+        /// The file or directory; relative to the directory when layers are unpacked.
+        path: PathBuf,
+        /// The failure.
+        source: io::Error,
+    },
     /// Reading the archive failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -59,6 +70,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         match error {
             Error::Io(error) => error,
+            Error::File { verb, path, source } => io::Error::new(source.kind(), Error::File { verb, path, source }),
             error @ Error::Truncated { .. } => io::Error::new(io::ErrorKind::UnexpectedEof, error),
             error => io::Error::new(io::ErrorKind::InvalidData, error),
         }

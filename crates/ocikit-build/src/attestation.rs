@@ -9,8 +9,6 @@ use ocikit_spec::annotations::DOCKER_REFERENCE_DIGEST;
 use ocikit_spec::{Descriptor, Digest, Document, Platform};
 use serde_json::Value;
 
-use crate::merge::Union;
-
 /// A statement of BuildKit about an image.
 #[derive(Debug, Clone)]
 pub struct Statement {
@@ -65,7 +63,7 @@ pub async fn follow(before: &Root, after: &Root) -> Result<Root> {
         .filter(|(old, new)| !old.is_attestation() && old.digest != new.digest)
         .map(|(old, new)| (old.digest, new.digest))
         .collect();
-    let memory = Arc::new(Memory::new());
+    let memory = Memory::over(after.source().clone());
     let mut index = new.document().text().to_owned();
     for entry in new.manifests().iter().filter(|entry| entry.is_attestation()) {
         let Document::Manifest(manifest) = after.source().document(entry).await? else { continue };
@@ -82,8 +80,7 @@ pub async fn follow(before: &Root, after: &Root) -> Result<Root> {
     }
     let digest = memory.insert(index.into_bytes());
     let descriptor = Descriptor { digest, ..after.descriptor().clone() };
-    let union = Union { sources: vec![memory, after.source().clone()] };
-    Root::at(Arc::new(union), descriptor).await
+    Root::at(Arc::new(memory), descriptor).await
 }
 
 /// Replaces the digests in a document. If it changes, adds its own digest to the changed ones.

@@ -34,7 +34,6 @@ mod daemon;
 mod error;
 mod export;
 mod inputs;
-mod merge;
 mod progress;
 mod run;
 mod solve;

@@ -4,7 +4,7 @@ use std::process::{ChildStdout, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ocikit_image::{Name, Root, Sink};
+use ocikit_image::{ComposeOptions, Member, Name, OnDuplicate, Root, Sink, create_index};
 use ocikit_layout::Pipe;
 use ocikit_spec::Platform;
 use tempfile::TempDir;
@@ -14,7 +14,6 @@ use crate::address::Node;
 use crate::error::{Error, Result};
 use crate::export::{Export, StagedExport};
 use crate::inputs::{BuildContext, Dockerfile};
-use crate::merge::merge;
 use crate::progress::{Observer, Progress, Reader};
 use crate::solve::{Outputs, Solve};
 use crate::watched::{self, Leftovers, Watched};
@@ -115,9 +114,18 @@ async fn run(
     let root = match roots.len() {
         0 => None,
         1 => roots.pop(),
-        _ => Some(merge(roots).await?),
+        _ => Some(one_index(roots).await?),
     };
     Ok(Built { root, exports })
+}
+
+/// Returns one index with the images and attestations of all nodes.
+async fn one_index(roots: Vec<Root>) -> Result<Root> {
+    let mut options = ComposeOptions::default();
+    options.flatten = true;
+    options.on_duplicate = OnDuplicate::Keep;
+    let members: Vec<_> = roots.into_iter().map(Member::new).collect();
+    Ok(Root::Index(create_index(&members, &options).await?.index))
 }
 
 /// Asks the Dockerfile frontend a question and returns its answer, as docker's `--call` does: `lint` checks the

@@ -1,24 +1,26 @@
-use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocikit_image::{
-    AnnotateOptions, Copied, CopyOptions, Error, Name, Naming, Observer, Orphan, PerTarget, Planned, Referrers, Result,
-    Root, Sink, Source, SourceExt, annotate, orphans,
+    Copied, CopyOptions, Error, Name, Naming, Observer, PerTarget, Planned, Referrers, Result, Root, Sink, Source,
 };
 use ocikit_layout::{Compression, Dir, DockerList, OutputFile, Presence, Scratch, TarEdit, TarOptions, TarWriter};
+#[cfg(feature = "registry")]
 use ocikit_registry::Client;
-use ocikit_spec::{Descriptor, Digest, Document, Platform, Reference, Repository, Tag};
+use ocikit_spec::{Descriptor, Platform, Reference};
+#[cfg(feature = "registry")]
+use ocikit_spec::{Repository, Tag};
 
 use crate::inspect::{Inspection, inspect};
 use crate::location::Location;
+use crate::remote::Remote;
 
 /// The shared state of many operations: the registry client with its connections, credentials and limits, and the
 /// options of copies.
 #[derive(Debug, Clone)]
 pub struct Session {
-    client: Client,
+    pub(crate) remote: Remote,
     options: SessionOptions,
 }
 
@@ -51,26 +53,23 @@ pub struct SessionOptions {
     pub scratch: Option<PathBuf>,
 }
 
-/// The result of [`Session::annotate`].
-#[derive(Debug, Clone)]
-pub struct Annotated {
-    /// The digest before.
-    pub before: Digest,
-    /// The root with its new annotations.
-    pub after: Root,
-    /// Signatures and other referrers of a digest that the image no longer has.
-    pub orphans: Vec<Orphan>,
-}
-
 impl Session {
     /// Creates a session that uses this registry client.
+    #[cfg(feature = "registry")]
     pub fn new(client: Client, options: SessionOptions) -> Session {
-        Session { client, options }
+        Session { remote: Remote { client }, options }
+    }
+
+    /// Creates a session for archives and layouts. It has a registry client with default options if the crate was built
+    /// with the feature `registry`; otherwise registries are [`Error::Unsupported`].
+    pub fn local(options: SessionOptions) -> Session {
+        Session { remote: Remote::default(), options }
     }
 
     /// Returns the registry client.
+    #[cfg(feature = "registry")]
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.remote.client
     }
 
     /// Returns the options.
@@ -81,7 +80,7 @@ impl Session {
     /// Returns the session with another selection of referrers.
     #[must_use]
     pub fn with_referrers(&self, referrers: Referrers) -> Session {
-        Session { client: self.client.clone(), options: SessionOptions { referrers, ..self.options.clone() } }
+        Session { remote: self.remote.clone(), options: SessionOptions { referrers, ..self.options.clone() } }
     }
 
     /// Opens the place of a location for reading.
@@ -97,7 +96,7 @@ impl Session {
             Location::Archive { path, .. } => ocikit_layout::open_archive(path, &self.scratch()).await,
             Location::DockerArchive { path, .. } => ocikit_layout::open_docker_archive(path, &self.scratch()).await,
             Location::Path { path, .. } => ocikit_layout::open(path, &self.scratch()).await,
-            Location::Registry(reference) => Ok(Arc::new(self.client.repository(reference.repository().clone())?)),
+            Location::Registry(reference) => Ok(self.remote.repository(reference)?),
             Location::Stdio => Err(Error::pipe(location)),
         }
     }
@@ -133,7 +132,7 @@ impl Session {
             Location::Path { path, .. } => Ok(Arc::new(self.shared(Dir::create(path).await?))),
             Location::Registry(reference) => {
                 self.expect_transfer();
-                Ok(Arc::new(self.client.repository(reference.repository().clone())?))
+                self.remote.repository(reference)
             }
             Location::Stdio => Err(unsupported(location, "a pipe cannot be opened, only streamed to")),
         }
@@ -190,16 +189,26 @@ impl Session {
     pub async fn copy(&self, from: &Location, to: &Location) -> Result<Copied> {
         self.expect_transfer();
         let (root, _) = self.open_present(from).await?;
-        self.copy_root(&root, from, to).await
+        self.copy_root_from(&root, from, to).await
     }
 
-    /// Copies an opened or edited root to a location. If `to` has no name, that of `from` is used.
+    /// Copies an opened, edited or new root to a location, which names it.
     ///
     /// # Errors
     ///
     /// Those of either side; [`Error::OtherDigest`] if `to` has another digest.
-    pub async fn copy_root(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
-        let mut copied = self.copy_root_to_each(root, from, std::slice::from_ref(to)).await.all()?;
+    pub async fn copy_root(&self, root: &Root, to: &Location) -> Result<Copied> {
+        let mut copied = self.copy_root_to_each(root, None, std::slice::from_ref(to)).await.all()?;
+        Ok(copied.remove(0))
+    }
+
+    /// Copies a root that was opened at one location to another. If `to` has no name, that of `from` is used.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::copy_root`].
+    pub async fn copy_root_from(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
+        let mut copied = self.copy_root_to_each(root, Some(from), std::slice::from_ref(to)).await.all()?;
         Ok(copied.remove(0))
     }
 
@@ -214,7 +223,7 @@ impl Session {
     pub async fn push(&self, from: &Location, to: &[Reference]) -> Result<PerTarget<Copied>> {
         let (root, _) = self.open_present(from).await?;
         let to: Vec<_> = to.iter().cloned().map(Location::Registry).collect();
-        Ok(self.copy_root_to_each(&root, from, &to).await)
+        Ok(self.copy_root_to_each(&root, Some(from), &to).await)
     }
 
     /// Returns the metadata of an image, without reading its layers.
@@ -231,8 +240,9 @@ impl Session {
     /// # Errors
     ///
     /// Those of the registry; [`Error::NotFound`] if the repository does not exist.
+    #[cfg(feature = "registry")]
     pub async fn tags(&self, repository: &Repository) -> Result<Vec<Tag>> {
-        self.client.repository(repository.clone())?.tags().await
+        self.remote.client.repository(repository.clone())?.tags().await
     }
 
     /// Returns what [`Session::copy_root`] would do.
@@ -240,8 +250,8 @@ impl Session {
     /// # Errors
     ///
     /// Those of either side.
-    pub async fn plan(&self, root: &Root, from: &Location, to: &Location) -> Result<Planned> {
-        let mut planned = self.plan_root_to_each(root, from, std::slice::from_ref(to)).await.all()?;
+    pub async fn plan(&self, root: &Root, to: &Location) -> Result<Planned> {
+        let mut planned = self.plan_root_to_each(root, None, std::slice::from_ref(to)).await.all()?;
         Ok(planned.remove(0))
     }
 
@@ -276,7 +286,7 @@ impl Session {
     /// call it.
     pub fn expect_transfer(&self) {
         // The number of parallel requests of a copy: up to `2 * jobs` blobs, each with a query while its upload starts.
-        self.client.open_ahead(self.copy_options(Vec::new()).jobs.saturating_mul(4));
+        self.remote.open_ahead(self.copy_options(Vec::new()).jobs.saturating_mul(4));
     }
 
     /// Returns the copy options of the session.
@@ -291,6 +301,7 @@ impl Session {
             recheck: *recheck,
             keep_tags: *keep_tags,
             foreign_layers: *foreign_layers,
+            present: Arc::default(),
             observer: observer.clone(),
         }
     }
@@ -304,93 +315,6 @@ impl Session {
     pub async fn receive(&self, reader: impl Read + Send + 'static, to: &Location) -> Result<Copied> {
         let mut copied = self.receive_to_each(reader, std::slice::from_ref(to)).await?.all()?;
         Ok(copied.remove(0))
-    }
-
-    /// Changes annotations of an image in place: a local archive or layout is modified, a tag in a registry is moved to
-    /// the new manifest. An archive without `manifest.json` gets the one of [`TarOptions::docker`], so that `docker load`
-    /// reads it like a written archive.
-    ///
-    /// # Errors
-    ///
-    /// Those of the place and of [`annotate`]; [`Error::Unsupported`] for an image without a tag in a registry.
-    pub async fn annotate(&self, location: &Location, options: &AnnotateOptions) -> Result<Annotated> {
-        if location.reference().is_some_and(|reference| reference.digest().is_some()) {
-            let what = "an image selected by its digest cannot be changed; use a tag, or write to another location";
-            return Err(unsupported(location, what));
-        }
-        let sink: Arc<dyn Sink> = match Local::of(location) {
-            Some(Local::Archive(path)) => {
-                let list = self.options.archive.docker.clone();
-                Arc::new(TarEdit::open(path).await?.for_docker_if_missing(list))
-            }
-            Some(Local::Layout(path)) => Arc::new(self.shared(Dir::open(path).await?).exclusive().await?),
-            None => self.in_place(location).await?,
-        };
-        let root = Root::open(sink.clone(), &location.name()).await?;
-        let before = root.digest();
-        let after = annotate(&root, options).await?;
-        let orphans = orphans(&root, &after).await?;
-        if after.digest() != before {
-            let tag = match location.name() {
-                Name::Tag(tag) => Some(tag),
-                _ => None,
-            };
-            let naming = Naming { tag, full: None, replaces: Some(before) };
-            self.put_back(&after, &sink, naming).await?;
-        } else {
-            // Releases the lock, which the returned root would keep.
-            sink.finish().await?;
-        }
-        Ok(Annotated { before, after, orphans })
-    }
-
-    /// Removes the referrers that [`Session::annotate`] left without their subject, and returns how many. In an archive
-    /// or layout, those whose subject is still listed are kept. A registry does not tell which tags lead to a subject,
-    /// so all of them are removed there.
-    ///
-    /// # Errors
-    ///
-    /// Those of the place; [`Error::Refused`] by registries that do not support deletion.
-    pub async fn drop_referrers(&self, location: &Location, orphans: &[Orphan]) -> Result<usize> {
-        match Local::of(location) {
-            Some(Local::Archive(path)) => {
-                let edit = TarEdit::open(path).await?;
-                let mut dropped = 0;
-                for (name, count) in removable(&edit, orphans).await? {
-                    match edit.remove(&name).await {
-                        Ok(_) => dropped += count,
-                        Err(error) if error.is_not_found() => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                edit.finish().await?;
-                Ok(dropped)
-            }
-            Some(Local::Layout(path)) => {
-                let dir = self.shared(Dir::open(path).await?);
-                let mut dropped = 0;
-                for (name, count) in removable(&dir, orphans).await? {
-                    match dir.remove(&name).await {
-                        Ok(_) => dropped += count,
-                        Err(error) if error.is_not_found() => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                Ok(dropped)
-            }
-            None => {
-                let reference = location.reference().ok_or_else(|| unsupported(location, "it cannot be changed"))?;
-                let repository = self.client.repository(reference.repository().clone())?;
-                for orphan in orphans {
-                    // Deleting the manifest also deletes its tag, and many registries cannot delete a tag alone.
-                    match repository.delete_manifest(&orphan.referrer.digest).await {
-                        Err(error) if !error.is_not_found() => return Err(error),
-                        _ => {}
-                    }
-                }
-                Ok(orphans.len())
-            }
-        }
     }
 
     /// Removes an image from the list of a local archive or layout and returns the removed descriptors. Its blobs are
@@ -412,10 +336,22 @@ impl Session {
         }
     }
 
-    /// Writes a changed root to its place. Its referrers are there already, so none are copied.
-    async fn put_back(&self, root: &Root, sink: &Arc<dyn Sink>, naming: Naming) -> Result<Copied> {
-        let options = CopyOptions { referrers: Referrers::None, only: Vec::new(), ..self.copy_options(vec![naming]) };
-        ocikit_image::copy(root, sink, &options).await
+    /// Opens a place to change an image of it. An archive or layout is locked before it is read, so that no parallel edit
+    /// is lost. An archive without `manifest.json` gets the one of [`TarOptions::docker`], so that `docker load` reads it
+    /// like a written archive.
+    pub(crate) async fn lock_in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
+        if location.reference().is_some_and(|reference| reference.digest().is_some()) {
+            let what = "an image selected by its digest cannot be changed; use a tag, or write to another location";
+            return Err(unsupported(location, what));
+        }
+        match Local::of(location) {
+            Some(Local::Archive(path)) => {
+                let list = self.options.archive.docker.clone();
+                Ok(Arc::new(TarEdit::open(path).await?.for_docker_if_missing(list)))
+            }
+            Some(Local::Layout(path)) => Ok(Arc::new(self.shared(Dir::open(path).await?).exclusive().await?)),
+            None => self.in_place(location).await,
+        }
     }
 
     /// Opens a place for a change. An archive is locked before it is read, so that no parallel edit is lost.
@@ -435,13 +371,13 @@ impl Session {
 }
 
 /// A place that is changed without a registry.
-enum Local<'a> {
+pub(crate) enum Local<'a> {
     Archive(&'a Path),
     Layout(&'a Path),
 }
 
 impl Local<'_> {
-    fn of(location: &Location) -> Option<Local<'_>> {
+    pub(crate) fn of(location: &Location) -> Option<Local<'_>> {
         match location {
             Location::Archive { path, .. } | Location::DockerArchive { path, .. } => Some(Local::Archive(path)),
             Location::Layout { path, .. } => Some(Local::Layout(path)),
@@ -452,51 +388,15 @@ impl Local<'_> {
     }
 }
 
-/// Returns the names to remove from the list of an archive or layout, and the number of orphans that each removes: the
-/// list of referrers of a subject is removed as a whole.
-async fn removable(place: &dyn Source, orphans: &[Orphan]) -> Result<Vec<(Name, usize)>> {
-    let mut names = Vec::new();
-    let mut gone = HashMap::new();
-    for Orphan { subject, referrer, tag } in orphans {
-        let is_gone = match gone.get(subject) {
-            Some(is_gone) => *is_gone,
-            None => {
-                let is_gone = match place.resolve(&Name::Digest(*subject)).await {
-                    Ok(_) => false,
-                    Err(error) if error.is_not_found() => true,
-                    Err(error) => return Err(error),
-                };
-                gone.insert(*subject, is_gone);
-                is_gone
-            }
-        };
-        // A referrer of an orphan is removed as well, although the orphan is still listed at this point.
-        let is_orphan = orphans.iter().any(|orphan| orphan.referrer.digest == *subject);
-        if !is_gone && !is_orphan {
-            continue;
-        }
-        let list = format!("{}-{}", subject.algorithm().name(), subject.hex()).parse().ok().map(Name::Tag);
-        if let Some(list) = list
-            && let Ok(found) = place.resolve(&list).await
-            && let Ok(Document::Index(index)) = place.document(&found).await
-            && index.manifests().iter().any(|entry| entry.digest == referrer.digest)
-        {
-            match names.iter_mut().find(|(name, _)| *name == list) {
-                Some((_, count)) => *count += 1,
-                None => names.push((list, 1)),
-            }
-            continue;
-        }
-        names.push((tag.clone().map_or(Name::Digest(referrer.digest), Name::Tag), 1));
-    }
-    Ok(names)
-}
-
 /// Returns the name of a root at the target of a copy.
-pub(crate) fn naming(root: &Root, from: &Location, to: &Location) -> Result<Naming> {
+pub(crate) fn naming(root: &Root, from: Option<&Location>, to: &Location) -> Result<Naming> {
+    let other_digest = || {
+        let source = from.map_or_else(|| root.source().to_string(), ToString::to_string);
+        Error::other_digest(to, source, root.digest())
+    };
     if let Some(reference) = to.reference() {
         if reference.digest().is_some_and(|digest| *digest != root.digest()) {
-            return Err(Error::other_digest(to, from, root.digest()));
+            return Err(other_digest());
         }
         return Ok(Naming { tag: reference.tag().cloned(), ..Naming::default() });
     }
@@ -510,9 +410,9 @@ pub(crate) fn naming(root: &Root, from: &Location, to: &Location) -> Result<Nami
             Naming { tag, full: Some(whole.map_or(full, |whole| whole.to_string())), replaces: None }
         }
         (Name::Digest(digest), _) if digest != root.digest() => {
-            return Err(Error::other_digest(to, from, root.digest()));
+            return Err(other_digest());
         }
-        (_, Location::Registry(reference)) => {
+        (_, Some(Location::Registry(reference))) => {
             let tagged = |tag| Reference::tagged(reference.repository().clone(), tag).to_string();
             Naming { tag: reference.tag().cloned(), full: reference.tag().cloned().map(tagged), replaces: None }
         }
