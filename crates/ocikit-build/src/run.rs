@@ -252,14 +252,17 @@ impl Run {
             return Ok(());
         }
         let (message, log) = reader.lock().unwrap_or_else(PoisonError::into_inner).failure();
+        // After `TERM` it may end by the signal, or by an exit code without a message.
+        let is_ended_by_us = status.code() == Some(TERMINATED) || message.is_none();
+        let message = message.unwrap_or_else(|| "buildctl ended without an error message".to_owned());
         let error = Error::Solve { message, log };
-        Err(if status.code() == Some(TERMINATED) { Ended::ByUs(error) } else { Ended::Failed(error) })
+        Err(if is_ended_by_us { Ended::ByUs(error) } else { Ended::Failed(error) })
     }
 }
 
 /// Why `buildctl` did not succeed.
 enum Ended {
-    /// It received `TERM`, usually because its output could not be stored.
+    /// It ended without a message, usually after `TERM`, because its output could not be stored.
     ByUs(Error),
     Failed(Error),
 }
