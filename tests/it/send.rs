@@ -57,6 +57,12 @@ checked! {
         annotate_images = image::annotate_images(&any(), &any());
         map_images = image::map_images(&any(), &any(), any::<fn(image::Image) -> Ready<ocikit::Result<image::Image>>>());
         finish = any::<image::ImageEdit<'static>>().finish();
+        create_index = image::create_index(&any::<[image::Member; 1]>(), &any());
+        add_to_index = image::add_to_index(&any(), &any::<[image::Member; 1]>(), &any());
+        pull_files = image::pull_files(&any(), any::<PathBuf>().as_path(), &any());
+        layer = any::<image::ArtifactFile>().layer(any());
+        files = any::<image::ArtifactBuilder>().files(&any::<[image::ArtifactFile; 1]>(), any());
+        config_file = any::<image::ArtifactBuilder>().config_file(&any());
         open = Root::open(any(), &any());
         at = Root::at(any(), any());
         for_platform = any::<Root>().for_platform(&any());
@@ -179,6 +185,14 @@ checked! {
         follow = ocikit_build::follow(&any(), &any());
     }
     "ocikit" {
+        attach = any::<ocikit::Session>().attach(&any(), any(), &any());
+        pull_files = any::<ocikit::Session>().pull_files(&any(), any(), any::<PathBuf>().as_path(), &any());
+        compose_index = any::<ocikit::Session>().compose_index(&any::<[ocikit::IndexSource; 1]>(), &any());
+        extend_index = any::<ocikit::Session>().extend_index(&any(), &any::<[ocikit::IndexSource; 1]>(), &any());
+        store_index = any::<ocikit::Session>().store_index(&any(), &any());
+        add_to_index = any::<ocikit::Session>().add_to_index(&any(), &any::<[ocikit::IndexSource; 1]>(), &any());
+        remove_from_index = any::<ocikit::Session>().remove_from_index(&any(), &any::<[ocikit::Digest; 1]>(), &any::<[ocikit::Platform; 1]>());
+        planned = ocikit::IndexChange::planned(&any(), any());
         edit = any::<ocikit::Session>().edit(&any());
         tag = any::<ocikit::Session>().tag(&any(), &any::<[Tag; 1]>());
         put_manifest = any::<ocikit::Session>().put_manifest(any::<Vec<u8>>(), any(), &any());

@@ -1,6 +1,7 @@
 //! One file per command: its arguments (their doc comments are the help text), its `run` and its output.
 
 mod annotate;
+mod artifact;
 mod attach;
 mod attest;
 mod blob;
@@ -51,6 +52,7 @@ use crate::program::Program;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Annotate(annotate::Annotate),
+    Artifact(artifact::Artifact),
     Attach(attach::Attach),
     Attest(attest::Attest),
     Blob(blob::Blob),
@@ -105,6 +107,7 @@ impl Command {
     pub(crate) async fn run(&self, context: &Context, program: &Program) -> Result {
         match self {
             Command::Annotate(command) => command.run(context).await,
+            Command::Artifact(command) => command.run(context).await,
             Command::Attach(command) => command.run(context).await,
             Command::Attest(command) => command.run(context).await,
             Command::Blob(command) => command.run(context).await,

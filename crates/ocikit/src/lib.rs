@@ -38,6 +38,7 @@
 //! * The crate never prints, reads the environment or starts a runtime, except by `blocking::Session`.
 //! * The kind of a location is decided by its text alone, never by the file system.
 
+mod artifact;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 mod change;
@@ -69,9 +70,10 @@ pub use session::{Session, SessionOptions};
 pub use tree::{Relation, Tree, tree};
 
 pub use ocikit_image::{
-    AnnotateOn, AnnotateOptions, Artifact, ArtifactBuilder, ComposeOptions, Composed, Copied, CopyOptions, Error,
-    Event, Fault, Image, Index, IndexFormat, Kind, Layer, Name, Naming, Observer, OnDuplicate, PerTarget, Planned,
-    Problem, Put, Referrers, Report, Result, Root, Severity, Sink, Source, SourceExt, ValidateDepth, ValidateOptions,
+    AnnotateOn, AnnotateOptions, Artifact, ArtifactBuilder, ArtifactFile, ComposeOptions, Composed, Copied,
+    CopyOptions, Error, Event, Fault, Image, Index, IndexFormat, Kind, Layer, Name, Naming, Observer, OnDuplicate,
+    PerTarget, Planned, Problem, PullOptions, Pulled, PulledFile, Put, Referrers, Report, Result, Root, Severity, Sink,
+    Source, SourceExt, ValidateDepth, ValidateOptions,
 };
 pub use ocikit_layout::{Collected, GcOptions, Removed, TarOptions};
 #[cfg(feature = "registry")]
