@@ -141,7 +141,10 @@ mod tests {
     fn annotations_have_the_scopes_of_docker() {
         let parse = |text: &str| text.parse::<Annotation>().unwrap();
         let plain = parse("a:b=c=d");
-        assert_eq!((plain.key.as_str(), plain.value.as_str(), &plain.scopes[..]), ("a:b", "c=d", &[(Scope::Manifest, None)][..]));
+        assert_eq!(
+            (plain.key.as_str(), plain.value.as_str(), &plain.scopes[..]),
+            ("a:b", "c=d", &[(Scope::Manifest, None)][..])
+        );
         let scoped = parse("index,manifest[linux/arm64]:key=value");
         assert_eq!(scoped.scopes[0], (Scope::Index, None));
         assert_eq!(scoped.scopes[1], (Scope::Manifest, Some("linux/arm64".parse().unwrap())));

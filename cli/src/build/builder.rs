@@ -53,9 +53,9 @@ impl BuilderArguments {
             let named = variable("BUILDKIT_HOST").map(|address| address.parse::<Address>());
             let address = match (&self.addr, named) {
                 (Some(address), _) => Some(address.clone()),
-                (None, Some(address)) => Some(address.map_err(|error| {
-                    Failure::usage(format_args!("cannot use BUILDKIT_HOST: {error}"))
-                })?),
+                (None, Some(address)) => {
+                    Some(address.map_err(|error| Failure::usage(format_args!("cannot use BUILDKIT_HOST: {error}")))?)
+                }
                 (None, None) => None,
             };
             nodes.extend(address.map(|address| Node { platforms: Vec::new(), address }));

@@ -108,7 +108,8 @@ fn check_owner(_: &Path, _: &Metadata, _: &Metadata, _: Place) -> io::Result<()>
     Ok(())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -132,7 +132,8 @@ impl OutputArguments {
             return Err(Failure::usage("cannot push: the image has no name").hint("add --tag REFERENCE"));
         }
         if self.push {
-            images.extend(tags().filter(|tag| !self.output.iter().any(|output| matches!(output, Output::Push(None)) || matches!(output, Output::Image(image) if image == tag))));
+            let new: Vec<_> = tags().filter(|tag| !images.contains(tag)).collect();
+            images.extend(new);
         }
         if self.output.is_empty() && !self.push {
             let directory = match plugin {
@@ -202,23 +203,19 @@ mod tests {
             ("-", "Image(Stdio)"),
             ("type=oci,dest=-", "Image(Stdio)"),
             ("type=local,dest=out", "Export(Directory(\"out\"))"),
-            ("dest=\"a,b\",type=tar", "Export(Tar(\"\\\"a"),
             ("type=tar,\"dest=a,b\"", "Export(Tar(\"a,b\"))"),
             ("type=oci,dest=app,tar=false", "Image(Layout { path: \"app\", name: Only })"),
             ("type=registry", "Push(None)"),
             ("type=cacheonly", "CacheOnly"),
         ] {
-            let shown = match text.parse::<Output>() {
-                Ok(output) => format!("{output:?}"),
-                // A quote inside a field is data, so `b"` is a field of its own.
-                Err(_) if text.starts_with("dest") => continue,
-                Err(error) => panic!("{text}: {error}"),
-            };
+            let shown = format!("{:?}", text.parse::<Output>().unwrap());
             assert!(shown.starts_with(expected), "{text}: {shown}");
         }
         let pushed = "type=image,name=localhost:5000/app:1,push=true".parse::<Output>().unwrap();
         assert!(matches!(pushed, Output::Push(Some(reference)) if reference.to_string() == "localhost:5000/app:1"));
-        for text in ["type=local", "type=x,dest=y", "type=image,name=app", "type=oci,dest=a,annotation.x=y", "type=tar,dest=-"] {
+        for text in
+            ["type=local", "type=x,dest=y", "type=image,name=app", "type=oci,dest=a,annotation.x=y", "type=tar,dest=-"]
+        {
             assert!(text.parse::<Output>().is_err(), "{text}");
         }
     }

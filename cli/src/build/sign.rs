@@ -68,12 +68,7 @@ impl SignBuildArguments {
     }
 
     /// Stores the signatures in each place.
-    pub(crate) async fn attach(
-        &self,
-        session: &Session,
-        signatures: &[Signature],
-        images: &[Location],
-    ) -> Result {
+    pub(crate) async fn attach(&self, session: &Session, signatures: &[Signature], images: &[Location]) -> Result {
         if signatures.is_empty() {
             return Ok(());
         }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use clap::Args;
 use ocikit::layout::{TarOptions, TarWriter};
 use ocikit::{Location, Root, SessionOptions, Sink};
-use ocikit_build::{Built, Builder, Export, Node, Results, Solve};
+use ocikit_build::{Builder, Built, Export, Node, Results, Solve};
 use serde::Serialize;
 
-use crate::build::{AnnotationArguments, BuilderArguments, InputArguments, OutputArguments, Outputs, SignBuildArguments};
+use crate::build::{
+    AnnotationArguments, BuilderArguments, InputArguments, OutputArguments, Outputs, SignBuildArguments,
+};
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::output::{self, Lines};
@@ -183,7 +185,8 @@ fn print(context: &Context, solve: &Solve, nodes: &[Node]) -> Result {
     let nodes = if nodes.is_empty() { std::slice::from_ref(&started) } else { nodes };
     let calls: Vec<_> = nodes.iter().map(|node| solve.call(node)).collect();
     context.output.result(&CallsOutput { calls: calls.clone() }, || {
-        let words = |call: &Vec<String>| call.iter().map(|word| crate::quote::quoted(word)).collect::<Vec<_>>().join(" ");
+        let words =
+            |call: &Vec<String>| call.iter().map(|word| crate::quote::quoted(word)).collect::<Vec<_>>().join(" ");
         calls.iter().map(words).collect::<Lines>()
     })
 }

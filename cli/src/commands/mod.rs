@@ -101,7 +101,10 @@ impl Command {
     /// Returns whether the command calls services around signing: timestamp and certificate authorities, transparency
     /// logs, lists of revoked certificates.
     pub(crate) fn calls_services(&self) -> bool {
-        matches!(self, Command::Attest(_) | Command::Build(_) | Command::Sign(_) | Command::Signify(_) | Command::Verify(_))
+        matches!(
+            self,
+            Command::Attest(_) | Command::Build(_) | Command::Sign(_) | Command::Signify(_) | Command::Verify(_)
+        )
     }
 
     pub(crate) async fn run(&self, context: &Context, program: &Program) -> Result {

@@ -64,9 +64,8 @@ impl Address {
         let mut arguments = vec![format!("--addr={}", self.text)];
         let files =
             [("tlscacert", authorities), ("tlscert", certificate), ("tlskey", key), ("tlsdir", directory)].into_iter();
-        arguments.extend(
-            files.filter_map(|(flag, path)| path.as_ref().map(|path| format!("--{flag}={}", path.display()))),
-        );
+        arguments
+            .extend(files.filter_map(|(flag, path)| path.as_ref().map(|path| format!("--{flag}={}", path.display()))));
         arguments.extend(server_name.iter().map(|name| format!("--tlsservername={name}")));
         arguments
     }
@@ -108,9 +107,8 @@ impl Node {
         for platform in platforms {
             let builds = |node: &Node| node.platforms.iter().any(|found| platform.accepts(found));
             let position = nodes.iter().position(builds);
-            let position = position.ok_or_else(|| {
-                Error::option("platform", &platform.to_string())("none of the builders builds it")
-            })?;
+            let position = position
+                .ok_or_else(|| Error::option("platform", &platform.to_string())("none of the builders builds it"))?;
             assigned[position].platforms.push(platform.clone());
         }
         assigned.retain(|node| !node.platforms.is_empty());
@@ -155,11 +153,8 @@ mod tests {
 
     #[test]
     fn tls_files_become_arguments() {
-        let tls = Tls {
-            authorities: Some("ca.pem".into()),
-            server_name: Some("buildkit".to_owned()),
-            ..Tls::default()
-        };
+        let tls =
+            Tls { authorities: Some("ca.pem".into()), server_name: Some("buildkit".to_owned()), ..Tls::default() };
         let address = "tcp://host:1".parse::<Address>().unwrap().with_tls(tls);
         assert_eq!(address.arguments(), ["--addr=tcp://host:1", "--tlscacert=ca.pem", "--tlsservername=buildkit"]);
     }

@@ -76,9 +76,7 @@ impl Builder {
         }
         if let Err(missing) = options.daemon.check() {
             return match buildx_container() {
-                Ok(address) => {
-                    Ok(Builder { nodes: vec![Node { platforms: Vec::new(), address }], daemon: None })
-                }
+                Ok(address) => Ok(Builder { nodes: vec![Node { platforms: Vec::new(), address }], daemon: None }),
                 Err(_) => Err(missing),
             };
         }
@@ -105,7 +103,8 @@ impl Builder {
         let options = options.clone();
         let found = tokio::task::spawn_blocking(move || {
             let buildctl = options.buildctl.unwrap_or_else(|| "buildctl".into());
-            let missing = version(&buildctl).err().map(|error| format!("cannot start `{}`: {error}", buildctl.display()));
+            let missing =
+                version(&buildctl).err().map(|error| format!("cannot start `{}`: {error}", buildctl.display()));
             let mut found = Vec::new();
             for node in &options.nodes {
                 let reached = match &missing {

@@ -64,8 +64,7 @@ fn limit(directory: &Path, max_bytes: u64) -> io::Result<()> {
     let manifest = Manifest::parse(text.clone()).map_err(invalid)?;
     let old_config = manifest.config().ok_or_else(missing)?.clone();
     let config: Value = serde_json::from_slice(&fs::read(blob(&old_config.digest))?)?;
-    let sizes: HashMap<_, _> =
-        manifest.layers().iter().map(|layer| (layer.digest.to_string(), layer.size)).collect();
+    let sizes: HashMap<_, _> = manifest.layers().iter().map(|layer| (layer.digest.to_string(), layer.size)).collect();
 
     let mut content = Content::of(config, sizes).ok_or_else(missing)?;
     if content.bytes() <= max_bytes {
@@ -220,7 +219,8 @@ mod tests {
             digest
         };
         let layers = [b'a', b'b', b'c'].map(|letter| put(&[letter; 100]));
-        let result = |layer: usize, time: &str| json!({"digest": "sha256:0", "layers": [{"layer": layer, "createdAt": time}]});
+        let result =
+            |layer: usize, time: &str| json!({"digest": "sha256:0", "layers": [{"layer": layer, "createdAt": time}]});
         let config = json!({
             "layers": [
                 {"blob": layers[0], "parent": -1},

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::error::{Error, Result};
 use crate::address::Address;
+use crate::error::{Error, Result};
 use crate::watched::{self, Leftovers, Watched};
 
 /// Options of a BuildKit daemon.

@@ -74,12 +74,7 @@ pub async fn build(
     }
 }
 
-async fn run(
-    solve: &Solve,
-    nodes: &[Node],
-    observer: Option<Arc<dyn Observer>>,
-    results: &Results,
-) -> Result<Built> {
+async fn run(solve: &Solve, nodes: &[Node], observer: Option<Arc<dyn Observer>>, results: &Results) -> Result<Built> {
     watched::find(&solve.buildctl)?;
     if nodes.len() > 1 && !results.exports.is_empty() {
         let reason = "several builders would write the files of several platforms to the same paths";

@@ -319,7 +319,8 @@ fn inputs_have_the_names_of_docker() {
     fs::write(bench.path("other/named"), "from the named context\n").unwrap();
     let dockerfile = fs::read_to_string(bench.path("app/Dockerfile")).unwrap();
     fs::write(bench.path("app/Dockerfile"), dockerfile.replacen("FROM scratch", "FROM scratch AS wanted", 1)).unwrap();
-    let line = ["app", "-o", "app.tar", "--target", "wanted", "--build-arg", "GIVEN=a,b=c", "--build-arg", "FROM_ENVIRONMENT"];
+    let line =
+        ["app", "-o", "app.tar", "--target", "wanted", "--build-arg", "GIVEN=a,b=c", "--build-arg", "FROM_ENVIRONMENT"];
     let more = ["--add-host", "example.test:192.0.2.7", "--ulimit", "nofile=77:88", "--shm-size", "3m"];
     let rest = ["--build-context", "other=other", "--label", "team=web, mobile", "--network", "none"];
     let outcome = built(&bench, &[&line[..], &more, &rest].concat());
@@ -335,10 +336,16 @@ fn secrets_are_in_no_layer_log_or_argument() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let bench = bench().with("TOKEN", "s3cret-of-environment");
     fs::write(bench.path("secret,file"), "s3cret-of-file").unwrap();
-    let mount = |id: &str| format!("!RUN --mount=type=secret,id={id},target=/{id} [\"/busybox\", \"sh\", \"-c\", \"/busybox wc -c /{id}\"]");
+    let mount = |id: &str| {
+        format!(
+            "!RUN --mount=type=secret,id={id},target=/{id} [\"/busybox\", \"sh\", \"-c\", \"/busybox wc -c /{id}\"]"
+        )
+    };
     shell(&bench, "app", &[&mount("one"), &mount("two")]);
     let secrets = ["--secret", "id=one,env=TOKEN", "--secret", "id=two,\"src=secret,file\""];
-    let mut child = bench.command(&[&["build", "--no-cache-directory", "app", "-o", "app.tar", "--provenance=mode=max"], &secrets[..]].concat());
+    let mut child = bench.command(
+        &[&["build", "--no-cache-directory", "app", "-o", "app.tar", "--provenance=mode=max"], &secrets[..]].concat(),
+    );
     let mut child = child.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
     let mut seen = String::new();
     for line in BufReader::new(child.stderr.take().unwrap()).lines() {
@@ -373,7 +380,8 @@ fn a_dockerfile_comes_from_standard_input() {
     let bench = bench();
     context(&bench.path("app"));
     let with_context = b"FROM scratch\nCOPY file /one\n";
-    let outcome = bench.ocikit_with_input(&["build", "--no-cache-directory", "app", "-f", "-", "-o", "a.tar"], with_context);
+    let outcome =
+        bench.ocikit_with_input(&["build", "--no-cache-directory", "app", "-f", "-", "-o", "a.tar"], with_context);
     assert_eq!(outcome.code, 0, "{outcome}");
     assert!(bench.ok(&["ls", "a.tar"]).contains("one"));
     let alone = b"FROM scratch\nWORKDIR /made\n";
@@ -391,7 +399,8 @@ fn one_build_writes_every_output() {
     shell(&bench, "app", &["echo ran"]);
     let name = registry.name();
     let (one, two) = (format!("{name}/acme/app:1"), format!("{name}/acme/app:2"));
-    let outputs = ["-o", "app.tar", "-o", "oci:layout:v1", "-o", "docker-archive:docker.tar", "-o", "type=local,dest=out"];
+    let outputs =
+        ["-o", "app.tar", "-o", "oci:layout:v1", "-o", "docker-archive:docker.tar", "-o", "type=local,dest=out"];
     let tags = ["--tag", &one, "--tag", &two, "--push"];
     let files = ["--digest-file", "digest", "--iidfile", "iid", "--metadata-file", "metadata.json", "--json"];
     let outcome = built(&bench, &[&["app"], &outputs[..], &tags, &files].concat());
@@ -413,7 +422,8 @@ fn one_build_writes_every_output() {
     assert_eq!(metadata["containerimage.digest"], digest);
     assert_eq!(metadata["containerimage.descriptor"]["digest"], digest);
     assert_eq!(metadata["image.name"], format!("{one},{two}"));
-    let blobs = |exchange: &str| registry.requests().iter().filter(|found| format!("{found:?}").contains(exchange)).count();
+    let blobs =
+        |exchange: &str| registry.requests().iter().filter(|found| format!("{found:?}").contains(exchange)).count();
     assert!(blobs("PUT") >= 3);
 }
 
@@ -468,7 +478,20 @@ fn attestations_name_the_annotated_image() {
 
     shell(&bench, "app", &["echo one > /one"]);
     let sbom = format!("--sbom=generator={scanner}");
-    built(&bench, &["app", "-o", "app.tar", "--tag", "acme/app:1", "--provenance=mode=max", &sbom, "--metadata-file", "metadata.json"]);
+    built(
+        &bench,
+        &[
+            "app",
+            "-o",
+            "app.tar",
+            "--tag",
+            "acme/app:1",
+            "--provenance=mode=max",
+            &sbom,
+            "--metadata-file",
+            "metadata.json",
+        ],
+    );
     let index: Value = serde_json::from_str(&bench.ok(&["manifest", "get", "app.tar"])).unwrap();
     let image = index["manifests"][0]["digest"].as_str().unwrap();
     let attestation = &index["manifests"][1];
@@ -478,7 +501,8 @@ fn attestations_name_the_annotated_image() {
         serde_json::from_str(&text).unwrap()
     };
     let manifest = read(&attestation["digest"]);
-    let statements: Vec<_> = manifest["layers"].as_array().unwrap().iter().map(|layer| read(&layer["digest"])).collect();
+    let statements: Vec<_> =
+        manifest["layers"].as_array().unwrap().iter().map(|layer| read(&layer["digest"])).collect();
     assert_eq!(statements.len(), 2, "{manifest}");
     for statement in &statements {
         assert_eq!(statement["subject"][0]["digest"]["sha256"], image.trim_start_matches("sha256:"), "{statement}");
@@ -590,7 +614,10 @@ fn the_dockerfile_is_checked() {
     assert_eq!(outcome.code, 5, "{outcome}");
     assert!(outcome.stdout.contains("SecretsUsedInArgOrEnv"), "{outcome}");
     let printed = bench.ok(&["build", "--print", "app", "--secret", "id=a,env=PATH", "--target", "x y"]);
-    assert!(printed.contains("buildctl --addr=unix://TEMPORARY/buildkitd.sock") && printed.contains("'--opt=target=x y'"), "{printed}");
+    assert!(
+        printed.contains("buildctl --addr=unix://TEMPORARY/buildkitd.sock") && printed.contains("'--opt=target=x y'"),
+        "{printed}"
+    );
 }
 
 /// Returns the mounts and processes of a directory.
@@ -682,9 +709,10 @@ fn plp_5_a_full_disk_keeps_the_previous_archive() {
     context(&bench.path("app"));
     let small = peers.path("small");
     fs::create_dir(&small).unwrap();
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "none"]).arg(&small).status();
+    let mounted =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "none"]).arg(&small).status();
     if !mounted.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: cannot mount a tmpfs");
+        // Only root can mount.
         return;
     }
     let archive = small.join("app.tar");
@@ -693,7 +721,7 @@ fn plp_5_a_full_disk_keeps_the_previous_archive() {
     let (kept, count) = (fs::read_to_string(&archive).unwrap(), fs::read_dir(&small).unwrap().count());
     std::process::Command::new("umount").arg(&small).status().unwrap();
     assert_eq!(outcome.code, 1, "{outcome}");
-    assert!(outcome.stderr.contains("space") , "{outcome}");
+    assert!(outcome.stderr.contains("space"), "{outcome}");
     assert_eq!((kept.as_str(), count), ("before", 1));
 }
 
