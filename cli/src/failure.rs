@@ -344,10 +344,21 @@ impl From<ocikit_build::Error> for Failure {
         let message = with_causes(&error);
         match error {
             Error::Image(error) => error.into(),
+            Error::Option { .. } => Failure::new(Code::Usage, message),
+            Error::Missing { what, .. } => {
+                let failure = Failure::new(Code::Missing, message);
+                match what {
+                    "the Dockerfile" => failure.hint("name the Dockerfile with --file"),
+                    "the build context" => failure.hint("name the directory to build from: `ocikit build CONTEXT`"),
+                    _ => failure,
+                }
+            }
+            Error::TimedOut { .. } => Failure::new(Code::Other, message).hint("raise --time-limit"),
             Error::Start { program, .. } => {
                 let hint = match program.as_str() {
                     "buildctl" => "install `buildctl` of BuildKit",
                     "buildkitd" => "install `buildkitd` of BuildKit, or set BUILDKIT_HOST to a running one",
+                    "runc" => "install `runc`, which starts the steps of a build, or set BUILDKIT_HOST",
                     "rootlesskit" => {
                         "install `rootlesskit` and `newuidmap`, which buildkitd needs without root, or set BUILDKIT_HOST"
                     }

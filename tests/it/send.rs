@@ -196,7 +196,13 @@ checked! {
     "ocikit-build" {
         start = ocikit_build::Daemon::start(&any());
         stop = any::<ocikit_build::Daemon>().stop();
-        build = ocikit_build::build(&any(), "address", any(), &any());
+        build = ocikit_build::build(&any(), &any::<[ocikit_build::Node; 1]>(), any(), &any());
+        ask = ocikit_build::ask(&any(), &any(), "lint");
+        find = ocikit_build::Builder::find(&any());
+        stop = any::<ocikit_build::Builder>().stop();
+        candidates = ocikit_build::Builder::candidates(&any());
+        statements = ocikit_build::statements(&any());
+        follow = ocikit_build::follow(&any(), &any());
     }
     "ocikit" {
         attach = any::<ocikit::Session>().attach(&any(), any(), &any());
@@ -216,6 +222,8 @@ checked! {
         validate = any::<ocikit::Session>().validate(&any(), &any());
         docker_disagreement = any::<ocikit::Session>().docker_disagreement(&any());
         gc = any::<ocikit::Session>().gc(&any(), &any());
+        targets = any::<ocikit::Session>().targets(&any::<[Location; 1]>(), any());
+        publish = any::<ocikit::Targets<'static>>().publish(&any(), &any::<[Naming; 1]>());
         sync = ocikit::sync::sync::<ocikit::Error>(&any(), &any(), any(), any(), &mut |_, _| ());
         copy_root_to_each = any::<ocikit::Session>().copy_root_to_each(&any(), any(), &any::<[Location; 1]>());
         plan_root_to_each = any::<ocikit::Session>().plan_root_to_each(&any(), any(), &any::<[Location; 1]>());
