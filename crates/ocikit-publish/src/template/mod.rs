@@ -1,0 +1,135 @@
+//! Templates for tags: the part of Go's `text/template` that cannot loop, recurse or reach outside its values.
+//!
+//! A template has text, comments, trim markers, pipelines, fields, variables, `if`, and pure functions. There are no
+//! loops, no nested templates and no calls into the host, so the work is bounded by the length of the template times
+//! [`MAX_VALUE_BYTES`]. See `docs/decisions/publish.md`.
+
+mod evaluate;
+mod function;
+mod lex;
+mod parse;
+mod printf;
+mod time;
+mod value;
+
+use std::str::FromStr;
+
+use parse::Node;
+pub use value::{Fields, Kind, Value};
+
+/// The maximum length of a template, in bytes.
+pub const MAX_TEMPLATE_BYTES: usize = 4096;
+/// The maximum length of the result, and of each value on the way to it, in bytes.
+pub const MAX_VALUE_BYTES: usize = 4096;
+/// The maximum depth of nested `if`s and parentheses.
+pub const MAX_DEPTH: usize = 32;
+
+/// A parsed template.
+///
+/// ```
+/// use ocikit_publish::template::{Fields, Template, TemplateProblem, Value};
+///
+/// struct Commit;
+///
+/// impl Fields for Commit {
+///     fn field(&self, name: &str) -> Option<Value> {
+///         (name == "ShortSHA").then(|| Value::Text("da39a3ee".to_owned()))
+///     }
+///
+///     fn env(&self, _: &str) -> Option<String> {
+///         None
+///     }
+/// }
+///
+/// let template: Template = "v{{ .ShortSHA }}".parse()?;
+/// assert_eq!(template.render(&Commit)?, "vda39a3ee");
+/// assert!(matches!(
+///     "{{ .Missing }}".parse::<Template>()?.render(&Commit).unwrap_err().problem,
+///     TemplateProblem::NoField(_),
+/// ));
+/// # Ok::<(), ocikit_publish::template::TemplateError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Template {
+    nodes: Vec<Node>,
+}
+
+impl FromStr for Template {
+    type Err = TemplateError;
+
+    fn from_str(text: &str) -> Result<Template, TemplateError> {
+        if text.len() > MAX_TEMPLATE_BYTES {
+            return Err(TemplateError { offset: 0, problem: TemplateProblem::TooLong });
+        }
+        Ok(Template { nodes: parse::parse(text)? })
+    }
+}
+
+impl Template {
+    /// Returns the text for these values.
+    ///
+    /// # Errors
+    ///
+    /// [`TemplateError`] for an unknown field, a variable of the environment that is not allowed, arguments that do not
+    /// fit their function, and a value longer than [`MAX_VALUE_BYTES`].
+    pub fn render(&self, fields: &dyn Fields) -> Result<String, TemplateError> {
+        evaluate::render(&self.nodes, fields)
+    }
+}
+
+/// Why a template cannot be parsed or rendered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}, at character {}", .offset + 1)]
+pub struct TemplateError {
+    /// The position of the problem in the template, in bytes.
+    pub offset: usize,
+    /// The problem.
+    pub problem: TemplateProblem,
+}
+
+/// A problem of a template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TemplateProblem {
+    /// The template is longer than [`MAX_TEMPLATE_BYTES`].
+    #[error("the template has more than {MAX_TEMPLATE_BYTES} bytes")]
+    TooLong,
+    /// A value is longer than [`MAX_VALUE_BYTES`].
+    #[error("a value has more than {MAX_VALUE_BYTES} bytes")]
+    TooLarge,
+    /// There are more than [`MAX_DEPTH`] levels.
+    #[error("more than {MAX_DEPTH} levels are nested")]
+    TooDeep,
+    /// A part is missing or in the wrong place.
+    #[error("unexpected {found}")]
+    Unexpected {
+        /// What was found.
+        found: String,
+    },
+    /// A part of Go's templates that this one does not have.
+    #[error("`{0}` is not supported in a tag")]
+    Unsupported(String),
+    /// A function does not exist.
+    #[error("there is no function `{0}`")]
+    NoFunction(String),
+    /// A field or method does not exist.
+    #[error("there is no field `.{0}`")]
+    NoField(String),
+    /// A variable was not defined.
+    #[error("there is no variable `{0}`")]
+    NoVariable(String),
+    /// A variable of the environment is not on the allow-list.
+    #[error("the environment variable `{0}` is not on the allow-list")]
+    NotAllowed(String),
+    /// A function has arguments that it does not take.
+    #[error("{function} {problem}")]
+    Arguments {
+        /// The function.
+        function: String,
+        /// The problem.
+        problem: String,
+    },
+}
+
+#[cfg(test)]
+mod tests;
