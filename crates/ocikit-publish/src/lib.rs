@@ -20,6 +20,7 @@
 //! * It never moves a tag before everything below it is stored and read back in every registry.
 //! * It never reports as signed what was not signed.
 
+pub mod ci;
 pub mod git;
 mod sanitize;
 pub mod tags;
