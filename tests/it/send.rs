@@ -141,7 +141,6 @@ checked! {
         shutdown = any::<ocikit_server::Running>().shutdown();
     }
     "ocikit-sign" {
-        send = ocikit_sign::signify::send(&any(), &any::<[ocikit_sign::signify::Target; 1]>(), &any());
         check = any::<ocikit_sign::Policy>().check(&any(), &any());
         check_referrers = any::<ocikit_sign::Policy>().check_referrers(&any(), &any());
         promote = ocikit_sign::promote(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
@@ -157,7 +156,11 @@ checked! {
         attach = ocikit_sign::attach(&any::<[ocikit_sign::Signature; 1]>(), &any(), &any());
         get = any::<ocikit_sign::Http>().get("url", &[("name", "value")], 1);
         post = any::<ocikit_sign::Http>().post("url", "type", &[("name", "value")], any(), 1);
+        post_until = any::<ocikit_sign::Http>().post_until("url", "type", any(), 1, |_, _| any());
         open = ocikit_sign::KmsSigner::open("reference");
+    }
+    "ocikit-publish" {
+        send = ocikit_publish::signify::send(&any(), &any::<[ocikit_publish::signify::Target; 1]>(), &any());
     }
     "ocikit-build" {
         start = ocikit_build::Daemon::start(&any());

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ocikit::{Digest, Location, Reference, Root};
-use ocikit_sign::signify::{self, Accepted, Config, Job, Service, Target};
+use ocikit_publish::signify::{self, Accepted, Config, Job, Service, Target};
 use ocikit_sign::{Http, HttpOptions, TlsSettings};
 use serde::Serialize;
 

@@ -21,9 +21,14 @@
 //! * It never reports as signed what was not signed.
 
 pub mod ci;
+pub mod config;
 pub mod git;
+mod plan;
 mod sanitize;
+pub mod signify;
 pub mod tags;
 pub mod template;
+mod yaml;
 
+pub use plan::{Destination, Plan, PlanError, Signing};
 pub use sanitize::sanitize;

@@ -4,7 +4,7 @@
 //! certificate. Nothing is signed locally and nothing is stored with the image; the only result is that the service
 //! accepted the request.
 //!
-//! No other module of this crate uses this one, and it uses only the HTTP client.
+//! It uses the HTTP client of the crate that signs, and nothing else of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,14 +14,14 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
+use ocikit::{Descriptor, Digest, Reference};
 use ocikit_http::{Document, Identity, RequestError, Url};
-use ocikit_spec::{Descriptor, Digest, Reference};
+use ocikit_sign::Http;
 use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::error::yaml_problem;
-use crate::http::Http;
+use crate::yaml::yaml_problem;
 
 /// The result of an operation of this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -425,7 +425,7 @@ pub async fn send(service: &Service, targets: &[Target], http: &Http) -> Result<
     if targets.is_empty() {
         return Err(Error::NoTargets);
     }
-    let pause = |attempts, outcome: Result<&Document, &RequestError>| match outcome {
+    let pause = |attempts, outcome: ocikit_sign::Result<&Document, &RequestError>| match outcome {
         Ok(response) if response.status == ACCEPTED || is_final(response.status) => None,
         _ => (attempts < MAX_ATTEMPTS).then_some(service.pause),
     };
@@ -442,7 +442,7 @@ pub async fn send(service: &Service, targets: &[Target], http: &Http) -> Result<
         Err(error) => {
             let problem = match error {
                 // `named` adds the address.
-                crate::Error::Service { problem, .. } => problem,
+                ocikit_sign::Error::Service { problem, .. } => problem,
                 error => error.to_string(),
             };
             Err(Error::NoResponse { service: named(service), problem })
