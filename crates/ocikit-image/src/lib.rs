@@ -62,8 +62,8 @@ pub mod walk;
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
 pub use body::Body;
 pub use copy::{
-    Copied, CopyOptions, PerTarget, Planned, Target, Tee, copy, copy_all, copy_all_to_each, copy_to_each, plan,
-    plan_to_each,
+    Copied, CopyOptions, PerTarget, Planned, Published, Staged, Target, Tee, copy, copy_all, copy_all_to_each,
+    copy_to_each, plan, plan_to_each, stage_to_each,
 };
 pub use edit::{ImageEdit, IndexEdit};
 pub use error::{Error, Mismatch, NoAnswer, Result};

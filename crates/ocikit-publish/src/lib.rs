@@ -24,6 +24,7 @@ pub mod ci;
 pub mod config;
 pub mod git;
 mod plan;
+mod publish;
 mod sanitize;
 pub mod signify;
 pub mod tags;
@@ -31,4 +32,7 @@ pub mod template;
 mod yaml;
 
 pub use plan::{Destination, Plan, PlanError, Signing};
+pub use publish::{
+    ImageSigner, PublishError, Published, PublishedTag, PublishedTarget, TagState, Transfer, dry_run, publish,
+};
 pub use sanitize::sanitize;
