@@ -25,6 +25,7 @@ pub mod config;
 pub mod git;
 mod plan;
 mod publish;
+pub mod report;
 mod sanitize;
 pub mod signify;
 pub mod tags;

@@ -302,7 +302,8 @@ async fn missing_formats(stored: &Root, signer: &ImageSigner) -> Vec<Format> {
     let mut missing = Vec::new();
     for format in &signer.options.formats {
         let trust = Trust::Key { name: String::new(), key: signer.signer.public_key().clone() };
-        let options = VerifyOptions { formats: vec![*format], depth: signer.options.depth, ..VerifyOptions::new(vec![trust]) };
+        let options =
+            VerifyOptions { formats: vec![*format], depth: signer.options.depth, ..VerifyOptions::new(vec![trust]) };
         let is_signed = ocikit_sign::verify(stored, &options).await.is_ok_and(|report| report.is_complete());
         if signer.options.material.is_some() || !is_signed {
             missing.push(*format);
@@ -312,12 +313,7 @@ async fn missing_formats(stored: &Root, signer: &ImageSigner) -> Vec<Format> {
 }
 
 /// Puts the tags of a destination and reads them back.
-async fn finish(
-    root: &Root,
-    prepared: Prepared,
-    staged: Staged,
-    signatures: Option<Vec<Digest>>,
-) -> PublishedTarget {
+async fn finish(root: &Root, prepared: Prepared, staged: Staged, signatures: Option<Vec<Digest>>) -> PublishedTarget {
     let Prepared { destination, sink, tags } = prepared;
     let count = |put| staged.copied().count(put);
     let transfer =
@@ -325,7 +321,8 @@ async fn finish(
     let mut failed = BTreeMap::new();
     match staged.publish().await {
         Ok(published) => {
-            let named = published.failed.into_iter().filter_map(|(naming, error)| Some((naming.tag?.to_string(), error)));
+            let named =
+                published.failed.into_iter().filter_map(|(naming, error)| Some((naming.tag?.to_string(), error)));
             failed.extend(named);
         }
         Err(error) => {
