@@ -91,6 +91,12 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     read_at_most(path, ocikit::spec::MAX_DOCUMENT_SIZE)
 }
 
+/// Reads a text file, as [`read`] does.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    String::from_utf8(read(path)?)
+        .map_err(|_| Failure::usage(format_args!("cannot read {}: it is not UTF-8", path.display())))
+}
+
 /// Reads a file of at most `limit` bytes; `-` is standard input. A pipe, such as `<(command)`, is read like a file, within
 /// [`PIPE_TIMEOUT`].
 pub(crate) fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>> {

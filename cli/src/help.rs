@@ -8,7 +8,7 @@ use clap::Command;
 const HEADINGS: [(&str, &[&str]); 8] = [
     ("Copy", &["copy", "push", "pull", "sync"]),
     ("Inspect", &["inspect", "tags", "repos", "kind", "digest", "tree", "referrers", "ls", "cat", "diff", "validate"]),
-    ("Change", &["annotate", "tag", "delete", "gc"]),
+    ("Change", &["annotate", "index", "tag", "delete", "gc"]),
     ("Trust", &["keygen", "sign", "verify", "attest", "attach", "signify"]),
     ("Build and publish", &["build"]),
     ("Low level", &["manifest", "blob", "config"]),

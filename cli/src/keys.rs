@@ -31,16 +31,16 @@ pub(crate) struct DepthArguments {
     #[arg(long, short)]
     recursive: bool,
     /// Include the attestation manifests of BuildKit
-    #[arg(long, requires = "recursive")]
-    attestations: bool,
+    #[arg(long, alias = "attestations", requires = "recursive")]
+    attestation_manifests: bool,
     /// Leave out the indexes themselves
-    #[arg(long, requires = "recursive", conflicts_with = "attestations")]
+    #[arg(long, requires = "recursive", conflicts_with = "attestation_manifests")]
     images_only: bool,
 }
 
 impl DepthArguments {
     pub(crate) fn depth(&self) -> Depth {
-        match (self.recursive, self.attestations, self.images_only) {
+        match (self.recursive, self.attestation_manifests, self.images_only) {
             (false, ..) => Depth::Root,
             (true, false, false) => Depth::Images,
             (true, false, true) => Depth::Leaves,

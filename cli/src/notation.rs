@@ -54,9 +54,9 @@ pub(crate) struct NotationArguments {
 }
 
 impl NotationArguments {
-    /// Returns the flags that were given.
-    pub(crate) fn given(&self) -> Vec<&'static str> {
-        let all = [
+    /// Returns the flags and whether each is given.
+    pub(crate) fn flags(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        [
             ("--certificate-chain", self.certificate_chain.is_some()),
             ("--plugin", self.plugin.is_some()),
             ("--key-id", self.key_id.is_some()),
@@ -66,8 +66,8 @@ impl NotationArguments {
             ("--timestamp-url", self.timestamp_url.is_some()),
             ("--timestamp-root-cert", self.timestamp_root_cert.is_some()),
             ("--signing-authority", self.signing_authority),
-        ];
-        all.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()
+        ]
+        .into_iter()
     }
 
     /// Returns the options for envelopes, or `None` without a certificate chain and a plugin, which is an error if the

@@ -124,6 +124,9 @@ fn hide_argument(text: String, argument: &str) -> String {
 }
 
 /// Prints an error of the command line, or the requested help. clap does not escape the arguments that it repeats.
+///
+/// clap returns the message, the tips and the usage as one text: the parts of an error (`clap::Error::context`) hold the
+/// arguments of a message, not its words. The first empty line ends the message.
 pub(crate) fn usage(error: &clap::Error) {
     let arguments: Vec<_> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let hint = match error.source().and_then(|source| source.downcast_ref()) {

@@ -134,8 +134,7 @@ impl Gate {
 
 /// Reads a policy and the files of its signers. Relative paths are relative to the policy.
 pub(crate) fn read(path: &Path) -> Result<Policy> {
-    let text = String::from_utf8(file::read(path)?);
-    let text = text.map_err(|_| Failure::usage(format_args!("cannot read {}: it is not UTF-8", path.display())))?;
+    let text = file::read_text(path)?;
     let directory = path.parent().unwrap_or(Path::new(""));
     let mut broken = None;
     let policy = Policy::parse(&text, |files| {

@@ -116,14 +116,16 @@ impl Observer for Bar {
                 self.bar.set_message(format!("{blobs} blobs"));
             }
             Event::Published { .. } | Event::Ended => self.bar.finish_and_clear(),
-            Event::Unpacking { place } => self.bar.suspend(|| say_unpacking(place)),
+            Event::Decompressing { location } => self.bar.suspend(|| say_decompressing(location)),
             event => self.bar.inc(self.tally.fresh(&event)),
         }
     }
 }
 
-fn say_unpacking(place: &str) {
-    output::print_lines(format!("unpacking {place} to a temporary file: its compression allows no random access"));
+fn say_decompressing(location: &str) {
+    output::print_lines(format!(
+        "decompressing {location} to a temporary file: its compression allows no random access"
+    ));
 }
 
 #[derive(Debug)]
@@ -171,7 +173,7 @@ impl Observer for Plain {
                 self.state.lock().unwrap_or_else(PoisonError::into_inner).finished += finished;
                 self.maybe_say();
             }
-            Event::Unpacking { place } => say_unpacking(place),
+            Event::Decompressing { location } => say_decompressing(location),
             _ => {}
         }
     }
@@ -193,7 +195,7 @@ impl Observer for Json {
             Event::Published { root, tag } => {
                 json!({"event": "published", "digest": root.digest, "tag": tag.map(ToString::to_string)})
             }
-            Event::Unpacking { place } => json!({"event": "unpacking", "place": place}),
+            Event::Decompressing { location } => json!({"event": "decompressing", "location": location}),
             _ => return,
         };
         output::print_json(&line);

@@ -59,9 +59,9 @@ pub(crate) struct VerificationMaterialArguments {
 }
 
 impl VerificationMaterialArguments {
-    /// Returns the flags that were given. `--rekor-version` requires `--rekor-url`, so it is not listed.
-    pub(crate) fn given(&self) -> Vec<&'static str> {
-        let all = [
+    /// Returns the flags and whether each is given. `--rekor-version` requires `--rekor-url`, so it is not listed.
+    pub(crate) fn flags(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        [
             ("--signing-config", self.signing_config.is_some()),
             ("--fulcio-url", self.fulcio_url.is_some()),
             ("--rekor-url", !self.rekor_url.is_empty()),
@@ -69,8 +69,8 @@ impl VerificationMaterialArguments {
             ("--identity-token", self.identity_token.is_some()),
             ("--trusted-root", self.trusted_root.is_some()),
             ("--certificate", self.certificate.is_some()),
-        ];
-        all.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()
+        ]
+        .into_iter()
     }
 
     /// Returns the signer and the verification material of its signatures. A dry run contacts no service, because an entry in

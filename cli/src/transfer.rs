@@ -168,7 +168,7 @@ pub(crate) fn say_present(context: &Context, source: &Location, present: Option<
 
 /// Reports which platform of an index is copied to a docker archive, which holds one only.
 async fn say_fit(context: &Context, session: &Session, root: &Root, targets: &[Location]) {
-    for target in targets.iter().filter(|target| matches!(target, Location::DockerArchive { .. })) {
+    for target in targets.iter().filter(|target| target.is_docker_archive()) {
         // A failure is reported by the copy.
         if let Root::Index(_) = root
             && let Ok(Root::Image(image)) = session.fit(root, target).await
@@ -191,7 +191,7 @@ pub(crate) async fn copy_to_all(
     session.expect_transfer();
     // An image with a name is looked up in the whole archive.
     if source.name() == Name::Only
-        && !matches!(source, Location::DockerArchive { .. })
+        && !source.is_docker_archive()
         && let Some(pipe) = pipe(source).await?
     {
         transfer.check_pipe()?;
@@ -245,10 +245,10 @@ pub(crate) async fn copy_together(
     let (streams, places): (Vec<_>, Vec<_>) = wanted.cloned().partition(is_stream);
     let copies = async {
         if transfer.dry_run {
-            let planned = session.plan_root_to_each(root, source, &places).await.into_iter().zip(&places);
+            let planned = session.plan_root_to_each(root, Some(source), &places).await.into_iter().zip(&places);
             return planned.map(|(planned, target)| Ok(TargetOutput::of_plan(target, &planned?))).collect();
         }
-        let copied = session.copy_root_to_each(root, source, &places).await.into_iter().zip(&places);
+        let copied = session.copy_root_to_each(root, Some(source), &places).await.into_iter().zip(&places);
         copied.map(|(copied, target)| Ok(TargetOutput::of(target, &copied?))).collect::<Vec<Result<_>>>()
     };
     let stream = join_all(streams.iter().map(|stream| copy_out(session, root, source, stream)));
@@ -358,7 +358,7 @@ pub(crate) async fn copy_several(
     let mut results = Vec::new();
     if transfer.dry_run {
         for (target, root, _) in &roots {
-            results.push(TargetOutput::of_plan(target, &session.plan(root, target, target).await?));
+            results.push(TargetOutput::of_plan(target, &session.plan(root, target).await?));
         }
         return report(context, results);
     }
@@ -443,7 +443,7 @@ fn referrer_target(target: &Location, root: &Root, naming: &Naming) -> Location 
 /// Copies a root to a location, which may be standard output.
 pub(crate) async fn copy_out(session: &Session, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
     if *to != Location::Stdio {
-        return Ok(session.copy_root(root, from, to).await?);
+        return Ok(session.copy_root_from(root, from, to).await?);
     }
     let stream: Arc<dyn Sink> = Arc::new(TarWriter::stream("-", std::io::stdout(), session.options().archive.clone()));
     Ok(session.copy_to(root, &stream, vec![Naming::default()]).await?)

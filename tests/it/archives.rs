@@ -68,7 +68,7 @@ fn compressed_archives_are_read_and_written() {
         bench.ok(&["copy", &source, name]);
         let outcome = bench.ocikit(&["digest", name]);
         assert_eq!(outcome.stdout.trim(), bench.ok(&["digest", &source]));
-        assert!(outcome.stderr.contains("unpacking"), "{outcome}");
+        assert!(outcome.stderr.contains("decompressing"), "{outcome}");
         let outcome = bench.ocikit(&["annotate", name, "k=v"]);
         assert!(outcome.code == 1 && outcome.stderr.contains("in place"), "{outcome}");
         bench.ok(&["annotate", name, "k=v", "-o", &format!("annotated-{name}")]);

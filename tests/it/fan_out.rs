@@ -205,15 +205,16 @@ fn sharing(bench: &Bench, name: &str, tags: &[&str]) {
 }
 
 #[test]
-fn shared_blobs_of_archives_and_tags_are_looked_for_and_uploaded_once() {
+fn blobs_shared_by_archives_and_tags_are_read_and_uploaded_once() {
     let bench = bench();
     let [to, mirror] = [(); 2].map(|()| Registry::start());
     let tags = ["1", "2", "3", "4", "5"];
     sharing(&bench, "images", &tags);
-    let check = |registry: &Registry, repository: &str| {
+    let check = |registry: &Registry, repository: &str, max_heads: usize| {
         // Two layers and a config; a manifest for each tag.
         assert_eq!(count(registry, "PUT", "/uploads/"), 3, "{:?}", registry.requests());
-        assert_eq!((most_often(registry, "HEAD"), most_often(registry, "PUT")), (1, 1), "{:?}", registry.requests());
+        assert_eq!(most_often(registry, "PUT"), 1, "{:?}", registry.requests());
+        assert!(most_often(registry, "HEAD") <= max_heads, "{:?}", registry.requests());
         for tag in tags {
             let digest = bench.ok(&["digest", &format!("oci:images:{tag}")]);
             assert_eq!(registry.verified_digest(repository, tag).unwrap().to_string(), digest);
@@ -223,16 +224,16 @@ fn shared_blobs_of_archives_and_tags_are_looked_for_and_uploaded_once() {
     let sources = tags.map(|tag| format!("oci:images:{tag}"));
     let repository = format!("{}/several", to.name());
     bench.ok(&[vec!["push", "-q"], sources.iter().map(String::as_str).collect(), vec![&*repository]].concat());
-    check(&to, "several");
+    check(&to, "several", 1);
     bench.ok(&["copy", "-q", "--all-tags", "oci:images", &format!("{}/tags", mirror.name())]);
-    check(&mirror, "tags");
+    check(&mirror, "tags", 1);
     let from = format!("{}/tags", mirror.name());
     let fresh = Registry::start();
     fs::write(bench.path("sync.yaml"), format!("jobs: 5\nimages: [{{from: {from}, to: {}/sync}}]", fresh.name()))
         .unwrap();
     bench.ok(&["sync", "-q", "sync.yaml"]);
-    check(&fresh, "sync");
-    // Each blob is read once as well.
+    // Every image looks for its blobs.
+    check(&fresh, "sync", tags.len());
     assert_eq!(count(&mirror, "GET", "/blobs/"), 3, "{:?}", mirror.requests());
 }
 

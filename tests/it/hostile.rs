@@ -71,7 +71,7 @@ fn attempt(case: &Case, bytes: &[u8], registry: &Registry) -> Vec<String> {
         (&["copy", "a.tar", "oci:out/layout"], Some(copy)),
         (&["copy", "a.tar", "out/b.tar"], Some(copy)),
         (&["push", "a.tar", &reference], Some(copy)),
-        (&["validate", "--max-inflated", "64MiB", "a.tar"], Some(validate)),
+        (&["validate", "--max-uncompressed", "64MiB", "a.tar"], Some(validate)),
         (&["validate", "--fast", "a.tar"], None),
         (&["ls", "a.tar"], None),
         (&["ls", "--layer", "0", "a.tar"], None),

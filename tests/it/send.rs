@@ -47,6 +47,9 @@ macro_rules! checked {
 checked! {
     "ocikit-image" {
         bytes = any::<image::Body>().bytes();
+        save = any::<image::Body>().save(any::<PathBuf>());
+        open = image::BlobFile::open(any::<PathBuf>());
+        of = image::BlobFile::of("-", any());
         files = any::<image::Image>().files();
         read_file = any::<image::Image>().read_file(&any::<[u8; 1]>(), any::<Vec<u8>>());
         read_file = any::<image::Layer>().read_file(&any::<[u8; 1]>(), any::<Vec<u8>>());
@@ -97,8 +100,6 @@ checked! {
         open = layout::TarEdit::open(any::<PathBuf>());
         remove = any::<layout::TarEdit>().remove(&any());
         drain = layout::Pipe::drain("-", any::<Empty>(), &any());
-        open = layout::BlobFile::open(any::<PathBuf>());
-        of = layout::BlobFile::of("-", any());
         open = layout::Dir::open(any::<PathBuf>());
         create = layout::Dir::create(any::<PathBuf>());
         exclusive = any::<layout::Dir>().exclusive();
@@ -178,8 +179,8 @@ checked! {
         docker_disagreement = any::<ocikit::Session>().docker_disagreement(&any());
         gc = any::<ocikit::Session>().gc(&any(), &any());
         sync = ocikit::sync::sync::<ocikit::Error>(&any(), &any(), any(), any(), &mut |_, _| ());
-        copy_root_to_each = any::<ocikit::Session>().copy_root_to_each(&any(), &any(), &any::<[Location; 1]>());
-        plan_root_to_each = any::<ocikit::Session>().plan_root_to_each(&any(), &any(), &any::<[Location; 1]>());
+        copy_root_to_each = any::<ocikit::Session>().copy_root_to_each(&any(), any(), &any::<[Location; 1]>());
+        plan_root_to_each = any::<ocikit::Session>().plan_root_to_each(&any(), any(), &any::<[Location; 1]>());
         receive_present_to_each =
             any::<ocikit::Session>().receive_present_to_each(any::<Empty>(), &any::<[Location; 1]>());
         receive_to_each = any::<ocikit::Session>().receive_to_each(any::<Empty>(), &any::<[Location; 1]>());
@@ -188,7 +189,8 @@ checked! {
         sink = any::<ocikit::Session>().sink(&any());
         copy = any::<ocikit::Session>().copy(&any(), &any());
         fit = any::<ocikit::Session>().fit(&any(), &any());
-        copy_root = any::<ocikit::Session>().copy_root(&any(), &any(), &any());
+        copy_root = any::<ocikit::Session>().copy_root(&any(), &any());
+        copy_root_from = any::<ocikit::Session>().copy_root_from(&any(), &any(), &any());
         push = any::<ocikit::Session>().push(&any(), &any::<[Reference; 1]>());
         open_each = any::<ocikit::Session>().open_each(&any());
         open_present = any::<ocikit::Session>().open_present(&any());
@@ -196,7 +198,7 @@ checked! {
         names = any::<ocikit::Session>().names(&any());
         inspect = any::<ocikit::Session>().inspect(&any());
         tags = any::<ocikit::Session>().tags(&any());
-        plan = any::<ocikit::Session>().plan(&any(), &any(), &any());
+        plan = any::<ocikit::Session>().plan(&any(), &any());
         copy_to = any::<ocikit::Session>().copy_to(&any(), &any(), any());
         receive = any::<ocikit::Session>().receive(any::<Empty>(), &any());
         annotate = any::<ocikit::Session>().annotate(&any(), &any());

@@ -91,9 +91,9 @@ fn signatures_verify_in_archives_layouts_and_registries() {
             assert_eq!(verify(&["--recursive"]).code, 5, "{place} {flag}");
             bench.ok(&["sign", "--key", "ocikit.key", "--recursive", flag, place]);
             assert_eq!(verify(&["--recursive"]).code, 0, "{place} {flag}");
-            assert_eq!(verify(&["--recursive", "--attestations"]).code, 5, "{place} {flag}");
-            bench.ok(&["sign", "--key", "ocikit.key", "--recursive", "--attestations", flag, place]);
-            assert_eq!(verify(&["--recursive", "--attestations"]).code, 0, "{place} {flag}");
+            assert_eq!(verify(&["--recursive", "--attestation-manifests"]).code, 5, "{place} {flag}");
+            bench.ok(&["sign", "--key", "ocikit.key", "--recursive", "--attestation-manifests", flag, place]);
+            assert_eq!(verify(&["--recursive", "--attestation-manifests"]).code, 0, "{place} {flag}");
             assert_eq!(verify(&["--key", "other.pub"]).code, 5, "{place} {flag}");
             assert_eq!(verify(&["--expect", &digest]).code, 0, "{place} {flag}");
         }
@@ -104,7 +104,7 @@ fn signatures_verify_in_archives_layouts_and_registries() {
     let other = format!("{}/acme/other:1", registry.name());
     bench.ok(&["push", "a.tar", &other]);
     for flag in BOTH {
-        bench.ok(&["verify", "--key", "ocikit.pub", "--recursive", "--attestations", flag, &other]);
+        bench.ok(&["verify", "--key", "ocikit.pub", "--recursive", "--attestation-manifests", flag, &other]);
     }
     bench.ok(&["pull", &other, "-o", "back.tar"]);
     bench.ok(&["verify", "--key", "ocikit.pub", "--recursive", BOTH[0], BOTH[1], "back.tar"]);

@@ -73,7 +73,7 @@ struct Put {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct StoredBlob {
-    place: String,
+    location: String,
     digest: Digest,
     size: u64,
     /// `false` if the blob already existed, or in a dry run.
@@ -155,7 +155,7 @@ impl Put {
             false => Some(context.session(&[&location])?.put_blob(&blob, &location).await?),
         };
         let result = StoredBlob {
-            place: remote::place(&location),
+            location: remote::place(&location),
             digest,
             size: blob.descriptor().size,
             sent: outcome == Some(Outcome::Copied),

@@ -104,7 +104,7 @@ impl Delete {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct DeletedImages {
-            place: String,
+            location: String,
             digests: Vec<ocikit::Digest>,
             dry_run: bool,
         }
@@ -115,9 +115,9 @@ impl Delete {
             false => session.remove(&location).await?,
         };
         let digests = removed.iter().map(|removed| removed.digest).collect();
-        let result = DeletedImages { place: remote::place(&location), digests, dry_run: self.dry_run };
+        let result = DeletedImages { location: remote::place(&location), digests, dry_run: self.dry_run };
         context.output.result(&result, || {
-            let lines = result.digests.iter().map(|digest| format!("{}@{digest}", result.place));
+            let lines = result.digests.iter().map(|digest| format!("{}@{digest}", result.location));
             lines.collect::<Lines>()
         })
     }

@@ -13,6 +13,7 @@ mod delete;
 mod diff;
 mod digest;
 mod gc;
+mod index;
 mod inspect;
 mod keygen;
 mod kind;
@@ -60,6 +61,7 @@ pub(crate) enum Command {
     Diff(diff::Diff),
     Digest(digest::Digest),
     Gc(gc::Gc),
+    Index(index::Index),
     Inspect(inspect::Inspect),
     Keygen(keygen::Keygen),
     Kind(kind::Kind),
@@ -109,6 +111,7 @@ impl Command {
             Command::Diff(command) => command.run(context).await,
             Command::Digest(command) => command.run(context).await,
             Command::Gc(command) => command.run(context).await,
+            Command::Index(command) => command.run(context).await,
             Command::Inspect(command) => command.run(context).await,
             Command::Keygen(command) => command.run(context),
             Command::Kind(command) => command.run(context).await,

@@ -52,29 +52,6 @@ pub(crate) struct Sign {
     vouchers: VerificationMaterialArguments,
 }
 
-/// The flags that apply to some formats only, with the input of signing that they give. All other flags apply to every
-/// format.
-const FLAGS_OF_FORMATS: [(&str, SignInput); 18] = [
-    ("--reference", SignInput::Reference),
-    ("--signing-config", SignInput::Material),
-    ("--fulcio-url", SignInput::Material),
-    ("--rekor-url", SignInput::Material),
-    ("--rekor-version", SignInput::Material),
-    ("--timestamp-server-url", SignInput::Material),
-    ("--identity-token", SignInput::Material),
-    ("--trusted-root", SignInput::Material),
-    ("--certificate", SignInput::Material),
-    ("--certificate-chain", SignInput::Notation),
-    ("--plugin", SignInput::Notation),
-    ("--key-id", SignInput::Notation),
-    ("--plugin-config", SignInput::Notation),
-    ("--expiry", SignInput::Notation),
-    ("--user-metadata", SignInput::Notation),
-    ("--timestamp-url", SignInput::Notation),
-    ("--timestamp-root-cert", SignInput::Notation),
-    ("--signing-authority", SignInput::Notation),
-];
-
 /// The implementation that signs: a plugin of notation, or a key.
 enum SigningMethod {
     Plugin(NotationPlugin),
@@ -151,18 +128,25 @@ impl Sign {
         }))
     }
 
+    /// Returns the flags that apply to some formats only, with the input of signing that they give, and whether each is
+    /// given. All other flags apply to every format.
+    fn flags_of_formats(&self) -> impl Iterator<Item = (&'static str, SignInput, bool)> {
+        let reference = ("--reference", SignInput::Reference, self.reference.is_some());
+        let material = self.vouchers.flags().map(|(flag, is_given)| (flag, SignInput::Material, is_given));
+        let notation = self.notation.flags().map(|(flag, is_given)| (flag, SignInput::Notation, is_given));
+        [reference].into_iter().chain(material).chain(notation)
+    }
+
     /// Fails for a flag that applies to none of the chosen formats and would be ignored.
     fn check_flags(&self) -> Result {
-        let mut given = [self.notation.given(), self.vouchers.given()].concat();
-        given.extend(self.reference.is_some().then_some("--reference"));
         let chosen = self.formats();
-        for (flag, input) in FLAGS_OF_FORMATS.iter().filter(|(flag, _)| given.contains(flag)) {
-            if chosen.iter().any(|format| format.uses(*input)) {
+        for (flag, input, _) in self.flags_of_formats().filter(|(.., is_given)| *is_given) {
+            if chosen.iter().any(|format| format.uses(input)) {
                 continue;
             }
             let names: Vec<_> = chosen.iter().map(|format| format.as_str()).collect();
             let failure = Failure::usage(format!("{flag} does not apply to the format {}", names.join(" or ")));
-            let other = Format::ALL.into_iter().find(|format| format.uses(*input));
+            let other = Format::ALL.into_iter().find(|format| format.uses(input));
             let or = other.map(|format| format!(", or add `--format {format}`")).unwrap_or_default();
             return Err(failure.hint(format!("leave out {flag}{or}")));
         }
@@ -209,6 +193,8 @@ impl SignatureOutput {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches;
+
     use super::*;
 
     /// The flags that apply to every format.
@@ -218,7 +204,7 @@ mod tests {
         "--key-password-file",
         "--format",
         "--recursive",
-        "--attestations",
+        "--attestation-manifests",
         "--images-only",
         "--expect",
         "--dry-run",
@@ -229,12 +215,15 @@ mod tests {
     #[test]
     fn every_flag_is_for_all_formats_or_listed_formats() {
         let command = Sign::augment_args(clap::Command::new("sign"));
-        for argument in command.get_arguments().filter_map(clap::Arg::get_long) {
+        let sign = Sign::from_arg_matches(&command.clone().get_matches_from(["sign", "a.tar"])).unwrap();
+        let listed: Vec<_> = sign.flags_of_formats().map(|(flag, ..)| flag).collect();
+        // `--rekor-version` has a default, and requires `--rekor-url`.
+        for argument in command.get_arguments().filter_map(clap::Arg::get_long).filter(|name| *name != "rekor-version")
+        {
             let flag = format!("--{argument}");
-            let is_listed = FLAGS_OF_FORMATS.iter().any(|(listed, _)| *listed == flag);
-            assert!(is_listed != FOR_ALL.contains(&&*flag), "{flag} is in one of the two lists");
+            assert!(listed.contains(&&*flag) != FOR_ALL.contains(&&*flag), "{flag} is in one of the two lists");
         }
-        for (flag, _) in FLAGS_OF_FORMATS {
+        for flag in listed {
             assert!(command.get_arguments().any(|found| found.get_long() == flag.strip_prefix("--")), "{flag} exists");
         }
     }

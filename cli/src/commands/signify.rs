@@ -78,10 +78,8 @@ struct SignerOutput<'a> {
 
 impl Signify {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let text = String::from_utf8(file::read(&self.config)?);
-        let text =
-            text.map_err(|_| Failure::usage(format_args!("cannot read {}: it is not UTF-8", self.config.display())))?;
-        let config = Config::parse(&text).map_err(|error| failure_of(error).in_file(&self.config))?;
+        let config =
+            Config::parse(&file::read_text(&self.config)?).map_err(|error| failure_of(error).in_file(&self.config))?;
         let selected = config.select(&self.sources()?, &self.job()).map_err(failure_of)?;
         // All certificates are read before the first request, so that a broken one leaves nothing half done.
         let clients = selected.services.iter().map(|service| self.client(context, service));

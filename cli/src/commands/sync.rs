@@ -109,8 +109,7 @@ impl ocikit::sync::Gate<SyncFailure> for ReportingGate<'_> {
 
 impl Sync {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let text = String::from_utf8(crate::file::read(&self.file)?)
-            .map_err(|_| Failure::usage(format_args!("cannot read {}: it is not UTF-8", self.file.display())))?;
+        let text = crate::file::read_text(&self.file)?;
         let target = self.target.clone().map(|target| target.scoped(self.scoped));
         let config = Config::parse(&text, target.as_ref()).map_err(|invalid| {
             let failure = Failure::usage(format_args!("{}: {invalid}", self.file.display()));

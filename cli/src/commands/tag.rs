@@ -31,7 +31,7 @@ pub(crate) struct Tag {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TagOutput {
-    place: String,
+    location: String,
     digest: ocikit::Digest,
     tags: Vec<String>,
     dry_run: bool,
@@ -46,7 +46,7 @@ impl Tag {
             false => session.tag(&location, &self.tag).await?,
         };
         let result = TagOutput {
-            place: remote::place(&location),
+            location: remote::place(&location),
             digest: root.digest,
             tags: self.tag.iter().map(ToString::to_string).collect(),
             dry_run: self.dry_run,

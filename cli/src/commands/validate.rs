@@ -29,8 +29,8 @@ pub(crate) struct Validate {
     /// Limit the decompressed size of a layer, such as `500MiB` or `20GiB`
     ///
     /// The default is 1 GiB plus 100 times the compressed size of the layer.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_inflated: Option<u64>,
+    #[arg(long, alias = "max-inflated", value_name = "SIZE", value_parser = size)]
+    max_uncompressed: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -65,7 +65,7 @@ impl Validate {
         let options = ValidateOptions {
             jobs: context.jobs().unwrap_or(default.jobs),
             depth: if self.fast { ValidateDepth::Digests } else { ValidateDepth::Contents },
-            max_inflated_bytes: self.max_inflated,
+            max_uncompressed_bytes: self.max_uncompressed,
             observer: context.progress.of_copy(),
             ..default
         };

@@ -1,7 +1,6 @@
-use std::io::{self, BufReader, Chain, Cursor, Read, Write};
+use std::io::{self, BufReader, Chain, Cursor, Read};
 
 use flate2::bufread::MultiGzDecoder;
-use flate2::write::GzEncoder;
 use lzma_rust2::XzReader;
 
 use crate::bzip2::Bzip2Reader;
@@ -176,87 +175,14 @@ impl<R: Read> std::fmt::Debug for Decoder<R> {
     }
 }
 
-/// A compressing writer. The output depends only on the input: it contains no time and no name, and is the same for any
-/// number of threads.
-pub struct Encoder<W: Write> {
-    form: Writing<W>,
-}
-
-enum Writing<W: Write> {
-    Plain(W),
-    Gzip(Box<GzEncoder<W>>),
-    Zstd(zstd::Encoder<'static, W>),
-}
-
-impl<W: Write> Encoder<W> {
-    /// Creates an encoder with the default level of the usual tools.
-    ///
-    /// # Errors
-    ///
-    /// Those of creating an encoder; of the kind [`Unsupported`](io::ErrorKind::Unsupported) for xz and bzip2.
-    pub fn new(compression: Compression, writer: W) -> io::Result<Encoder<W>> {
-        let form = match compression {
-            Compression::None => Writing::Plain(writer),
-            Compression::Gzip => Writing::Gzip(Box::new(GzEncoder::new(writer, flate2::Compression::default()))),
-            Compression::Zstd => {
-                let mut encoder = zstd::Encoder::new(writer, zstd::DEFAULT_COMPRESSION_LEVEL)?;
-                // Any number above zero gives the same bytes.
-                let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(8) as u32);
-                encoder.multithread(threads)?;
-                encoder.include_checksum(true)?;
-                Writing::Zstd(encoder)
-            }
-            Compression::Xz | Compression::Bzip2 => {
-                let what = "xz and bzip2 are supported for reading only; write gzip or zstd";
-                return Err(io::Error::new(io::ErrorKind::Unsupported, what));
-            }
-        };
-        Ok(Encoder { form })
-    }
-
-    /// Writes the rest and returns the underlying writer. Without this call the stream is incomplete.
-    ///
-    /// # Errors
-    ///
-    /// Those of writing.
-    pub fn finish(self) -> io::Result<W> {
-        match self.form {
-            Writing::Plain(mut writer) => writer.flush().map(|()| writer),
-            Writing::Gzip(encoder) => encoder.finish(),
-            Writing::Zstd(encoder) => encoder.finish(),
-        }
-    }
-}
-
-impl<W: Write> Write for Encoder<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.form {
-            Writing::Plain(writer) => writer.write(bytes),
-            Writing::Gzip(encoder) => encoder.write(bytes),
-            Writing::Zstd(encoder) => encoder.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match &mut self.form {
-            Writing::Plain(writer) => writer.flush(),
-            Writing::Gzip(encoder) => encoder.flush(),
-            Writing::Zstd(encoder) => encoder.flush(),
-        }
-    }
-}
-
-impl<W: Write> std::fmt::Debug for Encoder<W> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Encoder").finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Encoder;
 
     /// bzip2 is only read, and tested in its own module.
     const ALL: [Compression; 4] = [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Xz];

@@ -1,4 +1,5 @@
 use std::io;
+use std::path::PathBuf;
 
 use crate::limit::Limit;
 
@@ -35,9 +36,27 @@ pub enum Error {
         /// The problem.
         problem: &'static str,
     },
+    /// A file cannot be created or read in a directory that a layer is unpacked to or made of.
+    #[error("cannot {verb} `{path}`: {source}")]
+    File {
+        /// The action, such as `create`.
+        verb: &'static str,
+        /// The path below the directory.
+        path: String,
+        /// The failure.
+        source: io::Error,
+    },
     /// Reading would exceed a limit of the operation.
     #[error("{0}")]
     Limit(Limit),
+    /// A file of this machine cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// The underlying error.
+        source: io::Error,
+    },
     /// Reading the archive failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -59,6 +78,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         match error {
             Error::Io(error) => error,
+            Error::File { path, source } => io::Error::new(source.kind(), Error::File { path, source }),
             error @ Error::Truncated { .. } => io::Error::new(io::ErrorKind::UnexpectedEof, error),
             error => io::Error::new(io::ErrorKind::InvalidData, error),
         }

@@ -1,5 +1,4 @@
-use tar_core::EntryType;
-use tar_core::builder::EntryBuilder;
+use tar::{Builder, EntryType};
 
 /// The size of a tar block in bytes: headers consist of blocks, and contents are padded to them.
 pub const BLOCK: u64 = 512;
@@ -41,24 +40,37 @@ impl<'a> Header<'a> {
     /// Returns the blocks of the header: one, or with an extended header before it if the name is longer than 100 bytes
     /// or the size exceeds 8 GiB.
     pub fn to_bytes(&self) -> Vec<u8> {
-        const FITS: &str = "what does not fit a ustar field goes to an extended header";
         // The maximum number with eleven octal digits, which every reader supports.
         const MAX_OCTAL: u64 = (1 << 33) - 1;
-        let mut builder = EntryBuilder::new_ustar();
-        builder.path(self.name);
-        builder.mode(self.mode & 0o7777).expect(FITS);
-        builder.uid(0).expect(FITS);
-        builder.gid(0).expect(FITS);
-        builder.mtime(self.modified.min(MAX_OCTAL)).expect(FITS);
-        let kind = if self.name.ends_with('/') { EntryType::Directory } else { EntryType::Regular };
-        builder.entry_type(kind);
-        if self.size > MAX_OCTAL {
-            builder.size(0).expect(FITS);
-            builder.add_pax("size", self.size.to_string());
-        } else {
-            builder.size(self.size).expect(FITS);
+        let mut header = tar::Header::new_ustar();
+        let mut extended = Vec::new();
+        let name = self.name.as_bytes();
+        let field = &mut header.as_old_mut().name;
+        let length = name.len().min(field.len());
+        field[..length].copy_from_slice(&name[..length]);
+        if length < name.len() {
+            extended.push(("path", name));
         }
-        builder.finish_bytes()
+        header.set_mode(self.mode & 0o7777);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(self.modified.min(MAX_OCTAL));
+        header.set_entry_type(if self.name.ends_with('/') { EntryType::Directory } else { EntryType::Regular });
+        let size = self.size.to_string();
+        if self.size > MAX_OCTAL {
+            header.set_size(0);
+            extended.push(("size", size.as_bytes()));
+        } else {
+            header.set_size(self.size);
+        }
+        header.set_cksum();
+        let mut bytes = Vec::new();
+        // Writing to a vector does not fail.
+        let _ = Builder::new(&mut bytes).append_pax_extensions(extended);
+        // Dropping the builder ended the tar, which goes on here.
+        bytes.truncate(bytes.len() - END.len());
+        bytes.extend_from_slice(header.as_bytes());
+        bytes
     }
 }
 

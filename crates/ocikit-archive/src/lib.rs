@@ -17,12 +17,15 @@
 //!
 //! # Guarantees
 //!
-//! * The crate never writes a file under a name from an archive.
+//! * Only [`unpack`] writes files under names from an archive, and only below its target: through directory handles, without
+//!   following a symlink.
 //! * A size in a header is not trusted before the bytes were read.
 //! * Memory is not allocated by sizes in an archive: names and extended headers are bounded.
 
+mod block_gzip;
 mod bzip2;
 mod compression;
+mod encoder;
 mod entry;
 mod error;
 mod header;
@@ -32,8 +35,11 @@ mod limit;
 mod read_at;
 mod scan;
 mod stream;
+#[cfg(unix)]
+pub mod unpack;
 
-pub use compression::{Compression, Decoder, Encoder};
+pub use compression::{Compression, Decoder};
+pub use encoder::{Encoder, EncoderOptions};
 pub use entry::{Entry, Kind, Span};
 pub use error::{Error, Result};
 pub use header::{BLOCK, END, Header, padding};

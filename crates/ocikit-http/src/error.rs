@@ -39,6 +39,9 @@ pub enum Error {
         /// What is wrong with the address, which is not repeated: it may hold a password.
         problem: String,
     },
+    /// A server that speaks TLS was named, and this program was built without the feature `tls`.
+    #[error("this program was built without TLS")]
+    NoTls,
     /// The HTTP client cannot be created.
     #[error("cannot create the HTTP client")]
     Client(#[source] Box<dyn StdError + Send + Sync>),

@@ -39,6 +39,7 @@ mod address;
 mod answer;
 mod body;
 mod cause;
+#[cfg(feature = "tls")]
 mod certificate;
 mod certs;
 mod client;
@@ -47,6 +48,10 @@ mod error;
 pub mod files;
 mod limit;
 mod lock;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
+#[cfg(not(feature = "tls"))]
+mod no_tls_config;
 mod observe;
 mod proxy;
 mod proxy_failure;
@@ -60,10 +65,16 @@ mod spare;
 mod speculation;
 mod stall;
 mod timeouts;
+#[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tls_config;
 mod transport;
 mod trust;
 mod url;
+
+#[cfg(not(feature = "tls"))]
+use {no_tls as tls, no_tls_config as tls_config};
 
 pub use address::{Reach, Resolver, SystemResolver, Zone};
 pub use answer::Answer;
@@ -81,9 +92,10 @@ pub use request_error::{BoxError, RequestError};
 pub use reqwest::{Method, header};
 pub use retry::RetryOptions;
 pub use secret::Secret;
-pub use settings::{Identity, Pem, TlsConfig, TlsSettings, Verify};
+pub use settings::{Identity, Pem, TlsSettings, Verify};
 pub use speculation::Speculation;
 pub use timeouts::{TimeLimit, Timeouts};
+pub use tls_config::TlsConfig;
 pub use transport::Lane;
 pub use trust::{InvalidLocation, Origin, resolve};
 pub use url::{InvalidUrl, Url};

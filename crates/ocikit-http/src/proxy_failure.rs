@@ -3,6 +3,7 @@ use std::fmt;
 use std::io;
 
 use crate::retry::causes;
+use crate::tls;
 use reqwest::Url;
 
 use crate::address::{OutOfReach, Unresolved};
@@ -55,10 +56,11 @@ impl StdError for ProxyFailure {}
 /// Attributes the failure to send a request to its proxy; `None` if the server of the request had a part in it.
 pub(crate) fn attribute(error: &(dyn StdError + 'static), proxy: &str, host: &str) -> Option<ProxyFailure> {
     // TLS is spoken to the server, through the proxy.
-    if causes(error).any(|cause| cause.is::<rustls::Error>() || cause.is::<OutOfReach>()) {
+    if causes(error).any(|cause| tls::is_error(cause) || cause.is::<OutOfReach>()) {
         return None;
     }
-    // hyper-util does not export the type of its tunnel errors, nor the status of the proxy's answer.
+    // hyper-util exports neither the type of its tunnel errors nor the status of the proxy's answer, so the text is the only
+    // way to tell a missing password from a refusal.
     let tunnel =
         causes(error).map(ToString::to_string).find_map(|text| Some(text.strip_prefix("tunnel error: ")?.to_owned()));
     let problem = match tunnel.as_deref() {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::address::{OutOfReach, Unresolved};
 use crate::cause::Cause;
-use crate::certificate;
 use crate::error::Error;
 use crate::proxy_failure::{self, ProxyFailure};
 use crate::retry::causes;
+use crate::tls;
 
 /// An error of any type.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -79,11 +79,8 @@ fn cause_of(error: &(dyn StdError + 'static)) -> Option<Cause> {
     if error.is::<Unresolved>() {
         return Some(Cause::NameResolution);
     }
-    if let Some(error) = error.downcast_ref::<rustls::Error>() {
-        // The first byte of an HTTP answer is not a TLS record type.
-        let is_http = matches!(error, rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
-        let problem = certificate::problem(error).map(|(cause, _)| cause);
-        return Some(if is_http { Cause::SpeaksPlainHttp } else { problem.unwrap_or(Cause::Tls) });
+    if let Some((cause, _)) = tls::problem(error) {
+        return Some(cause);
     }
     match error.downcast_ref::<io::Error>().map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => Some(Cause::ConnectionRefused),
@@ -100,11 +97,8 @@ impl fmt::Display for RequestError {
             (_, Cause::SpeaksTls) => f.write_str("the server speaks TLS, not plain HTTP"),
             (RequestError::Final(error) | RequestError::Unsent(error) | RequestError::Cut(error), cause) => {
                 let named = causes(&**error).find(|error| cause_of(*error).is_some());
-                match (named, named.and_then(|error| error.downcast_ref::<rustls::Error>())) {
-                    (_, Some(error)) => match certificate::problem(error) {
-                        Some((_, problem)) => write!(f, "TLS failed: {problem}"),
-                        None => write!(f, "TLS failed: {error}"),
-                    },
+                match (named, named.and_then(tls::problem)) {
+                    (_, Some((_, problem))) => write!(f, "TLS failed: {problem}"),
                     (Some(error), None) if cause == Cause::TimedOut => {
                         f.write_str("timed out: ")?;
                         write_chain(f, error)
@@ -170,7 +164,7 @@ pub(crate) fn classify(error: reqwest::Error) -> RequestError {
     let error = error.without_url();
     let unsent = error.is_connect();
     // A TLS error on an established connection is damage in transit, which a retry may avoid.
-    let refused = |cause: &(dyn StdError + 'static)| cause.is::<OutOfReach>() || unsent && cause.is::<rustls::Error>();
+    let refused = |cause: &(dyn StdError + 'static)| cause.is::<OutOfReach>() || unsent && tls::is_error(cause);
     let is_final = error.is_builder() || causes(&error).any(refused);
     let error = Box::new(error);
     match (is_final, unsent) {
@@ -180,7 +174,7 @@ pub(crate) fn classify(error: reqwest::Error) -> RequestError {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "tls"))]
 mod tests {
     use super::*;
 

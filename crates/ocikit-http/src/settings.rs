@@ -3,15 +3,12 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rustls::ClientConfig;
-use rustls::client::ResolvesClientCert;
-use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::tls_config::TlsConfig;
 
 /// The TLS settings for a server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -97,6 +94,7 @@ impl Pem {
     }
 
     /// Returns the name of the file; for a text in memory, what it is.
+    #[cfg(feature = "tls")]
     pub(crate) fn place(&self, what: &str) -> String {
         match self {
             Pem::File(path) => path.display().to_string(),
@@ -139,55 +137,5 @@ impl From<&Path> for Pem {
 impl From<Vec<u8>> for Pem {
     fn from(text: Vec<u8>) -> Pem {
         Pem::Text(Zeroizing::new(text))
-    }
-}
-
-/// A configuration of rustls. Two of them are equal if they are the same value.
-#[derive(Clone)]
-pub struct TlsConfig(pub Arc<ClientConfig>);
-
-impl TlsConfig {
-    /// Returns the configuration without its client certificate.
-    fn without_identity(&self) -> TlsConfig {
-        if !self.0.client_auth_cert_resolver.has_certs() {
-            return self.clone();
-        }
-        let mut config = (*self.0).clone();
-        config.client_auth_cert_resolver = Arc::new(NoIdentity);
-        TlsConfig(Arc::new(config))
-    }
-}
-
-impl fmt::Debug for TlsConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TlsConfig")
-    }
-}
-
-impl PartialEq for TlsConfig {
-    fn eq(&self, other: &TlsConfig) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for TlsConfig {}
-
-impl Hash for TlsConfig {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.0).hash(state);
-    }
-}
-
-/// Presents no client certificate.
-#[derive(Debug)]
-struct NoIdentity;
-
-impl ResolvesClientCert for NoIdentity {
-    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        None
-    }
-
-    fn has_certs(&self) -> bool {
-        false
     }
 }

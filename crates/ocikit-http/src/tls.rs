@@ -12,8 +12,47 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
+use crate::cause::Cause;
+use crate::certificate;
 use crate::error::{Error, Result};
-use crate::settings::{Identity, Pem, TlsConfig, TlsSettings, Verify};
+use crate::settings::{Identity, Pem, TlsSettings, Verify};
+use crate::tls_config::TlsConfig;
+
+/// Whether this build has TLS.
+pub(crate) const AVAILABLE: bool = true;
+
+/// The configuration of a client.
+pub(crate) type Configuration = ClientConfig;
+
+/// Returns a configuration to change.
+pub(crate) fn copy_of(config: &TlsConfig) -> Configuration {
+    (*config.0).clone()
+}
+
+/// Returns the builder of a client with this configuration, which offers these application protocols.
+pub(crate) fn apply(
+    builder: reqwest::ClientBuilder,
+    mut configuration: Configuration,
+    protocols: &[&str],
+) -> reqwest::ClientBuilder {
+    configuration.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    builder.tls_backend_preconfigured(configuration)
+}
+
+/// Returns whether an error is one of TLS.
+pub(crate) fn is_error(error: &(dyn StdError + 'static)) -> bool {
+    error.is::<rustls::Error>()
+}
+
+/// Returns the kind of failure of a TLS error, and what is wrong.
+pub(crate) fn problem(error: &(dyn StdError + 'static)) -> Option<(Cause, String)> {
+    let error = error.downcast_ref::<rustls::Error>()?;
+    // The first byte of an HTTP answer is not a TLS record type.
+    if matches!(error, rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) {
+        return Some((Cause::SpeaksPlainHttp, error.to_string()));
+    }
+    Some(certificate::problem(error).unwrap_or_else(|| (Cause::Tls, error.to_string())))
+}
 
 /// Returns a configuration for plain HTTP only. It trusts no certificate authority and reads no files.
 pub(crate) fn none() -> ClientConfig {

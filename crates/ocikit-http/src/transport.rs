@@ -17,12 +17,13 @@ use crate::lock::lock;
 use crate::proxy::ProxyOptions;
 use crate::proxy_failure::ProxyFailure;
 use crate::request_error::{RequestError, attribute_to_proxy, classify};
-use crate::settings::{TlsConfig, TlsSettings, Verify};
+use crate::settings::{TlsSettings, Verify};
 use crate::spare::{LostConnections, SpareConnections, SpareLayer, SpareQueue, SpareRole};
 use crate::speculation::SPARE_RTT;
 use crate::stall::StallWatch;
 use crate::timeouts::{TimeLimit, Timeouts};
 use crate::tls;
+use crate::tls_config::TlsConfig;
 use crate::url::Url;
 
 /// One request to one server, without retries and redirects.
@@ -90,6 +91,16 @@ pub enum Lane {
     Small,
     /// A connection for one large body at a time.
     Bulk,
+}
+
+impl Lane {
+    /// Returns the application protocols to offer with TLS.
+    fn protocols(self) -> &'static [&'static str] {
+        match self {
+            Lane::Small => &["h2", "http/1.1"],
+            Lane::Bulk => &["http/1.1"],
+        }
+    }
 }
 
 /// The connection pools, by everything that has to be equal for a connection to be shared.
@@ -252,6 +263,9 @@ impl Transport {
         }
         let lane = if lock(&self.http1_only).contains(&server) { Lane::Small } else { lane };
         let tls = (url.scheme() == "https").then_some(tls);
+        if tls.is_some() && !tls::AVAILABLE {
+            return Err(RequestError::Final(Box::new(Error::NoTls)));
+        }
         let Pool { client, answered, lost } =
             self.pool(&server, &url, tls, lane, reach).await.map_err(RequestError::Setup)?;
 
@@ -333,20 +347,16 @@ impl Transport {
         if let Some(pool) = lock(&self.clients).get(&key) {
             return Ok(pool.clone());
         }
-        let mut configuration = match tls {
+        let configuration = match tls {
             None => tls::none(),
-            Some(settings) => (*self.configuration(settings).await?.0).clone(),
-        };
-        configuration.alpn_protocols = match lane {
-            Lane::Small => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            Lane::Bulk => vec![b"http/1.1".to_vec()],
+            Some(settings) => tls::copy_of(&self.configuration(settings).await?),
         };
         let broken = |error| Error::Client(Box::new(error));
         let lost = LostConnections::default();
         let queue = SpareQueue::new(lost.clone());
         // Connections for large bodies are opened when there are such bodies: then their number is known.
         let spare = match lane {
-            Lane::Small => Some(self.builder(configuration.clone(), url, reach)?),
+            Lane::Small => Some(self.builder(configuration.clone(), lane, url, reach)?),
             Lane::Bulk => None,
         };
         let keep = SpareLayer { queue: queue.clone(), role: SpareRole::Fill };
@@ -356,7 +366,7 @@ impl Transport {
             self.announced.clone(),
         );
         let builder = self
-            .builder(configuration, url, reach)?
+            .builder(configuration, lane, url, reach)?
             .connector_layer(SpareLayer { queue, role: SpareRole::Use(spare.clone()) });
         let made = Pool { client: builder.build().map_err(broken)?, answered: Arc::default(), lost };
         // If two tasks created one at the same time, both use the first.
@@ -374,9 +384,14 @@ impl Transport {
         Ok(pool)
     }
 
-    fn builder(&self, configuration: rustls::ClientConfig, url: &Url, reach: Reach) -> Result<reqwest::ClientBuilder> {
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(configuration)
+    fn builder(
+        &self,
+        configuration: tls::Configuration,
+        lane: Lane,
+        url: &Url,
+        reach: Reach,
+    ) -> Result<reqwest::ClientBuilder> {
+        let mut builder = tls::apply(reqwest::Client::builder(), configuration, lane.protocols())
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .connect_timeout(self.timeouts.connect)

@@ -1,14 +1,18 @@
 //! The bridge between async code and blocking work: reading files, hashing, decompressing.
 
+use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use ocikit_archive::ReadAt;
 use tokio::sync::mpsc;
 
 use crate::body::Body;
 use crate::error::{Error, Result};
+use crate::source::ByteRange;
 
 /// The size of the chunks that a [`Feed`] sends, in bytes: large enough that passing one between threads costs little
 /// compared with hashing it, small enough to stay in the cache of a processor on the way from file to socket.
@@ -45,6 +49,46 @@ pub fn produce(length: u64, work: impl FnOnce(&mut Feed) -> Result<()> + Send + 
         }
     });
     Body::new(length, stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver))))
+}
+
+/// Returns a range of a blob of `size` bytes that starts at `start` in a file. Errors name `place`.
+pub fn file_body(file: Arc<File>, start: u64, size: u64, range: ByteRange, place: &impl Display) -> Body {
+    let (offset, length) = range.within(size);
+    let place = place.to_string();
+    produce(length, move |feed| {
+        let failed = |error| Error::failed("read", &place, error);
+        let (mut position, mut rest) = (start + offset, length);
+        while rest > 0 {
+            let wanted = feed.fill(|buffer| {
+                let most = usize::try_from(rest).unwrap_or(usize::MAX).min(buffer.len());
+                let read = read_some(&*file, &mut buffer[..most], position).map_err(failed)?;
+                if read == 0 {
+                    return Err(failed(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter")));
+                }
+                position += read as u64;
+                rest -= read as u64;
+                Ok(read)
+            })?;
+            if !wanted {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Reads some bytes at an offset; retries if interrupted.
+///
+/// # Errors
+///
+/// Those of the file.
+pub fn read_some(file: &(impl ReadAt + ?Sized), buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }
 
 /// Passes the chunks of a body to blocking work, on a thread of its own.

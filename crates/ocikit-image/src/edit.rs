@@ -1,11 +1,10 @@
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ocikit_spec::{Descriptor, Digest};
 
 use crate::error::{Error, Result};
-use crate::overlay::Overlay;
+use crate::memory::Memory;
 use crate::root::{Image, Index, Root};
 use crate::source::Source;
 
@@ -139,6 +138,6 @@ fn replaced(
         return (old.clone(), base.clone());
     }
     let descriptor = Descriptor { digest, size: bytes.len() as u64, data: None, ..old.clone() };
-    let documents = HashMap::from([(digest, bytes.clone())]);
-    (descriptor, Arc::new(Overlay::new(documents, base.clone(), added)))
+    let memory = Memory::over(base.clone()).with_document(digest, bytes.clone());
+    (descriptor, Arc::new(added.into_iter().fold(memory, Memory::with_source)))
 }

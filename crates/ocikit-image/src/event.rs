@@ -2,6 +2,7 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use ocikit_spec::{Descriptor, Digest, Repository, Tag};
 
 use crate::body::Body;
@@ -46,9 +47,9 @@ pub enum Event<'a> {
         blob: &'a Descriptor,
     },
     /// An archive is compressed and is decompressed to a temporary file first.
-    Unpacking {
+    Decompressing {
         /// The archive.
-        place: &'a str,
+        location: &'a str,
     },
     /// A root was published.
     Published {
@@ -137,6 +138,10 @@ impl Source for Observed {
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         self.source.referrers(subject).await
+    }
+
+    fn held(&self, digest: &Digest) -> Option<Bytes> {
+        self.source.held(digest)
     }
 
     fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {

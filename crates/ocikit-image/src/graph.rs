@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ocikit_spec::{Content, Descriptor, Digest, MediaType, Platform};
@@ -21,6 +21,8 @@ pub(crate) struct Graph {
     heights: HashMap<Digest, usize>,
     /// Whether the blobs include foreign layers that have `urls`.
     foreign_layers: bool,
+    /// Documents that are left out with everything below them.
+    present: Arc<HashSet<Digest>>,
 }
 
 /// A blob or document, and the source to read it from.
@@ -34,15 +36,20 @@ pub(crate) struct Node {
 
 impl Graph {
     /// Reads every document below these roots. The roots themselves were read when they were opened. If `platforms` is
-    /// not empty, only the entries of indexes for these platforms are followed.
-    pub(crate) async fn of(roots: &[&Root], platforms: &[Platform], foreign_layers: bool) -> Result<Graph> {
-        Graph { foreign_layers, ..Graph::default() }.with(roots, platforms).await
+    /// not empty, only the entries of indexes for these platforms are followed. Documents in `present` are left out.
+    pub(crate) async fn of(
+        roots: &[&Root],
+        platforms: &[Platform],
+        foreign_layers: bool,
+        present: &Arc<HashSet<Digest>>,
+    ) -> Result<Graph> {
+        Graph { foreign_layers, present: present.clone(), ..Graph::default() }.with(roots, platforms).await
     }
 
     /// Reads what is below these roots and is not part of another graph.
     pub(crate) async fn after(other: &Graph, roots: &[&Root]) -> Result<Graph> {
-        let (heights, foreign_layers) = (other.heights.clone(), other.foreign_layers);
-        Graph { heights, foreign_layers, ..Graph::default() }.with(roots, &[]).await
+        let (heights, foreign_layers, present) = (other.heights.clone(), other.foreign_layers, other.present.clone());
+        Graph { heights, foreign_layers, present, ..Graph::default() }.with(roots, &[]).await
     }
 
     async fn with(mut self, roots: &[&Root], platforms: &[Platform]) -> Result<Graph> {
@@ -68,6 +75,7 @@ impl Graph {
                 Content::Schema1 => return Err(schema1(&node.path.digest, root.source())),
             };
             let children = children(&document).filter(|(_, child)| self.foreign_layers || travels(child));
+            let children = children.filter(|(_, child)| !self.present.contains(&child.digest));
             let children = wanted(children, platforms);
             for (edge, child) in &children {
                 if document.may_be_document(child) && !self.heights.contains_key(&child.digest) {

@@ -32,8 +32,12 @@
 //! * The crate never prints, reads the environment or starts a runtime.
 
 mod annotate;
+mod artifact;
+mod blob_file;
 mod body;
 pub mod bridge;
+mod combined;
+mod compose;
 mod contents;
 mod copy;
 mod edit;
@@ -45,22 +49,31 @@ mod layer;
 mod memory;
 mod merge;
 mod new_layer;
-mod overlay;
 pub mod platform;
 pub mod process;
 mod referrer_tag;
 mod related;
 mod root;
+mod save;
 mod select_platforms;
 mod source;
 mod tasks;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(unix)]
+mod unpack_image;
 mod validate;
 pub mod walk;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
+pub use artifact::{
+    ArtifactBuilder, ArtifactFile, PullOptions, Pulled, PulledFile, UNKNOWN_ARTIFACT, UNKNOWN_CONFIG, pull_files,
+};
+pub use blob_file::BlobFile;
 pub use body::Body;
+pub use compose::{
+    ComposeOptions, Composed, IndexFormat, Member, OnDuplicate, add_to_index, create_index, remove_from_index,
+};
 pub use copy::{
     Copied, CopyOptions, PerTarget, Planned, Published, Staged, Target, Tee, copy, copy_all, copy_all_to_each,
     copy_to_each, plan, plan_to_each, stage_to_each,
@@ -72,9 +85,11 @@ pub use kind::Kind;
 pub use layer::{DiffId, LayerTar};
 pub use memory::Memory;
 pub use merge::KeptTag;
-pub use new_layer::NewLayer;
+pub use new_layer::{LayerOptions, NewLayer};
 /// The contents of layers: their entries, their file trees, and the merged file system of a container.
 pub use ocikit_archive::layer as files;
+#[cfg(unix)]
+pub use ocikit_archive::unpack;
 pub use referrer_tag::ReferrerTag;
 pub use related::{Orphan, Referrers, orphans, tagged_referrers};
 pub use root::{Artifact, Image, Index, Layer, Root};

@@ -1,18 +1,48 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ocikit_spec::{Descriptor, Digest, Document, Tag};
+use ocikit_spec::{Descriptor, Digest, Document, Repository, Tag};
 
+use crate::blob_file::BlobFile;
 use crate::body::Body;
 use crate::error::{Error, Result};
+use crate::root::Layer;
 use crate::source::{ByteRange, Name, Naming, Put, Sink, Source, SourceExt};
 
-/// Images in memory: for tests, for generated documents, and as the simplest implementation of [`Sink`].
+/// Images in memory: for generated documents, for tests, and as the simplest implementation of [`Sink`].
+///
+/// A memory can lie over other sources. Then it is one source for new documents, local files, and everything that another
+/// place already has: a copy from it reads each blob where it is, and a registry still mounts blobs of the base.
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use std::sync::Arc;
+/// use ocikit_image::{Memory, Source, SourceExt, testing};
+/// use ocikit_spec::{Descriptor, MediaType};
+///
+/// let base = Arc::new(Memory::new());
+/// let image = testing::image(&base, 1, &"linux/amd64".parse()?, &[1000]);
+///
+/// let memory = Memory::over(base).with_bytes(&b"new"[..]);
+/// let new = Descriptor::of(MediaType::OCTET_STREAM, b"new");
+/// assert_eq!(memory.read(&new).await?, "new");
+/// assert!(memory.has(&image).await?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Default)]
-pub struct Memory(RwLock<Contents>);
+pub struct Memory {
+    contents: RwLock<Contents>,
+    /// The sources of single blobs, which are asked before the others.
+    parts: HashMap<Digest, Arc<dyn Source>>,
+    /// Sources of unknown content, which are asked before the base.
+    others: Vec<Arc<dyn Source>>,
+    base: Option<Arc<dyn Source>>,
+}
 
 #[derive(Debug, Default)]
 struct Contents {
@@ -35,6 +65,56 @@ impl Memory {
         Memory::default()
     }
 
+    /// Creates a memory over another source. Names and blobs that the memory does not have are those of the base. What is
+    /// put into the memory stays there; the base is never changed.
+    pub fn over(base: Arc<dyn Source>) -> Memory {
+        Memory { base: Some(base), ..Memory::default() }
+    }
+
+    /// Returns the memory with these bytes, as a blob or document with a SHA-256 digest.
+    #[must_use]
+    pub fn with_bytes(self, bytes: impl Into<Bytes>) -> Memory {
+        self.insert(bytes);
+        self
+    }
+
+    /// Returns the memory with these bytes under a digest that was computed from them.
+    #[must_use]
+    pub(crate) fn with_document(self, digest: Digest, bytes: Bytes) -> Memory {
+        self.write().blobs.insert(digest, bytes);
+        self
+    }
+
+    /// Returns the memory with a local file as a blob. The file stays where it is and is read when the blob is.
+    #[must_use]
+    pub fn with_file(self, file: &BlobFile) -> Memory {
+        self.with_part(file.descriptor().digest, Arc::new(file.clone()))
+    }
+
+    /// Returns the memory with a layer of any source. The layer stays where it is.
+    #[must_use]
+    pub fn with_layer(self, layer: &Layer) -> Memory {
+        self.with_part(layer.digest(), layer.source().clone())
+    }
+
+    /// Returns the memory with the blob of this digest from another source.
+    #[must_use]
+    pub(crate) fn with_part(mut self, digest: Digest, source: Arc<dyn Source>) -> Memory {
+        self.parts.insert(digest, source);
+        self
+    }
+
+    /// Returns the memory over one more source, which is asked for blobs before the base. Its names are not looked up.
+    #[must_use]
+    pub fn with_source(mut self, source: Arc<dyn Source>) -> Memory {
+        let is_base = self.base.as_ref().is_some_and(|base| Arc::ptr_eq(base, &source));
+        // An index may list one manifest any number of times; each further source would cost one more lookup.
+        if !is_base && self.others.iter().all(|known| !Arc::ptr_eq(known, &source)) {
+            self.others.push(source);
+        }
+        self
+    }
+
     /// Stores these bytes and returns their digest.
     pub fn insert(&self, bytes: impl Into<Bytes>) -> Digest {
         let bytes = bytes.into();
@@ -43,24 +123,16 @@ impl Memory {
         digest
     }
 
-    fn read_lock(&self) -> std::sync::RwLockReadGuard<'_, Contents> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the sources that may have a blob which is not in memory, in the order in which they are asked.
+    fn sources(&self, digest: &Digest) -> impl Iterator<Item = &Arc<dyn Source>> {
+        self.parts.get(digest).into_iter().chain(&self.others).chain(&self.base)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Contents> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    fn own(&self, digest: &Digest) -> Option<Bytes> {
+        self.read_lock().blobs.get(digest).cloned()
     }
-}
 
-impl fmt::Display for Memory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("memory")
-    }
-}
-
-#[async_trait]
-impl Source for Memory {
-    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+    fn resolve_own(&self, name: &Name) -> Result<Descriptor> {
         let contents = self.read_lock();
         let roots = contents.roots.iter();
         let found: Vec<_> = match name {
@@ -85,26 +157,112 @@ impl Source for Memory {
         }
     }
 
+    /// Returns the documents in memory with this subject.
+    fn own_referrers(&self, subject: &Digest) -> Vec<Descriptor> {
+        let blobs: Vec<_> = self.read_lock().blobs.values().cloned().collect();
+        let documents = blobs.into_iter().filter_map(|bytes| Document::sniff(bytes).ok());
+        documents
+            .filter(|(_, document)| document.subject().is_some_and(|found| found.digest == *subject))
+            .map(|(media_type, document)| Descriptor::of(media_type, document.bytes()))
+            .collect()
+    }
+
+    fn read_lock(&self) -> std::sync::RwLockReadGuard<'_, Contents> {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Contents> {
+        self.contents.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.base {
+            Some(base) => fmt::Display::fmt(base, f),
+            None => f.write_str("memory"),
+        }
+    }
+}
+
+#[async_trait]
+impl Source for Memory {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        match (self.resolve_own(name), &self.base) {
+            (Err(error), Some(base)) if error.is_not_found() => base.resolve(name).await,
+            (resolved, _) => resolved,
+        }
+    }
+
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        let bytes = self.read_lock().blobs.get(&descriptor.digest).cloned();
-        let bytes = bytes.ok_or_else(|| Error::not_found(descriptor.digest, self))?;
-        Ok(range.of(&bytes).into())
+        if let Some(bytes) = self.held(&descriptor.digest) {
+            return Ok(range.of(&bytes).into());
+        }
+        let mut missing = None;
+        for source in self.sources(&descriptor.digest) {
+            match source.open_unverified(descriptor, range).await {
+                Err(error) if error.is_not_found() => missing = Some(error),
+                opened => return opened,
+            }
+        }
+        Err(missing.unwrap_or_else(|| Error::not_found(descriptor.digest, self)))
+    }
+
+    async fn open_small(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+        if let Some(bytes) = self.held(&descriptor.digest) {
+            return Ok(range.of(&bytes).into());
+        }
+        let mut missing = None;
+        for source in self.sources(&descriptor.digest) {
+            match source.open_small(descriptor, range).await {
+                Err(error) if error.is_not_found() => missing = Some(error),
+                opened => return opened,
+            }
+        }
+        Err(missing.unwrap_or_else(|| Error::not_found(descriptor.digest, self)))
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        Ok(self.read_lock().blobs.contains_key(&descriptor.digest))
+        if self.held(&descriptor.digest).is_some() {
+            return Ok(true);
+        }
+        for source in self.sources(&descriptor.digest) {
+            if source.has(descriptor).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns bytes in memory, also those of an added source: edited entries have the same base, which would be asked
+    /// for the documents of the other entries in vain.
+    fn held(&self, digest: &Digest) -> Option<Bytes> {
+        self.own(digest).or_else(|| {
+            let mut added = self.parts.get(digest).into_iter().chain(&self.others);
+            added.find_map(|source| source.held(digest))
+        })
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        let blobs = self.read_lock().blobs.clone();
-        let mut found: Vec<_> = blobs
-            .into_values()
-            .filter_map(|bytes| Document::sniff(bytes).ok())
-            .filter(|(_, document)| document.subject().is_some_and(|found| found.digest == *subject))
-            .map(|(media_type, document)| Descriptor::of(media_type, document.bytes()))
-            .collect();
+        let mut found = self.own_referrers(subject);
         found.sort_by_key(|descriptor| descriptor.digest);
+        if let Some(base) = &self.base {
+            let known: HashSet<_> = found.iter().map(|descriptor| descriptor.digest).collect();
+            let listed = base.referrers(subject).await?;
+            found.extend(listed.into_iter().filter(|descriptor| !known.contains(&descriptor.digest)));
+        }
         Ok(found)
+    }
+
+    fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {
+        // Mounting a blob that the base does not have costs a request in vain.
+        if self.held(&descriptor.digest).is_some() {
+            return None;
+        }
+        match self.parts.get(&descriptor.digest) {
+            Some(source) => source.repository(descriptor),
+            None => self.others.iter().chain(&self.base).find_map(|source| source.repository(descriptor)),
+        }
     }
 }
 
@@ -135,5 +293,115 @@ impl Sink for Memory {
             roots.push((root.clone(), naming.tag.clone()));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ocikit_spec::MediaType;
+
+    use super::*;
+
+    /// A repository with one blob.
+    #[derive(Debug)]
+    struct Remote(Repository, Memory);
+
+    impl fmt::Display for Remote {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            fmt::Display::fmt(&self.0, f)
+        }
+    }
+
+    #[async_trait]
+    impl Source for Remote {
+        async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+            self.1.resolve(name).await
+        }
+
+        async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
+            self.1.open_unverified(descriptor, range).await
+        }
+
+        async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+            self.1.has(descriptor).await
+        }
+
+        async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+            self.1.referrers(subject).await
+        }
+
+        fn repository(&self, _: &Descriptor) -> Option<&Repository> {
+            Some(&self.0)
+        }
+    }
+
+    fn blob(bytes: &[u8]) -> Descriptor {
+        Descriptor::of(MediaType::OCTET_STREAM, bytes)
+    }
+
+    fn remote(blobs: &[&'static str]) -> Arc<Remote> {
+        let memory = blobs.iter().fold(Memory::new(), |memory, bytes| memory.with_bytes(*bytes));
+        Arc::new(Remote("localhost:5000/base".parse().unwrap(), memory))
+    }
+
+    #[tokio::test]
+    async fn new_bytes_files_and_a_base_are_one_source() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("file"), b"file").unwrap();
+        let file = BlobFile::open(directory.path().join("file")).await.unwrap();
+        let layer = Layer::at(Arc::new(Memory::new().with_bytes("layer")), blob(b"layer"));
+        let memory = Memory::over(remote(&["base"])).with_bytes("bytes").with_file(&file).with_layer(&layer);
+        for text in ["base", "bytes", "file", "layer"] {
+            assert_eq!(memory.read(&blob(text.as_bytes())).await.unwrap(), text);
+            assert!(memory.has(&blob(text.as_bytes())).await.unwrap(), "{text}");
+        }
+        assert!(memory.open(&blob(b"gone")).await.unwrap_err().is_not_found());
+        assert!(!memory.has(&blob(b"gone")).await.unwrap());
+        assert_eq!(memory.to_string(), "localhost:5000/base");
+    }
+
+    #[tokio::test]
+    async fn only_blobs_of_the_base_are_mounted_from_it() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("file"), b"file").unwrap();
+        let file = BlobFile::open(directory.path().join("file")).await.unwrap();
+        let other = Layer::at(remote(&["layer"]), blob(b"layer"));
+        let memory = Memory::over(remote(&["base"])).with_bytes("bytes").with_file(&file).with_layer(&other);
+        for (text, mounted) in [("base", true), ("layer", true), ("bytes", false), ("file", false)] {
+            assert_eq!(memory.repository(&blob(text.as_bytes())).is_some(), mounted, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_put_stays_in_memory() {
+        let base = Arc::new(Memory::new().with_bytes("base"));
+        let memory = Memory::over(base.clone());
+        assert_eq!(memory.put(&blob(b"base"), &*base).await.unwrap(), Put::Present);
+        assert_eq!(memory.put(&blob(b"new"), &Memory::new().with_bytes("new")).await.unwrap(), Put::Copied);
+        assert!(!base.has(&blob(b"new")).await.unwrap());
+        let tag: Tag = "1".parse().unwrap();
+        memory.publish(&blob(b"new"), &Naming { tag: Some(tag.clone()), ..Naming::default() }).await.unwrap();
+        assert_eq!(memory.resolve(&Name::Tag(tag.clone())).await.unwrap().digest, blob(b"new").digest);
+        assert!(base.resolve(&Name::Tag(tag)).await.unwrap_err().is_not_found());
+    }
+
+    #[tokio::test]
+    async fn names_and_referrers_of_the_base_are_found() {
+        let tag: Tag = "1".parse().unwrap();
+        let subject = blob(b"subject");
+        let referrer = |note: &str| {
+            let subject = serde_json::to_value(&subject).unwrap();
+            serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": blob(b"{}"),
+                "layers": [], "subject": subject, "annotations": {"note": note}})
+            .to_string()
+        };
+        let base = Arc::new(Memory::new().with_bytes(referrer("base")));
+        base.publish(&subject, &Naming { tag: Some(tag.clone()), ..Naming::default() }).await.unwrap();
+        let memory = Memory::over(base).with_bytes(referrer("new")).with_bytes(referrer("base"));
+        assert_eq!(memory.resolve(&Name::Tag(tag)).await.unwrap(), subject);
+        let mut found: Vec<_> = memory.referrers(&subject.digest).await.unwrap();
+        found.sort_by_key(|found| found.size);
+        let wanted: Vec<_> = ["new", "base"].map(|note| blob(referrer(note).as_bytes()).digest).into();
+        assert_eq!(found.iter().map(|found| found.digest).collect::<Vec<_>>(), wanted);
     }
 }

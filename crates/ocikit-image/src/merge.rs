@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_spec::{Config, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, Tag};
 
 use crate::error::{Error, Result};
-use crate::overlay::Overlay;
+use crate::memory::Memory;
 use crate::referrer_tag::ReferrerTag;
 use crate::root::Root;
 use crate::source::{Naming, Sink, Source, SourceExt, read_at_most};
@@ -357,5 +357,7 @@ fn merged_source(
     documents: HashMap<Digest, Bytes>,
     held: HashSet<Digest>,
 ) -> Arc<dyn Source> {
-    Arc::new(Overlay::new(documents, new.source().clone(), [there.source().clone()]).holding(held))
+    let over = Memory::over(new.source().clone());
+    let memory = documents.into_iter().fold(over, |memory, (digest, bytes)| memory.with_document(digest, bytes));
+    Arc::new(held.into_iter().fold(memory, |memory, digest| memory.with_part(digest, there.source().clone())))
 }

@@ -1,4 +1,4 @@
-use ocikit_spec::Tag;
+use ocikit_spec::{Digest, Tag};
 
 /// The kind of a tag under which referrers are stored, instead of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +39,13 @@ impl ReferrerTag {
             Some("sbom") => Some(ReferrerTag::Sbom),
             Some(_) => None,
         }
+    }
+
+    /// Returns the subject of the referrers under a tag, or `None` for an ordinary tag and for a truncated digest.
+    pub(crate) fn subject(tag: &Tag) -> Option<Digest> {
+        ReferrerTag::of(tag)?;
+        let digest = tag.as_str().split('.').next()?;
+        digest.replacen('-', ":", 1).parse().ok()
     }
 }
 

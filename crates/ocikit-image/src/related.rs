@@ -80,11 +80,17 @@ impl Referrers {
 }
 
 /// Returns the referrers of a root and of the manifests below it, and their referrers in turn, each with its name.
-pub(crate) async fn related(root: &Root, which: &Referrers, platforms: &[Platform]) -> Result<Vec<(Root, Naming)>> {
+/// Those of manifests in `present` are left out.
+pub(crate) async fn related(
+    root: &Root,
+    which: &Referrers,
+    platforms: &[Platform],
+    present: &HashSet<Digest>,
+) -> Result<Vec<(Root, Naming)>> {
     if which.is_none() {
         return Ok(Vec::new());
     }
-    let parts = parts(root, platforms).await?;
+    let parts = parts(root, platforms, present).await?;
     let found = referrers_of(root.source(), &parts, &parts, which).await?;
     Ok(found.into_iter().map(|(_, root, naming)| (root, naming)).collect())
 }
@@ -106,7 +112,8 @@ pub struct Orphan {
 ///
 /// Those of the source of the image.
 pub async fn orphans(before: &Root, after: &Root) -> Result<Vec<Orphan>> {
-    let (old, new) = (parts(before, &[]).await?, parts(after, &[]).await?);
+    let none = HashSet::new();
+    let (old, new) = (parts(before, &[], &none).await?, parts(after, &[], &none).await?);
     let kept: HashSet<_> = new.iter().map(|part| part.digest).collect();
     let lost: Vec<_> = old.iter().filter(|part| !kept.contains(&part.digest)).cloned().collect();
     let found = referrers_of(before.source(), &lost, &old, &Referrers::All).await?;
@@ -161,7 +168,7 @@ pub async fn tagged_referrers(
 
 /// Returns the manifests and indexes of a root that may have referrers, including itself. BuildKit's attestation
 /// manifests are among them: they can be signed like images.
-async fn parts(root: &Root, platforms: &[Platform]) -> Result<Vec<Descriptor>> {
+async fn parts(root: &Root, platforms: &[Platform], present: &HashSet<Digest>) -> Result<Vec<Descriptor>> {
     let mut parts = Vec::new();
     let mut walk = Walk::new(&**root.source(), Limits::IMAGE);
     walk.start_at(root)?;
@@ -169,7 +176,8 @@ async fn parts(root: &Root, platforms: &[Platform]) -> Result<Vec<Descriptor>> {
         if let Found::Content(content) = node.found
             && let Content::Document(document @ Document::Index(_)) = content?
         {
-            for (edge, entry) in wanted(children(&document), platforms) {
+            let children = children(&document).filter(|(_, entry)| !present.contains(&entry.digest));
+            for (edge, entry) in wanted(children, platforms) {
                 match &entry.media_type {
                     kind if kind.is_blob() => false,
                     kind if kind.is_manifest() => walk.add_unread(&node.path, edge, entry)?,

@@ -79,16 +79,18 @@ impl Root {
         match content {
             Content::Schema1 | Content::Blob => Root::Other(Artifact { descriptor, manifest: None, source }),
             Content::Document(Document::Index(document)) => Root::Index(Index { descriptor, document, source }),
-            Content::Document(Document::Manifest(manifest)) => {
-                // A manifest with an image config and unusual layers is treated as an image; only an artifact type or
-                // another config type makes it an artifact.
-                let config = manifest.config().map(|config| &config.media_type);
-                if manifest.artifact_type().is_none() && config.is_some_and(MediaType::is_image_config) {
-                    Root::Image(Image { descriptor, manifest, source })
-                } else {
-                    Root::Other(Artifact { descriptor, manifest: Some(manifest), source })
-                }
-            }
+            Content::Document(Document::Manifest(manifest)) => Root::of_manifest(source, descriptor, manifest),
+        }
+    }
+
+    /// Returns the root with a manifest. A manifest with an image config and unusual layers is treated as an image; only
+    /// an artifact type or another config type makes it an artifact.
+    pub(crate) fn of_manifest(source: Arc<dyn Source>, descriptor: Descriptor, manifest: Manifest) -> Root {
+        let config = manifest.config().map(|config| &config.media_type);
+        if manifest.artifact_type().is_none() && config.is_some_and(MediaType::is_image_config) {
+            Root::Image(Image { descriptor, manifest, source })
+        } else {
+            Root::Other(Artifact { descriptor, manifest: Some(manifest), source })
         }
     }
 
@@ -112,6 +114,15 @@ impl Root {
             Root::Image(image) => &image.source,
             Root::Index(index) => &index.source,
             Root::Other(artifact) => &artifact.source,
+        }
+    }
+
+    /// Returns the layers of an image or the files of an artifact, in order. An index has none of its own.
+    pub fn layers(&self) -> impl Iterator<Item = Layer> + '_ {
+        match self {
+            Root::Image(image) => layers(Some(&image.manifest), &image.source),
+            Root::Index(index) => layers(None, &index.source),
+            Root::Other(artifact) => layers(artifact.manifest.as_ref(), &artifact.source),
         }
     }
 
@@ -186,8 +197,13 @@ impl Image {
 
     /// Returns the layers, from the lowest to the highest.
     pub fn layers(&self) -> impl Iterator<Item = Layer> + '_ {
-        self.manifest.layers().iter().map(|layer| Layer::at(self.source.clone(), layer.clone()))
+        layers(Some(&self.manifest), &self.source)
     }
+}
+
+fn layers<'a>(manifest: Option<&'a Manifest>, source: &'a Arc<dyn Source>) -> impl Iterator<Item = Layer> + 'a {
+    let layers = manifest.map_or(&[][..], Manifest::layers);
+    layers.iter().map(|layer| Layer::at(source.clone(), layer.clone()))
 }
 
 impl Index {
@@ -199,6 +215,11 @@ impl Index {
     /// Returns the digest.
     pub fn digest(&self) -> Digest {
         self.descriptor.digest
+    }
+
+    /// Returns the source.
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
     }
 
     /// Returns the document.
@@ -274,9 +295,24 @@ impl Artifact {
         &self.descriptor
     }
 
+    /// Returns the digest.
+    pub fn digest(&self) -> Digest {
+        self.descriptor.digest
+    }
+
+    /// Returns the source.
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
     /// Returns the manifest, or `None` for an unknown media type.
     pub fn manifest(&self) -> Option<&Manifest> {
         self.manifest.as_ref()
+    }
+
+    /// Returns the layers, in order: the files of the artifact. A manifest of an unknown media type has none.
+    pub fn layers(&self) -> impl Iterator<Item = Layer> + '_ {
+        layers(self.manifest.as_ref(), &self.source)
     }
 }
 
@@ -289,6 +325,11 @@ impl Layer {
     /// Returns the descriptor: media type, digest and size.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
+    }
+
+    /// Returns the digest of the blob.
+    pub fn digest(&self) -> Digest {
+        self.descriptor.digest
     }
 
     /// Returns the source.

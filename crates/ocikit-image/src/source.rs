@@ -293,6 +293,18 @@ impl Display for Name {
     }
 }
 
+impl From<Tag> for Name {
+    fn from(tag: Tag) -> Name {
+        Name::Tag(tag)
+    }
+}
+
+impl From<Digest> for Name {
+    fn from(digest: Digest) -> Name {
+        Name::Digest(digest)
+    }
+}
+
 impl From<&Reference> for Name {
     /// Returns the digest if the reference has one, otherwise its tag, or `latest`.
     fn from(reference: &Reference) -> Name {

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use ocikit_archive::Span;
-use ocikit_image::bridge::{blocking, consume};
+use ocikit_image::bridge::{blocking, consume, file_body};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE, Tag};
 
-use crate::file::{Presence, file_body, read_small};
+use crate::file::{Presence, read_small};
 use crate::folder::Folder;
 use crate::listing::list_blobs;
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};

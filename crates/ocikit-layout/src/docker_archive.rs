@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ocikit_archive::{Compression, Decoder, Span, TarIndex};
+use ocikit_image::bridge::file_body;
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
 use ocikit_spec::{
     Algorithm, Config, Descriptor, Digest, Document, Index, MAX_DOCUMENT_SIZE, Manifest, MediaType, Reference,
@@ -16,7 +17,7 @@ use ocikit_spec::{
 use serde_json::json;
 
 use crate::docker::{Listed, MANIFEST_JSON, listed};
-use crate::file::{Part, file_body, hash, read_at_most, read_small};
+use crate::file::{Part, hash, read_at_most, read_small};
 use crate::roots;
 use crate::scratch::Scratch;
 use crate::tar::cannot_open;

@@ -1,39 +1,10 @@
-use std::fmt::Display;
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use ocikit_archive::{ReadAt, Span};
-use ocikit_image::bridge::produce;
-use ocikit_image::{Body, ByteRange, Error};
+use ocikit_image::bridge::read_some;
 use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MAX_DOCUMENT_SIZE};
-
-/// Returns a range of a blob that starts at `start` in a file.
-pub(crate) fn file_body(file: Arc<File>, start: u64, size: u64, range: ByteRange, place: &impl Display) -> Body {
-    let (offset, length) = range.within(size);
-    let place = place.to_string();
-    produce(length, move |feed| {
-        let failed = |error| Error::failed("read", &place, error);
-        let (mut position, mut rest) = (start + offset, length);
-        while rest > 0 {
-            let wanted = feed.fill(|buffer| {
-                let most = usize::try_from(rest).unwrap_or(usize::MAX).min(buffer.len());
-                let read = read_some(&*file, &mut buffer[..most], position).map_err(failed)?;
-                if read == 0 {
-                    return Err(failed(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter")));
-                }
-                position += read as u64;
-                rest -= read as u64;
-                Ok(read)
-            })?;
-            if !wanted {
-                break;
-            }
-        }
-        Ok(())
-    })
-}
 
 /// Reads all bytes of a range, whose size was checked before.
 pub(crate) fn read_small(file: &(impl ReadAt + ?Sized), offset: u64, size: u64) -> io::Result<Bytes> {
@@ -134,15 +105,5 @@ pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()>
             offset += written as u64;
         }
         Ok(())
-    }
-}
-
-/// Reads some bytes at an offset; retries if interrupted.
-pub(crate) fn read_some(file: &(impl ReadAt + ?Sized), buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    loop {
-        match file.read_at(buffer, offset) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => return read,
-        }
     }
 }

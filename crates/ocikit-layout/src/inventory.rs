@@ -97,7 +97,7 @@ fn descriptors(unlisted: Vec<Unlisted>) -> Vec<(Digest, Descriptor)> {
 fn file_under(found: &mut Inventory, name: &str, size: u64) {
     match Digest::from_blob_path(name) {
         Some(digest) => found.blobs.push((digest, size)),
-        None => found.problems.push(Problem { place: name.to_owned(), digest: None, fault: Fault::Stray }),
+        None => found.problems.push(Problem { place: name.to_owned(), digest: None, fault: Fault::UnknownFile }),
     }
 }
 

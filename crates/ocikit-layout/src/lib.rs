@@ -31,7 +31,6 @@
 //! * No layer is moved or rewritten to change its metadata. Only an archive without a proper end (two zero blocks) is
 //!   copied once, with an end, when it is edited.
 
-mod blob_file;
 mod dir;
 mod docker;
 mod docker_archive;
@@ -54,7 +53,6 @@ mod tar_edit;
 mod tar_writer;
 mod unlisted;
 
-pub use blob_file::BlobFile;
 pub use dir::Dir;
 pub use docker::DockerList;
 pub use docker_archive::DockerArchive;
@@ -63,6 +61,7 @@ pub use gc::{Collected, GcOptions, Removed, gc};
 pub use inventory::open_all;
 pub use loadable::docker_disagreement;
 pub use ocikit_archive::Compression;
+pub use ocikit_image::BlobFile;
 pub use open::{
     Received, has_docker_list, open, open_archive, open_docker_archive, open_docker_pipe, open_pipe, receive,
 };

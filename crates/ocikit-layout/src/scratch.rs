@@ -34,7 +34,7 @@ impl Scratch {
         read: &dyn Fn() -> u64,
     ) -> Result<File> {
         if let Some(observer) = &self.observer {
-            observer.event(Event::Unpacking { place: name });
+            observer.event(Event::Decompressing { location: name });
         }
         let near = near.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = self.directory.as_deref().unwrap_or(near);

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ocikit_archive::TarIndex;
-use ocikit_image::bridge::blocking;
+use ocikit_image::bridge::{blocking, file_body};
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
 use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE};
 
 use crate::docker::MANIFEST_JSON;
-use crate::file::{file_body, read_small};
+use crate::file::read_small;
 use crate::names::Names;
 use crate::roots::{self, INDEX_JSON, Subjects};
 use crate::unlisted::{self, Unlisted};

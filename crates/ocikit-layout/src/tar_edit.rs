@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use ocikit_archive::{Compression, Header, TarIndex, padding};
-use ocikit_image::bridge::{blocking, consume};
+use ocikit_image::bridge::{blocking, consume, file_body, read_some};
 use ocikit_image::walk::limits::Limits;
 use ocikit_image::walk::{self, Edge, Found, Walk, children};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
@@ -17,7 +17,7 @@ use ocikit_spec::{Content, Descriptor, Digest, Index};
 
 use crate::docker::{DockerList, MANIFEST_JSON, manifest_json, manifest_json_with};
 use crate::edit::{self, METADATA, Step, Tail};
-use crate::file::{Presence, file_body, read_some, write_at};
+use crate::file::{Presence, write_at};
 use crate::names;
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
 use crate::staged::Staged;

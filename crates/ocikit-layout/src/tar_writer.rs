@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use ocikit_archive::{Compression, END, Encoder, Header, padding};
-use ocikit_image::bridge::{blocking, consume};
+use ocikit_image::bridge::{blocking, consume, file_body};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Algorithm, Descriptor, Digest, Index};
 use tokio::sync::watch;
 
 use crate::docker::{DockerList, MANIFEST_JSON, manifest_json};
 use crate::edit::padding_header;
-use crate::file::{file_body, write_at};
+use crate::file::write_at;
 use crate::output::OutputFile;
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
 use crate::staged::Staged;

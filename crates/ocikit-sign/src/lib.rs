@@ -47,7 +47,6 @@ mod import;
 mod key;
 mod maker;
 mod notation;
-mod overlay;
 mod pki;
 mod policy;
 mod predicate;

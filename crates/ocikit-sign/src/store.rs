@@ -11,7 +11,6 @@ use crate::budget::{Budget, MAX_SIGNATURES_OF_DIGEST, limit};
 use crate::cosign::simple;
 use crate::error::{Error, Result};
 use crate::format::{Content, Format, Storage};
-use crate::overlay::Overlay;
 use crate::signatures::tag_of;
 use crate::subjects::Subject;
 
@@ -65,7 +64,7 @@ impl NewSignatures {
         };
         self.budget.count_created_manifest(&subject.digest(), manifest.len())?;
         // Existing layers are not copied to memory but read from the location of the subject.
-        let source = Overlay { made: self.memory.clone(), place: subject.source.clone() };
+        let source = Memory::over(subject.source.clone()).with_source(self.memory.clone());
         let root = Root::at(Arc::new(source), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
         Ok(Signature { subject: subject.descriptor(), platform: subject.platform.clone(), format, root, naming })
     }

@@ -10,11 +10,14 @@ use ocikit_spec::{
     Config, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform, annotations,
 };
 
+use serde::Deserialize;
+
 use crate::budget::{Budget, MAX_BUNDLE_BYTES, MAX_SUBJECTS};
 use crate::cosign::statement;
 
-/// Which manifests and indexes of a root are signed or verified.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Which manifests and indexes of a root are signed or verified. Policies spell the variants in camel case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Depth {
     /// The root only. For an index that is its own bytes, which contain the digests of its entries.
     #[default]

@@ -50,8 +50,8 @@ pub use causes::with_causes;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{
-    Config, Content, Document, Execution, History, Index, IndexEdit, MAX_DOCUMENT_SIZE, MAX_ROOTS_SIZE, Manifest,
-    ManifestEdit, RootFs,
+    Config, ConfigEdit, ConfigField, Content, Document, Execution, Healthcheck, History, Index, IndexEdit,
+    MAX_DOCUMENT_SIZE, MAX_ROOTS_SIZE, Manifest, ManifestEdit, NewDocument, RootFs,
 };
 pub use error::{Error, Result, hide_user_information};
 pub use keys::check_statement_keys;

@@ -53,6 +53,8 @@ known! {
     DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip";
     /// An uncompressed Docker layer.
     DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar";
+    /// A zstd-compressed Docker layer, as containerd and BuildKit write it.
+    DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd";
     /// An unsigned Docker schema 1 manifest; recognized, never written.
     DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json";
     /// A signed Docker schema 1 manifest; recognized, never written.
@@ -131,6 +133,39 @@ impl MediaType {
     pub fn is_foreign_layer(&self) -> bool {
         let text = self.as_str();
         text.contains(".nondistributable.") || text.contains(".rootfs.foreign.")
+    }
+
+    /// Returns whether it is a type of Docker's formats.
+    pub fn is_docker(&self) -> bool {
+        self.bare().to_ascii_lowercase().starts_with("application/vnd.docker.")
+    }
+
+    /// Returns the type of the same thing in the family of another type: a layer, config, manifest or index of Docker
+    /// beside a Docker manifest, otherwise that of OCI. Types without a counterpart are returned as they are.
+    ///
+    /// ```
+    /// use ocikit_spec::MediaType;
+    ///
+    /// assert_eq!(MediaType::OCI_LAYER_GZIP.in_family_of(&MediaType::DOCKER_MANIFEST), MediaType::DOCKER_LAYER_GZIP);
+    /// assert_eq!(MediaType::DOCKER_CONFIG.in_family_of(&MediaType::OCI_MANIFEST), MediaType::OCI_CONFIG);
+    /// ```
+    #[must_use]
+    pub fn in_family_of(&self, other: &MediaType) -> MediaType {
+        const PAIRS: [(MediaType, MediaType); 6] = [
+            (MediaType::OCI_LAYER, MediaType::DOCKER_LAYER),
+            (MediaType::OCI_LAYER_GZIP, MediaType::DOCKER_LAYER_GZIP),
+            (MediaType::OCI_LAYER_ZSTD, MediaType::DOCKER_LAYER_ZSTD),
+            (MediaType::OCI_CONFIG, MediaType::DOCKER_CONFIG),
+            (MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST),
+            (MediaType::OCI_INDEX, MediaType::DOCKER_MANIFEST_LIST),
+        ];
+        let essence = self.essence();
+        let is_docker = other.is_docker();
+        match PAIRS.into_iter().find(|(oci, docker)| essence == *oci || essence == *docker) {
+            Some((_, docker)) if is_docker => docker,
+            Some((oci, _)) => oci,
+            None => self.clone(),
+        }
     }
 
     /// Returns whether it is a file system layer of a container image, in any compression.

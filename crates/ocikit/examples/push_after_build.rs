@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if !matches!(Kind::of(&image), Kind::Image | Kind::Index | Kind::DockerImage | Kind::DockerIndex) {
         return Err(format!("{archive} holds no image but {}", Kind::of(&image)).into());
     }
-    let copied = match session.copy_root(&image, &archive, &target).await {
+    let copied = match session.copy_root(&image, &target).await {
         // Match on the variant to react to an error; its text is for people.
         Err(Error::Denied { place, .. }) => return Err(format!("log in to {place} first").into()),
         copied => copied?,

@@ -14,8 +14,11 @@ use std::io::Read;
 use std::sync::Arc;
 
 use ocikit_image::{AnnotateOptions, Copied, Error, PerTarget, Result};
+#[cfg(feature = "registry")]
 use ocikit_registry::Client;
-use ocikit_spec::{Descriptor, Reference, Repository, Tag};
+#[cfg(feature = "registry")]
+use ocikit_spec::Repository;
+use ocikit_spec::{Descriptor, Reference, Tag};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{Annotated, Inspection, Location, SessionOptions, Tree};
@@ -38,10 +41,24 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::Failed`] if the system cannot create threads.
+    #[cfg(feature = "registry")]
     pub fn new(client: Client, options: SessionOptions) -> Result<Session> {
+        Session::of(crate::Session::new(client, options))
+    }
+
+    /// Creates a session for archives and layouts, as [`Session::local`](crate::Session::local).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if the system cannot create threads.
+    pub fn local(options: SessionOptions) -> Result<Session> {
+        Session::of(crate::Session::local(options))
+    }
+
+    fn of(session: crate::Session) -> Result<Session> {
         let runtime = Builder::new_multi_thread().enable_all().thread_name("ocikit").build();
         let runtime = Arc::new(runtime.map_err(|error| Error::failed("start", "the threads of a session", error))?);
-        Ok(Session { session: crate::Session::new(client, options), runtime })
+        Ok(Session { session, runtime })
     }
 
     /// Returns the async session, for operations that are not offered here; see [`Session::wait`].
@@ -137,6 +154,7 @@ impl Session {
     /// # Errors
     ///
     /// Those of the registry.
+    #[cfg(feature = "registry")]
     pub fn tags(&self, repository: &Repository) -> Result<Vec<Tag>> {
         self.wait(self.session.tags(repository))
     }
@@ -148,12 +166,12 @@ mod tests {
 
     #[test]
     fn works_without_an_async_runtime() {
-        let session = Session::new(Client::default(), SessionOptions::default()).unwrap();
+        let session = Session::local(SessionOptions::default()).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let gone: Location = directory.path().join("gone.tar").display().to_string().parse().unwrap();
         let clone = session.clone();
         let error = std::thread::spawn(move || clone.inspect(&gone).unwrap_err()).join().unwrap();
         assert!(matches!(error, Error::Failed { .. }), "{error:?}");
-        assert!(session.tags(&"localhost:1/app".parse().unwrap()).is_err());
+        assert!(session.inspect(&"localhost:1/app".parse().unwrap()).is_err());
     }
 }

@@ -12,11 +12,11 @@ use crate::session::{Session, naming};
 
 impl Session {
     /// Copies a root to several locations in parallel, as [`Session::copy_root`] does for one. If a target has no name,
-    /// that of `from` is used. Each blob is read and hashed once, whatever the number of targets; see [`copy_to_each`].
+    /// that of `from` is used, if it is given. Each blob is read and hashed once, whatever the number of targets; see [`copy_to_each`].
     /// Several names in one place cost one transfer.
     ///
     /// The results are in the order of the targets. A target that fails does not stop the others.
-    pub async fn copy_root_to_each(&self, root: &Root, from: &Location, to: &[Location]) -> PerTarget<Copied> {
+    pub async fn copy_root_to_each(&self, root: &Root, from: Option<&Location>, to: &[Location]) -> PerTarget<Copied> {
         let mut outcomes = Pending::new(to.len());
         let groups = self.groups(root, from, to, &mut outcomes).await;
         let copies = groups.iter().map(|(root, places)| self.copy_to_places(root, places));
@@ -27,7 +27,7 @@ impl Session {
     }
 
     /// Returns what [`Session::copy_root_to_each`] would do. The source is read once, whatever the number of targets.
-    pub async fn plan_root_to_each(&self, root: &Root, from: &Location, to: &[Location]) -> PerTarget<Planned> {
+    pub async fn plan_root_to_each(&self, root: &Root, from: Option<&Location>, to: &[Location]) -> PerTarget<Planned> {
         let mut outcomes = Pending::new(to.len());
         let groups = self.groups(root, from, to, &mut outcomes).await;
         let plans = groups.iter().map(|(root, places)| async move {
@@ -45,7 +45,7 @@ impl Session {
     async fn groups<T>(
         &self,
         root: &Root,
-        from: &Location,
+        from: Option<&Location>,
         to: &[Location],
         outcomes: &mut Pending<T>,
     ) -> Vec<(Root, Vec<Place>)> {
@@ -116,7 +116,7 @@ impl Session {
         let received = source?;
         let root = Root::open(received.source, &Name::Only).await?;
         let (root, present) = self.present(root, ready(Ok(received.has_docker_list))).await?;
-        live.iter_mut().for_each(|(place, _)| place.name(&root, &Location::Stdio, &mut outcomes));
+        live.iter_mut().for_each(|(place, _)| place.name(&root, Some(&Location::Stdio), &mut outcomes));
         live.retain(|(place, _)| !place.names.is_empty());
         let (places, received): (Vec<_>, Vec<_>) = live.into_iter().unzip();
         let copied = self.copy_to_places(&root, &places).await;
@@ -165,7 +165,7 @@ struct Place {
 
 impl Place {
     /// Determines the names of a root in this place. A location without a valid name fails.
-    fn name<T>(&mut self, root: &Root, from: &Location, outcomes: &mut Pending<T>) {
+    fn name<T>(&mut self, root: &Root, from: Option<&Location>, outcomes: &mut Pending<T>) {
         for (position, location) in &self.locations {
             match naming(root, from, location) {
                 Ok(naming) => self.names.push(naming),

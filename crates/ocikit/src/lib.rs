@@ -17,7 +17,7 @@
 //! `examples/`.
 //!
 //! Lower levels are in the crates below: [`image`] has sources, sinks, images and edits, [`layout`] layouts and
-//! archives, [`registry`] the registry client, [`spec`] the types of the specifications.
+//! archives, `registry` the registry client, [`spec`] the types of the specifications.
 //!
 //! # When a future is dropped
 //!
@@ -30,7 +30,7 @@
 //! * A new archive whose last bytes are being written may get its name.
 //! * A registry may complete the last request that it received: upload a blob or manifest, or move a tag.
 //! * The upload sessions of a dropped push are cancelled with `DELETE`, best effort and for at most 5 seconds each;
-//!   wait for that with [`Client::settle`]. A session in the [`Journal`](registry::Journal) stays open for the next
+//!   wait for that with `Client::settle`. A session in the `Journal` of the registry client stays open for the next
 //!   attempt.
 //!
 //! # Guarantees
@@ -43,10 +43,12 @@ pub mod blocking;
 mod change;
 mod diff;
 mod fan_out;
+mod index;
 mod inspect;
 mod listing;
 mod location;
 mod present;
+mod remote;
 mod session;
 #[cfg(feature = "sync")]
 pub mod sync;
@@ -55,6 +57,7 @@ mod validate;
 
 pub use change::describe;
 pub use diff::{Area, Change, Class, Diff, Difference, diff};
+pub use index::{IndexChange, IndexSource};
 pub use inspect::{ConfigFacts, Inspection, LayerFacts, inspect};
 pub use listing::MAX_LISTED_IMAGES;
 pub use location::Location;
@@ -63,16 +66,18 @@ pub use session::{Annotated, Session, SessionOptions};
 pub use tree::{Relation, Tree, tree};
 
 pub use ocikit_image::{
-    AnnotateOn, AnnotateOptions, Artifact, Copied, CopyOptions, Error, Event, Fault, Image, Index, Kind, Layer, Name,
-    Naming, Observer, PerTarget, Planned, Problem, Put, Referrers, Report, Result, Root, Severity, Sink, Source,
-    SourceExt, ValidateDepth, ValidateOptions,
+    AnnotateOn, AnnotateOptions, Artifact, ArtifactBuilder, ComposeOptions, Composed, Copied, CopyOptions, Error,
+    Event, Fault, Image, Index, IndexFormat, Kind, Layer, Name, Naming, Observer, OnDuplicate, PerTarget, Planned,
+    Problem, Put, Referrers, Report, Result, Root, Severity, Sink, Source, SourceExt, ValidateDepth, ValidateOptions,
 };
 pub use ocikit_layout::{Collected, GcOptions, Removed, TarOptions};
+#[cfg(feature = "registry")]
 pub use ocikit_registry::{Client, ClientOptions};
 pub use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform, Reference, Registry, Repository, Tag};
 
 pub use ocikit_image as image;
 pub use ocikit_image::files;
 pub use ocikit_layout as layout;
+#[cfg(feature = "registry")]
 pub use ocikit_registry as registry;
 pub use ocikit_spec as spec;

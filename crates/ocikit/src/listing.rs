@@ -43,10 +43,13 @@ impl Session {
     ///
     /// Those of the place; [`Error::Unsupported`] for registries and pipes.
     pub async fn names(&self, location: &Location) -> Result<Vec<String>> {
-        let path = match (location, location.path()) {
-            (_, Some(path)) => path,
-            (Location::Stdio, _) => return Err(Error::pipe(location)),
-            (_, None) => return Err(unsupported(location, "it is neither an archive nor a layout")),
+        let path = match location {
+            Location::Layout { path, .. }
+            | Location::Archive { path, .. }
+            | Location::DockerArchive { path, .. }
+            | Location::Path { path, .. } => path,
+            Location::Stdio => return Err(Error::pipe(location)),
+            Location::Registry(_) => return Err(unsupported(location, "it is neither an archive nor a layout")),
         };
         let roots = match path.is_dir() {
             true => self.shared(Dir::open(path).await?).roots().await?,

@@ -87,6 +87,58 @@ const FOREIGN_TRANSPORTS: [(&str, &str); 8] = [
 ];
 
 impl Location {
+    /// Returns the location of an OCI layout in a directory, as `oci:PATH` does. Select an image in it with
+    /// [`Location::with_name`].
+    ///
+    /// ```
+    /// use ocikit::{Location, Tag};
+    ///
+    /// let layout = Location::layout("images");
+    /// assert_eq!(layout, "oci:images".parse()?);
+    /// assert_eq!(layout.with_name("v1".parse::<Tag>()?.into()), "oci:images:v1".parse()?);
+    /// # Ok::<(), ocikit::spec::Error>(())
+    /// ```
+    pub fn layout(path: impl Into<PathBuf>) -> Location {
+        Location::Layout { path: path.into(), name: Name::Only }
+    }
+
+    /// Returns the location of an OCI archive, as `oci-archive:PATH` does.
+    ///
+    /// ```
+    /// use ocikit::Location;
+    ///
+    /// assert_eq!(Location::archive("app.tar"), "oci-archive:app.tar".parse()?);
+    /// # Ok::<(), ocikit::spec::Error>(())
+    /// ```
+    pub fn archive(path: impl Into<PathBuf>) -> Location {
+        Location::Archive { path: path.into(), name: Name::Only }
+    }
+
+    /// Returns the location of an archive in the format of `docker save`, as `docker-archive:PATH` does.
+    ///
+    /// ```
+    /// use ocikit::Location;
+    ///
+    /// assert_eq!(Location::docker_archive("app.tar"), "docker-archive:app.tar".parse()?);
+    /// # Ok::<(), ocikit::spec::Error>(())
+    /// ```
+    pub fn docker_archive(path: impl Into<PathBuf>) -> Location {
+        Location::DockerArchive { path: path.into(), name: Name::Only }
+    }
+
+    /// Returns a location in a registry.
+    ///
+    /// ```
+    /// use ocikit::{Location, Reference};
+    ///
+    /// let reference: Reference = "ghcr.io/acme/app:1".parse()?;
+    /// assert_eq!(Location::registry(reference), "ghcr.io/acme/app:1".parse()?);
+    /// # Ok::<(), ocikit::spec::Error>(())
+    /// ```
+    pub fn registry(reference: Reference) -> Location {
+        Location::Registry(reference)
+    }
+
     /// Returns the location of another image in the same place.
     #[must_use]
     pub fn with_name(&self, name: Name) -> Location {
@@ -153,6 +205,18 @@ impl Location {
         }
     }
 
+    /// Returns whether the location is a docker archive, which holds one platform of an index only.
+    pub fn is_docker_archive(&self) -> bool {
+        match self {
+            Location::DockerArchive { .. } => true,
+            Location::Layout { .. }
+            | Location::Archive { .. }
+            | Location::Path { .. }
+            | Location::Registry(_)
+            | Location::Stdio => false,
+        }
+    }
+
     /// Returns the path of a file or directory.
     pub fn path(&self) -> Option<&std::path::Path> {
         match self {
@@ -185,6 +249,32 @@ impl Location {
             | Location::Path { path, .. } => Some(path),
             Location::Stdio | Location::Registry(_) => None,
         }
+    }
+}
+
+impl From<Reference> for Location {
+    fn from(reference: Reference) -> Location {
+        Location::Registry(reference)
+    }
+}
+
+impl From<&Reference> for Location {
+    fn from(reference: &Reference) -> Location {
+        Location::Registry(reference.clone())
+    }
+}
+
+/// Returns the location of a path: for reading, the contents decide what it is. See [`Location::Path`].
+impl From<PathBuf> for Location {
+    fn from(path: PathBuf) -> Location {
+        Location::Path { path, name: Name::Only }
+    }
+}
+
+/// Returns the location of a path: for reading, the contents decide what it is. See [`Location::Path`].
+impl From<&std::path::Path> for Location {
+    fn from(path: &std::path::Path) -> Location {
+        path.to_owned().into()
     }
 }
 

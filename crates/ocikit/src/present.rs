@@ -59,7 +59,7 @@ impl Session {
         reader: impl Read + Send + 'static,
     ) -> Result<(Root, Option<Present>)> {
         let (place, name) = (location.to_string(), location.name());
-        if let Location::DockerArchive { .. } = location {
+        if location.is_docker_archive() {
             let source = ocikit_layout::open_docker_pipe(place, reader, &self.scratch()).await?;
             return Ok((Root::open(source, &name).await?, None));
         }
@@ -67,7 +67,7 @@ impl Session {
         let root = Root::open(received.source, &name).await?;
         match name {
             Name::Digest(_) => Ok((root, None)),
-            _ => self.present(root, ready(Ok(received.has_docker_list))).await,
+            Name::Only | Name::Tag(_) | Name::Full(_) => self.present(root, ready(Ok(received.has_docker_list))).await,
         }
     }
 

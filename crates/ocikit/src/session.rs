@@ -8,17 +8,21 @@ use ocikit_image::{
     Root, Sink, Source, SourceExt, annotate, orphans,
 };
 use ocikit_layout::{Compression, Dir, DockerList, OutputFile, Presence, Scratch, TarEdit, TarOptions, TarWriter};
+#[cfg(feature = "registry")]
 use ocikit_registry::Client;
-use ocikit_spec::{Descriptor, Digest, Document, Platform, Reference, Repository, Tag};
+use ocikit_spec::{Descriptor, Digest, Document, Platform, Reference};
+#[cfg(feature = "registry")]
+use ocikit_spec::{Repository, Tag};
 
 use crate::inspect::{Inspection, inspect};
 use crate::location::Location;
+use crate::remote::Remote;
 
 /// The shared state of many operations: the registry client with its connections, credentials and limits, and the
 /// options of copies.
 #[derive(Debug, Clone)]
 pub struct Session {
-    client: Client,
+    remote: Remote,
     options: SessionOptions,
 }
 
@@ -64,13 +68,21 @@ pub struct Annotated {
 
 impl Session {
     /// Creates a session that uses this registry client.
+    #[cfg(feature = "registry")]
     pub fn new(client: Client, options: SessionOptions) -> Session {
-        Session { client, options }
+        Session { remote: Remote { client }, options }
+    }
+
+    /// Creates a session for archives and layouts. It has a registry client with default options if the crate was built
+    /// with the feature `registry`; otherwise registries are [`Error::Unsupported`].
+    pub fn local(options: SessionOptions) -> Session {
+        Session { remote: Remote::default(), options }
     }
 
     /// Returns the registry client.
+    #[cfg(feature = "registry")]
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.remote.client
     }
 
     /// Returns the options.
@@ -81,7 +93,7 @@ impl Session {
     /// Returns the session with another selection of referrers.
     #[must_use]
     pub fn with_referrers(&self, referrers: Referrers) -> Session {
-        Session { client: self.client.clone(), options: SessionOptions { referrers, ..self.options.clone() } }
+        Session { remote: self.remote.clone(), options: SessionOptions { referrers, ..self.options.clone() } }
     }
 
     /// Opens the place of a location for reading.
@@ -97,7 +109,7 @@ impl Session {
             Location::Archive { path, .. } => ocikit_layout::open_archive(path, &self.scratch()).await,
             Location::DockerArchive { path, .. } => ocikit_layout::open_docker_archive(path, &self.scratch()).await,
             Location::Path { path, .. } => ocikit_layout::open(path, &self.scratch()).await,
-            Location::Registry(reference) => Ok(Arc::new(self.client.repository(reference.repository().clone())?)),
+            Location::Registry(reference) => Ok(self.remote.repository(reference)?),
             Location::Stdio => Err(Error::pipe(location)),
         }
     }
@@ -133,7 +145,7 @@ impl Session {
             Location::Path { path, .. } => Ok(Arc::new(self.shared(Dir::create(path).await?))),
             Location::Registry(reference) => {
                 self.expect_transfer();
-                Ok(Arc::new(self.client.repository(reference.repository().clone())?))
+                self.remote.repository(reference)
             }
             Location::Stdio => Err(unsupported(location, "a pipe cannot be opened, only streamed to")),
         }
@@ -190,16 +202,26 @@ impl Session {
     pub async fn copy(&self, from: &Location, to: &Location) -> Result<Copied> {
         self.expect_transfer();
         let (root, _) = self.open_present(from).await?;
-        self.copy_root(&root, from, to).await
+        self.copy_root_from(&root, from, to).await
     }
 
-    /// Copies an opened or edited root to a location. If `to` has no name, that of `from` is used.
+    /// Copies an opened, edited or new root to a location, which names it.
     ///
     /// # Errors
     ///
     /// Those of either side; [`Error::OtherDigest`] if `to` has another digest.
-    pub async fn copy_root(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
-        let mut copied = self.copy_root_to_each(root, from, std::slice::from_ref(to)).await.all()?;
+    pub async fn copy_root(&self, root: &Root, to: &Location) -> Result<Copied> {
+        let mut copied = self.copy_root_to_each(root, None, std::slice::from_ref(to)).await.all()?;
+        Ok(copied.remove(0))
+    }
+
+    /// Copies a root that was opened at one location to another. If `to` has no name, that of `from` is used.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::copy_root`].
+    pub async fn copy_root_from(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
+        let mut copied = self.copy_root_to_each(root, Some(from), std::slice::from_ref(to)).await.all()?;
         Ok(copied.remove(0))
     }
 
@@ -214,7 +236,7 @@ impl Session {
     pub async fn push(&self, from: &Location, to: &[Reference]) -> Result<PerTarget<Copied>> {
         let (root, _) = self.open_present(from).await?;
         let to: Vec<_> = to.iter().cloned().map(Location::Registry).collect();
-        Ok(self.copy_root_to_each(&root, from, &to).await)
+        Ok(self.copy_root_to_each(&root, Some(from), &to).await)
     }
 
     /// Returns the metadata of an image, without reading its layers.
@@ -231,8 +253,9 @@ impl Session {
     /// # Errors
     ///
     /// Those of the registry; [`Error::NotFound`] if the repository does not exist.
+    #[cfg(feature = "registry")]
     pub async fn tags(&self, repository: &Repository) -> Result<Vec<Tag>> {
-        self.client.repository(repository.clone())?.tags().await
+        self.remote.client.repository(repository.clone())?.tags().await
     }
 
     /// Returns what [`Session::copy_root`] would do.
@@ -240,8 +263,8 @@ impl Session {
     /// # Errors
     ///
     /// Those of either side.
-    pub async fn plan(&self, root: &Root, from: &Location, to: &Location) -> Result<Planned> {
-        let mut planned = self.plan_root_to_each(root, from, std::slice::from_ref(to)).await.all()?;
+    pub async fn plan(&self, root: &Root, to: &Location) -> Result<Planned> {
+        let mut planned = self.plan_root_to_each(root, None, std::slice::from_ref(to)).await.all()?;
         Ok(planned.remove(0))
     }
 
@@ -276,7 +299,7 @@ impl Session {
     /// call it.
     pub fn expect_transfer(&self) {
         // The number of parallel requests of a copy: up to `2 * jobs` blobs, each with a query while its upload starts.
-        self.client.open_ahead(self.copy_options(Vec::new()).jobs.saturating_mul(4));
+        self.remote.open_ahead(self.copy_options(Vec::new()).jobs.saturating_mul(4));
     }
 
     /// Returns the copy options of the session.
@@ -291,6 +314,7 @@ impl Session {
             recheck: *recheck,
             keep_tags: *keep_tags,
             foreign_layers: *foreign_layers,
+            present: Arc::default(),
             observer: observer.clone(),
         }
     }
@@ -380,13 +404,9 @@ impl Session {
             }
             None => {
                 let reference = location.reference().ok_or_else(|| unsupported(location, "it cannot be changed"))?;
-                let repository = self.client.repository(reference.repository().clone())?;
                 for orphan in orphans {
                     // Deleting the manifest also deletes its tag, and many registries cannot delete a tag alone.
-                    match repository.delete_manifest(&orphan.referrer.digest).await {
-                        Err(error) if !error.is_not_found() => return Err(error),
-                        _ => {}
-                    }
+                    self.remote.delete_manifest(reference, &orphan.referrer.digest).await?;
                 }
                 Ok(orphans.len())
             }
@@ -435,13 +455,13 @@ impl Session {
 }
 
 /// A place that is changed without a registry.
-enum Local<'a> {
+pub(crate) enum Local<'a> {
     Archive(&'a Path),
     Layout(&'a Path),
 }
 
 impl Local<'_> {
-    fn of(location: &Location) -> Option<Local<'_>> {
+    pub(crate) fn of(location: &Location) -> Option<Local<'_>> {
         match location {
             Location::Archive { path, .. } | Location::DockerArchive { path, .. } => Some(Local::Archive(path)),
             Location::Layout { path, .. } => Some(Local::Layout(path)),
@@ -493,10 +513,14 @@ async fn removable(place: &dyn Source, orphans: &[Orphan]) -> Result<Vec<(Name, 
 }
 
 /// Returns the name of a root at the target of a copy.
-pub(crate) fn naming(root: &Root, from: &Location, to: &Location) -> Result<Naming> {
+pub(crate) fn naming(root: &Root, from: Option<&Location>, to: &Location) -> Result<Naming> {
+    let other_digest = || {
+        let source = from.map_or_else(|| root.source().to_string(), ToString::to_string);
+        Error::other_digest(to, source, root.digest())
+    };
     if let Some(reference) = to.reference() {
         if reference.digest().is_some_and(|digest| *digest != root.digest()) {
-            return Err(Error::other_digest(to, from, root.digest()));
+            return Err(other_digest());
         }
         return Ok(Naming { tag: reference.tag().cloned(), ..Naming::default() });
     }
@@ -510,9 +534,9 @@ pub(crate) fn naming(root: &Root, from: &Location, to: &Location) -> Result<Nami
             Naming { tag, full: Some(whole.map_or(full, |whole| whole.to_string())), replaces: None }
         }
         (Name::Digest(digest), _) if digest != root.digest() => {
-            return Err(Error::other_digest(to, from, root.digest()));
+            return Err(other_digest());
         }
-        (_, Location::Registry(reference)) => {
+        (_, Some(Location::Registry(reference))) => {
             let tagged = |tag| Reference::tagged(reference.repository().clone(), tag).to_string();
             Naming { tag: reference.tag().cloned(), full: reference.tag().cloned().map(tagged), replaces: None }
         }

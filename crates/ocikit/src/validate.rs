@@ -15,12 +15,10 @@ impl Session {
     /// [`NotFound`](ocikit_image::Error::NotFound) and [`Broken`](ocikit_image::Error::Broken) if the place cannot be
     /// opened, and those of [`validate`].
     pub async fn validate(&self, location: &Location, options: &ValidateOptions) -> Result<Report> {
-        let path = match (location, location.name()) {
-            (Location::Stdio, _) => return Err(Error::pipe(location)),
-            (_, Name::Only) => location.path(),
-            _ => None,
-        };
-        if let Some(path) = path {
+        if *location == Location::Stdio {
+            return Err(Error::pipe(location));
+        }
+        if let (Name::Only, Some(path)) = (location.name(), location.path()) {
             let (source, inventory): (Arc<dyn Source>, _) = if path.is_dir() {
                 let dir = self.shared(Dir::open(path).await?);
                 let inventory = dir.inventory().await?;
@@ -46,7 +44,12 @@ impl Session {
             Location::Archive { path, .. } | Location::Path { path, .. } if !path.is_dir() => {
                 docker_disagreement(path, &self.scratch()).await
             }
-            _ => Ok(None),
+            Location::Archive { .. }
+            | Location::Path { .. }
+            | Location::Layout { .. }
+            | Location::DockerArchive { .. }
+            | Location::Registry(_)
+            | Location::Stdio => Ok(None),
         }
     }
 

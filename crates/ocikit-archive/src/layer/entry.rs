@@ -15,6 +15,20 @@ pub struct Entry {
     pub metadata: Metadata,
 }
 
+impl Entry {
+    /// Returns the entry of a whiteout, which is a file with a reserved name; `None` if it would hide the root itself.
+    ///
+    /// ```
+    /// # use ocikit_archive::layer::{Entry, Path, Whiteout};
+    /// let entry = Entry::whiteout(Whiteout::Path(Path::confined(b"etc/motd"))).unwrap();
+    /// assert_eq!(entry.path, Path::confined(b"etc/.wh.motd"));
+    /// ```
+    pub fn whiteout(whiteout: Whiteout) -> Option<Entry> {
+        let path = whiteout.name()?;
+        Some(Entry { path, kind: Kind::Whiteout(whiteout), metadata: Metadata::default() })
+    }
+}
+
 /// The type of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {

@@ -1,6 +1,6 @@
 //! The contents of a layer, and of stacked layers.
 //!
-//! A [`Reader`] returns the entries of one layer in order. A [`Tree`] holds the paths of a layer and the paths that it
+//! A [`Reader`] returns the entries of one layer in order, and a [`Writer`] writes a layer. A [`Tree`] holds the paths of a layer and the paths that it
 //! hides below it. A [`FileTree`] is the file system of a container: trees applied from the lowest to the highest.
 //!
 //! ```
@@ -36,7 +36,9 @@
 //! * Hard links are further names of a file of the same layer or of a lower one. Their own metadata is ignored.
 //! * Internal files of AUFS under `.wh..wh.` are ignored.
 
+mod blob;
 mod budget;
+mod disk;
 mod entry;
 mod listing;
 mod lookup;
@@ -48,11 +50,16 @@ mod resolve;
 mod sparse;
 mod tree;
 mod whiteout;
+mod writer;
 
 #[cfg(test)]
 mod tests;
 
+pub use blob::{BlobWriter, Written};
 pub use budget::Budget;
+pub use disk::{FileOptions, ModifiedTime, Owner, TopDirectory};
+#[cfg(unix)]
+pub(crate) use budget::Reservation;
 pub use entry::{Entry, FileKind, Kind, Metadata, Time};
 pub use listing::Listing;
 pub use lookup::{Lookup, Step};
@@ -62,5 +69,6 @@ pub use reader::Reader;
 pub use resolve::{Last, Resolver};
 pub use tree::{File, Node, Tree};
 pub use whiteout::Whiteout;
+pub use writer::Writer;
 
 pub use crate::limit::{Limit, MAX_ENTRIES, MAX_INFLATION_RATIO, MAX_LOOKUP_BYTES, MAX_TREE_BYTES, MIN_INFLATED_BYTES};

@@ -54,6 +54,17 @@ impl<R: Read> Reader<R> {
             }
         }
     }
+
+    /// Returns whether the last entry is a sparse file.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.sparse.is_some()
+    }
+
+    /// Passes over a hole of a sparse file at the current position and returns its length; 0 if there is none. It does not
+    /// count against the budget.
+    pub(crate) fn pass_hole(&mut self) -> u64 {
+        self.sparse.as_mut().map_or(0, Sparse::pass_hole)
+    }
 }
 
 /// Reads the contents of the last entry; empty unless it is a file.

@@ -43,6 +43,14 @@ impl Sparse {
         self.size
     }
 
+    /// Returns the number of zeros before the next stored byte, or before the end, and passes over them.
+    pub(crate) fn pass_hole(&mut self) -> u64 {
+        let end = self.parts.get(self.part).map_or(self.size, |part| part.offset);
+        let hole = end.saturating_sub(self.position);
+        self.position += hole;
+        hole
+    }
+
     /// Reads bytes of the file, the stored ones from `stored`.
     pub(crate) fn read(&mut self, stored: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
         let part = self.parts.get(self.part);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ocikit_spec::Digest;
 
 use crate::error::{Error, Result};
-use crate::layer::budget::Reservation;
+use crate::layer::budget::{Budget, Reservation};
 use crate::layer::entry::{Entry, FileKind, Kind, Metadata};
 use crate::layer::path::{MAX_PATH_BYTES, Path};
 use crate::layer::reader::Reader;
@@ -23,6 +23,8 @@ pub struct Tree {
     recent: Option<(Path, Path)>,
     /// The total length in bytes of the names of directories without an entry.
     undescribed: usize,
+    /// The paths of nodes that later entries replaced or removed, if they are wanted.
+    replaced: Option<Vec<Path>>,
     held: Reservation,
 }
 
@@ -53,7 +55,7 @@ pub struct File {
 }
 
 impl File {
-    fn undescribed() -> Arc<File> {
+    pub(crate) fn undescribed() -> Arc<File> {
         let metadata = Metadata::of_a_directory();
         Arc::new(File { kind: FileKind::Directory, metadata, entry: None, digest: None })
     }
@@ -131,17 +133,28 @@ impl Tree {
         })
     }
 
-    fn add(&mut self, number: u64, entry: Entry, digest: Option<Digest>) -> Result<()> {
+    /// Creates an empty tree that [records](Tree::take_replaced) the nodes that later entries replace.
+    pub(crate) fn recording(budget: &Budget) -> Tree {
+        Tree { held: Reservation::of(budget), replaced: Some(Vec::new()), ..Tree::default() }
+    }
+
+    /// Returns the paths of nodes that were replaced or removed since the last call, directories before their contents.
+    pub(crate) fn take_replaced(&mut self) -> Vec<Path> {
+        self.replaced.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Adds an entry and returns its resolved path; that of a whiteout is the path that it hides.
+    pub(crate) fn add(&mut self, number: u64, entry: Entry, digest: Option<Digest>) -> Result<Path> {
         if let Kind::Whiteout(whiteout) = &entry.kind {
             let place = match whiteout {
                 Whiteout::Path(path) => self.place(path)?,
                 Whiteout::Contents(path) => self.directory(path)?,
             };
             let bytes = place.as_bytes().len();
-            if self.hidden.insert(whiteout.at(place)) {
+            if self.hidden.insert(whiteout.at(place.clone())) {
                 self.held.take(bytes)?;
             }
-            return Ok(());
+            return Ok(place);
         }
         let path = self.place(&entry.path)?;
         match entry.kind {
@@ -149,11 +162,11 @@ impl Tree {
             Kind::File(kind) => {
                 let metadata = Metadata { user: None, group: None, ..entry.metadata };
                 let file = File { kind, metadata, entry: Some(number), digest: digest.map(Box::new) };
-                self.put(path, Node::File(Arc::new(file)))?;
+                self.put(path.clone(), Node::File(Arc::new(file)))?;
             }
             Kind::HardLink { target } => {
                 let node = match self.find(&target)? {
-                    Some((found, _)) if found == path => return Ok(()),
+                    Some((found, _)) if found == path => return Ok(path),
                     Some((found, Node::File(file))) if file.is_directory() => {
                         return Err(refuse(&found, "a directory has one name only"));
                     }
@@ -161,10 +174,10 @@ impl Tree {
                     None if target == path => return Err(refuse(&path, "it is a link to itself")),
                     None => Node::Link(target),
                 };
-                self.put(path, node)?;
+                self.put(path.clone(), node)?;
             }
         }
-        Ok(())
+        Ok(path)
     }
 
     /// Returns the resolved path of an entry. Its directories are created or found, and symlinks in the path are
@@ -259,12 +272,16 @@ impl Tree {
         }
         let goes_on = is_directory(&node);
         let before = self.nodes.get(&path).map(is_directory);
+        if before.is_some_and(|before| !(before && goes_on)) {
+            self.replaced.iter_mut().for_each(|replaced| replaced.push(path.clone()));
+        }
         if before.is_some_and(|before| before != goes_on) {
             // Paths that were resolved through this one may change.
             self.recent = None;
             if before == Some(true) {
                 for (path, node) in self.nodes.extract_if(path.below(), |_, _| true) {
                     self.held.give_back(bytes_of(&path, &node));
+                    self.replaced.iter_mut().for_each(|replaced| replaced.push(path.clone()));
                 }
             }
         }

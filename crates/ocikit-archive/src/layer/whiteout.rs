@@ -52,6 +52,14 @@ impl Whiteout {
         }
     }
 
+    /// Returns the path of the file that is the whiteout in a layer; `None` for the root itself.
+    pub(crate) fn name(&self) -> Option<Path> {
+        match self {
+            Whiteout::Contents(directory) => Some(directory.join(OPAQUE)),
+            Whiteout::Path(path) => Some(path.parent()?.join(&[PREFIX, path.name()].concat())),
+        }
+    }
+
     /// Returns a whiteout of the same type for another path.
     pub(crate) fn at(&self, path: Path) -> Whiteout {
         match self {

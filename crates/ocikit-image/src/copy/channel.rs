@@ -410,6 +410,10 @@ impl Source for LaneSource {
         self.source.referrers(subject).await
     }
 
+    fn held(&self, digest: &Digest) -> Option<Bytes> {
+        self.source.held(digest)
+    }
+
     fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {
         self.source.repository(descriptor)
     }

@@ -159,7 +159,7 @@ impl Run<'_> {
     /// Finds the referrers of the roots, once for all targets.
     async fn find_related(&self, states: &[Arc<TargetState>]) -> Related {
         let Run { roots, options, .. } = self;
-        let found = stream::iter(*roots).map(|root| related(root, &options.referrers, &options.only));
+        let found = stream::iter(*roots).map(|root| related(root, &options.referrers, &options.only, &options.present));
         match found.buffered(options.jobs.max(1)).boxed().try_collect().await {
             Ok(found) => Some(Arc::new(found)),
             Err(error) => {
@@ -174,7 +174,7 @@ impl Run<'_> {
         let Run { options, mode, .. } = self;
         let pending = &members[0].pending.clone();
         let states: Vec<_> = members.iter().map(|member| member.state.clone()).collect();
-        let graph = match Graph::of(&roots_of(pending), &options.only, options.foreign_layers).await {
+        let graph = match Graph::of(&roots_of(pending), &options.only, options.foreign_layers, &options.present).await {
             Ok(graph) => graph,
             Err(error) => {
                 fail_all(&states, error);

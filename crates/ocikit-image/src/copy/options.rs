@@ -1,6 +1,7 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use ocikit_spec::{Descriptor, Platform};
+use ocikit_spec::{Descriptor, Digest, Platform};
 
 use crate::event::Observer;
 use crate::graph::add_size;
@@ -31,6 +32,9 @@ pub struct CopyOptions {
     pub keep_tags: bool,
     /// Whether to copy non-distributable layers that have `urls`.
     pub foreign_layers: bool,
+    /// Manifests and indexes that the target is known to have, with everything below them and their referrers. They are
+    /// neither read nor queried.
+    pub present: Arc<HashSet<Digest>>,
     /// Receives progress events.
     pub observer: Option<Arc<dyn Observer>>,
 }
@@ -46,6 +50,7 @@ impl Default for CopyOptions {
             recheck: false,
             keep_tags: false,
             foreign_layers: false,
+            present: Arc::default(),
             observer: None,
         }
     }

@@ -190,8 +190,10 @@ async fn shows_nothing_before_it_is_published(place: &impl Place) {
     let root = fixture(&memory);
     {
         let sink = place.sink().await;
-        let plan =
-            crate::graph::Graph::of(&[&open(memory.clone(), &root).await], &[], false).await.expect("a graph").plan();
+        let plan = crate::graph::Graph::of(&[&open(memory.clone(), &root).await], &[], false, &Default::default())
+            .await
+            .expect("a graph")
+            .plan();
         sink.expect(&plan).await.expect("room");
         for blob in &plan {
             sink.put(blob, &*memory).await.expect("a put");

@@ -28,7 +28,7 @@ pub(super) async fn check_all(
     let budget = Budget::new();
     let task = |blob: Blob| {
         let (source, progress, budget) = (source.clone(), progress.clone(), budget.clone());
-        let (depth, most) = (options.depth, options.max_inflated_bytes);
+        let (depth, most) = (options.depth, options.max_uncompressed_bytes);
         async move {
             progress.event(Event::Started { blob: &blob.descriptor });
             let problems = check(&source, &blob, depth, most, &budget).await?;

@@ -76,7 +76,7 @@ fn inflate(
         length += read as u64;
         budget.inflated(read as u64)?;
         if length > limit {
-            contents.faults.push(Fault::Inflates { limit });
+            contents.faults.push(Fault::TooLargeUncompressed { limit });
             return Ok(());
         }
         for hasher in &mut hashers {

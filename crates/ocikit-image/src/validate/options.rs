@@ -14,7 +14,7 @@ pub struct ValidateOptions {
     pub depth: ValidateDepth,
     /// The maximum decompressed size of a layer in bytes; a larger one is reported and not read further. `None` allows
     /// 1 GiB plus a hundred times its compressed size.
-    pub max_inflated_bytes: Option<u64>,
+    pub max_uncompressed_bytes: Option<u64>,
     /// The maximum number of problems that are listed.
     pub max_problems: usize,
     /// Receives progress events.
@@ -27,7 +27,7 @@ impl Default for ValidateOptions {
         ValidateOptions {
             jobs: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
             depth: ValidateDepth::Contents,
-            max_inflated_bytes: None,
+            max_uncompressed_bytes: None,
             max_problems: 10_000,
             observer: None,
         }

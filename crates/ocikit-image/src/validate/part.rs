@@ -55,7 +55,7 @@ pub(super) fn fault_of(error: Error) -> Result<Fault> {
             Mismatch::Digest(actual) => Fault::Digest { actual },
             Mismatch::Size { expected, actual } => Fault::Size { expected, actual },
         },
-        Error::Document { source, .. } => Fault::Senseless { problem: source.to_string() },
+        Error::Document { source, .. } => Fault::InvalidDocument { problem: source.to_string() },
         Error::Failed { source, .. } => Fault::Unreadable { problem: source.to_string() },
         Error::Broken { source, .. } => Fault::Unreadable { problem: source.to_string() },
         Error::Protocol { problem, .. } => Fault::Unreadable { problem },

@@ -126,7 +126,7 @@ pub enum Fault {
     },
     /// A document cannot be parsed, or its media type differs from that of its descriptor.
     #[error("{problem}")]
-    Senseless {
+    InvalidDocument {
         /// The reason.
         problem: String,
     },
@@ -155,10 +155,10 @@ pub enum Fault {
         /// The reason.
         problem: String,
     },
-    /// The decompressed size of a layer exceeds the [limit](crate::ValidateOptions::max_inflated_bytes); it was not read
+    /// The decompressed size of a layer exceeds the [limit](crate::ValidateOptions::max_uncompressed_bytes); it was not read
     /// further.
     #[error("its decompressed size exceeds {limit} bytes; it was not read further")]
-    Inflates {
+    TooLargeUncompressed {
         /// The limit in bytes.
         limit: u64,
     },
@@ -226,7 +226,7 @@ pub enum Fault {
     },
     /// The name of a file among the blobs is not a digest.
     #[error("its name is not a digest, so nothing can refer to it")]
-    Stray,
+    UnknownFile,
 }
 
 impl Fault {
@@ -238,7 +238,7 @@ impl Fault {
             // The specification allows a subject that is created later, or never.
             Fault::Subject { .. } => Severity::Warning,
             // Uses disk space only.
-            Fault::Unreferenced { .. } | Fault::Stray => Severity::Warning,
+            Fault::Unreferenced { .. } | Fault::UnknownFile => Severity::Warning,
             // All others make a pull fail, or return wrong contents.
             _ => Severity::Error,
         }
@@ -252,12 +252,12 @@ impl Fault {
             Fault::Digest { .. } => "digest",
             Fault::Unreadable { .. } => "unreadable",
             Fault::TooLong { .. } => "too-long",
-            Fault::Senseless { .. } => "senseless",
+            Fault::InvalidDocument { .. } => "invalid-document",
             Fault::TooDeep => "too-deep",
             Fault::MediaType { .. } => "media-type",
             Fault::Compression { .. } => "compression",
             Fault::Undecodable { .. } => "undecodable",
-            Fault::Inflates { .. } => "inflates",
+            Fault::TooLargeUncompressed { .. } => "too-large-uncompressed",
             Fault::DiffId { .. } => "diff-id",
             Fault::LayerCount { .. } => "layer-count",
             Fault::HistoryCount { .. } => "history-count",
@@ -267,7 +267,7 @@ impl Fault {
             Fault::Unreferenced { .. } => "unreferenced",
             Fault::LayoutVersion { .. } => "layout-version",
             Fault::DockerList { .. } => "docker-list",
-            Fault::Stray => "stray",
+            Fault::UnknownFile => "unknown-file",
         }
     }
 }

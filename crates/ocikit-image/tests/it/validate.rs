@@ -155,7 +155,7 @@ async fn every_inconsistency_of_an_image_is_found() {
         "with a wrong number of diff IDs, they are not compared"
     );
     assert_eq!(builder.image(|_, config| config["history"] = json!([{}])).await, ["history-count at manifest"]);
-    assert_eq!(builder.image(|_, config| config["rootfs"] = json!(7)).await, ["senseless at manifest > config"]);
+    assert_eq!(builder.image(|_, config| config["rootfs"] = json!(7)).await, ["invalid-document at manifest > config"]);
     assert_eq!(builder.image(|layers, _| layers[0].size += 1).await, ["size at manifest > layers[0]"]);
     assert_eq!(
         builder.image(|layers, _| layers[0].media_type = MediaType::OCI_LAYER_ZSTD).await,
@@ -213,10 +213,10 @@ async fn decompression_stops_at_the_limit() {
     let builder = ImageBuilder::new();
     let (layers, config) = builder.parts();
     let manifest = builder.manifest(&layers, &config);
-    let options = ValidateOptions { max_inflated_bytes: Some(200_000), ..ValidateOptions::default() };
+    let options = ValidateOptions { max_uncompressed_bytes: Some(200_000), ..ValidateOptions::default() };
     assert_eq!(
         summary(&builder.report(&Scope::Root(Box::new(manifest)), options).await),
-        ["inflates at manifest > layers[0]"]
+        ["too-large-uncompressed at manifest > layers[0]"]
     );
 }
 

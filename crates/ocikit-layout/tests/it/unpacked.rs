@@ -15,12 +15,12 @@ use ocikit_spec::{Digest, Platform};
 const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Zstd];
 
 #[derive(Debug, Default)]
-struct UnpackedPlaces(Mutex<Vec<String>>);
+struct DecompressedArchives(Mutex<Vec<String>>);
 
-impl Observer for UnpackedPlaces {
+impl Observer for DecompressedArchives {
     fn event(&self, event: Event<'_>) {
-        if let Event::Unpacking { place } = event {
-            self.0.lock().unwrap().push(place.to_owned());
+        if let Event::Decompressing { location } = event {
+            self.0.lock().unwrap().push(location.to_owned());
         }
     }
 }
@@ -30,8 +30,8 @@ fn testdata(name: &str) -> PathBuf {
 }
 
 /// Creates a scratch directory that shows whether files are left in it.
-fn scratch(directory: &Path) -> (Scratch, Arc<UnpackedPlaces>) {
-    let unpacked = Arc::new(UnpackedPlaces::default());
+fn scratch(directory: &Path) -> (Scratch, Arc<DecompressedArchives>) {
+    let unpacked = Arc::new(DecompressedArchives::default());
     (Scratch { directory: Some(directory.to_owned()), observer: Some(unpacked.clone()) }, unpacked)
 }
 

@@ -176,7 +176,7 @@ struct SignerYaml {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RuleYaml {
     scope: String,
-    depth: Option<DepthYaml>,
+    depth: Option<Depth>,
     require: Vec<RequirementYaml>,
 }
 
@@ -188,16 +188,7 @@ struct RequirementYaml {
     #[serde(default)]
     formats: Vec<String>,
     attestation: Option<String>,
-    depth: Option<DepthYaml>,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "camelCase")]
-enum DepthYaml {
-    Root,
-    Images,
-    Leaves,
-    Everything,
+    depth: Option<Depth>,
 }
 
 /// The maximum size of a policy file, in bytes.
@@ -351,14 +342,14 @@ impl Rule {
         if yaml.require.is_empty() || yaml.require.len() > MAX_POLICY_ITEMS {
             return Err(refused(format!("it has no requirements, or more than {MAX_POLICY_ITEMS}")));
         }
-        let depth = yaml.depth.unwrap_or(DepthYaml::Root);
+        let depth = yaml.depth.unwrap_or_default();
         let requirements = yaml.require.into_iter().map(|yaml| Requirement::of(yaml, depth, signers));
         Ok(Rule { scope: Scope::parse(&yaml.scope)?, requirements: requirements.collect::<Result<_>>()? })
     }
 }
 
 impl Requirement {
-    fn of(yaml: RequirementYaml, depth: DepthYaml, signers: &BTreeMap<String, PolicySigner>) -> Result<Requirement> {
+    fn of(yaml: RequirementYaml, depth: Depth, signers: &BTreeMap<String, PolicySigner>) -> Result<Requirement> {
         let mut named: Vec<&PolicySigner> = Vec::new();
         for (position, name) in yaml.signers.iter().enumerate() {
             named.push(signers.get(name).ok_or_else(|| refused(format!("there is no signer `{name}`")))?);
@@ -385,12 +376,7 @@ impl Requirement {
         if let Some((name, _)) = yaml.signers.iter().zip(&named).find(|(_, signer)| !is_able(signer)) {
             return Err(refused(format!("the signer `{name}` does not support the required formats")));
         }
-        let depth = match yaml.depth.unwrap_or(depth) {
-            DepthYaml::Root => Depth::Root,
-            DepthYaml::Images => Depth::Images,
-            DepthYaml::Leaves => Depth::Leaves,
-            DepthYaml::Everything => Depth::Everything,
-        };
+        let depth = yaml.depth.unwrap_or(depth);
         Ok(Requirement { signers: yaml.signers, threshold, formats, predicate_type, depth })
     }
 }

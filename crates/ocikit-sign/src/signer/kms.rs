@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ocikit_image::process;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::error::{Error, Result};
@@ -76,27 +76,8 @@ fn parts(text: &str) -> Option<(&str, &str)> {
 }
 
 /// Returns the options that cosign sends by default.
-fn rpc() -> serde_json::Value {
+fn rpc() -> Value {
     json!({"keyVersion": "", "remoteVerification": false})
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct PluginRequest<'a> {
-    init_options: InitOptions<'a>,
-    method_name: &'a str,
-    #[serde(flatten)]
-    method: serde_json::Map<String, serde_json::Value>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct InitOptions<'a> {
-    protocol_version: &'a str,
-    #[serde(rename = "keyResourceID")]
-    key: &'a str,
-    hash_func: u8,
-    rpc_options: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -122,20 +103,19 @@ struct SignMessageResponse {
 }
 
 impl Program {
-    async fn ask(&self, method: &str, arguments: &serde_json::Value, hash: u8, input: &[u8]) -> Result<PluginResponse> {
-        let request = PluginRequest {
-            init_options: InitOptions {
-                protocol_version: PROTOCOL_VERSION,
-                key: &self.key,
-                hash_func: hash,
-                rpc_options: rpc(),
+    async fn ask(&self, method: &str, arguments: &Value, hash: u8, input: &[u8]) -> Result<PluginResponse> {
+        let request = json!({
+            "initOptions": {
+                "protocolVersion": PROTOCOL_VERSION,
+                "keyResourceID": self.key,
+                "hashFunc": hash,
+                "rpcOptions": rpc(),
             },
-            method_name: method,
-            method: [(method.to_owned(), arguments.clone())].into_iter().collect(),
-        };
-        let request = serde_json::to_string(&request).map_err(|error| self.failed(&error.to_string()))?;
+            "methodName": method,
+            method: arguments,
+        });
         let mut command = Command::from(process::command(&self.name));
-        command.args([PROTOCOL_VERSION, &request]);
+        command.args([PROTOCOL_VERSION, &request.to_string()]);
         let response = run(command, input, MAX_RESPONSE_BYTES, StderrMode::Inherit, self.timeout).await;
         let response = response.map_err(|error| self.failed(&error.to_string()))?;
         // The exit status is not checked: plugins report errors in the response and exit with any status.

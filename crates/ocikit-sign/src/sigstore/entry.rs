@@ -9,7 +9,6 @@ use serde_json::Value;
 use crate::key::{PublicKey, blocks};
 use crate::pki::Certificate;
 use crate::refusal::Refusal;
-use crate::sigstore::json::Base64;
 
 /// The media type of signed statements: in-toto attestation framework, "Envelope".
 pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -49,25 +48,55 @@ impl<'a> VerificationKey<'a> {
             VerificationKey::Key(key) => ("PUBLIC KEY", key.to_der()),
         }
     }
+
+    /// Returns the name of its field in entries and requests of version 2.
+    pub(crate) fn field_v2(self) -> &'static str {
+        match self {
+            VerificationKey::Certificate(_) => "x509Certificate",
+            VerificationKey::Key(_) => "publicKey",
+        }
+    }
 }
 
 /// Checks that the body of an entry is of this kind and version and about this signature.
 pub(crate) fn check((kind, version): (&str, &str), body: &[u8], signed: &SignedMessage<'_>) -> Result<(), Refusal> {
     let refuse = |why: &str| Refusal::Log(why.to_owned());
-    let malformed = |_| refuse("its body is malformed");
-    let body: Body = serde_json::from_slice(body).map_err(malformed)?;
+    let body: Body = serde_json::from_slice(body).map_err(|_| refuse("its body is malformed"))?;
     if body.kind != kind || body.api_version != version {
         return Err(refuse("its body is of another kind than it says"));
     }
+    let Body { spec, .. } = &body;
     let is_about = match (kind, version) {
-        ("hashedrekord", "0.0.1") => hashed_v1(body.spec, signed),
-        ("dsse", "0.0.1") => envelope_v1(body.spec, signed),
-        ("intoto", "0.0.2") => intoto(body.spec, signed),
-        ("hashedrekord", "0.0.2") => hashed_v2(body.spec, signed),
-        ("dsse", "0.0.2") => envelope_v2(body.spec, signed),
+        ("hashedrekord", "0.0.1") => {
+            let signature = &spec["signature"];
+            is_hash_v1(&spec["data"]["hash"], signed.message)
+                && is_base64(&signature["content"], signed.signature)
+                && is_verifier(&signature["publicKey"]["content"], signed)
+        }
+        ("dsse", "0.0.1") => only(&spec["signatures"]).is_some_and(|signature| {
+            is_hash_v1(&spec["payloadHash"], signed.payload)
+                && is_base64(&signature["signature"], signed.signature)
+                && is_verifier(&signature["verifier"], signed)
+        }),
+        // The predecessor of `dsse`, which bundles from 2023 have (sigstore-conformance,
+        // `intoto-with-custom-trust-root`). Its signature is base64-encoded twice.
+        ("intoto", "0.0.2") => only(&spec["content"]["envelope"]["signatures"]).is_some_and(|signature| {
+            is_hash_v1(&spec["content"]["payloadHash"], signed.payload)
+                && is_base64(&signature["sig"], STANDARD.encode(signed.signature).as_bytes())
+                && is_verifier(&signature["publicKey"], signed)
+        }),
+        ("hashedrekord", "0.0.2") => {
+            let spec = &spec["hashedRekordV002"];
+            is_hash_v2(&spec["data"], signed.message) && is_signature_v2(&spec["signature"], signed)
+        }
+        ("dsse", "0.0.2") => {
+            let spec = &spec["dsseV002"];
+            is_hash_v2(&spec["payloadHash"], signed.payload)
+                && only(&spec["signatures"]).is_some_and(|signature| is_signature_v2(signature, signed))
+        }
         (kind, version) => return Err(Refusal::NotUnderstood(format!("a log entry of type {kind} {version}"))),
     };
-    match is_about.map_err(malformed)? {
+    match is_about {
         true => Ok(()),
         false => Err(refuse("it is about another signature")),
     }
@@ -79,184 +108,60 @@ pub(crate) fn check((kind, version): (&str, &str), body: &[u8], signed: &SignedM
 struct Body {
     api_version: String,
     kind: String,
+    /// Another form for each kind and version. A missing field reads as `null`, which equals nothing.
     spec: Value,
 }
 
-fn hashed_v1(spec: Value, signed: &SignedMessage<'_>) -> serde_json::Result<bool> {
-    #[derive(Deserialize)]
-    struct Spec {
-        data: Data,
-        signature: Signature,
-    }
-    #[derive(Deserialize)]
-    struct Data {
-        hash: Hash,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Signature {
-        content: Base64,
-        public_key: Key,
-    }
-    #[derive(Deserialize)]
-    struct Key {
-        content: Base64,
-    }
-    let Spec { data, signature } = serde_json::from_value(spec)?;
-    let Signature { content, public_key } = signature;
-    Ok(data.hash.is_of(signed.message) && content.0 == signed.signature && is_verifier(&public_key.content.0, signed))
-}
-
-fn envelope_v1(spec: Value, signed: &SignedMessage<'_>) -> serde_json::Result<bool> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Spec {
-        payload_hash: Hash,
-        signatures: Vec<Signature>,
-    }
-    #[derive(Deserialize)]
-    struct Signature {
-        signature: Base64,
-        verifier: Base64,
-    }
-    let Spec { payload_hash, signatures } = serde_json::from_value(spec)?;
-    let [Signature { signature, verifier }] = &signatures[..] else { return Ok(false) };
-    Ok(payload_hash.is_of(signed.payload) && signature.0 == signed.signature && is_verifier(&verifier.0, signed))
-}
-
-/// The predecessor of `dsse`, which bundles from 2023 have (sigstore-conformance, `intoto-with-custom-trust-root`).
-/// Its signature is base64-encoded twice.
-fn intoto(spec: Value, signed: &SignedMessage<'_>) -> serde_json::Result<bool> {
-    #[derive(Deserialize)]
-    struct Spec {
-        content: Content,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Content {
-        envelope: Envelope,
-        payload_hash: Hash,
-    }
-    #[derive(Deserialize)]
-    struct Envelope {
-        signatures: Vec<Signature>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Signature {
-        sig: Base64,
-        public_key: Base64,
-    }
-    let Content { envelope, payload_hash } = serde_json::from_value::<Spec>(spec)?.content;
-    let [Signature { sig, public_key }] = &envelope.signatures[..] else { return Ok(false) };
-    let is_signature = STANDARD.decode(&sig.0).is_ok_and(|sig| sig == signed.signature);
-    Ok(payload_hash.is_of(signed.payload) && is_signature && is_verifier(&public_key.0, signed))
-}
-
-/// A hash in hexadecimal digits, the format of version 1.
-#[derive(Deserialize)]
-struct Hash {
-    algorithm: String,
-    value: String,
-}
-
-impl Hash {
-    fn is_of(&self, bytes: &[u8]) -> bool {
-        let algorithm = match self.algorithm.as_str() {
-            "sha256" => &SHA256,
-            "sha384" => &SHA384,
-            "sha512" => &SHA512,
-            _ => return false,
-        };
-        hex::encode(digest(algorithm, bytes)) == self.value
+/// Returns the element of a list of one.
+fn only(list: &Value) -> Option<&Value> {
+    match list.as_array()?.as_slice() {
+        [one] => Some(one),
+        _ => None,
     }
 }
 
-/// Returns whether PEM contains exactly the key or certificate of the signature.
-fn is_verifier(pem: &[u8], signed: &SignedMessage<'_>) -> bool {
-    let Ok(blocks) = blocks(pem) else { return false };
+/// Returns whether a text is the base64 of these bytes.
+fn is_base64(text: &Value, bytes: &[u8]) -> bool {
+    decoded(text).is_some_and(|decoded| decoded == bytes)
+}
+
+fn decoded(text: &Value) -> Option<Vec<u8>> {
+    STANDARD.decode(text.as_str()?).ok()
+}
+
+/// Returns whether this is the hash of these bytes, in the format of version 1: hexadecimal digits.
+fn is_hash_v1(hash: &Value, bytes: &[u8]) -> bool {
+    let algorithm = match hash["algorithm"].as_str() {
+        Some("sha256") => &SHA256,
+        Some("sha384") => &SHA384,
+        Some("sha512") => &SHA512,
+        _ => return false,
+    };
+    hash["value"] == hex::encode(digest(algorithm, bytes))
+}
+
+/// Returns whether this is the hash of these bytes, in the format of version 2: base64.
+fn is_hash_v2(hash: &Value, bytes: &[u8]) -> bool {
+    let algorithm = match hash["algorithm"].as_str() {
+        Some("SHA2_256") => &SHA256,
+        Some("SHA2_384") => &SHA384,
+        Some("SHA2_512") => &SHA512,
+        _ => return false,
+    };
+    is_base64(&hash["digest"], digest(algorithm, bytes).as_ref())
+}
+
+/// Returns whether PEM in base64 contains exactly the key or certificate of the signature.
+fn is_verifier(pem: &Value, signed: &SignedMessage<'_>) -> bool {
+    let Some(Ok(blocks)) = decoded(pem).map(|pem| blocks(&pem)) else { return false };
     matches!(&blocks[..], [block] if (block.label.as_str(), &block.bytes[..]) == signed.by.block())
 }
 
-fn hashed_v2(spec: Value, signed: &SignedMessage<'_>) -> serde_json::Result<bool> {
-    #[derive(Deserialize)]
-    struct Outer {
-        #[serde(rename = "hashedRekordV002")]
-        inner: Spec,
-    }
-    #[derive(Deserialize)]
-    struct Spec {
-        data: HashOutput,
-        signature: SignatureV2,
-    }
-    let Spec { data, signature } = serde_json::from_value::<Outer>(spec)?.inner;
-    Ok(data.is_of(signed.message) && signature.is(signed))
-}
-
-fn envelope_v2(spec: Value, signed: &SignedMessage<'_>) -> serde_json::Result<bool> {
-    #[derive(Deserialize)]
-    struct Outer {
-        #[serde(rename = "dsseV002")]
-        inner: Spec,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Spec {
-        payload_hash: HashOutput,
-        signatures: Vec<SignatureV2>,
-    }
-    let Spec { payload_hash, signatures } = serde_json::from_value::<Outer>(spec)?.inner;
-    let [signature] = &signatures[..] else { return Ok(false) };
-    Ok(payload_hash.is_of(signed.payload) && signature.is(signed))
-}
-
-#[derive(Deserialize)]
-struct HashOutput {
-    algorithm: String,
-    digest: Base64,
-}
-
-impl HashOutput {
-    fn is_of(&self, bytes: &[u8]) -> bool {
-        let algorithm = match self.algorithm.as_str() {
-            "SHA2_256" => &SHA256,
-            "SHA2_384" => &SHA384,
-            "SHA2_512" => &SHA512,
-            _ => return false,
-        };
-        digest(algorithm, bytes).as_ref() == self.digest.0
-    }
-}
-
-#[derive(Deserialize)]
-struct SignatureV2 {
-    content: Base64,
-    verifier: Verifier,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Verifier {
-    x509_certificate: Option<Raw>,
-    public_key: Option<Raw>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Raw {
-    raw_bytes: Base64,
-}
-
-impl SignatureV2 {
-    fn is(&self, signed: &SignedMessage<'_>) -> bool {
-        let Verifier { x509_certificate, public_key } = &self.verifier;
-        let found = match signed.by {
-            VerificationKey::Certificate(_) => x509_certificate,
-            VerificationKey::Key(_) => public_key,
-        };
-        let (_, wanted) = signed.by.block();
-        self.content.0 == signed.signature && found.as_ref().is_some_and(|found| found.raw_bytes.0 == wanted)
-    }
+/// Returns whether this is the signature with its key or certificate, in the format of version 2.
+fn is_signature_v2(signature: &Value, signed: &SignedMessage<'_>) -> bool {
+    let (_, der) = signed.by.block();
+    is_base64(&signature["content"], signed.signature)
+        && is_base64(&signature["verifier"][signed.by.field_v2()]["rawBytes"], der)
 }
 
 #[cfg(test)]
@@ -277,7 +182,7 @@ mod tests {
         let hash = |bytes: &[u8]| json!({"algorithm": "sha256", "value": Digest::sha256_of(bytes).hex()});
         let output =
             |bytes: &[u8]| json!({"algorithm": "SHA2_256", "digest": text(Digest::sha256_of(bytes).as_bytes())});
-        let name = if matches!(signed.by, VerificationKey::Certificate(_)) { "x509Certificate" } else { "publicKey" };
+        let name = signed.by.field_v2();
         let signature = json!({"content": text(signed.signature), "verifier": {name: {"rawBytes": text(der)}}});
         vec![
             json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {

@@ -13,7 +13,7 @@ use crate::http::Http;
 use crate::key::{self, KeyKind};
 use crate::redact::address;
 use crate::sigstore::config::{LogUrl, LogVersion};
-use crate::sigstore::entry::{self, PAYLOAD_TYPE, SignedMessage, VerificationKey};
+use crate::sigstore::entry::{self, PAYLOAD_TYPE, SignedMessage};
 use crate::sigstore::json::{Base64, Number};
 use crate::sigstore::log::{CheckpointText, InclusionPromise, InclusionProof, KindVersion, LogEntry, LogId};
 use crate::sigstore::services::{JSON, MAX_RESPONSE_BYTES, read};
@@ -115,15 +115,11 @@ fn request_v2(signed: &SignedMessage<'_>, kind: KeyKind) -> Result<Value> {
     let text = |bytes: &[u8]| STANDARD.encode(bytes);
     let (_, algorithm) = hash(kind)?;
     let (_, by) = signed.by.block();
-    let name = match signed.by {
-        VerificationKey::Certificate(_) => "x509Certificate",
-        VerificationKey::Key(_) => "publicKey",
-    };
     Ok(json!({"hashedRekordRequestV002": {
         "digest": text(digest(algorithm, signed.message).as_ref()),
         "signature": {
             "content": text(signed.signature),
-            "verifier": {"keyDetails": details, name: {"rawBytes": text(by)}},
+            "verifier": {"keyDetails": details, signed.by.field_v2(): {"rawBytes": text(by)}},
         },
     }}))
 }

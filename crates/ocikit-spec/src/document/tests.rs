@@ -1,4 +1,5 @@
 use super::*;
+use crate::Digest;
 
 const MANIFEST: &str = r#"{
   "schemaVersion": 2,

@@ -22,7 +22,6 @@ mod config;
 mod file;
 mod run;
 mod select;
-mod shared;
 mod skopeo;
 mod versions;
 

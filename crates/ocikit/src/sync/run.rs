@@ -12,7 +12,6 @@ use ocikit_registry::RemoteRepository;
 use ocikit_spec::{Digest, Reference, Repository, Tag};
 
 use super::config::{Config, Rule};
-use super::shared::{SharedTarget, Stored};
 use crate::Session;
 
 /// Options of [`sync`].
@@ -104,7 +103,6 @@ pub async fn sync<E: From<Error> + Send>(
         expanded.push((rule, expand(session, rule, gate.is_some()).await));
     }
     refuse_conflicts(&expanded)?;
-    let mut stored_in: HashMap<_, Stored> = HashMap::new();
     let (mut done, mut failed) = (0, 0);
     for (rule, found) in expanded {
         let (names, from) = match found {
@@ -118,7 +116,6 @@ pub async fn sync<E: From<Error> + Send>(
                 return Err(SyncError::Incomplete { done, failed });
             }
         };
-        let stored = stored_in.entry(&rule.to).or_default();
         let paced = stream::iter(names).then(|name| {
             let pause = begin.filter(|_| !std::mem::take(&mut first)).unwrap_or_default();
             async move {
@@ -129,19 +126,18 @@ pub async fn sync<E: From<Error> + Send>(
             }
         });
         let copies = paced.map(|name| {
-            let (from, stored, dry_run) = (from.clone(), stored.clone(), options.dry_run);
+            let (from, dry_run) = (from.clone(), options.dry_run);
             async move {
                 let item =
                     Item { from: reference(&rule.from, &name).to_string(), to: reference(&rule.to, &name).to_string() };
                 let copy = async {
                     let to = session.client().repository(rule.to.clone())?;
                     if let Some(kind) = referrer_tag(&name) {
-                        let to = Arc::new(SharedTarget { to, stored });
-                        return Ok(said(session, rule, &name, kind, from, to, dry_run).await?);
+                        return Ok(said(session, rule, &name, kind, from, Arc::new(to), dry_run).await?);
                     }
                     let (root, referrers) = open(rule, &name, from, gate).await?;
                     let options = CopyOptions { referrers, ..session.copy_options(Vec::new()) };
-                    Ok(one(&name, root, SharedTarget { to, stored }, options, dry_run).await?)
+                    Ok(one(&name, root, to, options, dry_run).await?)
                 };
                 (item, copy.await)
             }
@@ -252,12 +248,12 @@ async fn open<E: From<Error>>(
     Ok((select_platforms(&root, &rule.platforms).await?, referrers))
 }
 
-async fn one(name: &Name, root: Root, to: SharedTarget, options: CopyOptions, dry_run: bool) -> Result<Done> {
+async fn one(name: &Name, root: Root, to: RemoteRepository, options: CopyOptions, dry_run: bool) -> Result<Done> {
     let options = CopyOptions { names: vec![Naming { tag: tag_of(name), ..Naming::default() }], ..options };
     if dry_run {
         let there = match name {
-            Name::Digest(_) => to.to.head(&Name::Digest(root.digest())).await?,
-            name => to.to.head(name).await?,
+            Name::Digest(_) => to.head(&Name::Digest(root.digest())).await?,
+            name => to.head(name).await?,
         };
         let to: Arc<dyn Sink> = Arc::new(to);
         let missing = plan(&root, &to, &options).await?.missing_bytes();

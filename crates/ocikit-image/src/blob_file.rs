@@ -5,14 +5,30 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ocikit_image::bridge::blocking;
-use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
 use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MediaType};
 
-use crate::file::file_body;
-use crate::tar::cannot_open;
+use crate::body::Body;
+use crate::bridge::{blocking, file_body};
+use crate::error::{Error, Result};
+use crate::root::Layer;
+use crate::source::{ByteRange, Name, Source};
 
 /// A file as the source of a single blob.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use ocikit_image::{BlobFile, Layer};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("policy.wasm");
+/// # std::fs::write(&path, b"\0asm")?;
+/// let file = BlobFile::open(&path).await?.with_media_type("application/wasm");
+/// assert_eq!(file.descriptor().size, 4);
+/// let layer = Layer::from(file);
+/// assert_eq!(layer.descriptor().media_type.as_str(), "application/wasm");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone)]
 pub struct BlobFile {
     name: String,
@@ -30,7 +46,7 @@ impl BlobFile {
         let path = path.into();
         let file = blocking({
             let path = path.clone();
-            move || File::open(&path).map_err(|error| cannot_open(&path, error))
+            move || File::open(&path).map_err(|error| Error::failed("open", path.display(), error))
         });
         BlobFile::of(path.display().to_string(), file.await?).await
     }
@@ -50,9 +66,26 @@ impl BlobFile {
         .await
     }
 
-    /// Returns the digest and the size.
+    /// Returns a file whose digest was computed while it was written.
+    pub(crate) fn known(name: String, file: File, descriptor: Descriptor) -> BlobFile {
+        BlobFile { name, file: Arc::new(file), descriptor }
+    }
+
+    /// Returns the file with a media type; that of a new one is `application/octet-stream`.
+    #[must_use]
+    pub fn with_media_type(self, media_type: impl Into<MediaType>) -> BlobFile {
+        let descriptor = Descriptor { media_type: media_type.into(), ..self.descriptor };
+        BlobFile { descriptor, ..self }
+    }
+
+    /// Returns the media type, digest and size.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
+    }
+
+    /// Returns the digest.
+    pub fn digest(&self) -> Digest {
+        self.descriptor.digest
     }
 }
 
@@ -71,6 +104,14 @@ fn digest(mut file: &File) -> io::Result<(Digest, u64)> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+impl From<BlobFile> for Layer {
+    /// Returns the file as a layer, with the media type of the file.
+    fn from(file: BlobFile) -> Layer {
+        let descriptor = file.descriptor.clone();
+        Layer::at(Arc::new(file), descriptor)
     }
 }
 
@@ -104,9 +145,8 @@ impl Source for BlobFile {
 
 #[cfg(test)]
 mod tests {
-    use ocikit_image::SourceExt;
-
     use super::*;
+    use crate::source::SourceExt;
 
     #[tokio::test]
     async fn a_file_is_one_blob() {

@@ -1,0 +1,208 @@
+//! A directory that appears under its name when it is complete.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, fchmod, openat, unlinkat};
+use rustix::io::Errno;
+
+use crate::error::Result;
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+/// A temporary directory beside a target, which it replaces when it is [committed](Staging::commit). Dropped before, it is removed
+/// with everything in it.
+#[derive(Debug)]
+pub struct Staging {
+    /// The parent directory, the temporary name in it, and that of the target.
+    parent: PathBuf,
+    name: String,
+    target: PathBuf,
+    done: bool,
+}
+
+/// The number of names that are tried.
+const ATTEMPTS: u32 = 1000;
+
+impl Staging {
+    /// Creates the temporary directory. The target must not exist, or be an empty directory; symlinks in its path are followed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) of the kind [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the target exists and is not an empty
+    /// directory, and those of the file system.
+    pub fn beside(target: &Path) -> Result<Staging> {
+        let target = match fs::canonicalize(target) {
+            Ok(found) => {
+                if fs::read_dir(&found)?.next().is_some() {
+                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the directory is not empty").into());
+                }
+                found
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let name = target.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+                if fs::symlink_metadata(target).is_ok() {
+                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is a symlink to a missing file").into());
+                }
+                fs::canonicalize(parent)?.join(name)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the root directory cannot be replaced").into());
+        };
+        let shown: String = name.to_string_lossy().chars().take(40).collect();
+        for attempt in 0..ATTEMPTS {
+            let name = format!(".{shown}.{}-{attempt}.tmp", std::process::id());
+            match rustix::fs::mkdir(parent.join(&name), Mode::RWXU) {
+                Ok(()) => return Ok(Staging { parent: parent.to_owned(), name, target, done: false }),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+        }
+        Err(io::Error::from(io::ErrorKind::AlreadyExists).into())
+    }
+
+    /// Returns the path of the temporary directory.
+    pub fn path(&self) -> PathBuf {
+        self.parent.join(&self.name)
+    }
+
+    /// Returns the path that the directory gets.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Gives the directory its name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) if the target was created in the meantime and is not empty, or is a mount point.
+    pub fn commit(mut self) -> Result<()> {
+        match fs::rename(self.path(), &self.target) {
+            Ok(()) => {
+                self.done = true;
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                let what = "the directory is a mount point or in use; name a new directory below it";
+                Err(io::Error::new(io::ErrorKind::ResourceBusy, what).into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.done
+            && let Ok(parent) = rustix::fs::open(&self.parent, DIRECTORY, Mode::empty())
+        {
+            // What cannot be removed stays under the temporary name.
+            let _ = remove_all(&parent, &self.name);
+        }
+    }
+}
+
+/// Removes a directory with everything in it. Symlinks are removed, not followed. At most two directories are open at a time, so
+/// that a deep tree does not exhaust them.
+fn remove_all(parent: &OwnedFd, name: &str) -> rustix::io::Result<()> {
+    let mut above: Vec<Vec<u8>> = Vec::new();
+    let mut at = openat(parent, name, DIRECTORY, Mode::empty())?;
+    loop {
+        // A directory without permissions belongs to an image whose unpacking failed at the very end.
+        let _ = fchmod(&at, Mode::from_raw_mode(0o700 as RawMode));
+        match empty(&at)? {
+            Some(child) => {
+                let next = open_child(&at, &child)?;
+                above.push(child);
+                at = next;
+            }
+            None => {
+                let Some(child) = above.pop() else { break };
+                let up = openat(&at, "..", DIRECTORY, Mode::empty())?;
+                unlinkat(&up, &*child, AtFlags::REMOVEDIR)?;
+                at = up;
+            }
+        }
+    }
+    unlinkat(parent, name, AtFlags::REMOVEDIR)
+}
+
+fn open_child(at: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    match openat(at, name, DIRECTORY, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            rustix::fs::chmodat(at, name, Mode::RWXU, AtFlags::empty())?;
+            openat(at, name, DIRECTORY, Mode::empty())
+        }
+        opened => opened,
+    }
+}
+
+/// Removes the files and empty directories of a directory. Returns the name of the first directory that is not empty.
+fn empty(at: &OwnedFd) -> rustix::io::Result<Option<Vec<u8>>> {
+    for entry in Dir::read_from(at)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        let removed = match entry.file_type() {
+            FileType::Directory => Err(Errno::ISDIR),
+            _ => unlinkat(at, name, AtFlags::empty()),
+        };
+        match removed {
+            Err(Errno::ISDIR | Errno::PERM) => match unlinkat(at, name, AtFlags::REMOVEDIR) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(Some(name.to_vec())),
+                removed => removed?,
+            },
+            removed => removed?,
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn appears_when_it_is_committed() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("target");
+        let staging = Staging::beside(&target).unwrap();
+        fs::write(staging.path().join("x"), "x").unwrap();
+        assert!(!target.exists());
+        staging.commit().unwrap();
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+        let error = Staging::beside(&target).unwrap_err();
+        assert!(error.to_string().contains("not empty"), "{error}");
+        fs::remove_file(target.join("x")).unwrap();
+        Staging::beside(&target).unwrap().commit().unwrap();
+        fs::write(place.path().join("file"), "").unwrap();
+        Staging::beside(&place.path().join("file")).unwrap_err();
+        std::os::unix::fs::symlink("missing", place.path().join("link")).unwrap();
+        Staging::beside(&place.path().join("link")).unwrap_err();
+    }
+
+    #[test]
+    fn dropped_it_is_removed_without_following_links() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir(place.path().join("kept")).unwrap();
+        fs::write(place.path().join("kept/file"), "").unwrap();
+        let staging = Staging::beside(&place.path().join("target")).unwrap();
+        let deep = std::iter::repeat_n("directory", 300).fold(staging.path(), |path, name| path.join(name));
+        fs::create_dir_all(&deep).unwrap();
+        for name in ["a", "b", "c"] {
+            fs::create_dir_all(staging.path().join(name).join("deep")).unwrap();
+            fs::write(staging.path().join(name).join("deep/file"), "").unwrap();
+        }
+        std::os::unix::fs::symlink(place.path().join("kept"), staging.path().join("link")).unwrap();
+        drop(staging);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+        assert!(place.path().join("kept/file").exists());
+    }
+}

@@ -1,0 +1,216 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use ocikit_image::{
+    ComposeOptions, Composed, Copied, CopyOptions, Index, Member, Name, Naming, Orphan, Referrers, Result, Root, Sink,
+    add_to_index, create_index, orphans, remove_from_index,
+};
+use ocikit_layout::{Dir, TarEdit};
+use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform};
+
+use crate::location::Location;
+use crate::session::{Local, Session, naming, unsupported};
+
+/// The number of sources of an index that are opened in parallel.
+const CONCURRENT_OPENS: usize = 8;
+
+/// An image, artifact or index to add to an index, and where it is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct IndexSource {
+    /// Where it is.
+    pub location: Location,
+    /// The platforms to take from an index, with the attestation manifests of their images; all if empty.
+    pub platforms: Vec<Platform>,
+    /// The platform of the entry. By default it is that of the config of the image.
+    pub platform: Option<Platform>,
+    /// Annotations of the new entries.
+    pub annotations: Annotations,
+}
+
+impl IndexSource {
+    /// Returns the source at a location, with the platform of its config.
+    pub fn new(location: Location) -> IndexSource {
+        IndexSource { location, platforms: Vec::new(), platform: None, annotations: Annotations::new() }
+    }
+}
+
+/// The result of [`Session::add_to_index`] and [`Session::remove_from_index`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct IndexChange {
+    /// The digest before.
+    pub before: Digest,
+    /// The changed index, with its new and removed entries.
+    pub composed: Composed,
+    /// Signatures and other referrers of a digest that the index no longer has.
+    pub orphans: Vec<Orphan>,
+}
+
+impl IndexChange {
+    /// Returns a change that is not stored yet, with the referrers that it would leave without their subject.
+    ///
+    /// # Errors
+    ///
+    /// Those of listing the referrers of the index.
+    pub async fn planned(before: &Index, composed: Composed) -> Result<IndexChange> {
+        let after = Root::Index(composed.index.clone());
+        let orphans = orphans(&Root::Index(before.clone()), &after).await?;
+        Ok(IndexChange { before: before.digest(), composed, orphans })
+    }
+}
+
+impl Session {
+    /// Returns an index of images from any places, which is not stored yet. See [`create_index`].
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the sources and of [`create_index`].
+    pub async fn compose_index(&self, sources: &[IndexSource], options: &ComposeOptions) -> Result<Composed> {
+        create_index(&self.members(sources).await?, options).await
+    }
+
+    /// Returns an index with additional images, which is not stored yet. See [`add_to_index`].
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the sources and of [`add_to_index`].
+    pub async fn extend_index(
+        &self,
+        index: &Index,
+        sources: &[IndexSource],
+        options: &ComposeOptions,
+    ) -> Result<Composed> {
+        add_to_index(index, &self.members(sources).await?, options).await
+    }
+
+    /// Stores a composed index with everything below it. What is in the target repository already is neither read nor
+    /// transferred; layers in another repository of the registry are mounted.
+    ///
+    /// # Errors
+    ///
+    /// Those of the places; [`Error::OtherDigest`](ocikit_image::Error::OtherDigest) if `to` has another digest.
+    pub async fn store_index(&self, index: &Index, to: &Location) -> Result<Copied> {
+        let root = self.fit(&Root::Index(index.clone()), to).await?;
+        let names = vec![naming(&root, None, to)?];
+        let sink = self.sink(to).await?;
+        ocikit_image::copy(&root, &sink, &self.index_options(index, &sink, names)).await
+    }
+
+    /// Adds images from any places to an index in its place: an archive or layout is modified, a tag in a registry is
+    /// moved to the new index.
+    ///
+    /// # Errors
+    ///
+    /// Those of the places and of [`add_to_index`]; [`Error::Unsupported`](ocikit_image::Error::Unsupported) if the location
+    /// has no index, or selects it by digest.
+    pub async fn add_to_index(
+        &self,
+        location: &Location,
+        sources: &[IndexSource],
+        options: &ComposeOptions,
+    ) -> Result<IndexChange> {
+        // Before the archive is locked, in case a source is in it.
+        let members = self.members(sources).await?;
+        let (sink, index) = self.open_index(location).await?;
+        let composed = add_to_index(&index, &members, options).await?;
+        self.finish_index(location, &sink, index, composed).await
+    }
+
+    /// Removes entries from an index in its place, with the attestation manifests of the removed images. Their manifests
+    /// and layers are kept.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place and of [`remove_from_index`]; [`Error::Unsupported`](ocikit_image::Error::Unsupported) if the
+    /// location has no index, or selects it by digest.
+    pub async fn remove_from_index(
+        &self,
+        location: &Location,
+        digests: &[Digest],
+        platforms: &[Platform],
+    ) -> Result<IndexChange> {
+        let (sink, index) = self.open_index(location).await?;
+        let composed = remove_from_index(&index, digests, platforms)?;
+        self.finish_index(location, &sink, index, composed).await
+    }
+
+    async fn members(&self, sources: &[IndexSource]) -> Result<Vec<Member>> {
+        let open = |source: IndexSource| async move {
+            let mut member = Member::new(self.open_present(&source.location).await?.0);
+            (member.platforms, member.platform) = (source.platforms, source.platform);
+            member.annotations = source.annotations;
+            Ok(member)
+        };
+        // Boxed, because the compiler cannot prove that the futures over borrowed sources are general enough otherwise.
+        let members: Vec<_> = sources.iter().cloned().map(|source| open(source).boxed()).collect();
+        stream::iter(members).buffered(CONCURRENT_OPENS).try_collect().await
+    }
+
+    /// Opens the index of a location for a change. An archive or layout is locked before it is read.
+    async fn open_index(&self, location: &Location) -> Result<(Arc<dyn Sink>, Index)> {
+        if location.reference().is_some_and(|reference| reference.digest().is_some()) {
+            let what = "an index selected by its digest cannot be changed; use a tag, or write to another location";
+            return Err(unsupported(location, what));
+        }
+        let sink: Arc<dyn Sink> = match Local::of(location) {
+            Some(Local::Archive(path)) => {
+                let list = self.options().archive.docker.clone();
+                Arc::new(TarEdit::open(path).await?.for_docker_if_missing(list))
+            }
+            Some(Local::Layout(path)) => Arc::new(self.shared(Dir::open(path).await?).exclusive().await?),
+            None => self.in_place(location).await?,
+        };
+        match Root::open(sink.clone(), &location.name()).await? {
+            Root::Index(index) => Ok((sink, index)),
+            other => {
+                let kind = &other.descriptor().media_type;
+                Err(unsupported(location, &format!("{} is of type {kind} and not an index", other.digest())))
+            }
+        }
+    }
+
+    async fn finish_index(
+        &self,
+        location: &Location,
+        sink: &Arc<dyn Sink>,
+        index: Index,
+        composed: Composed,
+    ) -> Result<IndexChange> {
+        let change = IndexChange::planned(&index, composed).await?;
+        let (before, after) = (change.before, &change.composed.index);
+        if after.digest() == before {
+            // Releases the lock.
+            sink.finish().await?;
+        } else {
+            let tag = match location.name() {
+                Name::Tag(tag) => Some(tag),
+                Name::Only | Name::Full(_) | Name::Digest(_) => None,
+            };
+            let names = vec![Naming { tag, full: None, replaces: Some(before) }];
+            let options = self.index_options(after, sink, names);
+            ocikit_image::copy(&Root::Index(after.clone()), sink, &options).await?;
+        }
+        Ok(change)
+    }
+
+    /// Returns the options of a copy that leaves out the entries that are in the target repository already.
+    fn index_options(&self, index: &Index, sink: &Arc<dyn Sink>, names: Vec<Naming>) -> CopyOptions {
+        let options = CopyOptions { only: Vec::new(), ..self.copy_options(names) };
+        // A registry states its repository for blobs only.
+        let any_blob = |digest| Descriptor::new(MediaType::OCTET_STREAM, digest, 0);
+        let Some(target) = sink.repository(&any_blob(index.digest())).cloned() else { return options };
+        let source = index.source();
+        let is_present = |entry: &&Descriptor| source.repository(&any_blob(entry.digest)) == Some(&target);
+        let present: HashSet<_> = index.manifests().iter().filter(is_present).map(|entry| entry.digest).collect();
+        let all = index.manifests().iter().all(|entry| present.contains(&entry.digest));
+        CopyOptions {
+            present: Arc::new(present),
+            referrers: if all { Referrers::None } else { options.referrers.clone() },
+            // A new document: the tag is moved, whatever it leads to.
+            recheck: all || options.recheck,
+            ..options
+        }
+    }
+}
