@@ -36,25 +36,17 @@ pub enum Error {
         /// The problem.
         problem: &'static str,
     },
-    /// A file cannot be created or read in a directory that a layer is unpacked to or made of.
-    #[error("cannot {verb} `{path}`: {source}")]
-    File {
-        /// The action, such as `create`.
-        verb: &'static str,
-        /// The path below the directory.
-        path: String,
-        /// The failure.
-        source: io::Error,
-    },
     /// Reading would exceed a limit of the operation.
     #[error("{0}")]
     Limit(Limit),
-    /// A file of this machine cannot be read.
-    #[error("cannot read {}: {source}", .path.display())]
+    /// A file of this machine cannot be read or written: in a directory that a layer is made of or unpacked to.
+    #[error("cannot {verb} `{}`: {source}", .path.display())]
     File {
-        /// The file or directory.
+        /// The action, such as `create`.
+        verb: &'static str,
+        /// The file or directory; relative to the directory when layers are unpacked.
         path: PathBuf,
-        /// The underlying error.
+        /// The failure.
         source: io::Error,
     },
     /// Reading the archive failed.
@@ -78,7 +70,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         match error {
             Error::Io(error) => error,
-            Error::File { path, source } => io::Error::new(source.kind(), Error::File { path, source }),
+            Error::File { verb, path, source } => io::Error::new(source.kind(), Error::File { verb, path, source }),
             error @ Error::Truncated { .. } => io::Error::new(io::ErrorKind::UnexpectedEof, error),
             error => io::Error::new(io::ErrorKind::InvalidData, error),
         }

@@ -257,7 +257,7 @@ impl Place {
             return Error::Unsupported { place: "a new layer".to_owned(), what: limit.to_string() };
         }
         match error {
-            Cause::File { path, source } => Error::failed("read", path.display(), source),
+            Cause::File { verb, path, source } => Error::failed(verb, path.display(), source),
             Cause::Io(source) if source.get_ref().is_some_and(|inner| inner.is::<Cause>()) => {
                 match source.downcast::<Cause>() {
                     Ok(cause) => self.failed(cause),

@@ -41,22 +41,18 @@ impl Image {
         let layers: Vec<_> = self.layers().collect();
         let place = format!("image {} in {}", self.digest(), self.source);
         let (within, options, directory) = (budget.clone(), options.clone(), directory.to_owned());
-        let start = move || {
-            Unpacker::new(&directory, options, &within).map_err(|error| local("write to", &directory, error))
-        };
+        let start =
+            move || Unpacker::new(&directory, options, &within).map_err(|error| local("write to", &directory, error));
         let mut unpacker = blocking(start).await?;
         for layer in layers.iter().rev() {
             unpacker = apply(layer, &budget, unpacker, |unpacker, tar| unpacker.layer(tar)).await?;
         }
-        let refused = {
-            let place = place.clone();
-            move |error| refused(place, error)
-        };
-        let incomplete = move || {
-            let incomplete = unpacker.incomplete().map_err(refused)?;
+        let of = place.clone();
+        let (mut unpacker, incomplete) = blocking(move || {
+            let incomplete = unpacker.incomplete().map_err(|error| refused(of, error))?;
             Ok((unpacker, incomplete))
-        };
-        let (mut unpacker, incomplete) = blocking(incomplete).await?;
+        })
+        .await?;
         for number in incomplete {
             let layer = &layers[layers.len() - 1 - number];
             unpacker = apply(layer, &budget, unpacker, move |unpacker, tar| unpacker.layer_again(number, tar)).await?;
@@ -86,9 +82,10 @@ pub(crate) async fn stage(target: &Path) -> Result<Staging> {
     let target = target.to_owned();
     blocking(move || {
         Staging::beside(&target).map_err(|error| match error {
-            ocikit_archive::Error::Io(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                Error::Exists { what: "files in it; name a new or an empty directory".to_owned(), place: target.display().to_string() }
-            }
+            ocikit_archive::Error::Io(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Error::Exists {
+                what: "files in it; name a new or an empty directory".to_owned(),
+                place: target.display().to_string(),
+            },
             error => local("create", &target, error),
         })
     })
@@ -117,7 +114,7 @@ pub(crate) fn local(verb: &'static str, path: &Path, error: ocikit_archive::Erro
 fn refused(place: String, error: ocikit_archive::Error) -> Error {
     match error {
         ocikit_archive::Error::File { verb, path, source } => {
-            Error::Failed { operation: verb, place: format!("`{path}` of the image"), source }
+            Error::Failed { operation: verb, place: format!("`{}` of the image", path.display()), source }
         }
         error => match error.limit() {
             Some(limit) => Error::Unsupported { place, what: limit.to_string() },

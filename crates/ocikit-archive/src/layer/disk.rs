@@ -299,7 +299,7 @@ fn names(directory: &FilePath) -> Result<Vec<OsString>> {
 }
 
 fn unreadable(path: &FilePath, source: io::Error) -> Error {
-    Error::File { path: PathBuf::from(path), source }
+    Error::File { verb: "read", path: PathBuf::from(path), source }
 }
 
 /// Returns the type of an object; `None` for a socket.

@@ -57,9 +57,9 @@ mod tests;
 
 pub use blob::{BlobWriter, Written};
 pub use budget::Budget;
-pub use disk::{FileOptions, ModifiedTime, Owner, TopDirectory};
 #[cfg(unix)]
 pub(crate) use budget::Reservation;
+pub use disk::{FileOptions, ModifiedTime, Owner, TopDirectory};
 pub use entry::{Entry, FileKind, Kind, Metadata, Time};
 pub use listing::Listing;
 pub use lookup::{Lookup, Step};

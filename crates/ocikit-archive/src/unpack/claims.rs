@@ -108,7 +108,9 @@ impl Claims {
     /// Puts a node of the layer at a path that it hides from nothing above. Returns whether it is part of the result.
     fn put(&mut self, layer: usize, path: &Path, node: &Node) -> bool {
         let new = match node {
-            Node::File(file) if file.is_directory() => Claim::Directory { file: file.clone(), opaque: false, settled: false },
+            Node::File(file) if file.is_directory() => {
+                Claim::Directory { file: file.clone(), opaque: false, settled: false }
+            }
             Node::File(file) => Claim::File { file: file.clone(), layer },
             Node::Link(_) => Claim::Link,
         };

@@ -165,7 +165,7 @@ impl Directories {
 
 /// Returns the error of a failed system call for a path below the root.
 pub(crate) fn failed(verb: &'static str, path: &Path, error: impl Into<io::Error>) -> Error {
-    Error::File { verb, path: shown(path), source: error.into() }
+    Error::File { verb, path: shown(path).into(), source: error.into() }
 }
 
 /// Returns a path as it is shown in messages.

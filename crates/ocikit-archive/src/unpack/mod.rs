@@ -174,12 +174,8 @@ impl Unpacker {
     pub fn layer<R: Read + Send>(&mut self, tar: &mut R) -> Result<()> {
         let number = self.layers;
         self.layers += 1;
-        let mut current = Current {
-            number,
-            tree: Tree::recording(&self.budget),
-            written: HashMap::new(),
-            recent: None,
-        };
+        let mut current =
+            Current { number, tree: Tree::recording(&self.budget), written: HashMap::new(), recent: None };
         std::thread::scope(|scope| {
             let mut reader = Reader::within(&self.budget, Ahead::of(scope, tar));
             let mut entry_number = 0;
@@ -193,7 +189,13 @@ impl Unpacker {
         self.end_layer(&current)
     }
 
-    fn entry<R: Read>(&mut self, current: &mut Current, number: u64, entry: Entry, reader: &mut Reader<R>) -> Result<()> {
+    fn entry<R: Read>(
+        &mut self,
+        current: &mut Current,
+        number: u64,
+        entry: Entry,
+        reader: &mut Reader<R>,
+    ) -> Result<()> {
         // Whiteouts and hard links have an effect when the layer is complete.
         let kind = match &entry.kind {
             Kind::File(kind) => Some((kind.clone(), entry.metadata.clone())),
@@ -468,6 +470,3 @@ fn umask_in(root: &std::os::fd::OwnedFd) -> rustix::io::Result<u32> {
     unlinkat(root, PROBE, AtFlags::REMOVEDIR)?;
     Ok(0o777 & !(found?.st_mode as u32))
 }
-
-
-

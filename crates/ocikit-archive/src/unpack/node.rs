@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 
 use ocikit_spec::{Algorithm, Digest, Hasher};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fsetxattr,
-    futimens, lsetxattr, openat, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown,
+    fsetxattr, futimens, lsetxattr, openat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -115,7 +115,8 @@ impl Settings {
         // Attributes of users need write permission.
         let first = if xattrs { metadata.mode & 0o777 | 0o600 } else { metadata.mode & 0o777 };
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(directory, path.name(), flags, Mode::from_raw_mode(first as RawMode)).map_err(at("create"))?;
+        let file =
+            openat(directory, path.name(), flags, Mode::from_raw_mode(first as RawMode)).map_err(at("create"))?;
         let mut file = File::from(file);
         let mut writer = Writer::new(self, &mut file);
         match content {
@@ -126,16 +127,16 @@ impl Settings {
         let mut created = Created { digest, bytes, skipped_xattrs: 0 };
         let chowned = self.give(&file, owner).map_err(at("change the owner of"))?;
         if xattrs {
-            created.skipped_xattrs = self.xattrs(path, metadata, owner, |name, value| {
-                fsetxattr(&file, name, value, XattrFlags::empty())
-            })?;
+            created.skipped_xattrs =
+                self.xattrs(path, metadata, owner, |name, value| fsetxattr(&file, name, value, XattrFlags::empty()))?;
         }
         let lost = first & self.umask & 0o777 != 0 || first != metadata.mode;
         if lost || chowned && metadata.mode & 0o6000 != 0 {
             fchmod(&file, mode(metadata)).map_err(at("change the permissions of"))?;
         }
         if let Some(list) = metadata.xattrs.get(ACCESS_ACL) {
-            created.skipped_xattrs += self.xattr(path, ACCESS_ACL, fsetxattr(&file, ACCESS_ACL, list, XattrFlags::empty()))?;
+            created.skipped_xattrs +=
+                self.xattr(path, ACCESS_ACL, fsetxattr(&file, ACCESS_ACL, list, XattrFlags::empty()))?;
         }
         futimens(&file, &times(metadata)).map_err(at("set the time of"))?;
         Ok(created)
@@ -156,7 +157,14 @@ impl Settings {
     }
 
     /// Sets the metadata of a file that cannot be opened.
-    fn finish(&self, directory: &OwnedFd, path: &Path, metadata: &Metadata, owner: Owner, link: bool) -> Result<Created> {
+    fn finish(
+        &self,
+        directory: &OwnedFd,
+        path: &Path,
+        metadata: &Metadata,
+        owner: Owner,
+        link: bool,
+    ) -> Result<Created> {
         let name = path.name();
         let at = |verb: &'static str| move |error: Errno| failed(verb, path, error);
         if let Owner::Set(user, group) = owner
@@ -173,7 +181,8 @@ impl Settings {
             created.skipped_xattrs = self.xattrs(path, metadata, Owner::Set(0, 0), set)?;
         }
         if !link {
-            rustix::fs::chmodat(directory, name, mode(metadata), AtFlags::empty()).map_err(at("change the permissions of"))?;
+            rustix::fs::chmodat(directory, name, mode(metadata), AtFlags::empty())
+                .map_err(at("change the permissions of"))?;
         }
         utimensat(directory, name, &times(metadata), AtFlags::SYMLINK_NOFOLLOW).map_err(at("set the time of"))?;
         Ok(created)

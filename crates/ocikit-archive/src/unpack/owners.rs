@@ -38,12 +38,11 @@ impl std::str::FromStr for IdRange {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<IdRange> {
-        let invalid = || Error::Invalid {
-            offset: 0,
-            problem: format!("`{text}` is not a range of IDs, such as 0:100000:65536"),
-        };
+        let invalid =
+            || Error::Invalid { offset: 0, problem: format!("`{text}` is not a range of IDs, such as 0:100000:65536") };
         let mut numbers = text.split(':').map(|number| number.parse::<u32>().map_err(|_| invalid()));
-        let (Some(container), Some(host), size, None) = (numbers.next(), numbers.next(), numbers.next(), numbers.next())
+        let (Some(container), Some(host), size, None) =
+            (numbers.next(), numbers.next(), numbers.next(), numbers.next())
         else {
             return Err(invalid());
         };
@@ -88,11 +87,13 @@ impl Owners {
         };
         match self {
             Owners::Keep => Ok(Owner::Set(user, group)),
-            Owners::Mapped { users, groups } => match (IdRange::to_host(users, user), IdRange::to_host(groups, group)) {
-                (Some(user), Some(group)) => Ok(Owner::Set(user, group)),
-                (None, _) => Err(refuse("its user is in no range of the map of users")),
-                (_, None) => Err(refuse("its group is in no range of the map of groups")),
-            },
+            Owners::Mapped { users, groups } => {
+                match (IdRange::to_host(users, user), IdRange::to_host(groups, group)) {
+                    (Some(user), Some(group)) => Ok(Owner::Set(user, group)),
+                    (None, _) => Err(refuse("its user is in no range of the map of users")),
+                    (_, None) => Err(refuse("its group is in no range of the map of groups")),
+                }
+            }
             Owners::Rootless => Ok(Owner::Recorded(((user, group) != (0, 0)).then_some((user, group)))),
         }
     }

@@ -45,7 +45,9 @@ impl Staging {
                 let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 let name = target.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
                 if fs::symlink_metadata(target).is_ok() {
-                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is a symlink to a missing file").into());
+                    return Err(
+                        io::Error::new(io::ErrorKind::AlreadyExists, "it is a symlink to a missing file").into()
+                    );
                 }
                 fs::canonicalize(parent)?.join(name)
             }

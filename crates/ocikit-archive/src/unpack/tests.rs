@@ -172,13 +172,8 @@ fn expected(layers: &[Vec<u8>]) -> Result<BTreeMap<String, Seen>> {
     for (path, located) in files.iter() {
         names.entry(Arc::as_ptr(&located.file)).or_default().push(path.to_string());
     }
-    let root = Seen {
-        kind: FileKind::Directory,
-        mode: 0o755,
-        modified: 0,
-        content: Vec::new(),
-        names: vec![String::new()],
-    };
+    let root =
+        Seen { kind: FileKind::Directory, mode: 0o755, modified: 0, content: Vec::new(), names: vec![String::new()] };
     let mut seen = BTreeMap::from([(String::new(), root)]);
     seen.extend(files.iter().map(|(path, located)| {
         let file = &located.file;
@@ -407,8 +402,8 @@ fn owners_devices_and_capabilities_need_root() {
     let capability: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     // Version 2; the owner and a named user may read.
     let list: &[u8] = &[
-        2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 232, 3, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255, 16, 0, 4, 0, 255,
-        255, 255, 255, 32, 0, 4, 0, 255, 255, 255, 255,
+        2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 232, 3, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255, 16, 0, 4,
+        0, 255, 255, 255, 255, 32, 0, 4, 0, 255, 255, 255, 255,
     ];
     let pax = vec![("SCHILY.xattr.security.capability", capability), ("SCHILY.xattr.system.posix_acl_access", list)];
     let device = Fields { device: (1, 3), mode: 0o666, owner: (0, 5), ..Fields::of(EntryType::Char, "null") };

@@ -82,12 +82,8 @@ impl Shared {
 
 impl Workers {
     pub(super) fn start(settings: Settings, threads: usize) -> Workers {
-        let shared = Arc::new(Shared {
-            settings,
-            state: Mutex::default(),
-            added: Condvar::new(),
-            progress: Condvar::new(),
-        });
+        let shared =
+            Arc::new(Shared { settings, state: Mutex::default(), added: Condvar::new(), progress: Condvar::new() });
         let threads = (0..threads.max(1)).map(|_| {
             let shared = shared.clone();
             std::thread::spawn(move || run(&shared))
