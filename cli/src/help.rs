@@ -10,7 +10,7 @@ const HEADINGS: [(&str, &[&str]); 8] = [
     ("Inspect", &["inspect", "tags", "repos", "kind", "digest", "tree", "referrers", "ls", "cat", "diff", "validate"]),
     ("Change", &["annotate", "index", "tag", "delete", "gc"]),
     ("Trust", &["keygen", "sign", "verify", "attest", "attach", "signify"]),
-    ("Build and publish", &["build"]),
+    ("Build and publish", &["build", "publish"]),
     ("Low level", &["manifest", "blob", "config"]),
     ("Registries", &["login", "logout", "probe", "serve"]),
     ("Other", &["tour", "completion", "version", "help"]),

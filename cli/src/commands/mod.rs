@@ -22,6 +22,10 @@ mod logout;
 mod ls;
 mod manifest;
 pub(crate) mod probe;
+mod publish;
+mod publish_plugin;
+mod publish_report;
+mod publish_tags;
 mod pull;
 mod push;
 mod referrers;
@@ -70,6 +74,7 @@ pub(crate) enum Command {
     Ls(ls::Ls),
     Manifest(manifest::Manifest),
     Probe(probe::Probe),
+    Publish(Box<publish::Publish>),
     Pull(pull::Pull),
     Push(push::Push),
     Referrers(referrers::Referrers),
@@ -93,7 +98,10 @@ impl Command {
     /// Returns whether the command calls services around signing: timestamp and certificate authorities, transparency
     /// logs, lists of revoked certificates.
     pub(crate) fn calls_services(&self) -> bool {
-        matches!(self, Command::Attest(_) | Command::Sign(_) | Command::Signify(_) | Command::Verify(_))
+        matches!(
+            self,
+            Command::Attest(_) | Command::Publish(_) | Command::Sign(_) | Command::Signify(_) | Command::Verify(_)
+        )
     }
 
     pub(crate) async fn run(&self, context: &Context, program: &Program) -> Result {
@@ -120,6 +128,7 @@ impl Command {
             Command::Ls(command) => command.run(context).await,
             Command::Manifest(command) => command.run(context).await,
             Command::Probe(command) => command.run(context).await,
+            Command::Publish(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
             Command::Referrers(command) => command.run(context).await,

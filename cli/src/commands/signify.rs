@@ -2,7 +2,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ocikit::{Digest, Location, Reference, Root};
+use ocikit_publish::git::GitState;
 use ocikit_publish::signify::{self, Accepted, Config, Job, Service, Target};
+use ocikit_publish::{Published, TagState};
 use ocikit_sign::{Http, HttpOptions, TlsSettings};
 use serde::Serialize;
 
@@ -45,6 +47,9 @@ pub(crate) struct Signify {
     /// Fail unless all images have this digest
     #[arg(long, value_name = "DIGEST")]
     expect: Option<Digest>,
+    /// Succeed without a signature if no signer is selected
+    #[arg(long)]
+    allow_unsigned: bool,
     /// Print the request without sending it
     #[arg(long)]
     dry_run: bool,
@@ -80,9 +85,16 @@ impl Signify {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let config =
             Config::parse(&file::read_text(&self.config)?).map_err(|error| failure_of(error).in_file(&self.config))?;
-        let selected = config.select(&self.sources()?, &self.job()).map_err(failure_of)?;
+        let selected = match config.select(&self.sources()?, &self.job()) {
+            Err(error @ signify::Error::NoService { .. }) if self.allow_unsigned => {
+                context.output.say(format!("warning: {error}; nothing is signed"));
+                let result = SignifyOutput { request: serde_json::Value::Null, signers: Vec::new(), skipped: &[] };
+                return context.output.result(&result, Lines::default);
+            }
+            selected => selected.map_err(failure_of)?,
+        };
         // All certificates are read before the first request, so that a broken one leaves nothing half done.
-        let clients = selected.services.iter().map(|service| self.client(context, service));
+        let clients = selected.services.iter().map(|service| client(context, &self.config, service));
         let clients = if self.dry_run { Vec::new() } else { clients.collect::<Result<_>>()? };
         let targets = self.targets(context).await?;
         let (mut signers, mut failures) = (Vec::new(), Vec::new());
@@ -128,16 +140,6 @@ impl Signify {
         }
     }
 
-    fn client(&self, context: &Context, service: &Service) -> Result<Http> {
-        let path = self.config.parent().unwrap_or(Path::new("")).join(&service.secret);
-        let secret = keys::read_secret(&path)?;
-        let identity = signify::identity(&secret).map_err(|error| failure_of(error).in_file(&path))?;
-        let common = context.http_options()?;
-        let tls = TlsSettings { identity: Some(identity), ..common.tls };
-        let options = HttpOptions { tls, total: service.timeout, ..common };
-        Http::new(&options).map_err(|error| Failure::from(error).in_file(&path))
-    }
-
     /// Resolves the references to their manifest or index, with verified size and digest.
     async fn targets(&self, context: &Context) -> Result<Vec<Target>> {
         let locations: Vec<_> = self.reference.iter().cloned().map(Location::Registry).collect();
@@ -149,6 +151,57 @@ impl Signify {
             targets.push(Target::new(reference, root.descriptor()).map_err(failure_of)?);
         }
         Ok(targets)
+    }
+}
+
+/// Returns the client for a service, with the certificate from the directory of the configuration.
+fn client(context: &Context, config: &Path, service: &Service) -> Result<Http> {
+    let path = config.parent().unwrap_or(Path::new("")).join(&service.secret);
+    let secret = keys::read_secret(&path)?;
+    let identity = signify::identity(&secret).map_err(|error| failure_of(error).in_file(&path))?;
+    let common = context.http_options()?;
+    let tls = TlsSettings { identity: Some(identity), ..common.tls };
+    let options = HttpOptions { tls, total: service.timeout, ..common };
+    Http::new(&options).map_err(|error| Failure::from(error).in_file(&path))
+}
+
+/// The services that record the tags of a publication.
+pub(crate) struct Recorder {
+    services: Vec<(Service, Http)>,
+}
+
+impl Recorder {
+    /// Selects the services for a job, and reads all certificates. Fails if no service is selected.
+    pub(crate) fn of(context: &Context, path: &Path, config: &Config, git: &GitState) -> Result<Recorder> {
+        let job = git.event.job_type().map_or(Job::Local, |kind| Job::Of(kind.to_owned()));
+        let sources = git
+            .full_name()
+            .ok_or_else(|| Failure::usage("cannot select signers: the source repository is not known"))?;
+        let selected = config.select(&sources, &job).map_err(failure_of)?;
+        let services =
+            selected.services.iter().map(|service| Ok(((*service).clone(), client(context, path, service)?)));
+        Ok(Recorder { services: services.collect::<Result<_>>()? })
+    }
+
+    /// Records the tags that point to the image, with the digest that was published, whatever the tags point to now.
+    /// Returns the names of the services.
+    pub(crate) async fn record(&self, published: &Published) -> Result<Vec<String>> {
+        let mut targets = Vec::new();
+        for target in &published.targets {
+            for tag in target.tags.iter().filter(|tag| matches!(tag.state, TagState::Verified)) {
+                let reference = Reference::tagged(target.destination.push.clone(), tag.planned.tag.clone());
+                targets.push(Target::new(&reference, &published.root).map_err(failure_of)?);
+            }
+        }
+        let (mut done, mut failures) = (Vec::new(), Vec::new());
+        for (service, client) in &self.services {
+            match signify::send(service, &targets, client).await {
+                Ok(_) => done.push(service.name.clone()),
+                Err(error) => failures.push((service.name.clone(), failure_of(error))),
+            }
+        }
+        let accepted = done.len();
+        partial(failures, accepted, "signers").map(|()| done)
     }
 }
 

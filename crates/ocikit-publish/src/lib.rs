@@ -24,6 +24,7 @@ pub mod ci;
 pub mod config;
 pub mod git;
 mod plan;
+pub mod plugin;
 mod publish;
 pub mod report;
 mod sanitize;
